@@ -1,0 +1,113 @@
+"""From words on the command line to a config, and from the way a program ended to its exit code.
+
+Nothing heavy is imported before the words are understood, so a mistake is answered at once.
+"""
+
+import dataclasses
+import difflib
+import os
+import sys
+import traceback
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from nfa import config as options
+from nfa import ends
+from nfa.errors import NfaError, Refusal
+
+Config = TypeVar("Config")
+BOOLEANS = {"true": True, "false": False}
+
+
+def parse(config_type: type[Config], argv: Sequence[str]) -> Config:
+    """Build `config_type` from `--name value` or `--name=value` words; raises `Refusal`."""
+    fields = {item.name: item for item in dataclasses.fields(config_type)}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(config_type)
+    words = _pairs(argv, fields)
+    return config_type(**{name: _value(fields[name], hints[name], text) for name, text in words.items()})
+
+
+def _pairs(argv: Sequence[str], fields: Mapping[str, Any]) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    words = iter(argv)
+    for word in words:
+        name, equals, text = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or name not in fields:
+            near = difflib.get_close_matches(name, fields, n=1)
+            remedy = f"did you mean {near[0]}?" if near else "see --help"
+            raise Refusal(f"parameter {name!r}", ", ".join(fields), remedy)
+        if name in pairs:
+            raise Refusal(f"--{name} given twice", "each parameter once", f"keep one --{name}")
+        value = text if equals else next(words, None)
+        if value is None:
+            raise Refusal(f"--{name} without a value", f"--{name} VALUE", f"add a value after --{name}")
+        pairs[name] = value
+    return pairs
+
+
+def _value(item: "dataclasses.Field[Any]", hint: Any, text: str) -> Any:
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union else (hint,)
+    if text == "auto" and item.default == "auto":
+        return text
+    if bool in kinds:
+        if text.lower() not in BOOLEANS:
+            raise Refusal(f"{item.name}={text!r}", "true, false", f"{item.name}={str(item.default).lower()}")
+        return BOOLEANS[text.lower()]
+    number = int if int in kinds else float if float in kinds else None
+    if number is None:
+        return text
+    try:
+        return number(text)
+    except ValueError:
+        raise Refusal(f"{item.name}={text!r}", options.bounds(item), f"for example {item.name}={_example(item)}") from None
+
+
+def _example(item: "dataclasses.Field[Any]") -> str:
+    return "0.1" if item.default == "auto" else str(item.default)
+
+
+def help_text(config_type: type, name: str) -> str:
+    """The `--help` page of an entry point."""
+    lines = [f"python -m entrypoints.{name} [--parameter value ...]", "", (config_type.__doc__ or "").strip(), ""]
+    for item in dataclasses.fields(config_type):
+        allowed = ", ".join(item.metadata["choices"])
+        default = repr(item.default) if item.default == "" else item.default
+        lines.append(f"  --{item.name} (default {default})\n      {item.metadata['help']}" + (f" [{allowed}]" if allowed else ""))
+    return "\n".join(lines)
+
+
+def main(name: str, config_type: type[Config], start: Callable[[Config], None]) -> typing.NoReturn:
+    """Parse, run `start`, and exit: 0 done, 1 failed, 2 refused, 130 SIGINT, 143 SIGTERM."""
+    ends.listen()
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(help_text(config_type, name))
+        sys.exit(0)
+    sys.exit(_run(lambda: start(parse(config_type, sys.argv[1:]))))
+
+
+def _run(work: Callable[[], None]) -> int:
+    try:
+        work()
+    except NfaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        _tell_wrapper("failed", str(error))
+        return error.exit_code
+    except ends.Interrupted as stop:
+        print(f"stopped by {stop}", file=sys.stderr)
+        _tell_wrapper("killed", str(stop))
+        return stop.exit_code
+    except Exception as error:
+        traceback.print_exc()
+        _tell_wrapper("failed", repr(error))
+        return 1
+    return 0
+
+
+def _tell_wrapper(state: str, reason: str) -> None:
+    """`mlflow run` made a run before us; if nobody has opened it, its true state is still unsaid."""
+    if "MLFLOW_RUN_ID" in os.environ:
+        from nfa import tracking
+
+        tracking.mark_unopened(os.environ["MLFLOW_RUN_ID"], state, reason)

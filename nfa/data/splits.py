@@ -1,0 +1,58 @@
+"""Which examples a run uses, decided once from the seed and from then on read from the run."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from nfa.seeding import generator
+
+Labels = npt.NDArray[np.int64]
+
+
+def decide(
+    train_labels: Labels, test_labels: Labels, *, seed: int, label_noise: float, classes: int
+) -> dict[str, list[int]]:
+    """The content of a run's example_ids.json: indices into the dataset's published order.
+
+    "train", "val", "test"; "probe" is the training examples in stratified order; with label noise also "noisy" and
+    "noisy_labels", the examples whose label was changed and what it became.
+    """
+    train, val = draw(train_labels, seed)
+    changed = change_labels(train_labels, train, label_noise, classes, seed)
+    labels = train_labels.copy()
+    labels[list(changed)] = list(changed.values())
+    ids = {"train": train, "val": val, "test": list(range(len(test_labels)))}
+    ids["probe"] = stratified_order(train, labels, seed)
+    return {**ids, "noisy": list(changed), "noisy_labels": list(changed.values())} if label_noise else ids
+
+
+def draw(labels: Labels, seed: int) -> tuple[list[int], list[int]]:
+    """Train and validation ids of the published training examples: ⌊0.8·n⌋ for training, each sorted."""
+    order = torch.randperm(len(labels), generator=generator(seed, "split")).tolist()
+    size = len(labels) * 4 // 5
+    return sorted(order[:size]), sorted(order[size:])
+
+
+def stratified_order(ids: list[int], labels: Labels, seed: int) -> list[int]:
+    """All of `ids`, so ordered that the first n hold the classes in their shares, for every n.
+
+    Example j of a class with m examples stands at (j + u)/m on a line, u its class's own draw.
+    """
+    shuffle = generator(seed, "probe")
+    by_class: dict[int, list[int]] = {}
+    for position in torch.randperm(len(ids), generator=shuffle).tolist():
+        by_class.setdefault(int(labels[ids[position]]), []).append(ids[position])
+    places = []
+    for _, members in sorted(by_class.items()):
+        offset = torch.rand((), generator=shuffle).item()
+        places += [((index + offset) / len(members), example) for index, example in enumerate(members)]
+    return [example for _, example in sorted(places)]
+
+
+def change_labels(labels: Labels, ids: list[int], share: float, classes: int, seed: int) -> dict[int, int]:
+    """New labels for ⌊share·n⌋ of the n `ids`: each another class than `labels` says, uniformly drawn."""
+    random = generator(seed, "label_noise")
+    count = int(share * len(ids))
+    changed = sorted(ids[position] for position in torch.randperm(len(ids), generator=random)[:count].tolist())
+    shifts = torch.randint(1, classes, (count,), generator=random).tolist()
+    return {example: (int(labels[example]) + shift) % classes for example, shift in zip(changed, shifts, strict=True)}

@@ -1,0 +1,26 @@
+"""What a user is told when something cannot be done."""
+
+
+class NfaError(Exception):
+    """A failure that a user can act on; it ends a program with `exit_code` and one message, no traceback."""
+
+    exit_code = 1
+
+
+class Refusal(NfaError):
+    """Input that cannot be used, found before any work has started.
+
+    >>> print(Refusal("optimizer='sdg'", "sgd, adam, muon, all", "did you mean sgd?"))
+    optimizer='sdg' cannot be used
+      allowed: sgd, adam, muon, all
+      do: did you mean sgd?
+    """
+
+    exit_code = 2
+
+    def __init__(self, got: str, allowed: str, remedy: str) -> None:
+        super().__init__(f"{got} cannot be used\n  allowed: {allowed}\n  do: {remedy}")
+
+
+class DivergedError(NfaError):
+    """Training produced a loss or weights that are not finite."""

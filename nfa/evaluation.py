@@ -1,0 +1,39 @@
+"""Means of per-example losses and metrics over a split."""
+
+from collections.abc import Iterable
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from nfa.observe.capture import inert
+from nfa.protocols import Batch, Workload
+
+
+class Evaluation:
+    """Adds up per-example losses and metrics in float64; the result does not depend on how examples are batched."""
+
+    def __init__(self, workload: Workload) -> None:
+        self.workload = workload
+        self.totals: dict[str, Tensor] = {}
+        self.examples = 0
+
+    def update(self, outputs: Tensor, batch: Batch) -> None:
+        with torch.no_grad():
+            values = {"loss": self.workload.losses(outputs, batch), **self.workload.metrics(outputs, batch)}
+            for name, value in values.items():
+                self.totals[name] = self.totals.get(name, 0) + value.double().sum()
+        self.examples += len(batch)
+
+    def means(self) -> dict[str, float]:
+        """Mean of each value over all examples heard."""
+        return {name: float(total) / self.examples for name, total in self.totals.items()}
+
+
+def evaluate(model: nn.Module, workload: Workload, batches: Iterable[Batch]) -> dict[str, float]:
+    """Mean loss and metrics over `batches`, in evaluation mode; nothing in the model or the generators changes."""
+    evaluation = Evaluation(workload)
+    with inert(model), torch.no_grad():
+        for batch in batches:
+            evaluation.update(workload.outputs(model, batch), batch)
+    return evaluation.means()

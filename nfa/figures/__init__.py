@@ -1,0 +1,1 @@
+"""Figures of study results; they see numbers, never models or runs."""

@@ -1,0 +1,60 @@
+"""The look that all figures share: quiet frames, colour-blind-safe marks, vector text."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+RC: dict[str, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4,
+    "legend.frameon": False,
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+}
+LOSSES = {
+    "train/loss": {"label": "train loss", "color": "tab:blue", "marker": "o"},
+    "val/loss": {"label": "validation loss", "color": "tab:red", "marker": "s"},
+}
+SIMILARITIES = {
+    "agop_nfm": {"label": "AGOP vs NFM", "color": "tab:green", "marker": "^"},
+    "g_vs_h": {"label": "G vs H", "color": "tab:purple", "marker": "D"},
+    "g_vs_m": {"label": "G vs M", "color": "tab:cyan", "marker": "v"},
+    "h_vs_m": {"label": "H vs M", "color": "tab:orange", "marker": "*"},
+}
+
+
+def panels(count: int, *, columns: int = 3, width: float = 3.6, height: float = 2.7) -> tuple[Figure, list[Axes]]:
+    """A figure with `count` panels in rows of `columns`; places left over stay empty."""
+    rows = math.ceil(count / columns)
+    with matplotlib.rc_context(RC):
+        figure = Figure(figsize=(width * columns, height * rows + 0.4), layout="constrained")
+        places = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for place in places[count:]:
+        place.axis("off")
+    return figure, places[:count]
+
+
+def add_legend(figure: Figure, handles: Sequence[Artist]) -> None:
+    """One legend for all panels: in the place that is left over, else below them."""
+    spare = [axes for axes in figure.axes if not axes.axison]
+    if spare:
+        spare[0].legend(handles=handles, loc="center", fontsize=10)
+    else:
+        figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5))
+
+
+def mark_boundary(axes: Axes, epoch: int | None) -> None:
+    """Dashed vertical line where checkpoints stop being taken every epoch."""
+    if epoch is not None:
+        axes.axvline(epoch, color="0.5", linestyle="--", linewidth=0.9, label="end of every-epoch checkpoints")

@@ -1,0 +1,57 @@
+"""Losses and similarities of every analysed layer through training."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nfa.figures.style import LOSSES, RC, SIMILARITIES, add_legend, mark_boundary, panels
+
+Series = Mapping[int, float]
+
+
+def training_analysis(
+    series: Mapping[str, Series],
+    sites: Sequence[str],
+    similarities: Sequence[str] = ("agop_nfm",),
+    *,
+    title: str = "",
+    boundary: int | None = None,
+) -> Figure:
+    """One panel a site: losses on a logarithmic left axis, similarities on a right axis fixed to 0…1.
+
+    `series` holds epoch → value by metric key (`train/loss`, `layer_0/agop_nfm`, …). Losses are drawn at the epochs
+    that have similarities; a value that does not exist is not drawn.
+    """
+    figure, places = panels(len(sites))
+    with matplotlib.rc_context(RC):
+        for place, site in zip(places, sites, strict=True):
+            lines = _panel(place, series, site, similarities, boundary)
+        add_legend(figure, lines)
+        figure.suptitle(title)
+    return figure
+
+
+def _panel(
+    axes: Axes, series: Mapping[str, Series], site: str, similarities: Sequence[str], boundary: int | None
+) -> list[Artist]:
+    epochs = set().union(*(series.get(f"{site}/{name}", {}) for name in similarities)) | set(series.get("train/loss", {}))
+    for key, look in LOSSES.items():
+        draw(axes, {epoch: value for epoch, value in series.get(key, {}).items() if epoch in epochs}, **look)
+    axes.set(title=site.replace("_", " "), xlabel="epoch", ylabel="loss", yscale="log")
+    mark_boundary(axes, boundary)
+    right = axes.twinx()
+    for name in similarities:
+        draw(right, series.get(f"{site}/{name}", {}), **SIMILARITIES[name])
+    right.set(ylim=(0, 1), ylabel="cosine similarity")
+    right.spines["right"].set_visible(True)
+    right.grid(visible=False)
+    return [*axes.get_legend_handles_labels()[0], *right.get_legend_handles_labels()[0]]
+
+
+def draw(axes: Axes, values: Series, **look: str) -> None:
+    """One series in epoch order."""
+    epochs = sorted(values)
+    axes.plot(epochs, [values[epoch] for epoch in epochs], **look)  # type: ignore[arg-type]

@@ -1,0 +1,202 @@
+"""One tracked training: what happens at epoch 0, after every epoch, at checkpoints and at the end."""
+
+import dataclasses
+import math
+
+import torch
+
+from nfa import tracking
+from nfa.config import TrainConfig
+from nfa.console import bar, stage
+from nfa.data import splits
+from nfa.data.images import ImageData
+from nfa.ends import Interrupted, shielded
+from nfa.errors import DivergedError
+from nfa.evaluation import Evaluation, evaluate
+from nfa.jobs import reports
+from nfa.jobs.settings import identity, stored_config
+from nfa.maths.bfloat16 import has_bfloat16_units
+from nfa.measures.site_matrices import site_matrices, site_weights
+from nfa.observe.passes import BATCH_SIZE
+from nfa.schedules import fit
+from nfa.studies.alignment import AlignmentOptions, alignment
+from nfa.timing import Stopwatch
+from nfa.tracking import DataInput, TrackedRun
+from nfa.training import Training
+from nfa.workloads.mlp import MLPClassifier
+
+EVALUATION_BATCH = 2048
+STATE_COPIES = {"sgd": 1, "adam": 3, "muon": 2}  # weights and what the optimizer keeps beside them
+BYTES = 4
+SPACE_MARGIN = 32 * 2**20  # database rows, figures and reports
+
+
+def train_one(run: TrackedRun, config: TrainConfig, data: ImageData, device: torch.device, clock: Stopwatch) -> None:
+    """Train, or go on training, the configured network in `run` up to its last epoch, and report."""
+    job = _TrainingRun(run, config.resolved(), data, device, clock)
+    job.describe()
+    job.restore()
+    job.train()
+    job.finish()
+
+
+class _TrainingRun:
+    def __init__(
+        self, run: TrackedRun, config: TrainConfig, data: ImageData, device: torch.device, clock: Stopwatch
+    ) -> None:
+        self.run, self.config, self.data, self.clock = run, config, data, clock
+        self.stored = stored_config(config, data)
+        self.workload = MLPClassifier(config, data, self._example_ids(), device)
+        self.model = self.workload.model()
+        optimizer = self.workload.optimizers(self.model)
+        self.training = Training(
+            self.workload, self.model, optimizer, batch_size=config.batch_size, seed=config.seed
+        )
+        self.schedule = fit(config.schedule, config.epochs)
+        self.sites = list(self.workload.sites(self.model))[:-1]  # all but the readout
+        self.initial = site_weights(self.workload, self.model, self.sites)
+        self.analysed = list(self.workload.ids("probe")[: config.max_samples or None])
+        self.conventions = {
+            **dataclasses.asdict(AlignmentOptions()),
+            "precision": config.precision,
+            "directions": "all",
+            "examples": len(self.analysed),
+        }
+        self.progress = bar(range(config.epochs), config.optimizer, unit="epoch")
+
+    def _example_ids(self) -> dict[str, list[int]]:
+        if self.run.continued and tracking.has_artifact(self.run.run_id, "example_ids.json"):
+            stored: dict[str, list[int]] = tracking.get_json(self.run.run_id, "example_ids.json")
+            return stored
+        return splits.decide(
+            self.data.train_labels,
+            self.data.test_labels,
+            seed=self.config.seed,
+            label_noise=self.config.label_noise,
+            classes=self.data.classes,
+        )
+
+    def describe(self) -> None:
+        """Everything about the run that is known before it starts, after a check that it can be stored."""
+        parameters = sum(weight.numel() for weight in self.model.parameters())
+        weights = parameters * BYTES
+        state = weights * STATE_COPIES[self.config.optimizer]
+        total = weights * len(self.schedule) + 2 * state + SPACE_MARGIN
+        with self.clock.section("tracking"):
+            tracking.check_space(self.run.info, total=total, largest=state)
+            self.run.log_params({name: value for name, value in self.stored["train"].items() if name != "resume"})
+            self.run.log_datasets([self._input(split) for split in ("train", "val", "test")])
+            tracking.put_json(self.run.info, "config.json", self.stored)
+            tracking.put_json(self.run.info, "example_ids.json", self.workload.example_ids)
+        layers = " → ".join(str(size) for size in (self.data.features, f"{self.config.width} × {self.config.depth}", self.data.classes))
+        stage("model", f"MLP {layers}, {parameters:,} parameters, {self.config.activation}, {self.config.optimizer} lr {self.config.lr}")
+        stage("run", f"{self.run.run_id}, {len(self.schedule)} checkpoints, analysis of {len(self.analysed)} examples in {self.config.precision}")
+        if self.config.precision == "bfloat16" and not has_bfloat16_units(self.workload.device):
+            stage("notice", "this processor has no bfloat16 units: the numbers are those of bfloat16, the speed is not")
+
+    def _input(self, split: str) -> DataInput:
+        return DataInput(self.data.name, self.stored["data"]["digest"], f"{self.data.name} (published files)", split)
+
+    def restore(self) -> None:
+        """Take up the run's training state, if it has one."""
+        state = tracking.load_state(self.run) if self.run.continued else None
+        if state is None:
+            return
+        self.training.restore(state)
+        if 0 in tracking.epochs(self.run.run_id):
+            start = self.workload.model()
+            start.load_state_dict(tracking.weights(self.run.run_id, 0))
+            self.initial = site_weights(self.workload, start, self.sites)
+        at = self.training.progress
+        stage("resume", f"at epoch {at.epoch}" + (f", {at.batch} batches into the next" if at.batch else ""))
+        self.progress.update(at.epoch)
+
+    def train(self) -> None:
+        """Train to the last epoch. A signal leaves the state of the last whole step; divergence leaves the last checkpoint."""
+        try:
+            with self.clock.section("training"):
+                self.training.run(self.config.epochs, self._after_epoch)
+        except Interrupted:
+            tracking.save_state(self.run, self.training.state())
+            stage("stopped", f"continue with resume={self.run.run_id}")
+            raise
+        except DivergedError as error:
+            kept = tracking.epochs(self.run.run_id)
+            hint = f"the last checkpoint is epoch {kept[-1]}" if kept else "there is no checkpoint yet"
+            raise DivergedError(f"{error}; {hint}. Try a smaller learning rate than lr={self.config.lr}") from None
+        finally:
+            self.progress.close()
+
+    def _after_epoch(self, epoch: int) -> None:
+        with self.clock.section("evaluation"):
+            values = self._evaluate("val")
+        if epoch in self.schedule:
+            self._checkpoint(epoch, values)
+        else:
+            self._check_finite(values, epoch)
+            with self.clock.section("tracking"):
+                self.run.metrics.log(values, epoch)
+        if epoch:
+            self.progress.update()
+
+    def _evaluate(self, split: str) -> dict[str, float]:
+        means = evaluate(self.model, self.workload, self.workload.batches(split, batch_size=EVALUATION_BATCH))
+        return {f"{split}/{name}": value for name, value in means.items()}
+
+    def _checkpoint(self, epoch: int, values: dict[str, float]) -> None:
+        values = {**values, **self._analyse()}
+        self._check_finite(values, epoch)
+        with self.clock.section("tracking"), shielded():
+            step = epoch * math.ceil(len(self.workload.ids("train")) / self.config.batch_size)
+            digest = tracking.digest(identity(self.stored))
+            model_id = tracking.save_checkpoint(self.run, self.model, epoch=epoch, step=step, config_digest=digest)
+            self.run.metrics.log(values, epoch, model_id)
+            self.run.metrics.flush()
+            tracking.save_state(self.run, self.training.state(reported=True))
+            if epoch == 0:
+                self.run.tag({"nfa.trained": "true"})
+        similarities = " ".join(f"{values[f'{site}/agop_nfm']:.3f}" for site in self.sites if f"{site}/agop_nfm" in values)
+        stage(f"epoch {epoch}", f"train {values['train/loss']:.4g}  val {values['val/loss']:.4g}  AGOP/NFM {similarities}")
+
+    def _analyse(self) -> dict[str, float]:
+        """Train loss and alignment; one pass serves both where the same examples are analysed exactly."""
+        evaluation = Evaluation(self.workload)
+        shared = self.config.precision == "float32" and len(self.analysed) == len(self.workload.ids("train"))
+        with self.clock.section("analysis"):
+            matrices = site_matrices(
+                self.model,
+                self.workload,
+                self.workload.batches("train", batch_size=BATCH_SIZE, ids=self.analysed),
+                self.initial,
+                precision="bfloat16" if self.config.precision == "bfloat16" else "float32",
+                hear_outputs=evaluation.update if shared else None,
+            )
+            similarities = alignment(matrices).scalars
+        if not shared:
+            with self.clock.section("evaluation"):
+                return {**self._evaluate("train"), **similarities}
+        return {**{f"train/{name}": value for name, value in evaluation.means().items()}, **similarities}
+
+    def _check_finite(self, values: dict[str, float], epoch: int) -> None:
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise DivergedError(f"{name} became {value} in epoch {epoch}")
+
+    def finish(self) -> None:
+        """Test metrics, results, figure and the best epoch, all from what the run has logged."""
+        with self.clock.section("evaluation"):
+            test = self._evaluate("test")
+        self._check_finite(test, self.config.epochs)
+        with self.clock.section("tracking"):
+            self.run.metrics.log(test, self.config.epochs)
+            self.run.metrics.flush()
+            series = tracking.history(self.run.run_id)
+            best = min(self.schedule, key=lambda epoch: series["val/loss"][epoch])
+            self.run.tag({"nfa.best_epoch": str(best)})
+            tracking.put_json(self.run.info, "results.json", reports.results(series, self.sites, self.conventions))
+            title = f"{self.data.name}, {self.config.optimizer}, lr {self.config.lr}, MLP {self.config.width} × {self.config.depth}"
+            tracking.save_picture(self.run, reports.training_figure(series, self.sites, title), "training_analysis")
+            tracking.put_json(self.run.info, "timing.json", self.clock.split())
+        stage("test", f"loss {test['test/loss']:.4g}, accuracy {test['test/accuracy']:.4f}")
+        stage("figure", "plots/training_analysis.png and .pdf")
+        stage("time", str(self.clock))

@@ -1,0 +1,1 @@
+"""Pure tensor functions; they know nothing of models, runs or files."""

@@ -1,0 +1,71 @@
+"""Matrix products with bfloat16 operands and float32 accumulation, on any device.
+
+Every product inside `bfloat16_products()` rounds its operands to bfloat16 (8 bits of mantissa) and adds in float32.
+Where a processor has bfloat16 units they are used. Where it has none, PyTorch's CPU fallback is about a hundred times
+slower than float32, so the rounded operands are multiplied in float32 instead, which gives the same numbers
+(a product of two bfloat16 numbers is exact in float32) but is no faster than float32.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_aten = torch.ops.aten
+
+
+def has_bfloat16_units(device: torch.device) -> bool:
+    """Whether `device` multiplies bfloat16 matrices in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and (
+        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    )
+
+
+@contextmanager
+def bfloat16_products() -> Iterator[None]:
+    """Inside, mm, bmm, addmm and baddbmm of floating-point tensors have bfloat16 operands."""
+    with _BFloat16Products():
+        yield
+
+
+class _BFloat16Products(TorchDispatchMode):
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        rule = _RULES.get(func)
+        return rule(*args, **(kwargs or {})) if rule else func(*args, **(kwargs or {}))
+
+
+def _product(multiply: Callable[..., Tensor], a: Tensor, b: Tensor) -> Tensor:
+    if not has_bfloat16_units(a.device):
+        return multiply(a.bfloat16().float(), b.bfloat16().float())
+    if a.device.type == "cuda":
+        return multiply(a.bfloat16(), b.bfloat16(), out_dtype=torch.float32)
+    return multiply(a.bfloat16(), b.bfloat16()).float()
+
+
+def _plain(multiply: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def rule(a: Tensor, b: Tensor) -> Tensor:
+        return _product(multiply, a, b).to(a.dtype)
+
+    return rule
+
+
+def _added(multiply: Callable[..., Tensor], *, in_place: bool) -> Callable[..., Tensor]:
+    def rule(total: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+        added = torch.add(total.float() * beta, _product(multiply, a, b), alpha=alpha)
+        return total.copy_(added) if in_place else added.to(total.dtype)
+
+    return rule
+
+
+_RULES: dict[Any, Callable[..., Tensor]] = {
+    _aten.mm.default: _plain(torch.mm),
+    _aten.bmm.default: _plain(torch.bmm),
+    _aten.addmm.default: _added(torch.mm, in_place=False),
+    _aten.addmm_.default: _added(torch.mm, in_place=True),
+    _aten.baddbmm.default: _added(torch.bmm, in_place=False),
+}

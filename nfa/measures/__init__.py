@@ -1,0 +1,1 @@
+"""Records folded batch by batch into one tensor a site."""

@@ -1,0 +1,103 @@
+"""Lets a bare `mlflow run .` of this project work without conda.
+
+MLflow picks its environment manager from conda.yaml and fails where conda is not installed; nothing in an MLproject or
+the environment can say otherwise. MLflow loads this module as a plugin, and the hook wraps its local project backend:
+without --env-manager and without conda, the project runs in the environment that `mlflow` itself runs in.
+
+The table of backends is private to MLflow. This is the one place that touches it: only for the project named `nfa`,
+and with no effect where MLflow has changed.
+"""
+
+import importlib
+import importlib.abc
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+from mlflow.tracking.context.abstract_context import RunContextProvider
+
+PROJECT = "nfa"
+_LOADER = "mlflow.projects.backend.loader"
+
+
+class LocalEnvironmentHook(RunContextProvider):  # type: ignore[misc]
+    """Adds no tags; MLflow makes one when it starts, and that is when the hook is set."""
+
+    def __init__(self) -> None:
+        # MLflow loads plugins halfway through its own import, mostly before the module we wrap.
+        if _LOADER in sys.modules:
+            _wrap(sys.modules[_LOADER])
+        else:
+            sys.meta_path.insert(0, _WhenImported())
+
+    def in_context(self) -> bool:
+        return False
+
+    def tags(self) -> dict[str, str]:
+        return {}
+
+
+class _WhenImported(importlib.abc.MetaPathFinder):
+    def find_spec(self, name: str, _path: Sequence[str] | None, _target: ModuleType | None = None) -> ModuleSpec | None:
+        if name != _LOADER:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.loader is None:
+            return spec
+        execute = spec.loader.exec_module
+
+        def execute_and_wrap(module: ModuleType) -> None:
+            execute(module)
+            _wrap(module)
+
+        spec.loader.exec_module = execute_and_wrap  # type: ignore[method-assign]
+        return spec
+
+
+def _wrap(loader: ModuleType) -> None:
+    """Replace the "local" backend in `loader.MLFLOW_BACKENDS`, if it is where MLflow 3.17 has it."""
+    backends = getattr(loader, "MLFLOW_BACKENDS", None)
+    if not isinstance(backends, dict) or not hasattr(backends.get("local"), "run"):
+        return
+    original = backends["local"]
+
+    class LocalBackend(original):  # type: ignore[misc, valid-type]
+        """MLflow's local backend, told to use the active environment where it would look for a missing conda."""
+
+        def run(self, project_uri: str, entry_point: str, params: Any, version: Any, config: Any, *rest: Any) -> Any:
+            if _is_ours(project_uri):
+                os.environ["NFA_CALLER_DIR"] = os.getcwd()
+                _choose_environment(config)
+            return super().run(project_uri, entry_point, params, version, config, *rest)
+
+    backends["local"] = LocalBackend
+
+
+def _is_ours(project_uri: str) -> bool:
+    path = os.path.join(project_uri.removeprefix("file://"), "MLproject")
+    if not os.path.isfile(path):
+        return False
+    with open(path, encoding="utf-8") as file:
+        return any(line.split("#")[0].split() == ["name:", PROJECT] for line in file)
+
+
+def _choose_environment(config: dict[str, Any]) -> None:
+    if config.get("ENV_MANAGER") is None and _conda() is None:
+        print("nfa: conda is not installed; using the active Python environment (--env-manager local)", file=sys.stderr)
+        config["ENV_MANAGER"] = "local"
+    if config.get("ENV_MANAGER") == "local":
+        # The entry point says `python`: it shall be the one that runs mlflow, also when its environment is not activated.
+        os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
+
+
+def _conda() -> str | None:
+    """The conda that MLflow would find."""
+    if home := os.environ.get("MLFLOW_CONDA_HOME"):
+        return shutil.which(os.path.join(home, "bin", "conda"))
+    return shutil.which(os.environ.get("CONDA_EXE", "conda"))

@@ -1,0 +1,105 @@
+"""One pass over the data serves every measure of every site."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal, Protocol
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from nfa.errors import Refusal
+from nfa.maths.bfloat16 import bfloat16_products
+from nfa.observe.capture import Site, captured, inert, sites_of
+from nfa.observe.records import Record, Source
+from nfa.protocols import Batch, Workload
+
+Precision = Literal["float32", "bfloat16"]
+BATCH_SIZE = 512  # enough rows for fast products, few enough for 50 MB at 3072-1024×5-10
+
+
+class Listener(Protocol):
+    """A measure of one site: hears the records of its source."""
+
+    @property
+    def source(self) -> Source: ...
+
+    def update(self, record: Record) -> None: ...
+
+
+def observe(
+    model: nn.Module,
+    workload: Workload,
+    batches: Iterable[Batch],
+    measures: Mapping[str, Sequence[Listener]],
+    *,
+    precision: Precision = "float32",
+    hear_outputs: Callable[[Tensor, Batch], None] | None = None,
+) -> None:
+    """Run the model over `batches` and feed every measure, given by site name.
+
+    Weights, optimizer state, gradients, module modes and generators stay bitwise as they were.
+    `hear_outputs` gets each batch's outputs, so that an evaluation needs no pass of its own.
+    """
+    modules = workload.sites(model)
+    sites = sites_of({name: modules[name] for name in measures})
+    sources = {listener.source for listeners in measures.values() for listener in listeners}
+    products: AbstractContextManager[None] = bfloat16_products() if precision == "bfloat16" else nullcontext()
+    with inert(model), products:
+        for batch in batches:
+            with captured(sites), torch.enable_grad():
+                outputs = workload.outputs(model, batch)
+                losses = _per_example(workload.losses(outputs, batch), batch) if Source.LOSS in sources else None
+            if hear_outputs:
+                hear_outputs(outputs.detach(), batch)
+            for source, direction, gradients in _gradients(outputs, losses, sites, sources):
+                _tell(measures, sites, source, direction, gradients)
+
+
+def _per_example(losses: Tensor, batch: Batch) -> Tensor:
+    if losses.shape != (len(batch),):
+        raise Refusal(
+            f"losses of shape {tuple(losses.shape)} for {len(batch)} examples",
+            "one loss for each example",
+            "return the unreduced loss (reduction='none', then a mean over everything but the examples)",
+        )
+    return losses
+
+
+def _gradients(
+    outputs: Tensor, losses: Tensor | None, sites: Mapping[str, Site], sources: set[Source]
+) -> Iterator[tuple[Source, int, list[Tensor | None]]]:
+    """Everything the sources ask for, one backward pass at a time, so that one pass's tensors live at once."""
+    nodes = [output for site in sites.values() for output in site.outputs]
+    if Source.INPUT in sources:
+        yield Source.INPUT, 0, []
+    if losses is not None:
+        grads = torch.autograd.grad(losses.sum(), nodes, retain_graph=Source.OUTPUT in sources, allow_unused=True)
+        yield Source.LOSS, 0, list(grads)
+    if Source.OUTPUT in sources:
+        flat = outputs.reshape(len(outputs), -1)
+        for direction in range(flat.shape[1]):
+            onehot = torch.zeros_like(flat)
+            onehot[:, direction] = 1
+            last = direction == flat.shape[1] - 1
+            grads = torch.autograd.grad(flat, nodes, onehot, retain_graph=not last, allow_unused=True)
+            yield Source.OUTPUT, direction, list(grads)
+
+
+def _tell(
+    measures: Mapping[str, Sequence[Listener]],
+    sites: Mapping[str, Site],
+    source: Source,
+    direction: int,
+    gradients: list[Tensor | None],
+) -> None:
+    start = 0
+    for name, site in sites.items():
+        stop = start + len(site.outputs)
+        listeners = [listener for listener in measures[name] if listener.source is source]
+        if listeners:
+            gradient = site.joined_gradients(gradients[start:stop]) if gradients else None
+            record = Record(site.joined_inputs(), gradient, direction)
+            for listener in listeners:
+                listener.update(record)
+        start = stop

@@ -1,0 +1,46 @@
+"""What every model family offers: a workload is a handful of per-example functions."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch.nn as nn
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Model inputs and targets of some examples, with the examples' ids in the dataset's published order."""
+
+    inputs: Any
+    targets: Any
+    ids: Int[Tensor, " n"]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Workload(Protocol):
+    """Model, data, per-example loss, metrics and sites; rebuilt from a run's config.json."""
+
+    def model(self) -> nn.Module:
+        """A freshly initialised model, the same at every call."""
+
+    def ids(self, split: str) -> Sequence[int]:
+        """Example ids of "train", "val", "test", or "probe" (training examples in stratified order)."""
+
+    def batches(self, split: str, *, batch_size: int, ids: Sequence[int] | None = None) -> Iterator[Batch]:
+        """Batches of a split in its stored order, or of the given ids of it."""
+
+    def outputs(self, model: nn.Module, batch: Batch) -> Float[Tensor, "n ..."]:
+        """f(x), what the Jacobian is taken of."""
+
+    def losses(self, outputs: Float[Tensor, "n ..."], batch: Batch) -> Float[Tensor, " n"]:
+        """ℓ of each example, never reduced."""
+
+    def metrics(self, outputs: Float[Tensor, "n ..."], batch: Batch) -> Mapping[str, Float[Tensor, " n"]]:
+        """Further values of each example, such as accuracy."""
+
+    def sites(self, model: nn.Module) -> Mapping[str, nn.Module]:
+        """Ordered, named linear maps; the last one is the readout."""

@@ -1,0 +1,27 @@
+"""Random numbers: one independent stream per purpose, so that drawing for one thing never moves another."""
+
+import hashlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+
+def generator(seed: int, purpose: str) -> torch.Generator:
+    """A CPU generator that depends on nothing but `seed` and `purpose` ("split", "init", "order/3", …)."""
+    digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+@contextmanager
+def untouched() -> Iterator[None]:
+    """Leave Python's, NumPy's and torch's global generators (CPU and CUDA) bitwise as they were."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)

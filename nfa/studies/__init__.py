@@ -1,0 +1,1 @@
+"""Pure functions from measured matrices to a Result of scalars, arrays and conventions."""

@@ -1,0 +1,38 @@
+"""Where the time of a job went."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Stopwatch:
+    """Seconds by named section; a section inside another one stops the outer one's clock."""
+
+    def __init__(self, outside: str = "other", **already: float) -> None:
+        self.seconds: dict[str, float] = dict(already)
+        self._stack = [outside]
+        self._since = time.perf_counter()
+
+    def _charge(self) -> None:
+        now, name = time.perf_counter(), self._stack[-1]
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._since
+        self._since = now
+
+    @contextmanager
+    def section(self, name: str) -> Iterator[None]:
+        """Charge the time of the block to `name`."""
+        self._charge()
+        self._stack.append(name)
+        try:
+            yield
+        finally:
+            self._charge()
+            self._stack.pop()
+
+    def split(self) -> dict[str, float]:
+        """Seconds by section up to now, and their total."""
+        self._charge()
+        return {**{name: round(value, 3) for name, value in self.seconds.items()}, "total": round(sum(self.seconds.values()), 3)}
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.split().items())

@@ -1,0 +1,42 @@
+"""Runs, metric series and checkpoints in MLflow; with `nfa.mlflow_plugin`, the only place that knows MLflow."""
+
+from nfa.tracking.artifacts import check_space, get_json, has_artifact, put_json
+from nfa.tracking.checkpoints import (
+    Checkpoint,
+    digest,
+    epochs,
+    load_checkpoint,
+    load_state,
+    save_checkpoint,
+    save_picture,
+    save_state,
+    weights,
+)
+from nfa.tracking.metrics import history
+from nfa.tracking.runs import DataInput, TrackedRun, config, mark_unopened, open_run, reopen_run
+from nfa.tracking.store import children, find_run
+
+__all__ = [
+    "Checkpoint",
+    "DataInput",
+    "TrackedRun",
+    "check_space",
+    "children",
+    "config",
+    "digest",
+    "epochs",
+    "find_run",
+    "get_json",
+    "has_artifact",
+    "history",
+    "load_checkpoint",
+    "load_state",
+    "mark_unopened",
+    "open_run",
+    "put_json",
+    "reopen_run",
+    "save_checkpoint",
+    "save_picture",
+    "save_state",
+    "weights",
+]

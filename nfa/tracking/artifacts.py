@@ -1,0 +1,101 @@
+"""Files of a run, whole or not at all."""
+
+import json
+import os
+import resource
+import shutil
+import tempfile
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Run
+
+from nfa.ends import shielded
+from nfa.errors import Refusal
+from nfa.tracking.store import client
+
+
+def local_folder(run: Run) -> Path | None:
+    """The run's artifact folder, where it is one on this machine."""
+    address = urllib.parse.urlparse(run.info.artifact_uri)
+    if address.scheme not in ("", "file"):
+        return None
+    return Path(urllib.request.url2pathname(address.path))
+
+
+def put(run: Run, path: str, write: Callable[[Path], None]) -> None:
+    """Let `write` make a file and place it at `path` among the run's artifacts; a reader never sees half of it."""
+    folder = local_folder(run)
+    with shielded():
+        if folder is not None:
+            target = folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = target.with_name(f".{os.getpid()}-{target.name}")
+            try:
+                write(unfinished)
+                os.replace(unfinished, target)
+            finally:
+                unfinished.unlink(missing_ok=True)
+            return
+        with tempfile.TemporaryDirectory() as scratch:
+            source = Path(scratch, Path(path).name)
+            write(source)
+            parent = str(Path(path).parent)
+            client().log_artifact(run.info.run_id, str(source), None if parent == "." else parent)
+
+
+def put_json(run: Run, path: str, content: Any) -> None:
+    """A JSON file; NaN and infinity are refused."""
+    text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
+    put(run, path, lambda file: _write_text(file, text))
+
+
+def _write_text(file: Path, text: str) -> None:
+    file.write_text(text + "\n", encoding="utf-8")
+
+
+def get(run_id: str, path: str) -> Path:
+    """A local copy (or the file itself) of an artifact."""
+    return Path(client().download_artifacts(run_id, path))
+
+
+def get_json(run_id: str, path: str) -> Any:
+    """Content of a JSON artifact."""
+    return json.loads(get(run_id, path).read_text(encoding="utf-8"))
+
+
+def names(run_id: str, folder: str) -> list[str]:
+    """Paths of the files in an artifact folder, sorted; empty where there is none."""
+    return sorted(item.path for item in client().list_artifacts(run_id, folder or None))
+
+
+def has_artifact(run_id: str, path: str) -> bool:
+    """Whether a run has the file `path`."""
+    parent = str(Path(path).parent)
+    return path in names(run_id, "" if parent == "." else parent)
+
+
+def check_space(run: Run, *, total: int, largest: int) -> None:
+    """`Refusal` if a run of `total` bytes of artifacts, the largest file `largest`, cannot be stored here."""
+    folder = local_folder(run)
+    if folder is None:
+        return
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    megabytes = 1 / 2**20
+    if free < total:
+        raise Refusal(
+            f"{free * megabytes:.0f} MB free at {existing}",
+            f"about {total * megabytes:.0f} MB for this run's checkpoints",
+            "free some space, use fewer checkpoints (schedule) or a smaller network, or move the store (MLFLOW_TRACKING_URI)",
+        )
+    if limit != resource.RLIM_INFINITY and limit < largest:
+        raise Refusal(
+            f"a file size limit of {limit * megabytes:.1f} MB (ulimit -f)",
+            f"at least {largest * megabytes:.1f} MB for this run's largest file",
+            "raise the limit, or use a smaller network",
+        )

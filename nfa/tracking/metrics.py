@@ -1,0 +1,53 @@
+"""Metric series, written in batches and never twice."""
+
+import math
+import time
+from collections.abc import Mapping
+
+from mlflow.entities import Metric
+
+from nfa.ends import shielded
+from nfa.tracking.store import client
+
+FLUSH_SECONDS = 2.0
+BATCH = 1000  # what one log_batch call takes
+
+
+class MetricLog:
+    """Buffers the metrics of one run; a (key, step) that the run already has is left as it is."""
+
+    def __init__(self, run_id: str, known: set[tuple[str, int]]) -> None:
+        self.run_id, self._known = run_id, known
+        self._waiting: list[Metric] = []
+        self._flushed = time.monotonic()
+
+    def log(self, values: Mapping[str, float], step: int, model_id: str | None = None) -> None:
+        """Add values at a step; ValueError for one that is not finite (an undefined value is left out by the caller)."""
+        now = int(time.time() * 1000)
+        for key, value in values.items():
+            if not math.isfinite(value):
+                raise ValueError(f"{key} at step {step} is {value}; undefined values are left out, not logged")
+            if (key, step) not in self._known:
+                self._known.add((key, step))
+                self._waiting.append(Metric(key, value, now, step, model_id=model_id))
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits."""
+        with shielded():
+            while self._waiting:
+                client().log_batch(self.run_id, metrics=self._waiting[:BATCH])
+                del self._waiting[:BATCH]
+        self._flushed = time.monotonic()
+
+
+def history(run_id: str) -> dict[str, dict[int, float]]:
+    """All series of a run: key → step → value."""
+    keys = client().get_run(run_id).data.metrics
+    return {key: {item.step: item.value for item in client().get_metric_history(run_id, key)} for key in keys}
+
+
+def known_steps(run_id: str) -> set[tuple[str, int]]:
+    """Every (key, step) that a run has."""
+    return {(key, step) for key, series in history(run_id).items() for step in series}

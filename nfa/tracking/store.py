@@ -1,0 +1,115 @@
+"""The tracking store: reaching it, finding runs in it, and links into its UI."""
+
+import os
+import shlex
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import mlflow
+import requests
+from mlflow.entities import Run, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import SQLAlchemyError
+
+from nfa.errors import Refusal
+
+StoreError = (MlflowException, SQLAlchemyError, OSError)
+
+
+@cache
+def _client(uri: str) -> MlflowClient:
+    return MlflowClient(tracking_uri=uri)
+
+
+def client() -> MlflowClient:
+    """MLflow's client for the current tracking URI."""
+    return _client(mlflow.get_tracking_uri())
+
+
+@contextmanager
+def reaching_store() -> Iterator[None]:
+    """Turn the first trouble with the store into a `Refusal` that names it."""
+    uri = mlflow.get_tracking_uri()
+    try:
+        if uri.startswith("http"):
+            # MLflow itself would retry for minutes.
+            requests.get(f"{uri}/health", timeout=10)
+        yield
+    except StoreError as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise Refusal(
+            f"tracking store {uri} ({reason})",
+            "a store that can be reached and written",
+            "mend its permissions, disk space or address, or set MLFLOW_TRACKING_URI",
+        ) from error
+
+
+def current_experiment() -> str:
+    """The experiment that MLFLOW_EXPERIMENT_ID or MLFLOW_EXPERIMENT_NAME names (made if new), else MLflow's default."""
+    if experiment := os.environ.get("MLFLOW_EXPERIMENT_ID"):
+        return experiment
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME")
+    if not name:
+        return "0"
+    found = client().get_experiment_by_name(name)
+    return str(found.experiment_id if found else client().create_experiment(name))
+
+
+def find_run(text: str) -> Run:
+    """The run that a full id, a unique prefix in the whole store, or `latest` names; `Refusal` otherwise."""
+    if text == "latest":
+        return _latest()
+    if not text.isalnum():
+        raise Refusal(f"run id {text!r}", "a run id or its beginning, letters and digits", "copy the id from the MLflow UI")
+    experiments = [experiment.experiment_id for experiment in client().search_experiments(view_type=ViewType.ALL)]
+    runs = client().search_runs(experiments, f"attributes.run_id LIKE '{text}%'", max_results=6)
+    if len(runs) == 1:
+        return runs[0]
+    if not runs:
+        where = mlflow.get_tracking_uri()
+        raise Refusal(f"run id {text!r}", f"a run in {where}", "copy the id from the MLflow UI, or check MLFLOW_TRACKING_URI")
+    shown = ", ".join(run.info.run_id[:12] for run in runs[:5])
+    raise Refusal(f"run id {text!r} (it fits several: {shown})", "a prefix that fits one run", "type more of the id")
+
+
+def _latest() -> Run:
+    runs = client().search_runs(
+        [current_experiment()],
+        "tags.`nfa.workload` != '' AND tags.`nfa.trained` = 'true'",
+        max_results=1,
+        order_by=["attributes.start_time DESC"],
+    )
+    if not runs:
+        raise Refusal("run id 'latest'", "an experiment with a trained run", "train one first: mlflow run . -e train")
+    return runs[0]
+
+
+def children(run_id: str, experiment: str) -> list[Run]:
+    """Nested runs of a parent, oldest first."""
+    return list(
+        client().search_runs(
+            [experiment], f"tags.`mlflow.parentRunId` = '{run_id}'", order_by=["attributes.start_time ASC"]
+        )
+    )
+
+
+def plain_param(text: str) -> str:
+    """A parameter as typed, from the shell-quoted text that `mlflow run` logs.
+
+    >>> plain_param("'a b'")
+    'a b'
+    """
+    words = shlex.split(text)
+    return words[0] if words else ""
+
+
+def link(run: Run) -> str:
+    """Where to look at a run: an address on a server, else the command that opens the UI and the path in it."""
+    path = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+    uri = mlflow.get_tracking_uri()
+    if urllib.parse.urlparse(uri).scheme in ("http", "https"):
+        return f"{uri}/{path}"
+    return f"http://127.0.0.1:5000/{path}  (after: mlflow server --backend-store-uri {uri})"
