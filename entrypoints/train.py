@@ -14,7 +14,7 @@ def start(config: TrainConfig) -> None:
     from nfa.jobs.train import train
     from nfa.timing import Stopwatch
 
-    train(config, files, Stopwatch(**{"import": time.perf_counter() - started}))
+    train(config, files, Stopwatch({"import": time.perf_counter() - started}))
 
 
 if __name__ == "__main__":

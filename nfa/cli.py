@@ -48,7 +48,11 @@ def _pairs(argv: Sequence[str], fields: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _value(item: "dataclasses.Field[Any]", hint: Any, text: str) -> Any:
-    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union else (hint,)
+    kinds = (
+        typing.get_args(hint)
+        if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
+        else (hint,)
+    )
     if text == "auto" and item.default == "auto":
         return text
     if bool in kinds:
@@ -61,7 +65,9 @@ def _value(item: "dataclasses.Field[Any]", hint: Any, text: str) -> Any:
     try:
         return number(text)
     except ValueError:
-        raise Refusal(f"{item.name}={text!r}", options.bounds(item), f"for example {item.name}={_example(item)}") from None
+        raise Refusal(
+            f"{item.name}={text!r}", options.bounds(item), f"for example {item.name}={_example(item)}"
+        ) from None
 
 
 def _example(item: "dataclasses.Field[Any]") -> str:
@@ -74,7 +80,9 @@ def help_text(config_type: type, name: str) -> str:
     for item in dataclasses.fields(config_type):
         allowed = ", ".join(item.metadata["choices"])
         default = repr(item.default) if item.default == "" else item.default
-        lines.append(f"  --{item.name} (default {default})\n      {item.metadata['help']}" + (f" [{allowed}]" if allowed else ""))
+        lines.append(
+            f"  --{item.name} (default {default})\n      {item.metadata['help']}" + (f" [{allowed}]" if allowed else "")
+        )
     return "\n".join(lines)
 
 

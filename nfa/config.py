@@ -81,7 +81,9 @@ class TrainConfig:
         check_fields(self)
         schedules.parse(self.schedule, self.epochs)
         if self.momentum != "auto" and self.momentum and self.optimizer == "adam":
-            raise Refusal(f"momentum={self.momentum} with optimizer=adam", "momentum for sgd and muon", "leave momentum=auto")
+            raise Refusal(
+                f"momentum={self.momentum} with optimizer=adam", "momentum for sgd and muon", "leave momentum=auto"
+            )
 
     def resolved(self) -> "TrainConfig":
         """The same configuration with every `auto` that depends on the optimizer replaced by its value."""
@@ -97,9 +99,13 @@ def check_fields(config: Any) -> None:
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
         if item.metadata["choices"] and value not in item.metadata["choices"]:
-            raise Refusal(f"{item.name}={value!r}", ", ".join(item.metadata["choices"]), suggest(item.name, value, item))
+            raise Refusal(
+                f"{item.name}={value!r}", ", ".join(item.metadata["choices"]), suggest(item.name, value, item)
+            )
         if isinstance(value, int | float) and not _within(value, item.metadata):
-            raise Refusal(f"{item.name}={value}", bounds(item), f"leave {item.name} out for its default, {item.default}")
+            raise Refusal(
+                f"{item.name}={value}", bounds(item), f"leave {item.name} out for its default, {item.default}"
+            )
 
 
 def _within(value: float, limits: Mapping[str, Any]) -> bool:
@@ -131,3 +137,6 @@ def suggest(name: str, value: str, item: "dataclasses.Field[Any]") -> str:
 
     near = difflib.get_close_matches(str(value), item.metadata["choices"], n=1, cutoff=0.4)
     return f"{name}={near[0] if near else item.default}"
+
+
+ENTRY_POINTS = {"train": TrainConfig}

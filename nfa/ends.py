@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 
-class Interrupted(BaseException):  # noqa: N818 - like KeyboardInterrupt: not an error, and no `except Exception` may eat it
+class Interrupted(BaseException):
     """SIGINT or SIGTERM arrived; `exit_code` is 130 or 143."""
 
     def __init__(self, signum: int) -> None:

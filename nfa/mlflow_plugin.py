@@ -25,7 +25,7 @@ PROJECT = "nfa"
 _LOADER = "mlflow.projects.backend.loader"
 
 
-class LocalEnvironmentHook(RunContextProvider):  # type: ignore[misc]
+class LocalEnvironmentHook(RunContextProvider):
     """Adds no tags; MLflow makes one when it starts, and that is when the hook is set."""
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ def _choose_environment(config: dict[str, Any]) -> None:
         print("nfa: conda is not installed; using the active Python environment (--env-manager local)", file=sys.stderr)
         config["ENV_MANAGER"] = "local"
     if config.get("ENV_MANAGER") == "local":
-        # The entry point says `python`: it shall be the one that runs mlflow, also when its environment is not activated.
+        # The entry point says `python`: it shall be the one that runs mlflow, activated or not.
         os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
 
 

@@ -30,7 +30,7 @@ class Workload(Protocol):
     def ids(self, split: str) -> Sequence[int]:
         """Example ids of "train", "val", "test", or "probe" (training examples in stratified order)."""
 
-    def batches(self, split: str, *, batch_size: int, ids: Sequence[int] | None = None) -> Iterator[Batch]:
+    def batches(self, split: str, *, batch_size: int, ids: Sequence[int] | Tensor | None = None) -> Iterator[Batch]:
         """Batches of a split in its stored order, or of the given ids of it."""
 
     def outputs(self, model: nn.Module, batch: Batch) -> Float[Tensor, "n ..."]:

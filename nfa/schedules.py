@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 from nfa.errors import Refusal
 
@@ -46,7 +47,7 @@ def phase_boundary(epochs: Sequence[int]) -> int | None:
     >>> phase_boundary([0, 1, 2, 3, 20, 40])
     3
     """
-    gaps = [later - earlier for earlier, later in zip(epochs, epochs[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(epochs)]
     if len(gaps) < 2 or gaps[0] != 1 or max(gaps) == 1:
         return None
     return epochs[next(index for index, gap in enumerate(gaps) if gap > 1)]

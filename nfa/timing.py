@@ -1,16 +1,17 @@
 """Where the time of a job went."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 
 
 class Stopwatch:
     """Seconds by named section; a section inside another one stops the outer one's clock."""
 
-    def __init__(self, outside: str = "other", **already: float) -> None:
+    def __init__(self, already: Mapping[str, float] = MappingProxyType({})) -> None:
         self.seconds: dict[str, float] = dict(already)
-        self._stack = [outside]
+        self._stack = ["other"]
         self._since = time.perf_counter()
 
     def _charge(self) -> None:
@@ -32,7 +33,10 @@ class Stopwatch:
     def split(self) -> dict[str, float]:
         """Seconds by section up to now, and their total."""
         self._charge()
-        return {**{name: round(value, 3) for name, value in self.seconds.items()}, "total": round(sum(self.seconds.values()), 3)}
+        return {
+            **{name: round(value, 3) for name, value in self.seconds.items()},
+            "total": round(sum(self.seconds.values()), 3),
+        }
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.split().items())

@@ -27,7 +27,7 @@ class Optimizer(Protocol):
 
 @dataclass
 class Progress:
-    """Where training stands: `batch` batches into the epoch after `epoch`; `reported`: that epoch's end has been handled."""
+    """Where training stands: `batch` batches into the epoch after `epoch`, whose end has been `reported` or not."""
 
     epoch: int = 0
     batch: int = 0
@@ -37,7 +37,9 @@ class Progress:
 class Training:
     """A model and optimizer on their way; `state` is all that is needed to go on to bitwise the same weights."""
 
-    def __init__(self, workload: Workload, model: nn.Module, optimizer: Optimizer, *, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, workload: Workload, model: nn.Module, optimizer: Optimizer, *, batch_size: int, seed: int
+    ) -> None:
         self.workload, self.model, self.optimizer = workload, model, optimizer
         self.batch_size, self.seed = batch_size, seed
         self.progress = Progress()
@@ -82,14 +84,15 @@ class Training:
 
     def _epoch(self) -> None:
         ids = torch.as_tensor(self.workload.ids("train"))
-        order = ids[torch.randperm(len(ids), generator=generator(self.seed, f"order/{self.progress.epoch}"))]
+        shuffle = generator(self.seed, f"order/{self.progress.epoch}")
+        order = ids[torch.randperm(len(ids), generator=shuffle)]
         remaining = order[self.progress.batch * self.batch_size :]
         total = torch.zeros((), device=next(self.model.parameters()).device)
         self.model.train()
         for batch in self.workload.batches("train", batch_size=self.batch_size, ids=remaining):
             loss = self.workload.losses(self.workload.outputs(self.model, batch), batch).mean()
             self.optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             total += loss.detach()
             with shielded():
                 self.optimizer.step()

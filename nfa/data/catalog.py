@@ -72,7 +72,9 @@ def _verified(dataset: str, folder: Path) -> dict[str, Path]:
     files = SOURCES[dataset].files
     missing = [name for name, _ in files.values() if not (folder / name).is_file()]
     if missing:
-        raise Refusal(f"{dataset}: {folder} lacks {', '.join(missing)}", f"a folder with {_names(dataset)}", _by_hand(dataset))
+        raise Refusal(
+            f"{dataset}: {folder} lacks {', '.join(missing)}", f"a folder with {_names(dataset)}", _by_hand(dataset)
+        )
     for name, expected in files.values():
         found = _md5(folder / name)
         if found != expected:

@@ -31,11 +31,11 @@ class ImageData:
 
     @property
     def classes(self) -> int:
-        return int(self.train_labels.max()) + 1
+        return int(self.train_labels.max() + 1)
 
     @property
     def features(self) -> int:
-        return self.train_images.shape[1]
+        return int(self.train_images.shape[1])
 
     def digest(self) -> str:
         """SHA-256 over all images and labels, the same wherever the files lie."""
@@ -51,7 +51,9 @@ def load(dataset: str, files: Mapping[str, Path]) -> ImageData:
         return _READERS[dataset](files)
     except (OSError, ValueError, KeyError, struct.error, tarfile.TarError) as error:
         places = ", ".join(str(path) for path in files.values())
-        raise Refusal(f"{dataset}: unreadable files ({error})", "the published files", f"get them again: {places}") from error
+        raise Refusal(
+            f"{dataset}: unreadable files ({error})", "the published files", f"get them again: {places}"
+        ) from error
 
 
 def _digits(_files: Mapping[str, Path]) -> ImageData:
@@ -91,7 +93,7 @@ def _svhn(files: Mapping[str, Path]) -> ImageData:
 
 
 def read_svhn(path: Path) -> tuple[Images, Labels]:
-    """A MATLAB file with X [32 32 3 n] and y [n 1]; images become [n, channel·row·column], label 10 (the digit 0) becomes 0."""
+    """A MATLAB file with X [32 32 3 n], y [n 1]: images [n, channel·row·column]; label 10 (the digit 0) becomes 0."""
     from scipy.io import loadmat
 
     content = loadmat(path)

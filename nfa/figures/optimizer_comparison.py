@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib
 from matplotlib.figure import Figure
 
-from nfa.figures.style import RC, add_legend, mark_boundary, panels
+from nfa.figures.style import add_legend, mark_boundary, panels, style
 from nfa.figures.training_analysis import Series, draw
 
 COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
@@ -20,9 +19,9 @@ def optimizer_comparison(
     label: str = "AGOP vs NFM",
     boundary: int | None = None,
 ) -> Figure:
-    """Validation loss (dashed) and training loss, then one panel a site with `relation`; `runs` are series by run name."""
+    """A panel of losses (validation dashed), then one panel a site with `relation`; `runs` are series by run name."""
     figure, places = panels(len(sites) + 1)
-    with matplotlib.rc_context(RC):
+    with style():
         for place, site in zip(places, (None, *sites), strict=True):
             for (name, series), color, marker in zip(runs.items(), COLOURS, MARKERS, strict=False):
                 if site is None:
@@ -32,7 +31,12 @@ def optimizer_comparison(
                     draw(place, series.get(f"{site}/{relation}", {}), color=color, marker=marker, label=name)
             mark_boundary(place, boundary)
             place.set(title="losses" if site is None else site.replace("_", " "), xlabel="epoch")
-            place.set(ylabel="loss" if site is None else label, **({"yscale": "log"} if site is None else {"ylim": (0, 1)}))
-        handles = [*places[0].get_legend_handles_labels()[0][: 2 * len(runs)], *places[1].get_legend_handles_labels()[0]]
+            place.set(
+                ylabel="loss" if site is None else label, **({"yscale": "log"} if site is None else {"ylim": (0, 1)})
+            )
+        handles = [
+            *places[0].get_legend_handles_labels()[0][: 2 * len(runs)],
+            *places[1].get_legend_handles_labels()[0],
+        ]
         add_legend(figure, handles)
     return figure

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import matplotlib
@@ -34,10 +35,15 @@ SIMILARITIES = {
 }
 
 
+def style() -> AbstractContextManager[None]:
+    """Draw in this look; matplotlib's own settings are as before afterwards."""
+    return matplotlib.rc_context(RC)  # type: ignore[arg-type]
+
+
 def panels(count: int, *, columns: int = 3, width: float = 3.6, height: float = 2.7) -> tuple[Figure, list[Axes]]:
     """A figure with `count` panels in rows of `columns`; places left over stay empty."""
     rows = math.ceil(count / columns)
-    with matplotlib.rc_context(RC):
+    with style():
         figure = Figure(figsize=(width * columns, height * rows + 0.4), layout="constrained")
         places = list(figure.subplots(rows, columns, squeeze=False).flat)
     for place in places[count:]:

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nfa.figures.style import LOSSES, RC, SIMILARITIES, add_legend, mark_boundary, panels
+from nfa.figures.style import LOSSES, SIMILARITIES, add_legend, mark_boundary, panels, style
 
 Series = Mapping[int, float]
 
@@ -26,7 +25,7 @@ def training_analysis(
     that have similarities; a value that does not exist is not drawn.
     """
     figure, places = panels(len(sites))
-    with matplotlib.rc_context(RC):
+    with style():
         for place, site in zip(places, sites, strict=True):
             lines = _panel(place, series, site, similarities, boundary)
         add_legend(figure, lines)
@@ -37,7 +36,9 @@ def training_analysis(
 def _panel(
     axes: Axes, series: Mapping[str, Series], site: str, similarities: Sequence[str], boundary: int | None
 ) -> list[Artist]:
-    epochs = set().union(*(series.get(f"{site}/{name}", {}) for name in similarities)) | set(series.get("train/loss", {}))
+    epochs = set().union(*(series.get(f"{site}/{name}", {}) for name in similarities)) | set(
+        series.get("train/loss", {})
+    )
     for key, look in LOSSES.items():
         draw(axes, {epoch: value for epoch, value in series.get(key, {}).items() if epoch in epochs}, **look)
     axes.set(title=site.replace("_", " "), xlabel="epoch", ylabel="loss", yscale="log")

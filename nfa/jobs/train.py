@@ -31,7 +31,11 @@ def train(config: TrainConfig, files: Mapping[str, Path] | None, clock: Stopwatc
     files = catalog.locate(config.dataset, config.data_dir) if files is None else files
     with clock.section("data"):
         data = images.load(config.dataset, files)
-    stage("data", f"{data.name}: {len(data.train_labels)} + {len(data.test_labels)} images, {data.features} pixels, {data.classes} classes")
+    stage(
+        "data",
+        f"{data.name}: {len(data.train_labels)} + {len(data.test_labels)} images of {data.features} pixels, "
+        f"{data.classes} classes",
+    )
     if config.max_samples > len(data.train_labels) * 4 // 5:
         limit = len(data.train_labels) * 4 // 5
         raise Refusal(f"max_samples={config.max_samples}", f"0 (all) to {limit} training examples", "max_samples=0")
@@ -44,11 +48,16 @@ def train(config: TrainConfig, files: Mapping[str, Path] | None, clock: Stopwatc
     stage("done", f"{run.link}")
 
 
-def _train_each(parent: TrackedRun, config: TrainConfig, data: ImageData, device: torch.device, clock: Stopwatch) -> None:
+def _train_each(
+    parent: TrackedRun, config: TrainConfig, data: ImageData, device: torch.device, clock: Stopwatch
+) -> None:
     """Children by optimizer, each trained, continued or left as finished; one that fails does not stop the others."""
     tracking.put_json(parent.info, "config.json", stored_config(config, data))
     parent.log_params({name: value for name, value in dataclasses.asdict(config).items() if name != "resume"})
-    existing = {run.data.tags.get("nfa.variant"): run for run in tracking.children(parent.run_id, parent.info.info.experiment_id)}
+    existing = {
+        run.data.tags.get("nfa.variant"): run
+        for run in tracking.children(parent.run_id, parent.info.info.experiment_id)
+    }
     failures = []
     for optimizer in OPTIMIZERS:
         found = existing.get(optimizer)
@@ -62,7 +71,9 @@ def _train_each(parent: TrackedRun, config: TrainConfig, data: ImageData, device
         )
         try:
             with child:
-                train_one(child, dataclasses.replace(config, optimizer=optimizer, run_name=optimizer), data, device, clock)
+                train_one(
+                    child, dataclasses.replace(config, optimizer=optimizer, run_name=optimizer), data, device, clock
+                )
                 parent.tag({"nfa.trained": "true"})
         except NfaError as error:
             failures.append(f"{optimizer}: {error}")

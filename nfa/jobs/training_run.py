@@ -49,9 +49,7 @@ class _TrainingRun:
         self.workload = MLPClassifier(config, data, self._example_ids(), device)
         self.model = self.workload.model()
         optimizer = self.workload.optimizers(self.model)
-        self.training = Training(
-            self.workload, self.model, optimizer, batch_size=config.batch_size, seed=config.seed
-        )
+        self.training = Training(self.workload, self.model, optimizer, batch_size=config.batch_size, seed=config.seed)
         self.schedule = fit(config.schedule, config.epochs)
         self.sites = list(self.workload.sites(self.model))[:-1]  # all but the readout
         self.initial = site_weights(self.workload, self.model, self.sites)
@@ -88,9 +86,16 @@ class _TrainingRun:
             self.run.log_datasets([self._input(split) for split in ("train", "val", "test")])
             tracking.put_json(self.run.info, "config.json", self.stored)
             tracking.put_json(self.run.info, "example_ids.json", self.workload.example_ids)
-        layers = " → ".join(str(size) for size in (self.data.features, f"{self.config.width} × {self.config.depth}", self.data.classes))
-        stage("model", f"MLP {layers}, {parameters:,} parameters, {self.config.activation}, {self.config.optimizer} lr {self.config.lr}")
-        stage("run", f"{self.run.run_id}, {len(self.schedule)} checkpoints, analysis of {len(self.analysed)} examples in {self.config.precision}")
+        layers = " → ".join(
+            str(size) for size in (self.data.features, f"{self.config.width} × {self.config.depth}", self.data.classes)
+        )
+        stage("model", f"MLP {layers}, {self.config.activation}, {parameters:,} parameters")
+        stage("optimizer", f"{self.config.optimizer}, lr {self.config.lr}, momentum {self.config.momentum}")
+        stage(
+            "run",
+            f"{self.run.run_id}, {len(self.schedule)} checkpoints, "
+            f"analysis of {len(self.analysed)} examples in {self.config.precision}",
+        )
         if self.config.precision == "bfloat16" and not has_bfloat16_units(self.workload.device):
             stage("notice", "this processor has no bfloat16 units: the numbers are those of bfloat16, the speed is not")
 
@@ -112,7 +117,7 @@ class _TrainingRun:
         self.progress.update(at.epoch)
 
     def train(self) -> None:
-        """Train to the last epoch. A signal leaves the state of the last whole step; divergence leaves the last checkpoint."""
+        """Train to the last epoch; a signal leaves the state of the last whole step, divergence the last checkpoint."""
         try:
             with self.clock.section("training"):
                 self.training.run(self.config.epochs, self._after_epoch)
@@ -155,8 +160,12 @@ class _TrainingRun:
             tracking.save_state(self.run, self.training.state(reported=True))
             if epoch == 0:
                 self.run.tag({"nfa.trained": "true"})
-        similarities = " ".join(f"{values[f'{site}/agop_nfm']:.3f}" for site in self.sites if f"{site}/agop_nfm" in values)
-        stage(f"epoch {epoch}", f"train {values['train/loss']:.4g}  val {values['val/loss']:.4g}  AGOP/NFM {similarities}")
+        similarities = " ".join(
+            f"{values[f'{site}/agop_nfm']:.3f}" for site in self.sites if f"{site}/agop_nfm" in values
+        )
+        stage(
+            f"epoch {epoch}", f"train {values['train/loss']:.4g}  val {values['val/loss']:.4g}  AGOP/NFM {similarities}"
+        )
 
     def _analyse(self) -> dict[str, float]:
         """Train loss and alignment; one pass serves both where the same examples are analysed exactly."""
@@ -194,7 +203,8 @@ class _TrainingRun:
             best = min(self.schedule, key=lambda epoch: series["val/loss"][epoch])
             self.run.tag({"nfa.best_epoch": str(best)})
             tracking.put_json(self.run.info, "results.json", reports.results(series, self.sites, self.conventions))
-            title = f"{self.data.name}, {self.config.optimizer}, lr {self.config.lr}, MLP {self.config.width} × {self.config.depth}"
+            network = f"MLP {self.config.width} × {self.config.depth}"
+            title = f"{self.data.name}, {self.config.optimizer}, lr {self.config.lr}, {network}"
             tracking.save_picture(self.run, reports.training_figure(series, self.sites, title), "training_analysis")
             tracking.put_json(self.run.info, "timing.json", self.clock.split())
         stage("test", f"loss {test['test/loss']:.4g}, accuracy {test['test/accuracy']:.4f}")

@@ -20,20 +20,18 @@ _aten = torch.ops.aten
 def has_bfloat16_units(device: torch.device) -> bool:
     """Whether `device` multiplies bfloat16 matrices in hardware."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and (
-        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    )
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 @contextmanager
 def bfloat16_products() -> Iterator[None]:
     """Inside, mm, bmm, addmm and baddbmm of floating-point tensors have bfloat16 operands."""
-    with _BFloat16Products():
+    with _BFloat16Products():  # type: ignore[no-untyped-call]
         yield
 
 
-class _BFloat16Products(TorchDispatchMode):
+class _BFloat16Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         rule = _RULES.get(func)
         return rule(*args, **(kwargs or {})) if rule else func(*args, **(kwargs or {}))

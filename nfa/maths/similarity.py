@@ -69,7 +69,9 @@ class Similarity:
 
 def _frobenius(a: Tensor, b: Tensor) -> float:
     # Entries are multiplied and added in float64: float32 sums of 10⁶ terms lose digits, and their squares underflow.
-    return float(sum((x.double() * y.double()).sum() for x, y in zip(a.split(256), b.split(256), strict=True)))
+    return float(
+        sum((x.double() * y.double()).sum() for x, y in zip(torch.split(a, 256), torch.split(b, 256), strict=True))
+    )
 
 
 def _entry_centred(a: Congruence, b: Congruence) -> float:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn as nn
@@ -19,33 +20,38 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class MLP(nn.Module):
-    """`depth` hidden layers of `width` and a readout: parameters layers.0.weight … layers.{depth}.weight, each [out, in]."""
+    """`depth` hidden layers of `width` and a readout: layers.0.weight … layers.{depth}.weight, each [out, in]."""
 
     def __init__(self, inputs: int, classes: int, *, width: int, depth: int, activation: str = "relu") -> None:
         super().__init__()
         sizes = [inputs, *[width] * depth, classes]
         self.layers = nn.ModuleList(
-            nn.utils.skip_init(nn.Linear, fan_in, fan_out, bias=False)
-            for fan_in, fan_out in zip(sizes, sizes[1:], strict=False)
+            nn.Linear(fan_in, fan_out, bias=False, device="meta").to_empty(device="cpu")
+            for fan_in, fan_out in pairwise(sizes)
         )
         self.activation = ACTIVATIONS[activation]
+
+    def matrices(self) -> list[nn.Parameter]:
+        """The weight of every layer, first to last."""
+        return list(self.layers.parameters())
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits [n classes] of inputs [n …], flattened."""
         hidden = inputs.flatten(1)
         for layer in self.layers[:-1]:
             hidden = self.activation(layer(hidden))
-        return self.layers[-1](hidden)
+        logits: Tensor = self.layers[-1](hidden)
+        return logits
 
 
 def initialise(model: MLP, init: str, generator: torch.Generator) -> None:
     """Draw the weights of `model` anew.
 
     default: U(−1/√in, 1/√in), PyTorch's Linear default. small: the same, halved.
-    balanced: W_{l+1}ᵀ W_{l+1} = W_l W_lᵀ at every layer (Arora et al. 2018, arXiv 1802.06509): every matrix has the same
-    singular values, as many as the narrowest layer is wide, between random orthonormal bases that neighbours share.
+    balanced: W_{l+1}ᵀ W_{l+1} = W_l W_lᵀ at every layer (Arora et al. 2018, arXiv 1802.06509): all matrices have
+    the same singular values, as many as the narrowest layer is wide, between random bases that neighbours share.
     """
-    weights = [layer.weight for layer in model.layers]
+    weights = model.matrices()
     with torch.no_grad():
         for weight in weights:
             bound = (0.5 if init == "small" else 1.0) / math.sqrt(weight.shape[1])
@@ -56,16 +62,17 @@ def initialise(model: MLP, init: str, generator: torch.Generator) -> None:
 
 
 def _balanced(weights: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
-    """Balanced matrices whose largest singular value is the geometric mean of those of `weights`, the smallest half of it."""
+    """Balanced matrices; their largest singular value is the geometric mean of those of `weights`, the smallest ½."""
     rank = min(min(weight.shape) for weight in weights)
     norms = torch.stack([torch.linalg.matrix_norm(weight.double(), ord=2) for weight in weights])
     spread = torch.linspace(1.0, 0.5, rank, dtype=torch.float64)
     singular = norms.log().mean().exp() * spread
     bases = [_orthonormal(weights[0].shape[1], rank, generator)]
     bases += [_orthonormal(weight.shape[0], rank, generator) for weight in weights]
-    return [after * singular @ before.T for before, after in zip(bases, bases[1:], strict=False)]
+    return [after * singular @ before.T for before, after in pairwise(bases)]
 
 
 def _orthonormal(rows: int, columns: int, generator: torch.Generator) -> Tensor:
-    basis, _ = torch.linalg.qr(torch.randn(rows, columns, generator=generator, dtype=torch.float64))
+    drawn = torch.randn(rows, columns, generator=generator, dtype=torch.float64)
+    basis: Tensor = torch.linalg.qr(drawn).Q
     return basis

@@ -35,4 +35,8 @@ def rule_for(name: str, module: nn.Module) -> Rule:
         if kind in RULES:
             return RULES[kind]
     known = ", ".join(kind.__name__ for kind in RULES)
-    raise Refusal(f"site {name!r} of type {type(module).__name__}", known, "leave the site out, or add a rule to nfa/observe/rules.py")
+    raise Refusal(
+        f"site {name!r} of type {type(module).__name__}",
+        known,
+        "leave the site out, or add a rule to nfa/observe/rules.py",
+    )

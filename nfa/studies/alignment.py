@@ -19,17 +19,17 @@ class AlignmentOptions:
     """Competing conventions of the literature, logged with the values.
 
     `centre`: "none" = cosine, "entry" = Pearson correlation of the entries, "jacobian" = AGOP of the centred Jacobian.
-    `agop_power`: 1, or 0.5 for the matrix square root of AGOP. `positions`: outer products of each position or of their sum.
+    `agop_power`: 1, or 0.5 for the matrix square root of AGOP. `positions`: outer products of each or of their sum.
     """
 
     centre: Literal["none", "entry", "jacobian"] = "none"
-    agop_power: Literal[1, 0.5] = 1
+    agop_power: float = 1
     positions: Literal["each", "sum"] = "each"
 
 
 def alignment(
     measured: Mapping[str, Mapping[str, Congruence]],
-    options: AlignmentOptions = AlignmentOptions(),  # noqa: B008 - frozen
+    options: AlignmentOptions = AlignmentOptions(),
     relations: Sequence[str] = tuple(RELATIONS),
 ) -> Result:
     """Cosine ⟨A, B⟩ / (‖A‖_F ‖B‖_F) of each relation at each site, from measured matrices by site and name.

@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Result:
-    """Scalars by metric key (undefined ones are absent), arrays by name, and the conventions they were computed with."""
+    """Scalars by metric key (undefined ones are absent), arrays by name, and the conventions behind them."""
 
     scalars: Mapping[str, float]
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)

@@ -59,7 +59,8 @@ def _write_text(file: Path, text: str) -> None:
 
 def get(run_id: str, path: str) -> Path:
     """A local copy (or the file itself) of an artifact."""
-    return Path(client().download_artifacts(run_id, path))
+    folder = local_folder(client().get_run(run_id))
+    return folder / path if folder else Path(client().download_artifacts(run_id, path))
 
 
 def get_json(run_id: str, path: str) -> Any:
@@ -91,7 +92,7 @@ def check_space(run: Run, *, total: int, largest: int) -> None:
         raise Refusal(
             f"{free * megabytes:.0f} MB free at {existing}",
             f"about {total * megabytes:.0f} MB for this run's checkpoints",
-            "free some space, use fewer checkpoints (schedule) or a smaller network, or move the store (MLFLOW_TRACKING_URI)",
+            "free some space, use fewer checkpoints (schedule) or a smaller network, or set MLFLOW_TRACKING_URI",
         )
     if limit != resource.RLIM_INFINITY and limit < largest:
         raise Refusal(

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,7 +108,9 @@ def weights(run_id: str, epoch: int) -> dict[str, Tensor]:
         return load_file(artifacts.get(run_id, path_of(epoch)))
     except (OSError, MlflowException):
         available = ", ".join(map(str, epochs(run_id))) or "none"
-        raise Refusal(f"epoch {epoch} of run {run_id[:12]}", f"its checkpoints: {available}", "choose one of them") from None
+        raise Refusal(
+            f"epoch {epoch} of run {run_id[:12]}", f"its checkpoints: {available}", "choose one of them"
+        ) from None
 
 
 def load_checkpoint(run_id: str, epoch: int, *, device: str = "auto", data_dir: str | None = None) -> Checkpoint:
@@ -128,10 +131,11 @@ def load_checkpoint(run_id: str, epoch: int, *, device: str = "auto", data_dir: 
 def save_picture(run: TrackedRun, figure: Any, name: str, *, also_pdf: bool = True) -> None:
     """A matplotlib figure as plots/<name>.png and .pdf."""
     for kind in ("png", "pdf") if also_pdf else ("png",):
-        artifacts.put(run.info, f"plots/{name}.{kind}", lambda file, kind=kind: _draw(figure, file, kind))
+        artifacts.put(run.info, f"plots/{name}.{kind}", partial(_draw, figure, kind))
+        figure.set_layout_engine("none")  # laid out once, so both files look the same
 
 
-def _draw(figure: Any, file: Path, kind: str) -> None:
+def _draw(figure: Any, kind: str, file: Path) -> None:
     # No dates inside, so that the same numbers give the same file.
     dateless = {"CreationDate": None} if kind == "pdf" else {"Software": None}
     figure.savefig(file, format=kind, dpi=200, metadata=dateless)

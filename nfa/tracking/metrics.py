@@ -22,7 +22,7 @@ class MetricLog:
         self._flushed = time.monotonic()
 
     def log(self, values: Mapping[str, float], step: int, model_id: str | None = None) -> None:
-        """Add values at a step; ValueError for one that is not finite (an undefined value is left out by the caller)."""
+        """Add values at a step; ValueError for one that is not finite: an undefined value is left out by the caller."""
         now = int(time.time() * 1000)
         for key, value in values.items():
             if not math.isfinite(value):

@@ -82,7 +82,7 @@ class TrackedRun:
             client().log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
     def log_params(self, values: Mapping[str, Any]) -> None:
-        """Resolved parameters: plain where `mlflow run` has logged none, as resolved.<name> where it logged another text."""
+        """Resolved parameters: plain where `mlflow run` logged none, resolved.<name> where it logged another text."""
         logged = client().get_run(self.run_id).data.params
         params = []
         for name, value in values.items():
@@ -109,7 +109,7 @@ class TrackedRun:
 def open_run(
     entrypoint: str, workload: str, *, name: str = "", parent: TrackedRun | None = None, tags: Mapping[str, str] = {}
 ) -> TrackedRun:
-    """A new run, or the one that `mlflow run` has made for this process; `Refusal` where the store cannot be written."""
+    """A new run, or the one that `mlflow run` made for this process; `Refusal` where the store cannot be written."""
     with reaching_store(), shielded():
         adopted = None if parent else os.environ.pop("MLFLOW_RUN_ID", None)
         if adopted:
@@ -134,9 +134,15 @@ def reopen_run(run_id: str, *, parent: TrackedRun | None = None) -> TrackedRun:
         if "nfa.entrypoint" not in run.data.tags or state is None:
             raise Refusal(f"resume={run_id}", "a run made by train", "give the id of the training run itself")
         if state == "running" and is_alive(run.data.tags):
-            raise Refusal(f"resume={run_id} (still running)", "a killed or failed run", "wait for it, or stop its process first")
+            raise Refusal(
+                f"resume={run_id} (still running)", "a killed or failed run", "wait for it, or stop its process first"
+            )
         if state == "finished":
-            raise Refusal(f"resume={run_id} (finished)", "a killed or failed run", "start a new run; epochs of a finished one are fixed")
+            raise Refusal(
+                f"resume={run_id} (finished)",
+                "a killed or failed run",
+                "start a new run; epochs of a finished one are fixed",
+            )
         wrapper_id = None if parent else os.environ.pop("MLFLOW_RUN_ID", None)
         return TrackedRun(run, wrapper_id=wrapper_id, continued=True)
 

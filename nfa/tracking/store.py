@@ -63,14 +63,18 @@ def find_run(text: str) -> Run:
     if text == "latest":
         return _latest()
     if not text.isalnum():
-        raise Refusal(f"run id {text!r}", "a run id or its beginning, letters and digits", "copy the id from the MLflow UI")
+        raise Refusal(
+            f"run id {text!r}", "a run id or its beginning, letters and digits", "copy the id from the MLflow UI"
+        )
     experiments = [experiment.experiment_id for experiment in client().search_experiments(view_type=ViewType.ALL)]
     runs = client().search_runs(experiments, f"attributes.run_id LIKE '{text}%'", max_results=6)
     if len(runs) == 1:
         return runs[0]
     if not runs:
         where = mlflow.get_tracking_uri()
-        raise Refusal(f"run id {text!r}", f"a run in {where}", "copy the id from the MLflow UI, or check MLFLOW_TRACKING_URI")
+        raise Refusal(
+            f"run id {text!r}", f"a run in {where}", "copy the id from the MLflow UI, or check MLFLOW_TRACKING_URI"
+        )
     shown = ", ".join(run.info.run_id[:12] for run in runs[:5])
     raise Refusal(f"run id {text!r} (it fits several: {shown})", "a prefix that fits one run", "type more of the id")
 

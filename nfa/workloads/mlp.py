@@ -55,7 +55,7 @@ class MLPClassifier:
     def optimizers(self, model: MLP) -> Optimizers:
         """The optimizer that the configuration names, for this model."""
         config = self.config.resolved()
-        weights = [layer.weight for layer in model.layers]
+        weights = model.matrices()
         return build(
             config.optimizer,
             weights[:-1],
@@ -66,7 +66,7 @@ class MLPClassifier:
             companion_lr=config.companion_lr,
         )
 
-    def batches(self, split: str, *, batch_size: int, ids: Sequence[int] | None = None) -> Iterator[Batch]:
+    def batches(self, split: str, *, batch_size: int, ids: Sequence[int] | Tensor | None = None) -> Iterator[Batch]:
         images, labels = self._pools["test" if split == "test" else "train"]
         chosen = torch.as_tensor(self.example_ids[split] if ids is None else ids)
         for start in range(0, len(chosen), batch_size):

@@ -22,7 +22,9 @@ def choose_device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise Refusal(f"device={name!r} ({reason})", "auto, cpu, cuda, cuda:N, mps where present", "device=auto") from None
+        raise Refusal(
+            f"device={name!r} ({reason})", "auto, cpu, cuda, cuda:N, mps where present", "device=auto"
+        ) from None
     return device
 
 
@@ -39,5 +41,9 @@ def rebuild(
     data = images.load(train.dataset, catalog.locate(train.dataset, place))
     expected = config["data"]["digest"]
     if data.digest() != expected:
-        raise Refusal(f"{train.dataset} with digest {data.digest()[:12]}", f"digest {expected[:12]}", "use the data the run was trained on")
+        raise Refusal(
+            f"{train.dataset} with digest {data.digest()[:12]}",
+            f"digest {expected[:12]}",
+            "use the data the run was trained on",
+        )
     return MLPClassifier(train, data, example_ids, choose_device(device))

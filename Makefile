@@ -1,0 +1,51 @@
+# Everything runs in .venv, which the first target that needs it sets up from pyproject.toml and constraints.txt.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+BIN := .venv/bin
+READY := .venv/.ready
+STORE := sqlite:///$(CURDIR)/mlflow.db
+PORT ?= 5000
+
+.PHONY: help setup train test test-all lint types docs bench ui clean
+
+help:            ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/'
+
+setup: $(READY)  ## make the virtual environment
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name one with: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+train: $(READY)  ## train the default network: mlflow run . -e train -P optimizer=sgd
+	$(BIN)/mlflow run . -e train -P optimizer=sgd
+
+test: $(READY)   ## the test suite
+	$(BIN)/python -m pytest
+
+test-all: $(READY) ## the same with the slow tests
+	$(BIN)/python -m pytest -m ''
+
+lint: $(READY)   ## ruff, and generated pages up to date
+	$(BIN)/ruff check .
+	$(BIN)/python docs/generate.py --check
+
+types: $(READY)  ## mypy
+	$(BIN)/mypy
+
+docs: $(READY)   ## write MLproject, docs/parameters.md and docs/benchmarks.md from the code and the records
+	$(BIN)/python docs/generate.py
+
+bench: $(READY)  ## run every benchmark and store its record
+	for case in agop training job; do $(BIN)/python -m benchmarks.$$case || exit 1; done
+	$(BIN)/python docs/generate.py
+
+ui: $(READY)     ## open MLflow's UI on this folder's runs
+	@echo "http://127.0.0.1:$(PORT)"
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 \
+	  --backend-store-uri $(STORE)
+
+clean:           ## remove the virtual environment and caches, never the runs
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
