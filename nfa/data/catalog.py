@@ -14,10 +14,13 @@ from nfa.errors import Refusal
 
 @dataclass(frozen=True)
 class Source:
-    """Files of a published dataset by role (name, MD5), their address and the folders where they may already be."""
+    """Files of a published dataset by role, their address, and the folders where they may already be.
+
+    A file is its name, its published MD5 and those of known repackagings with the same content (Debian's).
+    """
 
     address: str
-    files: Mapping[str, tuple[str, str]]
+    files: Mapping[str, tuple[str, ...]]
     folders: tuple[str, ...] = ()
 
 
@@ -25,10 +28,10 @@ SOURCES = {
     "fashion-mnist": Source(
         address="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
         files={
-            "train_images": ("train-images-idx3-ubyte.gz", "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
-            "train_labels": ("train-labels-idx1-ubyte.gz", "25c81989df183df01b3e8a0aad5dffbe"),
-            "test_images": ("t10k-images-idx3-ubyte.gz", "bef4ecab320f06d8554ea6380940ec79"),
-            "test_labels": ("t10k-labels-idx1-ubyte.gz", "bb300cfdad3c16e7a12a480ee83cd310"),
+            "train_images": ("train-images-idx3-ubyte.gz", "8d4fb7e6c68d591d4c3dfef9ec88bf0d", "cf8536b0aa1a6ac5fa3f23001093305c"),
+            "train_labels": ("train-labels-idx1-ubyte.gz", "25c81989df183df01b3e8a0aad5dffbe", "10bea18fdb374794d4bb42e356e600c9"),
+            "test_images": ("t10k-images-idx3-ubyte.gz", "bef4ecab320f06d8554ea6380940ec79", "f78720b4224f21cce2f2ccf2d7a94c9a"),
+            "test_labels": ("t10k-labels-idx1-ubyte.gz", "bb300cfdad3c16e7a12a480ee83cd310", "0d30e22e447f3c33dab9ed536400ac01"),
         },
         folders=("/usr/share/datasets/fashion-mnist",),
     ),
@@ -63,41 +66,41 @@ def locate(dataset: str, data_dir: str = "") -> dict[str, Path]:
         folder = Path(os.environ.get("NFA_CALLER_DIR", "."), data_dir).expanduser()
         return _verified(dataset, folder)
     for candidate in (*source.folders, str(cache_folder(dataset))):
-        if all(Path(candidate, name).is_file() for name, _ in source.files.values()):
+        if all(Path(candidate, name).is_file() for name, *_ in source.files.values()):
             return _verified(dataset, Path(candidate))
     return _fetched(dataset)
 
 
 def _verified(dataset: str, folder: Path) -> dict[str, Path]:
     files = SOURCES[dataset].files
-    missing = [name for name, _ in files.values() if not (folder / name).is_file()]
+    missing = [name for name, *_ in files.values() if not (folder / name).is_file()]
     if missing:
         raise Refusal(
             f"{dataset}: {folder} lacks {', '.join(missing)}", f"a folder with {_names(dataset)}", _by_hand(dataset)
         )
-    for name, expected in files.values():
+    for name, *expected in files.values():
         found = _md5(folder / name)
-        if found != expected:
+        if found not in expected:
             remedy = f"the file is damaged or another version: delete it and get it again. {_by_hand(dataset)}"
-            raise Refusal(f"{dataset}: {folder / name} with MD5 {found}", f"MD5 {expected}", remedy)
-    return {role: folder / name for role, (name, _) in files.items()}
+            raise Refusal(f"{dataset}: {folder / name} with MD5 {found}", f"MD5 {' or '.join(expected)}", remedy)
+    return {role: folder / name for role, (name, *_) in files.items()}
 
 
 def _fetched(dataset: str) -> dict[str, Path]:
     import pooch
 
     source, folder = SOURCES[dataset], cache_folder(dataset)
-    for name, md5 in source.files.values():
+    for name, md5, *_ in source.files.values():
         try:
             pooch.retrieve(f"{source.address}/{name}", known_hash=f"md5:{md5}", fname=name, path=folder)
         except (OSError, ValueError) as error:
             reason = f"{dataset}: {name} is not here and could not be fetched ({type(error).__name__})"
             raise Refusal(reason, f"files {_names(dataset)}", _by_hand(dataset)) from None
-    return {role: folder / name for role, (name, _) in source.files.items()}
+    return {role: folder / name for role, (name, *_) in source.files.items()}
 
 
 def _names(dataset: str) -> str:
-    return ", ".join(name for name, _ in SOURCES[dataset].files.values())
+    return ", ".join(name for name, *_ in SOURCES[dataset].files.values())
 
 
 def _by_hand(dataset: str) -> str:
