@@ -137,9 +137,7 @@ def _jacobian(model: nn.Module, site: str, example: Tensor) -> Float[Tensor, "s 
     return torch.cat([J.reshape(J.shape[0], -1, J.shape[-1]) for J in calls], dim=1).transpose(0, 1)
 
 
-def _loss_gradient(
-    model: nn.Module, site: str, example: Tensor, target: Tensor, loss: Loss
-) -> Float[Tensor, "s o"]:
+def _loss_gradient(model: nn.Module, site: str, example: Tensor, target: Tensor, loss: Loss) -> Float[Tensor, "s o"]:
     def value(offsets: list[Tensor]) -> Tensor:
         with _outputs_moved_by(model.get_submodule(site), offsets):
             return loss(model(example[None]), target[None]).squeeze()

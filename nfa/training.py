@@ -92,7 +92,7 @@ class Training:
         for batch in self.workload.batches("train", batch_size=self.batch_size, ids=remaining):
             loss = self.workload.losses(self.workload.outputs(self.model, batch), batch).mean()
             self.optimizer.zero_grad()
-            torch.autograd.backward(loss)
+            loss.backward()
             total += loss.detach()
             with shielded():
                 self.optimizer.step()

@@ -28,10 +28,26 @@ SOURCES = {
     "fashion-mnist": Source(
         address="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
         files={
-            "train_images": ("train-images-idx3-ubyte.gz", "8d4fb7e6c68d591d4c3dfef9ec88bf0d", "cf8536b0aa1a6ac5fa3f23001093305c"),
-            "train_labels": ("train-labels-idx1-ubyte.gz", "25c81989df183df01b3e8a0aad5dffbe", "10bea18fdb374794d4bb42e356e600c9"),
-            "test_images": ("t10k-images-idx3-ubyte.gz", "bef4ecab320f06d8554ea6380940ec79", "f78720b4224f21cce2f2ccf2d7a94c9a"),
-            "test_labels": ("t10k-labels-idx1-ubyte.gz", "bb300cfdad3c16e7a12a480ee83cd310", "0d30e22e447f3c33dab9ed536400ac01"),
+            "train_images": (
+                "train-images-idx3-ubyte.gz",
+                "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+                "cf8536b0aa1a6ac5fa3f23001093305c",
+            ),
+            "train_labels": (
+                "train-labels-idx1-ubyte.gz",
+                "25c81989df183df01b3e8a0aad5dffbe",
+                "10bea18fdb374794d4bb42e356e600c9",
+            ),
+            "test_images": (
+                "t10k-images-idx3-ubyte.gz",
+                "bef4ecab320f06d8554ea6380940ec79",
+                "f78720b4224f21cce2f2ccf2d7a94c9a",
+            ),
+            "test_labels": (
+                "t10k-labels-idx1-ubyte.gz",
+                "bb300cfdad3c16e7a12a480ee83cd310",
+                "0d30e22e447f3c33dab9ed536400ac01",
+            ),
         },
         folders=("/usr/share/datasets/fashion-mnist",),
     ),

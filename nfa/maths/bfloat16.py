@@ -27,13 +27,13 @@ def has_bfloat16_units(device: torch.device) -> bool:
 @contextmanager
 def bfloat16_products() -> Iterator[None]:
     """Inside, mm, bmm, addmm and baddbmm of floating-point tensors have bfloat16 operands."""
-    with _BFloat16Products():  # type: ignore[no-untyped-call]
+    with _BFloat16Products():
         yield
 
 
-class _BFloat16Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _BFloat16Products(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        rule = _RULES.get(func)
+        rule = _RULES.get(func) if args and torch.is_tensor(args[0]) and args[0].is_floating_point() else None
         return rule(*args, **(kwargs or {})) if rule else func(*args, **(kwargs or {}))
 
 

@@ -12,6 +12,8 @@ from nfa.observe.capture import sites_of
 from nfa.observe.passes import Precision, observe
 from nfa.protocols import Batch, Workload
 
+SiteMatrices = dict[str, dict[str, Congruence]]
+
 
 def site_weights(workload: Workload, model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
     """A copy of the weight matrix [o i] of each named site."""
@@ -29,7 +31,7 @@ def site_matrices(
     centre: JacobianCentre = "none",
     positions: Positions = "each",
     hear_outputs: Callable[[Tensor, Batch], None] | None = None,
-) -> dict[str, dict[str, Congruence]]:
+) -> SiteMatrices:
     """AGOP, NFM and NFM of W − W⁽⁰⁾ by site, for the sites whose `initial` weights are given."""
     weights = site_weights(workload, model, list(initial))
     agops = {name: Agop(weight, centre=centre, positions=positions) for name, weight in weights.items()}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 import torch.nn as nn
 from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from nfa.observe.rules import Rule, rule_for
 from nfa.seeding import untouched
@@ -14,13 +15,17 @@ from nfa.seeding import untouched
 
 @dataclass
 class Site:
-    """A named layer with its rule; `inputs` and `outputs` hold one tensor for each call in the last forward pass."""
+    """A named layer with its rule; the lists hold one entry for each call in the last forward pass.
+
+    `nodes` are the outputs' places in the autograd graph: they stay those of z where an activation works in place.
+    """
 
     name: str
     module: nn.Module
     rule: Rule
     inputs: list[Tensor] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
+    nodes: list[GradientEdge] = field(default_factory=list)
 
     @property
     def weight(self) -> Tensor:
@@ -51,16 +56,17 @@ def captured(sites: Mapping[str, Site]) -> Iterator[None]:
 
     def hook(site: Site) -> torch.utils.hooks.RemovableHandle:
         def keep(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            # A frozen network builds no graph; its first site starts one.
-            output = output if output.requires_grad else output.detach().requires_grad_()
+            # A frozen network builds no graph; its first site starts one, from a leaf that nothing can edit in place.
+            output = output if output.requires_grad else output.detach().requires_grad_().clone()
             site.inputs.append(args[0].detach())
             site.outputs.append(output)
+            site.nodes.append(get_gradient_edge(output))
             return output
 
         return site.module.register_forward_hook(keep)
 
     for site in sites.values():
-        site.inputs, site.outputs = [], []
+        site.inputs, site.outputs, site.nodes = [], [], []
     handles = [hook(site) for site in sites.values()]
     try:
         yield

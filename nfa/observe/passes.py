@@ -70,7 +70,7 @@ def _gradients(
     outputs: Tensor, losses: Tensor | None, sites: Mapping[str, Site], sources: set[Source]
 ) -> Iterator[tuple[Source, int, list[Tensor | None]]]:
     """Everything the sources ask for, one backward pass at a time, so that one pass's tensors live at once."""
-    nodes = [output for site in sites.values() for output in site.outputs]
+    nodes = [node for site in sites.values() for node in site.nodes]
     if Source.INPUT in sources:
         yield Source.INPUT, 0, []
     if losses is not None:

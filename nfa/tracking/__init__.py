@@ -12,7 +12,7 @@ from nfa.tracking.checkpoints import (
     save_state,
     weights,
 )
-from nfa.tracking.metrics import history
+from nfa.tracking.metrics import history, metric_rows
 from nfa.tracking.runs import DataInput, TrackedRun, config, mark_unopened, open_run, reopen_run
 from nfa.tracking.store import children, find_run
 
@@ -32,6 +32,7 @@ __all__ = [
     "load_checkpoint",
     "load_state",
     "mark_unopened",
+    "metric_rows",
     "open_run",
     "put_json",
     "reopen_run",

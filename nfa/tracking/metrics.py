@@ -42,10 +42,15 @@ class MetricLog:
         self._flushed = time.monotonic()
 
 
+def metric_rows(run_id: str, key: str) -> list[Metric]:
+    """Every logged row of one series: value, step and time."""
+    return list(client().get_metric_history(run_id, key))
+
+
 def history(run_id: str) -> dict[str, dict[int, float]]:
     """All series of a run: key → step → value."""
     keys = client().get_run(run_id).data.metrics
-    return {key: {item.step: item.value for item in client().get_metric_history(run_id, key)} for key in keys}
+    return {key: {item.step: item.value for item in metric_rows(run_id, key)} for key in keys}
 
 
 def known_steps(run_id: str) -> set[tuple[str, int]]:

@@ -1,0 +1,125 @@
+"""AGOP of all five layers of 3072-1024×5-10 on 2,000 examples, against vmap(jacrev) + einsum."""
+
+import resource
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.baselines import agop_vmap_jacrev
+from benchmarks.record import gemm_rate, in_turn, ratio, store
+from nfa.config import TrainConfig
+from nfa.data.images import ImageData
+from nfa.measures.site_matrices import SiteMatrices, site_matrices, site_weights
+from nfa.observe.passes import BATCH_SIZE, Precision
+from nfa.studies.alignment import alignment
+from nfa.workloads.mlp import MLPClassifier
+
+EXAMPLES, PIXELS, WIDTH, DEPTH, CLASSES = 2000, 3072, 1024, 5, 10
+CONFIG = TrainConfig(width=WIDTH, depth=DEPTH)
+
+
+def simulated_workload() -> MLPClassifier:
+    """The reference network on simulated pixels."""
+    draw = np.random.default_rng(0)
+    images = draw.integers(0, 256, (EXAMPLES, PIXELS), dtype=np.uint8)
+    labels = np.arange(EXAMPLES, dtype=np.int64) % CLASSES
+    data = ImageData("simulated", 255.0, images, labels, images[:1], labels[:1])
+    return MLPClassifier(CONFIG, data, {"train": list(range(EXAMPLES))})
+
+
+def ours(
+    workload: MLPClassifier, model: torch.nn.Module, initial: Mapping[str, Tensor], precision: Precision, n: int
+) -> SiteMatrices:
+    """Matrices of all hidden layers; examples repeat beyond the pool, so that memory of data does not grow with n."""
+    ids = [index % EXAMPLES for index in range(n)]
+    batches = workload.batches("train", batch_size=BATCH_SIZE, ids=ids)
+    return site_matrices(model, workload, batches, initial, precision=precision)
+
+
+def useful_operations() -> dict[str, float]:
+    """Multiplications and additions: forward, ten-direction backward to every hidden layer's output, KᵀK."""
+    hidden = WIDTH * WIDTH * (DEPTH - 1)
+    forward = 2.0 * EXAMPLES * (PIXELS * WIDTH + hidden + WIDTH * CLASSES)
+    backward = 2.0 * EXAMPLES * CLASSES * (hidden + WIDTH * CLASSES)
+    gram = 2.0 * EXAMPLES * CLASSES * WIDTH * WIDTH * DEPTH
+    return {"forward": forward, "backward": backward, "gram": gram}
+
+
+def peak_memory(n: int) -> float:
+    """MB above the model and its data at the peak of a pass over n examples, in a process of its own."""
+    output = subprocess.run(
+        [sys.executable, "-m", "benchmarks.agop", "--memory", str(n)], check=True, capture_output=True, text=True
+    )
+    return float(output.stdout.split()[-1])
+
+
+def _print_peak_memory(n: int) -> None:
+    workload = simulated_workload()
+    model = workload.model()
+    initial = site_weights(workload, model, list(workload.sites(model))[:-1])
+    ours(workload, model, initial, "float32", 8)  # what the libraries allocate once
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    ours(workload, model, initial, "float32", n)
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+
+def main() -> None:
+    """Time, compare and record."""
+    workload = simulated_workload()
+    model = workload.model()
+    sites = list(workload.sites(model))[:-1]
+    initial = site_weights(workload, model, sites)
+    inputs = next(workload.batches("train", batch_size=EXAMPLES)).inputs
+    weights = [weight.detach() for weight in model.matrices()]
+    seconds = in_turn(
+        {
+            "baseline": lambda: agop_vmap_jacrev(weights, inputs),
+            "float32": lambda: ours(workload, model, initial, "float32", EXAMPLES),
+            "bfloat16": lambda: ours(workload, model, initial, "bfloat16", EXAMPLES),
+        }
+    )
+    exact = agop_vmap_jacrev([weight.double() for weight in weights], inputs.double())
+    single = ours(workload, model, initial, "float32", EXAMPLES)
+    half = ours(workload, model, initial, "bfloat16", EXAMPLES)
+    errors = [
+        float((single[site]["agop"].dense() - agop).norm() / agop.norm())
+        for site, agop in zip(sites, exact, strict=True)
+    ]
+    cosines, rounded = alignment(single).scalars, alignment(half).scalars
+    rate, operations = gemm_rate(), useful_operations()
+    best = min(seconds["float32"])
+    triangle = operations["forward"] + operations["backward"] + operations["gram"] * 5 / 8
+    store(
+        "agop",
+        "AGOP of five layers, 3072-1024×5-10, 2,000 examples",
+        {
+            "vmap(jacrev) + einsum, s": round(sorted(seconds["baseline"])[2], 2),
+            "float32, s": round(sorted(seconds["float32"])[2], 2),
+            "bfloat16 operands, s": round(sorted(seconds["bfloat16"])[2], 2),
+            "float32, times faster": round(ratio(seconds["baseline"], seconds["float32"]), 2),
+            "bfloat16 operands, times faster": round(ratio(seconds["baseline"], seconds["bfloat16"]), 2),
+            "float32, largest relative error (Frobenius) against float64": f"{max(errors):.1e}",
+            "bfloat16, largest change of a cosine": f"{max(abs(cosines[key] - rounded[key]) for key in cosines):.1e}",
+            "GEMM rate, GFLOP/s": round(rate / 1e9),
+            "share of the GEMM rate in useful operations": round(sum(operations.values()) / best / rate, 2),
+            "the same, counting KᵀK by its computed triangle only": round(triangle / best / rate, 2),
+            "peak memory above the model, MB, 2,000 examples": round(peak_memory(EXAMPLES)),
+            "peak memory above the model, MB, 8,000 examples": round(peak_memory(4 * EXAMPLES)),
+        },
+        [
+            "Both ways on the same simulated pixels, run in turn; ratios are medians over rounds.",
+            "Useful operations: forward, ten-direction backward, KᵀK counted as a full product.",
+            "bfloat16 is fast only where the processor has bfloat16 units; elsewhere operands are rounded by hand.",
+        ],
+    )
+
+
+if __name__ == "__main__":
+    if "--memory" in sys.argv:
+        _print_peak_memory(int(sys.argv[-1]))
+    else:
+        main()

@@ -1,0 +1,76 @@
+"""Measuring two ways of doing the same in turn, and keeping the result with its machine."""
+
+import datetime
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nfa.maths.bfloat16 import has_bfloat16_units
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers were measured on."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "bfloat16_units": has_bfloat16_units(torch.device("cpu")),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": platform.system(),
+    }
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def in_turn(ways: Mapping[str, Callable[[], Any]], *, rounds: int = 5, warm_up: bool = True) -> dict[str, list[float]]:
+    """Seconds of each way, run A B C A B C …, so that a drifting machine hits all of them alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(rounds + warm_up):
+        for name, run in ways.items():
+            start = time.perf_counter()
+            run()
+            if turn >= warm_up:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def ratio(slow: Sequence[float], fast: Sequence[float]) -> float:
+    """Median over rounds of slow / fast of the same round."""
+    return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
+
+
+def gemm_rate(size: int = 2048, rounds: int = 8) -> float:
+    """Floating-point operations per second of this machine's float32 matrix product, the best of several."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    return 2 * size**3 / min(in_turn({"gemm": lambda: a @ b}, rounds=rounds)["gemm"])
+
+
+def store(name: str, title: str, results: Mapping[str, Any], notes: Sequence[str]) -> None:
+    """Write and print a record."""
+    record = {
+        "title": title,
+        "command": f"python -m benchmarks.{name}",
+        "date": datetime.date.today().isoformat(),
+        "machine": machine(),
+        "results": dict(results),
+        "notes": list(notes),
+    }
+    RESULTS.mkdir(exist_ok=True)
+    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
+    (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    print(text)
