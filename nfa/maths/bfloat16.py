@@ -32,6 +32,9 @@ def bfloat16_products() -> Iterator[None]:
 
 
 class _BFloat16Products(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         rule = _RULES.get(func) if args and torch.is_tensor(args[0]) and args[0].is_floating_point() else None
         return rule(*args, **(kwargs or {})) if rule else func(*args, **(kwargs or {}))

@@ -36,7 +36,8 @@ class Agop:
         o, i = weight.shape
         self.on_input_side = i * (o + i) < o * o
         self.total = weight.new_zeros((i, i) if self.on_input_side else (o, o))
-        self.means: dict[int, Tensor] = {}
+        self.shifts: dict[int, Tensor] = {}
+        self.sums: dict[int, Tensor] = {}
         self.examples = 0
         self.rows = 0
 
@@ -48,14 +49,26 @@ class Agop:
             self.rows += len(rows)
         if self.on_input_side:
             rows = rows @ self.weight
-        add_gram(self.total, rows)
         if self.centre == "jacobian":
-            self.means[record.direction] = self.means.get(record.direction, 0) + rows.double().sum(dim=0)
+            # Moved by the first batch's mean, so that `value` does not subtract large numbers from each other.
+            if record.direction not in self.shifts:
+                self.shifts[record.direction] = rows.mean(dim=0)
+            rows = rows - self.shifts[record.direction]
+            self.sums[record.direction] = self.sums.get(record.direction, 0) + rows.double().sum(dim=0)
+        add_gram(self.total, rows)
 
     def value(self) -> Congruence:
         """AGOP as a `Congruence`."""
         core = symmetric(self.total) / self.examples
         if self.centre == "jacobian":
-            mean = torch.stack(list(self.means.values())) / self.rows
-            core = core - (mean.T @ mean).to(core.dtype) * (self.rows / self.examples)
+            core = self._centred(core)
         return Congruence(None if self.on_input_side else self.weight, core)
+
+    def _centred(self, core: Tensor) -> Tensor:
+        positions = self.rows / self.examples
+        mean = torch.stack(list(self.sums.values())) / self.rows
+        core = core - positions * (mean.T @ mean).to(core.dtype)
+        # A constant Jacobian has no centred part; what rounding leaves of it is not one.
+        uncentred = positions * sum(float(shift.double().square().sum()) for shift in self.shifts.values())
+        rounding = (64 * torch.finfo(core.dtype).eps) ** 2 * uncentred
+        return torch.zeros_like(core) if float(core.trace()) <= rounding else core
