@@ -43,7 +43,7 @@ bench: $(READY)  ## run every benchmark and store its record
 	$(BIN)/python docs/generate.py
 
 ui: $(READY)     ## open MLflow's UI on this folder's runs
-	@echo "http://127.0.0.1:$(PORT)"
+	@echo "http://127.0.0.1:$(PORT)/#/experiments/0/runs?workflowType=machine_learning&compareRunsMode=CHART"
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 \
 	  --backend-store-uri $(STORE)
 

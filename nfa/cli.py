@@ -36,8 +36,9 @@ def _pairs(argv: Sequence[str], fields: Mapping[str, Any]) -> dict[str, str]:
         name, equals, text = word.removeprefix("--").partition("=")
         if not word.startswith("--") or name not in fields:
             near = difflib.get_close_matches(name, fields, n=1)
-            remedy = f"did you mean {near[0]}?" if near else "see --help"
-            raise Refusal(f"parameter {name!r}", ", ".join(fields), remedy)
+            remedy = f"did you mean --{near[0]}?" if near else "see --help"
+            got = f"parameter {name!r}" if word.startswith("--") else f"word {word!r}"
+            raise Refusal(got, ", ".join(fields), remedy)
         if name in pairs:
             raise Refusal(f"--{name} given twice", "each parameter once", f"keep one --{name}")
         value = text if equals else next(words, None)

@@ -48,9 +48,9 @@ class TrainConfig:
     lr: float | Auto = option("auto", "learning rate; auto = 0.1 for sgd, 0.001 for adam, 0.01 for muon", above=0)
     dataset: str = option("digits", "images to classify", choices=("digits", "svhn", "fashion-mnist", "cifar10"))
     data_dir: str = option("", "folder with the dataset's files; empty = search, else fetch", free_on_resume=True)
-    epochs: int = option(100, "passes over the training examples", at_least=1)
-    width: int = option(1024, "units in each hidden layer", at_least=1)
-    depth: int = option(5, "hidden layers; the network has depth + 1 matrices", at_least=1)
+    epochs: int = option(100, "passes over the training examples", at_least=1, below=10**7)
+    width: int = option(1024, "units in each hidden layer", at_least=1, below=2**20)
+    depth: int = option(5, "hidden layers; the network has depth + 1 matrices", at_least=1, below=10**4)
     activation: str = option(
         "relu",
         "nonlinearity between layers",
@@ -63,7 +63,7 @@ class TrainConfig:
     )
     loss: str = option("mse", "per-example loss", choices=("mse", "cross-entropy"))
     label_noise: float = option(0.0, "share of the training labels replaced by another class", at_least=0, below=1)
-    batch_size: int = option(128, "examples per optimizer step", at_least=1)
+    batch_size: int = option(128, "examples per optimizer step", at_least=1, below=2**31)
     weight_decay: float = option(0.0, "L2 penalty for sgd and adam; decoupled for muon's matrices", at_least=0)
     momentum: float | Auto = option(
         "auto", "momentum of sgd and muon; auto = 0 for sgd, 0.95 for muon", at_least=0, below=1
@@ -71,7 +71,7 @@ class TrainConfig:
     companion_lr: float = option(0.001, "Adam learning rate of muon's readout", above=0)
     seed: int = option(1717, "seed of split, initial weights, batch order and label noise", at_least=0, below=2**63)
     schedule: str = option("0-20,40,60,80,100", "checkpoint epochs; what fits, always with 0 and the last")
-    max_samples: int = option(0, "training examples analysed at a checkpoint; 0 = all", at_least=0)
+    max_samples: int = option(0, "training examples analysed at a checkpoint; 0 = all", at_least=0, below=2**31)
     precision: str = option("float32", "operands of the analysis' products", choices=("float32", "bfloat16"))
     device: str = option("auto", "auto = CUDA when it is there, else the CPU; or a torch device", free_on_resume=True)
     resume: str = option("", "id of a killed or failed run to continue", free_on_resume=True)
@@ -111,7 +111,7 @@ def check_fields(config: Any) -> None:
 def _within(value: float, limits: Mapping[str, Any]) -> bool:
     at_least, above, below = limits["at_least"], limits["above"], limits["below"]
     return (
-        math.isfinite(value)
+        (isinstance(value, int) or math.isfinite(value))
         and (at_least is None or value >= at_least)
         and (above is None or value > above)
         and (below is None or value < below)

@@ -1,6 +1,7 @@
 """How a program ends: signals become one exception, raised only where nothing is half done."""
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -18,19 +19,24 @@ class _Signals:
     def __init__(self) -> None:
         self.shields = 0
         self.pending: int | None = None
-        self.raised = False
 
     def arrive(self, signum: int, _frame: FrameType | None) -> None:
         # MLflow forwards SIGTERM right after the terminal's SIGINT: only the first one counts, so saving survives.
-        if self.raised or self.pending is not None:
-            return
-        self.pending = signum
-        self.release()
+        if self.pending is None:
+            self.pending = signum
+            self.release()
 
     def release(self) -> None:
-        if self.pending is not None and not self.shields and not self.raised:
-            self.raised = True
+        # Again at the next shield, should Python have swallowed it (it does in __del__ and other callbacks).
+        if self.pending is not None and not self.shields and not _being_handled():
             raise Interrupted(self.pending)
+
+
+def _being_handled() -> bool:
+    error = sys.exception()
+    while error is not None and not isinstance(error, Interrupted):
+        error = error.__context__
+    return error is not None
 
 
 _signals = _Signals()

@@ -11,7 +11,7 @@ class Refusal(NfaError):
     """Input that cannot be used, found before any work has started.
 
     >>> print(Refusal("optimizer='sdg'", "sgd, adam, muon, all", "did you mean sgd?"))
-    optimizer='sdg' cannot be used
+    cannot use optimizer='sdg'
       allowed: sgd, adam, muon, all
       do: did you mean sgd?
     """
@@ -19,7 +19,7 @@ class Refusal(NfaError):
     exit_code = 2
 
     def __init__(self, got: str, allowed: str, remedy: str) -> None:
-        super().__init__(f"{got} cannot be used\n  allowed: {allowed}\n  do: {remedy}")
+        super().__init__(f"cannot use {got}\n  allowed: {allowed}\n  do: {remedy}")
 
 
 class DivergedError(NfaError):

@@ -7,6 +7,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from nfa.observe.capture import inert
+from nfa.observe.passes import per_example
 from nfa.protocols import Batch, Workload
 
 
@@ -20,7 +21,8 @@ class Evaluation:
 
     def update(self, outputs: Tensor, batch: Batch) -> None:
         with torch.no_grad():
-            values = {"loss": self.workload.losses(outputs, batch), **self.workload.metrics(outputs, batch)}
+            losses = per_example(self.workload.losses(outputs, batch), batch)
+            values = {"loss": losses, **self.workload.metrics(outputs, batch)}
             for name, value in values.items():
                 self.totals[name] = self.totals.get(name, 0) + value.double().sum()
         self.examples += len(batch)

@@ -5,6 +5,7 @@ Nothing heavy is imported here, so a missing or damaged file is known before a p
 
 import hashlib
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +109,13 @@ def _fetched(dataset: str) -> dict[str, Path]:
     source, folder = SOURCES[dataset], cache_folder(dataset)
     for name, md5, *_ in source.files.values():
         try:
-            pooch.retrieve(f"{source.address}/{name}", known_hash=f"md5:{md5}", fname=name, path=folder)
+            pooch.retrieve(
+                f"{source.address}/{name}",
+                known_hash=f"md5:{md5}",
+                fname=name,
+                path=folder,
+                progressbar=sys.stderr.isatty(),
+            )
         except (OSError, ValueError) as error:
             reason = f"{dataset}: {name} is not here and could not be fetched ({type(error).__name__})"
             raise Refusal(reason, f"files {_names(dataset)}", _by_hand(dataset)) from None

@@ -26,10 +26,15 @@ def decide(
     return {**ids, "noisy": list(changed), "noisy_labels": list(changed.values())} if label_noise else ids
 
 
+def train_size(published: int) -> int:
+    """⌊0.8·n⌋ of the n published training examples; the others are for validation."""
+    return published * 4 // 5
+
+
 def draw(labels: Labels, seed: int) -> tuple[list[int], list[int]]:
     """Train and validation ids of the published training examples: ⌊0.8·n⌋ for training, each sorted."""
     order = torch.randperm(len(labels), generator=generator(seed, "split")).tolist()
-    size = len(labels) * 4 // 5
+    size = train_size(len(labels))
     return sorted(order[:size]), sorted(order[size:])
 
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nfa.figures.style import add_legend, mark_boundary, panels, style
+from nfa.figures.style import add_legend, epoch_axis, panels, style
 from nfa.figures.training_analysis import Series, draw
 
 COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
@@ -21,22 +22,25 @@ def optimizer_comparison(
 ) -> Figure:
     """A panel of losses (validation dashed), then one panel a site with `relation`; `runs` are series by run name."""
     figure, places = panels(len(sites) + 1)
+    looks = [{"color": colour, "marker": marker} for colour, marker in zip(COLOURS, MARKERS, strict=True)]
     with style():
         for place, site in zip(places, (None, *sites), strict=True):
-            for (name, series), color, marker in zip(runs.items(), COLOURS, MARKERS, strict=False):
+            for (name, series), look in zip(runs.items(), looks, strict=False):
                 if site is None:
-                    draw(place, series.get("train/loss", {}), color=color, label=f"{name}: train")
-                    draw(place, series.get("val/loss", {}), color=color, linestyle="--", label=f"{name}: validation")
+                    _losses(place, name, series, look)
                 else:
-                    draw(place, series.get(f"{site}/{relation}", {}), color=color, marker=marker, label=name)
-            mark_boundary(place, boundary)
-            place.set(title="losses" if site is None else site.replace("_", " "), xlabel="epoch")
-            place.set(
-                ylabel="loss" if site is None else label, **({"yscale": "log"} if site is None else {"ylim": (0, 1)})
-            )
-        handles = [
-            *places[0].get_legend_handles_labels()[0][: 2 * len(runs)],
-            *places[1].get_legend_handles_labels()[0],
-        ]
-        add_legend(figure, handles)
+                    draw(place, series.get(f"{site}/{relation}", {}), label=name, **look)
+            epoch_axis(place, boundary)
+            if site is None:
+                place.set(title="losses (validation dashed)", ylabel="loss", yscale="log")
+            else:
+                place.set(title=site.replace("_", " "), ylabel=label, ylim=(0, 1))
+        add_legend(figure, places[-1].get_legend_handles_labels()[0])
     return figure
+
+
+def _losses(place: Axes, name: str, series: Mapping[str, Series], look: Mapping[str, str]) -> None:
+    """Both losses at the epochs that have a training loss."""
+    train, validation = series.get("train/loss", {}), series.get("val/loss", {})
+    draw(place, train, label=name, **look)
+    draw(place, {epoch: validation[epoch] for epoch in train if epoch in validation}, linestyle="--", **look)

@@ -9,11 +9,13 @@ import matplotlib
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 RC: dict[str, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.spines.top": False,
+    "axes.spines.right": False,
     "axes.grid": True,
     "grid.alpha": 0.25,
     "grid.linewidth": 0.6,
@@ -60,7 +62,9 @@ def add_legend(figure: Figure, handles: Sequence[Artist]) -> None:
         figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5))
 
 
-def mark_boundary(axes: Axes, epoch: int | None) -> None:
-    """Dashed vertical line where checkpoints stop being taken every epoch."""
-    if epoch is not None:
-        axes.axvline(epoch, color="0.5", linestyle="--", linewidth=0.9, label="end of every-epoch checkpoints")
+def epoch_axis(axes: Axes, boundary: int | None) -> None:
+    """Whole epochs, and a dashed line where checkpoints stop being taken at every epoch."""
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    if boundary is not None:
+        axes.axvline(boundary, color="0.5", linestyle="--", linewidth=0.9, label="end of every-epoch checkpoints")

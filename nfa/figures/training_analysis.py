@@ -6,7 +6,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nfa.figures.style import LOSSES, SIMILARITIES, add_legend, mark_boundary, panels, style
+from nfa.figures.style import LOSSES, SIMILARITIES, add_legend, epoch_axis, panels, style
 
 Series = Mapping[int, float]
 
@@ -41,8 +41,8 @@ def _panel(
     )
     for key, look in LOSSES.items():
         draw(axes, {epoch: value for epoch, value in series.get(key, {}).items() if epoch in epochs}, **look)
-    axes.set(title=site.replace("_", " "), xlabel="epoch", ylabel="loss", yscale="log")
-    mark_boundary(axes, boundary)
+    axes.set(title=site.replace("_", " "), ylabel="loss", yscale="log")
+    epoch_axis(axes, boundary)
     right = axes.twinx()
     for name in similarities:
         draw(right, series.get(f"{site}/{name}", {}), **SIMILARITIES[name])
@@ -53,6 +53,8 @@ def _panel(
 
 
 def draw(axes: Axes, values: Series, **look: str) -> None:
-    """One series in epoch order."""
+    """One series in epoch order; nothing where it has no values."""
+    if not values:
+        return
     epochs = sorted(values)
     axes.plot(epochs, [values[epoch] for epoch in epochs], **look)  # type: ignore[arg-type]

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 
 from nfa import tracking
-from nfa.config import OPTIMIZERS, TrainConfig
+from nfa.config import OPTIMIZERS, Auto, TrainConfig
 from nfa.console import stage
-from nfa.data import catalog, images
+from nfa.data import catalog, images, splits
 from nfa.data.images import ImageData
 from nfa.errors import NfaError, Refusal
 from nfa.jobs import reports
@@ -36,8 +36,8 @@ def train(config: TrainConfig, files: Mapping[str, Path] | None, clock: Stopwatc
         f"{data.name}: {len(data.train_labels)} + {len(data.test_labels)} images of {data.features} pixels, "
         f"{data.classes} classes",
     )
-    if config.max_samples > len(data.train_labels) * 4 // 5:
-        limit = len(data.train_labels) * 4 // 5
+    limit = splits.train_size(len(data.train_labels))
+    if config.max_samples > limit:
         raise Refusal(f"max_samples={config.max_samples}", f"0 (all) to {limit} training examples", "max_samples=0")
     run = run or tracking.open_run("train", "mlp", name=config.run_name)
     with run:
@@ -69,17 +69,24 @@ def _train_each(
             if found
             else tracking.open_run("train", "mlp", name=optimizer, parent=parent, tags={"nfa.variant": optimizer})
         )
+        own = dataclasses.replace(
+            config, optimizer=optimizer, run_name=optimizer, momentum=_momentum(config, optimizer)
+        )
         try:
             with child:
-                train_one(
-                    child, dataclasses.replace(config, optimizer=optimizer, run_name=optimizer), data, device, clock
-                )
-                parent.tag({"nfa.trained": "true"})
+                train_one(child, own, data, device, clock)
         except NfaError as error:
             failures.append(f"{optimizer}: {error}")
+        finally:
+            if tracking.epochs(child.run_id):
+                parent.tag({"nfa.trained": "true"})
     _compare(parent, config)
     if failures:
         raise NfaError("\n".join(failures))
+
+
+def _momentum(config: TrainConfig, optimizer: str) -> float | Auto:
+    return "auto" if optimizer == "adam" else config.momentum
 
 
 def _compare(parent: TrackedRun, config: TrainConfig) -> None:

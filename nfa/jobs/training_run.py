@@ -11,7 +11,7 @@ from nfa.console import bar, stage
 from nfa.data import splits
 from nfa.data.images import ImageData
 from nfa.ends import Interrupted, shielded
-from nfa.errors import DivergedError
+from nfa.errors import DivergedError, NfaError
 from nfa.evaluation import Evaluation, evaluate
 from nfa.jobs import reports
 from nfa.jobs.settings import identity, stored_config
@@ -100,7 +100,9 @@ class _TrainingRun:
             stage("notice", "this processor has no bfloat16 units: the numbers are those of bfloat16, the speed is not")
 
     def _input(self, split: str) -> DataInput:
-        return DataInput(self.data.name, self.stored["data"]["digest"], f"{self.data.name} (published files)", split)
+        # MLflow keeps one input a digest: each split has its own.
+        digest = tracking.digest({"data": self.stored["data"]["digest"], "ids": list(self.workload.ids(split))})
+        return DataInput(self.data.name, digest, f"{self.data.name} (published files)", split)
 
     def restore(self) -> None:
         """Take up the run's training state, if it has one."""
@@ -129,6 +131,9 @@ class _TrainingRun:
             kept = tracking.epochs(self.run.run_id)
             hint = f"the last checkpoint is epoch {kept[-1]}" if kept else "there is no checkpoint yet"
             raise DivergedError(f"{error}; {hint}. Try a smaller learning rate than lr={self.config.lr}") from None
+        except tracking.StoreError as error:
+            remedy = f"mend it (permissions, disk space), then continue with resume={self.run.run_id}"
+            raise NfaError(f"the tracking store failed: {error}\n  do: {remedy}") from error
         finally:
             self.progress.close()
 

@@ -9,6 +9,7 @@ import torch.nn as nn
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from nfa.errors import Refusal
 from nfa.observe.rules import Rule, rule_for
 from nfa.seeding import untouched
 
@@ -52,7 +53,10 @@ def sites_of(modules: Mapping[str, nn.Module]) -> dict[str, Site]:
 
 @contextmanager
 def captured(sites: Mapping[str, Site]) -> Iterator[None]:
-    """Record every call of the sites during one forward pass; the hooks are gone afterwards."""
+    """Record every call of the sites during one forward pass; the hooks are gone afterwards.
+
+    `Refusal` for a site that was not called.
+    """
 
     def hook(site: Site) -> torch.utils.hooks.RemovableHandle:
         def keep(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -73,6 +77,10 @@ def captured(sites: Mapping[str, Site]) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+    for site in sites.values():
+        if not site.outputs:
+            remedy = "name the module that computes; one whose weight is used without calling it cannot be seen"
+            raise Refusal(f"site {site.name!r}, which the forward pass never calls,", "modules that are called", remedy)
 
 
 @contextmanager

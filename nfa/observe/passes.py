@@ -49,14 +49,15 @@ def observe(
         for batch in batches:
             with captured(sites), torch.enable_grad():
                 outputs = workload.outputs(model, batch)
-                losses = _per_example(workload.losses(outputs, batch), batch) if Source.LOSS in sources else None
+                losses = per_example(workload.losses(outputs, batch), batch) if Source.LOSS in sources else None
             if hear_outputs:
                 hear_outputs(outputs.detach(), batch)
             for source, direction, gradients in _gradients(outputs, losses, sites, sources):
                 _tell(measures, sites, source, direction, gradients)
 
 
-def _per_example(losses: Tensor, batch: Batch) -> Tensor:
+def per_example(losses: Tensor, batch: Batch) -> Tensor:
+    """`losses` as they are; `Refusal` where they are not one for each example."""
     if losses.shape != (len(batch),):
         raise Refusal(
             f"losses of shape {tuple(losses.shape)} for {len(batch)} examples",
@@ -74,15 +75,17 @@ def _gradients(
     if Source.INPUT in sources:
         yield Source.INPUT, 0, []
     if losses is not None:
-        grads = torch.autograd.grad(losses.sum(), nodes, retain_graph=Source.OUTPUT in sources, allow_unused=True)
+        ones, more = torch.ones_like(losses), Source.OUTPUT in sources
+        grads = torch.autograd.grad(losses, nodes, ones, retain_graph=more, allow_unused=True)
         yield Source.LOSS, 0, list(grads)
     if Source.OUTPUT in sources:
-        flat = outputs.reshape(len(outputs), -1)
-        for direction in range(flat.shape[1]):
-            onehot = torch.zeros_like(flat)
+        directions = outputs[0].numel()
+        for direction in range(directions):
+            onehot = outputs.new_zeros(len(outputs), directions)
             onehot[:, direction] = 1
-            last = direction == flat.shape[1] - 1
-            grads = torch.autograd.grad(flat, nodes, onehot, retain_graph=not last, allow_unused=True)
+            more = direction < directions - 1
+            onehot = onehot.view(outputs.shape)
+            grads = torch.autograd.grad(outputs, nodes, onehot, retain_graph=more, allow_unused=True)
             yield Source.OUTPUT, direction, list(grads)
 
 

@@ -14,11 +14,12 @@ from nfa.tracking.checkpoints import (
 )
 from nfa.tracking.metrics import history, metric_rows
 from nfa.tracking.runs import DataInput, TrackedRun, config, mark_unopened, open_run, reopen_run
-from nfa.tracking.store import children, find_run
+from nfa.tracking.store import StoreError, children, find_run
 
 __all__ = [
     "Checkpoint",
     "DataInput",
+    "StoreError",
     "TrackedRun",
     "check_space",
     "children",

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 from nfa.tracking.store import StoreError, client
 
@@ -15,9 +16,14 @@ SILENCE = 60.0  # seconds without a beat after which a process elsewhere counts 
 
 
 def beat(run_id: str) -> None:
-    """Write the time, host and process of this run into its tag."""
-    content = {"time": time.time(), "host": socket.gethostname(), "pid": os.getpid()}
-    client().set_tag(run_id, TAG, json.dumps(content))
+    """Write the sign of life of this process into a run's tag."""
+    client().set_tag(run_id, TAG, sign_of_life())
+
+
+def sign_of_life() -> str:
+    """The time, and what tells this process from every other."""
+    pid = os.getpid()
+    return json.dumps({"time": time.time(), "host": socket.gethostname(), "pid": pid, "started": _started(pid)})
 
 
 def is_alive(tags: Mapping[str, str]) -> bool:
@@ -26,7 +32,7 @@ def is_alive(tags: Mapping[str, str]) -> bool:
         return False
     content = json.loads(tags[TAG])
     if content["host"] == socket.gethostname():
-        return _process_exists(content["pid"])
+        return _process_exists(content["pid"]) and _started(content["pid"]) == content.get("started")
     return bool(time.time() - content["time"] < SILENCE)
 
 
@@ -38,6 +44,15 @@ def _process_exists(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def _started(pid: int) -> str | None:
+    """When a process started: its number may by now be another one's. None for a zombie and where there is no /proc."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else fields[19]
 
 
 class Heartbeat:

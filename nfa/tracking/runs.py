@@ -2,7 +2,9 @@
 
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -14,7 +16,7 @@ from nfa import __version__
 from nfa.ends import Interrupted, shielded
 from nfa.errors import Refusal
 from nfa.tracking import artifacts
-from nfa.tracking.heartbeat import Heartbeat, is_alive, sweep
+from nfa.tracking.heartbeat import TAG, Heartbeat, is_alive, sign_of_life, sweep
 from nfa.tracking.metrics import MetricLog, known_steps
 from nfa.tracking.store import StoreError, client, current_experiment, find_run, link, plain_param, reaching_store
 
@@ -49,25 +51,33 @@ class TrackedRun:
         return link(self.info)
 
     def __enter__(self) -> "TrackedRun":
+        try:
+            self._begin()
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
+        return self
+
+    def _begin(self) -> None:
         with reaching_store(), shielded():
+            os.environ.pop("MLFLOW_RUN_ID", None)  # ours to end from now on; processes we start must not adopt it
             client().update_run(self.run_id, status="RUNNING")
             self.tag({"nfa.state": "running", "nfa.error": ""})
             if self._wrapper_id:
                 tags = {"nfa.resumes": self.run_id, "nfa.state": "running"}
                 client().log_batch(self._wrapper_id, tags=[RunTag(*item) for item in tags.items()])
             self._heartbeat.start()
-        return self
 
     def __exit__(self, _kind: type | None, error: BaseException | None, _trace: TracebackType | None) -> None:
-        self._heartbeat.stop()
-        try:
-            with shielded():
+        with shielded():
+            self._heartbeat.stop()
+            try:
                 self.metrics.flush()
                 self._end(error)
-        except StoreError as trouble:
-            if error is None:
-                raise
-            print(f"the run's end could not be written to the store: {trouble}")
+            except StoreError as trouble:
+                if error is None:
+                    raise
+                print(f"the run's end could not be written to the store: {trouble}", file=sys.stderr)
 
     def _end(self, error: BaseException | None) -> None:
         state = "finished" if error is None else "killed" if isinstance(error, Interrupted) else "failed"
@@ -110,20 +120,40 @@ def open_run(
     entrypoint: str, workload: str, *, name: str = "", parent: TrackedRun | None = None, tags: Mapping[str, str] = {}
 ) -> TrackedRun:
     """A new run, or the one that `mlflow run` made for this process; `Refusal` where the store cannot be written."""
-    with reaching_store(), shielded():
-        adopted = None if parent else os.environ.pop("MLFLOW_RUN_ID", None)
-        if adopted:
-            run = client().get_run(adopted)
-            if name:
-                client().update_run(adopted, name=name)
-        else:
-            experiment = parent.info.info.experiment_id if parent else current_experiment()
-            nested = {"mlflow.parentRunId": parent.run_id} if parent else {}
-            run = client().create_run(experiment, tags=resolve_tags(nested), run_name=name or None)
-        opened = TrackedRun(run)
-        opened.tag({"nfa.entrypoint": entrypoint, "nfa.workload": workload, "nfa.version": __version__, **tags})
-        sweep(run.info.experiment_id)
+    tags = {"nfa.entrypoint": entrypoint, "nfa.workload": workload, "nfa.version": __version__, **tags}
+    # From its first moment the run can be recognised as stale, should this process be killed.
+    tags = {**tags, "nfa.state": "running", TAG: sign_of_life()}
+    opened = None
+    try:
+        with reaching_store(), shielded():
+            adopted = None if parent else os.environ.get("MLFLOW_RUN_ID")
+            opened = TrackedRun(_adopted(adopted, name, tags) if adopted else _created(parent, name, tags))
+            sweep(opened.info.info.experiment_id)
+    except Interrupted as stop:
+        if opened:
+            opened.__exit__(type(stop), stop, None)
+        raise
     return opened
+
+
+def _created(parent: TrackedRun | None, name: str, tags: Mapping[str, str]) -> Run:
+    experiment = parent.info.info.experiment_id if parent else current_experiment()
+    nested = {"mlflow.parentRunId": parent.run_id} if parent else {}
+    return client().create_run(experiment, tags=resolve_tags({**nested, **tags}), run_name=name or None)
+
+
+def _adopted(run_id: str, name: str, tags: Mapping[str, str]) -> Run:
+    run = client().get_run(run_id)
+    if "nfa.state" in run.data.tags:
+        raise Refusal(
+            f"run {run_id} ({run.data.tags['nfa.state']})",
+            "a new run",
+            f"leave --run-id out; a killed or failed run is continued with -P resume={run_id}",
+        )
+    client().log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+    if name:
+        client().update_run(run_id, name=name)
+    return run
 
 
 def reopen_run(run_id: str, *, parent: TrackedRun | None = None) -> TrackedRun:
@@ -143,7 +173,7 @@ def reopen_run(run_id: str, *, parent: TrackedRun | None = None) -> TrackedRun:
                 "a killed or failed run",
                 "start a new run; epochs of a finished one are fixed",
             )
-        wrapper_id = None if parent else os.environ.pop("MLFLOW_RUN_ID", None)
+        wrapper_id = None if parent else os.environ.get("MLFLOW_RUN_ID")
         return TrackedRun(run, wrapper_id=wrapper_id, continued=True)
 
 
@@ -155,13 +185,15 @@ def mark(run_id: str, state: str, reason: str) -> None:
 
 def mark_unopened(run_id: str, state: str, reason: str) -> None:
     """The same for a run that `mlflow run` made and nobody opened; a store that cannot be written is let be."""
-    try:
-        mark(run_id, state, reason)
-    except StoreError:
-        return
+    with suppress(Refusal), reaching_store():
+        if client().get_run(run_id).data.tags.get("nfa.state") not in ENDS:
+            mark(run_id, state, reason)
 
 
 def config(run_id: str) -> dict[str, Any]:
-    """The `config.json` of a run: everything its workload is rebuilt from."""
-    content: dict[str, Any] = artifacts.get_json(find_run(run_id).info.run_id, "config.json")
+    """The `config.json` of a run: everything its workload is rebuilt from; `Refusal` for a run without one."""
+    found = find_run(run_id).info.run_id
+    if not artifacts.has_artifact(found, "config.json"):
+        raise Refusal(f"run {found} (ended before its config.json was written)", "a run that began", "start a new run")
+    content: dict[str, Any] = artifacts.get_json(found, "config.json")
     return content

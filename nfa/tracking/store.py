@@ -82,7 +82,7 @@ def find_run(text: str) -> Run:
 def _latest() -> Run:
     runs = client().search_runs(
         [current_experiment()],
-        "tags.`nfa.workload` != '' AND tags.`nfa.trained` = 'true'",
+        "tags.`nfa.workload` != '' AND tags.`nfa.trained` = 'true' AND tags.`mlflow.parentRunId` IS NULL",
         max_results=1,
         order_by=["attributes.start_time DESC"],
     )
@@ -101,18 +101,21 @@ def children(run_id: str, experiment: str) -> list[Run]:
 
 
 def plain_param(text: str) -> str:
-    """A parameter as typed, from the shell-quoted text that `mlflow run` logs.
+    """A parameter as typed, from the shell-quoted text that `mlflow run` logs, or from the plain text that we log.
 
-    >>> plain_param("'a b'")
-    'a b'
+    >>> plain_param("'a b'"), plain_param("a b")
+    ('a b', 'a b')
     """
-    words = shlex.split(text)
-    return words[0] if words else ""
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        return text
+    return words[0] if len(words) == 1 else text
 
 
 def link(run: Run) -> str:
     """Where to look at a run: an address on a server, else the command that opens the UI and the path in it."""
-    path = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+    path = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}?workflowType=machine_learning"
     uri = mlflow.get_tracking_uri()
     if urllib.parse.urlparse(uri).scheme in ("http", "https"):
         return f"{uri}/{path}"
