@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch.nn as nn
 from jaxtyping import Float, Int
@@ -21,6 +21,7 @@ class Batch:
         return len(self.ids)
 
 
+@runtime_checkable
 class Workload(Protocol):
     """Model, data, per-example loss, metrics and sites; rebuilt from a run's config.json."""
 

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import platform
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from nfa.config import TrainConfig
 from nfa.console import stage
 from nfa.data.images import ImageData
 from nfa.errors import Refusal
+
+BYTES_A_WEIGHT = 20  # float32, five times: the weight, where it started, its gradient, and two of the optimizer's
 
 
 def stored_config(config: TrainConfig, data: ImageData) -> dict[str, Any]:
@@ -34,6 +37,19 @@ def stored_config(config: TrainConfig, data: ImageData) -> dict[str, Any]:
         },
         "environment": environment(),
     }
+
+
+def check_memory(config: TrainConfig, data: ImageData) -> None:
+    """`Refusal` for a network whose weights, start, gradients and optimizer state this machine cannot hold."""
+    sizes = [data.features, *[config.width] * config.depth, data.classes]
+    needed = BYTES_A_WEIGHT * sum(inputs * outputs for inputs, outputs in pairwise(sizes))
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > memory:
+        raise Refusal(
+            f"width={config.width} depth={config.depth} (about {needed / 2**30:,.0f} GB)",
+            f"a network that fits into {memory / 2**30:.0f} GB of memory",
+            "a smaller width or depth",
+        )
 
 
 def environment() -> dict[str, Any]:

@@ -13,7 +13,7 @@ from nfa.data import catalog, images, splits
 from nfa.data.images import ImageData
 from nfa.errors import NfaError, Refusal
 from nfa.jobs import reports
-from nfa.jobs.settings import config_to_resume, stored_config
+from nfa.jobs.settings import check_memory, config_to_resume, stored_config
 from nfa.jobs.training_run import train_one
 from nfa.timing import Stopwatch
 from nfa.tracking import TrackedRun
@@ -39,6 +39,7 @@ def train(config: TrainConfig, files: Mapping[str, Path] | None, clock: Stopwatc
     limit = splits.train_size(len(data.train_labels))
     if config.max_samples > limit:
         raise Refusal(f"max_samples={config.max_samples}", f"0 (all) to {limit} training examples", "max_samples=0")
+    check_memory(config, data)
     run = run or tracking.open_run("train", "mlp", name=config.run_name)
     with run:
         if config.optimizer == "all":

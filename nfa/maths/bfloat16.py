@@ -56,7 +56,7 @@ def _plain(multiply: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def _added(multiply: Callable[..., Tensor], *, in_place: bool) -> Callable[..., Tensor]:
-    def rule(total: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    def rule(total: Tensor, a: Tensor, b: Tensor, *, beta: int | float = 1, alpha: int | float = 1) -> Tensor:
         added = torch.add(total.float() * beta, _product(multiply, a, b), alpha=alpha)
         return total.copy_(added) if in_place else added.to(total.dtype)
 

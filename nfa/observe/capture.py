@@ -35,7 +35,7 @@ class Site:
 
     def joined_inputs(self) -> Tensor:
         """h [n s i]; several calls of one module follow each other along s."""
-        return torch.cat([self.rule.inputs(self.module, call) for call in self.inputs], dim=1)
+        return _joined([self.rule.inputs(self.module, call) for call in self.inputs])
 
     def joined_gradients(self, gradients: list[Tensor | None]) -> Tensor:
         """Gradients of `outputs` as [n s o]; an output that nothing depends on has gradient zero."""
@@ -43,7 +43,11 @@ class Site:
             torch.zeros_like(output) if gradient is None else gradient
             for output, gradient in zip(self.outputs, gradients, strict=True)
         ]
-        return torch.cat([self.rule.outputs(self.module, call) for call in calls], dim=1)
+        return _joined([self.rule.outputs(self.module, call) for call in calls])
+
+
+def _joined(calls: list[Tensor]) -> Tensor:
+    return calls[0] if len(calls) == 1 else torch.cat(calls, dim=1)
 
 
 def sites_of(modules: Mapping[str, nn.Module]) -> dict[str, Site]:

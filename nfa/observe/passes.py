@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn as nn
@@ -18,6 +18,7 @@ Precision = Literal["float32", "bfloat16"]
 BATCH_SIZE = 512  # enough rows for fast products, few enough for 50 MB at 3072-1024×5-10
 
 
+@runtime_checkable
 class Listener(Protocol):
     """A measure of one site: hears the records of its source."""
 
