@@ -80,7 +80,7 @@ def locate(dataset: str, data_dir: str = "") -> dict[str, Path]:
         return {}
     source = SOURCES[dataset]
     if data_dir:
-        folder = Path(os.environ.get("NFA_CALLER_DIR", "."), data_dir).expanduser()
+        folder = Path(os.environ.get("NFA_CALLER_DIR", "."), Path(data_dir).expanduser())
         return _verified(dataset, folder)
     for candidate in (*source.folders, str(cache_folder(dataset))):
         if all(Path(candidate, name).is_file() for name, *_ in source.files.values()):

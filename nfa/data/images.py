@@ -49,7 +49,7 @@ def load(dataset: str, files: Mapping[str, Path]) -> ImageData:
     """Read a dataset from files that `catalog.locate` found."""
     try:
         return _READERS[dataset](files)
-    except (OSError, ValueError, KeyError, struct.error, tarfile.TarError) as error:
+    except (OSError, EOFError, ValueError, KeyError, struct.error, tarfile.TarError) as error:
         places = ", ".join(str(path) for path in files.values())
         raise Refusal(
             f"{dataset}: unreadable files ({error})", "the published files", f"get them again: {places}"

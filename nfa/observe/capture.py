@@ -84,7 +84,7 @@ def captured(sites: Mapping[str, Site]) -> Iterator[None]:
     for site in sites.values():
         if not site.outputs:
             remedy = "name the module that computes; one whose weight is used without calling it cannot be seen"
-            raise Refusal(f"site {site.name!r}, which the forward pass never calls,", "modules that are called", remedy)
+            raise Refusal(f"site {site.name!r}, which the forward pass never calls", "modules that are called", remedy)
 
 
 @contextmanager

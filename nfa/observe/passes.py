@@ -15,7 +15,7 @@ from nfa.observe.records import Record, Source
 from nfa.protocols import Batch, Workload
 
 Precision = Literal["float32", "bfloat16"]
-BATCH_SIZE = 512  # enough rows for fast products, few enough for 50 MB at 3072-1024×5-10
+BATCH_SIZE = 1024  # enough rows for fast products, few enough for 80 MB at 3072-1024×5-10
 
 
 @runtime_checkable
