@@ -1,5 +1,6 @@
 """One training loop for every workload; it knows no study."""
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -67,14 +68,21 @@ class Training:
             torch.cuda.set_rng_state_all(state["generators"]["cuda"])
         self.progress = Progress(**state["progress"])
 
-    def run(self, epochs: int, after_epoch: Callable[[int], None]) -> None:
+    @property
+    def batches_per_epoch(self) -> int:
+        """Optimizer steps in an epoch; the last one may see fewer examples."""
+        return math.ceil(len(self.workload.ids("train")) / self.batch_size)
+
+    def run(
+        self, epochs: int, after_epoch: Callable[[int], None], after_batch: Callable[[], object] = lambda: None
+    ) -> None:
         """Train up to `epochs`; `after_epoch` is called once for epoch 0 (before any update) and after each epoch.
 
         Raises `DivergedError` when an epoch's losses are not all finite; `after_epoch` has then not been called for it.
         """
         self._report(after_epoch)
         while self.progress.epoch < epochs:
-            self._epoch()
+            self._epoch(after_batch)
             self._report(after_epoch)
 
     def _report(self, after_epoch: Callable[[int], None]) -> None:
@@ -82,7 +90,7 @@ class Training:
             after_epoch(self.progress.epoch)
             self.progress.reported = True
 
-    def _epoch(self) -> None:
+    def _epoch(self, after_batch: Callable[[], object]) -> None:
         ids = torch.as_tensor(self.workload.ids("train"))
         shuffle = generator(self.seed, f"order/{self.progress.epoch}")
         order = ids[torch.randperm(len(ids), generator=shuffle)]
@@ -97,6 +105,7 @@ class Training:
             with shielded():
                 self.optimizer.step()
                 self.progress.batch += 1
+            after_batch()
         self._check_finite(total)
         with shielded():
             self.progress = Progress(epoch=self.progress.epoch + 1)

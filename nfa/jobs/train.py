@@ -11,6 +11,7 @@ from nfa.config import OPTIMIZERS, Auto, TrainConfig
 from nfa.console import stage
 from nfa.data import catalog, images, splits
 from nfa.data.images import ImageData
+from nfa.ends import Interrupted
 from nfa.errors import NfaError, Refusal
 from nfa.jobs import reports
 from nfa.jobs.settings import check_memory, config_to_resume, stored_config
@@ -78,6 +79,9 @@ def _train_each(
                 train_one(child, own, data, device, clock)
         except NfaError as error:
             failures.append(f"{optimizer}: {error}")
+        except Interrupted:
+            stage("stopped", f"continue all that is unfinished with resume={parent.run_id}")
+            raise
         finally:
             if tracking.epochs(child.run_id):
                 parent.tag({"nfa.trained": "true"})

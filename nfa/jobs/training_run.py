@@ -60,7 +60,8 @@ class _TrainingRun:
             "directions": "all",
             "examples": len(self.analysed),
         }
-        self.progress = bar(range(config.epochs), config.optimizer, unit="epoch")
+        steps = config.epochs * self.training.batches_per_epoch
+        self.progress = bar(range(steps), config.optimizer, unit="batch")
 
     def _example_ids(self) -> dict[str, list[int]]:
         if self.run.continued and tracking.has_artifact(self.run.run_id, "example_ids.json"):
@@ -116,13 +117,13 @@ class _TrainingRun:
             self.initial = site_weights(self.workload, start, self.sites)
         at = self.training.progress
         stage("resume", f"at epoch {at.epoch}" + (f", {at.batch} batches into the next" if at.batch else ""))
-        self.progress.update(at.epoch)
+        self.progress.update(at.epoch * self.training.batches_per_epoch + at.batch)
 
     def train(self) -> None:
         """Train to the last epoch; a signal leaves the state of the last whole step, divergence the last checkpoint."""
         try:
             with self.clock.section("training"):
-                self.training.run(self.config.epochs, self._after_epoch)
+                self.training.run(self.config.epochs, self._after_epoch, self.progress.update)
         except Interrupted:
             tracking.save_state(self.run, self.training.state())
             stage("stopped", f"continue with resume={self.run.run_id}")
@@ -146,8 +147,6 @@ class _TrainingRun:
             self._check_finite(values, epoch)
             with self.clock.section("tracking"):
                 self.run.metrics.log(values, epoch)
-        if epoch:
-            self.progress.update()
 
     def _evaluate(self, split: str) -> dict[str, float]:
         means = evaluate(self.model, self.workload, self.workload.batches(split, batch_size=EVALUATION_BATCH))
@@ -157,7 +156,7 @@ class _TrainingRun:
         values = {**values, **self._analyse()}
         self._check_finite(values, epoch)
         with self.clock.section("tracking"), shielded():
-            step = epoch * math.ceil(len(self.workload.ids("train")) / self.config.batch_size)
+            step = epoch * self.training.batches_per_epoch
             digest = tracking.digest(identity(self.stored))
             model_id = tracking.save_checkpoint(self.run, self.model, epoch=epoch, step=step, config_digest=digest)
             self.run.metrics.log(values, epoch, model_id)
@@ -176,11 +175,12 @@ class _TrainingRun:
         """Train loss and alignment; one pass serves both where the same examples are analysed exactly."""
         evaluation = Evaluation(self.workload)
         shared = self.config.precision == "float32" and len(self.analysed) == len(self.workload.ids("train"))
+        batches = self.workload.batches("train", batch_size=BATCH_SIZE, ids=self.analysed)
         with self.clock.section("analysis"):
             matrices = site_matrices(
                 self.model,
                 self.workload,
-                self.workload.batches("train", batch_size=BATCH_SIZE, ids=self.analysed),
+                bar(batches, "analysis", total=math.ceil(len(self.analysed) / BATCH_SIZE), unit="batch"),
                 self.initial,
                 precision="bfloat16" if self.config.precision == "bfloat16" else "float32",
                 hear_outputs=evaluation.update if shared else None,

@@ -53,8 +53,8 @@ class TrackedRun:
     def __enter__(self) -> "TrackedRun":
         try:
             self._begin()
-        except BaseException as error:
-            self.__exit__(type(error), error, None)
+        except Interrupted as stop:
+            self.__exit__(type(stop), stop, None)
             raise
         return self
 

@@ -1,5 +1,6 @@
 """The tracking store: reaching it, finding runs in it, and links into its UI."""
 
+import logging
 import os
 import shlex
 import urllib.parse
@@ -33,7 +34,9 @@ def client() -> MlflowClient:
 def reaching_store() -> Iterator[None]:
     """Turn the first trouble with the store into a `Refusal` that names it."""
     uri = mlflow.get_tracking_uri()
+    noise = logging.getLogger("mlflow.store.db.utils")  # would print the traceback of what we say in one line
     try:
+        noise.disabled = True
         if uri.startswith("http"):
             # MLflow itself would retry for minutes.
             requests.get(f"{uri}/health", timeout=10)
@@ -45,6 +48,8 @@ def reaching_store() -> Iterator[None]:
             "a store that can be reached and written",
             "mend its permissions, disk space or address, or set MLFLOW_TRACKING_URI",
         ) from error
+    finally:
+        noise.disabled = False
 
 
 def current_experiment() -> str:
