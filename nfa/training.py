@@ -47,7 +47,7 @@ class Training:
         torch.manual_seed(seed)
 
     def state(self, *, reported: bool | None = None) -> dict[str, Any]:
-        """Weights, optimizer, global generators and progress, as plain tensors, numbers and names.
+        """Weights, optimizer, global generators and progress, as plain tensors, numbers and names; to be saved at once.
 
         `reported=True` where `after_epoch` saves it as its last act, so that its work is not done again.
         """
@@ -78,7 +78,7 @@ class Training:
     ) -> None:
         """Train up to `epochs`; `after_epoch` is called once for epoch 0 (before any update) and after each epoch.
 
-        Raises `DivergedError` when an epoch's losses are not all finite; `after_epoch` has then not been called for it.
+        Raises `DivergedError` where a loss of the epoch was not finite; `after_epoch` has then not been called for it.
         """
         self._report(after_epoch)
         while self.progress.epoch < epochs:

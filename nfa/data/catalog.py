@@ -71,17 +71,21 @@ def cache_folder(dataset: str) -> Path:
     return Path(os.environ.get("NFA_CACHE", Path.home() / ".cache" / "nfa")) / dataset
 
 
+def typed_folder(text: str) -> Path:
+    """A folder as typed; a relative one counts from where the command was typed, which `mlflow run` leaves."""
+    return Path(os.environ.get("NFA_CALLER_DIR", "."), Path(text).expanduser())
+
+
 def locate(dataset: str, data_dir: str = "") -> dict[str, Path]:
     """Paths of a dataset's files by role, each verified; `Refusal` where one is missing or damaged.
 
-    With `data_dir` only that folder is looked at; a relative one counts from where the command was typed.
+    With `data_dir` only that folder is looked at.
     """
     if dataset not in SOURCES:
         return {}
     source = SOURCES[dataset]
     if data_dir:
-        folder = Path(os.environ.get("NFA_CALLER_DIR", "."), Path(data_dir).expanduser())
-        return _verified(dataset, folder)
+        return _verified(dataset, typed_folder(data_dir))
     for candidate in (*source.folders, str(cache_folder(dataset))):
         if all(Path(candidate, name).is_file() for name, *_ in source.files.values()):
             return _verified(dataset, Path(candidate))

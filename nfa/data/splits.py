@@ -1,5 +1,7 @@
 """Which examples a run uses, decided once from the seed and from then on read from the run."""
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -57,7 +59,7 @@ def stratified_order(ids: list[int], labels: Labels, seed: int) -> list[int]:
 def change_labels(labels: Labels, ids: list[int], share: float, classes: int, seed: int) -> dict[int, int]:
     """New labels for ⌊share·n⌋ of the n `ids`: each another class than `labels` says, uniformly drawn."""
     random = generator(seed, "label_noise")
-    count = int(share * len(ids))
+    count = math.floor(round(share * len(ids), 6))  # 0.29 · 100 is 28.999…
     changed = sorted(ids[position] for position in torch.randperm(len(ids), generator=random)[:count].tolist())
     shifts = torch.randint(1, classes, (count,), generator=random).tolist()
     return {example: (int(labels[example]) + shift) % classes for example, shift in zip(changed, shifts, strict=True)}

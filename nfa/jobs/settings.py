@@ -5,7 +5,6 @@ import os
 import platform
 from collections.abc import Mapping
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ import torch
 from nfa import __version__
 from nfa.config import TrainConfig
 from nfa.console import stage
+from nfa.data import catalog
 from nfa.data.images import ImageData
 from nfa.errors import Refusal
 
@@ -21,7 +21,7 @@ BYTES_A_WEIGHT = 20  # float32, five times: the weight, where it started, its gr
 
 def stored_config(config: TrainConfig, data: ImageData) -> dict[str, Any]:
     """Content of `config.json`: enough to rebuild the workload anywhere."""
-    place = str(Path(os.environ.get("NFA_CALLER_DIR", "."), config.data_dir).resolve()) if config.data_dir else ""
+    place = str(catalog.typed_folder(config.data_dir).resolve()) if config.data_dir else ""
     return {
         "entrypoint": "train",
         "workload": "mlp",

@@ -58,7 +58,9 @@ class Agop:
         add_gram(self.total, rows)
 
     def value(self) -> Congruence:
-        """AGOP as a `Congruence`."""
+        """AGOP as a `Congruence`; ValueError before the first record."""
+        if not self.examples:
+            raise ValueError("AGOP of no examples")
         core = symmetric(self.total) / self.examples
         if self.centre == "jacobian":
             core = self._centred(core)

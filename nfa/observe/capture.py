@@ -63,15 +63,15 @@ def captured(sites: Mapping[str, Site]) -> Iterator[None]:
     """
 
     def hook(site: Site) -> torch.utils.hooks.RemovableHandle:
-        def keep(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        def keep(_module: nn.Module, args: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor) -> Tensor:
             # A frozen network builds no graph; its first site starts one, from a leaf that nothing can edit in place.
             output = output if output.requires_grad else output.detach().requires_grad_().clone()
-            site.inputs.append(args[0].detach())
+            site.inputs.append((args[0] if args else next(iter(named.values()))).detach())
             site.outputs.append(output)
             site.nodes.append(get_gradient_edge(output))
             return output
 
-        return site.module.register_forward_hook(keep)
+        return site.module.register_forward_hook(keep, with_kwargs=True)
 
     for site in sites.values():
         site.inputs, site.outputs, site.nodes = [], [], []

@@ -1,0 +1,146 @@
+"""Finding, checking and fetching a dataset's files; what is missing or damaged is refused with a way out."""
+
+import hashlib
+import re
+from pathlib import Path
+
+import pooch
+import pytest
+
+from nfa.data import catalog
+from nfa.errors import Refusal
+
+CONTENT = {"a.bin": b"first", "b.bin": b"second"}
+TOY = catalog.Source(
+    address="http://example.invalid/toy",
+    files={role: (name, hashlib.md5(CONTENT[name]).hexdigest()) for role, name in (("one", "a.bin"), ("two", "b.bin"))},
+)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    """A dataset "toy" that is nowhere yet, an empty cache, and no network."""
+
+    def unreachable(*_: object, **__: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setitem(catalog.SOURCES, "toy", TOY)
+    monkeypatch.setenv("NFA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("NFA_CALLER_DIR", raising=False)
+    monkeypatch.setattr(pooch, "retrieve", unreachable)
+    return tmp_path / "cache" / "toy"
+
+
+def fill(folder: Path, **changes: bytes) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in {**CONTENT, **{f"{key}.bin": value for key, value in changes.items()}}.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def test_files_in_a_given_folder_are_found(cache, tmp_path):
+    assert catalog.locate("toy", str(fill(tmp_path / "mine"))) == {
+        "one": tmp_path / "mine/a.bin",
+        "two": tmp_path / "mine/b.bin",
+    }
+    assert not cache.exists()
+
+
+def test_files_in_the_cache_are_found(cache):
+    fill(cache)
+    assert catalog.locate("toy") == {"one": cache / "a.bin", "two": cache / "b.bin"}
+
+
+def test_files_in_an_installed_folder_are_found_before_the_cache(cache, tmp_path, monkeypatch):
+    installed = fill(tmp_path / "installed")
+    fill(cache, a=b"damaged")
+    monkeypatch.setitem(catalog.SOURCES, "toy", catalog.Source(TOY.address, TOY.files, (str(installed),)))
+    assert catalog.locate("toy")["one"] == installed / "a.bin"
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_relative_folder_counts_from_where_the_command_was_typed(tmp_path, monkeypatch):
+    fill(tmp_path / "here" / "mine")
+    monkeypatch.setenv("NFA_CALLER_DIR", str(tmp_path / "here"))
+    assert catalog.locate("toy", "mine")["one"] == tmp_path / "here/mine/a.bin"
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    fill(tmp_path / "home" / "mine")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("NFA_CALLER_DIR", str(tmp_path))
+    assert catalog.locate("toy", "~/mine")["one"] == tmp_path / "home/mine/a.bin"
+
+
+def test_a_given_folder_that_lacks_files_is_refused_with_their_names_and_what_to_do(cache, tmp_path):
+    (fill(tmp_path / "mine") / "b.bin").unlink()
+    fill(cache)
+    with pytest.raises(Refusal, match=r"(?s)mine lacks b\.bin.*a\.bin, b\.bin.*do: get .*data_dir=FOLDER"):
+        catalog.locate("toy", str(tmp_path / "mine"))
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["given folder", "cache"])
+def test_a_damaged_file_is_refused_with_both_checksums(cache, tmp_path, given):
+    folder = fill(tmp_path / "mine" if given else cache, b=b"damaged")
+    found, expected = hashlib.md5(b"damaged").hexdigest(), TOY.files["two"][1]
+    with pytest.raises(Refusal, match=f"(?s)b.bin with MD5 {found}.*allowed: MD5 {expected}.*do: .*delete it"):
+        catalog.locate("toy", str(folder) if given else "")
+
+
+def test_a_known_repackaging_is_accepted(cache, monkeypatch):
+    files = {**TOY.files, "two": (*TOY.files["two"], hashlib.md5(b"packed anew").hexdigest())}
+    monkeypatch.setitem(catalog.SOURCES, "toy", catalog.Source(TOY.address, files))
+    fill(cache, b=b"packed anew")
+    assert catalog.locate("toy")["two"] == cache / "b.bin"
+
+
+def test_without_a_network_the_refusal_names_the_files_and_every_way_to_get_them(cache):
+    with pytest.raises(Refusal) as refusal:
+        catalog.locate("toy")
+    message = str(refusal.value)
+    assert re.search(r"toy: a\.bin is not here and could not be fetched \(OSError\)", message)
+    assert "files a.bin, b.bin" in message
+    for remedy in (TOY.address, str(cache), "data_dir=FOLDER"):
+        assert remedy in message
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_fetched_file_with_another_checksum_is_refused(monkeypatch):
+    def wrong(*_: object, **__: object) -> None:
+        raise ValueError("MD5 hash of downloaded file does not match")
+
+    monkeypatch.setattr(pooch, "retrieve", wrong)
+    with pytest.raises(Refusal, match=r"could not be fetched \(ValueError\)"):
+        catalog.locate("toy")
+
+
+def test_missing_files_are_fetched_once_with_their_checksums(cache, monkeypatch):
+    asked = []
+
+    def retrieve(url: str, *, known_hash: str, fname: str, path: Path, **_: object) -> None:
+        asked.append((url, known_hash))
+        Path(path).mkdir(parents=True, exist_ok=True)
+        (Path(path) / fname).write_bytes(CONTENT[fname])
+
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
+    for _ in range(2):
+        assert catalog.locate("toy") == {"one": cache / "a.bin", "two": cache / "b.bin"}
+    assert asked == [(f"{TOY.address}/{name}", f"md5:{md5}") for name, md5 in TOY.files.values()]
+
+
+def test_the_cache_is_under_home_unless_the_environment_says_otherwise(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("NFA_CACHE", raising=False)
+    assert catalog.cache_folder("svhn") == tmp_path / ".cache/nfa/svhn"
+
+
+def test_digits_need_no_files():
+    assert catalog.locate("digits") == {}
+
+
+def test_every_source_has_the_checksum_of_each_file():
+    for source in catalog.SOURCES.values():
+        for name, *sums in source.files.values():
+            assert sums, name
+            assert all(re.fullmatch("[0-9a-f]{32}", md5) for md5 in sums)

@@ -1,0 +1,274 @@
+"""Signals, kills and crashes at any moment: exit codes, true states, and resuming to bitwise the same run."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from support import (
+    INT,
+    KILL,
+    TERM,
+    AtCall,
+    Ended,
+    Finished,
+    Raise,
+    Send,
+    Store,
+    environment_of_tests,
+    launch,
+    run,
+    same_weights,
+    tiny,
+    words,
+)
+
+BOTH = Send((signal.SIGINT, signal.SIGTERM, signal.SIGTERM))
+CRASH = Raise("injected")
+ENDS = {"SIGTERM": (TERM, 143), "SIGINT": (INT, 130), "both": (BOTH, 130), "SIGKILL": (KILL, -9), "crash": (CRASH, 1)}
+
+
+def resume_until_finished(store: Store, run_id: str, ends: list[AtCall], limit: int = 40) -> list[int | None]:
+    """Exit codes of `resume=run_id`, each one stopped by the next of `ends`, until it finishes."""
+    codes: list[int | None] = []
+    while not codes or codes[-1] != 0:
+        number = len(codes)
+        ended = run(store, words(resume=run_id), before=ends[number] if number < len(ends) else None)
+        assert ended.code != 2, ended.output
+        assert number < limit, ended.output
+        codes.append(ended.code)
+    return codes
+
+
+def assert_same_run(store: Store, run_id: str, expected: Finished) -> None:
+    """The run has bitwise the weights and exactly the metric rows of an uninterrupted one."""
+    assert same_weights(store.checkpoints(run_id), expected.store.checkpoints(expected.run_id))
+    rows = store.metrics(run_id)
+    assert [row for row, count in Counter(row[:2] for row in rows).items() if count > 1] == []
+    assert rows == expected.store.metrics(expected.run_id)
+    attached = "SELECT metric_name, metric_step, metric_value FROM logged_model_metrics ORDER BY 1, 2, 3"
+    assert store.rows(attached) == expected.store.rows(attached)
+    assert store.rows("SELECT count(*) FROM logged_models") == expected.store.rows("SELECT count(*) FROM logged_models")
+    assert store.json(run_id, "results.json") == expected.store.json(expected.run_id, "results.json")
+    assert store.tags(run_id)["nfa.state"] == "finished"
+    assert store.status(run_id) == "FINISHED"
+
+
+def assert_true_state(store: Store, run_id: str, ended: Ended, state: str) -> None:
+    assert store.tags(run_id)["nfa.state"] == state, ended.output
+    assert store.status(run_id) == {"killed": "KILLED", "failed": "FAILED"}[state]
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "both"])
+def test_signal_in_mid_training_ends_killed_and_resume_gives_the_same_run(
+    name: str, calls: int, fresh: Store, finished: Finished
+) -> None:
+    act, code = ENDS[name]
+    ended = run(fresh, tiny(), before=AtCall(calls // 2, act))
+    assert ended.code == code, ended.output
+    (run_id,) = fresh.runs()
+    assert_true_state(fresh, run_id, ended, "killed")
+    assert f"continue with resume={run_id}" in ended.output
+    assert "Traceback" not in ended.output
+    resume_until_finished(fresh, run_id, [])
+    assert_same_run(fresh, run_id, finished)
+
+
+def test_crash_ends_failed_with_its_traceback_and_resume_gives_the_same_run(
+    calls: int, fresh: Store, finished: Finished
+) -> None:
+    ended = run(fresh, tiny(), before=AtCall(calls // 2, CRASH))
+    assert ended.code == 1
+    assert "RuntimeError: injected" in ended.output
+    (run_id,) = fresh.runs()
+    assert_true_state(fresh, run_id, ended, "failed")
+    assert "injected" in fresh.tags(run_id)["nfa.error"]
+    resume_until_finished(fresh, run_id, [])
+    assert_same_run(fresh, run_id, finished)
+
+
+def test_killed_run_is_swept_by_the_next_start_and_resumes_to_the_same_run(
+    calls: int, fresh: Store, finished: Finished
+) -> None:
+    ended = run(fresh, tiny(), before=AtCall(calls * 2 // 3, KILL))
+    assert ended.code == -signal.SIGKILL
+    (run_id,) = fresh.runs()
+    assert fresh.tags(run_id)["nfa.state"] == "running"
+    assert run(fresh, tiny(epochs=1, depth=1)).code == 0
+    assert_true_state(fresh, run_id, ended, "killed")
+    assert "ended without a word" in fresh.tags(run_id)["nfa.error"]
+    resume_until_finished(fresh, run_id, [])
+    only = Store(fresh.folder)
+    assert same_weights(only.checkpoints(run_id), finished.store.checkpoints(finished.run_id))
+    assert only.metrics(run_id) == finished.store.metrics(finished.run_id)
+
+
+def test_chain_of_random_ends_gives_the_same_run(calls: int, fresh: Store, finished: Finished) -> None:
+    chain(calls, fresh, finished, seed=20)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(25))
+def test_many_chains_of_random_ends_give_the_same_run(seed: int, calls: int, fresh: Store, finished: Finished) -> None:
+    chain(calls, fresh, finished, seed=seed)
+
+
+def chain(calls: int, store: Store, expected: Finished, *, seed: int) -> None:
+    """Start, end at a random moment in a random way, resume, end again … until nothing ends it any more."""
+    draw = random.Random(seed)
+    ends = [draw.choice(list(ENDS.values())) for _ in range(5)]
+    started = AtCall(draw.randrange(calls // 3, calls), ends[0][0])
+    assert run(store, tiny(), before=started).code in {ends[0][1], 0}
+    (run_id,) = store.runs()
+    if not store.artifact(run_id, "config.json").exists():
+        return  # refused, see test_run_killed_before_its_config_was_written_is_refused_clearly
+    if store.tags(run_id)["nfa.state"] != "finished":
+        moments = [AtCall(draw.randrange(1, calls), act) for act, _ in ends[1:]]
+        codes = resume_until_finished(store, run_id, moments)
+        assert all(code in {expected, 0} for code, (_, expected) in zip(codes, ends[1:], strict=False))
+    assert_same_run(store, run_id, expected)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.15, 0.3])
+def test_signal_at_the_start_leaves_no_run_that_says_running(share: float, calls: int, fresh: Store) -> None:
+    assert_nothing_says_running(fresh, round(calls * share))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(60))
+def test_signal_at_any_moment_leaves_no_run_that_says_running(number: int, calls: int, fresh: Store) -> None:
+    assert_nothing_says_running(fresh, 10 + calls * number // 60)
+
+
+def assert_nothing_says_running(store: Store, moment: int) -> None:
+    ended = run(store, tiny(), before=AtCall(moment, TERM))
+    assert ended.code == 143, ended.output
+    assert "Traceback" not in ended.output
+    for run_id in store.runs():
+        assert store.tags(run_id)["nfa.state"] in {"killed", "finished"}, ended.output
+        assert store.status(run_id) in {"KILLED", "FINISHED"}
+
+
+def test_run_killed_before_its_first_checkpoint_resumes_from_the_beginning(fresh: Store, finished: Finished) -> None:
+    ended = run(fresh, tiny(), before=BeforeFirstCheckpoint(KILL))
+    assert ended.code == -signal.SIGKILL
+    (run_id,) = fresh.runs()
+    assert fresh.checkpoints(run_id) == {}
+    resume_until_finished(fresh, run_id, [])
+    assert_same_run(fresh, run_id, finished)
+
+
+class BeforeFirstCheckpoint:
+    """Ends the process where it would store its first checkpoint."""
+
+    def __init__(self, act: Send) -> None:
+        self.act = act
+
+    def __call__(self) -> None:
+        from nfa import tracking
+
+        tracking.save_checkpoint = lambda *_, **__: self.act()  # type: ignore[assignment]
+
+
+class BeforeConfig:
+    """Ends the process where it would store the run's config.json."""
+
+    def __call__(self) -> None:
+        from nfa import tracking
+
+        tracking.put_json = lambda *_, **__: KILL()  # type: ignore[assignment]
+
+
+def test_run_killed_before_its_config_was_written_is_refused_clearly(fresh: Store) -> None:
+    run(fresh, tiny(), before=BeforeConfig())
+    (run_id,) = fresh.runs()
+    ended = run(fresh, words(resume=run_id))
+    assert ended.code == 2
+    assert "ended before its config.json was written" in ended.output
+    assert "do: start a new run" in ended.output
+
+
+def test_diverging_run_fails_with_a_hint_and_keeps_its_last_finite_checkpoint(fresh: Store) -> None:
+    ended = run(fresh, tiny(lr=1e6, activation="leaky_relu"))
+    assert ended.code == 1
+    assert "Traceback" not in ended.output
+    assert "Try a smaller learning rate than lr=1000000.0" in ended.output
+    (run_id,) = fresh.runs()
+    assert_true_state(fresh, run_id, ended, "failed")
+    assert "became" in fresh.tags(run_id)["nfa.error"]
+    checkpoints = fresh.checkpoints(run_id)
+    assert "epoch_0000.safetensors" in checkpoints
+    assert all(tensor.isfinite().all() for tensors in checkpoints.values() for tensor in tensors.values())
+    state = torch.load(fresh.artifact(run_id, "state/latest.pt"), weights_only=True)
+    assert all(tensor.isfinite().all() for tensor in state["model"].values())
+    assert fresh.rows("SELECT count(*) FROM metrics WHERE is_nan OR abs(value) > 1e300") == [(0,)]
+
+
+def start_real(store: Store) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "entrypoints.train", *tiny(epochs=400, schedule="0-400/20", width=32)]
+    env = {**environment_of_tests(), "MLFLOW_TRACKING_URI": store.uri, "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        command, cwd=store.folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def test_real_process_under_ctrl_c_and_term_ends_130_and_killed(fresh: Store) -> None:
+    process = start_real(fresh)
+    assert process.stdout
+    for line in process.stdout:
+        if "epoch 20 " in line:
+            break
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, rest
+    (run_id,) = fresh.runs()
+    assert fresh.tags(run_id)["nfa.state"] == "killed"
+    assert fresh.status(run_id) == "KILLED"
+    assert "stopped by SIGINT" in rest
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_signal_while_a_real_process_is_still_importing_ends_it_without_a_run(signum: int, fresh: Store) -> None:
+    process = start_real(fresh)
+    maps = Path(f"/proc/{process.pid}/maps")
+    while "libtorch" not in maps.read_text():
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signum)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 128 + signum, output
+    assert "Traceback" not in output
+    assert all(fresh.tags(run_id)["nfa.state"] == "killed" for run_id in fresh.runs())
+
+
+def test_running_run_cannot_be_resumed_beside_its_process(fresh: Store) -> None:
+    child = launch(fresh, tiny(epochs=10**6, schedule="0"))
+    try:
+        child.wait_for("epoch 0 ")
+        (run_id,) = fresh.runs()
+        ended = run(fresh, words(resume=run_id))
+        assert ended.code == 2
+        assert f"resume={run_id} (still running)" in ended.output
+        assert "wait for it, or stop its process first" in ended.output
+        assert fresh.tags(run_id)["nfa.state"] == "running"
+        assert run(fresh, tiny(epochs=1, depth=1)).code == 0
+        assert fresh.tags(run_id)["nfa.state"] == "running", "swept although it lives"
+    finally:
+        child.send(signal.SIGTERM)
+    assert child.end().code == 143
+
+
+def test_heartbeat_of_a_number_that_another_process_has_now_counts_as_gone(fresh: Store) -> None:
+    run(fresh, tiny(), before=BeforeFirstCheckpoint(KILL))
+    (run_id,) = fresh.runs()
+    beat = json.loads(fresh.tags(run_id)["nfa.heartbeat"])
+    fresh.change("UPDATE tags SET value = ? WHERE key = 'nfa.heartbeat'", json.dumps({**beat, "pid": os.getpid()}))
+    assert resume_until_finished(fresh, run_id, []) == [0]

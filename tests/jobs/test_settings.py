@@ -1,0 +1,82 @@
+"""What a training stores about itself, and what may differ when it is taken up again."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nfa.config import TrainConfig
+from nfa.data import images
+from nfa.errors import Refusal
+from nfa.jobs.settings import check_memory, config_to_resume, environment, identity, stored_config
+
+CONFIG = TrainConfig(width=8, depth=2, epochs=4).resolved()
+DATA = images.load("digits", {})
+
+
+def stored(**changes: Any) -> dict[str, Any]:
+    return stored_config(dataclasses.replace(CONFIG, **changes), DATA)
+
+
+def test_what_mlflow_run_passes_for_a_bare_resume_changes_nothing() -> None:
+    assert config_to_resume(TrainConfig(resume="abc"), stored()) == dataclasses.replace(CONFIG, resume="abc")
+
+
+def test_own_parameters_may_be_typed_again() -> None:
+    assert config_to_resume(dataclasses.replace(CONFIG, resume="abc"), stored()).width == 8
+
+
+def test_another_value_is_refused_by_name_with_the_one_the_run_has() -> None:
+    with pytest.raises(Refusal, match=r"width=16 \(the run has 8\), seed=3 \(the run has 1717\)"):
+        config_to_resume(TrainConfig(width=16, seed=3, resume="abc"), stored())
+
+
+def test_place_of_data_device_and_name_may_change() -> None:
+    asked = TrainConfig(data_dir="/elsewhere", device="cpu", run_name="again", resume="abc")
+    taken = config_to_resume(asked, stored(data_dir="/here", device="auto", run_name="first"))
+    assert (taken.data_dir, taken.device, taken.run_name, taken.width) == ("/elsewhere", "cpu", "again", 8)
+
+
+def test_another_environment_is_said_because_bitwise_equality_depends_on_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = {**stored(), "environment": {**environment(), "threads": 64}}
+    config_to_resume(TrainConfig(resume="abc"), before)
+    assert "was 64: bitwise equal weights are not promised" in capsys.readouterr().out
+    config_to_resume(TrainConfig(resume="abc"), stored())
+    assert capsys.readouterr().out == ""
+
+
+def test_relative_data_dir_is_stored_from_where_the_command_was_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NFA_CALLER_DIR", str(tmp_path))
+    assert stored(data_dir="data")["train"]["data_dir"] == str(tmp_path / "data")
+    assert stored()["train"]["data_dir"] == ""
+
+
+def test_identity_changes_with_what_decides_the_weights_and_with_nothing_else() -> None:
+    assert identity(stored()) == identity(stored(device="cpu", run_name="x", data_dir="/x"))
+    assert identity(stored()) != identity(stored(seed=1))
+    assert identity(stored()) != identity(stored(lr=0.2))
+    assert identity(stored()) != identity({**stored(), "data": {"digest": "another"}})
+
+
+def test_stored_config_is_complete() -> None:
+    content = stored()
+    assert TrainConfig(**content["train"]) == CONFIG
+    assert content["data"] == {
+        "name": "digits",
+        "digest": DATA.digest(),
+        "published_train": 1437,
+        "published_test": 360,
+        "features": 64,
+        "classes": 10,
+    }
+
+
+def test_network_beyond_memory_is_refused_and_the_reference_network_is_not() -> None:
+    check_memory(TrainConfig(), DATA)
+    with pytest.raises(Refusal, match=r"width=1000000 depth=2 .*GB"):
+        check_memory(TrainConfig(width=1_000_000, depth=2), DATA)

@@ -1,0 +1,51 @@
+"""add_gram and symmetric equal rowsᵀ rows, around the width of a strip and for every stride."""
+
+import pytest
+import torch
+
+from nfa.maths.accumulate import add_gram, symmetric
+
+
+def rows(m: int, o: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(m, o, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("o", [1, 255, 256, 257, 511, 512, 513, 600])
+@pytest.mark.parametrize("m", [1, 9])
+def test_equals_the_product(m, o):
+    total, first, second = torch.zeros(o, o, dtype=torch.float64), rows(m, o), rows(m + 2, o, seed=1)
+    add_gram(total, first)
+    add_gram(total, second)
+    expected = first.T @ first + second.T @ second
+    torch.testing.assert_close(symmetric(total), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("o", [3, 257])
+def test_strided_rows_give_the_same(o):
+    wide = rows(8, 2 * o)
+    for strided in (wide[:, ::2], wide[::2, :o], rows(o, 8).T, wide[:1, :o].expand(5, o)):
+        total = torch.zeros(strided.shape[1], strided.shape[1], dtype=torch.float64)
+        add_gram(total, strided)
+        torch.testing.assert_close(symmetric(total), strided.T @ strided, rtol=1e-12, atol=1e-12)
+
+
+def test_rows_are_not_edited_and_the_result_is_exactly_symmetric():
+    total, given = torch.zeros(300, 300), rows(20, 300).float()
+    kept = given.clone()
+    add_gram(total, given)
+    assert torch.equal(given, kept)
+    assert torch.equal(symmetric(total), symmetric(total).T)
+
+
+def test_reading_leaves_the_sum_as_it_was():
+    total = torch.zeros(4, 4, dtype=torch.float64)
+    add_gram(total, rows(3, 4))
+    kept = total.clone()
+    symmetric(total)
+    assert torch.equal(total, kept)
+
+
+def test_no_rows_add_nothing():
+    total = torch.zeros(4, 4)
+    add_gram(total, torch.zeros(0, 4))
+    assert torch.equal(symmetric(total), torch.zeros(4, 4))
