@@ -4,6 +4,8 @@ A process of its own costs seconds of imports. `launch` forks it from a server t
 nothing yet, so that signals, exit codes and kills are those of a real `python -m entrypoints.train`.
 """
 
+import importlib
+import itertools
 import json
 import multiprocessing
 import multiprocessing.util
@@ -301,6 +303,30 @@ class AtCall:
                     self.act()
 
         sys.setprofile(count)
+
+
+@dataclass(frozen=True)
+class During:
+    """Runs `act` at the `number`-th call of `name` ("function" or "Class.method") of a module, before the call itself."""
+
+    module: str
+    name: str
+    act: Callable[[], None]
+    number: int = 1
+
+    def __call__(self) -> None:
+        owner: Any = importlib.import_module(self.module)
+        *path, name = self.name.split(".")
+        for part in path:
+            owner = getattr(owner, part)
+        original, calls = getattr(owner, name), itertools.count(1)
+
+        def wrapped(*args: Any, **named: Any) -> Any:
+            if next(calls) == self.number:
+                self.act()
+            return original(*args, **named)
+
+        setattr(owner, name, wrapped)
 
 
 @dataclass(frozen=True)

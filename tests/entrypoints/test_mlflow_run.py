@@ -15,8 +15,8 @@ from support import (
     TERM,
     TINY,
     AtCall,
+    During,
     Finished,
-    Send,
     Store,
     environment_of_tests,
     run,
@@ -196,22 +196,11 @@ def test_resume_through_mlflow_run_itself(interrupted: Finished, finished: Finis
 def test_wrapper_says_killed_when_the_resumed_run_is(interrupted: Finished) -> None:
     wrapper = wrapper_in(interrupted.store)
     environment = {"MLFLOW_RUN_ID": wrapper, "MLFLOW_EXPERIMENT_ID": "0"}
-    ended = run(interrupted.store, words(resume=interrupted.run_id), before=AtTest(TERM), **environment)
+    at_the_test = During("nfa.jobs.training_run", "_TrainingRun.finish", TERM)
+    ended = run(interrupted.store, words(resume=interrupted.run_id), before=at_the_test, **environment)
     assert ended.code == 143, ended.output
     for run_id in (wrapper, interrupted.run_id):
         assert interrupted.store.tags(run_id)["nfa.state"] == "killed"
-
-
-@dataclass(frozen=True)
-class AtTest:
-    """Acts where the training would evaluate its test examples."""
-
-    act: Send
-
-    def __call__(self) -> None:
-        from nfa.jobs import training_run
-
-        training_run._TrainingRun.finish = lambda _self: self.act()  # type: ignore[method-assign]
 
 
 def test_resume_that_is_refused_marks_the_wrapper(changeable: Finished) -> None:

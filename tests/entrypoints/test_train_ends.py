@@ -17,6 +17,7 @@ from support import (
     KILL,
     TERM,
     AtCall,
+    During,
     Ended,
     Finished,
     Raise,
@@ -157,7 +158,7 @@ def assert_nothing_says_running(store: Store, moment: int) -> None:
 
 
 def test_run_killed_before_its_first_checkpoint_resumes_from_the_beginning(fresh: Store, finished: Finished) -> None:
-    ended = run(fresh, tiny(), before=BeforeFirstCheckpoint(KILL))
+    ended = run(fresh, tiny(), before=During("nfa.tracking", "save_checkpoint", KILL))
     assert ended.code == -signal.SIGKILL
     (run_id,) = fresh.runs()
     assert fresh.checkpoints(run_id) == {}
@@ -165,29 +166,60 @@ def test_run_killed_before_its_first_checkpoint_resumes_from_the_beginning(fresh
     assert_same_run(fresh, run_id, finished)
 
 
-class BeforeFirstCheckpoint:
-    """Ends the process where it would store its first checkpoint."""
+# Between any two of the writes of the second checkpoint.
+WRITES = {
+    "file": ("nfa.tracking.checkpoints", "save_file"),
+    "model": ("mlflow.tracking", "MlflowClient.create_logged_model"),
+    "link": ("mlflow.tracking", "MlflowClient.log_outputs"),
+    "finalised": ("mlflow.tracking", "MlflowClient.finalize_logged_model"),
+    "metrics": ("nfa.tracking.metrics", "MetricLog.flush"),
+    "state": ("nfa.tracking", "save_state"),
+}
 
-    def __init__(self, act: Send) -> None:
-        self.act = act
 
-    def __call__(self) -> None:
-        from nfa import tracking
+@pytest.mark.parametrize(
+    "write", [name if name in ("link", "state") else pytest.param(name, marks=pytest.mark.slow) for name in WRITES]
+)
+def test_run_killed_between_the_writes_of_a_checkpoint_resumes_to_the_same_run(
+    write: str, fresh: Store, finished: Finished
+) -> None:
+    assert run(fresh, tiny(), before=During(*WRITES[write], KILL, 2)).code == -signal.SIGKILL
+    (run_id,) = fresh.runs()
+    resume_until_finished(fresh, run_id, [])
+    assert_same_run(fresh, run_id, finished)
 
-        tracking.save_checkpoint = lambda *_, **__: self.act()  # type: ignore[assignment]
+
+def test_signal_in_mid_epoch_keeps_the_last_whole_step(fresh: Store, finished: Finished) -> None:
+    steps_an_epoch = 18
+    ended = run(fresh, tiny(), before=During("nfa.optim.build", "Optimizers.step", TERM, steps_an_epoch + 7))
+    assert ended.code == 143
+    (run_id,) = fresh.runs()
+    state = torch.load(fresh.artifact(run_id, "state/latest.pt"), weights_only=True)
+    assert (state["progress"]["epoch"], state["progress"]["batch"]) == (1, 7)
+    resumed = run(fresh, words(resume=run_id))
+    assert "at epoch 1, 7 batches into the next" in resumed.output
+    assert_same_run(fresh, run_id, finished)
 
 
-class BeforeConfig:
-    """Ends the process where it would store the run's config.json."""
+@pytest.mark.parametrize("moment", [("runs", "sweep"), ("heartbeat", "beat"), ("runs", "TrackedRun.__enter__")])
+def test_signal_while_the_run_is_opened_ends_it_killed(moment: tuple[str, str], fresh: Store) -> None:
+    module, name = moment
+    ended = run(fresh, tiny(), before=During(f"nfa.tracking.{module}", name, TERM))
+    assert ended.code == 143
+    (run_id,) = fresh.runs()
+    assert_true_state(fresh, run_id, ended, "killed")
 
-    def __call__(self) -> None:
-        from nfa import tracking
 
-        tracking.put_json = lambda *_, **__: KILL()  # type: ignore[assignment]
+def test_signal_while_the_run_is_closed_leaves_it_finished(fresh: Store) -> None:
+    ended = run(fresh, tiny(epochs=1), before=During("nfa.tracking.runs", "TrackedRun._end", TERM))
+    assert ended.code == 143
+    (run_id,) = fresh.runs()
+    assert fresh.tags(run_id)["nfa.state"] == "finished"
+    assert fresh.status(run_id) == "FINISHED"
 
 
 def test_run_killed_before_its_config_was_written_is_refused_clearly(fresh: Store) -> None:
-    run(fresh, tiny(), before=BeforeConfig())
+    run(fresh, tiny(), before=During("nfa.tracking", "put_json", KILL))
     (run_id,) = fresh.runs()
     ended = run(fresh, words(resume=run_id))
     assert ended.code == 2
@@ -196,7 +228,7 @@ def test_run_killed_before_its_config_was_written_is_refused_clearly(fresh: Stor
 
 
 def test_diverging_run_fails_with_a_hint_and_keeps_its_last_finite_checkpoint(fresh: Store) -> None:
-    ended = run(fresh, tiny(lr=1e6, activation="leaky_relu"))
+    ended = run(fresh, tiny(lr=1e6, width=64))
     assert ended.code == 1
     assert "Traceback" not in ended.output
     assert "Try a smaller learning rate than lr=1000000.0" in ended.output
@@ -235,7 +267,7 @@ def test_real_process_under_ctrl_c_and_term_ends_130_and_killed(fresh: Store) ->
     assert "stopped by SIGINT" in rest
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_signal_while_a_real_process_is_still_importing_ends_it_without_a_run(signum: int, fresh: Store) -> None:
     process = start_real(fresh)
     maps = Path(f"/proc/{process.pid}/maps")
@@ -267,7 +299,7 @@ def test_running_run_cannot_be_resumed_beside_its_process(fresh: Store) -> None:
 
 
 def test_heartbeat_of_a_number_that_another_process_has_now_counts_as_gone(fresh: Store) -> None:
-    run(fresh, tiny(), before=BeforeFirstCheckpoint(KILL))
+    run(fresh, tiny(), before=During("nfa.tracking", "save_checkpoint", KILL))
     (run_id,) = fresh.runs()
     beat = json.loads(fresh.tags(run_id)["nfa.heartbeat"])
     fresh.change("UPDATE tags SET value = ? WHERE key = 'nfa.heartbeat'", json.dumps({**beat, "pid": os.getpid()}))

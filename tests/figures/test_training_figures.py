@@ -64,21 +64,26 @@ def test_one_panel_a_layer_with_a_logarithmic_left_and_a_fixed_right_axis(depth:
         assert right.get_yscale() == "linear"
 
 
-@pytest.mark.parametrize("depth", [1, 3, 5, 6, 7])
+@pytest.mark.parametrize("depth", [1, 5, 6, 7])
 def test_the_legend_lies_over_no_panel(depth: int) -> None:
-    figures = {
-        "training": training_analysis(series(depth), sites(depth), RELATIONS, boundary=20),
-        "comparison": optimizer_comparison(dict.fromkeys(("sgd", "adam", "muon"), series(depth)), sites(depth)),
-    }
-    for name, figure in figures.items():
-        figure.savefig(io.BytesIO(), format="png", dpi=20)
-        (legend,) = legends(figure)
-        box = legend.get_window_extent()
-        for axes in figure.axes:
-            overlap = axes.axison and axes.get_window_extent().shrunk(0.99, 0.99).overlaps(box)
-            assert not overlap, f"{name}: legend over {axes.get_title()}"
-        assert figure.bbox.padded(2).contains(box.x0, box.y0), name
-        assert figure.bbox.padded(2).contains(box.x1, box.y1), name
+    assert_legend_is_apart(training_analysis(series(depth), sites(depth), RELATIONS, boundary=20))
+
+
+@pytest.mark.parametrize("depth", [1, 5])
+def test_the_legend_of_a_comparison_lies_over_no_panel(depth: int) -> None:
+    runs = dict.fromkeys(("sgd", "adam", "muon"), series(depth))
+    assert_legend_is_apart(optimizer_comparison(runs, sites(depth), boundary=20))
+
+
+def assert_legend_is_apart(figure: Figure) -> None:
+    figure.savefig(io.BytesIO(), format="png", dpi=20)
+    (legend,) = legends(figure)
+    box = legend.get_window_extent()
+    for axes in figure.axes:
+        overlap = axes.axison and axes.get_window_extent().shrunk(0.99, 0.99).overlaps(box)
+        assert not overlap, f"legend over {axes.get_title()}"
+    assert figure.bbox.padded(2).contains(box.x0, box.y0)
+    assert figure.bbox.padded(2).contains(box.x1, box.y1)
 
 
 def legends(figure: Figure) -> list[matplotlib.legend.Legend]:
