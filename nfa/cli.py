@@ -101,22 +101,22 @@ def _run(work: Callable[[], None]) -> int:
         work()
     except NfaError as error:
         print(f"error: {error}", file=sys.stderr)
-        _tell_wrapper("failed", str(error))
+        _end_runs("failed", str(error))
         return error.exit_code
     except ends.Interrupted as stop:
         print(f"stopped by {stop}", file=sys.stderr)
-        _tell_wrapper("killed", str(stop))
+        _end_runs("killed", str(stop))
         return stop.exit_code
     except Exception as error:
         traceback.print_exc()
-        _tell_wrapper("failed", repr(error))
+        _end_runs("failed", repr(error))
         return 1
     return 0
 
 
-def _tell_wrapper(state: str, reason: str) -> None:
-    """`mlflow run` made a run before us; if nobody has opened it, its true state is still unsaid."""
-    if "MLFLOW_RUN_ID" in os.environ:
+def _end_runs(state: str, reason: str) -> None:
+    """Say how it ended in every run that is still open, and in the one that `mlflow run` made before us."""
+    if os.environ.get("MLFLOW_RUN_ID") or "nfa.tracking.runs" in sys.modules:
         from nfa import tracking
 
-        tracking.mark_unopened(os.environ["MLFLOW_RUN_ID"], state, reason)
+        tracking.end_unended(state, reason)

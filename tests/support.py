@@ -142,6 +142,15 @@ def used(store: Store, monkeypatch: Any) -> Iterator[Store]:
     mlflow.set_tracking_uri(None)
 
 
+def wrapper_in(store: Store) -> str:
+    """A run as `mlflow run` makes it before it starts an entry point."""
+    import pytest
+    from mlflow import MlflowClient
+
+    with pytest.MonkeyPatch.context() as monkeypatch, used(store, monkeypatch):
+        return str(MlflowClient().create_run("0", tags={"mlflow.project.entryPoint": "train"}).info.run_id)
+
+
 @dataclass(frozen=True)
 class Finished:
     """A finished run and its store."""
@@ -307,7 +316,7 @@ class AtCall:
 
 @dataclass(frozen=True)
 class During:
-    """Runs `act` at the `number`-th call of `name` ("function" or "Class.method") of a module, before the call itself."""
+    """Runs `act` at the `number`-th call of `name` ("function" or "Class.method") of a module, and then the call."""
 
     module: str
     name: str

@@ -13,7 +13,7 @@ from nfa.tracking.checkpoints import (
     weights,
 )
 from nfa.tracking.metrics import history, metric_rows
-from nfa.tracking.runs import DataInput, TrackedRun, config, mark_unopened, open_run, reopen_run
+from nfa.tracking.runs import DataInput, TrackedRun, config, end_unended, open_run, reopen_run
 from nfa.tracking.store import StoreError, children, find_run
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "children",
     "config",
     "digest",
+    "end_unended",
     "epochs",
     "find_run",
     "get_json",
@@ -32,7 +33,6 @@ __all__ = [
     "history",
     "load_checkpoint",
     "load_state",
-    "mark_unopened",
     "metric_rows",
     "open_run",
     "put_json",

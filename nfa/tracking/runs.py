@@ -22,6 +22,7 @@ from nfa.tracking.store import StoreError, client, current_experiment, find_run,
 
 ENDS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 TAG_LENGTH = 5000
+_unended: set[str] = set()  # runs that this process has to end
 
 
 @dataclass(frozen=True)
@@ -51,15 +52,8 @@ class TrackedRun:
         return link(self.info)
 
     def __enter__(self) -> "TrackedRun":
-        try:
-            self._begin()
-        except Interrupted as stop:
-            self.__exit__(type(stop), stop, None)
-            raise
-        return self
-
-    def _begin(self) -> None:
         with reaching_store(), shielded():
+            _unended.add(self.run_id)
             os.environ.pop("MLFLOW_RUN_ID", None)  # ours to end from now on; processes we start must not adopt it
             client().update_run(self.run_id, status="RUNNING")
             self.tag({"nfa.state": "running", "nfa.error": ""})
@@ -67,6 +61,7 @@ class TrackedRun:
                 tags = {"nfa.resumes": self.run_id, "nfa.state": "running"}
                 client().log_batch(self._wrapper_id, tags=[RunTag(*item) for item in tags.items()])
             self._heartbeat.start()
+        return self
 
     def __exit__(self, _kind: type | None, error: BaseException | None, _trace: TracebackType | None) -> None:
         with shielded():
@@ -85,6 +80,7 @@ class TrackedRun:
         for run_id in filter(None, (self.run_id, self._wrapper_id)):
             mark(run_id, state, reason)
             client().set_terminated(run_id, ENDS[state])
+        _unended.discard(self.run_id)
 
     def tag(self, tags: Mapping[str, str]) -> None:
         """Set tags."""
@@ -123,17 +119,12 @@ def open_run(
     tags = {"nfa.entrypoint": entrypoint, "nfa.workload": workload, "nfa.version": __version__, **tags}
     # From its first moment the run can be recognised as stale, should this process be killed.
     tags = {**tags, "nfa.state": "running", TAG: sign_of_life()}
-    opened = None
-    try:
-        with reaching_store(), shielded():
-            adopted = None if parent else os.environ.get("MLFLOW_RUN_ID")
-            opened = TrackedRun(_adopted(adopted, name, tags) if adopted else _created(parent, name, tags))
-            sweep(opened.info.info.experiment_id)
-    except Interrupted as stop:
-        if opened:
-            opened.__exit__(type(stop), stop, None)
-        raise
-    return opened
+    with reaching_store(), shielded():
+        adopted = None if parent else os.environ.get("MLFLOW_RUN_ID")
+        run = _adopted(adopted, name, tags) if adopted else _created(parent, name, tags)
+        _unended.add(run.info.run_id)
+        sweep(run.info.experiment_id)
+        return TrackedRun(run)
 
 
 def _created(parent: TrackedRun | None, name: str, tags: Mapping[str, str]) -> Run:
@@ -183,11 +174,17 @@ def mark(run_id: str, state: str, reason: str) -> None:
     client().log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
 
-def mark_unopened(run_id: str, state: str, reason: str) -> None:
-    """The same for a run that `mlflow run` made and nobody opened; a store that cannot be written is let be."""
+def end_unended(state: str, reason: str) -> None:
+    """End what this process opened, or `mlflow run` made for it, and nothing ended; a store that fails is let be."""
+    adopted = os.environ.get("MLFLOW_RUN_ID")
+    waiting = {*_unended, *([adopted] if adopted else [])}
+    if not waiting:
+        return
     with suppress(Refusal), reaching_store():
-        if client().get_run(run_id).data.tags.get("nfa.state") not in ENDS:
-            mark(run_id, state, reason)
+        for run_id in waiting:
+            if client().get_run(run_id).data.tags.get("nfa.state") not in ENDS:
+                mark(run_id, state, reason)
+                client().set_terminated(run_id, ENDS[state])
 
 
 def config(run_id: str) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from support import (
     same_weights,
     tiny,
     words,
+    wrapper_in,
 )
 
 BOTH = Send((signal.SIGINT, signal.SIGTERM, signal.SIGTERM))
@@ -243,9 +244,9 @@ def test_diverging_run_fails_with_a_hint_and_keeps_its_last_finite_checkpoint(fr
     assert fresh.rows("SELECT count(*) FROM metrics WHERE is_nan OR abs(value) > 1e300") == [(0,)]
 
 
-def start_real(store: Store) -> subprocess.Popen[str]:
+def start_real(store: Store, **more: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "entrypoints.train", *tiny(epochs=400, schedule="0-400/20", width=32)]
-    env = {**environment_of_tests(), "MLFLOW_TRACKING_URI": store.uri, "PYTHONUNBUFFERED": "1"}
+    env = {**environment_of_tests(), "MLFLOW_TRACKING_URI": store.uri, "PYTHONUNBUFFERED": "1", **more}
     return subprocess.Popen(
         command, cwd=store.folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -268,8 +269,11 @@ def test_real_process_under_ctrl_c_and_term_ends_130_and_killed(fresh: Store) ->
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
-def test_signal_while_a_real_process_is_still_importing_ends_it_without_a_run(signum: int, fresh: Store) -> None:
-    process = start_real(fresh)
+def test_signal_while_a_real_process_is_still_importing_ends_the_run_that_mlflow_made(
+    signum: int, fresh: Store
+) -> None:
+    wrapper = wrapper_in(fresh)
+    process = start_real(fresh, MLFLOW_RUN_ID=wrapper, MLFLOW_EXPERIMENT_ID="0")
     maps = Path(f"/proc/{process.pid}/maps")
     while "libtorch" not in maps.read_text():
         assert process.poll() is None
@@ -278,7 +282,8 @@ def test_signal_while_a_real_process_is_still_importing_ends_it_without_a_run(si
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 128 + signum, output
     assert "Traceback" not in output
-    assert all(fresh.tags(run_id)["nfa.state"] == "killed" for run_id in fresh.runs())
+    assert fresh.runs() == [wrapper]
+    assert fresh.tags(wrapper)["nfa.state"] == "killed"
 
 
 def test_running_run_cannot_be_resumed_beside_its_process(fresh: Store) -> None:
