@@ -1,6 +1,5 @@
 """AGOP of all five layers of 3072-1024×5-10 on 2,000 examples, against vmap(jacrev) + einsum."""
 
-import resource
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.baselines import agop_vmap_jacrev
-from benchmarks.record import gemm_rate, in_turn, ratio, store
+from benchmarks.record import gemm_rate, in_turn, peak_above_now, ratio, store
 from nfa.config import TrainConfig
 from nfa.data.images import ImageData
 from nfa.measures.site_matrices import SiteMatrices, site_matrices, site_weights
@@ -62,9 +61,9 @@ def _print_peak_memory(n: int) -> None:
     model = workload.model()
     initial = site_weights(workload, model, list(workload.sites(model))[:-1])
     ours(workload, model, initial, "float32", 8)  # what the libraries allocate once
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    ours(workload, model, initial, "float32", n)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    with peak_above_now() as peak:
+        ours(workload, model, initial, "float32", n)
+    print(peak())
 
 
 def main() -> None:

@@ -6,7 +6,8 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,19 @@ def gemm_rate(size: int = 2048, rounds: int = 8) -> float:
     """Floating-point operations per second of this machine's float32 matrix product, the best of several."""
     a, b = torch.randn(size, size), torch.randn(size, size)
     return 2 * size**3 / min(in_turn({"gemm": lambda: a @ b}, rounds=rounds)["gemm"])
+
+
+@contextmanager
+def peak_above_now() -> Iterator[Callable[[], float]]:
+    """MB by which this process's memory rises above what it is at the start of the block, at its peak (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+    start = _status("VmRSS")
+    yield lambda: (_status("VmHWM") - start) / 1024
+
+
+def _status(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(name)).split()[1])
 
 
 def store(name: str, title: str, results: Mapping[str, Any], notes: Sequence[str]) -> None:

@@ -20,7 +20,7 @@ from nfa.timing import Stopwatch
 from nfa.training import Training
 from nfa.workloads.mlp import MLPClassifier
 
-TIMED = 2
+TIMED = 1
 # Checkpoints only before and after the timed epochs, with next to no analysis.
 CONFIG = TrainConfig(dataset="fashion-mnist", epochs=TIMED + 2, schedule="0", max_samples=16, run_name="benchmark")
 
@@ -74,7 +74,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{Path(folder, 'mlflow.db')}"
         os.chdir(folder)
-        pairs = [(tracked_seconds(), bare_seconds(workload)) for _ in range(4)][1:]
+        pairs = [(tracked_seconds(), bare_seconds(workload)) for _ in range(3)]
         checkpoint = checkpoint_seconds(workload)
         os.chdir("/")
     store(

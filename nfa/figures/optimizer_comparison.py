@@ -35,7 +35,7 @@ def optimizer_comparison(
                 place.set(title="losses (validation dashed)", ylabel="loss", yscale="log")
             else:
                 place.set(title=site.replace("_", " "), ylabel=label, ylim=(0, 1))
-        add_legend(figure, places[-1].get_legend_handles_labels()[0])
+        add_legend(figure)
     return figure
 
 

@@ -1,12 +1,10 @@
 """The look that all figures share: quiet frames, colour-blind-safe marks, vector text."""
 
 import math
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import matplotlib
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -53,13 +51,16 @@ def panels(count: int, *, columns: int = 3, width: float = 3.6, height: float = 
     return figure, places[:count]
 
 
-def add_legend(figure: Figure, handles: Sequence[Artist]) -> None:
-    """One legend for all panels: in the place that is left over, else below them."""
+def add_legend(figure: Figure) -> None:
+    """One legend for what any panel shows: in the place that is left over, else below the panels."""
+    drawn = {
+        label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
     spare = [axes for axes in figure.axes if not axes.axison]
     if spare:
-        spare[0].legend(handles=handles, loc="center", fontsize=10)
+        spare[0].legend(handles=[*drawn.values()], loc="center", fontsize=10)
     else:
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5))
+        figure.legend(handles=[*drawn.values()], loc="outside lower center", ncols=min(len(drawn), 5))
 
 
 def epoch_axis(axes: Axes, boundary: int | None) -> None:

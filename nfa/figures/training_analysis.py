@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -27,15 +26,15 @@ def training_analysis(
     figure, places = panels(len(sites))
     with style():
         for place, site in zip(places, sites, strict=True):
-            lines = _panel(place, series, site, similarities, boundary)
-        add_legend(figure, lines)
+            _panel(place, series, site, similarities, boundary)
+        add_legend(figure)
         figure.suptitle(title)
     return figure
 
 
 def _panel(
     axes: Axes, series: Mapping[str, Series], site: str, similarities: Sequence[str], boundary: int | None
-) -> list[Artist]:
+) -> None:
     epochs = set().union(*(series.get(f"{site}/{name}", {}) for name in similarities)) | set(
         series.get("train/loss", {})
     )
@@ -49,7 +48,6 @@ def _panel(
     right.set(ylim=(0, 1), ylabel="cosine similarity")
     right.spines["right"].set_visible(True)
     right.grid(visible=False)
-    return [*axes.get_legend_handles_labels()[0], *right.get_legend_handles_labels()[0]]
 
 
 def draw(axes: Axes, values: Series, **look: str) -> None:

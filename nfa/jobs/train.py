@@ -96,7 +96,8 @@ def _momentum(config: TrainConfig, optimizer: str) -> float | Auto:
 
 def _compare(parent: TrackedRun, config: TrainConfig) -> None:
     runs = tracking.children(parent.run_id, parent.info.info.experiment_id)
-    series = {run.data.tags["nfa.variant"]: tracking.history(run.info.run_id) for run in runs}
+    variants = {run.data.tags["nfa.variant"]: run.info.run_id for run in runs if "nfa.variant" in run.data.tags}
+    series = {name: tracking.history(run_id) for name, run_id in variants.items()}
     sites = [f"layer_{index}" for index in range(config.depth)]
     tracking.save_picture(parent, reports.comparison_figure(series, sites), "optimizer_comparison")
     stage("figure", "plots/optimizer_comparison.png and .pdf")
