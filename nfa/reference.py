@@ -42,6 +42,37 @@ def loss_gradients(
     return torch.stack([_loss_gradient(model, site, x, y, loss) for x, y in pairs])
 
 
+def site_inputs(model: nn.Module, site: str, inputs: Float[Tensor, "n ..."]) -> Float[Tensor, "n s i"]:
+    """h, what goes into the site, one example at a time. Raises like `jacobians`."""
+    model = _double(model)
+    rows = [torch.cat([h.reshape(-1, h.shape[-1]) for h, _ in _calls(model, site, x)]) for x in inputs.double()]
+    return torch.stack(rows)
+
+
+def second_moment(
+    x: Float[Tensor, "n s f"], y: Float[Tensor, "n s g"], *, positions: Literal["each", "sum"] = "each"
+) -> Float[Tensor, "f g"]:
+    """E[x yᵀ] = (1/n) Σ_n Σ_s x_ns y_nsᵀ; `positions="sum"` pairs Σ_s x_ns with Σ_s y_ns.
+
+    H = E[h hᵀ] for inputs, G′ = E[δ δᵀ] for loss gradients, G = E[g gᵀ] for g = −Wᵀδ. arXiv 2410.03006.
+
+    >>> second_moment(torch.tensor([[[1.0], [2.0]]]), torch.tensor([[[3.0], [4.0]]]), positions="sum")
+    tensor([[21.]], dtype=torch.float64)
+    """
+    matrix = torch.zeros(x.shape[-1], y.shape[-1], dtype=torch.float64)
+    for a, b in zip(x.double(), y.double(), strict=True):
+        pairs = [(a.sum(dim=0), b.sum(dim=0))] if positions == "sum" else zip(a, b, strict=True)
+        matrix += sum(torch.outer(u, v) for u, v in pairs)
+    return matrix / len(x)
+
+
+def fact(W: Float[Tensor, "o i"], h: Float[Tensor, "n s i"], delta: Float[Tensor, "n s o"]) -> Float[Tensor, "i i"]:
+    """FACT = ½(E[g hᵀ] + E[h gᵀ]) with g = −Wᵀδ. arXiv 2507.05644."""
+    g = -delta.double() @ W.double()
+    matrix = second_moment(g, h)
+    return (matrix + matrix.T) / 2
+
+
 def agop(
     J: Float[Tensor, "n s k i"],
     *,
