@@ -39,7 +39,7 @@ docs: $(READY)   ## write MLproject, docs/parameters.md and docs/benchmarks.md f
 	$(BIN)/python docs/generate.py
 
 bench: $(READY)  ## run every benchmark and store its record
-	for case in agop training job; do $(BIN)/python -m benchmarks.$$case || exit 1; done
+	for case in agop memory training job; do $(BIN)/python -m benchmarks.$$case || exit 1; done
 	$(BIN)/python docs/generate.py
 
 ui: $(READY)     ## open MLflow's UI on this folder's runs

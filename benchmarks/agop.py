@@ -1,7 +1,5 @@
 """AGOP of all five layers of 3072-1024×5-10 on 2,000 examples, against vmap(jacrev) + einsum."""
 
-import subprocess
-import sys
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,7 +7,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.baselines import agop_vmap_jacrev
-from benchmarks.record import gemm_rate, in_turn, peak_above_now, ratio, store
+from benchmarks.record import gemm_rate, in_turn, ratio, store
 from nfa.config import TrainConfig
 from nfa.data.images import ImageData
 from nfa.measures.site_matrices import SiteMatrices, site_matrices, site_weights
@@ -46,24 +44,6 @@ def useful_operations() -> dict[str, float]:
     backward = 2.0 * EXAMPLES * CLASSES * (hidden + WIDTH * CLASSES)
     gram = 2.0 * EXAMPLES * CLASSES * WIDTH * WIDTH * DEPTH
     return {"forward": forward, "backward": backward, "gram": gram}
-
-
-def peak_memory(n: int) -> float:
-    """MB above the model and its data at the peak of a pass over n examples, in a process of its own."""
-    output = subprocess.run(
-        [sys.executable, "-m", "benchmarks.agop", "--memory", str(n)], check=True, capture_output=True, text=True
-    )
-    return float(output.stdout.split()[-1])
-
-
-def _print_peak_memory(n: int) -> None:
-    workload = simulated_workload()
-    model = workload.model()
-    initial = site_weights(workload, model, list(workload.sites(model))[:-1])
-    ours(workload, model, initial, "float32", 8)  # what the libraries allocate once
-    with peak_above_now() as peak:
-        ours(workload, model, initial, "float32", n)
-    print(peak())
 
 
 def main() -> None:
@@ -106,8 +86,6 @@ def main() -> None:
             "GEMM rate, GFLOP/s": round(rate / 1e9),
             "share of the GEMM rate in useful operations": round(sum(operations.values()) / best / rate, 2),
             "the same, counting KᵀK by its computed triangle only": round(triangle / best / rate, 2),
-            "peak memory above the model, MB, 2,000 examples": round(peak_memory(EXAMPLES)),
-            "peak memory above the model, MB, 8,000 examples": round(peak_memory(4 * EXAMPLES)),
         },
         [
             "Both ways on the same simulated pixels, run in turn; ratios are medians over rounds.",
@@ -118,7 +96,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if "--memory" in sys.argv:
-        _print_peak_memory(int(sys.argv[-1]))
-    else:
-        main()
+    main()
