@@ -1,7 +1,7 @@
 """What every model family offers: a workload is a handful of per-example functions."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch.nn as nn
@@ -19,6 +19,30 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """The batch with every tensor of its inputs and targets changed; containers stay what they are."""
+        return replace(self, inputs=_map(change, self.inputs), targets=_map(change, self.targets))
+
+    def double(self) -> "Batch":
+        """The batch with floating-point tensors in float64."""
+        return self.map(lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
+
+    def first(self, count: int) -> "Batch":
+        """The first examples, cut from every tensor that has one row for each."""
+        n = len(self)
+        cut = self.map(lambda tensor: tensor[:count] if tensor.ndim and len(tensor) == n else tensor)
+        return replace(cut, ids=self.ids[:count])
+
+
+def _map(change: Callable[[Tensor], Tensor], value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: _map(change, item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_map(change, item) for item in value)
+    return value
 
 
 @runtime_checkable

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from nfa.config import TrainConfig
 from nfa.data.images import ImageData
+from nfa.measures.site_matrices import Conventions, SiteMatrices, SiteMeasures
 from nfa.protocols import Batch
+from nfa.relations import TRAINING, needed
 from nfa.workloads.mlp import MLPClassifier
 
 
@@ -137,3 +139,18 @@ def tiny_classifier(optimizer: str = "sgd", *, n: int = 48, **options: Any) -> M
     ids = {"train": train, "val": list(range(n, n + 12)), "test": list(range(9)), "probe": train[::-1]}
     config = TrainConfig(**{"optimizer": optimizer, "width": 5, "depth": 2, "batch_size": 10, **options})
     return MLPClassifier(config.resolved(), data, ids)
+
+
+def site_matrices(
+    model: nn.Module,
+    workload: Any,
+    batches: Iterator[Batch],
+    initial: Mapping[str, Tensor],
+    *,
+    precision: Any = "float32",
+    centre: Any = "none",
+    positions: Any = "each",
+) -> SiteMatrices:
+    """AGOP, NFM and NFM of W − W⁽⁰⁾ by site, for the sites whose `initial` weights are given."""
+    conventions = Conventions(centre=centre, positions=positions, precision=precision)
+    return SiteMeasures(workload, list(initial), needed(TRAINING), conventions, initial)(model, batches)

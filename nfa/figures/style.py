@@ -35,6 +35,44 @@ SIMILARITIES = {
 }
 
 
+MATRIX_LABELS = {
+    "agop": "AGOP",
+    "nfm": "NFM",
+    "nfm_init_removed": "NFM (init removed)",
+    "g": "G",
+    "h": "H",
+    "fact": "FACT",
+    "out_g": "G′",
+    "out_h": "H′",
+    "out_m": "M′",
+}
+RELATION_LABELS = {
+    "agop_nfm": "AGOP vs NFM",
+    "agop_nfm_init_removed": "AGOP vs NFM (init removed)",
+    "g_vs_h": "G vs H",
+    "g_vs_m": "G vs M",
+    "h_vs_m": "H vs M",
+    "out_g_vs_h": "G′ vs H′",
+    "out_g_vs_m": "G′ vs M′",
+    "out_h_vs_m": "H′ vs M′",
+    "fact_nfm": "FACT vs NFM",
+}
+
+
+def relation_label(name: str) -> str:
+    """A relation as it is written in a figure.
+
+    >>> relation_label("g_vs_h_overlap"), relation_label("h_stable_rank")
+    ('G vs H, overlap', 'stable rank of H')
+    """
+    if name.endswith("_stable_rank"):
+        return f"stable rank of {MATRIX_LABELS[name.removesuffix('_stable_rank')]}"
+    for suffix, word in (("_overlap", "overlap"), ("_exponent", "exponent")):
+        if name.endswith(suffix):
+            return f"{RELATION_LABELS[name.removesuffix(suffix)]}, {word}"
+    return RELATION_LABELS[name]
+
+
 def style() -> AbstractContextManager[None]:
     """Draw in this look; matplotlib's own settings are as before afterwards."""
     return matplotlib.rc_context(RC)  # type: ignore[arg-type]
@@ -49,6 +87,14 @@ def panels(count: int, *, columns: int = 3, width: float = 3.6, height: float = 
     for place in places[count:]:
         place.axis("off")
     return figure, places[:count]
+
+
+def grid(rows: int, columns: int, *, width: float = 2.6, height: float = 2.0) -> tuple[Figure, list[list[Axes]]]:
+    """A figure of rows × columns panels that share their axes along rows and columns."""
+    with style():
+        figure = Figure(figsize=(width * columns + 0.6, height * rows + 0.6), layout="constrained")
+        places = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey="row")
+    return figure, [list(row) for row in places]
 
 
 def add_legend(figure: Figure) -> None:

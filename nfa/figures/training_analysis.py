@@ -1,6 +1,7 @@
 """Losses and similarities of every analysed layer through training."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -50,9 +51,9 @@ def _panel(
     right.grid(visible=False)
 
 
-def draw(axes: Axes, values: Series, **look: str) -> None:
+def draw(axes: Axes, values: Series, **look: Any) -> None:
     """One series in epoch order; nothing where it has no values."""
     if not values:
         return
     epochs = sorted(values)
-    axes.plot(epochs, [values[epoch] for epoch in epochs], **look)  # type: ignore[arg-type]
+    axes.plot(epochs, [values[epoch] for epoch in epochs], **look)

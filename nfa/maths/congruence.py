@@ -39,6 +39,13 @@ class Congruence:
             return self.core
         return self.factor.T @ (self.factor if self.core is None else self.core @ self.factor)
 
+    def times(self, columns: Float[Tensor, "i m"]) -> Float[Tensor, "i m"]:
+        """Fᵀ C F X, without multiplying the factors out."""
+        if self.factor is None:
+            return self.dense() @ columns
+        through = self.factor @ columns
+        return self.factor.T @ (through if self.core is None else self.core @ through)
+
     def sum(self) -> Tensor:
         """Sum of all entries, 1ᵀFᵀCF1."""
         if self.factor is None:

@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nfa.maths.accumulate import add_gram, symmetric
 from nfa.maths.congruence import Congruence
-from nfa.observe.records import Record, Source
+from nfa.measures.sides import Positions, PulledBack, rows_of
+from nfa.observe.records import Part, Record, Source
+from nfa.parallel import World
 
-Positions = Literal["each", "sum"]
 JacobianCentre = Literal["none", "jacobian"]
 
 
@@ -24,6 +24,7 @@ class Agop:
     """
 
     source = Source.OUTPUT
+    needs: frozenset[Part] = frozenset()
 
     def __init__(
         self,
@@ -32,10 +33,8 @@ class Agop:
         centre: JacobianCentre = "none",
         positions: Positions = "each",
     ) -> None:
-        self.weight, self.centre, self.positions = weight, centre, positions
-        o, i = weight.shape
-        self.on_input_side = i * (o + i) < o * o
-        self.total = weight.new_zeros((i, i) if self.on_input_side else (o, o))
+        self.sum = PulledBack(weight)
+        self.centre, self.positions = centre, positions
         self.shifts: dict[int, Tensor] = {}
         self.sums: dict[int, Tensor] = {}
         self.examples = 0
@@ -43,28 +42,45 @@ class Agop:
 
     def update(self, record: Record) -> None:
         assert record.gradient is not None
-        rows = record.gradient.sum(dim=1) if self.positions == "sum" else record.gradient.flatten(0, 1)
+        rows = rows_of(record.gradient, self.positions)
         if record.direction == 0:
             self.examples += len(record.gradient)
             self.rows += len(rows)
-        if self.on_input_side:
-            rows = rows @ self.weight
+        rows = self.sum.moved(rows)
         if self.centre == "jacobian":
-            # Moved by the first batch's mean, so that `value` does not subtract large numbers from each other.
-            if record.direction not in self.shifts:
-                self.shifts[record.direction] = rows.mean(dim=0)
-            rows = rows - self.shifts[record.direction]
-            self.sums[record.direction] = self.sums.get(record.direction, 0) + rows.double().sum(dim=0)
-        add_gram(self.total, rows)
+            rows = self._shifted(rows, record.direction)
+        self.sum.add(rows)
+
+    def _shifted(self, rows: Tensor, direction: int) -> Tensor:
+        # Moved by the first batch's mean, so that `value` does not subtract large numbers from each other.
+        if direction not in self.shifts:
+            self.shifts[direction] = rows.mean(dim=0)
+        rows = rows - self.shifts[direction]
+        self.sums[direction] = self.sums.get(direction, 0) + rows.double().sum(dim=0)
+        return rows
+
+    def reduce(self, world: World) -> None:
+        """Sum over processes."""
+        if self.centre == "jacobian":
+            self._move_to_the_first_shift(world)
+        self.sum.reduce(world)
+        self.examples, self.rows = world.count(self.examples), world.count(self.rows)
+
+    def _move_to_the_first_shift(self, world: World) -> None:
+        """Σ(x−c′)(x−c′)ᵀ = Σ(x−c)(x−c)ᵀ + d eᵀ + e dᵀ + m e eᵀ with d = Σ(x−c), e = c−c′, m rows."""
+        for direction, shift in self.shifts.items():
+            first = world.first(shift)
+            e = (shift - first).double()
+            d = self.sums[direction]
+            cross = torch.outer(d, e)
+            self.sum.total += (cross + cross.T + self.rows * torch.outer(e, e)).to(shift.dtype)
+            self.shifts[direction] = first
+            self.sums[direction] = world.sum(d + self.rows * e)
 
     def value(self) -> Congruence:
         """AGOP as a `Congruence`; ValueError before the first record."""
-        if not self.examples:
-            raise ValueError("AGOP of no examples")
-        core = symmetric(self.total) / self.examples
-        if self.centre == "jacobian":
-            core = self._centred(core)
-        return Congruence(None if self.on_input_side else self.weight, core)
+        core = self.sum.core(self.examples)
+        return Congruence(self.sum.factor, self._centred(core) if self.centre == "jacobian" else core)
 
     def _centred(self, core: Tensor) -> Tensor:
         positions = self.rows / self.examples

@@ -1,75 +1,125 @@
 """Uncentred second moments of what goes into a site, comes out of it, and flows back through it."""
 
-from typing import Literal
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from nfa.maths.accumulate import add_gram, symmetric
 from nfa.maths.congruence import Congruence
-from nfa.observe.records import Record, Source
-
-Positions = Literal["each", "sum"]
+from nfa.measures.sides import Positions, PulledBack, rows_of
+from nfa.observe.records import Part, Record, Source
+from nfa.parallel import World
 
 
 class Moment:
     """E[x xᵀ] of rows x, streamed; positions are added up (each outer product, or that of their sum)."""
 
     def __init__(self, features: int, positions: Positions, like: Tensor) -> None:
-        self.positions = positions
+        self.positions: Positions = positions
         self.total = like.new_zeros((features, features))
         self.examples = 0
 
     def add(self, rows: Float[Tensor, "n s f"]) -> None:
         """Add a batch."""
         self.examples += len(rows)
-        add_gram(self.total, rows.sum(dim=1) if self.positions == "sum" else rows.flatten(0, 1))
+        add_gram(self.total, rows_of(rows, self.positions))
 
-    def mean(self) -> Float[Tensor, "f f"]:
-        """The mean over examples."""
-        return symmetric(self.total) / self.examples
+    def reduce(self, world: World) -> None:
+        """Sum over processes."""
+        self.total, self.examples = world.sum(self.total), world.count(self.examples)
+
+    def mean(self) -> Congruence:
+        """The mean over examples; ValueError where there are none."""
+        if not self.examples:
+            raise ValueError("a mean over no examples")
+        return Congruence(None, symmetric(self.total) / self.examples)
 
 
 class InputMoment:
-    """H = E[h hᵀ] [i i], h the site's input. Ziyin et al. 2024, arXiv 2410.03006."""
+    """H = E[h hᵀ] [i i], h the site's input. Ziyin et al. 2024, arXiv 2410.03006.
 
-    source = Source.INPUT
+    `fixed` afterwards: h depends on no trainable parameter, so H is the same at every checkpoint.
+    """
+
+    source = Source.FORWARD
+    needs = frozenset({Part.INPUTS})
 
     def __init__(self, weight: Float[Tensor, "o i"], *, positions: Positions = "each") -> None:
         self.moment = Moment(weight.shape[1], positions, weight)
+        self.fixed = True
 
     def update(self, record: Record) -> None:
+        assert record.inputs is not None
+        self.fixed = self.fixed and record.fixed
         self.moment.add(record.inputs)
+
+    def reduce(self, world: World) -> None:
+        """Sum over processes."""
+        self.moment.reduce(world)
 
     def value(self) -> Congruence:
         """H."""
-        return Congruence(None, self.moment.mean())
+        return self.moment.mean()
+
+
+class OutputMoment:
+    """H′ = E[z zᵀ] [o o], z the site's output before its activation. arXiv 2410.03006."""
+
+    source = Source.FORWARD
+    needs = frozenset({Part.OUTPUTS})
+
+    def __init__(self, weight: Float[Tensor, "o i"], *, positions: Positions = "each") -> None:
+        self.moment = Moment(weight.shape[0], positions, weight)
+
+    def update(self, record: Record) -> None:
+        assert record.outputs is not None
+        self.moment.add(record.outputs)
+
+    def reduce(self, world: World) -> None:
+        """Sum over processes."""
+        self.moment.reduce(world)
+
+    def value(self) -> Congruence:
+        """H′."""
+        return self.moment.mean()
 
 
 class GradientMoment:
     """G = E[g gᵀ] [i i] with g = −∂ℓ/∂h = −Wᵀδ, so G = Wᵀ E[δ δᵀ] W; and G′ = E[δ δᵀ] [o o] on the output side.
 
-    δ = ∂ℓ/∂z is the gradient of each example's own loss, so the value does not depend on the batch size.
+    δ = ∂ℓ/∂z is the gradient of each example's own loss, so the value does not depend on the batch size. G′ can be
+    read where `output_side` was asked for. arXiv 2410.03006.
     """
 
     source = Source.LOSS
+    needs: frozenset[Part] = frozenset()
 
-    def __init__(self, weight: Float[Tensor, "o i"], *, positions: Positions = "each") -> None:
-        self.weight = weight
-        self.moment = Moment(weight.shape[0], positions, weight)
+    def __init__(
+        self, weight: Float[Tensor, "o i"], *, positions: Positions = "each", output_side: bool = False
+    ) -> None:
+        self.sum = PulledBack(weight, keep_output_side=output_side)
+        self.positions: Positions = positions
+        self.examples = 0
 
     def update(self, record: Record) -> None:
         assert record.gradient is not None
-        self.moment.add(record.gradient)
+        self.examples += len(record.gradient)
+        self.sum.add(self.sum.moved(rows_of(record.gradient, self.positions)))
+
+    def reduce(self, world: World) -> None:
+        """Sum over processes."""
+        self.sum.reduce(world)
+        self.examples = world.count(self.examples)
 
     def value(self) -> Congruence:
         """G."""
-        return Congruence(self.weight, self.moment.mean())
+        return self.sum.mean(self.examples)
 
     def output_side(self) -> Congruence:
-        """G′."""
-        return Congruence(None, self.moment.mean())
+        """G′; ValueError where it was not kept."""
+        if self.sum.on_input_side:
+            raise ValueError("G′ was not accumulated; ask for output_side")
+        return Congruence(None, self.sum.core(self.examples))
 
 
 class Fact:
@@ -80,22 +130,32 @@ class Fact:
     """
 
     source = Source.LOSS
+    needs = frozenset({Part.INPUTS})
 
     def __init__(self, weight: Float[Tensor, "o i"], *, positions: Positions = "each") -> None:
-        self.weight, self.positions = weight, positions
-        self.total = torch.zeros_like(weight)
+        self.weight = weight
+        self.positions: Positions = positions
+        self.total = weight.new_zeros(weight.shape)
         self.examples = 0
 
     def update(self, record: Record) -> None:
         assert record.gradient is not None
+        assert record.inputs is not None
         self.examples += len(record.inputs)
-        if self.positions == "sum":
-            self.total.addmm_(record.gradient.sum(dim=1).T, record.inputs.sum(dim=1))
-        else:
-            self.total.addmm_(record.gradient.flatten(0, 1).T, record.inputs.flatten(0, 1))
+        self.total.addmm_(rows_of(record.gradient, self.positions).T, rows_of(record.inputs, self.positions))
+
+    def reduce(self, world: World) -> None:
+        """Sum over processes."""
+        self.total, self.examples = world.sum(self.total), world.count(self.examples)
 
     def value(self) -> Congruence:
-        """FACT, as [W; P]ᵀ C [W; P] with C the exchange of W and P times −½."""
-        rows = self.weight.shape[0]
+        """FACT, as [W; P]ᵀ C [W; P] with C the exchange of W and P times −½; dense where i is the smaller side."""
+        if not self.examples:
+            raise ValueError("a mean over no examples")
+        rows, features = self.weight.shape
+        mean = self.total / self.examples
+        if features < 2 * rows:
+            half = self.weight.T @ mean
+            return Congruence(None, -0.5 * (half + half.T))
         exchange = torch.eye(2 * rows, dtype=self.weight.dtype, device=self.weight.device).roll(rows, dims=0)
-        return Congruence(torch.cat([self.weight, self.total / self.examples]), -0.5 * exchange)
+        return Congruence(torch.cat([self.weight, mean]), -0.5 * exchange)

@@ -1,47 +1,155 @@
 """The matrices of every analysed site at one checkpoint, from one pass over the data."""
 
+import copy
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any, TypeAlias
 
+import torch
 import torch.nn as nn
 from torch import Tensor
 
+from nfa.errors import Refusal
 from nfa.maths.congruence import Congruence
-from nfa.measures.agop import Agop, JacobianCentre, Positions
+from nfa.maths.replicates import Replicates
+from nfa.measures.agop import Agop, JacobianCentre
+from nfa.measures.agop_estimate import AgopEstimate
 from nfa.measures.nfm import nfm, nfm_init_removed
+from nfa.measures.second_moments import Fact, GradientMoment, InputMoment, OutputMoment
+from nfa.measures.sides import Positions
 from nfa.observe.capture import sites_of
+from nfa.observe.directions import Directions
 from nfa.observe.passes import Precision, observe
+from nfa.parallel import World
 from nfa.protocols import Batch, Workload
 
-SiteMatrices = dict[str, dict[str, Congruence]]
+Matrix: TypeAlias = Congruence | Replicates
+SiteMatrices = dict[str, dict[str, Matrix]]
 
 
-def site_weights(workload: Workload, model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
+@dataclass(frozen=True)
+class Conventions:
+    """How matrices are measured; what differs between papers is an option here and is logged with every value."""
+
+    centre: JacobianCentre = "none"
+    positions: Positions = "each"
+    directions: Directions = Directions()
+    precision: Precision = "float32"
+
+
+@dataclass
+class SiteMeasures:
+    """Measures the wanted matrices of some sites, checkpoint after checkpoint of one run.
+
+    `initial` are the weights before the first update, by site; only nfm_init_removed needs them.
+    H of a site whose input depends on no trainable parameter is kept for the checkpoints to come, as long as the
+    model's frozen tensors stay the same.
+    """
+
+    workload: Workload
+    sites: Sequence[str]
+    wanted: frozenset[str]
+    conventions: Conventions = Conventions()
+    initial: Mapping[str, Tensor] = field(default_factory=dict)
+    world: World = field(default_factory=World)
+    _fixed_inputs: dict[str, Congruence] = field(default_factory=dict, init=False)
+    _frozen: str = field(default="", init=False)
+
+    def __call__(
+        self,
+        model: nn.Module,
+        batches: Iterable[Batch],
+        *,
+        hear_outputs: Callable[[Tensor, Batch], None] | None = None,
+    ) -> SiteMatrices:
+        """One pass over `batches`, for all sites and matrices; the model is left as it was."""
+        if self.conventions.precision == "float64":
+            model, batches = copy.deepcopy(model).double(), (batch.double() for batch in batches)
+        self._forget_inputs_of_other_frozen_tensors(model)
+        weights = site_weights(self.workload, model, self.sites)
+        measures = {name: self._measures(name, weight) for name, weight in weights.items()}
+        if any(measures.values()):
+            observe(
+                model,
+                self.workload,
+                batches,
+                {name: list(of_site.values()) for name, of_site in measures.items()},
+                precision=self.conventions.precision,
+                directions=self.conventions.directions,
+                hear_outputs=hear_outputs,
+            )
+        return {name: self._values(name, weight, measures[name]) for name, weight in weights.items()}
+
+    def _measures(self, name: str, weight: Tensor) -> dict[str, Any]:
+        wanted, positions = self.wanted, self.conventions.positions
+        made: dict[str, Any] = {}
+        if "agop" in wanted:
+            made["agop"] = self._agop(weight)
+        if {"g", "out_g"} & wanted:
+            made["g"] = GradientMoment(weight, positions=positions, output_side="out_g" in wanted)
+        if "h" in wanted and name not in self._fixed_inputs:
+            made["h"] = InputMoment(weight, positions=positions)
+        if "fact" in wanted:
+            made["fact"] = Fact(weight, positions=positions)
+        if "out_h" in wanted:
+            made["out_h"] = OutputMoment(weight, positions=positions)
+        return made
+
+    def _agop(self, weight: Tensor) -> Agop | AgopEstimate:
+        options = self.conventions
+        if options.directions.count:
+            return AgopEstimate(weight, options.directions.count, positions=options.positions)
+        return Agop(weight, centre=options.centre, positions=options.positions)
+
+    def _values(self, name: str, weight: Tensor, measures: Mapping[str, Any]) -> dict[str, Matrix]:
+        for measure in measures.values():
+            measure.reduce(self.world)
+        if "h" in measures and measures["h"].fixed:
+            self._fixed_inputs[name] = measures["h"].value()
+        found: dict[str, Matrix] = {key: measure.value() for key, measure in measures.items()}
+        if "out_g" in self.wanted:
+            found["out_g"] = measures["g"].output_side()
+        if "h" in self.wanted and name in self._fixed_inputs:
+            found["h"] = self._fixed_inputs[name]
+        found["nfm"] = nfm(weight)
+        if "out_m" in self.wanted:
+            found["out_m"] = nfm(weight.T)
+        if "nfm_init_removed" in self.wanted:
+            found["nfm_init_removed"] = nfm_init_removed(weight, self.initial[name].to(weight))
+        return {key: matrix for key, matrix in found.items() if key in self.wanted}
+
+    def _forget_inputs_of_other_frozen_tensors(self, model: nn.Module) -> None:
+        digest = _frozen_digest(model) if "h" in self.wanted else ""
+        if digest != self._frozen:
+            self._fixed_inputs, self._frozen = {}, digest
+
+
+def _frozen_digest(model: nn.Module) -> str:
+    """Of all parameters that are not trained and of all buffers."""
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    digest = hashlib.blake2b()
+    for name, tensor in model.state_dict().items():
+        if name not in trained:
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def site_weights(workload: Workload, model: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
     """A copy of the weight matrix [o i] of each named site."""
-    modules = workload.sites(model)
-    return {name: site.weight.clone() for name, site in sites_of({name: modules[name] for name in names}).items()}
+    return {name: site.weight.clone() for name, site in sites_of(workload.sites(model), names).items()}
 
 
-def site_matrices(
-    model: nn.Module,
-    workload: Workload,
-    batches: Iterable[Batch],
-    initial: Mapping[str, Tensor],
-    *,
-    precision: Precision = "float32",
-    centre: JacobianCentre = "none",
-    positions: Positions = "each",
-    hear_outputs: Callable[[Tensor, Batch], None] | None = None,
-) -> SiteMatrices:
-    """AGOP, NFM and NFM of W − W⁽⁰⁾ by site, for the sites whose `initial` weights are given."""
-    weights = site_weights(workload, model, list(initial))
-    agops = {name: Agop(weight, centre=centre, positions=positions) for name, weight in weights.items()}
-    listeners = {name: [agop] for name, agop in agops.items()}
-    observe(model, workload, batches, listeners, precision=precision, hear_outputs=hear_outputs)
-    return {
-        name: {
-            "agop": agops[name].value(),
-            "nfm": nfm(weight),
-            "nfm_init_removed": nfm_init_removed(weight, initial[name]),
-        }
-        for name, weight in weights.items()
-    }
+def choose_sites(workload: Workload, model: nn.Module, pattern: str = "") -> list[str]:
+    """Names of the sites that any of the comma-separated globs fits; without a pattern all but the readout."""
+    known = workload.sites(model)
+    if not pattern:
+        return list(sites_of(dict(list(known.items())[:-1] or list(known.items()))))
+    globs = [part.strip() for part in pattern.split(",")]
+    names = [name for module in known for name in sites_of({module: known[module]})]
+    unused = [glob for glob in globs if not any(fnmatchcase(name, glob) for name in names)]
+    if unused:
+        raise Refusal(f"sites={', '.join(unused)}", ", ".join(names), "name sites, or globs such as layer_*")
+    return [name for name in names if any(fnmatchcase(name, glob) for glob in globs)]

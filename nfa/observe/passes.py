@@ -11,30 +11,40 @@ from torch import Tensor
 from nfa.errors import Refusal
 from nfa.maths.bfloat16 import bfloat16_products
 from nfa.observe.capture import Site, captured, inert, sites_of
-from nfa.observe.records import Record, Source
+from nfa.observe.directions import Directions
+from nfa.observe.records import Part, Record, Source
 from nfa.protocols import Batch, Workload
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "float64"]
 BATCH_SIZE = 1024  # enough rows for fast products, few enough for 80 MB at 3072-1024×5-10
+EVERY_OUTPUT = Directions()
+RECORD_BYTES = 2**26  # patches of a convolution are made for so many examples at a time
 
 
 @runtime_checkable
 class Listener(Protocol):
-    """A measure of one site: hears the records of its source."""
+    """A measure of one site: hears the records of its source, with the parts it needs."""
 
     @property
     def source(self) -> Source: ...
 
+    @property
+    def needs(self) -> frozenset[Part]: ...
+
     def update(self, record: Record) -> None: ...
+
+
+Measures = Mapping[str, Sequence[Listener]]
 
 
 def observe(
     model: nn.Module,
     workload: Workload,
     batches: Iterable[Batch],
-    measures: Mapping[str, Sequence[Listener]],
+    measures: Measures,
     *,
     precision: Precision = "float32",
+    directions: Directions = EVERY_OUTPUT,
     hear_outputs: Callable[[Tensor, Batch], None] | None = None,
 ) -> None:
     """Run the model over `batches` and feed every measure, given by site name.
@@ -42,8 +52,9 @@ def observe(
     Weights, optimizer state, gradients, module modes and generators stay bitwise as they were.
     `hear_outputs` gets each batch's outputs, so that an evaluation needs no pass of its own.
     """
-    modules = workload.sites(model)
-    sites = sites_of({name: modules[name] for name in measures})
+    sites = sites_of(workload.sites(model), measures)
+    for name, site in sites.items():
+        site.copies_outputs = any(Part.OUTPUTS in listener.needs for listener in measures[name])
     sources = {listener.source for listeners in measures.values() for listener in listeners}
     products: AbstractContextManager[None] = bfloat16_products() if precision == "bfloat16" else nullcontext()
     with inert(model), products:
@@ -53,8 +64,8 @@ def observe(
                 losses = per_example(workload.losses(outputs, batch), batch) if Source.LOSS in sources else None
             if hear_outputs:
                 hear_outputs(outputs.detach(), batch)
-            for source, direction, gradients in _gradients(outputs, losses, sites, sources):
-                _tell(measures, sites, source, direction, gradients)
+            for source, direction, gradients in _gradients(outputs, losses, sites, sources, directions, batch):
+                _tell(measures, sites, source, direction, gradients, len(batch))
 
 
 def per_example(losses: Tensor, batch: Batch) -> Tensor:
@@ -69,41 +80,61 @@ def per_example(losses: Tensor, batch: Batch) -> Tensor:
 
 
 def _gradients(
-    outputs: Tensor, losses: Tensor | None, sites: Mapping[str, Site], sources: set[Source]
+    outputs: Tensor,
+    losses: Tensor | None,
+    sites: Mapping[str, Site],
+    sources: set[Source],
+    directions: Directions,
+    batch: Batch,
 ) -> Iterator[tuple[Source, int, list[Tensor | None]]]:
     """Everything the sources ask for, one backward pass at a time, so that one pass's tensors live at once."""
-    nodes = [node for site in sites.values() for node in site.nodes]
-    if Source.INPUT in sources:
-        yield Source.INPUT, 0, []
+    nodes = [call.node for site in sites.values() for call in site.calls]
+    if Source.FORWARD in sources:
+        yield Source.FORWARD, 0, []
     if losses is not None:
-        ones, more = torch.ones_like(losses), Source.OUTPUT in sources
-        grads = torch.autograd.grad(losses, nodes, ones, retain_graph=more, allow_unused=True)
-        yield Source.LOSS, 0, list(grads)
+        more = Source.OUTPUT in sources
+        ones = torch.ones_like(losses)
+        yield Source.LOSS, 0, list(torch.autograd.grad(losses, nodes, ones, retain_graph=more, allow_unused=True))
     if Source.OUTPUT in sources:
-        directions = outputs[0].numel()
-        for direction in range(directions):
-            onehot = outputs.new_zeros(len(outputs), directions)
-            onehot[:, direction] = 1
-            more = direction < directions - 1
-            onehot = onehot.view(outputs.shape)
-            grads = torch.autograd.grad(outputs, nodes, onehot, retain_graph=more, allow_unused=True)
+        last = directions.passes(outputs) - 1
+        for direction, cotangent in enumerate(directions.cotangents(outputs, batch.ids)):
+            more = direction < last
+            grads = torch.autograd.grad(outputs, nodes, cotangent, retain_graph=more, allow_unused=True)
             yield Source.OUTPUT, direction, list(grads)
 
 
 def _tell(
-    measures: Mapping[str, Sequence[Listener]],
+    measures: Measures,
     sites: Mapping[str, Site],
     source: Source,
     direction: int,
     gradients: list[Tensor | None],
+    n: int,
 ) -> None:
     start = 0
     for name, site in sites.items():
-        stop = start + len(site.outputs)
+        stop = start + len(site.calls)
         listeners = [listener for listener in measures[name] if listener.source is source]
-        if listeners:
-            gradient = site.joined_gradients(gradients[start:stop]) if gradients else None
-            record = Record(site.joined_inputs(), gradient, direction)
+        needs = frozenset().union(*(listener.needs for listener in listeners))
+        for part in _parts(site, needs, n) if listeners else ():
+            record = Record(
+                inputs=site.inputs(n, part) if Part.INPUTS in needs else None,
+                outputs=site.outputs(n, part) if Part.OUTPUTS in needs else None,
+                gradient=site.gradients(gradients[start:stop], n, part) if gradients else None,
+                direction=direction,
+                fixed=site.fixed,
+            )
             for listener in listeners:
                 listener.update(record)
         start = stop
+
+
+def _parts(site: Site, needs: frozenset[Part], n: int) -> Iterator[slice]:
+    """All examples at once, or few at a time where their inputs, unfolded, are large."""
+    bytes_each = 0
+    if Part.INPUTS in needs:
+        positions = max(call.outputs[0].numel() for call in site.calls) // site.weight.shape[0]
+        bytes_each = positions * site.weight.shape[1] * site.calls[0].inputs.element_size()
+    size = n if bytes_each == 0 else max(1, min(n, RECORD_BYTES // bytes_each))
+    for start in range(0, n, size):
+        yield slice(start, min(start + size, n))

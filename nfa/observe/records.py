@@ -10,18 +10,27 @@ from torch import Tensor
 class Source(Enum):
     """Which pass a measure listens to."""
 
-    INPUT = "input"  # the forward pass alone
+    FORWARD = "forward"  # the forward pass alone
     LOSS = "loss"  # gradients of the per-example loss
     OUTPUT = "output"  # one record for each output direction
 
 
+class Part(Enum):
+    """What a measure reads of the forward pass; nothing is kept or unfolded that nobody reads."""
+
+    INPUTS = "inputs"
+    OUTPUTS = "outputs"
+
+
 @dataclass(frozen=True)
 class Record:
-    """Inputs h [n s i] of a site and, by source, δ = ∂ℓ/∂z or K_k = ∂f_k/∂z, both [n s o].
+    """Inputs h [n s i] and outputs z [n s o] of a site, as far as asked for, and by source δ = ∂ℓ/∂z or K_r = ∂f_r/∂z.
 
-    `direction` is k for output directions and 0 otherwise.
+    `direction` is r for output directions and 0 otherwise. `fixed`: h depends on no trainable parameter.
     """
 
-    inputs: Float[Tensor, "n s i"]
-    gradient: Float[Tensor, "n s o"] | None
+    inputs: Float[Tensor, "n s i"] | None = None
+    outputs: Float[Tensor, "n s o"] | None = None
+    gradient: Float[Tensor, "n s o"] | None = None
     direction: int = 0
+    fixed: bool = False

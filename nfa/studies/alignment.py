@@ -1,49 +1,100 @@
-"""How far the matrices of a site agree: cosines between AGOP, NFM and their kin."""
+"""How far the matrices of a site agree, and how many directions matter in each."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
+from nfa.maths import spectrum
 from nfa.maths.congruence import Congruence
+from nfa.maths.replicates import Replicates
 from nfa.maths.similarity import Similarity
+from nfa.measures.site_matrices import Conventions, Matrix
+from nfa.relations import COSINES, EXPONENT, OVERLAPS, RELATIONS, TRAINING
 from nfa.studies.result import Result
-
-RELATIONS = {
-    "agop_nfm": ("agop", "nfm"),
-    "agop_nfm_init_removed": ("agop", "nfm_init_removed"),
-}
 
 
 @dataclass(frozen=True)
 class AlignmentOptions:
-    """Competing conventions of the literature, logged with the values.
+    """How matrices are compared, beside how they were measured.
 
-    `centre`: "none" = cosine, "entry" = Pearson correlation of the entries, "jacobian" = AGOP of the centred Jacobian.
-    `agop_power`: 1, or 0.5 for the matrix square root of AGOP. `positions`: outer products of each or of their sum.
+    `centre`: "none" = cosine, "entry" = Pearson correlation of the entries. `agop_power`: 1, or 0.5 for the matrix
+    square root of AGOP. `top_k`: dimensions of the subspaces whose overlap is taken.
     """
 
-    centre: Literal["none", "entry", "jacobian"] = "none"
+    centre: Literal["none", "entry"] = "none"
     agop_power: float = 1
-    positions: Literal["each", "sum"] = "each"
+    top_k: int = 10
+
+
+def conventions(measured: Conventions, options: AlignmentOptions) -> dict[str, str | float]:
+    """What is logged beside the values: everything that other programs define differently."""
+    count = measured.directions.count
+    return {
+        "centre": measured.centre if measured.centre != "none" else options.centre,
+        "agop_power": options.agop_power,
+        "positions": measured.positions,
+        "precision": measured.precision,
+        "directions": f"{count} random, seed {measured.directions.seed}" if count else "all",
+        "top_k": options.top_k,
+        "exponent_cutoff": spectrum.CUTOFF,
+    }
 
 
 def alignment(
-    measured: Mapping[str, Mapping[str, Congruence]],
+    measured: Mapping[str, Mapping[str, Matrix]],
+    relations: Sequence[str] = TRAINING,
     options: AlignmentOptions = AlignmentOptions(),
-    relations: Sequence[str] = tuple(RELATIONS),
 ) -> Result:
-    """Cosine ⟨A, B⟩ / (‖A‖_F ‖B‖_F) of each relation at each site, from measured matrices by site and name.
+    """Each relation at each site, keyed <site>/<relation>; an estimate has its standard error at <key>_se.
 
-    Where a matrix is zero (W − W⁽⁰⁾ before the first update) the cosine is undefined and absent.
+    Cosines are ⟨A, B⟩ / (‖A‖_F ‖B‖_F); for the others see nfa/maths/spectrum.py. A value that is undefined, such as
+    the cosine with a zero matrix (W − W⁽⁰⁾ before the first update), is absent.
     """
-    scalars = {}
+    scalars: dict[str, float] = {}
     for site, matrices in measured.items():
-        similarity = Similarity("entry" if options.centre == "entry" else "none")
-        if options.agop_power == 0.5:
-            matrices = {name: matrix.sqrt() if name == "agop" else matrix.double() for name, matrix in matrices.items()}
+        study = _SiteAlignment(matrices, options)
         for relation in relations:
-            a, b = RELATIONS[relation]
-            value = similarity.cosine(matrices[a], matrices[b])
-            if value is not None:
-                scalars[f"{site}/{relation}"] = value
-    return Result(scalars, conventions=asdict(options))
+            for suffix, value in study.relation(relation).items():
+                scalars[f"{site}/{relation}{suffix}"] = value
+    return Result(scalars)
+
+
+class _SiteAlignment:
+    """The relations of one site; what several of them need is computed once."""
+
+    def __init__(self, matrices: Mapping[str, Matrix], options: AlignmentOptions) -> None:
+        self.options = options
+        self.similarity = Similarity(options.centre)
+        self.matrices = dict(matrices)
+        if options.agop_power == 0.5:
+            self.matrices = {name: _exact(matrix).double() for name, matrix in matrices.items()}
+            if "agop" in matrices:
+                self.matrices["agop"] = _exact(matrices["agop"]).sqrt()
+
+    def relation(self, name: str) -> dict[str, float]:
+        """Values by suffix: "" and, where there is one, "_se"; none where it is undefined."""
+        parts = [self.matrices[matrix] for matrix in RELATIONS[name]]
+        if name in COSINES:
+            return self._cosine(*parts)
+        if name in EXPONENT:
+            fit = spectrum.exponent(_exact(parts[1]), _exact(parts[0]))
+            return {"": fit.slope, "_se": fit.se} if fit else {}
+        if name in OVERLAPS:
+            return _defined(spectrum.subspace_overlap(_exact(parts[0]), _exact(parts[1]), self.options.top_k))
+        return _defined(spectrum.stable_rank(_exact(parts[0])))
+
+    def _cosine(self, a: Matrix, b: Matrix) -> dict[str, float]:
+        if isinstance(a, Replicates):
+            estimate = a.cosine(_exact(b), self.similarity)
+            return {"": estimate.value, "_se": estimate.se} if estimate else {}
+        return _defined(self.similarity.cosine(a, _exact(b)))
+
+
+def _defined(value: float | None) -> dict[str, float]:
+    return {} if value is None else {"": value}
+
+
+def _exact(matrix: Matrix) -> Congruence:
+    if isinstance(matrix, Replicates):
+        raise ValueError("this relation needs AGOP from all directions")
+    return matrix

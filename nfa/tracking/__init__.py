@@ -1,12 +1,21 @@
 """Runs, metric series and checkpoints in MLflow; with `nfa.mlflow_plugin`, the only place that knows MLflow."""
 
-from nfa.tracking.artifacts import check_space, get_json, has_artifact, put_json
+from nfa.tracking.artifacts import (
+    check_space,
+    copy_artifacts,
+    copy_artifacts_into,
+    get_json,
+    has_artifact,
+    put_json,
+    put_text,
+)
 from nfa.tracking.checkpoints import (
     Checkpoint,
     digest,
     epochs,
     load_checkpoint,
     load_state,
+    load_workload,
     save_checkpoint,
     save_picture,
     save_state,
@@ -24,6 +33,8 @@ __all__ = [
     "check_space",
     "children",
     "config",
+    "copy_artifacts",
+    "copy_artifacts_into",
     "digest",
     "end_unended",
     "epochs",
@@ -33,9 +44,11 @@ __all__ = [
     "history",
     "load_checkpoint",
     "load_state",
+    "load_workload",
     "metric_rows",
     "open_run",
     "put_json",
+    "put_text",
     "reopen_run",
     "save_checkpoint",
     "save_picture",

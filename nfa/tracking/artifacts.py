@@ -8,6 +8,7 @@ import tempfile
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,11 @@ def put(run: Run, path: str, write: Callable[[Path], None]) -> None:
 def put_json(run: Run, path: str, content: Any) -> None:
     """A JSON file; NaN and infinity are refused."""
     text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
+    put_text(run, path, text)
+
+
+def put_text(run: Run, path: str, text: str) -> None:
+    """A text file."""
     put(run, path, lambda file: _write_text(file, text))
 
 
@@ -71,6 +77,29 @@ def get_json(run_id: str, path: str) -> Any:
 def names(run_id: str, folder: str) -> list[str]:
     """Paths of the files in an artifact folder, sorted; empty where there is none."""
     return sorted(item.path for item in client().list_artifacts(run_id, folder or None))
+
+
+def all_names(run_id: str, folder: str = "") -> list[str]:
+    """Paths of all files of a run, whatever folder they are in."""
+    found = []
+    for item in client().list_artifacts(run_id, folder or None):
+        found += all_names(run_id, item.path) if item.is_dir else [item.path]
+    return sorted(found)
+
+
+def copy_artifacts(run_id: str, folder: Path) -> None:
+    """All files of a run, in the same tree, into a folder."""
+    for path in all_names(run_id):
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(get(run_id, path), target)
+
+
+def copy_artifacts_into(run: Run, run_id: str, folder: str) -> None:
+    """All files of another run, into a folder of this run's artifacts."""
+    for path in all_names(run_id):
+        source = get(run_id, path)
+        put(run, f"{folder}/{path}", partial(shutil.copyfile, source))
 
 
 def has_artifact(run_id: str, path: str) -> bool:

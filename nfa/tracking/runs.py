@@ -113,22 +113,33 @@ class TrackedRun:
 
 
 def open_run(
-    entrypoint: str, workload: str, *, name: str = "", parent: TrackedRun | None = None, tags: Mapping[str, str] = {}
+    entrypoint: str,
+    workload: str,
+    *,
+    name: str = "",
+    parent: TrackedRun | None = None,
+    tags: Mapping[str, str] = {},
+    experiment: str = "",
+    adopt: bool = True,
 ) -> TrackedRun:
-    """A new run, or the one that `mlflow run` made for this process; `Refusal` where the store cannot be written."""
+    """A new run, or (with `adopt`, and without a parent) the one that `mlflow run` made for this process.
+
+    A new one goes to its parent's experiment, to the given one, or to the current one. `Refusal` where the store cannot
+    be written.
+    """
     tags = {"nfa.entrypoint": entrypoint, "nfa.workload": workload, "nfa.version": __version__, **tags}
     # From its first moment the run can be recognised as stale, should this process be killed.
     tags = {**tags, "nfa.state": "running", TAG: sign_of_life()}
     with reaching_store(), shielded():
-        adopted = None if parent else os.environ.get("MLFLOW_RUN_ID")
-        run = _adopted(adopted, name, tags) if adopted else _created(parent, name, tags)
+        adopted = os.environ.get("MLFLOW_RUN_ID") if adopt and not parent else None
+        run = _adopted(adopted, name, tags) if adopted else _created(parent, experiment, name, tags)
         _unended.add(run.info.run_id)
         sweep(run.info.experiment_id)
         return TrackedRun(run)
 
 
-def _created(parent: TrackedRun | None, name: str, tags: Mapping[str, str]) -> Run:
-    experiment = parent.info.info.experiment_id if parent else current_experiment()
+def _created(parent: TrackedRun | None, experiment: str, name: str, tags: Mapping[str, str]) -> Run:
+    experiment = parent.info.info.experiment_id if parent else experiment or current_experiment()
     nested = {"mlflow.parentRunId": parent.run_id} if parent else {}
     return client().create_run(experiment, tags=resolve_tags({**nested, **tags}), run_name=name or None)
 

@@ -1,0 +1,57 @@
+"""Every relation of one run: a panel each, a line for each site."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nfa.figures.style import add_legend, epoch_axis, panels, relation_label, style
+from nfa.figures.training_analysis import Series, draw
+
+
+def alignment_relations(
+    series: Mapping[str, Series],
+    sites: Sequence[str],
+    relations: Sequence[str],
+    *,
+    title: str = "",
+    boundary: int | None = None,
+) -> Figure:
+    """Panels of `relations` over epochs; sites from the first (dark) to the last (light). What is absent is not drawn.
+
+    Where a value has a standard error, a band of two of them is drawn.
+    """
+    drawn = [name for name in relations if any(series.get(f"{site}/{name}") for site in sites)]
+    figure, places = panels(max(1, len(drawn)))
+    shades = colormaps["viridis"]
+    with style():
+        for place, name in zip(places, drawn, strict=False):
+            for index, site in enumerate(sites):
+                colour = shades(0.9 * index / max(1, len(sites) - 1))
+                draw(place, series.get(f"{site}/{name}", {}), label=site.replace("_", " "), color=colour, marker="o")
+                band(place, series, f"{site}/{name}", colour)
+            place.set(title=relation_label(name))
+            limits(place, name)
+            epoch_axis(place, boundary)
+        add_legend(figure)
+        figure.suptitle(title)
+    return figure
+
+
+def band(place: Axes, series: Mapping[str, Series], key: str, colour: Any) -> None:
+    """Two standard errors up and down, where the series has them."""
+    values, errors = series.get(key, {}), series.get(f"{key}_se", {})
+    epochs = [epoch for epoch in sorted(values) if epoch in errors]
+    low, high = ([values[epoch] + sign * 2 * errors[epoch] for epoch in epochs] for sign in (-1, 1))
+    if epochs:
+        place.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)
+
+
+def limits(place: Axes, relation: str) -> None:
+    """Cosines and overlaps of positive matrices lie between 0 and 1; FACT is not positive; other measures are free."""
+    if relation.endswith(("stable_rank", "exponent")):
+        place.set(ylim=(0, None) if relation.endswith("stable_rank") else None)
+    else:
+        place.set(ylim=(-1, 1) if relation == "fact_nfm" else (0, 1))

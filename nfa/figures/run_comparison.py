@@ -1,0 +1,41 @@
+"""Several analysed runs: relations × layers, one colour for each run."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+
+from nfa.figures.alignment_relations import band, limits
+from nfa.figures.style import add_legend, epoch_axis, grid, relation_label, style
+from nfa.figures.training_analysis import Series, draw
+
+
+def run_comparison(
+    runs: Mapping[str, Mapping[str, Series]],
+    sites: Sequence[str],
+    relations: Sequence[str],
+    *,
+    boundary: int | None = None,
+) -> Figure:
+    """A row for each relation, a column for each site; `runs` are series by run name. What is absent is not drawn."""
+    drawn = [name for name in relations if any(of_run.get(f"{s}/{name}") for of_run in runs.values() for s in sites)]
+    figure, places = grid(max(1, len(drawn)), max(1, len(sites)))
+    colours = [colormaps["tab10"](index) for index in range(10)]
+    if len(runs) > 10:
+        colours = [colormaps["turbo"](index / (len(runs) - 1)) for index in range(len(runs))]
+    with style():
+        for row, name in enumerate(drawn):
+            for column, site in enumerate(sites):
+                place = places[row][column]
+                for (run, series), colour in zip(runs.items(), colours, strict=False):
+                    draw(place, series.get(f"{site}/{name}", {}), label=run, color=colour, marker="o", markersize=3)
+                    band(place, series, f"{site}/{name}", colour)
+                limits(place, name)
+                epoch_axis(place, boundary)
+                place.set(
+                    title=site.replace("_", " ") if row == 0 else "",
+                    ylabel=relation_label(name) if column == 0 else "",
+                    xlabel="epoch" if row == len(drawn) - 1 else "",
+                )
+        add_legend(figure)
+    return figure

@@ -1,0 +1,75 @@
+"""Independent unbiased estimates of one matrix, and a cosine from them without the bias of a noisy norm."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nfa.maths.congruence import Congruence
+from nfa.maths.similarity import Similarity
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and its standard error."""
+
+    value: float
+    se: float
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """Estimates A_r = Fᵀ C_r F of one matrix, each a mean over the same n examples, independent given them.
+
+    `sample` holds rows x [m R s r] of the first m examples, whose Σ_s xxᵀ are those examples' parts of n C_r.
+    """
+
+    factor: Float[Tensor, "r i"] | None
+    cores: list[Float[Tensor, "r r"]]
+    sample: Float[Tensor, "m R s r"]
+    examples: int
+
+    def __post_init__(self) -> None:
+        if len(self.cores) < 2:
+            raise ValueError("one estimate has a biased norm; two or more are needed")
+
+    def mean(self) -> Congruence:
+        """Ā = mean of A_r."""
+        total = torch.stack(self.cores).mean(dim=0) if len(self.cores) > 2 else (self.cores[0] + self.cores[1]) / 2
+        return Congruence(self.factor, total)
+
+    def squared_norm(self, similarity: Similarity) -> float:
+        """Unbiased ‖A‖²: the mean of ⟨A_r, A_q⟩ over r ≠ q. It can be negative where the estimates are all noise."""
+        parts = [Congruence(self.factor, core) for core in self.cores]
+        pairs = [similarity.inner(a, b) for index, a in enumerate(parts) for b in parts[:index]]
+        return sum(pairs) / len(pairs)
+
+    def cosine(self, other: Congruence, similarity: Similarity) -> Estimate | None:
+        """⟨Ā, M⟩ / (‖M‖ √(mean ⟨A_r, A_q⟩)), which can exceed 1; None where it is undefined.
+
+        The standard error is against the exact value on the same examples: with D the derivative of the cosine by A,
+        √(Σ_n Var_r⟨A_nr, D⟩ / R) / n, its variance over directions estimated on the sampled examples.
+        """
+        mean = self.mean()
+        norms = self.squared_norm(similarity), similarity.inner(other, other)
+        if min(norms) <= 0:
+            return None
+        value = similarity.inner(mean, other) / math.sqrt(norms[0]) / math.sqrt(norms[1])
+        along = self._along(other, similarity) / math.sqrt(norms[0] * norms[1])
+        along = along - value / norms[0] * self._along(mean, similarity)
+        spread = along.var(dim=1, correction=1).mean()
+        return Estimate(value, math.sqrt(float(spread) / len(self.cores) / self.examples))
+
+    def _along(self, matrix: Congruence, similarity: Similarity) -> Float[Tensor, "m R"]:
+        """⟨A_nr, B⟩ of each sampled example, in float64: Σ_s ‖·‖ of x through F B Fᵀ."""
+        rows, matrix = self.sample.double(), matrix.double()
+        factor = None if self.factor is None else self.factor.double()
+        inputs = rows if factor is None else rows @ factor
+        through = inputs if matrix.factor is None else inputs @ matrix.factor.T
+        forms = through if matrix.core is None else through @ matrix.core
+        values = (forms * through).sum(dim=(2, 3))
+        if similarity.centre == "entry":
+            values = values - inputs.sum(dim=3).square().sum(dim=2) * matrix.sum() / matrix.size**2
+        return values

@@ -1,0 +1,118 @@
+"""What the eigenvalues and eigenvectors of symmetric matrices say: stable rank, common subspaces, exponents."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+from torch import Tensor
+
+from nfa.maths.congruence import Congruence
+from nfa.maths.similarity import Similarity
+
+CUTOFF = 1e-6  # of the largest eigenvalue; below it float32 sums are rounding
+DENSE = 256  # sides up to which all eigenvalues are cheaper than a few
+
+
+class Fit(NamedTuple):
+    """A slope and its standard error."""
+
+    slope: float
+    se: float
+
+
+def leading(matrix: Congruence, k: int) -> tuple[Float[Tensor, " k"], Float[Tensor, "i k"]]:
+    """The k eigenvalues largest in magnitude, in falling order, and their eigenvectors; float64.
+
+    By Lanczos iteration (ARPACK) from a fixed start, so that the factors need not be multiplied out.
+    """
+    matrix = matrix.double()
+    if matrix.size <= max(DENSE, 4 * k):
+        return _leading_of_all(matrix, k)
+    try:
+        values, vectors = eigsh(_operator(matrix), k=k, which="LM", v0=_start(matrix.size))
+    except ArpackNoConvergence:
+        return _leading_of_all(matrix, k)
+    order = np.argsort(-np.abs(values), kind="stable")
+    return torch.from_numpy(values[order].copy()), torch.from_numpy(vectors[:, order].copy())
+
+
+def _leading_of_all(matrix: Congruence, k: int) -> tuple[Tensor, Tensor]:
+    values, vectors = torch.linalg.eigh(matrix.dense().cpu())
+    order = values.abs().argsort(descending=True)[:k]
+    return values[order], vectors[:, order]
+
+
+def _operator(matrix: Congruence) -> LinearOperator:
+    device = (matrix.core if matrix.factor is None else matrix.factor).device  # type: ignore[union-attr]
+
+    def multiply(vector: np.ndarray) -> np.ndarray:
+        product: np.ndarray = matrix.times(torch.from_numpy(vector).to(device).view(-1, 1)).cpu().numpy().ravel()
+        return product
+
+    return LinearOperator((matrix.size, matrix.size), matvec=multiply, dtype=np.float64)
+
+
+def _start(size: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(size)
+
+
+def stable_rank(matrix: Congruence) -> float | None:
+    """‖A‖_F² / ‖A‖₂², between 1 and the rank; None for a zero matrix. Rudelson, Vershynin 2007, arXiv math/0503442.
+
+    >>> stable_rank(Congruence(None, torch.eye(3)))
+    3.0
+    """
+    matrix = matrix.double()
+    largest = float(leading(matrix, 1)[0][0])
+    return Similarity().inner(matrix, matrix) / largest**2 if largest else None
+
+
+def subspace_overlap(a: Congruence, b: Congruence, k: int) -> float | None:
+    """‖U_kᵀ V_k‖_F² / k for the eigenvectors of the k eigenvalues of A and B that are largest in magnitude.
+
+    1 where the subspaces agree, 0 where they are orthogonal, about k/i for random ones. None where a matrix has fewer
+    than k eigenvalues above 10⁻⁶ of its largest. Where eigenvalues k and k+1 coincide the subspace is not unique.
+    It is the mean squared cosine of the principal angles: Björck, Golub 1973.
+    """
+    if k > a.size:
+        return None
+    (a_values, a_vectors), (b_values, b_vectors) = leading(a, k), leading(b, k)
+    if any(float(values[-1].abs()) <= CUTOFF * float(values[0].abs()) for values in (a_values, b_values)):
+        return None
+    return float((a_vectors.T @ b_vectors).square().sum()) / k
+
+
+def exponent(nfm: Congruence, agop: Congruence, cutoff: float = CUTOFF) -> Fit | None:
+    """Slope of log uᵀMu against log uᵀAu over the eigenvectors u of M = NFM, by least squares, with its standard error.
+
+    Only eigenvectors count whose quotients exceed `cutoff` × the largest of their matrix; None for fewer than three, or
+    where all quotients of A are equal. If M = c·Aᵖ the slope is p; in a deep linear network of L balanced matrices
+    M of layer i (from 0) is AGOP^(1/(L−i)). Tansley, Massart, Cartis 2025.
+    """
+    values, vectors = _eigenvectors(nfm.double(), cutoff)
+    quotients = (vectors * agop.double().times(vectors)).sum(dim=0)
+    counted = quotients > cutoff * quotients.max() if len(quotients) else quotients > 0
+    y, x = values[counted].log(), quotients[counted].log()
+    if len(x) < 3:
+        return None
+    x, y = x - x.mean(), y - y.mean()
+    spread = float(x.square().sum())
+    if spread <= len(x) * (64 * torch.finfo(torch.float64).eps) ** 2:
+        return None
+    slope = float(x @ y) / spread
+    residual = float((y - slope * x).square().sum()) / (len(x) - 2)
+    return Fit(slope, (residual / spread) ** 0.5)
+
+
+def _eigenvectors(matrix: Congruence, cutoff: float) -> tuple[Tensor, Tensor]:
+    """Eigenvalues above `cutoff` × the largest and their eigenvectors [i m], of a dense matrix or of FᵀF."""
+    if matrix.factor is None:
+        values, vectors = torch.linalg.eigh(matrix.dense())
+    else:
+        assert matrix.core is None
+        values, vectors = torch.linalg.eigh(matrix.factor @ matrix.factor.T)
+    counted = (values > cutoff * values.max()) & (values > 0)
+    values, vectors = values[counted], vectors[:, counted]
+    return values, vectors if matrix.factor is None else matrix.factor.T @ vectors / values.sqrt()

@@ -1,0 +1,64 @@
+"""The average gradient outer product from a few random output directions instead of all outputs."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nfa.maths.replicates import Replicates
+from nfa.measures.sides import Positions, PulledBack, rows_of
+from nfa.observe.records import Part, Record, Source
+from nfa.parallel import World
+
+SAMPLE_EXAMPLES = 256  # their rows are kept for the standard error
+SAMPLE_BYTES = 2**23  # a site, whatever the number of positions; at least 32 examples
+
+
+class AgopEstimate:
+    """R independent unbiased estimates A_r = E[J_vᵀ J_v] of AGOP, J_v = Σ_k v_rk J_k with random v ∈ {±1}^k.
+
+    E over v of J_vᵀ J_v is Σ_k J_kᵀ J_k. The norm of an estimate is biased, so `Replicates` takes it from products of
+    different ones. Rows of the first examples are kept, from which it tells how far the cosine is off.
+    """
+
+    source = Source.OUTPUT
+    needs: frozenset[Part] = frozenset()
+
+    def __init__(self, weight: Float[Tensor, "o i"], directions: int, *, positions: Positions = "each") -> None:
+        self.sums = [PulledBack(weight) for _ in range(directions)]
+        self.sample: list[list[Tensor]] = [[] for _ in range(directions)]
+        self.positions = positions
+        self.examples = 0
+
+    def update(self, record: Record) -> None:
+        assert record.gradient is not None
+        n = len(record.gradient)
+        total = self.sums[record.direction]
+        rows = total.moved(rows_of(record.gradient, self.positions))
+        total.add(rows)
+        by_example = rows.view(n, -1, rows.shape[-1])
+        kept = self.sample[record.direction]
+        missing = self._wanted(by_example[0]) - sum(len(part) for part in kept)
+        if missing > 0:
+            kept.append(by_example[:missing].clone())
+        if record.direction == 0:
+            self.examples += n
+
+    @staticmethod
+    def _wanted(example: Tensor) -> int:
+        affordable = SAMPLE_BYTES // (example.numel() * example.element_size())
+        return min(SAMPLE_EXAMPLES, max(32, affordable))
+
+    def reduce(self, world: World) -> None:
+        """Sum over processes; each keeps the rows of all."""
+        for total in self.sums:
+            total.reduce(world)
+        self.examples = world.count(self.examples)
+        everyone = world.gather([torch.cat(kept).cpu() for kept in self.sample])
+        device = self.sums[0].total.device
+        self.sample = [[part[direction].to(device) for part in everyone] for direction in range(len(self.sums))]
+
+    def value(self) -> Replicates:
+        """The estimates; ValueError before the first record."""
+        cores = [total.core(self.examples) for total in self.sums]
+        sample = torch.stack([torch.cat(kept) for kept in self.sample], dim=1)
+        return Replicates(self.sums[0].factor, cores, sample, self.examples)

@@ -1,0 +1,55 @@
+"""Sums of Wᵀ x xᵀ W over rows x of a site's output side, kept on whichever side is cheaper."""
+
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+from nfa.maths.accumulate import add_gram, symmetric
+from nfa.maths.congruence import Congruence
+from nfa.parallel import World
+
+Positions = Literal["each", "sum"]
+
+
+def rows_of(x: Float[Tensor, "n s f"], positions: Positions) -> Float[Tensor, "m f"]:
+    """One row for each position, or the sum over an example's positions."""
+    return x.sum(dim=1) if positions == "sum" else x.flatten(0, 1)
+
+
+class PulledBack:
+    """Σ Wᵀ x xᵀ W [i i]: either Σ x xᵀ [o o] or the sum itself is accumulated, whichever costs less."""
+
+    def __init__(self, weight: Float[Tensor, "o i"], *, keep_output_side: bool = False) -> None:
+        o, i = weight.shape
+        self.weight = weight
+        self.on_input_side = not keep_output_side and i * (o + i) < o * o
+        side = i if self.on_input_side else o
+        self.total = weight.new_zeros((side, side))
+
+    def moved(self, rows: Float[Tensor, "m o"]) -> Float[Tensor, "m side"]:
+        """Rows on the side on which the sum is kept."""
+        return rows @ self.weight if self.on_input_side else rows
+
+    def add(self, rows: Float[Tensor, "m side"]) -> None:
+        """Add rows that `moved` gave."""
+        add_gram(self.total, rows)
+
+    def reduce(self, world: World) -> None:
+        """Sum over processes."""
+        self.total = world.sum(self.total)
+
+    @property
+    def factor(self) -> Tensor | None:
+        """F of the congruence Fᵀ C F whose core C is accumulated."""
+        return None if self.on_input_side else self.weight
+
+    def core(self, examples: int) -> Float[Tensor, "side side"]:
+        """C, the mean over examples; ValueError where there are none."""
+        if not examples:
+            raise ValueError("a mean over no examples")
+        return symmetric(self.total) / examples
+
+    def mean(self, examples: int) -> Congruence:
+        """The mean over examples as a `Congruence`."""
+        return Congruence(self.factor, self.core(examples))

@@ -1,0 +1,82 @@
+"""Refusals at the door: what has no per-example matrices is found on a few examples before the work starts."""
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from nfa.errors import Refusal
+from nfa.observe.capture import inert
+from nfa.observe.passes import per_example
+from nfa.protocols import Batch, Workload
+
+TOLERANCE = 1e-4  # of the largest entry: rounding differs a little between batch sizes, coupling differs a lot
+EXAMPLES = 8
+
+
+def check_model(model: nn.Module, workload: Workload, batch: Batch) -> None:
+    """`Refusal` for a model or loss whose examples see each other, or that answers differently each time.
+
+    `batch` is cut to 8 examples; the model is run three times in evaluation mode and left as it was.
+    """
+    few = batch.first(EXAMPLES)
+    with inert(model), torch.no_grad():
+        _check_modules(model)
+        outputs, losses = _run(model, workload, few)
+        again, _ = _run(model, workload, few)
+        _check_repeats(outputs, again)
+        if len(few) > 1:
+            part = few.first(len(few) // 2)
+            _check_separate(outputs, losses, *_run(model, workload, part))
+
+
+def _run(model: nn.Module, workload: Workload, batch: Batch) -> tuple[Tensor, Tensor]:
+    outputs = workload.outputs(model, batch)
+    return outputs, per_example(workload.losses(outputs, batch), batch)
+
+
+def _check_modules(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        batch_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
+        if batch_norm and (module.training or not module.track_running_stats):
+            raise Refusal(
+                f"{name!r}, a {type(module).__name__} that uses the statistics of the batch in evaluation mode",
+                "layers that treat each example alone",
+                "track_running_stats=True and evaluation mode, or GroupNorm or LayerNorm instead",
+            )
+        if module.training:
+            raise Refusal(
+                f"{name!r}, a {type(module).__name__} that stays in training mode after model.eval()",
+                "modules that follow model.eval()",
+                "do not override train() or set training by hand",
+            )
+
+
+def _check_repeats(outputs: Tensor, again: Tensor) -> None:
+    if not _close(outputs, again):
+        raise Refusal(
+            "a model whose outputs differ when it is run twice on the same inputs",
+            "models that are deterministic in evaluation mode",
+            "use nn.Dropout (off in evaluation) instead of F.dropout(x) or torch.rand in forward",
+        )
+
+
+def _check_separate(outputs: Tensor, losses: Tensor, part_outputs: Tensor, part_losses: Tensor) -> None:
+    m = len(part_losses)
+    if not _close(outputs[:m], part_outputs):
+        raise Refusal(
+            "a model whose outputs for an example depend on the others in the batch",
+            "models that treat each example alone",
+            "1. normalise by GroupNorm or LayerNorm, or freeze batch statistics; "
+            "2. keep the examples in the first dimension; 3. pad to a fixed length",
+        )
+    if not _close(losses[:m], part_losses):
+        raise Refusal(
+            "a loss in which examples are coupled: an example's loss depends on the others in the batch",
+            "losses that are one number for each example alone",
+            "divide by nothing that depends on the batch; contrastive and ranking losses have no per-example gradient",
+        )
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    scale = float(b.abs().max()) if b.numel() else 0.0
+    return a.shape == b.shape and bool(torch.allclose(a, b, rtol=0, atol=TOLERANCE * scale, equal_nan=True))

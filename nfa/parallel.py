@@ -1,0 +1,109 @@
+"""Several processes that share one pass over the data: sums of what each has measured."""
+
+import logging
+import os
+import sys
+import uuid
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from nfa.ends import Interrupted
+from nfa.errors import NfaError
+
+
+class World:
+    """This process's place among `size`; alone, every operation is the identity."""
+
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        self.rank, self.size = rank, size
+
+    @staticmethod
+    def launched() -> bool:
+        """Whether a launcher has started this process."""
+        return "WORLD_SIZE" in os.environ
+
+    @classmethod
+    def joined(cls) -> "World":
+        """The processes that a launcher such as torchrun has started together; this process alone without one."""
+        world = cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+        if world.size > 1 and not dist.is_initialized():
+            dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        return world
+
+    def tell(self, item: Any) -> Any:
+        """The first process's item, everywhere."""
+        items = [item]
+        if self.size > 1:
+            dist.broadcast_object_list(items, src=0)
+        return items[0]
+
+    def share(self, items: list[int]) -> list[int]:
+        """This process's contiguous part of a list."""
+        start, stop = (len(items) * rank // self.size for rank in (self.rank, self.rank + 1))
+        return items[start:stop]
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Sum over processes, everywhere."""
+        if self.size > 1:
+            tensor = tensor.contiguous().clone()
+            dist.all_reduce(tensor)
+        return tensor
+
+    def count(self, number: int) -> int:
+        """Sum of whole numbers."""
+        return int(self.sum(torch.tensor(number, dtype=torch.int64)))
+
+    def first(self, tensor: Tensor) -> Tensor:
+        """The first process's tensor, everywhere."""
+        if self.size > 1:
+            tensor = tensor.contiguous().clone()
+            dist.broadcast(tensor, src=0)
+        return tensor
+
+    def gather(self, item: Any) -> list[Any]:
+        """Everyone's item, in order."""
+        if self.size == 1:
+            return [item]
+        items: list[Any] = [None] * self.size
+        dist.all_gather_object(items, item)
+        return items
+
+    def close(self) -> None:
+        """Leave."""
+        if self.size > 1 and dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def launch(module: str, nproc: int) -> None:
+    """Start `python -m module` with this program's words in `nproc` processes, by torchrun's own launcher, and wait.
+
+    How the first process ends is how this one ends; a signal reaches all of them.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // nproc)))
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=nproc,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="127.0.0.1:0",
+        max_restarts=0,
+        monitor_interval=0.1,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", module, *sys.argv[1:])
+    except SignalException as signal:
+        raise Interrupted(signal.sigval) from None
+    except ChildFailedError as failed:
+        first = failed.failures.get(0) or next(iter(failed.failures.values()))
+        if first.exitcode < 0:
+            raise NfaError(f"process {first.local_rank} of {nproc} was ended by signal {-first.exitcode}") from None
+        raise SystemExit(first.exitcode) from None
