@@ -1,3 +1,14 @@
-"""nfa: an MLflow-tracked experiment registry for studying how networks learn features."""
+"""An MLflow-tracked experiment registry for studying how networks learn features."""
 
-__version__ = "0.1.0"
+from typing import Any
+
+__version__ = "0.2.0"
+
+
+def __getattr__(name: str) -> Any:
+    # `nfa.watch` without loading PyTorch for everyone who only needs `nfa.__version__`.
+    if name == "watch":
+        from nfa.watching import Watch
+
+        return Watch
+    raise AttributeError(f"module 'nfa' has no attribute {name!r}")

@@ -18,6 +18,7 @@ from nfa.schedules import phase_boundary
 from nfa.tracking import TrackedRun
 from nfa.tracking.sources import DONE
 
+LOSSES = ("train/loss", "val/loss", "eval/loss", "probe/loss")
 SIX_CURVES = ("agop_nfm", "g_vs_h", "g_vs_m", "h_vs_m")  # with the two losses
 SHORT = {"g_vs_h": "G_H", "g_vs_m": "G_M", "h_vs_m": "H_M"}  # their names in similarities.json
 HEADER = ("epoch", "site", "relation", "value", "standard_error")
@@ -37,6 +38,15 @@ def report(run: TrackedRun, title: str) -> None:
         figure = alignment_relations(series, sites, relations, title=_titled(title, content), boundary=boundary)
         tracking.save_picture(run, figure, "all_relations")
         stage("figure", "plots/all_relations.png and .pdf")
+
+
+def report_watched(run: Any) -> None:
+    """Table and figure of a watched training, from the series of its run and alignment.json."""
+    series, content = tracking.history(run.info.run_id), tracking.get_json(run.info.run_id, "alignment.json")
+    sites, relations = content["sites"], content["relations"]
+    tracking.put_text(run, "similarities.csv", table(series, sites, relations))
+    figure = alignment_relations(series, sites, relations, title=_titled(run.info.run_name, content))
+    tracking.save_picture(run, figure, "all_relations")
 
 
 def _titled(title: str, content: Mapping[str, Any]) -> str:
@@ -91,8 +101,8 @@ def rows(
     series: Mapping[str, Series], sites: Sequence[str], relations: Sequence[str]
 ) -> Iterator[tuple[int, str, str, float, float | str]]:
     """Rows of the tables, by epoch."""
-    for epoch in sorted(series[DONE]):
-        for loss in ("train/loss", "val/loss", "eval/loss"):
+    for epoch in sorted(series.get(DONE) or series.get("probe/loss", {})):
+        for loss in LOSSES:
             if epoch in series.get(loss, {}):
                 yield epoch, "", loss, series[loss][epoch], ""
         for site in sites:

@@ -43,9 +43,8 @@ def _assist(config: AnalyzeConfig, world: World) -> None:
     analysis: CheckpointAnalysis | None = None
     while (task := world.tell(None)) is not None:
         if isinstance(task, str):
-            analysis = CheckpointAnalysis(task, config, world)
             try:
-                analysis.check()
+                analysis = CheckpointAnalysis(task, config, world)
             except Refusal as refusal:
                 raise SystemExit(refusal.exit_code) from None  # the first process says the same
         else:
@@ -112,12 +111,11 @@ def _analyse_one(
     stage("source", f"{source_id[:12]} {source.info.run_name}, {len(epochs)} checkpoints")
     digest = tracking.digest(_identity(config, source_id))
     earlier = find_earlier(digest)
-    analysis = CheckpointAnalysis(source_id, config, world)
-    described = earlier.described
-    if not set(epochs) <= set(earlier.values) or not described:
+    analysis, described = None, earlier.described
+    if not set(epochs) <= set(earlier.values):
         world.tell(source_id)
-        analysis.check()
-        described = analysis.described()
+        analysis = CheckpointAnalysis(source_id, config, world)
+        described = analysis.analysis.described()
     run = tracking.open_run(
         "analyze",
         source.data.tags["nfa.workload"],
@@ -155,7 +153,7 @@ def _described(config: AnalyzeConfig, sources: Sequence[str], described: Mapping
 def _log_checkpoints(
     run: TrackedRun,
     source_id: str,
-    analysis: CheckpointAnalysis,
+    analysis: CheckpointAnalysis | None,
     epochs: Sequence[int],
     earlier: Earlier,
     world: World,
@@ -168,6 +166,7 @@ def _log_checkpoints(
             if epoch in earlier.values:
                 values = earlier.values[epoch]
             else:
+                assert analysis
                 values = _computed(analysis, epoch, world)
                 stage(f"epoch {epoch}", analysis_reports.line(values))
             run.metrics.log({**copied, **values}, epoch)

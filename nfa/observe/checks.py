@@ -13,8 +13,8 @@ TOLERANCE = 1e-4  # of the largest entry: rounding differs a little between batc
 EXAMPLES = 8
 
 
-def check_model(model: nn.Module, workload: Workload, batch: Batch) -> None:
-    """`Refusal` for a model or loss whose examples see each other, or that answers differently each time.
+def check_model(model: nn.Module, workload: Workload, batch: Batch) -> int:
+    """Outputs of an example; `Refusal` where examples see each other in model or loss, or answers differ each time.
 
     `batch` is cut to 8 examples; the model is run three times in evaluation mode and left as it was.
     """
@@ -27,6 +27,7 @@ def check_model(model: nn.Module, workload: Workload, batch: Batch) -> None:
         if len(few) > 1:
             part = few.first(len(few) // 2)
             _check_separate(outputs, losses, *_run(model, workload, part))
+    return outputs[0].numel()
 
 
 def _run(model: nn.Module, workload: Workload, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -48,6 +48,12 @@ def rules_for(name: str, module: nn.Module) -> dict[str, Rule]:
     )
 
 
+def has_rule(module: nn.Module) -> bool:
+    """Whether a module can be a site, or several."""
+    names = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(module).__mro__}
+    return isinstance(module, nn.MultiheadAttention) or bool(names & RULES.keys())
+
+
 def _features_last(_module: nn.Module, tensor: Tensor, _n: int) -> Float[Tensor, "n s f"]:
     return tensor.reshape(tensor.shape[0], -1, tensor.shape[-1])
 

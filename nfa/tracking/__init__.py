@@ -22,7 +22,7 @@ from nfa.tracking.checkpoints import (
     weights,
 )
 from nfa.tracking.metrics import history, metric_rows
-from nfa.tracking.runs import DataInput, TrackedRun, config, end_unended, open_run, reopen_run
+from nfa.tracking.runs import DataInput, TrackedRun, active_run, config, end_unended, open_run, reopen_run
 from nfa.tracking.store import StoreError, children, find_run
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "DataInput",
     "StoreError",
     "TrackedRun",
+    "active_run",
     "check_space",
     "children",
     "config",

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn as nn
-from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Run
 from mlflow.exceptions import MlflowException
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -44,12 +44,13 @@ def digest(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
-def save_checkpoint(run: TrackedRun, model: nn.Module, *, epoch: int, step: int, config_digest: str) -> str:
+def save_checkpoint(run: TrackedRun, model: nn.Module, *, epoch: int, step: int | None, config_digest: str) -> str:
     """Store the weights of an epoch and return the id of the LoggedModel that stands for them in MLflow's model view.
 
-    Doing it again (after a crash) gives the same artifact and the same LoggedModel.
+    Doing it again (after a crash) gives the same artifact and the same LoggedModel. A `step` of None is not known.
     """
-    metadata = {"epoch": str(epoch), "step": str(step), "config_digest": config_digest, "nfa_version": __version__}
+    known = {"epoch": epoch, "step": step, "config_digest": config_digest, "nfa_version": __version__}
+    metadata = {name: str(value) for name, value in known.items() if value is not None}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     artifacts.put(run.info, path_of(epoch), lambda file: save_file(tensors, file, metadata))
     with shielded():
@@ -113,6 +114,12 @@ def weights(run_id: str, epoch: int) -> dict[str, Tensor]:
         ) from None
 
 
+def load_workload(run_id: str, *, device: str = "auto", data_dir: str | None = None) -> Rebuilt:
+    """Data, splits and model of a run, rebuilt from the run alone; see `load_checkpoint`."""
+    ids = artifacts.get_json(run_id, "example_ids.json")
+    return rebuild(artifacts.get_json(run_id, "config.json"), ids, device=device, data_dir=data_dir)
+
+
 def load_checkpoint(run_id: str, epoch: int, *, device: str = "auto", data_dir: str | None = None) -> Checkpoint:
     """Model and workload of a run at an epoch, rebuilt from the run alone.
 
@@ -121,17 +128,17 @@ def load_checkpoint(run_id: str, epoch: int, *, device: str = "auto", data_dir: 
     """
     found = find_run(run_id).info.run_id
     tensors = weights(found, epoch)
-    ids = artifacts.get_json(found, "example_ids.json")
-    workload = rebuild(artifacts.get_json(found, "config.json"), ids, device=device, data_dir=data_dir)
+    workload = load_workload(found, device=device, data_dir=data_dir)
     model = workload.model()
     model.load_state_dict(tensors)
     return Checkpoint(model, workload)
 
 
-def save_picture(run: TrackedRun, figure: Any, name: str, *, also_pdf: bool = True) -> None:
+def save_picture(run: TrackedRun | Run, figure: Any, name: str, *, also_pdf: bool = True) -> None:
     """A matplotlib figure as plots/<name>.png and .pdf."""
+    info = run.info if isinstance(run, TrackedRun) else run
     for kind in ("png", "pdf") if also_pdf else ("png",):
-        artifacts.put(run.info, f"plots/{name}.{kind}", partial(_draw, figure, kind))
+        artifacts.put(info, f"plots/{name}.{kind}", partial(_draw, figure, kind))
         figure.set_layout_engine("none")  # laid out once, so both files look the same
 
 

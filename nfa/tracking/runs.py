@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+import mlflow
 from mlflow.entities import Dataset, DatasetInput, InputTag, Param, Run, RunTag
 from mlflow.tracking.context.registry import resolve_tags
 
@@ -196,6 +197,14 @@ def end_unended(state: str, reason: str) -> None:
             if client().get_run(run_id).data.tags.get("nfa.state") not in ENDS:
                 mark(run_id, state, reason)
                 client().set_terminated(run_id, ENDS[state])
+
+
+def active_run() -> Run:
+    """The run that the user's own program has started; `Refusal` where there is none."""
+    run = mlflow.active_run()
+    if run is None:
+        raise Refusal("no active MLflow run", "a run to record into", "with mlflow.start_run(): … around the training")
+    return client().get_run(run.info.run_id)
 
 
 def config(run_id: str) -> dict[str, Any]:

@@ -1,0 +1,74 @@
+"""Alignment of a model in a training loop that is not ours, recorded into the active MLflow run."""
+
+from types import TracebackType
+from typing import Any
+
+import torch.nn as nn
+
+from nfa import __version__, schedules, tracking
+from nfa.analysis import Analysis
+from nfa.config import AnalyzeConfig
+from nfa.evaluation import Evaluation
+from nfa.jobs import analysis_reports
+from nfa.measures.site_matrices import site_weights
+from nfa.tracking.metrics import MetricLog
+from nfa.workloads.probe import Loss, Outputs, Probe, call
+
+
+class Watch:
+    """Records relations of weights, representations and gradients into the active MLflow run; training is unchanged.
+
+        with mlflow.start_run(), nfa.watch(model, loss, (images, labels)) as watch:
+            for epoch in range(10):
+                watch.record(epoch)
+                train_one_epoch(model)
+
+    `loss(outputs, targets)` gives one loss for each example. `probe` = (inputs, targets) are the examples that are
+    analysed, a few hundred of the training set. `schedule` names the steps that count ("0-20,40" or "all").
+    `outputs(model, inputs)` is f where that is not model(inputs) or its logits. `relations`, `sites`, `centre`,
+    `agop_power`, `positions`, `batch_size`, `precision`, `directions`, `top_k` and `seed` are those of `analyze`.
+    The initial weights are those at this call. Raises `Refusal` for what cannot be analysed: a reduced loss, examples
+    that see each other, a model that answers differently each time.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss,
+        probe: tuple[Any, Any],
+        *,
+        schedule: str = "all",
+        outputs: Outputs = call,
+        **options: Any,
+    ) -> None:
+        schedules.parse(schedule, 0)
+        self.schedule, self.model = schedule, model
+        self.workload = Probe(model, loss, *probe, outputs)
+        self.analysis = Analysis(
+            self.workload,
+            model,
+            AnalyzeConfig(**options),
+            lambda sites: site_weights(self.workload, model, sites),
+        )
+        self.run = tracking.active_run()
+        self.metrics = MetricLog(self.run.info.run_id, set())
+
+    def __enter__(self) -> "Watch":
+        tracking.put_json(self.run, "alignment.json", {"nfa_version": __version__, **self.analysis.described()})
+        return self
+
+    def record(self, step: int) -> dict[str, float]:
+        """Measure and log at `step` if it is on the schedule; the values by metric key, with the probe's mean loss."""
+        if self.schedule != "all" and step not in schedules.parse(self.schedule, step):
+            return {}
+        evaluation = Evaluation(self.workload)
+        values = self.analysis.values(self.model, hear_outputs=evaluation.update)
+        values["probe/loss"] = evaluation.means()["loss"]
+        self.metrics.log(values, step)
+        self.metrics.flush()
+        return values
+
+    def __exit__(self, _kind: type | None, error: BaseException | None, _trace: TracebackType | None) -> None:
+        self.metrics.flush()
+        if error is None:
+            analysis_reports.report_watched(self.run)
