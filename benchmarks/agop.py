@@ -10,8 +10,10 @@ from benchmarks.baselines import agop_vmap_jacrev
 from benchmarks.record import gemm_rate, in_turn, ratio, store
 from nfa.config import TrainConfig
 from nfa.data.images import ImageData
-from nfa.measures.site_matrices import SiteMatrices, site_matrices, site_weights
+from nfa.maths.congruence import Congruence
+from nfa.measures.site_matrices import Conventions, SiteMatrices, SiteMeasures, site_weights
 from nfa.observe.passes import BATCH_SIZE, Precision
+from nfa.relations import TRAINING, needed
 from nfa.studies.alignment import alignment
 from nfa.workloads.mlp import MLPClassifier
 
@@ -34,7 +36,14 @@ def ours(
     """Matrices of all hidden layers; examples repeat beyond the pool, so that memory of data does not grow with n."""
     ids = [index % EXAMPLES for index in range(n)]
     batches = workload.batches("train", batch_size=BATCH_SIZE, ids=ids)
-    return site_matrices(model, workload, batches, initial, precision=precision)
+    conventions = Conventions(precision=precision)
+    return SiteMeasures(workload, list(initial), needed(TRAINING), conventions, initial)(model, batches)
+
+
+def dense(matrix: object) -> Tensor:
+    """An exact matrix, multiplied out."""
+    assert isinstance(matrix, Congruence)
+    return matrix.dense()
 
 
 def useful_operations() -> dict[str, float]:
@@ -65,7 +74,7 @@ def main() -> None:
     single = ours(workload, model, initial, "float32", EXAMPLES)
     half = ours(workload, model, initial, "bfloat16", EXAMPLES)
     errors = [
-        float((single[site]["agop"].dense() - agop).norm() / agop.norm())
+        float((dense(single[site]["agop"]) - agop).norm() / agop.norm())
         for site, agop in zip(sites, exact, strict=True)
     ]
     cosines, rounded = alignment(single).scalars, alignment(half).scalars

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.func import jacrev, vmap
+from torch.func import grad, jacrev, vmap
 
 
 def agop_vmap_jacrev(weights: Sequence[Tensor], inputs: Tensor, *, chunk: int = 128) -> list[Tensor]:
@@ -27,6 +27,46 @@ def _rest(weights: Sequence[Tensor], layer: int) -> Callable[[Tensor], Tensor]:
         return F.linear(hidden, weights[-1])
 
     return rest
+
+
+def gradient_moments(weights: Sequence[Tensor], inputs: Tensor, targets: Tensor, *, chunk: int = 128) -> list[Tensor]:
+    """G = E[g gᵀ] of every layer but the readout: a pass for each, per-example gradients by vmap(grad)."""
+    found = []
+    for layer in range(len(weights) - 1):
+        rest = _rest(weights, layer)
+
+        def loss(h: Tensor, y: Tensor, rest: Callable[[Tensor], Tensor] = rest) -> Tensor:
+            return F.mse_loss(rest(h), y)
+
+        total = weights[layer].new_zeros(weights[layer].shape[1], weights[layer].shape[1])
+        for part, y in zip(inputs.split(chunk), targets.split(chunk), strict=True):
+            g = vmap(grad(loss))(_hidden(weights, layer, part), y)
+            total += g.T @ g
+        found.append(total / len(inputs))
+    return found
+
+
+def input_moments(weights: Sequence[Tensor], inputs: Tensor, *, chunk: int = 128) -> list[Tensor]:
+    """H = E[h hᵀ] of every layer but the readout, a pass for each."""
+    found = []
+    for layer in range(len(weights) - 1):
+        total = weights[layer].new_zeros(weights[layer].shape[1], weights[layer].shape[1])
+        for part in inputs.split(chunk):
+            h = _hidden(weights, layer, part)
+            total += h.T @ h
+        found.append(total / len(inputs))
+    return found
+
+
+def cosine(a: Tensor, b: Tensor) -> float:
+    """Of two dense matrices."""
+    return float((a * b).sum() / a.norm() / b.norm())
+
+
+def _hidden(weights: Sequence[Tensor], layer: int, inputs: Tensor) -> Tensor:
+    for weight in weights[:layer]:
+        inputs = torch.relu(F.linear(inputs, weight))
+    return inputs
 
 
 def train_epoch(

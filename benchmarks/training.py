@@ -14,8 +14,8 @@ from benchmarks.record import store
 from nfa import tracking
 from nfa.config import TrainConfig
 from nfa.data import catalog, images, splits
+from nfa.evaluation import EVALUATION_BATCH
 from nfa.jobs.train import train
-from nfa.jobs.training_run import EVALUATION_BATCH
 from nfa.timing import Stopwatch
 from nfa.training import Training
 from nfa.workloads.mlp import MLPClassifier

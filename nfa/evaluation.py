@@ -10,6 +10,8 @@ from nfa.observe.capture import inert
 from nfa.observe.passes import per_example
 from nfa.protocols import Batch, Workload
 
+EVALUATION_BATCH = 2048
+
 
 class Evaluation:
     """Adds up per-example losses and metrics in float64; the result does not depend on how examples are batched."""
@@ -39,3 +41,9 @@ def evaluate(model: nn.Module, workload: Workload, batches: Iterable[Batch]) -> 
         for batch in batches:
             evaluation.update(workload.outputs(model, batch), batch)
     return evaluation.means()
+
+
+def evaluate_split(model: nn.Module, workload: Workload, split: str) -> dict[str, float]:
+    """The same over a whole split, by metric key: "val/loss" …"""
+    means = evaluate(model, workload, workload.batches(split, batch_size=EVALUATION_BATCH))
+    return {f"{split}/{name}": value for name, value in means.items()}

@@ -1,17 +1,21 @@
 """Slow, obvious versions of what the fast path computes: float64, one example at a time, dense matrices.
 
 Tests and benchmarks compare with them, so nothing here comes from the rest of nfa. Axis letters: n example, s position,
-i input, o output, k network output. A site is named as in `model.named_modules()` and computes z = W h (+ b);
-where it is called several times in one forward pass, the calls' positions follow each other along s.
+i input, o output, k network output. A site is named as in `model.named_modules()`, is an nn.Linear (`linear_twin` makes
+one of every other layer) and computes z = W h (+ b); where it is called several times in one forward pass, the calls'
+positions follow each other along s.
 """
 
 import copy
+import itertools
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn as nn
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -45,8 +49,33 @@ def loss_gradients(
 def site_inputs(model: nn.Module, site: str, inputs: Float[Tensor, "n ..."]) -> Float[Tensor, "n s i"]:
     """h, what goes into the site, one example at a time. Raises like `jacobians`."""
     model = _double(model)
-    rows = [torch.cat([h.reshape(-1, h.shape[-1]) for h, _ in _calls(model, site, x)]) for x in inputs.double()]
-    return torch.stack(rows)
+    return torch.stack([torch.cat([_rows(h) for h, _ in _calls(model, site, x)]) for x in inputs.double()])
+
+
+def site_outputs(model: nn.Module, site: str, inputs: Float[Tensor, "n ..."]) -> Float[Tensor, "n s o"]:
+    """z, what comes out of the site, bias included, one example at a time. Raises like `jacobians`."""
+    model = _double(model)
+    return torch.stack([torch.cat([_rows(z) for _, z in _calls(model, site, x)]) for x in inputs.double()])
+
+
+def linear_twin(model: nn.Module) -> nn.Module:
+    """A copy, in evaluation mode, that computes the same with an nn.Linear for every linear map.
+
+    A convolution called `name` becomes patches gathered index by index and `name.linear`: h is the patch of the padded
+    input at an output position, its features ordered (channel, kernel offsets) as in `weight.flatten(1)`; groups are
+    blocks on the diagonal of W [o, c·k]. An nn.MultiheadAttention becomes the textbook formula with `name.q_proj`,
+    `name.k_proj`, `name.v_proj`, `name.out_proj`. A transformers Conv1D and a peft LoRA layer become `name`.
+
+    >>> linear_twin(nn.Sequential(nn.Conv2d(3, 8, kernel_size=2)))[0].linear
+    Linear(in_features=12, out_features=8, bias=True)
+    """
+    model = copy.deepcopy(model).eval()
+    twins = {module: _twin(module) for module in model.modules()}
+    for parent in twins:
+        for name, child in list(parent._modules.items()):
+            if child is not None:
+                setattr(parent, name, twins[child])
+    return twins[model]
 
 
 def second_moment(
@@ -54,7 +83,8 @@ def second_moment(
 ) -> Float[Tensor, "f g"]:
     """E[x yᵀ] = (1/n) Σ_n Σ_s x_ns y_nsᵀ; `positions="sum"` pairs Σ_s x_ns with Σ_s y_ns.
 
-    H = E[h hᵀ] for inputs, G′ = E[δ δᵀ] for loss gradients, G = E[g gᵀ] for g = −Wᵀδ. arXiv 2410.03006.
+    H = E[h hᵀ] for inputs, H′ = E[z zᵀ] for outputs, G′ = E[δ δᵀ] for loss gradients, G = E[g gᵀ] for g = −Wᵀδ.
+    Ziyin et al. 2024, arXiv 2410.03006.
 
     >>> second_moment(torch.tensor([[[1.0], [2.0]]]), torch.tensor([[[3.0], [4.0]]]), positions="sum")
     tensor([[21.]], dtype=torch.float64)
@@ -117,7 +147,7 @@ def square_root(A: Float[Tensor, "i i"]) -> Float[Tensor, "i i"]:
 
 
 def nfm(W: Float[Tensor, "o i"]) -> Float[Tensor, "i i"]:
-    """M = Wᵀ W, the neural feature matrix. Radhakrishnan et al. 2024, arXiv 2212.13881.
+    """M = Wᵀ W, the neural feature matrix; M′ = W Wᵀ is that of Wᵀ. Radhakrishnan et al. 2024, arXiv 2212.13881.
 
     >>> nfm(torch.tensor([[1.0, 2.0]]))
     tensor([[1., 2.],
@@ -154,6 +184,94 @@ def cosine(A: Float[Tensor, "i i"], B: Float[Tensor, "i i"], *, centre: Centre =
     return float((a / norms[0]) @ (b / norms[1]))
 
 
+def directional_agop(J: Float[Tensor, "n s k i"], signs: Float[Tensor, "n r k"]) -> Float[Tensor, "r i i"]:
+    """A_r = (1/n) Σ_n Σ_s (Σ_k v_nrk J_nsk)ᵀ (Σ_k v_nrk J_nsk): AGOP of one random combination of the outputs.
+
+    Its expectation over independent signs v = ±1 is AGOP.
+
+    >>> J = torch.tensor([[[[1.0, 0.0], [0.0, 2.0]]]])
+    >>> directional_agop(J, torch.tensor([[[1.0, 1.0], [1.0, -1.0]]])).mean(dim=0)
+    tensor([[1., 0.],
+            [0., 4.]], dtype=torch.float64)
+    """
+    combined = torch.einsum("nrk,nski->rnsi", signs.double(), J.double())
+    return torch.stack([agop(rows[:, :, None]) for rows in combined])
+
+
+def debiased_cosine(directional: Float[Tensor, "r i i"], M: Float[Tensor, "i i"]) -> float:
+    """⟨Ā, M⟩ / (‖M‖ √ρ), Ā the mean of independent estimates A_r of AGOP, ρ the mean of ⟨A_r, A_q⟩ over r ≠ q.
+
+    E ρ = ‖AGOP‖², where E ‖Ā‖² is larger; the value may exceed 1. `ValueError` for one estimate, ρ ≤ 0 or M = 0.
+
+    >>> debiased_cosine(torch.stack([torch.eye(2)] * 3), torch.ones(2, 2))
+    0.7071067811865475
+    """
+    A, M = directional.double(), M.double()
+    pairs = [(A[r] * A[q]).sum() for r, q in itertools.permutations(range(len(A)), 2)]
+    if not pairs or sum(pairs) <= 0 or not M.any():
+        raise ValueError("the debiased cosine is undefined: it needs two estimates, ρ > 0 and a nonzero matrix")
+    return float((A.mean(dim=0) * M).sum() / M.norm() / torch.stack(pairs).mean().sqrt())
+
+
+def stable_rank(A: Float[Tensor, "i i"]) -> float:
+    """‖A‖_F² / ‖A‖₂² = Σ_j λ_j² / max_j λ_j², between 1 and the rank, of a symmetric A; `ValueError` for A = 0.
+
+    >>> stable_rank(torch.diag(torch.tensor([2.0, -1.0, 0.0])))
+    1.25
+    """
+    values = torch.linalg.eigvalsh(A.double()).abs()
+    if values.max() == 0:
+        raise ValueError("the stable rank of a zero matrix is undefined")
+    return float((values / values.max()).square().sum())
+
+
+def subspace_overlap(A: Float[Tensor, "i i"], B: Float[Tensor, "i i"], k: int) -> float:
+    """‖U_kᵀ V_k‖_F² / k, U_k and V_k the eigenvectors of the k eigenvalues of A and B that are largest in magnitude.
+
+    1 where both span the same subspace, 0 where these are orthogonal, on average k/i for random ones. `ValueError`
+    where a matrix has fewer than k eigenvalues above 10⁻⁶ of its largest.
+
+    >>> A, B = (torch.diag(torch.tensor(d)) for d in ([3.0, 2.0, 1.0], [-3.0, 1.0, 2.0]))
+    >>> [round(subspace_overlap(A, B, k), 12) for k in (1, 2, 3)]
+    [1.0, 0.5, 1.0]
+    """
+    return float((_leading(A, k).T @ _leading(B, k)).square().sum() / k)
+
+
+def exponent(M: Float[Tensor, "i i"], A: Float[Tensor, "i i"], *, cutoff: float = 1e-6) -> tuple[float, float]:
+    """p in M ∝ Aᵖ: the slope (with intercept) of log uᵀMu against log uᵀAu over eigenvectors u of M; and its error.
+
+    Of all u those count whose uᵀMu exceeds `cutoff` × the largest, and of these the m whose uᵀAu does. The standard
+    error is √(RSS / (m − 2) / Sxx). Eigenvectors of a repeated eigenvalue are not unique, and so the slope is not
+    where A is not a multiple of the identity among them. `ValueError` where m < 3 or all uᵀAu are equal. A deep linear
+    network of L balanced matrices has p = 1/(L − i) at matrix i, counted from 0: Tansley, Massart, Cartis 2025.
+
+    >>> A = torch.diag(torch.tensor([1.0, 4.0, 9.0]))
+    >>> [round(value, 12) for value in exponent(5 * A.sqrt(), A)]
+    [0.5, 0.0]
+    """
+    vectors = torch.linalg.eigh(M.double()).eigenvectors.T
+    quotients = torch.stack([torch.stack([u @ M.double() @ u, u @ A.double() @ u]) for u in vectors])
+    for matrix in (0, 1):
+        quotients = quotients[quotients[:, matrix] > cutoff * quotients[:, matrix].max()]
+    y, x = quotients.log().unbind(dim=1)
+    if len(x) < 3 or x.max() - x.min() < 1e-9:
+        raise ValueError(f"no slope through {len(x)} points: it needs three, and different quotients of A")
+    sxx = (x - x.mean()).square().sum()
+    slope = ((x - x.mean()) * (y - y.mean())).sum() / sxx
+    residuals = y - y.mean() - slope * (x - x.mean())
+    return float(slope), float((residuals.square().sum() / (len(x) - 2) / sxx).sqrt())
+
+
+def _leading(A: Float[Tensor, "i i"], k: int) -> Float[Tensor, "i k"]:
+    values, vectors = torch.linalg.eigh(A.double())
+    order = values.abs().argsort(descending=True)
+    if not 1 <= k <= int((values.abs() > 1e-6 * values.abs().max()).sum()):
+        raise ValueError(f"no {k} leading eigenvectors: too few eigenvalues above 1e-6 of the largest")
+    leading: Tensor = vectors[:, order[:k]]
+    return leading
+
+
 def _double(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model).double().eval().requires_grad_(False)
 
@@ -177,11 +295,18 @@ def _loss_gradient(model: nn.Module, site: str, example: Tensor, target: Tensor,
     return torch.cat([delta.reshape(-1, delta.shape[-1]) for delta in calls])
 
 
+def _rows(x: Float[Tensor, "... f"]) -> Float[Tensor, "s f"]:
+    return x.reshape(-1, x.shape[-1])
+
+
 def _calls(model: nn.Module, site: str, example: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Input and output of each call of the site in a forward pass of one example."""
     calls: list[tuple[Tensor, Tensor]] = []
-    handle = model.get_submodule(site).register_forward_hook(lambda _, args, z: calls.append((args[0], z)))
-    with _removed_afterwards(handle):
+
+    def keep(_module: nn.Module, args: Any, named: Any, z: Tensor) -> None:
+        calls.append(((*args, *named.values())[0].clone(), z.clone()))  # the model may go on in place
+
+    with _removed_afterwards(model.get_submodule(site).register_forward_hook(keep, with_kwargs=True)):
         model(example[None])
     if not calls:
         raise ValueError(f"the forward pass never calls {site!r}")
@@ -192,8 +317,11 @@ def _calls(model: nn.Module, site: str, example: Tensor) -> list[tuple[Tensor, T
 def _inputs_moved_by(module: nn.Module, offsets: list[Tensor]) -> Iterator[None]:
     """h + ε in place of h, one ε for each call."""
     remaining = iter(offsets)
-    handle = module.register_forward_pre_hook(lambda _module, args: (args[0] + next(remaining),))
-    with _removed_afterwards(handle):
+
+    def move(_module: nn.Module, args: Any, named: Any) -> tuple[Any, Any]:
+        return ((*args, *named.values())[0] + next(remaining),), {}
+
+    with _removed_afterwards(module.register_forward_pre_hook(move, with_kwargs=True)):
         yield
 
 
@@ -212,3 +340,71 @@ def _removed_afterwards(handle: Any) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+def _twin(module: Any) -> nn.Module:
+    if isinstance(module, nn.Conv1d | nn.Conv2d):
+        return _GatheredConvolution(module)
+    if isinstance(module, nn.MultiheadAttention):
+        return _ExplicitAttention(module)
+    if type(module).__name__ == "Conv1D":
+        return _linear(module.weight.T, module.bias)
+    if not getattr(module, "lora_A", None):
+        return cast(nn.Module, module)
+    zero = module.weight.new_zeros(module.in_features)
+    rows = module(torch.eye(len(zero), dtype=zero.dtype)) - module(zero)
+    return _linear(rows.T, module(zero))
+
+
+def _linear(weight: Float[Tensor, "o i"], bias: Float[Tensor, " o"] | None) -> nn.Linear:
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+    linear.weight = nn.Parameter(weight.detach().clone())
+    if bias is not None:
+        linear.bias = nn.Parameter(bias.detach().clone())
+    return linear
+
+
+class _GatheredConvolution(nn.Module):
+    def __init__(self, convolution: Any) -> None:
+        super().__init__()
+        self.axes = list(zip(convolution.kernel_size, convolution.stride, convolution.dilation, strict=True))
+        self.padding = convolution._reversed_padding_repeated_twice
+        self.padding_mode = convolution.padding_mode.replace("zeros", "constant")
+        blocks = convolution.weight.flatten(1).chunk(convolution.groups)
+        self.linear = _linear(torch.block_diag(*blocks), convolution.bias)
+
+    def forward(self, input: Float[Tensor, "n c ..."]) -> Float[Tensor, "n o ..."]:
+        pixels = F.pad(input.flatten(2), (1, 0))  # number 0 is the zero of zero padding
+        numbers = torch.arange(1.0, pixels.shape[2]).reshape(1, 1, *input.shape[2:])
+        numbers = F.pad(numbers, self.padding, mode=self.padding_mode)[0, 0].long()
+        axes = list(zip(numbers.shape, self.axes, strict=True))
+        starts = [range(0, size - dilation * (kernel - 1), stride) for size, (kernel, stride, dilation) in axes]
+        moves = list(itertools.product(*(range(0, dilation * kernel, dilation) for kernel, _, dilation in self.axes)))
+        corners = itertools.product(*starts)
+        patches = [[numbers[tuple(map(sum, zip(at, move, strict=True)))] for move in moves] for at in corners]
+        z: Tensor = self.linear(pixels[:, :, torch.tensor(patches)].transpose(1, 2).flatten(2))
+        return z.transpose(1, 2).reshape(len(input), -1, *map(len, starts))
+
+
+class _ExplicitAttention(nn.Module):
+    def __init__(self, attention: Any) -> None:
+        super().__init__()
+        if attention.bias_k is not None or attention.add_zero_attn:
+            raise ValueError("attention with add_bias_kv or add_zero_attn has no twin")
+        self.heads, self.batch_first = attention.num_heads, attention.batch_first
+        self.in_proj_bias = None  # keeps nn.TransformerEncoderLayer from its fused kernel
+        separate = [attention.q_proj_weight, attention.k_proj_weight, attention.v_proj_weight]
+        weights = separate if attention.in_proj_weight is None else attention.in_proj_weight.chunk(3)
+        biases = [None] * 3 if attention.in_proj_bias is None else attention.in_proj_bias.chunk(3)
+        self.q_proj, self.k_proj, self.v_proj = map(_linear, weights, biases)
+        self.out_proj = _linear(attention.out_proj.weight, attention.out_proj.bias)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
+        if options.get("key_padding_mask") is not None or options.get("attn_mask") is not None:
+            raise ValueError("attention with a mask has no twin")
+        query, key, value = (x if self.batch_first else x.transpose(0, 1) for x in (query, key, value))
+        projected = self.q_proj(query), self.k_proj(key), self.v_proj(value)
+        q, k, v = (x.unflatten(2, (self.heads, -1)).transpose(1, 2) for x in projected)
+        weights = torch.softmax(q @ k.transpose(2, 3) / math.sqrt(q.shape[3]), dim=-1)
+        z = self.out_proj((weights @ v).transpose(1, 2).flatten(2))
+        return z if self.batch_first else z.transpose(0, 1), weights.mean(dim=1)

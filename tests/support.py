@@ -1,7 +1,7 @@
 """What the tests of tracking, jobs and entry points share: stores, quick processes, and ways to end them.
 
 A process of its own costs seconds of imports. `launch` forks it from a server that has imported everything and done
-nothing yet, so that signals, exit codes and kills are those of a real `python -m entrypoints.train`.
+nothing yet, so that signals, exit codes and kills are those of a real `python -m entrypoints.NAME`.
 """
 
 import importlib
@@ -199,7 +199,7 @@ class Ended:
 
 
 class Child:
-    """A running `python -m entrypoints.train`."""
+    """A running `python -m entrypoints.NAME`."""
 
     def __init__(self, process: Any, log: Path) -> None:
         self.process, self.log = process, log
@@ -239,18 +239,20 @@ def launch(
     store: Store,
     argv: Sequence[str],
     *,
+    entrypoint: str = "train",
     before: Callable[[], None] | None = None,
     pictures: bool = False,
     **environment: str,
 ) -> Child:
-    """Start `python -m entrypoints.train` in the store's folder; `before` (picklable) runs in it first.
+    """Start `python -m entrypoints.NAME` in the store's folder; `before` (picklable) runs in it first.
 
     Drawing takes longer than a tiny training: only with `pictures`.
     """
     log = store.folder / f"log-{time.monotonic_ns()}.txt"
     env = {**environment_of_tests(), "MLFLOW_TRACKING_URI": store.uri, **environment}
     acts = [*([] if pictures else [draw_nothing]), *([before] if before else [])]
-    process = _server.Process(target=_child, args=(list(argv), str(store.folder), env, str(log), acts))
+    command = [entrypoint, *argv]
+    process = _server.Process(target=_child, args=(command, str(store.folder), env, str(log), acts))
     process.start()
     return Child(process, log)
 
@@ -267,22 +269,24 @@ def draw_nothing() -> None:
     tracking.save_picture = lambda *_, **__: None
 
 
-def _child(argv: list[str], folder: str, env: dict[str, str], log: str, acts: Sequence[Callable[[], None]]) -> None:
+def _child(command: list[str], folder: str, env: dict[str, str], log: str, acts: Sequence[Callable[[], None]]) -> None:
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
     os.environ.clear()
     os.environ.update(env)
     os.chdir(folder)
-    sys.argv = ["train", *argv]
+    sys.argv = list(command)
     for act in acts:
         act()
-    runpy.run_module("entrypoints.train", run_name="__main__", alter_sys=True)
+    runpy.run_module(f"entrypoints.{command[0]}", run_name="__main__", alter_sys=True)
 
 
-def process(argv: Sequence[str], folder: Path, *flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A real `python -m entrypoints.train`, from nothing."""
-    command = [sys.executable, *flags, "-m", "entrypoints.train", *argv]
+def process(
+    argv: Sequence[str], folder: Path, *flags: str, entrypoint: str = "train", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """A real `python -m entrypoints.NAME`, from nothing."""
+    command = [sys.executable, *flags, "-m", f"entrypoints.{entrypoint}", *argv]
     env = {**environment_of_tests(), **environment}
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False)
 

@@ -2,10 +2,15 @@
 
 import ast
 import inspect
+import itertools
+import math
 
 import pytest
 import torch
 import torch.nn as nn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from layer_types import CASES, networks
 from toys import Sequences, Tied, half_square, layers, seeded, toy
 
 from nfa import reference
@@ -85,3 +90,215 @@ def test_the_model_under_analysis_keeps_its_type_and_hooks():
     assert net[0].weight.requires_grad
     assert not net[0]._forward_pre_hooks
     assert not net[0]._forward_hooks
+
+
+def rotation(size: int, seed: int) -> torch.Tensor:
+    return torch.linalg.qr(torch.randn(size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)))[
+        0
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:Already found")
+@pytest.mark.parametrize("kind", CASES)
+def test_a_twin_computes_the_same_with_linear_maps_only(kind):
+    @given(networks(CASES[kind]), st.integers(0, 99))
+    @settings(max_examples=80 if kind == "convolution" else 20)
+    def check(network, seed):
+        net, case = network
+        net = net.double().eval()
+        twin = reference.linear_twin(net)
+        x = torch.randn(3, *case.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+        torch.testing.assert_close(twin(x), net(x), rtol=1e-12, atol=1e-12)
+        for site in case.sites.values():
+            assert type(twin.get_submodule(site)) is nn.Linear
+        assert not any(isinstance(module, nn.Conv1d | nn.Conv2d | nn.MultiheadAttention) for module in twin.modules())
+
+    check()
+
+
+def test_a_twin_is_made_where_a_layer_is_the_model_and_where_modules_are_shared():
+    convolution = nn.Conv2d(3, 4, 2).double()
+    x = torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    torch.testing.assert_close(reference.linear_twin(convolution)(x), convolution(x), rtol=1e-12, atol=1e-12)
+    shared = nn.Conv1d(2, 2, 3, padding=1)
+    twin = reference.linear_twin(nn.ModuleDict({"a": shared, "b": nn.Sequential(shared)}))
+    assert twin["a"] is twin["b"][0]
+
+
+def test_a_twin_of_a_transformer_layer_computes_the_same():
+    layer = seeded(nn.TransformerEncoderLayer, 6, 2, 8, batch_first=True).double().eval()
+    x = torch.randn(3, 4, 6, dtype=torch.float64)
+    torch.testing.assert_close(reference.linear_twin(layer)(x), layer(x), rtol=1e-12, atol=1e-12)
+
+
+def test_a_twin_leaves_the_model_and_the_generator_as_they_were():
+    net = nn.Sequential(nn.Conv1d(2, 3, 2), nn.Flatten(), nn.Linear(6, 2))
+    state = torch.get_rng_state()
+    twin = reference.linear_twin(net)
+    with torch.no_grad():
+        twin[0].linear.weight.zero_()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert type(net[0]) is nn.Conv1d
+    assert net[0].weight.abs().min() > 0
+    assert net.training
+
+
+def test_a_convolution_by_hand():
+    """h at each position is (channel 0: this, next; channel 1: this, next), with a zero on either side."""
+    net = nn.Sequential(nn.Conv1d(2, 1, 2, padding=1))
+    x = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])
+    h = reference.site_inputs(reference.linear_twin(net), "0.linear", x)
+    assert h.tolist() == [[[0, 1, 0, 3], [1, 2, 3, 4], [2, 0, 4, 0]]]
+
+
+def test_the_weight_of_a_grouped_convolution_is_block_diagonal():
+    layer = nn.Conv1d(4, 2, 3, groups=2)
+    weight = reference.linear_twin(layer).linear.weight
+    assert torch.equal(weight[0], torch.cat([layer.weight[0].flatten(), torch.zeros(6)]))
+    assert torch.equal(weight[1], torch.cat([torch.zeros(6), layer.weight[1].flatten()]))
+
+
+@pytest.mark.parametrize("options", [{"add_bias_kv": True}, {"add_zero_attn": True}])
+def test_attention_to_positions_that_are_no_input_is_refused(options):
+    with pytest.raises(ValueError, match="no twin"):
+        reference.linear_twin(nn.MultiheadAttention(4, 2, **options))
+
+
+def test_masked_attention_is_refused():
+    twin, x = reference.linear_twin(nn.MultiheadAttention(4, 2)), torch.randn(3, 1, 4)
+    with pytest.raises(ValueError, match="mask"):
+        twin(x, x, x, attn_mask=torch.zeros(3, 3))
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_inputs_and_outputs_are_those_of_the_call_though_the_model_goes_on_in_place(by_name):
+    class InPlace(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(3, 2)
+
+        def forward(self, x):
+            x = x.clone()
+            z = self.linear(input=x) if by_name else self.linear(x)
+            x.zero_()
+            return z.relu_()
+
+    net, x = seeded(InPlace).double(), torch.randn(4, 3, dtype=torch.float64)
+    assert torch.equal(reference.site_inputs(net, "linear", x)[:, 0], x)
+    torch.testing.assert_close(reference.site_outputs(net, "linear", x)[:, 0], net.linear(x), rtol=1e-12, atol=1e-12)
+    J = reference.jacobians(net, "linear", x)[:, 0]
+    torch.testing.assert_close(J, (net.linear(x) > 0).double()[:, :, None] * net.linear.weight, rtol=1e-12, atol=1e-12)
+
+
+def test_outputs_include_the_bias():
+    net = nn.Sequential(nn.Linear(2, 3)).double()
+    z = reference.site_outputs(net, "0", torch.zeros(1, 2))
+    assert torch.equal(z[0, 0], net[0].bias)
+    torch.testing.assert_close(reference.second_moment(z, z), torch.outer(net[0].bias, net[0].bias))
+
+
+def test_stable_rank_in_closed_form():
+    assert reference.stable_rank(torch.eye(7)) == 7
+    assert reference.stable_rank(torch.ones(4, 4)) == pytest.approx(1, abs=1e-12)
+    assert reference.stable_rank(torch.diag(torch.tensor([-2.0, 1, 1, 0]))) == 1.5
+    with pytest.raises(ValueError, match="undefined"):
+        reference.stable_rank(torch.zeros(3, 3))
+
+
+def test_subspace_overlap_in_closed_form():
+    """The same subspace, orthogonal ones, and lines at an angle of 0.3."""
+    Q = rotation(6, 0)
+    mixed = Q[:, :3] @ rotation(3, 1)
+    first, same = (basis @ torch.tensor([3.0, -2, 1]).double().diag() @ basis.T for basis in (Q[:, :3], mixed))
+    assert reference.subspace_overlap(first, same, 3) == pytest.approx(1, abs=1e-12)
+    assert reference.subspace_overlap(first, Q[:, 3:] @ Q[:, 3:].T, 3) == pytest.approx(0, abs=1e-12)
+    lines = [torch.tensor([[math.cos(angle)], [math.sin(angle)]], dtype=torch.float64) for angle in (0.5, 0.8)]
+    value = reference.subspace_overlap(*(line @ line.T for line in lines), k=1)
+    assert value == pytest.approx(math.cos(0.3) ** 2, abs=1e-12)
+
+
+def test_no_subspace_of_more_dimensions_than_a_matrix_has():
+    for k in (0, 4):
+        with pytest.raises(ValueError, match=f"no {k} leading"):
+            reference.subspace_overlap(torch.diag(torch.tensor([3.0, 2, 1, 1e-7])), torch.eye(4), k)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+def test_the_exponent_of_a_balanced_deep_linear_network_is_one_over_the_matrices_from_there(depth):
+    """W_l = U_l S U_{l−1}ᵀ have W_{l+1}ᵀW_{l+1} = W_l W_lᵀ, and M = AGOP^(1/(L−i)). Tansley, Massart, Cartis 2025."""
+    sizes, values = [7, 5, 6, 4, 8][: depth + 1], torch.tensor([2.0, 1.5, 1.2, 0.9], dtype=torch.float64)
+    bases = [rotation(size, seed)[:, :4] for seed, size in enumerate(sizes)]
+    weights = [after @ values.diag() @ before.T for before, after in itertools.pairwise(bases)]
+    net = layers(*sizes, activation=nn.Identity, bias=False).double()
+    for index, weight in enumerate(weights):
+        net[2 * index].weight.data.copy_(weight)
+    for index, weight in enumerate(weights):
+        agop, power = (
+            reference.agop(reference.jacobians(net, str(2 * index), torch.randn(2, sizes[0]))),
+            1 / (depth - index),
+        )
+        roots = bases[index] @ (values ** (2 * (depth - index) * power)).diag() @ bases[index].T
+        torch.testing.assert_close(reference.nfm(weight), roots, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(agop, bases[index] @ (values ** (2 * (depth - index))).diag() @ bases[index].T)
+        slope, error = reference.exponent(reference.nfm(weight), agop)
+        assert slope == pytest.approx(power, abs=1e-9)
+        assert error == pytest.approx(0, abs=1e-9)
+
+
+def test_the_exponents_error_is_that_of_a_regression_line():
+    """log A = 0, 1, 2 and log M = 0, 1, 5: slope 5/2, residuals ½, −1, ½, so its error is √(1.5 / 1 / 2)."""
+    M, A = (torch.tensor(logs, dtype=torch.float64).exp().diag() for logs in ([0, 1, 5], [0, 1, 2]))
+    assert reference.exponent(M, A) == pytest.approx((2.5, math.sqrt(0.75)), rel=1e-12)
+
+
+def test_the_exponent_leaves_out_what_is_below_the_cutoff_of_either_matrix():
+    M = torch.diag(torch.tensor([1.0, 2, 3, 1e-4, 2.5]))
+    A = torch.diag(torch.tensor([1.0, 4, 9, 5, 1e-4]))
+    assert reference.exponent(M, A, cutoff=1e-3)[0] == pytest.approx(0.5, abs=1e-7)
+    assert abs(reference.exponent(M, A)[0] - 0.5) > 0.1
+
+
+def test_no_exponent_without_three_vectors_or_with_equal_quotients():
+    Q, two = rotation(5, 0), torch.diag(torch.tensor([1.0, 2, 0, 0, 0]))
+    for M, A in ((two, torch.diag(torch.arange(1.0, 6))), (torch.diag(torch.arange(1.0, 6)), two), (Q @ Q.T, Q @ Q.T)):
+        with pytest.raises(ValueError, match="no slope"):
+            reference.exponent(M, A)
+
+
+def test_the_mean_over_all_signs_is_the_agop():
+    """Every combination of signs of two examples with three outputs: Σ_r A_r / R = AGOP, and so it is for each n."""
+    J = torch.randn(2, 4, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    signs = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=6))).view(-1, 2, 3).transpose(0, 1)
+    A = reference.directional_agop(J, signs)
+    assert A.shape == (64, 5, 5)
+    torch.testing.assert_close(A.mean(dim=0), reference.agop(J), rtol=1e-12, atol=1e-12)
+    assert (A[0] - reference.agop(J)).norm() > 0.1
+
+
+def test_over_all_pairs_of_signs_the_debiased_norm_is_the_norm():
+    """E⟨A_r, A_q⟩ = ‖AGOP‖² over independent r and q; of all 8 sign vectors the 8 equal pairs are left out."""
+    J = torch.randn(1, 4, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    signs = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=3)))[None]
+    A, agop = reference.directional_agop(J, signs), reference.agop(J)
+    pairs = torch.einsum("rij,qij->rq", A, A)
+    torch.testing.assert_close(pairs.mean(), agop.square().sum())
+    rho = (64 * agop.square().sum() - pairs.trace()) / 56
+    M = reference.nfm(torch.randn(5, 5))
+    assert reference.debiased_cosine(A, M) == pytest.approx(float((agop * M).sum() / M.norm() / rho.sqrt()), rel=1e-12)
+
+
+def test_with_one_output_the_debiased_cosine_is_the_cosine():
+    J = torch.randn(6, 2, 1, 5, dtype=torch.float64)
+    signs = torch.randn(6, 3, 1).sign()
+    M = reference.nfm(torch.randn(4, 5))
+    expected = reference.cosine(reference.agop(J), M)
+    assert reference.debiased_cosine(reference.directional_agop(J, signs), M) == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_debiased_cosine_may_exceed_one_and_is_refused_where_it_is_undefined():
+    A = torch.stack([torch.diag(torch.tensor(entries)) for entries in ([2.0, 0.5], [0.5, 2.0])])
+    assert reference.debiased_cosine(A, torch.eye(2)) == pytest.approx(1.25, abs=1e-12)
+    orthogonal = torch.stack([torch.diag(torch.tensor(entries)) for entries in ([1.0, 0.0], [0.0, 1.0])])
+    for directional, M in ((A[:1], torch.eye(2)), (orthogonal, torch.eye(2)), (A, torch.zeros(2, 2))):
+        with pytest.raises(ValueError, match="undefined"):
+            reference.debiased_cosine(directional, M)

@@ -8,11 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import settings as given_settings
 from hypothesis import strategies as st
-from toys import Noisy, Toy, seeded, tiny_classifier, toy
+from toys import Noisy, Toy, seeded, site_matrices, tiny_classifier, toy
 
 from nfa.errors import DivergedError
 from nfa.evaluation import evaluate
-from nfa.measures.site_matrices import site_matrices, site_weights
+from nfa.measures.site_matrices import site_weights
 from nfa.optim.build import Optimizers
 from nfa.protocols import Batch
 from nfa.studies.alignment import alignment

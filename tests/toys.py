@@ -141,6 +141,17 @@ def tiny_classifier(optimizer: str = "sgd", *, n: int = 48, **options: Any) -> M
     return MLPClassifier(config.resolved(), data, ids)
 
 
+def tensors_in(thing: object) -> list[Tensor]:
+    """Every tensor that an object of nfa or a container holds, in whatever attribute of whatever it is made of."""
+    if isinstance(thing, Tensor):
+        return [thing]
+    if isinstance(thing, Mapping):
+        return [tensor for value in thing.values() for tensor in tensors_in(value)]
+    if isinstance(thing, list | tuple | set | frozenset):
+        return [tensor for value in thing for tensor in tensors_in(value)]
+    return tensors_in(vars(thing)) if type(thing).__module__.startswith("nfa.") and hasattr(thing, "__dict__") else []
+
+
 def site_matrices(
     model: nn.Module,
     workload: Any,

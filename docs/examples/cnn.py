@@ -32,7 +32,8 @@ def main(dataset: str = "fashion-mnist", examples: int = 4000, epochs: int = 4) 
     torch.manual_seed(0)
     model = network(data.classes)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.003)
-    with mlflow.start_run(run_name=f"cnn on {dataset}"), nfa.watch(model, loss, (x[:256], y[:256])) as watch:
+    run = mlflow.start_run(run_name=f"cnn on {dataset}")
+    with run, nfa.watch(model, loss, (x[:256], y[:256])) as watch:
         watch.record(0)
         for epoch in range(1, epochs + 1):
             for batch in torch.randperm(len(x)).split(64):

@@ -39,14 +39,14 @@ def main(dataset: str = "fashion-mnist", examples: int = 2000, steps: int = 60) 
     torch.manual_seed(0)
     model = LineReader(side, data.classes)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.003)
-    with mlflow.start_run(run_name=f"transformer on {dataset}"):
-        with nfa.watch(model, loss, (x[:128], y[:128]), schedule=f"0-{steps}/20") as watch:
-            for step in range(steps + 1):
-                watch.record(step)
-                batch = torch.randint(len(x), (64,))
-                optimizer.zero_grad()
-                loss(model(x[batch]), y[batch]).mean().backward()
-                optimizer.step()
+    run = mlflow.start_run(run_name=f"transformer on {dataset}")
+    with run, nfa.watch(model, loss, (x[:128], y[:128]), schedule=f"0-{steps}/20") as watch:
+        for step in range(steps + 1):
+            watch.record(step)
+            batch = torch.randint(len(x), (64,))
+            optimizer.zero_grad()
+            loss(model(x[batch]), y[batch]).mean().backward()
+            optimizer.step()
 
 
 if __name__ == "__main__":

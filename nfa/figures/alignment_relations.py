@@ -7,7 +7,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nfa.figures.style import add_legend, epoch_axis, panels, relation_label, style
+from nfa.figures.style import add_legend, epoch_axis, panels, relation_label, site_label, style
 from nfa.figures.training_analysis import Series, draw
 
 
@@ -18,10 +18,11 @@ def alignment_relations(
     *,
     title: str = "",
     boundary: int | None = None,
+    unit: str = "epoch",
 ) -> Figure:
-    """Panels of `relations` over epochs; sites from the first (dark) to the last (light). What is absent is not drawn.
+    """Panels of `relations` over epochs, or another `unit`; sites from the first (dark) to the last (light).
 
-    Where a value has a standard error, a band of two of them is drawn.
+    What is absent is not drawn; where a value has a standard error, a band of two of them is.
     """
     drawn = [name for name in relations if any(series.get(f"{site}/{name}") for site in sites)]
     figure, places = panels(max(1, len(drawn)))
@@ -30,11 +31,11 @@ def alignment_relations(
         for place, name in zip(places, drawn, strict=False):
             for index, site in enumerate(sites):
                 colour = shades(0.9 * index / max(1, len(sites) - 1))
-                draw(place, series.get(f"{site}/{name}", {}), label=site.replace("_", " "), color=colour, marker="o")
+                draw(place, series.get(f"{site}/{name}", {}), label=site_label(site), color=colour, marker="o")
                 band(place, series, f"{site}/{name}", colour)
             place.set(title=relation_label(name))
             limits(place, name)
-            epoch_axis(place, boundary)
+            epoch_axis(place, boundary, unit)
         add_legend(figure)
         figure.suptitle(title)
     return figure

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nfa.figures.style import add_legend, epoch_axis, panels, style
+from nfa.figures.style import add_legend, epoch_axis, panels, site_label, style
 from nfa.figures.training_analysis import Series, draw
 
 COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
@@ -34,7 +34,7 @@ def optimizer_comparison(
             if site is None:
                 place.set(title="losses (validation dashed)", ylabel="loss", yscale="log")
             else:
-                place.set(title=site.replace("_", " "), ylabel=label, ylim=(0, 1))
+                place.set(title=site_label(site), ylabel=label, ylim=(0, 1))
         add_legend(figure)
     return figure
 

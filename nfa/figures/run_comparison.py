@@ -6,7 +6,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from nfa.figures.alignment_relations import band, limits
-from nfa.figures.style import add_legend, epoch_axis, grid, relation_label, style
+from nfa.figures.style import add_legend, epoch_axis, grid, relation_label, site_label, style
 from nfa.figures.training_analysis import Series, draw
 
 
@@ -33,7 +33,7 @@ def run_comparison(
                 limits(place, name)
                 epoch_axis(place, boundary)
                 place.set(
-                    title=site.replace("_", " ") if row == 0 else "",
+                    title=site_label(site) if row == 0 else "",
                     ylabel=relation_label(name) if column == 0 else "",
                     xlabel="epoch" if row == len(drawn) - 1 else "",
                 )

@@ -73,6 +73,11 @@ def relation_label(name: str) -> str:
     return RELATION_LABELS[name]
 
 
+def site_label(site: str) -> str:
+    """A site as it is written in a figure: "layer 3" for layer_3, module paths as they are."""
+    return site.replace("layer_", "layer ")
+
+
 def style() -> AbstractContextManager[None]:
     """Draw in this look; matplotlib's own settings are as before afterwards."""
     return matplotlib.rc_context(RC)  # type: ignore[arg-type]
@@ -109,9 +114,9 @@ def add_legend(figure: Figure) -> None:
         figure.legend(handles=[*drawn.values()], loc="outside lower center", ncols=min(len(drawn), 5))
 
 
-def epoch_axis(axes: Axes, boundary: int | None) -> None:
+def epoch_axis(axes: Axes, boundary: int | None, unit: str = "epoch") -> None:
     """Whole epochs, and a dashed line where checkpoints stop being taken at every epoch."""
-    axes.set_xlabel("epoch")
+    axes.set_xlabel(unit)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     if boundary is not None:
         axes.axvline(boundary, color="0.5", linestyle="--", linewidth=0.9, label="end of every-epoch checkpoints")

@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nfa.figures.style import LOSSES, SIMILARITIES, add_legend, epoch_axis, panels, style
+from nfa.figures.style import LOSSES, SIMILARITIES, add_legend, epoch_axis, panels, site_label, style
 
 Series = Mapping[int, float]
 
@@ -33,6 +33,22 @@ def training_analysis(
     return figure
 
 
+def training_analyses(
+    runs: Mapping[str, Mapping[str, Series]], sites: Sequence[str], similarities: Sequence[str], *, title: str = ""
+) -> Figure:
+    """A row of such panels for each run; `runs` are series by run name."""
+    figure, places = panels(len(runs) * len(sites), columns=len(sites))
+    with style():
+        for row, (name, series) in enumerate(runs.items()):
+            for column, site in enumerate(sites):
+                place = places[row * len(sites) + column]
+                _panel(place, series, site, similarities, None)
+                place.set_title(f"{name}, {site_label(site)}")
+        add_legend(figure)
+        figure.suptitle(title)
+    return figure
+
+
 def _panel(
     axes: Axes, series: Mapping[str, Series], site: str, similarities: Sequence[str], boundary: int | None
 ) -> None:
@@ -41,7 +57,7 @@ def _panel(
     )
     for key, look in LOSSES.items():
         draw(axes, {epoch: value for epoch, value in series.get(key, {}).items() if epoch in epochs}, **look)
-    axes.set(title=site.replace("_", " "), ylabel="loss", yscale="log")
+    axes.set(title=site_label(site), ylabel="loss", yscale="log")
     epoch_axis(axes, boundary)
     right = axes.twinx()
     for name in similarities:

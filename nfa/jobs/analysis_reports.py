@@ -45,7 +45,7 @@ def report_watched(run: Any) -> None:
     series, content = tracking.history(run.info.run_id), tracking.get_json(run.info.run_id, "alignment.json")
     sites, relations = content["sites"], content["relations"]
     tracking.put_text(run, "similarities.csv", table(series, sites, relations))
-    figure = alignment_relations(series, sites, relations, title=_titled(run.info.run_name, content))
+    figure = alignment_relations(series, sites, relations, title=_titled(run.info.run_name, content), unit="step")
     tracking.save_picture(run, figure, "all_relations")
 
 

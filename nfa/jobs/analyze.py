@@ -53,34 +53,45 @@ def _assist(config: AnalyzeConfig, world: World) -> None:
 
 
 def _lead(config: AnalyzeConfig, world: World) -> None:
+    sources = find_sources(config.run_id)
+    plans = _plans(config, sources)  # refuses before anything is made
     folder = analysis_reports.output_folder(config.output_dir)
-    runs = analyse_sources(config, find_sources(config.run_id), world, adopt=True)
+    if len(sources) == 1:
+        run = _analyse_one(config, sources[0], plans[0], world, adopt=True)
+    else:
+        run = _analyse_several(config, sources, world)
     world.tell(None)
     if folder:
-        tracking.copy_artifacts(runs.run_id, folder)
+        tracking.copy_artifacts(run.run_id, folder)
         stage("copy", f"everything is in {folder}")
-    stage("done", runs.link)
+    stage("done", run.link)
 
 
-def analyse_sources(config: AnalyzeConfig, sources: Sequence[Source], world: World, *, adopt: bool) -> TrackedRun:
-    """Analyse one run, or several with a comparison; the finished run."""
-    plans = [_asked(config, tracking.epochs(source.info.run_id)) for source in sources]
-    if len(sources) == 1:
-        return _analyse_one(config, sources[0], plans[0], world, adopt=adopt)
+def _analyse_several(config: AnalyzeConfig, sources: Sequence[Source], world: World) -> TrackedRun:
+    """An analysis of each run, and a run of its own that holds a copy of each and compares them."""
     ids = [source.info.run_id for source in sources]
     workloads = ",".join(dict.fromkeys(source.data.tags["nfa.workload"] for source in sources))
     tags = {"nfa.source_run_ids": ",".join(ids)}
-    run = tracking.open_run("analyze", workloads, name=config.run_name, tags=tags, adopt=adopt)
+    run = tracking.open_run("analyze", workloads, name=config.run_name or "analysis of several runs", tags=tags)
     with run:
+        run.log_params(dataclasses.asdict(config))
         tracking.put_json(run.info, "config.json", _described(config, ids, {}))
-        own = dataclasses.replace(config, run_name="")
-        parts = [
-            _analyse_one(own, source, plan, world, adopt=False) for source, plan in zip(sources, plans, strict=True)
-        ]
-        for source_id, part in zip(ids, parts, strict=True):
-            tracking.copy_artifacts_into(run.info, part.run_id, source_id)
-        analysis_reports.compare(run, dict(zip(_names(sources), [part.run_id for part in parts], strict=True)))
+        parts = analyse_each(dataclasses.replace(config, run_name=""), sources, world)
+        for source_id, part in zip(ids, parts.values(), strict=True):
+            tracking.copy_artifacts_into(run.info, part, source_id)
+        analysis_reports.compare(run, parts)
     return run
+
+
+def analyse_each(config: AnalyzeConfig, sources: Sequence[Source], world: World) -> dict[str, str]:
+    """An analysis run of every source, made or copied from an earlier one; their ids by the sources' names."""
+    plans = zip(sources, _plans(config, sources), strict=True)
+    runs = [_analyse_one(config, source, epochs, world, adopt=False) for source, epochs in plans]
+    return dict(zip(_names(sources), [run.run_id for run in runs], strict=True))
+
+
+def _plans(config: AnalyzeConfig, sources: Sequence[Source]) -> list[list[int]]:
+    return [_asked(config, tracking.epochs(source.info.run_id)) for source in sources]
 
 
 def _names(sources: Sequence[Source]) -> list[str]:

@@ -3,30 +3,37 @@
 import dataclasses
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 import torch
 
-from nfa import __version__
+from nfa import __version__, tracking
 from nfa.config import TrainConfig
 from nfa.console import stage
 from nfa.data import catalog
 from nfa.data.images import ImageData
 from nfa.errors import Refusal
+from nfa.tracking import DataInput
 
 BYTES_A_WEIGHT = 20  # float32, five times: the weight, where it started, its gradient, and two of the optimizer's
+SPACE_MARGIN = 32 * 2**20  # database rows, figures and reports
 
 
 def stored_config(config: TrainConfig, data: ImageData) -> dict[str, Any]:
-    """Content of `config.json`: enough to rebuild the workload anywhere."""
-    place = str(catalog.typed_folder(config.data_dir).resolve()) if config.data_dir else ""
+    """Content of the `config.json` of a training: enough to rebuild the workload anywhere."""
+    return classifier_config("train", {**dataclasses.asdict(config), "resume": ""}, data)
+
+
+def classifier_config(entrypoint: str, train: Mapping[str, Any], data: ImageData) -> dict[str, Any]:
+    """Content of the `config.json` of a classifier's run; `train` holds the fields of `TrainConfig` that are known."""
+    place = str(catalog.typed_folder(train["data_dir"]).resolve()) if train["data_dir"] else ""
     return {
-        "entrypoint": "train",
+        "entrypoint": entrypoint,
         "workload": "mlp",
         "nfa_version": __version__,
-        "train": {**dataclasses.asdict(config), "data_dir": place, "resume": ""},
+        "train": {**train, "data_dir": place},
         "data": {
             "name": data.name,
             "digest": data.digest(),
@@ -37,6 +44,15 @@ def stored_config(config: TrainConfig, data: ImageData) -> dict[str, Any]:
         },
         "environment": environment(),
     }
+
+
+def data_inputs(stored: Mapping[str, Any], example_ids: Mapping[str, Sequence[int]]) -> list[DataInput]:
+    """The run's datasets for MLflow, which keeps one input a digest: each split has its own."""
+    name, data = stored["data"]["name"], stored["data"]["digest"]
+    digests = {
+        split: tracking.digest({"data": data, "ids": list(example_ids[split])}) for split in ("train", "val", "test")
+    }
+    return [DataInput(name, digest, f"{name} (published files)", split) for split, digest in digests.items()]
 
 
 def check_memory(config: TrainConfig, data: ImageData) -> None:
@@ -66,7 +82,8 @@ def identity(stored: Mapping[str, Any]) -> dict[str, Any]:
     """The part of `config.json` that decides the weights; a checkpoint carries its digest."""
     free = {item.name for item in dataclasses.fields(TrainConfig) if item.metadata["free_on_resume"]}
     train = {name: value for name, value in stored["train"].items() if name not in free}
-    return {"workload": stored["workload"], "train": train, "data": stored["data"]}
+    files = {"files": stored["source"]["files"]} if "source" in stored else {}
+    return {"workload": stored["workload"], "train": train, "data": stored["data"], **files}
 
 
 def config_to_resume(asked: TrainConfig, stored: Mapping[str, Any]) -> TrainConfig:
@@ -74,6 +91,9 @@ def config_to_resume(asked: TrainConfig, stored: Mapping[str, Any]) -> TrainConf
 
     `mlflow run` passes every default, so a value equal to the default counts as not asked for.
     """
+    if stored["entrypoint"] != "train":
+        made_by = stored["entrypoint"]
+        raise Refusal(f"resume={asked.resume} (made by {made_by})", "a run made by train", f"start {made_by} again")
     before = TrainConfig(**stored["train"])
     changes, differing = {}, []
     for item in dataclasses.fields(TrainConfig):

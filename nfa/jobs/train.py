@@ -44,13 +44,13 @@ def train(config: TrainConfig, files: Mapping[str, Path] | None, clock: Stopwatc
     run = run or tracking.open_run("train", "mlp", name=config.run_name)
     with run:
         if config.optimizer == "all":
-            _train_each(run, config, data, device, clock)
+            train_each(run, config, data, device, clock)
         else:
             train_one(run, config, data, device, clock)
     stage("done", f"{run.link}")
 
 
-def _train_each(
+def train_each(
     parent: TrackedRun, config: TrainConfig, data: ImageData, device: torch.device, clock: Stopwatch
 ) -> None:
     """Children by optimizer, each trained, continued or left as finished; one that fails does not stop the others."""

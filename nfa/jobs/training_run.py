@@ -1,6 +1,5 @@
 """One tracked training: what happens at epoch 0, after every epoch, at checkpoints and at the end."""
 
-import dataclasses
 import math
 
 import torch
@@ -12,23 +11,22 @@ from nfa.data import splits
 from nfa.data.images import ImageData
 from nfa.ends import Interrupted, shielded
 from nfa.errors import DivergedError, NfaError
-from nfa.evaluation import Evaluation, evaluate
+from nfa.evaluation import Evaluation, evaluate_split
 from nfa.jobs import reports
-from nfa.jobs.settings import identity, stored_config
+from nfa.jobs.settings import SPACE_MARGIN, data_inputs, identity, stored_config
 from nfa.maths.bfloat16 import has_bfloat16_units
-from nfa.measures.site_matrices import site_matrices, site_weights
+from nfa.measures.site_matrices import Conventions, SiteMeasures, site_weights
 from nfa.observe.passes import BATCH_SIZE
+from nfa.relations import TRAINING, needed
 from nfa.schedules import fit
-from nfa.studies.alignment import AlignmentOptions, alignment
+from nfa.studies.alignment import AlignmentOptions, alignment, conventions
 from nfa.timing import Stopwatch
-from nfa.tracking import DataInput, TrackedRun
+from nfa.tracking import TrackedRun
 from nfa.training import Training
 from nfa.workloads.mlp import MLPClassifier
 
-EVALUATION_BATCH = 2048
 STATE_COPIES = {"sgd": 1, "adam": 3, "muon": 2}  # weights and what the optimizer keeps beside them
 BYTES = 4
-SPACE_MARGIN = 32 * 2**20  # database rows, figures and reports
 
 
 def train_one(run: TrackedRun, config: TrainConfig, data: ImageData, device: torch.device, clock: Stopwatch) -> None:
@@ -52,14 +50,11 @@ class _TrainingRun:
         self.training = Training(self.workload, self.model, optimizer, batch_size=config.batch_size, seed=config.seed)
         self.schedule = fit(config.schedule, config.epochs)
         self.sites = list(self.workload.sites(self.model))[:-1]  # all but the readout
-        self.initial = site_weights(self.workload, self.model, self.sites)
+        measured = Conventions(precision="bfloat16" if config.precision == "bfloat16" else "float32")
+        initial = site_weights(self.workload, self.model, self.sites)
+        self.measures = SiteMeasures(self.workload, self.sites, needed(TRAINING), measured, initial)
         self.analysed = list(self.workload.ids("probe")[: config.max_samples or None])
-        self.conventions = {
-            **dataclasses.asdict(AlignmentOptions()),
-            "precision": config.precision,
-            "directions": "all",
-            "examples": len(self.analysed),
-        }
+        self.conventions = {**conventions(measured, AlignmentOptions()), "examples": len(self.analysed)}
         steps = config.epochs * self.training.batches_per_epoch
         self.progress = bar(range(steps), config.optimizer, unit="batch")
 
@@ -84,7 +79,7 @@ class _TrainingRun:
         with self.clock.section("tracking"):
             tracking.check_space(self.run.info, total=total, largest=state)
             self.run.log_params({name: value for name, value in self.stored["train"].items() if name != "resume"})
-            self.run.log_datasets([self._input(split) for split in ("train", "val", "test")])
+            self.run.log_datasets(data_inputs(self.stored, self.workload.example_ids))
             tracking.put_json(self.run.info, "config.json", self.stored)
             tracking.put_json(self.run.info, "example_ids.json", self.workload.example_ids)
         layers = " → ".join(
@@ -100,11 +95,6 @@ class _TrainingRun:
         if self.config.precision == "bfloat16" and not has_bfloat16_units(self.workload.device):
             stage("notice", "this processor has no bfloat16 units: the numbers are those of bfloat16, the speed is not")
 
-    def _input(self, split: str) -> DataInput:
-        # MLflow keeps one input a digest: each split has its own.
-        digest = tracking.digest({"data": self.stored["data"]["digest"], "ids": list(self.workload.ids(split))})
-        return DataInput(self.data.name, digest, f"{self.data.name} (published files)", split)
-
     def restore(self) -> None:
         """Take up the run's training state, if it has one."""
         state = tracking.load_state(self.run) if self.run.continued else None
@@ -114,7 +104,7 @@ class _TrainingRun:
         if 0 in tracking.epochs(self.run.run_id):
             start = self.workload.model()
             start.load_state_dict(tracking.weights(self.run.run_id, 0))
-            self.initial = site_weights(self.workload, start, self.sites)
+            self.measures.initial = site_weights(self.workload, start, self.sites)
         at = self.training.progress
         stage("resume", f"at epoch {at.epoch}" + (f", {at.batch} batches into the next" if at.batch else ""))
         self.progress.update(at.epoch * self.training.batches_per_epoch + at.batch)
@@ -149,8 +139,7 @@ class _TrainingRun:
                 self.run.metrics.log(values, epoch)
 
     def _evaluate(self, split: str) -> dict[str, float]:
-        means = evaluate(self.model, self.workload, self.workload.batches(split, batch_size=EVALUATION_BATCH))
-        return {f"{split}/{name}": value for name, value in means.items()}
+        return evaluate_split(self.model, self.workload, split)
 
     def _checkpoint(self, epoch: int, values: dict[str, float]) -> None:
         values = {**values, **self._analyse()}
@@ -177,12 +166,9 @@ class _TrainingRun:
         shared = self.config.precision == "float32" and len(self.analysed) == len(self.workload.ids("train"))
         batches = self.workload.batches("train", batch_size=BATCH_SIZE, ids=self.analysed)
         with self.clock.section("analysis"):
-            matrices = site_matrices(
+            matrices = self.measures(
                 self.model,
-                self.workload,
                 bar(batches, "analysis", total=math.ceil(len(self.analysed) / BATCH_SIZE), unit="batch"),
-                self.initial,
-                precision="bfloat16" if self.config.precision == "bfloat16" else "float32",
                 hear_outputs=evaluation.update if shared else None,
             )
             similarities = alignment(matrices).scalars

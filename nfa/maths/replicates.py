@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -35,6 +36,11 @@ class Replicates:
         if len(self.cores) < 2:
             raise ValueError("one estimate has a biased norm; two or more are needed")
 
+    @cached_property
+    def parts(self) -> list[Congruence]:
+        """A_r."""
+        return [Congruence(self.factor, core) for core in self.cores]
+
     def mean(self) -> Congruence:
         """Ā = mean of A_r."""
         total = torch.stack(self.cores).mean(dim=0) if len(self.cores) > 2 else (self.cores[0] + self.cores[1]) / 2
@@ -42,8 +48,7 @@ class Replicates:
 
     def squared_norm(self, similarity: Similarity) -> float:
         """Unbiased ‖A‖²: the mean of ⟨A_r, A_q⟩ over r ≠ q. It can be negative where the estimates are all noise."""
-        parts = [Congruence(self.factor, core) for core in self.cores]
-        pairs = [similarity.inner(a, b) for index, a in enumerate(parts) for b in parts[:index]]
+        pairs = [similarity.inner(a, b) for index, a in enumerate(self.parts) for b in self.parts[:index]]
         return sum(pairs) / len(pairs)
 
     def cosine(self, other: Congruence, similarity: Similarity) -> Estimate | None:
@@ -52,13 +57,13 @@ class Replicates:
         The standard error is against the exact value on the same examples: with D the derivative of the cosine by A,
         √(Σ_n Var_r⟨A_nr, D⟩ / R) / n, its variance over directions estimated on the sampled examples.
         """
-        mean = self.mean()
         norms = self.squared_norm(similarity), similarity.inner(other, other)
         if min(norms) <= 0:
             return None
-        value = similarity.inner(mean, other) / math.sqrt(norms[0]) / math.sqrt(norms[1])
+        inner = sum(similarity.inner(part, other) for part in self.parts) / len(self.parts)
+        value = inner / math.sqrt(norms[0]) / math.sqrt(norms[1])
         along = self._along(other, similarity) / math.sqrt(norms[0] * norms[1])
-        along = along - value / norms[0] * self._along(mean, similarity)
+        along = along - value / norms[0] * self._along(self.mean(), similarity)
         spread = along.var(dim=1, correction=1).mean()
         return Estimate(value, math.sqrt(float(spread) / len(self.cores) / self.examples))
 

@@ -1,37 +1,35 @@
 """Cosine similarity of symmetric matrices."""
 
 import math
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from nfa.maths.accumulate import add_gram, symmetric
 from nfa.maths.congruence import Congruence
 
 Centre = Literal["none", "entry"]
 
 
 class Similarity:
-    """Inner products and cosines of `Congruence`s; products of the same two factors are formed once.
+    """Inner products and cosines of `Congruence`s; no product of their parts is formed twice.
 
-    Use one instance for the matrices of one site, so that W Wᵀ serves every relation.
+    Use one instance for the matrices of one site: W Wᵀ then serves every relation, and S W Wᵀ every one of S.
     """
 
     def __init__(self, centre: Centre = "none") -> None:
         self.centre = centre
-        self._crossed: dict[tuple[int, int], tuple[Tensor, Tensor, Tensor]] = {}
-        self._inner: dict[tuple[int, int], tuple[Congruence, Congruence, float]] = {}
+        self._made: dict[tuple[int, ...], tuple[Any, Any]] = {}
 
     def inner(self, a: Congruence, b: Congruence) -> float:
         """⟨A, B⟩ = tr(AᵀB); with centre="entry", ⟨A − Ā, B − B̄⟩ with Ā the mean entry of A.
 
         The entry-centred product is a small difference of large numbers, so it is taken in float64.
         """
-        key = (id(a), id(b))
-        if key not in self._inner:
-            # The matrices are kept beside the value so that their ids stay theirs.
-            self._inner[key] = (a, b, self._uncentred(a, b) if self.centre == "none" else _entry_centred(a, b))
-        return self._inner[key][2]
+        product: float = self._once(self._uncentred if self.centre == "none" else _entry_centred, a, b)
+        return product
 
     def cosine(self, a: Congruence, b: Congruence) -> float | None:
         """⟨A, B⟩ / (‖A‖_F ‖B‖_F); None where it is undefined because a norm is zero.
@@ -46,25 +44,37 @@ class Similarity:
         return self.inner(a, b) / math.sqrt(norms[0]) / math.sqrt(norms[1])
 
     def _uncentred(self, a: Congruence, b: Congruence) -> float:
+        """⟨FᵀCF, EᵀDE⟩ = ⟨C F Eᵀ, (D E Fᵀ)ᵀ⟩."""
         if a.factor is None and b.factor is None:
             return _frobenius(a.dense(), b.dense())
-        cross = self._cross(a, b)
-        left = cross if a.core is None else a.core @ cross
-        if a is b:
-            return _frobenius(left, left.T)  # cross and core are symmetric, so X C = (C X)ᵀ
-        right = cross if b.core is None else cross @ b.core
-        return _frobenius(left, right)
+        left = self._once(self._half, a.core, a.factor, b.factor)
+        return _frobenius(left, self._once(self._half, b.core, b.factor, a.factor).T)
 
-    def _cross(self, a: Congruence, b: Congruence) -> Tensor:
-        """X = F Eᵀ of two factors, one of which may be the identity."""
-        if a.factor is None or b.factor is None:
-            factor = b.factor if a.factor is None else a.factor
-            assert factor is not None
-            return factor.T if a.factor is None else factor
-        key = (id(a.factor), id(b.factor))
-        if key not in self._crossed:
-            self._crossed[key] = (a.factor, b.factor, a.factor @ b.factor.T)
-        return self._crossed[key][2]
+    def _half(self, core: Tensor | None, left: Tensor | None, right: Tensor | None) -> Tensor:
+        """C F Eᵀ; None is the identity."""
+        if left is None or right is None:
+            cross = right.T if left is None and right is not None else left
+        else:
+            cross = self._once(_cross, left, right)
+        assert cross is not None
+        return cross if core is None else core @ cross
+
+    def _once(self, make: Callable[..., Any], *parts: Any) -> Any:
+        """`make(*parts)`, made at the first call; the parts are kept beside it, so that their ids stay theirs."""
+        key = (id(getattr(make, "__func__", make)), *map(id, parts))
+        if key not in self._made:
+            self._made[key] = (parts, make(*parts))
+        return self._made[key][1]
+
+
+def _cross(left: Tensor, right: Tensor) -> Tensor:
+    """F Eᵀ; of F Fᵀ only the upper triangle is multiplied."""
+    if left is not right:
+        return left @ right.T
+    factor = left
+    total = factor.new_zeros(len(factor), len(factor))
+    add_gram(total, factor.T)
+    return symmetric(total)
 
 
 def _frobenius(a: Tensor, b: Tensor) -> float:

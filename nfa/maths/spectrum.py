@@ -1,5 +1,6 @@
 """What the eigenvalues and eigenvectors of symmetric matrices say: stable rank, common subspaces, exponents."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -28,14 +29,16 @@ def leading(matrix: Congruence, k: int) -> tuple[Float[Tensor, " k"], Float[Tens
     By Lanczos iteration (ARPACK) from a fixed start, so that the factors need not be multiplied out.
     """
     matrix = matrix.double()
-    if matrix.size <= max(DENSE, 4 * k):
+    scale = math.sqrt(Similarity().inner(matrix, matrix))  # ARPACK's tolerance is partly absolute
+    if matrix.size <= max(DENSE, 4 * k) or scale == 0:
         return _leading_of_all(matrix, k)
+    start = np.random.default_rng(0)
     try:
-        values, vectors = eigsh(_operator(matrix), k=k, which="LM", v0=_start(matrix.size))
+        values, vectors = eigsh(_operator(matrix, scale), k=k, which="LM", v0=start.standard_normal(matrix.size))
     except ArpackNoConvergence:
         return _leading_of_all(matrix, k)
     order = np.argsort(-np.abs(values), kind="stable")
-    return torch.from_numpy(values[order].copy()), torch.from_numpy(vectors[:, order].copy())
+    return scale * torch.from_numpy(values[order].copy()), torch.from_numpy(vectors[:, order].copy())
 
 
 def _leading_of_all(matrix: Congruence, k: int) -> tuple[Tensor, Tensor]:
@@ -44,18 +47,15 @@ def _leading_of_all(matrix: Congruence, k: int) -> tuple[Tensor, Tensor]:
     return values[order], vectors[:, order]
 
 
-def _operator(matrix: Congruence) -> LinearOperator:
+def _operator(matrix: Congruence, scale: float) -> LinearOperator:
+    """x → A x / scale."""
     device = (matrix.core if matrix.factor is None else matrix.factor).device  # type: ignore[union-attr]
 
     def multiply(vector: np.ndarray) -> np.ndarray:
         product: np.ndarray = matrix.times(torch.from_numpy(vector).to(device).view(-1, 1)).cpu().numpy().ravel()
-        return product
+        return product / scale
 
     return LinearOperator((matrix.size, matrix.size), matvec=multiply, dtype=np.float64)
-
-
-def _start(size: int) -> np.ndarray:
-    return np.random.default_rng(0).standard_normal(size)
 
 
 def stable_rank(matrix: Congruence) -> float | None:
@@ -107,12 +107,9 @@ def exponent(nfm: Congruence, agop: Congruence, cutoff: float = CUTOFF) -> Fit |
 
 
 def _eigenvectors(matrix: Congruence, cutoff: float) -> tuple[Tensor, Tensor]:
-    """Eigenvalues above `cutoff` × the largest and their eigenvectors [i m], of a dense matrix or of FᵀF."""
-    if matrix.factor is None:
-        values, vectors = torch.linalg.eigh(matrix.dense())
-    else:
-        assert matrix.core is None
-        values, vectors = torch.linalg.eigh(matrix.factor @ matrix.factor.T)
+    """Eigenvalues above `cutoff` × the largest and their eigenvectors [i m]; of FᵀF through the smaller F Fᵀ."""
+    factor = matrix.factor if matrix.core is None else None
+    values, vectors = torch.linalg.eigh(matrix.dense() if factor is None else factor @ factor.T)
     counted = (values > cutoff * values.max()) & (values > 0)
     values, vectors = values[counted], vectors[:, counted]
-    return values, vectors if matrix.factor is None else matrix.factor.T @ vectors / values.sqrt()
+    return values, vectors if factor is None else factor.T @ vectors / values.sqrt()

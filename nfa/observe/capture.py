@@ -52,9 +52,14 @@ class Site:
 
     def heard(self, inputs: Tensor, output: Tensor, columns: slice = slice(None)) -> Tensor:
         """Keep a call; the output to go on with, which has a place in the autograd graph."""
+        if not torch.is_grad_enabled():
+            got = f"site {self.name!r}, which is called inside torch.no_grad()"
+            raise Refusal(got, "layers that gradients flow through", "leave the site out, or the no_grad block")
         fixed = not inputs.requires_grad
         # A frozen network builds no graph; its first site starts one, from a leaf that nothing can edit in place.
         output = output if output.requires_grad else output.detach().requires_grad_().clone()
+        # Editing a view in place gives it another node, and nothing depends on the one kept here any more.
+        output = output.clone() if output._is_view() else output
         kept = output.detach().clone() if self.copies_outputs else output.detach()
         node = get_gradient_edge(output)
         self.calls.append(Call(inputs.detach(), kept, node, fixed, inputs._version, columns))
@@ -112,8 +117,8 @@ def sites_of(modules: Mapping[str, nn.Module], names: Iterable[str] | None = Non
 
 
 @contextmanager
-def captured(sites: Mapping[str, Site]) -> Iterator[None]:
-    """Record every call of the sites during one forward pass; nothing is left behind in the model or in PyTorch.
+def captured(sites: Mapping[str, Site], n: int) -> Iterator[None]:
+    """Record every call of the sites during one forward pass of n examples; nothing is left behind.
 
     `Refusal` for a site that was not called.
     """
@@ -123,8 +128,7 @@ def captured(sites: Mapping[str, Site]) -> Iterator[None]:
         stack.enter_context(_without_fused_attention())
         stack.enter_context(_linear_heard([site for site in sites.values() if site.rule.hears]))
         for site in sites.values():
-            if not site.rule.hears:
-                stack.callback(_hooked(site).remove)
+            stack.callback((_checked(site, n) if site.rule.hears else _hooked(site)).remove)
         yield
     for site in sites.values():
         if not site.calls:
@@ -137,6 +141,20 @@ def _hooked(site: Site) -> torch.utils.hooks.RemovableHandle:
         return site.heard(args[0] if args else next(iter(named.values())), output)
 
     return site.module.register_forward_hook(keep, with_kwargs=True)
+
+
+def _checked(site: Site, n: int) -> torch.utils.hooks.RemovableHandle:
+    def check(module: nn.Module, args: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+        query = args[0] if args else named["query"]
+        rows = query.shape[0 if module.batch_first else 1] if query.dim() == 3 else 1
+        if rows != n or query.dim() != 3:
+            raise Refusal(
+                f"site {site.name!r}, called on {rows} rows for {n} examples",
+                "attention over the examples themselves: [examples, positions, features], or as batch_first says",
+                "keep windows out of the examples' dimension, or leave the site out",
+            )
+
+    return site.module.register_forward_pre_hook(check, with_kwargs=True)
 
 
 @contextmanager

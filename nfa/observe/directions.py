@@ -39,7 +39,7 @@ class Directions:
 
 
 def signs(ids: np.ndarray, count: int, size: int, seed: int) -> Int8[np.ndarray, "n count size"]:
-    """±1 by example id, direction and output: the low bit of SplitMix64 (Steele, Lea, Flood 2014) at that counter."""
+    """±1 by example id, direction and output: the top bit of SplitMix64 (Steele, Lea, Flood 2014) at that counter."""
     with np.errstate(over="ignore"):
         first = _mixed(np.uint64(seed % 2**64) + _GAMMA * (ids.astype(np.uint64) + np.uint64(1)))
         place = np.arange(1, count * size + 1, dtype=np.uint64).reshape(count, size)

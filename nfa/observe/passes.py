@@ -59,7 +59,7 @@ def observe(
     products: AbstractContextManager[None] = bfloat16_products() if precision == "bfloat16" else nullcontext()
     with inert(model), products:
         for batch in batches:
-            with captured(sites), torch.enable_grad():
+            with captured(sites, len(batch)), torch.enable_grad():
                 outputs = workload.outputs(model, batch)
                 losses = per_example(workload.losses(outputs, batch), batch) if Source.LOSS in sources else None
             if hear_outputs:

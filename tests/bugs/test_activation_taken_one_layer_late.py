@@ -3,13 +3,13 @@ the gradient was that of a network which applies the layer twice."""
 
 import pytest
 import torch
-from toys import half_square, toy
+from toys import half_square, site_matrices, toy
 
 from nfa import reference
-from nfa.measures.site_matrices import site_matrices, site_weights
+from nfa.measures.site_matrices import site_weights
 from nfa.models.mlp import MLP
 from nfa.observe.passes import observe
-from nfa.observe.records import Source
+from nfa.observe.records import Part, Source
 
 
 def deep():
@@ -35,7 +35,7 @@ def test_agop_of_every_layer_is_that_of_its_own_input_and_not_of_the_next_layers
 @pytest.mark.parametrize("index", range(5))
 def test_input_and_gradient_of_every_layer_are_its_own(index):
     class Ear:
-        source = Source.LOSS
+        source, needs = Source.LOSS, frozenset({Part.INPUTS})
 
         def __init__(self) -> None:
             self.heard = []

@@ -13,7 +13,7 @@ def test_a_batchs_gradients_are_gone_when_the_next_ones_are_heard():
     """One output direction of one batch lives at a time, at every site."""
 
     class Watcher:
-        source = Source.OUTPUT
+        source, needs = Source.OUTPUT, frozenset()
 
         def __init__(self) -> None:
             self.seen, self.most = [], 0

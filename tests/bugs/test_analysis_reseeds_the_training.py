@@ -5,9 +5,9 @@ import random
 
 import numpy as np
 import torch
-from toys import tiny_classifier
+from toys import site_matrices, tiny_classifier
 
-from nfa.measures.site_matrices import site_matrices, site_weights
+from nfa.measures.site_matrices import site_weights
 from nfa.training import Training
 
 

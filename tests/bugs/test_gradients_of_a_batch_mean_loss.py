@@ -16,7 +16,7 @@ def second_moment(batch_size: int) -> torch.Tensor:
     """Σ δᵀδ over the examples, as a measure of loss gradients adds it up."""
 
     class Moment:
-        source, total = Source.LOSS, 0
+        source, needs, total = Source.LOSS, frozenset(), 0
 
         def update(self, record) -> None:
             rows = record.gradient.flatten(0, 1)
@@ -45,7 +45,7 @@ def test_a_batch_mean_loss_is_refused():
     toys.loss = lambda outputs, targets: half_square(outputs, targets).mean()
 
     class Ear:
-        source = Source.LOSS
+        source, needs = Source.LOSS, frozenset()
 
         def update(self, record) -> None:
             raise AssertionError(record)

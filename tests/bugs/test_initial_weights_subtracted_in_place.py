@@ -1,9 +1,9 @@
 """Fault 2: W − W⁽⁰⁾ was subtracted in place, which put the difference into the network under analysis."""
 
 import torch
-from toys import layers, seeded, toy
+from toys import layers, seeded, site_matrices, toy
 
-from nfa.measures.site_matrices import site_matrices, site_weights
+from nfa.measures.site_matrices import site_weights
 from nfa.studies.alignment import AlignmentOptions, alignment
 
 
@@ -17,7 +17,7 @@ def test_neither_the_network_nor_the_initial_weights_are_edited_and_the_second_a
 
     def analyse(power: float) -> dict[str, float]:
         matrices = site_matrices(toys.net, toys, toys.batches("train", batch_size=3), initial)
-        return dict(alignment(matrices, AlignmentOptions(agop_power=power)).scalars)
+        return dict(alignment(matrices, options=AlignmentOptions(agop_power=power)).scalars)
 
     first, rooted = analyse(1), analyse(0.5)
     assert (analyse(1), analyse(0.5)) == (first, rooted)

@@ -3,10 +3,10 @@
 import torch
 import torch.nn as nn
 from torch import Tensor
-from toys import seeded, toy
+from toys import seeded, site_matrices, toy
 
 from nfa import reference
-from nfa.measures.site_matrices import site_matrices, site_weights
+from nfa.measures.site_matrices import site_weights
 
 
 class Unordered(nn.Module):

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from toys import toy
+from toys import site_matrices, toy
 
 from nfa import reference
-from nfa.measures.site_matrices import site_matrices, site_weights
+from nfa.measures.site_matrices import site_weights
 from nfa.models.mlp import ACTIVATIONS, MLP, initialise
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from toys import layers, seeded, toy
+from toys import layers, seeded, site_matrices, toy
 
-from nfa.measures.site_matrices import site_matrices, site_weights
+from nfa.measures.site_matrices import site_weights
 from nfa.studies.alignment import alignment
 
 

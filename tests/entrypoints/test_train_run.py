@@ -9,11 +9,12 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 from support import TINY, Finished, Store, run, same_weights, tiny
+from toys import site_matrices
 
 from nfa import __version__, tracking
 from nfa.config import TrainConfig
 from nfa.evaluation import evaluate
-from nfa.measures.site_matrices import site_matrices, site_weights
+from nfa.measures.site_matrices import site_weights
 from nfa.studies.alignment import alignment
 
 CHECKPOINTS = [0, 1, 2, 4]

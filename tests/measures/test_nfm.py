@@ -31,10 +31,10 @@ def test_neither_argument_is_edited():
     assert torch.equal(initial, kept[1])
 
 
-def test_the_weights_of_sites_are_copies_in_order():
+def test_the_weights_of_sites_are_copies_in_the_models_order():
     small_toy = toy(seeded(layers, 3, 4, 2), 2, 3, sites=["0", "2"])
     weights = site_weights(small_toy, small_toy.net, ["2", "0"])
-    assert list(weights) == ["2", "0"]
+    assert list(weights) == ["0", "2"]
     weights["0"].zero_()
     assert small_toy.net[0].weight.abs().min() > 0
     assert not weights["2"].requires_grad

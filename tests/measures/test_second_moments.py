@@ -1,37 +1,40 @@
-"""H, G, G′ and FACT of every layer against one-example-at-a-time float64 autodiff."""
+"""H, H′, G, G′ and FACT of every layer against one-example-at-a-time float64 autodiff."""
 
 import pytest
 import torch
 import torch.nn as nn
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toys import Sequences, Tied, Toy, half_square, layers, seeded, toy
+from toys import Sequences, Tied, Toy, half_square, layers, seeded, tensors_in, toy
 
 from nfa import reference
-from nfa.measures.second_moments import Fact, GradientMoment, InputMoment
+from nfa.measures.second_moments import Fact, GradientMoment, InputMoment, OutputMoment
 from nfa.observe.passes import observe
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-12}  # float64 on both sides
 
 
 def measured(toys: Toy, site: str, *, batch_size: int, positions: str = "each"):
-    """The three measures of a site after one pass."""
+    """H, H′, G, G with G′ kept, and FACT of a site after one pass."""
     weight = toys.net.get_submodule(site).weight.detach()
-    measures = [kind(weight, positions=positions) for kind in (InputMoment, GradientMoment, Fact)]
+    measures = [kind(weight, positions=positions) for kind in (InputMoment, OutputMoment, GradientMoment, Fact)]
+    measures.insert(3, GradientMoment(weight, positions=positions, output_side=True))
     observe(toys.net, toys, toys.batches("train", batch_size=batch_size), {site: measures})
     return measures
 
 
 def assert_equal_to_reference(toys: Toy, site: str, *, batch_size: int, positions: str = "each") -> None:
     weight = toys.net.get_submodule(site).weight.detach()
-    h = reference.site_inputs(toys.net, site, toys.inputs)
+    h, z = (read(toys.net, site, toys.inputs) for read in (reference.site_inputs, reference.site_outputs))
     delta = reference.loss_gradients(toys.net, site, toys.inputs, toys.targets, half_square)
-    inputs, gradients, fact = measured(toys, site, batch_size=batch_size, positions=positions)
     g = -delta @ weight
-    torch.testing.assert_close(inputs.value().dense(), reference.second_moment(h, h, positions=positions), **CLOSE)
-    torch.testing.assert_close(gradients.value().dense(), reference.second_moment(g, g, positions=positions), **CLOSE)
-    output_side = reference.second_moment(delta, delta, positions=positions)
-    torch.testing.assert_close(gradients.output_side().dense(), output_side, **CLOSE)
+    paired = reference.second_moment(g, h, positions=positions)
+    H, out_H, G, out_G = (reference.second_moment(x, x, positions=positions) for x in (h, z, g, delta))
+    *moments, fact = measured(toys, site, batch_size=batch_size, positions=positions)
+    for moment, expected in zip(moments, [H, out_H, G, G], strict=True):
+        torch.testing.assert_close(moment.value().dense(), expected, **CLOSE)
+    torch.testing.assert_close(moments[3].output_side().dense(), out_G, **CLOSE)
+    torch.testing.assert_close(fact.value().dense(), (paired + paired.T) / 2, **CLOSE)
     if positions == "each":
         torch.testing.assert_close(fact.value().dense(), reference.fact(weight, h, delta), **CLOSE)
 
@@ -57,6 +60,42 @@ def test_sites_with_positions_equal_the_reference(positions, build, site):
     assert_equal_to_reference(toys, site, batch_size=2, positions=positions)
 
 
+@pytest.mark.parametrize("sizes", [(2, 9, 3), (9, 2, 3), (4, 4, 3)], ids=["i < o", "i > o", "i = o"])
+def test_both_sides_of_a_site_equal_the_reference(sizes):
+    """G is accumulated on the input side where that is cheaper, on the output side where G′ is wanted as well."""
+    toys = toy(seeded(layers, *sizes), 6, sizes[0], sites=["0", "2"])
+    assert_equal_to_reference(toys, "0", batch_size=4)
+    assert_equal_to_reference(toys, "2", batch_size=4)
+
+
+def test_the_output_side_is_kept_where_it_was_asked_for_and_refused_where_it_was_not():
+    toys = toy(seeded(layers, 2, 9, 3), 6, 2, sites=["0"])
+    _, _, without, with_it, _ = measured(toys, "0", batch_size=4)
+    assert with_it.output_side().size == 9
+    with pytest.raises(ValueError, match="ask for output_side"):
+        without.output_side()
+
+
+@pytest.mark.parametrize("shape", [(3, 20), (20, 3)], ids=["i < o", "i > o"])
+def test_nothing_that_is_kept_grows_with_the_number_of_examples(shape):
+    def stored(n: int) -> list[list[tuple[int, ...]]]:
+        toys = toy(seeded(layers, *shape, 2), n, shape[0], sites=["0"])
+        measures = measured(toys, "0", batch_size=3)
+        return [[tuple(tensor.shape) for tensor in tensors_in(measure)] for measure in measures]
+
+    few, many = stored(4), stored(64)
+    assert few == many
+    assert all(few)
+    largest = max(shape) ** 2
+    assert all(torch.Size(size).numel() <= largest for sizes in many for size in sizes)
+
+
+@pytest.mark.parametrize("kind", [InputMoment, OutputMoment, GradientMoment, Fact])
+def test_a_mean_over_no_examples_is_an_error(kind):
+    with pytest.raises(ValueError, match="no examples"):
+        kind(torch.ones(3, 2)).value()
+
+
 def test_fact_equals_nfm_up_to_lambda_at_a_stationary_point_of_ridge_regression():
     """Closed form: W (E[h hᵀ] + λ) = E[y hᵀ] minimises the mean ½‖Wh − y‖² + ½λ‖W‖², and there E[g hᵀ] = λ WᵀW."""
     random = torch.Generator().manual_seed(0)
@@ -66,5 +105,5 @@ def test_fact_equals_nfm_up_to_lambda_at_a_stationary_point_of_ridge_regression(
     net = nn.Linear(4, 3, bias=False).double()
     net.weight.data.copy_(weight)
     toys = Toy(nn.Sequential(net), h, y, ["0"])
-    fact = measured(toys, "0", batch_size=16)[2].value().dense()
+    fact = measured(toys, "0", batch_size=16)[-1].value().dense()
     torch.testing.assert_close(fact, penalty * weight.T @ weight, rtol=1e-9, atol=1e-12)

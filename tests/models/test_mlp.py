@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toys import tiny_classifier, toy
+from toys import site_matrices, tiny_classifier, toy
 
 from nfa import reference
-from nfa.measures.site_matrices import site_matrices, site_weights
+from nfa.measures.site_matrices import site_weights
 from nfa.models.mlp import ACTIVATIONS, MLP, initialise
 
 

@@ -1,18 +1,24 @@
 """Observation leaves no trace: bitwise the same before and after, also where it ends in an exception."""
 
-import copy
 import random
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
+import torch.nn as nn
+import torch.nn.functional as F
 from toys import Noisy, Toy, seeded, toy
+from traces import assert_same, snapshot
 
 from nfa.evaluation import evaluate
-from nfa.measures.site_matrices import site_matrices, site_weights
+from nfa.measures.agop_estimate import AgopEstimate
+from nfa.measures.site_matrices import Conventions, SiteMeasures, site_weights
 from nfa.observe.capture import inert
+from nfa.observe.directions import Directions
 from nfa.observe.passes import observe
-from nfa.observe.records import Source
+from nfa.observe.records import Part, Source
+from nfa.relations import MATRICES
 
 SITES = ["first", "frozen", "readout"]
 
@@ -20,7 +26,7 @@ SITES = ["first", "frozen", "readout"]
 class Loud:
     """Draws from every generator, and may fail."""
 
-    source = Source.LOSS
+    source, needs = Source.LOSS, frozenset(Part)
 
     def __init__(self, *, fails: bool) -> None:
         self.fails = fails
@@ -41,58 +47,54 @@ def trained() -> tuple[Toy, torch.optim.Optimizer]:
     return toys, optimizer
 
 
-def snapshot(toys: Toy, optimizer: torch.optim.Optimizer) -> dict[str, object]:
-    modules = dict(toys.net.named_modules())
-    state = {
-        "weights and buffers": toys.net.state_dict(),
-        "versions": {name: tensor._version for name, tensor in toys.net.state_dict().items()},
-        "gradients": {name: weight.grad for name, weight in toys.net.named_parameters()},
-        "requires_grad": {name: weight.requires_grad for name, weight in toys.net.named_parameters()},
-        "optimizer": optimizer.state_dict(),
-        "torch": torch.get_rng_state(),
-        "numpy": np.random.get_state(),
-        "python": random.getstate(),
-        "training": {name: module.training for name, module in modules.items()},
-        "hooks": {
-            name: [len(getattr(module, kind)) for kind in vars(module) if kind.endswith("_hooks")]
-            for name, module in modules.items()
-        },
-        "grad mode": torch.is_grad_enabled(),
-        "inputs": toys.inputs,
-        "targets": toys.targets,
-    }
-    return copy.deepcopy(state)
+def measure(toys: Toy, sites: list[str], **conventions: object) -> None:
+    """Every matrix."""
+    initial = site_weights(toys, toys.net, sites)
+    measures = SiteMeasures(toys, sites, frozenset(MATRICES), Conventions(**conventions), initial)
+    measures(toys.net, toys.batches("train", batch_size=5))
 
 
-def assert_same(found: object, expected: object, path: str = "") -> None:
-    """Bitwise equal, through nested containers."""
-    assert type(found) is type(expected), path
-    if isinstance(found, torch.Tensor):
-        assert torch.equal(found, expected), path
-    elif isinstance(found, np.ndarray):
-        assert np.array_equal(found, expected), path
-    elif isinstance(found, dict):
-        assert found.keys() == expected.keys(), path
-        for key in found:
-            assert_same(found[key], expected[key], f"{path}/{key}")
-    elif isinstance(found, list | tuple):
-        assert len(found) == len(expected), path
-        for index, (one, other) in enumerate(zip(found, expected, strict=True)):
-            assert_same(one, other, f"{path}/{index}")
-    else:
-        assert found == expected, path
-
-
-def measure(toys: Toy, *, precision: str = "float32") -> None:
-    initial = site_weights(toys, toys.net, SITES)
-    site_matrices(toys.net, toys, toys.batches("train", batch_size=5), initial, precision=precision)
-
-
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float64"])
 def test_analysis_leaves_no_trace(trained, precision):
     before = snapshot(*trained)
-    measure(trained[0], precision=precision)
+    measure(trained[0], SITES, precision=precision)
     assert_same(snapshot(*trained), before)
+
+
+def test_random_directions_leave_no_trace(trained):
+    """They are drawn from no generator."""
+    toys, _ = trained
+    estimates = {name: [AgopEstimate(toys.net.get_submodule(name).weight.detach(), 2)] for name in SITES}
+    before = snapshot(*trained)
+    observe(toys.net, toys, toys.batches("train", batch_size=5), estimates, directions=Directions(2, seed=1))
+    assert_same(snapshot(*trained), before)
+
+
+class Attending(nn.Module):
+    """Attention, whose products are heard by standing in for F.linear."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention, self.readout = nn.MultiheadAttention(4, 2, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.readout(self.attention(inputs, inputs, inputs)[0].sum(dim=1))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_listening_to_attention_leaves_no_trace_in_pytorch(fails):
+    toys = toy(seeded(Attending), 6, 5, 4, sites=["attention"])
+    sites = [f"attention.{part}_proj" for part in ("q", "k", "v", "out")]
+    if fails:
+        toys.net.readout.register_forward_pre_hook(interrupted)
+    before = snapshot(toys)
+    with pytest.raises(KeyboardInterrupt) if fails else nullcontext():
+        measure(toys, sites)
+    assert_same(snapshot(toys), before)
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_evaluation_leaves_no_trace(trained):
@@ -140,7 +142,7 @@ def test_a_failure_inside_the_pass_leaves_no_trace(trained, broken):
     assert_same(snapshot(*trained), before)
 
 
-def test_the_check_itself_sees_every_kind_of_trace(trained):
+def test_the_check_itself_sees_every_kind_of_trace(trained, monkeypatch):
     """Each line changes one thing that the tests above say is unchanged."""
     toys, optimizer = trained
     traces = [
@@ -155,12 +157,15 @@ def test_the_check_itself_sees_every_kind_of_trace(trained):
         lambda: toys.net.frozen.train(),
         lambda: toys.net.frozen.requires_grad_(True),
         lambda: toys.net.first.register_forward_hook(lambda *_: None),
+        lambda: monkeypatch.setattr(F, "linear", torch.add),
+        lambda: torch.backends.mha.set_fastpath_enabled(False),
     ]
     for change in traces:
         before = snapshot(*trained)
         change()
         with pytest.raises(AssertionError):
             assert_same(snapshot(*trained), before)
+    torch.backends.mha.set_fastpath_enabled(True)
 
 
 def test_inside_the_model_is_in_evaluation_mode_and_afterwards_in_its_mixed_mode(trained):

@@ -10,7 +10,7 @@ from toys import Sequences, Tied, Toy, half_square, layers, seeded, toy
 from nfa import reference
 from nfa.errors import Refusal
 from nfa.observe.passes import observe
-from nfa.observe.records import Record, Source
+from nfa.observe.records import Part, Record, Source
 
 CLOSE = {"rtol": 1e-10, "atol": 1e-13}
 
@@ -20,6 +20,7 @@ class Ear:
     """Keeps everything it hears."""
 
     source: Source
+    needs: frozenset[Part] = frozenset({Part.INPUTS, Part.OUTPUTS})
     heard: list[Record] = field(default_factory=list)
 
     def update(self, record: Record) -> None:
@@ -65,10 +66,10 @@ def test_every_output_direction_gives_its_row_of_the_jacobian(case, batch_size):
 
 def test_inputs_are_what_the_site_was_given_in_the_real_forward_pass():
     toys = TOYS["chain"]()
-    heard = hear(toys, Source.INPUT, batch_size=5)
+    heard = hear(toys, Source.FORWARD, batch_size=5)
     hidden = toys.inputs
     for name in ("0", "2", "4"):
-        h = torch.cat([record.inputs for record in heard[name][Source.INPUT]])
+        h = torch.cat([record.inputs for record in heard[name][Source.FORWARD]])
         assert torch.equal(h[:, 0], hidden)
         assert not h.requires_grad
         hidden = torch.tanh(toys.net.get_submodule(name)(hidden)).detach()
@@ -77,10 +78,10 @@ def test_inputs_are_what_the_site_was_given_in_the_real_forward_pass():
 def test_all_sources_share_one_forward_pass():
     toys, calls = TOYS["chain"](), []
     toys.net.register_forward_hook(lambda *_: calls.append(1))
-    heard = hear(toys, Source.INPUT, Source.LOSS, Source.OUTPUT, batch_size=5)
+    heard = hear(toys, Source.FORWARD, Source.LOSS, Source.OUTPUT, batch_size=5)
     assert len(calls) == 1
     assert {source: len(records) for source, records in heard["0"].items()} == {
-        Source.INPUT: 1,
+        Source.FORWARD: 1,
         Source.LOSS: 1,
         Source.OUTPUT: 2,
     }
@@ -88,7 +89,7 @@ def test_all_sources_share_one_forward_pass():
 
 def test_calls_of_one_module_follow_each_other_along_the_positions():
     toys = TOYS["called twice"]()
-    record = hear(toys, Source.INPUT, batch_size=5)["shared"][Source.INPUT][0]
+    record = hear(toys, Source.FORWARD, batch_size=5)["shared"][Source.FORWARD][0]
     assert torch.equal(record.inputs[:, :4], toys.inputs)
     assert torch.equal(record.inputs[:, 4], toys.inputs.square().mean(dim=1))
 

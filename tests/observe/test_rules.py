@@ -5,28 +5,28 @@ import torch
 import torch.nn as nn
 
 from nfa.errors import Refusal
-from nfa.observe.rules import rule_for
+from nfa.observe.rules import rules_for
 
 
-@pytest.mark.parametrize("module", [nn.ReLU(), nn.Conv1d(2, 3, 1), nn.LSTM(2, 3), nn.Sequential(nn.Linear(2, 3))])
+@pytest.mark.parametrize("module", [nn.ReLU(), nn.Conv3d(2, 3, 1), nn.LSTM(2, 3), nn.Sequential(nn.Linear(2, 3))])
 def test_a_layer_type_without_a_rule_is_refused_by_name(module):
     kind = type(module).__name__
     with pytest.raises(Refusal, match=f"(?s)site 'body.odd' of type {kind}.*allowed: .*Linear.*add a rule"):
-        rule_for("body.odd", module)
+        rules_for("body.odd", module)
 
 
 def test_a_subclass_is_read_like_its_base():
     class Mine(nn.Linear):
         pass
 
-    assert rule_for("mine", Mine(2, 3)) is rule_for("plain", nn.Linear(2, 3))
+    assert rules_for("mine", Mine(2, 3))["mine"] is rules_for("plain", nn.Linear(2, 3))["plain"]
 
 
 @pytest.mark.parametrize("shape", [(4, 3), (4, 5, 3), (4, 2, 5, 3)])
 def test_every_layout_becomes_examples_positions_features(shape):
     layer, x = nn.Linear(3, 2), torch.randn(shape)
-    rule = rule_for("layer", layer)
-    h, z = rule.inputs(layer, x), rule.outputs(layer, layer(x))
+    rule = rules_for("layer", layer)["layer"]
+    h, z = rule.inputs(layer, x, 4), rule.outputs(layer, layer(x), 4)
     positions = torch.Size(shape[1:-1]).numel()
     assert h.shape == (4, positions, 3)
     assert z.shape == (4, positions, 2)

@@ -3,12 +3,12 @@
 import pytest
 import torch
 import torch.nn as nn
-from toys import Sequences, Toy, layers, seeded, toy
+from toys import Sequences, Toy, layers, seeded, site_matrices, toy
 
 from nfa import reference
-from nfa.measures.site_matrices import site_matrices, site_weights
+from nfa.measures.site_matrices import Conventions, site_weights
 from nfa.models.mlp import MLP, initialise
-from nfa.studies.alignment import AlignmentOptions, alignment
+from nfa.studies.alignment import AlignmentOptions, alignment, conventions
 
 
 def moved(net: nn.Module, amount: float = 0.1) -> nn.Module:
@@ -35,7 +35,7 @@ def test_every_convention_equals_the_reference(positions, agop_power, centre):
     entry = "entry" if centre == "entry" else "none"
     result = alignment(
         measured(toys, initial, positions=positions, centre=jacobian),
-        AlignmentOptions(centre=centre, agop_power=agop_power, positions=positions),
+        options=AlignmentOptions(centre=entry, agop_power=agop_power),
     )
     for name in toys.sites_named:
         J, W = reference.jacobians(toys.net, name, toys.inputs), toys.net.get_submodule(name).weight.detach()
@@ -47,7 +47,9 @@ def test_every_convention_equals_the_reference(positions, agop_power, centre):
         assert result.scalars[f"{name}/agop_nfm_init_removed"] == pytest.approx(
             reference.cosine(agop, reference.nfm_init_removed(W, initial[name]), centre=entry), abs=tolerance
         )
-    assert result.conventions == {"centre": centre, "agop_power": agop_power, "positions": positions}
+    said = conventions(Conventions(centre=jacobian, positions=positions), AlignmentOptions(entry, agop_power))
+    expected = {"centre": centre, "agop_power": agop_power, "positions": positions, "directions": "all"}
+    assert said.items() >= expected.items()
 
 
 def test_what_is_undefined_is_absent_and_the_rest_is_there():
@@ -80,7 +82,7 @@ def test_the_measured_matrices_are_not_edited():
     before = {name: matrix.dense().clone() for name, matrix in matrices["0"].items()}
     for centre in ("none", "entry"):
         for power in (1, 0.5):
-            alignment(matrices, AlignmentOptions(centre=centre, agop_power=power))
+            alignment(matrices, options=AlignmentOptions(centre=centre, agop_power=power))
     for name, matrix in matrices["0"].items():
         assert torch.equal(matrix.dense(), before[name])
 
