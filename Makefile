@@ -5,7 +5,7 @@ READY := .venv/.ready
 STORE := sqlite:///$(CURDIR)/mlflow.db
 PORT ?= 5000
 
-.PHONY: help setup train test test-all lint types docs bench ui clean
+.PHONY: help setup train demo test test-all lint types docs bench ui clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/'
@@ -21,6 +21,9 @@ $(READY): pyproject.toml constraints.txt
 
 train: $(READY)  ## train the default network: mlflow run . -e train -P optimizer=sgd
 	$(BIN)/mlflow run . -e train -P optimizer=sgd
+
+demo: $(READY)   ## three small trainings and their analysis, in a minute: mlflow run . -e demo
+	$(BIN)/mlflow run . -e demo
 
 test: $(READY)   ## the test suite
 	$(BIN)/python -m pytest
@@ -39,7 +42,7 @@ docs: $(READY)   ## write MLproject, docs/parameters.md and docs/benchmarks.md f
 	$(BIN)/python docs/generate.py
 
 bench: $(READY)  ## run every benchmark and store its record
-	for case in agop memory training job; do $(BIN)/python -m benchmarks.$$case || exit 1; done
+	for case in agop memory alignment nproc training job; do $(BIN)/python -m benchmarks.$$case || exit 1; done
 	$(BIN)/python docs/generate.py
 
 ui: $(READY)     ## open MLflow's UI on this folder's runs

@@ -1,0 +1,60 @@
+"""Two processes of one thread against one process of one thread: an analysis of 20,000 examples, start-up not counted."""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.record import store
+from nfa import tracking
+from nfa.config import AnalyzeConfig, TrainConfig
+from nfa.data import catalog
+from nfa.jobs.train import train
+from nfa.timing import Stopwatch
+
+EXAMPLES = 20_000
+TRAINING = TrainConfig(dataset="fashion-mnist", epochs=2, schedule="all", max_samples=16, width=512, depth=3)
+
+
+def analysed(source: str, nproc: int) -> dict[str, dict[int, float]]:
+    """Series of an analysis made in a process (or two) of its own, each with one thread."""
+    # Another top_k, which no default relation uses, keeps one analysis from being copied for the other.
+    words = {"run_id": source, "nproc": nproc, "max_samples": EXAMPLES, "directions": "all", "top_k": 10 + nproc}
+    command = [sys.executable, "-m", "entrypoints.analyze"]
+    command += [word for name, value in words.items() for word in (f"--{name}", str(value))]
+    output = subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    run_id = next(word for word in output.stdout.split() if "/runs/" in word).split("/runs/")[1].split("?")[0]
+    return tracking.history(run_id)
+
+
+def main() -> None:
+    """Time, compare and record."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{Path(folder, 'mlflow.db')}"
+        os.chdir(folder)
+        catalog.locate(TRAINING.dataset)
+        train(TRAINING, None, Stopwatch())
+        source = tracking.find_run("latest").info.run_id
+        one, two = analysed(source, 1), analysed(source, 2)
+        os.chdir("/")
+    # The first checkpoint also pays for starting up.
+    seconds = [statistics.mean(list(series["analysis/seconds"].values())[1:]) for series in (one, two)]
+    keys = [key for key in one if key.startswith("layer_")]
+    difference = max(abs(one[key][step] - two[key][step]) for key in keys for step in one[key])
+    store(
+        "nproc",
+        "Analysis of 20,000 Fashion-MNIST images, MLP 512 × 3, in one and in two processes of one thread",
+        {
+            "nproc=1, s a checkpoint": round(seconds[0], 2),
+            "nproc=2, s a checkpoint": round(seconds[1], 2),
+            "times faster": round(seconds[0] / seconds[1], 2),
+            "largest difference of a value": f"{difference:.1e}",
+        },
+        [f"Default relations ({AnalyzeConfig.relations}), every output; means over checkpoints after the first."],
+    )
+
+
+if __name__ == "__main__":
+    main()
