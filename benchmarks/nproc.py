@@ -1,4 +1,4 @@
-"""Two processes of one thread against one process of one thread: an analysis of 20,000 examples, start-up not counted."""
+"""Two processes of one thread against one of one thread: an analysis of 20,000 examples, start-up not counted."""
 
 import os
 import statistics
@@ -24,8 +24,9 @@ def analysed(source: str, nproc: int) -> dict[str, dict[int, float]]:
     words = {"run_id": source, "nproc": nproc, "max_samples": EXAMPLES, "directions": "all", "top_k": 10 + nproc}
     command = [sys.executable, "-m", "entrypoints.analyze"]
     command += [word for name, value in words.items() for word in (f"--{name}", str(value))]
-    output = subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
-    run_id = next(word for word in output.stdout.split() if "/runs/" in word).split("/runs/")[1].split("?")[0]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    output = subprocess.run(command, check=True, env=env, capture_output=True, text=True).stdout
+    run_id = next(word for word in output.split() if "/runs/" in word).split("/runs/")[1].split("?")[0]
     return tracking.history(run_id)
 
 
