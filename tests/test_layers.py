@@ -40,7 +40,7 @@ LAYERS = [
     "huggingface",
     "cli",
 ]
-APART = {"__init__", "mlflow_plugin", "reference"}  # import nothing of nfa, and nothing of nfa imports them
+APART = {"__init__", "mlflow_plugin", "reference", "linear_twin"}  # neither import nor are imported
 OPTIONAL = {"nfa.huggingface"}  # imports transformers, which is an extra and sets variables of the environment
 LAZY = {("cli", "tracking"), ("__init__", "watching")}  # only once something has to be said to an MLflow run
 FILES = sorted(Path(NFA).rglob("*.py"))

@@ -11,6 +11,7 @@ from toys import Toy, half_square, seeded, toy
 
 from nfa import reference
 from nfa.errors import Refusal
+from nfa.linear_twin import linear_twin
 from nfa.measures.site_matrices import Conventions, SiteMeasures, site_weights
 from nfa.observe import passes
 from nfa.observe.directions import Directions, signs
@@ -31,7 +32,7 @@ def found(
 
 def exact(toys: Toy, site: str, positions: str = "each", centre: str = "none") -> dict[str, Tensor]:
     """The same by the reference, of a site of the network's twin."""
-    twin = reference.linear_twin(toys.net)
+    twin = linear_twin(toys.net)
     W = twin.get_submodule(site).weight.detach()
     h, z = (read(twin, site, toys.inputs) for read in (reference.site_inputs, reference.site_outputs))
     delta = reference.loss_gradients(twin, site, toys.inputs, toys.targets, half_square)
@@ -119,7 +120,7 @@ def test_agop_along_random_directions_equals_the_reference_with_the_same_signs(k
         )
         drawn = torch.from_numpy(signs(torch.arange(3).numpy(), 3, toys.targets.shape[1], 5))
         for site, of_twin in case.sites.items():
-            J = reference.jacobians(reference.linear_twin(toys.net), of_twin, toys.inputs)
+            J = reference.jacobians(linear_twin(toys.net), of_twin, toys.inputs)
             estimate, expected = matrices[site]["agop"], reference.directional_agop(J, drawn)
             for core, one in zip(estimate.cores, expected, strict=True):
                 W = estimate.factor

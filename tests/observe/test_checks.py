@@ -1,0 +1,168 @@
+"""What has no per-example matrices is refused before the work starts, with a way out; what has them passes."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import pytest
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+from toys import Noisy, Sequences, Tied, Toy, half_square, layers, seeded, toy
+from traces import assert_same, snapshot
+
+from nfa.errors import Refusal
+from nfa.observe.checks import EXAMPLES, check_model
+
+BATCH = 12
+
+
+class Around(nn.Module):
+    """A linear map, something in the middle, a readout."""
+
+    def __init__(self, middle: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.readout = nn.Linear(5, 6), nn.Linear(6, 3)
+        self.middle = middle
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.readout(self.middle(self.first(inputs)))
+        return outputs
+
+
+class Stubborn(nn.Dropout):
+    """Stays in training mode."""
+
+    def train(self, mode: bool = True) -> "Stubborn":  # noqa: ARG002
+        return super().train(True)
+
+
+class StubbornNorm(nn.BatchNorm1d):
+    """The same."""
+
+    def train(self, mode: bool = True) -> "StubbornNorm":  # noqa: ARG002
+        return super().train(True)
+
+
+def workload(middle: Callable[[Tensor], Tensor], loss: Callable = half_square) -> Toy:
+    toys = toy(seeded(Around, middle), BATCH, 5, sites=["first"])
+    toys.loss = loss
+    toys.net.train()
+    return toys
+
+
+def check(toys: Toy, n: int = BATCH) -> None:
+    check_model(toys.net, toys, next(toys.batches("train", batch_size=n)))
+
+
+REFUSED = {
+    "BatchNorm without running statistics": (
+        lambda: workload(nn.BatchNorm1d(6, track_running_stats=False)),
+        r"'middle', a BatchNorm1d that uses the statistics of the batch.*do: track_running_stats=True.*LayerNorm",
+    ),
+    "BatchNorm that stays in training mode": (
+        lambda: workload(StubbornNorm(6)),
+        r"'middle', a StubbornNorm that uses the statistics of the batch.*evaluation mode, or GroupNorm",
+    ),
+    "a module that stays in training mode": (
+        lambda: workload(Stubborn()),
+        r"'middle', a Stubborn that stays in training mode after model\.eval\(\).*do: do not override train\(\)",
+    ),
+    "dropout by F.dropout": (
+        lambda: workload(lambda x: F.dropout(x, 0.2)),
+        r"outputs differ when it is run twice.*deterministic in evaluation mode.*do: use nn\.Dropout",
+    ),
+    "noise in forward": (
+        lambda: workload(lambda x: x + 0.1 * torch.rand_like(x)),
+        r"outputs differ when it is run twice.*torch\.rand in forward",
+    ),
+    "a batch mean subtracted": (
+        lambda: workload(lambda x: x - x.mean(dim=0)),
+        r"outputs for an example depend on the others.*do: 1\. normalise by GroupNorm.*2\..*3\. pad to a fixed length",
+    ),
+    "examples that see their neighbours": (
+        lambda: workload(lambda x: x + 0.01 * x.roll(1, dims=0)),
+        r"outputs for an example depend on the others in the batch",
+    ),
+    "attention among the examples": (
+        lambda: workload(lambda x: torch.softmax(x @ x.T, dim=1) @ x),
+        r"outputs for an example depend on the others in the batch",
+    ),
+    "examples in the second dimension": (
+        lambda: workload(lambda x: x.flip(0)),
+        r"outputs for an example depend on the others.*keep the examples in the first dimension",
+    ),
+    "losses divided by the batch's sum": (
+        lambda: workload(nn.Tanh(), lambda f, y: half_square(f, y) / half_square(f, y).sum()),
+        r"a loss in which examples are coupled.*one number for each example alone.*do: divide by nothing",
+    ),
+    "losses divided by the number of examples": (
+        lambda: workload(nn.Tanh(), lambda f, y: half_square(f, y) / len(f)),
+        r"a loss in which examples are coupled.*do: divide by nothing that depends on the batch",
+    ),
+    "a contrastive loss": (
+        lambda: workload(nn.Tanh(), lambda f, y: F.cross_entropy(f @ y.T, torch.arange(len(f)), reduction="none")),
+        r"a loss in which examples are coupled.*contrastive and ranking losses have no per-example gradient",
+    ),
+    "a mean over the batch": (
+        lambda: workload(nn.Tanh(), lambda f, y: half_square(f, y).mean()),
+        r"losses of shape \(\) for 8 examples.*one loss for each example.*reduction='none'",
+    ),
+    "a loss of each output": (
+        lambda: workload(nn.Tanh(), lambda f, y: (f - y).square()),
+        r"losses of shape \(8, 3\) for 8 examples.*one loss for each example",
+    ),
+}
+PASSES = {
+    "BatchNorm": lambda: workload(nn.BatchNorm1d(6)),
+    "LayerNorm": lambda: workload(nn.LayerNorm(6)),
+    "GroupNorm": lambda: workload(nn.GroupNorm(2, 6)),
+    "Dropout": lambda: workload(nn.Dropout(0.5)),
+    "everything a careless observer would disturb": lambda: toy(seeded(Noisy, 5, 8, 3), BATCH, 5, sites=["first"]),
+    "positions that see one another": lambda: toy(seeded(Sequences, 3, 5, 2), BATCH, 4, 3, sites=["first"]),
+    "a module called twice": lambda: toy(seeded(Tied, 3, 5, 2), BATCH, 4, 3, sites=["shared"]),
+    "float32": lambda: toy(seeded(layers, 300, 400, 20), BATCH, 300, sites=["0"], dtype=torch.float32),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_has_no_matrices_of_each_example_is_refused_with_a_way_out(case):
+    build, message = REFUSED[case]
+    with pytest.raises(Refusal, match=f"(?s){message}"):
+        check(build())
+
+
+@pytest.mark.parametrize("case", PASSES)
+def test_models_and_losses_of_each_example_alone_pass(case):
+    check(PASSES[case]())
+
+
+@pytest.mark.parametrize("case", PASSES)
+def test_a_single_example_passes(case):
+    check(PASSES[case](), 1)
+
+
+@pytest.mark.parametrize("case", [case for case in REFUSED if "loss" in case and "number" in case or "sum" in case])
+def test_losses_that_couple_but_little_are_refused_too(case):
+    """Of nine examples eight are looked at."""
+    with pytest.raises(Refusal, match="coupled"):
+        check(REFUSED[case][0](), 9)
+
+
+@pytest.mark.parametrize("case", [*REFUSED, *PASSES])
+def test_a_check_leaves_no_trace(case):
+    """Modes, weights, generators and hooks are bitwise as before, whether it is refused or not."""
+    toys = REFUSED[case][0]() if case in REFUSED else PASSES[case]()
+    modules = list(toys.net.modules())
+    modules[-1].training = not modules[-1].training  # a mixed mode
+    before = snapshot(toys)
+    with pytest.raises(Refusal) if case in REFUSED else nullcontext():
+        check(toys)
+    assert_same(snapshot(toys), before)
+
+
+def test_no_more_than_eight_examples_are_run_and_only_forward():
+    toys, seen = PASSES["LayerNorm"](), []
+    toys.net.register_forward_hook(lambda _module, args, output: seen.append((len(args[0]), output.requires_grad)))
+    check(toys)
+    assert seen == [(EXAMPLES, False), (EXAMPLES, False), (EXAMPLES // 2, False)]
