@@ -28,11 +28,11 @@ class Batch:
         """The batch with floating-point tensors in float64."""
         return self.map(lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
 
-    def first(self, count: int) -> "Batch":
-        """The first examples, cut from every tensor that has one row for each."""
-        n = len(self)
-        cut = self.map(lambda tensor: tensor[:count] if tensor.ndim and len(tensor) == n else tensor)
-        return replace(cut, ids=self.ids[:count])
+    def take(self, places: Sequence[int]) -> "Batch":
+        """The examples at these places, taken from every tensor that has one row for each."""
+        n, index = len(self), list(places)
+        taken = self.map(lambda tensor: tensor[index] if tensor.ndim and len(tensor) == n else tensor)
+        return replace(taken, ids=self.ids[index])
 
 
 def _map(change: Callable[[Tensor], Tensor], value: Any) -> Any:
@@ -41,7 +41,8 @@ def _map(change: Callable[[Tensor], Tensor], value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _map(change, item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_map(change, item) for item in value)
+        make = getattr(type(value), "_make", type(value))  # a named tuple takes its parts one by one
+        return make(_map(change, item) for item in value)
     return value
 
 

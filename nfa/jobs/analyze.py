@@ -10,7 +10,7 @@ from nfa.config import AnalyzeConfig
 from nfa.console import stage
 from nfa.ends import Interrupted
 from nfa.errors import Refusal
-from nfa.jobs import analysis_reports
+from nfa.jobs import analysis_reports, group_reports
 from nfa.jobs.checkpoint_analysis import CheckpointAnalysis
 from nfa.parallel import World, launch
 from nfa.relations import choose_relations
@@ -80,6 +80,7 @@ def _analyse_several(config: AnalyzeConfig, sources: Sequence[Source], world: Wo
         for source_id, part in zip(ids, parts.values(), strict=True):
             tracking.copy_artifacts_into(run.info, part, source_id)
         analysis_reports.compare(run, parts)
+        group_reports.compare_groups(run, parts, dict(zip(parts, ids, strict=True)))
     return run
 
 

@@ -1,0 +1,31 @@
+"""Runs that differ only in their seed are put together; what one of them lacks is not."""
+
+import pytest
+
+from nfa.jobs.group_reports import groups, together
+
+
+def test_a_group_is_named_by_what_tells_it_from_the_others():
+    configs = {
+        "a": {"optimizer": "sgd", "seed": 1, "width": 8, "run_name": "a"},
+        "b": {"optimizer": "sgd", "seed": 2, "width": 8, "run_name": "b"},
+        "c": {"optimizer": "adam", "seed": 1, "width": 8, "run_name": "c"},
+    }
+    assert groups(configs) == {"optimizer=sgd": ["a", "b"], "optimizer=adam": ["c"]}
+
+
+def test_runs_that_differ_in_nothing_but_their_seed_are_one_group():
+    assert groups({"a": {"lr": 0.1, "seed": 1}, "b": {"lr": 0.1, "seed": 2}}) == {"all": ["a", "b"]}
+
+
+def test_what_only_some_runs_have_sets_them_apart():
+    """An imported run knows no optimizer."""
+    assert groups({"a": {"lr": 0.1}, "b": {}}) == {"lr=0.1": ["a"], "all": ["b"]}
+
+
+def test_intervals_are_over_the_runs_that_have_a_value_at_that_step():
+    runs = [{"x": {0: 1.0, 1: 5.0}, "analysis/seconds": {0: 9.0}}, {"x": {0: 3.0}, "analysis/seconds": {0: 8.0}}]
+    found = together(runs)
+    assert set(found) == {"x"}
+    assert set(found["x"]) == {0}
+    assert found["x"][0].mean == pytest.approx(2.0)
