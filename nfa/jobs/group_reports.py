@@ -57,9 +57,9 @@ def groups(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
 
 
 def together(runs: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, Interval]]:
-    """Interval over runs of every value that at least two of them have, by metric key and step."""
+    """Interval over runs of every value that at least two of them have, by metric key and step; errors are left."""
     found: dict[str, dict[int, Interval]] = {}
-    for key in sorted(set().union(*runs) - {DONE}):
+    for key in sorted(key for key in set().union(*runs) if key != DONE and not key.endswith("_se")):
         for step in sorted(set().union(*(run.get(key, {}) for run in runs))):
             interval = t_interval([run[key][step] for run in runs if step in run.get(key, {})])
             if interval:

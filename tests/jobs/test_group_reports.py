@@ -25,6 +25,7 @@ def test_what_only_some_runs_have_sets_them_apart():
 
 def test_intervals_are_over_the_runs_that_have_a_value_at_that_step():
     runs = [{"x": {0: 1.0, 1: 5.0}, "analysis/seconds": {0: 9.0}}, {"x": {0: 3.0}, "analysis/seconds": {0: 8.0}}]
+    runs = [{**run, "x_se": {0: 0.1}} for run in runs]
     found = together(runs)
     assert set(found) == {"x"}
     assert set(found["x"]) == {0}
