@@ -117,6 +117,6 @@ def add_legend(figure: Figure) -> None:
 def epoch_axis(axes: Axes, boundary: int | None, unit: str = "epoch") -> None:
     """Whole epochs, and a dashed line where checkpoints stop being taken at every epoch."""
     axes.set_xlabel(unit)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
     if boundary is not None:
         axes.axvline(boundary, color="0.5", linestyle="--", linewidth=0.9, label="end of every-epoch checkpoints")
