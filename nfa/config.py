@@ -112,7 +112,7 @@ class ImportConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        schedules.parse(self.epochs, 0)
+        schedules.parse(self.epochs, 0, "epochs")
         if not self.folder:
             raise Refusal("folder=''", "a folder of old checkpoint files", "give folder=FOLDER")
 
@@ -145,7 +145,7 @@ class AnalyzeConfig:
     def __post_init__(self) -> None:
         check_fields(self)
         choose_relations(self.relations)
-        schedules.parse(self.epochs, 0)
+        schedules.parse(self.epochs, 0, "epochs")
         self._check_directions()
 
     def _check_directions(self) -> None:

@@ -34,10 +34,15 @@ class World:
         return world
 
     def tell(self, item: Any) -> Any:
-        """The first process's item, everywhere."""
+        """The first process's item, everywhere; None to others where that process has ended."""
         items = [item]
         if self.size > 1:
-            dist.broadcast_object_list(items, src=0)
+            try:
+                dist.broadcast_object_list(items, src=0)
+            except RuntimeError:  # the connection is closed
+                if not self.rank:
+                    raise
+                return None
         return items[0]
 
     def share(self, items: list[int]) -> list[int]:

@@ -10,25 +10,25 @@ GRAMMAR = "numbers, a-b, a-b/step, comma-separated (0-20,40,60,80,100), or all"
 _PART = re.compile(r"(\d{1,7})(?:-(\d{1,7})(?:/(\d{1,7}))?)?")
 
 
-def parse(text: str, last: int) -> list[int]:
-    """Epochs named by `text`, sorted and unique; `all` is 0…`last`.
+def parse(text: str, last: int, name: str = "schedule") -> list[int]:
+    """Epochs named by `text`, sorted and unique; `all` is 0…`last`. `name` is what a `Refusal` calls the parameter.
 
     >>> parse("0-20/10,40", last=100)
     [0, 10, 20, 40]
     """
     if text.strip() == "all":
         return list(range(last + 1))
-    return sorted({epoch for part in text.split(",") for epoch in _parse_part(part.strip(), text)})
+    return sorted({epoch for part in text.split(",") for epoch in _parse_part(part.strip(), text, name)})
 
 
-def _parse_part(part: str, text: str) -> range:
+def _parse_part(part: str, text: str, name: str) -> range:
     match = _PART.fullmatch(part)
     if match is None:
-        raise Refusal(f"schedule {text!r} (at {part!r})", GRAMMAR, "write for example 0-20,40,60,80,100")
+        raise Refusal(f"{name} {text!r} (at {part!r})", GRAMMAR, "write for example 0-20,40,60,80,100")
     first, last, step = (int(group) if group else None for group in match.groups())
     assert first is not None
     if step == 0 or (last is not None and last < first):
-        raise Refusal(f"schedule {text!r} (at {part!r})", "a-b with a ≤ b and a step of at least 1", f"mend {part!r}")
+        raise Refusal(f"{name} {text!r} (at {part!r})", "a-b with a ≤ b and a step of at least 1", f"mend {part!r}")
     return range(first, (first if last is None else last) + 1, step or 1)
 
 

@@ -39,8 +39,8 @@ def assert_same(found: object, expected: object, path: str = "") -> None:
     """Bitwise equal, through nested containers."""
     assert type(found) is type(expected), path
     if isinstance(found, torch.Tensor):
-        assert found.dtype == expected.dtype, path
-        assert torch.equal(found, expected), path
+        assert (found.dtype, found.shape) == (expected.dtype, expected.shape), path
+        assert torch.equal(*(tensor.detach().reshape(-1).view(torch.uint8) for tensor in (found, expected))), path
     elif isinstance(found, np.ndarray):
         assert np.array_equal(found, expected), path
     elif isinstance(found, dict):

@@ -41,12 +41,15 @@ def analyze(config: AnalyzeConfig) -> None:
 def _assist(config: AnalyzeConfig, world: World) -> None:
     """Measure this process's part of the examples wherever the first process does."""
     analysis: CheckpointAnalysis | None = None
+    refusal: Refusal | None = None
     while (task := world.tell(None)) is not None:
         if isinstance(task, str):
             try:
                 analysis = CheckpointAnalysis(task, config, world)
-            except Refusal as refusal:
-                raise SystemExit(refusal.exit_code) from None  # the first process says the same
+            except Refusal as refused:
+                refusal = refused  # the first process refuses too: it says so and ends, and how it ends counts
+        elif refusal:
+            raise refusal
         else:
             assert analysis
             analysis.values(task)

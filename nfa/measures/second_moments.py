@@ -1,5 +1,8 @@
 """Uncentred second moments of what goes into a site, comes out of it, and flows back through it."""
 
+import hashlib
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -38,28 +41,66 @@ class Moment:
 class InputMoment:
     """H = E[h hᵀ] [i i], h the site's input. Ziyin et al. 2024, arXiv 2410.03006.
 
-    `fixed` afterwards: h depends on no trainable parameter, so H is the same at every checkpoint.
+    Where h depends on no trainable parameter, as in the first layer, H is the same at every checkpoint: `known` is what
+    `remembered()` gave at another one, and is taken over if the first record is bitwise the same.
     """
 
     source = Source.FORWARD
-    needs = frozenset({Part.INPUTS})
 
-    def __init__(self, weight: Float[Tensor, "o i"], *, positions: Positions = "each") -> None:
+    def __init__(
+        self, weight: Float[Tensor, "o i"], *, positions: Positions = "each", known: "KnownMoment | None" = None
+    ) -> None:
         self.moment = Moment(weight.shape[1], positions, weight)
+        self.known = known
+        self.first = ""
         self.fixed = True
 
+    @property
+    def needs(self) -> frozenset[Part]:
+        """Nothing any more once the known H has turned out to be right."""
+        return frozenset() if self.is_known else frozenset({Part.INPUTS})
+
+    @property
+    def is_known(self) -> bool:
+        return self.known is not None and self.first == self.known.first
+
     def update(self, record: Record) -> None:
+        if self.is_known:
+            return
         assert record.inputs is not None
+        if not self.first and record.fixed:
+            self.first = _digest(record.inputs)
+            if self.is_known:
+                return
         self.fixed = self.fixed and record.fixed
         self.moment.add(record.inputs)
 
     def reduce(self, world: World) -> None:
         """Sum over processes."""
-        self.moment.reduce(world)
+        agreeing = world.count(int(self.is_known))
+        if agreeing not in (0, world.size):
+            raise RuntimeError("a layer's input is the same as before in some processes only")
+        if not self.is_known:
+            self.moment.reduce(world)
 
     def value(self) -> Congruence:
         """H."""
-        return self.moment.mean()
+        return self.known.matrix if self.known and self.is_known else self.moment.mean()
+
+    def remembered(self) -> "KnownMoment | None":
+        """What to give as `known` at the next checkpoint; None where h depends on trained parameters."""
+        return KnownMoment(self.first, self.value()) if self.fixed else None
+
+
+class KnownMoment(NamedTuple):
+    """H, and what tells the inputs that it was measured on."""
+
+    first: str
+    matrix: Congruence
+
+
+def _digest(inputs: Tensor) -> str:
+    return hashlib.blake2b(inputs.detach().cpu().contiguous().view(torch.uint8).numpy().data).hexdigest()
 
 
 class OutputMoment:

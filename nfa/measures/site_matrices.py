@@ -1,13 +1,11 @@
 """The matrices of every analysed site at one checkpoint, from one pass over the data."""
 
 import copy
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
-import torch
 import torch.nn as nn
 from torch import Tensor
 
@@ -17,11 +15,12 @@ from nfa.maths.replicates import Replicates
 from nfa.measures.agop import Agop, JacobianCentre
 from nfa.measures.agop_estimate import AgopEstimate
 from nfa.measures.nfm import nfm, nfm_init_removed
-from nfa.measures.second_moments import Fact, GradientMoment, InputMoment, OutputMoment
+from nfa.measures.second_moments import Fact, GradientMoment, InputMoment, KnownMoment, OutputMoment
 from nfa.measures.sides import Positions
 from nfa.observe.capture import sites_of
 from nfa.observe.directions import Directions
 from nfa.observe.passes import Precision, observe
+from nfa.observe.rules import site_names
 from nfa.parallel import World
 from nfa.protocols import Batch, Workload
 
@@ -44,8 +43,7 @@ class SiteMeasures:
     """Measures the wanted matrices of some sites, checkpoint after checkpoint of one run.
 
     `initial` are the weights before the first update, by site; only nfm_init_removed needs them.
-    H of a site whose input depends on no trainable parameter is kept for the checkpoints to come, as long as the
-    model's frozen tensors stay the same.
+    H of a site whose input depends on no trainable parameter is measured once.
     """
 
     workload: Workload
@@ -54,8 +52,7 @@ class SiteMeasures:
     conventions: Conventions = Conventions()
     initial: Mapping[str, Tensor] = field(default_factory=dict)
     world: World = field(default_factory=World)
-    _fixed_inputs: dict[str, Congruence] = field(default_factory=dict, init=False)
-    _frozen: str = field(default="", init=False)
+    _known_inputs: dict[str, KnownMoment] = field(default_factory=dict, init=False)
 
     def __call__(
         self,
@@ -64,13 +61,12 @@ class SiteMeasures:
         *,
         hear_outputs: Callable[[Tensor, Batch], None] | None = None,
     ) -> SiteMatrices:
-        """One pass over `batches`, for all sites and matrices; the model is left as it was."""
+        """One pass over `batches`, for all sites and matrices, unless nothing needs it; the model is left as it was."""
         if self.conventions.precision == "float64":
             model, batches = copy.deepcopy(model).double(), (batch.double() for batch in batches)
-        self._forget_inputs_of_other_frozen_tensors(model)
         weights = site_weights(self.workload, model, self.sites)
         measures = {name: self._measures(name, weight) for name, weight in weights.items()}
-        if any(measures.values()):
+        if any(measures.values()) or hear_outputs:
             observe(
                 model,
                 self.workload,
@@ -89,8 +85,8 @@ class SiteMeasures:
             made["agop"] = self._agop(weight)
         if {"g", "out_g"} & wanted:
             made["g"] = GradientMoment(weight, positions=positions, output_side="out_g" in wanted)
-        if "h" in wanted and name not in self._fixed_inputs:
-            made["h"] = InputMoment(weight, positions=positions)
+        if "h" in wanted:
+            made["h"] = InputMoment(weight, positions=positions, known=self._known_inputs.get(name))
         if "fact" in wanted:
             made["fact"] = Fact(weight, positions=positions)
         if "out_h" in wanted:
@@ -106,35 +102,17 @@ class SiteMeasures:
     def _values(self, name: str, weight: Tensor, measures: Mapping[str, Any]) -> dict[str, Matrix]:
         for measure in measures.values():
             measure.reduce(self.world)
-        if "h" in measures and measures["h"].fixed:
-            self._fixed_inputs[name] = measures["h"].value()
+        if "h" in measures and (remembered := measures["h"].remembered()):
+            self._known_inputs[name] = remembered
         found: dict[str, Matrix] = {key: measure.value() for key, measure in measures.items()}
         if "out_g" in self.wanted:
             found["out_g"] = measures["g"].output_side()
-        if "h" in self.wanted and name in self._fixed_inputs:
-            found["h"] = self._fixed_inputs[name]
         found["nfm"] = nfm(weight)
         if "out_m" in self.wanted:
             found["out_m"] = nfm(weight.T)
         if "nfm_init_removed" in self.wanted:
             found["nfm_init_removed"] = nfm_init_removed(weight, self.initial[name].to(weight))
         return {key: matrix for key, matrix in found.items() if key in self.wanted}
-
-    def _forget_inputs_of_other_frozen_tensors(self, model: nn.Module) -> None:
-        digest = _frozen_digest(model) if "h" in self.wanted else ""
-        if digest != self._frozen:
-            self._fixed_inputs, self._frozen = {}, digest
-
-
-def _frozen_digest(model: nn.Module) -> str:
-    """Of all parameters that are not trained and of all buffers."""
-    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    digest = hashlib.blake2b()
-    for name, tensor in model.state_dict().items():
-        if name not in trained:
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def site_weights(workload: Workload, model: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
@@ -148,7 +126,7 @@ def choose_sites(workload: Workload, model: nn.Module, pattern: str = "") -> lis
     if not pattern:
         return list(sites_of(dict(list(known.items())[:-1] or list(known.items()))))
     globs = [part.strip() for part in pattern.split(",")]
-    names = [name for module in known for name in sites_of({module: known[module]})]
+    names = [name for module in known for name in site_names(module, known[module])]
     unused = [glob for glob in globs if not any(fnmatchcase(name, glob) for name in names)]
     if unused:
         raise Refusal(f"sites={', '.join(unused)}", ", ".join(names), "name sites, or globs such as layer_*")

@@ -113,6 +113,8 @@ def sites_of(modules: Mapping[str, nn.Module], names: Iterable[str] | None = Non
         if wanted is None or module_name in wanted or isinstance(module, nn.MultiheadAttention):
             for name, rule in rules_for(module_name, module).items():
                 found[name] = Site(name, module, rule)
+    if unknown := (wanted or set()) - found.keys():
+        raise Refusal(f"site {min(unknown)!r}", ", ".join(found), "name sites of the workload")
     return found if wanted is None else {name: site for name, site in found.items() if name in wanted}
 
 

@@ -48,6 +48,14 @@ def rules_for(name: str, module: nn.Module) -> dict[str, Rule]:
     )
 
 
+ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
+
+
+def site_names(name: str, module: nn.Module) -> list[str]:
+    """Names of the sites that a module would make, whether there is a rule for it or not."""
+    return [f"{name}.{part}" for part in ATTENTION] if isinstance(module, nn.MultiheadAttention) else [name]
+
+
 def has_rule(module: nn.Module) -> bool:
     """Whether a module can be a site, or several."""
     names = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(module).__mro__}
@@ -104,7 +112,7 @@ def _with_adapters(module: Any) -> Float[Tensor, "o i"]:
 def _attention(module: nn.MultiheadAttention) -> Mapping[str, Rule]:
     """q, k, v are rows of one packed parameter or three parameters of their own; each is a site."""
     size, rules = module.embed_dim, {}
-    for index, part in enumerate(("q_proj", "k_proj", "v_proj")):
+    for index, part in enumerate(ATTENTION[:3]):
         packed = module.in_proj_weight is not None
         rows = (index * size, (index + 1) * size) if packed else (0, size)
         rules[part] = _projection("in_proj_weight" if packed else f"{part}_weight", rows)

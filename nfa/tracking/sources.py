@@ -58,6 +58,8 @@ def find_earlier(digest: str) -> Earlier:
             continue
         content = get_json(run_id, "config.json")
         described = {key: content[key] for key in DESCRIBED}
-        for epoch in series[DONE]:
-            values[epoch] = {key: found[epoch] for key, found in series.items() if epoch in found}
+        done = series.pop(DONE)
+        for epoch in done:
+            found = {key: of_key[epoch] for key, of_key in series.items() if epoch in of_key}
+            values[epoch] = {**found, DONE: done[epoch]}  # last: a copy is written in this order
     return Earlier(values, described)

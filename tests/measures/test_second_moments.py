@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from toys import Sequences, Tied, Toy, half_square, layers, seeded, tensors_in, toy
 
 from nfa import reference
+from nfa.measures.agop import Agop
 from nfa.measures.second_moments import Fact, GradientMoment, InputMoment, OutputMoment
 from nfa.observe.passes import observe
+from nfa.observe.records import Part, Record, Source
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-12}  # float64 on both sides
 
@@ -88,6 +90,23 @@ def test_nothing_that_is_kept_grows_with_the_number_of_examples(shape):
     assert all(few)
     largest = max(shape) ** 2
     assert all(torch.Size(size).numel() <= largest for sizes in many for size in sizes)
+
+
+@pytest.mark.parametrize("kind", [Agop, InputMoment, OutputMoment, GradientMoment, Fact])
+def test_a_measure_reads_the_parts_that_it_needs_and_no_others(kind):
+    """A part that is asked for and not read would be copied or unfolded for nothing."""
+    parts = {Part.INPUTS: torch.ones(4, 1, 2), Part.OUTPUTS: torch.ones(4, 1, 3)}
+    gradient = None if kind.source is Source.FORWARD else torch.ones(4, 1, 3)
+
+    def hear(needs: frozenset[Part]) -> None:
+        given = {part.value: tensor for part, tensor in parts.items() if part in needs}
+        kind(torch.ones(3, 2)).update(Record(**given, gradient=gradient))
+
+    needs = kind(torch.ones(3, 2)).needs
+    hear(needs)
+    for part in needs:
+        with pytest.raises(AssertionError):
+            hear(needs - {part})
 
 
 @pytest.mark.parametrize("kind", [InputMoment, OutputMoment, GradientMoment, Fact])

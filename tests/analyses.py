@@ -1,0 +1,135 @@
+"""What the tests of `analyze` share: analyses in this process, their series, and the same numbers by the reference."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+import torch.nn as nn
+from sklearn.datasets import load_digits
+from support import Finished, Store
+from torch import Tensor
+
+from nfa import reference, tracking
+from nfa.config import AnalyzeConfig
+from nfa.jobs import analysis_reports
+from nfa.jobs.analyze import analyze
+
+CHECKPOINTS = [0, 1, 2, 4]
+SITES = ["layer_0", "layer_1"]
+SECONDS = "analysis/seconds"  # marks a checkpoint as finished; the only value that differs each time
+PAIRS = {  # of spec/alignment.md
+    "agop_nfm": ("agop", "nfm"),
+    "agop_nfm_init_removed": ("agop", "nfm_init_removed"),
+    "g_vs_h": ("g", "h"),
+    "g_vs_m": ("g", "nfm"),
+    "h_vs_m": ("h", "nfm"),
+    "out_g_vs_h": ("out_g", "out_h"),
+    "out_g_vs_m": ("out_g", "out_m"),
+    "out_h_vs_m": ("out_h", "out_m"),
+    "fact_nfm": ("fact", "nfm"),
+}
+Series = dict[str, dict[int, float]]
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Drawing takes longer than a tiny analysis."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tracking, "save_picture", lambda *_, **__: None)
+        for figure in ("training_analysis", "alignment_relations", "run_comparison"):
+            patch.setattr(analysis_reports, figure, lambda *_, **__: None)
+        yield
+
+
+def analysed(store: Store, **options: Any) -> str:
+    """Id of the run that an analysis in this process makes: of several sources, the one that compares them."""
+    known = store.runs()
+    with undrawn():
+        analyze(AnalyzeConfig(**options))
+    return next(run_id for run_id in store.runs() if run_id not in known)
+
+
+def series(store: Store, run_id: str) -> Series:
+    """Step → value by metric key, without the seconds; a step that was logged twice is an error."""
+    found: Series = {}
+    for key, step, value in store.metrics(run_id):
+        of_key = found.setdefault(key, {})
+        assert step not in of_key, f"{key} twice at {step}"
+        of_key[step] = value
+    return {key: of_key for key, of_key in found.items() if key != SECONDS}
+
+
+def values(store: Store, run_id: str, epoch: int = 4) -> dict[str, float]:
+    """Relations of all sites at a checkpoint."""
+    found = series(store, run_id)
+    return {key: of_key[epoch] for key, of_key in found.items() if epoch in of_key and "loss" not in key}
+
+
+# ---- the same by the reference
+
+
+def network(weights: Mapping[str, Tensor]) -> nn.Sequential:
+    """A bias-free ReLU network of a checkpoint's tensors; the matrix of layer i is module 2 i."""
+    matrices = [weights[f"layers.{index}.weight"].double() for index in range(len(weights))]
+    parts: list[nn.Module] = []
+    for matrix in matrices:
+        linear = nn.Linear(*matrix.T.shape, bias=False)
+        linear.weight = nn.Parameter(matrix)
+        parts += [linear, nn.ReLU()]
+    assert all(earlier.shape[0] == later.shape[1] for earlier, later in pairwise(matrices))
+    return nn.Sequential(*parts[:-1])
+
+
+def squared_error(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Mean over classes of the squared distance to the one-hot label."""
+    return (outputs - torch.eye(10, dtype=outputs.dtype)[labels]).square().mean(dim=1)
+
+
+def probe(finished: Finished, count: int) -> list[int]:
+    """The first of the run's stored probe."""
+    ids: list[int] = finished.store.json(finished.run_id, "example_ids.json")["probe"]
+    return ids[:count]
+
+
+class Exact:
+    """Every matrix of a layer at a checkpoint of `finished` in float64, one example at a time."""
+
+    def __init__(self, finished: Finished, epoch: int, layer: int, count: int) -> None:
+        checkpoints = finished.store.checkpoints(finished.run_id)
+        start, weights = (network(checkpoints[f"epoch_{step:04d}.safetensors"]) for step in (0, epoch))
+        digits, ids, site = load_digits(), probe(finished, count), str(2 * layer)
+        x, y = torch.tensor(digits.data[ids] / 16), torch.tensor(digits.target[ids])
+        W, W0 = (net.get_submodule(site).weight.detach() for net in (weights, start))
+        h, z = reference.site_inputs(weights, site, x), reference.site_outputs(weights, site, x)
+        delta = reference.loss_gradients(weights, site, x, y, squared_error)
+        self.jacobians = reference.jacobians(weights, site, x)
+        self.matrices = {
+            "agop": reference.agop(self.jacobians),
+            "nfm": reference.nfm(W),
+            "nfm_init_removed": reference.nfm_init_removed(W, W0),
+            "g": reference.second_moment(-delta @ W, -delta @ W),
+            "h": reference.second_moment(h, h),
+            "fact": reference.fact(W, h, delta),
+            "out_g": reference.second_moment(delta, delta),
+            "out_h": reference.second_moment(z, z),
+            "out_m": reference.nfm(W.T),
+        }
+
+    def relations(self, *, centre: Any = "none", top_k: int = 10) -> dict[str, float]:
+        """All relations that are defined."""
+        found, matrices = {}, self.matrices
+        for name, (a, b) in PAIRS.items():
+            with suppress(ValueError):
+                found[name] = reference.cosine(matrices[a], matrices[b], centre=centre)
+            with suppress(ValueError):
+                found[f"{name}_overlap"] = reference.subspace_overlap(matrices[a], matrices[b], top_k)
+        for name, matrix in matrices.items():
+            with suppress(ValueError):
+                found[f"{name}_stable_rank"] = reference.stable_rank(matrix)
+        with suppress(ValueError):
+            slope, error = reference.exponent(matrices["nfm"], matrices["agop"])
+            found |= {"agop_nfm_exponent": slope, "agop_nfm_exponent_se": error}
+        return found

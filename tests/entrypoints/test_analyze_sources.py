@@ -1,0 +1,211 @@
+"""What `run_id` stands for: one run, several, the children of a parent; never an analysis."""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from analyses import analysed, series, values
+from support import Store, run, tiny, used, words, wrapper_in
+
+from nfa.config import AnalyzeConfig
+from nfa.errors import Refusal
+from nfa.jobs.analyze import analyze
+from nfa.tracking.sources import find_sources
+from nfa.tracking.store import client
+
+OPTIMIZERS = ["sgd", "adam", "muon"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """A parent run (`optimizer=all`), its children by name, and their store."""
+
+    store: Store
+    parent: str
+    children: dict[str, str]
+
+
+def named(store: Store) -> dict[str, str]:
+    return {name: run_id for run_id, name in store.rows("SELECT run_uuid, name FROM runs")}
+
+
+@pytest.fixture(scope="module")
+def trained(empty_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Family:
+    store = empty_store.copy(tmp_path_factory.mktemp("family") / "store")
+    ended = run(store, tiny(optimizer="all", epochs=1, run_name="parent"))
+    assert ended.code == 0, ended.output
+    names = named(store)
+    return Family(store, names["parent"], {name: names[name] for name in OPTIMIZERS})
+
+
+@pytest.fixture
+def family(trained: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Family]:
+    """A copy of the trained family that may be changed, in the store that this process uses."""
+    with used(trained.store.copy(tmp_path / "store"), monkeypatch) as store:
+        yield Family(store, trained.parent, trained.children)
+
+
+def sources(text: str) -> list[str]:
+    return [found.info.run_id for found in find_sources(text)]
+
+
+def test_a_full_id_and_a_unique_prefix_name_one_run(family: Family) -> None:
+    sgd = family.children["sgd"]
+    assert sources(sgd) == sources(sgd[:12]) == [sgd]
+
+
+def test_several_are_in_the_order_typed_and_each_once(family: Family) -> None:
+    sgd, adam, muon = (family.children[name] for name in OPTIMIZERS)
+    assert sources(f"{muon}, {sgd[:14]},{muon[:14]}") == [muon, sgd]
+    assert sources(f"{adam},{family.parent}") == [adam, sgd, muon]
+
+
+def test_a_parent_means_its_children_that_own_checkpoints(family: Family) -> None:
+    analysed(family.store, run_id=family.children["sgd"], max_samples=9)
+    client().create_run("0", tags={"mlflow.parentRunId": family.parent, "nfa.workload": "mlp"})
+    assert sources(family.parent) == list(family.children.values())
+
+
+def test_latest_is_the_last_training_and_never_an_analysis(family: Family) -> None:
+    children = list(family.children.values())
+    assert sources("latest") == children
+    analysed(family.store, run_id=family.parent, max_samples=9)
+    analysed(family.store, run_id=children[0], max_samples=9)
+    assert sources("latest") == children
+
+
+def test_an_analysis_is_refused_with_its_source(family: Family) -> None:
+    sgd = family.children["sgd"]
+    one, several = (analysed(family.store, run_id=text, max_samples=9) for text in (sgd, f"{sgd},{family.parent}"))
+    with pytest.raises(Refusal, match=rf"run_id={one} \(an analysis\)\n.*\n  do: run_id={sgd}"):
+        find_sources(one)
+    with pytest.raises(
+        Refusal, match=rf"run_id={several} \(an analysis\)\n.*\n  do: run_id={','.join(family.children.values())}"
+    ):
+        find_sources(several)
+
+
+def test_a_run_without_checkpoints_is_refused(family: Family) -> None:
+    bare = client().create_run("0").info.run_id
+    with pytest.raises(Refusal, match=rf"run_id={bare} \(it has no checkpoints\)\n.*\n  do: train it first"):
+        find_sources(bare)
+    with pytest.raises(Refusal, match="'zzz'"):
+        find_sources(f"{family.parent},zzz")
+
+
+@pytest.fixture(scope="module")
+def compared(trained: Family, tmp_path_factory: pytest.TempPathFactory) -> tuple[Family, str]:
+    """The analysis of the parent, with its pictures and a copy beside the store."""
+    store = trained.store.copy(tmp_path_factory.mktemp("compared") / "store")
+    argv = words(run_id=trained.parent, max_samples=20, output_dir="out", relations="g_vs_h,agop_nfm")
+    ended = run(store, argv, entrypoint="analyze", pictures=True)
+    assert ended.code == 0, ended.output
+    return Family(store, trained.parent, trained.children), named(store)["analysis of several runs"]
+
+
+def test_each_source_has_an_analysis_of_its_own_and_one_run_compares_them(compared: tuple[Family, str]) -> None:
+    family, comparison = compared
+    names, tags = named(family.store), family.store.tags(comparison)
+    assert set(names) == {
+        "parent",
+        *OPTIMIZERS,
+        *(f"analysis of {name}" for name in OPTIMIZERS),
+        "analysis of several runs",
+    }
+    for name, source in family.children.items():
+        of_one = family.store.tags(names[f"analysis of {name}"])
+        assert of_one["mlflow.parentRunId"] == of_one["nfa.source_run_ids"] == source
+        assert of_one["nfa.state"] == "finished"
+    assert tags["nfa.source_run_ids"] == ",".join(family.children.values())
+    assert (tags["nfa.entrypoint"], tags["nfa.state"]) == ("analyze", "finished")
+    assert "nfa.analysis_digest" not in tags
+    assert family.store.metrics(comparison) == []
+
+
+def test_there_is_a_folder_for_each_run_id_like_that_of_a_single_analysis(compared: tuple[Family, str]) -> None:
+    family, comparison = compared
+    folder, names = family.store.artifact(comparison), named(family.store)
+    own = {"config.json", "comparison.csv", "plots/run_comparison.png", "plots/run_comparison.pdf"}
+    found = {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    for name, source in family.children.items():
+        alone = family.store.artifact(names[f"analysis of {name}"])
+        files = [file for file in alone.rglob("*") if file.is_file()]
+        assert len(files) == 5
+        for file in files:
+            assert found.pop(f"{source}/{file.relative_to(alone)}") == file.read_bytes()
+    assert set(found) == own
+
+
+def test_output_dir_gets_the_whole_tree(compared: tuple[Family, str]) -> None:
+    family, comparison = compared
+    folders = family.store.artifact(comparison), family.store.folder / "out"
+    first, second = ({str(file.relative_to(folder)) for file in folder.rglob("*")} for folder in folders)
+    assert first == second
+    assert len(first) > 20
+
+
+def test_the_comparison_names_every_run_and_its_sources(compared: tuple[Family, str]) -> None:
+    family, comparison = compared
+    assert family.store.json(comparison, "config.json")["sources"] == list(family.children.values())
+    text = family.store.artifact(comparison, "comparison.csv").read_text(encoding="utf-8")
+    header, *rows = csv.reader(text.splitlines())
+    assert header == ["run", "epoch", "site", "relation", "value", "standard_error"]
+    assert list(dict.fromkeys(row[0] for row in rows)) == OPTIMIZERS
+    for name in OPTIMIZERS:
+        logged = series(family.store, named(family.store)[f"analysis of {name}"])
+        found = {
+            (site, relation, int(epoch)): float(value) for run_, epoch, site, relation, value, _ in rows if run_ == name
+        }
+        for key, of_key in logged.items():
+            site, _, relation = key.rpartition("/") if "loss" not in key else ("", "", key)
+            for epoch, value in of_key.items():
+                assert found.pop((site, relation, epoch)) == value
+        assert found == {}
+
+
+def test_runs_of_the_same_name_are_told_apart_by_their_ids(family: Family) -> None:
+    family.store.change("UPDATE runs SET name = 'twin' WHERE name IN ('sgd', 'adam')")
+    comparison = analysed(family.store, run_id=family.parent, max_samples=9)
+    rows = family.store.artifact(comparison, "comparison.csv").read_text(encoding="utf-8").splitlines()[1:]
+    sgd, adam = (family.children[name][:6] for name in ("sgd", "adam"))
+    assert list(dict.fromkeys(row.split(",")[0] for row in rows)) == [f"twin {sgd}", f"twin {adam}", "muon"]
+
+
+def test_values_are_those_of_analyses_of_each_run_alone(family: Family) -> None:
+    analysed(family.store, run_id=family.parent, max_samples=20)
+    together = named(family.store)["analysis of adam"]
+    family.store.change("DELETE FROM tags WHERE key = 'nfa.analysis_digest'")
+    alone = analysed(family.store, run_id=family.children["adam"], max_samples=20)
+    assert values(family.store, alone, 1) == values(family.store, together, 1) != {}
+
+
+def test_runs_with_other_epochs_are_compared_at_all_of_theirs(family: Family) -> None:
+    family.store.artifact(family.children["adam"], "checkpoints/epoch_0000.safetensors").unlink()
+    with pytest.raises(Refusal, match=r"there is no 0\)\n  allowed: the run's checkpoints: 1\n"):
+        analyze(AnalyzeConfig(run_id=family.parent, epochs="0"))
+    comparison = analysed(family.store, run_id=family.parent, max_samples=9)
+    rows = family.store.artifact(comparison, "comparison.csv").read_text(encoding="utf-8").splitlines()[1:]
+    epochs = {name: {row.split(",")[1] for row in rows if row.startswith(f"{name},")} for name in OPTIMIZERS}
+    assert epochs == {"sgd": {"0", "1"}, "adam": {"1"}, "muon": {"0", "1"}}
+
+
+def test_the_run_that_mlflow_made_becomes_the_comparison(family: Family) -> None:
+    wrapper = wrapper_in(family.store)
+    env = {"MLFLOW_RUN_ID": wrapper, "MLFLOW_EXPERIMENT_ID": "0"}
+    ended = run(family.store, words(max_samples=9), entrypoint="analyze", **env)
+    assert ended.code == 0, ended.output
+    tags = family.store.tags(wrapper)
+    assert tags["nfa.source_run_ids"] == ",".join(family.children.values())
+    assert tags["nfa.state"] == "finished"
+    assert len(family.store.runs()) == 4 + 1 + 3
+    assert family.store.artifact(wrapper, "comparison.csv").exists()
+
+
+def test_analyses_are_made_in_the_experiment_of_their_source(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "another")
+    run_id = analysed(family.store, run_id=family.children["sgd"], max_samples=9)
+    assert family.store.rows("SELECT experiment_id FROM runs WHERE run_uuid = ?", run_id) == [(0,)]
+    with pytest.raises(Refusal, match="an experiment with a trained run"):
+        find_sources("latest")

@@ -1,0 +1,147 @@
+"""`demo`: three real trainings, their analyses, and one figure drawn from what they logged."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from analyses import series
+from support import During, Raise, Store, process, run, used, words
+
+from nfa import tracking
+from nfa.config import DemoConfig, TrainConfig
+from nfa.jobs import demo as job
+from nfa.tracking.sources import find_sources
+
+OPTIMIZERS = ["sgd", "adam", "muon"]
+SMALL = words(epochs=2, width=8, depth=2)
+EPOCHS = [0, 1, 2]
+RELATIONS = ["agop_nfm", "g_vs_h", "g_vs_m", "h_vs_m"]
+
+
+@dataclass(frozen=True)
+class Demonstrated:
+    """The runs of a demo by name, and their store; `drawn` is what the figure was given: series, sites, relations."""
+
+    store: Store
+    runs: dict[str, str]
+    drawn: tuple[Mapping[str, Any], Sequence[str], Sequence[str]] = ({}, (), ())
+
+    def series(self, name: str) -> dict[str, dict[int, float]]:
+        return series(self.store, self.runs[name])
+
+
+def named(store: Store) -> dict[str, str]:
+    assert store.rows("SELECT count(*) FROM runs") == [(7,)]
+    return {name: run_id for run_id, name in store.rows("SELECT run_uuid, name FROM runs")}
+
+
+@pytest.fixture(scope="module")
+def demo(empty_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Demonstrated:
+    """A small demo in this process; only its own figure is drawn, the others are those of `train` and `analyze`."""
+    figures: list[Any] = []
+    draw, figure = tracking.save_picture, job.training_analyses
+    store = empty_store.copy(tmp_path_factory.mktemp("demo") / "store")
+    with pytest.MonkeyPatch.context() as patch, used(store, patch):
+        patch.setattr(tracking, "save_picture", lambda run_, it, name: draw(run_, it, name) if "demo" in name else None)
+        patch.setattr(
+            job, "training_analyses", lambda *given, **named: figures.append(given) or figure(*given, **named)
+        )
+        job.demo(DemoConfig(epochs=2, width=8, depth=2, output_dir="out"))
+    return Demonstrated(store, named(store), *figures)
+
+
+def test_a_parent_has_three_trainings_and_each_has_an_analysis(demo: Demonstrated) -> None:
+    assert set(demo.runs) == {"demo", *OPTIMIZERS, *(f"analysis of {name}" for name in OPTIMIZERS)}
+    for name, run_id in demo.runs.items():
+        tags = demo.store.tags(run_id)
+        assert (tags["nfa.state"], tags["nfa.workload"]) == ("finished", "mlp")
+        parent = demo.runs[name.removeprefix("analysis of ")] if "of" in name else demo.runs["demo"]
+        assert tags.get("mlflow.parentRunId") == (None if name == "demo" else parent)
+        kind = "demo" if name == "demo" else "analyze" if "of" in name else "train"
+        assert tags["nfa.entrypoint"] == kind
+
+
+def test_children_were_trained_as_asked_on_digits_at_every_epoch(demo: Demonstrated) -> None:
+    for name in OPTIMIZERS:
+        config = TrainConfig(**demo.store.json(demo.runs[name], "config.json")["train"])
+        assert (config.optimizer, config.dataset) == (name, "digits")
+        assert (config.epochs, config.width, config.depth, config.seed) == (2, 8, 2, 1717)
+        assert list(demo.store.checkpoints(demo.runs[name])) == [f"epoch_{epoch:04d}.safetensors" for epoch in EPOCHS]
+    assert demo.store.params(demo.runs["demo"])["width"] == "8"
+
+
+def test_analyses_agree_with_the_trainings_at_every_epoch(demo: Demonstrated) -> None:
+    for name in OPTIMIZERS:
+        trained, analysed = demo.series(name), demo.series(f"analysis of {name}")
+        for site in ("layer_0", "layer_1"):
+            for relation in ("agop_nfm", "agop_nfm_init_removed"):
+                own = trained[f"{site}/{relation}"]
+                assert analysed[f"{site}/{relation}"] == pytest.approx(own, abs=1e-6)
+                assert list(own) == (EPOCHS if relation == "agop_nfm" else EPOCHS[1:])
+        for loss in ("train/loss", "val/loss"):
+            assert analysed[loss] == trained[loss]
+
+
+def test_figure_is_there_in_both_formats_and_copied_to_output_dir(demo: Demonstrated) -> None:
+    copied = demo.store.folder / "out"
+    assert {file.name for file in copied.iterdir()} == {f"{job.FIGURE}.png", f"{job.FIGURE}.pdf"}
+    for kind, start in (("png", b"\x89PNG"), ("pdf", b"%PDF")):
+        drawn = demo.store.artifact(demo.runs["demo"], f"plots/{job.FIGURE}.{kind}").read_bytes()
+        assert drawn.startswith(start)
+        assert len(drawn) > 10_000
+        assert (copied / f"{job.FIGURE}.{kind}").read_bytes() == drawn
+
+
+def test_the_parent_compares_the_runs_and_has_no_series_of_its_own(demo: Demonstrated) -> None:
+    rows = demo.store.artifact(demo.runs["demo"], "comparison.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert list(dict.fromkeys(row.split(",")[0] for row in rows)) == OPTIMIZERS
+    assert demo.store.metrics(demo.runs["demo"]) == []
+
+
+def test_latest_is_the_demo_and_means_its_trainings(demo: Demonstrated, monkeypatch: pytest.MonkeyPatch) -> None:
+    with used(demo.store, monkeypatch):
+        assert [found.info.run_name for found in find_sources("latest")] == OPTIMIZERS
+
+
+def test_every_value_in_the_figure_is_one_that_an_analysis_logged(demo: Demonstrated) -> None:
+    runs, sites, relations = demo.drawn
+    assert list(runs) == OPTIMIZERS
+    assert sites == ["layer_0", "layer_1"]
+    assert list(relations) == RELATIONS
+    for name in OPTIMIZERS:
+        logged = demo.series(f"analysis of {name}")
+        assert {key: runs[name][key] for key in logged} == logged
+        assert {f"{site}/{relation}" for site in sites for relation in RELATIONS} <= set(logged)
+
+
+def test_output_dir_that_cannot_be_written_is_refused_before_any_training(empty_store: Store, tmp_path: Path) -> None:
+    store = empty_store.copy(tmp_path / "store")
+    (store.folder / "file").write_text("")
+    training = During("nfa.jobs.demo", "train_each", Raise("trained"))
+    ended = run(store, [*SMALL, "--output_dir", "file"], entrypoint="demo", before=training)
+    assert ended.code == 2, ended.output
+    assert "output_dir=file" in ended.output
+    assert store.runs() == []
+
+
+@pytest.mark.parametrize(("argv", "got"), [("--epochs 0", "epochs=0"), ("--width x", "width='x'"), ("--lr 1", "'lr'")])
+def test_bad_words_are_refused_at_once(argv: str, got: str, tmp_path: Path) -> None:
+    ended = process(argv.split(), tmp_path, entrypoint="demo")
+    assert ended.returncode == 2
+    assert got in ended.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_the_demo_as_it_is_typed_takes_its_three_networks_to_a_small_loss(empty_store: Store, tmp_path: Path) -> None:
+    store = empty_store.copy(tmp_path / "store")
+    ended = run(store, [], entrypoint="demo", pictures=True)
+    assert ended.code == 0, ended.output
+    made = Demonstrated(store, named(store))
+    for name in OPTIMIZERS:
+        losses = made.series(name)["val/loss"]
+        assert list(losses) == list(range(13))
+        assert losses[12] < losses[0] / 2
+        assert made.series(name)["test/accuracy"][12] > 0.8

@@ -1,0 +1,102 @@
+"""Names stand for what they say: relations chosen by name or glob, the matrices they need, what needs every output."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nfa.errors import Refusal
+from nfa.relations import (
+    COSINES,
+    DEFAULT,
+    MATRICES,
+    OVERLAPS,
+    RELATIONS,
+    STABLE_RANKS,
+    TRAINING,
+    choose_relations,
+    needed,
+    needs_all_directions,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "chosen"),
+    [
+        ("agop_nfm", ["agop_nfm"]),
+        ("h_vs_m, agop_nfm", ["agop_nfm", "h_vs_m"]),
+        ("agop_nfm,agop_nfm", ["agop_nfm"]),
+        ("out_?_vs_?", ["out_g_vs_h", "out_g_vs_m", "out_h_vs_m"]),
+        ("?_vs_[hm]", ["g_vs_h", "g_vs_m", "h_vs_m"]),
+        ("fact_*", ["fact_nfm", "fact_nfm_overlap", "fact_stable_rank"]),
+        ("*_exponent,agop_nfm", ["agop_nfm", "agop_nfm_exponent"]),
+        ("all", list(RELATIONS)),
+        (" all ", list(RELATIONS)),
+        ("*", list(RELATIONS)),
+        (",".join(DEFAULT), list(DEFAULT)),
+    ],
+)
+def test_relations_are_chosen_by_names_and_globs_each_once_in_a_fixed_order(text, chosen):
+    assert list(choose_relations(text)) == chosen
+
+
+@given(st.lists(st.sampled_from(list(RELATIONS)), min_size=1, unique=True))
+def test_any_names_choose_themselves_in_any_order(names):
+    assert set(choose_relations(",".join(names))) == set(names)
+    assert choose_relations(",".join(names)) == choose_relations(",".join(reversed(names)))
+
+
+@pytest.mark.parametrize(
+    ("text", "got"),
+    [
+        ("agop_nmf", "agop_nmf"),
+        ("agop_nfm,nope,zz_*", r"nope, zz_\*"),
+        ("AGOP_NFM", "AGOP_NFM"),
+        ("", ""),
+        ("agop_nfm,", ""),
+        ("all,nope", "all, nope"),
+    ],
+)
+def test_what_fits_no_relation_is_refused_with_all_that_there_are(text, got):
+    """Each unknown part by itself, though others are known; `all` stands alone."""
+    with pytest.raises(
+        Refusal, match=rf"(?s)cannot use relations={got}\n.*allowed: agop_nfm, .*_stable_rank, globs, or all"
+    ):
+        choose_relations(text)
+
+
+def test_needed_are_the_matrices_on_both_sides_of_each_relation():
+    assert needed(["g_vs_h"]) == {"g", "h"}
+    assert needed(TRAINING) == {"agop", "nfm", "nfm_init_removed"}
+    assert needed(["out_h_vs_m", "fact_stable_rank"]) == {"out_h", "out_m", "fact"}
+    assert needed(RELATIONS) == set(MATRICES)
+    assert needed([]) == frozenset()
+
+
+def test_relations_are_between_the_matrices_of_their_definitions():
+    """AGOP against NFM (arXiv 2212.13881), the six of arXiv 2410.03006, FACT against NFM (arXiv 2507.05644)."""
+    assert COSINES == {
+        "agop_nfm": ("agop", "nfm"),
+        "agop_nfm_init_removed": ("agop", "nfm_init_removed"),
+        "g_vs_h": ("g", "h"),
+        "g_vs_m": ("g", "nfm"),
+        "h_vs_m": ("h", "nfm"),
+        "out_g_vs_h": ("out_g", "out_h"),
+        "out_g_vs_m": ("out_g", "out_m"),
+        "out_h_vs_m": ("out_h", "out_m"),
+        "fact_nfm": ("fact", "nfm"),
+    }
+    assert RELATIONS["agop_nfm_exponent"] == ("agop", "nfm")
+
+
+def test_every_relation_is_made_of_known_matrices_and_every_pair_has_an_overlap():
+    assert all(set(parts) <= set(MATRICES) for parts in RELATIONS.values())
+    assert {f"{name}_overlap": pair for name, pair in COSINES.items()} == OVERLAPS
+    assert {f"{matrix}_stable_rank": (matrix,) for matrix in MATRICES} == STABLE_RANKS
+    assert set(DEFAULT) <= set(COSINES)
+
+
+def test_of_relations_with_agop_only_cosines_do_without_every_direction():
+    """Their bias is known and mended; eigenvalues of a noisy matrix are biased."""
+    needy = {name for name in RELATIONS if needs_all_directions(name)}
+    assert needy == {"agop_nfm_exponent", "agop_nfm_overlap", "agop_nfm_init_removed_overlap", "agop_stable_rank"}
+    assert not needy & set(COSINES)
