@@ -1,9 +1,13 @@
 """All relations of a checkpoint, 3072-1024×5-10: one pass here, a pass for each layer and matrix otherwise."""
 
+import os
+import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +16,7 @@ from torch import Tensor
 from benchmarks.agop import CLASSES, EXAMPLES, simulated_workload
 from benchmarks.baselines import agop_vmap_jacrev, cosine, gradient_moments, input_moments
 from benchmarks.record import in_turn, peak_above_now, ratio, store
+from nfa import tracking
 from nfa.measures.site_matrices import Conventions, SiteMeasures
 from nfa.observe.directions import Directions
 from nfa.observe.passes import BATCH_SIZE, Precision
@@ -81,6 +86,25 @@ def print_peak_memory(n: int) -> None:
     print(peak())
 
 
+def load_and_log_seconds(workload: MLPClassifier, model: torch.nn.Module, repeats: int = 7) -> float:
+    """Median seconds to read a checkpoint into the model and to log its 25 values."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{Path(folder, 'mlflow.db')}"
+        os.chdir(folder)
+        with tracking.open_run("train", "mlp", name="checkpoints") as run:
+            tracking.save_checkpoint(run, model, epoch=0, step=0, config_digest="benchmark")
+            other = workload.model()
+            for epoch in range(repeats):
+                start = time.perf_counter()
+                other.load_state_dict(tracking.weights(run.run_id, 0))
+                run.metrics.log({f"layer_{index}/value": 0.5 for index in range(25)}, epoch)
+                run.metrics.flush()
+                found.append(time.perf_counter() - start)
+        os.chdir("/")
+    return statistics.median(found)
+
+
 def main() -> None:
     """Time, compare and record."""
     workload = simulated_workload()
@@ -102,6 +126,7 @@ def main() -> None:
     two = ours(workload, model, precision="bfloat16", count=2)
     errors = [two[f"{key}_se"] for key in two if f"{key}_se" in two]
     few, many = (seconds(workload, model, n) for n in (EXAMPLES, 10 * EXAMPLES))
+    logged = load_and_log_seconds(workload, model)
     results = {f"{name}, s": round(sorted(found)[1], 2) for name, found in timed.items()}
     results |= {
         f"{name}, times faster": round(ratio(timed["straightforward"], found), 2)
@@ -119,6 +144,8 @@ def main() -> None:
             "two directions, bfloat16, largest |Δcos|": largest_difference(two, exact),
             "two directions, standard errors": f"{min(errors):.1e} … {max(errors):.1e}",
             "time of 20,000 / 10 × time of 2,000 examples": round(many / few / 10, 3),
+            "loading and logging a checkpoint, s": round(logged, 3),
+            "the same, share of a checkpoint at 20,000 examples": f"{logged / (logged + many):.1%}",
             "peak memory above the model, 2,000 examples, MB": round(peak_memory(EXAMPLES)),
             "peak memory above the model, 20,000 examples, MB": round(peak_memory(10 * EXAMPLES)),
         },
