@@ -33,6 +33,7 @@ SIMILARITIES = {
     "g_vs_m": {"label": "G vs M", "color": "tab:cyan", "marker": "v"},
     "h_vs_m": {"label": "H vs M", "color": "tab:orange", "marker": "*"},
 }
+ENTRIES_BESIDE, LETTERS_BESIDE = 12, 34  # what a legend in a panel's place has room for
 
 
 MATRIX_LABELS = {
@@ -103,15 +104,21 @@ def grid(rows: int, columns: int, *, width: float = 2.6, height: float = 2.0) ->
 
 
 def add_legend(figure: Figure) -> None:
-    """One legend for what any panel shows: in the place that is left over, else below the panels."""
+    """One legend for what any panel shows: in the place that is left over, else below the panels, in rows that fit."""
     drawn = {
         label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     spare = [axes for axes in figure.axes if not axes.axison]
-    if spare:
+    longest = max(map(len, drawn), default=0)
+    if spare and len(drawn) <= ENTRIES_BESIDE and longest <= LETTERS_BESIDE:
         spare[0].legend(handles=[*drawn.values()], loc="center", fontsize=10)
-    else:
-        figure.legend(handles=[*drawn.values()], loc="outside lower center", ncols=min(len(drawn), 5))
+        return
+    entry = 0.6 + 0.08 * longest  # inches
+    width, height = figure.get_size_inches()
+    columns = max(1, min(len(drawn), 5, int(width / entry)))
+    more_rows = max(0, math.ceil(len(drawn) / columns) - 2)  # two have their place
+    figure.set_size_inches(max(width, entry), height + 0.21 * more_rows)
+    figure.legend(handles=[*drawn.values()], loc="outside lower center", ncols=columns)
 
 
 def epoch_axis(axes: Axes, boundary: int | None, unit: str = "epoch") -> None:

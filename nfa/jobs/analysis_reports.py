@@ -20,6 +20,7 @@ from nfa.tracking.sources import DONE
 
 LOSSES = ("train/loss", "val/loss", "eval/loss", "probe/loss")
 SIX_CURVES = ("agop_nfm", "g_vs_h", "g_vs_m", "h_vs_m")  # with the two losses
+MOST_PANELS, MOST_COLUMNS = 36, 8
 SHORT = {"g_vs_h": "G_H", "g_vs_m": "G_M", "h_vs_m": "H_M"}  # their names in similarities.json
 HEADER = ("epoch", "site", "relation", "value", "standard_error")
 
@@ -31,11 +32,12 @@ def report(run: TrackedRun, title: str) -> None:
     tracking.put_json(run.info, "similarities.json", similarities(series, sites, relations))
     tracking.put_text(run.info, "similarities.csv", table(series, sites, relations))
     boundary = phase_boundary(sorted(series[DONE]))
-    figure = training_analysis(series, sites, SIX_CURVES, title=_titled(title, content), boundary=boundary)
+    shown, title = some(sites), _titled(title, content)
+    figure = training_analysis(series, shown, SIX_CURVES, title=title, boundary=boundary)
     tracking.save_picture(run, figure, "enhanced_analysis")
     stage("figure", "plots/enhanced_analysis.png and .pdf")
     if not set(relations) <= set(SIX_CURVES):
-        figure = alignment_relations(series, sites, relations, title=_titled(title, content), boundary=boundary)
+        figure = alignment_relations(series, shown, relations, title=title, boundary=boundary)
         tracking.save_picture(run, figure, "all_relations")
         stage("figure", "plots/all_relations.png and .pdf")
 
@@ -45,14 +47,28 @@ def report_watched(run: Any) -> None:
     series, content = tracking.history(run.info.run_id), tracking.get_json(run.info.run_id, "alignment.json")
     sites, relations = content["sites"], content["relations"]
     tracking.put_text(run, "similarities.csv", table(series, sites, relations))
-    figure = alignment_relations(series, sites, relations, title=_titled(run.info.run_name, content), unit="step")
+    title = _titled(run.info.run_name, content)
+    figure = alignment_relations(series, some(sites), relations, title=title, unit="step")
     tracking.save_picture(run, figure, "all_relations")
+
+
+def some(sites: Sequence[str], most: int = MOST_PANELS) -> list[str]:
+    """All sites, or as many as a page holds, evenly spaced from the first to the last.
+
+    >>> some("abcdefghi", most=5)
+    ['a', 'c', 'e', 'g', 'i']
+    """
+    if len(sites) <= most:
+        return list(sites)
+    return [sites[round(index * (len(sites) - 1) / (most - 1))] for index in range(most)]
 
 
 def _titled(title: str, content: Mapping[str, Any]) -> str:
     said = content["conventions"]
     directions = "" if said["directions"] == "all" else f", {said['directions'].partition(',')[0]} directions"
-    return f"{title}: {said['examples']:,} examples, {said['precision']}{directions}"
+    shown, sites = len(some(content["sites"])), len(content["sites"])
+    left = f"; {shown} of {sites} sites" if shown < sites else ""
+    return f"{title}: {said['examples']:,} examples, {said['precision']}{directions}{left}"
 
 
 def compare(run: TrackedRun, parts: Mapping[str, str]) -> None:
@@ -68,7 +84,8 @@ def compare(run: TrackedRun, parts: Mapping[str, str]) -> None:
         writer.writerows((name, *row) for row in rows(of_run, sites, relations))
     tracking.put_text(run.info, "comparison.csv", text.getvalue().rstrip("\n"))
     boundary = phase_boundary(sorted(set().union(*(of_run[DONE] for of_run in series.values()))))
-    tracking.save_picture(run, run_comparison(series, sites, relations, boundary=boundary), "run_comparison")
+    figure = run_comparison(series, some(sites, MOST_COLUMNS), relations, boundary=boundary)
+    tracking.save_picture(run, figure, "run_comparison")
     stage("figure", "plots/run_comparison.png and .pdf")
 
 

@@ -9,7 +9,7 @@ from nfa import tracking
 from nfa.console import stage
 from nfa.figures.seed_comparison import seed_comparison
 from nfa.figures.training_analysis import Series
-from nfa.jobs.analysis_reports import LOSSES
+from nfa.jobs.analysis_reports import LOSSES, MOST_COLUMNS, some
 from nfa.maths.statistics import Interval, t_interval
 from nfa.relations import RELATIONS
 from nfa.schedules import phase_boundary
@@ -39,7 +39,7 @@ def compare_groups(run: TrackedRun, parts: Mapping[str, str], sources: Mapping[s
         for label, group in intervals.items()
     }
     title = "mean and 95 % t-interval over seeds"
-    figure = seed_comparison(bands, content["sites"], relations, title=title, boundary=boundary)
+    figure = seed_comparison(bands, some(content["sites"], MOST_COLUMNS), relations, title=title, boundary=boundary)
     tracking.save_picture(run, figure, "seed_comparison")
     stage("figure", "plots/seed_comparison.png and .pdf")
 
