@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -42,6 +43,17 @@ def undrawn() -> Iterator[None]:
         for figure in ("training_analysis", "alignment_relations", "run_comparison"):
             patch.setattr(analysis_reports, figure, lambda *_, **__: None)
         yield
+
+
+@dataclass(frozen=True)
+class DrawOnly:
+    """Before a process starts: of its figures only one is drawn."""
+
+    name: str
+
+    def __call__(self) -> None:
+        draw = tracking.save_picture
+        tracking.save_picture = lambda run, figure, name: draw(run, figure, name) if name == self.name else None
 
 
 def analysed(store: Store, **options: Any) -> str:
@@ -95,21 +107,25 @@ def probe(finished: Finished, count: int) -> list[int]:
 
 
 class Exact:
-    """Every matrix of a layer at a checkpoint of `finished` in float64, one example at a time."""
+    """Every matrix of an nn.Linear `site` of a network in float64, one example at a time."""
 
-    def __init__(self, finished: Finished, epoch: int, layer: int, count: int) -> None:
-        checkpoints = finished.store.checkpoints(finished.run_id)
-        start, weights = (network(checkpoints[f"epoch_{step:04d}.safetensors"]) for step in (0, epoch))
-        digits, ids, site = load_digits(), probe(finished, count), str(2 * layer)
-        x, y = torch.tensor(digits.data[ids] / 16), torch.tensor(digits.target[ids])
-        W, W0 = (net.get_submodule(site).weight.detach() for net in (weights, start))
-        h, z = reference.site_inputs(weights, site, x), reference.site_outputs(weights, site, x)
-        delta = reference.loss_gradients(weights, site, x, y, squared_error)
-        self.jacobians = reference.jacobians(weights, site, x)
+    def __init__(
+        self,
+        net: nn.Module,
+        site: str,
+        inputs: Tensor,
+        targets: Tensor,
+        loss: reference.Loss = squared_error,
+        initial: Tensor | None = None,
+    ) -> None:
+        W = net.get_submodule(site).weight.detach().double()
+        h, z = reference.site_inputs(net, site, inputs), reference.site_outputs(net, site, inputs)
+        delta = reference.loss_gradients(net, site, inputs, targets, loss)
+        self.jacobians = reference.jacobians(net, site, inputs)
         self.matrices = {
             "agop": reference.agop(self.jacobians),
             "nfm": reference.nfm(W),
-            "nfm_init_removed": reference.nfm_init_removed(W, W0),
+            "nfm_init_removed": reference.nfm_init_removed(W, W if initial is None else initial),
             "g": reference.second_moment(-delta @ W, -delta @ W),
             "h": reference.second_moment(h, h),
             "fact": reference.fact(W, h, delta),
@@ -117,6 +133,15 @@ class Exact:
             "out_h": reference.second_moment(z, z),
             "out_m": reference.nfm(W.T),
         }
+
+    @classmethod
+    def of(cls, finished: Finished, epoch: int, layer: int, count: int) -> "Exact":
+        """Of a layer at a checkpoint, on the first `count` examples of the probe."""
+        checkpoints = finished.store.checkpoints(finished.run_id)
+        net, ids = network(checkpoints[f"epoch_{epoch:04d}.safetensors"]), probe(finished, count)
+        digits, initial = load_digits(), checkpoints["epoch_0000.safetensors"][f"layers.{layer}.weight"]
+        x, y = torch.tensor(digits.data[ids] / 16), torch.tensor(digits.target[ids])
+        return cls(net, str(2 * layer), x, y, initial=initial)
 
     def relations(self, *, centre: Any = "none", top_k: int = 10) -> dict[str, float]:
         """All relations that are defined."""

@@ -77,5 +77,8 @@ def _rows(value: Any) -> int:
     """Examples in a tensor or in a container of tensors."""
     if isinstance(value, Tensor):
         return len(value)
-    parts = list(value.values()) if isinstance(value, Mapping) else list(value)
-    return _rows(parts[0])
+    rows = [_rows(part) for part in (value.values() if isinstance(value, Mapping) else value)]
+    if len(set(rows)) != 1:
+        got = f"a probe whose parts have {', '.join(map(str, rows)) or 'no'} rows"
+        raise Refusal(got, "one row for each example in every tensor", "give tensors of the same examples")
+    return rows[0]

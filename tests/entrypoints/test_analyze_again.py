@@ -93,7 +93,10 @@ def test_fewer_epochs_are_copied_and_more_are_added(whole: Finished, changeable:
     assert_same(changeable.store, made(changeable.store, changeable.run_id)[-1], whole)
 
 
-@pytest.mark.parametrize(("act", "code", "state"), [(TERM, 143, "killed"), (INT, 130, "killed"), (KILL, -9, "running")])
+@pytest.mark.parametrize(
+    ("act", "code", "state"),
+    [(TERM, 143, "killed"), pytest.param(INT, 130, "killed", marks=pytest.mark.slow), (KILL, -9, "running")],
+)
 def test_analysis_that_was_ended_in_the_middle_goes_on_where_it_was(
     act: Send, code: int, state: str, whole: Finished, changeable: Finished
 ) -> None:
@@ -140,7 +143,7 @@ def moments(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> int
     return int((store.folder / "calls").read_text())
 
 
-FEW = [(0.6, TERM), (0.35, KILL), (0.8, KILL)]
+FEW = [(0.6, TERM), (0.8, KILL)]
 MANY = [pytest.param(number / 40, act, marks=pytest.mark.slow) for number in range(40) for act in (TERM, KILL)]
 
 
@@ -170,6 +173,7 @@ def test_copies_are_whole_too_where_a_checkpoint_has_more_values_than_one_write_
     assert next(iter(backwards)) == SECONDS
     monkeypatch.setattr(sources, "history", lambda _run_id: dict(backwards))
     monkeypatch.setattr("nfa.tracking.metrics.BATCH", 5)
+    monkeypatch.setattr("nfa.tracking.runs._unended", set())  # the run whose end cannot be written is this test's own
     log_batch, writes = client().log_batch, itertools.count(1)
 
     def failing(run_id: str, metrics: Sequence[Metric] = (), **more: Any) -> None:

@@ -58,24 +58,19 @@ def assert_close(found: Mapping[str, dict[int, float]], expected: Mapping[str, d
         assert found[key] == pytest.approx(of_key, abs=1e-6), key
 
 
-def test_two_and_three_processes_give_the_values_of_one(changeable: Finished) -> None:
-    runs = []
+def test_three_processes_give_the_values_of_one(changeable: Finished) -> None:
     assert run(changeable.store, words(**SHARED), entrypoint="analyze").code == 0
-    for size in (2, 3):
-        forget(changeable)
-        first, *others = together(changeable, size, words(**SHARED, batch_size=20))
-        assert first.code == 0, first.output
-        assert [other.code for other in others] == [0] * (size - 1), others
-        assert "epoch 4" in first.output
-        assert [other.output for other in others] == [""] * (size - 1)
-    runs = made(changeable)
-    assert len(runs) == 3
-    for run_id in runs[1:]:
-        assert_close(series(changeable.store, run_id), series(changeable.store, runs[0]))
-        assert changeable.store.tags(run_id)["nfa.state"] == "finished"
+    forget(changeable)
+    first, *others = together(changeable, 3, words(**SHARED, batch_size=20))
+    assert first.code == 0, first.output
+    assert "epoch 4" in first.output
+    assert [(other.code, other.output) for other in others] == [(0, "")] * 2
+    alone, shared = made(changeable)
+    assert_close(series(changeable.store, shared), series(changeable.store, alone))
+    assert changeable.store.tags(shared)["nfa.state"] == "finished"
 
 
-def test_random_directions_and_their_errors_are_those_of_one_process(changeable: Finished) -> None:
+def test_two_processes_give_the_random_directions_and_errors_of_one(changeable: Finished) -> None:
     asked = words(directions=2, max_samples=101, epochs="2,4")
     assert run(changeable.store, asked, entrypoint="analyze").code == 0
     forget(changeable)

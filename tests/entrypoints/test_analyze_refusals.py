@@ -9,6 +9,7 @@ from support import HEAVY, Finished, imported, process, run, words, wrapper_in
 from entrypoints import analyze as entrypoint
 from nfa import cli, ends
 from nfa.config import AnalyzeConfig
+from nfa.errors import Refusal
 
 EARLY = {
     "one direction": ("--directions 1", "directions='1'", "auto, all, or a whole number ≥ 2", "directions=2"),
@@ -41,6 +42,28 @@ EARLY = {
 }
 
 
+@pytest.mark.parametrize("case", EARLY)
+def test_bad_words_are_refused_with_what_was_got_what_is_allowed_and_what_to_do(case: str) -> None:
+    text, *parts = EARLY[case]
+    with pytest.raises(Refusal) as refusal:
+        cli.parse(AnalyzeConfig, text.split())
+    assert refusal.value.exit_code == 2
+    for part, line in zip(parts, str(refusal.value).splitlines(), strict=True):
+        assert part in line
+
+
+@pytest.mark.parametrize("case", ["one direction", "words", "jacobian", "relation", "backwards"])
+def test_refusing_them_in_a_real_process_loads_neither_torch_nor_mlflow(case: str, tmp_path: Path) -> None:
+    text, got, *_ = EARLY[case]
+    ended = process(text.split(), tmp_path, "-X", "importtime", entrypoint="analyze")
+    assert ended.returncode == 2, ended.stderr
+    assert f"error: cannot use {got}" in ended.stderr
+    loaded = {name.split(".")[0] for name in imported(ended.stderr)}
+    assert "nfa" in loaded
+    assert not loaded & set(HEAVY)
+    assert list(tmp_path.iterdir()) == []
+
+
 class Refused:
     """Ends `analyze` in this process with some words; what it said."""
 
@@ -64,29 +87,6 @@ class Refused:
 @pytest.fixture
 def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
     return Refused(monkeypatch, capsys)
-
-
-@pytest.mark.parametrize("case", EARLY)
-def test_bad_words_are_refused_with_what_was_got_what_is_allowed_and_what_to_do(
-    case: str, refused: Refused, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
-    text, *parts = EARLY[case]
-    lines = refused(text.split()).splitlines()
-    for part, line in zip(parts, lines, strict=True):
-        assert part in line
-
-
-@pytest.mark.parametrize("case", ["one direction", "words", "jacobian", "relation", "backwards"])
-def test_refusing_them_in_a_real_process_loads_neither_torch_nor_mlflow(case: str, tmp_path: Path) -> None:
-    text, got, *_ = EARLY[case]
-    ended = process(text.split(), tmp_path, "-X", "importtime", entrypoint="analyze")
-    assert ended.returncode == 2, ended.stderr
-    assert f"error: cannot use {got}" in ended.stderr
-    loaded = {name.split(".")[0] for name in imported(ended.stderr)}
-    assert "nfa" in loaded
-    assert not loaded & set(HEAVY)
-    assert list(tmp_path.iterdir()) == []
 
 
 LATE = {

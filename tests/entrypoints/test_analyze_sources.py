@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from analyses import analysed, series, values
+from analyses import DrawOnly, analysed, series
 from support import Store, run, tiny, used, words, wrapper_in
 
 from nfa.config import AnalyzeConfig
@@ -25,6 +25,16 @@ class Family:
     store: Store
     parent: str
     children: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Compared(Family):
+    """The same after an analysis of the parent; `comparison` is its run."""
+
+    comparison: str
+
+    def analysis(self, name: str) -> str:
+        return named(self.store)[f"analysis of {name}"]
 
 
 def named(store: Store) -> dict[str, str]:
@@ -47,6 +57,23 @@ def family(trained: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         yield Family(store, trained.parent, trained.children)
 
 
+@pytest.fixture(scope="module")
+def compared(trained: Family, tmp_path_factory: pytest.TempPathFactory) -> Compared:
+    """The analysis of the parent, with the figure that compares them and a copy beside the store."""
+    store = trained.store.copy(tmp_path_factory.mktemp("compared") / "store")
+    argv = words(run_id=trained.parent, max_samples=20, output_dir="out", relations="g_vs_h,agop_nfm")
+    ended = run(store, argv, entrypoint="analyze", before=DrawOnly("run_comparison"), pictures=True)
+    assert ended.code == 0, ended.output
+    return Compared(store, trained.parent, trained.children, named(store)["analysis of several runs"])
+
+
+@pytest.fixture
+def looking(compared: Compared, monkeypatch: pytest.MonkeyPatch) -> Iterator[Compared]:
+    """The same, in the store that this process uses."""
+    with used(compared.store, monkeypatch):
+        yield compared
+
+
 def sources(text: str) -> list[str]:
     return [found.info.run_id for found in find_sources(text)]
 
@@ -63,28 +90,21 @@ def test_several_are_in_the_order_typed_and_each_once(family: Family) -> None:
 
 
 def test_a_parent_means_its_children_that_own_checkpoints(family: Family) -> None:
-    analysed(family.store, run_id=family.children["sgd"], max_samples=9)
     client().create_run("0", tags={"mlflow.parentRunId": family.parent, "nfa.workload": "mlp"})
     assert sources(family.parent) == list(family.children.values())
 
 
-def test_latest_is_the_last_training_and_never_an_analysis(family: Family) -> None:
-    children = list(family.children.values())
-    assert sources("latest") == children
-    analysed(family.store, run_id=family.parent, max_samples=9)
-    analysed(family.store, run_id=children[0], max_samples=9)
-    assert sources("latest") == children
+def test_latest_is_the_last_training_and_never_an_analysis(looking: Compared) -> None:
+    assert sources("latest") == sources(looking.parent) == list(looking.children.values())
 
 
-def test_an_analysis_is_refused_with_its_source(family: Family) -> None:
-    sgd = family.children["sgd"]
-    one, several = (analysed(family.store, run_id=text, max_samples=9) for text in (sgd, f"{sgd},{family.parent}"))
-    with pytest.raises(Refusal, match=rf"run_id={one} \(an analysis\)\n.*\n  do: run_id={sgd}"):
-        find_sources(one)
-    with pytest.raises(
-        Refusal, match=rf"run_id={several} \(an analysis\)\n.*\n  do: run_id={','.join(family.children.values())}"
+def test_an_analysis_is_refused_with_its_source(looking: Compared) -> None:
+    for analysis, source in (
+        (looking.analysis("sgd"), looking.children["sgd"]),
+        (looking.comparison, ",".join(looking.children.values())),
     ):
-        find_sources(several)
+        with pytest.raises(Refusal, match=rf"run_id={analysis} \(an analysis\)\n.*\n  do: run_id={source}"):
+            find_sources(analysis)
 
 
 def test_a_run_without_checkpoints_is_refused(family: Family) -> None:
@@ -95,66 +115,52 @@ def test_a_run_without_checkpoints_is_refused(family: Family) -> None:
         find_sources(f"{family.parent},zzz")
 
 
-@pytest.fixture(scope="module")
-def compared(trained: Family, tmp_path_factory: pytest.TempPathFactory) -> tuple[Family, str]:
-    """The analysis of the parent, with its pictures and a copy beside the store."""
-    store = trained.store.copy(tmp_path_factory.mktemp("compared") / "store")
-    argv = words(run_id=trained.parent, max_samples=20, output_dir="out", relations="g_vs_h,agop_nfm")
-    ended = run(store, argv, entrypoint="analyze", pictures=True)
-    assert ended.code == 0, ended.output
-    return Family(store, trained.parent, trained.children), named(store)["analysis of several runs"]
-
-
-def test_each_source_has_an_analysis_of_its_own_and_one_run_compares_them(compared: tuple[Family, str]) -> None:
-    family, comparison = compared
-    names, tags = named(family.store), family.store.tags(comparison)
+def test_each_source_has_an_analysis_of_its_own_and_one_run_compares_them(compared: Compared) -> None:
+    names, tags = named(compared.store), compared.store.tags(compared.comparison)
     assert set(names) == {
         "parent",
         *OPTIMIZERS,
         *(f"analysis of {name}" for name in OPTIMIZERS),
         "analysis of several runs",
     }
-    for name, source in family.children.items():
-        of_one = family.store.tags(names[f"analysis of {name}"])
+    for name, source in compared.children.items():
+        of_one = compared.store.tags(names[f"analysis of {name}"])
         assert of_one["mlflow.parentRunId"] == of_one["nfa.source_run_ids"] == source
         assert of_one["nfa.state"] == "finished"
-    assert tags["nfa.source_run_ids"] == ",".join(family.children.values())
+    assert tags["nfa.source_run_ids"] == ",".join(compared.children.values())
     assert (tags["nfa.entrypoint"], tags["nfa.state"]) == ("analyze", "finished")
     assert "nfa.analysis_digest" not in tags
-    assert family.store.metrics(comparison) == []
+    assert compared.store.metrics(compared.comparison) == []
 
 
-def test_there_is_a_folder_for_each_run_id_like_that_of_a_single_analysis(compared: tuple[Family, str]) -> None:
-    family, comparison = compared
-    folder, names = family.store.artifact(comparison), named(family.store)
+def test_there_is_a_folder_for_each_run_id_like_that_of_a_single_analysis(compared: Compared) -> None:
+    folder = compared.store.artifact(compared.comparison)
     own = {"config.json", "comparison.csv", "plots/run_comparison.png", "plots/run_comparison.pdf"}
     found = {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-    for name, source in family.children.items():
-        alone = family.store.artifact(names[f"analysis of {name}"])
+    for name, source in compared.children.items():
+        alone = compared.store.artifact(compared.analysis(name))
         files = [file for file in alone.rglob("*") if file.is_file()]
-        assert len(files) == 5
+        assert len(files) == 3
         for file in files:
             assert found.pop(f"{source}/{file.relative_to(alone)}") == file.read_bytes()
     assert set(found) == own
 
 
-def test_output_dir_gets_the_whole_tree(compared: tuple[Family, str]) -> None:
-    family, comparison = compared
-    folders = family.store.artifact(comparison), family.store.folder / "out"
+def test_output_dir_gets_the_whole_tree(compared: Compared) -> None:
+    folders = compared.store.artifact(compared.comparison), compared.store.folder / "out"
     first, second = ({str(file.relative_to(folder)) for file in folder.rglob("*")} for folder in folders)
     assert first == second
-    assert len(first) > 20
+    assert len(first) > 12
 
 
-def test_the_comparison_names_every_run_and_its_sources(compared: tuple[Family, str]) -> None:
-    family, comparison = compared
-    assert family.store.json(comparison, "config.json")["sources"] == list(family.children.values())
-    text = family.store.artifact(comparison, "comparison.csv").read_text(encoding="utf-8")
+def test_the_comparison_names_every_run_and_its_sources(compared: Compared) -> None:
+    assert compared.store.json(compared.comparison, "config.json")["sources"] == list(compared.children.values())
+    text = compared.store.artifact(compared.comparison, "comparison.csv").read_text(encoding="utf-8")
     header, *rows = csv.reader(text.splitlines())
     assert header == ["run", "epoch", "site", "relation", "value", "standard_error"]
     assert list(dict.fromkeys(row[0] for row in rows)) == OPTIMIZERS
     for name in OPTIMIZERS:
-        logged = series(family.store, named(family.store)[f"analysis of {name}"])
+        logged = series(compared.store, compared.analysis(name))
         found = {
             (site, relation, int(epoch)): float(value) for run_, epoch, site, relation, value, _ in rows if run_ == name
         }
@@ -165,41 +171,43 @@ def test_the_comparison_names_every_run_and_its_sources(compared: tuple[Family, 
         assert found == {}
 
 
+def test_values_are_those_of_analyses_of_each_run_alone(compared: Compared, family: Family) -> None:
+    asked = {"relations": "g_vs_h,agop_nfm", "max_samples": 20}
+    alone = analysed(family.store, run_id=family.children["adam"], **asked)
+    assert series(family.store, alone) == series(compared.store, compared.analysis("adam"))
+
+
+def first_two(family: Family) -> str:
+    return f"{family.children['sgd']},{family.children['adam']}"
+
+
 def test_runs_of_the_same_name_are_told_apart_by_their_ids(family: Family) -> None:
     family.store.change("UPDATE runs SET name = 'twin' WHERE name IN ('sgd', 'adam')")
-    comparison = analysed(family.store, run_id=family.parent, max_samples=9)
+    comparison = analysed(family.store, run_id=first_two(family), max_samples=9)
     rows = family.store.artifact(comparison, "comparison.csv").read_text(encoding="utf-8").splitlines()[1:]
     sgd, adam = (family.children[name][:6] for name in ("sgd", "adam"))
-    assert list(dict.fromkeys(row.split(",")[0] for row in rows)) == [f"twin {sgd}", f"twin {adam}", "muon"]
-
-
-def test_values_are_those_of_analyses_of_each_run_alone(family: Family) -> None:
-    analysed(family.store, run_id=family.parent, max_samples=20)
-    together = named(family.store)["analysis of adam"]
-    family.store.change("DELETE FROM tags WHERE key = 'nfa.analysis_digest'")
-    alone = analysed(family.store, run_id=family.children["adam"], max_samples=20)
-    assert values(family.store, alone, 1) == values(family.store, together, 1) != {}
+    assert list(dict.fromkeys(row.split(",")[0] for row in rows)) == [f"twin {sgd}", f"twin {adam}"]
 
 
 def test_runs_with_other_epochs_are_compared_at_all_of_theirs(family: Family) -> None:
     family.store.artifact(family.children["adam"], "checkpoints/epoch_0000.safetensors").unlink()
     with pytest.raises(Refusal, match=r"there is no 0\)\n  allowed: the run's checkpoints: 1\n"):
         analyze(AnalyzeConfig(run_id=family.parent, epochs="0"))
-    comparison = analysed(family.store, run_id=family.parent, max_samples=9)
+    comparison = analysed(family.store, run_id=first_two(family), max_samples=9)
     rows = family.store.artifact(comparison, "comparison.csv").read_text(encoding="utf-8").splitlines()[1:]
-    epochs = {name: {row.split(",")[1] for row in rows if row.startswith(f"{name},")} for name in OPTIMIZERS}
-    assert epochs == {"sgd": {"0", "1"}, "adam": {"1"}, "muon": {"0", "1"}}
+    epochs = {name: {row.split(",")[1] for row in rows if row.startswith(f"{name},")} for name in ("sgd", "adam")}
+    assert epochs == {"sgd": {"0", "1"}, "adam": {"1"}}
 
 
 def test_the_run_that_mlflow_made_becomes_the_comparison(family: Family) -> None:
     wrapper = wrapper_in(family.store)
     env = {"MLFLOW_RUN_ID": wrapper, "MLFLOW_EXPERIMENT_ID": "0"}
-    ended = run(family.store, words(max_samples=9), entrypoint="analyze", **env)
+    ended = run(family.store, words(max_samples=9, run_id=first_two(family)), entrypoint="analyze", **env)
     assert ended.code == 0, ended.output
     tags = family.store.tags(wrapper)
-    assert tags["nfa.source_run_ids"] == ",".join(family.children.values())
+    assert tags["nfa.source_run_ids"] == first_two(family)
     assert tags["nfa.state"] == "finished"
-    assert len(family.store.runs()) == 4 + 1 + 3
+    assert len(family.store.runs()) == 4 + 1 + 2
     assert family.store.artifact(wrapper, "comparison.csv").exists()
 
 

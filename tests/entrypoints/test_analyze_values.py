@@ -21,7 +21,7 @@ def of_site(found: dict[str, float], site: str) -> dict[str, float]:
 @pytest.fixture(scope="module")
 def exact(finished: Finished) -> dict[tuple[int, int], Exact]:
     """By epoch and layer."""
-    return {(epoch, layer): Exact(finished, epoch, layer, FEW) for epoch in (0, 4) for layer in (0, 1)}
+    return {(epoch, layer): Exact.of(finished, epoch, layer, FEW) for epoch in (0, 4) for layer in (0, 1)}
 
 
 def test_every_relation_of_every_layer_equals_the_reference_in_float64(
@@ -113,7 +113,7 @@ def test_every_batch_size_gives_the_same_values(changeable: Finished) -> None:
     runs = {}
     for batch_size in (1, 7, 1024):
         forget(changeable)
-        options = {"relations": ",".join(PAIRS), "max_samples": 100, "epochs": "1,4", "batch_size": batch_size}
+        options = {"relations": ",".join(PAIRS), "max_samples": FEW, "epochs": "4", "batch_size": batch_size}
         runs[batch_size] = series(changeable.store, analysed(changeable.store, **options))
     for batch_size in (1, 7):
         assert runs[batch_size].keys() == runs[1024].keys()
@@ -128,7 +128,7 @@ def forget(finished: Finished) -> None:
 
 def test_the_first_of_the_stored_probe_are_analysed(changeable: Finished, exact: dict[tuple[int, int], Exact]) -> None:
     """Other examples give other values, so equality with the reference on the first ones says which they are."""
-    others = Exact(changeable, 4, 0, FEW + 1).relations()
+    others = Exact.of(changeable, 4, 0, FEW + 1).relations()
     assert abs(others["h_vs_m"] - exact[4, 0].relations()["h_vs_m"]) > 1e-4
     for count, expected in ((FEW, exact[4, 0].relations()), (FEW + 1, others)):
         run_id = analysed(changeable.store, max_samples=count, epochs="4", relations="h_vs_m")
@@ -156,7 +156,7 @@ def test_bfloat16_is_close_and_says_so(changeable: Finished, capsys: pytest.Capt
 
 
 def test_dimensions_of_the_common_subspaces_are_those_asked_for(changeable: Finished) -> None:
-    expected = {k: Exact(changeable, 4, 1, FEW).relations(top_k=k)["g_vs_h_overlap"] for k in (1, 3)}
+    expected = {k: Exact.of(changeable, 4, 1, FEW).relations(top_k=k)["g_vs_h_overlap"] for k in (1, 3)}
     for k, value in expected.items():
         run_id = analysed(changeable.store, relations="g_vs_h_overlap", top_k=k, max_samples=FEW, epochs="4")
         assert values(changeable.store, run_id)["layer_1/g_vs_h_overlap"] == pytest.approx(value, abs=1e-5)

@@ -46,7 +46,7 @@ def demo(empty_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Demons
     with pytest.MonkeyPatch.context() as patch, used(store, patch):
         patch.setattr(tracking, "save_picture", lambda run_, it, name: draw(run_, it, name) if "demo" in name else None)
         patch.setattr(
-            job, "training_analyses", lambda *given, **named: figures.append(given) or figure(*given, **named)
+            job, "training_analyses", lambda *given, **more: figures.append(given) or figure(*given, **more)
         )
         job.demo(DemoConfig(epochs=2, width=8, depth=2, output_dir="out"))
     return Demonstrated(store, named(store), *figures)

@@ -1,0 +1,124 @@
+"""Tables of analyses from series: every value once, what is undefined as null or not at all."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from nfa.errors import Refusal
+from nfa.jobs.analysis_reports import line, output_folder, rows, similarities, table
+from nfa.tracking.sources import DONE
+
+SITES = ["layer_0", "encoder.conv"]
+RELATIONS = ["agop_nfm", "agop_nfm_init_removed", "g_vs_h", "g_vs_m", "h_vs_m", "h_stable_rank"]
+SERIES = {
+    DONE: {0: 1.5, 2: 2.5, 10: 0.5},
+    "train/loss": {0: 3.0, 10: 1.0},
+    "val/loss": {0: 4.0, 2: 3.5, 10: 2.0},
+    "layer_0/agop_nfm": {0: 0.25, 2: 0.5, 10: 0.75},
+    "layer_0/agop_nfm_se": {0: 0.01, 10: 0.02},
+    "layer_0/agop_nfm_init_removed": {2: 0.125},
+    "layer_0/g_vs_h": {0: 0.1},
+    "encoder.conv/h_stable_rank": {10: 1.75},
+    "layer_2/agop_nfm": {0: 0.9},  # of a site that is not reported
+}
+
+
+def test_similarities_are_by_epoch_layer_and_relation_and_undefined_ones_are_null() -> None:
+    content = similarities(SERIES, SITES, RELATIONS)
+    assert list(content) == ["0", "2", "10"]
+    assert all(list(of_epoch) == ["0", "encoder.conv"] for of_epoch in content.values())
+    assert content["0"]["0"] == {
+        "agop_nfm": 0.25,
+        "agop_nfm_init_removed": None,
+        "G_H": 0.1,
+        "G_M": None,
+        "H_M": None,
+        "h_stable_rank": None,
+        "agop_nfm_se": 0.01,
+    }
+    assert content["2"]["0"]["agop_nfm_init_removed"] == 0.125
+    assert "agop_nfm_se" not in content["2"]["0"]
+    assert content["10"]["encoder.conv"]["h_stable_rank"] == 1.75
+    assert json.loads(json.dumps(content, allow_nan=False)) == content
+
+
+def test_an_epoch_counts_once_its_checkpoint_is_finished() -> None:
+    """A value of an analysis that was ended between two writes is in no report."""
+    unfinished = {**SERIES, DONE: {0: 1.5}}
+    assert list(similarities(unfinished, SITES, RELATIONS)) == ["0"]
+    assert {epoch for epoch, *_ in rows(unfinished, SITES, RELATIONS)} == {0}
+
+
+def test_table_has_one_row_for_each_value_by_epoch_losses_first() -> None:
+    header, *found = csv.reader(table(SERIES, SITES, RELATIONS).splitlines())
+    assert header == ["epoch", "site", "relation", "value", "standard_error"]
+    assert found == [
+        ["0", "", "train/loss", "3.0", ""],
+        ["0", "", "val/loss", "4.0", ""],
+        ["0", "layer_0", "agop_nfm", "0.25", "0.01"],
+        ["0", "layer_0", "g_vs_h", "0.1", ""],
+        ["2", "", "val/loss", "3.5", ""],
+        ["2", "layer_0", "agop_nfm", "0.5", ""],
+        ["2", "layer_0", "agop_nfm_init_removed", "0.125", ""],
+        ["10", "", "train/loss", "1.0", ""],
+        ["10", "", "val/loss", "2.0", ""],
+        ["10", "layer_0", "agop_nfm", "0.75", "0.02"],
+        ["10", "encoder.conv", "h_stable_rank", "1.75", ""],
+    ]
+
+
+def test_table_of_a_watched_training_goes_by_the_steps_of_its_probe() -> None:
+    series = {"probe/loss": {0: 1.0, 5: 0.5}, "0/h_vs_m": {0: 0.25, 5: 0.75}}
+    assert [row[:4] for row in rows(series, ["0"], ["h_vs_m"])] == [
+        (0, "", "probe/loss", 1.0),
+        (0, "0", "h_vs_m", 0.25),
+        (5, "", "probe/loss", 0.5),
+        (5, "0", "h_vs_m", 0.75),
+    ]
+
+
+def test_names_with_commas_stay_in_their_column() -> None:
+    text = table({DONE: {1: 1.0}, "a,b/h_vs_m": {1: 0.5}}, ["a,b"], ["h_vs_m"])
+    assert list(csv.reader(text.splitlines()))[1] == ["1", "a,b", "h_vs_m", "0.5", ""]
+
+
+def test_values_are_written_so_that_they_are_read_back_exactly() -> None:
+    value = 0.1 + 0.2
+    text = table({DONE: {1: 1.0}, "layer_0/h_vs_m": {1: value}}, ["layer_0"], ["h_vs_m"])
+    assert float(next(row for row in csv.reader(text.splitlines()) if row[0] == "1")[3]) == value
+
+
+def test_line_shows_the_first_relation_of_each_site() -> None:
+    values = {
+        "layer_0/agop_nfm": 0.12345,
+        "layer_0/agop_nfm_se": 0.5,
+        "layer_0/h_vs_m": 0.9,
+        "a.b/agop_nfm": 0.5,
+        DONE: 1.26,
+    }
+    assert line(values) == "agop_nfm 0.123 0.500  1.3 s"
+
+
+def test_line_is_short_where_there_are_many_sites() -> None:
+    values = {**{f"layer_{index}/h_vs_m": index / 100 for index in range(20)}, DONE: 0.0}
+    assert line(values) == "h_vs_m 0.000 0.010 0.020 0.030 0.040 0.050 0.060 0.070 …  0.0 s"
+
+
+def test_line_says_where_nothing_is_defined() -> None:
+    assert line({DONE: 1.0}) == "nothing is defined here"
+
+
+def test_output_folder_is_made_and_left_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NFA_CALLER_DIR", str(tmp_path))
+    folder = output_folder("a/../b/c")
+    assert folder == tmp_path / "b" / "c"
+    assert list(folder.iterdir()) == []
+    assert output_folder("") is None
+
+
+def test_output_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Refusal, match="a folder that can be written"):
+        output_folder(str(tmp_path / "file"))

@@ -1,0 +1,156 @@
+"""The programs in docs/examples do what they say, and the commands in README and docs exist."""
+
+import importlib.util
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import mlflow
+import pytest
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from analyses import series, undrawn
+from support import ROOT, Finished, Store
+from toys import layers, seeded
+
+from nfa import cli
+from nfa.config import ENTRY_POINTS
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+DEFAULT = {"agop_nfm", "agop_nfm_init_removed", "g_vs_h", "g_vs_m", "h_vs_m"}
+
+
+# ---- programs
+
+
+def example(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / "examples" / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def undrawn_store(store: Store) -> Iterator[Store]:
+    with undrawn():
+        yield store
+
+
+def assert_recorded(store: Store, name: str, sites: set[str], steps: list[int]) -> None:
+    (run_id,) = store.runs()
+    assert store.rows("SELECT name, status FROM runs") == [(name, "FINISHED")]
+    found = series(store, run_id)
+    assert {key.rpartition("/")[0] for key in found} == {*sites, "probe"}
+    assert {key.rpartition("/")[2] for key in found} == {*DEFAULT, "loss"}
+    for key, of_key in found.items():
+        assert list(of_key) == (steps[1:] if "init_removed" in key else steps), key
+    assert found["probe/loss"][steps[-1]] < found["probe/loss"][0]
+    assert store.json(run_id, "alignment.json")["sites"]
+    assert store.artifact(run_id, "similarities.csv").exists()
+
+
+def test_the_cnn_records_each_layer_at_each_epoch(undrawn_store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    example("cnn").main("digits", examples=300, epochs=2)
+    assert_recorded(undrawn_store, "cnn on digits", {"0", "3", "5"}, [0, 1, 2])
+    said = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in said] == ["epoch 1", "epoch 2"]
+    assert all("loss " in line and "AGOP vs NFM 0." in line for line in said)
+
+
+def test_the_transformer_records_every_projection_inside_attention(undrawn_store: Store) -> None:
+    example("transformer").main("digits", examples=300, steps=20)
+    inside = [*(f"self_attn.{part}_proj" for part in ("q", "k", "v", "out")), "linear1", "linear2"]
+    sites = {"embedding", *(f"encoder.layers.{index}.{name}" for index in (0, 1) for name in inside)}
+    assert_recorded(undrawn_store, "transformer on digits", sites, [0, 20])
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "docs" / "examples").glob("*.py")), ids=lambda file: file.stem)
+def test_every_program_is_tested_here_and_named_in_the_readme(file: Path) -> None:
+    assert f'example("{file.stem}")' in Path(__file__).read_text(encoding="utf-8")
+    assert f"(docs/examples/{file.name})" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+# ---- blocks of README
+
+
+def blocks(kind: str) -> list[str]:
+    return re.findall(rf"```{kind}\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_readme_s_python_runs(changeable: Finished) -> None:
+    pulling, watching = blocks("python")
+    losses: dict[str, Any] = {}
+    exec(pulling.replace("epoch=20", "epoch=4").replace("workload.losses", "it = workload.losses"), losses)
+    logged = {key: value for key, _, value in changeable.store.metrics(changeable.run_id) if key == "test/loss"}
+    assert float(losses["it"].detach()) == pytest.approx(logged["test/loss"], rel=1e-6)
+
+    model = seeded(layers, 4, 6, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    probe = torch.randn(12, 4), torch.randint(3, (12,))
+
+    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(outputs, targets, reduction="none")
+
+    def train_one_epoch(model: nn.Module) -> None:
+        optimizer.zero_grad()
+        loss(model(probe[0]), probe[1]).mean().backward()
+        optimizer.step()
+
+    with undrawn():
+        exec(
+            watching,
+            {"mlflow": mlflow, "model": model, "loss": loss, "probe": probe, "train_one_epoch": train_one_epoch},
+        )
+    found = series(changeable.store, next(run_id for run_id in changeable.store.runs() if run_id != changeable.run_id))
+    assert list(found["0/agop_nfm"]) == list(range(10))
+
+
+def test_the_readme_s_shell_blocks_hold_commands_that_are_checked_here() -> None:
+    for block in blocks("sh"):
+        for line in block.splitlines():
+            assert line.startswith(("mlflow run . -e ", "make ", "pip install -c constraints.txt -e .")), line
+
+
+# ---- commands anywhere in README and docs
+
+
+def commands() -> list[tuple[str, str]]:
+    """Entry point and the words after it of every `mlflow run`, in blocks, comments and lines."""
+    text = re.sub(r"<[a-z ]+>", "abc", TEXT)  # a placeholder
+    return re.findall(r"mlflow run \. -e (\w+)((?: +-P [\w.]+=(?:'[^']*'|[^\s`'|)]+))*)", text)
+
+
+def test_there_are_commands_for_every_entry_point() -> None:
+    assert {name for name, _ in commands()} >= set(ENTRY_POINTS)
+
+
+@pytest.mark.parametrize(("name", "parameters"), sorted(set(commands())))
+def test_every_command_is_understood(name: str, parameters: str) -> None:
+    pairs = [word.partition("=") for word in shlex.split(parameters) if word != "-P"]
+    argv = [word for key, _, value in pairs for word in (f"--{key}", value)]
+    if name == "import_checkpoints" and not argv:
+        argv = ["--folder", "old"]
+    config = cli.parse(ENTRY_POINTS[name], argv)
+    for key, _, value in pairs:
+        assert str(getattr(config, key)) == value
+
+
+def test_every_make_target_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    named = {word for words in re.findall(r"`make ([a-z -]+)[`A-Z]|^make ([a-z-]+)", TEXT, re.M) for word in words}
+    targets = {target for words in named for target in words.split()}
+    assert {"demo", "train", "test", "test-all", "ui", "bench", "lint"} <= targets
+    assert targets <= set(re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE))
+
+
+def test_every_link_to_a_file_leads_somewhere() -> None:
+    for page in PAGES:
+        for address in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert address.startswith("http") or (page.parent / address).exists(), f"{page.name}: {address}"
