@@ -8,11 +8,26 @@ import torch.nn as nn
 from nfa import __version__, schedules, tracking
 from nfa.analysis import Analysis
 from nfa.config import AnalyzeConfig
+from nfa.errors import Refusal
 from nfa.evaluation import Evaluation
 from nfa.jobs import analysis_reports
 from nfa.measures.site_matrices import site_weights
 from nfa.tracking.metrics import MetricLog
 from nfa.workloads.probe import Loss, Outputs, Probe, call
+
+OPTIONS = (
+    "relations",
+    "sites",
+    "centre",
+    "agop_power",
+    "positions",
+    "max_samples",
+    "batch_size",
+    "precision",
+    "directions",
+    "top_k",
+    "seed",
+)  # of `analyze`; the others are about stored runs
 
 
 class Watch:
@@ -26,9 +41,9 @@ class Watch:
     `loss(outputs, targets)` gives one loss for each example. `probe` = (inputs, targets) are the examples that are
     analysed, a few hundred of the training set. `schedule` names the steps that count ("0-20,40" or "all").
     `outputs(model, inputs)` is f where that is not model(inputs) or its logits. `relations`, `sites`, `centre`,
-    `agop_power`, `positions`, `batch_size`, `precision`, `directions`, `top_k` and `seed` are those of `analyze`.
-    The initial weights are those at this call. Raises `Refusal` for what cannot be analysed: a reduced loss, examples
-    that see each other, a model that answers differently each time.
+    `agop_power`, `positions`, `max_samples`, `batch_size`, `precision`, `directions`, `top_k` and `seed` are those of
+    `analyze`. The initial weights are those at this call. Raises `Refusal` for what cannot be analysed: a reduced loss,
+    examples that see each other, a model that answers differently each time.
     """
 
     def __init__(
@@ -42,6 +57,8 @@ class Watch:
         **options: Any,
     ) -> None:
         schedules.parse(schedule, 0)
+        if unknown := [name for name in options if name not in OPTIONS]:
+            raise Refusal(f"option {unknown[0]!r} of nfa.watch", ", ".join(OPTIONS), "leave it out")
         self.schedule, self.model = schedule, model
         self.workload = Probe(model, loss, *probe, outputs)
         self.analysis = Analysis(

@@ -8,7 +8,7 @@ from typing import Any
 from nfa import __version__, schedules, tracking
 from nfa.config import AnalyzeConfig
 from nfa.console import stage
-from nfa.ends import Interrupted
+from nfa.ends import Interrupted, shielded
 from nfa.errors import Refusal
 from nfa.jobs import analysis_reports, group_reports
 from nfa.jobs.checkpoint_analysis import CheckpointAnalysis
@@ -184,8 +184,9 @@ def _log_checkpoints(
                 assert analysis
                 values = _computed(analysis, epoch, world)
                 stage(f"epoch {epoch}", analysis_reports.line(values))
-            run.metrics.log({**copied, **values}, epoch)
-            run.metrics.flush()
+            with shielded():
+                run.metrics.log({**copied, **values}, epoch)
+                run.metrics.flush()
     except Interrupted:
         stage("stopped", "ask for the same analysis again: finished checkpoints are copied, not computed")
         raise

@@ -127,6 +127,14 @@ def test_analysis_that_failed_in_the_middle_goes_on_where_it_was(whole: Finished
     assert_same(changeable.store, made(changeable.store, changeable.run_id)[1], whole)
 
 
+def test_signal_while_a_checkpoint_is_logged_leaves_it_whole(changeable: Finished) -> None:
+    ended = asked(changeable, before=During("nfa.tracking.metrics", "Metric", TERM, 5))
+    assert ended.code == 143, ended.output
+    (first,) = made(changeable.store, changeable.run_id)
+    assert_whole_checkpoints(changeable.store, first)
+    assert set(series(changeable.store, first)["layer_0/h_vs_m"]) == {0}
+
+
 def test_source_can_still_be_analysed_and_latest_is_still_the_training_after_a_kill(changeable: Finished) -> None:
     assert asked(changeable, before=During(*VALUES, KILL, 2)).code == -signal.SIGKILL
     assert set(series(changeable.store, analysed(changeable.store, run_id="latest", epochs="4", max_samples=9)))
@@ -143,7 +151,7 @@ def moments(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> int
     return int((store.folder / "calls").read_text())
 
 
-FEW = [(0.6, TERM), (0.8, KILL)]
+FEW = [(0.8, KILL)]
 MANY = [pytest.param(number / 40, act, marks=pytest.mark.slow) for number in range(40) for act in (TERM, KILL)]
 
 
