@@ -68,13 +68,17 @@ class Replicates:
         return Estimate(value, math.sqrt(float(spread) / len(self.cores) / self.examples))
 
     def _along(self, matrix: Congruence, similarity: Similarity) -> Float[Tensor, "m R"]:
-        """⟨A_nr, B⟩ of each sampled example, in float64: Σ_s ‖·‖ of x through F B Fᵀ."""
-        rows, matrix = self.sample.double(), matrix.double()
-        factor = None if self.factor is None else self.factor.double()
-        inputs = rows if factor is None else rows @ factor
-        through = inputs if matrix.factor is None else inputs @ matrix.factor.T
+        """⟨A_nr, B⟩ of each sampled example: with B = EᵀDE, Σ_s yᵀDy for y = E Fᵀx."""
+        cross = similarity.cross(self.factor, matrix.factor)
+        through = self.sample if cross is None else self.sample @ cross
         forms = through if matrix.core is None else through @ matrix.core
-        values = (forms * through).sum(dim=(2, 3))
+        values = (forms.double() * through.double()).sum(dim=(2, 3))
         if similarity.centre == "entry":
-            values = values - inputs.sum(dim=3).square().sum(dim=2) * matrix.sum() / matrix.size**2
+            ones = self.sample.double().sum(dim=3) if self.factor is None else self._sums()
+            values = values - ones.square().sum(dim=2) * matrix.double().sum() / matrix.size**2
         return values
+
+    def _sums(self) -> Float[Tensor, "m R s"]:
+        """1ᵀFᵀx."""
+        assert self.factor is not None
+        return self.sample.double() @ self.factor.double().sum(dim=1)

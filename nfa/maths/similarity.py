@@ -52,12 +52,16 @@ class Similarity:
 
     def _half(self, core: Tensor | None, left: Tensor | None, right: Tensor | None) -> Tensor:
         """C F Eᵀ; None is the identity."""
-        if left is None or right is None:
-            cross = right.T if left is None and right is not None else left
-        else:
-            cross = self._once(_cross, left, right)
+        cross = self.cross(left, right)
         assert cross is not None
         return cross if core is None else core @ cross
+
+    def cross(self, left: Tensor | None, right: Tensor | None) -> Tensor | None:
+        """F Eᵀ of two factors; None is the identity."""
+        if left is None or right is None:
+            return left if right is None else right.T
+        product: Tensor = self._once(_cross, left, right)
+        return product
 
     def _once(self, make: Callable[..., Any], *parts: Any) -> Any:
         """`make(*parts)`, made at the first call; the parts are kept beside it, so that their ids stay theirs."""
