@@ -96,41 +96,28 @@ def recorded(store: Store) -> Mapping[str, Mapping[int, float]]:
 
 
 def test_every_projection_is_a_site_and_the_scheduled_steps_are_recorded(run: Store, tmp_path: Path) -> None:
-    callback = recording(next_word, 6, schedule="0,2-3", relations="agop_nfm*,g_vs_h,h_vs_m")
-    trained(language_model(), tmp_path, callback)
-    found = recorded(run)
+    trained(language_model(), tmp_path, recording(next_word, 6, schedule="0,2-3"))
+    found, (run_id,) = recorded(run), run.runs()
     assert {key.rpartition("/")[0] for key in found} == {*PLAIN, "probe"}
     assert list(found["model.layers.1.mlp.down_proj/h_vs_m"]) == [0, 2, 3]
     assert list(found["model.layers.0.self_attn.q_proj/agop_nfm_init_removed"]) == [2, 3]
     assert set(found["probe/loss"]) == {0, 2, 3}
     assert found["probe/loss"][3] != found["probe/loss"][0]
-
-
-def test_many_outputs_take_two_random_directions_with_errors_beside(run: Store, tmp_path: Path) -> None:
-    trained(language_model(), tmp_path, recording(next_word, 6), steps=1)
-    found = recorded(run)
-    assert all(f"{site}/agop_nfm_se" in found for site in PLAIN)
-    (run_id,) = run.runs()
+    assert all(f"{site}/agop_nfm_se" in found for site in PLAIN)  # there are many outputs
     assert run.json(run_id, "alignment.json")["conventions"]["directions"] == "2 random, seed 1717"
     assert run.artifact(run_id, "similarities.csv").exists()
 
 
-def test_training_is_bitwise_the_same_with_and_without(run: Store, tmp_path: Path) -> None:
-    seen = trained(language_model(), tmp_path, recording(next_word, 6))
+def test_training_is_bitwise_the_same_as_without_and_values_are_those_of_nfa_watch(run: Store, tmp_path: Path) -> None:
+    relations = "agop_nfm,g_vs_h,h_vs_m"
+    seen = trained(language_model(), tmp_path, recording(next_word, 6, relations=relations))
+    found = recorded(run)
     alone = trained(language_model(), tmp_path)
-    assert recorded(run)
     for name, weight in alone.state_dict().items():
         assert torch.equal(seen.state_dict()[name], weight), name
-
-
-def test_values_are_those_of_nfa_watch(run: Store, tmp_path: Path) -> None:
-    trained(language_model(), tmp_path, recording(next_word, 6, schedule="3"))
-    model = trained(language_model(), tmp_path)
-    with nfa.watch(model, next_word, examples(6)) as watch:
-        values = watch.record(4)
-    found = recorded(run)
-    for key, value in values.items():
-        assert found[key][3] == pytest.approx(value, abs=1e-6)
+    with nfa.watch(alone, next_word, examples(6), relations=relations) as watch:
+        values = watch.record(STEPS + 1)
+    assert {key: found[key][STEPS] for key in values} == pytest.approx(values, abs=1e-6)
 
 
 def test_adapted_layers_are_sites_with_the_weight_that_they_have_together(run: Store, tmp_path: Path) -> None:
@@ -147,12 +134,6 @@ def test_adapted_layers_are_sites_with_the_weight_that_they_have_together(run: S
         squares = torch.linalg.svdvals(together.detach().double()) ** 2
         expected = float(squares.square().sum() / squares.max().square())
         assert found[f"{site}/nfm_stable_rank"][STEPS] == pytest.approx(expected, rel=1e-5)
-
-
-def test_sites_may_be_the_adapted_layers_alone(run: Store, tmp_path: Path) -> None:
-    options = {"sites": "*q_proj,*v_proj", "relations": "h_vs_m", "schedule": "0"}
-    trained(with_lora(), tmp_path, recording(next_word, 6, **options), steps=1)
-    assert len({key.rpartition("/")[0] for key in recorded(run)} - {"probe"}) == 4
 
 
 def test_refusals_come_before_the_first_step(store: Store, tmp_path: Path) -> None:

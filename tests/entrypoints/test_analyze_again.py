@@ -151,11 +151,9 @@ def moments(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> int
     return int((store.folder / "calls").read_text())
 
 
-FEW = [(0.8, KILL)]
-MANY = [pytest.param(number / 40, act, marks=pytest.mark.slow) for number in range(40) for act in (TERM, KILL)]
-
-
-@pytest.mark.parametrize(("share", "act"), [*FEW, *MANY])
+@pytest.mark.slow
+@pytest.mark.parametrize("act", [TERM, KILL])
+@pytest.mark.parametrize("share", [number / 40 for number in range(40)])
 def test_ended_at_any_moment_it_leaves_whole_checkpoints_and_the_next_one_completes_them(
     share: float, act: Send, moments: int, whole: Finished, changeable: Finished
 ) -> None:

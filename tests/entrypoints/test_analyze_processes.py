@@ -109,7 +109,9 @@ def test_a_refusal_of_another_process_alone_ends_the_analysis_with_its_message(c
     assert series(changeable.store, run_id) == {}
 
 
-@pytest.mark.parametrize(("act", "code", "state"), [(TERM, 143, "killed"), (KILL, -9, "running")])
+@pytest.mark.parametrize(
+    ("act", "code", "state"), [(TERM, 143, "killed"), pytest.param(KILL, -9, "running", marks=pytest.mark.slow)]
+)
 def test_an_end_of_the_first_process_leaves_whole_checkpoints_that_one_process_completes(
     act: Send, code: int, state: str, changeable: Finished
 ) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from analyses import series
+from analyses import series, undrawn
 from support import During, Raise, Store, process, run, used, words
 
 from nfa import tracking
@@ -43,11 +43,11 @@ def demo(empty_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Demons
     figures: list[Any] = []
     draw, figure = tracking.save_picture, job.training_analyses
     store = empty_store.copy(tmp_path_factory.mktemp("demo") / "store")
-    with pytest.MonkeyPatch.context() as patch, used(store, patch):
+    with undrawn(), pytest.MonkeyPatch.context() as patch, used(store, patch):
+        for drawing in ("training_figure", "comparison_figure"):
+            patch.setattr(f"nfa.jobs.reports.{drawing}", lambda *_: None)
         patch.setattr(tracking, "save_picture", lambda run_, it, name: draw(run_, it, name) if "demo" in name else None)
-        patch.setattr(
-            job, "training_analyses", lambda *given, **more: figures.append(given) or figure(*given, **more)
-        )
+        patch.setattr(job, "training_analyses", lambda *given, **more: figures.append(given) or figure(*given, **more))
         job.demo(DemoConfig(epochs=2, width=8, depth=2, output_dir="out"))
     return Demonstrated(store, named(store), *figures)
 

@@ -56,19 +56,25 @@ def assert_legend_is_apart(figure: Figure) -> None:
 # ---- one run
 
 
-def test_every_relation_has_one_panel_with_its_name() -> None:
-    figure = alignment_relations(series(SITES, list(RELATIONS)), SITES, list(RELATIONS))
-    titles = [axes.get_title() for axes in shown(figure)]
+@pytest.fixture(scope="module")
+def everything() -> Figure:
+    """All relations, each with the value 3."""
+    return alignment_relations(series(SITES, list(RELATIONS), 3.0), SITES, list(RELATIONS))
+
+
+def test_every_relation_has_one_panel_with_its_name(everything: Figure) -> None:
+    titles = [axes.get_title() for axes in shown(everything)]
     assert titles == [relation_label(name) for name in RELATIONS]
     assert len(set(titles)) == len(RELATIONS)
-    for axes in shown(figure):
+    for axes in shown(everything):
         assert set(lines(axes)) == {"layer 0", "layer 1"}
         assert axes.get_xlabel() == "epoch"
 
 
-def test_cosines_and_overlaps_reach_from_0_to_1_fact_from_minus_1_and_other_measures_freely() -> None:
-    figure = alignment_relations(series(SITES, list(RELATIONS), 3.0), SITES, list(RELATIONS))
-    limits = {name: axes.get_ylim() for name, axes in zip(RELATIONS, shown(figure), strict=True)}
+def test_cosines_and_overlaps_reach_from_0_to_1_fact_from_minus_1_and_other_measures_freely(
+    everything: Figure,
+) -> None:
+    limits = {name: axes.get_ylim() for name, axes in zip(RELATIONS, shown(everything), strict=True)}
     for name in {*COSINES, *OVERLAPS} - {"fact_nfm"}:
         assert limits[name] == (0, 1), name
     assert limits["fact_nfm"] == (-1, 1)
