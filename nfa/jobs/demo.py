@@ -38,7 +38,8 @@ def demo(config: DemoConfig) -> None:
     with run:
         run.log_params(dataclasses.asdict(config))
         train_each(run, training, data, choose_device("auto"), Stopwatch())
-        analysed = analyse_each(AnalyzeConfig(), find_sources(run.run_id), World())
+        asked = AnalyzeConfig(relations=",".join(analysis_reports.SIX_CURVES))
+        analysed = analyse_each(asked, find_sources(run.run_id), World())
         analysis_reports.compare(run, analysed)
         series = {name: tracking.history(part) for name, part in analysed.items()}
         sites = [f"layer_{index}" for index in range(config.depth)]
