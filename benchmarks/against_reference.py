@@ -57,7 +57,7 @@ def main(run_id: str, epoch: int, examples: int) -> None:
     data = workload.data.name
     store(
         "against_reference",
-        f"Five layers of a trained {data} network, {examples} examples: fast path in float32 against nfa/reference.py",
+        f"Five layers of a trained {data} network, {examples} examples: fast path in float32 against nfa/reference",
         {
             **{f"largest |Δ| of {name}": f"{value:.1e}" for name, value in differences.items()},
             "fast path, s": round(seconds, 2),

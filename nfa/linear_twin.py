@@ -1,4 +1,4 @@
-"""Any linear layer as an obvious nn.Linear, so that nfa/reference.py needs to know no other layer type.
+"""Any linear layer as an obvious nn.Linear, so that nfa/reference needs to know no other layer type.
 
 Like the reference it is slow, shares nothing with the rest of nfa, and serves tests.
 """

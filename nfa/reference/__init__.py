@@ -1,0 +1,32 @@
+"""Slow, obvious versions of what the fast path computes: float64, one example at a time, dense matrices.
+
+Tests and benchmarks compare with them, so nothing here comes from the rest of nfa. Axis letters: n example, s position,
+i input, o output, k network output. A site is named as in `model.named_modules()`, is an nn.Linear
+(nfa/linear_twin.py makes one of every other layer) and computes z = W h (+ b); where it is called several times in one
+forward pass, the calls' positions follow each other along s.
+"""
+
+from nfa.reference.comparisons import Centre, cosine, debiased_cosine, exponent, stable_rank, subspace_overlap
+from nfa.reference.matrices import agop, directional_agop, fact, nfm, nfm_init_removed, second_moment, square_root
+from nfa.reference.records import Loss, jacobians, loss_gradients, site_inputs, site_outputs
+
+__all__ = [
+    "Centre",
+    "Loss",
+    "agop",
+    "cosine",
+    "debiased_cosine",
+    "directional_agop",
+    "exponent",
+    "fact",
+    "jacobians",
+    "loss_gradients",
+    "nfm",
+    "nfm_init_removed",
+    "second_moment",
+    "site_inputs",
+    "site_outputs",
+    "square_root",
+    "stable_rank",
+    "subspace_overlap",
+]
