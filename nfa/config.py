@@ -62,6 +62,10 @@ class TrainConfig:
         choices=("default", "balanced", "small"),
     )
     loss: str = option("mse", "per-example loss", choices=LOSSES)
+    weighting: str = option("none", "weights of the training loss; ghm = gradient harmonising", choices=("none", "ghm"))
+    ghm_bins: int = option(10, "equal bins of the gradient norm", at_least=1, below=10**6)
+    ghm_momentum: float = option(0.0, "momentum of the bins' counts over batches", at_least=0, below=1)
+    ghm_alpha: float = option(1.0, "weight = count to the power −alpha; 0 = equal weights", at_least=0, below=10)
     label_noise: float = option(0.0, "share of the training labels replaced by another class", at_least=0, below=1)
     batch_size: int = option(128, "examples per optimizer step", at_least=1, below=2**31)
     weight_decay: float = option(0.0, "L2 penalty for sgd and adam; decoupled for muon's matrices", at_least=0)
@@ -84,6 +88,14 @@ class TrainConfig:
             raise Refusal(
                 f"momentum={self.momentum} with optimizer=adam", "momentum for sgd and muon", "leave momentum=auto"
             )
+        self._check_weighting()
+
+    def _check_weighting(self) -> None:
+        defaults = {item.name: item.default for item in dataclasses.fields(self)}
+        for name in ("ghm_bins", "ghm_momentum", "ghm_alpha"):
+            value = getattr(self, name)
+            if self.weighting == "none" and value != defaults[name]:
+                raise Refusal(f"{name}={value} with weighting=none", "ghm_… with weighting=ghm", "weighting=ghm")
 
     def resolved(self) -> "TrainConfig":
         """The same configuration with every `auto` that depends on the optimizer replaced by its value."""

@@ -1,6 +1,6 @@
 """Means of per-example losses and metrics over a split."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn as nn
@@ -34,12 +34,29 @@ class Evaluation:
         return {name: float(total) / self.examples for name, total in self.totals.items()}
 
 
+def heard_by(*listeners: Callable[[Tensor, Batch], None]) -> Callable[[Tensor, Batch], None]:
+    """One listener that passes outputs and batch on to several."""
+
+    def hear(outputs: Tensor, batch: Batch) -> None:
+        for listener in listeners:
+            listener(outputs, batch)
+
+    return hear
+
+
+def hear_outputs(
+    model: nn.Module, workload: Workload, batches: Iterable[Batch], hear: Callable[[Tensor, Batch], None]
+) -> None:
+    """Tell `hear` the outputs of every batch, in evaluation mode; nothing in the model or the generators changes."""
+    with inert(model), torch.no_grad():
+        for batch in batches:
+            hear(workload.outputs(model, batch), batch)
+
+
 def evaluate(model: nn.Module, workload: Workload, batches: Iterable[Batch]) -> dict[str, float]:
     """Mean loss and metrics over `batches`, in evaluation mode; nothing in the model or the generators changes."""
     evaluation = Evaluation(workload)
-    with inert(model), torch.no_grad():
-        for batch in batches:
-            evaluation.update(workload.outputs(model, batch), batch)
+    hear_outputs(model, workload, batches, evaluation.update)
     return evaluation.means()
 
 

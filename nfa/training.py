@@ -7,10 +7,12 @@ from typing import Any, Protocol
 
 import torch
 import torch.nn as nn
+from torch import Tensor
 
 from nfa.ends import shielded
 from nfa.errors import DivergedError
-from nfa.protocols import Workload
+from nfa.losses.objectives import MeanLoss
+from nfa.protocols import Batch, Workload
 from nfa.seeding import generator
 
 
@@ -18,6 +20,18 @@ class Optimizer(Protocol):
     """What the loop needs of an optimizer."""
 
     def zero_grad(self) -> None: ...
+
+    def step(self) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Any) -> None: ...
+
+
+class Objective(Protocol):
+    """What training makes small, as a function of a batch's outputs; it may keep a state from step to step."""
+
+    def __call__(self, outputs: Tensor, batch: Batch) -> Tensor: ...
 
     def step(self) -> None: ...
 
@@ -36,12 +50,23 @@ class Progress:
 
 
 class Training:
-    """A model and optimizer on their way; `state` is all that is needed to go on to bitwise the same weights."""
+    """A model and optimizer on their way; `state` is all that is needed to go on to bitwise the same weights.
+
+    `objective` is what is made small; None = the mean loss.
+    """
 
     def __init__(
-        self, workload: Workload, model: nn.Module, optimizer: Optimizer, *, batch_size: int, seed: int
+        self,
+        workload: Workload,
+        model: nn.Module,
+        optimizer: Optimizer,
+        *,
+        batch_size: int,
+        seed: int,
+        objective: Objective | None = None,
     ) -> None:
         self.workload, self.model, self.optimizer = workload, model, optimizer
+        self.objective = objective or MeanLoss(workload.losses)
         self.batch_size, self.seed = batch_size, seed
         self.progress = Progress()
         torch.manual_seed(seed)
@@ -55,6 +80,7 @@ class Training:
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "objective": self.objective.state_dict(),
             "generators": {"cpu": torch.get_rng_state(), "cuda": _cuda_states()},
             "progress": progress,
         }
@@ -63,6 +89,7 @@ class Training:
         """Take up a `state` again."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.objective.load_state_dict(state["objective"])
         torch.set_rng_state(state["generators"]["cpu"])
         if torch.cuda.is_available():
             torch.cuda.set_rng_state_all(state["generators"]["cuda"])
@@ -98,22 +125,23 @@ class Training:
         total = torch.zeros((), device=next(self.model.parameters()).device)
         self.model.train()
         for batch in self.workload.batches("train", batch_size=self.batch_size, ids=remaining):
-            loss = self.workload.losses(self.workload.outputs(self.model, batch), batch).mean()
+            loss = self.objective(self.workload.outputs(self.model, batch), batch)
             self.optimizer.zero_grad()
             loss.backward()
             total += loss.detach()
             with shielded():
                 self.optimizer.step()
+                self.objective.step()
                 self.progress.batch += 1
             after_batch()
         self._check_finite(total)
         with shielded():
             self.progress = Progress(epoch=self.progress.epoch + 1)
 
-    def _check_finite(self, total: torch.Tensor) -> None:
+    def _check_finite(self, total: Tensor) -> None:
         if not torch.isfinite(total):
             raise DivergedError(f"the training loss became {float(total)} in epoch {self.progress.epoch + 1}")
 
 
-def _cuda_states() -> list[torch.Tensor]:
+def _cuda_states() -> list[Tensor]:
     return torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []

@@ -11,9 +11,11 @@ from nfa.data import splits
 from nfa.data.images import ImageData
 from nfa.ends import Interrupted, shielded
 from nfa.errors import DivergedError, NfaError
-from nfa.evaluation import Evaluation, evaluate_split
+from nfa.evaluation import EVALUATION_BATCH, Evaluation, evaluate_split, hear_outputs, heard_by
+from nfa.figures.ghm_histogram import ghm_histogram
 from nfa.jobs import reports
 from nfa.jobs.settings import SPACE_MARGIN, data_inputs, identity, stored_config
+from nfa.losses.ghm import Harmonised
 from nfa.maths.bfloat16 import has_bfloat16_units
 from nfa.measures.site_matrices import Conventions, SiteMeasures, site_weights
 from nfa.observe.passes import BATCH_SIZE
@@ -47,7 +49,15 @@ class _TrainingRun:
         self.workload = MLPClassifier(config, data, self._example_ids(), device)
         self.model = self.workload.model()
         optimizer = self.workload.optimizers(self.model)
-        self.training = Training(self.workload, self.model, optimizer, batch_size=config.batch_size, seed=config.seed)
+        self.objective = self.workload.objective()
+        self.training = Training(
+            self.workload,
+            self.model,
+            optimizer,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            objective=self.objective,
+        )
         self.schedule = fit(config.schedule, config.epochs)
         self.sites = list(self.workload.sites(self.model))[:-1]  # all but the readout
         measured = Conventions(precision="bfloat16" if config.precision == "bfloat16" else "float32")
@@ -163,19 +173,23 @@ class _TrainingRun:
     def _analyse(self) -> dict[str, float]:
         """Train loss and alignment; one pass serves both where the same examples are analysed exactly."""
         evaluation = Evaluation(self.workload)
+        histogram = self.objective.histogram() if isinstance(self.objective, Harmonised) else None
+        hear = heard_by(evaluation.update, *([histogram.update] if histogram else []))
         shared = self.config.precision == "float32" and len(self.analysed) == len(self.workload.ids("train"))
         batches = self.workload.batches("train", batch_size=BATCH_SIZE, ids=self.analysed)
         with self.clock.section("analysis"):
             matrices = self.measures(
                 self.model,
                 bar(batches, "analysis", total=math.ceil(len(self.analysed) / BATCH_SIZE), unit="batch"),
-                hear_outputs=evaluation.update if shared else None,
+                hear_outputs=hear if shared else None,
             )
             similarities = alignment(matrices).scalars
         if not shared:
             with self.clock.section("evaluation"):
-                return {**self._evaluate("train"), **similarities}
-        return {**{f"train/{name}": value for name, value in evaluation.means().items()}, **similarities}
+                split = self.workload.batches("train", batch_size=EVALUATION_BATCH)
+                hear_outputs(self.model, self.workload, split, hear)
+        losses = {f"train/{name}": value for name, value in evaluation.means().items()}
+        return {**losses, **(histogram.values() if histogram else {}), **similarities}
 
     def _check_finite(self, values: dict[str, float], epoch: int) -> None:
         for name, value in values.items():
@@ -197,6 +211,9 @@ class _TrainingRun:
             network = f"MLP {self.config.width} × {self.config.depth}"
             title = f"{self.data.name}, {self.config.optimizer}, lr {self.config.lr}, {network}"
             tracking.save_picture(self.run, reports.training_figure(series, self.sites, title), "training_analysis")
+            if self.config.weighting == "ghm":
+                figure = ghm_histogram(series, self.config.ghm_bins, title=title)
+                tracking.save_picture(self.run, figure, "ghm_histogram")
             tracking.put_json(self.run.info, "timing.json", self.clock.split())
         stage("test", f"loss {test['test/loss']:.4g}, accuracy {test['test/accuracy']:.4f}")
         stage("figure", "plots/training_analysis.png and .pdf")

@@ -9,6 +9,8 @@ from torch import Tensor
 from nfa.config import TrainConfig
 from nfa.data.images import ImageData, Images, Labels
 from nfa.losses.classification import LOSSES
+from nfa.losses.ghm import TERMS, Harmonised
+from nfa.losses.objectives import MeanLoss
 from nfa.models.mlp import MLP, initialise
 from nfa.optim.build import Optimizers, build
 from nfa.protocols import Batch
@@ -65,6 +67,14 @@ class MLPClassifier:
             weight_decay=config.weight_decay,
             companion_lr=config.companion_lr,
         )
+
+    def objective(self) -> Harmonised | MeanLoss:
+        """What the configuration trains on; `losses` are plain whatever it is."""
+        config = self.config
+        if config.weighting == "none":
+            return MeanLoss(self.losses)
+        terms = TERMS[config.loss]
+        return Harmonised(terms, bins=config.ghm_bins, momentum=config.ghm_momentum, alpha=config.ghm_alpha)
 
     def batches(self, split: str, *, batch_size: int, ids: Sequence[int] | Tensor | None = None) -> Iterator[Batch]:
         images, labels = self._pools["test" if split == "test" else "train"]

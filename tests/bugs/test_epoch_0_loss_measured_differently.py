@@ -5,6 +5,7 @@ import torch
 from toys import tiny_classifier
 
 from nfa.evaluation import evaluate
+from nfa.losses.objectives import MeanLoss
 from nfa.training import Training
 
 
@@ -31,7 +32,9 @@ def test_the_loss_of_every_epoch_is_that_of_the_model_as_it_stands_then():
         running.append(float(values.detach().mean()))
         return values
 
-    Training(workload, model, workload.optimizers(model), batch_size=10, seed=1).run(3, after_epoch)
+    objective = MeanLoss(lambda outputs, batch: workload.losses(outputs, batch))
+    optimizers = workload.optimizers(model)
+    Training(workload, model, optimizers, batch_size=10, seed=1, objective=objective).run(3, after_epoch)
     for value, expected in found:
         assert value == pytest.approx(expected, rel=1e-5)
     assert len(running) == 15

@@ -1,0 +1,39 @@
+"""Gradient-norm histogram and bin weights of a training with GHM, at its checkpoints."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from nfa.figures.style import panels, style
+from nfa.figures.training_analysis import Series
+
+
+def ghm_histogram(series: Mapping[str, Series], bins: int, *, title: str = "") -> Figure:
+    """Left the share of examples, right the weight of each bin of g (rows) at each checkpoint (columns).
+
+    Colours are logarithmic; what is empty or has no weight stays white.
+    """
+    figure, places = panels(2, columns=2, width=4.2, height=3.0)
+    with style():
+        for place, kind, label in zip(places, ("share", "weight"), ("share of entries", "weight w"), strict=True):
+            _picture(figure, place, series, f"ghm/{kind}_bin_", bins)
+            place.set(title=label, xlabel="checkpoint epoch", ylabel="gradient norm g")
+        figure.suptitle(title)
+    return figure
+
+
+def _picture(figure: Figure, place: Axes, series: Mapping[str, Series], prefix: str, bins: int) -> None:
+    found = [series.get(f"{prefix}{index}", {}) for index in range(bins)]
+    epochs = sorted(set().union(*found))
+    values = np.array([[of_bin.get(epoch, 0.0) for epoch in epochs] for of_bin in found])
+    shown = np.ma.masked_less_equal(values, 0)
+    norm = LogNorm(shown.min(), shown.max()) if shown.count() and shown.min() < shown.max() else None
+    edges = np.linspace(0, 1, bins + 1)
+    mesh = place.pcolormesh(np.arange(len(epochs) + 1), edges, shown, norm=norm, cmap="viridis")
+    step = max(1, len(epochs) // 8)
+    place.set_xticks(np.arange(len(epochs))[::step] + 0.5, [str(epoch) for epoch in epochs[::step]])
+    place.grid(visible=False)
+    figure.colorbar(mesh, ax=place)
