@@ -3,19 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nfa.figures.alignment_relations import band, limits
-from nfa.figures.style import add_legend, epoch_axis, grid, relation_label, site_label, style
+from nfa.figures.alignment_relations import band
+from nfa.figures.relation_grid import relation_grid
 from nfa.figures.training_analysis import Series, draw
-
-
-def colours(count: int) -> list[Any]:
-    """As many colours that can be told apart."""
-    if count <= 10:
-        return [colormaps["tab10"](index) for index in range(count)]
-    return [colormaps["turbo"](index / (count - 1)) for index in range(count)]
 
 
 def run_comparison(
@@ -26,21 +19,9 @@ def run_comparison(
     boundary: int | None = None,
 ) -> Figure:
     """A row for each relation, a column for each site; `runs` are series by run name. What is absent is not drawn."""
-    drawn = [name for name in relations if any(of_run.get(f"{s}/{name}") for of_run in runs.values() for s in sites)]
-    figure, places = grid(max(1, len(drawn)), max(1, len(sites)))
-    with style():
-        for row, name in enumerate(drawn):
-            for column, site in enumerate(sites):
-                place = places[row][column]
-                for (run, series), colour in zip(runs.items(), colours(len(runs)), strict=True):
-                    draw(place, series.get(f"{site}/{name}", {}), label=run, color=colour, marker="o", markersize=3)
-                    band(place, series, f"{site}/{name}", colour)
-                limits(place, name)
-                epoch_axis(place, boundary)
-                place.set(
-                    title=site_label(site) if row == 0 else "",
-                    ylabel=relation_label(name) if column == 0 else "",
-                    xlabel="epoch" if row == len(drawn) - 1 else "",
-                )
-        add_legend(figure)
-    return figure
+    return relation_grid(runs, sites, relations, _line, boundary=boundary)
+
+
+def _line(place: Axes, run: str, series: Mapping[str, Series], key: str, colour: Any) -> None:
+    draw(place, series.get(key, {}), label=run, color=colour, marker="o", markersize=3)
+    band(place, series, key, colour)

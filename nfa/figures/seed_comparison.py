@@ -6,9 +6,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nfa.figures.alignment_relations import limits
-from nfa.figures.run_comparison import colours
-from nfa.figures.style import add_legend, epoch_axis, grid, relation_label, site_label, style
+from nfa.figures.relation_grid import relation_grid
 
 Bands = Mapping[int, tuple[float, float, float]]  # epoch → mean, low, high
 
@@ -22,24 +20,11 @@ def seed_comparison(
     boundary: int | None = None,
 ) -> Figure:
     """A row for each relation, a column for each site; what is absent is not drawn."""
-    drawn = [name for name in relations if any(group.get(f"{s}/{name}") for group in groups.values() for s in sites)]
-    figure, places = grid(max(1, len(drawn)), max(1, len(sites)))
-    with style():
-        for row, name in enumerate(drawn):
-            for column, site in enumerate(sites):
-                place = places[row][column]
-                for (label, group), colour in zip(groups.items(), colours(len(groups)), strict=True):
-                    _bands(place, group.get(f"{site}/{name}", {}), label, colour)
-                limits(place, name)
-                epoch_axis(place, boundary, "epoch" if row == len(drawn) - 1 else "")
-                place.set(title=site_label(site) if row == 0 else "")
-                place.set(ylabel=relation_label(name) if column == 0 else "")
-        add_legend(figure)
-        figure.suptitle(title)
-    return figure
+    return relation_grid(groups, sites, relations, _bands, title=title, boundary=boundary)
 
 
-def _bands(place: Axes, bands: Bands, label: str, colour: Any) -> None:
+def _bands(place: Axes, label: str, group: Mapping[str, Bands], key: str, colour: Any) -> None:
+    bands = group.get(key, {})
     epochs = sorted(bands)
     if not epochs:
         return

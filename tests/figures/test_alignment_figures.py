@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 
 from nfa.figures.alignment_relations import alignment_relations
 from nfa.figures.run_comparison import run_comparison
+from nfa.figures.seed_comparison import seed_comparison
 from nfa.figures.style import relation_label
 from nfa.figures.training_analysis import training_analyses
 from nfa.relations import COSINES, EXPONENT, OVERLAPS, RELATIONS, STABLE_RANKS
@@ -201,6 +202,21 @@ def test_the_legend_of_a_comparison_lies_over_no_panel(count: int, sites: int) -
     figure = run_comparison(given, names, ["agop_nfm"])
     assert [text.get_text() for text in legend_of(figure).get_texts()] == list(given)
     assert_legend_is_apart(figure)
+
+
+def test_groups_of_seeds_are_drawn_in_the_same_grid_with_an_interval_for_each() -> None:
+    groups = {
+        label: {f"{site}/agop_nfm": dict.fromkeys(EPOCHS, (mean, mean - 0.1, mean + 0.1)) for site in SITES}
+        for label, mean in (("sgd", 0.4), ("adam", 0.7))
+    }
+    del groups["adam"]["layer_1/agop_nfm"]
+    figure = seed_comparison(groups, SITES, ["agop_nfm", "h_vs_m"], title="over seeds")
+    first, second = shown(figure)
+    assert figure.get_suptitle() == "over seeds"
+    assert (first.get_title(), first.get_ylabel(), first.get_xlabel()) == ("layer 0", "AGOP vs NFM", "epoch")
+    assert {name: set(line.get_ydata()) for name, line in lines(first).items()} == {"sgd": {0.4}, "adam": {0.7}}
+    assert (len(bands(first)), len(bands(second)), set(lines(second))) == (2, 1, {"sgd"})
+    assert {round(float(y), 6) for _, y in bands(second)[0].get_paths()[0].vertices} == {0.3, 0.5}
 
 
 # ---- several trainings as they are
