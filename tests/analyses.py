@@ -21,7 +21,7 @@ from nfa.jobs.analyze import analyze
 CHECKPOINTS = [0, 1, 2, 4]
 SITES = ["layer_0", "layer_1"]
 SECONDS = "analysis/seconds"  # marks a checkpoint as finished; the only value that differs each time
-PAIRS = {  # of spec/alignment.md
+PAIRS = {  # what each cosine is of, by its definition
     "agop_nfm": ("agop", "nfm"),
     "agop_nfm_init_removed": ("agop", "nfm_init_removed"),
     "g_vs_h": ("g", "h"),

@@ -26,6 +26,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 NFA = str(ROOT / "nfa") + os.sep
 HEAVY = ("torch", "mlflow", "numpy")
+OPTIMIZERS = ["sgd", "adam", "muon"]
 TINY = {"width": 8, "depth": 2, "epochs": 4, "schedule": "0-2,4", "batch_size": 64}
 
 # One thread: tiny products gain nothing from more, and wait for each other on a busy machine.
@@ -83,6 +84,10 @@ class Store:
     def runs(self) -> list[str]:
         """Ids of all runs, oldest first."""
         return [run_id for (run_id,) in self.rows("SELECT run_uuid FROM runs ORDER BY start_time, rowid")]
+
+    def named(self) -> dict[str, str]:
+        """Run ids by run name."""
+        return {name: run_id for run_id, name in self.rows("SELECT run_uuid, name FROM runs")}
 
     def status(self, run_id: str) -> str:
         return str(self.rows("SELECT status FROM runs WHERE run_uuid = ?", run_id)[0][0])
@@ -163,6 +168,30 @@ def finished_run(store: Store) -> Finished:
     ended = run(store, tiny(), pictures=True)
     assert ended.code == 0, ended.output
     return Finished(store, store.runs()[0])
+
+
+@dataclass(frozen=True)
+class Family:
+    """The parent that `optimizer=all` makes, its children by optimizer, and their store."""
+
+    store: Store
+    parent: str
+    children: dict[str, str]
+
+
+def family_in(store: Store) -> Family:
+    """The only family of a store, its children in the order in which they started."""
+    parents = {run_id: store.tags(run_id).get("mlflow.parentRunId") for run_id in store.runs()}
+    (parent,) = (run_id for run_id, above in parents.items() if above is None)
+    children = [run_id for run_id, above in parents.items() if above == parent]
+    return Family(store, parent, {store.tags(run_id)["nfa.variant"]: run_id for run_id in children})
+
+
+def trained_family(store: Store, *, pictures: bool = False, **parameters: Any) -> Family:
+    """Of a tiny training with every optimizer."""
+    ended = run(store, tiny(optimizer="all", **parameters), pictures=pictures)
+    assert ended.code == 0, ended.output
+    return family_in(store)
 
 
 def same_weights(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -1,6 +1,7 @@
 """Names stand for what they say: relations chosen by name or glob, the matrices they need, what needs every output."""
 
 import pytest
+from analyses import PAIRS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,17 +75,7 @@ def test_needed_are_the_matrices_on_both_sides_of_each_relation():
 
 def test_relations_are_between_the_matrices_of_their_definitions():
     """AGOP against NFM (arXiv 2212.13881), the six of arXiv 2410.03006, FACT against NFM (arXiv 2507.05644)."""
-    assert COSINES == {
-        "agop_nfm": ("agop", "nfm"),
-        "agop_nfm_init_removed": ("agop", "nfm_init_removed"),
-        "g_vs_h": ("g", "h"),
-        "g_vs_m": ("g", "nfm"),
-        "h_vs_m": ("h", "nfm"),
-        "out_g_vs_h": ("out_g", "out_h"),
-        "out_g_vs_m": ("out_g", "out_m"),
-        "out_h_vs_m": ("out_h", "out_m"),
-        "fact_nfm": ("fact", "nfm"),
-    }
+    assert COSINES == PAIRS
     assert RELATIONS["agop_nfm_exponent"] == ("agop", "nfm")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from analyses import DrawOnly, analysed, series
-from support import Store, run, tiny, used, words, wrapper_in
+from support import OPTIMIZERS, Family, Store, run, trained_family, used, words, wrapper_in
 
 from nfa.config import AnalyzeConfig
 from nfa.errors import Refusal
@@ -15,39 +15,21 @@ from nfa.jobs.analyze import analyze
 from nfa.tracking.sources import find_sources
 from nfa.tracking.store import client
 
-OPTIMIZERS = ["sgd", "adam", "muon"]
-
-
-@dataclass(frozen=True)
-class Family:
-    """A parent run (`optimizer=all`), its children by name, and their store."""
-
-    store: Store
-    parent: str
-    children: dict[str, str]
-
 
 @dataclass(frozen=True)
 class Compared(Family):
-    """The same after an analysis of the parent; `comparison` is its run."""
+    """A family after an analysis of the parent; `comparison` is its run."""
 
     comparison: str
 
     def analysis(self, name: str) -> str:
-        return named(self.store)[f"analysis of {name}"]
-
-
-def named(store: Store) -> dict[str, str]:
-    return {name: run_id for run_id, name in store.rows("SELECT run_uuid, name FROM runs")}
+        return self.store.named()[f"analysis of {name}"]
 
 
 @pytest.fixture(scope="module")
 def trained(empty_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Family:
     store = empty_store.copy(tmp_path_factory.mktemp("family") / "store")
-    ended = run(store, tiny(optimizer="all", epochs=1, run_name="parent"))
-    assert ended.code == 0, ended.output
-    names = named(store)
-    return Family(store, names["parent"], {name: names[name] for name in OPTIMIZERS})
+    return trained_family(store, epochs=1, run_name="parent")
 
 
 @pytest.fixture
@@ -64,7 +46,7 @@ def compared(trained: Family, tmp_path_factory: pytest.TempPathFactory) -> Compa
     argv = words(run_id=trained.parent, max_samples=20, output_dir="out", relations="g_vs_h,agop_nfm")
     ended = run(store, argv, entrypoint="analyze", before=DrawOnly("run_comparison"), pictures=True)
     assert ended.code == 0, ended.output
-    return Compared(store, trained.parent, trained.children, named(store)["analysis of several runs"])
+    return Compared(store, trained.parent, trained.children, store.named()["analysis of several runs"])
 
 
 @pytest.fixture
@@ -116,7 +98,7 @@ def test_a_run_without_checkpoints_is_refused(family: Family) -> None:
 
 
 def test_each_source_has_an_analysis_of_its_own_and_one_run_compares_them(compared: Compared) -> None:
-    names, tags = named(compared.store), compared.store.tags(compared.comparison)
+    names, tags = compared.store.named(), compared.store.tags(compared.comparison)
     assert set(names) == {
         "parent",
         *OPTIMIZERS,

@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 from analyses import series, undrawn
-from support import During, Raise, Store, process, run, used, words
+from support import OPTIMIZERS, During, Raise, Store, process, run, used, words
 
 from nfa import tracking
 from nfa.config import DemoConfig, TrainConfig
 from nfa.jobs import demo as job
 from nfa.tracking.sources import find_sources
 
-OPTIMIZERS = ["sgd", "adam", "muon"]
 SMALL = words(epochs=2, width=8, depth=2)
 EPOCHS = [0, 1, 2]
 RELATIONS = ["agop_nfm", "g_vs_h", "g_vs_m", "h_vs_m"]
@@ -34,7 +33,7 @@ class Demonstrated:
 
 def named(store: Store) -> dict[str, str]:
     assert store.rows("SELECT count(*) FROM runs") == [(7,)]
-    return {name: run_id for run_id, name in store.rows("SELECT run_uuid, name FROM runs")}
+    return store.named()
 
 
 @pytest.fixture(scope="module")

@@ -5,36 +5,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support import KILL, TERM, Ended, Send, Store, run, same_weights, tiny, used, words
+from support import (
+    KILL,
+    OPTIMIZERS,
+    TERM,
+    Ended,
+    Family,
+    Send,
+    Store,
+    family_in,
+    run,
+    same_weights,
+    tiny,
+    trained_family,
+    used,
+    words,
+)
 
 from nfa import tracking
 from nfa.errors import Refusal
-
-OPTIMIZERS = ["sgd", "adam", "muon"]
-
-
-@dataclass(frozen=True)
-class Family:
-    """A parent run, its children by optimizer, and their store."""
-
-    store: Store
-    parent: str
-    children: dict[str, str]
-
-
-def family(store: Store) -> Family:
-    query = "SELECT run_uuid FROM tags WHERE key = 'mlflow.parentRunId' AND value = ?"
-    (parent,) = (run_id for run_id in store.runs() if "mlflow.parentRunId" not in store.tags(run_id))
-    children = [run_id for (run_id,) in store.rows(query, parent)]
-    return Family(store, parent, {store.tags(run_id)["nfa.variant"]: run_id for run_id in children})
 
 
 @pytest.fixture(scope="module")
 def trained(empty_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Family:
     store = empty_store.copy(tmp_path_factory.mktemp("all") / "store")
-    ended = run(store, tiny(optimizer="all", epochs=2, momentum=0.5), pictures=True)
-    assert ended.code == 0, ended.output
-    return family(store)
+    return trained_family(store, epochs=2, momentum=0.5, pictures=True)
 
 
 @pytest.fixture
@@ -119,17 +114,17 @@ class InChild:
 def started(empty: Store, folder: Path, optimizer: str, act: Send | None) -> tuple[Family, Ended]:
     store = empty.copy(folder / "store")
     ended = run(store, tiny(optimizer="all", epochs=2, momentum=0.5), before=InChild(optimizer, act), pictures=True)
-    return family(store), ended
+    return family_in(store), ended
 
 
-def assert_completed(family_: Family, expected: Family) -> None:
-    assert sorted(family_.children) == sorted(OPTIMIZERS)
-    for name, run_id in family_.children.items():
-        ours, theirs = family_.store, expected.store
+def assert_completed(family: Family, expected: Family) -> None:
+    assert sorted(family.children) == sorted(OPTIMIZERS)
+    for name, run_id in family.children.items():
+        ours, theirs = family.store, expected.store
         assert same_weights(ours.checkpoints(run_id), theirs.checkpoints(expected.children[name]))
         assert ours.metrics(run_id) == theirs.metrics(expected.children[name])
-    for run_id in family_.store.runs():
-        assert family_.store.tags(run_id)["nfa.state"] == "finished"
+    for run_id in family.store.runs():
+        assert family.store.tags(run_id)["nfa.state"] == "finished"
 
 
 def test_child_that_fails_does_not_stop_the_others_and_resume_trains_only_it(
@@ -146,7 +141,7 @@ def test_child_that_fails_does_not_stop_the_others_and_resume_trains_only_it(
     assert resumed.code == 0, resumed.output
     assert "adam is finished already" in resumed.output
     assert "muon is finished already" in resumed.output
-    assert_completed(family(broken.store), trained)
+    assert_completed(family_in(broken.store), trained)
 
 
 @pytest.mark.parametrize(("act", "code", "state"), [(TERM, 143, "killed"), (KILL, -9, "running")])
@@ -161,4 +156,4 @@ def test_ended_parent_resumes_what_is_unfinished_and_nothing_else(
     resumed = run(ended_family.store, words(resume=ended_family.parent))
     assert resumed.code == 0, resumed.output
     assert "sgd is finished already" in resumed.output
-    assert_completed(family(ended_family.store), trained)
+    assert_completed(family_in(ended_family.store), trained)
