@@ -7,6 +7,16 @@ forward pass, the calls' positions follow each other along s.
 """
 
 from nfa.reference.comparisons import Centre, cosine, debiased_cosine, exponent, stable_rank, subspace_overlap
+from nfa.reference.gradients import (
+    cosines,
+    example_gradients,
+    ghm_c,
+    ghm_r,
+    gradient_gram,
+    noise_scale,
+    participation_ratio,
+    silhouette,
+)
 from nfa.reference.matrices import agop, directional_agop, fact, nfm, nfm_init_removed, second_moment, square_root
 from nfa.reference.records import Loss, jacobians, loss_gradients, site_inputs, site_outputs
 
@@ -15,15 +25,23 @@ __all__ = [
     "Loss",
     "agop",
     "cosine",
+    "cosines",
     "debiased_cosine",
     "directional_agop",
+    "example_gradients",
     "exponent",
     "fact",
+    "ghm_c",
+    "ghm_r",
+    "gradient_gram",
     "jacobians",
     "loss_gradients",
     "nfm",
     "nfm_init_removed",
+    "noise_scale",
+    "participation_ratio",
     "second_moment",
+    "silhouette",
     "site_inputs",
     "site_outputs",
     "square_root",

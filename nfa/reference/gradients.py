@@ -1,0 +1,220 @@
+"""Gradients of single examples, what is said about them, and losses weighted by their size; loops throughout.
+
+Letters: n example, P parameters that are differentiated, m examples with a gradient, k output. γ_a is the gradient of
+example a.
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, Self
+
+import torch
+import torch.nn as nn
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+class Examples(Protocol):
+    """A batch that can be taken apart."""
+
+    def __len__(self) -> int: ...
+
+    def double(self) -> Self:
+        """The same in float64."""
+
+    def take(self, places: Sequence[int]) -> Self:
+        """The examples at these places."""
+
+
+class PerExample(Protocol):
+    """What of a workload is needed: outputs, and the loss of each example."""
+
+    def outputs(self, model: nn.Module, batch: Any) -> Tensor:
+        """f(x) [n …]."""
+
+    def losses(self, outputs: Tensor, batch: Any) -> Tensor:
+        """ℓ [n], never reduced."""
+
+
+def example_gradients(
+    model: nn.Module,
+    workload: PerExample,
+    batch: Examples,
+    names: Sequence[str] | None = None,
+    losses: Callable[[Tensor, Any], Tensor] | None = None,
+) -> Float[Tensor, "n P"]:
+    """γ_a = ∂ℓ_a/∂θ, one example at a time, in evaluation mode.
+
+    θ are the parameters that require a gradient, in the order of `model.named_parameters()`, or those in `names`, in
+    that order, frozen or not; each is flattened. A parameter that ℓ_a does not reach has zeros. `losses` replaces
+    `workload.losses`.
+    """
+    model = copy.deepcopy(model).double().eval()
+    if names is None:
+        names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    parameters = [model.get_parameter(name).requires_grad_() for name in names]
+    rows = []
+    for place in range(len(batch)):
+        example = batch.double().take([place])
+        loss = (losses or workload.losses)(workload.outputs(model, example), example)
+        rows.append(_flat_gradient(loss.squeeze(), parameters))
+    return torch.stack(rows)
+
+
+def gradient_gram(gradients: Float[Tensor, "n P"]) -> Float[Tensor, "n n"]:
+    """K_ab = ⟨γ_a, γ_b⟩.
+
+    >>> gradient_gram(torch.tensor([[1.0, 2.0], [3.0, -1.0]]))
+    tensor([[ 5.,  1.],
+            [ 1., 10.]], dtype=torch.float64)
+    """
+    rows = gradients.double()
+    return torch.stack([torch.stack([a @ b for b in rows]) for a in rows])
+
+
+def cosines(gram: Float[Tensor, "n n"]) -> tuple[Float[Tensor, "m m"], list[int]]:
+    """K_ab / √(K_aa K_bb) of the examples with K_aa ≠ 0, and which these are.
+
+    >>> cosines(torch.tensor([[4.0, 0.0, 3.0], [0.0, 0.0, 0.0], [3.0, 0.0, 9.0]]))
+    (tensor([[1.0000, 0.5000],
+            [0.5000, 1.0000]], dtype=torch.float64), [0, 2])
+    """
+    K = gram.double()
+    kept = [a for a in range(len(K)) if K[a, a] != 0]
+    values = [[float(K[a, b] / (K[a, a].sqrt() * K[b, b].sqrt())) for b in kept] for a in kept]
+    return torch.tensor(values, dtype=torch.float64).reshape(len(kept), len(kept)), kept
+
+
+def noise_scale(
+    gradients: Float[Tensor, "n P"], classes: Int[Tensor, " n"] | None = None, shares: Mapping[int, float] | None = None
+) -> tuple[float, float]:
+    """|G|² and tr Σ without bias, G the mean gradient, Σ the covariance of single ones; tr Σ / |G|² is the noise scale.
+
+    |G|² = Σ_c Σ_d p_c p_d m_cd, m_cd the mean of ⟨γ_a, γ_b⟩ over a in class c, b in class d, a ≠ b; and
+    tr Σ = Σ_c p_c (mean of |γ_a|² over a in c) − |G|². p_c is the class' share of the examples, or that in `shares`.
+    Without `classes` all are of one. |G|² may come out negative. McCandlish et al. 2018, arXiv 1812.06162, app. A.1,
+    with batches of 1 and n. `ValueError` for a class of one example, and where `shares` are of other classes.
+
+    >>> noise_scale(torch.tensor([[1.0, 1.0], [1.0, -1.0]]))
+    (0.0, 2.0)
+    """
+    rows, of = gradients.double(), [0] * len(gradients) if classes is None else classes.tolist()
+    members = {c: [a for a in range(len(of)) if of[a] == c] for c in sorted(set(of))}
+    p = {c: len(examples) / len(of) for c, examples in members.items()} if shares is None else shares
+    if set(p) != set(members):
+        raise ValueError(f"shares of the classes {sorted(p)}, but the examples are of {sorted(members)}")
+    squared = sum(p[c] * p[d] * _mean_product(rows, members[c], members[d]) for c in members for d in members)
+    second = sum(p[c] * sum(float(rows[a] @ rows[a]) for a in members[c]) / len(members[c]) for c in members)
+    return squared, second - squared
+
+
+def silhouette(distances: Float[Tensor, "n n"], classes: Int[Tensor, " n"]) -> float:
+    """Mean over examples of (b − a) / max(a, b); 0 for the only example of a class, and where a = b = 0.
+
+    a is the mean distance to the others of the same class, b the least mean distance to another class. Rousseeuw 1987,
+    doi:10.1016/0377-0427(87)90125-7. `ValueError` unless there are 2 … n − 1 classes.
+
+    >>> points = torch.tensor([[0.0], [1.0], [4.0]])
+    >>> silhouette(torch.cdist(points, points), torch.tensor([0, 0, 1]))
+    0.47222222222222215
+    """
+    of = classes.tolist()
+    if not 2 <= len(set(of)) < len(of):
+        raise ValueError(f"the silhouette of {len(of)} examples in {len(set(of))} classes is undefined")
+    rows = distances.double().tolist()
+    return sum(_silhouette(rows[a], of, a) for a in range(len(of))) / len(of)
+
+
+def participation_ratio(gram: Float[Tensor, "n n"]) -> float:
+    """(Σ_j λ_j)² / Σ_j λ_j², between 1 and the rank, of a positive semidefinite matrix; `ValueError` for zero.
+
+    >>> participation_ratio(torch.diag(torch.tensor([2.0, 2.0, 0.0])))
+    2.0
+    """
+    values = torch.linalg.eigvalsh(gram.double())
+    if values.abs().max() == 0:
+        raise ValueError("the participation ratio of a zero matrix is undefined")
+    return float(values.sum().square() / values.square().sum())
+
+
+def ghm_c(
+    logits: Float[Tensor, "n k"],
+    labels: Int[Tensor, " n"],
+    bins: int,
+    alpha: float,
+    accumulated: Float[Tensor, " bins"] | None = None,
+) -> tuple[Float[Tensor, " n"], Float[Tensor, ""]]:
+    """Weights w and (1/n) Σ_a w_a ℓ_a, ℓ the cross entropy −log p_y and g = 1 − p_y its gradient norm.
+
+    w ∝ count(bin of g)^−`alpha`, of mean 1. `bins` are equal parts of [0, 1], the last one with 1; their counts are
+    those of the examples, or `accumulated`. Differentiation takes w as constant. GHM-C of Li, Liu, Wang, AAAI 2019,
+    arXiv 1811.05181, is `alpha` = 1 up to the factor. `ValueError` where an example's bin has a count of 0.
+
+    >>> ghm_c(torch.zeros(3, 2), torch.tensor([0, 1, 0]), bins=10, alpha=1)
+    (tensor([1., 1., 1.], dtype=torch.float64), tensor(0.6931, dtype=torch.float64))
+    """
+    log_p = [torch.log_softmax(row, dim=0)[y] for row, y in zip(logits.double(), labels, strict=True)]
+    weights = _weights([1 - float(value.detach().exp()) for value in log_p], bins, alpha, accumulated)
+    return weights, -(weights * torch.stack(log_p)).mean()
+
+
+def ghm_r(
+    outputs: Float[Tensor, "n k"],
+    targets: Float[Tensor, "n k"],
+    bins: int,
+    alpha: float,
+    mu: float = 0.02,
+    accumulated: Float[Tensor, " bins"] | None = None,
+) -> tuple[Float[Tensor, "n k"], Float[Tensor, ""]]:
+    """Weights w and the mean of w·ASL₁ over all n·k elements: ASL₁ = √(d² + μ²) − μ, d = output − target.
+
+    g = |d| / √(d² + μ²) is its derivative's size; w as in `ghm_c`, but of elements, not of examples. GHM-R of the same
+    paper.
+
+    >>> weights, loss = ghm_r(torch.tensor([[3.0, 0.0]]), torch.zeros(1, 2), bins=2, alpha=1, mu=4.0)
+    >>> weights.tolist(), float(loss)
+    ([[1.0, 1.0]], 0.5)
+    """
+    d = (outputs.double() - targets.double()).flatten()
+    roots = torch.stack([(one.square() + mu**2).sqrt() for one in d])
+    norms = [float(one.abs() / root) for one, root in zip(d.detach(), roots.detach(), strict=True)]
+    weights = _weights(norms, bins, alpha, accumulated)
+    return weights.reshape(outputs.shape), (weights * (roots - mu)).mean()
+
+
+def _flat_gradient(loss: Tensor, parameters: list[Tensor]) -> Float[Tensor, " P"]:
+    if not loss.requires_grad:  # it reaches none of them
+        return torch.cat([torch.zeros_like(parameter).flatten() for parameter in parameters])
+    found = torch.autograd.grad(loss, parameters, allow_unused=True)
+    pairs = zip(found, parameters, strict=True)
+    return torch.cat([(torch.zeros_like(p) if gradient is None else gradient).flatten() for gradient, p in pairs])
+
+
+def _mean_product(rows: Float[Tensor, "n P"], left: list[int], right: list[int]) -> float:
+    products = [float(rows[a] @ rows[b]) for a in left for b in right if a != b]
+    if not products:
+        raise ValueError("the mean product within a class needs two of its examples")
+    return sum(products) / len(products)
+
+
+def _silhouette(distances: list[float], classes: list[int], own: int) -> float:
+    means = {}
+    for c in set(classes):
+        others = [distances[b] for b in range(len(classes)) if classes[b] == c and b != own]
+        if others:
+            means[c] = sum(others) / len(others)
+    if classes[own] not in means:
+        return 0.0
+    a = means.pop(classes[own])
+    b = min(means.values())
+    return (b - a) / max(a, b) if max(a, b) > 0 else 0.0
+
+
+def _weights(norms: list[float], bins: int, alpha: float, accumulated: Tensor | None) -> Float[Tensor, " n"]:
+    places = [sum(g >= edge / bins for edge in range(1, bins)) for g in norms]
+    counts = [places.count(b) for b in range(bins)] if accumulated is None else accumulated.tolist()
+    if min(counts[b] for b in places) <= 0:
+        raise ValueError("an example lies in a bin whose accumulated count is 0")
+    raw = [float(counts[b]) ** -alpha for b in places]
+    mean = sum(raw) / len(raw)
+    return torch.tensor([value / mean for value in raw], dtype=torch.float64)
