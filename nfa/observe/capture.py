@@ -127,7 +127,7 @@ def captured(sites: Mapping[str, Site], n: int) -> Iterator[None]:
     for site in sites.values():
         site.calls = []
     with ExitStack() as stack:
-        stack.enter_context(_without_fused_attention())
+        stack.enter_context(without_fused_attention())
         stack.enter_context(_linear_heard([site for site in sites.values() if site.rule.hears]))
         for site in sites.values():
             stack.callback((_checked(site, n) if site.rule.hears else _hooked(site)).remove)
@@ -160,7 +160,7 @@ def _checked(site: Site, n: int) -> torch.utils.hooks.RemovableHandle:
 
 
 @contextmanager
-def _without_fused_attention() -> Iterator[None]:
+def without_fused_attention() -> Iterator[None]:
     """PyTorch's fused inference path of attention calls neither modules nor functions that could be heard."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

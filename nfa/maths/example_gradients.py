@@ -1,0 +1,197 @@
+"""Gradients of one parameter for each example, as factors where those are smaller, and their inner products.
+
+For a product z = W h at s positions γ = Σ_s δ_s h_sᵀ is a matrix [o i], but ⟨γ_a, γ_b⟩ = Σ_st ⟨δ_as, δ_bt⟩⟨h_as, h_bt⟩
+needs none: with one position it is (δδᵀ) ∘ (hhᵀ) (Goodfellow 2015, arXiv 1510.01799, on the diagonal).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+ENTRIES = 2**25  # numbers of a temporary tensor
+
+
+@dataclass(frozen=True)
+class Factors:
+    """γ_a = Σ_s left_as ⊗ right_as for each of g groups: entries in the order [g p q]."""
+
+    left: Float[Tensor, "n s g p"]
+    right: Float[Tensor, "n s g q"]
+
+    def __len__(self) -> int:
+        return len(self.left)
+
+    @property
+    def numbers(self) -> int:
+        """Numbers held for an example."""
+        return self.left[0].numel() + self.right[0].numel()
+
+    def total(self, weights: Float[Tensor, " n"]) -> Float[Tensor, " gpq"]:
+        """Σ_a w_a γ_a."""
+        left = self.left * weights.view(-1, 1, 1, 1)
+        return torch.einsum("nsgp,nsgq->gpq", left, self.right).flatten()
+
+    def dense(self) -> "Dense":
+        """γ itself."""
+        return Dense(torch.einsum("nsgp,nsgq->ngpq", self.left, self.right).flatten(1))
+
+    def compact(self, examples: int) -> "Factors | Dense":
+        """Factors or γ, whichever costs fewer products for the Gram matrix of so many examples.
+
+        Pairs of positions cost n² s² g (p + q); making γ costs n s g p q, and its products n² g p q.
+        """
+        s, _, p = self.left.shape[1:]
+        q = self.right.shape[3]
+        return self if s * s * (p + q) <= p * q * (1 + s / examples) else self.dense()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """γ_a has values_as added to row index_as of a table [rows d]."""
+
+    index: Int[Tensor, "n s"]
+    values: Float[Tensor, "n s d"]
+    rows: int
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def numbers(self) -> int:
+        """Numbers held for an example."""
+        return self.values[0].numel() + self.index[0].numel()
+
+    def total(self, weights: Float[Tensor, " n"]) -> Float[Tensor, " rd"]:
+        """Σ_a w_a γ_a."""
+        return self.dense().total(weights)
+
+    def dense(self) -> "Dense":
+        """γ itself."""
+        return Dense(_scattered(self.index, self.values, self.rows))
+
+    def compact(self, examples: int) -> "Rows":  # noqa: ARG002 - rows stay rows
+        """Itself."""
+        return self
+
+
+@dataclass(frozen=True)
+class Dense:
+    """γ as a row of numbers for each example."""
+
+    values: Float[Tensor, "n p"]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def numbers(self) -> int:
+        """Numbers held for an example."""
+        return self.values[0].numel()
+
+    def total(self, weights: Float[Tensor, " n"]) -> Float[Tensor, " p"]:
+        """Σ_a w_a γ_a."""
+        return weights @ self.values
+
+    def dense(self) -> "Dense":
+        """Itself."""
+        return self
+
+    def within(self, places: Int[Tensor, " p"], size: int) -> "Dense":
+        """The same as part of a larger parameter: entry k stands at places[k] of `size` entries."""
+        return Dense(self.values.new_zeros(len(self.values), size).index_add_(1, places, self.values))
+
+    def compact(self, examples: int) -> "Dense":  # noqa: ARG002 - nothing is smaller
+        """Itself."""
+        return self
+
+
+Part: TypeAlias = Factors | Rows | Dense
+
+
+def joined(parts: Sequence[Part]) -> list[Part]:
+    """The same sum of parts with fewer of them: uses of one kind follow each other along s."""
+    factors = [part for part in parts if isinstance(part, Factors)]
+    rows = [part for part in parts if isinstance(part, Rows)]
+    dense = [part.values for part in parts if isinstance(part, Dense)]
+    found: list[Part] = []
+    if factors:
+        left, right = (torch.cat(sides, dim=1) for sides in zip(*((f.left, f.right) for f in factors), strict=True))
+        found.append(Factors(left, right))
+    if rows:
+        index, values = (torch.cat(sides, dim=1) for sides in zip(*((r.index, r.values) for r in rows), strict=True))
+        found.append(Rows(index, values, rows[0].rows))
+    return [*found, Dense(torch.stack(dense).sum(dim=0))] if dense else found
+
+
+def inner(a: Sequence[Part], b: Sequence[Part]) -> Float[Tensor, "n m"]:
+    """⟨γ_a, γ_b⟩ of all pairs, γ the sum of the parts: a parameter that several layers share has cross terms."""
+    products = [_inner(x, y) for x in a for y in b]
+    return torch.stack(products).sum(dim=0) if len(products) > 1 else products[0]
+
+
+def _inner(a: Part, b: Part) -> Tensor:
+    if isinstance(a, Factors) and isinstance(b, Factors):
+        return _pairs_of_positions(a, b)
+    if isinstance(a, Rows) and isinstance(b, Rows):
+        return _same_rows(a, b)
+    if isinstance(a, Rows) and isinstance(b, Factors):
+        return _rows_of_factors(a, b)
+    if isinstance(a, Factors) and isinstance(b, Rows):
+        return _rows_of_factors(b, a).T
+    return a.dense().values @ b.dense().values.T
+
+
+def _pairs_of_positions(a: Factors, b: Factors) -> Tensor:
+    n, s, groups = a.left.shape[:3]
+    m, t = b.left.shape[:2]
+    size = max(1, ENTRIES // (s * m * t))
+    rows = []
+    for start in range(0, n, size):
+        part = slice(start, start + size)
+        total = torch.zeros((), dtype=a.left.dtype, device=a.left.device)
+        for group in range(groups):
+            left = a.left[part, :, group].flatten(0, 1) @ b.left[:, :, group].flatten(0, 1).T
+            right = a.right[part, :, group].flatten(0, 1) @ b.right[:, :, group].flatten(0, 1).T
+            total = total + left.mul_(right)
+        rows.append(total if s == t == 1 else total.view(-1, s, m, t).sum(dim=(1, 3)))
+    return torch.cat(rows)
+
+
+def _same_rows(a: Rows, b: Rows) -> Tensor:
+    """Only rows that occur count; so many of them at a time that the dense tables stay small."""
+    used = torch.unique(torch.cat([a.index.flatten(), b.index.flatten()]))
+    size = max(1, ENTRIES // (max(len(a), len(b)) * a.values.shape[2]))
+    total = a.values.new_zeros(len(a), len(b))
+    for some in used.split(size):
+        tables = []
+        for side in (a, b):
+            place = torch.searchsorted(some, side.index).clamp(max=len(some) - 1)
+            held = (some[place] == side.index).unsqueeze(2)
+            tables.append(_scattered(place, torch.where(held, side.values, 0), len(some)))
+        total += tables[0] @ tables[1].T
+    return total
+
+
+def _scattered(index: Tensor, values: Tensor, rows: int) -> Float[Tensor, "n rd"]:
+    """Values [n s d] added to rows of a table for each example, flat."""
+    table = values.new_zeros(len(values), rows, values.shape[2])
+    return table.scatter_add_(1, index.unsqueeze(2).expand_as(values), values).flatten(1)
+
+
+def _rows_of_factors(a: Rows, b: Factors) -> Tensor:
+    """A table that is also a matrix [rows d] (tied embeddings): Σ_st left_bt[index_as] ⟨right_bt, values_as⟩."""
+    n, s = a.index.shape
+    m, t = b.left.shape[:2]
+    left, right = b.left.flatten(2).flatten(0, 1), b.right.flatten(2).flatten(0, 1)
+    size = max(1, ENTRIES // (s * m * t))
+    rows = []
+    for start in range(0, n, size):
+        part = slice(start, start + size)
+        picked = left[:, a.index[part].flatten()].T
+        products = picked * (a.values[part].flatten(0, 1) @ right.T)
+        rows.append(products.view(-1, s, m, t).sum(dim=(1, 3)))
+    return torch.cat(rows)

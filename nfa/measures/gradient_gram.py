@@ -1,0 +1,114 @@
+"""The Gram matrix of per-example gradients, without the gradients."""
+
+import math
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+
+import torch
+import torch.nn as nn
+from jaxtyping import Float
+from torch import Tensor
+
+from nfa.console import bar
+from nfa.errors import Refusal
+from nfa.maths.example_gradients import inner
+from nfa.observe.example_gradients import BatchGradients, ExampleGradients, Losses
+from nfa.protocols import Batch, Workload
+
+BUDGET = 2**29  # bytes of gradients held at a time
+FEW = 8  # examples that a model is checked on
+BATCH = 512  # examples of a pass, at most
+
+
+class GradientGram:
+    """K_ab = ⟨γ_a, γ_b⟩ [n n], γ_a = ∂ℓ_a/∂θ over the named parameters θ, in float64; a zero gradient has K_aa = 0.
+
+    `ids` are the examples, of the training split. Memory: K, and gradients of some batches in the form that is cheapest
+    (at most `budget` bytes where a batch of one example fits); where they do not all fit, passes are repeated for each
+    pair of groups of batches.
+    """
+
+    def __init__(
+        self, workload: Workload, ids: Sequence[int], parameters: Sequence[str], *, budget: int = BUDGET
+    ) -> None:
+        self.workload, self.ids, self.parameters, self.budget = workload, list(ids), list(parameters), budget
+        self.exact: list[str] = []
+
+    def __call__(self, model: nn.Module, losses: Losses | None = None, *, progress: str = "") -> Float[Tensor, "n n"]:
+        """K of a model; `losses` gives one loss an example where it is not the workload's own."""
+        few = self._batch(self.ids[:FEW])
+        gradients = ExampleGradients(model, self.workload, self.parameters, few, losses)
+        self.exact = gradients.exact
+        chunks = self._chunks(gradients, few)
+        gram = torch.zeros(len(self.ids), len(self.ids), dtype=torch.float64)
+        for (rows, a), (columns, b) in self._pairs(gradients, chunks, progress):
+            block = _block(a, b)
+            gram[rows, columns] = block
+            if rows != columns:
+                gram[columns, rows] = block.T
+        return gram
+
+    def _batch(self, ids: Sequence[int]) -> Batch:
+        return next(iter(self.workload.batches("train", batch_size=len(ids), ids=ids)))
+
+    def _chunks(self, gradients: ExampleGradients, few: Batch) -> list[slice]:
+        """Batches of which at least two fit into the budget."""
+        made = self._compact(gradients(few))
+        element = next(iter(gradients.parameters.values())).element_size()
+        self.held = max(2, self.budget // max(1, made.numbers * element))  # examples held
+        size = max(1, min(BATCH, self.held // 2 if self.held < len(self.ids) else self.held))
+        return [slice(start, min(start + size, len(self.ids))) for start in range(0, len(self.ids), size)]
+
+    def _compact(self, gradients: BatchGradients) -> BatchGradients:
+        n = len(self.ids)
+        parts = {key: [part.compact(n) for part in found] for key, found in gradients.parts.items()}
+        return BatchGradients(parts, gradients.scale)
+
+    def _pairs(
+        self, gradients: ExampleGradients, chunks: list[slice], progress: str
+    ) -> Iterator[tuple[tuple[slice, BatchGradients], tuple[slice, BatchGradients]]]:
+        """Every pair of batches once, with their gradients."""
+        size = chunks[0].stop
+        fitting = max(1, self.held // size - (len(self.ids) > self.held))  # batches kept beside the one that passes
+        groups = math.ceil(len(chunks) / fitting)
+        passes = sum(len(chunks) - group * fitting for group in range(groups))
+        made = iter(bar(range(passes), progress, unit="batch")) if progress else iter(range(passes))
+        for start in range(0, len(chunks), fitting):
+            kept: list[tuple[slice, BatchGradients]] = []
+            for place in range(start, len(chunks)):
+                next(made)
+                part = chunks[place]
+                here = (part, self._compact(gradients(self._batch(self.ids[part]))))
+                if place < start + fitting:
+                    kept.append(here)
+                for other in kept:
+                    yield other, here
+        next(made, None)
+
+
+def _block(a: BatchGradients, b: BatchGradients) -> Float[Tensor, "n m"]:
+    total = torch.zeros(len(a.scale), len(b.scale), dtype=torch.float64)
+    for key in a.parts.keys() & b.parts.keys():
+        total += inner(a.parts[key], b.parts[key]).double().cpu()
+    return a.scale.double().cpu()[:, None] * total * b.scale.double().cpu()
+
+
+def choose_parameters(workload: Workload, model: nn.Module, pattern: str = "all") -> list[str]:
+    """Names of trainable parameters that a comma-separated glob fits: by their own name, their module's or a site's."""
+    trainable = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    if not trainable:
+        raise Refusal("a model without trainable parameters", "a model with some", "set requires_grad")
+    if pattern.strip() == "all":
+        return trainable
+    aliases = {name: {name, name.rpartition(".")[0]} for name in trainable}
+    for site, module in workload.sites(model).items():
+        inside = {id(parameter) for parameter in module.parameters()}
+        for name, parameter in model.named_parameters():
+            if id(parameter) in inside and name in aliases:
+                aliases[name].add(site)
+    globs = [part.strip() for part in pattern.split(",")]
+    known = sorted(set().union(*aliases.values()) - {""})
+    unused = [glob for glob in globs if not any(fnmatchcase(name, glob) for name in known)]
+    if unused:
+        raise Refusal(f"sites={', '.join(unused)}", f"{', '.join(known)}, globs, or all", "name what has parameters")
+    return [name for name in trainable if any(fnmatchcase(alias, glob) for alias in aliases[name] for glob in globs)]

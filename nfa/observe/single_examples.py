@@ -1,0 +1,94 @@
+"""The slow, general way to gradients for each example, for parameters that no rule covers."""
+
+from collections.abc import Iterator, Mapping
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+from torch.func import functional_call, grad, vmap
+
+from nfa.protocols import Batch, Workload
+
+CHUNK = 32  # examples differentiated at a time
+
+
+class SingleExamples:
+    """∂⟨f(x_a), c_a⟩/∂θ of some parameters θ for each example a: torch.func in chunks.
+
+    Models that torch.func cannot follow are differentiated one example at a time.
+    """
+
+    def __init__(self, model: nn.Module, workload: Workload, parameters: Mapping[str, nn.Parameter]) -> None:
+        self.wrapped, self.workload = _Outputs(model, workload), workload
+        self.parameters = {f"model.{name}": parameter for name, parameter in parameters.items()}
+        self.by_loop = False
+
+    def __call__(self, batch: Batch, cotangent: Tensor) -> dict[str, Tensor]:
+        """One tensor [n …] for each parameter."""
+        if not self.parameters:
+            return {}
+        found = None if self.by_loop else self._by_vmap(batch, cotangent)
+        if found is None:
+            self.by_loop = True
+            found = self._by_loop(batch, cotangent)
+        return {name.removeprefix("model."): values for name, values in found.items()}
+
+    def _by_vmap(self, batch: Batch, cotangent: Tensor) -> dict[str, Tensor] | None:
+        leaves = _leaves(batch)
+        rows = [0 if leaf.ndim and len(leaf) == len(batch) else None for leaf in leaves]
+
+        def value(parameters: dict[str, Tensor], c: Tensor, *parts: Tensor) -> Tensor:
+            single = [part if row is None else part.unsqueeze(0) for part, row in zip(parts, rows, strict=True)]
+            outputs: Tensor = functional_call(self.wrapped, parameters, (_with_leaves(batch, iter(single)),))
+            return (outputs[0] * c).sum()
+
+        start = {name: parameter.detach() for name, parameter in self.parameters.items()}
+        mapped = vmap(grad(value), in_dims=(None, 0, *rows), chunk_size=CHUNK)
+        try:
+            found: dict[str, Tensor] = mapped(start, cotangent, *leaves)
+        except (
+            RuntimeError,
+            NotImplementedError,
+        ):  # data-dependent control flow, or a function without a batching rule
+            return None
+        return found
+
+    def _by_loop(self, batch: Batch, cotangent: Tensor) -> dict[str, Tensor]:
+        rows = []
+        for place, c in enumerate(cotangent):
+            with torch.enable_grad():
+                outputs = self.wrapped(batch.take([place]))
+                value = (outputs[0] * c).sum()
+            found = torch.autograd.grad(value, [*self.parameters.values()], allow_unused=True)
+            pairs = zip(found, self.parameters.values(), strict=True)
+            rows.append([torch.zeros_like(p) if gradient is None else gradient for gradient, p in pairs])
+        return {
+            name: torch.stack(of_name) for name, of_name in zip(self.parameters, zip(*rows, strict=True), strict=True)
+        }
+
+
+class _Outputs(nn.Module):
+    """A workload's outputs as the call of a module, so that parameters can be put in its place."""
+
+    def __init__(self, model: nn.Module, workload: Workload) -> None:
+        super().__init__()
+        self.model, self.workload = model, workload
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.workload.outputs(self.model, batch)
+
+
+def _leaves(batch: Batch) -> list[Tensor]:
+    found: list[Tensor] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    batch.map(keep)
+    return found
+
+
+def _with_leaves(batch: Batch, leaves: Iterator[Tensor]) -> Batch:
+    filled = batch.map(lambda _: next(leaves))
+    return Batch(filled.inputs, filled.targets, batch.ids[:1])
