@@ -1,0 +1,168 @@
+"""What a Gram matrix of gradients says about their directions, also under resampled examples.
+
+Every statistic takes `draws` [d n]: how often each example counts in each of d samples. One row of ones is the sample
+itself. Pairs of an example with itself, or with its own copy in a draw, are no pairs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+CELLS = 2**24  # numbers of a temporary tensor
+
+
+def cosines(gram: Float[Tensor, "n n"]) -> tuple[Float[Tensor, "n n"], Bool[Tensor, " n"]]:
+    """C_ab = K_ab / √(K_aa K_bb), and which examples have a direction; rows of the others are zero, and mean nothing.
+
+    >>> cosines(torch.tensor([[4.0, -2.0, 0.0], [-2.0, 1.0, 0.0], [0.0, 0.0, 0.0]]))[0][0]
+    tensor([ 1., -1.,  0.])
+    """
+    squares = gram.diagonal()
+    kept = (squares > 0) & gram.isfinite().all(dim=1)
+    roots = torch.where(kept, squares, 1).sqrt()
+    found = torch.where(kept[:, None] & kept, gram / roots[:, None] / roots, 0)
+    clipped: Tensor = found.fill_diagonal_(1).mul_(kept[:, None]).clamp_(-1, 1)
+    return clipped, kept
+
+
+def block_means(gram: Float[Tensor, "n n"], size: int) -> Float[Tensor, "b b"]:
+    """Gram matrix of the mean gradients of consecutive batches of `size` examples; what is left over is left out."""
+    batches = len(gram) // size
+    whole = gram[: batches * size, : batches * size]
+    return whole.unflatten(0, (batches, size)).unflatten(2, (batches, size)).mean(dim=(1, 3))
+
+
+@dataclass(frozen=True)
+class Directions:
+    """Statistics of the cosine matrix C [n n] of examples of which `kept` have a direction.
+
+    `classes` are None, or each example's class. `strata` say which examples are drawn from each other's place.
+    """
+
+    cosines: Float[Tensor, "n n"]
+    kept: Bool[Tensor, " n"]
+    classes: Int[Tensor, " n"] | None
+    strata: Int[Tensor, " n"]
+
+    def means(self, draws: Float[Tensor, "d n"]) -> dict[str, Float[Tensor, " d"]]:
+        """Mean C_ab over all pairs a ≠ b, those within and those between classes; NaN without any."""
+        every = _pairs(self.kept) * _fair(self.strata, draws)
+        found = {"mean_cosine": _mean(self.cosines, every, draws)}
+        if self.classes is not None:
+            same = (self.classes[:, None] == self.classes).to(every)
+            found["within_class_cosine"] = _mean(self.cosines, every * same, draws)
+            found["between_class_cosine"] = _mean(self.cosines, every * (1 - same), draws)
+        return found
+
+    def silhouette(self, draws: Float[Tensor, "d n"]) -> Float[Tensor, " d"]:
+        """Mean silhouette of the classes on 1 − C (Rousseeuw 1987); 0 for the only example of a class."""
+        if self.classes is None:
+            return draws.new_full((len(draws),), torch.nan)
+        _, places = self.classes.unique(return_inverse=True)
+        onehot = torch.nn.functional.one_hot(places).to(draws) * self.kept[:, None]
+        size = max(1, CELLS // onehot.numel())
+        return torch.cat([self._silhouettes(part, onehot) for part in draws.split(size)])
+
+    def _silhouettes(self, draws: Tensor, onehot: Tensor) -> Tensor:
+        weighted = draws[:, :, None] * onehot
+        distances = (1 - self.cosines).fill_diagonal_(0)
+        sums = torch.einsum("ab,dbk->dak", distances, weighted)
+        counts = weighted.sum(dim=1, keepdim=True).expand_as(sums)
+        own = onehot.bool()
+        inside = (sums * onehot).sum(dim=2) / ((counts * onehot).sum(dim=2) - draws)
+        outside = torch.where(own | (counts == 0), torch.inf, sums / counts).amin(dim=2)
+        score = (outside - inside) / torch.maximum(outside, inside)
+        score = torch.where(inside.isfinite() & score.isfinite(), score, 0)
+        weights = draws * self.kept
+        held = (weighted.sum(dim=1) > 0).sum(dim=1)
+        return torch.where(held > 1, (weights * score).sum(dim=1) / weights.sum(dim=1), torch.nan)
+
+    def to_own_class(self) -> Float[Tensor, " n"]:
+        """Mean cosine of each example to the others of its class; NaN for one that has no direction or is alone."""
+        assert self.classes is not None
+        same = (self.classes[:, None] == self.classes) * _pairs(self.kept)
+        return (self.cosines * same).sum(dim=1) / same.sum(dim=1)
+
+
+def participation_ratio(
+    gram: Float[Tensor, "n n"], draws: Float[Tensor, "d n"], strata: Int[Tensor, " n"]
+) -> Float[Tensor, " d"]:
+    """(Σ λ)² / Σ λ² of K's eigenvalues, = tr(K)² / ‖K‖²: how many directions gradients spread over, at most n."""
+    scaled = gram / gram.diagonal().mean()
+    squares = scaled.square()
+    pairs = _pairs(torch.ones(len(gram), dtype=torch.bool)) * _fair(strata, draws)
+    total = ((draws @ (squares * pairs)) * draws).sum(dim=1) + draws @ squares.diagonal()
+    return (draws @ scaled.diagonal()).square() / total
+
+
+def noise(
+    gram: Float[Tensor, "n n"], draws: Float[Tensor, "d n"], strata: Int[Tensor, " n"]
+) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
+    """Unbiased |G|² and tr Σ of the gradient G and the covariance Σ of an example's gradient, for a stratified probe.
+
+    |G|² = Σ_cd p_c p_d m_cd, p_c = n_c/n, m_cc the mean of K within class c off the diagonal, m_cd that of the block;
+    tr Σ = mean of K_aa − |G|². With one stratum these are the plain U-statistics. NaN where a stratum has one example.
+    McCandlish et al. 2018, arXiv 1812.06162.
+    """
+    n = len(gram)
+    every = ((draws @ gram) * draws).sum(dim=1)
+    squared = torch.zeros_like(every)
+    for stratum in strata.unique():
+        inside = strata == stratum
+        part, weights = gram[inside][:, inside], draws[:, inside]
+        off = part - part.diagonal().diag()
+        count = weights.sum(dim=1).square() - weights.square().sum(dim=1)
+        mean = ((weights @ off) * weights).sum(dim=1) / count
+        squared += (int(inside.sum()) / n) ** 2 * mean
+        every = every - ((weights @ part) * weights).sum(dim=1)
+    squared = squared + every / n**2
+    return squared, draws @ gram.diagonal() / n - squared
+
+
+def resamples(strata: Int[Tensor, " n"], count: int, generator: torch.Generator) -> Float[Tensor, "d n"]:
+    """How often each example is drawn when every stratum is drawn from itself with replacement, `count` times."""
+    draws = torch.zeros(count, len(strata), dtype=torch.float64)
+    for stratum in strata.unique():
+        members = (strata == stratum).nonzero().squeeze(1)
+        picked = members[torch.randint(len(members), (count, len(members)), generator=generator)]
+        draws.scatter_add_(1, picked, torch.ones_like(picked, dtype=torch.float64))
+    return draws
+
+
+def standard_errors(draws: Mapping[str, Float[Tensor, " d"]]) -> dict[str, float]:
+    """Half the width of the central 68.27 % of bootstrap values, unmoved by a few wild ones; absent if any is NaN."""
+    tails = torch.tensor([0.158655, 0.841345], dtype=torch.float64)
+    defined = {name: values for name, values in draws.items() if values.isfinite().all()}
+    return {name: float(values.double().quantile(tails).diff()) / 2 for name, values in defined.items()}
+
+
+def _pairs(kept: Bool[Tensor, " n"]) -> Float[Tensor, "n n"]:
+    return (kept[:, None] & kept).double().fill_diagonal_(0)
+
+
+def _fair(strata: Int[Tensor, " n"], draws: Tensor) -> Float[Tensor, "n n"]:
+    """Weights that undo how much rarer a pair within a stratum of m is in draws, by the factor 1 − 1/m."""
+    if bool((draws == 1).all()):
+        return torch.ones(len(strata), len(strata), dtype=torch.float64)
+    same = strata[:, None] == strata
+    size = same.sum(dim=1).double()
+    return torch.where(same & (size > 1), size / (size - 1).clamp(min=1), 1.0)
+
+
+def _mean(values: Tensor, weights: Float[Tensor, "n n"], draws: Tensor) -> Float[Tensor, " d"]:
+    total, count = (((draws @ part) * draws).sum(dim=1) for part in (values * weights, weights))
+    return total / count
+
+
+def separation(
+    scores: Float[Tensor, " n"], positive: Bool[Tensor, " n"], draws: Float[Tensor, "d n"]
+) -> Float[Tensor, " d"]:
+    """Area under the ROC curve: how often a positive example scores higher than another one, ties counting half."""
+    used = scores.isfinite()
+    yes, no = positive & used, ~positive & used
+    above = (scores[yes][:, None] - scores[no]).sign().add(1).div(2).double()
+    won = ((draws[:, yes] @ above) * draws[:, no]).sum(dim=1)
+    return won / (draws[:, yes].sum(dim=1) * draws[:, no].sum(dim=1))

@@ -1,0 +1,119 @@
+"""Whether examples pull the network the same way: directions of their gradients, and the noise of the mean gradient."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from nfa.maths import gram as gram_maths
+from nfa.seeding import generator
+from nfa.studies.result import Result
+
+DRAWS = 500  # bootstrap samples
+SERIES = (
+    "mean_cosine",
+    "within_class_cosine",
+    "between_class_cosine",
+    "silhouette",
+    "effective_rank",
+    "noise_scale",
+    "mean_gradient_squared",
+    "gradient_variance",
+    "label_noise_auc",
+    "label_noise_auc_of_loss",
+)
+SIGNIFICANT = 2.0  # standard errors that |G|² has to be above zero for a noise scale
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The examples that gradients are of: losses, and where there are any, classes and which labels are wrong.
+
+    `batch_size` 1: units are the examples; else consecutive batches of so many, with their mean gradients.
+    """
+
+    losses: Float[Tensor, " n"]
+    classes: Int[Tensor, " n"] | None = None
+    noisy: Bool[Tensor, " n"] | None = None
+    batch_size: int = 1
+
+    @property
+    def strata(self) -> Int[Tensor, " n"]:
+        """What examples are drawn within: their classes, where there are any."""
+        return torch.zeros(len(self.losses), dtype=torch.long) if self.classes is None else self.classes
+
+
+def gradient_directions(gram: Float[Tensor, "n n"], probe: Probe, *, seed: int) -> Result:
+    """Series at `gradient/…`, each with its bootstrap standard error at `…_se`; what is undefined is absent.
+
+    Scalars: mean cosines over pairs (all, within and between classes), silhouette of the classes on 1 − C, effective
+    rank tr(K)²/‖K‖², noise scale tr Σ/|G|² of the examples with both its parts (absent unless |G|² is above two standard
+    errors), share of units without a direction, and how well wrong labels are told by a low mean cosine to the own
+    class, and by the loss. Arrays: `cosines` [m m] and `norms` [m] of the m units with a direction, `kept` [m] their
+    places in the probe, and `draws` [series d], the bootstrap values in the order of `SERIES` (NaN: undefined).
+    """
+    study = _Study(gram, probe, seed)
+    ones = {name: values[0] for name, values in study.values(one=True).items()}
+    draws = study.values(one=False)
+    errors = gram_maths.standard_errors(draws)
+    _drop_insignificant(ones, errors)
+    scalars = {f"gradient/{name}": float(value) for name, value in ones.items() if np.isfinite(float(value))}
+    known = {f"gradient/{name}_se": error for name, error in errors.items() if f"gradient/{name}" in scalars}
+    scalars |= {**known, "gradient/zero_fraction": float((~study.directions.kept).double().mean())}
+    return Result(scalars, study.arrays(draws))
+
+
+def _drop_insignificant(values: dict[str, Tensor], errors: Mapping[str, float]) -> None:
+    """Leave out a noise scale whose |G|² cannot be told from zero."""
+    squared = float(values["mean_gradient_squared"])
+    error = errors.get("mean_gradient_squared")
+    if error is None or not squared > SIGNIFICANT * error:
+        values.pop("noise_scale", None)
+
+
+class _Study:
+    def __init__(self, gram: Tensor, probe: Probe, seed: int) -> None:
+        self.gram, self.probe = gram.double(), probe
+        self.units = gram_maths.block_means(self.gram, probe.batch_size) if probe.batch_size > 1 else self.gram
+        cosines, kept = gram_maths.cosines(self.units)
+        classes = probe.classes if probe.batch_size == 1 else None
+        strata = probe.strata if probe.batch_size == 1 else torch.zeros(len(self.units), dtype=torch.long)
+        self.directions = gram_maths.Directions(cosines, kept, classes, strata)
+        self.of_units = gram_maths.resamples(strata, DRAWS, generator(seed, "bootstrap of units"))
+        self.of_examples = self.of_units
+        if probe.batch_size > 1:
+            self.of_examples = gram_maths.resamples(probe.strata, DRAWS, generator(seed, "bootstrap of examples"))
+
+    def values(self, *, one: bool) -> dict[str, Tensor]:
+        """Every statistic of the sample itself (`one`) or of the bootstrap draws; NaN where it is undefined."""
+        units, examples = (torch.ones_like(d[:1]) if one else d for d in (self.of_units, self.of_examples))
+        directions, probe = self.directions, self.probe
+        squared, variance = gram_maths.noise(self.gram, examples, probe.strata)
+        found = {
+            **directions.means(units),
+            "effective_rank": gram_maths.participation_ratio(self.units, units, directions.strata),
+            "noise_scale": variance / squared,
+            "mean_gradient_squared": squared,
+            "gradient_variance": variance,
+        }
+        if directions.classes is None:
+            return found
+        found["silhouette"] = directions.silhouette(units)
+        if probe.noisy is not None and probe.noisy.any() and not probe.noisy.all():
+            own = directions.to_own_class()
+            found["label_noise_auc"] = gram_maths.separation(-own, probe.noisy, units)
+            found["label_noise_auc_of_loss"] = gram_maths.separation(probe.losses, probe.noisy, units)
+        return found
+
+    def arrays(self, draws: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+        kept = self.directions.kept
+        missing = torch.full((DRAWS,), torch.nan, dtype=torch.float64)
+        return {
+            "cosines": self.directions.cosines[kept][:, kept].float().numpy(),
+            "norms": self.units.diagonal()[kept].sqrt().numpy(),
+            "kept": kept.nonzero().squeeze(1).numpy(),
+            "draws": torch.stack([draws.get(name, missing) for name in SERIES]).numpy(),
+        }
