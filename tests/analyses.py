@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn as nn
 from sklearn.datasets import load_digits
-from support import Finished, Store
+from stores import Finished, Store
 from torch import Tensor
 
 from nfa import reference, tracking

@@ -1,4 +1,4 @@
-"""Puts this folder on the import path, so that tests find `toys` and `support`; hypothesis is neither timed nor random.
+"""Puts this folder on the import path, so that tests find its helpers; hypothesis is neither timed nor random.
 
 Fixtures: tracking stores, and runs that many tests only look at.
 """
@@ -11,7 +11,7 @@ import pytest
 import support
 import torch
 from hypothesis import settings
-from support import Finished, Store
+from stores import Finished, Store, used
 
 settings.register_profile("nfa", deadline=None, derandomize=True, database=None)
 settings.load_profile("nfa")
@@ -30,7 +30,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture
 def store(empty_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     """An empty store of this test's own, which this process uses."""
-    with support.used(empty_store.copy(tmp_path / "store"), monkeypatch) as fresh:
+    with used(empty_store.copy(tmp_path / "store"), monkeypatch) as fresh:
         yield fresh
 
 
@@ -55,12 +55,12 @@ def finished(empty_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Fi
 @pytest.fixture
 def seen(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> Iterator[Finished]:
     """The same, in the store that this process uses."""
-    with support.used(finished.store, monkeypatch):
+    with used(finished.store, monkeypatch):
         yield finished
 
 
 @pytest.fixture
 def changeable(finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Finished]:
     """A copy of the finished training that may be changed, in the store that this process uses."""
-    with support.used(finished.store.copy(tmp_path / "store"), monkeypatch) as own:
+    with used(finished.store.copy(tmp_path / "store"), monkeypatch) as own:
         yield Finished(own, finished.run_id)

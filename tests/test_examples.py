@@ -14,7 +14,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from analyses import series, undrawn
-from support import ROOT, Finished, Store
+from stores import Finished, Store
+from support import ROOT
 from toys import layers, seeded
 
 from nfa import cli

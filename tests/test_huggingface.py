@@ -10,7 +10,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from analyses import series, undrawn
-from support import Store
+from stores import Store
 from torch import Tensor
 from toys import seeded
 

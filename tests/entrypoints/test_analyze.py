@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from analyses import CHECKPOINTS, SECONDS, SITES, analysed, series, values
-from support import Finished, Store, run, used, words, wrapper_in
+from stores import Finished, Store, used, wrapper_in
+from support import run, words
 
 from nfa import __version__
 from nfa.config import AnalyzeConfig

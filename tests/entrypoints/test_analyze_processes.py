@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import pytest
 from analyses import CHECKPOINTS, SITES, series
-from support import KILL, TERM, Child, During, Ended, Finished, Send, launch, run, words, wrapper_in
+from stores import Finished, wrapper_in
+from support import KILL, TERM, Child, During, Ended, Send, launch, run, words
 
 from nfa.errors import Refusal
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 from analyses import analysed
-from support import HEAVY, Finished, imported, process, run, words, wrapper_in
+from stores import Finished, wrapper_in
+from support import HEAVY, imported, process, run, words
 
 from entrypoints import analyze as entrypoint
 from nfa import cli, ends

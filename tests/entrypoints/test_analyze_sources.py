@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from analyses import DrawOnly, analysed, series
-from support import OPTIMIZERS, Family, Store, run, trained_family, used, words, wrapper_in
+from stores import Family, Store, used, wrapper_in
+from support import OPTIMIZERS, run, trained_family, words
 
 from nfa.config import AnalyzeConfig
 from nfa.errors import Refusal

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from analyses import CHECKPOINTS, PAIRS, SITES, Exact, analysed, probe, series, values
-from support import Finished
+from stores import Finished
 
 from nfa import reference
 from nfa.maths.bfloat16 import has_bfloat16_units

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from analyses import series, undrawn
-from support import OPTIMIZERS, During, Raise, Store, process, run, used, words
+from stores import Store, used
+from support import OPTIMIZERS, During, Raise, process, run, words
 
 from nfa import tracking
 from nfa.config import DemoConfig, TrainConfig

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from old_networks import EPOCHS, FILES, NAME, given, net, old_folder, save
 from sklearn.datasets import load_digits
-from support import Finished, Store, run, used, words, wrapper_in
+from stores import Finished, Store, used, wrapper_in
+from support import run, words
 
 from entrypoints.import_checkpoints import start
 from nfa import __version__, tracking

@@ -10,7 +10,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from old_networks import NAME, OldNet, given, net, old_folder, save
-from support import HEAVY, KILL, TERM, During, Store, imported, process, run, words, wrapper_in
+from stores import Store, wrapper_in
+from support import HEAVY, KILL, TERM, During, imported, process, run, words
 from torch import Tensor
 
 from entrypoints.import_checkpoints import start

@@ -9,21 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support import (
-    KILL,
-    ROOT,
-    TERM,
-    TINY,
-    AtCall,
-    During,
-    Finished,
-    Store,
-    environment_of_tests,
-    run,
-    tiny,
-    words,
-    wrapper_in,
-)
+from stores import Finished, Store, wrapper_in
+from support import KILL, ROOT, TERM, TINY, AtCall, During, environment_of_tests, run, tiny, words
 
 BIN = Path(sys.executable).parent
 

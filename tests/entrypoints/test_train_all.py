@@ -5,22 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support import (
-    KILL,
-    OPTIMIZERS,
-    TERM,
-    Ended,
-    Family,
-    Send,
-    Store,
-    family_in,
-    run,
-    same_weights,
-    tiny,
-    trained_family,
-    used,
-    words,
-)
+from stores import Family, Store, family_in, same_weights, used
+from support import KILL, OPTIMIZERS, TERM, Ended, Send, run, tiny, trained_family, words
 
 from nfa import tracking
 from nfa.errors import Refusal

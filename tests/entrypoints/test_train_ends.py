@@ -12,25 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import (
-    INT,
-    KILL,
-    TERM,
-    AtCall,
-    During,
-    Ended,
-    Finished,
-    Raise,
-    Send,
-    Store,
-    environment_of_tests,
-    launch,
-    run,
-    same_weights,
-    tiny,
-    words,
-    wrapper_in,
-)
+from stores import Finished, Store, same_weights, wrapper_in
+from support import INT, KILL, TERM, AtCall, During, Ended, Raise, Send, environment_of_tests, launch, run, tiny, words
 
 BOTH = Send((signal.SIGINT, signal.SIGTERM, signal.SIGTERM))
 CRASH = Raise("injected")

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support import TINY, Ended, Finished, Store, process, run, tiny, words
+from stores import Finished, Store
+from support import TINY, Ended, process, run, tiny, words
 
 from nfa.config import TrainConfig
 from nfa.data.catalog import SOURCES

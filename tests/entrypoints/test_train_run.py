@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from sklearn.datasets import load_digits
-from support import TINY, Finished, Store, run, same_weights, tiny
+from stores import Finished, Store, same_weights
+from support import TINY, run, tiny
 from toys import site_matrices
 
 from nfa import __version__, tracking

@@ -11,7 +11,8 @@ from pathlib import Path
 import mlflow
 import pytest
 import requests
-from support import TERM, AtCall, Finished, Store, environment_of_tests, run, tiny, used, words
+from stores import Finished, Store, used
+from support import TERM, AtCall, environment_of_tests, run, tiny, words
 
 from nfa import tracking
 

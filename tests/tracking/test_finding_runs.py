@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from mlflow.entities import Param
-from support import Finished, Store
+from stores import Finished, Store
 
 from nfa import tracking
 from nfa.errors import Refusal

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 from mlflow.tracking import MlflowClient
-from support import Store
+from stores import Store
 
 from nfa import tracking
 from nfa.tracking.metrics import MetricLog, history

@@ -1,0 +1,146 @@
+"""Tracking stores as tests look into them, and the runs in them."""
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder with an SQLite tracking store and its artifacts, as MLflow's defaults have it."""
+
+    folder: Path
+
+    @property
+    def database(self) -> Path:
+        return self.folder / "mlflow.db"
+
+    @property
+    def uri(self) -> str:
+        return f"sqlite:///{self.database}"
+
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Answer of the database itself."""
+        with closing(sqlite3.connect(self.database)) as connection:
+            return connection.execute(query, values).fetchall()
+
+    def change(self, query: str, *values: Any) -> None:
+        with closing(sqlite3.connect(self.database)) as connection, connection:
+            connection.execute(query, values)
+
+    def copy(self, folder: Path) -> "Store":
+        """The same store at another place, artifact addresses included."""
+        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+        moved = Store(folder)
+        for table, column in (
+            ("experiments", "artifact_location"),
+            ("runs", "artifact_uri"),
+            ("logged_models", "artifact_location"),
+        ):
+            moved.change(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", str(self.folder), str(folder))
+        return moved
+
+    def runs(self) -> list[str]:
+        """Ids of all runs, oldest first."""
+        return [run_id for (run_id,) in self.rows("SELECT run_uuid FROM runs ORDER BY start_time, rowid")]
+
+    def named(self) -> dict[str, str]:
+        """Run ids by run name."""
+        return {name: run_id for run_id, name in self.rows("SELECT run_uuid, name FROM runs")}
+
+    def status(self, run_id: str) -> str:
+        return str(self.rows("SELECT status FROM runs WHERE run_uuid = ?", run_id)[0][0])
+
+    def tags(self, run_id: str) -> dict[str, str]:
+        return dict(self.rows("SELECT key, value FROM tags WHERE run_uuid = ?", run_id))
+
+    def params(self, run_id: str) -> dict[str, str]:
+        return dict(self.rows("SELECT key, value FROM params WHERE run_uuid = ?", run_id))
+
+    def metrics(self, run_id: str) -> list[tuple[str, int, float]]:
+        """Every row (key, step, value), duplicates included."""
+        query = "SELECT key, step, value FROM metrics WHERE run_uuid = ? ORDER BY key, step, value"
+        return self.rows(query, run_id)  # type: ignore[return-value]
+
+    def artifact(self, run_id: str, path: str = "") -> Path:
+        address = self.rows("SELECT artifact_uri FROM runs WHERE run_uuid = ?", run_id)[0][0]
+        return Path(address.removeprefix("file://"), path)
+
+    def json(self, run_id: str, path: str) -> Any:
+        """A JSON artifact, read strictly: NaN and infinity are errors."""
+        text = self.artifact(run_id, path).read_text(encoding="utf-8")
+        return json.loads(text, parse_constant=lambda name: (_ for _ in ()).throw(ValueError(name)))
+
+    def checkpoints(self, run_id: str) -> dict[str, dict[str, Any]]:
+        from safetensors.torch import load_file
+
+        files = sorted(self.artifact(run_id, "checkpoints").glob("*.safetensors"))
+        return {file.name: load_file(file) for file in files}
+
+    def checkpoint_metadata(self, run_id: str, epoch: int) -> dict[str, str]:
+        from safetensors import safe_open
+
+        with safe_open(self.artifact(run_id, f"checkpoints/epoch_{epoch:04d}.safetensors"), "pt") as file:
+            return file.metadata()
+
+
+@contextmanager
+def used(store: Store, monkeypatch: Any) -> Iterator[Store]:
+    """This process uses `store`, from its folder, and is no part of an `mlflow run`."""
+    import mlflow
+
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "NFA_CALLER_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(store.folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
+    mlflow.set_tracking_uri(store.uri)
+    yield store
+    mlflow.set_tracking_uri(None)
+
+
+def wrapper_in(store: Store) -> str:
+    """A run as `mlflow run` makes it before it starts an entry point."""
+    import pytest
+    from mlflow import MlflowClient
+
+    with pytest.MonkeyPatch.context() as monkeypatch, used(store, monkeypatch):
+        return str(MlflowClient().create_run("0", tags={"mlflow.project.entryPoint": "train"}).info.run_id)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run and its store."""
+
+    store: Store
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Family:
+    """The parent that `optimizer=all` makes, its children by optimizer, and their store."""
+
+    store: Store
+    parent: str
+    children: dict[str, str]
+
+
+def family_in(store: Store) -> Family:
+    """The only family of a store, its children in the order in which they started."""
+    parents = {run_id: store.tags(run_id).get("mlflow.parentRunId") for run_id in store.runs()}
+    (parent,) = (run_id for run_id, above in parents.items() if above is None)
+    children = [run_id for run_id, above in parents.items() if above == parent]
+    return Family(store, parent, {store.tags(run_id)["nfa.variant"]: run_id for run_id in children})
+
+
+def same_weights(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Bitwise equality of all checkpoints of two runs."""
+    return one.keys() == other.keys() and all(
+        one[name].keys() == other[name].keys()
+        and all(tensor.numpy().tobytes() == other[name][key].numpy().tobytes() for key, tensor in one[name].items())
+        for name in one
+    )
