@@ -3,13 +3,10 @@
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from nfa import tracking
 from nfa.console import stage
-from nfa.data.catalog import typed_folder
-from nfa.errors import Refusal
 from nfa.figures.alignment_relations import alignment_relations
 from nfa.figures.run_comparison import run_comparison
 from nfa.figures.training_analysis import Series, training_analysis
@@ -136,17 +133,3 @@ def line(values: Mapping[str, float]) -> str:
         return "nothing is defined here"
     shown = [f"{value:.3f}" for key, value in values.items() if key.rpartition("/")[2] == names[0]]
     return f"{names[0]} {' '.join(shown[:8])}{' …' if len(shown) > 8 else ''}  {values[DONE]:.1f} s"
-
-
-def output_folder(text: str) -> Path | None:
-    """The folder `output_dir` names, made if missing; `Refusal` where nothing can be written there."""
-    if not text:
-        return None
-    folder = typed_folder(text).resolve()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".nfa").touch()
-        (folder / ".nfa").unlink()
-    except OSError as error:
-        raise Refusal(f"output_dir={text} ({error})", "a folder that can be written", "give another folder") from None
-    return folder

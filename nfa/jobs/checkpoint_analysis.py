@@ -1,6 +1,7 @@
 """Relations at the checkpoints of one stored run."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -11,13 +12,14 @@ from nfa.console import stage
 from nfa.maths.bfloat16 import has_bfloat16_units
 from nfa.measures.site_matrices import site_weights
 from nfa.parallel import World
+from nfa.tracking import TrackedRun
 
 
 class CheckpointAnalysis:
     """What `config` asks of the run `source`; making one loads the data and refuses what cannot be done."""
 
     def __init__(self, source: str, config: AnalyzeConfig, world: World) -> None:
-        self.source = source
+        self.source, self.world = source, world
         self.workload = tracking.load_workload(source, device=config.device, data_dir=config.data_dir or None)
         self.model = self.workload.model()
         epochs = tracking.epochs(source)
@@ -26,8 +28,17 @@ class CheckpointAnalysis:
         if not world.rank:
             self._announce()
 
-    def values(self, epoch: int) -> dict[str, float]:
-        """Relations of all sites at a checkpoint."""
+    def described(self) -> Mapping[str, Any]:
+        """Relations, sites and conventions."""
+        return self.analysis.described()
+
+    def values(self, epoch: int, run: TrackedRun) -> dict[str, float]:  # noqa: ARG002 - there are no arrays
+        """Relations of all sites at a checkpoint, measured by all processes."""
+        self.world.tell(epoch)
+        return self.measure(epoch)
+
+    def measure(self, epoch: int) -> dict[str, float]:
+        """This process's part of it; the values in the first process."""
         self._load(epoch)
         return self.analysis.values(self.model, progress=f"epoch {epoch}")
 

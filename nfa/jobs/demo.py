@@ -9,7 +9,8 @@ from nfa.console import stage
 from nfa.data import catalog, images
 from nfa.figures.training_analysis import training_analyses
 from nfa.jobs import analysis_reports
-from nfa.jobs.analyze import analyse_each
+from nfa.jobs.analyze import Alignment
+from nfa.jobs.stored_analysis import analyse_each, output_folder
 from nfa.jobs.train import train_each
 from nfa.parallel import World
 from nfa.timing import Stopwatch
@@ -22,7 +23,7 @@ FIGURE = "demo_enhanced_analysis"
 
 def demo(config: DemoConfig) -> None:
     """A parent run with one training for each optimizer, an analysis of each, and one figure of all."""
-    folder = analysis_reports.output_folder(config.output_dir)
+    folder = output_folder(config.output_dir)
     training = TrainConfig(
         optimizer="all",
         epochs=config.epochs,
@@ -39,7 +40,7 @@ def demo(config: DemoConfig) -> None:
         run.log_params(dataclasses.asdict(config))
         train_each(run, training, data, choose_device("auto"), Stopwatch())
         asked = AnalyzeConfig(relations=",".join(analysis_reports.SIX_CURVES))
-        analysed = analyse_each(asked, find_sources(run.run_id), World())
+        analysed = analyse_each(Alignment(asked, World()), find_sources(run.run_id))
         analysis_reports.compare(run, analysed)
         series = {name: tracking.history(part) for name, part in analysed.items()}
         sites = [f"layer_{index}" for index in range(config.depth)]

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 from jaxtyping import Float
-from sklearn.manifold import TSNE
 
 SPREAD = 1e-4  # standard deviation of the first positions, as scikit-learn takes it
 FEWEST = 4  # directions that make a map
@@ -31,6 +30,8 @@ def tsne(
     It starts from `start`, without early exaggeration, so that a map can be compared with the one it came from; else
     from the two principal directions. Positions are float32. ValueError for fewer than 4 examples.
     """
+    from sklearn.manifold import TSNE  # its import changes the environment and draws random numbers
+
     if len(cosines) < FEWEST:
         raise ValueError(f"a map of {len(cosines)} examples")
     chord = np.sqrt(np.clip(2 - 2 * np.asarray(cosines, dtype=np.float64), 0, None))

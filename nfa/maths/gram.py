@@ -32,7 +32,8 @@ def block_means(gram: Float[Tensor, "n n"], size: int) -> Float[Tensor, "b b"]:
     """Gram matrix of the mean gradients of consecutive batches of `size` examples; what is left over is left out."""
     batches = len(gram) // size
     whole = gram[: batches * size, : batches * size]
-    return whole.unflatten(0, (batches, size)).unflatten(2, (batches, size)).mean(dim=(1, 3))
+    means: Tensor = whole.unflatten(0, (batches, size)).unflatten(2, (batches, size)).mean(dim=(1, 3))
+    return means
 
 
 @dataclass(frozen=True)

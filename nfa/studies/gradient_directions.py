@@ -50,8 +50,8 @@ def gradient_directions(gram: Float[Tensor, "n n"], probe: Probe, *, seed: int) 
     """Series at `gradient/…`, each with its bootstrap standard error at `…_se`; what is undefined is absent.
 
     Scalars: mean cosines over pairs (all, within and between classes), silhouette of the classes on 1 − C, effective
-    rank tr(K)²/‖K‖², noise scale tr Σ/|G|² of the examples with both its parts (absent unless |G|² is above two standard
-    errors), share of units without a direction, and how well wrong labels are told by a low mean cosine to the own
+    rank tr(K)²/‖K‖², noise scale tr Σ/|G|² of the examples with its parts (absent unless |G|² is above two of its
+    rank tr(K)²/‖K‖², noise scale tr Σ/|G|² of the examples and its parts (absent unless |G|² is above two of its
     class, and by the loss. Arrays: `cosines` [m m] and `norms` [m] of the m units with a direction, `kept` [m] their
     places in the probe, and `draws` [series d], the bootstrap values in the order of `SERIES` (NaN: undefined).
     """

@@ -2,6 +2,7 @@
 
 from nfa.tracking.artifacts import (
     check_space,
+    copy_artifact,
     copy_artifacts,
     copy_artifacts_into,
     get_json,
@@ -34,6 +35,7 @@ __all__ = [
     "check_space",
     "children",
     "config",
+    "copy_artifact",
     "copy_artifacts",
     "copy_artifacts_into",
     "digest",

@@ -98,8 +98,12 @@ def copy_artifacts(run_id: str, folder: Path) -> None:
 def copy_artifacts_into(run: Run, run_id: str, folder: str) -> None:
     """All files of another run, into a folder of this run's artifacts."""
     for path in all_names(run_id):
-        source = get(run_id, path)
-        put(run, f"{folder}/{path}", partial(shutil.copyfile, source))
+        copy_artifact(run, run_id, path, f"{folder}/{path}")
+
+
+def copy_artifact(run: Run, run_id: str, path: str, target: str = "") -> None:
+    """One file of another run, to `target` or to the same place among this run's artifacts."""
+    put(run, target or path, partial(shutil.copyfile, get(run_id, path)))
 
 
 def has_artifact(run_id: str, path: str) -> bool:

@@ -13,7 +13,7 @@ from nfa.tracking.metrics import history
 from nfa.tracking.store import children, client, find_run, reaching_store
 
 DIGEST = "nfa.analysis_digest"
-DESCRIBED = ("relations", "sites", "conventions")  # parts of an analysis' config.json
+GENERAL = ("entrypoint", "nfa_version", "sources")  # of an analysis' config.json, beside its parameters
 DONE = "analysis/seconds"  # logged last at a checkpoint: its step is finished where this exists
 
 
@@ -40,16 +40,18 @@ def _sources(text: str) -> Sequence[Run]:
 
 @dataclass(frozen=True)
 class Earlier:
-    """What finished or interrupted analyses have left: values by checkpoint, and how they described themselves."""
+    """What finished or interrupted analyses have left: values and run id by checkpoint, and how they are described."""
 
     values: dict[int, dict[str, float]]
+    runs: dict[int, str]
     described: dict[str, Any]
 
 
-def find_earlier(digest: str) -> Earlier:
+def find_earlier(digest: str, entrypoint: str) -> Earlier:
     """Checkpoints that analyses with this digest have finished."""
     everywhere = [experiment.experiment_id for experiment in client().search_experiments()]
     values: dict[int, dict[str, float]] = {}
+    runs: dict[int, str] = {}
     described: dict[str, Any] = {}
     for run in client().search_runs(everywhere, f"tags.`{DIGEST}` = '{digest}'"):
         run_id = run.info.run_id
@@ -57,9 +59,10 @@ def find_earlier(digest: str) -> Earlier:
         if DONE not in series or not has_artifact(run_id, "config.json"):
             continue
         content = get_json(run_id, "config.json")
-        described = {key: content[key] for key in DESCRIBED}
+        described = {key: value for key, value in content.items() if key not in (*GENERAL, entrypoint)}
         done = series.pop(DONE)
         for epoch in done:
             found = {key: of_key[epoch] for key, of_key in series.items() if epoch in of_key}
             values[epoch] = {**found, DONE: done[epoch]}  # last: a copy is written in this order
-    return Earlier(values, described)
+            runs[epoch] = run_id
+    return Earlier(values, runs, described)

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from analyses import CHECKPOINTS, SECONDS, SITES, analysed, series
 from mlflow.entities import Metric
-from support import INT, KILL, TERM, AtCall, Count, During, Ended, Finished, Raise, Send, Store, run, words
+from stores import Finished, Store
+from support import INT, KILL, TERM, AtCall, Count, During, Ended, Raise, Send, run, words
 
 from nfa.config import AnalyzeConfig
-from nfa.jobs.analyze import _identity
+from nfa.jobs.analyze import Alignment
 from nfa.jobs.checkpoint_analysis import CheckpointAnalysis
+from nfa.parallel import World
 from nfa.tracking import history, sources
 from nfa.tracking.store import client
 
@@ -228,9 +230,8 @@ def test_every_option_is_known_to_decide_values_or_not() -> None:
 
 @pytest.mark.parametrize(("name", "value"), [*OTHER.items(), *SAME.items()])
 def test_an_option_makes_another_analysis_where_it_decides_values(name: str, value: Any) -> None:
-    first, second = (_identity(AnalyzeConfig(**options), "abc") for options in ({}, {name: value}))
+    first, second = (Alignment(AnalyzeConfig(**options), World()).identity([]) for options in ({}, {name: value}))
     assert (first != second) is (name in OTHER)
-    assert first != _identity(AnalyzeConfig(), "another run")
 
 
 def test_another_analysis_is_computed_anew_and_another_order_of_names_is_no_other(
@@ -238,7 +239,7 @@ def test_another_analysis_is_computed_anew_and_another_order_of_names_is_no_othe
 ) -> None:
     computed, original = [], CheckpointAnalysis.values
     monkeypatch.setattr(
-        CheckpointAnalysis, "values", lambda self, epoch: computed.append(epoch) or original(self, epoch)
+        CheckpointAnalysis, "values", lambda self, epoch, run: computed.append(epoch) or original(self, epoch, run)
     )
     asked_for = {"relations": "agop_nfm,h_vs_m,g_vs_h", "epochs": "1,4", "max_samples": 20}
     first = analysed(changeable.store, **asked_for)
