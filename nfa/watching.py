@@ -1,5 +1,6 @@
 """Alignment of a model in a training loop that is not ours, recorded into the active MLflow run."""
 
+import math
 from types import TracebackType
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch.nn as nn
 from nfa import __version__, schedules, tracking
 from nfa.analysis import Analysis
 from nfa.config import AnalyzeConfig
+from nfa.console import stage
 from nfa.errors import Refusal
 from nfa.evaluation import Evaluation
 from nfa.jobs import analysis_reports
@@ -43,7 +45,8 @@ class Watch:
     `outputs(model, inputs)` is f where that is not model(inputs) or its logits. `relations`, `sites`, `centre`,
     `agop_power`, `positions`, `max_samples`, `batch_size`, `precision`, `directions`, `top_k` and `seed` are those of
     `analyze`. The initial weights are those at this call. Raises `Refusal` for what cannot be analysed: a reduced loss,
-    examples that see each other, a model that answers differently each time.
+    examples that see each other, a model that answers differently each time. Where training diverges nothing is raised:
+    what is undefined for weights or outputs that are not finite is left out, and the first such step is said.
     """
 
     def __init__(
@@ -69,21 +72,39 @@ class Watch:
         )
         self.run = tracking.active_run()
         self.metrics = MetricLog(self.run.info.run_id, set())
+        self.diverged = False
 
     def __enter__(self) -> "Watch":
         tracking.put_json(self.run, "alignment.json", {"nfa_version": __version__, **self.analysis.described()})
         return self
 
     def record(self, step: int) -> dict[str, float]:
-        """Measure and log at `step` if it is on the schedule; the values by metric key, with the probe's mean loss."""
+        """Measure and log at `step` if it is on the schedule; the values by metric key, with the probe's mean loss.
+
+        Undefined values are absent.
+        """
         if self.schedule != "all" and step not in schedules.parse(self.schedule, step):
             return {}
         evaluation = Evaluation(self.workload)
         values = self.analysis.values(self.model, hear_outputs=evaluation.update)
-        values["probe/loss"] = evaluation.means()["loss"]
+        loss = evaluation.means()["loss"]
+        if math.isfinite(loss):
+            values["probe/loss"] = loss
+        self._look_for_divergence(step, loss)
         self.metrics.log(values, step)
         self.metrics.flush()
         return values
+
+    def _look_for_divergence(self, step: int, loss: float) -> None:
+        """Say the first step at which weights of sites, outputs or losses are not finite."""
+        if self.diverged:
+            return
+        weights = site_weights(self.workload, self.model, self.analysis.sites)
+        bad = [name for name, weight in weights.items() if not weight.isfinite().all()]
+        if bad or not math.isfinite(loss):
+            self.diverged = True
+            what = f"weights of {bad[0]}" if bad else "outputs or their losses"
+            stage("notice", f"step {step}: {what} are not finite; undefined values are left out")
 
     def __exit__(self, _kind: type | None, error: BaseException | None, _trace: TracebackType | None) -> None:
         self.metrics.flush()

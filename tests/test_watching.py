@@ -1,6 +1,7 @@
 """`nfa.watch` in a training loop of one's own: what it records, and that the training is none the wiser."""
 
 import csv
+import math
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -266,6 +267,81 @@ def test_a_step_recorded_twice_is_logged_once(run: Store) -> None:
     with nfa.watch(toys.net, toys.loss, (toys.inputs[:4], toys.targets[:4]), relations="h_vs_m") as watch:
         assert watch.record(1) == watch.record(1)
     assert list(series(run, only(run))["0/h_vs_m"]) == [1]
+
+
+# ---- a training that diverges
+
+
+def diverge(watch: Watch, module: nn.Linear, entry: float) -> tuple[dict[str, float], ...]:
+    """Values before and after the weights of a module become `entry`; the step after that is recorded too."""
+    before = watch.record(0)
+    with torch.no_grad():
+        module.weight.fill_(entry)
+    after = watch.record(1)
+    assert watch.record(2) == after
+    return before, after
+
+
+def relations_of(site: str, values: dict[str, float]) -> set[str]:
+    return {key.removeprefix(f"{site}/") for key in values if key.startswith(f"{site}/")}
+
+
+@pytest.mark.parametrize("entry", [math.nan, math.inf, -math.inf, 1e30])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"centre": "entry"}, {"centre": "jacobian"}, {"directions": "2"}, {"precision": "float64"}],
+    ids=str,
+)
+def test_diverged_weights_end_no_training_and_leave_out_what_is_undefined(
+    entry: float, options: dict[str, str], run: Store
+) -> None:
+    net, x, y = layers_of(4, 6, 5, CLASSES)
+    with nfa.watch(net, cross_entropy, (x, y), relations="all", top_k=2, **options) as watch:
+        before, after = diverge(watch, net[2], entry)
+    assert {"agop_nfm", "h_vs_m", "out_h_vs_m"} <= relations_of("2", before)
+    if not math.isfinite(entry):
+        assert "probe/loss" not in after
+        assert relations_of("2", after) == {"h_stable_rank"}
+    of_inputs = {name for name in relations_of("0", before) if not {"agop", "g", "fact"} & set(name.split("_"))}
+    assert {name: after.get(f"0/{name}") for name in of_inputs} == {name: before[f"0/{name}"] for name in of_inputs}
+    logged = series(run, only(run))
+    assert {key for key, of_key in logged.items() if 1 in of_key} == set(after)
+    assert run.rows("SELECT count(*) FROM metrics WHERE is_nan OR abs(value) > 1e300") == [(0,)]
+
+
+def layers_of(*sizes: int) -> tuple[nn.Sequential, Tensor, Tensor]:
+    """A network and 9 examples."""
+    return seeded(layers, *sizes), torch.randn(9, sizes[0]), torch.randint(sizes[-1], (9,))
+
+
+@pytest.mark.parametrize(
+    ("module", "entry", "said"),
+    [
+        (0, math.nan, "step 1: weights of 0 are not finite; undefined values are left out"),
+        (0, -math.inf, "step 1: weights of 0 are not finite; undefined values are left out"),
+        (4, math.inf, "step 1: outputs or their losses are not finite; undefined values are left out"),
+        (4, 1.0, ""),
+    ],
+)
+@in_a_run
+def test_the_first_step_of_divergence_is_said_once(
+    module: int, entry: float, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net, x, y = layers_of(4, 6, 5, CLASSES)
+    with nfa.watch(net, cross_entropy, (x, y), relations="h_vs_m") as watch:
+        diverge(watch, net[module], entry)
+    assert capsys.readouterr().out.split("  notice  ")[1:] == ([f"{said}\n"] if said else [])
+
+
+def test_a_run_without_any_value_still_has_its_table_and_figure(store: Store) -> None:
+    net, x, y = layers_of(4, 6, 5, CLASSES)
+    with mlflow.start_run(), nfa.watch(net, cross_entropy, (x, y)) as watch:
+        with torch.no_grad():
+            net[0].weight.fill_(math.nan)
+        assert watch.record(0) == {}
+    assert store.metrics(only(store)) == []
+    assert store.artifact(only(store), "similarities.csv").exists()
+    assert store.artifact(only(store), "plots/all_relations.png").exists()
 
 
 # ---- inputs

@@ -52,20 +52,21 @@ class Replicates:
         return sum(pairs) / len(pairs)
 
     def cosine(self, other: Congruence, similarity: Similarity) -> Estimate | None:
-        """⟨Ā, M⟩ / (‖M‖ √(mean ⟨A_r, A_q⟩)), which can exceed 1; None where it is undefined.
+        """⟨Ā, M⟩ / (‖M‖ √(mean ⟨A_r, A_q⟩)), which can exceed 1; None where it or its error is undefined.
 
         The standard error is against the exact value on the same examples: with D the derivative of the cosine by A,
         √(Σ_n Var_r⟨A_nr, D⟩ / R) / n, its variance over directions estimated on the sampled examples.
         """
         norms = self.squared_norm(similarity), similarity.inner(other, other)
-        if min(norms) <= 0:
+        if not all(0 < norm < math.inf for norm in norms):  # nan is in no interval
             return None
         inner = sum(similarity.inner(part, other) for part in self.parts) / len(self.parts)
         value = inner / math.sqrt(norms[0]) / math.sqrt(norms[1])
-        along = self._along(other, similarity) / math.sqrt(norms[0] * norms[1])
-        along = along - value / norms[0] * self._along(self.mean(), similarity)
+        along = self._along(other, similarity) / math.sqrt(norms[0]) / math.sqrt(norms[1])
+        along = along - value * (self._along(self.mean(), similarity) / norms[0])
         spread = along.var(dim=1, correction=1).mean()
-        return Estimate(value, math.sqrt(float(spread) / len(self.cores) / self.examples))
+        error = math.sqrt(float(spread) / len(self.cores) / self.examples)
+        return Estimate(value, error) if math.isfinite(value) and math.isfinite(error) else None
 
     def _along(self, matrix: Congruence, similarity: Similarity) -> Float[Tensor, "m R"]:
         """⟨A_nr, B⟩ of each sampled example: with B = EᵀDE, Σ_s yᵀDy for y = E Fᵀx."""

@@ -32,16 +32,17 @@ class Similarity:
         return product
 
     def cosine(self, a: Congruence, b: Congruence) -> float | None:
-        """⟨A, B⟩ / (‖A‖_F ‖B‖_F); None where it is undefined because a norm is zero.
+        """⟨A, B⟩ / (‖A‖_F ‖B‖_F); None where it is undefined because a norm is zero or something is not finite.
 
         >>> A, B = (Congruence(None, torch.diag(torch.tensor(d))) for d in ([1.0, 0.0], [1.0, 1.0]))
         >>> round(Similarity().cosine(A, B), 6)
         0.707107
         """
         norms = self.inner(a, a), self.inner(b, b)
-        if min(norms) <= 0:
+        if not all(0 < norm < math.inf for norm in norms):  # nan is in no interval
             return None
-        return self.inner(a, b) / math.sqrt(norms[0]) / math.sqrt(norms[1])
+        value = self.inner(a, b) / math.sqrt(norms[0]) / math.sqrt(norms[1])
+        return value if math.isfinite(value) else None
 
     def _uncentred(self, a: Congruence, b: Congruence) -> float:
         """⟨FᵀCF, EᵀDE⟩ = ⟨C F Eᵀ, (D E Fᵀ)ᵀ⟩."""

@@ -23,13 +23,17 @@ class Fit(NamedTuple):
     se: float
 
 
-def leading(matrix: Congruence, k: int) -> tuple[Float[Tensor, " k"], Float[Tensor, "i k"]]:
+def leading(matrix: Congruence, k: int) -> tuple[Float[Tensor, " k"], Float[Tensor, "i k"]] | None:
     """The k eigenvalues largest in magnitude, in falling order, and their eigenvectors; float64.
 
-    By Lanczos iteration (ARPACK) from a fixed start, so that the factors need not be multiplied out.
+    None where ‖A‖_F² is not finite. By Lanczos iteration (ARPACK) from a fixed start, so that the factors need not be
+    multiplied out.
     """
     matrix = matrix.double()
-    scale = math.sqrt(Similarity().inner(matrix, matrix))  # ARPACK's tolerance is partly absolute
+    squared = Similarity().inner(matrix, matrix)
+    if not math.isfinite(squared):
+        return None
+    scale = math.sqrt(max(0.0, squared))  # ARPACK's tolerance is partly absolute; rounding may leave less than 0
     if matrix.size <= max(DENSE, 4 * k) or scale == 0:
         return _leading_of_all(matrix, k)
     start = np.random.default_rng(0)
@@ -59,26 +63,32 @@ def _operator(matrix: Congruence, scale: float) -> LinearOperator:
 
 
 def stable_rank(matrix: Congruence) -> float | None:
-    """‖A‖_F² / ‖A‖₂², between 1 and the rank; None for a zero matrix. Rudelson, Vershynin 2007, arXiv math/0503442.
+    """‖A‖_F² / ‖A‖₂², between 1 and the rank; None for a zero matrix and one that is not finite.
+
+    Rudelson, Vershynin 2007, arXiv math/0503442.
 
     >>> stable_rank(Congruence(None, torch.eye(3)))
     3.0
     """
     matrix = matrix.double()
-    largest = float(leading(matrix, 1)[0][0])
-    return Similarity().inner(matrix, matrix) / largest**2 if largest else None
+    squared, found = Similarity().inner(matrix, matrix), leading(matrix, 1)
+    if found is None or squared <= 0:
+        return None
+    largest = float(found[0][0])
+    return squared / largest / largest if largest else None
 
 
 def subspace_overlap(a: Congruence, b: Congruence, k: int) -> float | None:
     """‖U_kᵀ V_k‖_F² / k for the eigenvectors of the k eigenvalues of A and B that are largest in magnitude.
 
     1 where the subspaces agree, 0 where they are orthogonal, about k/i for random ones. None where a matrix has fewer
-    than k eigenvalues above 10⁻⁶ of its largest. Where eigenvalues k and k+1 coincide the subspace is not unique.
-    It is the mean squared cosine of the principal angles: Björck, Golub 1973.
+    than k eigenvalues above 10⁻⁶ of its largest, or is not finite. Where eigenvalues k and k+1 coincide the subspace
+    is not unique. It is the mean squared cosine of the principal angles: Björck, Golub 1973.
     """
-    if k > a.size:
+    first, second = (leading(matrix, k) if k <= a.size else None for matrix in (a, b))
+    if first is None or second is None:
         return None
-    (a_values, a_vectors), (b_values, b_vectors) = leading(a, k), leading(b, k)
+    (a_values, a_vectors), (b_values, b_vectors) = first, second
     if any(float(values[-1].abs()) <= CUTOFF * float(values[0].abs()) for values in (a_values, b_values)):
         return None
     return float((a_vectors.T @ b_vectors).square().sum()) / k
@@ -87,12 +97,14 @@ def subspace_overlap(a: Congruence, b: Congruence, k: int) -> float | None:
 def exponent(nfm: Congruence, agop: Congruence, cutoff: float = CUTOFF) -> Fit | None:
     """Slope of log uᵀMu against log uᵀAu over the eigenvectors u of M = NFM, by least squares, with its standard error.
 
-    Only eigenvectors count whose quotients exceed `cutoff` × the largest of their matrix; None for fewer than three, or
-    where all quotients of A are equal. If M = c·Aᵖ the slope is p; in a deep linear network of L balanced matrices
-    M of layer i (from 0) is AGOP^(1/(L−i)). Tansley, Massart, Cartis 2025.
+    Only eigenvectors count whose quotients exceed `cutoff` × the largest of their matrix; None for fewer than three,
+    where all quotients of A are equal, and where a matrix is not finite. If M = c·Aᵖ the slope is p; in a deep linear
+    network of L balanced matrices M of layer i (from 0) is AGOP^(1/(L−i)). Tansley, Massart, Cartis 2025.
     """
     values, vectors = _eigenvectors(nfm.double(), cutoff)
     quotients = (vectors * agop.double().times(vectors)).sum(dim=0)
+    if not quotients.isfinite().all():
+        return None
     counted = quotients > cutoff * quotients.max() if len(quotients) else quotients > 0
     y, x = values[counted].log(), quotients[counted].log()
     if len(x) < 3:
@@ -107,9 +119,15 @@ def exponent(nfm: Congruence, agop: Congruence, cutoff: float = CUTOFF) -> Fit |
 
 
 def _eigenvectors(matrix: Congruence, cutoff: float) -> tuple[Tensor, Tensor]:
-    """Eigenvalues above `cutoff` × the largest and their eigenvectors [i m]; of FᵀF through the smaller F Fᵀ."""
+    """Eigenvalues above `cutoff` × the largest and their eigenvectors [i m]; of FᵀF through the smaller F Fᵀ.
+
+    None of them, m = 0, where an entry is not finite.
+    """
     factor = matrix.factor if matrix.core is None else None
-    values, vectors = torch.linalg.eigh(matrix.dense() if factor is None else factor @ factor.T)
+    square = matrix.dense() if factor is None else factor @ factor.T
+    if not square.isfinite().all():
+        return square.new_zeros(0), square.new_zeros(matrix.size, 0)
+    values, vectors = torch.linalg.eigh(square)
     counted = (values > cutoff * values.max()) & (values > 0)
     values, vectors = values[counted], vectors[:, counted]
     return values, vectors if factor is None else factor.T @ vectors / values.sqrt()

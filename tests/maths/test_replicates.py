@@ -138,6 +138,37 @@ def test_the_cosine_with_a_zero_matrix_is_undefined(centre):
     assert found.cosine(Congruence(None, torch.zeros(2, 2, dtype=torch.float64)), similarity) is None
 
 
+@pytest.mark.parametrize("entry", [math.nan, math.inf, 1e200])
+@pytest.mark.parametrize("centre", ["none", "entry"])
+@pytest.mark.parametrize("factored", [True, False])
+def test_the_cosine_is_undefined_where_something_is_not_finite(entry, centre, factored):
+    rows, factor, similarity = normal(4, 2, 1, 3, seed=0), normal(3, 3, seed=1), Similarity(centre)
+    other, zero = other_of("dense", 3, 2), Congruence(None, torch.zeros(3, 3, dtype=torch.float64))
+    bad_rows, bad_core = rows.clone(), other.core.clone()
+    bad_rows[1, 0, 0, 1], bad_core[1, 1] = entry, entry
+    bad, factor = Congruence(None, bad_core), factor if factored else None
+    for found, against in ((rows, bad), (bad_rows, other), (bad_rows, bad), (bad_rows, zero)):
+        assert replicates_of(found, factor).cosine(against, similarity) is None
+
+
+def test_the_cosine_is_undefined_where_only_its_error_overflows():
+    """Float32 rows of 1e13 have cores of 1e26 and a cosine; rows times such a core, 1e39, are no number."""
+    found, other = replicates_of(1e13 * normal(4, 2, 1, 3, seed=0).float(), None), other_of("dense", 3, 2)
+    single = Congruence(None, other.core.float())
+    norms = found.squared_norm(Similarity()), Similarity().inner(found.parts[0], single)
+    assert all(map(math.isfinite, norms))
+    assert found.cosine(single, Similarity()) is None
+
+
+@pytest.mark.parametrize("scale", [1e-50, 1e50])
+def test_norms_whose_product_is_no_number_have_a_cosine_and_an_error(scale):
+    """‖A‖² ‖M‖² is 1e±400."""
+    rows, other = normal(5, 3, 1, 4, seed=0), other_of("dense", 4, 1)
+    expected = replicates_of(rows, None).cosine(other, Similarity())
+    scaled = replicates_of(scale * rows, None).cosine(Congruence(None, scale**2 * other.core), Similarity())
+    assert (scaled.value, scaled.se) == pytest.approx((expected.value, expected.se), rel=1e-9)
+
+
 def test_estimates_that_agree_have_no_error():
     found, similarity = pair([1.0, 2.0], [1.0, 2.0])
     estimate = found.cosine(IDENTITY, similarity)

@@ -1,5 +1,6 @@
 """Similarity against the dense float64 reference: what holds, to which digit, and what must not hold."""
 
+import dataclasses
 import math
 
 import pytest
@@ -89,6 +90,37 @@ def test_the_cosine_with_a_zero_matrix_is_undefined(form, centre):
     assert Similarity(centre).cosine(zero, b) is None
     assert Similarity(centre).cosine(b, zero) is None
     assert Similarity(centre).inner(zero, b) == 0
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("centre", ["none", "entry"])
+@pytest.mark.parametrize("entry", [math.nan, math.inf, -math.inf, 1e200])
+def test_the_cosine_with_a_matrix_that_is_not_finite_is_undefined(form, centre, entry):
+    """Neither nan nor, through a division by infinity, 0; 1e200 is a number, but its square is none."""
+    a, b = pair((form, "both"), 5, (3, 3), seed=0)
+    for part in ("factor", "core"):
+        if getattr(a, part) is not None:
+            bad = dataclasses.replace(a, **{part: spoilt(getattr(a, part), entry)})
+            zero = Congruence(None, torch.zeros(5, 5, dtype=torch.float64))
+            for other in (b, bad, zero):
+                assert Similarity(centre).cosine(bad, other) is None
+                assert Similarity(centre).cosine(other, bad) is None
+
+
+def spoilt(part: torch.Tensor, entry: float) -> torch.Tensor:
+    """With one other entry on the diagonal."""
+    bad = part.clone()
+    bad[1, 1] = entry
+    return bad
+
+
+def test_the_cosine_is_undefined_where_only_the_inner_product_overflows():
+    """In float32 ‖A‖ and ‖B‖ are numbers here, and C F Eᵀ is none."""
+    a = Congruence(torch.eye(2), 1e25 * torch.eye(2))
+    b = Congruence(1e18 * torch.eye(2), None)
+    assert math.isfinite(Similarity().inner(a, a))
+    assert math.isfinite(Similarity().inner(b, b))
+    assert Similarity().cosine(a, b) is None
 
 
 def test_the_entry_centred_cosine_with_a_constant_matrix_is_undefined_though_the_cosine_is_not():

@@ -1,5 +1,6 @@
 """Stable rank, subspace overlap and exponent against the dense float64 reference, and closed forms."""
 
+import dataclasses
 import math
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from nfa import reference
 from nfa.maths.congruence import Congruence
+from nfa.maths.similarity import Similarity
 from nfa.maths.spectrum import Fit, exponent, stable_rank, subspace_overlap
 
 FORMS = ("factor", "core", "both")
@@ -49,6 +51,18 @@ def zero(form: str, i: int) -> Congruence:
     return Congruence(*(part if part is None else torch.zeros_like(part) for part in (a.factor, a.core)))
 
 
+def spoilt(form: str, i: int, entry: float) -> list[Congruence]:
+    """A matrix with one entry replaced on the diagonal of its factor, and one with that of its core."""
+    a, found = matrix(form, i, 3, 0), []
+    for name in ("factor", "core"):
+        if (part := getattr(a, name)) is not None:
+            part = part.clone()
+            part[1, 1] = entry
+            found.append(dataclasses.replace(a, **{name: part}))
+    return found
+
+
+not_finite = pytest.mark.parametrize("entry", [math.nan, math.inf, -math.inf, 1e200])  # 1e200 squared is infinite
 sizes = st.integers(1, 12)
 forms = st.sampled_from(FORMS)
 seeds = st.integers(0, 99)
@@ -79,6 +93,25 @@ class TestStableRank:
     @pytest.mark.parametrize("i", [5, 400])
     def test_of_a_zero_matrix_is_undefined(self, form, i):
         assert stable_rank(zero(form, i)) is None
+
+    @not_finite
+    @pytest.mark.parametrize("form", FORMS)
+    @pytest.mark.parametrize("i", [5, 400])
+    def test_of_a_matrix_that_is_not_finite_is_undefined(self, form, i, entry):
+        assert {stable_rank(bad) for bad in spoilt(form, i, entry)} == {None}
+
+    def test_where_the_square_of_the_norm_is_no_number_it_is_undefined(self):
+        assert stable_rank(diagonal(1e200, 1)) is None
+        assert stable_rank(diagonal(1e-200, 1e-200)) is None
+        assert stable_rank(diagonal(1e150, 1e150)) == pytest.approx(2, rel=1e-12)
+
+    def test_where_rounding_leaves_a_squared_norm_below_zero_it_is_undefined(self):
+        """FACT of P = J W with J antisymmetric is zero: −½(WᵀP + PᵀW)."""
+        W, half = draw(3, 8, seed=199), draw(3, 3, seed=1)
+        exchange = torch.eye(6, dtype=torch.float64).roll(3, dims=0)
+        fact = Congruence(torch.cat([W, (half - half.T) @ W]), -0.5 * exchange)
+        assert Similarity().inner(fact, fact) < 0
+        assert stable_rank(fact) is None
 
     @given(forms, sizes, sizes, seeds, st.integers(-12, 12))
     @settings(max_examples=20)
@@ -180,6 +213,14 @@ class TestSubspaceOverlap:
         assert subspace_overlap(zero(form, i), matrix("core", i, i, 0), 1) is None
         assert subspace_overlap(matrix("core", i, i, 0), zero(form, i), 1) is None
 
+    @not_finite
+    @pytest.mark.parametrize("form", FORMS)
+    @pytest.mark.parametrize("i", [5, 400])
+    def test_with_a_matrix_that_is_not_finite_it_is_undefined(self, form, i, entry):
+        other = matrix("core", i, i, 0)
+        for bad in spoilt(form, i, entry):
+            assert [subspace_overlap(*pair, 1) for pair in ((bad, other), (other, bad), (bad, bad))] == [None] * 3
+
     @pytest.mark.parametrize("i", [6, 400])
     def test_with_more_dimensions_than_a_matrix_has_it_is_undefined(self, i):
         a, b = Congruence(draw(2, i), None), matrix("core", i, i, 0)
@@ -262,6 +303,18 @@ class TestExponent:
         assert exponent(other, zero(form, 5)) is None
         if form != "both":
             assert exponent(zero(form, 5), other) is None
+
+    @pytest.mark.parametrize("form", FORMS)
+    @pytest.mark.parametrize("entry", [math.nan, math.inf, -math.inf])
+    def test_with_a_matrix_that_is_not_finite_it_is_undefined(self, form, entry):
+        other = matrix("core", 5, 5, 0)
+        for bad in spoilt(form, 5, entry):
+            assert [exponent(*pair) for pair in ((bad, other), (other, bad), (bad, bad))] == [None] * 3
+
+    def test_with_a_factor_whose_square_is_infinite_it_is_undefined(self):
+        (bad,) = spoilt("factor", 5, 1e200)
+        assert exponent(bad, matrix("core", 5, 5, 0)) is None
+        assert exponent(matrix("core", 5, 5, 0), bad) is None
 
     def test_without_three_directions_or_with_equal_quotients_it_is_undefined(self):
         agop = matrix("core", 5, 5, 1)
