@@ -20,6 +20,7 @@ OPTIMIZERS = tuple(LEARNING_RATES)
 DATASETS = ("digits", "svhn", "fashion-mnist", "cifar10")
 ACTIVATIONS = ("relu", "sigmoid", "leaky_relu", "sine", "tanh", "identity")
 LOSSES = ("mse", "cross-entropy")
+DIRECTION_EPOCHS = "5-60/5"
 
 
 def option(
@@ -176,6 +177,40 @@ class AnalyzeConfig:
 
 
 @dataclass(frozen=True)
+class GradientDirectionsConfig:
+    """Whether examples pull the network the same way: cosines of their gradients, maps, noise scale, by checkpoint."""
+
+    run_id: str = option("latest", "runs to analyse: ids or their beginnings, comma-separated; two = comparison")
+    epochs: str = option(DIRECTION_EPOCHS, "checkpoints to analyse; by default those of 5-60/5 that exist; all = all")
+    n: int = option(512, "training examples, the first of the stored probe", at_least=2, below=20001)
+    unit: str = option("sample", "gradients of examples, or of batches of them", choices=("sample", "batch"))
+    batch_size: int = option(32, "examples of a batch where unit=batch", at_least=2, below=2**31)
+    loss: str = option("run", "the loss that the run trained on, or the plain one", choices=("run", "plain"))
+    sites: str = option("all", "parameters: names of sites, modules or parameters, globs; all = every trainable one")
+    perplexity: float | Auto = option("auto", "of the t-SNE maps; auto = min(30, (n − 1)/3)", at_least=1, below=10**4)
+    seed: int = option(1717, "seed of maps and bootstrap", at_least=0, below=2**63)
+    output_dir: str = option("", "folder that gets a copy of all reports and pictures")
+    data_dir: str = option("", "where the dataset's files are now; empty = where the run had them")
+    device: str = option("auto", "auto = CUDA when it is there, else the CPU; or a torch device")
+    run_name: str = option("", "name of the analysis run in MLflow; empty = MLflow chooses one")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        schedules.parse(self.epochs, 0, "epochs")
+        if self.unit == "batch" and self.n < 2 * self.batch_size:
+            got = f"n={self.n} with unit=batch batch_size={self.batch_size}"
+            raise Refusal(got, "at least two whole batches", f"n={16 * self.batch_size}, or a smaller batch_size")
+        if self.perplexity != "auto" and self.perplexity >= self.units:
+            got, allowed = f"perplexity={self.perplexity} for {self.units} gradients", f"a number below {self.units}"
+            raise Refusal(got, allowed, "perplexity=auto")
+
+    @property
+    def units(self) -> int:
+        """How many gradients are compared."""
+        return self.n // self.batch_size if self.unit == "batch" else self.n
+
+
+@dataclass(frozen=True)
 class DemoConfig:
     """Train three small networks on digits (SGD, Adam, Muon) and analyse them: what this program does, in a minute."""
 
@@ -234,4 +269,10 @@ def suggest(name: str, value: str, item: "dataclasses.Field[Any]") -> str:
     return f"{name}={near[0] if near else item.default or item.metadata['choices'][0]}"
 
 
-ENTRY_POINTS = {"train": TrainConfig, "analyze": AnalyzeConfig, "demo": DemoConfig, "import_checkpoints": ImportConfig}
+ENTRY_POINTS = {
+    "train": TrainConfig,
+    "analyze": AnalyzeConfig,
+    "gradient_directions": GradientDirectionsConfig,
+    "demo": DemoConfig,
+    "import_checkpoints": ImportConfig,
+}

@@ -68,5 +68,8 @@ class Workload(Protocol):
     def metrics(self, outputs: Float[Tensor, "n ..."], batch: Batch) -> Mapping[str, Float[Tensor, " n"]]:
         """Further values of each example, such as accuracy."""
 
+    def classes(self, batch: Batch) -> Int[Tensor, " n"] | None:
+        """The class of each example, as its label says; None where there are no classes."""
+
     def sites(self, model: nn.Module) -> Mapping[str, nn.Module]:
         """Ordered, named linear maps; the last one is the readout."""

@@ -289,7 +289,14 @@ def relations_of(site: str, values: dict[str, float]) -> set[str]:
 @pytest.mark.parametrize("entry", [math.nan, math.inf, -math.inf, 1e30])
 @pytest.mark.parametrize(
     "options",
-    [{}, {"centre": "entry"}, {"centre": "jacobian"}, {"directions": "2"}, {"precision": "float64"}],
+    [
+        {},
+        {"centre": "entry"},
+        {"centre": "jacobian"},
+        {"directions": "2"},
+        {"precision": "float64"},
+        {"agop_power": "0.5"},
+    ],
     ids=str,
 )
 def test_diverged_weights_end_no_training_and_leave_out_what_is_undefined(
@@ -307,6 +314,26 @@ def test_diverged_weights_end_no_training_and_leave_out_what_is_undefined(
     logged = series(run, only(run))
     assert {key for key, of_key in logged.items() if 1 in of_key} == set(after)
     assert run.rows("SELECT count(*) FROM metrics WHERE is_nan OR abs(value) > 1e300") == [(0,)]
+
+
+@in_a_run
+def test_a_layer_behind_weights_that_are_nan_has_no_gradients_either() -> None:
+    """ReLU passes gradients through nan, but outputs that are nan have none."""
+    net = seeded(layers, 4, 6, 5, CLASSES, activation=nn.ReLU)
+    with nfa.watch(net, cross_entropy, (torch.randn(9, 4), torch.randint(CLASSES, (9,))), relations="*_nfm") as watch:
+        _, after = diverge(watch, net[0], math.nan)
+    assert after == {}
+
+
+def test_the_table_has_the_values_of_steps_without_a_loss(run: Store) -> None:
+    net, x, y = layers_of(4, 6, 5, CLASSES)
+    with nfa.watch(net, cross_entropy, (x, y), relations="h_vs_m", sites="0") as watch:
+        diverge(watch, net[2], math.nan)
+    table = run.artifact(only(run), "similarities.csv").read_text().splitlines()
+    assert [line.split(",")[:3] for line in table[1:]] == [
+        ["0", "", "probe/loss"],
+        *([str(step), "0", "h_vs_m"] for step in range(3)),
+    ]
 
 
 def layers_of(*sizes: int) -> tuple[nn.Sequential, Tensor, Tensor]:

@@ -115,7 +115,8 @@ def rows(
     series: Mapping[str, Series], sites: Sequence[str], relations: Sequence[str]
 ) -> Iterator[tuple[int, str, str, float, float | str]]:
     """Rows of the tables, by epoch."""
-    for epoch in sorted(series.get(DONE) or series.get("probe/loss", {})):
+    keys = [f"{site}/{name}" for site in sites for name in relations]
+    for epoch in sorted(series.get(DONE) or set().union(*(series.get(key, {}) for key in (*LOSSES, *keys)))):
         for loss in LOSSES:
             if epoch in series.get(loss, {}):
                 yield epoch, "", loss, series[loss][epoch], ""

@@ -37,9 +37,10 @@ def _assist(config: AnalyzeConfig, world: World) -> None:
     analysis: CheckpointAnalysis | None = None
     refusal: Refusal | None = None
     while (task := world.tell(None)) is not None:
-        if isinstance(task, str):
+        if isinstance(task, tuple):
+            source, first = task
             try:
-                analysis = CheckpointAnalysis(task, config, world)
+                analysis = CheckpointAnalysis(source, config, world, first)
             except Refusal as refused:
                 refusal = refused  # the first process refuses too: it says so and ends, and how it ends counts
         elif refusal:
@@ -70,10 +71,14 @@ class Alignment:
         """None."""
         return []
 
-    def open(self, source: str, epochs: Sequence[int]) -> CheckpointAnalysis:  # noqa: ARG002 - all are loaded alike
+    def space(self, epochs: Sequence[int]) -> int:  # noqa: ARG002 - there are no arrays
+        """Nothing beside the reports."""
+        return 0
+
+    def open(self, source: str, epochs: Sequence[int]) -> CheckpointAnalysis:
         """Load the run's workload, here and in the processes that help."""
-        self.world.tell(source)
-        return CheckpointAnalysis(source, self.config, self.world)
+        self.world.tell((source, epochs[0]))
+        return CheckpointAnalysis(source, self.config, self.world, epochs[0])
 
     def line(self, values: Mapping[str, float]) -> str:
         """The first relation of each site."""

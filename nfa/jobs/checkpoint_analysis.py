@@ -16,15 +16,15 @@ from nfa.tracking import TrackedRun
 
 
 class CheckpointAnalysis:
-    """What `config` asks of the run `source`; making one loads the data and refuses what cannot be done."""
+    """What `config` asks of a run; making one loads the data and refuses what its epoch `first` cannot give."""
 
-    def __init__(self, source: str, config: AnalyzeConfig, world: World) -> None:
+    def __init__(self, source: str, config: AnalyzeConfig, world: World, first: int) -> None:
         self.source, self.world = source, world
         self.workload = tracking.load_workload(source, device=config.device, data_dir=config.data_dir or None)
         self.model = self.workload.model()
-        epochs = tracking.epochs(source)
-        self._load(epochs[0])
-        self.analysis = Analysis(self.workload, self.model, config, self._initial if 0 in epochs else None, world)
+        initial = self._initial if 0 in tracking.epochs(source) else None
+        self._load(first)
+        self.analysis = Analysis(self.workload, self.model, config, initial, world)
         if not world.rank:
             self._announce()
 

@@ -31,7 +31,7 @@ def compare_groups(run: TrackedRun, parts: Mapping[str, str], sources: Mapping[s
     series = {name: tracking.history(part) for name, part in parts.items()}
     content = tracking.get_json(next(iter(parts.values())), "config.json")
     intervals = {label: together([series[name] for name in names]) for label, names in grouped.items()}
-    tracking.put_text(run.info, "groups.csv", _table(intervals))
+    tracking.put_text(run.info, "groups.csv", table_of_groups(intervals))
     relations = [name for name in RELATIONS if name in content["relations"]]
     boundary = phase_boundary(sorted(set().union(*(of_run[DONE] for of_run in series.values()))))
     bands = {
@@ -67,7 +67,8 @@ def together(runs: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, Interv
     return found
 
 
-def _table(intervals: Mapping[str, Mapping[str, Mapping[int, Interval]]]) -> str:
+def table_of_groups(intervals: Mapping[str, Mapping[str, Mapping[int, Interval]]]) -> str:
+    """Content of groups.csv."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(HEADER)

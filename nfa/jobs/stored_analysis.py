@@ -49,6 +49,9 @@ class Kind(Protocol):
     def files(self, epoch: int) -> list[str]:
         """Artifacts that belong to a checkpoint's values."""
 
+    def space(self, epochs: Sequence[int]) -> int:
+        """Bytes of a run's arrays and pictures, about."""
+
     def open(self, source: str, epochs: Sequence[int]) -> Opened:
         """Load what is needed of a run; `Refusal` for what cannot be measured."""
 
@@ -158,7 +161,7 @@ def _one(plan: Plan, *, adopt: bool) -> TrackedRun:
         adopt=adopt,
     )
     with run:
-        tracking.check_space(run.info, total=SPACE, largest=SPACE // 4)
+        tracking.check_space(run.info, total=SPACE + kind.space(plan.epochs), largest=SPACE // 4)
         run.log_params(dataclasses.asdict(kind.config))
         tracking.put_json(run.info, "config.json", content(kind, [source.run_id], plan.described))
         _log_checkpoints(run, plan)

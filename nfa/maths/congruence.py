@@ -4,6 +4,7 @@ AGOP = Wᵀ S W and NFM = Wᵀ W live on a layer's input side (i×i), but S and 
 Inner products need no i×i product: ⟨FᵀCF, EᵀDE⟩ = ⟨C X, X D⟩ with X = F Eᵀ.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -64,13 +65,23 @@ class Congruence:
         """The positive semidefinite square root, for a positive semidefinite matrix.
 
         With C = L Lᵀ and Lᵀ F = U Σ Vᵀ (thin SVD), FᵀCF = V Σ² Vᵀ, so the root is V Σ Vᵀ. Computed in float64.
+        The root of a matrix that is not finite is nan.
         """
-        if self.core is None:
-            assert self.factor is not None
-            half = self.factor.double()
-        else:
-            values, vectors = torch.linalg.eigh(self.core.double())
-            half = values.clamp(min=0).sqrt()[:, None] * vectors.T
-            half = half if self.factor is None else half @ self.factor.double()
+        half = self._half()
+        if not half.isfinite().all():
+            return Congruence(half.new_full((1, self.size), math.nan), None)
         _, singular, directions = torch.linalg.svd(half, full_matrices=False)
         return Congruence(factor=directions, core=torch.diag(singular))
+
+    def _half(self) -> Tensor:
+        """Lᵀ F in float64; Lᵀ is nan where C is not finite."""
+        factor = None if self.factor is None else self.factor.double()
+        if self.core is None:
+            assert factor is not None
+            return factor
+        core = self.core.double()
+        half = torch.full_like(core, math.nan)
+        if core.isfinite().all():
+            values, vectors = torch.linalg.eigh(core)
+            half = values.clamp(min=0).sqrt()[:, None] * vectors.T
+        return half if factor is None else half @ factor

@@ -39,6 +39,16 @@ class Factors:
         """γ itself."""
         return Dense(torch.einsum("nsgp,nsgq->ngpq", self.left, self.right).flatten(1))
 
+    def largest(self) -> Float[Tensor, " n"]:
+        """A bound of the products δ_s h_s."""
+        return _largest(self.left) * _largest(self.right)
+
+    def times(self, weights: Float[Tensor, " n"]) -> "Factors":
+        """w_a γ_a, the right side's entries at most 2."""
+        sizes = [powers_of_two(_largest(side)) for side in (self.left, self.right)]
+        left, right = (_weighted(side, 1 / size) for side, size in zip((self.left, self.right), sizes, strict=True))
+        return Factors(_weighted(left, sizes[0] * sizes[1] * weights), right)
+
     def compact(self, examples: int) -> "Factors | Dense":
         """Factors or γ, whichever costs fewer products for the Gram matrix of so many examples.
 
@@ -67,11 +77,20 @@ class Rows:
 
     def total(self, weights: Float[Tensor, " n"]) -> Float[Tensor, " rd"]:
         """Σ_a w_a γ_a."""
-        return self.dense().total(weights)
+        values = (self.values * weights.view(-1, 1, 1)).flatten(0, 1)
+        return values.new_zeros(self.rows, values.shape[1]).index_add_(0, self.index.flatten(), values).flatten()
 
     def dense(self) -> "Dense":
         """γ itself."""
         return Dense(_scattered(self.index, self.values, self.rows))
+
+    def largest(self) -> Float[Tensor, " n"]:
+        """Of the values."""
+        return _largest(self.values)
+
+    def times(self, weights: Float[Tensor, " n"]) -> "Rows":
+        """w_a γ_a."""
+        return Rows(self.index, _weighted(self.values, weights), self.rows)
 
     def compact(self, examples: int) -> "Rows":  # noqa: ARG002 - rows stay rows
         """Itself."""
@@ -100,6 +119,14 @@ class Dense:
         """Itself."""
         return self
 
+    def largest(self) -> Float[Tensor, " n"]:
+        """Of the values."""
+        return _largest(self.values)
+
+    def times(self, weights: Float[Tensor, " n"]) -> "Dense":
+        """w_a γ_a."""
+        return Dense(_weighted(self.values, weights))
+
     def within(self, places: Int[Tensor, " p"], size: int) -> "Dense":
         """The same as part of a larger parameter: entry k stands at places[k] of `size` entries."""
         return Dense(self.values.new_zeros(len(self.values), size).index_add_(1, places, self.values))
@@ -112,14 +139,31 @@ class Dense:
 Part: TypeAlias = Factors | Rows | Dense
 
 
+def powers_of_two(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """The power of two at or below each value; 1 for zero."""
+    return torch.where(values > 0, 2.0 ** values.clamp(min=torch.finfo(values.dtype).tiny).log2().floor(), 1.0)
+
+
+def _largest(values: Tensor) -> Float[Tensor, " n"]:
+    rows = values.flatten(1).abs()
+    return rows.amax(dim=1) if rows.shape[1] else rows.new_zeros(len(rows))
+
+
+def _weighted(values: Tensor, weights: Float[Tensor, " n"]) -> Tensor:
+    return values * weights.to(values).view(-1, *[1] * (values.ndim - 1))
+
+
 def joined(parts: Sequence[Part]) -> list[Part]:
     """The same sum of parts with fewer of them: uses of one kind follow each other along s."""
-    factors = [part for part in parts if isinstance(part, Factors)]
+    factors: dict[torch.Size, list[Factors]] = {}
+    for part in parts:
+        if isinstance(part, Factors):
+            factors.setdefault(part.left.shape[2:], []).append(part)
     rows = [part for part in parts if isinstance(part, Rows)]
     dense = [part.values for part in parts if isinstance(part, Dense)]
     found: list[Part] = []
-    if factors:
-        left, right = (torch.cat(sides, dim=1) for sides in zip(*((f.left, f.right) for f in factors), strict=True))
+    for alike in factors.values():
+        left, right = (torch.cat(sides, dim=1) for sides in zip(*((f.left, f.right) for f in alike), strict=True))
         found.append(Factors(left, right))
     if rows:
         index, values = (torch.cat(sides, dim=1) for sides in zip(*((r.index, r.values) for r in rows), strict=True))
@@ -134,7 +178,7 @@ def inner(a: Sequence[Part], b: Sequence[Part]) -> Float[Tensor, "n m"]:
 
 
 def _inner(a: Part, b: Part) -> Tensor:
-    if isinstance(a, Factors) and isinstance(b, Factors):
+    if isinstance(a, Factors) and isinstance(b, Factors) and a.left.shape[2:] == b.left.shape[2:]:
         return _pairs_of_positions(a, b)
     if isinstance(a, Rows) and isinstance(b, Rows):
         return _same_rows(a, b)
@@ -148,7 +192,7 @@ def _inner(a: Part, b: Part) -> Tensor:
 def _pairs_of_positions(a: Factors, b: Factors) -> Tensor:
     n, s, groups = a.left.shape[:3]
     m, t = b.left.shape[:2]
-    size = max(1, ENTRIES // (s * m * t))
+    size = max(1, ENTRIES // max(1, s * m * t))
     rows = []
     for start in range(0, n, size):
         part = slice(start, start + size)
@@ -157,7 +201,7 @@ def _pairs_of_positions(a: Factors, b: Factors) -> Tensor:
             left = a.left[part, :, group].flatten(0, 1) @ b.left[:, :, group].flatten(0, 1).T
             right = a.right[part, :, group].flatten(0, 1) @ b.right[:, :, group].flatten(0, 1).T
             total = total + left.mul_(right)
-        rows.append(total if s == t == 1 else total.view(-1, s, m, t).sum(dim=(1, 3)))
+        rows.append(total if s == t == 1 else total.view(len(a.left[part]), s, m, t).sum(dim=(1, 3)))
     return torch.cat(rows)
 
 
@@ -187,11 +231,11 @@ def _rows_of_factors(a: Rows, b: Factors) -> Tensor:
     n, s = a.index.shape
     m, t = b.left.shape[:2]
     left, right = b.left.flatten(2).flatten(0, 1), b.right.flatten(2).flatten(0, 1)
-    size = max(1, ENTRIES // (s * m * t))
+    size = max(1, ENTRIES // max(1, s * m * t))
     rows = []
     for start in range(0, n, size):
         part = slice(start, start + size)
         picked = left[:, a.index[part].flatten()].T
         products = picked * (a.values[part].flatten(0, 1) @ right.T)
-        rows.append(products.view(-1, s, m, t).sum(dim=(1, 3)))
+        rows.append(products.view(len(a.index[part]), s, m, t).sum(dim=(1, 3)))
     return torch.cat(rows)

@@ -88,9 +88,9 @@ class GradientGram:
 
 def _block(a: BatchGradients, b: BatchGradients) -> Float[Tensor, "n m"]:
     total = torch.zeros(len(a.scale), len(b.scale), dtype=torch.float64)
-    for key in a.parts.keys() & b.parts.keys():
+    for key in [key for key in a.parts if key in b.parts]:
         total += inner(a.parts[key], b.parts[key]).double().cpu()
-    return a.scale.double().cpu()[:, None] * total * b.scale.double().cpu()
+    return a.scale.cpu()[:, None] * total * b.scale.cpu()
 
 
 def choose_parameters(workload: Workload, model: nn.Module, pattern: str = "all") -> list[str]:

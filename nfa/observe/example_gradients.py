@@ -1,7 +1,7 @@
 """Gradients of a model's trainable parameters for each example, from one backward pass a batch."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,12 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nfa.errors import Refusal
-from nfa.maths.example_gradients import Dense, Part, joined
+from nfa.maths.example_gradients import Dense, Part, joined, powers_of_two
 from nfa.observe.capture import inert, without_fused_attention
 from nfa.observe.gradient_rules import LayoutError
 from nfa.observe.parameter_uses import Ear, Region, Regions, Use
 from nfa.observe.passes import per_example
-from nfa.observe.single_examples import SingleExamples
+from nfa.observe.single_examples import SingleExamples, gradients
 from nfa.protocols import Batch, Workload
 from nfa.seeding import generator
 
@@ -37,13 +37,54 @@ class BatchGradients:
         """Numbers held for an example."""
         return sum(part.numbers for parts in self.parts.values() for part in parts)
 
+    def scaled(self) -> "BatchGradients":
+        """The same with each example's largest part near 1: products of float32 factors cover 38 decades, no more."""
+        if not self.parts:
+            return self
+        bounds = [part.largest() for parts in self.parts.values() for part in parts]
+        more = powers_of_two(torch.stack(bounds).amax(dim=0))
+        parts = {key: [part.times(1 / more) for part in found] for key, found in self.parts.items()}
+        return BatchGradients(parts, self.scale * more)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Random cotangents c of a few examples' outputs, and ∂ Σ_a w_a ⟨f(x_a), c_a⟩ / ∂θ by autograd for random w.
+
+    A loss may leave the examples of a trial without a gradient; random cotangents leave nothing unseen.
+    """
+
+    batch: Batch
+    cotangent: Float[Tensor, "n ..."]
+    weights: Float[Tensor, " n"]
+    expected: Mapping[str, Tensor]
+
+    def differing(self, totals: Mapping[str, Tensor]) -> set[str]:
+        """Parameters whose Σ_a w_a γ_a is another."""
+        largest = {name: float(value.abs().max()) for name, value in self.expected.items()}
+        faint = FAINT * max(filter(math.isfinite, largest.values()), default=0.0)
+        return {
+            name
+            for name, total in totals.items()
+            if not float((total - self.expected[name]).abs().max()) <= TOLERANCE * largest[name] + faint
+        }
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Gradients, parameters with a use that cannot be read, and numbers of δ for an example, by where they belong."""
+
+    parts: Gradients
+    unread: set[str]
+    sizes: set[tuple[Region, int]]
+
 
 class ExampleGradients:
     """Gives `BatchGradients` of the named parameters.
 
-    Making one runs `batch` (a few examples) and compares, for every parameter, a random combination of the gradients of
-    its uses with what autograd says: where a use was not heard, or has no rule, the parameter's gradients are made by
-    torch.func. `exact` names those parameters. `losses` gives one loss an example.
+    Making one runs `batch` (a few examples) with random cotangents. A parameter's gradients are made by torch.func
+    where a use of it was not heard or cannot be read, and where a random combination of them is not what autograd
+    says. `exact` names those parameters. `losses` gives one loss an example.
     """
 
     def __init__(
@@ -51,68 +92,84 @@ class ExampleGradients:
     ) -> None:
         self.model, self.workload = model, workload
         self.losses = losses or workload.losses
-        found = dict(model.named_parameters())
-        self.parameters = {name: found[name] for name in names}
-        self.exact: list[str] = []
-        self.known: set[Region] = set()
-        self.single = SingleExamples(model, workload, {})
-        self._hear(names)
-        # Two sizes, so that no other dimension can pass for that of the examples.
-        sizes = sorted({len(batch), max(1, len(batch) - 1)})
-        unheard = {name for size in sizes for name in self._unheard(batch.take(range(size)))}
-        if unheard:
+        named = dict(model.named_parameters())
+        self.parameters = {name: named[name] for name in names if named[name].numel()}
+        self.seen: set[Region] = set()
+        self.known: set[tuple[Region, int]] = set()
+        self.regions = Regions(self.parameters)
+        with inert(model):
+            # Two sizes, so that no other dimension can pass for that of the examples.
+            unheard: set[str] = set()
+            for size in sorted({max(1, len(batch) - 1), len(batch)}):
+                trial = self._trial(batch.take(range(size)))
+                found = self._read(*self._heard(trial.batch), trial.cotangent)
+                self.known |= found.sizes
+                unheard |= self._unheard(trial, found)
             self.exact = [name for name in names if name in unheard]
-            self._hear([name for name in names if name not in unheard])
+            self.regions = Regions({name: of for name, of in self.parameters.items() if name not in unheard})
             self.single = SingleExamples(model, workload, {name: self.parameters[name] for name in self.exact})
-
-    def _hear(self, names: list[str]) -> None:
-        self.regions = Regions({name: self.parameters[name] for name in names})
+            self._check_single(trial)
 
     def __call__(self, batch: Batch) -> BatchGradients:
         """The gradients of a batch's examples; weights, modes and generators stay as they were."""
         with inert(self.model):
-            gradients, cotangent, unread = self._pass(batch)
-            if different := unread | {region.parameter for region in gradients.parts.keys() - self.known}:
-                raise Refusal(
-                    f"parameter {min(different)!r}, which batches use in different ways",
-                    "a model that uses its parameters in the same way for every batch",
-                    "pad all examples to one length, or leave the parameter out",
-                )
+            outputs, uses = self._heard(batch)
+            cotangent, scale = self._cotangent(outputs, batch)
+            found = self._read(outputs, uses, cotangent)
+            if found.sizes - self.known:  # longer sequences, or rows that a router chose
+                trial = self._trial(batch)
+                self._refuse(self._unheard(trial, self._read(*self._heard(batch), trial.cotangent)) - {*self.exact})
+            self._refuse(found.unread)
             for name, values in self.single(batch, cotangent).items():
-                gradients.parts[self._whole(name)] = [Dense(values.flatten(1))]
-        return gradients
+                found.parts[self._whole(name)] = [Dense(values.reshape(len(batch), -1))]
+        return BatchGradients(found.parts, scale).scaled()
 
-    def _pass(self, batch: Batch) -> tuple[BatchGradients, Tensor, set[str]]:
-        """Gradients, the cotangents of the outputs that they belong to, and parameters with a use that was not read."""
-        with self._heard(batch) as ear:
-            outputs = self.workload.outputs(self.model, batch)
-        losses = per_example(self.losses(outputs, batch), batch)
-        (cotangent,) = torch.autograd.grad(losses.sum(), outputs, retain_graph=True)
-        scale = _powers_of_two(cotangent.flatten(1).abs().amax(dim=1))
-        cotangent = cotangent / scale.view(-1, *[1] * (cotangent.ndim - 1))
-        nodes = [use.node for use in ear.uses]
-        deltas = torch.autograd.grad(outputs, nodes, cotangent, allow_unused=True) if nodes else ()
-        parts, unread = self._read(zip(ear.uses, deltas, strict=True), len(batch))
-        return BatchGradients({key: joined(found) for key, found in parts.items()}, scale), cotangent, unread
+    def _refuse(self, different: set[str]) -> None:
+        if different:
+            raise Refusal(
+                f"parameter {min(different)!r}, which batches use in different ways",
+                "a model that uses its parameters in the same way for every batch",
+                "pad all examples to one length, or leave the parameter out",
+            )
 
-    def _read(self, uses: Iterable[tuple[Use, Tensor | None]], n: int) -> tuple[Gradients, set[str]]:
+    def _heard(self, batch: Batch, *, cut: bool = False) -> tuple[Tensor, list[Use]]:
+        """Outputs, and where they use parameters."""
+        with torch.enable_grad(), without_fused_attention(), Ear(self.regions, len(batch), cut=cut) as ear:
+            return self.workload.outputs(self.model, batch), ear.uses
+
+    def _cotangent(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """∂ℓ_a/∂f(x_a) with entries near 1, and the powers of two taken out of it."""
+        leaf = outputs.detach().requires_grad_()
+        with torch.enable_grad():
+            losses = per_example(self.losses(leaf.clone(), batch), batch)  # a clone, for losses that work in place
+        values = [leaf, *self.parameters.values()]
+        made = torch.autograd.grad(losses.sum(), values, allow_unused=True) if losses.requires_grad else [None]
+        direct = [name for name, value in zip(self.parameters, made[1:], strict=False) if value is not None]
+        if direct:
+            raise Refusal(
+                f"a loss that uses parameter {direct[0]!r} itself",
+                "losses of the model's outputs and the targets",
+                "leave penalties on weights out of the loss, and weight decay to the optimizer",
+            )
+        rows = (torch.zeros_like(leaf) if made[0] is None else made[0]).reshape(len(batch), -1)
+        scale = powers_of_two(rows.abs().amax(dim=1))
+        return (rows / scale.unsqueeze(1)).reshape(outputs.shape), scale.double()
+
+    def _read(self, outputs: Tensor, uses: Iterable[Use], cotangent: Tensor) -> Reading:
         parts: Gradients = {}
         unread: set[str] = set()
-        for use, delta in uses:
+        sizes: set[tuple[Region, int]] = set()
+        for use, delta in zip(uses, gradients(outputs, [use.node for use in uses], cotangent), strict=True):
             try:
-                found = [] if delta is None else list(use.gradients(delta, n))
+                found = [] if delta is None else list(use.gradients(delta, len(cotangent)))
             except LayoutError:
                 unread |= {region.parameter for region in use.regions.values()}
                 continue
             for region, part in found:
                 key, placed = self._placed(region, part)
                 parts.setdefault(key, []).append(placed)
-        return parts, unread
-
-    @contextmanager
-    def _heard(self, batch: Batch) -> Iterator[Ear]:
-        with torch.enable_grad(), without_fused_attention(), Ear(self.regions, len(batch)) as ear:
-            yield ear
+                sizes.add((region, 0 if delta is None else delta.numel() // len(cotangent)))
+        return Reading({key: joined(found) for key, found in parts.items()}, unread, sizes)
 
     def _placed(self, region: Region, part: Part) -> tuple[Region, Part]:
         """A row of numbers for a view of a parameter becomes one for the whole parameter."""
@@ -127,42 +184,56 @@ class ExampleGradients:
         parameter = self.parameters[name]
         return Region(name, 0, tuple(parameter.shape), tuple(parameter.stride()))
 
-    def _unheard(self, batch: Batch) -> set[str]:
-        """Parameters whose heard gradients do not add up to autograd's, or that cannot be read."""
-        with inert(self.model):
-            with torch.enable_grad():
-                outputs = self.workload.outputs(self.model, batch)
-                losses = per_example(self.losses(outputs, batch), batch)
-            weights = torch.rand(len(batch), generator=generator(0, "door")).to(losses) + 0.5
-            values = [*self.parameters.values()]
-            made = torch.autograd.grad((losses * weights).sum(), values, allow_unused=True)
-            expected = [value.to_dense() if value is not None and value.is_sparse else value for value in made]
-            totals, clashing = self._totals(batch, weights)
-        largest = max((float(value.abs().max()) for value in expected if value is not None), default=0.0)
-        pairs = zip(self.parameters, expected, strict=True)
-        return clashing | {name for name, value in pairs if not _close(totals.get(name), value, FAINT * largest)}
+    def _trial(self, batch: Batch) -> Trial:
+        with torch.enable_grad():
+            outputs = self.workload.outputs(self.model, batch)
+        if outputs.shape[:1] != (len(batch),):
+            raise Refusal(
+                f"outputs of shape {tuple(outputs.shape)} for {len(batch)} examples",
+                "outputs with the examples in the first dimension",
+                "transpose them, or do not reduce them over the examples",
+            )
+        random = generator(0, "door")
+        cotangent = torch.randn(outputs.shape, generator=random).to(outputs)
+        weights = (torch.rand(len(batch), generator=random) + 0.5).to(outputs)
+        made = gradients(outputs, [*self.parameters.values()], torch.einsum("n...,n->n...", cotangent, weights))
+        pairs = zip(self.parameters.items(), made, strict=True)
+        expected = {name: torch.zeros_like(of) if value is None else _strided(value) for (name, of), value in pairs}
+        return Trial(batch, cotangent, weights, expected)
 
-    def _totals(self, batch: Batch, weights: Tensor) -> tuple[dict[str, Tensor], set[str]]:
-        """Σ_a w_a γ_a of what was heard, by parameter, and parameters whose uses cannot be told apart."""
-        gradients, _, unread = self._pass(batch)
-        totals: dict[str, Tensor] = {}
-        for region, parts in gradients.parts.items():
-            name = region.parameter
-            total = totals.setdefault(name, torch.zeros_like(self.parameters[name]))
-            for part in parts:
-                region.view(total).add_(part.total(weights * gradients.scale.to(weights)).view(region.shape))
-        regions = [*gradients.parts]
-        self.known |= gradients.parts.keys()
-        return totals, unread | {a.parameter for a in regions for b in regions if a.clashes(b)}
+    def _unheard(self, trial: Trial, found: Reading) -> set[str]:
+        """Parameters whose gradients cannot all be read, or come out wrong."""
+        self.seen |= found.parts.keys()
+        clashing = {a.parameter for a in found.parts for b in self.seen if a.clashes(b)}
+        cut, _ = self._heard(trial.batch, cut=True)
+        rest = zip(self.parameters, gradients(cut, [*self.parameters.values()], trial.cotangent), strict=True)
+        elsewhere = {name for name, value in rest if value is not None}
+        return found.unread | clashing | elsewhere | trial.differing(self._totals(found.parts, trial.weights))
+
+    def _totals(self, parts: Gradients, weights: Tensor) -> dict[str, Tensor]:
+        """Σ_a w_a γ_a by parameter."""
+        totals = {name: torch.zeros_like(parameter) for name, parameter in self.parameters.items()}
+        for region, found in parts.items():
+            for part in found:
+                region.view(totals[region.parameter]).add_(part.total(weights).view(region.shape))
+        return totals
+
+    def _check_single(self, trial: Trial) -> None:
+        """By torch.func where that is right (it follows no parameter that a module keeps in a list), else by a loop."""
+        wrong = set(self.exact)
+        for by_loop in (False, True):
+            if wrong:
+                self.single.by_loop = by_loop
+                made = self.single(trial.batch, trial.cotangent).items()
+                totals = {name: torch.tensordot(trial.weights, values, dims=1) for name, values in made}
+                wrong &= {name for name in trial.differing(totals) if trial.expected[name].isfinite().all()}
+        if wrong:
+            raise Refusal(
+                f"parameter {min(wrong)!r}, whose gradients for an example alone are not those in a batch",
+                "models that treat each example alone",
+                "keep the examples in the first dimension, also if there is only one, and batch statistics fixed",
+            )
 
 
-def _close(heard: Tensor | None, expected: Tensor | None, faint: float) -> bool:
-    if heard is None or expected is None:
-        return (heard is None or not heard.any()) and (expected is None or not expected.any())
-    scale = float(expected.abs().max())
-    return float(heard.sub_(expected).abs_().max()) <= TOLERANCE * scale + faint
-
-
-def _powers_of_two(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """The power of two at or below each value; 1 for zero."""
-    return torch.where(values > 0, 2.0 ** values.clamp(min=torch.finfo(values.dtype).tiny).log2().floor(), 1.0)
+def _strided(gradient: Tensor) -> Tensor:
+    return gradient.to_dense() if gradient.is_sparse else gradient

@@ -22,11 +22,10 @@ class LayoutError(Exception):
 
 def examples_first(tensor: Tensor, n: int, time_first: bool) -> Float[Tensor, "n s f"]:
     """[n … f], examples folded with positions [n·s … f], or, inside attention, [s n f]; LayoutError for others."""
-    if time_first:
-        return tensor.reshape(-1, n, tensor.shape[-1]).transpose(0, 1)
-    if tensor.ndim < 2 or len(tensor) % n:
+    if tensor.ndim < 2 or (tensor.shape[:-1].numel() if time_first else len(tensor)) % n:
         raise LayoutError
-    return tensor.reshape(n, -1, tensor.shape[-1])
+    features = tensor.shape[-1]
+    return tensor.reshape(-1, n, features).transpose(0, 1) if time_first else tensor.reshape(n, -1, features)
 
 
 @dataclass(frozen=True)
@@ -216,11 +215,11 @@ class Embedding:
     sparse: bool = False
 
     def gradient(self, name: str, delta: Tensor, n: int, time_first: bool) -> Part:  # noqa: ARG002
-        if self.max_norm is not None or self.scale_grad_by_freq or len(self.input) % n:
+        if self.max_norm is not None or self.scale_grad_by_freq or not self.input.ndim or len(self.input) % n:
             raise LayoutError
         index, values = self.input.reshape(n, -1), examples_first(delta, n, time_first=False)
         if self.padding_idx is not None:
-            values = values * (index != self.padding_idx).unsqueeze(2)
+            values = values * (index != self.padding_idx % len(self.weight)).unsqueeze(2)
         return Rows(index, values, len(self.weight))
 
 

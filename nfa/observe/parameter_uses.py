@@ -1,7 +1,8 @@
 """Where a model uses its trainable parameters, heard while it runs."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,8 +14,8 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
-from nfa.maths.example_gradients import Part
-from nfa.observe.gradient_rules import RULES, LayoutError
+from nfa.maths.example_gradients import Dense, Part
+from nfa.observe.gradient_rules import RULES, Embedding, LayoutError
 
 
 class Region(NamedTuple):
@@ -30,6 +31,16 @@ class Region(NamedTuple):
         return parameter.as_strided(self.shape, self.stride, parameter.storage_offset() + self.offset)
 
     @property
+    def once(self) -> bool:
+        """Whether no entry of the parameter stands in it twice, as in what `expand` and `unfold` give."""
+        reach = 0
+        for step, size in sorted(zip(self.stride, self.shape, strict=True)):
+            if size > 1 and step <= reach:
+                return False
+            reach += (size - 1) * step
+        return True
+
+    @property
     def span(self) -> range:
         """The memory that it lies in."""
         extent = sum((size - 1) * step for size, step in zip(self.shape, self.stride, strict=True))
@@ -37,8 +48,9 @@ class Region(NamedTuple):
 
     def clashes(self, other: "Region") -> bool:
         """Whether two different views may share entries."""
-        mine, its = self.span, other.span
-        return self != other and self.parameter == other.parameter and mine.start < its.stop and its.start < mine.stop
+        if self.parameter != other.parameter or self == other:
+            return False
+        return self.span.start < other.span.stop and other.span.start < self.span.stop
 
 
 @dataclass(frozen=True)
@@ -53,10 +65,13 @@ class Use:
 
     def gradients(self, delta: Tensor, n: int) -> Iterator[tuple[Region, Part]]:
         """Per-example gradients from δ; LayoutError where they cannot be read."""
-        if any(tensor._version != version for tensor, version in self.versions):
-            raise LayoutError  # edited in place since
+        if not delta.ndim or any(tensor._version != version for tensor, version in self.versions):
+            raise LayoutError  # no row for each example, or edited in place since
         for name, region in self.regions.items():
-            yield region, self.rule.gradient(name, delta, n, self.time_first)
+            part = self.rule.gradient(name, delta, n, self.time_first)
+            if isinstance(part, Dense) and part.values.shape[1] != math.prod(region.shape):
+                raise LayoutError  # repeated along its only dimension
+            yield region, part
 
 
 class Regions:
@@ -75,21 +90,35 @@ class Regions:
         """None for what is no view of a trainable parameter."""
         if not isinstance(value, Tensor) or not value.requires_grad or value.layout != torch.strided:
             return None
+        if torch._C._functorch.is_functorch_wrapped_tensor(value):  # inside torch.vmap
+            return None
         name = self._names.get(value.untyped_storage().data_ptr())
         if name is None or value.dtype != self.parameters[name].dtype:
             return None
         offset = int(value.storage_offset()) - int(self.parameters[name].storage_offset())
-        return Region(name, offset, tuple(value.shape), tuple(value.stride()))
+        region = Region(name, offset, tuple(value.shape), tuple(value.stride()))
+        return region if region.once else None
+
+
+def _detached(values: Iterable[Any], chosen: list[Tensor]) -> tuple[Any, ...]:
+    return tuple(value.detach() if any(value is one for one in chosen) else value for value in values)
+
+
+SUMS = frozenset({torch.add, torch.Tensor.add, torch.Tensor.add_})
 
 
 class Ear(TorchFunctionMode):
-    """Hears the functions of PyTorch that have a rule and get a parameter; `uses` are those of the pass so far."""
+    """Hears the functions of PyTorch that have a rule and get a parameter; `uses` are those of the pass so far.
 
-    def __init__(self, regions: Regions, n: int) -> None:
+    With `cut` they get the parameter's values instead, so that only what is not heard connects it to the outputs.
+    """
+
+    def __init__(self, regions: Regions, n: int, *, cut: bool = False) -> None:
         super().__init__()
-        self.regions, self.n = regions, n
+        self.regions, self.n, self.cut = regions, n, cut
         self.uses: list[Use] = []
         self._in_attention = False
+        self._lookups: dict[int, tuple[Tensor, Embedding]] = {}
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -102,30 +131,47 @@ class Ear(TorchFunctionMode):
         if func is F.multi_head_attention_forward:
             with self._attention():
                 return func(*args, **kwargs)
-        rule = RULES.get(func)
-        if rule is None or not torch.is_grad_enabled():
-            return func(*args, **kwargs)
-        if func is F.embedding and args and args[0].ndim == 2 and len(args[0]) == 1:
-            args = (args[0].expand(self.n, -1), *args[1:])  # positions that all examples share get a row for each
-        output = func(*args, **kwargs)
-        return self._heard(rule, args, kwargs, output) if isinstance(output, Tensor) else output
-
-    def _heard(self, kind: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
-        try:
-            rule = kind(*args, **kwargs)
-        except TypeError:  # called in another way than the rule knows, such as with out=
-            return output
-        found = {name: self.regions.of(getattr(rule, name)) for name in kind.PARAMETERS}
+        if func in SUMS and len(args) == 2:
+            first = args[0] if func is torch.Tensor.add_ else self._row_each(args[0], args[1])
+            args = (first, self._row_each(args[1], args[0]))
+        rule = self._rule(func, args, kwargs) if torch.is_grad_enabled() else None
+        found = {name: self.regions.of(getattr(rule, name)) for name in rule.PARAMETERS} if rule else {}
         regions = {name: region for name, region in found.items() if region}
-        if not regions or not output.requires_grad:
+        if regions and self.cut:
+            heard = [getattr(rule, name) for name in regions]
+            args, kwargs = _detached(args, heard), dict(zip(kwargs, _detached(kwargs.values(), heard), strict=True))
+        output = func(*args, **kwargs)
+        if not regions or self.cut or not isinstance(output, Tensor) or not output.requires_grad:
             return output
+        return self._heard(rule, regions, output)
+
+    def _rule(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        try:
+            return RULES[func](*args, **kwargs)
+        except (KeyError, TypeError):  # no rule, or called in another way than it knows, such as with out=
+            return None
+
+    def _heard(self, rule: Any, regions: dict[str, Region], output: Tensor) -> Tensor:
         output = output.clone() if output._is_view() else output  # editing a view in place gives it another node
         tensors = {item.name: getattr(rule, item.name) for item in dataclasses.fields(rule)}
         tensors = {name: value for name, value in tensors.items() if isinstance(value, Tensor)}
         kept = dataclasses.replace(rule, **{name: tensor.detach() for name, tensor in tensors.items()})
         versions = tuple((tensor, tensor._version) for tensor in vars(kept).values() if isinstance(tensor, Tensor))
         self.uses.append(Use(kept, regions, get_gradient_edge(output), versions, self._in_attention))
+        if isinstance(rule, Embedding):
+            self._lookups[id(output)] = output, rule
         return output
+
+    def _row_each(self, value: Any, other: Any) -> Any:
+        """Rows of a table that all examples share, such as positions, looked up for each where they are added."""
+        _, lookup = self._lookups.get(id(value), (None, None))
+        if lookup is None or not isinstance(other, Tensor) or other.ndim != 3 or len(other) != self.n:
+            return value
+        if value.ndim < 2 or value.shape[:-2].numel() > 1:
+            return value
+        index = lookup.input.reshape(1, -1).expand(self.n, -1)
+        options = {item.name: getattr(lookup, item.name) for item in dataclasses.fields(lookup)}
+        return self.call(F.embedding, (), {**options, "input": index})
 
     @contextmanager
     def _attention(self) -> Iterator[None]:

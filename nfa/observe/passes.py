@@ -93,14 +93,19 @@ def _gradients(
         yield Source.FORWARD, 0, []
     if losses is not None:
         more = Source.OUTPUT in sources
-        ones = torch.ones_like(losses)
+        ones = torch.ones_like(losses) + _undefined(losses)
         yield Source.LOSS, 0, list(torch.autograd.grad(losses, nodes, ones, retain_graph=more, allow_unused=True))
     if Source.OUTPUT in sources:
-        last = directions.passes(outputs) - 1
+        last, undefined = directions.passes(outputs) - 1, _undefined(outputs)
         for direction, cotangent in enumerate(directions.cotangents(outputs, batch.ids)):
             more = direction < last
-            grads = torch.autograd.grad(outputs, nodes, cotangent, retain_graph=more, allow_unused=True)
+            grads = torch.autograd.grad(outputs, nodes, cotangent + undefined, retain_graph=more, allow_unused=True)
             yield Source.OUTPUT, direction, list(grads)
+
+
+def _undefined(values: Tensor) -> Tensor:
+    """0, and nan where a value is not finite: it has no gradient, though a layer such as ReLU gives it one."""
+    return values.detach() - values.detach()
 
 
 def _tell(

@@ -1,6 +1,7 @@
 """The slow, general way to gradients for each example, for parameters that no rule covers."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -34,7 +35,7 @@ class SingleExamples:
         return {name.removeprefix("model."): values for name, values in found.items()}
 
     def _by_vmap(self, batch: Batch, cotangent: Tensor) -> dict[str, Tensor] | None:
-        leaves = _leaves(batch)
+        leaves = [batch.ids, *_leaves(batch)]
         rows = [0 if leaf.ndim and len(leaf) == len(batch) else None for leaf in leaves]
 
         def value(parameters: dict[str, Tensor], c: Tensor, *parts: Tensor) -> Tensor:
@@ -45,26 +46,27 @@ class SingleExamples:
         start = {name: parameter.detach() for name, parameter in self.parameters.items()}
         mapped = vmap(grad(value), in_dims=(None, 0, *rows), chunk_size=CHUNK)
         try:
-            found: dict[str, Tensor] = mapped(start, cotangent, *leaves)
-        except (
-            RuntimeError,
-            NotImplementedError,
-        ):  # data-dependent control flow, or a function without a batching rule
+            with torch.no_grad():  # of other parameters, which `grad` leaves in the graph
+                found: dict[str, Tensor] = mapped(start, cotangent, *leaves)
+        except Exception:  # data-dependent control flow, a function without a batching rule, a detour by NumPy
             return None
         return found
 
     def _by_loop(self, batch: Batch, cotangent: Tensor) -> dict[str, Tensor]:
-        rows = []
+        values, rows = [*self.parameters.values()], []
         for place, c in enumerate(cotangent):
             with torch.enable_grad():
                 outputs = self.wrapped(batch.take([place]))
-                value = (outputs[0] * c).sum()
-            found = torch.autograd.grad(value, [*self.parameters.values()], allow_unused=True)
-            pairs = zip(found, self.parameters.values(), strict=True)
+            pairs = zip(gradients(outputs[0], values, c), values, strict=True)
             rows.append([torch.zeros_like(p) if gradient is None else gradient for gradient, p in pairs])
-        return {
-            name: torch.stack(of_name) for name, of_name in zip(self.parameters, zip(*rows, strict=True), strict=True)
-        }
+        return {name: torch.stack(of) for name, of in zip(self.parameters, zip(*rows, strict=True), strict=True)}
+
+
+def gradients(outputs: Tensor, inputs: Sequence[Any], cotangent: Tensor) -> Sequence[Tensor | None]:
+    """∂⟨f, c⟩ / ∂(each input); None for one that f does not reach."""
+    if not (inputs and outputs.requires_grad):
+        return [None] * len(inputs)
+    return torch.autograd.grad(outputs, inputs, cotangent, allow_unused=True)
 
 
 class _Outputs(nn.Module):
@@ -90,5 +92,6 @@ def _leaves(batch: Batch) -> list[Tensor]:
 
 
 def _with_leaves(batch: Batch, leaves: Iterator[Tensor]) -> Batch:
+    ids = next(leaves)
     filled = batch.map(lambda _: next(leaves))
-    return Batch(filled.inputs, filled.targets, batch.ids[:1])
+    return Batch(filled.inputs, filled.targets, ids)

@@ -7,12 +7,14 @@ import shutil
 import tempfile
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mlflow.entities import Run
+from PIL import Image
 
 from nfa.ends import shielded
 from nfa.errors import Refusal
@@ -61,6 +63,29 @@ def put_text(run: Run, path: str, text: str) -> None:
 
 def _write_text(file: Path, text: str) -> None:
     file.write_text(text + "\n", encoding="utf-8")
+
+
+def put_array(run: Run, path: str, array: "np.ndarray[Any, Any]") -> None:
+    """A NumPy array as a .npy file, which is read without pickle."""
+
+    def write(file: Path) -> None:
+        with file.open("wb") as stream:
+            np.save(stream, array, allow_pickle=False)
+
+    put(run, path, write)
+
+
+def get_array(run_id: str, path: str) -> "np.ndarray[Any, Any]":
+    """Content of a .npy artifact."""
+    found: np.ndarray[Any, Any] = np.load(get(run_id, path), allow_pickle=False)
+    return found
+
+
+def put_images(run: Run, key: str, paths: Mapping[int, str]) -> None:
+    """Pictures among the run's artifacts, by step, as an image series: the UI shows it with a slider."""
+    for step, path in paths.items():
+        with Image.open(get(run.info.run_id, path)) as picture, shielded():
+            client().log_image(run.info.run_id, picture.convert("RGB"), key=key, step=step)
 
 
 def get(run_id: str, path: str) -> Path:

@@ -94,6 +94,10 @@ class MLPClassifier:
     def metrics(self, outputs: Tensor, batch: Batch) -> Mapping[str, Tensor]:
         return {"accuracy": (outputs.argmax(dim=1) == batch.targets).to(outputs.dtype)}
 
+    def classes(self, batch: Batch) -> Tensor:
+        labels: Tensor = batch.targets
+        return labels
+
     def sites(self, model: nn.Module) -> Mapping[str, nn.Module]:
         assert isinstance(model, MLP)
         return {f"layer_{index}": layer for index, layer in enumerate(model.layers)}

@@ -60,6 +60,9 @@ class Probe:
     def metrics(self, outputs: Tensor, batch: Batch) -> Mapping[str, Tensor]:  # noqa: ARG002 - no more than the loss
         return {}
 
+    def classes(self, batch: Batch) -> None:
+        """None."""
+
     def sites(self, model: nn.Module) -> Mapping[str, nn.Module]:
         """Every layer that has a rule, outermost first: what is inside attention or LoRA layers belongs to them."""
         return dict(_with_rules("", model))

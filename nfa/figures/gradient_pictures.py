@@ -1,0 +1,159 @@
+"""Cosine matrices and maps of gradients: one checkpoint, or many on a page."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from nfa.figures.style import style
+
+COLUMNS = 6  # checkpoints in a row of a page
+FEW_CLASSES = 10
+AREA = 42.0  # of the largest mark, in points²
+
+
+@dataclass(frozen=True)
+class Directions:
+    """Gradients with a direction, by row: cosines [m m], positions [m 2] (none: no map), norms, losses.
+
+    `classes` are None where there are none; `noisy` marks wrong labels.
+    """
+
+    cosines: np.ndarray
+    positions: np.ndarray
+    norms: np.ndarray
+    losses: np.ndarray
+    classes: np.ndarray | None = None
+    noisy: np.ndarray | None = None
+    what: str = "examples"
+
+
+def gradient_similarities(shown: Directions, *, title: str) -> Figure:
+    """Cosines from −1 (blue) to 1 (red), rows by class, then from easy to difficult; lines between the classes."""
+    with style():
+        figure = Figure(figsize=(5.2, 4.6), layout="compressed")
+        axes = figure.subplots()
+        image = _matrix(axes, shown)
+        axes.set_title(title)
+        rows = shown.what if shown.classes is None else f"{shown.what} by class, then by mean loss"
+        axes.set(xlabel=rows, ylabel="class" if shown.classes is not None else shown.what)
+        figure.colorbar(image, ax=axes, label="cosine of gradients")
+    return figure
+
+
+def gradient_map(shown: Directions, *, title: str, reach: float) -> Figure:
+    """t-SNE of the chord distances: colour = class (or loss), area = gradient norm, rings = wrong labels."""
+    with style():
+        figure = Figure(figsize=(5.6, 4.6), layout="compressed")
+        axes = figure.subplots()
+        marks = _map(axes, shown, reach, 1.0)
+        axes.set_title(title)
+        axes.set(xlabel="t-SNE 1", ylabel="t-SNE 2")
+        handles = _legend(shown)
+        if handles:
+            figure.legend(handles=handles, loc="outside right center", title="class")
+        elif marks is not None:
+            figure.colorbar(marks, ax=axes, label="loss" if shown.classes is None else "class")
+    return figure
+
+
+def gradient_montage(runs: Mapping[str, Mapping[int, Directions]], *, title: str, most: int = 24) -> Figure:
+    """Every checkpoint of every run on a page: a matrix, and below it its map; one scale of colours and positions."""
+    with style():
+        shown = {name: _some(of_run, most) for name, of_run in runs.items()}
+        columns = min(COLUMNS, max(len(of_run) for of_run in shown.values()))
+        rows = sum(2 * math.ceil(len(of_run) / columns) for of_run in shown.values())
+        figure = Figure(figsize=(1.9 * columns + 0.8, 2.0 * rows + 0.5), layout="constrained")
+        places = figure.subplots(rows, columns, squeeze=False)
+        for place in places.flat:
+            place.axis("off")
+        image, top = None, 0
+        for name, of_run in shown.items():
+            reach = map_reach(of_run.values())
+            for index, (epoch, directions) in enumerate(of_run.items()):
+                row, column = top + 2 * (index // columns), index % columns
+                image = _matrix(places[row, column], directions, labels=False)
+                _map(places[row + 1, column], directions, reach, 0.25)
+                places[row, column].set_title(f"{name}epoch {epoch}", fontsize=8)
+            top += 2 * math.ceil(len(of_run) / columns)
+        if image is not None:
+            figure.colorbar(image, ax=list(places.flat), label="cosine of gradients", shrink=0.5, aspect=40)
+        first = next(iter(next(iter(shown.values())).values()))
+        if handles := _legend(first):
+            wide = max(1, int(figure.get_size_inches()[0] / 0.75))
+            figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), wide), title="class")
+        figure.suptitle(title)
+    return figure
+
+
+def map_reach(shown: Any) -> float:
+    """The largest coordinate of any map, so that all are drawn on one scale."""
+    return max((float(np.abs(one.positions).max()) for one in shown if len(one.positions)), default=1.0) * 1.05
+
+
+def _some(of_run: Mapping[int, Directions], most: int) -> dict[int, Directions]:
+    """All checkpoints, or as many, evenly spaced."""
+    epochs = sorted(of_run)
+    if len(epochs) > most:
+        epochs = [epochs[round(index * (len(epochs) - 1) / (most - 1))] for index in range(most)]
+    return {epoch: of_run[epoch] for epoch in epochs}
+
+
+def _matrix(axes: Axes, shown: Directions, *, labels: bool = True) -> Any:
+    axes.axis("on")
+    axes.grid(visible=False)
+    image = axes.imshow(shown.cosines, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="antialiased")
+    axes.set(xticks=[], yticks=[])
+    if shown.classes is None:
+        return image
+    edges = np.flatnonzero(np.diff(shown.classes)) + 1
+    for edge in edges:
+        axes.axhline(edge - 0.5, color="0.2", linewidth=0.4)
+        axes.axvline(edge - 0.5, color="0.2", linewidth=0.4)
+    if labels and len(edges) < 40:
+        starts = np.concatenate([[0], edges, [len(shown.classes)]])
+        names = [str(shown.classes[start]) for start in starts[:-1]]
+        axes.set_yticks((starts[:-1] + starts[1:] - 1) / 2, names)
+        axes.tick_params(length=0)
+    return image
+
+
+def _map(axes: Axes, shown: Directions, reach: float, scale: float) -> Any:
+    axes.axis("on")
+    axes.grid(visible=False)
+    axes.set(xticks=[], yticks=[], xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
+    if not len(shown.positions):
+        axes.text(0, 0, "too few gradients\nhave a direction", ha="center", va="center", fontsize=8)
+        return None
+    few = shown.classes is not None and len(set(shown.classes)) <= FEW_CLASSES
+    top = float(np.percentile(shown.norms, 95)) or 1.0
+    area = scale * (3 + AREA * np.clip(shown.norms / top, 0, 1))
+    values = shown.losses if shown.classes is None else shown.classes
+    colours: dict[str, Any] = {"c": [_colour(label) for label in values]} if few else {"c": values, "cmap": "viridis"}
+    x, y = shown.positions.T
+    marks = axes.scatter(x, y, s=area, linewidths=0, alpha=0.8, **colours)
+    if shown.noisy is not None and shown.noisy.any():
+        ring, size = shown.noisy, 1.6 * area[shown.noisy] + 4 * scale
+        axes.scatter(x[ring], y[ring], s=size, facecolors="none", edgecolors="k", linewidths=0.6)
+    return marks
+
+
+def _colour(label: int) -> Any:
+    return colormaps["tab10"](int(label) % FEW_CLASSES)
+
+
+def _legend(shown: Directions) -> Sequence[Line2D]:
+    if shown.classes is None or len(set(shown.classes)) > FEW_CLASSES:
+        return []
+    look: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 5}
+    handles = [Line2D([], [], color=_colour(c), label=str(c), **look) for c in sorted(set(shown.classes.tolist()))]
+    if shown.noisy is not None and shown.noisy.any():
+        ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": "k"}
+        handles.append(Line2D([], [], label="wrong label", **look, **ring))
+    return handles

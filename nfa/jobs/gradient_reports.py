@@ -1,0 +1,131 @@
+"""Reports and figures of gradient directions, made from nothing but what their runs have logged."""
+
+import csv
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from nfa import tracking
+from nfa.console import bar, stage
+from nfa.figures.gradient_pictures import Directions, gradient_map, gradient_montage, gradient_similarities, map_reach
+from nfa.figures.gradient_series import LABELS, gradient_series, noise_scale
+from nfa.figures.training_analysis import Series
+from nfa.jobs import gradient_arrays
+from nfa.jobs.gradient_arrays import Array
+from nfa.jobs.gradient_phases import phases
+from nfa.tracking import TrackedRun
+from nfa.tracking.sources import DONE
+
+PREFIX = "gradient/"
+PICTURES = ("gradient_similarities", "gradient_directions_tsne")
+HEADER = ("epoch", "series", "value", "standard_error")
+
+
+def report(run: TrackedRun, title: str) -> None:
+    """Table, numbers and figures of one run."""
+    series, described = tracking.history(run.run_id), tracking.get_json(run.run_id, "config.json")
+    shown = directions(run.run_id, series, described)
+    tracking.put_json(run.info, "gradient_directions.json", _content(run.run_id, series, described))
+    tracking.put_text(run.info, "gradient_directions.csv", table({"": series}))
+    conventions = described["conventions"]
+    said = f"{title}: {len(described['examples'])} examples, unit {conventions['unit']}, loss {conventions['loss']}"
+    save = tracking.save_picture
+    for epoch, one in bar(shown.items(), "pictures", unit="epoch"):
+        names = [f"{name}_epoch_{epoch}" for name in PICTURES]
+        save(run, gradient_similarities(one, title=f"{title}, epoch {epoch}"), names[0], also_pdf=False)
+        picture = gradient_map(one, title=f"{title}, epoch {epoch}", reach=map_reach(shown.values()))
+        save(run, picture, names[1], also_pdf=False)
+    save(run, gradient_montage({"": shown}, title=said), "gradient_montage")
+    save(run, gradient_series({"": series}, title=said), "gradient_directions")
+    save(run, noise_scale(series, title=title), "gns_vs_epoch")
+    for name in PICTURES:
+        tracking.put_images(run.info, name, {epoch: f"plots/{name}_epoch_{epoch}.png" for epoch in shown})
+    stage("figures", "plots/gradient_montage.png, gradient_directions.png, gns_vs_epoch.png and two for each epoch")
+
+
+def directions(run_id: str, series: Mapping[str, Series], described: Mapping[str, Any]) -> dict[int, Directions]:
+    """What is drawn of each checkpoint; rows in the same order at all of them: by class, then by mean loss."""
+    arrays = {epoch: _arrays(run_id, epoch) for epoch in sorted(series[DONE])}
+    losses = np.mean([of_epoch["losses"] for of_epoch in arrays.values()], axis=0)
+    unit = described["conventions"]["unit"]
+    if unit != "sample":
+        size = int(unit.rpartition(" ")[2])
+        whole = len(losses) // size * size
+        losses = losses[:whole].reshape(-1, size).mean(axis=1)
+        return {
+            epoch: _ordered(of_epoch, np.arange(len(losses)), losses, None, None) for epoch, of_epoch in arrays.items()
+        }
+    classes, noisy = (None if described[key] is None else np.array(described[key]) for key in ("classes", "noisy"))
+    order = np.lexsort((losses, classes if classes is not None else np.zeros_like(losses)))
+    return {epoch: _ordered(of_epoch, order, losses, classes, noisy) for epoch, of_epoch in arrays.items()}
+
+
+def _arrays(run_id: str, epoch: int) -> dict[str, Array]:
+    keys = ("cosines", "map", "norms", "kept", "losses")
+    return {key: gradient_arrays.load(run_id, epoch, key) for key in keys}
+
+
+def _ordered(
+    arrays: Mapping[str, Array], order: Array, losses: Array, classes: Array | None, noisy: Array | None
+) -> Directions:
+    kept = arrays["kept"]
+    rank = np.empty(len(order), dtype=int)
+    rank[order] = np.arange(len(order))
+    rows = np.argsort(rank[kept])
+    places = kept[rows]
+    return Directions(
+        arrays["cosines"][np.ix_(rows, rows)],
+        arrays["map"][rows] if len(arrays["map"]) else arrays["map"],
+        arrays["norms"][rows],
+        losses[places],
+        None if classes is None else classes[places],
+        None if noisy is None else noisy[places],
+        "examples" if classes is not None or len(order) > len(kept) else "gradients",
+    )
+
+
+def table(runs: Mapping[str, Mapping[str, Series]]) -> str:
+    """One row a value; undefined values have no row. Several runs have a first column with their names."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    several = len(runs) > 1
+    writer.writerow((*(("run",) if several else ()), *HEADER))
+    for name, series in runs.items():
+        for epoch in sorted(series[DONE]):
+            for key in LABELS:
+                if epoch in series.get(key, {}):
+                    row = (epoch, key, series[key][epoch], series.get(f"{key}_se", {}).get(epoch, ""))
+                    writer.writerow((name, *row) if several else row)
+    return text.getvalue().rstrip("\n")
+
+
+def _content(run_id: str, series: Mapping[str, Series], described: Mapping[str, Any]) -> dict[str, Any]:
+    """Content of `gradient_directions.json`: lists over the epochs; an undefined value is null, and counted."""
+    epochs = sorted(series[DONE])
+    keys = [key for key in LABELS if key.startswith(PREFIX) and series.get(key)]
+    values = {key.removeprefix(PREFIX): [series[key].get(epoch) for epoch in epochs] for key in keys}
+    errors = {key.removeprefix(PREFIX): [series.get(f"{key}_se", {}).get(epoch) for epoch in epochs] for key in keys}
+    units = described["conventions"]["unit"]
+    count = len(described["examples"]) // (1 if units == "sample" else int(units.rpartition(" ")[2]))
+    kept = {epoch: set(gradient_arrays.load(run_id, epoch, "kept").tolist()) for epoch in epochs}
+    without = {str(epoch): [place for place in range(count) if place not in kept[epoch]] for epoch in epochs}
+    return {
+        "epochs": epochs,
+        "series": values,
+        "standard_errors": errors,
+        "undefined": {name: found.count(None) for name, found in values.items() if None in found},
+        "phases": phases(run_id, series),
+        "without_direction": {epoch: places for epoch, places in without.items() if places},
+        **{key: described[key] for key in ("examples", "classes", "noisy", "parameters", "conventions")},
+    }
+
+
+def line(values: Mapping[str, float]) -> str:
+    """One line for a person who waits."""
+    names = {"mean_cosine": "cosine", "within_class_cosine": "within", "between_class_cosine": "between"}
+    names |= {"silhouette": "silhouette", "effective_rank": "rank", "noise_scale": "noise scale"}
+    found = {shown: values.get(PREFIX + name) for name, shown in names.items()}
+    said = "  ".join(f"{shown} {value:.4g}" for shown, value in found.items() if value is not None)
+    return f"{said or 'nothing is defined here'}  {values[DONE]:.1f} s"
