@@ -3,6 +3,7 @@
 import json
 import shutil
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -144,3 +145,17 @@ def same_weights(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
         and all(tensor.numpy().tobytes() == other[name][key].numpy().tobytes() for key, tensor in one[name].items())
         for name in one
     )
+
+
+def assert_same_run(store: Store, run_id: str, expected: Finished) -> None:
+    """The run has bitwise the weights and exactly the metric rows of an uninterrupted one."""
+    assert same_weights(store.checkpoints(run_id), expected.store.checkpoints(expected.run_id))
+    rows = store.metrics(run_id)
+    assert [row for row, count in Counter(row[:2] for row in rows).items() if count > 1] == []
+    assert rows == expected.store.metrics(expected.run_id)
+    attached = "SELECT metric_name, metric_step, metric_value FROM logged_model_metrics ORDER BY 1, 2, 3"
+    assert store.rows(attached) == expected.store.rows(attached)
+    assert store.rows("SELECT count(*) FROM logged_models") == expected.store.rows("SELECT count(*) FROM logged_models")
+    assert store.json(run_id, "results.json") == expected.store.json(expected.run_id, "results.json")
+    assert store.tags(run_id)["nfa.state"] == "finished"
+    assert store.status(run_id) == "FINISHED"

@@ -1,57 +1,19 @@
 """The training loop: bitwise the same weights wherever it is resumed; one report an epoch; a stop on divergence."""
 
-import io
-from collections.abc import Iterator
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import settings as given_settings
 from hypothesis import strategies as st
-from toys import Noisy, Toy, seeded, site_matrices, tiny_classifier, toy
+from toys import Noisy, Toy, seeded, site_matrices, toy
+from trainings import BATCHES, EPOCHS, Stopped, Stopping, assert_bitwise_equal, final, through_a_file, training_of
 
 from nfa.errors import DivergedError
 from nfa.evaluation import evaluate
 from nfa.measures.site_matrices import site_weights
 from nfa.optim.build import Optimizers
-from nfa.protocols import Batch
 from nfa.studies.alignment import alignment
 from nfa.training import Progress, Training
-
-EPOCHS, BATCHES = 3, 5  # 48 examples in batches of 10
-
-
-class Stopped(BaseException):
-    """As a signal between two steps."""
-
-
-class Stopping:
-    """Remembers the ids a workload gave, stops at the `at`-th place: before a batch or at an epoch's end."""
-
-    def __init__(self, workload: object, at: int | None = None) -> None:
-        self.workload, self.left, self.given = workload, at, []
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.workload, name)
-
-    def batches(self, *args: object, **kwargs: object) -> Iterator[Batch]:
-        for batch in self.workload.batches(*args, **kwargs):
-            self._pass()
-            self.given.append(batch.ids.tolist())
-            yield batch
-        self._pass()
-
-    def _pass(self) -> None:
-        if self.left == 0:
-            raise Stopped
-        self.left = None if self.left is None else self.left - 1
-
-
-def training_of(optimizer: str, *, stop_at: int | None = None, **options: object) -> Training:
-    workload = tiny_classifier(optimizer, **options)
-    model = workload.model()
-    stopping = Stopping(workload, stop_at)
-    return Training(stopping, model, workload.optimizers(model), batch_size=10, seed=workload.config.seed)
 
 
 def noisy_training(stop_at: int | None = None) -> Training:
@@ -60,24 +22,6 @@ def noisy_training(stop_at: int | None = None) -> Training:
     model = toys.model()
     optimizer = Optimizers({"adam": torch.optim.Adam(model.parameters(), lr=0.01)})
     return Training(Stopping(toys, stop_at), model, optimizer, batch_size=10, seed=3)
-
-
-def through_a_file(state: dict[str, object]) -> dict[str, object]:
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    return torch.load(file, weights_only=True)
-
-
-def final(training: Training, reports: list[int] | None = None) -> dict[str, torch.Tensor]:
-    training.run(EPOCHS, (reports if reports is not None else []).append)
-    return training.model.state_dict()
-
-
-def assert_bitwise_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
-    assert found.keys() == expected.keys()
-    for name in found:
-        assert torch.equal(found[name], expected[name]), name
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "muon"])

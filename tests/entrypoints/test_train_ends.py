@@ -7,12 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
-from stores import Finished, Store, same_weights, wrapper_in
+from stores import Finished, Store, assert_same_run, same_weights, wrapper_in
 from support import INT, KILL, TERM, AtCall, During, Ended, Raise, Send, environment_of_tests, launch, run, tiny, words
 
 BOTH = Send((signal.SIGINT, signal.SIGTERM, signal.SIGTERM))
@@ -30,20 +29,6 @@ def resume_until_finished(store: Store, run_id: str, ends: list[AtCall], limit: 
         assert number < limit, ended.output
         codes.append(ended.code)
     return codes
-
-
-def assert_same_run(store: Store, run_id: str, expected: Finished) -> None:
-    """The run has bitwise the weights and exactly the metric rows of an uninterrupted one."""
-    assert same_weights(store.checkpoints(run_id), expected.store.checkpoints(expected.run_id))
-    rows = store.metrics(run_id)
-    assert [row for row, count in Counter(row[:2] for row in rows).items() if count > 1] == []
-    assert rows == expected.store.metrics(expected.run_id)
-    attached = "SELECT metric_name, metric_step, metric_value FROM logged_model_metrics ORDER BY 1, 2, 3"
-    assert store.rows(attached) == expected.store.rows(attached)
-    assert store.rows("SELECT count(*) FROM logged_models") == expected.store.rows("SELECT count(*) FROM logged_models")
-    assert store.json(run_id, "results.json") == expected.store.json(expected.run_id, "results.json")
-    assert store.tags(run_id)["nfa.state"] == "finished"
-    assert store.status(run_id) == "FINISHED"
 
 
 def assert_true_state(store: Store, run_id: str, ended: Ended, state: str) -> None:
