@@ -32,8 +32,7 @@ class Factors:
 
     def total(self, weights: Float[Tensor, " n"]) -> Float[Tensor, " gpq"]:
         """Σ_a w_a γ_a."""
-        left = self.left * weights.view(-1, 1, 1, 1)
-        return torch.einsum("nsgp,nsgq->gpq", left, self.right).flatten()
+        return torch.einsum("nsgp,nsgq->gpq", _weighted(self.left, weights), self.right).flatten()
 
     def dense(self) -> "Dense":
         """γ itself."""
@@ -77,7 +76,7 @@ class Rows:
 
     def total(self, weights: Float[Tensor, " n"]) -> Float[Tensor, " rd"]:
         """Σ_a w_a γ_a."""
-        values = (self.values * weights.view(-1, 1, 1)).flatten(0, 1)
+        values = _weighted(self.values, weights).flatten(0, 1)
         return values.new_zeros(self.rows, values.shape[1]).index_add_(0, self.index.flatten(), values).flatten()
 
     def dense(self) -> "Dense":
@@ -113,7 +112,7 @@ class Dense:
 
     def total(self, weights: Float[Tensor, " n"]) -> Float[Tensor, " p"]:
         """Σ_a w_a γ_a."""
-        return weights @ self.values
+        return weights.to(self.values) @ self.values
 
     def dense(self) -> "Dense":
         """Itself."""

@@ -1,7 +1,7 @@
 """Gradients of a model's trainable parameters for each example, from one backward pass a batch."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,7 @@ from nfa.errors import Refusal
 from nfa.maths.example_gradients import Dense, Part, joined, powers_of_two
 from nfa.observe.capture import inert, without_fused_attention
 from nfa.observe.gradient_rules import LayoutError
-from nfa.observe.parameter_uses import Ear, Region, Regions, Use
+from nfa.observe.parameter_uses import Ear, Region, Regions, Use, widened
 from nfa.observe.passes import per_example
 from nfa.observe.single_examples import SingleExamples, gradients
 from nfa.protocols import Batch, Workload
@@ -66,7 +66,7 @@ class Trial:
         return {
             name
             for name, total in totals.items()
-            if not float((total - self.expected[name]).abs().max()) <= TOLERANCE * largest[name] + faint
+            if not float((total - self.expected[name]).abs().max()) <= _tolerance(total) * largest[name] + faint
         }
 
 
@@ -96,6 +96,7 @@ class ExampleGradients:
         self.parameters = {name: named[name] for name in names if named[name].numel()}
         self.seen: set[Region] = set()
         self.known: set[tuple[Region, int]] = set()
+        self.idle: list[str] = []
         self.regions = Regions(self.parameters)
         with inert(model):
             # Two sizes, so that no other dimension can pass for that of the examples.
@@ -109,6 +110,8 @@ class ExampleGradients:
             self.regions = Regions({name: of for name, of in self.parameters.items() if name not in unheard})
             self.single = SingleExamples(model, workload, {name: self.parameters[name] for name in self.exact})
             self._check_single(trial)
+        self.known = {(region, size) for region, size in self.known if region.parameter not in unheard}
+        self.idle = [name for name in self.parameters if name not in unheard | {of.parameter for of in self.seen}]
 
     def __call__(self, batch: Batch) -> BatchGradients:
         """The gradients of a batch's examples; weights, modes and generators stay as they were."""
@@ -116,12 +119,12 @@ class ExampleGradients:
             outputs, uses = self._heard(batch)
             cotangent, scale = self._cotangent(outputs, batch)
             found = self._read(outputs, uses, cotangent)
-            if found.sizes - self.known:  # longer sequences, or rows that a router chose
+            if found.sizes != self.known:  # longer sequences, or rows that a router chose
                 trial = self._trial(batch)
                 self._refuse(self._unheard(trial, self._read(*self._heard(batch), trial.cotangent)) - {*self.exact})
             self._refuse(found.unread)
             for name, values in self.single(batch, cotangent).items():
-                found.parts[self._whole(name)] = [Dense(values.reshape(len(batch), -1))]
+                found.parts[self._whole(name)] = [Dense(widened(values).reshape(len(batch), -1))]
         return BatchGradients(found.parts, scale).scaled()
 
     def _refuse(self, different: set[str]) -> None:
@@ -155,20 +158,24 @@ class ExampleGradients:
         scale = powers_of_two(rows.abs().amax(dim=1))
         return (rows / scale.unsqueeze(1)).reshape(outputs.shape), scale.double()
 
-    def _read(self, outputs: Tensor, uses: Iterable[Use], cotangent: Tensor) -> Reading:
+    def _read(self, outputs: Tensor, uses: list[Use], cotangent: Tensor) -> Reading:
+        inputs = [use.node for use in uses] + [self.parameters[name] for name in self.idle]
+        made = gradients(outputs, inputs, cotangent)
+        unread = {name for name, value in zip(self.idle, made[len(uses) :], strict=True) if value is not None}
         parts: Gradients = {}
-        unread: set[str] = set()
         sizes: set[tuple[Region, int]] = set()
-        for use, delta in zip(uses, gradients(outputs, [use.node for use in uses], cotangent), strict=True):
+        for use, delta in zip(uses, made, strict=False):
+            if delta is None:
+                continue
             try:
-                found = [] if delta is None else list(use.gradients(delta, len(cotangent)))
+                found = list(use.gradients(delta, len(cotangent)))
             except LayoutError:
                 unread |= {region.parameter for region in use.regions.values()}
                 continue
             for region, part in found:
                 key, placed = self._placed(region, part)
                 parts.setdefault(key, []).append(placed)
-                sizes.add((region, 0 if delta is None else delta.numel() // len(cotangent)))
+                sizes.add((region, delta.numel() // len(cotangent)))
         return Reading({key: joined(found) for key, found in parts.items()}, unread, sizes)
 
     def _placed(self, region: Region, part: Part) -> tuple[Region, Part]:
@@ -231,8 +238,13 @@ class ExampleGradients:
             raise Refusal(
                 f"parameter {min(wrong)!r}, whose gradients for an example alone are not those in a batch",
                 "models that treat each example alone",
-                "keep the examples in the first dimension, also if there is only one, and batch statistics fixed",
+                "1. keep the examples in the first dimension, also if there is only one; 2. fix batch statistics; "
+                "3. compute in float32, without autocast",
             )
+
+
+def _tolerance(values: Tensor) -> float:
+    return max(TOLERANCE, 16 * torch.finfo(values.dtype).eps)
 
 
 def _strided(gradient: Tensor) -> Tensor:

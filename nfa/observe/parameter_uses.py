@@ -67,8 +67,9 @@ class Use:
         """Per-example gradients from δ; LayoutError where they cannot be read."""
         if not delta.ndim or any(tensor._version != version for tensor, version in self.versions):
             raise LayoutError  # no row for each example, or edited in place since
+        rule = _with_tensors(self.rule, widened)
         for name, region in self.regions.items():
-            part = self.rule.gradient(name, delta, n, self.time_first)
+            part = rule.gradient(name, widened(delta), n, self.time_first)
             if isinstance(part, Dense) and part.values.shape[1] != math.prod(region.shape):
                 raise LayoutError  # repeated along its only dimension
             yield region, part
@@ -98,6 +99,16 @@ class Regions:
         offset = int(value.storage_offset()) - int(self.parameters[name].storage_offset())
         region = Region(name, offset, tuple(value.shape), tuple(value.stride()))
         return region if region.once else None
+
+
+def _with_tensors(rule: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    fields = {item.name: getattr(rule, item.name) for item in dataclasses.fields(rule)}
+    return dataclasses.replace(rule, **{name: change(of) for name, of in fields.items() if isinstance(of, Tensor)})
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """In float32 where products would be coarser."""
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
 
 
 def _detached(values: Iterable[Any], chosen: list[Tensor]) -> tuple[Any, ...]:
@@ -153,9 +164,7 @@ class Ear(TorchFunctionMode):
 
     def _heard(self, rule: Any, regions: dict[str, Region], output: Tensor) -> Tensor:
         output = output.clone() if output._is_view() else output  # editing a view in place gives it another node
-        tensors = {item.name: getattr(rule, item.name) for item in dataclasses.fields(rule)}
-        tensors = {name: value for name, value in tensors.items() if isinstance(value, Tensor)}
-        kept = dataclasses.replace(rule, **{name: tensor.detach() for name, tensor in tensors.items()})
+        kept = _with_tensors(rule, Tensor.detach)
         versions = tuple((tensor, tensor._version) for tensor in vars(kept).values() if isinstance(tensor, Tensor))
         self.uses.append(Use(kept, regions, get_gradient_edge(output), versions, self._in_attention))
         if isinstance(rule, Embedding):
