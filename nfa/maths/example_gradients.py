@@ -181,9 +181,9 @@ def _inner(a: Part, b: Part) -> Tensor:
         return _pairs_of_positions(a, b)
     if isinstance(a, Rows) and isinstance(b, Rows):
         return _same_rows(a, b)
-    if isinstance(a, Rows) and isinstance(b, Factors):
+    if isinstance(a, Rows) and isinstance(b, Factors) and b.left.shape[2] == 1:
         return _rows_of_factors(a, b)
-    if isinstance(a, Factors) and isinstance(b, Rows):
+    if isinstance(a, Factors) and isinstance(b, Rows) and a.left.shape[2] == 1:
         return _rows_of_factors(b, a).T
     return a.dense().values @ b.dense().values.T
 
