@@ -47,7 +47,7 @@ def band(place: Axes, series: Mapping[str, Series], key: str, colour: Any) -> No
     epochs = [epoch for epoch in sorted(values) if epoch in errors]
     low, high = ([values[epoch] + sign * 2 * errors[epoch] for epoch in epochs] for sign in (-1, 1))
     if epochs:
-        place.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)
+        place.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0 if len(epochs) > 1 else 2)
 
 
 def limits(place: Axes, relation: str) -> None:

@@ -131,11 +131,10 @@ def _map(axes: Axes, shown: Directions, reach: float, scale: float) -> Any:
     if not len(shown.positions):
         axes.text(0, 0, "too few gradients\nhave a direction", ha="center", va="center", fontsize=8)
         return None
-    few = shown.classes is not None and len(set(shown.classes)) <= FEW_CLASSES
     top = float(np.percentile(shown.norms, 95)) or 1.0
     area = scale * (3 + AREA * np.clip(shown.norms / top, 0, 1))
     values = shown.losses if shown.classes is None else shown.classes
-    colours: dict[str, Any] = {"c": [_colour(label) for label in values]} if few else {"c": values, "cmap": "viridis"}
+    colours: dict[str, Any] = {"c": [_colour(c) for c in values]} if _few(shown) else {"c": values, "cmap": "viridis"}
     x, y = shown.positions.T
     marks = axes.scatter(x, y, s=area, linewidths=0, alpha=0.8, **colours)
     if shown.noisy is not None and shown.noisy.any():
@@ -144,12 +143,17 @@ def _map(axes: Axes, shown: Directions, reach: float, scale: float) -> Any:
     return marks
 
 
+def _few(shown: Directions) -> bool:
+    """Whether each class has a colour of its own, the same in every picture."""
+    return shown.classes is not None and max(shown.classes, default=0) < FEW_CLASSES
+
+
 def _colour(label: int) -> Any:
-    return colormaps["tab10"](int(label) % FEW_CLASSES)
+    return colormaps["tab10"](int(label))
 
 
 def _legend(shown: Directions) -> Sequence[Line2D]:
-    if shown.classes is None or len(set(shown.classes)) > FEW_CLASSES:
+    if shown.classes is None or not _few(shown):
         return []
     look: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 5}
     handles = [Line2D([], [], color=_colour(c), label=str(c), **look) for c in sorted(set(shown.classes.tolist()))]

@@ -70,7 +70,7 @@ def gradient_differences(differences: Mapping[str, Intervals], *, title: str) ->
             epochs = sorted(differences[key])
             middle, low, high = ([differences[key][epoch][part] for epoch in epochs] for part in range(3))
             place.plot(epochs, middle, marker="o", markersize=3)
-            place.fill_between(epochs, low, high, alpha=0.2, linewidth=0)
+            place.fill_between(epochs, low, high, color="C0", alpha=0.2, linewidth=0 if len(epochs) > 1 else 2)
             place.axhline(0, color="0.3", linewidth=0.8)
             place.set_title(LABELS[key])
             epoch_axis(place, None)

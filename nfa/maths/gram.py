@@ -21,7 +21,8 @@ def cosines(gram: Float[Tensor, "n n"]) -> tuple[Float[Tensor, "n n"], Bool[Tens
     tensor([ 1., -1.,  0.])
     """
     squares = gram.diagonal()
-    kept = (squares > 0) & gram.isfinite().all(dim=1)
+    kept = (squares > 0) & squares.isfinite()
+    kept &= (gram.isfinite() | ~kept).all(dim=1)  # one that is not finite spoils no other
     roots = torch.where(kept, squares, 1).sqrt()
     found = torch.where(kept[:, None] & kept, gram / roots[:, None] / roots, 0)
     clipped: Tensor = found.fill_diagonal_(1).mul_(kept[:, None]).clamp_(-1, 1)
@@ -59,7 +60,10 @@ class Directions:
         return found
 
     def silhouette(self, draws: Float[Tensor, "d n"]) -> Float[Tensor, " d"]:
-        """Mean silhouette of the classes on 1 − C (Rousseeuw 1987); 0 for the only example of a class."""
+        """Mean silhouette of the classes on 1 − C (Rousseeuw 1987); 0 for the only example of a class.
+
+        NaN unless there are two classes, one of them of two examples.
+        """
         if self.classes is None:
             return draws.new_full((len(draws),), torch.nan)
         _, places = self.classes.unique(return_inverse=True)
@@ -79,13 +83,14 @@ class Directions:
         score = torch.where(inside.isfinite() & score.isfinite(), score, 0)
         weights = draws * self.kept
         held = (weighted.sum(dim=1) > 0).sum(dim=1)
-        return torch.where(held > 1, (weights * score).sum(dim=1) / weights.sum(dim=1), torch.nan)
+        paired = (inside.isfinite() & (weights > 0)).any(dim=1)
+        return torch.where((held > 1) & paired, (weights * score).sum(dim=1) / weights.sum(dim=1), torch.nan)
 
-    def to_own_class(self) -> Float[Tensor, " n"]:
+    def to_own_class(self, draws: Float[Tensor, "d n"]) -> Float[Tensor, "d n"]:
         """Mean cosine of each example to the others of its class; NaN for one that has no direction or is alone."""
         assert self.classes is not None
         same = (self.classes[:, None] == self.classes) * _pairs(self.kept)
-        return (self.cosines * same).sum(dim=1) / same.sum(dim=1)
+        return (draws @ (self.cosines * same)) / (draws @ same)
 
 
 def participation_ratio(
@@ -105,21 +110,13 @@ def noise(
     """Unbiased |G|² and tr Σ of the gradient G and the covariance Σ of an example's gradient, for a stratified probe.
 
     |G|² = Σ_cd p_c p_d m_cd, p_c = n_c/n, m_cc the mean of K within class c off the diagonal, m_cd that of the block;
-    tr Σ = mean of K_aa − |G|². With one stratum these are the plain U-statistics. NaN where a stratum has one example.
-    McCandlish et al. 2018, arXiv 1812.06162.
+    tr Σ = mean of K_aa − |G|². With one stratum these are the plain U-statistics. NaN where a stratum has one example;
+    every draw of larger strata has a value. McCandlish et al. 2018, arXiv 1812.06162.
     """
-    n = len(gram)
-    every = ((draws @ gram) * draws).sum(dim=1)
-    squared = torch.zeros_like(every)
-    for stratum in strata.unique():
-        inside = strata == stratum
-        part, weights = gram[inside][:, inside], draws[:, inside]
-        off = part - part.diagonal().diag()
-        count = weights.sum(dim=1).square() - weights.square().sum(dim=1)
-        mean = ((weights @ off) * weights).sum(dim=1) / count
-        squared += (int(inside.sum()) / n) ** 2 * mean
-        every = every - ((weights @ part) * weights).sum(dim=1)
-    squared = squared + every / n**2
+    n, weights = len(gram), _over_pairs(strata) * _fair(strata, draws)
+    squared = ((draws @ (gram * weights)) * draws).sum(dim=1) / n**2
+    if (strata.unique(return_counts=True)[1] == 1).any():
+        squared = torch.full_like(squared, torch.nan)
     return squared, draws @ gram.diagonal() / n - squared
 
 
@@ -145,12 +142,17 @@ def _pairs(kept: Bool[Tensor, " n"]) -> Float[Tensor, "n n"]:
 
 
 def _fair(strata: Int[Tensor, " n"], draws: Tensor) -> Float[Tensor, "n n"]:
-    """Weights that undo how much rarer a pair within a stratum of m is in draws, by the factor 1 − 1/m."""
+    """Weights of pairs that undo how much rarer a pair within a stratum of m is in draws, by the factor 1 − 1/m."""
     if bool((draws == 1).all()):
         return torch.ones(len(strata), len(strata), dtype=torch.float64)
+    return _over_pairs(strata)
+
+
+def _over_pairs(strata: Int[Tensor, " n"]) -> Float[Tensor, "n n"]:
+    """m/(m − 1) = m² over the number of pairs, for a pair within a stratum of m; 1 for one of two strata."""
     same = strata[:, None] == strata
     size = same.sum(dim=1).double()
-    return torch.where(same & (size > 1), size / (size - 1).clamp(min=1), 1.0)
+    return torch.where(same, size / (size - 1), 1.0).fill_diagonal_(0)
 
 
 def _mean(values: Tensor, weights: Float[Tensor, "n n"], draws: Tensor) -> Float[Tensor, " d"]:
@@ -159,11 +161,17 @@ def _mean(values: Tensor, weights: Float[Tensor, "n n"], draws: Tensor) -> Float
 
 
 def separation(
-    scores: Float[Tensor, " n"], positive: Bool[Tensor, " n"], draws: Float[Tensor, "d n"]
+    scores: Float[Tensor, "#d n"], positive: Bool[Tensor, " n"], draws: Float[Tensor, "d n"]
 ) -> Float[Tensor, " d"]:
-    """Area under the ROC curve: how often a positive example scores higher than another one, ties counting half."""
-    used = scores.isfinite()
-    yes, no = positive & used, ~positive & used
-    above = (scores[yes][:, None] - scores[no]).sign().add(1).div(2).double()
-    won = ((draws[:, yes] @ above) * draws[:, no]).sum(dim=1)
-    return won / (draws[:, yes].sum(dim=1) * draws[:, no].sum(dim=1))
+    """Area under the ROC curve: how often a positive example scores higher than another one, ties counting half.
+
+    `scores` are the same in every draw, or each draw's own; examples without a finite one are left out.
+    """
+    weights = draws * scores.isfinite()
+    given = scores.nan_to_num().expand_as(draws).contiguous()
+    (yes, counted), (no, other) = ((given[:, part], weights[:, part]) for part in (positive, ~positive))
+    ordered, order = no.sort(dim=1)
+    below = torch.nn.functional.pad(other.gather(1, order).cumsum(dim=1), (1, 0))
+    places = (torch.searchsorted(ordered, yes.contiguous(), right=right) for right in (False, True))
+    won = sum(below.gather(1, place) for place in places) / 2
+    return (counted * won).sum(dim=1) / (counted.sum(dim=1) * other.sum(dim=1))

@@ -40,6 +40,10 @@ class Probe:
     noisy: Bool[Tensor, " n"] | None = None
     batch_size: int = 1
 
+    def __post_init__(self) -> None:
+        if len(self.losses) < 2 * self.batch_size:
+            raise ValueError(f"{len(self.losses)} examples in batches of {self.batch_size}: two or more are needed")
+
     @property
     def strata(self) -> Int[Tensor, " n"]:
         """What examples are drawn within: their classes, where there are any."""
@@ -50,10 +54,11 @@ def gradient_directions(gram: Float[Tensor, "n n"], probe: Probe, *, seed: int) 
     """Series at `gradient/…`, each with its bootstrap standard error at `…_se`; what is undefined is absent.
 
     Scalars: mean cosines over pairs (all, within and between classes), silhouette of the classes on 1 − C, effective
-    rank tr(K)²/‖K‖², noise scale tr Σ/|G|² of the examples with its parts (absent unless |G|² is above two of its
-    rank tr(K)²/‖K‖², noise scale tr Σ/|G|² of the examples and its parts (absent unless |G|² is above two of its
-    class, and by the loss. Arrays: `cosines` [m m] and `norms` [m] of the m units with a direction, `kept` [m] their
-    places in the probe, and `draws` [series d], the bootstrap values in the order of `SERIES` (NaN: undefined).
+    rank tr(K)²/‖K‖², noise scale tr Σ/|G|² of the examples (absent unless |G|² is above two of its standard errors)
+    and its parts, share of units without a direction (no standard error), and how well wrong labels are told apart: by
+    the mean cosine to the own class, and by the loss. Arrays: `cosines` [m m] and `norms` [m] of the m units with a
+    direction, `kept` [m] their places among the units, and `draws` [series d], the bootstrap values in the order of
+    `SERIES` (NaN: undefined).
     """
     study = _Study(gram, probe, seed)
     ones = {name: values[0] for name, values in study.values(one=True).items()}
@@ -103,9 +108,9 @@ class _Study:
             return found
         found["silhouette"] = directions.silhouette(units)
         if probe.noisy is not None and probe.noisy.any() and not probe.noisy.all():
-            own = directions.to_own_class()
+            own = directions.to_own_class(units)
             found["label_noise_auc"] = gram_maths.separation(-own, probe.noisy, units)
-            found["label_noise_auc_of_loss"] = gram_maths.separation(probe.losses, probe.noisy, units)
+            found["label_noise_auc_of_loss"] = gram_maths.separation(probe.losses[None], probe.noisy, units)
         return found
 
     def arrays(self, draws: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
