@@ -15,7 +15,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from analyses import Exact, Series, series, undrawn
-from support import Store
+from stores import Store
 from torch import Tensor
 from toys import Toy, layers, seeded
 from traces import assert_same, snapshot

@@ -9,7 +9,8 @@ import pytest
 import torch
 from analyses import CHECKPOINTS, SITES, analysed, series
 from safetensors.torch import load_file, save_file
-from support import Finished, run, words
+from stores import Finished
+from support import run, words
 
 SPOILT = 2  # the epoch
 OF_INPUTS = {"h_vs_m", "out_h_vs_m", "nfm_stable_rank", "h_stable_rank", "nfm_init_removed_stable_rank"}

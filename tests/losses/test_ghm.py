@@ -19,7 +19,7 @@ EXACT = {"rtol": 1e-12, "atol": 1e-12}
 SIZES = [12, 5, 1, 30]  # of the batches of a sequence
 Example = tuple[Tensor, Tensor]
 options = st.fixed_dictionaries({"bins": st.integers(1, 12), "alpha": st.sampled_from([0.0, 0.5, 0.75, 1.0, 2.5])})
-many = settings(max_examples=25)
+many = settings(max_examples=15)
 
 
 def examples(n: int, k: int = 4, *, seed: int = 0, scale: float = 3) -> Example:
