@@ -64,7 +64,7 @@ class TrainConfig:
     )
     loss: str = option("mse", "per-example loss", choices=LOSSES)
     weighting: str = option("none", "weights of the training loss; ghm = gradient harmonising", choices=("none", "ghm"))
-    ghm_bins: int = option(10, "equal bins of the gradient norm", at_least=1, below=10**6)
+    ghm_bins: int = option(10, "equal bins of the gradient norm", at_least=1, below=1001)
     ghm_momentum: float = option(0.0, "momentum of the bins' counts over batches", at_least=0, below=1)
     ghm_alpha: float = option(1.0, "weight = count to the power −alpha; 0 = equal weights", at_least=0, below=10)
     label_noise: float = option(0.0, "share of the training labels replaced by another class", at_least=0, below=1)
@@ -95,7 +95,7 @@ class TrainConfig:
         defaults = {item.name: item.default for item in dataclasses.fields(self)}
         for name in ("ghm_bins", "ghm_momentum", "ghm_alpha"):
             value = getattr(self, name)
-            if self.weighting == "none" and value != defaults[name]:
+            if self.weighting == "none" and value != defaults[name] and not self.resume:
                 raise Refusal(f"{name}={value} with weighting=none", "ghm_… with weighting=ghm", "weighting=ghm")
 
     def resolved(self) -> "TrainConfig":
