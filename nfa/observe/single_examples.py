@@ -41,7 +41,7 @@ class SingleExamples:
         def value(parameters: dict[str, Tensor], c: Tensor, *parts: Tensor) -> Tensor:
             single = [part if row is None else part.unsqueeze(0) for part, row in zip(parts, rows, strict=True)]
             outputs: Tensor = functional_call(self.wrapped, parameters, (_with_leaves(batch, iter(single)),))
-            return (outputs[0] * c).sum()
+            return (outputs.reshape(c.shape) * c).sum()  # also where squeeze() took the examples' dimension
 
         start = {name: parameter.detach() for name, parameter in self.parameters.items()}
         mapped = vmap(grad(value), in_dims=(None, 0, *rows), chunk_size=CHUNK)
@@ -57,7 +57,7 @@ class SingleExamples:
         for place, c in enumerate(cotangent):
             with torch.enable_grad():
                 outputs = self.wrapped(batch.take([place]))
-            pairs = zip(gradients(outputs[0], values, c), values, strict=True)
+            pairs = zip(gradients(outputs.reshape(c.shape), values, c), values, strict=True)
             rows.append([torch.zeros_like(p) if gradient is None else gradient for gradient, p in pairs])
         return {name: torch.stack(of) for name, of in zip(self.parameters, zip(*rows, strict=True), strict=True)}
 

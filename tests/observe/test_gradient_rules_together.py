@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from grams import Forward, check, normal, scrambled, tokens
 from torch import Tensor
 
+pytestmark = pytest.mark.filterwarnings("ignore:There is a performance drop")
 N = 9  # more than the examples that a model is tried on
 WORDS = 7
 
