@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 SPREAD = 1e-4  # standard deviation of the first positions, as scikit-learn takes it
 FEWEST = 4  # directions that make a map
@@ -63,8 +63,8 @@ def principal(cosines: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n 2"]:
 
 def continued(
     positions: Float[np.ndarray, "m 2"],
-    before: Float[np.ndarray, " m"],
-    now: Float[np.ndarray, " n"],
+    before: Int[np.ndarray, " m"],
+    now: Int[np.ndarray, " n"],
     cosines: Float[np.ndarray, "n n"],
 ) -> Float[np.ndarray, "n 2"]:
     """Where the examples `now` start: where they were, or, for one that was not there, where its nearest was."""
