@@ -84,8 +84,7 @@ def gradient_montage(runs: Mapping[str, Mapping[int, Directions]], *, title: str
             top += 2 * math.ceil(len(of_run) / columns)
         if image is not None:
             figure.colorbar(image, ax=list(places.flat), label="cosine of gradients", shrink=0.5, aspect=40)
-        first = next(iter(next(iter(shown.values())).values()))
-        if handles := _legend(first):
+        if handles := max((_legend(one) for of_run in shown.values() for one in of_run.values()), key=len):
             wide = max(1, int(figure.get_size_inches()[0] / 0.75))
             figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), wide), title="class")
         figure.suptitle(title)

@@ -1,0 +1,123 @@
+"""Series of gradient directions and their differences: bands, axes, and nothing that is undefined."""
+
+import io
+import warnings
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
+
+from nfa.figures.gradient_series import LABELS, LOGARITHMIC, gradient_differences, gradient_series, noise_scale
+
+COSINE, NOISE = "gradient/mean_cosine", "gradient/noise_scale"
+Series = dict[str, dict[int, float]]
+
+
+def labelled(figure: Figure) -> dict[str, Axes]:
+    return {axes.get_title(): axes for axes in figure.axes if axes.get_title()}
+
+
+def curve(axes: Axes) -> tuple[list[float], list[float]]:
+    """The line with marks."""
+    (line,) = (line for line in axes.get_lines() if line.get_marker() == "o")
+    return list(line.get_xdata()), list(line.get_ydata())
+
+
+def bands(axes: Axes) -> list[np.ndarray]:
+    return [part.get_paths()[0].vertices for part in axes.collections if isinstance(part, PolyCollection)]
+
+
+def saved(figure: Figure) -> bytes:
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure.savefig(file, format="png", dpi=40, metadata={"Software": None})
+    return file.getvalue()
+
+
+def series(epochs: tuple[int, ...] = (5, 10, 15), value: float = 0.5, error: float = 0.1) -> Series:
+    found = {key: dict.fromkeys(epochs, value) for key in LABELS}
+    found |= {f"{key}_se": dict.fromkeys(epochs, error) for key in LABELS}
+    return found | {"analysis/seconds": dict.fromkeys(epochs, 1.0)}
+
+
+def test_every_series_has_a_panel_and_a_band_of_two_errors_and_what_no_run_has_has_none() -> None:
+    values = series()
+    del values["gradient/silhouette"], values[f"{COSINE}_se"]
+    panels = labelled(gradient_series({"": values}, title="a run"))
+    assert set(panels) == {label for key, label in LABELS.items() if key != "gradient/silhouette"}
+    assert bands(panels[LABELS[COSINE]]) == []
+    (band,) = bands(panels[LABELS[NOISE]])
+    assert {round(float(y), 6) for y in band[:, 1]} == {0.3, 0.7}
+    assert {round(float(x)) for x in band[:, 0]} == {5, 10, 15}
+
+
+def test_undefined_values_are_not_drawn_and_epochs_that_were_not_analysed_neither() -> None:
+    values = series()
+    del values[NOISE][10]
+    values["train/loss"] |= {0: 3.0, 11: 2.0}
+    panels = labelled(gradient_series({"": values}))
+    assert curve(panels[LABELS[NOISE]]) == ([5, 15], [0.5, 0.5])
+    assert curve(panels["train loss"])[0] == [5, 10, 15]
+    assert panels[LABELS[NOISE]].get_xlim() == panels[LABELS[COSINE]].get_xlim()
+    drawn = noise_scale(values, title="a run")
+    assert curve(labelled(drawn)[LABELS[NOISE]]) == ([5, 15], [0.5, 0.5])
+    assert not [line for axes in noise_scale({}, title="").axes for line in axes.get_lines()]
+    assert saved(noise_scale({}, title=""))
+
+
+@pytest.mark.parametrize("smallest", [0.01, 0.0, -1e-9])
+def test_an_axis_is_logarithmic_only_where_every_value_of_every_run_is_positive(smallest: float) -> None:
+    one, other = series(), series()
+    for key in LOGARITHMIC:
+        other[key][10] = smallest
+    panels = labelled(gradient_series({"a": one, "b": other}))
+    for key, label in LABELS.items():
+        scale = panels[label].get_yscale()
+        assert scale == ("log" if key in LOGARITHMIC and smallest > 0 else "linear"), key
+
+
+def test_several_runs_have_a_line_and_a_colour_each() -> None:
+    figure = gradient_series({"sgd": series(), "adam": series(value=0.7)})
+    lines = labelled(figure)[LABELS[COSINE]].get_lines()
+    assert [line.get_label() for line in lines] == ["sgd", "adam"]
+    assert len({str(line.get_color()) for line in lines}) == 2
+
+
+def test_differences_have_a_line_at_zero_and_their_interval_and_undefined_ones_have_no_panel() -> None:
+    given = {COSINE: {10: (0.1, -0.05, 0.3), 5: (-0.2, -0.3, -0.1)}, NOISE: {}}
+    figure = gradient_differences(given, title="b − a")
+    panels = labelled(figure)
+    assert set(panels) == {LABELS[COSINE]}
+    axes = panels[LABELS[COSINE]]
+    assert curve(axes) == ([5, 10], [-0.2, 0.1])
+    assert [list(line.get_ydata()) for line in axes.get_lines() if line.get_marker() != "o"] == [[0, 0]]
+    (band,) = bands(axes)
+    assert {(round(float(x)), round(float(y), 6)) for x, y in band} == {(5, -0.3), (5, -0.1), (10, -0.05), (10, 0.3)}
+    assert axes.get_yscale() == "linear"
+    assert figure.get_suptitle() == "b − a"
+    assert saved(gradient_differences({}, title=""))
+
+
+def test_the_interval_of_a_single_epoch_is_seen() -> None:
+    """An area without a width needs a line."""
+    one = labelled(gradient_differences({COSINE: {5: (0.1, -0.1, 0.2)}}, title=""))[LABELS[COSINE]]
+    other = labelled(gradient_series({"": series((5,))}))[LABELS[COSINE]]
+    for axes in (one, other):
+        (area,) = (part for part in axes.collections if isinstance(part, PolyCollection))
+        assert area.get_linewidth()[0] > 0
+        assert area.get_edgecolor()[0][3] > 0
+        assert len(curve(axes)[0]) == 1
+
+
+def test_figures_are_the_same_file_for_the_same_numbers_and_leave_matplotlib_s_settings_alone() -> None:
+    before = dict(matplotlib.rcParams)
+    for draw in (
+        lambda: noise_scale(series(), title="a run"),
+        lambda: gradient_differences({COSINE: {5: (0.1, -0.1, 0.2), 10: (0.1, -0.1, 0.2)}}, title=""),
+    ):
+        assert saved(draw()) == saved(draw())
+    assert dict(matplotlib.rcParams) == before
