@@ -14,7 +14,7 @@ from support import KILL, TERM, Child, During, Ended, Send, launch, run, words
 from nfa.errors import Refusal
 
 SHARED = {"relations": "agop_nfm,agop_nfm_init_removed,g_vs_h,out_g_vs_m,out_h_vs_m,fact_nfm", "max_samples": 101}
-VALUES = ("nfa.jobs.checkpoint_analysis", "CheckpointAnalysis.values")
+VALUES = ("nfa.jobs.checkpoint_analysis", "CheckpointAnalysis.measure")
 
 
 def made(finished: Finished) -> list[str]:
