@@ -80,6 +80,12 @@ def expected_gram(workload: Probe, names: list[str] | None = None) -> Tensor:
     )
 
 
+def found_gram(workload: Probe, names: list[str] | None = None, *, budget: int = BUDGET) -> Tensor:
+    """K by the rules."""
+    gram = GradientGram(workload, range(len(workload.all)), names or trainable(workload.network), budget=budget)
+    return gram(workload.network)
+
+
 def assert_close(found: Tensor, expected: Tensor, tolerance: float = TOLERANCE) -> None:
     assert expected.abs().max() > 0
     error = float((found - expected).abs().max() / expected.abs().max())

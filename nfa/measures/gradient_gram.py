@@ -43,9 +43,8 @@ class GradientGram:
         gram = torch.zeros(len(self.ids), len(self.ids), dtype=torch.float64)
         for (rows, a), (columns, b) in self._pairs(gradients, chunks, progress):
             block = _block(a, b)
-            gram[rows, columns] = block
-            if rows != columns:
-                gram[columns, rows] = block.T
+            block = block if rows != columns else (block + block.T) / 2  # rounding is not symmetric
+            gram[rows, columns], gram[columns, rows] = block, block.T
         return gram
 
     def _batch(self, ids: Sequence[int]) -> Batch:

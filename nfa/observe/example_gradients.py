@@ -146,9 +146,8 @@ class ExampleGradients:
         leaf = outputs.detach().requires_grad_()
         with torch.enable_grad():
             losses = per_example(self.losses(leaf.clone(), batch), batch)  # a clone, for losses that work in place
-        values = [leaf, *self.parameters.values()]
-        made = torch.autograd.grad(losses.sum(), values, allow_unused=True) if losses.requires_grad else [None]
-        direct = [name for name, value in zip(self.parameters, made[1:], strict=False) if value is not None]
+        made = gradients(losses, [leaf, *self.parameters.values()], torch.ones_like(losses))
+        direct = [name for name, value in zip(self.parameters, made[1:], strict=True) if value is not None]
         if direct:
             raise Refusal(
                 f"a loss that uses parameter {direct[0]!r} itself",
