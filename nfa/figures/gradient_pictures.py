@@ -93,7 +93,7 @@ def gradient_montage(runs: Mapping[str, Mapping[int, Directions]], *, title: str
 
 def map_reach(shown: Any) -> float:
     """The largest coordinate of any map, so that all are drawn on one scale."""
-    return max((float(np.abs(one.positions).max()) for one in shown if len(one.positions)), default=1.0) * 1.05
+    return 1.05 * max((float(np.abs(one.positions).max()) for one in shown if len(one.positions)), default=1.0) or 1.0
 
 
 def _some(of_run: Mapping[int, Directions], most: int) -> dict[int, Directions]:

@@ -155,7 +155,9 @@ def test_all_maps_of_a_run_have_one_scale_that_holds_them_all() -> None:
     run = {5: made(spread=0.1), 10: made(spread=20.0, seed=1), 15: without_map(made())}
     reach = map_reach(run.values())
     assert reach >= max(float(np.abs(one.positions).max()) for one in run.values() if len(one.positions))
-    assert map_reach([run[15]]) > 0
+    in_one_place = dataclasses.replace(made(), positions=np.zeros((16, 2)))
+    assert map_reach([run[15]]) == map_reach([]) > 0
+    assert map_reach([in_one_place]) > 0
     montage = gradient_montage({"": run}, title="")
     singles = [gradient_map(one, title="", reach=reach) for one in run.values()]
     maps = [axes for figure in (montage, *singles) for axes in figure.axes if axes.get_aspect() == 1]
