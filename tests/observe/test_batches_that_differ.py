@@ -106,6 +106,20 @@ def test_an_expert_without_a_rule_that_is_first_called_later_is_refused():
         GradientGram(workload, range(16), trainable(net))(net)
 
 
+def test_a_rule_that_only_some_batches_go_by_is_not_trusted():
+    """The same function in two ways, by the batch."""
+
+    def forward(self, x):
+        positive = bool((x[:, 0] > 0).all())
+        return F.linear(x, self.w) if positive else torch.einsum("ni,oi->no", x, self.w)
+
+    inputs = normal(16, 4)
+    inputs[:8, 0], inputs[8:, 0] = 1.0, -1.0
+    net = Forward(forward, w=normal(3, 4))
+    with pytest.raises(Refusal, match="parameter 'w', which batches use in different ways"):
+        GradientGram(probe(net, inputs), range(16), ["w"])(net)
+
+
 def test_outputs_may_depend_on_the_ids_of_the_examples():
     net = scrambled(nn.Sequential(nn.Linear(4, 3), nn.PReLU()))
     workload = probe(net, normal(12, 4))

@@ -85,6 +85,19 @@ def test_layers_without_a_rule_are_made_exactly_and_named(name):
     check(net, normal(N, *shape), exact=[name for name, _ in net.named_parameters()])
 
 
+def test_a_bias_whose_layers_input_is_edited_after_the_call_is_made_exactly():
+    """Autograd keeps no input for a frozen weight, and does not mind."""
+
+    def forward(self, x):
+        hidden = x.clone()
+        mapped = self.map(hidden)
+        return mapped.sin() * hidden.mul_(2)
+
+    net = Forward(forward, map=nn.Linear(4, 4))
+    net.map.weight.requires_grad_(False)
+    check(net, normal(N, 4), exact=["map.bias"])
+
+
 def test_parametrised_weights_are_made_exactly_and_their_biases_by_rule():
     net = nn.Sequential(parametrizations.weight_norm(nn.Linear(4, 5)), nn.Tanh(), nn.Linear(5, 4), nn.Tanh())
     net.append(parametrizations.orthogonal(nn.Linear(4, 4)))
