@@ -113,10 +113,18 @@ def noise(
     tr Σ = mean of K_aa − |G|². With one stratum these are the plain U-statistics. NaN where a stratum has one example;
     every draw of larger strata has a value. McCandlish et al. 2018, arXiv 1812.06162.
     """
-    n, weights = len(gram), _over_pairs(strata) * _fair(strata, draws)
-    squared = ((draws @ (gram * weights)) * draws).sum(dim=1) / n**2
-    if (strata.unique(return_counts=True)[1] == 1).any():
-        squared = torch.full_like(squared, torch.nan)
+    n, resampled = len(gram), not bool((draws == 1).all())
+    every = ((draws @ gram) * draws).sum(dim=1)
+    squared = torch.zeros_like(every)
+    for stratum in strata.unique():
+        inside = strata == stratum
+        part, weights, m = gram[inside][:, inside], draws[:, inside], inside.sum().double()
+        mean = (part.sum() - part.trace()) / (m * (m - 1))
+        apart = (part - mean).fill_diagonal_(0)  # so that how many pairs a draw has moves nothing
+        moved = ((weights @ apart) * weights).sum(dim=1) / ((m - 1) ** 2 if resampled else m * (m - 1))
+        squared += (m / n) ** 2 * (mean + moved)
+        every = every - ((weights @ part) * weights).sum(dim=1)
+    squared = squared + every / n**2
     return squared, draws @ gram.diagonal() / n - squared
 
 
@@ -142,17 +150,12 @@ def _pairs(kept: Bool[Tensor, " n"]) -> Float[Tensor, "n n"]:
 
 
 def _fair(strata: Int[Tensor, " n"], draws: Tensor) -> Float[Tensor, "n n"]:
-    """Weights of pairs that undo how much rarer a pair within a stratum of m is in draws, by the factor 1 − 1/m."""
+    """Weights that undo how much rarer a pair within a stratum of m is in draws, by the factor 1 − 1/m."""
     if bool((draws == 1).all()):
         return torch.ones(len(strata), len(strata), dtype=torch.float64)
-    return _over_pairs(strata)
-
-
-def _over_pairs(strata: Int[Tensor, " n"]) -> Float[Tensor, "n n"]:
-    """m/(m − 1) = m² over the number of pairs, for a pair within a stratum of m; 1 for one of two strata."""
     same = strata[:, None] == strata
     size = same.sum(dim=1).double()
-    return torch.where(same, size / (size - 1), 1.0).fill_diagonal_(0)
+    return torch.where(same & (size > 1), size / (size - 1).clamp(min=1), 1.0)
 
 
 def _mean(values: Tensor, weights: Float[Tensor, "n n"], draws: Tensor) -> Float[Tensor, " d"]:

@@ -187,6 +187,11 @@ def test_resampled_participation_ratios_equal_loops(sizes):
         assert float(found) == pytest.approx(sum(float(K[a, a]) for a in examples) ** 2 / squares, **EXACT)
 
 
+def reference_mean(K: Tensor, inside: Tensor) -> Tensor:
+    """Over the pairs of a class, all examples once."""
+    return K[inside][:, inside][~torch.eye(int(inside.sum()), dtype=torch.bool)].mean()
+
+
 @pytest.mark.parametrize("sizes", [(2, 7, 3), (5, 5), (2, 2, 2)])
 def test_resampled_noise_equals_loops_and_is_defined_where_a_class_holds_nothing_but_copies(sizes):
     rows, classes = gradients_of(sizes)
@@ -199,9 +204,10 @@ def test_resampled_noise_equals_loops_and_is_defined_where_a_class_holds_nothing
         for c in classes.unique():
             for d in classes.unique():
                 left, right = ([a for a in examples if classes[a] == k] for k in (c, d))
-                total = sum(float(K[a, b]) for a in left for b in right if a != b)
+                mean = float(reference_mean(K, classes == c)) if c == d else 0.0
+                total = sum(float(K[a, b]) - mean for a in left for b in right if a != b)
                 pairs = (len(left) - 1) ** 2 if c == d else len(left) * len(right)  # to be expected
-                expected += len(left) * len(right) / n**2 * total / pairs
+                expected += len(left) * len(right) / n**2 * (mean + total / pairs)
             copies |= len({a for a in examples if classes[a] == c}) == 1
         assert float(squared[row]) == pytest.approx(expected, **EXACT)
         mean = sum(float(K[a, a]) for a in examples) / n

@@ -191,6 +191,20 @@ def test_bootstrap_errors_are_the_spread_over_repetitions(sizes, spread, offset)
         assert np.mean(found) == pytest.approx(spread_of(values[name])[2], rel=0.25), name
 
 
+@pytest.mark.parametrize("size", [3, 10])
+def test_the_error_of_the_squared_mean_is_no_larger_because_classes_pull_apart(size):
+    """Means of classes are a hundred times their mean; how many pairs of a class a draw has must not move it."""
+    simulated, values, errors = Simulated((size,) * 10, 3.0, 0.0), [], []
+    simulated.means += 0.3 - simulated.means.mean(dim=0)
+    for repetition in range(250):
+        rows = simulated.rows()
+        values.append(float(gram.noise(rows @ rows.T, once(10 * size), simulated.strata)[0]))
+        if repetition < 30:
+            draws = gram.resamples(simulated.strata, 200, random_of(repetition))
+            errors.append(gram.standard_errors({"": gram.noise(rows @ rows.T, draws, simulated.strata)[0]})[""])
+    assert np.mean(errors) == pytest.approx(spread_of(values)[2], rel=0.3)
+
+
 def test_the_error_of_the_separation_counts_that_scores_come_from_a_sample_too():
     """A fifth of the labels are those of the next class; half of the spread is that of who is in the own class."""
     simulated, values, errors = Simulated((20,) * 5, 1.0, 0.5), [], []

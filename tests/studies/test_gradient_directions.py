@@ -213,6 +213,13 @@ def test_batches_are_the_study_of_their_mean_gradients_and_the_noise_is_that_of_
         np.testing.assert_allclose(found.arrays[name], direct.arrays[name], rtol=1e-5, atol=1e-6)
 
 
+def test_examples_of_batches_are_drawn_within_their_classes():
+    """Of gradients that are the same in a class, no draw has another mean."""
+    rows = 5 * normal(3, 8)[CLASSES] + 0.01 * normal(N, 8, seed=1)
+    error = study(rows, probe(batch_size=4)).scalars["gradient/mean_gradient_squared_se"]
+    assert error < 0.02 * study(rows, probe(batch_size=4, classes=None)).scalars["gradient/mean_gradient_squared_se"]
+
+
 @pytest.mark.parametrize(("n", "size"), [(36, 19), (36, 36), (36, 100), (1, 1)])
 def test_one_gradient_is_none_to_compare(n, size):
     with pytest.raises(ValueError, match=f"{n} examples in batches of {size}: two or more are needed"):
@@ -234,10 +241,10 @@ def test_the_scale_of_all_gradients_and_their_rotation_change_no_direction_and_n
     np.testing.assert_allclose(scaled.arrays["cosines"], before.arrays["cosines"], atol=1e-6)
 
 
-def test_the_order_of_the_examples_changes_nothing_but_the_order_of_the_arrays():
+def test_the_order_of_the_examples_and_names_of_classes_change_nothing_but_the_order_of_the_arrays():
     rows, order = gradients(), torch.randperm(N, generator=torch.Generator().manual_seed(4))
     rows[5] = 0
-    mixed = probe(losses=probe().losses[order], classes=CLASSES[order], noisy=NOISY[order])
+    mixed = probe(losses=probe().losses[order], classes=10 * CLASSES[order] - 7, noisy=NOISY[order])
     before, after = study(rows), study(rows[order], mixed)
     assert values(after) == pytest.approx(values(before), **CLOSE)
     for name in SERIES:  # other examples are drawn
@@ -247,10 +254,6 @@ def test_the_order_of_the_examples_changes_nothing_but_the_order_of_the_arrays()
     back = [rank[int(order[place])] for place in after.arrays["kept"]]
     np.testing.assert_allclose(after.arrays["cosines"], before.arrays["cosines"][np.ix_(back, back)], atol=1e-6)
     np.testing.assert_allclose(after.arrays["norms"], before.arrays["norms"][back])
-
-
-def test_names_of_classes_do_not_matter():
-    assert study(gradients(), probe(classes=10 * CLASSES - 7)).scalars == study(gradients()).scalars
 
 
 def test_the_size_of_one_gradient_changes_the_noise_and_the_rank_and_no_cosine():
