@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from grams import Forward, assert_close, check, everything, expected_gram, normal, probe, scrambled, trainable
+from grams import Forward, assert_close, check, everything, expected_gram, normal, probe, scrambled, tokens, trainable
 from torch import Tensor
 from torch.nn.utils import parametrizations
 
@@ -106,10 +106,10 @@ def test_parametrised_weights_are_made_exactly_and_their_biases_by_rule():
 
 @pytest.mark.parametrize("options", [{"max_norm": 1.0}, {"scale_grad_by_freq": True}])
 def test_embeddings_whose_gradient_depends_on_more_than_the_position_are_made_exactly(options):
-    """`scale_grad_by_freq` counts within the batch: here within an example, as a batch of one has it."""
-    net = nn.Sequential(nn.Embedding(5, 3, **options), nn.Flatten())
-    inputs = torch.arange(5).repeat(N, 1)
-    check(net, torch.stack([row.roll(place) for place, row in enumerate(inputs)])[:, :3], exact=["0.weight"])
+    """Not that of the tried examples. Frequencies are those within an example, as a batch of one has them."""
+    once, repeated = torch.arange(24).reshape(8, 3), tokens(8, 3, below=3)
+    net = nn.Sequential(nn.Embedding(24, 3, **options), nn.Flatten())
+    check(net, torch.cat([once, repeated]), exact=["0.weight"])
 
 
 SHARED = {
@@ -214,7 +214,8 @@ def test_the_ways_of_torch_func_and_of_the_loop_agree_in_chunks_of_any_size(monk
     names, batch = trainable(workload.network), everything(workload)
     gradients = ExampleGradients(workload.network, workload, names, batch)
     assert gradients.exact == ["1.weight"]
-    single = single_examples.SingleExamples(workload.network, workload, gradients.parameters)
+    slope = {"1.weight": gradients.parameters["1.weight"]}
+    single = single_examples.SingleExamples(workload.network, workload, slope)
     cotangent, found = normal(N, 2, seed=3), []
     for chunk in (1, 4, 32):
         monkeypatch.setattr(single_examples, "CHUNK", chunk)
