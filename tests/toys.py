@@ -55,6 +55,9 @@ class Toy:
     def metrics(self, outputs: Tensor, batch: Batch) -> Mapping[str, Tensor]:
         return {"error": (outputs - batch.targets).abs().flatten(1).sum(dim=1)}
 
+    def classes(self, batch: Batch) -> None:
+        """None."""
+
     def sites(self, model: nn.Module) -> Mapping[str, nn.Module]:
         return {name: model.get_submodule(name) for name in self.sites_named}
 

@@ -14,6 +14,7 @@ LABELS = {
     "gradient/within_class_cosine": "mean cosine within a class",
     "gradient/between_class_cosine": "mean cosine between classes",
     "gradient/silhouette": "silhouette of the classes",
+    "gradient/correlation_with_previous": "correlation of C with the checkpoint before",
     "gradient/effective_rank": "effective rank of K",
     "gradient/noise_scale": "noise scale tr Σ / |G|²",
     "gradient/mean_gradient_squared": "|G|²",

@@ -31,9 +31,10 @@ def compare(run: TrackedRun, parts: Mapping[str, str], sources: Mapping[str, str
     stage("figure", "plots/comparison.png and .pdf")
     if len(parts) <= MOST_RUNS:
         described = {name: tracking.get_json(part, "config.json") for name, part in parts.items()}
-        shown = {f"{name}, ": directions(part, series[name], described[name]) for name, part in parts.items()}
-        tracking.save_picture(run, gradient_montage(shown, title="", most=EPOCHS_SHOWN), "gradient_montage")
-        stage("figure", "plots/gradient_montage.png and .pdf")
+        found = {f"{name}, ": directions(part, series[name], described[name]) for name, part in parts.items()}
+        if shown := {name: of_run for name, of_run in found.items() if of_run}:
+            tracking.save_picture(run, gradient_montage(shown, title="", most=EPOCHS_SHOWN), "gradient_montage")
+            stage("figure", "plots/gradient_montage.png and .pdf")
     if len(parts) == 2:
         _differences(run, parts, series)
     _groups(run, series, sources)
@@ -44,7 +45,7 @@ def _differences(run: TrackedRun, parts: Mapping[str, str], series: Mapping[str,
     (first, first_id), (second, second_id) = parts.items()
     probes = [tracking.get_json(part, "config.json") for part in parts.values()]
     paired = all(probes[0][key] == probes[1][key] for key in ("examples", "classes"))
-    found = differences((first_id, second_id), (series[first], series[second]))
+    found = differences((first_id, second_id), (series[first], series[second]), paired=paired)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("epoch", "series", "difference", "low", "high"))
@@ -65,11 +66,15 @@ def _differences(run: TrackedRun, parts: Mapping[str, str], series: Mapping[str,
     stage("figure", f"plots/differences.png and .pdf: {title}")
 
 
-def differences(ids: Sequence[str], series: Sequence[Mapping[str, Series]]) -> Mapping[str, Intervals]:
-    """By metric key and epoch: second minus first, and the ends of the interval; only where both are defined."""
+def differences(ids: Sequence[str], series: Sequence[Mapping[str, Series]], *, paired: bool) -> Mapping[str, Intervals]:
+    """By metric key and epoch: second minus first, and the ends of the interval; only where both are defined.
+
+    Both analyses drew with the same random numbers; where that does not pair the same examples, the pairing is undone.
+    """
     found: dict[str, dict[int, tuple[float, float, float]]] = {}
     for epoch in sorted(set(series[0][DONE]) & set(series[1][DONE])):
         draws = [gradient_arrays.load(run_id, epoch, "draws") for run_id in ids]
+        draws[1] = draws[1] if paired else np.roll(draws[1], 1, axis=1)
         for name in SERIES:
             key = PREFIX + name
             if all(epoch in of_run.get(key, {}) for of_run in series):

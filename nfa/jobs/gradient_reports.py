@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,14 @@ from nfa.figures.training_analysis import Series
 from nfa.jobs import gradient_arrays
 from nfa.jobs.gradient_arrays import Array
 from nfa.jobs.gradient_phases import phases
+from nfa.studies.gradient_directions import SERIES
 from nfa.tracking import TrackedRun
 from nfa.tracking.sources import DONE
 
 PREFIX = "gradient/"
 PICTURES = ("gradient_similarities", "gradient_directions_tsne")
+OF_CLASSES = {"within_class_cosine", "between_class_cosine", "silhouette"}
+OF_LABEL_NOISE = {"label_noise_auc", "label_noise_auc_of_loss"}
 HEADER = ("epoch", "series", "value", "standard_error")
 
 
@@ -32,34 +35,49 @@ def report(run: TrackedRun, title: str) -> None:
     conventions = described["conventions"]
     said = f"{title}: {len(described['examples'])} examples, unit {conventions['unit']}, loss {conventions['loss']}"
     save = tracking.save_picture
+    per_epoch = title if conventions["unit"] == "sample" else f"{title}, batches of {_batch_size(described)}"
     for epoch, one in bar(shown.items(), "pictures", unit="epoch"):
         names = [f"{name}_epoch_{epoch}" for name in PICTURES]
-        save(run, gradient_similarities(one, title=f"{title}, epoch {epoch}"), names[0], also_pdf=False)
-        picture = gradient_map(one, title=f"{title}, epoch {epoch}", reach=map_reach(shown.values()))
+        save(run, gradient_similarities(one, title=f"{per_epoch}, epoch {epoch}"), names[0], also_pdf=False)
+        picture = gradient_map(one, title=f"{per_epoch}, epoch {epoch}", reach=map_reach(shown.values()))
         save(run, picture, names[1], also_pdf=False)
-    save(run, gradient_montage({"": shown}, title=said), "gradient_montage")
+    if shown:
+        save(run, gradient_montage({"": shown}, title=said), "gradient_montage")
     save(run, gradient_series({"": series}, title=said), "gradient_directions")
     save(run, noise_scale(series, title=title), "gns_vs_epoch")
     for name in PICTURES:
         tracking.put_images(run.info, name, {epoch: f"plots/{name}_epoch_{epoch}.png" for epoch in shown})
-    stage("figures", "plots/gradient_montage.png, gradient_directions.png, gns_vs_epoch.png and two for each epoch")
+    of_epochs = "gradient_montage.png and two for each epoch" if shown else "no epoch has a gradient with a direction"
+    stage("figures", f"plots/gradient_directions.png, gns_vs_epoch.png; {of_epochs}")
 
 
 def directions(run_id: str, series: Mapping[str, Series], described: Mapping[str, Any]) -> dict[int, Directions]:
-    """What is drawn of each checkpoint; rows in the same order at all of them: by class, then by mean loss."""
+    """What is drawn of each checkpoint that has any; rows in one order at all of them: by class, then by mean loss."""
     arrays = {epoch: _arrays(run_id, epoch) for epoch in sorted(series[DONE])}
-    losses = np.mean([of_epoch["losses"] for of_epoch in arrays.values()], axis=0)
-    unit = described["conventions"]["unit"]
-    if unit != "sample":
-        size = int(unit.rpartition(" ")[2])
+    losses = _means([of_epoch["losses"] for of_epoch in arrays.values()])
+    drawn = {epoch: of_epoch for epoch, of_epoch in arrays.items() if len(of_epoch["kept"])}
+    size = _batch_size(described)
+    if size > 1:
         whole = len(losses) // size * size
         losses = losses[:whole].reshape(-1, size).mean(axis=1)
-        return {
-            epoch: _ordered(of_epoch, np.arange(len(losses)), losses, None, None) for epoch, of_epoch in arrays.items()
-        }
+        order, what = np.arange(len(losses)), f"batches of {size}"
+        return {epoch: _ordered(of_epoch, order, losses, what) for epoch, of_epoch in drawn.items()}
     classes, noisy = (None if described[key] is None else np.array(described[key]) for key in ("classes", "noisy"))
     order = np.lexsort((losses, classes if classes is not None else np.zeros_like(losses)))
-    return {epoch: _ordered(of_epoch, order, losses, classes, noisy) for epoch, of_epoch in arrays.items()}
+    return {epoch: _ordered(of_epoch, order, losses, "examples", classes, noisy) for epoch, of_epoch in drawn.items()}
+
+
+def _means(losses: Sequence[Array]) -> Array:
+    """Each example's mean loss over the checkpoints where it is finite; 0 where there is none."""
+    finite = np.isfinite(losses)
+    means: Array = np.where(finite, losses, 0).sum(axis=0) / finite.sum(axis=0).clip(1)
+    return means
+
+
+def _batch_size(described: Mapping[str, Any]) -> int:
+    """How many examples a unit has."""
+    unit = described["conventions"]["unit"]
+    return 1 if unit == "sample" else int(unit.rpartition(" ")[2])
 
 
 def _arrays(run_id: str, epoch: int) -> dict[str, Array]:
@@ -68,7 +86,12 @@ def _arrays(run_id: str, epoch: int) -> dict[str, Array]:
 
 
 def _ordered(
-    arrays: Mapping[str, Array], order: Array, losses: Array, classes: Array | None, noisy: Array | None
+    arrays: Mapping[str, Array],
+    order: Array,
+    losses: Array,
+    what: str,
+    classes: Array | None = None,
+    noisy: Array | None = None,
 ) -> Directions:
     kept = arrays["kept"]
     rank = np.empty(len(order), dtype=int)
@@ -82,7 +105,7 @@ def _ordered(
         losses[places],
         None if classes is None else classes[places],
         None if noisy is None else noisy[places],
-        "examples" if classes is not None or len(order) > len(kept) else "gradients",
+        what,
     )
 
 
@@ -103,12 +126,12 @@ def table(runs: Mapping[str, Mapping[str, Series]]) -> str:
 
 def _content(run_id: str, series: Mapping[str, Series], described: Mapping[str, Any]) -> dict[str, Any]:
     """Content of `gradient_directions.json`: lists over the epochs; an undefined value is null, and counted."""
-    epochs = sorted(series[DONE])
-    keys = [key for key in LABELS if key.startswith(PREFIX) and series.get(key)]
-    values = {key.removeprefix(PREFIX): [series[key].get(epoch) for epoch in epochs] for key in keys}
-    errors = {key.removeprefix(PREFIX): [series.get(f"{key}_se", {}).get(epoch) for epoch in epochs] for key in keys}
-    units = described["conventions"]["unit"]
-    count = len(described["examples"]) // (1 if units == "sample" else int(units.rpartition(" ")[2]))
+    epochs, names = sorted(series[DONE]), [*_expected(described), "zero_fraction", "correlation_with_previous"]
+    values, errors = (
+        {name: [series.get(f"{PREFIX}{name}{end}", {}).get(epoch) for epoch in epochs] for name in names}
+        for end in ("", "_se")
+    )
+    count = len(described["examples"]) // _batch_size(described)
     kept = {epoch: set(gradient_arrays.load(run_id, epoch, "kept").tolist()) for epoch in epochs}
     without = {str(epoch): [place for place in range(count) if place not in kept[epoch]] for epoch in epochs}
     return {
@@ -120,6 +143,13 @@ def _content(run_id: str, series: Mapping[str, Series], described: Mapping[str, 
         "without_direction": {epoch: places for epoch, places in without.items() if places},
         **{key: described[key] for key in ("examples", "classes", "noisy", "parameters", "conventions")},
     }
+
+
+def _expected(described: Mapping[str, Any]) -> list[str]:
+    """Series that such examples have wherever they are defined."""
+    classes, noisy = (described[key] is not None and _batch_size(described) == 1 for key in ("classes", "noisy"))
+    left_out = (set() if classes else OF_CLASSES) | (set() if classes and noisy else OF_LABEL_NOISE)
+    return [name for name in SERIES if name not in left_out]
 
 
 def line(values: Mapping[str, float]) -> str:

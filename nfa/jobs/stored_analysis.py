@@ -101,10 +101,10 @@ def analyse(kind: Kind) -> TrackedRun:
     sources = find_sources(kind.config.run_id)
     plans = [Plan.of(kind, source) for source in sources]
     folder = output_folder(kind.config.output_dir)
-    for plan in plans:  # the first that has work to do; the others are like it, and would fill the memory
+    for plan in reversed(plans):  # only the first stays open: together they would fill the memory
         plan.prepare()
-        if plan.opened:
-            break
+        if plan is not plans[0]:
+            plan.opened = None
     run = _one(plans[0], adopt=True) if len(plans) == 1 else _several(kind, plans)
     if folder:
         tracking.copy_artifacts(run.run_id, folder)

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 SPREAD = 1e-4  # standard deviation of the first positions, as scikit-learn takes it
+CONTINUED = 500  # iterations from a map that is nearly right; more only blow it up
 FEWEST = 4  # directions that make a map
 
 
@@ -41,6 +42,7 @@ def tsne(
         perplexity=perplexity,
         init=principal(cosines) if start is None else np.asarray(start, dtype=np.float32),
         early_exaggeration=12 if start is None else 1,
+        max_iter=1000 if start is None else CONTINUED,
         random_state=seed % 2**32,
     )
     found: Float[np.ndarray, "n 2"] = method.fit_transform(chord)
@@ -74,3 +76,18 @@ def continued(
     source = np.where(known, np.arange(len(now)), nearest)
     found: Float[np.ndarray, "n 2"] = positions[[place[int(now[row])] for row in source]]
     return found
+
+
+def agreement(
+    before: Float[np.ndarray, "m m"],
+    there: Int[np.ndarray, " m"],
+    now: Float[np.ndarray, "n n"],
+    kept: Int[np.ndarray, " n"],
+) -> float | None:
+    """Pearson correlation of the cosines of all pairs a ≠ b that both matrices have; None where it is undefined."""
+    _, first, second = np.intersect1d(there, kept, return_indices=True)
+    pairs = np.triu_indices(len(first), 1)
+    x, y = before[np.ix_(first, first)][pairs], now[np.ix_(second, second)][pairs]
+    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None
+    return float(np.corrcoef(x.astype(np.float64), y.astype(np.float64))[0, 1])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import pdist, squareform
 
-from nfa.maths.embedding import continued, fitting_perplexity, principal, tsne
+from nfa.maths.embedding import agreement, continued, fitting_perplexity, principal, tsne
 
 N, CLUSTERS = 48, 3
 OF = np.arange(N) % CLUSTERS
@@ -182,3 +182,21 @@ def test_principal_coordinates_are_small_and_their_signs_are_decided():
     order = np.random.default_rng(0).permutation(N)
     np.testing.assert_allclose(principal(C[np.ix_(order, order)]), found[order], atol=1e-9)
     assert not principal(np.ones((5, 5))).any()
+
+
+def test_agreement_is_the_correlation_over_pairs_that_both_have() -> None:
+    random = np.random.default_rng(5)
+    before, now = (random.uniform(-1, 1, (6, 6)) for _ in range(2))
+    before, now = before + before.T, now + now.T
+    there, kept = np.array([0, 2, 3, 5, 7, 8]), np.array([8, 1, 2, 3, 5, 9])[[1, 2, 3, 4, 0, 5]]
+    pairs = [(2, 3), (2, 5), (2, 8), (3, 5), (3, 8), (5, 8)]
+    of_before = [before[list(there).index(a), list(there).index(b)] for a, b in pairs]
+    of_now = [now[list(kept).index(a), list(kept).index(b)] for a, b in pairs]
+    found = agreement(before, there, now, kept)
+    assert found == pytest.approx(np.corrcoef(of_before, of_now)[0, 1], abs=1e-12)
+
+
+def test_agreement_is_undefined_without_pairs_or_where_nothing_varies() -> None:
+    one, two = np.ones((1, 1)), np.ones((3, 3))
+    assert agreement(one, np.array([0]), one, np.array([0])) is None
+    assert agreement(two, np.arange(3), two, np.arange(3)) is None

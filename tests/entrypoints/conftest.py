@@ -1,0 +1,24 @@
+"""Fixtures: trainings whose gradients several files analyse."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from gradient_runs import Trained, train_all
+from stores import Store, used
+
+
+@pytest.fixture(scope="session")
+def trained_runs(empty_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """To be copied, and not changed."""
+    store = empty_store.copy(tmp_path_factory.mktemp("runs") / "store")
+    with pytest.MonkeyPatch.context() as monkeypatch, used(store, monkeypatch):
+        train_all()
+    return Trained(store, store.named())
+
+
+@pytest.fixture
+def runs(trained_runs: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trained]:
+    """A copy that may be changed, in the store that this process uses."""
+    with used(trained_runs.store.copy(tmp_path / "store"), monkeypatch) as store:
+        yield Trained(store, trained_runs.ids)
