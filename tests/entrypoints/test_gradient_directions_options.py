@@ -18,6 +18,7 @@ from gradient_runs import (
 )
 
 from nfa import reference, tracking
+from nfa.jobs import gradient_reports
 from nfa.losses.ghm import bin_of
 
 N = 30
@@ -40,6 +41,8 @@ def test_batches_have_the_mean_gradient_of_their_consecutive_examples(
     conventions = described(runs, made)["conventions"]
     assert (conventions["unit"], conventions["perplexity"]) == ("batch of 10", 1.0)
     assert "5 examples are left over from whole batches of 10" in capsys.readouterr().out
+    drawn = gradient_reports.directions(made, tracking.history(made), described(runs, made))
+    assert drawn[5].what == "batches of 10"
 
 
 def test_the_noise_scale_is_of_examples_whatever_the_unit_and_batches_have_no_class(runs: Trained) -> None:
