@@ -188,7 +188,7 @@ class GradientDirectionsConfig:
     loss: str = option("run", "the loss that the run trained on, or the plain one", choices=("run", "plain"))
     sites: str = option("all", "parameters: names of sites, modules or parameters, globs; all = every trainable one")
     perplexity: float | Auto = option("auto", "of the t-SNE maps; auto = min(30, (n − 1)/3)", at_least=1, below=10**4)
-    seed: int = option(1717, "seed of maps and bootstrap", at_least=0, below=2**63)
+    seed: int = option(1717, "seed of the bootstrap; maps start from given places", at_least=0, below=2**63)
     output_dir: str = option("", "folder that gets a copy of all reports and pictures")
     data_dir: str = option("", "where the dataset's files are now; empty = where the run had them")
     device: str = option("auto", "auto = CUDA when it is there, else the CPU; or a torch device")

@@ -25,8 +25,7 @@ class CheckpointAnalysis:
         initial = self._initial if 0 in tracking.epochs(source) else None
         self._load(first)
         self.analysis = Analysis(self.workload, self.model, config, initial, world)
-        if not world.rank:
-            self._announce()
+        self._told = bool(world.rank)
 
     def described(self) -> Mapping[str, Any]:
         """Relations, sites and conventions."""
@@ -39,6 +38,9 @@ class CheckpointAnalysis:
 
     def measure(self, epoch: int) -> dict[str, float]:
         """This process's part of it; the values in the first process."""
+        if not self._told:
+            self._told = True
+            self._announce()
         self._load(epoch)
         return self.analysis.values(self.model, progress=f"epoch {epoch}")
 

@@ -4,6 +4,7 @@ For a product z = W h at s positions γ = Σ_s δ_s h_sᵀ is a matrix [o i], bu
 needs none: with one position it is (δδᵀ) ∘ (hhᵀ) (Goodfellow 2015, arXiv 1510.01799, on the diagonal).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -144,8 +145,10 @@ def powers_of_two(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
 
 
 def _largest(values: Tensor) -> Float[Tensor, " n"]:
-    rows = values.flatten(1).abs()
-    return rows.amax(dim=1) if rows.shape[1] else rows.new_zeros(len(rows))
+    if not values[:1].numel():
+        return values.new_zeros(len(values))
+    found: Tensor = torch.linalg.vector_norm(values, ord=math.inf, dim=tuple(range(1, values.ndim)))
+    return found
 
 
 def _weighted(values: Tensor, weights: Float[Tensor, " n"]) -> Tensor:

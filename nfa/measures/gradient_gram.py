@@ -15,7 +15,7 @@ from nfa.maths.example_gradients import inner
 from nfa.observe.example_gradients import BatchGradients, ExampleGradients, Losses
 from nfa.protocols import Batch, Workload
 
-BUDGET = 2**29  # bytes of gradients held at a time
+BUDGET = 2**30  # bytes of gradients held at a time
 FEW = 8  # examples that a model is checked on
 BATCH = 512  # examples of a pass, at most
 
@@ -51,11 +51,12 @@ class GradientGram:
         return next(iter(self.workload.batches("train", batch_size=len(ids), ids=ids)))
 
     def _chunks(self, gradients: ExampleGradients, few: Batch) -> list[slice]:
-        """Batches of which at least two fit into the budget."""
-        made = self._compact(gradients(few))
+        """Batches that all fit into the budget, or of which eight do: seven stay while the others pass."""
+        made = gradients(few)
+        numbers = max(made.numbers, self._compact(made).numbers)
         element = next(iter(gradients.parameters.values())).element_size()
-        self.held = max(2, self.budget // max(1, made.numbers * element))  # examples held
-        size = max(1, min(BATCH, self.held // 2 if self.held < len(self.ids) else self.held))
+        self.held = max(2, self.budget // max(1, numbers * element))  # examples held
+        size = max(1, min(BATCH, self.held if self.held >= len(self.ids) else self.held // 8))
         return [slice(start, min(start + size, len(self.ids))) for start in range(0, len(self.ids), size)]
 
     def _compact(self, gradients: BatchGradients) -> BatchGradients:
@@ -68,7 +69,7 @@ class GradientGram:
     ) -> Iterator[tuple[tuple[slice, BatchGradients], tuple[slice, BatchGradients]]]:
         """Every pair of batches once, with their gradients."""
         size = chunks[0].stop
-        fitting = max(1, self.held // size - (len(self.ids) > self.held))  # batches kept beside the one that passes
+        fitting = max(1, self.held // size - (len(self.ids) > self.held))  # batches that stay
         groups = math.ceil(len(chunks) / fitting)
         passes = sum(len(chunks) - group * fitting for group in range(groups))
         made = iter(bar(range(passes), progress, unit="batch")) if progress else iter(range(passes))

@@ -22,6 +22,7 @@ from nfa.seeding import generator
 Losses = Callable[[Tensor, Batch], Tensor]
 Gradients = dict[Region, list[Part]]
 TOLERANCE = 1e-4  # of a parameter's largest entry
+MODERATE = 30  # binary orders
 FAINT = 1e-6  # of the largest entry of all: below this there is nothing but rounding
 
 
@@ -38,11 +39,14 @@ class BatchGradients:
         return sum(part.numbers for parts in self.parts.values() for part in parts)
 
     def scaled(self) -> "BatchGradients":
-        """The same with each example's largest part near 1: products of float32 factors cover 38 decades, no more."""
-        if not self.parts:
-            return self
+        """The same with each example's largest part near 1: products of float32 factors cover 38 decades, no more.
+
+        Parts that are within 2^±30 are left as they are.
+        """
         bounds = [part.largest() for parts in self.parts.values() for part in parts]
-        more = powers_of_two(torch.stack(bounds).amax(dim=0))
+        more = powers_of_two(torch.stack(bounds).amax(dim=0)) if bounds else self.scale.new_ones(1)
+        if more.log2().abs().max() <= MODERATE:
+            return self
         parts = {key: [part.times(1 / more) for part in found] for key, found in self.parts.items()}
         return BatchGradients(parts, self.scale * more)
 
