@@ -16,7 +16,7 @@ from nfa.observe.example_gradients import BatchGradients, ExampleGradients, Loss
 from nfa.protocols import Batch, Workload
 
 BUDGET = 2**30  # bytes of gradients held at a time
-FEW = 8  # examples that a model is checked on
+FEW = 4  # examples that a model is checked on
 BATCH = 512  # examples of a pass, at most
 
 
