@@ -16,8 +16,24 @@ from torch import Tensor
 ENTRIES = 2**25  # numbers of a temporary tensor
 
 
+class _Held:
+    """What all forms share."""
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Those with a row for each example."""
+        return [value for value in vars(self).values() if isinstance(value, Tensor)]
+
+    def begins(self, other: "_Held", tolerance: float) -> bool:
+        """Whether these are the first examples of another, to a tolerance relative to the largest entry."""
+        if type(self) is not type(other):
+            return False
+        pairs = [(a, b[: len(a)]) for a, b in zip(self.tensors, other.tensors, strict=True)]
+        return all(a.shape == b.shape and _near(a, b, tolerance) for a, b in pairs)
+
+
 @dataclass(frozen=True)
-class Factors:
+class Factors(_Held):
     """γ_a = Σ_s left_as ⊗ right_as for each of g groups: entries in the order [g p q]."""
 
     left: Float[Tensor, "n s g p"]
@@ -60,7 +76,7 @@ class Factors:
 
 
 @dataclass(frozen=True)
-class Rows:
+class Rows(_Held):
     """γ_a has values_as added to row index_as of a table [rows d]."""
 
     index: Int[Tensor, "n s"]
@@ -98,7 +114,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Dense:
+class Dense(_Held):
     """γ as a row of numbers for each example."""
 
     values: Float[Tensor, "n p"]
@@ -142,6 +158,10 @@ Part: TypeAlias = Factors | Rows | Dense
 def powers_of_two(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     """The power of two at or below each value; 1 for zero."""
     return torch.where(values > 0, 2.0 ** values.clamp(min=torch.finfo(values.dtype).tiny).log2().floor(), 1.0)
+
+
+def _near(a: Tensor, b: Tensor, tolerance: float) -> bool:
+    return not a.numel() or bool((a - b).abs().max() <= tolerance * b.abs().max())
 
 
 def _largest(values: Tensor) -> Float[Tensor, " n"]:

@@ -66,12 +66,12 @@ class Trial:
 
     def differing(self, totals: Mapping[str, Tensor]) -> set[str]:
         """Parameters whose Σ_a w_a γ_a is another."""
-        largest = {name: float(value.abs().max()) for name, value in self.expected.items()}
+        largest = {name: _largest(value) for name, value in self.expected.items()}
         faint = FAINT * max(filter(math.isfinite, largest.values()), default=0.0)
         return {
             name
             for name, total in totals.items()
-            if not float((total - self.expected[name]).abs().max()) <= _tolerance(total) * largest[name] + faint
+            if not _largest(total - self.expected[name]) <= _tolerance(total) * largest[name] + faint
         }
 
 
@@ -104,13 +104,10 @@ class ExampleGradients:
         self.idle: list[str] = []
         self.regions = Regions(self.parameters)
         with inert(model):
-            # Two sizes, so that no other dimension can pass for that of the examples.
-            unheard: set[str] = set()
-            for size in sorted({max(1, len(batch) - 1), len(batch)}):
-                trial = self._trial(batch.take(range(size)))
-                found = self._read(*self._heard(trial.batch), trial.cotangent)
-                self.known |= found.sizes
-                unheard |= self._unheard(trial, found)
+            trial = self._trial(batch)
+            found = self._read(*self._heard(batch), trial.cotangent)
+            self.known |= found.sizes
+            unheard = self._unheard(trial, found) | self._unheard_of_fewer(trial, found)
             self.exact = [name for name in names if name in unheard]
             self.regions = Regions({name: of for name, of in self.parameters.items() if name not in unheard})
             self.single = SingleExamples(model, workload, {name: self.parameters[name] for name in self.exact})
@@ -221,13 +218,35 @@ class ExampleGradients:
         elsewhere = {name for name, value in rest if value is not None}
         return found.unread | clashing | elsewhere | trial.differing(self._totals(found.parts, trial.weights))
 
+    def _unheard_of_fewer(self, trial: Trial, whole: Reading) -> set[str]:
+        """The same with one example fewer, so that no other dimension can pass for that of the examples.
+
+        Where all parts are those of before, what held of them holds again.
+        """
+        few = len(trial.batch) - 1
+        if not few:
+            return set()
+        batch = trial.batch.take(range(few))
+        found = self._read(*self._heard(batch), trial.cotangent[:few])
+        self.known |= found.sizes
+        if not found.unread and _begin_alike(found.parts, whole.parts):
+            return set()
+        trial = self._trial(batch)
+        return self._unheard(trial, self._read(*self._heard(batch), trial.cotangent))
+
     def _totals(self, parts: Gradients, weights: Tensor) -> dict[str, Tensor]:
         """Σ_a w_a γ_a by parameter."""
-        totals = {name: torch.zeros_like(parameter) for name, parameter in self.parameters.items()}
+        totals: dict[str, Tensor] = {}
         for region, found in parts.items():
+            name = region.parameter
             for part in found:
-                region.view(totals[region.parameter]).add_(part.total(weights).view(region.shape))
-        return totals
+                value = part.total(weights).view(region.shape)
+                if name not in totals and region == self._whole(name):
+                    totals[name] = value
+                else:
+                    total = totals.setdefault(name, torch.zeros_like(self.parameters[name]))
+                    region.view(total).add_(value)
+        return {name: totals[name] if name in totals else torch.zeros_like(of) for name, of in self.parameters.items()}
 
     def _check_single(self, trial: Trial) -> None:
         """By torch.func where that is right (it follows no parameter that a module keeps in a list), else by a loop."""
@@ -251,6 +270,18 @@ class ExampleGradients:
         alone = torch.stack([row.reshape(trial.outputs.shape[1:]) for row in rows])
         scale = float(trial.outputs.abs().max())
         return float((alone - trial.outputs).abs().max()) <= _tolerance(alone) * scale
+
+
+def _begin_alike(few: Gradients, many: Gradients) -> bool:
+    """Whether the parts of the first examples are those of the same examples among more."""
+    if few.keys() != many.keys() or any(len(few[key]) != len(many[key]) for key in few):
+        return False
+    pairs = [pair for key in few for pair in zip(few[key], many[key], strict=True)]
+    return all(a.begins(b, _tolerance(a.tensors[-1])) for a, b in pairs)
+
+
+def _largest(values: Tensor) -> float:
+    return max(abs(float(end)) for end in values.aminmax()) if values.numel() else 0.0
 
 
 def _tolerance(values: Tensor) -> float:

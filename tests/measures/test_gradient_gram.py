@@ -264,5 +264,5 @@ def test_a_loss_that_penalises_weights_itself_is_refused():
 def test_outputs_that_are_not_a_row_an_example_are_refused():
     workload = probe(layers(4, 3).double(), normal(9, 4))
     workload.call = lambda model, inputs: model(inputs).T
-    with pytest.raises(Refusal, match=r"outputs of shape \(3, 7\) for 7 examples"):
+    with pytest.raises(Refusal, match=r"outputs of shape \(3, 4\) for 4 examples"):
         found_gram(workload)
