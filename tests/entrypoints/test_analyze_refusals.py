@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 from analyses import analysed
+from refusals import Refused, assert_refused_before_anything_heavy
 from stores import Finished, wrapper_in
-from support import HEAVY, imported, process, run, words
+from support import run, words
 
 from entrypoints import analyze as entrypoint
-from nfa import cli, ends
+from nfa import cli
 from nfa.config import AnalyzeConfig
 from nfa.errors import Refusal
 
@@ -56,38 +57,12 @@ def test_bad_words_are_refused_with_what_was_got_what_is_allowed_and_what_to_do(
 @pytest.mark.parametrize("case", ["one direction", "words", "jacobian", "relation", "backwards"])
 def test_refusing_them_in_a_real_process_loads_neither_torch_nor_mlflow(case: str, tmp_path: Path) -> None:
     text, got, *_ = EARLY[case]
-    ended = process(text.split(), tmp_path, "-X", "importtime", entrypoint="analyze")
-    assert ended.returncode == 2, ended.stderr
-    assert f"error: cannot use {got}" in ended.stderr
-    loaded = {name.split(".")[0] for name in imported(ended.stderr)}
-    assert "nfa" in loaded
-    assert not loaded & set(HEAVY)
-    assert list(tmp_path.iterdir()) == []
-
-
-class Refused:
-    """Ends `analyze` in this process with some words; what it said."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self.monkeypatch, self.capsys = monkeypatch, capsys
-
-    def __call__(self, argv: list[str]) -> str:
-        self.monkeypatch.setattr("sys.argv", ["analyze", *argv])
-        self.monkeypatch.setattr(ends, "listen", lambda: None)
-        with pytest.raises(SystemExit) as ended:
-            cli.main("analyze", AnalyzeConfig, entrypoint.start)
-        said = self.capsys.readouterr().err
-        assert ended.value.code == 2, said
-        first, second, third = said.splitlines()
-        assert first.startswith("error: cannot use ")
-        assert second.startswith("  allowed: ")
-        assert third.startswith("  do: ")
-        return said
+    assert_refused_before_anything_heavy("analyze", text, got, tmp_path)
 
 
 @pytest.fixture
 def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
-    return Refused(monkeypatch, capsys)
+    return Refused("analyze", AnalyzeConfig, entrypoint.start, monkeypatch, capsys)
 
 
 LATE = {

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 from gradient_runs import Trained, directed, fill, shorten
+from refusals import Refused, assert_refused_before_anything_heavy
 from stores import Finished
-from support import HEAVY, imported, process, words
+from support import words
 
 from entrypoints import gradient_directions as entrypoint
-from nfa import cli, ends
+from nfa import cli
 from nfa.config import GradientDirectionsConfig
 from nfa.errors import Refusal
 from nfa.tracking.store import client
@@ -61,38 +62,12 @@ def test_bad_words_are_refused_with_what_was_got_what_is_allowed_and_what_to_do(
 @pytest.mark.parametrize("case", ["few for batches", "perplexity"])
 def test_refusing_them_in_a_real_process_loads_nothing_heavy(case: str, tmp_path: Path) -> None:
     text, got, *_ = EARLY[case]
-    ended = process(text.split(), tmp_path, "-X", "importtime", entrypoint="gradient_directions")
-    assert ended.returncode == 2, ended.stderr
-    assert f"error: cannot use {got}" in ended.stderr
-    loaded = {name.split(".")[0] for name in imported(ended.stderr)}
-    assert "nfa" in loaded
-    assert not loaded & {*HEAVY, "sklearn", "matplotlib", "scipy"}
-    assert list(tmp_path.iterdir()) == []
-
-
-class Refused:
-    """Ends `gradient_directions` in this process with some words; what it said."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self.monkeypatch, self.capsys = monkeypatch, capsys
-
-    def __call__(self, argv: list[str]) -> str:
-        self.monkeypatch.setattr("sys.argv", ["gradient_directions", *argv])
-        self.monkeypatch.setattr(ends, "listen", lambda: None)
-        with pytest.raises(SystemExit) as ended:
-            cli.main("gradient_directions", GradientDirectionsConfig, entrypoint.start)
-        said = self.capsys.readouterr().err
-        assert ended.value.code == 2, said
-        first, second, third = said.splitlines()
-        assert first.startswith("error: cannot use ")
-        assert second.startswith("  allowed: ")
-        assert third.startswith("  do: ")
-        return said
+    assert_refused_before_anything_heavy("gradient_directions", text, got, tmp_path)
 
 
 @pytest.fixture
 def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
-    return Refused(monkeypatch, capsys)
+    return Refused("gradient_directions", GradientDirectionsConfig, entrypoint.start, monkeypatch, capsys)
 
 
 KNOWN = "layer_0, layer_1, layer_2, layers.0, layers.0.weight"
