@@ -54,7 +54,7 @@ def gradient_map(shown: Directions, *, title: str, reach: float) -> Figure:
         axes = figure.subplots()
         marks = _map(axes, shown, reach, 1.0)
         axes.set_title(title)
-        axes.set(xlabel="t-SNE 1", ylabel="t-SNE 2")
+        axes.set(xlabel="t-SNE 1 (area of a mark: gradient norm)", ylabel="t-SNE 2")
         handles = _legend(shown)
         if handles:
             figure.legend(handles=handles, loc="outside right center", title="class")
