@@ -63,7 +63,7 @@ def gradient_map(shown: Directions, *, title: str, reach: float) -> Figure:
     return figure
 
 
-def gradient_montage(runs: Mapping[str, Mapping[int, Directions]], *, title: str, most: int = 24) -> Figure:
+def gradient_montage(runs: Mapping[str, Mapping[int, Directions]], *, title: str, most: int = 48) -> Figure:
     """Every checkpoint of every run on a page: a matrix, and below it its map; one scale of colours and positions."""
     with style():
         shown = {name: _some(of_run, most) for name, of_run in runs.items()}
