@@ -9,7 +9,7 @@ from typing import Any
 from nfa.config import ENTRY_POINTS
 
 ROOT = Path(__file__).resolve().parent.parent
-NOTE = "made by docs/generate.py from nfa/config.py; change it there"
+NOTE = "made by docs/generate.py from nfa/config/; change it there"
 
 
 def mlproject() -> str:

@@ -1,0 +1,47 @@
+"""One frozen dataclass per entry point: what the command line parses, MLflow logs and a checkpoint is rebuilt from.
+
+The field is the documentation: its type, default and help text appear unchanged in `--help`, MLproject and docs/.
+"""
+
+from nfa.config.analyses import DIRECTION_EPOCHS, AnalyzeConfig, GradientDirectionsConfig
+from nfa.config.classifier import (
+    ACTIVATIONS,
+    DATASETS,
+    LEARNING_RATES,
+    LOSSES,
+    MOMENTA,
+    OPTIMIZERS,
+    DemoConfig,
+    ImportConfig,
+    TrainConfig,
+)
+from nfa.config.options import Auto, bounds, check_fields, option, suggest
+
+ENTRY_POINTS = {
+    "train": TrainConfig,
+    "analyze": AnalyzeConfig,
+    "gradient_directions": GradientDirectionsConfig,
+    "demo": DemoConfig,
+    "import_checkpoints": ImportConfig,
+}
+
+__all__ = [
+    "ACTIVATIONS",
+    "DATASETS",
+    "DIRECTION_EPOCHS",
+    "ENTRY_POINTS",
+    "LEARNING_RATES",
+    "LOSSES",
+    "MOMENTA",
+    "OPTIMIZERS",
+    "AnalyzeConfig",
+    "Auto",
+    "DemoConfig",
+    "GradientDirectionsConfig",
+    "ImportConfig",
+    "TrainConfig",
+    "bounds",
+    "check_fields",
+    "option",
+    "suggest",
+]
