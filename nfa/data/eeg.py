@@ -106,7 +106,9 @@ class EEGData:
         facts = self.facts[train.eeg if path == part.eeg else train.envelope]
         mean, std = np.array(facts.mean), np.array(facts.std)
         for signal in rows(path, self.facts[path], *spans):
-            yield (signal - mean) / std
+            signal -= mean
+            signal /= std
+            yield signal
 
     @cached_property
     def _firsts(self) -> NDArray[np.int64]:

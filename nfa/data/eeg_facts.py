@@ -3,11 +3,14 @@
 import hashlib
 import json
 import math
+import mmap
 import os
 import uuid
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +19,7 @@ from nfa.console import bar
 from nfa.data import catalog
 
 CHUNK_BYTES = 2**22
-DAMAGE = (ValueError, EOFError, TypeError, OverflowError, SyntaxError, MemoryError, RecursionError)
+DAMAGE = (ValueError, EOFError, TypeError, OverflowError, SyntaxError, TokenError, MemoryError, RecursionError)
 Statistics = tuple[float, ...]
 
 
@@ -45,11 +48,13 @@ class Facts:
         return next((channel for channel, std in enumerate(self.std) if not 0 < std < math.inf), None)
 
 
-def rows(path: Path, facts: Facts, *spans: tuple[int, int]) -> list[NDArray[np.floating]]:
-    """Rows [start, stop) of a file for each span, in the file's own precision; the file is mapped only meanwhile."""
+def rows(path: Path, facts: Facts, *spans: tuple[int, int]) -> list[NDArray[np.float64]]:
+    """Copies of a file's rows [start, stop) for each span; the file is mapped into memory only meanwhile."""
+    with path.open("rb") as file:
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     shape = (facts.samples, facts.channels)
-    mapped = np.memmap(path, facts.dtype, "r", facts.offset, shape, "F" if facts.order == "F" else "C")
-    return [np.array(mapped[start:stop], order="C") for start, stop in spans]
+    mapped = np.ndarray(shape, facts.dtype, content, facts.offset, order="F" if facts.order == "F" else "C")
+    return [mapped[start:stop].astype(np.float64, order="C") for start, stop in spans]
 
 
 def examine(path: Path) -> Facts:
@@ -97,7 +102,7 @@ def _measured(path: Path, facts: Facts) -> Facts:
     step = max(1, CHUNK_BYTES // (8 * facts.channels))
     for start in range(0, facts.samples, step):
         stop = min(start + step, facts.samples)
-        block = rows(path, facts, (start, stop))[0].astype(np.float64)
+        block = rows(path, facts, (start, stop))[0]
         if not np.isfinite(block).all():
             return Facts(facts.size, facts.mtime_ns, _not_finite(block, start))
         mean, squares = _joined(block, start, mean, squares)
@@ -183,4 +188,5 @@ def _keep(record: Path, facts: Mapping[str, Facts]) -> None:
         unfinished.write_text(f"{hashlib.sha256(content.encode()).hexdigest()}\n{content}", encoding="utf-8")
         os.replace(unfinished, record)
     except OSError:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):
+            unfinished.unlink()

@@ -11,7 +11,7 @@ from nfa.errors import Refusal
 RATE = 64  # samples a second (Hz)
 SPLITS = ("train", "val", "test")
 KINDS = ("eeg", "envelope")
-RATES = (25, 32, 50, 100, 125, 128, 200, 250, 256, 500, 512, 1000, 1024, 2048, 8000, 8192, 16000, 44100, 48000)
+RATES = (32, 50, 100, 125, 128, 200, 250, 256, 500, 512, 1000, 1024, 2048, 8000, 8192, 16000, 44100, 48000)
 LINES = 8
 Key = tuple[str, str, str]
 Files = Mapping[Key, Mapping[str, Path]]
@@ -122,12 +122,11 @@ def _of_a_part(key: Key, pair: Mapping[str, Path], facts: Mapping[Path, Facts], 
 
 
 def _lengths(path: Path, eeg: int, envelope: int) -> str:
-    fault = f"{path.name}: {eeg} samples, its envelope {envelope}"
-    for rate in RATES:
-        for kind, ratio in (("eeg", eeg / max(1, envelope)), ("envelope", envelope / max(1, eeg))):
-            if abs(ratio * RATE / rate - 1) < 0.01 and (rate > RATE or kind == "eeg"):
-                return f"{fault}; as if the {kind} had {rate} samples a second: {RATE} expected"
-    return fault
+    ratio = max(eeg, envelope) / max(1, min(eeg, envelope))
+    rates = (candidate for rate in RATES for candidate in (rate / RATE, RATE / rate))
+    seems = any(abs(ratio / candidate - 1) < 0.01 for candidate in rates)
+    hint = f"; as of rates that differ by {ratio:.3g}; samples a second: {RATE} expected of both" if seems else ""
+    return f"{path.name}: {eeg} samples, its envelope {envelope}{hint}"
 
 
 def _of_channels(files: Files, facts: Mapping[Path, Facts]) -> Iterator[str]:
