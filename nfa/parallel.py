@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import uuid
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -12,6 +12,8 @@ from torch import Tensor
 
 from nfa.ends import Interrupted
 from nfa.errors import NfaError
+
+Items = TypeVar("Items", list[int], Tensor)
 
 
 class World:
@@ -45,9 +47,13 @@ class World:
                 return None
         return items[0]
 
-    def share(self, items: list[int]) -> list[int]:
-        """This process's contiguous part of a list."""
-        start, stop = (len(items) * rank // self.size for rank in (self.rank, self.rank + 1))
+    def bounds(self, items: int) -> tuple[int, int]:
+        """Where this process's contiguous part of so many items starts and stops."""
+        return items * self.rank // self.size, items * (self.rank + 1) // self.size
+
+    def share(self, items: Items) -> Items:
+        """This process's contiguous part of a list or of a tensor's rows."""
+        start, stop = self.bounds(len(items))
         return items[start:stop]
 
     def sum(self, tensor: Tensor) -> Tensor:

@@ -46,6 +46,38 @@ def _map(change: Callable[[Tensor], Tensor], value: Any) -> Any:
     return value
 
 
+@dataclass(frozen=True)
+class ParameterGroups:
+    """Parts of a model, from its inputs to its outputs, by the names of their parameters, and three of them by role.
+
+    `front` is the first part that learns from nothing but what the parts behind it send back, `output` the readout,
+    `back` what is right before it; None where a model has no such part. `built_in` is the factor by which the model
+    itself scales the gradient of `front` against that of `output`, whatever it is trained on.
+    """
+
+    names: Mapping[str, Sequence[str]]
+    front: str | None
+    back: str | None
+    output: str | None
+    built_in: float = 1.0
+
+
+def groups_of_sites(model: nn.Module, sites: Mapping[str, nn.Module]) -> ParameterGroups:
+    """A group for each site that has parameters of its own; front, back and output are the first and the last two."""
+    full = {id(weight): name for name, weight in model.named_parameters()}
+    names: dict[str, list[str]] = {}
+    seen: set[int] = set()
+    for site, module in sites.items():
+        own = [weight for weight in module.parameters() if weight.requires_grad and id(weight) not in seen]
+        seen |= {id(weight) for weight in own}
+        if own:
+            names[site] = [full[id(weight)] for weight in own]
+    order = list(names)
+    return ParameterGroups(
+        names, order[0] if order else None, order[-2] if len(order) > 1 else None, order[-1] if order else None
+    )
+
+
 @runtime_checkable
 class Workload(Protocol):
     """Model, data, per-example loss, metrics and sites; rebuilt from a run's config.json."""
@@ -73,3 +105,6 @@ class Workload(Protocol):
 
     def sites(self, model: nn.Module) -> Mapping[str, nn.Module]:
         """Ordered, named linear maps; the last one is the readout."""
+
+    def groups(self, model: nn.Module) -> ParameterGroups:
+        """Parts of the model whose learning is told apart."""

@@ -1,7 +1,8 @@
 """One training loop for every workload; it knows no study."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -12,6 +13,9 @@ from torch import Tensor
 from nfa.ends import shielded
 from nfa.errors import DivergedError
 from nfa.losses.objectives import MeanLoss
+from nfa.measures.parameter_groups import gradient_norm, relative_changes
+from nfa.models.shared_batch import share_batches
+from nfa.parallel import World
 from nfa.protocols import Batch, Workload
 from nfa.seeding import generator
 
@@ -22,6 +26,8 @@ class Optimizer(Protocol):
     def zero_grad(self) -> None: ...
 
     def step(self) -> None: ...
+
+    def end_epoch(self) -> None: ...
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -49,10 +55,20 @@ class Progress:
     reported: bool = False
 
 
+@dataclass(frozen=True)
+class Watched:
+    """Which steps are measured: the last ones before these epochs' ends, by groups of parameter names."""
+
+    groups: Mapping[str, Sequence[str]]
+    epochs: Sequence[int]
+
+
 class Training:
     """A model and optimizer on their way; `state` is all that is needed to go on to bitwise the same weights.
 
-    `objective` is what is made small; None = the mean loss.
+    `objective` is what is made small; None = the mean loss. `order(epoch)` says the examples of an epoch; None = all,
+    shuffled. The processes of a `world` share every batch. Gradients longer than `clip_norm` are shortened to it. Of
+    the last step before a `watched` epoch's end, `flow` holds how far it moved each group and the gradient's norm.
     """
 
     def __init__(
@@ -64,11 +80,21 @@ class Training:
         batch_size: int,
         seed: int,
         objective: Objective | None = None,
+        order: Callable[[int], Tensor] | None = None,
+        world: World | None = None,
+        clip_norm: float = 0.0,
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        watched: Watched | None = None,
     ) -> None:
         self.workload, self.model, self.optimizer = workload, model, optimizer
         self.objective = objective or MeanLoss(workload.losses)
         self.batch_size, self.seed = batch_size, seed
+        self.order, self.world = order or self._shuffled, world or World()
+        self.clip_norm, self.autocast = clip_norm, autocast
+        self.watched = watched or Watched({}, ())
+        self.flow: dict[str, float] = {}
         self.progress = Progress()
+        self._share = share_batches(model)
         torch.manual_seed(seed)
 
     def state(self, *, reported: bool | None = None) -> dict[str, Any]:
@@ -82,23 +108,23 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "objective": self.objective.state_dict(),
             "generators": {"cpu": torch.get_rng_state(), "cuda": _cuda_states()},
+            "flow": dict(self.flow),
             "progress": progress,
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Take up a `state` again."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.objective.load_state_dict(state["objective"])
-        torch.set_rng_state(state["generators"]["cpu"])
-        if torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["generators"]["cuda"])
+        _set_generators(state["generators"]["cpu"], state["generators"]["cuda"])
+        self.flow = dict(state["flow"])
         self.progress = Progress(**state["progress"])
 
     @property
     def batches_per_epoch(self) -> int:
         """Optimizer steps in an epoch; the last one may see fewer examples."""
-        return math.ceil(len(self.workload.ids("train")) / self.batch_size)
+        return math.ceil(len(self.order(0)) / self.batch_size)
 
     def run(
         self, epochs: int, after_epoch: Callable[[int], None], after_batch: Callable[[], object] = lambda: None
@@ -117,26 +143,84 @@ class Training:
             after_epoch(self.progress.epoch)
             self.progress.reported = True
 
-    def _epoch(self, after_batch: Callable[[], object]) -> None:
+    def _shuffled(self, epoch: int) -> Tensor:
         ids = torch.as_tensor(self.workload.ids("train"))
-        shuffle = generator(self.seed, f"order/{self.progress.epoch}")
-        order = ids[torch.randperm(len(ids), generator=shuffle)]
-        remaining = order[self.progress.batch * self.batch_size :]
+        return ids[torch.randperm(len(ids), generator=generator(self.seed, f"order/{epoch}"))]
+
+    def _epoch(self, after_batch: Callable[[], object]) -> None:
+        steps = self.order(self.progress.epoch).split(self.batch_size)
+        remaining = steps[self.progress.batch :]
+        mine = torch.cat([self.world.share(step) for step in remaining]) if remaining else steps[0][:0]
         total = torch.zeros((), device=next(self.model.parameters()).device)
         self.model.train()
-        for batch in self.workload.batches("train", batch_size=self.batch_size, ids=remaining):
-            loss = self.objective(self.workload.outputs(self.model, batch), batch)
-            self.optimizer.zero_grad()
-            loss.backward()
-            total += loss.detach()
-            with shielded():
-                self.optimizer.step()
-                self.objective.step()
-                self.progress.batch += 1
+        batches = self.workload.batches("train", batch_size=self.batch_size // self.world.size, ids=mine)
+        for batch, step in zip(batches, remaining, strict=True):
+            watch = len(steps) == self.progress.batch + 1 and self.progress.epoch + 1 in self.watched.epochs
+            total += self._step(batch, len(step), watch=watch)
             after_batch()
-        self._check_finite(total)
+        self._check_finite(self.world.sum(total))
         with shielded():
+            self.optimizer.end_epoch()
             self.progress = Progress(epoch=self.progress.epoch + 1)
+
+    def _step(self, batch: Batch, examples: int, *, watch: bool) -> Tensor:
+        """One update; a signal in the middle of it leaves everything as it was before."""
+        done, before = self.progress.batch, self._passing_state()
+        try:
+            loss = self._differentiate(batch, examples)
+            with shielded():
+                self._update(watch=watch)
+                self.progress.batch += 1
+        except BaseException:
+            if self.progress.batch == done:
+                self._go_back(before)
+            raise
+        return loss
+
+    def _differentiate(self, batch: Batch, examples: int) -> Tensor:
+        """This process's part of the batch's mean loss; its gradient is added up over the processes."""
+        if self.world.size > 1:
+            self._share.start, self._share.stop = self.world.bounds(examples)
+            self._share.total = examples
+        with self.autocast():
+            outputs = self.workload.outputs(self.model, batch)
+        loss = self.objective(outputs, batch)
+        if len(batch) != examples:
+            loss = loss * (len(batch) / examples)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self._join_gradients()
+        return loss.detach()
+
+    def _join_gradients(self) -> None:
+        if self.world.size > 1:
+            gradients = [weight.grad for weight in self.model.parameters() if weight.grad is not None]
+            joined = self.world.sum(torch.cat([gradient.flatten() for gradient in gradients]))
+            for gradient, part in zip(gradients, joined.split([each.numel() for each in gradients]), strict=True):
+                gradient.copy_(part.view_as(gradient))
+
+    def _update(self, *, watch: bool) -> None:
+        named = dict(self.model.named_parameters())
+        before = {name: weight.detach().clone() for name, weight in named.items()} if watch else {}
+        norm = gradient_norm(named.values()) if watch else None
+        if self.clip_norm:
+            nn.utils.clip_grad_norm_(named.values(), self.clip_norm)
+        self.optimizer.step()
+        self.objective.step()
+        if watch:
+            changes = relative_changes(self.watched.groups, before, named)
+            self.flow = {f"flow/{group}/update_ratio": change for group, change in changes.items()}
+            self.flow.update({} if norm is None else {"flow/grad_norm": norm})
+
+    def _passing_state(self) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+        """What a forward pass in training mode changes: running statistics and generators."""
+        return [buffer.clone() for buffer in self.model.buffers()], torch.get_rng_state(), _cuda_states()
+
+    def _go_back(self, before: tuple[list[Tensor], Tensor, list[Tensor]]) -> None:
+        buffers, cpu, cuda = before
+        for buffer, was in zip(self.model.buffers(), buffers, strict=True):
+            buffer.copy_(was)
+        _set_generators(cpu, cuda)
 
     def _check_finite(self, total: Tensor) -> None:
         if not torch.isfinite(total):
@@ -145,3 +229,9 @@ class Training:
 
 def _cuda_states() -> list[Tensor]:
     return torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+
+
+def _set_generators(cpu: Tensor, cuda: list[Tensor]) -> None:
+    torch.set_rng_state(cpu)
+    if cuda and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(cuda)

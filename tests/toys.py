@@ -14,7 +14,7 @@ from torch import Tensor
 from nfa.config import TrainConfig
 from nfa.data.images import ImageData
 from nfa.measures.site_matrices import Conventions, SiteMatrices, SiteMeasures
-from nfa.protocols import Batch
+from nfa.protocols import Batch, ParameterGroups, groups_of_sites
 from nfa.relations import TRAINING, needed
 from nfa.workloads.mlp import MLPClassifier
 
@@ -60,6 +60,9 @@ class Toy:
 
     def sites(self, model: nn.Module) -> Mapping[str, nn.Module]:
         return {name: model.get_submodule(name) for name in self.sites_named}
+
+    def groups(self, model: nn.Module) -> ParameterGroups:
+        return groups_of_sites(model, self.sites(model))
 
 
 def toy(net: nn.Module, *shape: int, sites: Sequence[str], dtype: torch.dtype = torch.float64, seed: int = 0) -> Toy:

@@ -3,7 +3,7 @@
 The field is the documentation: its type, default and help text appear unchanged in `--help`, MLproject and docs/.
 """
 
-from nfa.config.analyses import DIRECTION_EPOCHS, AnalyzeConfig, GradientDirectionsConfig
+from nfa.config.analyses import DIRECTION_EPOCHS, AnalyzeConfig, GradientDirectionsConfig, GradientFlowConfig
 from nfa.config.classifier import (
     ACTIVATIONS,
     DATASETS,
@@ -15,6 +15,7 @@ from nfa.config.classifier import (
     ImportConfig,
     TrainConfig,
 )
+from nfa.config.eeg import TrainEEGConfig
 from nfa.config.options import Auto, bounds, check_fields, option, suggest
 
 ENTRY_POINTS = {
@@ -23,6 +24,8 @@ ENTRY_POINTS = {
     "gradient_directions": GradientDirectionsConfig,
     "demo": DemoConfig,
     "import_checkpoints": ImportConfig,
+    "train_eeg": TrainEEGConfig,
+    "gradient_flow": GradientFlowConfig,
 }
 
 __all__ = [
@@ -38,8 +41,10 @@ __all__ = [
     "Auto",
     "DemoConfig",
     "GradientDirectionsConfig",
+    "GradientFlowConfig",
     "ImportConfig",
     "TrainConfig",
+    "TrainEEGConfig",
     "bounds",
     "check_fields",
     "option",

@@ -88,3 +88,23 @@ class GradientDirectionsConfig:
     def units(self) -> int:
         """How many gradients are compared."""
         return self.n // self.batch_size if self.unit == "batch" else self.n
+
+
+@dataclass(frozen=True)
+class GradientFlowConfig:
+    """Whether the front layers learn: gradient, weight change and update of each part of a network, by checkpoint."""
+
+    run_id: str = option("latest", "runs to analyse: ids or their beginnings, comma-separated; several = comparison")
+    epochs: str = option("all", "checkpoints to analyse; all = those that exist")
+    n: int = option(64, "training examples, the first of the stored probe", at_least=1, below=2**31)
+    loss: str = option("run", "the loss that the run trained on, or the plain one", choices=("run", "plain"))
+    batch_size: int = option(64, "examples at a time; changes memory, not values", at_least=1, below=2**31)
+    seed: int = option(1717, "seed of the bootstrap of comparisons", at_least=0, below=2**63)
+    output_dir: str = option("", "folder that gets a copy of all reports and pictures")
+    data_dir: str = option("", "where the run's data are now; empty = where the run had them")
+    device: str = option("auto", "auto = CUDA when it is there, else the CPU; or a torch device")
+    run_name: str = option("", "name of the analysis run in MLflow; empty = MLflow chooses one")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        schedules.parse(self.epochs, 0, "epochs")

@@ -82,9 +82,7 @@ class CheckpointGradients:
         }
 
     def _loss_name(self) -> str:
-        train = self.workload.config
-        plain = self.config.loss == "plain" or train.weighting == "none"
-        return train.loss if plain else f"{train.loss}, weights of {train.weighting} fixed over these examples"
+        return self.workload.described_loss(plain=self.config.loss == "plain")
 
     def _perplexity(self, units: int) -> float:
         fitting = embedding.fitting_perplexity(units)

@@ -5,19 +5,23 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from nfa import __version__, tracking
-from nfa.config import TrainConfig
+from nfa.config import ENTRY_POINTS, TrainConfig, TrainEEGConfig
 from nfa.console import stage
 from nfa.data import catalog
+from nfa.data.eeg import SPLITS, EEGData
 from nfa.data.images import ImageData
 from nfa.errors import Refusal
 from nfa.tracking import DataInput
 
 BYTES_A_WEIGHT = 20  # float32, five times: the weight, where it started, its gradient, and two of the optimizer's
+RESUMABLE = ("train", "train_eeg")
+CONFIGS: dict[str, type[TrainConfig] | type[TrainEEGConfig]] = {"mlp": TrainConfig, "eeg": TrainEEGConfig}
+Config = TypeVar("Config", TrainConfig, TrainEEGConfig)
 SPACE_MARGIN = 32 * 2**20  # database rows, figures and reports
 
 
@@ -28,20 +32,38 @@ def stored_config(config: TrainConfig, data: ImageData) -> dict[str, Any]:
 
 def classifier_config(entrypoint: str, train: Mapping[str, Any], data: ImageData) -> dict[str, Any]:
     """Content of the `config.json` of a classifier's run; `train` holds the fields of `TrainConfig` that are known."""
+    described = {
+        "name": data.name,
+        "digest": data.digest(),
+        "published_train": len(data.train_labels),
+        "published_test": len(data.test_labels),
+        "features": data.features,
+        "classes": data.classes,
+    }
+    return run_config(entrypoint, "mlp", train, described)
+
+
+def decoder_config(config: TrainEEGConfig, data: EEGData) -> dict[str, Any]:
+    """Content of the `config.json` of a training on EEG."""
+    described = {
+        "name": data.name,
+        "digest": data.digest(),
+        "channels": data.channels,
+        "subjects": list(data.subjects),
+        "parts": {split: len(data.of(split)) for split in SPLITS},
+    }
+    return run_config("train_eeg", "eeg", {**dataclasses.asdict(config), "resume": ""}, described)
+
+
+def run_config(entrypoint: str, workload: str, train: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """Content of a `config.json`: parameters, what the data were, and what bitwise repetition depends on."""
     place = str(catalog.typed_folder(train["data_dir"]).resolve()) if train["data_dir"] else ""
     return {
         "entrypoint": entrypoint,
-        "workload": "mlp",
+        "workload": workload,
         "nfa_version": __version__,
         "train": {**train, "data_dir": place},
-        "data": {
-            "name": data.name,
-            "digest": data.digest(),
-            "published_train": len(data.train_labels),
-            "published_test": len(data.test_labels),
-            "features": data.features,
-            "classes": data.classes,
-        },
+        "data": dict(data),
         "environment": environment(),
     }
 
@@ -52,7 +74,8 @@ def data_inputs(stored: Mapping[str, Any], example_ids: Mapping[str, Sequence[in
     digests = {
         split: tracking.digest({"data": data, "ids": list(example_ids[split])}) for split in ("train", "val", "test")
     }
-    return [DataInput(name, digest, f"{name} (published files)", split) for split, digest in digests.items()]
+    source = stored["train"]["data_dir"] or ("simulated" if name == "simulated" else f"{name} (published files)")
+    return [DataInput(name, digest, source, split) for split, digest in digests.items()]
 
 
 def check_memory(config: TrainConfig, data: ImageData) -> None:
@@ -80,23 +103,26 @@ def environment() -> dict[str, Any]:
 
 def identity(stored: Mapping[str, Any]) -> dict[str, Any]:
     """The part of `config.json` that decides the weights; a checkpoint carries its digest."""
-    free = {item.name for item in dataclasses.fields(TrainConfig) if item.metadata["free_on_resume"]}
+    config = CONFIGS[stored["workload"]]
+    free = {item.name for item in dataclasses.fields(config) if item.metadata["free_on_resume"]}
     train = {name: value for name, value in stored["train"].items() if name not in free}
     files = {"files": stored["source"]["files"]} if "source" in stored else {}
     return {"workload": stored["workload"], "train": train, "data": stored["data"], **files}
 
 
-def config_to_resume(asked: TrainConfig, stored: Mapping[str, Any]) -> TrainConfig:
+def config_to_resume(asked: Config, stored: Mapping[str, Any]) -> Config:
     """The stored configuration with what may change taken from `asked`; `Refusal` if anything else was asked for.
 
     `mlflow run` passes every default, so a value equal to the default counts as not asked for.
     """
-    if stored["entrypoint"] != "train":
+    entrypoint = {config: name for name, config in ENTRY_POINTS.items()}[type(asked)]
+    if stored["entrypoint"] != entrypoint:
         made_by = stored["entrypoint"]
-        raise Refusal(f"resume={asked.resume} (made by {made_by})", "a run made by train", f"start {made_by} again")
-    before = TrainConfig(**stored["train"])
+        remedy = f"start {made_by} again" if made_by not in RESUMABLE else f"-e {made_by} -P resume={asked.resume}"
+        raise Refusal(f"resume={asked.resume} (made by {made_by})", f"a run made by {entrypoint}", remedy)
+    before = type(asked)(**stored["train"])
     changes, differing = {}, []
-    for item in dataclasses.fields(TrainConfig):
+    for item in dataclasses.fields(asked):
         wanted, had = getattr(asked, item.name), getattr(before, item.name)
         if wanted in (item.default, had):
             continue

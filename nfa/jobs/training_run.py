@@ -9,12 +9,11 @@ from nfa.config import TrainConfig
 from nfa.console import bar, stage
 from nfa.data import splits
 from nfa.data.images import ImageData
-from nfa.ends import Interrupted, shielded
-from nfa.errors import DivergedError, NfaError
 from nfa.evaluation import EVALUATION_BATCH, Evaluation, evaluate_split, hear_outputs, heard_by
 from nfa.figures.ghm_histogram import ghm_histogram
 from nfa.jobs import reports
-from nfa.jobs.settings import SPACE_MARGIN, data_inputs, identity, stored_config
+from nfa.jobs.settings import SPACE_MARGIN, data_inputs, stored_config
+from nfa.jobs.tracked_training import TrackedTraining
 from nfa.losses.ghm import Harmonised
 from nfa.maths.bfloat16 import has_bfloat16_units
 from nfa.measures.site_matrices import Conventions, SiteMeasures, site_weights
@@ -24,7 +23,7 @@ from nfa.schedules import fit
 from nfa.studies.alignment import AlignmentOptions, alignment, conventions
 from nfa.timing import Stopwatch
 from nfa.tracking import TrackedRun
-from nfa.training import Training
+from nfa.training import Training, Watched
 from nfa.workloads.mlp import MLPClassifier
 
 STATE_COPIES = {"sgd": 1, "adam": 3, "muon": 2}  # weights and what the optimizer keeps beside them
@@ -50,6 +49,7 @@ class _TrainingRun:
         self.model = self.workload.model()
         optimizer = self.workload.optimizers(self.model)
         self.objective = self.workload.objective()
+        self.schedule = fit(config.schedule, config.epochs)
         self.training = Training(
             self.workload,
             self.model,
@@ -57,16 +57,15 @@ class _TrainingRun:
             batch_size=config.batch_size,
             seed=config.seed,
             objective=self.objective,
+            watched=Watched(self.workload.groups(self.model).names, self.schedule),
         )
-        self.schedule = fit(config.schedule, config.epochs)
         self.sites = list(self.workload.sites(self.model))[:-1]  # all but the readout
         measured = Conventions(precision="bfloat16" if config.precision == "bfloat16" else "float32")
         initial = site_weights(self.workload, self.model, self.sites)
         self.measures = SiteMeasures(self.workload, self.sites, needed(TRAINING), measured, initial)
         self.analysed = list(self.workload.ids("probe")[: config.max_samples or None])
         self.conventions = {**conventions(measured, AlignmentOptions()), "examples": len(self.analysed)}
-        steps = config.epochs * self.training.batches_per_epoch
-        self.progress = bar(range(steps), config.optimizer, unit="batch")
+        self.tracked = TrackedTraining(run, self.training, self.stored, clock, name=config.optimizer)
 
     def _example_ids(self) -> dict[str, list[int]]:
         if self.run.continued and tracking.has_artifact(self.run.run_id, "example_ids.json"):
@@ -107,36 +106,14 @@ class _TrainingRun:
 
     def restore(self) -> None:
         """Take up the run's training state, if it has one."""
-        state = tracking.load_state(self.run) if self.run.continued else None
-        if state is None:
-            return
-        self.training.restore(state)
-        if 0 in tracking.epochs(self.run.run_id):
+        if self.tracked.restore() and 0 in tracking.epochs(self.run.run_id):
             start = self.workload.model()
             start.load_state_dict(tracking.weights(self.run.run_id, 0))
             self.measures.initial = site_weights(self.workload, start, self.sites)
-        at = self.training.progress
-        stage("resume", f"at epoch {at.epoch}" + (f", {at.batch} batches into the next" if at.batch else ""))
-        self.progress.update(at.epoch * self.training.batches_per_epoch + at.batch)
 
     def train(self) -> None:
-        """Train to the last epoch; a signal leaves the state of the last whole step, divergence the last checkpoint."""
-        try:
-            with self.clock.section("training"):
-                self.training.run(self.config.epochs, self._after_epoch, self.progress.update)
-        except Interrupted:
-            tracking.save_state(self.run, self.training.state())
-            stage("stopped", f"continue with resume={self.run.run_id}")
-            raise
-        except DivergedError as error:
-            kept = tracking.epochs(self.run.run_id)
-            hint = f"the last checkpoint is epoch {kept[-1]}" if kept else "there is no checkpoint yet"
-            raise DivergedError(f"{error}; {hint}. Try a smaller learning rate than lr={self.config.lr}") from None
-        except tracking.StoreError as error:
-            remedy = f"mend it (permissions, disk space), then continue with resume={self.run.run_id}"
-            raise NfaError(f"the tracking store failed: {error}\n  do: {remedy}") from error
-        finally:
-            self.progress.close()
+        """Train to the last epoch."""
+        self.tracked.train(self.config.epochs, self._after_epoch)
 
     def _after_epoch(self, epoch: int) -> None:
         with self.clock.section("evaluation"):
@@ -144,25 +121,14 @@ class _TrainingRun:
         if epoch in self.schedule:
             self._checkpoint(epoch, values)
         else:
-            self._check_finite(values, epoch)
-            with self.clock.section("tracking"):
-                self.run.metrics.log(values, epoch)
+            self.tracked.log(epoch, values)
 
     def _evaluate(self, split: str) -> dict[str, float]:
         return evaluate_split(self.model, self.workload, split)
 
     def _checkpoint(self, epoch: int, values: dict[str, float]) -> None:
         values = {**values, **self._analyse()}
-        self._check_finite(values, epoch)
-        with self.clock.section("tracking"), shielded():
-            step = epoch * self.training.batches_per_epoch
-            digest = tracking.digest(identity(self.stored))
-            model_id = tracking.save_checkpoint(self.run, self.model, epoch=epoch, step=step, config_digest=digest)
-            self.run.metrics.log(values, epoch, model_id)
-            self.run.metrics.flush()
-            tracking.save_state(self.run, self.training.state(reported=True))
-            if epoch == 0:
-                self.run.tag({"nfa.trained": "true"})
+        self.tracked.checkpoint(epoch, {**values, **self.training.flow})
         similarities = " ".join(
             f"{values[f'{site}/agop_nfm']:.3f}" for site in self.sites if f"{site}/agop_nfm" in values
         )
@@ -191,18 +157,12 @@ class _TrainingRun:
         losses = {f"train/{name}": value for name, value in evaluation.means().items()}
         return {**losses, **(histogram.values() if histogram else {}), **similarities}
 
-    def _check_finite(self, values: dict[str, float], epoch: int) -> None:
-        for name, value in values.items():
-            if not math.isfinite(value):
-                raise DivergedError(f"{name} became {value} in epoch {epoch}")
-
     def finish(self) -> None:
         """Test metrics, results, figure and the best epoch, all from what the run has logged."""
         with self.clock.section("evaluation"):
             test = self._evaluate("test")
-        self._check_finite(test, self.config.epochs)
+        self.tracked.log(self.config.epochs, test)
         with self.clock.section("tracking"):
-            self.run.metrics.log(test, self.config.epochs)
             self.run.metrics.flush()
             series = tracking.history(self.run.run_id)
             best = min(self.schedule, key=lambda epoch: series["val/loss"][epoch])

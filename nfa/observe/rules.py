@@ -4,7 +4,7 @@
 bases, so that layers of packages that are not installed need no import.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -142,3 +142,16 @@ RULES: dict[str, Rule] = {
     "transformers.pytorch_utils.Conv1D": _linear(weight=lambda module: module.weight.detach().T),
     "peft.tuners.lora.layer.Linear": _linear(weight=_with_adapters),
 }
+
+
+def layers_with_rules(model: nn.Module) -> dict[str, nn.Module]:
+    """Every layer that has a rule, by its path, outermost first: what is inside attention or LoRA layers is theirs."""
+    return dict(_with_rules("", model))
+
+
+def _with_rules(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    if has_rule(module):
+        yield name, module
+        return
+    for child_name, child in module.named_children():
+        yield from _with_rules(f"{name}.{child_name}".removeprefix("."), child)

@@ -11,10 +11,13 @@ from nfa.maths.bfloat16 import bfloat16_products, has_bfloat16_units
 
 
 class Optimizers:
-    """Several torch optimizers that share the parameters of one model between them."""
+    """Several torch optimizers that share the parameters of one model between them.
 
-    def __init__(self, parts: Mapping[str, torch.optim.Optimizer]) -> None:
-        self.parts = dict(parts)
+    With `decay=(epochs, factor)` every learning rate is multiplied by the factor each time so many epochs have ended.
+    """
+
+    def __init__(self, parts: Mapping[str, torch.optim.Optimizer], decay: tuple[int, float] = (1, 1.0)) -> None:
+        self.parts, self.decay, self.epochs = dict(parts), decay, 0
 
     def zero_grad(self) -> None:
         for part in self.parts.values():
@@ -25,12 +28,21 @@ class Optimizers:
             with _fast_products(part):
                 part.step()
 
+    def end_epoch(self) -> None:
+        """Let the learning rates follow their schedule."""
+        self.epochs += 1
+        every, factor = self.decay
+        for part in self.parts.values() if self.epochs % every == 0 else ():
+            for group in part.param_groups:
+                group["lr"] *= factor
+
     def state_dict(self) -> dict[str, Any]:
-        return {name: part.state_dict() for name, part in self.parts.items()}
+        return {"epochs": self.epochs, **{name: part.state_dict() for name, part in self.parts.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.epochs = state["epochs"]
         for name, part in self.parts.items():
-            part.load_state_dict(state[name])
+            part.load_state_dict(state[name])  # with the learning rates
 
 
 def build(

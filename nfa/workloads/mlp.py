@@ -13,7 +13,7 @@ from nfa.losses.ghm import TERMS, Harmonised
 from nfa.losses.objectives import MeanLoss
 from nfa.models.mlp import MLP, initialise
 from nfa.optim.build import Optimizers, build
-from nfa.protocols import Batch
+from nfa.protocols import Batch, ParameterGroups, groups_of_sites
 from nfa.seeding import generator
 
 
@@ -76,6 +76,12 @@ class MLPClassifier:
         terms = TERMS[config.loss]
         return Harmonised(terms, bins=config.ghm_bins, momentum=config.ghm_momentum, alpha=config.ghm_alpha)
 
+    def described_loss(self, *, plain: bool) -> str:
+        """The loss in words; `plain`: whatever the weights of examples are."""
+        train = self.config
+        weighted = not plain and train.weighting != "none"
+        return f"{train.loss}, weights of {train.weighting} fixed over these examples" if weighted else train.loss
+
     def batches(self, split: str, *, batch_size: int, ids: Sequence[int] | Tensor | None = None) -> Iterator[Batch]:
         images, labels = self._pools["test" if split == "test" else "train"]
         chosen = torch.as_tensor(self.example_ids[split] if ids is None else ids)
@@ -101,3 +107,6 @@ class MLPClassifier:
     def sites(self, model: nn.Module) -> Mapping[str, nn.Module]:
         assert isinstance(model, MLP)
         return {f"layer_{index}": layer for index, layer in enumerate(model.layers)}
+
+    def groups(self, model: nn.Module) -> ParameterGroups:
+        return groups_of_sites(model, self.sites(model))

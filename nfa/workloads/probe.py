@@ -8,8 +8,8 @@ import torch.nn as nn
 from torch import Tensor
 
 from nfa.errors import Refusal
-from nfa.observe.rules import has_rule
-from nfa.protocols import Batch
+from nfa.observe.rules import layers_with_rules
+from nfa.protocols import Batch, ParameterGroups, groups_of_sites
 
 Loss = Callable[[Tensor, Any], Tensor]
 Outputs = Callable[[nn.Module, Any], Tensor]
@@ -65,15 +65,10 @@ class Probe:
 
     def sites(self, model: nn.Module) -> Mapping[str, nn.Module]:
         """Every layer that has a rule, outermost first: what is inside attention or LoRA layers belongs to them."""
-        return dict(_with_rules("", model))
+        return layers_with_rules(model)
 
-
-def _with_rules(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    if has_rule(module):
-        yield name, module
-        return
-    for child_name, child in module.named_children():
-        yield from _with_rules(f"{name}.{child_name}".removeprefix("."), child)
+    def groups(self, model: nn.Module) -> ParameterGroups:
+        return groups_of_sites(model, self.sites(model))
 
 
 def _rows(value: Any) -> int:

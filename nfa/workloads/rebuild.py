@@ -1,16 +1,21 @@
 """A workload from what a run stored."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from nfa.config import TrainConfig
+from nfa.config import TrainConfig, TrainEEGConfig
 from nfa.data import catalog, images
+from nfa.data.eeg import EEGData
+from nfa.data.eeg import load as load_recordings
+from nfa.data.simulated_eeg import Simulation, simulated_folder
 from nfa.errors import Refusal
+from nfa.workloads.eeg import EEGDecoder
 from nfa.workloads.mlp import MLPClassifier
 
-Rebuilt = MLPClassifier
+Rebuilt = MLPClassifier | EEGDecoder
+Ids = Mapping[str, Sequence[int]]
 
 
 def choose_device(name: str) -> torch.device:
@@ -30,20 +35,46 @@ def choose_device(name: str) -> torch.device:
 
 def rebuild(
     config: Mapping[str, Any],
-    example_ids: Mapping[str, Sequence[int]],
+    example_ids: Ids,
     *,
     device: str = "auto",
     data_dir: str | None = None,
 ) -> Rebuilt:
     """The workload of a run's `config.json` on the run's own examples; `Refusal` where the data are not the same."""
+    return WORKLOADS[config["workload"]](config, example_ids, device, data_dir)
+
+
+def _classifier(config: Mapping[str, Any], example_ids: Ids, device: str, data_dir: str | None) -> MLPClassifier:
     train = TrainConfig(**config["train"])
     place = train.data_dir if data_dir is None else data_dir
     data = images.load(train.dataset, catalog.locate(train.dataset, place))
-    expected = config["data"]["digest"]
-    if data.digest() != expected:
-        raise Refusal(
-            f"{train.dataset} with digest {data.digest()[:12]}",
-            f"digest {expected[:12]}",
-            "use the data the run was trained on",
-        )
+    _check_same(train.dataset, data.digest(), config["data"]["digest"])
     return MLPClassifier(train, data, example_ids, choose_device(device))
+
+
+def _decoder(config: Mapping[str, Any], example_ids: Ids, device: str, data_dir: str | None) -> EEGDecoder:
+    train = TrainEEGConfig(**config["train"])
+    data = recordings(train, train.data_dir if data_dir is None else data_dir)
+    _check_same(data.name, data.digest(), config["data"]["digest"])
+    return EEGDecoder(train, data, example_ids, choose_device(device))
+
+
+def recordings(config: TrainEEGConfig, data_dir: str) -> EEGData:
+    """The recordings in `data_dir`, or simulated ones where that is empty."""
+    if data_dir:
+        return load_recordings(catalog.typed_folder(data_dir), window=config.window)
+    names = ("subjects", "stimuli", "seconds", "channels", "snr_db")
+    settings = Simulation(**{name: getattr(config, name) for name in names}, seed=config.data_seed)
+    return load_recordings(simulated_folder(settings), window=config.window, name="simulated")
+
+
+def _check_same(name: str, found: str, expected: str) -> None:
+    if found != expected:
+        got, allowed = f"{name} with digest {found[:12]}", f"digest {expected[:12]}"
+        raise Refusal(got, allowed, "use the data the run was trained on")
+
+
+WORKLOADS: Mapping[str, Callable[[Mapping[str, Any], Ids, str, str | None], Rebuilt]] = {
+    "mlp": _classifier,
+    "eeg": _decoder,
+}

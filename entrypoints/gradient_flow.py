@@ -1,0 +1,17 @@
+"""Entry point `gradient_flow`."""
+
+from nfa.cli import main
+from nfa.config import GradientFlowConfig
+from nfa.ends import shielded
+
+
+def start(config: GradientFlowConfig) -> None:
+    """Analyse."""
+    with shielded():  # a module whose import was interrupted cannot be imported again, not even to say so
+        from nfa.jobs.gradient_flow import gradient_flow
+
+    gradient_flow(config)
+
+
+if __name__ == "__main__":
+    main("gradient_flow", GradientFlowConfig, start)

@@ -1,0 +1,21 @@
+"""Entry point `train_eeg`."""
+
+import time
+
+from nfa.cli import main
+from nfa.config import TrainEEGConfig
+from nfa.ends import shielded
+
+
+def start(config: TrainEEGConfig) -> None:
+    """Train, in one process or several."""
+    started = time.perf_counter()
+    with shielded():  # a module whose import was interrupted cannot be imported again, not even to say so
+        from nfa.jobs.train_eeg import train_eeg
+        from nfa.timing import Stopwatch
+
+    train_eeg(config, Stopwatch({"import": time.perf_counter() - started}))
+
+
+if __name__ == "__main__":
+    main("train_eeg", TrainEEGConfig, start)

@@ -1,0 +1,150 @@
+"""Parameters of the entry points that decode a speech envelope from EEG."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from nfa import schedules
+from nfa.config.options import Auto, check_fields, option
+from nfa.errors import Refusal
+
+RATE = 64  # samples a second
+LONGEST = 1000  # samples; relative positions reach 999 samples either way
+SWITCHES = ("use_residual", "use_gated_residual", "use_mlp_head", "gradient_scale")
+PRESETS: dict[str, dict[str, Any]] = {
+    "v1": dict(zip(SWITCHES, (False, False, False, 1.0), strict=True)),
+    "full": dict(zip(SWITCHES, (True, True, True, 2.0), strict=True)),
+    "conservative": dict(zip(SWITCHES, (True, False, True, 1.5), strict=True)),
+    "aggressive": dict(zip(SWITCHES, (True, True, True, 3.0), strict=True)),
+}
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "d_model": 32,
+        "d_inner": 64,
+        "n_head": 2,
+        "n_layers": 2,
+        "conv_kernel_size": 15,
+        "dropout": 0.1,
+        "window_seconds": 5.0,
+        "epochs": 150,
+    },
+    "paper": {
+        "d_model": 256,
+        "d_inner": 1024,
+        "n_head": 4,
+        "n_layers": 8,
+        "conv_kernel_size": 31,
+        "dropout": 0.3,
+        "window_seconds": 10.0,
+        "epochs": 1000,
+    },
+}
+EEG_LEARNING_RATES = {"adam": {"tiny": 1e-3, "paper": 1e-4}, "sgd": {"tiny": 1e-1, "paper": 1e-2}}
+RESOLVED = (*SWITCHES, *SIZES["tiny"], "lr")
+POSITIONS = ("before_gate", "before_head", "before_stack")
+EEG_SCHEDULE = "0,1,2,5,10,20,50,100,200,500,1000"
+
+
+@dataclass(frozen=True)
+class TrainEEGConfig:
+    """Train a Conformer that decodes a speech envelope from EEG; a linear baseline stands beside its results."""
+
+    preset: str = option("full", "which switches are on; custom = none but those given", choices=(*PRESETS, "custom"))
+    size: str = option("tiny", "dimensions, window, epochs and learning rate that are auto", choices=tuple(SIZES))
+    use_residual: bool | Auto = option("auto", "what enters the blocks is also led around them; auto = as the preset")
+    use_gated_residual: bool | Auto = option("auto", "a learned gate mixes the two, instead of a sum; auto = preset")
+    use_mlp_head: bool | Auto = option("auto", "a head with a hidden layer; auto = as the preset")
+    gradient_scale: float | Auto = option("auto", "factor of the gradient into the blocks; auto = preset", above=0)
+    gradient_scale_position: str = option("before_gate", "where the gradient is scaled", choices=POSITIONS)
+    output_grad_scale: float = option(1.0, "factor of the gradient of the head's parameters; 0.5 is used", above=0)
+    use_llrd: bool = option(False, "layer-wise learning rates: front, back and output have factors of their own")
+    llrd_front: float = option(3.0, "learning-rate factor of all before the second half of the blocks", above=0)
+    llrd_back: float = option(2.0, "learning-rate factor of the second half of the blocks and the gate", above=0)
+    llrd_output: float = option(0.5, "learning-rate factor of the head", above=0)
+    use_positions: bool = option(True, "sinusoidal positions are added before the blocks")
+    use_se: bool = option(True, "squeeze-excitation after the convolutions")
+    use_subjects: bool = option(True, "an embedding of the subject is added")
+    d_model: int | Auto = option("auto", "width; auto = 32 tiny, 256 paper", at_least=2, below=2**14)
+    d_inner: int | Auto = option("auto", "width inside feed-forward modules; auto = 64, 1024", at_least=1, below=2**16)
+    n_head: int | Auto = option("auto", "attention heads; auto = 2, 4", at_least=1, below=2**10)
+    n_layers: int | Auto = option("auto", "blocks; auto = 2, 8", at_least=1, below=2**10)
+    conv_kernel_size: int | Auto = option("auto", "samples of the blocks' convolution, odd; auto = 15, 31", at_least=1)
+    dropout: float | Auto = option("auto", "share of units dropped; auto = 0.1, 0.3", at_least=0, below=1)
+    window_seconds: float | Auto = option("auto", "length of a window; auto = 5, 10", above=0, below=LONGEST / RATE)
+    data_dir: str = option("", "folder in the split_data layout; empty = simulated recordings", free_on_resume=True)
+    subjects: int = option(8, "simulated subjects", at_least=1, below=10**4)
+    stimuli: int = option(4, "simulated stimuli, heard by every subject", at_least=1, below=10**4)
+    seconds: int = option(300, "length of a simulated recording", at_least=10, below=10**5)
+    channels: int = option(16, "channels of simulated recordings", at_least=1, below=10**4)
+    snr_db: float = option(-10.0, "response over noise in simulated recordings, dB")
+    data_seed: int = option(1717, "seed of simulated recordings", at_least=0, below=2**63)
+    optimizer: str = option("adam", "adam (betas 0.9 and 0.98, eps 1e-9) or sgd", choices=("adam", "sgd"))
+    lr: float | Auto = option("auto", "learning rate; auto = adam 1e-3 tiny, 1e-4 paper; sgd 0.1, 0.01", above=0)
+    momentum: float = option(0.0, "momentum of sgd", at_least=0, below=1)
+    lr_step: int = option(50, "epochs after which the learning rate is multiplied by lr_decay", at_least=1)
+    lr_decay: float = option(0.9, "factor of the learning rate", above=0, below=1.0001)
+    clip_norm: float = option(0.0, "largest norm of the gradient; 0 = not clipped", at_least=0)
+    pearson_weight: float = option(1.0, "λ of the loss MSE + λ·(1 − r)²", at_least=0)
+    epochs: int | Auto = option("auto", "epochs; auto = 150 tiny, 1000 paper", at_least=1, below=10**7)
+    batch_size: int = option(64, "windows per optimizer step, of all processes together", at_least=1, below=2**31)
+    windows_per_recording: int = option(1, "random windows of each recording in an epoch", at_least=1, below=10**6)
+    eval_every: int = option(10, "epochs between evaluations", at_least=1)
+    schedule: str = option(EEG_SCHEDULE, "checkpoint epochs; what fits, always with 0, the last and the best")
+    histograms_every: int = option(100, "steps between TensorBoard histograms; 0 = none", at_least=0)
+    precision: str = option(
+        "auto", "auto = bfloat16 autocast on a GPU that has it, else float32", choices=("float32", "bfloat16")
+    )
+    seed: int = option(1717, "seed of initial weights, windows and dropout", at_least=0, below=2**63)
+    nproc: int = option(1, "processes that share every batch", at_least=1, below=1025)
+    device: str = option("auto", "auto = CUDA when it is there, else the CPU; or a torch device", free_on_resume=True)
+    resume: str = option("", "id of a killed or failed run to continue", free_on_resume=True)
+    run_name: str = option("", "name of the run in MLflow; empty = MLflow chooses one", free_on_resume=True)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        full = self.resolved() if any(getattr(self, name) == "auto" for name in RESOLVED) else self
+        schedules.parse(self.schedule, int(full.epochs))
+        self._check_switches(full)
+        self._check_sizes(full)
+
+    def _check_switches(self, full: "TrainEEGConfig") -> None:
+        for name, said in PRESETS.get(self.preset, {}).items():
+            if getattr(full, name) != said:
+                got = f"preset={self.preset} with {name}={getattr(full, name)}"
+                raise Refusal(got, f"{name}={said}, which is the preset's, or auto", "preset=custom")
+        if full.use_gated_residual and not full.use_residual:
+            got = "use_gated_residual=true with use_residual=false"
+            raise Refusal(got, "a gate where there is a residual", "use_residual=true")
+        if self.momentum and self.optimizer == "adam":
+            raise Refusal(f"momentum={self.momentum} with optimizer=adam", "momentum for sgd", "leave momentum out")
+
+    def _check_sizes(self, full: "TrainEEGConfig") -> None:
+        if int(full.d_model) % int(full.n_head):
+            got = f"d_model={full.d_model} with n_head={full.n_head}"
+            raise Refusal(got, "a width that the number of heads divides", f"d_model={64 * int(full.n_head)}")
+        if int(full.conv_kernel_size) % 2 == 0:
+            near = int(full.conv_kernel_size) + 1
+            got = f"conv_kernel_size={full.conv_kernel_size}"
+            raise Refusal(got, "an odd number, so that a window has a middle", f"conv_kernel_size={near}")
+        if not 2 <= self.window <= LONGEST:
+            got = f"window_seconds={full.window_seconds} ({self.window} samples)"
+            raise Refusal(got, f"2 to {LONGEST} samples at {RATE} Hz", "window_seconds=5")
+        if self.batch_size % self.nproc:
+            got = f"batch_size={self.batch_size} with nproc={self.nproc}"
+            raise Refusal(got, "a batch that the processes share equally", f"batch_size={64 * self.nproc}")
+
+    @property
+    def window(self) -> int:
+        """Samples of a window."""
+        seconds = SIZES[self.size]["window_seconds"] if self.window_seconds == "auto" else self.window_seconds
+        return round(float(seconds) * RATE)
+
+    def resolved(self) -> "TrainEEGConfig":
+        """The same configuration with every `auto` but that of device and precision replaced by its value."""
+        known = {**PRESETS.get(self.preset, PRESETS["v1"]), **SIZES[self.size]}
+        known["lr"] = EEG_LEARNING_RATES[self.optimizer][self.size]
+        if self.preset == "custom" and self.use_gated_residual is True:
+            known["use_residual"] = True
+        return dataclasses.replace(
+            self, **{name: value for name, value in known.items() if getattr(self, name) == "auto"}
+        )

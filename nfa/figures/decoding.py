@@ -1,0 +1,83 @@
+"""How well a signal is decoded: windows of it, and a training's way there."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nfa.figures.style import LOSSES, epoch_axis, panels, style
+from nfa.figures.training_analysis import Series, draw
+
+Signal = np.ndarray[Any, Any]
+
+
+class Window(NamedTuple):
+    """A window's true and decoded signal [T], and Pearson's r between them."""
+
+    name: str
+    r: float
+    true: Signal
+    decoded: Signal
+
+
+def envelopes(windows: Sequence[Window], *, rate: int, title: str = "") -> Figure:
+    """One panel a window: both signals in units of the true signal's standard deviation over the recording."""
+    figure, places = panels(len(windows) or 1, columns=1, width=7.2, height=1.7)
+    with style():
+        for place, window in zip(places, windows, strict=False):
+            time = np.arange(len(window.true)) / rate
+            place.plot(time, window.true, color="0.35", label="envelope")
+            place.plot(time, window.decoded, color="tab:red", label="decoded")
+            place.set(title=f"{window.name}, r = {window.r:.3f}", ylabel="SD", xlim=(0, time[-1]))
+        if windows:
+            places[-1].set_xlabel("time, s")
+            figure.legend(*places[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        else:
+            places[0].text(0.5, 0.5, "no window has a defined r", ha="center", transform=places[0].transAxes)
+        figure.suptitle(title)
+    return figure
+
+
+def decoding(
+    series: Mapping[str, Series], pairs: Mapping[str, tuple[float, float]], *, best: int, title: str = ""
+) -> Figure:
+    """Losses, validation r and, of each test recording, the model's r against the linear baseline's.
+
+    `series` by metric key; `pairs` (baseline, model) by recording; `best` is the epoch that was chosen.
+    """
+    figure, places = panels(3, width=3.5, height=3.0)
+    with style():
+        for key, look in LOSSES.items():
+            draw(places[0], series.get(key, {}), **{**look, "markersize": 2.5})
+        places[0].set(title="loss", ylabel="MSE + λ (1 − r)²")
+        places[0].legend()
+        _correlation(places[1], series, best)
+        for place in places[:2]:
+            epoch_axis(place, None)
+        _recordings(places[2], pairs)
+        figure.suptitle(title)
+    return figure
+
+
+def _correlation(axes: Axes, series: Mapping[str, Series], best: int) -> None:
+    draw(axes, series.get("val/pearson", {}), label="model", color="tab:red", marker="s", markersize=2.5)
+    for value in series.get("val/baseline_pearson", {}).values():
+        axes.axhline(value, color="0.35", linestyle="--", label="linear baseline")
+    axes.axvline(best, color="tab:red", linestyle=":", linewidth=0.9, label=f"chosen, epoch {best}")
+    axes.set(title="validation", ylabel="Pearson's r, mean of recordings")
+    axes.legend()
+
+
+def _recordings(axes: Axes, pairs: Mapping[str, tuple[float, float]]) -> None:
+    axes.set(title=f"test: {len(pairs)} recordings", xlabel="r of the linear baseline", ylabel="r of the model")
+    if not pairs:
+        return
+    linear, model = zip(*pairs.values(), strict=True)
+    low, high = min(*linear, *model), max(*linear, *model)
+    pad = 0.05 * (high - low or 1)
+    ends = (low - pad, high + pad)
+    axes.plot(ends, ends, color="0.6", linewidth=0.9, linestyle="--")
+    axes.plot(linear, model, "o", color="tab:blue", alpha=0.6, markersize=3.5)
+    axes.set(xlim=ends, ylim=ends, aspect="equal")

@@ -1,0 +1,95 @@
+"""Gradient flow: parts of a network × epochs, and the ratios between its front and its output."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from nfa.figures.relation_grid import colours
+from nfa.figures.style import add_legend, epoch_axis, panels, style
+from nfa.figures.training_analysis import Series, draw
+
+MAPS = {
+    "grad_rms": "gradient, RMS",
+    "weight_change": "weight change since epoch 0",
+    "update_ratio": "update of the last step",
+}
+CURVES = {
+    "flow/front_output_ratio": "gradient, front / output",
+    "flow/back_output_ratio": "gradient, back / output",
+    "flow/front_output_update_ratio": "update, front / output",
+    "flow/grad_norm": "gradient norm",
+}
+THRESHOLDS = {0.01: "vanishing", 0.1: "weak", 0.5: "strong"}
+MOST_ROWS = 40
+
+
+def flow_map(series: Mapping[str, Series], groups: Sequence[str], *, title: str = "") -> Figure:
+    """A map for each measure: groups from the input at the top to the output at the bottom, epochs to the right.
+
+    Colours are logarithmic; what is undefined or was not measured stays white.
+    """
+    drawn = {name: label for name, label in MAPS.items() if any(series.get(f"flow/{g}/{name}") for g in groups)}
+    height = 1.4 + 0.2 * min(len(groups), MOST_ROWS)
+    figure, places = panels(max(1, len(drawn)), columns=max(1, len(drawn)), width=3.9, height=height)
+    with style():
+        for place, (name, label) in zip(places, drawn.items(), strict=False):
+            _map(figure, place, {group: series.get(f"flow/{group}/{name}", {}) for group in groups})
+            place.set_title(label)
+        figure.suptitle(title)
+    return figure
+
+
+def _map(figure: Figure, axes: Axes, values: Mapping[str, Series]) -> None:
+    epochs = sorted(set().union(*values.values()))
+    table = np.array([[of_group.get(epoch, np.nan) for epoch in epochs] for of_group in values.values()])
+    table[~(table > 0)] = np.nan
+    if np.isfinite(table).any():
+        low, high = np.nanmin(table), np.nanmax(table)
+        shown = axes.imshow(table, aspect="auto", cmap="viridis", norm=LogNorm(low, max(high, low * 1.01)))
+        figure.colorbar(shown, ax=axes)
+    step = -(-len(values) // MOST_ROWS)
+    axes.set_yticks(range(0, len(values), step), list(values)[::step], fontsize=7)
+    every = -(-len(epochs) // 8)
+    axes.set_xticks(range(0, len(epochs), every), [str(epoch) for epoch in epochs[::every]])
+    axes.set_xlabel("epoch")
+    axes.grid(visible=False)
+
+
+def flow_curves(
+    runs: Mapping[str, Mapping[str, Series]], roles: Mapping[str, str | None], *, title: str = ""
+) -> Figure:
+    """A panel for each ratio and for the gradient norm, logarithmic; a line for each run. `roles` name the parts."""
+    drawn = {key: label for key, label in CURVES.items() if any(series.get(key) for series in runs.values())}
+    figure, places = panels(max(1, len(drawn)), columns=min(2, max(1, len(drawn))), width=4.2, height=2.8)
+    with style():
+        for place, (key, label) in zip(places, drawn.items(), strict=False):
+            for (name, series), colour in zip(runs.items(), colours(len(runs)), strict=True):
+                values = {epoch: value for epoch, value in series.get(key, {}).items() if value > 0}
+                draw(place, values, label=name if len(runs) > 1 else None, color=colour, marker="o", markersize=3)
+            place.set(title=_named(label, roles), yscale="log")
+            if key == "flow/front_output_ratio":
+                _thresholds(place)
+            epoch_axis(place, None)
+        if len(runs) > 1:
+            add_legend(figure)
+        figure.suptitle(title)
+    return figure
+
+
+def _named(label: str, roles: Mapping[str, str | None]) -> str:
+    for role, group in roles.items():
+        label = label.replace(role, f"{group}" if group else role)
+    return label
+
+
+def _thresholds(axes: Axes) -> None:
+    low, high = axes.get_ylim()
+    for value, name in THRESHOLDS.items():
+        if low < value < high:
+            axes.axhline(value, color="0.5", linestyle="--", linewidth=0.8)
+            side: dict[str, Any] = {"ha": "right", "va": "bottom" if name == "strong" else "top"}
+            axes.text(0.99, value, name, transform=axes.get_yaxis_transform(), fontsize=7, color="0.35", **side)

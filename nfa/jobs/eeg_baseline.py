@@ -1,0 +1,47 @@
+"""The linear decoder that stands beside every result, computed once for the same recordings."""
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+
+from nfa.data.catalog import cache_folder
+from nfa.data.eeg import EEGData
+from nfa.studies.linear_baseline import LAGS, PENALTIES, linear_baseline
+from nfa.tracking import digest
+
+
+@dataclass(frozen=True)
+class Reached:
+    """Mean r of each recording, by split, of the linear decoder; its penalty for each subject."""
+
+    recordings: dict[str, dict[str, float]]
+    penalties: dict[str, float]
+    undefined: int
+
+    def pearson_of(self, split: str) -> float | None:
+        """Mean over the recordings of a split; None where no r is defined."""
+        values = self.recordings[split].values()
+        return sum(values) / len(values) if values else None
+
+    def series(self) -> dict[str, float]:
+        """Metrics by key: "val/baseline_pearson", "test/baseline_pearson"."""
+        found = {f"{split}/baseline_pearson": self.pearson_of(split) for split in self.recordings}
+        return {key: value for key, value in found.items() if value is not None}
+
+
+def baseline(data: EEGData, window: int) -> Reached:
+    """What the linear decoder reaches in windows of that length; looked up where it is known already."""
+    what = {"data": data.digest(), "window": window, "lags": LAGS, "penalties": PENALTIES}
+    path = cache_folder("eeg") / f"baseline-{digest(what)[:32]}.json"
+    try:
+        return Reached(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        pass
+    found = linear_baseline(data, window=window)
+    reached = Reached({"val": found.val, "test": found.recordings}, found.penalties, found.undefined)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(f".{os.getpid()}")
+    unfinished.write_text(json.dumps(dataclasses.asdict(reached)), encoding="utf-8")
+    os.replace(unfinished, path)
+    return reached

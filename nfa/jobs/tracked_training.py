@@ -1,0 +1,101 @@
+"""A training in its run: taken up again, checkpointed, stopped by signals and troubles, whatever is trained."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nfa import tracking
+from nfa.console import bar, stage
+from nfa.ends import Interrupted, shielded
+from nfa.errors import DivergedError, NfaError
+from nfa.jobs.settings import identity
+from nfa.timing import Stopwatch
+from nfa.tracking import TrackedRun
+from nfa.training import Training
+
+
+class TrackedTraining:
+    """`stored` is the run's config.json. `memory()` is what the state holds beside the training's own."""
+
+    def __init__(
+        self,
+        run: TrackedRun,
+        training: Training,
+        stored: Mapping[str, Any],
+        clock: Stopwatch,
+        *,
+        name: str,
+        memory: Callable[[], Mapping[str, Any]] = dict,
+    ) -> None:
+        self.run, self.training, self.stored, self.clock, self.memory = run, training, stored, clock, memory
+        steps = int(stored["train"]["epochs"]) * training.batches_per_epoch
+        self.progress = bar(range(steps), name, unit="batch")
+
+    def restore(self) -> dict[str, Any] | None:
+        """Take up the run's training state and return it; None where it has none."""
+        state = tracking.load_state(self.run) if self.run.continued else None
+        if state is None:
+            return None
+        self.training.restore(state)
+        at = self.training.progress
+        stage("resume", f"at epoch {at.epoch}" + (f", {at.batch} batches into the next" if at.batch else ""))
+        self.progress.update(at.epoch * self.training.batches_per_epoch + at.batch)
+        return state
+
+    def train(
+        self, epochs: int, after_epoch: Callable[[int], None], after_batch: Callable[[], object] = lambda: None
+    ) -> None:
+        """Train to the last epoch; a signal leaves the state of the last whole step, divergence the last checkpoint."""
+
+        def passed() -> None:
+            after_batch()
+            self.progress.update()
+
+        try:
+            with self.clock.section("training"):
+                self.training.run(epochs, after_epoch, passed)
+        except Interrupted:
+            tracking.save_state(self.run, self._state())
+            stage("stopped", f"continue with resume={self.run.run_id}")
+            raise
+        except DivergedError as error:
+            kept = tracking.epochs(self.run.run_id)
+            hint = f"the last checkpoint is epoch {kept[-1]}" if kept else "there is no checkpoint yet"
+            lr = self.stored["train"]["lr"]
+            raise DivergedError(f"{error}; {hint}. Try a smaller learning rate than lr={lr}") from None
+        except tracking.StoreError as error:
+            remedy = f"mend it (permissions, disk space), then continue with resume={self.run.run_id}"
+            raise NfaError(f"the tracking store failed: {error}\n  do: {remedy}") from error
+        finally:
+            self.progress.close()
+
+    def _state(self, *, reported: bool | None = None) -> dict[str, Any]:
+        return {**self.training.state(reported=reported), **self.memory()}
+
+    def log(self, epoch: int, values: Mapping[str, float]) -> None:
+        """Metrics of an epoch; `DivergedError` for one that is not finite."""
+        _check_finite(epoch, values)
+        with self.clock.section("tracking"):
+            self.run.metrics.log(values, epoch)
+
+    def checkpoint(self, epoch: int, values: Mapping[str, float]) -> None:
+        """Weights, metrics and training state of an epoch, all or nothing."""
+        _check_finite(epoch, values)
+        with self.clock.section("tracking"), shielded():
+            self.run.metrics.log(values, epoch, self.save(epoch))
+            self.run.metrics.flush()
+            tracking.save_state(self.run, self._state(reported=True))
+            if epoch == 0:
+                self.run.tag({"nfa.trained": "true"})
+
+    def save(self, epoch: int) -> str:
+        """The model's weights as the checkpoint of an epoch; the id of its LoggedModel."""
+        step = epoch * self.training.batches_per_epoch
+        digest = tracking.digest(identity(self.stored))
+        return tracking.save_checkpoint(self.run, self.training.model, epoch=epoch, step=step, config_digest=digest)
+
+
+def _check_finite(epoch: int, values: Mapping[str, float]) -> None:
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise DivergedError(f"{name} became {value} in epoch {epoch}")

@@ -1,0 +1,35 @@
+"""The gradient of a mean loss over examples, batch by batch."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from nfa.observe.capture import inert
+from nfa.observe.passes import per_example
+from nfa.protocols import Batch, Workload
+
+Losses = Callable[[Tensor, Batch], Tensor]
+
+
+def mean_gradient(
+    workload: Workload, model: nn.Module, batches: Iterable[Batch], losses: Losses | None = None
+) -> dict[str, Tensor]:
+    """∇θ (1/n) Σ_a ℓ_a by parameter name, in evaluation mode, added up in float64; n over all batches.
+
+    `losses` gives ℓ of each example; None = the workload's own. Only parameters that are trained; 0 for one that the
+    loss does not depend on. Nothing in the model or the generators changes, `.grad` included.
+    """
+    named = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    total = {name: torch.zeros_like(weight, dtype=torch.float64) for name, weight in named.items()}
+    examples = 0
+    with inert(model), torch.enable_grad():
+        for batch in batches:
+            each = per_example((losses or workload.losses)(workload.outputs(model, batch), batch), batch)
+            found = torch.autograd.grad(each.sum(), list(named.values()), allow_unused=True)
+            for name, gradient in zip(named, found, strict=True):
+                if gradient is not None:
+                    total[name] += gradient
+            examples += len(batch)
+    return {name: gradient / examples for name, gradient in total.items()}
