@@ -230,18 +230,15 @@ def test_a_file_of_another_kind_is_named(folder):
     assert only_fault_of(folder, path.name).startswith("not a whole npy file of numbers (")
 
 
-def test_a_folder_in_place_of_a_file_is_named(folder):
+@pytest.mark.parametrize(
+    ("put", "reason"),
+    [(os.mkdir, "Is a directory"), (lambda path: os.symlink("nowhere", path), "No such file or directory")],
+)
+def test_what_cannot_be_opened_is_named(folder, put, reason):
     path = folder / f"{VAL}_-_eeg.npy"
     path.unlink()
-    path.mkdir()
-    assert only_fault_of(folder, path.name) == "unreadable (Is a directory)"
-
-
-def test_a_link_that_leads_nowhere_is_named(folder):
-    path = folder / f"{VAL}_-_eeg.npy"
-    path.unlink()
-    path.symlink_to(folder / "nowhere")
-    assert only_fault_of(folder, path.name) == "unreadable (No such file or directory)"
+    put(path)
+    assert only_fault_of(folder, path.name) == f"unreadable ({reason})"
 
 
 @pytest.mark.filterwarnings("ignore")
