@@ -19,6 +19,7 @@ from nfa.reference.gradients import (
 )
 from nfa.reference.matrices import agop, directional_agop, fact, nfm, nfm_init_removed, second_moment, square_root
 from nfa.reference.records import Loss, jacobians, loss_gradients, site_inputs, site_outputs
+from nfa.reference.ridge import lagged_matrix, lagged_prediction, lagged_ridge
 
 __all__ = [
     "Centre",
@@ -35,6 +36,9 @@ __all__ = [
     "ghm_r",
     "gradient_gram",
     "jacobians",
+    "lagged_matrix",
+    "lagged_prediction",
+    "lagged_ridge",
     "loss_gradients",
     "nfm",
     "nfm_init_removed",
