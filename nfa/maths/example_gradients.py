@@ -175,6 +175,15 @@ def _weighted(values: Tensor, weights: Float[Tensor, " n"]) -> Tensor:
     return values * weights.to(values).view(-1, *[1] * (values.ndim - 1))
 
 
+def add_part(parts: list[Part], part: Part) -> None:
+    """Add a term to a sum of parts; rows of numbers are added up at once, as many of them take much memory."""
+    last = parts[-1] if parts else None
+    if isinstance(part, Dense) and isinstance(last, Dense):
+        parts[-1] = Dense(last.values + part.values)
+    else:
+        parts.append(part)
+
+
 def joined(parts: Sequence[Part]) -> list[Part]:
     """The same sum of parts with fewer of them: uses of one kind follow each other along s."""
     factors: dict[torch.Size, list[Factors]] = {}

@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nfa.errors import Refusal
-from nfa.maths.example_gradients import Dense, Part, joined, powers_of_two
+from nfa.maths.example_gradients import Dense, Part, add_part, joined, powers_of_two
 from nfa.observe.capture import inert, without_fused_attention
 from nfa.observe.gradient_rules import LayoutError
-from nfa.observe.parameter_uses import Ear, Region, Regions, Use, widened
+from nfa.observe.parameter_uses import Ear, Region, Regions, Use, overlapping, widened
 from nfa.observe.passes import per_example
 from nfa.observe.single_examples import SingleExamples, gradients
 from nfa.protocols import Batch, Workload
@@ -105,7 +105,9 @@ class ExampleGradients:
         self.regions = Regions(self.parameters)
         with inert(model):
             trial = self._trial(batch)
-            found = self._read(*self._heard(batch), trial.cotangent)
+            outputs, uses = self._heard(batch)
+            self.overlapping = overlapping(uses)
+            found = self._read(outputs, uses, trial.cotangent)
             self.known |= found.sizes
             unheard = self._unheard(trial, found) | self._unheard_of_fewer(trial, found)
             self.exact = [name for name in names if name in unheard]
@@ -175,13 +177,14 @@ class ExampleGradients:
                 continue
             for region, part in found:
                 key, placed = self._placed(region, part)
-                parts.setdefault(key, []).append(placed)
+                add_part(parts.setdefault(key, []), placed)
                 sizes.add((region, delta.numel() // len(cotangent)))
         return Reading({key: joined(found) for key, found in parts.items()}, unread, sizes)
 
     def _placed(self, region: Region, part: Part) -> tuple[Region, Part]:
-        """A row of numbers for a view of a parameter becomes one for the whole parameter."""
+        """A row of numbers for a view of a parameter becomes one for all of it; overlapping views become rows first."""
         whole = self._whole(region.parameter)
+        part = part.dense() if region.parameter in self.overlapping else part
         if region == whole or not isinstance(part, Dense):
             return region, part
         size = self.parameters[region.parameter].numel()

@@ -75,6 +75,12 @@ class Use:
             yield region, part
 
 
+def overlapping(uses: Iterable[Use]) -> set[str]:
+    """Parameters of which views that share entries are used."""
+    regions = {region for use in uses for region in use.regions.values()}
+    return {a.parameter for a in regions for b in regions if a.clashes(b)}
+
+
 class Regions:
     """Finds the parameter that a tensor is a view of."""
 

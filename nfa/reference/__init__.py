@@ -6,6 +6,7 @@ i input, o output, k network output. A site is named as in `model.named_modules(
 forward pass, the calls' positions follow each other along s.
 """
 
+from nfa.reference.attention import relative_attention
 from nfa.reference.comparisons import Centre, cosine, debiased_cosine, exponent, stable_rank, subspace_overlap
 from nfa.reference.gradients import (
     cosines,
@@ -44,6 +45,7 @@ __all__ = [
     "nfm_init_removed",
     "noise_scale",
     "participation_ratio",
+    "relative_attention",
     "second_moment",
     "silhouette",
     "site_inputs",
