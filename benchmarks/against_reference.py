@@ -16,6 +16,7 @@ from nfa.analysis import Analysis
 from nfa.config import AnalyzeConfig
 from nfa.measures.site_matrices import site_weights
 from nfa.relations import COSINES, DEFAULT
+from nfa.workloads.mlp import MLPClassifier
 
 
 def exact(
@@ -54,6 +55,7 @@ def main(run_id: str, epoch: int, examples: int) -> None:
         for name, value in exact(model, initial, f"layers.{index}", (batch.inputs, batch.targets)).items():
             differences[name] = max(differences[name], abs(value - fast[f"{site}/{name}"]))
     slow = time.perf_counter() - start
+    assert isinstance(workload, MLPClassifier)
     data = workload.data.name
     store(
         "against_reference",

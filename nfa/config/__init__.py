@@ -15,7 +15,8 @@ from nfa.config.classifier import (
     ImportConfig,
     TrainConfig,
 )
-from nfa.config.eeg import TrainEEGConfig
+from nfa.config.eeg import PRESETS, SWITCHES, AblateEEGConfig, EEGTraining, TrainEEGConfig
+from nfa.config.eeg_preparation import PrepareEEGConfig
 from nfa.config.options import Auto, bounds, check_fields, option, suggest
 
 ENTRY_POINTS = {
@@ -25,6 +26,8 @@ ENTRY_POINTS = {
     "demo": DemoConfig,
     "import_checkpoints": ImportConfig,
     "train_eeg": TrainEEGConfig,
+    "prepare_eeg": PrepareEEGConfig,
+    "ablate_eeg": AblateEEGConfig,
     "gradient_flow": GradientFlowConfig,
 }
 
@@ -37,12 +40,17 @@ __all__ = [
     "LOSSES",
     "MOMENTA",
     "OPTIMIZERS",
+    "PRESETS",
+    "SWITCHES",
+    "AblateEEGConfig",
     "AnalyzeConfig",
     "Auto",
     "DemoConfig",
+    "EEGTraining",
     "GradientDirectionsConfig",
     "GradientFlowConfig",
     "ImportConfig",
+    "PrepareEEGConfig",
     "TrainConfig",
     "TrainEEGConfig",
     "bounds",

@@ -1,6 +1,7 @@
 """Parameters of the entry points that decode a speech envelope from EEG."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,18 +47,11 @@ EEG_SCHEDULE = "0,1,2,5,10,20,50,100,200,500,1000"
 
 
 @dataclass(frozen=True)
-class TrainEEGConfig:
-    """Train a Conformer that decodes a speech envelope from EEG; a linear baseline stands beside its results."""
+class EEGTraining:
+    """What a training on EEG and an ablation of one have in common."""
 
-    preset: str = option("full", "which switches are on; custom = none but those given", choices=(*PRESETS, "custom"))
     size: str = option("tiny", "dimensions, window, epochs and learning rate that are auto", choices=tuple(SIZES))
-    use_residual: bool | Auto = option("auto", "what enters the blocks is also led around them; auto = as the preset")
-    use_gated_residual: bool | Auto = option("auto", "a learned gate mixes the two, instead of a sum; auto = preset")
-    use_mlp_head: bool | Auto = option("auto", "a head with a hidden layer; auto = as the preset")
-    gradient_scale: float | Auto = option("auto", "factor of the gradient into the blocks; auto = preset", above=0)
     gradient_scale_position: str = option("before_gate", "where the gradient is scaled", choices=POSITIONS)
-    output_grad_scale: float = option(1.0, "factor of the gradient of the head's parameters; 0.5 is used", above=0)
-    use_llrd: bool = option(False, "layer-wise learning rates: front, back and output have factors of their own")
     llrd_front: float = option(3.0, "learning-rate factor of all before the second half of the blocks", above=0)
     llrd_back: float = option(2.0, "learning-rate factor of the second half of the blocks and the gate", above=0)
     llrd_output: float = option(0.5, "learning-rate factor of the head", above=0)
@@ -94,9 +88,28 @@ class TrainEEGConfig:
     precision: str = option(
         "auto", "auto = bfloat16 autocast on a GPU that has it, else float32", choices=("float32", "bfloat16")
     )
+    device: str = option("auto", "auto = CUDA when it is there, else the CPU; or a torch device", free_on_resume=True)
+
+    @property
+    def window(self) -> int:
+        """Samples of a window."""
+        seconds = SIZES[self.size]["window_seconds"] if self.window_seconds == "auto" else self.window_seconds
+        return round(float(seconds) * RATE)
+
+
+@dataclass(frozen=True)
+class TrainEEGConfig(EEGTraining):
+    """Train a Conformer that decodes a speech envelope from EEG; a linear baseline stands beside its results."""
+
+    preset: str = option("full", "which switches are on; custom = none but those given", choices=(*PRESETS, "custom"))
+    use_residual: bool | Auto = option("auto", "what enters the blocks is also led around them; auto = as the preset")
+    use_gated_residual: bool | Auto = option("auto", "a learned gate mixes the two, instead of a sum; auto = preset")
+    use_mlp_head: bool | Auto = option("auto", "a head with a hidden layer; auto = as the preset")
+    gradient_scale: float | Auto = option("auto", "factor of the gradient into the blocks; auto = preset", above=0)
+    output_grad_scale: float = option(1.0, "factor of the gradient of the head's parameters; 0.5 is used", above=0)
+    use_llrd: bool = option(False, "layer-wise learning rates: front, back and output have factors of their own")
     seed: int = option(1717, "seed of initial weights, windows and dropout", at_least=0, below=2**63)
     nproc: int = option(1, "processes that share every batch", at_least=1, below=1025)
-    device: str = option("auto", "auto = CUDA when it is there, else the CPU; or a torch device", free_on_resume=True)
     resume: str = option("", "id of a killed or failed run to continue", free_on_resume=True)
     run_name: str = option("", "name of the run in MLflow; empty = MLflow chooses one", free_on_resume=True)
 
@@ -133,12 +146,6 @@ class TrainEEGConfig:
             got = f"batch_size={self.batch_size} with nproc={self.nproc}"
             raise Refusal(got, "a batch that the processes share equally", f"batch_size={64 * self.nproc}")
 
-    @property
-    def window(self) -> int:
-        """Samples of a window."""
-        seconds = SIZES[self.size]["window_seconds"] if self.window_seconds == "auto" else self.window_seconds
-        return round(float(seconds) * RATE)
-
     def resolved(self) -> "TrainEEGConfig":
         """The same configuration with every `auto` but that of device and precision replaced by its value."""
         known = {**PRESETS.get(self.preset, PRESETS["v1"]), **SIZES[self.size]}
@@ -148,3 +155,58 @@ class TrainEEGConfig:
         return dataclasses.replace(
             self, **{name: value for name, value in known.items() if getattr(self, name) == "auto"}
         )
+
+
+ALONE: dict[str, dict[str, Any]] = {
+    "use_residual": {"use_residual": True},
+    "use_gated_residual": {"use_residual": True, "use_gated_residual": True},
+    "use_mlp_head": {"use_mlp_head": True},
+    "gradient_scale": {"gradient_scale": 2.0},
+    "output_grad_scale": {"output_grad_scale": 0.5},
+    "use_llrd": {"use_llrd": True},
+}
+
+
+@dataclass(frozen=True)
+class AblateEEGConfig(EEGTraining):
+    """Train presets and each switch alone, with several seeds, and compare them: what helps, what is cosmetic."""
+
+    presets: str = option(
+        "v1,full", f"presets to train, comma-separated: {', '.join(PRESETS)}; the first is compared with"
+    )
+    switches: str = option("all", f"switches to train alone on v1: all, none, or some of {', '.join(ALONE)}")
+    seeds: str = option("1,2,3", "seeds of each arm, comma-separated")
+    resume: str = option("", "id of a killed or failed ablation to continue", free_on_resume=True)
+    run_name: str = option("", "name of the run in MLflow; empty = MLflow chooses one", free_on_resume=True)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for settings in self.arms().values():
+            self.training(settings, seed=self.seed_list()[0])
+
+    def seed_list(self) -> list[int]:
+        """The seeds; `Refusal` for what is none."""
+        parts = [part.strip() for part in self.seeds.split(",")]
+        if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
+            raise Refusal(f"seeds={self.seeds!r}", "different whole numbers, comma-separated", "seeds=1,2,3")
+        return [int(part) for part in parts]
+
+    def arms(self) -> dict[str, dict[str, Any]]:
+        """Parameters of each arm by its name, in the order of the comparison."""
+        presets = _chosen("presets", self.presets, list(PRESETS))
+        found: dict[str, dict[str, Any]] = {preset: {"preset": preset} for preset in presets}
+        switches = [] if self.switches == "none" else _chosen("switches", self.switches, list(ALONE))
+        return found | {f"v1 + {name}": {"preset": "custom", **ALONE[name]} for name in switches}
+
+    def training(self, settings: Mapping[str, Any], *, seed: int) -> TrainEEGConfig:
+        """The training of an arm with a seed."""
+        common = {item.name: getattr(self, item.name) for item in dataclasses.fields(EEGTraining)}
+        return TrainEEGConfig(**common, **settings, seed=seed)
+
+
+def _chosen(name: str, text: str, allowed: list[str]) -> list[str]:
+    parts = allowed if text.strip() == "all" else [part.strip() for part in text.split(",")]
+    unknown = [part for part in parts if part not in allowed]
+    if unknown:
+        raise Refusal(f"{name}={text!r} (at {unknown[0]!r})", f"{', '.join(allowed)}, or all", f"{name}={allowed[0]}")
+    return list(dict.fromkeys(parts))

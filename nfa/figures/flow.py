@@ -93,3 +93,14 @@ def _thresholds(axes: Axes) -> None:
             axes.axhline(value, color="0.5", linestyle="--", linewidth=0.8)
             side: dict[str, Any] = {"ha": "right", "va": "bottom" if name == "strong" else "top"}
             axes.text(0.99, value, name, transform=axes.get_yaxis_transform(), fontsize=7, color="0.35", **side)
+
+
+def intervals(values: Mapping[str, tuple[float, float, float]], *, xlabel: str, title: str = "") -> Figure:
+    """A mean with its interval (mean, low, high) in a row for each label, the first at the top."""
+    figure, places = panels(1, columns=1, width=6.4, height=1.0 + 0.32 * len(values))
+    with style():
+        for row, (mean, low, high) in enumerate(values.values()):
+            places[0].errorbar(mean, row, xerr=[[mean - low], [high - mean]], fmt="o", color=f"C{row % 10}", capsize=3)
+        places[0].set_yticks(range(len(values)), list(values))
+        places[0].set(ylim=(len(values) - 0.5, -0.5), xlabel=xlabel, title=title)
+    return figure

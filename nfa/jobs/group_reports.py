@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nfa import tracking
+from nfa.config import PRESETS, SWITCHES
 from nfa.console import stage
 from nfa.figures.seed_comparison import seed_comparison
 from nfa.figures.training_analysis import Series
@@ -46,7 +47,7 @@ def compare_groups(run: TrackedRun, parts: Mapping[str, str], sources: Mapping[s
 
 def groups(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
     """Run names by what tells their group from the others: "optimizer=adam"; "all" where nothing does."""
-    told = {name: {key: value for key, value in config.items() if key not in APART} for name, config in configs.items()}
+    told = {name: _telling(config) for name, config in configs.items()}
     keys = list(dict.fromkeys(key for config in told.values() for key in config))
     differing = [key for key in keys if len({str(config.get(key)) for config in told.values()}) > 1]
     found: dict[str, list[str]] = {}
@@ -54,6 +55,13 @@ def groups(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
         label = ", ".join(f"{key}={config.get(key)}" for key in differing if key in config) or "all"
         found.setdefault(label, []).append(name)
     return found
+
+
+def _telling(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters that may tell a group: a preset stands for its switches, and switches that are off say nothing."""
+    preset, off = config.get("preset"), PRESETS["v1"]
+    implied = SWITCHES if preset in PRESETS else [name for name in SWITCHES if config.get(name) == off[name]]
+    return {key: value for key, value in config.items() if key not in (*APART, *implied)}
 
 
 def together(runs: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, Interval]]:

@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+from jaxtyping import Float64
 from scipy import stats
 
 
@@ -31,3 +33,33 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval | 
     spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1) / n)
     reach = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * spread
     return Interval(mean, mean - reach, mean + reach, n)
+
+
+def crossed_bootstrap(
+    values: Float64[np.ndarray, "seeds recordings"], *, draws: int = 4000, seed: int = 0, confidence: float = 0.95
+) -> Interval | None:
+    """Mean over all entries, and the interval from drawing rows and columns anew (Owen 2007: pigeonhole bootstrap).
+
+    Rows are repeated trainings, columns what they were tested on. A bootstrap of m units knows only (m − 1)/m of the
+    variance between them, so deviations of row and of column means are widened by √(m/(m − 1)). With one row nothing is
+    said about trainings, with one column nothing about recordings; None with one of each. `n` is the number of columns.
+    """
+    rows, columns = values.shape
+    if rows * columns < 2:
+        return None
+    mean = values.mean()
+    wide = values + _widened(values.mean(axis=1) - mean)[:, None] + _widened(values.mean(axis=0) - mean)[None]
+    random = np.random.default_rng(seed)
+    means = np.empty(draws)
+    for draw in range(draws):
+        drawn = wide[random.integers(rows, size=rows)]
+        means[draw] = drawn[:, random.integers(columns, size=columns)].mean()
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(mean), float(low), float(high), columns)
+
+
+def _widened(deviations: Float64[np.ndarray, " m"]) -> Float64[np.ndarray, " m"]:
+    """What is to be added to deviations to make them √(m/(m − 1)) times as large."""
+    m = len(deviations)
+    extra: Float64[np.ndarray, " m"] = deviations * (math.sqrt(m / (m - 1)) - 1 if m > 1 else 0.0)
+    return extra
