@@ -27,7 +27,9 @@ SIZES: dict[str, dict[str, Any]] = {
         "conv_kernel_size": 15,
         "dropout": 0.1,
         "window_seconds": 5.0,
-        "epochs": 150,
+        "epochs": 40,
+        "batch_size": 16,
+        "windows_per_recording": 4,
     },
     "paper": {
         "d_model": 256,
@@ -38,9 +40,11 @@ SIZES: dict[str, dict[str, Any]] = {
         "dropout": 0.3,
         "window_seconds": 10.0,
         "epochs": 1000,
+        "batch_size": 64,
+        "windows_per_recording": 1,
     },
 }
-EEG_LEARNING_RATES = {"adam": {"tiny": 1e-3, "paper": 1e-4}, "sgd": {"tiny": 1e-1, "paper": 1e-2}}
+EEG_LEARNING_RATES = {"adam": {"tiny": 3e-3, "paper": 1e-4}, "sgd": {"tiny": 1e-1, "paper": 1e-2}}
 RESOLVED = (*SWITCHES, *SIZES["tiny"], "lr")
 POSITIONS = ("before_gate", "before_head", "before_stack")
 EEG_SCHEDULE = "0,1,2,5,10,20,50,100,200,500,1000"
@@ -66,22 +70,26 @@ class EEGTraining:
     dropout: float | Auto = option("auto", "share of units dropped; auto = 0.1, 0.3", at_least=0, below=1)
     window_seconds: float | Auto = option("auto", "length of a window; auto = 5, 10", above=0, below=LONGEST / RATE)
     data_dir: str = option("", "folder in the split_data layout; empty = simulated recordings", free_on_resume=True)
-    subjects: int = option(8, "simulated subjects", at_least=1, below=10**4)
-    stimuli: int = option(4, "simulated stimuli, heard by every subject", at_least=1, below=10**4)
+    subjects: int = option(6, "simulated subjects", at_least=1, below=10**4)
+    stimuli: int = option(3, "simulated stimuli, heard by every subject", at_least=1, below=10**4)
     seconds: int = option(300, "length of a simulated recording", at_least=10, below=10**5)
     channels: int = option(16, "channels of simulated recordings", at_least=1, below=10**4)
     snr_db: float = option(-10.0, "response over noise in simulated recordings, dB")
     data_seed: int = option(1717, "seed of simulated recordings", at_least=0, below=2**63)
     optimizer: str = option("adam", "adam (betas 0.9 and 0.98, eps 1e-9) or sgd", choices=("adam", "sgd"))
-    lr: float | Auto = option("auto", "learning rate; auto = adam 1e-3 tiny, 1e-4 paper; sgd 0.1, 0.01", above=0)
+    lr: float | Auto = option("auto", "learning rate; auto = adam 3e-3 tiny, 1e-4 paper; sgd 0.1, 0.01", above=0)
     momentum: float = option(0.0, "momentum of sgd", at_least=0, below=1)
     lr_step: int = option(50, "epochs after which the learning rate is multiplied by lr_decay", at_least=1)
     lr_decay: float = option(0.9, "factor of the learning rate", above=0, below=1.0001)
     clip_norm: float = option(0.0, "largest norm of the gradient; 0 = not clipped", at_least=0)
     pearson_weight: float = option(1.0, "λ of the loss MSE + λ·(1 − r)²", at_least=0)
-    epochs: int | Auto = option("auto", "epochs; auto = 150 tiny, 1000 paper", at_least=1, below=10**7)
-    batch_size: int = option(64, "windows per optimizer step, of all processes together", at_least=1, below=2**31)
-    windows_per_recording: int = option(1, "random windows of each recording in an epoch", at_least=1, below=10**6)
+    epochs: int | Auto = option("auto", "epochs; auto = 40 tiny, 1000 paper", at_least=1, below=10**7)
+    batch_size: int | Auto = option(
+        "auto", "windows per optimizer step, of all processes together; auto = 16, 64", at_least=1, below=2**31
+    )
+    windows_per_recording: int | Auto = option(
+        "auto", "random windows of each recording in an epoch; auto = 4, 1", at_least=1, below=10**6
+    )
     eval_every: int = option(10, "epochs between evaluations", at_least=1)
     schedule: str = option(EEG_SCHEDULE, "checkpoint epochs; what fits, always with 0, the last and the best")
     histograms_every: int = option(100, "steps between TensorBoard histograms; 0 = none", at_least=0)
@@ -142,8 +150,8 @@ class TrainEEGConfig(EEGTraining):
         if not 2 <= self.window <= LONGEST:
             got = f"window_seconds={full.window_seconds} ({self.window} samples)"
             raise Refusal(got, f"2 to {LONGEST} samples at {RATE} Hz", "window_seconds=5")
-        if self.batch_size % self.nproc:
-            got = f"batch_size={self.batch_size} with nproc={self.nproc}"
+        if int(full.batch_size) % self.nproc:
+            got = f"batch_size={full.batch_size} with nproc={self.nproc}"
             raise Refusal(got, "a batch that the processes share equally", f"batch_size={64 * self.nproc}")
 
     def resolved(self) -> "TrainEEGConfig":

@@ -95,12 +95,14 @@ def _thresholds(axes: Axes) -> None:
             axes.text(0.99, value, name, transform=axes.get_yaxis_transform(), fontsize=7, color="0.35", **side)
 
 
-def intervals(values: Mapping[str, tuple[float, float, float]], *, xlabel: str, title: str = "") -> Figure:
-    """A mean with its interval (mean, low, high) in a row for each label, the first at the top."""
+def intervals(values: Mapping[str, tuple[float, float, float]], *, xlabel: str, zero: bool = False) -> Figure:
+    """A row for each label: mean and interval (mean, low, high), the first at the top; with `zero` a line at 0."""
     figure, places = panels(1, columns=1, width=6.4, height=1.0 + 0.32 * len(values))
     with style():
         for row, (mean, low, high) in enumerate(values.values()):
             places[0].errorbar(mean, row, xerr=[[mean - low], [high - mean]], fmt="o", color=f"C{row % 10}", capsize=3)
         places[0].set_yticks(range(len(values)), list(values))
-        places[0].set(ylim=(len(values) - 0.5, -0.5), xlabel=xlabel, title=title)
+        places[0].set(ylim=(len(values) - 0.5, -0.5), xlabel=xlabel)
+        if zero:
+            places[0].axvline(0, color="0.3", linewidth=0.8)
     return figure

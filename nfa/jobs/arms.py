@@ -34,9 +34,16 @@ class Arm:
         return {key: mean for key in keys if (mean := self.mean(key))}
 
 
-def arms_of(parts: Mapping[str, str], sources: Mapping[str, str]) -> list[Arm]:
-    """Arms in the order of their first runs; `parts` are analysis ids and `sources` ids of the runs, by run name."""
+def arms_of(parts: Mapping[str, str], sources: Mapping[str, str], labels: Mapping[str, str] | None = None) -> list[Arm]:
+    """Arms in the order of their first runs; `parts` are analysis ids and `sources` ids of the runs, by run name.
+
+    `labels` say which arm each is of; None = runs that differ in nothing but their seed are one, or where none do, each
+    run is.
+    """
     configs = {name: tracking.config(source).get("train", {}) for name, source in sources.items()}
+    if labels:
+        told = {label: [name for name in parts if labels[name] == label] for label in labels.values()}
+        return [_arm(label, names, parts, sources, configs) for label, names in told.items()]
     grouped = groups(configs)
     if max(map(len, grouped.values())) < 2:
         grouped = {name: [name] for name in parts}

@@ -42,7 +42,7 @@ def training_of(workload: EEGDecoder, world: World) -> tuple[Training, list[int]
         workload,
         model,
         workload.optimizers(model),
-        batch_size=config.batch_size,
+        batch_size=int(config.batch_size),
         seed=config.seed,
         order=workload.draw,
         world=world,

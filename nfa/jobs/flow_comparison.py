@@ -19,10 +19,19 @@ from nfa.tracking.sources import DONE
 GRADIENT, UPDATE = "flow/front_output_ratio", "flow/front_output_update_ratio"
 
 
-def compare(run: TrackedRun, parts: Mapping[str, str], sources: Mapping[str, str], *, seed: int) -> list[Arm]:
-    """Tables and figures; ids of analyses, and of analysed runs, by run name. The first arm is what others are compared
-    with. Returns the arms."""
-    arms = arms_of(parts, sources)
+def compare(
+    run: TrackedRun,
+    parts: Mapping[str, str],
+    sources: Mapping[str, str],
+    *,
+    seed: int,
+    labels: Mapping[str, str] | None = None,
+) -> list[Arm]:
+    """Tables and figures; ids of analyses, of analysed runs, and arms, by run name. Returns the arms.
+
+    Every arm is compared with the first one.
+    """
+    arms = arms_of(parts, sources, labels)
     described = [tracking.get_json(part, "config.json") for part in parts.values()]
     groups = common([ParameterGroups(**one["groups"]) for one in described])
     epoch = last_common(arms)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 
 from nfa import __version__, tracking
-from nfa.config import ENTRY_POINTS, TrainConfig, TrainEEGConfig
+from nfa.config import ENTRY_POINTS, AblateEEGConfig, TrainConfig, TrainEEGConfig
 from nfa.console import stage
 from nfa.data import catalog
 from nfa.data.eeg import SPLITS, EEGData
@@ -21,7 +21,7 @@ from nfa.tracking import DataInput
 BYTES_A_WEIGHT = 20  # float32, five times: the weight, where it started, its gradient, and two of the optimizer's
 RESUMABLE = ("train", "train_eeg")
 CONFIGS: dict[str, type[TrainConfig] | type[TrainEEGConfig]] = {"mlp": TrainConfig, "eeg": TrainEEGConfig}
-Config = TypeVar("Config", TrainConfig, TrainEEGConfig)
+Config = TypeVar("Config", TrainConfig, TrainEEGConfig, AblateEEGConfig)
 SPACE_MARGIN = 32 * 2**20  # database rows, figures and reports
 
 
@@ -120,7 +120,16 @@ def config_to_resume(asked: Config, stored: Mapping[str, Any]) -> Config:
         made_by = stored["entrypoint"]
         remedy = f"start {made_by} again" if made_by not in RESUMABLE else f"-e {made_by} -P resume={asked.resume}"
         raise Refusal(f"resume={asked.resume} (made by {made_by})", f"a run made by {entrypoint}", remedy)
-    before = type(asked)(**stored["train"])
+    config = changed_by_user(asked, type(asked)(**stored["train"]))
+    now = environment()
+    for name, value in stored["environment"].items():
+        if now[name] != value:
+            stage("notice", f"{name} is {now[name]}, was {value}: bitwise equal weights are not promised")
+    return config
+
+
+def changed_by_user(asked: Config, before: Config) -> Config:
+    """`before` with what may change taken from `asked`; `Refusal` where `asked` says anything else that is not so."""
     changes, differing = {}, []
     for item in dataclasses.fields(asked):
         wanted, had = getattr(asked, item.name), getattr(before, item.name)
@@ -133,8 +142,4 @@ def config_to_resume(asked: Config, stored: Mapping[str, Any]) -> Config:
     if differing:
         remedy = "leave these out to continue the run, or start a new run without resume"
         raise Refusal(f"resume with {', '.join(differing)}", "the run's own parameters", remedy)
-    now = environment()
-    for name, value in stored["environment"].items():
-        if now[name] != value:
-            stage("notice", f"{name} is {now[name]}, was {value}: bitwise equal weights are not promised")
     return dataclasses.replace(before, **changes)

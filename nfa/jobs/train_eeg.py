@@ -90,8 +90,8 @@ def prepared(config: TrainEEGConfig, clock: Stopwatch, run: TrackedRun | None = 
 
 
 def _check_batches(config: TrainEEGConfig, data: EEGData) -> None:
-    windows = len(data.of("train")) * config.windows_per_recording
-    last = windows % config.batch_size
+    windows = len(data.of("train")) * int(config.windows_per_recording)
+    last = windows % int(config.batch_size)
     if 0 < last < config.nproc:
         got = f"nproc={config.nproc} with {windows} windows an epoch, of which the last batch has {last}"
         raise Refusal(got, "a window for each process in every batch", "another batch_size or windows_per_recording")

@@ -27,7 +27,12 @@ class RelativeAttention(nn.Module):
         self.n_head, self.max_distance, self.block = n_head, max_distance, QUERIES
         self.query, self.key, self.value, self.output = (nn.Linear(d_model, d_model) for _ in range(4))
         d_k = d_model // n_head
-        self.positions = nn.Parameter(torch.randn(2 * max_distance + 1, d_k) / math.sqrt(d_k))
+        self.positions = nn.Parameter(torch.empty(2 * max_distance + 1, d_k))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the table anew."""
+        nn.init.normal_(self.positions, std=self.positions.shape[1] ** -0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         """z [n T d_model] of x [n T d_model], T from 1 to max_distance + 1; ValueError for others."""

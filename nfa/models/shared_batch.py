@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from typing import Any
+
 import torch
-import torch.distributed.nn.functional as shared
+import torch.distributed as dist
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
@@ -39,6 +41,22 @@ class SharedDropout(nn.Module):
         return f"rate={self.rate}"
 
 
+class _Sum(torch.autograd.Function):
+    """Sum over processes; each part's gradient is the sum of what all of them make of it."""
+
+    @staticmethod
+    def forward(_ctx: Any, part: Tensor) -> Tensor:  # type: ignore[override]
+        total = part.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
+
+
 class SharedBatchNorm(nn.BatchNorm1d):
     """BatchNorm over examples and time with the statistics of the whole batch, on any device: [n, C, T] → the same.
 
@@ -56,9 +74,9 @@ class SharedBatchNorm(nn.BatchNorm1d):
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
         count = self.share.total * x.shape[2]
-        mean = shared.all_reduce(x.sum(dim=(0, 2))) / count
+        mean = _Sum.apply(x.sum(dim=(0, 2))) / count
         centred = x - mean[:, None]
-        variance = shared.all_reduce(centred.square().sum(dim=(0, 2))) / count
+        variance = _Sum.apply(centred.square().sum(dim=(0, 2))) / count
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum or 0.0)

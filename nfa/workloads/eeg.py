@@ -55,7 +55,7 @@ class EEGDecoder:
     def draw(self, epoch: int) -> Tensor:
         """Ids of an epoch's training windows: random starts in every recording, in random order."""
         random = generator(self.config.seed, f"windows/{epoch}")
-        ids = self.data.draw(self.window, self.config.windows_per_recording, random)
+        ids = self.data.draw(self.window, int(self.config.windows_per_recording), random)
         return ids[torch.randperm(len(ids), generator=random)]
 
     def model(self) -> Conformer:
