@@ -37,8 +37,8 @@ Signal = NDArray[np.float64]
 class Simulation:
     """What is simulated: every subject hears every stimulus of `seconds` s; `snr_db` is of each recording."""
 
-    subjects: int = 8
-    stimuli: int = 4
+    subjects: int = 6
+    stimuli: int = 3
     seconds: int = 300
     channels: int = 16
     snr_db: float = -10.0

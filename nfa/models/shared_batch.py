@@ -1,7 +1,6 @@
 """Layers whose result for a batch is the same whether one process has all of it or several have a part each."""
 
 from dataclasses import dataclass
-
 from typing import Any
 
 import torch
@@ -45,13 +44,13 @@ class _Sum(torch.autograd.Function):
     """Sum over processes; each part's gradient is the sum of what all of them make of it."""
 
     @staticmethod
-    def forward(_ctx: Any, part: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(_ctx: Any, part: Tensor) -> Tensor:
         total = part.clone()
         dist.all_reduce(total)
         return total
 
     @staticmethod
-    def backward(_ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(_ctx: Any, gradient: Tensor) -> Tensor:
         total = gradient.clone()
         dist.all_reduce(total)
         return total
@@ -74,9 +73,9 @@ class SharedBatchNorm(nn.BatchNorm1d):
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
         count = self.share.total * x.shape[2]
-        mean = _Sum.apply(x.sum(dim=(0, 2))) / count
+        mean = _Sum.apply(x.sum(dim=(0, 2))) / count  # type: ignore[no-untyped-call]
         centred = x - mean[:, None]
-        variance = _Sum.apply(centred.square().sum(dim=(0, 2))) / count
+        variance = _Sum.apply(centred.square().sum(dim=(0, 2))) / count  # type: ignore[no-untyped-call]
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum or 0.0)
