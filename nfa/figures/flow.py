@@ -9,7 +9,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from nfa.figures.relation_grid import colours
-from nfa.figures.style import add_legend, epoch_axis, panels, style
+from nfa.figures.style import add_legend, epoch_axis, panels, plain_numbers, style
 from nfa.figures.training_analysis import Series, draw
 
 MAPS = {
@@ -23,6 +23,7 @@ CURVES = {
     "flow/front_output_update_ratio": "update, front / output",
     "flow/grad_norm": "gradient norm",
 }
+LINES = ("-", "--", ":")  # told apart where they lie on one another
 THRESHOLDS = {0.01: "vanishing", 0.1: "weak", 0.5: "strong"}
 MOST_ROWS = 40
 
@@ -50,7 +51,7 @@ def _map(figure: Figure, axes: Axes, values: Mapping[str, Series]) -> None:
     if np.isfinite(table).any():
         low, high = np.nanmin(table), np.nanmax(table)
         shown = axes.imshow(table, aspect="auto", cmap="viridis", norm=LogNorm(low, max(high, low * 1.01)))
-        figure.colorbar(shown, ax=axes)
+        plain_numbers(figure.colorbar(shown, ax=axes).ax.yaxis)
     step = -(-len(values) // MOST_ROWS)
     axes.set_yticks(range(0, len(values), step), list(values)[::step], fontsize=7)
     every = -(-len(epochs) // 8)
@@ -67,10 +68,12 @@ def flow_curves(
     figure, places = panels(max(1, len(drawn)), columns=min(2, max(1, len(drawn))), width=4.2, height=2.8)
     with style():
         for place, (key, label) in zip(places, drawn.items(), strict=False):
-            for (name, series), colour in zip(runs.items(), colours(len(runs)), strict=True):
+            for index, ((name, series), colour) in enumerate(zip(runs.items(), colours(len(runs)), strict=True)):
                 values = {epoch: value for epoch, value in series.get(key, {}).items() if value > 0}
-                draw(place, values, label=name if len(runs) > 1 else None, color=colour, marker="o", markersize=3)
+                look = {"color": colour, "linestyle": LINES[index % len(LINES)], "marker": "o", "markersize": 3}
+                draw(place, values, label=name if len(runs) > 1 else None, **look)
             place.set(title=_named(label, roles), yscale="log")
+            plain_numbers(place.yaxis)
             if key == "flow/front_output_ratio":
                 _thresholds(place)
             epoch_axis(place, None)
@@ -91,8 +94,8 @@ def _thresholds(axes: Axes) -> None:
     for value, name in THRESHOLDS.items():
         if low < value < high:
             axes.axhline(value, color="0.5", linestyle="--", linewidth=0.8)
-            side: dict[str, Any] = {"ha": "right", "va": "bottom" if name == "strong" else "top"}
-            axes.text(0.99, value, name, transform=axes.get_yaxis_transform(), fontsize=7, color="0.35", **side)
+            side: dict[str, Any] = {"ha": "left", "va": "bottom" if name == "strong" else "top"}
+            axes.text(0.01, value, name, transform=axes.get_yaxis_transform(), fontsize=7, color="0.35", **side)
 
 
 def intervals(values: Mapping[str, tuple[float, float, float]], *, xlabel: str, zero: bool = False) -> Figure:

@@ -6,8 +6,9 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 RC: dict[str, Any] = {
     "font.size": 9,
@@ -33,6 +34,7 @@ SIMILARITIES = {
     "g_vs_m": {"label": "G vs M", "color": "tab:cyan", "marker": "v"},
     "h_vs_m": {"label": "H vs M", "color": "tab:orange", "marker": "*"},
 }
+LONG = 6  # a logarithmic axis that spans this factor has ticks enough at 1, 2 and 5
 ENTRIES_BESIDE, LETTERS_BESIDE = 12, 34  # what a legend in a panel's place has room for
 
 
@@ -119,6 +121,14 @@ def add_legend(figure: Figure) -> None:
     more_rows = max(0, math.ceil(len(drawn) / columns) - 2)  # two have their place
     figure.set_size_inches(max(width, entry), height + 0.21 * more_rows)
     figure.legend(handles=[*drawn.values()], loc="outside lower center", ncols=columns)
+
+
+def plain_numbers(axis: Axis) -> None:
+    """A logarithmic axis with a few ticks, at 1, 2 and 5 where it is long, as decimal numbers."""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=7) if high > LONG * low else MaxNLocator(5))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def epoch_axis(axes: Axes, boundary: int | None, unit: str = "epoch") -> None:

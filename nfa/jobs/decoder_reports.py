@@ -53,6 +53,8 @@ def report(run: TrackedRun, scores: Mapping[str, Scores], baseline: Reached, epo
         if name in baseline.recordings["test"]
     }
     kind = "simulated data" if data == "simulated" else data
+    train = tracking.config(run.run_id)["train"]
+    kind = f"{kind}: Conformer {train['preset']}, {train['optimizer']}, lr {train['lr']}"
     tracking.save_picture(run, decoding(series, pairs, best=epoch, title=kind), "training")
     stage("figure", "plots/training.png and .pdf")
 
