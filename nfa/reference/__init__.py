@@ -8,6 +8,8 @@ forward pass, the calls' positions follow each other along s.
 
 from nfa.reference.attention import relative_attention
 from nfa.reference.comparisons import Centre, cosine, debiased_cosine, exponent, stable_rank, subspace_overlap
+from nfa.reference.conformer import conformer
+from nfa.reference.flow import mean_gradients, relative_change, root_mean_square
 from nfa.reference.gradients import (
     cosines,
     example_gradients,
@@ -26,6 +28,7 @@ __all__ = [
     "Centre",
     "Loss",
     "agop",
+    "conformer",
     "cosine",
     "cosines",
     "debiased_cosine",
@@ -41,11 +44,14 @@ __all__ = [
     "lagged_prediction",
     "lagged_ridge",
     "loss_gradients",
+    "mean_gradients",
     "nfm",
     "nfm_init_removed",
     "noise_scale",
     "participation_ratio",
     "relative_attention",
+    "relative_change",
+    "root_mean_square",
     "second_moment",
     "silhouette",
     "site_inputs",
