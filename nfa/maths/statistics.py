@@ -41,21 +41,23 @@ def crossed_bootstrap(
     """Mean over all entries, and the interval from drawing rows and columns anew (Owen 2007: pigeonhole bootstrap).
 
     Rows are repeated trainings, columns what they were tested on. A bootstrap of m units knows only (m − 1)/m of the
-    variance between them, so deviations of row and of column means are widened by √(m/(m − 1)). With one row nothing is
-    said about trainings, with one column nothing about recordings; None with one of each. `n` is the number of columns.
+    variance between them, so deviations of row and of column means are widened by √(m/(m − 1)); and few units tell
+    their variance badly, so the interval is stretched from the normal quantile to Student's, with Satterthwaite's
+    degrees of freedom. With one row nothing is said about trainings, with one column nothing about recordings; None
+    with one of each. `n` is the number of columns.
     """
     rows, columns = values.shape
     if rows * columns < 2:
         return None
-    mean = values.mean()
-    wide = values + _widened(values.mean(axis=1) - mean)[:, None] + _widened(values.mean(axis=0) - mean)[None]
+    mean, of_rows, of_columns = values.mean(), values.mean(axis=1), values.mean(axis=0)
+    wide = values + _widened(of_rows - mean)[:, None] + _widened(of_columns - mean)[None]
     random = np.random.default_rng(seed)
-    means = np.empty(draws)
-    for draw in range(draws):
-        drawn = wide[random.integers(rows, size=rows)]
-        means[draw] = drawn[:, random.integers(columns, size=columns)].mean()
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(mean), float(low), float(high), columns)
+    drawn_rows = random.multinomial(rows, np.full(rows, 1 / rows), size=draws)
+    drawn_columns = random.multinomial(columns, np.full(columns, 1 / columns), size=draws)
+    means = ((drawn_rows @ (wide - mean)) * drawn_columns).sum(axis=1) / (rows * columns)
+    quantile = (1 + confidence) / 2
+    low, high = _stretch(of_rows, of_columns, quantile) * np.quantile(means, [1 - quantile, quantile])
+    return Interval(float(mean), float(mean + low), float(mean + high), columns)
 
 
 def _widened(deviations: Float64[np.ndarray, " m"]) -> Float64[np.ndarray, " m"]:
@@ -63,3 +65,15 @@ def _widened(deviations: Float64[np.ndarray, " m"]) -> Float64[np.ndarray, " m"]
     m = len(deviations)
     extra: Float64[np.ndarray, " m"] = deviations * (math.sqrt(m / (m - 1)) - 1 if m > 1 else 0.0)
     return extra
+
+
+def _stretch(of_rows: Float64[np.ndarray, " r"], of_columns: Float64[np.ndarray, " c"], quantile: float) -> float:
+    """Student's quantile over the normal one, for the sum of the variances of two means."""
+    known = [
+        (float(means.var(ddof=1)) / len(means), len(means) - 1) for means in (of_rows, of_columns) if len(means) > 1
+    ]
+    doubt = sum(variance**2 / freedom for variance, freedom in known)
+    if not doubt:
+        return 1.0
+    freedom = sum(variance for variance, _ in known) ** 2 / doubt
+    return float(stats.t.ppf(quantile, freedom) / stats.norm.ppf(quantile))
