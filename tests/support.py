@@ -29,10 +29,11 @@ TINY = {"width": 8, "depth": 2, "epochs": 4, "schedule": "0-2,4", "batch_size": 
 
 # One thread: tiny products gain nothing from more, and wait for each other on a busy machine.
 os.environ.update(OMP_NUM_THREADS="1", MLFLOW_DISABLE_TELEMETRY="true")
-_server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload(
     [
         "nfa.jobs.train",
+        "nfa.jobs.train_eeg",
         "matplotlib.backends.backend_pdf",
         "mlflow.store.tracking.sqlalchemy_store",
         "sklearn.datasets",
@@ -119,7 +120,7 @@ def launch(
     env = {**environment_of_tests(), "MLFLOW_TRACKING_URI": store.uri, **environment}
     acts = [*([] if pictures else [draw_nothing]), *([before] if before else [])]
     command = [entrypoint, *argv]
-    process = _server.Process(target=_child, args=(command, str(store.folder), env, str(log), acts))
+    process = processes.Process(target=_child, args=(command, str(store.folder), env, str(log), acts))
     process.start()
     return Child(process, log)
 

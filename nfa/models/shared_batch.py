@@ -32,7 +32,7 @@ class SharedDropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         total = self.share.total
         if not self.training or not self.rate or total is None:
-            return F.dropout(x, self.rate, self.training)
+            return F.dropout(x.contiguous(), self.rate, self.training)  # a mask is drawn in the order of memory
         whole = torch.ones((total, *x.shape[1:]), dtype=x.dtype, device=x.device)
         return x * F.dropout(whole, self.rate)[self.share.start : self.share.stop]
 
