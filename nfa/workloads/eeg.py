@@ -82,9 +82,7 @@ class EEGDecoder:
         config, groups = self.config, list(self.groups(model).names)
         if not config.use_llrd:
             return dict.fromkeys(groups, 1.0)
-        behind = (
-            groups.index(f"block_{self.options.n_layers // 2}") if self.options.n_layers > 1 else groups.index("head")
-        )
+        behind = groups.index(f"block_{self.options.n_layers // 2}")
         rates = {group: config.llrd_front if i < behind else config.llrd_back for i, group in enumerate(groups)}
         return {**rates, "head": config.llrd_output}
 
