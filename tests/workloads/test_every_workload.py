@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from decoders import tiny_decoder
 from toys import Sequences, half_square, layers, seeded, tiny_classifier, toy
 
 from nfa.protocols import Workload
@@ -27,6 +28,7 @@ def own() -> Workload:
 WORKLOADS: dict[str, Callable[[], Workload]] = {
     "classifier": tiny_classifier,
     "classifier with wrong labels": labelled,
+    "decoder": tiny_decoder,
     "probe": own,
     "toy": lambda: toy(seeded(Sequences, 4, 6, 3), 20, 3, 4, sites=["first", "second"]),
 }
@@ -48,6 +50,20 @@ def test_every_example_has_one_loss_and_one_value_of_each_metric(named: tuple[st
     outputs = workload.outputs(model, batch)
     assert len(outputs) == len(workload.losses(outputs, batch)) == 7
     assert all(values.shape == (7,) for values in workload.metrics(outputs, batch).values())
+
+
+def test_a_parameter_is_in_one_group_at_most_and_front_back_and_output_are_groups(named: tuple[str, Workload]) -> None:
+    name, workload = named
+    model = workload.model()
+    groups = workload.groups(model)
+    grouped = [parameter for names in groups.names.values() for parameter in names]
+    trained = {parameter for parameter, weight in model.named_parameters() if weight.requires_grad}
+    assert len(grouped) == len(set(grouped))
+    assert set(grouped) <= trained
+    assert {groups.front, groups.back, groups.output} <= {*groups.names, None}
+    assert groups.output is not None
+    if name in ("decoder", "classifier"):
+        assert set(grouped) == trained
 
 
 def test_models_are_the_same_at_every_call(named: tuple[str, Workload]) -> None:
