@@ -11,8 +11,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from nfa.ends import Interrupted
-from nfa.errors import NfaError
+from nfa.errors import NfaError, Refusal
 
+LAUNCHERS = ("RANK", "MASTER_ADDR", "MASTER_PORT")  # what a launcher sets beside WORLD_SIZE
 Items = TypeVar("Items", list[int], Tensor)
 
 
@@ -29,9 +30,17 @@ class World:
 
     @classmethod
     def joined(cls) -> "World":
-        """The processes that a launcher such as torchrun has started together; this process alone without one."""
+        """The processes that a launcher such as torchrun has started together; this process alone without one.
+
+        Each has a GPU of its own, as far as there are enough.
+        """
         world = cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
         if world.size > 1 and not dist.is_initialized():
+            if missing := [name for name in LAUNCHERS if name not in os.environ]:
+                got = f"WORLD_SIZE={world.size} in the environment without {', '.join(missing)}"
+                raise Refusal(got, "processes that a launcher such as torchrun has started", "nproc=N starts them")
+            if torch.cuda.is_available():
+                torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
             dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
         return world
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -121,7 +122,7 @@ class Training:
         self.flow = dict(state["flow"])
         self.progress = Progress(**state["progress"])
 
-    @property
+    @cached_property
     def batches_per_epoch(self) -> int:
         """Optimizer steps in an epoch; the last one may see fewer examples."""
         return math.ceil(len(self.order(0)) / self.batch_size)

@@ -20,7 +20,7 @@ from nfa.tracking.event_files import EventFiles
 from nfa.training import Training, Watched
 from nfa.workloads.eeg import EEGDecoder
 
-TRAIN_WINDOWS = 512  # of the probe, on which train/loss is evaluated
+TRAIN_WINDOWS = 256  # of the probe, on which train/loss is evaluated
 BYTES, STATE_COPIES = 4, 4  # weights, two of Adam's, the best so far
 TAGS = {  # TensorBoard's names for what MLflow calls train/loss …
     "train/loss": "Train/loss_total",

@@ -4,7 +4,6 @@ import dataclasses
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any, TypeVar
 
 import torch
@@ -78,16 +77,15 @@ def data_inputs(stored: Mapping[str, Any], example_ids: Mapping[str, Sequence[in
     return [DataInput(name, digest, source, split) for split, digest in digests.items()]
 
 
-def check_memory(config: TrainConfig, data: ImageData) -> None:
+def check_memory(parameters: int, sizes: str) -> None:
     """`Refusal` for a network whose weights, start, gradients and optimizer state this machine cannot hold."""
-    sizes = [data.features, *[config.width] * config.depth, data.classes]
-    needed = BYTES_A_WEIGHT * sum(inputs * outputs for inputs, outputs in pairwise(sizes))
+    needed = BYTES_A_WEIGHT * parameters
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > memory:
         raise Refusal(
-            f"width={config.width} depth={config.depth} (about {needed / 2**30:,.0f} GB)",
+            f"{sizes} (about {needed / 2**30:,.0f} GB)",
             f"a network that fits into {memory / 2**30:.0f} GB of memory",
-            "a smaller width or depth",
+            "a smaller network",
         )
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -40,7 +41,9 @@ def train(config: TrainConfig, files: Mapping[str, Path] | None, clock: Stopwatc
     limit = splits.train_size(len(data.train_labels))
     if config.max_samples > limit:
         raise Refusal(f"max_samples={config.max_samples}", f"0 (all) to {limit} training examples", "max_samples=0")
-    check_memory(config, data)
+    sizes = [data.features, *[config.width] * config.depth, data.classes]
+    parameters = sum(inputs * outputs for inputs, outputs in pairwise(sizes))
+    check_memory(parameters, f"width={config.width} depth={config.depth}")
     run = run or tracking.open_run("train", "mlp", name=config.run_name)
     with run:
         if config.optimizer == "all":

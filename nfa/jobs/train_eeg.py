@@ -10,8 +10,9 @@ from nfa.data.eeg import RATE, EEGData
 from nfa.errors import Refusal
 from nfa.jobs import eeg_examples
 from nfa.jobs.decoder_training import DecoderTraining, assist
-from nfa.jobs.settings import config_to_resume
+from nfa.jobs.settings import check_memory, config_to_resume
 from nfa.maths.bfloat16 import has_bfloat16_units
+from nfa.models.conformer import about_parameters
 from nfa.parallel import World, launch
 from nfa.timing import Stopwatch
 from nfa.tracking import TrackedRun
@@ -86,7 +87,10 @@ def prepared(config: TrainEEGConfig, clock: Stopwatch, run: TrackedRun | None = 
     )
     stored = run and tracking.has_artifact(run.run_id, "example_ids.json")
     ids = tracking.get_json(run.run_id, "example_ids.json") if run and stored else eeg_examples.decide(data, config)
-    return EEGDecoder(config, data, ids, device)
+    workload = EEGDecoder(config, data, ids, device)
+    sizes = f"d_model={config.d_model} d_inner={config.d_inner} n_layers={config.n_layers}"
+    check_memory(about_parameters(workload.options), sizes)
+    return workload
 
 
 def _check_batches(config: TrainEEGConfig, data: EEGData) -> None:

@@ -232,6 +232,12 @@ class Conformer(nn.Module):
         return x
 
 
+def about_parameters(options: ConformerOptions) -> int:
+    """About how many weights a `Conformer` has, without making one: those of its products of width × width."""
+    d, inner = options.d_model, options.d_inner
+    return options.n_layers * (4 * d * inner + 10 * d * d) + sum(FRONT_KERNELS[1:]) * d * d
+
+
 def initialise(model: Conformer, seed: int) -> None:
     """PyTorch's own initial weights, each module's from a stream of its own: a switch moves no other module's."""
     for name, module in model.named_modules():
