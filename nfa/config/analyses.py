@@ -11,7 +11,23 @@ DIRECTION_EPOCHS = "5-60/5"
 
 
 @dataclass(frozen=True)
-class AnalyzeConfig:
+class StoredRunsConfig:
+    """What every analysis of stored runs is told."""
+
+    run_id: str = option("latest", "runs to analyse: ids or their beginnings, comma-separated; several = comparison")
+    epochs: str = option("all", "checkpoints to analyse; all = those that exist")
+    output_dir: str = option("", "folder that gets a copy of all reports and pictures")
+    data_dir: str = option("", "where the run's data are now; empty = where the run had them")
+    device: str = option("auto", "auto = CUDA when it is there, else the CPU; or a torch device")
+    run_name: str = option("", "name of the analysis run in MLflow; empty = MLflow chooses one")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        schedules.parse(self.epochs, 0, "epochs")
+
+
+@dataclass(frozen=True)
+class AnalyzeConfig(StoredRunsConfig):
     """Alignment of weights, representations and gradients at every checkpoint of one or several runs."""
 
     run_id: str = option("latest", "runs to analyse: ids or their beginnings, comma-separated; a parent = its children")
@@ -20,7 +36,6 @@ class AnalyzeConfig:
     centre: str = option("none", "subtract the mean entry, or the mean Jacobian", choices=("none", "entry", "jacobian"))
     agop_power: str = option("1", "AGOP or its square root", choices=("1", "0.5"))
     positions: str = option("each", "outer product at each position, or of their sum", choices=("each", "sum"))
-    epochs: str = option("all", "checkpoints to analyse; all = those that exist")
     max_samples: int = option(0, "training examples, the first of the stored probe; 0 = all", at_least=0, below=2**31)
     batch_size: int = option(1024, "examples at a time; changes memory, not values", at_least=1, below=2**31)
     precision: str = option(
@@ -30,15 +45,10 @@ class AnalyzeConfig:
     top_k: int = option(10, "dimensions of the subspaces that are compared", at_least=1, below=2**20)
     seed: int = option(1717, "seed of random output directions", at_least=0, below=2**63)
     nproc: int = option(1, "processes that share the examples", at_least=1, below=1025)
-    output_dir: str = option("", "folder that gets a copy of all reports and pictures")
-    data_dir: str = option("", "where the dataset's files are now; empty = where the run had them")
-    device: str = option("auto", "auto = CUDA when it is there, else the CPU; or a torch device")
-    run_name: str = option("", "name of the analysis run in MLflow; empty = MLflow chooses one")
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        super().__post_init__()
         choose_relations(self.relations)
-        schedules.parse(self.epochs, 0, "epochs")
         self._check_directions()
 
     def _check_directions(self) -> None:
@@ -57,7 +67,7 @@ class AnalyzeConfig:
 
 
 @dataclass(frozen=True)
-class GradientDirectionsConfig:
+class GradientDirectionsConfig(StoredRunsConfig):
     """Whether examples pull the network the same way: cosines of their gradients, maps, noise scale, by checkpoint."""
 
     run_id: str = option("latest", "runs to analyse: ids or their beginnings, comma-separated; two = comparison")
@@ -69,14 +79,9 @@ class GradientDirectionsConfig:
     sites: str = option("all", "parameters: names of sites, modules or parameters, globs; all = every trainable one")
     perplexity: float | Auto = option("auto", "of the t-SNE maps; auto = min(30, (n − 1)/3)", at_least=1, below=10**4)
     seed: int = option(1717, "seed of the bootstrap; maps start from given places", at_least=0, below=2**63)
-    output_dir: str = option("", "folder that gets a copy of all reports and pictures")
-    data_dir: str = option("", "where the dataset's files are now; empty = where the run had them")
-    device: str = option("auto", "auto = CUDA when it is there, else the CPU; or a torch device")
-    run_name: str = option("", "name of the analysis run in MLflow; empty = MLflow chooses one")
 
     def __post_init__(self) -> None:
-        check_fields(self)
-        schedules.parse(self.epochs, 0, "epochs")
+        super().__post_init__()
         if self.unit == "batch" and self.n < 2 * self.batch_size:
             got = f"n={self.n} with unit=batch batch_size={self.batch_size}"
             raise Refusal(got, "at least two whole batches", f"n={16 * self.batch_size}, or a smaller batch_size")
@@ -91,20 +96,10 @@ class GradientDirectionsConfig:
 
 
 @dataclass(frozen=True)
-class GradientFlowConfig:
+class GradientFlowConfig(StoredRunsConfig):
     """Whether the front layers learn: gradient, weight change and update of each part of a network, by checkpoint."""
 
-    run_id: str = option("latest", "runs to analyse: ids or their beginnings, comma-separated; several = comparison")
-    epochs: str = option("all", "checkpoints to analyse; all = those that exist")
     n: int = option(64, "training examples, the first of the stored probe", at_least=1, below=2**31)
     loss: str = option("run", "the loss that the run trained on, or the plain one", choices=("run", "plain"))
     batch_size: int = option(64, "examples at a time; changes memory, not values", at_least=1, below=2**31)
     seed: int = option(1717, "seed of the bootstrap of comparisons", at_least=0, below=2**63)
-    output_dir: str = option("", "folder that gets a copy of all reports and pictures")
-    data_dir: str = option("", "where the run's data are now; empty = where the run had them")
-    device: str = option("auto", "auto = CUDA when it is there, else the CPU; or a torch device")
-    run_name: str = option("", "name of the analysis run in MLflow; empty = MLflow chooses one")
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        schedules.parse(self.epochs, 0, "epochs")
