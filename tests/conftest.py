@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import decoders
 import pytest
 import support
 import torch
@@ -64,3 +65,12 @@ def changeable(finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """A copy of the finished training that may be changed, in the store that this process uses."""
     with used(finished.store.copy(tmp_path / "store"), monkeypatch) as own:
         yield Finished(own, finished.run_id)
+
+
+@pytest.fixture(scope="session")
+def decoded(empty_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A finished tiny training on EEG, to be looked at and not changed; simulated recordings are kept beside it."""
+    store = empty_store.copy(tmp_path_factory.mktemp("decoded") / "store")
+    ended = decoders.decode(store, decoders.tiny_eeg(), pictures=True)
+    assert ended.code == 0, ended.output
+    return Finished(store, store.runs()[0])

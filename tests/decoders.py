@@ -2,12 +2,14 @@
 
 import os
 import tempfile
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import words
+from stores import Store
+from support import Ended, run, words
 
 from nfa.config import TrainEEGConfig
 from nfa.data import eeg
@@ -26,16 +28,48 @@ TINY = {
     "epochs": 4,
     "schedule": "0,2",
     "eval_every": 3,
-    "batch_size": 4,
-    "windows_per_recording": 3,
+    "batch_size": 6,
+    "windows_per_recording": 4,
     "histograms_every": 4,
 }
-EVALUATED, CHECKPOINTS, STEPS_AN_EPOCH = [0, 2, 3, 4], [0, 2, 4], 3
+EVALUATED, CHECKPOINTS = [0, 2, 3, 4], [0, 2, 4]
+STEPS_AN_EPOCH = 3  # of 16 windows: 6, 6 and 4
 
 
 def tiny_eeg(**parameters: Any) -> list[str]:
     """Words for the tiny training on EEG, changed where given."""
     return words(**{**TINY, **parameters})
+
+
+def decode(store: Store, argv: list[str], **more: Any) -> Ended:
+    """A training on EEG in a process of its own; simulated recordings are kept beside the store."""
+    return run(store, argv, entrypoint="train_eeg", NFA_CACHE=str(store.folder.parent / "cache"), **more)
+
+
+@dataclass(frozen=True)
+class Event:
+    """What TensorBoard itself reads of a run's event files: scalars by tag and step; whatever else has been written."""
+
+    scalars: dict[str, dict[int, float]]
+    histograms: dict[str, dict[int, Any]]
+    images: dict[str, list[int]]
+
+
+def events(store: Store, run_id: str) -> Event:
+    """Asserts that nothing has been written twice."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    everything = {"scalars": 0, "histograms": 0, "images": 0, "compressedHistograms": 1}
+    read = EventAccumulator(str(store.artifact(run_id, "tensorboard")), everything, purge_orphaned_data=False).Reload()
+    scalars = {tag: [(item.step, item.value) for item in read.Scalars(tag)] for tag in read.Tags()["scalars"]}
+    histograms = {
+        tag: [(item.step, item.histogram_value) for item in read.Histograms(tag)] for tag in read.Tags()["histograms"]
+    }
+    images = {tag: [item.step for item in read.Images(tag)] for tag in read.Tags()["images"]}
+    for rows in (*scalars.values(), *histograms.values()):
+        assert len(dict(rows)) == len(rows)
+    by_step = [{tag: dict(sorted(rows)) for tag, rows in each.items()} for each in (scalars, histograms)]
+    return Event(*by_step, {tag: sorted(steps) for tag, steps in images.items()})
 
 
 @cache
