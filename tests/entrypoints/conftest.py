@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import flow_runs
 import pytest
 from gradient_runs import Trained, train_all
 from stores import Store, used
@@ -22,3 +23,22 @@ def runs(trained_runs: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """A copy that may be changed, in the store that this process uses."""
     with used(trained_runs.store.copy(tmp_path / "store"), monkeypatch) as store:
         yield Trained(store, trained_runs.ids)
+
+
+@pytest.fixture(scope="session")
+def trained_flows(empty_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Runs whose gradient flow is analysed: to be copied, and not changed; simulated recordings are kept with them."""
+    store = empty_store.copy(tmp_path_factory.mktemp("flows") / "store")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("NFA_CACHE", str(store.folder.parent / "cache"))
+        with used(store, monkeypatch):
+            flow_runs.train_all()
+    return Trained(store, store.named())
+
+
+@pytest.fixture
+def flows(trained_flows: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trained]:
+    """A copy that may be changed, in the store that this process uses."""
+    monkeypatch.setenv("NFA_CACHE", str(trained_flows.store.folder.parent / "cache"))
+    with used(trained_flows.store.copy(tmp_path / "store"), monkeypatch) as store:
+        yield Trained(store, trained_flows.ids)

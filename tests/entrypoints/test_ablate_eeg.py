@@ -1,0 +1,202 @@
+"""`ablate_eeg`: a run for each arm and seed, ended in the middle and continued, and one table of all."""
+
+import csv
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flow_runs import EEG, expected
+from refusals import assert_refused_before_anything_heavy
+from stores import Store, used
+from support import During, Ended, Send, run, words
+
+from nfa import cli, tracking
+from nfa.config import AblateEEGConfig
+from nfa.errors import Refusal
+from nfa.maths.statistics import crossed_bootstrap
+
+ARMS, SEEDS = ["v1", "full", "v1 + gradient_scale"], [1, 2]
+NAMES = [f"{arm}, seed {seed}" for seed in SEEDS for arm in ARMS]  # in the order of training
+OPTIONS = {**EEG, "epochs": 2, "schedule": "0,2", "eval_every": 2, "seeds": "1,2", "switches": "gradient_scale"}
+MIDDLE = 4  # a report at epoch 0 and one at epoch 2 for each training: the last of the second
+
+
+@dataclass(frozen=True)
+class Undrawn:
+    """Neither does TensorBoard get figures; then `act`."""
+
+    act: During | None = None
+
+    def __call__(self) -> None:
+        from nfa.tracking.event_files import EventFiles
+
+        EventFiles.figure = lambda *_: None  # type: ignore[method-assign]
+        if self.act:
+            self.act()
+
+
+@dataclass(frozen=True)
+class Ablated:
+    """An ablation that a signal ended, what it had finished then, and how both parts of it ended."""
+
+    store: Store
+    parent: str
+    before: dict[str, list[tuple[str, int, float]]]
+    states: dict[str, str]
+    ended: list[Ended]
+
+    def child(self, name: str) -> str:
+        return self.store.named()[name]
+
+    def rows(self) -> dict[str, dict[str, str]]:
+        lines = self.store.artifact(self.parent, "ablation.csv").read_text(encoding="utf-8").splitlines()
+        return {row["arm"]: row for row in csv.DictReader(lines)}
+
+    def results(self, arm: str) -> list[dict[str, Any]]:
+        return [self.store.json(self.child(f"{arm}, seed {seed}"), "results.json") for seed in SEEDS]
+
+
+@pytest.fixture(scope="module")
+def ablated(empty_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Ablated:
+    folder = tmp_path_factory.mktemp("ablation")
+    store, cache = empty_store.copy(folder / "store"), {"NFA_CACHE": str(folder / "cache")}
+    stop = During("nfa.jobs.decoder_training", "DecoderTraining._after_epoch", Send((signal.SIGTERM,)), MIDDLE)
+    first = run(store, words(**OPTIONS), entrypoint="ablate_eeg", before=Undrawn(stop), **cache)
+    parent = store.runs()[0]
+    made = store.named()
+    before = {name: store.metrics(made[name]) for name in NAMES if name in made}
+    states = {name: store.tags(made[name])["nfa.state"] for name in before}
+    states["parent"] = store.tags(parent)["nfa.state"]
+    second = run(store, words(resume=parent), entrypoint="ablate_eeg", before=Undrawn(), **cache)
+    assert second.code == 0, second.output
+    return Ablated(store, parent, before, states, [first, second])
+
+
+@pytest.fixture
+def looking(ablated: Ablated, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ablated]:
+    monkeypatch.setenv("NFA_CACHE", str(ablated.store.folder.parent / "cache"))
+    with used(ablated.store, monkeypatch):
+        yield ablated
+
+
+def test_a_signal_ends_it_and_what_was_finished_is_left_alone(ablated: Ablated) -> None:
+    first, second = ablated.ended
+    assert first.code == 143, first.output
+    assert "Traceback" not in first.output
+    assert f"continue all that is unfinished with resume={ablated.parent}" in first.output
+    assert ablated.states == {NAMES[0]: "finished", NAMES[1]: "killed", "parent": "killed"}
+    assert f"{NAMES[0]} is finished already" in second.output
+    assert f"{NAMES[1]} is finished already" not in second.output
+    assert ablated.store.metrics(ablated.child(NAMES[0])) == ablated.before[NAMES[0]]
+
+
+def test_children_are_named_and_tagged_and_have_their_arm_s_switches(ablated: Ablated) -> None:
+    store = ablated.store
+    trained = [made for made in store.runs() if store.tags(made).get("nfa.entrypoint") == "train_eeg"]
+    assert [store.tags(made)["nfa.variant"] for made in trained] == NAMES
+    assert [store.tags(made)["mlflow.parentRunId"] for made in trained] == [ablated.parent] * len(NAMES)
+    for made in (ablated.parent, *trained):
+        assert (store.tags(made)["nfa.state"], store.status(made)) == ("finished", "FINISHED")
+    for name, made in zip(NAMES, trained, strict=True):
+        asked = store.json(made, "config.json")["train"]
+        assert asked["seed"] == int(name[-1])
+        assert asked["gradient_scale"] == (1.0 if name.startswith("v1,") else 2.0)
+        assert asked["use_gated_residual"] is asked["use_mlp_head"] is name.startswith("full")
+    ids = [store.json(made, "example_ids.json") for made in trained]
+    assert ids == [ids[0]] * len(ids)
+
+
+def test_the_table_is_recomputed_from_the_children(looking: Ablated) -> None:
+    rows = looking.rows()
+    assert list(rows) == ARMS
+    tables = {}
+    for arm, row in rows.items():
+        recordings = [one["test"]["recordings"] for one in looking.results(arm)]
+        tables[arm] = np.array([[one[name] for name in sorted(one)] for one in recordings])
+        found = crossed_bootstrap(tables[arm])
+        assert found
+        assert [float(row[name]) for name in ("pearson", "low", "high")] == pytest.approx(found[:3])
+        assert float(row["pearson"]) == pytest.approx(np.mean([r["test"]["pearson"] for r in looking.results(arm)]))
+        assert float(row["val_pearson"]) == pytest.approx(np.mean([r["val"]["pearson"] for r in looking.results(arm)]))
+        model = tracking.load_workload(looking.child(f"{arm}, seed 1")).model()
+        assert int(row["parameters"]) == sum(weight.numel() for weight in model.parameters())
+        assert int(row["seeds"]) == 2
+        seconds = [looking.store.json(looking.child(f"{arm}, seed {s}"), "timing.json")["training"] for s in SEEDS]
+        assert float(row["training_seconds"]) == pytest.approx(np.mean(seconds))
+    for arm in ARMS[1:]:
+        found = crossed_bootstrap(tables[arm] - tables["v1"])
+        assert found
+        shown = [float(rows[arm][name]) for name in ("difference", "difference_low", "difference_high")]
+        assert shown == pytest.approx(found[:3])
+    assert rows["v1"]["difference"] == rows["v1"]["difference_low"] == ""
+
+
+def test_flow_in_the_table_is_the_geometric_mean_of_the_references(looking: Ablated) -> None:
+    for arm in ("v1", "v1 + gradient_scale"):
+        row, ratios, changes = looking.rows()[arm], [], []
+        for seed in SEEDS:
+            values = expected(looking.child(f"{arm}, seed {seed}"), 2, 64)
+            ratios.append(values["flow/block_0/grad_rms"] / values["flow/head/grad_rms"])
+            changes.append(values["flow/block_0/weight_change"])
+        assert float(row["front_output_ratio"]) == pytest.approx(np.sqrt(np.prod(ratios)), rel=1e-3)
+        assert float(row["front_weight_change"]) == pytest.approx(np.sqrt(np.prod(changes)), rel=1e-3)
+
+
+def test_the_comparison_says_what_is_cosmetic_with_intervals_over_seeds(ablated: Ablated) -> None:
+    found = ablated.store.json(ablated.parent, "gradient_flow.json")["remedies"]
+    assert set(found) == set(ARMS[1:])
+    scaled = found["v1 + gradient_scale"]
+    assert scaled["gradient_factor"] == pytest.approx(2, rel=0.01)
+    assert scaled["update_factor"] == pytest.approx(1, abs=0.05)
+    assert scaled["verdict"].startswith("cosmetic")
+    at = scaled["gradient_factor_at_epoch"]
+    assert at["low"] <= at["mean"] <= at["high"]
+    assert at["n"] == 2
+    text = ablated.store.artifact(ablated.parent, "ablation.txt").read_text(encoding="utf-8")
+    assert [line.split("  ")[0].strip() for line in text.splitlines()[1:4]] == ARMS
+
+
+# ---- refusals
+
+
+EARLY = {
+    "preset": ("--presets v1,v3", "presets='v1,v3' (at 'v3')", "v1, full, conservative, aggressive", "presets=v1"),
+    "switch": ("--switches use_gate", "switches='use_gate' (at 'use_gate')", "gradient_scale", "switches=use_residual"),
+    "seeds": ("--seeds 1,x", "seeds='1,x'", "different whole numbers", "seeds=1,2,3"),
+    "same seeds": ("--seeds 1,1", "seeds='1,1'", "different whole numbers", "seeds=1,2,3"),
+    "no seeds": ("--seeds=", "seeds=''", "different whole numbers", "seeds=1,2,3"),
+    "width": ("--d_model 9 --n_head 2", "d_model=9 with n_head=2", "divides", "d_model=128"),
+    "parameter": ("--seed 1", "parameter 'seed'", "presets, switches", "did you mean --seeds?"),
+}
+
+
+@pytest.mark.parametrize("case", EARLY)
+def test_bad_words_are_refused_with_what_was_got_what_is_allowed_and_what_to_do(case: str) -> None:
+    text, *said = EARLY[case]
+    with pytest.raises(Refusal) as refusal:
+        cli.parse(AblateEEGConfig, text.split())
+    assert refusal.value.exit_code == 2
+    for part, line in zip(said, str(refusal.value).splitlines(), strict=True):
+        assert part in line
+
+
+@pytest.mark.parametrize("case", ["preset", "seeds"])
+def test_refusing_them_in_a_real_process_loads_nothing_heavy_and_makes_no_run(case: str, tmp_path: Path) -> None:
+    text, got, *_ = EARLY[case]
+    assert_refused_before_anything_heavy("ablate_eeg", text, got, tmp_path)
+
+
+def test_arms_are_the_presets_and_each_switch_alone_on_v1() -> None:
+    arms = AblateEEGConfig(presets="full,v1,full", switches="use_llrd,output_grad_scale").arms()
+    assert arms == {
+        "full": {"preset": "full"},
+        "v1": {"preset": "v1"},
+        "v1 + use_llrd": {"preset": "custom", "use_llrd": True},
+        "v1 + output_grad_scale": {"preset": "custom", "output_grad_scale": 0.5},
+    }
+    assert list(AblateEEGConfig(presets="v1", switches="none").arms()) == ["v1"]
+    assert len(AblateEEGConfig().arms()) == 8
