@@ -22,7 +22,6 @@ from nfa.jobs.train_eeg import prepared, train_one
 from nfa.maths.statistics import Interval
 from nfa.timing import Stopwatch
 from nfa.tracking import TrackedRun
-from nfa.tracking.sources import find_sources
 from nfa.workloads.eeg import EEGDecoder
 
 HEADER = (
@@ -96,8 +95,11 @@ def _train_each(parent: TrackedRun, config: AblateEEGConfig, workload: EEGDecode
 
 
 def _compare(parent: TrackedRun, order: Sequence[str]) -> None:
-    """Gradient flow of all children, then the tables and figures of the comparison in the parent."""
-    sources = [source for source in find_sources(parent.run_id) if source.data.tags.get("nfa.state") == "finished"]
+    """Gradient flow of all finished children, then the tables and figures of the comparison in the parent."""
+    children = tracking.children(parent.run_id, parent.info.info.experiment_id)
+    sources = [child for child in children if child.data.tags.get("nfa.state") == "finished"]
+    if not sources:
+        return
     sources.sort(key=lambda source: order.index(_arm_of(source)))
     parts = analyse_each(GradientFlow(GradientFlowConfig()), sources)
     ids = dict(zip(parts, [source.info.run_id for source in sources], strict=True))

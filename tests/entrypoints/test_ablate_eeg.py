@@ -16,7 +16,8 @@ from support import During, Ended, Send, run, words
 
 from nfa import cli, tracking
 from nfa.config import AblateEEGConfig
-from nfa.errors import Refusal
+from nfa.errors import DivergedError, NfaError, Refusal
+from nfa.jobs import ablate_eeg as job
 from nfa.maths.statistics import crossed_bootstrap
 
 ARMS, SEEDS = ["v1", "full", "v1 + gradient_scale"], [1, 2]
@@ -158,6 +159,20 @@ def test_the_comparison_says_what_is_cosmetic_with_intervals_over_seeds(ablated:
     assert at["n"] == 2
     text = ablated.store.artifact(ablated.parent, "ablation.txt").read_text(encoding="utf-8")
     assert [line.split("  ")[0].strip() for line in text.splitlines()[1:4]] == ARMS
+
+
+def test_where_every_training_fails_their_reasons_are_said(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise DivergedError("made to fail")
+
+    monkeypatch.setenv("NFA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(job, "train_one", fail)
+    with pytest.raises(NfaError, match=r"v1, seed 1: made to fail\nv1, seed 2: made to fail") as failed:
+        job.ablate_eeg(AblateEEGConfig(**{**OPTIONS, "presets": "v1", "switches": "none"}))
+    assert failed.value.exit_code == 1
+    assert {store.tags(made)["nfa.state"] for made in store.runs()} == {"failed"}
 
 
 # ---- refusals
