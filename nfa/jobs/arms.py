@@ -15,12 +15,16 @@ from nfa.maths.statistics import Interval, crossed_bootstrap, t_interval
 
 @dataclass(frozen=True)
 class Arm:
-    """Runs by their seed, in order: their series, and r of each recording that was tested (empty: none)."""
+    """Runs by their seed, in order: their series, and r of each recording that was tested (empty: none).
+
+    `output` names the parameters of the part that ratios divide by.
+    """
 
     label: str
     seeds: list[int]
     series: list[Mapping[str, Series]]
     recordings: list[Mapping[str, float]]
+    output: tuple[str, ...] = ()
 
     def mean(self, key: str) -> dict[int, float]:
         """Geometric mean over the runs of a positive series, by epoch; epochs that a run lacks are left out."""
@@ -58,11 +62,13 @@ def _arm(
     configs: Mapping[str, Mapping[str, Any]],
 ) -> Arm:
     order = sorted(names, key=lambda name: configs[name].get("seed", 0))
+    described = tracking.get_json(parts[order[0]], "config.json")["groups"]
     return Arm(
         label,
         [configs[name].get("seed", 0) for name in order],
         [tracking.history(parts[name]) for name in order],
         [tested(sources[name]) for name in order],
+        tuple(described["names"].get(described["output"], ())),
     )
 
 

@@ -136,8 +136,9 @@ def remedy_lines(arms: Sequence[Arm]) -> list[str]:
             lines.append(f"{arm.label}: no ratio to compare")
             continue
         update = "not measured" if found.update_factor is None else f"× {found.update_factor:.3g}"
+        note = "" if arm.output == arms[0].output else f" (the output is another module than in {arms[0].label})"
         lines.append(
-            f"{arm.label}: gradient ratio × {found.gradient_factor:.3g}, update ratio {update}: {found.verdict}"
+            f"{arm.label}: gradient ratio × {found.gradient_factor:.3g}, update ratio {update}: {found.verdict}{note}"
         )
     return lines
 
