@@ -40,6 +40,8 @@ def flow_map(series: Mapping[str, Series], groups: Sequence[str], *, title: str 
         for place, (name, label) in zip(places, drawn.items(), strict=False):
             _map(figure, place, {group: series.get(f"flow/{group}/{name}", {}) for group in groups})
             place.set_title(label)
+        for place in places[1:]:
+            place.tick_params(labelleft=False)  # the first panel names the groups
         figure.suptitle(title)
     return figure
 
@@ -100,7 +102,8 @@ def _thresholds(axes: Axes) -> None:
 
 def intervals(values: Mapping[str, tuple[float, float, float]], *, xlabel: str, zero: bool = False) -> Figure:
     """A row for each label: mean and interval (mean, low, high), the first at the top; with `zero` a line at 0."""
-    figure, places = panels(1, columns=1, width=6.4, height=1.0 + 0.32 * len(values))
+    beside = 0.08 * max(map(len, values), default=0)  # inches that the labels take
+    figure, places = panels(1, columns=1, width=5.6 + beside, height=1.0 + 0.32 * len(values))
     with style():
         for row, (mean, low, high) in enumerate(values.values()):
             places[0].errorbar(mean, row, xerr=[[mean - low], [high - mean]], fmt="o", color=f"C{row % 10}", capsize=3)

@@ -134,6 +134,6 @@ def plain_numbers(axis: Axis) -> None:
 def epoch_axis(axes: Axes, boundary: int | None, unit: str = "epoch") -> None:
     """Whole epochs, and a dashed line where checkpoints stop being taken at every epoch."""
     axes.set_xlabel(unit)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5, min_n_ticks=1))
     if boundary is not None:
         axes.axvline(boundary, color="0.5", linestyle="--", linewidth=0.9, label="end of every-epoch checkpoints")
