@@ -157,21 +157,21 @@ class Training:
         batches = self.workload.batches("train", batch_size=self.batch_size // self.world.size, ids=mine)
         for batch, step in zip(batches, remaining, strict=True):
             watch = len(steps) == self.progress.batch + 1 and self.progress.epoch + 1 in self.watched.epochs
-            total += self._step(batch, len(step), watch=watch)
-            after_batch()
+            total += self._step(batch, len(step), after_batch, watch=watch)
         self._check_finite(self.world.sum(total))
         with shielded():
             self.optimizer.end_epoch()
             self.progress = Progress(epoch=self.progress.epoch + 1)
 
-    def _step(self, batch: Batch, examples: int, *, watch: bool) -> Tensor:
-        """One update; a signal in the middle of it leaves everything as it was before."""
+    def _step(self, batch: Batch, examples: int, after_batch: Callable[[], object], *, watch: bool) -> Tensor:
+        """One update; a signal in the middle of it leaves everything as it was before, a later one comes after all."""
         done, before = self.progress.batch, self._passing_state()
         try:
             loss = self._differentiate(batch, examples)
             with shielded():
                 self._update(watch=watch)
                 self.progress.batch += 1
+                after_batch()
         except BaseException:
             if self.progress.batch == done:
                 self._go_back(before)

@@ -11,7 +11,7 @@ from nfa.jobs import decoder_reports
 from nfa.jobs.eeg_baseline import baseline
 from nfa.jobs.eeg_scores import Scores, score
 from nfa.jobs.settings import SPACE_MARGIN, data_inputs, decoder_config
-from nfa.jobs.tracked_training import TrackedTraining
+from nfa.jobs.tracked_training import TrackedTraining, check_finite
 from nfa.parallel import World
 from nfa.schedules import fit
 from nfa.timing import Stopwatch
@@ -150,13 +150,15 @@ class DecoderTraining:
         losses = {key: value for key, value in train.series("train").items() if not key.endswith("undefined_windows")}
         values = {**losses, **val.series("val"), **self.training.flow}
         self._remember(epoch, values)
-        if epoch in self.schedule:
-            self.tracked.checkpoint(epoch, values)
-            self._draw(epoch, val)
-        else:
-            self.tracked.log(epoch, values)
+        check_finite(epoch, values)
         with self.clock.section("tracking"):
             self.events.scalars(_tagged(values), epoch)
+        if epoch in self.schedule:  # after all else of the epoch, which is not made again once it has a checkpoint
+            self._draw(epoch, val)
+            self.events.flush()
+            self.tracked.checkpoint(epoch, values)
+        else:
+            self.tracked.log(epoch, values)
         r = f"{values['val/pearson']:.4f}" if "val/pearson" in values else "undefined"
         stage(f"epoch {epoch}", f"train {values['train/loss']:.4g}  val {values['val/loss']:.4g}  val r {r}")
 

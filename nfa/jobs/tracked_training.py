@@ -74,13 +74,13 @@ class TrackedTraining:
 
     def log(self, epoch: int, values: Mapping[str, float]) -> None:
         """Metrics of an epoch; `DivergedError` for one that is not finite."""
-        _check_finite(epoch, values)
+        check_finite(epoch, values)
         with self.clock.section("tracking"):
             self.run.metrics.log(values, epoch)
 
     def checkpoint(self, epoch: int, values: Mapping[str, float]) -> None:
         """Weights, metrics and training state of an epoch, all or nothing."""
-        _check_finite(epoch, values)
+        check_finite(epoch, values)
         with self.clock.section("tracking"), shielded():
             self.run.metrics.log(values, epoch, self.save(epoch))
             self.run.metrics.flush()
@@ -95,7 +95,8 @@ class TrackedTraining:
         return tracking.save_checkpoint(self.run, self.training.model, epoch=epoch, step=step, config_digest=digest)
 
 
-def _check_finite(epoch: int, values: Mapping[str, float]) -> None:
+def check_finite(epoch: int, values: Mapping[str, float]) -> None:
+    """`DivergedError` for a metric that is not finite."""
     for name, value in values.items():
         if not math.isfinite(value):
             raise DivergedError(f"{name} became {value} in epoch {epoch}")

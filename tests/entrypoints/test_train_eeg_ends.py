@@ -1,0 +1,66 @@
+"""Trainings on EEG that ended early go on to bitwise the same run; several processes give the values of one."""
+
+import signal
+import socket
+
+import pytest
+from decoders import STEPS_AN_EPOCH, Event, decode, events, tiny_eeg
+from stores import Finished, Store, assert_same_run
+from support import KILL, TERM, During, launch, words
+
+
+@pytest.fixture(scope="module")
+def written(decoded: Finished) -> Event:
+    return events(decoded.store, decoded.run_id)
+
+
+ENDS = {
+    "inside a checkpoint": ("nfa.tracking", "save_state", KILL, 2),
+    "after a checkpoint": ("nfa.training", "Training._epoch", KILL, 3),
+    "inside an epoch": ("nfa.optim.build", "Optimizers.step", TERM, 2 * STEPS_AN_EPOCH + 2),
+    "inside the reports": ("nfa.jobs.decoder_reports", "report", KILL, 1),
+}
+
+
+SLOW = [pytest.param("inside a checkpoint", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("moment", [*list(ENDS)[1:], *SLOW])
+def test_resumed_after_an_end_it_is_the_same_run_for_mlflow_and_tensorboard(
+    moment: str, fresh: Store, decoded: Finished, written: Event
+) -> None:
+    module, name, act, number = ENDS[moment]
+    ended = decode(fresh, tiny_eeg(), before=During(module, name, act, number))
+    assert ended.code == (143 if act is TERM else -signal.SIGKILL), ended.output
+    (run_id,) = fresh.runs()
+    resumed = decode(fresh, words(resume=run_id))
+    assert resumed.code == 0, resumed.output
+    assert_same_run(fresh, run_id, decoded)
+    again = events(fresh, run_id)
+    assert again.scalars == written.scalars
+    assert again.images == written.images
+    assert again.histograms.keys() == written.histograms.keys()
+    for tag, by_step in written.histograms.items():
+        assert list(again.histograms[tag]) == list(by_step), tag
+        for step, histogram in by_step.items():
+            assert list(again.histograms[tag][step].bucket) == list(histogram.bucket), tag
+
+
+def test_two_processes_give_the_values_of_one(fresh: Store, decoded: Finished, written: Event) -> None:
+    """With dropout, BatchNorm and a last batch that is smaller; Adam enlarges roundings where there is no gradient."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    cache = {"NFA_CACHE": str(decoded.store.folder.parent / "cache")}
+    argv = tiny_eeg(nproc=2)
+    started = [launch(fresh, argv, entrypoint="train_eeg", RANK=str(rank), **meeting, **cache) for rank in range(2)]
+    first, second = (child.end() for child in started)
+    assert first.code == 0, first.output
+    assert (second.code, second.output) == (0, "")
+    (run_id,) = fresh.runs()
+    shared, alone = (store.metrics(each) for store, each in ((fresh, run_id), (decoded.store, decoded.run_id)))
+    assert [row[:2] for row in shared] == [row[:2] for row in alone]
+    for (key, step, value), (_, _, expected) in zip(shared, alone, strict=True):
+        assert value == pytest.approx(expected, rel=1e-4, abs=1e-4), (key, step)
+    assert events(fresh, run_id).histograms.keys() == written.histograms.keys()
