@@ -17,8 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nfa.config.eeg import RATE
 from nfa.data.eeg_facts import Facts, examined, rows
-from nfa.data.eeg_layout import RATE, SPLITS, Files, Part, faults_of, found, refused
+from nfa.data.eeg_layout import SPLITS, Files, Part, faults_of, found, refused
 
 __all__ = ["RATE", "SPLITS", "EEGData", "Part", "Windows", "load"]
 Signal = NDArray[np.float64]

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from nfa.config.eeg import RATE
 from nfa.data.eeg_facts import Facts
 from nfa.errors import Refusal
 
-RATE = 64  # samples a second (Hz)
 SPLITS = ("train", "val", "test")
 KINDS = ("eeg", "envelope")
 RATES = (32, 50, 100, 125, 128, 200, 250, 256, 500, 512, 1000, 1024, 2048, 8000, 8192, 16000, 44100, 48000)

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nfa.config.eeg import RATE
 from nfa.console import bar
 from nfa.data import catalog
-from nfa.data.eeg_layout import RATE
 from nfa.seeding import generator
 
 VERSION = 1  # another one whenever the same settings give other data

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from nfa.figures.relation_grid import colours
 from nfa.figures.style import add_legend, epoch_axis, panels, plain_numbers, style
@@ -23,6 +24,7 @@ CURVES = {
     "flow/front_output_update_ratio": "update, front / output",
     "flow/grad_norm": "gradient norm",
 }
+SPREAD = 3  # the last epoch over the middle one
 LINES = ("-", "--", ":")  # told apart where they lie on one another
 THRESHOLDS = {0.01: "vanishing", 0.1: "weak", 0.5: "strong"}
 MOST_ROWS = 40
@@ -78,11 +80,21 @@ def flow_curves(
             plain_numbers(place.yaxis)
             if key == "flow/front_output_ratio":
                 _thresholds(place)
-            epoch_axis(place, None)
+            _epochs(place, sorted(set().union(*(series.get(key, {}) for series in runs.values()))))
         if len(runs) > 1:
             add_legend(figure)
         figure.suptitle(title)
     return figure
+
+
+def _epochs(axes: Axes, epochs: Sequence[int]) -> None:
+    """An epoch axis, logarithmic where most checkpoints would lie at its left end."""
+    epoch_axis(axes, None)
+    if len(epochs) > 4 and epochs[-1] > SPREAD * max(1, epochs[len(epochs) // 2]):
+        axes.set_xscale("symlog", linthresh=1)
+        axes.set_xticks(epochs, [str(epoch) for epoch in epochs], minor=False)
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlim(epochs[0] - 0.2, 1.15 * epochs[-1])
 
 
 def _named(label: str, roles: Mapping[str, str | None]) -> str:

@@ -105,6 +105,8 @@ def _compare(parent: TrackedRun, order: Sequence[str]) -> None:
     ids = dict(zip(parts, [source.info.run_id for source in sources], strict=True))
     names = dict(zip(parts, [_arm_of(source) for source in sources], strict=True))
     arms = flow_comparison.compare(parent, parts, ids, seed=0, labels=names)
+    if arms[0].label != order[0]:
+        stage("notice", f"no training of {order[0]} has finished: all are compared with {arms[0].label}")
     rows = [_row(arm, arms[0], [ids[name] for name in parts if names[name] == arm.label]) for arm in arms]
     text = io.StringIO()
     writer = csv.DictWriter(text, HEADER, lineterminator="\n")

@@ -61,7 +61,8 @@ def _arm(
     sources: Mapping[str, str],
     configs: Mapping[str, Mapping[str, Any]],
 ) -> Arm:
-    order = sorted(names, key=lambda name: configs[name].get("seed", 0))
+    of_seed = {configs[name].get("seed", 0): name for name in reversed(names)}  # a run again is no second seed
+    order = [of_seed[seed] for seed in sorted(of_seed)]
     described = tracking.get_json(parts[order[0]], "config.json")["groups"]
     return Arm(
         label,

@@ -9,7 +9,7 @@ from nfa.protocols import ParameterGroups
 RATIOS = ("front_output_ratio", "back_output_ratio", "front_output_update_ratio")
 VANISHING, WEAK, STRONG, UNCHANGED = 0.01, 0.1, 0.5, 0.01
 COSMETIC_FACTOR = 1.5  # a change of the gradient ratio by less is no finding
-FOLLOWS = 0.5  # of the gradient ratio's change, as a logarithm, that the update ratio has to follow
+FOLLOWS, PARTLY = 0.5, 0.2  # of the gradient ratio's change, as a logarithm, that the update ratio has to follow
 
 
 class Target(NamedTuple):
@@ -105,7 +105,7 @@ def remedy(
     Each argument is a series epoch → ratio: of gradients and of updates, in the run and in the one it is compared with.
     Factors are geometric means over the epochs that both have, epochs without a ratio above 0 left out. A change by
     1.5 or more is real where the update ratio changes the same way by at least the square root of it, else cosmetic:
-    Adam divides a constant factor of the gradient out again.
+    Adam divides a constant factor of the gradient out again. From a fifth of the logarithm on it is mostly cosmetic.
     """
     factor, followed = _factor(gradient, before), _factor(update, update_before)
     if factor is None:
@@ -114,8 +114,12 @@ def remedy(
         return Remedy(factor, followed, "no change of the gradient ratio")
     if followed is None:
         return Remedy(factor, None, "changed; whether the updates follow was not measured")
-    follows = math.log(followed) / math.log(factor) >= FOLLOWS
-    return Remedy(factor, followed, "real: the updates follow" if follows else "cosmetic: the updates do not follow")
+    follows = math.log(followed) / math.log(factor)
+    if follows >= FOLLOWS:
+        return Remedy(factor, followed, "real: the updates follow")
+    partly = follows >= PARTLY
+    verdict = "mostly cosmetic: the updates follow in part" if partly else "cosmetic: the updates do not follow"
+    return Remedy(factor, followed, verdict)
 
 
 def _factor(values: Mapping[int, float], before: Mapping[int, float]) -> float | None:
