@@ -109,7 +109,7 @@ def test_auto_is_the_optimizers_own_learning_rate_and_sgd_has_no_momentum(optimi
 
 def stored(digest: str) -> dict[str, object]:
     config = {"dataset": "digits", "width": 5, "depth": 1, "device": "cpu"}
-    return {"train": config, "data": {"digest": digest}}
+    return {"workload": "mlp", "train": config, "data": {"digest": digest}}
 
 
 def test_a_stored_run_is_rebuilt_from_what_it_stored():
