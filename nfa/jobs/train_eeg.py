@@ -7,7 +7,7 @@ from nfa import tracking
 from nfa.config import TrainEEGConfig
 from nfa.console import stage
 from nfa.data.eeg import RATE, EEGData
-from nfa.errors import Refusal
+from nfa.errors import DivergedError, Refusal
 from nfa.jobs import eeg_examples
 from nfa.jobs.decoder_training import DecoderTraining, assist
 from nfa.jobs.settings import check_memory, config_to_resume
@@ -46,6 +46,8 @@ def _assist(world: World) -> None:
     workload = EEGDecoder(config, recordings(config, config.data_dir), ids, choose_device(config.device))
     try:
         assist(workload, world, state)
+    except DivergedError:
+        return  # the first process says so
     except RuntimeError as error:
         if "onnection" not in str(error):  # closed: the first process has ended, and how it ended counts
             raise

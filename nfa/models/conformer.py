@@ -49,7 +49,7 @@ class ConformerOptions:
 
 
 def scale_gradient(x: Tensor, factor: float) -> Tensor:
-    """x itself, to the bit; its gradient is multiplied by `factor`.
+    """x itself, to the bit where it is finite (and 0 for −0); its gradient is multiplied by `factor`.
 
     x + (s − 1)·(x − x₀) with x₀ a constant equal to x: the value is x + 0, the derivative s. No autograd function of
     its own, so torch.func sees through it.

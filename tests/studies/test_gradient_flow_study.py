@@ -142,7 +142,7 @@ def times(factor: float, series: dict[int, float] | None = None) -> dict[int, fl
     ("gradient", "update", "verdict"),
     [
         (4.0, 1.0, "cosmetic"),
-        (4.0, 1.9, "cosmetic"),
+        (4.0, 1.9, "mostly cosmetic"),
         (4.0, 2.1, "real"),
         (4.0, 4.0, "real"),
         (4.0, 0.25, "cosmetic"),  # follows the other way
