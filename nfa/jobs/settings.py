@@ -77,7 +77,7 @@ def data_inputs(stored: Mapping[str, Any], example_ids: Mapping[str, Sequence[in
     return [DataInput(name, digest, source, split) for split, digest in digests.items()]
 
 
-def check_memory(parameters: int, sizes: str) -> None:
+def check_memory(parameters: int, sizes: str, remedy: str) -> None:
     """`Refusal` for a network whose weights, start, gradients and optimizer state this machine cannot hold."""
     needed = BYTES_A_WEIGHT * parameters
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -85,7 +85,7 @@ def check_memory(parameters: int, sizes: str) -> None:
         raise Refusal(
             f"{sizes} (about {needed / 2**30:,.0f} GB)",
             f"a network that fits into {memory / 2**30:.0f} GB of memory",
-            "a smaller network",
+            remedy,
         )
 
 

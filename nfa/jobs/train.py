@@ -43,7 +43,7 @@ def train(config: TrainConfig, files: Mapping[str, Path] | None, clock: Stopwatc
         raise Refusal(f"max_samples={config.max_samples}", f"0 (all) to {limit} training examples", "max_samples=0")
     sizes = [data.features, *[config.width] * config.depth, data.classes]
     parameters = sum(inputs * outputs for inputs, outputs in pairwise(sizes))
-    check_memory(parameters, f"width={config.width} depth={config.depth}")
+    check_memory(parameters, f"width={config.width} depth={config.depth}", "a smaller width or depth")
     run = run or tracking.open_run("train", "mlp", name=config.run_name)
     with run:
         if config.optimizer == "all":

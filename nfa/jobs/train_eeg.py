@@ -91,7 +91,7 @@ def prepared(config: TrainEEGConfig, clock: Stopwatch, run: TrackedRun | None = 
     ids = tracking.get_json(run.run_id, "example_ids.json") if run and stored else eeg_examples.decide(data, config)
     workload = EEGDecoder(config, data, ids, device)
     sizes = f"d_model={config.d_model} d_inner={config.d_inner} n_layers={config.n_layers}"
-    check_memory(about_parameters(workload.options), sizes)
+    check_memory(about_parameters(workload.options), sizes, "a smaller width or fewer blocks")
     return workload
 
 

@@ -40,7 +40,7 @@ EARLY = {
     "top": ("--top_k 0", "top_k=0", "a whole number ≥ 1", "10"),
     "processes": ("--nproc 0", "nproc=0", "a whole number ≥ 1", "1"),
     "examples": ("--max_samples -1", "max_samples=-1", "a whole number ≥ 0", "0"),
-    "parameter": ("--epoch 3", "parameter 'epoch'", "run_id, relations", "did you mean --epochs?"),
+    "parameter": ("--epoch 3", "parameter 'epoch'", "run_id, epochs", "did you mean --epochs?"),
 }
 
 

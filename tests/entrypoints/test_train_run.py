@@ -144,6 +144,8 @@ def test_metric_series_have_the_keys_and_steps_of_the_contract(finished: Finishe
     expected |= {f"test/{name}": [4] for name in ("loss", "accuracy")}
     for site in ("layer_0", "layer_1"):
         expected |= {f"{site}/agop_nfm": CHECKPOINTS, f"{site}/agop_nfm_init_removed": CHECKPOINTS[1:]}
+    expected |= {f"flow/layer_{index}/update_ratio": CHECKPOINTS[1:] for index in range(3)}
+    expected |= {"flow/grad_norm": CHECKPOINTS[1:]}
     assert steps(finished) == expected
 
 

@@ -77,6 +77,6 @@ def test_stored_config_is_complete() -> None:
 
 
 def test_network_beyond_memory_is_refused_and_the_reference_network_is_not() -> None:
-    check_memory(10**6, "width=1024 depth=5")
+    check_memory(10**6, "width=1024 depth=5", "a smaller width")
     with pytest.raises(Refusal, match=r"width=1000000 depth=2 .*GB"):
-        check_memory(10**12, "width=1000000 depth=2")
+        check_memory(10**12, "width=1000000 depth=2", "a smaller width")
