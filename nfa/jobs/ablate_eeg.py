@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nfa import tracking
-from nfa.config import AblateEEGConfig, GradientFlowConfig
+from nfa.config import AblateEEGConfig, GradientFlowConfig, TrainEEGConfig
 from nfa.console import stage
 from nfa.ends import Interrupted
 from nfa.errors import NfaError, Refusal
@@ -67,31 +67,41 @@ def _train_each(parent: TrackedRun, config: AblateEEGConfig, workload: EEGDecode
         for run in tracking.children(parent.run_id, parent.info.info.experiment_id)
     }
     failures = []
-    for seed in config.seed_list():
-        for arm, settings in config.arms().items():
-            name = f"{arm}, seed {seed}"
-            found = existing.get(name)
-            if found and found.data.tags.get("nfa.state") == "finished":
-                stage("run", f"{name} is finished already")
-                continue
-            training = dataclasses.replace(config.training(settings, seed=seed), run_name=name).resolved()
-            own = EEGDecoder(training, workload.data, workload.example_ids, workload.device)
-            child = (
-                tracking.reopen_run(found.info.run_id, parent=parent)
-                if found
-                else tracking.open_run("train_eeg", "eeg", name=name, parent=parent, tags={"nfa.variant": name})
-            )
-            stage("arm", name)
-            try:
-                with child:
-                    train_one(child, own, Stopwatch())
-                parent.tag({"nfa.trained": "true"})
-            except NfaError as error:
-                failures.append(f"{name}: {error}")
-            except Interrupted:
-                stage("stopped", f"continue all that is unfinished with resume={parent.run_id}")
-                raise
+    for name, training in _trainings(config).items():
+        found = existing.get(name)
+        if found and found.data.tags.get("nfa.state") == "finished":
+            stage("run", f"{name} is finished already")
+            continue
+        stage("arm", name)
+        try:
+            with _child(parent, name, found) as child:
+                own = EEGDecoder(training, workload.data, workload.example_ids, workload.device)
+                train_one(child, own, Stopwatch())
+            parent.tag({"nfa.trained": "true"})
+        except NfaError as error:
+            failures.append(f"{name}: {error}")
+        except Interrupted:
+            stage("stopped", f"continue all that is unfinished with resume={parent.run_id}")
+            raise
     return failures
+
+
+def _trainings(config: AblateEEGConfig) -> dict[str, TrainEEGConfig]:
+    """Every training by its run's name, all arms of a seed before the next seed."""
+    return {
+        (name := f"{arm}, seed {seed}"): dataclasses.replace(
+            config.training(settings, seed=seed), run_name=name
+        ).resolved()
+        for seed in config.seed_list()
+        for arm, settings in config.arms().items()
+    }
+
+
+def _child(parent: TrackedRun, name: str, found: Any) -> TrackedRun:
+    """The run of a training: the one that was begun, or a new one."""
+    if found:
+        return tracking.reopen_run(found.info.run_id, parent=parent)
+    return tracking.open_run("train_eeg", "eeg", name=name, parent=parent, tags={"nfa.variant": name})
 
 
 def _compare(parent: TrackedRun, order: Sequence[str]) -> None:
@@ -107,7 +117,13 @@ def _compare(parent: TrackedRun, order: Sequence[str]) -> None:
     arms = flow_comparison.compare(parent, parts, ids, seed=0, labels=names)
     if arms[0].label != order[0]:
         stage("notice", f"no training of {order[0]} has finished: all are compared with {arms[0].label}")
-    rows = [_row(arm, arms[0], [ids[name] for name in parts if names[name] == arm.label]) for arm in arms]
+    _report(
+        parent, arms, [_row(arm, arms[0], [ids[name] for name in parts if names[name] == arm.label]) for arm in arms]
+    )
+
+
+def _report(parent: TrackedRun, arms: Sequence[Arm], rows: Sequence[Mapping[str, Any]]) -> None:
+    """ablation.csv, ablation.txt and the figure of differences to the first arm."""
     text = io.StringIO()
     writer = csv.DictWriter(text, HEADER, lineterminator="\n")
     writer.writeheader()
