@@ -44,7 +44,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "windows_per_recording": 1,
     },
 }
-EEG_LEARNING_RATES = {"adam": {"tiny": 3e-3, "paper": 1e-4}, "sgd": {"tiny": 1e-1, "paper": 1e-2}}
+EEG_LEARNING_RATES = {"adam": {"tiny": 3e-3, "paper": 1e-4}, "sgd": {"tiny": 2e-2, "paper": 1e-2}}
 RESOLVED = (*SWITCHES, *SIZES["tiny"], "lr")
 POSITIONS = ("before_gate", "before_head", "before_stack")
 EEG_SCHEDULE = "0,1,2,5,10,20,50,100,200,500,1000"
@@ -77,7 +77,7 @@ class EEGTraining:
     snr_db: float = option(-10.0, "response over noise in simulated recordings, dB")
     data_seed: int = option(1717, "seed of simulated recordings", at_least=0, below=2**63)
     optimizer: str = option("adam", "adam (betas 0.9 and 0.98, eps 1e-9) or sgd", choices=("adam", "sgd"))
-    lr: float | Auto = option("auto", "learning rate; auto = adam 3e-3 tiny, 1e-4 paper; sgd 0.1, 0.01", above=0)
+    lr: float | Auto = option("auto", "learning rate; auto = adam 3e-3 tiny, 1e-4 paper; sgd 0.02, 0.01", above=0)
     momentum: float = option(0.0, "momentum of sgd", at_least=0, below=1)
     lr_step: int = option(50, "epochs after which the learning rate is multiplied by lr_decay", at_least=1)
     lr_decay: float = option(0.9, "factor of the learning rate", above=0, below=1.0001)

@@ -111,7 +111,9 @@ def remedy(
     if factor is None:
         return None
     if abs(math.log(factor)) < math.log(COSMETIC_FACTOR):
-        return Remedy(factor, followed, "no change of the gradient ratio")
+        alone = followed is not None and abs(math.log(followed)) >= math.log(COSMETIC_FACTOR)
+        verdict = "the updates change, the gradient ratio does not" if alone else "no change of the gradient ratio"
+        return Remedy(factor, followed, verdict)
     if followed is None:
         return Remedy(factor, None, "changed; whether the updates follow was not measured")
     follows = math.log(followed) / math.log(factor)

@@ -148,7 +148,7 @@ def times(factor: float, series: dict[int, float] | None = None) -> dict[int, fl
         (4.0, 0.25, "cosmetic"),  # follows the other way
         (1.51, 1.51, "real"),
         (1.49, 1.49, "no change"),
-        (1.0, 9.0, "no change"),
+        (1.0, 9.0, "the updates change"),
     ],
 )
 def test_a_change_is_real_where_the_updates_follow_up_or_down(
