@@ -17,8 +17,8 @@ from nfa.parallel import World
 from nfa.workloads.eeg import EEGDecoder
 
 RECORDINGS, SAMPLES, CHANNELS, HEADER = 160, 256_000, 64, 128  # 66 MB each, 10.5 GB together
-EPOCHS, BATCH = 20, 64  # of reading alone
-STEPS = 6
+EPOCHS, BATCH = 10, 64  # of reading alone
+STEPS = 3
 
 
 def write(folder: Path) -> None:
