@@ -4,9 +4,9 @@ import csv
 import io
 from collections.abc import Mapping
 
-import torch
 import torch.nn as nn
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from nfa import tracking
 from nfa.console import stage
@@ -15,6 +15,7 @@ from nfa.evaluation import hear_outputs
 from nfa.figures.decoding import Window, decoding, envelopes
 from nfa.jobs.eeg_baseline import Reached
 from nfa.jobs.eeg_scores import Scores
+from nfa.protocols import Batch
 from nfa.tracking import TrackedRun
 from nfa.workloads.eeg import EEGDecoder
 
@@ -25,37 +26,38 @@ def envelope_figure(workload: EEGDecoder, model: nn.Module, val: Scores, epoch: 
     """True and decoded envelope of the best, the median and the worst window of the validation part."""
     ranked = [place for place in val.r.argsort().tolist() if val.r[place] == val.r[place]]
     chosen = {name: ranked[round(share * (len(ranked) - 1))] for name, share in QUANTILES.items() if ranked}
-    shown: list[Window] = []
-    for name, place in chosen.items():
-        batches = workload.batches("val", batch_size=1, ids=[val.ids[place]])
-        part = val.data.part_of([val.ids[place]])[0]
-        where = f"{part.recording.replace('_-_', ', ')} at {(val.ids[place] - part.first) / RATE:.0f} s"
+    ids = [val.ids[place] for place in chosen.values()]
+    heard: list[tuple[Tensor, Batch]] = []
+    batches = workload.batches("val", batch_size=len(QUANTILES), ids=ids)
+    hear_outputs(model, workload, batches, lambda *pair: heard.append(pair))
+    shown = []
+    for outputs, batch in heard:
+        parts = val.data.part_of(ids)
+        for row, ((name, place), part) in enumerate(zip(chosen.items(), parts, strict=True)):
+            where = f"{part.recording.replace('_-_', ', ')} at {(ids[row] - part.first) / RATE:.0f} s"
+            true, decoded = (signal[row, :, 0].cpu().numpy() for signal in (batch.targets, outputs))
+            shown.append(Window(f"{name} window: {where}", float(val.r[place]), true, decoded))
+    return envelopes(shown, rate=RATE, title=f"{_called(workload.data.name)}, validation, epoch {epoch}")
 
-        def hear(
-            outputs: torch.Tensor, batch: object, name: str = name, place: int = place, where: str = where
-        ) -> None:
-            true = batch.targets[0, :, 0].cpu().numpy()  # type: ignore[attr-defined]
-            shown.append(Window(f"{name} window: {where}", float(val.r[place]), true, outputs[0, :, 0].cpu().numpy()))
 
-        hear_outputs(model, workload, batches, hear)
-    kind = "simulated data" if workload.data.name == "simulated" else workload.data.name
-    return envelopes(shown, rate=RATE, title=f"{kind}, validation, epoch {epoch}")
+def _called(data: str) -> str:
+    """A data set as figures name it."""
+    return "simulated data" if data == "simulated" else data
 
 
 def report(run: TrackedRun, scores: Mapping[str, Scores], baseline: Reached, epoch: int) -> None:
     """recordings.csv, results.json and the figure of the training, of the weights of `epoch`."""
     tracking.put_text(run.info, "recordings.csv", table(scores, baseline))
     tracking.put_json(run.info, "results.json", results(scores, baseline, epoch))
-    series, data = tracking.history(run.run_id), tracking.config(run.run_id)["data"]["name"]
+    series, stored = tracking.history(run.run_id), tracking.config(run.run_id)
     pairs = {
         name: (baseline.recordings["test"][name], r)
         for name, r in scores["test"].recordings().items()
         if name in baseline.recordings["test"]
     }
-    kind = "simulated data" if data == "simulated" else data
-    train = tracking.config(run.run_id)["train"]
-    kind = f"{kind}: Conformer {train['preset']}, {train['optimizer']}, lr {train['lr']}"
-    tracking.save_picture(run, decoding(series, pairs, best=epoch, title=kind), "training")
+    train = stored["train"]
+    title = f"{_called(stored['data']['name'])}: Conformer {train['preset']}, {train['optimizer']}, lr {train['lr']}"
+    tracking.save_picture(run, decoding(series, pairs, best=epoch, title=title), "training")
     stage("figure", "plots/training.png and .pdf")
 
 

@@ -12,7 +12,7 @@ from nfa.config import TrainEEGConfig
 from nfa.data.simulated_eeg import Simulation, simulated_folder
 from nfa.jobs.settings import decoder_config
 from nfa.protocols import Batch
-from nfa.workloads.rebuild import rebuild
+from nfa.workloads.rebuild import rebuild, recordings
 
 
 def ids_of(workload, epoch: int) -> list[int]:
@@ -239,3 +239,27 @@ def test_presets_set_the_switches_and_nothing_else():
         assert differing <= changing
         assert (config.use_llrd, config.output_grad_scale) == (False, 1.0)
     assert TrainEEGConfig(preset="full").resolved().gradient_scale == 2
+
+
+def test_the_seed_of_the_data_decides_simulated_recordings_and_the_seed_of_the_training_does_not():
+    small = {"subjects": 1, "stimuli": 1, "seconds": 30, "channels": 2, "window_seconds": 2.0}
+    digests = {
+        seeds: recordings(TrainEEGConfig(data_seed=seeds[0], seed=seeds[1], **small), "").digest()
+        for seeds in [(1, 1), (1, 2), (2, 1)]
+    }
+    assert digests[1, 1] == digests[1, 2] != digests[2, 1]
+
+
+def test_each_factor_of_layer_wise_rates_moves_its_own_groups_and_no_other():
+    plain = {"use_llrd": True, "llrd_front": 3.0, "llrd_back": 2.0, "llrd_output": 0.5, "n_layers": 2, "lr": 0.01}
+    for changed, groups in (
+        ("llrd_front", {"cnn", "se", "subject", "block_0"}),
+        ("llrd_back", {"block_1", "gate"}),
+        ("llrd_output", {"head"}),
+    ):
+        before, after = (
+            [group["lr"] for group in workload.optimizers(workload.model()).parts["adam"].param_groups]
+            for workload in (tiny_decoder(**plain), tiny_decoder(**{**plain, changed: 7.0}))
+        )
+        names = list(tiny_decoder(**plain).groups(tiny_decoder(**plain).model()).names)
+        assert {name for name, a, b in zip(names, before, after, strict=True) if a != b} == groups
