@@ -26,6 +26,7 @@ LAYERS = [
     "data",
     "losses",
     "optim",
+    "lora",
     "observe",
     "measures",
     "evaluation",

@@ -1,0 +1,1 @@
+"""Low-rank updates of language models: base models, adapters, synthesised teachers."""
