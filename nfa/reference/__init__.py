@@ -20,6 +20,7 @@ from nfa.reference.gradients import (
     participation_ratio,
     silhouette,
 )
+from nfa.reference.low_rank import energy_ratio, lora_update, subspace_cosines, truncated_svd, truncation_error
 from nfa.reference.matrices import agop, directional_agop, fact, nfm, nfm_init_removed, second_moment, square_root
 from nfa.reference.records import Loss, jacobians, loss_gradients, site_inputs, site_outputs
 from nfa.reference.ridge import lagged_matrix, lagged_prediction, lagged_ridge
@@ -33,6 +34,7 @@ __all__ = [
     "cosines",
     "debiased_cosine",
     "directional_agop",
+    "energy_ratio",
     "example_gradients",
     "exponent",
     "fact",
@@ -43,6 +45,7 @@ __all__ = [
     "lagged_matrix",
     "lagged_prediction",
     "lagged_ridge",
+    "lora_update",
     "loss_gradients",
     "mean_gradients",
     "nfm",
@@ -58,5 +61,8 @@ __all__ = [
     "site_outputs",
     "square_root",
     "stable_rank",
+    "subspace_cosines",
     "subspace_overlap",
+    "truncated_svd",
+    "truncation_error",
 ]
