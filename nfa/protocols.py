@@ -104,7 +104,10 @@ class Workload(Protocol):
         """The class of each example, as its label says; None where there are no classes."""
 
     def sites(self, model: nn.Module) -> Mapping[str, nn.Module]:
-        """Ordered, named linear maps; the last one is the readout."""
+        """Ordered, named linear maps."""
+
+    def readout(self, model: nn.Module) -> str | None:
+        """The site that gives the outputs; None where it is not among the sites."""
 
     def groups(self, model: nn.Module) -> ParameterGroups:
         """Parts of the model whose learning is told apart."""

@@ -1,5 +1,6 @@
 """One training loop for every workload; it knows no study."""
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -15,6 +16,7 @@ from nfa.ends import shielded
 from nfa.errors import DivergedError
 from nfa.losses.objectives import MeanLoss
 from nfa.measures.parameter_groups import gradient_norm, relative_changes
+from nfa.models.learned import learned_state, load_learned
 from nfa.models.shared_batch import share_batches
 from nfa.parallel import World
 from nfa.protocols import Batch, Workload
@@ -36,9 +38,14 @@ class Optimizer(Protocol):
 
 
 class Objective(Protocol):
-    """What training makes small, as a function of a batch's outputs; it may keep a state from step to step."""
+    """What training makes small, as a function of a batch's outputs; it may keep a state from step to step.
+
+    Of a step that comes in several `parts`, of `examples` in all processes together, `share` weighs each part's value.
+    """
 
     def __call__(self, outputs: Tensor, batch: Batch) -> Tensor: ...
+
+    def share(self, part: Batch, parts: Sequence[Batch], examples: int) -> float: ...
 
     def step(self) -> None: ...
 
@@ -68,8 +75,10 @@ class Training:
     """A model and optimizer on their way; `state` is all that is needed to go on to bitwise the same weights.
 
     `objective` is what is made small; None = the mean loss. `order(epoch)` says the examples of an epoch; None = all,
-    shuffled. The processes of a `world` share every batch. Gradients longer than `clip_norm` are shortened to it. Of
-    the last step before a `watched` epoch's end, `flow` holds how far it moved each group and the gradient's norm.
+    shuffled. The processes of a `world` share every batch, and each takes its share in `accumulation` parts. Gradients
+    longer than `clip_norm` are shortened to it. Of the last step, `last` holds the loss (and with `clip_norm` the
+    gradient's norm before that); of the last one before a `watched` epoch's end, `flow` holds how far it moved each
+    group and the gradient's norm. `unit` is what messages call an epoch.
     """
 
     def __init__(
@@ -84,6 +93,8 @@ class Training:
         order: Callable[[int], Tensor] | None = None,
         world: World | None = None,
         clip_norm: float = 0.0,
+        accumulation: int = 1,
+        unit: str = "epoch",
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
         watched: Watched | None = None,
     ) -> None:
@@ -91,9 +102,11 @@ class Training:
         self.objective = objective or MeanLoss(workload.losses)
         self.batch_size, self.seed = batch_size, seed
         self.order, self.world = order or self._shuffled, world or World()
-        self.clip_norm, self.autocast = clip_norm, autocast
+        self.clip_norm, self.autocast, self.unit = clip_norm, autocast, unit
+        self.part_size = batch_size // self.world.size // accumulation
         self.watched = watched or Watched({}, ())
         self.flow: dict[str, float] = {}
+        self.last: dict[str, Tensor] = {}
         self.progress = Progress()
         self._share = share_batches(model)
         torch.manual_seed(seed)
@@ -105,21 +118,22 @@ class Training:
         """
         progress = asdict(self.progress) if reported is None else {**asdict(self.progress), "reported": reported}
         return {
-            "model": self.model.state_dict(),
+            "model": learned_state(self.model),
             "optimizer": self.optimizer.state_dict(),
             "objective": self.objective.state_dict(),
             "generators": {"cpu": torch.get_rng_state(), "cuda": _cuda_states()},
             "flow": dict(self.flow),
+            "last": dict(self.last),
             "progress": progress,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take up a `state` again."""
-        self.model.load_state_dict(state["model"])
+        load_learned(self.model, state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.objective.load_state_dict(state["objective"])
         _set_generators(state["generators"]["cpu"], state["generators"]["cuda"])
-        self.flow = dict(state["flow"])
+        self.flow, self.last = dict(state["flow"]), dict(state["last"])
         self.progress = Progress(**state["progress"])
 
     @cached_property
@@ -151,25 +165,28 @@ class Training:
     def _epoch(self, after_batch: Callable[[], object]) -> None:
         steps = self.order(self.progress.epoch).split(self.batch_size)
         remaining = steps[self.progress.batch :]
-        mine = torch.cat([self.world.share(step) for step in remaining]) if remaining else steps[0][:0]
+        mine = [self.world.share(step) for step in remaining]
         total = torch.zeros((), device=next(self.model.parameters()).device)
         self.model.train()
-        batches = self.workload.batches("train", batch_size=self.batch_size // self.world.size, ids=mine)
-        for batch, step in zip(batches, remaining, strict=True):
+        ids = torch.cat(mine) if mine else steps[0][:0]
+        batches = self.workload.batches("train", batch_size=self.part_size, ids=ids)
+        for share, step in zip(mine, remaining, strict=True):
+            parts = list(itertools.islice(batches, math.ceil(len(share) / self.part_size)))
             watch = len(steps) == self.progress.batch + 1 and self.progress.epoch + 1 in self.watched.epochs
-            total += self._step(batch, len(step), after_batch, watch=watch)
+            total += self._step(parts, len(step), after_batch, watch=watch)
+        assert next(batches, None) is None, "the workload gives more batches than there are examples"
         self._check_finite(self.world.sum(total))
         with shielded():
             self.optimizer.end_epoch()
             self.progress = Progress(epoch=self.progress.epoch + 1)
 
-    def _step(self, batch: Batch, examples: int, after_batch: Callable[[], object], *, watch: bool) -> Tensor:
+    def _step(self, parts: Sequence[Batch], examples: int, after_batch: Callable[[], object], *, watch: bool) -> Tensor:
         """One update; a signal in the middle of it leaves everything as it was before, a later one comes after all."""
         done, before = self.progress.batch, self._passing_state()
         try:
-            loss = self._differentiate(batch, examples)
+            loss = self._differentiate(parts, examples)
             with shielded():
-                self._update(watch=watch)
+                self.last = {"loss": loss, **self._update(watch=watch)}
                 self.progress.batch += 1
                 after_batch()
         except BaseException:
@@ -178,20 +195,21 @@ class Training:
             raise
         return loss
 
-    def _differentiate(self, batch: Batch, examples: int) -> Tensor:
-        """This process's part of the batch's mean loss; its gradient is added up over the processes."""
+    def _differentiate(self, parts: Sequence[Batch], examples: int) -> Tensor:
+        """This process's part of the step's loss; its gradient is added up over parts and processes."""
         if self.world.size > 1:
             self._share.start, self._share.stop = self.world.bounds(examples)
             self._share.total = examples
-        with self.autocast():
-            outputs = self.workload.outputs(self.model, batch)
-        loss = self.objective(outputs, batch)
-        if len(batch) != examples:
-            loss = loss * (len(batch) / examples)
         self.optimizer.zero_grad()
-        loss.backward()
+        losses = []
+        for part in parts:
+            with self.autocast():
+                outputs = self.workload.outputs(self.model, part)
+            loss = self.objective(outputs, part) * self.objective.share(part, parts, examples)
+            loss.backward()
+            losses.append(loss.detach())
         self._join_gradients()
-        return loss.detach()
+        return torch.stack(losses).sum()
 
     def _join_gradients(self) -> None:
         if self.world.size > 1:
@@ -200,18 +218,19 @@ class Training:
             for gradient, part in zip(gradients, joined.split([each.numel() for each in gradients]), strict=True):
                 gradient.copy_(part.view_as(gradient))
 
-    def _update(self, *, watch: bool) -> None:
+    def _update(self, *, watch: bool) -> dict[str, Tensor]:
         named = dict(self.model.named_parameters())
-        before = {name: weight.detach().clone() for name, weight in named.items()} if watch else {}
+        watched = {name for names in self.watched.groups.values() for name in names} if watch else set()
+        before = {name: named[name].detach().clone() for name in watched}
         norm = gradient_norm(named.values()) if watch else None
-        if self.clip_norm:
-            nn.utils.clip_grad_norm_(named.values(), self.clip_norm)
+        found = {"grad_norm": nn.utils.clip_grad_norm_(named.values(), self.clip_norm)} if self.clip_norm else {}
         self.optimizer.step()
         self.objective.step()
         if watch:
             changes = relative_changes(self.watched.groups, before, named)
             self.flow = {f"flow/{group}/update_ratio": change for group, change in changes.items()}
             self.flow.update({} if norm is None else {"flow/grad_norm": norm})
+        return found
 
     def _passing_state(self) -> tuple[list[Tensor], Tensor, list[Tensor]]:
         """What a forward pass in training mode changes: running statistics and generators."""
@@ -225,7 +244,7 @@ class Training:
 
     def _check_finite(self, total: Tensor) -> None:
         if not torch.isfinite(total):
-            raise DivergedError(f"the training loss became {float(total)} in epoch {self.progress.epoch + 1}")
+            raise DivergedError(f"the training loss became {float(total)} in {self.unit} {self.progress.epoch + 1}")
 
 
 def _cuda_states() -> list[Tensor]:

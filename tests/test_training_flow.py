@@ -12,7 +12,9 @@ from toys import Noisy, Toy, seeded, toy
 from trainings import BATCHES, EPOCHS, Stopped, Stopping, assert_bitwise_equal, final, through_a_file
 
 from nfa.ends import Interrupted
+from nfa.models.learned import learned_state
 from nfa.optim.build import Optimizers
+from nfa.optim.rates import stepwise
 from nfa.protocols import Batch
 from nfa.training import Training, Watched
 
@@ -24,7 +26,7 @@ class Recorded(Optimizers):
 
     def __init__(self, model: nn.Module, decay: tuple[int, float] = (1, 1.0)) -> None:
         trained = [weight for weight in model.parameters() if weight.requires_grad]
-        super().__init__({"adam": torch.optim.Adam(trained, lr=0.01)}, decay)
+        super().__init__({"adam": torch.optim.Adam(trained, lr=0.01)}, stepwise(*decay))
         self.model, self.steps, self.rates = model, [], []
 
     def step(self) -> None:
@@ -173,7 +175,7 @@ def test_a_signal_right_after_a_step_keeps_the_step():
     with pytest.raises(Interrupted):
         broken.run(1, lambda _: None, lambda: (_ for _ in ()).throw(Interrupted(signal.SIGINT)))
     assert broken.progress.batch == 1
-    assert_bitwise_equal(broken.model.state_dict(), states[0]["model"])
+    assert_bitwise_equal(learned_state(broken.model), states[0]["model"])
     assert torch.equal(broken.state()["generators"]["cpu"], states[0]["generators"]["cpu"])
 
 

@@ -61,6 +61,9 @@ class Toy:
     def sites(self, model: nn.Module) -> Mapping[str, nn.Module]:
         return {name: model.get_submodule(name) for name in self.sites_named}
 
+    def readout(self, model: nn.Module) -> str | None:
+        return next(reversed(self.sites(model)), None)
+
     def groups(self, model: nn.Module) -> ParameterGroups:
         return groups_of_sites(model, self.sites(model))
 

@@ -17,6 +17,7 @@ from nfa.config.classifier import (
 )
 from nfa.config.eeg import PRESETS, SWITCHES, AblateEEGConfig, EEGTraining, TrainEEGConfig
 from nfa.config.eeg_preparation import PrepareEEGConfig
+from nfa.config.lora import LoraTraining, TrainLoraConfig
 from nfa.config.options import Auto, bounds, check_fields, option, suggest
 
 ENTRY_POINTS = {
@@ -50,9 +51,11 @@ __all__ = [
     "GradientDirectionsConfig",
     "GradientFlowConfig",
     "ImportConfig",
+    "LoraTraining",
     "PrepareEEGConfig",
     "TrainConfig",
     "TrainEEGConfig",
+    "TrainLoraConfig",
     "bounds",
     "check_fields",
     "option",

@@ -11,6 +11,7 @@ from nfa.config import AnalyzeConfig
 from nfa.console import stage
 from nfa.maths.bfloat16 import has_bfloat16_units
 from nfa.measures.site_matrices import site_weights
+from nfa.models.learned import load_learned
 from nfa.parallel import World
 from nfa.tracking import TrackedRun
 
@@ -49,7 +50,7 @@ class CheckpointAnalysis:
         return site_weights(self.workload, self.model, sites)
 
     def _load(self, epoch: int) -> None:
-        self.model.load_state_dict(tracking.weights(self.source, epoch))
+        load_learned(self.model, tracking.weights(self.source, epoch))
 
     def _announce(self) -> None:
         asked = self.analysis

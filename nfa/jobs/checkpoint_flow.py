@@ -14,6 +14,7 @@ from nfa.evaluation import hear_outputs
 from nfa.losses.objectives import MeanLoss
 from nfa.measures.mean_gradient import Losses, mean_gradient
 from nfa.measures.parameter_groups import relative_changes, root_mean_squares
+from nfa.models.learned import load_learned
 from nfa.protocols import Batch, ParameterGroups
 from nfa.studies.gradient_flow import gradient_flow
 from nfa.tracking import TrackedRun
@@ -32,7 +33,7 @@ class CheckpointFlow:
         self.groups: ParameterGroups = self.workload.groups(self.model)
         self.start = tracking.weights(source, 0) if 0 in tracking.epochs(source) else None
         self.ids = self._examples()
-        self.model.load_state_dict(tracking.weights(source, epochs[0]))
+        load_learned(self.model, tracking.weights(source, epochs[0]))
         self.logged = {key: of_key for key, of_key in tracking.history(source).items() if _is_copied(key)}
         self._told = False
 
@@ -63,7 +64,7 @@ class CheckpointFlow:
         """Series of a checkpoint."""
         self._announce()
         weights = tracking.weights(self.source, epoch)
-        self.model.load_state_dict(weights)
+        load_learned(self.model, weights)
         batches = bar(
             self._batches(), f"epoch {epoch}", total=-(-len(self.ids) // self.config.batch_size), unit="batch"
         )

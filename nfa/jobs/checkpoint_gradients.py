@@ -16,6 +16,7 @@ from nfa.evaluation import EVALUATION_BATCH, hear_outputs
 from nfa.jobs import gradient_arrays
 from nfa.maths import embedding
 from nfa.measures.gradient_gram import GradientGram, choose_parameters
+from nfa.models.learned import load_learned
 from nfa.observe.checks import EXAMPLES, check_model
 from nfa.observe.passes import per_example
 from nfa.protocols import Batch
@@ -60,7 +61,7 @@ class CheckpointGradients:
         return torch.cat(classes) if classes else None
 
     def _load(self, epoch: int) -> None:
-        self.model.load_state_dict(tracking.weights(self.source, epoch))
+        load_learned(self.model, tracking.weights(self.source, epoch))
 
     def described(self) -> Mapping[str, Any]:
         """Examples, parameters and conventions."""

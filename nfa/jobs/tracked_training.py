@@ -15,7 +15,10 @@ from nfa.training import Training
 
 
 class TrackedTraining:
-    """`stored` is the run's config.json. `memory()` is what the state holds beside the training's own."""
+    """`stored` is the run's config.json. `memory()` is what the state holds beside the training's own.
+
+    With `steps`, an epoch of `training` is one of so many optimizer steps, and checkpoints are named by them.
+    """
 
     def __init__(
         self,
@@ -25,11 +28,13 @@ class TrackedTraining:
         clock: Stopwatch,
         *,
         name: str,
+        steps: int | None = None,
         memory: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self.run, self.training, self.stored, self.clock, self.memory = run, training, stored, clock, memory
-        steps = int(stored["train"]["epochs"]) * training.batches_per_epoch
-        self.progress = bar(range(steps), name, unit="batch")
+        self.unit = "epoch" if steps is None else "step"
+        batches = int(stored["train"]["epochs"]) * training.batches_per_epoch if steps is None else steps
+        self.progress = bar(range(batches), name, unit="batch" if steps is None else "step")
 
     def restore(self) -> dict[str, Any] | None:
         """Take up the run's training state and return it; None where it has none."""
@@ -38,7 +43,7 @@ class TrackedTraining:
             return None
         self.training.restore(state)
         at = self.training.progress
-        stage("resume", f"at epoch {at.epoch}" + (f", {at.batch} batches into the next" if at.batch else ""))
+        stage("resume", f"at {self.unit} {at.epoch}" + (f", {at.batch} batches into the next" if at.batch else ""))
         self.progress.update(at.epoch * self.training.batches_per_epoch + at.batch)
         return state
 
@@ -60,7 +65,7 @@ class TrackedTraining:
             raise
         except DivergedError as error:
             kept = tracking.epochs(self.run.run_id)
-            hint = f"the last checkpoint is epoch {kept[-1]}" if kept else "there is no checkpoint yet"
+            hint = f"the last checkpoint is {self.unit} {kept[-1]}" if kept else "there is no checkpoint yet"
             lr = self.stored["train"]["lr"]
             raise DivergedError(f"{error}; {hint}. Try a smaller learning rate than lr={lr}") from None
         except tracking.StoreError as error:
@@ -74,13 +79,13 @@ class TrackedTraining:
 
     def log(self, epoch: int, values: Mapping[str, float]) -> None:
         """Metrics of an epoch; `DivergedError` for one that is not finite."""
-        check_finite(epoch, values)
+        check_finite(epoch, values, self.unit)
         with self.clock.section("tracking"):
             self.run.metrics.log(values, epoch)
 
     def checkpoint(self, epoch: int, values: Mapping[str, float]) -> None:
         """Weights, metrics and training state of an epoch, all or nothing."""
-        check_finite(epoch, values)
+        check_finite(epoch, values, self.unit)
         with self.clock.section("tracking"), shielded():
             self.run.metrics.log(values, epoch, self.save(epoch))
             self.run.metrics.flush()
@@ -91,12 +96,12 @@ class TrackedTraining:
     def save(self, epoch: int) -> str:
         """The model's weights as the checkpoint of an epoch; the id of its LoggedModel."""
         step = epoch * self.training.batches_per_epoch
-        digest = tracking.digest(identity(self.stored))
-        return tracking.save_checkpoint(self.run, self.training.model, epoch=epoch, step=step, config_digest=digest)
+        digest, named = tracking.digest(identity(self.stored)), epoch if self.unit == "epoch" else None
+        return tracking.save_checkpoint(self.run, self.training.model, epoch=named, step=step, config_digest=digest)
 
 
-def check_finite(epoch: int, values: Mapping[str, float]) -> None:
+def check_finite(epoch: int, values: Mapping[str, float], unit: str = "epoch") -> None:
     """`DivergedError` for a metric that is not finite."""
     for name, value in values.items():
         if not math.isfinite(value):
-            raise DivergedError(f"{name} became {value} in epoch {epoch}")
+            raise DivergedError(f"{name} became {value} in {unit} {epoch}")

@@ -16,7 +16,7 @@ from nfa.jobs.settings import SPACE_MARGIN, data_inputs, stored_config
 from nfa.jobs.tracked_training import TrackedTraining
 from nfa.losses.ghm import Harmonised
 from nfa.maths.bfloat16 import has_bfloat16_units
-from nfa.measures.site_matrices import Conventions, SiteMeasures, site_weights
+from nfa.measures.site_matrices import Conventions, SiteMeasures, choose_sites, site_weights
 from nfa.observe.passes import BATCH_SIZE
 from nfa.relations import TRAINING, needed
 from nfa.schedules import fit
@@ -59,7 +59,7 @@ class _TrainingRun:
             objective=self.objective,
             watched=Watched(self.workload.groups(self.model).names, self.schedule),
         )
-        self.sites = list(self.workload.sites(self.model))[:-1]  # all but the readout
+        self.sites = choose_sites(self.workload, self.model)
         measured = Conventions(precision="bfloat16" if config.precision == "bfloat16" else "float32")
         initial = site_weights(self.workload, self.model, self.sites)
         self.measures = SiteMeasures(self.workload, self.sites, needed(TRAINING), measured, initial)

@@ -3,7 +3,7 @@
 Li, Liu, Wang: Gradient Harmonized Single-stage Detector, AAAI 2019, arXiv 1811.05181.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -89,6 +89,10 @@ class Harmonised:
         self._next = self.momentum * before + (1 - self.momentum) * now
         weights = bin_weights(self._next, self.alpha, now)[places]
         return (weights.to(losses) * losses).mean()
+
+    def share(self, part: Batch, parts: Sequence[Batch], examples: int) -> float:  # noqa: ARG002
+        """Its share of the examples."""
+        return len(part) / examples
 
     def step(self) -> None:
         """The optimizer has made its step."""

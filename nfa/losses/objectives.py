@@ -1,6 +1,6 @@
 """What a training makes small."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -16,6 +16,10 @@ class MeanLoss:
 
     def __call__(self, outputs: Tensor, batch: Batch) -> Tensor:
         return self.losses(outputs, batch).mean()
+
+    def share(self, part: Batch, parts: Sequence[Batch], examples: int) -> float:  # noqa: ARG002
+        """Its share of the examples."""
+        return len(part) / examples
 
     def step(self) -> None:
         """Nothing to remember."""

@@ -124,7 +124,8 @@ def choose_sites(workload: Workload, model: nn.Module, pattern: str = "") -> lis
     """Names of the sites that any of the comma-separated globs fits; without a pattern all but the readout."""
     known = workload.sites(model)
     if not pattern:
-        return list(sites_of(dict(list(known.items())[:-1] or list(known.items()))))
+        readout = workload.readout(model) if len(known) > 1 else None
+        return list(sites_of({name: module for name, module in known.items() if name != readout}))
     globs = [part.strip() for part in pattern.split(",")]
     names = [name for module in known for name in site_names(module, known[module])]
     unused = [glob for glob in globs if not any(fnmatchcase(name, glob) for name in names)]

@@ -8,16 +8,21 @@ import torch
 import torch.nn as nn
 
 from nfa.maths.bfloat16 import bfloat16_products, has_bfloat16_units
+from nfa.optim.rates import Rate
 
 
 class Optimizers:
     """Several torch optimizers that share the parameters of one model between them.
 
-    With `decay=(epochs, factor)` every learning rate is multiplied by the factor each time so many epochs have ended.
+    `rate` gives the factor of every learning rate after so many epochs have ended.
     """
 
-    def __init__(self, parts: Mapping[str, torch.optim.Optimizer], decay: tuple[int, float] = (1, 1.0)) -> None:
-        self.parts, self.decay, self.epochs = dict(parts), decay, 0
+    def __init__(self, parts: Mapping[str, torch.optim.Optimizer], rate: Rate | None = None) -> None:
+        self.parts, self.rate, self.epochs = dict(parts), rate, 0
+        self.first = [group["lr"] for group in self._groups()]
+
+    def _groups(self) -> list[dict[str, Any]]:
+        return [group for part in self.parts.values() for group in part.param_groups]
 
     def zero_grad(self) -> None:
         for part in self.parts.values():
@@ -31,10 +36,9 @@ class Optimizers:
     def end_epoch(self) -> None:
         """Let the learning rates follow their schedule."""
         self.epochs += 1
-        every, factor = self.decay
-        for part in self.parts.values() if self.epochs % every == 0 else ():
-            for group in part.param_groups:
-                group["lr"] *= factor
+        if self.rate is not None:
+            for group, first in zip(self._groups(), self.first, strict=True):
+                group["lr"] = first * self.rate(self.epochs)
 
     def state_dict(self) -> dict[str, Any]:
         return {"epochs": self.epochs, **{name: part.state_dict() for name, part in self.parts.items()}}

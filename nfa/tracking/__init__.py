@@ -5,6 +5,7 @@ from nfa.tracking.artifacts import (
     copy_artifact,
     copy_artifacts,
     copy_artifacts_into,
+    get,
     get_array,
     get_json,
     has_artifact,
@@ -23,6 +24,7 @@ from nfa.tracking.checkpoints import (
     save_checkpoint,
     save_picture,
     save_state,
+    unit,
     weights,
 )
 from nfa.tracking.metrics import history, metric_rows
@@ -45,6 +47,7 @@ __all__ = [
     "end_unended",
     "epochs",
     "find_run",
+    "get",
     "get_array",
     "get_json",
     "has_artifact",
@@ -62,5 +65,6 @@ __all__ = [
     "save_checkpoint",
     "save_picture",
     "save_state",
+    "unit",
     "weights",
 ]

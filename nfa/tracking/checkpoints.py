@@ -18,13 +18,15 @@ from torch import Tensor
 from nfa import __version__
 from nfa.ends import shielded
 from nfa.errors import Refusal
+from nfa.models.learned import learned_state, load_learned
 from nfa.tracking import artifacts
 from nfa.tracking.runs import TrackedRun
 from nfa.tracking.store import client, find_run
 from nfa.workloads.rebuild import Rebuilt, rebuild
 
 STATE = "state/latest.pt"
-_NAME = re.compile(r"checkpoints/epoch_(\d+)\.safetensors")
+UNITS = {"epoch": 4, "step": 6}  # what checkpoints are counted in, and with how many digits
+_NAME = re.compile(r"checkpoints/(epoch|step)_(\d+)\.safetensors")
 
 
 class Checkpoint(NamedTuple):
@@ -34,9 +36,13 @@ class Checkpoint(NamedTuple):
     workload: Rebuilt
 
 
-def path_of(epoch: int) -> str:
-    """Artifact path of an epoch's checkpoint."""
-    return f"checkpoints/epoch_{epoch:04d}.safetensors"
+def path_of(number: int, unit: str = "epoch") -> str:
+    """Artifact path of a checkpoint.
+
+    >>> path_of(20), path_of(40, "step")
+    ('checkpoints/epoch_0020.safetensors', 'checkpoints/step_000040.safetensors')
+    """
+    return f"checkpoints/{unit}_{number:0{UNITS[unit]}d}.safetensors"
 
 
 def digest(config: Mapping[str, Any]) -> str:
@@ -44,39 +50,45 @@ def digest(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
-def save_checkpoint(run: TrackedRun, model: nn.Module, *, epoch: int, step: int | None, config_digest: str) -> str:
-    """Store the weights of an epoch and return the id of the LoggedModel that stands for them in MLflow's model view.
+def save_checkpoint(
+    run: TrackedRun, model: nn.Module, *, epoch: int | None, step: int | None, config_digest: str
+) -> str:
+    """Store what has been learned so far and return the id of the LoggedModel that stands for it in MLflow's models.
 
-    Doing it again (after a crash) gives the same artifact and the same LoggedModel. A `step` of None is not known.
+    It is named by its epoch, or by its step where `epoch` is None; a `step` of None is not known. Doing it again (after
+    a crash) gives the same artifact and the same LoggedModel.
     """
     known = {"epoch": epoch, "step": step, "config_digest": config_digest, "nfa_version": __version__}
     metadata = {name: str(value) for name, value in known.items() if value is not None}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    artifacts.put(run.info, path_of(epoch), lambda file: save_file(tensors, file, metadata))
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in learned_state(model).items()}
+    unit, number = ("epoch", epoch) if epoch is not None else ("step", step)
+    assert number is not None
+    artifacts.put(run.info, path_of(number, unit), lambda file: save_file(tensors, file, metadata))
     with shielded():
-        return _logged_model(run, epoch, metadata)
+        return _logged_model(run, unit, number, metadata)
 
 
-def _logged_model(run: TrackedRun, epoch: int, metadata: Mapping[str, str]) -> str:
+def _logged_model(run: TrackedRun, unit: str, number: int, metadata: Mapping[str, str]) -> str:
+    path = path_of(number, unit)
     known = _known_models(run) if run.continued else {}
-    model = known.get(epoch) or client().create_logged_model(
+    model = known.get(path) or client().create_logged_model(
         run.info.info.experiment_id,
-        name=f"epoch_{epoch:04d}",
+        name=Path(path).stem,
         source_run_id=run.run_id,
-        tags={"nfa.epoch": str(epoch), "nfa.checkpoint": path_of(epoch)},
+        tags={f"nfa.{unit}": str(number), "nfa.checkpoint": path},
         params=dict(metadata),
         model_type="checkpoint",
     )
-    if epoch not in known or not _is_output(run, model.model_id):
-        client().log_outputs(run.run_id, [LoggedModelOutput(model.model_id, step=epoch)])
+    if path not in known or not _is_output(run, model.model_id):
+        client().log_outputs(run.run_id, [LoggedModelOutput(model.model_id, step=number)])
     if model.status != LoggedModelStatus.READY:
         client().finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     return str(model.model_id)
 
 
-def _known_models(run: TrackedRun) -> dict[int, Any]:
+def _known_models(run: TrackedRun) -> dict[str, Any]:
     models = client().search_logged_models([run.info.info.experiment_id], f"source_run_id = '{run.run_id}'")
-    return {int(model.tags["nfa.epoch"]): model for model in models}
+    return {model.tags["nfa.checkpoint"]: model for model in models}
 
 
 def _is_output(run: TrackedRun, model_id: str) -> bool:
@@ -98,26 +110,37 @@ def load_state(run: TrackedRun) -> dict[str, Any] | None:
 
 
 def epochs(run_id: str) -> list[int]:
-    """Epochs that a run has checkpoints of."""
+    """Epochs (of a LoRA run: optimizer steps) that a run has checkpoints of."""
+    return sorted(_paths(run_id))
+
+
+def unit(run_id: str) -> str:
+    """What a run's checkpoints are counted in: "epoch" or "step"."""
+    path = next(iter(_paths(run_id).values()), "")
+    return "step" if Path(path).name.startswith("step_") else "epoch"
+
+
+def _paths(run_id: str) -> dict[int, str]:
     matches = (_NAME.fullmatch(path) for path in artifacts.names(run_id, "checkpoints"))
-    return sorted(int(match[1]) for match in matches if match)
+    return {int(match[2]): match[0] for match in matches if match}
 
 
 def weights(run_id: str, epoch: int) -> dict[str, Tensor]:
-    """Weights of a checkpoint by parameter name, on the CPU."""
+    """Learned tensors of a checkpoint by their names in the model, on the CPU."""
+    paths = _paths(run_id)
     try:
-        return load_file(artifacts.get(run_id, path_of(epoch)))
-    except (OSError, MlflowException):
-        available = ", ".join(map(str, epochs(run_id))) or "none"
+        return load_file(artifacts.get(run_id, paths[epoch]))
+    except (KeyError, OSError, MlflowException):
+        available = ", ".join(map(str, sorted(paths))) or "none"
         raise Refusal(
-            f"epoch {epoch} of run {run_id[:12]}", f"its checkpoints: {available}", "choose one of them"
+            f"{unit(run_id)} {epoch} of run {run_id[:12]}", f"its checkpoints: {available}", "choose one of them"
         ) from None
 
 
 def load_workload(run_id: str, *, device: str = "auto", data_dir: str | None = None) -> Rebuilt:
     """Data, splits and model of a run, rebuilt from the run alone; see `load_checkpoint`."""
-    ids = artifacts.get_json(run_id, "example_ids.json")
-    return rebuild(artifacts.get_json(run_id, "config.json"), ids, device=device, data_dir=data_dir)
+    stored, ids = (artifacts.get_json(run_id, name) for name in ("config.json", "example_ids.json"))
+    return rebuild(stored, ids, device=device, data_dir=data_dir, artifact=partial(artifacts.get, run_id))
 
 
 def load_checkpoint(run_id: str, epoch: int, *, device: str = "auto", data_dir: str | None = None) -> Checkpoint:
@@ -130,7 +153,7 @@ def load_checkpoint(run_id: str, epoch: int, *, device: str = "auto", data_dir: 
     tensors = weights(found, epoch)
     workload = load_workload(found, device=device, data_dir=data_dir)
     model = workload.model()
-    model.load_state_dict(tensors)
+    load_learned(model, tensors)
     return Checkpoint(model, workload)
 
 

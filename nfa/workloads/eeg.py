@@ -20,6 +20,7 @@ from nfa.maths.pearson import pearson
 from nfa.models.conformer import Conformer, ConformerOptions, initialise
 from nfa.observe.rules import layers_with_rules
 from nfa.optim.build import Optimizers
+from nfa.optim.rates import stepwise
 from nfa.protocols import Batch, ParameterGroups
 from nfa.seeding import generator
 
@@ -71,11 +72,11 @@ class EEGDecoder:
             {"params": [named[name] for name in names], "lr": float(config.lr) * rates[group]}
             for group, names in self.groups(model).names.items()
         ]
-        decay = (config.lr_step, config.lr_decay)
+        rate = stepwise(config.lr_step, config.lr_decay)
         if config.optimizer == "sgd":
             sgd = torch.optim.SGD(groups, lr=float(config.lr), momentum=config.momentum)
-            return Optimizers({"sgd": sgd}, decay)
-        return Optimizers({"adam": torch.optim.Adam(groups, lr=float(config.lr), betas=BETAS, eps=EPSILON)}, decay)
+            return Optimizers({"sgd": sgd}, rate)
+        return Optimizers({"adam": torch.optim.Adam(groups, lr=float(config.lr), betas=BETAS, eps=EPSILON)}, rate)
 
     def _rates(self, model: nn.Module) -> dict[str, float]:
         """Learning-rate factor of each group: front up to the first half of the blocks, output = head, back = rest."""
@@ -137,6 +138,9 @@ class EEGDecoder:
 
     def sites(self, model: nn.Module) -> Mapping[str, nn.Module]:
         return layers_with_rules(model)
+
+    def readout(self, model: nn.Module) -> str | None:
+        return next(reversed(self.sites(model)), None)
 
     def groups(self, model: nn.Module) -> ParameterGroups:
         """cnn, se, subject, block_0 …, gate, head: modules of the model, never parts of names."""

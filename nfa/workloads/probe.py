@@ -67,6 +67,9 @@ class Probe:
         """Every layer that has a rule, outermost first: what is inside attention or LoRA layers belongs to them."""
         return layers_with_rules(model)
 
+    def readout(self, model: nn.Module) -> str | None:
+        return next(reversed(self.sites(model)), None)
+
     def groups(self, model: nn.Module) -> ParameterGroups:
         return groups_of_sites(model, self.sites(model))
 

@@ -1,6 +1,7 @@
 """A workload from what a run stored."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from nfa.workloads.eeg import EEGDecoder
 from nfa.workloads.mlp import MLPClassifier
 
 Rebuilt = MLPClassifier | EEGDecoder
+Artifact = Callable[[str], Path]
+INITIAL = "initial_adapter.safetensors"
 Ids = Mapping[str, Sequence[int]]
 
 
@@ -39,12 +42,18 @@ def rebuild(
     *,
     device: str = "auto",
     data_dir: str | None = None,
+    artifact: Artifact,
 ) -> Rebuilt:
-    """The workload of a run's `config.json` on the run's own examples; `Refusal` where the data are not the same."""
-    return WORKLOADS[config["workload"]](config, example_ids, device, data_dir)
+    """The workload of a run's `config.json` on the run's own examples; `Refusal` where the data are not the same.
+
+    `artifact` gives a file of the run.
+    """
+    return WORKLOADS[config["workload"]](config, example_ids, device, data_dir, artifact)
 
 
-def _classifier(config: Mapping[str, Any], example_ids: Ids, device: str, data_dir: str | None) -> MLPClassifier:
+def _classifier(
+    config: Mapping[str, Any], example_ids: Ids, device: str, data_dir: str | None, _: Artifact
+) -> MLPClassifier:
     train = TrainConfig(**config["train"])
     place = train.data_dir if data_dir is None else data_dir
     data = images.load(train.dataset, catalog.locate(train.dataset, place))
@@ -52,7 +61,9 @@ def _classifier(config: Mapping[str, Any], example_ids: Ids, device: str, data_d
     return MLPClassifier(train, data, example_ids, choose_device(device))
 
 
-def _decoder(config: Mapping[str, Any], example_ids: Ids, device: str, data_dir: str | None) -> EEGDecoder:
+def _decoder(
+    config: Mapping[str, Any], example_ids: Ids, device: str, data_dir: str | None, _: Artifact
+) -> EEGDecoder:
     train = TrainEEGConfig(**config["train"])
     data = recordings(train, train.data_dir if data_dir is None else data_dir)
     _check_same(data.name, data.digest(), config["data"]["digest"])
@@ -74,7 +85,7 @@ def _check_same(name: str, found: str, expected: str) -> None:
         raise Refusal(got, allowed, "use the data the run was trained on")
 
 
-WORKLOADS: Mapping[str, Callable[[Mapping[str, Any], Ids, str, str | None], Rebuilt]] = {
+WORKLOADS: Mapping[str, Callable[[Mapping[str, Any], Ids, str, str | None, Artifact], Rebuilt]] = {
     "mlp": _classifier,
     "eeg": _decoder,
 }

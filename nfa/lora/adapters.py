@@ -1,0 +1,168 @@
+"""LoRA adapters on a language model, through PEFT: made, read, written, taken out of the base, saved.
+
+An adapter is a mapping `<module>.lora_A.weight` [r i], `<module>.lora_B.weight` [o r], with paths in the base model.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn as nn
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nfa.errors import Refusal
+from nfa.seeding import untouched
+
+Adapter = Mapping[str, Tensor]
+PREFIX = "base_model.model."  # of PEFT, before the paths in the base model
+PEFT_INITS: dict[str, bool | str] = {"random": True}  # others by their own name
+A, B = "lora_A.weight", "lora_B.weight"
+
+
+def matching_modules(model: nn.Module, targets: Sequence[str]) -> dict[str, nn.Module]:
+    """Linear layers by path that a target is the end of; `Refusal` for a target that is the end of none."""
+    linear = {name: layer for name, layer in model.named_modules() if _is_linear(layer)}
+    ends = sorted({name.rpartition(".")[2] for name in linear})
+    for target in targets:
+        if not any(_fits(name, target) for name in linear):
+            raise Refusal(f"targets={target!r}, which no module fits", ", ".join(ends), f"targets={','.join(ends[:2])}")
+    return {name: layer for name, layer in linear.items() if any(_fits(name, target) for target in targets)}
+
+
+def _is_linear(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.Linear) or type(layer).__name__ == "Conv1D"
+
+
+def _fits(name: str, target: str) -> bool:
+    return name == target or name.endswith(f".{target}")
+
+
+def add_adapter(
+    model: nn.Module, targets: Sequence[str], *, rank: int, alpha: float, dropout: float, init: str, seed: int
+) -> nn.Module:
+    """The model with a LoRA layer at every module that fits; global generators stay as they are.
+
+    `init` is random (A uniform, B zero) or one of PEFT's own, of which pissa and olora change the base's weights.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    matching_modules(model, targets)
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,  # type: ignore[arg-type] # a fraction is as good
+        lora_dropout=dropout,
+        target_modules=list(targets),
+        init_lora_weights=PEFT_INITS.get(init, init),  # type: ignore[arg-type]
+        task_type="CAUSAL_LM",
+    )
+    with untouched():
+        torch.manual_seed(seed)
+        return get_peft_model(model, config)
+
+
+def adapted_modules(model: nn.Module) -> dict[str, Any]:
+    """PEFT's LoRA layers by their path in the base model."""
+    found = {}
+    for name, layer in model.named_modules():
+        if hasattr(layer, "lora_A") and hasattr(layer, "get_delta_weight"):
+            found[name.removeprefix(PREFIX)] = layer
+    return found
+
+
+def read_adapter(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of the model's adapter."""
+    found = {}
+    for name, layer in adapted_modules(model).items():
+        found[f"{name}.{A}"] = layer.lora_A["default"].weight.detach().cpu().clone()
+        found[f"{name}.{B}"] = layer.lora_B["default"].weight.detach().cpu().clone()
+    return found
+
+
+def write_adapter(model: nn.Module, adapter: Adapter) -> int:
+    """Give the model this adapter; how many modules got it. `Refusal` unless it has factors for each and no other."""
+    layers = adapted_modules(model)
+    wanted = {f"{name}.{part}" for name in layers for part in (A, B)}
+    if wanted != set(adapter):
+        without = _modules(wanted - set(adapter))
+        unused = _modules(set(adapter) - wanted)
+        got = f"factors that do not fit: targets without factors: {without}; factors without a target: {unused}"
+        allowed = "two factors for each target, and no others"
+        raise Refusal(got, allowed, "use the targets that the factors were made for")
+    for name, layer in layers.items():
+        for part, own in ((A, layer.lora_A["default"].weight), (B, layer.lora_B["default"].weight)):
+            _write(own, adapter[f"{name}.{part}"], f"{name}.{part}")
+    return len(layers)
+
+
+def _modules(keys: set[str]) -> str:
+    names = sorted({key.rpartition(".lora_")[0] for key in keys})
+    shown = ", ".join(names[:8])
+    return f"{shown or 'none'}" + (f" … ({len(names)})" if len(names) > 8 else "")
+
+
+def _write(own: Tensor, value: Tensor, name: str) -> None:
+    if own.shape != value.shape:
+        got = f"{name} with shape {list(value.shape)}"
+        raise Refusal(got, f"shape {list(own.shape)}", "use factors of the same base model and rank")
+    with torch.no_grad():
+        own.copy_(value)
+
+
+def take_out(model: nn.Module) -> None:
+    """W − (alpha/r) B A instead of W in every adapted module, so that the model is what it was without its adapter."""
+    with torch.no_grad():
+        for layer in adapted_modules(model).values():
+            weight = layer.get_base_layer().weight
+            weight -= layer.get_delta_weight("default").to(weight)
+
+
+def put_in(model: nn.Module, adapter: Adapter, scaling: float) -> None:
+    """W + (alpha/r) B A in the plain model's own weights."""
+    layers = dict(model.named_modules())
+    with torch.no_grad():
+        for key in adapter:
+            if key.endswith(A):
+                name = key.removesuffix(f".{A}")
+                weight = layers[name].weight
+                update = scaling * adapter[f"{name}.{B}"].to(weight) @ adapter[key].to(weight)
+                weight += update if update.shape == weight.shape else update.T  # Conv1D keeps its weight transposed
+
+
+def over_pristine(adapter: Adapter, initial: Adapter | None) -> dict[str, Tensor]:
+    """The adapter as an update of the base as published: B A − B₀ A₀ as one product of twice the rank.
+
+    `initial` is B₀, A₀, which the base lacks; None where it lacks nothing.
+    """
+    if initial is None:
+        return dict(adapter)
+    joined = {}
+    for key, now in adapter.items():
+        start = initial[key].to(now)
+        joined[key] = torch.cat([now, start]) if key.endswith(A) else torch.cat([now, -start], dim=1)
+    return joined
+
+
+def save_adapter(folder: Path, adapter: Adapter, *, scaling: float, targets: Sequence[str], base: str) -> None:
+    """`adapter_config.json` and `adapter_model.safetensors`, which PeftModel.from_pretrained reads."""
+    from peft import LoraConfig
+
+    rank = next(len(tensor) for key, tensor in adapter.items() if key.endswith(A))
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=_plain(scaling * rank),  # type: ignore[arg-type]
+        target_modules=list(targets),
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=base,
+        inference_mode=True,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    config.save_pretrained(str(folder))
+    tensors = {PREFIX + key: tensor.contiguous() for key, tensor in adapter.items()}
+    save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
+
+
+def _plain(value: float) -> float:
+    return int(value) if math.isfinite(value) and value == int(value) else value

@@ -1,0 +1,25 @@
+"""What a training changes in a model: everything but its frozen parameters."""
+
+from collections.abc import Mapping
+
+import torch.nn as nn
+from torch import Tensor
+
+
+def learned_state(model: nn.Module) -> dict[str, Tensor]:
+    """The entries of `model.state_dict()` that are no frozen parameter."""
+    frozen = _frozen(model)
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in frozen}
+
+
+def load_learned(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Take up a `learned_state`; RuntimeError where a name is missing or belongs to no tensor of the model."""
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    missing = sorted(set(missing) - _frozen(model))
+    if missing or unexpected:
+        raise RuntimeError(f"weights of another model: missing {missing}, unexpected {list(unexpected)}")
+
+
+def _frozen(model: nn.Module) -> set[str]:
+    named = model.named_parameters(remove_duplicate=False)  # tied weights have several names
+    return {name for name, weight in named if not weight.requires_grad}
