@@ -1,0 +1,160 @@
+"""Questions with answers, for fine-tuning language models.
+
+An item has one of three forms: {"question", "answer"}; {"instruction", "output"} with "input" or without; and
+{"messages": [{"role", "content"}, …]}. Other fields are passed over.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from nfa.data.question_files import Item, Source, is_file_name, is_hub_id, read
+from nfa.errors import Refusal
+
+ROLES = ("system", "user", "assistant")
+FORMS = (
+    '{"question", "answer"}, {"instruction", "output"} with or without "input", or {"messages": [{"role", "content"}, '
+    f"…]}} with roles {', '.join(ROLES)}; all of them text"
+)
+SHOWN = 3  # faults put into words
+KINDS = {dict: "an object", list: "a list", str: "text", int: "a number", float: "a number", bool: "true or false"}
+
+Message = tuple[str, str]  # role, content
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A conversation, whose last message is the user's, and the answer to it."""
+
+    prompt: tuple[Message, ...]
+    answer: str
+
+
+@dataclass(frozen=True)
+class QuestionData:
+    """Items in published order: the training file's, and after them the validation file's.
+
+    `train_items` is how many belong to the training file; None where there is one file, to be split by a seed.
+    """
+
+    name: str
+    pairs: Sequence[Pair]
+    train_items: int | None
+
+    def digest(self) -> str:
+        """SHA-256 of all messages and answers and of `train_items`, the same wherever the files lie."""
+        content = hashlib.sha256(f"{self.train_items}\n".encode())
+        for pair in self.pairs:
+            content.update(f"{json.dumps([pair.prompt, pair.answer])}\n".encode())
+        return content.hexdigest()
+
+    @cached_property
+    def leaked(self) -> int:
+        """How many items of the validation file, prompt and answer, are also in the training file; 0 without one."""
+        if self.train_items is None:
+            return 0
+        trained = set(self.pairs[: self.train_items])
+        return sum(pair in trained for pair in self.pairs[self.train_items :])
+
+
+def load(data: str, val_data: str = "") -> QuestionData:
+    """The items of `data`, and of `val_data` where it is given.
+
+    Both are `stdlib`, a .json file (a list, or an object with one list in it), a .jsonl file (an object a line), or a
+    data set of the hub, of which the split "train" is read; with such `data`, `val_data` may be the name of another
+    of its splits. Texts stay as they are. One `Refusal` names a file's bad items: another form, empty questions and
+    answers, messages that do not end with a user's question and an assistant's answer to it.
+    """
+    source = read(data)
+    pairs = _pairs(source)
+    if not val_data:
+        return QuestionData(source.name, pairs, None)
+    if is_hub_id(data) and not (val_data == "stdlib" or is_file_name(val_data) or is_hub_id(val_data)):
+        held_out = read(data, parameter="val_data", split=val_data)
+    else:
+        held_out = read(val_data, parameter="val_data")
+    return QuestionData(source.name, [*pairs, *_pairs(held_out)], len(pairs))
+
+
+def _pairs(source: Source) -> list[Pair]:
+    found, faults = [], []
+    for item in source.items:
+        try:
+            found.append(_pair(item))
+        except ValueError as error:
+            faults.append(f"\n    {item.place}: {error}")
+    if faults:
+        more = [f"\n    and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
+        count = f"{len(faults)} of {len(source.items)} items"
+        raise Refusal(
+            f"{source.where}: {count}{''.join(faults[:SHOWN] + more)}", FORMS, "mend these items or take them out"
+        )
+    return found
+
+
+def _pair(item: Item) -> Pair:
+    """`ValueError` in a few words for what is no question with an answer."""
+    content = item.content
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{_kind(content)} instead of an object")
+    if {"question", "answer"} <= content.keys():
+        return Pair((("user", _text(content, "question")),), _text(content, "answer"))
+    if {"instruction", "output"} <= content.keys():
+        return Pair((("user", _instruction(content)),), _text(content, "output"))
+    if "messages" in content:
+        return _conversation(content["messages"])
+    raise ValueError(f"fields {', '.join(map(str, content))}" if content else "no fields")
+
+
+def _instruction(content: Mapping[str, object]) -> str:
+    more = content.get("input")
+    asked = [_text(content, "instruction")]
+    return "\n\n".join(asked if more in (None, "") else [*asked, _text(content, "input")])
+
+
+def _conversation(messages: object) -> Pair:
+    """The last answer of the assistant and everything before it; what comes after it is left out."""
+    if not isinstance(messages, Sequence) or isinstance(messages, str):
+        raise ValueError(f"messages is {_kind(messages)}, not a list")
+    found = list(_messages(messages))
+    places = [place for place, (role, _) in enumerate(found) if role == "assistant"]
+    if not places:
+        raise ValueError("messages without an assistant's answer")
+    prompt, (_, answer) = found[: places[-1]], found[places[-1]]
+    if not prompt or prompt[-1][0] != "user":
+        raise ValueError("no user's message right before the assistant's last answer")
+    if not answer.strip() or not prompt[-1][1].strip():
+        raise ValueError(f"the {'user' if answer.strip() else 'assistant'}'s last message is empty")
+    return Pair(tuple(prompt), answer)
+
+
+def _messages(messages: Sequence[object]) -> Iterator[Message]:
+    for number, message in enumerate(messages, start=1):
+        if not isinstance(message, Mapping):
+            raise ValueError(f"message {number} is {_kind(message)}, not an object")
+        if message.get("role") not in ROLES:
+            raise ValueError(f"message {number} has the role {message.get('role')!r}")
+        try:
+            yield str(message["role"]), _text(message, "content", allow_empty=True)
+        except (KeyError, ValueError) as error:
+            reason = "no content" if isinstance(error, KeyError) else str(error)
+            raise ValueError(f"message {number}: {reason}") from None
+
+
+def _text(content: Mapping[str, object], field: str, *, allow_empty: bool = False) -> str:
+    text = content[field]
+    if not isinstance(text, str):
+        raise ValueError(f"{field} is {_kind(text)}, not text")
+    if not text.strip() and not allow_empty:
+        raise ValueError(f"{field} is empty")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{field} holds half of a surrogate pair, which is no character") from None
+    return text
+
+
+def _kind(value: object) -> str:
+    return KINDS.get(type(value), "null" if value is None else type(value).__name__)
