@@ -74,7 +74,7 @@ def _existing(path: Path, got: str) -> Path:
     if not folder.is_dir():
         raise Refusal(f"{got}: there is no folder {folder}", SOURCES, "relative paths count from where you typed this")
     present = sorted(file.name for file in folder.iterdir() if is_file_name(file.name))
-    near = difflib.get_close_matches(path.name, present)
+    near = difflib.get_close_matches(path.name, present, cutoff=0.7)
     remedy = f"did you mean {' or '.join(near)}?" if near else "check the name"
     held = ", ".join(present[:SHOWN]) + (f" and {len(present) - SHOWN} more" if len(present) > SHOWN else "")
     raise Refusal(f"{got}: {folder} has no {path.name}", f"files there: {held}" if held else SOURCES, remedy)
