@@ -1,0 +1,81 @@
+"""An update of a module as LoRA factors of a given rank, and what is lost by it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from nfa.maths.low_rank import (
+    Factors,
+    balanced,
+    energy_ratio,
+    flops_of_matrix,
+    flops_of_product,
+    norm,
+    relative_error,
+    stable_rank,
+    svd_of_matrix,
+    svd_of_product,
+)
+
+Update = Factors | Tensor  # ΔW [o i] as B A, or dense
+ENERGY_RANKS = (4, 8, 16, 32)
+
+
+@dataclass(frozen=True)
+class Randomised:
+    """Of the SVD of a dense update."""
+
+    oversampling: int = 16
+    iterations: int = 4
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """Factors of a module, float32, with (alpha/rank) B A = ΔW_r, and ΔW's description.
+
+    A zero update has zero factors, and its ratios are None. `spectrum` holds max(rank, 32) singular values or as many
+    as there are; `rank` is the number of those that are not rounding; `energies` are ratios by rank.
+    """
+
+    factors: Factors
+    shape: tuple[int, int]
+    norm: float
+    spectrum: list[float]
+    rank: int
+    energy_ratio: float | None
+    relative_error: float | None
+    stable_rank: float | None
+    energies: Mapping[int, float]
+    flops: int
+
+
+def compress(update: Update, rank: int, alpha: float, how: Randomised = Randomised()) -> Compressed:
+    """The balanced factors of the `rank` largest triplets of ΔW: an exact SVD of B A, a randomised one of a dense ΔW.
+
+    The relative error ‖ΔW − (alpha/rank) B A‖_F / ‖ΔW‖_F is measured on the float32 factors that are given back.
+    """
+    shape = (update.shape[0], update.shape[1])
+    asked = max(rank, *ENERGY_RANKS)
+    if isinstance(update, Factors):
+        found, flops = svd_of_product(update), flops_of_product(shape, len(update.a))
+    else:
+        found = svd_of_matrix(update, asked, seed=how.seed, oversampling=how.oversampling, iterations=how.iterations)
+        flops = flops_of_matrix(shape, asked, how.oversampling, how.iterations)
+    scaling, size = alpha / rank, norm(update)
+    factors = Factors(*(part.float().contiguous() for part in balanced(found.truncated(rank), scaling)))
+    spectrum = found.s[:asked].tolist()
+    ratios = {r: energy_ratio(found.s[:r], size) for r in ENERGY_RANKS if r <= min(shape)}
+    return Compressed(
+        factors=factors,
+        shape=shape,
+        norm=size,
+        spectrum=spectrum,
+        rank=found.truncated(asked).rank,
+        energy_ratio=energy_ratio(found.s[:rank], size),
+        relative_error=relative_error(update, Factors(scaling * factors.b, factors.a)),
+        stable_rank=stable_rank(spectrum[0], size),
+        energies={r: ratio for r, ratio in ratios.items() if ratio is not None},
+        flops=flops,
+    )
