@@ -1,0 +1,17 @@
+"""Entry point `lora_svd`."""
+
+from nfa.cli import main
+from nfa.config import LoraSvdConfig
+from nfa.ends import shielded
+
+
+def start(config: LoraSvdConfig) -> None:
+    """Turn updates into LoRA factors."""
+    with shielded():  # a module whose import was interrupted cannot be imported again, not even to say so
+        from nfa.jobs.lora_svd import lora_svd
+
+    lora_svd(config)
+
+
+if __name__ == "__main__":
+    main("lora_svd", LoraSvdConfig, start)
