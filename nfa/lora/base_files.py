@@ -1,0 +1,177 @@
+"""The files of a base model: which of them hold its weights, what they contain, and what is remembered of them."""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nfa.data.catalog import cache_folder
+from nfa.errors import Refusal
+
+SAFETENSORS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+FLOATS = {"F64", "F32", "F16", "BF16"}
+CONTENTS = "a folder with config.json, model.safetensors (or its parts and their index) and a tokenizer"
+CHUNK = 1 << 22
+
+
+class Entry(NamedTuple):
+    """One tensor of a safetensors file: its dtype, shape, and its bytes from `start` to `stop` of `file`."""
+
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+
+def configuration(folder: Path) -> dict[str, Any]:
+    """config.json; `Refusal` where it is missing or no JSON object, and for quantised models and adapters."""
+    path = folder / "config.json"
+    if (folder / "adapter_config.json").is_file() and not path.is_file():
+        raise Refusal(f"{folder} (an adapter, no base model)", CONTENTS, "pass the model that the adapter was made for")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = "lacks config.json" if not path.is_file() else f"config.json: {error}"
+        raise Refusal(f"{folder} ({reason})", CONTENTS, "pass the folder that save_pretrained wrote") from None
+    if not isinstance(found, dict):
+        raise Refusal(f"{folder} (config.json is no object)", CONTENTS, "pass the folder that save_pretrained wrote")
+    if found.get("quantization_config"):
+        remedy = "get the model's weights before quantisation, or a GGUF file, which is dequantised"
+        raise Refusal(f"{folder} (quantised weights)", "weights in float32, float16 or bfloat16", remedy)
+    return found
+
+
+def weight_files(folder: Path) -> tuple[Path, ...]:
+    """The files that transformers reads: model.safetensors, else those that its index names, sorted.
+
+    `Refusal` where there are none; weights in pickle files (.bin, .pt) are never read.
+    """
+    if (folder / SAFETENSORS).is_file():
+        return (folder / SAFETENSORS,)
+    if (folder / INDEX).is_file():
+        return _parts(folder)
+    pickles = [file.name for file in sorted(folder.iterdir()) if file.suffix in {".bin", ".pt", ".pth", ".ckpt"}]
+    if pickles:
+        remedy = "convert them where you trust their origin: from_pretrained(…), then save_pretrained(FOLDER)"
+        raise Refusal(f"{folder} (weights in pickle files: {', '.join(pickles[:3])})", "*.safetensors", remedy)
+    others = ", ".join(file.name for file in sorted(folder.glob("*.safetensors"))) or "no *.safetensors"
+    raise Refusal(f"{folder} ({others})", CONTENTS, "pass the folder that save_pretrained wrote")
+
+
+def _parts(folder: Path) -> tuple[Path, ...]:
+    try:
+        names = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError) as error:
+        raise Refusal(f"{folder / INDEX} ({error!r})", "an index with a weight_map", "get the file again") from None
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise Refusal(f"{folder} (lacks {', '.join(missing)})", f"all parts named in {INDEX}", "get these files")
+    return tuple(folder / name for name in names)
+
+
+def entries(files: Iterable[Path]) -> dict[str, Entry]:
+    """All tensors by name, sorted, from the files' headers; `Refusal` for damaged files and weights that are no floats.
+
+    A file is 8 bytes (length of the header, little-endian), a JSON header, and the tensors' bytes.
+    """
+    found = dict(sorted(entry for file in files for entry in _entries(file)))
+    strange = [f"{name} ({entry.dtype})" for name, entry in found.items() if _is_quantised(name, entry)]
+    if strange:
+        remedy = "get the model's weights before quantisation, or a GGUF file, which is dequantised"
+        raise Refusal(f"{strange[0]} among the weights", "weights in float32, float16 or bfloat16", remedy)
+    return found
+
+
+def _is_quantised(name: str, entry: Entry) -> bool:
+    return name.endswith("weight") and entry.dtype not in FLOATS  # integers of other names are positions and masks
+
+
+def _entries(file: Path) -> Iterator[tuple[str, Entry]]:
+    try:
+        with file.open("rb") as opened:
+            length = int.from_bytes(opened.read(8), "little")
+            if not 0 < length <= file.stat().st_size - 8:
+                raise ValueError("its header is cut off")
+            header = json.loads(opened.read(length))
+        tensors = {name: value for name, value in header.items() if name != "__metadata__"}
+        for name, value in tensors.items():
+            start, stop = (8 + length + offset for offset in value["data_offsets"])
+            if stop > file.stat().st_size:
+                raise ValueError(f"cut off within {name}")
+            yield name, Entry(file, value["dtype"], tuple(value["shape"]), start, stop)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Refusal(f"{file} ({error})", "a safetensors file", "the file is damaged: get it again") from None
+
+
+def digest(tensors: Mapping[str, Entry]) -> str:
+    """SHA-256 over every tensor in the order of its name: name, dtype, shape, bytes; however they are split over files.
+
+    Metadata and the order within a file do not count.
+    """
+    content = hashlib.sha256()
+    for name, entry in sorted(tensors.items()):
+        content.update(f"{name}\n{entry.dtype}\n{list(entry.shape)}\n".encode())
+        with entry.file.open("rb") as opened:
+            opened.seek(entry.start)
+            for place in range(entry.start, entry.stop, CHUNK):
+                content.update(opened.read(min(CHUNK, entry.stop - place)))
+    return content.hexdigest()
+
+
+def remembered(what: str, files: Sequence[Path], find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """`find()`, or what it gave last time for these files: same paths, sizes, times of change, and `what`."""
+    facts = [(str(file), *_stamp(file)) for file in files]
+    key = hashlib.sha256(json.dumps([what, facts]).encode()).hexdigest()
+    note = cache_folder("base-models") / "known" / f"{key[:32]}.json"
+    with suppress(OSError, ValueError):
+        kept = json.loads(note.read_text(encoding="utf-8"))
+        if isinstance(kept, dict):
+            return kept
+    found = find()
+    with suppress(OSError), scratch(note.parent) as folder:  # a cache that cannot be written costs time only
+        (folder / note.name).write_text(json.dumps(found), encoding="utf-8")
+        (folder / note.name).replace(note)
+    return found
+
+
+def _stamp(file: Path) -> tuple[int, ...]:
+    facts = file.stat()
+    return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino
+
+
+@contextmanager
+def scratch(parent: Path) -> Iterator[Path]:
+    """An empty folder inside `parent`, gone at the end, however that comes."""
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=".unfinished-") as folder:
+        yield Path(folder)
+
+
+def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """`folder`, filled by `make` where it does not exist; seen whole or not at all, also by several processes."""
+    if not folder.is_dir():
+        with scratch(folder.parent) as outer:
+            inner = outer / folder.name
+            inner.mkdir()
+            make(inner)
+            try:
+                inner.rename(folder)
+            except OSError:  # another process was faster
+                if not folder.is_dir():
+                    raise
+    return folder
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """`Refusal` where the file system that `folder` will be on has fewer than `needed` free bytes."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        got = f"{existing} ({free / 1e9:.2f} GB free)"
+        raise Refusal(got, f"{needed / 1e9:.2f} GB for {folder.name}", "make room, or set NFA_CACHE to another folder")

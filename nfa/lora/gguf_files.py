@@ -1,0 +1,138 @@
+"""GGUF files: their header, and their conversion to a folder of safetensors, once."""
+
+import hashlib
+import math
+import re
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from nfa.console import stage
+from nfa.data.catalog import cache_folder
+from nfa.errors import Refusal
+from nfa.lora import base_files
+from nfa.lora.base_names import MAGIC
+from nfa.lora.quiet import quiet
+
+SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # bytes of a value by its type's number
+STRING, ARRAY = 8, 9
+ALLOWED = "a GGUF file, version 2 or 3, of a language model that transformers can read"
+
+
+class Header(NamedTuple):
+    """What the weights are of, and how many there are."""
+
+    architecture: str
+    parameters: int
+
+
+def read_header(file: Path) -> Header:
+    """Architecture and number of weights; `Refusal` for a file that is no GGUF or is cut off.
+
+    Layout (little-endian): magic, version, number of tensors and of entries; entries of key, type, value; for each
+    tensor its name, dimensions, type, and offset. Source: the format's specification, ggml's docs/gguf.md.
+    """
+    try:
+        with file.open("rb") as opened:
+            return _header(opened, file.stat().st_size)
+    except (struct.error, ValueError, KeyError, OverflowError, MemoryError) as error:
+        raise Refusal(f"{file} ({error})", ALLOWED, "the file is damaged or another kind: get it again") from None
+
+
+def _header(opened: BinaryIO, size: int) -> Header:
+    if opened.read(4) != MAGIC:
+        raise ValueError("no GGUF file")
+    version, tensors, entries = _unpack(opened, "<IQQ")
+    if version not in (2, 3):
+        raise ValueError(f"version {version}")
+    values = {}
+    for _ in range(entries):
+        key = _string(opened)
+        values[key] = _value(opened, *_unpack(opened, "<I"))
+    parameters = 0
+    for _ in range(tensors):
+        _string(opened)
+        shape = _unpack(opened, f"<{_unpack(opened, '<I')[0]}Q")
+        parameters += math.prod(shape)
+        if _unpack(opened, "<IQ")[1] >= size:
+            raise ValueError("the file is cut off")
+    return Header(str(values.get("general.architecture") or "unknown"), parameters)
+
+
+def _unpack(opened: BinaryIO, layout: str) -> tuple[Any, ...]:
+    return struct.unpack(layout, opened.read(struct.calcsize(layout)))
+
+
+def _string(opened: BinaryIO) -> str:
+    (length,) = _unpack(opened, "<Q")
+    return opened.read(length).decode("utf-8", "replace")
+
+
+def _value(opened: BinaryIO, kind: int) -> str | None:
+    """A string; other values are passed over."""
+    if kind == STRING:
+        return _string(opened)
+    if kind == ARRAY:
+        inner, length = _unpack(opened, "<IQ")
+        if inner in SIZES:
+            opened.seek(SIZES[inner] * length, 1)
+        for _ in range(0 if inner in SIZES else length):
+            _value(opened, inner)
+    else:
+        opened.seek(SIZES[kind], 1)
+    return None
+
+
+def converted(file: Path) -> Path:
+    """The folder of safetensors (float32), configuration and tokenizer that a GGUF file becomes, in the cache.
+
+    Made once for a content; an interrupted conversion leaves nothing. `Refusal` before it starts for damaged files and
+    too little room, and for what transformers cannot read.
+    """
+    sha256 = base_files.remembered("sha256", [file], lambda: {"sha256": _sha256(file)})["sha256"]
+    name = re.sub(r"[^\w.-]+", "_", file.stem)
+    folder = cache_folder("base-models") / f"{name}-{sha256[:16]}"
+    return base_files.made_once(folder, lambda inner: _convert(file, folder, inner))
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _convert(file: Path, folder: Path, inner: Path) -> None:
+    header = read_header(file)
+    needed = 4 * header.parameters + (64 << 20)
+    base_files.check_space(folder, needed)
+    stage("base model", f"converting {file.name} to {folder} ({needed / 1e9:.2f} GB): once, 20–30 s for 100 MB")
+    try:
+        with quiet():
+            _write(file, inner)
+    except Exception as error:  # whatever transformers raises for architectures and tokenizers that it does not know
+        if isinstance(error, OSError) and error.errno:  # a full disk, say
+            raise
+        reason = (str(error).strip().splitlines() or [""])[0]
+        got = f"{file} (architecture {header.architecture}; {type(error).__name__}: {reason})"
+        raise Refusal(got, ALLOWED, "pass the folder of the same model in safetensors, or smollm2") from error
+
+
+def _write(file: Path, inner: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, local_files_only=True)
+    # Without the configuration the model stays marked as quantised and can be neither saved nor trained.
+    load: Callable[..., Any] = AutoModelForCausalLM.from_pretrained
+    model, info = load(
+        file.parent,
+        gguf_file=file.name,
+        quantization_config=GgufConfig(dequantize=True),
+        dtype=torch.float32,
+        local_files_only=True,
+        output_loading_info=True,
+    )
+    if info["missing_keys"]:
+        raise ValueError(f"no weights for {', '.join(sorted(info['missing_keys'])[:3])}")
+    model.save_pretrained(inner)
+    tokenizer.save_pretrained(inner)
