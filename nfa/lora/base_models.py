@@ -132,7 +132,8 @@ def _facts(folder: Path, tensors: Mapping[str, Entry]) -> dict[str, Any]:
     assert isinstance(embedding.weight, Tensor)
     if not _renames(model):
         _check_weights(folder, model, tensors)
-    tokens, rows = len(_tokenizer(folder)), embedding.weight.shape[0]
+    # Added tokens may lie outside: some models have one for pictures that they never see.
+    tokens, rows = _tokenizer(folder).vocab_size, embedding.weight.shape[0]
     if tokens > rows:
         got = f"{folder} ({tokens} tokens in its tokenizer, {rows} in its embedding)"
         raise Refusal(got, "a tokenizer of this model", "put the model's own tokenizer files there")
