@@ -62,7 +62,7 @@ class Toy:
         return {name: model.get_submodule(name) for name in self.sites_named}
 
     def readout(self, model: nn.Module) -> str | None:
-        return next(reversed(self.sites(model)), None)
+        return next(reversed(list(self.sites(model))), None)
 
     def groups(self, model: nn.Module) -> ParameterGroups:
         return groups_of_sites(model, self.sites(model))

@@ -18,6 +18,7 @@ from nfa.config.classifier import (
 from nfa.config.eeg import PRESETS, SWITCHES, AblateEEGConfig, EEGTraining, TrainEEGConfig
 from nfa.config.eeg_preparation import PrepareEEGConfig
 from nfa.config.lora import LoraTraining, TrainLoraConfig
+from nfa.config.lora_steps import LoraSvdConfig, SynthesizeTeacherConfig
 from nfa.config.options import Auto, bounds, check_fields, option, suggest
 
 ENTRY_POINTS = {
@@ -30,6 +31,9 @@ ENTRY_POINTS = {
     "prepare_eeg": PrepareEEGConfig,
     "ablate_eeg": AblateEEGConfig,
     "gradient_flow": GradientFlowConfig,
+    "train_lora": TrainLoraConfig,
+    "synthesize_teacher": SynthesizeTeacherConfig,
+    "lora_svd": LoraSvdConfig,
 }
 
 __all__ = [
@@ -51,8 +55,10 @@ __all__ = [
     "GradientDirectionsConfig",
     "GradientFlowConfig",
     "ImportConfig",
+    "LoraSvdConfig",
     "LoraTraining",
     "PrepareEEGConfig",
+    "SynthesizeTeacherConfig",
     "TrainConfig",
     "TrainEEGConfig",
     "TrainLoraConfig",

@@ -30,6 +30,9 @@ class LoraTraining:
         "stdlib", "questions and answers: stdlib, a .json or .jsonl file, or a hub id", free_on_resume=True
     )
     val_data: str = option("", "file of held-out questions; empty = a seeded tenth of the data", free_on_resume=True)
+    split_seed: int = option(
+        1717, "seed of the held-out tenth, the same for all seeds of training", at_least=0, below=2**63
+    )
     max_items: int = option(0, "questions used, the first of the data; 0 = all", at_least=0, below=2**31)
     eval_items: int = option(0, "held-out questions evaluated, the first of them; 0 = all", at_least=0, below=2**31)
     rank: int = option(16, "rank of the adapter", at_least=1, below=2**16)
@@ -43,7 +46,9 @@ class LoraTraining:
     steps: int = option(0, "optimizer steps; 0 = as many as the epochs have", at_least=0, below=10**7)
     batch_size: int = option(4, "questions at a time", at_least=1, below=2**20)
     accumulation: int = option(4, "batches of an optimizer step", at_least=1, below=2**20)
-    max_length: int = option(512, "tokens; longer questions with answers are left out, and counted", at_least=2)
+    max_length: int = option(
+        512, "tokens of a question with its answer; longer ones are left out, and counted", at_least=2, below=2**31
+    )
     clip_norm: float = option(1.0, "largest norm of the gradient; 0 = not clipped", at_least=0)
     eval_every: int | Auto = option("auto", "steps between evaluations; auto = a tenth of all", at_least=1)
     schedule: str = option(
@@ -88,7 +93,7 @@ class TrainLoraConfig(LoraTraining):
     )  # fmt: skip
     factors: str = option("", "with init=svd: id of the run of lora_svd")
     seed: int = option(
-        1717, "seed of the split, the order of questions, the adapter and dropout", at_least=0, below=2**63
+        1717, "seed of the order of questions, of the adapter and of dropout", at_least=0, below=2**63
     )
     resume: str = option("", "id of a killed or failed run to continue", free_on_resume=True)
     run_name: str = option("", "name of the run in MLflow; empty = MLflow chooses one", free_on_resume=True)

@@ -15,7 +15,7 @@ from nfa.tracking import TrackedRun
 
 
 def lora_svd(config: LoraSvdConfig, parent: TrackedRun | None = None) -> TrackedRun:
-    """Factor every module's update; nothing is made before everything was found possible.
+    """Factor every module's update; `Refusal` for what has none, or names and shapes that do not fit each other.
 
     The run gets `svd_factors_rank{rank}.safetensors` (`<module>.lora_A.weight`, `<module>.lora_B.weight`),
     `svd_analysis_rank{rank}.json`, `svd_report_rank{rank}.txt`, `plots/svd_analysis_rank{rank}.png`, and the metrics
@@ -25,11 +25,11 @@ def lora_svd(config: LoraSvdConfig, parent: TrackedRun | None = None) -> Tracked
     _check_rank(config, source)
     folder = output_folder(config.output_dir)
     stage("source", f"{source.label}, {len(source.shapes)} modules")
-    made = _made(config, source)
     file = f"svd_factors_rank{config.rank}.safetensors"
     with open_step("lora_svd", source, config.run_name, parent) as run:
         check_room(run, source, config.rank)
         describe_step(run, config, source, {"factors": file, "circular": source.circular})
+        made = _made(config, source)
         _store(run, file, config, source, made)
         _report(run, config, source, made)
     return end_step(run, folder)

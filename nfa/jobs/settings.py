@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 
 from nfa import __version__, tracking
-from nfa.config import ENTRY_POINTS, AblateEEGConfig, TrainConfig, TrainEEGConfig
+from nfa.config import ENTRY_POINTS, AblateEEGConfig, TrainConfig, TrainEEGConfig, TrainLoraConfig
 from nfa.console import stage
 from nfa.data import catalog
 from nfa.data.eeg import SPLITS, EEGData
@@ -18,9 +18,15 @@ from nfa.errors import Refusal
 from nfa.tracking import DataInput
 
 BYTES_A_WEIGHT = 20  # float32, five times: the weight, where it started, its gradient, and two of the optimizer's
-RESUMABLE = ("train", "train_eeg")
-CONFIGS: dict[str, type[TrainConfig] | type[TrainEEGConfig]] = {"mlp": TrainConfig, "eeg": TrainEEGConfig}
-Config = TypeVar("Config", TrainConfig, TrainEEGConfig, AblateEEGConfig)
+PLACES = ("data_dir", "data", "val_data", "base_model")  # parameters that name a folder or a file
+NAMES = ("stdlib", "tiny", "smollm2")
+RESUMABLE = ("train", "train_eeg", "train_lora")
+CONFIGS: dict[str, type[TrainConfig] | type[TrainEEGConfig] | type[TrainLoraConfig]] = {
+    "mlp": TrainConfig,
+    "eeg": TrainEEGConfig,
+    "lora": TrainLoraConfig,
+}
+Config = TypeVar("Config", TrainConfig, TrainEEGConfig, AblateEEGConfig, TrainLoraConfig)
 SPACE_MARGIN = 32 * 2**20  # database rows, figures and reports
 
 
@@ -56,30 +62,42 @@ def decoder_config(config: TrainEEGConfig, data: EEGData) -> dict[str, Any]:
 
 def run_config(entrypoint: str, workload: str, train: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
     """Content of a `config.json`: parameters, what the data were, and what bitwise repetition depends on."""
-    place = str(catalog.typed_folder(train["data_dir"]).resolve()) if train["data_dir"] else ""
+    places = {name: _place(train[name]) for name in PLACES if name in train}
     return {
         "entrypoint": entrypoint,
         "workload": workload,
         "nfa_version": __version__,
-        "train": {**train, "data_dir": place},
+        "train": {**train, **places},
         "data": dict(data),
         "environment": environment(),
     }
+
+
+def _place(text: str) -> str:
+    """A folder or file as typed, from anywhere; the name of a data set or model stays."""
+    place = catalog.typed_folder(text)
+    return str(place.resolve()) if text and place.exists() and text not in NAMES else text
 
 
 def data_inputs(stored: Mapping[str, Any], example_ids: Mapping[str, Sequence[int]]) -> list[DataInput]:
     """The run's datasets for MLflow, which keeps one input a digest: each split has its own."""
     name, data = stored["data"]["name"], stored["data"]["digest"]
     digests = {
-        split: tracking.digest({"data": data, "ids": list(example_ids[split])}) for split in ("train", "val", "test")
+        split: tracking.digest({"data": data, "ids": list(example_ids[split])})
+        for split in ("train", "val", "test")
+        if example_ids[split]
     }
-    source = stored["train"]["data_dir"] or ("simulated" if name == "simulated" else f"{name} (published files)")
+    known = "simulated" if name == "simulated" else f"{name} (published files)"
+    source = stored["train"].get("data_dir") or stored["train"].get("data") or known
     return [DataInput(name, digest, source, split) for split, digest in digests.items()]
 
 
-def check_memory(parameters: int, sizes: str, remedy: str) -> None:
-    """`Refusal` for a network whose weights, start, gradients and optimizer state this machine cannot hold."""
-    needed = BYTES_A_WEIGHT * parameters
+def check_memory(parameters: int, sizes: str, remedy: str, *, more: float = 0) -> None:
+    """`Refusal` for a network whose weights, start, gradients and optimizer state this machine cannot hold.
+
+    `parameters` are those that are trained, `more` the bytes of everything else.
+    """
+    needed = BYTES_A_WEIGHT * parameters + more
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > memory:
         raise Refusal(
@@ -105,7 +123,8 @@ def identity(stored: Mapping[str, Any]) -> dict[str, Any]:
     free = {item.name for item in dataclasses.fields(config) if item.metadata["free_on_resume"]}
     train = {name: value for name, value in stored["train"].items() if name not in free}
     files = {"files": stored["source"]["files"]} if "source" in stored else {}
-    return {"workload": stored["workload"], "train": train, "data": stored["data"], **files}
+    base = {"base": stored["base"]["digest"]} if "base" in stored else {}
+    return {"workload": stored["workload"], "train": train, "data": stored["data"], **files, **base}
 
 
 def config_to_resume(asked: Config, stored: Mapping[str, Any]) -> Config:

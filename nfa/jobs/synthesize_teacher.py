@@ -17,7 +17,7 @@ from nfa.tracking import TrackedRun
 
 
 def synthesize_teacher(config: SynthesizeTeacherConfig, parent: TrackedRun | None = None) -> TrackedRun:
-    """Keep an adapter's triplets, extend them, add noise; nothing is made before everything was found possible.
+    """Keep an adapter's triplets, extend them, add noise; `Refusal` for a run without an adapter that has learned.
 
     The run gets `synthesized_delta_rank{target_rank}.safetensors` (`<module>.U`, `.S`, `.Vh`; the noise as seed and
     sigmas in its metadata), `synthesis_report.txt`, `results.json` and `plots/synthesis_plots.png`.
@@ -26,21 +26,27 @@ def synthesize_teacher(config: SynthesizeTeacherConfig, parent: TrackedRun | Non
     rank = _rank(config, source)
     folder = output_folder(config.output_dir)
     stage("source", f"{source.label}, {len(source.shapes)} modules")
-    made = _made(config, source, rank)
-    _notice(config, made)
     file = f"synthesized_delta_rank{config.target_rank}.safetensors"
     with open_step("synthesize_teacher", source, config.run_name, parent) as run:
         check_room(run, source, config.target_rank)
         describe_step(run, dataclasses.replace(config, rank=rank), source, {"teacher": file, "circular": True})
+        made = _made(config, source, rank)
+        _notice(config, made)
         _store(run, file, config, source, made)
         tracking.put_text(run.info, "synthesis_report.txt", teacher_reports.written(config, source, made))
         tracking.put_json(run.info, "results.json", teacher_reports.content(config, source, made))
-        spectra = {name: (one.before, one.matrix.s.tolist()) for name, one in made.items()}
-        noise = {name: config.noise_scale * float(one.matrix.s[one.kept - 1]) for name, one in made.items()}
-        title = f"{source.label}: {rank} triplets kept, {config.target_rank} in the teacher"
-        tracking.save_picture(run, synthesis_plots(spectra, noise, kept=rank, title=title), "synthesis_plots")
+        _draw(run, config, source, made, rank)
         stage("teacher", f"{file}, synthesis_report.txt, plots/synthesis_plots.png and .pdf")
     return end_step(run, folder)
+
+
+def _draw(
+    run: TrackedRun, config: SynthesizeTeacherConfig, source: Source, made: dict[str, Synthesized], rank: int
+) -> None:
+    spectra = {name: (one.before, one.matrix.s.tolist()) for name, one in made.items()}
+    noise = {name: config.noise_scale * float(one.matrix.s[one.kept - 1]) for name, one in made.items()}
+    title = f"{source.label}: {rank} triplets kept, {config.target_rank} in the teacher"
+    tracking.save_picture(run, synthesis_plots(spectra, noise, kept=rank, title=title), "synthesis_plots")
 
 
 def _rank(config: SynthesizeTeacherConfig, source: Source) -> int:

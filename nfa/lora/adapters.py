@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from nfa.errors import Refusal
+from nfa.lora.quiet import quiet
 from nfa.seeding import untouched
 
 Adapter = Mapping[str, Tensor]
@@ -58,7 +59,7 @@ def add_adapter(
         init_lora_weights=PEFT_INITS.get(init, init),  # type: ignore[arg-type]
         task_type="CAUSAL_LM",
     )
-    with untouched():
+    with untouched(), quiet():
         torch.manual_seed(seed)
         return get_peft_model(model, config)
 

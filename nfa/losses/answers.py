@@ -8,9 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from nfa.data.answer_tokens import IGNORED
 from nfa.protocols import Batch
-
-IGNORED = -100  # the label of a place that is no answer's
 
 
 def answer_losses(

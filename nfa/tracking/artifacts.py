@@ -104,6 +104,16 @@ def names(run_id: str, folder: str) -> list[str]:
     return sorted(item.path for item in client().list_artifacts(run_id, folder or None))
 
 
+def files(run_id: str) -> list[str]:
+    """Names of what lies at the root of a run's artifacts."""
+    return names(run_id, "")
+
+
+def put_file(run: Run, path: str, source: Path) -> None:
+    """A copy of a file."""
+    put(run, path, partial(shutil.copyfile, source))
+
+
 def all_names(run_id: str, folder: str = "") -> list[str]:
     """Paths of all files of a run, whatever folder they are in."""
     found = []

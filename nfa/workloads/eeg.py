@@ -140,7 +140,7 @@ class EEGDecoder:
         return layers_with_rules(model)
 
     def readout(self, model: nn.Module) -> str | None:
-        return next(reversed(self.sites(model)), None)
+        return next(reversed(list(self.sites(model))), None)
 
     def groups(self, model: nn.Module) -> ParameterGroups:
         """cnn, se, subject, block_0 …, gate, head: modules of the model, never parts of names."""

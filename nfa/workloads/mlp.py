@@ -109,7 +109,7 @@ class MLPClassifier:
         return {f"layer_{index}": layer for index, layer in enumerate(model.layers)}
 
     def readout(self, model: nn.Module) -> str | None:
-        return next(reversed(self.sites(model)), None)
+        return next(reversed(list(self.sites(model))), None)
 
     def groups(self, model: nn.Module) -> ParameterGroups:
         return groups_of_sites(model, self.sites(model))

@@ -68,7 +68,7 @@ class Probe:
         return layers_with_rules(model)
 
     def readout(self, model: nn.Module) -> str | None:
-        return next(reversed(self.sites(model)), None)
+        return next(reversed(list(self.sites(model))), None)
 
     def groups(self, model: nn.Module) -> ParameterGroups:
         return groups_of_sites(model, self.sites(model))

@@ -5,17 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
-from nfa.config import TrainConfig, TrainEEGConfig
-from nfa.data import catalog, images
+from nfa.config import TrainConfig, TrainEEGConfig, TrainLoraConfig
+from nfa.data import catalog, images, questions
+from nfa.data.answer_tokens import encode
 from nfa.data.eeg import EEGData
 from nfa.data.eeg import load as load_recordings
 from nfa.data.simulated_eeg import Simulation, simulated_folder
 from nfa.errors import Refusal
+from nfa.lora.base_models import find_base, load_tokenizer
 from nfa.workloads.eeg import EEGDecoder
+from nfa.workloads.language import LanguageModel
 from nfa.workloads.mlp import MLPClassifier
 
-Rebuilt = MLPClassifier | EEGDecoder
+Rebuilt = MLPClassifier | EEGDecoder | LanguageModel
 Artifact = Callable[[str], Path]
 INITIAL = "initial_adapter.safetensors"
 Ids = Mapping[str, Sequence[int]]
@@ -70,6 +74,27 @@ def _decoder(
     return EEGDecoder(train, data, example_ids, choose_device(device))
 
 
+def _language_model(
+    config: Mapping[str, Any], example_ids: Ids, device: str, data_dir: str | None, artifact: Artifact
+) -> LanguageModel:
+    train = TrainLoraConfig(**config["train"])
+    moved = {name: _moved(getattr(train, name), data_dir) for name in ("data", "val_data")}
+    data = questions.load(moved["data"], moved["val_data"])
+    _check_same(data.name, data.digest(), config["data"]["digest"])
+    base = find_base(train.base_model)
+    _check_same(f"base model {train.base_model}", base.digest, config["base"]["digest"])
+    encoded = encode(data.pairs, load_tokenizer(base), train.max_length)
+    initial = None if train.init == "full" else load_file(artifact(INITIAL))
+    return LanguageModel(train, base, encoded, example_ids, choose_device(device), initial)
+
+
+def _moved(path: str, data_dir: str | None) -> str:
+    """Where a file of that name is in `data_dir`; names of data sets stay."""
+    if not data_dir or not Path(path).suffix:
+        return path
+    return str(catalog.typed_folder(data_dir) / Path(path).name)
+
+
 def recordings(config: TrainEEGConfig, data_dir: str) -> EEGData:
     """The recordings in `data_dir`, or simulated ones where that is empty."""
     if data_dir:
@@ -88,4 +113,5 @@ def _check_same(name: str, found: str, expected: str) -> None:
 WORKLOADS: Mapping[str, Callable[[Mapping[str, Any], Ids, str, str | None, Artifact], Rebuilt]] = {
     "mlp": _classifier,
     "eeg": _decoder,
+    "lora": _language_model,
 }

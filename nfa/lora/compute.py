@@ -1,0 +1,21 @@
+"""What a training costs in arithmetic."""
+
+import torch.nn as nn
+
+
+def training_operations(model: nn.Module, positions: int) -> float:
+    """Floating-point operations of forward and backward passes over so many tokens, padding included.
+
+    Each weight of a linear map costs 2 operations a token forward, 2 for the gradient of its input, and 2 more for its
+    own gradient where it is trained (Kaplan et al. 2020, arXiv 2001.08361, section 2.1). Attention's scores and what is
+    not linear are left out, as is the saving of logits that no answer needs.
+    """
+    frozen = trained = 0
+    for layer in model.modules():
+        if isinstance(layer, nn.Linear) or type(layer).__name__ == "Conv1D":
+            count = layer.weight.numel()  # type: ignore[union-attr, operator]
+            if layer.weight.requires_grad:  # type: ignore[union-attr]
+                trained += int(count)
+            else:
+                frozen += int(count)
+    return float(positions) * (4.0 * frozen + 6.0 * trained)
