@@ -3,10 +3,13 @@
 from nfa.cli import main
 from nfa.config import LoraSvdConfig
 from nfa.ends import shielded
+from nfa.lora.base_names import place
 
 
 def start(config: LoraSvdConfig) -> None:
-    """Turn updates into LoRA factors."""
+    """Find models of these names while nothing heavy is loaded, then turn the update into LoRA factors."""
+    for name in filter(None, (config.teacher, config.base_model)):
+        place(name)
     with shielded():  # a module whose import was interrupted cannot be imported again, not even to say so
         from nfa.jobs.lora_svd import lora_svd
 

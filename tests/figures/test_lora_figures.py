@@ -1,0 +1,89 @@
+"""Figures of low-rank updates show the numbers that they were given, for few modules and for many."""
+
+import warnings
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from nfa.figures.lora_spectra import kinds, svd_analysis, synthesis_plots
+
+ENDS = ("q_proj", "k_proj", "up_proj")
+
+
+def names(layers: int) -> list[str]:
+    return [f"model.layers.{layer}.{end}" for layer in range(layers) for end in ENDS]
+
+
+def spectrum(length: int, scale: float = 1.0) -> list[float]:
+    return list(scale * np.exp(-0.1 * np.arange(length)))
+
+
+def drawn(figure: Figure) -> Figure:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure.draw_without_rendering()
+    return figure
+
+
+@pytest.mark.parametrize("layers", [1, 2, 30])
+def test_synthesis_has_a_panel_for_each_kind_of_module_with_its_mean_in_bold(layers: int) -> None:
+    spectra = {name: (spectrum(4, 1 + j), spectrum(8, 1 + j)) for j, name in enumerate(names(layers))}
+    figure = drawn(synthesis_plots(spectra, dict.fromkeys(spectra, 0.1), kept=4, title="t"))
+    shown = [axes for axes in figure.axes if axes.axison]
+    assert [axes.get_title().partition(",")[0] for axes in shown] == list(ENDS)
+    for index, axes in enumerate(shown):
+        bold = [line for line in axes.get_lines() if line.get_label() in ("adapter", "teacher: kept and added")]
+        scale = np.exp(np.mean(np.log([1 + j for j in range(index, 3 * layers, 3)])))
+        for line, length in zip(bold, (8, 4), strict=True):
+            np.testing.assert_allclose(line.get_ydata(), spectrum(length, scale))
+        assert len(axes.get_lines()) == 4 + (2 * layers if layers > 1 else 0)
+
+
+def test_zero_spectra_are_not_drawn() -> None:
+    spectra = {name: (spectrum(4), spectrum(8)) for name in names(2)} | {"model.layers.2.q_proj": ([0.0], [0.0] * 8)}
+    figure = drawn(synthesis_plots(spectra, {**dict.fromkeys(spectra, 0.1), "model.layers.2.q_proj": 0.0}, kept=4))
+    for axes in figure.axes:
+        assert all(np.isfinite(line.get_ydata()).all() for line in axes.get_lines())
+
+
+def test_without_noise_there_is_no_line_of_it() -> None:
+    figure = drawn(synthesis_plots({"a": (spectrum(2), spectrum(4))}, {"a": 0.0}, kept=2))
+    assert not [line for line in figure.axes[0].get_lines() if "noise" in str(line.get_label())]
+
+
+@pytest.mark.parametrize("layers", [1, 30])
+def test_analysis_has_four_panels(layers: int) -> None:
+    rng = np.random.default_rng(0)
+    energies = dict(zip(names(layers), rng.uniform(0.5, 0.9, 3 * layers), strict=True))
+    values = {name: ((1 - energy) ** 0.5, energy) for name, energy in energies.items()}
+    spectra = [spectrum(32, 1 + j) for j in range(3 * layers)]
+    figure = drawn(svd_analysis(values, spectra, rank=16, title="t"))
+    errors, energy, middle, both = figure.axes
+    for axes in (errors, energy):
+        assert sum(patch.get_height() for patch in axes.patches) == 3 * layers
+    line, mark = middle.get_lines()
+    np.testing.assert_allclose(
+        line.get_ydata(), spectrum(32, float(np.exp(np.mean(np.log(np.arange(1, 3 * layers + 1))))))
+    )
+    assert list(mark.get_xdata()) == [16.5, 16.5]
+    assert middle.get_yscale() == "log"
+    points = np.concatenate([np.asarray(collection.get_offsets()) for collection in both.collections])
+    np.testing.assert_allclose(sorted(map(tuple, points)), sorted((e, error) for error, e in values.values()))
+
+
+def test_exact_factors_do_not_magnify_rounding() -> None:
+    values = {name: (1e-8 * j, 1 - 1e-15 * j) for j, name in enumerate(names(4))}
+    figure = drawn(svd_analysis(values, [spectrum(16)] * 12, rank=16))
+    for axes in (figure.axes[0], figure.axes[1], figure.axes[3]):
+        low, high = axes.get_xlim()
+        assert high - low > 0.01
+
+
+def test_kinds_of_paths_that_end_alike_keep_their_paths() -> None:
+    found = kinds(["enc.0.self.query", "enc.1.self.query", "enc.0.cross.query", "head.3"])
+    assert found == {
+        "enc.*.self.query": ["enc.0.self.query", "enc.1.self.query"],
+        "enc.*.cross.query": ["enc.0.cross.query"],
+        "head.*": ["head.3"],
+    }
