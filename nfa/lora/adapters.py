@@ -4,7 +4,9 @@ An adapter is a mapping `<module>.lora_A.weight` [r i], `<module>.lora_B.weight`
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch.nn as nn
 from safetensors.torch import save_file
 from torch import Tensor
 
+from nfa.config.lora import RESIDUAL
 from nfa.errors import Refusal
 from nfa.lora.quiet import quiet
 from nfa.seeding import untouched
@@ -24,13 +27,26 @@ A, B = "lora_A.weight", "lora_B.weight"
 
 
 def matching_modules(model: nn.Module, targets: Sequence[str]) -> dict[str, nn.Module]:
-    """Linear layers by path that a target is the end of; `Refusal` for a target that is the end of none."""
+    """Linear layers by path that a target is the end of.
+
+    `Refusal` for a target that is the end of none, and for one whose weights are also another module's.
+    """
     linear = {name: layer for name, layer in model.named_modules() if _is_linear(layer)}
     ends = sorted({name.rpartition(".")[2] for name in linear})
     for target in targets:
         if not any(_fits(name, target) for name in linear):
             raise Refusal(f"targets={target!r}, which no module fits", ", ".join(ends), f"targets={','.join(ends[:2])}")
-    return {name: layer for name, layer in linear.items() if any(_fits(name, target) for target in targets)}
+    found = {name: layer for name, layer in linear.items() if any(_fits(name, target) for target in targets)}
+    _check_own_weights(model, found)
+    return found
+
+
+def _check_own_weights(model: nn.Module, found: Mapping[str, Any]) -> None:
+    uses = Counter(id(weight) for _, weight in model.named_parameters(remove_duplicate=False))
+    for name, layer in found.items():
+        if uses[id(layer.weight)] > 1:
+            got = f"targets={name!r}, whose weights are also another module's (tied)"
+            raise Refusal(got, "modules with weights of their own", f"targets without {name.rpartition('.')[2]}")
 
 
 def _is_linear(layer: nn.Module) -> bool:
@@ -44,13 +60,14 @@ def _fits(name: str, target: str) -> bool:
 def add_adapter(
     model: nn.Module, targets: Sequence[str], *, rank: int, alpha: float, dropout: float, init: str, seed: int
 ) -> nn.Module:
-    """The model with a LoRA layer at every module that fits; global generators stay as they are.
+    """The model with a LoRA layer at every module that fits; its weights and global generators stay as they are.
 
-    `init` is random (A uniform, B zero) or one of PEFT's own, of which pissa and olora change the base's weights.
+    `init` is random (A uniform, B zero) or one of PEFT's own. What pissa and olora take from the weights is still in
+    them: `take_out`.
     """
     from peft import LoraConfig, get_peft_model
 
-    matching_modules(model, targets)
+    layers = matching_modules(model, targets)
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,  # type: ignore[arg-type] # a fraction is as good
@@ -59,9 +76,24 @@ def add_adapter(
         init_lora_weights=PEFT_INITS.get(init, init),  # type: ignore[arg-type]
         task_type="CAUSAL_LM",
     )
-    with untouched(), quiet():
+    with untouched(), quiet(), _kept(layers.values() if init in RESIDUAL else ()):
         torch.manual_seed(seed)
-        return get_peft_model(model, config)
+        adapted: nn.Module = get_peft_model(model, config)
+    for layer in adapted_modules(adapted).values():
+        if layer.get_base_layer().weight.dtype == torch.float64:
+            layer.lora_A.double(), layer.lora_B.double()
+    return adapted
+
+
+@contextmanager
+def _kept(layers: Iterable[Any]) -> Iterator[None]:
+    """Weights that are in float32 within the block, whatever it does with them, and as they were after it."""
+    before = {layer: layer.weight.data for layer in layers}
+    for layer, weight in before.items():
+        layer.weight.data = weight.float() if weight.dtype == torch.float64 else weight.clone()
+    yield
+    for layer, weight in before.items():
+        layer.weight.data = weight
 
 
 def adapted_modules(model: nn.Module) -> dict[str, Any]:

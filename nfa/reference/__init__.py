@@ -6,6 +6,7 @@ i input, o output, k network output. A site is named as in `model.named_modules(
 forward pass, the calls' positions follow each other along s.
 """
 
+from nfa.reference.answers import answer_loss, token_mean
 from nfa.reference.attention import relative_attention
 from nfa.reference.comparisons import Centre, cosine, debiased_cosine, exponent, stable_rank, subspace_overlap
 from nfa.reference.conformer import conformer
@@ -29,6 +30,7 @@ __all__ = [
     "Centre",
     "Loss",
     "agop",
+    "answer_loss",
     "conformer",
     "cosine",
     "cosines",
@@ -63,6 +65,7 @@ __all__ = [
     "stable_rank",
     "subspace_cosines",
     "subspace_overlap",
+    "token_mean",
     "truncated_svd",
     "truncation_error",
 ]

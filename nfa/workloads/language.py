@@ -107,8 +107,8 @@ class LanguageModel:
         )
         if self.initial is not None:
             adapters.write_adapter(model, self.initial)
-            if config.residual:
-                adapters.take_out(model)
+        if config.residual:
+            adapters.take_out(model)
         return model
 
     @property
