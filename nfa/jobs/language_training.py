@@ -63,6 +63,7 @@ class LanguageTraining:
             watched=Watched(workload.groups(self.model).names, self.evaluated),
         )
         self.stored = self._stored(data)
+        self.positions = [0]  # tokens seen after so many steps
         self.answers: dict[int, Tensor] = {}  # by evaluation, the summed loss of each held-out answer
         self.tracked = TrackedTraining(
             run, self.training, self.stored, clock, name=self.config.init, steps=self.steps, memory=self._memory
@@ -131,11 +132,17 @@ class LanguageTraining:
         with self.clock.section("evaluation"):
             scores = score_answers(self.workload, self.model, self.workload.ids("val"))
         self.answers[step] = scores.sums
-        spent = training_operations(self.model, sum(map(self.workload.positions, range(step))))
+        spent = training_operations(self.model, self._seen(step))
         values |= {"eval/loss": scores.loss, "compute/flops": spent, **self.training.flow}
         (self.tracked.checkpoint if step in self.schedule else self.tracked.log)(step, values)
         shown = f"train {values['train/step_loss']:.4f}  " if step else ""
         stage(f"step {step}", f"{shown}eval {scores.loss:.4f}")
+
+    def _seen(self, steps: int) -> int:
+        """Tokens, padding included, in so many steps."""
+        while len(self.positions) <= steps:
+            self.positions.append(self.positions[-1] + self.workload.positions(len(self.positions) - 1))
+        return self.positions[steps]
 
     def _of_step(self, step: int) -> dict[str, float]:
         """What the step was: the loss of its questions before it, the gradient's norm before clipping, its rate."""

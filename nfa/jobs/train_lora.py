@@ -16,14 +16,15 @@ from nfa.data.answer_tokens import Encoded, encode
 from nfa.data.question_splits import split
 from nfa.errors import Refusal
 from nfa.jobs.language_training import LanguageTraining
+from nfa.jobs.lora_checks import check_targets
 from nfa.jobs.lora_factors import Factors, factors_of
 from nfa.jobs.settings import check_memory, config_to_resume
-from nfa.lora.base_models import find_base, load_tokenizer
+from nfa.lora.base_models import BaseModel, find_base, load_tokenizer
 from nfa.maths.bfloat16 import has_bfloat16_units
 from nfa.timing import Stopwatch
 from nfa.tracking import TrackedRun
 from nfa.workloads.language import DTYPES, LanguageModel
-from nfa.workloads.rebuild import INITIAL, choose_device
+from nfa.workloads.rebuild import INITIAL, check_same, choose_device
 
 LOGIT_COPIES = 4  # in float32: the logits, their softmax, its gradient, and what is cast
 KEPT_WIDTHS = 24  # activations of a block that a backward pass needs, in widths of the model
@@ -70,13 +71,14 @@ def prepared(config: TrainLoraConfig, clock: Stopwatch, run: TrackedRun | None =
     with clock.section("base model"):
         base = find_base(config.base_model)
         stage("base", f"{base.name}, {base.parameters:,} parameters, {base.digest[:12]}")
-        factors = factors_of(config, base)
+        factors = _stored_start(config, data, base, run) if run else factors_of(config, base)
+        initial = factors.adapter if factors else None
+        check_targets(config, base, initial)
     with clock.section("data"):
         encoded = encode(data.pairs, load_tokenizer(base), config.max_length)
     ids = _examples(config, data, encoded, run)
     if factors:
         config = dataclasses.replace(config, factors=factors.run_id)
-    initial = _initial(run) or (factors.adapter if factors else None)
     workload = LanguageModel(config, base, encoded, ids, device, initial)
     _check_memory(workload)
     facts = {
@@ -89,10 +91,16 @@ def prepared(config: TrainLoraConfig, clock: Stopwatch, run: TrackedRun | None =
     return Prepared(workload, factors, facts)
 
 
-def _initial(run: TrackedRun | None) -> Any:
-    """The adapter at step 0 of a run that is continued."""
-    stored = run and tracking.has_artifact(run.run_id, INITIAL)
-    return load_file(tracking.get(run.run_id, INITIAL)) if run and stored else None
+def _stored_start(
+    config: TrainLoraConfig, data: questions.QuestionData, base: BaseModel, run: TrackedRun
+) -> Factors | None:
+    """The adapter at step 0 of a continued run; `Refusal` where its data or base model are others by now."""
+    stored = tracking.config(run.run_id)
+    check_same(data.name, data.digest(), stored["data"]["digest"])
+    check_same(f"base model {config.base_model}", base.digest, stored["base"]["digest"])
+    if config.init == "full":
+        return None
+    return Factors(config.factors, load_file(tracking.get(run.run_id, INITIAL)), stored["factors"])
 
 
 def _examples(
@@ -120,10 +128,10 @@ def memory_of(workload: LanguageModel) -> float:
     """Bytes that a training takes, about: the base, what is trained, and the activations of the longest batch."""
     from transformers import AutoConfig
 
-    shape = AutoConfig.from_pretrained(workload.base.folder)
+    shape = AutoConfig.from_pretrained(workload.base.folder).get_text_config()
     config = workload.config
     longest = max(len(workload.questions.ids[item]) for split in ("train", "val") for item in workload.ids(split))
-    tokens = longest * config.batch_size
+    tokens = longest * min(config.batch_size, len(workload.ids("train")))
     weights = workload.base.parameters * DTYPES[config.base_precision].itemsize
     activations = KEPT_WIDTHS * shape.hidden_size * shape.num_hidden_layers + LOGIT_COPIES * shape.vocab_size
     return float(weights + 4 * tokens * activations)

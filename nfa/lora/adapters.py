@@ -5,7 +5,7 @@ An adapter is a mapping `<module>.lora_A.weight` [r i], `<module>.lora_B.weight`
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -117,31 +117,35 @@ def read_adapter(model: nn.Module) -> dict[str, Tensor]:
 def write_adapter(model: nn.Module, adapter: Adapter) -> int:
     """Give the model this adapter; how many modules got it. `Refusal` unless it has factors for each and no other."""
     layers = adapted_modules(model)
-    wanted = {f"{name}.{part}" for name in layers for part in (A, B)}
-    if wanted != set(adapter):
-        without = _modules(wanted - set(adapter))
-        unused = _modules(set(adapter) - wanted)
-        got = f"factors that do not fit: targets without factors: {without}; factors without a target: {unused}"
-        allowed = "two factors for each target, and no others"
-        raise Refusal(got, allowed, "use the targets that the factors were made for")
-    for name, layer in layers.items():
-        for part, own in ((A, layer.lora_A["default"].weight), (B, layer.lora_B["default"].weight)):
-            _write(own, adapter[f"{name}.{part}"], f"{name}.{part}")
+    own = {
+        f"{name}.{part}": factor["default"].weight
+        for name, layer in layers.items()
+        for part, factor in ((A, layer.lora_A), (B, layer.lora_B))
+    }
+    check_fits(adapter, {name: tuple(weight.shape) for name, weight in own.items()})
+    with torch.no_grad():
+        for name, weight in own.items():
+            weight.copy_(adapter[name])
     return len(layers)
 
 
-def _modules(keys: set[str]) -> str:
+def check_fits(adapter: Adapter, wanted: Mapping[str, tuple[int, ...]]) -> None:
+    """`Refusal` unless the adapter has the factors that are wanted, by name and shape, and no others."""
+    if wanted.keys() != adapter.keys():
+        without, unused = _modules(wanted.keys() - adapter.keys()), _modules(adapter.keys() - wanted.keys())
+        got = f"factors that do not fit: targets without factors: {without}; factors without a target: {unused}"
+        allowed = "two factors for each target, and no others"
+        raise Refusal(got, allowed, "use the targets that the factors were made for")
+    for name, shape in wanted.items():
+        if adapter[name].shape != shape:
+            got = f"{name} with shape {list(adapter[name].shape)}"
+            raise Refusal(got, f"shape {list(shape)}", "use factors of the same base model and rank")
+
+
+def _modules(keys: Set[str]) -> str:
     names = sorted({key.rpartition(".lora_")[0] for key in keys})
     shown = ", ".join(names[:8])
     return f"{shown or 'none'}" + (f" … ({len(names)})" if len(names) > 8 else "")
-
-
-def _write(own: Tensor, value: Tensor, name: str) -> None:
-    if own.shape != value.shape:
-        got = f"{name} with shape {list(value.shape)}"
-        raise Refusal(got, f"shape {list(own.shape)}", "use factors of the same base model and rank")
-    with torch.no_grad():
-        own.copy_(value)
 
 
 def take_out(model: nn.Module) -> None:

@@ -61,7 +61,7 @@ def _classifier(
     train = TrainConfig(**config["train"])
     place = train.data_dir if data_dir is None else data_dir
     data = images.load(train.dataset, catalog.locate(train.dataset, place))
-    _check_same(train.dataset, data.digest(), config["data"]["digest"])
+    check_same(train.dataset, data.digest(), config["data"]["digest"])
     return MLPClassifier(train, data, example_ids, choose_device(device))
 
 
@@ -70,7 +70,7 @@ def _decoder(
 ) -> EEGDecoder:
     train = TrainEEGConfig(**config["train"])
     data = recordings(train, train.data_dir if data_dir is None else data_dir)
-    _check_same(data.name, data.digest(), config["data"]["digest"])
+    check_same(data.name, data.digest(), config["data"]["digest"])
     return EEGDecoder(train, data, example_ids, choose_device(device))
 
 
@@ -80,9 +80,9 @@ def _language_model(
     train = TrainLoraConfig(**config["train"])
     moved = {name: _moved(getattr(train, name), data_dir) for name in ("data", "val_data")}
     data = questions.load(moved["data"], moved["val_data"])
-    _check_same(data.name, data.digest(), config["data"]["digest"])
+    check_same(data.name, data.digest(), config["data"]["digest"])
     base = find_base(train.base_model)
-    _check_same(f"base model {train.base_model}", base.digest, config["base"]["digest"])
+    check_same(f"base model {train.base_model}", base.digest, config["base"]["digest"])
     encoded = encode(data.pairs, load_tokenizer(base), train.max_length)
     initial = None if train.init == "full" else load_file(artifact(INITIAL))
     return LanguageModel(train, base, encoded, example_ids, choose_device(device), initial)
@@ -104,7 +104,8 @@ def recordings(config: TrainEEGConfig, data_dir: str) -> EEGData:
     return load_recordings(simulated_folder(settings), window=config.window, name="simulated")
 
 
-def _check_same(name: str, found: str, expected: str) -> None:
+def check_same(name: str, found: str, expected: str) -> None:
+    """`Refusal` for data, or a base model, with another digest than the run's."""
     if found != expected:
         got, allowed = f"{name} with digest {found[:12]}", f"digest {expected[:12]}"
         raise Refusal(got, allowed, "use the data the run was trained on")
