@@ -165,7 +165,7 @@ def put_in(model: nn.Module, adapter: Adapter, scaling: float) -> None:
                 name = key.removesuffix(f".{A}")
                 weight = layers[name].weight
                 update = scaling * adapter[f"{name}.{B}"].to(weight) @ adapter[key].to(weight)
-                weight += update if update.shape == weight.shape else update.T  # Conv1D keeps its weight transposed
+                weight += update if isinstance(layers[name], nn.Linear) else update.T  # Conv1D keeps it transposed
 
 
 def over_pristine(adapter: Adapter, initial: Adapter | None) -> dict[str, Tensor]:
