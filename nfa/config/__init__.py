@@ -17,7 +17,8 @@ from nfa.config.classifier import (
 )
 from nfa.config.eeg import PRESETS, SWITCHES, AblateEEGConfig, EEGTraining, TrainEEGConfig
 from nfa.config.eeg_preparation import PrepareEEGConfig
-from nfa.config.lora import LoraTraining, TrainLoraConfig
+from nfa.config.lora import CompareLoraConfig, LoraTraining, TrainLoraConfig
+from nfa.config.lora_experiment import LoraExperimentConfig
 from nfa.config.lora_steps import LoraSvdConfig, SynthesizeTeacherConfig
 from nfa.config.options import Auto, bounds, check_fields, option, suggest
 
@@ -32,6 +33,8 @@ ENTRY_POINTS = {
     "ablate_eeg": AblateEEGConfig,
     "gradient_flow": GradientFlowConfig,
     "train_lora": TrainLoraConfig,
+    "compare_lora": CompareLoraConfig,
+    "lora_experiment": LoraExperimentConfig,
     "synthesize_teacher": SynthesizeTeacherConfig,
     "lora_svd": LoraSvdConfig,
 }
@@ -50,11 +53,13 @@ __all__ = [
     "AblateEEGConfig",
     "AnalyzeConfig",
     "Auto",
+    "CompareLoraConfig",
     "DemoConfig",
     "EEGTraining",
     "GradientDirectionsConfig",
     "GradientFlowConfig",
     "ImportConfig",
+    "LoraExperimentConfig",
     "LoraSvdConfig",
     "LoraTraining",
     "PrepareEEGConfig",

@@ -43,7 +43,6 @@ class LoraTraining:
     lr_schedule: str = option("linear", "how the learning rate falls", choices=("linear", "cosine", "constant"))
     weight_decay: float = option(0.0, "weight decay of AdamW", at_least=0)
     epochs: int = option(1, "passes through the training questions", at_least=1, below=10**6)
-    steps: int = option(0, "optimizer steps; 0 = as many as the epochs have", at_least=0, below=10**7)
     batch_size: int = option(4, "questions at a time", at_least=1, below=2**20)
     accumulation: int = option(4, "batches of an optimizer step", at_least=1, below=2**20)
     max_length: int = option(
@@ -64,7 +63,7 @@ class LoraTraining:
         """`Refusal` for what no training can be."""
         check_fields(self)
         if self.schedule != "auto":
-            schedules.parse(self.schedule, self.steps)
+            schedules.parse(self.schedule, 0)
         if not self.target_list:
             raise Refusal(f"targets={self.targets!r}", "ends of module paths, comma-separated", f"targets={TARGETS}")
 
@@ -92,6 +91,7 @@ class TrainLoraConfig(LoraTraining):
         choices=STARTS,
     )  # fmt: skip
     factors: str = option("", "with init=svd: id of the run of lora_svd")
+    steps: int = option(0, "optimizer steps; 0 = as many as the epochs have", at_least=0, below=10**7)
     seed: int = option(
         1717, "seed of the order of questions, of the adapter and of dropout", at_least=0, below=2**63
     )
@@ -144,3 +144,17 @@ class TrainLoraConfig(LoraTraining):
         return dataclasses.replace(
             self, **{name: value for name, value in known.items() if getattr(self, name) == "auto"}
         )
+
+
+@dataclass(frozen=True)
+class CompareLoraConfig:
+    """Compare fine-tunings of the same questions that start differently, seed by seed, at equal steps and compute."""
+
+    run_id: str = option("latest", "runs of train_lora, comma-separated; a parent (an experiment) = its trainings")
+    target: float | Auto = option("auto", "held-out loss whose step is looked for; auto = the final one of random")
+    seed: int = option(1717, "seed of the bootstrap", at_least=0, below=2**63)
+    output_dir: str = option("", "folder that gets a copy of all files")
+    run_name: str = option("", "name of the run in MLflow; empty = MLflow chooses one")
+
+    def __post_init__(self) -> None:
+        check_fields(self)

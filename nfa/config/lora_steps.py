@@ -19,7 +19,7 @@ class SynthesizeTeacherConfig:
     noise_scale: float = option(0.1, "spectral norm of the noise, in units of s_r; 0 = none", at_least=0, below=1000)
     seed: int = option(1717, "seed of the added directions and of the noise", at_least=0, below=2**63)
     output_dir: str = option("", "folder that gets a copy of all files")
-    run_name: str = option("", "name of the run in MLflow; empty = MLflow chooses one")
+    run_name: str = option("", "name of the run in MLflow; empty = what it is of")
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -45,7 +45,7 @@ class LoraSvdConfig:
     iterations: int = option(4, "power iterations of the randomised SVD", at_least=0, below=1000)
     seed: int = option(1717, "seed of the randomised SVD", at_least=0, below=2**63)
     output_dir: str = option("", "folder that gets a copy of all files")
-    run_name: str = option("", "name of the run in MLflow; empty = MLflow chooses one")
+    run_name: str = option("", "name of the run in MLflow; empty = what it is of")
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from nfa.figures.style import add_legend, epoch_axis, panels, style
+from nfa.figures.style import add_legend, epoch_axis, panels, plain_numbers, style
 from nfa.figures.training_analysis import Series, draw
 
 CURVES: dict[str, dict[str, Any]] = {
@@ -24,6 +24,7 @@ def loss_curves(series: Mapping[str, Series], *, title: str = "") -> Figure:
         draw(places[1], series.get("train/grad_norm", {}), label="gradient norm", color="tab:green")
         places[1].set_ylabel("gradient norm before clipping")
         places[1].set_yscale("log")
+        plain_numbers(places[1].yaxis)
         for place in places:
             epoch_axis(place, None, "optimizer step")
         figure.suptitle(title)

@@ -38,6 +38,13 @@ class Prepared:
     factors: Factors | None
     data: Mapping[str, Any]
 
+    def variant(self, config: TrainLoraConfig, factors: Factors | None) -> "Prepared":
+        """The same for another training on these questions with this base."""
+        known = self.workload
+        adapter = factors.adapter if factors else None
+        workload = LanguageModel(config, known.base, known.questions, known.example_ids, known.device, adapter)
+        return Prepared(workload, factors, self.data)
+
 
 def train_lora(config: TrainLoraConfig, clock: Stopwatch) -> None:
     """Fine-tune, or continue the run `config.resume`."""

@@ -31,8 +31,8 @@ from nfa.tracking.checkpoints import (
     weights,
 )
 from nfa.tracking.metrics import history, metric_rows
-from nfa.tracking.runs import DataInput, TrackedRun, active_run, config, end_unended, open_run, reopen_run
-from nfa.tracking.store import StoreError, children, find_run
+from nfa.tracking.runs import DataInput, TrackedRun, active_run, can_continue, config, end_unended, open_run, reopen_run
+from nfa.tracking.store import StoreError, children, find_run, tagged
 
 __all__ = [
     "Checkpoint",
@@ -40,6 +40,7 @@ __all__ = [
     "StoreError",
     "TrackedRun",
     "active_run",
+    "can_continue",
     "check_space",
     "children",
     "config",
@@ -71,6 +72,7 @@ __all__ = [
     "save_checkpoint",
     "save_picture",
     "save_state",
+    "tagged",
     "unit",
     "weights",
 ]

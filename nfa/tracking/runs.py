@@ -180,6 +180,13 @@ def reopen_run(run_id: str, *, parent: TrackedRun | None = None) -> TrackedRun:
         return TrackedRun(run, wrapper_id=wrapper_id, continued=True)
 
 
+def can_continue(run: Run) -> bool:
+    """Whether a run has ended before its end, and has begun enough to be taken up again."""
+    state = run.data.tags.get("nfa.state")
+    alive = state == "running" and is_alive(run.data.tags)
+    return state != "finished" and not alive and artifacts.has_artifact(run.info.run_id, "config.json")
+
+
 def mark(run_id: str, state: str, reason: str) -> None:
     """Write a run's true state, and why, into its tags."""
     tags = {"nfa.state": state, "nfa.error": reason[:TAG_LENGTH]}

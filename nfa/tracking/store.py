@@ -105,6 +105,13 @@ def children(run_id: str, experiment: str) -> list[Run]:
     )
 
 
+def tagged(tag: str, value: str) -> list[Run]:
+    """Runs of the whole store with a tag, newest first."""
+    experiments = [experiment.experiment_id for experiment in client().search_experiments()]
+    order = ["attributes.start_time DESC"]
+    return list(client().search_runs(experiments, f"tags.`{tag}` = '{value}'", order_by=order))
+
+
 def plain_param(text: str) -> str:
     """A parameter as typed, from the shell-quoted text that `mlflow run` logs, or from the plain text that we log.
 

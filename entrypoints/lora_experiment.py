@@ -1,0 +1,21 @@
+"""Entry point `lora_experiment`."""
+
+import time
+
+from nfa.cli import main
+from nfa.config import LoraExperimentConfig
+from nfa.ends import shielded
+
+
+def start(config: LoraExperimentConfig) -> None:
+    """Run the steps that are asked for."""
+    started = time.perf_counter()
+    with shielded():  # a module whose import was interrupted cannot be imported again, not even to say so
+        from nfa.jobs.lora_experiment import lora_experiment
+        from nfa.timing import Stopwatch
+
+    lora_experiment(config, Stopwatch({"import": time.perf_counter() - started}))
+
+
+if __name__ == "__main__":
+    main("lora_experiment", LoraExperimentConfig, start)

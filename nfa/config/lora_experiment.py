@@ -1,0 +1,109 @@
+"""Parameters of the whole experiment with low-rank updates."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from nfa.config.lora import LORA_LEARNING_RATES, TINY_LEARNING_RATES, LoraTraining, TrainLoraConfig
+from nfa.config.lora_steps import LoraSvdConfig, SynthesizeTeacherConfig
+from nfa.config.options import Auto, option
+from nfa.errors import Refusal
+
+STEPS = ("base", "synthesize", "svd", "svd-lora", "compare")
+MODES = ("simplified", "full")
+STARTS = ("svd-residual", "svd-warm", "pissa", "olora", "gaussian", "orthogonal")
+TINY_STEPS, EVALUATIONS = 20, 5
+
+
+@dataclass(frozen=True)
+class LoraExperimentConfig(LoraTraining):
+    """Does an adapter that starts from an update's SVD train better? Teachers, factors, trainings, comparison."""
+
+    mode: str = option(
+        "simplified", "teacher: synthesised from a random adapter's training, or a full fine-tuning", choices=MODES
+    )
+    steps: str = option(
+        "all", "what to run: all, ask (a menu), or numbers or names: 1 base, 2 synthesize, 3 svd, 4 svd-lora, 5 compare"
+    )
+    starts: str = option("svd-residual,svd-warm", f"compared with random: some of {', '.join(STARTS)}")
+    seeds: str = option("1,2,3", "seeds of each start, comma-separated")
+    train_steps: int | Auto = option(
+        "auto", "optimizer steps of each training; auto = 20 with tiny, else as many as the epochs have", at_least=1
+    )
+    equal_compute: bool = option(True, "train random adapters for what the start has cost, too")
+    teacher_lr: float | Auto = option("auto", "learning rate of a full fine-tuning; auto = 2e-5; tiny 1e-3", above=0)
+    target_rank: int = option(64, "triplets of a synthesised teacher", at_least=1, below=2**16)
+    decay: float = option(0.04, "fall of its tail: s_r × exp(−decay × j)", at_least=0, below=1000)
+    noise_scale: float = option(0.1, "spectral norm of its noise, in units of s_r; 0 = none", at_least=0, below=1000)
+    run_name: str = option("", "name of the run in MLflow; empty = MLflow chooses one")
+
+    def __post_init__(self) -> None:
+        self.check()
+        self.chosen_steps()
+        for start in self.start_list():
+            self.training(start, seed=self.seed_list()[0], factors="0" if start.startswith("svd") else "")
+        if self.mode == "simplified":
+            self.synthesis("latest", seed=0)
+
+    def chosen_steps(self) -> list[str]:
+        """Names of the steps to run, in order; of `ask` all."""
+        known = [step for step in STEPS if self.mode == "simplified" or step != "synthesize"]
+        if self.steps.strip() in ("all", "ask"):
+            return known
+        parts = [part.strip() for part in self.steps.split(",")]
+        names = [STEPS[int(part) - 1] if part in "12345" and part else part for part in parts]
+        for part, name in zip(parts, names, strict=True):
+            if name not in known:
+                allowed = ", ".join(f"{STEPS.index(step) + 1} {step}" for step in known)
+                raise Refusal(f"steps={self.steps!r} (at {part!r}) with mode={self.mode}", allowed, "steps=all")
+        return [step for step in known if step in names]
+
+    def seed_list(self) -> list[int]:
+        """The seeds; `Refusal` for what is none."""
+        parts = [part.strip() for part in self.seeds.split(",")]
+        if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
+            raise Refusal(f"seeds={self.seeds!r}", "different whole numbers, comma-separated", "seeds=1,2,3")
+        return [int(part) for part in parts]
+
+    def start_list(self) -> list[str]:
+        """The starts beside random, each once."""
+        parts = list(dict.fromkeys(part.strip() for part in self.starts.split(",")))
+        for part in parts:
+            if part not in STARTS:
+                raise Refusal(f"starts={self.starts!r} (at {part!r})", ", ".join(STARTS), "starts=svd-residual")
+        return parts
+
+    def training(self, start: str, *, seed: int, factors: str = "", steps: int | None = None) -> TrainLoraConfig:
+        """The training of a start ("random", "full", …) with a seed; few checkpoints and evaluations unless asked."""
+        init, _, how = start.partition("-")
+        common = {item.name: getattr(self, item.name) for item in dataclasses.fields(LoraTraining)}
+        rates = TINY_LEARNING_RATES if self.base_model == "tiny" else LORA_LEARNING_RATES
+        if init == "full":
+            common["lr"] = rates["full"] if self.teacher_lr == "auto" else self.teacher_lr
+        if self.schedule == "auto":
+            common["schedule"] = "0"
+        automatic = TINY_STEPS if self.base_model == "tiny" else 0
+        asked = automatic if self.train_steps == "auto" else self.train_steps
+        if self.eval_every == "auto" and asked:
+            common["eval_every"] = max(1, asked // EVALUATIONS)
+        return TrainLoraConfig(
+            **common,
+            init=init,
+            start=how or "residual",
+            factors=factors,
+            seed=seed,
+            steps=asked if steps is None else steps,
+        ).resolved()
+
+    def synthesis(self, run_id: str, *, seed: int) -> SynthesizeTeacherConfig:
+        """The teacher made from a trained adapter."""
+        return SynthesizeTeacherConfig(
+            run_id=run_id,
+            target_rank=self.target_rank,
+            decay=self.decay,
+            noise_scale=self.noise_scale,
+            seed=seed,
+        )
+
+    def svd(self, run_id: str, *, seed: int) -> LoraSvdConfig:
+        """The factors of a teacher."""
+        return LoraSvdConfig(run_id=run_id, rank=self.rank, alpha=self.alpha, seed=seed)

@@ -1,0 +1,79 @@
+"""Fine-tunings that start differently: their losses by steps and by compute, and the differences."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nfa.figures.style import add_legend, epoch_axis, panels, style
+
+WIDE = 4.3
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Of one arm: eval/loss by step, one for each seed, and the operations spent at each step (empty: unknown)."""
+
+    label: str
+    losses: Sequence[Mapping[int, float]]
+    operations: Mapping[int, float]
+
+
+def comparison(
+    arms: Sequence[Curves],
+    steps: Mapping[str, tuple[float, float, float]],
+    compute: Mapping[str, tuple[float, float, float]],
+    *,
+    title: str = "",
+) -> Figure:
+    """Losses by optimizer steps, by operations (what the start has cost included), and the differences to random.
+
+    Lines are means over the seeds, bands their range. `steps` and `compute` are mean, low and high of the final
+    difference by label, at as many steps and at as many operations.
+    """
+    figure, places = panels(3, columns=3, width=WIDE, height=3.2)
+    with style():
+        for index, arm in enumerate(arms):
+            _curve(places[0], arm, {step: float(step) for step in arm.losses[0]}, f"C{index}")
+            if arm.operations:
+                _curve(places[1], arm, {s: each / 1e12 for s, each in arm.operations.items()}, f"C{index}", label="")
+        epoch_axis(places[0], None, "optimizer step")
+        places[0].set(title="by steps", ylabel="held-out loss, nats per answer token")
+        places[1].set(title="by compute, the start included", xlabel="10¹² floating-point operations")
+        _differences(places[2], arms, steps, compute)
+        figure.suptitle(title)
+        add_legend(figure)
+    return figure
+
+
+def _curve(axes: Axes, arm: Curves, at: Mapping[int, float], color: str, label: str | None = None) -> None:
+    steps = sorted(set.intersection(set(at), *(set(one) for one in arm.losses)))
+    if not steps:
+        return
+    places = [at[step] for step in steps]
+    values = [[one[step] for one in arm.losses] for step in steps]
+    name = arm.label if label is None else label
+    axes.plot(places, [sum(each) / len(each) for each in values], color=color, marker="o", markersize=3, label=name)
+    axes.fill_between(places, [min(each) for each in values], [max(each) for each in values], color=color, alpha=0.15)
+
+
+def _differences(
+    axes: Axes,
+    arms: Sequence[Curves],
+    steps: Mapping[str, tuple[float, float, float]],
+    compute: Mapping[str, tuple[float, float, float]],
+) -> None:
+    drawn = [arm.label for arm in arms if arm.label in steps or arm.label in compute]
+    colours = {arm.label: f"C{index}" for index, arm in enumerate(arms)}
+    for row, label in enumerate(drawn):
+        for found, shift, mark in ((steps, -0.12, "o"), (compute, 0.12, "D")):
+            if label in found:
+                mean, low, high = found[label]
+                reach = [[mean - low], [high - mean]]
+                axes.errorbar(mean, row + shift, xerr=reach, fmt=mark, color=colours[label], capsize=3, markersize=5)
+    for mark, name in (("o", "at equal steps"), ("D", "at equal compute")):
+        axes.plot([], [], mark, color="0.4", label=name)
+    axes.axvline(0, color="0.3", linewidth=0.8)
+    axes.set_yticks(range(len(drawn)), ["" for _ in drawn])
+    axes.set(ylim=(len(drawn) - 0.5, -0.5), title="final loss minus random's, 95 %", xlabel="nats; left of 0 is better")
