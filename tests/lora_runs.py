@@ -57,6 +57,20 @@ def base_folder(folder: Path, *, seed: int = 0, **changed: Any) -> Path:
     return folder
 
 
+def gpt2_folder(folder: Path, *, seed: int = 0) -> Path:
+    """An untrained GPT-2 with one block of 16 features."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from nfa.lora.quiet import quiet
+
+    with seeding.untouched(), quiet():
+        torch.manual_seed(seed)
+        config = GPT2Config(vocab_size=tiny.VOCABULARY, n_embd=16, n_layer=1, n_head=2, n_positions=32)
+        GPT2LMHeadModel(config).save_pretrained(folder)
+        tiny.tokenizer().save_pretrained(folder)
+    return folder
+
+
 def adapter_run(
     *,
     modules: Mapping[str, tuple[int, int]] | None = None,

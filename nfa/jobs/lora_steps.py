@@ -19,8 +19,9 @@ SPACE = 8 * 2**20  # reports and figures
 FLOAT = 4  # bytes
 
 
-def open_step(entrypoint: str, source: Source, name: str, parent: TrackedRun | None) -> TrackedRun:
-    """A run of the step, in the parent's experiment, or in that of the source."""
+def open_step(entrypoint: str, title: str, source: Source, name: str, parent: TrackedRun | None) -> TrackedRun:
+    """A run of the step, in the parent's experiment, or in that of the source; without a name "title of <source>"."""
+    name = name or f"{title} of {source.run.info.run_name if source.run else Path(source.label).name}"
     tags = {"nfa.source_run_ids": source.run_id} if source.run else {}
     experiment = source.run.info.experiment_id if source.run else ""
     return tracking.open_run(entrypoint, "lora", name=name, parent=parent, tags=tags, experiment=experiment)

@@ -26,7 +26,7 @@ def lora_svd(config: LoraSvdConfig, parent: TrackedRun | None = None) -> Tracked
     folder = output_folder(config.output_dir)
     stage("source", f"{source.label}, {len(source.shapes)} modules")
     file = f"svd_factors_rank{config.rank}.safetensors"
-    with open_step("lora_svd", source, config.run_name, parent) as run:
+    with open_step("lora_svd", f"rank {config.rank}", source, config.run_name, parent) as run:
         check_room(run, source, config.rank)
         describe_step(run, config, source, {"factors": file, "circular": source.circular})
         made = _made(config, source)

@@ -27,7 +27,7 @@ def synthesize_teacher(config: SynthesizeTeacherConfig, parent: TrackedRun | Non
     folder = output_folder(config.output_dir)
     stage("source", f"{source.label}, {len(source.shapes)} modules")
     file = f"synthesized_delta_rank{config.target_rank}.safetensors"
-    with open_step("synthesize_teacher", source, config.run_name, parent) as run:
+    with open_step("synthesize_teacher", "teacher", source, config.run_name, parent) as run:
         check_room(run, source, config.target_rank)
         describe_step(run, dataclasses.replace(config, rank=rank), source, {"teacher": file, "circular": True})
         made = _made(config, source, rank)

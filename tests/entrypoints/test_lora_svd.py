@@ -134,6 +134,19 @@ def test_any_two_models_are_compared_in_their_targets(store: Store, tmp_path: Pa
     assert told(store, run_id)["circular"] == "false"
 
 
+def test_layers_that_keep_their_weights_transposed_have_factors_for_their_own_direction(
+    store: Store, tmp_path: Path
+) -> None:
+    """GPT-2's Conv1D has weight [i o]; an adapter on it has A [r i] and B [o r] all the same."""
+    folders = [lora_runs.gpt2_folder(tmp_path / name, seed=seed) for seed, name in enumerate(("base", "tuned"))]
+    run_id = made(teacher=str(folders[1]), base_model=str(folders[0]), targets="c_attn,c_fc")
+    before, after = (load_file(folder / "model.safetensors") for folder in folders)
+    names = {"transformer.h.0.attn.c_attn": (48, 16), "transformer.h.0.mlp.c_fc": (64, 16)}
+    updates = {name: (after[f"{name}.weight"] - before[f"{name}.weight"]).double().T for name in names}
+    assert {name: tuple(W.shape) for name, W in updates.items()} == names
+    assert_nearest(store, run_id, updates)
+
+
 def test_synthesised_teacher_is_taken_with_its_noise_and_said_to_be_circular(store: Store) -> None:
     lora_runs.adapter_run(rank=4)
     with undrawn():
