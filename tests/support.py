@@ -34,6 +34,9 @@ processes.set_forkserver_preload(
     [
         "nfa.jobs.train",
         "nfa.jobs.train_eeg",
+        "nfa.jobs.train_lora",
+        "peft",
+        "transformers.models.llama.modeling_llama",
         "matplotlib.backends.backend_pdf",
         "mlflow.store.tracking.sqlalchemy_store",
         "sklearn.datasets",

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import fine_tunings
 import flow_runs
 import pytest
 from gradient_runs import Trained, train_all
@@ -42,3 +43,10 @@ def flows(trained_flows: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("NFA_CACHE", str(trained_flows.store.folder.parent / "cache"))
     with used(trained_flows.store.copy(tmp_path / "store"), monkeypatch) as store:
         yield Trained(store, trained_flows.ids)
+
+
+@pytest.fixture(scope="session")
+def arms(empty_store: Store, tmp_path_factory: pytest.TempPathFactory) -> fine_tunings.Arms:
+    """Finished fine-tunings of every start, to be looked at and not changed; base and questions lie beside them."""
+    folder = tmp_path_factory.mktemp("arms")
+    return fine_tunings.train_arms(empty_store.copy(folder / "store"), fine_tunings.Place.made(folder / "place"))
