@@ -50,10 +50,9 @@ def _check_rank(config: LoraSvdConfig, source: Source) -> None:
 
 def _made(config: LoraSvdConfig, source: Source) -> dict[str, Compressed]:
     how = Randomised(config.oversampling, config.iterations, config.seed)
-    updates = source.updates(list(source.shapes))
     made = {
-        name: compress(update, config.rank, config.alpha, how)
-        for name, update in bar(updates, "modules", total=len(source.shapes), unit="module")
+        name: compress(source.update(name), config.rank, config.alpha, how)  # not kept, so that one is in memory
+        for name in bar(list(source.shapes), "modules", unit="module")
     }
     zero = [name for name, one in made.items() if one.rank == 0]
     if len(zero) == len(made):

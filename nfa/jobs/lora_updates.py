@@ -1,7 +1,7 @@
 """What a fine-tuning changed in each module, read one module at a time: of stored runs, and of any two models."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,14 +52,13 @@ class Source:
         module = min(ranks, key=lambda name: ranks[name])
         return ranks[module], module
 
-    def updates(self, modules: Sequence[str]) -> Iterator[tuple[str, Update]]:
-        """Module and update; `Refusal` for one that is not finite."""
-        for module in modules:
-            update = self.read(module)
-            if not all(bool(part.isfinite().all()) for part in (update if isinstance(update, Factors) else [update])):
-                remedy = "train with a smaller lr, or use an earlier checkpoint"
-                raise Refusal(f"the update of {module} in {self.label} (not finite)", "finite weights", remedy)
-            yield module, update
+    def update(self, module: str) -> Update:
+        """ΔW of a module; `Refusal` where it is not finite."""
+        found = self.read(module)
+        if not all(bool(part.isfinite().all()) for part in (found if isinstance(found, Factors) else [found])):
+            remedy = "train with a smaller lr, or use an earlier checkpoint"
+            raise Refusal(f"the update of {module} in {self.label} (not finite)", "finite weights", remedy)
+        return found
 
 
 def adapter_of(run_id: str, checkpoint: int | Auto) -> Source:

@@ -65,7 +65,8 @@ def _rank(config: SynthesizeTeacherConfig, source: Source) -> int:
 
 def _made(config: SynthesizeTeacherConfig, source: Source, rank: int) -> dict[str, Synthesized]:
     made = {}
-    for name, update in bar(source.updates(list(source.shapes)), "modules", total=len(source.shapes), unit="module"):
+    for name in bar(list(source.shapes), "modules", unit="module"):
+        update = source.update(name)
         assert isinstance(update, Factors)
         made[name] = synthesize(
             update,
