@@ -70,8 +70,11 @@ class Analysis:
         return chosen
 
     def _directions(self, model: nn.Module) -> Directions:
-        few = self.workload.batches("train", batch_size=EXAMPLES, ids=self.ids[:EXAMPLES])
-        outputs = check_model(model, self.workload, next(iter(few)))
+        few = next(iter(self.workload.batches("train", batch_size=EXAMPLES, ids=self.ids[:EXAMPLES])))
+        outputs = check_model(model, self.workload, few)
+        if few.present is not None and self.config.centre == "jacobian":
+            got = "centre=jacobian for examples of different lengths, which have no position or output in common"
+            raise Refusal(got, "centre=none or entry", "centre=none")
         asked = self.config.directions
         if asked == "all" or (asked == "auto" and outputs <= MANY_OUTPUTS):
             return Directions()

@@ -5,17 +5,22 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch.nn as nn
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Model inputs and targets of some examples, with the examples' ids in the dataset's published order."""
+    """Model inputs and targets of some examples, with the examples' ids in the dataset's published order.
+
+    `present` tells the positions of sequences that are an example's own from those that only pad it to the length of
+    the others; None where there is no padding.
+    """
 
     inputs: Any
     targets: Any
     ids: Int[Tensor, " n"]
+    present: Bool[Tensor, "n s"] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -32,7 +37,7 @@ class Batch:
         """The examples at these places, taken from every tensor that has one row for each."""
         n, index = len(self), list(places)
         taken = self.map(lambda tensor: tensor[index] if tensor.ndim and len(tensor) == n else tensor)
-        return replace(taken, ids=self.ids[index])
+        return replace(taken, ids=self.ids[index], present=None if self.present is None else self.present[index])
 
 
 def _map(change: Callable[[Tensor], Tensor], value: Any) -> Any:

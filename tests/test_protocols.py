@@ -1,5 +1,6 @@
 """A batch is cut and converted through whatever containers its inputs and targets are kept in."""
 
+import dataclasses
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,14 @@ def test_taken_examples_come_in_the_order_asked_for_and_what_has_no_row_for_each
     assert taken.inputs["scale"] == 2
     assert taken.targets[0].shape == (2,)
     assert torch.equal(taken.targets[1], torch.eye(2))
+    assert taken.present is None
+
+
+def test_what_is_no_padding_is_taken_with_the_examples_and_stays_in_every_precision():
+    present = torch.tensor([[True, True], [True, False], [False, True]])
+    batch = dataclasses.replace(nested(), present=present)
+    assert torch.equal(batch.take([2, 0]).present, present[[2, 0]])
+    assert torch.equal(batch.double().present, present)
 
 
 def test_in_double_precision_whole_numbers_stay_whole():

@@ -72,6 +72,16 @@ def collate(
     return padded.to(device), mask.long().to(device), labels.to(device)
 
 
+def answers_first(labels: Int[Tensor, "n s"], starts: Sequence[int]) -> tuple[Int[Tensor, "n t"], Int[Tensor, "n t"]]:
+    """Places of each answer's tokens, from its first on, and the labels there; after an answer's end −100."""
+    answers = labels != IGNORED
+    first = torch.tensor(list(starts), device=labels.device)[:, None]
+    places = first + torch.arange(int(answers.sum(dim=1).max()), device=labels.device)
+    inside = places < labels.shape[1]
+    places = places.where(inside, first)
+    return places, labels.gather(1, places).where(inside, IGNORED)
+
+
 def _prompts(pairs: Sequence[Pair], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
     if tokenizer.chat_template:
         return _tokens(tokenizer, (_templated(pair.prompt, place, tokenizer) for place, pair in enumerate(pairs)))

@@ -1,6 +1,7 @@
 """The average gradient outer product from a few random output directions instead of all outputs."""
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -53,12 +54,18 @@ class AgopEstimate:
         for total in self.sums:
             total.reduce(world)
         self.examples = world.count(self.examples)
-        everyone = world.gather([torch.cat(kept).cpu() for kept in self.sample])
+        everyone = world.gather([_joined(kept).cpu() for kept in self.sample])
         device = self.sums[0].total.device
         self.sample = [[part[direction].to(device) for part in everyone] for direction in range(len(self.sums))]
 
     def value(self) -> Replicates:
         """The estimates; ValueError before the first record."""
         cores = [total.core(self.examples) for total in self.sums]
-        sample = torch.stack([torch.cat(kept) for kept in self.sample], dim=1)
+        sample = torch.stack([_joined(kept) for kept in self.sample], dim=1)
         return Replicates(self.sums[0].factor, cores, sample, self.examples)
+
+
+def _joined(parts: list[Tensor]) -> Float[Tensor, "m s r"]:
+    """Rows of all examples; those of shorter ones are followed by zeros, which add nothing."""
+    longest = max(part.shape[1] for part in parts)
+    return torch.cat([F.pad(part, (0, 0, 0, longest - part.shape[1])) for part in parts])

@@ -14,7 +14,8 @@ class Directions:
     """Every output alone (`count` = 0), or `count` random ±1 combinations, drawn anew for each example.
 
     Over the draws E[(Σ_k v_k K_k)ᵀ (Σ_k v_k K_k)] = Σ_k K_kᵀ K_k, so each direction gives an unbiased AGOP (the
-    estimator of Hutchinson 1989). The signs depend on `seed` and the example's id only: not on batches, nor the epoch.
+    estimator of Hutchinson 1989). The signs depend on `seed` and the example's id only: not on batches, nor the epoch,
+    nor on how many outputs follow.
     """
 
     count: int = 0
@@ -39,14 +40,18 @@ class Directions:
 
 
 def signs(ids: np.ndarray, count: int, size: int, seed: int) -> Int8[np.ndarray, "n count size"]:
-    """±1 by example id, direction and output: the top bit of SplitMix64 (Steele, Lea, Flood 2014) at that counter."""
+    """±1 by example id, direction and output: the top bit of SplitMix64 (Steele, Lea, Flood 2014) at that counter.
+
+    The counter is direction · 2⁴⁰ + output + 1.
+    """
     with np.errstate(over="ignore"):
         first = _mixed(np.uint64(seed % 2**64) + _GAMMA * (ids.astype(np.uint64) + np.uint64(1)))
-        place = np.arange(1, count * size + 1, dtype=np.uint64).reshape(count, size)
+        place = np.uint64(_APART) * np.arange(count, dtype=np.uint64)[:, None] + np.arange(1, size + 1, dtype=np.uint64)
         bits = _mixed(first[:, None, None] + _GAMMA * place) >> np.uint64(63)
     return (2 * bits.astype(np.int8) - 1).astype(np.int8)
 
 
+_APART = 2**40  # more outputs than an example has
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 
 

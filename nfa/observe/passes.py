@@ -65,7 +65,7 @@ def observe(
             if hear_outputs:
                 hear_outputs(outputs.detach(), batch)
             for source, direction, gradients in _gradients(outputs, losses, sites, sources, directions, batch):
-                _tell(measures, sites, source, direction, gradients, len(batch))
+                _tell(measures, sites, source, direction, gradients, batch)
 
 
 def per_example(losses: Tensor, batch: Batch) -> Tensor:
@@ -114,17 +114,17 @@ def _tell(
     source: Source,
     direction: int,
     gradients: list[Tensor | None],
-    n: int,
+    batch: Batch,
 ) -> None:
-    start = 0
+    start, n = 0, len(batch)
     for name, site in sites.items():
         stop = start + len(site.calls)
         listeners = [listener for listener in measures[name] if listener.source is source]
         needs = frozenset().union(*(listener.needs for listener in listeners))
         for part in _parts(site, needs, n) if listeners else ():
             record = Record(
-                inputs=site.inputs(n, part) if Part.INPUTS in needs else None,
-                outputs=site.outputs(n, part) if Part.OUTPUTS in needs else None,
+                inputs=_own(site, site.inputs(n, part), batch, part) if Part.INPUTS in needs else None,
+                outputs=_own(site, site.outputs(n, part), batch, part) if Part.OUTPUTS in needs else None,
                 gradient=site.gradients(gradients[start:stop], n, part) if gradients else None,
                 direction=direction,
                 fixed=site.fixed,
@@ -132,6 +132,20 @@ def _tell(
             for listener in listeners:
                 listener.update(record)
         start = stop
+
+
+def _own(site: Site, rows: Tensor, batch: Batch, part: slice) -> Tensor:
+    """Rows [n s f] with 0 where a position only pads its example, which a causal model computes all the same."""
+    if batch.present is None:
+        return rows
+    own = batch.present[part]
+    if own.shape != rows.shape[:2]:
+        raise Refusal(
+            f"site {site.name!r}, which sees {rows.shape[1]} positions of examples padded to {own.shape[1]}",
+            "layers that see every position once",
+            "leave the site out",
+        )
+    return rows.masked_fill(~own.unsqueeze(2), 0)
 
 
 def _parts(site: Site, needs: frozenset[Part], n: int) -> Iterator[slice]:

@@ -11,7 +11,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from nfa.config import TrainLoraConfig
-from nfa.data.answer_tokens import IGNORED, Encoded, collate
+from nfa.data.answer_tokens import IGNORED, Encoded, answers_first, collate
 from nfa.lora import adapters
 from nfa.lora.adapters import Adapter
 from nfa.lora.base_models import BaseModel, load_model
@@ -29,9 +29,9 @@ BETAS, EPSILON = (0.9, 0.999), 1e-8
 class LanguageModel:
     """The workload of `train_lora`: rebuilt anywhere from `config`, the base model, the questions and the stored ids.
 
-    An example is a question with its answer, its id the place in the data. Outputs are the logits [n s v] that predict
-    the answers' tokens, from the first place of any answer in the batch on. `initial` is the adapter at step 0; None =
-    as `config.init` says.
+    An example is a question with its answer, its id the place in the data. Outputs are the logits [n t v] that predict
+    the tokens of its answer, from the first one on; 0 after the last one. `initial` is the adapter at step 0; None = as
+    `config.init` says.
     """
 
     name = "lora"
@@ -149,14 +149,17 @@ class LanguageModel:
         items = ids.tolist()
         starts = [self.questions.starts[item] for item in items]
         tokens, mask, labels = collate([self.questions.ids[item] for item in items], starts, self.device)
-        first = min(starts)
-        inputs = {"input_ids": tokens, "attention_mask": mask, "logits_to_keep": tokens.shape[1] - first + 1}
-        unpredicted = labels.new_full((len(items), 1), IGNORED)  # by the last logits, which end the sequence
-        return Batch(inputs, torch.cat([labels[:, first:], unpredicted], dim=1), ids)
+        places, targets = answers_first(labels, starts)
+        first, last = min(starts), tokens.shape[1]
+        asked = {"input_ids": tokens, "attention_mask": mask, "logits_to_keep": last - first + 1}
+        inputs = {"model": asked, "places": places - first, "predicted": targets != IGNORED}
+        return Batch(inputs, targets, ids, mask.bool())
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
-        logits: Tensor = model(**batch.inputs).logits
-        return logits
+        logits = model(**batch.inputs["model"]).logits  # from that before the first answer in the batch on
+        rows = torch.arange(len(logits), device=logits.device)[:, None]
+        predicting: Tensor = logits[rows, batch.inputs["places"]]
+        return predicting.masked_fill(~batch.inputs["predicted"].unsqueeze(2), 0)
 
     def losses(self, outputs: Tensor, batch: Batch) -> Tensor:
         sums, counts = answer_losses(outputs, batch.targets)

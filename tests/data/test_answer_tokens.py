@@ -6,7 +6,7 @@ import pytest
 import torch
 from tokenizers_of_tests import DATED, NO_SYSTEM, TEMPLATE, by_bytes, fast
 
-from nfa.data.answer_tokens import Encoded, collate, encode
+from nfa.data.answer_tokens import Encoded, answers_first, collate, encode
 from nfa.data.questions import Pair, load
 from nfa.errors import Refusal
 
@@ -120,6 +120,16 @@ def test_items_are_padded_on_the_right_by_length_and_labels_are_on_answers():
     assert labels.tolist() == [[-100, -100, 0, 2], [-100, 2, -100, -100], [-100, 8, 9, -100]]
     assert {tensor.dtype for tensor in (inputs, mask, labels)} == {torch.int64}
     assert [item.tolist() for item in ids] == [[5, 6, 0, 2], [2, 2], [7, 8, 9]]
+
+
+def test_answers_are_read_from_their_first_token_on():
+    labels = torch.tensor([[-100, -100, 0, 2], [-100, 2, -100, -100], [-100, 8, 9, -100]])
+    places, answers = answers_first(labels, [2, 1, 1])
+    assert places[:, 0].tolist() == [2, 1, 1]
+    assert places[0].tolist() == [2, 3]
+    assert answers.tolist() == [[0, 2], [2, -100], [8, 9]]
+    assert answers_first(labels[1:2], [1])[1].tolist() == [[2]]
+    assert answers_first(torch.tensor([[-100, -100, 5], [-100, 3, 4]]), [2, 1])[1].tolist() == [[5, -100], [3, 4]]
 
 
 def test_a_batch_is_on_the_device_that_was_asked_for():

@@ -35,9 +35,10 @@ def test_the_generator_here_is_the_published_one():
 def test_signs_are_top_bits_of_splitmix64_at_a_counter_seeded_by_the_example(ids, count, size, seed):
     """So they are the same on every machine, by every version of NumPy."""
     found = signs(np.array(ids), count, size, seed)
+    places = [direction * 2**40 + output for direction in range(count) for output in range(size)]
     for row, example in zip(found.reshape(len(ids), -1), ids, strict=True):
         start = splitmix64((seed + 0x9E3779B97F4A7C15 * example) & MASK)
-        drawn = [splitmix64((start + 0x9E3779B97F4A7C15 * place) & MASK) for place in range(count * size)]
+        drawn = [splitmix64((start + 0x9E3779B97F4A7C15 * place) & MASK) for place in places]
         assert row.tolist() == [1 if number >> 63 else -1 for number in drawn]
 
 
@@ -51,11 +52,12 @@ def test_signs_are_plus_or_minus_one_by_example_direction_and_output(ids, count,
 
 @given(ids_of_batches, st.integers(1, 4), st.integers(1, 6), seeds, st.data())
 def test_an_examples_signs_depend_on_no_other_example_and_on_no_order(ids, count, size, seed, data):
-    """Nor a direction's on how many more there are."""
+    """Nor a direction's on how many more there are, nor an output's: a longer answer padded the others."""
     whole = signs(np.array(ids), count, size, seed)
     chosen = data.draw(st.permutations(range(len(ids))))[: data.draw(st.integers(1, len(ids)))]
     assert np.array_equal(signs(np.array(ids)[chosen], count, size, seed), whole[chosen])
     assert np.array_equal(signs(np.array(ids), count + 2, size, seed)[:, :count], whole)
+    assert np.array_equal(signs(np.array(ids), count, size + 3, seed)[:, :, :size], whole)
 
 
 def test_drawing_moves_no_generator_and_is_moved_by_none():
