@@ -112,6 +112,7 @@ class _Steps:
         ids = ",".join(self.plan.compared())
         run = compare_lora(CompareLoraConfig(run_id=ids, run_name="comparison"), self.parent)
         for path in (*REPORTS, *PICTURES):
-            tracking.copy_artifact(self.parent.info, run.run_id, path)
+            if tracking.has_artifact(run.run_id, path):
+                tracking.copy_artifact(self.parent.info, run.run_id, path)
         found: dict[str, Any] = tracking.get_json(run.run_id, "comparison.json")
         self.parent.metrics.log({"experiment/arms": float(len(found["arms"]))}, 0)

@@ -1,0 +1,179 @@
+"""`lora_experiment`: every step a run, chained seed by seed, done once, taken up again, and compared."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from experiments import Experiment, experimenting
+from stores import Store
+from support import TERM, During
+
+from nfa.errors import Refusal
+from nfa.jobs.lora_arms import operations_of
+
+SEEDS = (1, 2)
+NAMES = ("random", "teacher", "svd", "svd-residual", "svd-warm", "random at equal compute")
+
+
+@pytest.fixture(scope="module")
+def made(empty_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Experiment, str]]:
+    store = empty_store.copy(tmp_path_factory.mktemp("experiment"))
+    with experimenting(store, tmp_path_factory.mktemp("base")) as experiment:
+        yield experiment, experiment.make()
+
+
+@pytest.fixture
+def empty(fresh: Store, tmp_path: Path) -> Iterator[Experiment]:
+    with experimenting(fresh, tmp_path / "place") as experiment:
+        yield experiment
+
+
+def losses(experiment: Experiment, run_id: str) -> dict[int, float]:
+    return {step: value for key, step, value in experiment.store.metrics(run_id) if key == "eval/loss"}
+
+
+def test_every_step_is_a_finished_child(made):
+    experiment, parent = made
+    runs = experiment.runs(parent)
+    assert set(runs) == {f"{name}, seed {seed}" for name in NAMES for seed in SEEDS}
+    for run_id in runs.values():
+        tags = experiment.store.tags(run_id)
+        assert (tags["nfa.state"], tags["mlflow.parentRunId"]) == ("finished", parent)
+    assert experiment.store.tags(parent)["nfa.trained"] == "true"
+
+
+def test_each_seed_has_its_own_teacher_and_factors(made):
+    experiment, parent = made
+    runs = experiment.runs(parent)
+    for seed in SEEDS:
+        teacher, svd = (experiment.store.json(runs[f"{name}, seed {seed}"], "config.json") for name in NAMES[1:3])
+        assert teacher["sources"] == [runs[f"random, seed {seed}"]]
+        assert svd["sources"] == [runs[f"teacher, seed {seed}"]]
+        for start in ("residual", "warm"):
+            tuned = experiment.store.json(runs[f"svd-{start}, seed {seed}"], "config.json")
+            assert tuned["factors"]["run_id"] == tuned["train"]["factors"] == runs[f"svd, seed {seed}"]
+            assert (tuned["train"]["seed"], tuned["train"]["start"]) == (seed, start)
+
+
+def test_random_adapters_also_train_for_what_the_others_starts_have_cost(made):
+    experiment, parent = made
+    runs = experiment.runs(parent)
+    for seed in SEEDS:
+        names = (f"{NAMES[5]}, seed {seed}", f"random, seed {seed}")
+        long, short = (experiment.store.json(runs[name], "config.json") for name in names)
+        assert long["steps"] == 2 * short["steps"] + 1  # the SVD takes less than a step
+        of_factors, of_short = operations_of(runs[f"svd, seed {seed}"]), operations_of(runs[f"random, seed {seed}"])
+        assert of_factors
+        assert of_short
+        assert of_factors > of_short
+
+
+def test_differences_are_those_of_the_runs(made):
+    experiment, parent = made
+    runs, found = experiment.runs(parent), experiment.store.json(parent, "comparison.json")
+    by_arm = {one["arm"].split(",")[0]: one for one in found["comparisons"]}
+    for start in ("residual", "warm"):
+        for at, other in (("at_equal_steps", "random"), ("at_equal_compute", "random at equal compute")):
+            apart = []
+            for seed in SEEDS:
+                here, there = (losses(experiment, runs[f"{name}, seed {seed}"]) for name in (f"svd-{start}", other))
+                apart.append(here[max(here)] - there[max(there)])
+            assert by_arm[f"svd {start}"][at]["mean"] == pytest.approx(np.mean(apart), abs=1e-9)
+            assert by_arm[f"svd {start}"][at]["verdict"].startswith("no verdict: 2 seeds")
+
+
+def test_the_report_says_that_synthesised_teachers_are_circular(made):
+    experiment, parent = made
+    text = experiment.store.artifact(parent, "comparison_report.txt").read_text(encoding="utf-8")
+    assert "Circular: the synthesised teachers" in text
+    assert "nan" not in text
+
+
+def test_asked_again_nothing_is_trained_again(made):
+    experiment, parent = made
+    before = experiment.entrypoints()
+    again = experiment.make()
+    assert experiment.entrypoints()[len(before) :] == ["lora_experiment", "compare_lora"]
+    assert experiment.runs(again) == experiment.runs(parent)
+    first, second = (experiment.store.json(one, "comparison.json") for one in (parent, again))
+    assert first == second
+
+
+def test_a_further_start_and_a_further_seed_train_nothing_but_themselves(made):
+    experiment, _ = made
+    before = experiment.entrypoints()
+    experiment.make(starts="svd-residual,pissa", seeds="1", equal_compute=False)
+    new = experiment.entrypoints()[len(before) :]
+    assert new == ["lora_experiment", "train_lora", "compare_lora"]
+
+
+def test_steps_run_alone_and_use_what_is_done(empty):
+    experiment = empty
+    with pytest.raises(Refusal, match=r"svd needs base, and random, seed 1 is not done"):
+        experiment.make(steps="3", seeds="1")
+    assert experiment.entrypoints() == []
+    experiment.make(steps="1,synthesize", seeds="1")
+    assert experiment.entrypoints() == ["lora_experiment", "train_lora", "synthesize_teacher"]
+    with pytest.raises(Refusal, match=r"svd-lora needs svd, and svd, seed 1 is not done"):
+        experiment.make(steps="4", seeds="1")
+    experiment.make(steps="svd", seeds="1")
+    assert experiment.entrypoints()[3:] == ["lora_experiment", "lora_svd"]
+
+
+def test_ended_in_a_training_it_goes_on_in_that_run(empty):
+    experiment = empty
+    options = {"seeds": "1", "starts": "svd-residual", "equal_compute": "false"}
+    broken = During("nfa.jobs.language_training", "score_answers", TERM, number=7)
+    ended = experiment.launch(**options, before=broken)
+    assert ended.code == 143, ended.output
+    assert "what is finished is reused" in ended.output
+    states = {one: experiment.store.tags(one)["nfa.state"] for one in experiment.store.runs()}
+    (killed,) = [
+        one for one, state in states.items() if state == "killed" and one not in experiment.parents()
+    ]
+    before = experiment.entrypoints()
+    again = experiment.launch(**options)
+    assert again.code == 0, again.output
+    assert experiment.entrypoints()[len(before) :] == ["lora_experiment", "compare_lora"]
+    assert experiment.store.tags(killed)["nfa.state"] == "finished"
+    rows = [row[:2] for row in experiment.store.metrics(killed)]
+    assert len(rows) == len(set(rows))
+    assert killed in experiment.runs(experiment.parents()[-1]).values()
+
+
+def test_a_full_fine_tuning_is_the_teacher_of_all_seeds(empty):
+    experiment = empty
+    parent = experiment.make(mode="full", starts="svd-residual", equal_compute=False)
+    runs = experiment.runs(parent)
+    tuned = {f"{name}, seed {seed}" for name in ("random", "svd-residual") for seed in SEEDS}
+    assert set(runs) == {"full teacher", "svd of the teacher", *tuned}
+    text = experiment.store.artifact(parent, "comparison_report.txt").read_text(encoding="utf-8")
+    assert "svd residual, real teacher" in text
+    assert "All seeds start from one teacher" in text
+    assert "Circular" not in text
+
+
+class Terminal(io.StringIO):
+    """Somebody who types."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_person_chooses_from_a_menu(empty, monkeypatch, capsys):
+    typed = iter(["7", "1"])
+    monkeypatch.setattr("sys.stdin", Terminal())
+    monkeypatch.setattr("builtins.input", lambda _: next(typed))
+    empty.make(steps="ask", seeds="1")
+    shown = capsys.readouterr().out
+    assert "  1  base        0 of 1 done" in shown
+    assert "cannot use steps='7'" in shown
+    assert empty.entrypoints() == ["lora_experiment", "train_lora"]
+
+
+def test_without_a_terminal_there_is_no_menu(empty):
+    ended = empty.launch(steps="ask")
+    assert (ended.code, empty.entrypoints()) == (2, [])
+    assert "steps=ask without a terminal" in ended.output
