@@ -12,7 +12,7 @@ from nfa.losses.answers import answer_losses
 from nfa.protocols import Batch
 from nfa.workloads.language import LanguageModel
 
-BATCH = 16
+BATCH, TOKENS = 16, 2048  # at a time, at most: logits are wide
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,13 @@ class AnswerScores:
 def score_answers(workload: LanguageModel, model: nn.Module, ids: Sequence[int]) -> AnswerScores:
     """Scores of questions of any split; those of a length are read together, which changes no value."""
     order = sorted(range(len(ids)), key=lambda place: len(workload.questions.ids[ids[place]]))
+    size = max(1, min(BATCH, TOKENS // max(len(workload.questions.ids[item]) for item in ids)))
     heard: list[tuple[Tensor, Tensor]] = []
 
     def hear(outputs: Tensor, batch: Batch) -> None:
         heard.append(answer_losses(outputs, batch.targets))
 
-    batches = workload.batches("val", batch_size=BATCH, ids=[ids[place] for place in order])
+    batches = workload.batches("val", batch_size=size, ids=[ids[place] for place in order])
     with workload.autocast():
         hear_outputs(model, workload, batches, hear)
     back = torch.tensor(order).argsort()

@@ -285,7 +285,8 @@ def test_items_left_out_are_in_no_part_and_hardly_move_the_others():
 
 @pytest.mark.parametrize(("n", "train_items", "excluded"), [(1, None, []), (2, None, [0]), (3, 2, [2]), (3, 1, [0])])
 def test_a_part_without_items_is_refused(n, train_items, excluded):
-    with pytest.raises(Refusal, match=rf"{n} items, {len(excluded)} of them too long: \d to train on, \d to validate"):
+    left_out = f"{n} items, {len(excluded)} of them too long or beyond max_items"
+    with pytest.raises(Refusal, match=rf"{left_out}: \d to train on, \d to validate"):
         split(n, train_items, excluded, seed=0)
 
 

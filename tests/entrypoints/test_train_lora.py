@@ -35,6 +35,8 @@ from transformers import get_linear_schedule_with_warmup
 
 from nfa import reference, tracking
 from nfa.config import TrainLoraConfig
+from nfa.errors import DivergedError
+from nfa.jobs import answer_scores
 from nfa.jobs.answer_scores import score_answers
 from nfa.jobs.lora_reports import stored_answers
 from nfa.lora.adapters import put_in
@@ -393,3 +395,36 @@ def test_a_base_in_half_precision_is_trained_with_an_adapter_in_single(here: Arm
     (batch,) = workload.batches("val", batch_size=4)
     outputs: Tensor = workload.outputs(model, batch)
     assert workload.losses(outputs, batch).isfinite().all()
+
+
+def test_held_out_answers_of_any_length_are_scored_without_more_memory_than_it_takes(
+    here: Arms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In batches of fewer questions where these are long; the same values."""
+    workload = here.place.workload(base_precision="float64")
+    model, ids = workload.model(), workload.ids("train")
+    expected = score_answers(workload, model, ids)
+    sizes: list[int] = []
+    batches = workload.batches
+    monkeypatch.setattr(workload, "batches", lambda *a, **k: (sizes.append(k["batch_size"]), batches(*a, **k))[1])
+    monkeypatch.setattr(answer_scores, "TOKENS", 150)
+    found = score_answers(workload, model, ids)
+    assert sizes == [150 // max(len(workload.questions.ids[item]) for item in ids)] == [2]
+    torch.testing.assert_close(found.sums, expected.sums, rtol=1e-12, atol=0)
+    assert torch.equal(found.tokens, expected.tokens)
+
+
+def test_a_training_that_diverges_fails_with_a_hint_and_keeps_its_last_finite_checkpoint(
+    store: Store, arms: Arms
+) -> None:
+    with (
+        used_place(arms.place),
+        pytest.raises(DivergedError, match=r"step \d.*Try a smaller learning rate than lr=1e\+30"),
+    ):
+        arms.place.tune(lr=1e30)
+    (run_id,) = store.runs()
+    assert store.tags(run_id)["nfa.state"] == "failed"
+    checkpoints = store.checkpoints(run_id)
+    assert "step_000000.safetensors" in checkpoints
+    assert all(tensor.isfinite().all() for tensors in checkpoints.values() for tensor in tensors.values())
+    assert all(math.isfinite(value) for _, _, value in store.metrics(run_id))
