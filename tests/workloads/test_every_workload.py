@@ -1,13 +1,28 @@
-"""What every workload promises, whichever it is: what it says of an example depends on that example alone."""
+"""What every workload promises, whichever it is: what it says of an example depends on that example alone.
 
-from collections.abc import Callable
+Every measure and every study works on every one of them.
+"""
+
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from decoders import tiny_decoder
+from language import tiny_language
 from toys import Sequences, half_square, layers, seeded, tiny_classifier, toy
 
-from nfa.protocols import Workload
+from nfa.maths.congruence import Congruence
+from nfa.measures.gradient_gram import GradientGram, choose_parameters
+from nfa.measures.mean_gradient import mean_gradient
+from nfa.measures.parameter_groups import relative_changes, root_mean_squares
+from nfa.measures.site_matrices import Conventions, SiteMatrices, SiteMeasures, choose_sites, site_weights
+from nfa.observe.directions import Directions
+from nfa.protocols import Batch, Workload
+from nfa.relations import MATRICES, RELATIONS, needs_all_directions
+from nfa.studies.alignment import AlignmentOptions, alignment
+from nfa.studies.gradient_directions import Probe as Probed
+from nfa.studies.gradient_directions import gradient_directions
+from nfa.studies.gradient_flow import gradient_flow
 from nfa.workloads.probe import Probe
 
 
@@ -29,6 +44,8 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "classifier": tiny_classifier,
     "classifier with wrong labels": labelled,
     "decoder": tiny_decoder,
+    "language model with an adapter": tiny_language,
+    "language model in full": lambda: tiny_language("full"),
     "probe": own,
     "toy": lambda: toy(seeded(Sequences, 4, 6, 3), 20, 3, 4, sites=["first", "second"]),
 }
@@ -61,8 +78,8 @@ def test_a_parameter_is_in_one_group_at_most_and_front_back_and_output_are_group
     assert len(grouped) == len(set(grouped))
     assert set(grouped) <= trained
     assert {groups.front, groups.back, groups.output} <= {*groups.names, None}
-    assert groups.output is not None
-    if name in ("decoder", "classifier"):
+    assert (groups.output is None) is name.startswith("language")  # whose readout is not trained
+    if name in ("decoder", "classifier") or groups.output is None:
         assert set(grouped) == trained
 
 
@@ -92,3 +109,74 @@ def test_classes_do_not_depend_on_the_batch_and_are_what_the_labels_say(name: st
     assert together is not None
     assert together.tolist() == [int(part) for part in alone if part is not None]
     assert together.tolist() == [changed.get(example, example % 3) for example in ids]
+
+
+# ---- every measure, every study
+
+
+@pytest.fixture(params=WORKLOADS)
+def workload(request: pytest.FixtureRequest) -> Workload:
+    """With six examples, of different lengths where they have lengths."""
+    return WORKLOADS[request.param]()
+
+
+EXAMPLES = 6
+
+
+def batches(workload: Workload, batch_size: int) -> Iterator[Batch]:
+    return workload.batches("train", batch_size=batch_size, ids=workload.ids("train")[:EXAMPLES])
+
+
+def matrices(workload: Workload, batch_size: int) -> SiteMatrices:
+    """Of all sites; AGOP from two random directions."""
+    model = workload.model()
+    sites = choose_sites(workload, model, "*")
+    initial = {name: weight / 2 for name, weight in site_weights(workload, model, sites).items()}
+    conventions = Conventions(directions=Directions(2, seed=3), precision="float64")
+    measures = SiteMeasures(workload, sites, frozenset(MATRICES), conventions, initial)
+    return measures(model, batches(workload, batch_size))
+
+
+def test_every_matrix_and_every_relation_is_measured_and_does_not_depend_on_batches(workload: Workload) -> None:
+    together, apart = matrices(workload, EXAMPLES), matrices(workload, 2)
+    exact = [name for name in RELATIONS if not needs_all_directions(name)]
+    relations = alignment(together, exact, AlignmentOptions(top_k=2)).scalars
+    assert {key.rpartition("/")[0] for key in relations} == set(together)
+    for site, of_site in together.items():
+        assert of_site.keys() == set(MATRICES)
+        missing = {name for name in exact if f"{site}/{name}" not in relations}
+        assert all(name.endswith("_overlap") for name in missing)  # of sites with one output
+        for name, matrix in of_site.items():
+            parts, others = (
+                [one.dense()] if isinstance(one, Congruence) else one.cores for one in (matrix, apart[site][name])
+            )
+            for part, other in zip(parts, others, strict=True):
+                torch.testing.assert_close(other, part, rtol=0, atol=1e-5 * float(part.abs().max()))
+
+
+def test_gradients_of_examples_and_their_directions_are_measured_and_agree_with_the_mean(workload: Workload) -> None:
+    model = workload.model()
+    names = choose_parameters(workload, model)
+    K = GradientGram(workload, workload.ids("train")[:EXAMPLES], names)(model)
+    means = [mean_gradient(workload, model, batches(workload, size)) for size in (EXAMPLES, 2)]
+    squared = [sum(float(part.double().square().sum()) for part in mean.values()) for mean in means]
+    assert squared == pytest.approx([float(K.mean())] * 2, rel=1e-4)
+    few = next(batches(workload, EXAMPLES))
+    with torch.no_grad():
+        losses = workload.losses(workload.outputs(model.eval(), few), few)
+    found = gradient_directions(K, Probed(losses, workload.classes(few)), seed=0).scalars
+    assert found["gradient/zero_fraction"] < 1  # units of a small classifier may be off for an example
+    assert found["gradient/effective_rank"] > 0
+
+
+def test_gradient_flow_is_measured_of_every_group(workload: Workload) -> None:
+    model = workload.model()
+    groups = workload.groups(model)
+    rms = root_mean_squares(groups.names, mean_gradient(workload, model, batches(workload, EXAMPLES)))
+    before = {name: weight.detach() / 2 for name, weight in model.named_parameters()}
+    changes = relative_changes(groups.names, before, dict(model.named_parameters()))
+    found = gradient_flow(rms, changes, {}, groups)
+    assert {key for key in found if "ratio" not in key} == {
+        f"flow/{group}/{name}" for group in groups.names for name in ("grad_rms", "weight_change")
+    }
+    assert ("flow/front_output_ratio" in found) is (groups.front != groups.output is not None)
