@@ -49,7 +49,7 @@ def waiting(workload: EEGDecoder) -> tuple[float, float]:
         before = time.perf_counter()
         batch = next(batches)
         waited += time.perf_counter() - before
-        training._step(batch, 8, lambda: None, watch=False)
+        training._step([batch], 8, lambda: None, watch=False)
     return waited, time.perf_counter() - start
 
 

@@ -35,7 +35,7 @@ def factors_of(config: TrainLoraConfig, base: BaseModel) -> Factors | None:
         return None
     run_id = tracking.find_run(config.factors).info.run_id
     path = _path(run_id, config)
-    with safe_open(tracking.get(run_id, path), framework="pt") as file:  # type: ignore[no-untyped-call]
+    with safe_open(tracking.get(run_id, path), framework="pt") as file:
         told: dict[str, str] = file.metadata()
         tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if told["base_digest"] != base.digest:

@@ -3,7 +3,8 @@
 import dataclasses
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -18,8 +19,13 @@ from nfa.errors import Refusal
 from nfa.tracking import DataInput
 
 BYTES_A_WEIGHT = 20  # float32, five times: the weight, where it started, its gradient, and two of the optimizer's
-PLACES = ("data_dir", "data", "val_data", "base_model")  # parameters that name a folder or a file
 NAMES = ("stdlib", "tiny", "smollm2")
+PLACES: dict[str, Callable[[str, Path], bool]] = {  # parameters that may name a folder or a file, and when they do
+    "data_dir": lambda text, _: bool(text),
+    "data": lambda text, place: text not in NAMES and place.is_file(),
+    "val_data": lambda text, place: text not in NAMES and place.is_file(),  # or a split of the hub's
+    "base_model": lambda text, place: text not in NAMES and place.exists(),
+}
 RESUMABLE = ("train", "train_eeg", "train_lora")
 CONFIGS: dict[str, type[TrainConfig] | type[TrainEEGConfig] | type[TrainLoraConfig]] = {
     "mlp": TrainConfig,
@@ -62,7 +68,7 @@ def decoder_config(config: TrainEEGConfig, data: EEGData) -> dict[str, Any]:
 
 def run_config(entrypoint: str, workload: str, train: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
     """Content of a `config.json`: parameters, what the data were, and what bitwise repetition depends on."""
-    places = {name: _place(train[name]) for name in PLACES if name in train}
+    places = {name: _place(train[name], known) for name, known in PLACES.items() if name in train}
     return {
         "entrypoint": entrypoint,
         "workload": workload,
@@ -73,10 +79,10 @@ def run_config(entrypoint: str, workload: str, train: Mapping[str, Any], data: M
     }
 
 
-def _place(text: str) -> str:
-    """A folder or file as typed, from anywhere; the name of a data set or model stays."""
+def _place(text: str, known: Callable[[str, Path], bool]) -> str:
+    """A folder or file as found from anywhere; the name of a data set or model stays."""
     place = catalog.typed_folder(text)
-    return str(place.resolve()) if text and place.exists() and text not in NAMES else text
+    return str(place.resolve()) if known(text, place) else text
 
 
 def data_inputs(stored: Mapping[str, Any], example_ids: Mapping[str, Sequence[int]]) -> list[DataInput]:

@@ -9,7 +9,7 @@ import pytest
 from nfa.config import TrainConfig
 from nfa.data import images
 from nfa.errors import Refusal
-from nfa.jobs.settings import check_memory, config_to_resume, environment, identity, stored_config
+from nfa.jobs.settings import check_memory, config_to_resume, environment, identity, run_config, stored_config
 
 CONFIG = TrainConfig(width=8, depth=2, epochs=4).resolved()
 DATA = images.load("digits", {})
@@ -80,3 +80,20 @@ def test_network_beyond_memory_is_refused_and_the_reference_network_is_not() -> 
     check_memory(10**6, "width=1024 depth=5", "a smaller width")
     with pytest.raises(Refusal, match=r"width=1000000 depth=2 .*GB"):
         check_memory(10**12, "width=1000000 depth=2", "a smaller width")
+
+
+def test_names_of_data_and_models_are_no_places_but_files_and_folders_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a folder is called as a split of the hub is, or as a model that is known by name."""
+    monkeypatch.setenv("NFA_CALLER_DIR", str(tmp_path))
+    for folder in ("test", "tiny", "owner/model"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "questions.jsonl").touch()
+    asked = {"data": "questions.jsonl", "val_data": "test", "base_model": "tiny"}
+    assert run_config("train_lora", "lora", asked, {})["train"] == {**asked, "data": str(tmp_path / "questions.jsonl")}
+    asked = {"data": "owner/data", "val_data": "", "base_model": "owner/model"}
+    assert run_config("train_lora", "lora", asked, {})["train"] == {
+        **asked,
+        "base_model": str(tmp_path / "owner/model"),
+    }
