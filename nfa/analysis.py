@@ -114,7 +114,7 @@ def _impossible(text: str, *, exact: bool, start: bool) -> dict[str, str]:
         if not exact and needs_all_directions(name):
             reasons[name] = "it needs directions=all"
         elif not start and "nfm_init_removed" in RELATIONS[name]:
-            reasons[name] = "there is no checkpoint of epoch 0"
+            reasons[name] = "there is no checkpoint 0"
     typed = [name for name in reasons if name in text.split(",")]
     if typed and text != AnalyzeConfig.relations:
         raise Refusal(f"relations={typed[0]} ({reasons[typed[0]]})", "relations that can be had here", "leave it out")

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from nfa.figures.relation_grid import colours
-from nfa.figures.style import add_legend, epoch_axis, panels, plain_numbers, style
+from nfa.figures.style import add_legend, axis_label, epoch_axis, panels, plain_numbers, style
 from nfa.figures.training_analysis import Series, draw
 
 MAPS = {
@@ -30,7 +30,7 @@ THRESHOLDS = {0.01: "vanishing", 0.1: "weak", 0.5: "strong"}
 MOST_ROWS = 40
 
 
-def flow_map(series: Mapping[str, Series], groups: Sequence[str], *, title: str = "") -> Figure:
+def flow_map(series: Mapping[str, Series], groups: Sequence[str], *, title: str = "", unit: str = "epoch") -> Figure:
     """A map for each measure: groups from the input at the top to the output at the bottom, epochs to the right.
 
     Colours are logarithmic; what is undefined or was not measured stays white.
@@ -40,15 +40,15 @@ def flow_map(series: Mapping[str, Series], groups: Sequence[str], *, title: str 
     figure, places = panels(max(1, len(drawn)), columns=max(1, len(drawn)), width=3.9, height=height)
     with style():
         for place, (name, label) in zip(places, drawn.items(), strict=False):
-            _map(figure, place, {group: series.get(f"flow/{group}/{name}", {}) for group in groups})
-            place.set_title(label)
+            _map(figure, place, {group: series.get(f"flow/{group}/{name}", {}) for group in groups}, unit)
+            place.set_title(label.replace("epoch", unit))
         for place in places[1:]:
             place.tick_params(labelleft=False)  # the first panel names the groups
         figure.suptitle(title)
     return figure
 
 
-def _map(figure: Figure, axes: Axes, values: Mapping[str, Series]) -> None:
+def _map(figure: Figure, axes: Axes, values: Mapping[str, Series], unit: str) -> None:
     epochs = sorted(set().union(*values.values()))
     table = np.array([[of_group.get(epoch, np.nan) for epoch in epochs] for of_group in values.values()])
     table[~(table > 0)] = np.nan
@@ -60,12 +60,12 @@ def _map(figure: Figure, axes: Axes, values: Mapping[str, Series]) -> None:
     axes.set_yticks(range(0, len(values), step), list(values)[::step], fontsize=7)
     every = -(-len(epochs) // 8)
     axes.set_xticks(range(0, len(epochs), every), [str(epoch) for epoch in epochs[::every]])
-    axes.set_xlabel("epoch")
+    axes.set_xlabel(axis_label(unit))
     axes.grid(visible=False)
 
 
 def flow_curves(
-    runs: Mapping[str, Mapping[str, Series]], roles: Mapping[str, str | None], *, title: str = ""
+    runs: Mapping[str, Mapping[str, Series]], roles: Mapping[str, str | None], *, title: str = "", unit: str = "epoch"
 ) -> Figure:
     """A panel for each ratio and for the gradient norm, logarithmic; a line for each run. `roles` name the parts."""
     drawn = {key: label for key, label in CURVES.items() if any(series.get(key) for series in runs.values())}
@@ -80,16 +80,16 @@ def flow_curves(
             plain_numbers(place.yaxis)
             if key == "flow/front_output_ratio":
                 _thresholds(place)
-            _epochs(place, sorted(set().union(*(series.get(key, {}) for series in runs.values()))))
+            _epochs(place, sorted(set().union(*(series.get(key, {}) for series in runs.values()))), unit)
         if len(runs) > 1:
             add_legend(figure)
         figure.suptitle(title)
     return figure
 
 
-def _epochs(axes: Axes, epochs: Sequence[int]) -> None:
+def _epochs(axes: Axes, epochs: Sequence[int], unit: str) -> None:
     """An epoch axis, logarithmic where most checkpoints would lie at its left end."""
-    epoch_axis(axes, None)
+    epoch_axis(axes, None, axis_label(unit))
     if len(epochs) > 4 and epochs[-1] > SPREAD * max(1, epochs[len(epochs) // 2]):
         axes.set_xscale("symlog", linthresh=1)
         axes.set_xticks(epochs, [str(epoch) for epoch in epochs], minor=False)

@@ -63,7 +63,9 @@ def gradient_map(shown: Directions, *, title: str, reach: float) -> Figure:
     return figure
 
 
-def gradient_montage(runs: Mapping[str, Mapping[int, Directions]], *, title: str, most: int = 48) -> Figure:
+def gradient_montage(
+    runs: Mapping[str, Mapping[int, Directions]], *, title: str, most: int = 48, unit: str = "epoch"
+) -> Figure:
     """Every checkpoint of every run on a page: a matrix, and below it its map; one scale of colours and positions."""
     with style():
         shown = {name: _some(of_run, most) for name, of_run in runs.items()}
@@ -80,7 +82,7 @@ def gradient_montage(runs: Mapping[str, Mapping[int, Directions]], *, title: str
                 row, column = top + 2 * (index // columns), index % columns
                 image = _matrix(places[row, column], directions, labels=False)
                 _map(places[row + 1, column], directions, reach, 0.25)
-                places[row, column].set_title(f"{name}epoch {epoch}", fontsize=8)
+                places[row, column].set_title(f"{name}{unit} {epoch}", fontsize=8)
             top += 2 * math.ceil(len(of_run) / columns)
         if image is not None:
             figure.colorbar(image, ax=list(places.flat), label="cosine of gradients", shrink=0.5, aspect=40)

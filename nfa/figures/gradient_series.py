@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from nfa.figures.alignment_relations import band
 from nfa.figures.relation_grid import colours
-from nfa.figures.style import add_legend, epoch_axis, panels, style
+from nfa.figures.style import add_legend, axis_label, epoch_axis, panels, style
 from nfa.figures.training_analysis import Series, draw
 
 LABELS = {
@@ -24,6 +24,7 @@ LABELS = {
     "gradient/zero_fraction": "share without a direction",
     "train/loss": "train loss",
     "val/loss": "validation loss",
+    "eval/loss": "loss of held-out answers",
 }
 LOGARITHMIC = ("gradient/noise_scale", "gradient/mean_gradient_squared", "gradient/gradient_variance")
 PHASES = {"early": (5, 15), "middle": (20, 40), "late": (45, 60)}
@@ -31,7 +32,11 @@ Intervals = Mapping[int, tuple[float, float, float]]  # epoch → difference, lo
 
 
 def gradient_series(
-    runs: Mapping[str, Mapping[str, Series]], keys: Sequence[str] = tuple(LABELS), *, title: str = ""
+    runs: Mapping[str, Mapping[str, Series]],
+    keys: Sequence[str] = tuple(LABELS),
+    *,
+    title: str = "",
+    unit: str = "epoch",
 ) -> Figure:
     """A panel for each series that any run has, a line for each run, a band of two standard errors."""
     drawn = [key for key in keys if any(series.get(key) for series in runs.values())]
@@ -47,7 +52,7 @@ def gradient_series(
             positive = all(value > 0 for series in runs.values() for value in series.get(key, {}).values())
             if key in LOGARITHMIC and positive:
                 place.set_yscale("log")
-            epoch_axis(place, None)
+            epoch_axis(place, None, axis_label(unit))
             if len(epochs) > 1:
                 margin = 0.05 * (max(epochs) - min(epochs))
                 place.set_xlim(min(epochs) - margin, max(epochs) + margin)
@@ -57,12 +62,12 @@ def gradient_series(
     return figure
 
 
-def noise_scale(series: Mapping[str, Series], *, title: str) -> Figure:
+def noise_scale(series: Mapping[str, Series], *, title: str, unit: str = "epoch") -> Figure:
     """The gradient noise scale over epochs, with two standard errors; undefined ones are not drawn."""
-    return gradient_series({"": series}, ("gradient/noise_scale",), title=title)
+    return gradient_series({"": series}, ("gradient/noise_scale",), title=title, unit=unit)
 
 
-def gradient_differences(differences: Mapping[str, Intervals], *, title: str) -> Figure:
+def gradient_differences(differences: Mapping[str, Intervals], *, title: str, unit: str = "epoch") -> Figure:
     """The difference of two runs in each series, with its 95 % bootstrap interval; 0 is no difference."""
     drawn = [key for key in LABELS if differences.get(key)]
     figure, places = panels(max(1, len(drawn)), columns=min(4, max(1, len(drawn))), width=3.2, height=2.5)
@@ -74,6 +79,6 @@ def gradient_differences(differences: Mapping[str, Intervals], *, title: str) ->
             place.fill_between(epochs, low, high, color="C0", alpha=0.2, linewidth=0 if len(epochs) > 1 else 2)
             place.axhline(0, color="0.3", linewidth=0.8)
             place.set_title(LABELS[key])
-            epoch_axis(place, None)
+            epoch_axis(place, None, axis_label(unit))
         figure.suptitle(title)
     return figure

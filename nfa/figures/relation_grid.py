@@ -28,6 +28,7 @@ def relation_grid(
     *,
     title: str = "",
     boundary: int | None = None,
+    unit: str = "epoch",
 ) -> Figure:
     """A row for each relation, a column for each site; `groups` are series by label, each with a colour of its own.
 
@@ -43,7 +44,7 @@ def relation_grid(
                 for (label, series), colour in zip(groups.items(), colours(len(groups)), strict=True):
                     draw(place, label, series, f"{site}/{name}", colour)
                 limits(place, name)
-                epoch_axis(place, boundary, "epoch" if row == len(drawn) - 1 else "")
+                epoch_axis(place, boundary, unit if row == len(drawn) - 1 else "")
                 place.set(title=site_label(site) if row == 0 else "")
                 place.set(ylabel=relation_label(name) if column == 0 else "")
         add_legend(figure)

@@ -16,10 +16,12 @@ def run_comparison(
     sites: Sequence[str],
     relations: Sequence[str],
     *,
+    title: str = "",
     boundary: int | None = None,
+    unit: str = "epoch",
 ) -> Figure:
     """A row for each relation, a column for each site; `runs` are series by run name. What is absent is not drawn."""
-    return relation_grid(runs, sites, relations, _line, boundary=boundary)
+    return relation_grid(runs, sites, relations, _line, title=title, boundary=boundary, unit=unit)
 
 
 def _line(place: Axes, run: str, series: Mapping[str, Series], key: str, colour: Any) -> None:

@@ -18,9 +18,10 @@ def seed_comparison(
     *,
     title: str = "",
     boundary: int | None = None,
+    unit: str = "epoch",
 ) -> Figure:
     """A row for each relation, a column for each site; what is absent is not drawn."""
-    return relation_grid(groups, sites, relations, _bands, title=title, boundary=boundary)
+    return relation_grid(groups, sites, relations, _bands, title=title, boundary=boundary, unit=unit)
 
 
 def _bands(place: Axes, label: str, group: Mapping[str, Bands], key: str, colour: Any) -> None:

@@ -1,6 +1,7 @@
 """The look that all figures share: quiet frames, colour-blind-safe marks, vector text."""
 
 import math
+import re
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -27,6 +28,7 @@ RC: dict[str, Any] = {
 LOSSES = {
     "train/loss": {"label": "train loss", "color": "tab:blue", "marker": "o"},
     "val/loss": {"label": "validation loss", "color": "tab:red", "marker": "s"},
+    "eval/loss": {"label": "loss of held-out answers", "color": "tab:red", "marker": "s"},
 }
 SIMILARITIES = {
     "agop_nfm": {"label": "AGOP vs NFM", "color": "tab:green", "marker": "^"},
@@ -34,6 +36,7 @@ SIMILARITIES = {
     "g_vs_m": {"label": "G vs M", "color": "tab:cyan", "marker": "v"},
     "h_vs_m": {"label": "H vs M", "color": "tab:orange", "marker": "*"},
 }
+_IN_BLOCK = re.compile(r"(?:\w+\.)*layers\.(\d+|\*)\.(?:self_attn\.|mlp\.)?(.+)")
 LONG = 6  # a logarithmic axis that spans this factor has ticks enough at 1, 2 and 5
 ENTRIES_BESIDE, LETTERS_BESIDE = 12, 34  # what a legend in a panel's place has room for
 
@@ -77,8 +80,20 @@ def relation_label(name: str) -> str:
 
 
 def site_label(site: str) -> str:
-    """A site as it is written in a figure: "layer 3" for layer_3, module paths as they are."""
-    return site.replace("layer_", "layer ")
+    """A site as it is written in a figure; paths that hold no list of layers are as they are.
+
+    >>> site_label("layer_3"), site_label("model.layers.12.self_attn.q_proj"), site_label("model.layers.*.mlp.up_proj")
+    ('layer 3', 'block 12 q_proj', 'up_proj, all blocks')
+    """
+    match = _IN_BLOCK.fullmatch(site)
+    if match is None:
+        return re.sub(r"\blayer_(?=\d)", "layer ", site)
+    return f"{match[2]}, all blocks" if match[1] == "*" else f"block {match[1]} {match[2]}"
+
+
+def axis_label(unit: str) -> str:
+    """What checkpoints are counted in, as it is written at an axis."""
+    return "optimizer step" if unit == "step" else unit
 
 
 def style() -> AbstractContextManager[None]:
@@ -132,7 +147,7 @@ def plain_numbers(axis: Axis) -> None:
 
 
 def epoch_axis(axes: Axes, boundary: int | None, unit: str = "epoch") -> None:
-    """Whole epochs, and a dashed line where checkpoints stop being taken at every epoch."""
+    """Whole epochs, or another `unit`, and a dashed line where checkpoints stop being taken at every epoch."""
     axes.set_xlabel(unit)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5, min_n_ticks=1))
     if boundary is not None:

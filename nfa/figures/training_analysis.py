@@ -6,7 +6,17 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nfa.figures.style import LOSSES, SIMILARITIES, add_legend, epoch_axis, panels, site_label, style
+from nfa.figures.style import (
+    LONG,
+    LOSSES,
+    SIMILARITIES,
+    add_legend,
+    epoch_axis,
+    panels,
+    plain_numbers,
+    site_label,
+    style,
+)
 
 Series = Mapping[int, float]
 
@@ -18,16 +28,21 @@ def training_analysis(
     *,
     title: str = "",
     boundary: int | None = None,
+    unit: str = "epoch",
+    band: str = "",
 ) -> Figure:
     """One panel a site: losses on a logarithmic left axis, similarities on a right axis fixed to 0…1.
 
     `series` holds epoch → value by metric key (`train/loss`, `layer_0/agop_nfm`, …). Losses are drawn at the epochs
-    that have similarities; a value that does not exist is not drawn.
+    that have similarities; a value that does not exist is not drawn. Where there are <key>_low and <key>_high, as of a
+    mean over blocks, there is a band between them, called `band`.
     """
     figure, places = panels(len(sites))
     with style():
         for place, site in zip(places, sites, strict=True):
-            _panel(place, series, site, similarities, boundary)
+            _panel(place, series, site, similarities, boundary, unit)
+            if any(f"{site}/{name}_low" in series for name in similarities):
+                place.fill_between([], [], color="0.5", alpha=0.3, linewidth=0, label=band)
         add_legend(figure)
         figure.suptitle(title)
     return figure
@@ -42,7 +57,7 @@ def training_analyses(
         for row, (name, series) in enumerate(runs.items()):
             for column, site in enumerate(sites):
                 place = places[row * len(sites) + column]
-                _panel(place, series, site, similarities, None)
+                _panel(place, series, site, similarities, None, "epoch")
                 place.set_title(f"{name}, {site_label(site)}")
         add_legend(figure)
         figure.suptitle(title)
@@ -50,7 +65,7 @@ def training_analyses(
 
 
 def _panel(
-    axes: Axes, series: Mapping[str, Series], site: str, similarities: Sequence[str], boundary: int | None
+    axes: Axes, series: Mapping[str, Series], site: str, similarities: Sequence[str], boundary: int | None, unit: str
 ) -> None:
     epochs = set().union(*(series.get(f"{site}/{name}", {}) for name in similarities)) | set(
         series.get("train/loss", {})
@@ -58,13 +73,26 @@ def _panel(
     for key, look in LOSSES.items():
         draw(axes, {epoch: value for epoch, value in series.get(key, {}).items() if epoch in epochs}, **look)
     axes.set(title=site_label(site), ylabel="loss", yscale="log")
-    epoch_axis(axes, boundary)
+    epoch_axis(axes, boundary, unit)
+    low, high = axes.get_ylim()
+    if high < LONG * low:
+        plain_numbers(axes.yaxis)
     right = axes.twinx()
     for name in similarities:
         draw(right, series.get(f"{site}/{name}", {}), **SIMILARITIES[name])
+        between(right, series, f"{site}/{name}", SIMILARITIES[name]["color"])
     right.set(ylim=(0, 1), ylabel="cosine similarity")
     right.spines["right"].set_visible(True)
     right.grid(visible=False)
+
+
+def between(axes: Axes, series: Mapping[str, Series], key: str, colour: Any) -> None:
+    """A band from the lowest to the highest value that a mean is of, where the series has them."""
+    low, high = series.get(f"{key}_low", {}), series.get(f"{key}_high", {})
+    epochs = sorted(low)
+    if epochs:
+        bottom, top = ([side[epoch] for epoch in epochs] for side in (low, high))
+        axes.fill_between(epochs, bottom, top, color=colour, alpha=0.15, linewidth=0)
 
 
 def draw(axes: Axes, values: Series, **look: Any) -> None:

@@ -9,7 +9,10 @@ from nfa import tracking
 from nfa.console import stage
 from nfa.figures.alignment_relations import alignment_relations
 from nfa.figures.run_comparison import run_comparison
+from nfa.figures.style import axis_label
 from nfa.figures.training_analysis import Series, training_analysis
+from nfa.jobs.checkpoint_units import common_unit, unit_of
+from nfa.jobs.site_kinds import Shown, shown
 from nfa.relations import RELATIONS
 from nfa.schedules import phase_boundary
 from nfa.tracking import TrackedRun
@@ -17,24 +20,26 @@ from nfa.tracking.sources import DONE
 
 LOSSES = ("train/loss", "val/loss", "eval/loss", "probe/loss")
 SIX_CURVES = ("agop_nfm", "g_vs_h", "g_vs_m", "h_vs_m")  # with the two losses
-MOST_PANELS, MOST_COLUMNS = 36, 8
+MOST_PANELS, MOST_COLUMNS = 24, 8
+BAND = "lowest to highest block"
 SHORT = {"g_vs_h": "G_H", "g_vs_m": "G_M", "h_vs_m": "H_M"}  # their names in similarities.json
-HEADER = ("epoch", "site", "relation", "value", "standard_error")
+HEADER = ("site", "relation", "value", "standard_error")
 
 
 def report(run: TrackedRun, title: str) -> None:
     """Tables and figures of one source run, from the analysis' own series and config.json."""
     series, content = tracking.history(run.run_id), tracking.get_json(run.run_id, "config.json")
-    sites, relations = content["sites"], content["relations"]
+    sites, relations, unit = content["sites"], content["relations"], unit_of(content)
     tracking.put_json(run.info, "similarities.json", similarities(series, sites, relations))
-    tracking.put_text(run.info, "similarities.csv", table(series, sites, relations))
-    boundary = phase_boundary(sorted(series[DONE]))
-    shown, title = some(sites), _titled(title, content)
-    figure = training_analysis(series, shown, SIX_CURVES, title=title, boundary=boundary)
+    tracking.put_text(run.info, "similarities.csv", table(series, sites, relations, unit))
+    drawn = shown(series, sites, relations, MOST_PANELS)
+    look: dict[str, Any] = {"title": _titled(title, content, drawn), "unit": axis_label(unit)}
+    look["boundary"] = phase_boundary(sorted(series[DONE]))
+    figure = training_analysis(drawn.series, drawn.sites, SIX_CURVES, **look, band=BAND)
     tracking.save_picture(run, figure, "enhanced_analysis")
     stage("figure", "plots/enhanced_analysis.png and .pdf")
     if not set(relations) <= set(SIX_CURVES):
-        figure = alignment_relations(series, shown, relations, title=title, boundary=boundary)
+        figure = alignment_relations(drawn.series, drawn.sites, relations, **look)
         tracking.save_picture(run, figure, "all_relations")
         stage("figure", "plots/all_relations.png and .pdf")
 
@@ -44,27 +49,16 @@ def report_watched(run: Any) -> None:
     series, content = tracking.history(run.info.run_id), tracking.get_json(run.info.run_id, "alignment.json")
     sites, relations = content["sites"], content["relations"]
     tracking.put_text(run, "similarities.csv", table(series, sites, relations))
-    title = _titled(run.info.run_name, content)
-    figure = alignment_relations(series, some(sites), relations, title=title, unit="step")
+    drawn = shown(series, sites, relations, MOST_PANELS)
+    title = _titled(run.info.run_name, content, drawn)
+    figure = alignment_relations(drawn.series, drawn.sites, relations, title=title, unit="step")
     tracking.save_picture(run, figure, "all_relations")
 
 
-def some(sites: Sequence[str], most: int = MOST_PANELS) -> list[str]:
-    """All sites, or as many as a page holds, evenly spaced from the first to the last.
-
-    >>> some("abcdefghi", most=5)
-    ['a', 'c', 'e', 'g', 'i']
-    """
-    if len(sites) <= most:
-        return list(sites)
-    return [sites[round(index * (len(sites) - 1) / (most - 1))] for index in range(most)]
-
-
-def _titled(title: str, content: Mapping[str, Any]) -> str:
+def _titled(title: str, content: Mapping[str, Any], drawn: Shown) -> str:
     said = content["conventions"]
     directions = "" if said["directions"] == "all" else f", {said['directions'].partition(',')[0]} directions"
-    shown, sites = len(some(content["sites"])), len(content["sites"])
-    left = f"; {shown} of {sites} sites" if shown < sites else ""
+    left = f"; {drawn.said}" if drawn.said else ""
     return f"{title}: {said['examples']:,} examples, {said['precision']}{directions}{left}"
 
 
@@ -74,14 +68,16 @@ def compare(run: TrackedRun, parts: Mapping[str, str]) -> None:
     contents = [tracking.get_json(run_id, "config.json") for run_id in parts.values()]
     sites = [site for site in contents[0]["sites"] if all(site in content["sites"] for content in contents)]
     relations = [name for name in RELATIONS if any(name in content["relations"] for content in contents)]
-    text = io.StringIO()
+    unit, text = common_unit(map(unit_of, contents)), io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("run", *HEADER))
+    writer.writerow(("run", unit, *HEADER))
     for name, of_run in series.items():
         writer.writerows((name, *row) for row in rows(of_run, sites, relations))
     tracking.put_text(run.info, "comparison.csv", text.getvalue().rstrip("\n"))
     boundary = phase_boundary(sorted(set().union(*(of_run[DONE] for of_run in series.values()))))
-    figure = run_comparison(series, some(sites, MOST_COLUMNS), relations, boundary=boundary)
+    drawn = {name: shown(of_run, sites, relations, MOST_COLUMNS) for name, of_run in series.items()}
+    series, one = {name: of_run.series for name, of_run in drawn.items()}, next(iter(drawn.values()))
+    figure = run_comparison(series, one.sites, relations, title=one.said, boundary=boundary, unit=axis_label(unit))
     tracking.save_picture(run, figure, "run_comparison")
     stage("figure", "plots/run_comparison.png and .pdf")
 
@@ -102,11 +98,11 @@ def similarities(
     }
 
 
-def table(series: Mapping[str, Series], sites: Sequence[str], relations: Sequence[str]) -> str:
+def table(series: Mapping[str, Series], sites: Sequence[str], relations: Sequence[str], unit: str = "epoch") -> str:
     """Content of `similarities.csv`: one row a value, losses included; undefined values have no row."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(HEADER)
+    writer.writerow((unit, *HEADER))
     writer.writerows(rows(series, sites, relations))
     return text.getvalue().rstrip("\n")
 

@@ -67,7 +67,7 @@ class Alignment:
         asked = {name: value for name, value in dataclasses.asdict(self.config).items() if name not in HOW}
         return {**asked, "relations": choose_relations(self.config.relations)}
 
-    def files(self, epoch: int) -> list[str]:  # noqa: ARG002 - a checkpoint's values are all there is
+    def files(self, epoch: int, unit: str) -> list[str]:  # noqa: ARG002 - a checkpoint's values are all there is
         """None."""
         return []
 

@@ -20,7 +20,7 @@ class CheckpointAnalysis:
     """What `config` asks of a run; making one loads the data and refuses what its epoch `first` cannot give."""
 
     def __init__(self, source: str, config: AnalyzeConfig, world: World, first: int) -> None:
-        self.source, self.world = source, world
+        self.source, self.world, self.unit = source, world, tracking.unit(source)
         self.workload = tracking.load_workload(source, device=config.device, data_dir=config.data_dir or None)
         self.model = self.workload.model()
         initial = self._initial if 0 in tracking.epochs(source) else None
@@ -43,7 +43,7 @@ class CheckpointAnalysis:
             self._told = True
             self._announce()
         self._load(epoch)
-        return self.analysis.values(self.model, progress=f"epoch {epoch}")
+        return self.analysis.values(self.model, progress=f"{self.unit} {epoch}")
 
     def _initial(self, sites: list[str]) -> Mapping[str, Tensor]:
         self._load(0)

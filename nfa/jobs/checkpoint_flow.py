@@ -21,13 +21,14 @@ from nfa.tracking import TrackedRun
 
 DEFAULT_N = GradientFlowConfig().n
 COPIED = ("val/pearson", "val/accuracy")
+NO_OUTPUT = "the layer that gives the outputs is not trained: there are no ratios of a part to the output"
 
 
 class CheckpointFlow:
     """What `config` asks of the run `source`; making one loads the data and refuses what cannot be done."""
 
     def __init__(self, source: str, config: GradientFlowConfig, epochs: Sequence[int]) -> None:
-        self.source, self.config = source, config
+        self.source, self.config, self.unit = source, config, tracking.unit(source)
         self.workload = tracking.load_workload(source, device=config.device, data_dir=config.data_dir or None)
         self.model = self.workload.model()
         self.groups: ParameterGroups = self.workload.groups(self.model)
@@ -66,7 +67,7 @@ class CheckpointFlow:
         weights = tracking.weights(self.source, epoch)
         load_learned(self.model, weights)
         batches = bar(
-            self._batches(), f"epoch {epoch}", total=-(-len(self.ids) // self.config.batch_size), unit="batch"
+            self._batches(), f"{self.unit} {epoch}", total=-(-len(self.ids) // self.config.batch_size), unit="batch"
         )
         gradients = mean_gradient(self.workload, self.model, batches, self._losses())
         rms = root_mean_squares(self.groups.names, gradients)
@@ -87,14 +88,16 @@ class CheckpointFlow:
         if self._told:
             return
         self._told = True
-        roles = f"front {self.groups.front}, back {self.groups.back}, output {self.groups.output}"
+        roles = f"front {self.groups.front}, back {self.groups.back}, output {self.groups.output or 'none'}"
         stage("groups", f"{len(self.groups.names)}: {roles}; {len(self.ids)} examples")
+        if self.groups.output is None:
+            stage("notice", NO_OUTPUT)
         if not any(key.startswith("flow/") for key in self.logged):
             stage(
                 "notice", "the run's training has logged no updates: update ratios and gradient norm are not measured"
             )
         if self.start is None:
-            stage("notice", "there is no checkpoint of epoch 0: weight changes are not measured")
+            stage("notice", "there is no checkpoint 0: weight changes are not measured")
 
 
 def _is_copied(key: str) -> bool:

@@ -31,6 +31,7 @@ class CheckpointGradients:
 
     def __init__(self, source: str, config: GradientDirectionsConfig, epochs: Sequence[int]) -> None:
         self.source, self.config, self.epochs = source, config, list(epochs)
+        self.unit = tracking.unit(source)
         self.workload = tracking.load_workload(source, device=config.device, data_dir=config.data_dir or None)
         self.model = self.workload.model()
         self._load(self.epochs[0])
@@ -94,7 +95,7 @@ class CheckpointGradients:
         self._announce()
         self._load(epoch)
         losses, plain = self._losses()
-        gram = self.gram(self.model, losses, progress=f"epoch {epoch}")
+        gram = self.gram(self.model, losses, progress=f"{self.unit} {epoch}")
         self._tell(
             "exact", self.gram.exact, "no rule covers {}: their gradients are made by torch.func, exact but slow"
         )
@@ -118,7 +119,7 @@ class CheckpointGradients:
 
     def _map(self, epoch: int, run: TrackedRun, cosines: Any, kept: Any) -> Any:
         if len(kept) < embedding.FEWEST:
-            stage("notice", f"epoch {epoch}: {len(kept)} gradients have a direction; there is no map of so few")
+            stage("notice", f"{self.unit} {epoch}: {len(kept)} gradients have a direction; there is no map of so few")
             return np.zeros((0, 2), dtype=np.float32)
         start = None
         for earlier in reversed([earlier for earlier in self.epochs if earlier < epoch]):

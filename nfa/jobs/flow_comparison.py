@@ -9,6 +9,7 @@ from nfa import tracking
 from nfa.console import stage
 from nfa.figures.flow import CURVES, flow_curves, intervals
 from nfa.jobs.arms import Arm, arms_of, factor_interval, pearson, pearson_difference
+from nfa.jobs.checkpoint_units import common_unit, unit_of
 from nfa.jobs.flow_reports import HEADINGS, MEASURES, common, number
 from nfa.maths.statistics import Interval
 from nfa.protocols import ParameterGroups
@@ -34,12 +35,12 @@ def compare(
     arms = arms_of(parts, sources, labels)
     described = [tracking.get_json(part, "config.json") for part in parts.values()]
     groups = common([ParameterGroups(**one["groups"]) for one in described])
-    epoch = last_common(arms)
-    tracking.put_text(run.info, "comparison.csv", table(arms))
-    found = content(arms, groups, epoch, seed)
+    epoch, unit = last_common(arms), common_unit(map(unit_of, described))
+    tracking.put_text(run.info, "comparison.csv", table(arms, unit))
+    found = content(arms, groups, epoch, seed, unit)
     tracking.put_json(run.info, "gradient_flow.json", found)
-    tracking.put_text(run.info, "gradient_flow.txt", written(arms, groups, epoch, found))
-    _draw(run, arms, described, found)
+    tracking.put_text(run.info, "gradient_flow.txt", written(arms, groups, epoch, found, unit))
+    _draw(run, arms, described, found, unit)
     for line in remedy_lines(arms):
         stage("remedy", line)
     return arms
@@ -52,13 +53,13 @@ def last_common(arms: Sequence[Arm]) -> int | None:
 
 
 def _draw(
-    run: TrackedRun, arms: Sequence[Arm], described: Sequence[Mapping[str, Any]], found: Mapping[str, Any]
+    run: TrackedRun, arms: Sequence[Arm], described: Sequence[Mapping[str, Any]], found: Mapping[str, Any], unit: str
 ) -> None:
     roles = {tuple(one["groups"][role] for role in ("front", "back", "output")) for one in described}
     named = dict(zip(("front", "back", "output"), next(iter(roles)), strict=True)) if len(roles) == 1 else {}
     curves = {arm.label: arm.averaged(list(CURVES)) for arm in arms}
     title = "geometric mean over seeds" if max(len(arm.seeds) for arm in arms) > 1 else ""
-    tracking.save_picture(run, flow_curves(curves, named, title=title), "gradient_flow_comparison")
+    tracking.save_picture(run, flow_curves(curves, named, title=title, unit=unit), "gradient_flow_comparison")
     stage("figure", "plots/gradient_flow_comparison.png and .pdf")
     reached = {label: of_arm for label, of_arm in found["pearson"].items() if of_arm["mean"] is not None}
     if reached:
@@ -68,11 +69,11 @@ def _draw(
         stage("figure", "plots/pearson_comparison.png and .pdf")
 
 
-def table(arms: Sequence[Arm]) -> str:
+def table(arms: Sequence[Arm], unit: str = "epoch") -> str:
     """Content of comparison.csv: every value of every run."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("arm", "seed", "epoch", "series", "value"))
+    writer.writerow(("arm", "seed", unit, "series", "value"))
     for arm in arms:
         for seed, series in zip(arm.seeds, arm.series, strict=True):
             for key in sorted(series):
@@ -81,7 +82,9 @@ def table(arms: Sequence[Arm]) -> str:
     return text.getvalue().rstrip("\n")
 
 
-def content(arms: Sequence[Arm], groups: Sequence[str], epoch: int | None, seed: int) -> dict[str, Any]:
+def content(
+    arms: Sequence[Arm], groups: Sequence[str], epoch: int | None, seed: int, unit: str = "epoch"
+) -> dict[str, Any]:
     """Content of gradient_flow.json of a comparison: undefined and unmeasured values are null."""
     at = (
         {arm.label: {key: arm.mean(key).get(epoch) for key in _keys(groups)} for arm in arms}
@@ -90,9 +93,9 @@ def content(arms: Sequence[Arm], groups: Sequence[str], epoch: int | None, seed:
     )
     return {
         "compared_with": arms[0].label,
-        "epoch": epoch,
+        unit: epoch,
         "values": at,
-        "remedies": {arm.label: _remedy(arm, arms[0], epoch) for arm in arms[1:]},
+        "remedies": {arm.label: _remedy(arm, arms[0], epoch, unit) for arm in arms[1:]},
         "pearson": {arm.label: _interval(pearson(arm, seed=seed)) for arm in arms},
         "pearson_difference": {arm.label: _interval(pearson_difference(arm, arms[0], seed=seed)) for arm in arms[1:]},
         "interval": "95 %: pigeonhole bootstrap over recordings and seeds; factors: t-interval over seeds",
@@ -112,7 +115,7 @@ def remedy_of(arm: Arm, first: Arm) -> Remedy | None:
     return remedy(arm.mean(GRADIENT), arm.mean(UPDATE), first.mean(GRADIENT), first.mean(UPDATE))
 
 
-def _remedy(arm: Arm, first: Arm, epoch: int | None) -> dict[str, Any] | None:
+def _remedy(arm: Arm, first: Arm, epoch: int | None, unit: str) -> dict[str, Any] | None:
     found = remedy_of(arm, first)
     if found is None:
         return None
@@ -121,7 +124,7 @@ def _remedy(arm: Arm, first: Arm, epoch: int | None) -> dict[str, Any] | None:
         if epoch is None
         else {
             name: _interval(factor_interval(arm, first, key, epoch))
-            for name, key in (("gradient_factor_at_epoch", GRADIENT), ("update_factor_at_epoch", UPDATE))
+            for name, key in ((f"gradient_factor_at_{unit}", GRADIENT), (f"update_factor_at_{unit}", UPDATE))
         }
     )
     return {**found._asdict(), **at}
@@ -143,23 +146,25 @@ def remedy_lines(arms: Sequence[Arm]) -> list[str]:
     return lines
 
 
-def written(arms: Sequence[Arm], groups: Sequence[str], epoch: int | None, found: Mapping[str, Any]) -> str:
+def written(
+    arms: Sequence[Arm], groups: Sequence[str], epoch: int | None, found: Mapping[str, Any], unit: str = "epoch"
+) -> str:
     """Content of gradient_flow.txt of a comparison."""
     lines = [f"Gradient flow of {len(arms)} arms, compared with {arms[0].label}", ""]
     wide = max(14, *(len(arm.label) for arm in arms)) + 2
     if epoch is None:
-        lines.append("The runs have no checkpoint epoch in common.")
+        lines.append(f"The runs have no {unit} with a checkpoint in common.")
     else:
-        lines += _group_lines(arms, groups, epoch, wide)
-    lines += ["Remedies (factors: geometric mean over epochs)", *(f"- {line}" for line in remedy_lines(arms)), ""]
+        lines += _group_lines(arms, groups, epoch, wide, unit)
+    lines += [f"Remedies (factors: geometric mean over {unit}s)", *(f"- {line}" for line in remedy_lines(arms)), ""]
     lines += _pearson_lines(arms, found, wide)
     return "\n".join([*lines, f"intervals: {found['interval']}"])
 
 
-def _group_lines(arms: Sequence[Arm], groups: Sequence[str], epoch: int, wide: int) -> list[str]:
+def _group_lines(arms: Sequence[Arm], groups: Sequence[str], epoch: int, wide: int, unit: str) -> list[str]:
     lines = []
     for name, heading in zip(MEASURES, HEADINGS, strict=True):
-        lines += [f"{heading}, epoch {epoch}", f"{'group':<12}" + "".join(f"{arm.label:>{wide}}" for arm in arms)]
+        lines += [f"{heading}, {unit} {epoch}", f"{'group':<12}" + "".join(f"{arm.label:>{wide}}" for arm in arms)]
         for group in groups:
             cells = _cells([arm.mean(f"flow/{group}/{name}").get(epoch) for arm in arms])
             lines.append(f"{group:<12}" + "".join(f"{cell:>{wide}}" for cell in cells))

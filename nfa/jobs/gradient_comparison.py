@@ -12,6 +12,7 @@ from nfa.figures.gradient_pictures import gradient_montage
 from nfa.figures.gradient_series import LABELS, Intervals, gradient_differences, gradient_series
 from nfa.figures.training_analysis import Series
 from nfa.jobs import gradient_arrays
+from nfa.jobs.checkpoint_units import common_unit, unit_of
 from nfa.jobs.gradient_phases import change
 from nfa.jobs.gradient_reports import PREFIX, directions, table
 from nfa.jobs.group_reports import groups, table_of_groups, together
@@ -26,21 +27,26 @@ MOST_RUNS = 4  # whose pictures a page holds
 def compare(run: TrackedRun, parts: Mapping[str, str], sources: Mapping[str, str]) -> None:
     """Tables and figures; ids of analyses, and of analysed runs, by run name."""
     series = {name: tracking.history(part) for name, part in parts.items()}
-    tracking.put_text(run.info, "comparison.csv", table(series))
-    tracking.save_picture(run, gradient_series(series, title="gradient directions, two standard errors"), "comparison")
+    described = {name: tracking.get_json(part, "config.json") for name, part in parts.items()}
+    unit = common_unit(unit_of(one) for one in described.values())
+    tracking.put_text(run.info, "comparison.csv", table(series, unit))
+    figure = gradient_series(series, title="gradient directions, two standard errors", unit=unit)
+    tracking.save_picture(run, figure, "comparison")
     stage("figure", "plots/comparison.png and .pdf")
     if len(parts) <= MOST_RUNS:
-        described = {name: tracking.get_json(part, "config.json") for name, part in parts.items()}
         found = {f"{name}, ": directions(part, series[name], described[name]) for name, part in parts.items()}
         if shown := {name: of_run for name, of_run in found.items() if of_run}:
-            tracking.save_picture(run, gradient_montage(shown, title="", most=EPOCHS_SHOWN), "gradient_montage")
+            figure = gradient_montage(shown, title="", most=EPOCHS_SHOWN, unit=unit)
+            tracking.save_picture(run, figure, "gradient_montage")
             stage("figure", "plots/gradient_montage.png and .pdf")
     if len(parts) == 2:
-        _differences(run, parts, series)
-    _groups(run, series, sources)
+        _differences(run, parts, series, unit)
+    _groups(run, series, sources, unit)
 
 
-def _differences(run: TrackedRun, parts: Mapping[str, str], series: Mapping[str, Mapping[str, Series]]) -> None:
+def _differences(
+    run: TrackedRun, parts: Mapping[str, str], series: Mapping[str, Mapping[str, Series]], unit: str
+) -> None:
     """Second run minus first, series by series, with 95 % bootstrap intervals over the probe."""
     (first, first_id), (second, second_id) = parts.items()
     probes = [tracking.get_json(part, "config.json") for part in parts.values()]
@@ -48,7 +54,7 @@ def _differences(run: TrackedRun, parts: Mapping[str, str], series: Mapping[str,
     found = differences((first_id, second_id), (series[first], series[second]), paired=paired)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("epoch", "series", "difference", "low", "high"))
+    writer.writerow((unit, "series", "difference", "low", "high"))
     for key, of_key in found.items():
         writer.writerows((epoch, key, *values) for epoch, values in of_key.items())
     tracking.put_text(run.info, "differences.csv", text.getvalue().rstrip("\n"))
@@ -62,7 +68,7 @@ def _differences(run: TrackedRun, parts: Mapping[str, str], series: Mapping[str,
         },
     }
     tracking.put_json(run.info, "differences.json", content)
-    tracking.save_picture(run, gradient_differences(found, title=title), "differences")
+    tracking.save_picture(run, gradient_differences(found, title=title, unit=unit), "differences")
     stage("figure", f"plots/differences.png and .pdf: {title}")
 
 
@@ -84,13 +90,13 @@ def differences(ids: Sequence[str], series: Sequence[Mapping[str, Series]], *, p
     return found
 
 
-def _groups(run: TrackedRun, series: Mapping[str, Mapping[str, Series]], sources: Mapping[str, str]) -> None:
+def _groups(run: TrackedRun, series: Mapping[str, Mapping[str, Series]], sources: Mapping[str, str], unit: str) -> None:
     """Runs that differ only in their seed together: mean and t-interval over them."""
     grouped = groups({name: tracking.config(source).get("train", {}) for name, source in sources.items()})
     if max(map(len, grouped.values())) < 2:
         return
     intervals = {label: together([series[name] for name in names]) for label, names in grouped.items()}
-    tracking.put_text(run.info, "groups.csv", table_of_groups(intervals))
+    tracking.put_text(run.info, "groups.csv", table_of_groups(intervals, unit))
     means: dict[str, dict[str, dict[int, float]]] = {}
     for label, of_group in intervals.items():
         made = means[label] = {"analysis/seconds": {}}
@@ -100,5 +106,5 @@ def _groups(run: TrackedRun, series: Mapping[str, Mapping[str, Series]], sources
                 made.setdefault(key, {})[epoch] = mean
                 made.setdefault(f"{key}_se", {})[epoch] = float(np.subtract(high, low)) / 4  # a band of two is drawn
     title = "mean and 95 % t-interval over seeds"
-    tracking.save_picture(run, gradient_series(means, title=title), "seed_comparison")
+    tracking.save_picture(run, gradient_series(means, title=title, unit=unit), "seed_comparison")
     stage("figure", "plots/seed_comparison.png and .pdf")

@@ -6,7 +6,6 @@ from typing import Any
 
 from nfa import schedules
 from nfa.config import DIRECTION_EPOCHS, GradientDirectionsConfig
-from nfa.errors import Refusal
 from nfa.jobs import gradient_comparison, gradient_reports
 from nfa.jobs.checkpoint_gradients import CheckpointGradients
 from nfa.jobs.gradient_arrays import paths
@@ -30,23 +29,19 @@ class GradientDirections:
         self.config = config
 
     def epochs(self, existing: Sequence[int]) -> list[int]:
-        """Those asked for; of the default's those that exist."""
+        """Those asked for; of the default's those that exist, or all where none of them does."""
         if self.config.epochs != DIRECTION_EPOCHS:
             return asked_epochs(self.config.epochs, existing)
-        found = [epoch for epoch in schedules.parse(DIRECTION_EPOCHS, 0) if epoch in existing]
-        if not found:
-            got = f"epochs={DIRECTION_EPOCHS} (the run has none of these)"
-            raise Refusal(got, f"the run's checkpoints: {', '.join(map(str, existing))}", "epochs=all")
-        return found
+        return [epoch for epoch in schedules.parse(DIRECTION_EPOCHS, 0) if epoch in existing] or list(existing)
 
     def identity(self, epochs: Sequence[int]) -> Mapping[str, Any]:
         """Every option that decides a value; each map starts from the one before, so all epochs do."""
         asked = {name: value for name, value in dataclasses.asdict(self.config).items() if name not in HOW}
         return {**asked, "epochs": list(epochs)}
 
-    def files(self, epoch: int) -> list[str]:
+    def files(self, epoch: int, unit: str) -> list[str]:
         """The arrays of a checkpoint."""
-        return [*paths(epoch).values()]
+        return [*paths(epoch, unit).values()]
 
     def space(self, epochs: Sequence[int]) -> int:
         """Cosine matrices in float32, and pictures."""

@@ -34,7 +34,7 @@ class GradientFlow:
         """Every option that decides a value."""
         return {name: value for name, value in dataclasses.asdict(self.config).items() if name not in HOW}
 
-    def files(self, epoch: int) -> list[str]:  # noqa: ARG002 - a checkpoint's values are all there is
+    def files(self, epoch: int, unit: str) -> list[str]:  # noqa: ARG002 - a checkpoint's values are all there is
         """None."""
         return []
 

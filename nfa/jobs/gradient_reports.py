@@ -13,6 +13,7 @@ from nfa.figures.gradient_pictures import Directions, gradient_map, gradient_mon
 from nfa.figures.gradient_series import LABELS, gradient_series, noise_scale
 from nfa.figures.training_analysis import Series
 from nfa.jobs import gradient_arrays
+from nfa.jobs.checkpoint_units import unit_of
 from nfa.jobs.gradient_arrays import Array
 from nfa.jobs.gradient_phases import phases
 from nfa.studies.gradient_directions import SERIES
@@ -23,32 +24,32 @@ PREFIX = "gradient/"
 PICTURES = ("gradient_similarities", "gradient_directions_tsne")
 OF_CLASSES = {"within_class_cosine", "between_class_cosine", "silhouette"}
 OF_LABEL_NOISE = {"label_noise_auc", "label_noise_auc_of_loss"}
-HEADER = ("epoch", "series", "value", "standard_error")
+HEADER = ("series", "value", "standard_error")
 
 
 def report(run: TrackedRun, title: str) -> None:
     """Table, numbers and figures of one run."""
     series, described = tracking.history(run.run_id), tracking.get_json(run.run_id, "config.json")
-    shown = directions(run.run_id, series, described)
+    shown, unit = directions(run.run_id, series, described), unit_of(described)
     tracking.put_json(run.info, "gradient_directions.json", _content(run.run_id, series, described))
-    tracking.put_text(run.info, "gradient_directions.csv", table({"": series}))
+    tracking.put_text(run.info, "gradient_directions.csv", table({"": series}, unit))
     conventions = described["conventions"]
     said = f"{title}: {len(described['examples'])} examples, unit {conventions['unit']}, loss {conventions['loss']}"
     save = tracking.save_picture
     per_epoch = title if conventions["unit"] == "sample" else f"{title}, batches of {_batch_size(described)}"
-    for epoch, one in bar(shown.items(), "pictures", unit="epoch"):
-        names = [f"{name}_epoch_{epoch}" for name in PICTURES]
-        save(run, gradient_similarities(one, title=f"{per_epoch}, epoch {epoch}"), names[0], also_pdf=False)
-        picture = gradient_map(one, title=f"{per_epoch}, epoch {epoch}", reach=map_reach(shown.values()))
+    for epoch, one in bar(shown.items(), "pictures", unit=unit):
+        names = [f"{name}_{unit}_{epoch}" for name in PICTURES]
+        save(run, gradient_similarities(one, title=f"{per_epoch}, {unit} {epoch}"), names[0], also_pdf=False)
+        picture = gradient_map(one, title=f"{per_epoch}, {unit} {epoch}", reach=map_reach(shown.values()))
         save(run, picture, names[1], also_pdf=False)
     if shown:
-        save(run, gradient_montage({"": shown}, title=said), "gradient_montage")
-    save(run, gradient_series({"": series}, title=said), "gradient_directions")
-    save(run, noise_scale(series, title=title), "gns_vs_epoch")
+        save(run, gradient_montage({"": shown}, title=said, unit=unit), "gradient_montage")
+    save(run, gradient_series({"": series}, title=said, unit=unit), "gradient_directions")
+    save(run, noise_scale(series, title=title, unit=unit), f"gns_vs_{unit}")
     for name in PICTURES:
-        tracking.put_images(run.info, name, {epoch: f"plots/{name}_epoch_{epoch}.png" for epoch in shown})
-    of_epochs = "gradient_montage.png and two for each epoch" if shown else "no epoch has a gradient with a direction"
-    stage("figures", f"plots/gradient_directions.png, gns_vs_epoch.png; {of_epochs}")
+        tracking.put_images(run.info, name, {epoch: f"plots/{name}_{unit}_{epoch}.png" for epoch in shown})
+    of_each = f"gradient_montage.png and two for each {unit}" if shown else f"no {unit} has a gradient with a direction"
+    stage("figures", f"plots/gradient_directions.png, gns_vs_{unit}.png; {of_each}")
 
 
 def directions(run_id: str, series: Mapping[str, Series], described: Mapping[str, Any]) -> dict[int, Directions]:
@@ -109,12 +110,12 @@ def _ordered(
     )
 
 
-def table(runs: Mapping[str, Mapping[str, Series]]) -> str:
+def table(runs: Mapping[str, Mapping[str, Series]], unit: str) -> str:
     """One row a value; undefined values have no row. Several runs have a first column with their names."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     several = len(runs) > 1
-    writer.writerow((*(("run",) if several else ()), *HEADER))
+    writer.writerow((*(("run",) if several else ()), unit, *HEADER))
     for name, series in runs.items():
         for epoch in sorted(series[DONE]):
             for key in LABELS:
@@ -135,11 +136,11 @@ def _content(run_id: str, series: Mapping[str, Series], described: Mapping[str, 
     kept = {epoch: set(gradient_arrays.load(run_id, epoch, "kept").tolist()) for epoch in epochs}
     without = {str(epoch): [place for place in range(count) if place not in kept[epoch]] for epoch in epochs}
     return {
-        "epochs": epochs,
+        f"{unit_of(described)}s": epochs,
         "series": values,
         "standard_errors": errors,
         "undefined": {name: found.count(None) for name, found in values.items() if None in found},
-        "phases": phases(run_id, series),
+        "phases": phases(run_id, series) if unit_of(described) == "epoch" else {},
         "without_direction": {epoch: places for epoch, places in without.items() if places},
         **{key: described[key] for key in ("examples", "classes", "noisy", "parameters", "conventions")},
     }

@@ -9,8 +9,11 @@ from nfa import tracking
 from nfa.config import PRESETS, SWITCHES
 from nfa.console import stage
 from nfa.figures.seed_comparison import seed_comparison
+from nfa.figures.style import axis_label
 from nfa.figures.training_analysis import Series
-from nfa.jobs.analysis_reports import LOSSES, MOST_COLUMNS, some
+from nfa.jobs.analysis_reports import LOSSES, MOST_COLUMNS
+from nfa.jobs.checkpoint_units import common_unit, unit_of
+from nfa.jobs.site_kinds import shown
 from nfa.maths.statistics import Interval, t_interval
 from nfa.relations import RELATIONS
 from nfa.schedules import phase_boundary
@@ -18,7 +21,7 @@ from nfa.tracking import TrackedRun
 from nfa.tracking.sources import DONE
 
 APART = {"seed", "run_name", "resume", "data_dir", "device"}  # may differ within a group
-HEADER = ("group", "runs", "epoch", "site", "relation", "mean", "low", "high")
+HEADER = ("site", "relation", "mean", "low", "high")
 
 
 def compare_groups(run: TrackedRun, parts: Mapping[str, str], sources: Mapping[str, str]) -> None:
@@ -30,19 +33,23 @@ def compare_groups(run: TrackedRun, parts: Mapping[str, str], sources: Mapping[s
     if max(map(len, grouped.values())) < 2:
         return
     series = {name: tracking.history(part) for name, part in parts.items()}
-    content = tracking.get_json(next(iter(parts.values())), "config.json")
+    contents = [tracking.get_json(part, "config.json") for part in parts.values()]
+    unit, content = common_unit(map(unit_of, contents)), contents[0]
     intervals = {label: together([series[name] for name in names]) for label, names in grouped.items()}
-    tracking.put_text(run.info, "groups.csv", table_of_groups(intervals))
+    tracking.put_text(run.info, "groups.csv", table_of_groups(intervals, unit))
     relations = [name for name in RELATIONS if name in content["relations"]]
     boundary = phase_boundary(sorted(set().union(*(of_run[DONE] for of_run in series.values()))))
-    bands = {
-        label: {key: {epoch: value[:3] for epoch, value in of_key.items()} for key, of_key in group.items()}
-        for label, group in intervals.items()
-    }
-    title = "mean and 95 % t-interval over seeds"
-    figure = seed_comparison(bands, some(content["sites"], MOST_COLUMNS), relations, title=title, boundary=boundary)
+    drawn = {name: shown(of_run, content["sites"], relations, MOST_COLUMNS) for name, of_run in series.items()}
+    bands = {label: _bands([drawn[name].series for name in names]) for label, names in grouped.items()}
+    one = next(iter(drawn.values()))
+    title = "mean and 95 % t-interval over seeds" + (" of the mean over blocks" if "blocks" in one.said else "")
+    figure = seed_comparison(bands, one.sites, relations, title=title, boundary=boundary, unit=axis_label(unit))
     tracking.save_picture(run, figure, "seed_comparison")
     stage("figure", "plots/seed_comparison.png and .pdf")
+
+
+def _bands(runs: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, tuple[float, float, float]]]:
+    return {key: {step: value[:3] for step, value in of_key.items()} for key, of_key in together(runs).items()}
 
 
 def groups(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
@@ -75,11 +82,11 @@ def together(runs: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, Interv
     return found
 
 
-def table_of_groups(intervals: Mapping[str, Mapping[str, Mapping[int, Interval]]]) -> str:
+def table_of_groups(intervals: Mapping[str, Mapping[str, Mapping[int, Interval]]], unit: str) -> str:
     """Content of groups.csv."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(HEADER)
+    writer.writerow(("group", "runs", unit, *HEADER))
     for label, group in intervals.items():
         for key, of_key in group.items():
             site, _, relation = ("", "", key) if key in LOSSES else key.rpartition("/")

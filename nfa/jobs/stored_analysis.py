@@ -12,6 +12,7 @@ from nfa.console import stage
 from nfa.data.catalog import typed_folder
 from nfa.ends import Interrupted, shielded
 from nfa.errors import Refusal
+from nfa.jobs.checkpoint_units import common_unit
 from nfa.tracking import TrackedRun
 from nfa.tracking.sources import DIGEST, DONE, Earlier, find_earlier, find_sources
 
@@ -46,7 +47,7 @@ class Kind(Protocol):
     def identity(self, epochs: Sequence[int]) -> Mapping[str, Any]:
         """What decides the values of a checkpoint, beside the run."""
 
-    def files(self, epoch: int) -> list[str]:
+    def files(self, epoch: int, unit: str) -> list[str]:
         """Artifacts that belong to a checkpoint's values."""
 
     def space(self, epochs: Sequence[int]) -> int:
@@ -72,6 +73,7 @@ class Plan:
     kind: Kind
     source: Source
     epochs: list[int]
+    unit: str  # what the checkpoints are counted in
     digest: str
     earlier: Earlier
     opened: Opened | None = None
@@ -83,7 +85,7 @@ class Plan:
         asked = kind.epochs(tracking.epochs(source_id))
         identity = {**kind.identity(asked), "source": source_id, "nfa_version": __version__}
         digest = tracking.digest(identity)
-        return cls(kind, source, asked, digest, find_earlier(digest, kind.entrypoint))
+        return cls(kind, source, asked, tracking.unit(source_id), digest, find_earlier(digest, kind.entrypoint))
 
     def prepare(self) -> None:
         """Load what is needed unless everything is there already; `Refusal` for what cannot be done."""
@@ -131,7 +133,8 @@ def _several(kind: Kind, plans: Sequence[Plan]) -> TrackedRun:
     run = tracking.open_run(kind.entrypoint, workloads, name=name, tags=tags)
     with run:
         run.log_params(dataclasses.asdict(kind.config))
-        tracking.put_json(run.info, "config.json", content(kind, ids, {}))
+        unit = common_unit(plan.unit for plan in plans)
+        tracking.put_json(run.info, "config.json", content(kind, ids, unit, {}))
         parts = _each(plans)
         for source_id, part in zip(ids, parts.values(), strict=True):
             tracking.copy_artifacts_into(run.info, part, source_id)
@@ -163,14 +166,14 @@ def _one(plan: Plan, *, adopt: bool) -> TrackedRun:
     with run:
         tracking.check_space(run.info, total=SPACE + kind.space(plan.epochs), largest=SPACE // 4)
         run.log_params(dataclasses.asdict(kind.config))
-        tracking.put_json(run.info, "config.json", content(kind, [source.run_id], plan.described))
+        tracking.put_json(run.info, "config.json", content(kind, [source.run_id], plan.unit, plan.described))
         _log_checkpoints(run, plan)
         plan.opened = None  # the next run needs the memory
         kind.report(run, source.run_name)
     return run
 
 
-def content(kind: Kind, sources: Sequence[str], described: Mapping[str, Any]) -> dict[str, Any]:
+def content(kind: Kind, sources: Sequence[str], unit: str, described: Mapping[str, Any]) -> dict[str, Any]:
     """Content of an analysis' `config.json`."""
     return {
         "entrypoint": kind.entrypoint,
@@ -178,6 +181,7 @@ def content(kind: Kind, sources: Sequence[str], described: Mapping[str, Any]) ->
         kind.entrypoint: dataclasses.asdict(kind.config),
         "sources": list(sources),
         **described,
+        "unit": unit,
     }
 
 
@@ -199,7 +203,7 @@ def _log_checkpoints(run: TrackedRun, plan: Plan) -> None:
 
 
 def _copied(run: TrackedRun, plan: Plan, epoch: int) -> dict[str, float]:
-    for path in plan.kind.files(epoch):
+    for path in plan.kind.files(epoch, plan.unit):
         tracking.copy_artifact(run.info, plan.earlier.runs[epoch], path)
     return plan.earlier.values[epoch]
 
@@ -209,7 +213,7 @@ def _measured(run: TrackedRun, plan: Plan, epoch: int) -> dict[str, float]:
     start = time.perf_counter()
     values = plan.opened.values(epoch, run)
     values = {**values, DONE: time.perf_counter() - start}  # logged last
-    stage(f"epoch {epoch}", plan.kind.line(values))
+    stage(f"{plan.unit} {epoch}", plan.kind.line(values))
     return values
 
 

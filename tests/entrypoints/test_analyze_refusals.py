@@ -104,7 +104,7 @@ def test_an_analysis_s_own_id_is_refused(refused: Refused, changeable: Finished)
 def test_init_removed_by_name_without_epoch_0_is_refused(refused: Refused, changeable: Finished) -> None:
     changeable.store.artifact(changeable.run_id, "checkpoints/epoch_0000.safetensors").unlink()
     said = refused(words(relations="agop_nfm_init_removed"))
-    assert "relations=agop_nfm_init_removed (there is no checkpoint of epoch 0)" in said
+    assert "relations=agop_nfm_init_removed (there is no checkpoint 0)" in said
     assert changeable.store.runs() == [changeable.run_id]
 
 

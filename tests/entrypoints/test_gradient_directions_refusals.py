@@ -73,7 +73,6 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 KNOWN = "layer_0, layer_1, layer_2, layers.0, layers.0.weight"
 LATE = {
     "examples": ("--n 1150 --epochs 0", "n=1150", "2 to 1149, the run's training examples", "n=1149"),
-    "default epochs": ("", "epochs=5-60/5 (the run has none of these)", "checkpoints: 0, 1, 2, 4", "epochs=all"),
     "missing epoch": ("--epochs 0-4", "epochs=0-4 (there is no 3)", "the run's checkpoints: 0, 1, 2, 4", "epochs=all"),
     "unknown site": ("--epochs 0 --sites conv*,layer_0", "sites=conv*", KNOWN, "name what has parameters"),
     "without parameters": ("--epochs 0 --sites layers", "sites=layers", KNOWN, "name what has parameters"),
@@ -135,7 +134,6 @@ def test_weights_that_are_not_finite_at_the_first_epoch_are_refused(refused: Ref
 
 OF_ONE = {
     "epochs": ({"epochs": "20"}, "epochs=20 (there is no 20)"),
-    "default epochs": ({"epochs": "5-60/5"}, "epochs=5-60/5 (the run has none of these)"),
     "examples": ({"epochs": "0", "n": 41}, "n=41"),
     "batches": ({"epochs": "0", "unit": "batch"}, "n=40 with unit=batch"),
 }

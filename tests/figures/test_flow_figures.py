@@ -152,3 +152,10 @@ def test_the_same_numbers_are_the_same_file_and_leave_matplotlib_alone() -> None
     before = dict(matplotlib.rcParams)
     assert saved(flow_map(series(GROUPS), GROUPS)) == saved(flow_map(series(GROUPS), GROUPS))
     assert dict(matplotlib.rcParams) == before
+
+
+def test_checkpoints_counted_in_steps_are_called_steps() -> None:
+    maps = titled(flow_map(series(GROUPS), GROUPS, unit="step"))
+    assert list(maps)[1] == "weight change since step 0"
+    curves = titled(flow_curves({"": series(GROUPS)}, ROLES, unit="step"))
+    assert {axes.get_xlabel() for axes in (*maps.values(), *curves.values())} == {"optimizer step"}

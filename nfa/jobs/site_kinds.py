@@ -1,0 +1,67 @@
+"""Sites of many equal blocks, drawn together."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from nfa.figures.training_analysis import Series
+
+_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
+
+
+class Shown(NamedTuple):
+    """What a figure draws: series by key, the sites among them, and how they were made of the measured ones."""
+
+    series: Mapping[str, Series]
+    sites: list[str]
+    said: str
+
+
+def kind(site: str) -> str:
+    """A site's path with a star in place of its block's number.
+
+    >>> kind("model.layers.12.mlp.up_proj"), kind("layer_3")
+    ('model.layers.*.mlp.up_proj', 'layer_3')
+    """
+    return _NUMBER.sub("*", site)
+
+
+def some(sites: Sequence[str], most: int) -> list[str]:
+    """All sites, or as many as a page holds, evenly spaced from the first to the last.
+
+    >>> some("abcdefghi", most=5)
+    ['a', 'c', 'e', 'g', 'i']
+    """
+    if len(sites) <= most:
+        return list(sites)
+    return [sites[round(index * (len(sites) - 1) / (most - 1))] for index in range(most)]
+
+
+def shown(series: Mapping[str, Series], sites: Sequence[str], relations: Sequence[str], most: int) -> Shown:
+    """All sites where they are `most` at most; else means over the blocks, or some sites where there are no blocks.
+
+    A mean <kind>/<relation> is over the blocks that have a value; <key>_low and <key>_high are the lowest and highest.
+    """
+    if len(sites) <= most:
+        return Shown(series, list(sites), "")
+    kinds: dict[str, list[str]] = {}
+    for site in sites:
+        kinds.setdefault(kind(site), []).append(site)
+    chosen = some(list(kinds), most)
+    if len(kinds) == len(sites):
+        return Shown(series, chosen, f"{len(chosen)} of {len(sites)} sites")
+    found = dict(series)
+    for name in chosen:
+        for relation in relations:
+            found |= _over_blocks(f"{name}/{relation}", [series.get(f"{site}/{relation}", {}) for site in kinds[name]])
+    said = f"means over the blocks of {len(sites)} sites"
+    return Shown(found, chosen, said + (f"; {len(chosen)} of {len(kinds)} kinds" if len(chosen) < len(kinds) else ""))
+
+
+def _over_blocks(key: str, blocks: Sequence[Series]) -> dict[str, Series]:
+    values = {number: [block[number] for block in blocks if number in block] for number in sorted(set().union(*blocks))}
+    return {
+        key: {number: sum(of) / len(of) for number, of in values.items()},
+        f"{key}_low": {number: min(of) for number, of in values.items()},
+        f"{key}_high": {number: max(of) for number, of in values.items()},
+    }
