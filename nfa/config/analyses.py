@@ -71,7 +71,9 @@ class GradientDirectionsConfig(StoredRunsConfig):
     """Whether examples pull the network the same way: cosines of their gradients, maps, noise scale, by checkpoint."""
 
     run_id: str = option("latest", "runs to analyse: ids or their beginnings, comma-separated; two = comparison")
-    epochs: str = option(DIRECTION_EPOCHS, "checkpoints to analyse; by default those of 5-60/5 that exist, if any; all = all")
+    epochs: str = option(
+        DIRECTION_EPOCHS, "checkpoints to analyse; by default those of 5-60/5 that exist, if any; all = all"
+    )
     n: int = option(512, "training examples, the first of the stored probe", at_least=2, below=20001)
     unit: str = option("sample", "gradients of examples, or of batches of them", choices=("sample", "batch"))
     batch_size: int = option(32, "examples of a batch where unit=batch", at_least=2, below=2**31)
