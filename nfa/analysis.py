@@ -100,9 +100,10 @@ class Analysis:
         Empty in all processes but the first. `progress` names a progress bar.
         """
         mine = self.world.share(self.ids)
-        batches: Iterable[Batch] = self.workload.batches("train", batch_size=self.config.batch_size, ids=mine)
+        size = min(self.config.batch_size, self.workload.examples_at_once)
+        batches: Iterable[Batch] = self.workload.batches("train", batch_size=size, ids=mine)
         if progress and not self.world.rank:
-            batches = bar(batches, progress, total=math.ceil(len(mine) / self.config.batch_size), unit="batch")
+            batches = bar(batches, progress, total=math.ceil(len(mine) / size), unit="batch")
         matrices = self.measures(model, batches, hear_outputs=hear_outputs)
         return {} if self.world.rank else dict(alignment(matrices, self.relations, self.options).scalars)
 

@@ -10,8 +10,6 @@ from nfa.observe.capture import inert
 from nfa.observe.passes import per_example
 from nfa.protocols import Batch, Workload
 
-EVALUATION_BATCH = 2048
-
 
 class Evaluation:
     """Adds up per-example losses and metrics in float64; the result does not depend on how examples are batched."""
@@ -62,5 +60,5 @@ def evaluate(model: nn.Module, workload: Workload, batches: Iterable[Batch]) -> 
 
 def evaluate_split(model: nn.Module, workload: Workload, split: str) -> dict[str, float]:
     """The same over a whole split, by metric key: "val/loss" …"""
-    means = evaluate(model, workload, workload.batches(split, batch_size=EVALUATION_BATCH))
+    means = evaluate(model, workload, workload.batches(split, batch_size=workload.examples_at_once))
     return {f"{split}/{name}": value for name, value in means.items()}

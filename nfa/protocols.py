@@ -87,6 +87,10 @@ def groups_of_sites(model: nn.Module, sites: Mapping[str, nn.Module]) -> Paramet
 class Workload(Protocol):
     """Model, data, per-example loss, metrics and sites; rebuilt from a run's config.json."""
 
+    @property
+    def examples_at_once(self) -> int:
+        """Examples that an analysis reads at a time, at most."""
+
     def model(self) -> nn.Module:
         """A freshly initialised model, the same at every call."""
 

@@ -33,6 +33,7 @@ class Toy:
     targets: Tensor
     sites_named: Sequence[str]
     loss: Callable[[Tensor, Tensor], Tensor] = half_square
+    examples_at_once: int = 2048
 
     def model(self) -> nn.Module:
         return copy.deepcopy(self.net)

@@ -37,7 +37,7 @@ class AnalyzeConfig(StoredRunsConfig):
     agop_power: str = option("1", "AGOP or its square root", choices=("1", "0.5"))
     positions: str = option("each", "outer product at each position, or of their sum", choices=("each", "sum"))
     max_samples: int = option(0, "training examples, the first of the stored probe; 0 = all", at_least=0, below=2**31)
-    batch_size: int = option(1024, "examples at a time; changes memory, not values", at_least=1, below=2**31)
+    batch_size: int = option(1024, "examples at a time, at most; changes memory, not values", at_least=1, below=2**31)
     precision: str = option(
         "float32", "operands of products; float64 = everything", choices=("float32", "bfloat16", "float64")
     )
@@ -103,5 +103,5 @@ class GradientFlowConfig(StoredRunsConfig):
 
     n: int = option(64, "training examples, the first of the stored probe", at_least=1, below=2**31)
     loss: str = option("run", "the loss that the run trained on, or the plain one", choices=("run", "plain"))
-    batch_size: int = option(64, "examples at a time; changes memory, not values", at_least=1, below=2**31)
+    batch_size: int = option(64, "examples at a time, at most; changes memory, not values", at_least=1, below=2**31)
     seed: int = option(1717, "seed of the bootstrap of comparisons", at_least=0, below=2**63)

@@ -76,8 +76,8 @@ def compare(run: TrackedRun, parts: Mapping[str, str]) -> None:
     tracking.put_text(run.info, "comparison.csv", text.getvalue().rstrip("\n"))
     boundary = phase_boundary(sorted(set().union(*(of_run[DONE] for of_run in series.values()))))
     drawn = {name: shown(of_run, sites, relations, MOST_COLUMNS) for name, of_run in series.items()}
-    series, one = {name: of_run.series for name, of_run in drawn.items()}, next(iter(drawn.values()))
-    figure = run_comparison(series, one.sites, relations, title=one.said, boundary=boundary, unit=axis_label(unit))
+    curves, one = {name: of_run.series for name, of_run in drawn.items()}, next(iter(drawn.values()))
+    figure = run_comparison(curves, one.sites, relations, title=one.said, boundary=boundary, unit=axis_label(unit))
     tracking.save_picture(run, figure, "run_comparison")
     stage("figure", "plots/run_comparison.png and .pdf")
 

@@ -34,6 +34,7 @@ class CheckpointFlow:
         self.groups: ParameterGroups = self.workload.groups(self.model)
         self.start = tracking.weights(source, 0) if 0 in tracking.epochs(source) else None
         self.ids = self._examples()
+        self.batch_size = min(config.batch_size, self.workload.examples_at_once)
         load_learned(self.model, tracking.weights(source, epochs[0]))
         self.logged = {key: of_key for key, of_key in tracking.history(source).items() if _is_copied(key)}
         self._told = False
@@ -46,7 +47,7 @@ class CheckpointFlow:
         return probe[:n]
 
     def _batches(self) -> Any:
-        return self.workload.batches("train", batch_size=self.config.batch_size, ids=self.ids)
+        return self.workload.batches("train", batch_size=self.batch_size, ids=self.ids)
 
     def described(self) -> Mapping[str, Any]:
         """Groups, examples and conventions."""
@@ -67,7 +68,7 @@ class CheckpointFlow:
         weights = tracking.weights(self.source, epoch)
         load_learned(self.model, weights)
         batches = bar(
-            self._batches(), f"{self.unit} {epoch}", total=-(-len(self.ids) // self.config.batch_size), unit="batch"
+            self._batches(), f"{self.unit} {epoch}", total=-(-len(self.ids) // self.batch_size), unit="batch"
         )
         gradients = mean_gradient(self.workload, self.model, batches, self._losses())
         rms = root_mean_squares(self.groups.names, gradients)

@@ -12,7 +12,7 @@ from nfa import tracking
 from nfa.config import GradientDirectionsConfig
 from nfa.console import stage
 from nfa.errors import Refusal
-from nfa.evaluation import EVALUATION_BATCH, hear_outputs
+from nfa.evaluation import hear_outputs
 from nfa.jobs import gradient_arrays
 from nfa.maths import embedding
 from nfa.measures.gradient_gram import GradientGram, choose_parameters
@@ -54,7 +54,7 @@ class CheckpointGradients:
         return probe[:n]
 
     def _batches(self, ids: Sequence[int]) -> Any:
-        return self.workload.batches("train", batch_size=EVALUATION_BATCH, ids=ids)
+        return self.workload.batches("train", batch_size=self.workload.examples_at_once, ids=ids)
 
     def _classes(self) -> Tensor | None:
         found = [self.workload.classes(batch) for batch in self._batches(self.ids)]

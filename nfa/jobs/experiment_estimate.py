@@ -39,8 +39,9 @@ def _trained(workload: LanguageModel) -> int:
     """Parameters of an adapter: rank × (i + o) for each target."""
     from nfa.lora.adapters import matching_modules
 
-    layers = matching_modules(load_model(workload.base), workload.config.target_list).values()
-    return sum(workload.config.rank * sum(layer.weight.shape) for layer in layers)  # type: ignore[arg-type, union-attr, misc]
+    layers = matching_modules(load_model(workload.base), workload.config.target_list)
+    shapes = (weight.shape for layer in layers.values() for weight in layer.parameters() if weight.ndim == 2)
+    return sum(workload.config.rank * (o + i) for o, i in shapes)
 
 
 def _seconds(workload: LanguageModel) -> tuple[float, float]:

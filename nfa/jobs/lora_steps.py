@@ -56,12 +56,13 @@ def put_tensors(run: TrackedRun, path: str, tensors: Mapping[str, Tensor], metad
     put(run.info, path, lambda file: save_file(dict(tensors), file, dict(metadata)))
 
 
-def end_step(run: TrackedRun, folder: Path | None) -> TrackedRun:
-    """The copy that was asked for, and where to look."""
+def end_step(run: TrackedRun, folder: Path | None, parent: TrackedRun | None) -> TrackedRun:
+    """The copy that was asked for, and where to look, unless the parent says that."""
     if folder:
         tracking.copy_artifacts(run.run_id, folder)
         stage("copy", f"everything is in {folder}")
-    stage("done", run.link)
+    if parent is None:
+        stage("done", run.link)
     return run
 
 

@@ -32,7 +32,7 @@ def lora_svd(config: LoraSvdConfig, parent: TrackedRun | None = None) -> Tracked
         made = _made(config, source)
         _store(run, file, config, source, made)
         _report(run, config, source, made)
-    return end_step(run, folder)
+    return end_step(run, folder, parent)
 
 
 def _source(config: LoraSvdConfig) -> Source:

@@ -16,6 +16,7 @@ from nfa.data import catalog
 from nfa.data.eeg import SPLITS, EEGData
 from nfa.data.images import ImageData
 from nfa.errors import Refusal
+from nfa.maths.bfloat16 import has_bfloat16_units
 from nfa.tracking import DataInput
 
 BYTES_A_WEIGHT = 20  # float32, five times: the weight, where it started, its gradient, and two of the optimizer's
@@ -111,6 +112,12 @@ def check_memory(parameters: int, sizes: str, remedy: str, *, more: float = 0) -
             f"a network that fits into {memory / 2**30:.0f} GB of memory",
             remedy,
         )
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """`Refusal` for bfloat16 where it would only be slow."""
+    if precision == "bfloat16" and not has_bfloat16_units(device):
+        raise Refusal(f"precision=bfloat16 on {device}", "a device with bfloat16 units", "precision=float32")
 
 
 def environment() -> dict[str, Any]:

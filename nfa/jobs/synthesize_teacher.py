@@ -37,7 +37,7 @@ def synthesize_teacher(config: SynthesizeTeacherConfig, parent: TrackedRun | Non
         tracking.put_json(run.info, "results.json", teacher_reports.content(config, source, made))
         _draw(run, config, source, made, rank)
         stage("teacher", f"{file}, synthesis_report.txt, plots/synthesis_plots.png and .pdf")
-    return end_step(run, folder)
+    return end_step(run, folder, parent)
 
 
 def _draw(

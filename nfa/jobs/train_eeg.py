@@ -10,8 +10,7 @@ from nfa.data.eeg import RATE, EEGData
 from nfa.errors import DivergedError, Refusal
 from nfa.jobs import eeg_examples
 from nfa.jobs.decoder_training import DecoderTraining, assist
-from nfa.jobs.settings import check_memory, config_to_resume
-from nfa.maths.bfloat16 import has_bfloat16_units
+from nfa.jobs.settings import check_memory, check_precision, config_to_resume
 from nfa.models.conformer import about_parameters
 from nfa.parallel import World, launch
 from nfa.timing import Stopwatch
@@ -76,8 +75,7 @@ def prepared(config: TrainEEGConfig, clock: Stopwatch, run: TrackedRun | None = 
     """The workload on recordings that have been checked; `Refusal` for what cannot be trained."""
     config = config.resolved()
     device = choose_device(config.device)
-    if config.precision == "bfloat16" and not has_bfloat16_units(device):
-        raise Refusal(f"precision=bfloat16 on {device}", "a device with bfloat16 units", "precision=float32")
+    check_precision(config.precision, device)
     with clock.section("data"):
         data = recordings(config, config.data_dir)
     _check_batches(config, data)

@@ -14,13 +14,11 @@ from nfa.console import stage
 from nfa.data import questions
 from nfa.data.answer_tokens import Encoded, encode
 from nfa.data.question_splits import split
-from nfa.errors import Refusal
 from nfa.jobs.language_training import LanguageTraining
 from nfa.jobs.lora_checks import check_targets
 from nfa.jobs.lora_factors import Factors, factors_of
-from nfa.jobs.settings import check_memory, config_to_resume
+from nfa.jobs.settings import check_memory, check_precision, config_to_resume
 from nfa.lora.base_models import BaseModel, find_base, load_tokenizer
-from nfa.maths.bfloat16 import has_bfloat16_units
 from nfa.timing import Stopwatch
 from nfa.tracking import TrackedRun
 from nfa.workloads.language import DTYPES, LanguageModel
@@ -71,8 +69,7 @@ def prepared(config: TrainLoraConfig, clock: Stopwatch, run: TrackedRun | None =
     """The workload on questions and a base model that have been checked; `Refusal` for what cannot be trained."""
     config = config.resolved()
     device = choose_device(config.device)
-    if config.precision == "bfloat16" and not has_bfloat16_units(device):
-        raise Refusal(f"precision=bfloat16 on {device}", "a device with bfloat16 units", "precision=float32")
+    check_precision(config.precision, device)
     with clock.section("data"):
         data = questions.load(config.data, config.val_data)
     with clock.section("base model"):

@@ -9,7 +9,7 @@ from nfa.config import TrainConfig
 from nfa.console import bar, stage
 from nfa.data import splits
 from nfa.data.images import ImageData
-from nfa.evaluation import EVALUATION_BATCH, Evaluation, evaluate_split, hear_outputs, heard_by
+from nfa.evaluation import Evaluation, evaluate_split, hear_outputs, heard_by
 from nfa.figures.ghm_histogram import ghm_histogram
 from nfa.jobs import reports
 from nfa.jobs.settings import SPACE_MARGIN, data_inputs, stored_config
@@ -152,7 +152,7 @@ class _TrainingRun:
             similarities = alignment(matrices).scalars
         if not shared:
             with self.clock.section("evaluation"):
-                split = self.workload.batches("train", batch_size=EVALUATION_BATCH)
+                split = self.workload.batches("train", batch_size=self.workload.examples_at_once)
                 hear_outputs(self.model, self.workload, split, hear)
         losses = {f"train/{name}": value for name, value in evaluation.means().items()}
         return {**losses, **(histogram.values() if histogram else {}), **similarities}

@@ -13,9 +13,7 @@ def training_operations(model: nn.Module, positions: int) -> float:
     frozen = trained = 0
     for layer in model.modules():
         if isinstance(layer, nn.Linear) or type(layer).__name__ == "Conv1D":
-            count = layer.weight.numel()  # type: ignore[union-attr, operator]
-            if layer.weight.requires_grad:  # type: ignore[union-attr]
-                trained += int(count)
-            else:
-                frozen += int(count)
+            weight = layer.get_parameter("weight")
+            trained += weight.numel() * weight.requires_grad
+            frozen += weight.numel() * (not weight.requires_grad)
     return float(positions) * (4.0 * frozen + 6.0 * trained)

@@ -7,7 +7,7 @@ slower than float32, so the rounded operands are multiplied in float32 instead, 
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -70,3 +70,10 @@ _RULES: dict[Any, Callable[..., Tensor]] = {
     _aten.addmm_.default: _added(torch.mm, in_place=True),
     _aten.baddbmm.default: _added(torch.bmm, in_place=False),
 }
+
+
+def mixed_precision(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    """bfloat16 autocast where `precision` is bfloat16, or auto on a GPU that has units for it; else nothing."""
+    fast = device.type == "cuda" and has_bfloat16_units(device)
+    mixed = precision == "bfloat16" or (precision == "auto" and fast)
+    return torch.autocast(device.type, dtype=torch.bfloat16) if mixed else nullcontext()

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from nfa.config import TrainEEGConfig
 from nfa.data.eeg import EEGData
 from nfa.losses.envelope import loss_terms
 from nfa.losses.objectives import MeanLoss
-from nfa.maths.bfloat16 import has_bfloat16_units
+from nfa.maths.bfloat16 import mixed_precision
 from nfa.maths.pearson import pearson
 from nfa.models.conformer import Conformer, ConformerOptions, initialise
 from nfa.observe.rules import layers_with_rules
@@ -35,6 +35,7 @@ class EEGDecoder:
     """
 
     name = "eeg"
+    examples_at_once = 2048
 
     def __init__(
         self,
@@ -97,9 +98,7 @@ class EEGDecoder:
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Mixed precision, where it is asked for or comes by itself."""
-        fast = self.device.type == "cuda" and has_bfloat16_units(self.device)
-        mixed = self.config.precision == "bfloat16" or (self.config.precision == "auto" and fast)
-        return torch.autocast(self.device.type, dtype=torch.bfloat16) if mixed else nullcontext()
+        return mixed_precision(self.config.precision, self.device)
 
     def batches(self, split: str, *, batch_size: int, ids: Sequence[int] | Tensor | None = None) -> Iterator[Batch]:
         """Windows of any split; while one batch is being used the next is read."""

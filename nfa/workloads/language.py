@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import Any
 
@@ -16,13 +16,14 @@ from nfa.lora import adapters
 from nfa.lora.adapters import Adapter
 from nfa.lora.base_models import BaseModel, load_model
 from nfa.losses.answers import TokenMean, answer_losses
-from nfa.maths.bfloat16 import has_bfloat16_units
+from nfa.maths.bfloat16 import mixed_precision
 from nfa.optim.build import Optimizers
 from nfa.optim.rates import RATES
 from nfa.protocols import Batch, ParameterGroups
 from nfa.seeding import generator
 
 DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "bfloat16", "float16")}
+TOKENS_AT_ONCE = 2048  # of an analysis: every one has logits
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 
 
@@ -49,6 +50,11 @@ class LanguageModel:
         self.example_ids, self.device = example_ids, torch.device(device)
         self.initial = initial
         self._order = lru_cache(maxsize=2)(self._shuffled)
+
+    @property
+    def examples_at_once(self) -> int:
+        longest = max(len(self.questions.ids[item]) for item in self.ids("train"))
+        return max(1, TOKENS_AT_ONCE // longest)
 
     def ids(self, split: str) -> Sequence[int]:
         return self.example_ids[split]
@@ -136,9 +142,7 @@ class LanguageModel:
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Mixed precision, where it is asked for or comes by itself."""
-        fast = self.device.type == "cuda" and has_bfloat16_units(self.device)
-        mixed = self.config.precision == "bfloat16" or (self.config.precision == "auto" and fast)
-        return torch.autocast(self.device.type, dtype=torch.bfloat16) if mixed else nullcontext()
+        return mixed_precision(self.config.precision, self.device)
 
     def batches(self, split: str, *, batch_size: int, ids: Sequence[int] | Tensor | None = None) -> Iterator[Batch]:
         chosen = torch.as_tensor(self.example_ids[split] if ids is None else ids, dtype=torch.int64)

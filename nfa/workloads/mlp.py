@@ -21,6 +21,7 @@ class MLPClassifier:
     """The workload of `train`: rebuilt anywhere from `config`, the published data and the stored ids."""
 
     name = "mlp"
+    examples_at_once = 2048
 
     def __init__(
         self,

@@ -29,6 +29,7 @@ class Probe:
     """
 
     name = "probe"
+    examples_at_once = 2048
 
     def __init__(self, network: nn.Module, loss: Loss, inputs: Any, targets: Any, outputs: Outputs = call) -> None:
         self.network, self.loss, self.call = network, loss, outputs
