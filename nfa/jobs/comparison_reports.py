@@ -11,7 +11,7 @@ CONVENTIONS = {
     "interval": "95 %, bootstrap over seeds and held-out questions (pigeonhole, stretched to Student's quantile)",
     "initial, best, speed-up": "95 % t-interval over the seeds; the best is the lowest of the evaluations made",
     "compute": "2 operations a weight and token forward, 2 back, 2 more for trained weights; evaluations not counted",
-    "equal compute": "what a start has cost counts: the training of its teacher, and the SVDs",
+    "equal compute": "what a start has cost counts: the training of its teacher, and SVDs, of PiSSA's weights too",
     "verdict": f"only where the interval excludes 0, and with {LEAST_SEEDS} seeds or more",
 }
 CIRCULAR = (

@@ -15,8 +15,8 @@ FULL = 1.5  # a step of a full fine-tuning in steps of an adapter's
 EVALUATIONS = 6
 
 
-def estimate(plan: Plan, ready: Prepared) -> None:
-    """Trainings left, minutes, memory and disk, from the time that one batch takes here."""
+def estimate(plan: Plan, ready: Prepared) -> int:
+    """Say trainings left, minutes, memory and disk, from the time that one batch takes here; the bytes of disk."""
     left = [task for task in plan.tasks() if task.entrypoint == "train_lora" and not task.done]
     done = [task for task in plan.tasks() if task.done]
     steps = sum(
@@ -33,6 +33,7 @@ def estimate(plan: Plan, ready: Prepared) -> None:
     said = f"{len(left)} trainings of {len(left) + sum(t.entrypoint == 'train_lora' for t in done)} to do"
     time_said = f"{seconds / 60:.1f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
     stage("estimate", f"{said}: about {time_said}, {memory / 2**30:.1f} GB of memory, {disk / 2**30:.2f} GB of disk")
+    return disk
 
 
 def _trained(workload: LanguageModel) -> int:

@@ -6,7 +6,11 @@ from typing import Any
 from nfa import tracking
 from nfa.errors import Refusal
 from nfa.jobs.lora_reports import stored_answers
+from nfa.lora.adapters import A, B
+from nfa.lora.compute import start_operations
+from nfa.lora.tensor_files import matrices_in
 from nfa.studies.lora_comparison import RANDOM, Arm, Trained
+from nfa.workloads.rebuild import INITIAL
 
 APART = ("seed", "factors", "run_name", "resume", "device", "base_model", "data", "val_data", "init", "start")
 LENGTH = ("steps", "epochs", "schedule", "eval_every")  # how long, and when it is looked at
@@ -74,9 +78,20 @@ def _start(config: Mapping[str, Any]) -> str:
 def _trained(run_id: str, config: Mapping[str, Any]) -> Trained:
     series, scores = tracking.history(run_id), stored_answers(run_id)
     answers = {step: one.sums.numpy() / float(one.tokens.double().mean()) for step, one in scores.items()}
-    factors = config["factors"]
-    cost = operations_of(factors["run_id"]) if factors else 0.0
+    cost = _start_cost(run_id, config)
     return Trained(run_id, config["train"]["seed"], series["eval/loss"], series["compute/flops"], answers, cost)
+
+
+def _start_cost(run_id: str, config: Mapping[str, Any]) -> float | None:
+    if config["factors"]:
+        return operations_of(config["factors"]["run_id"])
+    if config["train"]["init"] == "full":
+        return 0.0
+    sides = matrices_in(tracking.get(run_id, INITIAL))
+    shapes = [
+        (shape[0], sides[f"{name.removesuffix(B)}{A}"][1]) for name, shape in sides.items() if name.endswith(B)
+    ]
+    return start_operations(config["train"]["init"], shapes)
 
 
 def operations_of(run_id: str) -> float | None:

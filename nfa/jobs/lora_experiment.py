@@ -14,6 +14,7 @@ from nfa.errors import Refusal
 from nfa.jobs.compare_lora import compare_lora
 from nfa.jobs.experiment_estimate import estimate
 from nfa.jobs.experiment_plan import Plan, Task
+from nfa.jobs.lora_checks import check_targets
 from nfa.jobs.lora_factors import factors_of
 from nfa.jobs.lora_svd import lora_svd
 from nfa.jobs.settings import run_config
@@ -30,12 +31,16 @@ def lora_experiment(config: LoraExperimentConfig, clock: Stopwatch) -> None:
     """A parent run with every step as a child; steps that were done with the same settings are taken by their ids."""
     first = "full" if config.mode == "full" else "random"
     ready = prepared(config.training(first, seed=config.seed_list()[0]), clock)
+    for start in config.start_list():
+        factors = "later" if start.startswith("svd") else ""
+        check_targets(config.training(start, seed=0, factors=factors), ready.workload.base, None)
     plan = Plan(config, ready)
     plan.look()
     config = _asked(config, plan)
     plan.check(config.chosen_steps())
-    estimate(plan, ready)
+    disk = estimate(plan, ready)
     with tracking.open_run("lora_experiment", "lora", name=config.run_name) as parent:
+        tracking.check_space(parent.info, total=disk, largest=0)
         parent.log_params(dataclasses.asdict(config))
         content = run_config("lora_experiment", "lora", dataclasses.asdict(config), ready.data)
         tracking.put_json(parent.info, "config.json", content)

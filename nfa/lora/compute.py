@@ -1,6 +1,10 @@
 """What a training costs in arithmetic."""
 
+from collections.abc import Iterable
+
 import torch.nn as nn
+
+from nfa.maths.low_rank import flops_of_matrix
 
 
 def training_operations(model: nn.Module, positions: int) -> float:
@@ -17,3 +21,13 @@ def training_operations(model: nn.Module, positions: int) -> float:
             trained += weight.numel() * weight.requires_grad
             frozen += weight.numel() * (not weight.requires_grad)
     return float(positions) * (4.0 * frozen + 6.0 * trained)
+
+
+def start_operations(init: str, shapes: Iterable[tuple[int, int]]) -> float:
+    """Floating-point operations of an adapter's start that is a part of the base's weights [o i], else 0.
+
+    pissa: a full SVD of each weight, 6 max·min² + 20 min³; olora: a QR with its basis, about 4 o i min(o, i).
+    """
+    if init == "pissa":
+        return float(sum(flops_of_matrix(shape, min(shape), 0, 0) for shape in shapes))
+    return float(sum(4 * o * i * min(o, i) for o, i in shapes)) if init == "olora" else 0.0

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nfa.config.lora import TARGETS
 from nfa.lora.adapters import add_adapter, matching_modules
-from nfa.lora.compute import training_operations
+from nfa.lora.compute import start_operations, training_operations
 
 N, S = 3, 10
 
@@ -72,3 +72,11 @@ def test_an_embedding_costs_nothing_and_its_tied_readout_does() -> None:
 
 def _linear(model: torch.nn.Module) -> list[torch.nn.Linear]:
     return [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear)]
+
+
+@pytest.mark.parametrize(
+    ("init", "expected"),
+    [("pissa", 6 * 5 * 3**2 + 20 * 3**3 + 26 * 4**3), ("olora", 4 * (5 * 3 * 3 + 4**3)), ("random", 0), ("svd", 0)],
+)
+def test_a_start_that_is_a_part_of_the_weights_costs_their_decomposition(init, expected):
+    assert start_operations(init, [(3, 5), (4, 4)]) == expected
