@@ -24,12 +24,13 @@ from nfa.studies.lora_comparison import (
 from nfa.tracking import TrackedRun
 from nfa.tracking.sources import find_sources
 
+EXPERIMENT = "experiment.json"  # of a run of lora_experiment: the runs of its steps by name
 Found = dict[str, Any]
 
 
 def compare_lora(config: CompareLoraConfig, parent: TrackedRun | None = None) -> TrackedRun:
     """A run with comparison_report.txt, comparison.json, plots/comparison_random_vs_svd.png and the differences."""
-    sources = [source.info.run_id for source in find_sources(config.run_id)]
+    sources = list(dict.fromkeys(run_id for part in config.run_id.split(",") for run_id in _sources(part.strip())))
     arms = arms_of(sources)
     folder = output_folder(config.output_dir)
     stage("arms", "; ".join(f"{arm.label} ({len(arm.trained)} seeds)" for arm in arms))
@@ -60,6 +61,16 @@ def compare_lora(config: CompareLoraConfig, parent: TrackedRun | None = None) ->
     if parent is None:
         stage("done", run.link)
     return run
+
+
+def _sources(text: str) -> list[str]:
+    """Ids of fine-tunings; an experiment's are those it has listed, wherever they were made, without its teacher's."""
+    run_id = tracking.find_run(text).info.run_id
+    if not tracking.has_artifact(run_id, EXPERIMENT):
+        return [source.info.run_id for source in find_sources(text)]
+    made = tracking.get_json(run_id, EXPERIMENT)["runs"].values()
+    trained = [one for one in made if tracking.config(one)["entrypoint"] == "train_lora"]
+    return [one for one in trained if tracking.config(one)["train"]["init"] != "full"]
 
 
 def compared(arms: Sequence[Arm], config: CompareLoraConfig) -> Found:

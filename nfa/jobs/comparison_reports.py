@@ -16,10 +16,13 @@ CONVENTIONS = {
 }
 CIRCULAR = (
     "Circular: the synthesised teachers were made from adapters that had been trained on these very questions. Such\n"
-    "a start contains a training on the data that it is compared on: at equal steps it is ahead by construction, and\n"
-    "only the comparison at equal compute is fair to the random start."
+    "a start contains a training on the data that it is compared on: at equal steps it has that training for nothing,\n"
+    "and only the comparison at equal compute is fair to the random start."
 )
-ONE_TEACHER = "All seeds start from one teacher: the intervals do not say how much another teacher would change."
+ONE_TEACHER = (
+    "The real teacher is one for all seeds that it was made for: intervals do not say what another one would change."
+)
+LEARNING_RATE = "All starts had the same learning rate: one that is better for some start would change the differences."
 
 
 def notes(arms: Sequence[Arm]) -> list[str]:
@@ -27,7 +30,7 @@ def notes(arms: Sequence[Arm]) -> list[str]:
     found = [CIRCULAR] if any("synthesised" in arm.start for arm in arms) else []
     if any("real" in arm.start for arm in arms):
         found.append(ONE_TEACHER)
-    return found
+    return [*found, LEARNING_RATE]
 
 
 def title(found: Mapping[str, Any]) -> str:
@@ -46,8 +49,15 @@ def verdicts(found: Mapping[str, Any]) -> list[str]:
             if difference is None:
                 lines.append(f"{one['arm']}, {where}: not compared, {_why(one, other)}")
                 continue
-            lines.append(f"{one['arm']}, {where} as {one[other]}: {_said(difference)}")
+            at_step = _at_step(found, one[other], difference["steps"][1])
+            lines.append(f"{one['arm']}, {where} as {one[other]}{at_step}: {_said(difference)}")
     return lines
+
+
+def _at_step(found: Mapping[str, Any], label: str, step: int) -> str:
+    """Where the other arm was looked at, if not at its end."""
+    last = next(arm["steps"] for arm in found["arms"] if arm["label"] == label)
+    return "" if step == last else f" (at its step {step})"
 
 
 def _why(one: Mapping[str, Any], other: str) -> str:

@@ -11,7 +11,7 @@ from nfa.config.lora_experiment import STEPS
 from nfa.console import stage
 from nfa.ends import Interrupted
 from nfa.errors import Refusal
-from nfa.jobs.compare_lora import compare_lora
+from nfa.jobs.compare_lora import EXPERIMENT, compare_lora
 from nfa.jobs.experiment_estimate import estimate
 from nfa.jobs.experiment_plan import Plan, Task
 from nfa.jobs.lora_checks import check_targets
@@ -99,7 +99,7 @@ class _Steps:
             self._compare()
 
     def _remember(self) -> None:
-        tracking.put_json(self.parent.info, "experiment.json", {"runs": self.plan.runs})
+        tracking.put_json(self.parent.info, EXPERIMENT, {"runs": self.plan.runs})
 
     def _train(self, task: Task) -> TrackedRun:
         """Train, or continue a training of the same settings that was begun."""

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from analyses import undrawn
 from experiments import Experiment, experimenting
 from stores import Store
 from support import TERM, During
 
+from nfa.config import CompareLoraConfig
 from nfa.errors import Refusal
+from nfa.jobs.compare_lora import compare_lora
 from nfa.jobs.lora_arms import operations_of
 
 SEEDS = (1, 2)
@@ -101,6 +104,14 @@ def test_asked_again_nothing_is_trained_again(made):
     assert first == second
 
 
+def test_an_experiment_s_trainings_are_compared_again_wherever_they_were_made(made):
+    experiment, parent = made
+    again = experiment.make()
+    with undrawn():
+        run = compare_lora(CompareLoraConfig(run_id=again))
+    assert experiment.store.json(run.run_id, "comparison.json") == experiment.store.json(parent, "comparison.json")
+
+
 def test_a_further_start_and_a_further_seed_train_nothing_but_themselves(made):
     experiment, _ = made
     before = experiment.entrypoints()
@@ -151,7 +162,7 @@ def test_a_full_fine_tuning_is_the_teacher_of_all_seeds(empty):
     assert set(runs) == {"full teacher", "svd of the teacher", *tuned}
     text = experiment.store.artifact(parent, "comparison_report.txt").read_text(encoding="utf-8")
     assert "svd residual, real teacher" in text
-    assert "All seeds start from one teacher" in text
+    assert "The real teacher is one for all seeds" in text
     assert "Circular" not in text
 
 
