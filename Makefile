@@ -25,8 +25,8 @@ train: $(READY)  ## train the default network: mlflow run . -e train -P optimize
 demo: $(READY)   ## three small trainings and their analysis, in a minute: mlflow run . -e demo
 	$(BIN)/mlflow run . -e demo
 
-test: $(READY)   ## the test suite, on all cores
-	$(BIN)/python -m pytest -n auto --dist loadfile
+test: $(READY)   ## the test suite, on all cores, each with one thread
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-all: $(READY) ## the same with the slow tests
 	$(BIN)/python -m pytest -m ''

@@ -11,7 +11,7 @@ from nfa.errors import Refusal
 STEPS = ("base", "synthesize", "svd", "svd-lora", "compare")
 MODES = ("simplified", "full")
 STARTS = ("svd-residual", "svd-warm", "pissa", "olora", "gaussian", "orthogonal")
-TINY_STEPS, EVALUATIONS = 20, 5
+TINY_STEPS, TINY_QUESTIONS, EVALUATIONS = 12, 96, 4
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class LoraExperimentConfig(LoraTraining):
     starts: str = option("svd-residual,svd-warm", f"compared with random: some of {', '.join(STARTS)}")
     seeds: str = option("1,2,3", "seeds of each start, comma-separated")
     train_steps: int | Auto = option(
-        "auto", "optimizer steps of each training; auto = 20 with tiny, else as many as the epochs have", at_least=1
+        "auto", "optimizer steps of each training; auto = 12 with tiny, else as many as the epochs have", at_least=1
     )
     equal_compute: bool = option(True, "train random adapters for what the start has cost, too")
     teacher_lr: float | Auto = option("auto", "learning rate of a full fine-tuning; auto = 2e-5; tiny 1e-3", above=0)
@@ -83,6 +83,8 @@ class LoraExperimentConfig(LoraTraining):
             common["schedule"] = "0"
         automatic = TINY_STEPS if self.base_model == "tiny" else 0
         asked = automatic if self.train_steps == "auto" else self.train_steps
+        if self.base_model == "tiny" and self.train_steps == "auto" and not self.eval_items:
+            common["eval_items"] = TINY_QUESTIONS
         if self.eval_every == "auto" and asked:
             common["eval_every"] = max(1, asked // EVALUATIONS)
         return TrainLoraConfig(

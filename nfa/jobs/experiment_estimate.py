@@ -12,7 +12,7 @@ from nfa.workloads.language import DTYPES, LanguageModel
 REPORTS = 6.0  # seconds of a run's figures and files
 STATE_AND_MORE = 8  # copies of what is trained: two checkpoints, the state twice, and the final model
 FULL = 1.5  # a step of a full fine-tuning in steps of an adapter's
-EVALUATIONS = 6
+EVALUATIONS = 5
 
 
 def estimate(plan: Plan, ready: Prepared) -> int:
