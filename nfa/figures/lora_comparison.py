@@ -76,4 +76,5 @@ def _differences(
         axes.plot([], [], mark, color="0.4", label=name)
     axes.axvline(0, color="0.3", linewidth=0.8)
     axes.set_yticks(range(len(drawn)), ["" for _ in drawn])
-    axes.set(ylim=(max(1, len(drawn)) - 0.5, -0.5), title="final loss minus random's, 95 %", xlabel="nats; left of 0 is better")
+    axes.set(title="final loss minus random's, 95 %", xlabel="nats; left of 0 is better")
+    axes.set_ylim(max(1, len(drawn)) - 0.5, -0.5)
