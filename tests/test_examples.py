@@ -141,7 +141,8 @@ def test_every_command_is_understood(name: str, parameters: str) -> None:
     config = cli.parse(ENTRY_POINTS[name], argv)
     for key, _, value in pairs:
         understood = getattr(config, key)
-        assert str(understood) == value or (isinstance(understood, float) and understood == float(value))
+        said = str(understood).lower() if isinstance(understood, bool) else str(understood)
+        assert said == value or (isinstance(understood, float) and understood == float(value))
 
 
 def test_every_make_target_exists() -> None:

@@ -1,7 +1,6 @@
 """What an experiment with low-rank updates consists of, and what of it has been done before."""
 
 import dataclasses
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from nfa.config import LoraExperimentConfig, TrainLoraConfig
 from nfa.errors import Refusal
 from nfa.jobs.lora_arms import operations_of
 from nfa.jobs.train_lora import Prepared
+from nfa.workloads.language import LanguageModel
 
 DIGEST = "nfa.step_digest"
 NAMES_AND_PLACES = ("run_name", "output_dir", "resume", "device")  # decide no value
@@ -82,17 +82,25 @@ class Plan:
 
     def _longer(self, seed: int) -> Task:
         """A random adapter trained for what start and training of the others cost together."""
-        steps = self.longer_steps(seed)
+        steps = self.longer_steps()
         name = f"random at equal compute, seed {seed}"
         return self._task("svd-lora", name, self.config.training("random", seed=seed, steps=steps))
 
-    def longer_steps(self, seed: int) -> int:
-        """As many steps as a training has, and those that its start has cost; about twice as many while unknown."""
-        asked = self.ready.variant(self.config.training("random", seed=seed), None).workload.steps
-        factors, short = self.factors(seed), self._id(f"random, seed {seed}")
-        cost = None if UNKNOWN in (factors, short) else operations_of(factors)
-        own = operations_of(short) if cost else None
-        return 2 * asked if not cost or not own else asked + math.ceil(cost / (own / asked))
+    def longer_steps(self) -> int:
+        """Steps in which a random adapter costs what the first seed's start and training do; unknown: twice as many.
+
+        The same for all seeds, and enough for each of them, since a step costs what its questions' lengths are.
+        """
+        seeds = self.config.seed_list()
+        factors, short = self.factors(seeds[0]), self._id(f"random, seed {seeds[0]}")
+        known = UNKNOWN not in (factors, short)
+        cost, own = (operations_of(factors), operations_of(short)) if known else (None, None)
+        if not cost or not own:
+            return 2 * self._random(seeds[0]).steps
+        return max(_steps_for(self._random(seed), 1 + cost / own) for seed in seeds)
+
+    def _random(self, seed: int) -> LanguageModel:
+        return self.ready.variant(self.config.training("random", seed=seed), None).workload
 
     def _task(self, step: str, name: str, config: Any) -> Task:
         entrypoint = {"base": "train_lora", "svd-lora": "train_lora", "synthesize": "synthesize_teacher"}.get(
@@ -138,6 +146,17 @@ class Plan:
     def compared(self) -> list[str]:
         """Ids of all trainings, without the teacher's."""
         return [self.runs[task.name] for task in self.tasks() if _is_compared(task) and task.name in self.runs]
+
+
+def _steps_for(workload: LanguageModel, factor: float) -> int:
+    """Steps that see as many tokens as `factor` times those of the training."""
+    steps = workload.steps
+    seen = sum(map(workload.positions, range(steps)))
+    wanted = factor * seen
+    while seen < wanted:
+        seen += workload.positions(steps)
+        steps += 1
+    return steps
 
 
 def _is_compared(task: Task) -> bool:

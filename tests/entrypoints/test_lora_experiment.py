@@ -66,7 +66,9 @@ def test_random_adapters_also_train_for_what_the_others_starts_have_cost(made):
     for seed in SEEDS:
         names = (f"{NAMES[5]}, seed {seed}", f"random, seed {seed}")
         long, short = (experiment.store.json(runs[name], "config.json") for name in names)
-        assert long["steps"] == 2 * short["steps"] + 1  # the SVD takes less than a step
+        assert long["steps"] >= 2 * short["steps"]
+        spent = [operations_of(runs[f"{name}, seed {seed}"]) for name in (NAMES[5], "svd-residual")]
+        assert spent[0] >= 0.98 * spent[1]  # type: ignore[operator]
         of_factors, of_short = operations_of(runs[f"svd, seed {seed}"]), operations_of(runs[f"random, seed {seed}"])
         assert of_factors
         assert of_short
