@@ -3,7 +3,6 @@
 import dataclasses
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from nfa import tracking
 from nfa.config import CompareLoraConfig, LoraExperimentConfig
@@ -119,5 +118,4 @@ class _Steps:
         for path in (*REPORTS, *PICTURES):
             if tracking.has_artifact(run.run_id, path):
                 tracking.copy_artifact(self.parent.info, run.run_id, path)
-        found: dict[str, Any] = tracking.get_json(run.run_id, "comparison.json")
-        self.parent.metrics.log({"experiment/arms": float(len(found["arms"]))}, 0)
+        self.parent.metrics.log({key: of_key[0] for key, of_key in tracking.history(run.run_id).items()}, 0)
