@@ -27,7 +27,7 @@ class LoraExperimentConfig(LoraTraining):
     starts: str = option("svd-residual,svd-warm", f"compared with random: some of {', '.join(STARTS)}")
     seeds: str = option("1,2,3", "seeds of each start, comma-separated")
     train_steps: int | Auto = option(
-        "auto", "optimizer steps of each training; auto = 12 with tiny (96 held out), else as the epochs have", at_least=1
+        "auto", "optimizer steps of each training; auto = 12 for tiny (96 held out), else as epochs say", at_least=1
     )
     equal_compute: bool = option(True, "train random adapters for what the start has cost, too")
     teacher_lr: float | Auto = option("auto", "learning rate of a full fine-tuning; auto = 2e-5; tiny 1e-3", above=0)
