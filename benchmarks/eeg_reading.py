@@ -11,8 +11,8 @@ import torch
 from benchmarks.record import peak_above_now, store
 from nfa.config import TrainEEGConfig
 from nfa.data.eeg import EEGData, load
-from nfa.jobs import eeg_examples
-from nfa.jobs.decoder_training import training_of
+from nfa.jobs.eeg import eeg_examples
+from nfa.jobs.eeg.decoder_training import training_of
 from nfa.parallel import World
 from nfa.workloads.eeg import EEGDecoder
 

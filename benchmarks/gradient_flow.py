@@ -7,8 +7,8 @@ from pathlib import Path
 
 from benchmarks.record import in_turn, ratio, store
 from nfa.config import TrainEEGConfig
-from nfa.jobs import eeg_examples
-from nfa.jobs.decoder_training import training_of
+from nfa.jobs.eeg import eeg_examples
+from nfa.jobs.eeg.decoder_training import training_of
 from nfa.measures.mean_gradient import mean_gradient
 from nfa.measures.parameter_groups import relative_changes, root_mean_squares
 from nfa.parallel import World

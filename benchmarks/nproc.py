@@ -11,7 +11,7 @@ from benchmarks.record import store
 from nfa import tracking
 from nfa.config import AnalyzeConfig, TrainConfig
 from nfa.data import catalog
-from nfa.jobs.train import train
+from nfa.jobs.classifier.train import train
 from nfa.timing import Stopwatch
 
 EXAMPLES = 20_000

@@ -14,7 +14,7 @@ from benchmarks.record import store
 from nfa import tracking
 from nfa.config import TrainConfig
 from nfa.data import catalog, images, splits
-from nfa.jobs.train import train
+from nfa.jobs.classifier.train import train
 from nfa.timing import Stopwatch
 from nfa.training import Training
 from nfa.workloads.mlp import MLPClassifier

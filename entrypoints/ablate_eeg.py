@@ -8,7 +8,7 @@ from nfa.ends import shielded
 def start(config: AblateEEGConfig) -> None:
     """Train every arm, then compare."""
     with shielded():  # a module whose import was interrupted cannot be imported again, not even to say so
-        from nfa.jobs.ablate_eeg import ablate_eeg
+        from nfa.jobs.eeg.ablate_eeg import ablate_eeg
 
     ablate_eeg(config)
 

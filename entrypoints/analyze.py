@@ -8,7 +8,7 @@ from nfa.ends import shielded
 def start(config: AnalyzeConfig) -> None:
     """Analyse, in one process or several."""
     with shielded():  # a module whose import was interrupted cannot be imported again, not even to say so
-        from nfa.jobs.analyze import analyze
+        from nfa.jobs.analyses.analyze import analyze
 
     analyze(config)
 

@@ -8,7 +8,7 @@ from nfa.ends import shielded
 def start(config: CompareLoraConfig) -> None:
     """Compare stored fine-tunings."""
     with shielded():  # a module whose import was interrupted cannot be imported again, not even to say so
-        from nfa.jobs.compare_lora import compare_lora
+        from nfa.jobs.lora.compare_lora import compare_lora
 
     compare_lora(config)
 

@@ -8,7 +8,7 @@ from nfa.ends import shielded
 def start(config: DemoConfig) -> None:
     """Train three small networks and analyse them."""
     with shielded():  # a module whose import was interrupted cannot be imported again, not even to say so
-        from nfa.jobs.demo import demo
+        from nfa.jobs.classifier.demo import demo
 
     demo(config)
 

@@ -8,7 +8,7 @@ from nfa.ends import shielded
 def start(config: GradientDirectionsConfig) -> None:
     """Analyse the gradients of examples."""
     with shielded():  # a module whose import was interrupted cannot be imported again, not even to say so
-        from nfa.jobs.gradient_directions import gradient_directions
+        from nfa.jobs.analyses.gradient_directions import gradient_directions
 
     gradient_directions(config)
 

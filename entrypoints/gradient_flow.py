@@ -8,7 +8,7 @@ from nfa.ends import shielded
 def start(config: GradientFlowConfig) -> None:
     """Analyse."""
     with shielded():  # a module whose import was interrupted cannot be imported again, not even to say so
-        from nfa.jobs.gradient_flow import gradient_flow
+        from nfa.jobs.analyses.gradient_flow import gradient_flow
 
     gradient_flow(config)
 

@@ -17,7 +17,7 @@ def start(config: ImportConfig) -> None:
     config = old_checkpoints.complete(config, files)
     data_files = catalog.locate(config.dataset, config.data_dir)
     with shielded():  # a module whose import was interrupted cannot be imported again, not even to say so
-        from nfa.jobs.import_checkpoints import import_checkpoints
+        from nfa.jobs.classifier.import_checkpoints import import_checkpoints
 
     import_checkpoints(config, folder, files, data_files)
 

@@ -11,7 +11,7 @@ def start(config: LoraExperimentConfig) -> None:
     """Run the steps that are asked for."""
     started = time.perf_counter()
     with shielded():  # a module whose import was interrupted cannot be imported again, not even to say so
-        from nfa.jobs.lora_experiment import lora_experiment
+        from nfa.jobs.lora.lora_experiment import lora_experiment
         from nfa.timing import Stopwatch
 
     lora_experiment(config, Stopwatch({"import": time.perf_counter() - started}))

@@ -11,7 +11,7 @@ def start(config: LoraSvdConfig) -> None:
     for name in filter(None, (config.teacher, config.base_model)):
         place(name)
     with shielded():  # a module whose import was interrupted cannot be imported again, not even to say so
-        from nfa.jobs.lora_svd import lora_svd
+        from nfa.jobs.lora.lora_svd import lora_svd
 
     lora_svd(config)
 

@@ -10,7 +10,7 @@ def start(config: PrepareEEGConfig) -> None:
     """Find the recordings while nothing heavy is loaded, then prepare them."""
     eeg_recordings.chosen(config)
     with shielded():  # a module whose import was interrupted cannot be imported again, not even to say so
-        from nfa.jobs.prepare_eeg import prepare_eeg
+        from nfa.jobs.eeg.prepare_eeg import prepare_eeg
 
     prepare_eeg(config)
 

@@ -8,7 +8,7 @@ from nfa.ends import shielded
 def start(config: SynthesizeTeacherConfig) -> None:
     """Extend a trained adapter into a teacher."""
     with shielded():  # a module whose import was interrupted cannot be imported again, not even to say so
-        from nfa.jobs.synthesize_teacher import synthesize_teacher
+        from nfa.jobs.lora.synthesize_teacher import synthesize_teacher
 
     synthesize_teacher(config)
 

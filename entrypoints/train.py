@@ -13,7 +13,7 @@ def start(config: TrainConfig) -> None:
     files = None if config.resume else catalog.locate(config.dataset, config.data_dir)
     started = time.perf_counter()
     with shielded():  # a module whose import was interrupted cannot be imported again, not even to say so
-        from nfa.jobs.train import train
+        from nfa.jobs.classifier.train import train
         from nfa.timing import Stopwatch
 
     train(config, files, Stopwatch({"import": time.perf_counter() - started}))

@@ -11,7 +11,7 @@ def start(config: TrainEEGConfig) -> None:
     """Train, in one process or several."""
     started = time.perf_counter()
     with shielded():  # a module whose import was interrupted cannot be imported again, not even to say so
-        from nfa.jobs.train_eeg import train_eeg
+        from nfa.jobs.eeg.train_eeg import train_eeg
         from nfa.timing import Stopwatch
 
     train_eeg(config, Stopwatch({"import": time.perf_counter() - started}))

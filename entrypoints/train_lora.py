@@ -11,7 +11,7 @@ def start(config: TrainLoraConfig) -> None:
     """Fine-tune one model."""
     started = time.perf_counter()
     with shielded():  # a module whose import was interrupted cannot be imported again, not even to say so
-        from nfa.jobs.train_lora import train_lora
+        from nfa.jobs.lora.train_lora import train_lora
         from nfa.timing import Stopwatch
 
     train_lora(config, Stopwatch({"import": time.perf_counter() - started}))

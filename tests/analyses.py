@@ -15,8 +15,8 @@ from torch import Tensor
 
 from nfa import reference, tracking
 from nfa.config import AnalyzeConfig
-from nfa.jobs import analysis_reports
-from nfa.jobs.analyze import analyze
+from nfa.jobs.analyses import analysis_reports
+from nfa.jobs.analyses.analyze import analyze
 
 CHECKPOINTS = [0, 1, 2, 4]
 SITES = ["layer_0", "layer_1"]

@@ -14,7 +14,7 @@ from support import Ended, run, words
 from nfa.config import TrainEEGConfig
 from nfa.data import eeg
 from nfa.data.simulated_eeg import Simulation, simulate
-from nfa.jobs import eeg_examples
+from nfa.jobs.eeg import eeg_examples
 from nfa.workloads.eeg import EEGDecoder
 
 RECORDINGS = {"subjects": 2, "stimuli": 2, "seconds": 40, "channels": 3}

@@ -13,7 +13,7 @@ from stores import Store, used
 from support import Ended, run, words
 
 from nfa.config import LoraExperimentConfig
-from nfa.jobs.lora_experiment import lora_experiment
+from nfa.jobs.lora.lora_experiment import lora_experiment
 from nfa.timing import Stopwatch
 
 OPTIONS = {

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from nfa import tracking
 from nfa.config import TrainLoraConfig
-from nfa.jobs.train_lora import prepared, train_lora
+from nfa.jobs.lora.train_lora import prepared, train_lora
 from nfa.lora.base_models import BaseModel, find_base
 from nfa.timing import Stopwatch
 from nfa.tracking.artifacts import put

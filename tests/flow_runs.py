@@ -11,10 +11,10 @@ from stores import Store
 
 from nfa import reference, tracking
 from nfa.config import GradientFlowConfig, TrainConfig, TrainEEGConfig
-from nfa.jobs import decoder_training
-from nfa.jobs.gradient_flow import gradient_flow
-from nfa.jobs.train import train
-from nfa.jobs.train_eeg import train_eeg
+from nfa.jobs.analyses.gradient_flow import gradient_flow
+from nfa.jobs.classifier.train import train
+from nfa.jobs.eeg import decoder_training
+from nfa.jobs.eeg.train_eeg import train_eeg
 from nfa.timing import Stopwatch
 
 RECORDINGS = {"subjects": 2, "stimuli": 2, "seconds": 40, "channels": 4, "window_seconds": 2.0}

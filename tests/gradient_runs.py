@@ -16,9 +16,9 @@ from torch import Tensor
 
 from nfa import reference, tracking
 from nfa.config import GradientDirectionsConfig, TrainConfig
-from nfa.jobs import gradient_comparison, gradient_reports
-from nfa.jobs.gradient_directions import gradient_directions
-from nfa.jobs.train import train
+from nfa.jobs.analyses import gradient_comparison, gradient_reports
+from nfa.jobs.analyses.gradient_directions import gradient_directions
+from nfa.jobs.classifier.train import train
 from nfa.maths import embedding
 from nfa.protocols import Batch
 from nfa.timing import Stopwatch

@@ -32,9 +32,9 @@ os.environ.update(OMP_NUM_THREADS="1", MLFLOW_DISABLE_TELEMETRY="true")
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(
     [
-        "nfa.jobs.train",
-        "nfa.jobs.train_eeg",
-        "nfa.jobs.train_lora",
+        "nfa.jobs.classifier.train",
+        "nfa.jobs.eeg.train_eeg",
+        "nfa.jobs.lora.train_lora",
         "peft",
         "transformers.models.llama.modeling_llama",
         "matplotlib.backends.backend_pdf",

@@ -7,7 +7,7 @@ from gradient_runs import array, directed, example_gradients
 
 from nfa.config import GradientDirectionsConfig
 from nfa.errors import Refusal
-from nfa.jobs.gradient_directions import GradientDirections
+from nfa.jobs.analyses.gradient_directions import GradientDirections
 
 DEFAULT = GradientDirectionsConfig().epochs
 N = 12

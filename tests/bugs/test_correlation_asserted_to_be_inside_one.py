@@ -6,7 +6,7 @@ import pytest
 import torch
 from decoders import recordings
 
-from nfa.jobs.eeg_scores import Scores
+from nfa.jobs.eeg.eeg_scores import Scores
 from nfa.maths.pearson import pearson
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 
 from nfa.config import CompareLoraConfig
-from nfa.jobs.compare_lora import compared
-from nfa.jobs.comparison_reports import verdicts, written
+from nfa.jobs.lora.compare_lora import compared
+from nfa.jobs.lora.comparison_reports import verdicts, written
 from nfa.studies.lora_comparison import Arm, Trained
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from nfa import reference
 from nfa.config import TrainLoraConfig
 from nfa.errors import Refusal
-from nfa.jobs.train_lora import train_lora
+from nfa.jobs.lora.train_lora import train_lora
 from nfa.timing import Stopwatch
 
 RENAMED = {

@@ -11,7 +11,7 @@ from fine_tunings import STEPS, Place, used_place
 from stores import Store
 
 from nfa import tracking
-from nfa.jobs import lora_reports
+from nfa.jobs.lora import lora_reports
 
 
 def test_without_a_validation_file_there_is_a_split_and_every_report_has_numbers(store: Store, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import torch
 from decoders import tiny_decoder
 from stores import Finished
 
-from nfa.jobs.decoder_training import assist
+from nfa.jobs.eeg.decoder_training import assist
 from nfa.models.shared_batch import SharedBatchNorm
 from nfa.parallel import World
 

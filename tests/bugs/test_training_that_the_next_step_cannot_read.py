@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nfa import reference, tracking
 from nfa.config import LoraSvdConfig
-from nfa.jobs.lora_svd import lora_svd
+from nfa.jobs.lora.lora_svd import lora_svd
 from nfa.lora.base_models import load_model
 
 

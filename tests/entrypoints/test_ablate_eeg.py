@@ -17,7 +17,7 @@ from support import During, Ended, Send, run, words
 from nfa import cli, tracking
 from nfa.config import AblateEEGConfig
 from nfa.errors import DivergedError, NfaError, Refusal
-from nfa.jobs import ablate_eeg as job
+from nfa.jobs.eeg import ablate_eeg as job
 from nfa.maths.statistics import crossed_bootstrap
 
 ARMS, SEEDS = ["v1", "full", "v1 + gradient_scale"], [1, 2]
@@ -65,7 +65,7 @@ class Ablated:
 def ablated(empty_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Ablated:
     folder = tmp_path_factory.mktemp("ablation")
     store, cache = empty_store.copy(folder / "store"), {"NFA_CACHE": str(folder / "cache")}
-    stop = During("nfa.jobs.decoder_training", "DecoderTraining._after_epoch", Send((signal.SIGTERM,)), MIDDLE)
+    stop = During("nfa.jobs.eeg.decoder_training", "DecoderTraining._after_epoch", Send((signal.SIGTERM,)), MIDDLE)
     first = run(store, words(**OPTIONS), entrypoint="ablate_eeg", before=Undrawn(stop), **cache)
     parent = store.runs()[0]
     made = store.named()

@@ -16,7 +16,7 @@ from support import Ended, run, words
 
 from nfa import reference, tracking
 from nfa.errors import Refusal
-from nfa.jobs import gradient_arrays
+from nfa.jobs.analyses import gradient_arrays
 
 N = 6
 EPOCH = re.compile(r"epochs?\b", re.IGNORECASE)

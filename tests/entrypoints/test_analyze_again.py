@@ -12,15 +12,15 @@ from stores import Finished, Store
 from support import INT, KILL, TERM, AtCall, Count, During, Ended, Raise, Send, run, words
 
 from nfa.config import AnalyzeConfig
-from nfa.jobs.analyze import Alignment
-from nfa.jobs.checkpoint_analysis import CheckpointAnalysis
+from nfa.jobs.analyses.analyze import Alignment
+from nfa.jobs.analyses.checkpoint_analysis import CheckpointAnalysis
 from nfa.parallel import World
 from nfa.tracking import history, sources
 from nfa.tracking.store import client
 
 RELATIONS = "agop_nfm,agop_nfm_init_removed,h_vs_m"
 ASKED = words(relations=RELATIONS, max_samples=60)
-VALUES = ("nfa.jobs.checkpoint_analysis", "CheckpointAnalysis.values")
+VALUES = ("nfa.jobs.analyses.checkpoint_analysis", "CheckpointAnalysis.values")
 NO_DATA = During("nfa.tracking", "load_workload", Raise("the data are gone"))
 
 

@@ -12,7 +12,7 @@ from support import OPTIMIZERS, run, trained_family, words
 
 from nfa.config import AnalyzeConfig
 from nfa.errors import Refusal
-from nfa.jobs.analyze import analyze
+from nfa.jobs.analyses.analyze import analyze
 from nfa.tracking.sources import find_sources
 from nfa.tracking.store import client
 

@@ -11,8 +11,8 @@ from stores import Finished, Store, used
 from support import TERM, During, run, words
 
 from nfa.config import GradientDirectionsConfig
-from nfa.jobs.checkpoint_gradients import CheckpointGradients
-from nfa.jobs.gradient_directions import GradientDirections
+from nfa.jobs.analyses.checkpoint_gradients import CheckpointGradients
+from nfa.jobs.analyses.gradient_directions import GradientDirections
 from nfa.measures.gradient_gram import GradientGram
 
 EPOCHS = [0, 5]
@@ -95,7 +95,7 @@ def test_analysis_that_failed_after_the_first_checkpoint_goes_on_to_the_same_map
 
 
 def test_analysis_that_a_signal_ended_goes_on_where_it_was(runs: Trained, whole: Finished) -> None:
-    values = "nfa.jobs.checkpoint_gradients", "CheckpointGradients.values"
+    values = "nfa.jobs.analyses.checkpoint_gradients", "CheckpointGradients.values"
     argv = words(run_id=runs.ids["dying"], **ASKED)
     ended = run(runs.store, argv, entrypoint="gradient_directions", before=During(*values, TERM, 2))
     assert ended.code == 143, ended.output

@@ -18,7 +18,7 @@ from gradient_runs import (
 )
 
 from nfa import reference, tracking
-from nfa.jobs import gradient_reports
+from nfa.jobs.analyses import gradient_reports
 from nfa.losses.ghm import bin_of
 
 N = 30

@@ -9,7 +9,7 @@ import pytest
 from gradient_runs import MAIN, SERIES, Trained, array, array_names, directed, directions_of
 from stores import Finished, used
 
-from nfa.jobs import gradient_reports
+from nfa.jobs.analyses import gradient_reports
 from nfa.maths.statistics import t_interval
 from nfa.tracking.store import client
 

@@ -7,7 +7,7 @@ import pytest
 from gradient_runs import MAIN, Trained, array, array_names, directed, directions_of, fill
 
 from nfa import tracking
-from nfa.jobs import gradient_reports
+from nfa.jobs.analyses import gradient_reports
 
 N = 20
 PAIRS = {"mean_cosine", "silhouette", "within_class_cosine", "between_class_cosine"}

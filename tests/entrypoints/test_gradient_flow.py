@@ -13,7 +13,7 @@ from stores import Finished, Store, used
 from torch import Tensor
 
 from nfa import reference, tracking
-from nfa.jobs.checkpoint_flow import CheckpointFlow
+from nfa.jobs.analyses.checkpoint_flow import CheckpointFlow
 from nfa.protocols import Batch
 
 N = {"mlp": 20, "v1": 6}

@@ -10,7 +10,7 @@ from support import words
 
 from entrypoints import gradient_flow as entrypoint
 from nfa.config import GradientFlowConfig
-from nfa.jobs.gradient_flow import HOW, GradientFlow
+from nfa.jobs.analyses.gradient_flow import HOW, GradientFlow
 
 EARLY = {
     "loss": ("--loss ghm", "loss='ghm'", "run, plain", "loss=run"),

@@ -127,7 +127,7 @@ def test_network_of_another_dataset_is_refused_with_both_sizes(store: Store, tmp
 
 def test_full_disk_is_refused(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path / "old/model_epoch_0.pth", net(0))
-    monkeypatch.setattr("nfa.jobs.import_checkpoints.SPACE_MARGIN", 2**60)
+    monkeypatch.setattr("nfa.jobs.classifier.import_checkpoints.SPACE_MARGIN", 2**60)
     with pytest.raises(Refusal, match="MB free"):
         start(given(tmp_path / "old"))
     (run_id,) = store.runs()

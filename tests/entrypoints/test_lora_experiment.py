@@ -13,8 +13,8 @@ from support import TERM, During
 
 from nfa.config import CompareLoraConfig
 from nfa.errors import Refusal
-from nfa.jobs.compare_lora import compare_lora
-from nfa.jobs.lora_arms import operations_of
+from nfa.jobs.lora.compare_lora import compare_lora
+from nfa.jobs.lora.lora_arms import operations_of
 
 SEEDS = (1, 2)
 NAMES = ("random", "teacher", "svd", "svd-residual", "svd-warm", "random at equal compute")
@@ -138,7 +138,7 @@ def test_steps_run_alone_and_use_what_is_done(empty):
 def test_ended_in_a_training_it_goes_on_in_that_run(empty):
     experiment = empty
     options = {"seeds": "1", "starts": "svd-residual", "equal_compute": "false"}
-    broken = During("nfa.jobs.language_training", "score_answers", TERM, number=7)
+    broken = During("nfa.jobs.lora.language_training", "score_answers", TERM, number=7)
     ended = experiment.launch(**options, before=broken)
     assert ended.code == 143, ended.output
     assert "what is finished is reused" in ended.output

@@ -15,9 +15,9 @@ from torch import Tensor
 from entrypoints.lora_svd import start
 from nfa import reference, tracking
 from nfa.config import LoraSvdConfig, SynthesizeTeacherConfig
-from nfa.jobs.lora_svd import lora_svd
-from nfa.jobs.lora_updates import updates_of
-from nfa.jobs.synthesize_teacher import synthesize_teacher
+from nfa.jobs.lora.lora_svd import lora_svd
+from nfa.jobs.lora.lora_updates import updates_of
+from nfa.jobs.lora.synthesize_teacher import synthesize_teacher
 from nfa.lora.base_models import find_base
 
 RANK, ALPHA = 4, 2.0

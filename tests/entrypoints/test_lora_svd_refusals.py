@@ -85,7 +85,7 @@ def test_checkpoint_of_a_teacher_is_refused(store: Store) -> None:
     from analyses import undrawn
 
     from nfa.config import SynthesizeTeacherConfig
-    from nfa.jobs.synthesize_teacher import synthesize_teacher
+    from nfa.jobs.lora.synthesize_teacher import synthesize_teacher
 
     lora_runs.adapter_run()
     with undrawn():

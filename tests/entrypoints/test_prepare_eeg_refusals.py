@@ -160,7 +160,7 @@ def test_companions_of_a_format_are_no_recordings(source: Path, tmp_path: Path) 
 
 
 def test_full_disk_is_refused(store: Store, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nfa.jobs.prepare_eeg.SPACE_MARGIN", 2**60)
+    monkeypatch.setattr("nfa.jobs.eeg.prepare_eeg.SPACE_MARGIN", 2**60)
     with pytest.raises(Refusal, match=r"MB free at(.|\n)*for the prepared files"):
         start(given(source, tmp_path / "out"))
     assert store.runs() == []

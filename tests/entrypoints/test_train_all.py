@@ -83,7 +83,7 @@ class InChild:
 
     def __call__(self) -> None:
         from nfa.errors import DivergedError
-        from nfa.jobs import training_run
+        from nfa.jobs.classifier import training_run
 
         after = training_run._TrainingRun._after_epoch
 

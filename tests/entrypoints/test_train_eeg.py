@@ -11,7 +11,7 @@ from stores import Finished, used
 
 from nfa import tracking
 from nfa.config import TrainEEGConfig
-from nfa.jobs.eeg_scores import score
+from nfa.jobs.eeg.eeg_scores import score
 from nfa.studies.linear_baseline import linear_baseline
 
 LOSSES = ("loss", "loss_mse", "loss_pearson")

@@ -18,7 +18,7 @@ ENDS = {
     "inside a checkpoint": ("nfa.tracking", "save_state", KILL, 2),
     "after a checkpoint": ("nfa.training", "Training._epoch", KILL, 3),
     "inside an epoch": ("nfa.optim.build", "Optimizers.step", TERM, 2 * STEPS_AN_EPOCH + 2),
-    "inside the reports": ("nfa.jobs.decoder_reports", "report", KILL, 1),
+    "inside the reports": ("nfa.jobs.eeg.decoder_reports", "report", KILL, 1),
 }
 
 

@@ -17,7 +17,7 @@ from support import words
 from entrypoints.train_eeg import start
 from nfa.config import TrainEEGConfig
 from nfa.errors import Refusal
-from nfa.jobs import train_eeg
+from nfa.jobs.eeg import train_eeg
 from nfa.maths.bfloat16 import has_bfloat16_units
 from nfa.parallel import World
 from nfa.timing import Stopwatch

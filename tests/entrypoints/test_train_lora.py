@@ -36,9 +36,9 @@ from transformers import get_linear_schedule_with_warmup
 from nfa import reference, tracking
 from nfa.config import TrainLoraConfig
 from nfa.errors import DivergedError
-from nfa.jobs import answer_scores
-from nfa.jobs.answer_scores import score_answers
-from nfa.jobs.lora_reports import stored_answers
+from nfa.jobs.lora import answer_scores
+from nfa.jobs.lora.answer_scores import score_answers
+from nfa.jobs.lora.lora_reports import stored_answers
 from nfa.lora.adapters import put_in
 from nfa.lora.base_models import find_base, load_model
 from nfa.lora.compute import training_operations

@@ -15,7 +15,7 @@ from support import INT, KILL, TERM, During, words
 
 from nfa.config import TrainLoraConfig
 from nfa.errors import Refusal
-from nfa.jobs.train_lora import train_lora
+from nfa.jobs.lora.train_lora import train_lora
 from nfa.timing import Stopwatch
 
 DROPPING = {"dropout": 0.1, "seed": 3}  # global generators go on where they stopped
@@ -47,10 +47,10 @@ STEP, SAVE, FINAL = "Optimizers.step", "save_state", "save_model"
 ENDS = {
     "inside a step": ("random", "nfa.optim.build", STEP, TERM, 5),
     "between two steps": ("random", "nfa.training", "Training._epoch", INT, 4),
-    "inside an evaluation": ("pissa", "nfa.jobs.answer_scores", "answer_losses", TERM, 3),
+    "inside an evaluation": ("pissa", "nfa.jobs.lora.answer_scores", "answer_losses", TERM, 3),
     "inside a checkpoint": ("random", "nfa.tracking", SAVE, KILL, 2),
     "after a checkpoint, far from the next": ("pissa", "nfa.optim.build", STEP, KILL, 7),
-    "inside the reports": ("random", "nfa.jobs.lora_reports", FINAL, KILL, 1),
+    "inside the reports": ("random", "nfa.jobs.lora.lora_reports", FINAL, KILL, 1),
     "before the first checkpoint": ("pissa", "nfa.tracking", "save_checkpoint", KILL, 1),
 }
 

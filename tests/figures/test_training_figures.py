@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from nfa.figures.optimizer_comparison import optimizer_comparison
 from nfa.figures.training_analysis import training_analysis
-from nfa.jobs import reports
+from nfa.jobs.classifier import reports
 from nfa.schedules import fit
 
 EPOCHS = fit("0-20,40,60,80,100", 100)

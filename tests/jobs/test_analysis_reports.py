@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from nfa.errors import Refusal
-from nfa.jobs.analysis_reports import line, rows, similarities, table
-from nfa.jobs.stored_analysis import output_folder
+from nfa.jobs.analyses.analysis_reports import line, rows, similarities, table
+from nfa.jobs.analyses.stored_analysis import output_folder
 from nfa.tracking.sources import DONE
 
 SITES = ["layer_0", "encoder.conv"]

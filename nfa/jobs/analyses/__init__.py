@@ -1,0 +1,1 @@
+"""What is computed on the checkpoints of runs, whatever was trained."""

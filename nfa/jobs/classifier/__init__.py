@@ -1,0 +1,1 @@
+"""Trainings of classifiers, the demo, and old checkpoints made runs."""

@@ -1,0 +1,54 @@
+"""Three small real trainings and their analysis, in a minute."""
+
+import dataclasses
+import shutil
+
+from nfa import tracking
+from nfa.config import AnalyzeConfig, DemoConfig, TrainConfig
+from nfa.console import stage
+from nfa.data import catalog, images
+from nfa.figures.training_analysis import training_analyses
+from nfa.jobs.analyses import analysis_reports
+from nfa.jobs.analyses.analyze import Alignment
+from nfa.jobs.analyses.stored_analysis import analyse_each, output_folder
+from nfa.jobs.classifier.train import train_each
+from nfa.parallel import World
+from nfa.timing import Stopwatch
+from nfa.tracking.artifacts import get
+from nfa.tracking.sources import find_sources
+from nfa.workloads.rebuild import choose_device
+
+FIGURE = "demo_enhanced_analysis"
+
+
+def demo(config: DemoConfig) -> None:
+    """A parent run with one training for each optimizer, an analysis of each, and one figure of all."""
+    folder = output_folder(config.output_dir)
+    training = TrainConfig(
+        optimizer="all",
+        epochs=config.epochs,
+        schedule="all",
+        width=config.width,
+        depth=config.depth,
+        seed=config.seed,
+        loss="cross-entropy",
+        batch_size=32,
+    )
+    data = images.load(training.dataset, catalog.locate(training.dataset))
+    run = tracking.open_run("demo", "mlp", name="demo")
+    with run:
+        run.log_params(dataclasses.asdict(config))
+        train_each(run, training, data, choose_device("auto"), Stopwatch())
+        asked = AnalyzeConfig(relations=",".join(analysis_reports.SIX_CURVES))
+        analysed = analyse_each(Alignment(asked, World()), find_sources(run.run_id))
+        analysis_reports.compare(run, analysed)
+        series = {name: tracking.history(part) for name, part in analysed.items()}
+        sites = [f"layer_{index}" for index in range(config.depth)]
+        title = f"digits, MLP {config.width} × {config.depth}: three optimizers, {config.epochs} epochs"
+        tracking.save_picture(run, training_analyses(series, sites, analysis_reports.SIX_CURVES, title=title), FIGURE)
+    stage("figure", f"plots/{FIGURE}.png and .pdf")
+    if folder:
+        for kind in ("png", "pdf"):
+            shutil.copyfile(get(run.run_id, f"plots/{FIGURE}.{kind}"), folder / f"{FIGURE}.{kind}")
+        stage("copy", f"{folder / FIGURE}.png")
+    stage("done", run.link)

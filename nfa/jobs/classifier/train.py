@@ -1,0 +1,106 @@
+"""Train a classifier as a tracked run, or one run for each optimizer under a parent."""
+
+import dataclasses
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+
+from nfa import tracking
+from nfa.config import OPTIMIZERS, Auto, TrainConfig
+from nfa.console import stage
+from nfa.data import catalog, images, splits
+from nfa.data.images import ImageData
+from nfa.ends import Interrupted
+from nfa.errors import NfaError, Refusal
+from nfa.jobs.classifier import reports
+from nfa.jobs.classifier.training_run import train_one
+from nfa.jobs.settings import check_memory, config_to_resume, stored_config
+from nfa.timing import Stopwatch
+from nfa.tracking import TrackedRun
+from nfa.workloads.rebuild import choose_device
+
+
+def train(config: TrainConfig, files: Mapping[str, Path] | None, clock: Stopwatch) -> None:
+    """Start a training, or continue the run `config.resume`; `files` are the dataset's, looked up where None."""
+    run = None
+    if config.resume:
+        run = tracking.reopen_run(config.resume)
+        config = config_to_resume(config, tracking.config(run.run_id))
+        files = None
+    device = choose_device(config.device)
+    files = catalog.locate(config.dataset, config.data_dir) if files is None else files
+    with clock.section("data"):
+        data = images.load(config.dataset, files)
+    stage(
+        "data",
+        f"{data.name}: {len(data.train_labels)} + {len(data.test_labels)} images of {data.features} pixels, "
+        f"{data.classes} classes",
+    )
+    limit = splits.train_size(len(data.train_labels))
+    if config.max_samples > limit:
+        raise Refusal(f"max_samples={config.max_samples}", f"0 (all) to {limit} training examples", "max_samples=0")
+    sizes = [data.features, *[config.width] * config.depth, data.classes]
+    parameters = sum(inputs * outputs for inputs, outputs in pairwise(sizes))
+    check_memory(parameters, f"width={config.width} depth={config.depth}", "a smaller width or depth")
+    run = run or tracking.open_run("train", "mlp", name=config.run_name)
+    with run:
+        if config.optimizer == "all":
+            train_each(run, config, data, device, clock)
+        else:
+            train_one(run, config, data, device, clock)
+    stage("done", f"{run.link}")
+
+
+def train_each(
+    parent: TrackedRun, config: TrainConfig, data: ImageData, device: torch.device, clock: Stopwatch
+) -> None:
+    """Children by optimizer, each trained, continued or left as finished; one that fails does not stop the others."""
+    tracking.put_json(parent.info, "config.json", stored_config(config, data))
+    parent.log_params({name: value for name, value in dataclasses.asdict(config).items() if name != "resume"})
+    existing = {
+        run.data.tags.get("nfa.variant"): run
+        for run in tracking.children(parent.run_id, parent.info.info.experiment_id)
+    }
+    failures = []
+    for optimizer in OPTIMIZERS:
+        found = existing.get(optimizer)
+        if found and found.data.tags.get("nfa.state") == "finished":
+            stage("run", f"{optimizer} is finished already")
+            continue
+        child = (
+            tracking.reopen_run(found.info.run_id, parent=parent)
+            if found
+            else tracking.open_run("train", "mlp", name=optimizer, parent=parent, tags={"nfa.variant": optimizer})
+        )
+        own = dataclasses.replace(
+            config, optimizer=optimizer, run_name=optimizer, momentum=_momentum(config, optimizer)
+        )
+        try:
+            with child:
+                train_one(child, own, data, device, clock)
+        except NfaError as error:
+            failures.append(f"{optimizer}: {error}")
+        except Interrupted:
+            stage("stopped", f"continue all that is unfinished with resume={parent.run_id}")
+            raise
+        finally:
+            if tracking.epochs(child.run_id):
+                parent.tag({"nfa.trained": "true"})
+    _compare(parent, config)
+    if failures:
+        raise NfaError("\n".join(failures))
+
+
+def _momentum(config: TrainConfig, optimizer: str) -> float | Auto:
+    return "auto" if optimizer == "adam" else config.momentum
+
+
+def _compare(parent: TrackedRun, config: TrainConfig) -> None:
+    runs = tracking.children(parent.run_id, parent.info.info.experiment_id)
+    variants = {run.data.tags["nfa.variant"]: run.info.run_id for run in runs if "nfa.variant" in run.data.tags}
+    series = {name: tracking.history(run_id) for name, run_id in variants.items()}
+    sites = [f"layer_{index}" for index in range(config.depth)]
+    tracking.save_picture(parent, reports.comparison_figure(series, sites), "optimizer_comparison")
+    stage("figure", "plots/optimizer_comparison.png and .pdf")

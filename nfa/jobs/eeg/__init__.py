@@ -1,0 +1,1 @@
+"""Trainings on EEG, their data, and the ablation of their switches."""

@@ -1,0 +1,113 @@
+"""Train a Conformer on EEG as a tracked run, in one process or several."""
+
+import signal
+from typing import Any
+
+from nfa import tracking
+from nfa.config import TrainEEGConfig
+from nfa.console import stage
+from nfa.data.eeg import RATE, EEGData
+from nfa.errors import DivergedError, Refusal
+from nfa.jobs.eeg import eeg_examples
+from nfa.jobs.eeg.decoder_training import DecoderTraining, assist
+from nfa.jobs.settings import check_memory, check_precision, config_to_resume
+from nfa.models.conformer import about_parameters
+from nfa.parallel import World, launch
+from nfa.timing import Stopwatch
+from nfa.tracking import TrackedRun
+from nfa.workloads.eeg import EEGDecoder
+from nfa.workloads.rebuild import choose_device, recordings
+
+
+def train_eeg(config: TrainEEGConfig, clock: Stopwatch) -> None:
+    """Train, or continue the run `config.resume`; with nproc > 1 this process only starts the others and waits."""
+    if config.nproc > 1 and not World.launched():
+        launch("entrypoints.train_eeg", config.nproc)
+        return
+    world = World.joined()
+    try:
+        if world.rank:
+            _assist(world)
+        else:
+            _lead(config, world, clock)
+    finally:
+        world.close()
+
+
+def _assist(world: World) -> None:
+    """Train in step with the first process, which alone listens to signals: where it ends, so does this one."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    told: tuple[TrainEEGConfig, dict[str, list[int]], Any] | None = world.tell(None)
+    if told is None:
+        return
+    config, ids, state = told
+    workload = EEGDecoder(config, recordings(config, config.data_dir), ids, choose_device(config.device))
+    try:
+        assist(workload, world, state)
+    except DivergedError:
+        return  # the first process says so
+    except RuntimeError as error:
+        if "onnection" not in str(error):  # closed: the first process has ended, and how it ended counts
+            raise
+
+
+def _lead(config: TrainEEGConfig, world: World, clock: Stopwatch) -> None:
+    run = None
+    if config.resume:
+        run = tracking.reopen_run(config.resume)
+        config = config_to_resume(config, tracking.config(run.run_id))
+    check_launch(config, world)
+    workload = prepared(config, clock, run)
+    with run or tracking.open_run("train_eeg", "eeg", name=config.run_name) as opened:
+        train_one(opened, workload, clock, world)
+    stage("done", opened.link)
+
+
+def check_launch(config: TrainEEGConfig, world: World) -> None:
+    """`Refusal` where a launcher has started another number of processes than `nproc` says."""
+    if world.size != config.nproc:
+        got = f"nproc={config.nproc} in {world.size} process{'es' if world.size > 1 else ''}"
+        raise Refusal(got, "as many processes as nproc says", f"nproc={world.size}, or no launcher: nproc starts them")
+
+
+def prepared(config: TrainEEGConfig, clock: Stopwatch, run: TrackedRun | None = None) -> EEGDecoder:
+    """The workload on recordings that have been checked; `Refusal` for what cannot be trained."""
+    config = config.resolved()
+    device = choose_device(config.device)
+    check_precision(config.precision, device)
+    with clock.section("data"):
+        data = recordings(config, config.data_dir)
+    _check_batches(config, data)
+    train = sum(part.samples for part in data.of("train")) / RATE / 60
+    stage(
+        "data",
+        f"{data.name}: {len(data.of('train'))} + {len(data.of('val'))} + {len(data.of('test'))} recordings of "
+        f"{len(data.subjects)} subjects, {data.channels} channels, {train:.0f} minutes to train on",
+    )
+    stored = run and tracking.has_artifact(run.run_id, "example_ids.json")
+    ids = tracking.get_json(run.run_id, "example_ids.json") if run and stored else eeg_examples.decide(data, config)
+    workload = EEGDecoder(config, data, ids, device)
+    sizes = f"d_model={config.d_model} d_inner={config.d_inner} n_layers={config.n_layers}"
+    check_memory(about_parameters(workload.options), sizes, "a smaller width or fewer blocks")
+    return workload
+
+
+def _check_batches(config: TrainEEGConfig, data: EEGData) -> None:
+    windows = len(data.of("train")) * int(config.windows_per_recording)
+    last = windows % int(config.batch_size)
+    if 0 < last < config.nproc:
+        got = f"nproc={config.nproc} with {windows} windows an epoch, of which the last batch has {last}"
+        raise Refusal(got, "a window for each process in every batch", "another batch_size or windows_per_recording")
+
+
+def train_one(run: TrackedRun, workload: EEGDecoder, clock: Stopwatch, world: World | None = None) -> None:
+    """Train, or go on training, in `run` up to the last epoch, and report."""
+    job = DecoderTraining(run, workload, clock, world or World())
+    try:
+        job.describe()
+        job.restore()
+        job.train()
+        job.finish()
+    finally:
+        job.close()

@@ -1,0 +1,171 @@
+"""Compare stored fine-tunings that start differently."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nfa import __version__, tracking
+from nfa.config import CompareLoraConfig
+from nfa.console import stage
+from nfa.figures.lora_comparison import Curves, comparison
+from nfa.jobs.analyses.stored_analysis import output_folder
+from nfa.jobs.lora import comparison_reports
+from nfa.jobs.lora.lora_arms import arms_of
+from nfa.studies.lora_comparison import (
+    RANDOM,
+    Arm,
+    at_end,
+    at_equal_compute,
+    faster,
+    paired,
+    partner,
+    partner_in_compute,
+)
+from nfa.tracking import TrackedRun
+from nfa.tracking.sources import find_sources
+
+EXPERIMENT = "experiment.json"  # of a run of lora_experiment: the runs of its steps by name
+Found = dict[str, Any]
+
+
+def compare_lora(config: CompareLoraConfig, parent: TrackedRun | None = None) -> TrackedRun:
+    """A run with comparison_report.txt, comparison.json, plots/comparison_random_vs_svd.png and the differences."""
+    sources = list(dict.fromkeys(run_id for part in config.run_id.split(",") for run_id in _sources(part.strip())))
+    arms = arms_of(sources)
+    folder = output_folder(config.output_dir)
+    stage("arms", "; ".join(f"{arm.label} ({len(arm.trained)} seeds)" for arm in arms))
+    tags = {"nfa.source_run_ids": ",".join(sources)}
+    run = tracking.open_run("compare_lora", "lora", name=config.run_name, parent=parent, tags=tags)
+    with run:
+        run.log_params({**dataclasses.asdict(config), "run_id": config.run_id[:1000]})
+        found = compared(arms, config)
+        content = {
+            "entrypoint": "compare_lora",
+            "workload": "lora",
+            "nfa_version": __version__,
+            "compare_lora": dataclasses.asdict(config),
+            "sources": sources,
+        }
+        tracking.put_json(run.info, "config.json", content)
+        tracking.put_json(run.info, "comparison.json", found)
+        text = comparison_reports.written(found)
+        tracking.put_text(run.info, "comparison_report.txt", text)
+        run.metrics.log(_series(found), 0)
+        tracking.save_picture(run, _figure(arms, found), "comparison_random_vs_svd")
+        for line in comparison_reports.verdicts(found):
+            stage("verdict", line)
+        stage("figure", "comparison_report.txt, plots/comparison_random_vs_svd.png and .pdf")
+    if folder:
+        tracking.copy_artifacts(run.run_id, folder)
+        stage("copy", f"everything is in {folder}")
+    if parent is None:
+        stage("done", run.link)
+    return run
+
+
+def _sources(text: str) -> list[str]:
+    """Ids of fine-tunings; an experiment's are those it has listed, wherever they were made, without its teacher's."""
+    run_id = tracking.find_run(text).info.run_id
+    if not tracking.has_artifact(run_id, EXPERIMENT):
+        return [source.info.run_id for source in find_sources(text)]
+    made = tracking.get_json(run_id, EXPERIMENT)["runs"].values()
+    trained = [one for one in made if tracking.config(one)["entrypoint"] == "train_lora"]
+    return [one for one in trained if tracking.config(one)["train"]["init"] != "full"]
+
+
+def compared(arms: Sequence[Arm], config: CompareLoraConfig) -> Found:
+    """Content of comparison.json: each arm by itself, and each that is not random against random ones."""
+    target = _target(arms, config)
+    return {
+        "arms": [_alone(arm, target) for arm in arms],
+        "target_loss": target,
+        "comparisons": [_against_random(arm, arms, target, config.seed) for arm in arms if arm.start != RANDOM],
+        "conventions": comparison_reports.CONVENTIONS,
+        "notes": comparison_reports.notes(arms),
+    }
+
+
+def _target(arms: Sequence[Arm], config: CompareLoraConfig) -> float | None:
+    """The loss to reach: asked for, or what random adapters end at (those with the fewest steps)."""
+    if config.target != "auto":
+        return config.target
+    first = min((arm for arm in arms if arm.start == RANDOM), key=lambda arm: arm.last, default=None)
+    return None if first is None else first.mean("final")
+
+
+def _alone(arm: Arm, target: float | None) -> Found:
+    reached = {} if target is None else {seed: one.steps_to(target) for seed, one in arm.trained.items()}
+    return {
+        "label": arm.label,
+        "start": arm.start,
+        "runs": {str(seed): one.run_id for seed, one in sorted(arm.trained.items())},
+        "steps": arm.last,
+        **{f"{of}_loss": arm.mean(of) for of in ("initial", "final", "best")},
+        "steps_to_target": {str(seed): steps for seed, steps in sorted(reached.items())},
+        "operations": arm.total,
+        "start_operations": next(iter(arm.trained.values())).start_operations,
+    }
+
+
+def _against_random(arm: Arm, arms: Sequence[Arm], target: float | None, seed: int) -> Found:
+    equal, further = partner(arm, arms), partner_in_compute(arm, arms)
+    found: Found = {"arm": arm.label, "random": equal and equal.label, "random_in_compute": further and further.label}
+    if equal:
+        found["at_equal_steps"] = _difference(at_end(arm, equal, seed=seed))
+        found |= {f"{of}_difference": _interval(paired(arm, equal, of)) for of in ("initial", "best")}
+        found["speed_up_to_target"] = None if target is None else _interval(faster(arm, equal, target))
+    if further:
+        found["at_equal_compute"] = _difference(at_equal_compute(arm, further, seed=seed))
+    return found
+
+
+def _difference(found: Any) -> Found | None:
+    if found is None:
+        return None
+    return {
+        "mean": found.mean,
+        "low": found.interval and found.interval.low,
+        "high": found.interval and found.interval.high,
+        "seeds": found.seeds,
+        "steps": list(found.steps),
+        "verdict": found.verdict,
+    }
+
+
+def _interval(found: Any) -> Found | None:
+    return found and {"mean": found.mean, "low": found.low, "high": found.high, "seeds": found.n}
+
+
+def _series(found: Found) -> dict[str, float]:
+    """Metrics comparison/<arm>/<at>, and its interval's ends."""
+    series: dict[str, float] = {}
+    for one in found["comparisons"]:
+        name = "".join(letter if letter.isalnum() else "_" for letter in one["arm"]).strip("_")
+        for at in ("at_equal_steps", "at_equal_compute"):
+            values = one.get(at) or {}
+            series |= {
+                f"comparison/{name}/{at}{end}": values[part]
+                for part, end in (("mean", ""), ("low", "_low"), ("high", "_high"))
+                if values.get(part) is not None
+            }
+    return series
+
+
+def _figure(arms: Sequence[Arm], found: Found) -> Any:
+    curves = [_curves(arm) for arm in arms]
+    shown: list[Mapping[str, tuple[float, float, float]]] = [
+        {
+            one["arm"]: (one[at]["mean"], one[at]["low"], one[at]["high"])
+            for one in found["comparisons"]
+            if one.get(at) and one[at]["low"] is not None
+        }
+        for at in ("at_equal_steps", "at_equal_compute")
+    ]
+    return comparison(curves, *shown, title=comparison_reports.title(found))
+
+
+def _curves(arm: Arm) -> Curves:
+    first = next(iter(arm.trained.values()))
+    start = first.start_operations
+    spent = {} if start is None else {step: start + value for step, value in first.operations.items()}
+    return Curves(arm.label, [one.losses for one in arm.trained.values()], spent)

@@ -1,0 +1,121 @@
+"""The whole experiment with low-rank updates: teachers, factors, trainings from each start, and their comparison."""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping
+
+from nfa import tracking
+from nfa.config import CompareLoraConfig, LoraExperimentConfig
+from nfa.config.lora_experiment import STEPS
+from nfa.console import stage
+from nfa.ends import Interrupted
+from nfa.errors import Refusal
+from nfa.jobs.lora.compare_lora import EXPERIMENT, compare_lora
+from nfa.jobs.lora.experiment_estimate import estimate
+from nfa.jobs.lora.experiment_plan import Plan, Task
+from nfa.jobs.lora.lora_checks import check_targets
+from nfa.jobs.lora.lora_factors import factors_of
+from nfa.jobs.lora.lora_svd import lora_svd
+from nfa.jobs.lora.synthesize_teacher import synthesize_teacher
+from nfa.jobs.lora.train_lora import Prepared, prepared, train_one
+from nfa.jobs.settings import run_config
+from nfa.timing import Stopwatch
+from nfa.tracking import TrackedRun
+
+REPORTS = ("comparison_report.txt", "comparison.json")
+PICTURES = tuple(f"plots/comparison_random_vs_svd.{kind}" for kind in ("png", "pdf"))
+
+
+def lora_experiment(config: LoraExperimentConfig, clock: Stopwatch) -> None:
+    """A parent run with every step as a child; steps that were done with the same settings are taken by their ids."""
+    first = "full" if config.mode == "full" else "random"
+    ready = prepared(config.training(first, seed=config.seed_list()[0]), clock)
+    for start in config.start_list():
+        factors = "later" if start.startswith("svd") else ""
+        check_targets(config.training(start, seed=0, factors=factors), ready.workload.base, None)
+    plan = Plan(config, ready)
+    plan.look()
+    config = _asked(config, plan)
+    plan.check(config.chosen_steps())
+    disk = estimate(plan, ready)
+    with tracking.open_run("lora_experiment", "lora", name=config.run_name) as parent:
+        tracking.check_space(parent.info, total=disk, largest=0)
+        parent.log_params(dataclasses.asdict(config))
+        content = run_config("lora_experiment", "lora", dataclasses.asdict(config), ready.data)
+        tracking.put_json(parent.info, "config.json", content)
+        try:
+            _Steps(config, plan, ready, parent).run()
+        except Interrupted:
+            stage("stopped", "ask for the same again: what is finished is reused, what was begun is continued")
+            raise
+    stage("done", parent.link)
+
+
+def _asked(config: LoraExperimentConfig, plan: Plan) -> LoraExperimentConfig:
+    """With steps=ask, what a person at the terminal chooses."""
+    if config.steps.strip() != "ask":
+        return config
+    if not sys.stdin.isatty():
+        raise Refusal("steps=ask without a terminal", "all, or numbers or names of steps", "steps=all")
+    for step in plan.steps:
+        done, total = plan.progress(step)
+        print(f"  {STEPS.index(step) + 1}  {step:<11} {done} of {total} done")
+    while True:
+        text = input("steps to run [all]: ").strip() or "all"
+        try:
+            return dataclasses.replace(config, steps="all" if text == "ask" else text)
+        except Refusal as refusal:
+            print(refusal)
+
+
+class _Steps:
+    """What is done for each task, in the order of the plan."""
+
+    def __init__(self, config: LoraExperimentConfig, plan: Plan, ready: Prepared, parent: TrackedRun) -> None:
+        self.config, self.plan, self.ready, self.parent = config, plan, ready, parent
+        self.acts: Mapping[str, Callable[[Task], TrackedRun]] = {
+            "train_lora": self._train,
+            "synthesize_teacher": lambda task: synthesize_teacher(task.config, self.parent),
+            "lora_svd": lambda task: lora_svd(task.config, self.parent),
+        }
+
+    def run(self) -> None:
+        """Run what is asked for and not done."""
+        chosen = self.config.chosen_steps()
+        for task in self.plan.tasks():
+            if task.step not in chosen:
+                continue
+            if task.done:
+                stage("reused", f"{task.name}: {task.done[:12]}")
+                continue
+            stage(task.step, task.name)
+            run = self.acts[task.entrypoint](task)
+            run.tag({"nfa.step_digest": task.digest})
+            self.plan.finish(task, run.run_id)
+            self._remember()
+        self._remember()
+        if "compare" in chosen:
+            self._compare()
+
+    def _remember(self) -> None:
+        tracking.put_json(self.parent.info, EXPERIMENT, {"runs": self.plan.runs})
+
+    def _train(self, task: Task) -> TrackedRun:
+        """Train, or continue a training of the same settings that was begun."""
+        ready = self.ready.variant(task.config, factors_of(task.config, self.ready.workload.base))
+        run = tracking.reopen_run(task.begun, parent=self.parent) if task.begun else None
+        if run is None:
+            tags = {"nfa.step_digest": task.digest}
+            run = tracking.open_run("train_lora", "lora", name=task.name, parent=self.parent, tags=tags)
+        with run:
+            self.parent.tag({"nfa.trained": "true"})
+            train_one(run, ready, Stopwatch())
+        return run
+
+    def _compare(self) -> None:
+        ids = ",".join(self.plan.compared())
+        run = compare_lora(CompareLoraConfig(run_id=ids, run_name="comparison"), self.parent)
+        for path in (*REPORTS, *PICTURES):
+            if tracking.has_artifact(run.run_id, path):
+                tracking.copy_artifact(self.parent.info, run.run_id, path)
+        self.parent.metrics.log({key: of_key[0] for key, of_key in tracking.history(run.run_id).items()}, 0)
