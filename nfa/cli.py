@@ -8,17 +8,15 @@ import difflib
 import os
 import sys
 import traceback
-import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from nfa import config as options
 from nfa import ends
+from nfa.config.values import value_of
 from nfa.errors import NfaError, Refusal
 
 Config = TypeVar("Config")
-BOOLEANS = {"true": True, "false": False}
 
 
 def parse(config_type: type[Config], argv: Sequence[str]) -> Config:
@@ -26,7 +24,7 @@ def parse(config_type: type[Config], argv: Sequence[str]) -> Config:
     fields = {item.name: item for item in dataclasses.fields(config_type)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(config_type)
     words = _pairs(argv, fields)
-    return config_type(**{name: _value(fields[name], hints[name], text) for name, text in words.items()})
+    return config_type(**{name: value_of(fields[name], hints[name], text) for name, text in words.items()})
 
 
 def _pairs(argv: Sequence[str], fields: Mapping[str, Any]) -> dict[str, str]:
@@ -46,33 +44,6 @@ def _pairs(argv: Sequence[str], fields: Mapping[str, Any]) -> dict[str, str]:
             raise Refusal(f"--{name} without a value", f"--{name} VALUE", f"add a value after --{name}")
         pairs[name] = value
     return pairs
-
-
-def _value(item: "dataclasses.Field[Any]", hint: Any, text: str) -> Any:
-    kinds = (
-        typing.get_args(hint)
-        if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
-        else (hint,)
-    )
-    if text == "auto" and item.default == "auto":
-        return text
-    if bool in kinds:
-        if text.lower() not in BOOLEANS:
-            raise Refusal(f"{item.name}={text!r}", "true, false", f"{item.name}={str(item.default).lower()}")
-        return BOOLEANS[text.lower()]
-    number = int if int in kinds else float if float in kinds else None
-    if number is None:
-        return text
-    try:
-        return number(text)
-    except ValueError:
-        raise Refusal(
-            f"{item.name}={text!r}", options.bounds(item), f"for example {item.name}={_example(item)}"
-        ) from None
-
-
-def _example(item: "dataclasses.Field[Any]") -> str:
-    return "0.1" if item.default == "auto" else str(item.default)
 
 
 def help_text(config_type: type, name: str) -> str:

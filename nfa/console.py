@@ -1,22 +1,36 @@
 """What a person at a terminal sees: one line a stage, and a bar for long work."""
 
 import sys
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
 from typing import TypeVar
 
 from tqdm import tqdm
 
 Item = TypeVar("Item")
+_muted = 0
 
 
 def stage(name: str, text: str) -> None:
     """One clear line: what is going on and with what."""
-    tqdm.write(f"{name:>10}  {text}", file=sys.stdout)
-    sys.stdout.flush()
+    if not _muted:
+        tqdm.write(f"{name:>10}  {text}", file=sys.stdout)
+        sys.stdout.flush()
 
 
 def bar(items: Iterable[Item], name: str, *, total: int | None = None, unit: str = "it") -> "tqdm[Item]":
     """A progress bar on standard error; silent where that is not a terminal."""
     if total is None and isinstance(items, Sized):
         total = len(items)
-    return tqdm(items, desc=f"{name:>10}", total=total, unit=unit, leave=False, disable=None)
+    return tqdm(items, desc=f"{name:>10}", total=total, unit=unit, leave=False, disable=True if _muted else None)
+
+
+@contextmanager
+def muted() -> Iterator[None]:
+    """No lines and no bars, for one of many trainings that are told of in a line each."""
+    global _muted
+    _muted += 1
+    try:
+        yield
+    finally:
+        _muted -= 1

@@ -22,5 +22,9 @@ class Refusal(NfaError):
         super().__init__(f"cannot use {got}\n  allowed: {allowed}\n  do: {remedy}")
 
 
+class Pruned(NfaError):
+    """A trial was ended because it is behind the others at the same step; raised by whoever listens to its metrics."""
+
+
 class DivergedError(NfaError):
     """Training produced a loss or weights that are not finite."""

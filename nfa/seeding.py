@@ -11,8 +11,13 @@ import torch
 
 def generator(seed: int, purpose: str) -> torch.Generator:
     """A CPU generator that depends on nothing but `seed` and `purpose` ("split", "init", "order/3", …)."""
+    return torch.Generator().manual_seed(whole_number(seed, purpose))
+
+
+def whole_number(seed: int, purpose: str) -> int:
+    """Of 63 bits, from `seed` and `purpose` alone: a seed for what has generators of its own."""
     digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return int.from_bytes(digest[:8], "big") >> 1
 
 
 @contextmanager

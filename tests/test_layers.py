@@ -37,6 +37,7 @@ LAYERS = [
     "training",
     "tracking",
     "jobs",
+    "sweeps",
     "watching",
     "huggingface",
     "cli",

@@ -21,6 +21,7 @@ from nfa.config.lora import CompareLoraConfig, LoraTraining, TrainLoraConfig
 from nfa.config.lora_experiment import LoraExperimentConfig
 from nfa.config.lora_steps import LoraSvdConfig, SynthesizeTeacherConfig
 from nfa.config.options import Auto, bounds, check_fields, option, suggest
+from nfa.config.tune import TuneConfig
 
 ENTRY_POINTS = {
     "train": TrainConfig,
@@ -37,6 +38,7 @@ ENTRY_POINTS = {
     "lora_experiment": LoraExperimentConfig,
     "synthesize_teacher": SynthesizeTeacherConfig,
     "lora_svd": LoraSvdConfig,
+    "tune": TuneConfig,
 }
 
 __all__ = [
@@ -67,6 +69,7 @@ __all__ = [
     "TrainConfig",
     "TrainEEGConfig",
     "TrainLoraConfig",
+    "TuneConfig",
     "bounds",
     "check_fields",
     "option",

@@ -1,7 +1,7 @@
 """A training in its run: taken up again, checkpointed, stopped by signals and troubles, whatever is trained."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nfa import tracking
@@ -33,7 +33,8 @@ class TrackedTraining:
     ) -> None:
         self.run, self.training, self.stored, self.clock, self.memory = run, training, stored, clock, memory
         self.unit = "epoch" if steps is None else "step"
-        batches = int(stored["train"]["epochs"]) * training.batches_per_epoch if steps is None else steps
+        self.last = int(stored["train"]["epochs"]) if steps is None else steps
+        batches = self.last * training.batches_per_epoch if steps is None else steps
         self.progress = bar(range(batches), name, unit="batch" if steps is None else "step")
 
     def restore(self) -> dict[str, Any] | None:
@@ -82,16 +83,28 @@ class TrackedTraining:
         check_finite(epoch, values, self.unit)
         with self.clock.section("tracking"):
             self.run.metrics.log(values, epoch)
+        self._tell(epoch, values)
 
     def checkpoint(self, epoch: int, values: Mapping[str, float]) -> None:
         """Weights, metrics and training state of an epoch, all or nothing."""
         check_finite(epoch, values, self.unit)
         with self.clock.section("tracking"), shielded():
-            self.run.metrics.log(values, epoch, self.save(epoch))
+            kept = epoch in self.kept([epoch])
+            self.run.metrics.log(values, epoch, self.save(epoch) if kept else None)
             self.run.metrics.flush()
             tracking.save_state(self.run, self._state(reported=True))
             if epoch == 0:
                 self.run.tag({"nfa.trained": "true"})
+        self._tell(epoch, values)
+
+    def kept(self, schedule: Sequence[int]) -> list[int]:
+        """Of these epochs, those whose weights stay."""
+        return [epoch for epoch in schedule if not self.run.thrifty or epoch in (0, self.last)]
+
+    def _tell(self, epoch: int, values: Mapping[str, float]) -> None:
+        if self.run.listener:
+            with self.clock.section("tracking"):
+                self.run.listener(epoch, values, epoch >= self.last)
 
     def save(self, epoch: int) -> str:
         """The model's weights as the checkpoint of an epoch; the id of its LoggedModel."""

@@ -11,6 +11,7 @@ from nfa.reference.attention import relative_attention
 from nfa.reference.comparisons import Centre, cosine, debiased_cosine, exponent, stable_rank, subspace_overlap
 from nfa.reference.conformer import conformer
 from nfa.reference.flow import mean_gradients, relative_change, root_mean_square
+from nfa.reference.fronts import non_dominated
 from nfa.reference.gradients import (
     cosines,
     example_gradients,
@@ -23,6 +24,7 @@ from nfa.reference.gradients import (
 )
 from nfa.reference.low_rank import energy_ratio, lora_update, subspace_cosines, truncated_svd, truncation_error
 from nfa.reference.matrices import agop, directional_agop, fact, nfm, nfm_init_removed, second_moment, square_root
+from nfa.reference.objectives import objective
 from nfa.reference.records import Loss, jacobians, loss_gradients, site_inputs, site_outputs
 from nfa.reference.ridge import lagged_matrix, lagged_prediction, lagged_ridge
 
@@ -53,6 +55,8 @@ __all__ = [
     "nfm",
     "nfm_init_removed",
     "noise_scale",
+    "non_dominated",
+    "objective",
     "participation_ratio",
     "relative_attention",
     "relative_change",

@@ -16,6 +16,7 @@ from nfa.tracking.artifacts import (
     put_images,
     put_json,
     put_text,
+    remove,
 )
 from nfa.tracking.checkpoints import (
     Checkpoint,
@@ -24,15 +25,30 @@ from nfa.tracking.checkpoints import (
     load_checkpoint,
     load_state,
     load_workload,
+    path_of,
     save_checkpoint,
     save_picture,
     save_state,
     unit,
     weights,
 )
+from nfa.tracking.heartbeat import is_gone, sign_of_life
 from nfa.tracking.metrics import history, metric_rows
-from nfa.tracking.runs import DataInput, TrackedRun, active_run, can_continue, config, end_unended, open_run, reopen_run
-from nfa.tracking.store import StoreError, children, find_run, tagged
+from nfa.tracking.registry import register
+from nfa.tracking.runs import (
+    DataInput,
+    TrackedRun,
+    active_run,
+    can_continue,
+    config,
+    end_unended,
+    is_running,
+    open_run,
+    pointing_to,
+    reopen_run,
+    run_of_another,
+)
+from nfa.tracking.store import StoreError, beside_store, children, find_run, reaching_store, tagged
 
 __all__ = [
     "Checkpoint",
@@ -40,6 +56,7 @@ __all__ = [
     "StoreError",
     "TrackedRun",
     "active_run",
+    "beside_store",
     "can_continue",
     "check_space",
     "children",
@@ -57,21 +74,30 @@ __all__ = [
     "get_json",
     "has_artifact",
     "history",
+    "is_gone",
+    "is_running",
     "load_checkpoint",
     "load_state",
     "load_workload",
     "metric_rows",
     "open_run",
+    "path_of",
+    "pointing_to",
     "put",
     "put_array",
     "put_file",
     "put_images",
     "put_json",
     "put_text",
+    "reaching_store",
+    "register",
+    "remove",
     "reopen_run",
+    "run_of_another",
     "save_checkpoint",
     "save_picture",
     "save_state",
+    "sign_of_life",
     "tagged",
     "unit",
     "weights",

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from mlflow.entities import Run
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from PIL import Image
 
 from nfa.ends import shielded
@@ -139,6 +140,15 @@ def copy_artifacts_into(run: Run, run_id: str, folder: str) -> None:
 def copy_artifact(run: Run, run_id: str, path: str, target: str = "") -> None:
     """One file of another run, to `target` or to the same place among this run's artifacts."""
     put(run, target or path, partial(shutil.copyfile, get(run_id, path)))
+
+
+def remove(run: Run, path: str) -> None:
+    """Take a file away from a run's artifacts, if it is there."""
+    with shielded():
+        if folder := local_folder(run):
+            (folder / path).unlink(missing_ok=True)
+        elif has_artifact(run.info.run_id, path):
+            get_artifact_repository(run.info.artifact_uri).delete_artifacts(path)  # type: ignore[no-untyped-call]
 
 
 def has_artifact(run_id: str, path: str) -> bool:

@@ -20,6 +20,7 @@ from nfa.ends import shielded
 from nfa.errors import Refusal
 from nfa.models.learned import learned_state, load_learned
 from nfa.tracking import artifacts
+from nfa.tracking.registry import MODELS, registered
 from nfa.tracking.runs import TrackedRun
 from nfa.tracking.store import client, find_run
 from nfa.workloads.rebuild import Rebuilt, rebuild
@@ -143,13 +144,20 @@ def load_workload(run_id: str, *, device: str = "auto", data_dir: str | None = N
     return rebuild(stored, ids, device=device, data_dir=data_dir, artifact=partial(artifacts.get, run_id))
 
 
-def load_checkpoint(run_id: str, epoch: int, *, device: str = "auto", data_dir: str | None = None) -> Checkpoint:
+def load_checkpoint(
+    run_id: str, epoch: int | None = None, *, device: str = "auto", data_dir: str | None = None
+) -> Checkpoint:
     """Model and workload of a run at an epoch, rebuilt from the run alone.
 
-    `run_id` is an id, a unique prefix, or "latest". `data_dir` says where the dataset's files are now, if they moved.
-    Raises `Refusal` for an unknown run or epoch, and for data that are not those of the run.
+    `run_id` is an id, a unique prefix, or "latest"; or, without an epoch, a registered checkpoint:
+    "models:/NAME@champion" or "models:/NAME/VERSION". `data_dir` says where the dataset's files are now, if they moved.
+    Raises `Refusal` for an unknown run, epoch or model, and for data that are not those of the run.
     """
+    if run_id.startswith(MODELS):
+        run_id, epoch = registered(run_id, epoch)
     found = find_run(run_id).info.run_id
+    if epoch is None:
+        raise Refusal(f"run {run_id} without an epoch", f"one of {epochs(found)}", "load_checkpoint(run_id, epoch=…)")
     tensors = weights(found, epoch)
     workload = load_workload(found, device=device, data_dir=data_dir)
     model = workload.model()
@@ -158,7 +166,9 @@ def load_checkpoint(run_id: str, epoch: int, *, device: str = "auto", data_dir: 
 
 
 def save_picture(run: TrackedRun | Run, figure: Any, name: str, *, also_pdf: bool = True) -> None:
-    """A matplotlib figure as plots/<name>.png and .pdf."""
+    """A matplotlib figure as plots/<name>.png and .pdf; not drawn in a thrifty run."""
+    if isinstance(run, TrackedRun) and run.thrifty:
+        return
     info = run.info if isinstance(run, TrackedRun) else run
     for kind in ("png", "pdf") if also_pdf else ("png",):
         artifacts.put(info, f"plots/{name}.{kind}", partial(_draw, figure, kind))

@@ -36,6 +36,13 @@ def is_alive(tags: Mapping[str, str]) -> bool:
     return bool(time.time() - content["time"] < SILENCE)
 
 
+def is_gone(sign: str) -> bool:
+    """Whether a sign of life is of a process on this host that is certainly no more."""
+    content = json.loads(sign)
+    here = content["host"] == socket.gethostname()
+    return here and not (_process_exists(content["pid"]) and _started(content["pid"]) == content["started"])
+
+
 def _process_exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)

@@ -3,8 +3,8 @@
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -15,13 +15,13 @@ from mlflow.tracking.context.registry import resolve_tags
 
 from nfa import __version__
 from nfa.ends import Interrupted, shielded
-from nfa.errors import Refusal
+from nfa.errors import Pruned, Refusal
 from nfa.tracking import artifacts
 from nfa.tracking.heartbeat import TAG, Heartbeat, is_alive, sign_of_life, sweep
 from nfa.tracking.metrics import MetricLog, known_steps
 from nfa.tracking.store import StoreError, client, current_experiment, find_run, link, plain_param, reaching_store
 
-ENDS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
+ENDS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED", "pruned": "KILLED"}
 TAG_LENGTH = 5000
 _unended: set[str] = set()  # runs that this process has to end
 
@@ -37,10 +37,16 @@ class DataInput:
 
 
 class TrackedRun:
-    """An open run. Use it in a `with` block: how the block ends is how the run ends, in MLflow and in `nfa.state`."""
+    """An open run. Use it in a `with` block: how the block ends is how the run ends, in MLflow and in `nfa.state`.
+
+    A `thrifty` run, one of many, keeps its first and last checkpoint only and draws nothing. `listener` hears the
+    metrics of every step (and whether it is the last) once they are logged, and may end the run by raising `Pruned`.
+    """
 
     def __init__(self, run: Run, *, wrapper_id: str | None = None, continued: bool = False) -> None:
         self.info = run
+        self.thrifty = False
+        self.listener: Callable[[int, Mapping[str, float], bool], None] | None = None
         self.run_id: str = run.info.run_id
         self.continued = continued
         self._wrapper_id = wrapper_id
@@ -76,7 +82,7 @@ class TrackedRun:
                 print(f"the run's end could not be written to the store: {trouble}", file=sys.stderr)
 
     def _end(self, error: BaseException | None) -> None:
-        state = "finished" if error is None else "killed" if isinstance(error, Interrupted) else "failed"
+        state = _state(error)
         reason = str(error)[:TAG_LENGTH] if error else ""
         for run_id in filter(None, (self.run_id, self._wrapper_id)):
             mark(run_id, state, reason)
@@ -111,6 +117,14 @@ class TrackedRun:
         ]
         with shielded():
             client().log_inputs(self.run_id, entities)
+
+
+def _state(error: BaseException | None) -> str:
+    if error is None:
+        return "finished"
+    if isinstance(error, Interrupted):
+        return "killed"
+    return "pruned" if isinstance(error, Pruned) else "failed"
 
 
 def open_run(
@@ -159,7 +173,7 @@ def _adopted(run_id: str, name: str, tags: Mapping[str, str]) -> Run:
     return run
 
 
-def reopen_run(run_id: str, *, parent: TrackedRun | None = None) -> TrackedRun:
+def reopen_run(run_id: str, *, parent: TrackedRun | None = None, finished_too: bool = False) -> TrackedRun:
     """A killed or failed run, to be continued in place; under `mlflow run` its wrapper run only points to it."""
     with reaching_store(), shielded():
         run = find_run(run_id)
@@ -170,11 +184,11 @@ def reopen_run(run_id: str, *, parent: TrackedRun | None = None) -> TrackedRun:
             raise Refusal(
                 f"resume={run_id} (still running)", "a killed or failed run", "wait for it, or stop its process first"
             )
-        if state == "finished":
+        if state == "pruned" or (state == "finished" and not finished_too):
             raise Refusal(
-                f"resume={run_id} (finished)",
+                f"resume={run_id} ({state})",
                 "a killed or failed run",
-                "start a new run; epochs of a finished one are fixed",
+                f"start a new run; epochs of a {state} one are fixed",
             )
         wrapper_id = None if parent else os.environ.get("MLFLOW_RUN_ID")
         return TrackedRun(run, wrapper_id=wrapper_id, continued=True)
@@ -182,9 +196,34 @@ def reopen_run(run_id: str, *, parent: TrackedRun | None = None) -> TrackedRun:
 
 def can_continue(run: Run) -> bool:
     """Whether a run has ended before its end, and has begun enough to be taken up again."""
-    state = run.data.tags.get("nfa.state")
-    alive = state == "running" and is_alive(run.data.tags)
-    return state != "finished" and not alive and artifacts.has_artifact(run.info.run_id, "config.json")
+    ended = run.data.tags.get("nfa.state") in ("finished", "pruned")
+    return not ended and not is_running(run) and artifacts.has_artifact(run.info.run_id, "config.json")
+
+
+def is_running(run: Run) -> bool:
+    """Whether a process is at work on a run."""
+    return run.data.tags.get("nfa.state") == "running" and is_alive(run.data.tags)
+
+
+def run_of_another(run_id: str) -> TrackedRun:
+    """A run that another process has open, to make children of; it is neither begun nor ended here."""
+    with reaching_store():
+        return TrackedRun(client().get_run(run_id))
+
+
+@contextmanager
+def pointing_to(run_id: str) -> Iterator[None]:
+    """While this process works for a run that another one has open: what `mlflow run` made for it only points there."""
+    wrapper_id = os.environ.pop("MLFLOW_RUN_ID", None)
+    if wrapper_id is None:
+        yield
+        return
+    client().log_batch(wrapper_id, tags=[RunTag("nfa.resumes", run_id), RunTag("nfa.state", "running")])
+    _unended.add(wrapper_id)
+    yield
+    mark(wrapper_id, "finished", "")
+    client().set_terminated(wrapper_id, ENDS["finished"])
+    _unended.discard(wrapper_id)
 
 
 def mark(run_id: str, state: str, reason: str) -> None:

@@ -7,12 +7,14 @@ import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 import mlflow
 import requests
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from nfa.errors import Refusal
@@ -110,6 +112,14 @@ def tagged(tag: str, value: str) -> list[Run]:
     experiments = [experiment.experiment_id for experiment in client().search_experiments()]
     order = ["attributes.start_time DESC"]
     return list(client().search_runs(experiments, f"tags.`{tag}` = '{value}'", order_by=order))
+
+
+def beside_store(name: str) -> Path:
+    """Where a file beside the store's database is; in the caller's folder where the store is a server."""
+    address = make_url(mlflow.get_tracking_uri()) if mlflow.get_tracking_uri().startswith("sqlite:") else None
+    if address is not None and address.database:
+        return Path(address.database).resolve().with_name(name)
+    return Path(os.environ.get("NFA_CALLER_DIR", os.getcwd())).resolve() / name
 
 
 def plain_param(text: str) -> str:

@@ -38,12 +38,7 @@ def train(config: TrainConfig, files: Mapping[str, Path] | None, clock: Stopwatc
         f"{data.name}: {len(data.train_labels)} + {len(data.test_labels)} images of {data.features} pixels, "
         f"{data.classes} classes",
     )
-    limit = splits.train_size(len(data.train_labels))
-    if config.max_samples > limit:
-        raise Refusal(f"max_samples={config.max_samples}", f"0 (all) to {limit} training examples", "max_samples=0")
-    sizes = [data.features, *[config.width] * config.depth, data.classes]
-    parameters = sum(inputs * outputs for inputs, outputs in pairwise(sizes))
-    check_memory(parameters, f"width={config.width} depth={config.depth}", "a smaller width or depth")
+    check_sizes(config, data)
     run = run or tracking.open_run("train", "mlp", name=config.run_name)
     with run:
         if config.optimizer == "all":
@@ -51,6 +46,16 @@ def train(config: TrainConfig, files: Mapping[str, Path] | None, clock: Stopwatc
         else:
             train_one(run, config, data, device, clock)
     stage("done", f"{run.link}")
+
+
+def check_sizes(config: TrainConfig, data: ImageData) -> None:
+    """`Refusal` for more examples than there are, and for a network that memory cannot hold."""
+    limit = splits.train_size(len(data.train_labels))
+    if config.max_samples > limit:
+        raise Refusal(f"max_samples={config.max_samples}", f"0 (all) to {limit} training examples", "max_samples=0")
+    sizes = [data.features, *[config.width] * config.depth, data.classes]
+    parameters = sum(inputs * outputs for inputs, outputs in pairwise(sizes))
+    check_memory(parameters, f"width={config.width} depth={config.depth}", "a smaller width or depth")
 
 
 def train_each(

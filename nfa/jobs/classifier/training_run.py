@@ -84,7 +84,7 @@ class _TrainingRun:
         parameters = sum(weight.numel() for weight in self.model.parameters())
         weights = parameters * BYTES
         state = weights * STATE_COPIES[self.config.optimizer]
-        total = weights * len(self.schedule) + 2 * state + SPACE_MARGIN
+        total = weights * len(self.tracked.kept(self.schedule)) + 2 * state + SPACE_MARGIN
         with self.clock.section("tracking"):
             tracking.check_space(self.run.info, total=total, largest=state)
             self.run.log_params({name: value for name, value in self.stored["train"].items() if name != "resume"})
@@ -165,7 +165,7 @@ class _TrainingRun:
         with self.clock.section("tracking"):
             self.run.metrics.flush()
             series = tracking.history(self.run.run_id)
-            best = min(self.schedule, key=lambda epoch: series["val/loss"][epoch])
+            best = min(self.tracked.kept(self.schedule), key=lambda epoch: series["val/loss"][epoch])
             self.run.tag({"nfa.best_epoch": str(best)})
             tracking.put_json(self.run.info, "results.json", reports.results(series, self.sites, self.conventions))
             network = f"MLP {self.config.width} × {self.config.depth}"

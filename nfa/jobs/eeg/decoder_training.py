@@ -170,6 +170,8 @@ class DecoderTraining:
             self.best = {"epoch": epoch, "reached": list(reached), "weights": weights}
 
     def _draw(self, epoch: int, val: Scores) -> None:
+        if self.run.thrifty:
+            return
         with self.clock.section("tracking"):
             figure = decoder_reports.envelope_figure(self.workload, self.model, val, epoch)
             tracking.save_picture(self.run, figure, f"envelope_epoch_{epoch}", also_pdf=False)
@@ -187,7 +189,7 @@ class DecoderTraining:
         assert val
         values = {**test.series("test"), **self.baseline.series()}
         with self.clock.section("tracking"):
-            if epoch not in self.schedule:
+            if epoch not in self.tracked.kept(self.schedule):
                 self.tracked.save(epoch)
                 self._draw(epoch, val)
             self.tracked.log(epoch, values)

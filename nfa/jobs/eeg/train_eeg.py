@@ -71,13 +71,15 @@ def check_launch(config: TrainEEGConfig, world: World) -> None:
         raise Refusal(got, "as many processes as nproc says", f"nproc={world.size}, or no launcher: nproc starts them")
 
 
-def prepared(config: TrainEEGConfig, clock: Stopwatch, run: TrackedRun | None = None) -> EEGDecoder:
-    """The workload on recordings that have been checked; `Refusal` for what cannot be trained."""
+def prepared(
+    config: TrainEEGConfig, clock: Stopwatch, run: TrackedRun | None = None, data: EEGData | None = None
+) -> EEGDecoder:
+    """The workload on checked recordings (`data` where they are read already); `Refusal` for what cannot be trained."""
     config = config.resolved()
     device = choose_device(config.device)
     check_precision(config.precision, device)
     with clock.section("data"):
-        data = recordings(config, config.data_dir)
+        data = data or recordings(config, config.data_dir)
     _check_batches(config, data)
     train = sum(part.samples for part in data.of("train")) / RATE / 60
     stage(

@@ -161,7 +161,7 @@ class LanguageTraining:
             steps = sorted(self.answers)
             sums = torch.stack([self.answers[step] for step in steps])
             series = tracking.history(self.run.run_id)
-            best = min(self.schedule, key=lambda step: series["eval/loss"][step])
+            best = min(self.tracked.kept(self.schedule), key=lambda step: series["eval/loss"][step])
             self.run.tag({"nfa.best_epoch": str(best)})
             lora_reports.answers(self.run, self.workload, steps, sums)
             lora_reports.report(self.run, self.workload, series)

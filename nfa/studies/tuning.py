@@ -1,0 +1,198 @@
+"""What a tuning study has found: its best trials, its Pareto front, and whether the best one beats the defaults."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from nfa.maths.statistics import Interval, t_interval
+
+LEAST = 10  # finished trials, for what is said about all of them
+DRAWS = 2000
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One searched parameter; `kind` is "range", "log" or "choice", and of a choice `choices` are in order."""
+
+    name: str
+    kind: str
+    choices: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """One trial: its number in the study from 0, and a value for each objective if it has finished.
+
+    `state` is "finished", "pruned", "failed" (diverged, or an error), "killed", "running" or "waiting". `intermediate`
+    are values of the first objective by step; `feasible` says that every constraint holds.
+    """
+
+    number: int
+    state: str
+    parameters: Mapping[str, Any]
+    values: tuple[float, ...] = ()
+    intermediate: Mapping[int, float] = field(default_factory=dict)
+    feasible: bool = True
+    seconds: float | None = None
+    run_id: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class StudyTable:
+    """A study: what is sought, over which axes, and its trials."""
+
+    name: str
+    objectives: tuple[str, ...]
+    maximise: tuple[bool, ...]
+    axes: tuple[Axis, ...]
+    rows: tuple[TrialRow, ...]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Parameters that were trained again: `values[objective][seed]`, None where a training has not finished.
+
+    All arms have the same seeds, in the same order.
+    """
+
+    name: str
+    parameters: Mapping[str, Any]
+    values: tuple[tuple[float | None, ...], ...]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """An arm's objective minus that of the first arm, paired by seed; `interval` is None for fewer than two pairs."""
+
+    arm: str
+    objective: int
+    interval: Interval | None
+    seeds: int
+    maximise: bool
+
+    @property
+    def verdict(self) -> str:
+        """ "better", "worse" or "cannot be told apart": only an interval that excludes 0 says anything."""
+        if self.interval is None:
+            return f"no verdict: {self.seeds} seed{'' if self.seeds == 1 else 's'} finished in both, 2 are needed"
+        if self.interval.low <= 0 <= self.interval.high:
+            return "cannot be told apart"
+        return "better" if (self.interval.low > 0) == self.maximise else "worse"
+
+
+@dataclass(frozen=True)
+class Relation:
+    """Spearman's correlation of two objectives over n trials, 95 % interval, and the size of their Pareto front.
+
+    Both count as the better the higher: above 0, what is good for one is good for the other; below 0 is a trade-off.
+    """
+
+    correlation: float
+    low: float
+    high: float
+    n: int
+    front: int
+
+    @property
+    def statement(self) -> str:
+        """In words."""
+        if self.front == 1:
+            return "one trial is best in both objectives: no trade-off was seen"
+        if self.low <= 0 <= self.high:
+            return "over all trials, the objectives neither agree nor conflict beyond doubt"
+        return "what is good for one objective tends to be " + (
+            "good for the other; only among the best trials do they conflict" if self.low > 0 else "bad for the other"
+        )
+
+
+def finished(table: StudyTable) -> list[TrialRow]:
+    """Trials that have finished and satisfy every constraint, by number."""
+    found = [row for row in table.rows if row.state == "finished" and row.feasible]
+    return sorted(found, key=lambda row: row.number)
+
+
+def best(table: StudyTable, objective: int = 0) -> TrialRow | None:
+    """The best finished trial in one objective; of equal ones the first. None where none has finished."""
+    sign = -1 if table.maximise[objective] else 1
+    return min(finished(table), key=lambda row: sign * row.values[objective], default=None)
+
+
+def best_so_far(table: StudyTable, objective: int = 0) -> list[tuple[int, float]]:
+    """Number of each finished trial, and the best value up to it."""
+    better = max if table.maximise[objective] else min
+    found: list[tuple[int, float]] = []
+    for row in finished(table):
+        value = row.values[objective]
+        found.append((row.number, better(value, found[-1][1]) if found else value))
+    return found
+
+
+def costs(table: StudyTable) -> np.ndarray:
+    """[trials, objectives] of the finished trials, negated where more is better: less is always better."""
+    signs = [-1.0 if more else 1.0 for more in table.maximise]
+    return np.array([row.values for row in finished(table)], dtype=float).reshape(-1, len(signs)) * signs
+
+
+def pareto_front(table: StudyTable) -> list[TrialRow]:
+    """Finished trials than which no other is as good in all objectives and better in one, by the first objective.
+
+    Of trials with equal values all are on the front, or none.
+    """
+    rows, cost = finished(table), costs(table)
+    kept: list[int] = []
+    for index in np.lexsort(cost.T[::-1]):  # who dominates a trial comes before it
+        if not any((cost[other] <= cost[index]).all() and (cost[other] < cost[index]).any() for other in kept):
+            kept.append(int(index))
+    return sorted((rows[index] for index in kept), key=lambda row: (row.values[0], row.number))
+
+
+def trade_off(table: StudyTable, *, draws: int = DRAWS, seed: int = 0) -> Relation | None:
+    """How the first two objectives go together; percentile bootstrap over trials.
+
+    None for a single objective, fewer than 10 finished trials, or an objective that never varied.
+    """
+    if len(table.objectives) < 2 or len(finished(table)) < LEAST:
+        return None
+    goods = -costs(table)[:, :2]
+    if np.ptp(goods, axis=0).min() == 0:
+        return None
+    drawn = np.random.default_rng(seed).integers(len(goods), size=(draws, len(goods)))
+    found = _spearman(goods[drawn])
+    low, high = np.quantile(found[np.isfinite(found)], [0.025, 0.975])
+    together = _spearman(goods[None])[0]
+    return Relation(float(together), float(low), float(high), len(goods), len(pareto_front(table)))
+
+
+def _spearman(pairs: np.ndarray) -> np.ndarray:
+    """Of [draws, trials, 2]; not finite where one of the two is constant."""
+    ranks = stats.rankdata(pairs, axis=1)
+    ranks -= ranks.mean(axis=1, keepdims=True)
+    norms = np.sqrt((ranks**2).sum(axis=1).prod(axis=1))
+    products = ranks.prod(axis=2).sum(axis=1)
+    found: np.ndarray = np.divide(products, norms, out=np.full(len(pairs), np.inf), where=norms > 0)
+    return found
+
+
+def confirmation(arms: Sequence[Arm], maximise: Sequence[bool]) -> list[Difference]:
+    """Each later arm against the first, objective by objective: mean difference with a 95 % t-interval over the seeds.
+
+    Seeds that have not finished in both are left out.
+    """
+    return [_difference(arm, arms[0], objective, more) for arm in arms[1:] for objective, more in enumerate(maximise)]
+
+
+def _difference(arm: Arm, first: Arm, objective: int, more: bool) -> Difference:
+    paired = zip(arm.values[objective], first.values[objective], strict=True)
+    found = [one - other for one, other in paired if one is not None and other is not None]
+    return Difference(arm.name, objective, t_interval(found), len(found), more)
+
+
+def mean_of(arm: Arm, objective: int) -> float | None:
+    """Mean over the seeds that have finished; None if none has."""
+    values = [value for value in arm.values[objective] if value is not None]
+    return math.fsum(values) / len(values) if values else None

@@ -1,0 +1,164 @@
+"""What the search found, trained again beside the defaults with seeds that it has not seen.
+
+The best of many trials is partly the luckiest: only fresh seeds say how much better it is.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState, create_trial
+
+from nfa import tracking
+from nfa.config import GradientFlowConfig, TuneConfig
+from nfa.config.axes import Range
+from nfa.console import muted, stage
+from nfa.jobs.analyses import flow_comparison
+from nfa.jobs.analyses.arms import Arm as FlowArm
+from nfa.jobs.analyses.gradient_flow import GradientFlow
+from nfa.jobs.analyses.stored_analysis import analyse_each
+from nfa.studies.tuning import Arm, StudyTable, best
+from nfa.sweeps import tickets
+from nfa.sweeps.lines import tell
+from nfa.sweeps.phases import Phase, run_phase
+from nfa.sweeps.storage import address_of, open_storage
+from nfa.sweeps.studies import directions, load_study
+from nfa.sweeps.trainings import Trainings
+from nfa.sweeps.trials import Trials
+from nfa.sweeps.workers import Assignment, work
+from nfa.tracking import TrackedRun
+
+DEFAULTS, ARM, SEED = "defaults", "arm", "seed"
+SCALE, FELT = "gradient_scale", 1.5  # a factor from which on it can be told whether updates follow
+Points = Mapping[str, Mapping[str, Any]]
+
+
+def points_of(config: TuneConfig, table: StudyTable) -> dict[str, dict[str, Any]]:
+    """What is trained again, by name: the defaults, and the best trial in each objective unless it is the defaults."""
+    points: dict[str, dict[str, Any]] = {DEFAULTS: dict(config.defaults)}
+    for index, key in enumerate(config.keys):
+        found = best(table, index)
+        if found and found.parameters not in [*points.values()]:
+            points["best" if len(config.keys) == 1 else f"best {key}"] = dict(found.parameters)
+    axis = config.axes.get(SCALE)
+    if isinstance(axis, Range) and axis.low <= 1 and "best" in points:
+        points |= _scaled(points["best"], axis)
+    return points if len(points) > 1 else {}
+
+
+def _scaled(found: Mapping[str, Any], axis: Range) -> dict[str, dict[str, Any]]:
+    """The best without a scaled gradient; with the largest scale too, where its own is too small to be felt."""
+    without = {f"{SCALE}=1": {**found, SCALE: 1.0}} if found[SCALE] != 1 else {}
+    if found[SCALE] >= FELT:
+        return without
+    return {**without, f"{SCALE}={axis.high:g}": {**found, SCALE: axis.high}}
+
+
+class Confirmations(Trials):
+    """Trains what a ticket names: an arm, with a seed."""
+
+    def __call__(self, trial: optuna.Trial) -> list[float]:
+        trial.set_user_attr(tickets.PROCESS, tracking.sign_of_life())
+        return self.ended(trial, dict(trial.user_attrs["point"]))
+
+    def name(self, trial: optuna.Trial) -> str:
+        return f"{trial.user_attrs[ARM]}, seed {trial.user_attrs[SEED]}"
+
+    def seeds(self, trial: optuna.Trial) -> list[int]:
+        return [int(trial.user_attrs[SEED])]
+
+    def asked(self, trial: optuna.Trial) -> optuna.Trial | None:  # noqa: ARG002 - every training counts to its end
+        return None
+
+
+def begin_confirmation(assignment: Assignment) -> None:
+    """A process that takes part."""
+    study = load_study(assignment.config, assignment.study_name)
+    run = tracking.run_of_another(assignment.parent_id)
+    trainings = Confirmations(assignment.config, study, run, Trainings())
+    work(study, trainings, assignment, partial(tell, study, assignment.config, "training"))
+
+
+def confirm(
+    config: TuneConfig, table: StudyTable, parent: TrackedRun, trainings: Trainings, points: Points
+) -> list[Arm]:
+    """Train every arm with every fresh seed, in a run of their own below the study's; those that exist are kept."""
+    found = best(table)
+    assert found
+    seeds = [config.seed + config.seeds + index for index in range(config.confirm)]
+    stage("confirm", f"{' and '.join(points)}, {len(seeds)} fresh seed{'s' * (len(seeds) > 1)}")
+    study = _study(config, f"{table.name} confirmation of trial {found.number}", points, seeds)
+    with _run(study, parent) as run:
+        study.set_user_attr("run_id", run.run_id)
+        phase = Phase(study, Confirmations(config, study, run, trainings), begin_confirmation, lambda: None, "training")
+        run_phase(config, phase, run.run_id)
+        if SCALE in config.axes:
+            _remedies(run, study)
+    return _arms(config, study, points, seeds)
+
+
+def _run(study: optuna.Study, parent: TrackedRun) -> TrackedRun:
+    if known := study.user_attrs.get("run_id"):
+        return tracking.reopen_run(known, parent=parent, finished_too=True)
+    tags = {"nfa.variant": "confirmation", "nfa.study": study.study_name}
+    workload = parent.info.data.tags["nfa.workload"]
+    return tracking.open_run("tune", workload, name="confirmation", parent=parent, tags=tags)
+
+
+def _study(config: TuneConfig, name: str, points: Points, seeds: Sequence[int]) -> optuna.Study:
+    """Tickets for each seed of each arm, all arms of a seed first."""
+    storage = open_storage(address_of(config.storage))
+    optuna.create_study(storage=storage, study_name=name, directions=directions(config), load_if_exists=True)
+    study = load_study(config, name, storage)
+    there = {(trial.user_attrs[ARM], trial.user_attrs[SEED]) for trial in study.get_trials(deepcopy=False)}
+    slot = len(tickets.latest(study.get_trials(deepcopy=False)))
+    for seed in seeds:
+        for arm, point in points.items():
+            if (arm, seed) not in there:
+                told = {tickets.SLOT: slot, ARM: arm, SEED: seed, "point": dict(point)}
+                study.add_trial(create_trial(state=TrialState.WAITING, user_attrs=told))
+                slot += 1
+    return study
+
+
+def _arms(config: TuneConfig, study: optuna.Study, points: Points, seeds: Sequence[int]) -> list[Arm]:
+    ended = tickets.latest(study.get_trials(deepcopy=False)).values()
+    values = {
+        (trial.user_attrs[ARM], trial.user_attrs[SEED]): trial.values
+        for trial in ended
+        if trial.state == TrialState.COMPLETE
+    }
+    return [
+        Arm(
+            arm,
+            dict(point),
+            tuple(
+                tuple(values[arm, seed][index] if (arm, seed) in values else None for seed in seeds)
+                for index in range(len(config.keys))
+            ),
+        )
+        for arm, point in points.items()
+    ]
+
+
+def _remedies(run: TrackedRun, study: optuna.Study) -> None:
+    """Whether the optimizer makes a scaled gradient real: gradient flow of the trainings, compared with scale 1."""
+    trials = [
+        trial
+        for trial in tickets.latest(study.get_trials(deepcopy=False)).values()
+        if trial.state == TrialState.COMPLETE and trial.user_attrs[ARM] != DEFAULTS
+    ]
+    unscaled = [trial for trial in trials if trial.user_attrs["point"][SCALE] == 1]
+    if not unscaled or len(unscaled) == len(trials):
+        return
+    trials.sort(key=lambda trial: trial.user_attrs["point"][SCALE] != 1)
+    sources = [tracking.find_run(trial.user_attrs[tickets.RUN]) for trial in trials]
+    stage("flow", f"gradient flow of {len(sources)} trainings")
+    with muted():
+        parts = analyse_each(GradientFlow(GradientFlowConfig()), sources)
+        ids = dict(zip(parts, [source.info.run_id for source in sources], strict=True))
+        labels = dict(zip(parts, [str(trial.user_attrs[ARM]) for trial in trials], strict=True))
+        arms: list[FlowArm] = flow_comparison.compare(run, parts, ids, seed=0, labels=labels)
+    for line in flow_comparison.remedy_lines(arms):
+        stage("remedy", line)

@@ -1,0 +1,120 @@
+"""Search for parameters: a study in a database, its tracked run, and everything that is said at its end."""
+
+import dataclasses
+import math
+import time
+import uuid
+from functools import partial
+from typing import Any
+
+import optuna
+
+from nfa import tracking
+from nfa.config import TuneConfig
+from nfa.console import stage
+from nfa.jobs.settings import run_config
+from nfa.sweeps import tickets
+from nfa.sweeps.findings import report
+from nfa.sweeps.lines import tell
+from nfa.sweeps.phases import Phase, run_phase
+from nfa.sweeps.storage import address_of, open_storage, shown
+from nfa.sweeps.studies import PARENT, known_study, load_study, make_study, parent_of
+from nfa.sweeps.trainings import Trainings
+from nfa.sweeps.trials import Trials, objective_key
+from nfa.sweeps.workers import Assignment, work
+from nfa.tracking import TrackedRun
+
+
+def tune(config: TuneConfig) -> None:
+    """Make the study, continue the one of that name, or where that is running elsewhere take part in it."""
+    url = address_of(config.storage)
+    storage = open_storage(url)
+    trainings = Trainings()
+    trainings.prepare(config.training({}, seed=config.seed))
+    name = config.study_name or f"{config.workload}-{uuid.uuid4().hex[:8]}"
+    study = make_study(config, storage, name)
+    made = study is not None
+    study = study or known_study(config, storage, name)
+    stage("study", f"{name} in {shown(url)}")
+    stage("search", f"{_ways(config)} over {', '.join(config.identity['space'])}")
+    run_id = None if made else parent_of(study)
+    if run_id and tracking.is_running(tracking.find_run(run_id)):
+        _take_part(config, study, run_id, trainings)
+        return
+    with _parent(config, name, run_id) as parent:
+        study.set_user_attr(PARENT, parent.run_id)
+        _lead(config, study, parent, trainings)
+    stage("done", parent.link)
+
+
+def _ways(config: TuneConfig) -> str:
+    return "; ".join(f"{'maximise' if one.maximise else 'minimise'} {one.key}" for one in config.objectives)
+
+
+def _parent(config: TuneConfig, name: str, run_id: str | None) -> TrackedRun:
+    if run_id:
+        return tracking.reopen_run(run_id, finished_too=True)
+    tags = {"nfa.study": name}
+    return tracking.open_run("tune", config.workload, name=config.run_name or name, tags=tags)
+
+
+def _lead(config: TuneConfig, study: optuna.Study, parent: TrackedRun, trainings: Trainings) -> None:
+    """Run the trials, confirm the best, and report."""
+    parent.log_params({**dataclasses.asdict(config), "study_name": study.study_name, "storage": _place(config)})
+    tracking.put_json(parent.info, "config.json", _stored(config, study))
+    tickets.fill(study, config)
+    trials = Trials(config, study, parent, trainings)
+    phase = Phase(study, trials, begin_search, partial(_follow, config, study, parent), "trial")
+    run_phase(config, phase, parent.run_id, _until(config))
+    report(config, study, parent, trainings)
+
+
+def _place(config: TuneConfig) -> str:
+    return shown(address_of(config.storage))
+
+
+def _stored(config: TuneConfig, study: optuna.Study) -> dict[str, Any]:
+    fields = {**dataclasses.asdict(config), "study_name": study.study_name, "storage": _place(config)}
+    return {
+        **run_config("tune", config.workload, fields, {}),
+        "search": config.identity,
+        "defaults": config.defaults,
+    }
+
+
+def _until(config: TuneConfig) -> float:
+    return time.time() + config.timeout if config.timeout else math.inf
+
+
+def _follow(config: TuneConfig, study: optuna.Study, parent: TrackedRun) -> None:
+    """Objectives of the trials that have ended, as series of the study's run: the step is the trial."""
+    trials = tickets.latest(study.get_trials(deepcopy=False))
+    for slot, trial in trials.items():
+        if tickets.state_of(trial) == "finished":
+            values = {objective_key(config, index): value for index, value in enumerate(trial.values)}
+            parent.metrics.log(values, slot)
+            if not study.user_attrs.get("trained"):
+                parent.tag({"nfa.trained": "true"})
+                study.set_user_attr("trained", True)
+
+
+def begin_search(assignment: Assignment) -> None:
+    """A process beside the one that leads: it takes trials."""
+    config = assignment.config
+    study = load_study(config, assignment.study_name)
+    trials = Trials(config, study, tracking.run_of_another(assignment.parent_id), Trainings())
+    work(study, trials, assignment, partial(tell, study, config, "trial"))
+
+
+def _take_part(config: TuneConfig, study: optuna.Study, run_id: str, trainings: Trainings) -> None:
+    """Run trials of a study that another process leads; lead it where that one has gone."""
+    parent = tracking.run_of_another(run_id)
+    stage("joined", f"the study is running already: {parent.link}")
+    with tracking.pointing_to(run_id):
+        trials = Trials(config, study, parent, trainings)
+        run_phase(config, Phase(study, trials, begin_search, lambda: None, "trial"), run_id, _until(config))
+    found = tracking.find_run(run_id)
+    if found.data.tags.get("nfa.state") != "finished" and not tracking.is_running(found):
+        with tracking.reopen_run(run_id) as led:
+            _lead(config, study, led, trainings)
+    stage("done", parent.link)

@@ -1,0 +1,113 @@
+"""The trials of a study as tickets: each is put in once, taken by one process, and put back where that was lost."""
+
+import datetime
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from nfa import tracking
+from nfa.config import TuneConfig
+from nfa.config.axes import Space, Value
+from nfa.seeding import whole_number
+from nfa.sweeps.storage import SILENCE, retry_callback
+
+SLOT, RUN, PROCESS, ERROR = "slot", "run_id", "process", "error"
+UNTOLD = datetime.timedelta(seconds=SILENCE)  # after which a trial counts as lost that never said whose it is
+
+
+def slot_of(trial: FrozenTrial | optuna.Trial) -> int:
+    """The trial's place in the study, which it keeps when it is put back."""
+    return int(trial.user_attrs[SLOT])
+
+
+def fill(study: optuna.Study, config: TuneConfig) -> None:
+    """Put in the tickets that are missing up to `n_trials`: known points first, then the grid's or open ones."""
+    there = {slot_of(trial) for trial in study.get_trials(deepcopy=False)}
+    points = grid(config) if config.sampler == "grid" else config.points
+    total = min(config.n_trials, len(points)) if config.sampler == "grid" else config.n_trials
+    for slot in range(total):
+        if slot in there:
+            continue
+        if slot < len(points):
+            study.enqueue_trial(points[slot], user_attrs={SLOT: slot})
+        else:
+            study.add_trial(create_trial(state=TrialState.WAITING, user_attrs={SLOT: slot}))
+
+
+def grid(config: TuneConfig) -> list[dict[str, Value]]:
+    """Every combination of the listed values: known points first, the rest in an order drawn by the seed."""
+    every = combinations(config.axes)
+    known = [point for point in config.points if point in every]
+    rest = [point for point in every if point not in known]
+    order = np.random.default_rng(whole_number(config.seed, "grid")).permutation(len(rest))
+    return [*known, *(rest[place] for place in order)]
+
+
+def combinations(axes: Space) -> list[dict[str, Value]]:
+    """Points with every combination of the axes' listed values."""
+    values = [axis.listed or () for axis in axes.values()]
+    return [dict(zip(axes, each, strict=True)) for each in itertools.product(*values)]
+
+
+def put_back(study: optuna.Study, trial: FrozenTrial) -> None:
+    """End a trial whose process was lost, and let another take up its run; nothing where somebody else has done so."""
+    try:
+        study.tell(trial.number, state=TrialState.FAIL)
+    except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
+        return
+    retry_callback()(study, trial)
+
+
+def put_back_lost(study: optuna.Study) -> None:
+    """Put back what processes of this host had taken that are no more, and what nobody has spoken for."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        process = trial.user_attrs.get(PROCESS)
+        if process is None:
+            begun = trial.datetime_start
+            lost = begun is not None and datetime.datetime.now() - begun > UNTOLD
+        else:
+            lost = tracking.is_gone(process)
+        if lost:
+            put_back(study, trial)
+    optuna.storages.fail_stale_trials(study)  # those of other hosts, by their silence
+
+
+def latest(trials: Sequence[FrozenTrial]) -> dict[int, FrozenTrial]:
+    """The trials by slot, in order: of one that was put back, the last."""
+    return dict(sorted((slot_of(trial), trial) for trial in trials))
+
+
+def state_of(trial: FrozenTrial) -> str:
+    """finished, pruned, failed (diverged, or an error), killed, running or waiting."""
+    if trial.state in (TrialState.PRUNED, TrialState.FAIL) and ERROR in trial.user_attrs:
+        return "failed"
+    names = {
+        TrialState.COMPLETE: "finished",
+        TrialState.PRUNED: "pruned",
+        TrialState.FAIL: "killed",
+        TrialState.RUNNING: "running",
+        TrialState.WAITING: "waiting",
+    }
+    return names[trial.state]
+
+
+def counts(trials: Mapping[int, FrozenTrial]) -> dict[str, int]:
+    """How many trials are in each state; states that none is in are left out."""
+    states = [state_of(trial) for trial in trials.values()]
+    return {state: states.count(state) for state in dict.fromkeys(states)}
+
+
+def errors(trials: Mapping[int, FrozenTrial]) -> list[str]:
+    """What failed trials have said, in the order of their ends."""
+    failed = [trial for trial in trials.values() if state_of(trial) == "failed"]
+    failed.sort(key=lambda trial: trial.datetime_complete or datetime.datetime.max)
+    return [str(trial.user_attrs[ERROR]) for trial in failed]
+
+
+def parameters_of(trial: FrozenTrial) -> dict[str, Any]:
+    """The parameters of a trial, of one that waits those it is given."""
+    return dict(trial.params or trial.system_attrs.get("fixed_params", {}))
