@@ -122,6 +122,16 @@ def best(table: StudyTable, objective: int = 0) -> TrialRow | None:
     return min(finished(table), key=lambda row: sign * row.values[objective], default=None)
 
 
+def number_of(table: StudyTable, parameters: Mapping[str, Any]) -> int | None:
+    """Number of the first trial with these values on all axes, a finished one if there is any; None without one."""
+    found = [
+        row
+        for row in table.rows
+        if all(a.name in row.parameters and row.parameters[a.name] == parameters.get(a.name) for a in table.axes)
+    ]
+    return min(((row.state != "finished", row.number) for row in found), default=(False, None))[1]
+
+
 def best_so_far(table: StudyTable, objective: int = 0) -> list[tuple[int, float]]:
     """Number of each finished trial, and the best value up to it."""
     better = max if table.maximise[objective] else min

@@ -24,6 +24,7 @@ from nfa.studies.tuning import (
     confirmation,
     finished,
     mean_of,
+    number_of,
     pareto_front,
     trade_off,
 )
@@ -69,6 +70,17 @@ def test_best_follows_the_direction_and_of_equal_trials_is_the_first() -> None:
         found = [best(table_of(*values, maximise=maximise), index) for index in (0, 1)]
         assert tuple(row.number for row in found if row) == numbers
     assert best(table_of()) is None
+
+
+def test_a_trial_is_found_by_its_parameters_and_a_finished_one_is_preferred() -> None:
+    table = planted(first, (X1, X2), trials=4)
+    wanted = table.rows[2].parameters
+    assert number_of(table, {**wanted, "epochs": 3}) == 2
+    again = TrialRow(1, "failed", wanted)
+    assert number_of(replace(table, rows=(again, *table.rows[2:])), wanted) == 2
+    assert number_of(replace(table, rows=(again,)), wanted) == 1
+    assert number_of(table, {**wanted, "x2": -1.0}) is None
+    assert number_of(replace(table, rows=(TrialRow(0, "waiting", {}),)), wanted) is None
 
 
 def test_best_so_far_never_gets_worse_and_is_by_number() -> None:
