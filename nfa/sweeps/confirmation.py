@@ -82,8 +82,11 @@ def begin_confirmation(assignment: Assignment) -> None:
 
 def confirm(
     config: TuneConfig, table: StudyTable, parent: TrackedRun, trainings: Trainings, points: Points
-) -> list[Arm]:
-    """Train every arm with every fresh seed, in a run of their own below the study's; those that exist are kept."""
+) -> tuple[list[Arm], list[str]]:
+    """Train every arm with every fresh seed, in a run of their own below the study's; those that exist are kept.
+
+    With the arms come lines that say whether the optimizer makes a scaled gradient real, where one was searched.
+    """
     found = best(table)
     assert found
     seeds = [config.seed + config.seeds + index for index in range(config.confirm)]
@@ -93,9 +96,8 @@ def confirm(
         study.set_user_attr("run_id", run.run_id)
         phase = Phase(study, Confirmations(config, study, run, trainings), begin_confirmation, lambda: None, "training")
         run_phase(config, phase, run.run_id)
-        if SCALE in config.axes:
-            _remedies(run, study)
-    return _arms(config, study, points, seeds)
+        remedies = _remedies(run, study) if SCALE in config.axes else []
+    return _arms(config, study, points, seeds), remedies
 
 
 def _run(study: optuna.Study, parent: TrackedRun) -> TrackedRun:
@@ -142,7 +144,7 @@ def _arms(config: TuneConfig, study: optuna.Study, points: Points, seeds: Sequen
     ]
 
 
-def _remedies(run: TrackedRun, study: optuna.Study) -> None:
+def _remedies(run: TrackedRun, study: optuna.Study) -> list[str]:
     """Whether the optimizer makes a scaled gradient real: gradient flow of the trainings, compared with scale 1."""
     trials = [
         trial
@@ -151,7 +153,7 @@ def _remedies(run: TrackedRun, study: optuna.Study) -> None:
     ]
     unscaled = [trial for trial in trials if trial.user_attrs["point"][SCALE] == 1]
     if not unscaled or len(unscaled) == len(trials):
-        return
+        return []
     trials.sort(key=lambda trial: trial.user_attrs["point"][SCALE] != 1)
     sources = [tracking.find_run(trial.user_attrs[tickets.RUN]) for trial in trials]
     stage("flow", f"gradient flow of {len(sources)} trainings")
@@ -160,5 +162,4 @@ def _remedies(run: TrackedRun, study: optuna.Study) -> None:
         ids = dict(zip(parts, [source.info.run_id for source in sources], strict=True))
         labels = dict(zip(parts, [str(trial.user_attrs[ARM]) for trial in trials], strict=True))
         arms: list[FlowArm] = flow_comparison.compare(run, parts, ids, seed=0, labels=labels)
-    for line in flow_comparison.remedy_lines(arms):
-        stage("remedy", line)
+    return flow_comparison.remedy_lines(arms)

@@ -1,15 +1,20 @@
-"""What is said at the end of a study: its best trial, registered; tables, figures, pages and the report."""
+"""What is said at the end of a study: its best trial, registered; tables, figures, a page and the report."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import optuna
 
 from nfa import tracking
 from nfa.config import TuneConfig
 from nfa.console import stage
-from nfa.studies.tuning import StudyTable, TrialRow, best, pareto_front
+from nfa.studies.axis_importance import importances
+from nfa.studies.tuning import Arm, StudyTable, TrialRow, best, confirmation, number_of, pareto_front
 from nfa.sweeps.confirmation import confirm, points_of
 from nfa.sweeps.lines import point_text
+from nfa.sweeps.pages import study_page
+from nfa.sweeps.study_figures import study_figures
+from nfa.sweeps.study_report import as_json, sentence, trials_csv, written
 from nfa.sweeps.tables import table_of
 from nfa.sweeps.trainings import Trainings
 from nfa.tracking import TrackedRun
@@ -21,13 +26,17 @@ def report(config: TuneConfig, study: optuna.Study, parent: TrackedRun, training
     """Name the best, train it again beside the defaults, and write and draw what was found."""
     table = table_of(study, config)
     chosen = best_rows(table)
-    if not chosen:
-        stage("best", "no trial has finished and keeps the constraints")
-    else:
+    if chosen:
         crown(parent, table, chosen)
+    else:
+        stage("best", "none: no trial has finished and keeps the constraints")
     points = points_of(config, table) if config.confirm and chosen else {}
-    if points:
-        confirm(config, table, parent, trainings, points)
+    arms, remedies = confirm(config, table, parent, trainings, points) if points else ([], [])
+    for difference in confirmation(arms, table.maximise) if arms else []:
+        stage("fresh", sentence(difference, table.objectives[difference.objective]))
+    for line in remedies:
+        stage("remedy", line)
+    _keep(config, study, parent, table, arms, remedies)
 
 
 def best_rows(table: StudyTable) -> list[TrialRow]:
@@ -63,3 +72,45 @@ def trained_by(run_id: str) -> str:
     run = tracking.find_run(run_id)
     below = tracking.children(run_id, run.info.experiment_id)
     return str(next(child.info.run_id for child in below if tracking.epochs(child.info.run_id)))
+
+
+def _keep(
+    config: TuneConfig,
+    study: optuna.Study,
+    parent: TrackedRun,
+    table: StudyTable,
+    arms: Sequence[Arm],
+    remedies: Sequence[str],
+) -> None:
+    """Tables, the report, figures and the page."""
+    shares = [importances(table, index) for index in range(len(table.objectives))]
+    defaults = number_of(table, config.defaults)
+    run = parent.info
+    text = written(table, shares, arms, _facts(config, remedies), defaults=defaults)
+    tracking.put_text(run, "study.txt", text.rstrip("\n"))
+    tracking.put_text(run, "trials.csv", trials_csv(table).rstrip("\n"))
+    tracking.put_json(run, "study.json", {**as_json(table, shares, arms), "remedies": list(remedies)})
+    unit = "step" if config.workload == "lora" else "epoch"
+    figures = study_figures(table, shares, defaults=defaults, unit=unit)
+    for name, figure in figures.items():
+        tracking.save_picture(parent, figure, name)
+    tracking.put_text(run, "plots/study.html", study_page(study, table))
+    stage("report", "study.txt, study.json, trials.csv; plots/study.html, interactive")
+    stage("figures", f"plots/ {', '.join(sorted(figures))} as .png and .pdf")
+
+
+def _facts(config: TuneConfig, remedies: Sequence[str]) -> dict[str, Any]:
+    facts = {
+        "workload": config.workload,
+        "space": ", ".join(config.identity["space"]),
+        "fixed": ", ".join(f"{name}={value}" for name, value in config.settings.items()) or "nothing",
+        "objective of a run": "; ".join(_how(one.reduction, one.last) for one in config.objectives),
+        "constraints": ", ".join(map(str, config.constraints)) or "none",
+        "sampler, pruner": f"{config.sampler}, {config.pruning}",
+        "trainings of a trial": f"{config.seeds}, seeds from {config.seed}",
+    }
+    return {**facts, **({"scaled gradient": "; ".join(remedies)} if remedies else {})}
+
+
+def _how(reduction: str, last: int) -> str:
+    return {"last": "the last value", "best": "the best value"}.get(reduction, f"the mean of the last {last} values")

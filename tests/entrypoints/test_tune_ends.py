@@ -1,0 +1,160 @@
+"""Studies that are interrupted, killed, shared or doomed."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from stores import Store, same_weights
+from studies_of_tests import NAME, OPTIONS, Study, tuned
+from support import KILL, TERM, During, launch, words
+
+MIDDLE = 14  # of the reports of epochs: in the third trial, between two of its checkpoints
+REPORT = ("nfa.jobs.classifier.training_run", "_TrainingRun._after_epoch")
+
+
+@pytest.fixture(scope="module")
+def whole(empty_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    store = empty_store.copy(tmp_path_factory.mktemp("whole"))
+    ended = tuned(store, {"n_trials": 4})
+    assert ended.code == 0, ended.output
+    return Study(store)
+
+
+def assert_same_studies(study: Study, whole: Study) -> None:
+    """The same trials with the same series and weights, each in one run, no row twice."""
+    assert list(study.trials) == list(whole.trials)
+    for name, run_id in study.trials.items():
+        own = [row for row in study.store.metrics(run_id) if row[0] != "trial/seconds"]
+        assert own == [row for row in whole.store.metrics(whole.trials[name]) if row[0] != "trial/seconds"]
+        assert same_weights(study.store.checkpoints(run_id), whole.store.checkpoints(whole.trials[name]))
+        assert study.state(name) == ("FINISHED", "finished")
+    assert len({run_id for *_, run_id in study.rows()}) == len(study.trials)
+
+
+@pytest.mark.parametrize(("act", "code"), [(TERM, 143), (KILL, -signal.SIGKILL)], ids=["SIGTERM", "SIGKILL"])
+def test_an_interrupted_study_goes_on_in_the_same_runs_to_the_same_trials(
+    whole: Study, empty_store: Store, tmp_path: Path, act: During, code: int
+) -> None:
+    store = empty_store.copy(tmp_path / "study")
+    ended = tuned(store, {"n_trials": 4}, before=During(*REPORT, act, MIDDLE))
+    assert ended.code == code, ended.output
+    study = Study(store)
+    if code == 143:
+        assert f"study_name={NAME}" in ended.output
+        assert store.tags(study.parent)["nfa.state"] == "killed"
+        assert study.state("trial 2") == ("KILLED", "killed")
+        assert [state for _, state, slot, _ in study.rows() if slot == 2] == ["FAIL", "WAITING"]
+    begun = store.metrics(study.trials["trial 2"])
+    again = tuned(store, {"n_trials": 4})
+    assert again.code == 0, again.output
+    assert begun
+    assert set(begun) <= set(store.metrics(study.trials["trial 2"]))
+    assert_same_studies(study, whole)
+    assert store.tags(study.parent)["nfa.state"] == "finished"
+
+
+def test_a_killed_worker_is_replaced_and_its_trial_finished_in_the_same_run(
+    empty_store: Store, tmp_path: Path
+) -> None:
+    store = empty_store.copy(tmp_path / "study")
+    options = {"n_trials": 5, "n_workers": 2, "fixed": "epochs=60,width=8,depth=2,schedule=0-60/10,batch_size=16"}
+    child = launch(store, words(**{**OPTIONS, **options}), entrypoint="tune")
+    child.wait_for("trial 0")
+    victim, run_id = _at_work(Study(store))
+    os.kill(victim, signal.SIGKILL)
+    ended = child.end()
+    assert ended.code == 0, ended.output
+    assert f"worker {victim} was ended by signal 9; it is replaced" in ended.output
+    study = Study(store)
+    assert len(study.trials) == 5
+    lost = [slot for _, state, slot, _ in study.rows() if state == "FAIL"]
+    assert len(lost) == 1
+    assert study.trials[f"trial {lost[0]}"] == run_id
+    for name, one in study.trials.items():
+        assert study.state(name) == ("FINISHED", "finished")
+        assert list(study.series(one, "val/loss")) == list(study.series(one, "objective")) == list(range(61))
+
+
+def _at_work(study: Study) -> tuple[int, str]:
+    """A worker in the middle of a trial, and the trial's run."""
+    import json
+
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        for name, run_id in study.trials.items():
+            if study.state(name) == ("RUNNING", "running") and len(study.store.metrics(run_id)) > 20:
+                return json.loads(study.store.tags(run_id)["nfa.heartbeat"])["pid"], run_id
+        time.sleep(0.01)
+    raise AssertionError("no trial was under way")
+
+
+def test_a_second_start_takes_part_and_no_trial_runs_twice(empty_store: Store, tmp_path: Path) -> None:
+    store = empty_store.copy(tmp_path / "study")
+    options = {"n_trials": 8, "fixed": "epochs=40,width=8,depth=2,schedule=0,40,batch_size=16"}
+    first = launch(store, words(**{**OPTIONS, **options}), entrypoint="tune")
+    first.wait_for("trial 0")
+    second = launch(store, words(**{**OPTIONS, **options}), entrypoint="tune")
+    ended = [first.end(), second.end()]
+    assert [one.code for one in ended] == [0, 0], ended
+    assert "the study is running already" in ended[1].output
+    study = Study(store)
+    assert len(study.trials) == len(study.rows()) == 8
+    said = [line.split()[1] for one in ended for line in one.output.splitlines() if line.strip().startswith("trial ")]
+    assert sorted(said) == sorted(map(str, range(8)))
+    assert "trial" in ended[1].output.split("running already")[1], "the second one did some of the work"
+
+
+def test_a_study_whose_trials_all_fail_ends_early_with_the_first_error(empty_store: Store, tmp_path: Path) -> None:
+    store = empty_store.copy(tmp_path / "study")
+    options = {"n_trials": 30, "space": "lr=log:1e25:1e30", "fixed": "epochs=2,width=8,depth=2,schedule=0,2"}
+    ended = tuned(store, {**options, "enqueue": "none"})
+    assert ended.code == 1
+    assert "the first 5 trials failed; the first error: the training loss became" in ended.output
+    study = Study(store)
+    assert {study.state(name) for name in study.trials} == {("FAILED", "failed")}
+    assert len(study.trials) == 5
+    assert store.status(study.parent) == "FAILED"
+
+
+def test_trials_that_diverge_do_not_stop_those_that_learn(empty_store: Store, tmp_path: Path) -> None:
+    store = empty_store.copy(tmp_path / "study")
+    points = "lr=1e25;lr=0.1;lr=1e26"
+    ended = tuned(store, {"n_trials": 3, "space": "lr=log:1e-4:1e30", "enqueue": points})
+    assert ended.code == 0, ended.output
+    study = Study(store)
+    states = {name: study.state(name)[1] for name in study.trials}
+    assert states == {"trial 0": "failed", "trial 1": "finished", "trial 2": "failed"}
+    assert store.tags(study.parent)["nfa.best_trial"] == "1"
+    assert "Try a smaller learning rate" in store.tags(study.trials["trial 0"])["nfa.error"]
+
+
+def test_after_its_time_is_up_a_study_begins_no_trial_and_can_go_on(empty_store: Store, tmp_path: Path) -> None:
+    store = empty_store.copy(tmp_path / "study")
+    ended = tuned(store, {"n_trials": 300, "timeout": 2})
+    assert ended.code == 0, ended.output
+    study = Study(store)
+    assert 0 < len(study.trials) < 300
+    assert f"{300 - len(study.trials)} trials have not begun" in ended.output
+    assert "nfa.best_trial" in store.tags(study.parent)
+
+
+@pytest.mark.slow
+def test_a_study_in_postgresql_is_shared_by_two_starts(empty_store: Store, tmp_path: Path) -> None:
+    from postgresql import server
+
+    with server(tmp_path / "pg") as address:
+        store = empty_store.copy(tmp_path / "study")
+        options = {**OPTIONS, "n_trials": 8, "storage": address, "n_workers": 2}
+        first = launch(store, words(**options), entrypoint="tune")
+        first.wait_for("trial ")
+        second = launch(store, words(**options), entrypoint="tune")
+        ended = [first.end(), second.end()]
+        assert [one.code for one in ended] == [0, 0], ended
+        query = "SELECT state, count(*) FROM trials GROUP BY state"
+        counted = subprocess.run(["psql", "-At", address, "-c", query], capture_output=True, text=True, check=True)
+        assert counted.stdout.strip() == "COMPLETE|8"
+    assert len(Study(store).trials) == 8
+    assert not (store.folder / "optuna.db").exists()
