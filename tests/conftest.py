@@ -3,14 +3,17 @@
 Fixtures: tracking stores, and runs that many tests only look at.
 """
 
+import gc
 import os
-from collections.abc import Iterator
+import pickle
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-import decoders
 import pytest
-import support
-import torch
+from filelock import FileLock
 from hypothesis import settings
 from stores import Finished, Store, used
 
@@ -19,13 +22,83 @@ settings.load_profile("nfa")
 
 # Small products only wait for a second thread: fifty times slower where another program keeps a core busy.
 os.environ["OMP_NUM_THREADS"] = "1"  # for programs that tests start
-torch.set_num_threads(1)
+
+# Files of tests that take longest, in this order first: the last ones of a session have to be short.
+LONG = (
+    "entrypoints/test_train_ends.py",
+    "entrypoints/test_lora_experiment.py",
+    "entrypoints/test_lora_experiment_tiny.py",
+    "entrypoints/test_ablate_eeg.py",
+    "entrypoints/test_mlflow_run.py",
+    "workloads/test_language_values.py",
+    "entrypoints/",
+    "test_watching.py",
+    "maths/test_gram_bootstrap.py",
+    "figures/",
+    "test_examples.py",
+    "test_layers.py",
+    "test_training.py",
+    "test_huggingface.py",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """pytest-xdist takes files in the order of `pytest_collection_modifyitems`, not those with most tests first."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, and then those with most tests."""
+    here, sizes = Path(__file__).parent, Counter(item.path for item in items)
+
+    def place(item: pytest.Item) -> tuple[int, int]:
+        file = item.path.relative_to(here).as_posix() if here in item.path.parents else ""
+        return next((i for i, name in enumerate(LONG) if file.startswith(name)), len(LONG)), -sizes[item.path]
+
+    items.sort(key=place)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # collections of garbage pass over what the tests make only
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick() -> None:
+    """One thread, and stores that do not wait for the disk."""
+    import torch
+    import unsynced  # noqa: F401
+
+    torch.set_num_threads(1)
+
+
+Make = Callable[[Path], Any]
+Once = Callable[[str, Make], Any]
 
 
 @pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """What `make` returns for a new folder: called by the first process of the session that asks for this name."""
+    own = tmp_path_factory.getbasetemp()
+    common = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def made(name: str, make: Make) -> Any:
+        folder, kept = common / f"once-{name}", common / f"once-{name}.pickle"
+        with FileLock(f"{folder}.lock"):
+            if not kept.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of one that failed
+                folder.mkdir()
+                kept.write_bytes(pickle.dumps(make(folder)))
+            return pickle.loads(kept.read_bytes())
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def empty_store(once: Once) -> Store:
     """A store without runs, to be copied: making its tables takes seconds."""
-    return support.new_store(tmp_path_factory.mktemp("empty"))
+    import support
+
+    return once("empty", support.new_store)
 
 
 @pytest.fixture
@@ -42,15 +115,19 @@ def fresh(empty_store: Store, tmp_path: Path) -> Store:
 
 
 @pytest.fixture(scope="session")
-def calls(empty_store: Store, tmp_path_factory: pytest.TempPathFactory) -> int:
+def calls(empty_store: Store, once: Once) -> int:
     """Calls of nfa's functions in the tiny training from start to end: every number up to it is a moment to stop at."""
-    return support.counted_calls(empty_store.copy(tmp_path_factory.mktemp("counted") / "store"), support.tiny())
+    import support
+
+    return once("calls", lambda folder: support.counted_calls(empty_store.copy(folder / "store"), support.tiny()))
 
 
 @pytest.fixture(scope="session")
-def finished(empty_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+def finished(empty_store: Store, once: Once) -> Finished:
     """A finished tiny training, to be looked at and not changed."""
-    return support.finished_run(empty_store.copy(tmp_path_factory.mktemp("finished") / "store"))
+    import support
+
+    return once("finished", lambda folder: support.finished_run(empty_store.copy(folder / "store")))
 
 
 @pytest.fixture
@@ -68,9 +145,8 @@ def changeable(finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.fixture(scope="session")
-def decoded(empty_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+def decoded(empty_store: Store, once: Once) -> Finished:
     """A finished tiny training on EEG, to be looked at and not changed; simulated recordings are kept beside it."""
-    store = empty_store.copy(tmp_path_factory.mktemp("decoded") / "store")
-    ended = decoders.decode(store, decoders.tiny_eeg(), pictures=True)
-    assert ended.code == 0, ended.output
-    return Finished(store, store.runs()[0])
+    import decoders
+
+    return once("decoded", lambda folder: decoders.decoded_run(empty_store.copy(folder / "store")))

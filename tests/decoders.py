@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stores import Store
+from stores import Finished, Store
 from support import Ended, run, words
 
 from nfa.config import TrainEEGConfig
@@ -44,6 +44,13 @@ def tiny_eeg(**parameters: Any) -> list[str]:
 def decode(store: Store, argv: list[str], **more: Any) -> Ended:
     """A training on EEG in a process of its own; simulated recordings are kept beside the store."""
     return run(store, argv, entrypoint="train_eeg", NFA_CACHE=str(store.folder.parent / "cache"), **more)
+
+
+def decoded_run(store: Store) -> Finished:
+    """The tiny training on EEG, with its figures."""
+    ended = decode(store, tiny_eeg(), pictures=True)
+    assert ended.code == 0, ended.output
+    return Finished(store, store.runs()[0])
 
 
 @dataclass(frozen=True)

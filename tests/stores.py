@@ -4,7 +4,7 @@ import json
 import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,19 +31,25 @@ class Store:
             return connection.execute(query, values).fetchall()
 
     def change(self, query: str, *values: Any) -> None:
+        self._change([(query, *values)])
+
+    def _change(self, queries: Sequence[tuple[Any, ...]]) -> None:
         with closing(sqlite3.connect(self.database)) as connection, connection:
-            connection.execute(query, values)
+            connection.execute("PRAGMA synchronous = OFF")
+            for query, *values in queries:
+                connection.execute(query, values)
 
     def copy(self, folder: Path) -> "Store":
         """The same store at another place, artifact addresses included."""
         shutil.copytree(self.folder, folder, dirs_exist_ok=True)
         moved = Store(folder)
-        for table, column in (
-            ("experiments", "artifact_location"),
-            ("runs", "artifact_uri"),
-            ("logged_models", "artifact_location"),
-        ):
-            moved.change(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", str(self.folder), str(folder))
+        addresses = {"experiments": "artifact_location", "runs": "artifact_uri", "logged_models": "artifact_location"}
+        moved._change(
+            [
+                (f"UPDATE {table} SET {column} = replace({column}, ?, ?)", str(self.folder), str(folder))
+                for table, column in addresses.items()
+            ]
+        )
         return moved
 
     def runs(self) -> list[str]:

@@ -16,9 +16,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
+import pytest
 from stores import Family, Finished, Store, family_in
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,14 +38,24 @@ processes.set_forkserver_preload(
         "nfa.jobs.classifier.train",
         "nfa.jobs.eeg.train_eeg",
         "nfa.jobs.lora.train_lora",
+        "nfa.cli",
         "peft",
         "transformers.models.llama.modeling_llama",
         "matplotlib.backends.backend_pdf",
         "mlflow.store.tracking.sqlalchemy_store",
         "sklearn.datasets",
         "torch._dynamo",
+        "warm",
     ]
 )
+
+
+@cache
+def serve() -> None:
+    """Start the server that forks; it finds `warm` in this folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), str(ROOT)]))
+        forkserver.ensure_running()
 
 
 # ---- words on the command line
@@ -123,6 +136,7 @@ def launch(
     env = {**environment_of_tests(), "MLFLOW_TRACKING_URI": store.uri, **environment}
     acts = [*([] if pictures else [draw_nothing]), *([before] if before else [])]
     command = [entrypoint, *argv]
+    serve()
     process = processes.Process(target=_child, args=(command, str(store.folder), env, str(log), acts))
     process.start()
     return Child(process, log)
@@ -141,16 +155,20 @@ def draw_nothing() -> None:
 
 
 def _child(command: list[str], folder: str, env: dict[str, str], log: str, acts: Sequence[Callable[[], None]]) -> None:
+    _settle(folder, env, log)
+    sys.argv = list(command)
+    for act in acts:
+        act()
+    runpy.run_module(f"entrypoints.{command[0]}", run_name="__main__", alter_sys=True)
+
+
+def _settle(folder: str, env: dict[str, str], log: str) -> None:
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
     os.environ.clear()
     os.environ.update(env)
     os.chdir(folder)
-    sys.argv = list(command)
-    for act in acts:
-        act()
-    runpy.run_module(f"entrypoints.{command[0]}", run_name="__main__", alter_sys=True)
 
 
 def process(
@@ -167,10 +185,20 @@ def process(
 
 def new_store(folder: Path) -> Store:
     """An empty store with MLflow's default experiment."""
-    code = "from mlflow import MlflowClient; MlflowClient().search_experiments()"
+    serve()
     env = {**environment_of_tests(), "MLFLOW_TRACKING_URI": Store(folder).uri}
-    subprocess.run([sys.executable, "-c", code], cwd=folder, env=env, check=True, capture_output=True)
+    process = processes.Process(target=_make_tables, args=(str(folder), env))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
     return Store(folder)
+
+
+def _make_tables(folder: str, env: dict[str, str]) -> None:
+    from mlflow import MlflowClient
+
+    _settle(folder, env, os.devnull)
+    MlflowClient().search_experiments()
 
 
 def finished_run(store: Store) -> Finished:

@@ -1,7 +1,8 @@
 """Fixtures: trainings whose gradients several files analyse."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import fine_tunings
 import flow_runs
@@ -9,14 +10,20 @@ import pytest
 from gradient_runs import Trained, train_all
 from stores import Store, used
 
+Once = Callable[[str, Callable[[Path], Any]], Any]
+
 
 @pytest.fixture(scope="session")
-def trained_runs(empty_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def trained_runs(empty_store: Store, once: Once) -> Trained:
     """To be copied, and not changed."""
-    store = empty_store.copy(tmp_path_factory.mktemp("runs") / "store")
-    with pytest.MonkeyPatch.context() as monkeypatch, used(store, monkeypatch):
-        train_all()
-    return Trained(store, store.named())
+
+    def train(folder: Path) -> Trained:
+        store = empty_store.copy(folder / "store")
+        with pytest.MonkeyPatch.context() as monkeypatch, used(store, monkeypatch):
+            train_all()
+        return Trained(store, store.named())
+
+    return once("runs", train)
 
 
 @pytest.fixture
@@ -27,14 +34,18 @@ def runs(trained_runs: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture(scope="session")
-def trained_flows(empty_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def trained_flows(empty_store: Store, once: Once) -> Trained:
     """Runs whose gradient flow is analysed: to be copied, and not changed; simulated recordings are kept with them."""
-    store = empty_store.copy(tmp_path_factory.mktemp("flows") / "store")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setenv("NFA_CACHE", str(store.folder.parent / "cache"))
-        with used(store, monkeypatch):
-            flow_runs.train_all()
-    return Trained(store, store.named())
+
+    def train(folder: Path) -> Trained:
+        store = empty_store.copy(folder / "store")
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setenv("NFA_CACHE", str(folder / "cache"))
+            with used(store, monkeypatch):
+                flow_runs.train_all()
+        return Trained(store, store.named())
+
+    return once("flows", train)
 
 
 @pytest.fixture
@@ -46,7 +57,11 @@ def flows(trained_flows: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.fixture(scope="session")
-def arms(empty_store: Store, tmp_path_factory: pytest.TempPathFactory) -> fine_tunings.Arms:
+def arms(empty_store: Store, once: Once) -> fine_tunings.Arms:
     """Finished fine-tunings of every start, to be looked at and not changed; base and questions lie beside them."""
-    folder = tmp_path_factory.mktemp("arms")
-    return fine_tunings.train_arms(empty_store.copy(folder / "store"), fine_tunings.Place.made(folder / "place"))
+
+    def train(folder: Path) -> fine_tunings.Arms:
+        place = fine_tunings.Place.made(folder / "place")
+        return fine_tunings.train_arms(empty_store.copy(folder / "store"), place)
+
+    return once("arms", train)

@@ -27,6 +27,15 @@ def made(empty_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield experiment, experiment.make()
 
 
+@pytest.fixture(scope="module")
+def again(made: tuple[Experiment, str]) -> tuple[str, list[str]]:
+    """The same experiment asked for again, and the entry points of the runs that this made."""
+    experiment, _ = made
+    before = experiment.entrypoints()
+    parent = experiment.make()
+    return parent, experiment.entrypoints()[len(before) :]
+
+
 @pytest.fixture
 def empty(fresh: Store, tmp_path: Path) -> Iterator[Experiment]:
     with experimenting(fresh, tmp_path / "place") as experiment:
@@ -96,21 +105,19 @@ def test_the_report_says_that_synthesised_teachers_are_circular(made):
     assert "nan" not in text
 
 
-def test_asked_again_nothing_is_trained_again(made):
+def test_asked_again_nothing_is_trained_again(made, again):
     experiment, parent = made
-    before = experiment.entrypoints()
-    again = experiment.make()
-    assert experiment.entrypoints()[len(before) :] == ["lora_experiment", "compare_lora"]
-    assert experiment.runs(again) == experiment.runs(parent)
-    first, second = (experiment.store.json(one, "comparison.json") for one in (parent, again))
+    other, entrypoints = again
+    assert entrypoints == ["lora_experiment", "compare_lora"]
+    assert experiment.runs(other) == experiment.runs(parent)
+    first, second = (experiment.store.json(one, "comparison.json") for one in (parent, other))
     assert first == second
 
 
-def test_an_experiment_s_trainings_are_compared_again_wherever_they_were_made(made):
+def test_an_experiment_s_trainings_are_compared_again_wherever_they_were_made(made, again):
     experiment, parent = made
-    again = experiment.make()
     with undrawn():
-        run = compare_lora(CompareLoraConfig(run_id=again))
+        run = compare_lora(CompareLoraConfig(run_id=again[0]))
     assert experiment.store.json(run.run_id, "comparison.json") == experiment.store.json(parent, "comparison.json")
 
 

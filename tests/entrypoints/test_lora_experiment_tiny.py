@@ -1,13 +1,23 @@
-"""The experiment as a new user asks for it: the byte-level base model, made here, and nothing else said."""
+"""The experiment as a new user asks for it: the byte-level base model, made here, and (almost) nothing else said."""
 
 from pathlib import Path
+from typing import Any
 
+import pytest
+from analyses import DrawOnly
 from stores import Store
-from support import run
+from support import run, words
+
+FIGURE = "comparison_random_vs_svd"  # those of the trainings, teachers and factors are drawn in their own tests
 
 
-def test_it_answers_its_question_with_figures(fresh: Store, tmp_path: Path) -> None:
-    ended = run(fresh, [], entrypoint="lora_experiment", pictures=True, NFA_CACHE=str(tmp_path / "cache"))
+QUICK = {"accumulation": 1, "eval_items": 32}  # a quarter of the questions a step, a third of those held out
+
+
+@pytest.mark.parametrize("options", [QUICK, pytest.param({}, marks=pytest.mark.slow)], ids=["quick", "as it is"])
+def test_it_answers_its_question_with_figures(options: dict[str, Any], fresh: Store, tmp_path: Path) -> None:
+    argv, cache = words(**options), {"NFA_CACHE": str(tmp_path / "cache")}
+    ended = run(fresh, argv, entrypoint="lora_experiment", pictures=True, before=DrawOnly(FIGURE), **cache)
     assert ended.code == 0, ended.output
     parent = next(one for one in fresh.runs() if fresh.tags(one)["nfa.entrypoint"] == "lora_experiment")
     found = fresh.json(parent, "comparison.json")

@@ -213,7 +213,7 @@ def test_diverging_run_fails_with_a_hint_and_keeps_its_last_finite_checkpoint(fr
 
 
 def start_real(store: Store, **more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "entrypoints.train", *tiny(epochs=400, schedule="0-400/20", width=32)]
+    command = [sys.executable, "-m", "entrypoints.train", *tiny(epochs=400, schedule="0-400/2", width=32)]
     env = {**environment_of_tests(), "MLFLOW_TRACKING_URI": store.uri, "PYTHONUNBUFFERED": "1", **more}
     return subprocess.Popen(
         command, cwd=store.folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -224,7 +224,7 @@ def test_real_process_under_ctrl_c_and_term_ends_130_and_killed(fresh: Store) ->
     process = start_real(fresh)
     assert process.stdout
     for line in process.stdout:
-        if "epoch 20 " in line:
+        if "epoch 2 " in line:
             break
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGTERM)

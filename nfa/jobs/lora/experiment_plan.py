@@ -36,6 +36,7 @@ class Plan:
     def __init__(self, config: LoraExperimentConfig, ready: Prepared) -> None:
         self.config, self.ready = config, ready
         self.runs: dict[str, str] = {}  # ids by task name, of what is done
+        self._longer_steps: dict[tuple[str, str], int] = {}  # by the finished runs whose operations decide
         self.steps = [step for step in dataclasses.replace(config, steps="all").chosen_steps() if step != "compare"]
 
     def look(self) -> None:
@@ -91,8 +92,14 @@ class Plan:
 
         The same for all seeds, and enough for each of them, since a step costs what its questions' lengths are.
         """
+        first = self.config.seed_list()[0]
+        runs = self.factors(first), self._id(f"random, seed {first}")
+        if runs not in self._longer_steps:
+            self._longer_steps[runs] = self._steps_at_equal_cost(*runs)
+        return self._longer_steps[runs]
+
+    def _steps_at_equal_cost(self, factors: str, short: str) -> int:
         seeds = self.config.seed_list()
-        factors, short = self.factors(seeds[0]), self._id(f"random, seed {seeds[0]}")
         known = UNKNOWN not in (factors, short)
         cost, own = (operations_of(factors), operations_of(short)) if known else (None, None)
         if not cost or not own:
