@@ -25,11 +25,14 @@ from nfa.sweeps.workers import Assignment, work
 from nfa.tracking import TrackedRun
 
 
-def tune(config: TuneConfig) -> None:
-    """Make the study, continue the one of that name, or where that is running elsewhere take part in it."""
+def tune(config: TuneConfig, trainings: Trainings | None = None) -> None:
+    """Make the study, continue the one of that name, or where that is running elsewhere take part in it.
+
+    `trainings` makes the trainings of this process; None = plainly.
+    """
     url = address_of(config.storage)
     storage = open_storage(url)
-    trainings = Trainings()
+    trainings = trainings or Trainings()
     trainings.prepare(config.training({}, seed=config.seed))
     name = config.study_name or f"{config.workload}-{uuid.uuid4().hex[:8]}"
     study = make_study(config, storage, name)
