@@ -22,6 +22,7 @@ settings.load_profile("nfa")
 
 # Small products only wait for a second thread: fifty times slower where another program keeps a core busy.
 os.environ["OMP_NUM_THREADS"] = "1"  # for programs that tests start
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # before anything imports MLflow
 
 # Files of tests that take longest, in this order first: the last ones of a session have to be short.
 LONG = (
