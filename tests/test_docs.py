@@ -36,7 +36,7 @@ def pins(lines: list[str]) -> dict[str, str]:
 
 
 def canonical(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
+    return re.sub(r"[-_.]+", "-", name.partition("[")[0]).lower()  # psycopg[binary] is psycopg
 
 
 def constraints() -> dict[str, str]:
@@ -106,7 +106,7 @@ def test_conda_environment_holds_every_dependency_of_the_project_and_nothing_els
     assert set(conda_pins()) == set(requirements())
 
 
-@pytest.mark.parametrize("group", ["", "dev", "eeg", "datasets"])
+@pytest.mark.parametrize("group", ["", "dev", "eeg", "datasets", "dashboard"])
 def test_constraints_pin_every_dependency_to_a_version_that_the_project_allows(group: str) -> None:
     from packaging.requirements import Requirement
 

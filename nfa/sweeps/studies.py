@@ -24,6 +24,7 @@ def make_study(config: TuneConfig, storage: BaseStorage, name: str) -> optuna.St
         study = optuna.create_study(storage=storage, study_name=name, directions=directions(config))
     except DuplicatedStudyError:
         return None
+    study.set_metric_names(config.keys)  # what dashboards call the objectives
     study.set_user_attr(IDENTITY, config.identity)
     return load_study(config, name, storage)
 

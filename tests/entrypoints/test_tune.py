@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from stores import Store, same_weights, used
+from stores import Store, same_weights, used, wrapper_in
 from studies_of_tests import FIXED, NAME, Study, tuned
 from support import run, words
 
@@ -19,7 +19,7 @@ PRUNED = {"n_trials": 10, "pruner": "median", "sampler": "random", "confirm": 2,
 @pytest.fixture(scope="module")
 def study(empty_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Study:
     store = empty_store.copy(tmp_path_factory.mktemp("study"))
-    ended = tuned(store, PRUNED)
+    ended = tuned(store, PRUNED, MLFLOW_RUN_ID=wrapper_in(store))  # as `mlflow run` starts it
     assert ended.code == 0, ended.output
     return Study(store)
 
