@@ -91,8 +91,9 @@ def confirm(
     assert found
     seeds = [config.seed + config.seeds + index for index in range(config.confirm)]
     stage("confirm", f"{' and '.join(points)}, {len(seeds)} fresh seed{'s' * (len(seeds) > 1)}")
-    study = _study(config, f"{table.name} confirmation of trial {found.number}", points, seeds)
-    with _run(config, study, parent) as run:
+    title = f"confirmation of trial {found.number}"
+    study = _study(config, f"{table.name} {title}", points, seeds)
+    with _run(config, study, parent, title) as run:
         study.set_user_attr("run_id", run.run_id)
         phase = Phase(study, Confirmations(config, study, run, trainings), begin_confirmation, lambda: None, "training")
         run_phase(config, phase, run.run_id)
@@ -100,11 +101,11 @@ def confirm(
     return _arms(config, study, points, seeds), remedies
 
 
-def _run(config: TuneConfig, study: optuna.Study, parent: TrackedRun) -> TrackedRun:
+def _run(config: TuneConfig, study: optuna.Study, parent: TrackedRun, title: str) -> TrackedRun:
     if known := study.user_attrs.get("run_id"):
         return tracking.reopen_run(known, parent=parent, finished_too=True)
     tags = {"nfa.variant": "confirmation", "nfa.study": study.study_name}
-    return tracking.open_run("tune", config.workload, name="confirmation", parent=parent, tags=tags)
+    return tracking.open_run("tune", config.workload, name=title, parent=parent, tags=tags)
 
 
 def _study(config: TuneConfig, name: str, points: Points, seeds: Sequence[int]) -> optuna.Study:

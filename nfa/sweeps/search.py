@@ -65,7 +65,9 @@ def _lead(config: TuneConfig, study: optuna.Study, parent: TrackedRun, trainings
     """Run the trials, confirm the best, and report."""
     parent.log_params({**dataclasses.asdict(config), "study_name": study.study_name, "storage": _place(config)})
     tracking.put_json(parent.info, "config.json", _stored(config, study))
-    tickets.fill(study, config)
+    total = tickets.fill(study, config)
+    if total < config.n_trials:
+        stage("notice", f"the grid has {total} points, so there are no more trials than these")
     trials = Trials(config, study, parent, trainings)
     phase = Phase(study, trials, begin_search, partial(_follow, config, study, parent), "trial")
     run_phase(config, phase, parent.run_id, _until(config))

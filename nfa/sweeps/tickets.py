@@ -24,8 +24,11 @@ def slot_of(trial: FrozenTrial | optuna.Trial) -> int:
     return int(trial.user_attrs[SLOT])
 
 
-def fill(study: optuna.Study, config: TuneConfig) -> None:
-    """Put in the tickets that are missing up to `n_trials`: known points first, then the grid's or open ones."""
+def fill(study: optuna.Study, config: TuneConfig) -> int:
+    """Put in the tickets that are missing up to `n_trials`: known points first, then the grid's or open ones.
+
+    Returns how many there are to be: `n_trials`, or as many as a grid has points.
+    """
     there = {slot_of(trial) for trial in study.get_trials(deepcopy=False)}
     points = grid(config) if config.sampler == "grid" else config.points
     total = min(config.n_trials, len(points)) if config.sampler == "grid" else config.n_trials
@@ -36,6 +39,7 @@ def fill(study: optuna.Study, config: TuneConfig) -> None:
             study.enqueue_trial(points[slot], user_attrs={SLOT: slot})
         else:
             study.add_trial(create_trial(state=TrialState.WAITING, user_attrs={SLOT: slot}))
+    return total
 
 
 def grid(config: TuneConfig) -> list[dict[str, Value]]:

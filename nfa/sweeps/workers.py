@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
+import torch
 from optuna.trial import TrialState
 
 from nfa import ends
@@ -110,8 +111,8 @@ def employ(assignment: Assignment, number: int, begin: Callable[..., None], watc
         try:
             while running or left:
                 while left and len(running) < number and answers.empty():
-                    running.append(_started(context, begin, assignment, answers))
                     left -= 1
+                    running.append(_started(context, begin, assignment, answers, left))
                 time.sleep(POLL)
                 watch()
                 ended = [process for process in running if process.exitcode is not None]
@@ -128,15 +129,19 @@ def employ(assignment: Assignment, number: int, begin: Callable[..., None], watc
         _raise(answers.get())
 
 
-def _started(context: Any, begin: Callable[..., None], assignment: Assignment, answers: Any) -> Any:
-    process = context.Process(target=_begin, args=(begin, assignment, answers))
+def _started(
+    context: Any, begin: Callable[..., None], assignment: Assignment, answers: Any, index: int
+) -> Any:
+    process = context.Process(target=_begin, args=(begin, assignment, answers, index))
     process.start()
     return process
 
 
-def _begin(begin: Callable[..., None], assignment: Assignment, answers: Any) -> None:
-    """What a process does; how it fails it says in `answers`."""
+def _begin(begin: Callable[..., None], assignment: Assignment, answers: Any, index: int) -> None:
+    """What a process does, on a GPU of its own as far as there are enough; how it fails it says in `answers`."""
     ends.listen()
+    if torch.cuda.is_available():
+        torch.cuda.set_device(index % torch.cuda.device_count())
     try:
         begin(assignment)
     except Interrupted as stop:

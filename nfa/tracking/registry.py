@@ -40,7 +40,8 @@ def _versions(name: str) -> list[ModelVersion]:
 def _created(name: str, run: Run, path: str) -> ModelVersion:
     number = re.sub(r"\D", "", Path(path).stem)
     source = f"{run.info.artifact_uri}/{path}"
-    return client().create_model_version(name, source, run.info.run_id, tags={PATH: path, NUMBER: str(int(number))})
+    tags = {PATH: path, NUMBER: str(int(number))}
+    return client().create_model_version(name, source, run.info.run_id, tags=tags, await_creation_for=0)
 
 
 def registered(address: str, epoch: int | None) -> tuple[str, int]:

@@ -59,6 +59,7 @@ class TrackedRun:
         return link(self.info)
 
     def __enter__(self) -> "TrackedRun":
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # the link is in our own last line
         with reaching_store(), shielded():
             _unended.add(self.run_id)
             os.environ.pop("MLFLOW_RUN_ID", None)  # ours to end from now on; processes we start must not adopt it
