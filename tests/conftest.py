@@ -118,9 +118,10 @@ def fresh(empty_store: Store, tmp_path: Path) -> Store:
 @pytest.fixture(scope="session")
 def calls(empty_store: Store, once: Once) -> int:
     """Calls of nfa's functions in the tiny training from start to end: every number up to it is a moment to stop at."""
+    import moments
     import support
 
-    return once("calls", lambda folder: support.counted_calls(empty_store.copy(folder / "store"), support.tiny()))
+    return once("calls", lambda folder: moments.counted_calls(empty_store.copy(folder / "store"), support.tiny()))
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from flow_runs import EEG, expected
+from moments import During, Send
 from refusals import assert_refused_before_anything_heavy
 from stores import Store, used
-from support import During, Ended, Send, run, words
+from support import Ended, run, words
 
 from nfa import cli, tracking
 from nfa.config import AblateEEGConfig

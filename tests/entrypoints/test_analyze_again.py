@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from analyses import CHECKPOINTS, SECONDS, SITES, analysed, series
 from mlflow.entities import Metric
+from moments import INT, KILL, TERM, AtCall, Count, During, Raise, Send
 from stores import Finished, Store
-from support import INT, KILL, TERM, AtCall, Count, During, Ended, Raise, Send, run, words
+from support import Ended, run, words
 
 from nfa.config import AnalyzeConfig
 from nfa.jobs.analyses.analyze import Alignment

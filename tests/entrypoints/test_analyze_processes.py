@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import pytest
 from analyses import CHECKPOINTS, SITES, series
+from moments import KILL, TERM, During, Send
 from stores import Finished, wrapper_in
-from support import KILL, TERM, Child, During, Ended, Send, launch, run, words
+from support import Child, Ended, launch, run, words
 
 from nfa.errors import Refusal
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from analyses import series, undrawn
+from moments import During, Raise
 from stores import Store, used
-from support import OPTIMIZERS, During, Raise, process, run, words
+from support import OPTIMIZERS, process, run, words
 
 from nfa import tracking
 from nfa.config import DemoConfig, TrainConfig

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from analyses import SECONDS, series
 from gradient_runs import NAMES, Trained, array, array_names, directed
+from moments import TERM, During
 from stores import Finished, Store, used
-from support import TERM, During, run, words
+from support import run, words
 
 from nfa.config import GradientDirectionsConfig
 from nfa.jobs.analyses.checkpoint_gradients import CheckpointGradients

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from moments import KILL, TERM, During
 from old_networks import NAME, OldNet, given, net, old_folder, save
 from stores import Store, wrapper_in
-from support import HEAVY, KILL, TERM, During, imported, process, run, words
+from support import HEAVY, imported, process, run, words
 from torch import Tensor
 
 from entrypoints.import_checkpoints import start

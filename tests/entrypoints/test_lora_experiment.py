@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from analyses import undrawn
 from experiments import Experiment, experimenting
+from moments import TERM, During
 from stores import Store
-from support import TERM, During
 
 from nfa.config import CompareLoraConfig
 from nfa.errors import Refusal

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from moments import KILL, TERM, AtCall, During
 from stores import Finished, Store, wrapper_in
-from support import KILL, ROOT, TERM, TINY, AtCall, During, environment_of_tests, run, tiny, words
+from support import ROOT, TINY, environment_of_tests, run, tiny, words
 
 BIN = Path(sys.executable).parent
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from moments import TERM, During
 from recorded import (
     CHANNELS,
     EEG_RATE,
@@ -20,7 +21,7 @@ from recorded import (
     signals,
 )
 from stores import Store
-from support import TERM, During, run, words
+from support import run, words
 
 from entrypoints.prepare_eeg import start
 from nfa.data import eeg

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from moments import KILL, TERM, Send
 from stores import Family, Store, family_in, same_weights, used
-from support import KILL, OPTIMIZERS, TERM, Ended, Send, run, tiny, trained_family, words
+from support import OPTIMIZERS, Ended, run, tiny, trained_family, words
 
 from nfa import tracking
 from nfa.errors import Refusal

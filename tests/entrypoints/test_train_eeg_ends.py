@@ -5,8 +5,9 @@ import socket
 
 import pytest
 from decoders import STEPS_AN_EPOCH, Event, decode, events, tiny_eeg
+from moments import KILL, TERM, During
 from stores import Finished, Store, assert_same_run
-from support import KILL, TERM, During, launch, words
+from support import launch, words
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from moments import INT, KILL, TERM, AtCall, During, Raise, Send
 from stores import Finished, Store, assert_same_run, same_weights, wrapper_in
-from support import INT, KILL, TERM, AtCall, During, Ended, Raise, Send, environment_of_tests, launch, run, tiny, words
+from support import Ended, environment_of_tests, launch, run, tiny, words
 
 BOTH = Send((signal.SIGINT, signal.SIGTERM, signal.SIGTERM))
 CRASH = Raise("injected")

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from moments import TERM, During
 from stores import Finished, Store, assert_same_run, used
-from support import TERM, During, run, tiny, words
+from support import run, tiny, words
 
 from nfa import reference, tracking
 from nfa.config import TrainConfig

@@ -10,8 +10,9 @@ import pytest
 import torch
 from analyses import undrawn
 from fine_tunings import SIZES, STEPS, Place, factor_run, used_place, write_questions
+from moments import INT, KILL, TERM, During
 from stores import Finished, Store, assert_same_run, used
-from support import INT, KILL, TERM, During, words
+from support import words
 
 from nfa.config import TrainLoraConfig
 from nfa.errors import Refusal

@@ -11,8 +11,9 @@ from pathlib import Path
 import mlflow
 import pytest
 import requests
+from moments import TERM, AtCall
 from stores import Finished, Store, used
-from support import TERM, AtCall, environment_of_tests, run, tiny, words
+from support import environment_of_tests, run, tiny, words
 
 from nfa import tracking
 

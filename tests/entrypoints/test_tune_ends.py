@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
+from moments import KILL, TERM, During
 from stores import Store, same_weights
 from studies_of_tests import NAME, OPTIONS, Study, tuned
-from support import KILL, TERM, During, launch, words
+from support import launch, words
 
 MIDDLE = 14  # of the reports of epochs: in the third trial, between two of its checkpoints
 REPORT = ("nfa.jobs.classifier.training_run", "_TrainingRun._after_epoch")
