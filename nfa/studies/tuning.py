@@ -12,15 +12,20 @@ from nfa.maths.statistics import Interval, t_interval
 
 LEAST = 10  # finished trials, for what is said about all of them
 DRAWS = 2000
+EDGE = 0.05  # of a range, from either end
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One searched parameter; `kind` is "range", "log" or "choice", and of a choice `choices` are in order."""
+    """One searched parameter; `kind` is "range", "log" or "choice".
+
+    Of a choice `choices` are in order, of the others `ends` are the lowest and the highest value.
+    """
 
     name: str
     kind: str
     choices: tuple[Any, ...] = ()
+    ends: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -146,6 +151,21 @@ def costs(table: StudyTable) -> np.ndarray:
     """[trials, objectives] of the finished trials, negated where more is better: less is always better."""
     signs = [-1.0 if more else 1.0 for more in table.maximise]
     return np.array([row.values for row in finished(table)], dtype=float).reshape(-1, len(signs)) * signs
+
+
+def at_edges(table: StudyTable, row: TrialRow) -> list[str]:
+    """Axes of which a trial lies in the first or last twentieth (of the logarithm, for log axes): better may be beyond.
+
+    Ranges of whole numbers count like others.
+    """
+    return [axis.name for axis in table.axes if axis.ends and _at_edge(axis, axis.ends, row.parameters.get(axis.name))]
+
+
+def _at_edge(axis: Axis, ends: tuple[float, float], value: Any) -> bool:
+    if value is None:
+        return False
+    low, high, place = (math.log(one) if axis.kind == "log" else float(one) for one in (*ends, value))
+    return min(place - low, high - place) < EDGE * (high - low)
 
 
 def pareto_front(table: StudyTable) -> list[TrialRow]:

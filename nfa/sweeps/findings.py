@@ -14,7 +14,7 @@ from nfa.sweeps.confirmation import confirm, points_of
 from nfa.sweeps.lines import point_text
 from nfa.sweeps.pages import study_page
 from nfa.sweeps.study_figures import study_figures
-from nfa.sweeps.study_report import as_json, sentence, trials_csv, written
+from nfa.sweeps.study_report import as_json, edges, sentence, trials_csv, written
 from nfa.sweeps.tables import table_of
 from nfa.sweeps.trainings import Trainings
 from nfa.tracking import TrackedRun
@@ -30,6 +30,8 @@ def report(config: TuneConfig, study: optuna.Study, parent: TrackedRun, training
         crown(parent, table, chosen)
     else:
         stage("best", "none: no trial has finished and keeps the constraints")
+    for line in edges(table):
+        stage("notice", line)
     points = points_of(config, table) if config.confirm and chosen else {}
     arms, remedies = confirm(config, table, parent, trainings, points) if points else ([], [])
     for difference in confirmation(arms, table.maximise) if arms else []:

@@ -15,6 +15,7 @@ from nfa.studies.tuning import (
     Difference,
     StudyTable,
     TrialRow,
+    at_edges,
     best,
     confirmation,
     mean_of,
@@ -148,6 +149,7 @@ def _line(name: str, one: Importance) -> list[str]:
 def notes(table: StudyTable, importances: Importances, confirmed: Sequence[Arm]) -> list[str]:
     """What a reader has to know beside the numbers."""
     found = [FLATTERS] if best(table) else []
+    found += list(edges(table))
     if len(confirmed) > 1:
         found.append("Differences are paired by seed, with 95 % t-intervals.")
     comparisons = (len(confirmed) - 1) * len(table.objectives)
@@ -157,6 +159,15 @@ def notes(table: StudyTable, importances: Importances, confirmed: Sequence[Arm])
         found += [OF_FINISHED, UNSHOWN]
         found += [f"{name}: {text}." for name, text in conventions().items() if isinstance(text, str)]
     return found
+
+
+def edges(table: StudyTable) -> Iterator[str]:
+    """A sentence for each objective whose best trial lies at the end of a range."""
+    for index in range(len(table.objectives)):
+        row = best(table, index)
+        if row and (names := at_edges(table, row)):
+            where = f"Trial {row.number}, the best, lies at the end of the range of {', '.join(names)}"
+            yield f"{where}: where the range can be wider, better may be beyond it."
 
 
 def trials_csv(table: StudyTable) -> str:

@@ -24,7 +24,7 @@ def table_of(study: optuna.Study, config: TuneConfig) -> StudyTable:
 def _axis(axis: Axis) -> tuning.Axis:
     if isinstance(axis, Choice):
         return tuning.Axis(axis.name, "choice", axis.values)
-    return tuning.Axis(axis.name, "log" if axis.log else "range")
+    return tuning.Axis(axis.name, "log" if axis.log else "range", ends=(axis.low, axis.high))
 
 
 def _row(slot: int, trial: optuna.trial.FrozenTrial) -> TrialRow:

@@ -19,6 +19,7 @@ from nfa.studies.tuning import (
     Axis,
     StudyTable,
     TrialRow,
+    at_edges,
     best,
     best_so_far,
     confirmation,
@@ -263,3 +264,28 @@ def test_no_relation_where_it_is_undefined() -> None:
     assert trade_off(table_of(*((1.0, float(i)) for i in range(12)))) is None
     assert trade_off(table_of(*((float(i), float(i)) for i in range(9)))) is None
     assert trade_off(two_objectives()) is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "ends", "value", "at_edge"),
+    [
+        ("log", (1e-2, 3.0), 2.934, True),
+        ("log", (1e-2, 3.0), 0.5, False),
+        ("log", (1e-4, 1.0), 1.4e-4, True),
+        ("range", (1e-4, 1.0), 0.1, False),  # as a logarithm it would be far from the lower end either way
+        ("range", (0.0, 0.5), 0.02, True),
+        ("range", (0.0, 0.5), 0.03, False),
+    ],
+)
+def test_a_best_trial_in_the_outermost_twentieth_is_at_the_edge(
+    kind: str, ends: tuple[float, float], value: float, at_edge: bool
+) -> None:
+    row = TrialRow(0, "finished", {"lr": value}, (1.0,))
+    table = StudyTable("s", ("y",), (False,), (Axis("lr", kind, ends=ends), OPTIMIZER), (row,))
+    assert at_edges(table, row) == (["lr"] if at_edge else [])
+
+
+def test_choices_and_trials_without_the_parameter_have_no_edge() -> None:
+    axes = (Axis("lr", "log", ends=(0.1, 1.0)), Axis("rank", "choice", (1, 2)))
+    row = TrialRow(0, "finished", {"rank": 1}, (1.0,))
+    assert at_edges(StudyTable("s", ("y",), (False,), axes, (row,)), row) == []
