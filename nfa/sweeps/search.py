@@ -40,6 +40,8 @@ def tune(config: TuneConfig, trainings: Trainings | None = None) -> None:
     study = study or known_study(config, storage, name)
     stage("study", f"{name} in {shown(url)}")
     stage("search", f"{_ways(config)} over {', '.join(config.identity['space'])}")
+    if any(key.startswith("test/") for key in config.keys):
+        stage("notice", "chosen by the test set, which then says nothing about new data: val/… is for choosing")
     run_id = None if made else parent_of(study)
     if run_id and tracking.is_running(tracking.find_run(run_id)):
         _take_part(config, study, run_id, trainings)
