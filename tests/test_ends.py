@@ -9,7 +9,7 @@ from types import FrameType
 import pytest
 
 from nfa import ends
-from nfa.ends import Interrupted, shielded
+from nfa.ends import Interrupted, exposed, shielded
 
 
 @pytest.fixture(autouse=True)
@@ -183,3 +183,36 @@ def test_signal_at_any_instruction_of_a_shielded_change_leaves_no_half_of_it(num
     interrupted_at(number, move)
     assert books["left"] + books["right"] == 10
     assert ends._signals.shields == 0
+
+
+def test_what_is_exposed_inside_a_shield_is_interrupted_at_once_and_the_shield_holds_again_after_it() -> None:
+    done = []
+
+    def work() -> None:
+        with shielded():
+            try:
+                with exposed():
+                    send(signal.SIGTERM)
+                    done.append("not reached")
+            finally:
+                send(signal.SIGTERM)
+                done.append("after it")
+
+    with pytest.raises(Interrupted):
+        work()
+    assert done == ["after it"]
+
+
+def test_a_signal_held_back_before_is_let_through_where_it_is_exposed() -> None:
+    done = []
+
+    def work() -> None:
+        with shielded():
+            send(signal.SIGTERM)
+            done.append("held back")
+            with exposed():
+                done.append("not reached")
+
+    with pytest.raises(Interrupted):
+        work()
+    assert done == ["held back"]

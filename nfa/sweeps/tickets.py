@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from nfa import tracking
 from nfa.config import TuneConfig
 from nfa.config.axes import Space, Value
+from nfa.ends import shielded
 from nfa.seeding import whole_number
 from nfa.sweeps.storage import SILENCE, retry_callback
 
@@ -59,11 +60,12 @@ def combinations(axes: Space) -> list[dict[str, Value]]:
 
 def put_back(study: optuna.Study, trial: FrozenTrial) -> None:
     """End a trial whose process was lost, and let another take up its run; nothing where somebody else has done so."""
-    try:
-        study.tell(trial.number, state=TrialState.FAIL)
-    except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
-        return
-    retry_callback()(study, trial)
+    with shielded():
+        try:
+            study.tell(trial.number, state=TrialState.FAIL)
+        except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
+            return
+        retry_callback()(study, trial)
 
 
 def put_back_lost(study: optuna.Study) -> None:

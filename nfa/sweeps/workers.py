@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from nfa import ends
 from nfa.config import TuneConfig
 from nfa.console import stage
-from nfa.ends import Interrupted, shielded
+from nfa.ends import Interrupted, exposed, shielded
 from nfa.errors import NfaError
 from nfa.sweeps import tickets
 from nfa.sweeps.storage import AllTaken
@@ -66,15 +66,20 @@ def _led(assignment: Assignment) -> bool:
 
 
 def _take(study: optuna.Study, objective: Objective) -> int | None:
-    """Run one trial and return its slot; raises `AllTaken` where none waits."""
+    """Run one trial and return its slot; raises `AllTaken` where none waits.
+
+    Signals reach only the trial itself: in Optuna's own code they would leave a thread behind, or a trial unspoken for.
+    """
     taken: list[optuna.Trial] = []
 
     def remembered(trial: optuna.Trial) -> list[float]:
         taken.append(trial)
-        return objective(trial)
+        with exposed():
+            return objective(trial)
 
     try:
-        study.optimize(remembered, n_trials=1, catch=(Exception,))
+        with shielded():
+            study.optimize(remembered, n_trials=1, catch=(Exception,))
     except Interrupted:
         with shielded():
             for trial in taken:
