@@ -95,7 +95,8 @@ def confirm(
     study = _study(config, f"{table.name} {title}", points, seeds)
     with _run(config, study, parent, title) as run:
         study.set_user_attr("run_id", run.run_id)
-        phase = Phase(study, Confirmations(config, study, run, trainings), begin_confirmation, lambda: None, "training")
+        objective = Confirmations(config, study, run, trainings)
+        phase = Phase(study, objective, begin_confirmation, lambda: None, "training", table.name)
         run_phase(config, phase, run.run_id)
         remedies = _remedies(run, study) if SCALE in config.axes else []
     return _arms(config, study, points, seeds), remedies

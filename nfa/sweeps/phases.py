@@ -21,7 +21,8 @@ from nfa.sweeps.workers import Assignment, Objective, employ, work
 class Phase:
     """Trials of a study in a database: those of the search, or those that confirm what it found.
 
-    `objective` runs one in this process, `begin` takes part from another; `follow` is called every now and then.
+    `objective` runs one in this process, `begin` takes part from another; `follow` is called every now and then. To go
+    on, a user names the study `search`.
     """
 
     study: optuna.Study
@@ -29,6 +30,7 @@ class Phase:
     begin: Callable[[Assignment], None]
     follow: Callable[[], None]
     title: str
+    search: str
 
 
 def run_phase(config: TuneConfig, phase: Phase, parent_id: str, until: float = math.inf) -> None:
@@ -54,18 +56,18 @@ def run_phase(config: TuneConfig, phase: Phase, parent_id: str, until: float = m
         else:
             employ(assignment, config.n_workers, phase.begin, watch)
     except Interrupted:
-        stage("stopped", f"continue with study_name={study.study_name}")
+        stage("stopped", f"continue with study_name={phase.search}")
         raise
     finally:
         progress.close()
     watch()
-    _check_whole(study, until)
+    _check_whole(phase, until)
 
 
-def _check_whole(study: optuna.Study, until: float) -> None:
-    counts = tickets.counts(tickets.latest(study.get_trials(deepcopy=False)))
+def _check_whole(phase: Phase, until: float) -> None:
+    counts = tickets.counts(tickets.latest(phase.study.get_trials(deepcopy=False)))
     left = counts.get("waiting", 0) + counts.get("running", 0)
     if left and time.time() >= until:
-        stage("notice", f"time is up: {left} trials have not begun; study_name={study.study_name} goes on with them")
+        stage("notice", f"time is up: {left} trials have not begun; study_name={phase.search} goes on with them")
     elif left:
-        raise NfaError(f"{left} trials are left; go on with them: study_name={study.study_name}")
+        raise NfaError(f"{left} trials are left; go on with them: study_name={phase.search}")

@@ -71,7 +71,8 @@ def _lead(config: TuneConfig, study: optuna.Study, parent: TrackedRun, trainings
     if total < config.n_trials:
         stage("notice", f"the grid has {total} points, so there are no more trials than these")
     trials = Trials(config, study, parent, trainings)
-    phase = Phase(study, trials, begin_search, partial(_follow, config, study, parent), "trial")
+    follow = partial(_follow, config, study, parent)
+    phase = Phase(study, trials, begin_search, follow, "trial", study.study_name)
     run_phase(config, phase, parent.run_id, _until(config))
     report(config, study, parent, trainings)
 
@@ -119,7 +120,8 @@ def _take_part(config: TuneConfig, study: optuna.Study, run_id: str, trainings: 
     stage("joined", f"the study is running already: {parent.link}")
     with tracking.pointing_to(run_id):
         trials = Trials(config, study, parent, trainings)
-        run_phase(config, Phase(study, trials, begin_search, lambda: None, "trial"), run_id, _until(config))
+        phase = Phase(study, trials, begin_search, lambda: None, "trial", study.study_name)
+        run_phase(config, phase, run_id, _until(config))
     found = tracking.find_run(run_id)
     if found.data.tags.get("nfa.state") != "finished" and not tracking.is_running(found):
         with tracking.reopen_run(run_id) as led:

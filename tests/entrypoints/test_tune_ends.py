@@ -57,6 +57,21 @@ def test_an_interrupted_study_goes_on_in_the_same_runs_to_the_same_trials(
     assert store.tags(study.parent)["nfa.state"] == "finished"
 
 
+def test_an_interrupted_confirmation_goes_on_under_the_name_of_the_study(empty_store: Store, tmp_path: Path) -> None:
+    store = empty_store.copy(tmp_path / "study")
+    options = {"n_trials": 2, "confirm": 2}
+    ended = tuned(store, options, before=During(*REPORT, TERM, 2 * 5 + 7))  # in the second of its four trainings
+    assert ended.code == 143, ended.output
+    assert f"continue with study_name={NAME}\n" in ended.output
+    again = tuned(store, options)
+    assert again.code == 0, again.output
+    study = Study(store)
+    (confirmation,) = (run_id for name, run_id in study.below(study.parent).items() if "confirmation" in name)
+    trained = study.below(confirmation)
+    assert len(trained) == 4
+    assert {store.tags(run_id)["nfa.state"] for run_id in (*trained.values(), confirmation)} == {"finished"}
+
+
 def test_a_killed_worker_is_replaced_and_its_trial_finished_in_the_same_run(
     empty_store: Store, tmp_path: Path
 ) -> None:
