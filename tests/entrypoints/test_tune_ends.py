@@ -59,7 +59,7 @@ def test_an_interrupted_study_goes_on_in_the_same_runs_to_the_same_trials(
 
 def test_an_interrupted_confirmation_goes_on_under_the_name_of_the_study(empty_store: Store, tmp_path: Path) -> None:
     store = empty_store.copy(tmp_path / "study")
-    options = {"n_trials": 2, "confirm": 2}
+    options = {"n_trials": 2, "confirm": 2, "enqueue": "defaults;lr=0.01,optimizer=adam"}
     ended = tuned(store, options, before=During(*REPORT, TERM, 2 * 5 + 7))  # in the second of its four trainings
     assert ended.code == 143, ended.output
     assert f"continue with study_name={NAME}\n" in ended.output
