@@ -1,7 +1,8 @@
 """One trial: a tracked run, or with several seeds one with a run for each."""
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,7 @@ from optuna.trial import TrialState
 
 from nfa import tracking
 from nfa.config import TuneConfig
-from nfa.config.objectives import keys_of
+from nfa.config.objectives import Objective, keys_of
 from nfa.console import muted
 from nfa.errors import DivergedError, NfaError, Pruned
 from nfa.sweeps import scores
@@ -113,13 +114,7 @@ class Trials:
             return self._known(trial)
         begun = time.monotonic()
         with muted(), run:
-            series = self._trained(trial, run, point)
-            for constraint in self.config.constraints:
-                beyond = scores.excess(series, constraint)
-                if beyond is None:
-                    raise NfaError(f"{constraint.key} was not logged: it was never defined, so {constraint} is unknown")
-                trial.set_constraint(str(constraint), beyond)
-            values = self._objectives(series)
+            values = self._judged(trial, self._trained(trial, run, point))
             run.metrics.log({SECONDS: time.monotonic() - begun}, 0)
         return values
 
@@ -148,32 +143,39 @@ class Trials:
         run = tracking.find_run(trial.user_attrs[RUN])
         if run.data.tags["nfa.state"] == "pruned":
             raise Pruned(run.data.tags.get("nfa.error", ""))
-        series = tracking.history(run.info.run_id)
+        several = len(self.seeds(trial)) > 1
+        below = tracking.children(run.info.run_id, run.info.experiment_id) if several else [run]
+        parts = [part.info.run_id for part in below if part.data.tags.get("nfa.state") == "finished"]
+        return self._judged(trial, [tracking.history(part) for part in parts])
+
+    def _judged(self, trial: optuna.Trial, every: Sequence[scores.Series]) -> list[float]:
+        """Objectives of a trial, means over its trainings, after its constraints are told to the study."""
+        averaged = scores.means(every)
         for constraint in self.config.constraints:
-            beyond = scores.excess(series, constraint)
-            assert beyond is not None, "the trial has finished"
+            beyond = scores.excess(averaged, constraint)
+            if beyond is None:
+                raise NfaError(f"{constraint.key} was not logged: it was never defined, so {constraint} is unknown")
             trial.set_constraint(str(constraint), beyond)
-        return self._objectives(series)
+        return [self._objective(every, objective) for objective in self.config.objectives]
 
-    def _objectives(self, series: scores.Series) -> list[float]:
-        values = [scores.score(series, objective) for objective in self.config.objectives]
-        for objective, value in zip(self.config.objectives, values, strict=True):
-            if value is None:
-                raise NfaError(f"{objective.key} was not logged: it was never defined in this run")
-        return [value for value in values if value is not None]
+    def _objective(self, every: Sequence[scores.Series], objective: Objective) -> float:
+        values = [scores.score(series, objective) for series in every]
+        defined = [value for value in values if value is not None]
+        if len(defined) < len(values):
+            raise NfaError(f"{objective.key} was not logged: it was never defined in this run")
+        return math.fsum(defined) / len(defined)
 
-    def _trained(self, trial: optuna.Trial, run: TrackedRun, point: Mapping[str, Any]) -> scores.Series:
-        """Series of the trial's training, or their means over its trainings with several seeds."""
+    def _trained(self, trial: optuna.Trial, run: TrackedRun, point: Mapping[str, Any]) -> list[scores.Series]:
+        """Series of the trial's trainings; of several, their means become series of its own run."""
         seeds = self.seeds(trial)
         if len(seeds) == 1:
-            return self.one(run, point, seeds[0], self.asked(trial))
+            return [self.one(run, point, seeds[0], self.asked(trial))]
         run.log_params({**point, "seeds": ",".join(map(str, seeds))})
         every = [self._of_seed(trial, run, point, seed) for seed in seeds]
-        averaged = scores.means(every)
-        for key, of_key in averaged.items():
+        for key, of_key in scores.means(every).items():
             for step, value in of_key.items():
                 run.metrics.log({key: value}, step)
-        return averaged
+        return every
 
     def asked(self, trial: optuna.Trial) -> optuna.Trial | None:
         """The trial, where its steps are compared with those of others to end it early."""

@@ -194,7 +194,9 @@ def test_several_seeds_are_runs_below_the_trial_whose_series_are_their_means(
         assert means == {step: pytest.approx((losses[0][step] + losses[1][step]) / 2) for step in losses[0]}
         errors = study.series(run_id, "val/loss_se")
         assert errors == {step: pytest.approx(abs(losses[0][step] - losses[1][step]) / 2) for step in losses[0]}
-        assert study.values()[int(name.split()[1])] == pytest.approx(min(means.values()))
+        value = study.values()[int(name.split()[1])]
+        assert value == pytest.approx((min(losses[0].values()) + min(losses[1].values())) / 2)
+        assert study.series(run_id, "objective")[4] == pytest.approx(value)
 
 
 def test_several_objectives_have_a_front_and_no_pruner(empty_store: Store, tmp_path: Path) -> None:
