@@ -46,7 +46,7 @@ def work(study: optuna.Study, objective: Objective, assignment: Assignment, said
     while time.time() < assignment.until and _led(assignment):
         tickets.put_back_lost(study)
         try:
-            slot = _take(study, objective)
+            said(_take(study, objective))
         except AllTaken:
             running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
             if not running:
@@ -56,8 +56,6 @@ def work(study: optuna.Study, objective: Objective, assignment: Assignment, said
             waiting = True
             time.sleep(POLL)
             continue
-        if slot is not None:
-            said(slot)
         check_failures(study)
 
 
@@ -65,7 +63,7 @@ def _led(assignment: Assignment) -> bool:
     return assignment.leader in (os.getpid(), os.getppid())
 
 
-def _take(study: optuna.Study, objective: Objective) -> int | None:
+def _take(study: optuna.Study, objective: Objective) -> int:
     """Run one trial and return its slot; raises `AllTaken` where none waits.
 
     Signals reach only the trial itself: in Optuna's own code they would leave a thread behind, or a trial unspoken for.
@@ -85,7 +83,7 @@ def _take(study: optuna.Study, objective: Objective) -> int | None:
             for trial in taken:
                 tickets.put_back(study, study.get_trials(deepcopy=False)[trial.number])
         raise
-    return tickets.slot_of(taken[0]) if taken else None
+    return tickets.slot_of(taken[0])
 
 
 def check_failures(study: optuna.Study) -> None:
@@ -103,7 +101,7 @@ def check_failures(study: optuna.Study) -> None:
 
 
 def employ(assignment: Assignment, number: int, begin: Callable[..., None], watch: Callable[[], None]) -> None:
-    """`begin(assignment, answers)` in `number` processes until they are done; `watch()` is called all the while.
+    """`begin(assignment)` in `number` processes until they are done; `watch()` is called all the while.
 
     One that is killed is replaced as long as trials are left; what it was at is taken up by whoever comes first. A
     signal is passed on, and the processes are waited for. `NfaError` where one of them raised it.
@@ -114,7 +112,7 @@ def employ(assignment: Assignment, number: int, begin: Callable[..., None], watc
     with _threads_for(number):
         running: list[Any] = []
         try:
-            while running or left:
+            while running or (left and answers.empty()):
                 while left and len(running) < number and answers.empty():
                     left -= 1
                     running.append(_started(context, begin, assignment, answers, left))
@@ -126,7 +124,8 @@ def employ(assignment: Assignment, number: int, begin: Callable[..., None], watc
                     left = 0  # it has found nothing more to do
                 for process in ended:
                     if process.exitcode < 0:
-                        stage("notice", f"worker {process.pid} was ended by signal {-process.exitcode}; it is replaced")
+                        replaced = "it is replaced" if left else "the others go on"
+                        stage("notice", f"worker {process.pid} was ended by signal {-process.exitcode}; {replaced}")
         except Interrupted:
             _end(running)
             raise

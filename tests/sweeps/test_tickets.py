@@ -154,7 +154,6 @@ def test_a_trial_that_keeps_losing_its_process_is_given_up(study: optuna.Study) 
         waiting = [one for one in study.trials if one.state == TrialState.WAITING and tickets.slot_of(one) == 0]
         if not waiting:
             break
-        study.tell  # noqa: B018
         study._storage.set_trial_state_values(waiting[0]._trial_id, TrialState.RUNNING)
         tickets.put_back(study, study.trials[waiting[0].number])
     assert tickets.state_of(tickets.latest(study.trials)[0]) == "killed"

@@ -11,6 +11,7 @@ from nfa.figures.lora_comparison import Curves, comparison
 from nfa.jobs.analyses.stored_analysis import output_folder
 from nfa.jobs.lora import comparison_reports
 from nfa.jobs.lora.lora_arms import arms_of
+from nfa.jobs.lora.lora_steps import end_step
 from nfa.studies.lora_comparison import (
     RANDOM,
     Arm,
@@ -55,12 +56,7 @@ def compare_lora(config: CompareLoraConfig, parent: TrackedRun | None = None) ->
         for line in comparison_reports.verdicts(found):
             stage("verdict", line)
         stage("figure", "comparison_report.txt, plots/comparison_random_vs_svd.png and .pdf")
-    if folder:
-        tracking.copy_artifacts(run.run_id, folder)
-        stage("copy", f"everything is in {folder}")
-    if parent is None:
-        stage("done", run.link)
-    return run
+    return end_step(run, folder, parent)
 
 
 def _sources(text: str) -> list[str]:
