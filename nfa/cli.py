@@ -64,25 +64,36 @@ def main(name: str, config_type: type[Config], start: Callable[[Config], None]) 
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(help_text(config_type, name))
         sys.exit(0)
-    sys.exit(_run(lambda: start(parse(config_type, sys.argv[1:]))))
+    _leave(_run(lambda: start(parse(config_type, sys.argv[1:]))))
 
 
 def _run(work: Callable[[], None]) -> int:
     try:
         work()
-    except NfaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        _end_runs("failed", str(error))
-        return error.exit_code
     except ends.Interrupted as stop:
-        print(f"stopped by {stop}", file=sys.stderr)
-        _end_runs("killed", str(stop))
-        return stop.exit_code
+        return _stopped(stop)
     except Exception as error:
+        if (stop := ends.stopped()) and _of_the_store(error):
+            return _stopped(stop)  # it was given up because of the signal
+        if isinstance(error, NfaError):
+            print(f"error: {error}", file=sys.stderr)
+            _end_runs("failed", str(error))
+            return error.exit_code
         traceback.print_exc()
         _end_runs("failed", repr(error))
         return 1
     return 0
+
+
+def _of_the_store(error: Exception) -> bool:
+    store = sys.modules.get("nfa.tracking.store")
+    return store is not None and isinstance(error.__cause__ or error, store.StoreError)
+
+
+def _stopped(stop: ends.Interrupted) -> int:
+    print(f"stopped by {stop}", file=sys.stderr)
+    _end_runs("killed", str(stop))
+    return stop.exit_code
 
 
 def _end_runs(state: str, reason: str) -> None:
@@ -91,3 +102,13 @@ def _end_runs(state: str, reason: str) -> None:
         from nfa import tracking
 
         tracking.end_unended(state, reason)
+
+
+def _leave(code: int) -> typing.NoReturn:
+    """Exit; at once where a call to a store still hangs, for which an orderly end of Python could wait."""
+    calls = sys.modules.get("nfa.tracking.calls")
+    if calls and calls.is_hanging():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -19,11 +20,12 @@ class _Signals:
     def __init__(self) -> None:
         self.shields = 0
         self.pending: int | None = None
+        self.since = 0.0  # when it arrived, on this process's own clock
 
     def arrive(self, signum: int, _frame: FrameType | None) -> None:
         # MLflow forwards SIGTERM right after the terminal's SIGINT: only the first one counts, so saving survives.
         if self.pending is None:
-            self.pending = signum
+            self.pending, self.since = signum, time.monotonic()
             self.release()
 
     def release(self) -> None:
@@ -46,6 +48,16 @@ def listen() -> None:
     """Turn SIGINT and SIGTERM into `Interrupted` from now on (main thread only)."""
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, _signals.arrive)
+
+
+def stopping() -> float | None:
+    """When a signal asked this process to end, by `time.monotonic()`; None before that."""
+    return None if _signals.pending is None else _signals.since
+
+
+def stopped() -> Interrupted | None:
+    """The signal that asked this process to end, to be raised in place of an error that came of it."""
+    return None if _signals.pending is None else Interrupted(_signals.pending)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Any
 
 from nfa import tracking
 from nfa.console import bar, stage
-from nfa.ends import Interrupted, shielded
+from nfa.ends import Interrupted, shielded, stopped
 from nfa.errors import DivergedError, NfaError
 from nfa.jobs.settings import identity
 from nfa.timing import Stopwatch
@@ -43,6 +43,7 @@ class TrackedTraining:
         if state is None:
             return None
         self.training.restore(state)
+        self.run.metrics.take_up(state.get("metrics", ()))
         at = self.training.progress
         stage("resume", f"at {self.unit} {at.epoch}" + (f", {at.batch} batches into the next" if at.batch else ""))
         self.progress.update(at.epoch * self.training.batches_per_epoch + at.batch)
@@ -61,8 +62,7 @@ class TrackedTraining:
             with self.clock.section("training"):
                 self.training.run(epochs, after_epoch, passed)
         except Interrupted:
-            tracking.save_state(self.run, self._state())
-            stage("stopped", f"continue with resume={self.run.run_id}")
+            self._stop()
             raise
         except DivergedError as error:
             kept = tracking.epochs(self.run.run_id)
@@ -70,13 +70,28 @@ class TrackedTraining:
             lr = self.stored["train"]["lr"]
             raise DivergedError(f"{error}; {hint}. Try a smaller learning rate than lr={lr}") from None
         except tracking.StoreError as error:
+            if stop := stopped():
+                self._stop()
+                raise stop from error
             remedy = f"mend it (permissions, disk space), then continue with resume={self.run.run_id}"
             raise NfaError(f"the tracking store failed: {error}\n  do: {remedy}") from error
         finally:
             self.progress.close()
 
+    def _stop(self) -> None:
+        """Keep the state of the last whole step; it comes before anything that a silent store could hold up."""
+        try:
+            tracking.save_state(self.run, self._state())
+        except tracking.StoreError as error:
+            kept = tracking.unsent_state(self.run.run_id)
+            where = f"the next resume on this machine takes it from {kept}" if kept else "it goes on from the one before"
+            stage("notice", f"the training state could not be stored ({error}); {where}")
+        stage("stopped", f"continue with resume={self.run.run_id}")
+
     def _state(self, *, reported: bool | None = None) -> dict[str, Any]:
-        return {**self.training.state(reported=reported), **self.memory()}
+        """All that a resume needs; metrics that the store has not taken yet are part of it."""
+        waiting = self.run.metrics.waiting()
+        return {**self.training.state(reported=reported), **self.memory(), "metrics": waiting}
 
     def log(self, epoch: int, values: Mapping[str, float]) -> None:
         """Metrics of an epoch; `DivergedError` for one that is not finite."""

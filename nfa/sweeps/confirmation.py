@@ -59,7 +59,7 @@ class Confirmations(Trials):
     """Trains what a ticket names: an arm, with a seed."""
 
     def __call__(self, trial: optuna.Trial) -> list[float]:
-        trial.set_user_attr(tickets.PROCESS, tracking.sign_of_life())
+        trial.set_user_attr(tickets.PROCESS, tracking.sign())
         return self.ended(trial, dict(trial.user_attrs["point"]))
 
     def name(self, trial: optuna.Trial) -> str:

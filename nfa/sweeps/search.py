@@ -43,17 +43,27 @@ def tune(config: TuneConfig, trainings: Trainings | None = None) -> None:
     if any(key.startswith("test/") for key in config.keys):
         stage("notice", "chosen by the test set, which then says nothing about new data: val/… is for choosing")
     run_id = None if made else parent_of(study)
-    if run_id and tracking.is_running(tracking.find_run(run_id)):
+    if not _led(config, study, run_id, trainings):
+        assert run_id
         _take_part(config, study, run_id, trainings)
-        return
-    with _parent(config, name, run_id) as parent:
-        study.set_user_attr(PARENT, parent.run_id)
-        _lead(config, study, parent, trainings)
-    stage("done", parent.link)
 
 
 def _ways(config: TuneConfig) -> str:
     return "; ".join(f"{'maximise' if one.maximise else 'minimise'} {one.key}" for one in config.objectives)
+
+
+def _led(config: TuneConfig, study: optuna.Study, run_id: str | None, trainings: Trainings) -> bool:
+    """Lead the study in its run, or in a new one; False where another process is at work on that."""
+    try:
+        with _parent(config, study.study_name, run_id) as parent:
+            study.set_user_attr(PARENT, parent.run_id)
+            _lead(config, study, parent, trainings)
+    except tracking.Taken as taken:
+        if taken.run_id != run_id:
+            raise
+        return False
+    stage("done", parent.link)
+    return True
 
 
 def _parent(config: TuneConfig, name: str, run_id: str | None) -> TrackedRun:
@@ -122,8 +132,6 @@ def _take_part(config: TuneConfig, study: optuna.Study, run_id: str, trainings: 
         trials = Trials(config, study, parent, trainings)
         phase = Phase(study, trials, begin_search, lambda: None, "trial", study.study_name)
         run_phase(config, phase, run_id, _until(config))
-    found = tracking.find_run(run_id)
-    if found.data.tags.get("nfa.state") != "finished" and not tracking.is_running(found):
-        with tracking.reopen_run(run_id) as led:
-            _lead(config, study, led, trainings)
-    stage("done", parent.link)
+    over = tracking.find_run(run_id).data.tags.get("nfa.state") == "finished"
+    if over or not _led(config, study, run_id, trainings):
+        stage("done", parent.link)

@@ -2,6 +2,7 @@
 
 import datetime
 import itertools
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,6 @@ from nfa.seeding import whole_number
 from nfa.sweeps.storage import SILENCE, retry_callback
 
 SLOT, RUN, PROCESS, ERROR = "slot", "run_id", "process", "error"
-UNTOLD = datetime.timedelta(seconds=SILENCE)  # after which a trial counts as lost that never said whose it is
 
 
 def slot_of(trial: FrozenTrial | optuna.Trial) -> int:
@@ -68,18 +68,20 @@ def put_back(study: optuna.Study, trial: FrozenTrial) -> None:
         retry_callback()(study, trial)
 
 
-def put_back_lost(study: optuna.Study) -> None:
-    """Put back what processes of this host had taken that are no more, and what nobody has spoken for."""
+def put_back_lost(study: optuna.Study, unspoken: dict[int, float]) -> None:
+    """Put back what processes of this host had taken that are no more, and what nobody has spoken for.
+
+    `unspoken` remembers when, on this process's own clock, it has first seen a trial that does not say whose it is.
+    """
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        process = trial.user_attrs.get(PROCESS)
-        if process is None:
-            begun = trial.datetime_start
-            lost = begun is not None and datetime.datetime.now() - begun > UNTOLD
+        if process := trial.user_attrs.get(PROCESS):
+            lost = tracking.life_of(process) is tracking.Life.GONE
         else:
-            lost = tracking.is_gone(process)
+            now = time.monotonic()
+            lost = now - unspoken.setdefault(trial.number, now) > SILENCE
         if lost:
             put_back(study, trial)
-    optuna.storages.fail_stale_trials(study)  # those of other hosts, by their silence
+    optuna.storages.fail_stale_trials(study)  # those out of sight, by their silence on the database's clock
 
 
 def latest(trials: Sequence[FrozenTrial]) -> dict[int, FrozenTrial]:

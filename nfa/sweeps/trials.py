@@ -83,7 +83,7 @@ class Trials:
     def __call__(self, trial: optuna.Trial) -> list[float]:
         """Objectives of a trial; raises `TrialPruned` for one that was ended early or diverged."""
         point = suggest(trial, self.config.axes)
-        trial.set_user_attr(PROCESS, tracking.sign_of_life())
+        trial.set_user_attr(PROCESS, tracking.sign())
         return self.ended(trial, point)
 
     def name(self, trial: optuna.Trial) -> str:

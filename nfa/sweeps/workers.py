@@ -43,8 +43,9 @@ def work(study: optuna.Study, objective: Objective, assignment: Assignment, said
     `NfaError` where the first trials have all failed. A trial that a signal interrupts is put back.
     """
     waiting = False
+    unspoken: dict[int, float] = {}
     while time.time() < assignment.until and _led(assignment):
-        tickets.put_back_lost(study)
+        tickets.put_back_lost(study, unspoken)
         try:
             said(_take(study, objective))
         except AllTaken:

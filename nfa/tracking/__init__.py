@@ -30,10 +30,12 @@ from nfa.tracking.checkpoints import (
     save_picture,
     save_state,
     unit,
+    unsent_state,
     weights,
 )
-from nfa.tracking.heartbeat import is_gone, sign_of_life
+from nfa.tracking.claims import Taken, is_running
 from nfa.tracking.metrics import history, metric_rows
+from nfa.tracking.processes import Life, life_of, sign
 from nfa.tracking.registry import register
 from nfa.tracking.runs import (
     DataInput,
@@ -42,7 +44,6 @@ from nfa.tracking.runs import (
     can_continue,
     config,
     end_unended,
-    is_running,
     open_run,
     pointing_to,
     reopen_run,
@@ -53,7 +54,9 @@ from nfa.tracking.store import StoreError, beside_store, children, find_run, rea
 __all__ = [
     "Checkpoint",
     "DataInput",
+    "Life",
     "StoreError",
+    "Taken",
     "TrackedRun",
     "active_run",
     "beside_store",
@@ -74,8 +77,8 @@ __all__ = [
     "get_json",
     "has_artifact",
     "history",
-    "is_gone",
     "is_running",
+    "life_of",
     "load_checkpoint",
     "load_state",
     "load_workload",
@@ -97,8 +100,9 @@ __all__ = [
     "save_checkpoint",
     "save_picture",
     "save_state",
-    "sign_of_life",
+    "sign",
     "tagged",
     "unit",
+    "unsent_state",
     "weights",
 ]

@@ -16,10 +16,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nfa import __version__
+from nfa.console import stage
 from nfa.ends import shielded
 from nfa.errors import Refusal
 from nfa.models.learned import learned_state, load_learned
-from nfa.tracking import artifacts
+from nfa.tracking import artifacts, unsent
 from nfa.tracking.registry import MODELS, registered
 from nfa.tracking.runs import TrackedRun
 from nfa.tracking.store import client, find_run
@@ -64,6 +65,7 @@ def save_checkpoint(
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in learned_state(model).items()}
     unit, number = ("epoch", epoch) if epoch is not None else ("step", step)
     assert number is not None
+    run.check_held()
     artifacts.put(run.info, path_of(number, unit), lambda file: save_file(tensors, file, metadata))
     with shielded():
         return _logged_model(run, unit, number, metadata)
@@ -98,15 +100,42 @@ def _is_output(run: TrackedRun, model_id: str) -> bool:
 
 
 def save_state(run: TrackedRun, state: Mapping[str, Any]) -> None:
-    """Replace the run's training state."""
-    artifacts.put(run.info, STATE, lambda file: torch.save(dict(state), file))
+    """Replace the run's training state. What a server does not take stays on this machine, for the next resume."""
+    run.check_held()
+    content = {**state, "claim": run.claim.number}
+
+    def write(file: Path) -> None:
+        torch.save(content, file)
+
+    if artifacts.local_folder(run.info):
+        artifacts.put(run.info, STATE, write)
+        return
+    with shielded():
+        kept = unsent.keep(run.run_id, write)
+        client().log_artifact(run.run_id, str(kept), str(Path(STATE).parent))
+        unsent.forget(run.run_id)
+
+
+def unsent_state(run_id: str) -> Path | None:
+    """Where a run's training state is that no server has taken; None where there is none."""
+    kept = unsent.place(run_id)
+    return kept if kept.exists() else None
 
 
 def load_state(run: TrackedRun) -> dict[str, Any] | None:
     """The run's training state; None if it ended before its first checkpoint."""
-    if not artifacts.has_artifact(run.run_id, STATE):
-        return None
-    state: dict[str, Any] = torch.load(artifacts.get(run.run_id, STATE), weights_only=True, map_location="cpu")
+    kept = unsent.place(run.run_id)
+    if kept.exists():
+        state = _read_state(kept)
+        if state.get("claim") == run.claim.number - 1:
+            stage("state", f"from {kept}: the server had not taken it")
+            return state
+        unsent.forget(run.run_id)  # another machine has gone on since
+    return _read_state(artifacts.get(run.run_id, STATE)) if artifacts.has_artifact(run.run_id, STATE) else None
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
     return state
 
 

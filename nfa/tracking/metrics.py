@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from mlflow.entities import Metric
 
@@ -11,13 +11,17 @@ from nfa.tracking.store import client
 
 FLUSH_SECONDS = 2.0
 BATCH = 1000  # what one log_batch call takes
+Row = tuple[str, float, int, int, str | None]  # key, value, step, time, id of the LoggedModel
 
 
 class MetricLog:
-    """Buffers the metrics of one run; a (key, step) that the run already has is left as it is."""
+    """Buffers the metrics of one run; a (key, step) that the run already has is left as it is.
 
-    def __init__(self, run_id: str, known: set[tuple[str, int]]) -> None:
-        self.run_id, self._known = run_id, known
+    `check()` is called before anything is written.
+    """
+
+    def __init__(self, run_id: str, known: set[tuple[str, int]], check: Callable[[], None] = lambda: None) -> None:
+        self.run_id, self._known, self._check = run_id, known, check
         self._waiting: list[Metric] = []
         self._flushed = time.monotonic()
 
@@ -33,9 +37,22 @@ class MetricLog:
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
 
+    def waiting(self) -> list[Row]:
+        """What has not been written yet, as plain values."""
+        return [(one.key, one.value, one.step, one.timestamp, one.model_id) for one in self._waiting]
+
+    def take_up(self, rows: Iterable[Row]) -> None:
+        """Let what another process could not write wait here, unless the run has it by now."""
+        for key, value, step, timestamp, model_id in rows:
+            if (key, step) not in self._known:
+                self._known.add((key, step))
+                self._waiting.append(Metric(key, value, timestamp, step, model_id=model_id))
+
     def flush(self) -> None:
         """Write what waits."""
         with shielded():
+            if self._waiting:
+                self._check()
             while self._waiting:
                 client().log_batch(self.run_id, metrics=self._waiting[:BATCH])
                 del self._waiting[:BATCH]

@@ -14,16 +14,19 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Param, Run, RunTag
 from mlflow.tracking.context.registry import resolve_tags
 
 from nfa import __version__
-from nfa.ends import Interrupted, shielded
+from nfa.ends import Interrupted, shielded, stopped
 from nfa.errors import Pruned, Refusal
 from nfa.tracking import artifacts
-from nfa.tracking.heartbeat import TAG, Heartbeat, is_alive, sign_of_life, sweep
+from nfa.tracking.claims import BEAT, Claim, is_claimed, is_running, wait_until_free
+from nfa.tracking.heartbeat import Heartbeat
 from nfa.tracking.metrics import MetricLog, known_steps
+from nfa.tracking.processes import sign
 from nfa.tracking.store import StoreError, client, current_experiment, find_run, link, plain_param, reaching_store
+from nfa.tracking.sweep import Sweep
 
 ENDS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED", "pruned": "KILLED"}
 TAG_LENGTH = 5000
-_unended: set[str] = set()  # runs that this process has to end
+_unended: dict[str, Claim | None] = {}  # runs that this process has to end, and its claims on them
 
 
 @dataclass(frozen=True)
@@ -43,15 +46,19 @@ class TrackedRun:
     metrics of every step (and whether it is the last) once they are logged, and may end the run by raising `Pruned`.
     """
 
-    def __init__(self, run: Run, *, wrapper_id: str | None = None, continued: bool = False) -> None:
+    def __init__(
+        self, run: Run, *, wrapper_id: str | None = None, continued: bool = False, sweep: Sweep | None = None
+    ) -> None:
         self.info = run
         self.thrifty = False
         self.listener: Callable[[int, Mapping[str, float], bool], None] | None = None
         self.run_id: str = run.info.run_id
         self.continued = continued
         self._wrapper_id = wrapper_id
-        self._heartbeat = Heartbeat(self.run_id)
-        self.metrics = MetricLog(self.run_id, known_steps(self.run_id) if continued else set())
+        self.claim = Claim.after(run)
+        self._heartbeat = Heartbeat(self.claim, sweep.look_again if sweep else lambda: [])
+        self.check_held = self._heartbeat.check
+        self.metrics = MetricLog(self.run_id, set(), self.check_held)
 
     @property
     def link(self) -> str:
@@ -61,7 +68,8 @@ class TrackedRun:
     def __enter__(self) -> "TrackedRun":
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # the link is in our own last line
         with reaching_store(), shielded():
-            _unended.add(self.run_id)
+            self.claim.write()
+            _unended[self.run_id] = self.claim
             os.environ.pop("MLFLOW_RUN_ID", None)  # ours to end from now on; processes we start must not adopt it
             client().update_run(self.run_id, status="RUNNING")
             self.tag({"nfa.state": "running", "nfa.error": ""})
@@ -69,6 +77,8 @@ class TrackedRun:
                 tags = {"nfa.resumes": self.run_id, "nfa.state": "running"}
                 client().log_batch(self._wrapper_id, tags=[RunTag(*item) for item in tags.items()])
             self._heartbeat.start()
+            if self.continued:
+                self.metrics = MetricLog(self.run_id, known_steps(self.run_id), self.check_held)
         return self
 
     def __exit__(self, _kind: type | None, error: BaseException | None, _trace: TracebackType | None) -> None:
@@ -84,11 +94,12 @@ class TrackedRun:
 
     def _end(self, error: BaseException | None) -> None:
         state = _state(error)
-        reason = str(error)[:TAG_LENGTH] if error else ""
-        for run_id in filter(None, (self.run_id, self._wrapper_id)):
-            mark(run_id, state, reason)
-            client().set_terminated(run_id, ENDS[state])
-        _unended.discard(self.run_id)
+        reason = str(error) if error else ""
+        if self.claim.holds():
+            _end_run(self.run_id, state, reason, self.claim)
+        if self._wrapper_id:
+            _end_run(self._wrapper_id, state, reason)
+        _unended.pop(self.run_id, None)
 
     def tag(self, tags: Mapping[str, str]) -> None:
         """Set tags."""
@@ -123,7 +134,7 @@ class TrackedRun:
 def _state(error: BaseException | None) -> str:
     if error is None:
         return "finished"
-    if isinstance(error, Interrupted):
+    if isinstance(error, Interrupted) or (isinstance(error, StoreError) and stopped()):
         return "killed"
     return "pruned" if isinstance(error, Pruned) else "failed"
 
@@ -145,13 +156,14 @@ def open_run(
     """
     tags = {"nfa.entrypoint": entrypoint, "nfa.workload": workload, "nfa.version": __version__, **tags}
     # From its first moment the run can be recognised as stale, should this process be killed.
-    tags = {**tags, "nfa.state": "running", TAG: sign_of_life()}
+    tags = {**tags, "nfa.state": "running", BEAT: sign()}
     with reaching_store(), shielded():
         adopted = os.environ.get("MLFLOW_RUN_ID") if adopt and not parent else None
         run = _adopted(adopted, name, tags) if adopted else _created(parent, experiment, name, tags)
-        _unended.add(run.info.run_id)
-        sweep(run.info.experiment_id)
-        return TrackedRun(run)
+        _unended[run.info.run_id] = None
+        sweep = Sweep(run.info.experiment_id)
+        sweep()
+        return TrackedRun(run, sweep=sweep)
 
 
 def _created(parent: TrackedRun | None, experiment: str, name: str, tags: Mapping[str, str]) -> Run:
@@ -175,16 +187,17 @@ def _adopted(run_id: str, name: str, tags: Mapping[str, str]) -> Run:
 
 
 def reopen_run(run_id: str, *, parent: TrackedRun | None = None, finished_too: bool = False) -> TrackedRun:
-    """A killed or failed run, to be continued in place; under `mlflow run` its wrapper run only points to it."""
-    with reaching_store(), shielded():
+    """A killed or failed run, to be continued in place; under `mlflow run` its wrapper run only points to it.
+
+    `Refusal` where it cannot be continued, `Taken` where another process is at work on it. One that cannot be seen from
+    here is watched for a while.
+    """
+    with reaching_store():
         run = find_run(run_id)
         state = run.data.tags.get("nfa.state")
         if "nfa.entrypoint" not in run.data.tags or state is None:
             raise Refusal(f"resume={run_id}", "a run made by train", "give the id of the training run itself")
-        if state == "running" and is_alive(run.data.tags):
-            raise Refusal(
-                f"resume={run_id} (still running)", "a killed or failed run", "wait for it, or stop its process first"
-            )
+        wait_until_free(run)
         if state == "pruned" or (state == "finished" and not finished_too):
             raise Refusal(
                 f"resume={run_id} ({state})",
@@ -201,11 +214,6 @@ def can_continue(run: Run) -> bool:
     return not ended and not is_running(run) and artifacts.has_artifact(run.info.run_id, "config.json")
 
 
-def is_running(run: Run) -> bool:
-    """Whether a process is at work on a run."""
-    return run.data.tags.get("nfa.state") == "running" and is_alive(run.data.tags)
-
-
 def run_of_another(run_id: str) -> TrackedRun:
     """A run that another process has open, to make children of; it is neither begun nor ended here."""
     with reaching_store():
@@ -220,30 +228,30 @@ def pointing_to(run_id: str) -> Iterator[None]:
         yield
         return
     client().log_batch(wrapper_id, tags=[RunTag("nfa.resumes", run_id), RunTag("nfa.state", "running")])
-    _unended.add(wrapper_id)
+    _unended[wrapper_id] = None
     yield
-    mark(wrapper_id, "finished", "")
-    client().set_terminated(wrapper_id, ENDS["finished"])
-    _unended.discard(wrapper_id)
+    _end_run(wrapper_id, "finished", "")
+    del _unended[wrapper_id]
 
 
-def mark(run_id: str, state: str, reason: str) -> None:
-    """Write a run's true state, and why, into its tags."""
-    tags = {"nfa.state": state, "nfa.error": reason[:TAG_LENGTH]}
+def _end_run(run_id: str, state: str, reason: str, claim: Claim | None = None) -> None:
+    """Write a run's true state, and why, into its tags, and that the process of a claim is done with it."""
+    tags = {"nfa.state": state, "nfa.error": reason[:TAG_LENGTH], **(claim.released if claim else {})}
     client().log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+    client().set_terminated(run_id, ENDS[state])
 
 
 def end_unended(state: str, reason: str) -> None:
     """End what this process opened, or `mlflow run` made for it, and nothing ended; a store that fails is let be."""
     adopted = os.environ.get("MLFLOW_RUN_ID")
-    waiting = {*_unended, *([adopted] if adopted else [])}
+    waiting = {**_unended, **({adopted: None} if adopted else {})}
     if not waiting:
         return
     with suppress(Refusal), reaching_store():
-        for run_id in waiting:
-            if client().get_run(run_id).data.tags.get("nfa.state") not in ENDS:
-                mark(run_id, state, reason)
-                client().set_terminated(run_id, ENDS[state])
+        for run_id, claim in waiting.items():
+            run = client().get_run(run_id)
+            if run.data.tags.get("nfa.state") not in ENDS and (claim.holds() if claim else not is_claimed(run)):
+                _end_run(run_id, state, reason, claim)
 
 
 def active_run() -> Run:

@@ -6,8 +6,9 @@ import shlex
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from typing import Any, cast
 
 import mlflow
 import requests
@@ -18,13 +19,24 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from nfa.errors import Refusal
+from nfa.tracking.calls import beginning, limited
 
 StoreError = (MlflowException, SQLAlchemyError, OSError)
 
 
+class _Limited:
+    """MLflow's client, none of whose calls can hold the process for ever."""
+
+    def __init__(self, uri: str) -> None:
+        self._client = limited(MlflowClient, tracking_uri=uri)
+
+    def __getattr__(self, name: str) -> Any:
+        return partial(limited, getattr(self._client, name))
+
+
 @cache
 def _client(uri: str) -> MlflowClient:
-    return MlflowClient(tracking_uri=uri)
+    return cast(MlflowClient, _Limited(uri))
 
 
 def client() -> MlflowClient:
@@ -39,10 +51,11 @@ def reaching_store() -> Iterator[None]:
     noise = logging.getLogger("mlflow.store.db.utils")  # would print the traceback of what we say in one line
     try:
         noise.disabled = True
-        if uri.startswith("http"):
-            # MLflow itself would retry for minutes.
-            requests.get(f"{uri}/health", timeout=10)
-        yield
+        with beginning():
+            if uri.startswith("http"):
+                # MLflow itself would retry for minutes.
+                limited(requests.get, f"{uri}/health", timeout=10)
+            yield
     except StoreError as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise Refusal(

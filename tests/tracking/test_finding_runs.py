@@ -10,7 +10,6 @@ from stores import Finished, Store
 from nfa import tracking
 from nfa.errors import Refusal
 from nfa.evaluation import evaluate
-from nfa.tracking.heartbeat import TAG, is_alive, sign_of_life
 from nfa.tracking.store import client, plain_param
 
 TRAINED = {"nfa.entrypoint": "train", "nfa.workload": "mlp", "nfa.state": "finished", "nfa.trained": "true"}
@@ -142,31 +141,3 @@ def test_params_that_mlflow_logged_stay_and_only_differing_ones_are_resolved(sto
         opened.log_params({"lr": 0.1, "run_name": "a b", "epochs": 4, "seed": 1})
     expected = {"lr": "auto", "resolved.lr": "0.1", "run_name": "'a b'", "epochs": "4", "seed": "1"}
     assert store.params(run_id) == expected
-
-
-def test_this_process_is_alive_and_a_silent_one_elsewhere_is_not() -> None:
-    import json
-
-    beat = json.loads(sign_of_life())
-    assert is_alive({TAG: json.dumps(beat)})
-    assert not is_alive({})
-    assert not is_alive({TAG: json.dumps({**beat, "pid": 2**22 + 1})})
-    assert not is_alive({TAG: json.dumps({**beat, "started": "1"})})
-    assert is_alive({TAG: json.dumps({**beat, "host": "elsewhere", "pid": 1})})
-    assert not is_alive({TAG: json.dumps({**beat, "host": "elsewhere", "time": beat["time"] - 61})})
-
-
-def test_sweep_leaves_ended_and_living_runs_alone(store: Store) -> None:
-    from nfa.tracking.heartbeat import sweep
-
-    dead = made(1, **{"nfa.state": "running", TAG: sign_of_life().replace('"started": "', '"started": "9')})
-    alive = made(2, **{"nfa.state": "running", TAG: sign_of_life()})
-    ended = made(3, **{"nfa.state": "failed"})
-    foreign = made(4)
-    assert sweep("0") == [dead]
-    assert store.tags(dead)["nfa.state"] == "killed"
-    assert store.status(dead) == "KILLED"
-    assert store.tags(alive)["nfa.state"] == "running"
-    assert store.tags(ended)["nfa.state"] == "failed"
-    assert "nfa.state" not in store.tags(foreign)
-    assert store.status(foreign) == "RUNNING"
