@@ -171,7 +171,15 @@ def test_signal_in_mid_epoch_keeps_the_last_whole_step(fresh: Store, finished: F
     assert_same_run(fresh, run_id, finished)
 
 
-@pytest.mark.parametrize("moment", [("runs", "sweep"), ("heartbeat", "beat"), ("runs", "TrackedRun.__enter__")])
+MOMENTS = [
+    ("sweep", "Sweep.__call__"),
+    ("claims", "Claim.write"),
+    ("heartbeat", "Heartbeat.beat"),
+    ("runs", "TrackedRun.__enter__"),
+]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_signal_while_the_run_is_opened_ends_it_killed(moment: tuple[str, str], fresh: Store) -> None:
     module, name = moment
     ended = run(fresh, tiny(), before=During(f"nfa.tracking.{module}", name, TERM))
@@ -270,8 +278,8 @@ def test_running_run_cannot_be_resumed_beside_its_process(fresh: Store) -> None:
         (run_id,) = fresh.runs()
         ended = run(fresh, words(resume=run_id))
         assert ended.code == 2
-        assert f"resume={run_id} (still running)" in ended.output
-        assert "wait for it, or stop its process first" in ended.output
+        assert f"run {run_id} (still running: process {child.pid} on " in ended.output
+        assert "wait for it, or stop its process" in ended.output
         assert fresh.tags(run_id)["nfa.state"] == "running"
         assert run(fresh, tiny(epochs=1, depth=1)).code == 0
         assert fresh.tags(run_id)["nfa.state"] == "running", "swept although it lives"
@@ -280,9 +288,9 @@ def test_running_run_cannot_be_resumed_beside_its_process(fresh: Store) -> None:
     assert child.end().code == 143
 
 
-def test_heartbeat_of_a_number_that_another_process_has_now_counts_as_gone(fresh: Store) -> None:
+def test_claim_of_a_number_that_another_process_has_now_counts_as_gone(fresh: Store) -> None:
     run(fresh, tiny(), before=During("nfa.tracking", "save_checkpoint", KILL))
     (run_id,) = fresh.runs()
-    beat = json.loads(fresh.tags(run_id)["nfa.heartbeat"])
-    fresh.change("UPDATE tags SET value = ? WHERE key = 'nfa.heartbeat'", json.dumps({**beat, "pid": os.getpid()}))
+    claim = json.loads(fresh.params(run_id)["nfa.claim.0"])
+    fresh.change("UPDATE params SET value = ? WHERE key = 'nfa.claim.0'", json.dumps({**claim, "pid": os.getpid()}))
     assert resume_until_finished(fresh, run_id, []) == [0]

@@ -131,10 +131,10 @@ def test_a_lost_trial_is_taken_up_again_with_its_point_its_run_and_what_it_repor
 
 def test_only_what_certainly_nobody_is_at_work_on_is_put_back(study: optuna.Study) -> None:
     alive, gone, unspoken = study.ask(), study.ask(), study.ask()
-    sign = json.loads(tracking.sign_of_life())
+    sign = json.loads(tracking.sign())
     alive.set_user_attr(tickets.PROCESS, json.dumps(sign))
     gone.set_user_attr(tickets.PROCESS, json.dumps({**sign, "pid": 2**22 + 1}))
-    tickets.put_back_lost(study)
+    tickets.put_back_lost(study, {})
     states = {trial.number: trial.state for trial in study.trials}
     assert states[alive.number] == TrialState.RUNNING
     assert states[unspoken.number] == TrialState.RUNNING  # it may be about to say whose it is
@@ -145,8 +145,20 @@ def test_only_what_certainly_nobody_is_at_work_on_is_put_back(study: optuna.Stud
 def test_a_process_elsewhere_is_not_looked_for_here(study: optuna.Study) -> None:
     trial = study.ask()
     trial.set_user_attr(tickets.PROCESS, json.dumps({"host": "elsewhere", "pid": 1, "time": 0, "started": "0"}))
-    tickets.put_back_lost(study)
+    tickets.put_back_lost(study, {})
     assert study.trials[trial.number].state == TrialState.RUNNING
+
+
+def test_a_trial_that_nobody_speaks_for_is_lost_after_it_was_watched_whatever_its_clock_said(
+    study: optuna.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, unspoken = 1000.0, dict[int, float]()
+    monkeypatch.setattr(tickets.time, "monotonic", lambda: now)
+    trial = study.ask()
+    for seconds, state in [(0, TrialState.RUNNING), (80, TrialState.RUNNING), (11, TrialState.FAIL)]:
+        now += seconds
+        tickets.put_back_lost(study, unspoken)
+        assert study.trials[trial.number].state == state
 
 
 def test_a_trial_that_keeps_losing_its_process_is_given_up(study: optuna.Study) -> None:
