@@ -16,7 +16,7 @@ def keep(run_id: str, write: Callable[[Path], None]) -> Path:
     """Let `write` make the state, which is there whole or not at all; returns where it is."""
     kept = place(run_id)
     kept.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = kept.with_name(f".unfinished-{os.getpid()}")
+    unfinished = kept.with_name(f".unfinished-{os.getpid()}-{kept.name}")
     try:
         write(unfinished)
         os.replace(unfinished, kept)

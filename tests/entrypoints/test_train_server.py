@@ -1,41 +1,62 @@
 """Everything works the same against a tracking server."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
 import pytest
 import requests
-from moments import TERM, AtCall
+from moments import TERM, AtCall, During
 from stores import Finished, Store, used
-from support import environment_of_tests, run, tiny, words
+from support import environment_of_tests, launch, run, tiny, words
 
 from nfa import tracking
 
 pytestmark = pytest.mark.slow
 
 
+@dataclass(frozen=True)
+class Server:
+    """An MLflow server on a copy of the empty store."""
+
+    address: str
+    pid: int
+
+    def send(self, signum: int) -> None:
+        """To all of its processes."""
+        os.killpg(self.pid, signum)
+
+
 @pytest.fixture
-def server(fresh: Store) -> Iterator[str]:
-    """Address of an MLflow server on a copy of the empty store."""
+def server(fresh: Store) -> Iterator[Server]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     place = ["--backend-store-uri", fresh.uri, "--artifacts-destination", str(fresh.folder / "served")]
     command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1", *place]
     env = {**environment_of_tests(), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    process = subprocess.Popen(command, cwd=fresh.folder, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}"
+    process = subprocess.Popen(
+        command,
+        cwd=fresh.folder,
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    found = Server(f"http://127.0.0.1:{port}", process.pid)
     try:
-        wait_for(address, process)
-        yield address
+        wait_for(found.address, process)
+        yield found
     finally:
-        process.terminate()
+        found.send(signal.SIGCONT)
+        found.send(signal.SIGTERM)
         process.wait(30)
 
 
@@ -50,29 +71,77 @@ def wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
     raise AssertionError("the server never answered")
 
 
-def experiment(fresh: Store, address: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An experiment whose artifacts the server keeps."""
+@pytest.fixture
+def place(server: Server, fresh: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What leads a process to the server, to an experiment whose artifacts it keeps, and to a cache of its own."""
     with used(fresh, monkeypatch):
-        mlflow.set_tracking_uri(address)
-        return str(mlflow.MlflowClient().create_experiment("served"))
+        mlflow.set_tracking_uri(server.address)
+        experiment = str(mlflow.MlflowClient().create_experiment("served"))
+    folders = {"NFA_CACHE": str(tmp_path / "cache")}
+    return {"MLFLOW_TRACKING_URI": server.address, "MLFLOW_EXPERIMENT_ID": experiment, **folders}
 
 
 def test_training_ended_and_resumed_on_a_server_is_the_same_run(
-    server: str, fresh: Store, finished: Finished, calls: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    server: Server, place: dict[str, str], fresh: Store, finished: Finished, calls: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    place = {"MLFLOW_TRACKING_URI": server, "MLFLOW_EXPERIMENT_ID": experiment(fresh, server, monkeypatch)}
     ended = run(fresh, tiny(), before=AtCall(calls // 2, TERM), **place)
     assert ended.code == 143, ended.output
     (run_id,) = fresh.runs()
     assert fresh.tags(run_id)["nfa.state"] == "killed"
     ended = run(fresh, words(resume=run_id), pictures=True, **place)
     assert ended.code == 0, ended.output
-    assert f"{server}/#/experiments/" in ended.output
+    assert f"{server.address}/#/experiments/" in ended.output
     assert fresh.metrics(run_id) == finished.store.metrics(finished.run_id)
     with used(fresh, monkeypatch):
-        mlflow.set_tracking_uri(server)
+        mlflow.set_tracking_uri(server.address)
         monkeypatch.chdir(tmp_path)
         expected = finished.store.checkpoints(finished.run_id)["epoch_0004.safetensors"]
         state = tracking.load_checkpoint(run_id[:8], 4).model.state_dict()
     assert all(state[name].equal(tensor) for name, tensor in expected.items())
     assert os.path.getsize(next((fresh.folder / "served").rglob("training_analysis.png"))) > 10_000
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Stops a server's processes, and asks this one to end."""
+
+    pid: int
+
+    def __call__(self) -> None:
+        os.killpg(self.pid, signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("during", [("nfa.optim.build", "Optimizers.step"), ("nfa.tracking.checkpoints", "save_file")])
+def test_training_stopped_while_the_server_hangs_keeps_its_state_here_and_goes_on_once_that_answers(
+    during: tuple[str, str], server: Server, place: dict[str, str], fresh: Store, finished: Finished
+) -> None:
+    number = 18 * 2 + 7 if during[1] == "Optimizers.step" else 3
+    child = launch(fresh, tiny(), before=During(*during, Stop(server.pid), number), **place)
+    ended = child.end(60)
+    assert ended.code == 130, ended.output
+    assert "Traceback" not in ended.output
+    (run_id,) = fresh.runs()
+    kept = Path(place["NFA_CACHE"], "unsent", run_id, "latest.pt")
+    assert f"the next resume on this machine takes it from {kept}" in ended.output
+    assert f"continue with resume={run_id}" in ended.output
+    server.send(signal.SIGCONT)
+    ended = run(fresh, words(resume=run_id), **place)
+    assert ended.code == 0, ended.output
+    assert f"from {kept}: the server had not taken it" in ended.output
+    assert fresh.metrics(run_id) == finished.store.metrics(finished.run_id)
+    assert not kept.parent.exists()
+
+
+def test_training_waits_for_a_server_that_hangs_for_a_while(
+    server: Server, place: dict[str, str], fresh: Store, finished: Finished
+) -> None:
+    child = launch(fresh, tiny(), **place)
+    child.wait_for("epoch 1 ")
+    server.send(signal.SIGSTOP)
+    time.sleep(7)
+    server.send(signal.SIGCONT)
+    assert child.end().code == 0, child.output
+    (run_id,) = fresh.runs()
+    assert fresh.metrics(run_id) == finished.store.metrics(finished.run_id)
