@@ -70,8 +70,8 @@ def main(name: str, config_type: type[Config], start: Callable[[Config], None]) 
 def _run(work: Callable[[], None]) -> int:
     try:
         work()
-    except ends.Interrupted as stop:
-        return _stopped(stop)
+    except ends.Interrupted as interrupted:
+        return _stopped(interrupted)
     except Exception as error:
         if (stop := ends.stopped()) and _of_the_store(error):
             return _stopped(stop)  # it was given up because of the signal

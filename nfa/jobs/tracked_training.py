@@ -84,7 +84,7 @@ class TrackedTraining:
             tracking.save_state(self.run, self._state())
         except tracking.StoreError as error:
             kept = tracking.unsent_state(self.run.run_id)
-            where = f"the next resume on this machine takes it from {kept}" if kept else "it goes on from the one before"
+            where = f"the next resume on this machine takes it from {kept}" if kept else "the one before it is there"
             stage("notice", f"the training state could not be stored ({error}); {where}")
         stage("stopped", f"continue with resume={self.run.run_id}")
 

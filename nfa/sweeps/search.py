@@ -17,7 +17,7 @@ from nfa.sweeps import tickets
 from nfa.sweeps.findings import report
 from nfa.sweeps.lines import tell
 from nfa.sweeps.phases import Phase, run_phase
-from nfa.sweeps.storage import address_of, open_storage, shown
+from nfa.sweeps.storage import address_of, lasting, open_storage, shown
 from nfa.sweeps.studies import PARENT, known_study, load_study, make_study, parent_of
 from nfa.sweeps.trainings import Trainings
 from nfa.sweeps.trials import Trials, objective_key
@@ -43,9 +43,10 @@ def tune(config: TuneConfig, trainings: Trainings | None = None) -> None:
     if any(key.startswith("test/") for key in config.keys):
         stage("notice", "chosen by the test set, which then says nothing about new data: val/… is for choosing")
     run_id = None if made else parent_of(study)
-    if not _led(config, study, run_id, trainings):
-        assert run_id
-        _take_part(config, study, run_id, trainings)
+    with lasting(name):
+        if not _led(config, study, run_id, trainings):
+            assert run_id
+            _take_part(config, study, run_id, trainings)
 
 
 def _ways(config: TuneConfig) -> str:

@@ -1,12 +1,15 @@
 """The database of a study, in which several processes find their next trial and never the same."""
 
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.exceptions import ExperimentalWarning, OptunaError
-from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.exceptions import ExperimentalWarning, OptunaError, StorageInternalError
+from optuna.storages import BaseStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
@@ -14,7 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from nfa import tracking
 from nfa.config.tune import STORAGES
-from nfa.errors import Refusal
+from nfa.errors import NfaError, Refusal
+from nfa.tracking.calls import limited
 
 BEAT, SILENCE = 10, 90  # seconds between signs of life of a trial, and without one until it counts as lost
 RETRIES = 3  # of a trial whose process was lost
@@ -25,6 +29,22 @@ class AllTaken(Exception):
     """No trial is left to begin."""
 
 
+def _limited(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def call(*words: Any, **named: Any) -> Any:
+        return limited(method, *words, **named)
+
+    return call
+
+
+def _with_time_limits(storage: "type[TicketStorage]") -> "type[TicketStorage]":
+    """No question to the database can hold the process for ever."""
+    for name in (*BaseStorage.__abstractmethods__, "record_heartbeat", "_get_stale_trial_ids"):
+        setattr(storage, name, _limited(getattr(storage, name)))
+    return storage
+
+
+@_with_time_limits
 class TicketStorage(RDBStorage):
     """Trials are put into it beforehand, as tickets: asked for one where none waits, it raises `AllTaken`.
 
@@ -78,6 +98,18 @@ def open_storage(url: URL) -> TicketStorage:
     if lite:
         event.listen(storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     return storage
+
+
+@contextmanager
+def lasting(study: str) -> Iterator[None]:
+    """Turn a database's failure in the midst of a study into one message."""
+    try:
+        yield
+    except (StorageInternalError, *tracking.StoreError) as error:
+        cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
+        reason = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
+        remedy = f"mend it, then continue with study_name={study}"
+        raise NfaError(f"the study's database or the tracking store failed: {reason}\n  do: {remedy}") from cause
 
 
 def retry_callback() -> RetryHeartbeatStaleTrialCallback:

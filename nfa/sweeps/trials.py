@@ -141,7 +141,7 @@ class Trials:
     def _known(self, trial: optuna.Trial) -> list[float]:
         """What the run says that ended just before its process was lost."""
         run = tracking.find_run(trial.user_attrs[RUN])
-        if run.data.tags["nfa.state"] == "pruned":
+        if run.data.tags.get("nfa.state") == "pruned":
             raise Pruned(run.data.tags.get("nfa.error", ""))
         several = len(self.seeds(trial)) > 1
         below = tracking.children(run.info.run_id, run.info.experiment_id) if several else [run]

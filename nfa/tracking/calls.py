@@ -19,6 +19,7 @@ LIMIT = 300.0  # seconds of silence until a call is given up: a server that is s
 BEGINNING = 60.0  # the same before any work has started
 AFTER_SIGNAL = 5.0  # the same once the process has been asked to end
 POLL = 0.05  # seconds between looks at a call that takes its time
+_NAME = "nfa call to a store"
 NOISE = 1024  # bytes that a thread may read without being at work, between two looks
 
 
@@ -53,6 +54,8 @@ def is_hanging() -> bool:
 
 def limited(call: Callable[..., Answer], *words: Any, **named: Any) -> Answer:
     """What `call(*words, **named)` returns or raises; `Unanswered` where it is silent for too long."""
+    if threading.current_thread().name == _NAME:  # part of a call that is limited already
+        return call(*words, **named)
     if _limits.given_up and ends.stopping():
         raise Unanswered("the store was given up after a signal")
     answered = threading.Event()
@@ -66,7 +69,7 @@ def limited(call: Callable[..., Answer], *words: Any, **named: Any) -> Answer:
             failed.append(error)
         answered.set()
 
-    thread = threading.Thread(target=work, daemon=True)
+    thread = threading.Thread(target=work, name=_NAME, daemon=True)
     thread.start()
     try:
         _wait(thread, answered)

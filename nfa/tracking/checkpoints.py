@@ -91,7 +91,7 @@ def _logged_model(run: TrackedRun, unit: str, number: int, metadata: Mapping[str
 
 def _known_models(run: TrackedRun) -> dict[str, Any]:
     models = client().search_logged_models([run.info.info.experiment_id], f"source_run_id = '{run.run_id}'")
-    return {model.tags["nfa.checkpoint"]: model for model in models}
+    return {model.tags["nfa.checkpoint"]: model for model in models if "nfa.checkpoint" in model.tags}
 
 
 def _is_output(run: TrackedRun, model_id: str) -> bool:

@@ -8,7 +8,6 @@ has written it. The next number may be claimed where the process of the newest c
 import re
 import time
 import uuid
-from contextlib import suppress
 from dataclasses import dataclass
 
 from mlflow.entities import Run

@@ -54,7 +54,8 @@ def registered(address: str, epoch: int | None) -> tuple[str, int]:
         found = client().get_model_version_by_alias(name, alias) if alias else client().get_model_version(name, version)
     except MlflowException as error:
         raise Refusal(f"model {address!r} ({error})", "a registered model", "see Models in the MLflow UI") from None
-    if NUMBER not in found.tags or epoch not in (None, int(found.tags[NUMBER])):
+    number = found.tags.get(NUMBER, "")
+    if not re.fullmatch("[0-9]{1,9}", number) or epoch not in (None, int(number)):
         got = f"model {address!r}" + (f" with epoch={epoch}" if epoch is not None else "")
         raise Refusal(got, "a registered checkpoint of a run, without an epoch", "leave epoch out")
-    return str(found.run_id), int(found.tags[NUMBER])
+    return str(found.run_id), int(number)

@@ -56,7 +56,7 @@ class TrackedRun:
         self.continued = continued
         self._wrapper_id = wrapper_id
         self.claim = Claim.after(run)
-        self._heartbeat = Heartbeat(self.claim, sweep.look_again if sweep else lambda: [])
+        self._heartbeat = Heartbeat(self.claim, sweep.look_again if sweep else list)
         self.check_held = self._heartbeat.check
         self.metrics = MetricLog(self.run_id, set(), self.check_held)
 

@@ -26,9 +26,9 @@ def find_sources(text: str) -> list[Run]:
 
 def _sources(text: str) -> Sequence[Run]:
     run = find_run(text)
-    if epochs(run.info.run_id):
+    if _is_trained(run):
         return [run]
-    owners = [child for child in children(run.info.run_id, run.info.experiment_id) if epochs(child.info.run_id)]
+    owners = [child for child in children(run.info.run_id, run.info.experiment_id) if _is_trained(child)]
     if owners:
         return owners
     if analysed := run.data.tags.get("nfa.source_run_ids"):
@@ -36,6 +36,11 @@ def _sources(text: str) -> Sequence[Run]:
     raise Refusal(
         f"run_id={text} (it has no checkpoints)", "a run with checkpoints, or a parent of such runs", "train it first"
     )
+
+
+def _is_trained(run: Run) -> bool:
+    """Whether a run was made by a training of ours and has checkpoints."""
+    return "nfa.workload" in run.data.tags and bool(epochs(run.info.run_id))
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,13 @@ def place(server: Server, fresh: Store, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_training_ended_and_resumed_on_a_server_is_the_same_run(
-    server: Server, place: dict[str, str], fresh: Store, finished: Finished, calls: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    server: Server,
+    place: dict[str, str],
+    fresh: Store,
+    finished: Finished,
+    calls: int,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     ended = run(fresh, tiny(), before=AtCall(calls // 2, TERM), **place)
     assert ended.code == 143, ended.output

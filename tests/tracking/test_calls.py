@@ -51,6 +51,14 @@ def test_answers_and_errors_are_those_of_the_call() -> None:
     assert not is_hanging()
 
 
+def test_a_call_within_a_call_is_part_of_it() -> None:
+    def outer() -> bool:
+        return limited(threading.current_thread) is threading.current_thread()
+
+    assert limited(outer)
+    assert limited(threading.current_thread) is not threading.current_thread()
+
+
 def test_a_call_that_hangs_is_given_up(hung: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
     silent_for(70, monkeypatch)
     with pytest.raises(Unanswered, match="did not answer for 300 s"):

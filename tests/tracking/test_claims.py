@@ -260,11 +260,17 @@ def test_a_run_that_was_taken_over_does_not_get_the_end_of_its_former_process(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(monkeypatch)
-    with pytest.raises(Lost), tracking.open_run("train", "mlp") as opened:
-        Claim.after(again(opened.info)).write()
-        clock.now += 45
-        opened.metrics.log({"val/loss": 1.0}, 0)
-        opened.metrics.flush()
+    opened = tracking.open_run("train", "mlp")
+
+    def overtaken() -> None:
+        with opened:
+            Claim.after(again(opened.info)).write()
+            clock.now += 45
+            opened.metrics.log({"val/loss": 1.0}, 0)
+            opened.metrics.flush()
+
+    with pytest.raises(Lost):
+        overtaken()
     assert store.tags(opened.run_id)["nfa.state"] == "running"
     assert store.status(opened.run_id) == "RUNNING"
 

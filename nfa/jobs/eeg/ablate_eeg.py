@@ -146,7 +146,7 @@ def _report(parent: TrackedRun, arms: Sequence[Arm], rows: Sequence[Mapping[str,
 
 
 def _arm_of(source: Any) -> str:
-    return str(source.data.tags["nfa.variant"]).rpartition(", seed ")[0]
+    return str(source.data.tags.get("nfa.variant", "")).rpartition(", seed ")[0]
 
 
 def _row(arm: Arm, first: Arm, sources: Sequence[str]) -> dict[str, Any]:
