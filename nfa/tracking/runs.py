@@ -16,6 +16,7 @@ from mlflow.tracking.context.registry import resolve_tags
 from nfa import __version__
 from nfa.ends import Interrupted, shielded
 from nfa.errors import Pruned, Refusal
+from nfa.masking import masked
 from nfa.tracking import artifacts
 from nfa.tracking.heartbeat import TAG, Heartbeat, is_alive, sign_of_life, sweep
 from nfa.tracking.metrics import MetricLog, known_steps
@@ -84,7 +85,7 @@ class TrackedRun:
 
     def _end(self, error: BaseException | None) -> None:
         state = _state(error)
-        reason = str(error)[:TAG_LENGTH] if error else ""
+        reason = str(error) if error else ""
         for run_id in filter(None, (self.run_id, self._wrapper_id)):
             mark(run_id, state, reason)
             client().set_terminated(run_id, ENDS[state])
@@ -229,7 +230,7 @@ def pointing_to(run_id: str) -> Iterator[None]:
 
 def mark(run_id: str, state: str, reason: str) -> None:
     """Write a run's true state, and why, into its tags."""
-    tags = {"nfa.state": state, "nfa.error": reason[:TAG_LENGTH]}
+    tags = {"nfa.state": state, "nfa.error": masked(reason)[:TAG_LENGTH]}  # a part of a password is not known for one
     client().log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 import mlflow
 import requests
@@ -18,13 +19,15 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from nfa.errors import Refusal
+from nfa.masking import masked, tellable
+from nfa.tracking.masked_client import MaskedClient
 
 StoreError = (MlflowException, SQLAlchemyError, OSError)
 
 
 @cache
 def _client(uri: str) -> MlflowClient:
-    return MlflowClient(tracking_uri=uri)
+    return cast(MlflowClient, MaskedClient(uri))
 
 
 def client() -> MlflowClient:
@@ -49,7 +52,7 @@ def reaching_store() -> Iterator[None]:
             f"tracking store {uri} ({reason})",
             "a store that can be reached and written",
             "mend its permissions, disk space or address, or set MLFLOW_TRACKING_URI",
-        ) from error
+        ) from tellable(error)
     finally:
         noise.disabled = False
 
@@ -140,5 +143,5 @@ def link(run: Run) -> str:
     path = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}?workflowType=machine_learning"
     uri = mlflow.get_tracking_uri()
     if urllib.parse.urlparse(uri).scheme in ("http", "https"):
-        return f"{uri}/{path}"
-    return f"http://127.0.0.1:5000/{path}  (after: mlflow server --backend-store-uri {uri})"
+        return masked(f"{uri}/{path}")
+    return masked(f"http://127.0.0.1:5000/{path}  (after: mlflow server --backend-store-uri {uri})")
