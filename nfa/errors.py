@@ -1,10 +1,15 @@
 """What a user is told when something cannot be done."""
 
+from nfa.masking import masked
+
 
 class NfaError(Exception):
     """A failure that a user can act on; it ends a program with `exit_code` and one message, no traceback."""
 
     exit_code = 1
+
+    def __init__(self, text: str) -> None:
+        super().__init__(masked(text))
 
 
 class Refusal(NfaError):

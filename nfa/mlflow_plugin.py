@@ -14,7 +14,7 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 from mlflow.tracking.context.abstract_context import RunContextProvider
 
 PROJECT = "nfa"
+_COMMANDS = (f"{os.sep}mlflow", os.path.join("mlflow", "__main__.py"))
 _LOADER = "mlflow.projects.backend.loader"
 
 
@@ -72,6 +73,7 @@ def _wrap(loader: ModuleType) -> None:
 
         def run(self, project_uri: str, entry_point: str, params: Any, version: Any, config: Any, *rest: Any) -> Any:
             if _is_ours(project_uri):
+                _refuse_passwords(params)
                 os.environ["NFA_CALLER_DIR"] = os.getcwd()
                 _choose_environment(config)
             return super().run(project_uri, entry_point, params, version, config, *rest)
@@ -85,6 +87,21 @@ def _is_ours(project_uri: str) -> bool:
         return False
     with open(path, encoding="utf-8") as file:
         return any(line.split("#")[0].split() == ["name:", PROJECT] for line in file)
+
+
+def _refuse_passwords(params: Mapping[str, Any]) -> None:
+    """Before MLflow makes a run and stores them in it; and nothing that this command prints tells the store's own."""
+    from mlflow.exceptions import ExecutionException
+
+    from nfa.errors import Refusal
+    from nfa.masking import INSTEAD, carries_password, mask_process
+
+    if sys.argv[0].endswith(_COMMANDS):  # not a program of somebody's that calls MLflow
+        mask_process()
+    told = [name for name, value in params.items() if carries_password(str(value))]
+    if told:
+        got = f"a password in {', '.join(told)}, which MLflow would store"
+        raise ExecutionException(str(Refusal(got, "parameters without a password", INSTEAD)))
 
 
 def _choose_environment(config: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 
 from nfa.ends import shielded
 from nfa.errors import Refusal
+from nfa.masking import masked, masked_values
 from nfa.tracking.store import client
 
 
@@ -52,14 +53,14 @@ def put(run: Run, path: str, write: Callable[[Path], None]) -> None:
 
 
 def put_json(run: Run, path: str, content: Any) -> None:
-    """A JSON file; NaN and infinity are refused."""
-    text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
-    put_text(run, path, text)
+    """A JSON file; NaN and infinity are refused, passwords masked."""
+    text = json.dumps(masked_values(content), indent=1, allow_nan=False, ensure_ascii=False)
+    put(run, path, lambda file: _write_text(file, text))
 
 
 def put_text(run: Run, path: str, text: str) -> None:
-    """A text file."""
-    put(run, path, lambda file: _write_text(file, text))
+    """A text file, in which passwords are masked."""
+    put(run, path, lambda file: _write_text(file, masked(text)))
 
 
 def _write_text(file: Path, text: str) -> None:

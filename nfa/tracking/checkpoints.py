@@ -19,6 +19,7 @@ from nfa import __version__
 from nfa.console import stage
 from nfa.ends import shielded
 from nfa.errors import Refusal
+from nfa.masking import masked
 from nfa.models.learned import learned_state, load_learned
 from nfa.tracking import artifacts, unsent
 from nfa.tracking.registry import MODELS, registered
@@ -199,9 +200,18 @@ def save_picture(run: TrackedRun | Run, figure: Any, name: str, *, also_pdf: boo
     if isinstance(run, TrackedRun) and run.thrifty:
         return
     info = run.info if isinstance(run, TrackedRun) else run
+    _mask(figure)
     for kind in ("png", "pdf") if also_pdf else ("png",):
         artifacts.put(info, f"plots/{name}.{kind}", partial(_draw, figure, kind))
         figure.set_layout_engine("none")  # laid out once, so both files look the same
+
+
+def _mask(figure: Any) -> None:
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        if masked(text.get_text()) != text.get_text():
+            text.set_text(masked(text.get_text()))
 
 
 def _draw(figure: Any, kind: str, file: Path) -> None:

@@ -6,9 +6,9 @@ import shlex
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import mlflow
 import requests
@@ -19,24 +19,16 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from nfa.errors import Refusal
+from nfa.masking import masked, tellable
 from nfa.tracking.calls import beginning, limited
+from nfa.tracking.guarded_client import GuardedClient
 
 StoreError = (MlflowException, SQLAlchemyError, OSError)
 
 
-class _Limited:
-    """MLflow's client, none of whose calls can hold the process for ever."""
-
-    def __init__(self, uri: str) -> None:
-        self._client = limited(MlflowClient, tracking_uri=uri)
-
-    def __getattr__(self, name: str) -> Any:
-        return partial(limited, getattr(self._client, name))
-
-
 @cache
 def _client(uri: str) -> MlflowClient:
-    return cast(MlflowClient, _Limited(uri))
+    return cast(MlflowClient, GuardedClient(uri))
 
 
 def client() -> MlflowClient:
@@ -62,7 +54,7 @@ def reaching_store() -> Iterator[None]:
             f"tracking store {uri} ({reason})",
             "a store that can be reached and written",
             "mend its permissions, disk space or address, or set MLFLOW_TRACKING_URI",
-        ) from error
+        ) from tellable(error)
     finally:
         noise.disabled = False
 
@@ -153,5 +145,5 @@ def link(run: Run) -> str:
     path = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}?workflowType=machine_learning"
     uri = mlflow.get_tracking_uri()
     if urllib.parse.urlparse(uri).scheme in ("http", "https"):
-        return f"{uri}/{path}"
-    return f"http://127.0.0.1:5000/{path}  (after: mlflow server --backend-store-uri {uri})"
+        return masked(f"{uri}/{path}")
+    return masked(f"http://127.0.0.1:5000/{path}  (after: mlflow server --backend-store-uri {uri})")
