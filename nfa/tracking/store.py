@@ -14,22 +14,23 @@ import requests
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from nfa.errors import Refusal
+from nfa.tracking import first_use, places
 
 StoreError = (MlflowException, SQLAlchemyError, OSError)
 
 
 @cache
-def _client(uri: str) -> MlflowClient:
-    return MlflowClient(tracking_uri=uri)
+def _client(address: str) -> MlflowClient:
+    with first_use.alone(address, first_use.MLFLOW), places.rooted():
+        return MlflowClient(tracking_uri=address)
 
 
 def client() -> MlflowClient:
     """MLflow's client for the current tracking URI."""
-    return _client(mlflow.get_tracking_uri())
+    return _client(places.store_address())
 
 
 @contextmanager
@@ -116,10 +117,8 @@ def tagged(tag: str, value: str) -> list[Run]:
 
 def beside_store(name: str) -> Path:
     """Where a file beside the store's database is; in the caller's folder where the store is a server."""
-    address = make_url(mlflow.get_tracking_uri()) if mlflow.get_tracking_uri().startswith("sqlite:") else None
-    if address is not None and address.database:
-        return Path(address.database).resolve().with_name(name)
-    return Path(os.environ.get("NFA_CALLER_DIR", os.getcwd())).resolve() / name
+    file = places.sqlite_file(places.store_address())
+    return file.with_name(name) if file else places.caller_folder() / name
 
 
 def plain_param(text: str) -> str:
@@ -138,7 +137,7 @@ def plain_param(text: str) -> str:
 def link(run: Run) -> str:
     """Where to look at a run: an address on a server, else the command that opens the UI and the path in it."""
     path = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}?workflowType=machine_learning"
-    uri = mlflow.get_tracking_uri()
+    uri = places.store_address()
     if urllib.parse.urlparse(uri).scheme in ("http", "https"):
         return f"{uri}/{path}"
     return f"http://127.0.0.1:5000/{path}  (after: mlflow server --backend-store-uri {uri})"
