@@ -44,7 +44,12 @@ LAYERS = [
 ]
 APART = {"__init__", "mlflow_plugin", "reference", "linear_twin"}  # neither import others nor are imported
 OPTIONAL = {"nfa.huggingface"}  # imports transformers, which is an extra and sets variables of the environment
-LAZY = {("cli", "tracking"), ("__init__", "watching")}  # only once something has to be said to an MLflow run
+LAZY = {  # only once something has to be said to an MLflow run, or is about to be
+    ("cli", "tracking"),
+    ("mlflow_plugin", "errors"),
+    ("mlflow_plugin", "tracking"),
+    ("__init__", "watching"),
+}
 FILES = sorted(Path(NFA).rglob("*.py"))
 MODULES = [".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in FILES]
 

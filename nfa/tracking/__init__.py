@@ -1,5 +1,8 @@
 """Runs, metric series and checkpoints in MLflow; with `nfa.mlflow_plugin`, the only place that knows MLflow."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from nfa.tracking.artifacts import (
     check_space,
     copy_artifact,
@@ -18,20 +21,6 @@ from nfa.tracking.artifacts import (
     put_text,
     remove,
 )
-from nfa.tracking.checkpoints import (
-    Checkpoint,
-    digest,
-    epochs,
-    load_checkpoint,
-    load_state,
-    load_workload,
-    path_of,
-    save_checkpoint,
-    save_picture,
-    save_state,
-    unit,
-    weights,
-)
 from nfa.tracking.heartbeat import is_gone, sign_of_life
 from nfa.tracking.metrics import history, metric_rows
 from nfa.tracking.registry import register
@@ -49,6 +38,22 @@ from nfa.tracking.runs import (
     run_of_another,
 )
 from nfa.tracking.store import StoreError, beside_store, children, find_run, reaching_store, tagged
+
+if TYPE_CHECKING:
+    from nfa.tracking.checkpoints import (
+        Checkpoint,
+        digest,
+        epochs,
+        load_checkpoint,
+        load_state,
+        load_workload,
+        path_of,
+        save_checkpoint,
+        save_picture,
+        save_state,
+        unit,
+        weights,
+    )
 
 __all__ = [
     "Checkpoint",
@@ -102,3 +107,10 @@ __all__ = [
     "unit",
     "weights",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Checkpoints need PyTorch, which takes a second to import; a look into the store does not.
+    if name in __all__:
+        return getattr(import_module("nfa.tracking.checkpoints"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -80,7 +80,7 @@ def local_folder(run: Run) -> Path | None:
     folder = _read(address)
     if trouble := _trouble(run, folder):
         got = f"artifacts of run {run.info.run_id} at {address}, which MLflow reads as {folder} ({trouble})"
-        remedy = "train in a new experiment, which gets a proper address: set MLFLOW_EXPERIMENT_NAME to a new name"
+        remedy = "set MLFLOW_EXPERIMENT_NAME to a new name, or go to a folder without %, # and ? in its name"
         raise Refusal(got, "a folder of the run's own inside that of its experiment", remedy)
     return folder
 

@@ -60,10 +60,20 @@ def current_experiment() -> str:
     if experiment := os.environ.get("MLFLOW_EXPERIMENT_ID"):
         return experiment
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME")
-    if not name:
-        return "0"
+    return experiment_named(name) if name else "0"
+
+
+def experiment_named(name: str) -> str:
+    """The experiment of that name, made if new: by the first of several processes that ask for it."""
     found = client().get_experiment_by_name(name)
-    return str(found.experiment_id if found else client().create_experiment(name))
+    if found is None:
+        try:
+            return str(client().create_experiment(name))
+        except MlflowException:
+            found = client().get_experiment_by_name(name)
+            if found is None:
+                raise
+    return str(found.experiment_id)
 
 
 def find_run(text: str) -> Run:
