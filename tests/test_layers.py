@@ -46,8 +46,15 @@ LAYERS = [
 ]
 APART = {"__init__", "mlflow_plugin", "reference", "linear_twin"}  # neither import others nor are imported
 OPTIONAL = {"nfa.huggingface"}  # imports transformers, which is an extra and sets variables of the environment
-# Only once something has to be said to an MLflow run, or by the plugin, which every program with MLflow loads.
-LAZY = {("cli", "tracking"), ("__init__", "watching"), ("mlflow_plugin", "errors"), ("mlflow_plugin", "masking")}
+# Only once something has to be said to an MLflow run, or is about to be, or by the plugin, which every program with
+# MLflow loads.
+LAZY = {
+    ("cli", "tracking"),
+    ("mlflow_plugin", "errors"),
+    ("mlflow_plugin", "masking"),
+    ("mlflow_plugin", "tracking"),
+    ("__init__", "watching"),
+}
 FILES = sorted(Path(NFA).rglob("*.py"))
 MODULES = [".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in FILES]
 

@@ -19,6 +19,7 @@ from nfa import tracking
 from nfa.config.tune import STORAGES
 from nfa.errors import NfaError, Refusal
 from nfa.masking import learn, masked, masked_values
+from nfa.tracking import first_use
 from nfa.tracking.calls import limited
 
 BEAT, SILENCE = 10, 90  # seconds between signs of life of a trial, and without one until it counts as lost
@@ -90,12 +91,13 @@ def open_storage(url: URL) -> TicketStorage:
     lite = url.get_backend_name() == "sqlite"
     # Several writers: SQLite's transactions begin as writing ones (below), so what was read is still so when written.
     connect: dict[str, Any] = {"timeout": WAIT, "isolation_level": None} if lite else {"connect_timeout": 10}
+    address = url.render_as_string(hide_password=False)
     quiet()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), first_use.alone(address, first_use.OPTUNA):
             warnings.simplefilter("ignore", ExperimentalWarning)
             storage = TicketStorage(
-                url.render_as_string(hide_password=False),
+                address,
                 engine_kwargs={"connect_args": connect, **({} if lite else {"pool_pre_ping": True})},
                 heartbeat_interval=BEAT,
                 grace_period=SILENCE,

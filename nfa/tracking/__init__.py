@@ -1,5 +1,8 @@
 """Runs, metric series and checkpoints in MLflow; with `nfa.mlflow_plugin`, the only place that knows MLflow."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from nfa.tracking.artifacts import (
     check_space,
     copy_artifact,
@@ -18,21 +21,6 @@ from nfa.tracking.artifacts import (
     put_text,
     remove,
 )
-from nfa.tracking.checkpoints import (
-    Checkpoint,
-    digest,
-    epochs,
-    load_checkpoint,
-    load_state,
-    load_workload,
-    path_of,
-    save_checkpoint,
-    save_picture,
-    save_state,
-    unit,
-    unsent_state,
-    weights,
-)
 from nfa.tracking.claims import Taken, is_running
 from nfa.tracking.metrics import history, metric_rows
 from nfa.tracking.processes import Life, life_of, sign
@@ -50,6 +38,23 @@ from nfa.tracking.runs import (
     run_of_another,
 )
 from nfa.tracking.store import StoreError, beside_store, children, find_run, reaching_store, tagged
+
+if TYPE_CHECKING:
+    from nfa.tracking.checkpoints import (
+        Checkpoint,
+        digest,
+        epochs,
+        load_checkpoint,
+        load_state,
+        load_workload,
+        path_of,
+        save_checkpoint,
+        save_picture,
+        save_state,
+        unit,
+        unsent_state,
+        weights,
+    )
 
 __all__ = [
     "Checkpoint",
@@ -106,3 +111,10 @@ __all__ = [
     "unsent_state",
     "weights",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Checkpoints need PyTorch, which takes a second to import; a look into the store does not.
+    if name in __all__:
+        return getattr(import_module("nfa.tracking.checkpoints"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

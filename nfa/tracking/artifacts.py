@@ -5,8 +5,6 @@ import os
 import resource
 import shutil
 import tempfile
-import urllib.parse
-import urllib.request
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -20,15 +18,8 @@ from PIL import Image
 from nfa.ends import shielded
 from nfa.errors import Refusal
 from nfa.masking import masked, masked_values
+from nfa.tracking.places import local_folder
 from nfa.tracking.store import client
-
-
-def local_folder(run: Run) -> Path | None:
-    """The run's artifact folder, where it is one on this machine."""
-    address = urllib.parse.urlparse(run.info.artifact_uri)
-    if address.scheme not in ("", "file"):
-        return None
-    return Path(urllib.request.url2pathname(address.path))
 
 
 def put(run: Run, path: str, write: Callable[[Path], None]) -> None:

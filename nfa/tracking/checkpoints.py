@@ -22,6 +22,7 @@ from nfa.errors import Refusal
 from nfa.masking import masked
 from nfa.models.learned import learned_state, load_learned
 from nfa.tracking import artifacts, unsent
+from nfa.tracking.places import local_folder
 from nfa.tracking.registry import MODELS, registered
 from nfa.tracking.runs import TrackedRun
 from nfa.tracking.store import client, find_run
@@ -108,7 +109,7 @@ def save_state(run: TrackedRun, state: Mapping[str, Any]) -> None:
     def write(file: Path) -> None:
         torch.save(content, file)
 
-    if artifacts.local_folder(run.info):
+    if local_folder(run.info):
         artifacts.put(run.info, STATE, write)
         return
     with shielded():
