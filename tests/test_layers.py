@@ -12,6 +12,7 @@ from support import HEAVY, NFA, ROOT, environment_of_tests
 # Each may import those before it, and within itself.
 LAYERS = [
     "errors",
+    "content",
     "relations",
     "ends",
     "schedules",

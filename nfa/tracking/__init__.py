@@ -1,5 +1,6 @@
 """Runs, metric series and checkpoints in MLflow; with `nfa.mlflow_plugin`, the only place that knows MLflow."""
 
+from nfa.content import json_digest as digest
 from nfa.tracking.artifacts import (
     check_space,
     copy_artifact,
@@ -9,28 +10,37 @@ from nfa.tracking.artifacts import (
     get,
     get_array,
     get_json,
+    get_tensors,
     has_artifact,
     put,
     put_array,
     put_file,
     put_images,
     put_json,
+    put_tensors,
     put_text,
+    reading_of,
     remove,
+    whole,
 )
 from nfa.tracking.checkpoints import (
+    STATE,
     Checkpoint,
-    digest,
+    check_whole,
     epochs,
+    example_ids,
     load_checkpoint,
     load_state,
+    load_weights,
     load_workload,
     path_of,
     save_checkpoint,
     save_picture,
     save_state,
+    take_up,
     unit,
     weights,
+    whole_checkpoint,
 )
 from nfa.tracking.heartbeat import is_gone, sign_of_life
 from nfa.tracking.metrics import history, metric_rows
@@ -51,6 +61,7 @@ from nfa.tracking.runs import (
 from nfa.tracking.store import StoreError, beside_store, children, find_run, reaching_store, tagged
 
 __all__ = [
+    "STATE",
     "Checkpoint",
     "DataInput",
     "StoreError",
@@ -59,6 +70,7 @@ __all__ = [
     "beside_store",
     "can_continue",
     "check_space",
+    "check_whole",
     "children",
     "config",
     "copy_artifact",
@@ -67,17 +79,20 @@ __all__ = [
     "digest",
     "end_unended",
     "epochs",
+    "example_ids",
     "files",
     "find_run",
     "get",
     "get_array",
     "get_json",
+    "get_tensors",
     "has_artifact",
     "history",
     "is_gone",
     "is_running",
     "load_checkpoint",
     "load_state",
+    "load_weights",
     "load_workload",
     "metric_rows",
     "open_run",
@@ -88,8 +103,10 @@ __all__ = [
     "put_file",
     "put_images",
     "put_json",
+    "put_tensors",
     "put_text",
     "reaching_store",
+    "reading_of",
     "register",
     "remove",
     "reopen_run",
@@ -99,6 +116,9 @@ __all__ = [
     "save_state",
     "sign_of_life",
     "tagged",
+    "take_up",
     "unit",
     "weights",
+    "whole",
+    "whole_checkpoint",
 ]

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from nfa import tracking
-from nfa.config import ImportConfig, TrainConfig
+from nfa.config import ImportConfig, TrainConfig, identity
 from nfa.console import bar, stage
 from nfa.data import images, splits
 from nfa.data.images import ImageData
 from nfa.ends import shielded
 from nfa.errors import NfaError, Refusal
 from nfa.evaluation import evaluate_split
-from nfa.jobs.settings import SPACE_MARGIN, classifier_config, data_inputs, identity
+from nfa.jobs.settings import SPACE_MARGIN, classifier_config, data_inputs
 from nfa.models import old_checkpoints
 from nfa.models.old_checkpoints import OldFile, Sizes
 from nfa.tracking import TrackedRun

@@ -10,7 +10,7 @@ from nfa.data.eeg import RATE, EEGData
 from nfa.errors import DivergedError, Refusal
 from nfa.jobs.eeg import eeg_examples
 from nfa.jobs.eeg.decoder_training import DecoderTraining, assist
-from nfa.jobs.settings import check_memory, check_precision, config_to_resume
+from nfa.jobs.settings import check_memory, check_precision, taken_up
 from nfa.models.conformer import about_parameters
 from nfa.parallel import World, launch
 from nfa.timing import Stopwatch
@@ -55,8 +55,7 @@ def _assist(world: World) -> None:
 def _lead(config: TrainEEGConfig, world: World, clock: Stopwatch) -> None:
     run = None
     if config.resume:
-        run = tracking.reopen_run(config.resume)
-        config = config_to_resume(config, tracking.config(run.run_id))
+        run, config = taken_up(config)
     check_launch(config, world)
     workload = prepared(config, clock, run)
     with run or tracking.open_run("train_eeg", "eeg", name=config.run_name) as opened:
@@ -88,7 +87,7 @@ def prepared(
         f"{len(data.subjects)} subjects, {data.channels} channels, {train:.0f} minutes to train on",
     )
     stored = run and tracking.has_artifact(run.run_id, "example_ids.json")
-    ids = tracking.get_json(run.run_id, "example_ids.json") if run and stored else eeg_examples.decide(data, config)
+    ids = tracking.example_ids(run.run_id) if run and stored else eeg_examples.decide(data, config)
     workload = EEGDecoder(config, data, ids, device)
     sizes = f"d_model={config.d_model} d_inner={config.d_inner} n_layers={config.n_layers}"
     check_memory(about_parameters(workload.options), sizes, "a smaller width or fewer blocks")
