@@ -37,7 +37,7 @@ def made_again(config: type[Config], values: Stored) -> Config:
     try:
         return config(**values)
     except Refusal as refused:
-        raise ValueError(str(refused).splitlines()[0]) from None
+        raise ValueError(str(refused).splitlines()[0].removeprefix("cannot use ")) from None
 
 
 def _is(value: object, kind: Any) -> bool:
