@@ -7,6 +7,7 @@ digest differ: read within `nfa.errors.reading`.
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -107,6 +108,15 @@ def read_json(file: Path) -> Found:
     return _compared(content, told, json_digest(content))
 
 
+def kept_json(file: Path) -> dict[str, Any]:
+    """An object that we keep for ourselves, which has its digest; whatever else is there counts as damaged."""
+    found = read_json(file)
+    if not found.sealed:
+        raise ValueError("damaged: its digest is missing")
+    content: dict[str, Any] = found.content
+    return content
+
+
 # ---- arrays
 
 
@@ -128,7 +138,7 @@ def read_array(file: Path) -> Found:
     return _compared(content, told, digest_of(content))
 
 
-def mapped_array(file: Path) -> "tuple[np.ndarray[Any, Any], str | None]":
+def mapped_array(file: Path) -> "tuple[np.memmap[Any, Any], str | None]":
     """The array of a .npy file, mapped into memory and not read, and its digest; ValueError for a surplus of bytes."""
     import numpy as np
 
@@ -201,12 +211,24 @@ def write_state(file: Path, state: Mapping[str, Any]) -> None:
 
 
 def read_state(file: Path) -> Found:
-    """A training state on the CPU, which is read without pickle's programs."""
-    import torch
-
-    state = torch.load(file, weights_only=True, map_location="cpu")
+    """A training state on the CPU."""
+    state = unpickled(file)
     told = state.pop(DIGEST, None)
     return _compared(state, told, digest_of(state))
+
+
+def unpickled(file: Path) -> Any:
+    """What `torch.save` wrote, on the CPU and without pickle's programs; ValueError for everything else."""
+    import torch
+
+    try:
+        return torch.load(file, weights_only=True, map_location="cpu")
+    except OSError:
+        raise
+    except Exception as error:  # damaged bytes raise anything, with advice to run what is in them
+        needed = re.search(r"GLOBAL (\S+)", str(error))
+        pickled = f"it needs pickle, for {needed[1]}: reading it could run any program" if needed else ""
+        raise ValueError(pickled or "cut short, damaged, or not written by torch.save") from error
 
 
 READERS: Mapping[str, Callable[[Path], Found]] = {
