@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from nfa.errors import NfaError
 
 COUNT = 500  # mutations of a format
+SOME = 100  # of one that takes longer, in every run of the tests
+BOTH = [SOME, pytest.param(COUNT, marks=pytest.mark.slow)]
 OTHERS: tuple[Any, ...] = (None, True, -1, 3, 0.5, "", "text", [], [1], {}, {"a": 1}, [[2]], "NaN", 10**30)
 
 def of_bytes(was: bytes, draw: random.Random) -> bytes:

@@ -12,7 +12,7 @@ import llamas
 import numpy as np
 import pytest
 import torch
-from mutations import COUNT, of_bytes, of_tensors, of_values, outcomes
+from mutations import BOTH, COUNT, of_bytes, of_tensors, of_values, outcomes
 from safetensors.torch import save
 from torch import Tensor
 
@@ -23,7 +23,7 @@ from nfa.jobs.classifier import import_checkpoints
 from nfa.lora import base_files, gguf_files
 from nfa.lora.base_models import find_base
 
-QUICK = 40  # mutations, in every run of the tests, of what takes long to read
+FEW = 20  # mutations, in every run of the tests, of what transformers reads
 OLD = {
     "first.weight": torch.randn(4, 3, generator=torch.Generator().manual_seed(0)),
     "middle.0.1.weight": torch.eye(4),
@@ -54,10 +54,11 @@ class Format:
     changed: Callable[[random.Random], bytes] | None = None
     beside: Callable[[Path], object] = lambda _: None
     named: str = ""  # in a refusal, where it is not the file
+    quick: bool = True
 
     def mutations(self, count: int) -> Iterator[bytes]:
         draw = random.Random(20)
-        for number in range(2 * count if self.changed else count):
+        for number in range(count):
             yield self.changed(draw) if self.changed and number % 2 else of_bytes(self.raw, draw)
 
 
@@ -207,13 +208,14 @@ def same_numbers(raw: bytes, got: Array) -> bool:
 # ---- each of them
 
 
-QUICKLY_READ = [
+FORMATS = [
     Format(
         "model_epoch_3.pth",
         pickled(OLD),
         lambda file: import_checkpoints.read(file.parent, file.name),
         same_weights,
         changed_weights,
+        quick=False,
     ),
     Format(
         "config.json",
@@ -246,6 +248,7 @@ QUICKLY_READ = [
         same_part,
         changed_npy,
         prepared,
+        quick=False,
     ),
     Format("eeg.npy", npy(RECORDED), opened, same_numbers, changed_npy, recorded),
 ]
@@ -267,9 +270,15 @@ def survives(kind: Format, folder: Path, count: int = COUNT) -> None:
     assert found["refused"] > count // 4
 
 
-@pytest.mark.parametrize("kind", QUICKLY_READ, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind.quick], ids=lambda kind: kind.name)
 def test_a_damaged_file_is_refused_by_name_or_read_as_it_stands(kind: Format, folder: Path) -> None:
     survives(kind, folder)
+
+
+@pytest.mark.parametrize("count", BOTH)
+@pytest.mark.parametrize("kind", [kind for kind in FORMATS if not kind.quick], ids=lambda kind: kind.name)
+def test_a_damaged_file_that_takes_longer_is_refused_by_name_as_well(kind: Format, count: int, folder: Path) -> None:
+    survives(kind, folder, count)
 
 
 def test_a_damaged_gguf_file_is_refused_by_name_or_read_as_it_stands(folder: Path, tmp_path: Path) -> None:
@@ -279,7 +288,7 @@ def test_a_damaged_gguf_file_is_refused_by_name_or_read_as_it_stands(folder: Pat
     survives(Format("small.gguf", gguf(tmp_path), read, as_the_library_reads_it), folder)
 
 
-@pytest.mark.parametrize("count", [QUICK, pytest.param(COUNT, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [FEW, pytest.param(COUNT, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
 def test_a_base_model_with_a_damaged_file_is_found_or_refused(
     name: str, count: int, folder: Path, tmp_path: Path

@@ -3,7 +3,6 @@
 import io
 import json
 import random
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mutations import COUNT, of_bytes, of_tensors, of_values, outcomes
+from mutations import BOTH, COUNT, of_bytes, of_tensors, of_values, outcomes
 from safetensors.torch import save
 from torch import Tensor
 
 from nfa import __version__, content
+from nfa.data import eeg
 from nfa.tracking import artifacts
 
 TENSORS = {
@@ -113,10 +113,11 @@ class Format:
     read: Callable[[str], Any]
     changed: Callable[[bytes, random.Random], bytes]
     look: Callable[[bytes], Any]
+    quick: bool = True
 
-    def mutations(self, raw: bytes) -> Iterator[bytes]:
+    def mutations(self, raw: bytes, count: int) -> Iterator[bytes]:
         draw = random.Random(20)
-        for number in range(2 * COUNT):
+        for number in range(count):
             yield self.changed(raw, draw) if number % 2 else of_bytes(raw, draw)
 
 
@@ -145,6 +146,15 @@ FORMATS = [
         lambda path: artifacts.read("a" * 32, path),
         changed_state,
         of_state,
+        quick=False,
+    ),
+    Format(
+        "val_-_one_-_story_-_eeg.npy",
+        lambda file: recordings(file.parent),
+        lambda _: eeg.load(Path.cwd(), window=64),
+        changed_array,
+        of_array,
+        quick=False,
     ),
     Format(
         "cosines.npy",
@@ -156,26 +166,43 @@ FORMATS = [
 ]
 
 
+def recordings(folder: Path) -> None:
+    """As they are simulated and prepared."""
+    values = np.random.default_rng(0).normal(size=(140, 3))
+    for split in eeg.SPLITS:
+        for kind, array in (("eeg", values), ("envelope", np.abs(values[:, :1]))):
+            content.write_array(folder / f"{split}_-_one_-_story_-_{kind}.npy", array)
+
+
 @pytest.fixture
 def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the files of a run are, of which nothing but its version is known."""
     run = SimpleNamespace(data=SimpleNamespace(tags={"nfa.version": __version__}))
     monkeypatch.setattr(artifacts, "client", lambda: SimpleNamespace(get_run=lambda _: run))
     monkeypatch.setattr(artifacts, "get", lambda _, path: tmp_path / path)
+    monkeypatch.setenv("NFA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-@pytest.mark.parametrize("kind", FORMATS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind.quick], ids=lambda kind: kind.name)
 def test_changed_content_is_refused_and_nothing_else_comes_out(kind: Format, run_folder: Path) -> None:
-    found = damaged(kind, run_folder)
-    assert found["refused"] > COUNT
+    refuses(kind, run_folder, COUNT)
 
 
-def damaged(kind: Format, folder: Path) -> Counter[str]:
-    """What becomes of mutations of a file; one that is read holds what was written."""
+@pytest.mark.parametrize("count", BOTH)
+@pytest.mark.parametrize("kind", [kind for kind in FORMATS if not kind.quick], ids=lambda kind: kind.name)
+def test_changed_content_of_what_takes_longer_is_refused_as_well(kind: Format, count: int, run_folder: Path) -> None:
+    refuses(kind, run_folder, count)
+
+
+def refuses(kind: Format, folder: Path, count: int) -> None:
+    """Of a file's mutations, those that are read hold what was written; most are none of them."""
     file = folder / kind.name
     kind.write(file)
     raw = file.read_bytes()
     whole = kind.look(raw)
     kind.read(kind.name)
-    return outcomes(file, kind.mutations(raw), lambda _: kind.read(kind.name), lambda made, _: kind.look(made) == whole)
+    made = kind.mutations(raw, count)
+    found = outcomes(file, made, lambda _: kind.read(kind.name), lambda content, _: kind.look(content) == whole)
+    assert found["refused"] > count * 3 / 4

@@ -80,12 +80,16 @@ class Plan:
 
     @classmethod
     def of(cls, kind: Kind, source: Source) -> "Plan":
-        """`Refusal` for epochs that do not exist."""
+        """`Refusal` for epochs that do not exist, and where what would be copied is damaged."""
         source_id = source.info.run_id
         asked = kind.epochs(tracking.epochs(source_id))
         identity = {**kind.identity(asked), "source": source_id, "nfa_version": __version__}
         digest = tracking.digest(identity)
-        return cls(kind, source, asked, tracking.unit(source_id), digest, find_earlier(digest, kind.entrypoint))
+        plan = cls(kind, source, asked, tracking.unit(source_id), digest, find_earlier(digest, kind.entrypoint))
+        for epoch in {*asked} & plan.earlier.runs.keys():
+            for path in kind.files(epoch, plan.unit):
+                tracking.whole(plan.earlier.runs[epoch], path)
+        return plan
 
     def prepare(self) -> None:
         """Load what is needed unless everything is there already; `Refusal` for what cannot be done."""

@@ -19,7 +19,7 @@ from nfa.jobs.classifier.training_run import train_one
 from nfa.jobs.settings import check_memory, stored_config, taken_up
 from nfa.timing import Stopwatch
 from nfa.tracking import TrackedRun
-from nfa.workloads.rebuild import choose_device
+from nfa.workloads.rebuild import check_same, choose_device
 
 
 def train(config: TrainConfig, files: Mapping[str, Path] | None, clock: Stopwatch) -> None:
@@ -32,6 +32,8 @@ def train(config: TrainConfig, files: Mapping[str, Path] | None, clock: Stopwatc
     files = catalog.locate(config.dataset, config.data_dir) if files is None else files
     with clock.section("data"):
         data = images.load(config.dataset, files)
+    if run:
+        check_same(data.name, data.digest(), tracking.config(run.run_id)["data"]["digest"])
     stage(
         "data",
         f"{data.name}: {len(data.train_labels)} + {len(data.test_labels)} images of {data.features} pixels, "

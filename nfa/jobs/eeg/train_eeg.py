@@ -16,7 +16,7 @@ from nfa.parallel import World, launch
 from nfa.timing import Stopwatch
 from nfa.tracking import TrackedRun
 from nfa.workloads.eeg import EEGDecoder
-from nfa.workloads.rebuild import choose_device, recordings
+from nfa.workloads.rebuild import check_same, choose_device, recordings
 
 
 def train_eeg(config: TrainEEGConfig, clock: Stopwatch) -> None:
@@ -79,6 +79,8 @@ def prepared(
     check_precision(config.precision, device)
     with clock.section("data"):
         data = data or recordings(config, config.data_dir)
+    if run:
+        check_same(data.name, data.digest(), tracking.config(run.run_id)["data"]["digest"])
     _check_batches(config, data)
     train = sum(part.samples for part in data.of("train")) / RATE / 60
     stage(
