@@ -98,6 +98,7 @@ def _values(content: Any) -> Iterator[Any]:
 def json_text(content: Mapping[str, Any]) -> str:
     """An object with its digest; NaN and infinity are refused."""
     plain = json.loads(json.dumps(content, allow_nan=False))
+    assert DIGEST not in plain
     return json.dumps({**plain, DIGEST: json_digest(plain)}, indent=1, ensure_ascii=False)
 
 
@@ -223,9 +224,9 @@ def unpickled(file: Path) -> Any:
 
     try:
         return torch.load(file, weights_only=True, map_location="cpu")
-    except OSError:
-        raise
     except Exception as error:  # damaged bytes raise anything, with advice to run what is in them
+        if isinstance(error, OSError) and error.filename:
+            raise
         needed = re.search(r"GLOBAL (\S+)", str(error))
         pickled = f"it needs pickle, for {needed[1]}: reading it could run any program" if needed else ""
         raise ValueError(pickled or "cut short, damaged, or not written by torch.save") from error

@@ -55,8 +55,10 @@ def find_base(name: str) -> BaseModel:
     folder = gguf_files.converted(path) if kind == "gguf" else path
     base_files.configuration(folder)
     tensors = base_files.entries(base_files.weight_files(folder))
-    facts = base_files.remembered(f"facts {_versions()}", base_files.files_of(folder), lambda: _facts(folder, tensors))
-    return BaseModel(full, folder, facts["digest"], facts["parameters"])
+    with reading(folder, base_files.CONTENTS, "get the model's files again"):
+        files = base_files.files_of(folder)
+        facts = base_files.remembered(f"facts {_versions()}", files, lambda: _facts(folder, tensors))
+    return BaseModel(full, folder, facts["weights"], facts["parameters"])
 
 
 def load_model(base: BaseModel, dtype: torch.dtype = torch.float32) -> "PreTrainedModel":
@@ -134,7 +136,7 @@ def _facts(folder: Path, tensors: Mapping[str, Entry]) -> dict[str, Any]:
     if tokens > rows:
         got = f"{folder} ({tokens} tokens in its tokenizer, {rows} in its embedding)"
         raise Refusal(got, "a tokenizer of this model", "put the model's own tokenizer files there")
-    return {"digest": base_files.digest(tensors), "parameters": sum(weight.numel() for weight in model.parameters())}
+    return {"weights": base_files.digest(tensors), "parameters": sum(weight.numel() for weight in model.parameters())}
 
 
 def _skeleton(folder: Path, tensors: Mapping[str, Entry]) -> "PreTrainedModel":

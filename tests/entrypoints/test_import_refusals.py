@@ -64,6 +64,14 @@ DAMAGED: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda file: save(file, net(1), **{"middle.0.1.weight": torch.full((8, 8), math.nan)}),
         r"model_epoch_1.pth: middle.0.1.weight \(not all values are finite\)",
     ),
+    "sparse": (
+        lambda file: save(file, net(1), **{"middle.0.1.weight": torch.eye(8).to_sparse()}),
+        r"model_epoch_1.pth: middle.0.1.weight \(torch.sparse_coo, torch.float32",
+    ),
+    "meta": (
+        lambda file: save(file, net(1), **{"middle.0.1.weight": torch.empty(8, 8, device="meta")}),
+        r"model_epoch_1.pth: middle.0.1.weight \(without values, torch.float32",
+    ),
     "another width": (
         lambda file: save(file, OldNet(3, F.relu, width=9)),
         r"model_epoch_1.pth: width 9 in its tensors\n  allowed: width=8",

@@ -17,7 +17,7 @@ from nfa.errors import Refusal
 from nfa.jobs.eeg import eeg_baseline
 from nfa.lora import base_files
 
-FACTS = {"digest": "ab" * 32, "parameters": 115_200}
+FACTS = {"weights": "ab" * 32, "parameters": 115_200}
 SCORES = {"one_-_story": 0.25, "two_-_story": 0.125}
 
 
@@ -35,8 +35,10 @@ def bytes_and_entries(file: Path, count: int) -> Iterator[bytes]:
 
 
 def believed(file: Path, made: Iterator[bytes], ask: Callable[[], Any]) -> Counter[str]:
-    """Every answer is the one that the whole file gave."""
+    """Every answer is the one that the whole file gave, which was left as it was."""
+    raw = file.read_bytes()
     expected = ask()
+    assert file.read_bytes() == raw
     return outcomes(file, made, lambda _: ask(), lambda _, got: got == expected)
 
 
@@ -47,7 +49,8 @@ def test_facts_of_a_base_model_are_found_again(count: int, cache: Path) -> None:
     def ask() -> dict[str, Any]:
         return base_files.remembered("facts", [Path(__file__)], lambda: asked.append(1) or FACTS)
 
-    ask()
+    assert ask() == ask() == FACTS
+    assert len(asked) == 1
     (note,) = (cache / "base-models" / "known").iterdir()
     assert believed(note, bytes_and_entries(note, count), ask) == {"read": count}
     assert len(asked) > count * 3 / 4
@@ -61,7 +64,8 @@ def test_scores_of_the_linear_decoder_are_computed_again(
     data: Any = SimpleNamespace(digest=lambda: "ab" * 32)
     found = SimpleNamespace(val=SCORES, recordings=SCORES, penalties={"one": 1.0}, undefined=0)
     monkeypatch.setattr(eeg_baseline, "linear_baseline", lambda *_, **__: asked.append(1) or found)
-    eeg_baseline.baseline(data, 64)
+    assert eeg_baseline.baseline(data, 64) == eeg_baseline.baseline(data, 64)
+    assert len(asked) == 1
     (file,) = (cache / "eeg").iterdir()
     assert believed(file, bytes_and_entries(file, count), lambda: eeg_baseline.baseline(data, 64)) == {"read": count}
     assert len(asked) > count * 3 / 4
