@@ -1,6 +1,11 @@
 """What a user is told when something cannot be done."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from nfa.masking import masked
+
+SHOWN = 200  # letters of a reader's own words
 
 
 class NfaError(Exception):
@@ -33,3 +38,35 @@ class Pruned(NfaError):
 
 class DivergedError(NfaError):
     """Training produced a loss or weights that are not finite."""
+
+
+@contextmanager
+def reading(file: object, allowed: str, remedy: str) -> Iterator[None]:
+    """Whatever a reader raises in the block, of a file that is damaged, missing or of another kind, as a `Refusal`.
+
+    >>> with reading("config.json", "the file as it was written", "restore it from a copy"):
+    ...     int("{")
+    Traceback (most recent call last):
+    nfa.errors.Refusal: cannot use config.json (invalid literal for int() with base 10: '{')
+      allowed: the file as it was written
+      do: restore it from a copy
+    """
+    try:
+        yield
+    except NfaError:
+        raise
+    except Exception as error:  # damaged bytes raise anything
+        raise Refusal(f"{file} ({reason(error)})", allowed, remedy) from error
+
+
+def reason(error: Exception) -> str:
+    """An error in the few words that fit into a message.
+
+    >>> reason(FileNotFoundError(2, "No such file or directory", "a.json")), reason(RecursionError("maximum …"))
+    ('No such file or directory', 'nested too deeply')
+    """
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    words = getattr(error, "strerror", None) or str(error)
+    found = " ".join(str(words).split())[:SHOWN] or type(error).__name__
+    return f"{found} is missing" if isinstance(error, KeyError) else found

@@ -131,7 +131,7 @@ def _is_ours(project_uri: str) -> bool:
     path = os.path.join(project_uri.removeprefix("file://"), "MLproject")
     if not os.path.isfile(path):
         return False
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8", errors="replace") as file:  # it may be anybody's
         return any(line.split("#")[0].split() == ["name:", PROJECT] for line in file)
 
 

@@ -14,6 +14,7 @@ LAYERS = [
     "passwords",
     "masking",
     "errors",
+    "content",
     "relations",
     "ends",
     "schedules",

@@ -6,9 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from nfa.content import mapped_array
 from nfa.data.eeg_preparation import Signal, in_memory
 from nfa.data.eeg_recordings import Recording
-from nfa.errors import Refusal
+from nfa.errors import Refusal, reading
+
+WHOLE, REMEDY = "whole files in the format of their ending", "copy or export it again"
 
 
 def open_recording(recording: Recording, eeg_rate: float, envelope_rate: float) -> tuple[Signal, Signal]:
@@ -27,12 +30,9 @@ def open_recording(recording: Recording, eeg_rate: float, envelope_rate: float) 
 
 
 def _open_npy(path: Path, rate: float, *, envelope: bool = False) -> Signal:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise _unreadable(path, error) from None
-    if envelope and array.ndim == 1:
-        array = array[:, None]
+    with reading(path, WHOLE, REMEDY):
+        mapped, _ = mapped_array(path)
+    array: np.ndarray[Any, Any] = mapped[:, None] if envelope and mapped.ndim == 1 else mapped
     channels = array.shape[1] if array.ndim == 2 else 0
     if array.dtype.kind not in "fiu" or not channels or not len(array) or (envelope and channels != 1):
         allowed = "real numbers [T] or [T, 1]" if envelope else "real numbers [T, C]"
@@ -43,12 +43,9 @@ def _open_npy(path: Path, rate: float, *, envelope: bool = False) -> Signal:
 def _open_mne(path: Path, rate: float) -> Signal:
     import mne
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a name that is not as MNE would have it, a header with oddities
-            raw = mne.io.read_raw(path, preload=False, verbose="ERROR")
-    except Exception as error:  # damaged bytes raise anything
-        raise _unreadable(path, error) from error
+    with reading(path, WHOLE, REMEDY), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a name that is not as MNE would have it, a header with oddities
+        raw = mne.io.read_raw(path, preload=False, verbose="ERROR")
     said = float(raw.info["sfreq"])
     if rate and rate != said:
         raise Refusal(
@@ -62,13 +59,8 @@ def _open_mne(path: Path, rate: float) -> Signal:
         )
 
     def read(start: int, stop: int) -> Any:
-        return np.ascontiguousarray(
-            raw.get_data(picks=picks, start=start, stop=stop, verbose="ERROR").T, dtype=np.float64
-        )
+        with reading(path, WHOLE, REMEDY):
+            found = raw.get_data(picks=picks, start=start, stop=stop, verbose="ERROR")
+        return np.ascontiguousarray(found.T, dtype=np.float64)
 
     return Signal(str(path), said, int(raw.n_times), tuple(raw.ch_names[pick] for pick in picks), read)
-
-
-def _unreadable(path: Path, error: Exception) -> Refusal:
-    lines = str(getattr(error, "strerror", None) or error).strip().splitlines() or [type(error).__name__]
-    return Refusal(f"{path} ({lines[0]})", "whole files in the format of their ending", "copy or export it again")

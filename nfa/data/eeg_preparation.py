@@ -88,7 +88,12 @@ def prepare_arrays(
 def in_memory(name: str, array: Array, rate: float) -> Signal:
     """A signal that is an array [T, C]; a memory-mapped one stays on disk until it is read."""
     channels = tuple(map(str, range(array.shape[1])))
-    return Signal(name, rate, len(array), channels, lambda start, stop: np.array(array[start:stop], dtype=np.float64))
+
+    def read(start: int, stop: int) -> Array:
+        with np.errstate(invalid="ignore"):  # NaNs of the kind that signals: what is not finite is refused elsewhere
+            return np.array(array[start:stop], dtype=np.float64)
+
+    return Signal(name, rate, len(array), channels, read)
 
 
 def part_edges(eeg: Signal, envelope: Signal, settings: Settings) -> dict[str, tuple[int, int]]:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from nfa.config.eeg import RATE
 from nfa.console import bar
+from nfa.content import write_array
 from nfa.data import catalog
 from nfa.seeding import generator
 
@@ -125,8 +126,8 @@ def simulate(settings: Simulation, folder: Path) -> None:
         for split, (start, stop) in SHARES.items():
             part = slice(settings.samples * start // 100, settings.samples * stop // 100)
             stem = f"{split}_-_sub-{subject + 1:03d}_-_simulated-{stimulus + 1:02d}_-_"
-            np.save(folder / f"{stem}eeg.npy", (signal + disturbance)[part].astype(np.float32))
-            np.save(folder / f"{stem}envelope.npy", heard[part].astype(np.float32))
+            write_array(folder / f"{stem}eeg.npy", (signal + disturbance)[part].astype(np.float32))
+            write_array(folder / f"{stem}envelope.npy", heard[part].astype(np.float32))
 
 
 def simulated_folder(settings: Simulation) -> Path:

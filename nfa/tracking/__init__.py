@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from nfa.content import json_digest as digest
 from nfa.tracking.artifacts import (
     check_space,
     copy_artifact,
@@ -12,14 +13,18 @@ from nfa.tracking.artifacts import (
     get,
     get_array,
     get_json,
+    get_tensors,
     has_artifact,
     put,
     put_array,
     put_file,
     put_images,
     put_json,
+    put_tensors,
     put_text,
+    reading_of,
     remove,
+    whole,
 )
 from nfa.tracking.claims import Taken, is_running
 from nfa.tracking.metrics import history, metric_rows
@@ -41,22 +46,28 @@ from nfa.tracking.store import StoreError, beside_store, children, find_run, rea
 
 if TYPE_CHECKING:
     from nfa.tracking.checkpoints import (
+        STATE,
         Checkpoint,
-        digest,
+        check_whole,
         epochs,
+        example_ids,
         load_checkpoint,
         load_state,
+        load_weights,
         load_workload,
         path_of,
         save_checkpoint,
         save_picture,
         save_state,
+        take_up,
         unit,
         unsent_state,
         weights,
+        whole_checkpoint,
     )
 
 __all__ = [
+    "STATE",
     "Checkpoint",
     "DataInput",
     "Life",
@@ -67,6 +78,7 @@ __all__ = [
     "beside_store",
     "can_continue",
     "check_space",
+    "check_whole",
     "children",
     "config",
     "copy_artifact",
@@ -75,17 +87,20 @@ __all__ = [
     "digest",
     "end_unended",
     "epochs",
+    "example_ids",
     "files",
     "find_run",
     "get",
     "get_array",
     "get_json",
+    "get_tensors",
     "has_artifact",
     "history",
     "is_running",
     "life_of",
     "load_checkpoint",
     "load_state",
+    "load_weights",
     "load_workload",
     "metric_rows",
     "open_run",
@@ -96,8 +111,10 @@ __all__ = [
     "put_file",
     "put_images",
     "put_json",
+    "put_tensors",
     "put_text",
     "reaching_store",
+    "reading_of",
     "register",
     "remove",
     "reopen_run",
@@ -107,9 +124,12 @@ __all__ = [
     "save_state",
     "sign",
     "tagged",
+    "take_up",
     "unit",
     "unsent_state",
     "weights",
+    "whole",
+    "whole_checkpoint",
 ]
 
 

@@ -1,25 +1,34 @@
 """Files of a run, whole or not at all."""
 
-import json
 import os
+import re
 import resource
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from functools import partial
+from contextlib import AbstractContextManager
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mlflow.entities import Run
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from PIL import Image
 
+from nfa import content
+from nfa.console import stage
+from nfa.content import Found
 from nfa.ends import shielded
-from nfa.errors import Refusal
+from nfa.errors import Refusal, reading
 from nfa.masking import masked, masked_values
 from nfa.tracking.places import local_folder
 from nfa.tracking.store import client
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+OLD = re.compile(r"0\.[0-6]\.")  # versions whose files have no digests
 
 
 def put(run: Run, path: str, write: Callable[[Path], None]) -> None:
@@ -43,9 +52,9 @@ def put(run: Run, path: str, write: Callable[[Path], None]) -> None:
             client().log_artifact(run.info.run_id, str(source), None if parent == "." else parent)
 
 
-def put_json(run: Run, path: str, content: Any) -> None:
-    """A JSON file; NaN and infinity are refused, passwords masked."""
-    text = json.dumps(masked_values(content), indent=1, allow_nan=False, ensure_ascii=False)
+def put_json(run: Run, path: str, values: Mapping[str, Any]) -> None:
+    """An object as a JSON file, with its digest; NaN and infinity are refused, passwords masked."""
+    text = content.json_text(masked_values(values))
     put(run, path, lambda file: _write_text(file, text))
 
 
@@ -59,18 +68,24 @@ def _write_text(file: Path, text: str) -> None:
 
 
 def put_array(run: Run, path: str, array: "np.ndarray[Any, Any]") -> None:
-    """A NumPy array as a .npy file, which is read without pickle."""
-
-    def write(file: Path) -> None:
-        with file.open("wb") as stream:
-            np.save(stream, array, allow_pickle=False)
-
-    put(run, path, write)
+    """A NumPy array as a .npy file, with its digest."""
+    put(run, path, lambda file: content.write_array(file, array))
 
 
 def get_array(run_id: str, path: str) -> "np.ndarray[Any, Any]":
     """Content of a .npy artifact."""
-    found: np.ndarray[Any, Any] = np.load(get(run_id, path), allow_pickle=False)
+    found: np.ndarray[Any, Any] = read(run_id, path)
+    return found
+
+
+def put_tensors(run: Run, path: str, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str] = {}) -> None:
+    """A safetensors file, with its digest."""
+    put(run, path, lambda file: content.write_tensors(file, tensors, metadata))
+
+
+def get_tensors(run_id: str, path: str) -> "tuple[dict[str, Tensor], dict[str, str]]":
+    """Tensors and metadata of a safetensors artifact, all in memory."""
+    found: tuple[dict[str, Tensor], dict[str, str]] = read(run_id, path, content.read_tensors)
     return found
 
 
@@ -89,7 +104,47 @@ def get(run_id: str, path: str) -> Path:
 
 def get_json(run_id: str, path: str) -> Any:
     """Content of a JSON artifact."""
-    return json.loads(get(run_id, path).read_text(encoding="utf-8"))
+    return read(run_id, path)
+
+
+# ---- what is read back is what was written
+
+
+def read(run_id: str, path: str, reader: Callable[[Path], Found] | None = None) -> Any:
+    """Content of a file of a run, without its digest; `Refusal` where it is missing or not what was written.
+
+    The ending says how it is read, unless `reader` does.
+    """
+    with reading_of(run_id, path):
+        found = (reader or content.READERS[Path(path).suffix])(get(run_id, path))
+        if not found.sealed:
+            _unsealed(run_id)
+    return found.content
+
+
+def whole(run_id: str, path: str) -> Path:
+    """A local copy (or the file itself) of an artifact that has been found to be what was written; `Refusal` else."""
+    read(run_id, path)
+    return get(run_id, path)
+
+
+def reading_of(run_id: str, path: str) -> AbstractContextManager[None]:
+    """Turn whatever is wrong with a file of a run into the `Refusal` that names both."""
+    remedy = "restore it from a copy of the run; without one, make the run again"
+    return reading(f"{path} of run {run_id[:12]}", "the file as it was written", remedy)
+
+
+def _unsealed(run_id: str) -> None:
+    """ValueError for a file without a digest, unless the run is of a version that wrote none."""
+    version = client().get_run(run_id).data.tags.get("nfa.version", "")
+    if not OLD.match(version):
+        raise ValueError("damaged: its digest is missing")
+    _say_unsealed(run_id, version)
+
+
+@cache
+def _say_unsealed(run_id: str, version: str) -> None:
+    stage("notice", f"run {run_id[:12]} was made by version {version}, whose files have no digests to be checked by")
 
 
 def names(run_id: str, folder: str) -> list[str]:

@@ -9,11 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from nfa import __version__, tracking
 from nfa.config.eeg_preparation import PrepareEEGConfig
 from nfa.console import bar, stage
+from nfa.content import write_array
 from nfa.data import eeg_recordings
 from nfa.data.eeg_formats import open_recording
 from nfa.data.eeg_preparation import SPLITS, Prepared, Settings, Signal, part_edges, prepare
@@ -23,7 +22,7 @@ from nfa.errors import NfaError, Refusal
 from nfa.tracking import DataInput
 
 SPACE_MARGIN = 2**20
-HEADER = 128  # bytes of a .npy file before its values
+HEADER = 256  # bytes of a .npy file beside its values
 KINDS = ("eeg", "envelope")
 Edges = Mapping[str, tuple[int, int]]
 
@@ -132,7 +131,7 @@ def _saved(made: Prepared, folder: Path, recording: str, kind: str) -> dict[str,
     digests = {}
     for split, part in made.parts.items():
         path = folder / prepared_name(split, recording, kind)
-        np.save(path, part, allow_pickle=False)
+        write_array(path, part)
         with path.open("rb") as file:
             digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
     return digests
