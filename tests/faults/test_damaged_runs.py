@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lora_runs
@@ -15,9 +16,10 @@ from stores import Finished, Store, same_weights, used
 from support import Ended, run, tiny, words
 
 from nfa import content, tracking
-from nfa.config import LoraSvdConfig, TrainConfig
+from nfa.config import LoraSvdConfig, TrainConfig, TrainEEGConfig
 from nfa.errors import Refusal
 from nfa.jobs.classifier.train import train
+from nfa.jobs.eeg.train_eeg import prepared
 from nfa.jobs.lora.lora_svd import lora_svd
 from nfa.jobs.settings import taken_up
 from nfa.timing import Stopwatch
@@ -156,6 +158,17 @@ def test_other_data_than_those_it_began_with_end_a_resume(begun: Finished, monke
     monkeypatch.setattr("nfa.data.images.ImageData.digest", lambda _: "0" * 64)
     with used(begun.store, monkeypatch), pytest.raises(Refusal, match="digits with digest 000000000000"):
         train(TrainConfig(resume=begun.run_id), None, Stopwatch())
+
+
+def test_other_recordings_than_those_it_began_with_end_a_resume(
+    decoded: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NFA_CACHE", str(decoded.store.folder.parent / "cache"))
+    monkeypatch.setattr("nfa.data.eeg.EEGData.digest", lambda _: "0" * 64)
+    stored = decoded.store.json(decoded.run_id, "config.json")["train"]
+    run: Any = SimpleNamespace(run_id=decoded.run_id)
+    with used(decoded.store, monkeypatch), pytest.raises(Refusal, match="simulated with digest 000000000000"):
+        prepared(TrainEEGConfig(**stored), Stopwatch(), run)
 
 
 # ---- runs of version 0.6, whose files have no digests
