@@ -19,9 +19,9 @@ from nfa.tracking.artifacts import (
     put_json,
     put_tensors,
     put_text,
+    read,
     reading_of,
     remove,
-    whole,
 )
 from nfa.tracking.checkpoints import (
     STATE,
@@ -106,6 +106,7 @@ __all__ = [
     "put_tensors",
     "put_text",
     "reaching_store",
+    "read",
     "reading_of",
     "register",
     "remove",
@@ -119,6 +120,5 @@ __all__ = [
     "take_up",
     "unit",
     "weights",
-    "whole",
     "whole_checkpoint",
 ]

@@ -98,7 +98,7 @@ def load_state(run: TrackedRun) -> dict[str, Any] | None:
     """The run's training state; None if it ended before its first checkpoint."""
     if not artifacts.has_artifact(run.run_id, STATE):
         return None
-    state: dict[str, Any] = artifacts.read(run.run_id, STATE)
+    state: dict[str, Any] = artifacts.read(run.run_id, STATE).content
     return state
 
 
@@ -129,9 +129,9 @@ def weights(run_id: str, epoch: int) -> dict[str, Tensor]:
 def whole_checkpoint(run_id: str, epoch: int) -> Path:
     """The file of a checkpoint, to be read tensor by tensor; `Refusal` for one that is damaged."""
     path = _path(run_id, epoch)
-    _, metadata = artifacts.read(run_id, path)
+    file, (_, metadata) = artifacts.read(run_id, path)
     _check_config(run_id, path, metadata)
-    return artifacts.get(run_id, path)
+    return file
 
 
 def _path(run_id: str, epoch: int) -> str:

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import lora_runs
-import numpy as np
 import pytest
 import torch
 from gradient_runs import directed
@@ -241,10 +240,17 @@ def test_what_no_digest_protects_is_refused_where_it_makes_no_sense(
         tracking.load_workload(old.run_id)
 
 
-def test_weights_of_another_network_are_refused(changeable: Finished) -> None:
-    def widen(weights: dict[str, torch.Tensor]) -> None:
-        weights["layers.0.weight"] = torch.from_numpy(np.ones((9, 64), np.float32))
-
-    changeable.store.change_tensors(changeable.run_id, LAST, widen)
-    with pytest.raises(Refusal, match=f"{LAST} of run {changeable.run_id[:12]} .*size mismatch for layers.0.weight"):
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"layers.0.weight": torch.ones(9, 64)}, "size mismatch for layers.0.weight"),
+        ({"layers.0.weight": torch.ones(8, 64, dtype=torch.float16)}, "layers.0.weight is torch.float16"),
+        ({"layers.9.weight": torch.ones(8, 8)}, r"unexpected \['layers.9.weight'\]"),
+    ],
+)
+def test_weights_of_another_network_are_refused(
+    changed: dict[str, torch.Tensor], said: str, changeable: Finished
+) -> None:
+    changeable.store.change_tensors(changeable.run_id, LAST, lambda weights: weights.update(changed))
+    with pytest.raises(Refusal, match=f"{LAST} of run {changeable.run_id[:12]} .*{said}"):
         tracking.load_checkpoint(changeable.run_id, 4)
