@@ -22,9 +22,9 @@ from nfa.tracking.artifacts import (
     put_json,
     put_tensors,
     put_text,
+    read,
     reading_of,
     remove,
-    whole,
 )
 from nfa.tracking.claims import Taken, is_running
 from nfa.tracking.metrics import history, metric_rows
@@ -114,6 +114,7 @@ __all__ = [
     "put_tensors",
     "put_text",
     "reaching_store",
+    "read",
     "reading_of",
     "register",
     "remove",
@@ -128,7 +129,6 @@ __all__ = [
     "unit",
     "unsent_state",
     "weights",
-    "whole",
     "whole_checkpoint",
 ]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from mlflow.entities import Run
@@ -23,7 +23,7 @@ from nfa.ends import shielded
 from nfa.errors import Refusal, reading
 from nfa.masking import masked, masked_values
 from nfa.tracking.places import local_folder
-from nfa.tracking.store import client
+from nfa.tracking.store import StoreError, client
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,7 +74,7 @@ def put_array(run: Run, path: str, array: "np.ndarray[Any, Any]") -> None:
 
 def get_array(run_id: str, path: str) -> "np.ndarray[Any, Any]":
     """Content of a .npy artifact."""
-    found: np.ndarray[Any, Any] = read(run_id, path)
+    found: np.ndarray[Any, Any] = read(run_id, path).content
     return found
 
 
@@ -85,7 +85,7 @@ def put_tensors(run: Run, path: str, tensors: "Mapping[str, Tensor]", metadata: 
 
 def get_tensors(run_id: str, path: str) -> "tuple[dict[str, Tensor], dict[str, str]]":
     """Tensors and metadata of a safetensors artifact, all in memory."""
-    found: tuple[dict[str, Tensor], dict[str, str]] = read(run_id, path, content.read_tensors)
+    found: tuple[dict[str, Tensor], dict[str, str]] = read(run_id, path, content.read_tensors).content
     return found
 
 
@@ -104,41 +104,56 @@ def get(run_id: str, path: str) -> Path:
 
 def get_json(run_id: str, path: str) -> Any:
     """Content of a JSON artifact."""
-    return read(run_id, path)
+    return read(run_id, path).content
 
 
 # ---- what is read back is what was written
 
 
-def read(run_id: str, path: str, reader: Callable[[Path], Found] | None = None) -> Any:
-    """Content of a file of a run, without its digest; `Refusal` where it is missing or not what was written.
+class Whole(NamedTuple):
+    """An artifact that has been found to be what was written: a local copy (or the file itself), and its content."""
 
-    The ending says how it is read, unless `reader` does.
+    file: Path
+    content: Any
+
+
+def read(run_id: str, path: str, reader: Callable[[Path], Found] | None = None) -> Whole:
+    """A file of a run, read as its ending says or by `reader`; `Refusal` where it is missing or not what was written.
+
+    Tensors are read, and not kept, unless `reader` keeps them.
     """
+    file = _existing(run_id, path)
     with reading_of(run_id, path):
-        found = (reader or content.READERS[Path(path).suffix])(get(run_id, path))
-        if not found.sealed:
-            _unsealed(run_id)
-    return found.content
-
-
-def whole(run_id: str, path: str) -> Path:
-    """A local copy (or the file itself) of an artifact that has been found to be what was written; `Refusal` else."""
-    read(run_id, path)
-    return get(run_id, path)
+        found = (reader or content.READERS[file.suffix])(file)
+    if not found.sealed:
+        _check_unsealed(run_id, path)
+    return Whole(file, found.content)
 
 
 def reading_of(run_id: str, path: str) -> AbstractContextManager[None]:
     """Turn whatever is wrong with a file of a run into the `Refusal` that names both."""
-    remedy = "restore it from a copy of the run; without one, make the run again"
+    again = f"delete the run (mlflow runs delete --run-id {run_id}) and make it again"
+    remedy = f"restore it from a copy of the run; without one, {again}"
     return reading(f"{path} of run {run_id[:12]}", "the file as it was written", remedy)
 
 
-def _unsealed(run_id: str) -> None:
-    """ValueError for a file without a digest, unless the run is of a version that wrote none."""
+def _existing(run_id: str, path: str) -> Path:
+    """`get`, and `Refusal` where a server does not have the file; a store that fails is no file's fault."""
+    try:
+        return get(run_id, path)
+    except StoreError:
+        if has_artifact(run_id, path):
+            raise
+    with reading_of(run_id, path):
+        raise FileNotFoundError("No such file")
+
+
+def _check_unsealed(run_id: str, path: str) -> None:
+    """`Refusal` for a file without a digest, unless the run is of a version that wrote none."""
     version = client().get_run(run_id).data.tags.get("nfa.version", "")
     if not OLD.match(version):
-        raise ValueError("damaged: its digest is missing")
+        with reading_of(run_id, path):
+            raise ValueError("damaged: its digest is missing")
     _say_unsealed(run_id, version)
 
 

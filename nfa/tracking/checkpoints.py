@@ -122,7 +122,7 @@ def load_state(run: TrackedRun) -> dict[str, Any] | None:
             stage("state", f"from {kept}: the server had not taken it")
             return state
         unsent.forget(run.run_id)  # another machine has gone on since
-    return artifacts.read(run.run_id, STATE) if artifacts.has_artifact(run.run_id, STATE) else None
+    return artifacts.read(run.run_id, STATE).content if artifacts.has_artifact(run.run_id, STATE) else None
 
 
 def epochs(run_id: str) -> list[int]:
@@ -152,9 +152,9 @@ def weights(run_id: str, epoch: int) -> dict[str, Tensor]:
 def whole_checkpoint(run_id: str, epoch: int) -> Path:
     """The file of a checkpoint, to be read tensor by tensor; `Refusal` for one that is damaged."""
     path = _path(run_id, epoch)
-    _, metadata = artifacts.read(run_id, path)
+    file, (_, metadata) = artifacts.read(run_id, path)
     _check_config(run_id, path, metadata)
-    return artifacts.get(run_id, path)
+    return file
 
 
 def _path(run_id: str, epoch: int) -> str:

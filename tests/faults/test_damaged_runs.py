@@ -3,10 +3,10 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lora_runs
-import numpy as np
 import pytest
 import torch
 from gradient_runs import directed
@@ -15,9 +15,10 @@ from stores import Finished, Store, same_weights, used
 from support import Ended, run, tiny, words
 
 from nfa import content, tracking
-from nfa.config import LoraSvdConfig, TrainConfig
+from nfa.config import LoraSvdConfig, TrainConfig, TrainEEGConfig
 from nfa.errors import Refusal
 from nfa.jobs.classifier.train import train
+from nfa.jobs.eeg.train_eeg import prepared
 from nfa.jobs.lora.lora_svd import lora_svd
 from nfa.jobs.settings import taken_up
 from nfa.timing import Stopwatch
@@ -158,6 +159,17 @@ def test_other_data_than_those_it_began_with_end_a_resume(begun: Finished, monke
         train(TrainConfig(resume=begun.run_id), None, Stopwatch())
 
 
+def test_other_recordings_than_those_it_began_with_end_a_resume(
+    decoded: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NFA_CACHE", str(decoded.store.folder.parent / "cache"))
+    monkeypatch.setattr("nfa.data.eeg.EEGData.digest", lambda _: "0" * 64)
+    stored = decoded.store.json(decoded.run_id, "config.json")["train"]
+    run: Any = SimpleNamespace(run_id=decoded.run_id)
+    with used(decoded.store, monkeypatch), pytest.raises(Refusal, match="simulated with digest 000000000000"):
+        prepared(TrainEEGConfig(**stored), Stopwatch(), run)
+
+
 # ---- runs of version 0.6, whose files have no digests
 
 
@@ -228,10 +240,17 @@ def test_what_no_digest_protects_is_refused_where_it_makes_no_sense(
         tracking.load_workload(old.run_id)
 
 
-def test_weights_of_another_network_are_refused(changeable: Finished) -> None:
-    def widen(weights: dict[str, torch.Tensor]) -> None:
-        weights["layers.0.weight"] = torch.from_numpy(np.ones((9, 64), np.float32))
-
-    changeable.store.change_tensors(changeable.run_id, LAST, widen)
-    with pytest.raises(Refusal, match=f"{LAST} of run {changeable.run_id[:12]} .*size mismatch for layers.0.weight"):
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"layers.0.weight": torch.ones(9, 64)}, "size mismatch for layers.0.weight"),
+        ({"layers.0.weight": torch.ones(8, 64, dtype=torch.float16)}, "layers.0.weight is torch.float16"),
+        ({"layers.9.weight": torch.ones(8, 8)}, r"unexpected \['layers.9.weight'\]"),
+    ],
+)
+def test_weights_of_another_network_are_refused(
+    changed: dict[str, torch.Tensor], said: str, changeable: Finished
+) -> None:
+    changeable.store.change_tensors(changeable.run_id, LAST, lambda weights: weights.update(changed))
+    with pytest.raises(Refusal, match=f"{LAST} of run {changeable.run_id[:12]} .*{said}"):
         tracking.load_checkpoint(changeable.run_id, 4)

@@ -95,7 +95,7 @@ class Plan:
             if epoch not in self.earlier.runs:
                 tracking.whole_checkpoint(self.source.info.run_id, epoch)
             for path in self.kind.files(epoch, self.unit) if epoch in self.earlier.runs else ():
-                tracking.whole(self.earlier.runs[epoch], path)
+                tracking.read(self.earlier.runs[epoch], path)
 
     def prepare(self) -> None:
         """Load what is needed unless everything is there already; `Refusal` for what cannot be done."""
