@@ -14,6 +14,7 @@ LAYERS = [
     "errors",
     "relations",
     "ends",
+    "unfinished",
     "schedules",
     "config",
     "console",

@@ -14,6 +14,7 @@ from nfa.errors import Refusal
 from nfa.lora import base_files
 from nfa.lora.base_names import MAGIC
 from nfa.lora.quiet import quiet
+from nfa.unfinished import made_once
 
 SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # bytes of a value by its type's number
 STRING, ARRAY = 8, 9
@@ -93,7 +94,7 @@ def converted(file: Path) -> Path:
     sha256 = base_files.remembered("sha256", [file], lambda: {"sha256": _sha256(file)})["sha256"]
     name = re.sub(r"[^\w.-]+", "_", file.stem)
     folder = cache_folder("base-models") / f"{name}-{sha256[:16]}"
-    return base_files.made_once(folder, lambda inner: _convert(file, folder, inner))
+    return made_once(folder, lambda inner: _convert(file, folder, inner))
 
 
 def _sha256(file: Path) -> str:

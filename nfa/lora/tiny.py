@@ -21,8 +21,8 @@ from torch import Tensor
 from nfa import seeding
 from nfa.console import stage
 from nfa.data.catalog import cache_folder
-from nfa.lora import base_files
 from nfa.lora.quiet import quiet
+from nfa.unfinished import made_once
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -58,9 +58,7 @@ def folder(settings: Settings = Settings()) -> Path:
     """The model's folder in the cache, trained where this text, settings and torch have not been seen before."""
     text = TEXT.read_bytes()
     key = hashlib.sha256(text + json.dumps([asdict(settings), torch.__version__]).encode()).hexdigest()
-    return base_files.made_once(
-        cache_folder("base-models") / f"tiny-{key[:16]}", lambda inner: _make(text, settings, inner)
-    )
+    return made_once(cache_folder("base-models") / f"tiny-{key[:16]}", lambda inner: _make(text, settings, inner))
 
 
 def _make(text: bytes, settings: Settings, inner: Path) -> None:

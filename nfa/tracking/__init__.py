@@ -1,6 +1,7 @@
 """Runs, metric series and checkpoints in MLflow; with `nfa.mlflow_plugin`, the only place that knows MLflow."""
 
 from nfa.tracking.artifacts import (
+    blocked,
     check_space,
     copy_artifact,
     copy_artifacts,
@@ -57,6 +58,7 @@ __all__ = [
     "TrackedRun",
     "active_run",
     "beside_store",
+    "blocked",
     "can_continue",
     "check_space",
     "children",

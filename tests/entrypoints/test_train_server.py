@@ -1,6 +1,7 @@
 """Everything works the same against a tracking server."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import mlflow
 import pytest
 import requests
-from moments import TERM, AtCall
+from moments import KILL, TERM, AtCall, During
 from stores import Finished, Store, used
 from support import environment_of_tests, run, tiny, words
 
@@ -76,3 +77,24 @@ def test_training_ended_and_resumed_on_a_server_is_the_same_run(
         state = tracking.load_checkpoint(run_id[:8], 4).model.state_dict()
     assert all(state[name].equal(tensor) for name, tensor in expected.items())
     assert os.path.getsize(next((fresh.folder / "served").rglob("training_analysis.png"))) > 10_000
+
+
+def test_nothing_that_was_brought_from_or_to_a_server_stays(
+    server: str, fresh: Store, monkeypatch: pytest.MonkeyPatch, temporary: Path
+) -> None:
+    place = {"MLFLOW_TRACKING_URI": server, "MLFLOW_EXPERIMENT_ID": experiment(fresh, server, monkeypatch)}
+    place["TMPDIR"] = str(temporary)
+    for entrypoint, argv in {
+        "train": tiny(),
+        "analyze": words(max_samples=20, output_dir=fresh.folder / "out"),
+        "gradient_directions": words(n=12),
+    }.items():
+        ended = run(fresh, argv, entrypoint=entrypoint, pictures=entrypoint == "gradient_directions", **place)
+        assert ended.code == 0, ended.output
+        assert list(temporary.iterdir()) == []
+    stop = During("nfa.tracking.metrics", "MetricLog.flush", KILL, 2)
+    ended = run(fresh, words(max_samples=21), entrypoint="analyze", before=stop, **place)
+    assert ended.code == -signal.SIGKILL
+    assert list(temporary.iterdir()) != []
+    assert run(fresh, words(max_samples=21), entrypoint="analyze", **place).code == 0
+    assert list(temporary.iterdir()) == []

@@ -16,6 +16,7 @@ from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadMode
 from nfa.errors import Refusal
 from nfa.lora import base_files, base_names, gguf_files
 from nfa.lora.base_models import find_base, load_model, load_tokenizer, weights_of
+from nfa.unfinished import made_once
 
 
 @pytest.fixture(autouse=True)
@@ -276,7 +277,7 @@ def test_a_gguf_file_becomes_the_model_that_it_was_made_of(
     (tmp_path / "copy").mkdir()
     shutil.copy(base.name, tmp_path / "copy")
     assert find_base("copy/small.gguf").folder == base.folder
-    assert not list(cache.glob(".unfinished*"))
+    assert not list(cache.glob(".nfa-unfinished*"))
 
 
 def test_an_interrupted_conversion_leaves_nothing(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,10 +294,10 @@ def test_an_interrupted_conversion_leaves_nothing(tmp_path: Path, cache: Path, m
 
 def test_of_two_conversions_at_once_the_first_is_kept(tmp_path: Path) -> None:
     def slower(inner: Path) -> None:
-        base_files.made_once(tmp_path / "model", lambda other: (other / "first").touch())
+        made_once(tmp_path / "model", lambda other: (other / "first").touch())
         (inner / "second").touch()
 
-    base_files.made_once(tmp_path / "model", slower)
+    made_once(tmp_path / "model", slower)
     assert [path.name for path in tmp_path.rglob("*")] == ["model", "first"]
 
 

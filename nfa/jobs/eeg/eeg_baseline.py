@@ -2,9 +2,10 @@
 
 import dataclasses
 import json
-import os
+from contextlib import suppress
 from dataclasses import dataclass
 
+from nfa import unfinished
 from nfa.data.catalog import cache_folder
 from nfa.data.eeg import EEGData
 from nfa.studies.linear_baseline import LAGS, PENALTIES, linear_baseline
@@ -40,8 +41,6 @@ def baseline(data: EEGData, window: int) -> Reached:
         pass
     found = linear_baseline(data, window=window)
     reached = Reached({"val": found.val, "test": found.recordings}, found.penalties, found.undefined)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}")
-    unfinished.write_text(json.dumps(dataclasses.asdict(reached)), encoding="utf-8")
-    os.replace(unfinished, path)
+    with suppress(OSError):  # a cache that cannot be written costs time only
+        unfinished.write(path, lambda file: file.write_text(json.dumps(dataclasses.asdict(reached)), encoding="utf-8"))
     return reached
