@@ -17,6 +17,7 @@ LAYERS = [
     "content",
     "relations",
     "ends",
+    "unfinished",
     "schedules",
     "config",
     "console",

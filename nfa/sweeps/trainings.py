@@ -43,9 +43,8 @@ class Trainings:
         else:
             self._questions(config)
 
-    def train(self, run: TrackedRun, config: Training) -> None:
+    def train(self, run: TrackedRun, config: Training, clock: Stopwatch) -> None:
         """Train, or go on training, in `run` to the end; see the job of its workload."""
-        clock = Stopwatch()
         if isinstance(config, TrainConfig):
             training_run.train_one(run, config, self._images(config), choose_device(config.device), clock)
         elif isinstance(config, TrainEEGConfig):

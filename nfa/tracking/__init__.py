@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from nfa.content import json_digest as digest
 from nfa.tracking.artifacts import (
+    blocked,
     check_space,
     copy_artifact,
     copy_artifacts,
@@ -76,6 +77,7 @@ __all__ = [
     "TrackedRun",
     "active_run",
     "beside_store",
+    "blocked",
     "can_continue",
     "check_space",
     "check_whole",

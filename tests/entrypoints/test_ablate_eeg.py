@@ -137,6 +137,14 @@ def test_the_table_is_recomputed_from_the_children(looking: Ablated) -> None:
     assert rows["v1"]["difference"] == rows["v1"]["difference_low"] == ""
 
 
+def test_its_time_is_that_of_its_trainings_and_its_own(ablated: Ablated) -> None:
+    whole = ablated.store.json(ablated.parent, "timing.json")
+    times = [ablated.store.json(ablated.child(name), "timing.json")["total"] for name in NAMES]
+    assert whole["children"] == pytest.approx(sum(times), abs=1e-6)
+    assert whole["comparison"] > 0
+    assert "training" not in whole
+
+
 def test_flow_in_the_table_is_the_geometric_mean_of_the_references(looking: Ablated) -> None:
     for arm in ("v1", "v1 + gradient_scale"):
         row, ratios, changes = looking.rows()[arm], [], []

@@ -56,6 +56,17 @@ def test_every_step_is_a_finished_child(made):
     assert experiment.store.tags(parent)["nfa.trained"] == "true"
 
 
+def test_its_time_is_that_of_its_trainings_and_that_of_its_other_steps(made):
+    experiment, parent = made
+    trained = [run_id for name, run_id in experiment.runs(parent).items() if not name.startswith(("teacher", "svd,"))]
+    times = [experiment.store.json(run_id, "timing.json") for run_id in trained]
+    whole = experiment.store.json(parent, "timing.json")
+    assert whole["children"] == pytest.approx(sum(each["total"] for each in times), abs=1e-6)
+    assert whole["total"] == pytest.approx(sum(whole.values()) - whole["total"], abs=1e-6)
+    assert {"synthesize", "svd", "compare"} <= whole.keys()
+    assert "training" not in whole
+
+
 def test_each_seed_has_its_own_teacher_and_factors(made):
     experiment, parent = made
     runs = experiment.runs(parent)

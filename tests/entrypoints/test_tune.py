@@ -189,6 +189,9 @@ def test_several_seeds_are_runs_below_the_trial_whose_series_are_their_means(
     for name, run_id in study.trials.items():
         parts = study.below(run_id)
         assert sorted(parts) == ["seed 1717", "seed 1718"]
+        times = [store.json(part, "timing.json")["total"] for part in parts.values()]
+        assert store.json(run_id, "timing.json")["children"] == pytest.approx(sum(times), abs=1e-6)
+        assert study.series(run_id, "trial/seconds") == {0: store.json(run_id, "timing.json")["total"]}
         losses = [study.series(part, "val/loss") for part in parts.values()]
         means = study.series(run_id, "val/loss")
         assert means == {step: pytest.approx((losses[0][step] + losses[1][step]) / 2) for step in losses[0]}

@@ -278,7 +278,7 @@ def test_a_gguf_file_becomes_the_model_that_it_was_made_of(
     (tmp_path / "copy").mkdir()
     shutil.copy(base.name, tmp_path / "copy")
     assert find_base("copy/small.gguf").folder == base.folder
-    assert not list(cache.glob(".unfinished*"))
+    assert not list(cache.glob(".nfa-unfinished*"))
 
 
 def test_an_interrupted_conversion_leaves_nothing(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

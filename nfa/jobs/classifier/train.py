@@ -17,6 +17,7 @@ from nfa.errors import NfaError, Refusal
 from nfa.jobs.classifier import reports
 from nfa.jobs.classifier.training_run import train_one
 from nfa.jobs.settings import check_memory, stored_config, taken_up
+from nfa.jobs.time_spent import timed
 from nfa.timing import Stopwatch
 from nfa.tracking import TrackedRun
 from nfa.workloads.rebuild import check_same, choose_device
@@ -43,7 +44,8 @@ def train(config: TrainConfig, files: Mapping[str, Path] | None, clock: Stopwatc
     run = run or tracking.open_run("train", "mlp", name=config.run_name)
     with run:
         if config.optimizer == "all":
-            train_each(run, config, data, device, clock)
+            with timed(run, clock, family=True):
+                train_each(run, config, data, device, clock)
         else:
             train_one(run, config, data, device, clock)
     stage("done", f"{run.link}")
@@ -84,8 +86,8 @@ def train_each(
             config, optimizer=optimizer, run_name=optimizer, momentum=_momentum(config, optimizer)
         )
         try:
-            with child:
-                train_one(child, own, data, device, clock)
+            with child, clock.part() as spent:
+                train_one(child, own, data, device, spent)
         except NfaError as error:
             failures.append(f"{optimizer}: {error}")
         except Interrupted:
@@ -94,7 +96,8 @@ def train_each(
         finally:
             if tracking.epochs(child.run_id):
                 parent.tag({"nfa.trained": "true"})
-    _compare(parent, config)
+    with clock.section("comparison"):
+        _compare(parent, config)
     if failures:
         raise NfaError("\n".join(failures))
 

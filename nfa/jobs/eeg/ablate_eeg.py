@@ -19,6 +19,7 @@ from nfa.jobs.analyses.gradient_flow import GradientFlow
 from nfa.jobs.analyses.stored_analysis import analyse_each
 from nfa.jobs.eeg.train_eeg import prepared, train_one
 from nfa.jobs.settings import changed_by_user, run_config
+from nfa.jobs.time_spent import timed
 from nfa.maths.statistics import Interval
 from nfa.timing import Stopwatch
 from nfa.tracking import TrackedRun
@@ -32,20 +33,22 @@ HEADER = (
 
 def ablate_eeg(config: AblateEEGConfig) -> None:
     """A parent run with a training for each arm and seed, their gradient flow, and the comparison of all."""
-    run = None
+    run, clock = None, Stopwatch()
     if config.resume:
         run = tracking.reopen_run(config.resume)
         config = _continued(config, run)
     arms, seeds = config.arms(), config.seed_list()
-    workload = prepared(config.training(next(iter(arms.values())), seed=seeds[0]), Stopwatch())
+    workload = prepared(config.training(next(iter(arms.values())), seed=seeds[0]), clock)
     stage("ablation", f"{len(arms)} arms × {len(seeds)} seeds: {', '.join(arms)}")
-    with run or tracking.open_run("ablate_eeg", "eeg", name=config.run_name) as parent:
+    run = run or tracking.open_run("ablate_eeg", "eeg", name=config.run_name)
+    with run as parent, timed(parent, clock, family=True):
         fields = {name: value for name, value in dataclasses.asdict(config).items() if name != "resume"}
         parent.log_params(fields)
         data = {"name": workload.data.name, "digest": workload.data.digest()}
         tracking.put_json(parent.info, "config.json", run_config("ablate_eeg", "eeg", {**fields, "resume": ""}, data))
-        failures = _train_each(parent, config, workload)
-        _compare(parent, list(arms))
+        failures = _train_each(parent, config, workload, clock)
+        with clock.section("comparison"):
+            _compare(parent, list(arms))
         if failures:
             raise NfaError("\n".join(failures))
     stage("done", parent.link)
@@ -62,7 +65,7 @@ def _continued(asked: AblateEEGConfig, run: TrackedRun) -> AblateEEGConfig:
     return changed_by_user(asked, before)
 
 
-def _train_each(parent: TrackedRun, config: AblateEEGConfig, workload: EEGDecoder) -> list[str]:
+def _train_each(parent: TrackedRun, config: AblateEEGConfig, workload: EEGDecoder, clock: Stopwatch) -> list[str]:
     """Children by arm and seed, each trained, continued or left as finished; what failed does not stop the others."""
     existing = {
         run.data.tags.get("nfa.variant"): run
@@ -76,9 +79,9 @@ def _train_each(parent: TrackedRun, config: AblateEEGConfig, workload: EEGDecode
             continue
         stage("arm", name)
         try:
-            with _child(parent, name, found) as child:
+            with _child(parent, name, found) as child, clock.part() as spent:
                 own = EEGDecoder(training, workload.data, workload.example_ids, workload.device)
-                train_one(child, own, Stopwatch())
+                train_one(child, own, spent)
             parent.tag({"nfa.trained": "true"})
         except NfaError as error:
             failures.append(f"{name}: {error}")

@@ -4,12 +4,11 @@ import dataclasses
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nfa import __version__, tracking
+from nfa import __version__, tracking, unfinished
 from nfa.config.eeg_preparation import PrepareEEGConfig
 from nfa.console import bar, stage
 from nfa.content import write_array
@@ -98,19 +97,18 @@ def _written(
     target: Path,
 ) -> dict[str, Any]:
     """Prepare into a hidden folder of the target and move the files once all are there; the report on them."""
-    target.mkdir(parents=True, exist_ok=True)
     report: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(dir=target, prefix=".unfinished-") as scratch:
+    with unfinished.folder_in(target) as scratch:
         for recording in bar(recordings, "prepare", unit="recording"):
             both = dict(zip(KINDS, open_recording(recording, config.eeg_rate, config.envelope_rate), strict=True))
             report[recording.name] = {"parts": {split: list(edge) for split, edge in edges[recording.name].items()}}
             for kind, signal in both.items():
                 made = prepare(signal, edges[recording.name], settings, filtered=kind == "eeg")
                 report[recording.name][kind] = _described(signal, made) | {
-                    "files": _saved(made, Path(scratch), recording.name, kind)
+                    "files": _saved(made, scratch, recording.name, kind)
                 }
         with shielded():
-            for file in sorted(Path(scratch).iterdir()):
+            for file in sorted(scratch.glob("*.npy")):
                 os.replace(file, target / file.name)
     return {"nfa_version": __version__, "settings": dataclasses.asdict(settings), "recordings": report}
 

@@ -11,6 +11,7 @@ from nfa.errors import DivergedError, Refusal
 from nfa.jobs.eeg import eeg_examples
 from nfa.jobs.eeg.decoder_training import DecoderTraining, assist
 from nfa.jobs.settings import check_memory, check_precision, taken_up
+from nfa.jobs.time_spent import timed
 from nfa.models.conformer import about_parameters
 from nfa.parallel import World, launch
 from nfa.timing import Stopwatch
@@ -109,8 +110,9 @@ def train_one(run: TrackedRun, workload: EEGDecoder, clock: Stopwatch, world: Wo
     job = DecoderTraining(run, workload, clock, world or World())
     try:
         job.describe()
-        job.restore()
-        job.train()
-        job.finish()
+        with timed(run, clock):
+            job.restore()
+            job.train()
+            job.finish()
     finally:
         job.close()

@@ -15,6 +15,7 @@ from nfa.jobs.lora.answer_scores import score_answers
 from nfa.jobs.lora.lora_factors import Factors
 from nfa.jobs.lora.lora_start import start
 from nfa.jobs.settings import SPACE_MARGIN, data_inputs, run_config
+from nfa.jobs.time_spent import keep_time
 from nfa.jobs.tracked_training import TrackedTraining
 from nfa.lora.compute import training_operations
 from nfa.optim.rates import RATES
@@ -134,6 +135,8 @@ class LanguageTraining:
         spent = training_operations(self.model, self._seen(step))
         values |= {"eval/loss": scores.loss, "compute/flops": spent, **self.training.flow}
         (self.tracked.checkpoint if step in self.schedule else self.tracked.log)(step, values)
+        if step in self.schedule:
+            keep_time(self.run, self.clock)
         shown = f"train {values['train/step_loss']:.4f}  " if step else ""
         stage(f"step {step}", f"{shown}eval {scores.loss:.4f}")
 
@@ -165,7 +168,6 @@ class LanguageTraining:
             lora_reports.answers(self.run, self.workload, steps, sums)
             lora_reports.report(self.run, self.workload, series)
             lora_reports.save_model(self.run, self.workload, self.model)
-            tracking.put_json(self.run.info, "timing.json", self.clock.split())
         losses = series["eval/loss"]
         stage("eval", f"{losses[0]:.4f} → {losses[self.steps]:.4f}, best {min(losses.values()):.4f}")
         stage("time", str(self.clock))

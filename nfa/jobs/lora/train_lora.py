@@ -16,6 +16,7 @@ from nfa.jobs.lora.language_training import LanguageTraining
 from nfa.jobs.lora.lora_checks import check_targets
 from nfa.jobs.lora.lora_factors import Factors, factors_of
 from nfa.jobs.settings import check_memory, check_precision, taken_up
+from nfa.jobs.time_spent import timed
 from nfa.lora.base_models import BaseModel, find_base, load_tokenizer
 from nfa.timing import Stopwatch
 from nfa.tracking import TrackedRun
@@ -57,9 +58,10 @@ def train_one(run: TrackedRun, ready: Prepared, clock: Stopwatch) -> None:
     """Train, or go on training, in `run` up to the last step, and report."""
     job = LanguageTraining(run, ready.workload, ready.factors, ready.data, clock)
     job.describe()
-    job.restore()
-    job.train()
-    job.finish()
+    with timed(run, clock):
+        job.restore()
+        job.train()
+        job.finish()
 
 
 def prepared(config: TrainLoraConfig, clock: Stopwatch, run: TrackedRun | None = None) -> Prepared:
