@@ -2,7 +2,6 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
-STORE := sqlite:///$(CURDIR)/mlflow.db
 PORT ?= 5000
 
 .PHONY: help setup train demo test test-all lint types docs bench ui clean
@@ -51,7 +50,7 @@ bench: $(READY)  ## run every benchmark and store its record
 ui: $(READY)     ## open MLflow's UI on this folder's runs
 	@echo "http://127.0.0.1:$(PORT)/#/experiments/0/runs?workflowType=machine_learning&compareRunsMode=CHART"
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 \
-	  --backend-store-uri $(STORE)
+	  --backend-store-uri sqlite:///mlflow.db
 
 clean:           ## remove the virtual environment and caches, never the runs
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

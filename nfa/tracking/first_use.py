@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, create_engine, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from nfa.console import stage
 from nfa.ends import exposed
+from nfa.errors import Refusal
 from nfa.tracking.places import sqlite_file
 
 # Finds something once everything is made: it is made last.
@@ -34,18 +35,28 @@ def alone(address: str, last: str) -> Iterator[None]:
     file = sqlite_file(address)
     with ExitStack() as held:
         if file or address.startswith("postgresql"):
-            connection = held.enter_context(_connected(address, file))
+            connection = held.enter_context(_connected(address, {"timeout": 0} if file else {"connect_timeout": 10}))
             if not _finds(connection, last):
                 take = _folder_lock(held.enter_context(_opened(file.parent))) if file else _database_lock(connection)
                 _wait(take, address)
+                if file and inspect(connection).get_table_names() and not _finds(connection, last):
+                    held.enter_context(_half_made(file))
         yield
 
 
 @contextmanager
-def _connected(address: str, file: Path | None) -> Iterator[Connection]:
-    if file:
-        file.parent.mkdir(parents=True, exist_ok=True)  # as MLflow does
-    patience = {"timeout": 0} if file else {"connect_timeout": 10}
+def _half_made(file: Path) -> Iterator[None]:
+    """MLflow cannot go on where a process was killed while it made the tables of an SQLite file."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        got = f"{file}, in which another program began to make its tables ({str(error).splitlines()[0]})"
+        remedy = "delete the file where it holds nothing of yours, or name another one"
+        raise Refusal(got, "a database of which all tables are there, or none", remedy) from error
+
+
+@contextmanager
+def _connected(address: str, patience: dict[str, int]) -> Iterator[Connection]:
     engine = create_engine(address, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=patience)
     with engine.connect() as connection:
         yield connection

@@ -28,6 +28,8 @@ StoreError = (MlflowException, SQLAlchemyError, OSError)
 
 @cache
 def _client(address: str) -> MlflowClient:
+    if file := places.sqlite_file(address):
+        file.parent.mkdir(parents=True, exist_ok=True)  # as MLflow does
     with first_use.alone(address, first_use.MLFLOW), places.rooted():
         return cast(MlflowClient, GuardedClient(address))
 

@@ -253,3 +253,15 @@ def test_environment_manager_builds_from_conda_yaml_and_trains(
     (run_id,) = store.runs()
     assert store.status(run_id) == "FINISHED"
     assert store.checkpoints(run_id)
+
+
+@pytest.mark.slow
+def test_first_uses_at_the_same_time_in_a_folder_of_any_name(tmp_path: Path) -> None:
+    store = Store(tmp_path / "o#?%20 &'")
+    store.folder.mkdir()
+    env = {**unactivated(), "MLFLOW_EXPERIMENT_NAME": "new"}
+    ended = [command.end() for command in [mlflow_run(store.folder, env=env, **TINY) for _ in range(3)]]
+    assert [code for code, _ in ended] == [0, 0, 0], ended
+    assert len(list(store.folder.glob("mlruns/1/*/artifacts/results.json"))) == 3
+    assert [folder.name for folder in tmp_path.iterdir()] == [store.folder.name]
+    assert {entry.name for entry in store.folder.iterdir()} == {"mlflow.db", "mlruns"}
