@@ -6,16 +6,17 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
 
 from benchmarks.chaos.clock import OutOfTime
-from benchmarks.chaos.judgement import Play, Undisturbed, judge
+from benchmarks.chaos.judgement import Play, judge, undisturbed
 from benchmarks.chaos.rounds import Bench, Round
-from benchmarks.chaos.seen import Seen
+from benchmarks.chaos.seen import Clean, Seen
 
+TOLD = 20  # faults of a scenario that are written out
 LANES = 2  # rounds at a time; each has one process at work, or two
 
 
@@ -31,6 +32,7 @@ class Scenario:
     seconds: float  # of a round, on two cores that do nothing else
     once: bool = False  # whether a run may be there only once
     missing: Callable[[], str] = str  # why it cannot be done here; empty where it can
+    typed_in: str = "work"  # name of the folder where commands are typed
 
 
 @dataclass
@@ -45,11 +47,10 @@ class Row:
 
     def record(self) -> dict[str, Any]:
         """As it is stored."""
-        seen, reason = self.seen, self.scenario.missing()
-        rounds = f"{self.played}" if self.played == self.scenario.rounds else f"{self.played} of {self.scenario.rounds}"
+        seen = self.seen
         return {
             "done": self.scenario.done,
-            "rounds": f"0: {reason}" if reason else rounds,
+            "rounds": self._rounds(),
             "codes": ", ".join(f"{code} × {count}" for code, count in sorted(seen.codes.items())),
             "duplicates": len(seen.duplicates),
             "litter": len(seen.litter),
@@ -59,11 +60,19 @@ class Row:
             "faults": self._faults(),
         }
 
+    def _rounds(self) -> str:
+        if reason := self.scenario.missing():
+            return f"0: {reason}"
+        if self.played == self.scenario.rounds:
+            return str(self.played)
+        return f"{self.played} of {self.scenario.rounds}, {self.cut} cut off by the clock"
+
     def _faults(self) -> list[str]:
         kinds = {"duplicate": self.seen.duplicates, "litter": self.seen.litter, "leak": self.seen.leaks}
         others = [f"{kind}: {text}" for kind, texts in kinds.items() for text in texts]
         counts = Counter([*self.seen.faults, *others])
-        return [text if count == 1 else f"{text} ({count} times)" for text, count in counts.items()]
+        told = [text if count == 1 else f"{text} ({count} times)" for text, count in counts.items()]
+        return told if len(told) <= TOLD else [*told[:TOLD], f"and {len(told) - TOLD} others"]
 
 
 class Campaign:
@@ -72,7 +81,7 @@ class Campaign:
     def __init__(self, bench: Bench, scenarios: Sequence[Scenario]) -> None:
         self.bench, self.clock = bench, bench.clock
         self.rows = [Row(scenario) for scenario in scenarios]
-        self._undisturbed = Undisturbed(bench)
+        self._clean: dict[Play, Future[Clean]] = {}
         self._lock = Lock()
 
     def play(self) -> None:
@@ -82,42 +91,43 @@ class Campaign:
         jobs = [(row, number) for number in range(most) for row in possible if number < row.scenario.rounds]
         with ThreadPoolExecutor(LANES) as lanes:
             try:
+                for play in dict.fromkeys(row.scenario.clean for row in possible):
+                    self._clean[play] = lanes.submit(undisturbed, self.bench, play)
                 for answer in [lanes.submit(self._round, *job) for job in jobs]:
                     answer.result()
             finally:
                 self.clock.stop()
 
     def _round(self, row: Row, number: int) -> None:
+        """Play one, if there is time."""
         if self.clock.left < max(row.longest, row.scenario.seconds):
             return
         start = time.monotonic()
-        here = None
+        name = f"{row.scenario.name} {number}"
         try:
-            clean = self._undisturbed.of(row.scenario.clean)
-            here = Round(self.bench, f"{row.scenario.name}-{number}", clean)
-            row.scenario.play(here, number)
-            judge(here, once=row.scenario.once)
+            here = Round(self.bench, name, self._clean[row.scenario.clean].result(), typed_in=row.scenario.typed_in)
+            self._judged(here, row, number)
         except OutOfTime:
             row.cut += 1
-            return
         except Exception:
-            traceback.print_exc()
-            if here:
-                here.fault(f"the round itself failed: {traceback.format_exc(limit=1).splitlines()[-1]}")
-        finally:
-            if here:
-                here.close()
-        self._keep(row, here, time.monotonic() - start)
+            self._add(row, Seen(faults=[f"round {number} cannot be played: {traceback.format_exc()}"]))
+        row.longest = max(row.longest, time.monotonic() - start)
 
-    def _keep(self, row: Row, here: Round | None, seconds: float) -> None:
+    def _judged(self, here: Round, row: Row, number: int) -> None:
+        try:
+            row.scenario.play(here, number)
+            judge(here, once=row.scenario.once)
+            self._add(row, here.seen)
+        except OutOfTime:
+            row.seen.faults += here.seen.faults  # those that were there before the time was up
+            raise
+        finally:
+            here.close()
+        if here.seen.good:
+            shutil.rmtree(here.folder)
+
+    def _add(self, row: Row, seen: Seen) -> None:
         with self._lock:
             row.played += 1
-            row.longest = max(row.longest, seconds)
-            if here is None:
-                row.seen.faults.append("it fails even undisturbed")
-                return
-            row.seen.add(here.seen)
-            said = "good" if here.seen.good else "; ".join(here.seen.faults) or "see the record"
-            print(f"{here.folder.name:>24}  {seconds:5.1f} s  {said}", file=sys.stderr, flush=True)
-            if here.seen.good:
-                shutil.rmtree(here.folder)
+            row.seen.add(seen)
+            print(f"{row.scenario.name:>26}  {seen.summary}", file=sys.stderr, flush=True)

@@ -1,9 +1,11 @@
 """A tracking store as its database has it, whatever MLflow says of it."""
 
+import sqlite3
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import Engine, create_engine, inspect, text
 from sqlalchemy.pool import NullPool
@@ -12,7 +14,7 @@ from benchmarks.chaos.files import is_leak
 
 RUNS = """SELECT runs.run_uuid, runs.name, runs.status, runs.artifact_uri, tags.value FROM runs
 LEFT JOIN tags ON tags.run_uuid = runs.run_uuid AND tags.key = 'nfa.state' ORDER BY runs.start_time, runs.run_uuid"""
-TWICE = "SELECT run_uuid, key, step, count(*) FROM metrics GROUP BY run_uuid, key, step HAVING count(*) > 1"
+TWICE = "SELECT key, step FROM metrics GROUP BY run_uuid, key, step HAVING count(*) > 1 ORDER BY key, step"
 SERIES = "SELECT key, step, value FROM metrics WHERE run_uuid = :run ORDER BY key, step, value"
 
 
@@ -39,18 +41,16 @@ class StoredRun:
 
 @dataclass(frozen=True)
 class Database:
-    """The one at `address`, SQLAlchemy's."""
+    """The one at `place`: SQLite's file, which is not made by looking, or an address of SQLAlchemy's."""
 
-    address: str
-
-    @classmethod
-    def at(cls, file: Path) -> "Database":
-        """SQLite's, which is not made by looking."""
-        return cls(f"sqlite:///file:{file}?mode=rw&uri=true")
+    place: Path | str
 
     @cached_property
     def _engine(self) -> Engine:
-        return create_engine(self.address, poolclass=NullPool)
+        if isinstance(self.place, str):
+            return create_engine(self.place, poolclass=NullPool)
+        uri = f"file:{quote(str(self.place))}?mode=rw"
+        return create_engine("sqlite://", creator=lambda: sqlite3.connect(uri, uri=True), poolclass=NullPool)
 
     def rows(self, query: str, **values: Any) -> list[tuple[Any, ...]]:
         """Its answer to a query."""
@@ -63,8 +63,8 @@ class Database:
         return [StoredRun(*row) for row in self.rows(RUNS)] if {"runs", "tags"} <= tables else []
 
     def twice(self) -> list[str]:
-        """Metrics of a run and step that are there more than once."""
-        return [f"{key} at {step} of {run} × {count}" for run, key, step, count in self.rows(TWICE)]
+        """Key and step of metrics that a run has more than once."""
+        return [f"{key} at {step}" for key, step in self.rows(TWICE)]
 
     def series(self, run_id: str) -> list[tuple[Any, ...]]:
         """Key, step and value of every metric row; how long something took is another one's."""

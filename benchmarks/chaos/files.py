@@ -14,14 +14,14 @@ from safetensors.numpy import load_file
 USER, MARK = "tester", "Xq7marked"
 PASSWORD = f"{MARK}/9@:"  # so that an address has to quote it
 SIGNS = tuple(text.encode() for text in (MARK, base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()))
-_ID = re.compile(r"[0-9a-f]{32}")
+_DRAWN = re.compile(r"[0-9a-f]{32}|(?<=tmp)[a-z0-9_]{8}")  # ids of runs, names of temporary files
 _ENDINGS = {".png": b"IEND\xaeB`\x82", ".pdf": b"%%EOF"}
 
 
 def tree(folder: Path) -> set[str]:
-    """Files and empty folders, with the ids of runs left out of their names."""
+    """Files and empty folders, without what is drawn at random in their names."""
     found = (path for path in folder.rglob("*") if not path.is_dir() or not any(path.iterdir()))
-    return {_ID.sub("<id>", path.relative_to(folder).as_posix()) for path in found}
+    return {_DRAWN.sub("*", path.relative_to(folder).as_posix()) for path in found}
 
 
 def weights(artifacts: Path) -> dict[str, str]:

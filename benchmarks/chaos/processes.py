@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.chaos.clock import Clock
 
-LIMIT = 90.0  # seconds that nothing here may take
+LIMIT = 200.0  # seconds that nothing here may take, however busy the machine is
 
 
 class Process:

@@ -17,7 +17,6 @@ from benchmarks.chaos.seen import NOTHING, Clean, Seen
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 KILLED, INTERRUPTED, TERMINATED = -9, 130, 143
-FOLDERS = ("work", "tmp", "cache", "home")  # where a command is typed, TMPDIR, NFA_CACHE, HOME
 Words = Mapping[str, object]
 
 
@@ -37,22 +36,20 @@ class Bench:
 class Round:
     """A few commands in folders of their own. `clean` is what they leave undisturbed."""
 
-    def __init__(self, bench: Bench, name: str, clean: Clean = NOTHING) -> None:
+    def __init__(self, bench: Bench, name: str, clean: Clean = NOTHING, *, typed_in: str = "work") -> None:
         self.bench, self.clock, self.clean = bench, bench.clock, clean
-        self.folder = bench.folder / name
+        self.folder = bench.folder / name.replace(" ", "-")
+        self.terminals = self.folder / "terminals"
+        self.tmp, self.cache, self.home = (self.folder / kind for kind in ("tmp", "cache", "home"))
+        self.work = self.folder / "typed-in" / typed_in
         self.random = random.Random(name)
         self.seen = Seen()
         self.database: Database | None = None  # None = MLflow's default one
         self.tracking = ""  # MLFLOW_TRACKING_URI; empty = none
         self.processes: list[Process] = []
         self.at_end = ExitStack()  # what is to be ended with the round
-        for folder in (*FOLDERS, "terminals"):
-            (self.folder / folder).mkdir(parents=True)
-
-    @property
-    def work(self) -> Path:
-        """The folder where commands are typed."""
-        return self.folder / "work"
+        for folder in (self.terminals, self.tmp, self.cache, self.home, self.work):
+            folder.mkdir(parents=True)
 
     def prepare(self) -> None:
         """Begin with a database whose tables are made."""
@@ -65,7 +62,7 @@ class Round:
 
     def store(self) -> Database:
         """The database of the tracking store."""
-        return self.database or Database.at(self.work / "mlflow.db")
+        return self.database or Database(self.work / "mlflow.db")
 
     def artifacts(self, run: StoredRun) -> Path:
         """A run's folder, also where a server keeps it."""
@@ -77,7 +74,7 @@ class Round:
 
     def launch(self, command: Sequence[str], **environment: str) -> Process:
         """Start any command."""
-        terminal = self.folder / "terminals" / str(len(self.processes))
+        terminal = self.terminals / str(len(self.processes))
         process = Process(command, self.work, self._environment() | environment, terminal, self.clock)
         self.processes.append(process)
         return process
@@ -103,10 +100,10 @@ class Round:
         ours = {
             "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
             "PYTHONPATH": str(ROOT),
-            "HOME": str(self.folder / "home"),
+            "HOME": str(self.home),
             "MPLCONFIGDIR": str(self.bench.folder / "matplotlib"),  # its list of fonts is made once
-            "TMPDIR": str(self.folder / "tmp"),
-            "NFA_CACHE": str(self.folder / "cache"),
+            "TMPDIR": str(self.tmp),
+            "NFA_CACHE": str(self.cache),
             "OMP_NUM_THREADS": "1",
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_TRACKING_USERNAME": files.USER,
@@ -119,7 +116,7 @@ class Round:
 
     def at_a_random_moment(self, process: Process) -> None:
         """Wait until the process has said some of its lines, and a little longer; or until it has ended."""
-        wanted = self.random.randrange(self.clean.lines)
+        wanted = self.random.randrange(self.random.randint(1, self.clean.lines))  # early ones leave some to kill again
         self.clock.wait(lambda: process.ended or process.output.count("\n") >= wanted, LIMIT)
         longer = self.random.uniform(0, 0.2) if wanted else self.random.uniform(0, 4)
         self.clock.wait(lambda: process.ended, longer)
@@ -134,7 +131,7 @@ class Round:
         code = process.end(seconds)
         self.seen.codes["hung" if code is None else str(code)] += 1
         if code is None:
-            self.fault(f"{process.name} did not end by itself: {process.last_words}")
+            self.fault(f"{process.name} did not end within {seconds:.0f} s: {process.last_words}")
         elif code not in expected:
             allowed = " or ".join(map(str, sorted(expected)))
             self.fault(f"{process.name} ended with {code}, not {allowed}: {process.last_words}")
@@ -146,8 +143,8 @@ class Round:
         """The process has just got a signal: it has to end so soon."""
         taken = process.seconds_to_end(at_most)
         self.seen.seconds.append(taken)
-        self.ends(process, {code}, 0)
-        if taken > within + slack:
+        self.ends(process, {code}, at_most - taken)
+        if within + slack < taken < at_most:
             self.fault(f"{process.name} took {taken:.1f} s to end after a signal, not {within:.0f} s")
 
     def fault(self, text: str) -> None:

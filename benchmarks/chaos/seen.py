@@ -50,6 +50,14 @@ class Seen:
         self.faults += other.faults
 
     @property
+    def summary(self) -> str:
+        """For a person who waits."""
+        codes = ", ".join(f"{code} × {count}" for code, count in sorted(self.codes.items()))
+        others = {"duplicates": self.duplicates, "litter": self.litter, "leaks": self.leaks}
+        counts = [f"{len(found)} {kind}" for kind, found in others.items() if found]
+        return "; ".join([f"exit codes {codes}", *counts, *self.faults])
+
+    @property
     def good(self) -> bool:
         """Whether nothing was seen that should not be."""
         return not (self.duplicates or self.litter or self.leaks or self.faults) and self.equal == self.trained

@@ -9,7 +9,7 @@ from benchmarks.chaos.campaign import Scenario
 from benchmarks.chaos.rounds import KILLED, Round
 from benchmarks.chaos.scenarios.kills import TRAINING
 
-LONG = {**TRAINING, "epochs": 250, "schedule": "0-250"}  # some seconds are left when another one comes
+LONG = {**TRAINING, "epochs": 150, "schedule": "0-150"}  # some seconds are left when another one comes
 REFUSED = 2
 NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 

@@ -56,8 +56,17 @@ SCENARIOS = [
         "SIGKILL at a random moment, from the imports on; resume; three times over, then left to finish",
         killed,
         training,
-        rounds=6,
+        rounds=4,
         seconds=30,
+    ),
+    Scenario(
+        "killed, odd folder",
+        "the same in a folder whose name has blanks, a percent sign and an umlaut",
+        killed,
+        training,
+        rounds=2,
+        seconds=30,
+        typed_in="ä folder, 100%25 odd",
     ),
     Scenario(
         "interrupted",
