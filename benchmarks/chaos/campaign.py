@@ -16,7 +16,7 @@ from benchmarks.chaos.judgement import Play, judge, undisturbed
 from benchmarks.chaos.rounds import Bench, Round
 from benchmarks.chaos.seen import Clean, Seen
 
-TOLD = 20  # faults of a scenario that are written out
+TOLD = 8  # faults of a scenario and kind that are written out
 LANES = 2  # rounds at a time; each has one process at work, or two
 
 
@@ -65,14 +65,19 @@ class Row:
             return f"0: {reason}"
         if self.played == self.scenario.rounds:
             return str(self.played)
-        return f"{self.played} of {self.scenario.rounds}, {self.cut} cut off by the clock"
+        cut = f", {self.cut} cut off by the clock" if self.cut else ""
+        return f"{self.played} of {self.scenario.rounds}{cut}"
 
     def _faults(self) -> list[str]:
-        kinds = {"duplicate": self.seen.duplicates, "litter": self.seen.litter, "leak": self.seen.leaks}
-        others = [f"{kind}: {text}" for kind, texts in kinds.items() for text in texts]
-        counts = Counter([*self.seen.faults, *others])
-        told = [text if count == 1 else f"{text} ({count} times)" for text, count in counts.items()]
-        return told if len(told) <= TOLD else [*told[:TOLD], f"and {len(told) - TOLD} others"]
+        seen = self.seen
+        kinds = {"duplicates": seen.duplicates, "litter": seen.litter, "leaks": seen.leaks}
+        return [*_told(seen.faults), *(f"{kind}: {text}" for kind, texts in kinds.items() for text in _told(texts))]
+
+
+def _told(texts: Sequence[str]) -> list[str]:
+    """Each once, and not too many."""
+    told = [text if count == 1 else f"{text} ({count} times)" for text, count in Counter(texts).items()]
+    return told if len(told) <= TOLD else [*told[:TOLD], f"and {len(told) - TOLD} others"]
 
 
 class Campaign:

@@ -1,6 +1,7 @@
 """A round: fresh folders, and real processes in them."""
 
 import random
+import re
 import shutil
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -38,7 +39,7 @@ class Round:
 
     def __init__(self, bench: Bench, name: str, clean: Clean = NOTHING, *, typed_in: str = "work") -> None:
         self.bench, self.clock, self.clean = bench, bench.clock, clean
-        self.folder = bench.folder / name.replace(" ", "-")
+        self.folder = bench.folder / re.sub(r"\W+", "-", name)
         self.terminals = self.folder / "terminals"
         self.tmp, self.cache, self.home = (self.folder / kind for kind in ("tmp", "cache", "home"))
         self.work = self.folder / "typed-in" / typed_in
