@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PORT ?= 5000
 
-.PHONY: help setup train demo test test-all lint types docs bench ui clean
+.PHONY: help setup train demo test test-all lint types docs bench chaos ui clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/'
@@ -37,7 +37,7 @@ lint: $(READY)   ## ruff, and generated pages up to date
 types: $(READY)  ## mypy
 	$(BIN)/mypy
 
-docs: $(READY)   ## write MLproject, docs/parameters.md and docs/benchmarks.md from the code and the records
+docs: $(READY)   ## write MLproject and docs/parameters.md, benchmarks.md and chaos.md from the code and the records
 	$(BIN)/python docs/generate.py
 
 bench: $(READY)  ## run every benchmark and store its record
@@ -46,6 +46,9 @@ bench: $(READY)  ## run every benchmark and store its record
 	for case in agop memory alignment gram relative_attention eeg_step eeg_reading gradient_flow low_rank lora_step \
 	  nproc training tuning job; do $(BIN)/python -m benchmarks.$$case || exit 1; done
 	$(BIN)/python docs/generate.py
+
+chaos: $(READY)  ## kill, stop, fill disks, start twice, for ten minutes at most; store what becomes of the runs
+	$(BIN)/python -m benchmarks.chaos; faulty=$$?; $(BIN)/python docs/generate.py && exit $$faulty
 
 ui: $(READY)     ## open MLflow's UI on this folder's runs
 	@echo "http://127.0.0.1:$(PORT)/#/experiments/0/runs?workflowType=machine_learning&compareRunsMode=CHART"
