@@ -13,11 +13,11 @@ from pathlib import Path
 
 import mlflow
 from mlflow.entities import Run
-from mlflow.tracking import MlflowClient
 from mlflow.utils.file_utils import local_file_uri_to_path
 from sqlalchemy.engine import make_url
 
 from nfa.errors import Refusal
+from nfa.tracking.guarded_client import GuardedClient
 
 ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"  # where a store of MLflow's, not told otherwise, puts new experiments
 
@@ -106,4 +106,4 @@ def _read(address: str) -> Path:
 
 @cache
 def _location(store: str, experiment: str) -> str:
-    return str(MlflowClient(store).get_experiment(experiment).artifact_location)
+    return str(GuardedClient(store).get_experiment(experiment).artifact_location)
