@@ -10,7 +10,7 @@ from benchmarks.chaos.rounds import KILLED, Round
 from benchmarks.chaos.scenarios.kills import TRAINING
 
 LONG = {**TRAINING, "epochs": 150, "schedule": "0-150"}  # some seconds are left when another one comes
-LIVING = {**TRAINING, "batch_size": 2, "epochs": 60, "schedule": "0-60/5"}  # lives longer than two signs of life
+LIVING = {**TRAINING, "batch_size": 2, "epochs": 80, "schedule": "0-80/5"}  # lives longer than two signs of life
 REFUSED = 2
 NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 
