@@ -132,7 +132,7 @@ class Round:
         code = process.end(seconds)
         self.seen.codes["hung" if code is None else str(code)] += 1
         if code is None:
-            self.fault(f"{process.name} did not end within {seconds:.0f} s: {process.last_words}")
+            self.fault(f"{process.name} had to be killed, so long did it take: {process.last_words}")
         elif code not in expected:
             allowed = " or ".join(map(str, sorted(expected)))
             self.fault(f"{process.name} ended with {code}, not {allowed}: {process.last_words}")
