@@ -26,6 +26,7 @@ from nfa.tracking.artifacts import (
     read,
     reading_of,
     remove,
+    whole,
 )
 from nfa.tracking.claims import Taken, is_running
 from nfa.tracking.metrics import history, metric_rows
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from nfa.tracking.checkpoints import (
         STATE,
         Checkpoint,
+        check_checkpoint,
         check_whole,
         epochs,
         example_ids,
@@ -79,6 +81,7 @@ __all__ = [
     "beside_store",
     "blocked",
     "can_continue",
+    "check_checkpoint",
     "check_space",
     "check_whole",
     "children",
@@ -131,6 +134,7 @@ __all__ = [
     "unit",
     "unsent_state",
     "weights",
+    "whole",
     "whole_checkpoint",
 ]
 

@@ -67,7 +67,7 @@ def put_array(run: Run, path: str, array: "np.ndarray[Any, Any]") -> None:
 
 def get_array(run_id: str, path: str) -> "np.ndarray[Any, Any]":
     """Content of a .npy artifact."""
-    found: np.ndarray[Any, Any] = read(run_id, path).content
+    found: np.ndarray[Any, Any] = read(run_id, path)
     return found
 
 
@@ -78,7 +78,7 @@ def put_tensors(run: Run, path: str, tensors: "Mapping[str, Tensor]", metadata: 
 
 def get_tensors(run_id: str, path: str) -> "tuple[dict[str, Tensor], dict[str, str]]":
     """Tensors and metadata of a safetensors artifact, all in memory."""
-    found: tuple[dict[str, Tensor], dict[str, str]] = read(run_id, path, content.read_tensors).content
+    found: tuple[dict[str, Tensor], dict[str, str]] = read(run_id, path, content.read_tensors)
     return found
 
 
@@ -98,7 +98,7 @@ def get(run_id: str, path: str) -> Path:
 
 def get_json(run_id: str, path: str) -> Any:
     """Content of a JSON artifact."""
-    return read(run_id, path).content
+    return read(run_id, path)
 
 
 # ---- what is read back is what was written
@@ -111,10 +111,18 @@ class Whole(NamedTuple):
     content: Any
 
 
-def read(run_id: str, path: str, reader: Callable[[Path], Found] | None = None) -> Whole:
-    """A file of a run, read as its ending says or by `reader`; `Refusal` where it is missing or not what was written.
+def read(run_id: str, path: str, reader: Callable[[Path], Found] | None = None) -> Any:
+    """Content of a file of a run, read as its ending says or by `reader`; `Refusal` for one that is not `whole`."""
+    found = whole(run_id, path, reader)
+    if any(part.startswith(unfinished.PREFIX) for part in found.file.parts):
+        found.file.unlink()  # a copy, of which nothing more is needed
+    return found.content
 
-    Tensors are read, and not kept, unless `reader` keeps them.
+
+def whole(run_id: str, path: str, reader: Callable[[Path], Found] | None = None) -> Whole:
+    """A file of a run and its content, of which the default reader keeps no tensors.
+
+    `Refusal` where it is missing or not what was written.
     """
     file = _existing(run_id, path)
     with reading_of(run_id, path):

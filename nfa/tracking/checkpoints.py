@@ -16,7 +16,7 @@ from nfa.console import stage
 from nfa.content import json_digest
 from nfa.ends import shielded
 from nfa.errors import Refusal, reading
-from nfa.masking import masked
+from nfa.masking import masked, masked_values
 from nfa.models.learned import learned_state, load_learned
 from nfa.tracking import artifacts, unsent
 from nfa.tracking.places import local_folder
@@ -47,13 +47,16 @@ def path_of(number: int, unit: str = "epoch") -> str:
 
 
 def save_checkpoint(
-    run: TrackedRun, model: nn.Module, *, epoch: int | None, step: int | None, config_digest: str
+    run: TrackedRun, model: nn.Module, *, epoch: int | None, step: int | None, stored: Mapping[str, Any]
 ) -> str:
     """Store what has been learned so far and return the id of the LoggedModel that stands for it in MLflow's models.
+
+    `stored` is what the run's config.json was made of.
 
     It is named by its epoch, or by its step where `epoch` is None; a `step` of None is not known. Doing it again (after
     a crash) gives the same artifact and the same LoggedModel.
     """
+    config_digest = json_digest(identity(masked_values(stored)))
     known = {"epoch": epoch, "step": step, "config_digest": config_digest, "nfa_version": __version__}
     metadata = {name: str(value) for name, value in known.items() if value is not None}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in learned_state(model).items()}
@@ -114,15 +117,21 @@ def unsent_state(run_id: str) -> Path | None:
 
 def load_state(run: TrackedRun) -> dict[str, Any] | None:
     """The run's training state; None if it ended before its first checkpoint."""
-    kept = unsent.place(run.run_id)
-    if kept.exists():
-        with reading(kept, "the training state as it was written", "remove it: the run goes on from the state before"):
-            state: dict[str, Any] = content.read_state(kept).content
+    if state := _unsent(run.run_id):
         if state["claim"] == run.claim.number - 1:
-            stage("state", f"from {kept}: the server had not taken it")
+            stage("state", f"from {unsent.place(run.run_id)}: the server had not taken it")
             return state
         unsent.forget(run.run_id)  # another machine has gone on since
-    return artifacts.read(run.run_id, STATE).content if artifacts.has_artifact(run.run_id, STATE) else None
+    return artifacts.read(run.run_id, STATE) if artifacts.has_artifact(run.run_id, STATE) else None
+
+
+def _unsent(run_id: str) -> dict[str, Any] | None:
+    """What is in `unsent_state`."""
+    if (kept := unsent_state(run_id)) is None:
+        return None
+    with reading(kept, "the training state as it was written", "remove it: the run goes on from the state before"):
+        state: dict[str, Any] = content.of_sealed(content.read_state(kept))
+    return state
 
 
 def epochs(run_id: str) -> list[int]:
@@ -152,9 +161,16 @@ def weights(run_id: str, epoch: int) -> dict[str, Tensor]:
 def whole_checkpoint(run_id: str, epoch: int) -> Path:
     """The file of a checkpoint, to be read tensor by tensor; `Refusal` for one that is damaged."""
     path = _path(run_id, epoch)
-    file, (_, metadata) = artifacts.read(run_id, path)
+    file, (_, metadata) = artifacts.whole(run_id, path)
     _check_config(run_id, path, metadata)
     return file
+
+
+def check_checkpoint(run_id: str, epoch: int) -> None:
+    """`Refusal` for a checkpoint that is damaged."""
+    path = _path(run_id, epoch)
+    _, metadata = artifacts.read(run_id, path)
+    _check_config(run_id, path, metadata)
 
 
 def _path(run_id: str, epoch: int) -> str:
@@ -198,9 +214,10 @@ def check_whole(run_id: str) -> None:
     for path in ("config.json", "example_ids.json", INITIAL, STATE):
         if artifacts.has_artifact(run_id, path):
             artifacts.read(run_id, path)
+    _unsent(run_id)
     kept = epochs(run_id)
     for epoch in {*kept[:1], *kept[-1:]}:
-        whole_checkpoint(run_id, epoch)
+        check_checkpoint(run_id, epoch)
 
 
 def _stored(run_id: str) -> dict[str, Any]:

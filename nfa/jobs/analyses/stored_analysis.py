@@ -94,7 +94,7 @@ class Plan:
         """`Refusal` where a checkpoint to be measured, or an array to be copied, is damaged."""
         for epoch in self.epochs:
             if epoch not in self.earlier.runs:
-                tracking.whole_checkpoint(self.source.info.run_id, epoch)
+                tracking.check_checkpoint(self.source.info.run_id, epoch)
             for path in self.kind.files(epoch, self.unit) if epoch in self.earlier.runs else ():
                 tracking.read(self.earlier.runs[epoch], path)
 
