@@ -42,7 +42,7 @@ def client() -> MlflowClient:
 @contextmanager
 def reaching_store() -> Iterator[None]:
     """Turn the first trouble with the store into a `Refusal` that names it."""
-    uri = mlflow.get_tracking_uri()
+    uri = places.store_address()
     noise = logging.getLogger("mlflow.store.db.utils")  # would print the traceback of what we say in one line
     try:
         noise.disabled = True

@@ -18,6 +18,7 @@ from support import launch, tiny
 from nfa import tracking
 from nfa.errors import Refusal
 from nfa.tracking import places
+from nfa.tracking.store import client
 
 HARD = ["lab#1", "a?b", "a%20b", "100%", "sp ace", "it's \"so\"", "a&b;c", "a:b@c", "-ü ☃", "a?..b", "x\\y[z]{q}$*`~"]
 NAMES = st.text(st.characters(exclude_characters="/\0\n", exclude_categories=["Cs"]), min_size=1, max_size=20)
@@ -77,6 +78,21 @@ def test_a_path_typed_as_the_store_s_address_is_refused_where_it_means_another_f
     with pytest.raises(Refusal, match="write % as %25 and \\? as %3F"):
         places.store_address()
     assert os.listdir(tmp_path) == [name]
+
+
+@pytest.mark.usefixtures("_no_uri")
+@pytest.mark.parametrize("uri", ["", "sqlite://"], ids=["default store", "another store"])
+def test_a_folder_whose_name_no_address_can_hold_is_refused(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / os.fsdecode(b"n\xff")
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(Refusal, match="UTF-8"), tracking.reaching_store():
+        client()
+    assert os.listdir(tmp_path) == [folder.name]
+    assert os.listdir(folder) == []
 
 
 @pytest.mark.parametrize(
@@ -141,13 +157,15 @@ def test_an_address_that_leads_elsewhere_is_refused(store: Store, location: str,
     assert not Path("/x").exists()
 
 
-def test_what_was_stored_where_mlflow_reads_stays_readable(store: Store, tmp_path: Path) -> None:
+def test_what_was_stored_where_mlflow_reads_stays_readable_and_can_be_analysed(store: Store, tmp_path: Path) -> None:
     location = f"{tmp_path}/a%20b/mlruns/0"
     run = stored(store, location, f"{location}/{{id}}/artifacts")
     kept = Path(urllib.parse.unquote(run.info.artifact_uri))
     kept.mkdir(parents=True)
-    kept.joinpath("a.json").write_text("1")
-    assert tracking.get_json(run.info.run_id, "a.json") == 1
+    kept.joinpath("a.txt").write_text("a")
+    assert tracking.get(run.info.run_id, "a.txt") == kept / "a.txt"
+    child = MlflowClient().create_run("0", tags={"mlflow.parentRunId": run.info.run_id})
+    assert places.local_folder(child) == kept.parents[1] / child.info.run_id / "artifacts"
 
 
 @pytest.mark.usefixtures("_no_uri")
