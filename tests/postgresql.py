@@ -47,7 +47,7 @@ def server(folder: Path, password: str = "") -> Iterator[str]:
     options = f"-p {port} -h 127.0.0.1 -k {folder}"
     call("pg_ctl", "-D", str(data), "-w", "-l", str(folder / "log"), "-o", options, "start")
     try:
-        user = f"tester:{urllib.parse.quote(password, safe='')}" if password else "tester"
-        yield f"postgresql://{user}@127.0.0.1:{port}/postgres"
+        name = f"tester:{urllib.parse.quote(password, safe='')}" if password else "tester"
+        yield f"postgresql://{name}@127.0.0.1:{port}/postgres"
     finally:
         call("pg_ctl", "-D", str(data), "-m", "immediate", "stop")

@@ -181,26 +181,31 @@ def test_a_database_with_a_password_holds_runs_and_a_study_in_which_it_is_nowher
 
     place = Store(tmp_path / "place")
     place.folder.mkdir()
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
     with server(tmp_path / "pg", PASSWORD) as address:
+        without = re.sub(":[^:@]*@", "@", address)
+        subprocess.run(["psql", without, "-c", "CREATE DATABASE studies"], check=True, capture_output=True)
         runs = {"MLFLOW_TRACKING_URI": address.replace("://", "+psycopg://")}
         for name, argv in (("train", tiny()), ("analyze", [])):
             ended = run(place, argv, entrypoint=name, pictures=True, **runs)
             assert ended.code == 0, ended.output
             assert "tester:***@127.0.0.1" in ended.output
         fixed = "epochs=60,width=8,depth=2,schedule=0-60/10,batch_size=16"
-        options = {**OPTIONS, "storage": address, "n_trials": 5, "n_workers": 2, "fixed": fixed}
+        studies = f"{address.removesuffix('postgres')}studies"
+        options = {**OPTIONS, "storage": studies, "n_trials": 5, "n_workers": 2, "fixed": fixed}
         study = launch(place, words(**options), entrypoint="tune", pictures=True, **runs)
-        study.wait_for("trial 0")
+        study.wait_for("trial 0", 300)
         os.kill(_worker_of(study), signal.SIGKILL)
-        ended = study.end()
+        ended = study.end(300)
         assert ended.code == 0, ended.output
         assert "it is replaced" in ended.output
-        monkeypatch.setenv("PGPASSWORD", PASSWORD)
-        dumped = subprocess.run(
-            ["pg_dump", re.sub(":[^:@]*@", "@", address)], capture_output=True, text=True, check=True
+        dumped = subprocess.run(["pg_dump", without], capture_output=True, text=True, check=True).stdout
+        studied = subprocess.run(
+            ["pg_dump", f"{without.removesuffix('postgres')}studies"], capture_output=True, text=True, check=True
         ).stdout
     assert "nfa.state" in dumped
-    assert "COPY public.trial_user_attributes" in dumped
+    assert "COPY public.trial_user_attributes" in studied
+    assert PART not in studied
     assert PART not in dumped
     assert list(place.folder.rglob("study.html"))
     assert_untold(place.folder)

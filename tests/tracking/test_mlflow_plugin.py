@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import mlflow
 import pytest
+from mlflow.exceptions import ExecutionException
 from mlflow.projects.backend import loader
 from stores import Store
 from support import ROOT
@@ -112,6 +113,53 @@ def test_other_projects_are_left_alone(
     assert Local.seen["config"] == {"ENV_MANAGER": None}
     assert os.environ["NFA_CALLER_DIR"] == ""
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"epochs": 1, "storage": "postgresql://u:geheim@h/db"},
+        {"anything": "postgresql://u@h/db?sslpassword=geheim"},
+        {"storage": "host=h password='geheim'"},
+    ],
+)
+@pytest.mark.usefixtures("store")
+def test_a_parameter_with_a_password_is_refused_before_mlflow_makes_a_run(
+    params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mlflow, "MlflowClient", lambda: pytest.fail("used"))
+    with pytest.raises(ExecutionException, match=f"a password in {[*params][-1]}, .*\n.*\n.*PGPASSWORD") as told:
+        mlflow.projects.run(str(ROOT), "tune", parameters=params)
+    assert "geheim" not in str(told.value)
+
+
+def test_a_parameter_with_a_password_of_another_project_is_its_own_affair(tmp_path: Path) -> None:
+    (tmp_path / "MLproject").write_text("name: other\n")
+    module = ModuleType("projects")
+    module.run = lambda uri, parameters: (uri, parameters)  # type: ignore[attr-defined]
+    mlflow_plugin._wrap_run(module)
+    params = {"storage": "postgresql://u:geheim@h/db"}
+    assert module.run(str(tmp_path), parameters=params) == (str(tmp_path), params)
+
+
+@pytest.mark.parametrize(
+    ("words", "masks"),
+    [
+        (["/bin/mlflow", "run", str(ROOT)], True),
+        (["/x/mlflow/__main__.py", "run", "-e", "train", str(ROOT)], True),
+        (["/bin/mlflow", "run", "/another"], False),
+        (["/bin/mlflow", "server", str(ROOT)], False),
+        (["/x/my_program.py", "run", str(ROOT)], False),
+    ],
+)
+def test_only_the_command_that_runs_this_project_masks_what_it_prints(
+    words: list[str], masks: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", words)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "geheim")
+    mlflow_plugin._mask_own_command()
+    print("it is geheim")
+    assert capsys.readouterr().out == f"it is {'***' if masks else 'geheim'}\n"
 
 
 @pytest.mark.parametrize("spelling", ["{}", "file://{}"])
