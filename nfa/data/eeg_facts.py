@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import mmap
 import os
 import uuid
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from nfa.console import bar
 from nfa.data import catalog
+from nfa.data.eeg_scales import Scale
 
 CHUNK_BYTES = 2**22
 DAMAGE = (ValueError, EOFError, TypeError, OverflowError, SyntaxError, TokenError, MemoryError, RecursionError)
@@ -43,9 +43,9 @@ class Facts:
     mean: Statistics = ()
     std: Statistics = ()
 
-    def flat(self) -> int | None:
-        """The first channel without a usable variance."""
-        return next((channel for channel, std in enumerate(self.std) if not 0 < std < math.inf), None)
+    def scale(self) -> Scale:
+        """Mean and deviation of the whole file."""
+        return Scale(self.samples, np.array(self.mean), np.array(self.std))
 
 
 def rows(path: Path, facts: Facts, *spans: tuple[int, int]) -> list[NDArray[np.float64]]:

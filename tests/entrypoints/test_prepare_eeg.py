@@ -118,7 +118,7 @@ def test_file_of_mne_gives_its_eeg_channels_and_its_rate(store: Store, tmp_path:
 
 def test_stopped_in_the_midst_it_leaves_no_file(fresh: Store, source: Path, tmp_path: Path) -> None:
     asked = words(source=source, target=tmp_path / "out", eeg_rate=EEG_RATE, envelope_rate=ENVELOPE_RATE)
-    ended = run(fresh, asked, entrypoint=NAME, before=During("nfa.jobs.eeg.prepare_eeg", "prepare", TERM, 3))
+    ended = run(fresh, asked, entrypoint=NAME, before=During("nfa.jobs.eeg.prepare_eeg", "write", TERM, 3))
     assert ended.code == 143, ended.output
     assert "Traceback" not in ended.output
     (run_id,) = fresh.runs()
