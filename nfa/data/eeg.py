@@ -21,7 +21,7 @@ from torch import Tensor
 from nfa.config.eeg import RATE, UNSEEN
 from nfa.data.eeg_facts import Facts, examined, rows
 from nfa.data.eeg_layout import KINDS, SPLITS, Files, Part, faults_of, found, refused, sound, split_of
-from nfa.data.eeg_scales import Scale, pooled
+from nfa.data.eeg_scales import Scale, normalised_by, pooled
 
 __all__ = ["RATE", "SPLITS", "EEGData", "Part", "Windows", "load"]
 UNKNOWN = -1  # index of every subject without a train part
@@ -82,6 +82,10 @@ class EEGData:
     def unseen_subjects(self) -> tuple[str, ...]:
         """Those without a train part, sorted."""
         return tuple(sorted({part.subject for part in self.parts} - {*self.subjects}))
+
+    def normalised_by(self) -> str:
+        """What the mean and deviation of a recording are of, in words."""
+        return normalised_by(self.split, self.unseen if self.unseen_subjects() else "")
 
     def digest(self) -> str:
         """SHA-256 over names and contents of all files, the same wherever they lie."""
@@ -165,7 +169,8 @@ class EEGData:
             return list(self.of("train"))
         known = [one for one in self.parts if one.subject == part.subject]
         first = min(one.recording for one in known)
-        return sorted((one for one in known if one.recording == first), key=lambda one: (one.split == "test", one.piece))
+        beginning = [one for one in known if one.recording == first]
+        return sorted(beginning, key=lambda one: (one.split == "test", one.piece))
 
     def _whose(self, part: Part) -> str:
         return part.recording if self.split == "time" else part.subject

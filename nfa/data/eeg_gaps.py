@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from nfa.data import brainvision, eeg_stamps
+from nfa.data import brainvision, eeg_stamps, persyst
 from nfa.data.eeg_signals import Gap
 
 HELD = "BAD_ACQ_SKIP"  # rows that hold the place of what was not recorded
@@ -57,7 +57,7 @@ def _annotated(path: Path, raw: Any, rate: float) -> Iterator[Gap]:
             first, last = (math.floor(at + 1e-3), math.ceil(at + mark["duration"] * raw.info["sfreq"] - 1e-3))
             yield Gap(max(0, first), (last - max(0, first)) / rate, last - max(0, first))
         elif text in JOINS or (text == GDF_SEGMENT and _ending(path) == ".gdf"):
-            lost = mark["duration"] if text == "boundary" and mark["duration"] > 0 else None
+            lost = float(mark["duration"]) if text == "boundary" and mark["duration"] > 0 else None
             yield Gap(math.ceil(at - 1e-3), lost)
 
 
@@ -85,21 +85,7 @@ def _of_fif(_: Path, raw: Any, rate: float) -> list[Gap]:
 
 
 def _of_persyst(path: Path, _: Any, rate: float) -> list[Gap]:
-    """Of `sample=seconds` lines, one for each stretch without a gap."""
-    lines = path.read_text(encoding="latin-1").splitlines()
-    section, found = "", []
-    last: tuple[int, float] | None = None
-    for line in map(str.strip, lines):
-        section = line.lower() if line.startswith("[") else section
-        words = line.partition("=")
-        if section != "[sampletimes]" or not words[0].strip().isdecimal():
-            continue
-        sample, seconds = int(words[0]), float(words[2])
-        missing = seconds - last[1] - (sample - last[0]) / rate if last else 0.0
-        if abs(missing) > 0.5 / rate + 1e-6:
-            found.append(Gap(sample, missing))
-        last = (sample, seconds)
-    return found
+    return persyst.gaps_of(path, rate)
 
 
 def _of_neuroscan(path: Path, _: Any, __: float) -> list[Gap]:
@@ -122,7 +108,7 @@ BY_FORMAT: Mapping[str, Reader] = {
     **dict.fromkeys(eeg_stamps.ENDINGS, _of_edf),
     **dict.fromkeys(brainvision.ENDINGS, _of_brainvision),
     ".fif": _of_fif,
-    ".lay": _of_persyst,
+    persyst.ENDING: _of_persyst,
     ".cnt": _of_neuroscan,
 }
 ANNOTATED = (".gdf", ".set", ".eeg", ".mff", ".mefd", ".ns3")  # in which MNE marks gaps

@@ -88,7 +88,7 @@ def placed(path: Path, samples: int, rate: float, gaps: Sequence[Gap], *, cut: b
 
 def _refused(path: Path, gap: Gap, at: float, count: int) -> Refusal:
     more = f"; {count} gaps in all" if count > 1 else ""
-    got = f"{path} ({_described(gap)} {at:.3f} s after its start, at sample {gap.sample} counted from 0{more})"
+    got = f"{path} ({_described(gap)} at {at:.3f} s, sample {gap.sample} counted from 0{more})"
     if gap.seconds is None:
         remedy = "save what lies between gaps as recordings of their own"
         return Refusal(got, "gaps whose length the file says, with gaps=cut", remedy)
@@ -100,10 +100,10 @@ def _refused(path: Path, gap: Gap, at: float, count: int) -> Refusal:
 
 def _described(gap: Gap) -> str:
     if gap.seconds is None:
-        return "another segment begins, nothing says how much later,"
+        return "a new segment begins, and nothing says how much later than the one before,"
     if gap.seconds < 0:
         return f"time stamps go back by {-gap.seconds:.4g} s"
-    return f"{gap.seconds:.4g} s were not recorded"
+    return f"{gap.seconds:.4g} s are missing"
 
 
 def half_unit(text: str) -> float:

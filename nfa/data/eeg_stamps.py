@@ -16,7 +16,7 @@ from nfa.errors import Refusal
 ENDINGS = {".edf": 2, ".bdf": 3}  # bytes of a sample
 FIELD = 8  # characters of a number in the header; one that fills them may have been rounded
 ONSET = re.compile(rb"([+-]\d+(?:\.\d*)?)\x14\x14")  # with an empty text, at the beginning of a record
-FINEST = 0.0005  # seconds; coarser stamps are taken to be exact when others are counted from them
+FINEST = 0.0005  # seconds; coarser stamps are taken to be exact where others are counted from them
 
 
 @dataclass(frozen=True)
@@ -67,19 +67,21 @@ def check_whole(path: Path, header: Header) -> None:
 
 def gaps_of(path: Path, header: Header, rate: float) -> list[Gap]:
     """Where the records' own time leaves their number; `Refusal` for a file that may have gaps and says not where."""
-    found: list[Gap] = []
-    since: tuple[int, float, float] | None = None  # record and time from which the others are counted, and its rounding
-    for record, stamp in enumerate(_stamps(path, header)):
+    stamps = list(_stamps(path, header))
+    rounding = min((half_unit(stamp) for stamp in stamps if stamp), default=0.0)
+    slack = 0.5 / rate + rounding + min(rounding, FINEST)
+    seconds, found = float(header.seconds), []
+    first, begun = -1, 0.0  # the record and time from which others are counted
+    for record, stamp in enumerate(stamps):
         if stamp is None:
             _check_told(path, header, record)
             continue
-        onset, rounding = float(stamp), half_unit(stamp)
-        first, begun, before = since or (record, onset, 0.0)
-        missing = onset - begun - (record - first) * float(header.seconds)
-        if abs(missing) > 0.5 / rate + rounding + before + (record - first) * header.slack:
-            found.append(Gap(round(record * float(header.seconds) * rate), missing))
-            since = None
-        since = since or (record, onset, min(rounding, FINEST))
+        missing = float(stamp) - begun - (record - first) * seconds
+        if first < 0:
+            first, begun = record, float(stamp)
+        elif abs(missing) > slack + (record - first) * header.slack:
+            found.append(Gap(round(record * seconds * rate), missing))
+            first, begun = record, float(stamp)
     return found
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from nfa.config.eeg_preparation import PrepareEEGConfig
 from nfa.console import stage
-from nfa.data import brainvision, eeg_gaps, eeg_stamps
+from nfa.data import brainvision, eeg_gaps, eeg_stamps, persyst
 from nfa.data.eeg_channels import choose
 from nfa.data.eeg_signals import Array, Signal, half_unit, placed
 from nfa.errors import Refusal
@@ -40,7 +40,11 @@ def open_mne(path: Path, config: PrepareEEGConfig, notes: list[str]) -> tuple[Si
             data = raw.get_data(picks=picks, start=start, stop=stop, verbose="WARNING")
         return np.ascontiguousarray(data.T, dtype=np.float64)
 
-    read(samples - 1, samples)  # so that what a header promises beyond the file's end is known now
+    try:
+        read(samples - 1, samples)
+    except Refusal as error:
+        got = f"{path} (of the {samples} samples that its header promises the last cannot be read)"
+        raise Refusal(got, "whole files", "copy or export it again") from error
     return Signal(str(path), rate, samples, tuple(names), segments, read), chosen.described(whole.ch_names)
 
 
@@ -65,6 +69,8 @@ def _checked(path: Path, notes: list[str]) -> dict[str, Any]:
     """What MNE has to be told of the files of some formats, found whole and in place before."""
     if path.suffix.lower() in eeg_stamps.ENDINGS:
         eeg_stamps.check_whole(path, eeg_stamps.header_of(path))
+    if path.suffix.lower() == persyst.ENDING:
+        persyst.check_pointed(path)
     if path.suffix.lower() not in brainvision.ENDINGS:
         return {}
     header = brainvision.header_of(path)

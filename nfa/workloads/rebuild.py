@@ -97,11 +97,12 @@ def _moved(path: str, data_dir: str | None) -> str:
 
 def recordings(config: TrainEEGConfig, data_dir: str) -> EEGData:
     """The recordings in `data_dir`, or simulated ones where that is empty."""
+    how = {"window": config.window, "split": config.split, "unseen": config.unseen}
     if data_dir:
-        return load_recordings(catalog.typed_folder(data_dir), window=config.window)
-    names = ("subjects", "stimuli", "seconds", "channels", "snr_db")
-    settings = Simulation(**{name: getattr(config, name) for name in names}, seed=config.data_seed)
-    return load_recordings(simulated_folder(settings), window=config.window, name="simulated")
+        return load_recordings(catalog.typed_folder(data_dir), **how)
+    names = ("subjects", "stimuli", "seconds", "channels", "snr_db", "split")
+    known = {name: getattr(config.resolved(), name) for name in names}
+    return load_recordings(simulated_folder(Simulation(**known, seed=config.data_seed)), **how, name="simulated")
 
 
 def check_same(name: str, found: str, expected: str) -> None:

@@ -1,10 +1,13 @@
 """Recordings in a folder become the files that train_eeg reads, in a tracked run; all of them or none."""
 
 import hashlib
+import itertools
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from eeg_files import edf
 from moments import TERM, During
 from recorded import (
     CHANNELS,
@@ -25,7 +28,7 @@ from support import run, words
 
 from entrypoints.prepare_eeg import start
 from nfa.data import eeg
-from nfa.data.eeg_preparation import SPLITS, prepare_arrays
+from nfa.data.eeg_preparation import SPLITS, prepare_arrays, resample
 from nfa.errors import Refusal
 
 
@@ -114,6 +117,104 @@ def test_file_of_mne_gives_its_eeg_channels_and_its_rate(store: Store, tmp_path:
     (run_id,) = store.runs()
     report = store.json(run_id, "preparation.json")["recordings"]["sub-009_-_story"]
     assert report["eeg"]["channels"] == ["eeg0", "eeg2", "eeg4", "eeg5"]
+
+
+# ---- held-out recordings and subjects
+
+
+def prepared_eeg(folder: Path) -> dict[str, np.ndarray]:
+    return {path.name.removesuffix("_-_eeg.npy"): np.load(path).astype(float) for path in folder.glob("*_-_eeg.npy")}
+
+
+def studied(folder: Path, subjects: int, stimuli: int) -> dict[str, np.ndarray]:
+    """A folder of recordings, each with an offset and a scale of its own; the EEG by name."""
+    found = {}
+    for subject, stimulus in itertools.product(range(1, subjects + 1), range(1, stimuli + 1)):
+        name = f"sub-{subject:03d}_-_story-{stimulus}"
+        recorded, envelope = signals(10 * subject + stimulus)
+        found[name] = (1 + subject + stimulus / 10) * recorded + 5 * subject
+        save(folder, f"{name}_-_eeg.npy", found[name])
+        save(folder, f"{name}_-_envelope.npy", envelope)
+    return found
+
+
+def whole(recorded: np.ndarray) -> np.ndarray:
+    """As it is without a split: resampled."""
+    return resample(recorded, Fraction(EEG_RATE, 64), SECONDS * 64)
+
+
+def assert_as(found: np.ndarray, recorded: np.ndarray, basis: list[np.ndarray]) -> None:
+    joined = np.concatenate(basis)
+    np.testing.assert_allclose(found, (whole(recorded) - joined.mean(axis=0)) / joined.std(axis=0), atol=2e-6)
+
+
+def test_whole_recordings_are_held_out_normalised_by_those_of_their_subject(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded = studied(tmp_path / "recorded", 2, 3)
+    start(given(tmp_path / "recorded", tmp_path / "out", split="recordings"))
+    found = prepared_eeg(tmp_path / "out")
+    assert {name.partition("_-_")[2] for name in found} == {*recorded}
+    assert sorted(name.split("_-_")[0] for name in found) == ["test"] * 2 + ["train"] * 2 + ["val"] * 2
+    for name, array in found.items():
+        _, subject, stimulus = name.split("_-_")
+        trained = [each.partition("_-_")[2] for each in found if each.startswith(f"train_-_{subject}_-_")]
+        basis = [whole(recorded[each]) for each in trained]
+        assert_as(array, recorded[f"{subject}_-_{stimulus}"], basis)
+    data = eeg.load(tmp_path / "out", window=64)
+    assert data.split == "recordings"
+    for part in data.parts:  # what is normalised stays as it is
+        np.testing.assert_allclose(data.arrays(part)[0], np.load(part.eeg), atol=1e-5)
+    said = capsys.readouterr().out
+    assert "split  whole recordings: 2 train (story-" in said
+    report = store.json(store.runs()[0], "preparation.json")
+    assert (report["split"], report["normalised_by"]) == ("recordings", "the training recordings of its subject")
+    assert report["recordings"]["sub-001_-_story-1"]["parts"].keys() < {"train", "val", "test"}
+
+
+@pytest.mark.parametrize("unseen", ["first_minute", "population"])
+@pytest.mark.usefixtures("store")
+def test_whole_subjects_are_held_out_normalised_as_asked(tmp_path: Path, unseen: str) -> None:
+    recorded = studied(tmp_path / "recorded", 3, 2)
+    start(given(tmp_path / "recorded", tmp_path / "out", split="subjects", unseen=unseen))
+    found = prepared_eeg(tmp_path / "out")
+    known = {name.split("_-_")[1]: name.split("_-_")[0] for name in found}
+    assert sorted(known.values()) == ["test", "train", "val"]
+    trained = [whole(recorded[name.partition("_-_")[2]]) for name in found if name.startswith("train")]
+    for subject, split in known.items():
+        first = whole(recorded[f"{subject}_-_story-1"])[: 60 * 64]
+        basis = [first] if split != "train" and unseen == "first_minute" else trained
+        for k in (1, 2):
+            assert_as(found[f"{split}_-_{subject}_-_story-{k}"], recorded[f"{subject}_-_story-{k}"], basis)
+    data = eeg.load(tmp_path / "out", window=64, split="subjects", unseen=unseen)
+    for part in data.parts:
+        np.testing.assert_allclose(data.arrays(part)[0], np.load(part.eeg), atol=1e-5)
+
+
+@pytest.mark.usefixtures("store")
+def test_a_recording_is_cut_at_its_gap_and_its_parts_are_read_as_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("mne")
+    (tmp_path / "recorded").mkdir()
+    signal = {name: 40 * np.random.default_rng(k).standard_normal(256 * 30) for k, name in enumerate(("Cz", "Resp"))}
+    path = tmp_path / "recorded" / "sub-001_-_story_-_eeg.edf"
+    edf(path, signal, onsets=[str(k) if k < 12 else f"{k}.5" for k in range(30)])
+    save(tmp_path / "recorded", "sub-001_-_story_-_envelope.npy", np.random.default_rng(9).random(round(128 * 30.5)))
+    with pytest.raises(Refusal, match=r"eeg.edf \(0.5 s are missing at 12.000 s, sample 3072 counted from 0\)"):
+        start(given(tmp_path / "recorded", tmp_path / "out", eeg_rate=0))
+    start(given(tmp_path / "recorded", tmp_path / "out", eeg_rate=0, gaps="cut"))
+    said = capsys.readouterr().out
+    assert "channels  1 used: Cz; not used: Resp (breathing by its name)" in said
+    assert "notice  sub-001_-_story_-_eeg.edf: cut at its gaps, 0.5 s in all" in said
+    data = eeg.load(tmp_path / "out", window=64)
+    assert [(part.split, part.stimulus, part.samples) for part in data.parts] == [
+        ("train", "story+1of2", 768),
+        ("train", "story+2of2", 761),
+        ("val", "story", 195),
+        ("test", "story", 196),
+    ]
+    assert {part.recording for part in data.parts} == {"sub-001_-_story"}
 
 
 def test_stopped_in_the_midst_it_leaves_no_file(fresh: Store, source: Path, tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ class Reached:
 
 def baseline(data: EEGData, window: int) -> Reached:
     """What the linear decoder reaches in windows of that length; looked up where it is known already."""
-    what = {"data": data.digest(), "window": window, "lags": LAGS, "penalties": PENALTIES}
+    how = {"split": data.split, "unseen": data.unseen}
+    what = {"data": data.digest(), **how, "window": window, "lags": LAGS, "penalties": PENALTIES}
     path = cache_folder("eeg") / f"baseline-{digest(what)[:32]}.json"
     try:
         return Reached(**json.loads(path.read_text(encoding="utf-8")))

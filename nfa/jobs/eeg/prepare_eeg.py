@@ -16,10 +16,11 @@ from nfa.data import eeg_recordings
 from nfa.data.eeg_formats import Opened, open_recording
 from nfa.data.eeg_preparation import SHORTEST, SPLITS, Settings, Span, spans_of
 from nfa.data.eeg_recordings import Recording
+from nfa.data.eeg_scales import normalised_by
 from nfa.data.eeg_signals import Signal
 from nfa.ends import shielded
 from nfa.errors import NfaError, Refusal
-from nfa.jobs.eeg.prepared_files import Written, normalise, normalised_by, write
+from nfa.jobs.eeg.prepared_files import Written, normalise, write
 from nfa.tracking import DataInput
 
 SPACE_MARGIN = 2**20
@@ -99,7 +100,7 @@ def _say_gaps(opened: Opened, spans: Sequence[Span], settings: Settings) -> None
     until = min(eeg.seconds, opened.envelope.seconds)
     used = sum(span.last - span.first for span in spans) / settings.rate
     left = sum(max(0.0, min(end, until) - begin) for begin, end in lasting) - used
-    said = f"{Path(eeg.name).name}: cut at gaps, {missing:.4g} s in all were not recorded"
+    said = f"{Path(eeg.name).name}: cut at its gaps, {missing:.4g} s in all"
     if left * settings.rate > 2 * len(lasting):  # else edges between samples
         said += f"; {left:.3g} s are left out, in pieces below {SHORTEST:g} s"
     stage("notice", said)
@@ -113,7 +114,11 @@ def _say_split(recordings: Sequence[Recording], config: PrepareEEGConfig, held: 
     counts = Counter(held.values())
     names = {split: sorted({each.heard[place] for each in recordings if held[each.name] == split}) for split in SPLITS}
     parts = [f"{counts[split]} {split} ({', '.join(names[split])})" for split in SPLITS]
-    stage("split", f"whole recordings: {', '.join(parts)}; normalised by {normalised_by(config)}")
+    stage("split", f"whole recordings: {', '.join(parts)}; normalised by {_normalised_by(config)}")
+
+
+def _normalised_by(config: PrepareEEGConfig) -> str:
+    return normalised_by(config.split, config.unseen if config.split == "subjects" else "")
 
 
 def _check_channels(eeg: Signal, expected: Signal) -> None:
@@ -175,7 +180,7 @@ def _written(
         "nfa_version": __version__,
         "settings": dataclasses.asdict(settings),
         "split": config.split,
-        "normalised_by": normalised_by(config),
+        "normalised_by": _normalised_by(config),
         "recordings": report,
     }
 

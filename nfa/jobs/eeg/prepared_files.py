@@ -61,11 +61,9 @@ def write(
 def normalise(
     written: Mapping[str, Written], recordings: Sequence[Recording], held: Mapping[str, str], config: PrepareEEGConfig
 ) -> dict[str, Scale]:
-    """Give the files of every recording, by name, the scale that is theirs, and return it; see `normalised_by`.
+    """Give the files of every recording, by name, the scale that is theirs (see `normalised_by`), and return it.
 
-    Where nothing is held out that is their own.
-
-    `Refusal` for channels that are constant over what their scale is of.
+    Where nothing is held out that is their own. `Refusal` for channels that are constant over what their scale is of.
     """
     if not held:
         return {name: one.own for name, one in written.items()}
@@ -82,15 +80,6 @@ def normalise(
             _rescale(one, scale)
         found[recording.name] = scale
     return found
-
-
-def normalised_by(config: PrepareEEGConfig) -> str:
-    """What the scale of a recording is of."""
-    if config.split == "time":
-        return "its train part"
-    unseen = {"first_minute": "the first minute of its first recording", "population": "all training recordings"}
-    own = "the training recordings of its subject"
-    return own if config.split == "recordings" else f"{own}; of an unseen subject, by {unseen[config.unseen]}"
 
 
 def _training(recordings: Sequence[Recording], held: Mapping[str, str]) -> list[str]:
