@@ -61,9 +61,9 @@ def check_whole(path: Path, header: Header) -> None:
 def gaps_of(header: Header, rate: float) -> list[Gap]:
     """Where markers say that samples were lost or a new segment begins, and dates not that it follows at once."""
     markers = markers_of(header.markers) if header.markers else []
-    lost = {mark.sample: int(found[1]) / rate for mark in markers if (found := LOST.match(mark.text))}
-    begun = [mark for mark in markers if mark.kind == "new segment"]
-    found = {sample: None for sample in _segmented(header) if sample not in {mark.sample for mark in begun}}
+    lost = {mark.sample: int(words[1]) / rate for mark in markers if (words := LOST.match(mark.text))}
+    begun = sorted((mark for mark in markers if mark.kind == "new segment"), key=lambda mark: mark.sample)
+    found: dict[int, float | None] = dict.fromkeys({*_segmented(header)} - {mark.sample for mark in begun})
     found |= _between_segments(begun, lost, rate) | lost
     return [Gap(sample, seconds) for sample, seconds in sorted(found.items())]
 

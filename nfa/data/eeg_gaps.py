@@ -5,12 +5,11 @@ they are read here.
 """
 
 import math
+import mmap
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from nfa.data import brainvision, eeg_stamps, persyst
 from nfa.data.eeg_signals import Gap
@@ -24,9 +23,9 @@ CNT_BREAK = 14  # what Neuroscan notes of an event at which recording went on af
 
 def gaps_of(path: Path, raw: Any, rate: float) -> list[Gap]:
     """All gaps of a file that MNE has opened as `raw`, in order."""
-    read = BY_FORMAT.get(_ending(path), lambda *_: [])
+    read = BY_FORMAT.get(_ending(path))
     found: dict[int, Gap] = {}
-    for gap in sorted([*_annotated(path, raw, rate), *read(path, raw, rate)], key=_first_known):
+    for gap in sorted([*_annotated(path, raw, rate), *(read(path, raw, rate) if read else ())], key=_first_known):
         last = found.get(max(found, default=-1))
         if last and gap.sample < last.sample + last.held:  # marked twice
             held = max(last.held, gap.sample + gap.held - last.sample)
@@ -90,7 +89,8 @@ def _of_persyst(path: Path, _: Any, rate: float) -> list[Gap]:
 
 def _of_neuroscan(path: Path, _: Any, __: float) -> list[Gap]:
     """Of events with the code of a break; it is not known how long one was."""
-    content = np.memmap(path, np.uint8, "r")
+    with path.open("rb") as file:
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     channels, samples, table = (struct.unpack_from(kind, content, at)[0] for kind, at in SETUP)
     kind, size = struct.unpack_from("<Bi", content, table)
     begin, width = 900 + 75 * channels, 8 if kind == 1 else 19

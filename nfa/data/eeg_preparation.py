@@ -234,8 +234,8 @@ def _segment(signal: Signal, span: Span, settings: Settings) -> Segment:
 
 def check_flat(name: str, channels: Sequence[str], scale: Scale, largest: Array, over: str) -> None:
     """`Refusal` for channels that are constant up to rounding, whose largest value is `largest` [C]."""
-    flat = np.flatnonzero(scale.deviation <= FLAT * largest)
-    if len(flat):
+    flat = np.flatnonzero(scale.deviation <= FLAT * largest).tolist()
+    if flat:
         names = ", ".join(channels[channel] for channel in flat)
         raise Refusal(
             f"{name} (constant over {over}: channel {names})",

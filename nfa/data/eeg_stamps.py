@@ -4,7 +4,7 @@ Kemp and Olivan 2003, European data format 'plus' (EDF+), doi:10.1016/S1388-2457
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,7 +97,7 @@ def _stamps(path: Path, header: Header) -> Iterator[str | None]:
     if at is None or not header.there:
         return
     size, first = header.width * sum(header.samples), header.width * sum(header.samples[:at])
-    records: Sequence[np.ndarray] = np.memmap(path, np.uint8, "r", header.begin, (header.there, size))
-    for record in records:
-        found = ONSET.match(record[first : first + header.width * header.samples[at]].tobytes())
+    records = np.memmap(path, np.uint8, "r", header.begin, (header.there, size))
+    for record in records[:, first : first + header.width * header.samples[at]]:
+        found = ONSET.match(record.tobytes())
         yield found[1].decode() if found else None

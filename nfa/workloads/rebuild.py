@@ -1,6 +1,7 @@
 """A workload from what a run stored."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,12 +98,12 @@ def _moved(path: str, data_dir: str | None) -> str:
 
 def recordings(config: TrainEEGConfig, data_dir: str) -> EEGData:
     """The recordings in `data_dir`, or simulated ones where that is empty."""
-    how = {"window": config.window, "split": config.split, "unseen": config.unseen}
+    load = partial(load_recordings, window=config.window, split=config.split, unseen=config.unseen)
     if data_dir:
-        return load_recordings(catalog.typed_folder(data_dir), **how)
+        return load(catalog.typed_folder(data_dir))
     names = ("subjects", "stimuli", "seconds", "channels", "snr_db", "split")
     known = {name: getattr(config.resolved(), name) for name in names}
-    return load_recordings(simulated_folder(Simulation(**known, seed=config.data_seed)), **how, name="simulated")
+    return load(simulated_folder(Simulation(**known, seed=config.data_seed)), name="simulated")
 
 
 def check_same(name: str, found: str, expected: str) -> None:

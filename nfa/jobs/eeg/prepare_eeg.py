@@ -114,7 +114,7 @@ def _say_split(recordings: Sequence[Recording], config: PrepareEEGConfig, held: 
     counts = Counter(held.values())
     names = {split: sorted({each.heard[place] for each in recordings if held[each.name] == split}) for split in SPLITS}
     parts = [f"{counts[split]} {split} ({', '.join(names[split])})" for split in SPLITS]
-    stage("split", f"whole recordings: {', '.join(parts)}; normalised by {_normalised_by(config)}")
+    stage("split", f"whole recordings: {', '.join(parts)}; each is normalised by {_normalised_by(config)}")
 
 
 def _normalised_by(config: PrepareEEGConfig) -> str:

@@ -99,12 +99,13 @@ def prepared(
 def _say(data: EEGData, config: TrainEEGConfig) -> None:
     """What there is to train on, and how val and test are held out."""
     train = sum(part.samples for part in data.of("train")) / RATE / 60
+    minutes = f"{train:.1f}" if train < 10 else f"{train:.0f}"
     counts = " + ".join(str(len(data.recordings(split))) for split in SPLITS)
     subjects = len({part.subject for part in data.parts})
     stage(
         "data",
-        f"{data.name}: {counts} recordings of {subjects} subjects, {data.channels} channels, {train:.0f} minutes to "
-        "train on",
+        f"{data.name}: {counts} recordings of {subjects} subjects, {data.channels} channels, {minutes} minutes to train "
+        "on",
     )
     held = (
         f"{split} = " + " and ".join(f"{count} {HELD_OUT[what]}" for what, count in data.held_out(split).items())
