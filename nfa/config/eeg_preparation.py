@@ -17,7 +17,7 @@ class PrepareEEGConfig:
         "SUBJECT_-_STIMULUS_-_envelope.npy ([T] or [T, 1]); required",
     )
     target: str = option("", "folder for the prepared files; made where it does not exist; required")
-    overwrite: bool = option(False, "replace prepared files of the same names in target; others there stay")
+    overwrite: bool = option(False, "replace prepared files of the same recordings in target; others there stay")
     eeg_rate: float = option(0.0, "samples a second of the EEG; 0 = as the file says (.npy says none)", at_least=0)
     envelope_rate: float = option(0.0, "samples a second of the envelopes; 0 = that of the EEG", at_least=0)
     rate: int = option(64, "samples a second of the prepared files", at_least=1, below=10**5)

@@ -1,6 +1,5 @@
 """Folders of recordings in the `split_data` layout: which files belong together, and everything that is wrong."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -8,13 +7,13 @@ from pathlib import Path
 
 from nfa.config.eeg import RATE
 from nfa.data.eeg_facts import Facts
+from nfa.data.eeg_names import piece_of, recording_of
 from nfa.errors import Refusal
 
 SPLITS = ("train", "val", "test")
 KINDS = ("eeg", "envelope")
 RATES = (32, 50, 100, 125, 128, 200, 250, 256, 500, 512, 1000, 1024, 2048, 8000, 8192, 16000, 44100, 48000)
 LINES = 8
-PIECE = re.compile(r"(.+)\+(\d+)of\d+")  # a stimulus, where a gap divides the part
 Key = tuple[str, str, str]
 Files = Mapping[Key, Mapping[str, Path]]
 
@@ -42,18 +41,7 @@ class Part:
     @property
     def piece(self) -> int:
         """Which piece of the part it is, counted from 1."""
-        found = PIECE.fullmatch(self.stimulus)
-        return int(found[2]) if found else 1
-
-
-def recording_of(subject: str, stimulus: str) -> str:
-    """The recording that a part of a stimulus, or a piece of one, belongs to.
-
-    >>> recording_of("sub-001", "story"), recording_of("sub-001", "story+2of3")
-    ('sub-001_-_story', 'sub-001_-_story')
-    """
-    found = PIECE.fullmatch(stimulus)
-    return f"{subject}_-_{found[1] if found else stimulus}"
+        return piece_of(self.stimulus)
 
 
 def found(folder: Path) -> tuple[dict[Key, dict[str, Path]], list[str]]:

@@ -1,4 +1,4 @@
-"""Which recordings a folder holds and how prepared files are called.
+"""Which recordings a folder holds, and what has been prepared of them before.
 
 Nothing heavy is imported here, so a missing partner or package is known before a program has started in earnest.
 """
@@ -12,12 +12,11 @@ from pathlib import Path
 
 from nfa.config.eeg_preparation import PrepareEEGConfig
 from nfa.data.catalog import typed_folder
+from nfa.data.eeg_names import NAME, PREPARED, recording_of
 from nfa.data.eeg_splits import assigned
 from nfa.errors import Refusal
 
-NAME = r"((?!_-_).)+"
 RECORDED = re.compile(rf"(?P<name>{NAME}_-_{NAME})_-_(?P<kind>eeg|envelope)\.(?P<ending>.+)")
-PREPARED = re.compile(rf"(train|val|test)_-_{NAME}_-_{NAME}_-_(eeg|envelope)\.npy")
 COMPANIONS = {"vmrk", "amrk", "fdt", "json", "tsv", "pnt", "log", "21e"}  # what some formats keep beside the main file
 BESIDE = {"vhdr": {"eeg", "dat", "avg", "seg"}, "ahdr": {"eeg"}, "lay": {"dat"}}  # beside a header of their own only
 ALLOWED = "pairs SUBJECT_-_STIMULUS_-_eeg.npy (.bdf, .edf, .fif, .vhdr, .set, …) and SUBJECT_-_STIMULUS_-_envelope.npy"
@@ -86,13 +85,11 @@ def find(folder: Path) -> list[Recording]:
     return [Recording(name, eeg[name], envelopes[name]) for name in sorted(eeg)]
 
 
-def prepared_name(split: str, recording: str, kind: str, piece: str = "") -> str:
-    """File name of a prepared array, `kind` eeg or envelope; `piece` where gaps divide the part.
-
-    >>> prepared_name("val", "sub-001_-_story", "eeg"), prepared_name("val", "sub-001_-_story", "eeg", "+1of2")
-    ('val_-_sub-001_-_story_-_eeg.npy', 'val_-_sub-001_-_story+1of2_-_eeg.npy')
-    """
-    return f"{split}_-_{recording}{piece}_-_{kind}.npy"
+def prepared_before(target: Path, recordings: Iterable[Recording]) -> list[Path]:
+    """Prepared files of these recordings in a folder, whatever split they were for."""
+    names = {recording.name for recording in recordings}
+    files = ((path, PREPARED.fullmatch(path.name)) for path in target.iterdir())
+    return [path for path, name in files if name and recording_of(name["subject"], name["stimulus"]) in names]
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -145,5 +142,5 @@ def _check_target(target: Path, overwrite: bool) -> None:
         raise Refusal(
             f"target={target} (it holds {held[0]}{f' and {len(held) - 1} more' if len(held) > 1 else ''})",
             "a folder without prepared files",
-            "give another folder, or overwrite=true to replace files of the same names",
+            "give another folder, or overwrite=true to replace files of the same recordings",
         )

@@ -83,7 +83,11 @@ def placed(path: Path, samples: int, rate: float, gaps: Sequence[Gap], *, cut: b
         if gap.sample > start:
             found.append(Segment(start, gap.sample, onset))
         start, onset = gap.sample + gap.held, at + gap.seconds
-    return (*found, Segment(start, samples, onset)) if samples > start else tuple(found)
+    if samples > start:
+        found.append(Segment(start, samples, onset))
+    if not found:
+        raise Refusal(f"{path} (nothing but a gap)", "recordings that hold something", "leave it out")
+    return tuple(found)
 
 
 def _refused(path: Path, gap: Gap, at: float, count: int) -> Refusal:

@@ -33,7 +33,8 @@ def open_mne(path: Path, config: PrepareEEGConfig, notes: list[str]) -> tuple[Si
     rate, samples = _rate(path, raw.info["sfreq"], config.eeg_rate), int(raw.n_times)
     if not eeg_gaps.are_seen(path):
         notes.append(f"{path.name}: files of this format have no time stamps that are read; taken to be without a gap")
-    segments = placed(path, samples, rate, eeg_gaps.gaps_of(path, raw, rate), cut=config.gaps == "cut")
+    with _telling(path, notes.append):
+        segments = placed(path, samples, rate, eeg_gaps.gaps_of(path, raw, rate), cut=config.gaps == "cut")
 
     def read(start: int, stop: int) -> Array:
         with _telling(path, lambda line: stage("notice", line)):

@@ -91,6 +91,16 @@ def test_target_is_overwritten_only_when_asked(source: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("store")
+def test_a_recording_prepared_anew_for_another_split_leaves_nothing_of_the_old_one(tmp_path: Path) -> None:
+    studied(tmp_path / "recorded", 1, 3)
+    start(given(tmp_path / "recorded", tmp_path / "out"))
+    save(tmp_path / "out", "train_-_sub-009_-_story-1_-_eeg.npy", np.zeros((9, CHANNELS)))
+    start(given(tmp_path / "recorded", tmp_path / "out", split="recordings", overwrite=True))
+    assert len(names(tmp_path / "out")) == 2 * 3 + 1
+    assert "train_-_sub-009_-_story-1_-_eeg.npy" in names(tmp_path / "out")
+
+
+@pytest.mark.usefixtures("store")
 def test_recordings_of_unequal_length_are_cut_with_one_notice(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

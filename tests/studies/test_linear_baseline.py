@@ -7,8 +7,8 @@ import pytest
 
 from nfa import reference
 from nfa.data import eeg as split_data
+from nfa.data.eeg_names import prepared_name
 from nfa.data.eeg_preparation import SPLITS, prepare_arrays
-from nfa.data.eeg_recordings import prepared_name
 from nfa.studies.linear_baseline import PENALTIES, Baseline, linear_baseline
 
 WINDOW, LAGS = 100, 5

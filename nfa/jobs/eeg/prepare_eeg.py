@@ -174,8 +174,11 @@ def _written(
             for name in plans
         }
         with shielded():
-            for file in sorted(Path(scratch).iterdir()):
+            files = sorted(Path(scratch).iterdir())
+            for file in files:
                 os.replace(file, target / file.name)
+            for other in {*eeg_recordings.prepared_before(target, recordings)} - {target / file.name for file in files}:
+                other.unlink()  # the same recordings, for other splits or in other pieces
     return {
         "nfa_version": __version__,
         "settings": dataclasses.asdict(settings),

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from nfa.config.eeg_preparation import PrepareEEGConfig
+from nfa.data.eeg_names import prepared_name
 from nfa.data.eeg_preparation import Prepared, Settings, Span, check_flat, prepare
-from nfa.data.eeg_recordings import Recording, prepared_name
+from nfa.data.eeg_recordings import Recording
 from nfa.data.eeg_scales import Scale, pooled
 from nfa.data.eeg_signals import Array, Signal
 

@@ -102,11 +102,8 @@ def _say(data: EEGData, config: TrainEEGConfig) -> None:
     minutes = f"{train:.1f}" if train < 10 else f"{train:.0f}"
     counts = " + ".join(str(len(data.recordings(split))) for split in SPLITS)
     subjects = len({part.subject for part in data.parts})
-    stage(
-        "data",
-        f"{data.name}: {counts} recordings of {subjects} subjects, {data.channels} channels, {minutes} minutes to train "
-        "on",
-    )
+    whose = f"{counts} recordings of {subjects} subjects, {data.channels} channels"
+    stage("data", f"{data.name}: {whose}, {minutes} minutes to train on")
     held = (
         f"{split} = " + " and ".join(f"{count} {HELD_OUT[what]}" for what, count in data.held_out(split).items())
         for split in SPLITS[1:]
