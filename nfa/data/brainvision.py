@@ -16,7 +16,7 @@ from nfa.errors import Refusal
 ENDINGS = (".vhdr", ".ahdr")
 BYTES = {"INT_16": 2, "UINT_16": 2, "INT_32": 4, "IEEE_FLOAT_32": 4, "IEEE_FLOAT_64": 8}
 LOST = re.compile(r"lost ?samples:? *(\d+)", re.IGNORECASE)
-SLACK = 1e-6  # seconds, the last digit of a date
+MICROSECOND, MILLISECOND = 1e-6, 1e-3  # how finely dates are written: always with six digits, not always measured so
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,15 @@ def gaps_of(header: Header, rate: float) -> list[Gap]:
 def _between_segments(begun: list[Marker], lost: dict[int, float], rate: float) -> dict[int, float | None]:
     """Seconds by which the date of a segment is later than rows and lost samples since the one before account for."""
     found: dict[int, float | None] = {mark.sample: None for mark in begun[:1] if mark.sample}
+    fine = any(mark.date.microsecond % 1000 for mark in begun if mark.date)
+    slack = 0.5 / rate + (MICROSECOND if fine else MILLISECOND)
     for last, mark in pairwise(begun):
         if last.date is None or mark.date is None:
             found[mark.sample] = None
             continue
         known = sum(seconds for sample, seconds in lost.items() if last.sample < sample < mark.sample)
         missing = (mark.date - last.date).total_seconds() - (mark.sample - last.sample) / rate - known
-        if abs(missing) > 0.5 / rate + SLACK:
+        if abs(missing) > slack:
             found[mark.sample] = missing
     return found
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nfa.data import brainvision, eeg_stamps, persyst
+from nfa.data import brainvision, edf_stamps, persyst
 from nfa.data.eeg_signals import Gap
 
 HELD = "BAD_ACQ_SKIP"  # rows that hold the place of what was not recorded
@@ -61,7 +61,7 @@ def _annotated(path: Path, raw: Any, rate: float) -> Iterator[Gap]:
 
 
 def _of_edf(path: Path, _: Any, rate: float) -> list[Gap]:
-    return eeg_stamps.gaps_of(path, eeg_stamps.header_of(path), rate)
+    return edf_stamps.gaps_of(path, edf_stamps.header_of(path), rate)
 
 
 def _of_brainvision(path: Path, _: Any, rate: float) -> list[Gap]:
@@ -105,7 +105,7 @@ def _of_neuroscan(path: Path, _: Any, __: float) -> list[Gap]:
 
 Reader = Callable[[Path, Any, float], list[Gap]]
 BY_FORMAT: Mapping[str, Reader] = {
-    **dict.fromkeys(eeg_stamps.ENDINGS, _of_edf),
+    **dict.fromkeys(edf_stamps.ENDINGS, _of_edf),
     **dict.fromkeys(brainvision.ENDINGS, _of_brainvision),
     ".fif": _of_fif,
     persyst.ENDING: _of_persyst,

@@ -39,7 +39,7 @@ def normalised_by(split: str, unseen: str) -> str:
     """In words, what the scale of a recording is of; `unseen` is empty where all subjects have training recordings."""
     own = "its train part" if split == "time" else "the training recordings of its subject"
     words = {"first_minute": "the first minute of its first recording", "population": "all training recordings"}
-    return f"{own}; of an unseen subject, {words[unseen]}" if unseen else own
+    return f"{own}, of an unseen subject by {words[unseen]}" if unseen else own
 
 
 def pooled(scales: Sequence[Scale]) -> Scale:

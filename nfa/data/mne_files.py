@@ -10,7 +10,7 @@ import numpy as np
 
 from nfa.config.eeg_preparation import PrepareEEGConfig
 from nfa.console import stage
-from nfa.data import brainvision, eeg_gaps, eeg_stamps, persyst
+from nfa.data import brainvision, edf_stamps, eeg_gaps, persyst
 from nfa.data.eeg_channels import choose
 from nfa.data.eeg_signals import Array, Signal, half_unit, placed
 from nfa.errors import Refusal
@@ -68,8 +68,8 @@ def _opened(path: Path, notes: list[str]) -> Any:
 
 def _checked(path: Path, notes: list[str]) -> dict[str, Any]:
     """What MNE has to be told of the files of some formats, found whole and in place before."""
-    if path.suffix.lower() in eeg_stamps.ENDINGS:
-        eeg_stamps.check_whole(path, eeg_stamps.header_of(path))
+    if path.suffix.lower() in edf_stamps.ENDINGS:
+        edf_stamps.check_whole(path, edf_stamps.header_of(path))
     if path.suffix.lower() == persyst.ENDING:
         persyst.check_pointed(path)
     if path.suffix.lower() not in brainvision.ENDINGS:
@@ -82,9 +82,9 @@ def _checked(path: Path, notes: list[str]) -> dict[str, Any]:
 
 def _at_their_rate(path: Path, raw: Any, names: Sequence[str]) -> Any:
     """EDF has a rate for each channel: without those that are faster than the chosen ones, MNE resamples nothing."""
-    if path.suffix.lower() not in eeg_stamps.ENDINGS:
+    if path.suffix.lower() not in edf_stamps.ENDINGS:
         return raw
-    header = eeg_stamps.header_of(path)
+    header = edf_stamps.header_of(path)
     seconds = float(header.seconds)
     rates = {label: samples / seconds for label, samples in zip(header.labels, header.samples, strict=True)}
     if len(rates) < len(header.labels) or max(rates[name] for name in names) >= raw.info["sfreq"]:
@@ -108,7 +108,7 @@ def _precision(path: Path) -> float:
     written = ""
     if path.suffix.lower() in brainvision.ENDINGS:
         written = brainvision.header_of(path).entries.get("samplinginterval", "")
-    elif path.suffix.lower() in eeg_stamps.ENDINGS and (header := eeg_stamps.header_of(path)).slack:
+    elif path.suffix.lower() in edf_stamps.ENDINGS and (header := edf_stamps.header_of(path)).slack:
         written = header.seconds
     return max(SINGLE, half_unit(written) / float(written)) if written else SINGLE
 

@@ -177,6 +177,10 @@ WHOLE: dict[str, tuple[str, Callable[[Path], None]]] = {
         "vhdr",
         lambda p: brainvision(p, noise(), interval="3906.25", markers=[*MARKS, segment(1280, 5)]),
     ),
+    "BrainVision, dates in milliseconds": (
+        "vhdr",
+        lambda p: brainvision(p, noise(), interval="3906.25", markers=[*MARKS, segment(1250, 4.885)]),  # 4.8828125
+    ),
     "FIF": ("fif", lambda p: fif(rows(), first=99).save(p, verbose="ERROR")),
     "FIF, files": ("fif", lambda p: fif(np.tile(rows(), (1, 100))).save(p, split_size="2MB", verbose="ERROR")),
     "EEGLAB": ("set", lambda p: eeglab(p, rows(), rate=RATE, events=[("S1", 700.0, 1.0), ("boundary", 0.5, 9.0)])),

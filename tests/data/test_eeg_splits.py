@@ -3,7 +3,7 @@
 from itertools import product
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from nfa.data.eeg_splits import assigned
@@ -25,6 +25,7 @@ def of(found: dict[tuple[str, str], str], split: str, place: int) -> set[str]:
     seed=st.integers(0, 9),
     share=st.sampled_from([0.05, 0.1, 0.3]),
 )
+@settings(max_examples=40, suppress_health_check=[HealthCheck.filter_too_much])
 def test_no_speech_that_is_held_out_is_trained_on_and_every_subject_is(recordings, seed, share):
     asked = [(f"sub-{s}", f"story-{k}") for s, k in recordings]
     try:
@@ -39,6 +40,7 @@ def test_no_speech_that_is_held_out_is_trained_on_and_every_subject_is(recording
 
 
 @given(recordings=st.sets(st.tuples(st.integers(1, 9), st.integers(1, 3)), min_size=1), seed=st.integers(0, 9))
+@settings(max_examples=30)
 def test_held_out_subjects_are_nowhere_else(recordings, seed):
     asked = [(f"sub-{s}", f"story-{k}") for s, k in recordings]
     subjects = {subject for subject, _ in asked}
