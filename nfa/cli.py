@@ -5,14 +5,15 @@ Nothing heavy is imported before the words are understood, so a mistake is answe
 
 import dataclasses
 import difflib
+import itertools
 import os
 import sys
 import traceback
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from nfa import ends
+from nfa import ends, masking
 from nfa.config.values import value_of
 from nfa.errors import NfaError, Refusal
 
@@ -60,11 +61,36 @@ def help_text(config_type: type, name: str) -> str:
 
 def main(name: str, config_type: type[Config], start: Callable[[Config], None]) -> typing.NoReturn:
     """Parse, run `start`, and exit: 0 done, 1 failed, 2 refused, 130 SIGINT, 143 SIGTERM."""
+    masking.mask_process()
     ends.listen()
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(help_text(config_type, name))
         sys.exit(0)
-    _leave(_run(lambda: start(parse(config_type, sys.argv[1:]))))
+    _leave(_run(lambda: start(parse(config_type, _unstored(sys.argv[1:])))))
+
+
+def _unstored(argv: Sequence[str]) -> Sequence[str]:
+    """The words; `Refusal` for a password in them under `mlflow run`, which has stored what was typed."""
+    run_id = os.environ.get("MLFLOW_RUN_ID")
+    told = [*_telling(argv)]
+    if not run_id or not told:
+        return argv
+    store = os.environ.get("MLFLOW_TRACKING_URI", "")
+    database = "DATABASE-OF-THE-SERVER" if store.startswith("http") else store
+    raise Refusal(
+        f"a password in {', '.join(told)}: MLflow has stored it in run {run_id}",
+        "parameters without a password",
+        f"{masking.INSTEAD}; delete that run for good, with MLFLOW_TRACKING_URI={store}: mlflow runs delete --run-id "
+        f"{run_id}; mlflow gc --run-ids {run_id} --backend-store-uri {database}; then VACUUM in the database, whose "
+        "files may keep what is deleted",
+    )
+
+
+def _telling(argv: Sequence[str]) -> Iterator[str]:
+    """Names of the parameters whose values carry a password."""
+    for before, word in itertools.pairwise(["", *argv]):
+        if masking.carries_password(word):
+            yield (word if word.startswith("--") else before).partition("=")[0]
 
 
 def _run(work: Callable[[], None]) -> int:

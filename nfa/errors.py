@@ -1,10 +1,21 @@
 """What a user is told when something cannot be done."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nfa.masking import masked
+
+SHOWN = 200  # letters of a reader's own words
+
 
 class NfaError(Exception):
     """A failure that a user can act on; it ends a program with `exit_code` and one message, no traceback."""
 
     exit_code = 1
+
+    def __init__(self, text: str) -> None:
+        super().__init__(masked(text))
 
 
 class Refusal(NfaError):
@@ -28,3 +39,41 @@ class Pruned(NfaError):
 
 class DivergedError(NfaError):
     """Training produced a loss or weights that are not finite."""
+
+
+@contextmanager
+def reading(file: object, allowed: str, remedy: str) -> Iterator[None]:
+    """Whatever a reader raises in the block, of a file that is damaged, missing or of another kind, as a `Refusal`.
+
+    >>> with reading("config.json", "the file as it was written", "restore it from a copy"):
+    ...     int("{")
+    Traceback (most recent call last):
+    nfa.errors.Refusal: cannot use config.json (invalid literal for int() with base 10: '{')
+      allowed: the file as it was written
+      do: restore it from a copy
+    """
+    try:
+        yield
+    except NfaError:
+        raise
+    except Exception as error:  # damaged bytes raise anything
+        raise Refusal(f"{file} ({reason(error)}{_other(error, file)})", allowed, remedy) from error
+
+
+def _other(error: Exception, file: object) -> str:
+    """The file that an error is about, where it is another one than was asked for."""
+    named = str(getattr(error, "filename", None) or file)
+    return "" if Path(named).name == Path(str(file)).name else f": {named}"
+
+
+def reason(error: Exception) -> str:
+    """An error in the few words that fit into a message.
+
+    >>> reason(FileNotFoundError(2, "No such file or directory", "a.json")), reason(RecursionError("maximum …"))
+    ('No such file or directory', 'nested too deeply')
+    """
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    words = getattr(error, "strerror", None) or str(error)
+    found = " ".join(str(words).split())[:SHOWN] or type(error).__name__
+    return f"{found} is missing" if isinstance(error, KeyError) else found

@@ -11,7 +11,7 @@ import lora_runs
 import pytest
 import torch
 from analyses import undrawn
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from stores import Finished, Store, used
 from support import Ended, run, words
 from torch import Tensor
@@ -21,7 +21,6 @@ from nfa.config import TrainLoraConfig
 from nfa.jobs.lora.train_lora import prepared, train_lora
 from nfa.lora.base_models import BaseModel, find_base
 from nfa.timing import Stopwatch
-from nfa.tracking.artifacts import put
 from nfa.workloads.language import LanguageModel
 
 SIZES = {"hidden": 16, "heads": 2, "key_value_heads": 1, "intermediate": 24}
@@ -134,7 +133,7 @@ def factor_run(
     tensors = dict(factors_for(place, rank=rank) if factors is None else factors)
     with tracking.open_run("lora_svd", "lora", adopt=False) as opened:
         path = f"svd_factors_rank{rank}.safetensors"
-        put(opened.info, path, lambda file: save_file(tensors, file, told))
+        tracking.put_tensors(opened.info, path, tensors, told)
     return opened.run_id
 
 

@@ -1,6 +1,5 @@
 """What the tests of `gradient_directions` share: tiny trainings, analyses in this process, and what they store."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from analyses import Series, series
-from safetensors.torch import load_file, save_file
 from stores import Store
 from torch import Tensor
 
@@ -140,15 +138,14 @@ def example_gradients(
 
 def shorten(store: Store, source: str, count: int) -> None:
     """Leave a run the first `count` of its probe."""
-    path = store.artifact(source, "example_ids.json")
-    ids = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps({**ids, "probe": ids["probe"][:count]}), encoding="utf-8")
+    ids = store.json(source, "example_ids.json")
+    store.write_json(source, "example_ids.json", {**ids, "probe": ids["probe"][:count]})
 
 
 def fill(store: Store, source: str, epoch: int, entry: float) -> None:
     """Make all weights of a checkpoint the same number."""
-    path = store.artifact(source, f"checkpoints/epoch_{epoch:04d}.safetensors")
-    save_file({key: torch.full_like(weight, entry) for key, weight in load_file(path).items()}, path)
+    path = f"checkpoints/epoch_{epoch:04d}.safetensors"
+    store.change_tensors(source, path, lambda tensors: [weight.fill_(entry) for weight in tensors.values()])
 
 
 def batch_of(source: str, n: int) -> Batch:

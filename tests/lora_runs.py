@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from nfa import seeding, tracking
 from nfa.lora import tiny
 from nfa.lora.base_models import find_base
-from nfa.tracking.artifacts import put
 from nfa.tracking.checkpoints import path_of
 
 SHAPES = {
@@ -124,11 +123,13 @@ def full_run(folder: Path, digest: str = "", *, seed: int = 50) -> Tiny:
 
 
 def _config(modules: Mapping[str, Any], init: str, rank: int, alpha: float) -> dict[str, Any]:
+    factors = {"start": "residual", "factors": "abc"} if init == "svd" else {}
     return {
         "entrypoint": "train_lora",
         "workload": "lora",
-        "train": {"base_model": "tiny", "init": init, "start": "residual", "rank": rank, "alpha": alpha},
+        "train": {"base_model": "tiny", "init": init, "rank": rank, "alpha": alpha, **factors},
         "base": {"name": "tiny", "digest": DIGEST, "parameters": 1},
+        "data": {"digest": DIGEST},
         "modules": list(modules),
         "residual": False,
     }
@@ -139,7 +140,7 @@ def _run(config: Mapping[str, Any], checkpoints: Mapping[int, Any], name: str, i
     with tracking.open_run(entrypoint, "lora", name=name, tags={"nfa.trained": "true"}, adopt=False) as run:
         tracking.put_json(run.info, "config.json", config)
         if initial is not None:
-            put(run.info, "initial_adapter.safetensors", lambda file: save_file(initial, file))
+            tracking.put_tensors(run.info, "initial_adapter.safetensors", initial)
         for step, weights in checkpoints.items():
-            put(run.info, path_of(step, "step"), lambda file, weights=weights: save_file(weights, file))  # type: ignore[misc]
+            tracking.put_tensors(run.info, path_of(step, "step"), weights)
     return run.run_id

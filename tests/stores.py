@@ -4,7 +4,7 @@ import json
 import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,9 +79,27 @@ class Store:
         return Path(address.removeprefix("file://"), path)
 
     def json(self, run_id: str, path: str) -> Any:
-        """A JSON artifact, read strictly: NaN and infinity are errors."""
+        """A JSON artifact without its digest, read strictly: NaN and infinity are errors."""
         text = self.artifact(run_id, path).read_text(encoding="utf-8")
-        return json.loads(text, parse_constant=lambda name: (_ for _ in ()).throw(ValueError(name)))
+        found = json.loads(text, parse_constant=lambda name: (_ for _ in ()).throw(ValueError(name)))
+        assert len(found.pop("digest")) == 64
+        return found
+
+    def write_json(self, run_id: str, path: str, content: Mapping[str, Any]) -> None:
+        """Another content of a JSON artifact, as if it had been written by the run."""
+        from nfa import content as files
+
+        self.artifact(run_id, path).write_text(files.json_text(content), encoding="utf-8")
+
+    def change_tensors(self, run_id: str, path: str, change: Callable[[dict[str, Any]], object]) -> None:
+        """Other tensors in a safetensors artifact, as if they had been written by the run."""
+        from nfa import content as files
+
+        file = self.artifact(run_id, path)
+        tensors, metadata = files.read_tensors(file).content
+        change(tensors)
+        file.unlink()  # the tensors are read from it
+        files.write_tensors(file, tensors, metadata)
 
     def checkpoints(self, run_id: str) -> dict[str, dict[str, Any]]:
         from safetensors.torch import load_file

@@ -21,6 +21,7 @@ from nfa.config.lora import CompareLoraConfig, LoraTraining, TrainLoraConfig
 from nfa.config.lora_experiment import LoraExperimentConfig
 from nfa.config.lora_steps import LoraSvdConfig, SynthesizeTeacherConfig
 from nfa.config.options import Auto, bounds, check_fields, option, suggest
+from nfa.config.stored import CONFIGS, check_ids, check_stored, identity, made_again
 from nfa.config.tune import TuneConfig
 
 ENTRY_POINTS = {
@@ -43,6 +44,7 @@ ENTRY_POINTS = {
 
 __all__ = [
     "ACTIVATIONS",
+    "CONFIGS",
     "DATASETS",
     "DIRECTION_EPOCHS",
     "ENTRY_POINTS",
@@ -72,6 +74,10 @@ __all__ = [
     "TuneConfig",
     "bounds",
     "check_fields",
+    "check_ids",
+    "check_stored",
+    "identity",
+    "made_again",
     "option",
     "suggest",
 ]

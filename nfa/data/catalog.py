@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nfa.errors import Refusal
+from nfa.errors import Refusal, reading
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,8 @@ def _verified(dataset: str, folder: Path) -> dict[str, Path]:
             f"{dataset}: {folder} lacks {', '.join(missing)}", f"a folder with {_names(dataset)}", _by_hand(dataset)
         )
     for name, *expected in files.values():
-        found = _md5(folder / name)
+        with reading(f"{dataset}: {folder / name}", "a file that can be read", "check its rights"):
+            found = _md5(folder / name)
         if found not in expected:
             remedy = f"the file is damaged or another version: delete it and get it again. {_by_hand(dataset)}"
             raise Refusal(f"{dataset}: {folder / name} with MD5 {found}", f"MD5 {' or '.join(expected)}", remedy)

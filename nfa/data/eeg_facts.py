@@ -9,17 +9,17 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from tokenize import TokenError
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nfa.console import bar
+from nfa.content import digest_of, mapped_array
 from nfa.data import catalog
 from nfa.data.eeg_scales import Scale
+from nfa.errors import reason
 
 CHUNK_BYTES = 2**22
-DAMAGE = (ValueError, EOFError, TypeError, OverflowError, SyntaxError, TokenError, MemoryError, RecursionError)
 Statistics = tuple[float, ...]
 
 
@@ -54,7 +54,8 @@ def rows(path: Path, facts: Facts, *spans: tuple[int, int]) -> list[NDArray[np.f
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     shape = (facts.samples, facts.channels)
     mapped = np.ndarray(shape, facts.dtype, content, facts.offset, order="F" if facts.order == "F" else "C")
-    return [mapped[start:stop].astype(np.float64, order="C") for start, stop in spans]
+    with np.errstate(invalid="ignore"):  # NaNs of the kind that signals: what is not finite is found elsewhere
+        return [mapped[start:stop].astype(np.float64, order="C") for start, stop in spans]
 
 
 def examine(path: Path) -> Facts:
@@ -63,18 +64,28 @@ def examine(path: Path) -> Facts:
     facts = _header(path, state)
     if facts.fault:
         return facts
+    return _measured(path, replace(facts, sha256=_sha256(path, facts)))
+
+
+def _sha256(path: Path, facts: Facts) -> str:
+    """Of all but what stands behind the values."""
+    left = facts.offset + facts.samples * facts.channels * np.dtype(facts.dtype).itemsize
+    hashed = hashlib.sha256()
     with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return _measured(path, replace(facts, sha256=sha256))
+        while piece := file.read(min(CHUNK_BYTES, left)):
+            hashed.update(piece)
+            left -= len(piece)
+    return hashed.hexdigest()
 
 
 def _header(path: Path, state: os.stat_result) -> Facts:
     try:
-        array = np.lib.format.open_memmap(path, mode="r")
-    except DAMAGE as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0][:80]
-        return Facts(state.st_size, state.st_mtime_ns, f"not a whole npy file of numbers ({reason})")
-    fault = _kind(array)
+        array, told = mapped_array(path)
+        fault = _kind(array) or _differs(array, told)
+    except OSError:
+        raise
+    except Exception as error:  # damaged bytes raise anything
+        return Facts(state.st_size, state.st_mtime_ns, f"not a whole npy file of numbers ({reason(error)[:80]})")
     if fault:
         return Facts(state.st_size, state.st_mtime_ns, fault)
     return Facts(
@@ -94,6 +105,10 @@ def _kind(array: NDArray[np.generic]) -> str:
     if array.ndim != 2 or not array.shape[1]:
         return f"shape {list(array.shape)}; [samples, channels] expected"
     return ""
+
+
+def _differs(array: NDArray[np.generic], told: str | None) -> str:
+    return "damaged: its content is not what its digest says" if told not in (None, digest_of(array)) else ""
 
 
 def _measured(path: Path, facts: Facts) -> Facts:

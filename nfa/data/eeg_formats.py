@@ -3,14 +3,13 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from nfa.config.eeg_preparation import PrepareEEGConfig
+from nfa.content import mapped_array
 from nfa.data.eeg_channels import choose
 from nfa.data.eeg_recordings import Recording
 from nfa.data.eeg_signals import Signal, in_memory
-from nfa.data.mne_files import open_mne, unreadable
-from nfa.errors import Refusal
+from nfa.data.mne_files import REMEDY, WHOLE, open_mne
+from nfa.errors import Refusal, reading
 
 
 @dataclass(frozen=True)
@@ -45,10 +44,8 @@ def open_recording(recording: Recording, config: PrepareEEGConfig) -> Opened:
 
 
 def _open_npy(path: Path, rate: float, *, envelope: bool = False) -> Signal:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise unreadable(path, error) from None
+    with reading(path, WHOLE, REMEDY):
+        array, _ = mapped_array(path)
     return in_memory(str(path), array, rate, envelope=envelope)
 
 

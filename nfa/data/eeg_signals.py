@@ -65,7 +65,8 @@ def in_memory(name: str, array: Array, rate: float, *, envelope: bool = False) -
         raise Refusal(f"{name} ({array.dtype}, shape {shape})", allowed, "save the array in this shape")
 
     def read(start: int, stop: int) -> Array:
-        return np.array(array[start:stop], dtype=np.float64)
+        with np.errstate(invalid="ignore"):  # NaNs of the kind that signals: what is not finite is refused elsewhere
+            return np.array(array[start:stop], dtype=np.float64)
 
     return Signal(name, rate, len(array), tuple(map(str, range(channels))), (Segment(0, len(array)),), read)
 

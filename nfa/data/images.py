@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nfa.errors import Refusal
+from nfa.errors import reading
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -47,13 +47,9 @@ class ImageData:
 
 def load(dataset: str, files: Mapping[str, Path]) -> ImageData:
     """Read a dataset from files that `catalog.locate` found."""
-    try:
+    places = ", ".join(str(path) for path in files.values())
+    with reading(f"{dataset}: unreadable files", "the published files", f"get them again: {places}"):
         return _READERS[dataset](files)
-    except (OSError, EOFError, ValueError, KeyError, struct.error, tarfile.TarError) as error:
-        places = ", ".join(str(path) for path in files.values())
-        raise Refusal(
-            f"{dataset}: unreadable files ({error})", "the published files", f"get them again: {places}"
-        ) from error
 
 
 def _digits(_files: Mapping[str, Path]) -> ImageData:

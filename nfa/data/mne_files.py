@@ -13,10 +13,10 @@ from nfa.console import stage
 from nfa.data import brainvision, edf_stamps, eeg_gaps, persyst
 from nfa.data.eeg_channels import choose
 from nfa.data.eeg_signals import Array, Signal, half_unit, placed
-from nfa.errors import Refusal
+from nfa.errors import SHOWN, Refusal, reading
 
 SINGLE = 2.0**-23  # relative precision of a rate where a file does not say how it was written
-LINE = 200  # characters of a warning
+WHOLE, REMEDY = "whole files in the format of their ending", "copy or export it again"
 
 
 def open_mne(path: Path, config: PrepareEEGConfig, notes: list[str]) -> tuple[Signal, str]:
@@ -45,17 +45,8 @@ def open_mne(path: Path, config: PrepareEEGConfig, notes: list[str]) -> tuple[Si
         read(samples - 1, samples)
     except Refusal as error:
         got = f"{path} (of the {samples} samples that its header promises the last cannot be read)"
-        raise Refusal(got, "whole files", "copy or export it again") from error
+        raise Refusal(got, WHOLE, REMEDY) from error
     return Signal(str(path), rate, samples, tuple(names), segments, read), chosen.described(whole.ch_names)
-
-
-def unreadable(path: Path, error: Exception) -> Refusal:
-    """For a file that an `error` came of, which may name another file."""
-    lines = str(getattr(error, "strerror", None) or error).strip().splitlines() or [type(error).__name__]
-    named = getattr(error, "filename", None)
-    other = f": {named}" if named and Path(named) != path else ""
-    got = f"{path} ({lines[0]}{other})"
-    return Refusal(got, "whole files in the format of their ending", "copy or export it again")
 
 
 def _opened(path: Path, notes: list[str]) -> Any:
@@ -116,13 +107,8 @@ def _precision(path: Path) -> float:
 @contextmanager
 def _telling(path: Path, tell: Callable[[str], None]) -> Iterator[None]:
     """MNE's warnings are told in a line each; its errors, and damaged bytes raise any, are refusals."""
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            yield
-    except Refusal:
-        raise
-    except Exception as error:
-        raise unreadable(path, error) from error
-    for line in dict.fromkeys(" ".join(str(each.message).split())[:LINE] for each in caught):
+    with reading(path, WHOLE, REMEDY), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for line in dict.fromkeys(" ".join(str(each.message).split())[:SHOWN] for each in caught):
         tell(f"{path.name}: {line}")

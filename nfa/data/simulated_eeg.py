@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from nfa.config.eeg import RATE
 from nfa.console import bar
+from nfa.content import write_array
 from nfa.data import catalog
 from nfa.data.eeg_splits import assigned
 from nfa.seeding import generator
@@ -132,8 +133,8 @@ def simulate(settings: Simulation, folder: Path) -> None:
         for split, (start, stop) in parts.items():
             part = slice(settings.samples * start // 100, settings.samples * stop // 100)
             stem = "_-_".join((split, *names[pair]))
-            np.save(folder / f"{stem}_-_eeg.npy", (signal + disturbance)[part].astype(np.float32))
-            np.save(folder / f"{stem}_-_envelope.npy", heard[part].astype(np.float32))
+            write_array(folder / f"{stem}_-_eeg.npy", (signal + disturbance)[part].astype(np.float32))
+            write_array(folder / f"{stem}_-_envelope.npy", heard[part].astype(np.float32))
 
 
 def held_out(settings: Simulation, recordings: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:

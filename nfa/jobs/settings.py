@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 import torch
 
 from nfa import __version__, tracking
-from nfa.config import ENTRY_POINTS, AblateEEGConfig, TrainConfig, TrainEEGConfig, TrainLoraConfig
+from nfa.config import ENTRY_POINTS, AblateEEGConfig, TrainConfig, TrainEEGConfig, TrainLoraConfig, made_again
 from nfa.console import stage
 from nfa.data import catalog
 from nfa.data.eeg import SPLITS, EEGData
 from nfa.data.images import ImageData
 from nfa.errors import Refusal
 from nfa.maths.bfloat16 import has_bfloat16_units
-from nfa.tracking import DataInput
+from nfa.tracking import DataInput, TrackedRun
 
 BYTES_A_WEIGHT = 20  # float32, five times: the weight, where it started, its gradient, and two of the optimizer's
 NAMES = ("stdlib", "tiny", "smollm2")
@@ -28,11 +28,6 @@ PLACES: dict[str, Callable[[str, Path], bool]] = {  # parameters that may name a
     "base_model": lambda text, place: text not in NAMES and place.exists(),
 }
 RESUMABLE = ("train", "train_eeg", "train_lora")
-CONFIGS: dict[str, type[TrainConfig] | type[TrainEEGConfig] | type[TrainLoraConfig]] = {
-    "mlp": TrainConfig,
-    "eeg": TrainEEGConfig,
-    "lora": TrainLoraConfig,
-}
 Config = TypeVar("Config", TrainConfig, TrainEEGConfig, AblateEEGConfig, TrainLoraConfig)
 SPACE_MARGIN = 32 * 2**20  # database rows, figures and reports
 
@@ -134,14 +129,17 @@ def environment() -> dict[str, Any]:
     }
 
 
-def identity(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of `config.json` that decides the weights; a checkpoint carries its digest."""
-    config = CONFIGS[stored["workload"]]
-    free = {item.name for item in dataclasses.fields(config) if item.metadata["free_on_resume"]}
-    train = {name: value for name, value in stored["train"].items() if name not in free}
-    files = {"files": stored["source"]["files"]} if "source" in stored else {}
-    base = {"base": stored["base"]["digest"]} if "base" in stored else {}
-    return {"workload": stored["workload"], "train": train, "data": stored["data"], **files, **base}
+def taken_up(asked: Config) -> tuple[TrackedRun, Config]:
+    """The run `asked.resume`, reopened, and the configuration it goes on with.
+
+    `Refusal` where something else was asked for, and where a file that it goes on from is damaged.
+    """
+    run = tracking.reopen_run(asked.resume)
+    stored = tracking.config(run.run_id)
+    with tracking.reading_of(run.run_id, "config.json"):
+        config = config_to_resume(asked, stored)
+    tracking.check_whole(run.run_id)
+    return run, config
 
 
 def config_to_resume(asked: Config, stored: Mapping[str, Any]) -> Config:
@@ -154,7 +152,7 @@ def config_to_resume(asked: Config, stored: Mapping[str, Any]) -> Config:
         made_by = stored["entrypoint"]
         remedy = f"start {made_by} again" if made_by not in RESUMABLE else f"-e {made_by} -P resume={asked.resume}"
         raise Refusal(f"resume={asked.resume} (made by {made_by})", f"a run made by {entrypoint}", remedy)
-    config = changed_by_user(asked, type(asked)(**stored["train"]))
+    config = changed_by_user(asked, made_again(type(asked), stored["train"]))
     now = environment()
     for name, value in stored["environment"].items():
         if now[name] != value:

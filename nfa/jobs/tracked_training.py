@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nfa import tracking
+from nfa.config import identity
 from nfa.console import bar, stage
 from nfa.ends import Interrupted, shielded, stopped
 from nfa.errors import DivergedError, NfaError
-from nfa.jobs.settings import identity
 from nfa.timing import Stopwatch
 from nfa.tracking import TrackedRun
 from nfa.training import Training
@@ -42,7 +42,8 @@ class TrackedTraining:
         state = tracking.load_state(self.run) if self.run.continued else None
         if state is None:
             return None
-        self.training.restore(state)
+        with tracking.reading_of(self.run.run_id, tracking.STATE):
+            self.training.restore(state)
         self.run.metrics.take_up(state.get("metrics", ()))
         at = self.training.progress
         stage("resume", f"at {self.unit} {at.epoch}" + (f", {at.batch} batches into the next" if at.batch else ""))

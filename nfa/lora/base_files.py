@@ -9,13 +9,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nfa.content import json_text, kept_json
 from nfa.data.catalog import cache_folder
-from nfa.errors import Refusal
+from nfa.errors import Refusal, reading
 
 SAFETENSORS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 FLOATS = {"F64", "F32", "F16", "BF16"}
 CONTENTS = "a folder with config.json, model.safetensors (or its parts and their index) and a tokenizer"
+MADE = "made.json"  # SHA-256 of the files that are made here
 CHUNK = 1 << 22
 
 
@@ -34,13 +36,10 @@ def configuration(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if (folder / "adapter_config.json").is_file() and not path.is_file():
         raise Refusal(f"{folder} (an adapter, no base model)", CONTENTS, "pass the model that the adapter was made for")
-    try:
+    with reading(path, CONTENTS, "pass the folder that save_pretrained wrote"):
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = "lacks config.json" if not path.is_file() else f"config.json: {error}"
-        raise Refusal(f"{folder} ({reason})", CONTENTS, "pass the folder that save_pretrained wrote") from None
-    if not isinstance(found, dict):
-        raise Refusal(f"{folder} (config.json is no object)", CONTENTS, "pass the folder that save_pretrained wrote")
+        if not isinstance(found, dict):
+            raise ValueError("no object")
     if found.get("quantization_config"):
         remedy = "get the model's weights before quantisation, or a GGUF file, which is dequantised"
         raise Refusal(f"{folder} (quantised weights)", "weights in float32, float16 or bfloat16", remedy)
@@ -65,11 +64,11 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
 
 
 def _parts(folder: Path) -> tuple[Path, ...]:
-    try:
+    with reading(folder / INDEX, "an index with a weight_map: tensor → file", "get the file again"):
         names = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError) as error:
-        raise Refusal(f"{folder / INDEX} ({error!r})", "an index with a weight_map", "get the file again") from None
-    missing = [name for name in names if not (folder / name).is_file()]
+        if not names or any(Path(name).name != name for name in names):
+            raise ValueError("its weight_map names no files of this folder")
+        missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise Refusal(f"{folder} (lacks {', '.join(missing)})", f"all parts named in {INDEX}", "get these files")
     return tuple(folder / name for name in names)
@@ -92,21 +91,22 @@ def _is_quantised(name: str, entry: Entry) -> bool:
     return name.endswith("weight") and entry.dtype not in FLOATS  # integers of other names are positions and masks
 
 
-def _entries(file: Path) -> Iterator[tuple[str, Entry]]:
-    try:
+def _entries(file: Path) -> list[tuple[str, Entry]]:
+    from safetensors import safe_open
+
+    with reading(file, "a safetensors file", "the file is damaged: get it again"):
+        with safe_open(file, "np"):  # raises where header and bytes do not fit together
+            pass
         with file.open("rb") as opened:
             length = int.from_bytes(opened.read(8), "little")
-            if not 0 < length <= file.stat().st_size - 8:
-                raise ValueError("its header is cut off")
             header = json.loads(opened.read(length))
-        tensors = {name: value for name, value in header.items() if name != "__metadata__"}
-        for name, value in tensors.items():
-            start, stop = (8 + length + offset for offset in value["data_offsets"])
-            if stop > file.stat().st_size:
-                raise ValueError(f"cut off within {name}")
-            yield name, Entry(file, value["dtype"], tuple(value["shape"]), start, stop)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Refusal(f"{file} ({error})", "a safetensors file", "the file is damaged: get it again") from None
+        header.pop("__metadata__", None)
+        return [(name, _entry(file, 8 + length, **value)) for name, value in header.items()]
+
+
+def _entry(file: Path, begin: int, *, dtype: str, shape: list[int], data_offsets: list[int]) -> Entry:
+    start, stop = data_offsets
+    return Entry(file, dtype, tuple(shape), begin + start, begin + stop)
 
 
 def digest(tensors: Mapping[str, Entry]) -> str:
@@ -129,13 +129,11 @@ def remembered(what: str, files: Sequence[Path], find: Callable[[], dict[str, An
     facts = [(str(file), *_stamp(file)) for file in files]
     key = hashlib.sha256(json.dumps([what, facts]).encode()).hexdigest()
     note = cache_folder("base-models") / "known" / f"{key[:32]}.json"
-    with suppress(OSError, ValueError):
-        kept = json.loads(note.read_text(encoding="utf-8"))
-        if isinstance(kept, dict):
-            return kept
+    with suppress(Exception):  # what is missing or damaged is found out again
+        return kept_json(note)
     found = find()
     with suppress(OSError), scratch(note.parent) as folder:  # a cache that cannot be written costs time only
-        (folder / note.name).write_text(json.dumps(found), encoding="utf-8")
+        (folder / note.name).write_text(json_text(found), encoding="utf-8")
         (folder / note.name).replace(note)
     return found
 
@@ -154,18 +152,51 @@ def scratch(parent: Path) -> Iterator[Path]:
 
 
 def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """`folder`, filled by `make` where it does not exist; seen whole or not at all, also by several processes."""
+    """`folder`, filled by `make` where it does not exist; seen whole or not at all, also by several processes.
+
+    `Refusal` where a file in it is not what was made.
+    """
     if not folder.is_dir():
         with scratch(folder.parent) as outer:
             inner = outer / folder.name
             inner.mkdir()
             make(inner)
+            (inner / MADE).write_text(json_text({file.name: _sha256(file) for file in files_of(inner)}))
             try:
                 inner.rename(folder)
             except OSError:  # another process was faster
                 if not folder.is_dir():
                     raise
+    _check_made(folder)
     return folder
+
+
+def _check_made(folder: Path) -> None:
+    """`Refusal` for a file that is not what its digest says; folders made by version 0.6 have no digests."""
+    if not (folder / MADE).is_file():
+        return
+    allowed, remedy = "the file as it was made", f"remove {folder}: it is made again"
+    with reading(folder / MADE, allowed, remedy):
+        made = kept_json(folder / MADE)
+    for name, digest in made.items():
+        with reading(folder / name, allowed, remedy):
+            if sha256_of(folder / name) != digest:
+                raise ValueError("damaged")
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files in a folder, sorted."""
+    return sorted(file for file in folder.iterdir() if file.is_file())
+
+
+def sha256_of(file: Path) -> str:
+    """SHA-256 of a file, remembered."""
+    return str(remembered("sha256", [file], lambda: {"sha256": _sha256(file)})["sha256"])
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def check_space(folder: Path, needed: int) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from nfa import seeding
-from nfa.errors import Refusal
+from nfa.errors import Refusal, reading
 from nfa.lora import base_files, gguf_files, hub, tiny
 from nfa.lora.base_files import Entry
 from nfa.lora.base_names import KNOWN, place
@@ -55,8 +55,10 @@ def find_base(name: str) -> BaseModel:
     folder = gguf_files.converted(path) if kind == "gguf" else path
     base_files.configuration(folder)
     tensors = base_files.entries(base_files.weight_files(folder))
-    facts = base_files.remembered(f"facts {_versions()}", _all_files(folder), lambda: _facts(folder, tensors))
-    return BaseModel(full, folder, facts["digest"], facts["parameters"])
+    with reading(folder, base_files.CONTENTS, "get the model's files again"):
+        files = base_files.files_of(folder)
+        facts = base_files.remembered(f"facts {_versions()}", files, lambda: _facts(folder, tensors))
+    return BaseModel(full, folder, facts["weights"], facts["parameters"])
 
 
 def load_model(base: BaseModel, dtype: torch.dtype = torch.float32) -> "PreTrainedModel":
@@ -67,7 +69,8 @@ def load_model(base: BaseModel, dtype: torch.dtype = torch.float32) -> "PreTrain
     from transformers import AutoModelForCausalLM
 
     load: Callable[..., Any] = AutoModelForCausalLM.from_pretrained
-    with quiet(), seeding.untouched():
+    fits = reading(base.folder, "weights that belong to config.json", "get the model's files again")
+    with fits, quiet(), seeding.untouched():
         model, info = load(
             base.folder,
             dtype=dtype,
@@ -97,7 +100,7 @@ def weights_of(base: BaseModel, names: Sequence[str]) -> Iterator[tuple[str, Ten
     tensors = base_files.entries(base_files.weight_files(base.folder))
     stored = {name: name for name in tensors}
     if not stored.keys() >= set(names):
-        stored |= _stored_names(_skeleton(base.folder), tensors)
+        stored |= _stored_names(_skeleton(base.folder, tensors), tensors)
     unknown = [name for name in names if name not in stored]
     if unknown:
         near = difflib.get_close_matches(unknown[0], stored, n=3) or list(stored)[:3]
@@ -117,17 +120,13 @@ def _read(wanted: Sequence[tuple[str, Path, str]]) -> Iterator[tuple[str, Tensor
             yield name, opened[file].get_tensor(stored).to(torch.float32)
 
 
-def _all_files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.is_file())
-
-
 def _versions() -> str:
     return f"transformers {importlib.metadata.version('transformers')}"
 
 
 def _facts(folder: Path, tensors: Mapping[str, Entry]) -> dict[str, Any]:
     """What is found by making the model without weights and by reading them all."""
-    model = _skeleton(folder)
+    model = _skeleton(folder, tensors)
     embedding = model.get_input_embeddings()
     assert isinstance(embedding.weight, Tensor)
     if not _renames(model):
@@ -137,42 +136,37 @@ def _facts(folder: Path, tensors: Mapping[str, Entry]) -> dict[str, Any]:
     if tokens > rows:
         got = f"{folder} ({tokens} tokens in its tokenizer, {rows} in its embedding)"
         raise Refusal(got, "a tokenizer of this model", "put the model's own tokenizer files there")
-    return {"digest": base_files.digest(tensors), "parameters": sum(weight.numel() for weight in model.parameters())}
+    return {"weights": base_files.digest(tensors), "parameters": sum(weight.numel() for weight in model.parameters())}
 
 
-def _skeleton(folder: Path) -> "PreTrainedModel":
+def _skeleton(folder: Path, tensors: Mapping[str, Entry]) -> "PreTrainedModel":
     """The model on the meta device: names and shapes without memory; `Refusal` for what is no causal language model."""
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     causal = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
-    try:
-        with quiet(), seeding.untouched(), torch.device("meta"):
-            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            if not causal & {*(config.architectures or causal)}:
-                raise ValueError(f"architecture {', '.join(config.architectures)}")
-            build: Callable[..., PreTrainedModel] = AutoModelForCausalLM.from_config
-            return build(config, trust_remote_code=False)
-    except Exception as error:  # of transformers, for whatever a configuration may hold
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        remedy = "choose a model for text generation that needs no code of its own, or smollm2 or tiny"
-        raise Refusal(f"{folder} ({reason})", "a causal language model known to transformers", remedy) from None
+    remedy = "choose a model for text generation that needs no code of its own, or smollm2 or tiny"
+    known = reading(folder / "config.json", "a causal language model known to transformers", remedy)
+    with known, quiet(), seeding.untouched(), torch.device("meta"):
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        if not causal & {*(config.architectures or causal)}:
+            raise ValueError(f"architecture {', '.join(config.architectures)}")
+        if config.get_text_config().num_hidden_layers > len(tensors):  # which would take for ever
+            raise ValueError(f"more layers than the {len(tensors)} tensors of its weights")
+        build: Callable[..., PreTrainedModel] = AutoModelForCausalLM.from_config
+        return build(config, trust_remote_code=False)
 
 
 def _tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
     load: Callable[..., PreTrainedTokenizerBase] = AutoTokenizer.from_pretrained
-    try:
-        with quiet():
-            found = load(folder, local_files_only=True, trust_remote_code=False)
-            if len(found) <= len(found.all_special_ids):
-                raise ValueError("no vocabulary")
-            return found
-    except Exception as error:  # of transformers, for missing and damaged files alike
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        remedy = "put the model's tokenizer files (tokenizer.json, tokenizer_config.json, …) there"
-        raise Refusal(f"{folder} (no tokenizer: {reason})", base_files.CONTENTS, remedy) from None
+    remedy = "put the model's tokenizer files (tokenizer.json, tokenizer_config.json, …) there"
+    with reading(f"the tokenizer of {folder}", base_files.CONTENTS, remedy), quiet():
+        found = load(folder, local_files_only=True, trust_remote_code=False)
+        if len(found) <= len(found.all_special_ids):
+            raise ValueError("no vocabulary")
+        return found
 
 
 def _renames(model: "PreTrainedModel") -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from nfa.data.catalog import typed_folder
-from nfa.errors import Refusal
+from nfa.errors import Refusal, reading
 
 KNOWN = ("tiny", "smollm2")
 ALLOWED = "tiny, smollm2, a folder (config.json, *.safetensors, tokenizer), a GGUF file, or a hub id (owner/name)"
@@ -58,7 +58,7 @@ def _smollm2() -> Path:
 
 
 def _gguf(file: Path) -> Path:
-    with file.open("rb") as opened:
+    with reading(f"base_model={file}", ALLOWED, "a file that can be read"), file.open("rb") as opened:
         if opened.read(len(MAGIC)) == MAGIC:
             return file
     remedy = f"the folder {file.parent}" if (file.parent / "config.json").is_file() else "choose from these"

@@ -1,22 +1,22 @@
 """GGUF files: their header, and their conversion to a folder of safetensors, once."""
 
-import hashlib
 import math
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from nfa.console import stage
 from nfa.data.catalog import cache_folder
-from nfa.errors import Refusal
+from nfa.errors import Refusal, reading
 from nfa.lora import base_files
 from nfa.lora.base_names import MAGIC
 from nfa.lora.quiet import quiet
 
 SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # bytes of a value by its type's number
-STRING, ARRAY = 8, 9
+UINT32, STRING, ARRAY = 4, 8, 9
+ALIGNMENT = 32  # bytes, unless the file says another one
 ALLOWED = "a GGUF file, version 2 or 3, of a language model that transformers can read"
 
 
@@ -33,11 +33,8 @@ def read_header(file: Path) -> Header:
     Layout (little-endian): magic, version, number of tensors and of entries; entries of key, type, value; for each
     tensor its name, dimensions, type, and offset. Source: the format's specification, ggml's docs/gguf.md.
     """
-    try:
-        with file.open("rb") as opened:
-            return _header(opened, file.stat().st_size)
-    except (struct.error, ValueError, KeyError, OverflowError, MemoryError) as error:
-        raise Refusal(f"{file} ({error})", ALLOWED, "the file is damaged or another kind: get it again") from None
+    with reading(file, ALLOWED, "the file is damaged or another kind: get it again"), file.open("rb") as opened:
+        return _header(opened, file.stat().st_size)
 
 
 def _header(opened: BinaryIO, size: int) -> Header:
@@ -46,33 +43,52 @@ def _header(opened: BinaryIO, size: int) -> Header:
     version, tensors, entries = _unpack(opened, "<IQQ")
     if version not in (2, 3):
         raise ValueError(f"version {version}")
-    values = {}
-    for _ in range(entries):
-        key = _string(opened)
-        values[key] = _value(opened, *_unpack(opened, "<I"))
-    parameters = 0
-    for _ in range(tensors):
-        _string(opened)
-        shape = _unpack(opened, f"<{_unpack(opened, '<I')[0]}Q")
-        parameters += math.prod(shape)
-        if _unpack(opened, "<IQ")[1] >= size:
-            raise ValueError("the file is cut off")
-    return Header(str(values.get("general.architecture") or "unknown"), parameters)
+    values = _named((_string(opened).decode(), _value(opened, *_unpack(opened, "<I"))) for _ in range(entries))
+    found = _named((_string(opened).decode(), _tensor(opened)) for _ in range(tensors)).values()
+    alignment = int(values.get("general.alignment") or ALIGNMENT)
+    begin = -(-opened.tell() // alignment) * alignment
+    if begin + max(stop for _, stop in found) > size:
+        raise ValueError("the file is cut off")
+    return Header(str(values.get("general.architecture") or "unknown"), sum(numbers for numbers, _ in found))
+
+
+def _named(items: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in items:
+        if name in found:
+            raise ValueError(f"{name!r} twice")
+        found[name] = value
+    return found
+
+
+def _tensor(opened: BinaryIO) -> tuple[int, int]:
+    """How many numbers a tensor has, and where its bytes end, counted from those of the first."""
+    from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+
+    numbers = math.prod(_unpack(opened, f"<{_unpack(opened, '<I')[0]}Q"))
+    kind, start = _unpack(opened, "<IQ")
+    block, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
+    if not numbers or numbers % block:
+        raise ValueError(f"a tensor of {numbers} numbers in blocks of {block}")
+    return numbers, start + numbers // block * size
 
 
 def _unpack(opened: BinaryIO, layout: str) -> tuple[Any, ...]:
     return struct.unpack(layout, opened.read(struct.calcsize(layout)))
 
 
-def _string(opened: BinaryIO) -> str:
+def _string(opened: BinaryIO) -> bytes:
     (length,) = _unpack(opened, "<Q")
-    return opened.read(length).decode("utf-8", "replace")
+    (text,) = _unpack(opened, f"<{length}s")
+    return bytes(text)
 
 
-def _value(opened: BinaryIO, kind: int) -> str | None:
-    """A string; other values are passed over."""
+def _value(opened: BinaryIO, kind: int) -> str | int | None:
+    """A string or an unsigned number of 32 bits; other values are passed over."""
     if kind == STRING:
-        return _string(opened)
+        return _string(opened).decode("utf-8", "replace")
+    if kind == UINT32:
+        return int(_unpack(opened, "<I")[0])
     if kind == ARRAY:
         inner, length = _unpack(opened, "<IQ")
         if inner in SIZES:
@@ -90,15 +106,10 @@ def converted(file: Path) -> Path:
     Made once for a content; an interrupted conversion leaves nothing. `Refusal` before it starts for damaged files and
     too little room, and for what transformers cannot read.
     """
-    sha256 = base_files.remembered("sha256", [file], lambda: {"sha256": _sha256(file)})["sha256"]
+    sha256 = base_files.sha256_of(file)
     name = re.sub(r"[^\w.-]+", "_", file.stem)
     folder = cache_folder("base-models") / f"{name}-{sha256[:16]}"
     return base_files.made_once(folder, lambda inner: _convert(file, folder, inner))
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _convert(file: Path, folder: Path, inner: Path) -> None:

@@ -13,7 +13,10 @@ def learned_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def load_learned(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Take up a `learned_state`; RuntimeError where a name is missing or belongs to no tensor of the model."""
+    """Take up a `learned_state`; RuntimeError for other names, shapes and types than the model's."""
+    own = model.state_dict()
+    if cast := [name for name in state if name in own and state[name].dtype != own[name].dtype]:
+        raise RuntimeError(f"weights of another type: {cast[0]} is {state[cast[0]].dtype}, not {own[cast[0]].dtype}")
     missing, unexpected = model.load_state_dict(state, strict=False)
     missing = sorted(set(missing) - _frozen(model))
     if missing or unexpected:

@@ -194,10 +194,12 @@ def _key(layer: int, depth: int) -> str:
 
 def _check_matrix(key: str, tensor: "Tensor", path: str) -> None:
     is_float32 = tensor.is_floating_point() and tensor.element_size() == 4
-    if tensor.dim() != 2 or not is_float32:
+    is_dense = str(tensor.layout) == "torch.strided" and not tensor.is_meta
+    if tensor.dim() != 2 or not is_float32 or not is_dense:
+        kind = "" if is_dense else "without values, " if tensor.is_meta else f"{tensor.layout}, "
         raise Refusal(
-            f"{path}: {key} ({tensor.dtype}, shape {list(tensor.shape)})",
-            "float32 matrices [out, in]",
+            f"{path}: {key} ({kind}{tensor.dtype}, shape {list(tensor.shape)})",
+            "dense float32 matrices [out, in]",
             "save it again as one: weights are imported bit by bit, not converted",
         )
     if not bool(tensor.isfinite().all()):

@@ -13,6 +13,7 @@ from nfa import tracking
 from nfa.config import TuneConfig
 from nfa.console import stage
 from nfa.jobs.settings import run_config
+from nfa.masking import masked
 from nfa.sweeps import tickets
 from nfa.sweeps.findings import report
 from nfa.sweeps.lines import tell
@@ -34,7 +35,7 @@ def tune(config: TuneConfig, trainings: Trainings | None = None) -> None:
     storage = open_storage(url)
     trainings = trainings or Trainings()
     trainings.prepare(config.training({}, seed=config.seed))
-    name = config.study_name or f"{config.workload}-{uuid.uuid4().hex[:8]}"
+    name = masked(config.study_name) or f"{config.workload}-{uuid.uuid4().hex[:8]}"
     study = make_study(config, storage, name)
     made = study is not None
     study = study or known_study(config, storage, name)

@@ -18,6 +18,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from nfa import tracking
 from nfa.config.tune import STORAGES
 from nfa.errors import NfaError, Refusal
+from nfa.masking import learn, masked, masked_values
+from nfa.tracking import first_use
 from nfa.tracking.calls import limited
 
 BEAT, SILENCE = 10, 90  # seconds between signs of life of a trial, and without one until it counts as lost
@@ -56,9 +58,18 @@ class TicketStorage(RDBStorage):
             raise AllTaken
         return super()._create_new_trial(study_id, template_trial)
 
+    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
+        """Errors and typed parameters, without passwords."""
+        super().set_study_user_attr(study_id, key, masked_values(value))
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """As above."""
+        super().set_trial_user_attr(trial_id, key, masked_values(value))
+
 
 def address_of(text: str) -> URL:
     """The database that `storage` names; empty = a file beside the tracking store. `Refusal` for what is none."""
+    learn(text)
     try:
         url = make_url(text) if text else URL.create("sqlite", database=str(tracking.beside_store("optuna.db")))
     except SQLAlchemyError:
@@ -72,7 +83,7 @@ def address_of(text: str) -> URL:
 
 def shown(url: URL) -> str:
     """An address without its password."""
-    return url.render_as_string(hide_password=True)
+    return masked(url.render_as_string(hide_password=False))
 
 
 def open_storage(url: URL) -> TicketStorage:
@@ -80,12 +91,13 @@ def open_storage(url: URL) -> TicketStorage:
     lite = url.get_backend_name() == "sqlite"
     # Several writers: SQLite's transactions begin as writing ones (below), so what was read is still so when written.
     connect: dict[str, Any] = {"timeout": WAIT, "isolation_level": None} if lite else {"connect_timeout": 10}
+    address = url.render_as_string(hide_password=False)
     quiet()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), first_use.alone(address, first_use.OPTUNA):
             warnings.simplefilter("ignore", ExperimentalWarning)
             storage = TicketStorage(
-                url.render_as_string(hide_password=False),
+                address,
                 engine_kwargs={"connect_args": connect, **({} if lite else {"pool_pre_ping": True})},
                 heartbeat_interval=BEAT,
                 grace_period=SILENCE,

@@ -11,6 +11,7 @@ from optuna.study import StudyDirection
 from nfa import tracking
 from nfa.config import TuneConfig
 from nfa.errors import Refusal
+from nfa.masking import masked_values
 from nfa.sweeps.samplers import SeededBySlot, pruner
 from nfa.sweeps.storage import address_of, open_storage
 
@@ -50,7 +51,7 @@ def known_study(config: TuneConfig, storage: BaseStorage, name: str) -> optuna.S
     made = _awaited(study)
     if made is None:
         raise Refusal(f"study_name={name} (not made by tune)", "a study of tune, or a new name", "another study_name")
-    now = config.identity
+    now = masked_values(config.identity)  # as the study's attributes are
     differing = [f"{key} {_text(now[key])} (it has {_text(made.get(key))})" for key in now if made.get(key) != now[key]]
     if differing:
         got = f"study_name={name} with {'; '.join(differing)}"

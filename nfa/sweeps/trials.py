@@ -124,7 +124,7 @@ class Trials:
             found = tracking.find_run(known)
             if found.data.tags.get("nfa.state") in OVER:
                 return None
-            return self._kept(tracking.reopen_run(known, parent=self.parent))
+            return self._kept(tracking.take_up(known, parent=self.parent))
         tags = {"nfa.trial": str(slot_of(trial)), "nfa.study": self.study.study_name}
         opened = self._open(self.name(trial), self.parent, tags)
         trial.set_user_attr(RUN, opened.run_id)
@@ -189,7 +189,7 @@ class Trials:
         if known and known.data.tags.get("nfa.state") == "finished":
             return tracking.history(known.info.run_id)
         run = (
-            self._kept(tracking.reopen_run(known.info.run_id, parent=parent))
+            self._kept(tracking.take_up(known.info.run_id, parent=parent))
             if known
             else self._open(name, parent, {"nfa.variant": name})
         )

@@ -18,6 +18,7 @@ from nfa.config import TuneConfig
 from nfa.console import stage
 from nfa.ends import Interrupted, exposed, shielded
 from nfa.errors import NfaError
+from nfa.masking import mask_process
 from nfa.sweeps import tickets
 from nfa.sweeps.storage import AllTaken
 
@@ -144,6 +145,7 @@ def _started(
 
 def _begin(begin: Callable[..., None], assignment: Assignment, answers: Any, index: int) -> None:
     """What a process does, on a GPU of its own as far as there are enough; how it fails it says in `answers`."""
+    mask_process()
     ends.listen()
     if torch.cuda.is_available():
         torch.cuda.set_device(index % torch.cuda.device_count())

@@ -1,5 +1,9 @@
 """Runs, metric series and checkpoints in MLflow; with `nfa.mlflow_plugin`, the only place that knows MLflow."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from nfa.content import json_digest as digest
 from nfa.tracking.artifacts import (
     check_space,
     copy_artifact,
@@ -9,29 +13,18 @@ from nfa.tracking.artifacts import (
     get,
     get_array,
     get_json,
+    get_tensors,
     has_artifact,
     put,
     put_array,
     put_file,
     put_images,
     put_json,
+    put_tensors,
     put_text,
+    read,
+    reading_of,
     remove,
-)
-from nfa.tracking.checkpoints import (
-    Checkpoint,
-    digest,
-    epochs,
-    load_checkpoint,
-    load_state,
-    load_workload,
-    path_of,
-    save_checkpoint,
-    save_picture,
-    save_state,
-    unit,
-    unsent_state,
-    weights,
 )
 from nfa.tracking.claims import Taken, is_running
 from nfa.tracking.metrics import history, metric_rows
@@ -51,7 +44,30 @@ from nfa.tracking.runs import (
 )
 from nfa.tracking.store import StoreError, beside_store, children, find_run, reaching_store, tagged
 
+if TYPE_CHECKING:
+    from nfa.tracking.checkpoints import (
+        STATE,
+        Checkpoint,
+        check_whole,
+        epochs,
+        example_ids,
+        load_checkpoint,
+        load_state,
+        load_weights,
+        load_workload,
+        path_of,
+        save_checkpoint,
+        save_picture,
+        save_state,
+        take_up,
+        unit,
+        unsent_state,
+        weights,
+        whole_checkpoint,
+    )
+
 __all__ = [
+    "STATE",
     "Checkpoint",
     "DataInput",
     "Life",
@@ -62,6 +78,7 @@ __all__ = [
     "beside_store",
     "can_continue",
     "check_space",
+    "check_whole",
     "children",
     "config",
     "copy_artifact",
@@ -70,17 +87,20 @@ __all__ = [
     "digest",
     "end_unended",
     "epochs",
+    "example_ids",
     "files",
     "find_run",
     "get",
     "get_array",
     "get_json",
+    "get_tensors",
     "has_artifact",
     "history",
     "is_running",
     "life_of",
     "load_checkpoint",
     "load_state",
+    "load_weights",
     "load_workload",
     "metric_rows",
     "open_run",
@@ -91,8 +111,11 @@ __all__ = [
     "put_file",
     "put_images",
     "put_json",
+    "put_tensors",
     "put_text",
     "reaching_store",
+    "read",
+    "reading_of",
     "register",
     "remove",
     "reopen_run",
@@ -102,7 +125,16 @@ __all__ = [
     "save_state",
     "sign",
     "tagged",
+    "take_up",
     "unit",
     "unsent_state",
     "weights",
+    "whole_checkpoint",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Checkpoints need PyTorch, which takes a second to import; a look into the store does not.
+    if name in __all__:
+        return getattr(import_module("nfa.tracking.checkpoints"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

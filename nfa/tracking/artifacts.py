@@ -1,33 +1,34 @@
 """Files of a run, whole or not at all."""
 
-import json
 import os
+import re
 import resource
 import shutil
 import tempfile
-import urllib.parse
-import urllib.request
 from collections.abc import Callable, Mapping
-from functools import partial
+from contextlib import AbstractContextManager
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from mlflow.entities import Run
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from PIL import Image
 
+from nfa import content
+from nfa.console import stage
+from nfa.content import Found
 from nfa.ends import shielded
-from nfa.errors import Refusal
-from nfa.tracking.store import client
+from nfa.errors import Refusal, reading
+from nfa.masking import masked, masked_values
+from nfa.tracking.places import local_folder
+from nfa.tracking.store import StoreError, client
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def local_folder(run: Run) -> Path | None:
-    """The run's artifact folder, where it is one on this machine."""
-    address = urllib.parse.urlparse(run.info.artifact_uri)
-    if address.scheme not in ("", "file"):
-        return None
-    return Path(urllib.request.url2pathname(address.path))
+OLD = re.compile(r"0\.[0-6]\.")  # versions whose files have no digests
 
 
 def put(run: Run, path: str, write: Callable[[Path], None]) -> None:
@@ -51,15 +52,15 @@ def put(run: Run, path: str, write: Callable[[Path], None]) -> None:
             client().log_artifact(run.info.run_id, str(source), None if parent == "." else parent)
 
 
-def put_json(run: Run, path: str, content: Any) -> None:
-    """A JSON file; NaN and infinity are refused."""
-    text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
-    put_text(run, path, text)
+def put_json(run: Run, path: str, values: Mapping[str, Any]) -> None:
+    """An object as a JSON file, with its digest; NaN and infinity are refused, passwords masked."""
+    text = content.json_text(masked_values(values))
+    put(run, path, lambda file: _write_text(file, text))
 
 
 def put_text(run: Run, path: str, text: str) -> None:
-    """A text file."""
-    put(run, path, lambda file: _write_text(file, text))
+    """A text file, in which passwords are masked."""
+    put(run, path, lambda file: _write_text(file, masked(text)))
 
 
 def _write_text(file: Path, text: str) -> None:
@@ -67,18 +68,24 @@ def _write_text(file: Path, text: str) -> None:
 
 
 def put_array(run: Run, path: str, array: "np.ndarray[Any, Any]") -> None:
-    """A NumPy array as a .npy file, which is read without pickle."""
-
-    def write(file: Path) -> None:
-        with file.open("wb") as stream:
-            np.save(stream, array, allow_pickle=False)
-
-    put(run, path, write)
+    """A NumPy array as a .npy file, with its digest."""
+    put(run, path, lambda file: content.write_array(file, array))
 
 
 def get_array(run_id: str, path: str) -> "np.ndarray[Any, Any]":
     """Content of a .npy artifact."""
-    found: np.ndarray[Any, Any] = np.load(get(run_id, path), allow_pickle=False)
+    found: np.ndarray[Any, Any] = read(run_id, path).content
+    return found
+
+
+def put_tensors(run: Run, path: str, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str] = {}) -> None:
+    """A safetensors file, with its digest."""
+    put(run, path, lambda file: content.write_tensors(file, tensors, metadata))
+
+
+def get_tensors(run_id: str, path: str) -> "tuple[dict[str, Tensor], dict[str, str]]":
+    """Tensors and metadata of a safetensors artifact, all in memory."""
+    found: tuple[dict[str, Tensor], dict[str, str]] = read(run_id, path, content.read_tensors).content
     return found
 
 
@@ -97,7 +104,62 @@ def get(run_id: str, path: str) -> Path:
 
 def get_json(run_id: str, path: str) -> Any:
     """Content of a JSON artifact."""
-    return json.loads(get(run_id, path).read_text(encoding="utf-8"))
+    return read(run_id, path).content
+
+
+# ---- what is read back is what was written
+
+
+class Whole(NamedTuple):
+    """An artifact that has been found to be what was written: a local copy (or the file itself), and its content."""
+
+    file: Path
+    content: Any
+
+
+def read(run_id: str, path: str, reader: Callable[[Path], Found] | None = None) -> Whole:
+    """A file of a run, read as its ending says or by `reader`; `Refusal` where it is missing or not what was written.
+
+    Tensors are read, and not kept, unless `reader` keeps them.
+    """
+    file = _existing(run_id, path)
+    with reading_of(run_id, path):
+        found = (reader or content.READERS[file.suffix])(file)
+    if not found.sealed:
+        _check_unsealed(run_id, path)
+    return Whole(file, found.content)
+
+
+def reading_of(run_id: str, path: str) -> AbstractContextManager[None]:
+    """Turn whatever is wrong with a file of a run into the `Refusal` that names both."""
+    again = f"delete the run (mlflow runs delete --run-id {run_id}) and make it again"
+    remedy = f"restore it from a copy of the run; without one, {again}"
+    return reading(f"{path} of run {run_id[:12]}", "the file as it was written", remedy)
+
+
+def _existing(run_id: str, path: str) -> Path:
+    """`get`, and `Refusal` where a server does not have the file; a store that fails is no file's fault."""
+    try:
+        return get(run_id, path)
+    except StoreError:
+        if has_artifact(run_id, path):
+            raise
+    with reading_of(run_id, path):
+        raise FileNotFoundError("No such file")
+
+
+def _check_unsealed(run_id: str, path: str) -> None:
+    """`Refusal` for a file without a digest, unless the run is of a version that wrote none."""
+    version = client().get_run(run_id).data.tags.get("nfa.version", "")
+    if not OLD.match(version):
+        with reading_of(run_id, path):
+            raise ValueError("damaged: its digest is missing")
+    _say_unsealed(run_id, version)
+
+
+@cache
+def _say_unsealed(run_id: str, version: str) -> None:
+    stage("notice", f"run {run_id[:12]} was made by version {version}, whose files have no digests to be checked by")
 
 
 def names(run_id: str, folder: str) -> list[str]:

@@ -1,30 +1,29 @@
 """Checkpoints of a run as safetensors artifacts, and the state from which training goes on."""
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 import torch.nn as nn
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Run
-from mlflow.exceptions import MlflowException
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from nfa import __version__
+from nfa import __version__, content
+from nfa.config import check_ids, check_stored, identity
 from nfa.console import stage
+from nfa.content import json_digest
 from nfa.ends import shielded
-from nfa.errors import Refusal
+from nfa.errors import Refusal, reading
+from nfa.masking import masked
 from nfa.models.learned import learned_state, load_learned
 from nfa.tracking import artifacts, unsent
+from nfa.tracking.places import local_folder
 from nfa.tracking.registry import MODELS, registered
-from nfa.tracking.runs import TrackedRun
+from nfa.tracking.runs import TrackedRun, reopen_run
 from nfa.tracking.store import client, find_run
-from nfa.workloads.rebuild import Rebuilt, rebuild
+from nfa.workloads.rebuild import INITIAL, Rebuilt, rebuild
 
 STATE = "state/latest.pt"
 UNITS = {"epoch": 4, "step": 6}  # what checkpoints are counted in, and with how many digits
@@ -47,11 +46,6 @@ def path_of(number: int, unit: str = "epoch") -> str:
     return f"checkpoints/{unit}_{number:0{UNITS[unit]}d}.safetensors"
 
 
-def digest(config: Mapping[str, Any]) -> str:
-    """SHA-256 of a configuration in canonical JSON."""
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
-
-
 def save_checkpoint(
     run: TrackedRun, model: nn.Module, *, epoch: int | None, step: int | None, config_digest: str
 ) -> str:
@@ -66,7 +60,7 @@ def save_checkpoint(
     unit, number = ("epoch", epoch) if epoch is not None else ("step", step)
     assert number is not None
     run.check_held()
-    artifacts.put(run.info, path_of(number, unit), lambda file: save_file(tensors, file, metadata))
+    artifacts.put_tensors(run.info, path_of(number, unit), tensors, metadata)
     with shielded():
         return _logged_model(run, unit, number, metadata)
 
@@ -102,12 +96,8 @@ def _is_output(run: TrackedRun, model_id: str) -> bool:
 def save_state(run: TrackedRun, state: Mapping[str, Any]) -> None:
     """Replace the run's training state. What a server does not take stays on this machine, for the next resume."""
     run.check_held()
-    content = {**state, "claim": run.claim.number}
-
-    def write(file: Path) -> None:
-        torch.save(content, file)
-
-    if artifacts.local_folder(run.info):
+    write = partial(content.write_state, state={**state, "claim": run.claim.number})
+    if local_folder(run.info):
         artifacts.put(run.info, STATE, write)
         return
     with shielded():
@@ -126,17 +116,13 @@ def load_state(run: TrackedRun) -> dict[str, Any] | None:
     """The run's training state; None if it ended before its first checkpoint."""
     kept = unsent.place(run.run_id)
     if kept.exists():
-        state = _read_state(kept)
-        if state.get("claim") == run.claim.number - 1:
+        with reading(kept, "the training state as it was written", "remove it: the run goes on from the state before"):
+            state: dict[str, Any] = content.read_state(kept).content
+        if state["claim"] == run.claim.number - 1:
             stage("state", f"from {kept}: the server had not taken it")
             return state
         unsent.forget(run.run_id)  # another machine has gone on since
-    return _read_state(artifacts.get(run.run_id, STATE)) if artifacts.has_artifact(run.run_id, STATE) else None
-
-
-def _read_state(path: Path) -> dict[str, Any]:
-    state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-    return state
+    return artifacts.read(run.run_id, STATE).content if artifacts.has_artifact(run.run_id, STATE) else None
 
 
 def epochs(run_id: str) -> list[int]:
@@ -156,21 +142,91 @@ def _paths(run_id: str) -> dict[int, str]:
 
 
 def weights(run_id: str, epoch: int) -> dict[str, Tensor]:
-    """Learned tensors of a checkpoint by their names in the model, on the CPU."""
+    """Learned tensors of a checkpoint by their names in the model, on the CPU; `Refusal` for one that is damaged."""
+    path = _path(run_id, epoch)
+    tensors, metadata = artifacts.get_tensors(run_id, path)
+    _check_config(run_id, path, metadata)
+    return tensors
+
+
+def whole_checkpoint(run_id: str, epoch: int) -> Path:
+    """The file of a checkpoint, to be read tensor by tensor; `Refusal` for one that is damaged."""
+    path = _path(run_id, epoch)
+    file, (_, metadata) = artifacts.read(run_id, path)
+    _check_config(run_id, path, metadata)
+    return file
+
+
+def _path(run_id: str, epoch: int) -> str:
     paths = _paths(run_id)
-    try:
-        return load_file(artifacts.get(run_id, paths[epoch]))
-    except (KeyError, OSError, MlflowException):
+    if epoch not in paths:
         available = ", ".join(map(str, sorted(paths))) or "none"
         raise Refusal(
             f"{unit(run_id)} {epoch} of run {run_id[:12]}", f"its checkpoints: {available}", "choose one of them"
-        ) from None
+        )
+    return paths[epoch]
+
+
+def _check_config(run_id: str, path: str, metadata: Mapping[str, str]) -> None:
+    """`Refusal` for a checkpoint of another configuration than the run's config.json says."""
+    stored = _stored(run_id)
+    if metadata.get("config_digest") not in (None, json_digest(identity(stored))):
+        raise Refusal(
+            f"config.json of run {run_id[:12]} with its {path}, which was trained with other parameters or data",
+            "the config.json that the run was trained with",
+            "restore both from a copy of the run; without one, make the run again",
+        )
+
+
+def load_weights(model: nn.Module, run_id: str, epoch: int) -> dict[str, Tensor]:
+    """Give a model the weights of a checkpoint, and return them; `Refusal` where they are not this model's."""
+    tensors = weights(run_id, epoch)
+    with artifacts.reading_of(run_id, _path(run_id, epoch)):
+        load_learned(model, tensors)
+    return tensors
+
+
+def take_up(run_id: str, *, parent: TrackedRun | None = None) -> TrackedRun:
+    """`reopen_run` for a training whose files are whole."""
+    run = reopen_run(run_id, parent=parent)
+    check_whole(run.run_id)
+    return run
+
+
+def check_whole(run_id: str) -> None:
+    """`Refusal` where something that a training goes on from is damaged."""
+    for path in ("config.json", "example_ids.json", INITIAL, STATE):
+        if artifacts.has_artifact(run_id, path):
+            artifacts.read(run_id, path)
+    kept = epochs(run_id)
+    for epoch in {*kept[:1], *kept[-1:]}:
+        whole_checkpoint(run_id, epoch)
+
+
+def _stored(run_id: str) -> dict[str, Any]:
+    """The config.json of a training; `Refusal` where it does not say all that a workload is rebuilt from."""
+    stored: dict[str, Any] = artifacts.get_json(run_id, "config.json")
+    with artifacts.reading_of(run_id, "config.json"):
+        check_stored(stored)
+    return stored
+
+
+def example_ids(run_id: str) -> dict[str, list[int]]:
+    """The examples of a training, by split; `Refusal` for a file that does not say them."""
+    ids: dict[str, list[int]] = artifacts.get_json(run_id, "example_ids.json")
+    with artifacts.reading_of(run_id, "example_ids.json"):
+        check_ids(ids, _stored(run_id)["data"])
+    return ids
 
 
 def load_workload(run_id: str, *, device: str = "auto", data_dir: str | None = None) -> Rebuilt:
     """Data, splits and model of a run, rebuilt from the run alone; see `load_checkpoint`."""
-    stored, ids = (artifacts.get_json(run_id, name) for name in ("config.json", "example_ids.json"))
-    return rebuild(stored, ids, device=device, data_dir=data_dir, artifact=partial(artifacts.get, run_id))
+    stored, ids = _stored(run_id), example_ids(run_id)
+    return rebuild(stored, ids, device=device, data_dir=data_dir, tensors=partial(_tensors, run_id))
+
+
+def _tensors(run_id: str, path: str) -> dict[str, Tensor]:
+    return artifacts.get_tensors(run_id, path)[0]
 
 
 def load_checkpoint(
@@ -187,10 +243,10 @@ def load_checkpoint(
     found = find_run(run_id).info.run_id
     if epoch is None:
         raise Refusal(f"run {run_id} without an epoch", f"one of {epochs(found)}", "load_checkpoint(run_id, epoch=…)")
-    tensors = weights(found, epoch)
+    _path(found, epoch)  # an unknown epoch is refused before any data are read
     workload = load_workload(found, device=device, data_dir=data_dir)
     model = workload.model()
-    load_learned(model, tensors)
+    load_weights(model, found, epoch)
     return Checkpoint(model, workload)
 
 
@@ -199,9 +255,18 @@ def save_picture(run: TrackedRun | Run, figure: Any, name: str, *, also_pdf: boo
     if isinstance(run, TrackedRun) and run.thrifty:
         return
     info = run.info if isinstance(run, TrackedRun) else run
+    _mask(figure)
     for kind in ("png", "pdf") if also_pdf else ("png",):
         artifacts.put(info, f"plots/{name}.{kind}", partial(_draw, figure, kind))
         figure.set_layout_engine("none")  # laid out once, so both files look the same
+
+
+def _mask(figure: Any) -> None:
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        if masked(text.get_text()) != text.get_text():
+            text.set_text(masked(text.get_text()))
 
 
 def _draw(figure: Any, kind: str, file: Path) -> None:

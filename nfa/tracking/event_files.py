@@ -12,6 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from nfa.ends import shielded
 from nfa.tracking import artifacts
+from nfa.tracking.places import local_folder
 from nfa.tracking.runs import TrackedRun
 from nfa.tracking.store import client
 
@@ -24,7 +25,7 @@ class EventFiles:
 
     def __init__(self, run: TrackedRun) -> None:
         self.run = run
-        local = artifacts.local_folder(run.info)
+        local = local_folder(run.info)
         self._scratch = None if local else tempfile.mkdtemp()
         self.folder = local / FOLDER if local else Path(self._scratch or "")
         self._known = self._written() if run.continued else set()

@@ -31,9 +31,10 @@ def register(name: str, run: Run, path: str, alias: str) -> str:
 
 def _versions(name: str) -> list[ModelVersion]:
     try:
-        client().get_registered_model(name)
-    except MlflowException:
         client().create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
     return list(client().search_model_versions(f"name = '{name}'"))
 
 

@@ -16,6 +16,7 @@ from mlflow.tracking.context.registry import resolve_tags
 from nfa import __version__
 from nfa.ends import Interrupted, shielded, stopped
 from nfa.errors import Pruned, Refusal
+from nfa.masking import masked
 from nfa.tracking import artifacts
 from nfa.tracking.claims import BEAT, Claim, is_claimed, is_running, wait_until_free
 from nfa.tracking.heartbeat import Heartbeat
@@ -236,7 +237,7 @@ def pointing_to(run_id: str) -> Iterator[None]:
 
 def _end_run(run_id: str, state: str, reason: str, claim: Claim | None = None) -> None:
     """Write a run's true state, and why, into its tags, and that the process of a claim is done with it."""
-    tags = {"nfa.state": state, "nfa.error": reason[:TAG_LENGTH], **(claim.released if claim else {})}
+    tags = {"nfa.state": state, "nfa.error": masked(reason)[:TAG_LENGTH], **(claim.released if claim else {})}
     client().log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
     client().set_terminated(run_id, ENDS[state])
 

@@ -6,42 +6,35 @@ import shlex
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import mlflow
 import requests
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from nfa.errors import Refusal
+from nfa.masking import masked, tellable
+from nfa.tracking import first_use, places
 from nfa.tracking.calls import beginning, limited
+from nfa.tracking.guarded_client import GuardedClient
 
 StoreError = (MlflowException, SQLAlchemyError, OSError)
 
 
-class _Limited:
-    """MLflow's client, none of whose calls can hold the process for ever."""
-
-    def __init__(self, uri: str) -> None:
-        self._client = limited(MlflowClient, tracking_uri=uri)
-
-    def __getattr__(self, name: str) -> Any:
-        return partial(limited, getattr(self._client, name))
-
-
 @cache
-def _client(uri: str) -> MlflowClient:
-    return cast(MlflowClient, _Limited(uri))
+def _client(address: str) -> MlflowClient:
+    with first_use.alone(address, first_use.MLFLOW), places.rooted():
+        return cast(MlflowClient, GuardedClient(address))
 
 
 def client() -> MlflowClient:
     """MLflow's client for the current tracking URI."""
-    return _client(mlflow.get_tracking_uri())
+    return _client(places.store_address())
 
 
 @contextmanager
@@ -62,7 +55,7 @@ def reaching_store() -> Iterator[None]:
             f"tracking store {uri} ({reason})",
             "a store that can be reached and written",
             "mend its permissions, disk space or address, or set MLFLOW_TRACKING_URI",
-        ) from error
+        ) from tellable(error)
     finally:
         noise.disabled = False
 
@@ -72,10 +65,20 @@ def current_experiment() -> str:
     if experiment := os.environ.get("MLFLOW_EXPERIMENT_ID"):
         return experiment
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME")
-    if not name:
-        return "0"
+    return experiment_named(name) if name else "0"
+
+
+def experiment_named(name: str) -> str:
+    """The experiment of that name, made if new: by the first of several processes that ask for it."""
     found = client().get_experiment_by_name(name)
-    return str(found.experiment_id if found else client().create_experiment(name))
+    if found is None:
+        try:
+            return str(client().create_experiment(name))
+        except MlflowException:
+            found = client().get_experiment_by_name(name)
+            if found is None:
+                raise
+    return str(found.experiment_id)
 
 
 def find_run(text: str) -> Run:
@@ -129,10 +132,8 @@ def tagged(tag: str, value: str) -> list[Run]:
 
 def beside_store(name: str) -> Path:
     """Where a file beside the store's database is; in the caller's folder where the store is a server."""
-    address = make_url(mlflow.get_tracking_uri()) if mlflow.get_tracking_uri().startswith("sqlite:") else None
-    if address is not None and address.database:
-        return Path(address.database).resolve().with_name(name)
-    return Path(os.environ.get("NFA_CALLER_DIR", os.getcwd())).resolve() / name
+    file = places.sqlite_file(places.store_address())
+    return file.with_name(name) if file else places.caller_folder() / name
 
 
 def plain_param(text: str) -> str:
@@ -151,7 +152,7 @@ def plain_param(text: str) -> str:
 def link(run: Run) -> str:
     """Where to look at a run: an address on a server, else the command that opens the UI and the path in it."""
     path = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}?workflowType=machine_learning"
-    uri = mlflow.get_tracking_uri()
+    uri = places.store_address()
     if urllib.parse.urlparse(uri).scheme in ("http", "https"):
-        return f"{uri}/{path}"
-    return f"http://127.0.0.1:5000/{path}  (after: mlflow server --backend-store-uri {uri})"
+        return masked(f"{uri}/{path}")
+    return masked(f"http://127.0.0.1:5000/{path}  (after: mlflow server --backend-store-uri {uri})")

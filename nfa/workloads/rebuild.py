@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from torch import Tensor
 
 from nfa.config import TrainConfig, TrainEEGConfig, TrainLoraConfig
 from nfa.data import catalog, images, questions
@@ -21,7 +21,7 @@ from nfa.workloads.language import LanguageModel
 from nfa.workloads.mlp import MLPClassifier
 
 Rebuilt = MLPClassifier | EEGDecoder | LanguageModel
-Artifact = Callable[[str], Path]
+Tensors = Callable[[str], Mapping[str, Tensor]]
 INITIAL = "initial_adapter.safetensors"
 Ids = Mapping[str, Sequence[int]]
 
@@ -47,17 +47,17 @@ def rebuild(
     *,
     device: str = "auto",
     data_dir: str | None = None,
-    artifact: Artifact,
+    tensors: Tensors,
 ) -> Rebuilt:
     """The workload of a run's `config.json` on the run's own examples; `Refusal` where the data are not the same.
 
-    `artifact` gives a file of the run.
+    `tensors` gives those of a safetensors file of the run.
     """
-    return WORKLOADS[config["workload"]](config, example_ids, device, data_dir, artifact)
+    return WORKLOADS[config["workload"]](config, example_ids, device, data_dir, tensors)
 
 
 def _classifier(
-    config: Mapping[str, Any], example_ids: Ids, device: str, data_dir: str | None, _: Artifact
+    config: Mapping[str, Any], example_ids: Ids, device: str, data_dir: str | None, _: Tensors
 ) -> MLPClassifier:
     train = TrainConfig(**config["train"])
     place = train.data_dir if data_dir is None else data_dir
@@ -67,7 +67,7 @@ def _classifier(
 
 
 def _decoder(
-    config: Mapping[str, Any], example_ids: Ids, device: str, data_dir: str | None, _: Artifact
+    config: Mapping[str, Any], example_ids: Ids, device: str, data_dir: str | None, _: Tensors
 ) -> EEGDecoder:
     train = TrainEEGConfig(**config["train"])
     data = recordings(train, train.data_dir if data_dir is None else data_dir)
@@ -76,7 +76,7 @@ def _decoder(
 
 
 def _language_model(
-    config: Mapping[str, Any], example_ids: Ids, device: str, data_dir: str | None, artifact: Artifact
+    config: Mapping[str, Any], example_ids: Ids, device: str, data_dir: str | None, tensors: Tensors
 ) -> LanguageModel:
     train = TrainLoraConfig(**config["train"])
     moved = {name: _moved(getattr(train, name), data_dir) for name in ("data", "val_data")}
@@ -85,7 +85,7 @@ def _language_model(
     base = find_base(train.base_model)
     check_same(f"base model {train.base_model}", base.digest, config["base"]["digest"])
     encoded = encode(data.pairs, load_tokenizer(base), train.max_length)
-    initial = None if train.init == "full" else load_file(artifact(INITIAL))
+    initial = None if train.init == "full" else tensors(INITIAL)
     return LanguageModel(train, base, encoded, example_ids, choose_device(device), initial)
 
 
@@ -113,7 +113,7 @@ def check_same(name: str, found: str, expected: str) -> None:
         raise Refusal(got, allowed, "use the data the run was trained on")
 
 
-WORKLOADS: Mapping[str, Callable[[Mapping[str, Any], Ids, str, str | None, Artifact], Rebuilt]] = {
+WORKLOADS: Mapping[str, Callable[[Mapping[str, Any], Ids, str, str | None, Tensors], Rebuilt]] = {
     "mlp": _classifier,
     "eeg": _decoder,
     "lora": _language_model,

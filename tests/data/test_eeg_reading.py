@@ -1,5 +1,6 @@
 """Files of recordings are examined once, windows are read when they are asked for, and nothing stays in memory."""
 
+import hashlib
 import os
 import resource
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from recording_folders import save, signals, small, stem, write
 
+from nfa import content
 from nfa.data import catalog, eeg, eeg_facts
 from nfa.seeding import generator
 
@@ -124,3 +126,11 @@ def test_no_file_stays_open(tmp_path):
     assert len(kept) == 3
     assert len(list(Path("/proc/self/fd").iterdir())) <= before
     assert str(tmp_path) not in Path("/proc/self/maps").read_text()
+
+
+def test_a_digest_behind_the_values_is_no_part_of_what_a_file_holds(tmp_path):
+    values = np.random.default_rng(0).normal(size=(30, 2))
+    np.save(tmp_path / "plain.npy", values)
+    content.write_array(tmp_path / "sealed.npy", values)
+    plain, sealed = (eeg_facts.examine(tmp_path / f"{name}.npy") for name in ("plain", "sealed"))
+    assert plain.sha256 == sealed.sha256 == hashlib.sha256((tmp_path / "plain.npy").read_bytes()).hexdigest()

@@ -193,15 +193,15 @@ def test_a_set_is_made_once_for_each_of_its_settings(own_cache, monkeypatch):
 
 
 def test_a_set_that_was_interrupted_is_not_there(own_cache, monkeypatch):
-    save, saved = np.save, []
+    write, written = simulated_eeg.write_array, []
 
     def failing(path: Path, array: np.ndarray) -> None:
-        saved.append(path)
-        if len(saved) == 5:
+        written.append(path)
+        if len(written) == 5:
             raise OSError(28, "No space left on device")
-        save(path, array)
+        write(path, array)
 
-    monkeypatch.setattr(np, "save", failing)
+    monkeypatch.setattr(simulated_eeg, "write_array", failing)
     with pytest.raises(OSError, match="No space left"):
         simulated_eeg.simulated_folder(SMALL)
     assert list((own_cache / "simulated-eeg").iterdir()) == []

@@ -6,9 +6,7 @@
 import math
 
 import pytest
-import torch
 from analyses import CHECKPOINTS, SITES, analysed, series
-from safetensors.torch import load_file, save_file
 from stores import Finished
 from support import run, words
 
@@ -18,10 +16,10 @@ OF_INPUTS = {"h_vs_m", "out_h_vs_m", "nfm_stable_rank", "h_stable_rank", "nfm_in
 
 def spoil(finished: Finished, entry: float, *, layer: int = 1) -> None:
     """Fill a layer's weights at one checkpoint."""
-    path = finished.store.artifact(finished.run_id, f"checkpoints/epoch_{SPOILT:04d}.safetensors")
-    weights = load_file(path)
-    weights[f"layers.{layer}.weight"] = torch.full_like(weights[f"layers.{layer}.weight"], entry)
-    save_file(weights, path)
+    path = f"checkpoints/epoch_{SPOILT:04d}.safetensors"
+    finished.store.change_tensors(
+        finished.run_id, path, lambda weights: weights[f"layers.{layer}.weight"].fill_(entry)
+    )
 
 
 @pytest.mark.parametrize("entry", [math.nan, math.inf, 1e30])

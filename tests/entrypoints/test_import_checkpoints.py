@@ -83,7 +83,7 @@ def test_weights_are_bitwise_those_of_the_file(imported_run: Finished, epoch: in
 
 def test_metadata_leave_out_the_optimizer_step_that_nobody_knows(imported_run: Finished) -> None:
     metadata = imported_run.store.checkpoint_metadata(imported_run.run_id, 20)
-    assert set(metadata) == {"epoch", "config_digest", "nfa_version"}
+    assert set(metadata) == {"epoch", "config_digest", "nfa_version", "digest"}
     assert metadata["epoch"] == "20"
 
 

@@ -64,6 +64,14 @@ DAMAGED: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda file: save(file, net(1), **{"middle.0.1.weight": torch.full((8, 8), math.nan)}),
         r"model_epoch_1.pth: middle.0.1.weight \(not all values are finite\)",
     ),
+    "sparse": (
+        lambda file: save(file, net(1), **{"middle.0.1.weight": torch.eye(8).to_sparse()}),
+        r"model_epoch_1.pth: middle.0.1.weight \(torch.sparse_coo, torch.float32",
+    ),
+    "meta": (
+        lambda file: save(file, net(1), **{"middle.0.1.weight": torch.empty(8, 8, device="meta")}),
+        r"model_epoch_1.pth: middle.0.1.weight \(without values, torch.float32",
+    ),
     "another width": (
         lambda file: save(file, OldNet(3, F.relu, width=9)),
         r"model_epoch_1.pth: width 9 in its tensors\n  allowed: width=8",
@@ -149,7 +157,7 @@ def test_loss_beyond_numbers_fails_and_names_the_epoch(store: Store, tmp_path: P
 
 
 def test_store_that_fails_in_the_midst_fails_the_run_without_a_traceback(fresh: Store, old: Path) -> None:
-    second = During("nfa.tracking.checkpoints", "save_file", Break(), 2)
+    second = During("nfa.content", "write_tensors", Break(), 2)
     ended = run(fresh, words(folder=old), entrypoint=NAME, before=second)
     assert ended.code == 1
     assert "error: the tracking store failed: disk is full\n  do: mend it" in ended.output

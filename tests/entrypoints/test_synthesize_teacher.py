@@ -165,10 +165,8 @@ def test_run_that_does_not_fit_is_refused(case: str, store: Store) -> None:
 
 def test_weights_that_are_not_finite_are_refused(store: Store) -> None:
     source = lora_runs.adapter_run()
-    file = store.artifact(source.run_id, "checkpoints/step_000010.safetensors")
-    tensors = load_file(file)
-    next(iter(tensors.values()))[0, 0] = torch.nan
-    lora_runs.save_file(tensors, file)
+    path = "checkpoints/step_000010.safetensors"
+    store.change_tensors(source.run_id, path, lambda tensors: next(iter(tensors.values()))[0, 0].fill_(torch.nan))
     with pytest.raises(Refusal, match=r"not finite"):
         start(asked())
     assert store.tags(store.runs()[-1])["nfa.state"] == "failed"

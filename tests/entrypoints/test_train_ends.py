@@ -26,9 +26,10 @@ def resume_until_finished(store: Store, run_id: str, ends: list[AtCall], limit: 
     while not codes or codes[-1] != 0:
         number = len(codes)
         ended = run(store, words(resume=run_id), before=ends[number] if number < len(ends) else None)
-        assert ended.code != 2, ended.output
+        misread = ended.code == 2 and "(injected)" in ended.output  # a crash while a file is read counts as the file's
+        assert ended.code != 2 or misread, ended.output
         assert number < limit, ended.output
-        codes.append(ended.code)
+        codes.append(1 if misread else ended.code)
     return codes
 
 
@@ -138,7 +139,7 @@ def test_run_killed_before_its_first_checkpoint_resumes_from_the_beginning(fresh
 
 # Between any two of the writes of the second checkpoint.
 WRITES = {
-    "file": ("nfa.tracking.checkpoints", "save_file"),
+    "file": ("nfa.content", "write_tensors"),
     "model": ("mlflow.tracking", "MlflowClient.create_logged_model"),
     "link": ("mlflow.tracking", "MlflowClient.log_outputs"),
     "finalised": ("mlflow.tracking", "MlflowClient.finalize_logged_model"),

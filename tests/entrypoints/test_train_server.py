@@ -18,6 +18,7 @@ from stores import Finished, Store, used
 from support import environment_of_tests, launch, run, tiny, words
 
 from nfa import tracking
+from nfa.errors import Refusal
 
 pytestmark = pytest.mark.slow
 
@@ -81,6 +82,10 @@ def place(server: Server, fresh: Store, tmp_path: Path, monkeypatch: pytest.Monk
     return {"MLFLOW_TRACKING_URI": server.address, "MLFLOW_EXPERIMENT_ID": experiment, **folders}
 
 
+def damage(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+
+
 def test_training_ended_and_resumed_on_a_server_is_the_same_run(
     server: Server,
     place: dict[str, str],
@@ -103,6 +108,12 @@ def test_training_ended_and_resumed_on_a_server_is_the_same_run(
         monkeypatch.chdir(tmp_path)
         expected = finished.store.checkpoints(finished.run_id)["epoch_0004.safetensors"]
         state = tracking.load_checkpoint(run_id[:8], 4).model.state_dict()
+        damage(next((fresh.folder / "served").rglob("epoch_0004.safetensors")))
+        with pytest.raises(Refusal, match=f"epoch_0004.safetensors of run {run_id[:12]} .damaged"):
+            tracking.load_checkpoint(run_id, 4)
+        next((fresh.folder / "served").rglob("example_ids.json")).unlink()
+        with pytest.raises(Refusal, match=f"example_ids.json of run {run_id[:12]} .No such file"):
+            tracking.load_workload(run_id)
     assert all(state[name].equal(tensor) for name, tensor in expected.items())
     assert os.path.getsize(next((fresh.folder / "served").rglob("training_analysis.png"))) > 10_000
 

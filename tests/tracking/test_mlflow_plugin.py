@@ -92,7 +92,9 @@ def test_a_choice_that_was_typed_is_left_alone(
     assert os.environ["PATH"] == path
 
 
-@pytest.mark.parametrize("content", ["name: other\n", "name: nfa2\n", "entry_points: {}\n", "# name: nfa\n", None])
+@pytest.mark.parametrize(
+    "content", ["name: other\n", "name: nfa2\n", "entry_points: {}\n", "# name: nfa\n", "name: \xfc\n", None]
+)
 def test_other_projects_are_left_alone(
     content: str | None,
     table: ModuleType,
@@ -102,7 +104,7 @@ def test_other_projects_are_left_alone(
 ) -> None:
     conda(False)
     if content:
-        (tmp_path / "MLproject").write_text(content)
+        (tmp_path / "MLproject").write_text(content, encoding="latin-1")
     typed(table, tmp_path, None)
     assert Local.seen["config"] == {"ENV_MANAGER": None}
     assert os.environ["NFA_CALLER_DIR"] == ""

@@ -1,7 +1,6 @@
 """The workload of `train_lora`: batches and their losses, the order of questions, what is trained, and its parts."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -176,32 +175,28 @@ def test_rates_by_default_are_those_of_the_specification(base: str, init: str, r
 
 
 @pytest.mark.parametrize("init", ["random", "pissa", "olora", "svd", "full"])
-def test_it_is_rebuilt_from_a_stored_configuration(init: str, place: Place, tmp_path: Path) -> None:
+def test_it_is_rebuilt_from_a_stored_configuration(init: str, place: Place) -> None:
     """Bitwise the same model, whatever PEFT would make of the seed by then."""
-    from safetensors.torch import save_file
-
     known = place.workload()
     start = factors_for(place) if init == "svd" else None
     factors = {"factors": "abc"} if init == "svd" else {}
     config = TrainLoraConfig(**place.options(init=init, **factors))
     workload = LanguageModel(config, known.base, known.questions, known.example_ids, initial=start)
     model = workload.model()
-    if init != "full":
-        assert workload.initial is not None
-        save_file(dict(workload.initial), tmp_path / "initial_adapter.safetensors")
+    initial = {"initial_adapter.safetensors": workload.initial or {}}
     stored = {
         "workload": "lora",
         "train": vars(config),
         "data": {"digest": questions.load(config.data).digest()},
         "base": {"digest": known.base.digest},
     }
-    again = rebuild(stored, known.example_ids, artifact=lambda path: tmp_path / path)
+    again = rebuild(stored, known.example_ids, tensors=initial.__getitem__)
     assert isinstance(again, LanguageModel)
     found = again.model().state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in model.state_dict().items())
     for changed in ({"data": {"digest": "0"}}, {"base": {"digest": "0"}}):
         with pytest.raises(Refusal, match="digest"):
-            rebuild({**stored, **changed}, known.example_ids, artifact=lambda path: tmp_path / path)
+            rebuild({**stored, **changed}, known.example_ids, tensors=initial.__getitem__)
 
 
 def test_the_base_s_own_weights_stay_frozen_and_as_published(place: Place) -> None:

@@ -1,6 +1,5 @@
 """The workload of `train`: pixels, labels, batches, sites and optimizers, from a configuration and stored ids."""
 
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -118,7 +117,7 @@ def test_a_stored_run_is_rebuilt_from_what_it_stored():
     from nfa.data import images
 
     config = stored(images.load("digits", {}).digest())
-    workload = rebuild.rebuild(config, {"train": [3, 1]}, device="cpu", artifact=Path)
+    workload = rebuild.rebuild(config, {"train": [3, 1]}, device="cpu", tensors=lambda _: {})
     assert workload.config == TrainConfig(**config["train"])
     batch = next(workload.batches("train", batch_size=4))
     assert batch.ids.tolist() == [3, 1]
@@ -127,7 +126,7 @@ def test_a_stored_run_is_rebuilt_from_what_it_stored():
 
 def test_other_data_than_the_runs_are_refused():
     with pytest.raises(Refusal, match=r"(?s)digits with digest \w{12}\b.*allowed: digest 0000"):
-        rebuild.rebuild(stored("0" * 64), {}, device="cpu", artifact=Path)
+        rebuild.rebuild(stored("0" * 64), {}, device="cpu", tensors=lambda _: {})
 
 
 @pytest.mark.parametrize("name", ["cuda:99", "gpu", ""])

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nfa.config import AnalyzeConfig
+from nfa.console import muted
 from nfa.errors import Refusal
 from nfa.jobs.analyses import analysis_reports, group_reports
 from nfa.jobs.analyses.checkpoint_analysis import CheckpointAnalysis
@@ -40,7 +41,8 @@ def _assist(config: AnalyzeConfig, world: World) -> None:
         if isinstance(task, tuple):
             source, first = task
             try:
-                analysis = CheckpointAnalysis(source, config, world, first)
+                with muted():  # what is to be said of the run is said by the first process
+                    analysis = CheckpointAnalysis(source, config, world, first)
             except Refusal as refused:
                 refusal = refused  # the first process refuses too: it says so and ends, and how it ends counts
         elif refusal:

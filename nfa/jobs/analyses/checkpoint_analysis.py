@@ -11,7 +11,6 @@ from nfa.config import AnalyzeConfig
 from nfa.console import stage
 from nfa.maths.bfloat16 import has_bfloat16_units
 from nfa.measures.site_matrices import site_weights
-from nfa.models.learned import load_learned
 from nfa.parallel import World
 from nfa.tracking import TrackedRun
 
@@ -50,7 +49,7 @@ class CheckpointAnalysis:
         return site_weights(self.workload, self.model, sites)
 
     def _load(self, epoch: int) -> None:
-        load_learned(self.model, tracking.weights(self.source, epoch))
+        tracking.load_weights(self.model, self.source, epoch)
 
     def _announce(self) -> None:
         asked = self.analysis

@@ -14,7 +14,6 @@ from nfa.evaluation import hear_outputs
 from nfa.losses.objectives import MeanLoss
 from nfa.measures.mean_gradient import Losses, mean_gradient
 from nfa.measures.parameter_groups import relative_changes, root_mean_squares
-from nfa.models.learned import load_learned
 from nfa.protocols import Batch, ParameterGroups
 from nfa.studies.gradient_flow import gradient_flow
 from nfa.tracking import TrackedRun
@@ -35,7 +34,7 @@ class CheckpointFlow:
         self.start = tracking.weights(source, 0) if 0 in tracking.epochs(source) else None
         self.ids = self._examples()
         self.batch_size = min(config.batch_size, self.workload.examples_at_once)
-        load_learned(self.model, tracking.weights(source, epochs[0]))
+        tracking.load_weights(self.model, source, epochs[0])
         self.logged = {key: of_key for key, of_key in tracking.history(source).items() if _is_copied(key)}
         self._told = False
 
@@ -65,8 +64,7 @@ class CheckpointFlow:
     def values(self, epoch: int, run: TrackedRun) -> dict[str, float]:  # noqa: ARG002 - there are no arrays
         """Series of a checkpoint."""
         self._announce()
-        weights = tracking.weights(self.source, epoch)
-        load_learned(self.model, weights)
+        weights = tracking.load_weights(self.model, self.source, epoch)
         batches = bar(
             self._batches(), f"{self.unit} {epoch}", total=-(-len(self.ids) // self.batch_size), unit="batch"
         )

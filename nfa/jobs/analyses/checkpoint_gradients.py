@@ -16,7 +16,6 @@ from nfa.evaluation import hear_outputs
 from nfa.jobs.analyses import gradient_arrays
 from nfa.maths import embedding
 from nfa.measures.gradient_gram import GradientGram, choose_parameters
-from nfa.models.learned import load_learned
 from nfa.observe.checks import EXAMPLES, check_model
 from nfa.observe.passes import per_example
 from nfa.protocols import Batch
@@ -62,7 +61,7 @@ class CheckpointGradients:
         return torch.cat(classes) if classes else None
 
     def _load(self, epoch: int) -> None:
-        load_learned(self.model, tracking.weights(self.source, epoch))
+        tracking.load_weights(self.model, self.source, epoch)
 
     def described(self) -> Mapping[str, Any]:
         """Examples, parameters and conventions."""

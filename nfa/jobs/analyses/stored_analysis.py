@@ -80,12 +80,22 @@ class Plan:
 
     @classmethod
     def of(cls, kind: Kind, source: Source) -> "Plan":
-        """`Refusal` for epochs that do not exist."""
+        """`Refusal` for epochs that do not exist, and for damaged files."""
         source_id = source.info.run_id
         asked = kind.epochs(tracking.epochs(source_id))
         identity = {**kind.identity(asked), "source": source_id, "nfa_version": __version__}
         digest = tracking.digest(identity)
-        return cls(kind, source, asked, tracking.unit(source_id), digest, find_earlier(digest, kind.entrypoint))
+        plan = cls(kind, source, asked, tracking.unit(source_id), digest, find_earlier(digest, kind.entrypoint))
+        plan.check()
+        return plan
+
+    def check(self) -> None:
+        """`Refusal` where a checkpoint to be measured, or an array to be copied, is damaged."""
+        for epoch in self.epochs:
+            if epoch not in self.earlier.runs:
+                tracking.whole_checkpoint(self.source.info.run_id, epoch)
+            for path in self.kind.files(epoch, self.unit) if epoch in self.earlier.runs else ():
+                tracking.read(self.earlier.runs[epoch], path)
 
     def prepare(self) -> None:
         """Load what is needed unless everything is there already; `Refusal` for what cannot be done."""

@@ -3,29 +3,32 @@
 import dataclasses
 import hashlib
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from nfa import tracking
-from nfa.config import ImportConfig, TrainConfig
+from nfa.config import ImportConfig, TrainConfig, identity
 from nfa.console import bar, stage
+from nfa.content import unpickled
 from nfa.data import images, splits
 from nfa.data.images import ImageData
 from nfa.ends import shielded
-from nfa.errors import NfaError, Refusal
+from nfa.errors import NfaError, Refusal, reading
 from nfa.evaluation import evaluate_split
-from nfa.jobs.settings import SPACE_MARGIN, classifier_config, data_inputs, identity
+from nfa.jobs.settings import SPACE_MARGIN, classifier_config, data_inputs
 from nfa.models import old_checkpoints
 from nfa.models.old_checkpoints import OldFile, Sizes
 from nfa.tracking import TrackedRun
 from nfa.workloads.mlp import MLPClassifier
 from nfa.workloads.rebuild import choose_device
 
+REMEDY = (
+    "copy it again, or leave its epoch out with epochs; where it needs pickle and you trust it, save it again as "
+    "torch.save({'state_dict': model.state_dict()}, …)"
+)
 TRAINING_FACTS = ("dataset", "data_dir", "width", "depth", "activation", "loss", "seed")
 
 
@@ -73,29 +76,13 @@ def _check_fit(found: Sizes, data: ImageData, path: str) -> None:
 
 def read(folder: Path, path: str) -> dict[str, Tensor]:
     """The weights in an old file under the names of `nfa.models.mlp.MLP`; `Refusal` for a file that has no such."""
-    try:
-        content = torch.load(folder / path, weights_only=True, map_location="cpu")
-    except Exception as error:  # damaged bytes raise anything
-        raise _unreadable(path, error) from error
-    state = content.get("state_dict", content) if isinstance(content, Mapping) else content
-    if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise Refusal(f"{path} ({type(state).__name__} inside)", "{'state_dict': tensors by name}", "give such a file")
-    return old_checkpoints.rename({str(key): tensor for key, tensor in state.items()}, path)
-
-
-def _unreadable(path: str, error: Exception) -> Refusal:
-    needed = re.search(r"GLOBAL (\S+)", str(error))
-    if needed:
-        return Refusal(
-            f"{path} (it needs pickle, for {needed[1]}: reading it could run any program)",
-            "files of nothing but tensors, numbers and text",
-            "where you trust it, save it again as torch.save({'state_dict': model.state_dict()}, …)",
-        )
-    cause = error.strerror if isinstance(error, OSError) and error.filename else None
-    trouble = cause or "cut short, damaged, or not written by torch.save"
-    return Refusal(
-        f"{path} ({trouble})", "whole files that torch.save wrote", "copy it again, or leave its epoch out with epochs"
-    )
+    with reading(path, "whole files that torch.save wrote, of tensors, numbers and text", REMEDY):
+        content = unpickled(folder / path)
+        state = content.get("state_dict", content) if isinstance(content, Mapping) else content
+        if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+            got, allowed = f"{path} ({type(state).__name__} inside)", "{'state_dict': tensors by name}"
+            raise Refusal(got, allowed, "give such a file")
+        return old_checkpoints.rename({str(key): tensor for key, tensor in state.items()}, path)
 
 
 def _stored_config(config: ImportConfig, folder: Path, files: Mapping[int, OldFile], data: ImageData) -> dict[str, Any]:

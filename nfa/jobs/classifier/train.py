@@ -16,23 +16,24 @@ from nfa.ends import Interrupted
 from nfa.errors import NfaError, Refusal
 from nfa.jobs.classifier import reports
 from nfa.jobs.classifier.training_run import train_one
-from nfa.jobs.settings import check_memory, config_to_resume, stored_config
+from nfa.jobs.settings import check_memory, stored_config, taken_up
 from nfa.timing import Stopwatch
 from nfa.tracking import TrackedRun
-from nfa.workloads.rebuild import choose_device
+from nfa.workloads.rebuild import check_same, choose_device
 
 
 def train(config: TrainConfig, files: Mapping[str, Path] | None, clock: Stopwatch) -> None:
     """Start a training, or continue the run `config.resume`; `files` are the dataset's, looked up where None."""
     run = None
     if config.resume:
-        run = tracking.reopen_run(config.resume)
-        config = config_to_resume(config, tracking.config(run.run_id))
+        run, config = taken_up(config)
         files = None
     device = choose_device(config.device)
     files = catalog.locate(config.dataset, config.data_dir) if files is None else files
     with clock.section("data"):
         data = images.load(config.dataset, files)
+    if run:
+        check_same(data.name, data.digest(), tracking.config(run.run_id)["data"]["digest"])
     stage(
         "data",
         f"{data.name}: {len(data.train_labels)} + {len(data.test_labels)} images of {data.features} pixels, "
@@ -75,7 +76,7 @@ def train_each(
             stage("run", f"{optimizer} is finished already")
             continue
         child = (
-            tracking.reopen_run(found.info.run_id, parent=parent)
+            tracking.take_up(found.info.run_id, parent=parent)
             if found
             else tracking.open_run("train", "mlp", name=optimizer, parent=parent, tags={"nfa.variant": optimizer})
         )

@@ -69,8 +69,7 @@ class _TrainingRun:
 
     def _example_ids(self) -> dict[str, list[int]]:
         if self.run.continued and tracking.has_artifact(self.run.run_id, "example_ids.json"):
-            stored: dict[str, list[int]] = tracking.get_json(self.run.run_id, "example_ids.json")
-            return stored
+            return tracking.example_ids(self.run.run_id)
         return splits.decide(
             self.data.train_labels,
             self.data.test_labels,
@@ -108,7 +107,7 @@ class _TrainingRun:
         """Take up the run's training state, if it has one."""
         if self.tracked.restore() and 0 in tracking.epochs(self.run.run_id):
             start = self.workload.model()
-            start.load_state_dict(tracking.weights(self.run.run_id, 0))
+            tracking.load_weights(start, self.run.run_id, 0)
             self.measures.initial = site_weights(self.workload, start, self.sites)
 
     def train(self) -> None:

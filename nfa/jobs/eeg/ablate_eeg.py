@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nfa import tracking
-from nfa.config import AblateEEGConfig, GradientFlowConfig, TrainEEGConfig
+from nfa.config import AblateEEGConfig, GradientFlowConfig, TrainEEGConfig, made_again
 from nfa.console import stage
 from nfa.ends import Interrupted
 from nfa.errors import NfaError, Refusal
@@ -57,7 +57,9 @@ def _continued(asked: AblateEEGConfig, run: TrackedRun) -> AblateEEGConfig:
     if stored["entrypoint"] != "ablate_eeg":
         got = f"resume={asked.resume} (made by {stored['entrypoint']})"
         raise Refusal(got, "a run made by ablate_eeg", f"-e {stored['entrypoint']} -P resume={asked.resume}")
-    return changed_by_user(asked, AblateEEGConfig(**stored["train"]))
+    with tracking.reading_of(run.run_id, "config.json"):
+        before = made_again(AblateEEGConfig, stored["train"])
+    return changed_by_user(asked, before)
 
 
 def _train_each(parent: TrackedRun, config: AblateEEGConfig, workload: EEGDecoder) -> list[str]:
@@ -100,7 +102,7 @@ def _trainings(config: AblateEEGConfig) -> dict[str, TrainEEGConfig]:
 def _child(parent: TrackedRun, name: str, found: Any) -> TrackedRun:
     """The run of a training: the one that was begun, or a new one."""
     if found:
-        return tracking.reopen_run(found.info.run_id, parent=parent)
+        return tracking.take_up(found.info.run_id, parent=parent)
     return tracking.open_run("train_eeg", "eeg", name=name, parent=parent, tags={"nfa.variant": name})
 
 

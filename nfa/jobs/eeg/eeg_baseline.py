@@ -1,10 +1,11 @@
 """The linear decoder that stands beside every result, computed once for the same recordings."""
 
 import dataclasses
-import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 
+from nfa.content import json_text, kept_json
 from nfa.data.catalog import cache_folder
 from nfa.data.eeg import EEGData
 from nfa.studies.linear_baseline import LAGS, PENALTIES, linear_baseline
@@ -35,14 +36,12 @@ def baseline(data: EEGData, window: int) -> Reached:
     how = {"split": data.split, "unseen": data.unseen}
     what = {"data": data.digest(), **how, "window": window, "lags": LAGS, "penalties": PENALTIES}
     path = cache_folder("eeg") / f"baseline-{digest(what)[:32]}.json"
-    try:
-        return Reached(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        pass
+    with suppress(Exception):  # what is missing or damaged is computed again
+        return Reached(**kept_json(path))
     found = linear_baseline(data, window=window)
     reached = Reached({"val": found.val, "test": found.recordings}, found.penalties, found.undefined)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(f".{os.getpid()}")
-    unfinished.write_text(json.dumps(dataclasses.asdict(reached)), encoding="utf-8")
+    unfinished.write_text(json_text(dataclasses.asdict(reached)), encoding="utf-8")
     os.replace(unfinished, path)
     return reached

@@ -24,7 +24,7 @@ from nfa.jobs.eeg.prepared_files import Written, normalise, write
 from nfa.tracking import DataInput
 
 SPACE_MARGIN = 2**20
-HEADER = 128  # bytes of a .npy file before its values
+HEADER = 256  # bytes of a .npy file beside its values
 KINDS = ("eeg", "envelope")
 
 

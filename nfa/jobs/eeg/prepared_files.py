@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nfa.config.eeg_preparation import PrepareEEGConfig
+from nfa.content import read_array, write_array
 from nfa.data.eeg_names import prepared_name
 from nfa.data.eeg_preparation import Prepared, Settings, Span, check_flat, prepare
 from nfa.data.eeg_recordings import Recording
@@ -55,7 +56,7 @@ def write(
     files = {}
     for span, part in made.parts.items():
         files[span] = folder / prepared_name(span.split, recording, kind, span.piece)
-        np.save(files[span], part, allow_pickle=False)
+        write_array(files[span], part)
     return Written(signal, files, made.scale, made.start, made.largest)
 
 
@@ -98,8 +99,8 @@ def _subject(name: str) -> str:
 def _rescale(one: Written, scale: Scale) -> None:
     """In place: a shift and a factor of what has been normalised before."""
     for path in one.files.values():
-        before = one.own.restored(np.load(path).astype(np.float64))
-        np.save(path, scale.normalised(before).astype(np.float32), allow_pickle=False)
+        before = one.own.restored(read_array(path).content.astype(np.float64))
+        write_array(path, scale.normalised(before).astype(np.float32))
 
 
 def _digest(path: Path) -> str:

@@ -10,13 +10,13 @@ from nfa.data.eeg import RATE, SPLITS, EEGData
 from nfa.errors import DivergedError, Refusal
 from nfa.jobs.eeg import eeg_examples
 from nfa.jobs.eeg.decoder_training import DecoderTraining, assist
-from nfa.jobs.settings import check_memory, check_precision, config_to_resume
+from nfa.jobs.settings import check_memory, check_precision, taken_up
 from nfa.models.conformer import about_parameters
 from nfa.parallel import World, launch
 from nfa.timing import Stopwatch
 from nfa.tracking import TrackedRun
 from nfa.workloads.eeg import EEGDecoder
-from nfa.workloads.rebuild import choose_device, recordings
+from nfa.workloads.rebuild import check_same, choose_device, recordings
 
 HELD_OUT = {
     "time": "parts of training recordings",
@@ -61,8 +61,7 @@ def _assist(world: World) -> None:
 def _lead(config: TrainEEGConfig, world: World, clock: Stopwatch) -> None:
     run = None
     if config.resume:
-        run = tracking.reopen_run(config.resume)
-        config = config_to_resume(config, tracking.config(run.run_id))
+        run, config = taken_up(config)
     check_launch(config, world)
     workload = prepared(config, clock, run)
     with run or tracking.open_run("train_eeg", "eeg", name=config.run_name) as opened:
@@ -86,10 +85,12 @@ def prepared(
     check_precision(config.precision, device)
     with clock.section("data"):
         data = data or recordings(config, config.data_dir)
+    if run:
+        check_same(data.name, data.digest(), tracking.config(run.run_id)["data"]["digest"])
     _check_batches(config, data)
     _say(data, config)
     stored = run and tracking.has_artifact(run.run_id, "example_ids.json")
-    ids = tracking.get_json(run.run_id, "example_ids.json") if run and stored else eeg_examples.decide(data, config)
+    ids = tracking.example_ids(run.run_id) if run and stored else eeg_examples.decide(data, config)
     workload = EEGDecoder(config, data, ids, device)
     sizes = f"d_model={config.d_model} d_inner={config.d_inner} n_layers={config.n_layers}"
     check_memory(about_parameters(workload.options), sizes, "a smaller width or fewer blocks")

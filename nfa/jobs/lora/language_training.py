@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from nfa import tracking
@@ -98,7 +97,7 @@ class LanguageTraining:
             initial = self.workload.initial
             if initial is not None:
                 tensors = {name: tensor.contiguous() for name, tensor in initial.items()}
-                tracking.put(run.info, INITIAL, lambda file: save_file(tensors, file))
+                tracking.put_tensors(run.info, INITIAL, tensors)
             tracking.put_json(run.info, "config.json", self.stored)
             tracking.put_json(run.info, "example_ids.json", self.workload.example_ids)
         self._announce()

@@ -51,7 +51,7 @@ def _check_same(configs: Mapping[str, Mapping[str, Any]]) -> None:
             if config[what]["digest"] != configs[first][what]["digest"]:
                 got = f"runs {first[:12]} and {run_id[:12]} with different {part}"
                 raise Refusal(got, f"runs with the same {part}", "compare those that have it in common")
-    held_out = {run_id: tracking.get_json(run_id, "example_ids.json")["val"] for run_id in configs}
+    held_out = {run_id: tracking.example_ids(run_id)["val"] for run_id in configs}
     for run_id, ids in held_out.items():
         if ids != held_out[first]:
             got = f"runs {first[:12]} and {run_id[:12]} with different held-out questions"
@@ -87,7 +87,7 @@ def _start_cost(run_id: str, config: Mapping[str, Any]) -> float | None:
         return operations_of(config["factors"]["run_id"])
     if config["train"]["init"] == "full":
         return 0.0
-    sides = matrices_in(tracking.get(run_id, INITIAL))
+    sides = matrices_in(tracking.read(run_id, INITIAL).file)
     shapes = [
         (shape[0], sides[f"{name.removesuffix(B)}{A}"][1]) for name, shape in sides.items() if name.endswith(B)
     ]

@@ -103,7 +103,7 @@ class _Steps:
     def _train(self, task: Task) -> TrackedRun:
         """Train, or continue a training of the same settings that was begun."""
         ready = self.ready.variant(task.config, factors_of(task.config, self.ready.workload.base))
-        run = tracking.reopen_run(task.begun, parent=self.parent) if task.begun else None
+        run = tracking.take_up(task.begun, parent=self.parent) if task.begun else None
         if run is None:
             tags = {"nfa.step_digest": task.digest}
             run = tracking.open_run("train_lora", "lora", name=task.name, parent=self.parent, tags=tags)

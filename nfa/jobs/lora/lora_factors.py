@@ -5,9 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from safetensors import safe_open
-from torch import Tensor
-
 from nfa import tracking
 from nfa.config import TrainLoraConfig
 from nfa.errors import Refusal
@@ -35,16 +32,15 @@ def factors_of(config: TrainLoraConfig, base: BaseModel) -> Factors | None:
         return None
     run_id = tracking.find_run(config.factors).info.run_id
     path = _path(run_id, config)
-    with safe_open(tracking.get(run_id, path), framework="pt") as file:
-        told: dict[str, str] = file.metadata()
-        tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    if told["base_digest"] != base.digest:
-        got = f"factors={config.factors}, made for {told['base_name']} ({told['base_digest'][:12]})"
-        allowed = f"factors of {base.name} ({base.digest[:12]})"
-        raise Refusal(got, allowed, "the base_model of the factors, or other factors")
-    change = (float(told["alpha"]) / int(told["rank"]) / (config.alpha / config.rank)) ** 0.5
-    adapter = {name: tensor * change for name, tensor in tensors.items()}
-    return Factors(run_id, adapter, {"run_id": run_id, **told, "init_flops": float(told["init_flops"])})
+    tensors, told = tracking.get_tensors(run_id, path)
+    with tracking.reading_of(run_id, path):
+        if told["base_digest"] != base.digest:
+            got = f"factors={config.factors}, made for {told['base_name']} ({told['base_digest'][:12]})"
+            allowed = f"factors of {base.name} ({base.digest[:12]})"
+            raise Refusal(got, allowed, "the base_model of the factors, or other factors")
+        change = (float(told["alpha"]) / int(told["rank"]) / (config.alpha / config.rank)) ** 0.5
+        adapter = {name: tensor * change for name, tensor in tensors.items()}
+        return Factors(run_id, adapter, {"run_id": run_id, **told, "init_flops": float(told["init_flops"])})
 
 
 def _path(run_id: str, config: TrainLoraConfig) -> str:

@@ -45,8 +45,9 @@ def stored_answers(run_id: str) -> dict[int, AnswerScores]:
 
     sides = tracking.get_json(run_id, "arrays/eval_losses.json")
     table = from_numpy(tracking.get_array(run_id, "arrays/eval_losses.npy"))
-    tokens = tensor(sides["tokens"])
-    return {step: AnswerScores(sides["ids"], table[row], tokens) for row, step in enumerate(sides["steps"])}
+    with tracking.reading_of(run_id, "arrays/eval_losses.json"):
+        tokens = tensor(sides["tokens"])
+        return {step: AnswerScores(sides["ids"], table[row], tokens) for row, step in enumerate(sides["steps"])}
 
 
 def report(run: TrackedRun, workload: LanguageModel, series: Mapping[str, Series]) -> None:

@@ -5,15 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-from torch import Tensor
-
 from nfa import __version__, tracking
 from nfa.console import stage
 from nfa.jobs.analyses.stored_analysis import output_folder
 from nfa.jobs.lora.lora_updates import Source
 from nfa.tracking import TrackedRun
-from nfa.tracking.artifacts import put
 
 SPACE = 8 * 2**20  # reports and figures
 FLOAT = 4  # bytes
@@ -51,11 +47,6 @@ def check_room(run: TrackedRun, source: Source, rank: int) -> None:
     tracking.check_space(run.info, total=largest + SPACE, largest=largest)
 
 
-def put_tensors(run: TrackedRun, path: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """A safetensors artifact."""
-    put(run.info, path, lambda file: save_file(dict(tensors), file, dict(metadata)))
-
-
 def end_step(run: TrackedRun, folder: Path | None, parent: TrackedRun | None) -> TrackedRun:
     """The copy that was asked for, and where to look, unless the parent says that."""
     if folder:
@@ -66,4 +57,4 @@ def end_step(run: TrackedRun, folder: Path | None, parent: TrackedRun | None) ->
     return run
 
 
-__all__ = ["check_room", "describe_step", "end_step", "open_step", "output_folder", "put_tensors"]
+__all__ = ["check_room", "describe_step", "end_step", "open_step", "output_folder"]

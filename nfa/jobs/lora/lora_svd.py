@@ -8,7 +8,7 @@ from nfa.console import bar, stage
 from nfa.errors import Refusal
 from nfa.figures.lora_spectra import svd_analysis
 from nfa.jobs.lora import svd_reports
-from nfa.jobs.lora.lora_steps import check_room, describe_step, end_step, open_step, output_folder, put_tensors
+from nfa.jobs.lora.lora_steps import check_room, describe_step, end_step, open_step, output_folder
 from nfa.jobs.lora.lora_updates import Source, updates_between, updates_of
 from nfa.lora.compression import Compressed, Randomised, compress
 from nfa.tracking import TrackedRun
@@ -84,7 +84,7 @@ def _store(run: TrackedRun, file: str, config: LoraSvdConfig, source: Source, ma
         "circular": str(source.circular).lower(),
         "init_flops": str(sum(one.flops for one in made.values())),
     }
-    put_tensors(run, file, tensors, metadata)
+    tracking.put_tensors(run.info, file, tensors, metadata)
 
 
 def _report(run: TrackedRun, config: LoraSvdConfig, source: Source, made: Mapping[str, Compressed]) -> None:

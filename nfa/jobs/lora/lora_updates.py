@@ -20,7 +20,6 @@ from nfa.lora.target_modules import Target, target_modules
 from nfa.lora.teachers import teacher_update
 from nfa.lora.tensor_files import Shape, adapter_shapes, check_names, matrices_in, tensors_of
 from nfa.maths.low_rank import Factors, LowRank
-from nfa.tracking.checkpoints import path_of
 from nfa.tracking.sources import find_sources
 
 Run = Any  # an MLflow Run; only nfa.tracking knows the class
@@ -134,7 +133,7 @@ def _checkpoint(run: Run, checkpoint: int | Auto) -> tuple[int, Path]:
     if number not in existing:
         allowed = f"its checkpoints: {', '.join(map(str, existing))}"
         raise Refusal(f"checkpoint={checkpoint} of run {run_id[:12]}", allowed, "choose one of them")
-    return number, tracking.get(run_id, path_of(number, tracking.unit(run_id)))
+    return number, tracking.whole_checkpoint(run_id, number)
 
 
 # ---- the kinds
@@ -144,7 +143,7 @@ def _of_adapter(run: Run, config: Any, checkpoint: int | Auto) -> Source:
     """ΔW = s (B A − B₀ A₀) = s [B − B₀, B₀] [A; A − A₀], which is exactly zero before the first step."""
     run_id, rank = run.info.run_id, int(config["train"]["rank"])
     number, file = _checkpoint(run, checkpoint)
-    initial = tracking.get(run_id, "initial_adapter.safetensors") if config["residual"] else None
+    initial = tracking.read(run_id, "initial_adapter.safetensors").file if config["residual"] else None
     shapes = adapter_shapes(file)
     check_names(f"run {run_id[:12]}", set(shapes), set(config["modules"]))
 
@@ -192,8 +191,8 @@ def _of_full(run: Run, config: Any, checkpoint: int | Auto, base_model: str) -> 
 
 def _of_synthesis(run: Run) -> Source:
     config = tracking.config(run.info.run_id)
-    file = tracking.get(run.info.run_id, config["teacher"])
-    with safe_open(file, "pt") as content:
+    file = tracking.read(run.info.run_id, config["teacher"]).file
+    with tracking.reading_of(run.info.run_id, config["teacher"]), safe_open(file, "pt") as content:
         told = content.metadata()
         modules = json.loads(told["sigmas"])
         triplets = {name: (content.get_slice(f"{name}.U"), content.get_slice(f"{name}.Vh")) for name in modules}

@@ -9,7 +9,7 @@ from nfa.console import bar, stage
 from nfa.errors import Refusal
 from nfa.figures.lora_spectra import synthesis_plots
 from nfa.jobs.lora import teacher_reports
-from nfa.jobs.lora.lora_steps import check_room, describe_step, end_step, open_step, output_folder, put_tensors
+from nfa.jobs.lora.lora_steps import check_room, describe_step, end_step, open_step, output_folder
 from nfa.jobs.lora.lora_updates import Source, adapter_of
 from nfa.lora.teachers import Synthesized, synthesize
 from nfa.maths.low_rank import Factors
@@ -110,4 +110,4 @@ def _store(
         "source_checkpoint": str(source.checkpoint),
         "circular": "true",
     }
-    put_tensors(run, file, tensors, metadata)
+    tracking.put_tensors(run.info, file, tensors, metadata)

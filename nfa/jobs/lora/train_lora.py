@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from safetensors.torch import load_file
-
 from nfa import tracking
 from nfa.config import TrainLoraConfig
 from nfa.config.lora import HALF
@@ -17,7 +15,7 @@ from nfa.data.question_splits import split
 from nfa.jobs.lora.language_training import LanguageTraining
 from nfa.jobs.lora.lora_checks import check_targets
 from nfa.jobs.lora.lora_factors import Factors, factors_of
-from nfa.jobs.settings import check_memory, check_precision, config_to_resume
+from nfa.jobs.settings import check_memory, check_precision, taken_up
 from nfa.lora.base_models import BaseModel, find_base, load_tokenizer
 from nfa.timing import Stopwatch
 from nfa.tracking import TrackedRun
@@ -48,8 +46,7 @@ def train_lora(config: TrainLoraConfig, clock: Stopwatch) -> None:
     """Fine-tune, or continue the run `config.resume`."""
     run = None
     if config.resume:
-        run = tracking.reopen_run(config.resume)
-        config = config_to_resume(config, tracking.config(run.run_id))
+        run, config = taken_up(config)
     ready = prepared(config, clock, run)
     with run or tracking.open_run("train_lora", "lora", name=config.run_name) as opened:
         train_one(opened, ready, clock)
@@ -104,7 +101,7 @@ def _stored_start(
     check_same(f"base model {config.base_model}", base.digest, stored["base"]["digest"])
     if config.init == "full":
         return None
-    return Factors(config.factors, load_file(tracking.get(run.run_id, INITIAL)), stored["factors"])
+    return Factors(config.factors, tracking.get_tensors(run.run_id, INITIAL)[0], stored["factors"])
 
 
 def _examples(
@@ -112,7 +109,7 @@ def _examples(
 ) -> dict[str, list[int]]:
     """The stored split of a continued run, or a new one; said in a line."""
     if run and tracking.has_artifact(run.run_id, "example_ids.json"):
-        ids: dict[str, list[int]] = tracking.get_json(run.run_id, "example_ids.json")
+        ids = tracking.example_ids(run.run_id)
     else:
         trained = data.train_items if data.train_items is not None else len(data.pairs)
         beyond = range(config.max_items, trained) if config.max_items else ()

@@ -1,0 +1,240 @@
+"""Files that are read back: each carries the SHA-256 of its content, which is compared with what is read.
+
+JSON and training states have it under the key `digest`, safetensors in their metadata, arrays behind their last value,
+where NumPy does not look. Readers raise whatever a damaged file makes a library raise, and ValueError where content and
+digest differ: read within `nfa.errors.reading`.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+DIGEST = "digest"
+TRAILER = b"\nsha256 %s\n"
+SCALARS = (str, bytes, int, float, complex, bool, type(None))
+
+
+class Found(NamedTuple):
+    """What a file holds, without its digest; `sealed`: it had one, as files of version 0.6 and of others have not."""
+
+    content: Any
+    sealed: bool
+
+
+def _compared(content: Any, told: Any, digest: str) -> Found:
+    if told not in (None, digest):
+        raise ValueError("damaged: its content is not what its digest says")
+    return Found(content, told is not None)
+
+
+# ---- digests
+
+
+def json_digest(content: Any) -> str:
+    """SHA-256 of what JSON can hold, in canonical JSON."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def digest_of(content: Any) -> str:
+    """SHA-256 of nested mappings, sequences, scalars, tensors and arrays: types, shapes and bytes.
+
+    Neither the order of a mapping's keys nor a tensor's device counts.
+
+    >>> digest_of({"a": 1, "b": [2.0]}) == digest_of({"b": [2.0], "a": 1})
+    True
+    >>> digest_of({"a": 1}) == digest_of({"a": True})
+    False
+    """
+    hashed = hashlib.sha256()
+    for part in _parts(content):
+        hashed.update(part)
+    return hashed.hexdigest()
+
+
+def _parts(content: Any) -> Iterator[Any]:
+    """What is hashed, piece by piece: a line of type and size before everything, so that no two contents are one."""
+    kind = type(content).__name__
+    if isinstance(content, Mapping):
+        yield f"mapping {len(content)}\n".encode()
+        for key in sorted(content, key=lambda key: (type(key).__name__, ascii(key))):
+            yield from _parts(key)
+            yield from _parts(content[key])
+    elif isinstance(content, list | tuple):
+        yield f"{kind} {len(content)}\n".encode()
+        for item in content:
+            yield from _parts(item)
+    elif isinstance(content, SCALARS):
+        yield f"{kind} {content!a}\n".encode()
+    else:
+        yield from _values(content)
+
+
+def _values(content: Any) -> Iterator[Any]:
+    """A tensor or an array, whose bytes are not copied where they are in one piece on the CPU."""
+    import numpy as np
+
+    if isinstance(content, np.ndarray):
+        yield f"array {content.dtype.str} {content.shape}\n".encode()
+        yield np.ascontiguousarray(content).reshape(-1).view(np.uint8)
+        return
+    import torch
+
+    if not isinstance(content, torch.Tensor):
+        raise TypeError(f"no digest of a {type(content).__name__}")
+    yield f"tensor {content.dtype} {tuple(content.shape)} {content.requires_grad}\n".encode()
+    yield content.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+
+
+# ---- JSON
+
+
+def json_text(content: Mapping[str, Any]) -> str:
+    """An object with its digest; NaN and infinity are refused."""
+    plain = json.loads(json.dumps(content, allow_nan=False))
+    assert DIGEST not in plain
+    return json.dumps({**plain, DIGEST: json_digest(plain)}, indent=1, ensure_ascii=False)
+
+
+def read_json(file: Path) -> Found:
+    """What is in a JSON file; only objects have a digest."""
+    content = json.loads(file.read_text(encoding="utf-8"))
+    told = content.pop(DIGEST, None) if isinstance(content, dict) else None
+    return _compared(content, told, json_digest(content))
+
+
+def kept_json(file: Path) -> dict[str, Any]:
+    """An object that we keep for ourselves, which has its digest; whatever else is there counts as damaged."""
+    found = read_json(file)
+    if not found.sealed:
+        raise ValueError("damaged: its digest is missing")
+    content: dict[str, Any] = found.content
+    return content
+
+
+# ---- arrays
+
+
+def write_array(file: Path, array: "np.ndarray[Any, Any]") -> None:
+    """A .npy file, which is read without pickle."""
+    import numpy as np
+
+    with file.open("wb") as stream:
+        np.save(stream, array, allow_pickle=False)
+        stream.write(TRAILER % digest_of(array).encode())
+
+
+def read_array(file: Path) -> Found:
+    """The array of a .npy file, in memory."""
+    import numpy as np
+
+    array, told = mapped_array(file)
+    content = np.array(array)
+    return _compared(content, told, digest_of(content))
+
+
+def mapped_array(file: Path) -> "tuple[np.memmap[Any, Any], str | None]":
+    """The array of a .npy file, mapped into memory and not read, and its digest; ValueError for a surplus of bytes."""
+    import numpy as np
+
+    array = np.lib.format.open_memmap(file, mode="r")
+    with file.open("rb") as stream:
+        stream.seek(array.offset + array.nbytes)
+        rest = stream.read(len(TRAILER) + 64)
+    told = rest[8:-1].decode("ascii", "replace") or None
+    if rest != (TRAILER % told.encode() if told else b""):
+        raise ValueError("bytes behind its last value")
+    return array, told
+
+
+# ---- tensors
+
+
+def write_tensors(file: Path, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str] = {}) -> None:
+    """A safetensors file."""
+    from safetensors.torch import save_file
+
+    plain = {name: tensor.detach() for name, tensor in tensors.items()}
+    save_file(plain, file, {**metadata, DIGEST: digest_of([plain, dict(metadata)])})
+
+
+def read_tensors(file: Path) -> Found:
+    """Tensors by name, and metadata, of a safetensors file."""
+    return _tensors(file, lambda stored: dict(stored))
+
+
+def check_tensors(file: Path) -> Found:
+    """The same with tensors that are not there any more: one at a time was in memory."""
+    return _tensors(file, lambda stored: stored)
+
+
+def _tensors(file: Path, take: "Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]") -> Found:
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as opened:
+        metadata = opened.metadata() or {}
+        told = metadata.pop(DIGEST, None)
+        content = take(_Stored(opened)), metadata
+        return _compared(content, told, digest_of([*content]))
+
+
+class _Stored(Mapping[str, "Tensor"]):
+    """Tensors of an open safetensors file, each read when it is asked for."""
+
+    def __init__(self, opened: Any) -> None:
+        self._opened, self._names = opened, list(opened.keys())
+
+    def __getitem__(self, name: str) -> "Tensor":
+        found: Tensor = self._opened.get_tensor(name)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+# ---- training states
+
+
+def write_state(file: Path, state: Mapping[str, Any]) -> None:
+    """What `torch.save` makes of tensors, numbers and names."""
+    import torch
+
+    torch.save({**state, DIGEST: digest_of(state)}, file)
+
+
+def read_state(file: Path) -> Found:
+    """A training state on the CPU."""
+    state = unpickled(file)
+    told = state.pop(DIGEST, None)
+    return _compared(state, told, digest_of(state))
+
+
+def unpickled(file: Path) -> Any:
+    """What `torch.save` wrote, on the CPU and without pickle's programs; ValueError for everything else."""
+    import torch
+
+    try:
+        return torch.load(file, weights_only=True, map_location="cpu")
+    except Exception as error:  # damaged bytes raise anything, with advice to run what is in them
+        if isinstance(error, OSError) and error.filename:
+            raise
+        needed = re.search(r"GLOBAL (\S+)", str(error))
+        pickled = f"it needs pickle, for {needed[1]}: reading it could run any program" if needed else ""
+        raise ValueError(pickled or "cut short, damaged, or not written by torch.save") from error
+
+
+READERS: Mapping[str, Callable[[Path], Found]] = {
+    ".json": read_json,
+    ".npy": read_array,
+    ".safetensors": check_tensors,
+    ".pt": read_state,
+}

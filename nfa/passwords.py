@@ -1,0 +1,188 @@
+"""Which passwords there are: those of texts that were typed and of the environment; and how each may be written."""
+
+import html
+import os
+import re
+import urllib.parse
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+# `@` may stand in a password, and in the query behind it: the password ends where the rest looks like an address.
+_NO_PORT = r"""(?!\d{1,5}(?:[/?#"'<>\s]|$))"""
+ADDRESS = re.compile(
+    rf"""(?P<head>://[^\s:/?#"'<>]*:){_NO_PORT}\S+?@(?=[^\s@?"'<>]*(?:\?\w+=[^\s"'<>]*)?(?:[\s"'<>]|$))"""
+)
+NAMED = re.compile(
+    r"""(?P<head>
+        (?i:passw(?:or)?d|passphrase)["']?\s*=\s*
+        | (?i:passw(?:or)?d|passphrase)["']\s*:\s*
+        | (?:TOKEN|SECRET|ACCESS_KEY|_PWD)=
+        | (?i:authorization)["']?\s*[:=]\s*b?["']?(?:Basic|Bearer)\s+
+    )(?!\*\*\*)(?P<value>\\*"(?:[^"\\]|\\.)*"|\\*'(?:[^'\\]|\\.)*'|[^\s&"'<>]+)""",
+    re.X,
+)
+_TYPED = re.compile(
+    rf"(?P<user>[^:/\s]*):{_NO_PORT}(?P<password>.+?)@"
+    r"(?=(?P<host>\[[^\]@]*\]|[^@/?:]*)(?::[^@/?]*)?(?:/(?P<database>[^@?]*))?(?:\?\w+=.*)?$)",
+    re.S,
+)
+_WITH_SCHEME = re.compile(r"(?:--)?(?:\w+=)*[\w+.-]+://")
+_WITHOUT_SCHEME = re.compile(r"(?:--)?(?:\w+=)?(?P<address>[^\s:/=@]+:[^\s/]\S*@[\w.-]+(?::\d+)?/\w*)")
+_VARIABLES = ("PASSWORD", "PASSWD", "TOKEN", "SECRET", "ACCESS_KEY", "_PWD")  # whose whole value is a password
+_DELIMITERS = re.compile("[@/:?#]")  # a password that holds one of them is read differently by different programs
+
+# Within a longer word or number it is something else; after an escape or a percent-encoded character it begins.
+_ESCAPES = (r"\\[nrt]", "%[0-9A-Fa-f]{2}", "%25[0-9A-Fa-f]{2}", r"\\x[0-9a-f]{2}", r"\\u[0-9a-f]{4}")
+_BEGINS = rf"(?:(?<![A-Za-z0-9]){''.join(f'|(?<={escape})' for escape in _ESCAPES)})(?<!\d\.)"
+_ENDS = r"(?![A-Za-z0-9])(?!\.\d)"
+
+
+@dataclass(frozen=True)
+class Place:
+    """What stands for a password in an address, or a part of it, between a user and a host."""
+
+    user: str
+    text: str
+    host: str
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What a text gives away: passwords, where they stand in addresses, and names that are public."""
+
+    passwords: frozenset[str]
+    places: frozenset[Place]
+    names: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Password:
+    """`pattern` finds it in any writing, behind a `head` that stays, in texts that hold the `sign`."""
+
+    sign: str
+    pattern: re.Pattern[str]
+
+
+@lru_cache(maxsize=256)
+def carried(text: str) -> Carried:
+    """Of an address, or several in a text, and of what is called a password in it."""
+    addresses = _addresses(text)
+    found = [match for address in addresses if (match := _TYPED.match(address))]
+    passwords = {match["password"] for match in found}
+    passwords |= {value for match in NAMED.finditer(text) for value in _said(match["value"])}
+    passwords |= {value for address in addresses for value in _asked(address)}
+    places = {Place(match["user"], part, match["host"]) for match in found for part in _parts(match["password"])}
+    names = {match[group] or "" for match in found for group in ("user", "host", "database")}
+    return Carried(_meant(passwords), frozenset(places), _meant(names))
+
+
+def _addresses(text: str) -> list[str]:
+    """What stands behind `://`; of a text that is one address, spaces too."""
+    if bare := _WITHOUT_SCHEME.fullmatch(text):
+        return [bare["address"]]
+    words = [text] if _WITH_SCHEME.match(text) else text.split()
+    return [address for word in words for address in word.split("://")[1:]]
+
+
+def _said(value: str) -> Iterator[str]:
+    """What a word or a quoted text says."""
+    yield value
+    if value[-1] in "'\"":
+        yield re.sub(r"\\(.)", r"\1", value.lstrip("\\")[1:-1])
+
+
+def _asked(address: str) -> Iterator[str]:
+    """Passwords in the query of an address, in which quotes have no meaning."""
+    for part in address.partition("?")[2].split("&"):
+        name, _, value = part.partition("=")
+        if "passw" in name.lower():
+            yield from (value, value.replace("+", " "))
+
+
+def _parts(password: str) -> Iterator[str]:
+    """A password, and what programs take for it that cut an address at another place."""
+    yield from (password, urllib.parse.unquote(password))
+    yield from (part for part in _DELIMITERS.split(password) if part)
+
+
+def _meant(texts: Iterable[str]) -> frozenset[str]:
+    """As typed, and what is meant where it was percent-encoded."""
+    return frozenset(kind(text) for text in texts if text for kind in (str, urllib.parse.unquote))
+
+
+def known(typed: frozenset[str]) -> list[Password]:
+    """All that these texts and the environment hold now, the longest first."""
+    environment = os.environ.items()
+    alone = frozenset(value for name, value in environment if value and name.endswith(_VARIABLES))
+    return _patterns(alone, typed.union(value for _, value in environment if "@" in value or "=" in value))
+
+
+@lru_cache(maxsize=8)
+def _patterns(alone: frozenset[str], texts: frozenset[str]) -> list[Password]:
+    found = [carried(text) for text in texts]
+    passwords = _meant(alone).union(*(one.passwords for one in found))
+    names = frozenset[str]().union(*(one.names for one in found))
+    places = frozenset[Place]().union(*(one.places for one in found))
+    telling = {one for one in passwords if _is_telling(one)} - names
+    return [
+        *(_anywhere(one) for one in sorted(telling, key=len, reverse=True)),
+        *(one for place in sorted(places, key=lambda place: -len(place.text)) for one in _in_place(place)),
+    ]
+
+
+def _is_telling(password: str) -> bool:
+    """Whether a text that holds it can be told from one that holds the same word or number by chance."""
+    return len(password) >= (6 if password.isalnum() else 4)
+
+
+def _anywhere(password: str) -> Password:
+    begins, ends = (_BEGINS if password[0].isalnum() else "", _ENDS if password[-1].isalnum() else "")
+    return Password(_core(password), re.compile(f"(?P<head>){begins}{_written(password)}{ends}"))
+
+
+def _in_place(place: Place) -> Iterator[Password]:
+    """Behind its user, and before its host."""
+    user, text, host = re.escape(place.user), _written(place.text), re.escape(place.host)
+    begins, ends = r"(?:^|(?<=%2[Ff])|(?<=[\s'\"(/]))", r"(?=[\s'\"@/:]|%40|$)"
+    yield Password(place.user, re.compile(rf"(?P<head>{begins}{user}(?::|%3[Aa])){text}{ends}"))
+    yield Password(place.host, re.compile(rf"(?P<head>){text}(?=(?:@|%40){host})"))
+
+
+def _core(password: str) -> str:
+    return max(re.findall("[A-Za-z0-9]+", password), key=len, default="")
+
+
+def _written(password: str) -> str:
+    """A pattern of a password in any writing, mixed ones too."""
+    return "".join(character if _is_plain(character) else _writings(character) for character in password)
+
+
+def _is_plain(character: str) -> bool:
+    return character.isascii() and character.isalnum()
+
+
+def _writings(character: str) -> str:
+    """Percent-encoded, once or again; escaped for HTML, JSON, Python, SQL, CSV or a shell; or as it is."""
+    code, octets = ord(character), character.encode(errors="surrogatepass")
+    pair = character.encode("utf-16-be", errors="surrogatepass")
+    units = [pair[i : i + 2].hex() for i in range(0, len(pair), 2)]
+    ways = [
+        "".join(f"%(?:25)*{octet:02x}" for octet in octets),
+        "".join(rf"\\+u{unit}" for unit in units),
+        "".join(rf"\\+x{octet:02x}" for octet in octets),
+        rf"\\+x{code:02x}",
+        rf"\\+U{code:08x}",
+        f"&#(?:{code}|x{code:x});",
+    ]
+    plain = [re.escape(html.escape(character)), *_QUOTED.get(character, ()), re.escape(character)]
+    return f"(?:(?i:{'|'.join(ways)})|{'|'.join(plain)})"
+
+
+_QUOTED = {
+    "'": (r"""'"'"'""", "''", r"\\+'"),
+    '"': ('""', r'\\+"'),
+    "\\": (r"\\+",),
+    " ": (r"\+",),
+    "&": (r"\\+&",),
+}

@@ -1,0 +1,95 @@
+"""The first use of a database by several processes at the same time: one makes the tables, the others wait for it."""
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from nfa.console import stage
+from nfa.ends import exposed
+from nfa.tracking.places import sqlite_file
+
+# Finds something once everything is made: it is made last.
+MLFLOW = "SELECT 1 FROM experiments WHERE experiment_id = 0"
+OPTUNA = "SELECT 1 FROM alembic_version"
+
+MOMENT, POLL = 1.0, 0.05  # seconds of waiting before it is said, and between two tries
+_KEY = int.from_bytes(b"nfa made")  # of the lock in PostgreSQL
+
+
+@contextmanager
+def alone(address: str, last: str) -> Iterator[None]:
+    """No other process makes tables of a database meanwhile; at once where `last` finds that they are made.
+
+    The lock is one on the folder of an SQLite file, which leaves nothing behind (and is none on file systems that
+    cannot lock folders), or one of PostgreSQL. A server behind http makes its tables itself.
+    """
+    file = sqlite_file(address)
+    with ExitStack() as held:
+        if file or address.startswith("postgresql"):
+            connection = held.enter_context(_connected(address, file))
+            if not _finds(connection, last):
+                take = _folder_lock(held.enter_context(_opened(file.parent))) if file else _database_lock(connection)
+                _wait(take, address)
+        yield
+
+
+@contextmanager
+def _connected(address: str, file: Path | None) -> Iterator[Connection]:
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)  # as MLflow does
+    patience = {"timeout": 0} if file else {"connect_timeout": 10}
+    engine = create_engine(address, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=patience)
+    with engine.connect() as connection:
+        yield connection
+
+
+def _finds(connection: Connection, query: str) -> bool:
+    try:
+        return connection.execute(text(query)).first() is not None
+    except SQLAlchemyError:  # no such table, or it is just being made
+        return False
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _folder_lock(descriptor: int) -> Callable[[], bool]:
+    def take() -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # NFS locks no folders
+            return True
+        return True
+
+    return take
+
+
+def _database_lock(connection: Connection) -> Callable[[], bool]:
+    query = text("SELECT pg_try_advisory_lock(:key)")
+    return lambda: bool(connection.execute(query, {"key": _KEY}).scalar_one())
+
+
+def _wait(take: Callable[[], bool], address: str) -> None:
+    began, said = time.monotonic(), False
+    while not take():
+        if not said and time.monotonic() - began > MOMENT:
+            stage("waiting", f"for another process, which makes the tables of {make_url(address)!r}")
+            said = True
+        with exposed():
+            time.sleep(POLL)
