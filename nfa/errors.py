@@ -62,7 +62,7 @@ def reading(file: object, allowed: str, remedy: str) -> Iterator[None]:
 
 def _other(error: Exception, file: object) -> str:
     """The file that an error is about, where it is another one than was asked for."""
-    named = str(getattr(error, "filename", None) or file)
+    named = str((isinstance(error, OSError) and error.filename) or file)
     return "" if Path(named).name == Path(str(file)).name else f": {named}"
 
 

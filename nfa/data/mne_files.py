@@ -1,5 +1,6 @@
 """Recordings in the formats that MNE reads: opened, with all that their files say beside what MNE makes of it."""
 
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,16 +26,18 @@ def open_mne(path: Path, config: PrepareEEGConfig, notes: list[str]) -> tuple[Si
     `Refusal` for a file that cannot be read to its end, that says another rate than `config.eeg_rate`, or has gaps that
     `config.gaps` does not allow. What is to be said of the file is appended to `notes`.
     """
-    whole = _opened(path, notes)
-    chosen = choose(path, whole.ch_names, whole.get_channel_types(), config.channels)
-    names = [whole.ch_names[place] for place in chosen.used]
-    raw = _at_their_rate(path, whole, names)
-    picks = [raw.ch_names.index(name) for name in names]
-    rate, samples = _rate(path, raw.info["sfreq"], config.eeg_rate), int(raw.n_times)
+    import mne
+
+    with _telling(path, notes.append):
+        whole = mne.io.read_raw(path, preload=False, verbose="WARNING", **_checked(path, notes))
+        chosen = choose(path, whole.ch_names, whole.get_channel_types(), config.channels)
+        names = [whole.ch_names[place] for place in chosen.used]
+        raw = _at_their_rate(path, whole, names)
+        picks = [raw.ch_names.index(name) for name in names]
+        rate, samples = _rate(path, raw.info["sfreq"], config.eeg_rate), int(raw.n_times)
+        segments = placed(path, samples, rate, eeg_gaps.gaps_of(path, raw, rate), cut=config.gaps == "cut")
     if not eeg_gaps.are_seen(path):
         notes.append(f"{path.name}: files of this format have no time stamps that are read; taken to be without a gap")
-    with _telling(path, notes.append):
-        segments = placed(path, samples, rate, eeg_gaps.gaps_of(path, raw, rate), cut=config.gaps == "cut")
 
     def read(start: int, stop: int) -> Array:
         with _telling(path, lambda line: stage("notice", line)):
@@ -47,14 +50,6 @@ def open_mne(path: Path, config: PrepareEEGConfig, notes: list[str]) -> tuple[Si
         got = f"{path} (of the {samples} samples that its header promises the last cannot be read)"
         raise Refusal(got, WHOLE, REMEDY) from error
     return Signal(str(path), rate, samples, tuple(names), segments, read), chosen.described(whole.ch_names)
-
-
-def _opened(path: Path, notes: list[str]) -> Any:
-    import mne
-
-    with _telling(path, notes.append):
-        options = _checked(path, notes)
-        return mne.io.read_raw(path, preload=False, verbose="WARNING", **options)
 
 
 def _checked(path: Path, notes: list[str]) -> dict[str, Any]:
@@ -82,8 +77,7 @@ def _at_their_rate(path: Path, raw: Any, names: Sequence[str]) -> Any:
         return raw
     import mne
 
-    with _telling(path, lambda _: None):  # told when it was opened before
-        return mne.io.read_raw(path, preload=False, verbose="WARNING", include=list(names))
+    return mne.io.read_raw(path, preload=False, verbose="WARNING", include=list(names))
 
 
 def _rate(path: Path, said: float, asked: float) -> float:
@@ -107,8 +101,24 @@ def _precision(path: Path) -> float:
 @contextmanager
 def _telling(path: Path, tell: Callable[[str], None]) -> Iterator[None]:
     """MNE's warnings are told in a line each; its errors, and damaged bytes raise any, are refusals."""
-    with reading(path, WHOLE, REMEDY), warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield
-    for line in dict.fromkeys(" ".join(str(each.message).split())[:SHOWN] for each in caught):
-        tell(f"{path.name}: {line}")
+    logger, logged = logging.getLogger("mne"), _Logged()
+    handlers, logger.handlers = logger.handlers, [logged]
+    try:
+        with reading(path, WHOLE, REMEDY), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield
+    finally:
+        logger.handlers = handlers
+    for text in dict.fromkeys([*(str(each.message) for each in caught), *logged.texts]):
+        tell(f"{path.name}: {' '.join(text.split())[:SHOWN]}")
+
+
+class _Logged(logging.Handler):
+    """What a logger says, to be told later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
