@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from nfa.masking import masked
 
@@ -56,7 +57,13 @@ def reading(file: object, allowed: str, remedy: str) -> Iterator[None]:
     except NfaError:
         raise
     except Exception as error:  # damaged bytes raise anything
-        raise Refusal(f"{file} ({reason(error)})", allowed, remedy) from error
+        raise Refusal(f"{file} ({reason(error)}{_other(error, file)})", allowed, remedy) from error
+
+
+def _other(error: Exception, file: object) -> str:
+    """The file that an error is about, where it is another one than was asked for."""
+    named = str((isinstance(error, OSError) and error.filename) or file)
+    return "" if Path(named).name == Path(str(file)).name else f": {named}"
 
 
 def reason(error: Exception) -> str:

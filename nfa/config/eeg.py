@@ -47,6 +47,9 @@ SIZES: dict[str, dict[str, Any]] = {
 EEG_LEARNING_RATES = {"adam": {"tiny": 3e-3, "paper": 1e-4}, "sgd": {"tiny": 2e-2, "paper": 1e-2}}
 RESOLVED = (*SWITCHES, *SIZES["tiny"], "lr")
 POSITIONS = ("before_gate", "before_head", "before_stack")
+SPLITTINGS = ("time", "recordings", "subjects")
+UNSEEN = ("first_minute", "population")
+UNSEEN_HELP = "what normalises a subject without training recordings: its first minute, or those of all subjects"
 EEG_SCHEDULE = "0,1,2,5,10,20,50,100,200,500,1000"
 
 
@@ -76,6 +79,13 @@ class EEGTraining:
     channels: int = option(16, "channels of simulated recordings", at_least=1, below=10**4)
     snr_db: float = option(-10.0, "response over noise in simulated recordings, dB")
     data_seed: int = option(1717, "seed of simulated recordings", at_least=0, below=2**63)
+    split: str = option(
+        "auto",
+        "what val and test are: time = parts of training recordings, recordings = whole ones too, subjects = those of "
+        "unseen subjects too; auto = time or recordings, as data_dir has it",
+        choices=SPLITTINGS,
+    )
+    unseen: str = option("first_minute", UNSEEN_HELP, choices=UNSEEN)
     optimizer: str = option("adam", "adam (betas 0.9 and 0.98, eps 1e-9) or sgd", choices=("adam", "sgd"))
     lr: float | Auto = option("auto", "learning rate; auto = adam 3e-3 tiny, 1e-4 paper; sgd 0.02, 0.01", above=0)
     momentum: float = option(0.0, "momentum of sgd", at_least=0, below=1)
@@ -123,6 +133,7 @@ class TrainEEGConfig(EEGTraining):
 
     def __post_init__(self) -> None:
         check_fields(self)
+        check_unseen(self.split, self.unseen)
         full = self.resolved() if any(getattr(self, name) == "auto" for name in RESOLVED) else self
         schedules.parse(self.schedule, int(full.epochs))
         self._check_switches(full)
@@ -155,11 +166,14 @@ class TrainEEGConfig(EEGTraining):
             raise Refusal(got, "a batch that the processes share equally", f"batch_size={64 * self.nproc}")
 
     def resolved(self) -> "TrainEEGConfig":
-        """The same configuration with every `auto` but that of device and precision replaced by its value."""
+        """The same configuration with every `auto` replaced by its value, but for device, precision, and split
+        of recordings that are not simulated."""
         known = {**PRESETS.get(self.preset, PRESETS["v1"]), **SIZES[self.size]}
         known["lr"] = EEG_LEARNING_RATES[self.optimizer][self.size]
         if self.preset == "custom" and self.use_gated_residual is True:
             known["use_residual"] = True
+        if not self.data_dir:
+            known["split"] = "time"
         return dataclasses.replace(
             self, **{name: value for name, value in known.items() if getattr(self, name) == "auto"}
         )
@@ -210,6 +224,12 @@ class AblateEEGConfig(EEGTraining):
         """The training of an arm with a seed."""
         common = {item.name: getattr(self, item.name) for item in dataclasses.fields(EEGTraining)}
         return TrainEEGConfig(**common, **settings, seed=seed)
+
+
+def check_unseen(split: str, unseen: str) -> None:
+    """`Refusal` for `unseen` where no subject is."""
+    if split != "subjects" and unseen != UNSEEN[0]:
+        raise Refusal(f"unseen={unseen} with split={split}", "unseen with split=subjects", "leave unseen out")
 
 
 def _chosen(name: str, text: str, allowed: list[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from nfa.config.eeg import SPLITTINGS, UNSEEN, UNSEEN_HELP, check_unseen
 from nfa.config.options import check_fields, option
 from nfa.errors import Refusal
 
@@ -16,12 +17,29 @@ class PrepareEEGConfig:
         "SUBJECT_-_STIMULUS_-_envelope.npy ([T] or [T, 1]); required",
     )
     target: str = option("", "folder for the prepared files; made where it does not exist; required")
-    overwrite: bool = option(False, "replace prepared files of the same names in target; others there stay")
+    overwrite: bool = option(False, "replace prepared files of the same recordings in target; others there stay")
     eeg_rate: float = option(0.0, "samples a second of the EEG; 0 = as the file says (.npy says none)", at_least=0)
     envelope_rate: float = option(0.0, "samples a second of the envelopes; 0 = that of the EEG", at_least=0)
     rate: int = option(64, "samples a second of the prepared files", at_least=1, below=10**5)
-    train_share: float = option(0.8, "first part of each recording, for training", above=0, below=1)
-    val_share: float = option(0.1, "part after it, for validation; the rest is for testing", above=0, below=1)
+    channels: str = option(
+        "auto",
+        "channels to use: names or globs, comma-separated, ! before those to leave out; auto = EEG, by the type that a "
+        "file states and what a name implies",
+    )
+    gaps: str = option(
+        "refuse",
+        "recordings whose time stamps skip: refuse, or cut into parts that end and begin there",
+        choices=("refuse", "cut"),
+    )
+    split: str = option(
+        "time",
+        "what is held out: time = the last parts of each recording, recordings = whole ones, subjects = all of some",
+        choices=SPLITTINGS,
+    )
+    unseen: str = option("first_minute", UNSEEN_HELP, choices=UNSEEN)
+    train_share: float = option(0.8, "share for training: of each recording its first part", above=0, below=1)
+    val_share: float = option(0.1, "share for validation, the part after it; the rest is for testing", above=0, below=1)
+    seed: int = option(1717, "seed of which recordings or subjects are held out", at_least=0, below=2**63)
     highpass: float = option(0.0, "cut-off in Hz of a zero-phase highpass on the EEG; 0 = none", at_least=0)
     lowpass: float = option(0.0, "cut-off in Hz of a zero-phase lowpass on the EEG; 0 = none", at_least=0)
     run_name: str = option("", "name of the run in MLflow; empty = MLflow chooses one")
@@ -34,6 +52,7 @@ class PrepareEEGConfig:
         for name in ("eeg_rate", "envelope_rate"):
             if not (getattr(self, name) == 0 or 1 <= getattr(self, name) <= 10**6):
                 raise Refusal(f"{name}={getattr(self, name)}", "0, or 1 to 1000000 Hz", f"leave {name} out")
+        check_unseen(self.split, self.unseen)
         self._check_shares()
         self._check_filters()
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import mmap
 import os
 from collections.abc import Iterable, Mapping
@@ -17,6 +16,7 @@ from nfa import unfinished
 from nfa.console import bar
 from nfa.content import digest_of, mapped_array
 from nfa.data import catalog
+from nfa.data.eeg_scales import Scale
 from nfa.errors import reason
 
 CHUNK_BYTES = 2**22
@@ -43,9 +43,9 @@ class Facts:
     mean: Statistics = ()
     std: Statistics = ()
 
-    def flat(self) -> int | None:
-        """The first channel without a usable variance."""
-        return next((channel for channel, std in enumerate(self.std) if not 0 < std < math.inf), None)
+    def scale(self) -> Scale:
+        """Mean and deviation of the whole file."""
+        return Scale(self.samples, np.array(self.mean), np.array(self.std))
 
 
 def rows(path: Path, facts: Facts, *spans: tuple[int, int]) -> list[NDArray[np.float64]]:

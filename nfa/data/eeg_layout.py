@@ -1,12 +1,13 @@
 """Folders of recordings in the `split_data` layout: which files belong together, and everything that is wrong."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from nfa.config.eeg import RATE
 from nfa.data.eeg_facts import Facts
+from nfa.data.eeg_names import piece_of, recording_of
 from nfa.errors import Refusal
 
 SPLITS = ("train", "val", "test")
@@ -34,8 +35,13 @@ class Part:
 
     @property
     def recording(self) -> str:
-        """What its train, val and test parts have in common."""
-        return f"{self.subject}_-_{self.stimulus}"
+        """What its train, val and test parts, and the pieces of one, have in common."""
+        return recording_of(self.subject, self.stimulus)
+
+    @property
+    def piece(self) -> int:
+        """Which piece of the part it is, counted from 1."""
+        return piece_of(self.stimulus)
 
 
 def found(folder: Path) -> tuple[dict[Key, dict[str, Path]], list[str]]:
@@ -64,14 +70,48 @@ def _sorted_out(paths: list[Path]) -> tuple[dict[Key, dict[str, Path]], list[str
     return dict(sorted(files.items(), key=lambda item: (SPLITS.index(item[0][0]), item[0]))), faults
 
 
-def faults_of(files: Files, facts: Mapping[Path, Facts], window: int) -> list[str]:
-    """Everything that is wrong with the files and with their being together; `window` in samples."""
-    found = [*_of_the_set(files), *_of_channels(files, facts)]
+def split_of(files: Iterable[Key], asked: str) -> str:
+    """How val and test are held out: as asked for, or for "auto" as the files have it, unknown subjects left aside."""
+    whole = _recordings(files, *SPLITS[1:]) - _recordings(files, "train")
+    return ("recordings" if whole else "time") if asked == "auto" else asked
+
+
+def _recordings(files: Iterable[Key], *splits: str) -> set[str]:
+    return {recording_of(subject, stimulus) for split, subject, stimulus in files if split in splits}
+
+
+def _subjects(files: Iterable[Key], *splits: str) -> set[str]:
+    return {subject for split, subject, _ in files if split in splits}
+
+
+def faults_of(files: Files, facts: Mapping[Path, Facts], window: int, split: str) -> list[str]:
+    """Everything that is wrong with the files and with their being together; `window` in samples.
+
+    `split` says how val and test are held out: "time", "recordings" or "subjects".
+    """
+    found = [*_of_the_set(files, split), *_of_channels(files, facts)]
+    trained, trained_subjects = _recordings(files, "train"), _subjects(files, "train")
     for key, pair in files.items():
-        found += _of_names(key, pair, files)
+        found += _of_names(key, pair)
+        if split != "subjects" and key[1] not in trained_subjects:
+            found.append(f"{_present(pair)}: unknown subject {key[1]}, of whom there is no train part")
+        elif split == "time" and recording_of(*key[1:]) not in trained:
+            found.append(f"{_present(pair)}: the recording has no train part, so nothing normalises it")
         found += [f"{path.name}: {facts[path].fault}" for path in pair.values() if facts[path].fault]
-        found += _of_a_part(key, {kind: path for kind, path in pair.items() if not facts[path].fault}, facts, window)
+        found += _of_a_part({kind: path for kind, path in pair.items() if not facts[path].fault}, facts, window)
     return found
+
+
+def sound(files: Files, facts: Mapping[Path, Facts]) -> Files:
+    """Pairs of readable files that have as many channels as most."""
+    whole = {key: pair for key, pair in files.items() if len(pair) == len(KINDS)}
+    readable = {key: pair for key, pair in whole.items() if not any(facts[path].fault for path in pair.values())}
+    usual = _usual(facts[pair["eeg"]].channels for pair in readable.values())
+    return {
+        key: pair
+        for key, pair in readable.items()
+        if facts[pair["eeg"]].channels == usual and facts[pair["envelope"]].channels == 1
+    }
 
 
 def refused(name: str, folder: Path, faults: list[str], window: int) -> Refusal:
@@ -83,28 +123,30 @@ def refused(name: str, folder: Path, faults: list[str], window: int) -> Refusal:
         f"{name}: {folder}: {count}{lines}",
         f"pairs {{{'|'.join(SPLITS)}}}_-_SUBJECT_-_STIMULUS_-_{{eeg|envelope}}.npy, [samples, channels] and "
         f"[samples, 1], finite floats, {RATE} samples a second, {window} samples ({window / RATE:g} s) or longer",
-        "mend these files or take them out of the folder; every recording needs its train part, which normalises it",
+        "mend these files or take them out of the folder; split=subjects allows subjects without a train part",
     )
 
 
-def _of_the_set(files: Files) -> Iterator[str]:
-    splits = {split for split, _, _ in files}
-    yield from (f"{split}_-_*: no such files" for split in SPLITS if split not in splits)
+def _of_the_set(files: Files, split: str) -> Iterator[str]:
+    splits = {each for each, _, _ in files}
+    yield from (f"{each}_-_*: no such files" for each in SPLITS if each not in splits)
+    if split == "recordings" and not _recordings(files, *SPLITS[1:]) - _recordings(files, "train"):
+        yield "split=recordings: all recordings of val and test have train parts, too"
+    if split == "subjects" and not _subjects(files, *SPLITS[1:]) - _subjects(files, "train"):
+        yield "split=subjects: all subjects of val and test are in train, too"
 
 
-def _of_names(key: Key, pair: Mapping[str, Path], files: Files) -> Iterator[str]:
-    split, subject, stimulus = key
-    present = next(iter(pair.values())).name
+def _of_names(key: Key, pair: Mapping[str, Path]) -> Iterator[str]:
     yield from (
-        f"{present}: its partner {'_-_'.join((*key, kind))}.npy is missing" for kind in KINDS if kind not in pair
+        f"{_present(pair)}: its partner {'_-_'.join((*key, kind))}.npy is missing" for kind in KINDS if kind not in pair
     )
-    if not any(other[:2] == ("train", subject) for other in files) and split != "train":
-        yield f"{present}: unknown subject {subject}, of whom there is no train part"
-    elif ("train", subject, stimulus) not in files:
-        yield f"{present}: the recording has no train part, so nothing normalises it"
 
 
-def _of_a_part(key: Key, pair: Mapping[str, Path], facts: Mapping[Path, Facts], window: int) -> Iterator[str]:
+def _present(pair: Mapping[str, Path]) -> str:
+    return next(iter(pair.values())).name
+
+
+def _of_a_part(pair: Mapping[str, Path], facts: Mapping[Path, Facts], window: int) -> Iterator[str]:
     """Faults of a part's readable files."""
     for kind, path in pair.items():
         fact = facts[path]
@@ -115,8 +157,6 @@ def _of_a_part(key: Key, pair: Mapping[str, Path], facts: Mapping[Path, Facts], 
                 f"{path.name}: {fact.samples} samples ({fact.samples / RATE:g} s), shorter than a window of {window} "
                 f"({window / RATE:g} s)"
             )
-        elif key[0] == "train" and (channel := fact.flat()) is not None:
-            yield f"{path.name}: channel {channel} (counted from 0) has no variance, so it cannot be normalised"
     if len({facts[path].samples for path in pair.values()}) == 2:
         yield _lengths(pair["eeg"], *(facts[pair[kind]].samples for kind in KINDS))
 
@@ -130,9 +170,12 @@ def _lengths(path: Path, eeg: int, envelope: int) -> str:
 
 
 def _of_channels(files: Files, facts: Mapping[Path, Facts]) -> Iterator[str]:
-    sound = [pair["eeg"] for pair in files.values() if "eeg" in pair and not facts[pair["eeg"]].fault]
-    counts = Counter(facts[path].channels for path in sound)
-    usual = counts.most_common(1)[0][0] if counts else 0
-    for path in sound:
+    readable = [pair["eeg"] for pair in files.values() if "eeg" in pair and not facts[pair["eeg"]].fault]
+    usual = _usual(facts[path].channels for path in readable)
+    for path in readable:
         if facts[path].channels != usual:
             yield f"{path.name}: {facts[path].channels} channels; the other recordings have {usual}"
+
+
+def _usual(counts: Iterable[int]) -> int:
+    return max([(number, count) for count, number in Counter(counts).items()], default=(0, 0))[1]

@@ -5,7 +5,7 @@ statistics nor through a filter.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -13,15 +13,16 @@ from itertools import pairwise
 import numpy as np
 from scipy import signal as filters
 
+from nfa.data.eeg_scales import Scale, pooled
+from nfa.data.eeg_signals import Array, Segment, Signal, in_memory
 from nfa.errors import Refusal
 
 SPLITS = ("train", "val", "test")
 TOLERANCE = 0.5  # seconds by which an EEG and its envelope may differ
 SHORTEST = 1.0  # seconds of a part
 FLAT = 1e-10  # standard deviation, in units of the largest value, of a channel that is constant up to rounding
+MINUTE = 60  # seconds
 ZEROS = 10  # zero crossings of the anti-aliasing filter on either side, as scipy.signal.resample_poly has it
-
-Array = np.ndarray
 
 
 @dataclass(frozen=True)
@@ -36,27 +37,30 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Signal:
-    """A recorded signal: where it is from, samples a second, their number, and how to read [stop − start, channels]."""
+class Span:
+    """Prepared samples [first, last) of a recording, counted from its start: a part of a split, or a piece of one."""
 
-    name: str
-    rate: float
-    samples: int
-    channels: tuple[str, ...]
-    read: Callable[[int, int], Array]
+    split: str
+    first: int
+    last: int
+    piece: str = ""  # "+1of2" where a gap divides the part
 
     @property
-    def seconds(self) -> float:
-        return self.samples / self.rate
+    def name(self) -> str:
+        return self.split + self.piece
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A signal's parts by split, float32 [T, C], and the mean and standard deviation [C] of the train part before."""
+    """A signal's parts by span, float32 [T, C], normalised by `scale`; `start` is the scale of its first minute before.
 
-    parts: Mapping[str, Array]
-    mean: Array
-    deviation: Array
+    `largest` [C] is the largest value that was recorded in what `scale` is of.
+    """
+
+    parts: Mapping[Span, Array]
+    scale: Scale
+    start: Scale
+    largest: Array
 
 
 def prepare_arrays(
@@ -75,32 +79,26 @@ def prepare_arrays(
 
     Float32, `rate` samples a second, the longer signal cut to the shorter; each channel has mean 0 and standard
     deviation 1 (over T) in the train part, and in val and test what the same shift and scale give. Every part begins
-    at the same moment in both signals, to half a sample of the recording. `Refusal` for signals that do not go
-    together, are too short, not finite, or constant over the train part, and for cut-offs above half of `eeg_rate`.
+    at the same moment in both signals, to half a sample of the recording. `Refusal` for arrays of another shape, for
+    signals that do not go together, are too short, not finite, or constant over the train part, and for cut-offs above
+    half of `eeg_rate`.
     """
     settings = Settings(rate, train_share, val_share, highpass, lowpass)
-    both = in_memory("EEG", eeg, eeg_rate), in_memory("envelope", envelope.reshape(len(envelope), -1), envelope_rate)
-    edges = part_edges(*both, settings)
-    first, second = prepare(both[0], edges, settings, filtered=True), prepare(both[1], edges, settings)
-    return {split: (first.parts[split], second.parts[split]) for split in SPLITS}
+    both = in_memory("EEG", eeg, eeg_rate), in_memory("envelope", envelope, envelope_rate, envelope=True)
+    spans = spans_of(*both, settings)
+    made = prepare(both[0], spans, settings, filtered=True), prepare(both[1], spans, settings)
+    for signal, one in zip(both, made, strict=True):
+        check_flat(signal.name, signal.channels, one.scale, one.largest, "the train part")
+    return {span.split: (made[0].parts[span], made[1].parts[span]) for span in spans}
 
 
-def in_memory(name: str, array: Array, rate: float) -> Signal:
-    """A signal that is an array [T, C]; a memory-mapped one stays on disk until it is read."""
-    channels = tuple(map(str, range(array.shape[1])))
+def spans_of(eeg: Signal, envelope: Signal, settings: Settings, whole: str = "") -> tuple[Span, ...]:
+    """The parts of a recording, or all of it as the split `whole`, between its gaps; both signals go on to the
+    shorter one's end.
 
-    def read(start: int, stop: int) -> Array:
-        with np.errstate(invalid="ignore"):  # NaNs of the kind that signals: what is not finite is refused elsewhere
-            return np.array(array[start:stop], dtype=np.float64)
-
-    return Signal(name, rate, len(array), channels, read)
-
-
-def part_edges(eeg: Signal, envelope: Signal, settings: Settings) -> dict[str, tuple[int, int]]:
-    """First and past-the-last prepared sample of each split; both signals last as long as the shorter one.
-
-    Where both rates allow it within a second, parts begin where either has a sample. `Refusal` for lengths that differ
-    by more than half a second, a part below one second, and cut-offs that the EEG's rate does not have.
+    Where both rates allow it within a second, parts begin where either has a sample. Pieces below one second are left
+    out. `Refusal` for lengths that differ by more than half a second, a part without a second in one piece, and
+    cut-offs that the EEG's rate does not have.
     """
     _check_pair(eeg, envelope, settings)
     total = math.floor(min(eeg.seconds, envelope.seconds) * settings.rate + 1e-6)
@@ -108,15 +106,35 @@ def part_edges(eeg: Signal, envelope: Signal, settings: Settings) -> dict[str, t
     step = step if step <= settings.rate else 1
     inner = [share * total for share in (settings.train_share, settings.train_share + settings.val_share)]
     edges = [0, *(math.floor(edge + 1e-6) // step * step for edge in inner), total]
-    parts = dict(zip(SPLITS, pairwise(edges), strict=True))
+    parts = {whole: (0, total)} if whole else dict(zip(SPLITS, pairwise(edges), strict=True))
+    found: list[Span] = []
     for split, (first, last) in parts.items():
-        if last - first < SHORTEST * settings.rate:
+        pieces = _pieces(eeg, settings, first, last)
+        if not pieces:
+            longest = max([0, *(end - begin for begin, end in _within(eeg, settings, first, last))]) / settings.rate
             raise Refusal(
-                f"{eeg.name} ({total / settings.rate:.2f} s, of it {(last - first) / settings.rate:.2f} s for {split})",
+                f"{eeg.name} ({total / settings.rate:.2f} s, of it {longest:.2f} s for {split})",
                 f"at least {SHORTEST} s in each part",
                 "leave the recording out, or change train_share and val_share",
             )
-    return parts
+        names = [f"+{k}of{len(pieces)}" for k in range(1, len(pieces) + 1)] if len(pieces) > 1 else [""]
+        found += [Span(split, *piece, name) for piece, name in zip(pieces, names, strict=True)]
+    return tuple(found)
+
+
+def _pieces(eeg: Signal, settings: Settings, first: int, last: int) -> list[tuple[int, int]]:
+    least = SHORTEST * settings.rate
+    return [piece for piece in _within(eeg, settings, first, last) if piece[1] - piece[0] >= least]
+
+
+def _within(eeg: Signal, settings: Settings, first: int, last: int) -> list[tuple[int, int]]:
+    """What of prepared samples [first, last) lies in each segment of the EEG."""
+    found = []
+    for segment in eeg.segments:
+        until = segment.onset + (segment.stop - segment.start) / eeg.rate
+        begin = max(first, math.ceil(segment.onset * settings.rate - 1e-6))
+        found.append((begin, max(begin, min(last, math.floor(until * settings.rate + 1e-6)))))
+    return found
 
 
 def _check_pair(eeg: Signal, envelope: Signal, settings: Settings) -> None:
@@ -133,27 +151,35 @@ def _check_pair(eeg: Signal, envelope: Signal, settings: Settings) -> None:
             raise Refusal(got, f"a cut-off below {eeg.rate / 2:g} Hz", f"a smaller {name}, or 0 for none")
 
 
-def prepare(
-    signal: Signal, edges: Mapping[str, tuple[int, int]], settings: Settings, *, filtered: bool = False
-) -> Prepared:
-    """The parts of a signal between `edges`; one is in memory in float64 at a time.
+def prepare(signal: Signal, spans: Sequence[Span], settings: Settings, *, filtered: bool = False) -> Prepared:
+    """The parts of a signal, normalised by what is for training, or by all where nothing is; a channel that is
+    constant there is only shifted.
 
-    `Refusal` for values that are not finite and channels that are constant over the train part.
+    One split is in memory in float64 at a time. `Refusal` for values that are not finite.
     """
-    parts: dict[str, Array] = {}
-    mean = deviation = np.zeros(0)
-    for split in SPLITS:
-        recorded = _read(signal, edges[split], settings)
-        largest = np.abs(recorded).max(axis=0)
-        if filtered:
-            _filter(recorded, signal.rate, settings)
-        first, last = edges[split]
-        part = resample(recorded, _ratio(signal, settings), last - first)
-        if split == "train":
-            mean, deviation = part.mean(axis=0), part.std(axis=0)
-            _check_flat(signal, deviation, largest)
-        parts[split] = ((part - mean) / deviation).astype(np.float32)
-    return Prepared(parts, mean, deviation)
+    basis = "train" if any(span.split == "train" for span in spans) else spans[0].split
+    parts: dict[Span, Array] = {}
+    scale, start, largest = Scale(0, np.zeros(0), np.zeros(0)), Scale(0, np.zeros(0), np.zeros(0)), np.zeros(0)
+    for split in dict.fromkeys(span.split for span in spans):
+        own = [span for span in spans if span.split == split]
+        recorded = [_recorded(signal, span, settings, filtered=filtered) for span in own]
+        if split == basis:
+            scale = pooled([Scale.of(part) for part, _ in recorded])
+            rows = MINUTE * settings.rate
+            start = Scale.of(np.concatenate([part[:rows] for part, _ in recorded])[:rows])
+            largest = np.max([most for _, most in recorded], axis=0)
+        for span, (part, _) in zip(own, recorded, strict=True):
+            parts[span] = scale.normalised(part).astype(np.float32)
+    return Prepared(parts, scale, start, largest)
+
+
+def _recorded(signal: Signal, span: Span, settings: Settings, *, filtered: bool) -> tuple[Array, Array]:
+    """A span at the new rate, and the largest value [C] that was recorded in it."""
+    recorded = _read(signal, span, settings)
+    largest = np.abs(recorded).max(axis=0)
+    if filtered:
+        _filter(recorded, signal.rate, settings)
+    return resample(recorded, _ratio(signal, settings), span.last - span.first), largest
 
 
 def resample(recorded: Array, ratio: Fraction, length: int) -> Array:
@@ -183,9 +209,11 @@ def _ratio(signal: Signal, settings: Settings) -> Fraction:
     return Fraction(signal.rate).limit_denominator(200) / settings.rate
 
 
-def _read(signal: Signal, edges: tuple[int, int], settings: Settings) -> Array:
+def _read(signal: Signal, span: Span, settings: Settings) -> Array:
+    segment = _segment(signal, span, settings)
+    before = segment.onset * signal.rate - segment.start
     ratio = _ratio(signal, settings)
-    start, stop = (min(round(edge * ratio), signal.samples) for edge in edges)
+    start, stop = (min(round(edge * ratio - before), segment.stop) for edge in (span.first, span.last))
     recorded = signal.read(start, stop)
     if not np.isfinite(recorded).all():
         sample, channel = np.argwhere(~np.isfinite(recorded))[0]
@@ -198,12 +226,19 @@ def _read(signal: Signal, edges: tuple[int, int], settings: Settings) -> Array:
     return recorded
 
 
-def _check_flat(signal: Signal, deviation: Array, largest: Array) -> None:
-    flat = np.flatnonzero(deviation <= FLAT * largest)
-    if len(flat):
-        names = ", ".join(signal.channels[channel] for channel in flat)
+def _segment(signal: Signal, span: Span, settings: Settings) -> Segment:
+    """The segment that a span lies in: the last one that begins before it."""
+    begun = [segment for segment in signal.segments if segment.onset * settings.rate <= span.first + 1e-6]
+    return begun[-1] if begun else signal.segments[0]
+
+
+def check_flat(name: str, channels: Sequence[str], scale: Scale, largest: Array, over: str) -> None:
+    """`Refusal` for channels that are constant up to rounding, whose largest value is `largest` [C]."""
+    flat = np.flatnonzero(scale.deviation <= FLAT * largest).tolist()
+    if flat:
+        names = ", ".join(channels[channel] for channel in flat)
         raise Refusal(
-            f"{signal.name} (constant over the train part: channel {names})",
+            f"{name} (constant over {over}: channel {names})",
             "channels that vary",
             "mend the channel (interpolate it), or leave out the recording",
         )

@@ -1,4 +1,4 @@
-"""Which recordings a folder holds and how prepared files are called.
+"""Which recordings a folder holds, and what has been prepared of them before.
 
 Nothing heavy is imported here, so a missing partner or package is known before a program has started in earnest.
 """
@@ -6,18 +6,19 @@ Nothing heavy is imported here, so a missing partner or package is known before 
 import importlib.util
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nfa.config.eeg_preparation import PrepareEEGConfig
 from nfa.data.catalog import typed_folder
+from nfa.data.eeg_names import NAME, PREPARED, recording_of
+from nfa.data.eeg_splits import assigned
 from nfa.errors import Refusal
 
-NAME = r"((?!_-_).)+"
 RECORDED = re.compile(rf"(?P<name>{NAME}_-_{NAME})_-_(?P<kind>eeg|envelope)\.(?P<ending>.+)")
-PREPARED = re.compile(rf"(train|val|test)_-_{NAME}_-_{NAME}_-_(eeg|envelope)\.npy")
-COMPANIONS = {"vmrk", "fdt", "json", "tsv", "pnt", "log", "21e"}  # what some formats keep beside the file to open
+COMPANIONS = {"vmrk", "amrk", "fdt", "json", "tsv", "pnt", "log", "21e"}  # what some formats keep beside the main file
+BESIDE = {"vhdr": {"eeg", "dat", "avg", "seg"}, "ahdr": {"eeg"}, "lay": {"dat"}}  # beside a header of their own only
 ALLOWED = "pairs SUBJECT_-_STIMULUS_-_eeg.npy (.bdf, .edf, .fif, .vhdr, .set, …) and SUBJECT_-_STIMULUS_-_envelope.npy"
 INSTALL = "pip install -c constraints.txt -e '.[eeg]'"
 
@@ -31,6 +32,12 @@ class Recording:
     envelope: Path
 
     @property
+    def heard(self) -> tuple[str, str]:
+        """Subject and stimulus."""
+        subject, _, stimulus = self.name.partition("_-_")
+        return subject, stimulus
+
+    @property
     def needs_mne(self) -> bool:
         """Whether the EEG is in a format of its own."""
         return self.eeg.suffix != ".npy"
@@ -40,13 +47,24 @@ def chosen(config: PrepareEEGConfig) -> tuple[list[Recording], Path]:
     """Recordings in `config.source`, sorted by name, and the folder to write.
 
     `Refusal` for a folder that cannot be read or written, a missing partner, two files for one signal, an unknown rate,
-    a format that needs MNE where that is not installed, and prepared files in the target without `overwrite`.
+    a format that needs MNE where that is not installed, too few recordings to hold some out, and prepared files in the
+    target without `overwrite`.
     """
     recordings = find(typed_folder(config.source).resolve())
+    held_out(recordings, config)
     _check_readable(recordings, config.eeg_rate)
     target = typed_folder(config.target).resolve()
     _check_target(target, config.overwrite)
     return recordings, target
+
+
+def held_out(recordings: Sequence[Recording], config: PrepareEEGConfig) -> dict[str, str]:
+    """The split of each recording by its name; empty where each is divided in time."""
+    if config.split == "time":
+        return {}
+    shares = {"val": config.val_share, "test": 1 - config.train_share - config.val_share}
+    found = assigned([each.heard for each in recordings], config.split, shares, config.seed)
+    return {each.name: found[each.heard] for each in recordings}
 
 
 def find(folder: Path) -> list[Recording]:
@@ -67,13 +85,11 @@ def find(folder: Path) -> list[Recording]:
     return [Recording(name, eeg[name], envelopes[name]) for name in sorted(eeg)]
 
 
-def prepared_name(split: str, recording: str, kind: str) -> str:
-    """File name of a prepared array, `kind` eeg or envelope.
-
-    >>> prepared_name("val", "sub-001_-_story", "eeg")
-    'val_-_sub-001_-_story_-_eeg.npy'
-    """
-    return f"{split}_-_{recording}_-_{kind}.npy"
+def prepared_before(target: Path, recordings: Iterable[Recording]) -> list[Path]:
+    """Prepared files of these recordings in a folder, whatever split they were for."""
+    names = {recording.name for recording in recordings}
+    files = ((path, PREPARED.fullmatch(path.name)) for path in target.iterdir())
+    return [path for path, name in files if name and recording_of(name["subject"], name["stimulus"]) in names]
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -95,10 +111,10 @@ def _by_name(files: Iterable[Path], kind: str) -> dict[str, Path]:
     """The file to open for each recording; `Refusal` for two."""
     found: dict[str, Path] = {}
     matches = [(path, match) for path in files if (match := RECORDED.fullmatch(path.name)) and match["kind"] == kind]
-    headers = {match["name"] for _, match in matches if match["ending"] == "vhdr"}
+    headed = {(match["name"], ending) for _, match in matches for ending in BESIDE.get(match["ending"].lower(), ())}
     for path, match in matches:
         name, ending = match["name"], match["ending"].lower()
-        if ending in COMPANIONS or (ending == "eeg" and name in headers) or (kind == "envelope" and ending != "npy"):
+        if ending in COMPANIONS or (name, ending) in headed or (kind == "envelope" and ending != "npy"):
             continue
         if name in found:
             raise Refusal(f"{found[name]} beside {path.name}", "one EEG file a recording", "remove one of the two")
@@ -126,5 +142,5 @@ def _check_target(target: Path, overwrite: bool) -> None:
         raise Refusal(
             f"target={target} (it holds {held[0]}{f' and {len(held) - 1} more' if len(held) > 1 else ''})",
             "a folder without prepared files",
-            "give another folder, or overwrite=true to replace files of the same names",
+            "give another folder, or overwrite=true to replace files of the same recordings",
         )

@@ -6,6 +6,7 @@ response and noise has random numbers of its own, so that more subjects or stimu
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -19,6 +20,7 @@ from nfa.config.eeg import RATE
 from nfa.console import bar
 from nfa.content import write_array
 from nfa.data import catalog
+from nfa.data.eeg_splits import assigned
 from nfa.seeding import generator
 from nfa.unfinished import made_once
 
@@ -42,6 +44,7 @@ class Simulation:
     channels: int = 16
     snr_db: float = -10.0
     seed: int = 1717
+    split: str = "time"
 
     def __post_init__(self) -> None:
         for name in ("subjects", "stimuli", "seconds", "channels"):
@@ -116,16 +119,26 @@ def power(signal: Signal) -> float:
 
 
 def simulate(settings: Simulation, folder: Path) -> None:
-    """Write all recordings, float32: their first 60 % as train, the next 20 % as val, the last as test."""
+    """Write all recordings, float32: with `split` "time" the first 60 % of each as train, the next 20 % as val, the
+    last as test; else as nearly such shares of whole recordings, or of subjects, as there can be."""
     folder.mkdir(parents=True, exist_ok=True)
     pairs = list(product(range(settings.subjects), range(settings.stimuli)))
-    for subject, stimulus in bar(pairs, "simulating", unit="recording"):
-        heard, signal, disturbance = recording(settings, subject, stimulus)
-        for split, (start, stop) in SHARES.items():
+    names = {pair: (f"sub-{pair[0] + 1:03d}", f"simulated-{pair[1] + 1:02d}") for pair in pairs}
+    held = held_out(settings, list(names.values()))
+    for pair in bar(pairs, "simulating", unit="recording"):
+        heard, signal, disturbance = recording(settings, *pair)
+        parts = {held[names[pair]]: (0, 100)} if held else SHARES
+        for split, (start, stop) in parts.items():
             part = slice(settings.samples * start // 100, settings.samples * stop // 100)
-            stem = f"{split}_-_sub-{subject + 1:03d}_-_simulated-{stimulus + 1:02d}_-_"
-            write_array(folder / f"{stem}eeg.npy", (signal + disturbance)[part].astype(np.float32))
-            write_array(folder / f"{stem}envelope.npy", heard[part].astype(np.float32))
+            stem = "_-_".join((split, *names[pair]))
+            write_array(folder / f"{stem}_-_eeg.npy", (signal + disturbance)[part].astype(np.float32))
+            write_array(folder / f"{stem}_-_envelope.npy", heard[part].astype(np.float32))
+
+
+def held_out(settings: Simulation, recordings: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """The split of each recording, subject and stimulus; empty where each is divided in time."""
+    shares = {split: (stop - start) / 100 for split, (start, stop) in SHARES.items()}
+    return {} if settings.split == "time" else assigned(recordings, settings.split, shares, settings.seed)
 
 
 def simulated_folder(settings: Simulation) -> Path:

@@ -58,8 +58,12 @@ def decoder_config(config: TrainEEGConfig, data: EEGData) -> dict[str, Any]:
         "channels": data.channels,
         "subjects": list(data.subjects),
         "parts": {split: len(data.of(split)) for split in SPLITS},
+        "held_out": {split: dict(data.held_out(split)) for split in SPLITS[1:]},
+        "unseen_subjects": list(data.unseen_subjects()),
+        "normalised_by": data.normalised_by(),
     }
-    return run_config("train_eeg", "eeg", {**dataclasses.asdict(config), "resume": ""}, described)
+    train = {**dataclasses.asdict(config), "split": data.split, "resume": ""}
+    return run_config("train_eeg", "eeg", train, described)
 
 
 def run_config(entrypoint: str, workload: str, train: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:

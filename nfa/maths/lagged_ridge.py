@@ -32,6 +32,13 @@ class LaggedRidge:
             self._lagged[lag] += eeg[: samples - lag].T @ eeg[lag:]
             self._cross[:, lag] += eeg[lag:].T @ envelope[: samples - lag]
 
+    def join(self, other: "LaggedRidge") -> None:
+        """All recordings that were added to another one; `ValueError` for other channels or lags."""
+        if other._lagged.shape != self._lagged.shape:
+            raise ValueError(f"{other._lagged.shape}: not {self._lagged.shape} lags and channels")
+        self._lagged += other._lagged
+        self._cross += other._cross
+
     def weights(self, penalties: Sequence[float]) -> Float64[np.ndarray, "p C L"]:
         """w for every λ = penalty × trace(XᵀX)/(CL), by one eigendecomposition; zero where all EEG was zero.
 

@@ -183,7 +183,7 @@ def sinusoids(length: int, d_model: int, like: Tensor) -> Tensor:
 
 
 class Conformer(nn.Module):
-    """EEG [n, T, C] and subject indices [n] → envelope [n, T, 1]; T up to 1,000 samples."""
+    """EEG [n, T, C] and subject indices [n], −1 for unknown ones → envelope [n, T, 1]; T up to 1,000 samples."""
 
     def __init__(self, options: ConformerOptions) -> None:
         super().__init__()
@@ -225,11 +225,16 @@ class Conformer(nn.Module):
         if self.se is not None:
             x = self.se(x)
         if self.subject is not None:
-            one_hot = F.one_hot(subjects, self.options.subjects).to(x.dtype)
-            x = x + self.subject(one_hot)[:, None]
+            x = x + self.subject(self._one_hot(subjects, x.dtype))[:, None]
         if self.options.use_positions:
             x = x + sinusoids(x.shape[1], self.options.d_model, x)
         return x
+
+    def _one_hot(self, subjects: Tensor, dtype: torch.dtype) -> Tensor:
+        """[n, subjects]; of a subject below 0, who is unknown, equal shares: the mean of all subjects' vectors."""
+        count = self.options.subjects
+        one_hot = F.one_hot(subjects.clamp(min=0), count).to(dtype)
+        return torch.where(subjects[:, None] < 0, 1 / count, one_hot)
 
 
 def about_parameters(options: ConformerOptions) -> int:

@@ -27,7 +27,8 @@ def conformer(
 ) -> Float[Tensor, "n s 1"]:
     """The envelope of each window; `state` has the network's parameters and running statistics by their names.
 
-    `residual` is what becomes of the stack's input c and output y: "none" y, "sum" y + c, "gate" g·y + (1 − g)·c.
+    `residual` is what becomes of the stack's input c and output y: "none" y, "sum" y + c, "gate" g·y + (1 − g)·c. A
+    subject of −1 is unknown: its vector is the mean of all.
     Gradients flow to `state` and `eeg`, without any factor.
     """
     double = {name: value.double() if value.is_floating_point() else value for name, value in state.items()}
@@ -55,7 +56,10 @@ def _embedded(x: Tensor, who: int, state: State, *, squeeze_excitation: bool, su
     if squeeze_excitation:
         squeezed = _leaky(state["se.squeeze.weight"] @ x.mean(dim=0))
         x = x / (1 + torch.exp(-(state["se.excite.weight"] @ squeezed)))
-    return x + state["subject.weight"][:, who] + state["subject.bias"] if subject else x
+    if not subject:
+        return x
+    vectors = state["subject.weight"]
+    return x + (vectors[:, who] if who >= 0 else vectors.mean(dim=1)) + state["subject.bias"]
 
 
 def _block(x: Float[Tensor, "s d"], state: State, heads: int) -> Float[Tensor, "s d"]:

@@ -33,8 +33,6 @@ class EEGData(Protocol[P]):
 
     @property
     def channels(self) -> int: ...
-    @property
-    def subjects(self) -> Sequence[str]: ...
     def of(self, split: str, /) -> Sequence[P]: ...
     def arrays(self, part: P, /) -> tuple[np.ndarray, np.ndarray]: ...
 
@@ -43,8 +41,8 @@ class EEGData(Protocol[P]):
 class Baseline:
     """The penalty chosen for each subject, and the mean r of each test and val recording.
 
-    What is undefined is absent: a recording without a window that has an r, and a subject for whom no penalty could be
-    chosen, with all of its recordings. `undefined` counts the windows of val and test without an r.
+    What is undefined is absent: a recording without a window that has an r, and everything where no window of val has
+    one. `undefined` counts the windows of val and test without an r.
     """
 
     penalties: dict[str, float] = field(default_factory=dict)
@@ -65,31 +63,42 @@ def linear_baseline(
 
     r is that of each non-overlapping window of `window` samples (a shorter rest is left out), decoded from that window
     alone, so that it compares with a model that sees no more. The penalty (in units of the mean square of the lagged
-    EEG, see `LaggedRidge.weights`) is the first with the largest mean r over the subject's val windows. One part of a
-    recording is in memory at a time. `ValueError` for a window below one sample.
+    EEG, see `LaggedRidge.weights`) is the first with the largest mean r over the subject's val windows, or over all
+    subjects' where its own have none. A subject without train parts has the decoder of all subjects together. One part
+    of a recording is in memory at a time. `ValueError` for a window below one sample.
     """
     if window < 1:
         raise ValueError(f"a window of {window} samples: at least 1 is needed")
-    found = Baseline()
-    for subject in data.subjects:
-        weights = _fitted(data, subject, lags, penalties)
-        val = _scores(data, "val", subject, weights, window)
-        best = _best(val)
+    found, decoders = Baseline(), _decoders(data, lags, penalties)
+    val = {subject: _scores(data, "val", subject, weights, window) for subject, weights in decoders.items()}
+    shared = _best({name: rows for scores in val.values() for name, rows in scores.items()})
+    for subject, weights in decoders.items():
+        own = _best(val[subject])
+        best = shared if own is None else own
         if best is not None:
             found.penalties[subject] = penalties[best]
         decoder = weights[[best]] if best is not None else np.full_like(weights[:1], math.nan)
         test = _scores(data, "test", subject, decoder, window)
-        found.undefined += _keep(found.val, {name: rows[best or 0] for name, rows in val.items()})
+        found.undefined += _keep(found.val, {name: rows[best or 0] for name, rows in val[subject].items()})
         found.undefined += _keep(found.recordings, {name: rows[0] for name, rows in test.items()})
     return found
 
 
-def _fitted(data: EEGData[P], subject: str, lags: int, penalties: Sequence[float]) -> Float64[np.ndarray, "p C L"]:
-    ridge = LaggedRidge(data.channels, lags)
-    for part in _parts(data, "train", subject):
-        eeg, envelope = data.arrays(part)
-        ridge.add(eeg, envelope[:, 0])
-    return ridge.weights(penalties)
+def _decoders(
+    data: EEGData[P], lags: int, penalties: Sequence[float]
+) -> dict[str, Float64[np.ndarray, "p C L"]]:
+    """Weights for each penalty, by subject: fitted to its own train parts, or to everyone's where it has none."""
+    trained = sorted({part.subject for part in data.of("train")})
+    unseen = sorted({part.subject for split in ("val", "test") for part in data.of(split)} - {*trained})
+    everyone, found = LaggedRidge(data.channels, lags), {}
+    for subject in trained:
+        ridge = LaggedRidge(data.channels, lags)
+        for part in _parts(data, "train", subject):
+            eeg, envelope = data.arrays(part)
+            ridge.add(eeg, envelope[:, 0])
+        found[subject] = ridge.weights(penalties)
+        everyone.join(ridge)
+    return found | dict.fromkeys(unseen, everyone.weights(penalties)) if unseen else found
 
 
 def _parts(data: EEGData[P], split: str, subject: str) -> Iterable[P]:
@@ -100,11 +109,12 @@ def _scores(
     data: EEGData[P], split: str, subject: str, weights: Float64[np.ndarray, "p C L"], window: int
 ) -> dict[str, Float64[np.ndarray, "p n"]]:
     """r by recording, for each of the weights and each whole window; NaN where it is undefined."""
-    found = {}
+    found: dict[str, list[np.ndarray]] = {}
     for part in _parts(data, split, subject):
         eeg, envelope = (_windows(signal, window) for signal in data.arrays(part))
-        found[part.recording] = np.stack([_r(predict(one, eeg), envelope[:, :, 0]) for one in weights])
-    return found
+        rows = np.stack([_r(predict(one, eeg), envelope[:, :, 0]) for one in weights])
+        found.setdefault(part.recording, []).append(rows)
+    return {name: np.concatenate(pieces, axis=1) for name, pieces in found.items()}
 
 
 def _windows(signal: Float64[np.ndarray, "T C"], window: int) -> Float64[np.ndarray, "n window C"]:

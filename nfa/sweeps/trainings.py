@@ -20,7 +20,9 @@ from nfa.workloads.rebuild import choose_device, recordings
 
 ENTRY_POINTS = {"mlp": "train", "eeg": "train_eeg", "lora": "train_lora"}  # what a trial's run is a run of
 IMAGES = ("dataset", "data_dir")  # parameters that say which data
-RECORDINGS = ("data_dir", "subjects", "stimuli", "seconds", "channels", "snr_db", "data_seed")
+RECORDINGS = (
+    "data_dir", "subjects", "stimuli", "seconds", "channels", "snr_db", "data_seed", "split", "unseen"
+)  # fmt: skip
 QUESTIONS = (
     "base_model", "data", "val_data", "split_seed", "max_items", "eval_items", "max_length", "device", "precision"
 )  # fmt: skip

@@ -1,6 +1,7 @@
 """A workload from what a run stored."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,11 +98,12 @@ def _moved(path: str, data_dir: str | None) -> str:
 
 def recordings(config: TrainEEGConfig, data_dir: str) -> EEGData:
     """The recordings in `data_dir`, or simulated ones where that is empty."""
+    load = partial(load_recordings, window=config.window, split=config.split, unseen=config.unseen)
     if data_dir:
-        return load_recordings(catalog.typed_folder(data_dir), window=config.window)
-    names = ("subjects", "stimuli", "seconds", "channels", "snr_db")
-    settings = Simulation(**{name: getattr(config, name) for name in names}, seed=config.data_seed)
-    return load_recordings(simulated_folder(settings), window=config.window, name="simulated")
+        return load(catalog.typed_folder(data_dir))
+    names = ("subjects", "stimuli", "seconds", "channels", "snr_db", "split")
+    known = {name: getattr(config.resolved(), name) for name in names}
+    return load(simulated_folder(Simulation(**known, seed=config.data_seed)), name="simulated")
 
 
 def check_same(name: str, found: str, expected: str) -> None:

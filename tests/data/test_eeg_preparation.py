@@ -171,6 +171,15 @@ REFUSED = {
     "inf": (lambda: prepared(*with_value(np.inf, (10, 2))), r"EEG \(inf at sample 10 of channel 2\)"),
     "flat": (lambda: prepared(*with_value(4.5, np.s_[:8192, 1])), r"constant over the train part: channel 1\)"),
     "flat, filtered": (lambda: prepared(*with_value(4.5, np.s_[:, 1]), highpass=0.5), r"constant .*: channel 1\)"),
+    "two envelopes": (
+        lambda: prepared(recording()[0], recording(channels=2)[0][:5120, :2]),
+        r"envelope \(float64, shape \[5120, 2\]\)\n  allowed: real numbers \[T\] or \[T, 1\]",
+    ),
+    "envelope in a cube": (lambda: prepared(recording()[0], np.ones((5120, 1, 1))), r"shape \[5120, 1, 1\]\)"),
+    "one channel without its axis": (lambda: prepared(recording()[0][:, 0], recording()[1]), r"EEG \(.*\[10240\]\)"),
+    "EEG of several trials": (lambda: prepared(np.ones((10240, 3, 2)), recording()[1]), r"EEG \(.*\[10240, 3, 2\]\)"),
+    "complex EEG": (lambda: prepared(recording()[0] + 1j, recording()[1]), r"EEG \(complex128, shape"),
+    "nothing": (lambda: prepared(np.ones((0, 3)), np.ones(0)), r"EEG \(float64, shape \[0, 3\]\)"),
     "silence": (lambda: prepared(recording()[0], np.zeros(5120)), r"envelope \(constant"),
     "lowpass": (lambda: prepared(*recording(), lowpass=128), r"lowpass=128 for EEG at 256 Hz\n  allowed: .* 128 Hz"),
 }

@@ -27,25 +27,25 @@ def folder(tmp_path) -> Path:
     return tmp_path / "stories"
 
 
-def refusal(folder: Path, window: int = WINDOW) -> str:
+def refusal(folder: Path, window: int = WINDOW, **how: str) -> str:
     with pytest.raises(Refusal) as refused:
-        eeg.load(folder, window=window)
+        eeg.load(folder, window=window, **how)
     with pytest.raises(Refusal) as again:  # from the record
-        eeg.load(folder, window=window)
+        eeg.load(folder, window=window, **how)
     assert str(again.value) == str(refused.value)
     return str(refused.value)
 
 
-def only_fault(folder: Path, window: int = WINDOW) -> str:
-    message = refusal(folder, window)
+def only_fault(folder: Path, window: int = WINDOW, **how: str) -> str:
+    message = refusal(folder, window, **how)
     found = re.search(r"stories: 1 fault\n    (.*)\n  allowed: ", message)
     assert found, message
     return found[1]
 
 
-def only_fault_of(folder: Path, name: str, window: int = WINDOW) -> str:
+def only_fault_of(folder: Path, name: str, window: int = WINDOW, **how: str) -> str:
     """What is said of one file, the only one with a fault."""
-    fault = only_fault(folder, window)
+    fault = only_fault(folder, window, **how)
     assert fault.startswith(f"{name}: "), fault
     return fault.removeprefix(f"{name}: ")
 
@@ -260,7 +260,7 @@ def test_a_subject_of_whom_there_is_no_train_part_is_named(folder):
 
 def test_a_recording_without_its_train_part_is_named(folder):
     save(folder, stem("val", 1, 9), *signals(np.random.default_rng(0), 99, 3))
-    fault = only_fault_of(folder, f"{stem('val', 1, 9)}_-_eeg.npy")
+    fault = only_fault_of(folder, f"{stem('val', 1, 9)}_-_eeg.npy", split="time")
     assert fault == "the recording has no train part, so nothing normalises it"
 
 

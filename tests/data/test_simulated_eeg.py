@@ -142,6 +142,19 @@ def test_the_reader_reads_what_is_written(tmp_path):
     assert sum(part.samples for part in parts) == SMALL.seconds * RATE
 
 
+@pytest.mark.parametrize(("split", "counts"), [("recordings", [3, 3, 3]), ("subjects", [3, 3, 3])])
+def test_whole_recordings_and_subjects_can_be_held_out_and_hold_the_same(tmp_path, split, counts):
+    settings = replace(SMALL, stimuli=3)
+    for how in ("time", split):
+        simulated_eeg.simulate(replace(settings, split=how), tmp_path / how)
+    data = eeg.load(tmp_path / split, window=64, split=split)
+    assert [len(data.of(each)) for each in eeg.SPLITS] == counts
+    assert dict(data.held_out("test")) == {split: 3}
+    for part in data.parts:
+        divided = [np.load(tmp_path / "time" / f"{each}_-_{part.recording}_-_eeg.npy") for each in eeg.SPLITS]
+        assert np.array_equal(np.concatenate(divided), np.load(part.eeg))
+
+
 def test_parts_are_contiguous_and_everybody_hears_the_same(tmp_path):
     simulated_eeg.simulate(SMALL, tmp_path)
     made = simulated_eeg.recording(SMALL, 2, 1)

@@ -1,11 +1,14 @@
 """Recordings in a folder become the files that train_eeg reads, in a tracked run; all of them or none."""
 
 import hashlib
+import itertools
 import signal
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from eeg_files import edf
 from moments import KILL, TERM, During
 from recorded import (
     CHANNELS,
@@ -26,7 +29,7 @@ from support import run, words
 
 from entrypoints.prepare_eeg import start
 from nfa.data import eeg
-from nfa.data.eeg_preparation import SPLITS, prepare_arrays
+from nfa.data.eeg_preparation import SPLITS, prepare_arrays, resample
 from nfa.errors import Refusal
 
 
@@ -89,6 +92,16 @@ def test_target_is_overwritten_only_when_asked(source: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("store")
+def test_a_recording_prepared_anew_for_another_split_leaves_nothing_of_the_old_one(tmp_path: Path) -> None:
+    studied(tmp_path / "recorded", 1, 3)
+    start(given(tmp_path / "recorded", tmp_path / "out"))
+    save(tmp_path / "out", "train_-_sub-009_-_story-1_-_eeg.npy", np.zeros((9, CHANNELS)))
+    start(given(tmp_path / "recorded", tmp_path / "out", split="recordings", overwrite=True))
+    assert len(names(tmp_path / "out")) == 2 * 3 + 1
+    assert "train_-_sub-009_-_story-1_-_eeg.npy" in names(tmp_path / "out")
+
+
+@pytest.mark.usefixtures("store")
 def test_recordings_of_unequal_length_are_cut_with_one_notice(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,9 +130,107 @@ def test_file_of_mne_gives_its_eeg_channels_and_its_rate(store: Store, tmp_path:
     assert report["eeg"]["channels"] == ["eeg0", "eeg2", "eeg4", "eeg5"]
 
 
+# ---- held-out recordings and subjects
+
+
+def prepared_eeg(folder: Path) -> dict[str, np.ndarray]:
+    return {path.name.removesuffix("_-_eeg.npy"): np.load(path).astype(float) for path in folder.glob("*_-_eeg.npy")}
+
+
+def studied(folder: Path, subjects: int, stimuli: int) -> dict[str, np.ndarray]:
+    """A folder of recordings, each with an offset and a scale of its own; the EEG by name."""
+    found = {}
+    for subject, stimulus in itertools.product(range(1, subjects + 1), range(1, stimuli + 1)):
+        name = f"sub-{subject:03d}_-_story-{stimulus}"
+        recorded, envelope = signals(10 * subject + stimulus)
+        found[name] = (1 + subject + stimulus / 10) * recorded + 5 * subject
+        save(folder, f"{name}_-_eeg.npy", found[name])
+        save(folder, f"{name}_-_envelope.npy", envelope)
+    return found
+
+
+def whole(recorded: np.ndarray) -> np.ndarray:
+    """As it is without a split: resampled."""
+    return resample(recorded, Fraction(EEG_RATE, 64), SECONDS * 64)
+
+
+def assert_as(found: np.ndarray, recorded: np.ndarray, basis: list[np.ndarray]) -> None:
+    joined = np.concatenate(basis)
+    np.testing.assert_allclose(found, (whole(recorded) - joined.mean(axis=0)) / joined.std(axis=0), atol=2e-6)
+
+
+def test_whole_recordings_are_held_out_normalised_by_those_of_their_subject(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded = studied(tmp_path / "recorded", 2, 3)
+    start(given(tmp_path / "recorded", tmp_path / "out", split="recordings"))
+    found = prepared_eeg(tmp_path / "out")
+    assert {name.partition("_-_")[2] for name in found} == {*recorded}
+    assert sorted(name.split("_-_")[0] for name in found) == ["test"] * 2 + ["train"] * 2 + ["val"] * 2
+    for name, array in found.items():
+        _, subject, stimulus = name.split("_-_")
+        trained = [each.partition("_-_")[2] for each in found if each.startswith(f"train_-_{subject}_-_")]
+        basis = [whole(recorded[each]) for each in trained]
+        assert_as(array, recorded[f"{subject}_-_{stimulus}"], basis)
+    data = eeg.load(tmp_path / "out", window=64)
+    assert data.split == "recordings"
+    for part in data.parts:  # what is normalised stays as it is
+        np.testing.assert_allclose(data.arrays(part)[0], np.load(part.eeg), atol=1e-5)
+    said = capsys.readouterr().out
+    assert "split  whole recordings: 2 train (story-" in said
+    report = store.json(store.runs()[0], "preparation.json")
+    assert (report["split"], report["normalised_by"]) == ("recordings", "the training recordings of its subject")
+    assert report["recordings"]["sub-001_-_story-1"]["parts"].keys() < {"train", "val", "test"}
+
+
+@pytest.mark.parametrize("unseen", ["first_minute", "population"])
+@pytest.mark.usefixtures("store")
+def test_whole_subjects_are_held_out_normalised_as_asked(tmp_path: Path, unseen: str) -> None:
+    recorded = studied(tmp_path / "recorded", 3, 2)
+    start(given(tmp_path / "recorded", tmp_path / "out", split="subjects", unseen=unseen))
+    found = prepared_eeg(tmp_path / "out")
+    known = {name.split("_-_")[1]: name.split("_-_")[0] for name in found}
+    assert sorted(known.values()) == ["test", "train", "val"]
+    trained = [whole(recorded[name.partition("_-_")[2]]) for name in found if name.startswith("train")]
+    for subject, split in known.items():
+        first = whole(recorded[f"{subject}_-_story-1"])[: 60 * 64]
+        basis = [first] if split != "train" and unseen == "first_minute" else trained
+        for k in (1, 2):
+            assert_as(found[f"{split}_-_{subject}_-_story-{k}"], recorded[f"{subject}_-_story-{k}"], basis)
+    data = eeg.load(tmp_path / "out", window=64, split="subjects", unseen=unseen)
+    for part in data.parts:
+        np.testing.assert_allclose(data.arrays(part)[0], np.load(part.eeg), atol=1e-5)
+
+
+@pytest.mark.usefixtures("store")
+def test_a_recording_is_cut_at_its_gap_and_its_parts_are_read_as_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("mne")
+    (tmp_path / "recorded").mkdir()
+    signal = {name: 40 * np.random.default_rng(k).standard_normal(256 * 30) for k, name in enumerate(("Cz", "Resp"))}
+    path = tmp_path / "recorded" / "sub-001_-_story_-_eeg.edf"
+    edf(path, signal, onsets=[str(k) if k < 12 else f"{k}.5" for k in range(30)])
+    save(tmp_path / "recorded", "sub-001_-_story_-_envelope.npy", np.random.default_rng(9).random(round(128 * 30.5)))
+    with pytest.raises(Refusal, match=r"eeg.edf \(0.5 s are missing at 12.000 s, sample 3072 counted from 0\)"):
+        start(given(tmp_path / "recorded", tmp_path / "out", eeg_rate=0))
+    start(given(tmp_path / "recorded", tmp_path / "out", eeg_rate=0, gaps="cut"))
+    said = capsys.readouterr().out
+    assert "channels  1 used: Cz; not used: Resp (breathing by its name)" in said
+    assert "notice  sub-001_-_story_-_eeg.edf: cut at its gaps, 0.5 s in all" in said
+    data = eeg.load(tmp_path / "out", window=64)
+    assert [(part.split, part.stimulus, part.samples) for part in data.parts] == [
+        ("train", "story+1of2", 768),
+        ("train", "story+2of2", 761),
+        ("val", "story", 195),
+        ("test", "story", 196),
+    ]
+    assert {part.recording for part in data.parts} == {"sub-001_-_story"}
+
+
 def test_stopped_in_the_midst_it_leaves_no_file(fresh: Store, source: Path, tmp_path: Path) -> None:
     asked = words(source=source, target=tmp_path / "out", eeg_rate=EEG_RATE, envelope_rate=ENVELOPE_RATE)
-    ended = run(fresh, asked, entrypoint=NAME, before=During("nfa.jobs.eeg.prepare_eeg", "prepare", TERM, 3))
+    ended = run(fresh, asked, entrypoint=NAME, before=During("nfa.jobs.eeg.prepare_eeg", "write", TERM, 3))
     assert ended.code == 143, ended.output
     assert "Traceback" not in ended.output
     (run_id,) = fresh.runs()

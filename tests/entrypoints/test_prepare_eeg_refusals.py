@@ -128,6 +128,13 @@ ASKED = {
     "share": ({"val_share": 0.0}, r"val_share=0.0\n  allowed: a number > 0 and < 1"),
     "crossed": ({"highpass": 8.0, "lowpass": 2.0}, r"highpass=8.0\n  allowed: a cut-off below lowpass=2.0"),
     "highpass": ({"highpass": 32.0}, r"highpass=32.0\n  allowed: a cut-off below 32.0 Hz, half of rate=64"),
+    "gaps": ({"gaps": "join"}, r"gaps='join'\n  allowed: refuse, cut"),
+    "split": ({"split": "stories"}, r"split='stories'\n  allowed: time, recordings, subjects"),
+    "unseen": ({"unseen": "population"}, r"unseen=population with split=time\n(.|\n)*do: leave unseen out"),
+    "few stimuli": ({"split": "recordings"}, r"split=recordings with 3 recordings of 2 subjects and 2 stimuli"),
+    "few subjects": ({"split": "subjects"}, r"2 subjects and 2 stimuli\n  allowed: three subjects or more"),
+    "channels": ({"channels": "0,Fp1"}, r"channels='0,Fp1' \(sub-001_-_story_-_eeg.npy has no 'Fp1'\)"),
+    "all left out": ({"channels": "!*"}, r"eeg.npy \(no EEG channel among left out\)"),
     "lowpass": ({"lowpass": 125.0}, r"lowpass=125.0 for \S*eeg.npy at 250 Hz"),
 }
 

@@ -74,6 +74,18 @@ WORDS = {
         "gradient_scale_position=before_gate",
     ),
     "unknown preset": ({"preset": "v2"}, "preset='v2'", "v1, full, conservative, aggressive, custom", "preset=v1"),
+    "unseen where nobody is": (
+        {"unseen": "population"},
+        "unseen=population with split=auto",
+        "unseen with split=subjects",
+        "leave unseen out",
+    ),
+    "too few to hold out": (
+        {"split": "subjects"},
+        "split=subjects with 4 recordings of 2 subjects and 2 stimuli",
+        "three subjects or more",
+        "split=time",
+    ),
     "device": ({"device": "gpu"}, "device='gpu'", "auto, cpu", "device=auto"),
     "recordings too short": ({"seconds": 10, "window_seconds": 5}, "simulated", "320 samples (5 s) or longer", "mend"),
 }

@@ -61,7 +61,7 @@ def test_scores_of_the_linear_decoder_are_computed_again(
     count: int, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    data: Any = SimpleNamespace(digest=lambda: "ab" * 32)
+    data: Any = SimpleNamespace(digest=lambda: "ab" * 32, split="time", unseen="first_minute")
     found = SimpleNamespace(val=SCORES, recordings=SCORES, penalties={"one": 1.0}, undefined=0)
     monkeypatch.setattr(eeg_baseline, "linear_baseline", lambda *_, **__: asked.append(1) or found)
     assert eeg_baseline.baseline(data, 64) == eeg_baseline.baseline(data, 64)

@@ -16,6 +16,7 @@ from mutations import BOTH, COUNT, of_bytes, of_tensors, of_values, outcomes
 from safetensors.torch import save
 from torch import Tensor
 
+from nfa.config.eeg_preparation import PrepareEEGConfig
 from nfa.data import eeg, questions
 from nfa.data.eeg_formats import open_recording
 from nfa.data.eeg_recordings import Recording
@@ -197,7 +198,8 @@ def recorded(folder: Path) -> None:
 
 
 def opened(file: Path) -> Array:
-    signal, _ = open_recording(Recording("one_-_story", file, file.with_name("envelope.npy")), 64, 64)
+    config = PrepareEEGConfig(source=".", target="out", eeg_rate=64)
+    signal = open_recording(Recording("one_-_story", file, file.with_name("envelope.npy")), config).eeg
     return signal.read(0, signal.samples)  # type: ignore[no-any-return]
 
 

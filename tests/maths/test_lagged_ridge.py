@@ -86,6 +86,15 @@ def test_windows_know_nothing_of_each_other():
     assert predict(weights, eeg[None, :2]).shape == (1, 2)
 
 
+def test_joined_sums_are_those_of_all_recordings():
+    data = recordings(3, 2, (50, 40, 30))
+    joined = fitted(data[:1], 2, 4)
+    joined.join(fitted(data[1:], 2, 4))
+    assert far(joined.weights(PENALTIES), fitted(data, 2, 4).weights(PENALTIES)) < 1e-12
+    with pytest.raises(ValueError, match="not"):
+        joined.join(fitted(data, 2, 5))
+
+
 def test_silence_decodes_to_silence():
     ridge = LaggedRidge(2, 3)
     assert not ridge.weights([1.0]).any()

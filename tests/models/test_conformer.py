@@ -86,6 +86,16 @@ def test_outputs_and_gradients_equal_the_reference(residual, mlp_head, embedding
     assert_equals_the_reference(residual, use_mlp_head=mlp_head, **switches)
 
 
+def test_the_vector_of_an_unknown_subject_is_the_mean_of_all():
+    model = small(subjects=3)
+    eeg, _ = windows(1)
+    vectors = [model.embed(eeg, torch.tensor([who])) for who in (0, 1, 2)]
+    torch.testing.assert_close(model.embed(eeg, torch.tensor([-1])), torch.stack(vectors).mean(dim=0))
+    mixed, subjects = windows(3)[0], torch.tensor([2, -1, 0])
+    expected = by_reference(model, "gate", mixed, subjects)
+    torch.testing.assert_close(model(mixed, subjects), expected, rtol=1e-9, atol=1e-9)
+
+
 @given(
     n=st.integers(1, 3),
     length=st.integers(1, 9),

@@ -7,8 +7,8 @@ import pytest
 
 from nfa import reference
 from nfa.data import eeg as split_data
+from nfa.data.eeg_names import prepared_name
 from nfa.data.eeg_preparation import SPLITS, prepare_arrays
-from nfa.data.eeg_recordings import prepared_name
 from nfa.studies.linear_baseline import PENALTIES, Baseline, linear_baseline
 
 WINDOW, LAGS = 100, 5
@@ -19,6 +19,7 @@ class Part:
     split: str
     subject: str
     stimulus: str
+    piece: str = ""
 
     @property
     def recording(self):
@@ -32,10 +33,6 @@ class Data:
     content: dict[Part, tuple[np.ndarray, np.ndarray]]
     channels: int = 3
     asked: list[Part] = field(default_factory=list)
-
-    @property
-    def subjects(self):
-        return tuple(sorted({part.subject for part in self.content}))
 
     def of(self, split):
         return tuple(part for part in self.content if part.split == split)
@@ -72,7 +69,7 @@ def expected_r(weights, part, data):
 def test_it_is_what_the_slow_version_fits_chooses_and_scores():
     made = data(noise=4.0)
     found = linear_baseline(made, window=WINDOW, lags=LAGS)
-    for subject in made.subjects:
+    for subject in ("s1", "s2"):
         by_split = {split: [part for part in made.of(split) if part.subject == subject] for split in SPLITS}
         train = [(made.content[part][0], made.content[part][1][:, 0]) for part in by_split["train"]]
         weights = [reference.lagged_ridge(train, LAGS, penalty) for penalty in PENALTIES]
@@ -104,12 +101,11 @@ def test_test_part_is_only_scored_and_subjects_do_not_meet():
     assert {name for name in before.recordings if before.recordings[name] != after.recordings[name]} == {"s1_-_a"}
 
 
-def test_each_part_is_read_once_and_only_one_subject_at_a_time():
+def test_each_part_is_read_once_and_those_of_test_last():
     made = data()
     linear_baseline(made, window=WINDOW, lags=LAGS)
     assert len(made.asked) == len(set(made.asked)) == len(made.content)
-    assert [part.subject for part in made.asked] == ["s1"] * 6 + ["s2"] * 6
-    assert [part.split for part in made.asked[:6]] == ["train", "train", "val", "val", "test", "test"]
+    assert [part.split for part in made.asked] == ["train"] * 4 + ["val"] * 4 + ["test"] * 4
 
 
 def test_windows_without_an_r_are_counted_and_left_out():
@@ -131,14 +127,55 @@ def train_of(made, subject):
     ]
 
 
-@pytest.mark.parametrize("lacking", ["train", "val"])
-def test_subject_without_train_or_val_has_no_penalty_and_no_r(lacking):
-    made = data()
-    made.content = {part: both for part, both in made.content.items() if (part.split, part.subject) != (lacking, "s2")}
+def without(made, *left_out):
+    """Without the parts of some splits and subjects."""
+    return Data({part: both for part, both in made.content.items() if (part.split, part.subject) not in left_out})
+
+
+def expected_means(made, train, split, subject, penalty):
+    weights = reference.lagged_ridge(train, LAGS, penalty)
+    parts = [part for part in made.of(split) if part.subject == subject]
+    return {part.recording: np.mean(expected_r(weights, part, made)) for part in parts}
+
+
+def test_unseen_subject_has_the_decoder_of_all_others_with_the_penalty_that_its_own_val_chooses():
+    made = without(data(subjects=("s1", "s2", "s3"), noise=4.0), ("train", "s3"))
     found = linear_baseline(made, window=WINDOW, lags=LAGS)
-    assert list(found.penalties) == ["s1"]
-    assert set(found.recordings) == set(found.val) == {"s1_-_a", "s1_-_b"}
-    assert found.undefined == {"train": 2 * 2 + 2 * 3, "val": 2 * 3}[lacking]
+    train = [pair for subject in ("s1", "s2") for pair in train_of(made, subject)]
+    of_penalty = [list(expected_means(made, train, "val", "s3", penalty).values()) for penalty in PENALTIES]
+    assert found.penalties["s3"] == PENALTIES[int(np.argmax(np.mean(of_penalty, axis=1)))]
+    expected = expected_means(made, train, "test", "s3", found.penalties["s3"])
+    assert {name: found.recordings[name] for name in expected} == pytest.approx(expected, rel=1e-8)
+    assert found.recordings.keys() == {part.recording for part in made.content}
+
+
+def test_subject_without_val_has_the_penalty_that_is_best_for_all_who_have():
+    made = without(data(subjects=("s1", "s2", "s3"), noise=4.0), ("val", "s3"))
+    found = linear_baseline(made, window=WINDOW, lags=LAGS)
+    means = [
+        [r for s in ("s1", "s2") for r in expected_means(made, train_of(made, s), "val", s, penalty).values()]
+        for penalty in PENALTIES
+    ]
+    assert found.penalties["s3"] == PENALTIES[int(np.argmax(np.mean(means, axis=1)))]
+    expected = expected_means(made, train_of(made, "s3"), "test", "s3", found.penalties["s3"])
+    assert {name: found.recordings[name] for name in expected} == pytest.approx(expected, rel=1e-8)
+
+
+def test_pieces_of_a_recording_are_scored_as_one():
+    made = data(subjects=("s1",), stimuli=("a",))
+    whole, rest = made.content[Part("test", "s1", "a")], heard(9, 250)
+    made.content[Part("test", "s1", "a", "2")] = rest
+    found = linear_baseline(made, window=WINDOW, lags=LAGS)
+    weights = reference.lagged_ridge(train_of(made, "s1"), LAGS, found.penalties["s1"])
+    r = [r for key in ("", "2") for r in expected_r(weights, Part("test", "s1", "a", key), made)]
+    assert len(r) == len(whole[0]) // WINDOW + len(rest[0]) // WINDOW == 5
+    assert found.recordings == {"s1_-_a": pytest.approx(np.mean(r), rel=1e-8)}
+
+
+def test_without_any_val_nothing_is_chosen_and_scored():
+    made = without(data(), ("val", "s1"), ("val", "s2"))
+    found = linear_baseline(made, window=WINDOW, lags=LAGS)
+    assert (found.penalties, found.recordings, found.val, found.undefined) == ({}, {}, {}, 2 * 2 * 3)
 
 
 def test_nothing_to_score_has_no_mean():

@@ -6,13 +6,13 @@ import matplotlib.pyplot as plt
 import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
+from nfa.tracking.masked_client import MaskedClient
 from stores import Store
 
 from nfa import masking, tracking
 from nfa.errors import Refusal
 from nfa.tracking import DataInput
 from nfa.tracking import store as stores
-from nfa.tracking.masked_client import MaskedClient
 
 ADDRESS = "postgresql://me:geh@im/7@host/runs"
 

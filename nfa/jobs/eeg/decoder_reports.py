@@ -34,7 +34,7 @@ def envelope_figure(workload: EEGDecoder, model: nn.Module, val: Scores, epoch: 
     for outputs, batch in heard:
         parts = val.data.part_of(ids)
         for row, ((name, place), part) in enumerate(zip(chosen.items(), parts, strict=True)):
-            where = f"{part.recording.replace('_-_', ', ')} at {(ids[row] - part.first) / RATE:.0f} s"
+            where = f"{part.subject}, {part.stimulus} at {(ids[row] - part.first) / RATE:.0f} s"
             true, decoded = (signal[row, :, 0].cpu().numpy() for signal in (batch.targets, outputs))
             shown.append(Window(f"{name} window: {where}", float(val.r[place]), true, decoded))
     return envelopes(shown, rate=RATE, title=f"{_called(workload.data.name)}, validation, epoch {epoch}")
@@ -68,9 +68,9 @@ def table(scores: Mapping[str, Scores], baseline: Reached) -> str:
     writer.writerow(("split", "recording", "subject", "pearson", "baseline_pearson"))
     for split, found in scores.items():
         reached = found.recordings()
-        for part in found.data.of(split):
-            r, linear = reached.get(part.recording, ""), baseline.recordings[split].get(part.recording, "")
-            writer.writerow((split, part.recording, part.subject, r, linear))
+        for name, parts in found.data.recordings(split).items():
+            r, linear = reached.get(name, ""), baseline.recordings[split].get(name, "")
+            writer.writerow((split, name, parts[0].subject, r, linear))
     return text.getvalue().rstrip("\n")
 
 

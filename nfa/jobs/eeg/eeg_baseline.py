@@ -33,7 +33,8 @@ class Reached:
 
 def baseline(data: EEGData, window: int) -> Reached:
     """What the linear decoder reaches in windows of that length; looked up where it is known already."""
-    what = {"data": data.digest(), "window": window, "lags": LAGS, "penalties": PENALTIES}
+    how = {"split": data.split, "unseen": data.unseen}
+    what = {"data": data.digest(), **how, "window": window, "lags": LAGS, "penalties": PENALTIES}
     path = cache_folder("eeg") / f"baseline-{digest(what)[:32]}.json"
     with suppress(Exception):  # what is missing or damaged is computed again
         return Reached(**kept_json(path))

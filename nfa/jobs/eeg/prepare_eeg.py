@@ -1,9 +1,9 @@
 """Prepare EEG recordings for training: checked, resampled, split, normalised, written all together or not at all."""
 
 import dataclasses
-import hashlib
 import os
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,19 +11,28 @@ from typing import Any
 from nfa import __version__, tracking, unfinished
 from nfa.config.eeg_preparation import PrepareEEGConfig
 from nfa.console import bar, stage
-from nfa.content import write_array
 from nfa.data import eeg_recordings
-from nfa.data.eeg_formats import open_recording
-from nfa.data.eeg_preparation import SPLITS, Prepared, Settings, Signal, part_edges, prepare
-from nfa.data.eeg_recordings import Recording, prepared_name
+from nfa.data.eeg_formats import Opened, open_recording
+from nfa.data.eeg_preparation import SHORTEST, SPLITS, Settings, Span, spans_of
+from nfa.data.eeg_recordings import Recording
+from nfa.data.eeg_scales import normalised_by
+from nfa.data.eeg_signals import Signal
 from nfa.ends import shielded
 from nfa.errors import NfaError, Refusal
+from nfa.jobs.eeg.prepared_files import Written, normalise, write
 from nfa.tracking import DataInput
 
 SPACE_MARGIN = 2**20
 HEADER = 256  # bytes of a .npy file beside its values
 KINDS = ("eeg", "envelope")
-Edges = Mapping[str, tuple[int, int]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What becomes of a recording, and of how many channels."""
+
+    spans: tuple[Span, ...]
+    channels: int
 
 
 def prepare_eeg(config: PrepareEEGConfig) -> None:
@@ -33,13 +42,15 @@ def prepare_eeg(config: PrepareEEGConfig) -> None:
     """
     recordings, target = eeg_recordings.chosen(config)
     settings = Settings(config.rate, config.train_share, config.val_share, config.highpass, config.lowpass)
-    edges = _checked(recordings, config, settings)
-    _check_space(target, edges)
+    held = eeg_recordings.held_out(recordings, config)
+    plans = _checked(recordings, config, settings, held)
+    _check_space(target, plans)
+    _say_split(recordings, config, held)
     with tracking.open_run("prepare_eeg", "eeg", name=config.run_name) as run:
         run.log_params(dataclasses.asdict(config))
         stage("run", f"{run.run_id}, {len(recordings)} recordings")
         try:
-            report = _written(recordings, config, settings, {name: found for name, (found, _) in edges.items()}, target)
+            report = _written(recordings, config, settings, plans, held, target)
         except OSError as error:
             raise NfaError(f"{target} could not be written: {error}\n  do: mend it, then prepare again") from error
         run.log_datasets(_inputs(report, target))
@@ -48,22 +59,65 @@ def prepare_eeg(config: PrepareEEGConfig) -> None:
 
 
 def _checked(
-    recordings: Sequence[Recording], config: PrepareEEGConfig, settings: Settings
-) -> dict[str, tuple[dict[str, tuple[int, int]], int]]:
-    """By recording: edges of its parts and number of channels; `Refusal` for the first file that does not fit."""
-    found = {}
-    cuts = []
-    expected: Signal | None = None
+    recordings: Sequence[Recording], config: PrepareEEGConfig, settings: Settings, held: Mapping[str, str]
+) -> dict[str, Plan]:
+    """Plans by recording; `Refusal` for the first file that does not fit. What is to be said of files is said."""
+    found, cuts = {}, []
+    expected: Opened | None = None
     for recording in bar(recordings, "check", unit="recording"):
-        eeg, envelope = open_recording(recording, config.eeg_rate, config.envelope_rate)
-        expected = expected or eeg
-        _check_channels(eeg, expected)
-        found[recording.name] = part_edges(eeg, envelope, settings), len(eeg.channels)
-        cuts.append(abs(eeg.seconds - envelope.seconds))
+        opened = open_recording(recording, config)
+        _say(recording, opened, expected)
+        expected = expected or opened
+        _check_channels(opened.eeg, expected.eeg)
+        spans = spans_of(opened.eeg, opened.envelope, settings, held.get(recording.name, ""))
+        _say_gaps(opened, spans, settings)
+        found[recording.name] = Plan(spans, len(opened.eeg.channels))
+        cuts.append(abs(opened.eeg.seconds - opened.envelope.seconds))
     cut = [seconds for seconds in cuts if seconds * settings.rate >= 1]
     if cut:
         stage("notice", f"{len(cut)} recordings cut to the shorter of EEG and envelope, by up to {max(cut):.3f} s")
     return found
+
+
+def _say(recording: Recording, opened: Opened, first: Opened | None) -> None:
+    """Notes on a file, and its channels where they are not those of the first."""
+    for note in opened.notes:
+        stage("notice", note)
+    if first is None:
+        stage("channels", opened.channels)
+    elif opened.channels != first.channels:
+        stage("channels", f"{recording.name}: {opened.channels}")
+
+
+def _say_gaps(opened: Opened, spans: Sequence[Span], settings: Settings) -> None:
+    """How a recording is cut at its gaps, and what of it is in pieces too short to be used."""
+    eeg = opened.eeg
+    lasting = [(segment.onset, segment.onset + (segment.stop - segment.start) / eeg.rate) for segment in eeg.segments]
+    missing = eeg.seconds - sum(end - begin for begin, end in lasting)
+    if missing * eeg.rate < 0.5:
+        return
+    until = min(eeg.seconds, opened.envelope.seconds)
+    used = sum(span.last - span.first for span in spans) / settings.rate
+    left = sum(max(0.0, min(end, until) - begin) for begin, end in lasting) - used
+    said = f"{Path(eeg.name).name}: cut at its gaps, {missing:.4g} s in all"
+    if left * settings.rate > 2 * len(lasting):  # else edges between samples
+        said += f"; {left:.3g} s are left out, in pieces below {SHORTEST:g} s"
+    stage("notice", said)
+
+
+def _say_split(recordings: Sequence[Recording], config: PrepareEEGConfig, held: Mapping[str, str]) -> None:
+    """Which recordings are for what, where whole ones are held out."""
+    if not held:
+        return
+    place = 1 if config.split == "recordings" else 0
+    counts = Counter(held.values())
+    names = {split: sorted({each.heard[place] for each in recordings if held[each.name] == split}) for split in SPLITS}
+    parts = [f"{counts[split]} {split} ({', '.join(names[split])})" for split in SPLITS]
+    stage("split", f"whole recordings: {', '.join(parts)}; each is normalised by {_normalised_by(config)}")
+
+
+def _normalised_by(config: PrepareEEGConfig) -> str:
+    return normalised_by(config.split, config.unseen if config.split == "subjects" else "")
 
 
 def _check_channels(eeg: Signal, expected: Signal) -> None:
@@ -72,13 +126,14 @@ def _check_channels(eeg: Signal, expected: Signal) -> None:
         raise Refusal(
             f"{eeg.name} ({len(eeg.channels)} channels; differing: {', '.join(differing[:5])})",
             f"the {len(expected.channels)} channels of {Path(expected.name).name}",
-            "give all recordings the same channels in the same order, or prepare them into folders of their own",
+            "give all recordings the same channels in the same order (channels= chooses), or prepare them into folders "
+            "of their own",
         )
 
 
-def _check_space(target: Path, edges: Mapping[str, tuple[Edges, int]]) -> None:
-    sizes = [4 * parts["test"][1] * (channels + 1) for parts, channels in edges.values()]
-    needed = sum(sizes) + 2 * len(SPLITS) * HEADER * len(sizes) + SPACE_MARGIN
+def _check_space(target: Path, plans: Mapping[str, Plan]) -> None:
+    files = [(span.last - span.first, plan.channels) for plan in plans.values() for span in plan.spans]
+    needed = sum(4 * samples * (channels + 1) + 2 * HEADER for samples, channels in files) + SPACE_MARGIN
     existing = next(folder for folder in (target, *target.parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     if free < needed:
@@ -93,46 +148,42 @@ def _written(
     recordings: Sequence[Recording],
     config: PrepareEEGConfig,
     settings: Settings,
-    edges: Mapping[str, Edges],
+    plans: Mapping[str, Plan],
+    held: Mapping[str, str],
     target: Path,
 ) -> dict[str, Any]:
     """Prepare into a hidden folder of the target and move the files once all are there; the report on them."""
-    report: dict[str, Any] = {}
     with unfinished.folder_in(target) as scratch:
+        made: dict[str, dict[str, Written]] = {kind: {} for kind in KINDS}
         for recording in bar(recordings, "prepare", unit="recording"):
-            both = dict(zip(KINDS, open_recording(recording, config.eeg_rate, config.envelope_rate), strict=True))
-            report[recording.name] = {"parts": {split: list(edge) for split, edge in edges[recording.name].items()}}
-            for kind, signal in both.items():
-                made = prepare(signal, edges[recording.name], settings, filtered=kind == "eeg")
-                report[recording.name][kind] = _described(signal, made) | {
-                    "files": _saved(made, scratch, recording.name, kind)
-                }
+            opened = open_recording(recording, config)
+            for kind, signal in zip(KINDS, (opened.eeg, opened.envelope), strict=True):
+                spans = plans[recording.name].spans
+                one = write(scratch, recording.name, kind, signal, spans, settings)
+                if not held:
+                    one.check("the train part")
+                made[kind][recording.name] = one
+        scales = {kind: normalise(made[kind], recordings, held, config) for kind in KINDS}
+        report = {
+            name: {
+                "parts": {span.name: [span.first, span.last] for span in plans[name].spans},
+                **{kind: made[kind][name].described(scales[kind][name]) for kind in KINDS},
+            }
+            for name in plans
+        }
         with shielded():
-            for file in sorted(scratch.glob("*.npy")):
+            files = sorted(scratch.glob("*.npy"))
+            for file in files:
                 os.replace(file, target / file.name)
-    return {"nfa_version": __version__, "settings": dataclasses.asdict(settings), "recordings": report}
-
-
-def _described(signal: Signal, made: Prepared) -> dict[str, Any]:
+            for other in {*eeg_recordings.prepared_before(target, recordings)} - {target / file.name for file in files}:
+                other.unlink()  # the same recordings, for other splits or in other pieces
     return {
-        "source": signal.name,
-        "rate": signal.rate,
-        "samples": signal.samples,
-        "channels": list(signal.channels),
-        "mean": made.mean.tolist(),
-        "deviation": made.deviation.tolist(),
+        "nfa_version": __version__,
+        "settings": dataclasses.asdict(settings),
+        "split": config.split,
+        "normalised_by": _normalised_by(config),
+        "recordings": report,
     }
-
-
-def _saved(made: Prepared, folder: Path, recording: str, kind: str) -> dict[str, str]:
-    """Write the parts; the SHA-256 of each file by its name."""
-    digests = {}
-    for split, part in made.parts.items():
-        path = folder / prepared_name(split, recording, kind)
-        write_array(path, part)
-        with path.open("rb") as file:
-            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return digests
 
 
 def _inputs(report: Mapping[str, Any], target: Path) -> list[DataInput]:

@@ -6,7 +6,7 @@ from typing import Any
 from nfa import tracking
 from nfa.config import TrainEEGConfig
 from nfa.console import stage
-from nfa.data.eeg import RATE, EEGData
+from nfa.data.eeg import RATE, SPLITS, EEGData
 from nfa.errors import DivergedError, Refusal
 from nfa.jobs.eeg import eeg_examples
 from nfa.jobs.eeg.decoder_training import DecoderTraining, assist
@@ -18,6 +18,12 @@ from nfa.timing import Stopwatch
 from nfa.tracking import TrackedRun
 from nfa.workloads.eeg import EEGDecoder
 from nfa.workloads.rebuild import check_same, choose_device, recordings
+
+HELD_OUT = {
+    "time": "parts of training recordings",
+    "recordings": "whole recordings of training subjects",
+    "subjects": "recordings of unseen subjects",
+}
 
 
 def train_eeg(config: TrainEEGConfig, clock: Stopwatch) -> None:
@@ -83,12 +89,7 @@ def prepared(
     if run:
         check_same(data.name, data.digest(), tracking.config(run.run_id)["data"]["digest"])
     _check_batches(config, data)
-    train = sum(part.samples for part in data.of("train")) / RATE / 60
-    stage(
-        "data",
-        f"{data.name}: {len(data.of('train'))} + {len(data.of('val'))} + {len(data.of('test'))} recordings of "
-        f"{len(data.subjects)} subjects, {data.channels} channels, {train:.0f} minutes to train on",
-    )
+    _say(data, config)
     stored = run and tracking.has_artifact(run.run_id, "example_ids.json")
     ids = tracking.example_ids(run.run_id) if run and stored else eeg_examples.decide(data, config)
     workload = EEGDecoder(config, data, ids, device)
@@ -97,8 +98,26 @@ def prepared(
     return workload
 
 
+def _say(data: EEGData, config: TrainEEGConfig) -> None:
+    """What there is to train on, and how val and test are held out."""
+    train = sum(part.samples for part in data.of("train")) / RATE / 60
+    minutes = f"{train:.1f}" if train < 10 else f"{train:.0f}"
+    counts = " + ".join(str(len(data.recordings(split))) for split in SPLITS)
+    subjects = len({part.subject for part in data.parts})
+    whose = f"{counts} recordings of {subjects} subjects, {data.channels} channels"
+    stage("data", f"{data.name}: {whose}, {minutes} minutes to train on")
+    held = (
+        f"{split} = " + " and ".join(f"{count} {HELD_OUT[what]}" for what, count in data.held_out(split).items())
+        for split in SPLITS[1:]
+    )
+    stage("split", f"{', '.join(held)}; each recording is normalised by {data.normalised_by()}")
+    if config.use_subjects and data.unseen_subjects():
+        vector = f"the mean of the {len(data.subjects)} trained ones"
+        stage("notice", f"the subject vector of {', '.join(data.unseen_subjects())}, not in train, is {vector}")
+
+
 def _check_batches(config: TrainEEGConfig, data: EEGData) -> None:
-    windows = len(data.of("train")) * int(config.windows_per_recording)
+    windows = len(data.recordings("train")) * int(config.windows_per_recording)
     last = windows % int(config.batch_size)
     if 0 < last < config.nproc:
         got = f"nproc={config.nproc} with {windows} windows an epoch, of which the last batch has {last}"
