@@ -119,7 +119,8 @@ def pearson_difference(arm: Arm, first: Arm, *, seed: int) -> Interval | None:
 def without_r(arms: Sequence[Arm]) -> list[str]:
     """Recordings that some trainings have an r of and others have not: left out of what is said of those arms."""
     tested = [set(one) for arm in arms for one in arm.recordings if one]
-    return sorted(set().union(*tested) - set.intersection(*tested)) if tested else []
+    known = {name for names in tested for name in names}
+    return sorted(name for name in known if not all(name in names for names in tested))
 
 
 def _table(recordings: Sequence[Mapping[str, float]], names: Sequence[str]) -> "np.ndarray[Any, np.dtype[np.float64]]":

@@ -60,7 +60,10 @@ def _draw(
     named = dict(zip(("front", "back", "output"), next(iter(roles)), strict=True)) if len(roles) == 1 else {}
     curves = {arm.label: arm.averaged(list(CURVES)) for arm in arms}
     title = "geometric mean over seeds" if max(len(arm.seeds) for arm in arms) > 1 else ""
-    tracking.save_picture(run, flow_curves(curves, named, title=title, unit=unit), "gradient_flow_comparison")
+    factors = {ParameterGroups(**one["groups"]).built_in for one in described}
+    built_in = factors.pop() if len(factors) == 1 else None
+    figure = flow_curves(curves, named, title=title, unit=unit, built_in=built_in)
+    tracking.save_picture(run, figure, "gradient_flow_comparison")
     stage("figure", "plots/gradient_flow_comparison.png and .pdf")
     reached = {label: of_arm for label, of_arm in found["pearson"].items() if of_arm["mean"] is not None}
     if reached:

@@ -48,14 +48,16 @@ def verdicts(found: Mapping[str, Any]) -> list[str]:
 
 def _compared(found: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Each comparison in a line, and its seeds."""
+    costs = {arm["label"]: arm["start_operations"] for arm in found["arms"]}
     for one in found["comparisons"]:
-        for at, other in (("at_equal_steps", "random"), ("at_equal_compute", "random_in_compute")):
+        free = ", its start's own compute not counted" if costs[one["arm"]] else ""
+        for at, other, uncounted in (("at_equal_steps", "random", free), ("at_equal_compute", "random_in_compute", "")):
             difference = one.get(at)
             where = at.replace("_", " ")
             if difference is None:
                 yield f"{one['arm']}, {where}: not compared, {_why(one, other)}", {}
             else:
-                yield f"{one['arm']}, {where} as {one[other]}: {_said(difference)}", difference["by_seed"]
+                yield f"{one['arm']}, {where} as {one[other]}: {_said(difference)}{uncounted}", difference["by_seed"]
 
 
 def _of_seed(seed: str, look: Mapping[str, Any]) -> str:
