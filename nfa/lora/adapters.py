@@ -17,6 +17,7 @@ from torch import Tensor
 
 from nfa.config.lora import RESIDUAL
 from nfa.errors import Refusal
+from nfa.lora.fitting import fitting
 from nfa.lora.quiet import quiet
 from nfa.seeding import untouched
 
@@ -32,11 +33,7 @@ def matching_modules(model: nn.Module, targets: Sequence[str]) -> dict[str, nn.M
     `Refusal` for a target that is the end of none, and for one whose weights are also another module's.
     """
     linear = {name: layer for name, layer in model.named_modules() if _is_linear(layer)}
-    ends = sorted({name.rpartition(".")[2] for name in linear})
-    for target in targets:
-        if not any(_fits(name, target) for name in linear):
-            raise Refusal(f"targets={target!r}, which no module fits", ", ".join(ends), f"targets={','.join(ends[:2])}")
-    found = {name: layer for name, layer in linear.items() if any(_fits(name, target) for target in targets)}
+    found = {name: linear[name] for name in fitting(linear, targets)}
     _check_own_weights(model, found)
     return found
 
@@ -51,10 +48,6 @@ def _check_own_weights(model: nn.Module, found: Mapping[str, Any]) -> None:
 
 def _is_linear(layer: nn.Module) -> bool:
     return isinstance(layer, nn.Linear) or type(layer).__name__ == "Conv1D"
-
-
-def _fits(name: str, target: str) -> bool:
-    return name == target or name.endswith(f".{target}")
 
 
 def add_adapter(

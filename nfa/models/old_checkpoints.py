@@ -15,12 +15,12 @@ from nfa.errors import Refusal
 if TYPE_CHECKING:
     from torch import Tensor
 
-_EPOCH = r"model_epoch_(?P<epoch>\d{1,7})"
+_EPOCH = r"model_epoch_(?P<epoch>[0-9]{1,7})"
 
 
 def _words(separator: str) -> str:
     dataset, activation = "(?P<dataset>.+?)", "(?P<activation>.+?)"
-    width, depth = (rf"(?P<{name}>[1-9]\d{{0,6}})" for name in ("width", "depth"))
+    width, depth = (rf"(?P<{name}>[1-9][0-9]{{0,6}})" for name in ("width", "depth"))
     return separator.join((dataset, "width", width, "depth", depth, "act", activation))
 
 
@@ -43,7 +43,7 @@ NAMES = (
 KEYS = "first.weight or first.0.weight, middle.0.1.weight …, last.1.weight (fc.1.weight), in order and without biases"
 _CHOICES = {"dataset": DATASETS, "activation": ACTIVATIONS}
 _OTHER_WORDS = {"fmnist": "fashion-mnist", "sin": "sine", "linear": "identity"}
-_MIDDLE = re.compile(r"middle\.(\d{1,4})\.1\.weight")
+_MIDDLE = re.compile(r"middle\.([0-9]{1,4})\.1\.weight")
 
 
 class OldFile(NamedTuple):
