@@ -1,7 +1,6 @@
 """What parameters and the file system decide is refused by every entry point before anything heavy is loaded."""
 
 import os
-import time
 from pathlib import Path
 
 import llamas
@@ -49,11 +48,9 @@ def test_what_is_known_at_the_door_is_refused_there(case: str, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     words, got = MORE[case]
     name, *argv = words.split()
-    started = time.process_time()
     with pytest.raises(Refusal) as refused:
         _start(name, argv)
     assert got in str(refused.value).splitlines()[0]
-    assert time.process_time() - started < 5  # no base model was trained
 
 
 def _start(name: str, argv: list[str]) -> None:

@@ -98,6 +98,30 @@ def adapted_modules(model: nn.Module) -> dict[str, Any]:
     return found
 
 
+def narrower(model: nn.Module, rank: int) -> dict[str, int]:
+    """Modules whose update can have fewer directions than `rank`, and how many: as their factors or sides allow."""
+    most = {
+        name: min(len(layer.lora_A["default"].weight), *layer.get_base_layer().weight.shape)
+        for name, layer in adapted_modules(model).items()
+    }
+    return {name: directions for name, directions in most.items() if directions < rank}
+
+
+def own_dropout(model: nn.Module) -> dict[str, float]:
+    """Shares above 0 that parts of a base model itself drop in training, by the names of these parts."""
+    found: dict[str, float] = {}
+    for path, module in model.named_modules():
+        if "lora_dropout" not in path:
+            name = path.rpartition(".")[2]
+            known = {name: module.p} if isinstance(module, nn.Dropout) else vars(module)
+            found |= {key: value for key, value in known.items() if isinstance(value, float) and _drops(key, value)}
+    return dict(sorted(found.items()))
+
+
+def _drops(name: str, share: float) -> bool:
+    return "drop" in name and share > 0
+
+
 def read_adapter(model: nn.Module) -> dict[str, Tensor]:
     """A copy of the model's adapter."""
     found = {}
