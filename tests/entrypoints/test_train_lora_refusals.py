@@ -106,7 +106,7 @@ QUESTIONS = {
     "missing fields": ([GOOD, {"question": "Why?"}], "1 of 2 items\n    line 2: fields question"),
     "empty answer": ([GOOD, {"question": "Why?", "answer": " "}], "line 2: answer is empty"),
     "no text": ([GOOD, {"question": 3, "answer": "So."}], "line 2: question is a number, not text"),
-    "one item": ([GOOD], "1 items, 0 of them too long or beyond max_items: 1 to train on, 0 to validate on"),
+    "one item": ([GOOD], "1 items, 0 of them too long, empty or beyond max_items: 1 to train on, 0 to validate on"),
     "all too long": ([{**GOOD, "answer": "So" * 99}] * 5, "5 items, 5 of them too long"),
 }
 

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import lora_runs
 import pytest
-from fine_tunings import MODULES, Place, used_place
+from fine_tunings import MODULES, TOO_LONG, Place, used_place, write_questions
 from stores import Store
 
+from nfa.config import TrainLoraConfig
+from nfa.jobs.lora.train_lora import prepared
 from nfa.lora.adapters import add_adapter, narrower, own_dropout
 from nfa.lora.base_models import find_base, load_model
+from nfa.timing import Stopwatch
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +45,20 @@ def test_nothing_is_said_where_all_is_as_asked(place: Place, capsys: pytest.Capt
     assert "own dropout" not in said
     config = store.json(run_id, "config.json")
     assert (config["base"]["own_dropout"], config["narrower"]) == ({}, {})
+
+
+def test_empty_answers_are_counted_and_nowhere(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = (write_questions(tmp_path / "some.jsonl", 40)).read_text().splitlines()
+    lines[9] = json.dumps({"question": "What?", "answer": " "})
+    (tmp_path / "some.jsonl").write_text("\n".join(lines))
+    options = place.options(data=str(tmp_path / "some.jsonl"))
+    ready = prepared(TrainLoraConfig(**options), Stopwatch())
+    assert "1 with an empty question or answer are left out" in capsys.readouterr().out
+    assert (ready.data["items"], ready.data["empty"], ready.data["too_long"]) == (40, 1, len(TOO_LONG))
+    ids = ready.workload.example_ids
+    assert sorted((*ids["train"], *ids["val"])) == [item for item in range(40) if item not in (9, *TOO_LONG)]
 
 
 def test_factors_that_a_library_has_made_narrower_are_found(tmp_path: Path) -> None:

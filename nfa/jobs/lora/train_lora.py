@@ -97,6 +97,7 @@ def prepared(
         "digest": data.digest(),
         "items": len(data.pairs),
         "too_long": len(encoded.too_long),
+        "empty": len(data.empty),
         "leaked": data.leaked,
     }
     return Prepared(workload, factors, facts)
@@ -123,12 +124,14 @@ def _examples(
     else:
         trained = data.train_items if data.train_items is not None else len(data.pairs)
         beyond = range(config.max_items, trained) if config.max_items else ()
-        left_out = sorted({*encoded.too_long, *beyond})
+        left_out = sorted({*encoded.too_long, *data.empty, *beyond})
         ids = split(len(data.pairs), data.train_items, left_out, config.split_seed)
         ids["val"] = ids["val"][: config.eval_items or None]
     text = f"{data.name}: {len(ids['train'])} questions to train on, {len(ids['val'])} held out"
     if encoded.too_long:
         text += f"; {len(encoded.too_long)} longer than max_length={config.max_length} are left out"
+    if data.empty:
+        text += f"; {len(data.empty)} with an empty question or answer are left out"
     stage("data", text)
     if data.leaked:
         stage("notice", f"{data.leaked} held-out questions are also in the training file: eval/loss is too low")
