@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from nfa import schedules
 from nfa.config import ACTIVATIONS, DATASETS, ImportConfig
 from nfa.errors import Refusal
+from nfa.models.wrappers import innermost
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -159,11 +160,11 @@ def _letters(text: str) -> str:
 
 
 def rename(state: Mapping[str, "Tensor"], path: str) -> dict[str, "Tensor"]:
-    """The weights under the names of `nfa.models.mlp.MLP`, layer by layer.
+    """The weights under the names of `nfa.models.mlp.MLP`, layer by layer; what wrapped the network comes off.
 
     `Refusal` for keys that are not those of a bias-free MLP, and for tensors that are not finite float32 matrices.
     """
-    bare = {key: key.removeprefix("_orig_mod.") for key in state}
+    bare = {key: innermost(key) for key in state}
     depth = max((int(match[1]) + 2 for match in map(_MIDDLE.fullmatch, bare.values()) if match), default=1)
     layers: dict[int, Tensor] = {}
     for key, tensor in state.items():
