@@ -216,8 +216,9 @@ def _wrapping(folder: Path) -> dict[str, str] | None:
     compiled = any(COMPILED in name for name in tensors)
     if not compiled and not all(name.startswith(WRAPPERS) for name in tensors):
         return None
-    stored = {own: name.replace(COMPILED, "") for own, name in _stored_names(_skeleton(folder, tensors), tensors).items()}
-    around = {name.removesuffix(own) for own, name in stored.items() if name.endswith(own)} - {""}
+    stored = _stored_names(_skeleton(folder, tensors), tensors)
+    whole = {own: name.replace(COMPILED, "") for own, name in stored.items()}
+    around = {name.removesuffix(own) for own, name in whole.items() if name.endswith(own)} - {""}
     found = {re.escape(COMPILED): ""} if compiled else {}
     return found | {f"^{re.escape(wrapper)}": "" for wrapper in sorted(around)} or None
 
