@@ -34,6 +34,7 @@ def tune(config: TuneConfig, trainings: Trainings | None = None) -> None:
     url = address_of(config.storage)
     trainings = trainings or Trainings()
     trainings.prepare(config.training({}, seed=config.seed))
+    trainings.check_layers(config.candidates)
     name = masked(config.study_name) or f"{config.workload}-{uuid.uuid4().hex[:8]}"
     with tracking.reaching_store():  # first, and all else before: where the storage is a file, it is made
         storage = open_storage(url)

@@ -114,7 +114,7 @@ def test_reports_say_what_the_series_say(name: str, looking: dict[str, Finished]
     assert [float(cell) for cell in row.split()[-3:]] == pytest.approx(shown, rel=1e-3)
     assert f"front/output {last[RATIO]:.4g}" in text
     assert text.count("not measured") >= (name == "mlp")
-    assert "put in by gradient_scale" not in text
+    assert "put in" not in text
     assert store.tags(made)["mlflow.parentRunId"] == store.named()[name]
 
 

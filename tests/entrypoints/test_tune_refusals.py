@@ -43,7 +43,7 @@ def refused(store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     ("storage", "said"),
     [
         ("postgresql://me:secret@127.0.0.1:1/studies", "Connection refused"),
-        ("sqlite:////nowhere/optuna.db", "unable to open database file"),
+        ("sqlite:////nowhere/optuna.db", "no database file can be made in /nowhere"),
         ("oracle://x/y", "oracle"),
     ],
 )

@@ -8,6 +8,7 @@ from nfa import tracking
 from nfa.config import CompareLoraConfig, LoraExperimentConfig
 from nfa.config.lora_experiment import STEPS
 from nfa.console import stage
+from nfa.data.questions import QuestionData
 from nfa.ends import Interrupted
 from nfa.errors import Refusal
 from nfa.jobs.lora.compare_lora import EXPERIMENT, compare_lora
@@ -27,15 +28,17 @@ REPORTS = ("comparison_report.txt", "comparison.json")
 PICTURES = tuple(f"plots/comparison_random_vs_svd.{kind}" for kind in ("png", "pdf"))
 
 
-def lora_experiment(config: LoraExperimentConfig, clock: Stopwatch) -> None:
-    """A parent run with every step as a child; steps that were done with the same settings are taken by their ids."""
+def lora_experiment(config: LoraExperimentConfig, clock: Stopwatch, data: QuestionData | None = None) -> None:
+    """A parent run with every step as a child; steps that were done with the same settings are taken by their ids.
+
+    `data` are its questions, where they have been read.
+    """
     if _asks(config) and not sys.stdin.isatty():
         raise Refusal("steps=ask without a terminal", "all, or numbers or names of steps", "steps=all")
     first = "full" if config.mode == "full" else "random"
-    ready = prepared(config.training(first, seed=config.seed_list()[0]), clock)
-    for start in config.start_list():
-        factors = "later" if start.startswith("svd") else ""
-        check_targets(config.training(start, seed=0, factors=factors), ready.workload.base, None)
+    ready = prepared(config.training(first, seed=config.seed_list()[0]), clock, data=data)
+    for training in config.trainings():
+        check_targets(training, ready.workload.base, None)
     plan = Plan(config, ready)
     plan.look()
     config = _asked(config, plan)
