@@ -12,7 +12,7 @@ from nfa import masking, tracking
 from nfa.errors import Refusal
 from nfa.tracking import DataInput
 from nfa.tracking import store as stores
-from nfa.tracking.masked_client import MaskedClient
+from nfa.tracking.guarded_client import GuardedClient
 
 ADDRESS = "postgresql://me:geh@im/7@host/runs"
 
@@ -67,7 +67,7 @@ def test_an_error_of_the_store_tells_no_password(store: Store, monkeypatch: pyte
     def failing(*_: Any, **__: Any) -> None:
         raise MlflowException(f"API request to {ADDRESS} failed")
 
-    client = MaskedClient(store.uri)
+    client = GuardedClient(store.uri)
     for name in ("get_run", "log_artifact"):
         monkeypatch.setattr(mlflow.MlflowClient, name, failing)
         with pytest.raises(MlflowException, match=r"API request to postgresql://me:\*\*\*@host/runs failed") as told:
@@ -77,7 +77,7 @@ def test_an_error_of_the_store_tells_no_password(store: Store, monkeypatch: pyte
 
 def test_an_error_that_tells_nothing_is_the_very_error(store: Store) -> None:
     with pytest.raises(MlflowException, match="not found") as told:
-        MaskedClient(store.uri).get_run("abc")
+        GuardedClient(store.uri).get_run("abc")
     assert told.value.error_code == "RESOURCE_DOES_NOT_EXIST"
 
 
