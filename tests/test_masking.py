@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from plotly.offline import get_plotlyjs
 
 from nfa import masking
+from nfa.console import stage
 from nfa.errors import DivergedError, NfaError, Refusal
 from nfa.masking import carries_password, masked, masked_values, tellable
 
@@ -194,6 +195,11 @@ def test_an_error_is_the_cause_of_another_only_if_nothing_in_it_tells() -> None:
     harmless = raised("no disk")
     assert tellable(harmless) is harmless
     assert tellable(raised("postgresql://u:geheim@h/db")) is None
+
+
+def test_a_line_about_what_goes_on_is_masked_in_a_notebook_too(capsys: pytest.CaptureFixture[str]) -> None:
+    stage("waiting", "for postgresql://u@h/db?password=geheim")
+    assert capsys.readouterr().out == "   waiting  for postgresql://u@h/db?password=***\n"
 
 
 def test_whatever_is_printed_is_masked_whoever_had_the_stream_before(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,7 +78,7 @@ def test_no_entry_point_tells_the_password_of_a_store_that_cannot_be_reached(nam
     assert_untold(fresh.folder)
 
 
-@pytest.mark.parametrize("kind", [*CLOSED][1:])
+@pytest.mark.parametrize("kind", [kind for kind in CLOSED if kind != "postgresql"])
 def test_no_way_to_write_an_address_tells_its_password(kind: str, fresh: Store) -> None:
     ended = run(fresh, words(resume="abc"), before=TryOnce(), MLFLOW_TRACKING_URI=CLOSED[kind])
     assert ended.code in (1, 2), ended.output

@@ -6,13 +6,13 @@ import matplotlib.pyplot as plt
 import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
-from nfa.tracking.masked_client import MaskedClient
 from stores import Store
 
 from nfa import masking, tracking
 from nfa.errors import Refusal
-from nfa.tracking import DataInput
+from nfa.tracking import DataInput, places
 from nfa.tracking import store as stores
+from nfa.tracking.guarded_client import GuardedClient
 
 ADDRESS = "postgresql://me:geh@im/7@host/runs"
 
@@ -41,7 +41,7 @@ def test_nothing_that_a_run_keeps_holds_a_password(store: Store) -> None:
     (run_id,) = store.runs()
     said = "postgresql://me:***@host/runs"
     assert store.named() == {f"of {said}": run_id}
-    assert store.params(run_id) == {"storage": said, "width": "8"}
+    assert store.params(run_id).items() >= {"storage": said, "width": "8"}.items()
     assert store.rows("SELECT name, dataset_source FROM datasets") == [(said, f'{{"uri": "{said}?password=***"}}')]
     assert store.json(run_id, "config.json") == {"train": {"storage": said, "lr": 0.5}}
     assert figure.get_suptitle() == said
@@ -63,11 +63,27 @@ def test_what_is_stored_under_a_masked_name_is_found_by_the_name(monkeypatch: py
     assert stores.client().get_registered_model("of geh@im|7").name == "of ***"
 
 
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("http://me:geheim@host:1", "http://me:***@host:1/#/experiments/0/runs/"),
+        ("postgresql://me:geheim@host/runs", "mlflow server --backend-store-uri postgresql://me:***@host/runs)"),
+    ],
+)
+def test_a_link_tells_no_password(address: str, said: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = stores.client().create_run("0")
+    monkeypatch.setattr(places, "store_address", lambda: address)
+    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: address)
+    assert said in stores.link(run)
+    assert "geheim" not in stores.link(run)
+    assert store.runs() == [run.info.run_id]
+
+
 def test_an_error_of_the_store_tells_no_password(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(*_: Any, **__: Any) -> None:
         raise MlflowException(f"API request to {ADDRESS} failed")
 
-    client = MaskedClient(store.uri)
+    client = GuardedClient(store.uri)
     for name in ("get_run", "log_artifact"):
         monkeypatch.setattr(mlflow.MlflowClient, name, failing)
         with pytest.raises(MlflowException, match=r"API request to postgresql://me:\*\*\*@host/runs failed") as told:
@@ -77,7 +93,7 @@ def test_an_error_of_the_store_tells_no_password(store: Store, monkeypatch: pyte
 
 def test_an_error_that_tells_nothing_is_the_very_error(store: Store) -> None:
     with pytest.raises(MlflowException, match="not found") as told:
-        MaskedClient(store.uri).get_run("abc")
+        GuardedClient(store.uri).get_run("abc")
     assert told.value.error_code == "RESOURCE_DOES_NOT_EXIST"
 
 
