@@ -112,7 +112,8 @@ def _run(config: TuneConfig, study: optuna.Study, parent: TrackedRun, title: str
 def _study(config: TuneConfig, name: str, points: Points, seeds: Sequence[int]) -> optuna.Study:
     """Tickets for each seed of each arm, all arms of a seed first."""
     storage = open_storage(address_of(config.storage))
-    optuna.create_study(storage=storage, study_name=name, directions=directions(config), load_if_exists=True)
+    made = optuna.create_study(storage=storage, study_name=name, directions=directions(config), load_if_exists=True)
+    made.set_metric_names(config.keys)  # without, dashboards show a study of nothing that has a name
     study = load_study(config, name, storage)
     there = {(trial.user_attrs[ARM], trial.user_attrs[SEED]) for trial in study.get_trials(deepcopy=False)}
     slot = len(tickets.latest(study.get_trials(deepcopy=False)))

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import torch
 from stores import Store, same_weights, used, wrapper_in
@@ -138,6 +139,15 @@ def test_the_best_was_trained_again_beside_the_defaults_with_seeds_of_their_own(
     point = study.store.params(study.store.tags(study.parent)["nfa.best_run_id"])
     again = study.store.params(trained["best, seed 1718"])
     assert {name for name in point if again[name] != point[name]} <= {"seed", "run_name"}
+
+
+def test_dashboards_know_what_each_study_is_and_what_its_objective_is_called(study: Study) -> None:
+    storage = f"sqlite:///{study.store.folder}/optuna.db"
+    best = study.store.tags(study.parent)["nfa.best_trial"]
+    names = optuna.get_all_study_names(storage)
+    assert sorted(names) == [NAME, f"{NAME} confirmation of trial {best}"]
+    for name in names:
+        assert optuna.load_study(study_name=name, storage=storage).metric_names == ["val/loss"]
 
 
 def test_the_study_says_in_its_run_what_it_searched(study: Study) -> None:
