@@ -67,6 +67,14 @@ class Store:
         return dict(self.rows("SELECT key, value FROM tags WHERE run_uuid = ?", run_id))
 
     def params(self, run_id: str) -> dict[str, str]:
+        """All but the claims of processes on the run."""
+        return {key: value for key, value in self._params(run_id).items() if not key.startswith("nfa.claim.")}
+
+    def claims(self, run_id: str) -> dict[str, str]:
+        """What processes have signed that have worked on the run."""
+        return {key: value for key, value in self._params(run_id).items() if key.startswith("nfa.claim.")}
+
+    def _params(self, run_id: str) -> dict[str, str]:
         return dict(self.rows("SELECT key, value FROM params WHERE run_uuid = ?", run_id))
 
     def metrics(self, run_id: str) -> list[tuple[str, int, float]]:

@@ -45,7 +45,17 @@ def _product(multiply: Callable[..., Tensor], a: Tensor, b: Tensor) -> Tensor:
         return multiply(a.bfloat16().float(), b.bfloat16().float())
     if a.device.type == "cuda":
         return multiply(a.bfloat16(), b.bfloat16(), out_dtype=torch.float32)
-    return multiply(a.bfloat16(), b.bfloat16()).float()
+    return _on_units_of_the_cpu(multiply, a.bfloat16().float(), b.bfloat16().float())
+
+
+def _on_units_of_the_cpu(multiply: Callable[..., Tensor], a: Tensor, b: Tensor) -> Tensor:
+    """A product of operands that are rounded already; of bfloat16 tensors the result would be rounded, too."""
+    matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before, matmul.fp32_precision = matmul.fp32_precision, "bf16"
+    try:
+        return multiply(a, b)
+    finally:
+        matmul.fp32_precision = before
 
 
 def _plain(multiply: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -182,7 +182,7 @@ def test_copies_are_whole_too_where_a_checkpoint_has_more_values_than_one_write_
     assert next(iter(backwards)) == SECONDS
     monkeypatch.setattr(sources, "history", lambda _run_id: dict(backwards))
     monkeypatch.setattr("nfa.tracking.metrics.BATCH", 5)
-    monkeypatch.setattr("nfa.tracking.runs._unended", set())  # the run whose end cannot be written is this test's own
+    monkeypatch.setattr("nfa.tracking.runs._unended", {})  # the run whose end cannot be written is this test's own
     log_batch, writes = client().log_batch, itertools.count(1)
 
     def failing(run_id: str, metrics: Sequence[Metric] = (), **more: Any) -> None:

@@ -204,7 +204,7 @@ def test_a_person_chooses_from_a_menu(empty, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"starts": "pissa", "rank": 32, "target_rank": 64}, "init=pissa with rank=32, more than"),
+        ({"starts": "pissa", "rank": 32, "target_rank": 64}, "with rank=32, more than"),
         ({"starts": "svd"}, r"starts='svd' \(at 'svd'\)"),
         ({"steps": "2", "mode": "full"}, r"steps='2' \(at '2'\) with mode=full"),
         ({"seeds": "1,1"}, "different whole numbers"),

@@ -236,7 +236,7 @@ def test_stopped_in_the_midst_it_leaves_no_file(fresh: Store, source: Path, tmp_
     (run_id,) = fresh.runs()
     assert fresh.tags(run_id)["nfa.state"] == "killed"
     assert not (tmp_path / "out").exists()
-    ended = run(fresh, asked, entrypoint=NAME, before=During("nfa.jobs.eeg.prepare_eeg", "prepare", KILL, 3))
+    ended = run(fresh, asked, entrypoint=NAME, before=During("nfa.jobs.eeg.prepare_eeg", "write", KILL, 3))
     assert ended.code == -signal.SIGKILL
     assert run(fresh, asked, entrypoint=NAME).code == 0
     assert len(names(tmp_path / "out")) == 18

@@ -292,6 +292,6 @@ def test_running_run_cannot_be_resumed_beside_its_process(fresh: Store) -> None:
 def test_claim_of_a_number_that_another_process_has_now_counts_as_gone(fresh: Store) -> None:
     run(fresh, tiny(), before=During("nfa.tracking", "save_checkpoint", KILL))
     (run_id,) = fresh.runs()
-    claim = json.loads(fresh.params(run_id)["nfa.claim.0"])
+    claim = json.loads(fresh.claims(run_id)["nfa.claim.0"])
     fresh.change("UPDATE params SET value = ? WHERE key = 'nfa.claim.0'", json.dumps({**claim, "pid": os.getpid()}))
     assert resume_until_finished(fresh, run_id, []) == [0]

@@ -183,7 +183,8 @@ def test_config_describes_base_data_and_adapted_modules(name: str, here: Arms) -
     stored, base = here.store.json(here.ids[name], "config.json"), here.place.base()
     options = here.place.options(**ARMS[name]) | ({"factors": here.factors} if "start" in ARMS[name] else {})
     assert TrainLoraConfig(**stored["train"]) == TrainLoraConfig(**options).resolved()
-    assert stored["base"] == {"name": base.name, "digest": base.digest, "parameters": base.parameters}
+    expected = {"name": base.name, "digest": base.digest, "parameters": base.parameters, "own_dropout": {}}
+    assert stored["base"] == expected
     assert (stored["entrypoint"], stored["workload"]) == ("train_lora", "lora")
     assert stored["modules"] == MODULES
     assert stored["residual"] is (name in RESIDUAL)

@@ -232,7 +232,7 @@ def test_weights_that_are_not_finite_are_refused_by_file_and_key(value):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.int32])
 def test_weights_that_would_have_to_be_converted_are_refused(dtype):
     state = {**old_state(2), "last.1.weight": torch.ones(3, 4, dtype=dtype)}
-    with pytest.raises(Refusal, match=rf"x.pth: last.1.weight \({dtype}, shape \[3, 4\]\)\n  allowed: float32"):
+    with pytest.raises(Refusal, match=rf"x.pth: last.1.weight \({dtype}, shape \[3, 4\]\)\n  allowed: dense float32"):
         rename(state, "x.pth")
 
 

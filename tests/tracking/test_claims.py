@@ -133,7 +133,7 @@ def test_of_processes_that_claim_at_the_same_moment_one_wins(store: Store) -> No
     for _ in range(3):
         run = made()
         (text,) = winners(store.uri, run.info.run_id)
-        assert store.params(run.info.run_id) == {"nfa.claim.0": text}
+        assert store.claims(run.info.run_id) == {"nfa.claim.0": text}
 
 
 @pytest.mark.usefixtures("store")
