@@ -8,13 +8,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.chaos.clock import Clock
+from benchmarks.chaos.clock import POLL, Clock
 
 LIMIT = 200.0  # seconds that nothing here may take, however busy the machine is
 
 
 class Process:
-    """A command whose terminal is the file `terminal`."""
+    """A command whose terminal is the file `terminal`.
+
+    It is reaped only by `kill`: until then its number, and that of its session, can be nobody else's.
+    """
 
     def __init__(
         self, command: Sequence[str], folder: Path, environment: Mapping[str, str], terminal: Path, clock: Clock
@@ -48,7 +51,17 @@ class Process:
     @property
     def ended(self) -> bool:
         """Whether it is no more."""
-        return self._popen.poll() is not None
+        return self._code is not None
+
+    @property
+    def _code(self) -> int | None:
+        """What it has exited with, negative for a signal; None while it lives."""
+        if self._popen.returncode is not None:
+            return int(self._popen.returncode)
+        found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if found is None:
+            return None
+        return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
 
     def says(self, text: str, seconds: float = LIMIT) -> bool:
         """Wait until it has said `text`; False where it ends, or takes too long, without."""
@@ -58,7 +71,7 @@ class Process:
     def send(self, *signums: int) -> None:
         """Signals, one right after the other."""
         for signum in signums:
-            self._popen.send_signal(signum)
+            os.kill(self.pid, signum)
 
     def send_session(self, signum: int) -> None:
         """A signal to it and to all that it has started."""
@@ -69,7 +82,7 @@ class Process:
     def end(self, seconds: float = LIMIT) -> int | None:
         """Its exit code; None where it had to be killed because it took longer than `seconds`."""
         if self.clock.wait(lambda: self.ended, seconds):
-            return int(self._popen.returncode)
+            return self._code
         self.kill()
         return None
 
@@ -81,12 +94,16 @@ class Process:
 
     def alone(self, seconds: float) -> bool:
         """Whether all that it has started has ended too, within so many seconds."""
-        return self.clock.wait(lambda: not set(session(self.pid)) - {self.pid}, seconds)
+        reaped = self._popen.returncode is not None
+        return reaped or self.clock.wait(lambda: not set(session(self.pid)) - {self.pid}, seconds)
 
     def kill(self) -> None:
-        """End it and all that it has started."""
-        self.send_session(signal.SIGKILL)
-        self._popen.wait()
+        """End it and all that it has started, once."""
+        if self._popen.returncode is None:
+            while any(session(self.pid)):
+                self.send_session(signal.SIGKILL)
+                time.sleep(POLL)
+            self._popen.wait()
 
 
 def session(leader: int) -> Iterator[int]:
