@@ -14,6 +14,7 @@ import mlflow
 import pytest
 import requests
 from moments import KILL, TERM, AtCall, During
+from races import winners
 from stores import Finished, Store, used
 from support import environment_of_tests, launch, run, tiny, words
 
@@ -182,3 +183,15 @@ def test_nothing_that_was_brought_from_or_to_a_server_stays(
     assert list(temporary.iterdir()) != []
     assert run(fresh, words(max_samples=21), entrypoint="analyze", **place).code == 0
     assert list(temporary.iterdir()) == []
+
+
+def test_of_processes_that_claim_at_the_same_moment_one_wins(
+    place: dict[str, str], fresh: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = place["MLFLOW_TRACKING_URI"]
+    with used(fresh, monkeypatch):
+        mlflow.set_tracking_uri(address)
+        for _ in range(5):
+            run_id = mlflow.MlflowClient().create_run(place["MLFLOW_EXPERIMENT_ID"]).info.run_id
+            (text,) = winners(address, run_id)
+            assert fresh.claims(run_id) == {"nfa.claim.0": text}

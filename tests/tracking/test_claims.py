@@ -1,13 +1,13 @@
 """A run is worked on by one process at a time, and what other programs write into its tags harms nobody."""
 
 import json
-import multiprocessing
 import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from mlflow.entities import Run
+from races import winners
 from stores import Store
 
 from nfa import tracking
@@ -101,32 +101,6 @@ def test_a_claim_written_twice_by_its_own_process_is_one() -> None:
     claim.write()
     claim.write()
     assert claim.holds()
-
-
-def _race(uri: str, run_id: str, gate: object, won: object) -> None:
-    import mlflow
-
-    mlflow.set_tracking_uri(uri)
-    claim = Claim.after(client().get_run(run_id))
-    gate.wait()  # type: ignore[attr-defined]
-    try:
-        claim.write()
-        won.put(claim.text)  # type: ignore[attr-defined]
-    except Taken:
-        won.put("")  # type: ignore[attr-defined]
-
-
-def winners(uri: str, run_id: str, number: int = 4) -> list[str]:
-    """What those processes have signed who were told that the run is theirs."""
-    context = multiprocessing.get_context("forkserver")
-    gate, won = context.Barrier(number), context.SimpleQueue()
-    processes = [context.Process(target=_race, args=(uri, run_id, gate, won)) for _ in range(number)]
-    for process in processes:
-        process.start()
-    found = [won.get() for _ in processes]
-    for process in processes:
-        process.join()
-    return [text for text in found if text]
 
 
 def test_of_processes_that_claim_at_the_same_moment_one_wins(store: Store) -> None:
