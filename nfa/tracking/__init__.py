@@ -44,27 +44,24 @@ from nfa.tracking.runs import (
     reopen_run,
     run_of_another,
 )
+from nfa.tracking.states import STATE, load_state, save_state, unsent_state
 from nfa.tracking.store import StoreError, beside_store, children, find_run, reaching_store, tagged
 
 if TYPE_CHECKING:
     from nfa.tracking.checkpoints import (
-        STATE,
         Checkpoint,
         check_checkpoint,
         check_whole,
         epochs,
         example_ids,
         load_checkpoint,
-        load_state,
         load_weights,
         load_workload,
         path_of,
         save_checkpoint,
         save_picture,
-        save_state,
         take_up,
         unit,
-        unsent_state,
         weights,
         whole_checkpoint,
     )

@@ -10,22 +10,20 @@ import torch.nn as nn
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Run
 from torch import Tensor
 
-from nfa import __version__, content
+from nfa import __version__
 from nfa.config import check_ids, check_stored, identity
-from nfa.console import stage
 from nfa.content import json_digest
 from nfa.ends import shielded
-from nfa.errors import Refusal, reading
+from nfa.errors import Refusal
 from nfa.masking import masked, masked_values
 from nfa.models.learned import learned_state, load_learned
-from nfa.tracking import artifacts, unsent
-from nfa.tracking.places import local_folder
+from nfa.tracking import artifacts
 from nfa.tracking.registry import MODELS, registered
 from nfa.tracking.runs import TrackedRun, reopen_run
+from nfa.tracking.states import STATE, unsent
 from nfa.tracking.store import children, client, find_run
 from nfa.workloads.rebuild import INITIAL, Rebuilt, rebuild
 
-STATE = "state/latest.pt"
 BEST, WORDS = "nfa.best_epoch", ("last", "best")
 SHOWN = 5  # runs named in a message
 UNITS = {"epoch": 4, "step": 6}  # what checkpoints are counted in, and with how many digits
@@ -96,44 +94,6 @@ def _known_models(run: TrackedRun) -> dict[str, Any]:
 def _is_output(run: TrackedRun, model_id: str) -> bool:
     outputs = client().get_run(run.run_id).outputs
     return any(output.model_id == model_id for output in (outputs.model_outputs if outputs else []))
-
-
-def save_state(run: TrackedRun, state: Mapping[str, Any]) -> None:
-    """Replace the run's training state. What a server does not take stays on this machine, for the next resume."""
-    run.check_held()
-    write = partial(content.write_state, state={**state, "claim": run.claim.number})
-    if local_folder(run.info):
-        artifacts.put(run.info, STATE, write)
-        return
-    with shielded():
-        kept = unsent.keep(run.run_id, write)
-        client().log_artifact(run.run_id, str(kept), str(Path(STATE).parent))
-        unsent.forget(run.run_id)
-
-
-def unsent_state(run_id: str) -> Path | None:
-    """Where a run's training state is that no server has taken; None where there is none."""
-    kept = unsent.place(run_id)
-    return kept if kept.exists() else None
-
-
-def load_state(run: TrackedRun) -> dict[str, Any] | None:
-    """The run's training state; None if it ended before its first checkpoint."""
-    if state := _unsent(run.run_id):
-        if state["claim"] == run.claim.number - 1:
-            stage("state", f"from {unsent.place(run.run_id)}: the server had not taken it")
-            return state
-        unsent.forget(run.run_id)  # another machine has gone on since
-    return artifacts.read(run.run_id, STATE) if artifacts.has_artifact(run.run_id, STATE) else None
-
-
-def _unsent(run_id: str) -> dict[str, Any] | None:
-    """What is in `unsent_state`."""
-    if (kept := unsent_state(run_id)) is None:
-        return None
-    with reading(kept, "the training state as it was written", "remove it: the run goes on from the state before"):
-        state: dict[str, Any] = content.of_sealed(content.read_state(kept))
-    return state
 
 
 def epochs(run_id: str) -> list[int]:
@@ -254,7 +214,7 @@ def check_whole(run_id: str) -> None:
     for path in ("config.json", "example_ids.json", INITIAL, STATE):
         if artifacts.has_artifact(run_id, path):
             artifacts.read(run_id, path)
-    _unsent(run_id)
+    unsent(run_id)
     kept = epochs(run_id)
     for epoch in {*kept[:1], *kept[-1:]}:
         check_checkpoint(run_id, epoch)

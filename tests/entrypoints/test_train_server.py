@@ -131,7 +131,7 @@ class Stop:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-@pytest.mark.parametrize("during", [("nfa.optim.build", "Optimizers.step"), ("nfa.tracking.checkpoints", "save_file")])
+@pytest.mark.parametrize("during", [("nfa.optim.build", "Optimizers.step"), ("nfa.content", "write_tensors")])
 def test_training_stopped_while_the_server_hangs_keeps_its_state_here_and_goes_on_once_that_answers(
     during: tuple[str, str], server: Server, place: dict[str, str], fresh: Store, finished: Finished
 ) -> None:

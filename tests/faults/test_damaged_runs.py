@@ -16,13 +16,13 @@ from support import Ended, run, tiny, words
 
 from nfa import content, tracking
 from nfa.config import LoraSvdConfig, TrainConfig, TrainEEGConfig
+from nfa.data.catalog import cache_folder
 from nfa.errors import Refusal
 from nfa.jobs.classifier.train import train
 from nfa.jobs.eeg.train_eeg import prepared
 from nfa.jobs.lora.lora_svd import lora_svd
 from nfa.jobs.settings import taken_up
 from nfa.timing import Stopwatch
-from nfa.tracking import unsent
 
 LAST = "checkpoints/epoch_0004.safetensors"
 
@@ -175,7 +175,9 @@ def test_a_damaged_state_that_no_server_has_taken_ends_a_resume(
     begun: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NFA_CACHE", str(tmp_path / "cache"))
-    file = unsent.keep(begun.run_id, lambda file: content.write_state(file, {"claim": 1}))
+    file = cache_folder("unsent") / begun.run_id / "latest.pt"
+    file.parent.mkdir(parents=True)
+    content.write_state(file, {"claim": 1})
     with used(begun.store, monkeypatch):
         tracking.check_whole(begun.run_id)
         torch.save({"claim": 1}, file)
