@@ -2,10 +2,9 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
-STORE := sqlite:///$(CURDIR)/mlflow.db
 PORT ?= 5000
 
-.PHONY: help setup train demo test test-all lint types docs bench ui clean
+.PHONY: help setup train demo test test-all lint types docs bench chaos ui clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/'
@@ -38,7 +37,7 @@ lint: $(READY)   ## ruff, and generated pages up to date
 types: $(READY)  ## mypy
 	$(BIN)/mypy
 
-docs: $(READY)   ## write MLproject, docs/parameters.md and docs/benchmarks.md from the code and the records
+docs: $(READY)   ## write MLproject and docs/parameters.md, benchmarks.md and chaos.md from the code and the records
 	$(BIN)/python docs/generate.py
 
 bench: $(READY)  ## run every benchmark and store its record
@@ -48,10 +47,13 @@ bench: $(READY)  ## run every benchmark and store its record
 	  nproc training tuning job; do $(BIN)/python -m benchmarks.$$case || exit 1; done
 	$(BIN)/python docs/generate.py
 
+chaos: $(READY)  ## kill, stop, fill disks, start twice, for ten minutes at most; store what becomes of the runs
+	$(BIN)/python -m benchmarks.chaos; faulty=$$?; $(BIN)/python docs/generate.py && exit $$faulty
+
 ui: $(READY)     ## open MLflow's UI on this folder's runs
 	@echo "http://127.0.0.1:$(PORT)/#/experiments/0/runs?workflowType=machine_learning&compareRunsMode=CHART"
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 \
-	  --backend-store-uri $(STORE)
+	  --backend-store-uri sqlite:///mlflow.db
 
 clean:           ## remove the virtual environment and caches, never the runs
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

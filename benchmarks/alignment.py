@@ -17,6 +17,7 @@ from benchmarks.agop import CLASSES, EXAMPLES, simulated_workload
 from benchmarks.baselines import agop_vmap_jacrev, cosine, gradient_moments, input_moments
 from benchmarks.record import in_turn, peak_above_now, ratio, store
 from nfa import tracking
+from nfa.jobs.settings import stored_config
 from nfa.measures.site_matrices import Conventions, SiteMeasures
 from nfa.observe.directions import Directions
 from nfa.observe.passes import BATCH_SIZE, Precision
@@ -93,7 +94,9 @@ def load_and_log_seconds(workload: MLPClassifier, model: torch.nn.Module, repeat
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{Path(folder, 'mlflow.db')}"
         os.chdir(folder)
         with tracking.open_run("train", "mlp", name="checkpoints") as run:
-            tracking.save_checkpoint(run, model, epoch=0, step=0, config_digest="benchmark")
+            stored = stored_config(workload.config, workload.data)
+            tracking.put_json(run.info, "config.json", stored)
+            tracking.save_checkpoint(run, model, epoch=0, step=0, stored=stored)
             other = workload.model()
             for epoch in range(repeats):
                 start = time.perf_counter()

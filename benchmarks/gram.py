@@ -145,7 +145,10 @@ def checkpoint_seconds(n: int = 512) -> dict[str, float]:
         arrays = timed("series and bootstrap", partial(gradient_directions, gram, probe, seed=0)).arrays
         cosines = arrays["cosines"]
         start = timed("map", partial(tsne, cosines, perplexity=30, seed=0, start=start))
-    shown = Directions(cosines, start, arrays["norms"], arrays["norms"], labels.numpy()[arrays["kept"]])
+    classes = labels.numpy()[arrays["kept"]]
+    order = classes.argsort(kind="stable")  # as reports draw them; lines between classes are drawn at every change
+    norms = arrays["norms"][order]
+    shown = Directions(cosines[order][:, order], start[order], norms, norms, classes[order])
     timed("two pictures", lambda: _pictures(shown))
     return found
 

@@ -14,6 +14,7 @@ from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from benchmarks.record import ratio, store
+from nfa import unfinished
 from nfa.config import TrainLoraConfig
 from nfa.data import questions
 from nfa.data.answer_tokens import collate, encode
@@ -109,7 +110,7 @@ def trainer(work: LanguageModel, in_turn: InTurn) -> Trainer:
     assert work.initial is not None
     adapters.write_adapter(model, work.initial)
     arguments = TrainingArguments(
-        output_dir=tempfile.mkdtemp(),
+        output_dir=str(unfinished.place()),
         per_device_train_batch_size=1,  # batch of 4 questions
         gradient_accumulation_steps=CONFIG.accumulation,
         max_steps=work.steps,

@@ -15,6 +15,7 @@ from nfa import tracking
 from nfa.config import TrainConfig
 from nfa.data import catalog, images, splits
 from nfa.jobs.classifier.train import train
+from nfa.jobs.settings import stored_config
 from nfa.timing import Stopwatch
 from nfa.training import Training
 from nfa.workloads.mlp import MLPClassifier
@@ -54,11 +55,12 @@ def checkpoint_seconds(workload: MLPClassifier, repeats: int = 11) -> float:
     """Median seconds to store weights, LoggedModel, 18 metrics and the training state of one checkpoint."""
     model = workload.model()
     training = Training(workload, model, workload.optimizers(model), batch_size=128, seed=0)
+    stored = stored_config(workload.config, workload.data)
     seconds = []
     with tracking.open_run("train", "mlp", name="checkpoints") as run:
         for epoch in range(repeats):
             start = time.perf_counter()
-            model_id = tracking.save_checkpoint(run, model, epoch=epoch, step=epoch, config_digest="benchmark")
+            model_id = tracking.save_checkpoint(run, model, epoch=epoch, step=epoch, stored=stored)
             run.metrics.log({f"layer_{index}/value": 0.5 for index in range(18)}, epoch, model_id)
             run.metrics.flush()
             tracking.save_state(run, training.state(reported=True))

@@ -26,6 +26,7 @@ from nfa.sweeps import storage, tickets
 from nfa.sweeps.samplers import SeededBySlot, pruner, suggest
 from nfa.sweeps.search import tune
 from nfa.sweeps.trainings import Trainings
+from nfa.timing import Stopwatch
 from nfa.tracking import TrackedRun
 from nfa.training import Training
 from nfa.workloads.mlp import MLPClassifier
@@ -44,9 +45,9 @@ class Timed(Trainings):
         super().__init__()
         self.seconds: list[float] = []
 
-    def train(self, run: TrackedRun, config: AnyTraining) -> None:
+    def train(self, run: TrackedRun, config: AnyTraining, clock: Stopwatch) -> None:
         started = time.perf_counter()
-        super().train(run, config)
+        super().train(run, config, clock)
         self.seconds.append(time.perf_counter() - started)
 
 

@@ -1,4 +1,4 @@
-"""Write what is derived from the code: MLproject, docs/parameters.md, docs/benchmarks.md. `--check` only compares."""
+"""Write what is derived: MLproject, docs/parameters.md, docs/benchmarks.md, docs/chaos.md. `--check` only compares."""
 
 import dataclasses
 import json
@@ -9,6 +9,8 @@ from typing import Any
 from nfa.config import ENTRY_POINTS
 
 ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+CHAOS = RESULTS / "chaos.json"
 NOTE = "made by docs/generate.py from nfa/config/; change it there"
 
 
@@ -54,16 +56,9 @@ def parameters() -> str:
 def benchmarks() -> str:
     """docs/benchmarks.md, from the JSON records in benchmarks/results/."""
     lines = ["# Benchmarks", "", "<!-- made by docs/generate.py from benchmarks/results/*.json -->", ""]
-    for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
+    for path in sorted(set(RESULTS.glob("*.json")) - {CHAOS}):
         record = json.loads(path.read_text())
-        machine = record["machine"]
-        lines += [
-            f"## {record['title']}",
-            "",
-            f"`{record['command']}` on {machine['processor']}, {machine['cores']} cores, "
-            f"torch {machine['torch']}, {record['date']}.",
-            "",
-        ]
+        lines += [f"## {record['title']}", "", origin(record), ""]
         lines += [
             "| what | value |",
             "|---|---|",
@@ -74,7 +69,53 @@ def benchmarks() -> str:
     return "\n".join(lines)
 
 
-PAGES = {"MLproject": mlproject, "docs/parameters.md": parameters, "docs/benchmarks.md": benchmarks}
+def origin(record: "dict[str, Any]") -> str:
+    """What made a record, where and when."""
+    machine = record["machine"]
+    place = f"{machine['processor']}, {machine['cores']} cores, torch {machine['torch']}"
+    return f"`{record['command']}` on {place}, {record['date']}."
+
+
+COLUMNS = {
+    "done": "what was done",
+    "rounds": "rounds",
+    "codes": "exit codes × times",
+    "duplicates": "duplicates",
+    "litter": "litter",
+    "leaks": "leaks",
+    "equal": "equal",
+    "seconds": "s to the end",
+}
+
+
+def chaos() -> str:
+    """docs/chaos.md, from the record of `make chaos`."""
+    record = json.loads(CHAOS.read_text(encoding="utf-8"))
+    rows = record["results"].values()
+    faults = [f"- {row['done']}: {fault}" for row in rows for fault in row["faults"]]
+    lines = [
+        f"# {record['title']}",
+        "",
+        "<!-- made by docs/generate.py from benchmarks/results/chaos.json -->",
+        "",
+        origin(record),
+        "",
+        f"| {' | '.join(COLUMNS.values())} |",
+        f"|{'---|' * len(COLUMNS)}",
+        *(f"| {' | '.join(str(row[name]) for name in COLUMNS)} |" for row in rows),
+        "",
+        *(["Faults:", "", *faults, ""] if faults else []),
+        *(f"- {note}" for note in record["notes"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {
+    "MLproject": mlproject,
+    "docs/parameters.md": parameters,
+    "docs/benchmarks.md": benchmarks,
+    "docs/chaos.md": chaos,
+}
 
 
 def main() -> int:

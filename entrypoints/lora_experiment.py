@@ -4,17 +4,19 @@ import time
 
 from nfa.cli import main
 from nfa.config import LoraExperimentConfig
+from nfa.data import questions
 from nfa.ends import shielded
 
 
 def start(config: LoraExperimentConfig) -> None:
-    """Run the steps that are asked for."""
+    """Read the questions while nothing heavy is loaded, then run the steps that are asked for."""
+    data = questions.load_files(config.data, config.val_data)
     started = time.perf_counter()
     with shielded():  # a module whose import was interrupted cannot be imported again, not even to say so
         from nfa.jobs.lora.lora_experiment import lora_experiment
         from nfa.timing import Stopwatch
 
-    lora_experiment(config, Stopwatch({"import": time.perf_counter() - started}))
+    lora_experiment(config, Stopwatch({"import": time.perf_counter() - started}), data)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,10 @@
 from nfa.cli import main
 from nfa.config import LoraSvdConfig
 from nfa.ends import shielded
-from nfa.lora.base_names import place
 
 
 def start(config: LoraSvdConfig) -> None:
-    """Find models of these names while nothing heavy is loaded, then turn the update into LoRA factors."""
-    for name in filter(None, (config.teacher, config.base_model)):
-        place(name)
+    """Turn the update into LoRA factors."""
     with shielded():  # a module whose import was interrupted cannot be imported again, not even to say so
         from nfa.jobs.lora.lora_svd import lora_svd
 

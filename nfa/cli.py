@@ -13,7 +13,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from nfa import ends, masking
+from nfa import doors, ends, masking
 from nfa.config.values import value_of
 from nfa.errors import NfaError, Refusal
 
@@ -60,13 +60,19 @@ def help_text(config_type: type, name: str) -> str:
 
 
 def main(name: str, config_type: type[Config], start: Callable[[Config], None]) -> typing.NoReturn:
-    """Parse, run `start`, and exit: 0 done, 1 failed, 2 refused, 130 SIGINT, 143 SIGTERM."""
+    """Parse, look at what is named, run `start`, and exit: 0 done, 1 failed, 2 refused, 130 SIGINT, 143 SIGTERM."""
     masking.mask_process()
     ends.listen()
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(help_text(config_type, name))
         sys.exit(0)
-    _leave(_run(lambda: start(parse(config_type, _unstored(sys.argv[1:])))))
+
+    def work() -> None:
+        config = parse(config_type, _unstored(sys.argv[1:]))
+        doors.check(config)
+        start(config)
+
+    _leave(_run(work))
 
 
 def _unstored(argv: Sequence[str]) -> Sequence[str]:

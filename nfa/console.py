@@ -7,14 +7,16 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from nfa.masking import masked
+
 Item = TypeVar("Item")
 _muted = 0
 
 
 def stage(name: str, text: str) -> None:
-    """One clear line: what is going on and with what."""
+    """One clear line: what is going on and with what, without passwords."""
     if not _muted:
-        tqdm.write(f"{name:>10}  {text}", file=sys.stdout)
+        tqdm.write(masked(f"{name:>10}  {text}"), file=sys.stdout)
         sys.stdout.flush()
 
 

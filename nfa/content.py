@@ -34,6 +34,13 @@ def _compared(content: Any, told: Any, digest: str) -> Found:
     return Found(content, told is not None)
 
 
+def of_sealed(found: Found) -> Any:
+    """Content of what always has a digest; ValueError where it is missing."""
+    if not found.sealed:
+        raise ValueError("damaged: its digest is missing")
+    return found.content
+
+
 # ---- digests
 
 
@@ -110,11 +117,8 @@ def read_json(file: Path) -> Found:
 
 
 def kept_json(file: Path) -> dict[str, Any]:
-    """An object that we keep for ourselves, which has its digest; whatever else is there counts as damaged."""
-    found = read_json(file)
-    if not found.sealed:
-        raise ValueError("damaged: its digest is missing")
-    content: dict[str, Any] = found.content
+    """An object that we keep for ourselves, always with its digest."""
+    content: dict[str, Any] = of_sealed(read_json(file))
     return content
 
 

@@ -36,6 +36,7 @@ class LocalEnvironmentHook(RunContextProvider):
     """Adds no tags; MLflow makes one when it starts, and that is when the hook is set."""
 
     def __init__(self) -> None:
+        _mask_own_command()
         # MLflow loads plugins halfway through its own import, mostly before the modules we wrap.
         for name, wrap in ((_LOADER, _wrap), (_PROJECTS, _wrap_run)):
             if name in sys.modules:
@@ -83,7 +84,6 @@ def _wrap(loader: ModuleType) -> None:
 
         def run(self, project_uri: str, entry_point: str, params: Any, version: Any, config: Any, *rest: Any) -> Any:
             if _is_ours(project_uri):
-                _refuse_passwords(params)
                 os.environ["NFA_CALLER_DIR"] = os.getcwd()
                 _choose_environment(config)
             return super().run(project_uri, entry_point, params, version, config, *rest)
@@ -102,6 +102,7 @@ def _wrap_run(projects: ModuleType) -> None:
     def run(*words: Any, **named: Any) -> Any:
         given = signature.bind(*words, **named).arguments
         if _is_ours(str(given["uri"])):
+            _refuse_passwords(given.get("parameters") or {})
             _make_ready(given.get("experiment_name") or os.environ.get("MLFLOW_EXPERIMENT_NAME"))
         return original(*words, **named)
 
@@ -135,15 +136,21 @@ def _is_ours(project_uri: str) -> bool:
         return any(line.split("#")[0].split() == ["name:", PROJECT] for line in file)
 
 
+def _mask_own_command() -> None:
+    """`mlflow run` of this project prints no password of the store; programs that call MLflow print as they do."""
+    if sys.argv[0].endswith(_COMMANDS) and sys.argv[1:2] == ["run"] and any(map(_is_ours, sys.argv[2:])):
+        from nfa.masking import mask_process
+
+        mask_process()
+
+
 def _refuse_passwords(params: Mapping[str, Any]) -> None:
-    """Before MLflow makes a run and stores them in it; and nothing that this command prints tells the store's own."""
+    """Before MLflow makes a run and stores them in it."""
     from mlflow.exceptions import ExecutionException
 
     from nfa.errors import Refusal
-    from nfa.masking import INSTEAD, carries_password, mask_process
+    from nfa.masking import INSTEAD, carries_password
 
-    if sys.argv[0].endswith(_COMMANDS):  # not a program of somebody's that calls MLflow
-        mask_process()
     told = [name for name, value in params.items() if carries_password(str(value))]
     if told:
         got = f"a password in {', '.join(told)}, which MLflow would store"

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from nfa import unfinished
 from nfa.ends import Interrupted
 from nfa.errors import NfaError, Refusal
 
@@ -102,6 +103,7 @@ def launch(module: str, nproc: int) -> None:
 
     How the first process ends is how this one ends; a signal reaches all of them.
     """
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -117,6 +119,7 @@ def launch(module: str, nproc: int) -> None:
         rdzv_endpoint="127.0.0.1:0",
         max_restarts=0,
         monitor_interval=0.1,
+        logs_specs=DefaultLogsSpecs(log_dir=str(unfinished.place())),
     )
     try:
         elastic_launch(config, sys.executable)("-m", module, *sys.argv[1:])

@@ -8,26 +8,35 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-# `@` may stand in a password, and in the query behind it: the password ends where the rest looks like an address.
 _NO_PORT = r"""(?!\d{1,5}(?:[/?#"'<>\s]|$))"""
-ADDRESS = re.compile(
-    rf"""(?P<head>://[^\s:/?#"'<>]*:){_NO_PORT}\S+?@(?=[^\s@?"'<>]*(?:\?\w+=[^\s"'<>]*)?(?:[\s"'<>]|$))"""
-)
+_QUOTE_ENDS = r"""["'](?:[\s,:;)\]}>\\]|$)"""  # quotes that end a text; others may stand in a password
+
+
+def _address(inside: str, end: str) -> re.Pattern[str]:
+    """An address from its `://` on, of characters `inside`, in which a password stands.
+
+    `@` may stand in the password and in the query: the password ends where the rest looks like that of an address.
+    """
+    return re.compile(
+        rf"""(?P<head>://(?P<user>[^\s:/?#"'<>]*):){_NO_PORT}(?P<password>[{inside}]+?)@(?=
+        (?P<host>\[[^\]@]*\]|(?:(?![@/?:])[{inside}])*?) (?::\d*)? (?:/(?P<database>(?:(?![@?])[{inside}])*?))?
+        (?:\?\w+=[{inside}]*?)? {end})""",
+        re.X,
+    )
+
+
+ADDRESS = _address(r"^\s<>", rf"(?:[\s<>]|{_QUOTE_ENDS}|$)")
 NAMED = re.compile(
-    r"""(?P<head>
+    rf"""(?P<head>
         (?i:passw(?:or)?d|passphrase)["']?\s*=\s*
         | (?i:passw(?:or)?d|passphrase)["']\s*:\s*
         | (?:TOKEN|SECRET|ACCESS_KEY|_PWD)=
         | (?i:authorization)["']?\s*[:=]\s*b?["']?(?:Basic|Bearer)\s+
-    )(?!\*\*\*)(?P<value>\\*"(?:[^"\\]|\\.)*"|\\*'(?:[^'\\]|\\.)*'|[^\s&"'<>]+)""",
+    )(?!\*\*\*)(?P<value>\\*"(?:[^"\\]|\\.)*"|\\*'(?:[^'\\]|\\.)*'|(?:[^\s&"'<>]|(?!{_QUOTE_ENDS})["'])+)""",
     re.X,
 )
-_TYPED = re.compile(
-    rf"(?P<user>[^:/\s]*):{_NO_PORT}(?P<password>.+?)@"
-    r"(?=(?P<host>\[[^\]@]*\]|[^@/?:]*)(?::[^@/?]*)?(?:/(?P<database>[^@?]*))?(?:\?\w+=.*)?$)",
-    re.S,
-)
-_WITH_SCHEME = re.compile(r"(?:--)?(?:\w+=)*[\w+.-]+://")
+_ONE_ADDRESS = _address(r"\s\S", "$")
+_WITH_SCHEME = re.compile(r"(?:--)?(?:\w+=)*[\w+.-]*://")
 _WITHOUT_SCHEME = re.compile(r"(?:--)?(?:\w+=)?(?P<address>[^\s:/=@]+:[^\s/]\S*@[\w.-]+(?::\d+)?/\w*)")
 _VARIABLES = ("PASSWORD", "PASSWD", "TOKEN", "SECRET", "ACCESS_KEY", "_PWD")  # whose whole value is a password
 _DELIMITERS = re.compile("[@/:?#]")  # a password that holds one of them is read differently by different programs
@@ -67,22 +76,22 @@ class Password:
 @lru_cache(maxsize=256)
 def carried(text: str) -> Carried:
     """Of an address, or several in a text, and of what is called a password in it."""
-    addresses = _addresses(text)
-    found = [match for address in addresses if (match := _TYPED.match(address))]
+    bare = _WITHOUT_SCHEME.fullmatch(text)
+    found = _found(f"://{bare['address']}" if bare else text)
     passwords = {match["password"] for match in found}
     passwords |= {value for match in NAMED.finditer(text) for value in _said(match["value"])}
-    passwords |= {value for address in addresses for value in _asked(address)}
+    passwords |= {value for address in text.split("://")[1:] for value in _asked(address)}
     places = {Place(match["user"], part, match["host"]) for match in found for part in _parts(match["password"])}
     names = {match[group] or "" for match in found for group in ("user", "host", "database")}
     return Carried(_meant(passwords), frozenset(places), _meant(names))
 
 
-def _addresses(text: str) -> list[str]:
-    """What stands behind `://`; of a text that is one address, spaces too."""
-    if bare := _WITHOUT_SCHEME.fullmatch(text):
-        return [bare["address"]]
-    words = [text] if _WITH_SCHEME.match(text) else text.split()
-    return [address for word in words for address in word.split("://")[1:]]
+def _found(text: str) -> list[re.Match[str]]:
+    """The addresses in a text; one that is nothing else may hold spaces."""
+    if not _WITH_SCHEME.match(text):
+        return list(ADDRESS.finditer(text))
+    parts = (f"://{part}" for part in text.split("://")[1:])
+    return [match for part in parts if (match := _ONE_ADDRESS.match(part))]
 
 
 def _said(value: str) -> Iterator[str]:
@@ -142,10 +151,12 @@ def _anywhere(password: str) -> Password:
 
 
 def _in_place(place: Place) -> Iterator[Password]:
-    """Behind its user, and before its host."""
+    """Behind its user, before its host, and alone between quotes."""
     user, text, host = re.escape(place.user), _written(place.text), re.escape(place.host)
     begins, ends = r"(?:^|(?<=%2[Ff])|(?<=[\s'\"(/]))", r"(?=[\s'\"@/:]|%40|$)"
     yield Password(place.user, re.compile(rf"(?P<head>{begins}{user}(?::|%3[Aa])){text}{ends}"))
+    if len(place.text) > 2:  # "could not resolve host 'PART'"
+        yield Password(_core(place.text), re.compile(rf"(?P<head>['\"]){text}(?=['\"])"))
     yield Password(place.host, re.compile(rf"(?P<head>){text}(?=(?:@|%40){host})"))
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from nfa.errors import Refusal
 
 GRAMMAR = "numbers, a-b, a-b/step, comma-separated (0-20,40,60,80,100), or all"
-_PART = re.compile(r"(\d{1,7})(?:-(\d{1,7})(?:/(\d{1,7}))?)?")
+_PART = re.compile(r"([0-9]{1,7})(?:-([0-9]{1,7})(?:/([0-9]{1,7}))?)?")
 
 
 def parse(text: str, last: int, name: str = "schedule") -> list[int]:

@@ -30,6 +30,20 @@ class Stopwatch:
             self._charge()
             self._stack.pop()
 
+    @contextmanager
+    def part(self) -> Iterator["Stopwatch"]:
+        """A clock of its own for a part of the job that is told of by itself; this one stands still meanwhile."""
+        self._charge()
+        try:
+            yield Stopwatch()
+        finally:
+            self._since = time.perf_counter()
+
+    def add(self, seconds: Mapping[str, float]) -> None:
+        """Count what was spent before."""
+        for name, value in seconds.items():
+            self.seconds[name] = self.seconds.get(name, 0.0) + value
+
     def split(self) -> dict[str, float]:
         """Seconds by section up to now, and their total."""
         self._charge()

@@ -7,6 +7,7 @@ import gc
 import os
 import pickle
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -113,6 +114,16 @@ def store(empty_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def fresh(empty_store: Store, tmp_path: Path) -> Store:
     """An empty store of this test's own, for other processes."""
     return empty_store.copy(tmp_path / "store")
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, in which processes that this one forks have their temporary files."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    return folder
 
 
 @pytest.fixture(scope="session")

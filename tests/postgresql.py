@@ -5,6 +5,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +18,11 @@ def _program(name: str) -> str:
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[str]:
-    """The address of an empty database on 127.0.0.1; the server refuses to run as root, so it does as nobody then."""
+def server(folder: Path, password: str = "") -> Iterator[str]:
+    """The address of an empty database on 127.0.0.1; the server refuses to run as root, so it does as nobody then.
+
+    With a password, it is asked for, and percent-encoded in the address.
+    """
     user = "nobody" if os.geteuid() == 0 else None
     folder.mkdir()
     if user:
@@ -34,10 +38,16 @@ def server(folder: Path) -> Iterator[str]:
     def call(name: str, *words: str) -> None:
         subprocess.run([_program(name), *words], user=user, cwd="/", check=True, capture_output=True, text=True)
 
-    call("initdb", "-D", str(data), "-A", "trust", "-U", "tester")
+    method = ["-A", "trust"]
+    if password:
+        (folder / "password").write_text(f"{password}\n", encoding="utf-8")
+        (folder / "password").chmod(0o644)
+        method = ["-A", "scram-sha-256", "--pwfile", str(folder / "password")]
+    call("initdb", "-D", str(data), *method, "-E", "UTF8", "-U", "tester")
     options = f"-p {port} -h 127.0.0.1 -k {folder}"
     call("pg_ctl", "-D", str(data), "-w", "-l", str(folder / "log"), "-o", options, "start")
     try:
-        yield f"postgresql://tester@127.0.0.1:{port}/postgres"
+        name = f"tester:{urllib.parse.quote(password, safe='')}" if password else "tester"
+        yield f"postgresql://{name}@127.0.0.1:{port}/postgres"
     finally:
         call("pg_ctl", "-D", str(data), "-m", "immediate", "stop")

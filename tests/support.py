@@ -10,6 +10,7 @@ import os
 import runpy
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -165,6 +166,7 @@ def _settle(folder: str, env: dict[str, str], log: str) -> None:
     os.dup2(file, 2)
     os.environ.clear()
     os.environ.update(env)
+    tempfile.tempdir = None  # where temporary files go is found out again
     os.chdir(folder)
 
 

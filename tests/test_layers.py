@@ -15,8 +15,10 @@ LAYERS = [
     "masking",
     "errors",
     "content",
+    "machine",
     "relations",
     "ends",
+    "unfinished",
     "schedules",
     "config",
     "console",
@@ -43,6 +45,7 @@ LAYERS = [
     "sweeps",
     "watching",
     "huggingface",
+    "doors",
     "cli",
 ]
 APART = {"__init__", "mlflow_plugin", "reference", "linear_twin"}  # neither import others nor are imported
@@ -152,7 +155,11 @@ assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("module", ["nfa", "nfa.config", "nfa.cli", "nfa.data.catalog", "nfa.ends", "nfa.schedules"])
+def test_a_look_into_the_store_loads_no_pytorch(tmp_path: Path) -> None:
+    assert fresh("import sys, nfa.tracking.store; print('torch' in sys.modules)", tmp_path) == "False\n"
+
+
+@pytest.mark.parametrize("module", ["nfa", "nfa.config", "nfa.cli", "nfa.doors", "nfa.ends", "nfa.schedules"])
 def test_what_is_needed_to_refuse_loads_nothing_heavy(module: str, tmp_path: Path) -> None:
     heavy = fresh(f"import sys, {module}; print([n for n in {HEAVY} if n in sys.modules])", tmp_path)
     assert heavy.strip() == "[]"

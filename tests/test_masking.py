@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from plotly.offline import get_plotlyjs
 
 from nfa import masking
+from nfa.console import stage
 from nfa.errors import DivergedError, NfaError, Refusal
 from nfa.masking import carries_password, masked, masked_values, tellable
 
@@ -95,11 +96,13 @@ def test_an_address_shows_user_host_and_database_but_nothing_of_its_password(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("Error('lost http://u:p@s/s:w'\"x@h:1/db')", "Error('lost http://u:***@h:1/db')"),
+        ('{"a":"mysql://u:p\'w@h/db","b":"x@y"}', '{"a":"mysql://u:***@h/db","b":"x@y"}'),
         ("(postgresql://u:pw@h/db) failed", "(postgresql://u:***@h/db) failed"),
         ("http://me:a/b#c@[::1]:80/x", "http://me:***@[::1]:80/x"),
         ("redis://:pw@h, mail me@there", "redis://:***@h, mail me@there"),
         ("postgresql://u@server:p'w@h/db?options=a@b", "postgresql://u@server:***@h/db?options=a@b"),
-        ("postgresql://u@h/db?x=1&password=p%20w&sslpassword=q", "postgresql://u@h/db?x=1&password=***&sslpassword=***"),
+        ("postgresql://u@h/db?x=1&password=p%20w&sslpassword=q'r", "postgresql://u@h/db?x=1&password=***&sslpassword=***"),
         ("host=h password='p \\'w' user=u", "host=h password=*** user=u"),
         ('{"user": "u", "password": "p w"}', '{"user": "u", "password": ***}'),
         ("PGPASSWORD=pw MLFLOW_TRACKING_TOKEN=tk python", "PGPASSWORD=*** MLFLOW_TRACKING_TOKEN=*** python"),
@@ -137,6 +140,7 @@ def test_what_a_program_takes_for_user_and_host_in_a_password_with_signs_is_mask
     masking.learn("http://user:hun/ter@7x@127.0.0.1:1")
     assert masked("'user:hun' is not a valid host") == "'user:***' is not a valid host"
     assert masked("failed to resolve host '7x@127.0.0.1'") == "failed to resolve host '***@127.0.0.1'"
+    assert masked('could not resolve "hun"') == 'could not resolve "***"'
     assert masked("hun, or hunter 7x") == "hun, or hunter 7x"
 
 
@@ -191,6 +195,11 @@ def test_an_error_is_the_cause_of_another_only_if_nothing_in_it_tells() -> None:
     harmless = raised("no disk")
     assert tellable(harmless) is harmless
     assert tellable(raised("postgresql://u:geheim@h/db")) is None
+
+
+def test_a_line_about_what_goes_on_is_masked_in_a_notebook_too(capsys: pytest.CaptureFixture[str]) -> None:
+    stage("waiting", "for postgresql://u@h/db?password=geheim")
+    assert capsys.readouterr().out == "   waiting  for postgresql://u@h/db?password=***\n"
 
 
 def test_whatever_is_printed_is_masked_whoever_had_the_stream_before(monkeypatch: pytest.MonkeyPatch) -> None:

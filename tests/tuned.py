@@ -82,10 +82,10 @@ def arms(shift: float = -0.1, seeds: int = 5, spread: float = 0.01) -> list[Arm]
     """Defaults, and a best trial whose loss is `shift` more on average."""
     random = np.random.default_rng(0)
     base = random.normal(0.4, 0.05, seeds)
-    best = base + shift + spread * random.normal(size=seeds)
+    best, numbers = base + shift + spread * random.normal(size=seeds), tuple(range(1718, 1718 + seeds))
     return [
-        Arm("defaults", {"lr": 0.01, "optimizer": "sgd", "width": 128}, (tuple(map(float, base)),)),
-        Arm("trial 9", {"lr": 0.003, "optimizer": "adam", "width": 301}, (tuple(map(float, best)),)),
+        Arm("defaults", {"lr": 0.01, "optimizer": "sgd", "width": 128}, (tuple(map(float, base)),), numbers),
+        Arm("trial 9", {"lr": 0.003, "optimizer": "adam", "width": 301}, (tuple(map(float, best)),), numbers),
     ]
 
 

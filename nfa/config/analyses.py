@@ -1,9 +1,10 @@
 """Parameters of the analyses of stored runs."""
 
+import re
 from dataclasses import dataclass
 
 from nfa import schedules
-from nfa.config.options import Auto, check_fields, option
+from nfa.config.options import Auto, check_fields, device_option, option
 from nfa.errors import Refusal
 from nfa.relations import DEFAULT, choose_relations
 
@@ -18,7 +19,7 @@ class StoredRunsConfig:
     epochs: str = option("all", "checkpoints to analyse; all = those that exist")
     output_dir: str = option("", "folder that gets a copy of all reports and pictures")
     data_dir: str = option("", "where the run's data are now; empty = where the run had them")
-    device: str = option("auto", "auto = CUDA when it is there, else the CPU; or a torch device")
+    device: str = device_option()
     run_name: str = option("", "name of the analysis run in MLflow; empty = MLflow chooses one")
 
     def __post_init__(self) -> None:
@@ -54,7 +55,7 @@ class AnalyzeConfig(StoredRunsConfig):
     def _check_directions(self) -> None:
         if self.directions in ("auto", "all"):
             return
-        if not self.directions.isdecimal() or int(self.directions) < 2:
+        if not re.fullmatch(r"[0-9]{1,9}", self.directions) or int(self.directions) < 2:
             remedy = "directions=2; one alone has a biased norm and no standard error"
             raise Refusal(f"directions={self.directions!r}", "auto, all, or a whole number ≥ 2", remedy)
         for name, value in (("centre", "jacobian"), ("agop_power", "0.5")):

@@ -1,9 +1,11 @@
 """The grammar of a search space: `lr=log:1e-5:1,gradient_scale=1:4,width=64:512/64,rank=4|8|16`."""
 
 import dataclasses
+import itertools
 import math
+import random
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +13,7 @@ from nfa.config.values import assignments, known, number_in, value_of
 from nfa.errors import Refusal
 
 GRAMMAR = "NAME=LOW:HIGH, NAME=log:LOW:HIGH, NAME=LOW:HIGH/STEP or NAME=A|B|C, comma-separated"
+CORNERS, TRIED, INSIDE = 512, 384, 32  # of a space, tried before it is searched: ends, pairs, values of an axis
 Value = int | float | str | bool
 
 
@@ -40,13 +43,23 @@ class Range:
         return self.low, self.high
 
     @property
+    def is_listed(self) -> bool:
+        """Whether all its values can be listed: with a step, or as whole numbers of no logarithm."""
+        return bool(self.step or (self.whole and not self.log))
+
+    @property
+    def count(self) -> int:
+        """How many values it has, of those that are whole or a step apart."""
+        return math.floor((self.high - self.low) / (self.step or 1) + 1e-9) + 1
+
+    @property
     def listed(self) -> tuple[Value, ...] | None:
-        """All values, where there is a step or whole numbers of no logarithm; else None."""
-        step = self.step or (1 if self.whole and not self.log else None)
-        if step is None:
-            return None
-        count = math.floor((self.high - self.low) / step + 1e-9) + 1
-        return tuple(self.low + index * step for index in range(count))
+        """All values, where they can be listed; else None."""
+        return tuple(map(self.at, range(self.count))) if self.is_listed else None
+
+    def at(self, place: int) -> Value:
+        """The value so many steps, or whole numbers, after the first."""
+        return self.low + place * (self.step or 1)
 
 
 @dataclass(frozen=True)
@@ -64,6 +77,16 @@ class Choice:
     def ends(self) -> tuple[Value, ...]:
         """The values that a check tries."""
         return self.values
+
+    @property
+    def is_listed(self) -> bool:
+        """Yes."""
+        return True
+
+    @property
+    def count(self) -> int:
+        """How many values it has."""
+        return len(self.values)
 
     @property
     def listed(self) -> tuple[Value, ...]:
@@ -129,6 +152,51 @@ def _range(item: "dataclasses.Field[Any]", hint: Any, text: str) -> Range:
     if step is not None and (log or not 0 < step <= high - low):
         raise Refusal(got, "a step above 0, within the range, without log", f"{item.name}={low}:{high}")
     return Range(item.name, low, high, log, step, number is int)
+
+
+def standing_for(space: Space) -> list[dict[str, Value]]:
+    """Points that a check tries for the whole space: its corners, with every choice, and every pair of listed values.
+
+    An axis of which all numbers are possible is tried at its ends. Of very many points some are drawn.
+    """
+    corners = [dict(zip(space, each, strict=True)) for each in _drawn([axis.ends for axis in space.values()], CORNERS)]
+    values = {name: _tried(axis) for name, axis in space.items()}
+    inner = [name for name, axis in space.items() if len(values[name]) > len(axis.ends)]
+    pairs = [pair for pair in itertools.combinations(space, 2) if set(pair) & set(inner)]
+    found = [*corners, *({**corners[0], name: value} for name in inner for value in values[name])]
+    for names in pairs:
+        drawn = _drawn([values[name] for name in names], TRIED // len(pairs))
+        found += [{**corners[0], **dict(zip(names, point, strict=True))} for point in drawn]
+    return [dict(point) for point in dict.fromkeys(tuple(point.items()) for point in found)]
+
+
+def _tried(axis: Axis) -> Sequence[Value]:
+    """The values of an axis; of very many the first, some in between, and the last."""
+    if isinstance(axis, Choice):
+        return axis.values
+    if not axis.step and not axis.whole:
+        return axis.ends
+    count = axis.count
+    between = range(0, count, max(1, count // INSIDE))
+    return [axis.at(place) for place in sorted({*range(min(count, INSIDE)), *between, count - 1})]
+
+
+def _drawn(values: Sequence[Sequence[Value]], most: int) -> list[tuple[Value, ...]]:
+    """All combinations; of more than `most` so many, at random but always the same, with the first and the last."""
+    count = math.prod(map(len, values))
+    if count <= most:
+        return list(itertools.product(*values))
+    places = sorted({0, count - 1, *random.Random(0).sample(range(count), most)})
+    return [_combination(values, place) for place in places]
+
+
+def _combination(values: Sequence[Sequence[Value]], place: int) -> tuple[Value, ...]:
+    """The one at a place in the order of `itertools.product`."""
+    found = []
+    for each in reversed(values):
+        place, at = divmod(place, len(each))
+        found.append(each[at])
+    return tuple(reversed(found))
 
 
 def parse_points(text: str, space: Space, config_type: type, defaults: Mapping[str, Value]) -> list[dict[str, Value]]:

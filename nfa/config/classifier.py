@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from nfa import schedules
-from nfa.config.options import Auto, check_fields, option
+from nfa.config.options import Auto, check_fields, device_option, option
 from nfa.errors import Refusal
 
 LEARNING_RATES = {"sgd": 0.1, "adam": 0.001, "muon": 0.01}
@@ -48,7 +48,7 @@ class TrainConfig:
     schedule: str = option("0-20,40,60,80,100", "checkpoint epochs; what fits, always with 0 and the last")
     max_samples: int = option(0, "training examples analysed at a checkpoint; 0 = all", at_least=0, below=2**31)
     precision: str = option("float32", "operands of the analysis' products", choices=("float32", "bfloat16"))
-    device: str = option("auto", "auto = CUDA when it is there, else the CPU; or a torch device", free_on_resume=True)
+    device: str = device_option(free_on_resume=True)
     resume: str = option("", "id of a killed or failed run to continue", free_on_resume=True)
     run_name: str = option("", "name of the run in MLflow; empty = MLflow chooses one", free_on_resume=True)
 
@@ -90,7 +90,7 @@ class ImportConfig:
     loss: str = option("mse", "per-example loss", choices=LOSSES)
     seed: int = option(1717, "seed of the split into training and validation examples", at_least=0, below=2**63)
     epochs: str = option("all", "epochs to import; all = every one that has a file")
-    device: str = option("auto", "auto = CUDA when it is there, else the CPU; or a torch device")
+    device: str = device_option()
     run_name: str = option("", "name of the run in MLflow; empty = MLflow chooses one")
 
     def __post_init__(self) -> None:

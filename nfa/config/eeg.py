@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from nfa import schedules
-from nfa.config.options import Auto, check_fields, option
+from nfa.config.options import Auto, check_fields, device_option, option
+from nfa.config.values import whole_numbers
 from nfa.errors import Refusal
 
 RATE = 64  # samples a second
+FRONT_KERNELS = (7, 5, 3)  # samples of the convolutions before the blocks
 LONGEST = 1000  # samples; relative positions reach 999 samples either way
 SWITCHES = ("use_residual", "use_gated_residual", "use_mlp_head", "gradient_scale")
 PRESETS: dict[str, dict[str, Any]] = {
@@ -106,7 +108,7 @@ class EEGTraining:
     precision: str = option(
         "auto", "auto = bfloat16 autocast on a GPU that has it, else float32", choices=("float32", "bfloat16")
     )
-    device: str = option("auto", "auto = CUDA when it is there, else the CPU; or a torch device", free_on_resume=True)
+    device: str = device_option(free_on_resume=True)
 
     @property
     def window(self) -> int:
@@ -165,6 +167,21 @@ class TrainEEGConfig(EEGTraining):
             got = f"batch_size={full.batch_size} with nproc={self.nproc}"
             raise Refusal(got, "a batch that the processes share equally", f"batch_size={64 * self.nproc}")
 
+    @property
+    def about_parameters(self) -> int:
+        """About how many weights the network has, of a resolved configuration: its products of width × width."""
+        d, inner, blocks = (int(getattr(self, name)) for name in ("d_model", "d_inner", "n_layers"))
+        return blocks * (4 * d * inner + 10 * d * d) + sum(FRONT_KERNELS[1:]) * d * d
+
+    def check_batches(self, recordings: int) -> None:
+        """`Refusal` where a batch of a resolved configuration has fewer windows than there are processes."""
+        windows = recordings * int(self.windows_per_recording)
+        last = windows % int(self.batch_size)
+        if 0 < last < self.nproc:
+            got = f"nproc={self.nproc} with {windows} windows an epoch, of which the last batch has {last}"
+            remedy = "another batch_size or windows_per_recording"
+            raise Refusal(got, "a window for each process in every batch", remedy)
+
     def resolved(self) -> "TrainEEGConfig":
         """The same configuration with every `auto` replaced by its value, but for device, precision, and split
         of recordings that are not simulated."""
@@ -208,10 +225,7 @@ class AblateEEGConfig(EEGTraining):
 
     def seed_list(self) -> list[int]:
         """The seeds; `Refusal` for what is none."""
-        parts = [part.strip() for part in self.seeds.split(",")]
-        if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
-            raise Refusal(f"seeds={self.seeds!r}", "different whole numbers, comma-separated", "seeds=1,2,3")
-        return [int(part) for part in parts]
+        return whole_numbers("seeds", self.seeds)
 
     def arms(self) -> dict[str, dict[str, Any]]:
         """Parameters of each arm by its name, in the order of the comparison."""

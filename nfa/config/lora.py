@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nfa import schedules
-from nfa.config.options import Auto, check_fields, option
+from nfa.config.options import Auto, check_fields, device_option, option
 from nfa.errors import Refusal
 
 INITS = ("random", "svd", "pissa", "olora", "gaussian", "orthogonal", "full")
@@ -57,7 +57,7 @@ class LoraTraining:
         "auto", "auto = bfloat16 autocast on a GPU that has it, else float32", choices=("float32", "bfloat16")
     )
     base_precision: str = option("float32", "what the base's weights are kept in", choices=PRECISIONS)
-    device: str = option("auto", "auto = CUDA when it is there, else the CPU; or a torch device", free_on_resume=True)
+    device: str = device_option(free_on_resume=True)
 
     def check(self) -> None:
         """`Refusal` for what no training can be."""
@@ -111,6 +111,8 @@ class TrainLoraConfig(LoraTraining):
         if self.residual and self.dropout:
             got = f"dropout={self.dropout} with {self._said}"
             raise Refusal(got, "no dropout: it would not drop what was taken out of the base", "dropout=0")
+        if self.init == "orthogonal" and self.rank % 2:
+            raise Refusal(f"init=orthogonal with rank={self.rank}", "an even rank", f"rank={self.rank + 1}")
         if self.init == "full" and self.dropout:
             raise Refusal(f"dropout={self.dropout} with init=full", "dropout of adapters", "dropout=0")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from nfa.config.lora import LORA_LEARNING_RATES, TINY_LEARNING_RATES, LoraTraining, TrainLoraConfig
 from nfa.config.lora_steps import LoraSvdConfig, SynthesizeTeacherConfig
 from nfa.config.options import Auto, option
+from nfa.config.values import whole_numbers
 from nfa.errors import Refusal
 
 STEPS = ("base", "synthesize", "svd", "svd-lora", "compare")
@@ -39,8 +40,7 @@ class LoraExperimentConfig(LoraTraining):
     def __post_init__(self) -> None:
         self.check()
         self.chosen_steps()
-        for start in self.start_list():
-            self.training(start, seed=self.seed_list()[0], factors="0" if start.startswith("svd") else "")
+        self.trainings()
         if self.mode == "simplified":
             self.synthesis("latest", seed=0)
 
@@ -59,10 +59,7 @@ class LoraExperimentConfig(LoraTraining):
 
     def seed_list(self) -> list[int]:
         """The seeds; `Refusal` for what is none."""
-        parts = [part.strip() for part in self.seeds.split(",")]
-        if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
-            raise Refusal(f"seeds={self.seeds!r}", "different whole numbers, comma-separated", "seeds=1,2,3")
-        return [int(part) for part in parts]
+        return whole_numbers("seeds", self.seeds)
 
     def start_list(self) -> list[str]:
         """The starts beside random, each once."""
@@ -71,6 +68,12 @@ class LoraExperimentConfig(LoraTraining):
             if part not in STARTS:
                 raise Refusal(f"starts={self.starts!r} (at {part!r})", ", ".join(STARTS), "starts=svd-residual")
         return parts
+
+    def trainings(self) -> list[TrainLoraConfig]:
+        """One of every start, the teacher's and random ones included; ids of factors are those of runs to be made."""
+        starts = [*(["full"] if self.mode == "full" else []), "random", *self.start_list()]
+        seed = self.seed_list()[0]
+        return [self.training(one, seed=seed, factors="0" if one.startswith("svd") else "") for one in starts]
 
     def training(self, start: str, *, seed: int, factors: str = "", steps: int | None = None) -> TrainLoraConfig:
         """The training of a start ("random", "full", …) with a seed; few checkpoints and evaluations unless asked."""

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from nfa.config.values import read_number
 from nfa.errors import Refusal
 from nfa.relations import RELATIONS
 
 DIRECTIONS = ("minimize", "maximize")
 SMALL, LARGE = ("loss", "undefined"), ("accuracy", "pearson", *RELATIONS)  # in the last part of a key: what is good
 REDUCTIONS = "last, best, or mean:K (of the last K)"
-_REDUCTION = re.compile(r"last|best|mean:([1-9]\d{0,5})")
+_REDUCTION = re.compile(r"last|best|mean:([1-9][0-9]{0,5})")
 _CONSTRAINT = re.compile(r"\s*([^<>=\s]+)\s*(<=|>=|<|>)\s*([^<>=\s]+)\s*")
 
 
@@ -96,7 +97,7 @@ def parse_constraints(text: str) -> tuple[Constraint, ...]:
 def _constraint(part: str, text: str) -> Constraint:
     match = _CONSTRAINT.fullmatch(part)
     try:
-        bound = float(match[3]) if match else math.nan
+        bound = read_number(match[3], float) if match else math.nan
     except ValueError:
         bound = math.nan
     if match is None or not math.isfinite(bound):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import field
 from typing import Any, Literal
@@ -9,6 +10,11 @@ from typing import Any, Literal
 from nfa.errors import Refusal
 
 Auto = Literal["auto"]
+DEVICE = re.compile(
+    "auto|(cpu|cuda|mps|xpu|hpu|mtia|xla|ipu|hip|ve|fpga|maia|vulkan|opencl|opengl|ideep|mkldnn|lazy|meta|privateuseone)"
+    "(:[0-9]{1,3})?"
+)
+DEVICES = "auto, cpu, cuda, cuda:N, mps where present"
 
 
 def option(
@@ -20,8 +26,12 @@ def option(
     above: float | None = None,
     below: float | None = None,
     free_on_resume: bool = False,
+    written: tuple[re.Pattern[str], str] | None = None,
 ) -> Any:
-    """A parameter: default, help text, and what is allowed. `free_on_resume`: may differ when a run is continued."""
+    """A parameter: default, help text, and what is allowed. `free_on_resume`: may differ when a run is continued.
+
+    `written` is how a text has to look, and what that is in words.
+    """
     metadata = {
         "help": help,
         "choices": choices,
@@ -29,8 +39,15 @@ def option(
         "above": above,
         "below": below,
         "free_on_resume": free_on_resume,
+        "written": written,
     }
     return field(default=default, metadata=metadata)
+
+
+def device_option(*, free_on_resume: bool = False) -> Any:
+    """Where to compute; whether this machine has such a device is known later."""
+    said = "auto = CUDA when it is there, else the CPU; or a torch device"
+    return option("auto", said, written=(DEVICE, DEVICES), free_on_resume=free_on_resume)
 
 
 def check_fields(config: Any) -> None:
@@ -41,6 +58,8 @@ def check_fields(config: Any) -> None:
             raise Refusal(
                 f"{item.name}={value!r}", ", ".join(item.metadata["choices"]), suggest(item.name, value, item)
             )
+        if (how := item.metadata["written"]) and not how[0].fullmatch(value):
+            raise Refusal(f"{item.name}={value!r}", how[1], f"{item.name}={item.default}")
         if isinstance(value, int | float) and not _within(value, item.metadata):
             raise Refusal(
                 f"{item.name}={value}", bounds(item), f"leave {item.name} out for its default, {item.default}"

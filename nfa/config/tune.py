@@ -1,14 +1,14 @@
 """Parameters of the entry point that searches for parameters."""
 
 import dataclasses
-import itertools
+import math
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from nfa.config.axes import Space, Value, parse_points, parse_space, written
+from nfa.config.axes import Space, Value, parse_points, parse_space, standing_for, written
 from nfa.config.classifier import TrainConfig
 from nfa.config.eeg import SWITCHES, TrainEEGConfig
 from nfa.config.lora import TrainLoraConfig
@@ -30,8 +30,8 @@ SPACES = {
 LLRD = ("llrd_front", "llrd_back", "llrd_output")
 FULL: dict[str, Value] = {"preset": "custom", "use_residual": True, "use_gated_residual": True, "use_mlp_head": True}
 STORAGES = "sqlite:////FOLDER/FILE.db, or postgresql://USER@HOST/DATABASE with PGPASSWORD or ~/.pgpass"
+GRID = 10**6  # points of a grid
 OWN = ("seed", "resume", "run_name", "nproc")  # of a training, but decided by the study
-CORNERS = 512  # of the space, tried before anything starts
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,10 @@ class TuneConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for training in self._corners():
+        for training in self.candidates:
             if getattr(training, "optimizer", "") == "all":
                 raise Refusal("optimizer=all in a study", "one optimizer a trial", "space=optimizer=sgd|adam|muon,…")
-            logged = logged_by(training)
+        for logged in {tuple(logged_by(training)) for training in self.candidates}:
             for key in self.keys:
                 check_logged("objective", key, logged)
             for constraint in self.constraints:
@@ -89,10 +89,18 @@ class TuneConfig:
         if len(self.objectives) > 1 and self.pruner not in ("auto", "none"):
             got = f"pruner={self.pruner} with {len(self.objectives)} objectives"
             raise Refusal(got, "no pruner: no single value says which trial is behind", "pruner=none")
-        unlisted = [axis for axis in self.axes.values() if axis.listed is None]
-        if self.sampler == "grid" and unlisted:
+        if self.sampler == "grid":
+            self._check_grid()
+
+    def _check_grid(self) -> None:
+        unlisted = [axis for axis in self.axes.values() if not axis.is_listed]
+        if unlisted:
             remedy = f"list values, {unlisted[0].name}=A|B|C, or give a step, {unlisted[0].name}=LOW:HIGH/STEP"
             raise Refusal(f"sampler=grid with {written(unlisted[0])}", "axes with listed values", remedy)
+        points = math.prod(axis.count for axis in self.axes.values())
+        if points > GRID:
+            got = f"sampler=grid with {points:,} points"
+            raise Refusal(got, f"a grid of {GRID:,} points at most", "wider steps, fewer values, or sampler=random")
 
     @property
     def training_type(self) -> type[Training]:
@@ -174,10 +182,10 @@ class TuneConfig:
         """The training at a point of the space; `Refusal` where there is none."""
         return self.training_type(**{**self.settings, **point, "seed": seed}).resolved()
 
-    def _corners(self) -> Iterator[Training]:
-        ends = (axis.ends for axis in self.axes.values())
-        for corner in itertools.islice(itertools.product(*ends), CORNERS):
-            yield self.training(dict(zip(self.axes, corner, strict=True)), seed=self.seed)
+    @cached_property
+    def candidates(self) -> tuple[Training, ...]:
+        """Trainings at points that stand for the whole space; `Refusal` where one cannot be."""
+        return tuple(self.training(point, seed=self.seed) for point in standing_for(self.axes))
 
     @cached_property
     def identity(self) -> dict[str, Any]:

@@ -2,15 +2,21 @@
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from nfa.config.options import bounds
 from nfa.errors import Refusal
 
 BOOLEANS = {"true": True, "false": False}
+WRITTEN = {  # Python reads more: other alphabets' digits, and underscores
+    int: re.compile(r"[+-]?[0-9]+"),
+    float: re.compile(r"[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|inf|nan)"),
+}
+Number = TypeVar("Number", int, float)
 
 
 def value_of(item: "dataclasses.Field[Any]", hint: Any, text: str) -> Any:
@@ -26,9 +32,29 @@ def value_of(item: "dataclasses.Field[Any]", hint: Any, text: str) -> Any:
     if number is None:
         return text
     try:
-        return number(text)
+        return read_number(text, number)
     except ValueError:
         raise Refusal(f"{item.name}={text!r}", bounds(item), f"for example {item.name}={_example(item)}") from None
+
+
+def read_number(text: str, kind: type[Number]) -> Number:
+    """An int or a float of plain digits, 0 to 9; `ValueError` for everything else that Python would take for one.
+
+    >>> read_number("1e-3", float), read_number(" 7", int)
+    (0.001, 7)
+    """
+    if not WRITTEN[kind].fullmatch(text.strip(" ")):
+        raise ValueError(f"no number: {text!r}")
+    return kind(text)
+
+
+def whole_numbers(name: str, text: str) -> list[int]:
+    """Different whole numbers ≥ 0, comma-separated; `Refusal`, which names the parameter, for anything else."""
+    parts = [part.strip() for part in text.split(",")]
+    found = [int(part) for part in parts if re.fullmatch(r"[0-9]+", part)]
+    if len(set(found)) < len(parts):
+        raise Refusal(f"{name}={text!r}", "different whole numbers, comma-separated", f"{name}=1,2,3")
+    return found
 
 
 def kinds_of(hint: Any) -> tuple[Any, ...]:

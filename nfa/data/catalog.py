@@ -8,8 +8,10 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from nfa import unfinished
 from nfa.errors import Refusal, reading
 
 
@@ -109,22 +111,23 @@ def _verified(dataset: str, folder: Path) -> dict[str, Path]:
 
 
 def _fetched(dataset: str) -> dict[str, Path]:
-    import pooch
-
     source, folder = SOURCES[dataset], cache_folder(dataset)
-    for name, md5, *_ in source.files.values():
+    for name, *known in source.files.values():
+        if (folder / name).is_file() and _md5(folder / name) in known:
+            continue
         try:
-            pooch.retrieve(
-                f"{source.address}/{name}",
-                known_hash=f"md5:{md5}",
-                fname=name,
-                path=folder,
-                progressbar=sys.stderr.isatty(),
-            )
+            unfinished.write(folder / name, partial(_fetch, f"{source.address}/{name}", known[0]))
         except (OSError, ValueError) as error:
             reason = f"{dataset}: {name} is not here and could not be fetched ({type(error).__name__})"
             raise Refusal(reason, f"files {_names(dataset)}", _by_hand(dataset)) from None
     return {role: folder / name for role, (name, *_) in source.files.items()}
+
+
+def _fetch(address: str, md5: str, file: Path) -> None:
+    import pooch
+
+    bar = sys.stderr.isatty()
+    pooch.retrieve(address, known_hash=f"md5:{md5}", fname=file.name, path=file.parent, progressbar=bar)
 
 
 def _names(dataset: str) -> str:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import mmap
 import os
-import uuid
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from nfa import unfinished
 from nfa.console import bar
 from nfa.content import digest_of, mapped_array
 from nfa.data import catalog
@@ -197,11 +197,6 @@ def _facts(entry: Mapping[str, object]) -> Facts:
 def _keep(record: Path, facts: Mapping[str, Facts]) -> None:
     """Whole or not at all; where nothing can be written, files are read again the next time."""
     content = json.dumps({name: asdict(entry) for name, entry in facts.items()})
-    unfinished = record.with_name(f"{record.name}.{uuid.uuid4().hex}")
-    try:
-        record.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(f"{hashlib.sha256(content.encode()).hexdigest()}\n{content}", encoding="utf-8")
-        os.replace(unfinished, record)
-    except OSError:
-        with suppress(OSError):
-            unfinished.unlink()
+    text = f"{hashlib.sha256(content.encode()).hexdigest()}\n{content}"
+    with suppress(OSError):
+        unfinished.write(record, lambda file: file.write_text(text, encoding="utf-8"))

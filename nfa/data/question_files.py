@@ -46,7 +46,7 @@ def read(data: str, *, parameter: str = "data", split: str = "train") -> Source:
         return Source("stdlib", "stdlib", _file_items(STDLIB))
     path = typed_folder(data)
     if is_file_name(data):
-        return Source(path.name, str(path.absolute()), _file_items(_existing(path, f"{parameter}={data}")))
+        return Source(path.name, str(path.absolute()), _file_items(existing(path, f"{parameter}={data}")))
     if is_hub_id(data):
         return Source(data, f"{data}, split {split}", _hub_items(data, split))
     near = difflib.get_close_matches(data, ["stdlib"])
@@ -65,7 +65,8 @@ def is_hub_id(data: str) -> bool:
     return HUB_ID.fullmatch(data) is not None and not is_file_name(data) and not typed_folder(data).exists()
 
 
-def _existing(path: Path, got: str) -> Path:
+def existing(path: Path, got: str) -> Path:
+    """The path of a file; `Refusal`, which begins with `got`, for one that is not there or is a folder."""
     if path.is_file():
         return path
     if path.is_dir():

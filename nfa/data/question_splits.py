@@ -28,7 +28,7 @@ def split(n: int, train_items: int | None, excluded: Sequence[int], seed: int) -
         )
     if not train or not val:
         raise Refusal(
-            f"{n} items, {len(left_out)} of them too long or beyond max_items: {len(train)} to train on, "
+            f"{n} items, {len(left_out)} of them too long, empty or beyond max_items: {len(train)} to train on, "
             f"{len(val)} to validate on",
             "at least one of each",
             "more items, or a larger max_length or max_items",

@@ -19,6 +19,7 @@ FORMS = (
     f"…]}} with roles {', '.join(ROLES)}; all of them text"
 )
 SHOWN = 3  # faults put into words
+MOST_EMPTY = 0.05  # of a file's items
 KINDS = {dict: "an object", list: "a list", str: "text", int: "a number", float: "a number", bool: "true or false"}
 
 Message = tuple[str, str]  # role, content
@@ -36,12 +37,14 @@ class Pair:
 class QuestionData:
     """Items in published order: the training file's, and after them the validation file's.
 
-    `train_items` is how many belong to the training file; None where there is one file, to be split by a seed.
+    `train_items` is how many belong to the training file; None where there is one file, to be split by a seed. `empty`
+    are the places of items without a question or without an answer, which the caller leaves out.
     """
 
     name: str
     pairs: Sequence[Pair]
     train_items: int | None
+    empty: Sequence[int] = ()
 
     def digest(self) -> str:
         """SHA-256 of all messages and answers and of `train_items`, the same wherever the files lie."""
@@ -55,8 +58,10 @@ class QuestionData:
         """How many items of the validation file, prompt and answer, are also in the training file; 0 without one."""
         if self.train_items is None:
             return 0
-        trained = set(self.pairs[: self.train_items])
-        return sum(pair in trained for pair in self.pairs[self.train_items :])
+        empty = set(self.empty)
+        usable = {place: pair for place, pair in enumerate(self.pairs) if place not in empty}
+        trained = {pair for place, pair in usable.items() if place < self.train_items}
+        return sum(place >= self.train_items and pair in trained for place, pair in usable.items())
 
 
 def load(data: str, val_data: str = "") -> QuestionData:
@@ -64,57 +69,82 @@ def load(data: str, val_data: str = "") -> QuestionData:
 
     Both are `stdlib`, a .json file (a list, or an object with one list in it), a .jsonl file (an object a line), or a
     data set of the hub, of which the split "train" is read; with such `data`, `val_data` may be the name of another
-    of its splits. Texts stay as they are. One `Refusal` names a file's bad items: another form, empty questions and
-    answers, messages that do not end with a user's question and an assistant's answer to it.
+    of its splits. Texts stay as they are. One `Refusal` names a file's bad items: another form, messages that do not
+    end with a user's question and an assistant's answer to it, and empty questions and answers where they are more
+    than one in twenty; of fewer their places are told.
     """
     source = read(data)
-    pairs = _pairs(source)
+    pairs, empty = _pairs(source)
     if not val_data:
-        return QuestionData(source.name, pairs, None)
+        return QuestionData(source.name, pairs, None, empty)
     if is_hub_id(data) and not (val_data == "stdlib" or is_file_name(val_data) or is_hub_id(val_data)):
         held_out = read(data, parameter="val_data", split=val_data)
     else:
         held_out = read(val_data, parameter="val_data")
-    return QuestionData(source.name, [*pairs, *_pairs(held_out)], len(pairs))
+    more, empty_too = _pairs(held_out)
+    places = (*empty, *(len(pairs) + place for place in empty_too))
+    return QuestionData(source.name, [*pairs, *more], len(pairs), places)
 
 
-def _pairs(source: Source) -> list[Pair]:
-    found, faults = [], []
-    for item in source.items:
+def load_files(data: str, val_data: str = "") -> QuestionData | None:
+    """The same where all of it lies in files; None for what the hub has, whose library is heavy."""
+    return None if is_hub_id(data) or is_hub_id(val_data) else load(data, val_data)
+
+
+def _pairs(source: Source) -> tuple[list[Pair], tuple[int, ...]]:
+    """All items, and the places of those whose question or answer is empty."""
+    found: list[Pair] = []
+    faults: dict[int, str] = {}
+    empty: dict[int, str] = {}
+    for place, item in enumerate(source.items):
         try:
-            found.append(_pair(item))
+            pair, without = _pair(item)
         except ValueError as error:
-            faults.append(f"\n    {item.place}: {error}")
+            faults[place] = f"\n    {item.place}: {error}"
+            continue
+        found.append(pair)
+        if without:
+            empty[place] = f"\n    {item.place}: {without} is empty"
+    if len(empty) > MOST_EMPTY * len(source.items):
+        faults |= empty
     if faults:
-        more = [f"\n    and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
-        count = f"{len(faults)} of {len(source.items)} items"
-        raise Refusal(
-            f"{source.where}: {count}{''.join(faults[:SHOWN] + more)}", FORMS, "mend these items or take them out"
-        )
-    return found
+        raise _refused(source, [faults[place] for place in sorted(faults)])
+    return found, tuple(empty)
 
 
-def _pair(item: Item) -> Pair:
-    """`ValueError` in a few words for what is no question with an answer."""
+def _refused(source: Source, faults: Sequence[str]) -> Refusal:
+    more = [f"\n    and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
+    count = f"{len(faults)} of {len(source.items)} items"
+    allowed = f"{FORMS}; up to {MOST_EMPTY:.0%} of them may be empty, and are left out"
+    got = f"{source.where}: {count}{''.join([*faults[:SHOWN], *more])}"
+    return Refusal(got, allowed, "mend these items or take them out")
+
+
+def _pair(item: Item) -> tuple[Pair, str]:
+    """A question with its answer, and what of them is empty, if anything; `ValueError` in a few words for another form.
+
+    Text that is nothing but spaces is empty.
+    """
     content = item.content
     if not isinstance(content, Mapping):
         raise ValueError(f"{_kind(content)} instead of an object")
     if {"question", "answer"} <= content.keys():
-        return Pair((("user", _text(content, "question")),), _text(content, "answer"))
+        return _asked(content, "question", "answer", "")
     if {"instruction", "output"} <= content.keys():
-        return Pair((("user", _instruction(content)),), _text(content, "output"))
+        more = content.get("input")
+        return _asked(content, "instruction", "output", "" if more in (None, "") else f"\n\n{_text(content, 'input')}")
     if "messages" in content:
         return _conversation(content["messages"])
     raise ValueError(f"fields {', '.join(map(str, content))}" if content else "no fields")
 
 
-def _instruction(content: Mapping[str, object]) -> str:
-    more = content.get("input")
-    asked = [_text(content, "instruction")]
-    return "\n\n".join(asked if more in (None, "") else [*asked, _text(content, "input")])
+def _asked(content: Mapping[str, object], question: str, answer: str, more: str) -> tuple[Pair, str]:
+    texts = {field: _text(content, field) for field in (question, answer)}
+    without = next((field for field, text in texts.items() if not text.strip()), "")
+    return Pair((("user", texts[question] + more),), texts[answer]), without
 
 
-def _conversation(messages: object) -> Pair:
+def _conversation(messages: object) -> tuple[Pair, str]:
     """The last answer of the assistant and everything before it; what comes after it is left out."""
     if not isinstance(messages, Sequence) or isinstance(messages, str):
         raise ValueError(f"messages is {_kind(messages)}, not a list")
@@ -125,9 +155,9 @@ def _conversation(messages: object) -> Pair:
     prompt, (_, answer) = found[: places[-1]], found[places[-1]]
     if not prompt or prompt[-1][0] != "user":
         raise ValueError("no user's message right before the assistant's last answer")
-    if not answer.strip() or not prompt[-1][1].strip():
-        raise ValueError(f"the {'user' if answer.strip() else 'assistant'}'s last message is empty")
-    return Pair(tuple(prompt), answer)
+    last = {"user": prompt[-1][1], "assistant": answer}
+    without = next((f"the {role}'s last message" for role, text in last.items() if not text.strip()), "")
+    return Pair(tuple(prompt), answer), without
 
 
 def _messages(messages: Sequence[object]) -> Iterator[Message]:
@@ -137,18 +167,16 @@ def _messages(messages: Sequence[object]) -> Iterator[Message]:
         if message.get("role") not in ROLES:
             raise ValueError(f"message {number} has the role {message.get('role')!r}")
         try:
-            yield str(message["role"]), _text(message, "content", allow_empty=True)
+            yield str(message["role"]), _text(message, "content")
         except (KeyError, ValueError) as error:
             reason = "no content" if isinstance(error, KeyError) else str(error)
             raise ValueError(f"message {number}: {reason}") from None
 
 
-def _text(content: Mapping[str, object], field: str, *, allow_empty: bool = False) -> str:
+def _text(content: Mapping[str, object], field: str) -> str:
     text = content[field]
     if not isinstance(text, str):
         raise ValueError(f"{field} is {_kind(text)}, not text")
-    if not text.strip() and not allow_empty:
-        raise ValueError(f"{field} is empty")
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -6,9 +6,6 @@ response and noise has random numbers of its own, so that more subjects or stimu
 
 import hashlib
 import json
-import os
-import shutil
-import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -25,6 +22,7 @@ from nfa.content import write_array
 from nfa.data import catalog
 from nfa.data.eeg_splits import assigned
 from nfa.seeding import generator
+from nfa.unfinished import made_once
 
 VERSION = 1  # another one whenever the same settings give other data
 BAND = (2.0, 8.0)  # Hz, of speech's modulations
@@ -147,18 +145,7 @@ def simulated_folder(settings: Simulation) -> Path:
     """The folder of a simulated data set in the cache, made where missing: whole or not at all."""
     asked = json.dumps({"version": VERSION, **asdict(settings)}, sort_keys=True)
     target = catalog.cache_folder("simulated-eeg") / hashlib.sha256(asked.encode()).hexdigest()[:16]
-    if target.is_dir():
-        return target
-    unfinished = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
-    try:
-        simulate(settings, unfinished)
-        os.rename(unfinished, target)
-    except OSError:
-        if not target.is_dir():  # else another process was faster
-            raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return target
+    return made_once(target, lambda folder: simulate(settings, folder))
 
 
 def _gaussian(settings: Simulation, purpose: str, *shape: int) -> Signal:

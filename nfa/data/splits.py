@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from nfa.data.sizes import train_size
 from nfa.seeding import generator
 
 Labels = npt.NDArray[np.int64]
@@ -26,11 +27,6 @@ def decide(
     ids = {"train": train, "val": val, "test": list(range(len(test_labels)))}
     ids["probe"] = stratified_order(train, labels, seed)
     return {**ids, "noisy": list(changed), "noisy_labels": list(changed.values())} if label_noise else ids
-
-
-def train_size(published: int) -> int:
-    """⌊0.8·n⌋ of the n published training examples; the others are for validation."""
-    return published * 4 // 5
 
 
 def draw(labels: Labels, seed: int) -> tuple[list[int], list[int]]:

@@ -65,9 +65,17 @@ def _map(figure: Figure, axes: Axes, values: Mapping[str, Series], unit: str) ->
 
 
 def flow_curves(
-    runs: Mapping[str, Mapping[str, Series]], roles: Mapping[str, str | None], *, title: str = "", unit: str = "epoch"
+    runs: Mapping[str, Mapping[str, Series]],
+    roles: Mapping[str, str | None],
+    *,
+    title: str = "",
+    unit: str = "epoch",
+    built_in: float | None = 1.0,
 ) -> Figure:
-    """A panel for each ratio and for the gradient norm, logarithmic; a line for each run. `roles` name the parts."""
+    """A panel for each ratio and for the gradient norm, logarithmic; a line for each run. `roles` name the parts.
+
+    Thresholds of the gradient ratio are drawn times the factor that is built into it; None: it differs, and none are.
+    """
     drawn = {key: label for key, label in CURVES.items() if any(series.get(key) for series in runs.values())}
     figure, places = panels(max(1, len(drawn)), columns=min(2, max(1, len(drawn))), width=4.2, height=2.8)
     with style():
@@ -78,8 +86,8 @@ def flow_curves(
                 draw(place, values, label=name if len(runs) > 1 else None, **look)
             place.set(title=_named(label, roles), yscale="log")
             plain_numbers(place.yaxis)
-            if key == "flow/front_output_ratio":
-                _thresholds(place)
+            if key == "flow/front_output_ratio" and built_in is not None:
+                _thresholds(place, built_in)
             _epochs(place, sorted(set().union(*(series.get(key, {}) for series in runs.values()))), unit)
         if len(runs) > 1:
             add_legend(figure)
@@ -103,9 +111,9 @@ def _named(label: str, roles: Mapping[str, str | None]) -> str:
     return label
 
 
-def _thresholds(axes: Axes) -> None:
+def _thresholds(axes: Axes, built_in: float) -> None:
     low, high = axes.get_ylim()
-    for value, name in THRESHOLDS.items():
+    for value, name in ((built_in * limit, name) for limit, name in THRESHOLDS.items()):
         if low < value < high:
             axes.axhline(value, color="0.5", linestyle="--", linewidth=0.8)
             side: dict[str, Any] = {"ha": "left", "va": "bottom" if name == "strong" else "top"}

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -13,11 +15,11 @@ WIDE = 4.3
 
 @dataclass(frozen=True)
 class Curves:
-    """Of one arm: eval/loss by step, one for each seed, and the operations spent at each step (empty: unknown)."""
+    """Of one arm, for each seed: eval/loss by step, and by the operations spent until then (empty: unknown)."""
 
     label: str
-    losses: Sequence[Mapping[int, float]]
-    operations: Mapping[int, float]
+    by_step: Sequence[Mapping[int, float]]
+    by_operations: Sequence[Mapping[float, float]]
 
 
 def comparison(
@@ -29,15 +31,14 @@ def comparison(
 ) -> Figure:
     """Losses by optimizer steps, by operations (what the start has cost included), and the differences to random.
 
-    Lines are means over the seeds, bands their range. `steps` and `compute` are mean, low and high of the final
-    difference by label, at as many steps and at as many operations.
+    Lines are means over the seeds, bands their range, both only where every seed has been. `steps` and `compute` are
+    mean, low and high of the final difference by label, at as many steps and at as many operations.
     """
     figure, places = panels(3, columns=3, width=WIDE, height=3.2)
     with style():
         for index, arm in enumerate(arms):
-            _curve(places[0], arm, {step: float(step) for step in arm.losses[0]}, f"C{index}")
-            if arm.operations:
-                _curve(places[1], arm, {s: each / 1e12 for s, each in arm.operations.items()}, f"C{index}", label="")
+            _curve(places[0], arm.by_step, f"C{index}", arm.label)
+            _curve(places[1], [{x / 1e12: y for x, y in seed.items()} for seed in arm.by_operations], f"C{index}")
         epoch_axis(places[0], None, "optimizer step")
         places[0].set(title="by steps", ylabel="held-out loss, nats per answer token")
         places[1].set(title="by compute, the start included", xlabel="10¹² floating-point operations")
@@ -47,15 +48,15 @@ def comparison(
     return figure
 
 
-def _curve(axes: Axes, arm: Curves, at: Mapping[int, float], color: str, label: str | None = None) -> None:
-    steps = sorted(set.intersection(set(at), *(set(one) for one in arm.losses)))
-    if not steps:
+def _curve(axes: Axes, seeds: Sequence[Mapping[Any, float]], color: str, label: str = "") -> None:
+    """Mean and range over the seeds, each linear between its own points, from the last first to the first last one."""
+    if not seeds:
         return
-    places = [at[step] for step in steps]
-    values = [[one[step] for one in arm.losses] for step in steps]
-    name = arm.label if label is None else label
-    axes.plot(places, [sum(each) / len(each) for each in values], color=color, marker="o", markersize=3, label=name)
-    axes.fill_between(places, [min(each) for each in values], [max(each) for each in values], color=color, alpha=0.15)
+    first, last = max(min(seed) for seed in seeds), min(max(seed) for seed in seeds)
+    places = sorted({x for seed in seeds for x in seed if first <= x <= last})
+    values = np.array([np.interp(places, sorted(seed), [seed[x] for x in sorted(seed)]) for seed in seeds])
+    axes.plot(places, values.mean(axis=0), color=color, marker="o", markersize=3, label=label)
+    axes.fill_between(places, values.min(axis=0), values.max(axis=0), color=color, alpha=0.15)
 
 
 def _differences(

@@ -1,7 +1,6 @@
 """What a training run stores about itself, and how a stored run is taken up again."""
 
 import dataclasses
-import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,6 @@ from nfa.errors import Refusal
 from nfa.maths.bfloat16 import has_bfloat16_units
 from nfa.tracking import DataInput, TrackedRun
 
-BYTES_A_WEIGHT = 20  # float32, five times: the weight, where it started, its gradient, and two of the optimizer's
 NAMES = ("stdlib", "tiny", "smollm2")
 PLACES: dict[str, Callable[[str, Path], bool]] = {  # parameters that may name a folder or a file, and when they do
     "data_dir": lambda text, _: bool(text),
@@ -96,21 +94,6 @@ def data_inputs(stored: Mapping[str, Any], example_ids: Mapping[str, Sequence[in
     known = "simulated" if name == "simulated" else f"{name} (published files)"
     source = stored["train"].get("data_dir") or stored["train"].get("data") or known
     return [DataInput(name, digest, source, split) for split, digest in digests.items()]
-
-
-def check_memory(parameters: int, sizes: str, remedy: str, *, more: float = 0) -> None:
-    """`Refusal` for a network whose weights, start, gradients and optimizer state this machine cannot hold.
-
-    `parameters` are those that are trained, `more` the bytes of everything else.
-    """
-    needed = BYTES_A_WEIGHT * parameters + more
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > memory:
-        raise Refusal(
-            f"{sizes} (about {needed / 2**30:,.0f} GB)",
-            f"a network that fits into {memory / 2**30:.0f} GB of memory",
-            remedy,
-        )
 
 
 def check_precision(precision: str, device: torch.device) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nfa import tracking
-from nfa.config import identity
 from nfa.console import bar, stage
 from nfa.ends import Interrupted, shielded, stopped
 from nfa.errors import DivergedError, NfaError
@@ -125,8 +124,8 @@ class TrackedTraining:
     def save(self, epoch: int) -> str:
         """The model's weights as the checkpoint of an epoch; the id of its LoggedModel."""
         step = epoch * self.training.batches_per_epoch
-        digest, named = tracking.digest(identity(self.stored)), epoch if self.unit == "epoch" else None
-        return tracking.save_checkpoint(self.run, self.training.model, epoch=named, step=step, config_digest=digest)
+        named = epoch if self.unit == "epoch" else None
+        return tracking.save_checkpoint(self.run, self.training.model, epoch=named, step=step, stored=self.stored)
 
 
 def check_finite(epoch: int, values: Mapping[str, float], unit: str = "epoch") -> None:

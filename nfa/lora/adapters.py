@@ -17,6 +17,7 @@ from torch import Tensor
 
 from nfa.config.lora import RESIDUAL
 from nfa.errors import Refusal
+from nfa.lora.fitting import fitting
 from nfa.lora.quiet import quiet
 from nfa.seeding import untouched
 
@@ -32,11 +33,7 @@ def matching_modules(model: nn.Module, targets: Sequence[str]) -> dict[str, nn.M
     `Refusal` for a target that is the end of none, and for one whose weights are also another module's.
     """
     linear = {name: layer for name, layer in model.named_modules() if _is_linear(layer)}
-    ends = sorted({name.rpartition(".")[2] for name in linear})
-    for target in targets:
-        if not any(_fits(name, target) for name in linear):
-            raise Refusal(f"targets={target!r}, which no module fits", ", ".join(ends), f"targets={','.join(ends[:2])}")
-    found = {name: layer for name, layer in linear.items() if any(_fits(name, target) for target in targets)}
+    found = {name: linear[name] for name in fitting(linear, targets)}
     _check_own_weights(model, found)
     return found
 
@@ -51,10 +48,6 @@ def _check_own_weights(model: nn.Module, found: Mapping[str, Any]) -> None:
 
 def _is_linear(layer: nn.Module) -> bool:
     return isinstance(layer, nn.Linear) or type(layer).__name__ == "Conv1D"
-
-
-def _fits(name: str, target: str) -> bool:
-    return name == target or name.endswith(f".{target}")
 
 
 def add_adapter(
@@ -103,6 +96,30 @@ def adapted_modules(model: nn.Module) -> dict[str, Any]:
         if hasattr(layer, "lora_A") and hasattr(layer, "get_delta_weight"):
             found[name.removeprefix(PREFIX)] = layer
     return found
+
+
+def narrower(model: nn.Module, rank: int) -> dict[str, int]:
+    """Modules whose update can have fewer directions than `rank`, and how many: as their factors or sides allow."""
+    most = {
+        name: min(len(layer.lora_A["default"].weight), *layer.get_base_layer().weight.shape)
+        for name, layer in adapted_modules(model).items()
+    }
+    return {name: directions for name, directions in most.items() if directions < rank}
+
+
+def own_dropout(model: nn.Module) -> dict[str, float]:
+    """Shares above 0 that parts of a base model itself drop in training, by the names of these parts."""
+    found: dict[str, float] = {}
+    for path, module in model.named_modules():
+        if "lora_dropout" not in path:
+            name = path.rpartition(".")[2]
+            known = {name: module.p} if isinstance(module, nn.Dropout) else vars(module)
+            found |= {key: value for key, value in known.items() if isinstance(value, float) and _drops(key, value)}
+    return dict(sorted(found.items()))
+
+
+def _drops(name: str, share: float) -> bool:
+    return "drop" in name and share > 0
 
 
 def read_adapter(model: nn.Module) -> dict[str, Tensor]:

@@ -3,12 +3,12 @@
 import hashlib
 import json
 import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nfa import unfinished
 from nfa.content import json_text, kept_json
 from nfa.data.catalog import cache_folder
 from nfa.errors import Refusal, reading
@@ -132,9 +132,8 @@ def remembered(what: str, files: Sequence[Path], find: Callable[[], dict[str, An
     with suppress(Exception):  # what is missing or damaged is found out again
         return kept_json(note)
     found = find()
-    with suppress(OSError), scratch(note.parent) as folder:  # a cache that cannot be written costs time only
-        (folder / note.name).write_text(json_text(found), encoding="utf-8")
-        (folder / note.name).replace(note)
+    with suppress(OSError):  # a cache that cannot be written costs time only
+        unfinished.write(note, lambda file: file.write_text(json_text(found), encoding="utf-8"))
     return found
 
 
@@ -143,30 +142,14 @@ def _stamp(file: Path) -> tuple[int, ...]:
     return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino
 
 
-@contextmanager
-def scratch(parent: Path) -> Iterator[Path]:
-    """An empty folder inside `parent`, gone at the end, however that comes."""
-    parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=parent, prefix=".unfinished-") as folder:
-        yield Path(folder)
+def made_once(folder: Path, make: Callable[[Path], object]) -> Path:
+    """`folder`, filled by `make` where it does not exist; `Refusal` where a file in it is not what was made."""
 
+    def sealed(inner: Path) -> None:
+        make(inner)
+        (inner / MADE).write_text(json_text({file.name: _sha256(file) for file in files_of(inner)}))
 
-def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """`folder`, filled by `make` where it does not exist; seen whole or not at all, also by several processes.
-
-    `Refusal` where a file in it is not what was made.
-    """
-    if not folder.is_dir():
-        with scratch(folder.parent) as outer:
-            inner = outer / folder.name
-            inner.mkdir()
-            make(inner)
-            (inner / MADE).write_text(json_text({file.name: _sha256(file) for file in files_of(inner)}))
-            try:
-                inner.rename(folder)
-            except OSError:  # another process was faster
-                if not folder.is_dir():
-                    raise
+    unfinished.made_once(folder, sealed)
     _check_made(folder)
     return folder
 

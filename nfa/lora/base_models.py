@@ -5,6 +5,7 @@ Each is in the end a folder of safetensors with its configuration and tokenizer.
 
 import difflib
 import importlib.metadata
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from nfa.lora import base_files, gguf_files, hub, tiny
 from nfa.lora.base_files import Entry
 from nfa.lora.base_names import KNOWN, place
 from nfa.lora.quiet import quiet
+from nfa.models.wrappers import COMPILED, WRAPPERS, unwrapped
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -69,10 +71,12 @@ def load_model(base: BaseModel, dtype: torch.dtype = torch.float32) -> "PreTrain
     from transformers import AutoModelForCausalLM
 
     load: Callable[..., Any] = AutoModelForCausalLM.from_pretrained
+    stored = _wrapping(base.folder)
     fits = reading(base.folder, "weights that belong to config.json", "get the model's files again")
     with fits, quiet(), seeding.untouched():
         model, info = load(
             base.folder,
+            key_mapping=stored,
             dtype=dtype,
             use_safetensors=True,
             local_files_only=True,
@@ -178,14 +182,18 @@ def _renames(model: "PreTrainedModel") -> bool:
 
 
 def _stored_names(model: "PreTrainedModel", tensors: Mapping[str, Entry]) -> dict[str, str]:
-    """Name in the files by each parameter name: tied ones share theirs, and the base model's prefix may be missing."""
+    """Name in the files by each parameter name: tied ones share theirs, and the base model's prefix may be missing.
+
+    What wrapped the model when it was stored (`module.`, …) does not count.
+    """
     prefix = f"{model.base_model_prefix}."
     stored: dict[int, str] = {}
+    plain = {other: name for name in tensors for other in unwrapped(name)} | {name: name for name in tensors}
     parameters = list(model.named_parameters(remove_duplicate=False))
     for name, parameter in parameters:
         for other in (name, name.removeprefix(prefix)):
-            if other in tensors:
-                stored.setdefault(id(parameter), other)
+            if other in plain:
+                stored.setdefault(id(parameter), plain[other])
     return {name: stored[id(parameter)] for name, parameter in parameters if id(parameter) in stored}
 
 
@@ -200,6 +208,19 @@ def _check_weights(folder: Path, model: "PreTrainedModel", tensors: Mapping[str,
         if shape != expected:
             got = f"{folder} ({name} is {list(shape)}, by config.json {list(expected)})"
             raise Refusal(got, "weights that belong to config.json", "get the model's files again")
+
+
+def _wrapping(folder: Path) -> dict[str, str] | None:
+    """What to take off the names in the files before transformers reads them; None where they are the model's own."""
+    tensors = base_files.entries(base_files.weight_files(folder))
+    compiled = any(COMPILED in name for name in tensors)
+    if not compiled and not all(name.startswith(WRAPPERS) for name in tensors):
+        return None
+    stored = _stored_names(_skeleton(folder, tensors), tensors)
+    whole = {own: name.replace(COMPILED, "") for own, name in stored.items()}
+    around = {name.removesuffix(own) for own, name in whole.items() if name.endswith(own)} - {""}
+    found = {re.escape(COMPILED): ""} if compiled else {}
+    return found | {f"^{re.escape(wrapper)}": "" for wrapper in sorted(around)} or None
 
 
 def _without_weights(folder: Path, missing: Sequence[str]) -> Refusal:

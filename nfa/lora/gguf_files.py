@@ -21,14 +21,19 @@ ALLOWED = "a GGUF file, version 2 or 3, of a language model that transformers ca
 
 
 class Header(NamedTuple):
-    """What the weights are of, and how many there are."""
+    """What the weights are of, and the shapes of all tensors by name, innermost side first."""
 
     architecture: str
-    parameters: int
+    shapes: dict[str, tuple[int, ...]]
+
+    @property
+    def parameters(self) -> int:
+        """How many weights there are."""
+        return sum(map(math.prod, self.shapes.values()))
 
 
 def read_header(file: Path) -> Header:
-    """Architecture and number of weights; `Refusal` for a file that is no GGUF or is cut off.
+    """Architecture and shapes of the weights; `Refusal` for a file that is no GGUF or is cut off.
 
     Layout (little-endian): magic, version, number of tensors and of entries; entries of key, type, value; for each
     tensor its name, dimensions, type, and offset. Source: the format's specification, ggml's docs/gguf.md.
@@ -44,12 +49,13 @@ def _header(opened: BinaryIO, size: int) -> Header:
     if version not in (2, 3):
         raise ValueError(f"version {version}")
     values = _named((_string(opened).decode(), _value(opened, *_unpack(opened, "<I"))) for _ in range(entries))
-    found = _named((_string(opened).decode(), _tensor(opened)) for _ in range(tensors)).values()
+    found = _named((_string(opened).decode(), _tensor(opened)) for _ in range(tensors))
     alignment = int(values.get("general.alignment") or ALIGNMENT)
     begin = -(-opened.tell() // alignment) * alignment
-    if begin + max(stop for _, stop in found) > size:
+    if begin + max(stop for _, stop in found.values()) > size:
         raise ValueError("the file is cut off")
-    return Header(str(values.get("general.architecture") or "unknown"), sum(numbers for numbers, _ in found))
+    shapes = {name: shape for name, (shape, _) in found.items()}
+    return Header(str(values.get("general.architecture") or "unknown"), shapes)
 
 
 def _named(items: Iterable[tuple[str, Any]]) -> dict[str, Any]:
@@ -61,16 +67,17 @@ def _named(items: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _tensor(opened: BinaryIO) -> tuple[int, int]:
-    """How many numbers a tensor has, and where its bytes end, counted from those of the first."""
+def _tensor(opened: BinaryIO) -> tuple[tuple[int, ...], int]:
+    """A tensor's shape, and where its bytes end, counted from those of the first."""
     from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
-    numbers = math.prod(_unpack(opened, f"<{_unpack(opened, '<I')[0]}Q"))
+    shape = _unpack(opened, f"<{_unpack(opened, '<I')[0]}Q")
+    numbers = math.prod(shape)
     kind, start = _unpack(opened, "<IQ")
     block, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
     if not numbers or numbers % block:
         raise ValueError(f"a tensor of {numbers} numbers in blocks of {block}")
-    return numbers, start + numbers // block * size
+    return shape, start + numbers // block * size
 
 
 def _unpack(opened: BinaryIO, layout: str) -> tuple[Any, ...]:

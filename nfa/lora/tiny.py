@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from nfa.console import stage
 from nfa.data.catalog import cache_folder
 from nfa.lora import base_files
 from nfa.lora.quiet import quiet
+from nfa.lora.tiny_settings import Settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -31,30 +32,11 @@ TEXT = Path(__file__).parent.parent / "data" / "stdlib" / "text.txt"
 SPECIAL = ("<pad>", "</s>", "<unk>")  # ids 0, 1, 2, as ByT5 has them; byte b is 3 + b
 PAD, EOS, UNKNOWN = range(3)
 VOCABULARY = len(SPECIAL) + 256
+DEFAULT = Settings()
 HELD_OUT = 20  # every 20th paragraph is not trained on
 
 
-@dataclass(frozen=True)
-class Settings:
-    """The model (layers, sizes, deviation of initial weights) and its training by AdamW."""
-
-    hidden: int = 64
-    layers: int = 2
-    heads: int = 4
-    key_value_heads: int = 2
-    intermediate: int = 192
-    deviation: float = 0.06
-    rope_theta: float = 500.0
-    steps: int = 250
-    batch: int = 4
-    length: int = 128
-    lr: float = 0.007
-    warm_up: int = 20
-    weight_decay: float = 0.1
-    seed: int = 0
-
-
-def folder(settings: Settings = Settings()) -> Path:
+def folder(settings: Settings = DEFAULT) -> Path:
     """The model's folder in the cache, trained where this text, settings and torch have not been seen before."""
     text = TEXT.read_bytes()
     key = hashlib.sha256(text + json.dumps([asdict(settings), torch.__version__]).encode()).hexdigest()

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from nfa.data.answer_tokens import IGNORED
+from nfa.losses.exact import negative_log_likelihood
 from nfa.protocols import Batch
 
 
@@ -17,10 +17,9 @@ def answer_losses(
 ) -> tuple[Float[Tensor, " n"], Int[Tensor, " n"]]:
     """Σ_t −ln p(label_t) over each example's answer tokens, and how many they are; natural logarithm.
 
-    `labels` [n s] stand where they are predicted and are −100 elsewhere. Logits in half precision are widened.
+    `labels` [n s] stand where they are predicted and are −100 elsewhere. In float64 unless they are differentiated.
     """
-    wide = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
-    each = F.cross_entropy(wide.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none")
+    each = negative_log_likelihood(logits.flatten(0, 1), labels.flatten())
     return each.view(labels.shape).sum(dim=1), answer_tokens(labels)
 
 

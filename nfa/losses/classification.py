@@ -1,8 +1,10 @@
-"""Losses of a classifier, one value for each example."""
+"""Losses of a classifier, one value for each example; in float64 unless they are differentiated."""
 
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from nfa.losses.exact import negative_log_likelihood, widened
 
 
 def mse(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
@@ -10,14 +12,15 @@ def mse(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Float[Tensor
 
     >>> import torch
     >>> mse(torch.tensor([[1.0, 2.0]]), torch.tensor([0]))
-    tensor([2.])
+    tensor([2.], dtype=torch.float64)
     """
+    logits = widened(logits)
     return (logits - F.one_hot(labels, logits.shape[1]).to(logits.dtype)).square().mean(dim=1)
 
 
 def cross_entropy(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
     """−log softmax(f)_y, natural logarithm."""
-    return F.cross_entropy(logits, labels, reduction="none")
+    return negative_log_likelihood(logits, labels)
 
 
 LOSSES = {"mse": mse, "cross-entropy": cross_entropy}

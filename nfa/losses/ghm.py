@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from nfa.losses.exact import negative_log_likelihood, widened
 from nfa.protocols import Batch
 
 MU = 0.02  # where ASL1 turns from quadratic to linear
@@ -27,9 +28,9 @@ def classification(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> T
     """GHM-C: g = |p_y − 1| of the softmax, and cross-entropy.
 
     >>> classification(torch.zeros(1, 4), torch.tensor([2])).norms
-    tensor([0.7500])
+    tensor([0.7500], dtype=torch.float64)
     """
-    losses = F.cross_entropy(logits, labels, reduction="none")
+    losses = negative_log_likelihood(logits, labels)
     return Terms(-torch.expm1(-losses.detach()), losses)
 
 
@@ -39,7 +40,7 @@ def regression(outputs: Float[Tensor, "n k"], targets: Float[Tensor, "n k"]) -> 
     >>> round(regression(torch.tensor([[0.02]]), torch.tensor([[0.0]])).norms.item(), 4)
     0.7071
     """
-    distance = outputs - targets
+    distance = widened(outputs) - targets
     root = (distance.square() + MU**2).sqrt()
     return Terms((distance.abs() / root).detach(), root - MU)
 

@@ -19,8 +19,9 @@ class Agop:
 
     J = K W, so AGOP = Wᵀ S W with S = E[Σ_k K_kᵀ K_k]; either S [o o] or AGOP [i i] itself is accumulated, whichever
     costs less. The mean is over examples; positions s are added up (`positions="each"`: the outer product of each;
-    "sum": of the sum over s). `centre="jacobian"` subtracts Σ_k J̄_kᵀ J̄_k, J̄ the mean over examples (and positions,
-    with "each"). Radhakrishnan et al., Science 2024, arXiv 2212.13881; centred: Beaglehole et al., arXiv 2402.05271.
+    "sum": of the sum over s). `centre="jacobian"` takes J − J̄ for J, J̄ the mean over examples, with "each" over
+    positions too: it subtracts Σ_k J̄_kᵀ J̄_k, with "each" as often as an example has positions. Radhakrishnan et al.,
+    Science 2024, arXiv 2212.13881; centred: Beaglehole et al., arXiv 2402.05271.
     """
 
     source = Source.OUTPUT

@@ -8,13 +8,13 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from nfa.config.eeg import FRONT_KERNELS
 from nfa.models.relative_attention import RelativeAttention
 from nfa.models.shared_batch import SharedBatchNorm, SharedDropout
 from nfa.seeding import generator
 
 SLOPE = 0.01
 REDUCTION = 16  # of the channels inside squeeze-excitation
-FRONT_KERNELS = (7, 5, 3)
 GATE_REDUCTION = 4
 HEAD_REDUCTION = 2
 POSITION_BASE = 10_000
@@ -235,12 +235,6 @@ class Conformer(nn.Module):
         count = self.options.subjects
         one_hot = F.one_hot(subjects.clamp(min=0), count).to(dtype)
         return torch.where(subjects[:, None] < 0, 1 / count, one_hot)
-
-
-def about_parameters(options: ConformerOptions) -> int:
-    """About how many weights a `Conformer` has, without making one: those of its products of width × width."""
-    d, inner = options.d_model, options.d_inner
-    return options.n_layers * (4 * d * inner + 10 * d * d) + sum(FRONT_KERNELS[1:]) * d * d
 
 
 def initialise(model: Conformer, seed: int) -> None:

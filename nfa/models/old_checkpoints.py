@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, NamedTuple
 from nfa import schedules
 from nfa.config import ACTIVATIONS, DATASETS, ImportConfig
 from nfa.errors import Refusal
+from nfa.models.wrappers import innermost
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_EPOCH = r"model_epoch_(?P<epoch>\d{1,7})"
+_EPOCH = r"model_epoch_(?P<epoch>[0-9]{1,7})"
 
 
 def _words(separator: str) -> str:
     dataset, activation = "(?P<dataset>.+?)", "(?P<activation>.+?)"
-    width, depth = (rf"(?P<{name}>[1-9]\d{{0,6}})" for name in ("width", "depth"))
+    width, depth = (rf"(?P<{name}>[1-9][0-9]{{0,6}})" for name in ("width", "depth"))
     return separator.join((dataset, "width", width, "depth", depth, "act", activation))
 
 
@@ -43,7 +44,7 @@ NAMES = (
 KEYS = "first.weight or first.0.weight, middle.0.1.weight …, last.1.weight (fc.1.weight), in order and without biases"
 _CHOICES = {"dataset": DATASETS, "activation": ACTIVATIONS}
 _OTHER_WORDS = {"fmnist": "fashion-mnist", "sin": "sine", "linear": "identity"}
-_MIDDLE = re.compile(r"middle\.(\d{1,4})\.1\.weight")
+_MIDDLE = re.compile(r"middle\.([0-9]{1,4})\.1\.weight")
 
 
 class OldFile(NamedTuple):
@@ -159,11 +160,11 @@ def _letters(text: str) -> str:
 
 
 def rename(state: Mapping[str, "Tensor"], path: str) -> dict[str, "Tensor"]:
-    """The weights under the names of `nfa.models.mlp.MLP`, layer by layer.
+    """The weights under the names of `nfa.models.mlp.MLP`, layer by layer; what wrapped the network comes off.
 
     `Refusal` for keys that are not those of a bias-free MLP, and for tensors that are not finite float32 matrices.
     """
-    bare = {key: key.removeprefix("_orig_mod.") for key in state}
+    bare = {key: innermost(key) for key in state}
     depth = max((int(match[1]) + 2 for match in map(_MIDDLE.fullmatch, bare.values()) if match), default=1)
     layers: dict[int, Tensor] = {}
     for key, tensor in state.items():

@@ -27,6 +27,7 @@ from nfa.reference.matrices import agop, directional_agop, fact, nfm, nfm_init_r
 from nfa.reference.objectives import objective
 from nfa.reference.records import Loss, jacobians, loss_gradients, site_inputs, site_outputs
 from nfa.reference.ridge import lagged_matrix, lagged_prediction, lagged_ridge
+from nfa.reference.survival import restricted_mean
 
 __all__ = [
     "Centre",
@@ -60,6 +61,7 @@ __all__ = [
     "participation_ratio",
     "relative_attention",
     "relative_change",
+    "restricted_mean",
     "root_mean_square",
     "second_moment",
     "silhouette",

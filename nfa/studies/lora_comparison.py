@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
@@ -12,7 +13,6 @@ from nfa.maths.statistics import Interval, crossed_bootstrap, t_interval
 RANDOM = "random"
 LEAST_SEEDS = 3  # for a verdict
 SHORT = 0.98  # of the compute of the other that a training must have spent to be compared at equal compute
-LONG = 1.1  # up to which its end is taken; of a longer one its last evaluation within the other's compute
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,23 @@ class Trained:
         """Operations of its start and of all its steps."""
         return None if self.start_operations is None else self.start_operations + self.operations[self.last]
 
-    def within(self, budget: float) -> int | None:
-        """The step at which it has spent a budget: its last one, if that is near, else the last within it.
+    def loss(self, of: str) -> float:
+        """The "initial", "final" or "best" eval/loss."""
+        return {"initial": self.losses[0], "final": self.losses[self.last], "best": min(self.losses.values())}[of]
 
-        None where all of it has spent less than 98 % of the budget, or what its start has cost is unknown.
-        """
-        if self.total is None or self.total < SHORT * budget or self.start_operations is None:
-            return None
-        if self.total <= LONG * budget:
-            return self.last
-        spent = {step: self.start_operations + value for step, value in self.operations.items()}
-        return max((step for step, value in spent.items() if value <= budget), default=None)
+    def step_at(self, spent: float) -> float:
+        """The step after which its start and training have cost so many operations, linear between evaluations."""
+        steps = sorted(self.operations)
+        costs = [(self.start_operations or 0.0) + self.operations[step] for step in steps]
+        return float(np.interp(spent, costs, steps))
+
+    def answers_at(self, step: float) -> Float64[np.ndarray, " q"]:
+        """A loss for each question after a step, on the line between the evaluations before and after it."""
+        before = max(each for each in self.answers if each <= step)
+        after = min(each for each in self.answers if each >= step)
+        share = (step - before) / (after - before) if after > before else 0.0
+        between: Float64[np.ndarray, " q"] = (1 - share) * self.answers[before] + share * self.answers[after]
+        return between
 
     def steps_to(self, target: float) -> float | None:
         """Steps after which the held-out loss is `target` or less, linear between evaluations; None if it never is."""
@@ -85,17 +91,32 @@ class Arm:
 
     def mean(self, of: str) -> float:
         """Mean over the seeds of the "initial", "final" or "best" eval/loss."""
-        return math.fsum(_value(one, of) for one in self.trained.values()) / len(self.trained)
+        return math.fsum(one.loss(of) for one in self.trained.values()) / len(self.trained)
+
+
+class Look(NamedTuple):
+    """Two fine-tunings of a seed, after so many steps of each: one's loss minus that of the other.
+
+    `share`: of all that `one` has cost, what it had cost then; None where that is not asked.
+    """
+
+    difference: float
+    steps: tuple[float, float]
+    share: float | None = None
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A loss minus that of the other arm, seed by seed: below 0 is better. `steps`: of one and of the other."""
+    """A loss minus that of the other arm, seed by seed: below 0 is better."""
 
     interval: Interval | None
     mean: float
-    seeds: int
-    steps: tuple[int, int]
+    by_seed: Mapping[int, Look]
+
+    @property
+    def seeds(self) -> int:
+        """How many both have."""
+        return len(self.by_seed)
 
     @property
     def verdict(self) -> str:
@@ -132,51 +153,101 @@ def pairs(arm: Arm, other: Arm) -> list[tuple[Trained, Trained]]:
 
 def at_end(arm: Arm, other: Arm, *, seed: int = 0) -> Difference | None:
     """At their last steps, which are equal if they were trained for as many; None without a common seed."""
-    return _difference([(one, one.last, two, two.last) for one, two in pairs(arm, other)], seed)
+    return _difference([(one, two, (one.last, two.last), None) for one, two in pairs(arm, other)], seed)
 
 
 def at_equal_compute(arm: Arm, other: Arm, *, seed: int = 0) -> Difference | None:
-    """At the end of `arm`, and where `other` has spent as many operations in all, what its start has cost included.
+    """Where both have spent as many operations in all, what a start has cost included: as many as the cheaper of the
+    two has spent at its end, seed by seed. A loss there lies on the line between the evaluations around it.
 
-    None where that is unknown, or `other` was not trained so far.
+    None where what a start has cost is unknown, or `other` has spent less than 98 % of what `arm` has, in any seed.
     """
-    found = []
-    for one, two in pairs(arm, other):
-        step = None if one.total is None else two.within(one.total)
-        if step is None:
-            return None
-        found.append((one, one.last, two, step))
-    return _difference(found, seed)
+    found = [_at_budget(one, two) for one, two in pairs(arm, other)]
+    known = [look for look in found if look is not None]
+    return _difference(known, seed) if len(known) == len(found) else None
 
 
-def _difference(found: Sequence[tuple[Trained, int, Trained, int]], seed: int) -> Difference | None:
+Compared = tuple[Trained, Trained, tuple[float, float], float | None]
+
+
+def _at_budget(one: Trained, two: Trained) -> Compared | None:
+    if one.total is None or two.total is None or two.total < SHORT * one.total:
+        return None
+    budget = min(one.total, two.total)
+    return one, two, (one.step_at(budget), two.step_at(budget)), budget / one.total
+
+
+def _difference(found: Sequence[Compared], seed: int) -> Difference | None:
     if not found:
         return None
-    table = np.stack([one.answers[here] - two.answers[there] for one, here, two, there in found])
+    table = np.stack([one.answers_at(steps[0]) - two.answers_at(steps[1]) for one, two, steps, _ in found])
     interval = crossed_bootstrap(table, seed=seed) if len(found) > 1 else None
-    return Difference(interval, float(table.mean()), len(found), (found[0][1], found[0][3]))
+    looks = {
+        one.seed: Look(float(row.mean()), steps, share)
+        for row, (one, _, steps, share) in zip(table, found, strict=True)
+    }
+    return Difference(interval, float(table.mean()), looks)
 
 
 def paired(arm: Arm, other: Arm, of: str) -> Interval | None:
     """Difference of the "initial" or "best" losses, with a t-interval over the seeds; None for fewer than two."""
-    values = [_value(one, of) - _value(two, of) for one, two in pairs(arm, other)]
+    values = [one.loss(of) - two.loss(of) for one, two in pairs(arm, other)]
     return t_interval(values)
 
 
-def _value(trained: Trained, of: str) -> float:
-    losses = trained.losses
-    return {"initial": losses[0], "final": losses[trained.last], "best": min(losses.values())}[of]
+@dataclass(frozen=True)
+class Reached:
+    """Steps of two arms until their held-out losses are first at a target, seed by seed; None = not within `horizon`.
 
-
-def faster(arm: Arm, other: Arm, target: float) -> Interval | None:
-    """Steps of `other` to the target over those of `arm`: geometric mean and t-interval over the seeds that reach it.
-
-    Seeds with 0 steps (a start at the target) are left out; None for fewer than two.
+    `difference` is that of `restricted` steps, one arm's minus the other's: below 0 is faster. None for one seed, and
+    where none of either arm has reached it.
     """
-    logs = []
-    for one, two in pairs(arm, other):
-        here, there = one.steps_to(target), two.steps_to(target)
-        if here and there:
-            logs.append(math.log(there / here))
-    found = t_interval(logs)
-    return found and Interval(math.exp(found.mean), math.exp(found.low), math.exp(found.high), found.n)
+
+    horizon: int
+    by_seed: Mapping[int, tuple[float | None, float | None]]
+    difference: Interval | None
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Seeds of each arm that have reached it."""
+        one, two = (sum(pair[arm] is not None for pair in self.by_seed.values()) for arm in (0, 1))
+        return one, two
+
+    @property
+    def means(self) -> tuple[float, float]:
+        """Restricted mean steps of each arm."""
+        one, two = (mean_restricted([pair[arm] for pair in self.by_seed.values()], self.horizon) for arm in (0, 1))
+        return one, two
+
+
+def reached(arm: Arm, other: Arm, target: float) -> Reached | None:
+    """Which of two arms is sooner at a target, within the steps that every training has made; None without a pair.
+
+    A seed that is not there at the horizon is not left out: that would drop just those that say most. It counts with
+    the horizon, in both arms alike, and means and their difference are of such restricted times. They need no model
+    of what comes later, and a start that is at the target already (0 steps) counts, too. Where some never arrive, the
+    true mean is larger. Restricted means: Royston, Parmar 2013, BMC Medical Research Methodology 13:152.
+    """
+    both = pairs(arm, other)
+    if not both:
+        return None
+    horizon = min(trained.last for pair in both for trained in pair)
+    found = {one.seed: (_within(one, target, horizon), _within(two, target, horizon)) for one, two in both}
+    apart = [restricted(here, horizon) - restricted(there, horizon) for here, there in found.values()]
+    somewhere = any(steps is not None for pair in found.values() for steps in pair)
+    return Reached(horizon, found, t_interval(apart) if somewhere else None)
+
+
+def _within(trained: Trained, target: float, horizon: int) -> float | None:
+    steps = trained.steps_to(target)
+    return steps if steps is not None and steps <= horizon else None
+
+
+def restricted(steps: float | None, horizon: float) -> float:
+    """Steps to a target, or the horizon where it was not reached before."""
+    return float(horizon if steps is None else min(steps, horizon))
+
+
+def mean_restricted(steps: Sequence[float | None], horizon: float) -> float:
+    """Mean of `restricted` steps, of which a larger one may be behind."""
+    return math.fsum(restricted(each, horizon) for each in steps) / len(steps)

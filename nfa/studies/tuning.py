@@ -60,29 +60,38 @@ class StudyTable:
 
 @dataclass(frozen=True)
 class Arm:
-    """Parameters that were trained again: `values[objective][seed]`, None where a training has not finished.
+    """Parameters that were trained again: `values[objective][place]` by the places of `seeds`, None = not finished.
 
-    All arms have the same seeds, in the same order.
+    All arms have the same seeds, in the same order. `failed` are those whose training diverged or ended in an error.
     """
 
     name: str
     parameters: Mapping[str, Any]
     values: tuple[tuple[float | None, ...], ...]
+    seeds: tuple[int, ...]
+    failed: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Difference:
-    """An arm's objective minus that of the first arm, paired by seed; `interval` is None for fewer than two pairs."""
+    """An arm's objective minus that of the first arm, paired by seed.
+
+    `interval` is None for fewer than two pairs, and where trainings of either arm have failed, as `failed` says: those
+    that are left are the lucky ones.
+    """
 
     arm: str
     objective: int
     interval: Interval | None
     seeds: int
     maximise: bool
+    failed: str = ""
 
     @property
     def verdict(self) -> str:
         """ "better", "worse" or "cannot be told apart": only an interval that excludes 0 says anything."""
+        if self.failed:
+            return f"no verdict: {self.failed}, and a mean without them would be of the lucky ones"
         if self.interval is None:
             return f"no verdict: {self.seeds} seed{'' if self.seeds == 1 else 's'} finished in both, 2 are needed"
         if self.interval.low <= 0 <= self.interval.high:
@@ -211,7 +220,7 @@ def _spearman(pairs: np.ndarray) -> np.ndarray:
 def confirmation(arms: Sequence[Arm], maximise: Sequence[bool]) -> list[Difference]:
     """Each later arm against the first, objective by objective: mean difference with a 95 % t-interval over the seeds.
 
-    Seeds that have not finished in both are left out.
+    Seeds that have not finished in both are left out; where one has failed there is no difference.
     """
     return [_difference(arm, arms[0], objective, more) for arm in arms[1:] for objective, more in enumerate(maximise)]
 
@@ -219,10 +228,15 @@ def confirmation(arms: Sequence[Arm], maximise: Sequence[bool]) -> list[Differen
 def _difference(arm: Arm, first: Arm, objective: int, more: bool) -> Difference:
     paired = zip(arm.values[objective], first.values[objective], strict=True)
     found = [one - other for one, other in paired if one is not None and other is not None]
-    return Difference(arm.name, objective, t_interval(found), len(found), more)
+    failed = " and ".join(
+        f"{len(one.failed)} of {len(one.seeds)} trainings of {one.name} failed" for one in (first, arm) if one.failed
+    )
+    return Difference(arm.name, objective, None if failed else t_interval(found), len(found), more, failed)
 
 
 def mean_of(arm: Arm, objective: int) -> float | None:
-    """Mean over the seeds that have finished; None if none has."""
+    """Mean over the seeds that have finished; None if none has, or one has failed."""
+    if arm.failed:
+        return None
     values = [value for value in arm.values[objective] if value is not None]
     return math.fsum(values) / len(values) if values else None

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nfa import tracking
 from nfa.config import GradientFlowConfig, TuneConfig
@@ -112,7 +112,8 @@ def _run(config: TuneConfig, study: optuna.Study, parent: TrackedRun, title: str
 def _study(config: TuneConfig, name: str, points: Points, seeds: Sequence[int]) -> optuna.Study:
     """Tickets for each seed of each arm, all arms of a seed first."""
     storage = open_storage(address_of(config.storage))
-    optuna.create_study(storage=storage, study_name=name, directions=directions(config), load_if_exists=True)
+    made = optuna.create_study(storage=storage, study_name=name, directions=directions(config), load_if_exists=True)
+    made.set_metric_names(config.keys)  # without, dashboards show a study of nothing that has a name
     study = load_study(config, name, storage)
     there = {(trial.user_attrs[ARM], trial.user_attrs[SEED]) for trial in study.get_trials(deepcopy=False)}
     slot = len(tickets.latest(study.get_trials(deepcopy=False)))
@@ -126,23 +127,27 @@ def _study(config: TuneConfig, name: str, points: Points, seeds: Sequence[int]) 
 
 
 def _arms(config: TuneConfig, study: optuna.Study, points: Points, seeds: Sequence[int]) -> list[Arm]:
-    ended = tickets.latest(study.get_trials(deepcopy=False)).values()
-    values = {
-        (trial.user_attrs[ARM], trial.user_attrs[SEED]): trial.values
-        for trial in ended
-        if trial.state == TrialState.COMPLETE
+    ended = {
+        (trial.user_attrs[ARM], trial.user_attrs[SEED]): trial
+        for trial in tickets.latest(study.get_trials(deepcopy=False)).values()
     }
-    return [
-        Arm(
-            arm,
-            dict(point),
-            tuple(
-                tuple(values[arm, seed][index] if (arm, seed) in values else None for seed in seeds)
-                for index in range(len(config.keys))
-            ),
-        )
-        for arm, point in points.items()
-    ]
+    trials = {name: {seed: ended.get((name, seed)) for seed in seeds} for name in points}
+    return [_arm(config, name, point, trials[name]) for name, point in points.items()]
+
+
+def _arm(config: TuneConfig, name: str, point: Mapping[str, Any], trials: Mapping[int, FrozenTrial | None]) -> Arm:
+    states = {seed: trial and tickets.state_of(trial) for seed, trial in trials.items()}
+    values = {seed: trial.values for seed, trial in trials.items() if trial and states[seed] == "finished"}
+    return Arm(
+        name,
+        dict(point),
+        tuple(
+            tuple(values[seed][index] if seed in values else None for seed in trials)
+            for index in range(len(config.keys))
+        ),
+        tuple(trials),
+        tuple(seed for seed, state in states.items() if state == "failed"),
+    )
 
 
 def _remedies(run: TrackedRun, study: optuna.Study) -> list[str]:

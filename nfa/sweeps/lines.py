@@ -16,7 +16,8 @@ def tell(study: optuna.Study, config: TuneConfig, title: str, slot: int) -> None
     trial = tickets.latest(study.get_trials(deepcopy=False))[slot]
     seconds = f"{trial.duration.total_seconds():.1f} s" if trial.duration else ""
     best = "best" if any(one.number == trial.number for one in study.best_trials) and trial.params else ""
-    what = point_text(tickets.parameters_of(trial)) or trial.user_attrs.get("arm", "")
+    told = trial.user_attrs
+    what = point_text(tickets.parameters_of(trial)) or (f"{told['arm']}, seed {told['seed']}" if "arm" in told else "")
     stage(f"{title} {slot}", "  ".join(filter(None, (_ended(config, trial), what, seconds, best))))
 
 

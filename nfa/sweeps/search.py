@@ -32,10 +32,12 @@ def tune(config: TuneConfig, trainings: Trainings | None = None) -> None:
     `trainings` makes the trainings of this process; None = plainly.
     """
     url = address_of(config.storage)
-    storage = open_storage(url)
     trainings = trainings or Trainings()
     trainings.prepare(config.training({}, seed=config.seed))
+    trainings.check_layers(config.candidates)
     name = masked(config.study_name) or f"{config.workload}-{uuid.uuid4().hex[:8]}"
+    with tracking.reaching_store():  # first, and all else before: where the storage is a file, it is made
+        storage = open_storage(url)
     study = make_study(config, storage, name)
     made = study is not None
     study = study or known_study(config, storage, name)

@@ -19,7 +19,7 @@ from nfa import tracking
 from nfa.config.tune import STORAGES
 from nfa.errors import NfaError, Refusal
 from nfa.masking import learn, masked, masked_values
-from nfa.tracking import first_use
+from nfa.tracking import first_use, places
 from nfa.tracking.calls import limited
 
 BEAT, SILENCE = 10, 90  # seconds between signs of life of a trial, and without one until it counts as lost
@@ -77,7 +77,7 @@ def address_of(text: str) -> URL:
     if url.drivername in ("postgresql", "postgres"):
         url = url.set(drivername="postgresql+psycopg")
     if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).is_absolute():
-        url = url.set(database=str(Path(url.database).resolve()))
+        url = url.set(database=str(places.caller_folder() / url.database))
     return url
 
 

@@ -109,10 +109,25 @@ def _confirmation(table: StudyTable, confirmed: Sequence[Arm]) -> list[str]:
     lines = [["", *(f"mean {name}" for name in table.objectives), "seeds"]]
     for arm in confirmed:
         means = [mean_of(arm, index) for index in range(len(table.objectives))]
-        ended = sum(value is not None for value in arm.values[0])
-        lines.append([arm.name, *("none finished" if mean is None else _text(mean) for mean in means), str(ended)])
+        ended = f"{sum(value is not None for value in arm.values[0])} of {len(arm.seeds)}"
+        lines.append([arm.name, *(_mean(arm, mean) for mean in means), ended])
     found = confirmation(confirmed, table.maximise)
-    return [*_aligned(lines), "", *(f"  {sentence(one, table.objectives[one.objective], first)}" for one in found)]
+    said = [f"  {sentence(one, table.objectives[one.objective], first)}" for one in found]
+    return [*_aligned(lines), "", *_aligned(list(_of_seeds(table, confirmed))), "", *said]
+
+
+def _mean(arm: Arm, mean: float | None) -> str:
+    return _text(mean) if mean is not None else f"{len(arm.failed)} failed" if arm.failed else "none finished"
+
+
+def _of_seeds(table: StudyTable, confirmed: Sequence[Arm]) -> Iterator[list[str]]:
+    """A line for each seed, with a column for each arm and objective."""
+    yield ["seed", *(f"{arm.name}, {name}" for arm in confirmed for name in table.objectives)]
+    for place, seed in enumerate(confirmed[0].seeds):
+        missing = ["failed" if seed in arm.failed else "not finished" for arm in confirmed for _ in table.objectives]
+        values = [of_seeds[place] for arm in confirmed for of_seeds in arm.values]
+        cells = (none if value is None else _text(value) for value, none in zip(values, missing, strict=True))
+        yield [str(seed), *cells]
 
 
 def sentence(found: Difference, objective: str, first: str = "defaults") -> str:
@@ -224,9 +239,16 @@ def _compared(table: StudyTable, confirmed: Sequence[Arm]) -> Iterator[dict[str,
             "arm": arm.name,
             "parameters": dict(arm.parameters),
             "means": {name: mean for name, mean in means.items() if mean is not None},
+            "by_seed": {str(seed): _finished(table, arm, place) for place, seed in enumerate(arm.seeds)},
+            "failed_seeds": list(arm.failed),
         }
         differences = {table.objectives[each.objective]: _difference(each) for each in found if each.arm == arm.name}
         yield one | ({"differences": differences} if differences else {})
+
+
+def _finished(table: StudyTable, arm: Arm, place: int) -> dict[str, float]:
+    values = {name: of_seeds[place] for name, of_seeds in zip(table.objectives, arm.values, strict=True)}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _difference(found: Difference) -> dict[str, Any]:

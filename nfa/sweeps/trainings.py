@@ -1,7 +1,7 @@
 """The trainings of a study, whatever is trained: data are read once and shared by all that use the same."""
 
 import dataclasses
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, TypeVar
 
 from nfa import tracking
@@ -13,6 +13,7 @@ from nfa.data.images import ImageData
 from nfa.jobs.classifier import train, training_run
 from nfa.jobs.eeg import train_eeg
 from nfa.jobs.lora import train_lora
+from nfa.jobs.lora.lora_checks import check_targets
 from nfa.jobs.lora.lora_factors import factors_of
 from nfa.timing import Stopwatch
 from nfa.tracking import TrackedRun
@@ -23,6 +24,7 @@ IMAGES = ("dataset", "data_dir")  # parameters that say which data
 RECORDINGS = (
     "data_dir", "subjects", "stimuli", "seconds", "channels", "snr_db", "data_seed", "split", "unseen"
 )  # fmt: skip
+LAYERS = ("base_model", "targets", "init", "rank")
 QUESTIONS = (
     "base_model", "data", "val_data", "split_seed", "max_items", "eval_items", "max_length", "device", "precision"
 )  # fmt: skip
@@ -45,9 +47,14 @@ class Trainings:
         else:
             self._questions(config)
 
-    def train(self, run: TrackedRun, config: Training) -> None:
+    def check_layers(self, configs: Iterable[Training]) -> None:
+        """`Refusal` where the adapter of one of them does not fit the layers of its base model."""
+        tuned = [config for config in configs if isinstance(config, TrainLoraConfig) and config.init != "svd"]
+        for config in {tuple(getattr(one, name) for name in LAYERS): one for one in tuned}.values():
+            check_targets(config, self._questions(config).workload.base, None)
+
+    def train(self, run: TrackedRun, config: Training, clock: Stopwatch) -> None:
         """Train, or go on training, in `run` to the end; see the job of its workload."""
-        clock = Stopwatch()
         if isinstance(config, TrainConfig):
             training_run.train_one(run, config, self._images(config), choose_device(config.device), clock)
         elif isinstance(config, TrainEEGConfig):

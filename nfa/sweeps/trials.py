@@ -1,7 +1,6 @@
 """One trial: a tracked run, or with several seeds one with a run for each."""
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,10 +13,12 @@ from nfa.config import TuneConfig
 from nfa.config.objectives import Objective, keys_of
 from nfa.console import muted
 from nfa.errors import DivergedError, NfaError, Pruned
+from nfa.jobs.time_spent import timed, total_time
 from nfa.sweeps import scores
 from nfa.sweeps.samplers import suggest
 from nfa.sweeps.tickets import ERROR, PROCESS, RUN, slot_of
 from nfa.sweeps.trainings import ENTRY_POINTS, Trainings
+from nfa.timing import Stopwatch
 from nfa.tracking import TrackedRun
 
 STATE = "state/latest.pt"
@@ -112,10 +113,9 @@ class Trials:
         run = self._run(trial)
         if run is None:
             return self._known(trial)
-        begun = time.monotonic()
         with muted(), run:
             values = self._judged(trial, self._trained(trial, run, point))
-            run.metrics.log({SECONDS: time.monotonic() - begun}, 0)
+            run.metrics.log({SECONDS: total_time(run.run_id)}, 0)
         return values
 
     def _run(self, trial: optuna.Trial) -> TrackedRun | None:
@@ -169,19 +169,23 @@ class Trials:
         """Series of the trial's trainings; of several, their means become series of its own run."""
         seeds = self.seeds(trial)
         if len(seeds) == 1:
-            return [self.one(run, point, seeds[0], self.asked(trial))]
-        run.log_params({**point, "seeds": ",".join(map(str, seeds))})
-        every = [self._of_seed(trial, run, point, seed) for seed in seeds]
-        for key, of_key in scores.means(every).items():
-            for step, value in of_key.items():
-                run.metrics.log({key: value}, step)
+            return [self.one(run, point, seeds[0], self.asked(trial), Stopwatch())]
+        clock = Stopwatch()
+        with timed(run, clock, family=True):
+            run.log_params({**point, "seeds": ",".join(map(str, seeds))})
+            every = [self._of_seed(trial, run, point, seed, clock) for seed in seeds]
+            for key, of_key in scores.means(every).items():
+                for step, value in of_key.items():
+                    run.metrics.log({key: value}, step)
         return every
 
     def asked(self, trial: optuna.Trial) -> optuna.Trial | None:
         """The trial, where its steps are compared with those of others to end it early."""
         return None if self.config.pruning == "none" else trial
 
-    def _of_seed(self, trial: optuna.Trial, parent: TrackedRun, point: Mapping[str, Any], seed: int) -> scores.Series:
+    def _of_seed(
+        self, trial: optuna.Trial, parent: TrackedRun, point: Mapping[str, Any], seed: int, clock: Stopwatch
+    ) -> scores.Series:
         """One of several trainings; only the first, whose steps compare with those of other trials, may be pruned."""
         name = f"seed {seed}"
         begun = tracking.children(parent.run_id, parent.info.info.experiment_id) if parent.continued else []
@@ -193,18 +197,20 @@ class Trials:
             if known
             else self._open(name, parent, {"nfa.variant": name})
         )
-        with run:
-            return self.one(run, point, seed, self.asked(trial) if seed == self.config.seed else None)
+        with run, clock.part() as spent:
+            return self.one(run, point, seed, self.asked(trial) if seed == self.config.seed else None, spent)
 
-    def one(self, run: TrackedRun, point: Mapping[str, Any], seed: int, trial: optuna.Trial | None) -> scores.Series:
+    def one(
+        self, run: TrackedRun, point: Mapping[str, Any], seed: int, trial: optuna.Trial | None, clock: Stopwatch
+    ) -> scores.Series:
         """Train in an open run; its series."""
         listener = Listener(self.config, run, trial, reported=_reported(self.study, trial) if trial else set())
         if run.continued:
             listener.catch_up(tracking.history(run.run_id))
         run.listener = listener
         try:
-            self.trainings.train(run, self.config.training(point, seed=seed))
-        except Pruned:
+            self.trainings.train(run, self.config.training(point, seed=seed), clock)
+        except (Pruned, DivergedError):
             self._save_space(run)
             raise
         self._save_space(run)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from nfa.content import json_digest as digest
 from nfa.tracking.artifacts import (
+    blocked,
     check_space,
     copy_artifact,
     copy_artifacts,
@@ -25,6 +26,7 @@ from nfa.tracking.artifacts import (
     read,
     reading_of,
     remove,
+    whole,
 )
 from nfa.tracking.claims import Taken, is_running
 from nfa.tracking.metrics import history, metric_rows
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from nfa.tracking.checkpoints import (
         STATE,
         Checkpoint,
+        check_checkpoint,
         check_whole,
         epochs,
         example_ids,
@@ -76,7 +79,9 @@ __all__ = [
     "TrackedRun",
     "active_run",
     "beside_store",
+    "blocked",
     "can_continue",
+    "check_checkpoint",
     "check_space",
     "check_whole",
     "children",
@@ -129,6 +134,7 @@ __all__ = [
     "unit",
     "unsent_state",
     "weights",
+    "whole",
     "whole_checkpoint",
 ]
 

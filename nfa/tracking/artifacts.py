@@ -5,7 +5,7 @@ import re
 import resource
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from functools import cache, partial
 from pathlib import Path
@@ -16,11 +16,11 @@ from mlflow.entities import Run
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from PIL import Image
 
-from nfa import content
+from nfa import content, unfinished
 from nfa.console import stage
 from nfa.content import Found
 from nfa.ends import shielded
-from nfa.errors import Refusal, reading
+from nfa.errors import NfaError, Refusal, reading
 from nfa.masking import masked, masked_values
 from nfa.tracking.places import local_folder
 from nfa.tracking.store import StoreError, client
@@ -36,16 +36,9 @@ def put(run: Run, path: str, write: Callable[[Path], None]) -> None:
     folder = local_folder(run)
     with shielded():
         if folder is not None:
-            target = folder / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = target.with_name(f".{os.getpid()}-{target.name}")
-            try:
-                write(unfinished)
-                os.replace(unfinished, target)
-            finally:
-                unfinished.unlink(missing_ok=True)
+            unfinished.write(folder / path, write)
             return
-        with tempfile.TemporaryDirectory() as scratch:
+        with tempfile.TemporaryDirectory(dir=unfinished.place()) as scratch:
             source = Path(scratch, Path(path).name)
             write(source)
             parent = str(Path(path).parent)
@@ -74,7 +67,7 @@ def put_array(run: Run, path: str, array: "np.ndarray[Any, Any]") -> None:
 
 def get_array(run_id: str, path: str) -> "np.ndarray[Any, Any]":
     """Content of a .npy artifact."""
-    found: np.ndarray[Any, Any] = read(run_id, path).content
+    found: np.ndarray[Any, Any] = read(run_id, path)
     return found
 
 
@@ -85,26 +78,27 @@ def put_tensors(run: Run, path: str, tensors: "Mapping[str, Tensor]", metadata: 
 
 def get_tensors(run_id: str, path: str) -> "tuple[dict[str, Tensor], dict[str, str]]":
     """Tensors and metadata of a safetensors artifact, all in memory."""
-    found: tuple[dict[str, Tensor], dict[str, str]] = read(run_id, path, content.read_tensors).content
+    found: tuple[dict[str, Tensor], dict[str, str]] = read(run_id, path, content.read_tensors)
     return found
 
 
 def put_images(run: Run, key: str, paths: Mapping[int, str]) -> None:
     """Pictures among the run's artifacts, by step, as an image series: the UI shows it with a slider."""
     for step, path in paths.items():
-        with Image.open(get(run.info.run_id, path)) as picture, shielded():
+        with Image.open(get(run.info.run_id, path)) as picture, unfinished.temporary_files(), shielded():
             client().log_image(run.info.run_id, picture.convert("RGB"), key=key, step=step)
 
 
 def get(run_id: str, path: str) -> Path:
-    """A local copy (or the file itself) of an artifact."""
-    folder = local_folder(client().get_run(run_id))
-    return folder / path if folder else Path(client().download_artifacts(run_id, path))
+    """The file of an artifact itself, or a copy of it that is there as long as this process."""
+    if folder := local_folder(client().get_run(run_id)):
+        return folder / path
+    return Path(client().download_artifacts(run_id, path, tempfile.mkdtemp(dir=unfinished.place())))
 
 
 def get_json(run_id: str, path: str) -> Any:
     """Content of a JSON artifact."""
-    return read(run_id, path).content
+    return read(run_id, path)
 
 
 # ---- what is read back is what was written
@@ -117,10 +111,18 @@ class Whole(NamedTuple):
     content: Any
 
 
-def read(run_id: str, path: str, reader: Callable[[Path], Found] | None = None) -> Whole:
-    """A file of a run, read as its ending says or by `reader`; `Refusal` where it is missing or not what was written.
+def read(run_id: str, path: str, reader: Callable[[Path], Found] | None = None) -> Any:
+    """Content of a file of a run, read as its ending says or by `reader`; `Refusal` for one that is not `whole`."""
+    found = whole(run_id, path, reader)
+    if any(part.startswith(unfinished.PREFIX) for part in found.file.parts):
+        found.file.unlink()  # a copy, of which nothing more is needed
+    return found.content
 
-    Tensors are read, and not kept, unless `reader` keeps them.
+
+def whole(run_id: str, path: str, reader: Callable[[Path], Found] | None = None) -> Whole:
+    """A file of a run and its content, of which the default reader keeps no tensors.
+
+    `Refusal` where it is missing or not what was written.
     """
     file = _existing(run_id, path)
     with reading_of(run_id, path):
@@ -185,12 +187,30 @@ def all_names(run_id: str, folder: str = "") -> list[str]:
     return sorted(found)
 
 
-def copy_artifacts(run_id: str, folder: Path) -> None:
-    """All files of a run, in the same tree, into a folder."""
-    for path in all_names(run_id):
-        target = folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(get(run_id, path), target)
+def copy_artifacts(run_id: str, folder: Path, paths: Mapping[str, str] | None = None) -> None:
+    """Files of a run into a folder: all in the same tree, or those of `paths`, to the place that it gives each.
+
+    Links that files would replace are replaced. `NfaError`, and nothing copied, where a file is not to be had or there
+    is no room for it, and where a link leads out of the folder.
+    """
+    try:
+        places = {path: path for path in all_names(run_id)} if paths is None else paths
+        with unfinished.folder_in(folder) as scratch:
+            for number, path in enumerate(places):
+                shutil.copyfile(get(run_id, path), scratch / str(number))
+            if way := blocked(folder, places.values()):
+                raise OSError(f"{way} is a link, or no folder")
+            for number, place in enumerate(places.values()):
+                (folder / place).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(scratch / str(number), folder / place)
+    except StoreError as error:
+        raise NfaError(f"no copy in {folder}: {error}\n  do: mend it; everything is in run {run_id}") from error
+
+
+def blocked(folder: Path, paths: Iterable[str]) -> Path | None:
+    """The first on the ways to paths in a folder that is a link, which could lead out of it, or no folder."""
+    ways = {folder / way for path in paths for way in list(Path(path).parents)[:-1]}
+    return next((way for way in sorted(ways) if way.is_symlink() or (way.exists() and not way.is_dir())), None)
 
 
 def copy_artifacts_into(run: Run, run_id: str, folder: str) -> None:
@@ -211,6 +231,13 @@ def remove(run: Run, path: str) -> None:
             (folder / path).unlink(missing_ok=True)
         elif has_artifact(run.info.run_id, path):
             get_artifact_repository(run.info.artifact_uri).delete_artifacts(path)  # type: ignore[no-untyped-call]
+
+
+def sweep_unfinished(run: Run) -> None:
+    """Remove what a process that was killed has left unfinished among the artifacts of a run, for its next owner."""
+    if root := local_folder(run):
+        for folder, _, _ in os.walk(root):
+            unfinished.sweep(Path(folder))
 
 
 def has_artifact(run_id: str, path: str) -> bool:

@@ -1,7 +1,7 @@
 """Checkpoints of a run as safetensors artifacts, and the state from which training goes on."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,16 +16,18 @@ from nfa.console import stage
 from nfa.content import json_digest
 from nfa.ends import shielded
 from nfa.errors import Refusal, reading
-from nfa.masking import masked
+from nfa.masking import masked, masked_values
 from nfa.models.learned import learned_state, load_learned
 from nfa.tracking import artifacts, unsent
 from nfa.tracking.places import local_folder
 from nfa.tracking.registry import MODELS, registered
 from nfa.tracking.runs import TrackedRun, reopen_run
-from nfa.tracking.store import client, find_run
+from nfa.tracking.store import children, client, find_run
 from nfa.workloads.rebuild import INITIAL, Rebuilt, rebuild
 
 STATE = "state/latest.pt"
+BEST, WORDS = "nfa.best_epoch", ("last", "best")
+SHOWN = 5  # runs named in a message
 UNITS = {"epoch": 4, "step": 6}  # what checkpoints are counted in, and with how many digits
 _NAME = re.compile(r"checkpoints/(epoch|step)_(\d+)\.safetensors")
 
@@ -47,13 +49,16 @@ def path_of(number: int, unit: str = "epoch") -> str:
 
 
 def save_checkpoint(
-    run: TrackedRun, model: nn.Module, *, epoch: int | None, step: int | None, config_digest: str
+    run: TrackedRun, model: nn.Module, *, epoch: int | None, step: int | None, stored: Mapping[str, Any]
 ) -> str:
     """Store what has been learned so far and return the id of the LoggedModel that stands for it in MLflow's models.
+
+    `stored` is what the run's config.json was made of.
 
     It is named by its epoch, or by its step where `epoch` is None; a `step` of None is not known. Doing it again (after
     a crash) gives the same artifact and the same LoggedModel.
     """
+    config_digest = json_digest(identity(masked_values(stored)))
     known = {"epoch": epoch, "step": step, "config_digest": config_digest, "nfa_version": __version__}
     metadata = {name: str(value) for name, value in known.items() if value is not None}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in learned_state(model).items()}
@@ -114,15 +119,21 @@ def unsent_state(run_id: str) -> Path | None:
 
 def load_state(run: TrackedRun) -> dict[str, Any] | None:
     """The run's training state; None if it ended before its first checkpoint."""
-    kept = unsent.place(run.run_id)
-    if kept.exists():
-        with reading(kept, "the training state as it was written", "remove it: the run goes on from the state before"):
-            state: dict[str, Any] = content.read_state(kept).content
+    if state := _unsent(run.run_id):
         if state["claim"] == run.claim.number - 1:
-            stage("state", f"from {kept}: the server had not taken it")
+            stage("state", f"from {unsent.place(run.run_id)}: the server had not taken it")
             return state
         unsent.forget(run.run_id)  # another machine has gone on since
-    return artifacts.read(run.run_id, STATE).content if artifacts.has_artifact(run.run_id, STATE) else None
+    return artifacts.read(run.run_id, STATE) if artifacts.has_artifact(run.run_id, STATE) else None
+
+
+def _unsent(run_id: str) -> dict[str, Any] | None:
+    """What is in `unsent_state`."""
+    if (kept := unsent_state(run_id)) is None:
+        return None
+    with reading(kept, "the training state as it was written", "remove it: the run goes on from the state before"):
+        state: dict[str, Any] = content.of_sealed(content.read_state(kept))
+    return state
 
 
 def epochs(run_id: str) -> list[int]:
@@ -152,19 +163,64 @@ def weights(run_id: str, epoch: int) -> dict[str, Tensor]:
 def whole_checkpoint(run_id: str, epoch: int) -> Path:
     """The file of a checkpoint, to be read tensor by tensor; `Refusal` for one that is damaged."""
     path = _path(run_id, epoch)
-    file, (_, metadata) = artifacts.read(run_id, path)
+    file, (_, metadata) = artifacts.whole(run_id, path)
     _check_config(run_id, path, metadata)
     return file
 
 
+def check_checkpoint(run_id: str, epoch: int) -> None:
+    """`Refusal` for a checkpoint that is damaged."""
+    path = _path(run_id, epoch)
+    _, metadata = artifacts.read(run_id, path)
+    _check_config(run_id, path, metadata)
+
+
 def _path(run_id: str, epoch: int) -> str:
     paths = _paths(run_id)
+    if not paths:
+        raise _without_checkpoints(find_run(run_id), epoch)
     if epoch not in paths:
-        available = ", ".join(map(str, sorted(paths))) or "none"
+        available = ", ".join(map(str, sorted(paths)))
         raise Refusal(
             f"{unit(run_id)} {epoch} of run {run_id[:12]}", f"its checkpoints: {available}", "choose one of them"
         )
     return paths[epoch]
+
+
+def _without_checkpoints(run: Run, epoch: int | str | None) -> Refusal:
+    """Names the runs below one that has none itself, and what to type."""
+    got, owners = f"run {run.info.run_id[:12]} (it has no checkpoints)", list(_owners(run))
+    if not owners:
+        return Refusal(got, "a run that has trained something, or a parent of such runs", "train it first")
+    shown = [f"{owner.info.run_name} {owner.info.run_id[:12]}" for owner in owners]
+    more = f" and {len(owners) - SHOWN} more" if len(owners) > SHOWN else ""
+    known = epoch if epoch in (*WORDS, *epochs(owners[0].info.run_id)) else "last"
+    typed = f"load_checkpoint({owners[0].info.run_id[:12]!r}, epoch={known!r})"
+    return Refusal(got, f"a run below it: {', '.join(shown[:SHOWN])}{more}", typed)
+
+
+def _owners(run: Run) -> Iterator[Run]:
+    for child in children(run.info.run_id, run.info.experiment_id):
+        if epochs(child.info.run_id):
+            yield child
+        yield from _owners(child)
+
+
+def _number(run: Run, epoch: int | str | None) -> int:
+    """The epoch that is meant; `Refusal` for a run without checkpoints, for no epoch, and where none is the best."""
+    existing = epochs(run.info.run_id)
+    if not existing:
+        raise _without_checkpoints(run, epoch)
+    if epoch == "last":
+        return existing[-1]
+    if epoch == "best" and BEST in run.data.tags:
+        return int(run.data.tags[BEST])
+    if epoch is not None and not isinstance(epoch, str):
+        return epoch
+    why = "without an epoch" if epoch is None else f"with epoch={epoch!r}"
+    why += f" (it has no {BEST}: it has not finished)" if epoch == "best" else ""
+    allowed = f"one of {existing}, or 'last', or 'best' of a finished run"
+    raise Refusal(f"run {run.info.run_id[:12]} {why}", allowed, "load_checkpoint(run_id, epoch='last')")
 
 
 def _check_config(run_id: str, path: str, metadata: Mapping[str, str]) -> None:
@@ -198,9 +254,10 @@ def check_whole(run_id: str) -> None:
     for path in ("config.json", "example_ids.json", INITIAL, STATE):
         if artifacts.has_artifact(run_id, path):
             artifacts.read(run_id, path)
+    _unsent(run_id)
     kept = epochs(run_id)
     for epoch in {*kept[:1], *kept[-1:]}:
-        whole_checkpoint(run_id, epoch)
+        check_checkpoint(run_id, epoch)
 
 
 def _stored(run_id: str) -> dict[str, Any]:
@@ -230,9 +287,9 @@ def _tensors(run_id: str, path: str) -> dict[str, Tensor]:
 
 
 def load_checkpoint(
-    run_id: str, epoch: int | None = None, *, device: str = "auto", data_dir: str | None = None
+    run_id: str, epoch: int | str | None = None, *, device: str = "auto", data_dir: str | None = None
 ) -> Checkpoint:
-    """Model and workload of a run at an epoch, rebuilt from the run alone.
+    """Model and workload of a run at an epoch ("last", or "best" as its tag says), rebuilt from the run alone.
 
     `run_id` is an id, a unique prefix, or "latest"; or, without an epoch, a registered checkpoint:
     "models:/NAME@champion" or "models:/NAME/VERSION". `data_dir` says where the dataset's files are now, if they moved.
@@ -240,13 +297,12 @@ def load_checkpoint(
     """
     if run_id.startswith(MODELS):
         run_id, epoch = registered(run_id, epoch)
-    found = find_run(run_id).info.run_id
-    if epoch is None:
-        raise Refusal(f"run {run_id} without an epoch", f"one of {epochs(found)}", "load_checkpoint(run_id, epoch=…)")
-    _path(found, epoch)  # an unknown epoch is refused before any data are read
+    run = find_run(run_id)
+    found, number = run.info.run_id, _number(run, epoch)
+    _path(found, number)  # an unknown epoch is refused before any data are read
     workload = load_workload(found, device=device, data_dir=data_dir)
     model = workload.model()
-    load_weights(model, found, epoch)
+    load_weights(model, found, number)
     return Checkpoint(model, workload)
 
 

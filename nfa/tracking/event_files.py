@@ -10,6 +10,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from nfa import unfinished
 from nfa.ends import shielded
 from nfa.tracking import artifacts
 from nfa.tracking.places import local_folder
@@ -26,7 +27,7 @@ class EventFiles:
     def __init__(self, run: TrackedRun) -> None:
         self.run = run
         local = local_folder(run.info)
-        self._scratch = None if local else tempfile.mkdtemp()
+        self._scratch = None if local else tempfile.mkdtemp(dir=unfinished.place())
         self.folder = local / FOLDER if local else Path(self._scratch or "")
         self._known = self._written() if run.continued else set()
         self._writer = SummaryWriter(str(self.folder), flush_secs=PATIENCE)

@@ -14,11 +14,14 @@ from sqlalchemy.pool import NullPool
 
 from nfa.console import stage
 from nfa.ends import exposed
+from nfa.errors import Refusal
+from nfa.tracking.calls import limited
 from nfa.tracking.places import sqlite_file
 
 # Finds something once everything is made: it is made last.
 MLFLOW = "SELECT 1 FROM experiments WHERE experiment_id = 0"
 OPTUNA = "SELECT 1 FROM alembic_version"
+ANY = "SELECT 1 FROM sqlite_master"
 
 MOMENT, POLL = 1.0, 0.05  # seconds of waiting before it is said, and between two tries
 _KEY = int.from_bytes(b"nfa made")  # of the lock in PostgreSQL
@@ -34,26 +37,39 @@ def alone(address: str, last: str) -> Iterator[None]:
     file = sqlite_file(address)
     with ExitStack() as held:
         if file or address.startswith("postgresql"):
-            connection = held.enter_context(_connected(address, file))
+            connection = held.enter_context(_connected(address, {"timeout": 0} if file else {"connect_timeout": 10}))
             if not _finds(connection, last):
                 take = _folder_lock(held.enter_context(_opened(file.parent))) if file else _database_lock(connection)
                 _wait(take, address)
+                if file and _finds(connection, ANY) and not _finds(connection, last):
+                    held.enter_context(_half_made(file))
         yield
 
 
 @contextmanager
-def _connected(address: str, file: Path | None) -> Iterator[Connection]:
-    if file:
-        file.parent.mkdir(parents=True, exist_ok=True)  # as MLflow does
-    patience = {"timeout": 0} if file else {"connect_timeout": 10}
+def _half_made(file: Path) -> Iterator[None]:
+    """MLflow cannot go on where a process was killed while it made the tables of an SQLite file."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        got = f"{file}, in which another program began to make its tables ({str(error).splitlines()[0]})"
+        remedy = "delete the file where it holds nothing of yours, or name another one"
+        raise Refusal(got, "a database of which all tables are there, or none", remedy) from error
+
+
+@contextmanager
+def _connected(address: str, patience: dict[str, int]) -> Iterator[Connection]:
     engine = create_engine(address, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=patience)
-    with engine.connect() as connection:
+    connection = limited(engine.connect)
+    try:
         yield connection
+    finally:
+        limited(connection.close)
 
 
 def _finds(connection: Connection, query: str) -> bool:
     try:
-        return connection.execute(text(query)).first() is not None
+        return limited(lambda: connection.execute(text(query)).first()) is not None
     except SQLAlchemyError:  # no such table, or it is just being made
         return False
 
@@ -82,7 +98,7 @@ def _folder_lock(descriptor: int) -> Callable[[], bool]:
 
 def _database_lock(connection: Connection) -> Callable[[], bool]:
     query = text("SELECT pg_try_advisory_lock(:key)")
-    return lambda: bool(connection.execute(query, {"key": _KEY}).scalar_one())
+    return lambda: bool(limited(connection.execute, query, {"key": _KEY}).scalar_one())
 
 
 def _wait(take: Callable[[], bool], address: str) -> None:

@@ -13,18 +13,21 @@ from pathlib import Path
 
 import mlflow
 from mlflow.entities import Run
-from mlflow.tracking import MlflowClient
 from mlflow.utils.file_utils import local_file_uri_to_path
 from sqlalchemy.engine import make_url
 
 from nfa.errors import Refusal
+from nfa.tracking.guarded_client import GuardedClient
 
 ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"  # where a store of MLflow's, not told otherwise, puts new experiments
 
 
 def store_address() -> str:
     """MLflow's tracking URI; that of an SQLite file with % or ? so spelled that MLflow makes no folder beside it."""
-    uri = mlflow.get_tracking_uri()
+    try:
+        uri = mlflow.get_tracking_uri()
+    except UnicodeEncodeError:
+        raise _not_text(caller_folder()) from None
     if not uri.startswith("sqlite:///") or not {"%", "?"} & set(uri):
         return uri
     address = uri.replace("sqlite:", "sqlite+pysqlite:", 1)  # the same driver, named: MLflow leaves its folders alone
@@ -44,7 +47,7 @@ def sqlite_file(address: str) -> Path | None:
     name = url.database or ""
     if name.startswith("file:"):
         name = urllib.parse.unquote(name.removeprefix("file:"))
-    if not name or ":memory:" in name or url.query.get("mode") == "memory":
+    if name in ("", ":memory:") or url.query.get("mode") == "memory":
         return None
     return Path(name).resolve()
 
@@ -59,6 +62,8 @@ def rooted() -> Iterator[None]:
     """A store that is made meanwhile puts new experiments into `mlruns` of the caller's folder, whatever its name."""
     root = caller_folder() / "mlruns"
     address = root.as_uri()
+    if _read(address) != root:
+        raise _not_text(root.parent)
     known = os.environ.get(ROOT)
     os.environ[ROOT] = known or (str(root) if address == f"file://{root}" else address)
     try:
@@ -94,10 +99,16 @@ def _trouble(run: Run, folder: Path) -> str:
         return "without the run's id"
     if not folder.is_relative_to(whole):
         return f"outside of {whole}"
-    # Up to version 0.6 files were stored where MLflow reads: they stay readable, and nothing new is put there.
-    if "file:" not in address and urllib.parse.unquote(address) != address and not folder.exists():
+    # Up to version 0.6 files were stored where MLflow reads: those runs stay readable, and can have children.
+    kept = whole / run.data.tags.get("mlflow.parentRunId", run.info.run_id)
+    if not address.startswith("file:") and urllib.parse.unquote(address) != address and not kept.exists():
         return "its % decoded"
     return ""
+
+
+def _not_text(folder: Path) -> Refusal:
+    got = f"folder {os.fsencode(folder)!r}"
+    return Refusal(got, "a folder whose name is text in UTF-8", "rename it, or go to another folder")
 
 
 def _read(address: str) -> Path:
@@ -106,4 +117,4 @@ def _read(address: str) -> Path:
 
 @cache
 def _location(store: str, experiment: str) -> str:
-    return str(MlflowClient(store).get_experiment(experiment).artifact_location)
+    return str(GuardedClient(store).get_experiment(experiment).artifact_location)

@@ -45,7 +45,7 @@ def _created(name: str, run: Run, path: str) -> ModelVersion:
     return client().create_model_version(name, source, run.info.run_id, tags=tags, await_creation_for=0)
 
 
-def registered(address: str, epoch: int | None) -> tuple[str, int]:
+def registered(address: str, epoch: int | str | None) -> tuple[str, int]:
     """Run id and epoch of "models:/NAME@ALIAS" or "models:/NAME/VERSION"; `Refusal` where nothing is registered so."""
     match = _ADDRESS.fullmatch(address)
     if match is None:

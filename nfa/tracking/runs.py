@@ -206,6 +206,7 @@ def reopen_run(run_id: str, *, parent: TrackedRun | None = None, finished_too: b
                 f"start a new run; epochs of a {state} one are fixed",
             )
         wrapper_id = None if parent else os.environ.get("MLFLOW_RUN_ID")
+        artifacts.sweep_unfinished(run)
         return TrackedRun(run, wrapper_id=wrapper_id, continued=True)
 
 

@@ -28,6 +28,8 @@ StoreError = (MlflowException, SQLAlchemyError, OSError)
 
 @cache
 def _client(address: str) -> MlflowClient:
+    if file := places.sqlite_file(address):
+        file.parent.mkdir(parents=True, exist_ok=True)  # as MLflow does
     with first_use.alone(address, first_use.MLFLOW), places.rooted():
         return cast(MlflowClient, GuardedClient(address))
 
@@ -40,7 +42,7 @@ def client() -> MlflowClient:
 @contextmanager
 def reaching_store() -> Iterator[None]:
     """Turn the first trouble with the store into a `Refusal` that names it."""
-    uri = mlflow.get_tracking_uri()
+    uri = places.store_address()
     noise = logging.getLogger("mlflow.store.db.utils")  # would print the traceback of what we say in one line
     try:
         noise.disabled = True

@@ -1,9 +1,10 @@
 """Training states that a server has not taken: kept on this machine, and taken up by the next resume."""
 
-import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from nfa import unfinished
 from nfa.data.catalog import cache_folder
 
 
@@ -14,21 +15,10 @@ def place(run_id: str) -> Path:
 
 def keep(run_id: str, write: Callable[[Path], None]) -> Path:
     """Let `write` make the state, which is there whole or not at all; returns where it is."""
-    kept = place(run_id)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = kept.with_name(f".unfinished-{os.getpid()}-{kept.name}")
-    try:
-        write(unfinished)
-        os.replace(unfinished, kept)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return kept
+    unfinished.write(place(run_id), write)
+    return place(run_id)
 
 
 def forget(run_id: str) -> None:
     """Remove what is kept of a run: the server has it, or something newer."""
-    kept = place(run_id)
-    for left in kept.parent.glob("*") if kept.parent.is_dir() else ():
-        left.unlink(missing_ok=True)
-    if kept.parent.is_dir():
-        kept.parent.rmdir()
+    shutil.rmtree(place(run_id).parent, ignore_errors=True)

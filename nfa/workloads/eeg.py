@@ -121,11 +121,11 @@ class EEGDecoder:
         return envelope
 
     def losses(self, outputs: Tensor, batch: Batch) -> Tensor:
-        error, apart = loss_terms(_full(outputs), batch.targets)
+        error, apart = loss_terms(outputs, batch.targets)
         return error + self.config.pearson_weight * apart
 
     def metrics(self, outputs: Tensor, batch: Batch) -> Mapping[str, Tensor]:
-        error, apart = loss_terms(_full(outputs), batch.targets)
+        error, apart = loss_terms(outputs, batch.targets)
         return {"loss_mse": error, "loss_pearson": apart}
 
     def correlations(self, outputs: Tensor, batch: Batch) -> Tensor:
@@ -160,8 +160,3 @@ class EEGDecoder:
         }
         scaled = self.options.gradient_scale if self.options.gradient_scale_position != "before_stack" else 1.0
         return ParameterGroups(names, "block_0", f"block_{last}", "head", scaled / self.options.output_grad_scale)
-
-
-def _full(outputs: Tensor) -> Tensor:
-    """Mixed precision ends before the loss."""
-    return outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs

@@ -28,6 +28,6 @@ def test_a_worse_start_is_called_worse_and_its_difference_is_positive():
 def test_steps_to_the_target_are_computed_and_absent_where_it_is_not_reached():
     found = compared([arm("random", [2.0, 2.0, 2.0]), arm("svd", [1.0, 1.0, 2.5])], CompareLoraConfig(target=2.0))
     random, svd = found["arms"]
-    assert random["steps_to_target"] == {"0": 10.0, "1": 10.0, "2": 10.0}
-    assert svd["steps_to_target"] == {"0": 5.0, "1": 5.0, "2": None}
+    of_seeds = [{seed: one["steps_to_target"] for seed, one in arm["by_seed"].items()} for arm in (random, svd)]
+    assert of_seeds == [{"0": 10.0, "1": 10.0, "2": 10.0}, {"0": 5.0, "1": 5.0, "2": None}]
     assert "nan" not in written(found)

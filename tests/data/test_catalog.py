@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pooch
 import pytest
+from killed import files, fill_and_die, killed
 
 from nfa.data import catalog
 from nfa.errors import Refusal
@@ -113,6 +114,27 @@ def test_a_fetched_file_with_another_checksum_is_refused(monkeypatch):
     monkeypatch.setattr(pooch, "retrieve", wrong)
     with pytest.raises(Refusal, match=r"could not be fetched \(ValueError\)"):
         catalog.locate("toy")
+
+
+@pytest.mark.parametrize("end", [OSError, KeyboardInterrupt])
+def test_a_download_that_fails_leaves_nothing_in_the_cache_nor_the_cache(cache, monkeypatch, end):
+    def broken(*_: object, path: Path, **__: object) -> None:
+        (path / "tmp1234").write_bytes(b"fir")
+        raise end
+
+    monkeypatch.setattr(pooch, "retrieve", broken)
+    with pytest.raises((Refusal, KeyboardInterrupt)):
+        catalog.locate("toy")
+    assert not cache.parent.exists()
+
+
+def test_what_a_killed_download_leaves_is_gone_with_the_next(cache, monkeypatch):
+    monkeypatch.setattr(pooch, "retrieve", lambda *_, path, **__: fill_and_die(path / "tmp1234"))
+    killed(catalog.locate, "toy")
+    assert len(files(cache)) == 2
+    monkeypatch.setattr(pooch, "retrieve", lambda *_, path, fname, **__: (path / fname).write_bytes(CONTENT[fname]))
+    catalog.locate("toy")
+    assert files(cache) == ["a.bin", "b.bin"]
 
 
 def test_missing_files_are_fetched_once_with_their_checksums(cache, monkeypatch):

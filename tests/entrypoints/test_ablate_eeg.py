@@ -18,6 +18,8 @@ from support import Ended, run, words
 from nfa import cli, tracking
 from nfa.config import AblateEEGConfig
 from nfa.errors import DivergedError, NfaError, Refusal
+from nfa.jobs.analyses import flow_comparison
+from nfa.jobs.analyses.gradient_flow import GradientFlow
 from nfa.jobs.eeg import ablate_eeg as job
 from nfa.maths.statistics import crossed_bootstrap
 
@@ -137,6 +139,14 @@ def test_the_table_is_recomputed_from_the_children(looking: Ablated) -> None:
     assert rows["v1"]["difference"] == rows["v1"]["difference_low"] == ""
 
 
+def test_its_time_is_that_of_its_trainings_and_its_own(ablated: Ablated) -> None:
+    whole = ablated.store.json(ablated.parent, "timing.json")
+    times = [ablated.store.json(ablated.child(name), "timing.json")["total"] for name in NAMES]
+    assert whole["children"] == pytest.approx(sum(times), abs=1e-6)
+    assert whole["comparison"] > 0
+    assert "training" not in whole
+
+
 def test_flow_in_the_table_is_the_geometric_mean_of_the_references(looking: Ablated) -> None:
     for arm in ("v1", "v1 + gradient_scale"):
         row, ratios, changes = looking.rows()[arm], [], []
@@ -160,6 +170,46 @@ def test_the_comparison_says_what_is_cosmetic_with_intervals_over_seeds(ablated:
     assert at["n"] == 2
     text = ablated.store.artifact(ablated.parent, "ablation.txt").read_text(encoding="utf-8")
     assert [line.split("  ")[0].strip() for line in text.splitlines()[1:4]] == ARMS
+
+
+def test_every_training_has_its_own_line(ablated: Ablated) -> None:
+    lines = ablated.store.artifact(ablated.parent, "ablation_trainings.csv").read_text(encoding="utf-8").splitlines()
+    rows = list(csv.DictReader(lines))
+    assert [(row["arm"], int(row["seed"])) for row in rows] == [(arm, seed) for arm in ARMS for seed in SEEDS]
+    text = ablated.store.artifact(ablated.parent, "ablation.txt").read_text(encoding="utf-8")
+    for row, result in zip(rows, (one for arm in ARMS for one in ablated.results(arm)), strict=True):
+        assert row["run_id"] == ablated.child(f"{row['arm']}, seed {row['seed']}")
+        assert float(row["pearson"]) == result["test"]["pearson"]
+        assert f"{result['test']['pearson']:.4g}" in text
+    for arm in ARMS:
+        ratios = [float(row["front_output_ratio"]) for row in rows if row["arm"] == arm]
+        assert float(ablated.rows()[arm]["front_output_ratio"]) == pytest.approx(np.sqrt(np.prod(ratios)))
+    scaled = ablated.store.json(ablated.parent, "gradient_flow.json")["remedies"]["v1 + gradient_scale"]
+    of_seeds = [scaled["by_seed"][str(seed)]["gradient_factor"] for seed in SEEDS]
+    assert scaled["gradient_factor"] == pytest.approx(np.sqrt(np.prod(of_seeds)))
+    shown = f"seed by seed {of_seeds[0]:.3g}, {of_seeds[1]:.3g}"
+    assert shown in ablated.store.artifact(ablated.parent, "gradient_flow.txt").read_text(encoding="utf-8")
+
+
+def test_an_arm_of_which_a_training_failed_has_no_mean_of_the_lucky_ones(looking: Ablated, tmp_path: Path) -> None:
+    store = looking.store.copy(tmp_path / "store")
+    with pytest.MonkeyPatch.context() as patch, used(store, patch):
+        for owner, name in ((tracking, "save_picture"), (GradientFlow, "report"), (flow_comparison, "_draw")):
+            patch.setattr(owner, name, lambda *_, **__: None)
+        children = [tracking.find_run(store.named()[name]) for name in (*NAMES[:2], NAMES[3])]
+        patch.setattr(tracking, "children", lambda *_: children)
+        parent = tracking.open_run("ablate_eeg", "eeg", adopt=False)
+        with parent:
+            job._compare(parent, ARMS, {"full, seed 2": "the loss became inf"})
+    lines = store.artifact(parent.run_id, "ablation.csv").read_text(encoding="utf-8").splitlines()
+    rows = {row["arm"]: row for row in csv.DictReader(lines)}
+    assert [rows["full"][name] for name in ("pearson", "difference", "val_pearson")] == [""] * 3
+    assert rows["v1"]["pearson"] != ""
+    text = store.artifact(parent.run_id, "ablation.txt").read_text(encoding="utf-8")
+    assert "full, seed 2 failed (the loss became inf): there is no mean of its arm" in text
+    flow = store.artifact(parent.run_id, "gradient_flow.txt").read_text(encoding="utf-8")
+    assert "full: 1 failed, and of the others alone there is no mean" in flow
+    assert store.json(parent.run_id, "gradient_flow.json")["pearson"]["full"]["mean"] is None
 
 
 def test_where_every_training_fails_their_reasons_are_said(

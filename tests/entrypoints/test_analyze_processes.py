@@ -5,6 +5,7 @@ import signal
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from analyses import CHECKPOINTS, SITES, series
@@ -146,12 +147,15 @@ def test_nproc_starts_the_processes_and_gives_the_values_of_one(changeable: Fini
 
 @pytest.mark.slow
 @pytest.mark.parametrize("argv", [words(max_samples=1), words(sites="conv"), words(run_id="zzz")])
-def test_a_refusal_of_the_processes_is_the_program_s(argv: list[str], changeable: Finished) -> None:
-    ended = run(changeable.store, [*argv, "--nproc", "2"], entrypoint="analyze")
+def test_a_refusal_of_the_processes_is_the_program_s_and_leaves_nothing(
+    argv: list[str], changeable: Finished, temporary: Path
+) -> None:
+    ended = run(changeable.store, [*argv, "--nproc", "2"], entrypoint="analyze", TMPDIR=str(temporary))
     assert ended.code == 2, ended.output
     assert ended.output.count("error: cannot use") == 1
     assert "Traceback" not in ended.output
     assert made(changeable) == []
+    assert list(temporary.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -84,6 +84,13 @@ def test_analyses_agree_with_the_trainings_at_every_epoch(demo: Demonstrated) ->
             assert analysed[loss] == trained[loss]
 
 
+def test_its_time_is_that_of_its_trainings_and_its_own(demo: Demonstrated) -> None:
+    whole = demo.store.json(demo.runs["demo"], "timing.json")
+    times = [demo.store.json(demo.runs[name], "timing.json")["total"] for name in OPTIMIZERS]
+    assert whole["children"] == pytest.approx(sum(times), abs=1e-6)
+    assert whole["total"] == pytest.approx(sum(whole.values()) - whole["total"], abs=1e-6)
+
+
 def test_figure_is_there_in_both_formats_and_copied_to_output_dir(demo: Demonstrated) -> None:
     copied = demo.store.folder / "out"
     assert {file.name for file in copied.iterdir()} == {f"{job.FIGURE}.png", f"{job.FIGURE}.pdf"}

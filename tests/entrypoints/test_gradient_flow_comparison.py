@@ -13,6 +13,7 @@ from stores import Store, used
 
 from nfa import tracking
 from nfa.maths.statistics import crossed_bootstrap
+from nfa.studies.gradient_flow import ratio_verdict
 
 N = 6
 ADAM = ("v1", "scale", "output", "both")
@@ -119,11 +120,16 @@ def test_a_single_run_says_what_is_built_into_it(looking: tuple[Store, dict[str,
         content = store.json(made["adam"], f"{store.named()[name]}/gradient_flow.json")
         text = (folder / "gradient_flow.txt").read_text(encoding="utf-8")
         assert content["built_in_factor"] == factor
-        said = f"a factor {factor:.3g} is put in by gradient_scale and output_grad_scale"
-        assert (said in text) is (factor != 1)
-        if factor != 1:
-            ratio = content["verdicts"]["front_output_ratio"]["value"]
-            assert f"without them {ratio / factor:.4g}" in text
+        found = content["verdicts"]["front_output_ratio"]
+        assert found["value"] == pytest.approx(found["measured"] / factor)
+        assert found["measured"] == content["front_output_ratio"][-1]
+        assert found["verdict"] == ratio_verdict(found["value"])
+        target = content["targets"][0]
+        assert (target["value"], target["result"]) == (found["value"], "met" if found["value"] > 0.1 else "not met")
+        said = f"gradient of the front {found['verdict']}: front/output {found['value']:.4g}"
+        put_in = f" without the factor {factor:.3g} that gradient_scale and output_grad_scale put in"
+        assert said + (f"{put_in}, {found['measured']:.4g} with it" if factor != 1 else " (epoch 3)") in text
+        assert "targets: rules of thumb of the EEG program" in text
 
 
 def test_runs_of_different_kinds_are_compared_in_what_they_have(flows: Trained) -> None:

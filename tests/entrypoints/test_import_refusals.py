@@ -147,7 +147,8 @@ def test_full_disk_is_refused(store: Store, tmp_path: Path, monkeypatch: pytest.
 def test_loss_beyond_numbers_fails_and_names_the_epoch(store: Store, tmp_path: Path) -> None:
     for epoch in (0, 1):
         save(tmp_path / f"model_epoch_{epoch}.pth", net(epoch))
-    save(tmp_path / "model_epoch_1.pth", net(1), **{"last.1.weight": torch.full((10, 8), 3e38)})
+    huge = {"first.0.weight": torch.full((8, 64), 3e38), "last.1.weight": torch.full((10, 8), 3e38)}
+    save(tmp_path / "model_epoch_1.pth", net(1), **huge)
     with pytest.raises(NfaError, match=r"train/loss of model_epoch_1.pth .* leave epoch 1 out with epochs"):
         start(given(tmp_path))
     (run_id,) = store.runs()

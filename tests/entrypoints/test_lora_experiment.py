@@ -4,8 +4,8 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
+import recomputed
 from analyses import undrawn
 from experiments import Experiment, experimenting
 from moments import TERM, During
@@ -42,10 +42,6 @@ def empty(fresh: Store, tmp_path: Path) -> Iterator[Experiment]:
         yield experiment
 
 
-def losses(experiment: Experiment, run_id: str) -> dict[int, float]:
-    return {step: value for key, step, value in experiment.store.metrics(run_id) if key == "eval/loss"}
-
-
 def test_every_step_is_a_finished_child(made):
     experiment, parent = made
     runs = experiment.runs(parent)
@@ -54,6 +50,17 @@ def test_every_step_is_a_finished_child(made):
         tags = experiment.store.tags(run_id)
         assert (tags["nfa.state"], tags["mlflow.parentRunId"]) == ("finished", parent)
     assert experiment.store.tags(parent)["nfa.trained"] == "true"
+
+
+def test_its_time_is_that_of_its_trainings_and_that_of_its_other_steps(made):
+    experiment, parent = made
+    trained = [run_id for name, run_id in experiment.runs(parent).items() if not name.startswith(("teacher", "svd,"))]
+    times = [experiment.store.json(run_id, "timing.json") for run_id in trained]
+    whole = experiment.store.json(parent, "timing.json")
+    assert whole["children"] == pytest.approx(sum(each["total"] for each in times), abs=1e-6)
+    assert whole["total"] == pytest.approx(sum(whole.values()) - whole["total"], abs=1e-6)
+    assert {"synthesize", "svd", "compare"} <= whole.keys()
+    assert "training" not in whole
 
 
 def test_each_seed_has_its_own_teacher_and_factors(made):
@@ -84,18 +91,19 @@ def test_random_adapters_also_train_for_what_the_others_starts_have_cost(made):
         assert of_factors > of_short
 
 
-def test_differences_are_those_of_the_runs(made):
+@pytest.mark.parametrize("start", ["residual", "warm"])
+def test_every_number_of_the_report_follows_from_the_stored_losses(made, start):
     experiment, parent = made
-    runs, found = experiment.runs(parent), experiment.store.json(parent, "comparison.json")
-    by_arm = {one["arm"].split(",")[0]: one for one in found["comparisons"]}
-    for start in ("residual", "warm"):
-        for at, other in (("at_equal_steps", "random"), ("at_equal_compute", "random at equal compute")):
-            apart = []
-            for seed in SEEDS:
-                here, there = (losses(experiment, runs[f"{name}, seed {seed}"]) for name in (f"svd-{start}", other))
-                apart.append(here[max(here)] - there[max(there)])
-            assert by_arm[f"svd {start}"][at]["mean"] == pytest.approx(np.mean(apart), abs=1e-9)
-            assert by_arm[f"svd {start}"][at]["verdict"].startswith("no verdict: 2 seeds")
+    text = experiment.store.artifact(parent, "comparison_report.txt").read_text(encoding="utf-8")
+    expected = recomputed.lines(experiment.store, experiment.runs(parent), SEEDS, f"svd-{start}")
+    arm = f"  svd {start}, synthesised teacher, 3 steps"
+    for at, of_seeds in (("equal_steps", "by_seed"), ("equal_compute", "by_compute")):
+        _, _, after = text.partition(f"{arm}, at {at.replace('_', ' ')} as ")
+        said, *seeds = after.splitlines()[:3]
+        assert f": {expected[at]:+.4f} (" in said
+        assert "no verdict: 2 seeds" in said
+        assert [line.strip() for line in seeds] == expected[of_seeds]
+    assert f"{arm}: {expected['to_target']}" in text
 
 
 def test_the_report_says_that_synthesised_teachers_are_circular(made):

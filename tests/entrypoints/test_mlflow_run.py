@@ -55,12 +55,13 @@ class Outcome:
 
 @pytest.fixture(scope="module")
 def outcomes(empty_store: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
-    """A good and a bad command, each beside its own store, at the same time: they cost two imports each."""
+    """Three commands, each beside its own store, at the same time: they cost two imports each, the refused one one."""
     folder = tmp_path_factory.mktemp("typed")
-    stores = {name: empty_store.copy(folder / name) for name in ("good", "bad")}
+    stores = {name: empty_store.copy(folder / name) for name in ("good", "bad", "telling")}
     started = {
         "good": mlflow_run(stores["good"].folder, **TINY, run_name="a 'name'"),
         "bad": mlflow_run(stores["bad"].folder, foo=1),
+        "telling": mlflow_run(stores["telling"].folder, run_name="of postgresql://me:geheim@host/runs"),
     }
     return {name: Outcome(*command.end(), stores[name]) for name, command in started.items()}
 
@@ -126,6 +127,16 @@ def assert_failed_run_says_why(bad: Outcome, *parts: str) -> None:
         assert part in tags["nfa.error"]
         assert part in bad.output
     assert bad.store.metrics(only_run(bad)) == []
+
+
+def test_a_password_behind_p_is_refused_before_mlflow_stores_it(outcomes: dict[str, Outcome]) -> None:
+    telling = outcomes["telling"]
+    assert telling.code == 1, telling.output
+    assert "a password in run_name, which MLflow would store" in telling.output
+    assert "PGPASSWORD" in telling.output
+    assert telling.store.runs() == []
+    assert "geheim" not in telling.output
+    assert [file for file in telling.store.folder.rglob("*.*") if b"geheim" in file.read_bytes()] == []
 
 
 @pytest.mark.slow
@@ -253,3 +264,15 @@ def test_environment_manager_builds_from_conda_yaml_and_trains(
     (run_id,) = store.runs()
     assert store.status(run_id) == "FINISHED"
     assert store.checkpoints(run_id)
+
+
+@pytest.mark.slow
+def test_first_uses_at_the_same_time_in_a_folder_of_any_name(tmp_path: Path) -> None:
+    store = Store(tmp_path / "o#?%20 &'")
+    store.folder.mkdir()
+    env = {**unactivated(), "MLFLOW_EXPERIMENT_NAME": "new"}
+    ended = [command.end() for command in [mlflow_run(store.folder, env=env, **TINY) for _ in range(3)]]
+    assert [code for code, _ in ended] == [0, 0, 0], ended
+    assert len(list(store.folder.glob("mlruns/1/*/artifacts/results.json"))) == 3
+    assert [folder.name for folder in tmp_path.iterdir()] == [store.folder.name]
+    assert {entry.name for entry in store.folder.iterdir()} == {"mlflow.db", "mlruns"}

@@ -2,13 +2,14 @@
 
 import hashlib
 import itertools
+import signal
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 from eeg_files import edf
-from moments import TERM, During
+from moments import KILL, TERM, During
 from recorded import (
     CHANNELS,
     EEG_RATE,
@@ -234,6 +235,8 @@ def test_stopped_in_the_midst_it_leaves_no_file(fresh: Store, source: Path, tmp_
     assert "Traceback" not in ended.output
     (run_id,) = fresh.runs()
     assert fresh.tags(run_id)["nfa.state"] == "killed"
-    assert names(tmp_path / "out") == []
+    assert not (tmp_path / "out").exists()
+    ended = run(fresh, asked, entrypoint=NAME, before=During("nfa.jobs.eeg.prepare_eeg", "prepare", KILL, 3))
+    assert ended.code == -signal.SIGKILL
     assert run(fresh, asked, entrypoint=NAME).code == 0
     assert len(names(tmp_path / "out")) == 18

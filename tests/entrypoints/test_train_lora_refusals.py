@@ -15,7 +15,7 @@ from refusals import Refused, assert_refused_before_anything_heavy
 from stores import Store
 
 from entrypoints.train_lora import start
-from nfa import seeding
+from nfa import doors, seeding
 from nfa.config import TrainLoraConfig
 from nfa.lora.quiet import quiet
 from nfa.maths.bfloat16 import has_bfloat16_units
@@ -106,7 +106,7 @@ QUESTIONS = {
     "missing fields": ([GOOD, {"question": "Why?"}], "1 of 2 items\n    line 2: fields question"),
     "empty answer": ([GOOD, {"question": "Why?", "answer": " "}], "line 2: answer is empty"),
     "no text": ([GOOD, {"question": 3, "answer": "So."}], "line 2: question is a number, not text"),
-    "one item": ([GOOD], "1 items, 0 of them too long or beyond max_items: 1 to train on, 0 to validate on"),
+    "one item": ([GOOD], "1 items, 0 of them too long, empty or beyond max_items: 1 to train on, 0 to validate on"),
     "all too long": ([{**GOOD, "answer": "So" * 99}] * 5, "5 items, 5 of them too long"),
 }
 
@@ -205,6 +205,8 @@ def test_factors_of_other_sizes_are_refused(refused: Callable[..., str], place: 
 
 def test_what_does_not_fit_into_memory_is_refused(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sysconf", lambda name: 1 if name == "SC_PHYS_PAGES" else 4096)
+    assert "rank=4 for 14 modules of base_model=" in refused()
+    monkeypatch.setattr(doors, "check_memory", lambda *_, **__: None)
     said = refused()
     assert "batch_size=2 in float32 (about " in said
     assert "a smaller batch_size" in said

@@ -13,7 +13,7 @@ from pathlib import Path
 import mlflow
 import pytest
 import requests
-from moments import TERM, AtCall, During
+from moments import KILL, TERM, AtCall, During
 from stores import Finished, Store, used
 from support import environment_of_tests, launch, run, tiny, words
 
@@ -162,3 +162,23 @@ def test_training_waits_for_a_server_that_hangs_for_a_while(
     assert child.end().code == 0, child.output
     (run_id,) = fresh.runs()
     assert fresh.metrics(run_id) == finished.store.metrics(finished.run_id)
+
+
+def test_nothing_that_was_brought_from_or_to_a_server_stays(
+    place: dict[str, str], fresh: Store, temporary: Path
+) -> None:
+    place["TMPDIR"] = str(temporary)
+    for entrypoint, argv in {
+        "train": tiny(),
+        "analyze": words(max_samples=20, output_dir=fresh.folder / "out"),
+        "gradient_directions": words(n=12),
+    }.items():
+        ended = run(fresh, argv, entrypoint=entrypoint, pictures=entrypoint == "gradient_directions", **place)
+        assert ended.code == 0, ended.output
+        assert list(temporary.iterdir()) == []
+    stop = During("nfa.tracking.metrics", "MetricLog.flush", KILL, 2)
+    ended = run(fresh, words(max_samples=21), entrypoint="analyze", before=stop, **place)
+    assert ended.code == -signal.SIGKILL
+    assert list(temporary.iterdir()) != []
+    assert run(fresh, words(max_samples=21), entrypoint="analyze", **place).code == 0
+    assert list(temporary.iterdir()) == []

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import torch
 from stores import Store, same_weights, used, wrapper_in
@@ -140,6 +141,15 @@ def test_the_best_was_trained_again_beside_the_defaults_with_seeds_of_their_own(
     assert {name for name in point if again[name] != point[name]} <= {"seed", "run_name"}
 
 
+def test_dashboards_know_what_each_study_is_and_what_its_objective_is_called(study: Study) -> None:
+    storage = f"sqlite:///{study.store.folder}/optuna.db"
+    best = study.store.tags(study.parent)["nfa.best_trial"]
+    names = optuna.get_all_study_names(storage)
+    assert sorted(names) == [NAME, f"{NAME} confirmation of trial {best}"]
+    for name in names:
+        assert optuna.load_study(study_name=name, storage=storage).metric_names == ["val/loss"]
+
+
 def test_the_study_says_in_its_run_what_it_searched(study: Study) -> None:
     content = study.store.json(study.parent, "config.json")
     assert content["entrypoint"] == "tune"
@@ -189,6 +199,9 @@ def test_several_seeds_are_runs_below_the_trial_whose_series_are_their_means(
     for name, run_id in study.trials.items():
         parts = study.below(run_id)
         assert sorted(parts) == ["seed 1717", "seed 1718"]
+        times = [store.json(part, "timing.json")["total"] for part in parts.values()]
+        assert store.json(run_id, "timing.json")["children"] == pytest.approx(sum(times), abs=1e-6)
+        assert study.series(run_id, "trial/seconds") == {0: store.json(run_id, "timing.json")["total"]}
         losses = [study.series(part, "val/loss") for part in parts.values()]
         means = study.series(run_id, "val/loss")
         assert means == {step: pytest.approx((losses[0][step] + losses[1][step]) / 2) for step in losses[0]}

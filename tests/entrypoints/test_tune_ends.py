@@ -145,6 +145,7 @@ def test_trials_that_diverge_do_not_stop_those_that_learn(empty_store: Store, tm
     assert states == {"trial 0": "failed", "trial 1": "finished", "trial 2": "failed"}
     assert store.tags(study.parent)["nfa.best_trial"] == "1"
     assert "Try a smaller learning rate" in store.tags(study.trials["trial 0"])["nfa.error"]
+    assert not any(store.artifact(run_id, "state/latest.pt").exists() for run_id in study.trials.values())
 
 
 def test_after_its_time_is_up_a_study_begins_no_trial_and_can_go_on(empty_store: Store, tmp_path: Path) -> None:

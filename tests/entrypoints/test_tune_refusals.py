@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import mlflow
 import optuna
 import pytest
 from refusals import Refused, assert_refused_before_anything_heavy
@@ -42,7 +43,7 @@ def refused(store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     ("storage", "said"),
     [
         ("postgresql://me:secret@127.0.0.1:1/studies", "Connection refused"),
-        ("sqlite:////nowhere/optuna.db", "unable to open database file"),
+        ("sqlite:////nowhere/optuna.db", "no database file can be made in /nowhere"),
         ("oracle://x/y", "oracle"),
     ],
 )
@@ -59,7 +60,13 @@ def test_data_that_are_missing_are_refused_and_leave_no_study(refused: Refused, 
     text = refused(words(fixed=f"dataset=svhn,data_dir={tmp_path}"))
     assert "train_32x32.mat" in text
     assert store.runs() == []
-    assert optuna.get_all_study_names(f"sqlite:///{store.folder}/optuna.db") == []
+    assert not (store.folder / "optuna.db").exists()
+
+
+def test_a_server_that_is_not_there_is_refused_and_leaves_no_study(refused: Refused, store: Store) -> None:
+    mlflow.set_tracking_uri("http://127.0.0.1:1")
+    assert "tracking store http://127.0.0.1:1" in refused([])
+    assert not (store.folder / "optuna.db").exists()
 
 
 @pytest.mark.parametrize(

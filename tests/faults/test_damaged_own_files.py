@@ -139,7 +139,7 @@ FORMATS = [
     json_format("config.json", CONFIG),
     json_format("example_ids.json", IDS),
     tensors_format("epoch_0004.safetensors", artifacts.get_tensors),
-    tensors_format("svd_factors_rank4.safetensors", artifacts.read),
+    tensors_format("svd_factors_rank4.safetensors", artifacts.whole),
     Format(
         "latest.pt",
         lambda file: content.write_state(file, STATE),

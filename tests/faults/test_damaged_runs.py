@@ -22,6 +22,7 @@ from nfa.jobs.eeg.train_eeg import prepared
 from nfa.jobs.lora.lora_svd import lora_svd
 from nfa.jobs.settings import taken_up
 from nfa.timing import Stopwatch
+from nfa.tracking import unsent
 
 LAST = "checkpoints/epoch_0004.safetensors"
 
@@ -168,6 +169,27 @@ def test_other_recordings_than_those_it_began_with_end_a_resume(
     run: Any = SimpleNamespace(run_id=decoded.run_id)
     with used(decoded.store, monkeypatch), pytest.raises(Refusal, match="simulated with digest 000000000000"):
         prepared(TrainEEGConfig(**stored), Stopwatch(), run)
+
+
+def test_a_damaged_state_that_no_server_has_taken_ends_a_resume(
+    begun: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NFA_CACHE", str(tmp_path / "cache"))
+    file = unsent.keep(begun.run_id, lambda file: content.write_state(file, {"claim": 1}))
+    with used(begun.store, monkeypatch):
+        tracking.check_whole(begun.run_id)
+        torch.save({"claim": 1}, file)
+        with pytest.raises(Refusal, match=rf"{file} \(damaged: its digest is missing"):
+            tracking.check_whole(begun.run_id)
+
+
+def test_a_checkpoint_of_a_configuration_that_is_stored_without_its_password_is_read(store: Store) -> None:
+    stored = {"workload": "mlp", "train": {}, "data": {"digest": "0" * 64, "name": "ftp://me:secret@host/images"}}
+    with tracking.open_run("train", "mlp") as run:
+        tracking.put_json(run.info, "config.json", stored)
+        tracking.save_checkpoint(run, torch.nn.Linear(2, 2), epoch=0, step=0, stored=stored)
+    assert store.json(run.run_id, "config.json")["data"]["name"] == "ftp://me:***@host/images"
+    assert tracking.weights(run.run_id, 0).keys() == {"weight", "bias"}
 
 
 # ---- runs of version 0.6, whose files have no digests

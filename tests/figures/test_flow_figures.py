@@ -107,12 +107,15 @@ def test_curves_are_the_values_given_without_zeros_and_named_by_their_parts() ->
     assert next(iter(titled(flow_curves({"": given}, {})))) == "gradient, front / output"
 
 
-def test_thresholds_that_are_in_sight_are_named() -> None:
+@pytest.mark.parametrize(("built_in", "places"), [(1.0, [0.1]), (2.0, [0.2]), (4.0, []), (None, [])])
+def test_thresholds_that_are_in_sight_are_named_where_they_are_for_a_scaled_gradient(
+    built_in: float | None, places: list[float]
+) -> None:
     given = {RATIO: {0: 0.05, 1: 0.3}}
-    (axes,) = titled(flow_curves({"": given}, ROLES)).values()
+    (axes,) = titled(flow_curves({"": given}, ROLES, built_in=built_in)).values()
     lines = [line.get_ydata()[0] for line in axes.get_lines() if line.get_marker() != "o"]
-    assert lines == [0.1]
-    assert [text.get_text() for text in axes.texts] == ["weak"]
+    assert lines == places
+    assert [text.get_text() for text in axes.texts] == ["weak"] * len(places)
 
 
 def test_ten_arms_with_long_labels_are_told_apart_and_fit() -> None:

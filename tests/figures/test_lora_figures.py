@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from nfa.figures.lora_comparison import Curves, comparison
 from nfa.figures.lora_spectra import kinds, svd_analysis, synthesis_plots
 
 ENDS = ("q_proj", "k_proj", "up_proj")
@@ -87,3 +88,16 @@ def test_kinds_of_paths_that_end_alike_keep_their_paths() -> None:
         "enc.*.cross.query": ["enc.0.cross.query"],
         "head.*": ["head.3"],
     }
+
+
+def test_a_comparison_draws_each_seed_at_what_it_has_spent_itself() -> None:
+    """Of losses 4 − 2x and 4 − x until x = 1 and x = 2 the mean is 4 − 1.5x, up to x = 1 where both have been."""
+    by_operations = [{0.0: 4.0, 1e12: 2.0}, {0.0: 4.0, 2e12: 2.0}]
+    arm = Curves("random", [{0: 4.0, 10: 2.0}] * 2, by_operations)
+    figure = drawn(comparison([arm, Curves("of unknown cost", [{0: 4.0, 10: 3.0}], [])], {}, {}))
+    (line,) = figure.axes[1].get_lines()
+    np.testing.assert_allclose(line.get_xydata(), [[0, 4], [1, 2.5]])
+    (band,) = figure.axes[1].collections
+    reach = band.get_paths()[0].vertices[:, 1]
+    np.testing.assert_allclose([reach.min(), reach.max()], [2, 4])
+    assert len(figure.axes[0].get_lines()) == 2

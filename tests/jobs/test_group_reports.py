@@ -23,10 +23,11 @@ def test_what_only_some_runs_have_sets_them_apart():
     assert groups({"a": {"lr": 0.1}, "b": {}}) == {"lr=0.1": ["a"], "all": ["b"]}
 
 
-def test_intervals_are_over_the_runs_that_have_a_value_at_that_step():
-    runs = [{"x": {0: 1.0, 1: 5.0}, "analysis/seconds": {0: 9.0}}, {"x": {0: 3.0}, "analysis/seconds": {0: 8.0}}]
-    runs = [{**run, "x_se": {0: 0.1}} for run in runs]
+def test_intervals_are_over_all_runs_or_none():
+    """A noise scale that is beyond measure in one run has no mean over the others."""
+    runs = [{"x": {0: 1.0, 1: 5.0}, "y": {0: 2.0}}, {"x": {0: 3.0, 1: 6.0}, "y": {0: 4.0}}, {"x": {0: 5.0}}]
+    runs = [{**run, "x_se": {0: 0.1}, "analysis/seconds": {0: 9.0, 1: 9.0}} for run in runs]
     found = together(runs)
-    assert set(found) == {"x"}
-    assert set(found["x"]) == {0}
-    assert found["x"][0].mean == pytest.approx(2.0)
+    assert {key: set(of_key) for key, of_key in found.items()} == {"x": {0}}
+    assert found["x"][0][::3] == (pytest.approx(3.0), 3)
+    assert {key: set(of_key) for key, of_key in together(runs[:2]).items()} == {"x": {0, 1}, "y": {0}}

@@ -9,7 +9,8 @@ import pytest
 from nfa.config import TrainConfig, identity
 from nfa.data import images
 from nfa.errors import Refusal
-from nfa.jobs.settings import check_memory, config_to_resume, environment, run_config, stored_config
+from nfa.jobs.settings import config_to_resume, environment, run_config, stored_config
+from nfa.machine import check_memory
 
 CONFIG = TrainConfig(width=8, depth=2, epochs=4).resolved()
 DATA = images.load("digits", {})

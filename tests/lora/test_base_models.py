@@ -3,14 +3,17 @@
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import llamas
+import lora_runs
 import pytest
 import torch
 from llamas import QUERY, llama, saved
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel, T5Config
 
 from nfa.errors import Refusal
@@ -278,7 +281,7 @@ def test_a_gguf_file_becomes_the_model_that_it_was_made_of(
     (tmp_path / "copy").mkdir()
     shutil.copy(base.name, tmp_path / "copy")
     assert find_base("copy/small.gguf").folder == base.folder
-    assert not list(cache.glob(".unfinished*"))
+    assert not list(cache.glob(".nfa-unfinished*"))
 
 
 def test_an_interrupted_conversion_leaves_nothing(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,9 +321,29 @@ def test_files_that_are_no_gguf_or_are_cut_off_are_refused(folder: Path, tmp_pat
         refused(file, "the file is damaged")
 
 
+@pytest.mark.parametrize("make", [lora_runs.base_folder, lora_runs.gpt2_folder], ids=["llama", "gpt2"])
+@pytest.mark.parametrize("wrapper", ["module.", "model.", "_orig_mod.", "module._orig_mod.model.", "compiled layers"])
+def test_what_wrapped_a_model_when_it_was_stored_comes_off(make: Any, wrapper: str, tmp_path: Path) -> None:
+    file = make(tmp_path) / "model.safetensors"
+    plain, weights = load_model(find_base(str(tmp_path))), load_file(file)
+    wrapped = {k: k.replace(".0.", ".0._orig_mod.") if wrapper == "compiled layers" else wrapper + k for k in weights}
+    stored = {wrapped[k]: tensor for k, tensor in weights.items()}
+    save_file(stored, file, {"format": "pt"})
+    base = find_base(str(tmp_path))
+    assert base.parameters == sum(weight.numel() for weight in plain.parameters())
+    assert same(load_model(base).state_dict(), plain.state_dict())
+    names = [name for name, _ in plain.named_parameters()]
+    assert same(dict(weights_of(base, names)), dict(plain.named_parameters()))
+
+
+def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
 def test_the_header_of_a_gguf_file_is_read(tmp_path: Path) -> None:
     file = llamas.gguf(tmp_path / "small.gguf", llama())
-    assert gguf_files.read_header(file) == ("llama", sum(weight.numel() for weight in llama().parameters()))
+    header = gguf_files.read_header(file)
+    assert (header.architecture, header.parameters) == ("llama", sum(weight.numel() for weight in llama().parameters()))
 
 
 def test_an_architecture_unknown_to_transformers_is_refused(tmp_path: Path) -> None:

@@ -32,10 +32,3 @@ def test_an_examples_loss_depends_on_that_example_alone(name):
     assert whole.shape == (6,)
     for n in range(6):
         torch.testing.assert_close(LOSSES[name](logits[n : n + 1], labels[n : n + 1])[0], whole[n], rtol=1e-14, atol=0)
-
-
-@pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_precision_of_the_logits_is_kept(name, dtype):
-    logits, labels = examples()
-    assert LOSSES[name](logits.to(dtype), labels).dtype is dtype

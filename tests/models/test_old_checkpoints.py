@@ -181,7 +181,7 @@ def test_unknown_word_in_a_name_is_refused_and_not_guessed(word, other):
         complete(CONFIG, find([f"model_epoch_1{NAMED}".replace(word, other)]))
 
 
-@pytest.mark.parametrize("prefix", ["", "_orig_mod."])
+@pytest.mark.parametrize("prefix", ["", "_orig_mod.", "module.", "model.", "module._orig_mod.", "model.module.model."])
 @pytest.mark.parametrize("depth", [1, 2, 5])
 def test_weights_get_the_names_of_our_mlp_layer_by_layer(depth, prefix):
     state = old_state(depth, prefix=prefix)

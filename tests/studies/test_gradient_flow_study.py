@@ -1,5 +1,6 @@
 """Ratios, verdicts, targets, real and cosmetic remedies: values, edges, and nothing where nothing was measured."""
 
+import dataclasses
 import math
 
 import pytest
@@ -13,6 +14,7 @@ from nfa.studies.gradient_flow import (
     ratio_verdict,
     remedy,
     targets,
+    without_built_in,
 )
 
 GROUPS = ParameterGroups({name: [] for name in ("in", "mid", "last", "out")}, "in", "last", "out")
@@ -121,6 +123,15 @@ def test_each_target_at_its_edge_and_unmeasured_says_nothing_about_the_others(pl
 def test_the_gradient_norm_has_an_upper_edge() -> None:
     for value, said in ((10.0, "met"), (math.nextafter(10, 11), "not met"), (0.0, "not met")):
         assert targets({"flow/grad_norm": value}, GROUPS)[3].said == said
+
+
+@pytest.mark.parametrize(("built_in", "said"), [(2.0, "not met"), (1.0, "met"), (0.5, "met"), (1.05, "met")])
+def test_what_a_model_puts_into_its_ratio_reaches_no_target(built_in: float, said: str) -> None:
+    groups = dataclasses.replace(GROUPS, built_in=built_in)
+    assert without_built_in(0.106, groups) == pytest.approx(0.106 / built_in)
+    assert without_built_in(None, groups) is None
+    target = targets({"flow/front_output_ratio": 0.106}, groups)[0]
+    assert (target.value, target.said) == (pytest.approx(0.106 / built_in), said)
 
 
 def test_zero_is_measured() -> None:

@@ -211,8 +211,8 @@ def test_too_few_resamples_are_refused() -> None:
 
 def test_a_confirmation_pairs_the_seeds() -> None:
     """Differences 1 and 3: mean 2 ± 12.706; what the seeds share cancels."""
-    defaults = Arm("defaults", {}, ((100.0, -50.0, None, 1.0),))
-    other = Arm("best", {}, ((101.0, -47.0, 5.0, None),))
+    defaults = Arm("defaults", {}, ((100.0, -50.0, None, 1.0),), (1, 2, 3, 4))
+    other = Arm("best", {}, ((101.0, -47.0, 5.0, None),), (1, 2, 3, 4))
     (found,) = confirmation([defaults, other], (False,))
     assert found.interval
     assert (found.interval.mean, found.seeds) == (2.0, 2)
@@ -231,11 +231,24 @@ def test_only_an_interval_without_zero_gives_a_verdict(shift: float, maximise: b
 
 
 def test_without_pairs_there_is_no_number() -> None:
-    one, other = Arm("defaults", {}, ((1.0, None),)), Arm("best", {}, ((None, 2.0),))
+    one, other = Arm("defaults", {}, ((1.0, None),), (1, 2)), Arm("best", {}, ((None, 2.0),), (1, 2))
     (found,) = confirmation([one, other], (False,))
     assert found.interval is None
     assert found.verdict == "no verdict: 0 seeds finished in both, 2 are needed"
-    assert mean_of(Arm("x", {}, ((None,),)), 0) is None
+    assert mean_of(Arm("x", {}, ((None,),), (1,)), 0) is None
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_where_a_training_failed_the_lucky_ones_decide_nothing(failing: int) -> None:
+    """Without the seed that diverged, the arm would be better by 1 in all that are left."""
+    pair = [Arm("defaults", {}, ((3.0, 3.1, 3.2),), (1, 2, 3)), Arm("best", {}, ((2.0, 2.1, 2.2),), (1, 2, 3))]
+    (before,) = confirmation(pair, (False,))
+    assert before.verdict == "better"
+    pair[failing] = replace(pair[failing], values=((*pair[failing].values[0][:2], None),), failed=(3,))
+    (found,) = confirmation(pair, (False,))
+    assert (found.interval, mean_of(pair[failing], 0)) == (None, None)
+    assert found.verdict.startswith(f"no verdict: 1 of 3 trainings of {pair[failing].name} failed")
+    assert mean_of(pair[1 - failing], 0) is not None
 
 
 def test_a_planted_trade_off_is_seen_whatever_the_directions() -> None:

@@ -152,13 +152,29 @@ def test_data_hold_no_nan_and_no_keys_for_what_is_undefined() -> None:
 
 
 def test_an_arm_that_never_finished_has_no_mean() -> None:
-    pair = [arms()[0], Arm("best", {}, ((None,) * 5,))]
+    pair = [arms()[0], Arm("best", {}, ((None,) * 5,), arms()[0].seeds)]
     found = as_json(classifier(), [{}], pair)["confirmation"][1]
     assert found["means"] == {}
     assert found["differences"]["val/loss"] == {
         "seeds": 0, "verdict": "no verdict: 0 seeds finished in both, 2 are needed",
     }  # fmt: skip
     assert "none finished" in written(classifier(), [{}], pair, {})
+
+
+def test_each_training_of_a_confirmation_has_its_own_number_and_a_failed_one_is_called_so() -> None:
+    first, other = arms()
+    broken = replace(other, values=((*other.values[0][:4], None),), failed=other.seeds[4:])
+    lines = block(written(classifier(), [{}], [first, broken], {}), "Trained again with fresh seeds")
+    rows = {line.split()[0]: line.split()[1:] for line in lines if line[:2] == "17"}
+    expected = [f"{value:.5g}" for value in first.values[0]]
+    assert [row[0] for row in rows.values()] == expected
+    assert list(rows) == [str(seed) for seed in first.seeds]
+    assert rows["1722"][1] == "failed"
+    assert "1 of 5 trainings of trial 9 failed" in lines[-1]
+    assert "better" not in lines[-1]
+    found = as_json(classifier(), [{}], [first, broken])["confirmation"][1]
+    assert (found["failed_seeds"], found["by_seed"]["1722"], found["means"]) == ([1722], {}, {})
+    assert found["by_seed"]["1718"] == {"val/loss": other.values[0][0]}
 
 
 def test_all_figures_that_are_not_empty_have_names() -> None:

@@ -1,7 +1,9 @@
 """Which run a text means, and what a checkpoint gives back."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from mlflow.entities import Param
@@ -85,6 +87,27 @@ def test_checkpoint_is_found_by_id_prefix_and_latest(name: str, seen: Finished) 
 def test_epoch_without_a_checkpoint_is_refused_with_those_that_exist(seen: Finished) -> None:
     with pytest.raises(Refusal, match=r"epoch 3 of run .*\n  allowed: its checkpoints: 0, 1, 2, 4"):
         tracking.load_checkpoint(seen.run_id, 3)
+
+
+def test_the_last_and_the_best_checkpoint_are_found_by_these_words(seen: Finished) -> None:
+    tag = int(seen.store.tags(seen.run_id)["nfa.best_epoch"])
+    for word, epoch in (("last", 4), ("best", tag), (np.int64(2), 2)):
+        found, expected = (tracking.load_checkpoint(seen.run_id, asked).model for asked in (word, epoch))
+        assert all(torch.equal(one, two) for one, two in zip(found.parameters(), expected.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("epoch", [None, "newest", "4", "best"])
+def test_another_word_for_an_epoch_is_refused_with_those_that_exist(epoch: Any, changeable: Finished) -> None:
+    changeable.store.change("DELETE FROM tags WHERE key = 'nfa.best_epoch'")
+    with pytest.raises(Refusal, match=r"one of \[0, 1, 2, 4\], or 'last', or 'best'(.|\n)*epoch='last'"):
+        tracking.load_checkpoint(changeable.run_id, epoch)
+
+
+def test_run_that_has_trained_nothing_is_said_to_have_no_checkpoints(store: Store) -> None:
+    run_id = made(1)
+    with pytest.raises(Refusal, match=r"\(it has no checkpoints\)\n  allowed: a run that has trained something"):
+        tracking.load_checkpoint(run_id, 3)
+    assert store.runs() == [run_id]
 
 
 def test_checkpoint_of_an_unknown_run_is_refused(seen: Finished) -> None:

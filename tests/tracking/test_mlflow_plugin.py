@@ -2,16 +2,20 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
+import mlflow
 import pytest
+from mlflow.exceptions import ExecutionException
 from mlflow.projects.backend import loader
+from stores import Store
 from support import ROOT
 
 from nfa import mlflow_plugin
+from nfa.tracking import store as tracking_store
 
 
 class Local:
@@ -111,6 +115,53 @@ def test_other_projects_are_left_alone(
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"epochs": 1, "storage": "postgresql://u:geheim@h/db"},
+        {"anything": "postgresql://u@h/db?sslpassword=geheim"},
+        {"storage": "host=h password='geheim'"},
+    ],
+)
+@pytest.mark.usefixtures("store")
+def test_a_parameter_with_a_password_is_refused_before_mlflow_makes_a_run(
+    params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mlflow, "MlflowClient", lambda: pytest.fail("used"))
+    with pytest.raises(ExecutionException, match=f"a password in {[*params][-1]}, .*\n.*\n.*PGPASSWORD") as told:
+        mlflow.projects.run(str(ROOT), "tune", parameters=params)
+    assert "geheim" not in str(told.value)
+
+
+def test_a_parameter_with_a_password_of_another_project_is_its_own_affair(tmp_path: Path) -> None:
+    (tmp_path / "MLproject").write_text("name: other\n")
+    module = ModuleType("projects")
+    module.run = lambda uri, parameters: (uri, parameters)  # type: ignore[attr-defined]
+    mlflow_plugin._wrap_run(module)
+    params = {"storage": "postgresql://u:geheim@h/db"}
+    assert module.run(str(tmp_path), parameters=params) == (str(tmp_path), params)
+
+
+@pytest.mark.parametrize(
+    ("words", "masks"),
+    [
+        (["/bin/mlflow", "run", str(ROOT)], True),
+        (["/x/mlflow/__main__.py", "run", "-e", "train", str(ROOT)], True),
+        (["/bin/mlflow", "run", "/another"], False),
+        (["/bin/mlflow", "server", str(ROOT)], False),
+        (["/x/my_program.py", "run", str(ROOT)], False),
+    ],
+)
+def test_only_the_command_that_runs_this_project_masks_what_it_prints(
+    words: list[str], masks: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", words)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "geheim")
+    mlflow_plugin._mask_own_command()
+    print("it is geheim")
+    assert capsys.readouterr().out == f"it is {'***' if masks else 'geheim'}\n"
+
+
 @pytest.mark.parametrize("spelling", ["{}", "file://{}"])
 def test_this_project_is_known_by_its_name(spelling: str) -> None:
     assert mlflow_plugin._is_ours(spelling.format(ROOT))
@@ -129,6 +180,88 @@ def test_where_mlflow_has_changed_nothing_happens(backends: Any, capsys: pytest.
 def test_installed_mlflow_has_the_hook_where_the_plugin_expects_it() -> None:
     assert loader.MLFLOW_BACKENDS["local"].__module__ == "nfa.mlflow_plugin"
     assert loader.MLFLOW_BACKENDS["local"].__mro__[1].__name__ == "LocalBackend"
+
+
+@pytest.fixture
+def projects() -> ModuleType:
+    """Stands for mlflow.projects; its `run` gives what was typed, where the store is, and which experiments it has."""
+
+    def run(uri: str, entry_point: str = "main", experiment_name: str | None = None) -> tuple[Any, str, list[str]]:
+        found = [experiment.name for experiment in mlflow.MlflowClient().search_experiments()]
+        return (uri, entry_point, experiment_name), mlflow.get_tracking_uri(), found
+
+    module = ModuleType("projects")
+    module.run = run  # type: ignore[attr-defined]
+    mlflow_plugin._wrap_run(module)
+    return module
+
+
+@pytest.mark.parametrize("by_variable", [True, False])
+def test_the_experiment_is_there_before_mlflow_looks_for_it(
+    by_variable: bool, projects: ModuleType, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if by_variable:
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "new")
+    name = None if by_variable else "new"
+    typed = (str(ROOT), "train", name)
+    assert projects.run(str(ROOT), "train", experiment_name=name) == (typed, store.uri, ["new", "Default"])
+
+
+@pytest.fixture
+def hard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder whose name MLflow takes for another's, with no store named."""
+    folder = tmp_path / "a%20b"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    yield folder
+    mlflow.set_tracking_uri(None)
+
+
+def test_the_store_is_made_ready_where_the_command_was_typed(
+    hard: Path, projects: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached: list[str] = []
+    monkeypatch.setattr(tracking_store, "_client", reached.append)
+    monkeypatch.setattr(mlflow, "MlflowClient", lambda: pytest.fail("used") if not reached else Experimentless())
+    _, address, _ = projects.run(str(ROOT))
+    assert address == f"sqlite+pysqlite:///{hard.parent}/a%2520b/mlflow.db"
+    assert os.environ["MLFLOW_TRACKING_URI"] == address  # what the entry point gets
+    assert reached == [address]
+    assert os.listdir(hard.parent) == [hard.name]
+
+
+class Experimentless:
+    def search_experiments(self) -> list[Any]:
+        return []
+
+
+def test_a_store_that_cannot_be_used_ends_mlflow_run_with_what_to_do(
+    hard: Path, projects: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{hard}/mlflow.db")
+    with pytest.raises(mlflow.projects.ExecutionException, match="write % as %25"):
+        projects.run(str(ROOT))
+    assert os.listdir(hard.parent) == [hard.name]
+
+
+def test_the_store_of_other_projects_is_left_alone(
+    hard: Path, projects: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking_store, "_client", lambda _: pytest.fail("made ready"))
+    monkeypatch.setattr(mlflow, "MlflowClient", Experimentless)
+    assert projects.run(str(hard))[1].startswith("sqlite:///")
+
+
+def test_mlflow_without_the_function_is_left_alone() -> None:
+    module = ModuleType("projects")
+    mlflow_plugin._wrap_run(module)
+    assert not hasattr(module, "run")
+
+
+def test_installed_mlflow_runs_projects_through_the_plugin() -> None:
+    assert mlflow.projects.run.__wrapped__.__module__ == "mlflow.projects"
+    assert mlflow.run is mlflow.projects.run
 
 
 def test_plugin_adds_no_tags_to_runs() -> None:

@@ -1,5 +1,6 @@
 """Runs that are alike but for their seed, taken together: an arm of a comparison."""
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from nfa.maths.statistics import Interval, crossed_bootstrap, t_interval
 class Arm:
     """Runs by their seed, in order: their series, and r of each recording that was tested (empty: none).
 
-    `output` names the parameters of the part that ratios divide by.
+    `output` names the parameters of the part that ratios divide by; `failed` counts trainings that are not among them.
     """
 
     label: str
@@ -25,6 +26,7 @@ class Arm:
     series: list[Mapping[str, Series]]
     recordings: list[Mapping[str, float]]
     output: tuple[str, ...] = ()
+    failed: int = 0
 
     def mean(self, key: str) -> dict[int, float]:
         """Geometric mean over the runs of a positive series, by epoch; epochs that a run lacks are left out."""
@@ -38,16 +40,22 @@ class Arm:
         return {key: mean for key in keys if (mean := self.mean(key))}
 
 
-def arms_of(parts: Mapping[str, str], sources: Mapping[str, str], labels: Mapping[str, str] | None = None) -> list[Arm]:
+def arms_of(
+    parts: Mapping[str, str],
+    sources: Mapping[str, str],
+    labels: Mapping[str, str] | None = None,
+    failed: Mapping[str, int] = {},
+) -> list[Arm]:
     """Arms in the order of their first runs; `parts` are analysis ids and `sources` ids of the runs, by run name.
 
     `labels` say which arm each is of; None = runs that differ in nothing but their seed are one, or where none do, each
-    run is.
+    run is. `failed` are trainings of an arm that have no run among them.
     """
     configs = {name: tracking.config(source).get("train", {}) for name, source in sources.items()}
     if labels:
         told = {label: [name for name in parts if labels[name] == label] for label in labels.values()}
-        return [_arm(label, names, parts, sources, configs) for label, names in told.items()]
+        found = [_arm(label, names, parts, sources, configs) for label, names in told.items()]
+        return [dataclasses.replace(arm, failed=failed.get(arm.label, 0)) for arm in found]
     grouped = groups(configs)
     if max(map(len, grouped.values())) < 2:
         grouped = {name: [name] for name in parts}
@@ -82,13 +90,23 @@ def tested(run_id: str) -> dict[str, float]:
 
 
 def pearson(arm: Arm, *, seed: int) -> Interval | None:
-    """Mean r over recordings and runs with its bootstrap interval; recordings without an r in any run are left out."""
+    """Mean r over recordings and runs with its bootstrap interval; recordings without an r in any run are left out.
+
+    None where a training of the arm has failed: a mean without it would be of the lucky ones.
+    """
+    if arm.failed:
+        return None
     table = _table(arm.recordings, sorted(set.intersection(*(set(one) for one in arm.recordings))))
     return crossed_bootstrap(table, seed=seed) if table.size > 1 else None
 
 
 def pearson_difference(arm: Arm, first: Arm, *, seed: int) -> Interval | None:
-    """Mean difference of r on the same recordings; runs are paired by their seeds where these are the same."""
+    """Mean difference of r on the same recordings; runs are paired by their seeds where these are the same.
+
+    None where a training of either has failed.
+    """
+    if arm.failed or first.failed:
+        return None
     names = sorted(set.intersection(*(set(one) for one in (*arm.recordings, *first.recordings))))
     here, there = _table(arm.recordings, names), _table(first.recordings, names)
     if not names or min(here.size, there.size) < 2:
@@ -96,6 +114,13 @@ def pearson_difference(arm: Arm, first: Arm, *, seed: int) -> Interval | None:
     if arm.seeds == first.seeds:
         return crossed_bootstrap(here - there, seed=seed)
     return crossed_bootstrap(here.mean(axis=0, keepdims=True) - there.mean(axis=0, keepdims=True), seed=seed)
+
+
+def without_r(arms: Sequence[Arm]) -> list[str]:
+    """Recordings that some trainings have an r of and others have not: left out of what is said of those arms."""
+    tested = [set(one) for arm in arms for one in arm.recordings if one]
+    known = {name for names in tested for name in names}
+    return sorted(name for name in known if not all(name in names for names in tested))
 
 
 def _table(recordings: Sequence[Mapping[str, float]], names: Sequence[str]) -> "np.ndarray[Any, np.dtype[np.float64]]":

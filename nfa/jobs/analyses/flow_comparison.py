@@ -8,7 +8,7 @@ from typing import Any
 from nfa import tracking
 from nfa.console import stage
 from nfa.figures.flow import CURVES, flow_curves, intervals
-from nfa.jobs.analyses.arms import Arm, arms_of, factor_interval, pearson, pearson_difference
+from nfa.jobs.analyses.arms import Arm, arms_of, factor_interval, pearson, pearson_difference, without_r
 from nfa.jobs.analyses.checkpoint_units import common_unit, unit_of
 from nfa.jobs.analyses.flow_reports import HEADINGS, MEASURES, common, number
 from nfa.maths.statistics import Interval
@@ -27,12 +27,13 @@ def compare(
     *,
     seed: int,
     labels: Mapping[str, str] | None = None,
+    failed: Mapping[str, int] = {},
 ) -> list[Arm]:
     """Tables and figures; ids of analyses, of analysed runs, and arms, by run name. Returns the arms.
 
-    Every arm is compared with the first one.
+    Every arm is compared with the first one. `failed` counts an arm's trainings that have failed.
     """
-    arms = arms_of(parts, sources, labels)
+    arms = arms_of(parts, sources, labels, failed)
     described = [tracking.get_json(part, "config.json") for part in parts.values()]
     groups = common([ParameterGroups(**one["groups"]) for one in described])
     epoch, unit = last_common(arms), common_unit(map(unit_of, described))
@@ -59,7 +60,10 @@ def _draw(
     named = dict(zip(("front", "back", "output"), next(iter(roles)), strict=True)) if len(roles) == 1 else {}
     curves = {arm.label: arm.averaged(list(CURVES)) for arm in arms}
     title = "geometric mean over seeds" if max(len(arm.seeds) for arm in arms) > 1 else ""
-    tracking.save_picture(run, flow_curves(curves, named, title=title, unit=unit), "gradient_flow_comparison")
+    factors = {ParameterGroups(**one["groups"]).built_in for one in described}
+    built_in = factors.pop() if len(factors) == 1 else None
+    figure = flow_curves(curves, named, title=title, unit=unit, built_in=built_in)
+    tracking.save_picture(run, figure, "gradient_flow_comparison")
     stage("figure", "plots/gradient_flow_comparison.png and .pdf")
     reached = {label: of_arm for label, of_arm in found["pearson"].items() if of_arm["mean"] is not None}
     if reached:
@@ -98,6 +102,8 @@ def content(
         "remedies": {arm.label: _remedy(arm, arms[0], epoch, unit) for arm in arms[1:]},
         "pearson": {arm.label: _interval(pearson(arm, seed=seed)) for arm in arms},
         "pearson_difference": {arm.label: _interval(pearson_difference(arm, arms[0], seed=seed)) for arm in arms[1:]},
+        "recordings_without_r": without_r(arms),
+        "failed": {arm.label: arm.failed for arm in arms if arm.failed},
         "interval": "95 %: pigeonhole bootstrap over recordings and seeds; factors: t-interval over seeds",
     }
 
@@ -115,6 +121,17 @@ def remedy_of(arm: Arm, first: Arm) -> Remedy | None:
     return remedy(arm.mean(GRADIENT), arm.mean(UPDATE), first.mean(GRADIENT), first.mean(UPDATE))
 
 
+def remedies_of_seeds(arm: Arm, first: Arm) -> dict[int, Remedy]:
+    """The same for each seed that both have."""
+    series = {one.label: dict(zip(one.seeds, one.series, strict=True)) for one in (first, arm)}
+    found = {
+        seed: remedy(*(series[one.label][seed].get(key, {}) for one in (arm, first) for key in (GRADIENT, UPDATE)))
+        for seed in arm.seeds
+        if seed in first.seeds
+    }
+    return {seed: one for seed, one in found.items() if one is not None}
+
+
 def _remedy(arm: Arm, first: Arm, epoch: int | None, unit: str) -> dict[str, Any] | None:
     found = remedy_of(arm, first)
     if found is None:
@@ -127,7 +144,8 @@ def _remedy(arm: Arm, first: Arm, epoch: int | None, unit: str) -> dict[str, Any
             for name, key in ((f"gradient_factor_at_{unit}", GRADIENT), (f"update_factor_at_{unit}", UPDATE))
         }
     )
-    return {**found._asdict(), **at}
+    of_seeds = {str(seed): one._asdict() for seed, one in remedies_of_seeds(arm, first).items()}
+    return {**found._asdict(), "by_seed": of_seeds, **at}
 
 
 def remedy_lines(arms: Sequence[Arm]) -> list[str]:
@@ -138,12 +156,20 @@ def remedy_lines(arms: Sequence[Arm]) -> list[str]:
         if found is None:
             lines.append(f"{arm.label}: no ratio to compare")
             continue
-        update = "not measured" if found.update_factor is None else f"× {found.update_factor:.3g}"
+        of_seeds = remedies_of_seeds(arm, arms[0])
+        gradient = _factor(found.gradient_factor, [one.gradient_factor for one in of_seeds.values()])
+        update = _factor(found.update_factor, [one.update_factor for one in of_seeds.values()])
         note = "" if arm.output == arms[0].output else f" (the output is another module than in {arms[0].label})"
-        lines.append(
-            f"{arm.label}: gradient ratio × {found.gradient_factor:.3g}, update ratio {update}: {found.verdict}{note}"
-        )
+        lines.append(f"{arm.label}: gradient ratio {gradient}, update ratio {update}: {found.verdict}{note}")
     return lines
+
+
+def _factor(mean: float | None, of_seeds: Sequence[float | None]) -> str:
+    """With that of each seed, where there are several."""
+    if mean is None:
+        return "not measured"
+    shown = ", ".join("not measured" if each is None else f"{each:.3g}" for each in of_seeds)
+    return f"× {mean:.3g}" + (f" (seed by seed {shown})" if len(of_seeds) > 1 else "")
 
 
 def written(
@@ -163,8 +189,9 @@ def written(
 
 def _group_lines(arms: Sequence[Arm], groups: Sequence[str], epoch: int, wide: int, unit: str) -> list[str]:
     lines = []
+    how = ", geometric mean over seeds (each: comparison.csv)" if max(len(arm.seeds) for arm in arms) > 1 else ""
     for name, heading in zip(MEASURES, HEADINGS, strict=True):
-        lines += [f"{heading}, {unit} {epoch}", f"{'group':<12}" + "".join(f"{arm.label:>{wide}}" for arm in arms)]
+        lines += [f"{heading}, {unit} {epoch}{how}", f"{'group':<12}" + "".join(f"{arm.label:>{wide}}" for arm in arms)]
         for group in groups:
             cells = _cells([arm.mean(f"flow/{group}/{name}").get(epoch) for arm in arms])
             lines.append(f"{group:<12}" + "".join(f"{cell:>{wide}}" for cell in cells))
@@ -182,7 +209,7 @@ def _cells(values: Sequence[float | None]) -> list[str]:
 
 
 def _pearson_lines(arms: Sequence[Arm], found: Mapping[str, Any], wide: int) -> list[str]:
-    if all(one["mean"] is None for one in found["pearson"].values()):
+    if all(one["mean"] is None for one in found["pearson"].values()) and not any(arm.failed for arm in arms):
         return []
     lines = ["Pearson's r on test", f"{'':<{wide}}{'r':>8}{'95 % interval':>20}{'difference':>12}{'95 % interval':>20}"]
     for arm in arms:
@@ -190,7 +217,11 @@ def _pearson_lines(arms: Sequence[Arm], found: Mapping[str, Any], wide: int) -> 
         lines.append(
             f"{arm.label:<{wide}}" + "".join(f"{mean:>{8 + 4 * i}}{span:>20}" for i, (mean, span) in enumerate(cells))
         )
-    return [*lines, ""]
+    failed = {arm.label: arm.failed for arm in arms if arm.failed}
+    lines += [f"{label}: {count} failed, and of the others alone there is no mean" for label, count in failed.items()]
+    missing = without_r(arms)
+    note = f"without an r in some training, and left out there: {', '.join(missing)}"
+    return [*lines, *([note] if missing else []), ""]
 
 
 def _pair(found: Mapping[str, Any] | None) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from nfa.figures.flow import flow_curves, flow_map
 from nfa.figures.training_analysis import Series
 from nfa.jobs.analyses.checkpoint_units import unit_of
 from nfa.protocols import ParameterGroups
-from nfa.studies.gradient_flow import RATIOS, change_verdict, ratio_verdict, targets
+from nfa.studies.gradient_flow import RATIOS, change_verdict, ratio_verdict, targets, without_built_in
 from nfa.tracking import TrackedRun
 from nfa.tracking.sources import DONE
 
@@ -23,6 +23,8 @@ RATIO_NAMES = {
 EXTREMES = {"grad_rms": "gradient", "update_ratio": "update"}
 NO_RATIO = "no ratio to the output is defined: the layer that gives the outputs is not among what is trained"
 BY_CONSTRUCTION = 1.05  # a built-in factor above this, or below its inverse, is told
+PUT_IN = "that gradient_scale and output_grad_scale put in"
+WHOSE = "targets: rules of thumb of the EEG program that version 2 of the Conformer is from; derived from nothing"
 
 
 def report(run: TrackedRun, title: str) -> None:
@@ -36,7 +38,7 @@ def report(run: TrackedRun, title: str) -> None:
     tracking.save_picture(run, flow_map(series, list(groups.names), title=said, unit=unit), "gradient_flow_map")
     drawn = "plots/gradient_flow_map.png and .pdf"
     if groups.output is not None:
-        figure = flow_curves({"": series}, _used(groups), title=said, unit=unit)
+        figure = flow_curves({"": series}, _used(groups), title=said, unit=unit, built_in=groups.built_in)
         tracking.save_picture(run, figure, "gradient_flow_ratios")
         drawn += ", gradient_flow_ratios.png and .pdf"
     stage("figures", drawn)
@@ -63,22 +65,27 @@ def verdict_lines(series: Mapping[str, Series], groups: ParameterGroups, unit: s
     last = epochs_of(series)[-1]
     values = at(series, last)
     ratio, change = values.get("flow/front_output_ratio"), values.get(f"flow/{groups.front}/weight_change")
-    update = values.get("flow/front_output_update_ratio")
     moved = f"weights of the front {change_verdict(change)}: {number(change)} since {unit} 0"
     if groups.output is None:
         return [f"{extremes(values)} ({unit} {last})", moved, NO_RATIO]
-    lines = [
-        f"gradient of the front {ratio_verdict(ratio)}: front/output {number(ratio)} ({unit} {last})",
+    without = without_built_in(ratio, groups)
+    known = f"front/output {number(without)}{_put_in(ratio, groups)} ({unit} {last})"
+    return [
+        f"gradient of the front {ratio_verdict(without)}: {known}",
         moved,
-        f"updates: front/output {number(update)}",
+        f"updates: front/output {number(values.get('flow/front_output_update_ratio'))}",
     ]
-    if ratio is not None and not 1 / BY_CONSTRUCTION < groups.built_in < BY_CONSTRUCTION:
-        without = ratio / groups.built_in
-        lines.append(
-            f"of the gradient ratio a factor {groups.built_in:.3g} is put in by gradient_scale and output_grad_scale: "
-            f"without them {number(without)} ({ratio_verdict(without)})"
-        )
-    return lines
+
+
+def is_put_in(groups: ParameterGroups) -> bool:
+    """Whether the model itself scales the gradient of its front against that of its output."""
+    return not 1 / BY_CONSTRUCTION < groups.built_in < BY_CONSTRUCTION
+
+
+def _put_in(ratio: float | None, groups: ParameterGroups) -> str:
+    if ratio is None or not is_put_in(groups):
+        return ""
+    return f" without the factor {groups.built_in:.3g} {PUT_IN}, {number(ratio)} with it"
 
 
 def number(value: float | None) -> str:
@@ -122,6 +129,8 @@ def written(
     for target in targets(at(series, last), groups):
         if groups.output is not None or target.value is not None:
             lines.append(f"{target.name:<32}{target.hoped:>10}{number(target.value):>16}   {target.said}")
+    put_in = f"; the ratio without the factor {groups.built_in:.3g}, the norm with it" if is_put_in(groups) else ""
+    lines.append(f"{WHOSE}{put_in}")
     return "\n".join([*lines, "", *(f"{name}: {said}" for name, said in conventions.items())])
 
 
@@ -150,6 +159,7 @@ def content(series: Mapping[str, Series], groups: ParameterGroups, described: Ma
 
     last = at(series, epochs[-1])
     ratio, change = last.get("flow/front_output_ratio"), last.get(f"flow/{groups.front}/weight_change")
+    without = without_built_in(ratio, groups)
     return {
         f"{unit_of(described)}s": epochs,
         "groups": {group: {name: over_epochs(f"flow/{group}/{name}") for name in MEASURES} for group in groups.names},
@@ -157,13 +167,14 @@ def content(series: Mapping[str, Series], groups: ParameterGroups, described: Ma
         **{name: over_epochs(f"flow/{name}") for name in (*RATIOS, "grad_norm")},
         "built_in_factor": groups.built_in,
         "verdicts": {
-            "front_output_ratio": {"value": ratio, "verdict": ratio_verdict(ratio)},
+            "front_output_ratio": {"value": without, "measured": ratio, "verdict": ratio_verdict(without)},
             "front_weight_change": {"value": change, "verdict": change_verdict(change)},
         },
         "targets": [
             {"target": one.name, "hoped": one.hoped, "value": one.value, "result": one.said}
             for one in targets(last, groups)
         ],
+        "whose_targets": WHOSE.removeprefix("targets: "),
         "conventions": described["conventions"],
     }
 

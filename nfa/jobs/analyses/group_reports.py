@@ -72,14 +72,21 @@ def _telling(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def together(runs: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, Interval]]:
-    """Interval over runs of every value that at least two of them have, by metric key and step; errors are left."""
+    """Interval over runs of every value that all of them have, by metric key and step; errors are left.
+
+    What one leaves undefined (a noise scale beyond measure, say) has none: over the rest it would be too good.
+    """
     found: dict[str, dict[int, Interval]] = {}
-    for key in sorted(key for key in set().union(*runs) if key != DONE and not key.endswith("_se")):
-        for step in sorted(set().union(*(run.get(key, {}) for run in runs))):
-            interval = t_interval([run[key][step] for run in runs if step in run.get(key, {})])
+    for key in sorted(key for key in set.intersection(*(set(run) for run in runs)) if not _is_apart(key)):
+        for step in sorted(set.intersection(*(set(run[key]) for run in runs))):
+            interval = t_interval([run[key][step] for run in runs])
             if interval:
                 found.setdefault(key, {})[step] = interval
     return found
+
+
+def _is_apart(key: str) -> bool:
+    return key == DONE or key.endswith("_se")
 
 
 def table_of_groups(intervals: Mapping[str, Mapping[str, Mapping[int, Interval]]], unit: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from nfa import __version__, schedules, tracking
+from nfa import __version__, schedules, tracking, unfinished
 from nfa.console import stage
 from nfa.data.catalog import typed_folder
 from nfa.ends import Interrupted, shielded
@@ -18,6 +18,7 @@ from nfa.tracking.sources import DIGEST, DONE, Earlier, find_earlier, find_sourc
 
 LOSSES = ("train/loss", "val/loss", "eval/loss")
 SPACE = 32 * 2**20  # reports, figures and database rows
+FOLDERS = ("arrays", "images", "plots")  # of an analysis
 Source = Any  # an MLflow Run; only nfa.tracking knows the class
 
 
@@ -93,7 +94,7 @@ class Plan:
         """`Refusal` where a checkpoint to be measured, or an array to be copied, is damaged."""
         for epoch in self.epochs:
             if epoch not in self.earlier.runs:
-                tracking.whole_checkpoint(self.source.info.run_id, epoch)
+                tracking.check_checkpoint(self.source.info.run_id, epoch)
             for path in self.kind.files(epoch, self.unit) if epoch in self.earlier.runs else ():
                 tracking.read(self.earlier.runs[epoch], path)
 
@@ -112,7 +113,8 @@ def analyse(kind: Kind) -> TrackedRun:
     """Analyse the runs that `kind.config.run_id` stands for; nothing is made before everything was found possible."""
     sources = find_sources(kind.config.run_id)
     plans = [Plan.of(kind, source) for source in sources]
-    folder = output_folder(kind.config.output_dir)
+    several = [source.info.run_id for source in sources] if len(sources) > 1 else []
+    folder = output_folder(kind.config.output_dir, several)
     for plan in reversed(plans):  # only the first stays open: together they would fill the memory
         plan.prepare()
         if plan is not plans[0]:
@@ -240,15 +242,22 @@ def asked_epochs(text: str, existing: Sequence[int]) -> list[int]:
     return wanted
 
 
-def output_folder(text: str) -> Path | None:
-    """The folder `output_dir` names, made if missing; `Refusal` where nothing can be written there."""
+def output_folder(text: str, parts: Sequence[str] = ()) -> Path | None:
+    """The folder that `output_dir` names; it is made once there is something to write. `parts`: folders in it for each.
+
+    `Refusal` where nothing can be written there, and where a link in it would lead out of it.
+    """
     if not text:
         return None
     folder = typed_folder(text).resolve()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".nfa").touch()
-        (folder / ".nfa").unlink()
+        with unfinished.folder_in(folder):
+            pass
     except OSError as error:
-        raise Refusal(f"output_dir={text} ({error})", "a folder that can be written", "give another folder") from None
+        got = f"output_dir={text} ({error.strerror})"
+        raise Refusal(got, "a folder that can be written", "give another folder") from None
+    paths = [f"{part}/{name}/file" for part in (".", *parts) for name in FOLDERS]
+    if way := tracking.blocked(folder, paths):
+        got = f"output_dir={text} ({way} is a link, or no folder)"
+        raise Refusal(got, "a folder in which everything stays", "remove it, or give another folder")
     return folder

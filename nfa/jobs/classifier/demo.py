@@ -1,7 +1,6 @@
 """Three small real trainings and their analysis, in a minute."""
 
 import dataclasses
-import shutil
 
 from nfa import tracking
 from nfa.config import AnalyzeConfig, DemoConfig, TrainConfig
@@ -12,9 +11,9 @@ from nfa.jobs.analyses import analysis_reports
 from nfa.jobs.analyses.analyze import Alignment
 from nfa.jobs.analyses.stored_analysis import analyse_each, output_folder
 from nfa.jobs.classifier.train import train_each
+from nfa.jobs.time_spent import timed
 from nfa.parallel import World
 from nfa.timing import Stopwatch
-from nfa.tracking.artifacts import get
 from nfa.tracking.sources import find_sources
 from nfa.workloads.rebuild import choose_device
 
@@ -23,6 +22,7 @@ FIGURE = "demo_enhanced_analysis"
 
 def demo(config: DemoConfig) -> None:
     """A parent run with one training for each optimizer, an analysis of each, and one figure of all."""
+    clock = Stopwatch()
     folder = output_folder(config.output_dir)
     training = TrainConfig(
         optimizer="all",
@@ -36,11 +36,12 @@ def demo(config: DemoConfig) -> None:
     )
     data = images.load(training.dataset, catalog.locate(training.dataset))
     run = tracking.open_run("demo", "mlp", name="demo")
-    with run:
+    with run, timed(run, clock, family=True):
         run.log_params(dataclasses.asdict(config))
-        train_each(run, training, data, choose_device("auto"), Stopwatch())
+        train_each(run, training, data, choose_device("auto"), clock)
         asked = AnalyzeConfig(relations=",".join(analysis_reports.SIX_CURVES))
-        analysed = analyse_each(Alignment(asked, World()), find_sources(run.run_id))
+        with clock.section("analysis"):
+            analysed = analyse_each(Alignment(asked, World()), find_sources(run.run_id))
         analysis_reports.compare(run, analysed)
         series = {name: tracking.history(part) for name, part in analysed.items()}
         sites = [f"layer_{index}" for index in range(config.depth)]
@@ -48,7 +49,7 @@ def demo(config: DemoConfig) -> None:
         tracking.save_picture(run, training_analyses(series, sites, analysis_reports.SIX_CURVES, title=title), FIGURE)
     stage("figure", f"plots/{FIGURE}.png and .pdf")
     if folder:
-        for kind in ("png", "pdf"):
-            shutil.copyfile(get(run.run_id, f"plots/{FIGURE}.{kind}"), folder / f"{FIGURE}.{kind}")
+        files = [f"{FIGURE}.{kind}" for kind in ("png", "pdf")]
+        tracking.copy_artifacts(run.run_id, folder, {f"plots/{file}": file for file in files})
         stage("copy", f"{folder / FIGURE}.png")
     stage("done", run.link)

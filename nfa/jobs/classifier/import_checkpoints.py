@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from nfa import tracking
-from nfa.config import ImportConfig, TrainConfig, identity
+from nfa.config import ImportConfig, TrainConfig
 from nfa.console import bar, stage
 from nfa.content import unpickled
 from nfa.data import images, splits
@@ -123,12 +123,11 @@ class _Import:
 
     def store(self) -> None:
         """Every epoch's weights and their evaluation."""
-        digest = tracking.digest(identity(self.stored))
         for epoch, file in bar(self.files.items(), "import", unit="file"):
             self.model.load_state_dict(read(self.folder, file.path))
             values = {**self._evaluate("train", epoch), **self._evaluate("val", epoch)}
             with shielded():
-                model_id = tracking.save_checkpoint(self.run, self.model, epoch=epoch, step=None, config_digest=digest)
+                model_id = tracking.save_checkpoint(self.run, self.model, epoch=epoch, step=None, stored=self.stored)
                 self.run.metrics.log(values, epoch, model_id)
                 self.run.metrics.flush()
                 self.run.tag({"nfa.trained": "true"})

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping
-from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -10,13 +9,14 @@ import torch
 from nfa import tracking
 from nfa.config import OPTIMIZERS, Auto, TrainConfig
 from nfa.console import stage
-from nfa.data import catalog, images, splits
+from nfa.data import catalog, images, sizes
 from nfa.data.images import ImageData
 from nfa.ends import Interrupted
-from nfa.errors import NfaError, Refusal
+from nfa.errors import NfaError
 from nfa.jobs.classifier import reports
 from nfa.jobs.classifier.training_run import train_one
-from nfa.jobs.settings import check_memory, stored_config, taken_up
+from nfa.jobs.settings import stored_config, taken_up
+from nfa.jobs.time_spent import timed
 from nfa.timing import Stopwatch
 from nfa.tracking import TrackedRun
 from nfa.workloads.rebuild import check_same, choose_device
@@ -43,7 +43,8 @@ def train(config: TrainConfig, files: Mapping[str, Path] | None, clock: Stopwatc
     run = run or tracking.open_run("train", "mlp", name=config.run_name)
     with run:
         if config.optimizer == "all":
-            train_each(run, config, data, device, clock)
+            with timed(run, clock, family=True):
+                train_each(run, config, data, device, clock)
         else:
             train_one(run, config, data, device, clock)
     stage("done", f"{run.link}")
@@ -51,12 +52,7 @@ def train(config: TrainConfig, files: Mapping[str, Path] | None, clock: Stopwatc
 
 def check_sizes(config: TrainConfig, data: ImageData) -> None:
     """`Refusal` for more examples than there are, and for a network that memory cannot hold."""
-    limit = splits.train_size(len(data.train_labels))
-    if config.max_samples > limit:
-        raise Refusal(f"max_samples={config.max_samples}", f"0 (all) to {limit} training examples", "max_samples=0")
-    sizes = [data.features, *[config.width] * config.depth, data.classes]
-    parameters = sum(inputs * outputs for inputs, outputs in pairwise(sizes))
-    check_memory(parameters, f"width={config.width} depth={config.depth}", "a smaller width or depth")
+    sizes.check_sizes(config, len(data.train_labels), data.features, data.classes)
 
 
 def train_each(
@@ -84,8 +80,8 @@ def train_each(
             config, optimizer=optimizer, run_name=optimizer, momentum=_momentum(config, optimizer)
         )
         try:
-            with child:
-                train_one(child, own, data, device, clock)
+            with child, clock.part() as spent:
+                train_one(child, own, data, device, spent)
         except NfaError as error:
             failures.append(f"{optimizer}: {error}")
         except Interrupted:
@@ -94,7 +90,8 @@ def train_each(
         finally:
             if tracking.epochs(child.run_id):
                 parent.tag({"nfa.trained": "true"})
-    _compare(parent, config)
+    with clock.section("comparison"):
+        _compare(parent, config)
     if failures:
         raise NfaError("\n".join(failures))
 

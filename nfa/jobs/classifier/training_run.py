@@ -13,6 +13,7 @@ from nfa.evaluation import Evaluation, evaluate_split, hear_outputs, heard_by
 from nfa.figures.ghm_histogram import ghm_histogram
 from nfa.jobs.classifier import reports
 from nfa.jobs.settings import SPACE_MARGIN, data_inputs, stored_config
+from nfa.jobs.time_spent import keep_time, timed
 from nfa.jobs.tracked_training import TrackedTraining
 from nfa.losses.ghm import Harmonised
 from nfa.maths.bfloat16 import has_bfloat16_units
@@ -34,9 +35,10 @@ def train_one(run: TrackedRun, config: TrainConfig, data: ImageData, device: tor
     """Train, or go on training, the configured network in `run` up to its last epoch, and report."""
     job = _TrainingRun(run, config.resolved(), data, device, clock)
     job.describe()
-    job.restore()
-    job.train()
-    job.finish()
+    with timed(run, clock):
+        job.restore()
+        job.train()
+        job.finish()
 
 
 class _TrainingRun:
@@ -128,6 +130,7 @@ class _TrainingRun:
     def _checkpoint(self, epoch: int, values: dict[str, float]) -> None:
         values = {**values, **self._analyse()}
         self.tracked.checkpoint(epoch, {**values, **self.training.flow})
+        keep_time(self.run, self.clock)
         similarities = " ".join(
             f"{values[f'{site}/agop_nfm']:.3f}" for site in self.sites if f"{site}/agop_nfm" in values
         )
@@ -173,7 +176,6 @@ class _TrainingRun:
             if self.config.weighting == "ghm":
                 figure = ghm_histogram(series, self.config.ghm_bins, title=title)
                 tracking.save_picture(self.run, figure, "ghm_histogram")
-            tracking.put_json(self.run.info, "timing.json", self.clock.split())
         stage("test", f"loss {test['test/loss']:.4g}, accuracy {test['test/accuracy']:.4f}")
         stage("figure", "plots/training_analysis.png and .pdf")
         stage("time", str(self.clock))

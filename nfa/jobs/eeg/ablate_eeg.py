@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from nfa.jobs.analyses.gradient_flow import GradientFlow
 from nfa.jobs.analyses.stored_analysis import analyse_each
 from nfa.jobs.eeg.train_eeg import prepared, train_one
 from nfa.jobs.settings import changed_by_user, run_config
+from nfa.jobs.time_spent import timed
 from nfa.maths.statistics import Interval
 from nfa.timing import Stopwatch
 from nfa.tracking import TrackedRun
@@ -28,26 +30,34 @@ HEADER = (
     "arm", "seeds", "parameters", "pearson", "low", "high", "difference", "difference_low", "difference_high",
     "val_pearson", "front_output_ratio", "front_output_update_ratio", "front_weight_change", "training_seconds",
 )  # fmt: skip
+OF_FLOW = {
+    "front_output_ratio": "flow/front_output_ratio",
+    "front_output_update_ratio": "flow/front_output_update_ratio",
+    "front_weight_change": "flow/block_0/weight_change",
+}
+OF_SEED = ("arm", "seed", "run_id", "pearson", "val_pearson", *OF_FLOW, "training_seconds")
 
 
 def ablate_eeg(config: AblateEEGConfig) -> None:
     """A parent run with a training for each arm and seed, their gradient flow, and the comparison of all."""
-    run = None
+    run, clock = None, Stopwatch()
     if config.resume:
         run = tracking.reopen_run(config.resume)
         config = _continued(config, run)
     arms, seeds = config.arms(), config.seed_list()
-    workload = prepared(config.training(next(iter(arms.values())), seed=seeds[0]), Stopwatch())
+    workload = prepared(config.training(next(iter(arms.values())), seed=seeds[0]), clock)
     stage("ablation", f"{len(arms)} arms × {len(seeds)} seeds: {', '.join(arms)}")
-    with run or tracking.open_run("ablate_eeg", "eeg", name=config.run_name) as parent:
+    run = run or tracking.open_run("ablate_eeg", "eeg", name=config.run_name)
+    with run as parent, timed(parent, clock, family=True):
         fields = {name: value for name, value in dataclasses.asdict(config).items() if name != "resume"}
         parent.log_params(fields)
         data = {"name": workload.data.name, "digest": workload.data.digest()}
         tracking.put_json(parent.info, "config.json", run_config("ablate_eeg", "eeg", {**fields, "resume": ""}, data))
-        failures = _train_each(parent, config, workload)
-        _compare(parent, list(arms))
+        failures = _train_each(parent, config, workload, clock)
+        with clock.section("comparison"):
+            _compare(parent, list(arms), failures)
         if failures:
-            raise NfaError("\n".join(failures))
+            raise NfaError("\n".join(f"{name}: {reason}" for name, reason in failures.items()))
     stage("done", parent.link)
 
 
@@ -62,13 +72,16 @@ def _continued(asked: AblateEEGConfig, run: TrackedRun) -> AblateEEGConfig:
     return changed_by_user(asked, before)
 
 
-def _train_each(parent: TrackedRun, config: AblateEEGConfig, workload: EEGDecoder) -> list[str]:
-    """Children by arm and seed, each trained, continued or left as finished; what failed does not stop the others."""
+def _train_each(parent: TrackedRun, config: AblateEEGConfig, workload: EEGDecoder, clock: Stopwatch) -> dict[str, str]:
+    """Children by arm and seed, each trained, continued or left as finished; what failed does not stop the others.
+
+    Why those have failed that did, by name.
+    """
     existing = {
         run.data.tags.get("nfa.variant"): run
         for run in tracking.children(parent.run_id, parent.info.info.experiment_id)
     }
-    failures = []
+    failures = {}
     for name, training in _trainings(config).items():
         found = existing.get(name)
         if found and found.data.tags.get("nfa.state") == "finished":
@@ -76,12 +89,12 @@ def _train_each(parent: TrackedRun, config: AblateEEGConfig, workload: EEGDecode
             continue
         stage("arm", name)
         try:
-            with _child(parent, name, found) as child:
+            with _child(parent, name, found) as child, clock.part() as spent:
                 own = EEGDecoder(training, workload.data, workload.example_ids, workload.device)
-                train_one(child, own, Stopwatch())
+                train_one(child, own, spent)
             parent.tag({"nfa.trained": "true"})
         except NfaError as error:
-            failures.append(f"{name}: {error}")
+            failures[name] = str(error)
         except Interrupted:
             stage("stopped", f"continue all that is unfinished with resume={parent.run_id}")
             raise
@@ -106,7 +119,7 @@ def _child(parent: TrackedRun, name: str, found: Any) -> TrackedRun:
     return tracking.open_run("train_eeg", "eeg", name=name, parent=parent, tags={"nfa.variant": name})
 
 
-def _compare(parent: TrackedRun, order: Sequence[str]) -> None:
+def _compare(parent: TrackedRun, order: Sequence[str], failures: Mapping[str, str]) -> None:
     """Gradient flow of all finished children, then the tables and figures of the comparison in the parent."""
     children = tracking.children(parent.run_id, parent.info.info.experiment_id)
     sources = [child for child in children if child.data.tags.get("nfa.state") == "finished"]
@@ -116,22 +129,27 @@ def _compare(parent: TrackedRun, order: Sequence[str]) -> None:
     parts = analyse_each(GradientFlow(GradientFlowConfig()), sources)
     ids = dict(zip(parts, [source.info.run_id for source in sources], strict=True))
     names = dict(zip(parts, [_arm_of(source) for source in sources], strict=True))
-    arms = flow_comparison.compare(parent, parts, ids, seed=0, labels=names)
+    failed = Counter(name.rpartition(", seed ")[0] for name in failures)
+    arms = flow_comparison.compare(parent, parts, ids, seed=0, labels=names, failed=failed)
     if arms[0].label != order[0]:
         stage("notice", f"no training of {order[0]} has finished: all are compared with {arms[0].label}")
-    _report(
-        parent, arms, [_row(arm, arms[0], [ids[name] for name in parts if names[name] == arm.label]) for arm in arms]
-    )
+    of_seeds = {arm.label: _of_seeds(arm, [ids[name] for name in parts if names[name] == arm.label]) for arm in arms}
+    _report(parent, arms, [_row(arm, arms[0], of_seeds[arm.label]) for arm in arms], of_seeds, failures)
 
 
-def _report(parent: TrackedRun, arms: Sequence[Arm], rows: Sequence[Mapping[str, Any]]) -> None:
-    """ablation.csv, ablation.txt and the figure of differences to the first arm."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, HEADER, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    tracking.put_text(parent.info, "ablation.csv", text.getvalue().rstrip("\n"))
-    tracking.put_text(parent.info, "ablation.txt", _written(rows))
+def _report(
+    parent: TrackedRun,
+    arms: Sequence[Arm],
+    rows: Sequence[Mapping[str, Any]],
+    of_seeds: Mapping[str, Sequence[Mapping[str, Any]]],
+    failures: Mapping[str, str],
+) -> None:
+    """ablation.csv, ablation_trainings.csv, ablation.txt and the figure of differences to the first arm."""
+    each = [training for trainings in of_seeds.values() for training in trainings]
+    for name, header, lines in (("ablation", HEADER, rows), ("ablation_trainings", OF_SEED, each)):
+        tracking.put_text(parent.info, f"{name}.csv", _table(header, lines))
+    text = _written(rows, each, failures)
+    tracking.put_text(parent.info, "ablation.txt", text)
     differences = {
         arm.label: found[:3] for arm in arms[1:] if (found := pearson_difference(arm, arms[0], seed=0)) is not None
     }
@@ -143,32 +161,57 @@ def _report(parent: TrackedRun, arms: Sequence[Arm], rows: Sequence[Mapping[str,
         )
         tracking.save_picture(parent, figure, "ablation")
         stage("figure", "plots/ablation.png and .pdf")
-    for line in _written(rows).splitlines():
+    for line in text.splitlines():
         stage("", line)
+
+
+def _table(header: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, header, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().rstrip("\n")
 
 
 def _arm_of(source: Any) -> str:
     return str(source.data.tags.get("nfa.variant", "")).rpartition(", seed ")[0]
 
 
-def _row(arm: Arm, first: Arm, sources: Sequence[str]) -> dict[str, Any]:
+def _of_seeds(arm: Arm, sources: Sequence[str]) -> list[dict[str, Any]]:
+    """A line for each training of an arm, its flow at the last epoch that all of them have; undefined = empty."""
+    of_seed = {tracking.config(source)["train"]["seed"]: source for source in reversed(sources)}
+    last = {name: max(arm.mean(key), default=-1) for name, key in OF_FLOW.items()}
+    return [
+        {
+            "arm": arm.label,
+            "seed": seed,
+            "run_id": of_seed[seed],
+            "pearson": _r(of_seed[seed], "test"),
+            "val_pearson": _r(of_seed[seed], "val"),
+            **{name: series.get(key, {}).get(last[name], "") for name, key in OF_FLOW.items()},
+            "training_seconds": tracking.get_json(of_seed[seed], "timing.json").get("training", 0.0),
+        }
+        for seed, series in zip(arm.seeds, arm.series, strict=True)
+    ]
+
+
+def _r(source: str, split: str) -> float | str:
+    found: float | None = tracking.get_json(source, "results.json")[split]["pearson"]
+    return "" if found is None else found
+
+
+def _row(arm: Arm, first: Arm, trainings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One line of the table; what is undefined is empty."""
     reached, apart = pearson(arm, seed=0), pearson_difference(arm, first, seed=0) if arm is not first else None
-    last = {
-        key: _last(arm, key) for key in ("front_output_ratio", "front_output_update_ratio", "block_0/weight_change")
-    }
-    vals = [tracking.get_json(source, "results.json")["val"]["pearson"] for source in sources]
-    seconds = [tracking.get_json(source, "timing.json").get("training", 0.0) for source in sources]
+    vals, seconds = ([one[name] for one in trainings] for name in ("val_pearson", "training_seconds"))
     return {
         "arm": arm.label,
         "seeds": len(arm.seeds),
-        "parameters": _parameters(sources[0]),
+        "parameters": _parameters(trainings[0]["run_id"]),
         **_named(reached, ("pearson", "low", "high")),
         **_named(apart, ("difference", "difference_low", "difference_high")),
-        "val_pearson": sum(vals) / len(vals) if None not in vals else "",
-        "front_output_ratio": last["front_output_ratio"],
-        "front_output_update_ratio": last["front_output_update_ratio"],
-        "front_weight_change": last["block_0/weight_change"],
+        "val_pearson": "" if arm.failed or "" in vals else sum(vals) / len(vals),
+        **{name: _last(arm, key) for name, key in OF_FLOW.items()},
         "training_seconds": sum(seconds) / len(seconds),
     }
 
@@ -179,7 +222,7 @@ def _parameters(source: str) -> int:
 
 
 def _last(arm: Arm, key: str) -> float | str:
-    means = arm.mean(f"flow/{key}")
+    means = arm.mean(key)
     return means[max(means)] if means else ""
 
 
@@ -187,24 +230,37 @@ def _named(found: Interval | None, names: Sequence[str]) -> dict[str, float | st
     return dict(zip(names, found[:3] if found else ("", "", ""), strict=True))
 
 
-def _written(rows: Sequence[Mapping[str, Any]]) -> str:
+def _written(
+    rows: Sequence[Mapping[str, Any]], each: Sequence[Mapping[str, Any]], failures: Mapping[str, str]
+) -> str:
     """Content of ablation.txt."""
     wide = max(len(str(row["arm"])) for row in rows) + 2
-    columns = ("r", "95 % interval", "difference", "95 % interval", "gradient", "update", "change", "weights", "s")
-    widths = (8, 19, 12, 19, 10, 9, 9, 12, 8)
-    lines = [" " * wide + "".join(f"{name:>{width}}" for name, width in zip(columns, widths, strict=True))]
+    columns = ("seeds", "r", "95 % interval", "difference", "95 % interval", "gradient", "update", "change", "weights")
+    widths = (7, 8, 19, 12, 19, 10, 9, 9, 12, 8)
+    lines = [_line("", (*columns, "s"), wide, widths)]
     for row in rows:
         cells = (
-            number(row["pearson"] or None), _span(row["low"], row["high"]),
+            row["seeds"], number(row["pearson"] or None), _span(row["low"], row["high"]),
             number(row["difference"]) if row["difference"] != "" else "",
             _span(row["difference_low"], row["difference_high"]),
-            *(number(row[key] or None) for key in HEADER[10:13]),
+            *(number(row[key] or None) for key in OF_FLOW),
             f"{row['parameters']:,}", f"{row['training_seconds']:.0f}",
         )  # fmt: skip
-        shown = "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
-        lines.append(f"{row['arm']:<{wide}}" + shown)
-    notes = "r: test, mean over recordings and seeds; gradient, update: front / output; change: weights of block_0"
-    return "\n".join([*lines, notes])
+        lines.append(_line(row["arm"], cells, wide, widths))
+    notes = (
+        "r: test, mean over recordings and seeds; gradient, update: front / output; change: weights of block_0; these "
+        "are geometric means over seeds, s a mean"
+    )
+    lines += [notes, "", _line("each training", ("seed", "r", "val r", "gradient", "update", "change", "s"), wide)]
+    for one in each:
+        values = (number(None if one[key] == "" else one[key]) for key in ("pearson", "val_pearson", *OF_FLOW))
+        lines.append(_line(one["arm"], (one["seed"], *values, f"{one['training_seconds']:.0f}"), wide))
+    failed = [f"{name} failed ({reason}): there is no mean of its arm" for name, reason in failures.items()]
+    return "\n".join([*lines, *([""] if failed else []), *failed])
+
+
+def _line(arm: str, cells: Sequence[Any], wide: int, widths: Sequence[int] = (7, *[14] * 6)) -> str:
+    return f"{arm:<{wide}}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
 
 
 def _span(low: float | str, high: float | str) -> str:

@@ -11,6 +11,7 @@ from nfa.jobs.eeg import decoder_reports
 from nfa.jobs.eeg.eeg_baseline import baseline
 from nfa.jobs.eeg.eeg_scores import Scores, score
 from nfa.jobs.settings import SPACE_MARGIN, data_inputs, decoder_config
+from nfa.jobs.time_spent import keep_time
 from nfa.jobs.tracked_training import TrackedTraining, check_finite
 from nfa.parallel import World
 from nfa.schedules import fit
@@ -157,6 +158,7 @@ class DecoderTraining:
             self._draw(epoch, val)
             self.events.flush()
             self.tracked.checkpoint(epoch, values)
+            keep_time(self.run, self.clock)
         else:
             self.tracked.log(epoch, values)
         r = f"{values['val/pearson']:.4f}" if "val/pearson" in values else "undefined"
@@ -197,7 +199,6 @@ class DecoderTraining:
             self.events.scalars(_tagged(values), epoch)
             self.run.metrics.flush()
             decoder_reports.report(self.run, {"val": val, "test": test}, self.baseline, epoch)
-            tracking.put_json(self.run.info, "timing.json", self.clock.split())
         decoder_reports.say(test, self.baseline, epoch)
         stage("time", str(self.clock))
 

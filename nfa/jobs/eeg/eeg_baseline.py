@@ -1,10 +1,10 @@
 """The linear decoder that stands beside every result, computed once for the same recordings."""
 
 import dataclasses
-import os
 from contextlib import suppress
 from dataclasses import dataclass
 
+from nfa import unfinished
 from nfa.content import json_text, kept_json
 from nfa.data.catalog import cache_folder
 from nfa.data.eeg import EEGData
@@ -40,8 +40,6 @@ def baseline(data: EEGData, window: int) -> Reached:
         return Reached(**kept_json(path))
     found = linear_baseline(data, window=window)
     reached = Reached({"val": found.val, "test": found.recordings}, found.penalties, found.undefined)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}")
-    unfinished.write_text(json_text(dataclasses.asdict(reached)), encoding="utf-8")
-    os.replace(unfinished, path)
+    with suppress(OSError):  # a cache that cannot be written costs time only
+        unfinished.write(path, lambda file: file.write_text(json_text(dataclasses.asdict(reached)), encoding="utf-8"))
     return reached

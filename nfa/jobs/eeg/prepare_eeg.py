@@ -3,13 +3,12 @@
 import dataclasses
 import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nfa import __version__, tracking
+from nfa import __version__, tracking, unfinished
 from nfa.config.eeg_preparation import PrepareEEGConfig
 from nfa.console import bar, stage
 from nfa.data import eeg_recordings
@@ -154,14 +153,13 @@ def _written(
     target: Path,
 ) -> dict[str, Any]:
     """Prepare into a hidden folder of the target and move the files once all are there; the report on them."""
-    target.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target, prefix=".unfinished-") as scratch:
+    with unfinished.folder_in(target) as scratch:
         made: dict[str, dict[str, Written]] = {kind: {} for kind in KINDS}
         for recording in bar(recordings, "prepare", unit="recording"):
             opened = open_recording(recording, config)
             for kind, signal in zip(KINDS, (opened.eeg, opened.envelope), strict=True):
                 spans = plans[recording.name].spans
-                one = write(Path(scratch), recording.name, kind, signal, spans, settings)
+                one = write(scratch, recording.name, kind, signal, spans, settings)
                 if not held:
                     one.check("the train part")
                 made[kind][recording.name] = one
@@ -174,7 +172,7 @@ def _written(
             for name in plans
         }
         with shielded():
-            files = sorted(Path(scratch).iterdir())
+            files = sorted(scratch.glob("*.npy"))
             for file in files:
                 os.replace(file, target / file.name)
             for other in {*eeg_recordings.prepared_before(target, recordings)} - {target / file.name for file in files}:

@@ -10,8 +10,9 @@ from nfa.data.eeg import RATE, SPLITS, EEGData
 from nfa.errors import DivergedError, Refusal
 from nfa.jobs.eeg import eeg_examples
 from nfa.jobs.eeg.decoder_training import DecoderTraining, assist
-from nfa.jobs.settings import check_memory, check_precision, taken_up
-from nfa.models.conformer import about_parameters
+from nfa.jobs.settings import check_precision, taken_up
+from nfa.jobs.time_spent import timed
+from nfa.machine import check_memory
 from nfa.parallel import World, launch
 from nfa.timing import Stopwatch
 from nfa.tracking import TrackedRun
@@ -87,13 +88,13 @@ def prepared(
         data = data or recordings(config, config.data_dir)
     if run:
         check_same(data.name, data.digest(), tracking.config(run.run_id)["data"]["digest"])
-    _check_batches(config, data)
+    config.check_batches(len(data.recordings("train")))
     _say(data, config)
     stored = run and tracking.has_artifact(run.run_id, "example_ids.json")
     ids = tracking.example_ids(run.run_id) if run and stored else eeg_examples.decide(data, config)
     workload = EEGDecoder(config, data, ids, device)
     sizes = f"d_model={config.d_model} d_inner={config.d_inner} n_layers={config.n_layers}"
-    check_memory(about_parameters(workload.options), sizes, "a smaller width or fewer blocks")
+    check_memory(config.about_parameters, sizes, "a smaller width or fewer blocks")
     return workload
 
 
@@ -115,21 +116,14 @@ def _say(data: EEGData, config: TrainEEGConfig) -> None:
         stage("notice", f"the subject vector of {', '.join(data.unseen_subjects())}, not in train, is {vector}")
 
 
-def _check_batches(config: TrainEEGConfig, data: EEGData) -> None:
-    windows = len(data.recordings("train")) * int(config.windows_per_recording)
-    last = windows % int(config.batch_size)
-    if 0 < last < config.nproc:
-        got = f"nproc={config.nproc} with {windows} windows an epoch, of which the last batch has {last}"
-        raise Refusal(got, "a window for each process in every batch", "another batch_size or windows_per_recording")
-
-
 def train_one(run: TrackedRun, workload: EEGDecoder, clock: Stopwatch, world: World | None = None) -> None:
     """Train, or go on training, in `run` up to the last epoch, and report."""
     job = DecoderTraining(run, workload, clock, world or World())
     try:
         job.describe()
-        job.restore()
-        job.train()
-        job.finish()
+        with timed(run, clock):
+            job.restore()
+            job.train()
+            job.finish()
     finally:
         job.close()

@@ -1,6 +1,7 @@
 """Compare stored fine-tunings that start differently."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,15 +13,20 @@ from nfa.jobs.analyses.stored_analysis import output_folder
 from nfa.jobs.lora import comparison_reports
 from nfa.jobs.lora.lora_arms import arms_of
 from nfa.jobs.lora.lora_steps import end_step
+from nfa.maths.statistics import Interval
 from nfa.studies.lora_comparison import (
     RANDOM,
     Arm,
+    Difference,
+    Reached,
+    Trained,
     at_end,
     at_equal_compute,
-    faster,
+    mean_restricted,
     paired,
     partner,
     partner_in_compute,
+    reached,
 )
 from nfa.tracking import TrackedRun
 from nfa.tracking.sources import find_sources
@@ -90,16 +96,29 @@ def _target(arms: Sequence[Arm], config: CompareLoraConfig) -> float | None:
 
 
 def _alone(arm: Arm, target: float | None) -> Found:
-    reached = {} if target is None else {seed: one.steps_to(target) for seed, one in arm.trained.items()}
+    seeds = {str(seed): _of_seed(one, target) for seed, one in sorted(arm.trained.items())}
+    steps = [one["steps_to_target"] for one in seeds.values()]
+    starts = [one.start_operations for one in arm.trained.values() if one.start_operations is not None]
     return {
         "label": arm.label,
         "start": arm.start,
-        "runs": {str(seed): one.run_id for seed, one in sorted(arm.trained.items())},
         "steps": arm.last,
         **{f"{of}_loss": arm.mean(of) for of in ("initial", "final", "best")},
-        "steps_to_target": {str(seed): steps for seed, steps in sorted(reached.items())},
+        "seeds_at_target": sum(each is not None for each in steps),
+        "steps_to_target": None if target is None else mean_restricted(steps, arm.last),
         "operations": arm.total,
-        "start_operations": next(iter(arm.trained.values())).start_operations,
+        "start_operations": math.fsum(starts) / len(starts) if len(starts) == len(seeds) else None,
+        "by_seed": seeds,
+    }
+
+
+def _of_seed(one: Trained, target: float | None) -> Found:
+    return {
+        "run_id": one.run_id,
+        **{f"{of}_loss": one.loss(of) for of in ("initial", "final", "best")},
+        "steps_to_target": None if target is None else one.steps_to(target),
+        "operations": one.total,
+        "start_operations": one.start_operations,
     }
 
 
@@ -109,13 +128,13 @@ def _against_random(arm: Arm, arms: Sequence[Arm], target: float | None, seed: i
     if equal:
         found["at_equal_steps"] = _difference(at_end(arm, equal, seed=seed))
         found |= {f"{of}_difference": _interval(paired(arm, equal, of)) for of in ("initial", "best")}
-        found["speed_up_to_target"] = None if target is None else _interval(faster(arm, equal, target))
+        found["steps_to_target"] = None if target is None else _reached(reached(arm, equal, target))
     if further:
         found["at_equal_compute"] = _difference(at_equal_compute(arm, further, seed=seed))
     return found
 
 
-def _difference(found: Any) -> Found | None:
+def _difference(found: Difference | None) -> Found | None:
     if found is None:
         return None
     return {
@@ -123,12 +142,36 @@ def _difference(found: Any) -> Found | None:
         "low": found.interval and found.interval.low,
         "high": found.interval and found.interval.high,
         "seeds": found.seeds,
-        "steps": list(found.steps),
+        "by_seed": {
+            str(seed): {
+                "difference": look.difference,
+                "steps": look.steps[0],
+                "random_steps": look.steps[1],
+                **({} if look.share is None else {"share_of_compute": look.share}),
+            }
+            for seed, look in found.by_seed.items()
+        },
         "verdict": found.verdict,
     }
 
 
-def _interval(found: Any) -> Found | None:
+def _reached(found: Reached | None) -> Found | None:
+    if found is None:
+        return None
+    return {
+        "horizon": found.horizon,
+        "restricted_mean": found.means[0],
+        "random_restricted_mean": found.means[1],
+        "difference": _interval(found.difference),
+        "reached": found.counts[0],
+        "random_reached": found.counts[1],
+        "by_seed": {
+            str(seed): {"steps": here, "random_steps": there} for seed, (here, there) in found.by_seed.items()
+        },
+    }
+
+
+def _interval(found: Interval | None) -> Found | None:
     return found and {"mean": found.mean, "low": found.low, "high": found.high, "seeds": found.n}
 
 
@@ -161,7 +204,10 @@ def _figure(arms: Sequence[Arm], found: Found) -> Any:
 
 
 def _curves(arm: Arm) -> Curves:
-    first = next(iter(arm.trained.values()))
-    start = first.start_operations
-    spent = {} if start is None else {step: start + value for step, value in first.operations.items()}
-    return Curves(arm.label, [one.losses for one in arm.trained.values()], spent)
+    trained = list(arm.trained.values())
+    spent = [
+        {one.start_operations + one.operations[step]: loss for step, loss in one.losses.items()}
+        for one in trained
+        if one.start_operations is not None
+    ]
+    return Curves(arm.label, [one.losses for one in trained], spent if len(spent) == len(trained) else [])

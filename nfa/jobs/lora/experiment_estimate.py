@@ -5,8 +5,8 @@ import time
 from nfa.console import stage
 from nfa.jobs.lora.experiment_plan import Plan
 from nfa.jobs.lora.train_lora import Prepared, memory_of
-from nfa.jobs.settings import BYTES_A_WEIGHT
 from nfa.lora.base_models import load_model
+from nfa.machine import BYTES_A_WEIGHT
 from nfa.workloads.language import DTYPES, LanguageModel
 
 REPORTS = 6.0  # seconds of a run's figures and files

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -15,7 +15,9 @@ from nfa.jobs.lora.answer_scores import score_answers
 from nfa.jobs.lora.lora_factors import Factors
 from nfa.jobs.lora.lora_start import start
 from nfa.jobs.settings import SPACE_MARGIN, data_inputs, run_config
+from nfa.jobs.time_spent import keep_time
 from nfa.jobs.tracked_training import TrackedTraining
+from nfa.lora import adapters
 from nfa.lora.compute import training_operations
 from nfa.optim.rates import RATES
 from nfa.schedules import fit
@@ -73,8 +75,14 @@ class LanguageTraining:
         fields = {**dataclasses.asdict(self.config), "resume": ""}
         return {
             **run_config("train_lora", "lora", fields, data),
-            "base": {"name": base.name, "digest": base.digest, "parameters": base.parameters},
+            "base": {
+                "name": base.name,
+                "digest": base.digest,
+                "parameters": base.parameters,
+                "own_dropout": adapters.own_dropout(self.model),
+            },
             "modules": list(self.workload.sites(self.model)),
+            "narrower": adapters.narrower(self.model, self.config.rank),
             "residual": self.config.residual,
             "factors": dict(self.factors.facts) if self.factors else {},
             "steps": self.steps,
@@ -108,9 +116,21 @@ class LanguageTraining:
         how = "weights" if config.init == "full" else f"rank {config.rank}, alpha {config.alpha:g}"
         said = f"{config.init} {config.start}" if config.init == "svd" else config.init
         stage("model", f"{said}, {how}: {len(modules)} of {len(modules)} targets, {trained:,} trained parameters")
+        for line in self._unasked():
+            stage("notice", line)
         stage("optimizer", f"AdamW, lr {config.lr} {config.lr_schedule}, {config.step_size} questions a step")
         counts = f"{self.steps} steps, {len(self.schedule)} checkpoints, {len(self.evaluated)} evaluations"
         stage("run", f"{self.run.run_id}, {counts}")
+
+    def _unasked(self) -> Iterator[str]:
+        """What trains otherwise than the parameters say."""
+        if narrow := self.stored["narrower"]:
+            least = min(narrow, key=lambda name: narrow[name])
+            said = f"have fewer directions than rank={self.config.rank} ({least}: {narrow[least]})"
+            yield f"{len(narrow)} of {len(self.stored['modules'])} modules {said}; config.json names them"
+        if own := self.stored["base"]["own_dropout"]:
+            shares = ", ".join(f"{name} {share:g}" for name, share in own.items())
+            yield f"the base's own dropout is on in training, whatever dropout says: {shares}"
 
     def restore(self) -> None:
         """Take up the run's training state, if it has one."""
@@ -134,6 +154,8 @@ class LanguageTraining:
         spent = training_operations(self.model, self._seen(step))
         values |= {"eval/loss": scores.loss, "compute/flops": spent, **self.training.flow}
         (self.tracked.checkpoint if step in self.schedule else self.tracked.log)(step, values)
+        if step in self.schedule:
+            keep_time(self.run, self.clock)
         shown = f"train {values['train/step_loss']:.4f}  " if step else ""
         stage(f"step {step}", f"{shown}eval {scores.loss:.4f}")
 
@@ -165,7 +187,6 @@ class LanguageTraining:
             lora_reports.answers(self.run, self.workload, steps, sums)
             lora_reports.report(self.run, self.workload, series)
             lora_reports.save_model(self.run, self.workload, self.model)
-            tracking.put_json(self.run.info, "timing.json", self.clock.split())
         losses = series["eval/loss"]
         stage("eval", f"{losses[0]:.4f} → {losses[self.steps]:.4f}, best {min(losses.values()):.4f}")
         stage("time", str(self.clock))

@@ -87,7 +87,7 @@ def _start_cost(run_id: str, config: Mapping[str, Any]) -> float | None:
         return operations_of(config["factors"]["run_id"])
     if config["train"]["init"] == "full":
         return 0.0
-    sides = matrices_in(tracking.read(run_id, INITIAL).file)
+    sides = matrices_in(tracking.whole(run_id, INITIAL).file)
     shapes = [
         (shape[0], sides[f"{name.removesuffix(B)}{A}"][1]) for name, shape in sides.items() if name.endswith(B)
     ]

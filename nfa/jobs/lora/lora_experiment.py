@@ -8,6 +8,7 @@ from nfa import tracking
 from nfa.config import CompareLoraConfig, LoraExperimentConfig
 from nfa.config.lora_experiment import STEPS
 from nfa.console import stage
+from nfa.data.questions import QuestionData
 from nfa.ends import Interrupted
 from nfa.errors import Refusal
 from nfa.jobs.lora.compare_lora import EXPERIMENT, compare_lora
@@ -19,6 +20,7 @@ from nfa.jobs.lora.lora_svd import lora_svd
 from nfa.jobs.lora.synthesize_teacher import synthesize_teacher
 from nfa.jobs.lora.train_lora import Prepared, prepared, train_one
 from nfa.jobs.settings import run_config
+from nfa.jobs.time_spent import timed
 from nfa.timing import Stopwatch
 from nfa.tracking import TrackedRun
 
@@ -26,13 +28,17 @@ REPORTS = ("comparison_report.txt", "comparison.json")
 PICTURES = tuple(f"plots/comparison_random_vs_svd.{kind}" for kind in ("png", "pdf"))
 
 
-def lora_experiment(config: LoraExperimentConfig, clock: Stopwatch) -> None:
-    """A parent run with every step as a child; steps that were done with the same settings are taken by their ids."""
+def lora_experiment(config: LoraExperimentConfig, clock: Stopwatch, data: QuestionData | None = None) -> None:
+    """A parent run with every step as a child; steps that were done with the same settings are taken by their ids.
+
+    `data` are its questions, where they have been read.
+    """
+    if _asks(config) and not sys.stdin.isatty():
+        raise Refusal("steps=ask without a terminal", "all, or numbers or names of steps", "steps=all")
     first = "full" if config.mode == "full" else "random"
-    ready = prepared(config.training(first, seed=config.seed_list()[0]), clock)
-    for start in config.start_list():
-        factors = "later" if start.startswith("svd") else ""
-        check_targets(config.training(start, seed=0, factors=factors), ready.workload.base, None)
+    ready = prepared(config.training(first, seed=config.seed_list()[0]), clock, data=data)
+    for training in config.trainings():
+        check_targets(training, ready.workload.base, None)
     plan = Plan(config, ready)
     plan.look()
     config = _asked(config, plan)
@@ -44,19 +50,22 @@ def lora_experiment(config: LoraExperimentConfig, clock: Stopwatch) -> None:
         content = run_config("lora_experiment", "lora", dataclasses.asdict(config), ready.data)
         tracking.put_json(parent.info, "config.json", content)
         try:
-            _Steps(config, plan, ready, parent).run()
+            with timed(parent, clock, family=True):
+                _Steps(config, plan, ready, parent, clock).run()
         except Interrupted:
             stage("stopped", "ask for the same again: what is finished is reused, what was begun is continued")
             raise
     stage("done", parent.link)
 
 
+def _asks(config: LoraExperimentConfig) -> bool:
+    return config.steps.strip() == "ask"
+
+
 def _asked(config: LoraExperimentConfig, plan: Plan) -> LoraExperimentConfig:
     """With steps=ask, what a person at the terminal chooses."""
-    if config.steps.strip() != "ask":
+    if not _asks(config):
         return config
-    if not sys.stdin.isatty():
-        raise Refusal("steps=ask without a terminal", "all, or numbers or names of steps", "steps=all")
     for step in plan.steps:
         done, total = plan.progress(step)
         print(f"  {STEPS.index(step) + 1}  {step:<11} {done} of {total} done")
@@ -71,8 +80,10 @@ def _asked(config: LoraExperimentConfig, plan: Plan) -> LoraExperimentConfig:
 class _Steps:
     """What is done for each task, in the order of the plan."""
 
-    def __init__(self, config: LoraExperimentConfig, plan: Plan, ready: Prepared, parent: TrackedRun) -> None:
-        self.config, self.plan, self.ready, self.parent = config, plan, ready, parent
+    def __init__(
+        self, config: LoraExperimentConfig, plan: Plan, ready: Prepared, parent: TrackedRun, clock: Stopwatch
+    ) -> None:
+        self.config, self.plan, self.ready, self.parent, self.clock = config, plan, ready, parent, clock
         self.acts: Mapping[str, Callable[[Task], TrackedRun]] = {
             "train_lora": self._train,
             "synthesize_teacher": lambda task: synthesize_teacher(task.config, self.parent),
@@ -89,13 +100,15 @@ class _Steps:
                 stage("reused", f"{task.name}: {task.done[:12]}")
                 continue
             stage(task.step, task.name)
-            run = self.acts[task.entrypoint](task)
+            with self.clock.section(task.step):
+                run = self.acts[task.entrypoint](task)
             run.tag({"nfa.step_digest": task.digest})
             self.plan.finish(task, run.run_id)
             self._remember()
         self._remember()
         if "compare" in chosen:
-            self._compare()
+            with self.clock.section("compare"):
+                self._compare()
 
     def _remember(self) -> None:
         tracking.put_json(self.parent.info, EXPERIMENT, {"runs": self.plan.runs})
@@ -107,9 +120,9 @@ class _Steps:
         if run is None:
             tags = {"nfa.step_digest": task.digest}
             run = tracking.open_run("train_lora", "lora", name=task.name, parent=self.parent, tags=tags)
-        with run:
+        with run, self.clock.part() as spent:
             self.parent.tag({"nfa.trained": "true"})
-            train_one(run, ready, Stopwatch())
+            train_one(run, ready, spent)
         return run
 
     def _compare(self) -> None:

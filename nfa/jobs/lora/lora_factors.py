@@ -11,7 +11,7 @@ from nfa.errors import Refusal
 from nfa.lora.adapters import Adapter
 from nfa.lora.base_models import BaseModel
 
-FILE = re.compile(r"svd_factors_rank(\d+)\.safetensors")
+FILE = re.compile(r"svd_factors_rank([0-9]+)\.safetensors")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import torch.nn as nn
 from torch import Tensor
 
-from nfa import tracking
+from nfa import tracking, unfinished
 from nfa.console import stage
 from nfa.figures.fine_tuning import loss_curves
 from nfa.figures.training_analysis import Series
@@ -88,7 +88,7 @@ def table(workload: LanguageModel, series: Mapping[str, Series]) -> str:
 def save_model(run: TrackedRun, workload: LanguageModel, model: nn.Module) -> None:
     """final_model_{init}/: an adapter for the base as published, or the whole model, and its tokenizer."""
     init = workload.config.init
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(dir=unfinished.place()) as scratch:
         folder = Path(scratch)
         if init == "full":
             with quiet():

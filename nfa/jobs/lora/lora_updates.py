@@ -143,7 +143,7 @@ def _of_adapter(run: Run, config: Any, checkpoint: int | Auto) -> Source:
     """ΔW = s (B A − B₀ A₀) = s [B − B₀, B₀] [A; A − A₀], which is exactly zero before the first step."""
     run_id, rank = run.info.run_id, int(config["train"]["rank"])
     number, file = _checkpoint(run, checkpoint)
-    initial = tracking.read(run_id, "initial_adapter.safetensors").file if config["residual"] else None
+    initial = tracking.whole(run_id, "initial_adapter.safetensors").file if config["residual"] else None
     shapes = adapter_shapes(file)
     check_names(f"run {run_id[:12]}", set(shapes), set(config["modules"]))
 
@@ -191,7 +191,7 @@ def _of_full(run: Run, config: Any, checkpoint: int | Auto, base_model: str) -> 
 
 def _of_synthesis(run: Run) -> Source:
     config = tracking.config(run.info.run_id)
-    file = tracking.read(run.info.run_id, config["teacher"]).file
+    file = tracking.whole(run.info.run_id, config["teacher"]).file
     with tracking.reading_of(run.info.run_id, config["teacher"]), safe_open(file, "pt") as content:
         told = content.metadata()
         modules = json.loads(told["sigmas"])

@@ -12,11 +12,15 @@ from nfa.console import stage
 from nfa.data import questions
 from nfa.data.answer_tokens import Encoded, encode
 from nfa.data.question_splits import split
+from nfa.data.questions import QuestionData
 from nfa.jobs.lora.language_training import LanguageTraining
 from nfa.jobs.lora.lora_checks import check_targets
 from nfa.jobs.lora.lora_factors import Factors, factors_of
-from nfa.jobs.settings import check_memory, check_precision, taken_up
+from nfa.jobs.settings import check_precision, taken_up
+from nfa.jobs.time_spent import timed
 from nfa.lora.base_models import BaseModel, find_base, load_tokenizer
+from nfa.lora.fitting import Sides, trained
+from nfa.machine import check_memory
 from nfa.timing import Stopwatch
 from nfa.tracking import TrackedRun
 from nfa.workloads.language import DTYPES, LanguageModel
@@ -42,12 +46,12 @@ class Prepared:
         return Prepared(workload, factors, self.data)
 
 
-def train_lora(config: TrainLoraConfig, clock: Stopwatch) -> None:
-    """Fine-tune, or continue the run `config.resume`."""
+def train_lora(config: TrainLoraConfig, clock: Stopwatch, data: QuestionData | None = None) -> None:
+    """Fine-tune, or continue the run `config.resume`; `data` are its questions, where they have been read."""
     run = None
     if config.resume:
         run, config = taken_up(config)
-    ready = prepared(config, clock, run)
+    ready = prepared(config, clock, run, data)
     with run or tracking.open_run("train_lora", "lora", name=config.run_name) as opened:
         train_one(opened, ready, clock)
     stage("done", opened.link)
@@ -57,43 +61,50 @@ def train_one(run: TrackedRun, ready: Prepared, clock: Stopwatch) -> None:
     """Train, or go on training, in `run` up to the last step, and report."""
     job = LanguageTraining(run, ready.workload, ready.factors, ready.data, clock)
     job.describe()
-    job.restore()
-    job.train()
-    job.finish()
+    with timed(run, clock):
+        job.restore()
+        job.train()
+        job.finish()
 
 
-def prepared(config: TrainLoraConfig, clock: Stopwatch, run: TrackedRun | None = None) -> Prepared:
-    """The workload on questions and a base model that have been checked; `Refusal` for what cannot be trained."""
+def prepared(
+    config: TrainLoraConfig, clock: Stopwatch, run: TrackedRun | None = None, data: QuestionData | None = None
+) -> Prepared:
+    """The workload on questions (`data`, or those that are named) and a base model that have been checked.
+
+    `Refusal` for what cannot be trained.
+    """
     config = config.resolved()
     device = choose_device(config.device)
     check_precision(config.precision, device)
     with clock.section("data"):
-        data = questions.load(config.data, config.val_data)
+        data = data or questions.load(config.data, config.val_data)
     with clock.section("base model"):
         base = find_base(config.base_model)
         stage("base", f"{base.name}, {base.parameters:,} parameters, {base.digest[:12]}")
         factors = _stored_start(config, data, base, run) if run else factors_of(config, base)
         initial = factors.adapter if factors else None
-        check_targets(config, base, initial)
+        sides = check_targets(config, base, initial)
     with clock.section("data"):
         encoded = encode(data.pairs, load_tokenizer(base), config.max_length)
     ids = _examples(config, data, encoded, run)
     if factors:
         config = dataclasses.replace(config, factors=factors.run_id)
     workload = LanguageModel(config, base, encoded, ids, device, initial)
-    _check_memory(workload)
+    _check_memory(workload, sides)
     facts = {
         "name": data.name,
         "digest": data.digest(),
         "items": len(data.pairs),
         "too_long": len(encoded.too_long),
+        "empty": len(data.empty),
         "leaked": data.leaked,
     }
     return Prepared(workload, factors, facts)
 
 
 def _stored_start(
-    config: TrainLoraConfig, data: questions.QuestionData, base: BaseModel, run: TrackedRun
+    config: TrainLoraConfig, data: QuestionData, base: BaseModel, run: TrackedRun
 ) -> Factors | None:
     """The adapter at step 0 of a continued run; `Refusal` where its data or base model are others by now."""
     stored = tracking.config(run.run_id)
@@ -105,7 +116,7 @@ def _stored_start(
 
 
 def _examples(
-    config: TrainLoraConfig, data: questions.QuestionData, encoded: Encoded, run: TrackedRun | None
+    config: TrainLoraConfig, data: QuestionData, encoded: Encoded, run: TrackedRun | None
 ) -> dict[str, list[int]]:
     """The stored split of a continued run, or a new one; said in a line."""
     if run and tracking.has_artifact(run.run_id, "example_ids.json"):
@@ -113,12 +124,14 @@ def _examples(
     else:
         trained = data.train_items if data.train_items is not None else len(data.pairs)
         beyond = range(config.max_items, trained) if config.max_items else ()
-        left_out = sorted({*encoded.too_long, *beyond})
+        left_out = sorted({*encoded.too_long, *data.empty, *beyond})
         ids = split(len(data.pairs), data.train_items, left_out, config.split_seed)
         ids["val"] = ids["val"][: config.eval_items or None]
     text = f"{data.name}: {len(ids['train'])} questions to train on, {len(ids['val'])} held out"
     if encoded.too_long:
         text += f"; {len(encoded.too_long)} longer than max_length={config.max_length} are left out"
+    if data.empty:
+        text += f"; {len(data.empty)} with an empty question or answer are left out"
     stage("data", text)
     if data.leaked:
         stage("notice", f"{data.leaked} held-out questions are also in the training file: eval/loss is too low")
@@ -138,11 +151,10 @@ def memory_of(workload: LanguageModel) -> float:
     return float(weights + 4 * tokens * activations)
 
 
-def _check_memory(workload: LanguageModel) -> None:
+def _check_memory(workload: LanguageModel, sides: Sides) -> None:
     config, base = workload.config, workload.base
-    trained = base.parameters if config.init == "full" else 0
     sizes = f"base_model={base.name} batch_size={config.batch_size} in {config.base_precision}"
     remedy = "a smaller batch_size (and a larger accumulation), max_length or base model"
     if config.base_precision not in HALF and config.init != "full" and not config.residual:
         remedy += ", or base_precision=bfloat16"
-    check_memory(trained, sizes, remedy, more=memory_of(workload))
+    check_memory(trained(config, sides), sizes, remedy, more=memory_of(workload))

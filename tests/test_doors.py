@@ -1,0 +1,172 @@
+"""What parameters and the file system decide is refused by every entry point before anything heavy is loaded."""
+
+import os
+from pathlib import Path
+
+import llamas
+import lora_runs
+import pytest
+from refusals import assert_refused_before_anything_heavy
+
+from nfa import cli, doors, machine
+from nfa.config import ENTRY_POINTS, TrainLoraConfig, TuneConfig
+from nfa.config.lora import TARGETS
+from nfa.errors import Refusal
+from nfa.lora.base_models import find_base
+from nfa.lora.known_layers import known_layers
+from nfa.lora.target_modules import target_modules
+
+OUTPUT_DIRS = [name for name, config in ENTRY_POINTS.items() if "output_dir" in config.__dataclass_fields__]
+DATA_DIRS = [name for name, config in ENTRY_POINTS.items() if "data_dir" in config.__dataclass_fields__]
+DEVICES = [name for name, config in ENTRY_POINTS.items() if "device" in config.__dataclass_fields__]
+NEEDED = {"import_checkpoints": "--folder . --dataset svhn"}
+MORE = {
+    "odd rank": ("train_lora --init orthogonal --rank 3", "init=orthogonal with rank=3"),
+    "targets": ("train_lora --targets nonsense", "targets='nonsense', which no module fits"),
+    "rank": ("train_lora --rank 65535", "init=random with rank=65535, more than model.layers.0.self_attn.q_proj has"),
+    "rank of a part": ("train_lora --rank 33 --init pissa", "init=pissa with rank=33, more than"),
+    "questions": ("train_lora --data absent.jsonl", "data=absent.jsonl"),
+    "held-out questions": ("train_lora --val_data absent.json", "val_data=absent.json"),
+    "base": ("train_lora --base_model ./absent", "base_model='./absent'"),
+    "a start": ("lora_experiment --starts svd-warm,orthogonal --rank 3", "init=orthogonal with rank=3"),
+    "a start's rank": ("lora_experiment --starts svd-warm --rank 33", "init=svd with rank=33, more than"),
+    "the teacher's rank": ("lora_svd --teacher tiny --base_model tiny --rank 33", "rank=33 for model.layers.0"),
+    "the teacher's targets": ("lora_svd --teacher tiny --base_model tiny --targets q", "targets='q', which no module"),
+    "inside a space": ("tune --workload lora --space init=random|orthogonal,rank=2:8", "init=orthogonal with rank=3"),
+    "inside another": ("tune --workload eeg --space n_head=1:4", "d_model=32 with n_head=3"),
+    "a choice": ("tune --workload lora --space init=random|olora,rank=8|48", "init=olora with rank=48, more than"),
+    "fixed targets": ("tune --workload lora --fixed targets=nonsense", "targets='nonsense', which no module fits"),
+    "fixed folder": ("tune --workload eeg --fixed data_dir=absent", "data_dir=absent"),
+    "database": ("tune --storage sqlite:////absent/optuna.db", "storage=sqlite:////absent/optuna.db"),
+    "examples": ("train --max_samples 1150", "max_samples=1150"),
+    "processes": ("train_eeg --nproc 5 --batch_size 30 --subjects 4 --stimuli 2", "nproc=5 with 32 windows an epoch"),
+}
+
+
+@pytest.mark.parametrize("case", MORE)
+def test_what_is_known_at_the_door_is_refused_there(case: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    words, got = MORE[case]
+    name, *argv = words.split()
+    with pytest.raises(Refusal) as refused:
+        _start(name, argv)
+    assert got in str(refused.value).splitlines()[0]
+
+
+def _start(name: str, argv: list[str]) -> None:
+    """Everything that `python -m entrypoints.NAME` does before its heavy imports."""
+    import importlib
+
+    module = importlib.import_module(f"entrypoints.{name}")
+    config = cli.parse(ENTRY_POINTS[name], argv)
+    doors.check(config)
+    if hasattr(module, "questions"):
+        module.questions.load_files(config.data, config.val_data)
+
+
+@pytest.mark.parametrize("name", OUTPUT_DIRS)
+def test_a_folder_that_cannot_be_written_is_refused_and_none_is_made(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    for folder in ("file", "file/below"):
+        with pytest.raises(Refusal, match=f"output_dir={folder} .* is no folder"):
+            _start(name, ["--output_dir", folder])
+    _start(name, ["--output_dir", "new/below"])
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("name", DATA_DIRS)
+def test_a_folder_that_is_not_there_is_refused(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    if name == "import_checkpoints":  # finds its files, and their data, in its own way
+        return
+    with pytest.raises(Refusal, match=r"data_dir=absent \(.*absent does not exist\)"):
+        _start(name, ["--data_dir", "absent"])
+
+
+@pytest.mark.parametrize("name", DEVICES)
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:٣", "cpu:1:2", ""])
+def test_no_device_is_called_so(name: str, device: str) -> None:
+    words = NEEDED.get(name, "").split()
+    with pytest.raises(Refusal, match=f"device={device!r}\n  allowed: auto, cpu, cuda"):
+        cli.parse(ENTRY_POINTS[name], [*words, "--device", device])
+    for known in ("auto", "cpu", "cuda", "cuda:11", "mps"):
+        assert cli.parse(ENTRY_POINTS[name], [*words, "--device", known])
+
+
+@pytest.mark.parametrize(
+    ("words", "got"),
+    [
+        ("lora_experiment --targets nonsense", "targets='nonsense'"),
+        ("tune --workload lora --fixed base_model=./absent", "base_model='./absent'"),
+        ("synthesize_teacher --output_dir /dev/null/x", "output_dir=/dev/null/x"),
+    ],
+)
+def test_in_a_process_of_its_own_nothing_heavy_is_loaded(words: str, got: str, tmp_path: Path) -> None:
+    name, _, argv = words.partition(" ")
+    assert_refused_before_anything_heavy(name, argv, got, tmp_path)
+
+
+def test_a_run_that_is_continued_says_itself_what_it_is_of() -> None:
+    doors.check(TrainLoraConfig(targets="nonsense", resume="abc"))
+
+
+# ---- layers of base models
+
+
+def test_layers_known_at_the_door_are_those_of_the_model(tmp_path: Path) -> None:
+    llama, gpt2 = lora_runs.base_folder(tmp_path / "llama"), lora_runs.gpt2_folder(tmp_path / "gpt2")
+    for folder, targets in ((llama, TARGETS), (gpt2, "c_attn,c_proj,c_fc")):
+        known, found = known_layers(str(folder)), target_modules(find_base(str(folder)), targets.split(","))
+        assert known is not None
+        assert found.keys() <= known.keys()
+        assert {name: min(known[name]) for name in found} == {name: min(each.shape) for name, each in found.items()}
+
+
+def test_layers_of_a_gguf_file_are_those_that_it_becomes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("gguf")
+    monkeypatch.setenv("NFA_CACHE", str(tmp_path / "cache"))
+    file = llamas.gguf(tmp_path / "small.gguf", llamas.llama())
+    known, found = known_layers(str(file)), target_modules(find_base(str(file)), TARGETS.split(","))
+    assert known == {name: each.shape for name, each in found.items()}
+
+
+def test_tiny_is_known_before_it_is_made() -> None:
+    from nfa.lora import tiny
+
+    model = tiny.untrained(tiny.Settings())
+    shapes = {name: tuple(layer.weight.shape) for name, layer in model.named_modules() if "_proj" in name}
+    assert known_layers("tiny") == shapes
+
+
+def test_what_only_the_hub_or_transformers_know_is_not_refused_at_the_door(tmp_path: Path) -> None:
+    folder = lora_runs.base_folder(tmp_path / "llama")
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace('"hidden_size"', '"num_experts": 4, "hidden_size"', 1))
+    assert known_layers(str(folder)) is None
+    assert known_layers("owner/name") is None
+    doors.check(TrainLoraConfig(base_model=str(folder), targets="experts.0.w1"))
+    doors.check(TrainLoraConfig(targets="lm_head"))
+
+
+def test_memory_counts_what_an_adapter_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = TrainLoraConfig(rank=32)
+    needed = machine.BYTES_A_WEIGHT * 2 * 32 * (128 + 96 + 96 + 128 + 3 * 256)
+    base = 4 * 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 192)
+    for there, fits in ((needed + base, True), (needed + base - 1, False)):
+        monkeypatch.setattr(os, "sysconf", lambda name, there=there: there if name == "SC_PHYS_PAGES" else 1)
+        if fits:
+            doors.check(config)
+        else:
+            with pytest.raises(Refusal, match="rank=32 for 14 modules of base_model=tiny"):
+                doors.check(config)
+
+
+def test_files_of_a_study_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(doors, "known_layers", asked.append)
+    config = TuneConfig(workload="lora")
+    doors.check(config)
+    assert (len(config.candidates) > 50, asked) == (True, ["tiny"])
