@@ -11,6 +11,7 @@ from nfa.config.eeg_preparation import PrepareEEGConfig
 from nfa.data.eeg_channels import choose, implied
 from nfa.data.eeg_formats import Opened, open_recording
 from nfa.data.eeg_recordings import Recording, find
+from nfa.data.eeg_signals import half_unit
 from nfa.errors import Refusal
 
 mne = pytest.importorskip("mne")
@@ -88,6 +89,11 @@ def test_channels_of_another_rate_do_not_change_that_of_the_eeg(tmp_path: Path) 
     eeg = opened(tmp_path / "a.edf", eeg_rate=256).eeg
     assert (eeg.rate, eeg.samples, eeg.channels) == (256, 256 * SECONDS, ("Fp1", "Cz"))
     np.testing.assert_allclose(eeg.read(0, eeg.samples)[:, 1] * 1e6, signals["Cz"], atol=0.06)
+
+
+@pytest.mark.parametrize(("text", "half"), [("833.3333333", 0.5e-7), ("833", 0.5), ("8.3e2", 5.0), ("1000.", 0.5)])
+def test_half_of_the_last_digit(text: str, half: float) -> None:
+    assert half_unit(text) == pytest.approx(half)
 
 
 # ---- files that point to others

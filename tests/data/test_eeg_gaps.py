@@ -12,7 +12,7 @@ from nfa.config.eeg_preparation import PrepareEEGConfig
 from nfa.data.eeg_formats import Opened, open_recording
 from nfa.data.eeg_preparation import Settings, prepare, spans_of
 from nfa.data.eeg_recordings import Recording
-from nfa.data.eeg_signals import Segment, half_unit
+from nfa.data.eeg_signals import Segment
 from nfa.errors import Refusal
 
 mne = pytest.importorskip("mne")
@@ -115,8 +115,7 @@ def test_a_gap_is_refused_with_its_place_and_cut_at_when_asked(case: str, tmp_pa
     ending, write, sample, lost = KNOWN[case]
     path = tmp_path / f"sub-001_-_story_-_eeg.{ending}"
     write(path)
-    held = round(lost * RATE) if case == "FIF, skipped" else 0
-    lasting = SECONDS + (0 if held else lost)
+    held, lasting = (round(lost * RATE), SECONDS) if case == "FIF, skipped" else (0, SECONDS + lost)
     said = refused(path, lasting)
     assert f"{path.name} ({lost:.4g} s are missing at {sample / RATE:.3f} s, sample {sample} counted from 0)" in said
     assert "do: gaps=cut" in said
@@ -271,8 +270,8 @@ def test_parts_around_a_gap_go_with_the_speech_that_was_heard_and_none_goes_acro
     digits = 100 * whole[kept][: 256 * 60]
     path = tmp_path / f"a.{suffix}"
     onsets = [k + (102 / 256) * (k >= 20) + (179 / 256) * (k >= 50) for k in range(60)]
-    label = f"{suffix.upper()}+D"
-    edf(path, {"Cz": digits, "Pz": -digits}, onsets=[f"{onset:.7f}" for onset in onsets], label=label)
+    stamped = [f"{onset:.7f}" for onset in onsets]
+    edf(path, {"Cz": digits, "Pz": -digits}, onsets=stamped, label=f"{suffix.upper()}+D")
     np.save(tmp_path / "envelope.npy", heard[: round(64 * (60 + 281 / 256))])
     config = PrepareEEGConfig(source=".", target="out", envelope_rate=64, gaps="cut")
     found = open_recording(Recording("sub-001_-_story", path, tmp_path / "envelope.npy"), config)
@@ -299,8 +298,3 @@ def test_pieces_below_a_second_are_left_out(tmp_path: Path) -> None:
         ("val", 480, 640),
         ("test", 640, 800),
     ]
-
-
-@pytest.mark.parametrize(("text", "half"), [("833.3333333", 0.5e-7), ("833", 0.5), ("8.3e2", 5.0), ("1000.", 0.5)])
-def test_half_of_the_last_digit(text: str, half: float) -> None:
-    assert half_unit(text) == pytest.approx(half)
