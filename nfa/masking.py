@@ -18,7 +18,7 @@ _typed: set[str] = set()  # texts whose passwords are masked
 
 def learn(*texts: str) -> None:
     """From now on, mask the passwords that these texts carry, in whatever text they turn up."""
-    _typed.update(texts)
+    _typed.update(text for text in texts if carried(text).passwords)
 
 
 def carries_password(text: str) -> bool:

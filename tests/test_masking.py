@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from plotly.offline import get_plotlyjs
 
 from nfa import masking
+from nfa.config import TuneConfig
 from nfa.console import stage
 from nfa.errors import DivergedError, NfaError, Refusal
 from nfa.masking import carries_password, masked, masked_values, tellable
@@ -195,6 +196,14 @@ def test_an_error_is_the_cause_of_another_only_if_nothing_in_it_tells() -> None:
     harmless = raised("no disk")
     assert tellable(harmless) is harmless
     assert tellable(raised("postgresql://u:geheim@h/db")) is None
+
+
+def test_a_password_in_a_config_is_told_by_nothing_that_comes_after(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Refusal) as told:
+        TuneConfig(storage="me:geheim@host/studies")
+    assert "storage=me:***@host/studies" in str(told.value)
+    stage("notice", "geheim")
+    assert capsys.readouterr().out == "    notice  ***\n"
 
 
 def test_a_line_about_what_goes_on_is_masked_in_a_notebook_too(capsys: pytest.CaptureFixture[str]) -> None:

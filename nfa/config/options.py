@@ -8,6 +8,7 @@ from dataclasses import field
 from typing import Any, Literal
 
 from nfa.errors import Refusal
+from nfa.masking import learn
 
 Auto = Literal["auto"]
 DEVICE = re.compile(
@@ -51,7 +52,11 @@ def device_option(*, free_on_resume: bool = False) -> Any:
 
 
 def check_fields(config: Any) -> None:
-    """Raise `Refusal` for the first field of a dataclass of `option`s whose value is outside what is allowed."""
+    """Raise `Refusal` for the first field of a dataclass of `option`s whose value is outside what is allowed.
+
+    No password in a field is told from now on.
+    """
+    learn(*(value for value in vars(config).values() if isinstance(value, str)))
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
         if item.metadata["choices"] and value not in (*item.metadata["choices"], item.default):
