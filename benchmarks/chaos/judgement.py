@@ -51,6 +51,9 @@ def _compare(here: Round, name: str, content: Content, finished: Sequence[Conten
         here.seen.trained += max(1, len(finished))
         here.seen.equal += sum(found.weights == content.weights for found in finished)
     for found in finished:
+        differing = [path for path in content.weights if found.weights.get(path) != content.weights[path]]
+        if differing:
+            here.fault(f"{name} has other weights than an undisturbed run at {len(differing)} of its checkpoints")
         missing, more = set(content.series) - set(found.series), set(found.series) - set(content.series)
         if missing or more:
             here.fault(f"{name} lacks {len(missing)} rows of an undisturbed run and has {len(more)} others")

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlparse
+from urllib.parse import unquote, urlparse
 
 from benchmarks.chaos import files
 from benchmarks.chaos.clock import Clock
@@ -68,8 +68,9 @@ class Round:
     def artifacts(self, run: StoredRun) -> Path:
         """A run's folder, also where a server keeps it."""
         address = urlparse(run.artifact_uri)
-        served = address.scheme == "mlflow-artifacts"
-        return self.work / "served" / address.path.lstrip("/") if served else Path(address.path)
+        if address.scheme == "mlflow-artifacts":
+            return self.work / "served" / address.path.lstrip("/")
+        return Path(unquote(address.path) if address.scheme == "file" else run.artifact_uri)
 
     # ---- processes
 
