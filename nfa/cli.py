@@ -61,13 +61,13 @@ def help_text(config_type: type, name: str) -> str:
 
 def main(name: str, config_type: type[Config], start: Callable[[Config], None]) -> typing.NoReturn:
     """Parse, look at what is named, run `start`, and exit: 0 done, 1 failed, 2 refused, 130 SIGINT, 143 SIGTERM."""
-    masking.mask_process()
     ends.listen()
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(help_text(config_type, name))
         sys.exit(0)
 
     def work() -> None:
+        masking.mask_process()
         config = parse(config_type, _unstored(sys.argv[1:]))
         doors.check(config)
         start(config)

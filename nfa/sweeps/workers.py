@@ -145,11 +145,11 @@ def _started(
 
 def _begin(begin: Callable[..., None], assignment: Assignment, answers: Any, index: int) -> None:
     """What a process does, on a GPU of its own as far as there are enough; how it fails it says in `answers`."""
-    mask_process()
     ends.listen()
     if torch.cuda.is_available():
         torch.cuda.set_device(index % torch.cuda.device_count())
     try:
+        mask_process()
         begin(assignment)
     except Interrupted as stop:
         raise SystemExit(stop.exit_code) from None

@@ -11,6 +11,7 @@ from typing import Any
 
 import mlflow
 from mlflow.entities import Dataset, DatasetInput, InputTag, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 
 from nfa import __version__
@@ -129,7 +130,10 @@ class TrackedRun:
             for item in inputs
         ]
         with shielded():
-            client().log_inputs(self.run_id, entities)
+            try:
+                client().log_inputs(self.run_id, entities)
+            except MlflowException:  # where another process stores the same data for the first time just now
+                client().log_inputs(self.run_id, entities)
 
 
 def _state(error: BaseException | None) -> str:

@@ -1,6 +1,7 @@
 """Of several processes that use a database for the first time one makes its tables, and the others wait for it."""
 
 import fcntl
+import itertools
 import os
 import signal
 import sqlite3
@@ -11,11 +12,12 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from sqlalchemy.engine import make_url
 from stores import Store
 from support import launch, tiny
 
-from nfa import ends
+from nfa import ends, tracking
 from nfa.ends import Interrupted, shielded
 from nfa.errors import Refusal
 from nfa.sweeps.storage import open_storage
@@ -199,3 +201,19 @@ def test_first_trainings_at_the_same_time_share_a_postgresql_database(tmp_path: 
         ended = [training.end() for training in trainings]
     assert [one.code for one in ended] == [0, 0, 0], ended
     assert len(list(store.folder.glob("mlruns/0/*/artifacts/results.json"))) == 3
+
+
+def test_data_that_another_process_stores_for_the_first_time_just_now_are_inputs_of_this_run_too(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_inputs, calls = MlflowClient.log_inputs, itertools.count(1)
+
+    def second(self: MlflowClient, run_id: str, datasets: object) -> None:
+        if next(calls) == 1:
+            raise MlflowException("UNIQUE constraint failed: datasets.experiment_id, datasets.name, datasets.digest")
+        log_inputs(self, run_id, datasets)
+
+    monkeypatch.setattr(MlflowClient, "log_inputs", second)
+    with tracking.open_run("train", "mlp") as run:
+        run.log_datasets([tracking.DataInput("digits", "0" * 64, "scikit-learn", "train")])
+    assert store.rows("SELECT name FROM datasets") == [("digits",)]
