@@ -17,7 +17,7 @@ from nfa import __version__
 from nfa.ends import Interrupted, shielded, stopped
 from nfa.errors import Pruned, Refusal
 from nfa.masking import masked
-from nfa.tracking import artifacts
+from nfa.tracking import artifacts, first_use
 from nfa.tracking.claims import BEAT, Claim, is_claimed, is_running, wait_until_free
 from nfa.tracking.heartbeat import Heartbeat
 from nfa.tracking.metrics import MetricLog, known_steps
@@ -129,7 +129,7 @@ class TrackedRun:
             for item in inputs
         ]
         with shielded():
-            client().log_inputs(self.run_id, entities)
+            first_use.again(client().log_inputs, self.run_id, entities)
 
 
 def _state(error: BaseException | None) -> str:
