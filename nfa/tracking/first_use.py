@@ -1,12 +1,14 @@
-"""The first use of a database by several processes at the same time: one makes the tables, the others wait for it."""
+"""What several processes make in a database at the same time is made once: its tables, and what they share in them."""
 
 import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
+from mlflow.exceptions import MlflowException
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -17,6 +19,8 @@ from nfa.ends import exposed
 from nfa.errors import Refusal
 from nfa.tracking.calls import limited
 from nfa.tracking.places import sqlite_file
+
+Made = TypeVar("Made")
 
 # Finds something once everything is made: it is made last.
 MLFLOW = "SELECT 1 FROM experiments WHERE experiment_id = 0"
@@ -44,6 +48,14 @@ def alone(address: str, last: str) -> Iterator[None]:
                 if file and _finds(connection, ANY) and not _finds(connection, last):
                     held.enter_context(_half_made(file))
         yield
+
+
+def again(make: Callable[..., Made], *words: Any) -> Made:
+    """What `make(*words)` gives, which makes what it does not find: another process may do so at the same moment."""
+    for _ in range(2):
+        with suppress(MlflowException):
+            return make(*words)
+    return make(*words)
 
 
 @contextmanager

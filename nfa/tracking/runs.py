@@ -11,14 +11,13 @@ from typing import Any
 
 import mlflow
 from mlflow.entities import Dataset, DatasetInput, InputTag, Param, Run, RunTag
-from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 
 from nfa import __version__
 from nfa.ends import Interrupted, shielded, stopped
 from nfa.errors import Pruned, Refusal
 from nfa.masking import masked
-from nfa.tracking import artifacts
+from nfa.tracking import artifacts, first_use
 from nfa.tracking.claims import BEAT, Claim, is_claimed, is_running, wait_until_free
 from nfa.tracking.heartbeat import Heartbeat
 from nfa.tracking.metrics import MetricLog, known_steps
@@ -130,10 +129,7 @@ class TrackedRun:
             for item in inputs
         ]
         with shielded():
-            try:
-                client().log_inputs(self.run_id, entities)
-            except MlflowException:  # where another process stores the same data for the first time just now
-                client().log_inputs(self.run_id, entities)
+            first_use.again(client().log_inputs, self.run_id, entities)
 
 
 def _state(error: BaseException | None) -> str:

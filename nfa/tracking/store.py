@@ -72,15 +72,12 @@ def current_experiment() -> str:
 
 def experiment_named(name: str) -> str:
     """The experiment of that name, made if new: by the first of several processes that ask for it."""
-    found = client().get_experiment_by_name(name)
-    if found is None:
-        try:
-            return str(client().create_experiment(name))
-        except MlflowException:
-            found = client().get_experiment_by_name(name)
-            if found is None:
-                raise
-    return str(found.experiment_id)
+
+    def find_or_make() -> str:
+        found = client().get_experiment_by_name(name)
+        return str(found.experiment_id if found else client().create_experiment(name))
+
+    return first_use.again(find_or_make)
 
 
 def find_run(text: str) -> Run:
