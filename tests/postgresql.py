@@ -5,6 +5,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,17 +19,18 @@ def _program(name: str) -> str:
 
 
 @contextmanager
-def server(folder: Path, password: str = "") -> Iterator[str]:
+def server(password: str = "") -> Iterator[str]:
     """The address of an empty database on 127.0.0.1; the server refuses to run as root, so it does as nobody then.
 
     With a password, it is asked for, and percent-encoded in the address.
     """
+    with tempfile.TemporaryDirectory(prefix="nfa-postgresql-", ignore_cleanup_errors=True) as folder:
+        yield from _served(Path(folder), password)
+
+
+def _served(folder: Path, password: str) -> Iterator[str]:
     user = "nobody" if os.geteuid() == 0 else None
-    folder.mkdir()
-    if user:
-        for parent in (folder, *folder.parents):
-            if parent != Path("/tmp") and parent.owner() == "root" and str(parent).startswith("/tmp/"):
-                parent.chmod(0o755)
+    if user:  # not in a folder of pytest's, which other sessions of it close to other users
         os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

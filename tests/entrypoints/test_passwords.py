@@ -182,7 +182,7 @@ def test_a_database_with_a_password_holds_runs_and_a_study_in_which_it_is_nowher
     place = Store(tmp_path / "place")
     place.folder.mkdir()
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
-    with server(tmp_path / "pg", PASSWORD) as address:
+    with server(PASSWORD) as address:
         without = re.sub(":[^:@]*@", "@", address)
         subprocess.run(["psql", without, "-c", "CREATE DATABASE studies"], check=True, capture_output=True)
         runs = {"MLFLOW_TRACKING_URI": address.replace("://", "+psycopg://")}

@@ -162,7 +162,7 @@ def test_after_its_time_is_up_a_study_begins_no_trial_and_can_go_on(empty_store:
 def test_a_study_in_postgresql_is_shared_by_two_starts(empty_store: Store, tmp_path: Path) -> None:
     from postgresql import server
 
-    with server(tmp_path / "pg") as address:
+    with server() as address:
         store = empty_store.copy(tmp_path / "study")
         options = {**OPTIONS, "n_trials": 8, "storage": address, "n_workers": 2}
         first = launch(store, words(**options), entrypoint="tune")

@@ -3,7 +3,6 @@
 import json
 import socket
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from mlflow.entities import Run
@@ -325,14 +324,12 @@ def test_a_run_of_an_older_version_that_was_killed_is_reopened_at_once(clock: Cl
 
 
 @pytest.mark.slow
-def test_of_processes_that_claim_at_the_same_moment_one_wins_on_postgresql(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_of_processes_that_claim_at_the_same_moment_one_wins_on_postgresql(monkeypatch: pytest.MonkeyPatch) -> None:
     import mlflow
     import postgresql
 
     before = mlflow.get_tracking_uri()
-    with postgresql.server(Path(tmp_path_factory.mktemp("db"), "server")) as address:
+    with postgresql.server() as address:
         uri = address.replace("postgresql:", "postgresql+psycopg:")
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         mlflow.set_tracking_uri(uri)

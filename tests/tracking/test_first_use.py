@@ -212,7 +212,7 @@ def test_first_trainings_at_the_same_time_share_a_postgresql_database(tmp_path: 
 
     store = Store(tmp_path / "typed")
     store.folder.mkdir()
-    with server(tmp_path / "pg") as address:
+    with server() as address:
         assert_waits_its_turn(lambda: enter(address), address, waiting)
         trainings = [launch(store, tiny(seed=seed), MLFLOW_TRACKING_URI=address) for seed in (1, 2, 3)]
         ended = [training.end() for training in trainings]
