@@ -162,10 +162,14 @@ def mapped_array(file: Path) -> "tuple[np.memmap[Any, Any], str | None]":
 
 def write_tensors(file: Path, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str] = {}) -> None:
     """A safetensors file."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     plain = {name: tensor.detach() for name, tensor in tensors.items()}
-    save_file(plain, file, {**metadata, DIGEST: digest_of([plain, dict(metadata)])})
+    try:
+        save_file(plain, file, {**metadata, DIGEST: digest_of([plain, dict(metadata)])})
+    except SafetensorError as error:  # what it makes of a disk that is full
+        raise OSError(f"{file.name} could not be written: {error}") from error
 
 
 def read_tensors(file: Path) -> Found:
@@ -212,7 +216,11 @@ def write_state(file: Path, state: Mapping[str, Any]) -> None:
     """What `torch.save` makes of tensors, numbers and names."""
     import torch
 
-    torch.save({**state, DIGEST: digest_of(state)}, file)
+    sealed = {**state, DIGEST: digest_of(state)}
+    try:
+        torch.save(sealed, file)
+    except RuntimeError as error:  # what it makes of a disk that is full
+        raise OSError(f"{file.name} could not be written: {error}") from error
 
 
 def read_state(file: Path) -> Found:

@@ -206,3 +206,9 @@ def refuses(kind: Format, folder: Path, count: int) -> None:
     made = kind.mutations(raw, count)
     found = outcomes(file, made, lambda _: kind.read(kind.name), lambda content, _: kind.look(content) == whole)
     assert found["refused"] > count * 3 / 4
+
+
+@pytest.mark.parametrize("write", [content.write_state, content.write_tensors])
+def test_a_full_disk_is_an_error_of_the_system_whatever_library_writes(write: Callable[..., None]) -> None:
+    with pytest.raises(OSError, match="full"):
+        write(Path("/dev/full"), {"a": torch.zeros(1000)})
