@@ -38,9 +38,9 @@ _limits = _Limits()
 
 
 @contextmanager
-def beginning() -> Iterator[None]:
-    """A shorter limit while nothing has started that could be lost."""
-    before, _limits.silence = _limits.silence, BEGINNING
+def beginning(silence: float = BEGINNING) -> Iterator[None]:
+    """A shorter limit, or this one, while nothing has started that could be lost."""
+    before, _limits.silence = _limits.silence, silence
     try:
         yield
     finally:

@@ -17,7 +17,7 @@ from sqlalchemy.pool import NullPool
 from nfa.console import stage
 from nfa.ends import exposed
 from nfa.errors import Refusal
-from nfa.tracking.calls import limited
+from nfa.tracking.calls import LIMIT, beginning, limited
 from nfa.tracking.places import sqlite_file
 
 Made = TypeVar("Made")
@@ -45,6 +45,7 @@ def alone(address: str, last: str) -> Iterator[None]:
             if not _finds(connection, last):
                 take = _folder_lock(held.enter_context(_opened(file.parent))) if file else _database_lock(connection)
                 _wait(take, address)
+                held.enter_context(beginning(LIMIT))  # tables take seconds, and on a busy machine minutes
                 if file and _finds(connection, ANY) and not _finds(connection, last):
                     held.enter_context(_half_made(file))
         yield

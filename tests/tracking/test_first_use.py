@@ -21,7 +21,7 @@ from nfa import ends, tracking
 from nfa.ends import Interrupted, shielded
 from nfa.errors import Refusal
 from nfa.sweeps.storage import open_storage
-from nfa.tracking import first_use, registry, runs
+from nfa.tracking import calls, first_use, registry, runs
 from nfa.tracking import store as tracking_store
 
 
@@ -128,6 +128,14 @@ def test_waiting_ends_with_a_signal_though_the_callers_hold_it_back(
 def test_who_finds_the_tables_made_does_not_wait(store: Store, waiting: Waiting) -> None:
     with another_makes_tables_in(store.folder), first_use.alone(store.uri, first_use.MLFLOW):
         assert waiting.lines == []
+
+
+def test_who_makes_tables_has_the_time_of_a_training_s_calls(store: Store, tmp_path: Path) -> None:
+    with calls.beginning():
+        with first_use.alone(f"sqlite:///{tmp_path}/mlflow.db", first_use.MLFLOW):
+            assert calls._limits.silence == calls.LIMIT
+        with first_use.alone(store.uri, first_use.MLFLOW):
+            assert calls._limits.silence == calls.BEGINNING
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:1", "sqlite://", "databricks", "mysql://me@host/name"])
