@@ -16,6 +16,7 @@ from nfa.errors import Refusal
 from nfa.sweeps import tickets
 from nfa.sweeps.samplers import SeededBySlot, distribution, suggest
 from nfa.sweeps.storage import AllTaken, address_of, open_storage, shown
+from nfa.sweeps.studies import IDENTITY, PARENT, known_study, make_study
 from nfa.sweeps.tables import table_of
 
 SPACE = "lr=log:1e-3:1,optimizer=sgd|adam,width=8:16"
@@ -223,7 +224,28 @@ def test_passwords_are_not_shown() -> None:
     url = address_of("postgresql://me:secret@host/studies")
     assert url.password == "secret"
     assert url.drivername == "postgresql+psycopg"
-    assert "secret" not in shown(url)
+    assert shown(url) == "postgresql+psycopg://me:***@host/studies"
+    assert shown(address_of("postgresql://me@host/x?password=secret")).endswith("/x?password=***")
+
+
+def test_what_a_study_and_its_trials_tell_is_kept_without_passwords(study: optuna.Study, tmp_path: Path) -> None:
+    told = {"error": "at postgresql://me:geheim7@host/runs", "steps": [1, 2]}
+    study.set_user_attr("told", told)
+    study.ask().set_user_attr("told", told)
+    kept = {"error": "at postgresql://me:***@host/runs", "steps": [1, 2]}
+    assert study.user_attrs["told"] == study.trials[0].user_attrs["told"] == kept
+    assert b"geheim7" not in (tmp_path / "optuna.db").read_bytes()
+
+
+def test_a_study_whose_search_holds_a_word_that_is_a_password_is_known_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", "val/loss")
+    storage = open_storage(make_url(f"sqlite:///{tmp_path}/optuna.db"))
+    made = make_study(CONFIG, storage, "s")
+    assert made
+    made.set_user_attr(PARENT, "its run")
+    assert known_study(CONFIG, storage, "s").user_attrs[IDENTITY]["objective"][0]["key"] == "***"
 
 
 def test_a_database_that_cannot_be_reached_is_refused_with_its_own_words(tmp_path: Path) -> None:
