@@ -18,6 +18,7 @@ from benchmarks.chaos.seen import Clean, Content
 RUNS = "CREATE TABLE runs (run_uuid, name, status, artifact_uri, start_time)"
 TAGS = "CREATE TABLE tags (run_uuid, key, value)"
 METRICS = "CREATE TABLE metrics (run_uuid, key, step, value)"
+MODELS = "CREATE TABLE logged_models (source_run_id, name)"
 WEIGHTS = {"w": np.ones(3, np.float32)}
 
 
@@ -28,7 +29,7 @@ def here(tmp_path: Path) -> Iterator[Round]:
     artifacts = found.work / "mlruns"
     (artifacts / "checkpoints").mkdir(parents=True)
     save_file(WEIGHTS, artifacts / "checkpoints" / "epoch_0000.safetensors")
-    for query in (RUNS, TAGS, METRICS, "INSERT INTO metrics VALUES ('r', 'val/loss', 0, 0.5)"):
+    for query in (RUNS, TAGS, METRICS, MODELS, "INSERT INTO metrics VALUES ('r', 'val/loss', 0, 0.5)"):
         change(found, query)
     change(found, "INSERT INTO runs VALUES ('r', 'training', 'FINISHED', ?, 0)", str(artifacts))
     change(found, "INSERT INTO tags VALUES ('r', 'nfa.state', 'finished')")
@@ -53,6 +54,13 @@ def test_a_metric_row_that_is_there_twice_is_a_duplicate(here: Round) -> None:
     change(here, "INSERT INTO metrics VALUES ('r', 'val/loss', 0, 0.5)")
     judge(here, once=False)
     assert here.seen.duplicates == ["val/loss at 0"]
+
+
+def test_a_checkpoint_that_is_twice_among_the_models_is_a_duplicate(here: Round) -> None:
+    for name in ("epoch_0000", "epoch_0000", "epoch_0001"):
+        change(here, "INSERT INTO logged_models VALUES ('r', ?)", name)
+    judge(here, once=False)
+    assert here.seen.duplicates == ["model epoch_0000"]
 
 
 @pytest.mark.parametrize("query", ["DELETE FROM metrics", "INSERT INTO metrics VALUES ('r', 'val/loss', 1, 0.4)"])

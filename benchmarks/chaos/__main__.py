@@ -54,7 +54,7 @@ def store(rows: dict[str, dict[str, object]]) -> None:
         [
             "Real processes in fresh folders; moments are drawn with fixed seeds and fall where the machine lets them.",
             "Equal: all checkpoints are bitwise those of the same command undisturbed, and so are all metric rows.",
-            "Duplicates: rows of the table of metrics with the same run, key and step.",
+            "Duplicates: metric rows with the same run, key and step; checkpoints that are twice among the models.",
             "Litter: what an undisturbed command does not leave in the folder where it was typed, in the artifacts, in "
             "TMPDIR, in the cache or at home; files that are cut off; processes.",
             "Leaks: places (terminals, files, tables) that show the password which every round has in its environment.",

@@ -15,6 +15,7 @@ from benchmarks.chaos.files import is_leak
 RUNS = """SELECT runs.run_uuid, runs.name, runs.status, runs.artifact_uri, tags.value FROM runs
 LEFT JOIN tags ON tags.run_uuid = runs.run_uuid AND tags.key = 'nfa.state' ORDER BY runs.start_time, runs.run_uuid"""
 TWICE = "SELECT key, step FROM metrics GROUP BY run_uuid, key, step HAVING count(*) > 1 ORDER BY key, step"
+MODELS_TWICE = "SELECT name FROM logged_models GROUP BY source_run_id, name HAVING count(*) > 1 ORDER BY name"
 SERIES = "SELECT key, step, value FROM metrics WHERE run_uuid = :run ORDER BY key, step, value"
 
 
@@ -63,8 +64,9 @@ class Database:
         return [StoredRun(*row) for row in self.rows(RUNS)] if {"runs", "tags"} <= tables else []
 
     def twice(self) -> list[str]:
-        """Key and step of metrics that a run has more than once."""
-        return [f"{key} at {step}" for key, step in self.rows(TWICE)]
+        """Key and step of metrics that a run has more than once, and checkpoints that are twice among the models."""
+        models = [f"model {name}" for (name,) in self.rows(MODELS_TWICE)]
+        return [*(f"{key} at {step}" for key, step in self.rows(TWICE)), *models]
 
     def series(self, run_id: str) -> list[tuple[Any, ...]]:
         """Key, step and value of every metric row; how long something took is another one's."""

@@ -2,13 +2,8 @@
 
 from benchmarks.chaos.campaign import Scenario
 from benchmarks.chaos.rounds import Round
-from benchmarks.chaos.scenarios.kills import TRAINING
+from benchmarks.chaos.scenarios.kills import TRAINING, training
 from benchmarks.chaos.servers import PostgreSQL, program
-
-
-def first_training(here: Round) -> None:
-    """Undisturbed."""
-    here.done("train", TRAINING)
 
 
 def two_at_once(here: Round, _number: int) -> None:
@@ -23,12 +18,6 @@ def two_at_once_on_postgresql(here: Round, number: int) -> None:
     two_at_once(here, number)
 
 
-def first_on_postgresql(here: Round) -> None:
-    """Undisturbed."""
-    PostgreSQL(here)
-    here.done("train", TRAINING)
-
-
 def postgresql_missing() -> str:
     """Why there cannot be a database of PostgreSQL."""
     return "" if program("initdb") and program("pg_ctl") else "needs PostgreSQL"
@@ -39,7 +28,7 @@ SCENARIOS = [
         "first, twice",
         "two first trainings in an empty folder at the same moment (SQLite)",
         two_at_once,
-        first_training,
+        training,
         rounds=3,
         seconds=20,
     ),
@@ -47,7 +36,7 @@ SCENARIOS = [
         "first, twice, PostgreSQL",
         "two first trainings in an empty database of PostgreSQL at the same moment",
         two_at_once_on_postgresql,
-        first_on_postgresql,
+        training,
         rounds=2,
         seconds=25,
         missing=postgresql_missing,

@@ -5,8 +5,8 @@ import signal
 from benchmarks.chaos import files
 from benchmarks.chaos.campaign import Scenario
 from benchmarks.chaos.rounds import KILLED, TERMINATED, Round
-from benchmarks.chaos.scenarios.firsts import first_on_postgresql, postgresql_missing
-from benchmarks.chaos.scenarios.kills import TRAINING
+from benchmarks.chaos.scenarios.firsts import postgresql_missing
+from benchmarks.chaos.scenarios.kills import TRAINING, training
 from benchmarks.chaos.scenarios.sweeps import STUDY
 from benchmarks.chaos.servers import PostgreSQL
 
@@ -39,7 +39,7 @@ SCENARIOS = [
         "password",
         "PostgreSQL with a password in its address: SIGKILL or SIGTERM, resume; then wrong passwords",
         ended_and_resumed,
-        first_on_postgresql,
+        training,
         rounds=2,
         seconds=40,
         missing=postgresql_missing,

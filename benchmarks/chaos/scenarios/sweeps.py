@@ -54,7 +54,7 @@ def lost_launcher(here: Round, _number: int) -> None:
     process = _under_way(here)
     process.send(signal.SIGKILL)
     here.ends(process, {0, KILLED})
-    if not process.alone(LIMIT / 3):
+    if not process.alone(LIMIT):
         here.fault("workers outlive their launcher")
     here.done("tune", STUDY)
 
