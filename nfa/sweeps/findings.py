@@ -20,6 +20,7 @@ from nfa.sweeps.trainings import Trainings
 from nfa.tracking import TrackedRun
 
 CHAMPION = "champion"
+MEANS = "; a trial's value is the mean of theirs, and each is a run below it"
 
 
 def report(config: TuneConfig, study: optuna.Study, parent: TrackedRun, trainings: Trainings) -> None:
@@ -109,7 +110,7 @@ def _facts(config: TuneConfig, remedies: Sequence[str]) -> dict[str, Any]:
         "objective of a run": "; ".join(_how(one.reduction, one.last) for one in config.objectives),
         "constraints": ", ".join(map(str, config.constraints)) or "none",
         "sampler, pruner": f"{config.sampler}, {config.pruning}",
-        "trainings of a trial": f"{config.seeds}, seeds from {config.seed}",
+        "trainings of a trial": f"{config.seeds}, seeds from {config.seed}" + (MEANS if config.seeds > 1 else ""),
     }
     return {**facts, **({"scaled gradient": "; ".join(remedies)} if remedies else {})}
 

@@ -129,11 +129,12 @@ def _table(recordings: Sequence[Mapping[str, float]], names: Sequence[str]) -> "
 
 def factor_interval(arm: Arm, first: Arm, key: str, epoch: int) -> Interval | None:
     """Factor of a positive series against another arm at an epoch: geometric mean and 95 % t-interval over the seeds
-    that both have; None for fewer than two."""
-    logs = []
-    for seed in sorted(set(arm.seeds) & set(first.seeds)):
-        here, there = (one.series[one.seeds.index(seed)].get(key, {}).get(epoch, 0.0) for one in (arm, first))
-        if here > 0 and there > 0:
-            logs.append(math.log(here / there))
-    found = t_interval(logs)
+    that both have; None for fewer than two, and where one of them has no value above 0 in either."""
+    pairs = [
+        [one.series[one.seeds.index(seed)].get(key, {}).get(epoch, 0.0) for one in (arm, first)]
+        for seed in sorted(set(arm.seeds) & set(first.seeds))
+    ]
+    if any(min(pair) <= 0 for pair in pairs):
+        return None
+    found = t_interval([math.log(here / there) for here, there in pairs])
     return found and Interval(math.exp(found.mean), math.exp(found.low), math.exp(found.high), found.n)
