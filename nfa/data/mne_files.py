@@ -11,7 +11,7 @@ import numpy as np
 
 from nfa.config.eeg_preparation import PrepareEEGConfig
 from nfa.console import stage
-from nfa.data import brainvision, edf_stamps, eeg_gaps, persyst
+from nfa.data import brainvision, edf_stamps, eeg_gaps, fif_tags, persyst
 from nfa.data.eeg_channels import choose
 from nfa.data.eeg_signals import Array, Signal, half_unit, placed
 from nfa.errors import SHOWN, Refusal, reading
@@ -54,6 +54,8 @@ def open_mne(path: Path, config: PrepareEEGConfig, notes: list[str]) -> tuple[Si
 
 def _checked(path: Path, notes: list[str]) -> dict[str, Any]:
     """What MNE has to be told of the files of some formats, found whole and in place before."""
+    if path.name.lower().endswith(fif_tags.ENDINGS):
+        fif_tags.check_chain(path)
     if path.suffix.lower() in edf_stamps.ENDINGS:
         edf_stamps.check_whole(path, edf_stamps.header_of(path))
     if path.suffix.lower() == persyst.ENDING:

@@ -1,6 +1,7 @@
 """Files of recorders: whatever has happened to one, the recording is read or refused by its name, and nothing else."""
 
 import random
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from mutations import of_bytes, outcomes
 from nfa.config.eeg_preparation import PrepareEEGConfig
 from nfa.data.eeg_formats import Opened, open_recording
 from nfa.data.eeg_recordings import Recording
+from nfa.errors import Refusal
 
 mne = pytest.importorskip("mne")
 RATE, SECONDS = 64, 6
@@ -63,3 +65,17 @@ def test_a_damaged_recording_is_read_or_refused_by_its_name(case: str, count: in
     draw, raw = random.Random(7), damaged.read_bytes()
     found = outcomes(damaged, (of_bytes(raw, draw) for _ in range(count)), read, whole, named="one_-_story_-_eeg")
     assert found.total() == count
+
+
+def test_tags_that_lead_in_a_circle_are_refused_and_not_followed_for_ever(tmp_path: Path) -> None:
+    """Without a directory of them, at 52, MNE follows each tag to the next; the second, at 36, points to itself."""
+    file = tmp_path / "one_-_story_-_eeg.fif"
+    fif(file)
+    raw = bytearray(file.read_bytes())
+    struct.pack_into(">ii", raw, 48, 36, -1)
+    file.write_bytes(raw)
+    np.save(tmp_path / "envelope.npy", np.random.default_rng(0).random(RATE * SECONDS))
+    with pytest.raises(Refusal, match=rf"{file} \(its tags lead in a circle\)"):
+        open_recording(
+            Recording("one_-_story", file, tmp_path / "envelope.npy"), PrepareEEGConfig(source=".", target="out")
+        )

@@ -1,0 +1,25 @@
+"""Tags of FIF files: each says where the next one is, and MNE follows them wherever they lead."""
+
+import gzip
+import struct
+from pathlib import Path
+
+ENDINGS = (".fif", ".fif.gz")
+HEADER = struct.Struct(">8xii")  # after its kind and type, a tag's size, and where the next one is: 0 = behind it
+
+
+def check_chain(path: Path) -> None:
+    """ValueError where the tags of a file come back to one that has been there, so that reading them never ends."""
+    seen: set[int] = set()
+    position = 0
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        while position >= 0:
+            if position in seen:
+                raise ValueError("its tags lead in a circle")
+            seen.add(position)
+            file.seek(position)
+            content = file.read(HEADER.size)
+            if len(content) < HEADER.size:
+                return
+            size, following = HEADER.unpack(content)
+            position = following or position + HEADER.size + size
