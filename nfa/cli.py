@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from nfa import doors, ends, masking
 from nfa.config.values import value_of
-from nfa.errors import NfaError, Refusal
+from nfa.errors import NfaError, Refusal, headline
 
 Config = TypeVar("Config")
 
@@ -111,6 +111,11 @@ def _run(work: Callable[[], None]) -> int:
             print(f"error: {error}", file=sys.stderr)
             _end_runs("failed", str(error))
             return error.exit_code
+        if _of_the_store(error):
+            said = f"the tracking store or a disk failed: {headline(error)}\n  do: mend it, then type the command again"
+            print(f"error: {masking.masked(said)}", file=sys.stderr)
+            _end_runs("failed", said)
+            return NfaError.exit_code
         traceback.print_exc()
         _end_runs("failed", repr(error))
         return 1
@@ -119,7 +124,7 @@ def _run(work: Callable[[], None]) -> int:
 
 def _of_the_store(error: Exception) -> bool:
     store = sys.modules.get("nfa.tracking.store")
-    return store is not None and isinstance(error.__cause__ or error, store.StoreError)
+    return store is not None and store.is_of_store(error)
 
 
 def _stopped(stop: ends.Interrupted) -> int:

@@ -66,6 +66,15 @@ def _other(error: Exception, file: object) -> str:
     return "" if Path(named).name == Path(str(file)).name else f": {named}"
 
 
+def headline(error: BaseException) -> str:
+    """The first line that an error says: databases add the whole statement, with all values.
+
+    >>> headline(OSError("disk is full\\n[SQL: UPDATE tags …]")), headline(TimeoutError())
+    ('disk is full', 'TimeoutError')
+    """
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def reason(error: Exception) -> str:
     """An error in the few words that fit into a message.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support import HEAVY, imported, process, tiny
 
-from nfa import cli, ends
+from nfa import cli, ends, tracking
 from nfa.config import TrainConfig, check_fields, option
 from nfa.errors import NfaError, Refusal
 
@@ -177,7 +177,14 @@ def test_auto_stays_auto_until_it_is_resolved() -> None:
 
 @pytest.mark.parametrize(
     ("error", "code", "traceback"),
-    [(None, 0, False), (NfaError("no"), 1, False), (Refusal("a", "b", "c"), 2, False), (KeyError("x"), 1, True)],
+    [
+        (None, 0, False),
+        (NfaError("no"), 1, False),
+        (Refusal("a", "b", "c"), 2, False),
+        (KeyError("x"), 1, True),
+        (tracking.StoreError[0]("disk is full\n[SQL: UPDATE tags]"), 1, False),
+        (OSError(28, "No space left on device"), 1, False),
+    ],
 )
 def test_exit_code_and_traceback_follow_from_how_the_work_ended(
     error: Exception | None,
@@ -196,7 +203,9 @@ def test_exit_code_and_traceback_follow_from_how_the_work_ended(
     with pytest.raises(SystemExit) as ended:
         cli.main("train", TrainConfig, work)
     assert ended.value.code == code
-    assert ("Traceback" in capsys.readouterr().err) is traceback
+    said = capsys.readouterr().err
+    assert ("Traceback" in said) is traceback
+    assert "SQL" not in said
 
 
 @pytest.mark.parametrize(("signum", "code"), [(2, 130), (15, 143)])

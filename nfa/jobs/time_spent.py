@@ -22,7 +22,7 @@ def timed(run: TrackedRun, clock: Stopwatch, *, family: bool = False) -> Iterato
     try:
         yield
     except BaseException as error:
-        if not isinstance(error.__cause__ or error, tracking.StoreError):  # it would be waited for again
+        if not tracking.is_of_store(error):  # it would be waited for again
             with suppress(*tracking.StoreError):
                 keep_time(run, clock, family=family)
         raise

@@ -7,7 +7,7 @@ from typing import Any
 from nfa import tracking
 from nfa.console import bar, stage
 from nfa.ends import Interrupted, shielded, stopped
-from nfa.errors import DivergedError, NfaError
+from nfa.errors import DivergedError, NfaError, headline
 from nfa.timing import Stopwatch
 from nfa.tracking import TrackedRun
 from nfa.training import Training
@@ -74,7 +74,7 @@ class TrackedTraining:
                 self._stop()
                 raise stop from error
             remedy = f"mend it (permissions, disk space), then continue with resume={self.run.run_id}"
-            raise NfaError(f"the tracking store failed: {error}\n  do: {remedy}") from error
+            raise NfaError(f"the tracking store failed: {headline(error)}\n  do: {remedy}") from error
         finally:
             self.progress.close()
 
@@ -85,7 +85,7 @@ class TrackedTraining:
         except tracking.StoreError as error:
             kept = tracking.unsent_state(self.run.run_id)
             where = f"the next resume on this machine takes it from {kept}" if kept else "the one before it is there"
-            stage("notice", f"the training state could not be stored ({error}); {where}")
+            stage("notice", f"the training state could not be stored ({headline(error)}); {where}")
         stage("stopped", f"continue with resume={self.run.run_id}")
 
     def _state(self, *, reported: bool | None = None) -> dict[str, Any]:

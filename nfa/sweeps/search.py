@@ -36,8 +36,8 @@ def tune(config: TuneConfig, trainings: Trainings | None = None) -> None:
     trainings.prepare(config.training({}, seed=config.seed))
     trainings.check_layers(config.candidates)
     name = masked(config.study_name) or f"{config.workload}-{uuid.uuid4().hex[:8]}"
-    with tracking.reaching_store():  # first, and all else before: where the storage is a file, it is made
-        storage = open_storage(url)
+    tracking.reach()  # all else before, and the store first: where the storage is a file, it is made
+    storage = open_storage(url)
     study = make_study(config, storage, name)
     made = study is not None
     study = study or known_study(config, storage, name)

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from nfa import tracking
 from nfa.config.tune import STORAGES
-from nfa.errors import NfaError, Refusal
+from nfa.errors import NfaError, Refusal, headline
 from nfa.masking import learn, masked, masked_values
 from nfa.tracking import first_use, places
 from nfa.tracking.calls import limited
@@ -104,7 +104,7 @@ def open_storage(url: URL) -> TicketStorage:
                 heartbeat_stale_trial_callback=retry_callback(),
             )
     except (SQLAlchemyError, ImportError, OptunaError, RuntimeError, OSError) as error:
-        reason = next(iter(str(error.__cause__ or error).strip().splitlines()), type(error).__name__)
+        reason = headline(error.__cause__ or error)
         remedy = "mend the address, or start the database; leave storage out for a file beside the tracking store"
         raise Refusal(f"storage={shown(url)} ({reason})", STORAGES, remedy) from None
     if lite:
@@ -119,9 +119,8 @@ def lasting(study: str) -> Iterator[None]:
         yield
     except (StorageInternalError, *tracking.StoreError) as error:
         cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
-        reason = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
-        remedy = f"mend it, then continue with study_name={study}"
-        raise NfaError(f"the study's database or the tracking store failed: {reason}\n  do: {remedy}") from cause
+        got = f"the study's database or the tracking store failed: {headline(cause)}"
+        raise NfaError(f"{got}\n  do: mend it, then continue with study_name={study}") from cause
 
 
 def retry_callback() -> RetryHeartbeatStaleTrialCallback:

@@ -45,7 +45,7 @@ from nfa.tracking.runs import (
     run_of_another,
 )
 from nfa.tracking.states import STATE, load_state, save_state, unsent_state
-from nfa.tracking.store import StoreError, beside_store, children, find_run, reaching_store, tagged
+from nfa.tracking.store import StoreError, beside_store, children, find_run, is_of_store, reach, reaching_store, tagged
 
 if TYPE_CHECKING:
     from nfa.tracking.checkpoints import (
@@ -98,6 +98,7 @@ __all__ = [
     "get_tensors",
     "has_artifact",
     "history",
+    "is_of_store",
     "is_running",
     "life_of",
     "load_checkpoint",
@@ -115,6 +116,7 @@ __all__ = [
     "put_json",
     "put_tensors",
     "put_text",
+    "reach",
     "reaching_store",
     "read",
     "reading_of",

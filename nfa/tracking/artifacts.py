@@ -20,7 +20,7 @@ from nfa import content, unfinished
 from nfa.console import stage
 from nfa.content import Found
 from nfa.ends import shielded
-from nfa.errors import NfaError, Refusal, reading
+from nfa.errors import NfaError, Refusal, headline, reading
 from nfa.masking import masked, masked_values
 from nfa.tracking.places import local_folder
 from nfa.tracking.store import StoreError, client
@@ -204,7 +204,8 @@ def copy_artifacts(run_id: str, folder: Path, paths: Mapping[str, str] | None = 
                 (folder / place).parent.mkdir(parents=True, exist_ok=True)
                 os.replace(scratch / str(number), folder / place)
     except StoreError as error:
-        raise NfaError(f"no copy in {folder}: {error}\n  do: mend it; everything is in run {run_id}") from error
+        remedy = f"mend it; everything is in run {run_id}"
+        raise NfaError(f"no copy in {folder}: {headline(error)}\n  do: {remedy}") from error
 
 
 def blocked(folder: Path, paths: Iterable[str]) -> Path | None:

@@ -15,7 +15,7 @@ from mlflow.tracking.context.registry import resolve_tags
 
 from nfa import __version__
 from nfa.ends import Interrupted, shielded, stopped
-from nfa.errors import Pruned, Refusal
+from nfa.errors import Pruned, Refusal, headline
 from nfa.masking import masked
 from nfa.tracking import artifacts, first_use
 from nfa.tracking.claims import BEAT, Claim, is_claimed, is_running, wait_until_free
@@ -91,7 +91,7 @@ class TrackedRun:
             except StoreError as trouble:
                 if error is None:
                     raise
-                print(f"the run's end could not be written to the store: {trouble}", file=sys.stderr)
+                print(f"the run's end could not be written to the store: {headline(trouble)}", file=sys.stderr)
 
     def _end(self, error: BaseException | None) -> None:
         state = _state(error)

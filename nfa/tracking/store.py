@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
-from nfa.errors import Refusal
+from nfa.errors import Refusal, headline
 from nfa.masking import masked, tellable
 from nfa.tracking import first_use, places
 from nfa.tracking.calls import beginning, limited
@@ -26,11 +26,18 @@ from nfa.tracking.guarded_client import GuardedClient
 StoreError = (MlflowException, SQLAlchemyError, OSError)
 
 
+def is_of_store(error: BaseException) -> bool:
+    """Whether an error, or what it is raised from, is one of the store or of a disk."""
+    return isinstance(error, StoreError) or isinstance(error.__cause__, StoreError)
+
+
 @cache
 def _client(address: str) -> MlflowClient:
+    """`Refusal` where the store cannot be reached: whatever asks it first, nothing has been done yet."""
     if file := places.sqlite_file(address):
         file.parent.mkdir(parents=True, exist_ok=True)  # as MLflow does
-    with first_use.alone(address, first_use.MLFLOW), places.rooted():
+    logging.getLogger("mlflow.store.db.utils").disabled = True  # prints the traceback of what it raises, and we say
+    with reaching_store(), first_use.alone(address, first_use.MLFLOW), places.rooted():
         return cast(MlflowClient, GuardedClient(address))
 
 
@@ -39,27 +46,28 @@ def client() -> MlflowClient:
     return _client(places.store_address())
 
 
+def reach() -> None:
+    """`Refusal` where the store cannot be reached."""
+    with reaching_store():
+        client()
+
+
 @contextmanager
 def reaching_store() -> Iterator[None]:
     """Turn the first trouble with the store into a `Refusal` that names it."""
     uri = places.store_address()
-    noise = logging.getLogger("mlflow.store.db.utils")  # would print the traceback of what we say in one line
     try:
-        noise.disabled = True
         with beginning():
             if uri.startswith("http"):
                 # MLflow itself would retry for minutes.
                 limited(requests.get, f"{uri}/health", timeout=10)
             yield
     except StoreError as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise Refusal(
-            f"tracking store {uri} ({reason})",
+            f"tracking store {uri} ({headline(error)})",
             "a store that can be reached and written",
             "mend its permissions, disk space or address, or set MLFLOW_TRACKING_URI",
         ) from tellable(error)
-    finally:
-        noise.disabled = False
 
 
 def current_experiment() -> str:

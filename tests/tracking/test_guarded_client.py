@@ -56,6 +56,20 @@ def test_the_end_of_a_run_cuts_no_password_in_two(store: Store) -> None:
     assert store.tags(run_id)["nfa.error"] == "x" * 4993 + "a://b:*"
 
 
+def test_an_error_of_the_database_is_raised_and_mlflow_prints_no_traceback_of_it(
+    store: Store, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = tracking.open_run("train", "mlp")
+    with pytest.raises(MlflowException, match="no such table"), run:
+        store.change("ALTER TABLE latest_metrics RENAME TO lost")
+        try:
+            run.metrics.log({"val/loss": 1.0}, 0)
+            run.metrics.flush()
+        finally:
+            store.change("ALTER TABLE lost RENAME TO latest_metrics")
+    assert "Traceback" not in capfd.readouterr().err
+
+
 @pytest.mark.usefixtures("store")
 def test_what_is_stored_under_a_masked_name_is_found_by_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGPASSWORD", "geh@im|7")

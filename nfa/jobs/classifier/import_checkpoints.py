@@ -16,7 +16,7 @@ from nfa.content import unpickled
 from nfa.data import images, splits
 from nfa.data.images import ImageData
 from nfa.ends import shielded
-from nfa.errors import NfaError, Refusal, reading
+from nfa.errors import NfaError, Refusal, headline, reading
 from nfa.evaluation import evaluate_split
 from nfa.jobs.settings import SPACE_MARGIN, classifier_config, data_inputs
 from nfa.models import old_checkpoints
@@ -51,7 +51,7 @@ def import_checkpoints(
             job.finish()
         except tracking.StoreError as error:
             remedy = "mend it (permissions, disk space), then import again"
-            raise NfaError(f"the tracking store failed: {error}\n  do: {remedy}") from error
+            raise NfaError(f"the tracking store failed: {headline(error)}\n  do: {remedy}") from error
     stage("done", run.link)
 
 
