@@ -1,5 +1,6 @@
 """What is said at the end of a study: its best trial, registered; tables, figures, a page and the report."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,7 +58,7 @@ def crown(parent: TrackedRun, table: StudyTable, chosen: Sequence[TrialRow]) -> 
         if row.run_id and row.state == "finished":
             tracking.run_of_another(row.run_id).tag({"nfa.best": str(row in chosen).lower()})
     first = chosen[0]
-    name = table.name.replace("/", "-").replace(":", "-")
+    name = re.sub(r"""[/:'"`]""", "-", table.name)  # MLflow's names and filters take no other
     run_id = trained_by(first.run_id)
     run = tracking.find_run(run_id)
     last = max(tracking.epochs(run_id))

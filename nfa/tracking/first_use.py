@@ -17,6 +17,7 @@ from sqlalchemy.pool import NullPool
 from nfa.console import stage
 from nfa.ends import exposed
 from nfa.errors import Refusal
+from nfa.masking import masked
 from nfa.tracking.calls import LIMIT, beginning, limited
 from nfa.tracking.places import sqlite_file
 
@@ -24,7 +25,8 @@ Made = TypeVar("Made")
 
 # Finds something once everything is made: it is made last.
 MLFLOW = "SELECT 1 FROM experiments WHERE experiment_id = 0"
-OPTUNA = "SELECT 1 FROM alembic_version"
+OPTUNA = "SELECT 1 FROM version_info, alembic_version"
+OTHERS = {MLFLOW: (OPTUNA, "studies of Optuna"), OPTUNA: (MLFLOW, "a tracking store")}
 ANY = "SELECT 1 FROM sqlite_master"
 
 MOMENT, POLL = 1.0, 0.05  # seconds of waiting before it is said, and between two tries
@@ -42,6 +44,7 @@ def alone(address: str, last: str) -> Iterator[None]:
     with ExitStack() as held:
         if file or address.startswith("postgresql"):
             connection = held.enter_context(_connected(address, {"timeout": 0} if file else {"connect_timeout": 10}))
+            _check_no_other(connection, last)
             if not _finds(connection, last):
                 take = _folder_lock(held.enter_context(_opened(file.parent))) if file else _database_lock(connection)
                 _wait(take, address)
@@ -57,6 +60,14 @@ def again(make: Callable[..., Made], *words: Any) -> Made:
         with suppress(MlflowException):
             return make(*words)
     return make(*words)
+
+
+def _check_no_other(connection: Connection, last: str) -> None:
+    other, named = OTHERS[last]
+    if _finds(connection, other):
+        got = f"database {masked(connection.engine.url.render_as_string(False))}, which holds {named}"
+        remedy = "name another one (in PostgreSQL: CREATE DATABASE studies)"
+        raise Refusal(got, "one database for runs and another for studies: their tables of versions clash", remedy)
 
 
 @contextmanager

@@ -69,7 +69,7 @@ def assert_untold(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ENTRY_POINTS)
-def test_every_entry_point_refuses_a_store_that_cannot_be_reached_and_tells_no_password(name: str, fresh: Store) -> None:
+def test_every_entry_point_refuses_a_store_that_cannot_be_reached_without_its_password(name: str, fresh: Store) -> None:
     argv = words(resume="abc") if name in RESUMED else []
     store = {"MLFLOW_TRACKING_URI": CLOSED["postgresql"]}
     ended = run(fresh, argv, entrypoint=name, before=TryOnce(), **store, **SECRETS)
@@ -118,13 +118,13 @@ def test_an_error_in_the_middle_of_a_training_is_told_without_the_password_in_it
 
 
 def test_a_study_keeps_no_password_that_was_typed_in_its_run_its_trials_and_its_database(fresh: Store) -> None:
-    typed = {"study_name": f"of {TYPED}", "run_name": f"{SECRETS['PGPASSWORD']} in '{TYPED}'", "n_trials": 1}
+    typed = {"study_name": f"it's of {TYPED}", "run_name": f"{SECRETS['PGPASSWORD']} in '{TYPED}'", "n_trials": 1}
     ended = tuned(fresh, typed, **SECRETS)
     assert ended.code == 0, ended.output
     again = tuned(fresh, {**typed, "n_trials": 2, "space": "lr=0.1|0.2", "sampler": "grid"})
     assert again.code == 2, "it is the same study, which searches for something else"
     params = [fresh.params(run_id) for run_id in fresh.runs()]
-    assert "of postgresql://user:***@127.0.0.1:1/db" in [one.get("study_name") for one in params]
+    assert "it's of postgresql://user:***@127.0.0.1:1/db" in [one.get("study_name") for one in params]
     assert_untold(fresh.folder)
 
 

@@ -138,6 +138,15 @@ def test_who_makes_tables_has_the_time_of_a_training_s_calls(store: Store, tmp_p
             assert calls._limits.silence == calls.BEGINNING
 
 
+def test_a_database_holds_runs_or_studies_and_each_refuses_the_other_s(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match=r"mlflow\.db, which holds a tracking store"):
+        open_storage(make_url(store.uri))
+    studies = f"sqlite:///{tmp_path}/optuna.db"
+    open_storage(make_url(studies))
+    with pytest.raises(Refusal, match=r"optuna\.db, which holds studies"), first_use.alone(studies, first_use.MLFLOW):
+        pass
+
+
 @pytest.mark.parametrize("address", ["http://127.0.0.1:1", "sqlite://", "databricks", "mysql://me@host/name"])
 def test_other_stores_know_no_such_lock(address: str) -> None:
     with first_use.alone(address, first_use.MLFLOW), first_use.alone(address, first_use.MLFLOW):

@@ -59,14 +59,11 @@ def test_the_end_of_a_run_cuts_no_password_in_two(store: Store) -> None:
 def test_an_error_of_the_database_is_raised_and_mlflow_prints_no_traceback_of_it(
     store: Store, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    run = tracking.open_run("train", "mlp")
-    with pytest.raises(MlflowException, match="no such table"), run:
-        store.change("ALTER TABLE latest_metrics RENAME TO lost")
-        try:
-            run.metrics.log({"val/loss": 1.0}, 0)
-            run.metrics.flush()
-        finally:
-            store.change("ALTER TABLE lost RENAME TO latest_metrics")
+    with tracking.open_run("train", "mlp") as run:
+        store.change("ALTER TABLE params RENAME TO lost")
+        with pytest.raises(MlflowException, match="no such table"):
+            run.log_params({"lr": 1.0})
+        store.change("ALTER TABLE lost RENAME TO params")
     assert "Traceback" not in capfd.readouterr().err
 
 
