@@ -14,7 +14,7 @@ from benchmarks.record import store
 from nfa import reference, tracking
 from nfa.analysis import Analysis
 from nfa.config import AnalyzeConfig
-from nfa.measures.site_matrices import site_weights
+from nfa.observe.passes import site_weights
 from nfa.relations import COSINES, DEFAULT
 from nfa.workloads.mlp import MLPClassifier
 

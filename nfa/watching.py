@@ -13,7 +13,7 @@ from nfa.console import stage
 from nfa.errors import Refusal
 from nfa.evaluation import Evaluation
 from nfa.jobs.analyses import analysis_reports
-from nfa.measures.site_matrices import site_weights
+from nfa.observe.passes import site_weights
 from nfa.tracking.metrics import MetricLog
 from nfa.workloads.probe import Loss, Outputs, Probe, call
 

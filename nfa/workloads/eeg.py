@@ -18,7 +18,6 @@ from nfa.losses.objectives import MeanLoss
 from nfa.maths.bfloat16 import mixed_precision
 from nfa.maths.pearson import pearson
 from nfa.models.conformer import Conformer, ConformerOptions, initialise
-from nfa.observe.rules import layers_with_rules
 from nfa.optim.build import Optimizers
 from nfa.optim.rates import stepwise
 from nfa.protocols import Batch, ParameterGroups
@@ -136,10 +135,10 @@ class EEGDecoder:
         """None."""
 
     def sites(self, model: nn.Module) -> Mapping[str, nn.Module]:
-        return layers_with_rules(model)
+        return dict(model.named_modules())
 
     def readout(self, model: nn.Module) -> str | None:
-        return next(reversed(list(self.sites(model))), None)
+        return None
 
     def groups(self, model: nn.Module) -> ParameterGroups:
         """cnn, se, subject, block_0 …, gate, head: modules of the model, never parts of names."""

@@ -8,7 +8,6 @@ import torch.nn as nn
 from torch import Tensor
 
 from nfa.errors import Refusal
-from nfa.observe.rules import layers_with_rules
 from nfa.protocols import Batch, ParameterGroups, groups_of_sites
 
 Loss = Callable[[Tensor, Any], Tensor]
@@ -65,11 +64,11 @@ class Probe:
         """None."""
 
     def sites(self, model: nn.Module) -> Mapping[str, nn.Module]:
-        """Every layer that has a rule, outermost first: what is inside attention or LoRA layers belongs to them."""
-        return layers_with_rules(model)
+        """All modules."""
+        return dict(model.named_modules())
 
     def readout(self, model: nn.Module) -> str | None:
-        return next(reversed(list(self.sites(model))), None)
+        return None
 
     def groups(self, model: nn.Module) -> ParameterGroups:
         return groups_of_sites(model, self.sites(model))

@@ -16,9 +16,10 @@ from nfa import reference
 from nfa.errors import Refusal
 from nfa.linear_twin import linear_twin
 from nfa.measures.second_moments import Moment
-from nfa.measures.site_matrices import Conventions, SiteMeasures, choose_sites, site_weights
+from nfa.measures.site_matrices import Conventions, SiteMeasures, choose_sites
 from nfa.observe import passes
 from nfa.observe.directions import Directions
+from nfa.observe.passes import site_weights
 from nfa.relations import MATRICES
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-12}  # float64 on both sides

@@ -1,10 +1,12 @@
 """What a pass tells its listeners: h, δ and K of every site, each example's own, whatever the batch size."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import pytest
 import torch
 import torch.nn as nn
+from torch import Tensor
 from toys import Sequences, Tied, Toy, half_square, layers, seeded, toy
 
 from nfa import reference
@@ -27,9 +29,13 @@ class Ear:
         self.heard.append(record)
 
 
+def listening(ears: Mapping[str, list[Ear]]) -> dict[str, Callable[[Tensor], list[Ear]]]:
+    return {name: lambda _, ears=ears: ears for name, ears in ears.items()}
+
+
 def hear(toys: Toy, *sources: Source, batch_size: int = 2) -> dict[str, dict[Source, list[Record]]]:
     ears = {name: [Ear(source) for source in sources] for name in toys.sites_named}
-    observe(toys.net, toys, toys.batches("train", batch_size=batch_size), ears)
+    observe(toys.net, toys, toys.batches("train", batch_size=batch_size), listening(ears))
     return {name: {ear.source: ear.heard for ear in listening} for name, listening in ears.items()}
 
 
@@ -113,7 +119,7 @@ def test_outputs_are_heard_once_a_batch_and_carry_no_graph():
     toys, heard = TOYS["chain"](), []
     ears = {"0": [Ear(Source.OUTPUT)]}
     batches = toys.batches("train", batch_size=2)
-    observe(toys.net, toys, batches, ears, hear_outputs=lambda outputs, batch: heard.append((outputs, batch.ids)))
+    observe(toys.net, toys, batches, listening(ears), hear_outputs=lambda outputs, batch: heard.append((outputs, batch.ids)))
     assert torch.cat([ids for _, ids in heard]).tolist() == [0, 1, 2, 3, 4]
     assert torch.equal(torch.cat([outputs for outputs, _ in heard]), toys.net(toys.inputs).detach())
     assert not any(outputs.requires_grad for outputs, _ in heard)

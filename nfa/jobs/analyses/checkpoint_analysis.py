@@ -10,7 +10,7 @@ from nfa.analysis import Analysis
 from nfa.config import AnalyzeConfig
 from nfa.console import stage
 from nfa.maths.bfloat16 import has_bfloat16_units
-from nfa.measures.site_matrices import site_weights
+from nfa.observe.passes import site_weights
 from nfa.parallel import World
 from nfa.tracking import TrackedRun
 
