@@ -1,7 +1,6 @@
 """The matrices of every analysed site at one checkpoint, from one pass over the data."""
 
 import copy
-import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,7 +19,7 @@ from nfa.measures.sides import Positions
 from nfa.observe.directions import Directions
 from nfa.observe.door import few_of, find_sites
 from nfa.observe.names import matching
-from nfa.observe.passes import Precision, observe, site_weights
+from nfa.observe.passes import Precision, observe
 from nfa.observe.sites import Sites
 from nfa.parallel import World
 from nfa.protocols import Batch, Workload
@@ -65,9 +64,11 @@ class SiteMeasures:
         hear_outputs: Callable[[Tensor, Batch], None] | None = None,
     ) -> SiteMatrices:
         """One pass over `batches`, for all sites and matrices, unless nothing needs it; the model is left as it was."""
+        self.found = self.found or find_sites(model, self.workload, few_of(self.workload))
+        if not (hear_outputs or self.wanted & MEASURED):
+            batches = [few_of(self.workload)]
         if self.conventions.precision == "float64":
             model, batches = copy.deepcopy(model).double(), (batch.double() for batch in batches)
-        self.found = self.found or find_sites(model, self.workload, few_of(self.workload))
         made: dict[str, tuple[Tensor, dict[str, Any]]] = {}
 
         def make(name: str, weight: Tensor) -> list[Any]:
@@ -77,7 +78,7 @@ class SiteMeasures:
         observe(
             model,
             self.workload,
-            batches if hear_outputs or self.wanted & MEASURED else itertools.islice(batches, 1),
+            batches,
             {name: partial(make, name) for name in self.sites},
             sites=self.found,
             precision=self.conventions.precision,
@@ -133,8 +134,11 @@ def chosen_sites(workload: Workload, model: nn.Module, sites: Sites, pattern: st
     """The same among sites that the door has found."""
     if not pattern:
         readout = (workload.readout(model) or sites.last) if len(sites.seen) > 1 else None
-        chosen = [name for name in sites.seen if name != readout]
+        chosen = [name for name, site in sites.seen.items() if name != readout and not site.inside]
     else:
-        chosen = matching(pattern, [*sites.seen, *sites.unseen])
+        fitting = matching(pattern, [*sites.seen, *sites.unseen])
+        typed = [part.strip() for part in pattern.split(",")]
+        named = [name for name in fitting if name in sites.seen or name in typed]
+        chosen = [name for name in named if name in typed or not sites.is_inside(name)] or named
     sites.check(chosen)
     return chosen

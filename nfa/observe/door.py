@@ -50,6 +50,7 @@ class _Door:
         self, model: nn.Module, workload: Workload, batch: Batch, public: Mapping[str, str], whole: set[str]
     ) -> None:
         self.model, self.workload, self.batch, self.public, self.whole = model, workload, batch, public, whole
+        self.names = list(workload.sites(model))
         self.copied: frozenset[str] = frozenset()
         self.ear = self._heard(batch)
         if more := self._without_uses() - self.whole:
@@ -73,6 +74,8 @@ class _Door:
         """Why modules that are named are no sites."""
         found = {}
         for path, name in self.public.items():
+            if any(_begins(one, name) for one in self.uses):
+                continue
             module = self.model.get_submodule(path)
             if name in self.ear.silent:
                 got, allowed = "which is called inside torch.no_grad()", "layers that gradients flow through"
@@ -125,12 +128,17 @@ class _Door:
             pairs = list(zip(uses, layouts, strict=True))
             if not all(_is_map(use, weights[0], at) for use, at in pairs):
                 return _words(name, "whose output is not W h + b of its input", "linear maps")
-            if self.deltas and any(self._through_padding(name, *pair) for pair in enumerate(pairs)):
-                return _words(name, "which is reached through padding", "layers that padding has no influence on")
         except LayoutError:
             allowed = "layers in whose tensors the examples are along one dimension, every example alike"
             return _words(name, "in whose tensors the examples cannot be told apart", allowed)
-        return Site(place, name in self.copied, frozenset(self.ear.made_of[name]))
+        for number, pair in enumerate(pairs if self.deltas else ()):
+            if got := self._padding(name, number, *pair):
+                return _words(name, got, "layers that see every position, and on which padding has no influence")
+        return Site(place, name in self.copied, frozenset(self.ear.made_of[name]), self._is_inside(name))
+
+    def _is_inside(self, name: str) -> bool:
+        """Whether it is part of a module that is a site as a whole."""
+        return any(name.startswith(f"{self.public[path]}.") for path in self.whole if path in self.public)
 
     def _place(self, uses: Sequence[Use], fewer: Sequence[Use]) -> Axis | None:
         """Where the examples are, the same in every use."""
@@ -143,11 +151,17 @@ class _Door:
         found = {axis(many, less, n) for many, less in pairs}
         return found.pop() if len(found) == 1 else None
 
-    def _through_padding(self, name: str, number: int, pair: tuple[Use, Layout]) -> bool:
-        assert self.batch.present is not None
-        delta = pair[1].rows(widened(self.deltas[name][number]))
-        padding = ~pair[1].own(self.batch.present, delta.shape[1])
-        return bool((delta.abs().amax(dim=2) * padding).max() > FAINT * delta.abs().max())
+    def _padding(self, name: str, number: int, use: Use, at: Layout) -> str:
+        """What is wrong with a use where examples are padded."""
+        present = self.batch.present
+        assert present is not None
+        delta = use.rule.outputs(widened(self.deltas[name][number]), at)
+        try:
+            padding = ~at.own(present, delta.shape[1])
+        except LayoutError:
+            return f"which sees {delta.shape[1]} positions of examples padded to {present.shape[1]}"
+        through = bool((delta.abs().amax(dim=2) * padding).max() > FAINT * delta.abs().max())
+        return "whose output matters also where an example is only padded" if through else ""
 
 
 def _words(name: str, got: str, allowed: str) -> Words:
@@ -161,7 +175,8 @@ def _is_map(use: Use, weight: Tensor, at: Layout) -> bool:
     terms = at.sums(delta * z)
     through = (rule.outputs(delta, at) * (rule.inputs(at).to(weight) @ weight.T)).sum(dim=(1, 2))
     allowed = max(TOLERANCE, 16 * torch.finfo(use.output.dtype).eps) * at.sums((delta * z).abs())
-    return bool(((terms - through - rule.offset(delta, at)).abs() <= allowed).all())
+    wrong = (terms - through - rule.offset(delta, at)).abs() > allowed
+    return not bool(wrong.any())  # where something is not finite there is nothing to compare
 
 
 def _sorted(door: _Door, tried: Mapping[str, Site | Words]) -> Sites:
@@ -172,7 +187,7 @@ def _sorted(door: _Door, tried: Mapping[str, Site | Words]) -> Sites:
         seen.update({name: seen.get(name, kinds[0]) for k in range(count if kinds else 0) for name in [f"{base}[{k}]"]})
     unseen = {name: words for name, words in tried.items() if not isinstance(words, Site) and name not in seen}
     unseen |= {name: words for name, words in door.unheard().items() if name not in tried}
-    places = {name: place for place, name in enumerate(door.public.values())}
+    places = {name: place for place, name in enumerate(door.names)}
     order = sorted(seen, key=lambda name: max((places[one] for one in places if _begins(name, one)), default=-1))
     return Sites({name: seen[name] for name in order}, unseen, frozenset(door.whole), next(reversed(tried), None))
 

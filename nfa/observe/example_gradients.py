@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -23,7 +24,7 @@ from nfa.seeding import generator
 
 Losses = Callable[[Tensor, Batch], Tensor]
 Gradients = dict[Region, list[Part]]
-Uses = Mapping[Hashable, list[Use]]
+Uses = Mapping[Any, list[Use]]
 MODERATE = 30  # binary orders
 
 
@@ -58,18 +59,18 @@ class Reading:
 
     parts: Gradients
     unread: set[str]
-    sizes: set[tuple[Region, int]]
+    way: frozenset[tuple[Region, int]]
 
 
 @dataclass
 class Door:
     """What a few examples have shown of a model, for all its checkpoints: parameters that are made `exact`ly, where the
-    examples are in every kind of use, parts of parameters that were seen and their numbers of δ for an example."""
+    examples are in every kind of use, parts of parameters that were seen, and the ways in which batches use them."""
 
     exact: list[str] = field(default_factory=list)
     places: dict[Hashable, Axis | None] = field(default_factory=dict)
     seen: set[Region] = field(default_factory=set)
-    known: set[tuple[Region, int]] = field(default_factory=set)
+    ways: set[frozenset[tuple[Region, int]]] = field(default_factory=set)
     idle: list[str] = field(default_factory=list)
     overlapping: set[str] = field(default_factory=set)
     by_loop: bool = False
@@ -118,7 +119,7 @@ class ExampleGradients:
         door.places = _places(uses, fewer[1] if fewer else {}, len(batch))
         door.overlapping = overlapping(one for of in uses.values() for use in of for one in use.regions.values())
         found = self._read(outputs, uses, trial.cotangent)
-        door.known |= found.sizes
+        door.ways.add(found.way)
         unheard = self._unheard(trial, found)
         if fewer:
             unheard |= self._unheard_of_fewer(trial, found, *fewer)
@@ -126,8 +127,12 @@ class ExampleGradients:
         self.single = self._single()
         self._check_single(trial)
         door.by_loop = self.single.by_loop
-        door.known = {(region, size) for region, size in door.known if region.parameter not in unheard}
-        door.idle = [name for name in self.parameters if name not in unheard | {of.parameter for of in door.seen}]
+        door.ways = {frozenset(one for one in way if one[0].parameter not in unheard) for way in door.ways}
+        self._set_idle()
+
+    def _set_idle(self) -> None:
+        met = {*self.door.exact, *(region.parameter for region in self.door.seen)}
+        self.door.idle = [name for name in self.parameters if name not in met]
 
     def __call__(self, batch: Batch) -> BatchGradients:
         """The gradients of a batch's examples; weights, modes and generators stay as they were."""
@@ -135,9 +140,11 @@ class ExampleGradients:
             outputs, uses = self._heard(batch)
             cotangent, scale = self._cotangent(outputs, batch)
             found = self._read(outputs, uses, cotangent)
-            if found.sizes != self.door.known:  # longer sequences, or rows that a router chose
+            if found.way not in self.door.ways:  # longer sequences, or rows that a router chose
                 trial = self._trial(batch)
                 self._refuse(self._unheard(trial, self._read(*self._heard(batch), trial.cotangent)) - {*self.door.exact})
+                self.door.ways.add(found.way)
+                self._set_idle()
             self._refuse(found.unread)
             for name, values in self.single(batch, cotangent).items():
                 found.parts[self._whole(name)] = [Dense(widened(values).reshape(len(batch), -1))]
@@ -174,17 +181,19 @@ class ExampleGradients:
         return (rows / scale.unsqueeze(1)).reshape(outputs.shape), scale.double()
 
     def _read(self, outputs: Tensor, uses: Uses, cotangent: Tensor) -> Reading:
-        every = [(key, use) for key, of in uses.items() for use in of]
+        every = [use for of in uses.values() for use in of]
         idle = self.door.idle
-        made = gradients(outputs, [use.node for _, use in every] + [self.parameters[name] for name in idle], cotangent)
-        unread = {name for name, value in zip(idle, made[len(every) :], strict=True) if value is not None}
+        made = gradients(outputs, [use.node for use in every] + [self.parameters[name] for name in idle], cotangent)
+        heard = {region.parameter for use in every for region in use.regions.values()}
+        felt = {name for name, value in zip(idle, made[len(every) :], strict=True) if value is not None}
+        unread = felt - heard
         parts: Gradients = {}
         sizes: set[tuple[Region, int]] = set()
-        for (key, use), delta in zip(every, made, strict=False):
+        for use, delta in zip(every, made, strict=False):
             if delta is None:
                 continue
             try:
-                found = list(self._parts(use, self.door.places.get(key), delta, len(cotangent)))
+                found = list(self._parts(use, delta, len(cotangent)))
             except LayoutError:
                 unread |= {region.parameter for region in use.regions.values()}
                 continue
@@ -192,15 +201,16 @@ class ExampleGradients:
                 whole, placed = self._placed(region, part)
                 add_part(parts.setdefault(whole, []), placed)
                 sizes.add((region, 0 if use.picked else delta.numel() // len(cotangent)))
-        return Reading({key: joined(found) for key, found in parts.items()}, unread, sizes)
+        return Reading({key: joined(found) for key, found in parts.items()}, unread, frozenset(sizes))
 
-    def _parts(self, use: Use, place: Axis | None, delta: Tensor, n: int) -> Iterator[tuple[Region, Part]]:
+    def _parts(self, use: Use, delta: Tensor, n: int) -> Iterator[tuple[Region, Part]]:
         """Per-example gradients from δ; LayoutError where they cannot be read."""
         if not delta.ndim or use.edited:
             raise LayoutError  # no row for each example, or edited in place since
-        rule, at, own = use.widened(), use.at(place, n), widened(use.own(delta))
+        rule, own = use.widened(), widened(use.own(delta))
         for name, region in use.regions.items():
-            part = rule.gradient(name, own, at)
+            place = self.door.places.get((type(use.rule), name, region.parameter))
+            part = rule.gradient(name, own, use.at(place, n))
             if isinstance(part, Dense) and part.values.shape[1] != math.prod(region.shape):
                 raise LayoutError  # repeated along its only dimension
             yield region, part
@@ -252,7 +262,7 @@ class ExampleGradients:
         """
         few = len(outputs)
         found = self._read(outputs, uses, trial.cotangent[:few])
-        self.door.known |= found.sizes
+        self.door.ways.add(found.way)
         if not found.unread and _begin_alike(found.parts, whole.parts):
             return set()
         batch = trial.batch.take(range(few))
@@ -298,16 +308,15 @@ class ExampleGradients:
 
 
 def _places(uses: Uses, fewer: Uses, n: int) -> dict[Hashable, Axis | None]:
-    """Where the examples are in every kind of use."""
-    if n == 1:
-        return dict.fromkeys(uses, Axis(1))
-    found: dict[Hashable, Axis | None] = {}
+    """Where the examples are, for every way of using a parameter: the same wherever it is used so, or None."""
+    found: dict[Hashable, set[Axis]] = {}
     for key, of in uses.items():
         less = fewer.get(key, [])
         pairs = zip(of, less, strict=True) if len(of) == len(less) else ()
-        places = {axis(many.tensors(), one.tensors(), n) for many, one in pairs} - {None}  # None: shared by all
-        found[key] = places.pop() if len(places) == 1 else None
-    return found
+        places = {axis(many.tensors(), one.tensors(), n) for many, one in pairs} if n > 1 else {Axis(1)}
+        for way in key:
+            found.setdefault(way, set()).update(place for place in places if place)  # none: shared by all
+    return {way: next(iter(places)) if len(places) == 1 else None for way, places in found.items()}
 
 
 def _begin_alike(few: Gradients, many: Gradients) -> bool:

@@ -263,4 +263,4 @@ class ParameterEar(Ear):
     def wants(self, rule: Any, regions: Mapping[str, Region]) -> Hashable:
         if not regions or not torch.is_grad_enabled():
             return None
-        return type(rule), tuple(regions.items())
+        return tuple((type(rule), name, region.parameter) for name, region in regions.items())

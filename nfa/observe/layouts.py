@@ -17,25 +17,29 @@ class LayoutError(Exception):
 
 @dataclass(frozen=True)
 class Axis:
-    """n examples along dimension `dim`, with k positions each: as [n·k], or as [k·n] with `inner`.
+    """n examples along dimension `dim`, which is [before·n·after]; 0 = as many as there are.
 
     `part` says which of the examples are read.
     """
 
     n: int
     dim: int = 0
-    inner: bool = False
+    before: int = 1
+    after: int = 0
     part: tuple[int, int | None] = (0, None)
 
     def examples(self, tensor: Tensor) -> Float[Tensor, "m k ..."]:
-        """Examples first, then what shares their dimension, then the other dimensions; LayoutError where n does not fit."""
-        if self.dim >= tensor.ndim or tensor.shape[self.dim] % self.n:
+        """Examples first, then what shares their dimension, then the others; LayoutError where n does not fit."""
+        if self.dim >= tensor.ndim or tensor.shape[self.dim] % (self.n * (self.before or 1) * (self.after or 1)):
             raise LayoutError
-        if not self.dim and not self.inner:
-            return tensor.unflatten(0, (self.n, -1))[slice(*self.part)]
-        folded = tensor.unflatten(self.dim, (-1, self.n) if self.inner else (self.n, -1))
-        places = (self.dim + self.inner, self.dim + (not self.inner))
-        return folded.movedim(places, (0, 1))[slice(*self.part)]
+        if not self.dim and self.before == 1:
+            return tensor.unflatten(0, (self.n, self.after or -1))[slice(*self.part)]
+        if self.before and self.after and tensor.shape[self.dim] != self.before * self.n * self.after:
+            raise LayoutError
+        folded = tensor.unflatten(self.dim, (self.before or -1, self.n, self.after or -1))
+        return folded.movedim(self.dim + 1, 0).flatten(1 + self.dim, 2 + self.dim).movedim(1 + self.dim, 1)[
+            slice(*self.part)
+        ]
 
     def rows(self, tensor: Tensor) -> Float[Tensor, "m s f"]:
         """Features last, all other dimensions positions."""
@@ -114,8 +118,10 @@ def axis(many: Sequence[Tensor], fewer: Sequence[Tensor], n: int) -> Axis | None
     changed = [dim for dim, (a, b) in enumerate(shapes) if a != b]
     if len(changed) != 1:
         return None
-    for inner in (False, True):
-        found = Axis(n, changed[0], inner)
+    each = many[0].shape[changed[0]] // n
+    between = [(each // after, after) for after in range(2, each) if each % after == 0]
+    for before, after in [(1, 0), (0, 1), *between]:
+        found = Axis(n, changed[0], before, after)
         if all(_agree(found, a, b) for a, b in zip(many, fewer, strict=True)):
             return found
     return None
@@ -135,6 +141,8 @@ def near(a: Tensor, b: Tensor) -> bool:
         return False
     if not a.is_floating_point() and not a.is_complex():
         return torch.equal(a, b)
+    finite = a.isfinite() & b.isfinite()
+    a, b = (torch.where(finite, one, 0) for one in (a, b))  # where one is not, there is nothing to compare
     largest = float(b.abs().max()) if b.numel() else 0.0
     tolerance = max(NEAR, 16 * torch.finfo(a.dtype).eps) * largest
     return bool(((a - b).abs() <= tolerance).all())

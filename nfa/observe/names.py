@@ -15,6 +15,8 @@ def matching(pattern: str, names: Sequence[str], aliases: Iterable[Sequence[str]
     """
     known = [{name, *more} for name, more in zip(names, aliases or [()] * len(names), strict=True)]
     parts = [part.strip() for part in _split(pattern) if part.strip()]
+    if not parts:
+        raise Refusal("sites=", ", ".join(names), "name some")
     if unused := [part for part in parts if not any(_fits(part.lstrip("!"), one) for one in known)]:
         allowed = ", ".join(sorted(set().union(*known))) or "none"
         raise Refusal(f"sites={', '.join(unused)}", allowed, "name some, by globs such as layer_*, !layer_0 or /layer_[01]$/")

@@ -14,7 +14,7 @@ from nfa.errors import Refusal
 from nfa.maths.bfloat16 import bfloat16_products
 from nfa.observe.directions import Directions
 from nfa.observe.door import few_of, find_sites
-from nfa.observe.hearing import Use, widened
+from nfa.observe.hearing import Use
 from nfa.observe.inertness import inert, without_fused_attention
 from nfa.observe.layouts import Layout
 from nfa.observe.records import Part, Record, Source
@@ -86,8 +86,9 @@ def site_weights(workload: Workload, model: nn.Module, names: Iterable[str]) -> 
     def keep(name: str) -> Callable[[Tensor], Sequence[Listener]]:
         return lambda weight: found.setdefault(name, weight)[:0].tolist()
 
-    observe(model, workload, [few_of(workload)], {name: keep(name) for name in names})
-    return found
+    sites, few = find_sites(model, workload, few_of(workload)), few_of(workload)
+    observe(model, workload, [few], {name: keep(name) for name in names}, sites=sites)
+    return {name: found[name] for name in sites.seen if name in found}
 
 
 def per_example(losses: Tensor, batch: Batch) -> Tensor:

@@ -5,7 +5,7 @@ another name; `….q_proj`, `….k_proj`, `….v_proj` for the rows of a packed 
 stack, such as an expert's. A workload may give modules names of its own, and then only those are sites.
 """
 
-from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -192,11 +192,12 @@ Words = tuple[str, str, str]  # of a refusal: what was got, what is allowed, wha
 @dataclass(frozen=True)
 class Site:
     """What is known of a site, for all passes of a run: where its examples are (None: rows are picked), whether its
-    input is edited in place after the call, and the parameters that it is made of."""
+    input is edited in place after the call, the parameters that it is made of, and whether it is part of another."""
 
     place: Axis | None
     copied: bool
     parameters: frozenset[str]
+    inside: bool
 
 
 @dataclass(frozen=True)
@@ -210,6 +211,10 @@ class Sites:
     unseen: Mapping[str, Words]
     whole: frozenset[str]
     last: str | None
+
+    def is_inside(self, name: str) -> bool:
+        """Whether a site is part of another, such as a factor of an adapter."""
+        return name in self.seen and self.seen[name].inside
 
     def check(self, names: Iterable[str]) -> None:
         """`Refusal` for the first name that is no site, or one that cannot be read."""

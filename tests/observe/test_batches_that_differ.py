@@ -5,11 +5,11 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from grams import Forward, assert_close, check, expected_gram, normal, probe, scrambled, tokens, trainable
-from nfa.observe.regions import Region
 from torch import Tensor
 
 from nfa.errors import Refusal
 from nfa.measures.gradient_gram import GradientGram
+from nfa.observe.regions import Region
 
 END = 5
 

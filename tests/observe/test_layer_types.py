@@ -10,7 +10,6 @@ from torch import Tensor
 from toys import Toy, half_square, seeded, toy
 
 from nfa import reference
-from nfa.errors import Refusal
 from nfa.linear_twin import linear_twin
 from nfa.measures.site_matrices import Conventions, SiteMeasures
 from nfa.observe import passes
