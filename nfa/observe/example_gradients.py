@@ -142,7 +142,8 @@ class ExampleGradients:
             found = self._read(outputs, uses, cotangent)
             if found.way not in self.door.ways:  # longer sequences, or rows that a router chose
                 trial = self._trial(batch)
-                self._refuse(self._unheard(trial, self._read(*self._heard(batch), trial.cotangent)) - {*self.door.exact})
+                again = self._read(*self._heard(batch), trial.cotangent)
+                self._refuse(self._unheard(trial, again) - {*self.door.exact})
                 self.door.ways.add(found.way)
                 self._set_idle()
             self._refuse(found.unread)

@@ -1,10 +1,10 @@
 """Where a model uses its parameters, heard while it runs.
 
-All that nfa knows of a model comes from here. A model is run as it is; meanwhile every function of PyTorch that it calls
-passes by an `Ear`, whatever class of layer calls it, or none. A function that uses a parameter, and that there is a rule
-for, leaves a `Use`: its arguments, which parts of which parameters are among them, and the place of its output in the
-graph of autograd, so that δ = ∂ℓ/∂(output) can be asked for when the pass is over. The rule then gives, with the layout
-that says where the examples are, h and W and δ of a linear map, or the parameter's gradient for each example.
+All that nfa knows of a model comes from here. A model is run as it is; meanwhile every function of PyTorch that it
+calls passes by an `Ear`, whatever class of layer calls it, or none. A function that uses a parameter, and that there is
+a rule for, leaves a `Use`: its arguments, which parts of which parameters are among them, and the place of its output
+in the graph of autograd, so that δ = ∂ℓ/∂(output) can be asked for when the pass is over. The rule then gives, with the
+layout that says where the examples are, h and W and δ of a linear map, or the parameter's gradient for each example.
 
 Two kinds of Ear differ in what they want. `ParameterEar` (here) keeps uses of given parameters, for gradients of
 examples. `SiteEar` (sites.py) keeps linear maps by the name of their layer, also frozen ones and those whose weight is

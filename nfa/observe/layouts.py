@@ -94,7 +94,7 @@ class Picked:
         """The sum of each example's entries."""
         return self.rows(tensor).sum(dim=(1, 2))
 
-    def images(self, tensor: Tensor) -> Tensor:
+    def images(self, tensor: Tensor) -> Tensor:  # noqa: ARG002 - no images are picked
         """None are picked."""
         raise LayoutError
 

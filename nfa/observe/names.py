@@ -7,8 +7,11 @@ from fnmatch import fnmatchcase
 from nfa.errors import Refusal
 
 
+EXAMPLES = "layer_*, !layer_0 or /layer_[01]$/"
+
+
 def matching(pattern: str, names: Sequence[str], aliases: Iterable[Sequence[str]] | None = None) -> list[str]:
-    """Names that a pattern fits, by themselves or by one of their aliases, in their order; `Refusal` for what fits none.
+    """Names that a pattern fits, by themselves or by an alias, in their order; `Refusal` for a part that fits none.
 
     >>> matching("layer_*,!layer_1", ["layer_0", "layer_1", "head"]), matching("/^h/", ["layer_0", "head"])
     (['layer_0'], ['head'])
@@ -19,7 +22,7 @@ def matching(pattern: str, names: Sequence[str], aliases: Iterable[Sequence[str]
         raise Refusal("sites=", ", ".join(names), "name some")
     if unused := [part for part in parts if not any(_fits(part.lstrip("!"), one) for one in known)]:
         allowed = ", ".join(sorted(set().union(*known))) or "none"
-        raise Refusal(f"sites={', '.join(unused)}", allowed, "name some, by globs such as layer_*, !layer_0 or /layer_[01]$/")
+        raise Refusal(f"sites={', '.join(unused)}", allowed, f"name some, by globs such as {EXAMPLES}")
     without = [part[1:] for part in parts if part.startswith("!")]
     wanted = [part for part in parts if not part.startswith("!")] or ["*"]
     return [
@@ -44,4 +47,5 @@ def _compiled(text: str) -> re.Pattern[str]:
     try:
         return re.compile(text)
     except re.error as error:
-        raise Refusal(f"sites=/{text}/ ({error})", "a regular expression between slashes", "mend it, or use globs") from None
+        allowed = "a regular expression between slashes"
+        raise Refusal(f"sites=/{text}/ ({error})", allowed, "mend it, or use globs") from None

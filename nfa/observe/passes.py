@@ -79,14 +79,17 @@ def observe(
                 heard.tell(source, direction, found)
 
 
-def site_weights(workload: Workload, model: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
+def site_weights(
+    workload: Workload, model: nn.Module, names: Iterable[str], sites: Sites | None = None
+) -> dict[str, Tensor]:
     """A copy of the weight matrix [o i] of each named site, as it is applied to a few examples."""
     found: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable[[Tensor], Sequence[Listener]]:
         return lambda weight: found.setdefault(name, weight)[:0].tolist()
 
-    sites, few = find_sites(model, workload, few_of(workload)), few_of(workload)
+    few = few_of(workload)
+    sites = sites or find_sites(model, workload, few)
     observe(model, workload, [few], {name: keep(name) for name in names}, sites=sites)
     return {name: found[name] for name in sites.seen if name in found}
 
@@ -160,13 +163,11 @@ class _Pass:
 
     def _own(self, uses: list[Use], layouts: list[Layout], read: Callable[[Use, Layout], Tensor]) -> Tensor:
         """Rows [n s f] with 0 where a position only pads its example, which a causal model computes all the same."""
-        rows = map(read, uses, layouts)
-        if self.batch.present is None:
+        rows, present = list(map(read, uses, layouts)), self.batch.present
+        if present is None:
             return _joined(rows)
-        present = self.batch.present
-        return _joined(
-            one.masked_fill(~at.own(present, one.shape[1]).unsqueeze(2), 0) for one, at in zip(rows, layouts, strict=True)
-        )
+        pairs = zip(rows, layouts, strict=True)
+        return _joined(one.masked_fill(~at.own(present, one.shape[1]).unsqueeze(2), 0) for one, at in pairs)
 
 
 def _joined(rows: Iterable[Float[Tensor, "n s f"]]) -> Float[Tensor, "n s f"]:

@@ -35,7 +35,7 @@ def test_every_batch_size_gives_the_same(batch_size):
     values = []
     for size in (batch_size, 10):
         agop = Agop(toys.net[0].weight.detach())
-        observe(toys.net, toys, toys.batches("train", batch_size=size), {"0": lambda _: [agop]})
+        observe(toys.net, toys, toys.batches("train", batch_size=size), {"0": lambda _, agop=agop: [agop]})
         values.append(agop.value().dense())
     torch.testing.assert_close(*values, rtol=1e-12, atol=1e-14)
 

@@ -124,7 +124,8 @@ def test_outputs_are_heard_once_a_batch_and_carry_no_graph():
     toys, heard = TOYS["chain"](), []
     ears = {"0": [Ear(Source.OUTPUT)]}
     batches = toys.batches("train", batch_size=2)
-    observe(toys.net, toys, batches, listening(ears), hear_outputs=lambda outputs, batch: heard.append((outputs, batch.ids)))
+    keep = lambda outputs, batch: heard.append((outputs, batch.ids))  # noqa: E731
+    observe(toys.net, toys, batches, listening(ears), hear_outputs=keep)
     assert torch.cat([ids for _, ids in heard]).tolist() == [0, 1, 2, 3, 4]
     assert torch.equal(torch.cat([outputs for outputs, _ in heard]), toys.net(toys.inputs).detach())
     assert not any(outputs.requires_grad for outputs, _ in heard)
