@@ -85,6 +85,13 @@ def _linear(weight: Float[Tensor, "o i"], bias: Float[Tensor, " o"] | None) -> n
 class Inside(nn.Module):
     """Stands for a layer whose one linear map it has as `linear`."""
 
+    linear: nn.Linear
+
+    @property
+    def weight(self) -> Tensor:
+        """Whose type some models look at."""
+        return self.linear.weight
+
 
 class _GatheredConvolution(Inside):
     def __init__(self, convolution: Any) -> None:
@@ -105,7 +112,8 @@ class _GatheredConvolution(Inside):
         corners = itertools.product(*starts)
         patches = [[numbers[tuple(map(sum, zip(at, move, strict=True)))] for move in moves] for at in corners]
         z: Tensor = self.linear(pixels[:, :, torch.tensor(patches)].transpose(1, 2).flatten(2))
-        return z.transpose(1, 2).reshape(len(input), -1, *map(len, starts))
+        # Contiguous, because BatchNorm's backward misreads one example that lies in memory channels last.
+        return z.transpose(1, 2).contiguous().reshape(len(input), -1, *map(len, starts))
 
 
 class _ScatteredConvolution(Inside):

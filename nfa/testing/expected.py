@@ -1,5 +1,6 @@
 """What every study has to find, from the slow references: one example at a time, in float64."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -47,7 +48,7 @@ def _own_length(example: Batch) -> Batch:
 
 def alignment(case: Case) -> Values:
     """Matrices and relations of every linear map that the twin of the model calls."""
-    now, before = case.twin(case.model), case.twin(case.start)
+    now, before = (case.twin(copy.deepcopy(model).double().eval()) for model in (case.model, case.start))
     paths = twin_sites(now)
     found: Values = {}
     for path, observed in reference.observations(now, case.workload, case.alone(), paths).items():

@@ -25,6 +25,7 @@ AT_ONCE = 4  # examples of a batch: some batches are smaller than others
 
 def analysis(case: Case, precision: Precision) -> Analysis:
     """Of every relation at every site, with every output differentiated."""
+    start = case.start if precision == "float32" else copy.deepcopy(case.start).double()
     return Analysis(
         case.workload,
         case.model,
@@ -37,7 +38,7 @@ def analysis(case: Case, precision: Precision) -> Analysis:
             batch_size=AT_ONCE,
             top_k=1,
         ),
-        lambda sites: site_weights(case.workload, case.start, sites),
+        lambda sites: site_weights(case.workload, start, sites),
     )
 
 
