@@ -1,7 +1,6 @@
 """Whether watching changes anything: the state of model and generators, and a training, bit by bit."""
 
 import copy
-import random
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -28,7 +27,8 @@ class Trained(NamedTuple):
 
 def state(model: nn.Module) -> State:
     """Everything that watching might disturb, by a name to say it with."""
-    found: State = {f"generator of {name}": value for name, value in _generators().items()}
+    found: State = {"generator of PyTorch": torch.get_rng_state()}
+    found["generator of NumPy"] = np.random.get_state()[1].tobytes()
     for name, weight in model.named_parameters():
         found[f"parameter {name}"] = weight.detach().clone()
         found[f"whether {name} is trained"] = weight.requires_grad
@@ -39,10 +39,6 @@ def state(model: nn.Module) -> State:
         found[f"mode of {name or 'the model'}"] = module.training
         found[f"hooks of {name or 'the model'}"] = len(module._forward_hooks), len(module._forward_pre_hooks)
     return found
-
-
-def _generators() -> State:
-    return {"PyTorch": torch.get_rng_state(), "NumPy": np.random.get_state()[1].tobytes(), "Python": random.getstate()}
 
 
 def differing(before: State, after: State) -> list[str]:

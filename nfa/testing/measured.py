@@ -50,7 +50,7 @@ def alignment(case: Case, precision: Precision) -> Values:
     for site, matrices in measured.items():
         for name, matrix in matrices.items():
             assert isinstance(matrix, Congruence)  # of all directions
-            found[name][site] = matrix.dense()
+            found[name][site] = matrix.double().dense()
     for kind, relations in RELATIONS.items():
         values = related(measured, list(relations)).scalars
         found[kind] = {key: torch.tensor(value, dtype=torch.float64) for key, value in values.items()}

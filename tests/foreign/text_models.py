@@ -105,7 +105,9 @@ def mixtral() -> Probe:
     """Four experts, two for each token."""
     from transformers import MixtralConfig, MixtralForCausalLM
 
-    config = MixtralConfig(**LLAMA, num_local_experts=4, num_experts_per_tok=2, experts_implementation="eager")
+    config = MixtralConfig(
+        **{**LLAMA, "num_hidden_layers": 1}, num_local_experts=4, num_experts_per_tok=2, experts_implementation="eager"
+    )
     return language(seeded(MixtralForCausalLM, config), WORDS)
 
 
