@@ -1,4 +1,4 @@
-"""Write what is derived: MLproject, docs/parameters.md, benchmarks.md, chaos.md, conformance.md. `--check` only compares."""
+"""Write what is derived: MLproject, docs/parameters.md, benchmarks.md, chaos.md, conformance.md. `--check` compares."""
 
 import dataclasses
 import json
@@ -130,7 +130,7 @@ def conformance() -> str:
         f"|{'---|' * len(heads)}",
         *(f"| {model} | {row['seen']} | {' | '.join(_differences(row))} | {row['inert']} |" for model, row in rows),
         "",
-        *(["", *unseen, ""] if unseen else []),
+        *([*unseen, ""] if unseen else []),
         *(f"- {note}" for note in record["notes"]),
     ]
     return "\n".join(lines) + "\n"

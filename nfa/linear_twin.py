@@ -137,8 +137,8 @@ class _ScatteredConvolution(Inside):
         z = input.new_zeros(len(input), added.shape[2], *full)
         for place, corner in enumerate(itertools.product(*corners)):
             under = [slice(at, at + d * (k - 1) + 1, d) for at, (k, _, d) in zip(corner, self.sizes, strict=True)]
-            z[(..., *under)] += added[:, place]
-        z = z[(..., *(slice(pad, size - pad) for size, pad in zip(full, self.padding, strict=True)))]
+            z[:, :, *under] += added[:, place]
+        z = z[:, :, *(slice(pad, size - pad) for size, pad in zip(full, self.padding, strict=True))]
         return z if self.bias is None else z + self.bias.reshape(-1, *[1] * len(full))
 
 

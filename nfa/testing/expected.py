@@ -52,7 +52,7 @@ def alignment(case: Case) -> Values:
     paths = twin_sites(now)
     found: Values = {}
     for path, observed in reference.observations(now, case.workload, case.alone(), paths).items():
-        weights = [model.get_submodule(paths[path]).weight.detach() for model in (now, before)]
+        weights = [model.get_parameter(f"{paths[path]}.weight").detach() for model in (now, before)]
         site, matrices = _site(case, path), _matrices(observed, *weights)
         for name, matrix in matrices.items():
             found.setdefault(name, {})[site] = matrix
@@ -119,4 +119,4 @@ def flow(case: Case) -> Values:
     """The gradient of the mean loss by parameter."""
     examples = case.alone()
     each = [reference.mean_gradients(case.model, case.workload, example) for example in examples]
-    return {"mean gradient": {name: sum(one[name] for one in each) / len(each) for name in each[0]}}
+    return {"mean gradient": {name: torch.stack([one[name] for one in each]).mean(dim=0) for name in each[0]}}

@@ -27,8 +27,9 @@ class Trained(NamedTuple):
 
 def state(model: nn.Module) -> State:
     """Everything that watching might disturb, by a name to say it with."""
+    numpy = np.random.get_state(legacy=False)["state"]
     found: State = {"generator of PyTorch": torch.get_rng_state()}
-    found["generator of NumPy"] = np.random.get_state()[1].tobytes()
+    found["generator of NumPy"] = [*numpy["key"].tolist(), numpy["pos"]]
     for name, weight in model.named_parameters():
         found[f"parameter {name}"] = weight.detach().clone()
         found[f"whether {name} is trained"] = weight.requires_grad

@@ -29,7 +29,7 @@ FOREIGN = {
 FAMILIES = {
     "mlp": Foreign(tiny_classifier, quick=True),
     "eeg": Foreign(tiny_decoder),
-    "language": Foreign(language_of_words, unseen=("base_model.model.lm_head",)),
+    "language": Foreign(partial(language_of_words, base_precision="float32"), unseen=("base_model.model.lm_head",)),
 }
 MODELS = {**FAMILIES, **FOREIGN}
 FURTHER = {
