@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.record import store
-from nfa.testing import Conformance, check_workload
+from nfa.testing import Conformance
 
 TESTS = Path(__file__).resolve().parent.parent / "tests"
 PRECISIONS = ("float64", "float32")
 NOTES = [
+    "`nfa.testing.check_workload(make)` makes such a table of a workload of your own.",
     "Largest relative difference from slow references in float64 that look at one example at a time, over all sites "
     "and matrices, cosines and stable ranks of alignment, the Gram matrices of all parameters and of each, and the "
     "mean gradients of all parameters. Allowed: 1e-9 in float64, 1e-5 in float32.",
@@ -46,7 +47,7 @@ def main(names: list[str]) -> int:
     found: dict[str, Conformance] = {}
     for name in names or models:
         print(f"\n{name}")
-        found[name] = check_workload(models[name].make, twin=models[name].twin)
+        found[name] = models[name].check()
     if not names:
         rows = {name: summary(result) for name, result in found.items()}
         store("conformance", "Conformance: every study on sixteen models", rows, NOTES)

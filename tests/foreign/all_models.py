@@ -28,7 +28,7 @@ FOREIGN = {
 }
 FAMILIES = {
     "mlp": Foreign(tiny_classifier, quick=True),
-    "eeg": Foreign(tiny_decoder),
+    "eeg": Foreign(tiny_decoder, examples=3),
     "language": Foreign(partial(language_of_words, base_precision="float32"), unseen=("base_model.model.lm_head",)),
 }
 MODELS = {**FAMILIES, **FOREIGN}

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nfa.linear_twin import linear_twin
 from nfa.protocols import Batch, Workload
+from nfa.testing import Conformance, check_workload
 from nfa.workloads.probe import Probe, call
 
 EXAMPLES = 6
@@ -20,13 +21,18 @@ EXAMPLES = 6
 class Foreign:
     """A model of somebody else's: what makes its workload, what is not seen of it, and its twin of linear maps.
 
-    `quick`: checked by every run of the tests, and not only by that of all.
+    `quick`: checked by every run of the tests, and not only by that of all; `examples` that it is checked on.
     """
 
     make: Callable[[], Workload]
     unseen: tuple[str, ...] = ()
     twin: Callable[[nn.Module], nn.Module] = linear_twin
     quick: bool = field(default=False, kw_only=True)
+    examples: int = field(default=EXAMPLES, kw_only=True)
+
+    def check(self) -> Conformance:
+        """Every study."""
+        return check_workload(self.make, twin=self.twin, examples=self.examples)
 
 
 def normal(*shape: int, seed: int = 1) -> Tensor:

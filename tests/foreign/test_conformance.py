@@ -3,8 +3,6 @@
 import pytest
 from all_models import FAMILIES, FOREIGN, FURTHER, MODELS
 
-from nfa.testing import check_workload
-
 CASES = [
     pytest.param(model, id=name, marks=() if model.quick else pytest.mark.slow)
     for name, model in {**MODELS, **FURTHER}.items()
@@ -18,7 +16,7 @@ def test_there_are_three_families_and_thirteen_foreign_models():
 
 @pytest.mark.parametrize("model", CASES)
 def test_every_study_agrees_with_its_reference_and_disturbs_nothing(model):
-    found = check_workload(model.make, twin=model.twin)
+    found = model.check()
     assert found.ok, str(found)
     assert sorted(found.unseen) == sorted(model.unseen)
     assert found.unchecked == []
