@@ -1,4 +1,4 @@
-"""Write what is derived: MLproject, docs/parameters.md, docs/benchmarks.md, docs/chaos.md. `--check` only compares."""
+"""Write what is derived: MLproject, docs/parameters.md, benchmarks.md, chaos.md, conformance.md. `--check` compares."""
 
 import dataclasses
 import json
@@ -10,7 +10,7 @@ from nfa.config import ENTRY_POINTS
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-CHAOS = RESULTS / "chaos.json"
+CHAOS, CONFORMANCE = RESULTS / "chaos.json", RESULTS / "conformance.json"
 NOTE = "made by docs/generate.py from nfa/config/; change it there"
 
 
@@ -56,7 +56,7 @@ def parameters() -> str:
 def benchmarks() -> str:
     """docs/benchmarks.md, from the JSON records in benchmarks/results/."""
     lines = ["# Benchmarks", "", "<!-- made by docs/generate.py from benchmarks/results/*.json -->", ""]
-    for path in sorted(set(RESULTS.glob("*.json")) - {CHAOS}):
+    for path in sorted(set(RESULTS.glob("*.json")) - {CHAOS, CONFORMANCE}):
         record = json.loads(path.read_text())
         lines += [f"## {record['title']}", "", origin(record), ""]
         lines += [
@@ -108,6 +108,37 @@ def chaos() -> str:
         *(f"- {note}" for note in record["notes"]),
     ]
     return "\n".join(lines) + "\n"
+
+
+STUDIES = ("alignment", "directions", "flow")
+
+
+def conformance() -> str:
+    """docs/conformance.md, from the record of `python -m benchmarks.conformance`."""
+    record = json.loads(CONFORMANCE.read_text(encoding="utf-8"))
+    heads = ["model", "linear maps seen", *(f"{study}, {bits} bits" for study in STUDIES for bits in (64, 32)), "inert"]
+    rows = record["results"].items()
+    unseen = [f"- {model}: not seen: {', '.join(row['unseen'])}" for model, row in rows if row["unseen"]]
+    lines = [
+        f"# {record['title']}",
+        "",
+        "<!-- made by docs/generate.py from benchmarks/results/conformance.json -->",
+        "",
+        origin(record),
+        "",
+        f"| {' | '.join(heads)} |",
+        f"|{'---|' * len(heads)}",
+        *(f"| {model} | {row['seen']} | {' | '.join(_differences(row))} | {row['inert']} |" for model, row in rows),
+        "",
+        *([*unseen, ""] if unseen else []),
+        *(f"- {note}" for note in record["notes"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _differences(row: "dict[str, Any]") -> list[str]:
+    """The largest difference of each study in both precisions; – where there is none, as of weights in float64."""
+    return [str(row[study].get(precision, "–")) for study in STUDIES for precision in ("float64", "float32")]
 
 
 PAGES = {

@@ -6,6 +6,7 @@ Like the reference it is slow, shares nothing with the rest of nfa, and serves t
 import copy
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -20,8 +21,11 @@ def linear_twin(model: nn.Module) -> nn.Module:
 
     A convolution called `name` becomes patches gathered index by index and `name.linear`: h is the patch of the padded
     input at an output position, its features ordered (channel, kernel offsets) as in `weight.flatten(1)`; groups are
-    blocks on the diagonal of W [o, c·k]. An nn.MultiheadAttention becomes the textbook formula with `name.q_proj`,
-    `name.k_proj`, `name.v_proj`, `name.out_proj`. A transformers Conv1D and a peft LoRA layer become `name`.
+    blocks on the diagonal of W [o, c·k]. Of a transposed convolution h are the pixels that it reads, and `name.linear`
+    [o·k, c] gives what each adds to the pixels around it. An nn.MultiheadAttention becomes the textbook formula with
+    `name.q_proj`, `name.k_proj`, `name.v_proj`, `name.out_proj`; nn.LSTM, nn.GRU and nn.RNN a loop over time with
+    `name.weight_ih_l0`, `name.weight_hh_l0` and so on. A transformers Conv1D and any adapter layer of peft become
+    `name`.
 
     >>> linear_twin(nn.Sequential(nn.Conv2d(3, 8, kernel_size=2)))[0].linear
     Linear(in_features=12, out_features=8, bias=True)
@@ -35,18 +39,39 @@ def linear_twin(model: nn.Module) -> nn.Module:
     return twins[model]
 
 
+def twin_sites(twin: nn.Module) -> dict[str, str]:
+    """Paths in the twin of its linear maps, by the path of the layer or the parameter that each stands for.
+
+    >>> twin_sites(linear_twin(nn.Sequential(nn.Conv2d(3, 8, kernel_size=2), nn.Flatten(), nn.Linear(8, 2))))
+    {'0': '0.linear', '2': '2'}
+    """
+    modules = dict(twin.named_modules())
+    paths = [path for path, module in modules.items() if type(module) is nn.Linear]
+    inside = {path: path.rpartition(".")[0] for path in paths}
+    return {inside[path] if isinstance(modules[inside[path]], Inside) else path: path for path in paths}
+
+
 def _twin(module: Any) -> nn.Module:
-    if isinstance(module, nn.Conv1d | nn.Conv2d):
+    if isinstance(module, nn.modules.conv._ConvTransposeNd):
+        return _ScatteredConvolution(module)
+    if isinstance(module, nn.modules.conv._ConvNd):
         return _GatheredConvolution(module)
     if isinstance(module, nn.MultiheadAttention):
         return _ExplicitAttention(module)
+    if isinstance(module, nn.RNNBase):
+        return _ExplicitRecurrence(module)
     if type(module).__name__ == "Conv1D":
         return _linear(module.weight.T, module.bias)
-    if not getattr(module, "lora_A", None):
-        return cast(nn.Module, module)
-    zero = module.weight.new_zeros(module.in_features)
-    rows = module(torch.eye(len(zero), dtype=zero.dtype)) - module(zero)
-    return _linear(rows.T, module(zero))
+    return _adapted(module) if isinstance(getattr(module, "base_layer", None), nn.Module) else cast(nn.Module, module)
+
+
+def _adapted(layer: Any) -> nn.Module:
+    """An adapter layer of peft: what it does to 0 and to each unit vector."""
+    if type(layer.base_layer).__name__ not in ("Linear", "Conv1D"):
+        raise ValueError(f"an adapter of type {type(layer).__name__} around no linear layer has no twin")
+    zero = layer.base_layer.weight.new_zeros(1, layer.in_features)
+    rows = layer(torch.eye(layer.in_features, dtype=zero.dtype)) - layer(zero)
+    return _linear(rows.T, layer(zero)[0])
 
 
 def _linear(weight: Float[Tensor, "o i"], bias: Float[Tensor, " o"] | None) -> nn.Linear:
@@ -57,7 +82,18 @@ def _linear(weight: Float[Tensor, "o i"], bias: Float[Tensor, " o"] | None) -> n
     return linear
 
 
-class _GatheredConvolution(nn.Module):
+class Inside(nn.Module):
+    """Stands for a layer whose one linear map it has as `linear`."""
+
+    linear: nn.Linear
+
+    @property
+    def weight(self) -> Tensor:
+        """Whose type some models look at."""
+        return self.linear.weight
+
+
+class _GatheredConvolution(Inside):
     def __init__(self, convolution: Any) -> None:
         super().__init__()
         self.axes = list(zip(convolution.kernel_size, convolution.stride, convolution.dilation, strict=True))
@@ -76,7 +112,87 @@ class _GatheredConvolution(nn.Module):
         corners = itertools.product(*starts)
         patches = [[numbers[tuple(map(sum, zip(at, move, strict=True)))] for move in moves] for at in corners]
         z: Tensor = self.linear(pixels[:, :, torch.tensor(patches)].transpose(1, 2).flatten(2))
-        return z.transpose(1, 2).reshape(len(input), -1, *map(len, starts))
+        # Contiguous, because BatchNorm's backward misreads one example that lies in memory channels last.
+        return z.transpose(1, 2).contiguous().reshape(len(input), -1, *map(len, starts))
+
+
+class _ScatteredConvolution(Inside):
+    def __init__(self, convolution: Any) -> None:
+        super().__init__()
+        self.sizes = list(zip(convolution.kernel_size, convolution.stride, convolution.dilation, strict=True))
+        self.padding, self.more = convolution.padding, convolution.output_padding
+        blocks = [part.flatten(1).T for part in convolution.weight.chunk(convolution.groups)]
+        self.linear, self.bias = _linear(torch.block_diag(*blocks), None), convolution.bias
+
+    def forward(self, input: Float[Tensor, "n c ..."], output_size: Any = None) -> Float[Tensor, "n o ..."]:
+        if output_size is not None:
+            raise ValueError("a transposed convolution that is given its output's size has no twin")
+        axes = list(zip(input.shape[2:], self.sizes, strict=True))
+        added = self.linear(input.flatten(2).transpose(1, 2)).unflatten(
+            2, (-1, *(kernel for kernel, _, _ in self.sizes))
+        )
+        corners = [range(0, size * stride, stride) for size, (_, stride, _) in axes]
+        full = [(size - 1) * stride + dilation * (kernel - 1) + 1 for size, (kernel, stride, dilation) in axes]
+        full = [size + more for size, more in zip(full, self.more, strict=True)]
+        z = input.new_zeros(len(input), added.shape[2], *full)
+        for place, corner in enumerate(itertools.product(*corners)):
+            under = [slice(at, at + d * (k - 1) + 1, d) for at, (k, _, d) in zip(corner, self.sizes, strict=True)]
+            z[:, :, *under] += added[:, place]
+        z = z[:, :, *(slice(pad, size - pad) for size, pad in zip(full, self.padding, strict=True))]
+        return z if self.bias is None else z + self.bias.reshape(-1, *[1] * len(full))
+
+
+class _ExplicitRecurrence(nn.Module):
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        if layer.proj_size:
+            raise ValueError("a recurrent layer with a projection has no twin")
+        self.step = {"LSTM": _lstm_step, "GRU": _gru_step}.get(layer.mode, _rnn_step(layer.mode))
+        self.directions = ["", "_reverse"][: 1 + layer.bidirectional]
+        self.layers, self.hidden, self.batch_first = layer.num_layers, layer.hidden_size, layer.batch_first
+        for name in [name for name, _ in layer.named_parameters() if name.startswith("weight")]:
+            bias = getattr(layer, name.replace("weight", "bias")) if layer.bias else None
+            self.add_module(name, _linear(getattr(layer, name), bias))
+
+    def forward(self, input: Float[Tensor, "n t f"], state: None = None) -> tuple[Tensor, Any]:
+        if not isinstance(input, Tensor) or input.ndim != 3 or state is not None:
+            raise ValueError("a recurrent layer on packed or single sequences, or with a state given, has no twin")
+        x, ends = input if self.batch_first else input.transpose(0, 1), []
+        for layer in range(self.layers):
+            parts = []
+            for direction in self.directions:
+                outputs, end = self._run(x, f"_l{layer}{direction}", backwards=bool(direction))
+                parts.append(outputs)
+                ends.append(end)
+            x = torch.cat(parts, dim=2)
+        finals = tuple(torch.stack(part) for part in zip(*ends, strict=True))
+        return x if self.batch_first else x.transpose(0, 1), finals if len(finals) == 2 else finals[0]
+
+    def _run(self, x: Float[Tensor, "n t f"], suffix: str, *, backwards: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
+        inner, recurrent = self.get_submodule(f"weight_ih{suffix}"), self.get_submodule(f"weight_hh{suffix}")
+        state: tuple[Tensor, ...] = (x.new_zeros(len(x), self.hidden),) * (2 if self.step is _lstm_step else 1)
+        outputs = []
+        for now in reversed(x.unbind(1)) if backwards else x.unbind(1):
+            state = self.step(inner(now), recurrent(state[0]), state)
+            outputs.append(state[0])
+        return torch.stack(outputs[::-1] if backwards else outputs, dim=1), state
+
+
+def _lstm_step(a: Tensor, b: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    i, f, g, o = (a + b).chunk(4, dim=1)
+    c = torch.sigmoid(f) * state[1] + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(c), c
+
+
+def _gru_step(a: Tensor, b: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    (a_r, a_z, a_n), (b_r, b_z, b_n) = a.chunk(3, dim=1), b.chunk(3, dim=1)
+    z = torch.sigmoid(a_z + b_z)
+    return ((1 - z) * torch.tanh(a_n + torch.sigmoid(a_r + b_r) * b_n) + z * state[0],)
+
+
+def _rnn_step(mode: str) -> Callable[[Tensor, Tensor, tuple[Tensor, ...]], tuple[Tensor, ...]]:
+    activation = torch.relu if mode == "RNN_RELU" else torch.tanh
+    return lambda a, b, _state: (activation(a + b),)
 
 
 class _ExplicitAttention(nn.Module):
@@ -93,11 +209,19 @@ class _ExplicitAttention(nn.Module):
         self.out_proj = _linear(attention.out_proj.weight, attention.out_proj.bias)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
-        if options.get("key_padding_mask") is not None or options.get("attn_mask") is not None:
-            raise ValueError("attention with a mask has no twin")
         query, key, value = (x if self.batch_first else x.transpose(0, 1) for x in (query, key, value))
         projected = self.q_proj(query), self.k_proj(key), self.v_proj(value)
         q, k, v = (x.unflatten(2, (self.heads, -1)).transpose(1, 2) for x in projected)
-        weights = torch.softmax(q @ k.transpose(2, 3) / math.sqrt(q.shape[3]), dim=-1)
+        scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[3])
+        if (mask := options.get("attn_mask")) is not None:  # [q k] or [n·heads q k]
+            scores = scores + _additive(mask, q).unflatten(0, (-1, self.heads) if mask.ndim == 3 else (1, -1))
+        if (padding := options.get("key_padding_mask")) is not None:
+            scores = scores + _additive(padding, q)[:, None, None]
+        weights = torch.softmax(scores, dim=-1)
         z = self.out_proj((weights @ v).transpose(1, 2).flatten(2))
         return z if self.batch_first else z.transpose(0, 1), weights.mean(dim=1)
+
+
+def _additive(mask: Tensor, like: Tensor) -> Tensor:
+    """A mask that is true where nothing is to be seen, as what is added to the scores."""
+    return like.new_zeros(mask.shape).masked_fill(mask, -math.inf) if mask.dtype == torch.bool else mask.to(like)

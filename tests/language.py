@@ -65,13 +65,15 @@ def _few_words() -> BaseModel:
     return BaseModel("words", folder, "0" * 64, sum(weight.numel() for weight in model.parameters()))
 
 
-def language_of_words(init: str = "random", lengths: Sequence[tuple[int, int]] = LENGTHS) -> LanguageModel:
-    """The same on questions and answers of these lengths in 11 words, in float64."""
+def language_of_words(
+    init: str = "random", lengths: Sequence[tuple[int, int]] = LENGTHS, **options: Any
+) -> LanguageModel:
+    """The same on questions and answers of these lengths in 11 words, in float64 unless said otherwise."""
     random = torch.Generator().manual_seed(4)
     ids = [torch.randint(WORDS, (sum(both),), generator=random) for both in lengths]
     questions = Encoded(ids, [question for question, _ in lengths], [])
     every = list(range(len(lengths)))
-    config = TrainLoraConfig(init=init, **OPTIONS)
+    config = TrainLoraConfig(init=init, **{**OPTIONS, **options})
     split = {"train": every, "val": every, "test": [], "probe": every}
     initial = None if init == "full" else _factors(LanguageModel(config, _few_words(), questions, split))
     return LanguageModel(config, _few_words(), questions, split, initial=initial)

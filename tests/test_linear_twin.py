@@ -9,7 +9,7 @@ from layer_types import CASES, networks
 from toys import seeded
 
 from nfa import reference
-from nfa.linear_twin import linear_twin
+from nfa.linear_twin import linear_twin, twin_sites
 
 
 @pytest.mark.filterwarnings("ignore:Already found")
@@ -78,7 +78,93 @@ def test_attention_to_positions_that_are_no_input_is_refused(options):
         linear_twin(nn.MultiheadAttention(4, 2, **options))
 
 
-def test_masked_attention_is_refused():
-    twin, x = linear_twin(nn.MultiheadAttention(4, 2)), torch.randn(3, 1, 4)
-    with pytest.raises(ValueError, match="mask"):
-        twin(x, x, x, attn_mask=torch.zeros(3, 3))
+@pytest.mark.parametrize("kind", ["causal", "of each head", "padding", "both", "added"])
+def test_masked_attention_sees_what_it_is_to_see(kind):
+    attention = seeded(nn.MultiheadAttention, 4, 2, batch_first=True).double().eval()
+    x = torch.randn(3, 5, 4, dtype=torch.float64)
+    causal = torch.ones(5, 5, dtype=torch.bool).triu(1)
+    options = {
+        "causal": {"attn_mask": causal},
+        "of each head": {"attn_mask": torch.rand(6, 5, 5, dtype=torch.float64) * causal},
+        "padding": {"key_padding_mask": torch.arange(5) >= torch.tensor([5, 2, 3])[:, None]},
+        "both": {"attn_mask": causal, "key_padding_mask": torch.arange(5) >= torch.tensor([5, 2, 3])[:, None]},
+        "added": {"attn_mask": torch.randn(5, 5, dtype=torch.float64)},
+    }[kind]
+    found, right = linear_twin(attention)(x, x, x, **options)[0], attention(x, x, x, **options)[0]
+    torch.testing.assert_close(found, right, rtol=1e-12, atol=1e-12)
+
+
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"stride": 2, "padding": 1, "output_padding": 1},
+        {"stride": 3, "dilation": 2, "groups": 2, "bias": False},
+        {"padding": 2, "groups": 4},
+    ],
+)
+def test_a_twin_of_a_transposed_convolution_computes_the_same(axes, options):
+    layer = seeded(TRANSPOSED[axes - 1], 4, 8, 3, **options).double()
+    x = torch.randn(2, 4, *(4, 3, 5)[:axes], dtype=torch.float64)
+    twin = linear_twin(nn.Sequential(layer))
+    torch.testing.assert_close(twin(x), layer(x), rtol=1e-12, atol=1e-12)
+    assert twin_sites(twin) == {"0": "0.linear"}
+    assert twin[0].linear.weight.shape == (8 * 3**axes, 4)
+
+
+def test_of_a_transposed_convolution_h_are_the_pixels_and_z_what_each_adds():
+    layer = nn.ConvTranspose1d(1, 1, 2, bias=False)
+    layer.weight.data = torch.tensor([[[10.0, 1.0]]])
+    twin, x = linear_twin(nn.Sequential(layer)), torch.tensor([[[1.0, 2.0]]])
+    assert reference.site_inputs(twin, "0.linear", x).tolist() == [[[1], [2]]]
+    assert reference.site_outputs(twin, "0.linear", x).tolist() == [[[10, 1], [20, 2]]]
+    assert twin(x).tolist() == [[[10, 21, 2]]]
+
+
+def test_a_transposed_convolution_that_is_told_its_outputs_size_is_refused():
+    with pytest.raises(ValueError, match="no twin"):
+        linear_twin(nn.ConvTranspose1d(1, 1, 2))(torch.ones(1, 1, 2), output_size=[4])
+
+
+@pytest.mark.parametrize("mode", ["zeros", "circular", "reflect", "replicate"])
+def test_a_twin_of_a_convolution_of_volumes_computes_the_same(mode):
+    layer = seeded(nn.Conv3d, 4, 6, (2, 3, 1), stride=(1, 2, 1), padding=1, padding_mode=mode, groups=2).double()
+    x = torch.randn(2, 4, 4, 3, 3, dtype=torch.float64)
+    torch.testing.assert_close(linear_twin(layer)(x), layer(x), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"batch_first": True, "bias": False}, {"num_layers": 2, "bidirectional": True}],
+)
+def test_a_twin_of_a_recurrent_layer_computes_the_same(kind, options):
+    layer = seeded(kind, 3, 4, **options).double()
+    x = torch.randn(2, 5, 3, dtype=torch.float64)
+    twin = linear_twin(layer)
+    (found, state), (right, end) = twin(x), layer(x)
+    torch.testing.assert_close(found, right, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(state, end, rtol=1e-12, atol=1e-12)
+    assert list(twin_sites(twin)) == [name for name, _ in layer.named_parameters() if name.startswith("weight")]
+
+
+def test_a_recurrent_twin_with_relu_computes_the_same_and_others_are_refused():
+    layer, x = seeded(nn.RNN, 3, 4, nonlinearity="relu").double(), torch.randn(5, 2, 3, dtype=torch.float64)
+    torch.testing.assert_close(linear_twin(layer)(x)[0], layer(x)[0], rtol=1e-12, atol=1e-12)
+    with pytest.raises(ValueError, match="packed"):
+        linear_twin(layer)(nn.utils.rnn.pack_sequence([x[:, 0]]))
+    with pytest.raises(ValueError, match="projection"):
+        linear_twin(nn.LSTM(3, 4, proj_size=2))
+
+
+def test_a_twin_of_batch_norm_behind_a_convolution_has_its_gradients_for_one_example():
+    """Whose backward misreads a layout in which the channels of one example come last."""
+    net = seeded(lambda: nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(27, 2)))
+    net = net.double().eval()
+    x = torch.randn(1, 2, 5, 5, dtype=torch.float64, requires_grad=True)
+    found, right = (torch.autograd.grad(model(x).sum(), x)[0] for model in (linear_twin(net), net))
+    torch.testing.assert_close(found, right, rtol=1e-12, atol=1e-12)

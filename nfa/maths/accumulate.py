@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 _STRIP = 256
+_NARROW, _BLOCK = 16, 256
 
 
 def add_gram(total: Float[Tensor, "o o"], rows: Float[Tensor, "m o"]) -> None:
@@ -14,7 +15,19 @@ def add_gram(total: Float[Tensor, "o o"], rows: Float[Tensor, "m o"]) -> None:
     """
     for start in range(0, total.shape[0], _STRIP):
         stop = start + _STRIP
-        total[start:stop, start:].addmm_(rows[:, start:stop].T, rows[:, start:])
+        add_product(total[start:stop, start:], rows[:, start:stop], rows[:, start:])
+
+
+def add_product(total: Float[Tensor, "o i"], x: Float[Tensor, "m o"], y: Float[Tensor, "m i"]) -> None:
+    """total += xᵀ y. For a few columns BLAS adds all rows one after the other, so these are summed in blocks first.
+
+    In float32 that keeps 1e-7 where a sum over 100,000 rows would be off by 1e-5 and more.
+    """
+    whole = len(x) // _BLOCK * _BLOCK if min(total.shape) < _NARROW else 0
+    if whole:
+        blocks = [part[:whole].unflatten(0, (-1, _BLOCK)) for part in (x, y)]
+        total += torch.bmm(blocks[0].transpose(1, 2), blocks[1]).sum(dim=0)
+    total.addmm_(x[whole:].T, y[whole:])
 
 
 def symmetric(total: Float[Tensor, "o o"]) -> Float[Tensor, "o o"]:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nfa.maths.accumulate import add_gram, symmetric
+from nfa.maths.accumulate import add_gram, add_product, symmetric
 from nfa.maths.congruence import Congruence
 from nfa.measures.sides import Positions, PulledBack, rows_of
 from nfa.observe.records import Part, Record, Source
@@ -183,7 +183,7 @@ class Fact:
         assert record.gradient is not None
         assert record.inputs is not None
         self.examples += len(record.inputs)
-        self.total.addmm_(rows_of(record.gradient, self.positions).T, rows_of(record.inputs, self.positions))
+        add_product(self.total, rows_of(record.gradient, self.positions), rows_of(record.inputs, self.positions))
 
     def reduce(self, world: World) -> None:
         """Sum over processes."""

@@ -25,6 +25,7 @@ from nfa.reference.gradients import (
 from nfa.reference.low_rank import energy_ratio, lora_update, subspace_cosines, truncated_svd, truncation_error
 from nfa.reference.matrices import agop, directional_agop, fact, nfm, nfm_init_removed, second_moment, square_root
 from nfa.reference.objectives import objective
+from nfa.reference.observations import Observation, observations
 from nfa.reference.records import Loss, jacobians, loss_gradients, site_inputs, site_outputs
 from nfa.reference.ridge import lagged_matrix, lagged_prediction, lagged_ridge
 from nfa.reference.survival import restricted_mean
@@ -32,6 +33,7 @@ from nfa.reference.survival import restricted_mean
 __all__ = [
     "Centre",
     "Loss",
+    "Observation",
     "agop",
     "answer_loss",
     "conformer",
@@ -58,6 +60,7 @@ __all__ = [
     "noise_scale",
     "non_dominated",
     "objective",
+    "observations",
     "participation_ratio",
     "relative_attention",
     "relative_change",

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nfa.maths.accumulate import add_gram, symmetric
+from nfa.maths.accumulate import add_gram, add_product, symmetric
 
 
 def rows(m: int, o: int, seed: int = 0) -> torch.Tensor:
@@ -49,3 +49,21 @@ def test_no_rows_add_nothing():
     total = torch.zeros(4, 4)
     add_gram(total, torch.zeros(0, 4))
     assert torch.equal(symmetric(total), torch.zeros(4, 4))
+
+
+@pytest.mark.parametrize("m", [1023, 1024, 5000])
+@pytest.mark.parametrize(("o", "i"), [(3, 3), (2, 40), (40, 2), (20, 30)])
+def test_a_product_is_the_same_in_blocks_and_at_once(m, o, i):
+    total, x, y = torch.ones(o, i, dtype=torch.float64), rows(m, o), rows(m, i, seed=1)
+    add_product(total, x, y)
+    torch.testing.assert_close(total, 1 + x.T @ y, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("o", [1, 2, 8, 12, 40])
+def test_sums_over_many_rows_keep_their_digits_in_float32_however_narrow_they_are(o):
+    """Rows of a mean that is not 0, whose sums grow with every row."""
+    many = rows(150_000, o).float() + 1
+    total = torch.zeros(o, o)
+    add_gram(total, many)
+    expected = many.double().T @ many.double()
+    assert (symmetric(total) - expected).norm() <= 1e-6 * expected.norm()

@@ -1,0 +1,14 @@
+"""The conformance suite that anyone can run on a workload of their own.
+
+    from nfa.testing import check_workload
+
+    assert check_workload(make).ok
+
+`make()` returns a `nfa.protocols.Workload`. Every study is run on it and compared with slow references in float64, and
+with the same training that nobody watches.
+"""
+
+from nfa.testing.conformance import check_workload
+from nfa.testing.table import Conformance, Row
+
+__all__ = ["Conformance", "Row", "check_workload"]

@@ -1,0 +1,122 @@
+"""What every study has to find, from the slow references: one example at a time, in float64."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from nfa import reference
+from nfa.linear_twin import twin_sites
+from nfa.protocols import Batch, Workload
+from nfa.reference import Observation
+from nfa.relations import COSINES, STABLE_RANKS
+
+Values = dict[str, dict[str, Tensor]]  # by quantity, then by site or parameter
+RELATIONS: dict[str, Mapping[str, Sequence[str]]] = {"cosines": COSINES, "stable ranks": STABLE_RANKS}
+Twin = Callable[[nn.Module], nn.Module]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A workload with its model as it was before training and as it is now, and the examples to look at."""
+
+    workload: Workload
+    start: nn.Module
+    model: nn.Module
+    ids: Sequence[int]
+    twin: Twin
+
+    def alone(self) -> list[Batch]:
+        """Each example as a batch of its own, at its own length, in float64."""
+        return [
+            _own_length(next(self.workload.batches("train", batch_size=1, ids=[item])).double()) for item in self.ids
+        ]
+
+
+def _own_length(example: Batch) -> Batch:
+    """Without the positions that only pad it, in every tensor that has one entry for each position."""
+    if example.present is None:
+        return example
+    own, length = example.present[0], example.present.shape[1]
+    cut = example.map(lambda tensor: tensor[:, own] if tensor.ndim > 1 and tensor.shape[1] == length else tensor)
+    return replace(cut, present=None)
+
+
+def alignment(case: Case) -> Values:
+    """Matrices and relations of every linear map that the twin of the model calls."""
+    now, before = (case.twin(copy.deepcopy(model).double().eval()) for model in (case.model, case.start))
+    paths = twin_sites(now)
+    found: Values = {}
+    for path, observed in reference.observations(now, case.workload, case.alone(), paths).items():
+        weights = [model.get_parameter(f"{paths[path]}.weight").detach() for model in (now, before)]
+        site, matrices = _site(case, path), _matrices(observed, *weights)
+        for name, matrix in matrices.items():
+            found.setdefault(name, {})[site] = matrix
+        for kind, relations in RELATIONS.items():
+            found.setdefault(kind, {}).update(_relations(site, matrices, kind, relations))
+    return found
+
+
+def _site(case: Case, path: str) -> str:
+    """The name that a workload gives to the layer at a path; the path itself where it gives none."""
+    named = {module: name for name, module in case.workload.sites(case.model).items()}
+    layers = dict(case.model.named_modules())
+    return named.get(layers[path], path) if path in layers else path
+
+
+def _matrices(observed: Sequence[Observation], weight: Tensor, initial: Tensor) -> dict[str, Tensor]:
+    """By name, as in nfa/relations.py."""
+
+    def mean(matrix: Callable[[Observation], Tensor]) -> Tensor:
+        return sum((matrix(one) for one in observed), torch.zeros(())) / len(observed)
+
+    def moment(rows: Callable[[Observation], Tensor]) -> Tensor:
+        return mean(lambda one: reference.second_moment(rows(one)[None], rows(one)[None]))
+
+    weight = weight.double()
+    return {
+        "agop": mean(lambda one: reference.agop((one.K @ weight)[None])),
+        "nfm": reference.nfm(weight),
+        "nfm_init_removed": reference.nfm_init_removed(weight, initial),
+        "g": moment(lambda one: -one.delta @ weight),
+        "h": moment(lambda one: one.h),
+        "fact": mean(lambda one: reference.fact(weight, one.h[None], one.delta[None])),
+        "out_g": moment(lambda one: one.delta),
+        "out_h": moment(lambda one: one.z),
+        "out_m": reference.nfm(weight.T),
+    }
+
+
+def _relations(
+    site: str, matrices: Mapping[str, Tensor], kind: str, relations: Mapping[str, Sequence[str]]
+) -> dict[str, Tensor]:
+    """By site and name; those that are undefined are absent."""
+    compare: Callable[..., float] = reference.cosine if kind == "cosines" else reference.stable_rank
+    found = {}
+    for name, parts in relations.items():
+        with suppress(ValueError):
+            value = compare(*(matrices[part] for part in parts))
+            found[f"{site}/{name}"] = torch.tensor(value, dtype=torch.float64)
+    return found
+
+
+def directions(case: Case) -> Values:
+    """Gram matrices of the gradients of single examples, by all parameters together and by each."""
+    names = [name for name, weight in case.model.named_parameters() if weight.requires_grad]
+    rows = torch.cat(
+        [reference.example_gradients(case.model, case.workload, example, names) for example in case.alone()]
+    )
+    parts = rows.split([case.model.get_parameter(name).numel() for name in names], dim=1)
+    each = {name: reference.gradient_gram(part) for name, part in zip(names, parts, strict=True)}
+    return {"gradient Gram": {"all": reference.gradient_gram(rows)}, "gradient Gram by parameter": each}
+
+
+def flow(case: Case) -> Values:
+    """The gradient of the mean loss by parameter."""
+    examples = case.alone()
+    each = [reference.mean_gradients(case.model, case.workload, example) for example in examples]
+    return {"mean gradient": {name: torch.stack([one[name] for one in each]).mean(dim=0) for name in each[0]}}

@@ -1,0 +1,98 @@
+"""What the studies find, asked as the product asks."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from nfa.analysis import Analysis
+from nfa.config import AnalyzeConfig
+from nfa.maths.congruence import Congruence
+from nfa.measures.gradient_gram import GradientGram, choose_parameters
+from nfa.measures.mean_gradient import mean_gradient
+from nfa.measures.site_matrices import site_weights
+from nfa.protocols import Batch, Workload
+from nfa.relations import MATRICES
+from nfa.studies.alignment import alignment as related
+from nfa.testing.expected import RELATIONS, Case, Values
+
+Precision = Literal["float32", "float64"]
+AT_ONCE = 4  # examples of a batch: some batches are smaller than others
+
+
+def analysis(case: Case, precision: Precision) -> Analysis:
+    """Of every relation at every site, with every output differentiated."""
+    start = case.start if precision == "float32" else copy.deepcopy(case.start).double()
+    return Analysis(
+        case.workload,
+        case.model,
+        AnalyzeConfig(
+            relations="all",
+            sites="*",
+            directions="all",
+            precision=precision,
+            max_samples=len(case.ids),
+            batch_size=AT_ONCE,
+            top_k=1,
+        ),
+        lambda sites: site_weights(case.workload, start, sites),
+    )
+
+
+def alignment(case: Case, precision: Precision) -> Values:
+    """Matrices and relations by site."""
+    made = analysis(case, precision)
+    measured = made.measures(case.model, case.workload.batches("train", batch_size=AT_ONCE, ids=case.ids))
+    found: Values = {name: {} for name in (*MATRICES, *RELATIONS)}
+    for site, matrices in measured.items():
+        for name, matrix in matrices.items():
+            assert isinstance(matrix, Congruence)  # of all directions
+            found[name][site] = matrix.double().dense()
+    for kind, relations in RELATIONS.items():
+        values = related(measured, list(relations)).scalars
+        found[kind] = {key: torch.tensor(value, dtype=torch.float64) for key, value in values.items()}
+    return found
+
+
+def directions(case: Case, precision: Precision) -> Values:
+    """Gram matrices of the gradients of single examples, by all parameters together and by each."""
+    workload, model = _in(precision, case)
+    names = choose_parameters(workload, model)
+    each = {name: _gram(workload, model, case.ids, [name]) for name in names}
+    return {
+        "gradient Gram": {"all": _gram(workload, model, case.ids, names)},
+        "gradient Gram by parameter": each,
+    }
+
+
+def _gram(workload: Workload, model: nn.Module, ids: Sequence[int], names: Sequence[str]) -> Tensor:
+    return GradientGram(workload, ids, names)(model)
+
+
+def flow(case: Case, precision: Precision) -> Values:
+    """The gradient of the mean loss by parameter."""
+    workload, model = _in(precision, case)
+    batches = workload.batches("train", batch_size=AT_ONCE, ids=case.ids)
+    return {"mean gradient": mean_gradient(workload, model, batches)}
+
+
+def _in(precision: Precision, case: Case) -> tuple[Any, nn.Module]:
+    if precision == "float32":
+        return case.workload, case.model
+    return _Doubled(case.workload), copy.deepcopy(case.model).double()
+
+
+class _Doubled:
+    """A workload with its examples in float64."""
+
+    def __init__(self, workload: Workload) -> None:
+        self.workload = workload
+
+    def batches(self, split: str, **options: Any) -> Iterator[Batch]:
+        return (batch.double() for batch in self.workload.batches(split, **options))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.workload, name)

@@ -1,0 +1,64 @@
+"""What a conformance check has found, as rows of a table."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+HEADS = ("study", "quantity", "precision", "compared", "difference", "allowed", "")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A quantity of a study beside its reference.
+
+    `compared` counts sites, parameters or parts of a state. `difference` is the largest among them, relative; infinite
+    where a value is there on one side only, and where the study raised. `note` says where it is, or what was raised.
+    """
+
+    study: str
+    quantity: str
+    precision: str
+    compared: int
+    difference: float
+    tolerance: float
+    note: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return self.difference <= self.tolerance
+
+    def cells(self) -> tuple[str, ...]:
+        """As they are printed."""
+        said = "ok" if self.ok else f"DIFFERS {self.note}".strip()
+        numbers = str(self.compared), f"{self.difference:.1e}", f"{self.tolerance:g}"
+        return self.study, self.quantity, self.precision, *numbers, said
+
+
+@dataclass(frozen=True)
+class Conformance:
+    """All rows; sites of the reference that the studies do not see; sites that they see and the reference does not."""
+
+    rows: Sequence[Row]
+    seen: Sequence[str]
+    unseen: Sequence[str]
+    unchecked: Sequence[str]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every row is; what is not seen is said, and is no fault."""
+        return all(row.ok for row in self.rows)
+
+    def largest(self, study: str, precision: str) -> float | None:
+        """The largest difference in a study's rows of one precision; None where there are none."""
+        return max(
+            (row.difference for row in self.rows if (row.study, row.precision) == (study, precision)), default=None
+        )
+
+    def __str__(self) -> str:
+        table = [HEADS, *(row.cells() for row in self.rows)]
+        widths = [max(len(cells[column]) for cells in table) for column in range(len(HEADS))]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) for cells in table]
+        known = len(self.seen) + len(self.unseen)
+        said = [f"seen: {len(self.seen)} of {known} linear maps; not seen: {', '.join(self.unseen) or 'none'}"]
+        if self.unchecked:
+            said.append(f"seen, but without a reference: {', '.join(self.unchecked)}")
+        return "\n".join([line.rstrip() for line in lines] + said)
