@@ -92,6 +92,11 @@ class Analysis:
         said = {**conventions(self.measured, self.options), "examples": len(self.ids)}
         return {"relations": list(self.relations), "sites": self.sites, "conventions": said}
 
+    @property
+    def coverage(self) -> str:
+        """How much of the model is seen."""
+        return f"watching {len(self.sites)} sites"
+
     def values(
         self, model: nn.Module, *, progress: str = "", hear_outputs: Callable[[Tensor, Batch], None] | None = None
     ) -> dict[str, float]:

@@ -110,18 +110,18 @@ def test_every_projection_is_a_site_and_the_scheduled_steps_are_recorded(run: St
 
 def test_training_is_bitwise_the_same_as_without_and_values_are_those_of_nfa_watch(run: Store, tmp_path: Path) -> None:
     relations = "agop_nfm,g_vs_h,h_vs_m"
-    seen = trained(language_model(), tmp_path, recording(next_word, 6, relations=relations))
+    seen = trained(language_model(), tmp_path, recording(next_word, 6, relations=relations, every=1))
     found = recorded(run)
     alone = trained(language_model(), tmp_path)
     for name, weight in alone.state_dict().items():
         assert torch.equal(seen.state_dict()[name], weight), name
-    with nfa.watch(alone, next_word, examples(6), relations=relations) as watch:
-        values = watch.record(STEPS + 1)
+    with nfa.watch(alone, next_word, examples(6), relations=relations, prefix="alone/") as watch:
+        values = {key.removeprefix("alone/"): value for key, value in watch.record(STEPS).items()}
     assert {key: found[key][STEPS] for key in values} == pytest.approx(values, abs=1e-6)
 
 
 def test_adapted_layers_are_sites_with_the_weight_that_they_have_together(run: Store, tmp_path: Path) -> None:
-    callback = recording(next_word, 6, relations="nfm_stable_rank,agop_nfm_init_removed")
+    callback = recording(next_word, 6, relations="nfm_stable_rank,agop_nfm_init_removed", every=1)
     model = trained(with_lora(), tmp_path, callback)
     found = recorded(run)
     sites = {key.rpartition("/")[0] for key in found} - {"probe"}

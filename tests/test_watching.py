@@ -346,7 +346,7 @@ def layers_of(*sizes: int) -> tuple[nn.Sequential, Tensor, Tensor]:
     [
         (0, math.nan, "step 1: weights of 0 are not finite; undefined values are left out"),
         (0, -math.inf, "step 1: weights of 0 are not finite; undefined values are left out"),
-        (4, math.inf, "step 1: outputs or their losses are not finite; undefined values are left out"),
+        (4, math.inf, "step 1: weights of 4 are not finite; undefined values are left out"),
         (4, 1.0, ""),
     ],
 )
@@ -402,12 +402,16 @@ def once(net: nn.Module, inputs: Any, targets: Any, loss: Any = cross_entropy, *
         return watch.record(0)
 
 
+def unprefixed(values: dict[str, float]) -> dict[str, float]:
+    return {key.removeprefix("plain/"): value for key, value in values.items()}
+
+
 @in_a_run
 def test_named_inputs_and_an_answer_with_logits_are_understood() -> None:
     net, x, y = seeded(Named), torch.randn(6, 8), torch.randint(CLASSES, (6,))
     left, right = x.chunk(2, dim=1)
     found = once(net, {"left": left, "right": right}, y)
-    plain = once(Plain(net), x, y)
+    plain = unprefixed(once(Plain(net), x, y, prefix="plain/"))
     assert found == {key.removeprefix("named."): value for key, value in plain.items()}
     assert {key.split("/")[0] for key in found} == {"first", "second", "probe"}
 
@@ -421,7 +425,7 @@ def test_outputs_and_targets_may_be_whatever_outputs_and_loss_understand() -> No
 
     weight = torch.ones(6)
     found = once(net, [x], {"label": y, "weight": weight}, doubled, outputs=lambda model, inputs: 2 * model(inputs[0]))
-    plain = once(net, x, y)
+    plain = unprefixed(once(net, x, y, prefix="plain/"))
     for key in ("g_vs_h", "agop_nfm", "h_vs_m"):  # cosines do not see the factor
         assert found[f"0/{key}"] == pytest.approx(plain[f"0/{key}"], abs=1e-6)
 
