@@ -3,7 +3,7 @@
 import csv
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +14,7 @@ import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from analyses import Exact, Series, series, undrawn
+from analyses import Exact, Series, series
 from stores import Store
 from torch import Tensor
 from toys import Toy, layers, seeded
@@ -116,13 +116,6 @@ def train(
         toys.loss(toys.net(toys.inputs[batch]), toys.targets[batch]).mean().backward()
         optimizer.step()
     return optimizer, values
-
-
-@pytest.fixture
-def run(store: Store) -> Iterator[Store]:
-    """The store in which this process has an active run; nothing is drawn."""
-    with undrawn(), mlflow.start_run():
-        yield store
 
 
 in_a_run = pytest.mark.usefixtures("run")

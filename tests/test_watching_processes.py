@@ -15,8 +15,8 @@ from stores import Store
 from support import draw_nothing, environment_of_tests, processes, serve
 from test_huggingface import examples, language_model, next_word, trained
 from test_watching import only
-from toys import seeded
 from torch import Tensor
+from toys import seeded
 
 import nfa
 

@@ -13,6 +13,7 @@ from nfa.errors import Refusal
 from nfa.watching.options import as_text, whole_number
 
 SHARE = 0.05  # of training time that records may take
+ROUNDING = 1e-6
 TIMED = 5  # steps whose time is taken before it is decided how often
 
 
@@ -104,7 +105,7 @@ def rounded_up(number: float) -> int:
     [1, 1, 2, 5, 20, 100]
     """
     size = int(10 ** math.floor(math.log10(max(number, 1))))
-    return next(step * size for step in (1, 2, 5, 10) if step * size >= number)
+    return next(step * size for step in (1, 2, 5, 10) if step * size >= number - ROUNDING)
 
 
 def pace(schedule: Any, every: Any) -> Pace:
@@ -116,7 +117,6 @@ def pace(schedule: Any, every: Any) -> Pace:
         raise Refusal(f"every={every} with schedule={text}", "one of the two", "leave every out")
     if every == "auto":
         return Auto()
-    steps = whole_number("every", every)
-    if steps < 1:
-        raise Refusal(f"every={steps}", "a whole number ≥ 1, or auto", "every=10")
-    return Every(steps)
+    if isinstance(every, str) or whole_number("every", every) < 1:
+        raise Refusal(f"every={every!r}", "a whole number ≥ 1, or auto", "every='auto'")
+    return Every(whole_number("every", every))
