@@ -104,6 +104,11 @@ class Analysis:
         asked = {"relations": list(self.relations), "sites": self.sites, "coverage": self.coverage}
         return {**asked, "conventions": said}
 
+    @property
+    def coverage(self) -> str:
+        """How much of the model is seen."""
+        return f"watching {len(self.sites)} sites"
+
     def values(
         self, model: nn.Module, *, progress: str = "", hear_outputs: Callable[[Tensor, Batch], None] | None = None
     ) -> dict[str, float]:

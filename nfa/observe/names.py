@@ -6,7 +6,6 @@ from fnmatch import fnmatchcase
 
 from nfa.errors import Refusal
 
-
 EXAMPLES = "layer_*, !layer_0 or /layer_[01]$/"
 
 
