@@ -44,7 +44,7 @@ def main(run_id: str, epoch: int, examples: int) -> None:
     model, workload = tracking.load_checkpoint(run_id, epoch)
     initial = tracking.load_checkpoint(run_id, 0).model
     config = AnalyzeConfig(max_samples=examples)
-    analysis = Analysis(workload, model, config, lambda sites: site_weights(workload, initial, sites))
+    analysis = Analysis(workload, model, config, lambda names, sites: site_weights(workload, initial, names, sites))
     start = time.perf_counter()
     fast = analysis.values(model)
     seconds = time.perf_counter() - start

@@ -30,8 +30,8 @@ class Analysis:
     """Measures a model again and again under the same options.
 
     Making one checks model and options against each other (`Refusal`), so nothing is refused once work has started.
-    `initial(names, sites)` gives the weights before the first update by site; None where they are not known. `left_out` says
-    which relations cannot be had here, and why.
+    `initial(names, sites)` gives the weights before the first update by site; None where they are not known.
+    `left_out` says which relations cannot be had here, and why; `coverage` how much of the model is watched.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class Analysis:
         centre = config.centre if config.centre == "entry" else "none"
         self.options = AlignmentOptions(cast(Literal["none", "entry"], centre), float(config.agop_power), config.top_k)
         self.ids = self._examples()
+        self.types = ", ".join(sorted({str(one.dtype).removeprefix("torch.") for one in model.parameters()}))
         few = next(iter(workload.batches("train", batch_size=EXAMPLES, ids=self.ids[:EXAMPLES])))
         directions = self._directions(check_model(model, workload, few), few)
         self.found = find_sites(model, workload, few)
@@ -100,14 +101,9 @@ class Analysis:
 
     def described(self) -> dict[str, Any]:
         """What stands beside the values."""
-        said = {**conventions(self.measured, self.options), "examples": len(self.ids)}
+        said = {**conventions(self.measured, self.options), "examples": len(self.ids), "weights": self.types}
         asked = {"relations": list(self.relations), "sites": self.sites, "coverage": self.coverage}
         return {**asked, "conventions": said}
-
-    @property
-    def coverage(self) -> str:
-        """How much of the model is seen."""
-        return f"watching {len(self.sites)} sites"
 
     def values(
         self, model: nn.Module, *, progress: str = "", hear_outputs: Callable[[Tensor, Batch], None] | None = None

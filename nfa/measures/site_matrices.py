@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import torch.nn as nn
 from torch import Tensor
 
+from nfa.errors import Refusal
 from nfa.maths.congruence import Congruence
 from nfa.maths.replicates import Replicates
 from nfa.measures.agop import Agop, JacobianCentre
@@ -132,13 +133,16 @@ def choose_sites(workload: Workload, model: nn.Module, pattern: str = "") -> lis
 
 def chosen_sites(workload: Workload, model: nn.Module, sites: Sites, pattern: str = "") -> list[str]:
     """The same among sites that the door has found."""
+    fitting = matching(pattern or "*", [*sites.seen, *sites.unseen])
+    sites.check(name for name in fitting if name in sites.never)
     if not pattern:
         readout = (workload.readout(model) or sites.last) if len(sites.seen) > 1 else None
         chosen = [name for name, site in sites.seen.items() if name != readout and not site.inside]
     else:
-        fitting = matching(pattern, [*sites.seen, *sites.unseen])
         typed = [part.strip() for part in pattern.split(",")]
         named = [name for name in fitting if name in sites.seen or name in typed]
         chosen = [name for name in named if name in typed or not sites.is_inside(name)] or named
-    sites.check(chosen)
+    sites.check(chosen or fitting[:1])
+    if not chosen:
+        raise Refusal("a model in which no product with a weight is heard", "layers that multiply by a weight", "other sites=")
     return chosen

@@ -21,6 +21,7 @@ from nfa.seeding import generator
 
 EXAMPLES = 8
 TOLERANCE = 1e-4  # of Σ|δ z|: a wrong map differs by its own size
+COMPLEX = "whose weights are complex"
 FAINT = 1e-5  # of the largest gradient of a site: what flows through padding where it should not
 
 
@@ -56,6 +57,7 @@ class _Door:
         if more := self._without_uses() - self.whole:
             self.whole = self.whole | more
             self.ear = self._heard(batch)
+        self._take_whole()
         self.copied = frozenset(name for name, uses in self.ear.found().items() if any(use.edited for use in uses))
         if self.copied:
             self.ear = self._heard(batch)
@@ -69,6 +71,32 @@ class _Door:
         with torch.enable_grad(), without_fused_attention(), ear:
             self.outputs = self.workload.outputs(self.model, batch)
         return ear
+
+    def _take_whole(self) -> None:
+        """Modules that add something of their own to what a product of theirs gives, such as W h + B A h, as one map."""
+        several = {path for path, names in self.ear.owners.items() if path and len(names) > 1} - self.whole
+        if not several:
+            return
+        self.whole, before = self.whole | several, self.whole
+        self.ear = self._heard(self.batch)
+        self.whole = before | {path for path in several if self._adds(path)}
+        self.ear = self._heard(self.batch)
+
+    def _adds(self, path: str) -> bool:
+        """Whether a product of a module's input comes out unchanged, with something added."""
+        uses = self.ear.found()
+        if self.public[path] not in uses:
+            return False
+        module = uses[self.public[path]][0]
+        given, z = module.rule.data, module.output
+        for part in (uses[name][0] for name in self.ear.owners[path]):
+            if part.output.shape != z.shape or part.rule.data.data_ptr() != given.data_ptr() or near(part.output, z):
+                continue
+            draw = torch.randn(self.outputs.shape, generator=generator(0, "door")).to(self.outputs)
+            a, b = gradients(self.outputs, [module.node, part.node], draw, keep=True)
+            if a is not None and b is not None and near(a, b):
+                return True
+        return False
 
     def unheard(self) -> dict[str, Words]:
         """Why modules that are named are no sites."""
@@ -117,7 +145,7 @@ class _Door:
         """A site that passes, or the words of its refusal."""
         weights = [use.widened().matrix().detach() for use in uses]
         if any(weight.is_complex() for weight in weights):
-            return _words(name, "whose weights are complex", "real weights")
+            return _words(name, COMPLEX, "real weights")
         fewer = self.fewer.get(name, [])
         others = [*weights[1:], *(use.widened().matrix().detach() for use in fewer)]
         if any(not near(one, weights[0]) for one in others):
@@ -187,9 +215,10 @@ def _sorted(door: _Door, tried: Mapping[str, Site | Words]) -> Sites:
         seen.update({name: seen.get(name, kinds[0]) for k in range(count if kinds else 0) for name in [f"{base}[{k}]"]})
     unseen = {name: words for name, words in tried.items() if not isinstance(words, Site) and name not in seen}
     unseen |= {name: words for name, words in door.unheard().items() if name not in tried}
+    never = frozenset(name for name, words in unseen.items() if COMPLEX in words[0])
     places = {name: place for place, name in enumerate(door.names)}
     order = sorted(seen, key=lambda name: max((places[one] for one in places if _begins(name, one)), default=-1))
-    return Sites({name: seen[name] for name in order}, unseen, frozenset(door.whole), next(reversed(tried), None))
+    return Sites({name: seen[name] for name in order}, unseen, never, frozenset(door.whole), next(reversed(list(tried)), None))
 
 
 def _begins(name: str, module: str) -> bool:

@@ -111,8 +111,8 @@ def _detached(values: Iterable[Any], chosen: list[Tensor]) -> tuple[Any, ...]:
 def _without_dispatch(func: Callable[..., Any]) -> Callable[..., Any]:
     """The same function of PyTorch, which does not ask first whether somebody listens: what it calls is then heard."""
     within = {**func.__globals__, "has_torch_function": lambda *_: False}
-    made = types.FunctionType(func.__code__, within, func.__name__, func.__defaults__, func.__closure__)  # type: ignore[attr-defined]
-    made.__kwdefaults__ = func.__kwdefaults__  # type: ignore[attr-defined]
+    made = types.FunctionType(func.__code__, within, func.__name__, func.__defaults__, func.__closure__)
+    made.__kwdefaults__ = func.__kwdefaults__
     return made
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -33,13 +33,12 @@ class Axis:
         if self.dim >= tensor.ndim or tensor.shape[self.dim] % (self.n * (self.before or 1) * (self.after or 1)):
             raise LayoutError
         if not self.dim and self.before == 1:
-            return tensor.unflatten(0, (self.n, self.after or -1))[slice(*self.part)]
+            return cast(Tensor, tensor.unflatten(0, (self.n, self.after or -1))[slice(*self.part)])
         if self.before and self.after and tensor.shape[self.dim] != self.before * self.n * self.after:
             raise LayoutError
-        folded = tensor.unflatten(self.dim, (self.before or -1, self.n, self.after or -1))
-        return folded.movedim(self.dim + 1, 0).flatten(1 + self.dim, 2 + self.dim).movedim(1 + self.dim, 1)[
-            slice(*self.part)
-        ]
+        folded = tensor.unflatten(self.dim, (self.before or -1, self.n, self.after or -1)).movedim(self.dim + 1, 0)
+        beside = folded.flatten(1 + self.dim, 2 + self.dim).movedim(1 + self.dim, 1)
+        return cast(Tensor, beside[slice(*self.part)])
 
     def rows(self, tensor: Tensor) -> Float[Tensor, "m s f"]:
         """Features last, all other dimensions positions."""
@@ -59,7 +58,9 @@ class Axis:
         return self.examples(tensor).flatten(1).sum(dim=1)
 
     def own(self, present: Bool[Tensor, "n s"], positions: int) -> Bool[Tensor, "m s"]:
-        """Which of the positions are an example's own."""
+        """Which of the positions are an example's own; the only one is."""
+        if positions == 1:
+            return torch.ones_like(present[slice(*self.part), :1])
         if present.shape[1] != positions:
             raise LayoutError
         return present[slice(*self.part)]

@@ -6,7 +6,7 @@ all matrices of a site, and the gradient of W for each example, Σ_s δ_s h_sᵀ
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn as nn
@@ -21,21 +21,25 @@ from nfa.observe.layouts import Layout, LayoutError
 class Product:
     """What all have in common."""
 
+    DATA: ClassVar[str] = "input"  # names of arguments: what the examples are in, what W is made of, and b
     WEIGHT: ClassVar[str] = "weight"
+    BIAS: ClassVar[str] = "bias"
     PARAMETERS: ClassVar[tuple[str, ...]] = ("weight", "bias")
-    input: Tensor
-    bias: Tensor | None
 
     @property
     def data(self) -> Tensor:
-        """The argument that the examples are in."""
-        return self.input
+        """What the examples are in."""
+        return cast(Tensor, getattr(self, self.DATA))
 
     @property
     def used(self) -> Tensor:
-        """The argument that W is made of."""
-        used: Tensor = getattr(self, self.WEIGHT)
-        return used
+        """What W is made of."""
+        return cast(Tensor, getattr(self, self.WEIGHT))
+
+    @property
+    def added(self) -> Tensor | None:
+        """b, where there is one."""
+        return cast(Tensor | None, getattr(self, self.BIAS)) if self.BIAS else None
 
     @property
     def multiplies(self) -> bool:
@@ -61,19 +65,19 @@ class Product:
     def again(self, at: Layout) -> Float[Tensor, "n s o"]:
         """W h + b from its parts."""
         z = self.inputs(at) @ self.matrix().T
-        return z if self.bias is None else z + self.bias
+        return z if self.added is None else z + self.added
 
     def gradient(self, name: str, delta: Tensor, at: Layout) -> Part:
         """Per-example gradients of an argument."""
         d = self.outputs(delta, at)
-        return Dense(d.sum(dim=1)) if name == "bias" else Factors(d.unsqueeze(2), self.inputs(at).unsqueeze(2))
+        return Dense(d.sum(dim=1)) if name == self.BIAS else Factors(d.unsqueeze(2), self.inputs(at).unsqueeze(2))
 
     def offset(self, delta: Tensor, at: Layout) -> Float[Tensor, " n"]:
         """⟨δ, b⟩ of each example."""
-        if self.bias is None:
+        if self.added is None:
             return delta.new_zeros(())
-        sums = self.gradient("bias", delta, at).dense().values
-        return (sums * self.bias.flatten()).sum(dim=1)
+        sums = self.gradient(self.BIAS, delta, at).dense().values
+        return (sums * self.added.flatten()).sum(dim=1)
 
     def unfolded(self, z: Tensor, *, inputs: bool) -> int:
         """Numbers that reading it, and its inputs, makes beside those that are there, for all examples."""
@@ -101,9 +105,7 @@ class Linear(Product):
 class Matmul(Product):
     """z = h W with W [i o] on the right."""
 
-    WEIGHT = "other"
-    PARAMETERS = ("other",)
-    bias: ClassVar[None] = None
+    WEIGHT, BIAS, PARAMETERS = "other", "", ("other",)
     input: Tensor
     other: Tensor
 
@@ -120,9 +122,7 @@ class Matmul(Product):
 class MM(Product):
     """The same, of matrices only."""
 
-    WEIGHT = "mat2"
-    PARAMETERS = ("mat2",)
-    bias: ClassVar[None] = None
+    WEIGHT, BIAS, PARAMETERS = "mat2", "", ("mat2",)
     input: Tensor
     mat2: Tensor
 
@@ -137,20 +137,10 @@ class MM(Product):
 class Addmm(Product):
     """z = b + h W with W [i o]."""
 
-    WEIGHT = "mat2"
-    PARAMETERS = ("input", "mat2")
+    DATA, WEIGHT, BIAS, PARAMETERS = "mat1", "mat2", "input", ("input", "mat2")
     input: Tensor
     mat1: Tensor
     mat2: Tensor
-
-    @property
-    def bias(self) -> Tensor:  # type: ignore[override]
-        """The function calls it its input."""
-        return self.input
-
-    @property
-    def data(self) -> Tensor:
-        return self.mat1
 
     def matrix(self) -> Float[Tensor, "o i"]:
         return self.mat2.T
@@ -165,8 +155,7 @@ class Addmm(Product):
 class GroupedProduct(Product):
     """Rows in groups that end at `offs`, each times a matrix [i o] of its own: the experts of a mixture."""
 
-    WEIGHT = "mat_b"
-    PARAMETERS = ("mat_b",)
+    DATA, WEIGHT, PARAMETERS = "mat_a", "mat_b", ("mat_b",)
     mat_a: Tensor
     mat_b: Tensor
     offs: Tensor | None = None
@@ -184,11 +173,9 @@ class GroupedProduct(Product):
 class OfPatches(Product):
     """What convolutions have in common: kernels [c c k …] for images [n c …]."""
 
-    weight: Tensor
-
     @property
     def multiplies(self) -> bool:
-        return self.input.ndim == self.weight.ndim
+        return self.data.ndim == self.used.ndim
 
 
 @dataclass(frozen=True)
@@ -205,7 +192,7 @@ class Convolution(OfPatches):
 
     def matrix(self) -> Float[Tensor, "o i"]:
         """Block diagonal where there are groups: outputs of a group see that group's channels only."""
-        return torch.block_diag(*self.weight.flatten(1).chunk(self.groups))
+        return _blocks(self.weight, self.groups)
 
     def inputs(self, at: Layout) -> Float[Tensor, "n s i"]:
         """Patches, channels before kernel offsets."""
@@ -252,7 +239,7 @@ class TransposedConvolution(OfPatches):
     dilation: Any = 1
 
     def matrix(self) -> Float[Tensor, "o i"]:
-        return torch.block_diag(*self.weight.flatten(1).chunk(self.groups)).T
+        return _blocks(self.weight, self.groups).T
 
     def inputs(self, at: Layout) -> Float[Tensor, "n s i"]:
         if self.input.ndim != self.weight.ndim:
@@ -290,8 +277,7 @@ class TransposedConvolution(OfPatches):
 class Mapped(Product):
     """A module that is affine in its input as a whole, such as a layer with its adapters: W is what it makes of 1."""
 
-    PARAMETERS = ()
-    bias: ClassVar[None] = None
+    BIAS, PARAMETERS = "", ()
     module: nn.Module
     input: Tensor
 
@@ -310,6 +296,12 @@ class Mapped(Product):
         with torch.no_grad():
             found: Tensor = self.module.forward(rows)  # not the module itself: its hooks are other people's
         return found
+
+
+def _blocks(weight: Tensor, groups: int) -> Tensor:
+    """The kernels as a matrix; those of groups are blocks on its diagonal."""
+    flat = weight.flatten(1)
+    return flat if groups == 1 else cast(Tensor, torch.block_diag(*flat.chunk(groups)))
 
 
 def patches(image: Float[Tensor, "n c ..."], kernel: tuple[int, ...], stride: Any, dilation: Any) -> Tensor:

@@ -51,6 +51,7 @@ class SiteEar(Ear):
         self.stacks: dict[str, int] = {}
         self.made_of: dict[str, set[str]] = {}
         self.called = {""}
+        self.owners: dict[str, set[str]] = {}  # names of the products that a module's own forward makes
         self._running: list[tuple[str, nn.Module, list[int]]] = [("", model, [])]
         self._hooks: list[Any] = []
 
@@ -64,11 +65,11 @@ class SiteEar(Ear):
             ]
             self._depth = 0
         self._depth += 1
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        super().__exit__(kind, error, trace)
+        super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
         self._depth -= 1
         if not self._depth:
             for hook in self._hooks:
@@ -109,6 +110,7 @@ class SiteEar(Ear):
         base = self._base(rule, regions.get(rule.WEIGHT))
         name = self._wanted(_under(self.named[path], path, base)) if base else None
         if name and self.wanted is None:
+            self.owners.setdefault(path, set()).add(name)
             self.made_of[name] = {*leaves(rule.used, self.parameters), *(one.parameter for one in regions.values())}
         return name
 
@@ -134,6 +136,8 @@ class SiteEar(Ear):
         return path + (f"#{len(computed)}" if len(computed) > 1 else "") or "computed"
 
     def _plain(self, name: str) -> str:
+        if self._running[-1][0] in self.whole:
+            return name  # the shorter one is that of the module as a whole
         return name.removesuffix("_weight" if self.in_attention else "").removesuffix(".weight")
 
     def _part(self, region: Region) -> str | None:
@@ -204,11 +208,13 @@ class Site:
 class Sites:
     """The sites of a model that can be read, in the order in which they are called, and for the others why not.
 
-    `whole`: modules that are sites with all that is inside them. `last`: the one that was called last.
+    `never`: those that have to be left out by name. `whole`: modules that are sites with all that is inside them.
+    `last`: the one that was called last.
     """
 
     seen: Mapping[str, Site]
     unseen: Mapping[str, Words]
+    never: frozenset[str]
     whole: frozenset[str]
     last: str | None
 

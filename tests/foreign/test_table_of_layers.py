@@ -16,7 +16,7 @@ from text_models import WORDS, mixtral
 from toys import Noisy, layers, seeded
 
 from nfa.errors import Refusal
-from nfa.measures.site_matrices import site_weights
+from nfa.observe.passes import site_weights
 from nfa.testing import inertness
 
 # ---- watching changes nothing, buffers included

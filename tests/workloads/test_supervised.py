@@ -20,7 +20,7 @@ from nfa.errors import Refusal
 from nfa.evaluation import evaluate_split
 from nfa.flow_analysis import FlowAnalysis
 from nfa.gradient_analysis import GradientAnalysis
-from nfa.measures.site_matrices import site_weights
+from nfa.observe.passes import site_weights
 from nfa.protocols import Workload
 
 CLASSES = 3
