@@ -7,6 +7,7 @@ import llamas
 import lora_runs
 import pytest
 from refusals import assert_refused_before_anything_heavy
+from safetensors.torch import load_file, save_file
 
 from nfa import cli, doors, machine
 from nfa.config import ENTRY_POINTS, TrainLoraConfig, TuneConfig
@@ -131,6 +132,20 @@ def test_layers_of_a_gguf_file_are_those_that_it_becomes(tmp_path: Path, monkeyp
     file = llamas.gguf(tmp_path / "small.gguf", llamas.llama())
     known, found = known_layers(str(file)), target_modules(find_base(str(file)), TARGETS.split(","))
     assert known == {name: each.shape for name, each in found.items()}
+
+
+WRAPPED = ["module._orig_mod.module.{}.weight", "{}._orig_mod.weight", "module.{}._orig_mod.weight"]
+
+
+@pytest.mark.parametrize("wrapped", WRAPPED)
+def test_layers_that_were_stored_inside_others_are_known_by_their_own_names(wrapped: str, tmp_path: Path) -> None:
+    folder = lora_runs.base_folder(tmp_path / "llama")
+    file = folder / "model.safetensors"
+    weights = {wrapped.format(name.removesuffix(".weight")): tensor for name, tensor in load_file(file).items()}
+    save_file(weights, file, {"format": "pt"})
+    doors.check(TrainLoraConfig(base_model=str(folder), targets="q_proj,mlp.down_proj", rank=4))
+    with pytest.raises(Refusal, match=r"targets='nonsense'(.|\n)*allowed: down_proj, gate_proj, k_proj, lm_head"):
+        doors.check(TrainLoraConfig(base_model=str(folder), targets="nonsense"))
 
 
 def test_tiny_is_known_before_it_is_made() -> None:
