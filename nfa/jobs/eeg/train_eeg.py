@@ -111,6 +111,10 @@ def _say(data: EEGData, config: TrainEEGConfig) -> None:
         for split in SPLITS[1:]
     )
     stage("split", f"{', '.join(held)}; each recording is normalised by {data.normalised_by()}")
+    short = sum(part.samples < config.window for part in data.parts)
+    if short:
+        lasting = f"{short} piece{'s' * (short > 1)} between gaps"
+        stage("notice", f"{lasting}, shorter than a window of {config.window / RATE:g} s: no window lies there")
     if config.use_subjects and data.unseen_subjects():
         vector = f"the mean of the {len(data.subjects)} trained ones"
         stage("notice", f"the subject vector of {', '.join(data.unseen_subjects())}, not in train, is {vector}")
