@@ -87,6 +87,13 @@ def test_a_folder_that_is_not_there_is_refused(name: str, monkeypatch: pytest.Mo
         _start(name, ["--data_dir", "absent"])
 
 
+@pytest.mark.parametrize("words", ["train --data_dir", "analyze --output_dir", "train_lora --base_model"])
+def test_a_name_that_no_file_system_takes_is_refused(words: str) -> None:
+    name, parameter = words.split()
+    with pytest.raises(Refusal, match=r"cannot use \S*x+ \(File name too long\)"):
+        _start(name, [parameter, "x" * 5000])
+
+
 @pytest.mark.parametrize("name", DEVICES)
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:٣", "cpu:1:2", ""])
 def test_no_device_is_called_so(name: str, device: str) -> None:
