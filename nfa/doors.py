@@ -143,8 +143,8 @@ def _is_writable(name: str, text: str) -> None:
         raise Refusal(f"{name}={text} ({there} {trouble})", "a folder that can be written", "give another folder")
 
 
-def _is_model(text: str) -> None:
-    place(text)
+def _is_model(name: str, text: str) -> None:
+    place(text, name)
 
 
 def _is_database(name: str, text: str) -> None:
@@ -158,6 +158,6 @@ def _is_database(name: str, text: str) -> None:
 FOLDERS: Mapping[str, Callable[[str, str], None]] = {
     "output_dir": _is_writable,
     "storage": _is_database,
-    "teacher": lambda _, text: _is_model(text),
-    "base_model": lambda _, text: _is_model(text),
+    "teacher": _is_model,
+    "base_model": _is_model,
 }

@@ -29,6 +29,8 @@ MORE = {
     "questions": ("train_lora --data absent.jsonl", "data=absent.jsonl"),
     "held-out questions": ("train_lora --val_data absent.json", "val_data=absent.json"),
     "base": ("train_lora --base_model ./absent", "base_model='./absent'"),
+    "teacher": ("lora_svd --teacher ./absent --base_model tiny", "teacher='./absent' (no such file or folder)"),
+    "base of a teacher": ("lora_svd --teacher tiny --base_model tinny", "base_model='tinny' (no known name"),
     "a start": ("lora_experiment --starts svd-warm,orthogonal --rank 3", "init=orthogonal with rank=3"),
     "a start's rank": ("lora_experiment --starts svd-warm --rank 33", "init=svd with rank=33, more than"),
     "the teacher's rank": ("lora_svd --teacher tiny --base_model tiny --rank 33", "rank=33 for model.layers.0"),
