@@ -129,6 +129,8 @@ def test_a_single_run_says_what_is_built_into_it(looking: tuple[Store, dict[str,
         said = f"gradient of the front {found['verdict']}: front/output {found['value']:.4g}"
         put_in = f" without the factor {factor:.3g} that gradient_scale and output_grad_scale put in"
         assert said + (f"{put_in}, {found['measured']:.4g} with it" if factor != 1 else " (epoch 3)") in text
+        as_measured = f"\nfront / output, gradient: as measured, with the factor {factor:.3g} that gradient_scale and"
+        assert (as_measured in text) == (factor != 1)
         assert "targets: rules of thumb of the EEG program" in text
 
 

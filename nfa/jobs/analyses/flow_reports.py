@@ -142,7 +142,8 @@ def _through(series: Mapping[str, Series], groups: ParameterGroups, unit: str) -
     for epoch in epochs_of(series):
         cells = (number(series.get(f"flow/{name}", {}).get(epoch)) for name in RATIOS)
         lines.append(f"{epoch:>6}" + "".join(f"{cell:>27}" for cell in cells))
-    return lines
+    measured = f"{RATIO_NAMES['front_output_ratio']}: as measured, with the factor {groups.built_in:.3g} {PUT_IN}"
+    return [*lines, *([measured] if is_put_in(groups) else [])]
 
 
 def _role(group: str, groups: ParameterGroups) -> str:
