@@ -106,7 +106,7 @@ def test_a_study_of_four_formats_is_prepared_trained_on_and_diagnosed(fresh: Sto
     assert trained.code == 0, trained.output
     minutes = sum(len(np.load(target / name)) for name in files["train"]) / 64 / 60
     assert line(trained.output, "data") == [
-        f"prepared: 2 + 2 + 2 recordings of 2 subjects, 6 channels, {minutes:.1f} minutes to train on"
+        f"prepared: 2 + 2 + 2 recordings (train + val + test) of 2 subjects, 6 channels, {minutes:.1f} minutes to train on"
     ]
     what = "2 whole recordings of training subjects"
     assert line(trained.output, "split") == [f"val = {what}, test = {what}; each recording {by}"]

@@ -105,7 +105,7 @@ def _say(data: EEGData, config: TrainEEGConfig) -> None:
     minutes = f"{train:.1f}" if train < 10 else f"{train:.0f}"
     counts = " + ".join(str(len(data.recordings(split))) for split in SPLITS)
     subjects = len({part.subject for part in data.parts})
-    whose = f"{counts} recordings of {subjects} subjects, {data.channels} channels"
+    whose = f"{counts} recordings (train + val + test) of {subjects} subjects, {data.channels} channels"
     stage("data", f"{data.name}: {whose}, {minutes} minutes to train on")
     held = ", ".join(f"{split} = {_held_out(data.held_out(split))}" for split in SPLITS[1:])
     stage("split", f"{held}; each recording is normalised by {data.normalised_by()}")
