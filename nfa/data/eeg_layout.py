@@ -140,7 +140,8 @@ def refused(name: str, folder: Path, faults: list[str], window: int) -> Refusal:
         f"{name}: {folder}: {count}{lines}",
         f"pairs {{{'|'.join(SPLITS)}}}_-_SUBJECT_-_STIMULUS_-_{{eeg|envelope}}.npy, [samples, channels] and "
         f"[samples, 1], finite floats, {RATE} samples a second, {window} samples ({window / RATE:g} s) or longer",
-        "mend these files or take them out of the folder; split=subjects allows subjects without a train part",
+        "mend these files or take them out of the folder; split=recordings allows recordings without a train part, "
+        "split=subjects subjects without one",
     )
 
 

@@ -121,7 +121,7 @@ def test_a_folder_that_is_not_as_it_is_said_to_be_is_refused(case: str, tmp_path
     with pytest.raises(Refusal) as refused:
         eeg.load(tmp_path, window=WINDOW, split=split)
     assert said in str(refused.value)
-    assert "split=subjects allows subjects without a train part" in str(refused.value)
+    assert "split=recordings allows recordings without a train part, split=subjects subjects" in str(refused.value)
 
 
 def test_a_first_minute_that_does_not_vary_is_refused(tmp_path: Path):

@@ -114,7 +114,8 @@ def _say(data: EEGData, config: TrainEEGConfig) -> None:
         lasting = f"{short} piece{'s' * (short > 1)} between gaps"
         stage("notice", f"{lasting}, shorter than a window of {config.window / RATE:g} s: no window lies there")
     if config.use_subjects and data.unseen_subjects():
-        vector = f"the mean of the {len(data.subjects)} trained ones"
+        count = len(data.subjects)
+        vector = f"the mean of the {count} trained ones" if count > 1 else f"that of {data.subjects[0]}"
         stage("notice", f"the subject vector of {', '.join(data.unseen_subjects())}, not in train, is {vector}")
 
 
