@@ -58,7 +58,9 @@ class Training:
         losses = self.losses
         return {
             "run_id": self.run_id,
-            **{"initial_loss": losses[0], "final_loss": losses[self.last], "best_loss": min(losses.values())},
+            "initial_loss": losses[0],
+            "final_loss": losses[self.last],
+            "best_loss": min(losses.values()),
             "steps_to_target": self.to(target),
             "operations": self.spent[self.last],
             "start_operations": self.before,
@@ -213,14 +215,14 @@ def lines(one: Mapping[str, Any]) -> list[str]:
     for at, other in (("at_equal_steps", "random"), ("at_equal_compute", "random_in_compute")):
         found = one[at]
         uncounted = ", its start's own compute not counted" if at == "at_equal_steps" else ""
-        span = f"{found['mean']:+z.4f} ({found['low']:+z.4f}, {found['high']:+z.4f}), {found['verdict']}{uncounted}"
+        span = f"{_span(found, '+z.4f')}, {found['verdict']}{uncounted}"
         said.append(f"  {one['arm']}, {at.replace('_', ' ')} as {one[other]}: {span}")
         for seed, look in found["by_seed"].items():
             share = f", {look['share_of_compute']:.1%} of its compute" if "share_of_compute" in look else ""
             steps = f"after {look['steps']:.4g} steps and {look['random_steps']:.4g} of random"
             said.append(f"    seed {seed}: {look['difference']:+z.4f}, {steps}{share}")
-    for of in ("initial", "best"):
-        said.append(f"  {one['arm']}: {of} loss {_span(one[f'{of}_difference'], '+z.4f')}")
+    ends = ("initial", "best")
+    said += [f"  {one['arm']}: {of} loss {_span(one[f'{of}_difference'], '+z.4f')}" for of in ends]
     to = one["steps_to_target"]
     arms = ((to["restricted_mean"], to["reached"]), (to["random_restricted_mean"], to["random_reached"]))
     means = [_restricted(steps, there, len(to["by_seed"])) for steps, there in arms]
@@ -234,4 +236,6 @@ def _span(found: Mapping[str, float], form: str) -> str:
 
 
 def _restricted(steps: float, there: int, seeds: int) -> str:
-    return f"{steps:.1f}" if there == seeds else f"≥ {steps:.1f} ({there} of {seeds})" if there else f"never (0 of {seeds})"
+    if not there:
+        return f"never (0 of {seeds})"
+    return f"{steps:.1f}" if there == seeds else f"≥ {steps:.1f} ({there} of {seeds})"

@@ -77,7 +77,7 @@ def _why(one: Mapping[str, Any], other: str) -> str:
 def _said(difference: Mapping[str, Any]) -> str:
     if difference["low"] is None:
         return f"{difference['mean']:+z.4f}; {difference['verdict']}"
-    return f"{difference['mean']:+z.4f} ({difference['low']:+z.4f}, {difference['high']:+z.4f}), {difference['verdict']}"
+    return f"{_span(difference, '+z.4f')}, {difference['verdict']}"
 
 
 def written(found: Mapping[str, Any]) -> str:
