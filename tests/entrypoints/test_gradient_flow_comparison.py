@@ -65,6 +65,9 @@ def test_adam_divides_it_out_again_so_it_is_cosmetic(
     assert found["gradient_factor"] == pytest.approx(factor, rel=1e-3)
     assert found["update_factor"] == pytest.approx(1, abs=0.02)
     assert found["verdict"].startswith("cosmetic")
+    text = looking[0].artifact(looking[1]["adam"], "gradient_flow.txt").read_text(encoding="utf-8")
+    (said,) = (line for line in text.splitlines() if line.startswith(f"- {name}: gradient ratio"))
+    assert said.endswith(f"a factor {factor} that gradient_scale and output_grad_scale put in)")
 
 
 def test_plain_descent_follows_so_it_is_real(looking: tuple[Store, dict[str, str]]) -> None:
