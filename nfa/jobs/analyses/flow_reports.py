@@ -78,7 +78,7 @@ def verdict_lines(series: Mapping[str, Series], groups: ParameterGroups, unit: s
 
 
 def is_put_in(factor: float) -> bool:
-    """Whether a factor that a model puts into the gradient of its front against that of its output is another than 1."""
+    """Whether a model puts another factor than 1 into the gradient of its front against that of its output."""
     return not 1 / BY_CONSTRUCTION < factor < BY_CONSTRUCTION
 
 
