@@ -49,7 +49,10 @@ def header_of(path: Path) -> Header:
 
 
 def check_whole(path: Path, header: Header) -> None:
-    """`Refusal` where rows are missing that the header promises."""
+    """`Refusal` where rows are missing that the header promises, and for an ending that MNE does not know."""
+    if path.suffix not in ENDINGS:
+        small = path.with_suffix(path.suffix.lower()).name
+        raise Refusal(f"{path} (MNE knows no {path.suffix})", "endings in small letters", f"rename it to {small}")
     width = BYTES.get(header.entries.get("binaryformat", "").upper())
     promised, channels = (int(header.entries.get(name, "0") or 0) for name in ("datapoints", "numberofchannels"))
     if width and channels and header.data.stat().st_size < promised * channels * width:
