@@ -62,7 +62,8 @@ def probe(net: nn.Module, inputs: Tensor, loss: Callable[[Tensor, Tensor], Tenso
     training = net.training
     outputs = net.eval()(inputs).detach()
     net.train(training)
-    return Probe(net, loss, inputs, normal(*outputs.shape, seed=9).to(outputs))
+    present = None if inputs.is_floating_point() or inputs.ndim != 2 else torch.ones_like(inputs, dtype=torch.bool)
+    return Probe(net, loss, inputs, normal(*outputs.shape, seed=9).to(outputs), present=present)
 
 
 def everything(workload: Probe) -> Batch:

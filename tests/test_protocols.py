@@ -103,7 +103,7 @@ def test_five_methods_make_a_workload_and_the_others_have_defaults():
     assert workload.metrics(outputs, batch) == {}
     assert workload.classes(batch) is workload.readout(model) is None
     assert list(workload.noisy()) == []
-    assert list(workload.sites(model)) == ["0", "1", "2"]
+    assert list(workload.sites(model)) == ["", "0", "1", "2"]
     assert list(workload.groups(model).names) == ["0", "2"]
     assert workload.examples_at_once > 1
     assert workload.device == torch.device("cpu")

@@ -27,6 +27,7 @@ from torch.overrides import TorchFunctionMode
 
 from nfa.observe.layouts import Axis, Layout, LayoutError, Picked
 from nfa.observe.products import Product
+from nfa.observe.recurrent import WRITTEN_OUT, is_plain
 from nfa.observe.regions import Region, Regions
 from nfa.observe.rules import RULES, Embedding
 
@@ -154,6 +155,9 @@ class Ear(TorchFunctionMode):
         if func is F.multi_head_attention_forward:
             with self, self._attention():
                 return _without_dispatch(func)(*args, **(kwargs or {}))
+        if func in WRITTEN_OUT and not kwargs and is_plain(args):
+            with self:
+                return WRITTEN_OUT[func](*args)
         return self.call(func, args, kwargs or {})
 
     def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

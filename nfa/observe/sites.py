@@ -133,7 +133,7 @@ class SiteEar(Ear):
         if not rule.used.requires_grad and not module._parameters:
             return None
         computed.append(1)  # a weight made of parameters, such as by a mask or a parametrisation
-        return path + (f"#{len(computed)}" if len(computed) > 1 else "") or "computed"
+        return path + (f"#{len(computed)}" if len(computed) > 1 or path in self.whole else "") or "computed"
 
     def _plain(self, name: str) -> str:
         if self._running[-1][0] in self.whole:

@@ -84,7 +84,7 @@ def are_classes(targets: Any) -> bool:
 def look_padded(inputs: Any) -> bool:
     """Whether sequences of whole numbers among the inputs end, or begin, in runs of one number that pad them.
 
-    Runs of different lengths, one of two or more, of a number that is nowhere else.
+    Runs of different lengths, of a number that is nowhere else, or in most sequences and mostly there.
 
     >>> look_padded(torch.tensor([[5, 3, 7], [4, 0, 0]])), look_padded(torch.tensor([[5, 3, 0], [4, 7, 0]]))
     (True, False)
@@ -102,8 +102,9 @@ def _end_in_padding(tokens: Tensor) -> bool:
     for number in tokens[:, -1].unique():
         same = tokens == number
         runs = same.flip(1).cumprod(dim=1).sum(dim=1)
-        longest = int(runs.max())
-        if longest > 1 and int(runs.min()) < longest and int(same.sum()) == int(runs.sum()):
+        many = 4 * int((runs > 1).sum()) >= 3 * len(runs) and 2 * int(runs.sum()) >= int(same.sum())
+        nowhere_else = int(runs.max()) > 1 and int(same.sum()) == int(runs.sum())
+        if int(runs.min()) < int(runs.max()) and (many or nowhere_else):
             return True
     return False
 

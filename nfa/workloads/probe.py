@@ -54,7 +54,11 @@ class Probe(Workload):
             yield self.all.take(part.tolist()).to(self.device)
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
-        return self.call(model, batch.inputs)
+        """0 where an output is one of a position that only pads its example: it is none of the example's."""
+        found, present = self.call(model, batch.inputs), batch.present
+        if present is None or found.shape[:2] != present.shape:
+            return found
+        return found.masked_fill(~present.view(*present.shape, *[1] * (found.ndim - 2)), 0)
 
     def losses(self, outputs: Tensor, batch: Batch) -> Tensor:
         return self.loss(outputs, batch.targets)

@@ -63,7 +63,7 @@ def test_own_positions_come_from_the_attention_mask():
     padded = gpt2(13)
     plain = Probe(padded.network, next_tokens, padded.all.inputs, padded.all.targets, own_logits)
     layer = "transformer.h.0.mlp.c_fc"
-    agree(measured(plain, layer), measured(gpt2(5), layer))
+    agree(measured(plain, layer), measured(padded, layer))
 
 
 def test_inputs_that_look_padded_are_refused_where_nothing_says_which_positions_count():

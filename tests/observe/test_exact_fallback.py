@@ -69,10 +69,6 @@ def test_a_bias_that_is_one_number_for_all_outputs_is_made_exactly(shape):
 LAYERS = {
     "Bilinear": lambda: (Forward(lambda self, x: self.b(x[:, :2], x[:, 2:]), b=nn.Bilinear(2, 3, 4)), (5,)),
     "PReLU": lambda: (nn.PReLU(4), (4,)),
-    "GRU": lambda: (Forward(lambda self, x: self.r(x)[0].flatten(1), r=nn.GRU(2, 3, batch_first=True)), (4, 2)),
-    "LSTM": lambda: (Forward(lambda self, x: self.r(x)[0][:, -1], r=nn.LSTM(2, 3, 2, batch_first=True)), (4, 2)),
-    "LSTM, time first": lambda: (Forward(lambda self, x: self.r(x.transpose(0, 1))[0][-1], r=nn.LSTM(2, 3)), (4, 2)),
-    "GRUCell": lambda: (Forward(lambda self, x: self.r(x[:, 1], self.r(x[:, 0])), r=nn.GRUCell(2, 3)), (2, 2)),
     "InstanceNorm": lambda: (nn.Sequential(nn.InstanceNorm1d(3, affine=True), nn.Flatten(), nn.Tanh()), (3, 4)),
 }
 

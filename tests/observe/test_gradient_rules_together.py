@@ -188,3 +188,40 @@ def test_models_of_transformers_equal_the_reference_by_rule(name):
     images = name == "ViT"
     inputs = normal(N, 3, 4, 4) if images else tokens(N, 5, below=WORDS)
     check(net, inputs, exact=["model.vit.embeddings.cls_token"] if images else [])
+
+
+RECURRENT = {
+    "GRU": lambda: (Forward(lambda self, x: self.r(x)[0].flatten(1), r=nn.GRU(2, 3, batch_first=True)), (4, 2)),
+    "LSTM": lambda: (Forward(lambda self, x: self.r(x)[0][:, -1], r=nn.LSTM(2, 3, 2, batch_first=True)), (4, 2)),
+    "LSTM, its state": lambda: (Forward(lambda self, x: self.r(x)[1][1].sum(0), r=nn.LSTM(2, 3, batch_first=True)), (4, 2)),
+    "LSTM, time first": lambda: (Forward(lambda self, x: self.r(x.transpose(0, 1))[0][-1], r=nn.LSTM(2, 3)), (4, 2)),
+    "both ways": lambda: (
+        Forward(lambda self, x: self.r(x)[0].flatten(1), r=nn.GRU(2, 3, 2, batch_first=True, bidirectional=True)),
+        (4, 2),
+    ),
+    "without biases": lambda: (
+        Forward(lambda self, x: self.r(x)[0].flatten(1), r=nn.RNN(2, 3, bias=False, batch_first=True)),
+        (4, 2),
+    ),
+    "relu": lambda: (
+        Forward(lambda self, x: self.r(x)[0].flatten(1), r=nn.RNN(2, 3, nonlinearity="relu", batch_first=True)),
+        (4, 2),
+    ),
+    "GRUCell": lambda: (Forward(lambda self, x: self.r(x[:, 1], self.r(x[:, 0])), r=nn.GRUCell(2, 3)), (2, 2)),
+    "LSTMCell": lambda: (
+        Forward(lambda self, x: self.r(x[:, 1], self.r(x[:, 0]))[1], r=nn.LSTMCell(2, 3, bias=False)),
+        (2, 2),
+    ),
+    "RNNCell": lambda: (Forward(lambda self, x: self.r(x[:, 1], self.r(x[:, 0])), r=nn.RNNCell(2, 3)), (2, 2)),
+}
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_recurrent_layers_equal_the_reference_by_rule(name):
+    net, shape = RECURRENT[name]()
+    check(net, normal(N, *shape))
+
+
+def test_a_recurrent_layer_whose_state_is_projected_is_made_exactly():
+    net = Forward(lambda self, x: self.r(x)[0][:, -1], r=nn.LSTM(2, 4, proj_size=3, batch_first=True))
+    check(net, normal(N, 4, 2), exact=[name for name, _ in net.named_parameters()])

@@ -147,7 +147,9 @@ def test_every_study_works_on_it_and_does_not_depend_on_how_it_is_given() -> Non
             workload,
             model,
             AnalyzeConfig(max_samples=30, relations="all", top_k=2),
-            lambda names, on=(workload, model): {name: w / 2 for name, w in site_weights(*on, names).items()},
+            lambda names, sites, on=(workload, model): {
+                name: weight / 2 for name, weight in site_weights(*on, names, sites).items()
+            },
         )
         directions = GradientAnalysis(workload, model, GradientDirectionsConfig(n=30))
         flow = FlowAnalysis(workload, model, GradientFlowConfig(n=30), start)
