@@ -11,6 +11,9 @@ from nfa.analysis import Analysis
 from nfa.config import AnalyzeConfig, GradientDirectionsConfig, GradientFlowConfig
 from nfa.flow_analysis import NO_OUTPUT, FlowAnalysis
 from nfa.gradient_analysis import GradientAnalysis
+from nfa.measures.gradient_gram import GradientGram
+from nfa.measures.mean_gradient import mean_gradient
+from nfa.observe.checks import EXAMPLES, check_model
 from nfa.protocols import Batch, Workload
 from nfa.studies.gradient_directions import correlation_with
 from nfa.watching.start import Start
@@ -68,6 +71,7 @@ class WatchedDirections:
 
     def __init__(self, workload: Workload, model: nn.Module, config: GradientDirectionsConfig) -> None:
         self.analysis = GradientAnalysis(workload, model, config)
+        GradientGram(workload, self.analysis.ids[:EXAMPLES], self.analysis.parameters)(model)  # refuses what it cannot
         self.weights = sum(weight.numel() for weight in model.parameters())
         self.before: Mapping[str, np.ndarray] = {}
 
@@ -94,6 +98,9 @@ class WatchedFlow:
 
     def __init__(self, workload: Workload, model: nn.Module, config: GradientFlowConfig, start: Start) -> None:
         self.analysis = FlowAnalysis(workload, model, config, start.of_parameters())
+        few = list(workload.batches("train", batch_size=EXAMPLES, ids=self.analysis.ids[:EXAMPLES]))
+        check_model(model, workload, few[0])
+        mean_gradient(workload, model, few)  # refuses what it cannot
         named = dict(model.named_parameters())
         self.seen = sum(named[name].numel() for names in self.analysis.groups.names.values() for name in names)
         self.weights = sum(weight.numel() for weight in named.values())
