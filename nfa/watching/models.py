@@ -10,7 +10,7 @@ import torch.distributed as dist
 import torch.nn as nn
 
 from nfa.errors import Refusal
-from nfa.seeding import untouched
+from nfa.observe.capture import inert
 
 COMPILER, SHARDED, WHOLE = "torch._dynamo", "torch.distributed.tensor", "torch.distributed.fsdp"  # slow imports
 
@@ -57,11 +57,12 @@ def is_second() -> bool:
 
 
 @contextmanager
-def observable() -> Iterator[None]:
+def observable(model: nn.Module) -> Iterator[None]:
     """Inside, gradients can be had and compiled parts run as they are written, whatever is set around it.
 
-    All generators are afterwards as they were.
+    The model is in evaluation mode, in which weights that are computed can be read without moving anything; modes and
+    generators are afterwards as they were.
     """
     eager = torch.compiler.set_stance("force_eager") if COMPILER in sys.modules else nullcontext()
-    with torch.inference_mode(False), torch.enable_grad(), eager, untouched():
+    with torch.inference_mode(False), torch.enable_grad(), eager, inert(model):
         yield

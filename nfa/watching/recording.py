@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Any
 from weakref import WeakSet
 
-import torch
 import torch.nn as nn
 from torch import Tensor
 
@@ -83,7 +82,7 @@ class Watch:
             return
         self.run = tracking.active_run()
         self._check_names()
-        with observable(), _at_the_door():
+        with observable(self.model), _at_the_door():
             self.workload = probe_of(self.model, loss, probe, outputs, present=present, examples=examples)
             self.ids = list(self.workload.ids("probe"))[: self.asked.count(len(self.workload.all))]
             self.start = Start(self.run, prefix, self.workload, self.model, self.step, again=self._again())
@@ -154,7 +153,7 @@ class Watch:
 
     def _measured(self, step: int) -> dict[str, float]:
         began = time.perf_counter()
-        with observable():
+        with observable(self.model):
             values = self._values(step)
         self.metrics.log(values, step)
         self.metrics.flush()
@@ -183,9 +182,8 @@ class Watch:
         """Say the first step at which weights, outputs or losses are not finite."""
         if self.diverged:
             return
-        named = dict(self.model.named_parameters())
-        finite = torch.stack([weight.detach().isfinite().all() for weight in named.values()]).tolist()
-        bad = [name for name, fine in zip(named, finite, strict=True) if not fine]
+        named = self.model.named_parameters()
+        bad = [name for name, weight in named if not weight.detach().isfinite().all()]
         if bad or not math.isfinite(loss):
             self.diverged = True
             what = f"weights of {bad[0].rpartition('.')[0] or bad[0]}" if bad else "outputs or their losses"
