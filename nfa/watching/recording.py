@@ -19,7 +19,7 @@ from nfa.protocols import Batch
 from nfa.tracking.metrics import MetricLog, known_steps
 from nfa.watching import reports
 from nfa.watching.models import is_second, observable, unwrapped
-from nfa.watching.options import Asked, check_prefix, whole_number
+from nfa.watching.options import STUDIES, Asked, check_prefix, whole_number
 from nfa.watching.pace import pace
 from nfa.watching.probes import probe_of
 from nfa.watching.start import Start
@@ -82,10 +82,11 @@ class Watch:
             return
         self.run = tracking.active_run()
         self._check_names()
-        with observable(self.model), _at_the_door():
+        with _at_the_door():
             self.workload = probe_of(self.model, loss, probe, outputs, present=present, examples=examples)
-            self.ids = list(self.workload.ids("probe"))[: self.asked.count(len(self.workload.all))]
-            self.start = Start(self.run, prefix, self.workload, self.model, self.step, again=self._again())
+        self.ids = list(self.workload.ids("probe"))[: self.asked.count(len(self.workload.all))]
+        self.start = Start(self.run, prefix, self.workload, self.model, self.step, again=self._again())
+        with observable(self.model), _at_the_door():
             self.studies = [self._study(name) for name in self.asked.studies]
         self.start.check()
         self.metrics = MetricLog(self.run.info.run_id, known_steps(self.run.info.run_id) if self.start.again else set())
@@ -100,12 +101,9 @@ class Watch:
             return WatchedDirections(self.workload, self.model, self.asked.directions(len(self.ids)))
         return WatchedFlow(self.workload, self.model, self.asked.flow(len(self.ids)), self.start)
 
-    def _files(self) -> list[str]:
-        return [f"{self.prefix}{name}.json" for name in self.asked.studies]
-
     def _again(self) -> bool:
         """Whether the run has been watched before under the same names."""
-        described = [f"{self.prefix}{name}.json" for name in ("alignment", "directions", "flow")]
+        described = [f"{self.prefix}{name}.json" for name in STUDIES]
         return any(tracking.has_artifact(self.run.info.run_id, path) for path in described)
 
     def _check_names(self) -> None:
@@ -120,10 +118,10 @@ class Watch:
             return self
         self._check_names()
         _open.add(self)
-        for study, file in zip(self.studies, self._files(), strict=True):
-            said = {"nfa_version": __version__, "coverage": study.coverage, **study.described()}
-            tracking.put_json(self.run, file, said)
         self.start.save()
+        for study in self.studies:
+            said = {"nfa_version": __version__, "coverage": study.coverage, **study.described()}
+            tracking.put_json(self.run, f"{self.prefix}{study.name}.json", said)
         self._announce()
         return self
 
