@@ -133,6 +133,12 @@ def test_wrappers_come_off_in_any_order() -> None:
         assert unwrapped(model) is net
 
 
+@in_a_run
+def test_what_is_no_module_is_refused() -> None:
+    with pytest.raises(Refusal, match="a model that is a function"):
+        nfa.watch(plain, cross_entropy, plain()[1:])
+
+
 @pytest.fixture
 def pieces(monkeypatch: pytest.MonkeyPatch) -> Iterator[nn.Module]:
     """A model whose weights are divided among processes, of which there is one."""

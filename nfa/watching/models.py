@@ -17,6 +17,8 @@ COMPILER, SHARDED, WHOLE = "torch._dynamo", "torch.distributed.tensor", "torch.d
 
 def unwrapped(model: nn.Module) -> nn.Module:
     """The module inside torch.compile, DataParallel and DistributedDataParallel; `Refusal` for one in pieces."""
+    if not isinstance(model, nn.Module):
+        raise Refusal(f"a model that is a {type(model).__name__}", "a torch.nn.Module", "give the module itself")
     inner = model
     while isinstance(inner, nn.DataParallel | nn.parallel.DistributedDataParallel):
         inner = inner.module
