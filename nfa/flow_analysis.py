@@ -13,7 +13,6 @@ from nfa.errors import Refusal
 from nfa.evaluation import hear_outputs
 from nfa.measures.mean_gradient import Losses, mean_gradient
 from nfa.measures.parameter_groups import relative_changes, root_mean_squares
-from nfa.observe.checks import EXAMPLES, check_model
 from nfa.protocols import Batch, MeanLoss, Workload
 from nfa.studies.gradient_flow import gradient_flow
 
@@ -22,7 +21,7 @@ NO_OUTPUT = "the layer that gives the outputs is not trained: there are no ratio
 
 
 class FlowAnalysis:
-    """Gradient flow of one model after another; making one checks the model (`Refusal`).
+    """Gradient flow of one model after another.
 
     `start` are the weights before the first update by their names in the model; None where they are not known.
     """
@@ -34,8 +33,6 @@ class FlowAnalysis:
         self.groups = workload.groups(model)
         self.ids = self._examples()
         self.batch_size = min(config.batch_size, workload.examples_at_once)
-        few = workload.batches("train", batch_size=EXAMPLES, ids=self.ids[:EXAMPLES])
-        check_model(model, workload, next(iter(few)))
 
     def _examples(self) -> list[int]:
         """The first of the stored probe."""

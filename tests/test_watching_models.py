@@ -41,9 +41,16 @@ def partly_compiled(model: nn.Module) -> nn.Module:
     return model
 
 
+def normalised(model: nn.Module) -> nn.Module:
+    """A weight that moves buffers whenever it is read in training mode."""
+    nn.utils.parametrizations.spectral_norm(model[7])
+    return model
+
+
 WRAPPED: dict[str, Callable[[nn.Module], nn.Module]] = {
     "as it is": same,
     "frozen in part": partly_frozen,
+    "with a weight that is computed": normalised,
     "compiled": compiled,
     "compiled in part": partly_compiled,
     "DataParallel": nn.DataParallel,
@@ -124,6 +131,12 @@ def test_wrappers_come_off_in_any_order() -> None:
     net = plain()[0]
     for model in (net, compiled(net), nn.DataParallel(compiled(nn.DataParallel(net)))):
         assert unwrapped(model) is net
+
+
+@in_a_run
+def test_what_is_no_module_is_refused() -> None:
+    with pytest.raises(Refusal, match="a model that is a function"):
+        nfa.watch(plain, cross_entropy, plain()[1:])
 
 
 @pytest.fixture

@@ -150,6 +150,12 @@ def test_what_is_no_probe_is_refused_with_a_remedy(given: Any, match: str) -> No
         nfa.watch(plain()[0], cross_entropy, given, examples=0 if "examples=0" in match else 8)
 
 
+@in_a_run
+def test_how_many_examples_is_a_whole_number() -> None:
+    with pytest.raises(Refusal, match="examples='all'\n  allowed: a whole number"):
+        nfa.watch(plain()[0], cross_entropy, TensorDataset(X, Y), examples="all")
+
+
 # ---- outputs
 
 

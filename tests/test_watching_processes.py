@@ -109,7 +109,10 @@ def in_the_trainer(watched: bool) -> nn.Module:
     return trained(model, folder, *([callback] if watched else []))
 
 
-@pytest.mark.parametrize(("act", "site"), [(own_loop, "0"), (in_the_trainer, "model.layers.0.mlp.up_proj")])
+@pytest.mark.parametrize(
+    ("act", "site"),
+    [(own_loop, "0"), pytest.param(in_the_trainer, "model.layers.0.mlp.up_proj", marks=pytest.mark.slow)],
+)
 def test_the_first_records_the_second_is_silent_and_training_is_bitwise_the_same(
     act: Callable[[bool], nn.Module], site: str, fresh: Store
 ) -> None:

@@ -6,9 +6,11 @@ from typing import Any
 import mlflow
 import pytest
 import torch
+import torch.nn as nn
 from analyses import series
 from stores import Store
-from test_watching import in_a_run, only, toy
+from test_watching import cross_entropy, in_a_run, only, toy
+from torch import Tensor
 from toys import Toy
 
 import nfa
@@ -150,6 +152,39 @@ def test_a_reduced_loss_and_a_model_that_cannot_run_are_refused_by_each_study(st
         nfa.watch(toys.net, torch.nn.functional.cross_entropy, probe(toys), studies=studies)
     with pytest.raises(Refusal, match=r"a probe on which model or loss fails .*\n.*\n  do: outputs=lambda"):
         nfa.watch(toys.net, toys.loss, (toys.inputs[:, :, :2], toys.targets), studies=studies)
+
+
+class Broken(nn.Module):
+    """What forward leaves for the backward pass is edited in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.exp(self.layer(x))
+        outputs = hidden.square()
+        hidden.add_(1)
+        return outputs
+
+
+@pytest.mark.parametrize("studies", ["directions", "flow"])
+@in_a_run
+def test_what_fails_on_the_way_back_is_refused_before_training_whatever_the_schedule_is(studies: str) -> None:
+    inputs, targets = torch.randn(9, 4), torch.zeros(9, dtype=torch.int64)
+    with pytest.raises(Refusal, match=r"a probe on which model or loss fails .*modified by an inplace operation"):
+        nfa.watch(Broken(), cross_entropy, (inputs, targets), studies=studies, schedule="3-9")
+
+
+@in_a_run
+def test_a_loss_that_uses_weights_itself_is_refused_before_training() -> None:
+    toys = toy("convolutions")
+
+    def penalised(outputs: Tensor, targets: Tensor) -> Tensor:
+        return cross_entropy(outputs, targets) + toys.net[9].weight.square().sum()
+
+    with pytest.raises(Refusal, match="a loss that uses parameter"):
+        nfa.watch(toys.net, penalised, probe(toys), studies="directions", schedule="3-9")
 
 
 @in_a_run

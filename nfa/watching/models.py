@@ -3,20 +3,22 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
 import torch.nn as nn
 
 from nfa.errors import Refusal
-from nfa.seeding import untouched
+from nfa.observe.inertness import inert
 
 COMPILER, SHARDED, WHOLE = "torch._dynamo", "torch.distributed.tensor", "torch.distributed.fsdp"  # slow imports
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
     """The module inside torch.compile, DataParallel and DistributedDataParallel; `Refusal` for one in pieces."""
+    if not isinstance(model, nn.Module):
+        raise Refusal(f"a model that is a {type(model).__name__}", "a torch.nn.Module", "give the module itself")
     inner = model
     while isinstance(inner, nn.DataParallel | nn.parallel.DistributedDataParallel):
         inner = inner.module
@@ -57,11 +59,8 @@ def is_second() -> bool:
 
 
 @contextmanager
-def observable() -> Iterator[None]:
-    """Inside, gradients can be had and compiled parts run as they are written, whatever is set around it.
-
-    All generators are afterwards as they were.
-    """
-    eager = torch.compiler.set_stance("force_eager") if COMPILER in sys.modules else nullcontext()
-    with torch.inference_mode(False), torch.enable_grad(), eager, untouched():
+def observable(model: nn.Module) -> Iterator[None]:
+    """Inside, gradients can be had, whatever is set around it, and the model is in evaluation mode, in which weights that
+    are computed can be read without moving anything; its state is afterwards as it was."""
+    with inert(model), torch.enable_grad():
         yield

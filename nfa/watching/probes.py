@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from nfa.errors import Refusal
 from nfa.protocols import Batch
 from nfa.seeding import untouched
+from nfa.watching.options import whole_number
 from nfa.workloads.examples import LABELS, Loss, Outputs, parted
 from nfa.workloads.items import Items
 from nfa.workloads.probe import Probe
@@ -33,7 +34,7 @@ def probe_of(
     if present is not None:
         got = "present= with a DataLoader or a Dataset"
         raise Refusal(got, "an attention_mask among the inputs", "give a batch: a dict with attention_mask and labels")
-    batch = _drawn(given, examples)
+    batch = _drawn(given, whole_number("examples", examples))
     return Probe(model, loss, batch.inputs, batch.targets, outputs, batch.present)
 
 

@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Any
 from weakref import WeakSet
 
-import torch
 import torch.nn as nn
 from torch import Tensor
 
@@ -20,7 +19,7 @@ from nfa.protocols import Batch
 from nfa.tracking.metrics import MetricLog, known_steps
 from nfa.watching import reports
 from nfa.watching.models import is_second, observable, unwrapped
-from nfa.watching.options import Asked, check_prefix, whole_number
+from nfa.watching.options import STUDIES, Asked, check_prefix, whole_number
 from nfa.watching.pace import pace
 from nfa.watching.probes import probe_of
 from nfa.watching.start import Start
@@ -83,10 +82,11 @@ class Watch:
             return
         self.run = tracking.active_run()
         self._check_names()
-        with observable(), _at_the_door():
+        with _at_the_door():
             self.workload = probe_of(self.model, loss, probe, outputs, present=present, examples=examples)
-            self.ids = list(self.workload.ids("probe"))[: self.asked.count(len(self.workload.all))]
-            self.start = Start(self.run, prefix, self.workload, self.model, self.step, again=self._again())
+        self.ids = list(self.workload.ids("probe"))[: self.asked.count(len(self.workload.all))]
+        self.start = Start(self.run, prefix, self.workload, self.model, self.step, again=self._again())
+        with observable(self.model), _at_the_door():
             self.studies = [self._study(name) for name in self.asked.studies]
         self.start.check()
         self.metrics = MetricLog(self.run.info.run_id, known_steps(self.run.info.run_id) if self.start.again else set())
@@ -101,12 +101,9 @@ class Watch:
             return WatchedDirections(self.workload, self.model, self.asked.directions(len(self.ids)))
         return WatchedFlow(self.workload, self.model, self.asked.flow(len(self.ids)), self.start)
 
-    def _files(self) -> list[str]:
-        return [f"{self.prefix}{name}.json" for name in self.asked.studies]
-
     def _again(self) -> bool:
         """Whether the run has been watched before under the same names."""
-        described = [f"{self.prefix}{name}.json" for name in ("alignment", "directions", "flow")]
+        described = [f"{self.prefix}{name}.json" for name in STUDIES]
         return any(tracking.has_artifact(self.run.info.run_id, path) for path in described)
 
     def _check_names(self) -> None:
@@ -121,10 +118,10 @@ class Watch:
             return self
         self._check_names()
         _open.add(self)
-        for study, file in zip(self.studies, self._files(), strict=True):
-            said = {"nfa_version": __version__, "coverage": study.coverage, **study.described()}
-            tracking.put_json(self.run, file, said)
         self.start.save()
+        for study in self.studies:
+            said = {"nfa_version": __version__, "coverage": study.coverage, **study.described()}
+            tracking.put_json(self.run, f"{self.prefix}{study.name}.json", said)
         self._announce()
         return self
 
@@ -154,7 +151,7 @@ class Watch:
 
     def _measured(self, step: int) -> dict[str, float]:
         began = time.perf_counter()
-        with observable():
+        with observable(self.model):
             values = self._values(step)
         self.metrics.log(values, step)
         self.metrics.flush()
@@ -183,9 +180,8 @@ class Watch:
         """Say the first step at which weights, outputs or losses are not finite."""
         if self.diverged:
             return
-        named = dict(self.model.named_parameters())
-        finite = torch.stack([weight.detach().isfinite().all() for weight in named.values()]).tolist()
-        bad = [name for name, fine in zip(named, finite, strict=True) if not fine]
+        named = self.model.named_parameters()
+        bad = [name for name, weight in named if not weight.detach().isfinite().all()]
         if bad or not math.isfinite(loss):
             self.diverged = True
             what = f"weights of {bad[0].rpartition('.')[0] or bad[0]}" if bad else "outputs or their losses"

@@ -11,6 +11,9 @@ from nfa.analysis import Analysis
 from nfa.config import AnalyzeConfig, GradientDirectionsConfig, GradientFlowConfig
 from nfa.flow_analysis import NO_OUTPUT, FlowAnalysis
 from nfa.gradient_analysis import GradientAnalysis
+from nfa.measures.gradient_gram import GradientGram
+from nfa.measures.mean_gradient import mean_gradient
+from nfa.observe.checks import EXAMPLES, check_model
 from nfa.observe.coverage import coverage
 from nfa.protocols import Batch, Workload
 from nfa.studies.gradient_directions import correlation_with
@@ -70,6 +73,7 @@ class WatchedDirections:
     def __init__(self, workload: Workload, model: nn.Module, config: GradientDirectionsConfig) -> None:
         self.analysis = GradientAnalysis(workload, model, config)
         self.coverage = coverage(model, self.analysis.parameters)
+        GradientGram(workload, self.analysis.ids[:EXAMPLES], self.analysis.parameters)(model)  # refuses what it cannot
         self.before: Mapping[str, np.ndarray] = {}
 
     def described(self) -> Mapping[str, Any]:
@@ -91,6 +95,9 @@ class WatchedFlow:
 
     def __init__(self, workload: Workload, model: nn.Module, config: GradientFlowConfig, start: Start) -> None:
         self.analysis = FlowAnalysis(workload, model, config, start.of_parameters())
+        few = list(workload.batches("train", batch_size=EXAMPLES, ids=self.analysis.ids[:EXAMPLES]))
+        check_model(model, workload, few[0])
+        mean_gradient(workload, model, few)  # refuses what it cannot
         self.coverage = coverage(model, {name for names in self.analysis.groups.names.values() for name in names})
 
     def described(self) -> Mapping[str, Any]:

@@ -78,7 +78,9 @@ def rows(value: Any) -> int:
 
 def are_classes(targets: Any) -> bool:
     """Whether targets are one whole number for each example."""
-    return isinstance(targets, Tensor) and targets.dim() == 1 and not targets.dtype.is_floating_point
+    if not isinstance(targets, Tensor) or targets.dim() != 1:
+        return False
+    return not (targets.dtype.is_floating_point or targets.dtype.is_complex)
 
 
 def look_padded(inputs: Any) -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nfa import reference, tracking
 from nfa.jobs.analyses.checkpoint_flow import CheckpointFlow
-from nfa.protocols import Batch
+from nfa.protocols import Batch, ParameterGroups
 
 N = {"mlp": 20, "v1": 6}
 EPOCHS = {"mlp": [0, 1, 2, 4], "v1": [0, 1, 2, 3]}
@@ -202,8 +202,8 @@ def test_a_readout_alone_has_values_and_no_ratio(flows: Trained, monkeypatch: py
 
     def alone(flow: CheckpointFlow, *args: object) -> None:
         opened(flow, *args)
-        names = {"layer_1": flow.groups.names["layer_1"]}
-        flow.groups = type(flow.groups)(names, "layer_1", None, "layer_1")
+        names = {"layer_1": flow.analysis.groups.names["layer_1"]}
+        flow.analysis.groups = ParameterGroups(names, "layer_1", None, "layer_1")
 
     monkeypatch.setattr(CheckpointFlow, "__init__", alone)
     made = flow_of(flows.store, "shallow", n=10, epochs="4")

@@ -9,8 +9,11 @@ import pytest
 import torch
 from decoders import tiny_decoder
 from language import tiny_language
+from torch.utils.data import TensorDataset
 from toys import Sequences, half_square, layers, seeded, tiny_classifier, toy
 
+import nfa
+from nfa.losses.classification import cross_entropy
 from nfa.maths.congruence import Congruence
 from nfa.measures.gradient_gram import GradientGram, choose_parameters
 from nfa.measures.mean_gradient import mean_gradient
@@ -41,6 +44,13 @@ def own() -> Workload:
     return Probe(seeded(layers, 4, 5, 3), half_square, inputs, targets)
 
 
+def supervised() -> Workload:
+    """A function that makes a model, and datasets."""
+    random = torch.Generator().manual_seed(0)
+    data = TensorDataset(torch.randn(48, 4, generator=random), torch.arange(48) % 3)
+    return nfa.Supervised(model=lambda: layers(4, 5, 3), loss=cross_entropy, train=data, val=data, device="cpu")
+
+
 WORKLOADS: dict[str, Callable[[], Workload]] = {
     "classifier": tiny_classifier,
     "classifier with wrong labels": labelled,
@@ -48,9 +58,10 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "language model with an adapter": tiny_language,
     "language model in full": lambda: tiny_language("full"),
     "probe": own,
+    "supervised": supervised,
     "toy": lambda: toy(seeded(Sequences, 4, 6, 3), 20, 3, 4, sites=["first", "second"]),
 }
-WITH_CLASSES = {"classifier", "classifier with wrong labels"}
+WITH_CLASSES = {"classifier", "classifier with wrong labels", "supervised"}
 
 
 @pytest.fixture(params=WORKLOADS)
