@@ -235,7 +235,7 @@ def test_a_probe_may_be_what_the_trainer_takes(probe: Callable[[], Any], run: St
     }
 
 
-@pytest.mark.parametrize("studies", ["directions,flow", pytest.param("alignment", marks=pytest.mark.xfail)])
+@pytest.mark.parametrize("studies", ["directions,flow", "alignment"])
 def test_in_bfloat16_training_is_bitwise_the_same_and_everything_is_recorded(
     studies: str, run: Store, tmp_path: Path
 ) -> None:

@@ -118,7 +118,7 @@ def test_the_first_line_says_how_much_is_seen_and_so_do_a_tag_and_the_descriptio
     with nfa.watch(toys.net, toys.loss, probe(toys), studies="flow,directions"):
         pass
     total = sum(weight.numel() for weight in toys.net.parameters())
-    said = f"watching {total - 40:,} of {total:,} weights ({(total - 40) / total:.0%})".replace("%", " %")
+    said = f"watching {total - 40:,} of {total:,} weights ({(total - 40) / total:.0%}); not seen: 0".replace("%", " %")
     assert capsys.readouterr().out.splitlines()[0].strip() == f"watch  directions: {said}"
     assert run.tags(only(run))["nfa.coverage"] == said
     assert run.json(only(run), "flow.json")["coverage"] == run.json(only(run), "directions.json")["coverage"] == said

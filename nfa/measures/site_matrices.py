@@ -25,6 +25,7 @@ from nfa.observe.sites import Sites
 from nfa.parallel import World
 from nfa.protocols import Batch, Workload
 
+SLOW = "studies of gradients, directions and flow, take any model"
 MEASURED = frozenset({"agop", "g", "out_g", "h", "fact", "out_h"})  # the others are of weights alone
 Matrix: TypeAlias = Congruence | Replicates
 SiteMatrices = dict[str, dict[str, Matrix]]
@@ -133,6 +134,8 @@ def choose_sites(workload: Workload, model: nn.Module, pattern: str = "") -> lis
 
 def chosen_sites(workload: Workload, model: nn.Module, sites: Sites, pattern: str = "") -> list[str]:
     """The same among sites that the door has found."""
+    if not sites.seen and not sites.unseen:
+        raise Refusal("a model in which no product with a weight is heard", "layers that multiply by a weight", SLOW)
     fitting = matching(pattern or "*", [*sites.seen, *sites.unseen])
     sites.check(name for name in fitting if name in sites.never)
     if not pattern:
@@ -143,6 +146,4 @@ def chosen_sites(workload: Workload, model: nn.Module, sites: Sites, pattern: st
         named = [name for name in fitting if name in sites.seen or name in typed]
         chosen = [name for name in named if name in typed or not sites.is_inside(name)] or named
     sites.check(chosen or fitting[:1])
-    if not chosen:
-        raise Refusal("a model in which no product with a weight is heard", "layers that multiply by a weight", "other sites=")
     return chosen

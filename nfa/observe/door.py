@@ -73,7 +73,7 @@ class _Door:
         return ear
 
     def _take_whole(self) -> None:
-        """Modules that add something of their own to what a product of theirs gives, such as W h + B A h, as one map."""
+        """Modules that add something of their own to what a product of theirs gives, as W h + B A h, become one map."""
         several = {path for path, names in self.ear.owners.items() if path and len(names) > 1} - self.whole
         if not several:
             return
@@ -218,7 +218,8 @@ def _sorted(door: _Door, tried: Mapping[str, Site | Words]) -> Sites:
     never = frozenset(name for name, words in unseen.items() if COMPLEX in words[0])
     places = {name: place for place, name in enumerate(door.names)}
     order = sorted(seen, key=lambda name: max((places[one] for one in places if _begins(name, one)), default=-1))
-    return Sites({name: seen[name] for name in order}, unseen, never, frozenset(door.whole), next(reversed(list(tried)), None))
+    last = next(reversed(list(tried)), None)
+    return Sites({name: seen[name] for name in order}, unseen, never, frozenset(door.whole), last)
 
 
 def _begins(name: str, module: str) -> bool:

@@ -60,7 +60,8 @@ def is_second() -> bool:
 
 @contextmanager
 def observable(model: nn.Module) -> Iterator[None]:
-    """Inside, gradients can be had, whatever is set around it, and the model is in evaluation mode, in which weights that
-    are computed can be read without moving anything; its state is afterwards as it was."""
+    """Inside, gradients can be had, whatever is set around it, and the model is in evaluation mode, in which weights
+    that are computed can be read without moving anything; its state is afterwards as it was.
+    """
     with inert(model), torch.enable_grad():
         yield

@@ -193,7 +193,10 @@ def test_models_of_transformers_equal_the_reference_by_rule(name):
 RECURRENT = {
     "GRU": lambda: (Forward(lambda self, x: self.r(x)[0].flatten(1), r=nn.GRU(2, 3, batch_first=True)), (4, 2)),
     "LSTM": lambda: (Forward(lambda self, x: self.r(x)[0][:, -1], r=nn.LSTM(2, 3, 2, batch_first=True)), (4, 2)),
-    "LSTM, its state": lambda: (Forward(lambda self, x: self.r(x)[1][1].sum(0), r=nn.LSTM(2, 3, batch_first=True)), (4, 2)),
+    "LSTM, its state": lambda: (
+        Forward(lambda self, x: self.r(x)[1][1].sum(0), r=nn.LSTM(2, 3, batch_first=True)),
+        (4, 2),
+    ),
     "LSTM, time first": lambda: (Forward(lambda self, x: self.r(x.transpose(0, 1))[0][-1], r=nn.LSTM(2, 3)), (4, 2)),
     "both ways": lambda: (
         Forward(lambda self, x: self.r(x)[0].flatten(1), r=nn.GRU(2, 3, 2, batch_first=True, bidirectional=True)),
