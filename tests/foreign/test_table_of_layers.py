@@ -16,7 +16,6 @@ from text_models import WORDS, mixtral
 from toys import Noisy, layers, seeded
 
 from nfa.errors import Refusal
-from nfa.measures.site_matrices import site_weights
 from nfa.testing import inertness
 
 # ---- watching changes nothing, buffers included
@@ -56,9 +55,9 @@ def test_reading_weights_and_looking_at_a_model_leave_it_bitwise_as_it_was(build
     workload = classifier(seeded(build), normal(EXAMPLES, 4), 3)
     model = workload.model().train()
     before = inertness.state(model)
-    made = analysis(workload, model)
+    made = analysis(workload, model, relations="nfm_stable_rank,out_m_stable_rank")
     assert inertness.differing(before, inertness.state(model)) == []
-    site_weights(workload, model, made.sites)
+    assert made.values(model)
     assert inertness.differing(before, inertness.state(model)) == []
 
 
@@ -80,15 +79,12 @@ class Idle(nn.Module):
         return self.readout(hidden)
 
 
-def test_layers_that_are_never_called_are_left_out_with_one_line(capsys):
+def test_layers_that_are_never_called_are_left_out_and_named():
     workload = classifier(seeded(Idle), normal(EXAMPLES, 4), 3)
     made = analysis(workload, workload.model())
     assert sorted(made.sites) == ["blocks.0", "blocks.1", "first", "readout"]
-    made.values(workload.model())
-    said = capsys.readouterr()
-    lines = [line for line in (said.out + said.err).splitlines() if "idle" in line]
-    assert len(lines) == 1
-    assert "blocks.2" in lines[0]
+    assert made.values(workload.model())
+    assert "not seen: idle, blocks.2" in made.coverage
 
 
 def test_the_copy_that_a_classifier_with_adapters_never_calls_is_left_out():
@@ -123,11 +119,11 @@ def test_sites_are_left_out_by_an_exclamation_mark_and_chosen_by_an_expression_b
     assert sorted(analysis(workload, workload.model(), sites=sites).sites) == sorted(chosen)
 
 
-def test_one_line_says_how_many_weights_are_watched_and_what_is_not_seen(capsys):
+def test_one_line_says_how_many_weights_are_watched_and_what_is_not_seen():
     workload = classifier(seeded(Noisy, 4, 5, 3), normal(EXAMPLES, 4), 3)
-    analysis(workload, workload.model())
-    said = capsys.readouterr()
-    assert len(re.findall(r"watching [\d,]+ of [\d,]+ weights .*not seen: .*norm", said.out + said.err)) == 1
+    made = analysis(workload, workload.model())
+    assert made.coverage == "watching 73 of 83 weights (88 %); not seen: norm"
+    assert made.described()["coverage"] == made.coverage
 
 
 # ---- compiled models and adapters

@@ -12,6 +12,7 @@ from own_workloads import (
     language,
     mask_of,
     padded_language,
+    texts,
     whole,
 )
 from torch import Tensor
@@ -69,7 +70,7 @@ def bert() -> Padded:
         num_labels=3,
     )
     present = mask_of(LENGTHS, 5)
-    tokens = whole(WORDS, len(LENGTHS), 5).masked_fill(~present, 0)
+    tokens = texts(WORDS, len(LENGTHS), 5).masked_fill(~present, 0)
     inputs = {"input_ids": tokens, "attention_mask": present.long()}
     network = seeded(BertForSequenceClassification, config)
     return Padded(Probe(network, cross_entropy, inputs, whole(3, len(LENGTHS))), present)
@@ -92,7 +93,7 @@ def t5() -> Probe:
         pad_token_id=0,
         initializer_factor=1.0,
     )
-    inputs = {"input_ids": whole(WORDS, EXAMPLES, 5, seed=5), "decoder_input_ids": whole(WORDS, EXAMPLES, 3, seed=3)}
+    inputs = {"input_ids": texts(WORDS, EXAMPLES, 5), "decoder_input_ids": texts(WORDS, EXAMPLES, 3, seed=3)}
     return Probe(seeded(T5ForConditionalGeneration, config), translated, inputs, whole(WORDS, EXAMPLES, 3, seed=4))
 
 
