@@ -1,7 +1,6 @@
 """Layers and models that were refused, or left out without a word: seen with the right values, or named."""
 
 import copy
-import re
 
 import pytest
 import torch
