@@ -19,7 +19,7 @@ from nfa.config.tune import STORAGES
 from nfa.data import sizes
 from nfa.data.catalog import locate, typed_folder
 from nfa.data.question_files import existing, is_file_name
-from nfa.errors import Refusal
+from nfa.errors import SHOWN, Refusal
 from nfa.lora.base_names import place
 from nfa.lora.fitting import Sides, check_rank, fitting, trained
 from nfa.lora.known_layers import OUTPUT, known_layers
@@ -37,6 +37,14 @@ def check(config: Any) -> None:
 
     Nothing is made or changed, and what a run that is continued has stored is not known here.
     """
+    try:
+        _check(config)
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        got = f"{str(error.filename)[:SHOWN]} ({error.strerror})"
+        raise Refusal(got, "files and folders that can be looked at", COUNTS) from None
+
+
+def _check(config: Any) -> None:
     for name, look in FOLDERS.items():
         if text := getattr(config, name, ""):
             look(name, text)
@@ -135,8 +143,8 @@ def _is_writable(name: str, text: str) -> None:
         raise Refusal(f"{name}={text} ({there} {trouble})", "a folder that can be written", "give another folder")
 
 
-def _is_model(text: str) -> None:
-    place(text)
+def _is_model(name: str, text: str) -> None:
+    place(text, name)
 
 
 def _is_database(name: str, text: str) -> None:
@@ -150,6 +158,6 @@ def _is_database(name: str, text: str) -> None:
 FOLDERS: Mapping[str, Callable[[str, str], None]] = {
     "output_dir": _is_writable,
     "storage": _is_database,
-    "teacher": lambda _, text: _is_model(text),
-    "base_model": lambda _, text: _is_model(text),
+    "teacher": _is_model,
+    "base_model": _is_model,
 }

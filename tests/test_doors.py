@@ -7,6 +7,7 @@ import llamas
 import lora_runs
 import pytest
 from refusals import assert_refused_before_anything_heavy
+from safetensors.torch import load_file, save_file
 
 from nfa import cli, doors, machine
 from nfa.config import ENTRY_POINTS, TrainLoraConfig, TuneConfig
@@ -28,6 +29,8 @@ MORE = {
     "questions": ("train_lora --data absent.jsonl", "data=absent.jsonl"),
     "held-out questions": ("train_lora --val_data absent.json", "val_data=absent.json"),
     "base": ("train_lora --base_model ./absent", "base_model='./absent'"),
+    "teacher": ("lora_svd --teacher ./absent --base_model tiny", "teacher='./absent' (no such file or folder)"),
+    "base of a teacher": ("lora_svd --teacher tiny --base_model tinny", "base_model='tinny' (no known name"),
     "a start": ("lora_experiment --starts svd-warm,orthogonal --rank 3", "init=orthogonal with rank=3"),
     "a start's rank": ("lora_experiment --starts svd-warm --rank 33", "init=svd with rank=33, more than"),
     "the teacher's rank": ("lora_svd --teacher tiny --base_model tiny --rank 33", "rank=33 for model.layers.0"),
@@ -86,6 +89,13 @@ def test_a_folder_that_is_not_there_is_refused(name: str, monkeypatch: pytest.Mo
         _start(name, ["--data_dir", "absent"])
 
 
+@pytest.mark.parametrize("words", ["train --data_dir", "analyze --output_dir", "train_lora --base_model"])
+def test_a_name_that_no_file_system_takes_is_refused(words: str) -> None:
+    name, parameter = words.split()
+    with pytest.raises(Refusal, match=r"cannot use \S*x+ \(File name too long\)"):
+        _start(name, [parameter, "x" * 5000])
+
+
 @pytest.mark.parametrize("name", DEVICES)
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:٣", "cpu:1:2", ""])
 def test_no_device_is_called_so(name: str, device: str) -> None:
@@ -131,6 +141,20 @@ def test_layers_of_a_gguf_file_are_those_that_it_becomes(tmp_path: Path, monkeyp
     file = llamas.gguf(tmp_path / "small.gguf", llamas.llama())
     known, found = known_layers(str(file)), target_modules(find_base(str(file)), TARGETS.split(","))
     assert known == {name: each.shape for name, each in found.items()}
+
+
+WRAPPED = ["module._orig_mod.module.{}.weight", "{}._orig_mod.weight", "module.{}._orig_mod.weight"]
+
+
+@pytest.mark.parametrize("wrapped", WRAPPED)
+def test_layers_that_were_stored_inside_others_are_known_by_their_own_names(wrapped: str, tmp_path: Path) -> None:
+    folder = lora_runs.base_folder(tmp_path / "llama")
+    file = folder / "model.safetensors"
+    weights = {wrapped.format(name.removesuffix(".weight")): tensor for name, tensor in load_file(file).items()}
+    save_file(weights, file, {"format": "pt"})
+    doors.check(TrainLoraConfig(base_model=str(folder), targets="q_proj,mlp.down_proj", rank=4))
+    with pytest.raises(Refusal, match=r"targets='nonsense'(.|\n)*allowed: down_proj, gate_proj, k_proj, lm_head"):
+        doors.check(TrainLoraConfig(base_model=str(folder), targets="nonsense"))
 
 
 def test_tiny_is_known_before_it_is_made() -> None:

@@ -10,6 +10,7 @@ from nfa.config.values import whole_numbers
 from nfa.errors import Refusal
 
 STEPS = ("base", "synthesize", "svd", "svd-lora", "compare")
+NUMBERS = {str(number): step for number, step in enumerate(STEPS, start=1)}
 MODES = ("simplified", "full")
 STARTS = ("svd-residual", "svd-warm", "pissa", "olora", "gaussian", "orthogonal")
 TINY_STEPS, TINY_QUESTIONS, EVALUATIONS = 12, 96, 4
@@ -50,7 +51,7 @@ class LoraExperimentConfig(LoraTraining):
         if self.steps.strip() in ("all", "ask"):
             return known
         parts = [part.strip() for part in self.steps.split(",")]
-        names = [STEPS[int(part) - 1] if part in "12345" and part else part for part in parts]
+        names = [NUMBERS.get(part, part) for part in parts]
         for part, name in zip(parts, names, strict=True):
             if name not in known:
                 allowed = ", ".join(f"{STEPS.index(step) + 1} {step}" for step in known)

@@ -49,7 +49,10 @@ def header_of(path: Path) -> Header:
 
 
 def check_whole(path: Path, header: Header) -> None:
-    """`Refusal` where rows are missing that the header promises."""
+    """`Refusal` where rows are missing that the header promises, and for an ending that MNE does not know."""
+    if path.suffix not in ENDINGS:
+        small = path.with_suffix(path.suffix.lower()).name
+        raise Refusal(f"{path} (MNE knows no {path.suffix})", "endings in small letters", f"rename it to {small}")
     width = BYTES.get(header.entries.get("binaryformat", "").upper())
     promised, channels = (int(header.entries.get(name, "0") or 0) for name in ("datapoints", "numberofchannels"))
     if width and channels and header.data.stat().st_size < promised * channels * width:
@@ -131,7 +134,8 @@ def _pointed(path: Path, what: str, named: str, notes: list[str]) -> Path:
     beside = [file for file in own if file.suffix.lower() == place.suffix.lower()]
     if not name or not place.suffix or len(beside) != 1:
         got = f"{path} (its {what} is {named or 'not named'}, which does not exist)"
-        remedy = f"put {place.name if name else 'it'} there, or give it the header's name with an ending of its own"
+        called = f"put {place.name} beside the header, named so or {path.stem}{place.suffix}"
+        remedy = called if name else f"name it in the header: {what}=…"
         raise Refusal(got, "a header beside the files that it points to", remedy)
     notes.append(f"{path.name} points to {name}, which does not exist: {beside[0].name} is taken")
     return beside[0]

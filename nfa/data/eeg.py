@@ -202,7 +202,8 @@ class EEGData:
 
 
 def load(folder: Path, *, window: int, name: str = "", split: str = "auto", unseen: str = UNSEEN[0]) -> EEGData:
-    """The data set of a folder, whose parts all hold a window of `window` samples; called `name`, else as the folder.
+    """The data set of a folder, whose parts all hold a window of `window` samples, if not in each of their pieces;
+    called `name`, else as the folder.
 
     `split` "auto" is "time" where all recordings have train parts, else "recordings". One `Refusal` names every bad
     file. Files are read from end to end the first time only.
@@ -231,6 +232,8 @@ def _data(name: str, folder: Path, files: Files, facts: Mapping[Path, Facts]) ->
     channels = facts[parts[0].eeg].channels if parts else 0
     subjects = tuple(sorted({part.subject for part in parts if part.split == "train"}))
     return EEGData(name, folder, channels, subjects, tuple(parts), facts)
+
+
 def _constant(data: EEGData) -> list[str]:
     """Faults of what is to normalise a part and does not vary."""
     found = {}

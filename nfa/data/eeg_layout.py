@@ -87,10 +87,12 @@ def _subjects(files: Iterable[Key], *splits: str) -> set[str]:
 def faults_of(files: Files, facts: Mapping[Path, Facts], window: int, split: str) -> list[str]:
     """Everything that is wrong with the files and with their being together; `window` in samples.
 
-    `split` says how val and test are held out: "time", "recordings" or "subjects".
+    `split` says how val and test are held out: "time", "recordings" or "subjects". Of the pieces of a part one has to
+    hold a window.
     """
     found = [*_of_the_set(files, split), *_of_channels(files, facts)]
     trained, trained_subjects = _recordings(files, "train"), _subjects(files, "train")
+    longest = _longest(files, facts)
     for key, pair in files.items():
         found += _of_names(key, pair)
         if split != "subjects" and key[1] not in trained_subjects:
@@ -98,7 +100,22 @@ def faults_of(files: Files, facts: Mapping[Path, Facts], window: int, split: str
         elif split == "time" and recording_of(*key[1:]) not in trained:
             found.append(f"{_present(pair)}: the recording has no train part, so nothing normalises it")
         found += [f"{path.name}: {facts[path].fault}" for path in pair.values() if facts[path].fault]
-        found += _of_a_part({kind: path for kind, path in pair.items() if not facts[path].fault}, facts, window)
+        least = window if longest[_part(key)] < window else 1
+        found += _of_a_part({kind: path for kind, path in pair.items() if not facts[path].fault}, facts, least)
+    return found
+
+
+def _part(key: Key) -> tuple[str, str]:
+    """Split and recording, which the pieces of a part have in common."""
+    return key[0], recording_of(*key[1:])
+
+
+def _longest(files: Files, facts: Mapping[Path, Facts]) -> dict[tuple[str, str], int]:
+    """Samples of the longest piece of each part."""
+    found: dict[tuple[str, str], int] = {}
+    for key, pair in files.items():
+        samples = min(facts[path].samples for path in pair.values())
+        found[_part(key)] = max(found.get(_part(key), 0), samples)
     return found
 
 
@@ -123,7 +140,8 @@ def refused(name: str, folder: Path, faults: list[str], window: int) -> Refusal:
         f"{name}: {folder}: {count}{lines}",
         f"pairs {{{'|'.join(SPLITS)}}}_-_SUBJECT_-_STIMULUS_-_{{eeg|envelope}}.npy, [samples, channels] and "
         f"[samples, 1], finite floats, {RATE} samples a second, {window} samples ({window / RATE:g} s) or longer",
-        "mend these files or take them out of the folder; split=subjects allows subjects without a train part",
+        "mend these files or take them out of the folder; split=recordings allows recordings without a train part, "
+        "split=subjects subjects without one",
     )
 
 
@@ -147,7 +165,7 @@ def _present(pair: Mapping[str, Path]) -> str:
 
 
 def _of_a_part(pair: Mapping[str, Path], facts: Mapping[Path, Facts], window: int) -> Iterator[str]:
-    """Faults of a part's readable files."""
+    """Faults of a part's readable files, which need so many samples."""
     for kind, path in pair.items():
         fact = facts[path]
         if kind == "envelope" and fact.channels != 1:

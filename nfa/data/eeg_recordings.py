@@ -14,7 +14,7 @@ from nfa.config.eeg_preparation import PrepareEEGConfig
 from nfa.data.catalog import typed_folder
 from nfa.data.eeg_names import NAME, PREPARED, recording_of
 from nfa.data.eeg_splits import assigned
-from nfa.errors import Refusal
+from nfa.errors import Refusal, reading
 
 RECORDED = re.compile(rf"(?P<name>{NAME}_-_{NAME})_-_(?P<kind>eeg|envelope)\.(?P<ending>.+)")
 COMPANIONS = {"vmrk", "amrk", "fdt", "json", "tsv", "pnt", "log", "21e"}  # what some formats keep beside the main file
@@ -133,7 +133,8 @@ def _check_readable(recordings: Iterable[Recording], eeg_rate: float) -> None:
 
 
 def _check_target(target: Path, overwrite: bool) -> None:
-    existing = next(folder for folder in (target, *target.parents) if folder.exists())
+    with reading(f"target={target}", "a folder that can be written", "give another one"):
+        existing = next(folder for folder in (target, *target.parents) if folder.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         trouble = "not writable" if existing.is_dir() else "not a folder"
         raise Refusal(f"target={target} ({existing} is {trouble})", "a folder that can be written", "give another one")

@@ -21,7 +21,7 @@ from nfa.lora import base_files, gguf_files, hub, tiny
 from nfa.lora.base_files import Entry
 from nfa.lora.base_names import KNOWN, place
 from nfa.lora.quiet import quiet
-from nfa.models.wrappers import COMPILED, WRAPPERS, unwrapped
+from nfa.models.wrappers import COMPILED, WRAPPERS, is_count, unwrapped
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -214,7 +214,7 @@ def _wrapping(folder: Path) -> dict[str, str] | None:
     """What to take off the names in the files before transformers reads them; None where they are the model's own."""
     tensors = base_files.entries(base_files.weight_files(folder))
     compiled = any(COMPILED in name for name in tensors)
-    if not compiled and not all(name.startswith(WRAPPERS) for name in tensors):
+    if not compiled and not all(name.startswith(WRAPPERS) or is_count(name) for name in tensors):
         return None
     stored = _stored_names(_skeleton(folder, tensors), tensors)
     whole = {own: name.replace(COMPILED, "") for own, name in stored.items()}

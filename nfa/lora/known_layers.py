@@ -7,6 +7,7 @@ from nfa.lora import base_files, gguf_files
 from nfa.lora.base_names import place
 from nfa.lora.fitting import Sides
 from nfa.lora.tiny_settings import Settings
+from nfa.models.wrappers import COMPILED
 
 OUTPUT = "lm_head"  # of models whose weights do not hold it, because it is tied to the embedding
 EMBEDDINGS = ("token_embd", "embed_tokens", "wte", "wpe", "embed_in", "word_embeddings")
@@ -59,9 +60,10 @@ def _renamed(name: str) -> str:
 
 
 def _matrices(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, int]]:
+    plain = {name.replace(COMPILED, ""): shape for name, shape in shapes.items()}
     found = {
         name.removesuffix(".weight"): (shape[0], shape[1])
-        for name, shape in shapes.items()
+        for name, shape in plain.items()
         if name.endswith(".weight") and len(shape) == 2
     }
     return {name: shape for name, shape in found.items() if name.rpartition(".")[2] not in EMBEDDINGS}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from nfa import schedules
 from nfa.config import ACTIVATIONS, DATASETS, ImportConfig
 from nfa.errors import Refusal
-from nfa.models.wrappers import innermost
+from nfa.models.wrappers import innermost, is_count
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -164,6 +164,7 @@ def rename(state: Mapping[str, "Tensor"], path: str) -> dict[str, "Tensor"]:
 
     `Refusal` for keys that are not those of a bias-free MLP, and for tensors that are not finite float32 matrices.
     """
+    state = {key: tensor for key, tensor in state.items() if not is_count(key)}
     bare = {key: innermost(key) for key in state}
     depth = max((int(match[1]) + 2 for match in map(_MIDDLE.fullmatch, bare.values()) if match), default=1)
     layers: dict[int, Tensor] = {}

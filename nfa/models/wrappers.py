@@ -1,13 +1,15 @@
 """Names of tensors as programs store them that train a network inside others.
 
-DataParallel and DistributedDataParallel put `module.` before every name, torch.compile `_orig_mod.`, and Lightning and
-many training scripts `model.`, one inside the other in any order; a compiled layer has it in the middle.
+DataParallel, DistributedDataParallel and AveragedModel put `module.` before every name, torch.compile `_orig_mod.`, and
+Lightning and many training scripts `model.`, one inside the other in any order; a compiled layer has it in the middle.
+AveragedModel also stores how many networks it is the mean of.
 """
 
 from collections.abc import Iterator
 
 COMPILED = "_orig_mod."
 WRAPPERS = ("module.", COMPILED, "model.")
+COUNT = "n_averaged"  # of AveragedModel
 
 
 def unwrapped(name: str) -> Iterator[str]:
@@ -33,3 +35,12 @@ def innermost(name: str) -> str:
     """
     *_, plain = unwrapped(name)
     return plain
+
+
+def is_count(name: str) -> bool:
+    """Whether a tensor is no weight, but the count of an average, itself in wrappers or not.
+
+    >>> is_count("_orig_mod.n_averaged"), is_count("module.first.weight")
+    (True, False)
+    """
+    return innermost(name) == COUNT

@@ -127,6 +127,13 @@ def test_a_file_that_a_header_points_to_and_that_is_not_there_is_named(ending: s
         opened(tmp_path / "new.vhdr")
 
 
+def test_an_ending_in_capitals_is_refused_with_the_name_that_would_do(tmp_path: Path) -> None:
+    brainvision(tmp_path / "new.vhdr", noise(250), interval="4000")
+    (tmp_path / "new.vhdr").rename(tmp_path / "new.VHDR")
+    with pytest.raises(Refusal, match=r"MNE knows no .VHDR\)(.|\n)*rename it to new.vhdr"):
+        opened(tmp_path / "new.VHDR")
+
+
 def test_of_two_files_that_may_be_meant_none_is_taken(tmp_path: Path) -> None:
     brainvision(tmp_path / "new.vhdr", noise(250), interval="4000", called="old")
     (tmp_path / "new.EEG").write_bytes(b"")

@@ -121,7 +121,7 @@ def test_a_folder_that_is_not_as_it_is_said_to_be_is_refused(case: str, tmp_path
     with pytest.raises(Refusal) as refused:
         eeg.load(tmp_path, window=WINDOW, split=split)
     assert said in str(refused.value)
-    assert "split=subjects allows subjects without a train part" in str(refused.value)
+    assert "split=recordings allows recordings without a train part, split=subjects subjects" in str(refused.value)
 
 
 def test_a_first_minute_that_does_not_vary_is_refused(tmp_path: Path):
@@ -172,3 +172,26 @@ def test_no_window_goes_across_a_gap_and_all_starts_of_a_recording_are_as_likely
     assert (counts - 200).abs().max() < 5 * np.sqrt(200)
     assert {part.recording for part in data.part_of(drawn[9800:])} == {other.recording}
     assert data.ids("train", WINDOW) == [first.first, first.first + 32, second.first, other.first, other.first + 32]
+
+
+def test_a_piece_shorter_than_a_window_holds_none_and_stops_nobody(tmp_path: Path):
+    pieces(tmp_path)
+    short = signals(np.random.default_rng(1), WINDOW - 1, 3)
+    save(tmp_path, "train_-_s1_-_b+1of2", *short)
+    for kind in ("eeg", "envelope"):
+        (tmp_path / f"train_-_s1_-_b_-_{kind}.npy").rename(tmp_path / f"train_-_s1_-_b+2of2_-_{kind}.npy")
+    data = eeg.load(tmp_path, window=WINDOW)
+    brief, long = data.recordings("train")["s1_-_b"]
+    starts = {*range(long.first, long.first + 64 - WINDOW + 1)}
+    assert {*data.draw(WINDOW, 900, generator(0, "order/1"))[900:].tolist()} == starts
+    assert brief.first not in data.ids("train", WINDOW)
+    assert {long.first, long.first + WINDOW} <= {*data.ids("train", WINDOW)}
+
+
+def test_a_part_that_holds_no_window_in_any_piece_is_refused(tmp_path: Path):
+    pieces(tmp_path)
+    with pytest.raises(Refusal) as refused:
+        eeg.load(tmp_path, window=60)
+    said = str(refused.value)
+    assert "train_-_s1_-_a" not in said, "its first piece holds one"
+    assert "val_-_s1_-_a_-_eeg.npy: 50 samples (0.78125 s), shorter than a window of 60" in said

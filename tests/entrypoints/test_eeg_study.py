@@ -105,9 +105,8 @@ def test_a_study_of_four_formats_is_prepared_trained_on_and_diagnosed(fresh: Sto
     trained = act(fresh, "train_eeg", **SIZES, data_dir=target, epochs=12, eval_every=4, run_name="trained", lr=0.01)
     assert trained.code == 0, trained.output
     minutes = sum(len(np.load(target / name)) for name in files["train"]) / 64 / 60
-    assert line(trained.output, "data") == [
-        f"prepared: 2 + 2 + 2 recordings of 2 subjects, 6 channels, {minutes:.1f} minutes to train on"
-    ]
+    counted = "2 + 2 + 2 recordings (train + val + test) of 2 subjects, 6 channels"
+    assert line(trained.output, "data") == [f"prepared: {counted}, {minutes:.1f} minutes to train on"]
     what = "2 whole recordings of training subjects"
     assert line(trained.output, "split") == [f"val = {what}, test = {what}; each recording {by}"]
     ids = fresh.named()

@@ -65,6 +65,9 @@ def test_adam_divides_it_out_again_so_it_is_cosmetic(
     assert found["gradient_factor"] == pytest.approx(factor, rel=1e-3)
     assert found["update_factor"] == pytest.approx(1, abs=0.02)
     assert found["verdict"].startswith("cosmetic")
+    text = looking[0].artifact(looking[1]["adam"], "gradient_flow.txt").read_text(encoding="utf-8")
+    (said,) = (line for line in text.splitlines() if line.startswith(f"- {name}: gradient ratio"))
+    assert said.endswith(f"a factor {factor} that gradient_scale and output_grad_scale put in)")
 
 
 def test_plain_descent_follows_so_it_is_real(looking: tuple[Store, dict[str, str]]) -> None:
@@ -129,6 +132,8 @@ def test_a_single_run_says_what_is_built_into_it(looking: tuple[Store, dict[str,
         said = f"gradient of the front {found['verdict']}: front/output {found['value']:.4g}"
         put_in = f" without the factor {factor:.3g} that gradient_scale and output_grad_scale put in"
         assert said + (f"{put_in}, {found['measured']:.4g} with it" if factor != 1 else " (epoch 3)") in text
+        as_measured = f"\nfront / output, gradient: as measured, with the factor {factor:.3g} that gradient_scale and"
+        assert (as_measured in text) == (factor != 1)
         assert "targets: rules of thumb of the EEG program" in text
 
 

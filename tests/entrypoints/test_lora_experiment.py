@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import recomputed
@@ -91,19 +92,34 @@ def test_random_adapters_also_train_for_what_the_others_starts_have_cost(made):
         assert of_factors > of_short
 
 
-@pytest.mark.parametrize("start", ["residual", "warm"])
-def test_every_number_of_the_report_follows_from_the_stored_losses(made, start):
+def leaves(found: Any, place: str = "") -> dict[str, Any]:
+    """Every number and word in it by where it stands."""
+    if not isinstance(found, dict | list):
+        return {place: found}
+    inside = found.items() if isinstance(found, dict) else enumerate(found)
+    return {where: leaf for key, one in inside for where, leaf in leaves(one, f"{place}/{key}").items()}
+
+
+def test_every_number_of_the_comparison_follows_from_the_stored_losses(made):
+    experiment, parent = made
+    found = experiment.store.json(parent, "comparison.json")
+    expected = recomputed.comparison(experiment.store, experiment.runs(parent), SEEDS, ("residual", "warm"))
+    for text in ("conventions", "notes"):
+        assert found.pop(text)
+    known, said = leaves(expected), leaves(found)
+    assert said.keys() == known.keys()
+    for place, leaf in known.items():
+        assert said[place] == (pytest.approx(leaf, rel=1e-9, abs=1e-11) if isinstance(leaf, float) else leaf), place
+
+
+def test_every_line_of_the_report_says_these_numbers(made):
     experiment, parent = made
     text = experiment.store.artifact(parent, "comparison_report.txt").read_text(encoding="utf-8")
-    expected = recomputed.lines(experiment.store, experiment.runs(parent), SEEDS, f"svd-{start}")
-    arm = f"  svd {start}, synthesised teacher, 3 steps"
-    for at, of_seeds in (("equal_steps", "by_seed"), ("equal_compute", "by_compute")):
-        _, _, after = text.partition(f"{arm}, at {at.replace('_', ' ')} as ")
-        said, *seeds = after.splitlines()[:3]
-        assert f": {expected[at]:+.4f} (" in said
-        assert "no verdict: 2 seeds" in said
-        assert [line.strip() for line in seeds] == expected[of_seeds]
-    assert f"{arm}: {expected['to_target']}" in text
+    expected = recomputed.comparison(experiment.store, experiment.runs(parent), SEEDS, ("residual", "warm"))
+    compared = [line for one in expected["comparisons"] for line in recomputed.lines(one)]
+    _, _, after = text.partition("Final loss minus that of random adapters\n\n")
+    said = [line for line in after.partition("\n\nCircular")[0].splitlines() if line.startswith("  ")]
+    assert sorted(said) == sorted(compared)
 
 
 def test_the_report_says_that_synthesised_teachers_are_circular(made):
@@ -207,6 +223,8 @@ def test_a_person_chooses_from_a_menu(empty, monkeypatch, capsys):
         ({"starts": "pissa", "rank": 32, "target_rank": 64}, "with rank=32, more than"),
         ({"starts": "svd"}, r"starts='svd' \(at 'svd'\)"),
         ({"steps": "2", "mode": "full"}, r"steps='2' \(at '2'\) with mode=full"),
+        ({"steps": "12"}, r"steps='12' \(at '12'\) with mode=simplified"),
+        ({"steps": "1,,2"}, r"\(at ''\)"),
         ({"seeds": "1,1"}, "different whole numbers"),
         ({"dropout": 0.1}, "dropout=0.1 with init=svd start=residual"),
         ({"targets": "no_such"}, "no_such"),

@@ -122,6 +122,7 @@ ASKED = {
     "nowhere": ({"source": "nowhere"}, r"source=\S*nowhere \(No such file or directory\)"),
     "nothing there": ({"source": "."}, r"\(no recording in it\)"),
     "target is a file": ({"target": "file/below"}, r"target=\S*below \(\S*file is not a folder\)"),
+    "target of too long a name": ({"target": "x" * 300}, r"target=\S*x+ \(File name too long\)"),
     "no rate": ({"eeg_rate": 0}, r"eeg.npy with eeg_rate=0(.|\n)*do: eeg_rate=1024, say"),
     "small rate": ({"envelope_rate": 0.5}, r"envelope_rate=0.5\n  allowed: 0, or 1 to 1000000 Hz"),
     "shares": ({"train_share": 0.9}, r"train_share=0.9 with val_share=0.1"),

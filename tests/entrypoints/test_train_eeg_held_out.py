@@ -100,7 +100,7 @@ def test_unseen_subjects_are_named_and_have_the_mean_of_the_trained_vectors(
     stored = store.json(run.run_id, "config.json")["data"]
     assert (len(stored["subjects"]), len(stored["unseen_subjects"])) == (1, 2)
     unseen = ", ".join(stored["unseen_subjects"])
-    assert f"notice  the subject vector of {unseen}, not in train, is the mean of the 1 trained ones" in run.said
+    assert f"notice  the subject vector of {unseen}, not in train, is that of {stored['subjects'][0]}" in run.said
     assert stored["normalised_by"].endswith("of an unseen subject by all training recordings")
     assert store.params(run.run_id)["unseen"] == "population"
     assert set(store.json(run.run_id, "results.json")["test"]["subjects"]) <= set(stored["unseen_subjects"])

@@ -59,6 +59,12 @@ def test_where_nobody_reaches_the_target_there_is_no_difference() -> None:
     assert "steps to the target, of 10: never (0 of 3), random never (0 of 3)\n" in text
 
 
+def test_no_zero_has_a_minus() -> None:
+    _, text = report(RANDOM, LONG, arm("svd", [2.0 - 1e-9, 2.01 - 1e-9, 2.02 - 1e-9]))
+    assert "at equal steps as random: +0.0000 (+0.0000, +0.0000)" in text
+    assert "-0.0000" not in text
+
+
 def test_every_training_has_a_line() -> None:
     _, text = report(RANDOM, arm("svd", [1.7, 1.8, 1.9], cost=10.0))
     block = text.partition("Each training\n\n")[2].partition("\n\n")[0].splitlines()[1:]

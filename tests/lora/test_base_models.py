@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -321,14 +321,23 @@ def test_files_that_are_no_gguf_or_are_cut_off_are_refused(folder: Path, tmp_pat
         refused(file, "the file is damaged")
 
 
+WRAPPED: dict[str, Callable[[str], str]] = {
+    **{around: lambda name, around=around: around + name for around in ("module.", "model.", "_orig_mod.")},
+    "several": lambda name: f"module._orig_mod.model.{name}",
+    "compiled blocks": lambda name: name.replace(".0.", ".0._orig_mod."),
+    "compiled layers": lambda name: name.replace(".weight", "._orig_mod.weight").replace(".bias", "._orig_mod.bias"),
+    "an average": lambda name: f"module.{name}",
+}
+
+
 @pytest.mark.parametrize("make", [lora_runs.base_folder, lora_runs.gpt2_folder], ids=["llama", "gpt2"])
-@pytest.mark.parametrize("wrapper", ["module.", "model.", "_orig_mod.", "module._orig_mod.model.", "compiled layers"])
-def test_what_wrapped_a_model_when_it_was_stored_comes_off(make: Any, wrapper: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", WRAPPED)
+def test_what_wrapped_a_model_when_it_was_stored_comes_off(make: Any, how: str, tmp_path: Path) -> None:
     file = make(tmp_path) / "model.safetensors"
     plain, weights = load_model(find_base(str(tmp_path))), load_file(file)
-    wrapped = {k: k.replace(".0.", ".0._orig_mod.") if wrapper == "compiled layers" else wrapper + k for k in weights}
-    stored = {wrapped[k]: tensor for k, tensor in weights.items()}
-    save_file(stored, file, {"format": "pt"})
+    stored = {WRAPPED[how](name): tensor for name, tensor in weights.items()}
+    more = {"n_averaged": torch.tensor(7)} if how == "an average" else {}
+    save_file(stored | more, file, {"format": "pt"})
     base = find_base(str(tmp_path))
     assert base.parameters == sum(weight.numel() for weight in plain.parameters())
     assert same(load_model(base).state_dict(), plain.state_dict())

@@ -191,6 +191,15 @@ def test_weights_get_the_names_of_our_mlp_layer_by_layer(depth, prefix):
     assert sizes(weights, "x.pth") == Sizes(6, 4, depth, 3)
 
 
+@pytest.mark.parametrize("prefix", ["", "_orig_mod.", "module._orig_mod."])
+def test_an_average_of_networks_is_read_without_its_count(prefix):
+    averaged = torch.optim.swa_utils.AveragedModel(torch.nn.Sequential())
+    count = {f"{prefix}{name}": tensor for name, tensor in averaged.state_dict().items()}
+    assert len(count) == 1
+    state = old_state(2, prefix=f"{prefix}module.")
+    assert [*rename(count | state, "x.pth").values()] == [*state.values()]
+
+
 def test_either_name_of_the_first_layer_is_understood_at_any_depth():
     state = old_state(2)
     state["first.weight"] = state.pop("first.0.weight")

@@ -12,13 +12,15 @@ from nfa import tracking
 from nfa.figures.training_analysis import Series
 from nfa.jobs.analyses.group_reports import groups
 from nfa.maths.statistics import Interval, crossed_bootstrap, t_interval
+from nfa.protocols import ParameterGroups
 
 
 @dataclass(frozen=True)
 class Arm:
     """Runs by their seed, in order: their series, and r of each recording that was tested (empty: none).
 
-    `output` names the parameters of the part that ratios divide by; `failed` counts trainings that are not among them.
+    `output` names the parameters of the part that ratios divide by, `built_in` is the factor that the model puts into
+    the gradient ratio of its front; `failed` counts trainings that are not among them.
     """
 
     label: str
@@ -27,6 +29,7 @@ class Arm:
     recordings: list[Mapping[str, float]]
     output: tuple[str, ...] = ()
     failed: int = 0
+    built_in: float = 1.0
 
     def mean(self, key: str) -> dict[int, float]:
         """Geometric mean over the runs of a positive series, by epoch; epochs that a run lacks are left out."""
@@ -71,13 +74,14 @@ def _arm(
 ) -> Arm:
     of_seed = {configs[name].get("seed", 0): name for name in reversed(names)}  # a run again is no second seed
     order = [of_seed[seed] for seed in sorted(of_seed)]
-    described = tracking.get_json(parts[order[0]], "config.json")["groups"]
+    described = ParameterGroups(**tracking.get_json(parts[order[0]], "config.json")["groups"])
     return Arm(
         label,
         [configs[name].get("seed", 0) for name in order],
         [tracking.history(parts[name]) for name in order],
         [tested(sources[name]) for name in order],
-        tuple(described["names"].get(described["output"], ())),
+        tuple(described.names[described.output]) if described.output else (),
+        built_in=described.built_in,
     )
 
 

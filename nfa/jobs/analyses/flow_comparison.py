@@ -10,7 +10,7 @@ from nfa.console import stage
 from nfa.figures.flow import CURVES, flow_curves, intervals
 from nfa.jobs.analyses.arms import Arm, arms_of, factor_interval, pearson, pearson_difference, without_r
 from nfa.jobs.analyses.checkpoint_units import common_unit, unit_of
-from nfa.jobs.analyses.flow_reports import HEADINGS, MEASURES, common, number
+from nfa.jobs.analyses.flow_reports import HEADINGS, MEASURES, PUT_IN, common, is_put_in, number
 from nfa.maths.statistics import Interval
 from nfa.protocols import ParameterGroups
 from nfa.studies.gradient_flow import RATIOS, Remedy, remedy
@@ -159,9 +159,18 @@ def remedy_lines(arms: Sequence[Arm]) -> list[str]:
         of_seeds = remedies_of_seeds(arm, arms[0])
         gradient = _factor(found.gradient_factor, [one.gradient_factor for one in of_seeds.values()])
         update = _factor(found.update_factor, [one.update_factor for one in of_seeds.values()])
-        note = "" if arm.output == arms[0].output else f" (the output is another module than in {arms[0].label})"
-        lines.append(f"{arm.label}: gradient ratio {gradient}, update ratio {update}: {found.verdict}{note}")
+        factors = f"gradient ratio {gradient}, update ratio {update}"
+        lines.append(f"{arm.label}: {factors}: {found.verdict}{_beside(arm, arms[0])}")
     return lines
+
+
+def _beside(arm: Arm, first: Arm) -> str:
+    """What else than learning makes the gradient ratios of two arms differ."""
+    factor = arm.built_in / first.built_in
+    notes = [f"the gradient ratio is with a factor {factor:.3g} {PUT_IN}"] if is_put_in(factor) else []
+    if arm.output != first.output:
+        notes.append(f"the output is another module than in {first.label}")
+    return f" ({'; '.join(notes)})" if notes else ""
 
 
 def _factor(mean: float | None, of_seeds: Sequence[float | None]) -> str:

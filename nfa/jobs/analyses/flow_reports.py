@@ -77,13 +77,13 @@ def verdict_lines(series: Mapping[str, Series], groups: ParameterGroups, unit: s
     ]
 
 
-def is_put_in(groups: ParameterGroups) -> bool:
-    """Whether the model itself scales the gradient of its front against that of its output."""
-    return not 1 / BY_CONSTRUCTION < groups.built_in < BY_CONSTRUCTION
+def is_put_in(factor: float) -> bool:
+    """Whether a model puts another factor than 1 into the gradient of its front against that of its output."""
+    return not 1 / BY_CONSTRUCTION < factor < BY_CONSTRUCTION
 
 
 def _put_in(ratio: float | None, groups: ParameterGroups) -> str:
-    if ratio is None or not is_put_in(groups):
+    if ratio is None or not is_put_in(groups.built_in):
         return ""
     return f" without the factor {groups.built_in:.3g} {PUT_IN}, {number(ratio)} with it"
 
@@ -129,8 +129,8 @@ def written(
     for target in targets(at(series, last), groups):
         if groups.output is not None or target.value is not None:
             lines.append(f"{target.name:<32}{target.hoped:>10}{number(target.value):>16}   {target.said}")
-    put_in = f"; the ratio without the factor {groups.built_in:.3g}, the norm with it" if is_put_in(groups) else ""
-    lines.append(f"{WHOSE}{put_in}")
+    put_in = f"; the ratio without the factor {groups.built_in:.3g}, the norm with it"
+    lines.append(WHOSE + (put_in if is_put_in(groups.built_in) else ""))
     return "\n".join([*lines, "", *(f"{name}: {said}" for name, said in conventions.items())])
 
 
@@ -142,7 +142,8 @@ def _through(series: Mapping[str, Series], groups: ParameterGroups, unit: str) -
     for epoch in epochs_of(series):
         cells = (number(series.get(f"flow/{name}", {}).get(epoch)) for name in RATIOS)
         lines.append(f"{epoch:>6}" + "".join(f"{cell:>27}" for cell in cells))
-    return lines
+    measured = f"{RATIO_NAMES['front_output_ratio']}: as measured, with the factor {groups.built_in:.3g} {PUT_IN}"
+    return [*lines, *([measured] if is_put_in(groups.built_in) else [])]
 
 
 def _role(group: str, groups: ParameterGroups) -> str:

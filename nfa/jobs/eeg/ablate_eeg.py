@@ -248,8 +248,8 @@ def _written(
         )  # fmt: skip
         lines.append(_line(row["arm"], cells, wide, widths))
     notes = (
-        "r: test, mean over recordings and seeds; gradient, update: front / output; change: weights of block_0; these "
-        "are geometric means over seeds, s a mean"
+        "r: test, mean over recordings and seeds; gradient, update: front / output, gradients with what gradient_scale "
+        "puts in; change: weights of block_0; these are geometric means over seeds, s a mean"
     )
     lines += [notes, "", _line("each training", ("seed", "r", "val r", "gradient", "update", "change", "s"), wide)]
     for one in each:

@@ -48,7 +48,7 @@ def prepare_eeg(config: PrepareEEGConfig) -> None:
     _say_split(recordings, config, held)
     with tracking.open_run("prepare_eeg", "eeg", name=config.run_name) as run:
         run.log_params(dataclasses.asdict(config))
-        stage("run", f"{run.run_id}, {len(recordings)} recordings")
+        stage("run", f"{run.run_id}, {len(recordings)} recording{'s' * (len(recordings) > 1)}")
         try:
             report = _written(recordings, config, settings, plans, held, target)
         except OSError as error:
@@ -75,7 +75,8 @@ def _checked(
         cuts.append(abs(opened.eeg.seconds - opened.envelope.seconds))
     cut = [seconds for seconds in cuts if seconds * settings.rate >= 1]
     if cut:
-        stage("notice", f"{len(cut)} recordings cut to the shorter of EEG and envelope, by up to {max(cut):.3f} s")
+        which = f"{len(cut)} recording{'s' * (len(cut) > 1)}"
+        stage("notice", f"{which} cut to the shorter of EEG and envelope, by up to {max(cut):.3f} s")
     return found
 
 

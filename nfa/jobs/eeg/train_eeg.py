@@ -1,6 +1,7 @@
 """Train a Conformer on EEG as a tracked run, in one process or several."""
 
 import signal
+from collections.abc import Mapping
 from typing import Any
 
 from nfa import tracking
@@ -19,10 +20,10 @@ from nfa.tracking import TrackedRun
 from nfa.workloads.eeg import EEGDecoder
 from nfa.workloads.rebuild import check_same, choose_device, recordings
 
-HELD_OUT = {
-    "time": "parts of training recordings",
-    "recordings": "whole recordings of training subjects",
-    "subjects": "recordings of unseen subjects",
+HELD_OUT = {  # one, and several
+    "time": ("part of a training recording", "parts of training recordings"),
+    "recordings": ("whole recording of a training subject", "whole recordings of training subjects"),
+    "subjects": ("recording of an unseen subject", "recordings of unseen subjects"),
 }
 
 
@@ -104,16 +105,22 @@ def _say(data: EEGData, config: TrainEEGConfig) -> None:
     minutes = f"{train:.1f}" if train < 10 else f"{train:.0f}"
     counts = " + ".join(str(len(data.recordings(split))) for split in SPLITS)
     subjects = len({part.subject for part in data.parts})
-    whose = f"{counts} recordings of {subjects} subjects, {data.channels} channels"
+    whose = f"{counts} recordings (train + val + test) of {subjects} subjects, {data.channels} channels"
     stage("data", f"{data.name}: {whose}, {minutes} minutes to train on")
-    held = (
-        f"{split} = " + " and ".join(f"{count} {HELD_OUT[what]}" for what, count in data.held_out(split).items())
-        for split in SPLITS[1:]
-    )
-    stage("split", f"{', '.join(held)}; each recording is normalised by {data.normalised_by()}")
+    held = ", ".join(f"{split} = {_held_out(data.held_out(split))}" for split in SPLITS[1:])
+    stage("split", f"{held}; each recording is normalised by {data.normalised_by()}")
+    short = sum(part.samples < config.window for part in data.parts)
+    if short:
+        lasting = f"{short} piece{'s' * (short > 1)} between gaps"
+        stage("notice", f"{lasting}, shorter than a window of {config.window / RATE:g} s: no window lies there")
     if config.use_subjects and data.unseen_subjects():
-        vector = f"the mean of the {len(data.subjects)} trained ones"
+        count = len(data.subjects)
+        vector = f"the mean of the {count} trained ones" if count > 1 else f"that of {data.subjects[0]}"
         stage("notice", f"the subject vector of {', '.join(data.unseen_subjects())}, not in train, is {vector}")
+
+
+def _held_out(counts: Mapping[str, int]) -> str:
+    return " and ".join(f"{count} {HELD_OUT[what][count > 1]}" for what, count in counts.items())
 
 
 def train_one(run: TrackedRun, workload: EEGDecoder, clock: Stopwatch, world: World | None = None) -> None:

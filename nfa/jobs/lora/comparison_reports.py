@@ -63,7 +63,7 @@ def _compared(found: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]
 def _of_seed(seed: str, look: Mapping[str, Any]) -> str:
     share = f", {look['share_of_compute']:.1%} of its compute" if "share_of_compute" in look else ""
     steps = f"after {look['steps']:.4g} steps and {look['random_steps']:.4g} of random"
-    return f"seed {seed}: {look['difference']:+.4f}, {steps}{share}"
+    return f"seed {seed}: {look['difference']:+z.4f}, {steps}{share}"
 
 
 def _why(one: Mapping[str, Any], other: str) -> str:
@@ -76,8 +76,8 @@ def _why(one: Mapping[str, Any], other: str) -> str:
 
 def _said(difference: Mapping[str, Any]) -> str:
     if difference["low"] is None:
-        return f"{difference['mean']:+.4f}; {difference['verdict']}"
-    return f"{difference['mean']:+.4f} ({difference['low']:+.4f}, {difference['high']:+.4f}), {difference['verdict']}"
+        return f"{difference['mean']:+z.4f}; {difference['verdict']}"
+    return f"{_span(difference, '+z.4f')}, {difference['verdict']}"
 
 
 def written(found: Mapping[str, Any]) -> str:
@@ -137,7 +137,7 @@ def _beside(found: Mapping[str, Any]) -> list[str]:
     for one in found["comparisons"]:
         for key, name in (("initial_difference", "initial loss"), ("best_difference", "best loss")):
             if one.get(key):
-                lines.append(f"  {one['arm']}: {name} {_span(one[key], '+.4f')}")
+                lines.append(f"  {one['arm']}: {name} {_span(one[key], '+z.4f')}")
         if one.get("steps_to_target"):
             lines.append(f"  {one['arm']}: {_to_target(one['steps_to_target'])}")
     return lines
@@ -149,7 +149,7 @@ def _to_target(found: Mapping[str, Any]) -> str:
         f"{_mean_steps(found[f'{arm}restricted_mean'], found[f'{arm}reached'], seeds)}" for arm in ("", "random_")
     )
     said = f"steps to the target, of {found['horizon']}: {here}, random {there}"
-    return said if found["difference"] is None else f"{said}; {_span(found['difference'], '+.4g')}"
+    return said if found["difference"] is None else f"{said}; {_span(found['difference'], '+z.4g')}"
 
 
 def _span(found: Mapping[str, Any], form: str) -> str:
