@@ -93,7 +93,8 @@ def t5() -> Probe:
         pad_token_id=0,
         initializer_factor=1.0,
     )
-    inputs = {"input_ids": texts(WORDS, EXAMPLES, 5), "decoder_input_ids": texts(WORDS, EXAMPLES, 3, seed=3)}
+    inputs = {"input_ids": whole(WORDS, EXAMPLES, 5), "decoder_input_ids": whole(WORDS, EXAMPLES, 3, seed=3)}
+    inputs["attention_mask"] = torch.ones(EXAMPLES, 5, dtype=torch.int64)
     return Probe(seeded(T5ForConditionalGeneration, config), translated, inputs, whole(WORDS, EXAMPLES, 3, seed=4))
 
 
