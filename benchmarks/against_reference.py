@@ -14,7 +14,7 @@ from benchmarks.record import store
 from nfa import reference, tracking
 from nfa.analysis import Analysis
 from nfa.config import AnalyzeConfig
-from nfa.measures.site_matrices import site_weights
+from nfa.observe.passes import site_weights
 from nfa.relations import COSINES, DEFAULT
 from nfa.workloads.mlp import MLPClassifier
 
@@ -44,7 +44,7 @@ def main(run_id: str, epoch: int, examples: int) -> None:
     model, workload = tracking.load_checkpoint(run_id, epoch)
     initial = tracking.load_checkpoint(run_id, 0).model
     config = AnalyzeConfig(max_samples=examples)
-    analysis = Analysis(workload, model, config, lambda sites: site_weights(workload, initial, sites))
+    analysis = Analysis(workload, model, config, lambda names, sites: site_weights(workload, initial, names, sites))
     start = time.perf_counter()
     fast = analysis.values(model)
     seconds = time.perf_counter() - start

@@ -11,8 +11,8 @@ from benchmarks.record import gemm_rate, in_turn, ratio, store
 from nfa.config import TrainConfig
 from nfa.data.images import ImageData
 from nfa.maths.congruence import Congruence
-from nfa.measures.site_matrices import Conventions, SiteMatrices, SiteMeasures, site_weights
-from nfa.observe.passes import BATCH_SIZE, Precision
+from nfa.measures.site_matrices import Conventions, SiteMatrices, SiteMeasures
+from nfa.observe.passes import BATCH_SIZE, Precision, site_weights
 from nfa.relations import TRAINING, needed
 from nfa.studies.alignment import alignment
 from nfa.workloads.mlp import MLPClassifier

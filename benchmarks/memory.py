@@ -5,7 +5,7 @@ import sys
 
 from benchmarks.agop import EXAMPLES, ours, simulated_workload
 from benchmarks.record import peak_above_now, store
-from nfa.measures.site_matrices import site_weights
+from nfa.observe.passes import site_weights
 
 
 def peak_memory(n: int) -> float:

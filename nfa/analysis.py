@@ -11,10 +11,13 @@ from nfa.config import AnalyzeConfig
 from nfa.console import bar
 from nfa.errors import Refusal
 from nfa.measures.sides import Positions
-from nfa.measures.site_matrices import Conventions, SiteMeasures, choose_sites
+from nfa.measures.site_matrices import Conventions, SiteMeasures, chosen_sites
 from nfa.observe.checks import EXAMPLES, check_model
+from nfa.observe.coverage import coverage
 from nfa.observe.directions import Directions
+from nfa.observe.door import find_sites
 from nfa.observe.passes import Precision
+from nfa.observe.sites import Sites
 from nfa.parallel import World
 from nfa.protocols import Batch, Workload
 from nfa.relations import RELATIONS, choose_relations, needed, needs_all_directions
@@ -27,8 +30,8 @@ class Analysis:
     """Measures a model again and again under the same options.
 
     Making one checks model and options against each other (`Refusal`), so nothing is refused once work has started.
-    `initial(sites)` gives the weights before the first update by site; None where they are not known. `left_out` says
-    which relations cannot be had here, and why.
+    `initial(names, sites)` gives the weights before the first update by site; None where they are not known.
+    `left_out` says which relations cannot be had here, and why; `coverage` how much of the model is watched.
     """
 
     def __init__(
@@ -36,15 +39,20 @@ class Analysis:
         workload: Workload,
         model: nn.Module,
         config: AnalyzeConfig,
-        initial: Callable[[list[str]], Mapping[str, Tensor]] | None,
+        initial: Callable[[list[str], Sites], Mapping[str, Tensor]] | None,
         world: World | None = None,
     ) -> None:
         self.workload, self.config, self.world = workload, config, world or World()
         centre = config.centre if config.centre == "entry" else "none"
         self.options = AlignmentOptions(cast(Literal["none", "entry"], centre), float(config.agop_power), config.top_k)
-        self.sites = choose_sites(workload, model, config.sites)
         self.ids = self._examples()
-        directions = self._directions(model)
+        self.types = ", ".join(sorted({str(one.dtype).removeprefix("torch.") for one in model.parameters()}))
+        few = next(iter(workload.batches("train", batch_size=EXAMPLES, ids=self.ids[:EXAMPLES])))
+        directions = self._directions(check_model(model, workload, few), few)
+        self.found = find_sites(model, workload, few)
+        self.sites = chosen_sites(workload, model, self.found, config.sites)
+        self._check_centre()
+        self.coverage = coverage(model, set().union(*(self.found.seen[name].parameters for name in self.sites)))
         self.left_out = _impossible(config.relations, exact=not directions.count, start=initial is not None)
         self.relations = tuple(name for name in choose_relations(config.relations) if name not in self.left_out)
         self.measured = Conventions(
@@ -54,8 +62,8 @@ class Analysis:
             cast(Precision, config.precision),
         )
         wanted = needed(self.relations)
-        weights = initial(self.sites) if initial and "nfm_init_removed" in wanted else {}
-        self.measures = SiteMeasures(workload, self.sites, wanted, self.measured, weights, self.world)
+        weights = initial(self.sites, self.found) if initial and "nfm_init_removed" in wanted else {}
+        self.measures = SiteMeasures(workload, self.sites, wanted, self.measured, weights, self.world, self.found)
 
     def _examples(self) -> list[int]:
         """The first of the stored probe."""
@@ -69,9 +77,13 @@ class Analysis:
             raise Refusal(got, "an example for each process", "nproc=1")
         return chosen
 
-    def _directions(self, model: nn.Module) -> Directions:
-        few = next(iter(self.workload.batches("train", batch_size=EXAMPLES, ids=self.ids[:EXAMPLES])))
-        outputs = check_model(model, self.workload, few)
+    def _check_centre(self) -> None:
+        picked = [name for name in self.sites if self.found.seen[name].place is None]
+        if picked and self.config.centre == "jacobian":
+            got = f"centre=jacobian for site {picked[0]!r}, whose rows a router picks: no position is in all examples"
+            raise Refusal(got, "centre=none or entry", f"centre=none, or sites=!{picked[0]}")
+
+    def _directions(self, outputs: int, few: Batch) -> Directions:
         if few.present is not None and self.config.centre == "jacobian":
             got = "centre=jacobian for examples of different lengths, which have no position or output in common"
             raise Refusal(got, "centre=none or entry", "centre=none")
@@ -89,8 +101,9 @@ class Analysis:
 
     def described(self) -> dict[str, Any]:
         """What stands beside the values."""
-        said = {**conventions(self.measured, self.options), "examples": len(self.ids)}
-        return {"relations": list(self.relations), "sites": self.sites, "conventions": said}
+        said = {**conventions(self.measured, self.options), "examples": len(self.ids), "weights": self.types}
+        asked = {"relations": list(self.relations), "sites": self.sites, "coverage": self.coverage}
+        return {**asked, "conventions": said}
 
     def values(
         self, model: nn.Module, *, progress: str = "", hear_outputs: Callable[[Tensor, Batch], None] | None = None

@@ -2,29 +2,34 @@
 
 from typing import Any
 
-import torch.nn as nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from nfa.watching import Watch
-from nfa.workloads.probe import Loss
+from nfa.workloads.examples import Loss
 
 
 class AlignmentCallback(TrainerCallback):
-    """Records at the scheduled optimizer steps (0 = before the first) of a Trainer; options are those of `nfa.watch`.
+    """Records optimizer steps (0 = before the first) of a Trainer into the active MLflow run.
 
-    `Trainer(..., callbacks=[AlignmentCallback(loss, (inputs, targets), schedule="0-100/10")])`, inside an MLflow run.
+    `Trainer(..., callbacks=[AlignmentCallback(loss, probe, studies="alignment,flow")])`. Options are those of
+    `nfa.watch`; where neither `schedule` nor `every` is given, it is every="auto": 5 % of the time at most. The last
+    step counts too, except where `schedule` names those that do. Of several processes the first records.
     """
 
-    def __init__(self, loss: Loss, probe: tuple[Any, Any], **options: Any) -> None:
-        self.loss, self.probe, self.options = loss, probe, options
+    def __init__(self, loss: Loss, probe: Any, **options: Any) -> None:
+        self.loss, self.probe = loss, probe
+        self.options = options if {"schedule", "every"} & options.keys() else {**options, "every": "auto"}
         self.watch: Watch | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any  # noqa: ARG002
     ) -> None:
-        model: nn.Module = kwargs["model"]
-        self.watch = Watch(model, self.loss, self.probe, **self.options).__enter__()
-        self.watch.record(state.global_step)
+        self._leave()
+        if not state.is_world_process_zero:
+            return
+        step = state.global_step
+        self.watch = Watch(kwargs["model"], self.loss, self.probe, step=step, **self.options).__enter__()
+        self.watch.record(step)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any  # noqa: ARG002
@@ -35,6 +40,11 @@ class AlignmentCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any  # noqa: ARG002
     ) -> None:
+        if self.watch:
+            self.watch.record_last(state.global_step)
+        self._leave()
+
+    def _leave(self) -> None:
         if self.watch:
             self.watch.__exit__(None, None, None)
             self.watch = None

@@ -1,9 +1,11 @@
-"""What every model family offers: a workload is a handful of per-example functions."""
+"""What studies and analyses ask of a model: a workload is a handful of per-example functions."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 import torch.nn as nn
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -28,6 +30,11 @@ class Batch:
     def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         """The batch with every tensor of its inputs and targets changed; containers stay what they are."""
         return replace(self, inputs=_map(change, self.inputs), targets=_map(change, self.targets))
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on a device; its ids stay where they are."""
+        moved = self.map(lambda tensor: tensor.to(device))
+        return replace(moved, present=None if self.present is None else self.present.to(device))
 
     def double(self) -> "Batch":
         """The batch with floating-point tensors in float64."""
@@ -67,6 +74,30 @@ class ParameterGroups:
     built_in: float = 1.0
 
 
+ROOT = "model"  # the group of parameters that belong to no part of the model
+
+
+def groups_of_modules(model: nn.Module) -> ParameterGroups:
+    """A group for each module that has parameters of its own, in the model's order.
+
+    A module all of whose parameters belong to one before it (tied weights) has no group; where it is the last, no group
+    is the output.
+    """
+    names: dict[str, list[str]] = {}
+    owners: list[str] = []
+    seen: set[int] = set()
+    for path, module in model.named_modules():
+        own = {name: weight for name, weight in module.named_parameters(recurse=False) if weight.requires_grad}
+        new = [f"{path}.{name}".removeprefix(".") for name, weight in own.items() if id(weight) not in seen]
+        seen |= {id(weight) for weight in own.values()}
+        owners += [path or ROOT] if own else []
+        if new:
+            names[path or ROOT] = new
+    roles = [next((part for part in of if part in names), None) for of in (owners[:1], owners[-2:-1], owners[-1:])]
+    front, back, output = roles
+    return ParameterGroups(names, front, back, output)
+
+
 def groups_of_sites(model: nn.Module, sites: Mapping[str, nn.Module]) -> ParameterGroups:
     """A group for each site that has parameters of its own; front, back and output are the first and the last two."""
     full = {id(weight): name for name, weight in model.named_parameters()}
@@ -83,40 +114,122 @@ def groups_of_sites(model: nn.Module, sites: Mapping[str, nn.Module]) -> Paramet
     )
 
 
+class Objective(Protocol):
+    """What a training makes small, as a function of a batch's outputs; it may keep a state from step to step.
+
+    Of a step that comes in several `parts`, of `examples` in all processes together, `share` weighs each part's value.
+    `fixed` gives per-example losses whose mean over the examples `seen` (outputs and batches) is its value for them.
+    """
+
+    def __call__(self, outputs: Tensor, batch: Batch) -> Tensor: ...
+
+    def share(self, part: Batch, parts: Sequence[Batch], examples: int) -> float: ...
+
+    def step(self) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Any) -> None: ...
+
+    def fixed(self, seen: Iterable[tuple[Tensor, Batch]]) -> Callable[[Tensor, Batch], Tensor]: ...
+
+
+class MeanLoss:
+    """The mean of the per-example losses, every example weighing the same."""
+
+    def __init__(self, losses: Callable[[Tensor, Batch], Tensor]) -> None:
+        self.losses = losses
+
+    def __call__(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return self.losses(outputs, batch).mean()
+
+    def share(self, part: Batch, parts: Sequence[Batch], examples: int) -> float:  # noqa: ARG002
+        """Its share of the examples."""
+        return len(part) / examples
+
+    def step(self) -> None:
+        """Nothing to remember."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def fixed(self, seen: Iterable[tuple[Tensor, Batch]]) -> Callable[[Tensor, Batch], Tensor]:  # noqa: ARG002
+        """Per-example losses, which depend on no other example."""
+        return self.losses
+
+
 @runtime_checkable
 class Workload(Protocol):
-    """Model, data, per-example loss, metrics and sites; rebuilt from a run's config.json."""
+    """Model, data, per-example loss, and what else studies and analyses ask; nothing but this is used of a model.
+
+    `model`, `ids`, `batches`, `outputs` and `losses` have to be written; a class that inherits has the rest.
+    """
+
+    device: torch.device = torch.device("cpu")  # where batches and models are
 
     @property
     def examples_at_once(self) -> int:
         """Examples that an analysis reads at a time, at most."""
+        return 2048
 
+    @abstractmethod
     def model(self) -> nn.Module:
         """A freshly initialised model, the same at every call."""
 
+    @abstractmethod
     def ids(self, split: str) -> Sequence[int]:
-        """Example ids of "train", "val", "test", or "probe" (training examples in stratified order)."""
+        """Example ids of "train", "val", "test", or "probe" (training examples in the order that analyses take)."""
 
+    @abstractmethod
     def batches(self, split: str, *, batch_size: int, ids: Sequence[int] | Tensor | None = None) -> Iterator[Batch]:
         """Batches of a split in its stored order, or of the given ids of it."""
 
+    @abstractmethod
     def outputs(self, model: nn.Module, batch: Batch) -> Float[Tensor, "n ..."]:
         """f(x), what the Jacobian is taken of."""
 
+    @abstractmethod
     def losses(self, outputs: Float[Tensor, "n ..."], batch: Batch) -> Float[Tensor, " n"]:
         """ℓ of each example, never reduced."""
 
-    def metrics(self, outputs: Float[Tensor, "n ..."], batch: Batch) -> Mapping[str, Float[Tensor, " n"]]:
-        """Further values of each example, such as accuracy."""
+    def objective(self) -> Objective:
+        """What training makes small; the mean of `losses` unless examples are weighted."""
+        return MeanLoss(self.losses)
 
-    def classes(self, batch: Batch) -> Int[Tensor, " n"] | None:
+    def described_loss(self, *, plain: bool) -> str:  # noqa: ARG002 - examples are not weighted
+        """The loss in words; `plain`: whatever the weights of examples are."""
+        return f"the loss of {type(self).__name__}"
+
+    def metrics(
+        self, outputs: Float[Tensor, "n ..."], batch: Batch  # noqa: ARG002 - no more than the loss
+    ) -> Mapping[str, Float[Tensor, " n"]]:
+        """Further values of each example, such as accuracy."""
+        return {}
+
+    def classes(self, batch: Batch) -> Int[Tensor, " n"] | None:  # noqa: ARG002
         """The class of each example, as its label says; None where there are no classes."""
+        return None
+
+    def noisy(self) -> Sequence[int]:
+        """Ids of training examples whose label is known to be wrong."""
+        return ()
 
     def sites(self, model: nn.Module) -> Mapping[str, nn.Module]:
-        """Ordered, named linear maps."""
+        """What is observed, by the names that series have: all modules, the model itself under no name.
 
-    def readout(self, model: nn.Module) -> str | None:
-        """The site that gives the outputs; None where it is not among the sites."""
+        A family may give some under names of its own, and then only those are looked at. A module that is named one by
+        one and uses no weight itself is one site with all that is inside it.
+        """
+        return dict(model.named_modules())
+
+    def readout(self, model: nn.Module) -> str | None:  # noqa: ARG002
+        """The site that gives the outputs; None where it is the one that is called last."""
+        return None
 
     def groups(self, model: nn.Module) -> ParameterGroups:
         """Parts of the model whose learning is told apart."""
+        return groups_of_modules(model)

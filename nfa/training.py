@@ -14,12 +14,11 @@ from torch import Tensor
 
 from nfa.ends import shielded
 from nfa.errors import DivergedError
-from nfa.losses.objectives import MeanLoss
 from nfa.measures.parameter_groups import gradient_norm, relative_changes
 from nfa.models.learned import learned_state, load_learned
 from nfa.models.shared_batch import share_batches
 from nfa.parallel import World
-from nfa.protocols import Batch, Workload
+from nfa.protocols import Batch, MeanLoss, Objective, Workload
 from nfa.seeding import generator
 
 
@@ -31,23 +30,6 @@ class Optimizer(Protocol):
     def step(self) -> None: ...
 
     def end_epoch(self) -> None: ...
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: Any) -> None: ...
-
-
-class Objective(Protocol):
-    """What training makes small, as a function of a batch's outputs; it may keep a state from step to step.
-
-    Of a step that comes in several `parts`, of `examples` in all processes together, `share` weighs each part's value.
-    """
-
-    def __call__(self, outputs: Tensor, batch: Batch) -> Tensor: ...
-
-    def share(self, part: Batch, parts: Sequence[Batch], examples: int) -> float: ...
-
-    def step(self) -> None: ...
 
     def state_dict(self) -> dict[str, Any]: ...
 

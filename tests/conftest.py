@@ -111,6 +111,16 @@ def store(empty_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
+def run(store: Store) -> Iterator[Store]:
+    """The store in which this process has an active run; nothing is drawn."""
+    import mlflow
+    from analyses import undrawn
+
+    with undrawn(), mlflow.start_run():
+        yield store
+
+
+@pytest.fixture
 def fresh(empty_store: Store, tmp_path: Path) -> Store:
     """An empty store of this test's own, for other processes."""
     return empty_store.copy(tmp_path / "store")

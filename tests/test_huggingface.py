@@ -1,6 +1,7 @@
 """`AlignmentCallback` in a Hugging Face Trainer: what it records of a language model, whole or with LoRA."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +58,13 @@ def next_word(logits: Tensor, words: Tensor) -> Tensor:
     return F.cross_entropy(logits.transpose(1, 2), words, reduction="none").mean(dim=1)
 
 
-def trained(model: nn.Module, folder: Path, *callbacks: Any, steps: int = STEPS) -> nn.Module:
+def trained(
+    model: nn.Module, folder: Path, *callbacks: Any, steps: int = STEPS, resume: str | None = None, **more: Any
+) -> nn.Module:
     transformers = pytest.importorskip("transformers")
     inputs, _ = examples(16)
     rows = [{"input_ids": row, "labels": row} for row in inputs["input_ids"]]
+    options = {"save_strategy": "no", **more}
     arguments = transformers.TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
@@ -68,11 +72,12 @@ def trained(model: nn.Module, folder: Path, *callbacks: Any, steps: int = STEPS)
         learning_rate=0.01,
         use_cpu=True,
         report_to="none",
-        save_strategy="no",
         disable_tqdm=True,
         seed=3,
+        **options,
     )
-    transformers.Trainer(model, arguments, train_dataset=rows, callbacks=list(callbacks)).train()
+    trainer = transformers.Trainer(model, arguments, train_dataset=rows, callbacks=list(callbacks))
+    trainer.train(resume_from_checkpoint=resume)
     return model
 
 
@@ -83,11 +88,16 @@ def recording(loss: Any, count: int, **options: Any) -> Any:
     return AlignmentCallback(loss, examples(count), **options)
 
 
-@pytest.fixture
-def run(store: Store) -> Iterator[Store]:
-    """The store in which this process has an active run; nothing is drawn."""
-    with undrawn(), mlflow.start_run():
-        yield store
+def stopping(step: int) -> Any:
+    """Ends a training after a step as a person would."""
+    transformers = pytest.importorskip("transformers")
+
+    class Stopping(transformers.TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+            if state.global_step == step:
+                raise KeyboardInterrupt
+
+    return Stopping()
 
 
 def recorded(store: Store) -> Mapping[str, Mapping[int, float]]:
@@ -110,18 +120,18 @@ def test_every_projection_is_a_site_and_the_scheduled_steps_are_recorded(run: St
 
 def test_training_is_bitwise_the_same_as_without_and_values_are_those_of_nfa_watch(run: Store, tmp_path: Path) -> None:
     relations = "agop_nfm,g_vs_h,h_vs_m"
-    seen = trained(language_model(), tmp_path, recording(next_word, 6, relations=relations))
+    seen = trained(language_model(), tmp_path, recording(next_word, 6, relations=relations, every=1))
     found = recorded(run)
     alone = trained(language_model(), tmp_path)
     for name, weight in alone.state_dict().items():
         assert torch.equal(seen.state_dict()[name], weight), name
-    with nfa.watch(alone, next_word, examples(6), relations=relations) as watch:
-        values = watch.record(STEPS + 1)
+    with nfa.watch(alone, next_word, examples(6), relations=relations, prefix="alone/") as watch:
+        values = {key.removeprefix("alone/"): value for key, value in watch.record(STEPS).items()}
     assert {key: found[key][STEPS] for key in values} == pytest.approx(values, abs=1e-6)
 
 
 def test_adapted_layers_are_sites_with_the_weight_that_they_have_together(run: Store, tmp_path: Path) -> None:
-    callback = recording(next_word, 6, relations="nfm_stable_rank,agop_nfm_init_removed")
+    callback = recording(next_word, 6, relations="nfm_stable_rank,agop_nfm_init_removed", every=1)
     model = trained(with_lora(), tmp_path, callback)
     found = recorded(run)
     sites = {key.rpartition("/")[0] for key in found} - {"probe"}
@@ -146,3 +156,94 @@ def test_refusals_come_before_the_first_step(store: Store, tmp_path: Path) -> No
     with mlflow.start_run(), pytest.raises(Refusal, match="losses of shape"):
         trained(model, tmp_path, reduced)
     assert all(torch.equal(model.state_dict()[name], weight) for name, weight in before.items())
+
+
+# ---- a training that is resumed
+
+
+WATCHED = {"relations": "agop_nfm_init_removed,h_vs_m", "sites": "*.down_proj", "every": 1}
+SAVING = {"save_strategy": "steps", "save_steps": 4, "steps": 8}
+SITE = "model.layers.1.mlp.down_proj"
+
+
+def test_a_training_that_is_resumed_in_its_run_has_the_values_of_one_that_was_never_cut(
+    store: Store, tmp_path: Path
+) -> None:
+    """Cut at step 6 of 8 and resumed from the checkpoint of step 4: a step that is logged twice is an error."""
+    with undrawn(), mlflow.start_run():
+        trained(language_model(), tmp_path / "whole", recording(next_word, 6, **WATCHED), **SAVING)
+    (whole,) = store.runs()
+    with undrawn(), mlflow.start_run() as run, suppress(KeyboardInterrupt):
+        trained(language_model(), tmp_path, recording(next_word, 6, **WATCHED), stopping(6), **SAVING)
+    last = str(tmp_path / "checkpoint-4")
+    with undrawn(), mlflow.start_run(run_id=run.info.run_id):
+        trained(language_model(), tmp_path, recording(next_word, 6, **WATCHED), resume=last, **SAVING)
+    expected, found = series(store, whole), series(store, run.info.run_id)
+    assert list(found[f"{SITE}/agop_nfm_init_removed"]) == list(range(1, 9))
+    assert found.keys() == expected.keys()
+    for key, of_key in expected.items():
+        assert found[key] == pytest.approx(of_key, abs=1e-6), key
+
+
+def test_resumed_in_a_run_of_its_own_the_series_of_the_start_end_and_a_line_says_so(
+    run: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained(language_model(), tmp_path, **SAVING)
+    last = str(tmp_path / "checkpoint-4")
+    trained(language_model(), tmp_path, recording(next_word, 6, **WATCHED), resume=last, **SAVING)
+    found = recorded(run)
+    assert list(found[f"{SITE}/h_vs_m"]) == [4, 5, 6, 7, 8]
+    assert not [key for key in found if "init_removed" in key]
+    assert "the run goes on from step 4 and has not stored its initial weights" in capsys.readouterr().out
+
+
+# ---- options
+
+
+def test_every_study_is_recorded_at_the_first_step_and_the_last_however_short_training_is(
+    run: Store, tmp_path: Path
+) -> None:
+    callback = recording(next_word, 6, studies="alignment,directions,flow", sites="*.down_proj", prefix="lm/")
+    trained(language_model(), tmp_path, callback)
+    found = recorded(run)
+    for key in ("lm/gradient/mean_cosine", f"lm/flow/{SITE}/grad_rms", f"lm/{SITE}/h_vs_m", "lm/probe/loss"):
+        assert list(found[key]) == [0, STEPS], key
+    assert run.tags(run.runs()[0])["nfa.coverage.lm"]
+
+
+def batch_of_dicts() -> Any:
+    inputs, labels = examples(6)
+    return {**inputs, "labels": labels}
+
+
+def list_of_dicts() -> Any:
+    inputs, labels = examples(6)
+    rows = zip(inputs["input_ids"], inputs["attention_mask"], labels, strict=True)
+    return [{"input_ids": words, "attention_mask": mask, "labels": label} for words, mask, label in rows]
+
+
+@pytest.mark.parametrize("probe", [batch_of_dicts, list_of_dicts])
+def test_a_probe_may_be_what_the_trainer_takes(probe: Callable[[], Any], run: Store, tmp_path: Path) -> None:
+    from nfa.huggingface import AlignmentCallback
+
+    options = {"relations": "h_vs_m", "schedule": 0}
+    trained(language_model(), tmp_path, AlignmentCallback(next_word, probe(), **options))
+    trained(language_model(), tmp_path, recording(next_word, 6, prefix="pair/", **options))
+    found = recorded(run)
+    assert {key.removeprefix("pair/"): value for key, value in found.items() if key.startswith("pair/")} == {
+        key: pytest.approx(value, abs=1e-6) for key, value in found.items() if not key.startswith("pair/")
+    }
+
+
+@pytest.mark.parametrize("studies", ["directions,flow", pytest.param("alignment", marks=pytest.mark.xfail)])
+def test_in_bfloat16_training_is_bitwise_the_same_and_everything_is_recorded(
+    studies: str, run: Store, tmp_path: Path
+) -> None:
+    callback = recording(next_word, 6, studies=studies, every=1)
+    seen = trained(language_model(), tmp_path, callback, bf16=True)
+    alone = trained(language_model(), tmp_path, bf16=True)
+    for name, weight in alone.state_dict().items():
+        assert torch.equal(seen.state_dict()[name], weight), name
+    found = recorded(run)
+    expected = {"alignment": f"{SITE}/h_vs_m"}.get(studies, f"flow/{SITE}/grad_rms")
+    assert list(found[expected]) == [0, 1, 2, 3]

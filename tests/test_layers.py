@@ -39,6 +39,8 @@ LAYERS = [
     "figures",
     "workloads",
     "analysis",
+    "gradient_analysis",
+    "flow_analysis",
     "training",
     "tracking",
     "jobs",
@@ -60,6 +62,7 @@ LAZY = {
     ("mlflow_plugin", "masking"),
     ("mlflow_plugin", "tracking"),
     ("__init__", "watching"),
+    ("__init__", "workloads"),
 }
 FILES = sorted(Path(NFA).rglob("*.py"))
 MODULES = [".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in FILES]

@@ -10,7 +10,7 @@ from trainings import BATCHES, EPOCHS, Stopped, Stopping, assert_bitwise_equal, 
 
 from nfa.errors import DivergedError
 from nfa.evaluation import evaluate
-from nfa.measures.site_matrices import site_weights
+from nfa.observe.passes import site_weights
 from nfa.optim.build import Optimizers
 from nfa.studies.alignment import alignment
 from nfa.training import Progress, Training

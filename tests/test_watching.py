@@ -3,7 +3,7 @@
 import csv
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +14,7 @@ import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from analyses import Exact, Series, series, undrawn
+from analyses import Exact, Series, series
 from stores import Store
 from torch import Tensor
 from toys import Toy, layers, seeded
@@ -116,13 +116,6 @@ def train(
         toys.loss(toys.net(toys.inputs[batch]), toys.targets[batch]).mean().backward()
         optimizer.step()
     return optimizer, values
-
-
-@pytest.fixture
-def run(store: Store) -> Iterator[Store]:
-    """The store in which this process has an active run; nothing is drawn."""
-    with undrawn(), mlflow.start_run():
-        yield store
 
 
 in_a_run = pytest.mark.usefixtures("run")
@@ -346,7 +339,7 @@ def layers_of(*sizes: int) -> tuple[nn.Sequential, Tensor, Tensor]:
     [
         (0, math.nan, "step 1: weights of 0 are not finite; undefined values are left out"),
         (0, -math.inf, "step 1: weights of 0 are not finite; undefined values are left out"),
-        (4, math.inf, "step 1: outputs or their losses are not finite; undefined values are left out"),
+        (4, math.inf, "step 1: weights of 4 are not finite; undefined values are left out"),
         (4, 1.0, ""),
     ],
 )
@@ -402,12 +395,16 @@ def once(net: nn.Module, inputs: Any, targets: Any, loss: Any = cross_entropy, *
         return watch.record(0)
 
 
+def unprefixed(values: dict[str, float]) -> dict[str, float]:
+    return {key.removeprefix("plain/"): value for key, value in values.items()}
+
+
 @in_a_run
 def test_named_inputs_and_an_answer_with_logits_are_understood() -> None:
     net, x, y = seeded(Named), torch.randn(6, 8), torch.randint(CLASSES, (6,))
     left, right = x.chunk(2, dim=1)
     found = once(net, {"left": left, "right": right}, y)
-    plain = once(Plain(net), x, y)
+    plain = unprefixed(once(Plain(net), x, y, prefix="plain/"))
     assert found == {key.removeprefix("named."): value for key, value in plain.items()}
     assert {key.split("/")[0] for key in found} == {"first", "second", "probe"}
 
@@ -421,7 +418,7 @@ def test_outputs_and_targets_may_be_whatever_outputs_and_loss_understand() -> No
 
     weight = torch.ones(6)
     found = once(net, [x], {"label": y, "weight": weight}, doubled, outputs=lambda model, inputs: 2 * model(inputs[0]))
-    plain = once(net, x, y)
+    plain = unprefixed(once(net, x, y, prefix="plain/"))
     for key in ("g_vs_h", "agop_nfm", "h_vs_m"):  # cosines do not see the factor
         assert found[f"0/{key}"] == pytest.approx(plain[f"0/{key}"], abs=1e-6)
 

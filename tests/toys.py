@@ -14,7 +14,7 @@ from torch import Tensor
 from nfa.config import TrainConfig
 from nfa.data.images import ImageData
 from nfa.measures.site_matrices import Conventions, SiteMatrices, SiteMeasures
-from nfa.protocols import Batch, ParameterGroups, groups_of_sites
+from nfa.protocols import Batch, ParameterGroups, Workload, groups_of_sites
 from nfa.relations import TRAINING, needed
 from nfa.workloads.mlp import MLPClassifier
 
@@ -25,7 +25,7 @@ def half_square(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 @dataclass
-class Toy:
+class Toy(Workload):
     """Any model with any tensors as a workload; `sites` are module names."""
 
     net: nn.Module
@@ -55,9 +55,6 @@ class Toy:
 
     def metrics(self, outputs: Tensor, batch: Batch) -> Mapping[str, Tensor]:
         return {"error": (outputs - batch.targets).abs().flatten(1).sum(dim=1)}
-
-    def classes(self, batch: Batch) -> None:
-        """None."""
 
     def sites(self, model: nn.Module) -> Mapping[str, nn.Module]:
         return {name: model.get_submodule(name) for name in self.sites_named}

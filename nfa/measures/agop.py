@@ -54,6 +54,8 @@ class Agop:
 
     def _shifted(self, rows: Tensor, direction: int) -> Tensor:
         # Moved by the first batch's mean, so that `value` does not subtract large numbers from each other.
+        if not len(rows):
+            return rows
         if direction not in self.shifts:
             self.shifts[direction] = rows.mean(dim=0)
         rows = rows - self.shifts[direction]

@@ -36,7 +36,7 @@ class AgopEstimate:
         total = self.sums[record.direction]
         rows = total.moved(rows_of(record.gradient, self.positions))
         total.add(rows)
-        by_example = rows.view(n, -1, rows.shape[-1])
+        by_example = rows.view(n, len(rows) // n, rows.shape[-1])
         kept = self.sample[record.direction]
         missing = self._wanted(by_example[0]) - sum(len(part) for part in kept)
         if missing > 0:
@@ -46,7 +46,7 @@ class AgopEstimate:
 
     @staticmethod
     def _wanted(example: Tensor) -> int:
-        affordable = SAMPLE_BYTES // (example.numel() * example.element_size())
+        affordable = SAMPLE_BYTES // (max(1, example.numel()) * example.element_size())
         return min(SAMPLE_EXAMPLES, max(32, affordable))
 
     def reduce(self, world: World) -> None:

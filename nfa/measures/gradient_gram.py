@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from fnmatch import fnmatchcase
 
 import torch
 import torch.nn as nn
@@ -12,7 +11,8 @@ from torch import Tensor
 from nfa.console import bar
 from nfa.errors import Refusal
 from nfa.maths.example_gradients import inner
-from nfa.observe.example_gradients import BatchGradients, ExampleGradients, Losses
+from nfa.observe.example_gradients import BatchGradients, Door, ExampleGradients, Losses
+from nfa.observe.names import matching
 from nfa.protocols import Batch, Workload
 
 BUDGET = 2**30  # bytes of gradients held at a time
@@ -33,12 +33,13 @@ class GradientGram:
     ) -> None:
         self.workload, self.ids, self.parameters, self.budget = workload, list(ids), list(parameters), budget
         self.exact: list[str] = []
+        self.door: Door | None = None
 
     def __call__(self, model: nn.Module, losses: Losses | None = None, *, progress: str = "") -> Float[Tensor, "n n"]:
         """K of a model; `losses` gives one loss an example where it is not the workload's own."""
         few = self._batch(self.ids[:FEW])
-        gradients = ExampleGradients(model, self.workload, self.parameters, few, losses)
-        self.exact = gradients.exact
+        gradients = ExampleGradients(model, self.workload, self.parameters, few, losses, self.door)
+        self.door, self.exact = gradients.door, gradients.door.exact
         chunks = self._chunks(gradients, few)
         gram = torch.zeros(len(self.ids), len(self.ids), dtype=torch.float64)
         for (rows, a), (columns, b) in self._pairs(gradients, chunks, progress):
@@ -106,9 +107,4 @@ def choose_parameters(workload: Workload, model: nn.Module, pattern: str = "all"
         for name, parameter in model.named_parameters():
             if id(parameter) in inside and name in aliases:
                 aliases[name].add(site)
-    globs = [part.strip() for part in pattern.split(",")]
-    known = sorted(set().union(*aliases.values()) - {""})
-    unused = [glob for glob in globs if not any(fnmatchcase(name, glob) for name in known)]
-    if unused:
-        raise Refusal(f"sites={', '.join(unused)}", f"{', '.join(known)}, globs, or all", "name what has parameters")
-    return [name for name in trainable if any(fnmatchcase(alias, glob) for alias in aliases[name] for glob in globs)]
+    return matching(pattern, trainable, [sorted(aliases[name] - {""}) for name in trainable])

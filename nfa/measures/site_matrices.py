@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch.nn as nn
@@ -17,13 +17,15 @@ from nfa.measures.agop_estimate import AgopEstimate
 from nfa.measures.nfm import nfm, nfm_init_removed
 from nfa.measures.second_moments import Fact, GradientMoment, InputMoment, KnownMoment, OutputMoment
 from nfa.measures.sides import Positions
-from nfa.observe.capture import sites_of
 from nfa.observe.directions import Directions
+from nfa.observe.door import few_of, find_sites
+from nfa.observe.names import matching
 from nfa.observe.passes import Precision, observe
-from nfa.observe.rules import site_names
+from nfa.observe.sites import Sites
 from nfa.parallel import World
 from nfa.protocols import Batch, Workload
 
+MEASURED = frozenset({"agop", "g", "out_g", "h", "fact", "out_h"})  # the others are of weights alone
 Matrix: TypeAlias = Congruence | Replicates
 SiteMatrices = dict[str, dict[str, Matrix]]
 
@@ -52,6 +54,7 @@ class SiteMeasures:
     conventions: Conventions = Conventions()
     initial: Mapping[str, Tensor] = field(default_factory=dict)
     world: World = field(default_factory=World)
+    found: Sites | None = None  # by the door
     _known_inputs: dict[str, KnownMoment] = field(default_factory=dict, init=False)
 
     def __call__(
@@ -62,21 +65,28 @@ class SiteMeasures:
         hear_outputs: Callable[[Tensor, Batch], None] | None = None,
     ) -> SiteMatrices:
         """One pass over `batches`, for all sites and matrices, unless nothing needs it; the model is left as it was."""
+        self.found = self.found or find_sites(model, self.workload, few_of(self.workload))
+        if not (hear_outputs or self.wanted & MEASURED):
+            batches = [few_of(self.workload)]
         if self.conventions.precision == "float64":
             model, batches = copy.deepcopy(model).double(), (batch.double() for batch in batches)
-        weights = site_weights(self.workload, model, self.sites)
-        measures = {name: self._measures(name, weight) for name, weight in weights.items()}
-        if any(measures.values()) or hear_outputs:
-            observe(
-                model,
-                self.workload,
-                batches,
-                {name: list(of_site.values()) for name, of_site in measures.items()},
-                precision=self.conventions.precision,
-                directions=self.conventions.directions,
-                hear_outputs=hear_outputs,
-            )
-        return {name: self._values(name, weight, measures[name]) for name, weight in weights.items()}
+        made: dict[str, tuple[Tensor, dict[str, Any]]] = {}
+
+        def make(name: str, weight: Tensor) -> list[Any]:
+            made[name] = weight, self._measures(name, weight)
+            return list(made[name][1].values())
+
+        observe(
+            model,
+            self.workload,
+            batches,
+            {name: partial(make, name) for name in self.sites},
+            sites=self.found,
+            precision=self.conventions.precision,
+            directions=self.conventions.directions,
+            hear_outputs=hear_outputs,
+        )
+        return {name: self._values(name, *made[name]) for name in self.sites if name in made}
 
     def _measures(self, name: str, weight: Tensor) -> dict[str, Any]:
         wanted, positions = self.wanted, self.conventions.positions
@@ -115,20 +125,24 @@ class SiteMeasures:
         return {key: matrix for key, matrix in found.items() if key in self.wanted}
 
 
-def site_weights(workload: Workload, model: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
-    """A copy of the weight matrix [o i] of each named site."""
-    return {name: site.weight.clone() for name, site in sites_of(workload.sites(model), names).items()}
-
-
 def choose_sites(workload: Workload, model: nn.Module, pattern: str = "") -> list[str]:
-    """Names of the sites that any of the comma-separated globs fits; without a pattern all but the readout."""
-    known = workload.sites(model)
+    """Names of the sites that a pattern fits (`nfa.observe.names`); without one, all but the readout."""
+    sites = find_sites(model, workload, few_of(workload))
+    return chosen_sites(workload, model, sites, pattern)
+
+
+def chosen_sites(workload: Workload, model: nn.Module, sites: Sites, pattern: str = "") -> list[str]:
+    """The same among sites that the door has found."""
+    fitting = matching(pattern or "*", [*sites.seen, *sites.unseen])
+    sites.check(name for name in fitting if name in sites.never)
     if not pattern:
-        readout = workload.readout(model) if len(known) > 1 else None
-        return list(sites_of({name: module for name, module in known.items() if name != readout}))
-    globs = [part.strip() for part in pattern.split(",")]
-    names = [name for module in known for name in site_names(module, known[module])]
-    unused = [glob for glob in globs if not any(fnmatchcase(name, glob) for name in names)]
-    if unused:
-        raise Refusal(f"sites={', '.join(unused)}", ", ".join(names), "name sites, or globs such as layer_*")
-    return [name for name in names if any(fnmatchcase(name, glob) for glob in globs)]
+        readout = (workload.readout(model) or sites.last) if len(sites.seen) > 1 else None
+        chosen = [name for name, site in sites.seen.items() if name != readout and not site.inside]
+    else:
+        typed = [part.strip() for part in pattern.split(",")]
+        named = [name for name in fitting if name in sites.seen or name in typed]
+        chosen = [name for name in named if name in typed or not sites.is_inside(name)] or named
+    sites.check(chosen or fitting[:1])
+    if not chosen:
+        raise Refusal("a model in which no product with a weight is heard", "layers that multiply by a weight", "other sites=")
+    return chosen

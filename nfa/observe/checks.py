@@ -5,7 +5,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from nfa.errors import Refusal
-from nfa.observe.capture import inert
+from nfa.observe.inertness import inert
 from nfa.observe.passes import per_example
 from nfa.protocols import Batch, Workload
 

@@ -1,8 +1,9 @@
 """Gradients of a model's trainable parameters for each example, from one backward pass a batch."""
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -11,19 +12,20 @@ from torch import Tensor
 
 from nfa.errors import Refusal
 from nfa.maths.example_gradients import Dense, Part, add_part, joined, powers_of_two
-from nfa.observe.capture import inert, without_fused_attention
-from nfa.observe.gradient_rules import LayoutError
-from nfa.observe.parameter_uses import Ear, Region, Regions, Use, overlapping, widened
+from nfa.observe.hearing import ParameterEar, Use, widened
+from nfa.observe.inertness import inert, without_fused_attention
+from nfa.observe.layouts import Axis, LayoutError, axis
 from nfa.observe.passes import per_example
+from nfa.observe.regions import Region, Regions, overlapping
 from nfa.observe.single_examples import SingleExamples, gradients
+from nfa.observe.trials import Trial, strided, tolerance
 from nfa.protocols import Batch, Workload
 from nfa.seeding import generator
 
 Losses = Callable[[Tensor, Batch], Tensor]
 Gradients = dict[Region, list[Part]]
-TOLERANCE = 1e-4  # of a parameter's largest entry
+Uses = Mapping[Any, list[Use]]
 MODERATE = 30  # binary orders
-FAINT = 1e-6  # of the largest entry of all: below this there is nothing but rounding
 
 
 @dataclass(frozen=True)
@@ -52,70 +54,85 @@ class BatchGradients:
 
 
 @dataclass(frozen=True)
-class Trial:
-    """Random cotangents c of a few examples' outputs, and ∂ Σ_a w_a ⟨f(x_a), c_a⟩ / ∂θ by autograd for random w.
-
-    A loss may leave the examples of a trial without a gradient; random cotangents leave nothing unseen.
-    """
-
-    batch: Batch
-    outputs: Float[Tensor, "n ..."]
-    cotangent: Float[Tensor, "n ..."]
-    weights: Float[Tensor, " n"]
-    expected: Mapping[str, Tensor]
-
-    def differing(self, totals: Mapping[str, Tensor]) -> set[str]:
-        """Parameters whose Σ_a w_a γ_a is another."""
-        largest = {name: _largest(value) for name, value in self.expected.items()}
-        faint = FAINT * max(filter(math.isfinite, largest.values()), default=0.0)
-        return {
-            name
-            for name, total in totals.items()
-            if not _largest(total - self.expected[name]) <= _tolerance(total) * largest[name] + faint
-        }
-
-
-@dataclass(frozen=True)
 class Reading:
     """Gradients, parameters with a use that cannot be read, and numbers of δ for an example, by where they belong."""
 
     parts: Gradients
     unread: set[str]
-    sizes: set[tuple[Region, int]]
+    way: frozenset[tuple[Region, int]]
+
+
+@dataclass
+class Door:
+    """What a few examples have shown of a model, for all its checkpoints: parameters that are made `exact`ly, where the
+    examples are in every kind of use, parts of parameters that were seen, and the ways in which batches use them."""
+
+    exact: list[str] = field(default_factory=list)
+    places: dict[Hashable, Axis | None] = field(default_factory=dict)
+    seen: set[Region] = field(default_factory=set)
+    ways: set[frozenset[tuple[Region, int]]] = field(default_factory=set)
+    idle: list[str] = field(default_factory=list)
+    overlapping: set[str] = field(default_factory=set)
+    by_loop: bool = False
 
 
 class ExampleGradients:
     """Gives `BatchGradients` of the named parameters.
 
-    Making one runs `batch` (a few examples) with random cotangents. A parameter's gradients are made by torch.func
-    where a use of it was not heard or cannot be read, and where a random combination of them is not what autograd
-    says. `exact` names those parameters. `losses` gives one loss an example.
+    Without a `door`, that of another checkpoint, making one runs `batch` (a few examples) with random cotangents. A
+    parameter's gradients are made by torch.func where a use of it was not heard or cannot be read, and where a random
+    combination of them is not what autograd says. `door.exact` names those parameters. `losses` gives one loss an
+    example.
     """
 
     def __init__(
-        self, model: nn.Module, workload: Workload, names: list[str], batch: Batch, losses: Losses | None = None
+        self,
+        model: nn.Module,
+        workload: Workload,
+        names: list[str],
+        batch: Batch,
+        losses: Losses | None = None,
+        door: Door | None = None,
     ) -> None:
         self.model, self.workload = model, workload
         self.losses = losses or workload.losses
         named = dict(model.named_parameters())
         self.parameters = {name: named[name] for name in names if named[name].numel()}
-        self.seen: set[Region] = set()
-        self.known: set[tuple[Region, int]] = set()
-        self.idle: list[str] = []
+        self.door = door or Door()
         self.regions = Regions(self.parameters)
-        with inert(model):
-            trial = self._trial(batch)
-            outputs, uses = self._heard(batch)
-            self.overlapping = overlapping(uses)
-            found = self._read(outputs, uses, trial.cotangent)
-            self.known |= found.sizes
-            unheard = self._unheard(trial, found) | self._unheard_of_fewer(trial, found)
-            self.exact = [name for name in names if name in unheard]
-            self.regions = Regions({name: of for name, of in self.parameters.items() if name not in unheard})
-            self.single = SingleExamples(model, workload, {name: self.parameters[name] for name in self.exact})
-            self._check_single(trial)
-        self.known = {(region, size) for region, size in self.known if region.parameter not in unheard}
-        self.idle = [name for name in self.parameters if name not in unheard | {of.parameter for of in self.seen}]
+        self.single = self._single()
+        if not door:
+            with inert(model):
+                self._try(batch, names)
+        self.regions = Regions({name: of for name, of in self.parameters.items() if name not in self.door.exact})
+
+    def _single(self) -> SingleExamples:
+        exact = {name: self.parameters[name] for name in self.door.exact}
+        return SingleExamples(self.model, self.workload, exact, by_loop=self.door.by_loop)
+
+    def _try(self, batch: Batch, names: Iterable[str]) -> None:
+        """Fill the door."""
+        door, trial = self.door, self._trial(batch)
+        outputs, uses = self._heard(batch)
+        few = len(batch) - 1
+        fewer = self._heard(batch.take(range(few))) if few else None
+        door.places = _places(uses, fewer[1] if fewer else {}, len(batch))
+        door.overlapping = overlapping(one for of in uses.values() for use in of for one in use.regions.values())
+        found = self._read(outputs, uses, trial.cotangent)
+        door.ways.add(found.way)
+        unheard = self._unheard(trial, found)
+        if fewer:
+            unheard |= self._unheard_of_fewer(trial, found, *fewer)
+        door.exact = [name for name in names if name in unheard]
+        self.single = self._single()
+        self._check_single(trial)
+        door.by_loop = self.single.by_loop
+        door.ways = {frozenset(one for one in way if one[0].parameter not in unheard) for way in door.ways}
+        self._set_idle()
+
+    def _set_idle(self) -> None:
+        met = {*self.door.exact, *(region.parameter for region in self.door.seen)}
+        self.door.idle = [name for name in self.parameters if name not in met]
 
     def __call__(self, batch: Batch) -> BatchGradients:
         """The gradients of a batch's examples; weights, modes and generators stay as they were."""
@@ -123,9 +140,12 @@ class ExampleGradients:
             outputs, uses = self._heard(batch)
             cotangent, scale = self._cotangent(outputs, batch)
             found = self._read(outputs, uses, cotangent)
-            if found.sizes != self.known:  # longer sequences, or rows that a router chose
+            if found.way not in self.door.ways:  # longer sequences, or rows that a router chose
                 trial = self._trial(batch)
-                self._refuse(self._unheard(trial, self._read(*self._heard(batch), trial.cotangent)) - {*self.exact})
+                again = self._read(*self._heard(batch), trial.cotangent)
+                self._refuse(self._unheard(trial, again) - {*self.door.exact})
+                self.door.ways.add(found.way)
+                self._set_idle()
             self._refuse(found.unread)
             for name, values in self.single(batch, cotangent).items():
                 found.parts[self._whole(name)] = [Dense(widened(values).reshape(len(batch), -1))]
@@ -139,9 +159,9 @@ class ExampleGradients:
                 "pad all examples to one length, or leave the parameter out",
             )
 
-    def _heard(self, batch: Batch, *, cut: bool = False) -> tuple[Tensor, list[Use]]:
+    def _heard(self, batch: Batch, *, cut: bool = False) -> tuple[Tensor, Uses]:
         """Outputs, and where they use parameters."""
-        with torch.enable_grad(), without_fused_attention(), Ear(self.regions, len(batch), cut=cut) as ear:
+        with torch.enable_grad(), without_fused_attention(), ParameterEar(self.regions, len(batch), cut=cut) as ear:
             return self.workload.outputs(self.model, batch), ear.uses
 
     def _cotangent(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -161,30 +181,45 @@ class ExampleGradients:
         scale = powers_of_two(rows.abs().amax(dim=1))
         return (rows / scale.unsqueeze(1)).reshape(outputs.shape), scale.double()
 
-    def _read(self, outputs: Tensor, uses: list[Use], cotangent: Tensor) -> Reading:
-        inputs = [use.node for use in uses] + [self.parameters[name] for name in self.idle]
-        made = gradients(outputs, inputs, cotangent)
-        unread = {name for name, value in zip(self.idle, made[len(uses) :], strict=True) if value is not None}
+    def _read(self, outputs: Tensor, uses: Uses, cotangent: Tensor) -> Reading:
+        every = [use for of in uses.values() for use in of]
+        idle = self.door.idle
+        made = gradients(outputs, [use.node for use in every] + [self.parameters[name] for name in idle], cotangent)
+        heard = {region.parameter for use in every for region in use.regions.values()}
+        felt = {name for name, value in zip(idle, made[len(every) :], strict=True) if value is not None}
+        unread = felt - heard
         parts: Gradients = {}
         sizes: set[tuple[Region, int]] = set()
-        for use, delta in zip(uses, made, strict=False):
+        for use, delta in zip(every, made, strict=False):
             if delta is None:
                 continue
             try:
-                found = list(use.gradients(delta, len(cotangent)))
+                found = list(self._parts(use, delta, len(cotangent)))
             except LayoutError:
                 unread |= {region.parameter for region in use.regions.values()}
                 continue
             for region, part in found:
-                key, placed = self._placed(region, part)
-                add_part(parts.setdefault(key, []), placed)
-                sizes.add((region, delta.numel() // len(cotangent)))
-        return Reading({key: joined(found) for key, found in parts.items()}, unread, sizes)
+                whole, placed = self._placed(region, part)
+                add_part(parts.setdefault(whole, []), placed)
+                sizes.add((region, 0 if use.picked else delta.numel() // len(cotangent)))
+        return Reading({key: joined(found) for key, found in parts.items()}, unread, frozenset(sizes))
+
+    def _parts(self, use: Use, delta: Tensor, n: int) -> Iterator[tuple[Region, Part]]:
+        """Per-example gradients from δ; LayoutError where they cannot be read."""
+        if not delta.ndim or use.edited:
+            raise LayoutError  # no row for each example, or edited in place since
+        rule, own = use.widened(), widened(use.own(delta))
+        for name, region in use.regions.items():
+            place = self.door.places.get((type(use.rule), name, region.parameter))
+            part = rule.gradient(name, own, use.at(place, n))
+            if isinstance(part, Dense) and part.values.shape[1] != math.prod(region.shape):
+                raise LayoutError  # repeated along its only dimension
+            yield region, part
 
     def _placed(self, region: Region, part: Part) -> tuple[Region, Part]:
         """A row of numbers for a view of a parameter becomes one for all of it; overlapping views become rows first."""
         whole = self._whole(region.parameter)
-        part = part.dense() if region.parameter in self.overlapping else part
+        part = part.dense() if region.parameter in self.door.overlapping else part
         if region == whole or not isinstance(part, Dense):
             return region, part
         size = self.parameters[region.parameter].numel()
@@ -209,31 +244,29 @@ class ExampleGradients:
         weights = (torch.rand(len(batch), generator=random) + 0.5).to(outputs)
         made = gradients(outputs, [*self.parameters.values()], torch.einsum("n...,n->n...", cotangent, weights))
         pairs = zip(self.parameters.items(), made, strict=True)
-        expected = {name: torch.zeros_like(of) if value is None else _strided(value) for (name, of), value in pairs}
+        expected = {name: torch.zeros_like(of) if value is None else strided(value) for (name, of), value in pairs}
         return Trial(batch, outputs.detach(), cotangent, weights, expected)
 
     def _unheard(self, trial: Trial, found: Reading) -> set[str]:
         """Parameters whose gradients cannot all be read, or come out wrong."""
-        self.seen |= found.parts.keys()
-        clashing = {a.parameter for a in found.parts for b in self.seen if a.clashes(b)}
+        self.door.seen |= found.parts.keys()
+        clashing = {a.parameter for a in found.parts for b in self.door.seen if a.clashes(b)}
         cut, _ = self._heard(trial.batch, cut=True)
         rest = zip(self.parameters, gradients(cut, [*self.parameters.values()], trial.cotangent), strict=True)
         elsewhere = {name for name, value in rest if value is not None}
         return found.unread | clashing | elsewhere | trial.differing(self._totals(found.parts, trial.weights))
 
-    def _unheard_of_fewer(self, trial: Trial, whole: Reading) -> set[str]:
+    def _unheard_of_fewer(self, trial: Trial, whole: Reading, outputs: Tensor, uses: Uses) -> set[str]:
         """The same with one example fewer, so that no other dimension can pass for that of the examples.
 
         Where all parts are those of before, what held of them holds again.
         """
-        few = len(trial.batch) - 1
-        if not few:
-            return set()
-        batch = trial.batch.take(range(few))
-        found = self._read(*self._heard(batch), trial.cotangent[:few])
-        self.known |= found.sizes
+        few = len(outputs)
+        found = self._read(outputs, uses, trial.cotangent[:few])
+        self.door.ways.add(found.way)
         if not found.unread and _begin_alike(found.parts, whole.parts):
             return set()
+        batch = trial.batch.take(range(few))
         trial = self._trial(batch)
         return self._unheard(trial, self._read(*self._heard(batch), trial.cotangent))
 
@@ -272,7 +305,19 @@ class ExampleGradients:
             rows = [self.workload.outputs(self.model, trial.batch.take([place])) for place in range(len(trial.batch))]
         alone = torch.stack([row.reshape(trial.outputs.shape[1:]) for row in rows])
         scale = float(trial.outputs.abs().max())
-        return float((alone - trial.outputs).abs().max()) <= _tolerance(alone) * scale
+        return float((alone - trial.outputs).abs().max()) <= tolerance(alone) * scale
+
+
+def _places(uses: Uses, fewer: Uses, n: int) -> dict[Hashable, Axis | None]:
+    """Where the examples are, for every way of using a parameter: the same wherever it is used so, or None."""
+    found: dict[Hashable, set[Axis]] = {}
+    for key, of in uses.items():
+        less = fewer.get(key, [])
+        pairs = zip(of, less, strict=True) if len(of) == len(less) else ()
+        places = {axis(many.tensors(), one.tensors(), n) for many, one in pairs} if n > 1 else {Axis(1)}
+        for way in key:
+            found.setdefault(way, set()).update(place for place in places if place)  # none: shared by all
+    return {way: next(iter(places)) if len(places) == 1 else None for way, places in found.items()}
 
 
 def _begin_alike(few: Gradients, many: Gradients) -> bool:
@@ -280,16 +325,4 @@ def _begin_alike(few: Gradients, many: Gradients) -> bool:
     if few.keys() != many.keys() or any(len(few[key]) != len(many[key]) for key in few):
         return False
     pairs = [pair for key in few for pair in zip(few[key], many[key], strict=True)]
-    return all(a.begins(b, _tolerance(a.tensors[-1])) for a, b in pairs)
-
-
-def _largest(values: Tensor) -> float:
-    return max(abs(float(end)) for end in values.aminmax()) if values.numel() else 0.0
-
-
-def _tolerance(values: Tensor) -> float:
-    return max(TOLERANCE, 16 * torch.finfo(values.dtype).eps)
-
-
-def _strided(gradient: Tensor) -> Tensor:
-    return gradient.to_dense() if gradient.is_sparse else gradient
+    return all(a.begins(b, tolerance(a.tensors[-1])) for a, b in pairs)

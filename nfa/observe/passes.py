@@ -1,18 +1,25 @@
 """One pass over the data serves every measure of every site."""
 
+
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn as nn
+from jaxtyping import Float
 from torch import Tensor
 
 from nfa.errors import Refusal
 from nfa.maths.bfloat16 import bfloat16_products
-from nfa.observe.capture import Site, captured, inert, sites_of
 from nfa.observe.directions import Directions
+from nfa.observe.door import few_of, find_sites
+from nfa.observe.hearing import Use
+from nfa.observe.inertness import inert, without_fused_attention
+from nfa.observe.layouts import Layout
 from nfa.observe.records import Part, Record, Source
+from nfa.observe.single_examples import gradients
+from nfa.observe.sites import Sites
 from nfa.protocols import Batch, Workload
 
 Precision = Literal["float32", "bfloat16", "float64"]
@@ -34,7 +41,7 @@ class Listener(Protocol):
     def update(self, record: Record) -> None: ...
 
 
-Measures = Mapping[str, Sequence[Listener]]
+Measures = Mapping[str, Callable[[Float[Tensor, "o i"]], Sequence[Listener]]]  # of a site, given its W
 
 
 def observe(
@@ -43,29 +50,48 @@ def observe(
     batches: Iterable[Batch],
     measures: Measures,
     *,
+    sites: Sites | None = None,
     precision: Precision = "float32",
     directions: Directions = EVERY_OUTPUT,
     hear_outputs: Callable[[Tensor, Batch], None] | None = None,
 ) -> None:
-    """Run the model over `batches` and feed every measure, given by site name.
+    """Run the model over `batches` and feed every measure, made when its site is first heard.
 
-    Weights, optimizer state, gradients, module modes and generators stay bitwise as they were.
-    `hear_outputs` gets each batch's outputs, so that an evaluation needs no pass of its own.
+    `sites` are what the door has found out, None = look now. Weights, buffers, optimizer state, gradients, module modes
+    and generators stay bitwise as they were. `hear_outputs` gets each batch's outputs, so that an evaluation needs no
+    pass of its own.
     """
-    sites = sites_of(workload.sites(model), measures)
-    for name, site in sites.items():
-        site.copies_outputs = any(Part.OUTPUTS in listener.needs for listener in measures[name])
-    sources = {listener.source for listeners in measures.values() for listener in listeners}
+    sites = sites or find_sites(model, workload, few_of(workload))
+    sites.check(measures)
     products: AbstractContextManager[None] = bfloat16_products() if precision == "bfloat16" else nullcontext()
+    heard = _Pass(sites, measures)
     with inert(model), products:
         for batch in batches:
-            with captured(sites, len(batch)), torch.enable_grad():
-                outputs = workload.outputs(model, batch)
+            ear = sites.ear(model, workload.sites(model), len(batch), measures.keys())
+            with torch.enable_grad():
+                with without_fused_attention(), ear:
+                    outputs = workload.outputs(model, batch)
+                sources = heard.begin(ear.found(), batch)
                 losses = per_example(workload.losses(outputs, batch), batch) if Source.LOSS in sources else None
             if hear_outputs:
                 hear_outputs(outputs.detach(), batch)
-            for source, direction, gradients in _gradients(outputs, losses, sites, sources, directions, batch):
-                _tell(measures, sites, source, direction, gradients, batch)
+            for source, direction, found in _gradients(outputs, losses, heard.nodes, sources, directions, batch):
+                heard.tell(source, direction, found)
+
+
+def site_weights(
+    workload: Workload, model: nn.Module, names: Iterable[str], sites: Sites | None = None
+) -> dict[str, Tensor]:
+    """A copy of the weight matrix [o i] of each named site, as it is applied to a few examples."""
+    found: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Callable[[Tensor], Sequence[Listener]]:
+        return lambda weight: found.setdefault(name, weight)[:0].tolist()
+
+    few = few_of(workload)
+    sites = sites or find_sites(model, workload, few)
+    observe(model, workload, [few], {name: keep(name) for name in names}, sites=sites)
+    return {name: found[name] for name in sites.seen if name in found}
 
 
 def per_example(losses: Tensor, batch: Batch) -> Tensor:
@@ -79,28 +105,95 @@ def per_example(losses: Tensor, batch: Batch) -> Tensor:
     return losses
 
 
+class _Pass:
+    """The listeners of every site, and what the current batch has for them."""
+
+    def __init__(self, sites: Sites, measures: Measures) -> None:
+        self.sites, self.measures = sites, measures
+        self.listeners: dict[str, Sequence[Listener]] = {}
+        self.weights: dict[str, Tensor] = {}
+        self.missed = 0  # examples before a site was first heard
+
+    def begin(self, uses: Mapping[str, list[Use]], batch: Batch) -> set[Source]:
+        """Take up a batch; what the listeners want to hear of it."""
+        self.uses, self.batch = {name: uses.get(name, []) for name in self.measures}, batch
+        self.new: dict[str, int] = {}
+        for name in [name for name in self.measures if name not in self.listeners and uses.get(name)]:
+            self.weights[name] = uses[name][0].widened().matrix().detach().clone()
+            self.listeners[name] = self.measures[name](self.weights[name])
+            self.new[name] = self.missed
+        self.missed += len(batch)
+        self.nodes = [use.node for of_site in self.uses.values() for use in of_site]
+        return {listener.source for listeners in self.listeners.values() for listener in listeners}
+
+    def tell(self, source: Source, direction: int, found: Sequence[Tensor | None]) -> None:
+        """Feed the listeners of a source; `found` are the gradients of all nodes."""
+        start = 0
+        for name, uses in self.uses.items():
+            stop = start + len(uses)
+            listeners = [one for one in self.listeners.get(name, ()) if one.source is source]
+            if listeners and (missed := self.new.get(name, 0) + (0 if uses else len(self.batch))):
+                self._tell_nothing(name, missed, listeners, direction)
+            if listeners and uses:
+                self._tell(name, uses, listeners, direction, found[start:stop])
+            start = stop
+
+    def _tell_nothing(self, name: str, examples: int, listeners: list[Listener], direction: int) -> None:
+        """Examples that a site was not called for count all the same."""
+        h, z = (self.weights[name].new_zeros(examples, 0, size) for size in reversed(self.weights[name].shape))
+        for listener in listeners:
+            listener.update(Record(h, z, z, direction))
+
+    def _tell(
+        self, name: str, uses: list[Use], listeners: list[Listener], direction: int, found: Sequence[Tensor | None]
+    ) -> None:
+        needs = frozenset().union(*(listener.needs for listener in listeners))
+        place, n = self.sites.seen[name].place, len(self.batch)
+        for part in _parts(uses, needs, n):
+            layouts = [use.at(place, n).of(part) for use in uses]
+            record = Record(
+                inputs=self._own(uses, layouts, Use.inputs) if Part.INPUTS in needs else None,
+                outputs=self._own(uses, layouts, Use.values) if Part.OUTPUTS in needs else None,
+                gradient=_joined(map(Use.delta, uses, layouts, found)) if found else None,
+                direction=direction,
+                fixed=all(use.fixed for use in uses),
+            )
+            for listener in listeners:
+                listener.update(record)
+
+    def _own(self, uses: list[Use], layouts: list[Layout], read: Callable[[Use, Layout], Tensor]) -> Tensor:
+        """Rows [n s f] with 0 where a position only pads its example, which a causal model computes all the same."""
+        rows, present = list(map(read, uses, layouts)), self.batch.present
+        if present is None:
+            return _joined(rows)
+        pairs = zip(rows, layouts, strict=True)
+        return _joined(one.masked_fill(~at.own(present, one.shape[1]).unsqueeze(2), 0) for one, at in pairs)
+
+
+def _joined(rows: Iterable[Float[Tensor, "n s f"]]) -> Float[Tensor, "n s f"]:
+    """Several uses follow each other along s."""
+    found = list(rows)
+    return found[0] if len(found) == 1 else torch.cat(found, dim=1)
+
+
 def _gradients(
     outputs: Tensor,
     losses: Tensor | None,
-    sites: Mapping[str, Site],
+    nodes: Sequence[object],
     sources: set[Source],
     directions: Directions,
     batch: Batch,
-) -> Iterator[tuple[Source, int, list[Tensor | None]]]:
+) -> Iterator[tuple[Source, int, Sequence[Tensor | None]]]:
     """Everything the sources ask for, one backward pass at a time, so that one pass's tensors live at once."""
-    nodes = [call.node for site in sites.values() for call in site.calls]
     if Source.FORWARD in sources:
         yield Source.FORWARD, 0, []
     if losses is not None:
         more = Source.OUTPUT in sources
-        ones = torch.ones_like(losses) + _undefined(losses)
-        yield Source.LOSS, 0, list(torch.autograd.grad(losses, nodes, ones, retain_graph=more, allow_unused=True))
+        yield Source.LOSS, 0, gradients(losses, nodes, torch.ones_like(losses) + _undefined(losses), keep=more)
     if Source.OUTPUT in sources:
         last, undefined = directions.passes(outputs) - 1, _undefined(outputs)
         for direction, cotangent in enumerate(directions.cotangents(outputs, batch.ids)):
-            more = direction < last
-            grads = torch.autograd.grad(outputs, nodes, cotangent + undefined, retain_graph=more, allow_unused=True)
-            yield Source.OUTPUT, direction, list(grads)
+            yield Source.OUTPUT, direction, gradients(outputs, nodes, cotangent + undefined, keep=direction < last)
 
 
 def _undefined(values: Tensor) -> Tensor:
@@ -108,52 +201,10 @@ def _undefined(values: Tensor) -> Tensor:
     return values.detach() - values.detach()
 
 
-def _tell(
-    measures: Measures,
-    sites: Mapping[str, Site],
-    source: Source,
-    direction: int,
-    gradients: list[Tensor | None],
-    batch: Batch,
-) -> None:
-    start, n = 0, len(batch)
-    for name, site in sites.items():
-        stop = start + len(site.calls)
-        listeners = [listener for listener in measures[name] if listener.source is source]
-        needs = frozenset().union(*(listener.needs for listener in listeners))
-        for part in _parts(site, needs, n) if listeners else ():
-            record = Record(
-                inputs=_own(site, site.inputs(n, part), batch, part) if Part.INPUTS in needs else None,
-                outputs=_own(site, site.outputs(n, part), batch, part) if Part.OUTPUTS in needs else None,
-                gradient=site.gradients(gradients[start:stop], n, part) if gradients else None,
-                direction=direction,
-                fixed=site.fixed,
-            )
-            for listener in listeners:
-                listener.update(record)
-        start = stop
-
-
-def _own(site: Site, rows: Tensor, batch: Batch, part: slice) -> Tensor:
-    """Rows [n s f] with 0 where a position only pads its example, which a causal model computes all the same."""
-    if batch.present is None:
-        return rows
-    own = batch.present[part]
-    if own.shape != rows.shape[:2]:
-        raise Refusal(
-            f"site {site.name!r}, which sees {rows.shape[1]} positions of examples padded to {own.shape[1]}",
-            "layers that see every position once",
-            "leave the site out",
-        )
-    return rows.masked_fill(~own.unsqueeze(2), 0)
-
-
-def _parts(site: Site, needs: frozenset[Part], n: int) -> Iterator[slice]:
-    """All examples at once, or few at a time where their inputs, unfolded, are large."""
-    bytes_each = 0
-    if Part.INPUTS in needs:
-        positions = max(call.outputs[0].numel() for call in site.calls) // site.weight.shape[0]
-        bytes_each = positions * site.weight.shape[1] * site.calls[0].inputs.element_size()
-    size = n if bytes_each == 0 else max(1, min(n, RECORD_BYTES // bytes_each))
+def _parts(uses: Sequence[Use], needs: frozenset[Part], n: int) -> Iterator[slice]:
+    """All examples at once, or few at a time where their patches are large."""
+    numbers = max(use.rule.unfolded(use.own(use.output), inputs=Part.INPUTS in needs) for use in uses)
+    each = numbers * uses[0].output.element_size() // n
+    size = n if each == 0 else max(1, min(n, RECORD_BYTES // each))
     for start in range(0, n, size):
         yield slice(start, min(start + size, n))

@@ -1,157 +1,168 @@
-"""How each layer type is read as one linear map z = W h + b, in the one layout [n s i] → [n s o].
+"""How every function that uses a parameter gives the parameter's gradient for each example: the one list of rules.
 
-`n` is always the number of examples in the batch. A rule is found by the qualified name of a class or of one of its
-bases, so that layers of packages that are not installed need no import.
+A rule is a dataclass whose fields are the arguments of the function. It says which of them may be parameters and makes
+their gradients from δ = ∂ℓ/∂(output). Functions that multiply by a weight are in products.py; here is what scales, adds
+and looks up. All but embeddings sum over positions s; `at` says where the examples are.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
-import torch.nn as nn
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from nfa.errors import Refusal
+from nfa.maths.example_gradients import Dense, Part, Rows
+from nfa.observe.layouts import Axis, Layout, LayoutError
+from nfa.observe.products import PRODUCTS, by_example
 
 
 @dataclass(frozen=True)
-class Rule:
-    """Reads a layer: `inputs` of its first argument, `outputs` of anything shaped like its output, `weight` [o i].
+class LayerNorm:
+    """z = w ∘ x̂ + b over the last dimensions: γ_w = Σ_s δ_s ∘ x̂_s, γ_b = Σ_s δ_s."""
 
-    `inputs` and `outputs` get the module, the tensor and n. `hears` names the parameter whose products are listened to
-    where the layer computes without calling a module of its own; `rows` are then the rows of it that make up W.
-    """
+    PARAMETERS: ClassVar = ("weight", "bias")
+    input: Tensor
+    normalized_shape: Any
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+    eps: float = 1e-5
 
-    inputs: Callable[[Any, Tensor, int], Float[Tensor, "n s i"]]
-    outputs: Callable[[Any, Tensor, int], Float[Tensor, "n s o"]]
-    weight: Callable[[Any], Float[Tensor, "o i"]]
-    hears: Callable[[Any], Tensor] | None = None
-    rows: tuple[int, int] = (0, 0)
-
-
-def rules_for(name: str, module: nn.Module) -> dict[str, Rule]:
-    """Rules by site name: one for most layers, four for an `nn.MultiheadAttention`; `Refusal` where there is none."""
-    if isinstance(module, nn.MultiheadAttention):
-        return {f"{name}.{part}": rule for part, rule in _attention(module).items()}
-    for kind in type(module).__mro__:
-        rule = RULES.get(f"{kind.__module__}.{kind.__qualname__}")
-        if rule:
-            return {name: rule}
-    known = ", ".join([kind.rpartition(".")[2] for kind in RULES] + ["MultiheadAttention"])
-    raise Refusal(
-        f"site {name!r} of type {type(module).__name__}",
-        known,
-        "leave the site out, or add a rule to nfa/observe/rules.py",
-    )
+    def gradient(self, name: str, delta: Tensor, at: Layout) -> Part:
+        dims = len(self.normalized_shape)
+        values = delta if name == "bias" else delta * F.layer_norm(self.input, self.normalized_shape, eps=self.eps)
+        return Dense(at.rows(values.flatten(-dims)).sum(dim=1))
 
 
-ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
+@dataclass(frozen=True)
+class RMSNorm:
+    """z = w ∘ x / rms(x) over the last dimensions."""
+
+    PARAMETERS: ClassVar = ("weight",)
+    input: Tensor
+    normalized_shape: Any
+    weight: Tensor | None = None
+    eps: float | None = None
+
+    def gradient(self, name: str, delta: Tensor, at: Layout) -> Part:  # noqa: ARG002
+        values = delta * F.rms_norm(self.input, self.normalized_shape, eps=self.eps)
+        return Dense(at.rows(values.flatten(-len(self.normalized_shape))).sum(dim=1))
 
 
-def site_names(name: str, module: nn.Module) -> list[str]:
-    """Names of the sites that a module would make, whether there is a rule for it or not."""
-    return [f"{name}.{part}" for part in ATTENTION] if isinstance(module, nn.MultiheadAttention) else [name]
+@dataclass(frozen=True)
+class GroupNorm:
+    """z = w ∘ x̂ + b by channel, x̂ normalised within groups of channels."""
+
+    PARAMETERS: ClassVar = ("weight", "bias")
+    input: Tensor
+    num_groups: int
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+    eps: float = 1e-5
+
+    def gradient(self, name: str, delta: Tensor, at: Layout) -> Part:
+        values = delta if name == "bias" else delta * F.group_norm(self.input, self.num_groups, eps=self.eps)
+        return Dense(_by_channel(values, at))
 
 
-def has_rule(module: nn.Module) -> bool:
-    """Whether a module can be a site, or several."""
-    names = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(module).__mro__}
-    return isinstance(module, nn.MultiheadAttention) or bool(names & RULES.keys())
+@dataclass(frozen=True)
+class BatchNorm:
+    """z = w ∘ x̂ + b by channel, x̂ normalised by running statistics; there is no rule in training mode."""
+
+    PARAMETERS: ClassVar = ("weight", "bias")
+    input: Tensor
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+    training: bool = False
+    momentum: float = 0.1
+    eps: float = 1e-5
+
+    def gradient(self, name: str, delta: Tensor, at: Layout) -> Part:
+        if self.training:
+            raise LayoutError
+        normal = F.batch_norm(self.input, self.running_mean, self.running_var, eps=self.eps)
+        return Dense(_by_channel(delta if name == "bias" else delta * normal, at))
 
 
-def _features_last(_module: nn.Module, tensor: Tensor, _n: int) -> Float[Tensor, "n s f"]:
-    return tensor.reshape(tensor.shape[0], -1, tensor.shape[-1])
+def _by_channel(values: Tensor, at: Layout) -> Float[Tensor, "n c"]:
+    """Sums over positions of [n c …]."""
+    images = at.images(values)
+    return by_example(images.reshape(len(images), values.shape[1], -1).transpose(1, 2), values, at).sum(dim=1)
 
 
-def _channels_second(_module: nn.Module, tensor: Tensor, _n: int) -> Float[Tensor, "n s f"]:
-    return tensor.flatten(2).transpose(1, 2)
+@dataclass(frozen=True)
+class Embedding:
+    """z_s = row index_s of the table: γ has δ_s added to that row."""
+
+    PARAMETERS: ClassVar = ("weight",)
+    input: Tensor
+    weight: Tensor
+    padding_idx: int | None = None
+    max_norm: float | None = None
+    norm_type: float = 2.0
+    scale_grad_by_freq: bool = False
+    sparse: bool = False
+
+    def gradient(self, name: str, delta: Tensor, at: Layout) -> Part:  # noqa: ARG002
+        if self.max_norm is not None or self.scale_grad_by_freq or not self.input.ndim:
+            raise LayoutError
+        index, values = at.rows(self.input.unsqueeze(-1)).squeeze(2), at.rows(delta)
+        if self.padding_idx is not None:
+            values = values * (index != self.padding_idx % len(self.weight)).unsqueeze(2)
+        return Rows(index, values, len(self.weight))
 
 
-def _time_first(_module: nn.Module, tensor: Tensor, n: int) -> Float[Tensor, "n s f"]:
-    return tensor.reshape(-1, n, tensor.shape[-1]).transpose(0, 1)
+@dataclass(frozen=True)
+class Add:
+    """z = x + w, w repeated along examples: learned positions, biases, gates."""
+
+    PARAMETERS: ClassVar = ("input", "other")
+    input: Any
+    other: Any
+    alpha: float = 1
+
+    def gradient(self, name: str, delta: Tensor, at: Layout) -> Part:
+        scale = self.alpha if name == "other" else 1
+        return Dense(scale * _reduced(delta, getattr(self, name).shape, at))
 
 
-def _patches(module: "nn.Conv1d | nn.Conv2d", tensor: Tensor, _n: int) -> Float[Tensor, "n s i"]:
-    """The patch under the kernel at each output position, channels before kernel offsets."""
-    lead = (1,) * (2 - len(module.kernel_size))  # a Conv1d is a Conv2d on images of height 1
-    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
-    padded = F.pad(tensor, module._reversed_padding_repeated_twice, mode)
-    image = padded if len(module.kernel_size) == 2 else padded.unsqueeze(2)
-    kernel, dilation, stride = (lead + part for part in (module.kernel_size, module.dilation, module.stride))
-    return F.unfold(image, kernel, dilation=dilation, stride=stride).transpose(1, 2)
+@dataclass(frozen=True)
+class Multiply:
+    """z = x ∘ w, w repeated along examples: scales and gates."""
+
+    PARAMETERS: ClassVar = ("input", "other")
+    input: Any
+    other: Any
+
+    def gradient(self, name: str, delta: Tensor, at: Layout) -> Part:
+        factor = self.other if name == "input" else self.input
+        return Dense(_reduced(delta * factor, getattr(self, name).shape, at))
 
 
-def _kernel(module: "nn.Conv1d | nn.Conv2d") -> Float[Tensor, "o i"]:
-    """The kernel as a matrix; a grouped one is block diagonal: outputs of a group see that group's channels only."""
-    weight = module.weight.detach().flatten(1)
-    if module.groups == 1:
-        return weight
-    group_o, group_i = weight.shape[0] // module.groups, weight.shape[1]
-    blocks = weight.new_zeros(module.groups, group_o, module.groups, group_i)
-    for group in range(module.groups):
-        blocks[group, :, group] = weight[group * group_o : (group + 1) * group_o]
-    return blocks.reshape(weight.shape[0], module.groups * group_i)
+def _reduced(values: Tensor, shape: torch.Size, at: Layout) -> Float[Tensor, "n p"]:
+    """Sums of [n …] over every dimension along which a tensor of `shape` was repeated, but the examples'."""
+    padded = (1,) * (values.ndim - len(shape)) + tuple(shape)
+    if not isinstance(at, Axis) or len(padded) != values.ndim or padded[at.dim] != 1:
+        raise LayoutError
+    rows = at.examples(values)  # [n k …]
+    rest = [size for dim, size in enumerate(padded) if dim != at.dim]
+    repeated = [1, *(2 + dim for dim, size in enumerate(rest) if size == 1 and rows.shape[2 + dim] > 1)]
+    return rows.sum(dim=repeated).reshape(len(rows), -1)
 
 
-def _with_adapters(module: Any) -> Float[Tensor, "o i"]:
-    """PEFT's W + scaling · B A over the active adapters."""
-    adapters = [name for name in module.active_adapters if name in module.lora_A]
-    if getattr(module, "lora_variant", None):
-        raise Refusal("a LoRA variant (DoRA and others)", "plain LoRA", "name its lora_A and lora_B as sites instead")
-    weight = module.get_base_layer().weight.detach()
-    if not (module.merged or module.disable_adapters):
-        for name in adapters:
-            weight = weight + module.get_delta_weight(name).detach()
-    matrix: Tensor = weight.T if module.fan_in_fan_out else weight
-    return matrix
-
-
-def _attention(module: nn.MultiheadAttention) -> Mapping[str, Rule]:
-    """q, k, v are rows of one packed parameter or three parameters of their own; each is a site."""
-    size, rules = module.embed_dim, {}
-    for index, part in enumerate(ATTENTION[:3]):
-        packed = module.in_proj_weight is not None
-        rows = (index * size, (index + 1) * size) if packed else (0, size)
-        rules[part] = _projection("in_proj_weight" if packed else f"{part}_weight", rows)
-    rules["out_proj"] = _projection("out_proj.weight", (0, size))
-    return rules
-
-
-def _projection(parameter: str, rows: tuple[int, int]) -> Rule:
-    def heard(module: nn.Module) -> Tensor:
-        return module.get_parameter(parameter)
-
-    return Rule(
-        inputs=_time_first,
-        outputs=_time_first,
-        weight=lambda module: heard(module).detach()[slice(*rows)],
-        hears=heard,
-        rows=rows,
-    )
-
-
-_linear = partial(Rule, inputs=_features_last, outputs=_features_last)
-_convolution = Rule(inputs=_patches, outputs=_channels_second, weight=_kernel)
-RULES: dict[str, Rule] = {
-    "torch.nn.modules.linear.Linear": _linear(weight=lambda module: module.weight.detach()),
-    "torch.nn.modules.conv.Conv1d": _convolution,
-    "torch.nn.modules.conv.Conv2d": _convolution,
-    "transformers.pytorch_utils.Conv1D": _linear(weight=lambda module: module.weight.detach().T),
-    "peft.tuners.lora.layer.Linear": _linear(weight=_with_adapters),
+RULES: Mapping[Callable[..., Any], Any] = {
+    **PRODUCTS,
+    F.layer_norm: LayerNorm,
+    F.rms_norm: RMSNorm,
+    F.group_norm: GroupNorm,
+    F.batch_norm: BatchNorm,
+    F.embedding: Embedding,
+    torch.add: Add,
+    torch.Tensor.add: Add,
+    torch.mul: Multiply,
+    torch.Tensor.mul: Multiply,
 }
-
-
-def layers_with_rules(model: nn.Module) -> dict[str, nn.Module]:
-    """Every layer that has a rule, by its path, outermost first: what is inside attention or LoRA layers is theirs."""
-    return dict(_with_rules("", model))
-
-
-def _with_rules(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    if has_rule(module):
-        yield name, module
-        return
-    for child_name, child in module.named_children():
-        yield from _with_rules(f"{name}.{child_name}".removeprefix("."), child)

@@ -19,10 +19,12 @@ class SingleExamples:
     Models that torch.func cannot follow are differentiated one example at a time.
     """
 
-    def __init__(self, model: nn.Module, workload: Workload, parameters: Mapping[str, nn.Parameter]) -> None:
+    def __init__(
+        self, model: nn.Module, workload: Workload, parameters: Mapping[str, nn.Parameter], *, by_loop: bool
+    ) -> None:
         self.wrapped, self.workload = _Outputs(model, workload), workload
         self.parameters = {f"model.{name}": parameter for name, parameter in parameters.items()}
-        self.by_loop = False
+        self.by_loop = by_loop
 
     def __call__(self, batch: Batch, cotangent: Tensor) -> dict[str, Tensor]:
         """One tensor [n …] for each parameter."""
@@ -62,11 +64,13 @@ class SingleExamples:
         return {name: torch.stack(of) for name, of in zip(self.parameters, zip(*rows, strict=True), strict=True)}
 
 
-def gradients(outputs: Tensor, inputs: Sequence[Any], cotangent: Tensor) -> Sequence[Tensor | None]:
-    """∂⟨f, c⟩ / ∂(each input); None for one that f does not reach."""
+def gradients(
+    outputs: Tensor, inputs: Sequence[Any], cotangent: Tensor, *, keep: bool = False
+) -> Sequence[Tensor | None]:
+    """∂⟨f, c⟩ / ∂(each input); None for one that f does not reach. `keep` the graph for another call."""
     if not (inputs and outputs.requires_grad):
         return [None] * len(inputs)
-    return torch.autograd.grad(outputs, inputs, cotangent, allow_unused=True)
+    return torch.autograd.grad(outputs, inputs, cotangent, allow_unused=True, retain_graph=keep)
 
 
 class _Outputs(nn.Module):

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from nfa.maths import embedding
 from nfa.maths import gram as gram_maths
 from nfa.seeding import generator
 from nfa.studies.result import Result
@@ -69,6 +70,12 @@ def gradient_directions(gram: Float[Tensor, "n n"], probe: Probe, *, seed: int) 
     known = {f"gradient/{name}_se": error for name, error in errors.items() if f"gradient/{name}" in scalars}
     scalars |= {**known, "gradient/zero_fraction": float((~study.directions.kept).double().mean())}
     return Result(scalars, study.arrays(draws))
+
+
+def correlation_with(before: Mapping[str, np.ndarray], now: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """How far the structure has settled, from the arrays of two models of the same examples; empty where undefined."""
+    value = embedding.agreement(before["cosines"], before["kept"], now["cosines"], now["kept"])
+    return {} if value is None else {"gradient/correlation_with_previous": value}
 
 
 def _drop_insignificant(values: dict[str, Tensor], errors: Mapping[str, float]) -> None:

@@ -17,7 +17,8 @@ from nfa.jobs.lora.lora_checks import check_targets
 from nfa.jobs.lora.lora_factors import factors_of
 from nfa.timing import Stopwatch
 from nfa.tracking import TrackedRun
-from nfa.workloads.rebuild import choose_device, recordings
+from nfa.workloads.devices import choose_device
+from nfa.workloads.rebuild import recordings
 
 ENTRY_POINTS = {"mlp": "train", "eeg": "train_eeg", "lora": "train_lora"}  # what a trial's run is a run of
 IMAGES = ("dataset", "data_dir")  # parameters that say which data

@@ -13,7 +13,7 @@ from nfa.config import AnalyzeConfig
 from nfa.maths.congruence import Congruence
 from nfa.measures.gradient_gram import GradientGram, choose_parameters
 from nfa.measures.mean_gradient import mean_gradient
-from nfa.measures.site_matrices import site_weights
+from nfa.observe.passes import site_weights
 from nfa.protocols import Batch, Workload
 from nfa.relations import MATRICES
 from nfa.studies.alignment import alignment as related
@@ -38,7 +38,7 @@ def analysis(case: Case, precision: Precision) -> Analysis:
             batch_size=AT_ONCE,
             top_k=1,
         ),
-        lambda sites: site_weights(workload, start, sites),
+        lambda names, sites: site_weights(workload, start, names, sites),
     )
 
 

@@ -43,6 +43,7 @@ from nfa.tracking.runs import (
     pointing_to,
     reopen_run,
     run_of_another,
+    set_tag,
 )
 from nfa.tracking.states import STATE, load_state, save_state, unsent_state
 from nfa.tracking.store import StoreError, beside_store, children, find_run, is_of_store, reach, reaching_store, tagged
@@ -127,6 +128,7 @@ __all__ = [
     "save_checkpoint",
     "save_picture",
     "save_state",
+    "set_tag",
     "sign",
     "tagged",
     "take_up",

@@ -17,12 +17,13 @@ from nfa.ends import shielded
 from nfa.errors import Refusal
 from nfa.masking import masked, masked_values
 from nfa.models.learned import learned_state, load_learned
+from nfa.protocols import Workload
 from nfa.tracking import artifacts
 from nfa.tracking.registry import MODELS, registered
 from nfa.tracking.runs import TrackedRun, reopen_run
 from nfa.tracking.states import STATE, unsent
 from nfa.tracking.store import children, client, find_run
-from nfa.workloads.rebuild import INITIAL, Rebuilt, rebuild
+from nfa.workloads.rebuild import INITIAL, rebuild
 
 BEST, WORDS = "nfa.best_epoch", ("last", "best")
 SHOWN = 5  # runs named in a message
@@ -34,7 +35,7 @@ class Checkpoint(NamedTuple):
     """A model as it was at an epoch, and the workload it was trained on."""
 
     model: nn.Module
-    workload: Rebuilt
+    workload: Workload
 
 
 def path_of(number: int, unit: str = "epoch") -> str:
@@ -236,7 +237,7 @@ def example_ids(run_id: str) -> dict[str, list[int]]:
     return ids
 
 
-def load_workload(run_id: str, *, device: str = "auto", data_dir: str | None = None) -> Rebuilt:
+def load_workload(run_id: str, *, device: str = "auto", data_dir: str | None = None) -> Workload:
     """Data, splits and model of a run, rebuilt from the run alone; see `load_checkpoint`."""
     stored, ids = _stored(run_id), example_ids(run_id)
     return rebuild(stored, ids, device=device, data_dir=data_dir, tensors=partial(_tensors, run_id))

@@ -264,6 +264,11 @@ def active_run() -> Run:
     return client().get_run(run.info.run_id)
 
 
+def set_tag(run: Run, key: str, value: str) -> None:
+    """A tag of a run that is not ours, without passwords."""
+    client().set_tag(run.info.run_id, key, masked(value)[:TAG_LENGTH])
+
+
 def config(run_id: str) -> dict[str, Any]:
     """The `config.json` of a run: everything its workload is rebuilt from; `Refusal` for a run without one."""
     found = find_run(run_id).info.run_id

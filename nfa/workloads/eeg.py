@@ -14,28 +14,25 @@ from torch import Tensor
 from nfa.config import TrainEEGConfig
 from nfa.data.eeg import EEGData
 from nfa.losses.envelope import loss_terms
-from nfa.losses.objectives import MeanLoss
 from nfa.maths.bfloat16 import mixed_precision
 from nfa.maths.pearson import pearson
 from nfa.models.conformer import Conformer, ConformerOptions, initialise
-from nfa.observe.rules import layers_with_rules
 from nfa.optim.build import Optimizers
 from nfa.optim.rates import stepwise
-from nfa.protocols import Batch, ParameterGroups
+from nfa.protocols import Batch, ParameterGroups, Workload
 from nfa.seeding import generator
 
 BETAS, EPSILON = (0.9, 0.98), 1e-9
 OPTIONS = tuple(item.name for item in dataclasses.fields(ConformerOptions))
 
 
-class EEGDecoder:
+class EEGDecoder(Workload):
     """The workload of `train_eeg`: rebuilt anywhere from `config`, the recordings and the stored ids.
 
     An example is a window, its id the place of the window's first sample among all samples of the data.
     """
 
     name = "eeg"
-    examples_at_once = 2048
 
     def __init__(
         self,
@@ -88,10 +85,6 @@ class EEGDecoder:
         rates = {group: config.llrd_front if i < behind else config.llrd_back for i, group in enumerate(groups)}
         return {**rates, "head": config.llrd_output}
 
-    def objective(self) -> MeanLoss:
-        """The mean loss of the windows."""
-        return MeanLoss(self.losses)
-
     def described_loss(self, *, plain: bool) -> str:  # noqa: ARG002 - no window weighs more than another
         """The loss in words."""
         return f"MSE + {self.config.pearson_weight:g} (1 - r)^2"
@@ -131,15 +124,6 @@ class EEGDecoder:
     def correlations(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Pearson's r of each window in float64; NaN where a signal is constant, to be counted and left out."""
         return pearson(outputs.squeeze(2), batch.targets.squeeze(2))
-
-    def classes(self, batch: Batch) -> None:
-        """None."""
-
-    def sites(self, model: nn.Module) -> Mapping[str, nn.Module]:
-        return layers_with_rules(model)
-
-    def readout(self, model: nn.Module) -> str | None:
-        return next(reversed(list(self.sites(model))), None)
 
     def groups(self, model: nn.Module) -> ParameterGroups:
         """cnn, se, subject, block_0 …, gate, head: modules of the model, never parts of names."""

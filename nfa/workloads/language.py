@@ -19,7 +19,7 @@ from nfa.losses.answers import TokenMean, answer_losses
 from nfa.maths.bfloat16 import mixed_precision
 from nfa.optim.build import Optimizers
 from nfa.optim.rates import RATES
-from nfa.protocols import Batch, ParameterGroups
+from nfa.protocols import Batch, ParameterGroups, Workload
 from nfa.seeding import generator
 
 DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "bfloat16", "float16")}
@@ -27,7 +27,7 @@ TOKENS_AT_ONCE = 2048  # of an analysis: every one has logits
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 
 
-class LanguageModel:
+class LanguageModel(Workload):
     """The workload of `train_lora`: rebuilt anywhere from `config`, the base model, the questions and the stored ids.
 
     An example is a question with its answer, its id the place in the data. Outputs are the logits [n t v] that predict
@@ -172,9 +172,6 @@ class LanguageModel:
     def metrics(self, outputs: Tensor, batch: Batch) -> Mapping[str, Tensor]:
         sums, counts = answer_losses(outputs, batch.targets)
         return {"nll": sums, "tokens": counts.to(sums)}
-
-    def classes(self, batch: Batch) -> None:
-        """None."""
 
     def sites(self, model: nn.Module) -> Mapping[str, nn.Module]:
         """The adapted layers, by their path in the base model."""

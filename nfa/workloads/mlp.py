@@ -10,18 +10,16 @@ from nfa.config import TrainConfig
 from nfa.data.images import ImageData, Images, Labels
 from nfa.losses.classification import LOSSES
 from nfa.losses.ghm import TERMS, Harmonised
-from nfa.losses.objectives import MeanLoss
 from nfa.models.mlp import MLP, initialise
 from nfa.optim.build import Optimizers, build
-from nfa.protocols import Batch, ParameterGroups, groups_of_sites
+from nfa.protocols import Batch, MeanLoss, ParameterGroups, Workload, groups_of_sites
 from nfa.seeding import generator
 
 
-class MLPClassifier:
+class MLPClassifier(Workload):
     """The workload of `train`: rebuilt anywhere from `config`, the published data and the stored ids."""
 
     name = "mlp"
-    examples_at_once = 2048
 
     def __init__(
         self,
@@ -104,6 +102,9 @@ class MLPClassifier:
     def classes(self, batch: Batch) -> Tensor:
         labels: Tensor = batch.targets
         return labels
+
+    def noisy(self) -> Sequence[int]:
+        return self.example_ids.get("noisy", ())
 
     def sites(self, model: nn.Module) -> Mapping[str, nn.Module]:
         assert isinstance(model, MLP)

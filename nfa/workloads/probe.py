@@ -1,6 +1,6 @@
 """A model and a few examples of one's own, as a workload."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -8,35 +8,36 @@ import torch.nn as nn
 from torch import Tensor
 
 from nfa.errors import Refusal
-from nfa.observe.rules import layers_with_rules
-from nfa.protocols import Batch, ParameterGroups, groups_of_sites
-
-Loss = Callable[[Tensor, Any], Tensor]
-Outputs = Callable[[nn.Module, Any], Tensor]
+from nfa.protocols import Batch, Workload
+from nfa.workloads.examples import Loss, Outputs, are_classes, call, check_padding, own_positions, rows
 
 
-def call(model: nn.Module, inputs: Any) -> Tensor:
-    """model(inputs), or model(**inputs) for a mapping; of an answer with `logits` (Hugging Face) those."""
-    answer = model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
-    outputs: Tensor = answer if isinstance(answer, Tensor) else answer.logits
-    return outputs
-
-
-class Probe:
+class Probe(Workload):
     """`inputs` and `targets` hold one row for each example, in tensors or in mappings or lists of tensors.
 
-    `loss(outputs, targets)` gives one loss for each example. `outputs(model, inputs)` is f of the Jacobians.
+    `loss(outputs, targets)` gives one loss for each example. `outputs(model, inputs)` is f of the Jacobians. `present`
+    [n s] tells the positions that are an example's own; without it the attention mask among the inputs does.
     """
 
     name = "probe"
-    examples_at_once = 2048
 
-    def __init__(self, network: nn.Module, loss: Loss, inputs: Any, targets: Any, outputs: Outputs = call) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: Loss,
+        inputs: Any,
+        targets: Any,
+        outputs: Outputs = call,
+        present: Tensor | None = None,
+    ) -> None:
         self.network, self.loss, self.call = network, loss, outputs
-        self.all = Batch(inputs, targets, torch.arange(_rows(inputs)))
-        if _rows(targets) != len(self.all):
-            got = f"a probe of {len(self.all)} inputs and {_rows(targets)} targets"
+        if present is None:
+            check_padding(inputs)
+        self.all = Batch(inputs, targets, torch.arange(rows(inputs)), _own(inputs, present))
+        if rows(targets) != len(self.all):
+            got = f"a probe of {len(self.all)} inputs and {rows(targets)} targets"
             raise Refusal(got, "as many targets as inputs", "give probe=(inputs, targets) of the same examples")
+        self.device = device_of(network)
 
     def model(self) -> nn.Module:
         """The model that is being trained."""
@@ -46,11 +47,11 @@ class Probe:
         return range(len(self.all))
 
     def batches(self, split: str, *, batch_size: int, ids: Sequence[int] | Tensor | None = None) -> Iterator[Batch]:
+        """On the device where the model is by now."""
+        self.device = device_of(self.network)
         chosen = torch.as_tensor(list(self.ids(split)) if ids is None else ids)
-        device = next((parameter.device for parameter in self.network.parameters()), torch.device("cpu"))
-        for part in chosen.split(batch_size):
-            rows = self.all.map(lambda tensor, part=part: tensor[part.to(tensor.device)].to(device))  # type: ignore[misc]
-            yield Batch(rows.inputs, rows.targets, part)
+        for part in chosen.split(batch_size) if len(chosen) else ():
+            yield self.all.take(part.tolist()).to(self.device)
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
         return self.call(model, batch.inputs)
@@ -58,29 +59,28 @@ class Probe:
     def losses(self, outputs: Tensor, batch: Batch) -> Tensor:
         return self.loss(outputs, batch.targets)
 
-    def metrics(self, outputs: Tensor, batch: Batch) -> Mapping[str, Tensor]:  # noqa: ARG002 - no more than the loss
-        return {}
+    def described_loss(self, *, plain: bool) -> str:  # noqa: ARG002 - examples are not weighted
+        return named(self.loss)
 
-    def classes(self, batch: Batch) -> None:
-        """None."""
-
-    def sites(self, model: nn.Module) -> Mapping[str, nn.Module]:
-        """Every layer that has a rule, outermost first: what is inside attention or LoRA layers belongs to them."""
-        return layers_with_rules(model)
-
-    def readout(self, model: nn.Module) -> str | None:
-        return next(reversed(list(self.sites(model))), None)
-
-    def groups(self, model: nn.Module) -> ParameterGroups:
-        return groups_of_sites(model, self.sites(model))
+    def classes(self, batch: Batch) -> Tensor | None:
+        """The targets, where they are whole numbers."""
+        return batch.targets.long() if are_classes(batch.targets) else None
 
 
-def _rows(value: Any) -> int:
-    """Examples in a tensor or in a container of tensors."""
-    if isinstance(value, Tensor):
-        return len(value)
-    rows = [_rows(part) for part in (value.values() if isinstance(value, Mapping) else value)]
-    if len(set(rows)) != 1:
-        got = f"a probe whose parts have {', '.join(map(str, rows)) or 'no'} rows"
-        raise Refusal(got, "one row for each example in every tensor", "give tensors of the same examples")
-    return rows[0]
+def _own(inputs: Any, present: Tensor | None) -> Tensor | None:
+    if present is None:
+        return own_positions(inputs)
+    if present.dim() != 2 or len(present) != rows(inputs) or not present.bool().any(dim=1).all():
+        got = f"present of shape {tuple(present.shape)} for {rows(inputs)} examples"
+        raise Refusal(got, "[examples, positions], true at one position of each at least", "give the attention mask")
+    return present.bool()
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's first parameter is."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
+def named(function: Any) -> str:
+    """What a function or a module is called."""
+    return str(getattr(function, "__name__", type(function).__name__))

@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from nfa.config import TrainConfig, TrainEEGConfig, TrainLoraConfig
@@ -16,29 +15,15 @@ from nfa.data.eeg import load as load_recordings
 from nfa.data.simulated_eeg import Simulation, simulated_folder
 from nfa.errors import Refusal
 from nfa.lora.base_models import find_base, load_tokenizer
+from nfa.protocols import Workload
+from nfa.workloads.devices import choose_device
 from nfa.workloads.eeg import EEGDecoder
 from nfa.workloads.language import LanguageModel
 from nfa.workloads.mlp import MLPClassifier
 
-Rebuilt = MLPClassifier | EEGDecoder | LanguageModel
 Tensors = Callable[[str], Mapping[str, Tensor]]
 INITIAL = "initial_adapter.safetensors"
 Ids = Mapping[str, Sequence[int]]
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` = CUDA when it is there, else the CPU; `Refusal` for a device that is not."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros((), device=device).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise Refusal(
-            f"device={name!r} ({reason})", "auto, cpu, cuda, cuda:N, mps where present", "device=auto"
-        ) from None
-    return device
 
 
 def rebuild(
@@ -48,7 +33,7 @@ def rebuild(
     device: str = "auto",
     data_dir: str | None = None,
     tensors: Tensors,
-) -> Rebuilt:
+) -> Workload:
     """The workload of a run's `config.json` on the run's own examples; `Refusal` where the data are not the same.
 
     `tensors` gives those of a safetensors file of the run.
@@ -113,7 +98,7 @@ def check_same(name: str, found: str, expected: str) -> None:
         raise Refusal(got, allowed, "use the data the run was trained on")
 
 
-WORKLOADS: Mapping[str, Callable[[Mapping[str, Any], Ids, str, str | None, Tensors], Rebuilt]] = {
+WORKLOADS: Mapping[str, Callable[[Mapping[str, Any], Ids, str, str | None, Tensors], Workload]] = {
     "mlp": _classifier,
     "eeg": _decoder,
     "lora": _language_model,

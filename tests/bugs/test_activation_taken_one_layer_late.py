@@ -6,9 +6,8 @@ import torch
 from toys import half_square, site_matrices, toy
 
 from nfa import reference
-from nfa.measures.site_matrices import site_weights
 from nfa.models.mlp import MLP
-from nfa.observe.passes import observe
+from nfa.observe.passes import observe, site_weights
 from nfa.observe.records import Part, Source
 
 
@@ -45,7 +44,7 @@ def test_input_and_gradient_of_every_layer_are_its_own(index):
 
     toys, ear = deep(), Ear()
     name = f"layers.{index}"
-    observe(toys.net, toys, toys.batches("train", batch_size=4), {name: [ear]})
+    observe(toys.net, toys, toys.batches("train", batch_size=4), {name: lambda _: [ear]})
     hidden = toys.inputs
     for layer in toys.net.layers[:index]:
         hidden = torch.relu(layer(hidden)).detach()

@@ -24,7 +24,7 @@ def test_a_batchs_gradients_are_gone_when_the_next_ones_are_heard():
 
     toys = toy(seeded(layers, 4, 6, 5), 30, 4, sites=["0", "2"])
     watchers = {name: Watcher() for name in toys.sites_named}
-    measures = {name: [Agop(toys.net.get_submodule(name).weight.detach()), watchers[name]] for name in watchers}
+    measures = {name: lambda weight, name=name: [Agop(weight), watchers[name]] for name in watchers}
     observe(toys.net, toys, toys.batches("train", batch_size=2), measures)
     for watcher in watchers.values():
         assert len(watcher.seen) == 15 * 5

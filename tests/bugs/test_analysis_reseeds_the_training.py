@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from toys import site_matrices, tiny_classifier
 
-from nfa.measures.site_matrices import site_weights
+from nfa.observe.passes import site_weights
 from nfa.training import Training
 
 

@@ -5,7 +5,7 @@ import torch
 from toys import tiny_classifier
 
 from nfa.evaluation import evaluate
-from nfa.losses.objectives import MeanLoss
+from nfa.protocols import MeanLoss
 from nfa.training import Training
 
 

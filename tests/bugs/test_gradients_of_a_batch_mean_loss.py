@@ -23,7 +23,7 @@ def second_moment(batch_size: int) -> torch.Tensor:
             self.total = self.total + rows.T @ rows
 
     toys, moment = toy(seeded(layers, 4, 6, 3), 10, 4, sites=["0"]), Moment()
-    observe(toys.net, toys, toys.batches("train", batch_size=batch_size), {"0": [moment]})
+    observe(toys.net, toys, toys.batches("train", batch_size=batch_size), {"0": lambda _: [moment]})
     return moment.total
 
 
@@ -35,7 +35,7 @@ def test_every_batch_size_gives_the_same(batch_size):
     values = []
     for size in (batch_size, 10):
         agop = Agop(toys.net[0].weight.detach())
-        observe(toys.net, toys, toys.batches("train", batch_size=size), {"0": [agop]})
+        observe(toys.net, toys, toys.batches("train", batch_size=size), {"0": lambda _, agop=agop: [agop]})
         values.append(agop.value().dense())
     torch.testing.assert_close(*values, rtol=1e-12, atol=1e-14)
 
@@ -51,6 +51,6 @@ def test_a_batch_mean_loss_is_refused():
             raise AssertionError(record)
 
     with pytest.raises(Refusal, match="one loss for each example"):
-        observe(toys.net, toys, toys.batches("train", batch_size=3), {"0": [Ear()]})
+        observe(toys.net, toys, toys.batches("train", batch_size=3), {"0": lambda _: [Ear()]})
     with pytest.raises(Refusal, match="one loss for each example"):
         evaluate(toys.net, toys, toys.batches("train", batch_size=3))

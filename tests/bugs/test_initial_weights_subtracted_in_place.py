@@ -3,7 +3,7 @@
 import torch
 from toys import layers, seeded, site_matrices, toy
 
-from nfa.measures.site_matrices import site_weights
+from nfa.observe.passes import site_weights
 from nfa.studies.alignment import AlignmentOptions, alignment
 
 

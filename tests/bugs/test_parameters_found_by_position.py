@@ -6,7 +6,7 @@ from torch import Tensor
 from toys import seeded, site_matrices, toy
 
 from nfa import reference
-from nfa.measures.site_matrices import site_weights
+from nfa.observe.passes import site_weights
 
 
 class Unordered(nn.Module):

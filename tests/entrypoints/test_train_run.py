@@ -15,7 +15,7 @@ from toys import site_matrices
 from nfa import __version__, tracking
 from nfa.config import TrainConfig
 from nfa.evaluation import evaluate
-from nfa.measures.site_matrices import site_weights
+from nfa.observe.passes import site_weights
 from nfa.studies.alignment import alignment
 
 CHECKPOINTS = [0, 1, 2, 4]

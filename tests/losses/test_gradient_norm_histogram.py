@@ -7,8 +7,7 @@ from torch import Tensor
 
 from nfa import reference
 from nfa.losses.ghm import TERMS, Harmonised, Histogram
-from nfa.losses.objectives import MeanLoss
-from nfa.protocols import Batch
+from nfa.protocols import Batch, MeanLoss
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 N, K, BINS = 60, 4, 8

@@ -11,9 +11,8 @@ from toys import Sequences, Tied, Toy, layers, seeded, site_matrices, tensors_in
 from nfa import reference
 from nfa.maths.congruence import Congruence
 from nfa.measures.agop import Agop
-from nfa.measures.site_matrices import site_weights
 from nfa.models.mlp import ACTIVATIONS, MLP, initialise
-from nfa.observe.passes import observe
+from nfa.observe.passes import observe, site_weights
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-12}  # float64 on both sides
 
@@ -118,7 +117,7 @@ def test_nothing_that_is_kept_grows_with_the_number_of_examples(shape):
         toys = toy(seeded(layers, shape[0], shape[1], 2), n, shape[0], sites=["0"])
         weight = toys.net[0].weight.detach()
         agop = Agop(weight, centre="jacobian")
-        observe(toys.net, toys, toys.batches("train", batch_size=3), {"0": [agop]})
+        observe(toys.net, toys, toys.batches("train", batch_size=3), {"0": lambda _: [agop]})
         return sorted(tuple(tensor.shape) for tensor in tensors_in(agop) if tensor is not weight)
 
     few, many = stored(4), stored(64)

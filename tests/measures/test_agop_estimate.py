@@ -18,9 +18,8 @@ from nfa.maths.similarity import Similarity
 from nfa.measures import agop_estimate
 from nfa.measures.agop_estimate import AgopEstimate
 from nfa.measures.nfm import nfm
-from nfa.measures.site_matrices import site_weights
 from nfa.observe.directions import Directions, signs
-from nfa.observe.passes import observe
+from nfa.observe.passes import observe, site_weights
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-12}  # float64 on both sides
 
@@ -29,7 +28,7 @@ def estimated(toys: Toy, directions: Directions, *, batch_size: int = 4, positio
     """Each site's measure after one pass."""
     weights = site_weights(toys, toys.net, list(toys.sites_named))
     estimates = {name: AgopEstimate(weight, directions.count, positions=positions) for name, weight in weights.items()}
-    listeners = {name: [estimate] for name, estimate in estimates.items()}
+    listeners = {name: lambda _, estimate=estimate: [estimate] for name, estimate in estimates.items()}
     observe(toys.net, toys, toys.batches("train", batch_size=batch_size), listeners, directions=directions)
     return estimates
 

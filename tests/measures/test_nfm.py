@@ -6,7 +6,7 @@ from toys import layers, seeded, toy
 
 from nfa import reference
 from nfa.measures.nfm import nfm, nfm_init_removed
-from nfa.measures.site_matrices import site_weights
+from nfa.observe.passes import site_weights
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 9), (9, 3), (5, 5)])

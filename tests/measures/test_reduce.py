@@ -13,9 +13,9 @@ from toys import Sequences, Toy, layers, seeded, tensors_in, toy
 from nfa.measures.agop import Agop
 from nfa.measures.agop_estimate import AgopEstimate
 from nfa.measures.second_moments import Fact, GradientMoment, InputMoment, OutputMoment
-from nfa.measures.site_matrices import Conventions, SiteMeasures, site_weights
+from nfa.measures.site_matrices import Conventions, SiteMeasures
 from nfa.observe.directions import Directions
-from nfa.observe.passes import observe
+from nfa.observe.passes import observe, site_weights
 from nfa.parallel import World
 from nfa.relations import MATRICES
 
@@ -91,7 +91,7 @@ def measured(toys: Toy, build: Callable[..., Any], ids: list[int], **options: An
     name = toys.sites_named[0]
     measure = build(toys.net.get_submodule(name).weight.detach(), positions=options.get("positions", "each"))
     batches = toys.batches("train", batch_size=3, ids=ids)
-    observe(toys.net, toys, batches, {name: [measure]}, directions=options.get("directions", Directions()))
+    observe(toys.net, toys, batches, {name: lambda _: [measure]}, directions=options.get("directions", Directions()))
     return measure
 
 

@@ -21,7 +21,7 @@ def measured(toys: Toy, site: str, *, batch_size: int, positions: str = "each"):
     weight = toys.net.get_submodule(site).weight.detach()
     measures = [kind(weight, positions=positions) for kind in (InputMoment, OutputMoment, GradientMoment, Fact)]
     measures.insert(3, GradientMoment(weight, positions=positions, output_side=True))
-    observe(toys.net, toys, toys.batches("train", batch_size=batch_size), {site: measures})
+    observe(toys.net, toys, toys.batches("train", batch_size=batch_size), {site: lambda _: measures})
     return measures
 
 

@@ -13,10 +13,10 @@ from traces import assert_same, snapshot
 
 from nfa.evaluation import evaluate
 from nfa.measures.agop_estimate import AgopEstimate
-from nfa.measures.site_matrices import Conventions, SiteMeasures, site_weights
-from nfa.observe.capture import inert
+from nfa.measures.site_matrices import Conventions, SiteMeasures
 from nfa.observe.directions import Directions
-from nfa.observe.passes import observe
+from nfa.observe.inertness import inert
+from nfa.observe.passes import observe, site_weights
 from nfa.observe.records import Part, Source
 from nfa.relations import MATRICES
 
@@ -64,7 +64,7 @@ def test_analysis_leaves_no_trace(trained, precision):
 def test_random_directions_leave_no_trace(trained):
     """They are drawn from no generator."""
     toys, _ = trained
-    estimates = {name: [AgopEstimate(toys.net.get_submodule(name).weight.detach(), 2)] for name in SITES}
+    estimates = {name: lambda weight: [AgopEstimate(weight, 2)] for name in SITES}
     before = snapshot(*trained)
     observe(toys.net, toys, toys.batches("train", batch_size=5), estimates, directions=Directions(2, seed=1))
     assert_same(snapshot(*trained), before)
@@ -108,7 +108,7 @@ def test_evaluation_leaves_no_trace(trained):
 def test_a_listener_that_draws_random_numbers_or_fails_leaves_no_trace(trained, fails):
     toys, _ = trained
     before = snapshot(*trained)
-    ears = {name: [Loud(fails=fails)] for name in SITES}
+    ears = {name: lambda _: [Loud(fails=fails)] for name in SITES}
     if fails:
         with pytest.raises(KeyboardInterrupt):
             observe(toys.net, toys, toys.batches("train", batch_size=5), ears)
@@ -135,7 +135,7 @@ def test_a_failure_inside_the_pass_leaves_no_trace(trained, broken):
     kept = toys.loss
     toys.loss = fail if broken == "loss" else kept
     with pytest.raises(ZeroDivisionError):
-        observe(toys.net, toys, batches, {name: [Loud(fails=False)] for name in SITES})
+        observe(toys.net, toys, batches, {name: lambda _: [Loud(fails=False)] for name in SITES})
     toys.loss = kept
     if handle:
         handle.remove()

@@ -10,11 +10,11 @@ from torch import Tensor
 from toys import Toy, half_square, seeded, toy
 
 from nfa import reference
-from nfa.errors import Refusal
 from nfa.linear_twin import linear_twin
-from nfa.measures.site_matrices import Conventions, SiteMeasures, site_weights
+from nfa.measures.site_matrices import Conventions, SiteMeasures
 from nfa.observe import passes
 from nfa.observe.directions import Directions, signs
+from nfa.observe.passes import site_weights
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-12}  # float64 on both sides
 NAMES = frozenset({"agop", "nfm", "nfm_init_removed", "g", "h", "fact", "out_g", "out_h", "out_m"})
@@ -179,11 +179,12 @@ class Folded(nn.Module):
     ],
     ids=["Linear", "Conv1d", "MultiheadAttention", "MultiheadAttention, batch second"],
 )
-@pytest.mark.parametrize("name", sorted(NAMES - {"nfm", "nfm_init_removed", "out_m"}))
-def test_parts_of_examples_in_the_place_of_examples_are_refused(layer, fold, name):
-    """Which example a row belongs to could only be guessed."""
+@pytest.mark.parametrize("positions", ["each", "sum"])
+def test_parts_of_examples_in_the_place_of_examples_are_read_right(layer, fold, positions):
     attention = isinstance(layer, Attention)
     toys = toy(Folded(layer, fold), 3, 4, 3, sites=["layer.attend" if attention else "layer"])
-    for site in [f"layer.attend.{part}_proj" for part in ("q", "k", "v", "out")] if attention else ["layer"]:
-        with pytest.raises(Refusal, match="rows for"):
-            found(toys, [site], wanted=frozenset({name}))
+    sites = [f"layer.attend.{part}_proj" for part in ("q", "k", "v", "out")] if attention else ["layer"]
+    matrices = found(toys, sites, positions=positions)
+    for site in sites:
+        twin = f"{site}.linear" if isinstance(layer, nn.Conv1d) else site
+        assert_equal(matrices[site], exact(toys, twin, positions), f"of {site}")

@@ -15,8 +15,9 @@ from nfa.maths.congruence import Congruence
 from nfa.measures.gradient_gram import GradientGram, choose_parameters
 from nfa.measures.mean_gradient import mean_gradient
 from nfa.measures.parameter_groups import relative_changes, root_mean_squares
-from nfa.measures.site_matrices import Conventions, SiteMatrices, SiteMeasures, choose_sites, site_weights
+from nfa.measures.site_matrices import Conventions, SiteMatrices, SiteMeasures, choose_sites
 from nfa.observe.directions import Directions
+from nfa.observe.passes import site_weights
 from nfa.protocols import Batch, Workload
 from nfa.relations import MATRICES, RELATIONS, needs_all_directions
 from nfa.studies.alignment import AlignmentOptions, alignment

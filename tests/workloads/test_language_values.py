@@ -15,8 +15,9 @@ from nfa.config import AnalyzeConfig
 from nfa.errors import Refusal
 from nfa.measures.gradient_gram import GradientGram, choose_parameters
 from nfa.measures.mean_gradient import mean_gradient
-from nfa.measures.site_matrices import Conventions, SiteMeasures, site_weights
+from nfa.measures.site_matrices import Conventions, SiteMeasures
 from nfa.observe.directions import Directions
+from nfa.observe.passes import site_weights
 from nfa.protocols import Batch
 from nfa.relations import MATRICES
 from nfa.workloads.language import LanguageModel

@@ -10,7 +10,7 @@ from nfa.config import TrainConfig
 from nfa.data.images import ImageData
 from nfa.errors import Refusal
 from nfa.protocols import Workload
-from nfa.workloads import rebuild
+from nfa.workloads import devices, rebuild
 from nfa.workloads.mlp import MLPClassifier
 
 
@@ -132,9 +132,9 @@ def test_other_data_than_the_runs_are_refused():
 @pytest.mark.parametrize("name", ["cuda:99", "gpu", ""])
 def test_a_device_that_is_not_there_is_refused(name):
     with pytest.raises(Refusal, match=r"(?s)device='.*allowed: auto, cpu, cuda"):
-        rebuild.choose_device(name)
+        devices.choose_device(name)
 
 
 def test_auto_and_cpu_are_devices():
-    assert rebuild.choose_device("cpu") == torch.device("cpu")
-    assert rebuild.choose_device("auto").type in ("cpu", "cuda")
+    assert devices.choose_device("cpu") == torch.device("cpu")
+    assert devices.choose_device("auto").type in ("cpu", "cuda")

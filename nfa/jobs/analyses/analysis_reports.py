@@ -44,15 +44,15 @@ def report(run: TrackedRun, title: str) -> None:
         stage("figure", "plots/all_relations.png and .pdf")
 
 
-def report_watched(run: Any) -> None:
+def report_watched(run: Any, series: Mapping[str, Series], prefix: str) -> None:
     """Table and figure of a watched training, from the series of its run and alignment.json."""
-    series, content = tracking.history(run.info.run_id), tracking.get_json(run.info.run_id, "alignment.json")
+    content = tracking.get_json(run.info.run_id, f"{prefix}alignment.json")
     sites, relations = content["sites"], content["relations"]
-    tracking.put_text(run, "similarities.csv", table(series, sites, relations))
+    tracking.put_text(run, f"{prefix}similarities.csv", table(series, sites, relations, "step"))
     drawn = shown(series, sites, relations, MOST_PANELS)
     title = _titled(run.info.run_name, content, drawn)
     figure = alignment_relations(drawn.series, drawn.sites, relations, title=title, unit="step")
-    tracking.save_picture(run, figure, "all_relations")
+    tracking.save_picture(run, figure, f"{prefix}all_relations")
 
 
 def _titled(title: str, content: Mapping[str, Any], drawn: Shown) -> str:

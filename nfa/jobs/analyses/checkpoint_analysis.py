@@ -10,7 +10,8 @@ from nfa.analysis import Analysis
 from nfa.config import AnalyzeConfig
 from nfa.console import stage
 from nfa.maths.bfloat16 import has_bfloat16_units
-from nfa.measures.site_matrices import site_weights
+from nfa.observe.passes import site_weights
+from nfa.observe.sites import Sites
 from nfa.parallel import World
 from nfa.tracking import TrackedRun
 
@@ -44,9 +45,9 @@ class CheckpointAnalysis:
         self._load(epoch)
         return self.analysis.values(self.model, progress=f"{self.unit} {epoch}")
 
-    def _initial(self, sites: list[str]) -> Mapping[str, Tensor]:
+    def _initial(self, names: list[str], sites: Sites) -> Mapping[str, Tensor]:
         self._load(0)
-        return site_weights(self.workload, self.model, sites)
+        return site_weights(self.workload, self.model, names, sites)
 
     def _load(self, epoch: int) -> None:
         tracking.load_weights(self.model, self.source, epoch)
@@ -55,6 +56,7 @@ class CheckpointAnalysis:
         asked = self.analysis
         named = ", ".join(asked.sites[:6]) + (f" … ({len(asked.sites)})" if len(asked.sites) > 6 else "")
         stage("sites", f"{named}; {len(asked.ids):,} examples, {len(asked.relations)} relations")
+        stage("coverage", asked.coverage)
         if asked.left_out:
             stage("notice", "left out: " + "; ".join(f"{name}: {reason}" for name, reason in asked.left_out.items()))
         if asked.config.precision == "bfloat16" and not has_bfloat16_units(self.workload.device):

@@ -117,7 +117,7 @@ def table(runs: Mapping[str, Mapping[str, Series]], unit: str) -> str:
     several = len(runs) > 1
     writer.writerow((*(("run",) if several else ()), unit, *HEADER))
     for name, series in runs.items():
-        for epoch in sorted(series[DONE]):
+        for epoch in sorted(series.get(DONE) or set().union(*(series.get(key, {}) for key in LABELS))):
             for key in LABELS:
                 if epoch in series.get(key, {}):
                     row = (epoch, key, series[key][epoch], series.get(f"{key}_se", {}).get(epoch, ""))

@@ -15,7 +15,7 @@ from nfa.jobs.time_spent import timed
 from nfa.parallel import World
 from nfa.timing import Stopwatch
 from nfa.tracking.sources import find_sources
-from nfa.workloads.rebuild import choose_device
+from nfa.workloads.devices import choose_device
 
 FIGURE = "demo_enhanced_analysis"
 

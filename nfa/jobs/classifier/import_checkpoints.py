@@ -22,8 +22,8 @@ from nfa.jobs.settings import SPACE_MARGIN, classifier_config, data_inputs
 from nfa.models import old_checkpoints
 from nfa.models.old_checkpoints import OldFile, Sizes
 from nfa.tracking import TrackedRun
+from nfa.workloads.devices import choose_device
 from nfa.workloads.mlp import MLPClassifier
-from nfa.workloads.rebuild import choose_device
 
 REMEDY = (
     "copy it again, or leave its epoch out with epochs; where it needs pickle and you trust it, save it again as "

@@ -19,7 +19,8 @@ from nfa.jobs.settings import stored_config, taken_up
 from nfa.jobs.time_spent import timed
 from nfa.timing import Stopwatch
 from nfa.tracking import TrackedRun
-from nfa.workloads.rebuild import check_same, choose_device
+from nfa.workloads.devices import choose_device
+from nfa.workloads.rebuild import check_same
 
 
 def train(config: TrainConfig, files: Mapping[str, Path] | None, clock: Stopwatch) -> None:

@@ -17,8 +17,8 @@ from nfa.jobs.time_spent import keep_time, timed
 from nfa.jobs.tracked_training import TrackedTraining
 from nfa.losses.ghm import Harmonised
 from nfa.maths.bfloat16 import has_bfloat16_units
-from nfa.measures.site_matrices import Conventions, SiteMeasures, choose_sites, site_weights
-from nfa.observe.passes import BATCH_SIZE
+from nfa.measures.site_matrices import Conventions, SiteMeasures, choose_sites
+from nfa.observe.passes import BATCH_SIZE, site_weights
 from nfa.relations import TRAINING, needed
 from nfa.schedules import fit
 from nfa.studies.alignment import AlignmentOptions, alignment, conventions

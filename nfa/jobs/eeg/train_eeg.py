@@ -17,8 +17,9 @@ from nfa.machine import check_memory
 from nfa.parallel import World, launch
 from nfa.timing import Stopwatch
 from nfa.tracking import TrackedRun
+from nfa.workloads.devices import choose_device
 from nfa.workloads.eeg import EEGDecoder
-from nfa.workloads.rebuild import check_same, choose_device, recordings
+from nfa.workloads.rebuild import check_same, recordings
 
 HELD_OUT = {  # one, and several
     "time": ("part of a training recording", "parts of training recordings"),

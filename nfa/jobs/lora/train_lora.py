@@ -23,8 +23,9 @@ from nfa.lora.fitting import Sides, trained
 from nfa.machine import check_memory
 from nfa.timing import Stopwatch
 from nfa.tracking import TrackedRun
+from nfa.workloads.devices import choose_device
 from nfa.workloads.language import DTYPES, LanguageModel
-from nfa.workloads.rebuild import INITIAL, check_same, choose_device
+from nfa.workloads.rebuild import INITIAL, check_same
 
 LOGIT_COPIES = 4  # in float32: the logits, their softmax, its gradient, and what is cast
 KEPT_WIDTHS = 24  # activations of a block that a backward pass needs, in widths of the model

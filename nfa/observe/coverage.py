@@ -1,0 +1,29 @@
+"""How much of a model is watched, in one line."""
+
+from collections.abc import Collection, Iterable
+
+import torch.nn as nn
+
+SHOWN = 4  # names of what is not seen
+
+
+def coverage(model: nn.Module, seen: Collection[str]) -> str:
+    """Weights of a model that are among parameters `seen`, and which layers' are not.
+
+    >>> coverage(nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2)), {"0.weight", "0.bias"})
+    'watching 8 of 12 weights (67 %); not seen: 1'
+    """
+    parameters = dict(model.named_parameters())
+    total = sum(parameter.numel() for parameter in parameters.values())
+    watched = sum(parameter.numel() for name, parameter in parameters.items() if name in seen)
+    share = 100 * watched / max(1, total)
+    share = share if watched in (0, total) else min(99, max(1, share))  # "100 %" is all, and "0 %" nothing
+    names = [name.removesuffix(".weight").removesuffix(".bias") for name in parameters if name not in seen]
+    missing = f"; not seen: {_some(dict.fromkeys(names))}" if names else ""
+    return f"watching {watched:,} of {total:,} weights ({share:.0f} %){missing}"
+
+
+def _some(names: Iterable[str]) -> str:
+    found = list(names)
+    more = len(found) - SHOWN
+    return ", ".join(found[:SHOWN]) + (f" and {more} more" if more > 0 else "")

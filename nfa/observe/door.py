@@ -1,0 +1,225 @@
+"""The door: a model is run on a few examples before work starts, and each of its sites is tried.
+
+A site passes where ⟨δ, z⟩ = ⟨δ, W h + b⟩ for any δ, where one example fewer shows which dimension is the examples', and
+where its weight is the same for fewer examples. What fails is left out, or refused where it was asked for by its name;
+both say why, and what to do.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from nfa.observe.hearing import Use, widened
+from nfa.observe.inertness import inert, without_fused_attention
+from nfa.observe.layouts import Axis, Layout, LayoutError, axis, near
+from nfa.observe.single_examples import gradients
+from nfa.observe.sites import Site, SiteEar, Sites, Words, public_names
+from nfa.protocols import Batch, Workload
+from nfa.seeding import generator
+
+EXAMPLES = 8
+TOLERANCE = 1e-4  # of Σ|δ z|: a wrong map differs by its own size
+COMPLEX = "whose weights are complex"
+FAINT = 1e-5  # of the largest gradient of a site: what flows through padding where it should not
+
+
+def few_of(workload: Workload) -> Batch:
+    """Some of the examples that are analysed."""
+    ids = list(workload.ids("probe"))[:EXAMPLES]
+    return next(iter(workload.batches("train", batch_size=EXAMPLES, ids=ids)))
+
+
+def find_sites(model: nn.Module, workload: Workload, batch: Batch, also: Iterable[str] = ()) -> Sites:
+    """The sites of a model, found and tried on `batch`, a few examples; the model is left as it was.
+
+    `also` are paths of modules to be taken whole, with all that is inside them.
+    """
+    public = public_names(model, workload.sites(model))
+    adapted = {path for path, module in model.named_modules() if path and hasattr(module, "get_base_layer")}
+    with inert(model):
+        door = _Door(model, workload, batch, public, adapted | {*also})
+        tried = {name: door.tried(name, uses) for name, uses in door.uses.items()}
+    return _sorted(door, tried)
+
+
+class _Door:
+    """Passes over a few examples, and over one fewer."""
+
+    def __init__(
+        self, model: nn.Module, workload: Workload, batch: Batch, public: Mapping[str, str], whole: set[str]
+    ) -> None:
+        self.model, self.workload, self.batch, self.public, self.whole = model, workload, batch, public, whole
+        self.names = list(workload.sites(model))
+        self.copied: frozenset[str] = frozenset()
+        self.ear = self._heard(batch)
+        if more := self._without_uses() - self.whole:
+            self.whole = self.whole | more
+            self.ear = self._heard(batch)
+        self._take_whole()
+        self.copied = frozenset(name for name, uses in self.ear.found().items() if any(use.edited for use in uses))
+        if self.copied:
+            self.ear = self._heard(batch)
+        self.uses = self.ear.found()
+        self.fewer = self._heard(batch.take(range(len(batch) - 1))).found() if len(batch) > 1 else {}
+        self.deltas = self._deltas() if batch.present is not None else {}
+
+    def _heard(self, batch: Batch) -> SiteEar:
+        ear = SiteEar(self.model, self.public, len(batch), whole=self.whole)
+        ear.copied, ear.copies_outputs = self.copied, True
+        with torch.enable_grad(), without_fused_attention(), ear:
+            self.outputs = self.workload.outputs(self.model, batch)
+        return ear
+
+    def _take_whole(self) -> None:
+        """Modules that add something of their own to what a product of theirs gives, such as W h + B A h, as one map."""
+        several = {path for path, names in self.ear.owners.items() if path and len(names) > 1} - self.whole
+        if not several:
+            return
+        self.whole, before = self.whole | several, self.whole
+        self.ear = self._heard(self.batch)
+        self.whole = before | {path for path in several if self._adds(path)}
+        self.ear = self._heard(self.batch)
+
+    def _adds(self, path: str) -> bool:
+        """Whether a product of a module's input comes out unchanged, with something added."""
+        uses = self.ear.found()
+        if self.public[path] not in uses:
+            return False
+        module = uses[self.public[path]][0]
+        given, z = module.rule.data, module.output
+        for part in (uses[name][0] for name in self.ear.owners[path]):
+            if part.output.shape != z.shape or part.rule.data.data_ptr() != given.data_ptr() or near(part.output, z):
+                continue
+            draw = torch.randn(self.outputs.shape, generator=generator(0, "door")).to(self.outputs)
+            a, b = gradients(self.outputs, [module.node, part.node], draw, keep=True)
+            if a is not None and b is not None and near(a, b):
+                return True
+        return False
+
+    def unheard(self) -> dict[str, Words]:
+        """Why modules that are named are no sites."""
+        found = {}
+        for path, name in self.public.items():
+            if any(_begins(one, name) for one in self.uses):
+                continue
+            module = self.model.get_submodule(path)
+            if name in self.ear.silent:
+                got, allowed = "which is called inside torch.no_grad()", "layers that gradients flow through"
+                found[name] = _words(name, got, allowed)
+            elif path not in self.ear.called:
+                got, allowed = "which the forward pass never calls", "modules that are called"
+                found[name] = _words(name, got, allowed)
+            elif module._parameters:
+                got = f"a {type(module).__name__}, in which no product with a weight is heard"
+                found[name] = _words(name, got, "layers that multiply by a weight: linear, convolution, attention")
+        return found
+
+    def _without_uses(self) -> set[str]:
+        """Modules that a workload names one by one and that are called, but use no weight of their own."""
+        if "" in self.public:
+            return set()
+        heard = {*self.ear.found(), *self.ear.silent}
+        named = {path: name for path, name in self.public.items() if path in self.ear.called}
+        return {
+            path
+            for path, name in named.items()
+            if not any(one == name or one.startswith((f"{name}.", f"{name}[")) for one in heard)
+        }
+
+    def _deltas(self) -> dict[str, list[Tensor]]:
+        """δ of every use for random directions of the outputs."""
+        ear = self._heard(self.batch)
+        draw = torch.randn(self.outputs.shape, generator=generator(0, "door")).to(self.outputs)
+        found: dict[str, list[Tensor]] = {}
+        for name, uses in ear.found().items():
+            made = gradients(self.outputs, [use.node for use in uses], draw, keep=True)
+            found[name] = [
+                use.own(torch.zeros_like(use.output) if delta is None else delta)
+                for use, delta in zip(uses, made, strict=True)
+            ]
+        return found
+
+    def tried(self, name: str, uses: Sequence[Use]) -> Site | Words:
+        """A site that passes, or the words of its refusal."""
+        weights = [use.widened().matrix().detach() for use in uses]
+        if any(weight.is_complex() for weight in weights):
+            return _words(name, COMPLEX, "real weights")
+        fewer = self.fewer.get(name, [])
+        others = [*weights[1:], *(use.widened().matrix().detach() for use in fewer)]
+        if any(not near(one, weights[0]) for one in others):
+            return _words(name, "whose weight is not the same in every use", "one weight for all uses and examples")
+        place = self._place(uses, fewer)
+        try:
+            layouts = [use.at(place, len(self.batch)) for use in uses]
+            pairs = list(zip(uses, layouts, strict=True))
+            if not all(_is_map(use, weights[0], at) for use, at in pairs):
+                return _words(name, "whose output is not W h + b of its input", "linear maps")
+        except LayoutError:
+            allowed = "layers in whose tensors the examples are along one dimension, every example alike"
+            return _words(name, "in whose tensors the examples cannot be told apart", allowed)
+        for number, pair in enumerate(pairs if self.deltas else ()):
+            if got := self._padding(name, number, *pair):
+                return _words(name, got, "layers that see every position, and on which padding has no influence")
+        return Site(place, name in self.copied, frozenset(self.ear.made_of[name]), self._is_inside(name))
+
+    def _is_inside(self, name: str) -> bool:
+        """Whether it is part of a module that is a site as a whole."""
+        return any(name.startswith(f"{self.public[path]}.") for path in self.whole if path in self.public)
+
+    def _place(self, uses: Sequence[Use], fewer: Sequence[Use]) -> Axis | None:
+        """Where the examples are, the same in every use."""
+        n = len(self.batch)
+        if n == 1:
+            return Axis(1)
+        if any(use.picked for use in uses) or len(uses) != len(fewer):
+            return None
+        pairs = [([use.tensors() for use in pair]) for pair in zip(uses, fewer, strict=True)]
+        found = {axis(many, less, n) for many, less in pairs}
+        return found.pop() if len(found) == 1 else None
+
+    def _padding(self, name: str, number: int, use: Use, at: Layout) -> str:
+        """What is wrong with a use where examples are padded."""
+        present = self.batch.present
+        assert present is not None
+        delta = use.rule.outputs(widened(self.deltas[name][number]), at)
+        try:
+            padding = ~at.own(present, delta.shape[1])
+        except LayoutError:
+            return f"which sees {delta.shape[1]} positions of examples padded to {present.shape[1]}"
+        through = bool((delta.abs().amax(dim=2) * padding).max() > FAINT * delta.abs().max())
+        return "whose output matters also where an example is only padded" if through else ""
+
+
+def _words(name: str, got: str, allowed: str) -> Words:
+    return f"site {name!r}, {got}", allowed, f"leave it out, with sites=!{name}"
+
+
+def _is_map(use: Use, weight: Tensor, at: Layout) -> bool:
+    """Whether ⟨δ, z⟩ = ⟨δ, W h + b⟩ for each example and a random δ."""
+    rule, z = use.widened(), widened(use.own(use.output))
+    delta = torch.randn(z.shape, generator=generator(0, "door")).to(z)
+    terms = at.sums(delta * z)
+    through = (rule.outputs(delta, at) * (rule.inputs(at).to(weight) @ weight.T)).sum(dim=(1, 2))
+    allowed = max(TOLERANCE, 16 * torch.finfo(use.output.dtype).eps) * at.sums((delta * z).abs())
+    wrong = (terms - through - rule.offset(delta, at)).abs() > allowed
+    return not bool(wrong.any())  # where something is not finite there is nothing to compare
+
+
+def _sorted(door: _Door, tried: Mapping[str, Site | Words]) -> Sites:
+    """In the order of the model's modules; matrices of a stack that no example has chosen are there too."""
+    seen = {name: site for name, site in tried.items() if isinstance(site, Site)}
+    for base, count in door.ear.stacks.items():
+        kinds = [site for name, site in seen.items() if name.startswith(f"{base}[")]
+        seen.update({name: seen.get(name, kinds[0]) for k in range(count if kinds else 0) for name in [f"{base}[{k}]"]})
+    unseen = {name: words for name, words in tried.items() if not isinstance(words, Site) and name not in seen}
+    unseen |= {name: words for name, words in door.unheard().items() if name not in tried}
+    never = frozenset(name for name, words in unseen.items() if COMPLEX in words[0])
+    places = {name: place for place, name in enumerate(door.names)}
+    order = sorted(seen, key=lambda name: max((places[one] for one in places if _begins(name, one)), default=-1))
+    return Sites({name: seen[name] for name in order}, unseen, never, frozenset(door.whole), next(reversed(list(tried)), None))
+
+
+def _begins(name: str, module: str) -> bool:
+    return not module or name == module or name.startswith((f"{module}.", f"{module}[", f"{module}#"))

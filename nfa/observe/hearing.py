@@ -1,0 +1,266 @@
+"""Where a model uses its parameters, heard while it runs.
+
+All that nfa knows of a model comes from here. A model is run as it is; meanwhile every function of PyTorch that it
+calls passes by an `Ear`, whatever class of layer calls it, or none. A function that uses a parameter, and that there is
+a rule for, leaves a `Use`: its arguments, which parts of which parameters are among them, and the place of its output
+in the graph of autograd, so that δ = ∂ℓ/∂(output) can be asked for when the pass is over. The rule then gives, with the
+layout that says where the examples are, h and W and δ of a linear map, or the parameter's gradient for each example.
+
+Two kinds of Ear differ in what they want. `ParameterEar` (here) keeps uses of given parameters, for gradients of
+examples. `SiteEar` (sites.py) keeps linear maps by the name of their layer, also frozen ones and those whose weight is
+computed from parameters first: W is what the function was given.
+"""
+
+import dataclasses
+import types
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.overrides import TorchFunctionMode
+
+from nfa.observe.layouts import Axis, Layout, LayoutError, Picked
+from nfa.observe.products import Product
+from nfa.observe.regions import Region, Regions
+from nfa.observe.rules import RULES, Embedding
+
+
+@dataclass(frozen=True)
+class Use:
+    """One call of a function with a parameter, and where its output is in the autograd graph.
+
+    `place`: which of its output's entries belong to it, where one call makes several products. `fixed`: the input
+    depends on no trainable parameter. `picked`: rows chosen from how many others, where a router chose them.
+    """
+
+    rule: Any
+    regions: Mapping[str, Region]  # by name of the argument
+    node: GradientEdge
+    output: Tensor
+    versions: tuple[tuple[Tensor, int], ...]
+    place: Any
+    picked: tuple[Tensor, int] | None
+    fixed: bool
+    version: int  # of the output
+
+    @property
+    def edited(self) -> bool:
+        """Whether what the function was given has been changed in place since."""
+        return any(tensor._version != version for tensor, version in self.versions)
+
+    def at(self, place: Axis | None, n: int) -> Layout:
+        """Where the examples are, of whom there are n; LayoutError where that is not known."""
+        if self.picked:
+            index, total = self.picked
+            return Picked(n, index[self.place], total)
+        if place is None:
+            raise LayoutError
+        return dataclasses.replace(place, n=n)
+
+    def tensors(self) -> list[Tensor]:
+        """What the examples are in: the output and, where it has as many dimensions, the input."""
+        given = self.rule.data if isinstance(self.rule, Product) else self.output
+        return [self.own(self.output), *([given] if given.ndim == self.output.ndim else [])]
+
+    def inputs(self, at: Layout) -> Tensor:
+        """h [n s i]."""
+        return cast(Tensor, self.widened().inputs(at))
+
+    def delta(self, at: Layout, gradient: Tensor | None) -> Tensor:
+        """δ [n s o]; that of an output which nothing depends on is zero."""
+        whole = torch.zeros_like(self.output) if gradient is None else gradient
+        return cast(Tensor, self.rule.outputs(widened(self.own(whole)), at))
+
+    def values(self, at: Layout) -> Tensor:
+        """z [n s o], made again where it was edited in place."""
+        rule = self.widened()
+        edited = self.output._version != self.version
+        return cast(Tensor, rule.again(at) if edited else rule.values(widened(self.own(self.output)), at))
+
+    def own(self, value: Tensor) -> Tensor:
+        """Its part of what is shaped like the function's output."""
+        return value[self.place]
+
+    def widened(self) -> Any:
+        """The rule in float32 where products would be coarser."""
+        return with_tensors(self.rule, widened)
+
+
+def with_tensors(rule: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A rule with every tensor changed."""
+    fields = {item.name: getattr(rule, item.name) for item in dataclasses.fields(rule)}
+    return dataclasses.replace(rule, **{name: change(of) for name, of in fields.items() if isinstance(of, Tensor)})
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """In float32 where products would be coarser."""
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
+
+
+def _detached(values: Iterable[Any], chosen: list[Tensor]) -> tuple[Any, ...]:
+    return tuple(value.detach() if any(value is one for one in chosen) else value for value in values)
+
+
+@cache
+def _without_dispatch(func: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function of PyTorch, which does not ask first whether somebody listens: what it calls is then heard."""
+    within = {**func.__globals__, "has_torch_function": lambda *_: False}
+    made = types.FunctionType(func.__code__, within, func.__name__, func.__defaults__, func.__closure__)
+    made.__kwdefaults__ = func.__kwdefaults__
+    return made
+
+
+SUMS = frozenset({torch.add, torch.Tensor.add, torch.Tensor.add_})
+PICKS = frozenset({torch.Tensor.__getitem__, torch.index_select, torch.Tensor.index_select})
+
+
+class Ear(TorchFunctionMode):
+    """Hears functions with a rule; `uses` are those of the pass so far, by the keys that `wants` gives them.
+
+    With `cut` functions get the values of heard parameters instead, so that only what is not heard connects those to
+    the outputs.
+    """
+
+    rules: Mapping[Callable[..., Any], Any] = RULES
+
+    def __init__(self, regions: Regions, n: int, *, cut: bool = False) -> None:
+        super().__init__()
+        self.regions, self.n, self.cut = regions, n, cut
+        self.uses: dict[Hashable, list[Use]] = {}
+        self.copied: frozenset[Hashable] = frozenset()
+        self.copies_outputs = False
+        self.in_attention = False
+        self._picks: dict[int, tuple[Tensor, Tensor, int]] = {}
+        self._lookups: dict[int, tuple[Tensor, Embedding]] = {}
+
+    def wants(self, rule: Any, regions: Mapping[str, Region]) -> Hashable:
+        """Under which key to keep a use; None where nobody wants it."""
+        raise NotImplementedError
+
+    def rooted(self, output: Tensor) -> Tensor | None:
+        """The output where it has a place in the graph; None where it has none."""
+        return output if output.requires_grad else None
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        del types
+        if func is F.multi_head_attention_forward:
+            with self, self._attention():
+                return _without_dispatch(func)(*args, **(kwargs or {}))
+        return self.call(func, args, kwargs or {})
+
+    def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a function, and keep the call where it is wanted."""
+        if func in SUMS and len(args) == 2:
+            first = args[0] if func is torch.Tensor.add_ else self._row_each(args[0], args[1])
+            args = (first, self._row_each(args[1], args[0]))
+        heard = self._heard(func, args, kwargs)
+        if heard and self.cut:
+            rule = self._rule(func, args, kwargs)
+            given = [getattr(rule, name) for name in rule.PARAMETERS if self.regions.of(getattr(rule, name))]
+            args, kwargs = _detached(args, given), dict(zip(kwargs, _detached(kwargs.values(), given), strict=True))
+        output = func(*args, **kwargs)
+        self._follow(func, args, output)
+        if not heard or self.cut or not isinstance(output, Tensor):
+            return output
+        return self._kept(heard, args, output)
+
+    def _heard(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+        rule = self._rule(func, args, kwargs)
+        heard = []
+        for part, place in self.parts(rule) if rule else ():
+            found = {name: self.regions.of(getattr(part, name)) for name in part.PARAMETERS}
+            regions = {name: region for name, region in found.items() if region}
+            if (key := self.wants(part, regions)) is not None:
+                heard.append((part, place, regions, key))
+        return heard
+
+    def parts(self, rule: Any) -> Iterable[tuple[Any, Any]]:
+        """The uses that one call makes, and which of its output's entries each gives."""
+        return rule.parts() if isinstance(rule, Product) else [(rule, ...)]
+
+    def _rule(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        try:
+            return self.rules[func](*args, **kwargs)
+        except (KeyError, TypeError):  # no rule, or called in another way than it knows, such as with out=
+            return None
+
+    def _kept(self, heard: list[Any], args: tuple[Any, ...], output: Tensor) -> Tensor:
+        rooted = self.rooted(output)
+        if rooted is None:
+            return output
+        output = rooted.clone() if rooted._is_view() else rooted  # editing a view in place gives it another node
+        node, picked = get_gradient_edge(output), self._picked(args)
+        z = output.detach().clone() if self.copies_outputs else output.detach()
+        for rule, place, regions, key in heard:
+            fixed = isinstance(rule, Product) and not rule.data.requires_grad
+            kept = with_tensors(rule, (lambda tensor: tensor.detach().clone()) if key in self.copied else Tensor.detach)
+            versions = tuple((tensor, tensor._version) for tensor in vars(kept).values() if isinstance(tensor, Tensor))
+            self.uses.setdefault(key, []).append(
+                Use(kept, regions, node, z, versions, place, picked, fixed, z._version)
+            )
+            if isinstance(rule, Embedding):
+                self._lookups[id(output)] = output, rule
+        return output
+
+    # ---- rows that a router picks, and what is computed from each of them
+
+    def _follow(self, func: Callable[..., Any], args: tuple[Any, ...], output: Any) -> None:
+        found = self._chosen(args) if func in PICKS else self._picked(args) if self._picks else None
+        for one in output if found and isinstance(output, tuple | list) else [output] if found else []:
+            if found and isinstance(one, Tensor) and one.ndim and len(one) == len(found[0]):
+                self._picks[id(one)] = one, *found
+
+    def _chosen(self, args: tuple[Any, ...]) -> tuple[Tensor, int] | None:
+        source, index = args[0], args[-1]
+        if not (isinstance(index, Tensor) and isinstance(source, Tensor)) or (len(args) == 3 and args[1] != 0):
+            return None
+        total = source.shape[:-1].numel()
+        if index.dtype is torch.bool and index.shape == source.shape[:-1]:
+            index = index.flatten().nonzero().squeeze(1)
+        elif source.ndim != 2 or index.ndim != 1 or index.dtype not in (torch.int64, torch.int32):
+            return None
+        if before := self._picked([source]):
+            return before[0][index], before[1]
+        return (index, total) if len(source) % self.n == 0 and self.regions.of(source) is None else None
+
+    def _picked(self, args: Iterable[Any]) -> tuple[Tensor, int] | None:
+        found = next((self._picks[id(one)] for one in args if id(one) in self._picks), None) if self._picks else None
+        return found[1:] if found else None
+
+    # ---- attention and tables of positions
+
+    def _row_each(self, value: Any, other: Any) -> Any:
+        """Rows of a table that all examples share, such as positions, looked up for each where they are added."""
+        _, lookup = self._lookups.get(id(value), (None, None))
+        if lookup is None or not isinstance(other, Tensor) or other.ndim != 3 or len(other) != self.n:
+            return value
+        if value.ndim < 2 or value.shape[:-2].numel() > 1:
+            return value
+        index = lookup.input.reshape(1, -1).expand(self.n, -1)
+        options = {item.name: getattr(lookup, item.name) for item in dataclasses.fields(lookup)}
+        return self.call(F.embedding, (), {**options, "input": index})
+
+    @contextmanager
+    def _attention(self) -> Iterator[None]:
+        before, self.in_attention = self.in_attention, True
+        try:
+            yield
+        finally:
+            self.in_attention = before
+
+
+class ParameterEar(Ear):
+    """Keeps the uses of some parameters, by what uses them and how."""
+
+    def wants(self, rule: Any, regions: Mapping[str, Region]) -> Hashable:
+        if not regions or not torch.is_grad_enabled():
+            return None
+        return tuple((type(rule), name, region.parameter) for name, region in regions.items())

@@ -1,0 +1,81 @@
+"""Parts of parameters: which of them a tensor is a view of."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+
+class Region(NamedTuple):
+    """A parameter, or a view of it such as the rows for the queries of an attention."""
+
+    parameter: str
+    offset: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    def view(self, parameter: Tensor) -> Tensor:
+        """This part of a contiguous tensor shaped like the parameter."""
+        return parameter.as_strided(self.shape, self.stride, parameter.storage_offset() + self.offset)
+
+    @property
+    def once(self) -> bool:
+        """Whether no entry of the parameter stands in it twice, as in what `expand` and `unfold` give."""
+        reach = 0
+        for step, size in sorted(zip(self.stride, self.shape, strict=True)):
+            if size > 1 and step <= reach:
+                return False
+            reach += (size - 1) * step
+        return True
+
+    @property
+    def span(self) -> range:
+        """The memory that it lies in."""
+        extent = sum((size - 1) * step for size, step in zip(self.shape, self.stride, strict=True))
+        return range(self.offset, self.offset + extent + 1)
+
+    def clashes(self, other: "Region") -> bool:
+        """Whether two different views may share entries."""
+        if self.parameter != other.parameter or self == other:
+            return False
+        return self.span.start < other.span.stop and other.span.start < self.span.stop
+
+
+def overlapping(regions: Iterable[Region]) -> set[str]:
+    """Parameters of which views share entries."""
+    distinct = set(regions)
+    return {a.parameter for a in distinct for b in distinct if a.clashes(b)}
+
+
+class Regions:
+    """Finds the parameter that a tensor is a view of."""
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        self.parameters = parameters
+        places = [parameter.untyped_storage().data_ptr() for parameter in parameters.values()]
+        counts: dict[int, int] = {}
+        for place in places:
+            counts[place] = counts.get(place, 0) + 1
+        self._names = {
+            place: name
+            for place, (name, parameter) in zip(places, parameters.items(), strict=True)
+            if counts[place] == 1 and parameter.is_contiguous()
+        }
+
+    def of(self, value: Any) -> Region | None:
+        """None for what is no view of a parameter, or one that gradients do not reach it through."""
+        if not isinstance(value, Tensor) or value.layout != torch.strided:
+            return None
+        if torch._C._functorch.is_functorch_wrapped_tensor(value):  # inside torch.vmap
+            return None
+        name = self._names.get(value.untyped_storage().data_ptr())
+        if name is None or value.dtype != self.parameters[name].dtype:
+            return None
+        parameter = self.parameters[name]
+        if parameter.requires_grad and not value.requires_grad:
+            return None
+        offset = int(value.storage_offset()) - int(parameter.storage_offset())
+        region = Region(name, offset, tuple(value.shape), tuple(value.stride()))
+        return region if region.once else None

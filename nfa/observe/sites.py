@@ -1,0 +1,238 @@
+"""Sites: the linear maps of a model, by the names of the layers that use them.
+
+A site is called by the path of the module that uses its own `weight`; by the path of the parameter where that has
+another name; `….q_proj`, `….k_proj`, `….v_proj` for the rows of a packed attention; `…[k]` for the k-th matrix of a
+stack, such as an expert's. A workload may give modules names of its own, and then only those are sites.
+"""
+
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+from torch.nn.modules import module as global_hooks
+
+from nfa.errors import Refusal
+from nfa.observe.hearing import Ear, Use
+from nfa.observe.layouts import Axis
+from nfa.observe.products import PRODUCTS, Linear, Mapped, Product
+from nfa.observe.regions import Region, Regions
+
+PACKED = ("q_proj", "k_proj", "v_proj")
+
+
+class SiteEar(Ear):
+    """Keeps the products of the `wanted` sites (None = all) by name, also those of frozen layers.
+
+    `named` gives module paths and what they are to be called. A module among `whole` is one site with all that is
+    inside. `silent` are sites that were called where no gradient flows; `stacks` says how many matrices stacks have.
+    """
+
+    rules: Mapping[Callable[..., Any], Any] = PRODUCTS
+
+    def __init__(
+        self,
+        model: nn.Module,
+        named: Mapping[str, str],
+        n: int,
+        *,
+        wanted: Container[str] | None = None,
+        whole: Container[str] = (),
+    ) -> None:
+        parameters = dict(model.named_parameters())
+        super().__init__(Regions(parameters), n)
+        self.parameters = {id(parameter): name for name, parameter in parameters.items()}
+        self.paths = {id(module): path for path, module in model.named_modules()}
+        self.named, self.wanted, self.whole = named, wanted, whole
+        self.silent: set[str] = set()
+        self.stacks: dict[str, int] = {}
+        self.made_of: dict[str, set[str]] = {}
+        self.called = {""}
+        self.owners: dict[str, set[str]] = {}  # names of the products that a module's own forward makes
+        self._running: list[tuple[str, nn.Module, list[int]]] = [("", model, [])]
+        self._hooks: list[Any] = []
+
+    # ---- which module is running
+
+    def __enter__(self) -> "SiteEar":
+        if not self._hooks:
+            self._hooks = [
+                global_hooks.register_module_forward_pre_hook(self._begins),
+                global_hooks.register_module_forward_hook(self._ends, with_kwargs=True, always_call=True),
+            ]
+            self._depth = 0
+        self._depth += 1
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
+        self._depth -= 1
+        if not self._depth:
+            for hook in self._hooks:
+                hook.remove()
+            self._hooks = []
+
+    def _begins(self, module: nn.Module, _args: Any) -> None:
+        path = self.paths.get(id(module), self._running[-1][0])
+        self._running.append((path, module, []))
+        self.called.add(path)
+
+    def _ends(self, module: nn.Module, args: tuple[Any, ...], named: dict[str, Any], output: Any) -> Any:
+        path, _, _ = self._running.pop()
+        if path not in self.whole or path not in self.named or not isinstance(output, Tensor):
+            return None
+        given = args[0] if args else next(iter(named.values()))
+        key = self._wanted(self.named[path])
+        self.made_of[self.named[path]] = {self.parameters[id(one)] for one in module.parameters()}
+        return self._kept([(Mapped(module, given), ..., {}, key)], (given,), output) if key else None
+
+    # ---- what a product is called
+
+    def parts(self, rule: Any) -> Iterable[tuple[Any, Any]]:
+        """Queries, keys and values of a packed attention are products of their own."""
+        region = self.regions.of(rule.used) if self.in_attention else None
+        if region is None or not region.parameter.endswith("in_proj_weight"):
+            return list(rule.parts())
+        size = self.regions.parameters[region.parameter].shape[0] // len(PACKED)
+        return [
+            (Linear(rule.input, rule.weight[rows], None if rule.bias is None else rule.bias[rows]), (..., rows))
+            for rows in (slice(start, start + size) for start in range(0, len(rule.weight), size))
+        ]
+
+    def wants(self, rule: Any, regions: Mapping[str, Region]) -> Hashable:
+        path, _, _ = self._running[-1]
+        if path not in self.named or not rule.multiplies:
+            return None
+        base = self._base(rule, regions.get(rule.WEIGHT))
+        name = self._wanted(_under(self.named[path], path, base)) if base else None
+        if name and self.wanted is None:
+            self.owners.setdefault(path, set()).add(name)
+            self.made_of[name] = {*leaves(rule.used, self.parameters), *(one.parameter for one in regions.values())}
+        return name
+
+    def _wanted(self, name: str) -> str | None:
+        if self.wanted is not None and name not in self.wanted:
+            return None
+        if torch.is_grad_enabled():
+            return name
+        self.silent.add(name)
+        return None
+
+    def _base(self, rule: Product, region: Region | None) -> str | None:
+        """The path of a product's weight, as far as it names a site."""
+        path, module, computed = self._running[-1]
+        own = next((name for name, parameter in module._parameters.items() if parameter is rule.used), None)
+        if own or id(rule.used) in self.parameters:
+            return self._plain(f"{path}.{own}".removeprefix(".") if own else self.parameters[id(rule.used)])
+        if region:
+            return self._part(region)
+        if not rule.used.requires_grad and not module._parameters:
+            return None
+        computed.append(1)  # a weight made of parameters, such as by a mask or a parametrisation
+        return path + (f"#{len(computed)}" if len(computed) > 1 else "") or "computed"
+
+    def _plain(self, name: str) -> str:
+        if self._running[-1][0] in self.whole:
+            return name  # the shorter one is that of the module as a whole
+        return name.removesuffix("_weight" if self.in_attention else "").removesuffix(".weight")
+
+    def _part(self, region: Region) -> str | None:
+        parameter = self.regions.parameters[region.parameter]
+        shape, base = parameter.shape, self._plain(region.parameter)
+        numbers, row = torch.Size(region.shape).numel(), shape[1:].numel()
+        if numbers == parameter.numel():
+            return base
+        first, rest = divmod(region.offset, row)
+        if rest or numbers % row or region.span.stop - region.span.start != numbers:
+            return None  # columns, or every other row
+        if region.parameter.endswith("in_proj_weight") and self.in_attention:
+            return f"{base.rpartition('.')[0]}.{PACKED[first * len(PACKED) // shape[0]]}".removeprefix(".")
+        if len(region.shape) < len(shape):
+            self.stacks[base] = shape[0]
+            return f"{base}[{first}]"
+        return f"{base}[{first}:{first + numbers // row}]"
+
+    def found(self) -> dict[str, list[Use]]:
+        """Uses by site."""
+        return {str(name): uses for name, uses in self.uses.items()}
+
+    def rooted(self, output: Tensor) -> Tensor:
+        """A frozen network builds no graph; its first site starts one, from a leaf that nothing can edit in place."""
+        return output if output.requires_grad else output.detach().requires_grad_().clone()
+
+
+def _under(name: str, path: str, base: str) -> str:
+    """What a product in the module at `path` is called where that is called `name`."""
+    inside = base == path or not path or base.startswith((f"{path}.", f"{path}#", f"{path}["))
+    return (name + base[len(path) :]).removeprefix(".") if inside else base
+
+
+def public_names(model: nn.Module, sites: Mapping[str, nn.Module]) -> dict[str, str]:
+    """What the modules of a workload's sites are called, by their path in the model."""
+    names = {id(module): name for name, module in sites.items()}
+    return {path: names[id(module)] for path, module in model.named_modules() if id(module) in names}
+
+
+def leaves(weight: Tensor, names: Mapping[int, str]) -> set[str]:
+    """Names of the parameters that a tensor was computed from."""
+    found, met, waiting = set(), set(), [weight.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in met:
+            continue
+        met.add(node)
+        found.add(names.get(id(getattr(node, "variable", None)), ""))
+        waiting += [after for after, _ in node.next_functions]
+    return found - {""}
+
+
+Words = tuple[str, str, str]  # of a refusal: what was got, what is allowed, what to do
+
+
+@dataclass(frozen=True)
+class Site:
+    """What is known of a site, for all passes of a run: where its examples are (None: rows are picked), whether its
+    input is edited in place after the call, the parameters that it is made of, and whether it is part of another."""
+
+    place: Axis | None
+    copied: bool
+    parameters: frozenset[str]
+    inside: bool
+
+
+@dataclass(frozen=True)
+class Sites:
+    """The sites of a model that can be read, in the order in which they are called, and for the others why not.
+
+    `never`: those that have to be left out by name. `whole`: modules that are sites with all that is inside them.
+    `last`: the one that was called last.
+    """
+
+    seen: Mapping[str, Site]
+    unseen: Mapping[str, Words]
+    never: frozenset[str]
+    whole: frozenset[str]
+    last: str | None
+
+    def is_inside(self, name: str) -> bool:
+        """Whether a site is part of another, such as a factor of an adapter."""
+        return name in self.seen and self.seen[name].inside
+
+    def check(self, names: Iterable[str]) -> None:
+        """`Refusal` for the first name that is no site, or one that cannot be read."""
+        for name in names:
+            if name in self.unseen:
+                raise Refusal(*self.unseen[name])
+            if name not in self.seen:
+                raise Refusal(f"site {name!r}", ", ".join(self.seen) or "a model with linear maps", "name one of them")
+
+    def ear(self, model: nn.Module, sites: Mapping[str, nn.Module], n: int, wanted: Container[str]) -> SiteEar:
+        """What hears some of them in a pass of n examples."""
+        ear = SiteEar(model, public_names(model, sites), n, wanted=wanted, whole=self.whole)
+        ear.copied = frozenset(name for name, site in self.seen.items() if site.copied)
+        return ear
+

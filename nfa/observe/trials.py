@@ -1,0 +1,52 @@
+"""Random directions that gradients of a few examples are tried on."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nfa.protocols import Batch
+
+TOLERANCE = 1e-4  # of a parameter's largest entry
+FAINT = 1e-6  # of the largest entry of all: below this there is nothing but rounding
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Random cotangents c of a few examples' outputs, and ∂ Σ_a w_a ⟨f(x_a), c_a⟩ / ∂θ by autograd for random w.
+
+    A loss may leave the examples of a trial without a gradient; random cotangents leave nothing unseen.
+    """
+
+    batch: Batch
+    outputs: Float[Tensor, "n ..."]
+    cotangent: Float[Tensor, "n ..."]
+    weights: Float[Tensor, " n"]
+    expected: Mapping[str, Tensor]
+
+    def differing(self, totals: Mapping[str, Tensor]) -> set[str]:
+        """Parameters whose Σ_a w_a γ_a is another."""
+        largest = {name: _largest(value) for name, value in self.expected.items()}
+        faint = FAINT * max(filter(math.isfinite, largest.values()), default=0.0)
+        return {
+            name
+            for name, total in totals.items()
+            if not _largest(total - self.expected[name]) <= tolerance(total) * largest[name] + faint
+        }
+
+
+def _largest(values: Tensor) -> float:
+    return max(abs(float(end)) for end in values.aminmax()) if values.numel() else 0.0
+
+
+def tolerance(values: Tensor) -> float:
+    """How far two computations of the same values may be apart, relative to the largest."""
+    return max(TOLERANCE, 16 * torch.finfo(values.dtype).eps)
+
+
+def strided(gradient: Tensor) -> Tensor:
+    """A gradient that may be sparse, dense."""
+    return gradient.to_dense() if gradient.is_sparse else gradient

@@ -1,0 +1,5 @@
+"""A training loop that is not ours: any study of the model in it, while it trains."""
+
+from nfa.watching.recording import Watch
+
+__all__ = ["Watch"]

@@ -1,0 +1,119 @@
+"""What `nfa.watch` is told, in the forms that the analyses of stored runs know."""
+
+import operator
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from nfa.config import AnalyzeConfig, GradientDirectionsConfig, GradientFlowConfig
+from nfa.errors import Refusal
+from nfa.relations import RELATIONS, choose_relations
+
+STUDIES = ("alignment", "directions", "flow")
+OF_STUDY = {
+    "alignment": (
+        "relations",
+        "sites",
+        "centre",
+        "agop_power",
+        "positions",
+        "max_samples",
+        "batch_size",
+        "precision",
+        "directions",
+        "top_k",
+        "seed",
+    ),
+    "directions": ("parameters", "max_samples", "seed"),
+    "flow": ("max_samples", "batch_size"),
+}
+PART = "[A-Za-z0-9_-][A-Za-z0-9_.-]*"
+PREFIX = re.compile(f"(?:{PART}/)*(?:{PART})?")
+DEFAULTS = {item.name: item.default for item in fields(AnalyzeConfig)}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The chosen studies and the options that apply to them."""
+
+    studies: tuple[str, ...]
+    options: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, studies: Any, options: Mapping[str, Any]) -> "Asked":
+        """`Refusal` for a study that there is not, and for an option that none of the chosen ones has."""
+        names = [name.strip() for name in as_text("studies", studies).split(",")]
+        if unknown := [name for name in names if name not in STUDIES]:
+            raise Refusal(f"studies={unknown[0]!r}", f"{', '.join(STUDIES)}, comma-separated", "studies='alignment'")
+        chosen = tuple(name for name in STUDIES if name in names)
+        allowed = list(dict.fromkeys(option for name in chosen for option in OF_STUDY[name]))
+        if foreign := [name for name in options if name not in allowed]:
+            raise Refusal(f"option {foreign[0]!r} of nfa.watch", ", ".join(allowed), "leave it out")
+        return cls(chosen, {name: _formed(name, value) for name, value in options.items()})
+
+    def count(self, examples: int) -> int:
+        """How many examples of the probe are taken."""
+        asked: int = self.options.get("max_samples", 0)
+        if not 0 <= asked <= examples:
+            raise Refusal(f"max_samples={asked}", f"0 (all) to {examples} examples", "max_samples=0")
+        return asked or examples
+
+    def alignment(self, *, start_known: bool) -> AnalyzeConfig:
+        """Without what is made of the weights before the first update, where these are not known."""
+        mine = {name: value for name, value in self.options.items() if name in OF_STUDY["alignment"]}
+        config = AnalyzeConfig(**mine)
+        if start_known:
+            return config
+        left = [name for name in choose_relations(config.relations) if "nfm_init_removed" not in RELATIONS[name]]
+        if left:
+            return replace(config, relations=",".join(left))
+        got = f"relations={config.relations} of a run whose initial weights are not known"
+        raise Refusal(got, "relations without nfm_init_removed", "leave relations out")
+
+    def directions(self, examples: int) -> GradientDirectionsConfig:
+        """Of single examples."""
+        said = {"sites": self.options.get("parameters"), "seed": self.options.get("seed")}
+        given = {name: value for name, value in said.items() if value is not None}
+        return GradientDirectionsConfig(n=examples, **given)
+
+    def flow(self, examples: int) -> GradientFlowConfig:
+        """Of all examples."""
+        return GradientFlowConfig(n=examples, batch_size=self.options.get("batch_size", DEFAULTS["batch_size"]))
+
+
+def _formed(name: str, value: Any) -> Any:
+    if not isinstance(DEFAULTS.get(name, ""), int):
+        return as_text(name, value)
+    return whole_number(name, value)
+
+
+def whole_number(name: str, value: Any) -> int:
+    """A whole number, whichever library it is of."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise Refusal(f"{name}={value!r}", "a whole number", f"leave {name} out") from None
+
+
+def as_text(name: str, value: Any) -> str:
+    """A number, or numbers and names in any container, as they would be typed.
+
+    >>> as_text("sites", ["h.0", "h.1"]), as_text("directions", 2), as_text("schedule", range(0, 30, 10))
+    ('h.0,h.1', '2', '0,10,20')
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, Iterable):
+        return ",".join(as_text(name, part) for part in value)
+    return str(whole_number(name, value))
+
+
+def check_prefix(prefix: str) -> str:
+    """What stands before every key and file name; `Refusal` for what a file cannot be called."""
+    if not isinstance(prefix, str) or not PREFIX.fullmatch(prefix):
+        allowed = "letters, digits, _ - . and / between them"
+        raise Refusal(f"prefix={prefix!r}", allowed, "prefix='teacher/'")
+    return prefix

@@ -1,0 +1,67 @@
+"""The examples that are analysed, from whatever they come in."""
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import torch.nn as nn
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from nfa.errors import Refusal
+from nfa.protocols import Batch
+from nfa.seeding import untouched
+from nfa.workloads.examples import LABELS, Loss, Outputs, parted
+from nfa.workloads.items import Items
+from nfa.workloads.probe import Probe
+
+FORMS = "(inputs, targets), a dict with labels, a DataLoader, a Dataset"
+SEED = 0  # of which examples of a dataset are drawn
+
+
+def probe_of(
+    model: nn.Module, loss: Loss, given: Any, outputs: Outputs, *, present: Tensor | None, examples: int
+) -> Probe:
+    """A workload of the examples given; of a DataLoader or Dataset so many, by class where targets are classes.
+
+    Nothing but its items is used of a DataLoader with a map-style dataset, and its collate function: neither its order
+    nor its processes.
+    """
+    if not _is_dataset(given):
+        inputs, targets = given if isinstance(given, tuple | list) and len(given) == 2 else _of_dict(given)
+        return Probe(model, loss, inputs, targets, outputs, present)
+    if present is not None:
+        got = "present= with a DataLoader or a Dataset"
+        raise Refusal(got, "an attention_mask among the inputs", "give a batch: a dict with attention_mask and labels")
+    batch = _drawn(given, examples)
+    return Probe(model, loss, batch.inputs, batch.targets, outputs, batch.present)
+
+
+def _is_dataset(given: Any) -> bool:
+    """A list of dicts with labels is one too: what the Hugging Face Trainer takes."""
+    if isinstance(given, list):
+        return bool(given) and all(isinstance(item, Mapping) and {*LABELS} & item.keys() for item in given)
+    return not isinstance(given, Mapping | tuple | Tensor) and (
+        hasattr(given, "__getitem__") or isinstance(given, DataLoader | IterableDataset)
+    )
+
+
+def _of_dict(given: Any) -> tuple[Any, Any]:
+    if isinstance(given, Mapping):
+        return parted(given)
+    raise Refusal(f"a probe that is a {type(given).__name__}", FORMS, "probe=(inputs, targets)")
+
+
+def _drawn(given: Any, examples: int) -> Batch:
+    if examples < 1:
+        raise Refusal(f"examples={examples}", "a whole number ≥ 1", "examples=512")
+    dataset, collate = (given.dataset, given.collate_fn) if isinstance(given, DataLoader) else (given, None)
+    if isinstance(given, DataLoader) and given.batch_size is None and given.batch_sampler is None:
+        got = "a DataLoader whose dataset gives whole batches (batch_size=None)"
+        raise Refusal(got, FORMS, "give one of its batches: next(iter(loader))")
+    if isinstance(dataset, IterableDataset):
+        with untouched():
+            items = Items(list(itertools.islice(iter(dataset), examples)), collate)
+        return items.batch(range(len(items)))
+    items = Items(dataset, collate)
+    return items.batch(items.order(SEED)[:examples])

@@ -1,0 +1,105 @@
+"""The studies of a watch: each measures the model as it is now, under the keys that analyses of stored runs have."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import torch.nn as nn
+from torch import Tensor
+
+from nfa.analysis import Analysis
+from nfa.config import AnalyzeConfig, GradientDirectionsConfig, GradientFlowConfig
+from nfa.flow_analysis import NO_OUTPUT, FlowAnalysis
+from nfa.gradient_analysis import GradientAnalysis
+from nfa.observe.coverage import coverage
+from nfa.protocols import Batch, Workload
+from nfa.studies.gradient_directions import correlation_with
+from nfa.watching.start import Start
+
+Hear = Callable[[Tensor, Batch], None]
+
+
+class WatchedStudy(Protocol):
+    """What a watch asks; making one refuses what cannot be done."""
+
+    name: str
+
+    @property
+    def coverage(self) -> str:
+        """How much of the model is seen."""
+
+    def described(self) -> Mapping[str, Any]:
+        """What stands beside the values."""
+
+    def notices(self) -> Iterator[str]:
+        """What is left out, and why."""
+
+    def values(self, model: nn.Module, step: int) -> dict[str, float]:
+        """Series by metric key; undefined values are absent."""
+
+
+class WatchedAlignment:
+    """Relations of weights, representations and gradients; `hear` gets the outputs of all examples."""
+
+    name = "alignment"
+
+    def __init__(self, workload: Workload, model: nn.Module, config: AnalyzeConfig, start: Start, hear: Hear) -> None:
+        self.analysis = Analysis(workload, model, config, start.of_sites if start.known else None)
+        self.hear = hear
+
+    @property
+    def coverage(self) -> str:
+        return self.analysis.coverage
+
+    def described(self) -> Mapping[str, Any]:
+        return self.analysis.described()
+
+    def notices(self) -> Iterator[str]:
+        if left_out := self.analysis.left_out:
+            yield "left out: " + "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+
+    def values(self, model: nn.Module, step: int) -> dict[str, float]:  # noqa: ARG002 - the same at every step
+        return self.analysis.values(model, hear_outputs=self.hear)
+
+
+class WatchedDirections:
+    """Directions of per-example gradients; `gradient/correlation_with_previous` is with the step recorded before."""
+
+    name = "directions"
+
+    def __init__(self, workload: Workload, model: nn.Module, config: GradientDirectionsConfig) -> None:
+        self.analysis = GradientAnalysis(workload, model, config)
+        self.coverage = coverage(model, self.analysis.parameters)
+        self.before: Mapping[str, np.ndarray] = {}
+
+    def described(self) -> Mapping[str, Any]:
+        return self.analysis.described()
+
+    def notices(self) -> Iterator[str]:
+        return self.analysis.notices()
+
+    def values(self, model: nn.Module, step: int) -> dict[str, float]:  # noqa: ARG002 - the same at every step
+        result = self.analysis(model)
+        before, self.before = self.before, {key: result.arrays[key] for key in ("cosines", "kept")}
+        return {**result.scalars, **(correlation_with(before, self.before) if before else {})}
+
+
+class WatchedFlow:
+    """Gradients and weight changes by part of the model."""
+
+    name = "flow"
+
+    def __init__(self, workload: Workload, model: nn.Module, config: GradientFlowConfig, start: Start) -> None:
+        self.analysis = FlowAnalysis(workload, model, config, start.of_parameters())
+        self.coverage = coverage(model, {name for names in self.analysis.groups.names.values() for name in names})
+
+    def described(self) -> Mapping[str, Any]:
+        return self.analysis.described()
+
+    def notices(self) -> Iterator[str]:
+        if self.analysis.groups.output is None:
+            yield NO_OUTPUT
+
+    def values(self, model: nn.Module, step: int) -> dict[str, float]:
+        return self.analysis(model, moved=step > 0)
+

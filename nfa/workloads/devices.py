@@ -1,0 +1,20 @@
+"""Where a workload's models and batches are."""
+
+import torch
+
+from nfa.errors import Refusal
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` = CUDA when it is there, else the CPU; `Refusal` for a device that is not."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros((), device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise Refusal(
+            f"device={name!r} ({reason})", "auto, cpu, cuda, cuda:N, mps where present", "device=auto"
+        ) from None
+    return device

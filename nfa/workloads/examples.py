@@ -1,0 +1,118 @@
+"""Examples of one's own, in the forms that they come in: pairs, dicts, what a model answers, which positions count."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from nfa.errors import Refusal
+
+Loss = Callable[[Tensor, Any], Tensor]
+Outputs = Callable[[nn.Module, Any], Tensor]
+Present = Callable[[Any], Tensor]
+LABELS = ("labels", "label")
+MASK = "attention_mask"
+
+
+def call(model: nn.Module, inputs: Any) -> Tensor:
+    """model(inputs), or model(**inputs) for a mapping; of an answer its `logits`, of a tuple its first part."""
+    answer = model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
+    if isinstance(answer, Tensor):
+        return answer
+    logits = answer.get("logits") if isinstance(answer, Mapping) else getattr(answer, "logits", None)
+    first = answer[0] if logits is None and isinstance(answer, tuple | list) and answer else logits
+    if isinstance(first, Tensor):
+        return first
+    raise Refusal(
+        f"a model that answers with a {type(answer).__name__}",
+        "a tensor, an answer with logits, a tuple that begins with a tensor",
+        "outputs=lambda model, inputs: the tensor that is meant, such as model(inputs).last_hidden_state",
+    )
+
+
+def parted(example: Any) -> tuple[Any, Any]:
+    """Inputs and targets of an example, or of a batch: a pair, or a dict, of which the labels are the targets."""
+    if isinstance(example, Mapping):
+        label = next((name for name in LABELS if name in example), None)
+        if label is not None:
+            return {name: value for name, value in example.items() if name != label}, example[label]
+        got = f"examples with {', '.join(map(str, example))}, without labels"
+        remedy = "give pairs (inputs, targets), or name the targets labels"
+        raise Refusal(got, f"dicts with {' or '.join(LABELS)}", remedy)
+    if isinstance(example, tuple | list) and len(example) == 2:
+        return example[0], example[1]
+    count = f" of {len(example)}" if isinstance(example, tuple | list) else ""
+    got = f"examples that are a {type(example).__name__}{count}"
+    raise Refusal(got, "pairs (inputs, targets), or dicts with labels", "put all inputs into one tuple or dict")
+
+
+def own_positions(inputs: Any) -> Tensor | None:
+    """Which positions are an example's own [n s], as its attention mask says; None where there is none, or all are."""
+    mask = inputs.get(MASK) if isinstance(inputs, Mapping) else None
+    if not isinstance(mask, Tensor) or mask.dim() != 2:
+        return None
+    present = mask.bool()
+    return None if present.all() else present
+
+
+def has_mask(inputs: Any) -> bool:
+    """Whether the inputs themselves say which positions count."""
+    return isinstance(inputs, Mapping) and isinstance(inputs.get(MASK), Tensor)
+
+
+def rows(value: Any) -> int:
+    """Examples in a tensor or in a container of tensors."""
+    if isinstance(value, Tensor):
+        return len(value)
+    if not isinstance(value, Mapping | list | tuple):
+        got = f"examples with a {type(value).__name__} among them"
+        raise Refusal(got, "tensors, and dicts, lists and tuples of them", "leave out what is no tensor")
+    counts = [rows(part) for part in (value.values() if isinstance(value, Mapping) else value)]
+    if len(set(counts)) != 1:
+        got = f"a probe whose parts have {', '.join(map(str, counts)) or 'no'} rows"
+        raise Refusal(got, "one row for each example in every tensor", "give tensors of the same examples")
+    return counts[0]
+
+
+def are_classes(targets: Any) -> bool:
+    """Whether targets are one whole number for each example."""
+    return isinstance(targets, Tensor) and targets.dim() == 1 and not targets.dtype.is_floating_point
+
+
+def look_padded(inputs: Any) -> bool:
+    """Whether sequences of whole numbers among the inputs end, or begin, in runs of one number that pad them.
+
+    Runs of different lengths, one of two or more, of a number that is nowhere else.
+
+    >>> look_padded(torch.tensor([[5, 3, 7], [4, 0, 0]])), look_padded(torch.tensor([[5, 3, 0], [4, 7, 0]]))
+    (True, False)
+    """
+    if isinstance(inputs, Mapping):
+        return any(look_padded(part) for part in inputs.values())
+    if isinstance(inputs, list | tuple):
+        return any(look_padded(part) for part in inputs)
+    if not isinstance(inputs, Tensor) or inputs.dim() != 2 or inputs.dtype not in (torch.int32, torch.int64):
+        return False
+    return min(inputs.shape) > 1 and (_end_in_padding(inputs) or _end_in_padding(inputs.flip(1)))
+
+
+def _end_in_padding(tokens: Tensor) -> bool:
+    for number in tokens[:, -1].unique():
+        same = tokens == number
+        runs = same.flip(1).cumprod(dim=1).sum(dim=1)
+        longest = int(runs.max())
+        if longest > 1 and int(runs.min()) < longest and int(same.sum()) == int(runs.sum()):
+            return True
+    return False
+
+
+def check_padding(inputs: Any) -> None:
+    """`Refusal` for inputs that look padded while nothing says which positions count."""
+    if look_padded(inputs) and not has_mask(inputs):
+        raise Refusal(
+            "sequences that look padded, while nothing says which positions are an example's own",
+            "an attention_mask among the inputs, or present=",
+            "give a dict with attention_mask, or present= (true where a position counts; all true where all do)",
+        )

@@ -1,0 +1,95 @@
+"""Examples out of a Dataset, as batches."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from nfa.data.splits import stratified_order
+from nfa.errors import NfaError, Refusal, reason
+from nfa.protocols import Batch
+from nfa.seeding import generator, untouched
+from nfa.workloads.examples import Present, are_classes, check_padding, own_positions, parted
+
+Collate = Callable[[list[Any]], Any]
+FIRST = 64  # examples that are read at the door
+LOOKED_AT = 4096  # examples whose class is read: the items of a dataset are made one by one
+
+
+class Items:
+    """The items of a map-style dataset: pairs (inputs, targets), or dicts with labels; an id is an item's place.
+
+    `present` says which positions are an example's own where no attention mask does. Reading leaves the global
+    generators as they were.
+    """
+
+    def __init__(self, dataset: Any, collate: Collate | None = None, present: Present | None = None) -> None:
+        self.dataset, self.collate, self.present = dataset, collate or default_collate, present
+        if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+            got = f"a {type(dataset).__name__} without a length or without items"
+            raise Refusal(got, "a map-style Dataset: len(dataset) and dataset[i]", "give a list of its examples")
+        if not len(dataset):
+            raise Refusal("a dataset without examples", "at least one example", "give another dataset")
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def batch(self, ids: Sequence[int]) -> Batch:
+        """The examples of these ids; `Refusal` where they cannot be put together."""
+        with untouched():
+            found = self._collated([_tensors(self.dataset[int(place)]) for place in ids])
+        inputs, targets = parted(found)
+        present = own_positions(inputs) if self.present is None else self.present(inputs).bool()
+        return Batch(inputs, targets, torch.as_tensor(ids), present)
+
+    def check(self) -> Batch:
+        """The first examples; `Refusal` where they are none, or look padded while nothing says where."""
+        first = self.batch(range(min(FIRST, len(self))))
+        if self.present is None:
+            check_padding(first.inputs)
+        return first
+
+    def _collated(self, items: list[Any]) -> Any:
+        try:
+            return self.collate(items)
+        except NfaError:
+            raise
+        except Exception as error:  # whatever a collate function raises
+            raise Refusal(
+                f"examples that cannot be put into one batch ({reason(error)})",
+                "examples of one shape, or a collate function that pads them and gives an attention_mask",
+                "give a DataLoader with its collate_fn, or collate=",
+            ) from error
+
+    def order(self, seed: int) -> list[int]:
+        """All ids, so that the first n of them hold the classes in their shares; as they come where there are none.
+
+        The classes of 4,096 examples at most, drawn by the seed, are read; the others follow.
+        """
+        everyone = list(range(len(self)))
+        if self.class_of(0) is None:
+            return everyone
+        drawn = everyone
+        if len(self) > LOOKED_AT:
+            drawn = torch.randperm(len(self), generator=generator(seed, "probe of a dataset")).tolist()
+        looked = drawn[:LOOKED_AT]
+        labels = torch.zeros(len(self), dtype=torch.int64)
+        with untouched():
+            labels[looked] = torch.tensor([self.class_of(place) or 0 for place in looked])
+        return stratified_order(looked, labels.numpy(), seed) + drawn[LOOKED_AT:]
+
+    def class_of(self, place: int) -> int | None:
+        """The class of an example; None where its target is none."""
+        with untouched():
+            _, target = parted(_tensors(self.dataset[place]))
+        alone = target[None] if isinstance(target, Tensor) and not target.dim() else None
+        return int(target) if isinstance(target, int) or are_classes(alone) else None
+
+
+def _tensors(item: Any) -> Any:
+    """An item whose lists of numbers are tensors, as libraries of text give them."""
+    if isinstance(item, Mapping):
+        return {name: torch.as_tensor(value) if isinstance(value, list) else value for name, value in item.items()}
+    return item

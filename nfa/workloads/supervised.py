@@ -1,0 +1,123 @@
+"""A workload from a function that makes a model and two datasets."""
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from nfa.errors import Refusal
+from nfa.observe.passes import per_example
+from nfa.protocols import Batch, Workload
+from nfa.seeding import untouched, whole_number
+from nfa.workloads.devices import choose_device
+from nfa.workloads.examples import Loss, Outputs, Present, are_classes, call
+from nfa.workloads.items import Collate, Items
+from nfa.workloads.probe import named
+
+Metric = Callable[[Tensor, Any], Tensor]
+NUMBERS = 2**22  # of inputs that an analysis reads at a time
+SEEDS = 2**32  # of NumPy
+
+
+class Supervised(Workload):
+    """Examples with targets: `model()` makes a new model, `train`, `val` and `test` are map-style datasets.
+
+        nfa.Supervised(model=lambda: Net(width=32), loss=loss, train=train, val=val, metrics={"accuracy": accuracy})
+
+    An item is a pair (inputs, targets), or a dict whose labels are the targets; its id is its place in the dataset.
+    `loss(outputs, targets)` gives one loss for each example, as does each of `metrics`. `outputs(model, inputs)` is f
+    where that is not model(inputs), or model(**inputs) for a dict, or its logits. `collate` makes a batch of a list of
+    items where `torch.utils.data.default_collate` does not. Which positions of sequences are an example's own is said
+    by an attention_mask among the inputs, or by `present(inputs)`. The generators are seeded by `seed` before `model()`
+    is called, and afterwards are as they were. The probe holds the classes in their shares where targets are classes.
+    Raises `Refusal` for a reduced loss and for items that are none of this.
+    """
+
+    name = "supervised"
+
+    def __init__(
+        self,
+        *,
+        model: Callable[[], nn.Module],
+        loss: Loss,
+        train: Any,
+        val: Any,
+        test: Any = None,
+        metrics: Mapping[str, Metric] | None = None,
+        outputs: Outputs = call,
+        collate: Collate | None = None,
+        present: Present | None = None,
+        seed: int = 0,
+        device: torch.device | str = "auto",
+    ) -> None:
+        self.make, self.loss, self.call, self.seed = model, loss, outputs, seed
+        self.measured = dict(metrics or {})
+        given = {"train": train, "val": val, "test": test}
+        self.items = {name: Items(data, collate, present) for name, data in given.items() if data is not None}
+        self.device = choose_device(str(device))
+        self._first = {name: items.check().take([0]) for name, items in self.items.items()}
+
+    @property
+    def examples_at_once(self) -> int:
+        """As many as have four million numbers together, 2,048 at most."""
+        return max(1, min(2048, NUMBERS // max(1, _numbers(self._first["train"].inputs))))
+
+    def model(self) -> nn.Module:
+        with untouched():
+            seed = whole_number(self.seed, "init")
+            random.seed(seed), np.random.seed(seed % SEEDS), torch.manual_seed(seed)
+            return self.make().to(self.device)
+
+    def ids(self, split: str) -> Sequence[int]:
+        return self._probe if split == "probe" else range(len(self._items(split)))
+
+    @cached_property
+    def _probe(self) -> list[int]:
+        return self.items["train"].order(self.seed)
+
+    def _items(self, split: str) -> Items:
+        if split in self.items:
+            return self.items[split]
+        raise Refusal(f"split {split!r}", ", ".join([*self.items, "probe"]), f"give Supervised a dataset: {split}=")
+
+    def batches(self, split: str, *, batch_size: int, ids: Sequence[int] | Tensor | None = None) -> Iterator[Batch]:
+        items = self._items("train" if split == "probe" else split)
+        chosen = torch.as_tensor(list(self.ids(split)) if ids is None else ids, dtype=torch.int64)
+        for part in chosen.split(batch_size) if len(chosen) else ():
+            yield items.batch(part.tolist()).to(self.device)
+
+    def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
+        return self.call(model, batch.inputs)
+
+    def losses(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return per_example(self.loss(outputs, batch.targets), batch)
+
+    def described_loss(self, *, plain: bool) -> str:  # noqa: ARG002 - examples are not weighted
+        return named(self.loss)
+
+    def metrics(self, outputs: Tensor, batch: Batch) -> Mapping[str, Tensor]:
+        return {name: self._metric(name, outputs, batch) for name in self.measured}
+
+    def _metric(self, name: str, outputs: Tensor, batch: Batch) -> Tensor:
+        found = self.measured[name](outputs, batch.targets)
+        if found.shape == (len(batch),):
+            return found
+        got = f"metric {name!r} of shape {tuple(found.shape)} for {len(batch)} examples"
+        raise Refusal(got, "one value for each example", "leave out the mean; ours is over all examples")
+
+    def classes(self, batch: Batch) -> Tensor | None:
+        """The targets, where they are whole numbers."""
+        return batch.targets.long() if are_classes(batch.targets) else None
+
+
+def _numbers(inputs: Any) -> int:
+    """How many numbers an example has."""
+    if isinstance(inputs, Tensor):
+        return inputs.numel()
+    parts = inputs.values() if isinstance(inputs, Mapping) else inputs if isinstance(inputs, list | tuple) else ()
+    return sum(_numbers(part) for part in parts)

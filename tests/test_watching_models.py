@@ -1,0 +1,166 @@
+"""Models in whatever they are wrapped in, in whatever mode: watched they train to bitwise the same weights."""
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn as nn
+from stores import Store
+from test_watching import cross_entropy, in_a_run, only, plain, toy
+from toys import Toy
+from traces import assert_same, snapshot
+
+import nfa
+from nfa.errors import Refusal
+from nfa.watching.models import is_second, unwrapped
+
+EVERY = "alignment,directions,flow"
+
+
+def same(model: nn.Module) -> nn.Module:
+    return model
+
+
+def partly_frozen(model: nn.Module) -> nn.Module:
+    for part in list(model.children())[:2]:
+        part.requires_grad_(False)
+    return model
+
+
+def compiled(model: nn.Module) -> nn.Module:
+    made: nn.Module = torch.compile(model, backend="eager")
+    return made
+
+
+def partly_compiled(model: nn.Module) -> nn.Module:
+    model[3] = torch.compile(model[3], backend="eager")
+    return model
+
+
+WRAPPED: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "as it is": same,
+    "frozen in part": partly_frozen,
+    "compiled": compiled,
+    "compiled in part": partly_compiled,
+    "DataParallel": nn.DataParallel,
+    "compiled in DataParallel": lambda model: nn.DataParallel(compiled(model)),
+}
+
+
+def trained(toys: Toy, model: nn.Module, record: Callable[[int], Any]) -> torch.optim.Optimizer:
+    optimizer = torch.optim.Adam([weight for weight in model.parameters() if weight.requires_grad], lr=0.01)
+    random.seed(7), np.random.seed(7), torch.manual_seed(7)
+    for step in range(3):
+        record(step)
+        batch = torch.randint(len(toys.inputs), (8,))
+        optimizer.zero_grad()
+        toys.loss(model(toys.inputs[batch]), toys.targets[batch]).mean().backward()
+        optimizer.step()
+    return optimizer
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+@in_a_run
+def test_training_is_bitwise_the_same_with_every_study_and_without(name: str) -> None:
+    left = {}
+    for seen in (True, False):
+        toys = toy("convolutions")
+        model = WRAPPED[name](toys.net)
+        probe = toys.inputs[:10], toys.targets[:10]
+        if seen:
+            with nfa.watch(model, toys.loss, probe, studies=EVERY) as watch:
+                optimizer = trained(toys, model, watch.record)
+        else:
+            optimizer = trained(toys, model, lambda _: None)
+        left[seen] = snapshot(toys, optimizer)
+    assert_same(left[True], left[False])
+
+
+@pytest.mark.parametrize("name", ["compiled", "DataParallel", "compiled in DataParallel"])
+@in_a_run
+def test_what_a_model_is_wrapped_in_changes_no_name_and_no_value(name: str) -> None:
+    toys = toy("convolutions")
+    probe = toys.inputs[:10], toys.targets[:10]
+    values = []
+    for number, model in enumerate([toys.net, WRAPPED[name](toys.net)]):
+        with nfa.watch(model, toys.loss, probe, studies=EVERY, prefix=f"{number}/") as watch:
+            values.append({key.removeprefix(f"{number}/"): value for key, value in watch.record(0).items()})
+    assert values[0] == values[1]
+
+
+@pytest.mark.parametrize("around", [torch.inference_mode, torch.no_grad, nullcontext])
+@in_a_run
+def test_it_records_whatever_is_set_around_it(around: Callable[[], AbstractContextManager[Any]]) -> None:
+    toys = toy("convolutions")
+    with around():
+        inputs, targets = toys.inputs[:10].clone(), toys.targets[:10].clone()
+        with nfa.watch(toys.net, toys.loss, (inputs, targets), studies=EVERY) as watch:
+            found = watch.record(0)
+        assert torch.is_inference_mode_enabled() is (around is torch.inference_mode)
+    probe = toys.inputs[:10], toys.targets[:10]
+    with nfa.watch(toys.net, toys.loss, probe, studies=EVERY, prefix="plain/") as watch:
+        plain_values = watch.record(0)
+    assert {f"plain/{key}": value for key, value in found.items()} == plain_values
+    toys.loss(toys.net(toys.inputs), toys.targets).mean().backward()
+
+
+@in_a_run
+def test_hooks_of_ones_own_stay_and_count_for_what_they_do() -> None:
+    toys = toy("convolutions")
+    handle = toys.net[7].register_forward_hook(lambda _module, _args, output: 2 * output)
+    with nfa.watch(toys.net, toys.loss, (toys.inputs[:10], toys.targets[:10])) as watch:
+        hooked = watch.record(0)["probe/loss"]
+    assert list(toys.net[7]._forward_hooks) == [handle.id]
+    net = toys.net.eval()
+    with torch.no_grad():
+        assert hooked == pytest.approx(float(cross_entropy(net(toys.inputs[:10]), toys.targets[:10]).mean()), rel=1e-5)
+
+
+def test_wrappers_come_off_in_any_order() -> None:
+    net = plain()[0]
+    for model in (net, compiled(net), nn.DataParallel(compiled(nn.DataParallel(net)))):
+        assert unwrapped(model) is net
+
+
+@pytest.fixture
+def pieces(monkeypatch: pytest.MonkeyPatch) -> Iterator[nn.Module]:
+    """A model whose weights are divided among processes, of which there is one."""
+    import torch.distributed as dist
+    from torch.distributed.fsdp import fully_shard
+
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        net = plain()[0]
+        yield fully_shard(net, mesh=dist.init_device_mesh("cpu", (1,)))
+    finally:
+        dist.destroy_process_group()
+
+
+@in_a_run
+def test_a_model_in_pieces_is_refused(pieces: nn.Module) -> None:
+    with pytest.raises(Refusal, match=r"divided among processes\n.*\n  do: record a copy"):
+        nfa.watch(pieces, cross_entropy, plain()[1:])
+
+
+def test_a_second_process_needs_no_run_and_does_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    assert not is_second()  # one of one
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    net, x, y = plain()
+    with nfa.watch(net, cross_entropy, (x, y), studies=EVERY) as watch:
+        assert watch.record(0) == watch.record_last(1) == {}
+    assert store.runs() == []
+    with pytest.raises(Refusal, match="option 'relation'"):  # in every process
+        nfa.watch(net, cross_entropy, (x, y), relation="h_vs_m")
+
+
+def test_a_model_without_a_parameter_that_is_trained_is_still_seen(run: Store) -> None:
+    net, x, y = plain()
+    with nfa.watch(net.requires_grad_(False), cross_entropy, (x, y)) as watch:
+        assert "0/h_vs_m" in watch.record(0)
+    assert run.metrics(only(run))

@@ -1,0 +1,164 @@
+"""Every study through `nfa.watch`: keys and values of the analyses of stored runs, with a table and a description."""
+
+import csv
+from typing import Any
+
+import mlflow
+import pytest
+import torch
+from analyses import series
+from stores import Store
+from test_watching import in_a_run, only, toy
+from toys import Toy
+
+import nfa
+from nfa.config import GradientDirectionsConfig
+from nfa.errors import Refusal
+from nfa.gradient_analysis import GradientAnalysis
+from nfa.measures.gradient_gram import GradientGram
+from nfa.measures.mean_gradient import mean_gradient
+from nfa.workloads.probe import Probe
+
+EVERY = "alignment,directions,flow"
+PARTS = ["0", "1", "3", "7", "9"]  # of the convolutional network, that have parameters
+
+
+def stepped(toys: Toy, watch: Any, steps: int = 3) -> dict[int, dict[str, float]]:
+    optimizer, values = torch.optim.SGD(toys.net.parameters(), lr=0.1), {}
+    for step in range(steps):
+        values[step] = watch.record(step)
+        optimizer.zero_grad()
+        toys.loss(toys.net(toys.inputs), toys.targets).mean().backward()
+        optimizer.step()
+    return values
+
+
+def probe(toys: Toy) -> tuple[Any, Any]:
+    return toys.inputs[:12], toys.targets[:12]
+
+
+def test_three_studies_write_their_series_side_by_side(run: Store) -> None:
+    toys = toy("convolutions")
+    with nfa.watch(toys.net, toys.loss, probe(toys), studies=EVERY) as watch:
+        values = stepped(toys, watch)
+    found = series(run, only(run))
+    for key, of_key in found.items():
+        assert of_key == {step: of_step[key] for step, of_step in values.items() if key in of_step}
+    assert {key.split("/")[1] for key in found if key.startswith("flow/")} >= {*PARTS, "front_output_ratio"}
+    assert {"0/agop_nfm", "gradient/mean_cosine", "gradient/mean_cosine_se", "gradient/silhouette"} <= found.keys()
+    assert list(found["gradient/correlation_with_previous"]) == [1, 2]
+    assert list(found["flow/0/weight_change"]) == [1, 2]
+    assert list(found["probe/loss"]) == [0, 1, 2]
+
+
+@in_a_run
+def test_values_are_those_of_the_library() -> None:
+    toys = toy("convolutions")
+    with nfa.watch(toys.net, toys.loss, probe(toys), studies="directions,flow") as watch:
+        found = stepped(toys, watch)[2]
+        now = watch.record(3)
+    workload = Probe(toys.net, toys.loss, *probe(toys))
+    directions = GradientAnalysis(workload, toys.net, GradientDirectionsConfig(n=12))(toys.net).scalars
+    assert {key: now[key] for key in directions} == dict(directions)
+    names = [name for name, _ in toys.net.named_parameters()]
+    gram = GradientGram(workload, range(12), names)(toys.net)
+    gradients = mean_gradient(workload, toys.net, workload.batches("train", batch_size=12))
+    mean = sum(value.double().square().sum() for value in gradients.values())
+    assert float(gram.mean()) == pytest.approx(float(mean), rel=1e-5)
+    assert now["flow/9/grad_rms"] != found["flow/9/grad_rms"]
+
+
+def test_weight_changes_are_those_since_the_call(run: Store) -> None:
+    toys = toy("convolutions")
+    start = {name: weight.detach().clone() for name, weight in toys.net.named_parameters()}
+    with nfa.watch(toys.net, toys.loss, probe(toys), studies="flow") as watch:
+        stepped(toys, watch, steps=2)
+        found = watch.record(2)
+    before = torch.cat([start["9.weight"].flatten(), start["9.bias"]])
+    after = torch.cat([toys.net[9].weight.detach().flatten(), toys.net[9].bias.detach()])
+    assert found["flow/9/weight_change"] == pytest.approx(float((after - before).norm() / before.norm()), rel=1e-5)
+    assert run.json(only(run), "flow.json")["groups"]["output"] == "9"
+
+
+@pytest.mark.parametrize("studies", ["directions", "flow", ["flow", "directions"], " alignment , flow"])
+def test_what_is_not_chosen_is_not_measured(studies: Any, run: Store) -> None:
+    toys = toy("convolutions")
+    with nfa.watch(toys.net, toys.loss, probe(toys), studies=studies) as watch:
+        found = stepped(toys, watch)[2]
+    named = studies if isinstance(studies, str) else ",".join(studies)
+    starts = {"alignment": "0/", "directions": "gradient/", "flow": "flow/"}
+    for study, start in starts.items():
+        assert any(key.startswith(start) for key in found) is (study in named)
+        assert run.artifact(only(run), f"{study}.json").exists() is (study in named)
+    assert found["probe/loss"] > 0
+
+
+def test_tables_and_pictures_of_each_study_are_made_of_the_series(store: Store) -> None:
+    toys = toy("convolutions")
+    with mlflow.start_run(), nfa.watch(toys.net, toys.loss, probe(toys), studies="directions,flow") as watch:
+        stepped(toys, watch)
+    run_id, found = only(store), series(store, only(store))
+    flow = list(csv.DictReader(store.artifact(run_id, "gradient_flow.csv").read_text().splitlines()))
+    assert {(row["series"], int(row["step"])): float(row["value"]) for row in flow} == {
+        (key, step): value for key, of_key in found.items() if key[:5] == "flow/" for step, value in of_key.items()
+    }
+    rows = list(csv.DictReader(store.artifact(run_id, "gradient_directions.csv").read_text().splitlines()))
+    assert float(rows[0]["value"]) == found[rows[0]["series"]][int(rows[0]["step"])]
+    for name in ("gradient_directions", "gradient_flow_map"):
+        assert store.artifact(run_id, f"plots/{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_first_line_says_how_much_is_seen_and_so_do_a_tag_and_the_description(
+    run: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toys = toy("convolutions")
+    toys.net[0].requires_grad_(False)
+    with nfa.watch(toys.net, toys.loss, probe(toys), studies="flow,directions"):
+        pass
+    total = sum(weight.numel() for weight in toys.net.parameters())
+    said = f"watching {total - 40:,} of {total:,} weights ({(total - 40) / total:.0%})".replace("%", " %")
+    assert capsys.readouterr().out.splitlines()[0].strip() == f"watch  directions: {said}"
+    assert run.tags(only(run))["nfa.coverage"] == said
+    assert run.json(only(run), "flow.json")["coverage"] == run.json(only(run), "directions.json")["coverage"] == said
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"studies": "alignement"}, "studies='alignement'\n  allowed: alignment, directions, flow"),
+        ({"studies": ""}, "studies=''"),
+        ({"studies": "flow", "relations": "h_vs_m"}, "option 'relations' of nfa.watch\n  allowed: max_samples, batch"),
+        ({"studies": "directions", "sites": "0"}, "option 'sites' of nfa.watch\n  allowed: parameters"),
+        ({"studies": "directions", "parameters": "conv"}, "sites=conv"),
+        ({"studies": "flow", "max_samples": 13}, r"max_samples=13\n  allowed: 0 \(all\) to 12"),
+        ({"studies": "flow", "batch_size": 0}, "batch_size=0"),
+        ({"studies": "directions", "max_samples": 1}, "n=1"),
+    ],
+)
+@in_a_run
+def test_what_no_chosen_study_can_use_is_refused(options: dict[str, Any], match: str) -> None:
+    toys = toy("convolutions")
+    with pytest.raises(Refusal, match=match):
+        nfa.watch(toys.net, toys.loss, probe(toys), **options)
+
+
+@pytest.mark.parametrize("studies", ["alignment", "directions", "flow"])
+@in_a_run
+def test_a_reduced_loss_and_a_model_that_cannot_run_are_refused_by_each_study(studies: str) -> None:
+    toys = toy("convolutions")
+    with pytest.raises(Refusal, match="losses of shape"):
+        nfa.watch(toys.net, torch.nn.functional.cross_entropy, probe(toys), studies=studies)
+    with pytest.raises(Refusal, match=r"a probe on which model or loss fails .*\n.*\n  do: outputs=lambda"):
+        nfa.watch(toys.net, toys.loss, (toys.inputs[:, :, :2], toys.targets), studies=studies)
+
+
+@in_a_run
+def test_studies_take_the_first_of_the_probe_that_max_samples_says() -> None:
+    toys = toy("convolutions")
+    with nfa.watch(toys.net, toys.loss, probe(toys), studies=EVERY, max_samples=7) as watch:
+        found = watch.record(0)
+    with nfa.watch(toys.net, toys.loss, (toys.inputs[:7], toys.targets[:7]), studies=EVERY, prefix="few/") as watch:
+        few = watch.record(0)
+    assert {key.removeprefix("few/"): value for key, value in few.items()} == found
+
+
