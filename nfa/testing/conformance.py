@@ -134,7 +134,8 @@ def _difference(quantity: str, right: Tensor, found: Tensor | None, negligible: 
         return math.inf
     size = 1.0 if quantity == "cosines" else max(float(right.norm()), negligible)
     apart = float((found.double() - right).norm())
-    return apart / size if apart else 0.0
+    relative = apart / size if apart else 0.0
+    return relative if math.isfinite(relative) else math.inf
 
 
 def _negligible(row: Row, right: Mapping[str, Tensor]) -> float:

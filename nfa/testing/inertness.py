@@ -13,7 +13,7 @@ from nfa import seeding
 from nfa.protocols import Workload
 
 STEPS = 3
-RATE, MOMENTUM = 0.05, 0.9
+RATE, MOMENTUM = 0.2, 0.9
 Watch = Callable[[nn.Module], Any]
 State = dict[str, Any]
 

@@ -25,6 +25,7 @@ AT_ONCE = 4  # examples of a batch: some batches are smaller than others
 
 def analysis(case: Case, precision: Precision) -> Analysis:
     """Of every relation at every site, with every output differentiated."""
+    workload, start = _in(precision, case.workload, case.start)
     return Analysis(
         case.workload,
         case.model,
@@ -37,7 +38,7 @@ def analysis(case: Case, precision: Precision) -> Analysis:
             batch_size=AT_ONCE,
             top_k=1,
         ),
-        lambda names, sites: site_weights(case.workload, case.start, names, sites),
+        lambda names, sites: site_weights(workload, start, names, sites),
     )
 
 
@@ -58,7 +59,7 @@ def alignment(case: Case, precision: Precision) -> Values:
 
 def directions(case: Case, precision: Precision) -> Values:
     """Gram matrices of the gradients of single examples, by all parameters together and by each."""
-    workload, model = _in(precision, case)
+    workload, model = _in(precision, case.workload, case.model)
     names = choose_parameters(workload, model)
     each = {name: _gram(workload, model, case.ids, [name]) for name in names}
     return {
@@ -73,15 +74,15 @@ def _gram(workload: Workload, model: nn.Module, ids: Sequence[int], names: Seque
 
 def flow(case: Case, precision: Precision) -> Values:
     """The gradient of the mean loss by parameter."""
-    workload, model = _in(precision, case)
+    workload, model = _in(precision, case.workload, case.model)
     batches = workload.batches("train", batch_size=AT_ONCE, ids=case.ids)
     return {"mean gradient": mean_gradient(workload, model, batches)}
 
 
-def _in(precision: Precision, case: Case) -> tuple[Any, nn.Module]:
+def _in(precision: Precision, workload: Workload, model: nn.Module) -> tuple[Any, nn.Module]:
     if precision == "float32":
-        return case.workload, case.model
-    return _Doubled(case.workload), copy.deepcopy(case.model).double()
+        return workload, model
+    return _Doubled(workload), copy.deepcopy(model).double()
 
 
 class _Doubled:

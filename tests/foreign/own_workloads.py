@@ -43,6 +43,15 @@ def whole(high: int, *shape: int, seed: int = 2) -> Tensor:
     return torch.randint(high, shape, generator=torch.Generator().manual_seed(seed))
 
 
+def texts(vocabulary: int, *shape: int, seed: int = 2) -> Tensor:
+    """Tokens other than 0, which pads; the last ones differ, so that nothing looks like padding."""
+    tokens = 1 + whole(vocabulary - 1, *shape, seed=seed)
+    tokens[:, -2:] = 1 + torch.stack([torch.arange(len(tokens)), torch.arange(1, len(tokens) + 1)], 1) % (
+        vocabulary - 1
+    )
+    return tokens
+
+
 def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
     """Of each example."""
     return F.cross_entropy(outputs, labels, reduction="none")
@@ -94,7 +103,7 @@ def own_logits(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
 def padded_language(network: nn.Module, vocabulary: int, longest: int, lengths: tuple[int, ...] = LENGTHS) -> Padded:
     """A causal language model on examples of these lengths, padded to `longest`; the loss ignores padding."""
     present = mask_of(lengths, longest)
-    tokens = whole(vocabulary, len(lengths), longest).masked_fill(~present, 0)
+    tokens = texts(vocabulary, len(lengths), longest).masked_fill(~present, 0)
     inputs = {"input_ids": tokens, "attention_mask": present.long()}
     probe = Probe(network, next_tokens, inputs, tokens.masked_fill(~present, -100), own_logits)
     return Padded(probe, present)
@@ -102,5 +111,5 @@ def padded_language(network: nn.Module, vocabulary: int, longest: int, lengths: 
 
 def language(network: nn.Module, vocabulary: int, length: int = 4) -> Probe:
     """A causal language model on examples of one length."""
-    tokens = whole(vocabulary, EXAMPLES, length)
+    tokens = texts(vocabulary, EXAMPLES, length)
     return Probe(network, next_tokens, {"input_ids": tokens}, tokens)

@@ -12,6 +12,7 @@ from own_workloads import (
     language,
     mask_of,
     padded_language,
+    texts,
     whole,
 )
 from torch import Tensor
@@ -69,7 +70,7 @@ def bert() -> Padded:
         num_labels=3,
     )
     present = mask_of(LENGTHS, 5)
-    tokens = whole(WORDS, len(LENGTHS), 5).masked_fill(~present, 0)
+    tokens = texts(WORDS, len(LENGTHS), 5).masked_fill(~present, 0)
     inputs = {"input_ids": tokens, "attention_mask": present.long()}
     network = seeded(BertForSequenceClassification, config)
     return Padded(Probe(network, cross_entropy, inputs, whole(3, len(LENGTHS))), present)

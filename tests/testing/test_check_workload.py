@@ -99,6 +99,23 @@ def test_a_study_that_disturbs_the_model_or_the_generators_is_found(monkeypatch,
     assert not rows["training as without it"].ok
 
 
+@pytest.mark.parametrize("wrong", ["not a number", "of another shape", "absent"])
+def test_a_value_that_is_none_is_infinitely_far_off(monkeypatch, wrong):
+    def measured(case: Case, _precision: str):
+        found = conformance.EXPECTED["flow"](case)["mean gradient"]
+        if wrong == "not a number":
+            found["2.bias"][0] = math.nan
+        elif wrong == "absent":
+            del found["2.bias"]
+        else:
+            found["2.bias"] = found["2.bias"][:1]
+        return {"mean gradient": found}
+
+    monkeypatch.setitem(conformance.MEASURED, "flow", measured)
+    rows = check_workload(lambda: own(seeded(layers, 4, 5, 3)), studies="flow").rows
+    assert [(row.difference, row.note) for row in rows if row.precision == "float64"] == [(math.inf, "2.bias")]
+
+
 class Padding(Probe):
     """Two examples of two and of three steps; what stands behind them is not theirs."""
 
