@@ -11,7 +11,8 @@ from torch import Tensor
 from nfa.console import bar
 from nfa.errors import Refusal
 from nfa.maths.example_gradients import inner
-from nfa.observe.example_gradients import BatchGradients, Door, ExampleGradients, Losses
+from nfa.observe.example_gradients import BatchGradients, ExampleGradients, Losses
+from nfa.observe.gradient_reading import Door
 from nfa.observe.names import matching
 from nfa.protocols import Batch, Workload
 

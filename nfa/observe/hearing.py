@@ -135,7 +135,7 @@ class Ear(TorchFunctionMode):
         self.regions, self.n, self.cut = regions, n, cut
         self.uses: dict[Hashable, list[Use]] = {}
         self.copied: frozenset[Hashable] = frozenset()
-        self.copies_outputs = False
+        self.copies_outputs, self.keeps_outputs = False, True
         self.in_attention = False
         self._picks: dict[int, tuple[Tensor, Tensor, int]] = {}
         self._lookups: dict[int, tuple[Tensor, Embedding]] = {}
@@ -202,7 +202,8 @@ class Ear(TorchFunctionMode):
             return output
         output = rooted.clone() if rooted._is_view() else rooted  # editing a view in place gives it another node
         node, picked = get_gradient_edge(output), self._picked(args)
-        z = output.detach().clone() if self.copies_outputs else output.detach()
+        z = output.detach() if self.keeps_outputs else output.new_empty(0)
+        z = z.clone() if self.copies_outputs else z
         for rule, place, regions, key in heard:
             fixed = isinstance(rule, Product) and not rule.data.requires_grad
             kept = with_tensors(rule, (lambda tensor: tensor.detach().clone()) if key in self.copied else Tensor.detach)

@@ -43,10 +43,11 @@ def _sequence(cell: Cell) -> Callable[..., Any]:
         both: bool, batch_first: bool,
     ) -> Any:  # fmt: skip
         x = x.transpose(0, 1) if batch_first else x
-        states, each, ends = _tensors(first), 4 if biases else 2, []
+        ends: list[tuple[Tensor, ...]] = []
+        states, each = _tensors(first), 4 if biases else 2
         for layer in range(layers):
             x = F.dropout(x, dropout, train and layer > 0)
-            made = []
+            made: list[Tensor] = []
             for place in range(layer * (1 + both), (layer + 1) * (1 + both)):
                 own = weights[place * each : (place + 1) * each]
                 out, end = _layer(x, tuple(state[place] for state in states), own, cell, both and place % 2 == 1)

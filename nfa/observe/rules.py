@@ -15,8 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nfa.maths.example_gradients import Dense, Part, Rows
+from nfa.observe.convolutions import Convolution, TransposedConvolution, by_example
 from nfa.observe.layouts import Axis, Layout, LayoutError
-from nfa.observe.products import PRODUCTS, by_example
+from nfa.observe.products import MM, Addmm, GroupedProduct, Linear, Matmul, Product
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,22 @@ def _reduced(values: Tensor, shape: torch.Size, at: Layout) -> Float[Tensor, "n 
     return rows.sum(dim=repeated).reshape(len(rows), -1)
 
 
+PRODUCTS: Mapping[Callable[..., Any], type[Product]] = {
+    F.linear: Linear,
+    torch.matmul: Matmul,
+    torch.Tensor.matmul: Matmul,
+    torch.mm: MM,
+    torch.Tensor.mm: MM,
+    torch.addmm: Addmm,
+    F.grouped_mm: GroupedProduct,
+    torch._grouped_mm: GroupedProduct,
+    F.conv1d: Convolution,
+    F.conv2d: Convolution,
+    F.conv3d: Convolution,
+    F.conv_transpose1d: TransposedConvolution,
+    F.conv_transpose2d: TransposedConvolution,
+    F.conv_transpose3d: TransposedConvolution,
+}
 RULES: Mapping[Callable[..., Any], Any] = {
     **PRODUCTS,
     F.layer_norm: LayerNorm,

@@ -18,8 +18,9 @@ from torch.nn.modules import module as global_hooks
 from nfa.errors import Refusal
 from nfa.observe.hearing import Ear, Use
 from nfa.observe.layouts import Axis
-from nfa.observe.products import PRODUCTS, Linear, Mapped, Product
+from nfa.observe.products import Linear, Mapped, Product
 from nfa.observe.regions import Region, Regions
+from nfa.observe.rules import PRODUCTS
 
 PACKED = ("q_proj", "k_proj", "v_proj")
 
@@ -151,10 +152,10 @@ class SiteEar(Ear):
             return None  # columns, or every other row
         if region.parameter.endswith("in_proj_weight") and self.in_attention:
             return f"{base.rpartition('.')[0]}.{PACKED[first * len(PACKED) // shape[0]]}".removeprefix(".")
-        if len(region.shape) < len(shape):
-            self.stacks[base] = shape[0]
-            return f"{base}[{first}]"
-        return f"{base}[{first}:{first + numbers // row}]"
+        if len(region.shape) == len(shape):
+            return None  # some rows, such as those of the positions that a text has
+        self.stacks[base] = shape[0]
+        return f"{base}[{first}]"
 
     def found(self) -> dict[str, list[Use]]:
         """Uses by site."""

@@ -1,0 +1,156 @@
+"""The door of per-example gradients: what rules give is compared with autograd before it is believed.
+
+A parameter's gradients are made by torch.func where a use of it was not heard or cannot be read, and where a random
+combination of them is not what autograd says.
+"""
+
+from collections.abc import Hashable, Iterable
+
+import torch
+from torch import Tensor
+
+from nfa.errors import Refusal
+from nfa.observe.gradient_reading import Gradients, Reader, Reading, Uses
+from nfa.observe.layouts import Axis, axis
+from nfa.observe.regions import overlapping
+from nfa.observe.single_examples import gradients
+from nfa.observe.trials import Trial, strided, tolerance
+from nfa.protocols import Batch
+from nfa.seeding import generator
+
+
+class GradientDoor:
+    """Tries a model on a few examples, and again where a batch uses parameters in a new way."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader, self.door = reader, reader.door
+        self.model, self.workload, self.parameters = reader.model, reader.workload, reader.parameters
+
+    def open(self, batch: Batch, names: Iterable[str]) -> None:
+        """Fill in what the door says."""
+        door, trial = self.door, self._trial(batch)
+        outputs, uses = self.reader.heard(batch, whole=True)
+        few = len(batch) - 1
+        fewer = self.reader.heard(batch.take(range(few)), whole=True) if few else None
+        door.places = _places(uses, fewer[1] if fewer else {}, len(batch))
+        door.overlapping = overlapping(one for of in uses.values() for use in of for one in use.regions.values())
+        found = self.reader.read(outputs, uses, trial.cotangent)
+        door.ways.add(found.way)
+        unheard = self._unheard(trial, found)
+        if fewer:
+            unheard |= self._unheard_of_fewer(trial, found, *fewer)
+        door.exact = [name for name in names if name in unheard]
+        self._check_single(trial)
+        door.ways = {frozenset(one for one in way if one[0].parameter not in unheard) for way in door.ways}
+        self._set_idle()
+
+    def check(self, batch: Batch, way: frozenset[object]) -> set[str]:
+        """Parameters that a batch uses in a way that is not read right; none: the way is known from now on."""
+        if way in self.door.ways:
+            return set()
+        trial = self._trial(batch)
+        again = self.reader.read(*self.reader.heard(batch), trial.cotangent)
+        different = self._unheard(trial, again) - {*self.door.exact}
+        self.door.ways.add(again.way)
+        self._set_idle()
+        return different
+
+    def _set_idle(self) -> None:
+        met = {*self.door.exact, *(region.parameter for region in self.door.seen)}
+        self.door.idle = [name for name in self.parameters if name not in met]
+
+    def _trial(self, batch: Batch) -> Trial:
+        with torch.enable_grad():
+            outputs = self.workload.outputs(self.model, batch)
+        if outputs.shape[:1] != (len(batch),):
+            raise Refusal(
+                f"outputs of shape {tuple(outputs.shape)} for {len(batch)} examples",
+                "outputs with the examples in the first dimension",
+                "transpose them, or do not reduce them over the examples",
+            )
+        random = generator(0, "door")
+        cotangent = torch.randn(outputs.shape, generator=random).to(outputs)
+        weights = (torch.rand(len(batch), generator=random) + 0.5).to(outputs)
+        made = gradients(outputs, [*self.parameters.values()], torch.einsum("n...,n->n...", cotangent, weights))
+        pairs = zip(self.parameters.items(), made, strict=True)
+        expected = {name: torch.zeros_like(of) if value is None else strided(value) for (name, of), value in pairs}
+        return Trial(batch, outputs.detach(), cotangent, weights, expected)
+
+    def _unheard(self, trial: Trial, found: Reading) -> set[str]:
+        """Parameters whose gradients cannot all be read, or come out wrong."""
+        self.door.seen |= found.parts.keys()
+        clashing = {a.parameter for a in found.parts for b in self.door.seen if a.clashes(b)}
+        cut, _ = self.reader.heard(trial.batch, cut=True)
+        rest = zip(self.parameters, gradients(cut, [*self.parameters.values()], trial.cotangent), strict=True)
+        elsewhere = {name for name, value in rest if value is not None}
+        return found.unread | clashing | elsewhere | trial.differing(self._totals(found.parts, trial.weights))
+
+    def _unheard_of_fewer(self, trial: Trial, whole: Reading, outputs: Tensor, uses: Uses) -> set[str]:
+        """The same with one example fewer, so that no other dimension can pass for that of the examples.
+
+        Where all parts are those of before, what held of them holds again.
+        """
+        few = len(outputs)
+        found = self.reader.read(outputs, uses, trial.cotangent[:few])
+        self.door.ways.add(found.way)
+        if not found.unread and _begin_alike(found.parts, whole.parts):
+            return set()
+        batch = trial.batch.take(range(few))
+        trial = self._trial(batch)
+        return self._unheard(trial, self.reader.read(*self.reader.heard(batch), trial.cotangent))
+
+    def _totals(self, parts: Gradients, weights: Tensor) -> dict[str, Tensor]:
+        """Σ_a w_a γ_a by parameter."""
+        totals: dict[str, Tensor] = {}
+        for region, found in parts.items():
+            name = region.parameter
+            for part in found:
+                value = part.total(weights).view(region.shape)
+                if name not in totals and region == self.reader.whole(name):
+                    totals[name] = value
+                else:
+                    total = totals.setdefault(name, torch.zeros_like(self.parameters[name]))
+                    region.view(total).add_(value)
+        return {name: totals[name] if name in totals else torch.zeros_like(of) for name, of in self.parameters.items()}
+
+    def _check_single(self, trial: Trial) -> None:
+        """By torch.func where that is right (it follows no parameter that a module keeps in a list), else by a loop."""
+        single = self.reader.single()
+        made = single(trial.batch, trial.cotangent).items()
+        differing = trial.differing({name: torch.tensordot(trial.weights, values, dims=1) for name, values in made})
+        wrong = {name for name in differing if trial.expected[name].isfinite().all()}
+        self.door.by_loop = single.by_loop or bool(wrong)
+        if wrong and not self._same_alone(trial):
+            raise Refusal(
+                f"parameter {min(wrong)!r}, whose gradients for an example alone are not those in a batch",
+                "models that treat each example alone",
+                "keep the examples in the first dimension, also if there is only one, and batch statistics fixed",
+            )
+
+    def _same_alone(self, trial: Trial) -> bool:
+        """Whether the model says the same of examples one by one."""
+        with torch.no_grad():
+            rows = [self.workload.outputs(self.model, trial.batch.take([place])) for place in range(len(trial.batch))]
+        alone = torch.stack([row.reshape(trial.outputs.shape[1:]) for row in rows])
+        scale = float(trial.outputs.abs().max())
+        return float((alone - trial.outputs).abs().max()) <= tolerance(alone) * scale
+
+
+def _places(uses: Uses, fewer: Uses, n: int) -> dict[Hashable, Axis | None]:
+    """Where the examples are, for every way of using a parameter: the same wherever it is used so, or None."""
+    found: dict[Hashable, set[Axis]] = {}
+    for key, of in uses.items():
+        less = fewer.get(key, [])
+        pairs = zip(of, less, strict=True) if len(of) == len(less) else ()
+        places = {axis(many.tensors(), one.tensors(), n) for many, one in pairs} if n > 1 else {Axis(1)}
+        for way in key:
+            found.setdefault(way, set()).update(place for place in places if place)  # none: shared by all
+    return {way: next(iter(places)) if len(places) == 1 else None for way, places in found.items()}
+
+
+def _begin_alike(few: Gradients, many: Gradients) -> bool:
+    """Whether the parts of the first examples are those of the same examples among more."""
+    if few.keys() != many.keys() or any(len(few[key]) != len(many[key]) for key in few):
+        return False
+    pairs = [pair for key in few for pair in zip(few[key], many[key], strict=True)]
+    return all(a.begins(b, tolerance(a.tensors[-1])) for a, b in pairs)

@@ -1,0 +1,121 @@
+"""How a batch uses parameters, read as gradients for each example."""
+
+import math
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from nfa.maths.example_gradients import Dense, Part, add_part, joined
+from nfa.observe.hearing import ParameterEar, Use, widened
+from nfa.observe.inertness import without_fused_attention
+from nfa.observe.layouts import Axis, LayoutError
+from nfa.observe.regions import Region, Regions
+from nfa.observe.single_examples import SingleExamples, gradients
+from nfa.protocols import Batch, Workload
+
+Gradients = dict[Region, list[Part]]
+Uses = Mapping[Any, list[Use]]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Gradients, parameters with a use that cannot be read, and numbers of δ for an example, by where they belong."""
+
+    parts: Gradients
+    unread: set[str]
+    way: frozenset[tuple[Region, int]]
+
+
+@dataclass
+class Door:
+    """What a few examples have shown of a model, for all its checkpoints: parameters that are made `exact`ly, where the
+    examples are in every kind of use, parts of parameters that were seen, and the ways in which batches use them."""
+
+    exact: list[str] = field(default_factory=list)
+    places: dict[Hashable, Axis | None] = field(default_factory=dict)
+    seen: set[Region] = field(default_factory=set)
+    ways: set[frozenset[tuple[Region, int]]] = field(default_factory=set)
+    idle: list[str] = field(default_factory=list)
+    overlapping: set[str] = field(default_factory=set)
+    by_loop: bool = False
+
+
+class Reader:
+    """Hears how a model uses the named parameters, and reads gradients from δ, as the door says."""
+
+    def __init__(self, model: nn.Module, workload: Workload, names: list[str], door: Door) -> None:
+        self.model, self.workload, self.door = model, workload, door
+        named = dict(model.named_parameters())
+        self.parameters = {name: named[name] for name in names if named[name].numel()}
+        self.regions = Regions(self.parameters)
+
+    def without_exact(self) -> None:
+        """From now on hear only what is not made exactly."""
+        self.regions = Regions({name: of for name, of in self.parameters.items() if name not in self.door.exact})
+
+    def single(self) -> SingleExamples:
+        """The slow way to the others."""
+        exact = {name: self.parameters[name] for name in self.door.exact}
+        return SingleExamples(self.model, self.workload, exact, by_loop=self.door.by_loop)
+
+    def heard(self, batch: Batch, *, cut: bool = False, whole: bool = False) -> tuple[Tensor, Uses]:
+        """Outputs, and where they use parameters; `whole` with what the functions gave."""
+        ear = ParameterEar(self.regions, len(batch), cut=cut)
+        ear.keeps_outputs = whole
+        with torch.enable_grad(), without_fused_attention(), ear:
+            return self.workload.outputs(self.model, batch), ear.uses
+
+    def read(self, outputs: Tensor, uses: Uses, cotangent: Tensor) -> Reading:
+        """What gradients the uses have for cotangents of the outputs."""
+        every = [use for of in uses.values() for use in of]
+        idle = self.door.idle
+        made = gradients(outputs, [use.node for use in every] + [self.parameters[name] for name in idle], cotangent)
+        heard = {region.parameter for use in every for region in use.regions.values()}
+        felt = {name for name, value in zip(idle, made[len(every) :], strict=True) if value is not None}
+        unread = felt - heard
+        parts: Gradients = {}
+        sizes: set[tuple[Region, int]] = set()
+        for use, delta in zip(every, made, strict=False):
+            if delta is None:
+                continue
+            try:
+                found = list(self._parts(use, delta, len(cotangent)))
+            except LayoutError:
+                unread |= {region.parameter for region in use.regions.values()}
+                continue
+            for region, part in found:
+                whole, placed = self._placed(region, part)
+                add_part(parts.setdefault(whole, []), placed)
+                sizes.add((region, 0 if use.picked else delta.numel() // len(cotangent)))
+        return Reading({key: joined(found) for key, found in parts.items()}, unread, frozenset(sizes))
+
+    def _parts(self, use: Use, delta: Tensor, n: int) -> Iterator[tuple[Region, Part]]:
+        """Per-example gradients from δ; LayoutError where they cannot be read."""
+        if not delta.ndim or use.edited:
+            raise LayoutError  # no row for each example, or edited in place since
+        rule, own = use.widened(), widened(use.own(delta))
+        for name, region in use.regions.items():
+            place = self.door.places.get((type(use.rule), name, region.parameter))
+            part = rule.gradient(name, own, use.at(place, n))
+            if isinstance(part, Dense) and part.values.shape[1] != math.prod(region.shape):
+                raise LayoutError  # repeated along its only dimension
+            yield region, part
+
+    def _placed(self, region: Region, part: Part) -> tuple[Region, Part]:
+        """A row of numbers for a view of a parameter becomes one for all of it; overlapping views become rows first."""
+        whole = self.whole(region.parameter)
+        part = part.dense() if region.parameter in self.door.overlapping else part
+        if region == whole or not isinstance(part, Dense):
+            return region, part
+        size = self.parameters[region.parameter].numel()
+        places = region.view(torch.arange(size, device=part.values.device)).flatten()
+        return whole, part.within(places, size)
+
+    def whole(self, name: str) -> Region:
+        """All of a parameter."""
+        parameter = self.parameters[name]
+        return Region(name, 0, tuple(parameter.shape), tuple(parameter.stride()))
