@@ -227,7 +227,7 @@ class Workload(Protocol):
         return dict(model.named_modules())
 
     def readout(self, model: nn.Module) -> str | None:  # noqa: ARG002
-        """The site that gives the outputs; None where it is the one that is called last."""
+        """The site that gives the outputs; None: the last one called where all modules are sites, else none."""
         return None
 
     def groups(self, model: nn.Module) -> ParameterGroups:

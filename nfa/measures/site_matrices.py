@@ -139,7 +139,8 @@ def chosen_sites(workload: Workload, model: nn.Module, sites: Sites, pattern: st
     fitting = matching(pattern or "*", [*sites.seen, *sites.unseen])
     sites.check(name for name in fitting if name in sites.never)
     if not pattern:
-        readout = (workload.readout(model) or sites.last) if len(sites.seen) > 1 else None
+        last = sites.last if "" in workload.sites(model) else None  # a family knows which of its sites it is, if any
+        readout = (workload.readout(model) or last) if len(sites.seen) > 1 else None
         chosen = [name for name, site in sites.seen.items() if name != readout and not site.inside]
     else:
         typed = [part.strip() for part in pattern.split(",")]
