@@ -114,7 +114,7 @@ def test_refusals_are_one_message_in_a_process_that_has_loaded_nothing_heavy(
 ) -> None:
     (empty := tmp_path / "empty").mkdir()
     words = "--teacher nowhere/at/all --base_model tiny"
-    assert_refused_before_anything_heavy("lora_svd", words, "base_model='nowhere/at/all'", empty)
+    assert_refused_before_anything_heavy("lora_svd", words, "teacher='nowhere/at/all'", empty)
     refused = Refused("lora_svd", LoraSvdConfig, start, monkeypatch, capsys)
     assert "teacher=tiny without base_model" in refused(["--teacher", "tiny"])
     assert "did you mean --rank?" in refused(["--rnk", "4"])
