@@ -18,7 +18,7 @@ def matching(pattern: str, names: Sequence[str], aliases: Iterable[Sequence[str]
     known = [{name, *more} for name, more in zip(names, aliases or [()] * len(names), strict=True)]
     parts = [part.strip() for part in _split(pattern) if part.strip()]
     if not parts:
-        raise Refusal("sites=", ", ".join(names), "name some")
+        raise Refusal("sites=", ", ".join(names), f"name some, by globs such as {EXAMPLES}")
     if unused := [part for part in parts if not any(_fits(part.lstrip("!"), one) for one in known)]:
         allowed = ", ".join(sorted(set().union(*known))) or "none"
         raise Refusal(f"sites={', '.join(unused)}", allowed, f"name some, by globs such as {EXAMPLES}")

@@ -88,6 +88,7 @@ def test_config_json_says_what_was_compared_and_how(default: Finished, finished:
         "agop_power": 1,
         "positions": "each",
         "precision": "float32",
+        "weights": "float32",
         "directions": "all",
         "top_k": 10,
         "exponent_cutoff": 1e-6,

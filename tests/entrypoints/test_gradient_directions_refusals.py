@@ -74,9 +74,9 @@ KNOWN = "layer_0, layer_1, layer_2, layers.0, layers.0.weight"
 LATE = {
     "examples": ("--n 1150 --epochs 0", "n=1150", "2 to 1149, the run's training examples", "n=1149"),
     "missing epoch": ("--epochs 0-4", "epochs=0-4 (there is no 3)", "the run's checkpoints: 0, 1, 2, 4", "epochs=all"),
-    "unknown site": ("--epochs 0 --sites conv*,layer_0", "sites=conv*", KNOWN, "name what has parameters"),
-    "without parameters": ("--epochs 0 --sites layers", "sites=layers", KNOWN, "name what has parameters"),
-    "no site": ("--epochs 0 --sites=", "sites=", KNOWN, "name what has parameters"),
+    "unknown site": ("--epochs 0 --sites conv*,layer_0", "sites=conv*", KNOWN, "name some, by globs such as"),
+    "without parameters": ("--epochs 0 --sites layers", "sites=layers", KNOWN, "name some, by globs such as"),
+    "no site": ("--epochs 0 --sites=", "sites=", "layers.0.weight, layers.1.weight", "name some, by globs such as"),
     "device": ("--epochs 0 --device gpu", "device='gpu'", "auto, cpu", "device=auto"),
     "unknown run": ("--run_id zzz", "run id 'zzz'", "a run in sqlite:", "copy the id from the MLflow UI"),
 }
