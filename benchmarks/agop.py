@@ -27,7 +27,7 @@ def simulated_workload() -> MLPClassifier:
     images = draw.integers(0, 256, (EXAMPLES, PIXELS), dtype=np.uint8)
     labels = np.arange(EXAMPLES, dtype=np.int64) % CLASSES
     data = ImageData("simulated", 255.0, images, labels, images[:1], labels[:1])
-    return MLPClassifier(CONFIG, data, {"train": list(range(EXAMPLES))})
+    return MLPClassifier(CONFIG, data, {"train": list(range(EXAMPLES)), "probe": list(range(EXAMPLES))})
 
 
 def ours(

@@ -11,11 +11,13 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from nfa.errors import Refusal, reason
 from nfa.observe.hearing import Use, widened
 from nfa.observe.inertness import inert, without_fused_attention
 from nfa.observe.layouts import Axis, Layout, LayoutError, axis, near
 from nfa.observe.single_examples import gradients
 from nfa.observe.sites import Site, SiteEar, Sites, Words, public_names
+from nfa.observe.trials import strided
 from nfa.protocols import Batch, Workload
 from nfa.seeding import generator
 
@@ -62,14 +64,17 @@ class _Door:
         if self.copied:
             self.ear = self._heard(batch)
         self.uses = self.ear.found()
+        self.outputs = self.ear.result
         self.fewer = self._heard(batch.take(range(len(batch) - 1))).found() if len(batch) > 1 else {}
-        self.deltas = self._deltas() if batch.present is not None else {}
+        self.places = {name: self._place(uses, self.fewer.get(name, [])) for name, uses in self.uses.items()}
+        self.deltas = self._deltas()
+        self.misread = self._misread()
 
-    def _heard(self, batch: Batch) -> SiteEar:
-        ear = SiteEar(self.model, self.public, len(batch), whole=self.whole)
+    def _heard(self, batch: Batch, *, cut: bool = False) -> SiteEar:
+        ear = SiteEar(self.model, self.public, len(batch), whole=self.whole, cut=cut)
         ear.copied, ear.copies_outputs = self.copied, True
         with torch.enable_grad(), without_fused_attention(), ear:
-            self.outputs = self.workload.outputs(self.model, batch)
+            ear.result = self.workload.outputs(self.model, batch)
         return ear
 
     def _take_whole(self) -> None:
@@ -92,8 +97,8 @@ class _Door:
         for part in (uses[name][0] for name in self.ear.owners[path]):
             if part.output.shape != z.shape or part.rule.data.data_ptr() != given.data_ptr() or near(part.output, z):
                 continue
-            draw = torch.randn(self.outputs.shape, generator=generator(0, "door")).to(self.outputs)
-            a, b = gradients(self.outputs, [module.node, part.node], draw, keep=True)
+            outputs = self.ear.result
+            a, b = gradients(outputs, [module.node, part.node], self._direction(outputs), keep=True)
             if a is not None and b is not None and near(a, b):
                 return True
         return False
@@ -128,18 +133,60 @@ class _Door:
             if not any(one == name or one.startswith((f"{name}.", f"{name}[")) for one in heard)
         }
 
-    def _deltas(self) -> dict[str, list[Tensor]]:
-        """δ of every use for random directions of the outputs."""
-        ear = self._heard(self.batch)
-        draw = torch.randn(self.outputs.shape, generator=generator(0, "door")).to(self.outputs)
-        found: dict[str, list[Tensor]] = {}
-        for name, uses in ear.found().items():
-            made = gradients(self.outputs, [use.node for use in uses], draw, keep=True)
-            found[name] = [
-                use.own(torch.zeros_like(use.output) if delta is None else delta)
-                for use, delta in zip(uses, made, strict=True)
-            ]
-        return found
+    def _deltas(self) -> dict[str, list[Tensor | None]]:
+        """∂⟨f, c⟩/∂z of every use for a random direction c of the outputs."""
+        nodes = [use.node for uses in self.uses.values() for use in uses]
+        made = iter(gradients(self.outputs, nodes, self._direction(self.outputs), keep=True))
+        return {name: [next(made) for _ in uses] for name, uses in self.uses.items()}
+
+    def _direction(self, outputs: Tensor) -> Tensor:
+        return torch.randn(outputs.shape, generator=generator(0, "door")).to(outputs)
+
+    def _misread(self) -> set[str]:
+        """Parameters of which Σ_s δ_s h_sᵀ, with what flows through no product, is not the gradient of autograd."""
+        trained = {name: of for name, of in self.model.named_parameters() if of.requires_grad and not of.is_complex()}
+        expected = self._by_autograd(self.outputs, trained)
+        found = self._by_autograd(self._heard(self.batch, cut=True).result, trained)
+        unread: set[str] = set()
+        for name, uses in self.uses.items():
+            for use, delta in zip(uses, self.deltas[name], strict=True):
+                try:
+                    self._add(found, use, self.places[name], delta)
+                except LayoutError:
+                    unread |= {region.parameter for region in use.regions.values()}
+        largest = {name: float(one.abs().max()) if one.numel() else 0.0 for name, one in expected.items()}
+        faint, coarse = FAINT * max(largest.values(), default=0.0), self._coarse()
+        least = {name: max(faint, coarse * largest[name]) for name in found}
+        return {name for name in found if not near(found[name], expected[name], least[name])} - unread
+
+    def _coarse(self) -> float:
+        """How far apart sums may be in the coarsest type that is computed in."""
+        types = {use.output.dtype for uses in self.uses.values() for use in uses}
+        return max((16 * torch.finfo(one).eps for one in types), default=0.0)
+
+    def _by_autograd(self, outputs: Tensor, trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        try:
+            made = gradients(outputs, list(trained.values()), self._direction(outputs), keep=True)
+        except RuntimeError as error:  # such as an edit in place of what is needed on the way back
+            got = f"a model that cannot be differentiated ({reason(error)})"
+            remedy = "write x = x + y instead of x += y where a layer's input is edited in place"
+            raise Refusal(got, "models that autograd goes through", remedy) from error
+        pairs = zip(trained.items(), made, strict=True)
+        return {name: torch.zeros_like(of) if value is None else strided(value).clone() for (name, of), value in pairs}
+
+    def _add(self, totals: Mapping[str, Tensor], use: Use, place: Axis | None, delta: Tensor | None) -> None:
+        """Add a use's part of its parameters' gradients; LayoutError where it cannot be read."""
+        if delta is None:
+            return
+        for name, region in use.regions.items():
+            if region.parameter not in totals:
+                continue
+            whole = totals[region.parameter]
+            part = use.widened().gradient(name, widened(use.own(delta)), use.at(place, len(self.batch)))
+            total = part.total(torch.ones(len(self.batch), device=whole.device)).to(whole)
+            if total.numel() != region.view(whole).numel():
+                raise LayoutError  # repeated along its only dimension
+            region.view(whole).add_(total.view(region.shape))
 
     def tried(self, name: str, uses: Sequence[Use]) -> Site | Words:
         """A site that passes, or the words of its refusal."""
@@ -150,7 +197,9 @@ class _Door:
         others = [*weights[1:], *(use.widened().matrix().detach() for use in fewer)]
         if any(not near(one, weights[0]) for one in others):
             return _words(name, "whose weight is not the same in every use", "one weight for all uses and examples")
-        place = self._place(uses, fewer)
+        place = self.places[name]
+        if self.ear.made_of[name] & self.misread:
+            return _words(name, "whose gradient is not that of autograd", "layers that gradients flow through")
         try:
             layouts = [use.at(place, len(self.batch)) for use in uses]
             pairs = list(zip(uses, layouts, strict=True))
@@ -159,8 +208,8 @@ class _Door:
         except LayoutError:
             allowed = "layers in whose tensors the examples are along one dimension, every example alike"
             return _words(name, "in whose tensors the examples cannot be told apart", allowed)
-        for number, pair in enumerate(pairs if self.deltas else ()):
-            if got := self._padding(name, number, *pair):
+        for number, pair in enumerate(pairs if self.batch.present is not None else ()):
+            if got := self._padding(self.deltas[name][number], *pair):
                 return _words(name, got, "layers that see every position, and on which padding has no influence")
         return Site(place, name in self.copied, frozenset(self.ear.made_of[name]), self._is_inside(name))
 
@@ -179,11 +228,11 @@ class _Door:
         found = {axis(many, less, n) for many, less in pairs}
         return found.pop() if len(found) == 1 else None
 
-    def _padding(self, name: str, number: int, use: Use, at: Layout) -> str:
+    def _padding(self, found: Tensor | None, use: Use, at: Layout) -> str:
         """What is wrong with a use where examples are padded."""
         present = self.batch.present
         assert present is not None
-        delta = use.rule.outputs(widened(self.deltas[name][number]), at)
+        delta = use.delta(at, found)
         try:
             padding = ~at.own(present, delta.shape[1])
         except LayoutError:

@@ -28,8 +28,9 @@ class GradientDoor:
 
     def open(self, batch: Batch, names: Iterable[str]) -> None:
         """Fill in what the door says."""
-        door, trial = self.door, self._trial(batch)
+        door = self.door
         outputs, uses = self.reader.heard(batch, whole=True)
+        trial = self._trial(batch, outputs)
         few = len(batch) - 1
         fewer = self.reader.heard(batch.take(range(few)), whole=True) if few else None
         door.places = _places(uses, fewer[1] if fewer else {}, len(batch))
@@ -48,8 +49,9 @@ class GradientDoor:
         """Parameters that a batch uses in a way that is not read right; none: the way is known from now on."""
         if way in self.door.ways:
             return set()
-        trial = self._trial(batch)
-        again = self.reader.read(*self.reader.heard(batch), trial.cotangent)
+        outputs, uses = self.reader.heard(batch)
+        trial = self._trial(batch, outputs)
+        again = self.reader.read(outputs, uses, trial.cotangent)
         different = self._unheard(trial, again) - {*self.door.exact}
         self.door.ways.add(again.way)
         self._set_idle()
@@ -59,9 +61,7 @@ class GradientDoor:
         met = {*self.door.exact, *(region.parameter for region in self.door.seen)}
         self.door.idle = [name for name in self.parameters if name not in met]
 
-    def _trial(self, batch: Batch) -> Trial:
-        with torch.enable_grad():
-            outputs = self.workload.outputs(self.model, batch)
+    def _trial(self, batch: Batch, outputs: Tensor) -> Trial:
         if outputs.shape[:1] != (len(batch),):
             raise Refusal(
                 f"outputs of shape {tuple(outputs.shape)} for {len(batch)} examples",
@@ -71,7 +71,8 @@ class GradientDoor:
         random = generator(0, "door")
         cotangent = torch.randn(outputs.shape, generator=random).to(outputs)
         weights = (torch.rand(len(batch), generator=random) + 0.5).to(outputs)
-        made = gradients(outputs, [*self.parameters.values()], torch.einsum("n...,n->n...", cotangent, weights))
+        weighted = torch.einsum("n...,n->n...", cotangent, weights)
+        made = gradients(outputs, [*self.parameters.values()], weighted, keep=True)
         pairs = zip(self.parameters.items(), made, strict=True)
         expected = {name: torch.zeros_like(of) if value is None else strided(value) for (name, of), value in pairs}
         return Trial(batch, outputs.detach(), cotangent, weights, expected)
@@ -96,8 +97,9 @@ class GradientDoor:
         if not found.unread and _begin_alike(found.parts, whole.parts):
             return set()
         batch = trial.batch.take(range(few))
-        trial = self._trial(batch)
-        return self._unheard(trial, self.reader.read(*self.reader.heard(batch), trial.cotangent))
+        outputs, uses = self.reader.heard(batch)
+        trial = self._trial(batch, outputs)
+        return self._unheard(trial, self.reader.read(outputs, uses, trial.cotangent))
 
     def _totals(self, parts: Gradients, weights: Tensor) -> dict[str, Tensor]:
         """Σ_a w_a γ_a by parameter."""

@@ -1,6 +1,6 @@
 """Where the examples are in the tensors that a model works on, found out by running it with one example fewer."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias, cast
 
@@ -136,22 +136,19 @@ def _agree(found: Axis, many: Tensor, fewer: Tensor) -> bool:
     return near(a, b)
 
 
-def near(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors are the same but for rounding."""
+def near(a: Tensor, b: Tensor, least: float = 0.0) -> bool:
+    """Whether two tensors are the same but for rounding, and for differences up to `least`."""
     if a.shape != b.shape:
         return False
     if not a.is_floating_point() and not a.is_complex():
         return torch.equal(a, b)
+    tolerance = max(NEAR, 16 * torch.finfo(a.dtype).eps)
+    if bool(((a - b).abs() <= max(least, tolerance * _largest(b))).all()):
+        return True
     finite = a.isfinite() & b.isfinite()
     a, b = (torch.where(finite, one, 0) for one in (a, b))  # where one is not, there is nothing to compare
-    largest = float(b.abs().max()) if b.numel() else 0.0
-    tolerance = max(NEAR, 16 * torch.finfo(a.dtype).eps) * largest
-    return bool(((a - b).abs() <= tolerance).all())
+    return bool(((a - b).abs() <= max(least, tolerance * _largest(b))).all())
 
 
-def joined(rows: Iterable[Float[Tensor, "n s f"]]) -> Float[Tensor, "n s f"]:
-    """Several uses follow each other along s."""
-    found = list(rows)
-    return found[0] if len(found) == 1 else torch.cat(found, dim=1)
-
-
+def _largest(values: Tensor) -> float:
+    return float(values.abs().max()) if values.numel() else 0.0

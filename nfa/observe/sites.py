@@ -42,9 +42,10 @@ class SiteEar(Ear):
         *,
         wanted: Container[str] | None = None,
         whole: Container[str] = (),
+        cut: bool = False,
     ) -> None:
         parameters = dict(model.named_parameters())
-        super().__init__(Regions(parameters), n)
+        super().__init__(Regions(parameters), n, cut=cut)
         self.parameters = {id(parameter): name for name, parameter in parameters.items()}
         self.paths = {id(module): path for path, module in model.named_modules()}
         self.named, self.wanted, self.whole = named, wanted, whole
@@ -55,6 +56,7 @@ class SiteEar(Ear):
         self.owners: dict[str, set[str]] = {}  # names of the products that a module's own forward makes
         self._running: list[tuple[str, nn.Module, list[int]]] = [("", model, [])]
         self._hooks: list[Any] = []
+        self.result: Tensor  # of the pass
 
     # ---- which module is running
 
@@ -84,7 +86,7 @@ class SiteEar(Ear):
 
     def _ends(self, module: nn.Module, args: tuple[Any, ...], named: dict[str, Any], output: Any) -> Any:
         path, _, _ = self._running.pop()
-        if path not in self.whole or path not in self.named or not isinstance(output, Tensor):
+        if self.cut or path not in self.whole or path not in self.named or not isinstance(output, Tensor):
             return None
         given = args[0] if args else next(iter(named.values()))
         key = self._wanted(self.named[path])

@@ -66,7 +66,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 
 LATE = {
-    "unknown site": ("--sites conv*,layer_0", "sites=conv*", "layer_0, layer_1, layer_2", "name some, by globs such as"),
+    "unknown site": ("--sites conv*,layer_0", "sites=conv*", "layer_0, layer_1, layer_2", "name some, by globs"),
     "missing epoch": ("--epochs 0-4", "epochs=0-4 (there is no 3)", "the run's checkpoints: 0, 1, 2, 4", "epochs=all"),
     "epochs beyond": ("--epochs 2,99", "epochs=2,99 (there is no 99)", "checkpoints: 0, 1, 2, 4", "epochs=all"),
     "examples": ("--max_samples 1150", "max_samples=1150", "0 (all) to 1149 examples", "max_samples=0"),

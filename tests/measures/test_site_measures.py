@@ -280,11 +280,12 @@ def refuse(*_args: object, **_kwargs: object) -> None:
 @pytest.mark.parametrize("wanted", [{"h"}, {"out_h"}, {"h", "out_h", "nfm", "nfm_init_removed", "out_m"}])
 def test_no_gradient_is_taken_where_only_the_forward_pass_is_asked_about(wanted, monkeypatch):
     toys = chain()
+    few, more = ready(toys, wanted), ready(toys, wanted | {"g"})
     with monkeypatch.context() as patch:
         patch.setattr(torch.autograd, "grad", refuse)
-        found = dense(measures_of(toys, wanted)(toys.net, batches(toys)))
+        found = dense(few(toys.net, batches(toys)))
         with pytest.raises(Backward):
-            measures_of(toys, wanted | {"g"})(toys.net, batches(toys))
+            more(toys.net, batches(toys))
     assert all(set(of_site) == wanted for of_site in found.values())
     assert_exact(found, toys)
 
