@@ -52,7 +52,7 @@ class Analysis:
         self.found = find_sites(model, workload, few)
         self.sites = chosen_sites(workload, model, self.found, config.sites)
         self._check_centre()
-        self.coverage = coverage(model, set().union(*(self.found.seen[name].parameters for name in self.sites)))
+        self.coverage = coverage(model, self.found.parameters(self.sites))
         self.left_out = _impossible(config.relations, exact=not directions.count, start=initial is not None)
         self.relations = tuple(name for name in choose_relations(config.relations) if name not in self.left_out)
         self.measured = Conventions(

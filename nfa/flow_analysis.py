@@ -13,6 +13,7 @@ from nfa.errors import Refusal
 from nfa.evaluation import hear_outputs
 from nfa.measures.mean_gradient import Losses, mean_gradient
 from nfa.measures.parameter_groups import relative_changes, root_mean_squares
+from nfa.observe.coverage import coverage
 from nfa.protocols import Batch, MeanLoss, Workload
 from nfa.studies.gradient_flow import gradient_flow
 
@@ -31,6 +32,7 @@ class FlowAnalysis:
     ) -> None:
         self.workload, self.config, self.start = workload, config, start
         self.groups = workload.groups(model)
+        self.coverage = coverage(model, {name for names in self.groups.names.values() for name in names})
         self.ids = self._examples()
         self.batch_size = min(config.batch_size, workload.examples_at_once)
 
@@ -55,7 +57,8 @@ class FlowAnalysis:
             "loss": self.workload.described_loss(plain=plain),
             "examples": len(self.ids),
         }
-        return {"groups": dataclasses.asdict(self.groups), "examples": self.ids, "conventions": said}
+        groups = dataclasses.asdict(self.groups)
+        return {"groups": groups, "examples": self.ids, "coverage": self.coverage, "conventions": said}
 
     def __call__(
         self, model: nn.Module, trained: Mapping[str, float] = {}, *, moved: bool = True, progress: str = ""

@@ -16,6 +16,7 @@ from nfa.maths import embedding
 from nfa.measures.gradient_gram import GradientGram, choose_parameters
 from nfa.measures.mean_gradient import Losses
 from nfa.observe.checks import EXAMPLES, check_model
+from nfa.observe.coverage import coverage
 from nfa.observe.passes import per_example
 from nfa.protocols import Batch, Workload
 from nfa.studies.gradient_directions import DRAWS, Probe, gradient_directions
@@ -36,8 +37,7 @@ class GradientAnalysis:
         check_model(model, workload, next(iter(self._batches(self.ids[:EXAMPLES]))))
         self.parameters = choose_parameters(workload, model, config.sites)
         self.gram = GradientGram(workload, self.ids, self.parameters)
-        numbers = dict(model.named_parameters())
-        self.count = sum(numbers[name].numel() for name in self.parameters)
+        self.coverage = coverage(model, self.parameters)
         self.classes = self._classes()
         noisy = set(workload.noisy())
         self.noisy = torch.tensor([example in noisy for example in self.ids]) if noisy else None
@@ -76,6 +76,7 @@ class GradientAnalysis:
             "classes": None if self.classes is None else self.classes.tolist(),
             "noisy": None if self.noisy is None else self.noisy.tolist(),
             "parameters": self.parameters,
+            "coverage": self.coverage,
             "conventions": {**said, "seed": config.seed},
         }
 

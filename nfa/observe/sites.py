@@ -221,6 +221,10 @@ class Sites:
     whole: frozenset[str]
     last: str | None
 
+    def parameters(self, names: Iterable[str]) -> set[str]:
+        """All that some sites are made of."""
+        return {parameter for name in names for parameter in self.seen[name].parameters}
+
     def is_inside(self, name: str) -> bool:
         """Whether a site is part of another, such as a factor of an adapter."""
         return name in self.seen and self.seen[name].inside

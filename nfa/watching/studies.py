@@ -14,7 +14,6 @@ from nfa.gradient_analysis import GradientAnalysis
 from nfa.measures.gradient_gram import GradientGram
 from nfa.measures.mean_gradient import mean_gradient
 from nfa.observe.checks import EXAMPLES, check_model
-from nfa.observe.coverage import coverage
 from nfa.protocols import Batch, Workload
 from nfa.studies.gradient_directions import correlation_with
 from nfa.watching.start import Start
@@ -72,7 +71,7 @@ class WatchedDirections:
 
     def __init__(self, workload: Workload, model: nn.Module, config: GradientDirectionsConfig) -> None:
         self.analysis = GradientAnalysis(workload, model, config)
-        self.coverage = coverage(model, self.analysis.parameters)
+        self.coverage = self.analysis.coverage
         GradientGram(workload, self.analysis.ids[:EXAMPLES], self.analysis.parameters)(model)  # refuses what it cannot
         self.before: Mapping[str, np.ndarray] = {}
 
@@ -98,7 +97,7 @@ class WatchedFlow:
         few = list(workload.batches("train", batch_size=EXAMPLES, ids=self.analysis.ids[:EXAMPLES]))
         check_model(model, workload, few[0])
         mean_gradient(workload, model, few)  # refuses what it cannot
-        self.coverage = coverage(model, {name for names in self.analysis.groups.names.values() for name in names})
+        self.coverage = self.analysis.coverage
 
     def described(self) -> Mapping[str, Any]:
         return self.analysis.described()

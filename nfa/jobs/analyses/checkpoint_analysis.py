@@ -56,7 +56,6 @@ class CheckpointAnalysis:
         asked = self.analysis
         named = ", ".join(asked.sites[:6]) + (f" … ({len(asked.sites)})" if len(asked.sites) > 6 else "")
         stage("sites", f"{named}; {len(asked.ids):,} examples, {len(asked.relations)} relations")
-        stage("coverage", asked.coverage)
         if asked.left_out:
             stage("notice", "left out: " + "; ".join(f"{name}: {reason}" for name, reason in asked.left_out.items()))
         if asked.config.precision == "bfloat16" and not has_bfloat16_units(self.workload.device):

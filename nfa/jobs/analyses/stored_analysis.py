@@ -179,6 +179,9 @@ def _one(plan: Plan, *, adopt: bool) -> TrackedRun:
         tracking.check_space(run.info, total=SPACE + kind.space(plan.epochs), largest=SPACE // 4)
         run.log_params(dataclasses.asdict(kind.config))
         tracking.put_json(run.info, "config.json", content(kind, [source.run_id], plan.unit, plan.described))
+        if coverage := plan.described.get("coverage"):  # analyses before 0.7 do not say
+            run.tag({"nfa.coverage": coverage})
+            stage("coverage", coverage)
         _log_checkpoints(run, plan)
         plan.opened = None  # the next run needs the memory
         kind.report(run, source.run_name)

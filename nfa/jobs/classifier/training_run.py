@@ -17,7 +17,9 @@ from nfa.jobs.time_spent import keep_time, timed
 from nfa.jobs.tracked_training import TrackedTraining
 from nfa.losses.ghm import Harmonised
 from nfa.maths.bfloat16 import has_bfloat16_units
-from nfa.measures.site_matrices import Conventions, SiteMeasures, choose_sites
+from nfa.measures.site_matrices import Conventions, SiteMeasures, chosen_sites
+from nfa.observe.coverage import coverage
+from nfa.observe.door import few_of, find_sites
 from nfa.observe.passes import BATCH_SIZE, site_weights
 from nfa.relations import TRAINING, needed
 from nfa.schedules import fit
@@ -61,10 +63,12 @@ class _TrainingRun:
             objective=self.objective,
             watched=Watched(self.workload.groups(self.model).names, self.schedule),
         )
-        self.sites = choose_sites(self.workload, self.model)
+        found = find_sites(self.model, self.workload, few_of(self.workload))
+        self.sites = chosen_sites(self.workload, self.model, found)
+        self.coverage = coverage(self.model, found.parameters(self.sites))
         measured = Conventions(precision="bfloat16" if config.precision == "bfloat16" else "float32")
-        initial = site_weights(self.workload, self.model, self.sites)
-        self.measures = SiteMeasures(self.workload, self.sites, needed(TRAINING), measured, initial)
+        initial = site_weights(self.workload, self.model, self.sites, found)
+        self.measures = SiteMeasures(self.workload, self.sites, needed(TRAINING), measured, initial, found=found)
         self.analysed = list(self.workload.ids("probe")[: config.max_samples or None])
         self.conventions = {**conventions(measured, AlignmentOptions()), "examples": len(self.analysed)}
         self.tracked = TrackedTraining(run, self.training, self.stored, clock, name=config.optimizer)
@@ -92,6 +96,7 @@ class _TrainingRun:
             self.run.log_datasets(data_inputs(self.stored, self.workload.example_ids))
             tracking.put_json(self.run.info, "config.json", self.stored)
             tracking.put_json(self.run.info, "example_ids.json", self.workload.example_ids)
+            self.run.tag({"nfa.coverage": self.coverage})
         layers = " → ".join(
             str(size) for size in (self.data.features, f"{self.config.width} × {self.config.depth}", self.data.classes)
         )
@@ -102,6 +107,7 @@ class _TrainingRun:
             f"{self.run.run_id}, {len(self.schedule)} checkpoints, "
             f"analysis of {len(self.analysed)} examples in {self.config.precision}",
         )
+        stage("coverage", self.coverage)
         if self.config.precision == "bfloat16" and not has_bfloat16_units(self.workload.device):
             stage("notice", "this processor has no bfloat16 units: the numbers are those of bfloat16, the speed is not")
 
@@ -110,7 +116,7 @@ class _TrainingRun:
         if self.tracked.restore() and 0 in tracking.epochs(self.run.run_id):
             start = self.workload.model()
             tracking.load_weights(start, self.run.run_id, 0)
-            self.measures.initial = site_weights(self.workload, start, self.sites)
+            self.measures.initial = site_weights(self.workload, start, self.sites, self.measures.found)
 
     def train(self) -> None:
         """Train to the last epoch."""
