@@ -38,6 +38,8 @@ class GradientAnalysis:
         self.parameters = choose_parameters(workload, model, config.sites)
         self.gram = GradientGram(workload, self.ids, self.parameters)
         self.coverage = coverage(model, self.parameters)
+        named = dict(model.named_parameters())
+        self.count = sum(named[name].numel() for name in self.parameters)
         self.classes = self._classes()
         noisy = set(workload.noisy())
         self.noisy = torch.tensor([example in noisy for example in self.ids]) if noisy else None
