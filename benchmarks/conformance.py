@@ -19,11 +19,12 @@ TESTS = Path(__file__).resolve().parent.parent / "tests"
 PRECISIONS = ("float64", "float32")
 MODEL_NOTES = [
     "`mlp`, `eeg` and `language` are the three families that come with nfa, small; the others are foreign. All have "
-    "random weights, 3 to 6 examples, and dropout where their authors have it.",
-    "seen: of how many linear maps, which the reference finds by itself, alignment has a site. not seen: the others.",
+    "random weights, are trained for three steps, and are measured on 3 to 6 examples.",
+    "seen: of how many linear maps, which the reference finds by itself, alignment has a site. not seen: the others; "
+    "`language` names its sites itself, and its readout is none of them.",
     "alignment, directions, flow: the largest relative difference (of a cosine the difference itself) from slow "
     "references in float64 that look at one example at a time. 64 bits: model and data are in float64, and 1e-9 is "
-    "allowed; 32 bits: as they are used, in float32, and 1e-5 is allowed; – where weights are in float64 themselves.",
+    "allowed; 32 bits: as they are used, in float32, and 1e-5 is allowed.",
     "alignment: over all sites and over AGOP, NFM, NFM with initial weights removed, G, H, FACT, G′, H′, their cosines "
     "and stable ranks. directions: the Gram matrix of the gradients of examples, of all parameters and of each. flow: "
     "the mean gradient of each parameter.",
@@ -40,9 +41,9 @@ TRAINING_NOTES = [
     "series: at the last step eight relations at two or three layers, the mean cosine of the gradients of examples, "
     "size and change of a group of parameters, and the loss. They are compared with loops over single examples, at "
     "their own lengths, that hook the layers themselves; largest difference: of a cosine absolute, else relative.",
-    "The loops run in float64, under `bf16=True` in bfloat16 like the training: their sums are in float64, of the h, z, "
-    "δ and W that PyTorch rounds to bfloat16. A batch and a single example are rounded differently, so 2⁻⁷, the "
-    "distance of two neighbouring numbers of bfloat16, is allowed.",
+    "The loops run in float64; under `bf16=True` in bfloat16 like the training, and then only their sums are in "
+    "float64, of the h, z, δ and W that PyTorch rounds to bfloat16. A batch and a single example are rounded "
+    "differently, so 2⁻⁷, the distance of two neighbouring numbers of bfloat16, is allowed.",
     "difference from float64 throughout: from loops over the same weights in which nothing is rounded. Under "
     "`bf16=True` that is what bfloat16 itself does to the values.",
 ]
