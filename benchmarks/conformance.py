@@ -46,6 +46,7 @@ TRAINING_NOTES = [
     "differently, so 2⁻⁷, the distance of two neighbouring numbers of bfloat16, is allowed.",
     "difference from float64 throughout: from loops over the same weights in which nothing is rounded. Under "
     "`bf16=True` that is what bfloat16 itself does to the values.",
+    "`fc` is the ResNet's readout: AGOP of a readout is its NFM.",
 ]
 NOTES = {"models": MODEL_NOTES, "trainings": TRAINING_NOTES}
 

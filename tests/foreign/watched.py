@@ -107,9 +107,9 @@ class Training:
 
 
 def answer(model: nn.Module, inputs: Any) -> Tensor:
-    """Logits."""
+    """Logits, in float32 where they are in half precision, as the Trainer has them."""
     outputs: Tensor = model(**inputs).logits if isinstance(inputs, Mapping) else model(inputs)
-    return outputs
+    return outputs.float() if outputs.dtype is torch.bfloat16 else outputs
 
 
 @dataclass(frozen=True)
