@@ -43,7 +43,7 @@ TRAINING_NOTES = [
     "their own lengths, that hook the layers themselves; largest difference: of a cosine absolute, else relative.",
     "The loops run in float64; under `bf16=True` in bfloat16 like the training, and then only their sums are in "
     "float64, of the h, z, δ and W that PyTorch rounds to bfloat16. A batch and a single example are rounded "
-    "differently, so 2⁻⁷, the distance of two neighbouring numbers of bfloat16, is allowed.",
+    "differently, so 2⁻⁸, the error of one rounding to bfloat16, is allowed.",
     "difference from float64 throughout: from loops over the same weights in which nothing is rounded. Under "
     "`bf16=True` that is what bfloat16 itself does to the values.",
     "`fc` is the ResNet's readout: AGOP of a readout is its NFM.",

@@ -2,7 +2,8 @@
 
 A site is called by the path of the module that uses its own `weight`; by the path of the parameter where that has
 another name; `….q_proj`, `….k_proj`, `….v_proj` for the rows of a packed attention; `….k` for the k-th matrix of a
-stack, such as an expert's; `….computed_2` for a module's second product with a weight that it computes. A workload may give modules names of its own, and then only those are sites.
+stack, such as an expert's; `….computed_2` for a module's second product with a weight that it computes. A workload
+may give modules names of its own, and then only those are sites.
 """
 
 from collections.abc import Callable, Container, Hashable, Iterable, Mapping
