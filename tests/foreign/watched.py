@@ -187,9 +187,7 @@ def by_hand(training: Training, start: nn.Module, end: nn.Module, computes: Comp
     return {**found, **gradients(training, start, model, computes)}
 
 
-def heard(
-    training: Training, model: nn.Module, site: str, computes: Computes | None
-) -> tuple[Tensor, list[Pass]]:
+def heard(training: Training, model: nn.Module, site: str, computes: Computes | None) -> tuple[Tensor, list[Pass]]:
     """W [o i] of a layer, and every call of it for each example."""
     layer: Any = model.get_submodule(site)
     passes = []
