@@ -81,8 +81,9 @@ class SiteEar(Ear):
         self._running.append((path, module, []))
         self.called.add(path)
 
-    def _ends(self, module: nn.Module, args: tuple[Any, ...], named: dict[str, Any], output: Any) -> Any:
+    def _ends(self, module: nn.Module, args: tuple[Any, ...], *more: Any) -> Any:
         path, _, _ = self._running.pop()
+        named, output = more if len(more) == 2 else ({}, None)  # without named ones where forward has raised
         if self.cut or path not in self.whole or path not in self.named or not isinstance(output, Tensor):
             return None
         given = args[0] if args else next(iter(named.values()))
