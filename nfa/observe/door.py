@@ -12,11 +12,13 @@ import torch.nn as nn
 from torch import Tensor
 
 from nfa.errors import Refusal, reason
+from nfa.observe.finding import axis, near
+from nfa.observe.found import Site, Sites, Words
 from nfa.observe.hearing import Use, widened
 from nfa.observe.inertness import inert, without_fused_attention
-from nfa.observe.layouts import Axis, Layout, LayoutError, axis, near
+from nfa.observe.layouts import Axis, Layout, LayoutError
 from nfa.observe.single_examples import gradients
-from nfa.observe.sites import Site, SiteEar, Sites, Words, public_names
+from nfa.observe.sites import SiteEar, public_names
 from nfa.observe.trials import strided
 from nfa.protocols import Batch, Workload
 from nfa.seeding import generator

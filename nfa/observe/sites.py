@@ -7,7 +7,6 @@ may give modules names of its own, and then only those are sites.
 """
 
 from collections.abc import Callable, Container, Hashable, Iterable, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -16,9 +15,7 @@ import torch.nn as nn
 from torch import Tensor
 from torch.nn.modules import module as global_hooks
 
-from nfa.errors import Refusal
 from nfa.observe.hearing import Ear, Use
-from nfa.observe.layouts import Axis
 from nfa.observe.products import Linear, Mapped, Product
 from nfa.observe.regions import Region, Regions
 from nfa.observe.rules import PRODUCTS
@@ -85,9 +82,9 @@ class SiteEar(Ear):
         self._running.append((path, module, []))
         self.called.add(path)
 
-    def _ends(self, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> Any:
+    def _ends(self, module: nn.Module, args: tuple[Any, ...], *more: Any) -> Any:
         path, _, _ = self._running.pop()
-        named, output = rest if len(rest) > 1 else ({}, None)  # of a call that has failed PyTorch tells less
+        named, output = more if len(more) == 2 else ({}, None)  # without named ones where forward has raised
         if self.cut or path not in self.whole or path not in self.named or not isinstance(output, Tensor):
             return None
         given = args[0] if args else next(iter(named.values()))
@@ -194,55 +191,3 @@ def leaves(weight: Tensor, names: Mapping[int, str]) -> set[str]:
         found.add(names.get(id(getattr(node, "variable", None)), ""))
         waiting += [after for after, _ in node.next_functions]
     return found - {""}
-
-
-Words = tuple[str, str, str]  # of a refusal: what was got, what is allowed, what to do
-
-
-@dataclass(frozen=True)
-class Site:
-    """What is known of a site, for all passes of a run: where its examples are (None: rows are picked), whether its
-    input is edited in place after the call, the parameters that it is made of, and whether it is part of another."""
-
-    place: Axis | None
-    copied: bool
-    parameters: frozenset[str]
-    inside: bool
-
-
-@dataclass(frozen=True)
-class Sites:
-    """The sites of a model that can be read, in the order in which they are called, and for the others why not.
-
-    `never`: those that have to be left out by name. `whole`: modules that are sites with all that is inside them.
-    `last`: the one that was called last.
-    """
-
-    seen: Mapping[str, Site]
-    unseen: Mapping[str, Words]
-    never: frozenset[str]
-    whole: frozenset[str]
-    last: str | None
-
-    def parameters(self, names: Iterable[str]) -> set[str]:
-        """All that some sites are made of."""
-        return {parameter for name in names for parameter in self.seen[name].parameters}
-
-    def is_inside(self, name: str) -> bool:
-        """Whether a site is part of another, such as a factor of an adapter."""
-        return name in self.seen and self.seen[name].inside
-
-    def check(self, names: Iterable[str]) -> None:
-        """`Refusal` for the first name that is no site, or one that cannot be read."""
-        for name in names:
-            if name in self.unseen:
-                raise Refusal(*self.unseen[name])
-            if name not in self.seen:
-                raise Refusal(f"site {name!r}", ", ".join(self.seen) or "a model with linear maps", "name one of them")
-
-    def ear(self, model: nn.Module, sites: Mapping[str, nn.Module], n: int, wanted: Container[str]) -> SiteEar:
-        """What hears some of them in a pass of n examples."""
-        ear = SiteEar(model, public_names(model, sites), n, wanted=wanted, whole=self.whole)
-        ear.copied = frozenset(name for name, site in self.seen.items() if site.copied)
-        return ear
-
