@@ -11,7 +11,6 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from nfa.errors import Refusal, reason
 from nfa.observe.hearing import Use, widened
 from nfa.observe.inertness import inert, without_fused_attention
 from nfa.observe.layouts import Axis, Layout, LayoutError, axis, near
@@ -165,12 +164,7 @@ class _Door:
         return max((16 * torch.finfo(one).eps for one in types), default=0.0)
 
     def _by_autograd(self, outputs: Tensor, trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        try:
-            made = gradients(outputs, list(trained.values()), self._direction(outputs), keep=True)
-        except RuntimeError as error:  # such as an edit in place of what is needed on the way back
-            got = f"a model that cannot be differentiated ({reason(error)})"
-            remedy = "write x = x + y instead of x += y where a layer's input is edited in place"
-            raise Refusal(got, "models that autograd goes through", remedy) from error
+        made = gradients(outputs, list(trained.values()), self._direction(outputs), keep=True)
         pairs = zip(trained.items(), made, strict=True)
         return {name: torch.zeros_like(of) if value is None else strided(value).clone() for (name, of), value in pairs}
 
