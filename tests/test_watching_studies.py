@@ -195,5 +195,3 @@ def test_studies_take_the_first_of_the_probe_that_max_samples_says() -> None:
     with nfa.watch(toys.net, toys.loss, (toys.inputs[:7], toys.targets[:7]), studies=EVERY, prefix="few/") as watch:
         few = watch.record(0)
     assert {key.removeprefix("few/"): value for key, value in few.items()} == found
-
-

@@ -106,7 +106,7 @@ class _Door:
         """Why modules that are named are no sites."""
         found = {}
         for path, name in self.public.items():
-            if any(_begins(one, name) for one in self.uses):
+            if not path or any(_begins(one, name) for one in self.uses):
                 continue
             module = self.model.get_submodule(path)
             if name in self.ear.silent:

@@ -250,4 +250,3 @@ class Sites:
         ear = SiteEar(model, public_names(model, sites), n, wanted=wanted, whole=self.whole)
         ear.copied = frozenset(name for name, site in self.seen.items() if site.copied)
         return ear
-

@@ -285,3 +285,38 @@ class Tries(nn.Module):
 def test_what_follows_a_layer_that_has_raised_is_not_taken_for_a_part_of_it():
     workload = classifier(seeded(Tries), normal(EXAMPLES, 4), 3)
     assert analysis(workload, workload.network).sites == ["computed"]
+
+
+class Mapped(nn.Module):
+    """A layer inside torch.vmap, and one outside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside, self.readout = nn.Linear(4, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.readout(torch.vmap(lambda one: torch.tanh(self.inside(one)))(x))
+
+
+def test_a_layer_inside_vmap_is_left_out_by_name_and_the_others_are_seen():
+    workload = classifier(seeded(Mapped), normal(EXAMPLES, 4), 3)
+    made = analysis(workload, workload.network)
+    assert (made.sites, made.coverage.partition("; ")[2]) == (["readout"], "not seen: inside")
+    slow = copy.deepcopy(workload.network).double()
+    agree(measured(workload, "readout"), alignment(slow.readout.weight, heard(slow, "readout", workload, alone(workload))))
+
+
+class Apart(nn.Module):
+    """A bias that is added by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.layer.weight) + self.layer.bias
+
+
+def test_of_a_layer_that_is_watched_in_part_the_other_part_is_named():
+    workload = classifier(seeded(Apart), normal(EXAMPLES, 4), 3)
+    assert analysis(workload, workload.network).coverage.endswith("not seen: layer.bias")
