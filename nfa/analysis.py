@@ -4,12 +4,13 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, cast
 
+import torch
 import torch.nn as nn
 from torch import Tensor
 
 from nfa.config import AnalyzeConfig
 from nfa.console import bar
-from nfa.errors import Refusal
+from nfa.errors import Refusal, reason
 from nfa.measures.sides import Positions
 from nfa.measures.site_matrices import Conventions, SiteMeasures, chosen_sites
 from nfa.observe.checks import EXAMPLES, check_model
@@ -17,6 +18,7 @@ from nfa.observe.coverage import coverage
 from nfa.observe.directions import Directions
 from nfa.observe.door import find_sites
 from nfa.observe.found import Sites
+from nfa.observe.inertness import doubled, inert
 from nfa.observe.passes import Precision
 from nfa.parallel import World
 from nfa.protocols import Batch, Workload
@@ -52,6 +54,7 @@ class Analysis:
         self.found = find_sites(model, workload, few)
         self.sites = chosen_sites(workload, model, self.found, config.sites)
         self._check_centre()
+        self._check_precision(model, few)
         self.coverage = coverage(model, self.found.parameters(self.sites))
         self.left_out = _impossible(config.relations, exact=not directions.count, start=initial is not None)
         self.relations = tuple(name for name in choose_relations(config.relations) if name not in self.left_out)
@@ -82,6 +85,17 @@ class Analysis:
         if picked and self.config.centre == "jacobian":
             got = f"centre=jacobian for site {picked[0]!r}, whose rows a router picks: no position is in all examples"
             raise Refusal(got, "centre=none or entry", f"centre=none, or sites=!{picked[0]}")
+
+    def _check_precision(self, model: nn.Module, few: Batch) -> None:
+        """Whether a copy of the model works in float64, where that is asked for."""
+        if self.config.precision != "float64":
+            return
+        try:
+            with inert(model), torch.no_grad():
+                self.workload.outputs(doubled(model), few.double())
+        except Exception as error:  # some kernels are for float32 only, some attributes have no copy
+            got = f"precision=float64 of a model that cannot be copied and run in it ({reason(error)})"
+            raise Refusal(got, "precision=float32 or bfloat16 of this model", "precision=float32") from error
 
     def _directions(self, outputs: int, few: Batch) -> Directions:
         if few.present is not None and self.config.centre == "jacobian":

@@ -13,6 +13,7 @@ from nfa.errors import Refusal
 from nfa.evaluation import hear_outputs
 from nfa.measures.mean_gradient import Losses, mean_gradient
 from nfa.measures.parameter_groups import relative_changes, root_mean_squares
+from nfa.observe.checks import EXAMPLES, check_trained
 from nfa.observe.coverage import coverage
 from nfa.protocols import Batch, MeanLoss, Workload
 from nfa.studies.gradient_flow import gradient_flow
@@ -35,6 +36,8 @@ class FlowAnalysis:
         self.coverage = coverage(model, {name for names in self.groups.names.values() for name in names})
         self.ids = self._examples()
         self.batch_size = min(config.batch_size, workload.examples_at_once)
+        few = workload.batches("train", batch_size=EXAMPLES, ids=self.ids[:EXAMPLES])
+        check_trained(model, workload, next(iter(few)))
 
     def _examples(self) -> list[int]:
         """The first of the stored probe."""

@@ -15,7 +15,7 @@ from nfa.evaluation import hear_outputs
 from nfa.maths import embedding
 from nfa.measures.gradient_gram import GradientGram, choose_parameters
 from nfa.measures.mean_gradient import Losses
-from nfa.observe.checks import EXAMPLES, check_model
+from nfa.observe.checks import EXAMPLES, check_model, check_trained
 from nfa.observe.coverage import coverage
 from nfa.observe.passes import per_example
 from nfa.protocols import Batch, Workload
@@ -34,7 +34,9 @@ class GradientAnalysis:
     def __init__(self, workload: Workload, model: nn.Module, config: GradientDirectionsConfig) -> None:
         self.workload, self.config = workload, config
         self.ids = self._examples()
-        check_model(model, workload, next(iter(self._batches(self.ids[:EXAMPLES]))))
+        few = next(iter(self._batches(self.ids[:EXAMPLES])))
+        check_model(model, workload, few)
+        check_trained(model, workload, few)
         self.parameters = choose_parameters(workload, model, config.sites)
         self.gram = GradientGram(workload, self.ids, self.parameters)
         self.coverage = coverage(model, self.parameters)

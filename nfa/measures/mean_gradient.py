@@ -8,6 +8,7 @@ from torch import Tensor
 
 from nfa.observe.inertness import inert
 from nfa.observe.passes import per_example
+from nfa.observe.single_examples import gradients
 from nfa.protocols import Batch, Workload
 
 Losses = Callable[[Tensor, Batch], Tensor]
@@ -27,7 +28,7 @@ def mean_gradient(
     with inert(model), torch.enable_grad():
         for batch in batches:
             each = per_example((losses or workload.losses)(workload.outputs(model, batch), batch), batch)
-            found = torch.autograd.grad(each.sum(), list(named.values()), allow_unused=True)
+            found = gradients(each, list(named.values()), torch.ones_like(each))
             for name, gradient in zip(named, found, strict=True):
                 if gradient is not None:
                     total[name] += gradient

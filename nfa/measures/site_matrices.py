@@ -1,6 +1,5 @@
 """The matrices of every analysed site at one checkpoint, from one pass over the data."""
 
-import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +19,7 @@ from nfa.measures.sides import Positions
 from nfa.observe.directions import Directions
 from nfa.observe.door import few_of, find_sites
 from nfa.observe.found import Sites
+from nfa.observe.inertness import doubled
 from nfa.observe.names import matching
 from nfa.observe.passes import Precision, observe
 from nfa.parallel import World
@@ -70,7 +70,7 @@ class SiteMeasures:
         if not (hear_outputs or self.wanted & MEASURED):
             batches = [few_of(self.workload)]
         if self.conventions.precision == "float64":
-            model, batches = copy.deepcopy(model).double(), (batch.double() for batch in batches)
+            model, batches = doubled(model), (batch.double() for batch in batches)
         made: dict[str, tuple[Tensor, dict[str, Any]]] = {}
 
         def make(name: str, weight: Tensor) -> list[Any]:
@@ -136,6 +136,9 @@ def chosen_sites(workload: Workload, model: nn.Module, sites: Sites, pattern: st
     """The same among sites that the door has found."""
     if not sites.seen and not sites.unseen:
         raise Refusal("a model in which no product with a weight is heard", "layers that multiply by a weight", SLOW)
+    if not sites.seen:
+        got, allowed, _ = next(iter(sites.unseen.values()))
+        raise Refusal(f"{got}; no other site is seen", allowed, SLOW)
     fitting = matching(pattern or "*", [*sites.seen, *sites.unseen])
     sites.check(name for name in fitting if name in sites.never)
     if not pattern:

@@ -1,12 +1,19 @@
 """Refusals at the door: what has no per-example matrices is found on a few examples before the work starts."""
 
+from collections.abc import Hashable, Mapping
+from typing import Any
+
 import torch
 import torch.nn as nn
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
-from nfa.errors import Refusal
-from nfa.observe.inertness import inert
+from nfa.errors import Refusal, reason
+from nfa.observe.hearing import ParameterEar
+from nfa.observe.inertness import inert, without_fused_attention
 from nfa.observe.passes import per_example
+from nfa.observe.regions import Region, Regions
+from nfa.observe.single_examples import gradients
 from nfa.protocols import Batch, Workload
 
 TOLERANCE = 1e-4  # of the largest entry: rounding differs a little between batch sizes, coupling differs a lot
@@ -18,6 +25,7 @@ def check_model(model: nn.Module, workload: Workload, batch: Batch) -> int:
 
     `batch` is cut to 8 examples; the model is run three times in evaluation mode and left as it was.
     """
+    check_weights(model)
     few = batch.take(range(min(EXAMPLES, len(batch))))
     with inert(model), torch.no_grad():
         _check_modules(model)
@@ -28,13 +36,72 @@ def check_model(model: nn.Module, workload: Workload, batch: Batch) -> int:
         if len(few) > 1:
             # The second half, backwards: whether an example sees all others, those before it or those after it.
             places = list(range(len(few)))[: (len(few) - 1) // 2 : -1]
-            _check_separate(outputs[places], losses[places], *_run(model, workload, few.take(places)))
+            _check_separate(outputs[places], losses[places], *_run_part(model, workload, few.take(places)))
     return outputs[0].numel()
+
+
+def check_weights(model: nn.Module) -> None:
+    """`Refusal` for a model whose weights are not there yet."""
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if is_lazy(tensor):
+            remedy = "call the model on a batch once before, as the first step of training would"
+            raise Refusal(f"parameter {name!r}, whose shape is not known yet", "a model that has run once", remedy)
+        if tensor.is_meta:
+            remedy = "model.to_empty(device='cpu'), and then load its weights"
+            raise Refusal(f"{name!r} on the device meta, which holds no numbers", "a model with its weights", remedy)
+
+
+def check_trained(model: nn.Module, workload: Workload, batch: Batch) -> None:
+    """`Refusal` where torch.autograd.grad does not find a gradient that training has, and where nothing is trained.
+
+    Re-entrant checkpoints run parts of a model inside torch.no_grad() and differentiate them in a call of their own.
+    """
+    trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    if not trained:
+        raise Refusal("a model without trainable parameters", "a model with some", "set requires_grad")
+    ear = _Silent(Regions(trained), len(batch))
+    with inert(model), torch.enable_grad(), without_fused_attention(), ear:
+        outputs = workload.outputs(model, batch)
+    names = sorted(ear.silent)
+    made = gradients(outputs, [trained[name] for name in names], torch.ones_like(outputs))
+    for name, found in zip(names, made, strict=True):
+        if found is None:
+            raise Refusal(
+                f"parameter {name!r}, which is used inside torch.no_grad() only",
+                "parameters whose gradients torch.autograd.grad finds",
+                "1. checkpoint(…, use_reentrant=False); 2. requires_grad_(False) where it is not to be trained",
+            )
+
+
+class _Silent(ParameterEar):
+    """Hears which parameters are used where no gradient flows."""
+
+    def __init__(self, regions: Regions, n: int) -> None:
+        super().__init__(regions, n)
+        self.silent: set[str] = set()
+
+    def wants(self, rule: Any, regions: Mapping[str, Region]) -> Hashable:  # noqa: ARG002 - whatever uses them
+        if not torch.is_grad_enabled():
+            self.silent |= {region.parameter for region in regions.values()}
+        return None
 
 
 def _run(model: nn.Module, workload: Workload, batch: Batch) -> tuple[Tensor, Tensor]:
     outputs = workload.outputs(model, batch)
     return outputs, per_example(workload.losses(outputs, batch), batch)
+
+
+def _run_part(model: nn.Module, workload: Workload, batch: Batch) -> tuple[Tensor, Tensor]:
+    try:
+        return _run(model, workload, batch)
+    except Refusal:
+        raise
+    except Exception as error:  # such as targets that are places in the batch
+        raise Refusal(
+            f"a model or loss that fails on some of the examples that it takes together ({reason(error)})",
+            "models and losses that treat each example alone",
+            "leave contrastive losses out: they have no per-example gradient; keep sizes of batches out of forward",
+        ) from error
 
 
 def _check_modules(model: nn.Module) -> None:

@@ -18,9 +18,14 @@ def coverage(model: nn.Module, seen: Collection[str]) -> str:
     watched = sum(parameter.numel() for name, parameter in parameters.items() if name in seen)
     share = 100 * watched / max(1, total)
     share = share if watched in (0, total) else min(99, max(1, share))  # "100 %" is all, and "0 %" nothing
-    names = [name.removesuffix(".weight").removesuffix(".bias") for name in parameters if name not in seen]
+    layers = {_layer(name) for name in parameters if name in seen}
+    names = [name if _layer(name) in layers else _layer(name) for name in parameters if name not in seen]
     missing = f"; not seen: {_some(dict.fromkeys(names))}" if names else ""
     return f"watching {watched:,} of {total:,} weights ({share:.0f} %){missing}"
+
+
+def _layer(name: str) -> str:
+    return name.removesuffix(".weight").removesuffix(".bias")
 
 
 def _some(names: Iterable[str]) -> str:

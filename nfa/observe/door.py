@@ -11,7 +11,6 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from nfa.errors import Refusal, reason
 from nfa.observe.finding import axis, near
 from nfa.observe.found import Site, Sites, Words
 from nfa.observe.hearing import Use, widened
@@ -109,7 +108,7 @@ class _Door:
         """Why modules that are named are no sites."""
         found = {}
         for path, name in self.public.items():
-            if any(_begins(one, name) for one in self.uses):
+            if not path or any(_begins(one, name) for one in self.uses):
                 continue
             module = self.model.get_submodule(path)
             if name in self.ear.silent:
@@ -167,12 +166,7 @@ class _Door:
         return max((16 * torch.finfo(one).eps for one in types), default=0.0)
 
     def _by_autograd(self, outputs: Tensor, trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        try:
-            made = gradients(outputs, list(trained.values()), self._direction(outputs), keep=True)
-        except RuntimeError as error:  # such as an edit in place of what is needed on the way back
-            got = f"a model that cannot be differentiated ({reason(error)})"
-            remedy = "write x = x + y instead of x += y where a layer's input is edited in place"
-            raise Refusal(got, "models that autograd goes through", remedy) from error
+        made = gradients(outputs, list(trained.values()), self._direction(outputs), keep=True)
         pairs = zip(trained.items(), made, strict=True)
         return {name: torch.zeros_like(of) if value is None else strided(value).clone() for (name, of), value in pairs}
 

@@ -213,7 +213,8 @@ class Ear(TorchFunctionMode):
             return None
 
     def _kept(self, heard: list[Any], args: tuple[Any, ...], output: Tensor) -> Tensor:
-        rooted = self.rooted(output)
+        inside = torch._C._functorch.is_functorch_wrapped_tensor(output)  # of torch.vmap, which has no graph of ours
+        rooted = None if inside else self.rooted(output)
         if rooted is None:
             return output
         output = rooted.clone() if rooted._is_view() else rooted  # editing a view in place gives it another node

@@ -1,41 +1,71 @@
 """Running a model so that nothing of it is changed."""
 
+import copy
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 import torch.nn as nn
+from torch import Tensor
 
 from nfa.seeding import untouched
+
+CONTAINERS = (dict, OrderedDict, list, set)
 
 
 @contextmanager
 def inert(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; modes, buffers and all generators are afterwards bitwise as they were.
+    """Evaluation mode inside; attributes of modules (modes, buffers, counters) and all generators are afterwards
+    bitwise as they were.
 
     Gradients can be had inside, also under `torch.inference_mode()`, and compiled parts run as they are written.
     """
-    modes = [(module, module.training) for module in model.modules()]
-    buffers = [(module, {**module._buffers}) for module, _ in modes]
-    values = [(buffer, buffer._version, buffer.detach().clone()) for buffer in model.buffers()]
+    modules = list(model.modules())
+    before = [_Attributes(vars(module)) for module in modules]
     model.eval()
     try:
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(untouched())
-            if any(module._compiled_call_impl is not None for module, _ in modes):
+            if any(module._compiled_call_impl is not None for module in modules):
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
             yield
     finally:
-        for module, training in modes:
-            module.training = training
-        for module, of_module in buffers:
-            module._buffers.clear()
-            module._buffers.update(of_module)
+        for attributes in before:
+            attributes.restore()
+
+
+class _Attributes:
+    """What a module's attributes are: the values, what is in containers, and the numbers in tensors that no optimizer
+    moves."""
+
+    def __init__(self, attributes: dict[str, Any]) -> None:
+        self.attributes, self.values = attributes, {**attributes}
+        self.containers = [(one, copy.copy(one)) for one in attributes.values() if type(one) in CONTAINERS]
+        held = [*attributes.values(), *attributes["_buffers"].values()]
+        tensors = [one for one in held if isinstance(one, Tensor) and not one.is_inference()]
+        self.tensors = [(one, one._version, one.detach().clone()) for one in tensors]
+
+    def restore(self) -> None:
+        """As they were."""
+        for container, before in self.containers:
+            container.clear()
+            container.extend(before) if isinstance(container, list) else container.update(before)
+        self.attributes.clear()
+        self.attributes.update(self.values)
         with torch.no_grad():
-            for buffer, version, before in values:
-                if buffer._version != version:
-                    buffer.copy_(before)
+            for tensor, version, before in self.tensors:
+                if tensor._version != version:
+                    tensor.copy_(before)
+
+
+def doubled(model: nn.Module) -> nn.Module:
+    """A copy in float64; results of a forward pass that modules keep, such as normalised weights, are no part of it."""
+    held = [one for module in model.modules() for one in vars(module).values() if isinstance(one, Tensor)]
+    results = {id(one): one.detach().clone() for one in held if one.grad_fn is not None}  # these have no copy
+    return copy.deepcopy(model, results).double()
 
 
 @contextmanager

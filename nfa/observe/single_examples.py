@@ -8,6 +8,7 @@ import torch.nn as nn
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
+from nfa.errors import Refusal, reason
 from nfa.protocols import Batch, Workload
 
 CHUNK = 32  # examples differentiated at a time
@@ -70,7 +71,13 @@ def gradients(
     """∂⟨f, c⟩ / ∂(each input); None for one that f does not reach. `keep` the graph for another call."""
     if not (inputs and outputs.requires_grad):
         return [None] * len(inputs)
-    return torch.autograd.grad(outputs, inputs, cotangent, allow_unused=True, retain_graph=keep)
+    try:
+        return torch.autograd.grad(outputs, inputs, cotangent, allow_unused=True, retain_graph=keep)
+    except RuntimeError as error:  # such as an edit in place of what is needed on the way back
+        got = f"a model that cannot be differentiated in evaluation mode ({reason(error)})"
+        remedy = "1. write x = x + y instead of x += y where a layer's input is edited in place; 2. run it without a "
+        remedy += "cache: outputs=lambda model, inputs: model(**inputs, use_cache=False).logits"
+        raise Refusal(got, "models that autograd goes through", remedy) from error
 
 
 class _Outputs(nn.Module):

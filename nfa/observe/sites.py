@@ -78,13 +78,14 @@ class SiteEar(Ear):
             self._hooks = []
 
     def _begins(self, module: nn.Module, _args: Any) -> None:
-        path = self.paths.get(id(module), self._running[-1][0])
-        self._running.append((path, module, []))
-        self.called.add(path)
+        path = self.paths.get(id(module))
+        self._running.append(self._running[-1] if path is None else (path, module, []))  # hidden ones have no name
+        self.called.add(self._running[-1][0])
 
-    def _ends(self, module: nn.Module, args: tuple[Any, ...], *more: Any) -> Any:
+    def _ends(self, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> Any:
+        """`rest`: arguments by name and the output, or None alone where forward has raised."""
         path, _, _ = self._running.pop()
-        named, output = more if len(more) == 2 else ({}, None)  # without named ones where forward has raised
+        named, output = rest if len(rest) > 1 else ({}, None)
         if self.cut or path not in self.whole or path not in self.named or not isinstance(output, Tensor):
             return None
         given = args[0] if args else next(iter(named.values()))
@@ -113,8 +114,14 @@ class SiteEar(Ear):
         name = self._wanted(_under(self.named[path], path, base)) if base else None
         if name and self.wanted is None:
             self.owners.setdefault(path, set()).add(name)
-            self.made_of[name] = {*leaves(rule.used, self.parameters), *(one.parameter for one in regions.values())}
+            self.made_of[name] = self._made_of(rule) | {one.parameter for one in regions.values()}
         return name
+
+    def _made_of(self, rule: Product) -> set[str]:
+        """The parameters that W and b are, or are computed from."""
+        parts = [rule.used, *([] if rule.added is None else [rule.added])]
+        own = {self.parameters[id(part)] for part in parts if id(part) in self.parameters}
+        return own.union(*(leaves(part, self.parameters) for part in parts))
 
     def _wanted(self, name: str) -> str | None:
         if self.wanted is not None and name not in self.wanted:

@@ -10,6 +10,7 @@ import torch.distributed as dist
 import torch.nn as nn
 
 from nfa.errors import Refusal
+from nfa.observe.checks import check_weights
 from nfa.observe.inertness import inert
 
 COMPILER, SHARDED, WHOLE = "torch._dynamo", "torch.distributed.tensor", "torch.distributed.fsdp"  # slow imports
@@ -30,6 +31,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     if inner is not model:
         return unwrapped(inner)
     _check_whole(model)
+    check_weights(model)
     return model
 
 

@@ -34,6 +34,8 @@ class Probe(Workload):
         if present is None:
             check_padding(inputs)
         self.all = Batch(inputs, targets, torch.arange(rows(inputs)), _own(inputs, present))
+        if not len(self.all):
+            raise Refusal("a probe without examples", "at least one example", "give some of the training examples")
         if rows(targets) != len(self.all):
             got = f"a probe of {len(self.all)} inputs and {rows(targets)} targets"
             raise Refusal(got, "as many targets as inputs", "give probe=(inputs, targets) of the same examples")
