@@ -31,7 +31,7 @@ class GradientDoor:
         """Fill in what the door says."""
         door = self.door
         outputs, uses = self.reader.heard(batch, whole=True)
-        trial = self._trial(batch, outputs)
+        trial = self._trial(batch, outputs, uses)
         few = len(batch) - 1
         fewer = self.reader.heard(batch.take(range(few)), whole=True) if few else None
         door.places = _places(uses, fewer[1] if fewer else {}, len(batch))
@@ -51,7 +51,7 @@ class GradientDoor:
         if way in self.door.ways:
             return set()
         outputs, uses = self.reader.heard(batch)
-        trial = self._trial(batch, outputs)
+        trial = self._trial(batch, outputs, uses)
         again = self.reader.read(outputs, uses, trial.cotangent)
         different = self._unheard(trial, again) - {*self.door.exact}
         self.door.ways.add(again.way)
@@ -62,7 +62,7 @@ class GradientDoor:
         met = {*self.door.exact, *(region.parameter for region in self.door.seen)}
         self.door.idle = [name for name in self.parameters if name not in met]
 
-    def _trial(self, batch: Batch, outputs: Tensor) -> Trial:
+    def _trial(self, batch: Batch, outputs: Tensor, uses: Uses) -> Trial:
         if outputs.shape[:1] != (len(batch),):
             raise Refusal(
                 f"outputs of shape {tuple(outputs.shape)} for {len(batch)} examples",
@@ -76,7 +76,9 @@ class GradientDoor:
         made = gradients(outputs, [*self.parameters.values()], weighted, keep=True)
         pairs = zip(self.parameters.items(), made, strict=True)
         expected = {name: torch.zeros_like(of) if value is None else strided(value) for (name, of), value in pairs}
-        return Trial(batch, outputs.detach(), cotangent, weights, expected)
+        types = {use.output.dtype for of in uses.values() for use in of}
+        coarse = max((16 * torch.finfo(one).eps for one in types), default=0.0)
+        return Trial(batch, outputs.detach(), cotangent, weights, expected, coarse)
 
     def _unheard(self, trial: Trial, found: Reading) -> set[str]:
         """Parameters whose gradients cannot all be read, or come out wrong."""
@@ -95,11 +97,11 @@ class GradientDoor:
         few = len(outputs)
         found = self.reader.read(outputs, uses, trial.cotangent[:few])
         self.door.ways.add(found.way)
-        if not found.unread and _begin_alike(found.parts, whole.parts):
+        if not found.unread and _begin_alike(found.parts, whole.parts, trial.coarse):
             return set()
         batch = trial.batch.take(range(few))
         outputs, uses = self.reader.heard(batch)
-        trial = self._trial(batch, outputs)
+        trial = self._trial(batch, outputs, uses)
         return self._unheard(trial, self.reader.read(outputs, uses, trial.cotangent))
 
     def _totals(self, parts: Gradients, weights: Tensor) -> dict[str, Tensor]:
@@ -151,9 +153,9 @@ def _places(uses: Uses, fewer: Uses, n: int) -> dict[Hashable, Axis | None]:
     return {way: next(iter(places)) if len(places) == 1 else None for way, places in found.items()}
 
 
-def _begin_alike(few: Gradients, many: Gradients) -> bool:
+def _begin_alike(few: Gradients, many: Gradients, coarse: float) -> bool:
     """Whether the parts of the first examples are those of the same examples among more."""
     if few.keys() != many.keys() or any(len(few[key]) != len(many[key]) for key in few):
         return False
     pairs = [pair for key in few for pair in zip(few[key], many[key], strict=True)]
-    return all(a.begins(b, tolerance(a.tensors[-1])) for a, b in pairs)
+    return all(a.begins(b, max(coarse, tolerance(a.tensors[-1]))) for a, b in pairs)

@@ -26,6 +26,7 @@ class Trial:
     cotangent: Float[Tensor, "n ..."]
     weights: Float[Tensor, " n"]
     expected: Mapping[str, Tensor]
+    coarse: float = 0.0  # how far apart sums may be in the coarsest type that is computed in
 
     def differing(self, totals: Mapping[str, Tensor]) -> set[str]:
         """Parameters whose Σ_a w_a γ_a is another."""
@@ -34,7 +35,7 @@ class Trial:
         return {
             name
             for name, total in totals.items()
-            if not _largest(total - self.expected[name]) <= tolerance(total) * largest[name] + faint
+            if not _largest(total - self.expected[name]) <= max(tolerance(total), self.coarse) * largest[name] + faint
         }
 
 

@@ -266,3 +266,17 @@ def test_outputs_that_are_not_a_row_an_example_are_refused():
     workload.call = lambda model, inputs: model(inputs).T
     with pytest.raises(Refusal, match=r"outputs of shape \(3, 4\) for 4 examples"):
         found_gram(workload)
+
+
+@pytest.mark.parametrize("kind", ["autocast", "weights"])
+def test_in_bfloat16_the_same_rules_cover_the_model_and_give_its_gram_matrix_as_far_as_that_type_goes(kind):
+    parts = [nn.Linear(6, 8), nn.LayerNorm(8), nn.GELU(), nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 3)]
+    workload = probe(scrambled(nn.Sequential(*parts)), normal(16, 4, 6))
+    expected = expected_gram(workload)
+    coarse = workload.network.float() if kind == "autocast" else workload.network.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16, enabled=kind == "autocast"):
+        inputs, targets = (one.to(next(coarse.parameters())) for one in (workload.all.inputs, workload.all.targets))
+        other = Probe(coarse, half_square, inputs, targets.float())
+        gram = GradientGram(other, range(16), trainable(coarse))
+        assert_close(gram(coarse), expected, 0.05)
+    assert gram.exact == []
