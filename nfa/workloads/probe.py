@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nfa.errors import Refusal
 from nfa.protocols import Batch, Workload
-from nfa.workloads.examples import Loss, Outputs, are_classes, call, check_padding, own_positions, rows
+from nfa.workloads.examples import Loss, Outputs, are_classes, call, check_padding, own_outputs, own_positions, rows
 
 
 class Probe(Workload):
@@ -56,11 +56,7 @@ class Probe(Workload):
             yield self.all.take(part.tolist()).to(self.device)
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
-        """0 where an output is one of a position that only pads its example: it is none of the example's."""
-        found, present = self.call(model, batch.inputs), batch.present
-        if present is None or found.shape[:2] != present.shape:
-            return found
-        return found.masked_fill(~present.view(*present.shape, *[1] * (found.ndim - 2)), 0)
+        return own_outputs(self.call(model, batch.inputs), batch)
 
     def losses(self, outputs: Tensor, batch: Batch) -> Tensor:
         return self.loss(outputs, batch.targets)
