@@ -37,6 +37,9 @@ def check_model(model: nn.Module, workload: Workload, batch: Batch) -> int:
             # The second half, backwards: whether an example sees all others, those before it or those after it.
             places = list(range(len(few)))[: (len(few) - 1) // 2 : -1]
             _check_separate(outputs[places], losses[places], *_run_part(model, workload, few.take(places)))
+    if not outputs[0].numel():
+        got = f"outputs of shape {tuple(outputs.shape)}, which hold no number"
+        raise Refusal(got, "at least one output for each example", "outputs=lambda model, inputs: those that are meant")
     return outputs[0].numel()
 
 

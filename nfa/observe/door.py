@@ -127,9 +127,7 @@ class _Door:
         heard = {*self.ear.found(), *self.ear.silent}
         named = {path: name for path, name in self.public.items() if path in self.ear.called}
         return {
-            path
-            for path, name in named.items()
-            if not any(one == name or one.startswith((f"{name}.", f"{name}[")) for one in heard)
+            path for path, name in named.items() if not any(one == name or one.startswith(f"{name}.") for one in heard)
         }
 
     def _deltas(self) -> dict[str, list[Tensor | None]]:
@@ -254,8 +252,8 @@ def _sorted(door: _Door, tried: Mapping[str, Site | Words]) -> Sites:
     """In the order of the model's modules; matrices of a stack that no example has chosen are there too."""
     seen = {name: site for name, site in tried.items() if isinstance(site, Site)}
     for base, count in door.ear.stacks.items():
-        kinds = [site for name, site in seen.items() if name.startswith(f"{base}[")]
-        seen.update({name: seen.get(name, kinds[0]) for k in range(count if kinds else 0) for name in [f"{base}[{k}]"]})
+        kinds = [site for name, site in seen.items() if name.startswith(f"{base}.")]
+        seen.update({name: seen.get(name, kinds[0]) for k in range(count if kinds else 0) for name in [f"{base}.{k}"]})
     unseen = {name: words for name, words in tried.items() if not isinstance(words, Site) and name not in seen}
     unseen |= {name: words for name, words in door.unheard().items() if name not in tried}
     never = frozenset(name for name, words in unseen.items() if COMPLEX in words[0])
@@ -266,4 +264,4 @@ def _sorted(door: _Door, tried: Mapping[str, Site | Words]) -> Sites:
 
 
 def _begins(name: str, module: str) -> bool:
-    return not module or name == module or name.startswith((f"{module}.", f"{module}[", f"{module}#"))
+    return not module or name == module or name.startswith((f"{module}.", f"{module}:"))

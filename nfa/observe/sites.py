@@ -1,7 +1,7 @@
 """Sites: the linear maps of a model, by the names of the layers that use them.
 
 A site is called by the path of the module that uses its own `weight`; by the path of the parameter where that has
-another name; `….q_proj`, `….k_proj`, `….v_proj` for the rows of a packed attention; `…[k]` for the k-th matrix of a
+another name; `….q_proj`, `….k_proj`, `….v_proj` for the rows of a packed attention; `….k` for the k-th matrix of a
 stack, such as an expert's. A workload may give modules names of its own, and then only those are sites.
 """
 
@@ -144,7 +144,7 @@ class SiteEar(Ear):
         if not rule.used.requires_grad and not module._parameters:
             return None
         computed.append(1)  # a weight made of parameters, such as by a mask or a parametrisation
-        return path + (f"#{len(computed)}" if len(computed) > 1 or path in self.whole else "") or "computed"
+        return path + (f":{len(computed)}" if len(computed) > 1 or path in self.whole else "") or "computed"
 
     def _plain(self, name: str) -> str:
         if self._running[-1][0] in self.whole:
@@ -165,7 +165,7 @@ class SiteEar(Ear):
         if len(region.shape) == len(shape):
             return None  # some rows, such as those of the positions that a text has
         self.stacks[base] = shape[0]
-        return f"{base}[{first}]"
+        return f"{base}.{first}"
 
     def found(self) -> dict[str, list[Use]]:
         """Uses by site."""
@@ -178,7 +178,7 @@ class SiteEar(Ear):
 
 def _under(name: str, path: str, base: str) -> str:
     """What a product in the module at `path` is called where that is called `name`."""
-    inside = base == path or not path or base.startswith((f"{path}.", f"{path}#", f"{path}["))
+    inside = base == path or not path or base.startswith((f"{path}.", f"{path}:"))
     return (name + base[len(path) :]).removeprefix(".") if inside else base
 
 

@@ -90,8 +90,7 @@ def analysis(workload: Any, model: nn.Module, **options: Any) -> Analysis:
 def measured(workload: Any, site: str, model: nn.Module | None = None, **options: Any) -> dict[str, float]:
     """The relations of one site."""
     model = workload.model() if model is None else model
-    sites = "*" if "[" in site else site
-    values = analysis(workload, model, sites=sites, **options).values(model)
+    values = analysis(workload, model, sites=site, **options).values(model)
     return {key.rpartition("/")[2]: value for key, value in values.items() if key.rpartition("/")[0] == site}
 
 

@@ -236,6 +236,6 @@ def test_an_expert_sees_the_tokens_that_the_router_sends_to_it():
     for expert in range(4):
         H = sum(torch.outer(h, h) for h, places in zip(hidden, chosen.tolist(), strict=True) if expert in places)
         W = block.gate_up_proj[expert].detach()
-        site = f"model.layers.0.mlp.experts.gate_up_proj[{expert}]"
+        site = f"model.layers.0.mlp.experts.gate_up_proj.{expert}"
         found = measured(workload, site, relations="h_vs_m")
         assert found["h_vs_m"] == pytest.approx(cosine(H, W.T @ W), abs=1e-5)

@@ -147,15 +147,14 @@ class _Experts(nn.Module):
         super().__init__()
         self.act = experts.act_fn
         for name in ("gate_up_proj", "down_proj"):
-            for place, weight in enumerate(getattr(experts, name)):
-                self.add_module(f"{name}[{place}]", _linear(weight))
+            self.add_module(name, nn.ModuleList(map(_linear, getattr(experts, name))))
 
     def forward(self, hidden: Tensor, places: Tensor, shares: Tensor) -> Tensor:
         rows = []
         for token, chosen, weights in zip(hidden, places.tolist(), shares, strict=True):
             parts = []
             for expert, weight in zip(chosen, weights, strict=True):
-                gate, up = self.get_submodule(f"gate_up_proj[{expert}]")(token).chunk(2)
-                parts.append(weight * self.get_submodule(f"down_proj[{expert}]")(self.act(gate) * up))
+                gate, up = self.get_submodule(f"gate_up_proj.{expert}")(token).chunk(2)
+                parts.append(weight * self.get_submodule(f"down_proj.{expert}")(self.act(gate) * up))
             rows.append(sum(parts))
         return torch.stack(rows).to(hidden.dtype)
