@@ -253,6 +253,13 @@ def test_where_no_layer_is_seen_the_remedy_is_not_to_leave_out_one_more():
     assert directions(workload, workload.network)(workload.network)
 
 
+@pytest.mark.parametrize("sites", ["!*", "0,!0", "!0,!/2/"])
+def test_sites_that_leave_nothing_are_refused(sites):
+    workload = classifier(layers(4, 5, 3), normal(EXAMPLES, 4), 3)
+    with pytest.raises(Refusal, match=r"which leaves nothing\n  allowed: 0, 2"):
+        analysis(workload, workload.network, sites=sites)
+
+
 def test_a_probe_without_examples_is_refused():
     with pytest.raises(Refusal, match="a probe without examples"):
         Probe(layers(4, 3), cross_entropy, normal(0, 4), whole(3, 0))
