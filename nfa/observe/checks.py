@@ -62,6 +62,9 @@ def check_trained(model: nn.Module, workload: Workload, batch: Batch) -> None:
     trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     if not trained:
         raise Refusal("a model without trainable parameters", "a model with some", "set requires_grad")
+    if unread := [name for name, weight in trained.items() if weight.is_complex()]:
+        got = f"parameter {unread[0]!r}, whose numbers are complex"
+        raise Refusal(got, "real parameters", "requires_grad_(False), or the study of alignment without its layer")
     ear = _Silent(Regions(trained), len(batch))
     with inert(model), torch.enable_grad(), without_fused_attention(), ear:
         outputs = workload.outputs(model, batch)

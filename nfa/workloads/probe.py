@@ -1,6 +1,7 @@
 """A model and a few examples of one's own, as a workload."""
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -8,8 +9,11 @@ import torch.nn as nn
 from torch import Tensor
 
 from nfa.errors import Refusal
+from nfa.observe.sizes import numbers_of
 from nfa.protocols import Batch, Workload
 from nfa.workloads.examples import Loss, Outputs, are_classes, call, check_padding, own_outputs, own_positions, rows
+
+NUMBERS = 2**26  # that a forward pass makes
 
 
 class Probe(Workload):
@@ -40,6 +44,12 @@ class Probe(Workload):
             got = f"a probe of {len(self.all)} inputs and {rows(targets)} targets"
             raise Refusal(got, "as many targets as inputs", "give probe=(inputs, targets) of the same examples")
         self.device = device_of(network)
+
+    @cached_property
+    def examples_at_once(self) -> int:
+        """So many that a forward pass makes 64 million numbers at most, and 2,048."""
+        few = next(iter(self.batches("train", batch_size=2)))
+        return max(1, min(2048, NUMBERS // numbers_of(self.network, self, few)))
 
     def model(self) -> nn.Module:
         """The model that is being trained."""
