@@ -74,15 +74,15 @@ def _status(name: str) -> int:
     return int(next(line for line in lines if line.startswith(name)).split()[1])
 
 
-def store(name: str, title: str, results: Mapping[str, Any], notes: Sequence[str]) -> None:
-    """Write and print a record."""
+def store(name: str, title: str, results: Mapping[str, Any], notes: Sequence[str] | Mapping[str, Any]) -> None:
+    """Write and print a record; notes may be by part."""
     record = {
         "title": title,
         "command": f"python -m benchmarks.{name}",
         "date": datetime.date.today().isoformat(),
         "machine": machine(),
         "results": dict(results),
-        "notes": list(notes),
+        "notes": dict(notes) if isinstance(notes, Mapping) else list(notes),
     }
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)

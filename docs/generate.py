@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,14 +112,22 @@ def chaos() -> str:
 
 
 STUDIES = ("alignment", "directions", "flow")
+SHOWN = ("agop_nfm", "fact_nfm", "mean_cosine", "grad_rms")
+TRAININGS = {
+    "training": "training",
+    "compared": "tensors and numbers of the state",
+    "same": "bitwise the same",
+    "series": "series",
+    "apart": "largest difference",
+    "allowed": "allowed",
+    "from float64": "difference from float64 throughout",
+}
 
 
 def conformance() -> str:
     """docs/conformance.md, from the record of `python -m benchmarks.conformance`."""
     record = json.loads(CONFORMANCE.read_text(encoding="utf-8"))
-    heads = ["model", "linear maps seen", *(f"{study}, {bits} bits" for study in STUDIES for bits in (64, 32)), "inert"]
-    rows = record["results"].items()
-    unseen = [f"- {model}: not seen: {', '.join(row['unseen'])}" for model, row in rows if row["unseen"]]
+    heads = ["model", "seen", "not seen", *(f"{study}, {bits} bits" for study in STUDIES for bits in (64, 32)), "inert"]
     lines = [
         f"# {record['title']}",
         "",
@@ -126,14 +135,44 @@ def conformance() -> str:
         "",
         origin(record),
         "",
-        f"| {' | '.join(heads)} |",
-        f"|{'---|' * len(heads)}",
-        *(f"| {model} | {row['seen']} | {' | '.join(_differences(row))} | {row['inert']} |" for model, row in rows),
+        *_table(heads, (_conforming(model, row) for model, row in record["results"]["models"].items())),
         "",
-        *([*unseen, ""] if unseen else []),
-        *(f"- {note}" for note in record["notes"]),
+        *(f"- {note}" for note in record["notes"]["models"]),
+        "",
+        "## Trainings with `nfa.watch` and without",
+        "",
+        *_table(TRAININGS.values(), (_training(*row) for row in record["results"]["trainings"].items())),
+        "",
+        *(f"- {note}" for note in record["notes"]["trainings"]),
+        "",
+        "Some of the values at the last step:",
+        "",
+        *_table(["training", "series", "recorded", "by hand"], _values(record["results"]["trainings"])),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _table(heads: Iterable[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    heads = list(heads)
+    return [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}", *(f"| {' | '.join(row)} |" for row in rows)]
+
+
+def _conforming(model: str, row: "dict[str, Any]") -> list[str]:
+    return [model, row["seen"], ", ".join(row["unseen"]) or "–", *_differences(row), row["inert"]]
+
+
+def _training(name: str, row: "dict[str, Any]") -> list[str]:
+    return [name, *(str(row[column]) for column in list(TRAININGS)[1:])]
+
+
+def _values(rows: "dict[str, Any]") -> list[list[str]]:
+    """Of each training the relations of a site that the text names, and the series of the two other studies."""
+    return [
+        [training, f"`{key}`", *(f"{pair[way]:.7f}" for way in ("recorded", "by hand"))]
+        for training, row in rows.items()
+        for key, pair in row["values"].items()
+        if key.rpartition("/")[2] in SHOWN
+    ]
 
 
 def _differences(row: "dict[str, Any]") -> list[str]:
@@ -146,6 +185,7 @@ PAGES = {
     "docs/parameters.md": parameters,
     "docs/benchmarks.md": benchmarks,
     "docs/chaos.md": chaos,
+    "docs/conformance.md": conformance,
 }
 
 

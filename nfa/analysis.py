@@ -17,9 +17,9 @@ from nfa.observe.checks import EXAMPLES, check_model
 from nfa.observe.coverage import coverage
 from nfa.observe.directions import Directions
 from nfa.observe.door import find_sites
+from nfa.observe.found import Sites
 from nfa.observe.inertness import doubled, inert
 from nfa.observe.passes import Precision
-from nfa.observe.sites import Sites
 from nfa.parallel import World
 from nfa.protocols import Batch, Workload
 from nfa.relations import RELATIONS, choose_relations, needed, needs_all_directions

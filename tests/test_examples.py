@@ -86,7 +86,7 @@ def blocks(kind: str) -> list[str]:
 
 
 def test_the_readme_s_python_runs(changeable: Finished) -> None:
-    pulling, watching = blocks("python")
+    pulling, watching, *_ = blocks("python")
     losses: dict[str, Any] = {}
     exec(pulling.replace("epoch=20", "epoch=4").replace("workload.losses", "it = workload.losses"), losses)
     logged = {key: value for key, _, value in changeable.store.metrics(changeable.run_id) if key == "test/loss"}
@@ -111,6 +111,43 @@ def test_the_readme_s_python_runs(changeable: Finished) -> None:
         )
     found = series(changeable.store, next(run_id for run_id in changeable.store.runs() if run_id != changeable.run_id))
     assert list(found["0/agop_nfm"]) == list(range(10))
+
+
+def test_the_readme_s_callback_records_in_a_trainer(undrawn_store: Store, tmp_path: Path) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
+
+    words = torch.randint(1, 7, (8, 5), generator=torch.Generator().manual_seed(0))
+    sizes = {"n_embd": 8, "n_layer": 1, "n_head": 2, "n_positions": 8}
+    model = seeded(GPT2LMHeadModel, GPT2Config(vocab_size=7, bos_token_id=1, eos_token_id=1, **sizes))
+    arguments = TrainingArguments(
+        str(tmp_path), max_steps=2, use_cpu=True, report_to="none", save_strategy="no", disable_tqdm=True
+    )
+
+    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(logits[:, :-1].transpose(1, 2), labels[:, 1:], reduction="none").mean(dim=1)
+
+    given = {
+        "mlflow": mlflow, "Trainer": Trainer, "model": model, "arguments": arguments, "loss": loss,
+        "probe": {"input_ids": words, "attention_mask": torch.ones_like(words), "labels": words},
+        "rows": [{"input_ids": row, "labels": row} for row in words],
+    }  # fmt: skip
+    exec(blocks("python")[2], given)
+    found = series(undrawn_store, undrawn_store.runs()[0])
+    assert list(found["transformer.h.0.mlp.c_fc/h_vs_m"]) == [0, 2]
+    assert list(found["flow/transformer.h.0.mlp.c_fc/grad_rms"]) == [0, 2]
+
+
+def test_the_readme_s_workload_conforms_and_is_analysed(capsys: pytest.CaptureFixture[str]) -> None:
+    inputs, labels = torch.randn(12, 4, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 3
+    data = torch.utils.data.TensorDataset(inputs, labels)
+
+    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(outputs, targets, reduction="none")
+
+    given: dict[str, Any] = {"Net": lambda: layers(4, 6, 3), "loss": loss, "train": data, "val": data}
+    exec(blocks("python")[3], given)
+    assert given["values"].keys() == {"0/g_vs_h", "0/h_vs_m"}
+    assert "seen: 2 of 2 linear maps" in capsys.readouterr().out
 
 
 def test_the_readme_s_shell_blocks_hold_commands_that_are_checked_here() -> None:

@@ -33,7 +33,7 @@ class AnalyzeConfig(StoredRunsConfig):
 
     run_id: str = option("latest", "runs to analyse: ids or their beginnings, comma-separated; a parent = its children")
     relations: str = option(",".join(DEFAULT), "what is compared: names, globs, or all (docs/maths.md)")
-    sites: str = option("", "sites: names or globs; empty = all but the readout")
+    sites: str = option("", "sites: names, globs, !glob to leave out, /regex/; empty = all but the readout")
     centre: str = option("none", "subtract the mean entry, or the mean Jacobian", choices=("none", "entry", "jacobian"))
     agop_power: str = option("1", "AGOP or its square root", choices=("1", "0.5"))
     positions: str = option("each", "outer product at each position, or of their sum", choices=("each", "sum"))
@@ -79,7 +79,10 @@ class GradientDirectionsConfig(StoredRunsConfig):
     unit: str = option("sample", "gradients of examples, or of batches of them", choices=("sample", "batch"))
     batch_size: int = option(32, "examples of a batch where unit=batch", at_least=2, below=2**31)
     loss: str = option("run", "the loss that the run trained on, or the plain one", choices=("run", "plain"))
-    sites: str = option("all", "parameters: names of sites, modules or parameters, globs; all = every trainable one")
+    sites: str = option(
+        "all",
+        "parameters: names of sites, modules, parameters; globs, !glob to leave out, /regex/; all = every trained one",
+    )
     perplexity: float | Auto = option("auto", "of the t-SNE maps; auto = min(30, (n − 1)/3)", at_least=1, below=10**4)
     seed: int = option(1717, "seed of the bootstrap; maps start from given places", at_least=0, below=2**63)
 

@@ -18,10 +18,10 @@ from nfa.measures.second_moments import Fact, GradientMoment, InputMoment, Known
 from nfa.measures.sides import Positions
 from nfa.observe.directions import Directions
 from nfa.observe.door import few_of, find_sites
+from nfa.observe.found import Sites
 from nfa.observe.inertness import doubled
 from nfa.observe.names import matching
 from nfa.observe.passes import Precision, observe
-from nfa.observe.sites import Sites
 from nfa.parallel import World
 from nfa.protocols import Batch, Workload
 

@@ -11,11 +11,13 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from nfa.observe.finding import axis, near
+from nfa.observe.found import Site, Sites, Words
 from nfa.observe.hearing import Use, widened
 from nfa.observe.inertness import inert, without_fused_attention
-from nfa.observe.layouts import Axis, Layout, LayoutError, axis, near
+from nfa.observe.layouts import Axis, Layout, LayoutError
 from nfa.observe.single_examples import gradients
-from nfa.observe.sites import Site, SiteEar, Sites, Words, public_names
+from nfa.observe.sites import SiteEar, public_names
 from nfa.observe.trials import strided
 from nfa.protocols import Batch, Workload
 from nfa.seeding import generator
@@ -127,7 +129,9 @@ class _Door:
         heard = {*self.ear.found(), *self.ear.silent}
         named = {path: name for path, name in self.public.items() if path in self.ear.called}
         return {
-            path for path, name in named.items() if not any(one == name or one.startswith(f"{name}.") for one in heard)
+            path
+            for path, name in named.items()
+            if not any(one == name or one.startswith(f"{name}.") for one in heard)
         }
 
     def _deltas(self) -> dict[str, list[Tensor | None]]:
@@ -264,4 +268,4 @@ def _sorted(door: _Door, tried: Mapping[str, Site | Words]) -> Sites:
 
 
 def _begins(name: str, module: str) -> bool:
-    return not module or name == module or name.startswith((f"{module}.", f"{module}:"))
+    return not module or name == module or name.startswith(f"{module}.")

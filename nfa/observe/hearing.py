@@ -1,20 +1,32 @@
 """Where a model uses its parameters, heard while it runs.
 
-All that nfa knows of a model comes from here. A model is run as it is; meanwhile every function of PyTorch that it
-calls passes by an `Ear`, whatever class of layer calls it, or none. A function that uses a parameter, and that there is
-a rule for, leaves a `Use`: its arguments, which parts of which parameters are among them, and the place of its output
-in the graph of autograd, so that δ = ∂ℓ/∂(output) can be asked for when the pass is over. The rule then gives, with the
-layout that says where the examples are, h and W and δ of a linear map, or the parameter's gradient for each example.
+All that nfa knows of a model comes from here, and reading starts here. A model is run as it is; meanwhile every
+function of PyTorch that it calls passes by an `Ear`, whatever class of layer calls it, or none. A function that uses a
+parameter, and that there is a rule for, leaves a `Use`: its arguments, which parts of which parameters are among them,
+and the place of its output in the graph of autograd, so that δ = ∂ℓ/∂(output) can be asked for when the pass is over.
+
+What a use says depends on two things more. The *layout* (layouts.py) tells where the examples are in its tensors: along
+which dimension, folded with how many positions, or scattered by a router. The *rule* (rules.py, products.py,
+convolutions.py; one for each function, no others anywhere) gives from both, for a linear map z = W h + b, the rows
+h [n s i] and δ [n s o] and the matrix W [o i] that was really applied; and for any parameter its gradient for each
+example. Everything that is measured follows from these: AGOP = E[Wᵀ KᵀK W], G = E[Wᵀ δδᵀ W], H = E[h hᵀ], FACT, and
+the Gram matrix of gradients, ⟨γ_a, γ_b⟩ = Σ_st ⟨δ_as, δ_bt⟩⟨h_as, h_bt⟩.
 
 Two kinds of Ear differ in what they want. `ParameterEar` (here) keeps uses of given parameters, for gradients of
 examples. `SiteEar` (sites.py) keeps linear maps by the name of their layer, also frozen ones and those whose weight is
 computed from parameters first: W is what the function was given.
+
+Nothing is believed for its name. Before work starts a door (door.py, gradient_door.py) runs a few examples, and the
+same without the last: which dimension has become shorter is that of the examples; z is compared with W h + b, sums over
+the uses with the gradients of autograd, and an ear that cuts the heard uses off tells what flows beside them. What does
+not agree is left out with a line, refused with what to do, or, for gradients of examples, made exactly and slowly
+(single_examples.py). Then passes.py and example_gradients.py run batch after batch, and inertness.py leaves the model
+as it was.
 """
 
 import dataclasses
 import types
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
@@ -153,8 +165,12 @@ class Ear(TorchFunctionMode):
     ) -> Any:
         del types
         if func is F.multi_head_attention_forward:
-            with self, self._attention():
-                return _without_dispatch(func)(*args, **(kwargs or {}))
+            before, self.in_attention = self.in_attention, True
+            try:
+                with self:
+                    return _without_dispatch(func)(*args, **(kwargs or {}))
+            finally:
+                self.in_attention = before
         if func in WRITTEN_OUT and not kwargs and is_plain(args):
             with self:
                 return WRITTEN_OUT[func](*args)
@@ -241,7 +257,7 @@ class Ear(TorchFunctionMode):
         found = next((self._picks[id(one)] for one in args if id(one) in self._picks), None) if self._picks else None
         return found[1:] if found else None
 
-    # ---- attention and tables of positions
+    # ---- tables of positions
 
     def _row_each(self, value: Any, other: Any) -> Any:
         """Rows of a table that all examples share, such as positions, looked up for each where they are added."""
@@ -253,14 +269,6 @@ class Ear(TorchFunctionMode):
         index = lookup.input.reshape(1, -1).expand(self.n, -1)
         options = {item.name: getattr(lookup, item.name) for item in dataclasses.fields(lookup)}
         return self.call(F.embedding, (), {**options, "input": index})
-
-    @contextmanager
-    def _attention(self) -> Iterator[None]:
-        before, self.in_attention = self.in_attention, True
-        try:
-            yield
-        finally:
-            self.in_attention = before
 
 
 class ParameterEar(Ear):

@@ -1,14 +1,11 @@
-"""Where the examples are in the tensors that a model works on, found out by running it with one example fewer."""
+"""Where the examples are in the tensors that a model works on."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-
-NEAR = 1e-3  # of the largest entry: rounding differs with the number of examples, other examples differ a lot
 
 
 class LayoutError(Exception):
@@ -111,44 +108,3 @@ class Picked:
 
 
 Layout: TypeAlias = Axis | Picked
-
-
-def axis(many: Sequence[Tensor], fewer: Sequence[Tensor], n: int) -> Axis | None:
-    """The dimension along which the first n − 1 of n examples are those of a pass over them alone, in all tensors."""
-    shapes = zip(many[0].shape, fewer[0].shape, strict=True) if many[0].ndim == fewer[0].ndim else ()
-    changed = [dim for dim, (a, b) in enumerate(shapes) if a != b]
-    if len(changed) != 1:
-        return None
-    each = many[0].shape[changed[0]] // n
-    between = [(each // after, after) for after in range(2, each) if each % after == 0]
-    for before, after in [(1, 0), (0, 1), *between]:
-        found = Axis(n, changed[0], before, after)
-        if all(_agree(found, a, b) for a, b in zip(many, fewer, strict=True)):
-            return found
-    return None
-
-
-def _agree(found: Axis, many: Tensor, fewer: Tensor) -> bool:
-    try:
-        a, b = found.of(slice(0, found.n - 1)).examples(many), replace(found, n=found.n - 1).examples(fewer)
-    except LayoutError:
-        return False
-    return near(a, b)
-
-
-def near(a: Tensor, b: Tensor, least: float = 0.0) -> bool:
-    """Whether two tensors are the same but for rounding, and for differences up to `least`."""
-    if a.shape != b.shape:
-        return False
-    if not a.is_floating_point() and not a.is_complex():
-        return torch.equal(a, b)
-    tolerance = max(NEAR, 16 * torch.finfo(a.dtype).eps)
-    if bool(((a - b).abs() <= max(least, tolerance * _largest(b))).all()):
-        return True
-    finite = a.isfinite() & b.isfinite()
-    a, b = (torch.where(finite, one, 0) for one in (a, b))  # where one is not, there is nothing to compare
-    return bool(((a - b).abs() <= max(least, tolerance * _largest(b))).all())
-
-
-def _largest(values: Tensor) -> float:
-    return float(values.abs().max()) if values.numel() else 0.0

@@ -14,12 +14,12 @@ from nfa.errors import Refusal
 from nfa.maths.bfloat16 import bfloat16_products
 from nfa.observe.directions import Directions
 from nfa.observe.door import few_of, find_sites
+from nfa.observe.found import Sites
 from nfa.observe.hearing import Use
 from nfa.observe.inertness import inert, without_fused_attention
 from nfa.observe.layouts import Layout
 from nfa.observe.records import Part, Record, Source
 from nfa.observe.single_examples import gradients
-from nfa.observe.sites import Sites
 from nfa.protocols import Batch, Workload
 
 Precision = Literal["float32", "bfloat16", "float64"]

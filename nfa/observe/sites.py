@@ -2,11 +2,11 @@
 
 A site is called by the path of the module that uses its own `weight`; by the path of the parameter where that has
 another name; `….q_proj`, `….k_proj`, `….v_proj` for the rows of a packed attention; `….k` for the k-th matrix of a
-stack, such as an expert's. A workload may give modules names of its own, and then only those are sites.
+stack, such as an expert's; `….computed_2` for a module's second product with a weight that it computes. A workload
+may give modules names of its own, and then only those are sites.
 """
 
 from collections.abc import Callable, Container, Hashable, Iterable, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -15,9 +15,7 @@ import torch.nn as nn
 from torch import Tensor
 from torch.nn.modules import module as global_hooks
 
-from nfa.errors import Refusal
 from nfa.observe.hearing import Ear, Use
-from nfa.observe.layouts import Axis
 from nfa.observe.products import Linear, Mapped, Product
 from nfa.observe.regions import Region, Regions
 from nfa.observe.rules import PRODUCTS
@@ -144,7 +142,8 @@ class SiteEar(Ear):
         if not rule.used.requires_grad and not module._parameters:
             return None
         computed.append(1)  # a weight made of parameters, such as by a mask or a parametrisation
-        return path + (f":{len(computed)}" if len(computed) > 1 or path in self.whole else "") or "computed"
+        further = len(computed) > 1 or path in self.whole
+        return f"{path}.computed_{len(computed)}".removeprefix(".") if further else path or "computed"
 
     def _plain(self, name: str) -> str:
         if self._running[-1][0] in self.whole:
@@ -178,7 +177,7 @@ class SiteEar(Ear):
 
 def _under(name: str, path: str, base: str) -> str:
     """What a product in the module at `path` is called where that is called `name`."""
-    inside = base == path or not path or base.startswith((f"{path}.", f"{path}:"))
+    inside = base == path or not path or base.startswith(f"{path}.")
     return (name + base[len(path) :]).removeprefix(".") if inside else base
 
 
@@ -199,54 +198,3 @@ def leaves(weight: Tensor, names: Mapping[int, str]) -> set[str]:
         found.add(names.get(id(getattr(node, "variable", None)), ""))
         waiting += [after for after, _ in node.next_functions]
     return found - {""}
-
-
-Words = tuple[str, str, str]  # of a refusal: what was got, what is allowed, what to do
-
-
-@dataclass(frozen=True)
-class Site:
-    """What is known of a site, for all passes of a run: where its examples are (None: rows are picked), whether its
-    input is edited in place after the call, the parameters that it is made of, and whether it is part of another."""
-
-    place: Axis | None
-    copied: bool
-    parameters: frozenset[str]
-    inside: bool
-
-
-@dataclass(frozen=True)
-class Sites:
-    """The sites of a model that can be read, in the order in which they are called, and for the others why not.
-
-    `never`: those that have to be left out by name. `whole`: modules that are sites with all that is inside them.
-    `last`: the one that was called last.
-    """
-
-    seen: Mapping[str, Site]
-    unseen: Mapping[str, Words]
-    never: frozenset[str]
-    whole: frozenset[str]
-    last: str | None
-
-    def parameters(self, names: Iterable[str]) -> set[str]:
-        """All that some sites are made of."""
-        return {parameter for name in names for parameter in self.seen[name].parameters}
-
-    def is_inside(self, name: str) -> bool:
-        """Whether a site is part of another, such as a factor of an adapter."""
-        return name in self.seen and self.seen[name].inside
-
-    def check(self, names: Iterable[str]) -> None:
-        """`Refusal` for the first name that is no site, or one that cannot be read."""
-        for name in names:
-            if name in self.unseen:
-                raise Refusal(*self.unseen[name])
-            if name not in self.seen:
-                raise Refusal(f"site {name!r}", ", ".join(self.seen) or "a model with linear maps", "name one of them")
-
-    def ear(self, model: nn.Module, sites: Mapping[str, nn.Module], n: int, wanted: Container[str]) -> SiteEar:
-        """What hears some of them in a pass of n examples."""
-        ear = SiteEar(model, public_names(model, sites), n, wanted=wanted, whole=self.whole)
-        ear.copied = frozenset(name for name, site in self.seen.items() if site.copied)
-        return ear

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from nfa import tracking
 from nfa.errors import Refusal
+from nfa.observe.found import Sites
 from nfa.observe.passes import site_weights
-from nfa.observe.sites import Sites
 from nfa.protocols import Workload
 
 FILE = "initial_weights.safetensors"

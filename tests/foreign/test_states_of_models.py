@@ -310,8 +310,8 @@ def test_a_layer_inside_vmap_is_left_out_by_name_and_the_others_are_seen():
     made = analysis(workload, workload.network)
     assert (made.sites, made.coverage.partition("; ")[2]) == (["readout"], "not seen: inside")
     slow = copy.deepcopy(workload.network).double()
-    passes = heard(slow, "readout", workload, alone(workload))
-    agree(measured(workload, "readout"), alignment(slow.readout.weight, passes))
+    right = alignment(slow.readout.weight, heard(slow, "readout", workload, alone(workload)))
+    agree(measured(workload, "readout"), right)
 
 
 class Apart(nn.Module):

@@ -2,10 +2,12 @@
 
 import copy
 import re
+from contextlib import suppress
 
 import pytest
 import torch
 import torch.nn as nn
+import torch.nn.functional as F
 from adapted_models import KINDS, adapted
 from image_models import unet, volumes
 from loops import Pass, agree, alignment, analysis, cosine, heard, measured
@@ -122,6 +124,25 @@ def test_one_line_says_how_many_weights_are_watched_and_what_is_not_seen():
     workload = classifier(seeded(Noisy, 4, 5, 3), normal(EXAMPLES, 4), 3)
     made = analysis(workload, workload.model())
     assert re.fullmatch(r"watching [\d,]+ of [\d,]+ weights .*not seen: norm", made.coverage)
+
+
+class Trying(nn.Module):
+    """Calls a layer that fails, and goes on without it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failing, self.own, self.readout = nn.Linear(9, 9), nn.Parameter(torch.randn(5, 4)), nn.Linear(5, 3)
+
+    def forward(self, x):
+        with suppress(RuntimeError):
+            x = self.failing(x)
+        return self.readout(torch.tanh(F.linear(x, self.own.abs())))
+
+
+@pytest.mark.filterwarnings("error")
+def test_after_a_layer_that_fails_sites_are_called_by_the_module_that_goes_on():
+    workload = classifier(seeded(Trying), normal(EXAMPLES, 4), 3)
+    assert set(analysis(workload, workload.model()).sites) == {"computed", "readout"}
 
 
 # ---- compiled models and adapters

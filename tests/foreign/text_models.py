@@ -154,7 +154,7 @@ class _Experts(nn.Module):
         for token, chosen, weights in zip(hidden, places.tolist(), shares, strict=True):
             parts = []
             for expert, weight in zip(chosen, weights, strict=True):
-                gate, up = self.get_submodule(f"gate_up_proj.{expert}")(token).chunk(2)
-                parts.append(weight * self.get_submodule(f"down_proj.{expert}")(self.act(gate) * up))
+                gate, up = self.gate_up_proj[expert](token).chunk(2)
+                parts.append(weight * self.down_proj[expert](self.act(gate) * up))
             rows.append(sum(parts))
         return torch.stack(rows).to(hidden.dtype)

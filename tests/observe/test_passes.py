@@ -12,9 +12,9 @@ from toys import Sequences, Tied, Toy, half_square, layers, seeded, toy
 from nfa import reference
 from nfa.errors import Refusal
 from nfa.observe.door import few_of, find_sites
+from nfa.observe.found import Sites
 from nfa.observe.passes import observe
 from nfa.observe.records import Part, Record, Source
-from nfa.observe.sites import Sites
 
 CLOSE = {"rtol": 1e-10, "atol": 1e-13}
 

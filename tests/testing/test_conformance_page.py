@@ -27,22 +27,29 @@ def test_a_row_of_a_study_that_disturbs_or_does_not_see_says_so():
     assert row == {"seen": "1 of 3", "flow": {"float64": "1.0e-03"}, "inert": "NO", "unseen": ["b", "c"]}
 
 
-def test_the_page_has_a_line_for_each_model_and_one_for_what_is_not_seen(tmp_path, monkeypatch):
+def test_the_page_has_a_line_for_each_model_and_for_each_training(tmp_path, monkeypatch):
     studies = {study: {"float64": "1.0e-15", "float32": "2.0e-07"} for study in ("alignment", "directions", "flow")}
     results = {
         "seen whole": {"seen": "2 of 2", **studies, "inert": "yes", "unseen": []},
         "in float64": {**studies, "seen": "1 of 2", "flow": {"float64": "3.0e-16"}, "inert": "NO", "unseen": ["lstm"]},
     }
+    values = {"fc/agop_nfm": {"recorded": 0.25, "by hand": 0.5}, "fc/h_vs_m": {"recorded": 1, "by hand": 1}}
+    numbers = {"compared": 9, "series": 2, "apart": "1.0e-08", "allowed": "1.0e-05", "from float64": "2.0e-08"}
+    trainings = {"a training": {**numbers, "same": "yes", "ok": True, "values": values}}
     machine = {"processor": "a processor", "cores": 2, "torch": "2"}
-    record = {"title": "Conformance", "command": "python -m x", "date": "today", "machine": machine, "notes": ["Note."]}
-    (tmp_path / "conformance.json").write_text(json.dumps({**record, "results": results}))
+    notes = {"models": ["Of models."], "trainings": ["Of trainings."]}
+    record = {"title": "Conformance", "command": "python -m x", "date": "today", "machine": machine, "notes": notes}
+    content = {**record, "results": {"models": results, "trainings": trainings}}
+    (tmp_path / "conformance.json").write_text(json.dumps(content))
     pages = generator()
     monkeypatch.setattr(pages, "CONFORMANCE", tmp_path / "conformance.json")
     lines = pages.conformance().splitlines()
     assert lines[0] == "# Conformance"
-    assert "| seen whole | 2 of 2 | 1.0e-15 | 2.0e-07 | 1.0e-15 | 2.0e-07 | 1.0e-15 | 2.0e-07 | yes |" in lines
-    assert "| in float64 | 1 of 2 | 1.0e-15 | 2.0e-07 | 1.0e-15 | 2.0e-07 | 3.0e-16 | – | NO |" in lines
-    assert lines[-3:] == ["- in float64: not seen: lstm", "", "- Note."]
+    assert "| seen whole | 2 of 2 | – | 1.0e-15 | 2.0e-07 | 1.0e-15 | 2.0e-07 | 1.0e-15 | 2.0e-07 | yes |" in lines
+    assert "| in float64 | 1 of 2 | lstm | 1.0e-15 | 2.0e-07 | 1.0e-15 | 2.0e-07 | 3.0e-16 | – | NO |" in lines
+    assert "| a training | 9 | yes | 2 | 1.0e-08 | 1.0e-05 | 2.0e-08 |" in lines
+    assert lines[-1] == "| a training | `fc/agop_nfm` | 0.2500000 | 0.5000000 |"
+    assert {"- Of models.", "- Of trainings."} <= set(lines)
 
 
 def test_only_all_models_together_make_a_record(monkeypatch):

@@ -10,8 +10,8 @@ from nfa.analysis import Analysis
 from nfa.config import AnalyzeConfig
 from nfa.console import stage
 from nfa.maths.bfloat16 import has_bfloat16_units
+from nfa.observe.found import Sites
 from nfa.observe.passes import site_weights
-from nfa.observe.sites import Sites
 from nfa.parallel import World
 from nfa.tracking import TrackedRun
 
