@@ -10,8 +10,8 @@ import pytest
 import torch
 import torch.nn as nn
 from stores import Store
-from test_watching import cross_entropy, in_a_run, only, plain, toy
-from toys import Toy
+from test_watching import CLASSES, cross_entropy, in_a_run, only, plain, toy
+from toys import Toy, seeded
 from traces import assert_same, snapshot
 
 import nfa
@@ -177,3 +177,41 @@ def test_a_model_without_a_parameter_that_is_trained_is_still_seen(run: Store) -
     with nfa.watch(net.requires_grad_(False), cross_entropy, (x, y)) as watch:
         assert "0/h_vs_m" in watch.record(0)
     assert run.metrics(only(run))
+
+
+# ---- names and outputs that a store or a record could stumble over
+
+
+class Experts(nn.Module):
+    """A stack of matrices, and layers with names that no metric key can have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack = nn.Parameter(torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0)))
+        self.layers = nn.ModuleDict({"user->item": nn.Linear(5, 5), "('a', 'b')": nn.Linear(5, CLASSES)})
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        hidden = torch.tanh(sum(nn.functional.linear(inputs, matrix) for matrix in self.stack))
+        for layer in self.layers.values():
+            hidden = torch.tanh(layer(hidden))
+        return hidden
+
+
+@in_a_run
+def test_matrices_of_a_stack_and_layers_with_odd_names_are_recorded(run: Store) -> None:
+    probe = torch.randn(9, 4), torch.arange(9) % CLASSES
+    with nfa.watch(seeded(Experts), cross_entropy, probe, sites="*") as watch:
+        watch.record(0)
+    keys = {key.rpartition("/")[0] for key, _, _ in run.metrics(only(run)) if key.endswith("/g_vs_h")}
+    assert keys == {"stack.0", "stack.1", "layers.user-_item", "layers.__a__ _b__"}
+
+
+@in_a_run
+def test_what_has_no_evaluation_mode_or_no_output_is_refused_before_anything_is_recorded() -> None:
+    inputs, targets = torch.randn(9, 4), torch.arange(9) % CLASSES
+    model = nn.Linear(4, CLASSES)
+    with pytest.raises(Refusal, match="which hold no number"):
+        nfa.watch(model, lambda f, _: f.sum(dim=1), (inputs, targets), outputs=lambda model, x: model(x)[:, :0])
+    exported = torch.export.export(model, (inputs,)).module()
+    with pytest.raises(Refusal, match="eval"):
+        nfa.watch(exported, cross_entropy, (inputs, targets))

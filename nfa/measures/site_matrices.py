@@ -141,6 +141,8 @@ def chosen_sites(workload: Workload, model: nn.Module, sites: Sites, pattern: st
         raise Refusal(f"{got}; no other site is seen", allowed, SLOW)
     fitting = matching(pattern or "*", [*sites.seen, *sites.unseen])
     sites.check(name for name in fitting if name in sites.never)
+    if not fitting:
+        raise Refusal(f"sites={pattern}, which leaves nothing", ", ".join(sites.seen), "leave out fewer, or name some")
     if not pattern:
         last = sites.last if "" in workload.sites(model) else None  # a family knows which of its sites it is, if any
         readout = (workload.readout(model) or last) if len(sites.seen) > 1 else None

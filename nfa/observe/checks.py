@@ -37,6 +37,9 @@ def check_model(model: nn.Module, workload: Workload, batch: Batch) -> int:
             # The second half, backwards: whether an example sees all others, those before it or those after it.
             places = list(range(len(few)))[: (len(few) - 1) // 2 : -1]
             _check_separate(outputs[places], losses[places], *_run_part(model, workload, few.take(places)))
+    if not outputs[0].numel():
+        got = f"outputs of shape {tuple(outputs.shape)}, which hold no number"
+        raise Refusal(got, "at least one output for each example", "outputs=lambda model, inputs: those that are meant")
     return outputs[0].numel()
 
 
@@ -59,6 +62,9 @@ def check_trained(model: nn.Module, workload: Workload, batch: Batch) -> None:
     trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     if not trained:
         raise Refusal("a model without trainable parameters", "a model with some", "set requires_grad")
+    if unread := [name for name, weight in trained.items() if weight.is_complex()]:
+        got = f"parameter {unread[0]!r}, whose numbers are complex"
+        raise Refusal(got, "real parameters", "requires_grad_(False), or the study of alignment without its layer")
     ear = _Silent(Regions(trained), len(batch))
     with inert(model), torch.enable_grad(), without_fused_attention(), ear:
         outputs = workload.outputs(model, batch)

@@ -4,7 +4,6 @@ import copy
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import torch
 import torch.nn as nn
@@ -23,7 +22,7 @@ def inert(model: nn.Module) -> Iterator[None]:
     Gradients can be had inside, also under `torch.inference_mode()`, and compiled parts run as they are written.
     """
     modules = list(model.modules())
-    before = [_Attributes(vars(module)) for module in modules]
+    before = [_Attributes(module) for module in modules]
     model.eval()
     try:
         with ExitStack() as stack:
@@ -41,10 +40,12 @@ class _Attributes:
     """What a module's attributes are: the values, what is in containers, and the numbers in tensors that no optimizer
     moves."""
 
-    def __init__(self, attributes: dict[str, Any]) -> None:
-        self.attributes, self.values = attributes, {**attributes}
+    def __init__(self, module: nn.Module) -> None:
+        self.module, self.training = module, module.training
+        self.attributes = attributes = vars(module)
+        self.values = {**attributes}
         self.containers = [(one, copy.copy(one)) for one in attributes.values() if type(one) in CONTAINERS]
-        held = [*attributes.values(), *attributes["_buffers"].values()]
+        held = [*attributes.values(), *module.buffers(recurse=False)]
         tensors = [one for one in held if isinstance(one, Tensor) and not one.is_inference()]
         self.tensors = [(one, one._version, one.detach().clone()) for one in tensors]
 
@@ -55,6 +56,7 @@ class _Attributes:
             container.extend(before) if isinstance(container, list) else container.update(before)
         self.attributes.clear()
         self.attributes.update(self.values)
+        self.module.training = self.training  # which a compiled module does not keep with the others
         with torch.no_grad():
             for tensor, version, before in self.tensors:
                 if tensor._version != version:

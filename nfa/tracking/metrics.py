@@ -1,6 +1,7 @@
 """Metric series, written in batches and never twice."""
 
 import math
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 
@@ -11,6 +12,7 @@ from nfa.tracking.store import client
 
 FLUSH_SECONDS = 2.0
 BATCH = 1000  # what one log_batch call takes
+FOREIGN = re.compile(r"[^\w.\-: /]")  # letters that MLflow takes in no key
 Row = tuple[str, float, int, int, str | None]  # key, value, step, time, id of the LoggedModel
 
 
@@ -26,9 +28,13 @@ class MetricLog:
         self._flushed = time.monotonic()
 
     def log(self, values: Mapping[str, float], step: int, model_id: str | None = None) -> None:
-        """Add values at a step; ValueError for one that is not finite: an undefined value is left out by the caller."""
+        """Add values at a step; ValueError for one that is not finite: an undefined value is left out by the caller.
+
+        A letter that MLflow takes in no key, such as those in names of modules, is written as _.
+        """
         now = int(time.time() * 1000)
-        for key, value in values.items():
+        for name, value in values.items():
+            key = FOREIGN.sub("_", name)
             if not math.isfinite(value):
                 raise ValueError(f"{key} at step {step} is {value}; undefined values are left out, not logged")
             if (key, step) not in self._known:

@@ -86,7 +86,7 @@ class Watch:
             self.workload = probe_of(self.model, loss, probe, outputs, present=present, examples=examples)
         self.ids = list(self.workload.ids("probe"))[: self.asked.count(len(self.workload.all))]
         self.start = Start(self.run, prefix, self.workload, self.model, self.step, again=self._again())
-        with observable(self.model), _at_the_door():
+        with _at_the_door(), observable(self.model):
             self.studies = [self._study(name) for name in self.asked.studies]
         self.start.check()
         self.metrics = MetricLog(self.run.info.run_id, known_steps(self.run.info.run_id) if self.start.again else set())

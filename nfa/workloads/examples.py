@@ -8,12 +8,13 @@ import torch.nn as nn
 from torch import Tensor
 
 from nfa.errors import Refusal
+from nfa.protocols import Batch
 
 Loss = Callable[[Tensor, Any], Tensor]
 Outputs = Callable[[nn.Module, Any], Tensor]
 Present = Callable[[Any], Tensor]
 LABELS = ("labels", "label")
-MASK = "attention_mask"
+MASK, DECODER = "attention_mask", "decoder_"  # a decoder of its own has a decoder_attention_mask
 
 
 def call(model: nn.Module, inputs: Any) -> Tensor:
@@ -49,17 +50,30 @@ def parted(example: Any) -> tuple[Any, Any]:
 
 
 def own_positions(inputs: Any) -> Tensor | None:
-    """Which positions are an example's own [n s], as its attention mask says; None where there is none, or all are."""
-    mask = inputs.get(MASK) if isinstance(inputs, Mapping) else None
-    if not isinstance(mask, Tensor) or mask.dim() != 2:
-        return None
-    present = mask.bool()
-    return None if present.all() else present
+    """Which positions are an example's own [n s], as its attention mask says; None where there is none, or all are.
+
+    That of the encoder, or of the decoder where no other is padded; `Refusal` where one could be taken for the other.
+    """
+    masks = [mask for mask in (mask_of(inputs), mask_of(inputs, DECODER)) if mask is not None]
+    if len(masks) == 2 and masks[0].shape == masks[1].shape and not torch.equal(*masks):
+        got = f"an encoder and a decoder that are both padded to {masks[0].shape[1]} positions, in different ways"
+        raise Refusal(got, "lengths that tell them apart", "pad the decoder's sequences by one position more")
+    return next((mask for mask in masks if not mask.all()), None)
 
 
-def has_mask(inputs: Any) -> bool:
-    """Whether the inputs themselves say which positions count."""
-    return isinstance(inputs, Mapping) and isinstance(inputs.get(MASK), Tensor)
+def mask_of(inputs: Any, prefix: str = "") -> Tensor | None:
+    """The attention mask among inputs, true where a position counts."""
+    mask = inputs.get(f"{prefix}{MASK}") if isinstance(inputs, Mapping) else None
+    return mask.bool() if isinstance(mask, Tensor) and mask.dim() == 2 else None
+
+
+def own_outputs(outputs: Tensor, batch: Batch) -> Tensor:
+    """0 where an output is one of a position that only pads its example: it is none of the example's."""
+    decoder = mask_of(batch.inputs, DECODER)
+    present = batch.present if decoder is None else decoder
+    if present is None or outputs.shape[:2] != present.shape:
+        return outputs
+    return outputs.masked_fill(~present.view(*present.shape, *[1] * (outputs.ndim - 2)), 0)
 
 
 def rows(value: Any) -> int:
@@ -113,9 +127,12 @@ def _end_in_padding(tokens: Tensor) -> bool:
 
 def check_padding(inputs: Any) -> None:
     """`Refusal` for inputs that look padded while nothing says which positions count."""
-    if look_padded(inputs) and not has_mask(inputs):
-        raise Refusal(
-            "sequences that look padded, while nothing says which positions are an example's own",
-            "an attention_mask among the inputs, or present=",
-            "give a dict with attention_mask, or present= (true where a position counts; all true where all do)",
-        )
+    parts = inputs if isinstance(inputs, Mapping) else {"": inputs}
+    for name, part in parts.items():
+        prefix = DECODER if str(name).startswith(DECODER) else ""
+        if look_padded(part) and mask_of(inputs, prefix) is None:
+            raise Refusal(
+                "sequences that look padded, while nothing says which positions are an example's own",
+                f"{'a' if prefix else 'an'} {prefix}{MASK} among the inputs, or present=",
+                f"give a dict with {prefix}{MASK}, or present= (true where a position counts; all true where all do)",
+            )

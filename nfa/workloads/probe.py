@@ -1,6 +1,7 @@
 """A model and a few examples of one's own, as a workload."""
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -8,8 +9,11 @@ import torch.nn as nn
 from torch import Tensor
 
 from nfa.errors import Refusal
+from nfa.observe.sizes import numbers_of
 from nfa.protocols import Batch, Workload
-from nfa.workloads.examples import Loss, Outputs, are_classes, call, check_padding, own_positions, rows
+from nfa.workloads.examples import Loss, Outputs, are_classes, call, check_padding, own_outputs, own_positions, rows
+
+NUMBERS = 2**26  # that a forward pass makes
 
 
 class Probe(Workload):
@@ -41,6 +45,12 @@ class Probe(Workload):
             raise Refusal(got, "as many targets as inputs", "give probe=(inputs, targets) of the same examples")
         self.device = device_of(network)
 
+    @cached_property
+    def examples_at_once(self) -> int:
+        """So many that a forward pass makes 64 million numbers at most, and 2,048."""
+        few = next(iter(self.batches("train", batch_size=2)))
+        return max(1, min(2048, NUMBERS // numbers_of(self.network, self, few)))
+
     def model(self) -> nn.Module:
         """The model that is being trained."""
         return self.network
@@ -56,11 +66,7 @@ class Probe(Workload):
             yield self.all.take(part.tolist()).to(self.device)
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
-        """0 where an output is one of a position that only pads its example: it is none of the example's."""
-        found, present = self.call(model, batch.inputs), batch.present
-        if present is None or found.shape[:2] != present.shape:
-            return found
-        return found.masked_fill(~present.view(*present.shape, *[1] * (found.ndim - 2)), 0)
+        return own_outputs(self.call(model, batch.inputs), batch)
 
     def losses(self, outputs: Tensor, batch: Batch) -> Tensor:
         return self.loss(outputs, batch.targets)

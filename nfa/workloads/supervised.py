@@ -15,7 +15,7 @@ from nfa.observe.passes import per_example
 from nfa.protocols import Batch, Workload
 from nfa.seeding import untouched, whole_number
 from nfa.workloads.devices import choose_device
-from nfa.workloads.examples import Loss, Outputs, Present, are_classes, call
+from nfa.workloads.examples import Loss, Outputs, Present, are_classes, call, own_outputs
 from nfa.workloads.items import Collate, Items
 from nfa.workloads.probe import named
 
@@ -92,7 +92,7 @@ class Supervised(Workload):
             yield items.batch(part.tolist()).to(self.device)
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
-        return self.call(model, batch.inputs)
+        return own_outputs(self.call(model, batch.inputs), batch)
 
     def losses(self, outputs: Tensor, batch: Batch) -> Tensor:
         return per_example(self.loss(outputs, batch.targets), batch)

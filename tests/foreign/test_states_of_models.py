@@ -253,6 +253,13 @@ def test_where_no_layer_is_seen_the_remedy_is_not_to_leave_out_one_more():
     assert directions(workload, workload.network)(workload.network)
 
 
+@pytest.mark.parametrize("sites", ["!*", "0,!0", "!0,!/2/"])
+def test_sites_that_leave_nothing_are_refused(sites):
+    workload = classifier(layers(4, 5, 3), normal(EXAMPLES, 4), 3)
+    with pytest.raises(Refusal, match=r"which leaves nothing\n  allowed: 0, 2"):
+        analysis(workload, workload.network, sites=sites)
+
+
 def test_a_probe_without_examples_is_refused():
     with pytest.raises(Refusal, match="a probe without examples"):
         Probe(layers(4, 3), cross_entropy, normal(0, 4), whole(3, 0))
@@ -321,3 +328,29 @@ class Apart(nn.Module):
 def test_of_a_layer_that_is_watched_in_part_the_other_part_is_named():
     workload = classifier(seeded(Apart), normal(EXAMPLES, 4), 3)
     assert analysis(workload, workload.network).coverage.endswith("not seen: layer.bias")
+
+
+def test_a_batch_of_a_model_with_many_outputs_is_small():
+    wide = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2**24))
+    few, narrow = classifier(wide, normal(EXAMPLES, 4), 3), classifier(layers(4, 6, 3), normal(EXAMPLES, 4), 3)
+    assert (few.examples_at_once, narrow.examples_at_once) == (3, 2048)
+
+
+class Phases(nn.Module):
+    """A complex layer before real ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.readout = nn.Linear(4, 5, dtype=torch.complex64), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.readout(self.layer(x.to(torch.complex64)).abs())
+
+
+@pytest.mark.parametrize("study", [directions, flow])
+def test_gradients_of_complex_parameters_are_refused_until_these_are_not_trained(study: Callable):
+    workload = classifier(seeded(Phases), normal(EXAMPLES, 4), 3)
+    with pytest.raises(Refusal, match=r"'layer.weight', whose numbers are complex(.|\n)*requires_grad_"):
+        study(workload, workload.network)
+    workload.network.layer.requires_grad_(False)
+    assert study(workload, workload.network)(workload.network)

@@ -10,13 +10,25 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from loops import agree, alignment, analysis, heard, measured
-from own_workloads import EXAMPLES, LENGTHS, classifier, cross_entropy, next_tokens, normal, own_logits, whole
-from text_models import bert, gpt2
+from own_workloads import (
+    EXAMPLES,
+    LENGTHS,
+    classifier,
+    cross_entropy,
+    mask_of,
+    next_tokens,
+    normal,
+    own_logits,
+    texts,
+    whole,
+)
+from text_models import WORDS, bert, gpt2, t5
 from toys import layers, seeded
 
 from nfa.errors import Refusal
 from nfa.protocols import Batch
 from nfa.workloads.probe import Probe
+from nfa.workloads.supervised import Supervised
 
 
 def alone(workload) -> list[Batch]:
@@ -251,3 +263,69 @@ def test_a_time_first_layer_is_read_right_though_there_are_as_many_positions_as_
     passes = heard(model, site, workload, alone(workload))
     right = alignment(model.get_submodule(site).weight, passes, together=positions == "sum")
     agree(measured(workload, site, positions=positions, batch_size=EXAMPLES), right)
+
+
+# ---- an encoder and a decoder, padded each in its own way
+
+TARGETS = (3, 2, 3, 1)
+
+
+def towers(longest: int, *, encoder: tuple[int, ...] = LENGTHS, masked: bool = True) -> Probe:
+    """A T5 on 5, 3, 2 and 4 tokens, that answers with 3, 2, 3 and 1."""
+    present, own = mask_of(encoder, 5), mask_of(TARGETS, longest)
+    tokens = texts(WORDS, len(TARGETS), longest, seed=3).masked_fill(~own, 0)
+    inputs = {"input_ids": texts(WORDS, len(encoder), 5).masked_fill(~present, 0), "decoder_input_ids": tokens}
+    inputs["attention_mask"] = present.long()
+    if masked:
+        inputs["decoder_attention_mask"] = own.long()
+    return Probe(t5().network, answers, inputs, tokens.masked_fill(~own, -100))
+
+
+def answers(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    each = F.cross_entropy(logits.transpose(1, 2), tokens, reduction="none", ignore_index=-100)
+    return each.sum(dim=1) / (tokens != -100).sum(dim=1)
+
+
+def cut_towers(example: Batch, encoder: int, decoder: int) -> Batch:
+    lengths = {name: decoder if "decoder" in name else encoder for name in example.inputs}
+    inputs = {name: part[:, : lengths[name]] for name, part in example.inputs.items()}
+    return Batch(inputs, example.targets[:, :decoder], example.ids)
+
+
+@pytest.mark.parametrize(
+    ("layer", "encoder"),
+    [
+        ("encoder.block.0.layer.1.DenseReluDense.wi_0", LENGTHS),
+        ("decoder.block.0.layer.1.EncDecAttention.k", LENGTHS),
+        ("decoder.block.0.layer.2.DenseReluDense.wo", (5, 5, 5, 5)),
+    ],
+)
+def test_outputs_and_positions_that_only_pad_the_answers_of_a_decoder_do_not_count(layer, encoder):
+    workload = towers(6, encoder=encoder)
+    model = copy.deepcopy(workload.network).double().eval()
+    examples = [cut_towers(*of) for of in zip(alone(workload), encoder, TARGETS, strict=True)]
+    right = alignment(model.get_submodule(layer).weight, heard(model, layer, workload, examples))
+    agree(measured(workload, layer), right)
+
+
+def test_two_ways_of_padding_to_one_length_are_refused_and_to_different_lengths_taken():
+    with pytest.raises(Refusal, match=r"both padded to 5 positions(.|\n)*one position more"):
+        towers(5)
+    assert analysis(towers(6), towers(6).network).sites
+
+
+def test_a_decoder_that_looks_padded_is_refused_until_its_own_mask_is_given():
+    with pytest.raises(Refusal, match="give a dict with decoder_attention_mask"):
+        towers(6, masked=False)
+
+
+def test_padded_outputs_count_the_same_in_a_workload_of_datasets():
+    padded = gpt2(13)
+    probe = Probe(padded.network, next_tokens, padded.all.inputs, padded.all.targets)
+    items = [
+        ({name: of[place] for name, of in padded.all.inputs.items()}, padded.all.targets[place])
+        for place in range(len(LENGTHS))
+    ]
+    workload = Supervised(model=lambda: padded.network, loss=next_tokens, train=items, val=items, device="cpu")
+    layer = "transformer.h.0.mlp.c_fc"
+    agree(measured(workload, layer, padded.network), measured(probe, layer, padded.network), 1e-6)

@@ -95,6 +95,7 @@ def t5() -> Probe:
     )
     inputs = {"input_ids": whole(WORDS, EXAMPLES, 5), "decoder_input_ids": whole(WORDS, EXAMPLES, 3, seed=3)}
     inputs["attention_mask"] = torch.ones(EXAMPLES, 5, dtype=torch.int64)
+    inputs["decoder_attention_mask"] = torch.ones(EXAMPLES, 3, dtype=torch.int64)
     return Probe(seeded(T5ForConditionalGeneration, config), translated, inputs, whole(WORDS, EXAMPLES, 3, seed=4))
 
 

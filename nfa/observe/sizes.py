@@ -1,0 +1,34 @@
+"""How much memory a forward pass takes, so that batches are chosen by size."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from nfa.observe.inertness import inert
+from nfa.protocols import Batch, Workload
+
+
+def numbers_of(model: nn.Module, workload: Workload, batch: Batch) -> int:
+    """Numbers in all that the functions of a forward pass give, for each example."""
+    counter = _Counter()
+    with inert(model), torch.no_grad(), counter:
+        workload.outputs(model, batch)
+    return max(1, counter.numbers // len(batch))
+
+
+class _Counter(TorchFunctionMode):
+    """Counts what functions give."""
+
+    numbers: int = 0
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        del types
+        output = func(*args, **(kwargs or {}))
+        self.numbers += output.numel() if isinstance(output, Tensor) else 0
+        return output
