@@ -1,8 +1,9 @@
 """How much of a model is watched, in one line."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 import torch.nn as nn
+from torch import Tensor
 
 SHOWN = 4  # names of what is not seen
 
@@ -32,3 +33,16 @@ def _some(names: Iterable[str]) -> str:
     found = list(names)
     more = len(found) - SHOWN
     return ", ".join(found[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def leaves(weight: Tensor, names: Mapping[int, str]) -> set[str]:
+    """Names of the parameters that a tensor was computed from."""
+    found, met, waiting = set(), set(), [weight.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in met:
+            continue
+        met.add(node)
+        found.add(names.get(id(getattr(node, "variable", None)), ""))
+        waiting += [after for after, _ in node.next_functions]
+    return found - {""}

@@ -15,6 +15,7 @@ import torch.nn as nn
 from torch import Tensor
 from torch.nn.modules import module as global_hooks
 
+from nfa.observe.coverage import leaves
 from nfa.observe.hearing import Ear, Use
 from nfa.observe.products import Linear, Mapped, Product
 from nfa.observe.regions import Region, Regions
@@ -185,16 +186,3 @@ def public_names(model: nn.Module, sites: Mapping[str, nn.Module]) -> dict[str, 
     """What the modules of a workload's sites are called, by their path in the model."""
     names = {id(module): name for name, module in sites.items()}
     return {path: names[id(module)] for path, module in model.named_modules() if id(module) in names}
-
-
-def leaves(weight: Tensor, names: Mapping[int, str]) -> set[str]:
-    """Names of the parameters that a tensor was computed from."""
-    found, met, waiting = set(), set(), [weight.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in met:
-            continue
-        met.add(node)
-        found.add(names.get(id(getattr(node, "variable", None)), ""))
-        waiting += [after for after, _ in node.next_functions]
-    return found - {""}
