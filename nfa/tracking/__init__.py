@@ -46,7 +46,17 @@ from nfa.tracking.runs import (
     set_tag,
 )
 from nfa.tracking.states import STATE, load_state, save_state, unsent_state
-from nfa.tracking.store import StoreError, beside_store, children, find_run, is_of_store, reach, reaching_store, tagged
+from nfa.tracking.store import (
+    StoreError,
+    beside_store,
+    children,
+    find_run,
+    is_of_store,
+    link,
+    reach,
+    reaching_store,
+    tagged,
+)
 
 if TYPE_CHECKING:
     from nfa.tracking.checkpoints import (
@@ -102,6 +112,7 @@ __all__ = [
     "is_of_store",
     "is_running",
     "life_of",
+    "link",
     "load_checkpoint",
     "load_state",
     "load_weights",

@@ -194,6 +194,7 @@ class Watch:
         self.metrics.flush()
         if error is None:
             reports.report(self.run, self.asked.studies, self.prefix)
+            stage("done", tracking.link(self.run))
 
 
 @contextmanager
