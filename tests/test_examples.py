@@ -61,7 +61,7 @@ def test_the_cnn_records_each_layer_at_each_epoch(undrawn_store: Store, capsys: 
     example("cnn").main("digits", examples=300, epochs=2)
     assert_recorded(undrawn_store, "cnn on digits", {"0", "3", "5"}, [0, 1, 2])
     said = capsys.readouterr().out.splitlines()
-    assert [line.partition(":")[0].strip() for line in said] == ["watch  alignment", "epoch 1", "epoch 2"]
+    assert [line.partition(":")[0].strip() for line in said] == ["watch  alignment", "epoch 1", "epoch 2", "done  http"]
     assert all("loss " in line and "AGOP vs NFM 0." in line for line in said[1:])
 
 
