@@ -45,9 +45,14 @@ _signals = _Signals()
 
 
 def listen() -> None:
-    """Turn SIGINT and SIGTERM into `Interrupted` from now on (main thread only)."""
+    """Turn SIGINT and SIGTERM into `Interrupted` from now on (main thread only).
+
+    Where Python swallows one, in `__del__` and other callbacks, it comes again and is not printed.
+    """
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, _signals.arrive)
+    usual = sys.unraisablehook
+    sys.unraisablehook = lambda event: None if isinstance(event.exc_value, Interrupted) else usual(event)
 
 
 def stopping() -> float | None:

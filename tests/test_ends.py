@@ -16,6 +16,7 @@ from nfa.ends import Interrupted, exposed, shielded
 def _fresh_signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.setattr(ends, "_signals", ends._Signals())
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
     ends.listen()
     yield
     for signum, handler in before.items():
@@ -32,6 +33,25 @@ def test_signal_raises_with_the_shell_s_exit_code(signum: int, code: int, name: 
     with pytest.raises(Interrupted, match=name) as stop:
         send(signum)
     assert stop.value.exit_code == code
+
+
+class Dying:
+    """Whose end Python lets no error out of."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self.act = act
+
+    def __del__(self) -> None:
+        self.act()
+
+
+def test_a_signal_that_python_swallows_comes_again_and_is_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    Dying(lambda: send(signal.SIGTERM))
+    with pytest.raises(Interrupted), shielded():
+        pass
+    assert capsys.readouterr().err == ""
+    Dying(lambda: [].pop())
+    assert "IndexError" in capsys.readouterr().err
 
 
 def test_except_exception_does_not_eat_an_interrupt() -> None:
