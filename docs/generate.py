@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,18 +89,19 @@ COLUMNS = {
 }
 
 
+def head(record: Mapping[str, Any], name: str) -> list[str]:
+    """The first lines of a page that is made from one record."""
+    source = f"<!-- made by docs/generate.py from benchmarks/results/{name}.json -->"
+    return [f"# {record['title']}", "", source, "", origin(record), ""]
+
+
 def chaos() -> str:
     """docs/chaos.md, from the record of `make chaos`."""
     record = json.loads(CHAOS.read_text(encoding="utf-8"))
     rows = record["results"].values()
     faults = [f"- {row['done']}: {fault}" for row in rows for fault in row["faults"]]
     lines = [
-        f"# {record['title']}",
-        "",
-        "<!-- made by docs/generate.py from benchmarks/results/chaos.json -->",
-        "",
-        origin(record),
-        "",
+        *head(record, "chaos"),
         f"| {' | '.join(COLUMNS.values())} |",
         f"|{'---|' * len(COLUMNS)}",
         *(f"| {' | '.join(str(row[name]) for name in COLUMNS)} |" for row in rows),
@@ -129,12 +130,7 @@ def conformance() -> str:
     record = json.loads(CONFORMANCE.read_text(encoding="utf-8"))
     heads = ["model", "seen", "not seen", *(f"{study}, {bits} bits" for study in STUDIES for bits in (64, 32)), "inert"]
     lines = [
-        f"# {record['title']}",
-        "",
-        "<!-- made by docs/generate.py from benchmarks/results/conformance.json -->",
-        "",
-        origin(record),
-        "",
+        *head(record, "conformance"),
         *_table(heads, (_conforming(model, row) for model, row in record["results"]["models"].items())),
         "",
         *(f"- {note}" for note in record["notes"]["models"]),

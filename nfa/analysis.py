@@ -13,10 +13,10 @@ from nfa.console import bar
 from nfa.errors import Refusal, reason
 from nfa.measures.sides import Positions
 from nfa.measures.site_matrices import Conventions, SiteMeasures, chosen_sites
-from nfa.observe.checks import EXAMPLES, check_model
+from nfa.observe.checks import check_model
 from nfa.observe.coverage import coverage
 from nfa.observe.directions import Directions
-from nfa.observe.door import find_sites
+from nfa.observe.door import EXAMPLES, find_sites
 from nfa.observe.found import Sites
 from nfa.observe.inertness import doubled, inert
 from nfa.observe.passes import Precision

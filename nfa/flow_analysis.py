@@ -13,8 +13,9 @@ from nfa.errors import Refusal
 from nfa.evaluation import hear_outputs
 from nfa.measures.mean_gradient import Losses, mean_gradient
 from nfa.measures.parameter_groups import relative_changes, root_mean_squares
-from nfa.observe.checks import EXAMPLES, check_trained
+from nfa.observe.checks import check_trained
 from nfa.observe.coverage import coverage
+from nfa.observe.door import EXAMPLES
 from nfa.protocols import Batch, MeanLoss, Workload
 from nfa.studies.gradient_flow import gradient_flow
 

@@ -15,8 +15,9 @@ from nfa.evaluation import hear_outputs
 from nfa.maths import embedding
 from nfa.measures.gradient_gram import GradientGram, choose_parameters
 from nfa.measures.mean_gradient import Losses
-from nfa.observe.checks import EXAMPLES, check_model, check_trained
+from nfa.observe.checks import check_model, check_trained
 from nfa.observe.coverage import coverage
+from nfa.observe.door import EXAMPLES
 from nfa.observe.passes import per_example
 from nfa.protocols import Batch, Workload
 from nfa.studies.gradient_directions import DRAWS, Probe, gradient_directions

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from nfa.config import TrainConfig
 from nfa.data.images import ImageData
-from nfa.measures.site_matrices import Conventions, SiteMatrices, SiteMeasures
+from nfa.measures.site_matrices import Conventions, SiteMatrices, SiteMeasures, chosen_sites
+from nfa.observe.door import few_of, find_sites
 from nfa.protocols import Batch, ParameterGroups, Workload, groups_of_sites
 from nfa.relations import TRAINING, needed
 from nfa.workloads.mlp import MLPClassifier
@@ -146,6 +147,11 @@ def tiny_classifier(optimizer: str = "sgd", *, n: int = 48, **options: Any) -> M
     ids = {"train": train, "val": list(range(n, n + 12)), "test": list(range(9)), "probe": train[::-1]}
     config = TrainConfig(**{"optimizer": optimizer, "width": 5, "depth": 2, "batch_size": 10, **options})
     return MLPClassifier(config.resolved(), data, ids)
+
+
+def choose_sites(workload: Any, model: nn.Module, pattern: str = "") -> list[str]:
+    """As an analysis does."""
+    return chosen_sites(workload, model, find_sites(model, workload, few_of(workload)), pattern)
 
 
 def tensors_in(thing: object) -> list[Tensor]:

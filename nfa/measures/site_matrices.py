@@ -126,14 +126,8 @@ class SiteMeasures:
         return {key: matrix for key, matrix in found.items() if key in self.wanted}
 
 
-def choose_sites(workload: Workload, model: nn.Module, pattern: str = "") -> list[str]:
-    """Names of the sites that a pattern fits (`nfa.observe.names`); without one, all but the readout."""
-    sites = find_sites(model, workload, few_of(workload))
-    return chosen_sites(workload, model, sites, pattern)
-
-
 def chosen_sites(workload: Workload, model: nn.Module, sites: Sites, pattern: str = "") -> list[str]:
-    """The same among sites that the door has found."""
+    """Names of sites that a pattern fits (`nfa.observe.names`); without one, all but the readout."""
     if not sites.seen and not sites.unseen:
         raise Refusal("a model in which no product with a weight is heard", "layers that multiply by a weight", SLOW)
     if not sites.seen:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from nfa.errors import Refusal, reason
+from nfa.observe.door import EXAMPLES
 from nfa.observe.hearing import ParameterEar
 from nfa.observe.inertness import inert, without_fused_attention
 from nfa.observe.passes import per_example
@@ -17,7 +18,6 @@ from nfa.observe.single_examples import gradients
 from nfa.protocols import Batch, Workload
 
 TOLERANCE = 1e-4  # of the largest entry: rounding differs a little between batch sizes, coupling differs a lot
-EXAMPLES = 8
 
 
 def check_model(model: nn.Module, workload: Workload, batch: Batch) -> int:

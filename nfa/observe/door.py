@@ -5,7 +5,7 @@ where its weight is the same for fewer examples. What fails is left out, or refu
 both say why, and what to do.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn as nn
@@ -18,7 +18,7 @@ from nfa.observe.inertness import inert, without_fused_attention
 from nfa.observe.layouts import Axis, Layout, LayoutError
 from nfa.observe.single_examples import gradients
 from nfa.observe.sites import SiteEar, public_names
-from nfa.observe.trials import strided
+from nfa.observe.trials import coarse, strided
 from nfa.protocols import Batch, Workload
 from nfa.seeding import generator
 
@@ -34,15 +34,12 @@ def few_of(workload: Workload) -> Batch:
     return next(iter(workload.batches("train", batch_size=EXAMPLES, ids=ids)))
 
 
-def find_sites(model: nn.Module, workload: Workload, batch: Batch, also: Iterable[str] = ()) -> Sites:
-    """The sites of a model, found and tried on `batch`, a few examples; the model is left as it was.
-
-    `also` are paths of modules to be taken whole, with all that is inside them.
-    """
+def find_sites(model: nn.Module, workload: Workload, batch: Batch) -> Sites:
+    """The sites of a model, found and tried on `batch`, a few examples; the model is left as it was."""
     public = public_names(model, workload.sites(model))
     adapted = {path for path, module in model.named_modules() if path and hasattr(module, "get_base_layer")}
     with inert(model):
-        door = _Door(model, workload, batch, public, adapted | {*also})
+        door = _Door(model, workload, batch, public, adapted)
         tried = {name: door.tried(name, uses) for name, uses in door.uses.items()}
     return _sorted(door, tried)
 
@@ -156,14 +153,9 @@ class _Door:
                 except LayoutError:
                     unread |= {region.parameter for region in use.regions.values()}
         largest = {name: float(one.abs().max()) if one.numel() else 0.0 for name, one in expected.items()}
-        faint, coarse = FAINT * max(largest.values(), default=0.0), self._coarse()
-        least = {name: max(faint, coarse * largest[name]) for name in found}
+        faint, rounding = FAINT * max(largest.values(), default=0.0), coarse(self.uses)
+        least = {name: max(faint, rounding * largest[name]) for name in found}
         return {name for name in found if not near(found[name], expected[name], least[name])} - unread
-
-    def _coarse(self) -> float:
-        """How far apart sums may be in the coarsest type that is computed in."""
-        types = {use.output.dtype for uses in self.uses.values() for use in uses}
-        return max((16 * torch.finfo(one).eps for one in types), default=0.0)
 
     def _by_autograd(self, outputs: Tensor, trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
         made = gradients(outputs, list(trained.values()), self._direction(outputs), keep=True)

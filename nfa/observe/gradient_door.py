@@ -15,7 +15,7 @@ from nfa.observe.gradient_reading import Gradients, Reader, Reading, Uses
 from nfa.observe.layouts import Axis
 from nfa.observe.regions import overlapping
 from nfa.observe.single_examples import gradients
-from nfa.observe.trials import Trial, strided, tolerance
+from nfa.observe.trials import Trial, coarse, strided, tolerance
 from nfa.protocols import Batch
 from nfa.seeding import generator
 
@@ -76,9 +76,7 @@ class GradientDoor:
         made = gradients(outputs, [*self.parameters.values()], weighted, keep=True)
         pairs = zip(self.parameters.items(), made, strict=True)
         expected = {name: torch.zeros_like(of) if value is None else strided(value) for (name, of), value in pairs}
-        types = {use.output.dtype for of in uses.values() for use in of}
-        coarse = max((16 * torch.finfo(one).eps for one in types), default=0.0)
-        return Trial(batch, outputs.detach(), cotangent, weights, expected, coarse)
+        return Trial(batch, outputs.detach(), cotangent, weights, expected, coarse(uses))
 
     def _unheard(self, trial: Trial, found: Reading) -> set[str]:
         """Parameters whose gradients cannot all be read, or come out wrong."""
@@ -97,7 +95,7 @@ class GradientDoor:
         few = len(outputs)
         found = self.reader.read(outputs, uses, trial.cotangent[:few])
         self.door.ways.add(found.way)
-        if not found.unread and _begin_alike(found.parts, whole.parts, trial.coarse):
+        if not found.unread and _begin_alike(found.parts, whole.parts, trial.rounding):
             return set()
         batch = trial.batch.take(range(few))
         outputs, uses = self.reader.heard(batch)
@@ -153,9 +151,9 @@ def _places(uses: Uses, fewer: Uses, n: int) -> dict[Hashable, Axis | None]:
     return {way: next(iter(places)) if len(places) == 1 else None for way, places in found.items()}
 
 
-def _begin_alike(few: Gradients, many: Gradients, coarse: float) -> bool:
+def _begin_alike(few: Gradients, many: Gradients, rounding: float) -> bool:
     """Whether the parts of the first examples are those of the same examples among more."""
     if few.keys() != many.keys() or any(len(few[key]) != len(many[key]) for key in few):
         return False
     pairs = [pair for key in few for pair in zip(few[key], many[key], strict=True)]
-    return all(a.begins(b, max(coarse, tolerance(a.tensors[-1]))) for a, b in pairs)
+    return all(a.begins(b, max(rounding, tolerance(a.tensors[-1]))) for a, b in pairs)

@@ -1,6 +1,5 @@
 """One pass over the data serves every measure of every site."""
 
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, Protocol, runtime_checkable

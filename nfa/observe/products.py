@@ -118,21 +118,6 @@ class Matmul(Product):
 
 
 @dataclass(frozen=True)
-class MM(Product):
-    """The same, of matrices only."""
-
-    WEIGHT, BIAS, PARAMETERS = "mat2", "", ("mat2",)
-    input: Tensor
-    mat2: Tensor
-
-    def matrix(self) -> Float[Tensor, "o i"]:
-        return self.mat2.T
-
-    def gradient(self, name: str, delta: Tensor, at: Layout) -> Part:
-        return Matmul(self.input, self.mat2).gradient(name, delta, at)
-
-
-@dataclass(frozen=True)
 class Addmm(Product):
     """z = b + h W with W [i o]."""
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from nfa.maths.example_gradients import Dense, Part, Rows
 from nfa.observe.convolutions import Convolution, TransposedConvolution, by_example
 from nfa.observe.layouts import Axis, Layout, LayoutError
-from nfa.observe.products import MM, Addmm, GroupedProduct, Linear, Matmul, Product
+from nfa.observe.products import Addmm, GroupedProduct, Linear, Matmul, Product
 
 
 @dataclass(frozen=True)
@@ -159,8 +159,8 @@ PRODUCTS: Mapping[Callable[..., Any], type[Product]] = {
     F.linear: Linear,
     torch.matmul: Matmul,
     torch.Tensor.matmul: Matmul,
-    torch.mm: MM,
-    torch.Tensor.mm: MM,
+    torch.mm: Matmul,
+    torch.Tensor.mm: Matmul,
     torch.addmm: Addmm,
     F.grouped_mm: GroupedProduct,
     torch._grouped_mm: GroupedProduct,

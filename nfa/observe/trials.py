@@ -1,13 +1,15 @@
 """Random directions that gradients of a few examples are tried on."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from nfa.observe.hearing import Use
 from nfa.protocols import Batch
 
 TOLERANCE = 1e-4  # of a parameter's largest entry
@@ -26,7 +28,7 @@ class Trial:
     cotangent: Float[Tensor, "n ..."]
     weights: Float[Tensor, " n"]
     expected: Mapping[str, Tensor]
-    coarse: float = 0.0  # how far apart sums may be in the coarsest type that is computed in
+    rounding: float  # of sums in the coarsest type that is computed in
 
     def differing(self, totals: Mapping[str, Tensor]) -> set[str]:
         """Parameters whose Σ_a w_a γ_a is another."""
@@ -35,7 +37,7 @@ class Trial:
         return {
             name
             for name, total in totals.items()
-            if not _largest(total - self.expected[name]) <= max(tolerance(total), self.coarse) * largest[name] + faint
+            if not _largest(total - self.expected[name]) <= max(tolerance(total), self.rounding) * largest[name] + faint
         }
 
 
@@ -51,3 +53,9 @@ def tolerance(values: Tensor) -> float:
 def strided(gradient: Tensor) -> Tensor:
     """A gradient that may be sparse, dense."""
     return gradient.to_dense() if gradient.is_sparse else gradient
+
+
+def coarse(uses: Mapping[Any, Sequence[Use]]) -> float:
+    """How far apart sums may be in the coarsest type that is computed in."""
+    types = {use.output.dtype for of in uses.values() for use in of}
+    return max((16 * torch.finfo(one).eps for one in types), default=0.0)

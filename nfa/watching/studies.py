@@ -13,7 +13,8 @@ from nfa.flow_analysis import NO_OUTPUT, FlowAnalysis
 from nfa.gradient_analysis import GradientAnalysis
 from nfa.measures.gradient_gram import GradientGram
 from nfa.measures.mean_gradient import mean_gradient
-from nfa.observe.checks import EXAMPLES, check_model
+from nfa.observe.checks import check_model
+from nfa.observe.door import EXAMPLES
 from nfa.protocols import Batch, Workload
 from nfa.studies.gradient_directions import correlation_with
 from nfa.watching.start import Start

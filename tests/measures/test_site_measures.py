@@ -9,14 +9,14 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from toys import Sequences, Tied, Toy, half_square, layers, seeded, tiny_classifier, toy
+from toys import Sequences, Tied, Toy, choose_sites, half_square, layers, seeded, tiny_classifier, toy
 from traces import assert_same, snapshot
 
 from nfa import reference
 from nfa.errors import Refusal
 from nfa.linear_twin import linear_twin
 from nfa.measures.second_moments import Moment
-from nfa.measures.site_matrices import Conventions, SiteMeasures, choose_sites
+from nfa.measures.site_matrices import Conventions, SiteMeasures
 from nfa.observe import passes
 from nfa.observe.directions import Directions
 from nfa.observe.door import few_of, find_sites

@@ -12,7 +12,8 @@ from toys import Noisy, Sequences, Tied, Toy, half_square, layers, seeded, toy
 from traces import assert_same, snapshot
 
 from nfa.errors import Refusal
-from nfa.observe.checks import EXAMPLES, check_model
+from nfa.observe.checks import check_model
+from nfa.observe.door import EXAMPLES
 
 BATCH = 12
 

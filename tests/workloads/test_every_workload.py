@@ -10,7 +10,7 @@ import torch
 from decoders import tiny_decoder
 from language import tiny_language
 from torch.utils.data import TensorDataset
-from toys import Sequences, half_square, layers, seeded, tiny_classifier, toy
+from toys import Sequences, choose_sites, half_square, layers, seeded, tiny_classifier, toy
 
 import nfa
 from nfa.losses.classification import cross_entropy
@@ -18,7 +18,7 @@ from nfa.maths.congruence import Congruence
 from nfa.measures.gradient_gram import GradientGram, choose_parameters
 from nfa.measures.mean_gradient import mean_gradient
 from nfa.measures.parameter_groups import relative_changes, root_mean_squares
-from nfa.measures.site_matrices import Conventions, SiteMatrices, SiteMeasures, choose_sites
+from nfa.measures.site_matrices import Conventions, SiteMatrices, SiteMeasures
 from nfa.observe.directions import Directions
 from nfa.observe.passes import site_weights
 from nfa.protocols import Batch, Workload
