@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ COLUMNS = {
 }
 
 
-def head(record: Mapping[str, Any], name: str) -> list[str]:
+def head(record: dict[str, Any], name: str) -> list[str]:
     """The first lines of a page that is made from one record."""
     source = f"<!-- made by docs/generate.py from benchmarks/results/{name}.json -->"
     return [f"# {record['title']}", "", source, "", origin(record), ""]
