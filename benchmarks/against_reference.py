@@ -11,12 +11,13 @@ import torch
 import torch.nn as nn
 
 from benchmarks.record import store
-from nfa import reference, tracking
-from nfa.analysis import Analysis
-from nfa.config import AnalyzeConfig
+from nfa import reference
+from nfa.analyses.alignment import Analysis
 from nfa.observe.passes import site_weights
+from nfa.registry import tracking
+from nfa.registry.analyses.config import AnalyzeConfig
+from nfa.registry.families.mlp.workload import MLPClassifier
 from nfa.relations import COSINES, DEFAULT
-from nfa.workloads.mlp import MLPClassifier
 
 
 def exact(

@@ -8,14 +8,14 @@ from torch import Tensor
 
 from benchmarks.baselines import agop_vmap_jacrev
 from benchmarks.record import gemm_rate, in_turn, ratio, store
-from nfa.config import TrainConfig
-from nfa.data.images import ImageData
 from nfa.maths.congruence import Congruence
 from nfa.measures.site_matrices import Conventions, SiteMatrices, SiteMeasures
 from nfa.observe.passes import BATCH_SIZE, Precision, site_weights
+from nfa.registry.datasets.images import ImageData
+from nfa.registry.families.mlp.config import TrainConfig
+from nfa.registry.families.mlp.workload import MLPClassifier
 from nfa.relations import TRAINING, needed
 from nfa.studies.alignment import alignment
-from nfa.workloads.mlp import MLPClassifier
 
 EXAMPLES, PIXELS, WIDTH, DEPTH, CLASSES = 2000, 3072, 1024, 5, 10
 CONFIG = TrainConfig(width=WIDTH, depth=DEPTH)

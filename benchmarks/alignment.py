@@ -16,14 +16,14 @@ from torch import Tensor
 from benchmarks.agop import CLASSES, EXAMPLES, simulated_workload
 from benchmarks.baselines import agop_vmap_jacrev, cosine, gradient_moments, input_moments
 from benchmarks.record import in_turn, peak_above_now, ratio, store
-from nfa import tracking
-from nfa.jobs.settings import stored_config
 from nfa.measures.site_matrices import Conventions, SiteMeasures
 from nfa.observe.directions import Directions
 from nfa.observe.passes import BATCH_SIZE, Precision
+from nfa.registry import tracking
+from nfa.registry.families.mlp.workload import MLPClassifier
+from nfa.registry.training.settings import stored_config
 from nfa.relations import needed
 from nfa.studies.alignment import alignment
-from nfa.workloads.mlp import MLPClassifier
 
 RELATIONS = ("agop_nfm", "g_vs_h", "g_vs_m", "h_vs_m")
 

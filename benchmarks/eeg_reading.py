@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from benchmarks.record import peak_above_now, store
-from nfa.config import TrainEEGConfig
-from nfa.data.eeg import EEGData, load
-from nfa.jobs.eeg import eeg_examples
-from nfa.jobs.eeg.decoder_training import training_of
 from nfa.parallel import World
-from nfa.workloads.eeg import EEGDecoder
+from nfa.registry.families.eeg import examples
+from nfa.registry.families.eeg.config import TrainEEGConfig
+from nfa.registry.families.eeg.data import EEGData, load
+from nfa.registry.families.eeg.session import training_of
+from nfa.registry.families.eeg.workload import EEGDecoder
 
 RECORDINGS, SAMPLES, CHANNELS, HEADER = 160, 256_000, 64, 128  # 66 MB each, 10.5 GB together
 EPOCHS, BATCH = 10, 64  # of reading alone
@@ -37,7 +37,7 @@ def write(folder: Path) -> None:
 def decoder(data: EEGData) -> EEGDecoder:
     """The workload of the published size at 8 windows a step."""
     config = TrainEEGConfig(size="paper", batch_size=8, epochs=1)
-    return EEGDecoder(config, data, eeg_examples.decide(data, config))
+    return EEGDecoder(config, data, examples.decide(data, config))
 
 
 def waiting(workload: EEGDecoder) -> tuple[float, float]:

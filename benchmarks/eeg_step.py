@@ -5,8 +5,8 @@ import torch.nn as nn
 from torch import Tensor
 
 from benchmarks.record import in_turn, ratio, store
-from nfa.losses.envelope import loss_terms
-from nfa.models.conformer import Block, Conformer, ConformerOptions
+from nfa.registry.families.eeg.conformer import Block, Conformer, ConformerOptions
+from nfa.registry.families.eeg.losses import loss_terms
 
 EXAMPLES, LENGTH, CHANNELS, SUBJECTS = 8, 640, 64, 71
 ROUNDS = 5

@@ -14,15 +14,14 @@ from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from benchmarks.record import ratio, store
-from nfa import unfinished
-from nfa.config import TrainLoraConfig
-from nfa.data import questions
-from nfa.data.answer_tokens import collate, encode
-from nfa.data.question_splits import split
-from nfa.lora import adapters
-from nfa.lora.base_models import find_base, load_model, load_tokenizer
-from nfa.training import Training
-from nfa.workloads.language import BETAS, EPSILON, LanguageModel
+from nfa.registry import unfinished
+from nfa.registry.families.language import adapters, questions
+from nfa.registry.families.language.answer_tokens import collate, encode
+from nfa.registry.families.language.base.models import find_base, load_model, load_tokenizer
+from nfa.registry.families.language.config import TrainLoraConfig
+from nfa.registry.families.language.question_splits import split
+from nfa.registry.families.language.workload import BETAS, EPSILON, LanguageModel
+from nfa.registry.training.loop import Training
 
 ROUNDS = 4
 CONFIG = TrainLoraConfig(base_model="smollm2", precision="float32", steps=ROUNDS + 1)

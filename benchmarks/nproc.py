@@ -8,11 +8,12 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.record import store
-from nfa import tracking
-from nfa.config import AnalyzeConfig, TrainConfig
-from nfa.data import catalog
-from nfa.jobs.classifier.train import train
-from nfa.timing import Stopwatch
+from nfa.registry import tracking
+from nfa.registry.analyses.config import AnalyzeConfig
+from nfa.registry.datasets import catalog
+from nfa.registry.families.mlp.config import TrainConfig
+from nfa.registry.families.mlp.train import train
+from nfa.registry.stopwatch import Stopwatch
 
 EXAMPLES = 20_000
 TRAINING = TrainConfig(dataset="fashion-mnist", epochs=2, schedule="all", max_samples=16, width=512, depth=3)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.record import in_turn, peak_above_now, ratio, store
-from nfa.models.relative_attention import RelativeAttention
+from nfa.registry.families.eeg.relative_attention import RelativeAttention
 
 EXAMPLES, LENGTH, FEATURES, HEADS = 8, 640, 256, 4
 ROUNDS = 15

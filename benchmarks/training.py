@@ -11,14 +11,14 @@ import torch.nn.functional as F
 
 from benchmarks.baselines import train_epoch, validate
 from benchmarks.record import store
-from nfa import tracking
-from nfa.config import TrainConfig
-from nfa.data import catalog, images, splits
-from nfa.jobs.classifier.train import train
-from nfa.jobs.settings import stored_config
-from nfa.timing import Stopwatch
-from nfa.training import Training
-from nfa.workloads.mlp import MLPClassifier
+from nfa.registry import tracking
+from nfa.registry.datasets import catalog, images, splits
+from nfa.registry.families.mlp.config import TrainConfig
+from nfa.registry.families.mlp.train import train
+from nfa.registry.families.mlp.workload import MLPClassifier
+from nfa.registry.stopwatch import Stopwatch
+from nfa.registry.training.loop import Training
+from nfa.registry.training.settings import stored_config
 
 AT_ONCE = 2048  # examples of an evaluation
 TIMED = 1

@@ -16,20 +16,21 @@ import torch
 from optuna.trial import TrialState, create_trial
 
 from benchmarks.record import store
-from nfa.config import TrainConfig, TuneConfig
-from nfa.config.axes import Value
-from nfa.config.tune import Training as AnyTraining
-from nfa.data import catalog, images, splits
-from nfa.data.images import ImageData
-from nfa.evaluation import evaluate_split
-from nfa.sweeps import storage, tickets
-from nfa.sweeps.samplers import SeededBySlot, pruner, suggest
-from nfa.sweeps.search import tune
-from nfa.sweeps.trainings import Trainings
-from nfa.timing import Stopwatch
-from nfa.tracking import TrackedRun
-from nfa.training import Training
-from nfa.workloads.mlp import MLPClassifier
+from nfa.measures.evaluation import evaluate_split
+from nfa.registry.datasets import catalog, images, splits
+from nfa.registry.datasets.images import ImageData
+from nfa.registry.families.mlp.config import TrainConfig
+from nfa.registry.families.mlp.workload import MLPClassifier
+from nfa.registry.stopwatch import Stopwatch
+from nfa.registry.sweeps import storage, trial_queue
+from nfa.registry.sweeps.config import Training as AnyTraining
+from nfa.registry.sweeps.config import TuneConfig
+from nfa.registry.sweeps.samplers import SeededBySlot, pruner, suggest
+from nfa.registry.sweeps.search import tune
+from nfa.registry.sweeps.space import Value
+from nfa.registry.sweeps.trainings import Trainings
+from nfa.registry.tracking import TrackedRun
+from nfa.registry.training.loop import Training
 
 SEEDS, EPOCHS = range(5), 20
 SPACE = "lr=log:1e-5:1e-1,width=log:16:256,weight_decay=log:1e-6:1e-1"
@@ -54,9 +55,7 @@ class Timed(Trainings):
 def overhead() -> dict[str, float]:
     """Seconds of a trial beside its training, from the trials' own begins and ends."""
     timed = Timed()
-    config = TuneConfig(
-        n_trials=12, confirm=0, pruner="none", fixed=SMALL, space="lr=log:1e-3:1", study_name="cost"
-    )
+    config = TuneConfig(n_trials=12, confirm=0, pruner="none", fixed=SMALL, space="lr=log:1e-3:1", study_name="cost")
     tune(config, timed)
     begun, ended = _span("cost")
     trials = len(timed.seconds)
@@ -128,7 +127,7 @@ def searched(sampler: str, pruning: str, trials: int, seed: int) -> tuple[list[f
     """Values of the finished trials, in order, and the epochs that all took."""
     study = optuna.create_study(sampler=SeededBySlot(sampler, seed), pruner=pruner(pruning))
     for slot in range(trials):
-        study.add_trial(create_trial(state=TrialState.WAITING, user_attrs={tickets.SLOT: slot}))
+        study.add_trial(create_trial(state=TrialState.WAITING, user_attrs={trial_queue.SLOT: slot}))
     spent = [0]
 
     def objective(trial: optuna.Trial) -> float:

@@ -1,14 +1,14 @@
 """Entry point `ablate_eeg`."""
 
-from nfa.cli import main
-from nfa.config import AblateEEGConfig
-from nfa.ends import shielded
+from nfa.registry.cli import main
+from nfa.registry.families.eeg.config import AblateEEGConfig
+from nfa.registry.signals import shielded
 
 
 def start(config: AblateEEGConfig) -> None:
     """Train every arm, then compare."""
     with shielded():  # a module whose import was interrupted cannot be imported again, not even to say so
-        from nfa.jobs.eeg.ablate_eeg import ablate_eeg
+        from nfa.registry.families.eeg.ablation import ablate_eeg
 
     ablate_eeg(config)
 

@@ -1,14 +1,14 @@
 """Entry point `analyze`."""
 
-from nfa.cli import main
-from nfa.config import AnalyzeConfig
-from nfa.ends import shielded
+from nfa.registry.analyses.config import AnalyzeConfig
+from nfa.registry.cli import main
+from nfa.registry.signals import shielded
 
 
 def start(config: AnalyzeConfig) -> None:
     """Analyse, in one process or several."""
     with shielded():  # a module whose import was interrupted cannot be imported again, not even to say so
-        from nfa.jobs.analyses.analyze import analyze
+        from nfa.registry.analyses.alignment import analyze
 
     analyze(config)
 

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from nfa.cli import main
-from nfa.config import ImportConfig
-from nfa.data import catalog
-from nfa.ends import shielded
 from nfa.errors import Refusal
-from nfa.models import old_checkpoints
+from nfa.registry.cli import main
+from nfa.registry.datasets import catalog
+from nfa.registry.families.mlp import old_checkpoints
+from nfa.registry.families.mlp.config import ImportConfig
+from nfa.registry.signals import shielded
 
 
 def start(config: ImportConfig) -> None:
@@ -17,7 +17,7 @@ def start(config: ImportConfig) -> None:
     config = old_checkpoints.complete(config, files)
     data_files = catalog.locate(config.dataset, config.data_dir)
     with shielded():  # a module whose import was interrupted cannot be imported again, not even to say so
-        from nfa.jobs.classifier.import_checkpoints import import_checkpoints
+        from nfa.registry.families.mlp.import_checkpoints import import_checkpoints
 
     import_checkpoints(config, folder, files, data_files)
 

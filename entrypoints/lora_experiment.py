@@ -2,10 +2,10 @@
 
 import time
 
-from nfa.cli import main
-from nfa.config import LoraExperimentConfig
-from nfa.data import questions
-from nfa.ends import shielded
+from nfa.registry.cli import main
+from nfa.registry.families.language import questions
+from nfa.registry.families.language.experiment.config import LoraExperimentConfig
+from nfa.registry.signals import shielded
 
 
 def start(config: LoraExperimentConfig) -> None:
@@ -13,8 +13,8 @@ def start(config: LoraExperimentConfig) -> None:
     data = questions.load_files(config.data, config.val_data)
     started = time.perf_counter()
     with shielded():  # a module whose import was interrupted cannot be imported again, not even to say so
-        from nfa.jobs.lora.lora_experiment import lora_experiment
-        from nfa.timing import Stopwatch
+        from nfa.registry.families.language.experiment.lora_experiment import lora_experiment
+        from nfa.registry.stopwatch import Stopwatch
 
     lora_experiment(config, Stopwatch({"import": time.perf_counter() - started}), data)
 

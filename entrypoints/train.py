@@ -2,10 +2,10 @@
 
 import time
 
-from nfa.cli import main
-from nfa.config import TrainConfig
-from nfa.data import catalog
-from nfa.ends import shielded
+from nfa.registry.cli import main
+from nfa.registry.datasets import catalog
+from nfa.registry.families.mlp.config import TrainConfig
+from nfa.registry.signals import shielded
 
 
 def start(config: TrainConfig) -> None:
@@ -13,8 +13,8 @@ def start(config: TrainConfig) -> None:
     files = None if config.resume else catalog.locate(config.dataset, config.data_dir)
     started = time.perf_counter()
     with shielded():  # a module whose import was interrupted cannot be imported again, not even to say so
-        from nfa.jobs.classifier.train import train
-        from nfa.timing import Stopwatch
+        from nfa.registry.families.mlp.train import train
+        from nfa.registry.stopwatch import Stopwatch
 
     train(config, files, Stopwatch({"import": time.perf_counter() - started}))
 

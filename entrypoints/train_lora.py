@@ -2,10 +2,10 @@
 
 import time
 
-from nfa.cli import main
-from nfa.config import TrainLoraConfig
-from nfa.data import questions
-from nfa.ends import shielded
+from nfa.registry.cli import main
+from nfa.registry.families.language import questions
+from nfa.registry.families.language.config import TrainLoraConfig
+from nfa.registry.signals import shielded
 
 
 def start(config: TrainLoraConfig) -> None:
@@ -13,8 +13,8 @@ def start(config: TrainLoraConfig) -> None:
     data = None if config.resume else questions.load_files(config.data, config.val_data)
     started = time.perf_counter()
     with shielded():  # a module whose import was interrupted cannot be imported again, not even to say so
-        from nfa.jobs.lora.train_lora import train_lora
-        from nfa.timing import Stopwatch
+        from nfa.registry.families.language.train_lora import train_lora
+        from nfa.registry.stopwatch import Stopwatch
 
     train_lora(config, Stopwatch({"import": time.perf_counter() - started}), data)
 

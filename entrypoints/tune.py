@@ -1,14 +1,14 @@
 """Entry point `tune`."""
 
-from nfa.cli import main
-from nfa.config import TuneConfig
-from nfa.ends import shielded
+from nfa.registry.cli import main
+from nfa.registry.signals import shielded
+from nfa.registry.sweeps.config import TuneConfig
 
 
 def start(config: TuneConfig) -> None:
     """Search."""
     with shielded():  # a module whose import was interrupted cannot be imported again, not even to say so
-        from nfa.sweeps.search import tune
+        from nfa.registry.sweeps.search import tune
 
     tune(config)
 

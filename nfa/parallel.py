@@ -1,18 +1,13 @@
 """Several processes that share one pass over the data: sums of what each has measured."""
 
-import logging
 import os
-import sys
-import uuid
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from nfa import unfinished
-from nfa.ends import Interrupted
-from nfa.errors import NfaError, Refusal
+from nfa.errors import Refusal
 
 LAUNCHERS = ("RANK", "MASTER_ADDR", "MASTER_PORT")  # what a launcher sets beside WORLD_SIZE
 Items = TypeVar("Items", list[int], Tensor)
@@ -96,37 +91,3 @@ class World:
         """Leave."""
         if self.size > 1 and dist.is_initialized():
             dist.destroy_process_group()
-
-
-def launch(module: str, nproc: int) -> None:
-    """Start `python -m module` with this program's words in `nproc` processes, by torchrun's own launcher, and wait.
-
-    How the first process ends is how this one ends; a signal reaches all of them.
-    """
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // nproc)))
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=nproc,
-        run_id=uuid.uuid4().hex,
-        rdzv_backend="c10d",
-        rdzv_endpoint="127.0.0.1:0",
-        max_restarts=0,
-        monitor_interval=0.1,
-        logs_specs=DefaultLogsSpecs(log_dir=str(unfinished.place())),
-    )
-    try:
-        elastic_launch(config, sys.executable)("-m", module, *sys.argv[1:])
-    except SignalException as signal:
-        raise Interrupted(signal.sigval) from None
-    except ChildFailedError as failed:
-        first = failed.failures.get(0) or next(iter(failed.failures.values()))
-        if first.exitcode < 0:
-            raise NfaError(f"process {first.local_rank} of {nproc} was ended by signal {-first.exitcode}") from None
-        raise SystemExit(first.exitcode) from None

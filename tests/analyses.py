@@ -13,10 +13,11 @@ from sklearn.datasets import load_digits
 from stores import Finished, Store
 from torch import Tensor
 
-from nfa import reference, tracking
-from nfa.config import AnalyzeConfig
-from nfa.jobs.analyses import analysis_reports
-from nfa.jobs.analyses.analyze import analyze
+from nfa import reference
+from nfa.registry import tracking
+from nfa.registry.analyses import alignment_report
+from nfa.registry.analyses.alignment import analyze
+from nfa.registry.analyses.config import AnalyzeConfig
 
 CHECKPOINTS = [0, 1, 2, 4]
 SITES = ["layer_0", "layer_1"]
@@ -41,7 +42,7 @@ def undrawn() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tracking, "save_picture", lambda *_, **__: None)
         for figure in ("training_analysis", "alignment_relations", "run_comparison"):
-            patch.setattr(analysis_reports, figure, lambda *_, **__: None)
+            patch.setattr(alignment_report, figure, lambda *_, **__: None)
         yield
 
 

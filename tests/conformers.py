@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nfa.models.conformer import Conformer, ConformerOptions
+from nfa.registry.families.eeg.conformer import Conformer, ConformerOptions
 
 SMALL = {"channels": 3, "subjects": 4, "d_model": 8, "d_inner": 12, "n_head": 2, "n_layers": 1, "conv_kernel_size": 3}
 PLAIN = {"gradient_scale": 1.0, "output_grad_scale": 1.0, "dropout": 0.0}

@@ -11,11 +11,11 @@ import pytest
 from stores import Finished, Store
 from support import Ended, run, words
 
-from nfa.config import TrainEEGConfig
-from nfa.data import eeg
-from nfa.data.simulated_eeg import Simulation, simulate
-from nfa.jobs.eeg import eeg_examples
-from nfa.workloads.eeg import EEGDecoder
+from nfa.registry.families.eeg import data as eeg
+from nfa.registry.families.eeg import examples
+from nfa.registry.families.eeg.config import TrainEEGConfig
+from nfa.registry.families.eeg.simulated import Simulation, simulate
+from nfa.registry.families.eeg.workload import EEGDecoder
 
 RECORDINGS = {"subjects": 2, "stimuli": 2, "seconds": 40, "channels": 3}
 TINY = {
@@ -99,4 +99,4 @@ def tiny_decoder(**options: Any) -> EEGDecoder:
     """The workload of the tiny training."""
     config = TrainEEGConfig(**{**TINY, **options}).resolved()
     data = recordings(config.window)
-    return EEGDecoder(config, data, eeg_examples.decide(data, config))
+    return EEGDecoder(config, data, examples.decide(data, config))

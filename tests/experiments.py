@@ -12,9 +12,9 @@ from fine_tunings import Place, used_place
 from stores import Store, used
 from support import Ended, run, words
 
-from nfa.config import LoraExperimentConfig
-from nfa.jobs.lora.lora_experiment import lora_experiment
-from nfa.timing import Stopwatch
+from nfa.registry.families.language.experiment.config import LoraExperimentConfig
+from nfa.registry.families.language.experiment.lora_experiment import lora_experiment
+from nfa.registry.stopwatch import Stopwatch
 
 OPTIONS = {
     "rank": 4,

@@ -16,12 +16,12 @@ from stores import Finished, Store, used
 from support import Ended, run, words
 from torch import Tensor
 
-from nfa import tracking
-from nfa.config import TrainLoraConfig
-from nfa.jobs.lora.train_lora import prepared, train_lora
-from nfa.lora.base_models import BaseModel, find_base
-from nfa.timing import Stopwatch
-from nfa.workloads.language import LanguageModel
+from nfa.registry import tracking
+from nfa.registry.families.language.base.models import BaseModel, find_base
+from nfa.registry.families.language.config import TrainLoraConfig
+from nfa.registry.families.language.train_lora import prepared, train_lora
+from nfa.registry.families.language.workload import LanguageModel
+from nfa.registry.stopwatch import Stopwatch
 
 SIZES = {"hidden": 16, "heads": 2, "key_value_heads": 1, "intermediate": 24}
 RANK, ALPHA = 4, 6.0  # no power of two: scaling rounds

@@ -9,13 +9,16 @@ from analyses import Series
 from gradient_runs import batch_of
 from stores import Store
 
-from nfa import reference, tracking
-from nfa.config import GradientFlowConfig, TrainConfig, TrainEEGConfig
-from nfa.jobs.analyses.gradient_flow import gradient_flow
-from nfa.jobs.classifier.train import train
-from nfa.jobs.eeg import decoder_training
-from nfa.jobs.eeg.train_eeg import train_eeg
-from nfa.timing import Stopwatch
+from nfa import reference
+from nfa.registry import tracking
+from nfa.registry.analyses.config import GradientFlowConfig
+from nfa.registry.analyses.gradient_flow import gradient_flow
+from nfa.registry.families.eeg import session
+from nfa.registry.families.eeg.config import TrainEEGConfig
+from nfa.registry.families.eeg.train_eeg import train_eeg
+from nfa.registry.families.mlp.config import TrainConfig
+from nfa.registry.families.mlp.train import train
+from nfa.registry.stopwatch import Stopwatch
 
 RECORDINGS = {"subjects": 2, "stimuli": 2, "seconds": 40, "channels": 4, "window_seconds": 2.0}
 SIZES = {"d_model": 8, "d_inner": 8, "n_layers": 1, "n_head": 2, "conv_kernel_size": 3}
@@ -44,7 +47,7 @@ def undrawn() -> Iterator[None]:
     """Drawing takes longer than a tiny training."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tracking, "save_picture", lambda *_, **__: None)
-        patch.setattr(decoder_training.EventFiles, "figure", lambda *_: None)
+        patch.setattr(session.EventFiles, "figure", lambda *_: None)
         yield
 
 

@@ -12,14 +12,16 @@ from analyses import Series, series
 from stores import Store
 from torch import Tensor
 
-from nfa import reference, tracking
-from nfa.config import GradientDirectionsConfig, TrainConfig
-from nfa.jobs.analyses import gradient_comparison, gradient_reports
-from nfa.jobs.analyses.gradient_directions import gradient_directions
-from nfa.jobs.classifier.train import train
+from nfa import reference
 from nfa.maths import embedding
-from nfa.protocols import Batch
-from nfa.timing import Stopwatch
+from nfa.registry import tracking
+from nfa.registry.analyses import gradient_directions_comparison, gradient_directions_report
+from nfa.registry.analyses.config import GradientDirectionsConfig
+from nfa.registry.analyses.gradient_directions import gradient_directions
+from nfa.registry.families.mlp.config import TrainConfig
+from nfa.registry.families.mlp.train import train
+from nfa.registry.stopwatch import Stopwatch
+from nfa.workload import Batch
 
 TINY = {"width": 8, "depth": 2, "lr": 0.01, "loss": "cross-entropy", "batch_size": 64, "max_samples": 20, "seed": 3}
 SHORT = {"epochs": 5, "schedule": "0,5"}
@@ -34,8 +36,14 @@ RUNS: dict[str, dict[str, Any]] = {
     "noisy": {**SHORT, "label_noise": 0.3, **LEARNS},
 }
 FIGURES = {
-    gradient_reports: ("gradient_similarities", "gradient_map", "gradient_montage", "gradient_series", "noise_scale"),
-    gradient_comparison: ("gradient_montage", "gradient_series", "gradient_differences"),
+    gradient_directions_report: (
+        "gradient_similarities",
+        "gradient_map",
+        "gradient_montage",
+        "gradient_series",
+        "noise_scale",
+    ),
+    gradient_directions_comparison: ("gradient_montage", "gradient_series", "gradient_differences"),
 }
 SERIES = {  # those that have an error
     "mean_cosine",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nfa import reference
 from nfa.measures.gradient_gram import BUDGET, GradientGram
-from nfa.protocols import Batch
+from nfa.workload import Batch
 from nfa.workloads.probe import Probe
 
 TOLERANCE = 1e-9  # of the largest entry, in float64

@@ -11,13 +11,13 @@ from llamas import saved
 from torch import Tensor
 
 from nfa import seeding
-from nfa.config import TrainLoraConfig
-from nfa.data.answer_tokens import Encoded, encode
-from nfa.data.questions import Pair
-from nfa.lora import tiny
-from nfa.lora.base_models import BaseModel, find_base, load_tokenizer
-from nfa.lora.quiet import quiet
-from nfa.workloads.language import LanguageModel
+from nfa.registry.families.language.answer_tokens import Encoded, encode
+from nfa.registry.families.language.base import tiny
+from nfa.registry.families.language.base.models import BaseModel, find_base, load_tokenizer
+from nfa.registry.families.language.base.quiet import quiet
+from nfa.registry.families.language.config import TrainLoraConfig
+from nfa.registry.families.language.questions import Pair
+from nfa.registry.families.language.workload import LanguageModel
 
 SETTINGS = tiny.Settings(hidden=16, layers=2, heads=2, key_value_heads=1, intermediate=24, deviation=0.3)
 RANK, ALPHA = 3, 5.0

@@ -8,7 +8,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from nfa import seeding
-from nfa.lora import tiny
+from nfa.registry.families.language.base import tiny
 
 SETTINGS = tiny.Settings(hidden=16, layers=1, heads=2, key_value_heads=1, intermediate=24)
 QUERY = "model.layers.0.self_attn.q_proj.weight"

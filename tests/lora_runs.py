@@ -9,10 +9,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from nfa import seeding, tracking
-from nfa.lora import tiny
-from nfa.lora.base_models import find_base
-from nfa.tracking.checkpoints import path_of
+from nfa import seeding
+from nfa.registry import tracking
+from nfa.registry.families.language.base import tiny
+from nfa.registry.families.language.base.models import find_base
+from nfa.registry.tracking.checkpoints import path_of
 
 SHAPES = {
     "self_attn.q_proj": (32, 32),
@@ -46,7 +47,7 @@ def draw(*shape: int, seed: int) -> Tensor:
 
 def base_folder(folder: Path, *, seed: int = 0, **changed: Any) -> Path:
     """An untrained model with the modules of `shapes`, and its tokenizer."""
-    from nfa.lora.quiet import quiet
+    from nfa.registry.families.language.base.quiet import quiet
 
     sizes = {"hidden": 32, "layers": 2, "heads": 4, "key_value_heads": 2, "intermediate": 48}
     with seeding.untouched(), quiet():
@@ -60,7 +61,7 @@ def gpt2_folder(folder: Path, *, seed: int = 0) -> Path:
     """An untrained GPT-2 with one block of 16 features."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from nfa.lora.quiet import quiet
+    from nfa.registry.families.language.base.quiet import quiet
 
     with seeding.untouched(), quiet():
         torch.manual_seed(seed)

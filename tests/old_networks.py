@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nfa.config import ImportConfig
+from nfa.registry.families.mlp.config import ImportConfig
 
 NAME = "import_checkpoints"
 NAMED = ":digits:width:8:depth:3:act:LeakyReLU:nn.pth"

@@ -2,8 +2,8 @@
 
 import multiprocessing
 
-from nfa.tracking.claims import Claim, Taken
-from nfa.tracking.store import client
+from nfa.registry.tracking.claims import Claim, Taken
+from nfa.registry.tracking.store import client
 
 
 def _race(uri: str, run_id: str, gate: object, won: object) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nfa.config.eeg_preparation import PrepareEEGConfig
+from nfa.registry.families.eeg.preparation.config import PrepareEEGConfig
 
 NAME = "prepare_eeg"
 SECONDS, EEG_RATE, ENVELOPE_RATE, CHANNELS = 20, 250, 128, 4

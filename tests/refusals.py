@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from support import HEAVY, imported, process
 
-from nfa import cli, ends
+from nfa.registry import cli, signals
 
 
 class Refused:
@@ -26,7 +26,7 @@ class Refused:
 
     def __call__(self, argv: list[str]) -> str:
         self.monkeypatch.setattr("sys.argv", [self.name, *argv])
-        self.monkeypatch.setattr(ends, "listen", lambda: None)
+        self.monkeypatch.setattr(signals, "listen", lambda: None)
         with pytest.raises(SystemExit) as ended:
             cli.main(self.name, self.config, self.start)
         said = self.capsys.readouterr().err

@@ -33,10 +33,10 @@ os.environ.update(OMP_NUM_THREADS="1", MLFLOW_DISABLE_TELEMETRY="true")
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(
     [
-        "nfa.jobs.classifier.train",
-        "nfa.jobs.eeg.train_eeg",
-        "nfa.jobs.lora.train_lora",
-        "nfa.cli",
+        "nfa.registry.families.mlp.train",
+        "nfa.registry.families.eeg.train_eeg",
+        "nfa.registry.families.language.train_lora",
+        "nfa.registry.cli",
         "peft",
         "transformers.models.llama.modeling_llama",
         "matplotlib.backends.backend_pdf",
@@ -147,7 +147,7 @@ def run(store: Store, argv: Sequence[str], **more: Any) -> Ended:
 
 def draw_nothing() -> None:
     """Leave out a run's figures."""
-    from nfa import tracking
+    from nfa.registry import tracking
 
     tracking.save_picture = lambda *_, **__: None
 

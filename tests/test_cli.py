@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from support import HEAVY, imported, process, tiny
 
-from nfa import cli, ends, tracking
-from nfa.config import TrainConfig, check_fields, option
 from nfa.errors import NfaError, Refusal
+from nfa.options import check_fields, option
+from nfa.registry import cli, signals, tracking
+from nfa.registry.families.mlp.config import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def refusal(
 
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
     monkeypatch.setattr("sys.argv", ["train", *words])
-    monkeypatch.setattr(ends, "listen", lambda: None)
+    monkeypatch.setattr(signals, "listen", lambda: None)
     monkeypatch.chdir(folder)
     with pytest.raises(SystemExit) as ended:
         cli.main("train", TrainConfig, train.start)
@@ -137,7 +138,7 @@ def test_help_wins_over_words_that_are_wrong(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["train", "--lr", "nan", "-h"])
-    monkeypatch.setattr(ends, "listen", lambda: None)
+    monkeypatch.setattr(signals, "listen", lambda: None)
     with pytest.raises(SystemExit) as ended:
         cli.main("train", TrainConfig, lambda _config: None)
     assert ended.value.code == 0
@@ -199,7 +200,7 @@ def test_exit_code_and_traceback_follow_from_how_the_work_ended(
 
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
     monkeypatch.setattr("sys.argv", ["train", *tiny()])
-    monkeypatch.setattr(ends, "listen", lambda: None)
+    monkeypatch.setattr(signals, "listen", lambda: None)
     with pytest.raises(SystemExit) as ended:
         cli.main("train", TrainConfig, work)
     assert ended.value.code == code
@@ -211,11 +212,11 @@ def test_exit_code_and_traceback_follow_from_how_the_work_ended(
 @pytest.mark.parametrize(("signum", "code"), [(2, 130), (15, 143)])
 def test_interrupt_gives_the_shell_s_exit_code(signum: int, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
     def work(_config: TrainConfig) -> None:
-        raise ends.Interrupted(signum)
+        raise signals.Interrupted(signum)
 
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
     monkeypatch.setattr("sys.argv", ["train"])
-    monkeypatch.setattr(ends, "listen", lambda: None)
+    monkeypatch.setattr(signals, "listen", lambda: None)
     with pytest.raises(SystemExit) as ended:
         cli.main("train", TrainConfig, work)
     assert ended.value.code == code

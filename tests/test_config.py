@@ -4,8 +4,9 @@ import dataclasses
 
 import pytest
 
-from nfa.config import ENTRY_POINTS, TrainConfig
 from nfa.errors import Refusal
+from nfa.registry.entry_points import ENTRY_POINTS
+from nfa.registry.families.mlp.config import TrainConfig
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ import pytest
 import yaml
 from support import ROOT
 
-from nfa import cli
-from nfa.config import ENTRY_POINTS, TrainConfig
+from nfa.registry import cli
+from nfa.registry.entry_points import ENTRY_POINTS
+from nfa.registry.families.mlp.config import TrainConfig
 
 
 def generator() -> ModuleType:

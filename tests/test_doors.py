@@ -9,13 +9,14 @@ import pytest
 from refusals import assert_refused_before_anything_heavy
 from safetensors.torch import load_file, save_file
 
-from nfa import cli, doors, machine
-from nfa.config import ENTRY_POINTS, TrainLoraConfig, TuneConfig
-from nfa.config.lora import TARGETS
 from nfa.errors import Refusal
-from nfa.lora.base_models import find_base
-from nfa.lora.known_layers import known_layers
-from nfa.lora.target_modules import target_modules
+from nfa.registry import cli, doors, machine
+from nfa.registry.entry_points import ENTRY_POINTS
+from nfa.registry.families.language.base.known_layers import known_layers
+from nfa.registry.families.language.base.models import find_base
+from nfa.registry.families.language.config import TARGETS, TrainLoraConfig
+from nfa.registry.families.language.target_modules import target_modules
+from nfa.registry.sweeps.config import TuneConfig
 
 OUTPUT_DIRS = [name for name, config in ENTRY_POINTS.items() if "output_dir" in config.__dataclass_fields__]
 DATA_DIRS = [name for name, config in ENTRY_POINTS.items() if "data_dir" in config.__dataclass_fields__]
@@ -158,7 +159,7 @@ def test_layers_that_were_stored_inside_others_are_known_by_their_own_names(wrap
 
 
 def test_tiny_is_known_before_it_is_made() -> None:
-    from nfa.lora import tiny
+    from nfa.registry.families.language.base import tiny
 
     model = tiny.untrained(tiny.Settings())
     shapes = {name: tuple(layer.weight.shape) for name, layer in model.named_modules() if "_proj" in name}

@@ -8,16 +8,16 @@ from types import FrameType
 
 import pytest
 
-from nfa import ends
-from nfa.ends import Interrupted, exposed, shielded
+from nfa.registry import signals
+from nfa.registry.signals import Interrupted, exposed, shielded
 
 
 @pytest.fixture(autouse=True)
 def _fresh_signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
-    monkeypatch.setattr(ends, "_signals", ends._Signals())
+    monkeypatch.setattr(signals, "_signals", signals._Signals())
     monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
-    ends.listen()
+    signals.listen()
     yield
     for signum, handler in before.items():
         signal.signal(signum, handler)
@@ -202,7 +202,7 @@ def test_signal_at_any_instruction_of_a_shielded_change_leaves_no_half_of_it(num
 
     interrupted_at(number, move)
     assert books["left"] + books["right"] == 10
-    assert ends._signals.shields == 0
+    assert signals._signals.shields == 0
 
 
 def test_what_is_exposed_inside_a_shield_is_interrupted_at_once_and_the_shield_holds_again_after_it() -> None:

@@ -7,7 +7,7 @@ import torch
 from toys import half_square, layers, seeded, tiny_classifier, toy
 
 from nfa.errors import Refusal
-from nfa.evaluation import Evaluation, evaluate
+from nfa.measures.evaluation import Evaluation, evaluate
 from nfa.observe.passes import observe
 
 

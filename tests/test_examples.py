@@ -18,8 +18,8 @@ from stores import Finished, Store
 from support import ROOT
 from toys import layers, seeded
 
-from nfa import cli
-from nfa.config import ENTRY_POINTS
+from nfa.registry import cli
+from nfa.registry.entry_points import ENTRY_POINTS
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)

@@ -83,7 +83,7 @@ def trained(
 
 def recording(loss: Any, count: int, **options: Any) -> Any:
     """An `AlignmentCallback`; its import is that of transformers."""
-    from nfa.huggingface import AlignmentCallback
+    from nfa.callbacks.huggingface import AlignmentCallback
 
     return AlignmentCallback(loss, examples(count), **options)
 
@@ -224,7 +224,7 @@ def list_of_dicts() -> Any:
 
 @pytest.mark.parametrize("probe", [batch_of_dicts, list_of_dicts])
 def test_a_probe_may_be_what_the_trainer_takes(probe: Callable[[], Any], run: Store, tmp_path: Path) -> None:
-    from nfa.huggingface import AlignmentCallback
+    from nfa.callbacks.huggingface import AlignmentCallback
 
     options = {"relations": "h_vs_m", "schedule": 0}
     trained(language_model(), tmp_path, AlignmentCallback(next_word, probe(), **options))

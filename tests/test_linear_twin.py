@@ -9,7 +9,7 @@ from layer_types import CASES, networks
 from toys import seeded
 
 from nfa import reference
-from nfa.linear_twin import linear_twin, twin_sites
+from nfa.reference.linear_twin import linear_twin, twin_sites
 
 
 @pytest.mark.filterwarnings("ignore:Already found")

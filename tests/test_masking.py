@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from plotly.offline import get_plotlyjs
 
 from nfa import masking
-from nfa.config import TuneConfig
 from nfa.console import stage
 from nfa.errors import DivergedError, NfaError, Refusal
 from nfa.masking import carries_password, masked, masked_values, tellable
+from nfa.registry.sweeps.config import TuneConfig
 
 WRITINGS: dict[str, Callable[[str], str]] = {
     "as it is": str,
@@ -103,7 +103,10 @@ def test_an_address_shows_user_host_and_database_but_nothing_of_its_password(
         ("http://me:a/b#c@[::1]:80/x", "http://me:***@[::1]:80/x"),
         ("redis://:pw@h, mail me@there", "redis://:***@h, mail me@there"),
         ("postgresql://u@server:p'w@h/db?options=a@b", "postgresql://u@server:***@h/db?options=a@b"),
-        ("postgresql://u@h/db?x=1&password=p%20w&sslpassword=q'r", "postgresql://u@h/db?x=1&password=***&sslpassword=***"),
+        (
+            "postgresql://u@h/db?x=1&password=p%20w&sslpassword=q'r",
+            "postgresql://u@h/db?x=1&password=***&sslpassword=***",
+        ),
         ("host=h password='p \\'w' user=u", "host=h password=*** user=u"),
         ('{"user": "u", "password": "p w"}', '{"user": "u", "password": ***}'),
         ("PGPASSWORD=pw MLFLOW_TRACKING_TOKEN=tk python", "PGPASSWORD=*** MLFLOW_TRACKING_TOKEN=*** python"),

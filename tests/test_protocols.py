@@ -11,7 +11,7 @@ import torch.nn as nn
 from torch import Tensor
 from toys import layers, seeded
 
-from nfa.protocols import ROOT, Batch, MeanLoss, Workload, groups_of_modules
+from nfa.workload import ROOT, Batch, MeanLoss, Workload, groups_of_modules
 
 
 def nested() -> Batch:

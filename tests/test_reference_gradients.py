@@ -10,7 +10,7 @@ from sklearn.metrics import silhouette_score
 from toys import Noisy, Sequences, Toy, half_square, layers, seeded, tiny_classifier, toy
 
 from nfa import reference
-from nfa.protocols import Batch
+from nfa.workload import Batch
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 

@@ -8,7 +8,7 @@ import torch.nn as nn
 from toys import Sequences, Tied, half_square, layers, seeded, toy
 
 from nfa import reference
-from nfa.protocols import Batch
+from nfa.workload import Batch
 
 
 def examples(toys) -> list[Batch]:

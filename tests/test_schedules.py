@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nfa.checkpoint_schedule import fit, parse, phase_boundary
 from nfa.errors import Refusal
-from nfa.schedules import fit, parse, phase_boundary
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ from toys import Noisy, Toy, seeded, site_matrices, toy
 from trainings import BATCHES, EPOCHS, Stopped, Stopping, assert_bitwise_equal, final, through_a_file, training_of
 
 from nfa.errors import DivergedError
-from nfa.evaluation import evaluate
+from nfa.measures.evaluation import evaluate
 from nfa.observe.passes import site_weights
-from nfa.optim.build import Optimizers
+from nfa.registry.training.loop import Progress, Training
+from nfa.registry.training.optimizers import Optimizers
 from nfa.studies.alignment import alignment
-from nfa.training import Progress, Training
 
 
 def noisy_training(stop_at: int | None = None) -> Training:

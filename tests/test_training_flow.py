@@ -11,12 +11,12 @@ from torch import Tensor
 from toys import Noisy, Toy, seeded, toy
 from trainings import BATCHES, EPOCHS, Stopped, Stopping, assert_bitwise_equal, final, through_a_file
 
-from nfa.ends import Interrupted
-from nfa.models.learned import learned_state
-from nfa.optim.build import Optimizers
-from nfa.optim.rates import stepwise
-from nfa.protocols import Batch
-from nfa.training import Training, Watched
+from nfa.registry.signals import Interrupted
+from nfa.registry.tracking.learned import learned_state
+from nfa.registry.training.loop import Training, Watched
+from nfa.registry.training.optimizers import Optimizers
+from nfa.registry.training.rates import stepwise
+from nfa.workload import Batch
 
 GROUPS = {"front": ["first.weight", "first.bias"], "norm": ["norm.weight"], "output": ["readout.weight"]}
 

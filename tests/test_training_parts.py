@@ -9,12 +9,12 @@ import torch.nn as nn
 from toys import Toy, layers, seeded, toy
 from trainings import assert_bitwise_equal, through_a_file
 
-from nfa.data.answer_tokens import IGNORED
-from nfa.losses.answers import TokenMean, answer_losses
-from nfa.optim.build import Optimizers
-from nfa.optim.rates import linear
-from nfa.protocols import Batch
-from nfa.training import Training, Watched
+from nfa.registry.families.language.answer_tokens import IGNORED
+from nfa.registry.families.language.losses import TokenMean, answer_losses
+from nfa.registry.training.loop import Training, Watched
+from nfa.registry.training.optimizers import Optimizers
+from nfa.registry.training.rates import linear
+from nfa.workload import Batch
 
 EXAMPLES, STEP = 22, 8  # steps of 8, 8 and 6
 VOCABULARY, LENGTH = 5, 6

@@ -22,7 +22,7 @@ from traces import assert_same, snapshot
 
 import nfa
 from nfa.errors import Refusal
-from nfa.linear_twin import linear_twin
+from nfa.reference.linear_twin import linear_twin
 from nfa.watching import Watch
 
 DEFAULT = ["agop_nfm", "agop_nfm_init_removed", "g_vs_h", "g_vs_m", "h_vs_m"]

@@ -99,7 +99,7 @@ def own_loop(watched: bool) -> nn.Module:
 def in_the_trainer(watched: bool) -> nn.Module:
     import mlflow
 
-    from nfa.huggingface import AlignmentCallback
+    from nfa.callbacks.huggingface import AlignmentCallback
 
     model, folder = language_model(), Path.cwd() / "trainer"
     callback = AlignmentCallback(next_word, examples(6), studies="alignment,flow", every=1)

@@ -14,11 +14,11 @@ from torch import Tensor
 from toys import Toy
 
 import nfa
-from nfa.config import GradientDirectionsConfig
+from nfa.analyses.gradient_directions import GradientAnalysis
 from nfa.errors import Refusal
-from nfa.gradient_analysis import GradientAnalysis
 from nfa.measures.gradient_gram import GradientGram
 from nfa.measures.mean_gradient import mean_gradient
+from nfa.registry.analyses.config import GradientDirectionsConfig
 from nfa.workloads.probe import Probe
 
 EVERY = "alignment,directions,flow"

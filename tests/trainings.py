@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import torch
 from toys import tiny_classifier
 
-from nfa.protocols import Batch
-from nfa.training import Training
+from nfa.registry.training.loop import Training
+from nfa.workload import Batch
 
 EPOCHS, BATCHES = 3, 5  # 48 examples in batches of 10
 

@@ -8,7 +8,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
-from nfa.studies.tuning import Arm, Axis, StudyTable, TrialRow
+from nfa.registry.sweeps.tuning import Arm, Axis, StudyTable, TrialRow
 
 LR = Axis("lr", "log")
 OPTIMIZER = Axis("optimizer", "choice", ("sgd", "adam", "muon"))

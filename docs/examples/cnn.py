@@ -8,7 +8,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 import nfa
-from nfa.data import catalog, images
+from nfa.registry.datasets import catalog, images
 
 
 def network(classes: int) -> nn.Sequential:

@@ -14,7 +14,7 @@ from nfa.maths.example_gradients import inner
 from nfa.observe.example_gradients import BatchGradients, ExampleGradients, Losses
 from nfa.observe.gradient_reading import Door
 from nfa.observe.names import matching
-from nfa.protocols import Batch, Workload
+from nfa.workload import Batch, Workload
 
 BUDGET = 2**30  # bytes of gradients held at a time
 FEW = 4  # examples that a model is checked on

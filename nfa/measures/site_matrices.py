@@ -23,7 +23,7 @@ from nfa.observe.inertness import doubled
 from nfa.observe.names import matching
 from nfa.observe.passes import Precision, observe
 from nfa.parallel import World
-from nfa.protocols import Batch, Workload
+from nfa.workload import Batch, Workload
 
 SLOW = "studies of gradients, directions and flow, take any model"
 MEASURED = frozenset({"agop", "g", "out_g", "h", "fact", "out_h"})  # the others are of weights alone

@@ -15,7 +15,7 @@ from nfa.observe.inertness import inert, without_fused_attention
 from nfa.observe.passes import per_example
 from nfa.observe.regions import Region, Regions
 from nfa.observe.single_examples import gradients
-from nfa.protocols import Batch, Workload
+from nfa.workload import Batch, Workload
 
 TOLERANCE = 1e-4  # of the largest entry: rounding differs a little between batch sizes, coupling differs a lot
 

@@ -19,8 +19,8 @@ from nfa.observe.layouts import Axis, Layout, LayoutError
 from nfa.observe.single_examples import gradients
 from nfa.observe.sites import SiteEar, public_names
 from nfa.observe.trials import coarse, strided
-from nfa.protocols import Batch, Workload
 from nfa.seeding import generator
+from nfa.workload import Batch, Workload
 
 EXAMPLES = 8
 TOLERANCE = 1e-4  # of Σ|δ z|: a wrong map differs by its own size
@@ -126,9 +126,7 @@ class _Door:
         heard = {*self.ear.found(), *self.ear.silent}
         named = {path: name for path, name in self.public.items() if path in self.ear.called}
         return {
-            path
-            for path, name in named.items()
-            if not any(one == name or one.startswith(f"{name}.") for one in heard)
+            path for path, name in named.items() if not any(one == name or one.startswith(f"{name}.") for one in heard)
         }
 
     def _deltas(self) -> dict[str, list[Tensor | None]]:

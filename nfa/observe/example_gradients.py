@@ -16,7 +16,7 @@ from nfa.observe.hearing import widened
 from nfa.observe.inertness import inert
 from nfa.observe.passes import per_example
 from nfa.observe.single_examples import gradients
-from nfa.protocols import Batch, Workload
+from nfa.workload import Batch, Workload
 
 Losses = Callable[[Tensor, Batch], Tensor]
 MODERATE = 30  # binary orders

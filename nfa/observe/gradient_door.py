@@ -16,8 +16,8 @@ from nfa.observe.layouts import Axis
 from nfa.observe.regions import overlapping
 from nfa.observe.single_examples import gradients
 from nfa.observe.trials import Trial, coarse, strided, tolerance
-from nfa.protocols import Batch
 from nfa.seeding import generator
+from nfa.workload import Batch
 
 
 class GradientDoor:

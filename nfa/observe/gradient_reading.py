@@ -15,7 +15,7 @@ from nfa.observe.inertness import without_fused_attention
 from nfa.observe.layouts import Axis, LayoutError
 from nfa.observe.regions import Region, Regions
 from nfa.observe.single_examples import SingleExamples, gradients
-from nfa.protocols import Batch, Workload
+from nfa.workload import Batch, Workload
 
 Gradients = dict[Region, list[Part]]
 Uses = Mapping[Any, list[Use]]

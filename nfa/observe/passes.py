@@ -19,7 +19,7 @@ from nfa.observe.inertness import inert, without_fused_attention
 from nfa.observe.layouts import Layout
 from nfa.observe.records import Part, Record, Source
 from nfa.observe.single_examples import gradients
-from nfa.protocols import Batch, Workload
+from nfa.workload import Batch, Workload
 
 Precision = Literal["float32", "bfloat16", "float64"]
 BATCH_SIZE = 1024  # enough rows for fast products, few enough for 80 MB at 3072-1024×5-10

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
 from nfa.errors import Refusal, reason
-from nfa.protocols import Batch, Workload
+from nfa.workload import Batch, Workload
 
 CHUNK = 32  # examples differentiated at a time
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from nfa.observe.inertness import inert
-from nfa.protocols import Batch, Workload
+from nfa.workload import Batch, Workload
 
 
 def numbers_of(model: nn.Module, workload: Workload, batch: Batch) -> int:

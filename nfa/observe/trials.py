@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nfa.observe.hearing import Use
-from nfa.protocols import Batch
+from nfa.workload import Batch
 
 TOLERANCE = 1e-4  # of a parameter's largest entry
 FAINT = 1e-6  # of the largest entry of all: below this there is nothing but rounding

@@ -2,7 +2,7 @@
 
 Tests and benchmarks compare with them, so nothing here comes from the rest of nfa. Axis letters: n example, s position,
 i input, o output, k network output. A site is named as in `model.named_modules()`, is an nn.Linear
-(nfa/linear_twin.py makes one of every other layer) and computes z = W h (+ b); where it is called several times in one
+(linear_twin.py makes one of every other layer) and computes z = W h (+ b); where it is called several times in one
 forward pass, the calls' positions follow each other along s.
 """
 

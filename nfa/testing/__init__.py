@@ -4,7 +4,7 @@
 
     assert check_workload(make).ok
 
-`make()` returns a `nfa.protocols.Workload`. Every study is run on it and compared with slow references in float64, and
+`make()` returns a `nfa.workload.Workload`. Every study is run on it and compared with slow references in float64, and
 with the same training that nobody watches.
 """
 

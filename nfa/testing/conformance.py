@@ -10,12 +10,12 @@ import torch.nn as nn
 from torch import Tensor
 
 from nfa.errors import Refusal
-from nfa.linear_twin import linear_twin
-from nfa.protocols import Workload
+from nfa.reference.linear_twin import linear_twin
 from nfa.testing import expected, inertness, measured
 from nfa.testing.expected import Case, Twin, Values
 from nfa.testing.measured import Precision
 from nfa.testing.table import Conformance, Row
+from nfa.workload import Workload
 
 EXPECTED = {"alignment": expected.alignment, "directions": expected.directions, "flow": expected.flow}
 MEASURED = {"alignment": measured.alignment, "directions": measured.directions, "flow": measured.flow}
@@ -30,8 +30,8 @@ def check_workload(
     """Run studies on a workload, compare them with slow references, print a table and return it.
 
     `make` returns the same workload, untrained, at every call. `twin(model)` is the same function made of nn.Linear
-    only (`nfa.linear_twin`); a site is looked for under the path that `twin_sites` gives. The first `examples` of the
-    probe are looked at. Values are compared in float64 and, where that is the type of the weights, in float32. Every
+    only (nfa/reference/linear_twin.py); a site is looked for under the path that `twin_sites` gives. The first
+    `examples` of the probe are looked at. Values are compared in float64 and, where that is the type of the weights, in float32. Every
     study must leave parameters, buffers, modes, `.grad`, hooks and generators bitwise as they were, and so the weights
     that some steps of training lead to. Nothing is raised for a difference or for a study that refuses the model: see
     `Conformance.ok`. Raises `Refusal` for a study that does not exist.

@@ -10,10 +10,10 @@ import torch.nn as nn
 from torch import Tensor
 
 from nfa import reference
-from nfa.linear_twin import twin_sites
-from nfa.protocols import Batch, Workload
 from nfa.reference import Observation
+from nfa.reference.linear_twin import twin_sites
 from nfa.relations import COSINES, STABLE_RANKS
+from nfa.workload import Batch, Workload
 
 Values = dict[str, dict[str, Tensor]]  # by quantity, then by site or parameter
 RELATIONS: dict[str, Mapping[str, Sequence[str]]] = {"cosines": COSINES, "stable ranks": STABLE_RANKS}

@@ -10,7 +10,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from nfa import seeding
-from nfa.protocols import Workload
+from nfa.workload import Workload
 
 STEPS = 3
 RATE, MOMENTUM = 0.2, 0.9

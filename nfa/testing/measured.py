@@ -8,16 +8,16 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from nfa.analysis import Analysis
-from nfa.config import AnalyzeConfig
+from nfa.analyses.alignment import Analysis
 from nfa.maths.congruence import Congruence
 from nfa.measures.gradient_gram import GradientGram, choose_parameters
 from nfa.measures.mean_gradient import mean_gradient
 from nfa.observe.passes import site_weights
-from nfa.protocols import Batch, Workload
+from nfa.registry.analyses.config import AnalyzeConfig
 from nfa.relations import MATRICES
 from nfa.studies.alignment import alignment as related
 from nfa.testing.expected import RELATIONS, Case, Values
+from nfa.workload import Batch, Workload
 
 Precision = Literal["float32", "float64"]
 AT_ONCE = 4  # examples of a batch: some batches are smaller than others

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from nfa.config import AnalyzeConfig, GradientDirectionsConfig, GradientFlowConfig
 from nfa.errors import Refusal
+from nfa.registry.analyses.config import AnalyzeConfig, GradientDirectionsConfig, GradientFlowConfig
 from nfa.relations import RELATIONS, choose_relations
 
 STUDIES = ("alignment", "directions", "flow")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any, Protocol
 
-from nfa import schedules
+from nfa import checkpoint_schedule
 from nfa.console import stage
 from nfa.errors import Refusal
 from nfa.watching.options import as_text, whole_number
@@ -36,7 +36,7 @@ class Scheduled:
 
     def __init__(self, schedule: str) -> None:
         self.schedule = schedule
-        self.steps = frozenset(schedules.parse(schedule, 0))
+        self.steps = frozenset(checkpoint_schedule.parse(schedule, 0))
 
     def due(self, step: int) -> bool:
         return self.schedule == "all" or step in self.steps

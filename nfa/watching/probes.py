@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from nfa.errors import Refusal
-from nfa.protocols import Batch
 from nfa.seeding import untouched
 from nfa.watching.options import whole_number
+from nfa.workload import Batch
 from nfa.workloads.examples import LABELS, Loss, Outputs, parted
 from nfa.workloads.items import Items
 from nfa.workloads.probe import Probe

@@ -11,12 +11,12 @@ from weakref import WeakSet
 import torch.nn as nn
 from torch import Tensor
 
-from nfa import __version__, tracking
+from nfa import __version__
 from nfa.console import stage
 from nfa.errors import NfaError, Refusal, reason
-from nfa.evaluation import Evaluation, hear_outputs
-from nfa.protocols import Batch
-from nfa.tracking.metrics import MetricLog, known_steps
+from nfa.measures.evaluation import Evaluation, hear_outputs
+from nfa.registry import tracking
+from nfa.registry.tracking.metrics import MetricLog, known_steps
 from nfa.watching import reports
 from nfa.watching.models import is_second, observable, unwrapped
 from nfa.watching.options import STUDIES, Asked, check_prefix, whole_number
@@ -24,6 +24,7 @@ from nfa.watching.pace import pace
 from nfa.watching.probes import probe_of
 from nfa.watching.start import Start
 from nfa.watching.studies import WatchedAlignment, WatchedDirections, WatchedFlow, WatchedStudy
+from nfa.workload import Batch
 from nfa.workloads.examples import Loss, Outputs, call
 
 COVERAGE = "nfa.coverage"

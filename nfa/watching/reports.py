@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nfa import tracking
 from nfa.figures.flow import flow_map
 from nfa.figures.gradient_series import LABELS, gradient_series
 from nfa.figures.training_analysis import Series
-from nfa.jobs.analyses import analysis_reports, gradient_reports
+from nfa.registry import tracking
+from nfa.registry.analyses import alignment_report, gradient_directions_report
 
 
 def report(run: Any, studies: Sequence[str], prefix: str) -> None:
@@ -15,7 +15,7 @@ def report(run: Any, studies: Sequence[str], prefix: str) -> None:
     logged = tracking.history(run.info.run_id)
     series = {key.removeprefix(prefix): of_key for key, of_key in logged.items() if key.startswith(prefix)}
     if "alignment" in studies:
-        analysis_reports.report_watched(run, series, prefix)
+        alignment_report.report_watched(run, series, prefix)
     if "directions" in studies:
         _directions(run, series, prefix)
     if "flow" in studies:
@@ -24,7 +24,7 @@ def report(run: Any, studies: Sequence[str], prefix: str) -> None:
 
 def _directions(run: Any, series: Mapping[str, Series], prefix: str) -> None:
     found = {key: of_key for key, of_key in series.items() if key.startswith("gradient/")}
-    tracking.put_text(run, f"{prefix}gradient_directions.csv", gradient_reports.table({"": found}, "step"))
+    tracking.put_text(run, f"{prefix}gradient_directions.csv", gradient_directions_report.table({"": found}, "step"))
     keys = [key for key in LABELS if key in found]
     figure = gradient_series({"": found}, keys, title=run.info.run_name, unit="step")
     tracking.save_picture(run, figure, f"{prefix}gradient_directions")

@@ -7,11 +7,11 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from nfa import tracking
 from nfa.errors import Refusal
 from nfa.observe.found import Sites
 from nfa.observe.passes import site_weights
-from nfa.protocols import Workload
+from nfa.registry import tracking
+from nfa.workload import Workload
 
 FILE = "initial_weights.safetensors"
 SITE, PARAMETER = "site/", "parameter/"

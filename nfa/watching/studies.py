@@ -7,17 +7,17 @@ import numpy as np
 import torch.nn as nn
 from torch import Tensor
 
-from nfa.analysis import Analysis
-from nfa.config import AnalyzeConfig, GradientDirectionsConfig, GradientFlowConfig
-from nfa.flow_analysis import NO_OUTPUT, FlowAnalysis
-from nfa.gradient_analysis import GradientAnalysis
+from nfa.analyses.alignment import Analysis
+from nfa.analyses.gradient_directions import GradientAnalysis
+from nfa.analyses.gradient_flow import NO_OUTPUT, FlowAnalysis
 from nfa.measures.gradient_gram import GradientGram
 from nfa.measures.mean_gradient import mean_gradient
 from nfa.observe.checks import check_model
 from nfa.observe.door import EXAMPLES
-from nfa.protocols import Batch, Workload
+from nfa.registry.analyses.config import AnalyzeConfig, GradientDirectionsConfig, GradientFlowConfig
 from nfa.studies.gradient_directions import correlation_with
 from nfa.watching.start import Start
+from nfa.workload import Batch, Workload
 
 Hear = Callable[[Tensor, Batch], None]
 
@@ -109,4 +109,3 @@ class WatchedFlow:
 
     def values(self, model: nn.Module, step: int) -> dict[str, float]:
         return self.analysis(model, moved=step > 0)
-

@@ -8,7 +8,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from nfa.errors import Refusal
-from nfa.protocols import Batch
+from nfa.workload import Batch
 
 Loss = Callable[[Tensor, Any], Tensor]
 Outputs = Callable[[nn.Module, Any], Tensor]

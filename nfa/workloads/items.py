@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from nfa.data.splits import stratified_order
 from nfa.errors import NfaError, Refusal, reason
-from nfa.protocols import Batch
 from nfa.seeding import generator, untouched
+from nfa.workload import Batch
 from nfa.workloads.examples import Present, are_classes, check_padding, own_positions, parted
+from nfa.workloads.stratified import stratified_order
 
 Collate = Callable[[list[Any]], Any]
 FIRST = 64  # examples that are read at the door

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nfa.errors import Refusal
 from nfa.observe.sizes import numbers_of
-from nfa.protocols import Batch, Workload
+from nfa.workload import Batch, Workload
 from nfa.workloads.examples import Loss, Outputs, are_classes, call, check_padding, own_outputs, own_positions, rows
 
 NUMBERS = 2**26  # that a forward pass makes

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from nfa.errors import Refusal
 from nfa.observe.passes import per_example
-from nfa.protocols import Batch, Workload
 from nfa.seeding import untouched, whole_number
+from nfa.workload import Batch, Workload
 from nfa.workloads.devices import choose_device
 from nfa.workloads.examples import Loss, Outputs, Present, are_classes, call, own_outputs
 from nfa.workloads.items import Collate, Items

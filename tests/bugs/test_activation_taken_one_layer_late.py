@@ -6,9 +6,9 @@ import torch
 from toys import half_square, site_matrices, toy
 
 from nfa import reference
-from nfa.models.mlp import MLP
 from nfa.observe.passes import observe, site_weights
 from nfa.observe.records import Part, Source
+from nfa.registry.families.mlp.model import MLP
 
 
 def deep():

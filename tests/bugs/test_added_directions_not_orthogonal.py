@@ -3,8 +3,8 @@
 import torch
 
 from nfa import reference
-from nfa.lora.teachers import synthesize
 from nfa.maths.low_rank import Factors
+from nfa.registry.families.language.teacher.synthesis import synthesize
 
 SHAPE, KEPT, TARGET = (96, 128), 16, 64
 

@@ -8,7 +8,7 @@ import torch
 from toys import site_matrices, tiny_classifier
 
 from nfa.observe.passes import site_weights
-from nfa.training import Training
+from nfa.registry.training.loop import Training
 
 
 def test_drawing_and_seeding_between_epochs_and_analysing_or_not_leave_the_weights_bitwise_the_same():

@@ -9,8 +9,9 @@ import torch
 from gradient_runs import array, directed, example_gradients
 from matplotlib.figure import Figure
 
-from nfa import reference, tracking
+from nfa import reference
 from nfa.figures.gradient_pictures import Directions, gradient_similarities
+from nfa.registry import tracking
 
 N, SIZE, EPOCH = 40, 8, 2
 UNITS = {"sample": {}, f"batch of {SIZE}": {"unit": "batch", "batch_size": SIZE}}

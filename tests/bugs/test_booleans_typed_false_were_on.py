@@ -3,9 +3,9 @@
 import pytest
 from decoders import TINY, tiny_decoder
 
-from nfa.cli import parse
-from nfa.config import TrainEEGConfig
 from nfa.errors import Refusal
+from nfa.registry.cli import parse
+from nfa.registry.families.eeg.config import TrainEEGConfig
 
 SWITCHES = ("use_residual", "use_gated_residual", "use_mlp_head", "use_se", "use_subjects", "use_positions", "use_llrd")
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from gradient_runs import array, directed, example_gradients
 
-from nfa.config import GradientDirectionsConfig
 from nfa.errors import Refusal
-from nfa.jobs.analyses.gradient_directions import GradientDirections
+from nfa.registry.analyses.config import GradientDirectionsConfig
+from nfa.registry.analyses.gradient_directions import GradientDirections
 
 DEFAULT = GradientDirectionsConfig().epochs
 N = 12

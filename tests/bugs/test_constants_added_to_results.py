@@ -2,7 +2,7 @@
 
 import pytest
 
-from nfa.figures.decoding import decoding
+from nfa.registry.families.eeg.figures.decoding import decoding
 
 
 def test_the_figure_shows_the_values_that_it_is_given():

@@ -6,8 +6,8 @@ import pytest
 import torch
 from decoders import recordings
 
-from nfa.jobs.eeg.eeg_scores import Scores
 from nfa.maths.pearson import pearson
+from nfa.registry.families.eeg.scores import Scores
 
 
 def test_perfect_windows_have_an_r_of_one_and_constant_ones_none():

@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 
-from nfa.config import PRESETS
-from nfa.models.conformer import Conformer, ConformerOptions
+from nfa.registry.families.eeg.config import PRESETS
+from nfa.registry.families.eeg.conformer import Conformer, ConformerOptions
+from nfa.registry.families.eeg.workload import EEGDecoder
 from nfa.studies.gradient_flow import gradient_flow, ratio_verdict, targets
-from nfa.workloads.eeg import EEGDecoder
 
 SMALL = ConformerOptions(channels=3, subjects=2, d_model=8, d_inner=8, n_head=2, n_layers=2, conv_kernel_size=3)
 

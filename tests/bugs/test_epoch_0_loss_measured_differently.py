@@ -4,9 +4,9 @@ import pytest
 import torch
 from toys import tiny_classifier
 
-from nfa.evaluation import evaluate
-from nfa.protocols import MeanLoss
-from nfa.training import Training
+from nfa.measures.evaluation import evaluate
+from nfa.registry.training.loop import Training
+from nfa.workload import MeanLoss
 
 
 def test_the_loss_of_every_epoch_is_that_of_the_model_as_it_stands_then():

@@ -3,7 +3,7 @@
 from decoders import STEPS_AN_EPOCH, tiny_decoder
 
 from nfa.measures.parameter_groups import relative_changes
-from nfa.training import Training, Watched
+from nfa.registry.training.loop import Training, Watched
 
 
 def test_each_group_has_the_value_of_its_own_parameters():

@@ -4,8 +4,8 @@ in no bin, had no weight and was not learned from."""
 import pytest
 import torch
 
-from nfa.losses.ghm import TERMS, Harmonised
-from nfa.protocols import Batch
+from nfa.registry.families.mlp.ghm import TERMS, Harmonised
+from nfa.workload import Batch
 
 
 @pytest.mark.parametrize("loss", TERMS)

@@ -5,8 +5,8 @@ import pytest
 import torch
 from toys import tiny_classifier
 
-from nfa.losses.ghm import Harmonised, Terms
-from nfa.protocols import Batch
+from nfa.registry.families.mlp.ghm import Harmonised, Terms
+from nfa.workload import Batch
 
 NORMS = {
     "one bin": [0.05] * 6,

@@ -5,8 +5,8 @@ import pytest
 import torch
 from toys import tiny_classifier
 
-from nfa.losses.ghm import TERMS
-from nfa.protocols import Batch
+from nfa.registry.families.mlp.ghm import TERMS
+from nfa.workload import Batch
 
 CONFIDENT = 30.0  # a logit whose softmax is 1
 

@@ -6,8 +6,8 @@ import torch
 from toys import half_square, layers, seeded, toy
 
 from nfa.errors import Refusal
-from nfa.evaluation import evaluate
 from nfa.measures.agop import Agop
+from nfa.measures.evaluation import evaluate
 from nfa.observe.passes import observe
 from nfa.observe.records import Source
 

@@ -10,7 +10,7 @@ from gradient_runs import array, directed
 from toys import Noisy, seeded, tiny_classifier, toy
 
 from nfa import reference
-from nfa.evaluation import hear_outputs
+from nfa.measures.evaluation import hear_outputs
 from nfa.measures.gradient_gram import GradientGram, choose_parameters
 
 N = 24

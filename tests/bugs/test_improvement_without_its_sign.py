@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from nfa.config import CompareLoraConfig
-from nfa.jobs.lora.compare_lora import compared
-from nfa.jobs.lora.comparison_reports import verdicts, written
-from nfa.studies.lora_comparison import Arm, Trained
+from nfa.registry.families.language.comparison.compare_lora import compared
+from nfa.registry.families.language.comparison.report import verdicts, written
+from nfa.registry.families.language.comparison.study import Arm, Trained
+from nfa.registry.families.language.config import CompareLoraConfig
 
 
 def arm(start: str, finals: list[float]) -> Arm:

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from tokenizers_of_tests import TEMPLATE, by_bytes, fast
 
-from nfa.data.answer_tokens import collate, encode
-from nfa.data.questions import Pair
+from nfa.registry.families.language.answer_tokens import collate, encode
+from nfa.registry.families.language.questions import Pair
 
 PAIRS = [
     Pair((("user", "Why?"),), "So."),

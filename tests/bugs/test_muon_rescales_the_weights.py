@@ -4,7 +4,7 @@ import torch
 import torch.nn as nn
 from toys import tiny_classifier
 
-from nfa.optim.build import build
+from nfa.registry.training.optimizers import build
 
 
 def test_the_default_muon_moves_weights_by_its_update_alone():

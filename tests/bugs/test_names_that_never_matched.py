@@ -13,10 +13,10 @@ from stores import Store
 from torch import Tensor
 
 from nfa import reference
-from nfa.config import TrainLoraConfig
 from nfa.errors import Refusal
-from nfa.jobs.lora.train_lora import train_lora
-from nfa.timing import Stopwatch
+from nfa.registry.families.language.config import TrainLoraConfig
+from nfa.registry.families.language.train_lora import train_lora
+from nfa.registry.stopwatch import Stopwatch
 
 RENAMED = {
     "with PEFT's prefix": ("model.", "base_model.model.model."),

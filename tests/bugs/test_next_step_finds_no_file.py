@@ -7,9 +7,9 @@ import lora_runs
 from analyses import undrawn
 from stores import Store
 
-from nfa.config import LoraSvdConfig, SynthesizeTeacherConfig
-from nfa.jobs.lora.lora_svd import lora_svd
-from nfa.jobs.lora.synthesize_teacher import synthesize_teacher
+from nfa.registry.families.language.teacher.config import LoraSvdConfig, SynthesizeTeacherConfig
+from nfa.registry.families.language.teacher.lora_svd import lora_svd
+from nfa.registry.families.language.teacher.synthesize_teacher import synthesize_teacher
 
 
 def test_a_step_takes_up_the_one_before_whatever_the_ranks_in_its_file_names(store: Store) -> None:

@@ -3,8 +3,8 @@
 import torch
 
 from nfa import reference
-from nfa.lora.teachers import synthesize, teacher_update
 from nfa.maths.low_rank import Factors, noise
+from nfa.registry.families.language.teacher.synthesis import synthesize, teacher_update
 
 
 def test_rank_16_energy_and_directions_survive_the_noise_and_with_noise_per_entry_they_do_not():

@@ -6,10 +6,10 @@ import pytest
 import torch
 from gradient_runs import array, directed
 
-from nfa.config import GradientDirectionsConfig
 from nfa.errors import Refusal
 from nfa.figures.gradient_pictures import Directions, gradient_montage, gradient_similarities
 from nfa.maths.embedding import tsne
+from nfa.registry.analyses.config import GradientDirectionsConfig
 from nfa.studies.gradient_directions import Probe
 
 

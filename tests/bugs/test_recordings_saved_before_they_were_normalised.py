@@ -5,7 +5,7 @@ import pytest
 import torch
 from recording_folders import normalised, save, small, write
 
-from nfa.data import eeg
+from nfa.registry.families.eeg import data
 
 
 @pytest.mark.parametrize("gain", [1.0, 1e-6, 1e6], ids=["as recorded", "volts", "microvolts"])
@@ -15,8 +15,8 @@ def test_raw_and_normalised_files_are_the_same_examples(tmp_path, monkeypatch, g
     for name, (signal, envelope) in written.items():
         save(tmp_path / "raw", name, gain * signal, envelope)
         save(tmp_path / "normalised", name, *normalised(written, name))
-    raw, normal = (eeg.load(tmp_path / place, window=32) for place in ("raw", "normalised"))
-    for split in eeg.SPLITS:
+    raw, normal = (data.load(tmp_path / place, window=32) for place in ("raw", "normalised"))
+    for split in data.SPLITS:
         ids = raw.ids(split, 32)
         assert ids == normal.ids(split, 32)
         for one, other in zip(raw.windows(ids, 32), normal.windows(ids, 32), strict=True):

@@ -5,8 +5,8 @@ import torch
 from toys import site_matrices, toy
 
 from nfa import reference
-from nfa.models.mlp import ACTIVATIONS, MLP, initialise
 from nfa.observe.passes import site_weights
+from nfa.registry.families.mlp.model import ACTIVATIONS, MLP, initialise
 
 
 def agop(activation: str) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,8 +10,8 @@ from analyses import undrawn
 from fine_tunings import STEPS, Place, used_place
 from stores import Store
 
-from nfa import tracking
-from nfa.jobs.lora import lora_reports
+from nfa.registry import tracking
+from nfa.registry.families.language import report
 
 
 def test_without_a_validation_file_there_is_a_split_and_every_report_has_numbers(store: Store, tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_a_training_that_made_it_worse_says_so_with_its_sign(store: Store, tmp_p
     with used_place(Place.made(tmp_path / "place")) as place:
         workload = place.workload()
     with undrawn(), tracking.open_run("train_lora", "lora") as run:
-        lora_reports.report(run, workload, series)
+        report.report(run, workload, series)
     results = store.json(run.run_id, "results.json")
     assert (results["initial_loss"], results["final_loss"]) == (2.0, 2.5)
     assert (results["best_loss"], results["best_step"]) == (2.0, 0)

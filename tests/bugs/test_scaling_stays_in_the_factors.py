@@ -5,8 +5,8 @@ import torch
 import torch.nn as nn
 
 from nfa import reference
-from nfa.lora.compression import compress
 from nfa.maths.low_rank import Factors, LowRank
+from nfa.registry.families.language.teacher.compression import compress
 
 RANK, ALPHA = 4, 32.0
 

@@ -4,9 +4,9 @@ import torch
 from decoders import tiny_decoder
 from stores import Finished
 
-from nfa.jobs.eeg.decoder_training import assist
-from nfa.models.shared_batch import SharedBatchNorm
 from nfa.parallel import World
+from nfa.registry.families.eeg.session import assist
+from nfa.registry.training.shared_batch import SharedBatchNorm
 
 
 def test_the_test_set_has_one_result_that_of_the_chosen_weights(decoded: Finished) -> None:

@@ -10,10 +10,11 @@ from safetensors.torch import load_file
 from stores import Store
 from torch import Tensor
 
-from nfa import reference, tracking
-from nfa.config import LoraSvdConfig
-from nfa.jobs.lora.lora_svd import lora_svd
-from nfa.lora.base_models import load_model
+from nfa import reference
+from nfa.registry import tracking
+from nfa.registry.families.language.base.models import load_model
+from nfa.registry.families.language.teacher.config import LoraSvdConfig
+from nfa.registry.families.language.teacher.lora_svd import lora_svd
 
 
 def learned(store: Store, run_id: str, init: str, place: Place) -> dict[str, Tensor]:

@@ -6,12 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nfa import cli, schedules
-from nfa.config import ENTRY_POINTS, AblateEEGConfig, AnalyzeConfig, LoraExperimentConfig, TrainConfig, TuneConfig
-from nfa.config.objectives import parse_constraints, parse_objectives
-from nfa.config.values import number_in, read_number
+from nfa import checkpoint_schedule
 from nfa.errors import Refusal
-from nfa.models import old_checkpoints
+from nfa.registry import cli
+from nfa.registry.analyses.config import AnalyzeConfig
+from nfa.registry.entry_points import ENTRY_POINTS
+from nfa.registry.families.eeg.config import AblateEEGConfig
+from nfa.registry.families.language.experiment.config import LoraExperimentConfig
+from nfa.registry.families.mlp import old_checkpoints
+from nfa.registry.families.mlp.config import TrainConfig
+from nfa.registry.sweeps.config import TuneConfig
+from nfa.registry.sweeps.objectives import parse_constraints, parse_objectives
+from nfa.registry.values import number_in, read_number
 
 STRANGE = ["٣", "1_000", "１２", "𝟛", "1٣", "+", "", "0x10", "1e", "1 0", "Ⅷ", "½"]
 
@@ -42,8 +48,8 @@ def test_no_parameter_of_any_entry_point_takes_other_digits(name: str) -> None:
 
 
 CASES: dict[str, Any] = {
-    "schedule": lambda text: schedules.parse(f"0-{text}", 10),
-    "step": lambda text: schedules.parse(f"0-9/{text}", 10),
+    "schedule": lambda text: checkpoint_schedule.parse(f"0-{text}", 10),
+    "step": lambda text: checkpoint_schedule.parse(f"0-9/{text}", 10),
     "epochs": lambda text: TrainConfig(schedule=text),
     "eeg seeds": lambda text: AblateEEGConfig(seeds=f"1,{text}"),
     "lora seeds": lambda text: LoraExperimentConfig(seeds=f"{text},2"),

@@ -2,7 +2,8 @@
 
 import pytest
 
-from nfa.config.objectives import (
+from nfa.errors import Refusal
+from nfa.registry.sweeps.objectives import (
     Constraint,
     Objective,
     check_logged,
@@ -11,7 +12,6 @@ from nfa.config.objectives import (
     parse_objectives,
     split_keys,
 )
-from nfa.errors import Refusal
 
 LOGGED = ["val/loss", "val/accuracy", "layer_0/agop_nfm", "layer_1/agop_nfm", "flow/block_*/update_ratio"]
 

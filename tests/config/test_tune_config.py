@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from nfa.config import TrainConfig, TuneConfig
-from nfa.config.axes import Range
-from nfa.config.metric_keys import logged_by
-from nfa.config.tune import OBJECTIVES, SPACES, TRAININGS
 from nfa.errors import Refusal
+from nfa.registry.families.mlp.config import TrainConfig
+from nfa.registry.sweeps.config import OBJECTIVES, SPACES, TRAININGS, TuneConfig
+from nfa.registry.sweeps.metric_keys import logged_by
+from nfa.registry.sweeps.space import Range
 
 
 @pytest.mark.parametrize("workload", TRAININGS)
@@ -43,9 +43,10 @@ def test_what_is_fixed_is_not_searched() -> None:
     config = TuneConfig(fixed="epochs=2,width=32,schedule=0-5,10")
     assert config.settings == {"epochs": 2, "width": 32, "schedule": "0-5,10"}
     assert "width" not in config.axes
-    assert config.training({"lr": 0.5}, seed=3) == TrainConfig(
-        lr=0.5, epochs=2, width=32, schedule="0-5,10", seed=3
-    ).resolved()
+    assert (
+        config.training({"lr": 0.5}, seed=3)
+        == TrainConfig(lr=0.5, epochs=2, width=32, schedule="0-5,10", seed=3).resolved()
+    )
 
 
 def test_a_space_that_is_typed_is_the_whole_space() -> None:

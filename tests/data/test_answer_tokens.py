@@ -6,9 +6,9 @@ import pytest
 import torch
 from tokenizers_of_tests import DATED, NO_SYSTEM, TEMPLATE, by_bytes, fast
 
-from nfa.data.answer_tokens import Encoded, answers_first, collate, encode
-from nfa.data.questions import Pair, load
 from nfa.errors import Refusal
+from nfa.registry.families.language.answer_tokens import Encoded, answers_first, collate, encode
+from nfa.registry.families.language.questions import Pair, load
 
 SHORT = Pair((("user", "Why?"),), "So.")
 LONG = Pair((("system", "Be brief"), ("user", "Hi"), ("assistant", "Hello"), ("user", "And how?")), "Like\nthis.")

@@ -8,8 +8,8 @@ import pooch
 import pytest
 from killed import files, fill_and_die, killed
 
-from nfa.data import catalog
 from nfa.errors import Refusal
+from nfa.registry.datasets import catalog
 
 CONTENT = {"a.bin": b"first", "b.bin": b"second"}
 TOY = catalog.Source(

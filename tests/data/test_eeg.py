@@ -8,7 +8,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from recording_folders import in_order, normalised, save, small, stem, write
 
-from nfa.data import eeg, eeg_facts
+from nfa.registry.families.eeg import data as eeg
+from nfa.registry.families.eeg import facts as eeg_facts
 from nfa.seeding import generator
 
 WINDOW = 32

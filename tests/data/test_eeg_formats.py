@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from eeg_files import brainvision, edf, eeglab, persyst
 
-from nfa.config.eeg_preparation import PrepareEEGConfig
-from nfa.data.eeg_channels import choose, implied
-from nfa.data.eeg_formats import Opened, open_recording
-from nfa.data.eeg_recordings import Recording, find
-from nfa.data.eeg_signals import half_unit
 from nfa.errors import Refusal
+from nfa.registry.families.eeg.preparation.channels import choose, implied
+from nfa.registry.families.eeg.preparation.config import PrepareEEGConfig
+from nfa.registry.families.eeg.preparation.formats import Opened, open_recording
+from nfa.registry.families.eeg.preparation.recordings import Recording, find
+from nfa.registry.families.eeg.preparation.signals import half_unit
 
 mne = pytest.importorskip("mne")
 SECONDS = 6

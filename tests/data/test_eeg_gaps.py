@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from eeg_files import brainvision, edf, edf_gaps, eeglab, gdf, neuroscan, persyst, segment
 
-from nfa.config.eeg_preparation import PrepareEEGConfig
-from nfa.data.eeg_formats import Opened, open_recording
-from nfa.data.eeg_preparation import Settings, prepare, spans_of
-from nfa.data.eeg_recordings import Recording
-from nfa.data.eeg_signals import Segment
 from nfa.errors import Refusal
+from nfa.registry.families.eeg.preparation.config import PrepareEEGConfig
+from nfa.registry.families.eeg.preparation.filters import Settings, prepare, spans_of
+from nfa.registry.families.eeg.preparation.formats import Opened, open_recording
+from nfa.registry.families.eeg.preparation.recordings import Recording
+from nfa.registry.families.eeg.preparation.signals import Segment
 
 mne = pytest.importorskip("mne")
 RATE, SECONDS = 256, 12

@@ -7,8 +7,8 @@ import pytest
 import torch
 from recording_folders import save, signals, write
 
-from nfa.data import eeg
 from nfa.errors import Refusal
+from nfa.registry.families.eeg import data as eeg
 from nfa.seeding import generator
 
 WINDOW = 32

@@ -5,8 +5,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from nfa.data.eeg_preparation import SPLITS, prepare_arrays, resample
 from nfa.errors import Refusal
+from nfa.registry.families.eeg.preparation.filters import SPLITS, prepare_arrays, resample
 
 
 def recording(seconds=40.0, eeg_rate=256, envelope_rate=128, channels=3, seed=0):

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from recording_folders import save, signals, small, stem, write
 
-from nfa import content
-from nfa.data import catalog, eeg, eeg_facts
+from nfa.registry import content
+from nfa.registry.datasets import catalog
+from nfa.registry.families.eeg import data as eeg
+from nfa.registry.families.eeg import facts
 from nfa.seeding import generator
 
 WINDOW = 32
@@ -27,13 +29,13 @@ def own_cache(tmp_path_factory, monkeypatch) -> Path:
 def read(monkeypatch) -> list[str]:
     """Names of the files that are examined from now on."""
     names: list[str] = []
-    examine = eeg_facts.examine
+    examine = facts.examine
 
-    def noted(path: Path) -> eeg_facts.Facts:
+    def noted(path: Path) -> facts.Facts:
         names.append(path.name)
         return examine(path)
 
-    monkeypatch.setattr(eeg_facts, "examine", noted)
+    monkeypatch.setattr(facts, "examine", noted)
     return names
 
 
@@ -132,5 +134,5 @@ def test_a_digest_behind_the_values_is_no_part_of_what_a_file_holds(tmp_path):
     values = np.random.default_rng(0).normal(size=(30, 2))
     np.save(tmp_path / "plain.npy", values)
     content.write_array(tmp_path / "sealed.npy", values)
-    plain, sealed = (eeg_facts.examine(tmp_path / f"{name}.npy") for name in ("plain", "sealed"))
+    plain, sealed = (facts.examine(tmp_path / f"{name}.npy") for name in ("plain", "sealed"))
     assert plain.sha256 == sealed.sha256 == hashlib.sha256((tmp_path / "plain.npy").read_bytes()).hexdigest()

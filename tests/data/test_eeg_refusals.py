@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from recording_folders import save, signals, small, stem, write
 
-from nfa.data import eeg, eeg_facts
 from nfa.errors import Refusal
+from nfa.registry.families.eeg import data, facts
 
 WINDOW = 32
 TRAIN, VAL = stem("train"), stem("val")
@@ -29,9 +29,9 @@ def folder(tmp_path) -> Path:
 
 def refusal(folder: Path, window: int = WINDOW, **how: str) -> str:
     with pytest.raises(Refusal) as refused:
-        eeg.load(folder, window=window, **how)
+        data.load(folder, window=window, **how)
     with pytest.raises(Refusal) as again:  # from the record
-        eeg.load(folder, window=window, **how)
+        data.load(folder, window=window, **how)
     assert str(again.value) == str(refused.value)
     return str(refused.value)
 
@@ -74,7 +74,7 @@ def test_a_folder_without_recordings_is_refused(tmp_path):
     assert "{train|val|test}_-_SUBJECT_-_STIMULUS_-_{eeg|envelope}.npy" in message
 
 
-@pytest.mark.parametrize("split", eeg.SPLITS)
+@pytest.mark.parametrize("split", data.SPLITS)
 def test_a_split_without_parts_is_named(folder, split):
     for path in folder.glob(f"{split}_-_*"):
         path.unlink()
@@ -123,7 +123,7 @@ def test_lengths_as_of_other_rates_say_so(folder, eeg_samples, envelope_samples,
 @pytest.mark.parametrize(("value", "said"), [(np.nan, "NaN"), (np.inf, "infinity"), (-np.inf, "infinity")])
 @pytest.mark.parametrize("kind", ["eeg", "envelope"])
 def test_values_that_are_not_finite_are_named_with_the_first_place(folder, monkeypatch, kind, value, said):
-    monkeypatch.setattr(eeg_facts, "CHUNK_BYTES", 8 * 3 * 10)
+    monkeypatch.setattr(facts, "CHUNK_BYTES", 8 * 3 * 10)
     signal = kept(folder, f"{TRAIN}_-_{kind}")
     channel = signal.shape[1] - 1
     signal[57, channel] = signal[58, 0] = signal[200, 0] = value
@@ -143,7 +143,7 @@ def test_a_constant_channel_in_another_part_is_no_fault(folder):
     signal = kept(folder, f"{VAL}_-_eeg")
     signal[:, 0] = 0.1
     change(folder, f"{VAL}_-_eeg", signal)
-    assert eeg.load(folder, window=WINDOW).channels == 3
+    assert data.load(folder, window=WINDOW).channels == 3
 
 
 def test_values_whose_variance_overflows_are_named(folder):
@@ -157,7 +157,7 @@ def test_values_whose_variance_overflows_are_named(folder):
 
 def test_a_recording_shorter_than_a_window_is_named_in_samples_and_seconds(folder):
     save(folder, VAL, *signals(np.random.default_rng(0), 48, 3))
-    assert eeg.load(folder, window=48).channels == 3
+    assert data.load(folder, window=48).channels == 3
     message = refusal(folder, window=80)
     for kind in ("eeg", "envelope"):
         assert f"{VAL}_-_{kind}.npy: 48 samples (0.75 s), shorter than a window of 80 (1.25 s)" in message
@@ -246,7 +246,7 @@ def test_no_damage_to_a_header_is_more_than_a_fault(tmp_path):
         damaged = whole.copy()
         damaged[random.integers(0, 90, 2)] = random.integers(0, 256, 2)
         path.write_bytes(damaged.tobytes())
-        eeg_facts.examine(path)
+        facts.examine(path)
 
 
 # ---- recordings that belong together
@@ -281,7 +281,7 @@ def test_all_faults_are_in_one_message_and_a_mended_folder_is_read(folder):
     change(folder, f"{TRAIN}_-_eeg", written[0])
     change(folder, f"{VAL}_-_eeg", written[1])
     save(folder, stem("test", 2, 2), *signals(np.random.default_rng(0), 99, 3))
-    assert len(eeg.load(folder, window=WINDOW).parts) == 12
+    assert len(data.load(folder, window=WINDOW).parts) == 12
 
 
 def test_of_many_faults_eight_are_in_words_and_the_others_counted(folder):
@@ -295,4 +295,4 @@ def test_of_many_faults_eight_are_in_words_and_the_others_counted(folder):
 
 def test_a_window_has_at_least_one_sample(folder):
     with pytest.raises(ValueError, match="at least 1 sample, not 0"):
-        eeg.load(folder, window=0)
+        data.load(folder, window=0)

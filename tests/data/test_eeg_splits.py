@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from nfa.data.eeg_splits import assigned
 from nfa.errors import Refusal
+from nfa.registry.families.eeg.splits import assigned
 
 SHARES = {"val": 0.1, "test": 0.1}
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from nfa.data import catalog, images
 from nfa.errors import Refusal
+from nfa.registry.datasets import catalog, images
 
 RANDOM, BYTES = np.random.default_rng(0), np.arange(9, dtype=np.uint8)
 

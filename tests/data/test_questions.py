@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from support import HEAVY, environment_of_tests
 
-from nfa.data.question_splits import split
-from nfa.data.questions import Pair, QuestionData, load
 from nfa.errors import Refusal
+from nfa.registry.families.language.question_splits import split
+from nfa.registry.families.language.questions import Pair, QuestionData, load
 
 ASKED = {"question": "Why?", "answer": "So."}
 PAIR = Pair((("user", "Why?"),), "So.")
@@ -326,6 +326,7 @@ def test_a_part_without_items_is_refused(n, train_items, excluded):
 
 
 def test_reading_loads_nothing_heavy(tmp_path):
-    code = f"import sys, nfa.data.questions; print([name for name in {HEAVY} if name in sys.modules])"
+    module = "nfa.registry.families.language.questions"
+    code = f"import sys, {module}; print([name for name in {HEAVY} if name in sys.modules])"
     command, env = [sys.executable, "-c", code], environment_of_tests()
     assert subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nfa.data import images, splits
+from nfa.registry.datasets import images, splits
+from nfa.workloads.stratified import stratified_order
 
 CLASSES = 5
 labels_of = st.lists(st.integers(0, CLASSES - 1), min_size=5, max_size=120).map(lambda labels: np.array(labels))
@@ -62,7 +63,7 @@ def test_every_first_part_of_the_digits_probe_holds_the_classes_in_their_shares(
 @settings(max_examples=25)
 def test_every_first_part_of_any_probe_holds_the_classes_in_their_shares(labels, seed):
     """Each class is within 1 of its place on the line, so within 1 − share + share·(classes − 1) of proportional."""
-    order = splits.stratified_order(list(range(len(labels))), labels, seed)
+    order = stratified_order(list(range(len(labels))), labels, seed)
     share = np.bincount(labels).max() / len(labels)
     assert worst_excess(labels[order]) <= 1 - share + share * (CLASSES - 1) + 1e-9
 

@@ -15,13 +15,13 @@ from refusals import assert_refused_before_anything_heavy
 from stores import Store, used
 from support import Ended, run, words
 
-from nfa import cli, tracking
-from nfa.config import AblateEEGConfig
 from nfa.errors import DivergedError, NfaError, Refusal
-from nfa.jobs.analyses import flow_comparison
-from nfa.jobs.analyses.gradient_flow import GradientFlow
-from nfa.jobs.eeg import ablate_eeg as job
 from nfa.maths.statistics import crossed_bootstrap
+from nfa.registry import cli, tracking
+from nfa.registry.analyses import gradient_flow_comparison
+from nfa.registry.analyses.gradient_flow import GradientFlow
+from nfa.registry.families.eeg import ablation as job
+from nfa.registry.families.eeg.config import AblateEEGConfig
 
 ARMS, SEEDS = ["v1", "full", "v1 + gradient_scale"], [1, 2]
 NAMES = [f"{arm}, seed {seed}" for seed in SEEDS for arm in ARMS]  # in the order of training
@@ -36,7 +36,7 @@ class Undrawn:
     act: During | None = None
 
     def __call__(self) -> None:
-        from nfa.tracking.event_files import EventFiles
+        from nfa.registry.tracking.event_files import EventFiles
 
         EventFiles.figure = lambda *_: None  # type: ignore[method-assign]
         if self.act:
@@ -68,7 +68,7 @@ class Ablated:
 def ablated(empty_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Ablated:
     folder = tmp_path_factory.mktemp("ablation")
     store, cache = empty_store.copy(folder / "store"), {"NFA_CACHE": str(folder / "cache")}
-    stop = During("nfa.jobs.eeg.decoder_training", "DecoderTraining._after_epoch", Send((signal.SIGTERM,)), MIDDLE)
+    stop = During("nfa.registry.families.eeg.session", "DecoderTraining._after_epoch", Send((signal.SIGTERM,)), MIDDLE)
     first = run(store, words(**OPTIONS), entrypoint="ablate_eeg", before=Undrawn(stop), **cache)
     parent = store.runs()[0]
     made = store.named()
@@ -194,7 +194,7 @@ def test_every_training_has_its_own_line(ablated: Ablated) -> None:
 def test_an_arm_of_which_a_training_failed_has_no_mean_of_the_lucky_ones(looking: Ablated, tmp_path: Path) -> None:
     store = looking.store.copy(tmp_path / "store")
     with pytest.MonkeyPatch.context() as patch, used(store, patch):
-        for owner, name in ((tracking, "save_picture"), (GradientFlow, "report"), (flow_comparison, "_draw")):
+        for owner, name in ((tracking, "save_picture"), (GradientFlow, "report"), (gradient_flow_comparison, "_draw")):
             patch.setattr(owner, name, lambda *_, **__: None)
         children = [tracking.find_run(store.named()[name]) for name in (*NAMES[:2], NAMES[3])]
         patch.setattr(tracking, "children", lambda *_: children)

@@ -7,7 +7,8 @@ from analyses import analysed, series
 from gradient_runs import Trained, batch_of, directed, example_gradients, stored_gram
 from torch import Tensor
 
-from nfa import reference, tracking
+from nfa import reference
+from nfa.registry import tracking
 
 SITE = "layer_stack.0.ffn_out.expand"
 

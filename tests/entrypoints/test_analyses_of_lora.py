@@ -14,9 +14,10 @@ from gradient_runs import directed
 from stores import Store, used
 from support import Ended, run, words
 
-from nfa import reference, tracking
+from nfa import reference
 from nfa.errors import Refusal
-from nfa.jobs.analyses import gradient_arrays
+from nfa.registry import tracking
+from nfa.registry.analyses import gradient_arrays
 
 N = 6
 EPOCH = re.compile(r"epochs?\b", re.IGNORECASE)

@@ -13,7 +13,7 @@ from stores import Finished, Store, used, wrapper_in
 from support import run, words
 
 from nfa import __version__
-from nfa.config import AnalyzeConfig
+from nfa.registry.analyses.config import AnalyzeConfig
 
 RELATIONS = ["agop_nfm", "agop_nfm_init_removed", "g_vs_h", "g_vs_m", "h_vs_m"]
 LOSSES = ["train/loss", "val/loss"]

@@ -12,17 +12,17 @@ from moments import INT, KILL, TERM, AtCall, Count, During, Raise, Send
 from stores import Finished, Store
 from support import Ended, run, words
 
-from nfa.config import AnalyzeConfig
-from nfa.jobs.analyses.analyze import Alignment
-from nfa.jobs.analyses.checkpoint_analysis import CheckpointAnalysis
 from nfa.parallel import World
-from nfa.tracking import history, sources
-from nfa.tracking.store import client
+from nfa.registry.analyses.alignment import Alignment
+from nfa.registry.analyses.alignment_of_checkpoints import CheckpointAnalysis
+from nfa.registry.analyses.config import AnalyzeConfig
+from nfa.registry.tracking import history, sources
+from nfa.registry.tracking.store import client
 
 RELATIONS = "agop_nfm,agop_nfm_init_removed,h_vs_m"
 ASKED = words(relations=RELATIONS, max_samples=60)
-VALUES = ("nfa.jobs.analyses.checkpoint_analysis", "CheckpointAnalysis.values")
-NO_DATA = During("nfa.tracking", "load_workload", Raise("the data are gone"))
+VALUES = ("nfa.registry.analyses.alignment_of_checkpoints", "CheckpointAnalysis.values")
+NO_DATA = During("nfa.registry.tracking", "load_workload", Raise("the data are gone"))
 
 
 def made(store: Store, source: str) -> list[str]:
@@ -131,7 +131,7 @@ def test_analysis_that_failed_in_the_middle_goes_on_where_it_was(whole: Finished
 
 
 def test_signal_while_a_checkpoint_is_logged_leaves_it_whole(changeable: Finished) -> None:
-    ended = asked(changeable, before=During("nfa.tracking.metrics", "Metric", TERM, 5))
+    ended = asked(changeable, before=During("nfa.registry.tracking.metrics", "Metric", TERM, 5))
     assert ended.code == 143, ended.output
     (first,) = made(changeable.store, changeable.run_id)
     assert_whole_checkpoints(changeable.store, first)
@@ -181,8 +181,10 @@ def test_copies_are_whole_too_where_a_checkpoint_has_more_values_than_one_write_
     backwards = dict(reversed(history(changeable.store.runs()[-1]).items()))
     assert next(iter(backwards)) == SECONDS
     monkeypatch.setattr(sources, "history", lambda _run_id: dict(backwards))
-    monkeypatch.setattr("nfa.tracking.metrics.BATCH", 5)
-    monkeypatch.setattr("nfa.tracking.runs._unended", {})  # the run whose end cannot be written is this test's own
+    monkeypatch.setattr("nfa.registry.tracking.metrics.BATCH", 5)
+    monkeypatch.setattr(
+        "nfa.registry.tracking.runs._unended", {}
+    )  # the run whose end cannot be written is this test's own
     log_batch, writes = client().log_batch, itertools.count(1)
 
     def failing(run_id: str, metrics: Sequence[Metric] = (), **more: Any) -> None:

@@ -9,9 +9,9 @@ from stores import Finished, wrapper_in
 from support import run, words
 
 from entrypoints import analyze as entrypoint
-from nfa import cli
-from nfa.config import AnalyzeConfig
 from nfa.errors import Refusal
+from nfa.registry import cli
+from nfa.registry.analyses.config import AnalyzeConfig
 
 EARLY = {
     "one direction": ("--directions 1", "directions='1'", "auto, all, or a whole number ≥ 2", "directions=2"),
@@ -112,7 +112,7 @@ def test_output_dir_that_cannot_be_written_is_refused_before_any_work(
     refused: Refused, changeable: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr("nfa.jobs.analyses.analyze.CheckpointAnalysis", None)
+    monkeypatch.setattr("nfa.registry.analyses.alignment.CheckpointAnalysis", None)
     for folder in ("file", "file/below"):
         said = refused(words(output_dir=tmp_path / folder))
         assert f"output_dir={tmp_path / folder}" in said
@@ -124,7 +124,7 @@ def test_output_dir_that_cannot_be_written_is_refused_before_any_work(
 def test_data_that_are_not_the_run_s_are_refused(
     refused: Refused, changeable: Finished, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nfa.data.images.ImageData.digest", lambda _: "0" * 64)
+    monkeypatch.setattr("nfa.registry.datasets.images.ImageData.digest", lambda _: "0" * 64)
     said = refused([])
     assert "digits with digest 000000000000" in said
     assert "use the data the run was trained on" in said
@@ -133,8 +133,8 @@ def test_data_that_are_not_the_run_s_are_refused(
 
 def test_more_processes_than_examples_are_refused(refused: Refused, changeable: Finished) -> None:
     """By the first process as a launcher starts it."""
-    refused.monkeypatch.setattr("nfa.jobs.analyses.analyze.World.launched", lambda: True)
-    refused.monkeypatch.setattr("nfa.jobs.analyses.analyze.World.joined", lambda: Alone())
+    refused.monkeypatch.setattr("nfa.registry.analyses.alignment.World.launched", lambda: True)
+    refused.monkeypatch.setattr("nfa.registry.analyses.alignment.World.joined", lambda: Alone())
     said = refused(words(nproc=3, max_samples=2))
     assert "nproc=3 for 2 examples" in said
     assert "do: nproc=1" in said

@@ -10,11 +10,11 @@ from analyses import DrawOnly, analysed, series
 from stores import Family, Store, used, wrapper_in
 from support import OPTIMIZERS, run, trained_family, words
 
-from nfa.config import AnalyzeConfig
 from nfa.errors import Refusal
-from nfa.jobs.analyses.analyze import analyze
-from nfa.tracking.sources import find_sources
-from nfa.tracking.store import client
+from nfa.registry.analyses.alignment import analyze
+from nfa.registry.analyses.config import AnalyzeConfig
+from nfa.registry.tracking.sources import find_sources
+from nfa.registry.tracking.store import client
 
 
 @dataclass(frozen=True)

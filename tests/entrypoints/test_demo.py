@@ -11,10 +11,10 @@ from moments import During, Raise
 from stores import Store, used
 from support import OPTIMIZERS, process, run, words
 
-from nfa import tracking
-from nfa.config import DemoConfig, TrainConfig
-from nfa.jobs.classifier import demo as job
-from nfa.tracking.sources import find_sources
+from nfa.registry import tracking
+from nfa.registry.families.mlp import demo as job
+from nfa.registry.families.mlp.config import DemoConfig, TrainConfig
+from nfa.registry.tracking.sources import find_sources
 
 SMALL = words(epochs=2, width=8, depth=2)
 EPOCHS = [0, 1, 2]
@@ -46,7 +46,7 @@ def demo(empty_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Demons
     store = empty_store.copy(tmp_path_factory.mktemp("demo") / "store")
     with undrawn(), pytest.MonkeyPatch.context() as patch, used(store, patch):
         for drawing in ("training_figure", "comparison_figure"):
-            patch.setattr(f"nfa.jobs.classifier.reports.{drawing}", lambda *_: None)
+            patch.setattr(f"nfa.registry.families.mlp.report.{drawing}", lambda *_: None)
         patch.setattr(tracking, "save_picture", lambda run_, it, name: draw(run_, it, name) if "demo" in name else None)
         patch.setattr(job, "training_analyses", lambda *given, **more: figures.append(given) or figure(*given, **more))
         job.demo(DemoConfig(epochs=2, width=8, depth=2, output_dir="out"))
@@ -126,7 +126,7 @@ def test_every_value_in_the_figure_is_one_that_an_analysis_logged(demo: Demonstr
 def test_output_dir_that_cannot_be_written_is_refused_before_any_training(empty_store: Store, tmp_path: Path) -> None:
     store = empty_store.copy(tmp_path / "store")
     (store.folder / "file").write_text("")
-    training = During("nfa.jobs.classifier.demo", "train_each", Raise("trained"))
+    training = During("nfa.registry.families.mlp.demo", "train_each", Raise("trained"))
     ended = run(store, [*SMALL, "--output_dir", "file"], entrypoint="demo", before=training)
     assert ended.code == 2, ended.output
     assert "output_dir=file" in ended.output

@@ -10,8 +10,8 @@ from eeg_files import brainvision, edf, edf_gaps
 from stores import Store
 from support import Ended, run, words
 
-from nfa.data import simulated_eeg
-from nfa.data.simulated_eeg import Simulation
+from nfa.registry.families.eeg import simulated
+from nfa.registry.families.eeg.simulated import Simulation
 
 RATE, SECONDS, LOST, AFTER = 256, 75, 0.5, 20
 NAMES = ("Fz", "Cz", "Pz", "Oz", "T7", "T8")
@@ -22,7 +22,7 @@ GAPPED, RENAMED = "sub-001_-_story-1_-_eeg.edf", "sub-001_-_story-2_-_eeg.vhdr"
 
 def recorded(subject: int, stimulus: int) -> dict[str, np.ndarray]:
     """EEG in µV by channel at 256 Hz, and something that is none."""
-    made = simulated_eeg.recording(SETTINGS, subject, stimulus)
+    made = simulated.recording(SETTINGS, subject, stimulus)
     slow = np.arange(SETTINGS.samples) / 64
     fast = np.arange(SETTINGS.seconds * RATE) / RATE
     rows = zip(NAMES, (made.response + made.noise).T, strict=True)
@@ -55,7 +55,7 @@ def write_study(folder: Path) -> None:
         else:
             called = "recording_0002" if not subject else ""
             brainvision(stem.with_suffix(".vhdr"), signals, interval="3906.25", called=called)
-        heard = simulated_eeg.envelope(SETTINGS, story)
+        heard = simulated.envelope(SETTINGS, story)
         np.save(folder / f"{name}_-_envelope.npy", heard[: round(64 * seconds)].astype(np.float32))
 
 

@@ -15,8 +15,8 @@ from PIL import Image
 from stores import Finished, Store, used, wrapper_in
 
 from nfa import __version__
-from nfa.config import GradientDirectionsConfig
-from nfa.jobs.analyses.gradient_directions import gradient_directions
+from nfa.registry.analyses.config import GradientDirectionsConfig
+from nfa.registry.analyses.gradient_directions import gradient_directions
 
 N = 40
 PICTURES = {f"plots/{name}_epoch_{epoch}.png" for name in ("gradient_similarities", "gradient_directions_tsne")
@@ -217,7 +217,7 @@ def test_the_run_that_mlflow_made_becomes_the_analysis(runs: Trained, monkeypatc
     with used(runs.store, monkeypatch):
         monkeypatch.setenv("MLFLOW_RUN_ID", wrapper)
         known = runs.store.runs()
-        monkeypatch.setattr("nfa.jobs.analyses.gradient_reports.report", lambda *_: None)
+        monkeypatch.setattr("nfa.registry.analyses.gradient_directions_report.report", lambda *_: None)
         gradient_directions(GradientDirectionsConfig(run_id=runs.ids["main"], n=20, epochs="5", run_name="mine"))
     assert runs.store.runs() == known
     tags = runs.store.tags(wrapper)

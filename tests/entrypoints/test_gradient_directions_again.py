@@ -11,10 +11,10 @@ from moments import TERM, During
 from stores import Finished, Store, used
 from support import run, words
 
-from nfa.config import GradientDirectionsConfig
-from nfa.jobs.analyses.checkpoint_gradients import CheckpointGradients
-from nfa.jobs.analyses.gradient_directions import GradientDirections
 from nfa.measures.gradient_gram import GradientGram
+from nfa.registry.analyses.config import GradientDirectionsConfig
+from nfa.registry.analyses.gradient_directions import GradientDirections
+from nfa.registry.analyses.gradients_of_checkpoints import CheckpointGradients
 
 EPOCHS = [0, 5]
 ASKED: dict[str, Any] = {"n": 30, "epochs": "0,5", "device": "cpu"}  # of the run in which some gradients are zero
@@ -61,7 +61,7 @@ def test_the_same_analysis_again_computes_nothing_and_copies_values_and_arrays(
 ) -> None:
     """Even where the data are gone."""
     monkeypatch.setattr(GradientGram, "__call__", refuse)
-    monkeypatch.setattr("nfa.tracking.load_workload", refuse)
+    monkeypatch.setattr("nfa.registry.tracking.load_workload", refuse)
     again = directed(asked_before.store, run_id=trained_runs.ids["dying"], **ASKED, maps=True)
     assert again != asked_before.run_id
     assert_same(asked_before.store, again, whole)
@@ -96,7 +96,7 @@ def test_analysis_that_failed_after_the_first_checkpoint_goes_on_to_the_same_map
 
 
 def test_analysis_that_a_signal_ended_goes_on_where_it_was(runs: Trained, whole: Finished) -> None:
-    values = "nfa.jobs.analyses.checkpoint_gradients", "CheckpointGradients.values"
+    values = "nfa.registry.analyses.gradients_of_checkpoints", "CheckpointGradients.values"
     argv = words(run_id=runs.ids["dying"], **ASKED)
     ended = run(runs.store, argv, entrypoint="gradient_directions", before=During(*values, TERM, 2))
     assert ended.code == 143, ended.output

@@ -17,9 +17,10 @@ from gradient_runs import (
     stored_gram,
 )
 
-from nfa import reference, tracking
-from nfa.jobs.analyses import gradient_reports
-from nfa.losses.ghm import bin_of
+from nfa import reference
+from nfa.registry import tracking
+from nfa.registry.analyses import gradient_directions_report
+from nfa.registry.families.mlp.ghm import bin_of
 
 N = 30
 
@@ -41,7 +42,7 @@ def test_batches_have_the_mean_gradient_of_their_consecutive_examples(
     conventions = described(runs, made)["conventions"]
     assert (conventions["unit"], conventions["perplexity"]) == ("batch of 10", 1.0)
     assert "5 examples are left over from whole batches of 10" in capsys.readouterr().out
-    drawn = gradient_reports.directions(made, tracking.history(made), described(runs, made))
+    drawn = gradient_directions_report.directions(made, tracking.history(made), described(runs, made))
     assert drawn[5].what == "batches of 10"
 
 

@@ -10,10 +10,10 @@ from stores import Finished
 from support import words
 
 from entrypoints import gradient_directions as entrypoint
-from nfa import cli
-from nfa.config import GradientDirectionsConfig
 from nfa.errors import Refusal
-from nfa.tracking.store import client
+from nfa.registry import cli
+from nfa.registry.analyses.config import GradientDirectionsConfig
+from nfa.registry.tracking.store import client
 
 EARLY = {
     "unit": ("--unit samples", "unit='samples'", "sample, batch", "unit=sample"),

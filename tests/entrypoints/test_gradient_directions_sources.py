@@ -9,9 +9,9 @@ import pytest
 from gradient_runs import MAIN, SERIES, Trained, array, array_names, directed, directions_of
 from stores import Finished, used
 
-from nfa.jobs.analyses import gradient_reports
 from nfa.maths.statistics import t_interval
-from nfa.tracking.store import client
+from nfa.registry.analyses import gradient_directions_report
+from nfa.registry.tracking.store import client
 
 N = 20
 TAILS = (0.025, 0.975)
@@ -22,7 +22,7 @@ def seeds(trained_runs: Trained, tmp_path_factory: pytest.TempPathFactory) -> It
     """Two runs that differ in their seed, with the pictures that compare them and a copy in the folder `out`."""
     store, ids = trained_runs.store.copy(tmp_path_factory.mktemp("seeds") / "store"), trained_runs.ids
     with pytest.MonkeyPatch.context() as monkeypatch, used(store, monkeypatch):
-        monkeypatch.setattr(gradient_reports, "report", lambda *_: None)  # drawn in other tests
+        monkeypatch.setattr(gradient_directions_report, "report", lambda *_: None)  # drawn in other tests
         both = f"{ids['seed 4']},{ids['dying']}"
         yield Finished(store, directed(store, run_id=both, n=N, epochs="0,5", pictures=True, output_dir="out"))
 

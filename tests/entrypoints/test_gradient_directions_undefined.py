@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from gradient_runs import MAIN, Trained, array, array_names, directed, directions_of, fill
 
-from nfa import tracking
-from nfa.jobs.analyses import gradient_reports
+from nfa.registry import tracking
+from nfa.registry.analyses import gradient_directions_report
 
 N = 20
 PAIRS = {"mean_cosine", "silhouette", "within_class_cosine", "between_class_cosine"}
@@ -54,7 +54,7 @@ def test_where_every_gradient_is_zero_nothing_is_defined_and_the_analysis_is_fin
 
 
 def test_several_runs_without_any_direction_can_be_compared(runs: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gradient_reports, "report", lambda *_: None)  # drawn in the test before
+    monkeypatch.setattr(gradient_directions_report, "report", lambda *_: None)  # drawn in the test before
     for name in ("fast", "seed 4"):
         fill(runs.store, runs.ids[name], 5, 0)
     both = f"{runs.ids['fast']},{runs.ids['seed 4']}"
@@ -118,7 +118,7 @@ def test_pictures_of_a_run_with_a_spoilt_checkpoint_are_of_the_others_with_their
     fill(runs.store, runs.ids["main"], 5, math.nan)
     made = directed(runs.store, run_id=runs.ids["main"], n=N, epochs="0,5,20")
     described = runs.store.json(made, "config.json")
-    drawn = gradient_reports.directions(made, tracking.history(made), described)
+    drawn = gradient_directions_report.directions(made, tracking.history(made), described)
     assert list(drawn) == [0, 20]
     mean = np.mean([array(runs.store, made, "losses", epoch) for epoch in (0, 20)], axis=0)
     order = np.lexsort((mean, described["classes"]))

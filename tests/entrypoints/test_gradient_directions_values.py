@@ -23,7 +23,8 @@ from gradient_runs import (
 from sklearn.metrics import roc_auc_score
 from stores import Finished, used
 
-from nfa import reference, tracking
+from nfa import reference
+from nfa.registry import tracking
 
 N = 40
 OF_LABEL_NOISE = {"label_noise_auc", "label_noise_auc_of_loss"}

@@ -11,9 +11,10 @@ from gradient_runs import Trained, batch_of, shorten
 from stores import Finished, Store, used
 from torch import Tensor
 
-from nfa import reference, tracking
-from nfa.jobs.analyses.checkpoint_flow import CheckpointFlow
-from nfa.protocols import Batch, ParameterGroups
+from nfa import reference
+from nfa.registry import tracking
+from nfa.registry.analyses.flow_of_checkpoints import CheckpointFlow
+from nfa.workload import Batch, ParameterGroups
 
 N = {"mlp": 20, "v1": 6}
 EPOCHS = {"mlp": [0, 1, 2, 4], "v1": [0, 1, 2, 3]}
@@ -131,7 +132,7 @@ def test_the_same_again_is_copied_and_needs_no_data(
         raise AssertionError("computed")
 
     with used(analysed["v1"].store.copy(tmp_path / "store"), monkeypatch) as store:
-        monkeypatch.setattr("nfa.tracking.load_workload", refuse)
+        monkeypatch.setattr("nfa.registry.tracking.load_workload", refuse)
         again = flow_of(store, "v1", n=N["v1"], batch_size=3)  # the memory it takes decides no value
         assert store.metrics(again) == store.metrics(analysed["v1"].run_id)
         for path in ("gradient_flow.json", "gradient_flow.txt"):

@@ -11,8 +11,8 @@ from flow_runs import RATIO, flow_of
 from gradient_runs import Trained
 from stores import Store, used
 
-from nfa import tracking
 from nfa.maths.statistics import crossed_bootstrap
+from nfa.registry import tracking
 from nfa.studies.gradient_flow import ratio_verdict
 
 N = 6

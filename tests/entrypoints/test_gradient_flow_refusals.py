@@ -9,8 +9,8 @@ from stores import Finished
 from support import words
 
 from entrypoints import gradient_flow as entrypoint
-from nfa.config import GradientFlowConfig
-from nfa.jobs.analyses.gradient_flow import HOW, GradientFlow
+from nfa.registry.analyses.config import GradientFlowConfig
+from nfa.registry.analyses.gradient_flow import HOW, GradientFlow
 
 EARLY = {
     "loss": ("--loss ghm", "loss='ghm'", "run, plain", "loss=run"),

@@ -13,8 +13,9 @@ from stores import Finished, Store, used, wrapper_in
 from support import run, words
 
 from entrypoints.import_checkpoints import start
-from nfa import __version__, tracking
-from nfa.config import ImportConfig, TrainConfig
+from nfa import __version__
+from nfa.registry import tracking
+from nfa.registry.families.mlp.config import ImportConfig, TrainConfig
 
 
 @pytest.fixture(scope="module")

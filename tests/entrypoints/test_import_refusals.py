@@ -16,8 +16,8 @@ from support import HEAVY, imported, process, run, words
 from torch import Tensor
 
 from entrypoints.import_checkpoints import start
-from nfa import tracking
 from nfa.errors import NfaError, Refusal
+from nfa.registry import tracking
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,7 @@ def test_network_of_another_dataset_is_refused_with_both_sizes(store: Store, tmp
 
 def test_full_disk_is_refused(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path / "old/model_epoch_0.pth", net(0))
-    monkeypatch.setattr("nfa.jobs.classifier.import_checkpoints.SPACE_MARGIN", 2**60)
+    monkeypatch.setattr("nfa.registry.families.mlp.import_checkpoints.SPACE_MARGIN", 2**60)
     with pytest.raises(Refusal, match="MB free"):
         start(given(tmp_path / "old"))
     (run_id,) = store.runs()
@@ -158,7 +158,7 @@ def test_loss_beyond_numbers_fails_and_names_the_epoch(store: Store, tmp_path: P
 
 
 def test_store_that_fails_in_the_midst_fails_the_run_without_a_traceback(fresh: Store, old: Path) -> None:
-    second = During("nfa.content", "write_tensors", Break(), 2)
+    second = During("nfa.registry.content", "write_tensors", Break(), 2)
     ended = run(fresh, words(folder=old), entrypoint=NAME, before=second)
     assert ended.code == 1
     assert "error: the tracking store failed: disk is full\n  do: mend it" in ended.output
@@ -188,7 +188,7 @@ def test_refused_import_ends_the_run_that_mlflow_made_as_failed(fresh: Store, ol
 
 
 def test_signal_in_the_midst_of_an_import_ends_it_killed(fresh: Store, old: Path) -> None:
-    second = During("nfa.tracking", "save_checkpoint", TERM, 2)
+    second = During("nfa.registry.tracking", "save_checkpoint", TERM, 2)
     ended = run(fresh, words(folder=old), entrypoint=NAME, before=second)
     assert ended.code == 143, ended.output
     assert "Traceback" not in ended.output
@@ -201,7 +201,10 @@ def test_signal_in_the_midst_of_an_import_ends_it_killed(fresh: Store, old: Path
 
 
 def test_import_that_died_is_swept_by_the_next_one_and_neither_is_trained_on(fresh: Store, old: Path) -> None:
-    assert run(fresh, words(folder=old), entrypoint=NAME, before=During("nfa.tracking", "put_json", KILL)).code == -9
+    assert (
+        run(fresh, words(folder=old), entrypoint=NAME, before=During("nfa.registry.tracking", "put_json", KILL)).code
+        == -9
+    )
     assert run(fresh, words(folder=old, epochs=20), entrypoint=NAME).code == 0
     first, second = fresh.runs()
     assert (fresh.status(first), fresh.status(second)) == ("KILLED", "FINISHED")

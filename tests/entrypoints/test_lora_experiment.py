@@ -12,10 +12,10 @@ from experiments import Experiment, experimenting
 from moments import TERM, During
 from stores import Store
 
-from nfa.config import CompareLoraConfig
 from nfa.errors import Refusal
-from nfa.jobs.lora.compare_lora import compare_lora
-from nfa.jobs.lora.lora_arms import operations_of
+from nfa.registry.families.language.comparison.arms import operations_of
+from nfa.registry.families.language.comparison.compare_lora import compare_lora
+from nfa.registry.families.language.config import CompareLoraConfig
 
 SEEDS = (1, 2)
 NAMES = ("random", "teacher", "svd", "svd-residual", "svd-warm", "random at equal compute")
@@ -169,14 +169,12 @@ def test_steps_run_alone_and_use_what_is_done(empty):
 def test_ended_in_a_training_it_goes_on_in_that_run(empty):
     experiment = empty
     options = {"seeds": "1", "starts": "svd-residual", "equal_compute": "false"}
-    broken = During("nfa.jobs.lora.language_training", "score_answers", TERM, number=7)
+    broken = During("nfa.registry.families.language.session", "score_answers", TERM, number=7)
     ended = experiment.launch(**options, before=broken)
     assert ended.code == 143, ended.output
     assert "what is finished is reused" in ended.output
     states = {one: experiment.store.tags(one)["nfa.state"] for one in experiment.store.runs()}
-    (killed,) = [
-        one for one, state in states.items() if state == "killed" and one not in experiment.parents()
-    ]
+    (killed,) = [one for one, state in states.items() if state == "killed" and one not in experiment.parents()]
     before = experiment.entrypoints()
     again = experiment.launch(**options)
     assert again.code == 0, again.output

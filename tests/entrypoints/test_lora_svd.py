@@ -13,12 +13,13 @@ from stores import Store
 from torch import Tensor
 
 from entrypoints.lora_svd import start
-from nfa import reference, tracking
-from nfa.config import LoraSvdConfig, SynthesizeTeacherConfig
-from nfa.jobs.lora.lora_svd import lora_svd
-from nfa.jobs.lora.lora_updates import updates_of
-from nfa.jobs.lora.synthesize_teacher import synthesize_teacher
-from nfa.lora.base_models import find_base
+from nfa import reference
+from nfa.registry import tracking
+from nfa.registry.families.language.base.models import find_base
+from nfa.registry.families.language.teacher.config import LoraSvdConfig, SynthesizeTeacherConfig
+from nfa.registry.families.language.teacher.lora_svd import lora_svd
+from nfa.registry.families.language.teacher.synthesize_teacher import synthesize_teacher
+from nfa.registry.families.language.teacher.updates import updates_of
 
 RANK, ALPHA = 4, 2.0
 

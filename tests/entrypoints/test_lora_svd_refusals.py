@@ -9,8 +9,8 @@ from refusals import Refused, assert_refused_before_anything_heavy
 from stores import Store
 
 from entrypoints.lora_svd import start
-from nfa.config import LoraSvdConfig
 from nfa.errors import Refusal
+from nfa.registry.families.language.teacher.config import LoraSvdConfig
 
 
 @pytest.fixture(autouse=True)
@@ -84,8 +84,8 @@ def test_the_same_model_twice_has_no_update(store: Store, tmp_path: Path) -> Non
 def test_checkpoint_of_a_teacher_is_refused(store: Store) -> None:
     from analyses import undrawn
 
-    from nfa.config import SynthesizeTeacherConfig
-    from nfa.jobs.lora.synthesize_teacher import synthesize_teacher
+    from nfa.registry.families.language.teacher.config import SynthesizeTeacherConfig
+    from nfa.registry.families.language.teacher.synthesize_teacher import synthesize_teacher
 
     lora_runs.adapter_run()
     with undrawn():
@@ -96,7 +96,7 @@ def test_checkpoint_of_a_teacher_is_refused(store: Store) -> None:
 
 
 def test_parent_of_several_adapters_is_refused_with_their_names(store: Store) -> None:
-    from nfa import tracking
+    from nfa.registry import tracking
 
     children = [lora_runs.adapter_run(name=name).run_id for name in ("first", "second")]
     with tracking.open_run("lora_experiment", "lora", adopt=False) as parent:

@@ -18,7 +18,8 @@ from stores import Store, used, wrapper_in
 from studies_of_tests import OPTIONS, tuned
 from support import ROOT, Child, environment_of_tests, launch, run, tiny, words
 
-from nfa import ends, masking
+from nfa import masking
+from nfa.registry import signals
 
 ENTRY_POINTS = sorted(file.stem for file in (ROOT / "entrypoints").glob("[!_]*.py"))
 RESUMED = ("ablate_eeg", "train", "train_eeg", "train_lora")  # others look into the store without being told to
@@ -36,7 +37,7 @@ CLOSED = {  # stores that cannot be reached
     "no scheme": f"user:{PASSWORD}@127.0.0.1:1/db",
 }
 SECRETS = {"PGPASSWORD": f"é\\{PART}", "MLFLOW_TRACKING_PASSWORD": PART, "MLFLOW_TRACKING_TOKEN": f"token-{PART}"}
-EPOCH = ("nfa.jobs.classifier.training_run", "_TrainingRun._after_epoch")
+EPOCH = ("nfa.registry.families.mlp.session", "_TrainingRun._after_epoch")
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def test_no_entry_point_repeats_a_password_that_was_typed(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", [name, TYPED])
-    monkeypatch.setattr(ends, "listen", lambda: None)
+    monkeypatch.setattr(signals, "listen", lambda: None)
     monkeypatch.setattr(masking, "_typed", set())
     with pytest.raises(SystemExit) as ended:
         runpy.run_module(f"entrypoints.{name}", run_name="__main__")

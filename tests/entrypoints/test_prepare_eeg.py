@@ -28,9 +28,9 @@ from stores import Store
 from support import run, words
 
 from entrypoints.prepare_eeg import start
-from nfa.data import eeg
-from nfa.data.eeg_preparation import SPLITS, prepare_arrays, resample
 from nfa.errors import Refusal
+from nfa.registry.families.eeg import data as eeg
+from nfa.registry.families.eeg.preparation.filters import SPLITS, prepare_arrays, resample
 
 
 @pytest.fixture
@@ -230,13 +230,23 @@ def test_a_recording_is_cut_at_its_gap_and_its_parts_are_read_as_one(
 
 def test_stopped_in_the_midst_it_leaves_no_file(fresh: Store, source: Path, tmp_path: Path) -> None:
     asked = words(source=source, target=tmp_path / "out", eeg_rate=EEG_RATE, envelope_rate=ENVELOPE_RATE)
-    ended = run(fresh, asked, entrypoint=NAME, before=During("nfa.jobs.eeg.prepare_eeg", "write", TERM, 3))
+    ended = run(
+        fresh,
+        asked,
+        entrypoint=NAME,
+        before=During("nfa.registry.families.eeg.preparation.prepare_eeg", "write", TERM, 3),
+    )
     assert ended.code == 143, ended.output
     assert "Traceback" not in ended.output
     (run_id,) = fresh.runs()
     assert fresh.tags(run_id)["nfa.state"] == "killed"
     assert not (tmp_path / "out").exists()
-    ended = run(fresh, asked, entrypoint=NAME, before=During("nfa.jobs.eeg.prepare_eeg", "write", KILL, 3))
+    ended = run(
+        fresh,
+        asked,
+        entrypoint=NAME,
+        before=During("nfa.registry.families.eeg.preparation.prepare_eeg", "write", KILL, 3),
+    )
     assert ended.code == -signal.SIGKILL
     assert run(fresh, asked, entrypoint=NAME).code == 0
     assert len(names(tmp_path / "out")) == 18

@@ -11,8 +11,8 @@ from refusals import Refused, assert_refused_before_anything_heavy
 from stores import Store
 
 from entrypoints.prepare_eeg import start
-from nfa.config.eeg_preparation import PrepareEEGConfig
 from nfa.errors import Refusal
+from nfa.registry.families.eeg.preparation.config import PrepareEEGConfig
 
 FIRST = RECORDINGS[0]
 
@@ -168,7 +168,7 @@ def test_companions_of_a_format_are_no_recordings(source: Path, tmp_path: Path) 
 
 
 def test_full_disk_is_refused(store: Store, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nfa.jobs.eeg.prepare_eeg.SPACE_MARGIN", 2**60)
+    monkeypatch.setattr("nfa.registry.families.eeg.preparation.prepare_eeg.SPACE_MARGIN", 2**60)
     with pytest.raises(Refusal, match=r"MB free at(.|\n)*for the prepared files"):
         start(given(source, tmp_path / "out"))
     assert store.runs() == []

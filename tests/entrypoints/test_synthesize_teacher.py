@@ -12,11 +12,12 @@ from safetensors.torch import load_file
 from stores import Store
 
 from entrypoints.synthesize_teacher import start
-from nfa import reference, tracking
-from nfa.config import SynthesizeTeacherConfig
+from nfa import reference
 from nfa.errors import Refusal
-from nfa.jobs.lora.lora_updates import updates_of
-from nfa.jobs.lora.synthesize_teacher import synthesize_teacher
+from nfa.registry import tracking
+from nfa.registry.families.language.teacher.config import SynthesizeTeacherConfig
+from nfa.registry.families.language.teacher.synthesize_teacher import synthesize_teacher
+from nfa.registry.families.language.teacher.updates import updates_of
 
 FILE = "synthesized_delta_rank12.safetensors"
 
@@ -181,7 +182,7 @@ def test_adapter_that_has_learned_nothing_is_refused(store: Store) -> None:
 
 def test_full_disk_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     lora_runs.adapter_run()
-    monkeypatch.setattr("nfa.jobs.lora.lora_steps.SPACE", 2**60)
+    monkeypatch.setattr("nfa.registry.families.language.teacher.steps.SPACE", 2**60)
     with pytest.raises(Refusal, match="MB free at"):
         start(asked())
     assert store.tags(store.runs()[-1])["nfa.state"] == "failed"

@@ -9,8 +9,8 @@ from moments import KILL, TERM, Send
 from stores import Family, Store, family_in, same_weights, used
 from support import OPTIMIZERS, Ended, run, tiny, trained_family, words
 
-from nfa import tracking
 from nfa.errors import Refusal
+from nfa.registry import tracking
 
 
 @pytest.fixture(scope="module")
@@ -90,18 +90,18 @@ class InChild:
 
     def __call__(self) -> None:
         from nfa.errors import DivergedError
-        from nfa.jobs.classifier import training_run
+        from nfa.registry.families.mlp import session
 
-        after = training_run._TrainingRun._after_epoch
+        after = session._TrainingRun._after_epoch
 
-        def stop(job: training_run._TrainingRun, epoch: int) -> None:
+        def stop(job: session._TrainingRun, epoch: int) -> None:
             if job.config.optimizer == self.optimizer and epoch == 1:
                 if self.act is None:
                     raise DivergedError("made to fail")
                 self.act()
             after(job, epoch)
 
-        training_run._TrainingRun._after_epoch = stop  # type: ignore[method-assign]
+        session._TrainingRun._after_epoch = stop  # type: ignore[method-assign]
 
 
 def started(empty: Store, folder: Path, optimizer: str, act: Send | None) -> tuple[Family, Ended]:

@@ -9,10 +9,10 @@ import torch
 from decoders import CHECKPOINTS, EVALUATED, STEPS_AN_EPOCH, TINY, Event, events, recordings, tiny_decoder
 from stores import Finished, used
 
-from nfa import tracking
-from nfa.config import TrainEEGConfig
-from nfa.jobs.eeg.eeg_scores import score
-from nfa.studies.linear_baseline import linear_baseline
+from nfa.registry import tracking
+from nfa.registry.families.eeg.config import TrainEEGConfig
+from nfa.registry.families.eeg.linear_baseline import linear_baseline
+from nfa.registry.families.eeg.scores import score
 
 LOSSES = ("loss", "loss_mse", "loss_pearson")
 GROUPS = ("cnn", "se", "subject", "block_0", "gate", "head")

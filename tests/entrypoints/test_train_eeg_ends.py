@@ -17,10 +17,10 @@ def written(decoded: Finished) -> Event:
 
 
 ENDS = {
-    "inside a checkpoint": ("nfa.tracking", "save_state", KILL, 2),
-    "after a checkpoint": ("nfa.training", "Training._epoch", KILL, 3),
-    "inside an epoch": ("nfa.optim.build", "Optimizers.step", TERM, 2 * STEPS_AN_EPOCH + 2),
-    "inside the reports": ("nfa.jobs.eeg.decoder_reports", "report", KILL, 1),
+    "inside a checkpoint": ("nfa.registry.tracking", "save_state", KILL, 2),
+    "after a checkpoint": ("nfa.registry.training.loop", "Training._epoch", KILL, 3),
+    "inside an epoch": ("nfa.registry.training.optimizers", "Optimizers.step", TERM, 2 * STEPS_AN_EPOCH + 2),
+    "inside the reports": ("nfa.registry.families.eeg.report", "report", KILL, 1),
 }
 
 

@@ -15,14 +15,14 @@ from flow_runs import EEG, expected, flow_of, undrawn
 from recording_folders import save
 from stores import Store, used
 
-from nfa import tracking
-from nfa.config import TrainEEGConfig
-from nfa.data import eeg
-from nfa.data.simulated_eeg import Simulation, simulate
-from nfa.jobs.eeg.eeg_scores import score
-from nfa.jobs.eeg.train_eeg import train_eeg
-from nfa.studies.linear_baseline import linear_baseline
-from nfa.timing import Stopwatch
+from nfa.registry import tracking
+from nfa.registry.families.eeg import data
+from nfa.registry.families.eeg.config import TrainEEGConfig
+from nfa.registry.families.eeg.linear_baseline import linear_baseline
+from nfa.registry.families.eeg.scores import score
+from nfa.registry.families.eeg.simulated import Simulation, simulate
+from nfa.registry.families.eeg.train_eeg import train_eeg
+from nfa.registry.stopwatch import Stopwatch
 
 SIZE = {**EEG, "subjects": 3, "stimuli": 3, "seconds": 24, "epochs": 1, "eval_every": 1}
 WHAT = {"recordings": "whole recordings of training subjects", "subjects": "recordings of unseen subjects"}
@@ -118,7 +118,7 @@ def test_a_layout_with_whole_trials_for_val_and_test_is_trained_on(own: Store, t
     simulate(Simulation(subjects=2, stimuli=3, seconds=24, channels=4), tmp_path / "parts")
     for path in sorted((tmp_path / "parts").glob("train_-_*_-_eeg.npy")):
         stem = path.name.removesuffix("_-_eeg.npy")
-        parts = [path.with_name(stem.replace("train", each, 1)) for each in eeg.SPLITS]
+        parts = [path.with_name(stem.replace("train", each, 1)) for each in data.SPLITS]
         whole = [np.concatenate([np.load(f"{part}_-_{kind}.npy") for part in parts]) for kind in ("eeg", "envelope")]
         save(folder, stem.replace("train", {"2": "val", "3": "test"}.get(stem[-1], "train"), 1), *whole)
     run_id = trained(own, data_dir=str(folder))

@@ -15,12 +15,12 @@ from stores import Store
 from support import words
 
 from entrypoints.train_eeg import start
-from nfa.config import TrainEEGConfig
 from nfa.errors import Refusal
-from nfa.jobs.eeg import train_eeg
 from nfa.maths.bfloat16 import has_bfloat16_units
 from nfa.parallel import World
-from nfa.timing import Stopwatch
+from nfa.registry.families.eeg import train_eeg
+from nfa.registry.families.eeg.config import TrainEEGConfig
+from nfa.registry.stopwatch import Stopwatch
 
 
 @pytest.fixture

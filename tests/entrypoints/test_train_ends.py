@@ -129,7 +129,7 @@ def assert_nothing_says_running(store: Store, moment: int) -> None:
 
 
 def test_run_killed_before_its_first_checkpoint_resumes_from_the_beginning(fresh: Store, finished: Finished) -> None:
-    ended = run(fresh, tiny(), before=During("nfa.tracking", "save_checkpoint", KILL))
+    ended = run(fresh, tiny(), before=During("nfa.registry.tracking", "save_checkpoint", KILL))
     assert ended.code == -signal.SIGKILL
     (run_id,) = fresh.runs()
     assert fresh.checkpoints(run_id) == {}
@@ -139,12 +139,12 @@ def test_run_killed_before_its_first_checkpoint_resumes_from_the_beginning(fresh
 
 # Between any two of the writes of the second checkpoint.
 WRITES = {
-    "file": ("nfa.content", "write_tensors"),
+    "file": ("nfa.registry.content", "write_tensors"),
     "model": ("mlflow.tracking", "MlflowClient.create_logged_model"),
     "link": ("mlflow.tracking", "MlflowClient.log_outputs"),
     "finalised": ("mlflow.tracking", "MlflowClient.finalize_logged_model"),
-    "metrics": ("nfa.tracking.metrics", "MetricLog.flush"),
-    "state": ("nfa.tracking", "save_state"),
+    "metrics": ("nfa.registry.tracking.metrics", "MetricLog.flush"),
+    "state": ("nfa.registry.tracking", "save_state"),
 }
 
 
@@ -162,7 +162,9 @@ def test_run_killed_between_the_writes_of_a_checkpoint_resumes_to_the_same_run(
 
 def test_signal_in_mid_epoch_keeps_the_last_whole_step(fresh: Store, finished: Finished) -> None:
     steps_an_epoch = 18
-    ended = run(fresh, tiny(), before=During("nfa.optim.build", "Optimizers.step", TERM, steps_an_epoch + 7))
+    ended = run(
+        fresh, tiny(), before=During("nfa.registry.training.optimizers", "Optimizers.step", TERM, steps_an_epoch + 7)
+    )
     assert ended.code == 143
     (run_id,) = fresh.runs()
     state = torch.load(fresh.artifact(run_id, "state/latest.pt"), weights_only=True)
@@ -183,14 +185,14 @@ MOMENTS = [
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_signal_while_the_run_is_opened_ends_it_killed(moment: tuple[str, str], fresh: Store) -> None:
     module, name = moment
-    ended = run(fresh, tiny(), before=During(f"nfa.tracking.{module}", name, TERM))
+    ended = run(fresh, tiny(), before=During(f"nfa.registry.tracking.{module}", name, TERM))
     assert ended.code == 143
     (run_id,) = fresh.runs()
     assert_true_state(fresh, run_id, ended, "killed")
 
 
 def test_signal_while_the_run_is_closed_leaves_it_finished(fresh: Store) -> None:
-    ended = run(fresh, tiny(epochs=1), before=During("nfa.tracking.runs", "TrackedRun._end", TERM))
+    ended = run(fresh, tiny(epochs=1), before=During("nfa.registry.tracking.runs", "TrackedRun._end", TERM))
     assert ended.code == 143
     (run_id,) = fresh.runs()
     assert fresh.tags(run_id)["nfa.state"] == "finished"
@@ -198,7 +200,7 @@ def test_signal_while_the_run_is_closed_leaves_it_finished(fresh: Store) -> None
 
 
 def test_run_killed_before_its_config_was_written_is_refused_clearly(fresh: Store) -> None:
-    run(fresh, tiny(), before=During("nfa.tracking", "put_json", KILL))
+    run(fresh, tiny(), before=During("nfa.registry.tracking", "put_json", KILL))
     (run_id,) = fresh.runs()
     ended = run(fresh, words(resume=run_id))
     assert ended.code == 2
@@ -290,7 +292,7 @@ def test_running_run_cannot_be_resumed_beside_its_process(fresh: Store) -> None:
 
 
 def test_claim_of_a_number_that_another_process_has_now_counts_as_gone(fresh: Store) -> None:
-    run(fresh, tiny(), before=During("nfa.tracking", "save_checkpoint", KILL))
+    run(fresh, tiny(), before=During("nfa.registry.tracking", "save_checkpoint", KILL))
     (run_id,) = fresh.runs()
     claim = json.loads(fresh.claims(run_id)["nfa.claim.0"])
     fresh.change("UPDATE params SET value = ? WHERE key = 'nfa.claim.0'", json.dumps({**claim, "pid": os.getpid()}))

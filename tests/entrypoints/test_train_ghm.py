@@ -10,10 +10,11 @@ from moments import TERM, During
 from stores import Finished, Store, assert_same_run, used
 from support import run, tiny, words
 
-from nfa import reference, tracking
-from nfa.config import TrainConfig
+from nfa import reference
 from nfa.errors import Refusal
-from nfa.evaluation import evaluate
+from nfa.measures.evaluation import evaluate
+from nfa.registry import tracking
+from nfa.registry.families.mlp.config import TrainConfig
 
 CHECKPOINTS, STEPS_AN_EPOCH, EXAMPLES = [0, 1, 2, 4], 18, 1149
 LEARNS: dict[str, float | str] = {"optimizer": "adam", "lr": 0.01}  # enough for more than one bin in the first epoch
@@ -184,7 +185,7 @@ def test_a_run_stopped_in_mid_epoch_goes_on_with_its_counts_to_the_same_run(
     trained: dict[str, Finished], fresh: Store
 ) -> None:
     """The counts are those of 25 steps, each once: their sum is the average of the batches' sizes."""
-    stop = During("nfa.optim.build", "Optimizers.step", TERM, STEPS_AN_EPOCH + 7)
+    stop = During("nfa.registry.training.optimizers", "Optimizers.step", TERM, STEPS_AN_EPOCH + 7)
     assert run(fresh, arguments("cross-entropy"), before=stop).code == 143
     (run_id,) = fresh.runs()
     state = torch.load(fresh.artifact(run_id, "state/latest.pt"), weights_only=True)

@@ -33,15 +33,16 @@ from stores import Store, used
 from torch import Tensor
 from transformers import get_linear_schedule_with_warmup
 
-from nfa import reference, tracking
-from nfa.config import TrainLoraConfig
+from nfa import reference
 from nfa.errors import DivergedError
-from nfa.jobs.lora import answer_scores
-from nfa.jobs.lora.answer_scores import score_answers
-from nfa.jobs.lora.lora_reports import stored_answers
-from nfa.lora.adapters import put_in
-from nfa.lora.base_models import find_base, load_model
-from nfa.lora.compute import training_operations
+from nfa.registry import tracking
+from nfa.registry.families.language import scores as answer_scores
+from nfa.registry.families.language.adapters import put_in
+from nfa.registry.families.language.base.models import find_base, load_model
+from nfa.registry.families.language.compute import training_operations
+from nfa.registry.families.language.config import TrainLoraConfig
+from nfa.registry.families.language.report import stored_answers
+from nfa.registry.families.language.scores import score_answers
 
 TRAIN = ("train/step_loss", "train/grad_norm", "train/learning_rate")
 BLOCKS = ("block_0", "block_1")

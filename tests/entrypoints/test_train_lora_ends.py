@@ -14,10 +14,10 @@ from moments import INT, KILL, TERM, During
 from stores import Finished, Store, assert_same_run, used
 from support import words
 
-from nfa.config import TrainLoraConfig
 from nfa.errors import Refusal
-from nfa.jobs.lora.train_lora import train_lora
-from nfa.timing import Stopwatch
+from nfa.registry.families.language.config import TrainLoraConfig
+from nfa.registry.families.language.train_lora import train_lora
+from nfa.registry.stopwatch import Stopwatch
 
 DROPPING = {"dropout": 0.1, "seed": 3}  # global generators go on where they stopped
 CODES = {TERM: 143, INT: 130, KILL: -signal.SIGKILL}
@@ -46,13 +46,13 @@ def whole(empty_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Whole
 STARTS: dict[str, dict[str, Any]] = {"random": DROPPING, "pissa": {"init": "pissa"}}
 STEP, SAVE, FINAL = "Optimizers.step", "save_state", "save_model"
 ENDS = {
-    "inside a step": ("random", "nfa.optim.build", STEP, TERM, 5),
-    "between two steps": ("random", "nfa.training", "Training._epoch", INT, 4),
-    "inside an evaluation": ("pissa", "nfa.jobs.lora.answer_scores", "answer_losses", TERM, 3),
-    "inside a checkpoint": ("random", "nfa.tracking", SAVE, KILL, 2),
-    "after a checkpoint, far from the next": ("pissa", "nfa.optim.build", STEP, KILL, 7),
-    "inside the reports": ("random", "nfa.jobs.lora.lora_reports", FINAL, KILL, 1),
-    "before the first checkpoint": ("pissa", "nfa.tracking", "save_checkpoint", KILL, 1),
+    "inside a step": ("random", "nfa.registry.training.optimizers", STEP, TERM, 5),
+    "between two steps": ("random", "nfa.registry.training.loop", "Training._epoch", INT, 4),
+    "inside an evaluation": ("pissa", "nfa.registry.families.language.scores", "answer_losses", TERM, 3),
+    "inside a checkpoint": ("random", "nfa.registry.tracking", SAVE, KILL, 2),
+    "after a checkpoint, far from the next": ("pissa", "nfa.registry.training.optimizers", STEP, KILL, 7),
+    "inside the reports": ("random", "nfa.registry.families.language.report", FINAL, KILL, 1),
+    "before the first checkpoint": ("pissa", "nfa.registry.tracking", "save_checkpoint", KILL, 1),
 }
 
 
@@ -91,7 +91,9 @@ def same_place(expected: Finished, path: str) -> bytes:
 
 def test_a_signal_inside_a_step_keeps_the_last_whole_one(fresh: Store, whole: Whole) -> None:
     place = whole.place
-    ended = place.launch(fresh, place.words(**DROPPING), before=During("nfa.training", "Training._update", TERM, 6))
+    ended = place.launch(
+        fresh, place.words(**DROPPING), before=During("nfa.registry.training.loop", "Training._update", TERM, 6)
+    )
     assert ended.code == 143, ended.output
     (run_id,) = fresh.runs()
     state = torch.load(fresh.artifact(run_id, "state/latest.pt"), weights_only=True)
@@ -104,7 +106,7 @@ def test_a_signal_inside_a_step_keeps_the_last_whole_one(fresh: Store, whole: Wh
 
 def test_resume_with_anything_else_is_refused_and_the_run_can_still_be_continued(fresh: Store, tmp_path: Path) -> None:
     place = Place.made(tmp_path / "place")
-    ended = place.launch(fresh, place.words(), before=During("nfa.optim.build", STEP, TERM, 4))
+    ended = place.launch(fresh, place.words(), before=During("nfa.registry.training.optimizers", STEP, TERM, 4))
     assert ended.code == 143, ended.output
     (run_id,) = fresh.runs()
     other = write_questions(tmp_path / "other.jsonl", 20)
@@ -135,7 +137,7 @@ def test_a_run_from_factors_goes_on_without_the_run_of_its_factors(fresh: Store,
     with pytest.MonkeyPatch.context() as patch, used(fresh, patch), used_place(place):
         factors = factor_run(place)
     argv = place.words(init="svd", factors=factors[:12])
-    ended = place.launch(fresh, argv, before=During("nfa.optim.build", STEP, TERM, 4))
+    ended = place.launch(fresh, argv, before=During("nfa.registry.training.optimizers", STEP, TERM, 4))
     assert ended.code == 143, ended.output
     (run_id,) = set(fresh.runs()) - {factors}
     before = fresh.json(run_id, "config.json")

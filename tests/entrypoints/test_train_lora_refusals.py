@@ -15,11 +15,12 @@ from refusals import Refused, assert_refused_before_anything_heavy
 from stores import Store
 
 from entrypoints.train_lora import start
-from nfa import doors, seeding
-from nfa.config import TrainLoraConfig
-from nfa.lora.quiet import quiet
+from nfa import seeding
 from nfa.maths.bfloat16 import has_bfloat16_units
-from nfa.tracking import artifacts
+from nfa.registry import doors
+from nfa.registry.families.language.base.quiet import quiet
+from nfa.registry.families.language.config import TrainLoraConfig
+from nfa.registry.tracking import artifacts
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +153,7 @@ def test_an_odd_rank_is_refused_for_an_orthogonal_start(refused: Callable[..., s
 def test_olora_of_conv1d_layers_is_refused(refused: Callable[..., str], tmp_path: Path) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from nfa.lora import tiny
+    from nfa.registry.families.language.base import tiny
 
     with seeding.untouched(), quiet():
         config = GPT2Config(

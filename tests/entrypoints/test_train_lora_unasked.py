@@ -10,11 +10,11 @@ import pytest
 from fine_tunings import MODULES, TOO_LONG, Place, used_place, write_questions
 from stores import Store
 
-from nfa.config import TrainLoraConfig
-from nfa.jobs.lora.train_lora import prepared
-from nfa.lora.adapters import add_adapter, narrower, own_dropout
-from nfa.lora.base_models import find_base, load_model
-from nfa.timing import Stopwatch
+from nfa.registry.families.language.adapters import add_adapter, narrower, own_dropout
+from nfa.registry.families.language.base.models import find_base, load_model
+from nfa.registry.families.language.config import TrainLoraConfig
+from nfa.registry.families.language.train_lora import prepared
+from nfa.registry.stopwatch import Stopwatch
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ import pytest
 from stores import Finished, Store
 from support import TINY, Ended, process, run, tiny, words
 
-from nfa.config import TrainConfig
-from nfa.data.catalog import SOURCES
-from nfa.tracking.store import client
+from nfa.registry.datasets.catalog import SOURCES
+from nfa.registry.families.mlp.config import TrainConfig
+from nfa.registry.tracking.store import client
 
 
 @pytest.fixture

@@ -12,10 +12,11 @@ from stores import Finished, Store, same_weights
 from support import TINY, run, tiny
 from toys import site_matrices
 
-from nfa import __version__, tracking
-from nfa.config import TrainConfig
-from nfa.evaluation import evaluate
+from nfa import __version__
+from nfa.measures.evaluation import evaluate
 from nfa.observe.passes import site_weights
+from nfa.registry import tracking
+from nfa.registry.families.mlp.config import TrainConfig
 from nfa.studies.alignment import alignment
 
 CHECKPOINTS = [0, 1, 2, 4]

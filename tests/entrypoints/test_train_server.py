@@ -18,8 +18,8 @@ from races import winners
 from stores import Finished, Store, used
 from support import environment_of_tests, launch, run, tiny, words
 
-from nfa import tracking
 from nfa.errors import Refusal
+from nfa.registry import tracking
 
 pytestmark = pytest.mark.slow
 
@@ -131,7 +131,9 @@ class Stop:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-@pytest.mark.parametrize("during", [("nfa.optim.build", "Optimizers.step"), ("nfa.content", "write_tensors")])
+@pytest.mark.parametrize(
+    "during", [("nfa.registry.training.optimizers", "Optimizers.step"), ("nfa.registry.content", "write_tensors")]
+)
 def test_training_stopped_while_the_server_hangs_keeps_its_state_here_and_goes_on_once_that_answers(
     during: tuple[str, str], server: Server, place: dict[str, str], fresh: Store, finished: Finished
 ) -> None:
@@ -177,7 +179,7 @@ def test_nothing_that_was_brought_from_or_to_a_server_stays(
         ended = run(fresh, argv, entrypoint=entrypoint, pictures=entrypoint == "gradient_directions", **place)
         assert ended.code == 0, ended.output
         assert list(temporary.iterdir()) == []
-    stop = During("nfa.tracking.metrics", "MetricLog.flush", KILL, 2)
+    stop = During("nfa.registry.tracking.metrics", "MetricLog.flush", KILL, 2)
     ended = run(fresh, words(max_samples=21), entrypoint="analyze", before=stop, **place)
     assert ended.code == -signal.SIGKILL
     assert list(temporary.iterdir()) != []

@@ -10,9 +10,9 @@ from stores import Store, same_weights, used, wrapper_in
 from studies_of_tests import FIXED, NAME, Study, tuned
 from support import run, words
 
-from nfa import tracking
-from nfa.config.values import assignments
 from nfa.errors import Refusal
+from nfa.registry import tracking
+from nfa.registry.values import assignments
 
 PRUNED = {"n_trials": 10, "pruner": "median", "sampler": "random", "confirm": 2, "constraint": "val/accuracy>0.05"}
 

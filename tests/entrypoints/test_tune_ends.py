@@ -13,7 +13,7 @@ from studies_of_tests import NAME, OPTIONS, Study, tuned
 from support import launch, words
 
 MIDDLE = 14  # of the reports of epochs: in the third trial, between two of its checkpoints
-REPORT = ("nfa.jobs.classifier.training_run", "_TrainingRun._after_epoch")
+REPORT = ("nfa.registry.families.mlp.session", "_TrainingRun._after_epoch")
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +72,7 @@ def test_an_interrupted_confirmation_goes_on_under_the_name_of_the_study(empty_s
     assert {store.tags(run_id)["nfa.state"] for run_id in (*trained.values(), confirmation)} == {"finished"}
 
 
-def test_a_killed_worker_is_replaced_and_its_trial_finished_in_the_same_run(
-    empty_store: Store, tmp_path: Path
-) -> None:
+def test_a_killed_worker_is_replaced_and_its_trial_finished_in_the_same_run(empty_store: Store, tmp_path: Path) -> None:
     store = empty_store.copy(tmp_path / "study")
     options = {"n_trials": 5, "n_workers": 2, "fixed": "epochs=60,width=8,depth=2,schedule=0-60/10,batch_size=16"}
     child = launch(store, words(**{**OPTIONS, **options}), entrypoint="tune")

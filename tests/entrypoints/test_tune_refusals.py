@@ -11,7 +11,7 @@ from studies_of_tests import NAME, OPTIONS, tuned
 from support import words
 
 from entrypoints.tune import start
-from nfa.config import TuneConfig
+from nfa.registry.sweeps.config import TuneConfig
 
 WORDS = [
     ("--objective val/los", "objective=val/los (no run logs it)"),

@@ -5,10 +5,9 @@ from flow_runs import RECORDINGS, SIZES
 from stores import Store
 from studies_of_tests import Study, tuned
 
-from nfa.config import TuneConfig
-from nfa.config.metric_keys import logged_by
-from nfa.config.objectives import keys_of
-from nfa.config.tune import Training
+from nfa.registry.sweeps.config import Training, TuneConfig
+from nfa.registry.sweeps.metric_keys import logged_by
+from nfa.registry.sweeps.objectives import keys_of
 
 OWN = {"objective", "trial/seconds"}
 EEG = ",".join(f"{name}={value}" for name, value in {**RECORDINGS, **SIZES}.items())

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from mutations import BOTH, of_bytes, of_values, outcomes
 
-from nfa.data.eeg_facts import examined
 from nfa.errors import Refusal
-from nfa.jobs.eeg import eeg_baseline
-from nfa.lora import base_files
+from nfa.registry.families.eeg import baseline
+from nfa.registry.families.eeg.facts import examined
+from nfa.registry.families.language.base import files
 
 FACTS = {"weights": "ab" * 32, "parameters": 115_200}
 SCORES = {"one_-_story": 0.25, "two_-_story": 0.125}
@@ -47,7 +47,7 @@ def test_facts_of_a_base_model_are_found_again(count: int, cache: Path) -> None:
     asked: list[int] = []
 
     def ask() -> dict[str, Any]:
-        return base_files.remembered("facts", [Path(__file__)], lambda: asked.append(1) or FACTS)
+        return files.remembered("facts", [Path(__file__)], lambda: asked.append(1) or FACTS)
 
     assert ask() == ask() == FACTS
     assert len(asked) == 1
@@ -63,11 +63,11 @@ def test_scores_of_the_linear_decoder_are_computed_again(
     asked: list[int] = []
     data: Any = SimpleNamespace(digest=lambda: "ab" * 32, split="time", unseen="first_minute")
     found = SimpleNamespace(val=SCORES, recordings=SCORES, penalties={"one": 1.0}, undefined=0)
-    monkeypatch.setattr(eeg_baseline, "linear_baseline", lambda *_, **__: asked.append(1) or found)
-    assert eeg_baseline.baseline(data, 64) == eeg_baseline.baseline(data, 64)
+    monkeypatch.setattr(baseline, "linear_baseline", lambda *_, **__: asked.append(1) or found)
+    assert baseline.baseline(data, 64) == baseline.baseline(data, 64)
     assert len(asked) == 1
     (file,) = (cache / "eeg").iterdir()
-    assert believed(file, bytes_and_entries(file, count), lambda: eeg_baseline.baseline(data, 64)) == {"read": count}
+    assert believed(file, bytes_and_entries(file, count), lambda: baseline.baseline(data, 64)) == {"read": count}
     assert len(asked) > count * 3 / 4
 
 
@@ -83,7 +83,7 @@ def test_facts_of_recordings_are_found_again(count: int, tmp_path: Path, cache: 
 
 
 @pytest.mark.parametrize("count", BOTH)
-@pytest.mark.parametrize("name", ["config.json", base_files.MADE])
+@pytest.mark.parametrize("name", ["config.json", files.MADE])
 def test_a_folder_that_was_made_here_is_refused_where_a_file_of_it_is_another(
     name: str, count: int, tmp_path: Path
 ) -> None:
@@ -102,7 +102,7 @@ def test_a_folder_that_was_made_here_is_refused_where_a_file_of_it_is_missing(tm
 
 
 def made(folder: Path) -> Path:
-    return base_files.made_once(folder / "model", lambda inner: [(inner / "config.json").write_text('{"a": 1}')])
+    return files.made_once(folder / "model", lambda inner: [(inner / "config.json").write_text('{"a": 1}')])
 
 
 def same(content: bytes, raw: bytes) -> bool:

@@ -16,13 +16,14 @@ from mutations import BOTH, COUNT, of_bytes, of_tensors, of_values, outcomes
 from safetensors.torch import save
 from torch import Tensor
 
-from nfa.config.eeg_preparation import PrepareEEGConfig
-from nfa.data import eeg, questions
-from nfa.data.eeg_formats import open_recording
-from nfa.data.eeg_recordings import Recording
-from nfa.jobs.classifier import import_checkpoints
-from nfa.lora import base_files, gguf_files
-from nfa.lora.base_models import find_base
+from nfa.registry.families.eeg import data
+from nfa.registry.families.eeg.preparation.config import PrepareEEGConfig
+from nfa.registry.families.eeg.preparation.formats import open_recording
+from nfa.registry.families.eeg.preparation.recordings import Recording
+from nfa.registry.families.language import questions
+from nfa.registry.families.language.base import files, gguf_files
+from nfa.registry.families.language.base.models import find_base
+from nfa.registry.families.mlp import import_checkpoints
 
 FEW = 20  # mutations, in every run of the tests, of what transformers reads
 OLD = {
@@ -104,7 +105,7 @@ def changed_tensors(draw: random.Random) -> bytes:
     return save(of_tensors(OLD, draw), {"format": "pt"})
 
 
-def one_after_the_other(raw: bytes, got: dict[str, base_files.Entry]) -> bool:
+def one_after_the_other(raw: bytes, got: dict[str, files.Entry]) -> bool:
     """Tensors stand side by side up to the end of the file, each in as many bytes as it needs."""
     sizes = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
     length = int.from_bytes(raw[:8], "little")
@@ -183,12 +184,12 @@ def array_in(raw: bytes) -> Array:
 
 
 def prepared(folder: Path) -> None:
-    for split in eeg.SPLITS:
+    for split in data.SPLITS:
         (folder / f"{split}_-_one_-_story_-_eeg.npy").write_bytes(npy(RECORDED))
         (folder / f"{split}_-_one_-_story_-_envelope.npy").write_bytes(npy(np.abs(RECORDED[:, :1])))
 
 
-def same_part(raw: bytes, got: eeg.EEGData) -> bool:
+def same_part(raw: bytes, got: data.EEGData) -> bool:
     array, (part,) = array_in(raw), got.of("val")
     return bool(np.isfinite(array).all()) and array.shape == (part.samples, got.channels)
 
@@ -222,14 +223,14 @@ FORMATS = [
     Format(
         "config.json",
         as_json(CONFIGURATION),
-        lambda file: base_files.configuration(file.parent),
+        lambda file: files.configuration(file.parent),
         lambda raw, got: isinstance(got, dict) and json.loads(raw) == got,
         changed_json(CONFIGURATION),
     ),
     Format(
-        base_files.INDEX,
+        files.INDEX,
         as_json(INDEX),
-        lambda file: base_files.weight_files(file.parent),
+        lambda file: files.weight_files(file.parent),
         lambda raw, got: {file.name for file in got} == set(json.loads(raw)["weight_map"].values()),
         changed_json(INDEX),
         parts,
@@ -237,7 +238,7 @@ FORMATS = [
     Format(
         "model.safetensors",
         save(OLD, {"format": "pt"}),
-        lambda file: base_files.entries([file]),
+        lambda file: files.entries([file]),
         one_after_the_other,
         changed_tensors,
     ),
@@ -246,7 +247,7 @@ FORMATS = [
     Format(
         "val_-_one_-_story_-_eeg.npy",
         npy(RECORDED),
-        lambda file: eeg.load(file.parent, window=64),
+        lambda file: data.load(file.parent, window=64),
         same_part,
         changed_npy,
         prepared,

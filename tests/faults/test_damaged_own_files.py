@@ -17,9 +17,10 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor
 
-from nfa import __version__, content
-from nfa.data import eeg
-from nfa.tracking import artifacts
+from nfa import __version__
+from nfa.registry import content
+from nfa.registry.families.eeg import data
+from nfa.registry.tracking import artifacts
 
 TENSORS = {
     "layers.0.weight": torch.randn(3, 4, generator=torch.Generator().manual_seed(0)),
@@ -152,7 +153,7 @@ FORMATS = [
     Format(
         "val_-_one_-_story_-_eeg.npy",
         lambda file: recordings(file.parent),
-        lambda _: eeg.load(Path.cwd(), window=64),
+        lambda _: data.load(Path.cwd(), window=64),
         changed_array,
         of_array,
         quick=False,
@@ -170,7 +171,7 @@ FORMATS = [
 def recordings(folder: Path) -> None:
     """As they are simulated and prepared."""
     values = np.random.default_rng(0).normal(size=(140, 3))
-    for split in eeg.SPLITS:
+    for split in data.SPLITS:
         for kind, array in (("eeg", values), ("envelope", np.abs(values[:, :1]))):
             content.write_array(folder / f"{split}_-_one_-_story_-_{kind}.npy", array)
 

@@ -10,10 +10,10 @@ import pytest
 from eeg_files import brainvision, edf, neuroscan, persyst, segment
 from mutations import of_bytes, outcomes
 
-from nfa.config.eeg_preparation import PrepareEEGConfig
-from nfa.data.eeg_formats import Opened, open_recording
-from nfa.data.eeg_recordings import Recording
 from nfa.errors import Refusal
+from nfa.registry.families.eeg.preparation.config import PrepareEEGConfig
+from nfa.registry.families.eeg.preparation.formats import Opened, open_recording
+from nfa.registry.families.eeg.preparation.recordings import Recording
 
 mne = pytest.importorskip("mne")
 RATE, SECONDS = 64, 6

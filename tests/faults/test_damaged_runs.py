@@ -14,15 +14,17 @@ from moments import KILL, During
 from stores import Finished, Store, same_weights, used
 from support import Ended, run, tiny, words
 
-from nfa import content, tracking
-from nfa.config import LoraSvdConfig, TrainConfig, TrainEEGConfig
-from nfa.data.catalog import cache_folder
 from nfa.errors import Refusal
-from nfa.jobs.classifier.train import train
-from nfa.jobs.eeg.train_eeg import prepared
-from nfa.jobs.lora.lora_svd import lora_svd
-from nfa.jobs.settings import taken_up
-from nfa.timing import Stopwatch
+from nfa.registry import content, tracking
+from nfa.registry.datasets.catalog import cache_folder
+from nfa.registry.families.eeg.config import TrainEEGConfig
+from nfa.registry.families.eeg.train_eeg import prepared
+from nfa.registry.families.language.teacher.config import LoraSvdConfig
+from nfa.registry.families.language.teacher.lora_svd import lora_svd
+from nfa.registry.families.mlp.config import TrainConfig
+from nfa.registry.families.mlp.train import train
+from nfa.registry.stopwatch import Stopwatch
+from nfa.registry.training.settings import taken_up
 
 LAST = "checkpoints/epoch_0004.safetensors"
 
@@ -31,7 +33,7 @@ LAST = "checkpoints/epoch_0004.safetensors"
 def killed(empty_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """A training that was killed after epoch 1, to be looked at."""
     store = empty_store.copy(tmp_path_factory.mktemp("killed") / "store")
-    assert run(store, tiny(), before=During("nfa.tracking", "save_checkpoint", KILL, 3)).code == -9
+    assert run(store, tiny(), before=During("nfa.registry.tracking", "save_checkpoint", KILL, 3)).code == -9
     return Finished(store, store.runs()[0])
 
 
@@ -155,7 +157,7 @@ def test_a_file_that_is_cut_off_ends_a_resume(name: str, begun: Finished, monkey
 
 
 def test_other_data_than_those_it_began_with_end_a_resume(begun: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nfa.data.images.ImageData.digest", lambda _: "0" * 64)
+    monkeypatch.setattr("nfa.registry.datasets.images.ImageData.digest", lambda _: "0" * 64)
     with used(begun.store, monkeypatch), pytest.raises(Refusal, match="digits with digest 000000000000"):
         train(TrainConfig(resume=begun.run_id), None, Stopwatch())
 
@@ -164,7 +166,7 @@ def test_other_recordings_than_those_it_began_with_end_a_resume(
     decoded: Finished, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NFA_CACHE", str(decoded.store.folder.parent / "cache"))
-    monkeypatch.setattr("nfa.data.eeg.EEGData.digest", lambda _: "0" * 64)
+    monkeypatch.setattr("nfa.registry.families.eeg.data.EEGData.digest", lambda _: "0" * 64)
     stored = decoded.store.json(decoded.run_id, "config.json")["train"]
     run: Any = SimpleNamespace(run_id=decoded.run_id)
     with used(decoded.store, monkeypatch), pytest.raises(Refusal, match="simulated with digest 000000000000"):

@@ -11,7 +11,7 @@ from matplotlib.collections import QuadMesh
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from nfa.figures.ghm_histogram import ghm_histogram
+from nfa.registry.families.mlp.figures.ghm_histogram import ghm_histogram
 
 BINS, EPOCHS, EMPTY = 4, [0, 1, 2, 4, 20], 2
 Series = dict[str, dict[int, float]]

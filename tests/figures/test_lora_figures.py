@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from nfa.figures.lora_comparison import Curves, comparison
-from nfa.figures.lora_spectra import kinds, svd_analysis, synthesis_plots
+from nfa.registry.families.language.figures.comparison import Curves, comparison
+from nfa.registry.families.language.figures.spectra import kinds, svd_analysis, synthesis_plots
 
 ENDS = ("q_proj", "k_proj", "up_proj")
 

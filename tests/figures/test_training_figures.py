@@ -10,10 +10,10 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from nfa.figures.optimizer_comparison import optimizer_comparison
+from nfa.checkpoint_schedule import fit
 from nfa.figures.training_analysis import training_analysis
-from nfa.jobs.classifier import reports
-from nfa.schedules import fit
+from nfa.registry.families.mlp import report as reports
+from nfa.registry.training.figures.optimizer_comparison import optimizer_comparison
 
 EPOCHS = fit("0-20,40,60,80,100", 100)
 LOOKS = {

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tuned import LR, WIDTH, classifier, two_objectives
 
-from nfa.figures import tuning, tuning_space
-from nfa.studies.axis_importance import Importance
-from nfa.studies.tuning import Axis, StudyTable, TrialRow, best, best_so_far, finished, pareto_front
+from nfa.registry.sweeps.axis_importance import Importance
+from nfa.registry.sweeps.figures import tuning, tuning_space
+from nfa.registry.sweeps.tuning import Axis, StudyTable, TrialRow, best, best_so_far, finished, pareto_front
 
 FOUND = {
     "lr": Importance(0.6, 0.4, 0.8, 0.2, 0.005, True),

@@ -7,8 +7,8 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from nfa.analysis import Analysis
-from nfa.config import AnalyzeConfig
+from nfa.analyses.alignment import Analysis
+from nfa.registry.analyses.config import AnalyzeConfig
 
 
 class Pass(NamedTuple):
@@ -24,9 +24,7 @@ def cosine(A: Tensor, B: Tensor) -> float:
     return float((A * B).sum() / A.norm() / B.norm())
 
 
-def alignment(
-    W: Tensor, passes: Sequence[Pass], *, together: bool = False, exact: float = 1e-9
-) -> dict[str, float]:
+def alignment(W: Tensor, passes: Sequence[Pass], *, together: bool = False, exact: float = 1e-9) -> dict[str, float]:
     """The relations of a layer that applies `W` [o i]; `together` sums over an example's positions first.
 
     `exact` is how far z may be from W h and a bias.

@@ -9,7 +9,7 @@ from own_workloads import EXAMPLES, classifier, normal, whole
 from torch import Tensor
 from toys import seeded
 
-from nfa.linear_twin import Inside
+from nfa.reference.linear_twin import Inside
 from nfa.workloads.probe import Probe
 
 

@@ -9,9 +9,9 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from nfa.linear_twin import linear_twin
-from nfa.protocols import Batch, Workload
+from nfa.reference.linear_twin import linear_twin
 from nfa.testing import Conformance, check_workload
+from nfa.workload import Batch, Workload
 from nfa.workloads.probe import Probe, call
 
 EXAMPLES = 6

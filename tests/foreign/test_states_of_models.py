@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from toys import layers, seeded
 
-from nfa.config import GradientDirectionsConfig, GradientFlowConfig
+from nfa.analyses.gradient_directions import GradientAnalysis
+from nfa.analyses.gradient_flow import FlowAnalysis
 from nfa.errors import Refusal
-from nfa.flow_analysis import FlowAnalysis
-from nfa.gradient_analysis import GradientAnalysis
+from nfa.registry.analyses.config import GradientDirectionsConfig, GradientFlowConfig
 from nfa.testing import inertness
 from nfa.workloads.probe import Probe
 

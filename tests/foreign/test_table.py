@@ -26,7 +26,7 @@ from text_models import WORDS, bert, gpt2, t5
 from toys import layers, seeded
 
 from nfa.errors import Refusal
-from nfa.protocols import Batch
+from nfa.workload import Batch
 from nfa.workloads.probe import Probe
 from nfa.workloads.supervised import Supervised
 

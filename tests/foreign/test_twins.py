@@ -8,7 +8,7 @@ import torch.nn as nn
 from adapted_models import KINDS, adapted
 from all_models import FOREIGN, FURTHER
 
-from nfa.linear_twin import linear_twin, twin_sites
+from nfa.reference.linear_twin import linear_twin, twin_sites
 
 
 @pytest.mark.parametrize("model", [pytest.param(model, id=name) for name, model in {**FOREIGN, **FURTHER}.items()])

@@ -18,7 +18,7 @@ from own_workloads import (
 from torch import Tensor
 from toys import seeded
 
-from nfa.linear_twin import Inside, linear_twin
+from nfa.reference.linear_twin import Inside, linear_twin
 from nfa.workloads.probe import Probe
 
 WORDS = 7

@@ -23,7 +23,7 @@ from torch import Tensor
 from toys import seeded
 
 import nfa
-from nfa import tracking
+from nfa.registry import tracking
 from nfa.testing import inertness
 
 STEPS, RATE = 4, 0.02
@@ -58,7 +58,7 @@ def trainer(training: "Training", model: nn.Module, watched: bool) -> torch.opti
     """Hugging Face's Trainer in bfloat16, with the callback."""
     from transformers import Trainer, TrainingArguments
 
-    from nfa.huggingface import AlignmentCallback
+    from nfa.callbacks.huggingface import AlignmentCallback
 
     inputs, labels = training.probe
     rows = [{**{name: inputs[name][row] for name in inputs}, "labels": labels[row]} for row in range(len(labels))]

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from nfa.errors import Refusal
-from nfa.jobs.analyses.analysis_reports import line, rows, similarities, table
-from nfa.jobs.analyses.stored_analysis import output_folder
-from nfa.tracking.sources import DONE
+from nfa.registry.analyses.alignment_report import line, rows, similarities, table
+from nfa.registry.analyses.stored import output_folder
+from nfa.registry.tracking.sources import DONE
 
 SITES = ["layer_0", "encoder.conv"]
 RELATIONS = ["agop_nfm", "agop_nfm_init_removed", "g_vs_h", "g_vs_m", "h_vs_m", "h_stable_rank"]

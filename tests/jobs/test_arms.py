@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from nfa.jobs.analyses.arms import Arm, factor_interval, pearson, pearson_difference, without_r
+from nfa.registry.analyses.arms import Arm, factor_interval, pearson, pearson_difference, without_r
 
 KEY = "flow/front_output_ratio"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nfa.jobs.analyses.group_reports import groups, together
+from nfa.registry.analyses.seed_groups import groups, together
 
 
 def test_a_group_is_named_by_what_tells_it_from_the_others():

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from nfa.config import TrainConfig, identity
-from nfa.data import images
 from nfa.errors import Refusal
-from nfa.jobs.settings import config_to_resume, environment, run_config, stored_config
-from nfa.machine import check_memory
+from nfa.registry.datasets import images
+from nfa.registry.families.mlp.config import TrainConfig
+from nfa.registry.machine import check_memory
+from nfa.registry.training.settings import config_to_resume, environment, run_config, stored_config
+from nfa.registry.training.stored import identity
 
 CONFIG = TrainConfig(width=8, depth=2, epochs=4).resolved()
 DATA = images.load("digits", {})

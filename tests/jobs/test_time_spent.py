@@ -12,15 +12,15 @@ from moments import TERM, During
 from stores import Store
 from support import OPTIMIZERS, TINY, run, tiny, words
 
-from nfa import timing, tracking
-from nfa.config import TrainConfig
-from nfa.ends import Interrupted
 from nfa.errors import DivergedError
-from nfa.jobs.classifier import reports, training_run
-from nfa.jobs.classifier.train import train
-from nfa.jobs.time_spent import FILE, keep_time, timed
-from nfa.timing import Stopwatch
-from nfa.tracking import TrackedRun
+from nfa.registry import stopwatch, tracking
+from nfa.registry.families.mlp import report, session
+from nfa.registry.families.mlp.config import TrainConfig
+from nfa.registry.families.mlp.train import train
+from nfa.registry.signals import Interrupted
+from nfa.registry.stopwatch import Stopwatch
+from nfa.registry.tracking import TrackedRun
+from nfa.registry.training.time_spent import FILE, keep_time, timed
 
 
 class Clock:
@@ -39,7 +39,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(timing, "time", made)
+    monkeypatch.setattr(stopwatch, "time", made)
     return made
 
 
@@ -165,7 +165,7 @@ def ticking(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(time, "perf_counter", tick)
     monkeypatch.setattr(time, "time", tick)
     for drawing in ("training_figure", "comparison_figure"):
-        monkeypatch.setattr(reports, drawing, lambda *_: None)
+        monkeypatch.setattr(report, drawing, lambda *_: None)
     with undrawn():
         yield
 
@@ -198,7 +198,7 @@ def test_each_training_of_all_optimizers_says_its_own_time_and_their_parent_the_
 
 @pytest.mark.usefixtures("ticking")
 def test_a_child_that_failed_counts_too(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training_run._TrainingRun, "finish", lambda *_: (_ for _ in ()).throw(DivergedError("inf")))
+    monkeypatch.setattr(session._TrainingRun, "finish", lambda *_: (_ for _ in ()).throw(DivergedError("inf")))
     with pytest.raises(Exception, match="sgd: inf"):
         train(TrainConfig(**{**TINY, "optimizer": "all", "epochs": 1, "schedule": "0"}), None, Stopwatch())
     parent, *children = store.runs()
@@ -206,7 +206,7 @@ def test_a_child_that_failed_counts_too(store: Store, monkeypatch: pytest.Monkey
 
 
 def test_a_resumed_training_goes_on_counting(fresh: Store) -> None:
-    stop = During("nfa.optim.build", "Optimizers.step", TERM, 40)
+    stop = During("nfa.registry.training.optimizers", "Optimizers.step", TERM, 40)
     assert run(fresh, tiny(), before=stop).code == 143
     (run_id,) = fresh.runs()
     before = told(fresh, run_id)

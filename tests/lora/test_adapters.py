@@ -11,9 +11,10 @@ from llamas import llama
 from torch import Tensor
 
 from nfa import reference, seeding
-from nfa.config.lora import INITS, RESIDUAL, TARGETS
 from nfa.errors import Refusal
-from nfa.lora import adapters, tiny
+from nfa.registry.families.language import adapters
+from nfa.registry.families.language.base import tiny
+from nfa.registry.families.language.config import INITS, RESIDUAL, TARGETS
 
 ALL = TARGETS.split(",")
 WITH_PEFT = [init for init in INITS if init not in ("svd", "full")]

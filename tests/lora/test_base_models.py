@@ -17,8 +17,9 @@ from torch import Tensor
 from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel, T5Config
 
 from nfa.errors import Refusal
-from nfa.lora import base_files, base_names, gguf_files
-from nfa.lora.base_models import find_base, load_model, load_tokenizer, weights_of
+from nfa.registry.families.language.base import files, gguf_files
+from nfa.registry.families.language.base import names as base_names
+from nfa.registry.families.language.base.models import find_base, load_model, load_tokenizer, weights_of
 
 
 @pytest.fixture(autouse=True)
@@ -110,13 +111,13 @@ def test_the_digest_changes_with_a_name_a_dtype_and_a_shape(tmp_path: Path) -> N
     digests = set()
     for place, tensors in enumerate(variants):
         save_file(tensors, tmp_path / f"{place}.safetensors")
-        digests.add(base_files.digest(base_files.entries([tmp_path / f"{place}.safetensors"])))
+        digests.add(files.digest(files.entries([tmp_path / f"{place}.safetensors"])))
     assert len(digests) == len(variants)
 
 
 def test_weights_are_hashed_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = find_base(str(folder))
-    monkeypatch.setattr(base_files, "digest", None)
+    monkeypatch.setattr(files, "digest", None)
     assert find_base(str(folder)) == before
 
 
@@ -298,11 +299,11 @@ def test_an_interrupted_conversion_leaves_nothing(tmp_path: Path, cache: Path, m
 
 def test_of_two_conversions_at_once_the_first_is_kept(tmp_path: Path) -> None:
     def slower(inner: Path) -> None:
-        base_files.made_once(tmp_path / "model", lambda other: (other / "first").touch())
+        files.made_once(tmp_path / "model", lambda other: (other / "first").touch())
         (inner / "second").touch()
 
-    base_files.made_once(tmp_path / "model", slower)
-    assert [path.name for path in base_files.files_of(tmp_path / "model")] == ["first", base_files.MADE]
+    files.made_once(tmp_path / "model", slower)
+    assert [path.name for path in files.files_of(tmp_path / "model")] == ["first", files.MADE]
 
 
 def test_too_little_room_is_said_before_the_conversion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nfa import reference
-from nfa.lora.compression import ENERGY_RANKS, compress
 from nfa.maths.low_rank import Factors
+from nfa.registry.families.language.teacher.compression import ENERGY_RANKS, compress
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -7,9 +7,9 @@ import torch
 from llamas import SETTINGS, llama
 from torch.utils.flop_counter import FlopCounterMode
 
-from nfa.config.lora import TARGETS
-from nfa.lora.adapters import add_adapter, matching_modules
-from nfa.lora.compute import start_operations, training_operations
+from nfa.registry.families.language.adapters import add_adapter, matching_modules
+from nfa.registry.families.language.compute import start_operations, training_operations
+from nfa.registry.families.language.config import TARGETS
 
 N, S = 3, 10
 

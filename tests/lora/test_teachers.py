@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nfa import reference
-from nfa.lora.teachers import Synthesized, synthesize, teacher_update
 from nfa.maths.low_rank import Factors, LowRank
+from nfa.registry.families.language.teacher.synthesis import Synthesized, synthesize, teacher_update
 
 OPTIONS = {"rank": 4, "target_rank": 12, "decay": 0.04, "noise_scale": 0.1, "seed": 3}
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from llamas import SETTINGS
 from transformers import AutoTokenizer, ByT5Tokenizer
 
-from nfa.lora import tiny
-from nfa.lora.base_models import BaseModel, find_base, load_model, load_tokenizer, weights_of
+from nfa.registry.families.language.base import tiny
+from nfa.registry.families.language.base.models import BaseModel, find_base, load_model, load_tokenizer, weights_of
 
 SHORT = replace(SETTINGS, steps=5, length=16)
 

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nfa import reference
-from nfa.data.answer_tokens import IGNORED
-from nfa.losses.answers import TokenMean, answer_losses, answer_tokens
-from nfa.protocols import Batch
+from nfa.registry.families.language.answer_tokens import IGNORED
+from nfa.registry.families.language.losses import TokenMean, answer_losses, answer_tokens
+from nfa.workload import Batch
 
 VOCABULARY = 11
 SPANS = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 6)), min_size=1, max_size=6)  # of question and answer

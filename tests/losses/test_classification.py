@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nfa.losses.classification import LOSSES, cross_entropy, mse
+from nfa.registry.families.mlp.losses import LOSSES, cross_entropy, mse
 
 
 def examples() -> tuple[torch.Tensor, torch.Tensor]:

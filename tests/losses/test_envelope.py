@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nfa.losses.envelope import correlation, loss_terms
 from nfa.maths.pearson import pearson
+from nfa.registry.families.eeg.losses import correlation, loss_terms
 
 
 def signals(n: int, length: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

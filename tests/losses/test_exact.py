@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nfa import reference
-from nfa.losses import exact
-from nfa.losses.answers import answer_losses
-from nfa.losses.classification import LOSSES
-from nfa.losses.envelope import loss_terms
-from nfa.losses.exact import negative_log_likelihood
-from nfa.losses.ghm import TERMS, Harmonised
-from nfa.protocols import Batch
+from nfa.maths import exact_losses
+from nfa.maths.exact_losses import negative_log_likelihood
+from nfa.registry.families.eeg.losses import loss_terms
+from nfa.registry.families.language.losses import answer_losses
+from nfa.registry.families.mlp.ghm import TERMS, Harmonised
+from nfa.registry.families.mlp.losses import LOSSES
+from nfa.workload import Batch
 
 VOCABULARY = 49_152
 
@@ -80,7 +80,7 @@ def test_no_more_is_widened_at_a_time_than_memory_is_meant_for_it(monkeypatch):
     monkeypatch.setattr(F, "cross_entropy", likelihood)
     logits, labels = logits_of(300, 100)
     for entries, rows in ((1000, 10), (100, 1), (99, 1), (10**9, 300)):
-        monkeypatch.setattr(exact, "ENTRIES", entries)
+        monkeypatch.setattr(exact_losses, "ENTRIES", entries)
         seen.clear()
         assert len(negative_log_likelihood(logits, labels)) == 300
         assert max(shape[0] for shape in seen) == rows

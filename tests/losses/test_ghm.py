@@ -12,8 +12,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nfa import reference
-from nfa.losses.ghm import MU, TERMS, Harmonised, Terms, bin_of, bin_weights, classification, regression
-from nfa.protocols import Batch
+from nfa.registry.families.mlp.ghm import (
+    MU,
+    TERMS,
+    Harmonised,
+    Terms,
+    bin_of,
+    bin_weights,
+    classification,
+    regression,
+)
+from nfa.workload import Batch
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 SIZES = [12, 5, 1, 30]  # of the batches of a sequence

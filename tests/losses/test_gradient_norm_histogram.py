@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from nfa import reference
-from nfa.losses.ghm import TERMS, Harmonised, Histogram
-from nfa.protocols import Batch, MeanLoss
+from nfa.registry.families.mlp.ghm import TERMS, Harmonised, Histogram
+from nfa.workload import Batch, MeanLoss
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 N, K, BINS = 60, 4, 8

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nfa import reference
-from nfa.maths.lagged_ridge import LaggedRidge, predict
+from nfa.registry.families.eeg.lagged_ridge import LaggedRidge, predict
 
 PENALTIES = (1e-3, 0.1, 10.0)
 

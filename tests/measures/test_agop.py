@@ -11,8 +11,8 @@ from toys import Sequences, Tied, Toy, layers, seeded, site_matrices, tensors_in
 from nfa import reference
 from nfa.maths.congruence import Congruence
 from nfa.measures.agop import Agop
-from nfa.models.mlp import ACTIVATIONS, MLP, initialise
 from nfa.observe.passes import observe, site_weights
+from nfa.registry.families.mlp.model import ACTIVATIONS, MLP, initialise
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-12}  # float64 on both sides
 

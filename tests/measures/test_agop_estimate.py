@@ -11,7 +11,6 @@ from torch import Tensor
 from toys import Sequences, Tied, Toy, half_square, layers, seeded, tensors_in, toy
 
 from nfa import reference
-from nfa.linear_twin import linear_twin
 from nfa.maths.congruence import Congruence
 from nfa.maths.replicates import Estimate, Replicates
 from nfa.maths.similarity import Similarity
@@ -20,6 +19,7 @@ from nfa.measures.agop_estimate import AgopEstimate
 from nfa.measures.nfm import nfm
 from nfa.observe.directions import Directions, signs
 from nfa.observe.passes import observe, site_weights
+from nfa.reference.linear_twin import linear_twin
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-12}  # float64 on both sides
 

@@ -12,9 +12,9 @@ from traces import assert_same, snapshot
 
 from nfa import reference
 from nfa.measures.mean_gradient import mean_gradient
-from nfa.models.conformer import Conformer, ConformerOptions
-from nfa.protocols import Batch
-from nfa.workloads.eeg import EEGDecoder
+from nfa.registry.families.eeg.conformer import Conformer, ConformerOptions
+from nfa.registry.families.eeg.workload import EEGDecoder
+from nfa.workload import Batch
 
 
 class Mixed(nn.Module):

@@ -12,7 +12,7 @@ from toys import Tied, layers, seeded, toy
 
 from nfa import reference
 from nfa.measures.parameter_groups import gradient_norm, norm, relative_changes, root_mean_squares
-from nfa.protocols import groups_of_sites
+from nfa.workload import groups_of_sites
 
 Groups = dict[str, list[str]]
 shapes = st.lists(st.lists(st.integers(0, 4), max_size=3).map(tuple), min_size=1, max_size=5)

@@ -14,13 +14,13 @@ from traces import assert_same, snapshot
 
 from nfa import reference
 from nfa.errors import Refusal
-from nfa.linear_twin import linear_twin
 from nfa.measures.second_moments import Moment
 from nfa.measures.site_matrices import Conventions, SiteMeasures
 from nfa.observe import passes
 from nfa.observe.directions import Directions
 from nfa.observe.door import few_of, find_sites
 from nfa.observe.passes import site_weights
+from nfa.reference.linear_twin import linear_twin
 from nfa.relations import MATRICES
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-12}  # float64 on both sides
@@ -386,6 +386,8 @@ EDITS = {
     "h[:, 0] = 0": lambda h, _: h[:, 0].zero_(),
     "h.mul_(2)": lambda h, _: h.mul_(2),
 }
+
+
 @pytest.mark.parametrize("edit", EDITS)
 @pytest.mark.parametrize("frozen", [False, True])
 def test_an_input_that_is_edited_in_place_after_the_call_is_read_as_it_was(edit, frozen):

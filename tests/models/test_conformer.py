@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nfa import reference
-from nfa.config.eeg import LONGEST
-from nfa.models.conformer import Conformer, ConformerOptions, initialise, sinusoids
+from nfa.registry.families.eeg.config import LONGEST
+from nfa.registry.families.eeg.conformer import Conformer, ConformerOptions, initialise, sinusoids
 
 V1 = {"use_residual": False, "use_gated_residual": False, "use_mlp_head": False, "gradient_scale": 1.0}
 

@@ -6,9 +6,9 @@ import torch.nn as nn
 from conformers import RESIDUALS, SMALL, gradients, small, windows
 from torch.func import grad, jvp, vmap
 
-from nfa.config.eeg import POSITIONS
-from nfa.models.conformer import Conformer, ConformerOptions, initialise, scale_gradient
-from nfa.models.shared_batch import SharedDropout
+from nfa.registry.families.eeg.config import POSITIONS
+from nfa.registry.families.eeg.conformer import Conformer, ConformerOptions, initialise, scale_gradient
+from nfa.registry.training.shared_batch import SharedDropout
 
 GROUPS = ("cnn", "se", "subject", "layer_stack", "gate", "head")
 BEHIND = {  # the groups whose gradient passes the place where it is scaled, and all of whose gradient does

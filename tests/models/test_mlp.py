@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from toys import site_matrices, tiny_classifier, toy
 
 from nfa import reference
-from nfa.models.mlp import ACTIVATIONS, MLP, initialise
 from nfa.observe.passes import site_weights
+from nfa.registry.families.mlp.model import ACTIVATIONS, MLP, initialise
 
 
 def drawn(inputs: int, classes: int, *, init: str, seed: int = 0, **sizes) -> MLP:

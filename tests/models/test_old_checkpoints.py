@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from nfa.config import ImportConfig
 from nfa.errors import Refusal
-from nfa.models.mlp import MLP
-from nfa.models.old_checkpoints import OldFile, Sizes, agree, choose, complete, find, rename, sizes
+from nfa.registry.families.mlp.config import ImportConfig
+from nfa.registry.families.mlp.model import MLP
+from nfa.registry.families.mlp.old_checkpoints import OldFile, Sizes, agree, choose, complete, find, rename, sizes
 
 CONFIG = ImportConfig(folder="old")
 WORDS = {"dataset": "svhn", "width": "1024", "depth": "5", "activation": "relu"}

@@ -11,8 +11,8 @@ from torch.func import functional_call, grad, jacrev, vmap
 from toys import site_matrices, toy
 
 from nfa import reference
-from nfa.models.relative_attention import RelativeAttention, relative_attention
 from nfa.observe.passes import site_weights
+from nfa.registry.families.eeg.relative_attention import RelativeAttention, relative_attention
 
 
 def layer(d_model: int = 6, n_head: int = 2, *, block: int = 4, max_distance: int = 99, seed: int = 0):

@@ -10,7 +10,7 @@ import torch.nn as nn
 from support import processes
 from torch import Tensor
 
-from nfa.models.shared_batch import SharedBatchNorm, SharedDropout, share_batches
+from nfa.registry.training.shared_batch import SharedBatchNorm, SharedDropout, share_batches
 
 BATCHES = {"even": (2, 4), "uneven": (2, 5), "one and two": (1, 3), "three in a row": (2, 5, 5, 5)}  # share, batches
 CHANNELS, LENGTH = 3, 7

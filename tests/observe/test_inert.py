@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from toys import Noisy, Toy, seeded, toy
 from traces import assert_same, snapshot
 
-from nfa.evaluation import evaluate
 from nfa.measures.agop_estimate import AgopEstimate
+from nfa.measures.evaluation import evaluate
 from nfa.measures.site_matrices import Conventions, SiteMeasures
 from nfa.observe.directions import Directions
 from nfa.observe.inertness import inert

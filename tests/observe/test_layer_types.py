@@ -10,11 +10,11 @@ from torch import Tensor
 from toys import Toy, half_square, seeded, toy
 
 from nfa import reference
-from nfa.linear_twin import linear_twin
 from nfa.measures.site_matrices import Conventions, SiteMeasures
 from nfa.observe import passes
 from nfa.observe.directions import Directions, signs
 from nfa.observe.passes import site_weights
+from nfa.reference.linear_twin import linear_twin
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-12}  # float64 on both sides
 NAMES = frozenset({"agop", "nfm", "nfm_init_removed", "g", "h", "fact", "out_g", "out_h", "out_m"})

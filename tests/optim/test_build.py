@@ -8,7 +8,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from nfa.optim.build import Optimizers, build
+from nfa.registry.training.optimizers import Optimizers, build
 
 SETTINGS = {"lr": 0.01, "momentum": 0.0, "weight_decay": 0.0, "companion_lr": 0.001}
 SHAPES = [(6, 9), (8, 6), (3, 8)]  # the last one is the readout

@@ -5,8 +5,8 @@ import torch
 import torch.nn as nn
 from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
 
-from nfa.optim.build import Optimizers
-from nfa.optim.rates import RATES, constant, cosine, linear, stepwise
+from nfa.registry.training.optimizers import Optimizers
+from nfa.registry.training.rates import RATES, constant, cosine, linear, stepwise
 
 LR, TOTAL = 3e-4, 7
 

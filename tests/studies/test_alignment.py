@@ -10,9 +10,9 @@ from toys import Sequences, Toy, half_square, layers, seeded, site_matrices, toy
 
 from nfa import reference
 from nfa.measures.site_matrices import Conventions, SiteMeasures
-from nfa.models.mlp import MLP, initialise
 from nfa.observe.directions import Directions
 from nfa.observe.passes import site_weights
+from nfa.registry.families.mlp.model import MLP, initialise
 from nfa.relations import COSINES, EXPONENT, MATRICES, OVERLAPS, RELATIONS, STABLE_RANKS, needs_all_directions
 from nfa.studies.alignment import AlignmentOptions, alignment, conventions
 

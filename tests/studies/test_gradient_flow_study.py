@@ -5,7 +5,6 @@ import math
 
 import pytest
 
-from nfa.protocols import ParameterGroups
 from nfa.studies.gradient_flow import (
     RATIOS,
     Remedy,
@@ -16,6 +15,7 @@ from nfa.studies.gradient_flow import (
     targets,
     without_built_in,
 )
+from nfa.workload import ParameterGroups
 
 GROUPS = ParameterGroups({name: [] for name in ("in", "mid", "last", "out")}, "in", "last", "out")
 GRADIENTS = {"in": 0.2, "mid": 9.0, "last": 0.6, "out": 0.4}

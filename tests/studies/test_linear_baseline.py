@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from nfa import reference
-from nfa.data import eeg as split_data
-from nfa.data.eeg_names import prepared_name
-from nfa.data.eeg_preparation import SPLITS, prepare_arrays
-from nfa.studies.linear_baseline import PENALTIES, Baseline, linear_baseline
+from nfa.registry.families.eeg import data as split_data
+from nfa.registry.families.eeg.linear_baseline import PENALTIES, Baseline, linear_baseline
+from nfa.registry.families.eeg.names import prepared_name
+from nfa.registry.families.eeg.preparation.filters import SPLITS, prepare_arrays
 
 WINDOW, LAGS = 100, 5
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nfa import reference
 from nfa.maths.statistics import crossed_bootstrap, t_interval
-from nfa.studies.lora_comparison import (
+from nfa.registry.families.language.comparison.study import (
     RANDOM,
     Arm,
     Difference,

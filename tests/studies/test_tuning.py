@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from tuned import LR, OPTIMIZER, arms, classifier, planted, two_objectives
 
 from nfa import reference
-from nfa.studies import axis_importance
-from nfa.studies.axis_importance import Importance, conventions, importances, why_no_importances
-from nfa.studies.tuning import (
+from nfa.registry.sweeps import axis_importance
+from nfa.registry.sweeps.axis_importance import Importance, conventions, importances, why_no_importances
+from nfa.registry.sweeps.tuning import (
     Arm,
     Axis,
     StudyTable,

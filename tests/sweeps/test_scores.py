@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nfa import reference
-from nfa.config.objectives import Constraint, Objective
-from nfa.sweeps import scores
+from nfa.registry.sweeps import scores
+from nfa.registry.sweeps.objectives import Constraint, Objective
 
 VALUES = st.floats(-1e6, 1e6, allow_nan=False)
 SERIES = st.dictionaries(

@@ -10,14 +10,14 @@ import pytest
 from optuna.trial import TrialState
 from sqlalchemy.engine import make_url
 
-from nfa import tracking
-from nfa.config import TuneConfig
 from nfa.errors import Refusal
-from nfa.sweeps import tickets
-from nfa.sweeps.samplers import SeededBySlot, distribution, suggest
-from nfa.sweeps.storage import AllTaken, address_of, open_storage, shown
-from nfa.sweeps.studies import IDENTITY, PARENT, known_study, make_study
-from nfa.sweeps.tables import table_of
+from nfa.registry import tracking
+from nfa.registry.sweeps import trial_queue
+from nfa.registry.sweeps.config import TuneConfig
+from nfa.registry.sweeps.samplers import SeededBySlot, distribution, suggest
+from nfa.registry.sweeps.storage import AllTaken, address_of, open_storage, shown
+from nfa.registry.sweeps.studies import IDENTITY, PARENT, known_study, make_study
+from nfa.registry.sweeps.study_data import table_of
 
 SPACE = "lr=log:1e-3:1,optimizer=sgd|adam,width=8:16"
 CONFIG = TuneConfig(space=SPACE, n_trials=6, fixed="epochs=2", sampler="random")
@@ -27,7 +27,7 @@ def study_in(folder: Path, config: TuneConfig = CONFIG) -> optuna.Study:
     storage = open_storage(make_url(f"sqlite:///{folder}/optuna.db"))
     sampler = SeededBySlot(config.sampler, config.seed)
     study = optuna.create_study(storage=storage, study_name="s", sampler=sampler, load_if_exists=True)
-    tickets.fill(study, config)
+    trial_queue.fill(study, config)
     return study
 
 
@@ -48,7 +48,7 @@ def take_all(study: optuna.Study) -> None:
 def test_there_are_as_many_trials_as_asked_for_and_never_more(study: optuna.Study) -> None:
     take_all(study)
     assert Counter(trial.state for trial in study.trials) == {TrialState.COMPLETE: 6}
-    tickets.fill(study, CONFIG)
+    trial_queue.fill(study, CONFIG)
     assert len(study.trials) == 6
 
 
@@ -90,7 +90,7 @@ def _hammer(folder: str, done: str) -> None:
     slots = []
 
     def remember(trial: optuna.Trial) -> float:
-        slots.append(tickets.slot_of(trial))
+        slots.append(trial_queue.slot_of(trial))
         return 0.0
 
     try:
@@ -118,35 +118,35 @@ def test_a_lost_trial_is_taken_up_again_with_its_point_its_run_and_what_it_repor
     trial = study.ask()
     point = suggest(trial, CONFIG.axes)
     trial.report(0.5, 3)
-    trial.set_user_attr(tickets.RUN, "abc")
-    tickets.put_back(study, study.trials[trial.number])
-    tickets.put_back(study, study.trials[trial.number])  # by another, at the same time
+    trial.set_user_attr(trial_queue.RUN, "abc")
+    trial_queue.put_back(study, study.trials[trial.number])
+    trial_queue.put_back(study, study.trials[trial.number])  # by another, at the same time
     again = [one for one in study.trials if one.state == TrialState.WAITING and one.params]
     assert len(again) == 1
     assert again[0].params == point
-    assert again[0].user_attrs[tickets.RUN] == "abc"
+    assert again[0].user_attrs[trial_queue.RUN] == "abc"
     assert again[0].intermediate_values == {3: 0.5}
-    assert tickets.slot_of(again[0]) == 0
-    assert len(tickets.latest(study.trials)) == 6
+    assert trial_queue.slot_of(again[0]) == 0
+    assert len(trial_queue.latest(study.trials)) == 6
 
 
 def test_only_what_certainly_nobody_is_at_work_on_is_put_back(study: optuna.Study) -> None:
     alive, gone, unspoken = study.ask(), study.ask(), study.ask()
     sign = json.loads(tracking.sign())
-    alive.set_user_attr(tickets.PROCESS, json.dumps(sign))
-    gone.set_user_attr(tickets.PROCESS, json.dumps({**sign, "pid": 2**22 + 1}))
-    tickets.put_back_lost(study, {})
+    alive.set_user_attr(trial_queue.PROCESS, json.dumps(sign))
+    gone.set_user_attr(trial_queue.PROCESS, json.dumps({**sign, "pid": 2**22 + 1}))
+    trial_queue.put_back_lost(study, {})
     states = {trial.number: trial.state for trial in study.trials}
     assert states[alive.number] == TrialState.RUNNING
     assert states[unspoken.number] == TrialState.RUNNING  # it may be about to say whose it is
     assert states[gone.number] == TrialState.FAIL
-    assert len(tickets.latest(study.trials)) == 6
+    assert len(trial_queue.latest(study.trials)) == 6
 
 
 def test_a_process_elsewhere_is_not_looked_for_here(study: optuna.Study) -> None:
     trial = study.ask()
-    trial.set_user_attr(tickets.PROCESS, json.dumps({"host": "elsewhere", "pid": 1, "time": 0, "started": "0"}))
-    tickets.put_back_lost(study, {})
+    trial.set_user_attr(trial_queue.PROCESS, json.dumps({"host": "elsewhere", "pid": 1, "time": 0, "started": "0"}))
+    trial_queue.put_back_lost(study, {})
     assert study.trials[trial.number].state == TrialState.RUNNING
 
 
@@ -154,33 +154,33 @@ def test_a_trial_that_nobody_speaks_for_is_lost_after_it_was_watched_whatever_it
     study: optuna.Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now, unspoken = 1000.0, dict[int, float]()
-    monkeypatch.setattr(tickets.time, "monotonic", lambda: now)
+    monkeypatch.setattr(trial_queue.time, "monotonic", lambda: now)
     trial = study.ask()
     for seconds, state in [(0, TrialState.RUNNING), (80, TrialState.RUNNING), (11, TrialState.FAIL)]:
         now += seconds
-        tickets.put_back_lost(study, unspoken)
+        trial_queue.put_back_lost(study, unspoken)
         assert study.trials[trial.number].state == state
 
 
 def test_a_trial_that_keeps_losing_its_process_is_given_up(study: optuna.Study) -> None:
     for _ in range(10):
-        waiting = [one for one in study.trials if one.state == TrialState.WAITING and tickets.slot_of(one) == 0]
+        waiting = [one for one in study.trials if one.state == TrialState.WAITING and trial_queue.slot_of(one) == 0]
         if not waiting:
             break
         study._storage.set_trial_state_values(waiting[0]._trial_id, TrialState.RUNNING)
-        tickets.put_back(study, study.trials[waiting[0].number])
-    assert tickets.state_of(tickets.latest(study.trials)[0]) == "killed"
+        trial_queue.put_back(study, study.trials[waiting[0].number])
+    assert trial_queue.state_of(trial_queue.latest(study.trials)[0]) == "killed"
 
 
 def test_states_are_those_of_the_runs(study: optuna.Study) -> None:
     def ends(trial: optuna.Trial) -> float:
         suggest(trial, CONFIG.axes)
-        slot = tickets.slot_of(trial)
+        slot = trial_queue.slot_of(trial)
         if slot == 1:
             trial.report(1.0, 4)
             raise optuna.TrialPruned
         if slot in (2, 3):
-            trial.set_user_attr(tickets.ERROR, "became inf")
+            trial.set_user_attr(trial_queue.ERROR, "became inf")
             raise optuna.TrialPruned if slot == 2 else RuntimeError
         return 1.0
 
@@ -190,7 +190,12 @@ def test_states_are_those_of_the_runs(study: optuna.Study) -> None:
     assert rows[1].intermediate == {4: 1.0}
     assert rows[2].error == "became inf"
     assert [row.values for row in rows] == [(1.0,), (), (), (), (), ()]
-    assert tickets.counts(tickets.latest(study.trials)) == {"finished": 1, "pruned": 1, "failed": 2, "waiting": 2}
+    assert trial_queue.counts(trial_queue.latest(study.trials)) == {
+        "finished": 1,
+        "pruned": 1,
+        "failed": 2,
+        "waiting": 2,
+    }
 
 
 def test_a_grid_is_every_combination_once(tmp_path: Path) -> None:
@@ -207,7 +212,7 @@ def test_a_grid_that_is_cut_short_begins_with_the_known_points(tmp_path: Path) -
     config = TuneConfig(
         space="optimizer=sgd|adam|muon,width=8:16/4", sampler="grid", n_trials=2, enqueue="optimizer=muon,width=12"
     )
-    points = tickets.grid(config)
+    points = trial_queue.grid(config)
     assert points[0] == {"optimizer": "muon", "width": 12}
     assert len(points) == 9
     assert len(study_in(tmp_path, config).trials) == 2

@@ -9,10 +9,10 @@ import torch.nn as nn
 from toys import Noisy, half_square, layers, seeded, tiny_classifier
 
 from nfa.errors import Refusal
-from nfa.linear_twin import linear_twin
-from nfa.protocols import Batch
+from nfa.reference.linear_twin import linear_twin
 from nfa.testing import check_workload, conformance
 from nfa.testing.expected import Case
+from nfa.workload import Batch
 from nfa.workloads.probe import Probe
 
 

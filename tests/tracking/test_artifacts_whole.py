@@ -14,9 +14,9 @@ from PIL import Image
 from stores import Finished, Store
 from support import run, tiny, words
 
-from nfa import tracking, unfinished
 from nfa.errors import NfaError
-from nfa.tracking import artifacts, event_files
+from nfa.registry import tracking, unfinished
+from nfa.registry.tracking import artifacts, event_files
 
 
 @pytest.fixture
@@ -125,9 +125,7 @@ def test_a_copy_that_fails_leaves_the_one_before(
     assert {path: (tmp_path / "out" / path).read_bytes() for path in files(tmp_path / "out")} == before
 
 
-def test_a_copy_replaces_links_to_files_and_goes_through_none_to_a_folder(
-    changeable: Finished, tmp_path: Path
-) -> None:
+def test_a_copy_replaces_links_to_files_and_goes_through_none_to_a_folder(changeable: Finished, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mine.json").write_text("mine")
     (tmp_path / "out").mkdir()

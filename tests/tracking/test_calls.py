@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from nfa import ends
-from nfa.tracking import calls
-from nfa.tracking.calls import Unanswered, beginning, is_hanging, limited
+from nfa.registry import signals
+from nfa.registry.tracking import calls
+from nfa.registry.tracking.calls import Unanswered, beginning, is_hanging, limited
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def hung() -> Iterator[threading.Event]:
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "POLL", 0.001)
     monkeypatch.setattr(calls, "_limits", calls._Limits())
-    monkeypatch.setattr(ends, "_signals", ends._Signals())
+    monkeypatch.setattr(signals, "_signals", signals._Signals())
 
 
 def silent_for(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,7 +41,7 @@ def silent_for(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def asked_to_end() -> None:
-    ends._signals.pending, ends._signals.since = signal.SIGINT, calls.time.monotonic()
+    signals._signals.pending, signals._signals.since = signal.SIGINT, calls.time.monotonic()
 
 
 def test_answers_and_errors_are_those_of_the_call() -> None:

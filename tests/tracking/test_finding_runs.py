@@ -9,10 +9,10 @@ import torch
 from mlflow.entities import Param
 from stores import Finished, Store
 
-from nfa import tracking
 from nfa.errors import Refusal
-from nfa.evaluation import evaluate
-from nfa.tracking.store import client, plain_param
+from nfa.measures.evaluation import evaluate
+from nfa.registry import tracking
+from nfa.registry.tracking.store import client, plain_param
 
 TRAINED = {"nfa.entrypoint": "train", "nfa.workload": "mlp", "nfa.state": "finished", "nfa.trained": "true"}
 
@@ -116,7 +116,7 @@ def test_checkpoint_of_an_unknown_run_is_refused(seen: Finished) -> None:
 
 
 def test_data_other_than_the_run_s_are_refused(seen: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nfa.data.images.ImageData.digest", lambda _: "0" * 64)
+    monkeypatch.setattr("nfa.registry.datasets.images.ImageData.digest", lambda _: "0" * 64)
     with pytest.raises(Refusal, match="digest 000000000000"):
         tracking.load_checkpoint(seen.run_id, 0)
 
@@ -124,7 +124,7 @@ def test_data_other_than_the_run_s_are_refused(seen: Finished, monkeypatch: pyte
 def test_moved_data_are_found_where_data_dir_says(
     changeable: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nfa.workloads import rebuild
+    from nfa.registry.families import rebuild
 
     asked: list[str] = []
     monkeypatch.setattr(rebuild.catalog, "locate", lambda _name, place: asked.append(place) or {})

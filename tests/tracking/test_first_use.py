@@ -17,12 +17,12 @@ from sqlalchemy.engine import make_url
 from stores import Store
 from support import launch, tiny
 
-from nfa import ends, tracking
-from nfa.ends import Interrupted, shielded
 from nfa.errors import Refusal
-from nfa.sweeps.storage import open_storage
-from nfa.tracking import calls, first_use, registry, runs
-from nfa.tracking import store as tracking_store
+from nfa.registry import signals, tracking
+from nfa.registry.signals import Interrupted, shielded
+from nfa.registry.sweeps.storage import open_storage
+from nfa.registry.tracking import calls, first_use, registry, runs
+from nfa.registry.tracking import store as tracking_store
 
 
 class Waiting:
@@ -108,8 +108,8 @@ def test_optuna_s_tables_are_made_by_one_at_a_time(tmp_path: Path, waiting: Wait
 @pytest.fixture
 def _listening(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
-    monkeypatch.setattr(ends, "_signals", ends._Signals())
-    ends.listen()
+    monkeypatch.setattr(signals, "_signals", signals._Signals())
+    signals.listen()
     yield
     for signum, handler in before.items():
         signal.signal(signum, handler)

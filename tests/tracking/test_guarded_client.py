@@ -8,11 +8,12 @@ import pytest
 from mlflow.exceptions import MlflowException
 from stores import Store
 
-from nfa import masking, tracking
+from nfa import masking
 from nfa.errors import Refusal
-from nfa.tracking import DataInput, places
-from nfa.tracking import store as stores
-from nfa.tracking.guarded_client import GuardedClient
+from nfa.registry import tracking
+from nfa.registry.tracking import DataInput, places
+from nfa.registry.tracking import store as stores
+from nfa.registry.tracking.guarded_client import GuardedClient
 
 ADDRESS = "postgresql://me:geh@im/7@host/runs"
 

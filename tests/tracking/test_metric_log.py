@@ -7,9 +7,9 @@ import pytest
 from mlflow.tracking import MlflowClient
 from stores import Store
 
-from nfa import tracking
-from nfa.tracking.metrics import MetricLog, history
-from nfa.tracking.store import client
+from nfa.registry import tracking
+from nfa.registry.tracking.metrics import MetricLog, history
+from nfa.registry.tracking.store import client
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from mlflow.projects.backend import loader
 from stores import Store
 from support import ROOT
 
-from nfa import mlflow_plugin
-from nfa.tracking import store as tracking_store
+from nfa.registry import mlflow_plugin
+from nfa.registry.tracking import store as tracking_store
 
 
 class Local:
@@ -178,7 +178,7 @@ def test_where_mlflow_has_changed_nothing_happens(backends: Any, capsys: pytest.
 
 
 def test_installed_mlflow_has_the_hook_where_the_plugin_expects_it() -> None:
-    assert loader.MLFLOW_BACKENDS["local"].__module__ == "nfa.mlflow_plugin"
+    assert loader.MLFLOW_BACKENDS["local"].__module__ == "nfa.registry.mlflow_plugin"
     assert loader.MLFLOW_BACKENDS["local"].__mro__[1].__name__ == "LocalBackend"
 
 

@@ -15,12 +15,12 @@ from mlflow.utils.uri import append_to_uri_path, resolve_uri_if_local
 from stores import Store
 from support import launch, tiny
 
-from nfa import tracking
 from nfa.errors import Refusal
-from nfa.tracking import places
-from nfa.tracking.store import client
+from nfa.registry import tracking
+from nfa.registry.tracking import places
+from nfa.registry.tracking.store import client
 
-HARD = ["lab#1", "a?b", "a%20b", "100%", "sp ace", "it's \"so\"", "a&b;c", "a:b@c", "-ü ☃", "a?..b", "x\\y[z]{q}$*`~"]
+HARD = ["lab#1", "a?b", "a%20b", "100%", "sp ace", 'it\'s "so"', "a&b;c", "a:b@c", "-ü ☃", "a?..b", "x\\y[z]{q}$*`~"]
 NAMES = st.text(st.characters(exclude_characters="/\0\n", exclude_categories=["Cs"]), min_size=1, max_size=20)
 
 

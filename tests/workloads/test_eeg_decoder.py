@@ -8,11 +8,11 @@ import pytest
 import torch
 from decoders import RECORDINGS, tiny_decoder
 
-from nfa.config import TrainEEGConfig
-from nfa.data.simulated_eeg import Simulation, simulated_folder
-from nfa.jobs.settings import decoder_config
-from nfa.protocols import Batch
-from nfa.workloads.rebuild import rebuild, recordings
+from nfa.registry.families.eeg.config import TrainEEGConfig
+from nfa.registry.families.eeg.simulated import Simulation, simulated_folder
+from nfa.registry.families.rebuild import rebuild, recordings
+from nfa.registry.training.settings import decoder_config
+from nfa.workload import Batch
 
 
 def ids_of(workload, epoch: int) -> list[int]:

@@ -13,7 +13,6 @@ from torch.utils.data import TensorDataset
 from toys import Sequences, choose_sites, half_square, layers, seeded, tiny_classifier, toy
 
 import nfa
-from nfa.losses.classification import cross_entropy
 from nfa.maths.congruence import Congruence
 from nfa.measures.gradient_gram import GradientGram, choose_parameters
 from nfa.measures.mean_gradient import mean_gradient
@@ -21,12 +20,13 @@ from nfa.measures.parameter_groups import relative_changes, root_mean_squares
 from nfa.measures.site_matrices import Conventions, SiteMatrices, SiteMeasures
 from nfa.observe.directions import Directions
 from nfa.observe.passes import site_weights
-from nfa.protocols import Batch, Workload
+from nfa.registry.families.mlp.losses import cross_entropy
 from nfa.relations import MATRICES, RELATIONS, needs_all_directions
 from nfa.studies.alignment import AlignmentOptions, alignment
 from nfa.studies.gradient_directions import Probe as Probed
 from nfa.studies.gradient_directions import gradient_directions
 from nfa.studies.gradient_flow import gradient_flow
+from nfa.workload import Batch, Workload
 from nfa.workloads.probe import Probe
 
 

@@ -8,15 +8,14 @@ import torch
 from fine_tunings import MODULES, OPTIONS, STEPS, TOO_LONG, TRAINED, Place, factors_for, logits_of, used_place
 
 from nfa import reference
-from nfa.config import TrainLoraConfig
-from nfa.config.lora import INITS
-from nfa.data import questions
-from nfa.data.answer_tokens import IGNORED, collate
 from nfa.errors import Refusal
-from nfa.lora.base_models import load_model
-from nfa.protocols import Workload
-from nfa.workloads.language import LanguageModel
-from nfa.workloads.rebuild import rebuild
+from nfa.registry.families.language import questions
+from nfa.registry.families.language.answer_tokens import IGNORED, collate
+from nfa.registry.families.language.base.models import load_model
+from nfa.registry.families.language.config import INITS, TrainLoraConfig
+from nfa.registry.families.language.workload import LanguageModel
+from nfa.registry.families.rebuild import rebuild
+from nfa.workload import Workload
 
 
 @pytest.fixture(scope="module")

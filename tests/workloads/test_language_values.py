@@ -10,17 +10,17 @@ from language import ALPHA, LENGTHS, RANK, language_of_words
 from torch import Tensor
 
 from nfa import reference
-from nfa.analysis import Analysis
-from nfa.config import AnalyzeConfig
+from nfa.analyses.alignment import Analysis
 from nfa.errors import Refusal
 from nfa.measures.gradient_gram import GradientGram, choose_parameters
 from nfa.measures.mean_gradient import mean_gradient
 from nfa.measures.site_matrices import Conventions, SiteMeasures
 from nfa.observe.directions import Directions
 from nfa.observe.passes import site_weights
-from nfa.protocols import Batch
+from nfa.registry.analyses.config import AnalyzeConfig
+from nfa.registry.families.language.workload import LanguageModel
 from nfa.relations import MATRICES
-from nfa.workloads.language import LanguageModel
+from nfa.workload import Batch
 
 CLOSE = {"rtol": 0, "atol": 2e-6}  # of the largest entry: the model's norms are taken in float32
 SITES = ["model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"]

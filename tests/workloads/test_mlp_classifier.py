@@ -1,17 +1,17 @@
 """The workload of `train`: pixels, labels, batches, sites and optimizers, from a configuration and stored ids."""
 
-
 import numpy as np
 import pytest
 import torch
 from toys import tiny_classifier
 
-from nfa.config import TrainConfig
-from nfa.data.images import ImageData
 from nfa.errors import Refusal
-from nfa.protocols import Workload
-from nfa.workloads import devices, rebuild
-from nfa.workloads.mlp import MLPClassifier
+from nfa.registry.datasets.images import ImageData
+from nfa.registry.families import rebuild
+from nfa.registry.families.mlp.config import TrainConfig
+from nfa.registry.families.mlp.workload import MLPClassifier
+from nfa.workload import Workload
+from nfa.workloads import devices
 
 
 def test_it_is_a_workload():
@@ -114,7 +114,7 @@ def stored(digest: str) -> dict[str, object]:
 
 
 def test_a_stored_run_is_rebuilt_from_what_it_stored():
-    from nfa.data import images
+    from nfa.registry.datasets import images
 
     config = stored(images.load("digits", {}).digest())
     workload = rebuild.rebuild(config, {"train": [3, 1]}, device="cpu", tensors=lambda _: {})

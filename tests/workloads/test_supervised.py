@@ -14,14 +14,14 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 from toys import layers
 
 import nfa
-from nfa.analysis import Analysis
-from nfa.config import AnalyzeConfig, GradientDirectionsConfig, GradientFlowConfig
+from nfa.analyses.alignment import Analysis
+from nfa.analyses.gradient_directions import GradientAnalysis
+from nfa.analyses.gradient_flow import FlowAnalysis
 from nfa.errors import Refusal
-from nfa.evaluation import evaluate_split
-from nfa.flow_analysis import FlowAnalysis
-from nfa.gradient_analysis import GradientAnalysis
+from nfa.measures.evaluation import evaluate_split
 from nfa.observe.passes import site_weights
-from nfa.protocols import Workload
+from nfa.registry.analyses.config import AnalyzeConfig, GradientDirectionsConfig, GradientFlowConfig
+from nfa.workload import Workload
 
 CLASSES = 3
 X = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))

@@ -1,0 +1,149 @@
+"""What the options of `analyze` ask of a workload: sites, examples, directions, relations; and their values."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, cast
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from nfa.console import bar
+from nfa.errors import Refusal, reason
+from nfa.measures.sides import Positions
+from nfa.measures.site_matrices import Conventions, SiteMeasures, chosen_sites
+from nfa.observe.checks import check_model
+from nfa.observe.coverage import coverage
+from nfa.observe.directions import Directions
+from nfa.observe.door import EXAMPLES, find_sites
+from nfa.observe.found import Sites
+from nfa.observe.inertness import doubled, inert
+from nfa.observe.passes import Precision
+from nfa.parallel import World
+from nfa.registry.analyses.config import AnalyzeConfig
+from nfa.relations import RELATIONS, choose_relations, needed, needs_all_directions
+from nfa.studies.alignment import AlignmentOptions, alignment, conventions
+from nfa.workload import Batch, Workload
+
+MANY_OUTPUTS = 32  # up to here every output is differentiated, above it two random directions
+
+
+class Analysis:
+    """Measures a model again and again under the same options.
+
+    Making one checks model and options against each other (`Refusal`), so nothing is refused once work has started.
+    `initial(names, sites)` gives the weights before the first update by site; None where they are not known.
+    `left_out` says which relations cannot be had here, and why; `coverage` how much of the model is watched.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        model: nn.Module,
+        config: AnalyzeConfig,
+        initial: Callable[[list[str], Sites], Mapping[str, Tensor]] | None,
+        world: World | None = None,
+    ) -> None:
+        self.workload, self.config, self.world = workload, config, world or World()
+        centre = config.centre if config.centre == "entry" else "none"
+        self.options = AlignmentOptions(cast(Literal["none", "entry"], centre), float(config.agop_power), config.top_k)
+        self.ids = self._examples()
+        self.types = ", ".join(sorted({str(one.dtype).removeprefix("torch.") for one in model.parameters()}))
+        few = next(iter(workload.batches("train", batch_size=EXAMPLES, ids=self.ids[:EXAMPLES])))
+        directions = self._directions(check_model(model, workload, few), few)
+        self.found = find_sites(model, workload, few)
+        self.sites = chosen_sites(workload, model, self.found, config.sites)
+        self._check_centre()
+        self._check_precision(model, few)
+        self.coverage = coverage(model, self.found.parameters(self.sites))
+        self.left_out = _impossible(config.relations, exact=not directions.count, start=initial is not None)
+        self.relations = tuple(name for name in choose_relations(config.relations) if name not in self.left_out)
+        self.measured = Conventions(
+            "jacobian" if config.centre == "jacobian" else "none",
+            cast(Positions, config.positions),
+            directions,
+            cast(Precision, config.precision),
+        )
+        wanted = needed(self.relations)
+        weights = initial(self.sites, self.found) if initial and "nfm_init_removed" in wanted else {}
+        self.measures = SiteMeasures(workload, self.sites, wanted, self.measured, weights, self.world, self.found)
+
+    def _examples(self) -> list[int]:
+        """The first of the stored probe."""
+        probe = list(self.workload.ids("probe"))
+        if self.config.max_samples > len(probe):
+            allowed = f"0 (all) to {len(probe)} examples"
+            raise Refusal(f"max_samples={self.config.max_samples}", allowed, "max_samples=0")
+        chosen = probe[: self.config.max_samples or None]
+        if len(chosen) < self.world.size:
+            got = f"nproc={self.world.size} for {len(chosen)} examples"
+            raise Refusal(got, "an example for each process", "nproc=1")
+        return chosen
+
+    def _check_centre(self) -> None:
+        picked = [name for name in self.sites if self.found.seen[name].place is None]
+        if picked and self.config.centre == "jacobian":
+            got = f"centre=jacobian for site {picked[0]!r}, whose rows a router picks: no position is in all examples"
+            raise Refusal(got, "centre=none or entry", f"centre=none, or sites=!{picked[0]}")
+
+    def _check_precision(self, model: nn.Module, few: Batch) -> None:
+        """Whether a copy of the model works in float64, where that is asked for."""
+        if self.config.precision != "float64":
+            return
+        try:
+            with inert(model), torch.no_grad():
+                self.workload.outputs(doubled(model), few.double())
+        except Exception as error:  # some kernels are for float32 only, some attributes have no copy
+            got = f"precision=float64 of a model that cannot be copied and run in it ({reason(error)})"
+            raise Refusal(got, "precision=float32 or bfloat16 of this model", "precision=float32") from error
+
+    def _directions(self, outputs: int, few: Batch) -> Directions:
+        if few.present is not None and self.config.centre == "jacobian":
+            got = "centre=jacobian for examples of different lengths, which have no position or output in common"
+            raise Refusal(got, "centre=none or entry", "centre=none")
+        asked = self.config.directions
+        if asked == "all" or (asked == "auto" and outputs <= MANY_OUTPUTS):
+            return Directions()
+        if self.config.centre == "jacobian" or self.options.agop_power != 1:
+            raise Refusal(
+                f"centre={self.config.centre} agop_power={self.config.agop_power} with {outputs} outputs, for which "
+                "directions=auto takes 2 random ones",
+                "centre=none or entry and agop_power=1 with random directions",
+                "directions=all",
+            )
+        return Directions(2 if asked == "auto" else int(asked), self.config.seed)
+
+    def described(self) -> dict[str, Any]:
+        """What stands beside the values."""
+        said = {**conventions(self.measured, self.options), "examples": len(self.ids), "weights": self.types}
+        asked = {"relations": list(self.relations), "sites": self.sites, "coverage": self.coverage}
+        return {**asked, "conventions": said}
+
+    def values(
+        self, model: nn.Module, *, progress: str = "", hear_outputs: Callable[[Tensor, Batch], None] | None = None
+    ) -> dict[str, float]:
+        """Relations of all sites, from one pass of all processes over their parts of the examples.
+
+        Empty in all processes but the first. `progress` names a progress bar.
+        """
+        mine = self.world.share(self.ids)
+        size = min(self.config.batch_size, self.workload.examples_at_once)
+        batches: Iterable[Batch] = self.workload.batches("train", batch_size=size, ids=mine)
+        if progress and not self.world.rank:
+            batches = bar(batches, progress, total=math.ceil(len(mine) / size), unit="batch")
+        matrices = self.measures(model, batches, hear_outputs=hear_outputs)
+        return {} if self.world.rank else dict(alignment(matrices, self.relations, self.options).scalars)
+
+
+def _impossible(text: str, *, exact: bool, start: bool) -> dict[str, str]:
+    """Relations that cannot be had, with the reason; `Refusal` for one that was asked for by its full name."""
+    reasons = {}
+    for name in choose_relations(text):
+        if not exact and needs_all_directions(name):
+            reasons[name] = "it needs directions=all"
+        elif not start and "nfm_init_removed" in RELATIONS[name]:
+            reasons[name] = "there is no checkpoint 0"
+    typed = [name for name in reasons if name in text.split(",")]
+    if typed and text != AnalyzeConfig.relations:
+        raise Refusal(f"relations={typed[0]} ({reasons[typed[0]]})", "relations that can be had here", "leave it out")
+    return reasons

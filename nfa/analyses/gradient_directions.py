@@ -1,0 +1,142 @@
+"""What the options of `gradient_directions` ask of a workload, model after model."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from nfa.console import stage
+from nfa.errors import Refusal
+from nfa.maths import embedding
+from nfa.measures.evaluation import hear_outputs
+from nfa.measures.gradient_gram import GradientGram, choose_parameters
+from nfa.measures.mean_gradient import Losses
+from nfa.observe.checks import check_model, check_trained
+from nfa.observe.coverage import coverage
+from nfa.observe.door import EXAMPLES
+from nfa.observe.passes import per_example
+from nfa.registry.analyses.config import GradientDirectionsConfig
+from nfa.studies.gradient_directions import DRAWS, Probe, gradient_directions
+from nfa.studies.result import Result
+from nfa.workload import Batch, Workload
+
+DEFAULT_N = GradientDirectionsConfig().n
+
+
+class GradientAnalysis:
+    """Directions of the per-example gradients of one model after another; making one checks the model (`Refusal`).
+
+    Of fewer examples than `config.n` says by default there are as many as there are.
+    """
+
+    def __init__(self, workload: Workload, model: nn.Module, config: GradientDirectionsConfig) -> None:
+        self.workload, self.config = workload, config
+        self.ids = self._examples()
+        few = next(iter(self._batches(self.ids[:EXAMPLES])))
+        check_model(model, workload, few)
+        check_trained(model, workload, few)
+        self.parameters = choose_parameters(workload, model, config.sites)
+        self.gram = GradientGram(workload, self.ids, self.parameters)
+        self.coverage = coverage(model, self.parameters)
+        named = dict(model.named_parameters())
+        self.count = sum(named[name].numel() for name in self.parameters)
+        self.classes = self._classes()
+        noisy = set(workload.noisy())
+        self.noisy = torch.tensor([example in noisy for example in self.ids]) if noisy else None
+        self._told = False
+
+    def _examples(self) -> list[int]:
+        """The first of the stored probe."""
+        probe, n = list(self.workload.ids("probe")), self.config.n
+        if n > len(probe) and n == DEFAULT_N:
+            self.config = dataclasses.replace(self.config, n=len(probe))  # refuses what so few do not allow
+        elif n > len(probe):
+            raise Refusal(f"n={n}", f"2 to {len(probe)}, the run's training examples", f"n={len(probe)}")
+        return probe[:n]
+
+    def _batches(self, ids: Sequence[int]) -> Iterator[Batch]:
+        return self.workload.batches("train", batch_size=self.workload.examples_at_once, ids=ids)
+
+    def _classes(self) -> Tensor | None:
+        found = [self.workload.classes(batch) for batch in self._batches(self.ids)]
+        classes = [part.cpu() for part in found if part is not None]
+        return torch.cat(classes) if classes else None
+
+    def described(self) -> Mapping[str, Any]:
+        """Examples, parameters and conventions."""
+        config = self.config
+        said = {
+            "unit": config.unit if config.unit == "sample" else f"batch of {config.batch_size}",
+            "loss": self._loss_name(),
+            "bootstrap_draws": DRAWS,
+            "perplexity": self.perplexity(config.units),
+            "distance": "sqrt(2 - 2 cos)",
+            "noise_scale": "tr(Sigma)/|G|^2 of an example's gradient, stratified by class where there are classes",
+        }
+        return {
+            "examples": self.ids,
+            "classes": None if self.classes is None else self.classes.tolist(),
+            "noisy": None if self.noisy is None else self.noisy.tolist(),
+            "parameters": self.parameters,
+            "coverage": self.coverage,
+            "conventions": {**said, "seed": config.seed},
+        }
+
+    def _loss_name(self) -> str:
+        return self.workload.described_loss(plain=self.config.loss == "plain")
+
+    def perplexity(self, units: int) -> float:
+        """Of a map of so many gradients."""
+        fitting = embedding.fitting_perplexity(units)
+        return fitting if self.config.perplexity == "auto" else min(self.config.perplexity, max(1.0, units - 1.0))
+
+    def __call__(self, model: nn.Module, *, progress: str = "") -> Result:
+        """Series and arrays of a model; the arrays hold the plain losses of the examples too."""
+        losses, plain = self._losses(model)
+        gram = self.gram(model, losses, progress=progress)
+        self._tell_exact(model)
+        size = self.config.batch_size if self.config.unit == "batch" else 1
+        probe = Probe(plain, self.classes, self.noisy, size)
+        result = gradient_directions(gram, probe, seed=self.config.seed)
+        return Result(result.scalars, {**result.arrays, "losses": plain.numpy()})
+
+    def _losses(self, model: nn.Module) -> tuple[Losses | None, Tensor]:
+        """What is differentiated (None = the workload's own loss), and the plain losses of the examples."""
+        seen: list[tuple[Tensor, Batch]] = []
+        hear_outputs(model, self.workload, self._batches(self.ids), lambda *heard: seen.append(heard))
+        plain = torch.cat([per_example(self.workload.losses(*heard), heard[1]).cpu() for heard in seen])
+        if self.config.loss == "plain":
+            return None, plain
+        return self.workload.objective().fixed(seen), plain
+
+    def _tell_exact(self, model: nn.Module) -> None:
+        """A notice, once."""
+        if self._told or not self.gram.exact:
+            return
+        self._told = True
+        modules = dict(model.named_modules())
+        named = [f"{name} ({type(modules[name.rpartition('.')[0]]).__name__})" for name in self.gram.exact]
+        shown = ", ".join(named[:6]) + (" …" if len(named) > 6 else "")
+        stage("notice", f"no rule covers {shown}: their gradients are made by torch.func, exact but slow")
+
+    def announce(self) -> None:
+        """What is measured and what is left out."""
+        classes = "" if self.classes is None else f" of {len(self.classes.unique())} classes"
+        stage("gradients", f"{len(self.ids)} examples{classes}, {self.count:,} parameters, loss {self._loss_name()}")
+        for notice in self.notices():
+            stage("notice", notice)
+
+    def notices(self) -> Iterator[str]:
+        """What is left out, and why."""
+        n, config = len(self.ids), self.config
+        if config.unit == "batch" and n % config.batch_size:
+            yield f"{n % config.batch_size} examples are left over from whole batches of {config.batch_size}"
+        if self.classes is None:
+            yield "the examples have no classes: no series within and between classes, no silhouette"
+            return
+        _, counts = self.classes.unique(return_counts=True)
+        if alone := int((counts == 1).sum()):
+            yield f"{alone} of {len(counts)} classes have one example: no unbiased noise scale; give more n"

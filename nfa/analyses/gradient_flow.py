@@ -1,0 +1,94 @@
+"""What the options of `gradient_flow` ask of a workload, model after model."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch.nn as nn
+from torch import Tensor
+
+from nfa.console import bar, stage
+from nfa.errors import Refusal
+from nfa.measures.evaluation import hear_outputs
+from nfa.measures.mean_gradient import Losses, mean_gradient
+from nfa.measures.parameter_groups import relative_changes, root_mean_squares
+from nfa.observe.checks import check_trained
+from nfa.observe.coverage import coverage
+from nfa.observe.door import EXAMPLES
+from nfa.registry.analyses.config import GradientFlowConfig
+from nfa.studies.gradient_flow import gradient_flow
+from nfa.workload import Batch, MeanLoss, Workload
+
+DEFAULT_N = GradientFlowConfig().n
+NO_OUTPUT = "the layer that gives the outputs is not trained: there are no ratios of a part to the output"
+
+
+class FlowAnalysis:
+    """Gradient flow of one model after another.
+
+    `start` are the weights before the first update by their names in the model; None where they are not known.
+    """
+
+    def __init__(
+        self, workload: Workload, model: nn.Module, config: GradientFlowConfig, start: Mapping[str, Tensor] | None
+    ) -> None:
+        self.workload, self.config, self.start = workload, config, start
+        self.groups = workload.groups(model)
+        self.coverage = coverage(model, {name for names in self.groups.names.values() for name in names})
+        self.ids = self._examples()
+        self.batch_size = min(config.batch_size, workload.examples_at_once)
+        few = workload.batches("train", batch_size=EXAMPLES, ids=self.ids[:EXAMPLES])
+        check_trained(model, workload, next(iter(few)))
+
+    def _examples(self) -> list[int]:
+        """The first of the stored probe."""
+        probe, n = list(self.workload.ids("probe")), self.config.n
+        if n > len(probe) and n != DEFAULT_N:
+            raise Refusal(f"n={n}", f"1 to {len(probe)}, the run's training examples", f"n={len(probe)}")
+        return probe[:n]
+
+    def _batches(self) -> Iterator[Batch]:
+        return self.workload.batches("train", batch_size=self.batch_size, ids=self.ids)
+
+    def described(self) -> Mapping[str, Any]:
+        """Groups, examples and conventions."""
+        plain = self.config.loss == "plain"
+        said = {
+            "grad_rms": "root mean square over a group's parameters of the mean gradient, evaluation mode",
+            "weight_change": "|W_t - W_0| / |W_0|",
+            "update_ratio": "|dW| / |W| of the last training step before the checkpoint, logged by training",
+            "grad_norm": "norm of that step's gradient before clipping, logged by training",
+            "loss": self.workload.described_loss(plain=plain),
+            "examples": len(self.ids),
+        }
+        groups = dataclasses.asdict(self.groups)
+        return {"groups": groups, "examples": self.ids, "coverage": self.coverage, "conventions": said}
+
+    def __call__(
+        self, model: nn.Module, trained: Mapping[str, float] = {}, *, moved: bool = True, progress: str = ""
+    ) -> dict[str, float]:
+        """Series of a model; `trained` is what its training has logged, `moved` says whether it has been trained."""
+        batches: Iterable[Batch] = self._batches()
+        if progress:
+            batches = bar(batches, progress, total=-(-len(self.ids) // self.batch_size), unit="batch")
+        gradients = mean_gradient(self.workload, model, batches, self._losses(model))
+        rms = root_mean_squares(self.groups.names, gradients)
+        weights = dict(model.named_parameters())
+        changes = relative_changes(self.groups.names, self.start, weights) if self.start and moved else {}
+        return gradient_flow(rms, changes, trained, self.groups)
+
+    def _losses(self, model: nn.Module) -> Losses | None:
+        """What is differentiated; None = the workload's own loss."""
+        objective = self.workload.objective()
+        if self.config.loss == "plain" or isinstance(objective, MeanLoss):
+            return None
+        seen: list[tuple[Tensor, Batch]] = []
+        hear_outputs(model, self.workload, self._batches(), lambda *heard: seen.append(heard))
+        return objective.fixed(seen)
+
+    def announce(self) -> None:
+        """Groups and roles, and what cannot be measured."""
+        roles = f"front {self.groups.front}, back {self.groups.back}, output {self.groups.output or 'none'}"
+        stage("groups", f"{len(self.groups.names)}: {roles}; {len(self.ids)} examples")
+        if self.groups.output is None:
+            stage("notice", NO_OUTPUT)

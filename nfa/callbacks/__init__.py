@@ -1,0 +1,1 @@
+"""`nfa.watch` in the clothes of training frameworks."""

@@ -1,1 +1,0 @@
-"""Data sets as tensors, in their published order."""

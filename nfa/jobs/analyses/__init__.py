@@ -1,1 +1,0 @@
-"""What is computed on the checkpoints of runs, whatever was trained."""

@@ -1,1 +1,0 @@
-"""Trainings of classifiers, the demo, and old checkpoints made runs."""

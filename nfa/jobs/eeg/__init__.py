@@ -1,1 +1,0 @@
-"""Trainings on EEG, their data, and the ablation of their switches."""

@@ -1,1 +1,0 @@
-"""Fine-tunings of language models and the steps of the SVD-LoRA experiment."""

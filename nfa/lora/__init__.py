@@ -1,1 +1,0 @@
-"""Low-rank updates of language models: base models, adapters, synthesised teachers."""

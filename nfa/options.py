@@ -1,0 +1,103 @@
+"""A parameter of an entry point: its default, help text and what is allowed; and the check of all of them."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Any, Literal
+
+from nfa.errors import Refusal
+from nfa.masking import learn
+
+Auto = Literal["auto"]
+DEVICE = re.compile(
+    "auto|(cpu|cuda|mps|xpu|hpu|mtia|xla|ipu|hip|ve|fpga|maia|vulkan|opencl|opengl|ideep|mkldnn|lazy|meta|privateuseone)"
+    "(:[0-9]{1,3})?"
+)
+DEVICES = "auto, cpu, cuda, cuda:N, mps where present"
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    choices: tuple[str, ...] = (),
+    at_least: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    free_on_resume: bool = False,
+    written: tuple[re.Pattern[str], str] | None = None,
+) -> Any:
+    """A parameter: default, help text, and what is allowed. `free_on_resume`: may differ when a run is continued.
+
+    `written` is how a text has to look, and what that is in words.
+    """
+    metadata = {
+        "help": help,
+        "choices": choices,
+        "at_least": at_least,
+        "above": above,
+        "below": below,
+        "free_on_resume": free_on_resume,
+        "written": written,
+    }
+    return field(default=default, metadata=metadata)
+
+
+def device_option(*, free_on_resume: bool = False) -> Any:
+    """Where to compute; whether this machine has such a device is known later."""
+    said = "auto = CUDA when it is there, else the CPU; or a torch device"
+    return option("auto", said, written=(DEVICE, DEVICES), free_on_resume=free_on_resume)
+
+
+def check_fields(config: Any) -> None:
+    """Raise `Refusal` for the first field of a dataclass of `option`s whose value is outside what is allowed.
+
+    No password in a field is told from now on.
+    """
+    learn(*(value for value in vars(config).values() if isinstance(value, str)))
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if item.metadata["choices"] and value not in (*item.metadata["choices"], item.default):
+            raise Refusal(
+                f"{item.name}={value!r}", ", ".join(item.metadata["choices"]), suggest(item.name, value, item)
+            )
+        if (how := item.metadata["written"]) and not how[0].fullmatch(value):
+            raise Refusal(f"{item.name}={value!r}", how[1], f"{item.name}={item.default}")
+        if isinstance(value, int | float) and not _within(value, item.metadata):
+            raise Refusal(
+                f"{item.name}={value}", bounds(item), f"leave {item.name} out for its default, {item.default}"
+            )
+
+
+def _within(value: float, limits: Mapping[str, Any]) -> bool:
+    at_least, above, below = limits["at_least"], limits["above"], limits["below"]
+    return (
+        (isinstance(value, int) or math.isfinite(value))
+        and (at_least is None or value >= at_least)
+        and (above is None or value > above)
+        and (below is None or value < below)
+    )
+
+
+def bounds(item: "dataclasses.Field[Any]") -> str:
+    """What a field allows, in words.
+
+    >>> from nfa.registry.families.mlp.config import TrainConfig
+    >>> bounds(TrainConfig.__dataclass_fields__["momentum"])
+    'a number ≥ 0 and < 1, or auto'
+    """
+    limits = item.metadata
+    signs = (("at_least", "≥"), ("above", ">"), ("below", "<"))
+    text = " and ".join(f"{sign} {limits[name]}" for name, sign in signs if limits[name] is not None)
+    kind = "a whole number" if item.type in (int, "int") else "a number"
+    return f"{kind} {text}".strip() + (", or auto" if item.default == "auto" else "")
+
+
+def suggest(name: str, value: str, item: "dataclasses.Field[Any]") -> str:
+    """The nearest allowed value, ready to type."""
+    import difflib
+
+    near = difflib.get_close_matches(str(value), item.metadata["choices"], n=1, cutoff=0.4)
+    return f"{name}={near[0] if near else item.default or item.metadata['choices'][0]}"

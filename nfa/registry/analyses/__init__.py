@@ -1,0 +1,1 @@
+"""Analyses of stored runs, tracked as runs of their own."""

@@ -1,0 +1,110 @@
+"""Gradient directions of several runs beside each other, and the differences of two."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from nfa.console import stage
+from nfa.figures.gradient_pictures import gradient_montage
+from nfa.figures.gradient_series import LABELS, Intervals, gradient_differences, gradient_series
+from nfa.figures.training_analysis import Series
+from nfa.registry import tracking
+from nfa.registry.analyses import gradient_arrays
+from nfa.registry.analyses.gradient_directions_report import PREFIX, directions, table
+from nfa.registry.analyses.gradient_phases import change
+from nfa.registry.analyses.seed_groups import groups, table_of_groups, together
+from nfa.registry.analyses.units import common_unit, unit_of
+from nfa.registry.tracking import TrackedRun
+from nfa.registry.tracking.sources import DONE
+from nfa.studies.gradient_directions import SERIES
+
+EPOCHS_SHOWN = 6
+MOST_RUNS = 4  # whose pictures a page holds
+
+
+def compare(run: TrackedRun, parts: Mapping[str, str], sources: Mapping[str, str]) -> None:
+    """Tables and figures; ids of analyses, and of analysed runs, by run name."""
+    series = {name: tracking.history(part) for name, part in parts.items()}
+    described = {name: tracking.get_json(part, "config.json") for name, part in parts.items()}
+    unit = common_unit(unit_of(one) for one in described.values())
+    tracking.put_text(run.info, "comparison.csv", table(series, unit))
+    figure = gradient_series(series, title="gradient directions, two standard errors", unit=unit)
+    tracking.save_picture(run, figure, "comparison")
+    stage("figure", "plots/comparison.png and .pdf")
+    if len(parts) <= MOST_RUNS:
+        found = {f"{name}, ": directions(part, series[name], described[name]) for name, part in parts.items()}
+        if shown := {name: of_run for name, of_run in found.items() if of_run}:
+            figure = gradient_montage(shown, title="", most=EPOCHS_SHOWN, unit=unit)
+            tracking.save_picture(run, figure, "gradient_montage")
+            stage("figure", "plots/gradient_montage.png and .pdf")
+    if len(parts) == 2:
+        _differences(run, parts, series, unit)
+    _groups(run, series, sources, unit)
+
+
+def _differences(
+    run: TrackedRun, parts: Mapping[str, str], series: Mapping[str, Mapping[str, Series]], unit: str
+) -> None:
+    """Second run minus first, series by series, with 95 % bootstrap intervals over the probe."""
+    (first, first_id), (second, second_id) = parts.items()
+    probes = [tracking.get_json(part, "config.json") for part in parts.values()]
+    paired = all(probes[0][key] == probes[1][key] for key in ("examples", "classes"))
+    found = differences((first_id, second_id), (series[first], series[second]), paired=paired)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow((unit, "series", "difference", "low", "high"))
+    for key, of_key in found.items():
+        writer.writerows((epoch, key, *values) for epoch, values in of_key.items())
+    tracking.put_text(run.info, "differences.csv", text.getvalue().rstrip("\n"))
+    how = "the same examples" if paired else "different examples"
+    title = f"{second} − {first}: 95 % bootstrap interval over {how}"
+    content = {
+        "difference": f"{second} - {first}",
+        "examples": how,
+        "series": {
+            key: {str(epoch): list(values) for epoch, values in of_key.items()} for key, of_key in found.items()
+        },
+    }
+    tracking.put_json(run.info, "differences.json", content)
+    tracking.save_picture(run, gradient_differences(found, title=title, unit=unit), "differences")
+    stage("figure", f"plots/differences.png and .pdf: {title}")
+
+
+def differences(ids: Sequence[str], series: Sequence[Mapping[str, Series]], *, paired: bool) -> Mapping[str, Intervals]:
+    """By metric key and epoch: second minus first, and the ends of the interval; only where both are defined.
+
+    Both analyses drew with the same random numbers; where that does not pair the same examples, the pairing is undone.
+    """
+    found: dict[str, dict[int, tuple[float, float, float]]] = {}
+    for epoch in sorted(set(series[0][DONE]) & set(series[1][DONE])):
+        draws = [gradient_arrays.load(run_id, epoch, "draws") for run_id in ids]
+        draws[1] = draws[1] if paired else np.roll(draws[1], 1, axis=1)
+        for name in SERIES:
+            key = PREFIX + name
+            if all(epoch in of_run.get(key, {}) for of_run in series):
+                values = change(series[1][key][epoch] - series[0][key][epoch], draws[1] - draws[0], name)
+                if "low" in values:
+                    found.setdefault(key, {})[epoch] = (values["change"], values["low"], values["high"])
+    return found
+
+
+def _groups(run: TrackedRun, series: Mapping[str, Mapping[str, Series]], sources: Mapping[str, str], unit: str) -> None:
+    """Runs that differ only in their seed together: mean and t-interval over them."""
+    grouped = groups({name: tracking.config(source).get("train", {}) for name, source in sources.items()})
+    if max(map(len, grouped.values())) < 2:
+        return
+    intervals = {label: together([series[name] for name in names]) for label, names in grouped.items()}
+    tracking.put_text(run.info, "groups.csv", table_of_groups(intervals, unit))
+    means: dict[str, dict[str, dict[int, float]]] = {}
+    for label, of_group in intervals.items():
+        made = means[label] = {"analysis/seconds": {}}
+        for key in LABELS:
+            for epoch, (mean, low, high, _) in of_group.get(key, {}).items():
+                made["analysis/seconds"][epoch] = 0.0
+                made.setdefault(key, {})[epoch] = mean
+                made.setdefault(f"{key}_se", {})[epoch] = float(np.subtract(high, low)) / 4  # a band of two is drawn
+    title = "mean and 95 % t-interval over seeds"
+    tracking.save_picture(run, gradient_series(means, title=title, unit=unit), "seed_comparison")
+    stage("figure", "plots/seed_comparison.png and .pdf")

@@ -1,0 +1,162 @@
+"""Reports and figures of gradient directions, made from nothing but what their runs have logged."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nfa.console import bar, stage
+from nfa.figures.gradient_pictures import Directions, gradient_map, gradient_montage, gradient_similarities, map_reach
+from nfa.figures.gradient_series import LABELS, gradient_series, noise_scale
+from nfa.figures.training_analysis import Series
+from nfa.registry import tracking
+from nfa.registry.analyses import gradient_arrays
+from nfa.registry.analyses.gradient_arrays import Array
+from nfa.registry.analyses.gradient_phases import phases
+from nfa.registry.analyses.units import unit_of
+from nfa.registry.tracking import TrackedRun
+from nfa.registry.tracking.sources import DONE
+from nfa.studies.gradient_directions import SERIES
+
+PREFIX = "gradient/"
+PICTURES = ("gradient_similarities", "gradient_directions_tsne")
+OF_CLASSES = {"within_class_cosine", "between_class_cosine", "silhouette"}
+OF_LABEL_NOISE = {"label_noise_auc", "label_noise_auc_of_loss"}
+HEADER = ("series", "value", "standard_error")
+
+
+def report(run: TrackedRun, title: str) -> None:
+    """Table, numbers and figures of one run."""
+    series, described = tracking.history(run.run_id), tracking.get_json(run.run_id, "config.json")
+    shown, unit = directions(run.run_id, series, described), unit_of(described)
+    tracking.put_json(run.info, "gradient_directions.json", _content(run.run_id, series, described))
+    tracking.put_text(run.info, "gradient_directions.csv", table({"": series}, unit))
+    conventions = described["conventions"]
+    said = f"{title}: {len(described['examples'])} examples, unit {conventions['unit']}, loss {conventions['loss']}"
+    save = tracking.save_picture
+    per_epoch = title if conventions["unit"] == "sample" else f"{title}, batches of {_batch_size(described)}"
+    for epoch, one in bar(shown.items(), "pictures", unit=unit):
+        names = [f"{name}_{unit}_{epoch}" for name in PICTURES]
+        save(run, gradient_similarities(one, title=f"{per_epoch}, {unit} {epoch}"), names[0], also_pdf=False)
+        picture = gradient_map(one, title=f"{per_epoch}, {unit} {epoch}", reach=map_reach(shown.values()))
+        save(run, picture, names[1], also_pdf=False)
+    if shown:
+        save(run, gradient_montage({"": shown}, title=said, unit=unit), "gradient_montage")
+    save(run, gradient_series({"": series}, title=said, unit=unit), "gradient_directions")
+    save(run, noise_scale(series, title=title, unit=unit), f"gns_vs_{unit}")
+    for name in PICTURES:
+        tracking.put_images(run.info, name, {epoch: f"plots/{name}_{unit}_{epoch}.png" for epoch in shown})
+    of_each = f"gradient_montage.png and two for each {unit}" if shown else f"no {unit} has a gradient with a direction"
+    stage("figures", f"plots/gradient_directions.png, gns_vs_{unit}.png; {of_each}")
+
+
+def directions(run_id: str, series: Mapping[str, Series], described: Mapping[str, Any]) -> dict[int, Directions]:
+    """What is drawn of each checkpoint that has any; rows in one order at all of them: by class, then by mean loss."""
+    arrays = {epoch: _arrays(run_id, epoch) for epoch in sorted(series[DONE])}
+    losses = _means([of_epoch["losses"] for of_epoch in arrays.values()])
+    drawn = {epoch: of_epoch for epoch, of_epoch in arrays.items() if len(of_epoch["kept"])}
+    size = _batch_size(described)
+    if size > 1:
+        whole = len(losses) // size * size
+        losses = losses[:whole].reshape(-1, size).mean(axis=1)
+        order, what = np.arange(len(losses)), f"batches of {size}"
+        return {epoch: _ordered(of_epoch, order, losses, what) for epoch, of_epoch in drawn.items()}
+    classes, noisy = (None if described[key] is None else np.array(described[key]) for key in ("classes", "noisy"))
+    order = np.lexsort((losses, classes if classes is not None else np.zeros_like(losses)))
+    return {epoch: _ordered(of_epoch, order, losses, "examples", classes, noisy) for epoch, of_epoch in drawn.items()}
+
+
+def _means(losses: Sequence[Array]) -> Array:
+    """Each example's mean loss over the checkpoints where it is finite; 0 where there is none."""
+    finite = np.isfinite(losses)
+    means: Array = np.where(finite, losses, 0).sum(axis=0) / finite.sum(axis=0).clip(1)
+    return means
+
+
+def _batch_size(described: Mapping[str, Any]) -> int:
+    """How many examples a unit has."""
+    unit = described["conventions"]["unit"]
+    return 1 if unit == "sample" else int(unit.rpartition(" ")[2])
+
+
+def _arrays(run_id: str, epoch: int) -> dict[str, Array]:
+    keys = ("cosines", "map", "norms", "kept", "losses")
+    return {key: gradient_arrays.load(run_id, epoch, key) for key in keys}
+
+
+def _ordered(
+    arrays: Mapping[str, Array],
+    order: Array,
+    losses: Array,
+    what: str,
+    classes: Array | None = None,
+    noisy: Array | None = None,
+) -> Directions:
+    kept = arrays["kept"]
+    rank = np.empty(len(order), dtype=int)
+    rank[order] = np.arange(len(order))
+    rows = np.argsort(rank[kept])
+    places = kept[rows]
+    return Directions(
+        arrays["cosines"][np.ix_(rows, rows)],
+        arrays["map"][rows] if len(arrays["map"]) else arrays["map"],
+        arrays["norms"][rows],
+        losses[places],
+        None if classes is None else classes[places],
+        None if noisy is None else noisy[places],
+        what,
+    )
+
+
+def table(runs: Mapping[str, Mapping[str, Series]], unit: str) -> str:
+    """One row a value; undefined values have no row. Several runs have a first column with their names."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    several = len(runs) > 1
+    writer.writerow((*(("run",) if several else ()), unit, *HEADER))
+    for name, series in runs.items():
+        for epoch in sorted(series.get(DONE) or set().union(*(series.get(key, {}) for key in LABELS))):
+            for key in LABELS:
+                if epoch in series.get(key, {}):
+                    row = (epoch, key, series[key][epoch], series.get(f"{key}_se", {}).get(epoch, ""))
+                    writer.writerow((name, *row) if several else row)
+    return text.getvalue().rstrip("\n")
+
+
+def _content(run_id: str, series: Mapping[str, Series], described: Mapping[str, Any]) -> dict[str, Any]:
+    """Content of `gradient_directions.json`: lists over the epochs; an undefined value is null, and counted."""
+    epochs, names = sorted(series[DONE]), [*_expected(described), "zero_fraction", "correlation_with_previous"]
+    values, errors = (
+        {name: [series.get(f"{PREFIX}{name}{end}", {}).get(epoch) for epoch in epochs] for name in names}
+        for end in ("", "_se")
+    )
+    count = len(described["examples"]) // _batch_size(described)
+    kept = {epoch: set(gradient_arrays.load(run_id, epoch, "kept").tolist()) for epoch in epochs}
+    without = {str(epoch): [place for place in range(count) if place not in kept[epoch]] for epoch in epochs}
+    return {
+        f"{unit_of(described)}s": epochs,
+        "series": values,
+        "standard_errors": errors,
+        "undefined": {name: found.count(None) for name, found in values.items() if None in found},
+        "phases": phases(run_id, series) if unit_of(described) == "epoch" else {},
+        "without_direction": {epoch: places for epoch, places in without.items() if places},
+        **{key: described[key] for key in ("examples", "classes", "noisy", "parameters", "conventions")},
+    }
+
+
+def _expected(described: Mapping[str, Any]) -> list[str]:
+    """Series that such examples have wherever they are defined."""
+    classes, noisy = (described[key] is not None and _batch_size(described) == 1 for key in ("classes", "noisy"))
+    left_out = (set() if classes else OF_CLASSES) | (set() if classes and noisy else OF_LABEL_NOISE)
+    return [name for name in SERIES if name not in left_out]
+
+
+def line(values: Mapping[str, float]) -> str:
+    """One line for a person who waits."""
+    names = {"mean_cosine": "cosine", "within_class_cosine": "within", "between_class_cosine": "between"}
+    names |= {"silhouette": "silhouette", "effective_rank": "rank", "noise_scale": "noise scale"}
+    found = {shown: values.get(PREFIX + name) for name, shown in names.items()}
+    said = "  ".join(f"{shown} {value:.4g}" for shown, value in found.items() if value is not None)
+    return f"{said or 'nothing is defined here'}  {values[DONE]:.1f} s"

@@ -1,0 +1,239 @@
+"""Gradient flow of several runs beside each other: which remedy is real and which is cosmetic."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nfa.console import stage
+from nfa.figures.flow import CURVES, flow_curves, intervals
+from nfa.maths.statistics import Interval
+from nfa.registry import tracking
+from nfa.registry.analyses.arms import Arm, arms_of, factor_interval, pearson, pearson_difference, without_r
+from nfa.registry.analyses.gradient_flow_report import HEADINGS, MEASURES, PUT_IN, common, is_put_in, number
+from nfa.registry.analyses.units import common_unit, unit_of
+from nfa.registry.tracking import TrackedRun
+from nfa.registry.tracking.sources import DONE
+from nfa.studies.gradient_flow import RATIOS, Remedy, remedy
+from nfa.workload import ParameterGroups
+
+GRADIENT, UPDATE = "flow/front_output_ratio", "flow/front_output_update_ratio"
+
+
+def compare(
+    run: TrackedRun,
+    parts: Mapping[str, str],
+    sources: Mapping[str, str],
+    *,
+    seed: int,
+    labels: Mapping[str, str] | None = None,
+    failed: Mapping[str, int] = {},
+) -> list[Arm]:
+    """Tables and figures; ids of analyses, of analysed runs, and arms, by run name. Returns the arms.
+
+    Every arm is compared with the first one. `failed` counts an arm's trainings that have failed.
+    """
+    arms = arms_of(parts, sources, labels, failed)
+    described = [tracking.get_json(part, "config.json") for part in parts.values()]
+    groups = common([ParameterGroups(**one["groups"]) for one in described])
+    epoch, unit = last_common(arms), common_unit(map(unit_of, described))
+    tracking.put_text(run.info, "comparison.csv", table(arms, unit))
+    found = content(arms, groups, epoch, seed, unit)
+    tracking.put_json(run.info, "gradient_flow.json", found)
+    tracking.put_text(run.info, "gradient_flow.txt", written(arms, groups, epoch, found, unit))
+    _draw(run, arms, described, found, unit)
+    for line in remedy_lines(arms):
+        stage("remedy", line)
+    return arms
+
+
+def last_common(arms: Sequence[Arm]) -> int | None:
+    """The last epoch that every run has; None where there is none."""
+    epochs = set.intersection(*(set(series.get(DONE, {})) for arm in arms for series in arm.series))
+    return max(epochs) if epochs else None
+
+
+def _draw(
+    run: TrackedRun, arms: Sequence[Arm], described: Sequence[Mapping[str, Any]], found: Mapping[str, Any], unit: str
+) -> None:
+    roles = {tuple(one["groups"][role] for role in ("front", "back", "output")) for one in described}
+    named = dict(zip(("front", "back", "output"), next(iter(roles)), strict=True)) if len(roles) == 1 else {}
+    curves = {arm.label: arm.averaged(list(CURVES)) for arm in arms}
+    title = "geometric mean over seeds" if max(len(arm.seeds) for arm in arms) > 1 else ""
+    factors = {ParameterGroups(**one["groups"]).built_in for one in described}
+    built_in = factors.pop() if len(factors) == 1 else None
+    figure = flow_curves(curves, named, title=title, unit=unit, built_in=built_in)
+    tracking.save_picture(run, figure, "gradient_flow_comparison")
+    stage("figure", "plots/gradient_flow_comparison.png and .pdf")
+    reached = {label: of_arm for label, of_arm in found["pearson"].items() if of_arm["mean"] is not None}
+    if reached:
+        values = {label: (one["mean"], one["low"], one["high"]) for label, one in reached.items()}
+        figure = intervals(values, xlabel="Pearson's r on test, 95 % over recordings and seeds")
+        tracking.save_picture(run, figure, "pearson_comparison")
+        stage("figure", "plots/pearson_comparison.png and .pdf")
+
+
+def table(arms: Sequence[Arm], unit: str = "epoch") -> str:
+    """Content of comparison.csv: every value of every run."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("arm", "seed", unit, "series", "value"))
+    for arm in arms:
+        for seed, series in zip(arm.seeds, arm.series, strict=True):
+            for key in sorted(series):
+                if key != DONE:
+                    writer.writerows((arm.label, seed, epoch, key, value) for epoch, value in series[key].items())
+    return text.getvalue().rstrip("\n")
+
+
+def content(
+    arms: Sequence[Arm], groups: Sequence[str], epoch: int | None, seed: int, unit: str = "epoch"
+) -> dict[str, Any]:
+    """Content of gradient_flow.json of a comparison: undefined and unmeasured values are null."""
+    at = (
+        {arm.label: {key: arm.mean(key).get(epoch) for key in _keys(groups)} for arm in arms}
+        if epoch is not None
+        else {}
+    )
+    return {
+        "compared_with": arms[0].label,
+        unit: epoch,
+        "values": at,
+        "remedies": {arm.label: _remedy(arm, arms[0], epoch, unit) for arm in arms[1:]},
+        "pearson": {arm.label: _interval(pearson(arm, seed=seed)) for arm in arms},
+        "pearson_difference": {arm.label: _interval(pearson_difference(arm, arms[0], seed=seed)) for arm in arms[1:]},
+        "recordings_without_r": without_r(arms),
+        "failed": {arm.label: arm.failed for arm in arms if arm.failed},
+        "interval": "95 %: pigeonhole bootstrap over recordings and seeds; factors: t-interval over seeds",
+    }
+
+
+def _keys(groups: Sequence[str]) -> list[str]:
+    return [*(f"flow/{group}/{name}" for name in MEASURES for group in groups), *(f"flow/{name}" for name in RATIOS)]
+
+
+def _interval(found: Interval | None) -> dict[str, float | None]:
+    return {"mean": None, "low": None, "high": None} if found is None else found._asdict()
+
+
+def remedy_of(arm: Arm, first: Arm) -> Remedy | None:
+    """Whether the arm's change of the gradient ratio is real."""
+    return remedy(arm.mean(GRADIENT), arm.mean(UPDATE), first.mean(GRADIENT), first.mean(UPDATE))
+
+
+def remedies_of_seeds(arm: Arm, first: Arm) -> dict[int, Remedy]:
+    """The same for each seed that both have."""
+    series = {one.label: dict(zip(one.seeds, one.series, strict=True)) for one in (first, arm)}
+    found = {
+        seed: remedy(*(series[one.label][seed].get(key, {}) for one in (arm, first) for key in (GRADIENT, UPDATE)))
+        for seed in arm.seeds
+        if seed in first.seeds
+    }
+    return {seed: one for seed, one in found.items() if one is not None}
+
+
+def _remedy(arm: Arm, first: Arm, epoch: int | None, unit: str) -> dict[str, Any] | None:
+    found = remedy_of(arm, first)
+    if found is None:
+        return None
+    at = (
+        {}
+        if epoch is None
+        else {
+            name: _interval(factor_interval(arm, first, key, epoch))
+            for name, key in ((f"gradient_factor_at_{unit}", GRADIENT), (f"update_factor_at_{unit}", UPDATE))
+        }
+    )
+    of_seeds = {str(seed): one._asdict() for seed, one in remedies_of_seeds(arm, first).items()}
+    return {**found._asdict(), "by_seed": of_seeds, **at}
+
+
+def remedy_lines(arms: Sequence[Arm]) -> list[str]:
+    """A line for each arm but the first."""
+    lines = []
+    for arm in arms[1:]:
+        found = remedy_of(arm, arms[0])
+        if found is None:
+            lines.append(f"{arm.label}: no ratio to compare")
+            continue
+        of_seeds = remedies_of_seeds(arm, arms[0])
+        gradient = _factor(found.gradient_factor, [one.gradient_factor for one in of_seeds.values()])
+        update = _factor(found.update_factor, [one.update_factor for one in of_seeds.values()])
+        factors = f"gradient ratio {gradient}, update ratio {update}"
+        lines.append(f"{arm.label}: {factors}: {found.verdict}{_beside(arm, arms[0])}")
+    return lines
+
+
+def _beside(arm: Arm, first: Arm) -> str:
+    """What else than learning makes the gradient ratios of two arms differ."""
+    factor = arm.built_in / first.built_in
+    notes = [f"the gradient ratio is with a factor {factor:.3g} {PUT_IN}"] if is_put_in(factor) else []
+    if arm.output != first.output:
+        notes.append(f"the output is another module than in {first.label}")
+    return f" ({'; '.join(notes)})" if notes else ""
+
+
+def _factor(mean: float | None, of_seeds: Sequence[float | None]) -> str:
+    """With that of each seed, where there are several."""
+    if mean is None:
+        return "not measured"
+    shown = ", ".join("not measured" if each is None else f"{each:.3g}" for each in of_seeds)
+    return f"× {mean:.3g}" + (f" (seed by seed {shown})" if len(of_seeds) > 1 else "")
+
+
+def written(
+    arms: Sequence[Arm], groups: Sequence[str], epoch: int | None, found: Mapping[str, Any], unit: str = "epoch"
+) -> str:
+    """Content of gradient_flow.txt of a comparison."""
+    lines = [f"Gradient flow of {len(arms)} arms, compared with {arms[0].label}", ""]
+    wide = max(14, *(len(arm.label) for arm in arms)) + 2
+    if epoch is None:
+        lines.append(f"The runs have no {unit} with a checkpoint in common.")
+    else:
+        lines += _group_lines(arms, groups, epoch, wide, unit)
+    lines += [f"Remedies (factors: geometric mean over {unit}s)", *(f"- {line}" for line in remedy_lines(arms)), ""]
+    lines += _pearson_lines(arms, found, wide)
+    return "\n".join([*lines, f"intervals: {found['interval']}"])
+
+
+def _group_lines(arms: Sequence[Arm], groups: Sequence[str], epoch: int, wide: int, unit: str) -> list[str]:
+    lines = []
+    how = ", geometric mean over seeds (each: comparison.csv)" if max(len(arm.seeds) for arm in arms) > 1 else ""
+    for name, heading in zip(MEASURES, HEADINGS, strict=True):
+        lines += [f"{heading}, {unit} {epoch}{how}", f"{'group':<12}" + "".join(f"{arm.label:>{wide}}" for arm in arms)]
+        for group in groups:
+            cells = _cells([arm.mean(f"flow/{group}/{name}").get(epoch) for arm in arms])
+            lines.append(f"{group:<12}" + "".join(f"{cell:>{wide}}" for cell in cells))
+        lines.append("")
+    return lines
+
+
+def _cells(values: Sequence[float | None]) -> list[str]:
+    """Numbers, those after the first with their factor to it."""
+    first = values[0]
+    return [
+        number(value) if index == 0 or value is None or not first else f"{value:.3g} (×{value / first:.2f})"
+        for index, value in enumerate(values)
+    ]
+
+
+def _pearson_lines(arms: Sequence[Arm], found: Mapping[str, Any], wide: int) -> list[str]:
+    if all(one["mean"] is None for one in found["pearson"].values()) and not any(arm.failed for arm in arms):
+        return []
+    lines = ["Pearson's r on test", f"{'':<{wide}}{'r':>8}{'95 % interval':>20}{'difference':>12}{'95 % interval':>20}"]
+    for arm in arms:
+        cells = [_pair(found["pearson"][arm.label]), _pair(found["pearson_difference"].get(arm.label))]
+        lines.append(
+            f"{arm.label:<{wide}}" + "".join(f"{mean:>{8 + 4 * i}}{span:>20}" for i, (mean, span) in enumerate(cells))
+        )
+    failed = {arm.label: arm.failed for arm in arms if arm.failed}
+    lines += [f"{label}: {count} failed, and of the others alone there is no mean" for label, count in failed.items()]
+    missing = without_r(arms)
+    note = f"without an r in some training, and left out there: {', '.join(missing)}"
+    return [*lines, *([note] if missing else []), ""]
+
+
+def _pair(found: Mapping[str, Any] | None) -> tuple[str, str]:
+    if found is None or found["mean"] is None:
+        return "", ""
+    return f"{found['mean']:.4f}", f"({found['low']:.4f}, {found['high']:.4f})"

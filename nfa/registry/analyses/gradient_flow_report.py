@@ -1,0 +1,191 @@
+"""Reports and figures of gradient flow, made from nothing but what their runs have logged."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nfa.console import stage
+from nfa.figures.flow import flow_curves, flow_map
+from nfa.figures.training_analysis import Series
+from nfa.registry import tracking
+from nfa.registry.analyses.units import unit_of
+from nfa.registry.tracking import TrackedRun
+from nfa.registry.tracking.sources import DONE
+from nfa.studies.gradient_flow import RATIOS, change_verdict, ratio_verdict, targets, without_built_in
+from nfa.workload import ParameterGroups
+
+MEASURES = ("grad_rms", "weight_change", "update_ratio")
+HEADINGS = ("gradient RMS", "weight change", "update ratio")
+RATIO_NAMES = {
+    "front_output_ratio": "front / output, gradient",
+    "back_output_ratio": "back / output, gradient",
+    "front_output_update_ratio": "front / output, update",
+}
+EXTREMES = {"grad_rms": "gradient", "update_ratio": "update"}
+NO_RATIO = "no ratio to the output is defined: the layer that gives the outputs is not among what is trained"
+BY_CONSTRUCTION = 1.05  # a built-in factor above this, or below its inverse, is told
+PUT_IN = "that gradient_scale and output_grad_scale put in"
+WHOSE = "targets: rules of thumb of the EEG program that version 2 of the Conformer is from; derived from nothing"
+
+
+def report(run: TrackedRun, title: str) -> None:
+    """gradient_flow.txt, gradient_flow.json and the figures of one run."""
+    series, described = tracking.history(run.run_id), tracking.get_json(run.run_id, "config.json")
+    groups, unit = ParameterGroups(**described["groups"]), unit_of(described)
+    text = written(title, series, groups, described["conventions"], unit)
+    tracking.put_text(run.info, "gradient_flow.txt", text)
+    tracking.put_json(run.info, "gradient_flow.json", content(series, groups, described))
+    said = f"{title}: {described['conventions']['examples']} examples"
+    tracking.save_picture(run, flow_map(series, list(groups.names), title=said, unit=unit), "gradient_flow_map")
+    drawn = "plots/gradient_flow_map.png and .pdf"
+    if groups.output is not None:
+        figure = flow_curves({"": series}, _used(groups), title=said, unit=unit, built_in=groups.built_in)
+        tracking.save_picture(run, figure, "gradient_flow_ratios")
+        drawn += ", gradient_flow_ratios.png and .pdf"
+    stage("figures", drawn)
+    for line in verdict_lines(series, groups, unit):
+        stage("verdict", line)
+
+
+def epochs_of(series: Mapping[str, Series]) -> list[int]:
+    """Analysed checkpoints."""
+    return sorted(series[DONE])
+
+
+def at(series: Mapping[str, Series], epoch: int) -> dict[str, float]:
+    """Values of an epoch by metric key."""
+    return {key: of_key[epoch] for key, of_key in series.items() if epoch in of_key}
+
+
+def _used(groups: ParameterGroups) -> Mapping[str, str | None]:
+    return {"front": groups.front, "back": groups.back, "output": groups.output}
+
+
+def verdict_lines(series: Mapping[str, Series], groups: ParameterGroups, unit: str = "epoch") -> list[str]:
+    """What the last checkpoint says, each verdict with its number beside it."""
+    last = epochs_of(series)[-1]
+    values = at(series, last)
+    ratio, change = values.get("flow/front_output_ratio"), values.get(f"flow/{groups.front}/weight_change")
+    moved = f"weights of the front {change_verdict(change)}: {number(change)} since {unit} 0"
+    if groups.output is None:
+        return [f"{extremes(values)} ({unit} {last})", moved, NO_RATIO]
+    without = without_built_in(ratio, groups)
+    known = f"front/output {number(without)}{_put_in(ratio, groups)} ({unit} {last})"
+    return [
+        f"gradient of the front {ratio_verdict(without)}: {known}",
+        moved,
+        f"updates: front/output {number(values.get('flow/front_output_update_ratio'))}",
+    ]
+
+
+def is_put_in(factor: float) -> bool:
+    """Whether a model puts another factor than 1 into the gradient of its front against that of its output."""
+    return not 1 / BY_CONSTRUCTION < factor < BY_CONSTRUCTION
+
+
+def _put_in(ratio: float | None, groups: ParameterGroups) -> str:
+    if ratio is None or not is_put_in(groups.built_in):
+        return ""
+    return f" without the factor {groups.built_in:.3g} {PUT_IN}, {number(ratio)} with it"
+
+
+def number(value: float | None) -> str:
+    """Four digits, or that there is none."""
+    return "not measured" if value is None else f"{value:.4g}"
+
+
+def extremes(values: Mapping[str, float]) -> str:
+    """The largest and the smallest gradient and update with their groups: "gradient 0.2 (block_0) … 0.1 (block_1)"."""
+    said = []
+    for measure, name in EXTREMES.items():
+        ends = f"/{measure}"
+        of = {
+            key.removeprefix("flow/").removesuffix(ends): value for key, value in values.items() if key.endswith(ends)
+        }
+        order = sorted(of, key=lambda group: -of[group])
+        if order:
+            both = dict.fromkeys([order[0], order[-1]])
+            said.append(f"{name} " + " … ".join(f"{of[group]:.3g} ({group})" for group in both))
+    return "; ".join(said) or "nothing is measured here"
+
+
+def written(
+    title: str,
+    series: Mapping[str, Series],
+    groups: ParameterGroups,
+    conventions: Mapping[str, Any],
+    unit: str = "epoch",
+) -> str:
+    """Content of gradient_flow.txt: groups at the last checkpoint, ratios through training, verdicts, targets."""
+    last = epochs_of(series)[-1]
+    wide = 2 + max(14, *(len(group + _role(group, groups)) for group in groups.names))
+    lines = [f"Gradient flow of {title}, {unit} {last}", ""]
+    lines += [f"{'group':<{wide}}" + "".join(f"{name:>15}" for name in HEADINGS)]
+    for group in groups.names:
+        cells = (number(series.get(f"flow/{group}/{name}", {}).get(last)) for name in MEASURES)
+        lines.append(f"{group + _role(group, groups):<{wide}}" + "".join(f"{cell:>15}" for cell in cells))
+    lines += ["", *_through(series, groups, unit)]
+    lines += ["", *(f"- {line}" for line in verdict_lines(series, groups, unit)), ""]
+    lines += [f"{'target':<32}{'hoped':>10}{'measured':>16}   result"]
+    for target in targets(at(series, last), groups):
+        if groups.output is not None or target.value is not None:
+            lines.append(f"{target.name:<32}{target.hoped:>10}{number(target.value):>16}   {target.said}")
+    put_in = f"; the ratio without the factor {groups.built_in:.3g}, the norm with it"
+    lines.append(WHOSE + (put_in if is_put_in(groups.built_in) else ""))
+    return "\n".join([*lines, "", *(f"{name}: {said}" for name, said in conventions.items())])
+
+
+def _through(series: Mapping[str, Series], groups: ParameterGroups, unit: str) -> list[str]:
+    """A line for each checkpoint: its ratios, or where there is no output the groups that stand out."""
+    if groups.output is None:
+        return [f"{unit:>6}", *(f"{epoch:>6}  {extremes(at(series, epoch))}" for epoch in epochs_of(series))]
+    lines = [f"{unit:>6}" + "".join(f"{name:>27}" for name in RATIO_NAMES.values())]
+    for epoch in epochs_of(series):
+        cells = (number(series.get(f"flow/{name}", {}).get(epoch)) for name in RATIOS)
+        lines.append(f"{epoch:>6}" + "".join(f"{cell:>27}" for cell in cells))
+    measured = f"{RATIO_NAMES['front_output_ratio']}: as measured, with the factor {groups.built_in:.3g} {PUT_IN}"
+    return [*lines, *([measured] if is_put_in(groups.built_in) else [])]
+
+
+def _role(group: str, groups: ParameterGroups) -> str:
+    roles = [role for role, named in _used(groups).items() if named == group]
+    return f" ({', '.join(roles)})" if roles else ""
+
+
+def content(series: Mapping[str, Series], groups: ParameterGroups, described: Mapping[str, Any]) -> dict[str, Any]:
+    """Content of gradient_flow.json: an undefined or unmeasured value is null."""
+    epochs = epochs_of(series)
+
+    def over_epochs(key: str) -> list[float | None]:
+        return [series.get(key, {}).get(epoch) for epoch in epochs]
+
+    last = at(series, epochs[-1])
+    ratio, change = last.get("flow/front_output_ratio"), last.get(f"flow/{groups.front}/weight_change")
+    without = without_built_in(ratio, groups)
+    return {
+        f"{unit_of(described)}s": epochs,
+        "groups": {group: {name: over_epochs(f"flow/{group}/{name}") for name in MEASURES} for group in groups.names},
+        "roles": _used(groups),
+        **{name: over_epochs(f"flow/{name}") for name in (*RATIOS, "grad_norm")},
+        "built_in_factor": groups.built_in,
+        "verdicts": {
+            "front_output_ratio": {"value": without, "measured": ratio, "verdict": ratio_verdict(without)},
+            "front_weight_change": {"value": change, "verdict": change_verdict(change)},
+        },
+        "targets": [
+            {"target": one.name, "hoped": one.hoped, "value": one.value, "result": one.said}
+            for one in targets(last, groups)
+        ],
+        "whose_targets": WHOSE.removeprefix("targets: "),
+        "conventions": described["conventions"],
+    }
+
+
+def line(values: Mapping[str, float]) -> str:
+    """A checkpoint's ratios for a person who waits."""
+    shown = [f"{RATIO_NAMES[name]} {values[f'flow/{name}']:.3g}" for name in RATIOS if f"flow/{name}" in values]
+    return f"{'; '.join(shown) or extremes(values)}  {values[DONE]:.1f} s"
+
+
+def common(groups: Sequence[ParameterGroups]) -> list[str]:
+    """Groups of any network, in order: those of the longest first."""
+    return list(dict.fromkeys(name for one in sorted(groups, key=lambda one: -len(one.names)) for name in one.names))

@@ -1,0 +1,76 @@
+"""Gradient directions at the checkpoints of one stored run."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nfa.analyses.gradient_directions import GradientAnalysis
+from nfa.console import stage
+from nfa.maths import embedding
+from nfa.registry import tracking
+from nfa.registry.analyses import gradient_arrays
+from nfa.registry.analyses.config import GradientDirectionsConfig
+from nfa.registry.tracking import TrackedRun
+from nfa.studies.gradient_directions import correlation_with
+
+
+class CheckpointGradients:
+    """What `config` asks of the run `source`; making one loads the data and refuses what cannot be done."""
+
+    def __init__(self, source: str, config: GradientDirectionsConfig, epochs: Sequence[int]) -> None:
+        self.source, self.asked, self.epochs = source, config, list(epochs)
+        self.unit = tracking.unit(source)
+        workload = tracking.load_workload(source, device=config.device, data_dir=config.data_dir or None)
+        self.model = workload.model()
+        self._load(self.epochs[0])
+        self.analysis = GradientAnalysis(workload, self.model, config)
+        self._told = False
+
+    def _load(self, epoch: int) -> None:
+        tracking.load_weights(self.model, self.source, epoch)
+
+    def described(self) -> Mapping[str, Any]:
+        """Examples, parameters and conventions."""
+        return self.analysis.described()
+
+    def values(self, epoch: int, run: TrackedRun) -> dict[str, float]:
+        """Series of a checkpoint; its arrays go to `run`."""
+        self._announce()
+        self._load(epoch)
+        result = self.analysis(self.model, progress=f"{self.unit} {epoch}")
+        arrays = dict(result.arrays)
+        arrays["map"] = self._map(epoch, run, arrays["cosines"], arrays["kept"])
+        agreement = self._agreement(epoch, run, arrays)
+        gradient_arrays.save(run, epoch, arrays)
+        return {**result.scalars, **agreement}
+
+    def _map(self, epoch: int, run: TrackedRun, cosines: Any, kept: Any) -> Any:
+        if len(kept) < embedding.FEWEST:
+            stage("notice", f"{self.unit} {epoch}: {len(kept)} gradients have a direction; there is no map of so few")
+            return np.zeros((0, 2), dtype=np.float32)
+        start = None
+        for earlier in reversed([earlier for earlier in self.epochs if earlier < epoch]):
+            positions, there = (gradient_arrays.load(run.run_id, earlier, key) for key in ("map", "kept"))
+            if len(positions) and set(there) & set(kept):
+                start = embedding.continued(positions, there, kept, cosines)
+                break
+        perplexity = self.analysis.perplexity(len(kept))
+        return embedding.tsne(cosines, perplexity=perplexity, seed=self.asked.seed, start=start)
+
+    def _agreement(self, epoch: int, run: TrackedRun, arrays: Mapping[str, Any]) -> dict[str, float]:
+        """How far the structure has settled since the checkpoint analysed before."""
+        earlier = [before for before in self.epochs if before < epoch]
+        if not earlier:
+            return {}
+        before = {key: gradient_arrays.load(run.run_id, earlier[-1], key) for key in ("cosines", "kept")}
+        return correlation_with(before, arrays)
+
+    def _announce(self) -> None:
+        """What is measured and what is left out, once."""
+        if self._told:
+            return
+        self._told = True
+        self.analysis.announce()
+        if (n := len(self.analysis.ids)) < self.asked.n:
+            stage("notice", f"the run has {n} training examples, so n={n}")

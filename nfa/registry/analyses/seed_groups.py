@@ -1,0 +1,102 @@
+"""What analysed runs that differ only in their seed say together: means and intervals."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nfa.checkpoint_schedule import phase_boundary
+from nfa.console import stage
+from nfa.figures.seed_comparison import seed_comparison
+from nfa.figures.style import axis_label
+from nfa.figures.training_analysis import Series
+from nfa.maths.statistics import Interval, t_interval
+from nfa.registry import tracking
+from nfa.registry.analyses.alignment_report import LOSSES, MOST_COLUMNS
+from nfa.registry.analyses.site_kinds import shown
+from nfa.registry.analyses.units import common_unit, unit_of
+from nfa.registry.families.eeg.config import PRESETS, SWITCHES
+from nfa.registry.tracking import TrackedRun
+from nfa.registry.tracking.sources import DONE
+from nfa.relations import RELATIONS
+
+APART = {"seed", "run_name", "resume", "data_dir", "device"}  # may differ within a group
+HEADER = ("site", "relation", "mean", "low", "high")
+
+
+def compare_groups(run: TrackedRun, parts: Mapping[str, str], sources: Mapping[str, str]) -> None:
+    """`groups.csv` and a figure, if at least two runs are alike but for their seed.
+
+    `parts` are analysis run ids and `sources` ids of the analysed runs, by run name.
+    """
+    grouped = groups({name: tracking.config(source).get("train", {}) for name, source in sources.items()})
+    if max(map(len, grouped.values())) < 2:
+        return
+    series = {name: tracking.history(part) for name, part in parts.items()}
+    contents = [tracking.get_json(part, "config.json") for part in parts.values()]
+    unit, content = common_unit(map(unit_of, contents)), contents[0]
+    intervals = {label: together([series[name] for name in names]) for label, names in grouped.items()}
+    tracking.put_text(run.info, "groups.csv", table_of_groups(intervals, unit))
+    relations = [name for name in RELATIONS if name in content["relations"]]
+    boundary = phase_boundary(sorted(set().union(*(of_run[DONE] for of_run in series.values()))))
+    drawn = {name: shown(of_run, content["sites"], relations, MOST_COLUMNS) for name, of_run in series.items()}
+    bands = {label: _bands([drawn[name].series for name in names]) for label, names in grouped.items()}
+    one = next(iter(drawn.values()))
+    title = "mean and 95 % t-interval over seeds" + (" of the mean over blocks" if "blocks" in one.said else "")
+    figure = seed_comparison(bands, one.sites, relations, title=title, boundary=boundary, unit=axis_label(unit))
+    tracking.save_picture(run, figure, "seed_comparison")
+    stage("figure", "plots/seed_comparison.png and .pdf")
+
+
+def _bands(runs: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, tuple[float, float, float]]]:
+    return {key: {step: value[:3] for step, value in of_key.items()} for key, of_key in together(runs).items()}
+
+
+def groups(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Run names by what tells their group from the others: "optimizer=adam"; "all" where nothing does."""
+    told = {name: _telling(config) for name, config in configs.items()}
+    keys = list(dict.fromkeys(key for config in told.values() for key in config))
+    differing = [key for key in keys if len({str(config.get(key)) for config in told.values()}) > 1]
+    found: dict[str, list[str]] = {}
+    for name, config in told.items():
+        label = ", ".join(f"{key}={config.get(key)}" for key in differing if key in config) or "all"
+        found.setdefault(label, []).append(name)
+    return found
+
+
+def _telling(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters that may tell a group: a preset stands for its switches, and switches that are off say nothing."""
+    preset, off = config.get("preset"), PRESETS["v1"]
+    implied = SWITCHES if preset in PRESETS else [name for name in SWITCHES if config.get(name) == off[name]]
+    return {key: value for key, value in config.items() if key not in (*APART, *implied)}
+
+
+def together(runs: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, Interval]]:
+    """Interval over runs of every value that all of them have, by metric key and step; errors are left.
+
+    What one leaves undefined (a noise scale beyond measure, say) has none: over the rest it would be too good.
+    """
+    found: dict[str, dict[int, Interval]] = {}
+    for key in sorted(key for key in set.intersection(*(set(run) for run in runs)) if not _is_apart(key)):
+        for step in sorted(set.intersection(*(set(run[key]) for run in runs))):
+            interval = t_interval([run[key][step] for run in runs])
+            if interval:
+                found.setdefault(key, {})[step] = interval
+    return found
+
+
+def _is_apart(key: str) -> bool:
+    return key == DONE or key.endswith("_se")
+
+
+def table_of_groups(intervals: Mapping[str, Mapping[str, Mapping[int, Interval]]], unit: str) -> str:
+    """Content of groups.csv."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("group", "runs", unit, *HEADER))
+    for label, group in intervals.items():
+        for key, of_key in group.items():
+            site, _, relation = ("", "", key) if key in LOSSES else key.rpartition("/")
+            for epoch, (mean, low, high, n) in of_key.items():
+                writer.writerow((label, n, epoch, site, relation, mean, low, high))
+    return text.getvalue().rstrip("\n")

@@ -1,0 +1,267 @@
+"""Analyses of stored runs, checkpoint by checkpoint, tracked as runs of their own, whatever it is that is measured."""
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from nfa import __version__, checkpoint_schedule
+from nfa.console import stage
+from nfa.errors import Refusal
+from nfa.registry import tracking, unfinished
+from nfa.registry.analyses.units import common_unit
+from nfa.registry.datasets.catalog import typed_folder
+from nfa.registry.signals import Interrupted, shielded
+from nfa.registry.tracking import TrackedRun
+from nfa.registry.tracking.sources import DIGEST, DONE, Earlier, find_earlier, find_sources
+
+LOSSES = ("train/loss", "val/loss", "eval/loss")
+SPACE = 32 * 2**20  # reports, figures and database rows
+FOLDERS = ("arrays", "images", "plots")  # of an analysis
+Source = Any  # an MLflow Run; only nfa.registry.tracking knows the class
+
+
+class Opened(Protocol):
+    """A stored run, ready to be measured."""
+
+    def described(self) -> Mapping[str, Any]:
+        """What stands beside the values in config.json."""
+
+    def values(self, epoch: int, run: TrackedRun) -> dict[str, float]:
+        """Metrics of a checkpoint; arrays go to the analysis' own `run`, which holds those of the epochs before."""
+
+
+class Kind(Protocol):
+    """What an entry point measures and reports."""
+
+    entrypoint: str
+    title: str  # of its runs: "title of <run>"
+
+    @property
+    def config(self) -> Any:
+        """With `run_id`, `epochs`, `output_dir` and `run_name`."""
+
+    def epochs(self, existing: Sequence[int]) -> list[int]:
+        """The checkpoints to measure; `Refusal` for one that does not exist."""
+
+    def identity(self, epochs: Sequence[int]) -> Mapping[str, Any]:
+        """What decides the values of a checkpoint, beside the run."""
+
+    def files(self, epoch: int, unit: str) -> list[str]:
+        """Artifacts that belong to a checkpoint's values."""
+
+    def space(self, epochs: Sequence[int]) -> int:
+        """Bytes of a run's arrays and pictures, about."""
+
+    def open(self, source: str, epochs: Sequence[int]) -> Opened:
+        """Load what is needed of a run; `Refusal` for what cannot be measured."""
+
+    def line(self, values: Mapping[str, float]) -> str:
+        """A checkpoint's values for a person who waits."""
+
+    def report(self, run: TrackedRun, title: str) -> None:
+        """Tables and figures of one analysed run, made of what `run` has logged."""
+
+    def compare(self, run: TrackedRun, parts: Mapping[str, str], sources: Mapping[str, str]) -> None:
+        """What several have in common: ids of analyses, and of analysed runs, by run name."""
+
+
+@dataclass
+class Plan:
+    """One run to analyse: which checkpoints, what an earlier analysis has left of them, and how to measure the rest."""
+
+    kind: Kind
+    source: Source
+    epochs: list[int]
+    unit: str  # what the checkpoints are counted in
+    digest: str
+    earlier: Earlier
+    opened: Opened | None = None
+
+    @classmethod
+    def of(cls, kind: Kind, source: Source) -> "Plan":
+        """`Refusal` for epochs that do not exist, and for damaged files."""
+        source_id = source.info.run_id
+        asked = kind.epochs(tracking.epochs(source_id))
+        identity = {**kind.identity(asked), "source": source_id, "nfa_version": __version__}
+        digest = tracking.digest(identity)
+        plan = cls(kind, source, asked, tracking.unit(source_id), digest, find_earlier(digest, kind.entrypoint))
+        plan.check()
+        return plan
+
+    def check(self) -> None:
+        """`Refusal` where a checkpoint to be measured, or an array to be copied, is damaged."""
+        for epoch in self.epochs:
+            if epoch not in self.earlier.runs:
+                tracking.check_checkpoint(self.source.info.run_id, epoch)
+            for path in self.kind.files(epoch, self.unit) if epoch in self.earlier.runs else ():
+                tracking.read(self.earlier.runs[epoch], path)
+
+    def prepare(self) -> None:
+        """Load what is needed unless everything is there already; `Refusal` for what cannot be done."""
+        if self.opened is None and not set(self.epochs) <= set(self.earlier.values):
+            self.opened = self.kind.open(self.source.info.run_id, self.epochs)
+
+    @property
+    def described(self) -> Mapping[str, Any]:
+        """What stands beside the values."""
+        return self.opened.described() if self.opened else self.earlier.described
+
+
+def analyse(kind: Kind) -> TrackedRun:
+    """Analyse the runs that `kind.config.run_id` stands for; nothing is made before everything was found possible."""
+    sources = find_sources(kind.config.run_id)
+    plans = [Plan.of(kind, source) for source in sources]
+    several = [source.info.run_id for source in sources] if len(sources) > 1 else []
+    folder = output_folder(kind.config.output_dir, several)
+    for plan in reversed(plans):  # only the first stays open: together they would fill the memory
+        plan.prepare()
+        if plan is not plans[0]:
+            plan.opened = None
+    run = _one(plans[0], adopt=True) if len(plans) == 1 else _several(kind, plans)
+    if folder:
+        tracking.copy_artifacts(run.run_id, folder)
+        stage("copy", f"everything is in {folder}")
+    stage("done", run.link)
+    return run
+
+
+def analyse_each(kind: Kind, sources: Sequence[Source]) -> dict[str, str]:
+    """An analysis run of every source, made or copied from an earlier one; their ids by the sources' names."""
+    return _each([Plan.of(kind, source) for source in sources])
+
+
+def _each(plans: Sequence[Plan]) -> dict[str, str]:
+    return dict(zip(_names(plans), [_one(plan, adopt=False).run_id for plan in plans], strict=True))
+
+
+def _several(kind: Kind, plans: Sequence[Plan]) -> TrackedRun:
+    """An analysis of each run, and a run of its own that holds a copy of each and compares them."""
+    ids = [plan.source.info.run_id for plan in plans]
+    workloads = ",".join(dict.fromkeys(plan.source.data.tags["nfa.workload"] for plan in plans))
+    tags = {"nfa.source_run_ids": ",".join(ids)}
+    name = kind.config.run_name or f"{kind.title} of several runs"
+    run = tracking.open_run(kind.entrypoint, workloads, name=name, tags=tags)
+    with run:
+        run.log_params(dataclasses.asdict(kind.config))
+        unit = common_unit(plan.unit for plan in plans)
+        tracking.put_json(run.info, "config.json", content(kind, ids, unit, {}))
+        parts = _each(plans)
+        for source_id, part in zip(ids, parts.values(), strict=True):
+            tracking.copy_artifacts_into(run.info, part, source_id)
+        kind.compare(run, parts, dict(zip(parts, ids, strict=True)))
+    return run
+
+
+def _names(plans: Sequence[Plan]) -> list[str]:
+    """Run names, told apart by their ids where they are the same."""
+    runs = [plan.source.info for plan in plans]
+    names = [run.run_name for run in runs]
+    return [
+        name if names.count(name) == 1 else f"{name} {run.run_id[:6]}" for name, run in zip(names, runs, strict=True)
+    ]
+
+
+def _one(plan: Plan, *, adopt: bool) -> TrackedRun:
+    kind, source = plan.kind, plan.source.info
+    stage("source", f"{source.run_id[:12]} {source.run_name}, {len(plan.epochs)} checkpoints")
+    plan.prepare()
+    run = tracking.open_run(
+        kind.entrypoint,
+        plan.source.data.tags["nfa.workload"],
+        name=(adopt and kind.config.run_name) or f"{kind.title} of {source.run_name}",
+        tags={"nfa.source_run_ids": source.run_id, DIGEST: plan.digest, "mlflow.parentRunId": source.run_id},
+        experiment=source.experiment_id,
+        adopt=adopt,
+    )
+    with run:
+        tracking.check_space(run.info, total=SPACE + kind.space(plan.epochs), largest=SPACE // 4)
+        run.log_params(dataclasses.asdict(kind.config))
+        tracking.put_json(run.info, "config.json", content(kind, [source.run_id], plan.unit, plan.described))
+        if coverage := plan.described.get("coverage"):  # analyses before 0.7 do not say
+            run.tag({"nfa.coverage": coverage})
+            stage("coverage", coverage)
+        _log_checkpoints(run, plan)
+        plan.opened = None  # the next run needs the memory
+        kind.report(run, source.run_name)
+    return run
+
+
+def content(kind: Kind, sources: Sequence[str], unit: str, described: Mapping[str, Any]) -> dict[str, Any]:
+    """Content of an analysis' `config.json`."""
+    return {
+        "entrypoint": kind.entrypoint,
+        "nfa_version": __version__,
+        kind.entrypoint: dataclasses.asdict(kind.config),
+        "sources": list(sources),
+        **described,
+        "unit": unit,
+    }
+
+
+def _log_checkpoints(run: TrackedRun, plan: Plan) -> None:
+    """Series of the run, checkpoint by checkpoint, each whole or not at all."""
+    losses = tracking.history(plan.source.info.run_id)
+    try:
+        for epoch in plan.epochs:
+            copied = {key: losses[key][epoch] for key in LOSSES if epoch in losses.get(key, {})}
+            values = _copied(run, plan, epoch) if epoch in plan.earlier.values else _measured(run, plan, epoch)
+            with shielded():
+                run.metrics.log({**copied, **values}, epoch)
+                run.metrics.flush()
+    except Interrupted:
+        stage("stopped", "ask for the same analysis again: finished checkpoints are copied, not computed")
+        raise
+    if copies := [epoch for epoch in plan.epochs if epoch in plan.earlier.values]:
+        stage("copied", f"{len(copies)} of {len(plan.epochs)} checkpoints from an earlier run of this analysis")
+
+
+def _copied(run: TrackedRun, plan: Plan, epoch: int) -> dict[str, float]:
+    for path in plan.kind.files(epoch, plan.unit):
+        tracking.copy_artifact(run.info, plan.earlier.runs[epoch], path)
+    return plan.earlier.values[epoch]
+
+
+def _measured(run: TrackedRun, plan: Plan, epoch: int) -> dict[str, float]:
+    assert plan.opened
+    start = time.perf_counter()
+    values = plan.opened.values(epoch, run)
+    values = {**values, DONE: time.perf_counter() - start}  # logged last
+    stage(f"{plan.unit} {epoch}", plan.kind.line(values))
+    return values
+
+
+def asked_epochs(text: str, existing: Sequence[int]) -> list[int]:
+    """The epochs that a list names, `all` those that exist; `Refusal` for one that does not."""
+    if text.strip() == "all":
+        return list(existing)
+    wanted = checkpoint_schedule.parse(text, max(existing))
+    missing = [epoch for epoch in wanted if epoch not in existing]
+    if missing:
+        have = ", ".join(map(str, existing))
+        got = f"epochs={text} (there is no {missing[0]})"
+        raise Refusal(got, f"the run's checkpoints: {have}", "epochs=all")
+    return wanted
+
+
+def output_folder(text: str, parts: Sequence[str] = ()) -> Path | None:
+    """The folder that `output_dir` names; it is made once there is something to write. `parts`: folders in it for each.
+
+    `Refusal` where nothing can be written there, and where a link in it would lead out of it.
+    """
+    if not text:
+        return None
+    folder = typed_folder(text).resolve()
+    try:
+        with unfinished.folder_in(folder):
+            pass
+    except OSError as error:
+        got = f"output_dir={text} ({error.strerror})"
+        raise Refusal(got, "a folder that can be written", "give another folder") from None
+    paths = [f"{part}/{name}/file" for part in (".", *parts) for name in FOLDERS]
+    if way := tracking.blocked(folder, paths):
+        got = f"output_dir={text} ({way} is a link, or no folder)"
+        raise Refusal(got, "a folder in which everything stays", "remove it, or give another folder")
+    return folder

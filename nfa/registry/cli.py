@@ -1,0 +1,152 @@
+"""From words on the command line to a config, and from the way a program ended to its exit code.
+
+Nothing heavy is imported before the words are understood, so a mistake is answered at once.
+"""
+
+import dataclasses
+import difflib
+import itertools
+import os
+import sys
+import traceback
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from nfa import masking
+from nfa.errors import NfaError, Refusal, headline
+from nfa.registry import doors, signals
+from nfa.registry.values import value_of
+
+Config = TypeVar("Config")
+
+
+def parse(config_type: type[Config], argv: Sequence[str]) -> Config:
+    """Build `config_type` from `--name value` or `--name=value` words; raises `Refusal`."""
+    fields = {item.name: item for item in dataclasses.fields(config_type)}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(config_type)
+    words = _pairs(argv, fields)
+    return config_type(**{name: value_of(fields[name], hints[name], text) for name, text in words.items()})
+
+
+def _pairs(argv: Sequence[str], fields: Mapping[str, Any]) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    words = iter(argv)
+    for word in words:
+        name, equals, text = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or name not in fields:
+            near = difflib.get_close_matches(name, fields, n=1)
+            remedy = f"did you mean --{near[0]}?" if near else "see --help"
+            got = f"parameter {name!r}" if word.startswith("--") else f"word {word!r}"
+            raise Refusal(got, ", ".join(fields), remedy)
+        if name in pairs:
+            raise Refusal(f"--{name} given twice", "each parameter once", f"keep one --{name}")
+        value = text if equals else next(words, None)
+        if value is None:
+            raise Refusal(f"--{name} without a value", f"--{name} VALUE", f"add a value after --{name}")
+        pairs[name] = value
+    return pairs
+
+
+def help_text(config_type: type, name: str) -> str:
+    """The `--help` page of an entry point."""
+    lines = [f"python -m entrypoints.{name} [--parameter value ...]", "", (config_type.__doc__ or "").strip(), ""]
+    for item in dataclasses.fields(config_type):
+        allowed = ", ".join(item.metadata["choices"])
+        default = repr(item.default) if item.default == "" else item.default
+        lines.append(
+            f"  --{item.name} (default {default})\n      {item.metadata['help']}" + (f" [{allowed}]" if allowed else "")
+        )
+    return "\n".join(lines)
+
+
+def main(name: str, config_type: type[Config], start: Callable[[Config], None]) -> typing.NoReturn:
+    """Parse, look at what is named, run `start`, and exit: 0 done, 1 failed, 2 refused, 130 SIGINT, 143 SIGTERM."""
+    signals.listen()
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(help_text(config_type, name))
+        sys.exit(0)
+
+    def work() -> None:
+        masking.mask_process()
+        config = parse(config_type, _unstored(sys.argv[1:]))
+        doors.check(config)
+        start(config)
+
+    _leave(_run(work))
+
+
+def _unstored(argv: Sequence[str]) -> Sequence[str]:
+    """The words; `Refusal` for a password in them under `mlflow run`, which has stored what was typed."""
+    run_id = os.environ.get("MLFLOW_RUN_ID")
+    told = [*_telling(argv)]
+    if not run_id or not told:
+        return argv
+    store = os.environ.get("MLFLOW_TRACKING_URI", "")
+    database = "DATABASE-OF-THE-SERVER" if store.startswith("http") else store
+    raise Refusal(
+        f"a password in {', '.join(told)}: MLflow has stored it in run {run_id}",
+        "parameters without a password",
+        f"{masking.INSTEAD}; delete that run for good, with MLFLOW_TRACKING_URI={store}: mlflow runs delete --run-id "
+        f"{run_id}; mlflow gc --run-ids {run_id} --backend-store-uri {database}; then VACUUM in the database, whose "
+        "files may keep what is deleted",
+    )
+
+
+def _telling(argv: Sequence[str]) -> Iterator[str]:
+    """Names of the parameters whose values carry a password."""
+    for before, word in itertools.pairwise(["", *argv]):
+        if masking.carries_password(word):
+            yield (word if word.startswith("--") else before).partition("=")[0]
+
+
+def _run(work: Callable[[], None]) -> int:
+    try:
+        work()
+    except signals.Interrupted as interrupted:
+        return _stopped(interrupted)
+    except Exception as error:
+        if (stop := signals.stopped()) and _of_the_store(error):
+            return _stopped(stop)  # it was given up because of the signal
+        if isinstance(error, NfaError):
+            print(f"error: {error}", file=sys.stderr)
+            _end_runs("failed", str(error))
+            return error.exit_code
+        if _of_the_store(error):
+            said = f"the tracking store or a disk failed: {headline(error)}\n  do: mend it, then type the command again"
+            print(f"error: {masking.masked(said)}", file=sys.stderr)
+            _end_runs("failed", said)
+            return NfaError.exit_code
+        traceback.print_exc()
+        _end_runs("failed", repr(error))
+        return 1
+    return 0
+
+
+def _of_the_store(error: Exception) -> bool:
+    store = sys.modules.get("nfa.registry.tracking.store")
+    return store is not None and store.is_of_store(error)
+
+
+def _stopped(stop: signals.Interrupted) -> int:
+    print(f"stopped by {stop}", file=sys.stderr)
+    _end_runs("killed", str(stop))
+    return stop.exit_code
+
+
+def _end_runs(state: str, reason: str) -> None:
+    """Say how it ended in every run that is still open, and in the one that `mlflow run` made before us."""
+    if os.environ.get("MLFLOW_RUN_ID") or "nfa.registry.tracking.runs" in sys.modules:
+        from nfa.registry import tracking
+
+        tracking.end_unended(state, reason)
+
+
+def _leave(code: int) -> typing.NoReturn:
+    """Exit; at once where a call to a store still hangs, for which an orderly end of Python could wait."""
+    calls = sys.modules.get("nfa.registry.tracking.calls")
+    if calls and calls.is_hanging():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

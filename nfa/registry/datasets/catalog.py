@@ -1,0 +1,146 @@
+"""Where each dataset's files are: found in a folder, or fetched once; checked by checksum either way.
+
+Nothing heavy is imported here, so a missing or damaged file is known before a program has started in earnest.
+"""
+
+import hashlib
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from nfa.errors import Refusal, reading
+from nfa.registry import unfinished
+
+
+@dataclass(frozen=True)
+class Source:
+    """Files of a published dataset by role, their address, and the folders where they may already be.
+
+    A file is its name, its published MD5 and those of known repackagings with the same content (Debian's).
+    """
+
+    address: str
+    files: Mapping[str, tuple[str, ...]]
+    folders: tuple[str, ...] = ()
+
+
+SOURCES = {
+    "fashion-mnist": Source(
+        address="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+        files={
+            "train_images": (
+                "train-images-idx3-ubyte.gz",
+                "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+                "cf8536b0aa1a6ac5fa3f23001093305c",
+            ),
+            "train_labels": (
+                "train-labels-idx1-ubyte.gz",
+                "25c81989df183df01b3e8a0aad5dffbe",
+                "10bea18fdb374794d4bb42e356e600c9",
+            ),
+            "test_images": (
+                "t10k-images-idx3-ubyte.gz",
+                "bef4ecab320f06d8554ea6380940ec79",
+                "f78720b4224f21cce2f2ccf2d7a94c9a",
+            ),
+            "test_labels": (
+                "t10k-labels-idx1-ubyte.gz",
+                "bb300cfdad3c16e7a12a480ee83cd310",
+                "0d30e22e447f3c33dab9ed536400ac01",
+            ),
+        },
+        folders=("/usr/share/datasets/fashion-mnist",),
+    ),
+    "svhn": Source(
+        address="http://ufldl.stanford.edu/housenumbers",
+        files={
+            "train": ("train_32x32.mat", "e26dedcc434d2e4c54c9b2d4a06d8373"),
+            "test": ("test_32x32.mat", "eb5a983be6a315427106f1b164d9cef3"),
+        },
+    ),
+    "cifar10": Source(
+        address="https://www.cs.toronto.edu/~kriz",
+        files={"archive": ("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530")},
+    ),
+}
+
+
+def cache_folder(dataset: str) -> Path:
+    """Where fetched files are kept: $NFA_CACHE, else ~/.cache/nfa."""
+    return Path(os.environ.get("NFA_CACHE", Path.home() / ".cache" / "nfa")) / dataset
+
+
+def typed_folder(text: str) -> Path:
+    """A folder as typed; a relative one counts from where the command was typed, which `mlflow run` leaves."""
+    return Path(os.environ.get("NFA_CALLER_DIR", "."), Path(text).expanduser())
+
+
+def locate(dataset: str, data_dir: str = "") -> dict[str, Path]:
+    """Paths of a dataset's files by role, each verified; `Refusal` where one is missing or damaged.
+
+    With `data_dir` only that folder is looked at.
+    """
+    if dataset not in SOURCES:
+        return {}
+    source = SOURCES[dataset]
+    if data_dir:
+        return _verified(dataset, typed_folder(data_dir))
+    for candidate in (*source.folders, str(cache_folder(dataset))):
+        if all(Path(candidate, name).is_file() for name, *_ in source.files.values()):
+            return _verified(dataset, Path(candidate))
+    return _fetched(dataset)
+
+
+def _verified(dataset: str, folder: Path) -> dict[str, Path]:
+    files = SOURCES[dataset].files
+    missing = [name for name, *_ in files.values() if not (folder / name).is_file()]
+    if missing:
+        raise Refusal(
+            f"{dataset}: {folder} lacks {', '.join(missing)}", f"a folder with {_names(dataset)}", _by_hand(dataset)
+        )
+    for name, *expected in files.values():
+        with reading(f"{dataset}: {folder / name}", "a file that can be read", "check its rights"):
+            found = _md5(folder / name)
+        if found not in expected:
+            remedy = f"the file is damaged or another version: delete it and get it again. {_by_hand(dataset)}"
+            raise Refusal(f"{dataset}: {folder / name} with MD5 {found}", f"MD5 {' or '.join(expected)}", remedy)
+    return {role: folder / name for role, (name, *_) in files.items()}
+
+
+def _fetched(dataset: str) -> dict[str, Path]:
+    source, folder = SOURCES[dataset], cache_folder(dataset)
+    for name, *known in source.files.values():
+        if (folder / name).is_file() and _md5(folder / name) in known:
+            continue
+        try:
+            unfinished.write(folder / name, partial(_fetch, f"{source.address}/{name}", known[0]))
+        except (OSError, ValueError) as error:
+            reason = f"{dataset}: {name} is not here and could not be fetched ({type(error).__name__})"
+            raise Refusal(reason, f"files {_names(dataset)}", _by_hand(dataset)) from None
+    return {role: folder / name for role, (name, *_) in source.files.items()}
+
+
+def _fetch(address: str, md5: str, file: Path) -> None:
+    import pooch
+
+    bar = sys.stderr.isatty()
+    pooch.retrieve(address, known_hash=f"md5:{md5}", fname=file.name, path=file.parent, progressbar=bar)
+
+
+def _names(dataset: str) -> str:
+    return ", ".join(name for name, *_ in SOURCES[dataset].files.values())
+
+
+def _by_hand(dataset: str) -> str:
+    return (
+        f"get {_names(dataset)} from {SOURCES[dataset].address} and put them into {cache_folder(dataset)}, "
+        "or pass data_dir=FOLDER with the folder that holds them"
+    )
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

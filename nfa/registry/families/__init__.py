@@ -1,0 +1,1 @@
+"""The families of models that come with the project, one folder each."""

@@ -1,0 +1,1 @@
+"""Conformers that decode the envelope of heard speech from EEG."""

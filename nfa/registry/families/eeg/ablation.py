@@ -1,0 +1,267 @@
+"""Presets and single switches of the Conformer, trained with several seeds and compared."""
+
+import csv
+import dataclasses
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nfa.console import stage
+from nfa.errors import NfaError, Refusal
+from nfa.figures.flow import intervals
+from nfa.maths.statistics import Interval
+from nfa.registry import tracking
+from nfa.registry.analyses import gradient_flow_comparison
+from nfa.registry.analyses.arms import Arm, pearson, pearson_difference
+from nfa.registry.analyses.config import GradientFlowConfig
+from nfa.registry.analyses.gradient_flow import GradientFlow
+from nfa.registry.analyses.gradient_flow_report import number
+from nfa.registry.analyses.stored import analyse_each
+from nfa.registry.families.eeg.config import AblateEEGConfig, TrainEEGConfig
+from nfa.registry.families.eeg.train_eeg import prepared, train_one
+from nfa.registry.families.eeg.workload import EEGDecoder
+from nfa.registry.signals import Interrupted
+from nfa.registry.stopwatch import Stopwatch
+from nfa.registry.tracking import TrackedRun
+from nfa.registry.training.settings import changed_by_user, run_config
+from nfa.registry.training.stored import made_again
+from nfa.registry.training.time_spent import timed
+
+HEADER = (
+    "arm", "seeds", "parameters", "pearson", "low", "high", "difference", "difference_low", "difference_high",
+    "val_pearson", "front_output_ratio", "front_output_update_ratio", "front_weight_change", "training_seconds",
+)  # fmt: skip
+OF_FLOW = {
+    "front_output_ratio": "flow/front_output_ratio",
+    "front_output_update_ratio": "flow/front_output_update_ratio",
+    "front_weight_change": "flow/block_0/weight_change",
+}
+OF_SEED = ("arm", "seed", "run_id", "pearson", "val_pearson", *OF_FLOW, "training_seconds")
+
+
+def ablate_eeg(config: AblateEEGConfig) -> None:
+    """A parent run with a training for each arm and seed, their gradient flow, and the comparison of all."""
+    run, clock = None, Stopwatch()
+    if config.resume:
+        run = tracking.reopen_run(config.resume)
+        config = _continued(config, run)
+    arms, seeds = config.arms(), config.seed_list()
+    workload = prepared(config.training(next(iter(arms.values())), seed=seeds[0]), clock)
+    stage("ablation", f"{len(arms)} arms × {len(seeds)} seeds: {', '.join(arms)}")
+    run = run or tracking.open_run("ablate_eeg", "eeg", name=config.run_name)
+    with run as parent, timed(parent, clock, family=True):
+        fields = {name: value for name, value in dataclasses.asdict(config).items() if name != "resume"}
+        parent.log_params(fields)
+        data = {"name": workload.data.name, "digest": workload.data.digest()}
+        tracking.put_json(parent.info, "config.json", run_config("ablate_eeg", "eeg", {**fields, "resume": ""}, data))
+        failures = _train_each(parent, config, workload, clock)
+        with clock.section("comparison"):
+            _compare(parent, list(arms), failures)
+        if failures:
+            raise NfaError("\n".join(f"{name}: {reason}" for name, reason in failures.items()))
+    stage("done", parent.link)
+
+
+def _continued(asked: AblateEEGConfig, run: TrackedRun) -> AblateEEGConfig:
+    """The stored configuration; `Refusal` where something else was asked for."""
+    stored = tracking.config(run.run_id)
+    if stored["entrypoint"] != "ablate_eeg":
+        got = f"resume={asked.resume} (made by {stored['entrypoint']})"
+        raise Refusal(got, "a run made by ablate_eeg", f"-e {stored['entrypoint']} -P resume={asked.resume}")
+    with tracking.reading_of(run.run_id, "config.json"):
+        before = made_again(AblateEEGConfig, stored["train"])
+    return changed_by_user(asked, before)
+
+
+def _train_each(parent: TrackedRun, config: AblateEEGConfig, workload: EEGDecoder, clock: Stopwatch) -> dict[str, str]:
+    """Children by arm and seed, each trained, continued or left as finished; what failed does not stop the others.
+
+    Why those have failed that did, by name.
+    """
+    existing = {
+        run.data.tags.get("nfa.variant"): run
+        for run in tracking.children(parent.run_id, parent.info.info.experiment_id)
+    }
+    failures = {}
+    for name, training in _trainings(config).items():
+        found = existing.get(name)
+        if found and found.data.tags.get("nfa.state") == "finished":
+            stage("run", f"{name} is finished already")
+            continue
+        stage("arm", name)
+        try:
+            with _child(parent, name, found) as child, clock.part() as spent:
+                own = EEGDecoder(training, workload.data, workload.example_ids, workload.device)
+                train_one(child, own, spent)
+            parent.tag({"nfa.trained": "true"})
+        except NfaError as error:
+            failures[name] = str(error)
+        except Interrupted:
+            stage("stopped", f"continue all that is unfinished with resume={parent.run_id}")
+            raise
+    return failures
+
+
+def _trainings(config: AblateEEGConfig) -> dict[str, TrainEEGConfig]:
+    """Every training by its run's name, all arms of a seed before the next seed."""
+    return {
+        (name := f"{arm}, seed {seed}"): dataclasses.replace(
+            config.training(settings, seed=seed), run_name=name
+        ).resolved()
+        for seed in config.seed_list()
+        for arm, settings in config.arms().items()
+    }
+
+
+def _child(parent: TrackedRun, name: str, found: Any) -> TrackedRun:
+    """The run of a training: the one that was begun, or a new one."""
+    if found:
+        return tracking.take_up(found.info.run_id, parent=parent)
+    return tracking.open_run("train_eeg", "eeg", name=name, parent=parent, tags={"nfa.variant": name})
+
+
+def _compare(parent: TrackedRun, order: Sequence[str], failures: Mapping[str, str]) -> None:
+    """Gradient flow of all finished children, then the tables and figures of the comparison in the parent."""
+    children = tracking.children(parent.run_id, parent.info.info.experiment_id)
+    sources = [child for child in children if child.data.tags.get("nfa.state") == "finished"]
+    if not sources:
+        return
+    sources.sort(key=lambda source: order.index(_arm_of(source)))
+    parts = analyse_each(GradientFlow(GradientFlowConfig()), sources)
+    ids = dict(zip(parts, [source.info.run_id for source in sources], strict=True))
+    names = dict(zip(parts, [_arm_of(source) for source in sources], strict=True))
+    failed = Counter(name.rpartition(", seed ")[0] for name in failures)
+    arms = gradient_flow_comparison.compare(parent, parts, ids, seed=0, labels=names, failed=failed)
+    if arms[0].label != order[0]:
+        stage("notice", f"no training of {order[0]} has finished: all are compared with {arms[0].label}")
+    of_seeds = {arm.label: _of_seeds(arm, [ids[name] for name in parts if names[name] == arm.label]) for arm in arms}
+    _report(parent, arms, [_row(arm, arms[0], of_seeds[arm.label]) for arm in arms], of_seeds, failures)
+
+
+def _report(
+    parent: TrackedRun,
+    arms: Sequence[Arm],
+    rows: Sequence[Mapping[str, Any]],
+    of_seeds: Mapping[str, Sequence[Mapping[str, Any]]],
+    failures: Mapping[str, str],
+) -> None:
+    """ablation.csv, ablation_trainings.csv, ablation.txt and the figure of differences to the first arm."""
+    each = [training for trainings in of_seeds.values() for training in trainings]
+    for name, header, lines in (("ablation", HEADER, rows), ("ablation_trainings", OF_SEED, each)):
+        tracking.put_text(parent.info, f"{name}.csv", _table(header, lines))
+    text = _written(rows, each, failures)
+    tracking.put_text(parent.info, "ablation.txt", text)
+    differences = {
+        arm.label: found[:3] for arm in arms[1:] if (found := pearson_difference(arm, arms[0], seed=0)) is not None
+    }
+    if differences:
+        figure = intervals(
+            differences,
+            xlabel=f"difference of Pearson's r to {arms[0].label}, 95 % over recordings and seeds",
+            zero=True,
+        )
+        tracking.save_picture(parent, figure, "ablation")
+        stage("figure", "plots/ablation.png and .pdf")
+    for line in text.splitlines():
+        stage("", line)
+
+
+def _table(header: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, header, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().rstrip("\n")
+
+
+def _arm_of(source: Any) -> str:
+    return str(source.data.tags.get("nfa.variant", "")).rpartition(", seed ")[0]
+
+
+def _of_seeds(arm: Arm, sources: Sequence[str]) -> list[dict[str, Any]]:
+    """A line for each training of an arm, its flow at the last epoch that all of them have; undefined = empty."""
+    of_seed = {tracking.config(source)["train"]["seed"]: source for source in reversed(sources)}
+    last = {name: max(arm.mean(key), default=-1) for name, key in OF_FLOW.items()}
+    return [
+        {
+            "arm": arm.label,
+            "seed": seed,
+            "run_id": of_seed[seed],
+            "pearson": _r(of_seed[seed], "test"),
+            "val_pearson": _r(of_seed[seed], "val"),
+            **{name: series.get(key, {}).get(last[name], "") for name, key in OF_FLOW.items()},
+            "training_seconds": tracking.get_json(of_seed[seed], "timing.json").get("training", 0.0),
+        }
+        for seed, series in zip(arm.seeds, arm.series, strict=True)
+    ]
+
+
+def _r(source: str, split: str) -> float | str:
+    found: float | None = tracking.get_json(source, "results.json")[split]["pearson"]
+    return "" if found is None else found
+
+
+def _row(arm: Arm, first: Arm, trainings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One line of the table; what is undefined is empty."""
+    reached, apart = pearson(arm, seed=0), pearson_difference(arm, first, seed=0) if arm is not first else None
+    vals, seconds = ([one[name] for one in trainings] for name in ("val_pearson", "training_seconds"))
+    return {
+        "arm": arm.label,
+        "seeds": len(arm.seeds),
+        "parameters": _parameters(trainings[0]["run_id"]),
+        **_named(reached, ("pearson", "low", "high")),
+        **_named(apart, ("difference", "difference_low", "difference_high")),
+        "val_pearson": "" if arm.failed or "" in vals else sum(vals) / len(vals),
+        **{name: _last(arm, key) for name, key in OF_FLOW.items()},
+        "training_seconds": sum(seconds) / len(seconds),
+    }
+
+
+def _parameters(source: str) -> int:
+    model = tracking.load_workload(source).model()
+    return sum(weight.numel() for weight in model.parameters())
+
+
+def _last(arm: Arm, key: str) -> float | str:
+    means = arm.mean(key)
+    return means[max(means)] if means else ""
+
+
+def _named(found: Interval | None, names: Sequence[str]) -> dict[str, float | str]:
+    return dict(zip(names, found[:3] if found else ("", "", ""), strict=True))
+
+
+def _written(rows: Sequence[Mapping[str, Any]], each: Sequence[Mapping[str, Any]], failures: Mapping[str, str]) -> str:
+    """Content of ablation.txt."""
+    wide = max(len(str(row["arm"])) for row in rows) + 2
+    columns = ("seeds", "r", "95 % interval", "difference", "95 % interval", "gradient", "update", "change", "weights")
+    widths = (7, 8, 19, 12, 19, 10, 9, 9, 12, 8)
+    lines = [_line("", (*columns, "s"), wide, widths)]
+    for row in rows:
+        cells = (
+            row["seeds"], number(row["pearson"] or None), _span(row["low"], row["high"]),
+            number(row["difference"]) if row["difference"] != "" else "",
+            _span(row["difference_low"], row["difference_high"]),
+            *(number(row[key] or None) for key in OF_FLOW),
+            f"{row['parameters']:,}", f"{row['training_seconds']:.0f}",
+        )  # fmt: skip
+        lines.append(_line(row["arm"], cells, wide, widths))
+    notes = (
+        "r: test, mean over recordings and seeds; gradient, update: front / output, gradients with what gradient_scale "
+        "puts in; change: weights of block_0; these are geometric means over seeds, s a mean"
+    )
+    lines += [notes, "", _line("each training", ("seed", "r", "val r", "gradient", "update", "change", "s"), wide)]
+    for one in each:
+        values = (number(None if one[key] == "" else one[key]) for key in ("pearson", "val_pearson", *OF_FLOW))
+        lines.append(_line(one["arm"], (one["seed"], *values, f"{one['training_seconds']:.0f}"), wide))
+    failed = [f"{name} failed ({reason}): there is no mean of its arm" for name, reason in failures.items()]
+    return "\n".join([*lines, *([""] if failed else []), *failed])
+
+
+def _line(arm: str, cells: Sequence[Any], wide: int, widths: Sequence[int] = (7, *[14] * 6)) -> str:
+    return f"{arm:<{wide}}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+
+
+def _span(low: float | str, high: float | str) -> str:
+    return "" if low == "" or high == "" else f"({low:.4f}, {high:.4f})"

@@ -1,0 +1,259 @@
+"""Recordings of EEG with the envelope of the speech that was heard, read window by window and never all at once.
+
+An example is a window; its id is the place of its first sample among all samples of the data set, so that every
+window at any start is an example with an id of its own.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nfa.registry.families.eeg.config import RATE, UNSEEN
+from nfa.registry.families.eeg.facts import Facts, examined, rows
+from nfa.registry.families.eeg.layout import KINDS, SPLITS, Files, Part, faults_of, found, refused, sound, split_of
+from nfa.registry.families.eeg.scales import Scale, normalised_by, pooled
+
+__all__ = ["RATE", "SPLITS", "EEGData", "Part", "Windows", "load"]
+UNKNOWN = -1  # index of every subject without a train part
+Signal = NDArray[np.float64]
+
+
+class Windows(NamedTuple):
+    """n windows of T samples: EEG [n, T, C] and envelope [n, T, 1], both normalised, and each one's subject [n].
+
+    A subject without a train part is −1.
+    """
+
+    eeg: Tensor
+    envelope: Tensor
+    subjects: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class EEGData:
+    """Parts of recordings, all of `channels` channels at 64 Hz; `subjects` are those of the train parts, sorted.
+
+    What is read is normalised, each channel by a mean and a standard deviation (ddof 0): with `split` "time" of the
+    train part of its recording, else of all train parts of its subject. A subject without train parts is normalised by
+    its first minute, or by all train parts, as `unseen` says.
+    """
+
+    name: str
+    folder: Path
+    channels: int
+    subjects: tuple[str, ...]
+    parts: tuple[Part, ...]
+    facts: Mapping[Path, Facts]
+    split: str = "time"
+    unseen: str = UNSEEN[0]
+
+    def of(self, split: str) -> tuple[Part, ...]:
+        """Parts of "train", "val" or "test"."""
+        if split not in SPLITS:
+            raise ValueError(f"no split {split!r} among {SPLITS}")
+        return tuple(part for part in self.parts if part.split == split)
+
+    def recordings(self, split: str) -> dict[str, list[Part]]:
+        """Recordings by name, each with its parts in a split: one, or the pieces between gaps."""
+        found: dict[str, list[Part]] = {}
+        for part in self.of(split):
+            found.setdefault(part.recording, []).append(part)
+        return found
+
+    def held_out(self, split: str) -> Counter[str]:
+        """How many recordings of a split are what: "time" parts of training recordings, whole "recordings" of training
+        subjects, or those of other "subjects"."""
+        trained = self.recordings("train")
+        return Counter(
+            "time" if name in trained else "recordings" if parts[0].subject in self.subjects else "subjects"
+            for name, parts in self.recordings(split).items()
+        )
+
+    def unseen_subjects(self) -> tuple[str, ...]:
+        """Those without a train part, sorted."""
+        return tuple(sorted({part.subject for part in self.parts} - {*self.subjects}))
+
+    def normalised_by(self) -> str:
+        """What the mean and deviation of a recording are of, in words."""
+        return normalised_by(self.split, self.unseen if self.unseen_subjects() else "")
+
+    def digest(self) -> str:
+        """SHA-256 over names and contents of all files, the same wherever they lie."""
+        content = hashlib.sha256()
+        for path in (path for part in self.parts for path in (part.eeg, part.envelope)):
+            content.update(f"{path.name}\n{self.facts[path].sha256}\n".encode())
+        return content.hexdigest()
+
+    def ids(self, split: str, window: int) -> list[int]:
+        """All non-overlapping windows of `window` samples, from each part's start on; its rest is left out."""
+        return [part.first + k * window for part in self.of(split) for k in range(part.samples // window)]
+
+    def draw(self, window: int, per_recording: int, random: torch.Generator) -> Tensor:
+        """Ids [train recordings · per_recording], one after the other, of windows that start anywhere with equal
+        probability."""
+        drawn = []
+        for parts in self.recordings("train").values():
+            starts = np.cumsum([0, *(max(0, part.samples - window + 1) for part in parts)])
+            if not starts[-1]:
+                part = parts[0]
+                raise ValueError(f"{part.eeg.name} has {part.samples} samples, fewer than a window of {window}")
+            found = torch.randint(int(starts[-1]), (per_recording,), generator=random)
+            piece = np.searchsorted(starts, found.numpy(), side="right") - 1
+            drawn.append(found + torch.tensor([part.first for part in parts])[piece] - torch.tensor(starts)[piece])
+        return torch.cat(drawn)
+
+    def part_of(self, ids: Sequence[int] | Tensor) -> list[Part]:
+        """The part that each id lies in; `ValueError` for one outside all of them."""
+        places = _places(ids)
+        end = self.parts[-1].first + self.parts[-1].samples
+        if ((places < 0) | (places >= end)).any():
+            raise ValueError(f"ids must be within 0…{end - 1}")
+        return [self.parts[index] for index in np.searchsorted(self._firsts, places, side="right") - 1]
+
+    def windows(self, ids: Sequence[int] | Tensor, window: int) -> Windows:
+        """Windows of `window` samples that start at `ids`, in float32; `ValueError` where one leaves its part."""
+        places, parts = _places(ids), self.part_of(ids)
+        eeg = torch.empty(len(parts), window, self.channels)
+        envelope = torch.empty(len(parts), window, 1)
+        for part, chosen in _by_part(parts):
+            starts = (places[chosen] - part.first).tolist()
+            if window < 1 or max(starts) + window > part.samples:
+                raise ValueError(f"a window of {window} samples does not lie within {part.eeg.name}")
+            spans = [(start, start + window) for start in starts]
+            for out, path in ((eeg, part.eeg), (envelope, part.envelope)):
+                for index, signal in zip(chosen, self._normalised(part, path, spans), strict=True):
+                    out[index] = torch.from_numpy(signal)
+        subjects = [self._index.get(part.subject, UNKNOWN) for part in parts]
+        return Windows(eeg, envelope, torch.tensor(subjects, dtype=torch.int64))
+
+    def arrays(self, part: Part) -> tuple[Signal, Signal]:
+        """A whole part at once, normalised, in float64: EEG [T, C], envelope [T, 1]."""
+        whole = [(0, part.samples)]
+        eeg, envelope = (next(self._normalised(part, path, whole)) for path in (part.eeg, part.envelope))
+        return eeg, envelope
+
+    def _normalised(self, part: Part, path: Path, spans: list[tuple[int, int]]) -> Iterator[Signal]:
+        scale = self.scale(part, "eeg" if path == part.eeg else "envelope")
+        for signal in rows(path, self.facts[path], *spans):
+            signal -= scale.mean
+            signal /= scale.deviation
+            yield signal
+
+    def scale(self, part: Part, kind: str) -> Scale:
+        """What normalises the "eeg" or the "envelope" of a part."""
+        whose = self._whose(part)
+        if (whose, kind) not in self._scales:
+            sources = self.scaled_by(part)
+            paths = [one.eeg if kind == "eeg" else one.envelope for one in sources]
+            minute = sources[0].split != "train"
+            found = self._first_minute(paths) if minute else pooled([self.facts[path].scale() for path in paths])
+            self._scales[whose, kind] = found
+        return self._scales[whose, kind]
+
+    def scaled_by(self, part: Part) -> list[Part]:
+        """The train parts whose mean and deviation normalise a part; or the recording whose first minute does."""
+        own = self._train.get(self._whose(part), [])
+        if own or self.split == "time":
+            return own
+        if self.unseen != UNSEEN[0]:
+            return list(self.of("train"))
+        known = [one for one in self.parts if one.subject == part.subject]
+        first = min(one.recording for one in known)
+        beginning = [one for one in known if one.recording == first]
+        return sorted(beginning, key=lambda one: (one.split == "test", one.piece))
+
+    def _whose(self, part: Part) -> str:
+        return part.recording if self.split == "time" else part.subject
+
+    def _first_minute(self, paths: list[Path]) -> Scale:
+        """Of the first minute of files that follow one another."""
+        signals = [rows(path, self.facts[path], (0, 60 * RATE))[0] for path in paths]
+        return Scale.of(np.concatenate(signals)[: 60 * RATE])
+
+    @cached_property
+    def _train(self) -> dict[str, list[Part]]:
+        """Train parts by the recording, or the subject, that they normalise."""
+        found: dict[str, list[Part]] = {}
+        for part in self.of("train"):
+            found.setdefault(self._whose(part), []).append(part)
+        return found
+
+    @cached_property
+    def _scales(self) -> dict[tuple[str, str], Scale]:
+        return {}
+
+    @cached_property
+    def _firsts(self) -> NDArray[np.int64]:
+        return np.array([part.first for part in self.parts])
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {subject: index for index, subject in enumerate(self.subjects)}
+
+
+def load(folder: Path, *, window: int, name: str = "", split: str = "auto", unseen: str = UNSEEN[0]) -> EEGData:
+    """The data set of a folder, whose parts all hold a window of `window` samples, if not in each of their pieces;
+    called `name`, else as the folder.
+
+    `split` "auto" is "time" where all recordings have train parts, else "recordings". One `Refusal` names every bad
+    file. Files are read from end to end the first time only.
+    """
+    if window < 1:
+        raise ValueError(f"a window has at least 1 sample, not {window}")
+    name = name or folder.resolve().name
+    files, faults = found(folder)
+    facts = examined(folder, (path for pair in files.values() for path in pair.values()))
+    split = split_of(files, split)
+    faults += faults_of(files, facts, window, split) if files else []
+    data = replace(_data(name, folder, sound(files, facts), facts), split=split, unseen=unseen)
+    faults += _constant(data)
+    if faults:
+        raise refused(name, folder, faults, window)
+    return data
+
+
+def _data(name: str, folder: Path, files: Files, facts: Mapping[Path, Facts]) -> EEGData:
+    parts: list[Part] = []
+    first = 0
+    for (split, subject, stimulus), pair in files.items():
+        samples = facts[pair["eeg"]].samples
+        parts.append(Part(split, subject, stimulus, pair["eeg"], pair["envelope"], samples, first))
+        first += samples
+    channels = facts[parts[0].eeg].channels if parts else 0
+    subjects = tuple(sorted({part.subject for part in parts if part.split == "train"}))
+    return EEGData(name, folder, channels, subjects, tuple(parts), facts)
+
+
+def _constant(data: EEGData) -> list[str]:
+    """Faults of what is to normalise a part and does not vary."""
+    found = {}
+    for part in data.parts:
+        sources = data.scaled_by(part)
+        for kind in KINDS if sources else ():
+            channel = data.scale(part, kind).unusable()
+            if channel is not None:
+                name = (sources[0].eeg if kind == "eeg" else sources[0].envelope).name
+                found[name] = f"{name}: channel {channel} (counted from 0) has no variance, so it cannot be normalised"
+    return list(found.values())
+
+
+def _places(ids: Sequence[int] | Tensor) -> NDArray[np.int64]:
+    return torch.as_tensor(ids, dtype=torch.int64, device="cpu").numpy()
+
+
+def _by_part(parts: list[Part]) -> Iterator[tuple[Part, list[int]]]:
+    """Each part once, with the positions at which it stands in the list."""
+    order = sorted(range(len(parts)), key=lambda index: parts[index].first)
+    for _, group in groupby(order, key=lambda index: parts[index].first):
+        chosen = list(group)
+        yield parts[chosen[0]], chosen

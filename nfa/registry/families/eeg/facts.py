@@ -1,0 +1,202 @@
+"""One npy file of a recording: what it holds, found out once and remembered, and rows of it without the rest."""
+
+import hashlib
+import json
+import mmap
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nfa.console import bar
+from nfa.errors import reason
+from nfa.registry import unfinished
+from nfa.registry.content import digest_of, mapped_array
+from nfa.registry.datasets import catalog
+from nfa.registry.families.eeg.scales import Scale
+
+CHUNK_BYTES = 2**22
+Statistics = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a file of [samples, channels] holds; `fault` says why it cannot be used, and is empty otherwise.
+
+    `mean` and `std` (ddof 0) are of each channel over all samples. `size` (bytes) and `mtime_ns` are the file's when
+    it was examined.
+    """
+
+    size: int
+    mtime_ns: int
+    fault: str = ""
+    sha256: str = ""
+    samples: int = 0
+    channels: int = 0
+    dtype: str = ""
+    order: str = "C"
+    offset: int = 0
+    mean: Statistics = ()
+    std: Statistics = ()
+
+    def scale(self) -> Scale:
+        """Mean and deviation of the whole file."""
+        return Scale(self.samples, np.array(self.mean), np.array(self.std))
+
+
+def rows(path: Path, facts: Facts, *spans: tuple[int, int]) -> list[NDArray[np.float64]]:
+    """Copies of a file's rows [start, stop) for each span; the file is mapped into memory only meanwhile."""
+    with path.open("rb") as file:
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    shape = (facts.samples, facts.channels)
+    mapped = np.ndarray(shape, facts.dtype, content, facts.offset, order="F" if facts.order == "F" else "C")
+    with np.errstate(invalid="ignore"):  # NaNs of the kind that signals: what is not finite is found elsewhere
+        return [mapped[start:stop].astype(np.float64, order="C") for start, stop in spans]
+
+
+def examine(path: Path) -> Facts:
+    """Read a file from end to end, in pieces; `OSError` where it cannot be read."""
+    state = path.stat()
+    facts = _header(path, state)
+    if facts.fault:
+        return facts
+    return _measured(path, replace(facts, sha256=_sha256(path, facts)))
+
+
+def _sha256(path: Path, facts: Facts) -> str:
+    """Of all but what stands behind the values."""
+    left = facts.offset + facts.samples * facts.channels * np.dtype(facts.dtype).itemsize
+    hashed = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(min(CHUNK_BYTES, left)):
+            hashed.update(piece)
+            left -= len(piece)
+    return hashed.hexdigest()
+
+
+def _header(path: Path, state: os.stat_result) -> Facts:
+    try:
+        array, told = mapped_array(path)
+        fault = _kind(array) or _differs(array, told)
+    except OSError:
+        raise
+    except Exception as error:  # damaged bytes raise anything
+        return Facts(state.st_size, state.st_mtime_ns, f"not a whole npy file of numbers ({reason(error)[:80]})")
+    if fault:
+        return Facts(state.st_size, state.st_mtime_ns, fault)
+    return Facts(
+        state.st_size,
+        state.st_mtime_ns,
+        samples=array.shape[0],
+        channels=array.shape[1],
+        dtype=array.dtype.str,
+        order="C" if array.flags.c_contiguous else "F",
+        offset=array.offset,
+    )
+
+
+def _kind(array: NDArray[np.generic]) -> str:
+    if array.dtype.kind != "f" or array.dtype.itemsize not in (2, 4, 8):
+        return f"dtype {array.dtype}; float16, float32 or float64 expected"
+    if array.ndim != 2 or not array.shape[1]:
+        return f"shape {list(array.shape)}; [samples, channels] expected"
+    return ""
+
+
+def _differs(array: NDArray[np.generic], told: str | None) -> str:
+    return "damaged: its content is not what its digest says" if told not in (None, digest_of(array)) else ""
+
+
+def _measured(path: Path, facts: Facts) -> Facts:
+    mean, squares = np.zeros(facts.channels), np.zeros(facts.channels)
+    least, most = np.full(facts.channels, np.inf), np.full(facts.channels, -np.inf)
+    step = max(1, CHUNK_BYTES // (8 * facts.channels))
+    for start in range(0, facts.samples, step):
+        stop = min(start + step, facts.samples)
+        block = rows(path, facts, (start, stop))[0]
+        if not np.isfinite(block).all():
+            return Facts(facts.size, facts.mtime_ns, _not_finite(block, start))
+        mean, squares = _joined(block, start, mean, squares)
+        least, most = np.minimum(least, block.min(axis=0)), np.maximum(most, block.max(axis=0))
+    std = np.where(least < most, np.sqrt(squares / max(1, facts.samples)), 0.0)
+    return replace(facts, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+
+
+def _joined(
+    block: NDArray[np.float64], before: int, mean: NDArray[np.float64], squares: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and summed squared deviation of `before` samples joined with a block's (Chan et al. 1983)."""
+    after = before + len(block)
+    with np.errstate(over="ignore", invalid="ignore"):
+        own = block.mean(axis=0)
+        change = own - mean
+        squares = squares + np.square(block - own).sum(axis=0) + np.square(change) * (before * len(block) / after)
+        return mean + change * (len(block) / after), squares
+
+
+def _not_finite(block: NDArray[np.float64], start: int) -> str:
+    sample, channel = (int(place) for place in np.argwhere(~np.isfinite(block))[0])
+    value = "NaN" if np.isnan(block[sample, channel]) else "infinity"
+    return f"{value}, first at sample {start + sample}, channel {channel} (counted from 0)"
+
+
+# ---- what was found out is kept
+
+
+def examined(folder: Path, paths: Iterable[Path]) -> dict[Path, Facts]:
+    """Facts of files in a folder; only those that are new or have changed since the last time are read."""
+    record = _record(folder)
+    found: dict[Path, Facts] = {}
+    known = _recall(record)
+    changed = [path for path in paths if not _unchanged(path, known.get(path.name), found)]
+    for path in bar(changed, "checking", unit="file"):
+        try:
+            found[path] = known[path.name] = examine(path)
+        except OSError as error:
+            found[path] = Facts(0, 0, f"unreadable ({error.strerror or error})")
+    if changed:
+        _keep(record, {path.name: known[path.name] for path in found if path.name in known})
+    return found
+
+
+def _unchanged(path: Path, facts: Facts | None, found: dict[Path, Facts]) -> bool:
+    try:
+        state = path.stat()
+    except OSError:
+        return False
+    if facts is None or (facts.size, facts.mtime_ns) != (state.st_size, state.st_mtime_ns):
+        return False
+    found[path] = facts
+    return True
+
+
+def _record(folder: Path) -> Path:
+    place = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
+    return catalog.cache_folder("eeg") / f"checked-{place}.json"
+
+
+def _recall(record: Path) -> dict[str, Facts]:
+    """What a record says, whose first line is the digest of the rest; nothing where it is missing or damaged."""
+    try:
+        digest, content = record.read_text(encoding="utf-8").split("\n", 1)
+        if digest != hashlib.sha256(content.encode()).hexdigest():
+            return {}
+        return {name: _facts(entry) for name, entry in json.loads(content).items()}
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
+        return {}
+
+
+def _facts(entry: Mapping[str, object]) -> Facts:
+    return Facts(**{**entry, "mean": tuple(entry["mean"]), "std": tuple(entry["std"])})  # type: ignore[arg-type]
+
+
+def _keep(record: Path, facts: Mapping[str, Facts]) -> None:
+    """Whole or not at all; where nothing can be written, files are read again the next time."""
+    content = json.dumps({name: asdict(entry) for name, entry in facts.items()})
+    text = f"{hashlib.sha256(content.encode()).hexdigest()}\n{content}"
+    with suppress(OSError):
+        unfinished.write(record, lambda file: file.write_text(text, encoding="utf-8"))

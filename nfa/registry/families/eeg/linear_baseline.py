@@ -1,0 +1,143 @@
+"""What a linear decoder reaches on EEG recordings: the number beside every other model's."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+
+from nfa.maths.pearson import pearson
+from nfa.registry.families.eeg.lagged_ridge import LaggedRidge, predict
+
+LAGS = 27  # 0 … round(0.4 s × 64 Hz)
+PENALTIES = tuple(10.0**power for power in range(-6, 3))
+
+
+class Part(Protocol):
+    """The train, val or test part of a recording."""
+
+    @property
+    def subject(self) -> str: ...
+    @property
+    def recording(self) -> str: ...
+
+
+P = TypeVar("P", bound=Part)
+
+
+class EEGData(Protocol[P]):
+    """Parts of recordings by split, and the EEG [T, C] and envelope [T, 1] of one, normalised, in float64."""
+
+    @property
+    def channels(self) -> int: ...
+    def of(self, split: str, /) -> Sequence[P]: ...
+    def arrays(self, part: P, /) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+@dataclass
+class Baseline:
+    """The penalty chosen for each subject, and the mean r of each test and val recording.
+
+    What is undefined is absent: a recording without a window that has an r, and everything where no window of val has
+    one. `undefined` counts the windows of val and test without an r.
+    """
+
+    penalties: dict[str, float] = field(default_factory=dict)
+    recordings: dict[str, float] = field(default_factory=dict)
+    val: dict[str, float] = field(default_factory=dict)
+    undefined: int = 0
+
+    @property
+    def pearson(self) -> float | None:
+        """Mean over the test recordings of their mean r; None where there is none."""
+        return _mean(self.recordings.values())
+
+
+def linear_baseline(
+    data: EEGData[P], *, window: int, lags: int = LAGS, penalties: Sequence[float] = PENALTIES
+) -> Baseline:
+    """Time-lagged ridge for each subject: fitted on train, its penalty chosen on val, scored on test.
+
+    r is that of each non-overlapping window of `window` samples (a shorter rest is left out), decoded from that window
+    alone, so that it compares with a model that sees no more. The penalty (in units of the mean square of the lagged
+    EEG, see `LaggedRidge.weights`) is the first with the largest mean r over the subject's val windows, or over all
+    subjects' where its own have none. A subject without train parts has the decoder of all subjects together. One part
+    of a recording is in memory at a time. `ValueError` for a window below one sample.
+    """
+    if window < 1:
+        raise ValueError(f"a window of {window} samples: at least 1 is needed")
+    found, decoders = Baseline(), _decoders(data, lags, penalties)
+    val = {subject: _scores(data, "val", subject, weights, window) for subject, weights in decoders.items()}
+    shared = _best({name: rows for scores in val.values() for name, rows in scores.items()})
+    for subject, weights in decoders.items():
+        own = _best(val[subject])
+        best = shared if own is None else own
+        if best is not None:
+            found.penalties[subject] = penalties[best]
+        decoder = weights[[best]] if best is not None else np.full_like(weights[:1], math.nan)
+        test = _scores(data, "test", subject, decoder, window)
+        found.undefined += _keep(found.val, {name: rows[best or 0] for name, rows in val[subject].items()})
+        found.undefined += _keep(found.recordings, {name: rows[0] for name, rows in test.items()})
+    return found
+
+
+def _decoders(data: EEGData[P], lags: int, penalties: Sequence[float]) -> dict[str, Float64[np.ndarray, "p C L"]]:
+    """Weights for each penalty, by subject: fitted to its own train parts, or to everyone's where it has none."""
+    trained = sorted({part.subject for part in data.of("train")})
+    unseen = sorted({part.subject for split in ("val", "test") for part in data.of(split)} - {*trained})
+    everyone, found = LaggedRidge(data.channels, lags), {}
+    for subject in trained:
+        ridge = LaggedRidge(data.channels, lags)
+        for part in _parts(data, "train", subject):
+            eeg, envelope = data.arrays(part)
+            ridge.add(eeg, envelope[:, 0])
+        found[subject] = ridge.weights(penalties)
+        everyone.join(ridge)
+    return found | dict.fromkeys(unseen, everyone.weights(penalties)) if unseen else found
+
+
+def _parts(data: EEGData[P], split: str, subject: str) -> Iterable[P]:
+    return (part for part in data.of(split) if part.subject == subject)
+
+
+def _scores(
+    data: EEGData[P], split: str, subject: str, weights: Float64[np.ndarray, "p C L"], window: int
+) -> dict[str, Float64[np.ndarray, "p n"]]:
+    """r by recording, for each of the weights and each whole window; NaN where it is undefined."""
+    found: dict[str, list[np.ndarray]] = {}
+    for part in _parts(data, split, subject):
+        eeg, envelope = (_windows(signal, window) for signal in data.arrays(part))
+        rows = np.stack([_r(predict(one, eeg), envelope[:, :, 0]) for one in weights])
+        found.setdefault(part.recording, []).append(rows)
+    return {name: np.concatenate(pieces, axis=1) for name, pieces in found.items()}
+
+
+def _windows(signal: Float64[np.ndarray, "T C"], window: int) -> Float64[np.ndarray, "n window C"]:
+    whole = len(signal) // window
+    return signal[: whole * window].reshape(whole, window, signal.shape[1])
+
+
+def _r(predicted: Float64[np.ndarray, "n T"], envelope: Float64[np.ndarray, "n T"]) -> Float64[np.ndarray, " n"]:
+    return pearson(torch.from_numpy(predicted), torch.tensor(envelope)).numpy()
+
+
+def _best(scores: Mapping[str, Float64[np.ndarray, "p n"]]) -> int | None:
+    """The row with the largest mean over all recordings' windows; None where no window has an r."""
+    means = [_mean(np.concatenate(rows)) for rows in zip(*scores.values(), strict=True)]
+    defined = [(mean, -row) for row, mean in enumerate(means) if mean is not None]
+    return -max(defined)[1] if defined else None
+
+
+def _keep(means: dict[str, float], scores: Mapping[str, Float64[np.ndarray, " n"]]) -> int:
+    """Put the mean of each recording's defined r into `means`; the number of undefined ones."""
+    defined = {name: mean for name, r in scores.items() if (mean := _mean(r)) is not None}
+    means.update(defined)
+    return int(sum(np.isnan(r).sum() for r in scores.values()))
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    defined = [value for value in values if not math.isnan(value)]
+    return math.fsum(defined) / len(defined) if defined else None

@@ -1,0 +1,1 @@
+"""Recordings in the formats of amplifiers become files to train on."""

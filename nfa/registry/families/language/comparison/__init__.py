@@ -1,0 +1,1 @@
+"""Fine-tunings that start differently, compared seed by seed."""

@@ -1,0 +1,160 @@
+"""What a comparison of fine-tunings says in words."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from nfa.registry.families.language.comparison.study import LEAST_SEEDS, Arm
+
+CONVENTIONS = {
+    "loss": "negative log-likelihood per held-out answer token, natural logarithm; a difference below 0 is better",
+    "pairing": "runs of two arms with the same seed saw the same questions in the same order",
+    "interval": "95 %, bootstrap over seeds and held-out questions (pigeonhole, stretched to Student's quantile)",
+    "initial, best, to target": "95 % t-interval over the seeds; the best is the lowest of the evaluations made",
+    "to target": "restricted mean (Royston, Parmar 2013): a seed that never arrives counts with all its steps",
+    "compute": "2 operations a weight and token forward, 2 back, 2 more for trained weights; evaluations not counted",
+    "equal compute": "what a start has cost counts: the training of its teacher, and SVDs, of PiSSA's weights too",
+    "between evaluations": "losses are on the line between the two; before the end, a learning rate has yet to fall",
+    "verdict": f"only where the interval excludes 0, and with {LEAST_SEEDS} seeds or more",
+}
+CIRCULAR = (
+    "Circular: the synthesised teachers were made from adapters that had been trained on these very questions. Such\n"
+    "a start contains a training on the data that it is compared on: at equal steps it has that training for nothing,\n"
+    "and only the comparison at equal compute is fair to the random start."
+)
+ONE_TEACHER = (
+    "The real teacher is one for all seeds that it was made for: intervals do not say what another one would change."
+)
+LEARNING_RATE = "All starts had the same learning rate: one that is better for some start would change the differences."
+
+
+def notes(arms: Sequence[Arm]) -> list[str]:
+    """What a reader has to know beside the numbers."""
+    found = [CIRCULAR] if any("synthesised" in arm.start for arm in arms) else []
+    if any("real" in arm.start for arm in arms):
+        found.append(ONE_TEACHER)
+    return [*found, LEARNING_RATE]
+
+
+def title(found: Mapping[str, Any]) -> str:
+    """Of the figure."""
+    seeds = sorted({len(arm["by_seed"]) for arm in found["arms"]})
+    return f"LoRA from different starts, {'–'.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds"
+
+
+def verdicts(found: Mapping[str, Any]) -> list[str]:
+    """A line for each comparison made."""
+    return [line for line, _ in _compared(found)]
+
+
+def _compared(found: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each comparison in a line, and its seeds."""
+    costs = {arm["label"]: arm["start_operations"] for arm in found["arms"]}
+    for one in found["comparisons"]:
+        free = ", its start's own compute not counted" if costs[one["arm"]] else ""
+        for at, other, uncounted in (("at_equal_steps", "random", free), ("at_equal_compute", "random_in_compute", "")):
+            difference = one.get(at)
+            where = at.replace("_", " ")
+            if difference is None:
+                yield f"{one['arm']}, {where}: not compared, {_why(one, other)}", {}
+            else:
+                yield f"{one['arm']}, {where} as {one[other]}: {_said(difference)}{uncounted}", difference["by_seed"]
+
+
+def _of_seed(seed: str, look: Mapping[str, Any]) -> str:
+    share = f", {look['share_of_compute']:.1%} of its compute" if "share_of_compute" in look else ""
+    steps = f"after {look['steps']:.4g} steps and {look['random_steps']:.4g} of random"
+    return f"seed {seed}: {look['difference']:+z.4f}, {steps}{share}"
+
+
+def _why(one: Mapping[str, Any], other: str) -> str:
+    if one[other] is not None:
+        return "no seed in common"
+    if other == "random":
+        return "no random adapter was trained for as many steps with these settings"
+    return "what its start has cost is unknown, or no random adapter was trained for so long"
+
+
+def _said(difference: Mapping[str, Any]) -> str:
+    if difference["low"] is None:
+        return f"{difference['mean']:+z.4f}; {difference['verdict']}"
+    return f"{_span(difference, '+z.4f')}, {difference['verdict']}"
+
+
+def written(found: Mapping[str, Any]) -> str:
+    """Content of comparison_report.txt."""
+    target = found["target_loss"]
+    lines = ["Held-out loss, mean over seeds", "", *_table([_row(arm) for arm in found["arms"]], "seeds")]
+    if target is not None:
+        lines += ["", f"target: {target:.4f}; restricted mean of the steps to it, and how many seeds reach it"]
+    lines += ["", "Each training", "", *_table([row for arm in found["arms"] for row in _rows(arm)], "seed")]
+    lines += ["", "Final loss minus that of random adapters", ""]
+    for line, seeds in _compared(found):
+        lines += [f"  {line}", *(f"    {_of_seed(seed, look)}" for seed, look in seeds.items())]
+    lines += ["", "Beside it, against random adapters with as many steps", "", *_beside(found)]
+    lines += ["", *(f"{note}\n" for note in found["notes"])]
+    lines += [f"{name}: {text}" for name, text in found["conventions"].items()]
+    return "\n".join(lines)
+
+
+def _table(rows: Sequence[Sequence[Any]], second: str) -> list[str]:
+    names = ("", second, "steps", "initial", "final", "best", "to target", "10¹² operations", "of them before")
+    widths = [max(len(str(row[column])) for row in (names, *rows)) + 2 for column in range(len(names))]
+    return [
+        f"{row[0]:<{widths[0]}}" + "".join(f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
+        for row in (names, *rows)
+    ]
+
+
+def _row(arm: Mapping[str, Any]) -> list[Any]:
+    seeds, there = len(arm["by_seed"]), arm["seeds_at_target"]
+    to_target = _mean_steps(arm["steps_to_target"], there, seeds)
+    return [arm["label"], seeds, arm["steps"], *_cells(arm, to_target)]
+
+
+def _rows(arm: Mapping[str, Any]) -> Iterator[list[Any]]:
+    for seed, one in arm["by_seed"].items():
+        steps = one["steps_to_target"]
+        never = "" if arm["steps_to_target"] is None else "never"
+        yield [arm["label"], seed, arm["steps"], *_cells(one, never if steps is None else f"{steps:.1f}")]
+
+
+def _cells(of: Mapping[str, Any], to_target: str) -> list[str]:
+    losses = [f"{of[f'{name}_loss']:.4f}" for name in ("initial", "final", "best")]
+    return [*losses, to_target, _operations(of["operations"]), _operations(of["start_operations"])]
+
+
+def _mean_steps(mean: float | None, there: int, seeds: int) -> str:
+    """A restricted mean, with the number of seeds that it is a bound for where some never arrive."""
+    if mean is None:
+        return ""
+    if there == 0:
+        return f"never (0 of {seeds})"
+    return f"{mean:.1f}" if there == seeds else f"≥ {mean:.1f} ({there} of {seeds})"
+
+
+def _beside(found: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for one in found["comparisons"]:
+        for key, name in (("initial_difference", "initial loss"), ("best_difference", "best loss")):
+            if one.get(key):
+                lines.append(f"  {one['arm']}: {name} {_span(one[key], '+z.4f')}")
+        if one.get("steps_to_target"):
+            lines.append(f"  {one['arm']}: {_to_target(one['steps_to_target'])}")
+    return lines
+
+
+def _to_target(found: Mapping[str, Any]) -> str:
+    seeds = len(found["by_seed"])
+    here, there = (
+        f"{_mean_steps(found[f'{arm}restricted_mean'], found[f'{arm}reached'], seeds)}" for arm in ("", "random_")
+    )
+    said = f"steps to the target, of {found['horizon']}: {here}, random {there}"
+    return said if found["difference"] is None else f"{said}; {_span(found['difference'], '+z.4g')}"
+
+
+def _span(found: Mapping[str, Any], form: str) -> str:
+    return f"{found['mean']:{form}} ({found['low']:{form}}, {found['high']:{form}})"
+
+
+def _operations(value: float | None) -> str:
+    return "unknown" if value is None else f"{value / 1e12:.4g}"

@@ -1,0 +1,160 @@
+"""Parameters of the fine-tuning of language models."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from nfa import checkpoint_schedule
+from nfa.errors import Refusal
+from nfa.options import Auto, check_fields, device_option, option
+
+INITS = ("random", "svd", "pissa", "olora", "gaussian", "orthogonal", "full")
+RESIDUAL = ("pissa", "olora")  # inits that are parts of the base weights, which are taken out of them
+STARTS = ("residual", "warm")
+PRECISIONS = ("float32", "bfloat16", "float16", "float64")
+HALF = ("bfloat16", "float16")
+TARGETS = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
+LORA_SCHEDULE = "0,5,10,15,20,30,40,60,80,100,150,200,300,500,1000"
+LORA_LEARNING_RATES = {"lora": 2e-4, "full": 2e-5}
+TINY_LEARNING_RATES = {"lora": 5e-3, "full": 1e-3}
+
+
+@dataclass(frozen=True)
+class LoraTraining:
+    """What a fine-tuning and an experiment of several have in common."""
+
+    base_model: str = option(
+        "tiny", "tiny (a byte-level model, made here), smollm2, a hub id, a folder, or a GGUF file", free_on_resume=True
+    )
+    data: str = option(
+        "stdlib", "questions and answers: stdlib, a .json or .jsonl file, or a hub id", free_on_resume=True
+    )
+    val_data: str = option("", "file of held-out questions; empty = a seeded tenth of the data", free_on_resume=True)
+    split_seed: int = option(
+        1717, "seed of the held-out tenth, the same for all seeds of training", at_least=0, below=2**63
+    )
+    max_items: int = option(0, "questions used, the first of the data; 0 = all", at_least=0, below=2**31)
+    eval_items: int = option(0, "held-out questions evaluated, the first of them; 0 = all", at_least=0, below=2**31)
+    rank: int = option(16, "rank of the adapter", at_least=1, below=2**16)
+    alpha: float = option(16.0, "the update is alpha / rank × B A", above=0)
+    dropout: float = option(0.0, "share of an adapter's inputs dropped", at_least=0, below=1)
+    targets: str = option(TARGETS, "adapted modules: ends of their paths, comma-separated")
+    lr: float | Auto = option("auto", "learning rate of AdamW; auto = 2e-4, full 2e-5; tiny 5e-3, full 1e-3", above=0)
+    lr_schedule: str = option("linear", "how the learning rate falls", choices=("linear", "cosine", "constant"))
+    weight_decay: float = option(0.0, "weight decay of AdamW", at_least=0)
+    epochs: int = option(1, "passes through the training questions", at_least=1, below=10**6)
+    batch_size: int = option(4, "questions at a time", at_least=1, below=2**20)
+    accumulation: int = option(4, "batches of an optimizer step", at_least=1, below=2**20)
+    max_length: int = option(
+        512, "tokens of a question with its answer; longer ones are left out, and counted", at_least=2, below=2**31
+    )
+    clip_norm: float = option(1.0, "largest norm of the gradient; 0 = not clipped", at_least=0)
+    eval_every: int | Auto = option("auto", "steps between evaluations; auto = a tenth of all", at_least=1)
+    schedule: str = option(
+        "auto", f"checkpoint steps; auto = {LORA_SCHEDULE} (full: none); what fits, always with 0 and the last"
+    )
+    precision: str = option(
+        "auto", "auto = bfloat16 autocast on a GPU that has it, else float32", choices=("float32", "bfloat16")
+    )
+    base_precision: str = option("float32", "what the base's weights are kept in", choices=PRECISIONS)
+    device: str = device_option(free_on_resume=True)
+
+    def check(self) -> None:
+        """`Refusal` for what no training can be."""
+        check_fields(self)
+        if self.schedule != "auto":
+            checkpoint_schedule.parse(self.schedule, 0)
+        if not self.target_list:
+            raise Refusal(f"targets={self.targets!r}", "ends of module paths, comma-separated", f"targets={TARGETS}")
+
+    @property
+    def target_list(self) -> list[str]:
+        """The targets, each once."""
+        return list(dict.fromkeys(part.strip() for part in self.targets.split(",") if part.strip()))
+
+    @property
+    def step_size(self) -> int:
+        """Questions of an optimizer step."""
+        return self.batch_size * self.accumulation
+
+
+@dataclass(frozen=True)
+class TrainLoraConfig(LoraTraining):
+    """Fine-tune a causal language model on questions and answers, by a low-rank adapter or in full."""
+
+    init: str = option(
+        "random", "start of the adapter; svd = from a run of lora_svd; full = no adapter, weights of the targets",
+        choices=INITS,
+    )  # fmt: skip
+    start: str = option(
+        "residual", "with init=svd: the model starts as the base is (residual) or with the update (warm)",
+        choices=STARTS,
+    )  # fmt: skip
+    factors: str = option("", "with init=svd: id of the run of lora_svd")
+    steps: int = option(0, "optimizer steps; 0 = as many as the epochs have", at_least=0, below=10**7)
+    seed: int = option(1717, "seed of the order of questions, of the adapter and of dropout", at_least=0, below=2**63)
+    resume: str = option("", "id of a killed or failed run to continue", free_on_resume=True)
+    run_name: str = option("", "name of the run in MLflow; empty = MLflow chooses one", free_on_resume=True)
+
+    def __post_init__(self) -> None:
+        self.check()
+        self._check_init()
+        self._check_precision()
+
+    def _check_init(self) -> None:
+        if self.init == "svd" and not self.factors:
+            raise Refusal("init=svd without factors", "the id of a run of lora_svd", "factors=<run id>")
+        if self.init != "svd" and self.factors:
+            raise Refusal(f"factors={self.factors} with init={self.init}", "factors for init=svd", "init=svd")
+        if self.residual and self.dropout:
+            got = f"dropout={self.dropout} with {self._said}"
+            raise Refusal(got, "no dropout: it would not drop what was taken out of the base", "dropout=0")
+        if self.init == "orthogonal" and self.rank % 2:
+            raise Refusal(f"init=orthogonal with rank={self.rank}", "an even rank", f"rank={self.rank + 1}")
+        if self.init == "full" and self.dropout:
+            raise Refusal(f"dropout={self.dropout} with init=full", "dropout of adapters", "dropout=0")
+
+    def _check_precision(self) -> None:
+        if self.base_precision not in HALF:
+            return
+        if self.residual:
+            got = f"base_precision={self.base_precision} with {self._said}"
+            allowed = "a base in float32 or float64: the rounding of what is taken out of it would be lost"
+            raise Refusal(got, allowed, "base_precision=float32")
+        if self.init == "full":
+            got = f"base_precision={self.base_precision} with init=full"
+            raise Refusal(got, "weights that are trained in float32 or float64", "base_precision=float32")
+
+    @property
+    def residual(self) -> bool:
+        """Whether the adapter's first value is taken out of the base, so that the model starts as the base is."""
+        return self.init in RESIDUAL or (self.init == "svd" and self.start == "residual")
+
+    @property
+    def _said(self) -> str:
+        return f"init={self.init}" + (f" start={self.start}" if self.init == "svd" else "")
+
+    def resolved(self) -> "TrainLoraConfig":
+        """The same configuration with the learning rate and the checkpoint schedule replaced by their values."""
+        rates = TINY_LEARNING_RATES if self.base_model == "tiny" else LORA_LEARNING_RATES
+        known: dict[str, Any] = {
+            "lr": rates["full" if self.init == "full" else "lora"],
+            "schedule": "0" if self.init == "full" else LORA_SCHEDULE,
+        }
+        return dataclasses.replace(
+            self, **{name: value for name, value in known.items() if getattr(self, name) == "auto"}
+        )
+
+
+@dataclass(frozen=True)
+class CompareLoraConfig:
+    """Compare fine-tunings of the same questions that start differently, seed by seed, at equal steps and compute."""
+
+    run_id: str = option("latest", "runs of train_lora, comma-separated; a parent (an experiment) = its trainings")
+    target: float | Auto = option("auto", "held-out loss whose step is looked for; auto = the final one of random")
+    seed: int = option(1717, "seed of the bootstrap", at_least=0, below=2**63)
+    output_dir: str = option("", "folder that gets a copy of all files")
+    run_name: str = option("", "name of the run in MLflow; empty = MLflow chooses one")
+
+    def __post_init__(self) -> None:
+        check_fields(self)

@@ -1,0 +1,1 @@
+"""The whole experiment with adapters that start from an update's SVD."""

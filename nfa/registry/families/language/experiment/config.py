@@ -1,0 +1,120 @@
+"""Parameters of the whole experiment with low-rank updates."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from nfa.errors import Refusal
+from nfa.options import Auto, option
+from nfa.registry.families.language.config import (
+    LORA_LEARNING_RATES,
+    TINY_LEARNING_RATES,
+    LoraTraining,
+    TrainLoraConfig,
+)
+from nfa.registry.families.language.teacher.config import LoraSvdConfig, SynthesizeTeacherConfig
+from nfa.registry.values import whole_numbers
+
+STEPS = ("base", "synthesize", "svd", "svd-lora", "compare")
+NUMBERS = {str(number): step for number, step in enumerate(STEPS, start=1)}
+MODES = ("simplified", "full")
+STARTS = ("svd-residual", "svd-warm", "pissa", "olora", "gaussian", "orthogonal")
+TINY_STEPS, TINY_QUESTIONS, EVALUATIONS = 12, 96, 4
+
+
+@dataclass(frozen=True)
+class LoraExperimentConfig(LoraTraining):
+    """Does an adapter that starts from an update's SVD train better? Teachers, factors, trainings, comparison."""
+
+    mode: str = option(
+        "simplified", "teacher: synthesised from a random adapter's training, or a full fine-tuning", choices=MODES
+    )
+    steps: str = option(
+        "all", "what to run: all, ask (a menu), or numbers or names: 1 base, 2 synthesize, 3 svd, 4 svd-lora, 5 compare"
+    )
+    starts: str = option("svd-residual,svd-warm", f"compared with random: some of {', '.join(STARTS)}")
+    seeds: str = option("1,2,3", "seeds of each start, comma-separated")
+    train_steps: int | Auto = option(
+        "auto", "optimizer steps of each training; auto = 12 for tiny (96 held out), else as epochs say", at_least=1
+    )
+    equal_compute: bool = option(True, "train random adapters for what the start has cost, too")
+    teacher_lr: float | Auto = option("auto", "learning rate of a full fine-tuning; auto = 2e-5; tiny 1e-3", above=0)
+    target_rank: int = option(64, "triplets of a synthesised teacher", at_least=1, below=2**16)
+    decay: float = option(0.04, "fall of its tail: s_r × exp(−decay × j)", at_least=0, below=1000)
+    noise_scale: float = option(0.1, "spectral norm of its noise, in units of s_r; 0 = none", at_least=0, below=1000)
+    run_name: str = option("", "name of the run in MLflow; empty = MLflow chooses one")
+
+    def __post_init__(self) -> None:
+        self.check()
+        self.chosen_steps()
+        self.trainings()
+        if self.mode == "simplified":
+            self.synthesis("latest", seed=0)
+
+    def chosen_steps(self) -> list[str]:
+        """Names of the steps to run, in order; of `ask` all."""
+        known = [step for step in STEPS if self.mode == "simplified" or step != "synthesize"]
+        if self.steps.strip() in ("all", "ask"):
+            return known
+        parts = [part.strip() for part in self.steps.split(",")]
+        names = [NUMBERS.get(part, part) for part in parts]
+        for part, name in zip(parts, names, strict=True):
+            if name not in known:
+                allowed = ", ".join(f"{STEPS.index(step) + 1} {step}" for step in known)
+                raise Refusal(f"steps={self.steps!r} (at {part!r}) with mode={self.mode}", allowed, "steps=all")
+        return [step for step in known if step in names]
+
+    def seed_list(self) -> list[int]:
+        """The seeds; `Refusal` for what is none."""
+        return whole_numbers("seeds", self.seeds)
+
+    def start_list(self) -> list[str]:
+        """The starts beside random, each once."""
+        parts = list(dict.fromkeys(part.strip() for part in self.starts.split(",")))
+        for part in parts:
+            if part not in STARTS:
+                raise Refusal(f"starts={self.starts!r} (at {part!r})", ", ".join(STARTS), "starts=svd-residual")
+        return parts
+
+    def trainings(self) -> list[TrainLoraConfig]:
+        """One of every start, the teacher's and random ones included; ids of factors are those of runs to be made."""
+        starts = [*(["full"] if self.mode == "full" else []), "random", *self.start_list()]
+        seed = self.seed_list()[0]
+        return [self.training(one, seed=seed, factors="0" if one.startswith("svd") else "") for one in starts]
+
+    def training(self, start: str, *, seed: int, factors: str = "", steps: int | None = None) -> TrainLoraConfig:
+        """The training of a start ("random", "full", …) with a seed; few checkpoints and evaluations unless asked."""
+        init, _, how = start.partition("-")
+        common = {item.name: getattr(self, item.name) for item in dataclasses.fields(LoraTraining)}
+        rates = TINY_LEARNING_RATES if self.base_model == "tiny" else LORA_LEARNING_RATES
+        if init == "full":
+            common["lr"] = rates["full"] if self.teacher_lr == "auto" else self.teacher_lr
+        if self.schedule == "auto":
+            common["schedule"] = "0"
+        automatic = TINY_STEPS if self.base_model == "tiny" else 0
+        asked = automatic if self.train_steps == "auto" else self.train_steps
+        if self.base_model == "tiny" and self.train_steps == "auto" and not self.eval_items:
+            common["eval_items"] = TINY_QUESTIONS
+        if self.eval_every == "auto" and asked:
+            common["eval_every"] = max(1, asked // EVALUATIONS)
+        return TrainLoraConfig(
+            **common,
+            init=init,
+            start=how or "residual",
+            factors=factors,
+            seed=seed,
+            steps=asked if steps is None else steps,
+        ).resolved()
+
+    def synthesis(self, run_id: str, *, seed: int) -> SynthesizeTeacherConfig:
+        """The teacher made from a trained adapter."""
+        return SynthesizeTeacherConfig(
+            run_id=run_id,
+            target_rank=self.target_rank,
+            decay=self.decay,
+            noise_scale=self.noise_scale,
+            seed=seed,
+        )
+
+    def svd(self, run_id: str, *, seed: int) -> LoraSvdConfig:
+        """The factors of a teacher."""
+        return LoraSvdConfig(run_id=run_id, rank=self.rank, alpha=self.alpha, seed=seed)

@@ -1,0 +1,59 @@
+"""What an experiment will take, said before it starts."""
+
+import time
+
+from nfa.console import stage
+from nfa.registry.families.language.base.models import load_model
+from nfa.registry.families.language.experiment.plan import Plan
+from nfa.registry.families.language.train_lora import Prepared, memory_of
+from nfa.registry.families.language.workload import DTYPES, LanguageModel
+from nfa.registry.machine import BYTES_A_WEIGHT
+
+REPORTS = 6.0  # seconds of a run's figures and files
+STATE_AND_MORE = 8  # copies of what is trained: two checkpoints, the state twice, and the final model
+FULL = 1.5  # a step of a full fine-tuning in steps of an adapter's
+EVALUATIONS = 5
+
+
+def estimate(plan: Plan, ready: Prepared) -> int:
+    """Say trainings left, minutes, memory and disk, from the time that one batch takes here; the bytes of disk."""
+    left = [task for task in plan.tasks() if task.entrypoint == "train_lora" and not task.done]
+    done = [task for task in plan.tasks() if task.done]
+    steps = sum(
+        ready.variant(task.config, None).workload.steps * (FULL if task.config.init == "full" else 1.0) for task in left
+    )
+    workload = ready.variant(plan.config.training("random", seed=plan.config.seed_list()[0]), None).workload
+    step, evaluation = _seconds(workload)
+    seconds = steps * step + len(left) * (EVALUATIONS * evaluation + REPORTS)
+    trained = _trained(workload)
+    full = any(task.config.init == "full" for task in left)
+    weights = workload.base.parameters
+    memory = memory_of(workload) + BYTES_A_WEIGHT * (weights if full else trained)
+    disk = 4 * STATE_AND_MORE * (trained * len(left) + (weights if full else 0))
+    said = f"{len(left)} trainings of {len(left) + sum(t.entrypoint == 'train_lora' for t in done)} to do"
+    time_said = f"{seconds / 60:.1f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+    stage("estimate", f"{said}: about {time_said}, {memory / 2**30:.1f} GB of memory, {disk / 2**30:.2f} GB of disk")
+    return disk
+
+
+def _trained(workload: LanguageModel) -> int:
+    """Parameters of an adapter: rank × (i + o) for each target."""
+    from nfa.registry.families.language.adapters import matching_modules
+
+    layers = matching_modules(load_model(workload.base), workload.config.target_list)
+    shapes = (weight.shape for layer in layers.values() for weight in layer.parameters() if weight.ndim == 2)
+    return sum(workload.config.rank * (o + i) for o, i in shapes)
+
+
+def _seconds(workload: LanguageModel) -> tuple[float, float]:
+    """Of a step and of an evaluation, from the second of two batches."""
+    model = workload.adapted(load_model(workload.base, DTYPES[workload.config.base_precision])).to(workload.device)
+    objective, taken = workload.objective(), 0.0
+    size = workload.config.batch_size
+    for batch in workload.batches("train", batch_size=size, ids=workload.order(0)[: 2 * size]):
+        start = time.perf_counter()
+        with workload.autocast():
+            loss = objective(workload.outputs(model, batch), batch)
+        loss.backward()
+        taken = time.perf_counter() - start
+    return taken * workload.config.accumulation, taken * len(workload.ids("val")) / size / 3

@@ -1,0 +1,134 @@
+"""The whole experiment with low-rank updates: teachers, factors, trainings from each start, and their comparison."""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping
+
+from nfa.console import stage
+from nfa.errors import Refusal
+from nfa.registry import tracking
+from nfa.registry.families.language.checks import check_targets
+from nfa.registry.families.language.comparison.compare_lora import EXPERIMENT, compare_lora
+from nfa.registry.families.language.config import CompareLoraConfig
+from nfa.registry.families.language.experiment.config import STEPS, LoraExperimentConfig
+from nfa.registry.families.language.experiment.estimate import estimate
+from nfa.registry.families.language.experiment.plan import Plan, Task
+from nfa.registry.families.language.factors import factors_of
+from nfa.registry.families.language.questions import QuestionData
+from nfa.registry.families.language.teacher.lora_svd import lora_svd
+from nfa.registry.families.language.teacher.synthesize_teacher import synthesize_teacher
+from nfa.registry.families.language.train_lora import Prepared, prepared, train_one
+from nfa.registry.signals import Interrupted
+from nfa.registry.stopwatch import Stopwatch
+from nfa.registry.tracking import TrackedRun
+from nfa.registry.training.settings import run_config
+from nfa.registry.training.time_spent import timed
+
+REPORTS = ("comparison_report.txt", "comparison.json")
+PICTURES = tuple(f"plots/comparison_random_vs_svd.{kind}" for kind in ("png", "pdf"))
+
+
+def lora_experiment(config: LoraExperimentConfig, clock: Stopwatch, data: QuestionData | None = None) -> None:
+    """A parent run with every step as a child; steps that were done with the same settings are taken by their ids.
+
+    `data` are its questions, where they have been read.
+    """
+    if _asks(config) and not sys.stdin.isatty():
+        raise Refusal("steps=ask without a terminal", "all, or numbers or names of steps", "steps=all")
+    first = "full" if config.mode == "full" else "random"
+    ready = prepared(config.training(first, seed=config.seed_list()[0]), clock, data=data)
+    for training in config.trainings():
+        check_targets(training, ready.workload.base, None)
+    plan = Plan(config, ready)
+    plan.look()
+    config = _asked(config, plan)
+    plan.check(config.chosen_steps())
+    disk = estimate(plan, ready)
+    with tracking.open_run("lora_experiment", "lora", name=config.run_name) as parent:
+        tracking.check_space(parent.info, total=disk, largest=0)
+        parent.log_params(dataclasses.asdict(config))
+        content = run_config("lora_experiment", "lora", dataclasses.asdict(config), ready.data)
+        tracking.put_json(parent.info, "config.json", content)
+        try:
+            with timed(parent, clock, family=True):
+                _Steps(config, plan, ready, parent, clock).run()
+        except Interrupted:
+            stage("stopped", "ask for the same again: what is finished is reused, what was begun is continued")
+            raise
+    stage("done", parent.link)
+
+
+def _asks(config: LoraExperimentConfig) -> bool:
+    return config.steps.strip() == "ask"
+
+
+def _asked(config: LoraExperimentConfig, plan: Plan) -> LoraExperimentConfig:
+    """With steps=ask, what a person at the terminal chooses."""
+    if not _asks(config):
+        return config
+    for step in plan.steps:
+        done, total = plan.progress(step)
+        print(f"  {STEPS.index(step) + 1}  {step:<11} {done} of {total} done")
+    while True:
+        text = input("steps to run [all]: ").strip() or "all"
+        try:
+            return dataclasses.replace(config, steps="all" if text == "ask" else text)
+        except Refusal as refusal:
+            print(refusal)
+
+
+class _Steps:
+    """What is done for each task, in the order of the plan."""
+
+    def __init__(
+        self, config: LoraExperimentConfig, plan: Plan, ready: Prepared, parent: TrackedRun, clock: Stopwatch
+    ) -> None:
+        self.config, self.plan, self.ready, self.parent, self.clock = config, plan, ready, parent, clock
+        self.acts: Mapping[str, Callable[[Task], TrackedRun]] = {
+            "train_lora": self._train,
+            "synthesize_teacher": lambda task: synthesize_teacher(task.config, self.parent),
+            "lora_svd": lambda task: lora_svd(task.config, self.parent),
+        }
+
+    def run(self) -> None:
+        """Run what is asked for and not done."""
+        chosen = self.config.chosen_steps()
+        for task in self.plan.tasks():
+            if task.step not in chosen:
+                continue
+            if task.done:
+                stage("reused", f"{task.name}: {task.done[:12]}")
+                continue
+            stage(task.step, task.name)
+            with self.clock.section(task.step):
+                run = self.acts[task.entrypoint](task)
+            run.tag({"nfa.step_digest": task.digest})
+            self.plan.finish(task, run.run_id)
+            self._remember()
+        self._remember()
+        if "compare" in chosen:
+            with self.clock.section("compare"):
+                self._compare()
+
+    def _remember(self) -> None:
+        tracking.put_json(self.parent.info, EXPERIMENT, {"runs": self.plan.runs})
+
+    def _train(self, task: Task) -> TrackedRun:
+        """Train, or continue a training of the same settings that was begun."""
+        ready = self.ready.variant(task.config, factors_of(task.config, self.ready.workload.base))
+        run = tracking.take_up(task.begun, parent=self.parent) if task.begun else None
+        if run is None:
+            tags = {"nfa.step_digest": task.digest}
+            run = tracking.open_run("train_lora", "lora", name=task.name, parent=self.parent, tags=tags)
+        with run, self.clock.part() as spent:
+            self.parent.tag({"nfa.trained": "true"})
+            train_one(run, ready, spent)
+        return run
+
+    def _compare(self) -> None:
+        ids = ",".join(self.plan.compared())
+        run = compare_lora(CompareLoraConfig(run_id=ids, run_name="comparison"), self.parent)
+        for path in (*REPORTS, *PICTURES):
+            if tracking.has_artifact(run.run_id, path):
+                tracking.copy_artifact(self.parent.info, run.run_id, path)
+        self.parent.metrics.log({key: of_key[0] for key, of_key in tracking.history(run.run_id).items()}, 0)

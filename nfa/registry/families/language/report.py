@@ -1,0 +1,110 @@
+"""Reports, figure and final model of one fine-tuning."""
+
+import csv
+import io
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch.nn as nn
+from torch import Tensor
+
+from nfa.console import stage
+from nfa.figures.training_analysis import Series
+from nfa.registry import tracking, unfinished
+from nfa.registry.families.language import adapters
+from nfa.registry.families.language.base.models import load_tokenizer
+from nfa.registry.families.language.base.quiet import quiet
+from nfa.registry.families.language.figures.fine_tuning import loss_curves
+from nfa.registry.families.language.scores import AnswerScores
+from nfa.registry.families.language.workload import LanguageModel
+from nfa.registry.tracking import TrackedRun
+
+HEADER = ("step", "epoch", "init_method", "loss", "learning_rate", "grad_norm", "eval_loss")
+COLUMNS = {
+    "loss": "train/step_loss",
+    "learning_rate": "train/learning_rate",
+    "grad_norm": "train/grad_norm",
+    "eval_loss": "eval/loss",
+}
+
+
+def answers(run: TrackedRun, workload: LanguageModel, steps: Sequence[int], sums: Tensor) -> None:
+    """arrays/eval_losses.npy [evaluations, questions], summed over each answer's tokens, and what its sides are."""
+    lengths, starts = workload.questions.ids, workload.questions.starts
+    tokens = [len(lengths[item]) - starts[item] for item in workload.ids("val")]
+    tracking.put_array(run.info, "arrays/eval_losses.npy", sums.numpy())
+    sides = {"steps": list(steps), "ids": list(workload.ids("val")), "tokens": tokens}
+    tracking.put_json(run.info, "arrays/eval_losses.json", sides)
+
+
+def stored_answers(run_id: str) -> dict[int, AnswerScores]:
+    """Scores of the held-out questions by evaluation, as a finished run stored them."""
+    from torch import from_numpy, tensor
+
+    sides = tracking.get_json(run_id, "arrays/eval_losses.json")
+    table = from_numpy(tracking.get_array(run_id, "arrays/eval_losses.npy"))
+    with tracking.reading_of(run_id, "arrays/eval_losses.json"):
+        tokens = tensor(sides["tokens"])
+        return {step: AnswerScores(sides["ids"], table[row], tokens) for row, step in enumerate(sides["steps"])}
+
+
+def report(run: TrackedRun, workload: LanguageModel, series: Mapping[str, Series]) -> None:
+    """training_log_{init}.csv, results.json and plots/loss_curves_{init}."""
+    config = workload.config
+    tracking.put_text(run.info, f"training_log_{config.init}.csv", table(workload, series))
+    losses = series["eval/loss"]
+    best = min(losses, key=lambda step: losses[step])
+    found: dict[str, Any] = {
+        "init": config.init,
+        "start": config.start if config.init == "svd" else None,
+        "steps": workload.steps,
+        "initial_loss": losses[0],
+        "final_loss": losses[workload.steps],
+        "best_loss": losses[best],
+        "best_step": best,
+        "operations": series["compute/flops"][workload.steps],
+        "held_out": len(workload.ids("val")),
+    }
+    tracking.put_json(run.info, "results.json", found)
+    title = f"{workload.base.name}, init={config.init}, lr {config.lr}"
+    tracking.save_picture(run, loss_curves(series, title=title), f"loss_curves_{config.init}")
+    stage("figure", f"plots/loss_curves_{config.init}.png and .pdf")
+
+
+def table(workload: LanguageModel, series: Mapping[str, Series]) -> str:
+    """Content of training_log_{init}.csv: a row for every step; what was not measured is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(HEADER)
+    for step in range(workload.steps + 1):
+        found = {name: series.get(key, {}).get(step, "") for name, key in COLUMNS.items()}
+        epoch = round(step / workload.steps_per_epoch, 4)
+        writer.writerow((step, epoch, workload.config.init, *found.values()))
+    return text.getvalue().rstrip("\n")
+
+
+def save_model(run: TrackedRun, workload: LanguageModel, model: nn.Module) -> None:
+    """final_model_{init}/: an adapter for the base as published, or the whole model, and its tokenizer."""
+    init = workload.config.init
+    with tempfile.TemporaryDirectory(dir=unfinished.place()) as scratch:
+        folder = Path(scratch)
+        if init == "full":
+            with quiet():
+                model.save_pretrained(folder)  # type: ignore[operator]
+                load_tokenizer(workload.base).save_pretrained(folder)
+        else:
+            base = workload.base.name if Path(workload.base.name).suffix != ".gguf" else str(workload.base.folder)
+            adapters.save_adapter(
+                folder,
+                adapters.over_pristine(
+                    adapters.read_adapter(model), workload.initial if workload.config.residual else None
+                ),
+                scaling=workload.scaling,
+                targets=workload.config.target_list,
+                base=base if base not in ("tiny", "smollm2") else str(workload.base.folder),
+            )
+        for file in sorted(folder.iterdir()):
+            tracking.put_file(run.info, f"final_model_{init}/{file.name}", file)
+    stage("model", f"final_model_{init}/")

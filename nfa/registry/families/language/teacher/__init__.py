@@ -1,0 +1,1 @@
+"""Updates of a base model, and the factors that adapters start from."""

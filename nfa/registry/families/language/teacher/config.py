@@ -1,0 +1,66 @@
+"""Parameters of the steps between two fine-tunings: a synthesised teacher, and the SVD of an update."""
+
+from dataclasses import dataclass
+
+from nfa.errors import Refusal
+from nfa.options import Auto, check_fields, option
+from nfa.registry.families.language.config import TARGETS
+
+
+@dataclass(frozen=True)
+class SynthesizeTeacherConfig:
+    """Make a teacher's update of higher rank from a trained adapter: its triplets, a falling tail, and noise."""
+
+    run_id: str = option("latest", "run of train_lora with an adapter: id, its beginning, or latest")
+    checkpoint: int | Auto = option("auto", "optimizer step of the adapter; auto = its last checkpoint", at_least=0)
+    rank: int | Auto = option("auto", "triplets kept of each module; auto = the adapter's rank", at_least=1)
+    target_rank: int = option(64, "triplets of the teacher: those kept, and a tail", at_least=1, below=2**16)
+    decay: float = option(0.04, "fall of the tail: s_r × exp(−decay × j)", at_least=0, below=1000)
+    noise_scale: float = option(0.1, "spectral norm of the noise, in units of s_r; 0 = none", at_least=0, below=1000)
+    seed: int = option(1717, "seed of the added directions and of the noise", at_least=0, below=2**63)
+    output_dir: str = option("", "folder that gets a copy of all files")
+    run_name: str = option("", "name of the run in MLflow; empty = what it is of")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.rank != "auto" and self.target_rank < self.rank:
+            got, allowed = f"target_rank={self.target_rank} with rank={self.rank}", f"a number ≥ {self.rank}"
+            raise Refusal(got, allowed, f"target_rank={max(64, self.rank)}, or a smaller rank")
+
+
+@dataclass(frozen=True)
+class LoraSvdConfig:
+    """Turn an update of a model's weights into the LoRA factors nearest to it, by an SVD of each module."""
+
+    run_id: str = option("latest", "run of train_lora or synthesize_teacher: id, its beginning, or latest")
+    checkpoint: int | Auto = option("auto", "optimizer step of a run of train_lora; auto = its last", at_least=0)
+    teacher: str = option("", "instead of a run: a fine-tuned model, as a hub id, folder or GGUF file")
+    base_model: str = option("", "what the teacher was fine-tuned from; of a run: where its base is now, empty = there")
+    targets: str = option(TARGETS, "modules of a teacher: ends of their paths, comma-separated; a run has its own")
+    rank: int = option(16, "rank of the factors", at_least=1, below=2**16)
+    alpha: float = option(16.0, "the factors are made for alpha / rank × B A", above=0)
+    oversampling: int = option(
+        16, "further directions of the randomised SVD of a dense update", at_least=0, below=2**16
+    )
+    iterations: int = option(4, "power iterations of the randomised SVD", at_least=0, below=1000)
+    seed: int = option(1717, "seed of the randomised SVD", at_least=0, below=2**63)
+    output_dir: str = option("", "folder that gets a copy of all files")
+    run_name: str = option("", "name of the run in MLflow; empty = what it is of")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not self.teacher:
+            return
+        if self.run_id != "latest":
+            got = f"run_id={self.run_id} with teacher={self.teacher}"
+            raise Refusal(got, "a run, or a teacher with its base_model", "leave one of them out")
+        if not self.base_model:
+            allowed = "the model that it was fine-tuned from beside it"
+            raise Refusal(f"teacher={self.teacher} without base_model", allowed, "base_model=MODEL")
+        if not self.target_list:
+            raise Refusal(f"targets={self.targets!r}", "ends of module paths, comma-separated", f"targets={TARGETS}")
+
+    @property
+    def target_list(self) -> list[str]:
+        """The targets, each once."""
+        return list(dict.fromkeys(part.strip() for part in self.targets.split(",") if part.strip()))

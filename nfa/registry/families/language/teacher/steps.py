@@ -1,0 +1,61 @@
+"""What the steps of an experiment with low-rank updates have in common: their run, their descriptions, their end."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nfa import __version__
+from nfa.console import stage
+from nfa.registry import tracking
+from nfa.registry.analyses.stored import output_folder
+from nfa.registry.families.language.teacher.updates import Source
+from nfa.registry.tracking import TrackedRun
+
+SPACE = 8 * 2**20  # reports and figures
+FLOAT = 4  # bytes
+
+
+def open_step(entrypoint: str, title: str, source: Source, name: str, parent: TrackedRun | None) -> TrackedRun:
+    """A run of the step, in the parent's experiment, or in that of the source; without a name "title of <source>"."""
+    name = name or f"{title} of {source.run.info.run_name if source.run else Path(source.label).name}"
+    tags = {"nfa.source_run_ids": source.run_id} if source.run else {}
+    experiment = source.run.info.experiment_id if source.run else ""
+    return tracking.open_run(entrypoint, "lora", name=name, parent=parent, tags=tags, experiment=experiment)
+
+
+def describe_step(run: TrackedRun, config: Any, source: Source, extra: Mapping[str, Any]) -> None:
+    """Parameters, and config.json, of a step."""
+    entrypoint = run.info.data.tags["nfa.entrypoint"]
+    run.log_params(dataclasses.asdict(config))
+    content = {
+        "entrypoint": entrypoint,
+        "workload": "lora",
+        "nfa_version": __version__,
+        entrypoint: dataclasses.asdict(config),
+        "sources": [source.run_id] if source.run else [],
+        "source": {"label": source.label, "checkpoint": source.checkpoint, "circular": source.circular},
+        "base": {"name": source.base_name, "digest": source.base_digest},
+        "modules": list(source.shapes),
+        **extra,
+    }
+    tracking.put_json(run.info, "config.json", content)
+
+
+def check_room(run: TrackedRun, source: Source, rank: int) -> None:
+    """`Refusal` where factors of this rank cannot be stored."""
+    largest = sum(FLOAT * rank * (o + i + 1) for o, i in source.shapes.values())
+    tracking.check_space(run.info, total=largest + SPACE, largest=largest)
+
+
+def end_step(run: TrackedRun, folder: Path | None, parent: TrackedRun | None) -> TrackedRun:
+    """The copy that was asked for, and where to look, unless the parent says that."""
+    if folder:
+        tracking.copy_artifacts(run.run_id, folder)
+        stage("copy", f"everything is in {folder}")
+    if parent is None:
+        stage("done", run.link)
+    return run
+
+
+__all__ = ["check_room", "describe_step", "end_step", "open_step", "output_folder"]

@@ -1,0 +1,88 @@
+"""Tables of a synthesised teacher."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from nfa.registry.families.language.teacher.config import SynthesizeTeacherConfig
+from nfa.registry.families.language.teacher.synthesis import CIRCULAR, Synthesized
+from nfa.registry.families.language.teacher.updates import Source
+
+COLUMNS = ("kept", "added", "s_1", "s_kept", "s_last", "sigma", "kept %", "added %", "noise %")
+CONVENTIONS = {
+    "update": "(alpha / rank) B A over the pristine base, its SVD from thin QR of the factors, in float64",
+    "tail": "s_{kept+j} = s_kept exp(-decay j), directions random and orthonormal to all others",
+    "noise": "Gaussian entries of standard deviation sigma = noise_scale s_kept / (sqrt(o) + sqrt(i)), whose spectral "
+    "norm is about noise_scale s_kept; drawn anew from seed and module name, never stored",
+    "energy": "shares of the teacher's squared Frobenius norm; of the noise its expectation, sigma^2 o i",
+}
+
+
+def written(config: SynthesizeTeacherConfig, source: Source, made: Mapping[str, Synthesized]) -> str:
+    """Content of synthesis_report.txt."""
+    wide = max(len(name) for name in made) + 2
+    lines = [f"Teacher synthesised from {source.label}", "", CIRCULAR, ""]
+    lines += [f"{'module':<{wide}}" + "".join(f"{name:>10}" for name in COLUMNS)]
+    for name, one in made.items():
+        lines.append(f"{name:<{wide}}" + "".join(f"{cell:>10}" for cell in _cells(one)) + _note(one))
+    energies = [one.energies for one in made.values() if one.energies]
+    means = [sum(parts) / len(energies) for parts in zip(*energies, strict=True)]
+    lines += ["", "mean energy: kept {:.1%}, added {:.1%}, noise {:.1%}".format(*means)]
+    left_out = [one.left_out for one in made.values() if one.left_out is not None]
+    lines += [f"of the adapter's energy {max(left_out):.1%} at most was not kept", ""]
+    lines += [f"clamped: {_names(made, 'clamped')}", f"zero: {_zero(made)}", ""]
+    lines += [f"{name}: {value}" for name, value in _told(config).items()]
+    return "\n".join([*lines, "", *(f"{name}: {said}" for name, said in CONVENTIONS.items())])
+
+
+def _cells(one: Synthesized) -> list[str]:
+    s = one.matrix.s
+    numbers = [f"{value:.3g}" for value in (float(s[0]), float(s[one.kept - 1]), float(s[-1]), one.sigma)]
+    shares = [f"{100 * share:.1f}" for share in one.energies] if one.energies else [""] * 3
+    return [str(one.kept), str(one.added), *numbers, *shares]
+
+
+def _note(one: Synthesized) -> str:
+    return "  clamped" * one.clamped + "  zero" * (one.energies is None)
+
+
+def _names(made: Mapping[str, Synthesized], what: str) -> str:
+    return f"{sum(bool(getattr(one, what)) for one in made.values())} of {len(made)} modules"
+
+
+def _zero(made: Mapping[str, Synthesized]) -> str:
+    return ", ".join(name for name, one in made.items() if one.energies is None) or "no module"
+
+
+def _told(config: SynthesizeTeacherConfig) -> dict[str, Any]:
+    names = ("target_rank", "decay", "noise_scale", "seed")
+    return {name: value for name, value in dataclasses.asdict(config).items() if name in names}
+
+
+def content(config: SynthesizeTeacherConfig, source: Source, made: Mapping[str, Synthesized]) -> dict[str, Any]:
+    """Content of results.json: an undefined value is absent."""
+    return {
+        "source": source.label,
+        "circular": CIRCULAR,
+        **_told(config),
+        "modules": {name: _described(one) for name, one in made.items()},
+        "conventions": CONVENTIONS,
+    }
+
+
+def _described(one: Synthesized) -> dict[str, Any]:
+    shape = [len(one.matrix.u), one.matrix.vh.shape[1]]
+    shares = dict(zip(("kept", "added", "noise"), one.energies, strict=True)) if one.energies else {}
+    left_out = {} if one.left_out is None else {"left_out_energy": one.left_out}
+    return {
+        "shape": shape,
+        "kept": one.kept,
+        "added": one.added,
+        "clamped": one.clamped,
+        "zero": one.energies is None,
+        "sigma": one.sigma,
+        "energy": shares,
+        **left_out,
+        "singular_values_before": one.before,
+        "singular_values": one.matrix.s.tolist(),
+    }

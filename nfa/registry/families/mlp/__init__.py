@@ -1,0 +1,1 @@
+"""MLPs that classify images."""

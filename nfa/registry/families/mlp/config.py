@@ -1,0 +1,114 @@
+"""Parameters of the entry points that make runs of classifiers."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from nfa import checkpoint_schedule
+from nfa.errors import Refusal
+from nfa.options import Auto, check_fields, device_option, option
+
+LEARNING_RATES = {"sgd": 0.1, "adam": 0.001, "muon": 0.01}
+MOMENTA = {"sgd": 0.0, "adam": 0.0, "muon": 0.95}
+OPTIMIZERS = tuple(LEARNING_RATES)
+DATASETS = ("digits", "svhn", "fashion-mnist", "cifar10")
+ACTIVATIONS = ("relu", "sigmoid", "leaky_relu", "sine", "tanh", "identity")
+LOSSES = ("mse", "cross-entropy")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train a bias-free MLP classifier; checkpoints and AGOP/NFM series become a tracked run."""
+
+    optimizer: str = option("sgd", "optimizer; all = one run of each, compared", choices=(*OPTIMIZERS, "all"))
+    lr: float | Auto = option("auto", "learning rate; auto = 0.1 for sgd, 0.001 for adam, 0.01 for muon", above=0)
+    dataset: str = option("digits", "images to classify", choices=DATASETS)
+    data_dir: str = option("", "folder with the dataset's files; empty = search, else fetch", free_on_resume=True)
+    epochs: int = option(100, "passes over the training examples", at_least=1, below=10**7)
+    width: int = option(1024, "units in each hidden layer", at_least=1, below=2**20)
+    depth: int = option(5, "hidden layers; the network has depth + 1 matrices", at_least=1, below=10**4)
+    activation: str = option("relu", "nonlinearity between layers", choices=ACTIVATIONS)
+    init: str = option(
+        "default",
+        "initial weights: PyTorch's Linear default, balanced (deep linear theory), small (half the default)",
+        choices=("default", "balanced", "small"),
+    )
+    loss: str = option("mse", "per-example loss", choices=LOSSES)
+    weighting: str = option("none", "weights of the training loss; ghm = gradient harmonising", choices=("none", "ghm"))
+    ghm_bins: int = option(10, "equal bins of the gradient norm", at_least=1, below=1001)
+    ghm_momentum: float = option(0.0, "momentum of the bins' counts over batches", at_least=0, below=1)
+    ghm_alpha: float = option(1.0, "weight = count to the power −alpha; 0 = equal weights", at_least=0, below=10)
+    label_noise: float = option(0.0, "share of the training labels replaced by another class", at_least=0, below=1)
+    batch_size: int = option(128, "examples per optimizer step", at_least=1, below=2**31)
+    weight_decay: float = option(0.0, "L2 penalty for sgd and adam; decoupled for muon's matrices", at_least=0)
+    momentum: float | Auto = option(
+        "auto", "momentum of sgd and muon; auto = 0 for sgd, 0.95 for muon", at_least=0, below=1
+    )
+    companion_lr: float = option(0.001, "Adam learning rate of muon's readout", above=0)
+    seed: int = option(1717, "seed of split, initial weights, batch order and label noise", at_least=0, below=2**63)
+    schedule: str = option("0-20,40,60,80,100", "checkpoint epochs; what fits, always with 0 and the last")
+    max_samples: int = option(0, "training examples analysed at a checkpoint; 0 = all", at_least=0, below=2**31)
+    precision: str = option("float32", "operands of the analysis' products", choices=("float32", "bfloat16"))
+    device: str = device_option(free_on_resume=True)
+    resume: str = option("", "id of a killed or failed run to continue", free_on_resume=True)
+    run_name: str = option("", "name of the run in MLflow; empty = MLflow chooses one", free_on_resume=True)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        checkpoint_schedule.parse(self.schedule, self.epochs)
+        if self.momentum != "auto" and self.momentum and self.optimizer == "adam":
+            raise Refusal(
+                f"momentum={self.momentum} with optimizer=adam", "momentum for sgd and muon", "leave momentum=auto"
+            )
+        self._check_weighting()
+
+    def _check_weighting(self) -> None:
+        defaults = {item.name: item.default for item in dataclasses.fields(self)}
+        for name in ("ghm_bins", "ghm_momentum", "ghm_alpha"):
+            value = getattr(self, name)
+            if self.weighting == "none" and value != defaults[name] and not self.resume:
+                raise Refusal(f"{name}={value} with weighting=none", "ghm_… with weighting=ghm", "weighting=ghm")
+
+    def resolved(self) -> "TrainConfig":
+        """The same configuration with every `auto` that depends on the optimizer replaced by its value."""
+        if self.optimizer == "all":
+            return self
+        lr = LEARNING_RATES[self.optimizer] if self.lr == "auto" else self.lr
+        momentum = MOMENTA[self.optimizer] if self.momentum == "auto" else self.momentum
+        return dataclasses.replace(self, lr=lr, momentum=momentum)
+
+
+@dataclass(frozen=True)
+class ImportConfig:
+    """Make a tracked run of a folder of old checkpoint files; analyses treat it like a run of train."""
+
+    folder: str = option("", "folder with model_epoch_E.pth files, or with a folder models that has them; required")
+    dataset: str = option("", "images the network was trained on; empty = as the file names say", choices=DATASETS)
+    data_dir: str = option("", "folder with the dataset's files; empty = search, else fetch")
+    width: int = option(0, "units in each hidden layer; 0 = as the tensors say", at_least=0, below=2**20)
+    depth: int = option(0, "hidden layers; 0 = as the tensors say", at_least=0, below=10**4)
+    activation: str = option("", "nonlinearity between layers; empty = as the file names say", choices=ACTIVATIONS)
+    loss: str = option("mse", "per-example loss", choices=LOSSES)
+    seed: int = option(1717, "seed of the split into training and validation examples", at_least=0, below=2**63)
+    epochs: str = option("all", "epochs to import; all = every one that has a file")
+    device: str = device_option()
+    run_name: str = option("", "name of the run in MLflow; empty = MLflow chooses one")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        checkpoint_schedule.parse(self.epochs, 0, "epochs")
+        if not self.folder:
+            raise Refusal("folder=''", "a folder of old checkpoint files", "give folder=FOLDER")
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """Train three small networks on digits (SGD, Adam, Muon) and analyse them: what this program does, in a minute."""
+
+    epochs: int = option(12, "passes over the training examples", at_least=1, below=1000)
+    width: int = option(64, "units in each hidden layer", at_least=1, below=4097)
+    depth: int = option(3, "hidden layers", at_least=1, below=11)
+    seed: int = option(1717, "seed of split, initial weights and batch order", at_least=0, below=2**63)
+    output_dir: str = option("", "folder that gets a copy of the figure")
+
+    def __post_init__(self) -> None:
+        check_fields(self)

@@ -1,0 +1,56 @@
+"""Three small real trainings and their analysis, in a minute."""
+
+import dataclasses
+
+from nfa.console import stage
+from nfa.figures.training_analysis import training_analyses
+from nfa.parallel import World
+from nfa.registry import tracking
+from nfa.registry.analyses import alignment_report
+from nfa.registry.analyses.alignment import Alignment
+from nfa.registry.analyses.config import AnalyzeConfig
+from nfa.registry.analyses.stored import analyse_each, output_folder
+from nfa.registry.datasets import catalog, images
+from nfa.registry.families.mlp.config import DemoConfig, TrainConfig
+from nfa.registry.families.mlp.train import train_each
+from nfa.registry.stopwatch import Stopwatch
+from nfa.registry.tracking.sources import find_sources
+from nfa.registry.training.time_spent import timed
+from nfa.workloads.devices import choose_device
+
+FIGURE = "demo_enhanced_analysis"
+
+
+def demo(config: DemoConfig) -> None:
+    """A parent run with one training for each optimizer, an analysis of each, and one figure of all."""
+    clock = Stopwatch()
+    folder = output_folder(config.output_dir)
+    training = TrainConfig(
+        optimizer="all",
+        epochs=config.epochs,
+        schedule="all",
+        width=config.width,
+        depth=config.depth,
+        seed=config.seed,
+        loss="cross-entropy",
+        batch_size=32,
+    )
+    data = images.load(training.dataset, catalog.locate(training.dataset))
+    run = tracking.open_run("demo", "mlp", name="demo")
+    with run, timed(run, clock, family=True):
+        run.log_params(dataclasses.asdict(config))
+        train_each(run, training, data, choose_device("auto"), clock)
+        asked = AnalyzeConfig(relations=",".join(alignment_report.SIX_CURVES))
+        with clock.section("analysis"):
+            analysed = analyse_each(Alignment(asked, World()), find_sources(run.run_id))
+        alignment_report.compare(run, analysed)
+        series = {name: tracking.history(part) for name, part in analysed.items()}
+        sites = [f"layer_{index}" for index in range(config.depth)]
+        title = f"digits, MLP {config.width} × {config.depth}: three optimizers, {config.epochs} epochs"
+        tracking.save_picture(run, training_analyses(series, sites, alignment_report.SIX_CURVES, title=title), FIGURE)
+    stage("figure", f"plots/{FIGURE}.png and .pdf")
+    if folder:
+        files = [f"{FIGURE}.{kind}" for kind in ("png", "pdf")]
+        tracking.copy_artifacts(run.run_id, folder, {f"plots/{file}": file for file in files})
+        stage("copy", f"{folder / FIGURE}.png")
+    stage("done", run.link)

@@ -1,0 +1,150 @@
+"""Make a tracked run of a folder of old checkpoint files."""
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from nfa.console import bar, stage
+from nfa.errors import NfaError, Refusal, headline, reading
+from nfa.measures.evaluation import evaluate_split
+from nfa.registry import tracking
+from nfa.registry.content import unpickled
+from nfa.registry.datasets import images, splits
+from nfa.registry.datasets.images import ImageData
+from nfa.registry.families.mlp import old_checkpoints
+from nfa.registry.families.mlp.config import ImportConfig, TrainConfig
+from nfa.registry.families.mlp.old_checkpoints import OldFile, Sizes
+from nfa.registry.families.mlp.workload import MLPClassifier
+from nfa.registry.signals import shielded
+from nfa.registry.tracking import TrackedRun
+from nfa.registry.training.settings import SPACE_MARGIN, classifier_config, data_inputs
+from nfa.workloads.devices import choose_device
+
+REMEDY = (
+    "copy it again, or leave its epoch out with epochs; where it needs pickle and you trust it, save it again as "
+    "torch.save({'state_dict': model.state_dict()}, …)"
+)
+TRAINING_FACTS = ("dataset", "data_dir", "width", "depth", "activation", "loss", "seed")
+
+
+def import_checkpoints(
+    config: ImportConfig, folder: Path, files: Mapping[int, OldFile], data_files: Mapping[str, Path]
+) -> None:
+    """Check every file, then store and evaluate each epoch in a new run; `config` says dataset and activation."""
+    device = choose_device(config.device)
+    data = images.load(config.dataset, data_files)
+    stage("data", f"{data.name}: {data.features} pixels, {data.classes} classes")
+    config = _checked(config, folder, files, data)
+    stored = _stored_config(config, folder, files, data)
+    ids = splits.decide(data.train_labels, data.test_labels, seed=config.seed, label_noise=0.0, classes=data.classes)
+    workload = MLPClassifier(TrainConfig(**stored["train"]), data, ids, device)
+    with tracking.open_run("import_checkpoints", "mlp", name=config.run_name) as run:
+        job = _Import(run, stored, workload, folder, files)
+        job.describe(config)
+        try:
+            job.store()
+            job.finish()
+        except tracking.StoreError as error:
+            remedy = "mend it (permissions, disk space), then import again"
+            raise NfaError(f"the tracking store failed: {headline(error)}\n  do: {remedy}") from error
+    stage("done", run.link)
+
+
+def _checked(config: ImportConfig, folder: Path, files: Mapping[int, OldFile], data: ImageData) -> ImportConfig:
+    """`config` with the width and depth of the tensors; `Refusal` for the first file that does not fit."""
+    for file in bar(files.values(), "check", unit="file"):
+        found = old_checkpoints.sizes(read(folder, file.path), file.path)
+        config = old_checkpoints.agree(config, found, file.path)
+        _check_fit(found, data, file.path)
+    stage("files", f"{len(files)} checkpoints, epochs {min(files)} to {max(files)}, in {folder}")
+    return config
+
+
+def _check_fit(found: Sizes, data: ImageData, path: str) -> None:
+    if (found.inputs, found.classes) != (data.features, data.classes):
+        raise Refusal(
+            f"{path} (a network of {found.inputs} inputs and {found.classes} outputs) with dataset={data.name}",
+            f"{data.features} inputs (pixels) and {data.classes} outputs (classes)",
+            "give the dataset that the network was trained on",
+        )
+
+
+def read(folder: Path, path: str) -> dict[str, Tensor]:
+    """The weights in an old file under the names of our MLP; `Refusal` for a file that has no such."""
+    with reading(path, "whole files that torch.save wrote, of tensors, numbers and text", REMEDY):
+        content = unpickled(folder / path)
+        state = content.get("state_dict", content) if isinstance(content, Mapping) else content
+        if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+            got, allowed = f"{path} ({type(state).__name__} inside)", "{'state_dict': tensors by name}"
+            raise Refusal(got, allowed, "give such a file")
+        return old_checkpoints.rename({str(key): tensor for key, tensor in state.items()}, path)
+
+
+def _stored_config(config: ImportConfig, folder: Path, files: Mapping[int, OldFile], data: ImageData) -> dict[str, Any]:
+    train = {name: getattr(config, name) for name in TRAINING_FACTS}
+    content = {str(epoch): {"path": file.path, "sha256": _sha256(folder / file.path)} for epoch, file in files.items()}
+    source = {"folder": str(folder), "files": content}
+    return {**classifier_config("import_checkpoints", train, data), "source": source}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class _Import:
+    def __init__(
+        self,
+        run: TrackedRun,
+        stored: Mapping[str, Any],
+        workload: MLPClassifier,
+        folder: Path,
+        files: Mapping[int, OldFile],
+    ) -> None:
+        self.run, self.stored, self.workload, self.folder, self.files = run, stored, workload, folder, files
+        self.model = workload.model()
+        self.val_losses: dict[int, float] = {}
+
+    def describe(self, config: ImportConfig) -> None:
+        """Everything about the run that is known before its first checkpoint, after a check that it can be stored."""
+        weights = sum(weight.nbytes for weight in self.model.parameters())
+        tracking.check_space(self.run.info, total=weights * len(self.files) + SPACE_MARGIN, largest=weights)
+        self.run.log_params({**dataclasses.asdict(config), **self.stored["train"]})
+        self.run.log_datasets(data_inputs(self.stored, self.workload.example_ids))
+        tracking.put_json(self.run.info, "config.json", self.stored)
+        tracking.put_json(self.run.info, "example_ids.json", self.workload.example_ids)
+        stage("model", f"MLP {config.width} × {config.depth}, {config.activation}")
+        stage("run", f"{self.run.run_id}, {len(self.files)} checkpoints")
+
+    def store(self) -> None:
+        """Every epoch's weights and their evaluation."""
+        for epoch, file in bar(self.files.items(), "import", unit="file"):
+            self.model.load_state_dict(read(self.folder, file.path))
+            values = {**self._evaluate("train", epoch), **self._evaluate("val", epoch)}
+            with shielded():
+                model_id = tracking.save_checkpoint(self.run, self.model, epoch=epoch, step=None, stored=self.stored)
+                self.run.metrics.log(values, epoch, model_id)
+                self.run.metrics.flush()
+                self.run.tag({"nfa.trained": "true"})
+            self.val_losses[epoch] = values["val/loss"]
+            stage(f"epoch {epoch}", f"train {values['train/loss']:.4g}  val {values['val/loss']:.4g}")
+
+    def _evaluate(self, split: str, epoch: int) -> dict[str, float]:
+        values = evaluate_split(self.model, self.workload, split)
+        if not all(map(math.isfinite, values.values())):
+            path = self.files[epoch].path
+            raise NfaError(f"{split}/loss of {path} is too large for a number: leave epoch {epoch} out with epochs")
+        return values
+
+    def finish(self) -> None:
+        """Test metrics of the last epoch, and the best one."""
+        last = max(self.files)
+        test = self._evaluate("test", last)
+        self.run.metrics.log(test, last)
+        self.run.tag({"nfa.best_epoch": str(min(self.val_losses, key=self.val_losses.__getitem__))})
+        stage("test", f"loss {test['test/loss']:.4g}, accuracy {test['test/accuracy']:.4f}")

@@ -1,0 +1,231 @@
+"""Checkpoint files of older programs: the epochs a folder has, what the file names say, and our names for the tensors.
+
+Only names and tensors are looked at: nothing here opens a file, and names are understood before torch is loaded.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from nfa import checkpoint_schedule
+from nfa.errors import Refusal
+from nfa.registry.families.mlp.config import ACTIVATIONS, DATASETS, ImportConfig
+from nfa.registry.wrappers import innermost, is_count
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_EPOCH = r"model_epoch_(?P<epoch>[0-9]{1,7})"
+
+
+def _words(separator: str) -> str:
+    dataset, activation = "(?P<dataset>.+?)", "(?P<activation>.+?)"
+    width, depth = (rf"(?P<{name}>[1-9][0-9]{{0,6}})" for name in ("width", "depth"))
+    return separator.join((dataset, "width", width, "depth", depth, "act", activation))
+
+
+# In order of trial. The last one takes any text before its ending, and hears it where it reads like the others'.
+_PATTERNS = [
+    re.compile(pattern)
+    for pattern in (
+        rf"{_EPOCH}\.pth",
+        rf"models/{_EPOCH}\.pth",
+        rf"models/{_EPOCH}\.pt",
+        rf"{_EPOCH}:{_words(':')}:nn\.pth",
+        rf"models/{_EPOCH}:{_words(':')}:nn\.pth",
+        rf"models/{_EPOCH}_(?:{_words('[:_]')}|.*)_nn\.pth",
+    )
+]
+NAMES = (
+    "[models/]model_epoch_E.pth, models/model_epoch_E.pt, "
+    "[models/]model_epoch_E:DATASET:width:W:depth:D:act:A:nn.pth, models/model_epoch_E_…_nn.pth"
+)
+KEYS = "first.weight or first.0.weight, middle.0.1.weight …, last.1.weight (fc.1.weight), in order and without biases"
+_CHOICES = {"dataset": DATASETS, "activation": ACTIVATIONS}
+_OTHER_WORDS = {"fmnist": "fashion-mnist", "sin": "sine", "linear": "identity"}
+_MIDDLE = re.compile(r"middle\.([0-9]{1,4})\.1\.weight")
+
+
+class OldFile(NamedTuple):
+    """A checkpoint file: its path inside the folder, and the words that its name says of the network."""
+
+    path: str
+    words: Mapping[str, str]
+
+
+class Sizes(NamedTuple):
+    """What the shapes of a network's matrices say of it; `depth` counts hidden layers."""
+
+    inputs: int
+    width: int
+    depth: int
+    classes: int
+
+
+def find(paths: Iterable[str]) -> dict[int, OldFile]:
+    """Epoch → its file, among paths relative to the folder; the first pattern that has one wins.
+
+    >>> find(["models/model_epoch_3.pt", "model_epoch_3.pth", "model_epoch_4:svhn:width:8:depth:2:act:relu:nn.pth"])[3]
+    OldFile(path='model_epoch_3.pth', words={})
+    """
+    paths = sorted(paths)
+    files: dict[int, OldFile] = {}
+    for pattern in _PATTERNS:
+        new: dict[int, OldFile] = {}
+        for match in filter(None, map(pattern.fullmatch, paths)):
+            words = {name: text for name, text in match.groupdict().items() if text is not None}
+            epoch, file = int(words.pop("epoch")), OldFile(match.string, words)
+            if epoch not in files and epoch in new:
+                raise Refusal(
+                    f"{new[epoch].path} beside {file.path}",
+                    f"one file for epoch {epoch}",
+                    "keep the files of one network in a folder of their own",
+                )
+            new[epoch] = file
+        files = new | files
+    return dict(sorted(files.items()))
+
+
+def choose(files: Mapping[int, OldFile], epochs: str, folder: str) -> dict[int, OldFile]:
+    """The files of the epochs that `epochs` names; `Refusal` where there is none at all or one of them has none."""
+    if not files:
+        raise Refusal(f"folder={folder} (no checkpoint file in it)", NAMES, "give the folder that holds such files")
+    if epochs.strip() == "all":
+        return dict(files)
+    wanted = checkpoint_schedule.parse(epochs, max(files))
+    missing = [str(epoch) for epoch in wanted if epoch not in files]
+    if missing:
+        existing = "epochs with a file: " + ", ".join(map(str, files))
+        raise Refusal(f"epochs={epochs} (no file for {_some(missing)})", existing, "name some of these, or epochs=all")
+    return {epoch: files[epoch] for epoch in wanted}
+
+
+def _some(items: Sequence[str]) -> str:
+    more = len(items) - 5
+    return ", ".join(items[:5]) + (f" and {more} more" if more > 0 else "")
+
+
+def complete(config: ImportConfig, files: Mapping[int, OldFile]) -> ImportConfig:
+    """`config` with what the file names say; `Refusal` where they contradict it or each other, or leave a gap.
+
+    Width and depth may stay 0: the tensors tell them. Nothing but a name or a parameter tells dataset and activation.
+    """
+    given = {name: getattr(config, name) for name in ("dataset", "width", "depth", "activation")}
+    said = {name: (value, f"parameter {name}") for name, value in given.items() if value}
+    for file in files.values():
+        for name, value in _facts(file).items():
+            known, origin = said.setdefault(name, (value, file.path))
+            if known != value:
+                raise Refusal(
+                    f"{name}={value} ({file.path}) beside {name}={known} ({origin})",
+                    "names and parameters that agree",
+                    f"mend or leave out {name}, or choose the files of one network by a folder of their own or epochs",
+                )
+    missing = [name for name in _CHOICES if name not in said]
+    if missing:
+        raise Refusal(
+            f"{next(iter(files.values())).path} without {' and '.join(missing)} in its name",
+            "; ".join(f"{name}: {', '.join(_CHOICES[name])}" for name in missing),
+            "give " + ", ".join(f"{name}=…" for name in missing),
+        )
+    return dataclasses.replace(config, **{name: value for name, (value, _) in said.items()})
+
+
+def _facts(file: OldFile) -> dict[str, str | int]:
+    return {
+        name: _choice(name, text, file.path) if name in _CHOICES else int(text) for name, text in file.words.items()
+    }
+
+
+def _choice(name: str, text: str, path: str) -> str:
+    """The allowed value that a word in a file name means: case and separators do not count.
+
+    >>> _choice("activation", "LeakyReLU", "x.pth"), _choice("dataset", "Fashion_MNIST", "x.pth")
+    ('leaky_relu', 'fashion-mnist')
+    """
+    word = _letters(text)
+    for choice in _CHOICES[name]:
+        if _letters(choice) == word or _OTHER_WORDS.get(word) == choice:
+            return choice
+    raise Refusal(
+        f"{name} {text!r} in the name {path}",
+        ", ".join(_CHOICES[name]),
+        f"if it is one of these, rename the file to model_epoch_E.pth and give {name}=…",
+    )
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", text.lower())
+
+
+def rename(state: Mapping[str, "Tensor"], path: str) -> dict[str, "Tensor"]:
+    """The weights under the names of our MLP, layer by layer; what wrapped the network comes off.
+
+    `Refusal` for keys that are not those of a bias-free MLP, and for tensors that are not finite float32 matrices.
+    """
+    state = {key: tensor for key, tensor in state.items() if not is_count(key)}
+    bare = {key: innermost(key) for key in state}
+    depth = max((int(match[1]) + 2 for match in map(_MIDDLE.fullmatch, bare.values()) if match), default=1)
+    layers: dict[int, Tensor] = {}
+    for key, tensor in state.items():
+        layer = _layer(bare[key], depth)
+        if layer is None or layer in layers:
+            why = "unknown" if layer is None else "a second one for its layer"
+            raise Refusal(f"{path}: key {key} ({why})", KEYS, "only bias-free MLPs can be imported")
+        _check_matrix(key, tensor, path)
+        layers[layer] = tensor
+    missing = [_key(layer, depth) for layer in range(depth + 1) if layer not in layers]
+    if missing:
+        raise Refusal(f"{path} without {_some(missing)}", KEYS, "give a file with every layer's weight")
+    return {f"layers.{layer}.weight": layers[layer] for layer in range(depth + 1)}
+
+
+def _layer(key: str, depth: int) -> int | None:
+    if key in ("first.weight", "first.0.weight"):
+        return 0
+    if key in ("last.1.weight", "fc.1.weight"):
+        return depth
+    match = _MIDDLE.fullmatch(key)
+    return int(match[1]) + 1 if match else None
+
+
+def _key(layer: int, depth: int) -> str:
+    return "first.weight" if layer == 0 else "last.1.weight" if layer == depth else f"middle.{layer - 1}.1.weight"
+
+
+def _check_matrix(key: str, tensor: "Tensor", path: str) -> None:
+    is_float32 = tensor.is_floating_point() and tensor.element_size() == 4
+    is_dense = str(tensor.layout) == "torch.strided" and not tensor.is_meta
+    if tensor.dim() != 2 or not is_float32 or not is_dense:
+        kind = "" if is_dense else "without values, " if tensor.is_meta else f"{tensor.layout}, "
+        raise Refusal(
+            f"{path}: {key} ({kind}{tensor.dtype}, shape {list(tensor.shape)})",
+            "dense float32 matrices [out, in]",
+            "save it again as one: weights are imported bit by bit, not converted",
+        )
+    if not bool(tensor.isfinite().all()):
+        raise Refusal(f"{path}: {key} (not all values are finite)", "finite weights", "leave its epoch out with epochs")
+
+
+def sizes(weights: Mapping[str, "Tensor"], path: str) -> Sizes:
+    """Sizes of a network from its matrices, first to last; `Refusal` where they do not make one MLP of one width."""
+    shapes = [list(weight.shape) for weight in weights.values()]
+    (width, inputs), classes, depth = shapes[0], shapes[-1][0], len(shapes) - 1
+    expected = [[width, inputs], *[[width, width]] * (depth - 1), [classes, width]]
+    if shapes != expected:
+        raise Refusal(f"{path}: shapes {shapes}", f"{expected} for this width and depth", "give files of one MLP")
+    return Sizes(inputs, width, depth, classes)
+
+
+def agree(config: ImportConfig, found: Sizes, path: str) -> ImportConfig:
+    """`config` with width and depth of the tensors; `Refusal` where it has others, given, named or of another file."""
+    for name, value in (("width", found.width), ("depth", found.depth)):
+        known = getattr(config, name)
+        if known not in (0, value):
+            raise Refusal(
+                f"{path}: {name} {value} in its tensors",
+                f"{name}={known}, as given, in a file name or in the tensors of an earlier epoch",
+                f"mend or leave out {name}, or choose the files of one network by a folder of their own or epochs",
+            )
+    return dataclasses.replace(config, width=found.width, depth=found.depth)

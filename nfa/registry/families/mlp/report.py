@@ -1,0 +1,46 @@
+"""Reports and figures of training runs, made from nothing but their logged series."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from nfa.checkpoint_schedule import phase_boundary
+from nfa.figures.training_analysis import Series, training_analysis
+from nfa.registry.training.figures.optimizer_comparison import optimizer_comparison
+
+
+def results(series: Mapping[str, Series], sites: Sequence[str], conventions: Mapping[str, Any]) -> dict[str, Any]:
+    """Content of `results.json`: lists over the checkpoint epochs; an undefined value is null."""
+    epochs = checkpoint_epochs(series)
+
+    def over_epochs(key: str) -> list[float | None]:
+        return [series.get(key, {}).get(epoch) for epoch in epochs]
+
+    def by_layer(relation: str) -> dict[str, list[float | None]]:
+        return {str(index): over_epochs(f"{site}/{relation}") for index, site in enumerate(sites)}
+
+    return {
+        "epochs": epochs,
+        "train_losses": over_epochs("train/loss"),
+        "val_losses": over_epochs("val/loss"),
+        "layer_correlations": by_layer("agop_nfm"),
+        "layer_correlations_init_removed": by_layer("agop_nfm_init_removed"),
+        "conventions": dict(conventions),
+    }
+
+
+def checkpoint_epochs(series: Mapping[str, Series]) -> list[int]:
+    """Epochs with an evaluation of the training examples, which is what checkpoint epochs have."""
+    return sorted(series.get("train/loss", {}))
+
+
+def training_figure(series: Mapping[str, Series], sites: Sequence[str], title: str) -> Figure:
+    """The figure `training_analysis` of one run."""
+    return training_analysis(series, sites, title=title, boundary=phase_boundary(checkpoint_epochs(series)))
+
+
+def comparison_figure(runs: Mapping[str, Mapping[str, Series]], sites: Sequence[str]) -> Figure:
+    """The figure `optimizer_comparison` of several runs."""
+    epochs = sorted(set().union(*(checkpoint_epochs(series) for series in runs.values())))
+    return optimizer_comparison(runs, sites, boundary=phase_boundary(epochs))

@@ -1,0 +1,173 @@
+"""Lets a bare `mlflow run .` of this project work without conda.
+
+MLflow picks its environment manager from conda.yaml and fails where conda is not installed; nothing in an MLproject or
+the environment can say otherwise. MLflow loads this module as a plugin, and the hook wraps its local project backend:
+without --env-manager and without conda, the project runs in the environment that `mlflow` itself runs in.
+
+The table of backends is private to MLflow. This is the one place that touches it: only for the project named `nfa`,
+and with no effect where MLflow has changed.
+
+Before `mlflow run` uses the tracking store, it is made ready as our own programs do it: see tracking/first_use.py
+and places.py.
+"""
+
+import functools
+import importlib
+import importlib.abc
+import importlib.util
+import inspect
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+from mlflow.tracking.context.abstract_context import RunContextProvider
+
+PROJECT = "nfa"
+_COMMANDS = (f"{os.sep}mlflow", os.path.join("mlflow", "__main__.py"))
+_LOADER = "mlflow.projects.backend.loader"
+_PROJECTS = "mlflow.projects"
+
+
+class LocalEnvironmentHook(RunContextProvider):
+    """Adds no tags; MLflow makes one when it starts, and that is when the hook is set."""
+
+    def __init__(self) -> None:
+        _mask_own_command()
+        # MLflow loads plugins halfway through its own import, mostly before the modules we wrap.
+        for name, wrap in ((_LOADER, _wrap), (_PROJECTS, _wrap_run)):
+            if name in sys.modules:
+                wrap(sys.modules[name])
+            else:
+                sys.meta_path.insert(0, _WhenImported(name, wrap))
+
+    def in_context(self) -> bool:
+        return False
+
+    def tags(self) -> dict[str, str]:
+        return {}
+
+
+class _WhenImported(importlib.abc.MetaPathFinder):
+    def __init__(self, name: str, wrap: Callable[[ModuleType], None]) -> None:
+        self.name, self.wrap = name, wrap
+
+    def find_spec(self, name: str, _path: Sequence[str] | None, _target: ModuleType | None = None) -> ModuleSpec | None:
+        if name != self.name:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.loader is None:
+            return spec
+        execute = spec.loader.exec_module
+
+        def execute_and_wrap(module: ModuleType) -> None:
+            execute(module)
+            self.wrap(module)
+
+        spec.loader.exec_module = execute_and_wrap  # type: ignore[method-assign]
+        return spec
+
+
+def _wrap(loader: ModuleType) -> None:
+    """Replace the "local" backend in `loader.MLFLOW_BACKENDS`, if it is where MLflow 3.17 has it."""
+    backends = getattr(loader, "MLFLOW_BACKENDS", None)
+    if not isinstance(backends, dict) or not hasattr(backends.get("local"), "run"):
+        return
+    original = backends["local"]
+
+    class LocalBackend(original):  # type: ignore[misc, valid-type]
+        """MLflow's local backend, told to use the active environment where it would look for a missing conda."""
+
+        def run(self, project_uri: str, entry_point: str, params: Any, version: Any, config: Any, *rest: Any) -> Any:
+            if _is_ours(project_uri):
+                os.environ["NFA_CALLER_DIR"] = os.getcwd()
+                _choose_environment(config)
+            return super().run(project_uri, entry_point, params, version, config, *rest)
+
+    backends["local"] = LocalBackend
+
+
+def _wrap_run(projects: ModuleType) -> None:
+    """Make the store ready in `projects.run`: MLflow uses it before it comes to a backend."""
+    original = getattr(projects, "run", None)
+    if not callable(original):
+        return
+    signature = inspect.signature(original)
+
+    @functools.wraps(original)
+    def run(*words: Any, **named: Any) -> Any:
+        given = signature.bind(*words, **named).arguments
+        if _is_ours(str(given["uri"])):
+            _refuse_passwords(given.get("parameters") or {})
+            _make_ready(given.get("experiment_name") or os.environ.get("MLFLOW_EXPERIMENT_NAME"))
+        return original(*words, **named)
+
+    projects.run = run  # type: ignore[attr-defined]
+
+
+def _make_ready(experiment: str | None) -> None:
+    """The store's address, its tables and the experiment, whatever the folder's name and whoever else makes them."""
+    import mlflow
+    from mlflow.exceptions import ExecutionException
+
+    from nfa.errors import Refusal
+    from nfa.registry.tracking import places, store
+
+    try:
+        with store.reaching_store():
+            if (address := places.store_address()) != mlflow.get_tracking_uri():
+                mlflow.set_tracking_uri(address)
+            store.client()
+            if experiment:
+                store.experiment_named(experiment)
+    except Refusal as error:
+        raise ExecutionException(str(error)) from None
+
+
+def _is_ours(project_uri: str) -> bool:
+    path = os.path.join(project_uri.removeprefix("file://"), "MLproject")
+    if not os.path.isfile(path):
+        return False
+    with open(path, encoding="utf-8", errors="replace") as file:  # it may be anybody's
+        return any(line.split("#")[0].split() == ["name:", PROJECT] for line in file)
+
+
+def _mask_own_command() -> None:
+    """`mlflow run` of this project prints no password of the store; programs that call MLflow print as they do."""
+    if sys.argv[0].endswith(_COMMANDS) and sys.argv[1:2] == ["run"] and any(map(_is_ours, sys.argv[2:])):
+        from nfa.masking import mask_process
+
+        mask_process()
+
+
+def _refuse_passwords(params: Mapping[str, Any]) -> None:
+    """Before MLflow makes a run and stores them in it."""
+    from mlflow.exceptions import ExecutionException
+
+    from nfa.errors import Refusal
+    from nfa.masking import INSTEAD, carries_password
+
+    told = [name for name, value in params.items() if carries_password(str(value))]
+    if told:
+        got = f"a password in {', '.join(told)}, which MLflow would store"
+        raise ExecutionException(str(Refusal(got, "parameters without a password", INSTEAD)))
+
+
+def _choose_environment(config: dict[str, Any]) -> None:
+    if config.get("ENV_MANAGER") is None and _conda() is None:
+        print("nfa: conda is not installed; using the active Python environment (--env-manager local)", file=sys.stderr)
+        config["ENV_MANAGER"] = "local"
+    if config.get("ENV_MANAGER") == "local":
+        # The entry point says `python`: it shall be the one that runs mlflow, activated or not.
+        os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
+
+
+def _conda() -> str | None:
+    """The conda that MLflow would find."""
+    if home := os.environ.get("MLFLOW_CONDA_HOME"):
+        return shutil.which(os.path.join(home, "bin", "conda"))
+    return shutil.which(os.environ.get("CONDA_EXE", "conda"))

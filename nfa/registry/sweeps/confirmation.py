@@ -1,0 +1,172 @@
+"""What the search found, trained again beside the defaults with seeds that it has not seen.
+
+The best of many trials is partly the luckiest: only fresh seeds say how much better it is.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from nfa.console import muted, stage
+from nfa.registry import tracking
+from nfa.registry.analyses import gradient_flow_comparison
+from nfa.registry.analyses.arms import Arm as FlowArm
+from nfa.registry.analyses.config import GradientFlowConfig
+from nfa.registry.analyses.gradient_flow import GradientFlow
+from nfa.registry.analyses.stored import analyse_each
+from nfa.registry.sweeps import trial_queue
+from nfa.registry.sweeps.announcements import tell
+from nfa.registry.sweeps.config import TuneConfig
+from nfa.registry.sweeps.phases import Phase, run_phase
+from nfa.registry.sweeps.space import Range
+from nfa.registry.sweeps.storage import address_of, open_storage
+from nfa.registry.sweeps.studies import directions, load_study
+from nfa.registry.sweeps.trainings import Trainings
+from nfa.registry.sweeps.trials import Trials
+from nfa.registry.sweeps.tuning import Arm, StudyTable, best
+from nfa.registry.sweeps.workers import Assignment, work
+from nfa.registry.tracking import TrackedRun
+
+DEFAULTS, ARM, SEED = "defaults", "arm", "seed"
+SCALE, FELT = "gradient_scale", 1.5  # a factor from which on it can be told whether updates follow
+Points = Mapping[str, Mapping[str, Any]]
+
+
+def points_of(config: TuneConfig, table: StudyTable) -> dict[str, dict[str, Any]]:
+    """What is trained again, by name: the defaults, and the best trial in each objective unless it is the defaults."""
+    points: dict[str, dict[str, Any]] = {DEFAULTS: dict(config.defaults)}
+    for index, key in enumerate(config.keys):
+        found = best(table, index)
+        if found and found.parameters not in [*points.values()]:
+            points["best" if len(config.keys) == 1 else f"best {key}"] = dict(found.parameters)
+    axis = config.axes.get(SCALE)
+    if isinstance(axis, Range) and axis.low <= 1 and "best" in points:
+        points |= _scaled(points["best"], axis)
+    return points if len(points) > 1 else {}
+
+
+def _scaled(found: Mapping[str, Any], axis: Range) -> dict[str, dict[str, Any]]:
+    """The best without a scaled gradient; with the largest scale too, where its own is too small to be felt."""
+    without = {f"{SCALE}=1": {**found, SCALE: 1.0}} if found[SCALE] != 1 else {}
+    if found[SCALE] >= FELT:
+        return without
+    return {**without, f"{SCALE}={axis.high:g}": {**found, SCALE: axis.high}}
+
+
+class Confirmations(Trials):
+    """Trains what a ticket names: an arm, with a seed."""
+
+    def __call__(self, trial: optuna.Trial) -> list[float]:
+        trial.set_user_attr(trial_queue.PROCESS, tracking.sign())
+        return self.ended(trial, dict(trial.user_attrs["point"]))
+
+    def name(self, trial: optuna.Trial) -> str:
+        return f"{trial.user_attrs[ARM]}, seed {trial.user_attrs[SEED]}"
+
+    def seeds(self, trial: optuna.Trial) -> list[int]:
+        return [int(trial.user_attrs[SEED])]
+
+    def asked(self, trial: optuna.Trial) -> optuna.Trial | None:  # noqa: ARG002 - every training counts to its end
+        return None
+
+
+def begin_confirmation(assignment: Assignment) -> None:
+    """A process that takes part."""
+    study = load_study(assignment.config, assignment.study_name)
+    run = tracking.run_of_another(assignment.parent_id)
+    trainings = Confirmations(assignment.config, study, run, Trainings())
+    work(study, trainings, assignment, partial(tell, study, assignment.config, "training"))
+
+
+def confirm(
+    config: TuneConfig, table: StudyTable, parent: TrackedRun, trainings: Trainings, points: Points
+) -> tuple[list[Arm], list[str]]:
+    """Train every arm with every fresh seed, in a run of their own below the study's; those that exist are kept.
+
+    With the arms come lines that say whether the optimizer makes a scaled gradient real, where one was searched.
+    """
+    found = best(table)
+    assert found
+    seeds = [config.seed + config.seeds + index for index in range(config.confirm)]
+    stage("confirm", f"{' and '.join(points)}, {len(seeds)} fresh seed{'s' * (len(seeds) > 1)}")
+    title = f"confirmation of trial {found.number}"
+    study = _study(config, f"{table.name} {title}", points, seeds)
+    with _run(config, study, parent, title) as run:
+        study.set_user_attr("run_id", run.run_id)
+        objective = Confirmations(config, study, run, trainings)
+        phase = Phase(study, objective, begin_confirmation, lambda: None, "training", table.name)
+        run_phase(config, phase, run.run_id)
+        remedies = _remedies(run, study) if SCALE in config.axes else []
+    return _arms(config, study, points, seeds), remedies
+
+
+def _run(config: TuneConfig, study: optuna.Study, parent: TrackedRun, title: str) -> TrackedRun:
+    if known := study.user_attrs.get("run_id"):
+        return tracking.reopen_run(known, parent=parent, finished_too=True)
+    tags = {"nfa.variant": "confirmation", "nfa.study": study.study_name}
+    return tracking.open_run("tune", config.workload, name=title, parent=parent, tags=tags)
+
+
+def _study(config: TuneConfig, name: str, points: Points, seeds: Sequence[int]) -> optuna.Study:
+    """Tickets for each seed of each arm, all arms of a seed first."""
+    storage = open_storage(address_of(config.storage))
+    made = optuna.create_study(storage=storage, study_name=name, directions=directions(config), load_if_exists=True)
+    made.set_metric_names(config.keys)  # without, dashboards show a study of nothing that has a name
+    study = load_study(config, name, storage)
+    there = {(trial.user_attrs[ARM], trial.user_attrs[SEED]) for trial in study.get_trials(deepcopy=False)}
+    slot = len(trial_queue.latest(study.get_trials(deepcopy=False)))
+    for seed in seeds:
+        for arm, point in points.items():
+            if (arm, seed) not in there:
+                told = {trial_queue.SLOT: slot, ARM: arm, SEED: seed, "point": dict(point)}
+                study.add_trial(create_trial(state=TrialState.WAITING, user_attrs=told))
+                slot += 1
+    return study
+
+
+def _arms(config: TuneConfig, study: optuna.Study, points: Points, seeds: Sequence[int]) -> list[Arm]:
+    ended = {
+        (trial.user_attrs[ARM], trial.user_attrs[SEED]): trial
+        for trial in trial_queue.latest(study.get_trials(deepcopy=False)).values()
+    }
+    trials = {name: {seed: ended.get((name, seed)) for seed in seeds} for name in points}
+    return [_arm(config, name, point, trials[name]) for name, point in points.items()]
+
+
+def _arm(config: TuneConfig, name: str, point: Mapping[str, Any], trials: Mapping[int, FrozenTrial | None]) -> Arm:
+    states = {seed: trial and trial_queue.state_of(trial) for seed, trial in trials.items()}
+    values = {seed: trial.values for seed, trial in trials.items() if trial and states[seed] == "finished"}
+    return Arm(
+        name,
+        dict(point),
+        tuple(
+            tuple(values[seed][index] if seed in values else None for seed in trials)
+            for index in range(len(config.keys))
+        ),
+        tuple(trials),
+        tuple(seed for seed, state in states.items() if state == "failed"),
+    )
+
+
+def _remedies(run: TrackedRun, study: optuna.Study) -> list[str]:
+    """Whether the optimizer makes a scaled gradient real: gradient flow of the trainings, compared with scale 1."""
+    trials = [
+        trial
+        for trial in trial_queue.latest(study.get_trials(deepcopy=False)).values()
+        if trial.state == TrialState.COMPLETE and trial.user_attrs[ARM] != DEFAULTS
+    ]
+    unscaled = [trial for trial in trials if trial.user_attrs["point"][SCALE] == 1]
+    if not unscaled or len(unscaled) == len(trials):
+        return []
+    trials.sort(key=lambda trial: trial.user_attrs["point"][SCALE] != 1)
+    sources = [tracking.find_run(trial.user_attrs[trial_queue.RUN]) for trial in trials]
+    stage("flow", f"gradient flow of {len(sources)} trainings")
+    with muted():
+        parts = analyse_each(GradientFlow(GradientFlowConfig()), sources)
+        ids = dict(zip(parts, [source.info.run_id for source in sources], strict=True))
+        labels = dict(zip(parts, [str(trial.user_attrs[ARM]) for trial in trials], strict=True))
+        arms: list[FlowArm] = gradient_flow_comparison.compare(run, parts, ids, seed=0, labels=labels)
+    return gradient_flow_comparison.remedy_lines(arms)

@@ -1,0 +1,146 @@
+"""What the figures of a tuning study see of it, and the marks that they share."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import XAxis, YAxis
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from nfa.figures.style import plain_numbers
+
+Scale = XAxis | YAxis
+MUCH = 30  # a positive objective that spans this factor is drawn on a logarithmic axis
+DONE: dict[str, Any] = {"color": "tab:blue", "marker": "o"}
+BEST: dict[str, Any] = {
+    "color": "tab:red",
+    "marker": "*",
+    "markersize": 12,
+    "markeredgecolor": "white",
+    "linestyle": "none",
+}
+DEFAULTS: dict[str, Any] = {
+    "color": "none", "marker": "D", "markersize": 9, "markeredgecolor": "black", "markeredgewidth": 1.3,
+    "linestyle": "none",
+}  # fmt: skip
+
+
+class Axis(Protocol):
+    """A searched parameter: see nfa.registry.sweeps.tuning."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def choices(self) -> Sequence[Any]: ...
+
+
+class Row(Protocol):
+    """A trial."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def parameters(self) -> Mapping[str, Any]: ...
+    @property
+    def values(self) -> Sequence[float]: ...
+    @property
+    def intermediate(self) -> Mapping[int, float]: ...
+    @property
+    def feasible(self) -> bool: ...
+
+
+class Table(Protocol):
+    """A study."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def objectives(self) -> Sequence[str]: ...
+    @property
+    def maximise(self) -> Sequence[bool]: ...
+    @property
+    def axes(self) -> Sequence[Axis]: ...
+    @property
+    def rows(self) -> Sequence[Row]: ...
+
+
+class Share(Protocol):
+    """The importance of an axis."""
+
+    @property
+    def value(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+    @property
+    def null(self) -> float: ...
+    @property
+    def mattered(self) -> bool: ...
+
+
+def done(table: Table) -> list[Row]:
+    """Trials with values, feasible or not, by number."""
+    return sorted((row for row in table.rows if row.state == "finished"), key=lambda row: row.number)
+
+
+def row_of(table: Table, number: int | None) -> Row | None:
+    """The finished trial of that number."""
+    return next((row for row in done(table) if row.number == number), None)
+
+
+def wanted(table: Table, objective: int = 0) -> str:
+    """The objective as it is written at an axis, with the direction that is better."""
+    return f"{table.objectives[objective]} ({'higher' if table.maximise[objective] else 'lower'} is better)"
+
+
+def value_scale(scale: Scale, values: Sequence[float]) -> None:
+    """Logarithmic, with plain numbers, where positive values span a large factor."""
+    if values and min(values) > 0 and max(values) > MUCH * min(values):
+        scale.axes.set(**{f"{scale.axis_name}scale": "log"})
+        plain_numbers(scale)
+
+
+def places(axis: Axis, rows: Sequence[Row]) -> np.ndarray:
+    """Where trials are drawn along a parameter: logarithms to base 10 of a log axis, numbers of the choices."""
+    values = [row.parameters[axis.name] for row in rows]
+    if axis.kind == "choice":
+        return np.array([shown_choices(axis, rows).index(str(value)) for value in values], dtype=float)
+    numbers = np.array(values, dtype=float)
+    return np.log10(numbers) if axis.kind == "log" else numbers
+
+
+def shown_choices(axis: Axis, rows: Sequence[Row]) -> list[str]:
+    """Choices as text, in order; what trials had beside them follows."""
+    return list(dict.fromkeys([*map(str, axis.choices), *(str(row.parameters[axis.name]) for row in rows)]))
+
+
+def parameter_scale(scale: Scale, axis: Axis, rows: Sequence[Row]) -> None:
+    """Ticks and label for `places`."""
+    scale.set_label_text(axis.name)
+    if axis.kind == "choice":
+        names = shown_choices(axis, rows)
+        scale.set_ticks(range(len(names)), [name if len(name) < 13 else f"{name[:11]}…" for name in names])
+        if sum(map(len, names)) > 24 and scale.axis_name == "x":
+            scale.set_tick_params(labelrotation=30)
+        return
+    if axis.kind == "log":
+        low, high = scale.get_view_interval()
+        wide = high - low > 2
+        ticks = np.asarray(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)).tick_values(10**low, 10**high))
+        ticks = ticks[(ticks >= 10**low) & (ticks <= 10**high)]
+        scale.set_ticks(list(np.log10(ticks)), [f"{tick:g}" for tick in ticks])
+        scale.set_label_text(f"{axis.name} (logarithmic)")
+    else:
+        scale.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    scale.set_minor_formatter(NullFormatter())
+
+
+def mark(axes: Axes, x: float, y: float, label: str, look: Mapping[str, Any]) -> None:
+    """One trial above all others."""
+    axes.plot([x], [y], label=label, zorder=5, **look)

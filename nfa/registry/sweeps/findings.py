@@ -1,0 +1,120 @@
+"""What is said at the end of a study: its best trial, registered; tables, figures, a page and the report."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import optuna
+
+from nfa.console import stage
+from nfa.registry import tracking
+from nfa.registry.sweeps.announcements import point_text
+from nfa.registry.sweeps.axis_importance import importances
+from nfa.registry.sweeps.config import TuneConfig
+from nfa.registry.sweeps.confirmation import confirm, points_of
+from nfa.registry.sweeps.page import study_page
+from nfa.registry.sweeps.study_data import table_of
+from nfa.registry.sweeps.study_figures import study_figures
+from nfa.registry.sweeps.study_report import as_json, edges, sentence, trials_csv, written
+from nfa.registry.sweeps.trainings import Trainings
+from nfa.registry.sweeps.tuning import Arm, StudyTable, TrialRow, best, confirmation, number_of, pareto_front
+from nfa.registry.tracking import TrackedRun
+
+CHAMPION = "champion"
+MEANS = "; a trial's value is the mean of theirs, and each is a run below it"
+
+
+def report(config: TuneConfig, study: optuna.Study, parent: TrackedRun, trainings: Trainings) -> None:
+    """Name the best, train it again beside the defaults, and write and draw what was found."""
+    table = table_of(study, config)
+    chosen = best_rows(table)
+    if chosen:
+        crown(parent, table, chosen)
+    else:
+        stage("best", "none: no trial has finished and keeps the constraints")
+    for line in edges(table):
+        stage("notice", line)
+    points = points_of(config, table) if config.confirm and chosen else {}
+    arms, remedies = confirm(config, table, parent, trainings, points) if points else ([], [])
+    for difference in confirmation(arms, table.maximise) if arms else []:
+        stage("fresh", sentence(difference, table.objectives[difference.objective]))
+    for line in remedies:
+        stage("remedy", line)
+    _keep(config, study, parent, table, arms, remedies)
+
+
+def best_rows(table: StudyTable) -> list[TrialRow]:
+    """The best trial, first; with several objectives the best in the first one, then the rest of the Pareto front."""
+    found = best(table)
+    if found is None:
+        return []
+    front = pareto_front(table) if len(table.objectives) > 1 else []
+    return [found, *(row for row in front if row.number != found.number)]
+
+
+def crown(parent: TrackedRun, table: StudyTable, chosen: Sequence[TrialRow]) -> None:
+    """Tag the best trials, and register the last checkpoint of the first of them as the champion."""
+    for row in table.rows:
+        if row.run_id and row.state == "finished":
+            tracking.run_of_another(row.run_id).tag({"nfa.best": str(row in chosen).lower()})
+    first = chosen[0]
+    name = re.sub(r"""[/:'"`]""", "-", table.name)  # MLflow's names and filters take no other
+    run_id = trained_by(first.run_id)
+    run = tracking.find_run(run_id)
+    last = max(tracking.epochs(run_id))
+    version = tracking.register(name, run, tracking.path_of(last, tracking.unit(run_id)), CHAMPION)
+    parent.tag({"nfa.best_trial": str(first.number), "nfa.best_run_id": first.run_id})
+    reached = ", ".join(f"{key} {value:.5g}" for key, value in zip(table.objectives, first.values, strict=True))
+    stage("best", f"trial {first.number}: {reached}  ({point_text(first.parameters)})")
+    stage("champion", f"models:/{name}@{CHAMPION}, version {version}: {tracking.unit(run_id)} {last} of run {run_id}")
+
+
+def trained_by(run_id: str) -> str:
+    """The run of a trial that owns its checkpoints: itself, or its training with the first seed."""
+    if tracking.epochs(run_id):
+        return run_id
+    run = tracking.find_run(run_id)
+    below = tracking.children(run_id, run.info.experiment_id)
+    return str(next(child.info.run_id for child in below if tracking.epochs(child.info.run_id)))
+
+
+def _keep(
+    config: TuneConfig,
+    study: optuna.Study,
+    parent: TrackedRun,
+    table: StudyTable,
+    arms: Sequence[Arm],
+    remedies: Sequence[str],
+) -> None:
+    """Tables, the report, figures and the page."""
+    shares = [importances(table, index) for index in range(len(table.objectives))]
+    defaults = number_of(table, config.defaults)
+    run = parent.info
+    text = written(table, shares, arms, _facts(config, remedies), defaults=defaults)
+    tracking.put_text(run, "study.txt", text.rstrip("\n"))
+    tracking.put_text(run, "trials.csv", trials_csv(table).rstrip("\n"))
+    tracking.put_json(run, "study.json", {**as_json(table, shares, arms), "remedies": list(remedies)})
+    unit = "step" if config.workload == "lora" else "epoch"
+    figures = study_figures(table, shares, defaults=defaults, unit=unit)
+    for name, figure in figures.items():
+        tracking.save_picture(parent, figure, name)
+    tracking.put_text(run, "plots/study.html", study_page(study, table))
+    stage("report", "study.txt, study.json, trials.csv; plots/study.html, interactive")
+    stage("figures", f"plots/ {', '.join(sorted(figures))} as .png and .pdf")
+
+
+def _facts(config: TuneConfig, remedies: Sequence[str]) -> dict[str, Any]:
+    facts = {
+        "workload": config.workload,
+        "space": ", ".join(config.identity["space"]),
+        "fixed": ", ".join(f"{name}={value}" for name, value in config.settings.items()) or "nothing",
+        "objective of a run": "; ".join(_how(one.reduction, one.last) for one in config.objectives),
+        "constraints": ", ".join(map(str, config.constraints)) or "none",
+        "sampler, pruner": f"{config.sampler}, {config.pruning}",
+        "trainings of a trial": f"{config.seeds}, seeds from {config.seed}" + (MEANS if config.seeds > 1 else ""),
+    }
+    return {**facts, **({"scaled gradient": "; ".join(remedies)} if remedies else {})}
+
+
+def _how(reduction: str, last: int) -> str:
+    return {"last": "the last value", "best": "the best value"}.get(reduction, f"the mean of the last {last} values")

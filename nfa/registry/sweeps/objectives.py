@@ -1,0 +1,125 @@
+"""The grammar of objectives and constraints on logged metrics."""
+
+import difflib
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from nfa.errors import Refusal
+from nfa.registry.values import read_number
+from nfa.relations import RELATIONS
+
+DIRECTIONS = ("minimize", "maximize")
+SMALL, LARGE = ("loss", "undefined"), ("accuracy", "pearson", *RELATIONS)  # in the last part of a key: what is good
+REDUCTIONS = "last, best, or mean:K (of the last K)"
+_REDUCTION = re.compile(r"last|best|mean:([1-9][0-9]{0,5})")
+_CONSTRAINT = re.compile(r"\s*([^<>=\s]+)\s*(<=|>=|<|>)\s*([^<>=\s]+)\s*")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A metric key, or a glob (the mean over its keys), reduced over the steps of a run to one number.
+
+    `reduction` is "last", "best", or "mean" of the `last` values.
+    """
+
+    key: str
+    maximise: bool
+    reduction: str = "last"
+    last: int = 1
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A bound on the last value of a metric key, or of the mean over a glob's keys."""
+
+    key: str
+    sign: str
+    bound: float
+
+    def __str__(self) -> str:
+        return f"{self.key}{self.sign}{self.bound:g}"
+
+
+def split_keys(objective: str) -> list[str]:
+    """Comma-separated metric keys or globs."""
+    keys = [key.strip() for key in objective.split(",")]
+    if not all(keys) or len(set(keys)) < len(keys):
+        raise Refusal(f"objective={objective!r}", "different metric keys, comma-separated", "objective=val/loss")
+    return keys
+
+
+def parse_objectives(keys: Sequence[str], direction: str, reduction: str) -> tuple[Objective, ...]:
+    """Objectives with their directions and reductions, one for all or one for each, comma-separated."""
+    directions = _each("direction", direction, keys)
+    reductions = _each("reduction", reduction, keys)
+    return tuple(
+        Objective(key, _maximise(key, way), *_reduction(how))
+        for key, way, how in zip(keys, directions, reductions, strict=True)
+    )
+
+
+def _each(name: str, text: str, keys: Sequence[str]) -> list[str]:
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) not in (1, len(keys)):
+        raise Refusal(f"{name}={text!r} for {len(keys)} objectives", "one for all, or one for each", f"{name}=auto")
+    return parts * (len(keys) // len(parts))
+
+
+def _maximise(key: str, direction: str) -> bool:
+    if direction in DIRECTIONS:
+        return direction == "maximize"
+    if direction != "auto":
+        near = difflib.get_close_matches(direction, DIRECTIONS, n=1)
+        raise Refusal(f"direction={direction!r}", f"auto, {', '.join(DIRECTIONS)}", f"direction={(*near, 'auto')[0]}")
+    last = key.rpartition("/")[2]
+    if any(part in last for part in SMALL):
+        return False
+    if any(part in last for part in LARGE):
+        return True
+    raise Refusal(f"direction=auto for {key}", f"{' or '.join(DIRECTIONS)}: both may be wanted", "direction=minimize")
+
+
+def _reduction(text: str) -> tuple[str, int]:
+    match = _REDUCTION.fullmatch(text)
+    if match is None:
+        raise Refusal(f"reduction={text!r}", REDUCTIONS, "reduction=last")
+    return (text, 1) if match[1] is None else ("mean", int(match[1]))
+
+
+def parse_constraints(text: str) -> tuple[Constraint, ...]:
+    """`flow/grad_norm<10,val/accuracy>=0.9`; empty = none."""
+    return tuple(_constraint(part, text) for part in text.split(",")) if text.strip() else ()
+
+
+def _constraint(part: str, text: str) -> Constraint:
+    match = _CONSTRAINT.fullmatch(part)
+    try:
+        bound = read_number(match[3], float) if match else math.nan
+    except ValueError:
+        bound = math.nan
+    if match is None or not math.isfinite(bound):
+        got = f"constraint={text!r} (at {part.strip()!r})"
+        raise Refusal(got, "KEY<NUMBER with <, <=, > or >=, comma-separated", "constraint=flow/grad_norm<10")
+    return Constraint(match[1], match[2], bound)
+
+
+def keys_of(pattern: str, logged: Sequence[str]) -> list[str]:
+    """Keys of `logged` that a key or glob names; one of `logged` may be a glob, where how many there are is unknown.
+
+    >>> keys_of("layer_*/agop_nfm", ["val/loss", "layer_0/agop_nfm", "layer_1/agop_nfm"])
+    ['layer_0/agop_nfm', 'layer_1/agop_nfm']
+    """
+    return [key for key in logged if fnmatchcase(key, pattern) or ("*" in key and fnmatchcase(pattern, key))]
+
+
+def check_logged(name: str, pattern: str, logged: Sequence[str]) -> None:
+    """`Refusal`, with near names and what is logged, for a key or glob that names nothing of it."""
+    if keys_of(pattern, logged):
+        return
+    shown = list(dict.fromkeys(re.sub(r"\d+", "*", key) for key in logged))
+    near = difflib.get_close_matches(pattern, dict.fromkeys([*logged, *shown]), n=3, cutoff=0.5)
+    remedy = f"did you mean {' or '.join(near)}?" if near else f"{name}={shown[0]}"
+    raise Refusal(f"{name}={pattern} (no run logs it)", ", ".join(shown), remedy)

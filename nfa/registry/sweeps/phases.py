@@ -1,0 +1,73 @@
+"""Trials run to their end by this process, or by several beside it, while the study's run is kept up to date."""
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import optuna
+
+from nfa.console import bar, stage
+from nfa.errors import NfaError
+from nfa.registry.signals import Interrupted
+from nfa.registry.sweeps import trial_queue
+from nfa.registry.sweeps.announcements import tell
+from nfa.registry.sweeps.config import TuneConfig
+from nfa.registry.sweeps.workers import Assignment, Objective, employ, work
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Trials of a study in a database: those of the search, or those that confirm what it found.
+
+    `objective` runs one in this process, `begin` takes part from another; `follow` is called every now and then. To go
+    on, a user names the study `search`.
+    """
+
+    study: optuna.Study
+    objective: Objective
+    begin: Callable[[Assignment], None]
+    follow: Callable[[], None]
+    title: str
+    search: str
+
+
+def run_phase(config: TuneConfig, phase: Phase, parent_id: str, until: float = math.inf) -> None:
+    """Until every trial has ended, or time is up; `NfaError` where some are left that nobody is at work on."""
+    study = phase.study
+    assignment = Assignment(config, study.study_name, parent_id, until, os.getpid())
+    total = len(trial_queue.latest(study.get_trials(deepcopy=False)))
+    progress = bar(range(total), phase.title, unit="trial")
+
+    def watch() -> None:
+        phase.follow()
+        trials = trial_queue.latest(study.get_trials(deepcopy=False))
+        progress.update(sum(trial.state.is_finished() for trial in trials.values()) - progress.n)
+
+    def said(slot: int) -> None:
+        tell(study, config, phase.title, slot)
+        watch()
+
+    watch()
+    try:
+        if config.n_workers == 1:
+            work(study, phase.objective, assignment, said)
+        else:
+            employ(assignment, config.n_workers, phase.begin, watch)
+    except Interrupted:
+        stage("stopped", f"continue with study_name={phase.search}")
+        raise
+    finally:
+        progress.close()
+    watch()
+    _check_whole(phase, until)
+
+
+def _check_whole(phase: Phase, until: float) -> None:
+    counts = trial_queue.counts(trial_queue.latest(phase.study.get_trials(deepcopy=False)))
+    left = counts.get("waiting", 0) + counts.get("running", 0)
+    if left and time.time() >= until:
+        stage("notice", f"time is up: {left} trials have not begun; study_name={phase.search} goes on with them")
+    elif left:
+        raise NfaError(f"{left} trials are left; go on with them: study_name={phase.search}")

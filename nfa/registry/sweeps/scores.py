@@ -1,0 +1,65 @@
+"""Objectives and constraints as numbers of a run's metric series."""
+
+import math
+import operator
+from collections.abc import Mapping, Sequence
+
+from nfa.registry.sweeps.objectives import Constraint, Objective, keys_of
+
+Series = Mapping[str, Mapping[int, float]]
+HOLDS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+
+
+def by_step(series: Series, pattern: str) -> dict[int, float]:
+    """The series that a key names; of a glob, the mean over its keys at the steps that all of them have."""
+    found = [series[key] for key in keys_of(pattern, list(series))]
+    if not found:
+        return {}
+    steps = sorted(set.intersection(*(set(one) for one in found)))
+    return {step: math.fsum(one[step] for one in found) / len(found) for step in steps}
+
+
+def score(series: Series, objective: Objective) -> float | None:
+    """The objective of a run, or of one that is under way so far; None where no step has it."""
+    values = list(by_step(series, objective.key).values())
+    return reduced(values, objective) if values else None
+
+
+def reduced(values: Sequence[float], objective: Objective) -> float:
+    """The last value, the best one, or the mean of the last K (of all, where there are fewer)."""
+    if objective.reduction == "best":
+        return max(values) if objective.maximise else min(values)
+    kept = values[-objective.last :]
+    return math.fsum(kept) / len(kept)
+
+
+def excess(series: Series, constraint: Constraint) -> float | None:
+    """How far the last value is beyond the bound, above 0 exactly where the constraint does not hold; None = no value.
+
+    A value on the bound of a strict constraint is beyond it by the smallest positive number.
+    """
+    values = list(by_step(series, constraint.key).values())
+    if not values:
+        return None
+    beyond = values[-1] - constraint.bound if constraint.sign.startswith("<") else constraint.bound - values[-1]
+    if HOLDS[constraint.sign](values[-1], constraint.bound):
+        return min(beyond, 0.0)
+    return max(beyond, math.ulp(0.0))
+
+
+def means(series: Sequence[Series]) -> dict[str, dict[int, float]]:
+    """Mean over runs of every series, at the steps that all have, and its standard error as `<key>_se` for two or more.
+
+    SE = s / √n, s² the unbiased variance.
+    """
+    found: dict[str, dict[int, float]] = {}
+    for key in sorted(set.intersection(*(set(one) for one in series))):
+        steps = sorted(set.intersection(*(set(one[key]) for one in series)))
+        for step in steps:
+            values = [one[key][step] for one in series]
+            mean = math.fsum(values) / len(values)
+            found.setdefault(key, {})[step] = mean
+            if len(values) > 1:
+                variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+                found.setdefault(f"{key}_se", {})[step] = math.sqrt(variance / len(values))
+    return found

@@ -1,0 +1,141 @@
+"""Search for parameters: a study in a database, its tracked run, and everything that is said at its end."""
+
+import dataclasses
+import math
+import time
+import uuid
+from functools import partial
+from typing import Any
+
+import optuna
+
+from nfa.console import stage
+from nfa.masking import masked
+from nfa.registry import tracking
+from nfa.registry.sweeps import trial_queue
+from nfa.registry.sweeps.announcements import tell
+from nfa.registry.sweeps.config import TuneConfig
+from nfa.registry.sweeps.findings import report
+from nfa.registry.sweeps.phases import Phase, run_phase
+from nfa.registry.sweeps.storage import address_of, lasting, open_storage, shown
+from nfa.registry.sweeps.studies import PARENT, known_study, load_study, make_study, parent_of
+from nfa.registry.sweeps.trainings import Trainings
+from nfa.registry.sweeps.trials import Trials, objective_key
+from nfa.registry.sweeps.workers import Assignment, work
+from nfa.registry.tracking import TrackedRun
+from nfa.registry.training.settings import run_config
+
+
+def tune(config: TuneConfig, trainings: Trainings | None = None) -> None:
+    """Make the study, continue the one of that name, or where that is running elsewhere take part in it.
+
+    `trainings` makes the trainings of this process; None = plainly.
+    """
+    url = address_of(config.storage)
+    trainings = trainings or Trainings()
+    trainings.prepare(config.training({}, seed=config.seed))
+    trainings.check_layers(config.candidates)
+    name = masked(config.study_name) or f"{config.workload}-{uuid.uuid4().hex[:8]}"
+    tracking.reach()  # all else before, and the store first: where the storage is a file, it is made
+    storage = open_storage(url)
+    study = make_study(config, storage, name)
+    made = study is not None
+    study = study or known_study(config, storage, name)
+    stage("study", f"{name} in {shown(url)}")
+    stage("search", f"{_ways(config)} over {', '.join(config.identity['space'])}")
+    if any(key.startswith("test/") for key in config.keys):
+        stage("notice", "chosen by the test set, which then says nothing about new data: val/… is for choosing")
+    run_id = None if made else parent_of(study)
+    with lasting(name):
+        if not _led(config, study, run_id, trainings):
+            assert run_id
+            _take_part(config, study, run_id, trainings)
+
+
+def _ways(config: TuneConfig) -> str:
+    return "; ".join(f"{'maximise' if one.maximise else 'minimise'} {one.key}" for one in config.objectives)
+
+
+def _led(config: TuneConfig, study: optuna.Study, run_id: str | None, trainings: Trainings) -> bool:
+    """Lead the study in its run, or in a new one; False where another process is at work on that."""
+    try:
+        with _parent(config, study.study_name, run_id) as parent:
+            study.set_user_attr(PARENT, parent.run_id)
+            _lead(config, study, parent, trainings)
+    except tracking.Taken as taken:
+        if taken.run_id != run_id:
+            raise
+        return False
+    stage("done", parent.link)
+    return True
+
+
+def _parent(config: TuneConfig, name: str, run_id: str | None) -> TrackedRun:
+    if run_id:
+        return tracking.reopen_run(run_id, finished_too=True)
+    tags = {"nfa.study": name}
+    return tracking.open_run("tune", config.workload, name=config.run_name or name, tags=tags)
+
+
+def _lead(config: TuneConfig, study: optuna.Study, parent: TrackedRun, trainings: Trainings) -> None:
+    """Run the trials, confirm the best, and report."""
+    parent.log_params({**dataclasses.asdict(config), "study_name": study.study_name, "storage": _place(config)})
+    tracking.put_json(parent.info, "config.json", _stored(config, study))
+    total = trial_queue.fill(study, config)
+    if total < config.n_trials:
+        stage("notice", f"the grid has {total} points, so there are no more trials than these")
+    trials = Trials(config, study, parent, trainings)
+    follow = partial(_follow, config, study, parent)
+    phase = Phase(study, trials, begin_search, follow, "trial", study.study_name)
+    run_phase(config, phase, parent.run_id, _until(config))
+    report(config, study, parent, trainings)
+
+
+def _place(config: TuneConfig) -> str:
+    return shown(address_of(config.storage))
+
+
+def _stored(config: TuneConfig, study: optuna.Study) -> dict[str, Any]:
+    fields = {**dataclasses.asdict(config), "study_name": study.study_name, "storage": _place(config)}
+    return {
+        **run_config("tune", config.workload, fields, {}),
+        "search": config.identity,
+        "defaults": config.defaults,
+    }
+
+
+def _until(config: TuneConfig) -> float:
+    return time.time() + config.timeout if config.timeout else math.inf
+
+
+def _follow(config: TuneConfig, study: optuna.Study, parent: TrackedRun) -> None:
+    """Objectives of the trials that have ended, as series of the study's run: the step is the trial."""
+    trials = trial_queue.latest(study.get_trials(deepcopy=False))
+    for slot, trial in trials.items():
+        if trial_queue.state_of(trial) == "finished":
+            values = {objective_key(config, index): value for index, value in enumerate(trial.values)}
+            parent.metrics.log(values, slot)
+            if not study.user_attrs.get("trained"):
+                parent.tag({"nfa.trained": "true"})
+                study.set_user_attr("trained", True)
+
+
+def begin_search(assignment: Assignment) -> None:
+    """A process beside the one that leads: it takes trials."""
+    config = assignment.config
+    study = load_study(config, assignment.study_name)
+    trials = Trials(config, study, tracking.run_of_another(assignment.parent_id), Trainings())
+    work(study, trials, assignment, partial(tell, study, config, "trial"))
+
+
+def _take_part(config: TuneConfig, study: optuna.Study, run_id: str, trainings: Trainings) -> None:
+    """Run trials of a study that another process leads; lead it where that one has gone."""
+    parent = tracking.run_of_another(run_id)
+    stage("joined", f"the study is running already: {parent.link}")
+    with tracking.pointing_to(run_id):
+        trials = Trials(config, study, parent, trainings)
+        phase = Phase(study, trials, begin_search, lambda: None, "trial", study.study_name)
+        run_phase(config, phase, run_id, _until(config))
+    over = tracking.find_run(run_id).data.tags.get("nfa.state") == "finished"
+    if over or not _led(config, study, run_id, trainings):
+        stage("done", parent.link)

@@ -1,0 +1,91 @@
+"""The study in its database, and the tracked run that stands for it."""
+
+import time
+from collections.abc import Sequence
+
+import optuna
+from optuna.exceptions import DuplicatedStudyError
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+
+from nfa.errors import Refusal
+from nfa.masking import masked_values
+from nfa.registry import tracking
+from nfa.registry.sweeps.config import TuneConfig
+from nfa.registry.sweeps.samplers import SeededBySlot, pruner
+from nfa.registry.sweeps.storage import address_of, open_storage
+
+IDENTITY, PARENT = "nfa", "run_id"  # attributes of a study: what it searches, and its tracked run
+PATIENCE = 30.0  # seconds for another process that is just making the study
+
+
+def make_study(config: TuneConfig, storage: BaseStorage, name: str) -> optuna.Study | None:
+    """A new study; None where there is one of that name."""
+    try:
+        study = optuna.create_study(storage=storage, study_name=name, directions=directions(config))
+    except DuplicatedStudyError:
+        return None
+    study.set_metric_names(config.keys)  # what dashboards call the objectives
+    study.set_user_attr(IDENTITY, config.identity)
+    return load_study(config, name, storage)
+
+
+def directions(config: TuneConfig) -> list[StudyDirection]:
+    """Of the objectives."""
+    return [StudyDirection.MAXIMIZE if one.maximise else StudyDirection.MINIMIZE for one in config.objectives]
+
+
+def load_study(config: TuneConfig, name: str, storage: BaseStorage | None = None) -> optuna.Study:
+    """The study of that name, with the sampler and the pruner that are asked for."""
+    return optuna.load_study(
+        study_name=name,
+        storage=storage or open_storage(address_of(config.storage)),
+        sampler=SeededBySlot(config.sampler, config.seed),
+        pruner=pruner(config.pruning),
+    )
+
+
+def known_study(config: TuneConfig, storage: BaseStorage, name: str) -> optuna.Study:
+    """The study of that name; `Refusal` where it searches for something else, or was made by another program."""
+    study = load_study(config, name, storage)
+    made = _awaited(study)
+    if made is None:
+        raise Refusal(f"study_name={name} (not made by tune)", "a study of tune, or a new name", "another study_name")
+    now = masked_values(config.identity)  # as the study's attributes are
+    differing = [f"{key} {_text(now[key])} (it has {_text(made.get(key))})" for key in now if made.get(key) != now[key]]
+    if differing:
+        got = f"study_name={name} with {'; '.join(differing)}"
+        raise Refusal(got, "the study's own search", "another study_name for another search")
+    return study
+
+
+def _awaited(study: optuna.Study) -> dict[str, object] | None:
+    until = time.monotonic() + PATIENCE
+    while PARENT not in study.user_attrs:
+        if IDENTITY not in study.user_attrs and study.get_trials(deepcopy=False):
+            return None
+        if time.monotonic() > until:
+            break
+        time.sleep(0.2)
+    found: dict[str, object] | None = study.user_attrs.get(IDENTITY)
+    return found
+
+
+def _text(value: object) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ",".join(_text(one) for one in value) or "nothing"
+    if isinstance(value, dict):
+        return " ".join(f"{key}={one}" for key, one in value.items()) or "nothing"
+    return str(value)
+
+
+def parent_of(study: optuna.Study) -> str | None:
+    """Id of the study's tracked run, which must be in this tracking store; None where it never got one."""
+    run_id: str | None = study.user_attrs.get(PARENT)
+    if run_id:
+        try:
+            tracking.find_run(run_id)
+        except Refusal:
+            got = f"study_name={study.study_name}, whose run {run_id} is not in this tracking store"
+            raise Refusal(got, "a study of this store", "set MLFLOW_TRACKING_URI, or another study_name") from None
+    return run_id

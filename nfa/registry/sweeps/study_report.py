@@ -1,0 +1,272 @@
+"""What a study says in words, as a table of trials, and as data."""
+
+import csv
+import io
+import textwrap
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from itertools import starmap
+from typing import Any
+
+from nfa.registry.sweeps.axis_importance import Importance, conventions, why_no_importances
+from nfa.registry.sweeps.tuning import (
+    Arm,
+    Difference,
+    StudyTable,
+    TrialRow,
+    at_edges,
+    best,
+    confirmation,
+    mean_of,
+    pareto_front,
+    trade_off,
+)
+
+Importances = Sequence[Mapping[str, Importance]]  # one mapping for each objective
+WIDE = 118
+STATES = ("finished", "pruned", "failed", "killed", "running", "waiting")
+FLATTERS = "The value of the best trial flatters it: of many trials, the best is partly the luckiest."
+OF_FINISHED = (
+    "Importances are of finished trials that keep every constraint. Pruned and failed ones have no value and are left "
+    "out: what they would have shown, mostly that something is bad, is not in these numbers."
+)
+UNSHOWN = "An axis that did not matter beyond chance may still matter: these trials do not show it."
+
+
+def written(
+    table: StudyTable,
+    importances: Importances,
+    confirmed: Sequence[Arm],
+    facts: Mapping[str, Any],
+    *,
+    defaults: int | None = None,
+) -> str:
+    """Content of study.txt. `facts` are lines about how it was made; `defaults` is the trial with the defaults."""
+    blocks = [
+        [f"{table.name}: {_sought(table)}", *_aligned([(f"{name}:", _text(value)) for name, value in facts.items()])],
+        ["Trials", *_counts(table)],
+        [_best_title(table), *_best(table, defaults)],
+        *([["Trade-off", *_trade_off(table)]] if len(table.objectives) > 1 else []),
+        ["Trained again with fresh seeds", *_confirmation(table, confirmed)],
+        *(_importance_block(table, importances, index) for index in range(len(table.objectives))),
+        ["Notes", *(_wrapped(note) for note in notes(table, importances, confirmed))],
+    ]
+    return "\n\n".join("\n".join(block) for block in blocks) + "\n"
+
+
+def _sought(table: StudyTable) -> str:
+    ways = [
+        f"{'highest' if more else 'lowest'} {name}" for name, more in zip(table.objectives, table.maximise, strict=True)
+    ]
+    return f"{' and '.join(ways)} over {', '.join(axis.name for axis in table.axes)}"
+
+
+def _counts(table: StudyTable) -> list[str]:
+    counted = Counter(row.state for row in table.rows)
+    lines = [(state, str(counted[state])) for state in STATES if counted[state]]
+    broken = sum(row.state == "finished" and not row.feasible for row in table.rows)
+    return _aligned(lines + ([("of the finished, break a constraint", str(broken))] if broken else []))
+
+
+def _best_title(table: StudyTable) -> str:
+    return "Best trial" if len(table.objectives) == 1 else "Best trials, one objective at a time"
+
+
+def _best(table: StudyTable, defaults: int | None) -> list[str]:
+    """Columns: the best in each objective, and the defaults."""
+    found = {index: row for index in range(len(table.objectives)) if (row := best(table, index))}
+    if not found:
+        return ["  none: no trial has finished and keeps the constraints"]
+    start = next((row for row in table.rows if row.number == defaults), None)
+    heads = ["", *(f"trial {row.number}" for row in found.values()), *(["defaults"] if start else [])]
+    shown = [*found.values(), *([start] if start else [])]
+    lines = [heads]
+    lines += [[name, *(_value(row, index) for row in shown)] for index, name in enumerate(table.objectives)]
+    lines += [[axis.name, *(_text(row.parameters.get(axis.name, "")) for row in shown)] for axis in table.axes]
+    return _aligned(lines)
+
+
+def _value(row: TrialRow, index: int) -> str:
+    return _text(row.values[index]) if row.values else row.state
+
+
+def _trade_off(table: StudyTable) -> list[str]:
+    front = pareto_front(table)
+    lines = [["trial", *table.objectives], *([str(row.number), *map(_text, row.values)] for row in front)]
+    found = trade_off(table)
+    if found is None:
+        return ["  Pareto front", *_aligned(lines)]
+    numbers = f"Spearman's correlation {found.correlation:+.2f} ({found.low:+.2f}, {found.high:+.2f})"
+    said = f"  {found.statement}: {numbers}, {found.n} trials; above 0 they agree on what is good"
+    return ["  Pareto front", *_aligned(lines), "", said]
+
+
+def _confirmation(table: StudyTable, confirmed: Sequence[Arm]) -> list[str]:
+    if len(confirmed) < 2:
+        return ["  no: nothing was trained again beside the defaults"]
+    first = confirmed[0].name
+    lines = [["", *(f"mean {name}" for name in table.objectives), "seeds"]]
+    for arm in confirmed:
+        means = [mean_of(arm, index) for index in range(len(table.objectives))]
+        ended = f"{sum(value is not None for value in arm.values[0])} of {len(arm.seeds)}"
+        lines.append([arm.name, *(_mean(arm, mean) for mean in means), ended])
+    found = confirmation(confirmed, table.maximise)
+    said = [f"  {sentence(one, table.objectives[one.objective], first)}" for one in found]
+    return [*_aligned(lines), "", *_aligned(list(_of_seeds(table, confirmed))), "", *said]
+
+
+def _mean(arm: Arm, mean: float | None) -> str:
+    return _text(mean) if mean is not None else f"{len(arm.failed)} failed" if arm.failed else "none finished"
+
+
+def _of_seeds(table: StudyTable, confirmed: Sequence[Arm]) -> Iterator[list[str]]:
+    """A line for each seed, with a column for each arm and objective."""
+    yield ["seed", *(f"{arm.name}, {name}" for arm in confirmed for name in table.objectives)]
+    for place, seed in enumerate(confirmed[0].seeds):
+        missing = ["failed" if seed in arm.failed else "not finished" for arm in confirmed for _ in table.objectives]
+        values = [of_seeds[place] for arm in confirmed for of_seeds in arm.values]
+        cells = (none if value is None else _text(value) for value, none in zip(values, missing, strict=True))
+        yield [str(seed), *cells]
+
+
+def sentence(found: Difference, objective: str, first: str = "defaults") -> str:
+    """What fresh seeds say about an arm, with its doubt."""
+    head = f"{found.arm}, {objective}: "
+    if found.interval is None:
+        return head + found.verdict
+    mean, low, high, n = found.interval
+    if found.verdict == "cannot be told apart":
+        return f"{head}cannot be told from the {first}: {mean:+.4g} ({low:+.4g}, {high:+.4g}) over {n} fresh seeds"
+    ends = sorted((abs(low), abs(high)))
+    span = f"{abs(mean):.4g} ({ends[0]:.4g}, {ends[1]:.4g})"
+    return f"{head}{found.verdict} than the {first} by {span} over {n} fresh seeds"
+
+
+def _importance_block(table: StudyTable, importances: Importances, index: int) -> list[str]:
+    title = f"What decided {table.objectives[index]}"
+    found = importances[index] if index < len(importances) else {}
+    reasons = [[f"{name}:", reason] for name, reason in why_no_importances(table, index).items()]
+    if len(reasons) == len(table.axes) and len({reason for _, reason in reasons}) == 1:
+        return [title, f"  cannot be said: {reasons[0][1]}"]
+    ordered = sorted(found.items(), key=lambda item: -item[1].value)
+    lines = [["", "share of variance", "95 % interval", "by chance up to", "p", ""], *starmap(_line, ordered)]
+    return [title, *(_aligned(lines) if found else []), *_aligned(reasons)] + (
+        [] if found or reasons else ["  not asked"]
+    )
+
+
+def _line(name: str, one: Importance) -> list[str]:
+    said = "mattered" if one.mattered else "not beyond chance"
+    return [name, f"{one.value:+.2f}", f"({one.low:+.2f}, {one.high:+.2f})", f"{one.null:+.2f}", f"{one.p:.3f}", said]
+
+
+def notes(table: StudyTable, importances: Importances, confirmed: Sequence[Arm]) -> list[str]:
+    """What a reader has to know beside the numbers."""
+    found = [FLATTERS] if best(table) else []
+    found += list(edges(table))
+    if len(confirmed) > 1:
+        found.append("Differences are paired by seed, with 95 % t-intervals.")
+    comparisons = (len(confirmed) - 1) * len(table.objectives)
+    if comparisons > 1:
+        found.append(f"{comparisons} comparisons were made, each at 95 %: one of twenty true ties would look decided.")
+    if any(importances):
+        found += [OF_FINISHED, UNSHOWN]
+        found += [f"{name}: {text}." for name, text in conventions().items() if isinstance(text, str)]
+    return found
+
+
+def edges(table: StudyTable) -> Iterator[str]:
+    """A sentence for each objective whose best trial lies at the end of a range."""
+    for index in range(len(table.objectives)):
+        row = best(table, index)
+        if row and (names := at_edges(table, row)):
+            where = f"Trial {row.number}, the best, lies at the end of the range of {', '.join(names)}"
+            yield f"{where}: where the range can be wider, better may be beyond it."
+
+
+def trials_csv(table: StudyTable) -> str:
+    """A line for each trial; what a trial does not have is empty."""
+    names = [axis.name for axis in table.axes]
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(["trial", "state", "feasible", *table.objectives, *names, "seconds", "last_step", "run_id", "error"])
+    for row in sorted(table.rows, key=lambda row: row.number):
+        values = row.values or [""] * len(table.objectives)
+        parameters = [row.parameters.get(name, "") for name in names]
+        seconds = "" if row.seconds is None else f"{row.seconds:.3f}"
+        feasible = str(row.feasible).lower() if row.state == "finished" else ""
+        last = max(row.intermediate, default="")
+        lines.writerow([row.number, row.state, feasible, *values, *parameters, seconds, last, row.run_id, row.error])
+    return text.getvalue()
+
+
+def as_json(table: StudyTable, importances: Importances, confirmed: Sequence[Arm]) -> dict[str, Any]:
+    """The same as data; what is undefined has no key, no number is NaN."""
+    relation = trade_off(table)
+    found: dict[str, Any] = {
+        "study": table.name,
+        "objectives": [
+            {"name": name, "direction": "maximize" if more else "minimize"}
+            for name, more in zip(table.objectives, table.maximise, strict=True)
+        ],
+        "trials": dict(Counter(row.state for row in table.rows)),
+        "best": {name: _row(row) for index, name in enumerate(table.objectives) if (row := best(table, index))},
+        "importances": {
+            name: {axis: asdict(one) for axis, one in each.items()}
+            for name, each in zip(table.objectives, importances, strict=False)
+        },
+        "no_importance": {name: why_no_importances(table, index) for index, name in enumerate(table.objectives)},
+        "confirmation": list(_compared(table, confirmed)),
+        "conventions": conventions(),
+    }
+    if len(table.objectives) > 1:
+        found["pareto_front"] = [_row(row) for row in pareto_front(table)]
+    return found | ({} if relation is None else {"trade_off": {**asdict(relation), "said": relation.statement}})
+
+
+def _row(row: TrialRow) -> dict[str, Any]:
+    found: dict[str, Any] = {"trial": row.number, "parameters": dict(row.parameters), "values": list(row.values)}
+    return found | ({"run_id": row.run_id} if row.run_id else {})
+
+
+def _compared(table: StudyTable, confirmed: Sequence[Arm]) -> Iterator[dict[str, Any]]:
+    """Each arm with its means, and each later one with its differences to the first."""
+    found = confirmation(confirmed, table.maximise) if confirmed else []
+    for arm in confirmed:
+        means = {name: mean_of(arm, index) for index, name in enumerate(table.objectives)}
+        one = {
+            "arm": arm.name,
+            "parameters": dict(arm.parameters),
+            "means": {name: mean for name, mean in means.items() if mean is not None},
+            "by_seed": {str(seed): _finished(table, arm, place) for place, seed in enumerate(arm.seeds)},
+            "failed_seeds": list(arm.failed),
+        }
+        differences = {table.objectives[each.objective]: _difference(each) for each in found if each.arm == arm.name}
+        yield one | ({"differences": differences} if differences else {})
+
+
+def _finished(table: StudyTable, arm: Arm, place: int) -> dict[str, float]:
+    values = {name: of_seeds[place] for name, of_seeds in zip(table.objectives, arm.values, strict=True)}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _difference(found: Difference) -> dict[str, Any]:
+    span = {} if found.interval is None else found.interval._asdict()
+    return {**span, "seeds": found.seeds, "verdict": found.verdict}
+
+
+def _text(value: Any) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, WIDE, initial_indent="  ", subsequent_indent="    ")
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Columns two spaces apart."""
+    if not lines:
+        return []
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return ["  " + "  ".join(f"{cell:<{w}}" for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines]

@@ -1,0 +1,183 @@
+"""Processes that take trials of a study until none is left: this one, or several beside it."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+import torch
+from optuna.trial import TrialState
+
+from nfa.console import stage
+from nfa.errors import NfaError
+from nfa.masking import mask_process
+from nfa.registry import signals
+from nfa.registry.signals import Interrupted, exposed, shielded
+from nfa.registry.sweeps import trial_queue
+from nfa.registry.sweeps.config import TuneConfig
+from nfa.registry.sweeps.storage import AllTaken
+
+POLL = 0.5  # seconds between looks at what others do
+FAILURES = 5  # from the beginning on, after which a study is given up
+Objective = Callable[[optuna.Trial], list[float]]
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a process needs to know to take part: everything else is in the study and in its run."""
+
+    config: TuneConfig
+    study_name: str
+    parent_id: str
+    until: float  # time.time() after which no trial begins; inf = none
+    leader: int  # the process that is waited for: without it, no trial begins
+
+
+def work(study: optuna.Study, objective: Objective, assignment: Assignment, said: Callable[[int], None]) -> None:
+    """Take trials until all have ended, wherever they run; `said(slot)` is called after each of this process.
+
+    `NfaError` where the first trials have all failed. A trial that a signal interrupts is put back.
+    """
+    waiting = False
+    unspoken: dict[int, float] = {}
+    while time.time() < assignment.until and _led(assignment):
+        trial_queue.put_back_lost(study, unspoken)
+        try:
+            said(_take(study, objective))
+        except AllTaken:
+            running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            if not running:
+                return
+            if not waiting:
+                stage("waiting", f"for {len(running)} trial{'s' * (len(running) > 1)} in other processes")
+            waiting = True
+            time.sleep(POLL)
+            continue
+        check_failures(study)
+
+
+def _led(assignment: Assignment) -> bool:
+    return assignment.leader in (os.getpid(), os.getppid())
+
+
+def _take(study: optuna.Study, objective: Objective) -> int:
+    """Run one trial and return its slot; raises `AllTaken` where none waits.
+
+    Signals reach only the trial itself: in Optuna's own code they would leave a thread behind, or a trial unspoken for.
+    """
+    taken: list[optuna.Trial] = []
+
+    def remembered(trial: optuna.Trial) -> list[float]:
+        taken.append(trial)
+        with exposed():
+            return objective(trial)
+
+    try:
+        with shielded():
+            study.optimize(remembered, n_trials=1, catch=(Exception,))
+    except Interrupted:
+        with shielded():
+            for trial in taken:
+                trial_queue.put_back(study, study.get_trials(deepcopy=False)[trial.number])
+        raise
+    return trial_queue.slot_of(taken[0])
+
+
+def check_failures(study: optuna.Study) -> None:
+    """`NfaError` with the first error where the first trials have all failed, and none has done anything else."""
+    trials = trial_queue.latest(study.get_trials(deepcopy=False))
+    counts = trial_queue.counts(trials)
+    failed = counts.get("failed", 0)
+    good = counts.get("finished", 0) + counts.get("pruned", 0)
+    if not good and failed >= min(FAILURES, len(trials)):
+        which = "all" if failed == len(trials) else "the first"
+        raise NfaError(f"{which} {failed} trials failed; the first error: {trial_queue.errors(trials)[0]}")
+
+
+# ---- processes beside this one
+
+
+def employ(assignment: Assignment, number: int, begin: Callable[..., None], watch: Callable[[], None]) -> None:
+    """`begin(assignment)` in `number` processes until they are done; `watch()` is called all the while.
+
+    One that is killed is replaced as long as trials are left; what it was at is taken up by whoever comes first. A
+    signal is passed on, and the processes are waited for. `NfaError` where one of them raised it.
+    """
+    context = multiprocessing.get_context("spawn")
+    answers = context.SimpleQueue()
+    left = number * (1 + FAILURES)  # processes to be started, those that replace others included
+    with _threads_for(number):
+        running: list[Any] = []
+        try:
+            while running or (left and answers.empty()):
+                while left and len(running) < number and answers.empty():
+                    left -= 1
+                    running.append(_started(context, begin, assignment, answers, left))
+                time.sleep(POLL)
+                watch()
+                ended = [process for process in running if process.exitcode is not None]
+                running = [process for process in running if process.exitcode is None]
+                if any(process.exitcode >= 0 for process in ended):
+                    left = 0  # it has found nothing more to do
+                for process in ended:
+                    if process.exitcode < 0:
+                        replaced = "it is replaced" if left else "the others go on"
+                        stage("notice", f"worker {process.pid} was ended by signal {-process.exitcode}; {replaced}")
+        except Interrupted:
+            _end(running)
+            raise
+    if not answers.empty():
+        _raise(answers.get())
+
+
+def _started(context: Any, begin: Callable[..., None], assignment: Assignment, answers: Any, index: int) -> Any:
+    process = context.Process(target=_begin, args=(begin, assignment, answers, index))
+    process.start()
+    return process
+
+
+def _begin(begin: Callable[..., None], assignment: Assignment, answers: Any, index: int) -> None:
+    """What a process does, on a GPU of its own as far as there are enough; how it fails it says in `answers`."""
+    signals.listen()
+    if torch.cuda.is_available():
+        torch.cuda.set_device(index % torch.cuda.device_count())
+    try:
+        mask_process()
+        begin(assignment)
+    except Interrupted as stop:
+        raise SystemExit(stop.exit_code) from None
+    except NfaError as error:
+        answers.put((error.exit_code, str(error)))
+        raise SystemExit(error.exit_code) from None
+
+
+def _raise(answer: tuple[int, str]) -> None:
+    error = NfaError(answer[1])
+    error.exit_code = answer[0]
+    raise error
+
+
+def _end(running: list[Any]) -> None:
+    with shielded():
+        for process in running:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGTERM)
+        for process in running:
+            process.join()
+
+
+@contextlib.contextmanager
+def _threads_for(number: int) -> Iterator[None]:
+    """Processes that are started now share the cores."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // number)))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]

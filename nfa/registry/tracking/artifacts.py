@@ -1,0 +1,270 @@
+"""Files of a run, whole or not at all."""
+
+import os
+import re
+import resource
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from mlflow.entities import Run
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from PIL import Image
+
+from nfa.console import stage
+from nfa.errors import NfaError, Refusal, headline, reading
+from nfa.masking import masked, masked_values
+from nfa.registry import content, unfinished
+from nfa.registry.content import Found
+from nfa.registry.signals import shielded
+from nfa.registry.tracking.places import local_folder
+from nfa.registry.tracking.store import StoreError, client
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+OLD = re.compile(r"0\.[0-6]\.")  # versions whose files have no digests
+
+
+def put(run: Run, path: str, write: Callable[[Path], None]) -> None:
+    """Let `write` make a file and place it at `path` among the run's artifacts; a reader never sees half of it."""
+    folder = local_folder(run)
+    with shielded():
+        if folder is not None:
+            unfinished.write(folder / path, write)
+            return
+        with tempfile.TemporaryDirectory(dir=unfinished.place()) as scratch:
+            source = Path(scratch, Path(path).name)
+            write(source)
+            parent = str(Path(path).parent)
+            client().log_artifact(run.info.run_id, str(source), None if parent == "." else parent)
+
+
+def put_json(run: Run, path: str, values: Mapping[str, Any]) -> None:
+    """An object as a JSON file, with its digest; NaN and infinity are refused, passwords masked."""
+    text = content.json_text(masked_values(values))
+    put(run, path, lambda file: _write_text(file, text))
+
+
+def put_text(run: Run, path: str, text: str) -> None:
+    """A text file, in which passwords are masked."""
+    put(run, path, lambda file: _write_text(file, masked(text)))
+
+
+def _write_text(file: Path, text: str) -> None:
+    file.write_text(text + "\n", encoding="utf-8")
+
+
+def put_array(run: Run, path: str, array: "np.ndarray[Any, Any]") -> None:
+    """A NumPy array as a .npy file, with its digest."""
+    put(run, path, lambda file: content.write_array(file, array))
+
+
+def get_array(run_id: str, path: str) -> "np.ndarray[Any, Any]":
+    """Content of a .npy artifact."""
+    found: np.ndarray[Any, Any] = read(run_id, path)
+    return found
+
+
+def put_tensors(run: Run, path: str, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str] = {}) -> None:
+    """A safetensors file, with its digest."""
+    put(run, path, lambda file: content.write_tensors(file, tensors, metadata))
+
+
+def get_tensors(run_id: str, path: str) -> "tuple[dict[str, Tensor], dict[str, str]]":
+    """Tensors and metadata of a safetensors artifact, all in memory."""
+    found: tuple[dict[str, Tensor], dict[str, str]] = read(run_id, path, content.read_tensors)
+    return found
+
+
+def put_images(run: Run, key: str, paths: Mapping[int, str]) -> None:
+    """Pictures among the run's artifacts, by step, as an image series: the UI shows it with a slider."""
+    for step, path in paths.items():
+        with Image.open(get(run.info.run_id, path)) as picture, unfinished.temporary_files(), shielded():
+            client().log_image(run.info.run_id, picture.convert("RGB"), key=key, step=step)
+
+
+def get(run_id: str, path: str) -> Path:
+    """The file of an artifact itself, or a copy of it that is there as long as this process."""
+    if folder := local_folder(client().get_run(run_id)):
+        return folder / path
+    return Path(client().download_artifacts(run_id, path, tempfile.mkdtemp(dir=unfinished.place())))
+
+
+def get_json(run_id: str, path: str) -> Any:
+    """Content of a JSON artifact."""
+    return read(run_id, path)
+
+
+# ---- what is read back is what was written
+
+
+class Whole(NamedTuple):
+    """An artifact that has been found to be what was written: a local copy (or the file itself), and its content."""
+
+    file: Path
+    content: Any
+
+
+def read(run_id: str, path: str, reader: Callable[[Path], Found] | None = None) -> Any:
+    """Content of a file of a run, read as its ending says or by `reader`; `Refusal` for one that is not `whole`."""
+    found = whole(run_id, path, reader)
+    if any(part.startswith(unfinished.PREFIX) for part in found.file.parts):
+        found.file.unlink()  # a copy, of which nothing more is needed
+    return found.content
+
+
+def whole(run_id: str, path: str, reader: Callable[[Path], Found] | None = None) -> Whole:
+    """A file of a run and its content, of which the default reader keeps no tensors.
+
+    `Refusal` where it is missing or not what was written.
+    """
+    file = _existing(run_id, path)
+    with reading_of(run_id, path):
+        found = (reader or content.READERS[file.suffix])(file)
+    if not found.sealed:
+        _check_unsealed(run_id, path)
+    return Whole(file, found.content)
+
+
+def reading_of(run_id: str, path: str) -> AbstractContextManager[None]:
+    """Turn whatever is wrong with a file of a run into the `Refusal` that names both."""
+    again = f"delete the run (mlflow runs delete --run-id {run_id}) and make it again"
+    remedy = f"restore it from a copy of the run; without one, {again}"
+    return reading(f"{path} of run {run_id[:12]}", "the file as it was written", remedy)
+
+
+def _existing(run_id: str, path: str) -> Path:
+    """`get`, and `Refusal` where a server does not have the file; a store that fails is no file's fault."""
+    try:
+        return get(run_id, path)
+    except StoreError:
+        if has_artifact(run_id, path):
+            raise
+    with reading_of(run_id, path):
+        raise FileNotFoundError("No such file")
+
+
+def _check_unsealed(run_id: str, path: str) -> None:
+    """`Refusal` for a file without a digest, unless the run is of a version that wrote none."""
+    version = client().get_run(run_id).data.tags.get("nfa.version", "")
+    if not OLD.match(version):
+        with reading_of(run_id, path):
+            raise ValueError("damaged: its digest is missing")
+    _say_unsealed(run_id, version)
+
+
+@cache
+def _say_unsealed(run_id: str, version: str) -> None:
+    stage("notice", f"run {run_id[:12]} was made by version {version}, whose files have no digests to be checked by")
+
+
+def names(run_id: str, folder: str) -> list[str]:
+    """Paths of the files in an artifact folder, sorted; empty where there is none."""
+    return sorted(item.path for item in client().list_artifacts(run_id, folder or None))
+
+
+def files(run_id: str) -> list[str]:
+    """Names of what lies at the root of a run's artifacts."""
+    return names(run_id, "")
+
+
+def put_file(run: Run, path: str, source: Path) -> None:
+    """A copy of a file."""
+    put(run, path, partial(shutil.copyfile, source))
+
+
+def all_names(run_id: str, folder: str = "") -> list[str]:
+    """Paths of all files of a run, whatever folder they are in."""
+    found = []
+    for item in client().list_artifacts(run_id, folder or None):
+        found += all_names(run_id, item.path) if item.is_dir else [item.path]
+    return sorted(found)
+
+
+def copy_artifacts(run_id: str, folder: Path, paths: Mapping[str, str] | None = None) -> None:
+    """Files of a run into a folder: all in the same tree, or those of `paths`, to the place that it gives each.
+
+    Links that files would replace are replaced. `NfaError`, and nothing copied, where a file is not to be had or there
+    is no room for it, and where a link leads out of the folder.
+    """
+    try:
+        places = {path: path for path in all_names(run_id)} if paths is None else paths
+        with unfinished.folder_in(folder) as scratch:
+            for number, path in enumerate(places):
+                shutil.copyfile(get(run_id, path), scratch / str(number))
+            if way := blocked(folder, places.values()):
+                raise OSError(f"{way} is a link, or no folder")
+            for number, place in enumerate(places.values()):
+                (folder / place).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(scratch / str(number), folder / place)
+    except StoreError as error:
+        remedy = f"mend it; everything is in run {run_id}"
+        raise NfaError(f"no copy in {folder}: {headline(error)}\n  do: {remedy}") from error
+
+
+def blocked(folder: Path, paths: Iterable[str]) -> Path | None:
+    """The first on the ways to paths in a folder that is a link, which could lead out of it, or no folder."""
+    ways = {folder / way for path in paths for way in list(Path(path).parents)[:-1]}
+    return next((way for way in sorted(ways) if way.is_symlink() or (way.exists() and not way.is_dir())), None)
+
+
+def copy_artifacts_into(run: Run, run_id: str, folder: str) -> None:
+    """All files of another run, into a folder of this run's artifacts."""
+    for path in all_names(run_id):
+        copy_artifact(run, run_id, path, f"{folder}/{path}")
+
+
+def copy_artifact(run: Run, run_id: str, path: str, target: str = "") -> None:
+    """One file of another run, to `target` or to the same place among this run's artifacts."""
+    put(run, target or path, partial(shutil.copyfile, get(run_id, path)))
+
+
+def remove(run: Run, path: str) -> None:
+    """Take a file away from a run's artifacts, if it is there."""
+    with shielded():
+        if folder := local_folder(run):
+            (folder / path).unlink(missing_ok=True)
+        elif has_artifact(run.info.run_id, path):
+            get_artifact_repository(run.info.artifact_uri).delete_artifacts(path)  # type: ignore[no-untyped-call]
+
+
+def sweep_unfinished(run: Run) -> None:
+    """Remove what a process that was killed has left unfinished among the artifacts of a run, for its next owner."""
+    if root := local_folder(run):
+        for folder, _, _ in os.walk(root):
+            unfinished.sweep(Path(folder))
+
+
+def has_artifact(run_id: str, path: str) -> bool:
+    """Whether a run has the file `path`."""
+    parent = str(Path(path).parent)
+    return path in names(run_id, "" if parent == "." else parent)
+
+
+def check_space(run: Run, *, total: int, largest: int) -> None:
+    """`Refusal` if a run of `total` bytes of artifacts, the largest file `largest`, cannot be stored here."""
+    folder = local_folder(run)
+    if folder is None:
+        return
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    megabytes = 1 / 2**20
+    if free < total:
+        raise Refusal(
+            f"{free * megabytes:.0f} MB free at {existing}",
+            f"about {total * megabytes:.0f} MB for this run's checkpoints",
+            "free some space, use fewer checkpoints (schedule) or a smaller network, or set MLFLOW_TRACKING_URI",
+        )
+    if limit != resource.RLIM_INFINITY and limit < largest:
+        raise Refusal(
+            f"a file size limit of {limit * megabytes:.1f} MB (ulimit -f)",
+            f"at least {largest * megabytes:.1f} MB for this run's largest file",
+            "raise the limit, or use a smaller network",
+        )

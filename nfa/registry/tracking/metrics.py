@@ -1,0 +1,81 @@
+"""Metric series, written in batches and never twice."""
+
+import math
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from mlflow.entities import Metric
+
+from nfa.registry.signals import shielded
+from nfa.registry.tracking.store import client
+
+FLUSH_SECONDS = 2.0
+BATCH = 1000  # what one log_batch call takes
+FOREIGN = re.compile(r"[^\w.\-: /]")  # letters that MLflow takes in no key
+Row = tuple[str, float, int, int, str | None]  # key, value, step, time, id of the LoggedModel
+
+
+class MetricLog:
+    """Buffers the metrics of one run; a (key, step) that the run already has is left as it is.
+
+    `check()` is called before anything is written.
+    """
+
+    def __init__(self, run_id: str, known: set[tuple[str, int]], check: Callable[[], None] = lambda: None) -> None:
+        self.run_id, self._known, self._check = run_id, known, check
+        self._waiting: list[Metric] = []
+        self._flushed = time.monotonic()
+
+    def log(self, values: Mapping[str, float], step: int, model_id: str | None = None) -> None:
+        """Add values at a step; ValueError for one that is not finite: an undefined value is left out by the caller.
+
+        A letter that MLflow takes in no key, such as those in names of modules, is written as _.
+        """
+        now = int(time.time() * 1000)
+        for name, value in values.items():
+            key = FOREIGN.sub("_", name)
+            if not math.isfinite(value):
+                raise ValueError(f"{key} at step {step} is {value}; undefined values are left out, not logged")
+            if (key, step) not in self._known:
+                self._known.add((key, step))
+                self._waiting.append(Metric(key, value, now, step, model_id=model_id))
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self.flush()
+
+    def waiting(self) -> list[Row]:
+        """What has not been written yet, as plain values."""
+        return [(one.key, one.value, one.step, one.timestamp, one.model_id) for one in self._waiting]
+
+    def take_up(self, rows: Iterable[Row]) -> None:
+        """Let what another process could not write wait here, unless the run has it by now."""
+        for key, value, step, timestamp, model_id in rows:
+            if (key, step) not in self._known:
+                self._known.add((key, step))
+                self._waiting.append(Metric(key, value, timestamp, step, model_id=model_id))
+
+    def flush(self) -> None:
+        """Write what waits."""
+        with shielded():
+            if self._waiting:
+                self._check()
+            while self._waiting:
+                client().log_batch(self.run_id, metrics=self._waiting[:BATCH])
+                del self._waiting[:BATCH]
+        self._flushed = time.monotonic()
+
+
+def metric_rows(run_id: str, key: str) -> list[Metric]:
+    """Every logged row of one series: value, step and time."""
+    return list(client().get_metric_history(run_id, key))
+
+
+def history(run_id: str) -> dict[str, dict[int, float]]:
+    """All series of a run: key → step → value."""
+    keys = client().get_run(run_id).data.metrics
+    return {key: {item.step: item.value for item in metric_rows(run_id, key)} for key in keys}
+
+
+def known_steps(run_id: str) -> set[tuple[str, int]]:
+    """Every (key, step) that a run has."""
+    return {(key, step) for key, series in history(run_id).items() for step in series}

@@ -1,0 +1,286 @@
+"""A tracked run from its opening to its true end."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import mlflow
+from mlflow.entities import Dataset, DatasetInput, InputTag, Param, Run, RunTag
+from mlflow.tracking.context.registry import resolve_tags
+
+from nfa import __version__
+from nfa.errors import Pruned, Refusal, headline
+from nfa.masking import masked
+from nfa.registry.signals import Interrupted, shielded, stopped
+from nfa.registry.tracking import artifacts, first_use
+from nfa.registry.tracking.claims import BEAT, Claim, is_claimed, is_running, wait_until_free
+from nfa.registry.tracking.heartbeat import Heartbeat
+from nfa.registry.tracking.metrics import MetricLog, known_steps
+from nfa.registry.tracking.processes import sign
+from nfa.registry.tracking.store import (
+    StoreError,
+    client,
+    current_experiment,
+    find_run,
+    link,
+    plain_param,
+    reaching_store,
+)
+from nfa.registry.tracking.sweep import Sweep
+
+ENDS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED", "pruned": "KILLED"}
+TAG_LENGTH = 5000
+_unended: dict[str, Claim | None] = {}  # runs that this process has to end, and its claims on them
+
+
+@dataclass(frozen=True)
+class DataInput:
+    """A dataset as MLflow shows it: name, digest, where it came from, and the split it was used for."""
+
+    name: str
+    digest: str
+    source: str
+    split: str
+
+
+class TrackedRun:
+    """An open run. Use it in a `with` block: how the block ends is how the run ends, in MLflow and in `nfa.state`.
+
+    A `thrifty` run, one of many, keeps its first and last checkpoint only and draws nothing. `listener` hears the
+    metrics of every step (and whether it is the last) once they are logged, and may end the run by raising `Pruned`.
+    """
+
+    def __init__(
+        self, run: Run, *, wrapper_id: str | None = None, continued: bool = False, sweep: Sweep | None = None
+    ) -> None:
+        self.info = run
+        self.thrifty = False
+        self.listener: Callable[[int, Mapping[str, float], bool], None] | None = None
+        self.run_id: str = run.info.run_id
+        self.continued = continued
+        self._wrapper_id = wrapper_id
+        self.claim = Claim.after(run)
+        self._heartbeat = Heartbeat(self.claim, sweep.look_again if sweep else list)
+        self.check_held = self._heartbeat.check
+        self.metrics = MetricLog(self.run_id, set(), self.check_held)
+
+    @property
+    def link(self) -> str:
+        """Where to look at the run."""
+        return link(self.info)
+
+    def __enter__(self) -> "TrackedRun":
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # the link is in our own last line
+        with reaching_store(), shielded():
+            self.claim.write()
+            _unended[self.run_id] = self.claim
+            os.environ.pop("MLFLOW_RUN_ID", None)  # ours to end from now on; processes we start must not adopt it
+            client().update_run(self.run_id, status="RUNNING")
+            self.tag({"nfa.state": "running", "nfa.error": ""})
+            if self._wrapper_id:
+                tags = {"nfa.resumes": self.run_id, "nfa.state": "running"}
+                client().log_batch(self._wrapper_id, tags=[RunTag(*item) for item in tags.items()])
+            self._heartbeat.start()
+            if self.continued:
+                self.metrics = MetricLog(self.run_id, known_steps(self.run_id), self.check_held)
+        return self
+
+    def __exit__(self, _kind: type | None, error: BaseException | None, _trace: TracebackType | None) -> None:
+        with shielded():
+            self._heartbeat.stop()
+            try:
+                self.metrics.flush()
+                self._end(error)
+            except StoreError as trouble:
+                if error is None:
+                    raise
+                print(f"the run's end could not be written to the store: {headline(trouble)}", file=sys.stderr)
+
+    def _end(self, error: BaseException | None) -> None:
+        state = _state(error)
+        reason = str(error) if error else ""
+        if self.claim.holds():
+            _end_run(self.run_id, state, reason, self.claim)
+        if self._wrapper_id:
+            _end_run(self._wrapper_id, state, reason)
+        _unended.pop(self.run_id, None)
+
+    def tag(self, tags: Mapping[str, str]) -> None:
+        """Set tags."""
+        with shielded():
+            client().log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+    def log_params(self, values: Mapping[str, Any]) -> None:
+        """Resolved parameters: plain where `mlflow run` logged none, resolved.<name> where it logged another text."""
+        logged = client().get_run(self.run_id).data.params
+        params = []
+        for name, value in values.items():
+            if name not in logged:
+                params.append(Param(name, str(value)))
+            elif plain_param(logged[name]) != str(value) and f"resolved.{name}" not in logged:
+                params.append(Param(f"resolved.{name}", str(value)))
+        with shielded():
+            client().log_batch(self.run_id, params=params)
+
+    def log_datasets(self, inputs: Sequence[DataInput]) -> None:
+        """Datasets as MLflow inputs, with the split as their context."""
+        entities = [
+            DatasetInput(
+                Dataset(item.name, item.digest[:36], "local", json.dumps({"uri": item.source})),
+                [InputTag("mlflow.data.context", item.split)],
+            )
+            for item in inputs
+        ]
+        with shielded():
+            first_use.again(client().log_inputs, self.run_id, entities)
+
+
+def _state(error: BaseException | None) -> str:
+    if error is None:
+        return "finished"
+    if isinstance(error, Interrupted) or (isinstance(error, StoreError) and stopped()):
+        return "killed"
+    return "pruned" if isinstance(error, Pruned) else "failed"
+
+
+def open_run(
+    entrypoint: str,
+    workload: str,
+    *,
+    name: str = "",
+    parent: TrackedRun | None = None,
+    tags: Mapping[str, str] = {},
+    experiment: str = "",
+    adopt: bool = True,
+) -> TrackedRun:
+    """A new run, or (with `adopt`, and without a parent) the one that `mlflow run` made for this process.
+
+    A new one goes to its parent's experiment, to the given one, or to the current one. `Refusal` where the store cannot
+    be written.
+    """
+    tags = {"nfa.entrypoint": entrypoint, "nfa.workload": workload, "nfa.version": __version__, **tags}
+    # From its first moment the run can be recognised as stale, should this process be killed.
+    tags = {**tags, "nfa.state": "running", BEAT: sign()}
+    with reaching_store(), shielded():
+        adopted = os.environ.get("MLFLOW_RUN_ID") if adopt and not parent else None
+        run = _adopted(adopted, name, tags) if adopted else _created(parent, experiment, name, tags)
+        _unended[run.info.run_id] = None
+        sweep = Sweep(run.info.experiment_id)
+        sweep()
+        return TrackedRun(run, sweep=sweep)
+
+
+def _created(parent: TrackedRun | None, experiment: str, name: str, tags: Mapping[str, str]) -> Run:
+    experiment = parent.info.info.experiment_id if parent else experiment or current_experiment()
+    nested = {"mlflow.parentRunId": parent.run_id} if parent else {}
+    return client().create_run(experiment, tags=resolve_tags({**nested, **tags}), run_name=name or None)
+
+
+def _adopted(run_id: str, name: str, tags: Mapping[str, str]) -> Run:
+    run = client().get_run(run_id)
+    if "nfa.state" in run.data.tags:
+        raise Refusal(
+            f"run {run_id} ({run.data.tags['nfa.state']})",
+            "a new run",
+            f"leave --run-id out; a killed or failed run is continued with -P resume={run_id}",
+        )
+    client().log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+    if name:
+        client().update_run(run_id, name=name)
+    return run
+
+
+def reopen_run(run_id: str, *, parent: TrackedRun | None = None, finished_too: bool = False) -> TrackedRun:
+    """A killed or failed run, to be continued in place; under `mlflow run` its wrapper run only points to it.
+
+    `Refusal` where it cannot be continued, `Taken` where another process is at work on it. One that cannot be seen from
+    here is watched for a while.
+    """
+    with reaching_store():
+        run = find_run(run_id)
+        state = run.data.tags.get("nfa.state")
+        if "nfa.entrypoint" not in run.data.tags or state is None:
+            raise Refusal(f"resume={run_id}", "a run made by train", "give the id of the training run itself")
+        wait_until_free(run)
+        if state == "pruned" or (state == "finished" and not finished_too):
+            raise Refusal(
+                f"resume={run_id} ({state})",
+                "a killed or failed run",
+                f"start a new run; epochs of a {state} one are fixed",
+            )
+        wrapper_id = None if parent else os.environ.get("MLFLOW_RUN_ID")
+        artifacts.sweep_unfinished(run)
+        return TrackedRun(run, wrapper_id=wrapper_id, continued=True)
+
+
+def can_continue(run: Run) -> bool:
+    """Whether a run has ended before its end, and has begun enough to be taken up again."""
+    ended = run.data.tags.get("nfa.state") in ("finished", "pruned")
+    return not ended and not is_running(run) and artifacts.has_artifact(run.info.run_id, "config.json")
+
+
+def run_of_another(run_id: str) -> TrackedRun:
+    """A run that another process has open, to make children of; it is neither begun nor ended here."""
+    with reaching_store():
+        return TrackedRun(client().get_run(run_id))
+
+
+@contextmanager
+def pointing_to(run_id: str) -> Iterator[None]:
+    """While this process works for a run that another one has open: what `mlflow run` made for it only points there."""
+    wrapper_id = os.environ.pop("MLFLOW_RUN_ID", None)
+    if wrapper_id is None:
+        yield
+        return
+    client().log_batch(wrapper_id, tags=[RunTag("nfa.resumes", run_id), RunTag("nfa.state", "running")])
+    _unended[wrapper_id] = None
+    yield
+    _end_run(wrapper_id, "finished", "")
+    del _unended[wrapper_id]
+
+
+def _end_run(run_id: str, state: str, reason: str, claim: Claim | None = None) -> None:
+    """Write a run's true state, and why, into its tags, and that the process of a claim is done with it."""
+    tags = {"nfa.state": state, "nfa.error": masked(reason)[:TAG_LENGTH], **(claim.released if claim else {})}
+    client().log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+    client().set_terminated(run_id, ENDS[state])
+
+
+def end_unended(state: str, reason: str) -> None:
+    """End what this process opened, or `mlflow run` made for it, and nothing ended; a store that fails is let be."""
+    adopted = os.environ.get("MLFLOW_RUN_ID")
+    waiting = {**_unended, **({adopted: None} if adopted else {})}
+    if not waiting:
+        return
+    with suppress(Refusal), reaching_store():
+        for run_id, claim in waiting.items():
+            run = client().get_run(run_id)
+            if run.data.tags.get("nfa.state") not in ENDS and (claim.holds() if claim else not is_claimed(run)):
+                _end_run(run_id, state, reason, claim)
+
+
+def active_run() -> Run:
+    """The run that the user's own program has started; `Refusal` where there is none."""
+    run = mlflow.active_run()
+    if run is None:
+        raise Refusal("no active MLflow run", "a run to record into", "with mlflow.start_run(): … around the training")
+    return client().get_run(run.info.run_id)
+
+
+def set_tag(run: Run, key: str, value: str) -> None:
+    """A tag of a run that is not ours, without passwords."""
+    client().set_tag(run.info.run_id, key, masked(value)[:TAG_LENGTH])
+
+
+def config(run_id: str) -> dict[str, Any]:
+    """The `config.json` of a run: everything its workload is rebuilt from; `Refusal` for a run without one."""
+    found = find_run(run_id).info.run_id
+    if not artifacts.has_artifact(found, "config.json"):
+        raise Refusal(f"run {found} (ended before its config.json was written)", "a run that began", "start a new run")
+    content: dict[str, Any] = artifacts.get_json(found, "config.json")
+    return content

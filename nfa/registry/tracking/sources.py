@@ -1,0 +1,73 @@
+"""The runs that an analysis is of, and earlier analyses of the same kind."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow.entities import Run
+
+from nfa.errors import Refusal
+from nfa.registry.tracking.artifacts import get_json, has_artifact
+from nfa.registry.tracking.checkpoints import epochs
+from nfa.registry.tracking.metrics import history
+from nfa.registry.tracking.store import children, client, find_run, reaching_store
+
+DIGEST = "nfa.analysis_digest"
+GENERAL = ("entrypoint", "nfa_version", "sources")  # of an analysis' config.json, beside its parameters
+DONE = "analysis/seconds"  # logged last at a checkpoint: its step is finished where this exists
+
+
+def find_sources(text: str) -> list[Run]:
+    """Runs with checkpoints that a comma-separated `run_id` stands for; a parent stands for its children."""
+    with reaching_store():
+        found = [run for part in text.split(",") for run in _sources(part.strip())]
+    return list({run.info.run_id: run for run in found}.values())
+
+
+def _sources(text: str) -> Sequence[Run]:
+    run = find_run(text)
+    if _is_trained(run):
+        return [run]
+    owners = [child for child in children(run.info.run_id, run.info.experiment_id) if _is_trained(child)]
+    if owners:
+        return owners
+    if analysed := run.data.tags.get("nfa.source_run_ids"):
+        raise Refusal(f"run_id={text} (an analysis)", "runs that trained something", f"run_id={analysed}")
+    raise Refusal(
+        f"run_id={text} (it has no checkpoints)", "a run with checkpoints, or a parent of such runs", "train it first"
+    )
+
+
+def _is_trained(run: Run) -> bool:
+    """Whether a run was made by a training of ours and has checkpoints."""
+    return "nfa.workload" in run.data.tags and bool(epochs(run.info.run_id))
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What finished or interrupted analyses have left: values and run id by checkpoint, and how they are described."""
+
+    values: dict[int, dict[str, float]]
+    runs: dict[int, str]
+    described: dict[str, Any]
+
+
+def find_earlier(digest: str, entrypoint: str) -> Earlier:
+    """Checkpoints that analyses with this digest have finished."""
+    everywhere = [experiment.experiment_id for experiment in client().search_experiments()]
+    values: dict[int, dict[str, float]] = {}
+    runs: dict[int, str] = {}
+    described: dict[str, Any] = {}
+    for run in client().search_runs(everywhere, f"tags.`{DIGEST}` = '{digest}'"):
+        run_id = run.info.run_id
+        series = history(run_id)
+        if DONE not in series or not has_artifact(run_id, "config.json"):
+            continue
+        content = get_json(run_id, "config.json")
+        described = {key: value for key, value in content.items() if key not in (*GENERAL, entrypoint)}
+        done = series.pop(DONE)
+        for epoch in done:
+            found = {key: of_key[epoch] for key, of_key in series.items() if epoch in of_key}
+            values[epoch] = {**found, DONE: done[epoch]}  # last: a copy is written in this order
+            runs[epoch] = run_id
+    return Earlier(values, runs, described)

@@ -1,0 +1,165 @@
+"""The tracking store: reaching it, finding runs in it, and links into its UI."""
+
+import logging
+import os
+import shlex
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import cast
+
+import mlflow
+import requests
+from mlflow.entities import Run, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import SQLAlchemyError
+
+from nfa.errors import Refusal, headline
+from nfa.masking import masked, tellable
+from nfa.registry.tracking import first_use, places
+from nfa.registry.tracking.calls import beginning, limited
+from nfa.registry.tracking.guarded_client import GuardedClient
+
+StoreError = (MlflowException, SQLAlchemyError, OSError)
+
+
+def is_of_store(error: BaseException) -> bool:
+    """Whether an error, or what it is raised from, is one of the store or of a disk."""
+    return isinstance(error, StoreError) or isinstance(error.__cause__, StoreError)
+
+
+@cache
+def _client(address: str) -> MlflowClient:
+    """`Refusal` where the store cannot be reached: whatever asks it first, nothing has been done yet."""
+    if file := places.sqlite_file(address):
+        file.parent.mkdir(parents=True, exist_ok=True)  # as MLflow does
+    logging.getLogger("mlflow.store.db.utils").disabled = True  # prints the traceback of what it raises, and we say
+    with reaching_store(), first_use.alone(address, first_use.MLFLOW), places.rooted():
+        return cast(MlflowClient, GuardedClient(address))
+
+
+def client() -> MlflowClient:
+    """MLflow's client for the current tracking URI."""
+    return _client(places.store_address())
+
+
+def reach() -> None:
+    """`Refusal` where the store cannot be reached."""
+    with reaching_store():
+        client()
+
+
+@contextmanager
+def reaching_store() -> Iterator[None]:
+    """Turn the first trouble with the store into a `Refusal` that names it."""
+    uri = places.store_address()
+    try:
+        with beginning():
+            if uri.startswith("http"):
+                # MLflow itself would retry for minutes.
+                limited(requests.get, f"{uri}/health", timeout=10)
+            yield
+    except StoreError as error:
+        raise Refusal(
+            f"tracking store {uri} ({headline(error)})",
+            "a store that can be reached and written",
+            "mend its permissions, disk space or address, or set MLFLOW_TRACKING_URI",
+        ) from tellable(error)
+
+
+def current_experiment() -> str:
+    """The experiment that MLFLOW_EXPERIMENT_ID or MLFLOW_EXPERIMENT_NAME names (made if new), else MLflow's default."""
+    if experiment := os.environ.get("MLFLOW_EXPERIMENT_ID"):
+        return experiment
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME")
+    return experiment_named(name) if name else "0"
+
+
+def experiment_named(name: str) -> str:
+    """The experiment of that name, made if new: by the first of several processes that ask for it."""
+
+    def find_or_make() -> str:
+        found = client().get_experiment_by_name(name)
+        return str(found.experiment_id if found else client().create_experiment(name))
+
+    return first_use.again(find_or_make)
+
+
+def find_run(text: str) -> Run:
+    """The run that a full id, a unique prefix in the whole store, or `latest` names; `Refusal` otherwise."""
+    if text == "latest":
+        return _latest()
+    if not text.isalnum():
+        raise Refusal(
+            f"run id {text!r}", "a run id or its beginning, letters and digits", "copy the id from the MLflow UI"
+        )
+    experiments = [experiment.experiment_id for experiment in client().search_experiments(view_type=ViewType.ALL)]
+    runs = client().search_runs(experiments, f"attributes.run_id LIKE '{text}%'", max_results=6)
+    if len(runs) == 1:
+        return runs[0]
+    if not runs:
+        where = mlflow.get_tracking_uri()
+        raise Refusal(
+            f"run id {text!r}", f"a run in {where}", "copy the id from the MLflow UI, or check MLFLOW_TRACKING_URI"
+        )
+    shown = ", ".join(run.info.run_id[:12] for run in runs[:5])
+    raise Refusal(f"run id {text!r} (it fits several: {shown})", "a prefix that fits one run", "type more of the id")
+
+
+def _latest() -> Run:
+    runs = client().search_runs(
+        [current_experiment()],
+        "tags.`nfa.workload` != '' AND tags.`nfa.trained` = 'true' AND tags.`mlflow.parentRunId` IS NULL",
+        max_results=1,
+        order_by=["attributes.start_time DESC"],
+    )
+    if not runs:
+        raise Refusal("run id 'latest'", "an experiment with a trained run", "train one first: mlflow run . -e train")
+    return runs[0]
+
+
+def children(run_id: str, experiment: str) -> list[Run]:
+    """Nested runs of a parent, oldest first."""
+    return list(
+        client().search_runs(
+            [experiment], f"tags.`mlflow.parentRunId` = '{run_id}'", order_by=["attributes.start_time ASC"]
+        )
+    )
+
+
+def tagged(tag: str, value: str) -> list[Run]:
+    """Runs of the whole store with a tag, newest first."""
+    experiments = [experiment.experiment_id for experiment in client().search_experiments()]
+    order = ["attributes.start_time DESC"]
+    return list(client().search_runs(experiments, f"tags.`{tag}` = '{value}'", order_by=order))
+
+
+def beside_store(name: str) -> Path:
+    """Where a file beside the store's database is; in the caller's folder where the store is a server."""
+    file = places.sqlite_file(places.store_address())
+    return file.with_name(name) if file else places.caller_folder() / name
+
+
+def plain_param(text: str) -> str:
+    """A parameter as typed, from the shell-quoted text that `mlflow run` logs, or from the plain text that we log.
+
+    >>> plain_param("'a b'"), plain_param("a b")
+    ('a b', 'a b')
+    """
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        return text
+    return words[0] if len(words) == 1 else text
+
+
+def link(run: Run) -> str:
+    """Where to look at a run: an address on a server, else the command that opens the UI and the path in it."""
+    path = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}?workflowType=machine_learning"
+    uri = places.store_address()
+    if urllib.parse.urlparse(uri).scheme in ("http", "https"):
+        return masked(f"{uri}/{path}")
+    return masked(f"http://127.0.0.1:5000/{path}  (after: mlflow server --backend-store-uri {uri})")

@@ -1,0 +1,1 @@
+"""One tracked training, whatever is trained."""

@@ -1,0 +1,86 @@
+"""The optimizers of a training run, stepped and saved as one."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+import torch.nn as nn
+
+from nfa.maths.bfloat16 import bfloat16_products, has_bfloat16_units
+from nfa.registry.training.rates import Rate
+
+
+class Optimizers:
+    """Several torch optimizers that share the parameters of one model between them.
+
+    `rate` gives the factor of every learning rate after so many epochs have ended.
+    """
+
+    def __init__(self, parts: Mapping[str, torch.optim.Optimizer], rate: Rate | None = None) -> None:
+        self.parts, self.rate, self.epochs = dict(parts), rate, 0
+        self.first = [group["lr"] for group in self._groups()]
+
+    def _groups(self) -> list[dict[str, Any]]:
+        return [group for part in self.parts.values() for group in part.param_groups]
+
+    def zero_grad(self) -> None:
+        for part in self.parts.values():
+            part.zero_grad(set_to_none=True)
+
+    def step(self) -> None:
+        for part in self.parts.values():
+            with _fast_products(part):
+                part.step()
+
+    def end_epoch(self) -> None:
+        """Let the learning rates follow their schedule."""
+        self.epochs += 1
+        if self.rate is not None:
+            for group, first in zip(self._groups(), self.first, strict=True):
+                group["lr"] = first * self.rate(self.epochs)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epochs": self.epochs, **{name: part.state_dict() for name, part in self.parts.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.epochs = state["epochs"]
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])  # with the learning rates
+
+
+def build(
+    optimizer: str,
+    matrices: Sequence[nn.Parameter],
+    readout: Sequence[nn.Parameter],
+    *,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    companion_lr: float,
+) -> Optimizers:
+    """SGD or Adam for everything, or Muon for `matrices` with Adam for `readout`.
+
+    The weight decay of SGD and Adam is an L2 penalty (added to the gradient). Muon orthogonalises its momentum by a
+    Newton–Schulz iteration (Jordan et al. 2024; torch.optim.Muon): an update's singular values come out between about
+    0.5 and 1.5 where the gradient's are not negligible, times lr·√max(1, out/in). Its weight decay is decoupled. The
+    readout is not a hidden matrix, so it gets Adam at `companion_lr`.
+    """
+    everything = [*matrices, *readout]
+    if optimizer == "sgd":
+        return Optimizers({"sgd": torch.optim.SGD(everything, lr=lr, momentum=momentum, weight_decay=weight_decay)})
+    if optimizer == "adam":
+        return Optimizers({"adam": torch.optim.Adam(everything, lr=lr, weight_decay=weight_decay)})
+    if optimizer != "muon":
+        raise ValueError(f"no optimizer named {optimizer!r}")
+    muon = torch.optim.Muon(matrices, lr=lr, momentum=momentum, weight_decay=weight_decay)
+    companion = torch.optim.Adam(readout, lr=companion_lr, weight_decay=weight_decay)
+    return Optimizers({"muon": muon, "companion": companion})
+
+
+def _fast_products(part: torch.optim.Optimizer) -> AbstractContextManager[None]:
+    """torch.optim.Muon multiplies in bfloat16, which is unusably slow on a processor without bfloat16 units."""
+    if not isinstance(part, torch.optim.Muon):
+        return nullcontext()
+    device = part.param_groups[0]["params"][0].device
+    return nullcontext() if has_bfloat16_units(device) else bfloat16_products()

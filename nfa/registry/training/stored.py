@@ -1,0 +1,74 @@
+"""The configuration of a training in its run's config.json: made again, and told apart from others."""
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from nfa.errors import Refusal
+from nfa.registry.families.eeg.config import TrainEEGConfig
+from nfa.registry.families.language.config import TrainLoraConfig
+from nfa.registry.families.mlp.config import TrainConfig
+from nfa.registry.values import kinds_of
+
+Stored = Mapping[str, Any]
+CONFIGS: dict[str, type[TrainConfig] | type[TrainEEGConfig] | type[TrainLoraConfig]] = {
+    "mlp": TrainConfig,
+    "eeg": TrainEEGConfig,
+    "lora": TrainLoraConfig,
+}
+SPLITS = ("train", "val", "test", "probe")
+Config = typing.TypeVar("Config")
+
+
+def made_again(config: type[Config], values: Stored) -> Config:
+    """A configuration from the values that a config.json holds; ValueError for unknown names and other types.
+
+    >>> made_again(TrainConfig, {"lr": 0.1, "width": "8"})
+    Traceback (most recent call last):
+    ValueError: width is '8'
+    """
+    hints = typing.get_type_hints(config)
+    for name, value in values.items():
+        if name not in hints:
+            raise ValueError(f"{name} is no parameter")
+        if not any(_is(value, kind) for kind in kinds_of(hints[name])):
+            raise ValueError(f"{name} is {value!r}")
+    try:
+        return config(**values)
+    except Refusal as refused:
+        raise ValueError(str(refused).splitlines()[0].removeprefix("cannot use ")) from None
+
+
+def _is(value: object, kind: Any) -> bool:
+    if typing.get_origin(kind) is Literal:
+        return value in typing.get_args(kind)
+    return type(value) is kind or (kind is float and type(value) is int)
+
+
+def check_stored(stored: Stored) -> None:
+    """KeyError, TypeError or ValueError where a training's config.json does not say what it is rebuilt from."""
+    made_again(CONFIGS[stored["workload"]], stored["train"])
+    for part in ("data", *({"base"} & stored.keys())):
+        if not isinstance(stored[part]["digest"], str):
+            raise ValueError(f"the digest of {part} is {stored[part]['digest']!r}")
+
+
+def check_ids(ids: Mapping[str, Any], data: Stored) -> None:
+    """KeyError, TypeError or ValueError for what is no example_ids.json of a training on `data`."""
+    for split in {*SPLITS, *ids}:
+        if not isinstance(ids[split], list) or not all(type(item) is int and item >= 0 for item in ids[split]):
+            raise ValueError(f"{split} is no list of examples")
+        known = data.get("published_test" if split == "test" else "published_train", data.get("items"))
+        if known is not None and max(ids[split], default=0) >= known:
+            raise ValueError(f"{split} has example {max(ids[split])}, there are {known}")
+
+
+def identity(stored: Stored) -> dict[str, Any]:
+    """The part of a `config.json` that decides the weights; a checkpoint carries its digest."""
+    config = CONFIGS[stored["workload"]]
+    free = {item.name for item in dataclasses.fields(config) if item.metadata["free_on_resume"]}
+    train = {name: value for name, value in stored["train"].items() if name not in free}
+    files = {"files": stored["source"]["files"]} if "source" in stored else {}
+    base = {"base": stored["base"]["digest"]} if "base" in stored else {}
+    return {"workload": stored["workload"], "train": train, "data": stored["data"], **files, **base}

@@ -1,1 +1,0 @@
-"""Searches for parameters: studies whose trials are tracked trainings."""
