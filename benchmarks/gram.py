@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
 from benchmarks.record import in_turn, peak_above_now, ratio, store
-from nfa.figures.gradient_pictures import Directions, gradient_map, gradient_similarities, map_reach
+from nfa.figures.gradient_pictures import DrawnDirections, gradient_map, gradient_similarities, map_reach
 from nfa.maths.embedding import tsne
 from nfa.measures.gradient_gram import FEW, GradientGram, choose_parameters
 from nfa.observe.example_gradients import ExampleGradients
@@ -148,12 +148,12 @@ def checkpoint_seconds(n: int = 512) -> dict[str, float]:
     classes = labels.numpy()[arrays["kept"]]
     order = classes.argsort(kind="stable")  # as reports draw them; lines between classes are drawn at every change
     norms = arrays["norms"][order]
-    shown = Directions(cosines[order][:, order], start[order], norms, norms, classes[order])
+    shown = DrawnDirections(cosines[order][:, order], start[order], norms, norms, classes[order])
     timed("two pictures", lambda: _pictures(shown))
     return found
 
 
-def _pictures(shown: Directions) -> None:
+def _pictures(shown: DrawnDirections) -> None:
     for figure in (gradient_similarities(shown, title=""), gradient_map(shown, title="", reach=map_reach([shown]))):
         figure.savefig(BytesIO(), dpi=200)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.record import in_turn, peak_above_now, ratio, store
-from nfa.maths.low_rank import Factors, LowRank, svd_of_matrix, svd_of_product
+from nfa.maths.low_rank import FactorPair, LowRank, svd_of_matrix, svd_of_product
 
 SHAPES = {  # SmolLM2-135M: [o i] of a layer's projections
     "q": (576, 576),
@@ -33,11 +33,11 @@ WAYS: Mapping[str, Callable[[Tensor], LowRank]] = {
 }
 
 
-def adapters(shapes: Sequence[tuple[int, int]]) -> list[Factors]:
+def adapters(shapes: Sequence[tuple[int, int]]) -> list[FactorPair]:
     """Random factors of rank 16, with columns and rows of falling size, as a trained adapter has them."""
     random, sizes = torch.Generator().manual_seed(0), torch.exp(-0.2 * torch.arange(RANK))
     return [
-        Factors(torch.randn(o, RANK, generator=random) * sizes, torch.randn(RANK, i, generator=random))
+        FactorPair(torch.randn(o, RANK, generator=random) * sizes, torch.randn(RANK, i, generator=random))
         for o, i in shapes
     ]
 

@@ -40,7 +40,7 @@ class World:
             dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
         return world
 
-    def tell(self, item: Any) -> Any:
+    def broadcast(self, item: Any) -> Any:
         """The first process's item, everywhere; None to others where that process has ended."""
         items = [item]
         if self.size > 1:
@@ -56,7 +56,7 @@ class World:
         """Where this process's contiguous part of so many items starts and stops."""
         return items * self.rank // self.size, items * (self.rank + 1) // self.size
 
-    def share(self, items: Items) -> Items:
+    def shard(self, items: Items) -> Items:
         """This process's contiguous part of a list or of a tensor's rows."""
         start, stop = self.bounds(len(items))
         return items[start:stop]
@@ -72,7 +72,7 @@ class World:
         """Sum of whole numbers."""
         return int(self.sum(torch.tensor(number, dtype=torch.int64)))
 
-    def first(self, tensor: Tensor) -> Tensor:
+    def broadcast_tensor(self, tensor: Tensor) -> Tensor:
         """The first process's tensor, everywhere."""
         if self.size > 1:
             tensor = tensor.contiguous().clone()

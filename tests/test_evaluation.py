@@ -46,7 +46,7 @@ def test_metrics_are_those_of_the_workload():
 def test_listening_to_an_observation_gives_the_same_means_as_an_evaluation():
     toys = toy(seeded(layers, 2, 4, 3), 7, 2, sites=["0"])
     evaluation = Evaluation(toys)
-    observe(toys.net, toys, toys.batches("train", batch_size=3), {"0": lambda _: []}, hear_outputs=evaluation.update)
+    observe(toys.net, toys, toys.batches("train", batch_size=3), {"0": lambda _: []}, record_outputs=evaluation.update)
     assert evaluation.means() == evaluate(toys.net, toys, toys.batches("train", batch_size=3))
     assert evaluation.examples == 7
 

@@ -8,16 +8,16 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
-from nfa.registry.sweeps.tuning import Arm, Axis, StudyTable, TrialRow
+from nfa.registry.sweeps.tuning import ConfirmedArm, SearchedAxis, StudyTable, TrialRow
 
-LR = Axis("lr", "log")
-OPTIMIZER = Axis("optimizer", "choice", ("sgd", "adam", "muon"))
-WIDTH = Axis("width", "range")
+LR = SearchedAxis("lr", "log")
+OPTIMIZER = SearchedAxis("optimizer", "choice", ("sgd", "adam", "muon"))
+WIDTH = SearchedAxis("width", "range")
 
 
 def planted(
     value: Callable[[Mapping[str, Any], np.random.Generator], float],
-    axes: Sequence[Axis],
+    axes: Sequence[SearchedAxis],
     *,
     trials: int = 24,
     seed: int = 0,
@@ -31,7 +31,7 @@ def planted(
     return StudyTable("planted", ("y",), (False,), tuple(axes), tuple(rows))
 
 
-def drawn(axis: Axis, random: np.random.Generator) -> Any:
+def drawn(axis: SearchedAxis, random: np.random.Generator) -> Any:
     if axis.kind == "choice":
         return axis.choices[random.integers(len(axis.choices))]
     return float(10 ** random.uniform(-4, 0)) if axis.kind == "log" else float(random.uniform())
@@ -78,14 +78,14 @@ def two_objectives(trials: int = 24, seed: int = 2) -> StudyTable:
     return StudyTable("width-cost", ("val/accuracy", "seconds"), (True, False), (LR, WIDTH, OPTIMIZER), tuple(rows))
 
 
-def arms(shift: float = -0.1, seeds: int = 5, spread: float = 0.01) -> list[Arm]:
+def arms(shift: float = -0.1, seeds: int = 5, spread: float = 0.01) -> list[ConfirmedArm]:
     """Defaults, and a best trial whose loss is `shift` more on average."""
     random = np.random.default_rng(0)
     base = random.normal(0.4, 0.05, seeds)
     best, numbers = base + shift + spread * random.normal(size=seeds), tuple(range(1718, 1718 + seeds))
     return [
-        Arm("defaults", {"lr": 0.01, "optimizer": "sgd", "width": 128}, (tuple(map(float, base)),), numbers),
-        Arm("trial 9", {"lr": 0.003, "optimizer": "adam", "width": 301}, (tuple(map(float, best)),), numbers),
+        ConfirmedArm("defaults", {"lr": 0.01, "optimizer": "sgd", "width": 128}, (tuple(map(float, base)),), numbers),
+        ConfirmedArm("trial 9", {"lr": 0.003, "optimizer": "adam", "width": 301}, (tuple(map(float, best)),), numbers),
     ]
 
 

@@ -120,18 +120,18 @@ class Analysis:
         return {**asked, "conventions": said}
 
     def values(
-        self, model: nn.Module, *, progress: str = "", hear_outputs: Callable[[Tensor, Batch], None] | None = None
+        self, model: nn.Module, *, progress: str = "", record_outputs: Callable[[Tensor, Batch], None] | None = None
     ) -> dict[str, float]:
         """Relations of all sites, from one pass of all processes over their parts of the examples.
 
         Empty in all processes but the first. `progress` names a progress bar.
         """
-        mine = self.world.share(self.ids)
+        mine = self.world.shard(self.ids)
         size = min(self.config.batch_size, self.workload.examples_at_once)
         batches: Iterable[Batch] = self.workload.batches("train", batch_size=size, ids=mine)
         if progress and not self.world.rank:
             batches = bar(batches, progress, total=math.ceil(len(mine) / size), unit="batch")
-        matrices = self.measures(model, batches, hear_outputs=hear_outputs)
+        matrices = self.measures(model, batches, record_outputs=record_outputs)
         return {} if self.world.rank else dict(alignment(matrices, self.relations, self.options).scalars)
 
 

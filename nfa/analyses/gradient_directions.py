@@ -11,7 +11,7 @@ from torch import Tensor
 from nfa.console import stage
 from nfa.errors import Refusal
 from nfa.maths import embedding
-from nfa.measures.evaluation import hear_outputs
+from nfa.measures.evaluation import record_outputs
 from nfa.measures.gradient_gram import GradientGram, choose_parameters
 from nfa.measures.mean_gradient import Losses
 from nfa.observe.checks import check_model, check_trained
@@ -19,7 +19,7 @@ from nfa.observe.coverage import coverage
 from nfa.observe.door import EXAMPLES
 from nfa.observe.passes import per_example
 from nfa.registry.analyses.config import GradientDirectionsConfig
-from nfa.studies.gradient_directions import DRAWS, Probe, gradient_directions
+from nfa.studies.gradient_directions import DRAWS, ProbeExamples, gradient_directions
 from nfa.studies.result import Result
 from nfa.workload import Batch, Workload
 
@@ -46,7 +46,7 @@ class GradientAnalysis:
         self.classes = self._classes()
         noisy = set(workload.noisy())
         self.noisy = torch.tensor([example in noisy for example in self.ids]) if noisy else None
-        self._told = False
+        self._announced = False
 
     def _examples(self) -> list[int]:
         """The first of the stored probe."""
@@ -99,24 +99,24 @@ class GradientAnalysis:
         gram = self.gram(model, losses, progress=progress)
         self._tell_exact(model)
         size = self.config.batch_size if self.config.unit == "batch" else 1
-        probe = Probe(plain, self.classes, self.noisy, size)
+        probe = ProbeExamples(plain, self.classes, self.noisy, size)
         result = gradient_directions(gram, probe, seed=self.config.seed)
         return Result(result.scalars, {**result.arrays, "losses": plain.numpy()})
 
     def _losses(self, model: nn.Module) -> tuple[Losses | None, Tensor]:
         """What is differentiated (None = the workload's own loss), and the plain losses of the examples."""
         seen: list[tuple[Tensor, Batch]] = []
-        hear_outputs(model, self.workload, self._batches(self.ids), lambda *heard: seen.append(heard))
-        plain = torch.cat([per_example(self.workload.losses(*heard), heard[1]).cpu() for heard in seen])
+        record_outputs(model, self.workload, self._batches(self.ids), lambda *recorded: seen.append(recorded))
+        plain = torch.cat([per_example(self.workload.losses(*recorded), recorded[1]).cpu() for recorded in seen])
         if self.config.loss == "plain":
             return None, plain
         return self.workload.objective().fixed(seen), plain
 
     def _tell_exact(self, model: nn.Module) -> None:
         """A notice, once."""
-        if self._told or not self.gram.exact:
+        if self._announced or not self.gram.exact:
             return
-        self._told = True
+        self._announced = True
         modules = dict(model.named_modules())
         named = [f"{name} ({type(modules[name.rpartition('.')[0]]).__name__})" for name in self.gram.exact]
         shown = ", ".join(named[:6]) + (" …" if len(named) > 6 else "")

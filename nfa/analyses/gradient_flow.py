@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nfa.console import bar, stage
 from nfa.errors import Refusal
-from nfa.measures.evaluation import hear_outputs
+from nfa.measures.evaluation import record_outputs
 from nfa.measures.mean_gradient import Losses, mean_gradient
 from nfa.measures.parameter_groups import relative_changes, root_mean_squares
 from nfa.observe.checks import check_trained
@@ -83,7 +83,7 @@ class FlowAnalysis:
         if self.config.loss == "plain" or isinstance(objective, MeanLoss):
             return None
         seen: list[tuple[Tensor, Batch]] = []
-        hear_outputs(model, self.workload, self._batches(), lambda *heard: seen.append(heard))
+        record_outputs(model, self.workload, self._batches(), lambda *recorded: seen.append(recorded))
         return objective.fixed(seen)
 
     def announce(self) -> None:

@@ -19,7 +19,7 @@ AREA = 42.0  # of the largest mark, in points²
 
 
 @dataclass(frozen=True)
-class Directions:
+class DrawnDirections:
     """Gradients with a direction, by row: cosines [m m], positions [m 2] (none: no map), norms, losses.
 
     `classes` are None where there are none; `noisy` marks wrong labels.
@@ -34,7 +34,7 @@ class Directions:
     what: str = "examples"
 
 
-def gradient_similarities(shown: Directions, *, title: str) -> Figure:
+def gradient_similarities(shown: DrawnDirections, *, title: str) -> Figure:
     """Cosines from −1 (blue) to 1 (red), rows by class, then from easy to difficult; lines between the classes."""
     with style():
         figure = Figure(figsize=(5.2, 4.6), layout="compressed")
@@ -47,7 +47,7 @@ def gradient_similarities(shown: Directions, *, title: str) -> Figure:
     return figure
 
 
-def gradient_map(shown: Directions, *, title: str, reach: float) -> Figure:
+def gradient_map(shown: DrawnDirections, *, title: str, reach: float) -> Figure:
     """t-SNE of the chord distances: colour = class (or loss), area = gradient norm, rings = wrong labels."""
     with style():
         figure = Figure(figsize=(5.6, 4.6), layout="compressed")
@@ -64,7 +64,7 @@ def gradient_map(shown: Directions, *, title: str, reach: float) -> Figure:
 
 
 def gradient_montage(
-    runs: Mapping[str, Mapping[int, Directions]], *, title: str, most: int = 48, unit: str = "epoch"
+    runs: Mapping[str, Mapping[int, DrawnDirections]], *, title: str, most: int = 48, unit: str = "epoch"
 ) -> Figure:
     """Every checkpoint of every run on a page: a matrix, and below it its map; one scale of colours and positions."""
     with style():
@@ -98,7 +98,7 @@ def map_reach(shown: Any) -> float:
     return 1.05 * max((float(np.abs(one.positions).max()) for one in shown if len(one.positions)), default=1.0) or 1.0
 
 
-def _some(of_run: Mapping[int, Directions], most: int) -> dict[int, Directions]:
+def _some(of_run: Mapping[int, DrawnDirections], most: int) -> dict[int, DrawnDirections]:
     """All checkpoints, or as many, evenly spaced."""
     epochs = sorted(of_run)
     if len(epochs) > most:
@@ -106,7 +106,7 @@ def _some(of_run: Mapping[int, Directions], most: int) -> dict[int, Directions]:
     return {epoch: of_run[epoch] for epoch in epochs}
 
 
-def _matrix(axes: Axes, shown: Directions, *, labels: bool = True) -> Any:
+def _matrix(axes: Axes, shown: DrawnDirections, *, labels: bool = True) -> Any:
     axes.axis("on")
     axes.grid(visible=False)
     image = axes.imshow(shown.cosines, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="antialiased")
@@ -125,7 +125,7 @@ def _matrix(axes: Axes, shown: Directions, *, labels: bool = True) -> Any:
     return image
 
 
-def _map(axes: Axes, shown: Directions, reach: float, scale: float) -> Any:
+def _map(axes: Axes, shown: DrawnDirections, reach: float, scale: float) -> Any:
     axes.axis("on")
     axes.grid(visible=False)
     axes.set(xticks=[], yticks=[], xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
@@ -144,7 +144,7 @@ def _map(axes: Axes, shown: Directions, reach: float, scale: float) -> Any:
     return marks
 
 
-def _few(shown: Directions) -> bool:
+def _few(shown: DrawnDirections) -> bool:
     """Whether each class has a colour of its own, the same in every picture."""
     return shown.classes is not None and max(shown.classes, default=0) < FEW_CLASSES
 
@@ -153,7 +153,7 @@ def _colour(label: int) -> Any:
     return colormaps["tab10"](int(label))
 
 
-def _legend(shown: Directions) -> Sequence[Line2D]:
+def _legend(shown: DrawnDirections) -> Sequence[Line2D]:
     if shown.classes is None or not _few(shown):
         return []
     look: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 5}

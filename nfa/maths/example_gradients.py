@@ -33,7 +33,7 @@ class _Held:
 
 
 @dataclass(frozen=True)
-class Factors(_Held):
+class GradientFactors(_Held):
     """γ_a = Σ_s left_as ⊗ right_as for each of g groups: entries in the order [g p q]."""
 
     left: Float[Tensor, "n s g p"]
@@ -59,13 +59,13 @@ class Factors(_Held):
         """A bound of the products δ_s h_s."""
         return _largest(self.left) * _largest(self.right)
 
-    def times(self, weights: Float[Tensor, " n"]) -> "Factors":
+    def times(self, weights: Float[Tensor, " n"]) -> "GradientFactors":
         """w_a γ_a, the right side's entries at most 2."""
         sizes = [powers_of_two(_largest(side)) for side in (self.left, self.right)]
         left, right = (_weighted(side, 1 / size) for side, size in zip((self.left, self.right), sizes, strict=True))
-        return Factors(_weighted(left, sizes[0] * sizes[1] * weights), right)
+        return GradientFactors(_weighted(left, sizes[0] * sizes[1] * weights), right)
 
-    def compact(self, examples: int) -> "Factors | Dense":
+    def compact(self, examples: int) -> "GradientFactors | Dense":
         """Factors or γ, whichever costs fewer products for the Gram matrix of so many examples.
 
         Pairs of positions cost n² s² g (p + q); making γ costs n s g p q, and its products n² g p q.
@@ -152,7 +152,7 @@ class Dense(_Held):
         return self
 
 
-Part: TypeAlias = Factors | Rows | Dense
+Part: TypeAlias = GradientFactors | Rows | Dense
 
 
 def powers_of_two(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
@@ -186,16 +186,16 @@ def add_part(parts: list[Part], part: Part) -> None:
 
 def joined(parts: Sequence[Part]) -> list[Part]:
     """The same sum of parts with fewer of them: uses of one kind follow each other along s."""
-    factors: dict[torch.Size, list[Factors]] = {}
+    factors: dict[torch.Size, list[GradientFactors]] = {}
     for part in parts:
-        if isinstance(part, Factors):
+        if isinstance(part, GradientFactors):
             factors.setdefault(part.left.shape[2:], []).append(part)
     rows = [part for part in parts if isinstance(part, Rows)]
     dense = [part.values for part in parts if isinstance(part, Dense)]
     found: list[Part] = []
     for alike in factors.values():
         left, right = (torch.cat(sides, dim=1) for sides in zip(*((f.left, f.right) for f in alike), strict=True))
-        found.append(Factors(left, right))
+        found.append(GradientFactors(left, right))
     if rows:
         index, values = (torch.cat(sides, dim=1) for sides in zip(*((r.index, r.values) for r in rows), strict=True))
         found.append(Rows(index, values, rows[0].rows))
@@ -209,18 +209,18 @@ def inner(a: Sequence[Part], b: Sequence[Part]) -> Float[Tensor, "n m"]:
 
 
 def _inner(a: Part, b: Part) -> Tensor:
-    if isinstance(a, Factors) and isinstance(b, Factors) and a.left.shape[2:] == b.left.shape[2:]:
+    if isinstance(a, GradientFactors) and isinstance(b, GradientFactors) and a.left.shape[2:] == b.left.shape[2:]:
         return _pairs_of_positions(a, b)
     if isinstance(a, Rows) and isinstance(b, Rows):
         return _same_rows(a, b)
-    if isinstance(a, Rows) and isinstance(b, Factors) and b.left.shape[2] == 1:
+    if isinstance(a, Rows) and isinstance(b, GradientFactors) and b.left.shape[2] == 1:
         return _rows_of_factors(a, b)
-    if isinstance(a, Factors) and isinstance(b, Rows) and a.left.shape[2] == 1:
+    if isinstance(a, GradientFactors) and isinstance(b, Rows) and a.left.shape[2] == 1:
         return _rows_of_factors(b, a).T
     return a.dense().values @ b.dense().values.T
 
 
-def _pairs_of_positions(a: Factors, b: Factors) -> Tensor:
+def _pairs_of_positions(a: GradientFactors, b: GradientFactors) -> Tensor:
     n, s, groups = a.left.shape[:3]
     m, t = b.left.shape[:2]
     size = max(1, ENTRIES // max(1, s * m * t))
@@ -257,7 +257,7 @@ def _scattered(index: Tensor, values: Tensor, rows: int) -> Float[Tensor, "n rd"
     return table.scatter_add_(1, index.unsqueeze(2).expand_as(values), values).flatten(1)
 
 
-def _rows_of_factors(a: Rows, b: Factors) -> Tensor:
+def _rows_of_factors(a: Rows, b: GradientFactors) -> Tensor:
     """A table that is also a matrix [rows d] (tied embeddings): Σ_st left_bt[index_as] ⟨right_bt, values_as⟩."""
     n, s = a.index.shape
     m, t = b.left.shape[:2]

@@ -38,7 +38,7 @@ def block_means(gram: Float[Tensor, "n n"], size: int) -> Float[Tensor, "b b"]:
 
 
 @dataclass(frozen=True)
-class Directions:
+class CosineStatistics:
     """Statistics of the cosine matrix C [n n] of examples of which `kept` have a direction.
 
     `classes` are None, or each example's class. `strata` say which examples are drawn from each other's place.

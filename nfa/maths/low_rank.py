@@ -17,7 +17,7 @@ ITERATIONS = 4
 ROWS = 512  # of a dense matrix that are compared with a product at a time
 
 
-class Factors(NamedTuple):
+class FactorPair(NamedTuple):
     """The matrix B A."""
 
     b: Float[Tensor, "o k"]
@@ -37,9 +37,9 @@ class LowRank(NamedTuple):
     vh: Float[Tensor, "r i"]
 
     @property
-    def factors(self) -> Factors:
+    def factors(self) -> FactorPair:
         """(U diag(s)) Vᵀ."""
-        return Factors(self.u * self.s, self.vh)
+        return FactorPair(self.u * self.s, self.vh)
 
     def truncated(self, rank: int) -> "LowRank":
         """The first `rank` triplets: the nearest matrix of that rank in Frobenius and in spectral norm.
@@ -57,7 +57,7 @@ class LowRank(NamedTuple):
         return int((self.s > size * torch.finfo(self.s.dtype).eps * self.s[0]).sum())
 
 
-def svd_of_product(factors: Factors, scale: float = 1.0) -> LowRank:
+def svd_of_product(factors: FactorPair, scale: float = 1.0) -> LowRank:
     """The min(o, i, k) triplets of scale · B A in O((o + i) k²): B = Q_b R_b, Aᵀ = Q_a R_a, and the SVD of R_b R_aᵀ.
 
     Exact up to rounding, for k > min(o, i) and for factors of lower rank too. Neither B A nor anything of its size is
@@ -94,13 +94,13 @@ def svd_of_matrix(
     return LowRank(u, s, v.T).truncated(rank)
 
 
-def balanced(matrix: LowRank, scaling: float) -> Factors:
+def balanced(matrix: LowRank, scaling: float) -> FactorPair:
     """B = U √(s/scaling) and A = √(s/scaling) Vᵀ, so that scaling · B A is the matrix and BᵀB = A Aᵀ.
 
     `scaling` > 0 is alpha/rank of a LoRA layer, which multiplies B A by it.
     """
     root = (matrix.s / scaling).sqrt()
-    return Factors(matrix.u * root, root[:, None] * matrix.vh)
+    return FactorPair(matrix.u * root, root[:, None] * matrix.vh)
 
 
 def extended(matrix: LowRank, rank: int, decay: float, generator: torch.Generator) -> LowRank:
@@ -140,25 +140,25 @@ def noise(shape: tuple[int, int], sigma: float, seed: int, name: str) -> Float[T
     return torch.randn(shape, generator=seeding.generator(seed, f"noise/{name}")) * sigma
 
 
-def norm(matrix: Float[Tensor, "o i"] | Factors) -> float:
+def norm(matrix: Float[Tensor, "o i"] | FactorPair) -> float:
     """‖ΔW‖_F in float64; of a product ‖R_b R_aᵀ‖_F."""
-    if isinstance(matrix, Factors):
+    if isinstance(matrix, FactorPair):
         b, a = (torch.linalg.qr(part.double(), mode="r").R for part in (matrix.b, matrix.a.T))
         return float((b @ a.T).norm())
     return math.hypot(*(float(torch.linalg.vector_norm(rows, dtype=torch.float64)) for rows in matrix.split(ROWS)))
 
 
-def distance(matrix: Float[Tensor, "o i"] | Factors, other: Factors) -> float:
+def distance(matrix: Float[Tensor, "o i"] | FactorPair, other: FactorPair) -> float:
     """‖ΔW − B A‖_F; of a dense ΔW some rows at a time, in its own type."""
-    if isinstance(matrix, Factors):
+    if isinstance(matrix, FactorPair):
         b = torch.cat([matrix.b.double(), -other.b.double()], dim=1)
-        return norm(Factors(b, torch.cat([matrix.a.double(), other.a.double()])))
+        return norm(FactorPair(b, torch.cat([matrix.a.double(), other.a.double()])))
     b, a = (part.to(matrix.dtype) for part in other)
     parts = zip(matrix.split(ROWS), b.split(ROWS), strict=True)
     return math.hypot(*(norm(torch.addmm(rows, left, a, alpha=-1)) for rows, left in parts))
 
 
-def relative_error(matrix: Float[Tensor, "o i"] | Factors, other: Factors) -> float | None:
+def relative_error(matrix: Float[Tensor, "o i"] | FactorPair, other: FactorPair) -> float | None:
     """‖ΔW − B A‖_F / ‖ΔW‖_F; None for a zero ΔW."""
     size = norm(matrix)
     return distance(matrix, other) / size if size else None

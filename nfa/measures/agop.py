@@ -72,7 +72,7 @@ class Agop:
     def _move_to_the_first_shift(self, world: World) -> None:
         """Σ(x−c′)(x−c′)ᵀ = Σ(x−c)(x−c)ᵀ + d eᵀ + e dᵀ + m e eᵀ with d = Σ(x−c), e = c−c′, m rows."""
         for direction, shift in self.shifts.items():
-            first = world.first(shift)
+            first = world.broadcast_tensor(shift)
             e = (shift - first).double()
             d = self.sums[direction]
             cross = torch.outer(d, e)

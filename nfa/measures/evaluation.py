@@ -28,33 +28,33 @@ class Evaluation:
         self.examples += len(batch)
 
     def means(self) -> dict[str, float]:
-        """Mean of each value over all examples heard."""
+        """Mean of each value over all examples recorded."""
         return {name: float(total) / self.examples for name, total in self.totals.items()}
 
 
-def heard_by(*listeners: Callable[[Tensor, Batch], None]) -> Callable[[Tensor, Batch], None]:
+def recorded_by(*listeners: Callable[[Tensor, Batch], None]) -> Callable[[Tensor, Batch], None]:
     """One listener that passes outputs and batch on to several."""
 
-    def hear(outputs: Tensor, batch: Batch) -> None:
+    def record(outputs: Tensor, batch: Batch) -> None:
         for listener in listeners:
             listener(outputs, batch)
 
-    return hear
+    return record
 
 
-def hear_outputs(
-    model: nn.Module, workload: Workload, batches: Iterable[Batch], hear: Callable[[Tensor, Batch], None]
+def record_outputs(
+    model: nn.Module, workload: Workload, batches: Iterable[Batch], record: Callable[[Tensor, Batch], None]
 ) -> None:
-    """Tell `hear` the outputs of every batch, in evaluation mode; nothing in the model or the generators changes."""
+    """Tell `record` the outputs of every batch, in evaluation mode; nothing in the model or the generators changes."""
     with inert(model), torch.no_grad():
         for batch in batches:
-            hear(workload.outputs(model, batch), batch)
+            record(workload.outputs(model, batch), batch)
 
 
 def evaluate(model: nn.Module, workload: Workload, batches: Iterable[Batch]) -> dict[str, float]:
     """Mean loss and metrics over `batches`, in evaluation mode; nothing in the model or the generators changes."""
     evaluation = Evaluation(workload)
-    hear_outputs(model, workload, batches, evaluation.update)
+    record_outputs(model, workload, batches, evaluation.update)
     return evaluation.means()
 
 

@@ -63,11 +63,11 @@ class SiteMeasures:
         model: nn.Module,
         batches: Iterable[Batch],
         *,
-        hear_outputs: Callable[[Tensor, Batch], None] | None = None,
+        record_outputs: Callable[[Tensor, Batch], None] | None = None,
     ) -> SiteMatrices:
         """One pass over `batches`, for all sites and matrices, unless nothing needs it; the model is left as it was."""
         self.found = self.found or find_sites(model, self.workload, few_of(self.workload))
-        if not (hear_outputs or self.wanted & MEASURED):
+        if not (record_outputs or self.wanted & MEASURED):
             batches = [few_of(self.workload)]
         if self.conventions.precision == "float64":
             model, batches = doubled(model), (batch.double() for batch in batches)
@@ -85,7 +85,7 @@ class SiteMeasures:
             sites=self.found,
             precision=self.conventions.precision,
             directions=self.conventions.directions,
-            hear_outputs=hear_outputs,
+            record_outputs=record_outputs,
         )
         return {name: self._values(name, *made[name]) for name in self.sites if name in made}
 

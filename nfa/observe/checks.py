@@ -10,9 +10,9 @@ from torch.nn.parameter import is_lazy
 
 from nfa.errors import Refusal, reason
 from nfa.observe.door import EXAMPLES
-from nfa.observe.hearing import ParameterEar
 from nfa.observe.inertness import inert, without_fused_attention
 from nfa.observe.passes import per_example
+from nfa.observe.recording import ParameterRecorder
 from nfa.observe.regions import Region, Regions
 from nfa.observe.single_examples import gradients
 from nfa.workload import Batch, Workload
@@ -65,10 +65,10 @@ def check_trained(model: nn.Module, workload: Workload, batch: Batch) -> None:
     if unread := [name for name, weight in trained.items() if weight.is_complex()]:
         got = f"parameter {unread[0]!r}, whose numbers are complex"
         raise Refusal(got, "real parameters", "requires_grad_(False), or the study of alignment without its layer")
-    ear = _Silent(Regions(trained), len(batch))
-    with inert(model), torch.enable_grad(), without_fused_attention(), ear:
+    recorder = _Silent(Regions(trained), len(batch))
+    with inert(model), torch.enable_grad(), without_fused_attention(), recorder:
         outputs = workload.outputs(model, batch)
-    names = sorted(ear.silent)
+    names = sorted(recorder.silent)
     made = gradients(outputs, [trained[name] for name in names], torch.ones_like(outputs))
     for name, found in zip(names, made, strict=True):
         if found is None:
@@ -79,8 +79,8 @@ def check_trained(model: nn.Module, workload: Workload, batch: Batch) -> None:
             )
 
 
-class _Silent(ParameterEar):
-    """Hears which parameters are used where no gradient flows."""
+class _Silent(ParameterRecorder):
+    """Records which parameters are used where no gradient flows."""
 
     def __init__(self, regions: Regions, n: int) -> None:
         super().__init__(regions, n)

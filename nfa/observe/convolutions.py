@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from nfa.maths.example_gradients import Dense, Factors, Part
+from nfa.maths.example_gradients import Dense, GradientFactors, Part
 from nfa.observe.layouts import Layout, LayoutError
 from nfa.observe.products import Product
 
@@ -53,7 +53,7 @@ class Convolution(OfPatches):
         d = self.outputs(delta, at)
         if name == "bias":
             return Dense(d.sum(dim=1))
-        return Factors(d.unflatten(2, (self.groups, -1)), self.inputs(at).unflatten(2, (self.groups, -1)))
+        return GradientFactors(d.unflatten(2, (self.groups, -1)), self.inputs(at).unflatten(2, (self.groups, -1)))
 
     def unfolded(self, z: Tensor, *, inputs: bool) -> int:
         if not inputs:
@@ -109,7 +109,7 @@ class TransposedConvolution(OfPatches):
         if name == "bias":
             return Dense(by_example(at.images(delta).flatten(2).transpose(1, 2), delta, at).sum(dim=1))
         h, d = self.inputs(at), self.outputs(delta, at)
-        return Factors(h.unflatten(2, (self.groups, -1)), d.unflatten(2, (self.groups, -1)))
+        return GradientFactors(h.unflatten(2, (self.groups, -1)), d.unflatten(2, (self.groups, -1)))
 
     def unfolded(self, z: Tensor, *, inputs: bool) -> int:
         del z, inputs

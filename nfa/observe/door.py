@@ -13,11 +13,11 @@ from torch import Tensor
 
 from nfa.observe.finding import axis, near
 from nfa.observe.found import Site, Sites, Words
-from nfa.observe.hearing import Use, widened
 from nfa.observe.inertness import inert, without_fused_attention
 from nfa.observe.layouts import Axis, Layout, LayoutError
+from nfa.observe.recording import Use, widened
 from nfa.observe.single_examples import gradients
-from nfa.observe.sites import SiteEar, public_names
+from nfa.observe.sites import SiteRecorder, public_names
 from nfa.observe.trials import coarse, strided
 from nfa.seeding import generator
 from nfa.workload import Batch, Workload
@@ -53,69 +53,69 @@ class _Door:
         self.model, self.workload, self.batch, self.public, self.whole = model, workload, batch, public, whole
         self.names = list(workload.sites(model))
         self.copied: frozenset[str] = frozenset()
-        self.ear = self._heard(batch)
+        self.recorder = self._recorded(batch)
         if more := self._without_uses() - self.whole:
             self.whole = self.whole | more
-            self.ear = self._heard(batch)
+            self.recorder = self._recorded(batch)
         self._take_whole()
-        self.copied = frozenset(name for name, uses in self.ear.found().items() if any(use.edited for use in uses))
+        self.copied = frozenset(name for name, uses in self.recorder.found().items() if any(use.edited for use in uses))
         if self.copied:
-            self.ear = self._heard(batch)
-        self.uses = self.ear.found()
-        self.outputs = self.ear.result
-        self.fewer = self._heard(batch.take(range(len(batch) - 1))).found() if len(batch) > 1 else {}
+            self.recorder = self._recorded(batch)
+        self.uses = self.recorder.found()
+        self.outputs = self.recorder.result
+        self.fewer = self._recorded(batch.take(range(len(batch) - 1))).found() if len(batch) > 1 else {}
         self.places = {name: self._place(uses, self.fewer.get(name, [])) for name, uses in self.uses.items()}
         self.deltas = self._deltas()
         self.misread = self._misread()
 
-    def _heard(self, batch: Batch, *, cut: bool = False) -> SiteEar:
-        ear = SiteEar(self.model, self.public, len(batch), whole=self.whole, cut=cut)
-        ear.copied, ear.copies_outputs = self.copied, True
-        with torch.enable_grad(), without_fused_attention(), ear:
-            ear.result = self.workload.outputs(self.model, batch)
-        return ear
+    def _recorded(self, batch: Batch, *, cut: bool = False) -> SiteRecorder:
+        recorder = SiteRecorder(self.model, self.public, len(batch), whole=self.whole, cut=cut)
+        recorder.copied, recorder.copies_outputs = self.copied, True
+        with torch.enable_grad(), without_fused_attention(), recorder:
+            recorder.result = self.workload.outputs(self.model, batch)
+        return recorder
 
     def _take_whole(self) -> None:
         """Modules that add something of their own to what a product of theirs gives, as W h + B A h, become one map."""
-        several = {path for path, names in self.ear.owners.items() if path and len(names) > 1} - self.whole
+        several = {path for path, names in self.recorder.owners.items() if path and len(names) > 1} - self.whole
         if not several:
             return
         self.whole, before = self.whole | several, self.whole
-        self.ear = self._heard(self.batch)
+        self.recorder = self._recorded(self.batch)
         self.whole = before | {path for path in several if self._adds(path)}
-        self.ear = self._heard(self.batch)
+        self.recorder = self._recorded(self.batch)
 
     def _adds(self, path: str) -> bool:
         """Whether a product of a module's input comes out unchanged, with something added."""
-        uses = self.ear.found()
+        uses = self.recorder.found()
         if self.public[path] not in uses:
             return False
         module = uses[self.public[path]][0]
         given, z = module.rule.data, module.output
-        for part in (uses[name][0] for name in self.ear.owners[path]):
+        for part in (uses[name][0] for name in self.recorder.owners[path]):
             if part.output.shape != z.shape or part.rule.data.data_ptr() != given.data_ptr() or near(part.output, z):
                 continue
-            outputs = self.ear.result
+            outputs = self.recorder.result
             a, b = gradients(outputs, [module.node, part.node], self._direction(outputs), keep=True)
             if a is not None and b is not None and near(a, b):
                 return True
         return False
 
-    def unheard(self) -> dict[str, Words]:
+    def unrecorded(self) -> dict[str, Words]:
         """Why modules that are named are no sites."""
         found = {}
         for path, name in self.public.items():
             if not path or any(_begins(one, name) for one in self.uses):
                 continue
             module = self.model.get_submodule(path)
-            if name in self.ear.silent:
+            if name in self.recorder.silent:
                 got, allowed = "which is called inside torch.no_grad()", "layers that gradients flow through"
                 found[name] = _words(name, got, allowed)
-            elif path not in self.ear.called:
+            elif path not in self.recorder.called:
                 got, allowed = "which the forward pass never calls", "modules that are called"
                 found[name] = _words(name, got, allowed)
             elif module._parameters:
-                got = f"a {type(module).__name__}, in which no product with a weight is heard"
+                got = f"a {type(module).__name__}, in which no product with a weight is recorded"
                 found[name] = _words(name, got, "layers that multiply by a weight: linear, convolution, attention")
         return found
 
@@ -123,10 +123,12 @@ class _Door:
         """Modules that a workload names one by one and that are called, but use no weight of their own."""
         if "" in self.public:
             return set()
-        heard = {*self.ear.found(), *self.ear.silent}
-        named = {path: name for path, name in self.public.items() if path in self.ear.called}
+        recorded = {*self.recorder.found(), *self.recorder.silent}
+        named = {path: name for path, name in self.public.items() if path in self.recorder.called}
         return {
-            path for path, name in named.items() if not any(one == name or one.startswith(f"{name}.") for one in heard)
+            path
+            for path, name in named.items()
+            if not any(one == name or one.startswith(f"{name}.") for one in recorded)
         }
 
     def _deltas(self) -> dict[str, list[Tensor | None]]:
@@ -142,7 +144,7 @@ class _Door:
         """Parameters of which Σ_s δ_s h_sᵀ, with what flows through no product, is not the gradient of autograd."""
         trained = {name: of for name, of in self.model.named_parameters() if of.requires_grad and not of.is_complex()}
         expected = self._by_autograd(self.outputs, trained)
-        found = self._by_autograd(self._heard(self.batch, cut=True).result, trained)
+        found = self._by_autograd(self._recorded(self.batch, cut=True).result, trained)
         unread: set[str] = set()
         for name, uses in self.uses.items():
             for use, delta in zip(uses, self.deltas[name], strict=True):
@@ -184,7 +186,7 @@ class _Door:
         if any(not near(one, weights[0]) for one in others):
             return _words(name, "whose weight is not the same in every use", "one weight for all uses and examples")
         place = self.places[name]
-        if self.ear.made_of[name] & self.misread:
+        if self.recorder.made_of[name] & self.misread:
             return _words(name, "whose gradient is not that of autograd", "layers that gradients flow through")
         try:
             layouts = [use.at(place, len(self.batch)) for use in uses]
@@ -197,7 +199,7 @@ class _Door:
         for number, pair in enumerate(pairs if self.batch.present is not None else ()):
             if got := self._padding(self.deltas[name][number], *pair):
                 return _words(name, got, "layers that see every position, and on which padding has no influence")
-        return Site(place, name in self.copied, frozenset(self.ear.made_of[name]), self._is_inside(name))
+        return Site(place, name in self.copied, frozenset(self.recorder.made_of[name]), self._is_inside(name))
 
     def _is_inside(self, name: str) -> bool:
         """Whether it is part of a module that is a site as a whole."""
@@ -245,11 +247,11 @@ def _is_map(use: Use, weight: Tensor, at: Layout) -> bool:
 def _sorted(door: _Door, tried: Mapping[str, Site | Words]) -> Sites:
     """In the order of the model's modules; matrices of a stack that no example has chosen are there too."""
     seen = {name: site for name, site in tried.items() if isinstance(site, Site)}
-    for base, count in door.ear.stacks.items():
+    for base, count in door.recorder.stacks.items():
         kinds = [site for name, site in seen.items() if name.startswith(f"{base}.")]
         seen.update({name: seen.get(name, kinds[0]) for k in range(count if kinds else 0) for name in [f"{base}.{k}"]})
     unseen = {name: words for name, words in tried.items() if not isinstance(words, Site) and name not in seen}
-    unseen |= {name: words for name, words in door.unheard().items() if name not in tried}
+    unseen |= {name: words for name, words in door.unrecorded().items() if name not in tried}
     never = frozenset(name for name, words in unseen.items() if COMPLEX in words[0])
     places = {name: place for place, name in enumerate(door.names)}
     order = sorted(seen, key=lambda name: max((places[one] for one in places if _begins(name, one)), default=-1))

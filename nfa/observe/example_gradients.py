@@ -12,9 +12,9 @@ from nfa.errors import Refusal
 from nfa.maths.example_gradients import Dense, powers_of_two
 from nfa.observe.gradient_door import GradientDoor
 from nfa.observe.gradient_reading import Door, Gradients, Reader
-from nfa.observe.hearing import widened
 from nfa.observe.inertness import inert
 from nfa.observe.passes import per_example
+from nfa.observe.recording import widened
 from nfa.observe.single_examples import gradients
 from nfa.workload import Batch, Workload
 
@@ -76,7 +76,7 @@ class ExampleGradients:
     def __call__(self, batch: Batch) -> BatchGradients:
         """The gradients of a batch's examples; weights, modes and generators stay as they were."""
         with inert(self.model):
-            outputs, uses = self.reader.heard(batch)
+            outputs, uses = self.reader.recorded(batch)
             cotangent, scale = self._cotangent(outputs, batch)
             found = self.reader.read(outputs, uses, cotangent)
             self._refuse(self.guard.check(batch, found.way) | found.unread)

@@ -7,7 +7,7 @@ import torch.nn as nn
 
 from nfa.errors import Refusal
 from nfa.observe.layouts import Axis
-from nfa.observe.sites import SiteEar, public_names
+from nfa.observe.sites import SiteRecorder, public_names
 
 Words = tuple[str, str, str]  # of a refusal: what was got, what is allowed, what to do
 
@@ -53,9 +53,10 @@ class Sites:
             if name not in self.seen:
                 raise Refusal(f"site {name!r}", ", ".join(self.seen) or "a model with linear maps", "name one of them")
 
-    def ear(self, model: nn.Module, sites: Mapping[str, nn.Module], n: int, wanted: Container[str]) -> SiteEar:
-        """What hears some of them in a pass of n examples."""
-        ear = SiteEar(model, public_names(model, sites), n, wanted=wanted, whole=self.whole)
-        ear.copied = frozenset(name for name, site in self.seen.items() if site.copied)
-        return ear
-
+    def recorder(
+        self, model: nn.Module, sites: Mapping[str, nn.Module], n: int, wanted: Container[str]
+    ) -> SiteRecorder:
+        """What records some of them in a pass of n examples."""
+        recorder = SiteRecorder(model, public_names(model, sites), n, wanted=wanted, whole=self.whole)
+        recorder.copied = frozenset(name for name, site in self.seen.items() if site.copied)
+        return recorder

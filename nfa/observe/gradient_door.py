@@ -1,6 +1,6 @@
 """The door of per-example gradients: what rules give is compared with autograd before it is believed.
 
-A parameter's gradients are made by torch.func where a use of it was not heard or cannot be read, and where a random
+A parameter's gradients are made by torch.func where a use of it was not recorded or cannot be read, and where a random
 combination of them is not what autograd says.
 """
 
@@ -30,30 +30,30 @@ class GradientDoor:
     def open(self, batch: Batch, names: Iterable[str]) -> None:
         """Fill in what the door says."""
         door = self.door
-        outputs, uses = self.reader.heard(batch, whole=True)
+        outputs, uses = self.reader.recorded(batch, whole=True)
         trial = self._trial(batch, outputs, uses)
         few = len(batch) - 1
-        fewer = self.reader.heard(batch.take(range(few)), whole=True) if few else None
+        fewer = self.reader.recorded(batch.take(range(few)), whole=True) if few else None
         door.places = _places(uses, fewer[1] if fewer else {}, len(batch))
         door.overlapping = overlapping(one for of in uses.values() for use in of for one in use.regions.values())
         found = self.reader.read(outputs, uses, trial.cotangent)
         door.ways.add(found.way)
-        unheard = self._unheard(trial, found)
+        unrecorded = self._unrecorded(trial, found)
         if fewer:
-            unheard |= self._unheard_of_fewer(trial, found, *fewer)
-        door.exact = [name for name in names if name in unheard]
+            unrecorded |= self._unrecorded_of_fewer(trial, found, *fewer)
+        door.exact = [name for name in names if name in unrecorded]
         self._check_single(trial)
-        door.ways = {frozenset(one for one in way if one[0].parameter not in unheard) for way in door.ways}
+        door.ways = {frozenset(one for one in way if one[0].parameter not in unrecorded) for way in door.ways}
         self._set_idle()
 
     def check(self, batch: Batch, way: frozenset[object]) -> set[str]:
         """Parameters that a batch uses in a way that is not read right; none: the way is known from now on."""
         if way in self.door.ways:
             return set()
-        outputs, uses = self.reader.heard(batch)
+        outputs, uses = self.reader.recorded(batch)
         trial = self._trial(batch, outputs, uses)
         again = self.reader.read(outputs, uses, trial.cotangent)
-        different = self._unheard(trial, again) - {*self.door.exact}
+        different = self._unrecorded(trial, again) - {*self.door.exact}
         self.door.ways.add(again.way)
         self._set_idle()
         return different
@@ -78,16 +78,16 @@ class GradientDoor:
         expected = {name: torch.zeros_like(of) if value is None else strided(value) for (name, of), value in pairs}
         return Trial(batch, outputs.detach(), cotangent, weights, expected, coarse(uses))
 
-    def _unheard(self, trial: Trial, found: Reading) -> set[str]:
+    def _unrecorded(self, trial: Trial, found: Reading) -> set[str]:
         """Parameters whose gradients cannot all be read, or come out wrong."""
         self.door.seen |= found.parts.keys()
         clashing = {a.parameter for a in found.parts for b in self.door.seen if a.clashes(b)}
-        cut, _ = self.reader.heard(trial.batch, cut=True)
+        cut, _ = self.reader.recorded(trial.batch, cut=True)
         rest = zip(self.parameters, gradients(cut, [*self.parameters.values()], trial.cotangent), strict=True)
         elsewhere = {name for name, value in rest if value is not None}
         return found.unread | clashing | elsewhere | trial.differing(self._totals(found.parts, trial.weights))
 
-    def _unheard_of_fewer(self, trial: Trial, whole: Reading, outputs: Tensor, uses: Uses) -> set[str]:
+    def _unrecorded_of_fewer(self, trial: Trial, whole: Reading, outputs: Tensor, uses: Uses) -> set[str]:
         """The same with one example fewer, so that no other dimension can pass for that of the examples.
 
         Where all parts are those of before, what held of them holds again.
@@ -98,9 +98,9 @@ class GradientDoor:
         if not found.unread and _begin_alike(found.parts, whole.parts, trial.rounding):
             return set()
         batch = trial.batch.take(range(few))
-        outputs, uses = self.reader.heard(batch)
+        outputs, uses = self.reader.recorded(batch)
         trial = self._trial(batch, outputs, uses)
-        return self._unheard(trial, self.reader.read(outputs, uses, trial.cotangent))
+        return self._unrecorded(trial, self.reader.read(outputs, uses, trial.cotangent))
 
     def _totals(self, parts: Gradients, weights: Tensor) -> dict[str, Tensor]:
         """Σ_a w_a γ_a by parameter."""

@@ -10,9 +10,9 @@ import torch.nn as nn
 from torch import Tensor
 
 from nfa.maths.example_gradients import Dense, Part, add_part, joined
-from nfa.observe.hearing import ParameterEar, Use, widened
 from nfa.observe.inertness import without_fused_attention
 from nfa.observe.layouts import Axis, LayoutError
+from nfa.observe.recording import ParameterRecorder, Use, widened
 from nfa.observe.regions import Region, Regions
 from nfa.observe.single_examples import SingleExamples, gradients
 from nfa.workload import Batch, Workload
@@ -45,7 +45,7 @@ class Door:
 
 
 class Reader:
-    """Hears how a model uses the named parameters, and reads gradients from δ, as the door says."""
+    """Records how a model uses the named parameters, and reads gradients from δ, as the door says."""
 
     def __init__(self, model: nn.Module, workload: Workload, names: list[str], door: Door) -> None:
         self.model, self.workload, self.door = model, workload, door
@@ -54,7 +54,7 @@ class Reader:
         self.regions = Regions(self.parameters)
 
     def without_exact(self) -> None:
-        """From now on hear only what is not made exactly."""
+        """From now on record only what is not made exactly."""
         self.regions = Regions({name: of for name, of in self.parameters.items() if name not in self.door.exact})
 
     def single(self) -> SingleExamples:
@@ -62,21 +62,21 @@ class Reader:
         exact = {name: self.parameters[name] for name in self.door.exact}
         return SingleExamples(self.model, self.workload, exact, by_loop=self.door.by_loop)
 
-    def heard(self, batch: Batch, *, cut: bool = False, whole: bool = False) -> tuple[Tensor, Uses]:
+    def recorded(self, batch: Batch, *, cut: bool = False, whole: bool = False) -> tuple[Tensor, Uses]:
         """Outputs, and where they use parameters; `whole` with what the functions gave."""
-        ear = ParameterEar(self.regions, len(batch), cut=cut)
-        ear.keeps_outputs = whole
-        with torch.enable_grad(), without_fused_attention(), ear:
-            return self.workload.outputs(self.model, batch), ear.uses
+        recorder = ParameterRecorder(self.regions, len(batch), cut=cut)
+        recorder.keeps_outputs = whole
+        with torch.enable_grad(), without_fused_attention(), recorder:
+            return self.workload.outputs(self.model, batch), recorder.uses
 
     def read(self, outputs: Tensor, uses: Uses, cotangent: Tensor) -> Reading:
         """What gradients the uses have for cotangents of the outputs."""
         every = [use for of in uses.values() for use in of]
         idle = self.door.idle
         made = gradients(outputs, [use.node for use in every] + [self.parameters[name] for name in idle], cotangent)
-        heard = {region.parameter for use in every for region in use.regions.values()}
+        recorded = {region.parameter for use in every for region in use.regions.values()}
         felt = {name for name, value in zip(idle, made[len(every) :], strict=True) if value is not None}
-        unread = felt - heard
+        unread = felt - recorded
         parts: Gradients = {}
         sizes: set[tuple[Region, int]] = set()
         for use, delta in zip(every, made, strict=False):

@@ -72,7 +72,7 @@ def doubled(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def without_fused_attention() -> Iterator[None]:
-    """PyTorch's fused inference path of attention calls no function that could be heard."""
+    """PyTorch's fused inference path of attention calls no function that could be recorded."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

@@ -14,9 +14,9 @@ from nfa.maths.bfloat16 import bfloat16_products
 from nfa.observe.directions import Directions
 from nfa.observe.door import few_of, find_sites
 from nfa.observe.found import Sites
-from nfa.observe.hearing import Use
 from nfa.observe.inertness import inert, without_fused_attention
 from nfa.observe.layouts import Layout
+from nfa.observe.recording import Use
 from nfa.observe.records import Part, Record, Source
 from nfa.observe.single_examples import gradients
 from nfa.workload import Batch, Workload
@@ -29,7 +29,7 @@ RECORD_BYTES = 2**26  # patches of a convolution are made for so many examples a
 
 @runtime_checkable
 class Listener(Protocol):
-    """A measure of one site: hears the records of its source, with the parts it needs."""
+    """A measure of one site: records the records of its source, with the parts it needs."""
 
     @property
     def source(self) -> Source: ...
@@ -52,9 +52,9 @@ def observe(
     sites: Sites | None = None,
     precision: Precision = "float32",
     directions: Directions = EVERY_OUTPUT,
-    hear_outputs: Callable[[Tensor, Batch], None] | None = None,
+    record_outputs: Callable[[Tensor, Batch], None] | None = None,
 ) -> None:
-    """Run the model over `batches` and feed every measure, made when its site is first heard.
+    """Run the model over `batches` and feed every measure, made when its site is first recorded.
 
     `sites` are what the door has found out, None = look now. Weights, buffers, optimizer state, gradients, module modes
     and generators stay bitwise as they were. `hear_outputs` gets each batch's outputs, so that an evaluation needs no
@@ -63,19 +63,19 @@ def observe(
     sites = sites or find_sites(model, workload, few_of(workload))
     sites.check(measures)
     products: AbstractContextManager[None] = bfloat16_products() if precision == "bfloat16" else nullcontext()
-    heard = _Pass(sites, measures)
+    recorded = _Pass(sites, measures)
     with inert(model), products:
         for batch in batches:
-            ear = sites.ear(model, workload.sites(model), len(batch), measures.keys())
+            recorder = sites.recorder(model, workload.sites(model), len(batch), measures.keys())
             with torch.enable_grad():
-                with without_fused_attention(), ear:
+                with without_fused_attention(), recorder:
                     outputs = workload.outputs(model, batch)
-                sources = heard.begin(ear.found(), batch)
+                sources = recorded.begin(recorder.found(), batch)
                 losses = per_example(workload.losses(outputs, batch), batch) if Source.LOSS in sources else None
-            if hear_outputs:
-                hear_outputs(outputs.detach(), batch)
-            for source, direction, found in _gradients(outputs, losses, heard.nodes, sources, directions, batch):
-                heard.tell(source, direction, found)
+            if record_outputs:
+                record_outputs(outputs.detach(), batch)
+            for source, direction, found in _gradients(outputs, losses, recorded.nodes, sources, directions, batch):
+                recorded.tell(source, direction, found)
 
 
 def site_weights(
@@ -111,10 +111,10 @@ class _Pass:
         self.sites, self.measures = sites, measures
         self.listeners: dict[str, Sequence[Listener]] = {}
         self.weights: dict[str, Tensor] = {}
-        self.missed = 0  # examples before a site was first heard
+        self.missed = 0  # examples before a site was first recorded
 
     def begin(self, uses: Mapping[str, list[Use]], batch: Batch) -> set[Source]:
-        """Take up a batch; what the listeners want to hear of it."""
+        """Take up a batch; what the listeners want to record of it."""
         self.uses, self.batch = {name: uses.get(name, []) for name in self.measures}, batch
         self.new: dict[str, int] = {}
         for name in [name for name in self.measures if name not in self.listeners and uses.get(name)]:

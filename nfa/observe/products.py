@@ -13,7 +13,7 @@ import torch.nn as nn
 from jaxtyping import Float
 from torch import Tensor
 
-from nfa.maths.example_gradients import Dense, Factors, Part
+from nfa.maths.example_gradients import Dense, GradientFactors, Part
 from nfa.observe.layouts import Layout, LayoutError
 
 
@@ -69,7 +69,9 @@ class Product:
     def gradient(self, name: str, delta: Tensor, at: Layout) -> Part:
         """Per-example gradients of an argument."""
         d = self.outputs(delta, at)
-        return Dense(d.sum(dim=1)) if name == self.BIAS else Factors(d.unsqueeze(2), self.inputs(at).unsqueeze(2))
+        return (
+            Dense(d.sum(dim=1)) if name == self.BIAS else GradientFactors(d.unsqueeze(2), self.inputs(at).unsqueeze(2))
+        )
 
     def offset(self, delta: Tensor, at: Layout) -> Float[Tensor, " n"]:
         """⟨δ, b⟩ of each example."""
@@ -114,7 +116,7 @@ class Matmul(Product):
     def gradient(self, name: str, delta: Tensor, at: Layout) -> Part:  # noqa: ARG002
         if self.other.ndim != 2:
             raise LayoutError
-        return Factors(self.inputs(at).unsqueeze(2), self.outputs(delta, at).unsqueeze(2))
+        return GradientFactors(self.inputs(at).unsqueeze(2), self.outputs(delta, at).unsqueeze(2))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Recurrent layers step by step: in their fused functions nobody hears the products, so they are written out."""
+"""Recurrent layers step by step: in their fused functions nobody records the products, so they are written out."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any

@@ -16,15 +16,15 @@ from torch import Tensor
 from torch.nn.modules import module as global_hooks
 
 from nfa.observe.coverage import leaves
-from nfa.observe.hearing import Ear, Use
 from nfa.observe.products import Linear, Mapped, Product
+from nfa.observe.recording import Recorder, Use
 from nfa.observe.regions import Region, Regions
 from nfa.observe.rules import PRODUCTS
 
 PACKED = ("q_proj", "k_proj", "v_proj")
 
 
-class SiteEar(Ear):
+class SiteRecorder(Recorder):
     """Keeps the products of the `wanted` sites (None = all) by name, also those of frozen layers.
 
     `named` gives module paths and what they are to be called. A module among `whole` is one site with all that is
@@ -59,7 +59,7 @@ class SiteEar(Ear):
 
     # ---- which module is running
 
-    def __enter__(self) -> "SiteEar":
+    def __enter__(self) -> "SiteRecorder":
         if not self._hooks:
             self._hooks = [
                 global_hooks.register_module_forward_pre_hook(self._begins),

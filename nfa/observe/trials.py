@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nfa.observe.hearing import Use
+from nfa.observe.recording import Use
 from nfa.workload import Batch
 
 TOLERANCE = 1e-4  # of a parameter's largest entry

@@ -28,10 +28,10 @@ class Found(NamedTuple):
     sealed: bool
 
 
-def _compared(content: Any, told: Any, digest: str) -> Found:
-    if told not in (None, digest):
+def _compared(content: Any, stated: Any, digest: str) -> Found:
+    if stated not in (None, digest):
         raise ValueError("damaged: its content is not what its digest says")
-    return Found(content, told is not None)
+    return Found(content, stated is not None)
 
 
 def of_sealed(found: Found) -> Any:
@@ -112,8 +112,8 @@ def json_text(content: Mapping[str, Any]) -> str:
 def read_json(file: Path) -> Found:
     """What is in a JSON file; only objects have a digest."""
     content = json.loads(file.read_text(encoding="utf-8"))
-    told = content.pop(DIGEST, None) if isinstance(content, dict) else None
-    return _compared(content, told, json_digest(content))
+    stated = content.pop(DIGEST, None) if isinstance(content, dict) else None
+    return _compared(content, stated, json_digest(content))
 
 
 def kept_json(file: Path) -> dict[str, Any]:
@@ -138,9 +138,9 @@ def read_array(file: Path) -> Found:
     """The array of a .npy file, in memory."""
     import numpy as np
 
-    array, told = mapped_array(file)
+    array, stated = mapped_array(file)
     content = np.array(array)
-    return _compared(content, told, digest_of(content))
+    return _compared(content, stated, digest_of(content))
 
 
 def mapped_array(file: Path) -> "tuple[np.memmap[Any, Any], str | None]":
@@ -151,10 +151,10 @@ def mapped_array(file: Path) -> "tuple[np.memmap[Any, Any], str | None]":
     with file.open("rb") as stream:
         stream.seek(array.offset + array.nbytes)
         rest = stream.read(len(TRAILER) + 64)
-    told = rest[8:-1].decode("ascii", "replace") or None
-    if rest != (TRAILER % told.encode() if told else b""):
+    stated = rest[8:-1].decode("ascii", "replace") or None
+    if rest != (TRAILER % stated.encode() if stated else b""):
         raise ValueError("bytes behind its last value")
-    return array, told
+    return array, stated
 
 
 # ---- tensors
@@ -187,9 +187,9 @@ def _tensors(file: Path, take: "Callable[[Mapping[str, Tensor]], Mapping[str, Te
 
     with safe_open(file, "pt") as opened:
         metadata = opened.metadata() or {}
-        told = metadata.pop(DIGEST, None)
+        stated = metadata.pop(DIGEST, None)
         content = take(_Stored(opened)), metadata
-        return _compared(content, told, digest_of([*content]))
+        return _compared(content, stated, digest_of([*content]))
 
 
 class _Stored(Mapping[str, "Tensor"]):
@@ -226,8 +226,8 @@ def write_state(file: Path, state: Mapping[str, Any]) -> None:
 def read_state(file: Path) -> Found:
     """A training state on the CPU."""
     state = unpickled(file)
-    told = state.pop(DIGEST, None)
-    return _compared(state, told, digest_of(state))
+    stated = state.pop(DIGEST, None)
+    return _compared(state, stated, digest_of(state))
 
 
 def unpickled(file: Path) -> Any:

@@ -30,7 +30,7 @@ SIGNIFICANT = 2.0  # standard errors that |G|² has to be above zero for a noise
 
 
 @dataclass(frozen=True)
-class Probe:
+class ProbeExamples:
     """The examples that gradients are of: losses, and where there are any, classes and which labels are wrong.
 
     `batch_size` 1: units are the examples; else consecutive batches of so many, with their mean gradients.
@@ -51,7 +51,7 @@ class Probe:
         return torch.zeros(len(self.losses), dtype=torch.long) if self.classes is None else self.classes
 
 
-def gradient_directions(gram: Float[Tensor, "n n"], probe: Probe, *, seed: int) -> Result:
+def gradient_directions(gram: Float[Tensor, "n n"], probe: ProbeExamples, *, seed: int) -> Result:
     """Series at `gradient/…`, each with its bootstrap standard error at `…_se`; what is undefined is absent.
 
     Scalars: mean cosines over pairs (all, within and between classes), silhouette of the classes on 1 − C, effective
@@ -87,13 +87,13 @@ def _drop_insignificant(values: dict[str, Tensor], errors: Mapping[str, float]) 
 
 
 class _Study:
-    def __init__(self, gram: Tensor, probe: Probe, seed: int) -> None:
+    def __init__(self, gram: Tensor, probe: ProbeExamples, seed: int) -> None:
         self.gram, self.probe = gram.double(), probe
         self.units = gram_maths.block_means(self.gram, probe.batch_size) if probe.batch_size > 1 else self.gram
         cosines, kept = gram_maths.cosines(self.units)
         classes = probe.classes if probe.batch_size == 1 else None
         strata = probe.strata if probe.batch_size == 1 else torch.zeros(len(self.units), dtype=torch.long)
-        self.directions = gram_maths.Directions(cosines, kept, classes, strata)
+        self.directions = gram_maths.CosineStatistics(cosines, kept, classes, strata)
         self.of_units = gram_maths.resamples(strata, DRAWS, generator(seed, "bootstrap of units"))
         self.of_examples = self.of_units
         if probe.batch_size > 1:

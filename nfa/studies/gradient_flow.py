@@ -12,7 +12,7 @@ COSMETIC_FACTOR = 1.5  # a change of the gradient ratio by less is no finding
 FOLLOWS, PARTLY = 0.5, 0.2  # of the gradient ratio's change, as a logarithm, that the update ratio has to follow
 
 
-class Target(NamedTuple):
+class RuleOfThumb(NamedTuple):
     """What is hoped for, what was measured (None = not measured), and whether it is met."""
 
     name: str
@@ -86,7 +86,7 @@ def change_verdict(change: float | None) -> str:
     return "not measured" if change is None else "almost unchanged" if change < UNCHANGED else "changed"
 
 
-def targets(series: Mapping[str, float], groups: ParameterGroups) -> list[Target]:
+def targets(series: Mapping[str, float], groups: ParameterGroups) -> list[RuleOfThumb]:
     """The table of targets, from the series of a checkpoint; what a model puts into its ratio is no step towards them.
 
     They are those of the EEG program that version 2 of the Conformer is from: rules of thumb, derived from nothing.
@@ -95,10 +95,10 @@ def targets(series: Mapping[str, float], groups: ParameterGroups) -> list[Target
     ratio = without_built_in(series.get("flow/front_output_ratio"), groups)
     change = series.get(f"flow/{groups.front}/weight_change")
     return [
-        Target("front/output gradient ratio", "> 0.1", ratio, None if ratio is None else ratio > WEAK),
-        Target("weight change of the front", "> 0.01", change, None if change is None else change > UNCHANGED),
-        Target("validation Pearson's r", "> 0.3", pearson, None if pearson is None else pearson > 0.3),
-        Target("gradient norm", "1 to 10", norm, None if norm is None else 1 <= norm <= 10),
+        RuleOfThumb("front/output gradient ratio", "> 0.1", ratio, None if ratio is None else ratio > WEAK),
+        RuleOfThumb("weight change of the front", "> 0.01", change, None if change is None else change > UNCHANGED),
+        RuleOfThumb("validation Pearson's r", "> 0.3", pearson, None if pearson is None else pearson > 0.3),
+        RuleOfThumb("gradient norm", "1 to 10", norm, None if norm is None else 1 <= norm <= 10),
     ]
 
 

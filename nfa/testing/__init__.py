@@ -9,6 +9,6 @@ with the same training that nobody watches.
 """
 
 from nfa.testing.conformance import check_workload
-from nfa.testing.table import Conformance, Row
+from nfa.testing.table import CheckRow, Conformance
 
-__all__ = ["Conformance", "Row", "check_workload"]
+__all__ = ["CheckRow", "Conformance", "check_workload"]

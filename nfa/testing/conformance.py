@@ -14,7 +14,7 @@ from nfa.reference.linear_twin import linear_twin
 from nfa.testing import expected, inertness, measured
 from nfa.testing.expected import Case, Twin, Values
 from nfa.testing.measured import Precision
-from nfa.testing.table import Conformance, Row
+from nfa.testing.table import CheckRow, Conformance
 from nfa.workload import Workload
 
 EXPECTED = {"alignment": expected.alignment, "directions": expected.directions, "flow": expected.flow}
@@ -31,8 +31,8 @@ def check_workload(
 
     `make` returns the same workload, untrained, at every call. `twin(model)` is the same function made of nn.Linear
     only (nfa/reference/linear_twin.py); a site is looked for under the path that `twin_sites` gives. The first
-    `examples` of the probe are looked at. Values are compared in float64 and, where that is the type of the weights, in float32. Every
-    study must leave parameters, buffers, modes, `.grad`, hooks and generators bitwise as they were, and so the weights
+    `examples` of the probe are looked at. Values are compared in float64 and, where that is the type of the weights, in
+    float32. Every study must leave parameters, buffers, modes, `.grad`, hooks and generators bitwise as they were, and so the weights
     that some steps of training lead to. Nothing is raised for a difference or for a study that refuses the model: see
     `Conformance.ok`. Raises `Refusal` for a study that does not exist.
     """
@@ -53,25 +53,25 @@ def check_workload(
 class _Check:
     """One study on one workload."""
 
-    def __init__(self, study: str, case: Case, unwatched: inertness.Trained) -> None:
+    def __init__(self, study: str, case: Case, unwatched: inertness.TrainedModel) -> None:
         self.study, self.case, self.unwatched = study, case, unwatched
         self.right = EXPECTED[study](case)
         self.found: Values = {}
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[CheckRow]:
         """Values in every precision, and whether anything is disturbed."""
         types = {weight.dtype for weight in self.case.start.parameters()}
         precisions: list[Precision] = ["float64", "float32"] if types == {torch.float32} else ["float64"]
         return [row for precision in precisions for row in self._values(precision)] + self._inert()
 
-    def _values(self, precision: Precision) -> list[Row]:
+    def _values(self, precision: Precision) -> list[CheckRow]:
         tolerance = TOLERANCES[precision]
         try:
             self.found = MEASURED[self.study](self.case, precision)
         except Exception as error:
-            return [Row(self.study, "everything", precision, 0, math.inf, tolerance, _said(error))]
+            return [CheckRow(self.study, "everything", precision, 0, math.inf, tolerance, _said(error))]
         return [
-            _row(Row(self.study, quantity, precision, 0, 0, tolerance), self._seen(right), self._known(quantity))
+            _row(CheckRow(self.study, quantity, precision, 0, 0, tolerance), self._seen(right), self._known(quantity))
             for quantity, right in self.right.items()
         ]
 
@@ -85,7 +85,7 @@ class _Check:
         every = self.right.get("nfm", self.right[quantity])
         return {name: value for name, value in self.found[quantity].items() if _site(name) in every}
 
-    def _inert(self) -> list[Row]:
+    def _inert(self) -> list[CheckRow]:
         """The study on a model in training mode with gradients, and before every step of a training."""
         model = copy.deepcopy(self.case.model).train()
         for place, weight in enumerate(model.parameters()):
@@ -105,9 +105,9 @@ class _Check:
         except Exception:
             return  # that is another row; what it leaves behind counts all the same
 
-    def _bitwise(self, quantity: str, before: inertness.State, after: inertness.State) -> Row:
+    def _bitwise(self, quantity: str, before: inertness.State, after: inertness.State) -> CheckRow:
         changed = inertness.differing(before, after)
-        return Row(self.study, quantity, "bitwise", len(before), float(len(changed)), 0, ", ".join(changed[:3]))
+        return CheckRow(self.study, quantity, "bitwise", len(before), float(len(changed)), 0, ", ".join(changed[:3]))
 
 
 def _site(name: str) -> str:
@@ -119,7 +119,7 @@ def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def _row(row: Row, right: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> Row:
+def _row(row: CheckRow, right: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> CheckRow:
     """Compare what is seen; a value that is there on one side only is infinitely far off."""
     negligible = _negligible(row, right)
     differences = {name: _difference(row.quantity, right[name], found.get(name), negligible) for name in right}
@@ -138,7 +138,7 @@ def _difference(quantity: str, right: Tensor, found: Tensor | None, negligible: 
     return relative if math.isfinite(relative) else math.inf
 
 
-def _negligible(row: Row, right: Mapping[str, Tensor]) -> float:
+def _negligible(row: CheckRow, right: Mapping[str, Tensor]) -> float:
     """The size below which a gradient is rounding, such that it is compared with this and not with itself."""
     linear = row.study == "flow"
     rounding = ROUNDINGS * torch.finfo(getattr(torch, row.precision)).eps
@@ -146,7 +146,7 @@ def _negligible(row: Row, right: Mapping[str, Tensor]) -> float:
     return largest * (rounding if linear else rounding**2) / row.tolerance
 
 
-def _conformance(rows: list[Row], alignment: "_Check | None") -> Conformance:
+def _conformance(rows: list[CheckRow], alignment: "_Check | None") -> Conformance:
     known, seen = (
         (set(), set()) if alignment is None else (set(alignment.right["nfm"]), set(alignment.found.get("nfm", {})))
     )

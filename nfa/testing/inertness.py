@@ -18,7 +18,7 @@ Watch = Callable[[nn.Module], Any]
 State = dict[str, Any]
 
 
-class Trained(NamedTuple):
+class TrainedModel(NamedTuple):
     """A model, and its state and that of the generators when training ended."""
 
     model: nn.Module
@@ -53,7 +53,7 @@ def _same(a: Any, b: Any) -> bool:
     return bool(type(a) is type(b) and a == b)
 
 
-def trained(workload: Workload, model: nn.Module, ids: Sequence[int], watch: Watch | None = None) -> Trained:
+def trained(workload: Workload, model: nn.Module, ids: Sequence[int], watch: Watch | None = None) -> TrainedModel:
     """A copy of the model after a few steps of SGD in training mode, each time from the same seed.
 
     `watch` is called before each step and after the last one. The generators are put back.
@@ -72,4 +72,4 @@ def trained(workload: Workload, model: nn.Module, ids: Sequence[int], watch: Wat
             optimizer.step()
         if watch:
             watch(model)
-        return Trained(model, state(model))
+        return TrainedModel(model, state(model))

@@ -7,7 +7,7 @@ HEADS = ("study", "quantity", "precision", "compared", "difference", "allowed", 
 
 
 @dataclass(frozen=True)
-class Row:
+class CheckRow:
     """A quantity of a study beside its reference.
 
     `compared` counts sites, parameters or parts of a state. `difference` is the largest among them, relative; infinite
@@ -37,7 +37,7 @@ class Row:
 class Conformance:
     """All rows; sites of the reference that the studies do not see; sites that they see and the reference does not."""
 
-    rows: Sequence[Row]
+    rows: Sequence[CheckRow]
     seen: Sequence[str]
     unseen: Sequence[str]
     unchecked: Sequence[str]

@@ -14,7 +14,7 @@ from torch import Tensor
 from nfa import __version__
 from nfa.console import stage
 from nfa.errors import NfaError, Refusal, reason
-from nfa.measures.evaluation import Evaluation, hear_outputs
+from nfa.measures.evaluation import Evaluation, record_outputs
 from nfa.registry import tracking
 from nfa.registry.tracking.metrics import MetricLog, known_steps
 from nfa.watching import reports
@@ -97,7 +97,7 @@ class Watch:
     def _study(self, name: str) -> WatchedStudy:
         if name == "alignment":
             config = self.asked.alignment(start_known=self.start.known)
-            return WatchedAlignment(self.workload, self.model, config, self.start, self._hear)
+            return WatchedAlignment(self.workload, self.model, config, self.start, self._record_outputs)
         if name == "directions":
             return WatchedDirections(self.workload, self.model, self.asked.directions(len(self.ids)))
         return WatchedFlow(self.workload, self.model, self.asked.flow(len(self.ids)), self.start)
@@ -164,7 +164,7 @@ class Watch:
         self.evaluation = Evaluation(self.workload)
         found = {key: value for study in self.studies for key, value in study.values(self.model, step).items()}
         if not self.evaluation.examples:
-            hear_outputs(self.model, self.workload, self._batches(), self._hear)
+            record_outputs(self.model, self.workload, self._batches(), self._record_outputs)
         loss = self.evaluation.means()["loss"]
         if math.isfinite(loss):
             found["probe/loss"] = loss
@@ -174,7 +174,7 @@ class Watch:
     def _batches(self) -> Iterator[Batch]:
         return self.workload.batches("train", batch_size=self.workload.examples_at_once, ids=self.ids)
 
-    def _hear(self, outputs: Tensor, batch: Batch) -> None:
+    def _record_outputs(self, outputs: Tensor, batch: Batch) -> None:
         self.evaluation.update(outputs, batch)
 
     def _look_for_divergence(self, step: int, loss: float) -> None:

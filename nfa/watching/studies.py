@@ -19,7 +19,7 @@ from nfa.studies.gradient_directions import correlation_with
 from nfa.watching.start import Start
 from nfa.workload import Batch, Workload
 
-Hear = Callable[[Tensor, Batch], None]
+RecordOutputs = Callable[[Tensor, Batch], None]
 
 
 class WatchedStudy(Protocol):
@@ -42,13 +42,15 @@ class WatchedStudy(Protocol):
 
 
 class WatchedAlignment:
-    """Relations of weights, representations and gradients; `hear` gets the outputs of all examples."""
+    """Relations of weights, representations and gradients; `record` gets the outputs of all examples."""
 
     name = "alignment"
 
-    def __init__(self, workload: Workload, model: nn.Module, config: AnalyzeConfig, start: Start, hear: Hear) -> None:
+    def __init__(
+        self, workload: Workload, model: nn.Module, config: AnalyzeConfig, start: Start, record: RecordOutputs
+    ) -> None:
         self.analysis = Analysis(workload, model, config, start.of_sites if start.known else None)
-        self.hear = hear
+        self.record = record
 
     @property
     def coverage(self) -> str:
@@ -62,7 +64,7 @@ class WatchedAlignment:
             yield "left out: " + "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
 
     def values(self, model: nn.Module, step: int) -> dict[str, float]:  # noqa: ARG002 - the same at every step
-        return self.analysis.values(model, hear_outputs=self.hear)
+        return self.analysis.values(model, record_outputs=self.record)
 
 
 class WatchedDirections:

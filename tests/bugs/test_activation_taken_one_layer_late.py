@@ -33,7 +33,7 @@ def test_agop_of_every_layer_is_that_of_its_own_input_and_not_of_the_next_layers
 
 @pytest.mark.parametrize("index", range(5))
 def test_input_and_gradient_of_every_layer_are_its_own(index):
-    class Ear:
+    class Recorder:
         source, needs = Source.LOSS, frozenset({Part.INPUTS})
 
         def __init__(self) -> None:
@@ -42,7 +42,7 @@ def test_input_and_gradient_of_every_layer_are_its_own(index):
         def update(self, record) -> None:
             self.heard.append(record)
 
-    toys, ear = deep(), Ear()
+    toys, ear = deep(), Recorder()
     name = f"layers.{index}"
     observe(toys.net, toys, toys.batches("train", batch_size=4), {name: lambda _: [ear]})
     hidden = toys.inputs

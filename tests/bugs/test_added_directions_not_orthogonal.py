@@ -3,15 +3,15 @@
 import torch
 
 from nfa import reference
-from nfa.maths.low_rank import Factors
+from nfa.maths.low_rank import FactorPair
 from nfa.registry.families.language.teacher.synthesis import synthesize
 
 SHAPE, KEPT, TARGET = (96, 128), 16, 64
 
 
-def adapter() -> Factors:
+def adapter() -> FactorPair:
     random = torch.Generator().manual_seed(0)
-    return Factors(*(torch.randn(*shape, generator=random, dtype=torch.float64) for shape in ((96, 16), (16, 128))))
+    return FactorPair(*(torch.randn(*shape, generator=random, dtype=torch.float64) for shape in ((96, 16), (16, 128))))
 
 
 def test_rank_64_is_64_with_the_spectrum_that_was_asked_for_and_with_their_recipe_it_is_neither():

@@ -10,7 +10,7 @@ from gradient_runs import array, directed, example_gradients
 from matplotlib.figure import Figure
 
 from nfa import reference
-from nfa.figures.gradient_pictures import Directions, gradient_similarities
+from nfa.figures.gradient_pictures import DrawnDirections, gradient_similarities
 from nfa.registry import tracking
 
 N, SIZE, EPOCH = 40, 8, 2
@@ -41,7 +41,7 @@ def test_what_is_compared_is_what_is_said(changeable, monkeypatch, unit):
 
 @pytest.mark.parametrize("what", ["examples", "batches of 8"])
 def test_a_picture_names_its_rows(what):
-    shown = Directions(np.eye(4), np.zeros((4, 2)), np.ones(4), np.ones(4), what=what)
+    shown = DrawnDirections(np.eye(4), np.zeros((4, 2)), np.ones(4), np.ones(4), what=what)
     assert gradient_similarities(shown, title="").axes[0].get_xlabel() == what
     by_class = dataclasses.replace(shown, classes=np.array([0, 0, 1, 1]))
     assert gradient_similarities(by_class, title="").axes[0].get_xlabel().startswith(what)

@@ -44,13 +44,13 @@ def test_a_batch_mean_loss_is_refused():
     toys = toy(seeded(layers, 4, 6, 3), 10, 4, sites=["0"])
     toys.loss = lambda outputs, targets: half_square(outputs, targets).mean()
 
-    class Ear:
+    class Recorder:
         source, needs = Source.LOSS, frozenset()
 
         def update(self, record) -> None:
             raise AssertionError(record)
 
     with pytest.raises(Refusal, match="one loss for each example"):
-        observe(toys.net, toys, toys.batches("train", batch_size=3), {"0": lambda _: [Ear()]})
+        observe(toys.net, toys, toys.batches("train", batch_size=3), {"0": lambda _: [Recorder()]})
     with pytest.raises(Refusal, match="one loss for each example"):
         evaluate(toys.net, toys, toys.batches("train", batch_size=3))

@@ -10,7 +10,7 @@ from gradient_runs import array, directed
 from toys import Noisy, seeded, tiny_classifier, toy
 
 from nfa import reference
-from nfa.measures.evaluation import hear_outputs
+from nfa.measures.evaluation import record_outputs
 from nfa.measures.gradient_gram import GradientGram, choose_parameters
 
 N = 24
@@ -26,7 +26,7 @@ def test_the_mean_of_the_gradients_is_that_of_what_was_trained_on(loss, weightin
         for weight in model.parameters():
             weight.mul_(4)  # so that examples differ in their norms
     (batch,) = workload.batches("train", batch_size=N, ids=ids)
-    hear_outputs(model, workload, [batch], lambda *heard: seen.append(heard))
+    record_outputs(model, workload, [batch], lambda *heard: seen.append(heard))
     losses = workload.objective().fixed(seen)
     K = GradientGram(workload, ids, choose_parameters(workload, model))(model, losses)
     workload.objective()(workload.outputs(model, batch), batch).backward()

@@ -4,17 +4,17 @@ import numpy as np
 
 from nfa.registry.families.language.comparison.compare_lora import compared
 from nfa.registry.families.language.comparison.report import verdicts, written
-from nfa.registry.families.language.comparison.study import Arm, Trained
+from nfa.registry.families.language.comparison.study import FineTuning, StartArm
 from nfa.registry.families.language.config import CompareLoraConfig
 
 
-def arm(start: str, finals: list[float]) -> Arm:
+def arm(start: str, finals: list[float]) -> StartArm:
     trained = {}
     for seed, final in enumerate(finals):
         losses = {0: 3.0, 10: final}
         answers = {step: np.full(5, loss) + np.arange(5) - 2 for step, loss in losses.items()}
-        trained[seed] = Trained(f"{start}{seed}", seed, losses, {0: 0.0, 10: 1.0}, answers, 0.0)
-    return Arm(start, start, "", trained)
+        trained[seed] = FineTuning(f"{start}{seed}", seed, losses, {0: 0.0, 10: 1.0}, answers, 0.0)
+    return StartArm(start, start, "", trained)
 
 
 def test_a_worse_start_is_called_worse_and_its_difference_is_positive():

@@ -5,14 +5,14 @@ import numpy as np
 import torch
 
 from nfa.maths.embedding import fitting_perplexity, tsne
-from nfa.studies.gradient_directions import Probe, gradient_directions
+from nfa.studies.gradient_directions import ProbeExamples, gradient_directions
 
 N = 40
 
 
 def mapped(rows: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Cosines and positions."""
-    cosines = gradient_directions(rows @ rows.T, Probe(torch.zeros(N)), seed=0).arrays["cosines"]
+    cosines = gradient_directions(rows @ rows.T, ProbeExamples(torch.zeros(N)), seed=0).arrays["cosines"]
     return cosines, tsne(cosines, perplexity=fitting_perplexity(N), seed=0)
 
 

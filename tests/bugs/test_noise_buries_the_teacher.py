@@ -3,14 +3,14 @@
 import torch
 
 from nfa import reference
-from nfa.maths.low_rank import Factors, noise
+from nfa.maths.low_rank import FactorPair, noise
 from nfa.registry.families.language.teacher.synthesis import synthesize, teacher_update
 
 
 def test_rank_16_energy_and_directions_survive_the_noise_and_with_noise_per_entry_they_do_not():
     random = torch.Generator().manual_seed(0)
     b, a = (torch.randn(*shape, generator=random, dtype=torch.float64) for shape in ((192, 16), (16, 576)))
-    made = synthesize(Factors(b, a), "layer", rank=16, target_rank=64, decay=0.04, noise_scale=0.1, seed=0)
+    made = synthesize(FactorPair(b, a), "layer", rank=16, target_rank=64, decay=0.04, noise_scale=0.1, seed=0)
     ours = teacher_update(made.matrix, made.sigma, 0, "layer")
     clean = (made.matrix.u * made.matrix.s) @ made.matrix.vh
     s_1 = float(made.matrix.s[0])

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from nfa.studies.gradient_directions import Probe, gradient_directions
+from nfa.studies.gradient_directions import ProbeExamples, gradient_directions
 
 
 def noise_scale(rows: torch.Tensor) -> dict[str, float]:
-    found = gradient_directions(rows @ rows.T, Probe(torch.zeros(len(rows))), seed=0).scalars
+    found = gradient_directions(rows @ rows.T, ProbeExamples(torch.zeros(len(rows))), seed=0).scalars
     names = ("noise_scale", "mean_gradient_squared", "gradient_variance")
     return {name: found[f"gradient/{name}"] for name in names if f"gradient/{name}" in found}
 

@@ -7,10 +7,10 @@ import torch
 from gradient_runs import array, directed
 
 from nfa.errors import Refusal
-from nfa.figures.gradient_pictures import Directions, gradient_montage, gradient_similarities
+from nfa.figures.gradient_pictures import DrawnDirections, gradient_montage, gradient_similarities
 from nfa.maths.embedding import tsne
 from nfa.registry.analyses.config import GradientDirectionsConfig
-from nfa.studies.gradient_directions import Probe
+from nfa.studies.gradient_directions import ProbeExamples
 
 
 @pytest.mark.parametrize(("n", "size"), [(32, 32), (63, 32), (10, 32), (2, 2)])
@@ -19,7 +19,7 @@ def test_one_batch_is_refused_with_what_to_do(n, size):
     with pytest.raises(Refusal, match=said):
         GradientDirectionsConfig(unit="batch", n=n, batch_size=size)
     with pytest.raises(ValueError, match="two or more are needed"):
-        Probe(torch.zeros(n), batch_size=size)
+        ProbeExamples(torch.zeros(n), batch_size=size)
     assert GradientDirectionsConfig(unit="batch", n=2 * size, batch_size=size).units == 2
 
 
@@ -41,7 +41,7 @@ def test_a_map_of_too_few_is_an_error_that_says_so():
 
 def test_colours_mean_the_same_in_every_picture():
     shown = [
-        Directions(np.full((4, 4), value), np.eye(4)[:, :2], np.ones(4), np.ones(4)) for value in (1e-3, 0.5, -1.0)
+        DrawnDirections(np.full((4, 4), value), np.eye(4)[:, :2], np.ones(4), np.ones(4)) for value in (1e-3, 0.5, -1.0)
     ]
     figures = [gradient_similarities(one, title="") for one in shown]
     figures.append(gradient_montage({"": dict(enumerate(shown))}, title=""))

@@ -5,7 +5,7 @@ import torch
 import torch.nn as nn
 
 from nfa import reference
-from nfa.maths.low_rank import Factors, LowRank
+from nfa.maths.low_rank import FactorPair, LowRank
 from nfa.registry.families.language.teacher.compression import compress
 
 RANK, ALPHA = 4, 32.0
@@ -32,7 +32,7 @@ def test_the_layer_s_update_is_the_truncated_one_and_its_two_gradients_are_alike
     of_b, of_a = layer_gradients(b, a)
     assert 0.5 < of_b / of_a < 2
 
-    theirs = Factors(best.u * best.s, best.vh)
+    theirs = FactorPair(best.u * best.s, best.vh)
     assert float((ALPHA / RANK * theirs.b @ theirs.a).norm() / truncated.norm()) == pytest.approx(8, rel=1e-5)
     of_b, of_a = layer_gradients(*theirs)
     assert of_b / of_a > 50

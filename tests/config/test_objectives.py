@@ -5,7 +5,7 @@ import pytest
 from nfa.errors import Refusal
 from nfa.registry.sweeps.objectives import (
     Constraint,
-    Objective,
+    StudyObjective,
     check_logged,
     keys_of,
     parse_constraints,
@@ -25,7 +25,7 @@ LOGGED = ["val/loss", "val/accuracy", "layer_0/agop_nfm", "layer_1/agop_nfm", "f
     ],
 )  # fmt: skip
 def test_direction_is_known_where_the_key_says_what_is_good(key: str, maximise: bool) -> None:
-    assert parse_objectives([key], "auto", "last") == (Objective(key, maximise),)
+    assert parse_objectives([key], "auto", "last") == (StudyObjective(key, maximise),)
 
 
 def test_direction_is_asked_for_where_both_may_be_wanted() -> None:
@@ -36,7 +36,7 @@ def test_direction_is_asked_for_where_both_may_be_wanted() -> None:
 
 def test_directions_and_reductions_are_one_for_all_or_one_each() -> None:
     found = parse_objectives(["val/loss", "val/accuracy"], "auto,minimize", "best,mean:3")
-    assert found == (Objective("val/loss", False, "best"), Objective("val/accuracy", False, "mean", 3))
+    assert found == (StudyObjective("val/loss", False, "best"), StudyObjective("val/accuracy", False, "mean", 3))
     assert {one.reduction for one in parse_objectives(["val/loss", "val/accuracy"], "auto", "best")} == {"best"}
     with pytest.raises(Refusal, match="for 3 objectives"):
         parse_objectives(["val/loss", "val/accuracy", "train/loss"], "auto,auto", "last")

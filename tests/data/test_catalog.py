@@ -12,7 +12,7 @@ from nfa.errors import Refusal
 from nfa.registry.datasets import catalog
 
 CONTENT = {"a.bin": b"first", "b.bin": b"second"}
-TOY = catalog.Source(
+TOY = catalog.PublishedFiles(
     address="http://example.invalid/toy",
     files={role: (name, hashlib.md5(CONTENT[name]).hexdigest()) for role, name in (("one", "a.bin"), ("two", "b.bin"))},
 )
@@ -55,7 +55,7 @@ def test_files_in_the_cache_are_found(cache):
 def test_files_in_an_installed_folder_are_found_before_the_cache(cache, tmp_path, monkeypatch):
     installed = fill(tmp_path / "installed")
     fill(cache, a=b"damaged")
-    monkeypatch.setitem(catalog.SOURCES, "toy", catalog.Source(TOY.address, TOY.files, (str(installed),)))
+    monkeypatch.setitem(catalog.SOURCES, "toy", catalog.PublishedFiles(TOY.address, TOY.files, (str(installed),)))
     assert catalog.locate("toy")["one"] == installed / "a.bin"
 
 
@@ -91,7 +91,7 @@ def test_a_damaged_file_is_refused_with_both_checksums(cache, tmp_path, given):
 
 def test_a_known_repackaging_is_accepted(cache, monkeypatch):
     files = {**TOY.files, "two": (*TOY.files["two"], hashlib.md5(b"packed anew").hexdigest())}
-    monkeypatch.setitem(catalog.SOURCES, "toy", catalog.Source(TOY.address, files))
+    monkeypatch.setitem(catalog.SOURCES, "toy", catalog.PublishedFiles(TOY.address, files))
     fill(cache, b=b"packed anew")
     assert catalog.locate("toy")["two"] == cache / "b.bin"
 

@@ -10,7 +10,7 @@ from eeg_files import brainvision, edf, eeglab, persyst
 from nfa.errors import Refusal
 from nfa.registry.families.eeg.preparation.channels import choose, implied
 from nfa.registry.families.eeg.preparation.config import PrepareEEGConfig
-from nfa.registry.families.eeg.preparation.formats import Opened, open_recording
+from nfa.registry.families.eeg.preparation.formats import OpenedRecording, open_recording
 from nfa.registry.families.eeg.preparation.recordings import Recording, find
 from nfa.registry.families.eeg.preparation.signals import half_unit
 
@@ -23,7 +23,7 @@ def noise(rate: float, names: tuple[str, ...] = ("Fp1", "Cz")) -> dict[str, np.n
     return {name: 40 * random.standard_normal(round(SECONDS * rate)) for name in names}
 
 
-def opened(path: Path, **more: object) -> Opened:
+def opened(path: Path, **more: object) -> OpenedRecording:
     envelope = path.with_name("envelope.npy")
     np.save(envelope, np.random.default_rng(4).random(64 * SECONDS))
     config = PrepareEEGConfig(source=".", target="out", envelope_rate=64, **more)

@@ -10,8 +10,8 @@ from eeg_files import brainvision, edf, edf_gaps, eeglab, gdf, neuroscan, persys
 
 from nfa.errors import Refusal
 from nfa.registry.families.eeg.preparation.config import PrepareEEGConfig
-from nfa.registry.families.eeg.preparation.filters import Settings, prepare, spans_of
-from nfa.registry.families.eeg.preparation.formats import Opened, open_recording
+from nfa.registry.families.eeg.preparation.filters import FilterSettings, prepare, spans_of
+from nfa.registry.families.eeg.preparation.formats import OpenedRecording, open_recording
 from nfa.registry.families.eeg.preparation.recordings import Recording
 from nfa.registry.families.eeg.preparation.signals import Segment
 
@@ -25,7 +25,7 @@ def noise(seconds: float = SECONDS, rate: float = RATE, names: Sequence[str] = (
     return {name: 40 * random.standard_normal(round(seconds * rate)) for name in names}
 
 
-def opened(path: Path, seconds: float, **more: object) -> Opened:
+def opened(path: Path, seconds: float, **more: object) -> OpenedRecording:
     """With an envelope of that length, 64 samples a second."""
     envelope = path.with_name("envelope.npy")
     np.save(envelope, np.random.default_rng(4).random(round(seconds * 64)))
@@ -275,9 +275,9 @@ def test_parts_around_a_gap_go_with_the_speech_that_was_heard_and_none_goes_acro
     np.save(tmp_path / "envelope.npy", heard[: round(64 * (60 + 281 / 256))])
     config = PrepareEEGConfig(source=".", target="out", envelope_rate=64, gaps="cut")
     found = open_recording(Recording("sub-001_-_story", path, tmp_path / "envelope.npy"), config)
-    spans = spans_of(found.eeg, found.envelope, Settings())
+    spans = spans_of(found.eeg, found.envelope, FilterSettings())
     assert [span.name for span in spans] == ["train+1of2", "train+2of2", "val+1of2", "val+2of2", "test"]
-    eeg, envelope = (prepare(signal, spans, Settings()).parts for signal in (found.eeg, found.envelope))
+    eeg, envelope = (prepare(signal, spans, FilterSettings()).parts for signal in (found.eeg, found.envelope))
     for span in spans:
         assert len(eeg[span]) == len(envelope[span]) == span.last - span.first
         if len(eeg[span]) > 128:
@@ -291,7 +291,7 @@ def test_pieces_below_a_second_are_left_out(tmp_path: Path) -> None:
     onsets = [k / 2 + 0.25 * (k >= 8) + 0.25 * (k >= 9) for k in range(24)]  # a piece of half a second from 4.25 s on
     edf(path, noise(12), onsets=[f"{onset:g}" for onset in onsets], seconds="0.5")
     found = opened(path, 12.5, gaps="cut")
-    spans = spans_of(found.eeg, found.envelope, Settings(train_share=0.6, val_share=0.2))
+    spans = spans_of(found.eeg, found.envelope, FilterSettings(train_share=0.6, val_share=0.2))
     assert [(span.name, span.first, span.last) for span in spans] == [
         ("train+1of2", 0, 256),
         ("train+2of2", 320, 480),

@@ -12,7 +12,7 @@ from mutations import of_bytes, outcomes
 
 from nfa.errors import Refusal
 from nfa.registry.families.eeg.preparation.config import PrepareEEGConfig
-from nfa.registry.families.eeg.preparation.formats import Opened, open_recording
+from nfa.registry.families.eeg.preparation.formats import OpenedRecording, open_recording
 from nfa.registry.families.eeg.preparation.recordings import Recording
 
 mne = pytest.importorskip("mne")
@@ -51,12 +51,12 @@ def test_a_damaged_recording_is_read_or_refused_by_its_name(case: str, count: in
     np.save(tmp_path / "envelope.npy", np.random.default_rng(0).random(RATE * SECONDS))
     config = PrepareEEGConfig(source=".", target="out", gaps="cut")
 
-    def read(_: Path) -> Opened:
+    def read(_: Path) -> OpenedRecording:
         opened = open_recording(Recording("one_-_story", header, tmp_path / "envelope.npy"), config)
         opened.eeg.read(0, 3)
         return opened
 
-    def whole(_: bytes, opened: Opened) -> bool:
+    def whole(_: bytes, opened: OpenedRecording) -> bool:
         """Segments lie one behind the other within the file."""
         edges = [edge for each in opened.eeg.segments for edge in (each.start, each.stop)]
         return edges == sorted(edges) and edges[-1] <= opened.eeg.samples

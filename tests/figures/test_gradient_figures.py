@@ -13,12 +13,18 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from nfa.figures.gradient_pictures import Directions, gradient_map, gradient_montage, gradient_similarities, map_reach
+from nfa.figures.gradient_pictures import (
+    DrawnDirections,
+    gradient_map,
+    gradient_montage,
+    gradient_similarities,
+    map_reach,
+)
 
 SIZES = (5, 2, 9)  # of classes
 
 
-def made(sizes: tuple[int, ...] | None = SIZES, *, n: int = 16, spread: float = 1.0, seed: int = 0) -> Directions:
+def made(sizes: tuple[int, ...] | None = SIZES, *, n: int = 16, spread: float = 1.0, seed: int = 0) -> DrawnDirections:
     """Random directions, by class; without `sizes` those of `n` batches."""
     random = np.random.default_rng(seed)
     classes = None if sizes is None else np.repeat(np.arange(len(sizes)), sizes)
@@ -28,10 +34,10 @@ def made(sizes: tuple[int, ...] | None = SIZES, *, n: int = 16, spread: float = 
     cosines, positions = (rows @ rows.T).astype(np.float32), (spread * random.normal(size=(n, 2))).astype(np.float32)
     norms, losses = np.exp(random.normal(size=(2, n)))
     what = "examples" if sizes else "batches of 8"
-    return Directions(cosines, positions, norms, losses, classes, np.arange(n) % 4 == 0 if sizes else None, what)
+    return DrawnDirections(cosines, positions, norms, losses, classes, np.arange(n) % 4 == 0 if sizes else None, what)
 
 
-def without_map(shown: Directions) -> Directions:
+def without_map(shown: DrawnDirections) -> DrawnDirections:
     return dataclasses.replace(shown, positions=np.zeros((0, 2), dtype=np.float32))
 
 

@@ -7,25 +7,25 @@ import pytest
 
 from nfa.registry.families.language.comparison.compare_lora import compared
 from nfa.registry.families.language.comparison.report import verdicts, written
-from nfa.registry.families.language.comparison.study import Arm, Trained
+from nfa.registry.families.language.comparison.study import FineTuning, StartArm
 from nfa.registry.families.language.config import CompareLoraConfig
 
 
-def arm(start: str, finals: list[float], *, cost: float = 0.0, each: tuple[float, ...] = (1.0, 1.0, 1.0)) -> Arm:
+def arm(start: str, finals: list[float], *, cost: float = 0.0, each: tuple[float, ...] = (1.0, 1.0, 1.0)) -> StartArm:
     """Seeds 1, 2, … whose steps cost `each`; random ones are trained twice as long."""
     steps, trained = 20 if start == "long" else 10, {}
     for seed, (final, price) in enumerate(zip(finals, each, strict=True), start=1):
         losses = {0: 3.0, steps: final}
         answers = {step: np.full(5, loss) + np.arange(5) - 2 for step, loss in losses.items()}
         operations = {step: price * step * 1e12 for step in losses}
-        trained[seed] = Trained(f"{start}{seed}", seed, losses, operations, answers, cost * 1e12)
-    return Arm(start, "random" if start == "long" else start, "", trained)
+        trained[seed] = FineTuning(f"{start}{seed}", seed, losses, operations, answers, cost * 1e12)
+    return StartArm(start, "random" if start == "long" else start, "", trained)
 
 
 RANDOM, LONG = arm("random", [2.0, 2.01, 2.02]), arm("long", [1.5, 1.5, 1.5], each=(1.0, 1.1, 1.25))
 
 
-def report(*arms: Arm, **options: Any) -> tuple[dict[str, Any], str]:
+def report(*arms: StartArm, **options: Any) -> tuple[dict[str, Any], str]:
     found = compared(arms, CompareLoraConfig(**options))
     return found, written(found)
 

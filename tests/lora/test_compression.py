@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nfa import reference
-from nfa.maths.low_rank import Factors
+from nfa.maths.low_rank import FactorPair
 from nfa.registry.families.language.teacher.compression import ENERGY_RANKS, compress
 
 
@@ -24,7 +24,7 @@ def falling(o: int, i: int, decay: float = 0.1, seed: int = 0) -> torch.Tensor:
 def test_everything_equals_the_reference(o, i, rank, seed, factored):
     b, a = draw(o, 6, seed=seed), draw(6, i, seed=seed + 1)
     W = b @ a
-    found = compress(Factors(b, a) if factored else W, rank, alpha=2.0)
+    found = compress(FactorPair(b, a) if factored else W, rank, alpha=2.0)
     u, s, vh = reference.truncated_svd(W, rank)
     product = 2.0 / rank * found.factors.b.double() @ found.factors.a.double()
     torch.testing.assert_close(product, (u * s) @ vh, atol=1e-5 * float(s[0]), rtol=0)
@@ -52,14 +52,14 @@ def test_a_dense_update_with_a_flat_tail_is_met_by_random_directions():
 
 def test_factors_and_their_dense_product_have_the_same_factors_up_to_signs():
     b, a = draw(50, 5), draw(5, 40, seed=1)
-    from_factors, from_product = (compress(update, 4, 8.0) for update in (Factors(b, a), b @ a))
+    from_factors, from_product = (compress(update, 4, 8.0) for update in (FactorPair(b, a), b @ a))
     products = [found.factors.b @ found.factors.a for found in (from_factors, from_product)]
     torch.testing.assert_close(*products, atol=1e-4, rtol=0)
     assert from_factors.flops < from_product.flops
 
 
 def test_a_zero_update_has_zero_factors_and_nothing_else():
-    for update in (Factors(torch.zeros(9, 3), draw(3, 8).float()), torch.zeros(9, 8)):
+    for update in (FactorPair(torch.zeros(9, 3), draw(3, 8).float()), torch.zeros(9, 8)):
         found = compress(update, 2, 2.0)
         assert (found.energy_ratio, found.relative_error, found.stable_rank, found.energies) == (None, None, None, {})
         assert (found.rank, found.norm) == (0, 0.0)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nfa import reference
-from nfa.maths.low_rank import Factors, LowRank
+from nfa.maths.low_rank import FactorPair, LowRank
 from nfa.registry.families.language.teacher.synthesis import Synthesized, synthesize, teacher_update
 
 OPTIONS = {"rank": 4, "target_rank": 12, "decay": 0.04, "noise_scale": 0.1, "seed": 3}
@@ -18,11 +18,11 @@ def draw(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def adapter(o: int = 40, i: int = 60, k: int = 4, seed: int = 0) -> Factors:
-    return Factors(draw(o, k, seed=seed), draw(k, i, seed=seed + 1))
+def adapter(o: int = 40, i: int = 60, k: int = 4, seed: int = 0) -> FactorPair:
+    return FactorPair(draw(o, k, seed=seed), draw(k, i, seed=seed + 1))
 
 
-def made(update: Factors, name: str = "layer", **changed: float) -> Synthesized:
+def made(update: FactorPair, name: str = "layer", **changed: float) -> Synthesized:
     return synthesize(update, name, **{**OPTIONS, **changed})  # type: ignore[arg-type]
 
 
@@ -77,16 +77,16 @@ def test_a_smaller_rank_tells_what_it_leaves_out():
 
 def test_directions_that_are_rounding_are_not_kept():
     update = adapter(k=4)
-    found = made(Factors(update.b[:, [0, 1, 1, 1]], update.a))
+    found = made(FactorPair(update.b[:, [0, 1, 1, 1]], update.a))
     assert found.kept == 2
     assert float(found.matrix.s[-1]) > 0.1 * float(found.matrix.s[1])
 
 
 def test_a_zero_adapter_has_a_zero_teacher():
-    found = made(Factors(torch.zeros(8, 2, dtype=torch.float64), draw(2, 9)))
+    found = made(FactorPair(torch.zeros(8, 2, dtype=torch.float64), draw(2, 9)))
     assert (found.sigma, found.energies, found.left_out) == (0.0, None, None)
     update = teacher_update(found.matrix, found.sigma, 3, "layer")
-    assert isinstance(update, Factors)
+    assert isinstance(update, FactorPair)
     assert not (update.b @ update.a).any()
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nfa.maths import example_gradients
-from nfa.maths.example_gradients import Dense, Factors, Part, Rows, inner, joined, powers_of_two
+from nfa.maths.example_gradients import Dense, GradientFactors, Part, Rows, inner, joined, powers_of_two
 
 GROUPS, ROWS, COLUMNS = 2, 6, 3  # of a table that is also a matrix, and a convolution's weight in two groups
 KINDS = ["factors", "groups", "rows", "dense"]
@@ -28,7 +28,7 @@ def part(kind: str, n: int, s: int, seed: int) -> Part:
     if kind == "dense":
         return Dense(draw(n, ROWS * COLUMNS))
     groups = GROUPS if kind == "groups" else 1
-    return Factors(draw(n, s, groups, ROWS // groups), draw(n, s, groups, COLUMNS))
+    return GradientFactors(draw(n, s, groups, ROWS // groups), draw(n, s, groups, COLUMNS))
 
 
 def written_out(part: Part) -> Tensor:
@@ -91,7 +91,7 @@ def test_few_numbers_at_a_time_give_the_same(sides):
 def test_joined_parts_are_the_same_sum_with_one_part_of_a_kind(found):
     together = joined(found)
     assert_equal(summed(together), summed(found))
-    kinds = [(type(one), one.left.shape[2:] if isinstance(one, Factors) else None) for one in together]
+    kinds = [(type(one), one.left.shape[2:] if isinstance(one, GradientFactors) else None) for one in together]
     assert len(set(kinds)) == len(kinds)
 
 
@@ -126,15 +126,15 @@ def test_largest_is_no_smaller_than_any_entry_of_one_position(kind):
     (8, 9, 3, 1, True),  # making the matrices costs more than one pair of examples
 ])  # fmt: skip
 def test_compact_keeps_factors_exactly_where_their_products_are_fewer(p, q, s, examples, kept):
-    factors = Factors(torch.ones(2, s, 1, p), torch.ones(2, s, 1, q))
+    factors = GradientFactors(torch.ones(2, s, 1, p), torch.ones(2, s, 1, q))
     as_factors = examples**2 * s**2 * (p + q)
     as_matrices = examples * s * p * q + examples**2 * p * q
     assert (as_factors <= as_matrices) is kept
-    assert isinstance(factors.compact(examples), Factors if kept else Dense)
+    assert isinstance(factors.compact(examples), GradientFactors if kept else Dense)
 
 
 def test_numbers_are_those_that_are_held_for_an_example():
-    assert Factors(torch.ones(2, 3, 1, 5), torch.ones(2, 3, 1, 7)).numbers == 3 * (5 + 7)
+    assert GradientFactors(torch.ones(2, 3, 1, 5), torch.ones(2, 3, 1, 7)).numbers == 3 * (5 + 7)
     assert Rows(torch.ones(2, 3, dtype=torch.long), torch.ones(2, 3, 5), 100).numbers == 3 * (5 + 1)
     assert Dense(torch.ones(2, 9)).numbers == 9
 
@@ -154,7 +154,7 @@ def test_one_position_is_the_product_of_two_gram_matrices():
 def test_summing_positions_before_the_product_is_another_gradient():
     """(Σ_s δ_s)(Σ_s h_s)ᵀ has the terms of different positions, which γ = Σ_s δ_s h_sᵀ does not have."""
     one = part("factors", n=3, s=4, seed=0)
-    pooled = Factors(one.left.sum(dim=1, keepdim=True), one.right.sum(dim=1, keepdim=True))
+    pooled = GradientFactors(one.left.sum(dim=1, keepdim=True), one.right.sum(dim=1, keepdim=True))
     found, other = inner([one], [one]), inner([pooled], [pooled])
     assert float((found - other).abs().max()) > 0.1 * float(found.abs().max())
 
@@ -167,7 +167,7 @@ def test_uses_of_one_parameter_one_by_one_miss_their_cross_terms():
 
 def test_factors_of_groups_are_not_those_of_one_group():
     one = part("groups", n=3, s=1, seed=0)
-    mixed = Factors(one.left.flatten(2).unsqueeze(2), one.right.flatten(2).unsqueeze(2))
+    mixed = GradientFactors(one.left.flatten(2).unsqueeze(2), one.right.flatten(2).unsqueeze(2))
     assert mixed.dense().values.shape[1] == GROUPS * ROWS * COLUMNS
     assert not torch.allclose(inner([one], [one]), inner([mixed], [mixed]))
 
@@ -175,7 +175,7 @@ def test_factors_of_groups_are_not_those_of_one_group():
 @pytest.mark.parametrize(("delta", "h"), [(1e-30, 1.0), (1.0, 1e-30), (1e30, 1e-25), (1e-35, 1e30), (1e-20, 1e-10)])
 def test_factors_of_any_size_are_scaled_so_that_float32_holds_their_products(delta, h):
     one = part("factors", n=3, s=2, seed=0)
-    small = Factors((one.left * delta).float(), (one.right * h).float())
+    small = GradientFactors((one.left * delta).float(), (one.right * h).float())
     more = powers_of_two(small.largest())
     scaled = small.times(1 / more)
     found = more.double()[:, None] * inner([scaled], [scaled]).double() * more.double()

@@ -33,10 +33,10 @@ def once(n: int) -> Tensor:
     return torch.ones(1, n, dtype=torch.float64)
 
 
-def directions(rows: Tensor, classes: Tensor | None, strata: Tensor | None = None) -> gram.Directions:
+def directions(rows: Tensor, classes: Tensor | None, strata: Tensor | None = None) -> gram.CosineStatistics:
     if strata is None:
         strata = torch.zeros(len(rows), dtype=torch.long) if classes is None else classes
-    return gram.Directions(*gram.cosines(rows @ rows.T), classes, strata)
+    return gram.CosineStatistics(*gram.cosines(rows @ rows.T), classes, strata)
 
 
 def mean_or_nan(values: list[float]) -> float:

@@ -25,9 +25,9 @@ def once(n: int) -> Tensor:
     return torch.ones(1, n, dtype=torch.float64)
 
 
-def directions(rows: Tensor, classes: Tensor | None) -> gram.Directions:
+def directions(rows: Tensor, classes: Tensor | None) -> gram.CosineStatistics:
     strata = torch.zeros(len(rows), dtype=torch.long) if classes is None else classes
-    return gram.Directions(*gram.cosines(rows @ rows.T), classes, strata)
+    return gram.CosineStatistics(*gram.cosines(rows @ rows.T), classes, strata)
 
 
 # ---- how well scores tell some examples from others
@@ -173,7 +173,7 @@ def test_bootstrap_errors_are_the_spread_over_repetitions(sizes, spread, offset)
 
     def statistics(K: Tensor, draws: Tensor) -> dict[str, Tensor]:
         squared, variance = gram.noise(K, draws, simulated.strata)
-        held = gram.Directions(*gram.cosines(K), simulated.strata, simulated.strata)
+        held = gram.CosineStatistics(*gram.cosines(K), simulated.strata, simulated.strata)
         rank = gram.participation_ratio(K, draws, simulated.strata)
         found = {**held.means(draws), "squared": squared, "variance": variance, "rank": rank}
         return {name: value for name, value in found.items() if value.isfinite().all()}

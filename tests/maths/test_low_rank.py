@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nfa import reference
 from nfa.maths.low_rank import (
-    Factors,
+    FactorPair,
     LowRank,
     balanced,
     distance,
@@ -35,11 +35,11 @@ def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tens
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
-def factors(o: int, i: int, k: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Factors:
-    return Factors(draw(o, k, seed=seed, dtype=dtype), draw(k, i, seed=seed + 1000, dtype=dtype))
+def factors(o: int, i: int, k: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> FactorPair:
+    return FactorPair(draw(o, k, seed=seed, dtype=dtype), draw(k, i, seed=seed + 1000, dtype=dtype))
 
 
-def dense(matrix: LowRank | Factors) -> Tensor:
+def dense(matrix: LowRank | FactorPair) -> Tensor:
     b, a = matrix.factors if isinstance(matrix, LowRank) else matrix
     return b.double() @ a.double()
 
@@ -76,7 +76,7 @@ class TestSVDOfProduct:
     def test_is_exact_for_factors_of_lower_rank(self, o, i, rank, seed):
         small = factors(o, i, max(1, rank), seed)
         b, a = small.b @ draw(max(1, rank), 8, seed=seed + 1), torch.linalg.pinv(draw(max(1, rank), 8, seed=seed + 1))
-        product = Factors(b * bool(rank), a @ small.a)
+        product = FactorPair(b * bool(rank), a @ small.a)
         found = svd_of_product(product)
         torch.testing.assert_close(dense(found), dense(product), atol=1e-12 * (1 + norm(product)), rtol=0)
         assert found.rank == min(o, i, rank)
@@ -169,14 +169,14 @@ class TestTruncation:
         assert found == pytest.approx(float(squares.sum() / squares[0]), rel=1e-10)
 
     def test_a_zero_matrix_has_no_ratios(self):
-        zero = Factors(torch.zeros(5, 2), draw(2, 4, dtype=torch.float32))
+        zero = FactorPair(torch.zeros(5, 2), draw(2, 4, dtype=torch.float32))
         found = svd_of_product(zero)
         assert found.rank == 0
         assert norm(zero) == 0
         assert (relative_error(zero, found.factors), energy_ratio(found.s, 0.0), stable_rank(0.0, 0.0)) == (None,) * 3
 
     def test_a_tiny_matrix_is_no_zero_matrix(self):
-        tiny = Factors(1e-30 * draw(5, 2), 1e-30 * draw(2, 4))
+        tiny = FactorPair(1e-30 * draw(5, 2), 1e-30 * draw(2, 4))
         found = svd_of_product(tiny)
         assert found.rank == 2
         assert relative_error(tiny, found.truncated(2).factors) == pytest.approx(0, abs=1e-12)
@@ -196,7 +196,7 @@ class TestBalanced:
         matrix = svd_of_product(factors(64, 64, 4), 100.0)
         G = draw(64, 64, seed=5)
 
-        def ratio(pair: Factors) -> float:
+        def ratio(pair: FactorPair) -> float:
             return norm(pair.b.T @ G) / norm(G @ pair.a.T)
 
         assert 0.5 < ratio(balanced(matrix, 1.0)) < 2

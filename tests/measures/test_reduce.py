@@ -182,7 +182,7 @@ def test_all_matrices_of_all_sites_at_two_checkpoints_are_those_of_one_process(d
 
     def values(world: World) -> list[dict[str, dict[str, Tensor]]]:
         measures = SiteMeasures(toys, sites, wanted, Conventions(directions=directions), initial, world)
-        ids, model = world.share(list(range(13))), toys.model()
+        ids, model = world.shard(list(range(13))), toys.model()
         return [measures(model, toys.batches("train", batch_size=3, ids=ids)) for _ in range(2)]
 
     expected = values(World())

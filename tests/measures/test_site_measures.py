@@ -336,7 +336,7 @@ def test_who_hears_outputs_hears_all_of_them_whatever_is_left_to_measure(wanted)
     measures = measures_of(toys, wanted)
     for _ in range(2):
         heard: list[Tensor] = []
-        measures(toys.net, batches(toys), hear_outputs=lambda outputs, _batch, heard=heard: heard.append(outputs))
+        measures(toys.net, batches(toys), record_outputs=lambda outputs, _batch, heard=heard: heard.append(outputs))
         torch.testing.assert_close(torch.cat(heard), toys.net(toys.inputs).detach(), **CLOSE)
 
 

@@ -20,7 +20,7 @@ CLOSE = {"rtol": 1e-10, "atol": 1e-13}
 
 
 @dataclass
-class Ear:
+class Recorder:
     """Keeps everything it hears."""
 
     source: Source
@@ -31,14 +31,14 @@ class Ear:
         self.heard.append(record)
 
 
-def listening(ears: Mapping[str, list[Ear]]) -> dict[str, Callable[[Tensor], list[Ear]]]:
+def listening(ears: Mapping[str, list[Recorder]]) -> dict[str, Callable[[Tensor], list[Recorder]]]:
     return {name: lambda _, ears=ears: ears for name, ears in ears.items()}
 
 
 def hear(
     toys: Toy, *sources: Source, batch_size: int = 2, sites: Sites | None = None
 ) -> dict[str, dict[Source, list[Record]]]:
-    ears = {name: [Ear(source) for source in sources] for name in toys.sites_named}
+    ears = {name: [Recorder(source) for source in sources] for name in toys.sites_named}
     observe(toys.net, toys, toys.batches("train", batch_size=batch_size), listening(ears), sites=sites)
     return {name: {ear.source: ear.heard for ear in listening} for name, listening in ears.items()}
 
@@ -122,10 +122,10 @@ def test_an_activation_that_works_in_place_changes_nothing(frozen):
 
 def test_outputs_are_heard_once_a_batch_and_carry_no_graph():
     toys, heard = TOYS["chain"](), []
-    ears = {"0": [Ear(Source.OUTPUT)]}
+    ears = {"0": [Recorder(Source.OUTPUT)]}
     batches = toys.batches("train", batch_size=2)
     keep = lambda outputs, batch: heard.append((outputs, batch.ids))  # noqa: E731
-    observe(toys.net, toys, batches, listening(ears), hear_outputs=keep)
+    observe(toys.net, toys, batches, listening(ears), record_outputs=keep)
     assert torch.cat([ids for _, ids in heard]).tolist() == [0, 1, 2, 3, 4]
     assert torch.equal(torch.cat([outputs for outputs, _ in heard]), toys.net(toys.inputs).detach())
     assert not any(outputs.requires_grad for outputs, _ in heard)

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from nfa import reference
-from nfa.studies.gradient_directions import DRAWS, SERIES, Probe, gradient_directions
+from nfa.studies.gradient_directions import DRAWS, SERIES, ProbeExamples, gradient_directions
 from nfa.studies.result import Result
 
 N = 36
@@ -32,11 +32,11 @@ def gradients(seed: int = 0, offset: float = 1.0) -> Tensor:
     return normal(3, 8, seed=seed)[CLASSES] + normal(N, 8, seed=seed + 1) + offset
 
 
-def probe(**options) -> Probe:
-    return Probe(**{"losses": normal(N, seed=9), "classes": CLASSES, "noisy": NOISY, **options})
+def probe(**options) -> ProbeExamples:
+    return ProbeExamples(**{"losses": normal(N, seed=9), "classes": CLASSES, "noisy": NOISY, **options})
 
 
-def study(rows: Tensor, of: Probe | None = None, seed: int = 1) -> Result:
+def study(rows: Tensor, of: ProbeExamples | None = None, seed: int = 1) -> Result:
     return gradient_directions(rows @ rows.T, of or probe(), seed=seed)
 
 
@@ -202,7 +202,7 @@ def test_batches_are_the_study_of_their_mean_gradients_and_the_noise_is_that_of_
     rows = gradients()
     found, single = study(rows, probe(batch_size=size)), study(rows)
     means = torch.stack([part.mean(dim=0) for part in rows.split(size) if len(part) == size])
-    direct = study(means, Probe(torch.zeros(len(means))))
+    direct = study(means, ProbeExamples(torch.zeros(len(means))))
     assert set(values(found)) == PARTS | {"zero_fraction"}
     for name in values(found):
         expected = values(single if name in OF_MEAN else direct)[name]

@@ -12,9 +12,9 @@ from nfa import reference
 from nfa.maths.statistics import crossed_bootstrap, t_interval
 from nfa.registry.families.language.comparison.study import (
     RANDOM,
-    Arm,
-    Difference,
-    Trained,
+    FineTuning,
+    LossDifference,
+    StartArm,
     at_end,
     at_equal_compute,
     paired,
@@ -26,22 +26,22 @@ from nfa.registry.families.language.comparison.study import (
 QUESTIONS = 30
 
 
-def trained(seed: int, losses: Mapping[int, float], *, cost: float | None = 0.0, each: float = 10.0) -> Trained:
+def trained(seed: int, losses: Mapping[int, float], *, cost: float | None = 0.0, each: float = 10.0) -> FineTuning:
     """A training whose questions scatter around its losses, and cost `each` operations a step."""
     random = np.random.default_rng([seed, 7])
     scatter = random.standard_normal(QUESTIONS)
     answers = {step: loss + scatter - scatter.mean() for step, loss in losses.items()}
-    return Trained(f"run{seed}", seed, losses, {step: each * step for step in losses}, answers, cost)
+    return FineTuning(f"run{seed}", seed, losses, {step: each * step for step in losses}, answers, cost)
 
 
-def arm(start: str, finals: Mapping[int, float], *, steps: int = 10, settings: str = "", **options: Any) -> Arm:
+def arm(start: str, finals: Mapping[int, float], *, steps: int = 10, settings: str = "", **options: Any) -> StartArm:
     """Seeds that fall from 3 to these losses, evenly."""
     half = steps // 2
     found = {
         seed: trained(seed, {0: 3.0, half: (3.0 + final) / 2, steps: final}, **options)
         for seed, final in finals.items()
     }
-    return Arm(f"{start}, {steps} steps", start, settings, found)
+    return StartArm(f"{start}, {steps} steps", start, settings, found)
 
 
 BETTER = {1: 1.70, 2: 1.72, 3: 1.71}
@@ -96,7 +96,7 @@ def test_seeds_that_only_one_has_are_left_out():
     assert at_end(arm("svd", {9: 0.0}), arm(RANDOM, RANDOMS)) is None
 
 
-def steps_of(found: Difference) -> dict[int, tuple[float, float]]:
+def steps_of(found: LossDifference) -> dict[int, tuple[float, float]]:
     return {seed: look.steps for seed, look in found.by_seed.items()}
 
 
@@ -116,8 +116,10 @@ def test_what_a_start_has_cost_counts_at_equal_compute():
 def test_each_seed_is_looked_at_where_it_has_spent_its_own_budget():
     """Budgets of 130, 150 and 170 operations are 13, 15 and 17 steps of the other, evaluated after 10 and 20."""
     costs = {1: 30.0, 2: 50.0, 3: 70.0}
-    svd = Arm("svd", "svd", "", {seed: trained(seed, {0: 3.0, 10: 1.7}, cost=cost) for seed, cost in costs.items()})
-    random = Arm(RANDOM, RANDOM, "", {seed: trained(seed, {0: 3.0, 10: 2.0, 20: 1.0}) for seed in costs})
+    svd = StartArm(
+        "svd", "svd", "", {seed: trained(seed, {0: 3.0, 10: 1.7}, cost=cost) for seed, cost in costs.items()}
+    )
+    random = StartArm(RANDOM, RANDOM, "", {seed: trained(seed, {0: 3.0, 10: 2.0, 20: 1.0}) for seed in costs})
     found = at_equal_compute(svd, random)
     assert found
     assert steps_of(found) == {1: (10, 13), 2: (10, 15), 3: (10, 17)}
@@ -128,7 +130,7 @@ def test_each_seed_is_looked_at_where_it_has_spent_its_own_budget():
 
 
 def test_where_the_other_has_spent_a_little_less_both_are_looked_at_there():
-    svd = Arm("svd", "svd", "", {1: trained(1, {0: 3.0, 10: 1.7}, cost=1.0)})
+    svd = StartArm("svd", "svd", "", {1: trained(1, {0: 3.0, 10: 1.7}, cost=1.0)})
     found = at_equal_compute(svd, arm(RANDOM, {1: 2.0}))
     assert found
     (look,) = found.by_seed.values()
@@ -143,7 +145,7 @@ def test_at_equal_compute_no_one_has_spent_more_and_losses_are_between_evaluatio
     losses = {step: data.draw(st.floats(0.5, 4.0)) for step in steps}
     one = trained(1, {0: 3.0, 10: 2.0}, cost=data.draw(st.floats(0, 300)), each=data.draw(st.floats(1, 20)))
     two = trained(1, losses)
-    found = at_equal_compute(Arm("svd", "svd", "", {1: one}), Arm(RANDOM, RANDOM, "", {1: two}))
+    found = at_equal_compute(StartArm("svd", "svd", "", {1: one}), StartArm(RANDOM, RANDOM, "", {1: two}))
     budget = one.total or 0.0
     if 10.0 * steps[-1] < 0.98 * budget:
         assert found is None
@@ -203,13 +205,13 @@ TIMES = st.lists(
 )  # of seeds
 
 
-def reaching(start: str, times: Sequence[float | None]) -> Arm:
+def reaching(start: str, times: Sequence[float | None]) -> StartArm:
     """Seeds that are at a loss of 1 after so many of 10 steps, or never."""
     found = {
         seed: trained(seed, {step: 1.0 if time is not None and step >= time else 2.0 for step in range(11)})
         for seed, time in enumerate(times)
     }
-    return Arm(start, start, "", found)
+    return StartArm(start, start, "", found)
 
 
 @given(TIMES)
@@ -241,8 +243,8 @@ def test_a_seed_that_only_one_arm_brings_to_the_target_makes_that_arm_look_bette
 
 
 def test_the_horizon_is_what_every_training_has_made():
-    long = Arm(RANDOM, RANDOM, "", {0: trained(0, {0: 3.0, 20: 1.0})})
-    short = Arm("svd", "svd", "", {0: trained(0, {0: 3.0, 10: 1.0})})
+    long = StartArm(RANDOM, RANDOM, "", {0: trained(0, {0: 3.0, 20: 1.0})})
+    short = StartArm("svd", "svd", "", {0: trained(0, {0: 3.0, 10: 1.0})})
     found = reached(short, long, 1.5)
     assert found
     assert (found.horizon, found.by_seed) == (10, {0: (7.5, None)})

@@ -15,8 +15,8 @@ from nfa import reference
 from nfa.registry.sweeps import axis_importance
 from nfa.registry.sweeps.axis_importance import Importance, conventions, importances, why_no_importances
 from nfa.registry.sweeps.tuning import (
-    Arm,
-    Axis,
+    ConfirmedArm,
+    SearchedAxis,
     StudyTable,
     TrialRow,
     at_edges,
@@ -30,7 +30,7 @@ from nfa.registry.sweeps.tuning import (
     trade_off,
 )
 
-X1, X2 = Axis("x1", "range"), Axis("x2", "range")
+X1, X2 = SearchedAxis("x1", "range"), SearchedAxis("x2", "range")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -144,9 +144,9 @@ def test_a_log_axis_enters_as_its_logarithm() -> None:
     logged = tuple(
         replace(row, parameters={**row.parameters, "lr": math.log(row.parameters["lr"])}) for row in table.rows
     )
-    as_range = replace(table, axes=(Axis("lr", "range"), X2), rows=logged)
+    as_range = replace(table, axes=(SearchedAxis("lr", "range"), X2), rows=logged)
     assert importances(table, resamples=19) == importances(as_range, resamples=19)
-    linear = replace(table, axes=(Axis("lr", "range"), X2))
+    linear = replace(table, axes=(SearchedAxis("lr", "range"), X2))
     assert importances(table, resamples=19) != importances(linear, resamples=19)
 
 
@@ -170,7 +170,7 @@ def test_orders_of_rows_and_axes_names_of_choices_and_units_change_nothing(
         replace(row, parameters={**row.parameters, "optimizer": names[row.parameters["optimizer"]]})
         for row in table.rows
     ]
-    renamed = replace(table, axes=(LR, Axis("optimizer", "choice", (1, 2, 3))), rows=tuple(rows))
+    renamed = replace(table, axes=(LR, SearchedAxis("optimizer", "choice", (1, 2, 3))), rows=tuple(rows))
     assert importances(renamed, resamples=19) == found
     doubled = tuple(replace(row, values=(4 * row.values[0],)) for row in table.rows)
     assert importances(replace(table, rows=doubled), resamples=19) == found
@@ -211,8 +211,8 @@ def test_too_few_resamples_are_refused() -> None:
 
 def test_a_confirmation_pairs_the_seeds() -> None:
     """Differences 1 and 3: mean 2 ± 12.706; what the seeds share cancels."""
-    defaults = Arm("defaults", {}, ((100.0, -50.0, None, 1.0),), (1, 2, 3, 4))
-    other = Arm("best", {}, ((101.0, -47.0, 5.0, None),), (1, 2, 3, 4))
+    defaults = ConfirmedArm("defaults", {}, ((100.0, -50.0, None, 1.0),), (1, 2, 3, 4))
+    other = ConfirmedArm("best", {}, ((101.0, -47.0, 5.0, None),), (1, 2, 3, 4))
     (found,) = confirmation([defaults, other], (False,))
     assert found.interval
     assert (found.interval.mean, found.seeds) == (2.0, 2)
@@ -231,17 +231,20 @@ def test_only_an_interval_without_zero_gives_a_verdict(shift: float, maximise: b
 
 
 def test_without_pairs_there_is_no_number() -> None:
-    one, other = Arm("defaults", {}, ((1.0, None),), (1, 2)), Arm("best", {}, ((None, 2.0),), (1, 2))
+    one, other = ConfirmedArm("defaults", {}, ((1.0, None),), (1, 2)), ConfirmedArm("best", {}, ((None, 2.0),), (1, 2))
     (found,) = confirmation([one, other], (False,))
     assert found.interval is None
     assert found.verdict == "no verdict: 0 seeds finished in both, 2 are needed"
-    assert mean_of(Arm("x", {}, ((None,),), (1,)), 0) is None
+    assert mean_of(ConfirmedArm("x", {}, ((None,),), (1,)), 0) is None
 
 
 @pytest.mark.parametrize("failing", [0, 1])
 def test_where_a_training_failed_the_lucky_ones_decide_nothing(failing: int) -> None:
     """Without the seed that diverged, the arm would be better by 1 in all that are left."""
-    pair = [Arm("defaults", {}, ((3.0, 3.1, 3.2),), (1, 2, 3)), Arm("best", {}, ((2.0, 2.1, 2.2),), (1, 2, 3))]
+    pair = [
+        ConfirmedArm("defaults", {}, ((3.0, 3.1, 3.2),), (1, 2, 3)),
+        ConfirmedArm("best", {}, ((2.0, 2.1, 2.2),), (1, 2, 3)),
+    ]
     (before,) = confirmation(pair, (False,))
     assert before.verdict == "better"
     pair[failing] = replace(pair[failing], values=((*pair[failing].values[0][:2], None),), failed=(3,))
@@ -294,11 +297,11 @@ def test_a_best_trial_in_the_outermost_twentieth_is_at_the_edge(
     kind: str, ends: tuple[float, float], value: float, at_edge: bool
 ) -> None:
     row = TrialRow(0, "finished", {"lr": value}, (1.0,))
-    table = StudyTable("s", ("y",), (False,), (Axis("lr", kind, ends=ends), OPTIMIZER), (row,))
+    table = StudyTable("s", ("y",), (False,), (SearchedAxis("lr", kind, ends=ends), OPTIMIZER), (row,))
     assert at_edges(table, row) == (["lr"] if at_edge else [])
 
 
 def test_choices_and_trials_without_the_parameter_have_no_edge() -> None:
-    axes = (Axis("lr", "log", ends=(0.1, 1.0)), Axis("rank", "choice", (1, 2)))
+    axes = (SearchedAxis("lr", "log", ends=(0.1, 1.0)), SearchedAxis("rank", "choice", (1, 2)))
     row = TrialRow(0, "finished", {"rank": 1}, (1.0,))
     assert at_edges(StudyTable("s", ("y",), (False,), axes, (row,)), row) == []

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nfa import reference
 from nfa.registry.sweeps import scores
-from nfa.registry.sweeps.objectives import Constraint, Objective
+from nfa.registry.sweeps.objectives import Constraint, StudyObjective
 
 VALUES = st.floats(-1e6, 1e6, allow_nan=False)
 SERIES = st.dictionaries(
@@ -29,7 +29,7 @@ def test_an_objective_is_that_of_the_reference(
     series: dict[str, dict[int, float]], key: str, maximise: bool, how: str
 ) -> None:
     name, _, last = how.partition(":")
-    found = scores.score(series, Objective(key, maximise, name, int(last or 1)))
+    found = scores.score(series, StudyObjective(key, maximise, name, int(last or 1)))
     rows = [(one, step, value) for one, of_key in series.items() for step, value in of_key.items()]
     wanted = [one for one in series if fnmatchcase(one, key)]
     expected = reference.objective(rows, wanted, how, more_is_better=maximise)
@@ -42,11 +42,11 @@ def test_a_step_that_one_of_a_globs_keys_lacks_does_not_count() -> None:
     series = {"layer_0/agop_nfm": {0: 1.0, 5: 0.2}, "layer_1/agop_nfm": {0: 0.5}}
     assert scores.by_step(series, "layer_*/agop_nfm") == {0: 0.75}
     apart = {"layer_0/agop_nfm": {0: 1.0}, "layer_1/agop_nfm": {5: 1.0}}
-    assert scores.score(apart, Objective("layer_*/*", True)) is None
+    assert scores.score(apart, StudyObjective("layer_*/*", True)) is None
 
 
 def test_an_objective_without_a_value_is_absent_not_zero() -> None:
-    assert scores.score({}, Objective("val/loss", False)) is None
+    assert scores.score({}, StudyObjective("val/loss", False)) is None
     assert scores.excess({"val/loss": {0: 1.0}}, Constraint("val/accuracy", "<", 1.0)) is None
 
 

@@ -11,7 +11,7 @@ from tuned import arms, classifier, two_objectives
 from nfa.registry.sweeps.axis_importance import Importance
 from nfa.registry.sweeps.study_figures import study_figures
 from nfa.registry.sweeps.study_report import as_json, sentence, trials_csv, written
-from nfa.registry.sweeps.tuning import Arm, best, confirmation
+from nfa.registry.sweeps.tuning import ConfirmedArm, best, confirmation
 
 FOUND = {
     "lr": Importance(0.6, 0.4, 0.8, 0.2, 0.005, True),
@@ -152,7 +152,7 @@ def test_data_hold_no_nan_and_no_keys_for_what_is_undefined() -> None:
 
 
 def test_an_arm_that_never_finished_has_no_mean() -> None:
-    pair = [arms()[0], Arm("best", {}, ((None,) * 5,), arms()[0].seeds)]
+    pair = [arms()[0], ConfirmedArm("best", {}, ((None,) * 5,), arms()[0].seeds)]
     found = as_json(classifier(), [{}], pair)["confirmation"][1]
     assert found["means"] == {}
     assert found["differences"]["val/loss"] == {

@@ -23,7 +23,7 @@ from nfa.observe.passes import site_weights
 from nfa.registry.families.mlp.losses import cross_entropy
 from nfa.relations import MATRICES, RELATIONS, needs_all_directions
 from nfa.studies.alignment import AlignmentOptions, alignment
-from nfa.studies.gradient_directions import Probe as Probed
+from nfa.studies.gradient_directions import ProbeExamples as Probed
 from nfa.studies.gradient_directions import gradient_directions
 from nfa.studies.gradient_flow import gradient_flow
 from nfa.workload import Batch, Workload

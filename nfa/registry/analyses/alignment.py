@@ -29,7 +29,7 @@ def analyze(config: AnalyzeConfig) -> None:
             _assist(config, world)
         else:
             analyse(Alignment(config, world))
-            world.tell(None)
+            world.broadcast(None)
     finally:
         world.close()
 
@@ -38,7 +38,7 @@ def _assist(config: AnalyzeConfig, world: World) -> None:
     """Measure this process's part of the examples wherever the first process does."""
     analysis: CheckpointAnalysis | None = None
     refusal: Refusal | None = None
-    while (task := world.tell(None)) is not None:
+    while (task := world.broadcast(None)) is not None:
         if isinstance(task, tuple):
             source, first = task
             try:
@@ -80,7 +80,7 @@ class Alignment:
 
     def open(self, source: str, epochs: Sequence[int]) -> CheckpointAnalysis:
         """Load the run's workload, here and in the processes that help."""
-        self.world.tell((source, epochs[0]))
+        self.world.broadcast((source, epochs[0]))
         return CheckpointAnalysis(source, self.config, self.world, epochs[0])
 
     def line(self, values: Mapping[str, float]) -> str:

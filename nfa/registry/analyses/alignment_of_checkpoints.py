@@ -26,7 +26,7 @@ class CheckpointAnalysis:
         initial = self._initial if 0 in tracking.epochs(source) else None
         self._load(first)
         self.analysis = Analysis(self.workload, self.model, config, initial, world)
-        self._told = bool(world.rank)
+        self._announced = bool(world.rank)
 
     def described(self) -> Mapping[str, Any]:
         """Relations, sites and conventions."""
@@ -34,13 +34,13 @@ class CheckpointAnalysis:
 
     def values(self, epoch: int, run: TrackedRun) -> dict[str, float]:  # noqa: ARG002 - there are no arrays
         """Relations of all sites at a checkpoint, measured by all processes."""
-        self.world.tell(epoch)
+        self.world.broadcast(epoch)
         return self.measure(epoch)
 
     def measure(self, epoch: int) -> dict[str, float]:
         """This process's part of it; the values in the first process."""
-        if not self._told:
-            self._told = True
+        if not self._announced:
+            self._announced = True
             self._announce()
         self._load(epoch)
         return self.analysis.values(self.model, progress=f"{self.unit} {epoch}")

@@ -56,8 +56,8 @@ def arms_of(
     """
     configs = {name: tracking.config(source).get("train", {}) for name, source in sources.items()}
     if labels:
-        told = {label: [name for name in parts if labels[name] == label] for label in labels.values()}
-        found = [_arm(label, names, parts, sources, configs) for label, names in told.items()]
+        stated = {label: [name for name in parts if labels[name] == label] for label in labels.values()}
+        found = [_arm(label, names, parts, sources, configs) for label, names in stated.items()]
         return [dataclasses.replace(arm, failed=failed.get(arm.label, 0)) for arm in found]
     grouped = groups(configs)
     if max(map(len, grouped.values())) < 2:

@@ -23,7 +23,7 @@ class CheckpointFlow:
         tracking.load_weights(self.model, source, epochs[0])
         self.analysis = FlowAnalysis(workload, self.model, config, start)
         self.logged = {key: of_key for key, of_key in tracking.history(source).items() if _is_copied(key)}
-        self._told = False
+        self._announced = False
 
     def described(self) -> Mapping[str, Any]:
         """Groups, examples and conventions."""
@@ -37,9 +37,9 @@ class CheckpointFlow:
         return self.analysis(self.model, trained, moved=epoch > 0, progress=f"{self.unit} {epoch}")
 
     def _announce(self) -> None:
-        if self._told:
+        if self._announced:
             return
-        self._told = True
+        self._announced = True
         self.analysis.announce()
         if not any(key.startswith("flow/") for key in self.logged):
             stage(

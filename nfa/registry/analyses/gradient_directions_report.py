@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 
 from nfa.console import bar, stage
-from nfa.figures.gradient_pictures import Directions, gradient_map, gradient_montage, gradient_similarities, map_reach
+from nfa.figures.gradient_pictures import (
+    DrawnDirections,
+    gradient_map,
+    gradient_montage,
+    gradient_similarities,
+    map_reach,
+)
 from nfa.figures.gradient_series import LABELS, gradient_series, noise_scale
 from nfa.figures.training_analysis import Series
 from nfa.registry import tracking
@@ -52,7 +58,7 @@ def report(run: TrackedRun, title: str) -> None:
     stage("figures", f"plots/gradient_directions.png, gns_vs_{unit}.png; {of_each}")
 
 
-def directions(run_id: str, series: Mapping[str, Series], described: Mapping[str, Any]) -> dict[int, Directions]:
+def directions(run_id: str, series: Mapping[str, Series], described: Mapping[str, Any]) -> dict[int, DrawnDirections]:
     """What is drawn of each checkpoint that has any; rows in one order at all of them: by class, then by mean loss."""
     arrays = {epoch: _arrays(run_id, epoch) for epoch in sorted(series[DONE])}
     losses = _means([of_epoch["losses"] for of_epoch in arrays.values()])
@@ -93,13 +99,13 @@ def _ordered(
     what: str,
     classes: Array | None = None,
     noisy: Array | None = None,
-) -> Directions:
+) -> DrawnDirections:
     kept = arrays["kept"]
     rank = np.empty(len(order), dtype=int)
     rank[order] = np.arange(len(order))
     rows = np.argsort(rank[kept])
     places = kept[rows]
-    return Directions(
+    return DrawnDirections(
         arrays["cosines"][np.ix_(rows, rows)],
         arrays["map"][rows] if len(arrays["map"]) else arrays["map"],
         arrays["norms"][rows],

@@ -25,7 +25,7 @@ class CheckpointGradients:
         self.model = workload.model()
         self._load(self.epochs[0])
         self.analysis = GradientAnalysis(workload, self.model, config)
-        self._told = False
+        self._announced = False
 
     def _load(self, epoch: int) -> None:
         tracking.load_weights(self.model, self.source, epoch)
@@ -68,9 +68,9 @@ class CheckpointGradients:
 
     def _announce(self) -> None:
         """What is measured and what is left out, once."""
-        if self._told:
+        if self._announced:
             return
-        self._told = True
+        self._announced = True
         self.analysis.announce()
         if (n := len(self.analysis.ids)) < self.asked.n:
             stage("notice", f"the run has {n} training examples, so n={n}")

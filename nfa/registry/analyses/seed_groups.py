@@ -54,11 +54,11 @@ def _bands(runs: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, tuple[fl
 
 def groups(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
     """Run names by what tells their group from the others: "optimizer=adam"; "all" where nothing does."""
-    told = {name: _telling(config) for name, config in configs.items()}
-    keys = list(dict.fromkeys(key for config in told.values() for key in config))
-    differing = [key for key in keys if len({str(config.get(key)) for config in told.values()}) > 1]
+    stated = {name: _telling(config) for name, config in configs.items()}
+    keys = list(dict.fromkeys(key for config in stated.values() for key in config))
+    differing = [key for key in keys if len({str(config.get(key)) for config in stated.values()}) > 1]
     found: dict[str, list[str]] = {}
-    for name, config in told.items():
+    for name, config in stated.items():
         label = ", ".join(f"{key}={config.get(key)}" for key in differing if key in config) or "all"
         found.setdefault(label, []).append(name)
     return found

@@ -16,7 +16,7 @@ from nfa.registry import unfinished
 
 
 @dataclass(frozen=True)
-class Source:
+class PublishedFiles:
     """Files of a published dataset by role, their address, and the folders where they may already be.
 
     A file is its name, its published MD5 and those of known repackagings with the same content (Debian's).
@@ -28,7 +28,7 @@ class Source:
 
 
 SOURCES = {
-    "fashion-mnist": Source(
+    "fashion-mnist": PublishedFiles(
         address="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
         files={
             "train_images": (
@@ -54,14 +54,14 @@ SOURCES = {
         },
         folders=("/usr/share/datasets/fashion-mnist",),
     ),
-    "svhn": Source(
+    "svhn": PublishedFiles(
         address="http://ufldl.stanford.edu/housenumbers",
         files={
             "train": ("train_32x32.mat", "e26dedcc434d2e4c54c9b2d4a06d8373"),
             "test": ("test_32x32.mat", "eb5a983be6a315427106f1b164d9cef3"),
         },
     ),
-    "cifar10": Source(
+    "cifar10": PublishedFiles(
         address="https://www.cs.toronto.edu/~kriz",
         files={"archive": ("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530")},
     ),

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from nfa.registry.sweeps.tuning import LEAST, Axis, StudyTable, finished
+from nfa.registry.sweeps.tuning import LEAST, SearchedAxis, StudyTable, finished
 
 TREES = 24
 REPEATS = 4  # permutations of each axis
@@ -85,7 +85,7 @@ def why_no_importances(table: StudyTable, objective: int = 0) -> dict[str, str]:
     return found
 
 
-def _number(axis: Axis, value: Any) -> float:
+def _number(axis: SearchedAxis, value: Any) -> float:
     if axis.kind == "choice":
         return float(axis.choices.index(value) if value in axis.choices else len(axis.choices))
     return float(np.log(value)) if axis.kind == "log" else float(value)

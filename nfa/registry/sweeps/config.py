@@ -16,7 +16,7 @@ from nfa.registry.families.mlp.config import TrainConfig
 from nfa.registry.sweeps.metric_keys import logged_by
 from nfa.registry.sweeps.objectives import (
     Constraint,
-    Objective,
+    StudyObjective,
     check_logged,
     parse_constraints,
     parse_objectives,
@@ -120,7 +120,7 @@ class TuneConfig:
         return split_keys(OBJECTIVES[self.workload] if self.objective == "auto" else self.objective)
 
     @cached_property
-    def objectives(self) -> tuple[Objective, ...]:
+    def objectives(self) -> tuple[StudyObjective, ...]:
         """What is made best."""
         return parse_objectives(self.keys, self.direction, self.reduction)
 

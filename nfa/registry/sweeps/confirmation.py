@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from nfa.console import muted, stage
 from nfa.registry import tracking
 from nfa.registry.analyses import gradient_flow_comparison
-from nfa.registry.analyses.arms import Arm as FlowArm
+from nfa.registry.analyses.arms import Arm
 from nfa.registry.analyses.config import GradientFlowConfig
 from nfa.registry.analyses.gradient_flow import GradientFlow
 from nfa.registry.analyses.stored import analyse_each
@@ -26,7 +26,7 @@ from nfa.registry.sweeps.storage import address_of, open_storage
 from nfa.registry.sweeps.studies import directions, load_study
 from nfa.registry.sweeps.trainings import Trainings
 from nfa.registry.sweeps.trials import Trials
-from nfa.registry.sweeps.tuning import Arm, StudyTable, best
+from nfa.registry.sweeps.tuning import ConfirmedArm, StudyTable, best
 from nfa.registry.sweeps.workers import Assignment, work
 from nfa.registry.tracking import TrackedRun
 
@@ -83,7 +83,7 @@ def begin_confirmation(assignment: Assignment) -> None:
 
 def confirm(
     config: TuneConfig, table: StudyTable, parent: TrackedRun, trainings: Trainings, points: Points
-) -> tuple[list[Arm], list[str]]:
+) -> tuple[list[ConfirmedArm], list[str]]:
     """Train every arm with every fresh seed, in a run of their own below the study's; those that exist are kept.
 
     With the arms come lines that say whether the optimizer makes a scaled gradient real, where one was searched.
@@ -127,7 +127,7 @@ def _study(config: TuneConfig, name: str, points: Points, seeds: Sequence[int]) 
     return study
 
 
-def _arms(config: TuneConfig, study: optuna.Study, points: Points, seeds: Sequence[int]) -> list[Arm]:
+def _arms(config: TuneConfig, study: optuna.Study, points: Points, seeds: Sequence[int]) -> list[ConfirmedArm]:
     ended = {
         (trial.user_attrs[ARM], trial.user_attrs[SEED]): trial
         for trial in trial_queue.latest(study.get_trials(deepcopy=False)).values()
@@ -136,10 +136,12 @@ def _arms(config: TuneConfig, study: optuna.Study, points: Points, seeds: Sequen
     return [_arm(config, name, point, trials[name]) for name, point in points.items()]
 
 
-def _arm(config: TuneConfig, name: str, point: Mapping[str, Any], trials: Mapping[int, FrozenTrial | None]) -> Arm:
+def _arm(
+    config: TuneConfig, name: str, point: Mapping[str, Any], trials: Mapping[int, FrozenTrial | None]
+) -> ConfirmedArm:
     states = {seed: trial and trial_queue.state_of(trial) for seed, trial in trials.items()}
     values = {seed: trial.values for seed, trial in trials.items() if trial and states[seed] == "finished"}
-    return Arm(
+    return ConfirmedArm(
         name,
         dict(point),
         tuple(
@@ -168,5 +170,5 @@ def _remedies(run: TrackedRun, study: optuna.Study) -> list[str]:
         parts = analyse_each(GradientFlow(GradientFlowConfig()), sources)
         ids = dict(zip(parts, [source.info.run_id for source in sources], strict=True))
         labels = dict(zip(parts, [str(trial.user_attrs[ARM]) for trial in trials], strict=True))
-        arms: list[FlowArm] = gradient_flow_comparison.compare(run, parts, ids, seed=0, labels=labels)
+        arms: list[Arm] = gradient_flow_comparison.compare(run, parts, ids, seed=0, labels=labels)
     return gradient_flow_comparison.remedy_lines(arms)

@@ -17,7 +17,7 @@ from nfa.registry.sweeps.study_data import table_of
 from nfa.registry.sweeps.study_figures import study_figures
 from nfa.registry.sweeps.study_report import as_json, edges, sentence, trials_csv, written
 from nfa.registry.sweeps.trainings import Trainings
-from nfa.registry.sweeps.tuning import Arm, StudyTable, TrialRow, best, confirmation, number_of, pareto_front
+from nfa.registry.sweeps.tuning import ConfirmedArm, StudyTable, TrialRow, best, confirmation, number_of, pareto_front
 from nfa.registry.tracking import TrackedRun
 
 CHAMPION = "champion"
@@ -83,7 +83,7 @@ def _keep(
     study: optuna.Study,
     parent: TrackedRun,
     table: StudyTable,
-    arms: Sequence[Arm],
+    arms: Sequence[ConfirmedArm],
     remedies: Sequence[str],
 ) -> None:
     """Tables, the report, figures and the page."""

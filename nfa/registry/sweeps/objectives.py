@@ -19,7 +19,7 @@ _CONSTRAINT = re.compile(r"\s*([^<>=\s]+)\s*(<=|>=|<|>)\s*([^<>=\s]+)\s*")
 
 
 @dataclass(frozen=True)
-class Objective:
+class StudyObjective:
     """A metric key, or a glob (the mean over its keys), reduced over the steps of a run to one number.
 
     `reduction` is "last", "best", or "mean" of the `last` values.
@@ -51,12 +51,12 @@ def split_keys(objective: str) -> list[str]:
     return keys
 
 
-def parse_objectives(keys: Sequence[str], direction: str, reduction: str) -> tuple[Objective, ...]:
+def parse_objectives(keys: Sequence[str], direction: str, reduction: str) -> tuple[StudyObjective, ...]:
     """Objectives with their directions and reductions, one for all or one for each, comma-separated."""
     directions = _each("direction", direction, keys)
     reductions = _each("reduction", reduction, keys)
     return tuple(
-        Objective(key, _maximise(key, way), *_reduction(how))
+        StudyObjective(key, _maximise(key, way), *_reduction(how))
         for key, way, how in zip(keys, directions, reductions, strict=True)
     )
 

@@ -4,7 +4,7 @@ import math
 import operator
 from collections.abc import Mapping, Sequence
 
-from nfa.registry.sweeps.objectives import Constraint, Objective, keys_of
+from nfa.registry.sweeps.objectives import Constraint, StudyObjective, keys_of
 
 Series = Mapping[str, Mapping[int, float]]
 HOLDS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
@@ -19,13 +19,13 @@ def by_step(series: Series, pattern: str) -> dict[int, float]:
     return {step: math.fsum(one[step] for one in found) / len(found) for step in steps}
 
 
-def score(series: Series, objective: Objective) -> float | None:
+def score(series: Series, objective: StudyObjective) -> float | None:
     """The objective of a run, or of one that is under way so far; None where no step has it."""
     values = list(by_step(series, objective.key).values())
     return reduced(values, objective) if values else None
 
 
-def reduced(values: Sequence[float], objective: Objective) -> float:
+def reduced(values: Sequence[float], objective: StudyObjective) -> float:
     """The last value, the best one, or the mean of the last K (of all, where there are fewer)."""
     if objective.reduction == "best":
         return max(values) if objective.maximise else min(values)

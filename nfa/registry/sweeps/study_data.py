@@ -20,10 +20,10 @@ def table_of(study: optuna.Study, config: TuneConfig) -> StudyTable:
     )
 
 
-def _axis(axis: Axis) -> tuning.Axis:
+def _axis(axis: Axis) -> tuning.SearchedAxis:
     if isinstance(axis, Choice):
-        return tuning.Axis(axis.name, "choice", axis.values)
-    return tuning.Axis(axis.name, "log" if axis.log else "range", ends=(axis.low, axis.high))
+        return tuning.SearchedAxis(axis.name, "choice", axis.values)
+    return tuning.SearchedAxis(axis.name, "log" if axis.log else "range", ends=(axis.low, axis.high))
 
 
 def _row(slot: int, trial: optuna.trial.FrozenTrial) -> TrialRow:

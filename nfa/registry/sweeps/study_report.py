@@ -11,8 +11,8 @@ from typing import Any
 
 from nfa.registry.sweeps.axis_importance import Importance, conventions, why_no_importances
 from nfa.registry.sweeps.tuning import (
-    Arm,
-    Difference,
+    ArmDifference,
+    ConfirmedArm,
     StudyTable,
     TrialRow,
     at_edges,
@@ -37,7 +37,7 @@ UNSHOWN = "An axis that did not matter beyond chance may still matter: these tri
 def written(
     table: StudyTable,
     importances: Importances,
-    confirmed: Sequence[Arm],
+    confirmed: Sequence[ConfirmedArm],
     facts: Mapping[str, Any],
     *,
     defaults: int | None = None,
@@ -102,7 +102,7 @@ def _trade_off(table: StudyTable) -> list[str]:
     return ["  Pareto front", *_aligned(lines), "", said]
 
 
-def _confirmation(table: StudyTable, confirmed: Sequence[Arm]) -> list[str]:
+def _confirmation(table: StudyTable, confirmed: Sequence[ConfirmedArm]) -> list[str]:
     if len(confirmed) < 2:
         return ["  no: nothing was trained again beside the defaults"]
     first = confirmed[0].name
@@ -116,11 +116,11 @@ def _confirmation(table: StudyTable, confirmed: Sequence[Arm]) -> list[str]:
     return [*_aligned(lines), "", *_aligned(list(_of_seeds(table, confirmed))), "", *said]
 
 
-def _mean(arm: Arm, mean: float | None) -> str:
+def _mean(arm: ConfirmedArm, mean: float | None) -> str:
     return _text(mean) if mean is not None else f"{len(arm.failed)} failed" if arm.failed else "none finished"
 
 
-def _of_seeds(table: StudyTable, confirmed: Sequence[Arm]) -> Iterator[list[str]]:
+def _of_seeds(table: StudyTable, confirmed: Sequence[ConfirmedArm]) -> Iterator[list[str]]:
     """A line for each seed, with a column for each arm and objective."""
     yield ["seed", *(f"{arm.name}, {name}" for arm in confirmed for name in table.objectives)]
     for place, seed in enumerate(confirmed[0].seeds):
@@ -130,7 +130,7 @@ def _of_seeds(table: StudyTable, confirmed: Sequence[Arm]) -> Iterator[list[str]
         yield [str(seed), *cells]
 
 
-def sentence(found: Difference, objective: str, first: str = "defaults") -> str:
+def sentence(found: ArmDifference, objective: str, first: str = "defaults") -> str:
     """What fresh seeds say about an arm, with its doubt."""
     head = f"{found.arm}, {objective}: "
     if found.interval is None:
@@ -161,7 +161,7 @@ def _line(name: str, one: Importance) -> list[str]:
     return [name, f"{one.value:+.2f}", f"({one.low:+.2f}, {one.high:+.2f})", f"{one.null:+.2f}", f"{one.p:.3f}", said]
 
 
-def notes(table: StudyTable, importances: Importances, confirmed: Sequence[Arm]) -> list[str]:
+def notes(table: StudyTable, importances: Importances, confirmed: Sequence[ConfirmedArm]) -> list[str]:
     """What a reader has to know beside the numbers."""
     found = [FLATTERS] if best(table) else []
     found += list(edges(table))
@@ -201,7 +201,7 @@ def trials_csv(table: StudyTable) -> str:
     return text.getvalue()
 
 
-def as_json(table: StudyTable, importances: Importances, confirmed: Sequence[Arm]) -> dict[str, Any]:
+def as_json(table: StudyTable, importances: Importances, confirmed: Sequence[ConfirmedArm]) -> dict[str, Any]:
     """The same as data; what is undefined has no key, no number is NaN."""
     relation = trade_off(table)
     found: dict[str, Any] = {
@@ -230,7 +230,7 @@ def _row(row: TrialRow) -> dict[str, Any]:
     return found | ({"run_id": row.run_id} if row.run_id else {})
 
 
-def _compared(table: StudyTable, confirmed: Sequence[Arm]) -> Iterator[dict[str, Any]]:
+def _compared(table: StudyTable, confirmed: Sequence[ConfirmedArm]) -> Iterator[dict[str, Any]]:
     """Each arm with its means, and each later one with its differences to the first."""
     found = confirmation(confirmed, table.maximise) if confirmed else []
     for arm in confirmed:
@@ -246,12 +246,12 @@ def _compared(table: StudyTable, confirmed: Sequence[Arm]) -> Iterator[dict[str,
         yield one | ({"differences": differences} if differences else {})
 
 
-def _finished(table: StudyTable, arm: Arm, place: int) -> dict[str, float]:
+def _finished(table: StudyTable, arm: ConfirmedArm, place: int) -> dict[str, float]:
     values = {name: of_seeds[place] for name, of_seeds in zip(table.objectives, arm.values, strict=True)}
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _difference(found: Difference) -> dict[str, Any]:
+def _difference(found: ArmDifference) -> dict[str, Any]:
     span = {} if found.interval is None else found.interval._asdict()
     return {**span, "seeds": found.seeds, "verdict": found.verdict}
 

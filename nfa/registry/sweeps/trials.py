@@ -14,7 +14,7 @@ from nfa.registry import tracking
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.sweeps import scores
 from nfa.registry.sweeps.config import TuneConfig
-from nfa.registry.sweeps.objectives import Objective, keys_of
+from nfa.registry.sweeps.objectives import StudyObjective, keys_of
 from nfa.registry.sweeps.samplers import suggest
 from nfa.registry.sweeps.trainings import ENTRY_POINTS, Trainings
 from nfa.registry.sweeps.trial_queue import ERROR, PROCESS, RUN, slot_of
@@ -32,7 +32,7 @@ def objective_key(config: TuneConfig, index: int = 0) -> str:
 
 
 @dataclass
-class Listener:
+class ObjectiveListener:
     """Follows the metrics of a training: logs its objectives so far, and ends it where it is behind the other trials.
 
     `trial` is asked about that after every step but the last; None = never.
@@ -47,14 +47,14 @@ class Listener:
     def catch_up(self, before: scores.Series) -> None:
         """Hear again what a lost process had logged: its objectives may have been lost with it."""
         for step in sorted({step for of_key in before.values() for step in of_key}):
-            self._hear(step, {key: of_key[step] for key, of_key in before.items() if step in of_key})
+            self._take_up(step, {key: of_key[step] for key, of_key in before.items() if step in of_key})
 
     def __call__(self, step: int, values: Mapping[str, float], last: bool) -> None:
-        reached = self._hear(step, values)
+        reached = self._take_up(step, values)
         if reached is not None:
             self._report(step, reached, last)
 
-    def _hear(self, step: int, values: Mapping[str, float]) -> float | None:
+    def _take_up(self, step: int, values: Mapping[str, float]) -> float | None:
         """Log the objectives so far; the first one, if this step has a value of it."""
         for key, value in values.items():
             self.series.setdefault(key, {}).setdefault(step, value)
@@ -158,7 +158,7 @@ class Trials:
             trial.set_constraint(str(constraint), beyond)
         return [self._objective(every, objective) for objective in self.config.objectives]
 
-    def _objective(self, every: Sequence[scores.Series], objective: Objective) -> float:
+    def _objective(self, every: Sequence[scores.Series], objective: StudyObjective) -> float:
         values = [scores.score(series, objective) for series in every]
         defined = [value for value in values if value is not None]
         if len(defined) < len(values):
@@ -204,7 +204,7 @@ class Trials:
         self, run: TrackedRun, point: Mapping[str, Any], seed: int, trial: optuna.Trial | None, clock: Stopwatch
     ) -> scores.Series:
         """Train in an open run; its series."""
-        listener = Listener(self.config, run, trial, reported=_reported(self.study, trial) if trial else set())
+        listener = ObjectiveListener(self.config, run, trial, reported=_reported(self.study, trial) if trial else set())
         if run.continued:
             listener.catch_up(tracking.history(run.run_id))
         run.listener = listener

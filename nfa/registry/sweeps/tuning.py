@@ -16,7 +16,7 @@ EDGE = 0.05  # of a range, from either end
 
 
 @dataclass(frozen=True)
-class Axis:
+class SearchedAxis:
     """One searched parameter; `kind` is "range", "log" or "choice".
 
     Of a choice `choices` are in order, of the others `ends` are the lowest and the highest value.
@@ -54,12 +54,12 @@ class StudyTable:
     name: str
     objectives: tuple[str, ...]
     maximise: tuple[bool, ...]
-    axes: tuple[Axis, ...]
+    axes: tuple[SearchedAxis, ...]
     rows: tuple[TrialRow, ...]
 
 
 @dataclass(frozen=True)
-class Arm:
+class ConfirmedArm:
     """Parameters that were trained again: `values[objective][place]` by the places of `seeds`, None = not finished.
 
     All arms have the same seeds, in the same order. `failed` are those whose training diverged or ended in an error.
@@ -73,7 +73,7 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Difference:
+class ArmDifference:
     """An arm's objective minus that of the first arm, paired by seed.
 
     `interval` is None for fewer than two pairs, and where trainings of either arm have failed, as `failed` says: those
@@ -170,7 +170,7 @@ def at_edges(table: StudyTable, row: TrialRow) -> list[str]:
     return [axis.name for axis in table.axes if axis.ends and _at_edge(axis, axis.ends, row.parameters.get(axis.name))]
 
 
-def _at_edge(axis: Axis, ends: tuple[float, float], value: Any) -> bool:
+def _at_edge(axis: SearchedAxis, ends: tuple[float, float], value: Any) -> bool:
     if value is None:
         return False
     low, high, place = (math.log(one) if axis.kind == "log" else float(one) for one in (*ends, value))
@@ -217,7 +217,7 @@ def _spearman(pairs: np.ndarray) -> np.ndarray:
     return found
 
 
-def confirmation(arms: Sequence[Arm], maximise: Sequence[bool]) -> list[Difference]:
+def confirmation(arms: Sequence[ConfirmedArm], maximise: Sequence[bool]) -> list[ArmDifference]:
     """Each later arm against the first, objective by objective: mean difference with a 95 % t-interval over the seeds.
 
     Seeds that have not finished in both are left out; where one has failed there is no difference.
@@ -225,16 +225,16 @@ def confirmation(arms: Sequence[Arm], maximise: Sequence[bool]) -> list[Differen
     return [_difference(arm, arms[0], objective, more) for arm in arms[1:] for objective, more in enumerate(maximise)]
 
 
-def _difference(arm: Arm, first: Arm, objective: int, more: bool) -> Difference:
+def _difference(arm: ConfirmedArm, first: ConfirmedArm, objective: int, more: bool) -> ArmDifference:
     paired = zip(arm.values[objective], first.values[objective], strict=True)
     found = [one - other for one, other in paired if one is not None and other is not None]
     failed = " and ".join(
         f"{len(one.failed)} of {len(one.seeds)} trainings of {one.name} failed" for one in (first, arm) if one.failed
     )
-    return Difference(arm.name, objective, None if failed else t_interval(found), len(found), more, failed)
+    return ArmDifference(arm.name, objective, None if failed else t_interval(found), len(found), more, failed)
 
 
-def mean_of(arm: Arm, objective: int) -> float | None:
+def mean_of(arm: ConfirmedArm, objective: int) -> float | None:
     """Mean over the seeds that have finished; None if none has, or one has failed."""
     if arm.failed:
         return None

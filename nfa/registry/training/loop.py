@@ -147,7 +147,7 @@ class Training:
     def _epoch(self, after_batch: Callable[[], object]) -> None:
         steps = self.order(self.progress.epoch).split(self.batch_size)
         remaining = steps[self.progress.batch :]
-        mine = [self.world.share(step) for step in remaining]
+        mine = [self.world.shard(step) for step in remaining]
         total = torch.zeros((), device=next(self.model.parameters()).device)
         self.model.train()
         ids = torch.cat(mine) if mine else steps[0][:0]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 @dataclass
-class Share:
+class BatchShare:
     """The rows `start` to `stop` of a training step's batch of `total` are this process's; None = all of them."""
 
     start: int = 0
@@ -27,7 +27,7 @@ class SharedDropout(nn.Module):
 
     def __init__(self, rate: float) -> None:
         super().__init__()
-        self.rate, self.share = rate, Share()
+        self.rate, self.share = rate, BatchShare()
 
     def forward(self, x: Tensor) -> Tensor:
         total = self.share.total
@@ -64,7 +64,7 @@ class SharedBatchNorm(nn.BatchNorm1d):
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels)
-        self.share = Share()
+        self.share = BatchShare()
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.share.total is None:
@@ -85,9 +85,9 @@ class SharedBatchNorm(nn.BatchNorm1d):
         return normalised
 
 
-def share_batches(model: nn.Module) -> Share:
+def share_batches(model: nn.Module) -> BatchShare:
     """One `Share` for all such layers of a model; who trains it says before each step which rows are here."""
-    share = Share()
+    share = BatchShare()
     for module in model.modules():
         if isinstance(module, SharedDropout | SharedBatchNorm):
             module.share = share

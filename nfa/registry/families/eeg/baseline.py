@@ -13,7 +13,7 @@ from nfa.registry.tracking import digest
 
 
 @dataclass(frozen=True)
-class Reached:
+class BaselineScores:
     """Mean r of each recording, by split, of the linear decoder; its penalty for each subject."""
 
     recordings: dict[str, dict[str, float]]
@@ -31,15 +31,15 @@ class Reached:
         return {key: value for key, value in found.items() if value is not None}
 
 
-def baseline(data: EEGData, window: int) -> Reached:
+def baseline(data: EEGData, window: int) -> BaselineScores:
     """What the linear decoder reaches in windows of that length; looked up where it is known already."""
     how = {"split": data.split, "unseen": data.unseen}
     what = {"data": data.digest(), **how, "window": window, "lags": LAGS, "penalties": PENALTIES}
     path = cache_folder("eeg") / f"baseline-{digest(what)[:32]}.json"
     with suppress(Exception):  # what is missing or damaged is computed again
-        return Reached(**kept_json(path))
+        return BaselineScores(**kept_json(path))
     found = linear_baseline(data, window=window)
-    reached = Reached({"val": found.val, "test": found.recordings}, found.penalties, found.undefined)
+    reached = BaselineScores({"val": found.val, "test": found.recordings}, found.penalties, found.undefined)
     with suppress(OSError):  # a cache that cannot be written costs time only
         unfinished.write(path, lambda file: file.write_text(json_text(dataclasses.asdict(reached)), encoding="utf-8"))
     return reached

@@ -20,10 +20,20 @@ from torch import Tensor
 
 from nfa.registry.families.eeg.config import RATE, UNSEEN
 from nfa.registry.families.eeg.facts import Facts, examined, rows
-from nfa.registry.families.eeg.layout import KINDS, SPLITS, Files, Part, faults_of, found, refused, sound, split_of
+from nfa.registry.families.eeg.layout import (
+    KINDS,
+    SPLITS,
+    Files,
+    RecordingPart,
+    faults_of,
+    found,
+    refused,
+    sound,
+    split_of,
+)
 from nfa.registry.families.eeg.scales import Scale, normalised_by, pooled
 
-__all__ = ["RATE", "SPLITS", "EEGData", "Part", "Windows", "load"]
+__all__ = ["RATE", "SPLITS", "EEGData", "RecordingPart", "Windows", "load"]
 UNKNOWN = -1  # index of every subject without a train part
 Signal = NDArray[np.float64]
 
@@ -52,20 +62,20 @@ class EEGData:
     folder: Path
     channels: int
     subjects: tuple[str, ...]
-    parts: tuple[Part, ...]
+    parts: tuple[RecordingPart, ...]
     facts: Mapping[Path, Facts]
     split: str = "time"
     unseen: str = UNSEEN[0]
 
-    def of(self, split: str) -> tuple[Part, ...]:
+    def of(self, split: str) -> tuple[RecordingPart, ...]:
         """Parts of "train", "val" or "test"."""
         if split not in SPLITS:
             raise ValueError(f"no split {split!r} among {SPLITS}")
         return tuple(part for part in self.parts if part.split == split)
 
-    def recordings(self, split: str) -> dict[str, list[Part]]:
+    def recordings(self, split: str) -> dict[str, list[RecordingPart]]:
         """Recordings by name, each with its parts in a split: one, or the pieces between gaps."""
-        found: dict[str, list[Part]] = {}
+        found: dict[str, list[RecordingPart]] = {}
         for part in self.of(split):
             found.setdefault(part.recording, []).append(part)
         return found
@@ -112,7 +122,7 @@ class EEGData:
             drawn.append(found + torch.tensor([part.first for part in parts])[piece] - torch.tensor(starts)[piece])
         return torch.cat(drawn)
 
-    def part_of(self, ids: Sequence[int] | Tensor) -> list[Part]:
+    def part_of(self, ids: Sequence[int] | Tensor) -> list[RecordingPart]:
         """The part that each id lies in; `ValueError` for one outside all of them."""
         places = _places(ids)
         end = self.parts[-1].first + self.parts[-1].samples
@@ -136,20 +146,20 @@ class EEGData:
         subjects = [self._index.get(part.subject, UNKNOWN) for part in parts]
         return Windows(eeg, envelope, torch.tensor(subjects, dtype=torch.int64))
 
-    def arrays(self, part: Part) -> tuple[Signal, Signal]:
+    def arrays(self, part: RecordingPart) -> tuple[Signal, Signal]:
         """A whole part at once, normalised, in float64: EEG [T, C], envelope [T, 1]."""
         whole = [(0, part.samples)]
         eeg, envelope = (next(self._normalised(part, path, whole)) for path in (part.eeg, part.envelope))
         return eeg, envelope
 
-    def _normalised(self, part: Part, path: Path, spans: list[tuple[int, int]]) -> Iterator[Signal]:
+    def _normalised(self, part: RecordingPart, path: Path, spans: list[tuple[int, int]]) -> Iterator[Signal]:
         scale = self.scale(part, "eeg" if path == part.eeg else "envelope")
         for signal in rows(path, self.facts[path], *spans):
             signal -= scale.mean
             signal /= scale.deviation
             yield signal
 
-    def scale(self, part: Part, kind: str) -> Scale:
+    def scale(self, part: RecordingPart, kind: str) -> Scale:
         """What normalises the "eeg" or the "envelope" of a part."""
         whose = self._whose(part)
         if (whose, kind) not in self._scales:
@@ -160,7 +170,7 @@ class EEGData:
             self._scales[whose, kind] = found
         return self._scales[whose, kind]
 
-    def scaled_by(self, part: Part) -> list[Part]:
+    def scaled_by(self, part: RecordingPart) -> list[RecordingPart]:
         """The train parts whose mean and deviation normalise a part; or the recording whose first minute does."""
         own = self._train.get(self._whose(part), [])
         if own or self.split == "time":
@@ -172,7 +182,7 @@ class EEGData:
         beginning = [one for one in known if one.recording == first]
         return sorted(beginning, key=lambda one: (one.split == "test", one.piece))
 
-    def _whose(self, part: Part) -> str:
+    def _whose(self, part: RecordingPart) -> str:
         return part.recording if self.split == "time" else part.subject
 
     def _first_minute(self, paths: list[Path]) -> Scale:
@@ -181,9 +191,9 @@ class EEGData:
         return Scale.of(np.concatenate(signals)[: 60 * RATE])
 
     @cached_property
-    def _train(self) -> dict[str, list[Part]]:
+    def _train(self) -> dict[str, list[RecordingPart]]:
         """Train parts by the recording, or the subject, that they normalise."""
-        found: dict[str, list[Part]] = {}
+        found: dict[str, list[RecordingPart]] = {}
         for part in self.of("train"):
             found.setdefault(self._whose(part), []).append(part)
         return found
@@ -223,11 +233,11 @@ def load(folder: Path, *, window: int, name: str = "", split: str = "auto", unse
 
 
 def _data(name: str, folder: Path, files: Files, facts: Mapping[Path, Facts]) -> EEGData:
-    parts: list[Part] = []
+    parts: list[RecordingPart] = []
     first = 0
     for (split, subject, stimulus), pair in files.items():
         samples = facts[pair["eeg"]].samples
-        parts.append(Part(split, subject, stimulus, pair["eeg"], pair["envelope"], samples, first))
+        parts.append(RecordingPart(split, subject, stimulus, pair["eeg"], pair["envelope"], samples, first))
         first += samples
     channels = facts[parts[0].eeg].channels if parts else 0
     subjects = tuple(sorted({part.subject for part in parts if part.split == "train"}))
@@ -251,7 +261,7 @@ def _places(ids: Sequence[int] | Tensor) -> NDArray[np.int64]:
     return torch.as_tensor(ids, dtype=torch.int64, device="cpu").numpy()
 
 
-def _by_part(parts: list[Part]) -> Iterator[tuple[Part, list[int]]]:
+def _by_part(parts: list[RecordingPart]) -> Iterator[tuple[RecordingPart, list[int]]]:
     """Each part once, with the positions at which it stands in the list."""
     order = sorted(range(len(parts)), key=lambda index: parts[index].first)
     for _, group in groupby(order, key=lambda index: parts[index].first):

@@ -80,8 +80,8 @@ def _sha256(path: Path, facts: Facts) -> str:
 
 def _header(path: Path, state: os.stat_result) -> Facts:
     try:
-        array, told = mapped_array(path)
-        fault = _kind(array) or _differs(array, told)
+        array, stated = mapped_array(path)
+        fault = _kind(array) or _differs(array, stated)
     except OSError:
         raise
     except Exception as error:  # damaged bytes raise anything
@@ -107,8 +107,8 @@ def _kind(array: NDArray[np.generic]) -> str:
     return ""
 
 
-def _differs(array: NDArray[np.generic], told: str | None) -> str:
-    return "damaged: its content is not what its digest says" if told not in (None, digest_of(array)) else ""
+def _differs(array: NDArray[np.generic], stated: str | None) -> str:
+    return "damaged: its content is not what its digest says" if stated not in (None, digest_of(array)) else ""
 
 
 def _measured(path: Path, facts: Facts) -> Facts:

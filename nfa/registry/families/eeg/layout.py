@@ -19,7 +19,7 @@ Files = Mapping[Key, Mapping[str, Path]]
 
 
 @dataclass(frozen=True)
-class Part:
+class RecordingPart:
     """A pair of files, `{split}_-_{subject}_-_{stimulus}_-_{eeg|envelope}.npy`, each of `samples` samples.
 
     `first` is the place of its first sample when all parts stand one after the other: train, val, test, each by name.

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from nfa.console import stage
-from nfa.measures.evaluation import hear_outputs
+from nfa.measures.evaluation import record_outputs
 from nfa.registry import tracking
-from nfa.registry.families.eeg.baseline import Reached
+from nfa.registry.families.eeg.baseline import BaselineScores
 from nfa.registry.families.eeg.data import RATE
 from nfa.registry.families.eeg.figures.decoding import Window, decoding, envelopes
 from nfa.registry.families.eeg.scores import Scores
@@ -27,11 +27,11 @@ def envelope_figure(workload: EEGDecoder, model: nn.Module, val: Scores, epoch: 
     ranked = [place for place in val.r.argsort().tolist() if val.r[place] == val.r[place]]
     chosen = {name: ranked[round(share * (len(ranked) - 1))] for name, share in QUANTILES.items() if ranked}
     ids = [val.ids[place] for place in chosen.values()]
-    heard: list[tuple[Tensor, Batch]] = []
+    recorded: list[tuple[Tensor, Batch]] = []
     batches = workload.batches("val", batch_size=len(QUANTILES), ids=ids)
-    hear_outputs(model, workload, batches, lambda *pair: heard.append(pair))
+    record_outputs(model, workload, batches, lambda *pair: recorded.append(pair))
     shown = []
-    for outputs, batch in heard:
+    for outputs, batch in recorded:
         parts = val.data.part_of(ids)
         for row, ((name, place), part) in enumerate(zip(chosen.items(), parts, strict=True)):
             where = f"{part.subject}, {part.stimulus} at {(ids[row] - part.first) / RATE:.0f} s"
@@ -45,7 +45,7 @@ def _called(data: str) -> str:
     return "simulated data" if data == "simulated" else data
 
 
-def report(run: TrackedRun, scores: Mapping[str, Scores], baseline: Reached, epoch: int) -> None:
+def report(run: TrackedRun, scores: Mapping[str, Scores], baseline: BaselineScores, epoch: int) -> None:
     """recordings.csv, results.json and the figure of the training, of the weights of `epoch`."""
     tracking.put_text(run.info, "recordings.csv", table(scores, baseline))
     tracking.put_json(run.info, "results.json", results(scores, baseline, epoch))
@@ -61,7 +61,7 @@ def report(run: TrackedRun, scores: Mapping[str, Scores], baseline: Reached, epo
     stage("figure", "plots/training.png and .pdf")
 
 
-def table(scores: Mapping[str, Scores], baseline: Reached) -> str:
+def table(scores: Mapping[str, Scores], baseline: BaselineScores) -> str:
     """Content of recordings.csv: r of the model and of the linear baseline, empty where undefined."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -74,7 +74,7 @@ def table(scores: Mapping[str, Scores], baseline: Reached) -> str:
     return text.getvalue().rstrip("\n")
 
 
-def results(scores: Mapping[str, Scores], baseline: Reached, epoch: int) -> dict[str, object]:
+def results(scores: Mapping[str, Scores], baseline: BaselineScores, epoch: int) -> dict[str, object]:
     """Content of results.json."""
     return {
         "epoch": epoch,
@@ -97,7 +97,7 @@ def results(scores: Mapping[str, Scores], baseline: Reached, epoch: int) -> dict
     }
 
 
-def say(test: Scores, baseline: Reached, epoch: int) -> None:
+def say(test: Scores, baseline: BaselineScores, epoch: int) -> None:
     """The result in a line."""
     reached = {"r": test.pearson, "the linear baseline's": baseline.pearson_of("test")}
     said = ", ".join(f"{name} {'undefined' if value is None else f'{value:.4f}'}" for name, value in reached.items())

@@ -7,7 +7,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from nfa.measures.evaluation import hear_outputs
+from nfa.measures.evaluation import record_outputs
 from nfa.parallel import World
 from nfa.registry.families.eeg.data import EEGData
 from nfa.registry.families.eeg.workload import EEGDecoder
@@ -68,19 +68,19 @@ def score(
 ) -> Scores | None:
     """Scores of the windows `ids`, shared between processes; None in all but the first."""
     world = world or World()
-    heard: dict[str, list[Tensor]] = {"loss": [], **{name: [] for name in ("loss_mse", "loss_pearson")}, "r": []}
+    recorded: dict[str, list[Tensor]] = {"loss": [], **{name: [] for name in ("loss_mse", "loss_pearson")}, "r": []}
 
-    def hear(outputs: Tensor, batch: Batch) -> None:
-        heard["loss"].append(workload.losses(outputs, batch).double().cpu())
+    def record(outputs: Tensor, batch: Batch) -> None:
+        recorded["loss"].append(workload.losses(outputs, batch).double().cpu())
         for name, values in workload.metrics(outputs, batch).items():
-            heard[name].append(values.double().cpu())
-        heard["r"].append(workload.correlations(outputs, batch).cpu())
+            recorded[name].append(values.double().cpu())
+        recorded["r"].append(workload.correlations(outputs, batch).cpu())
 
-    mine = world.share(list(ids))
-    hear_outputs(model, workload, workload.batches(split, batch_size=BATCH, ids=mine), hear)
+    mine = world.shard(list(ids))
+    record_outputs(model, workload, workload.batches(split, batch_size=BATCH, ids=mine), record)
     empty = torch.zeros(0, dtype=torch.float64)
-    parts = world.gather({name: torch.cat([empty, *values]) for name, values in heard.items()})
+    parts = world.gather({name: torch.cat([empty, *values]) for name, values in recorded.items()})
     if world.rank:
         return None
-    joined = {name: torch.cat([part[name] for part in parts]) for name in heard}
-    return Scores(workload.data, list(ids), {name: joined[name] for name in heard if name != "r"}, joined["r"])
+    joined = {name: torch.cat([part[name] for part in parts]) for name in recorded}
+    return Scores(workload.data, list(ids), {name: joined[name] for name in recorded if name != "r"}, joined["r"])

@@ -126,7 +126,7 @@ class DecoderTraining:
         """Take up the run's training state, if it has one, and tell the other processes."""
         state = self.tracked.restore()
         self.best = dict(state["best"]) if state else {}
-        self.world.tell((self.config, dict(self.workload.example_ids), state))
+        self.world.broadcast((self.config, dict(self.workload.example_ids), state))
 
     def train(self) -> None:
         """Train to the last epoch."""

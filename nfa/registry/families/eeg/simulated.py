@@ -56,7 +56,7 @@ class Simulation:
         return self.seconds * RATE
 
 
-class Recording(NamedTuple):
+class SimulatedRecording(NamedTuple):
     """Envelope [T, 1] and what the EEG is the sum of: response [T, C] and noise [T, C]."""
 
     envelope: Signal
@@ -105,12 +105,12 @@ def noise(settings: Simulation, subject: int, stimulus: int) -> Signal:
     return _mixed(_filtered(white, gains), _neighbours(settings.channels))
 
 
-def recording(settings: Simulation, subject: int, stimulus: int) -> Recording:
+def recording(settings: Simulation, subject: int, stimulus: int) -> SimulatedRecording:
     """One subject's recording; the response has unit power and the noise as much as `snr_db` says."""
     heard = envelope(settings, stimulus)
     signal, disturbance = response(heard, responses(settings, subject)), noise(settings, subject, stimulus)
     scale = 10 ** (-settings.snr_db / 20) / np.sqrt(power(disturbance))
-    return Recording(heard, signal / np.sqrt(power(signal)), disturbance * scale)
+    return SimulatedRecording(heard, signal / np.sqrt(power(signal)), disturbance * scale)
 
 
 def power(signal: Signal) -> float:

@@ -48,7 +48,7 @@ def _assist(world: World) -> None:
     """Train in step with the first process, which alone listens to signals: where it ends, so does this one."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    told: tuple[TrainEEGConfig, dict[str, list[int]], Any] | None = world.tell(None)
+    told: tuple[TrainEEGConfig, dict[str, list[int]], Any] | None = world.broadcast(None)
     if told is None:
         return
     config, ids, state = told

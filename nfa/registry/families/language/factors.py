@@ -15,7 +15,7 @@ FILE = re.compile(r"svd_factors_rank([0-9]+)\.safetensors")
 
 
 @dataclass(frozen=True)
-class Factors:
+class StartFactors:
     """An adapter at step 0, and what its run says of itself."""
 
     run_id: str
@@ -23,7 +23,7 @@ class Factors:
     facts: Mapping[str, Any]
 
 
-def factors_of(config: TrainLoraConfig, base: BaseModel) -> Factors | None:
+def factors_of(config: TrainLoraConfig, base: BaseModel) -> StartFactors | None:
     """What `config.factors` names, for the adapter's own alpha; None with another init.
 
     `Refusal` for a run without factors, and for those of another base model or rank.
@@ -32,15 +32,15 @@ def factors_of(config: TrainLoraConfig, base: BaseModel) -> Factors | None:
         return None
     run_id = tracking.find_run(config.factors).info.run_id
     path = _path(run_id, config)
-    tensors, told = tracking.get_tensors(run_id, path)
+    tensors, stated = tracking.get_tensors(run_id, path)
     with tracking.reading_of(run_id, path):
-        if told["base_digest"] != base.digest:
-            got = f"factors={config.factors}, made for {told['base_name']} ({told['base_digest'][:12]})"
+        if stated["base_digest"] != base.digest:
+            got = f"factors={config.factors}, made for {stated['base_name']} ({stated['base_digest'][:12]})"
             allowed = f"factors of {base.name} ({base.digest[:12]})"
             raise Refusal(got, allowed, "the base_model of the factors, or other factors")
-        change = (float(told["alpha"]) / int(told["rank"]) / (config.alpha / config.rank)) ** 0.5
+        change = (float(stated["alpha"]) / int(stated["rank"]) / (config.alpha / config.rank)) ** 0.5
         adapter = {name: tensor * change for name, tensor in tensors.items()}
-        return Factors(run_id, adapter, {"run_id": run_id, **told, "init_flops": float(told["init_flops"])})
+        return StartFactors(run_id, adapter, {"run_id": run_id, **stated, "init_flops": float(stated["init_flops"])})
 
 
 def _path(run_id: str, config: TrainLoraConfig) -> str:

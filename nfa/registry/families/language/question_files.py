@@ -28,7 +28,7 @@ class Item(NamedTuple):
     content: object
 
 
-class Source(NamedTuple):
+class QuestionSource(NamedTuple):
     """Items in their order; `name` is "stdlib", the file's name or the hub id, `where` what a message calls it."""
 
     name: str
@@ -36,19 +36,19 @@ class Source(NamedTuple):
     items: Sequence[Item]
 
 
-def read(data: str, *, parameter: str = "data", split: str = "train") -> Source:
+def read(data: str, *, parameter: str = "data", split: str = "train") -> QuestionSource:
     """Items of `data`: `stdlib`, a path ending in .json or .jsonl, or owner/name, of which `split` is read.
 
     A relative path counts from where the command was typed. `Refusal`, which names `parameter`, for what is none of
     these, is missing, is not UTF-8 (a byte order mark is read over) or JSON, or has no items.
     """
     if data == "stdlib":
-        return Source("stdlib", "stdlib", _file_items(STDLIB))
+        return QuestionSource("stdlib", "stdlib", _file_items(STDLIB))
     path = typed_folder(data)
     if is_file_name(data):
-        return Source(path.name, str(path.absolute()), _file_items(existing(path, f"{parameter}={data}")))
+        return QuestionSource(path.name, str(path.absolute()), _file_items(existing(path, f"{parameter}={data}")))
     if is_hub_id(data):
-        return Source(data, f"{data}, split {split}", _hub_items(data, split))
+        return QuestionSource(data, f"{data}, split {split}", _hub_items(data, split))
     near = difflib.get_close_matches(data, ["stdlib"])
     remedy = "did you mean stdlib?" if near else "name a file with its ending: NAME.json (a list), NAME.jsonl (lines)"
     kind = " (a folder)" if path.is_dir() else ""

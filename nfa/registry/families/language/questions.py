@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from nfa.errors import Refusal
-from nfa.registry.families.language.question_files import Item, Source, is_file_name, is_hub_id, read
+from nfa.registry.families.language.question_files import Item, QuestionSource, is_file_name, is_hub_id, read
 
 ROLES = ("system", "user", "assistant")
 FORMS = (
@@ -91,7 +91,7 @@ def load_files(data: str, val_data: str = "") -> QuestionData | None:
     return None if is_hub_id(data) or is_hub_id(val_data) else load(data, val_data)
 
 
-def _pairs(source: Source) -> tuple[list[Pair], tuple[int, ...]]:
+def _pairs(source: QuestionSource) -> tuple[list[Pair], tuple[int, ...]]:
     """All items, and the places of those whose question or answer is empty."""
     found: list[Pair] = []
     faults: dict[int, str] = {}
@@ -112,7 +112,7 @@ def _pairs(source: Source) -> tuple[list[Pair], tuple[int, ...]]:
     return found, tuple(empty)
 
 
-def _refused(source: Source, faults: Sequence[str]) -> Refusal:
+def _refused(source: QuestionSource, faults: Sequence[str]) -> Refusal:
     more = [f"\n    and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
     count = f"{len(faults)} of {len(source.items)} items"
     allowed = f"{FORMS}; up to {MOST_EMPTY:.0%} of them may be empty, and are left out"

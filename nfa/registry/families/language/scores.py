@@ -7,7 +7,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from nfa.measures.evaluation import hear_outputs
+from nfa.measures.evaluation import record_outputs
 from nfa.registry.families.language.losses import answer_losses
 from nfa.registry.families.language.workload import LanguageModel
 from nfa.workload import Batch
@@ -33,14 +33,14 @@ def score_answers(workload: LanguageModel, model: nn.Module, ids: Sequence[int])
     """Scores of questions of any split; those of a length are read together, which changes no value."""
     order = sorted(range(len(ids)), key=lambda place: len(workload.questions.ids[ids[place]]))
     size = max(1, min(BATCH, TOKENS // max(len(workload.questions.ids[item]) for item in ids)))
-    heard: list[tuple[Tensor, Tensor]] = []
+    recorded: list[tuple[Tensor, Tensor]] = []
 
-    def hear(outputs: Tensor, batch: Batch) -> None:
-        heard.append(answer_losses(outputs, batch.targets))
+    def record(outputs: Tensor, batch: Batch) -> None:
+        recorded.append(answer_losses(outputs, batch.targets))
 
     batches = workload.batches("val", batch_size=size, ids=[ids[place] for place in order])
     with workload.autocast():
-        hear_outputs(model, workload, batches, hear)
+        record_outputs(model, workload, batches, record)
     back = torch.tensor(order).argsort()
-    sums, tokens = (torch.cat([pair[part].cpu() for pair in heard])[back] for part in (0, 1))
+    sums, tokens = (torch.cat([pair[part].cpu() for pair in recorded])[back] for part in (0, 1))
     return AnswerScores(list(ids), sums.double(), tokens)

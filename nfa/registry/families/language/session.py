@@ -13,7 +13,7 @@ from nfa.console import stage
 from nfa.registry import tracking
 from nfa.registry.families.language import adapters, report
 from nfa.registry.families.language.compute import training_operations
-from nfa.registry.families.language.factors import Factors
+from nfa.registry.families.language.factors import StartFactors
 from nfa.registry.families.language.scores import score_answers
 from nfa.registry.families.language.start import start
 from nfa.registry.families.language.workload import LanguageModel
@@ -37,7 +37,7 @@ class LanguageTraining:
         self,
         run: TrackedRun,
         workload: LanguageModel,
-        factors: Factors | None,
+        factors: StartFactors | None,
         data: Mapping[str, Any],
         clock: Stopwatch,
     ) -> None:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from nfa.console import stage
 from nfa.errors import NfaError
-from nfa.measures.evaluation import hear_outputs
+from nfa.measures.evaluation import record_outputs
 from nfa.registry.families.language import adapters
 from nfa.registry.families.language.base.models import load_model
 from nfa.registry.families.language.workload import DTYPES, LanguageModel
@@ -53,5 +53,5 @@ def _logits(workload: LanguageModel, model: nn.Module) -> Tensor:
     shortest = sorted(workload.ids("val"), key=lambda item: len(workload.questions.ids[item]))[:QUESTIONS]
     found: list[Tensor] = []
     batches = workload.batches("val", batch_size=QUESTIONS, ids=shortest)
-    hear_outputs(model.to(workload.device), workload, batches, lambda outputs, _: found.append(outputs))
+    record_outputs(model.to(workload.device), workload, batches, lambda outputs, _: found.append(outputs))
     return found[0]

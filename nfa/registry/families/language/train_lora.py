@@ -12,7 +12,7 @@ from nfa.registry.families.language.answer_tokens import Encoded, encode
 from nfa.registry.families.language.base.models import BaseModel, find_base, load_tokenizer
 from nfa.registry.families.language.checks import check_targets
 from nfa.registry.families.language.config import HALF, TrainLoraConfig
-from nfa.registry.families.language.factors import Factors, factors_of
+from nfa.registry.families.language.factors import StartFactors, factors_of
 from nfa.registry.families.language.fitting import Sides, trained
 from nfa.registry.families.language.question_splits import split
 from nfa.registry.families.language.questions import QuestionData
@@ -35,10 +35,10 @@ class Prepared:
     """Everything of a training that has been checked: its workload, where its factors are from, facts of its data."""
 
     workload: LanguageModel
-    factors: Factors | None
+    factors: StartFactors | None
     data: Mapping[str, Any]
 
-    def variant(self, config: TrainLoraConfig, factors: Factors | None) -> "Prepared":
+    def variant(self, config: TrainLoraConfig, factors: StartFactors | None) -> "Prepared":
         """The same for another training on these questions with this base."""
         known = self.workload
         adapter = factors.adapter if factors else None
@@ -103,14 +103,14 @@ def prepared(
     return Prepared(workload, factors, facts)
 
 
-def _stored_start(config: TrainLoraConfig, data: QuestionData, base: BaseModel, run: TrackedRun) -> Factors | None:
+def _stored_start(config: TrainLoraConfig, data: QuestionData, base: BaseModel, run: TrackedRun) -> StartFactors | None:
     """The adapter at step 0 of a continued run; `Refusal` where its data or base model are others by now."""
     stored = tracking.config(run.run_id)
     check_same(data.name, data.digest(), stored["data"]["digest"])
     check_same(f"base model {config.base_model}", base.digest, stored["base"]["digest"])
     if config.init == "full":
         return None
-    return Factors(config.factors, tracking.get_tensors(run.run_id, INITIAL)[0], stored["factors"])
+    return StartFactors(config.factors, tracking.get_tensors(run.run_id, INITIAL)[0], stored["factors"])
 
 
 def _examples(

@@ -7,7 +7,7 @@ import torch
 from nfa.checkpoint_schedule import fit
 from nfa.console import bar, stage
 from nfa.maths.bfloat16 import has_bfloat16_units
-from nfa.measures.evaluation import Evaluation, evaluate_split, hear_outputs, heard_by
+from nfa.measures.evaluation import Evaluation, evaluate_split, record_outputs, recorded_by
 from nfa.measures.site_matrices import Conventions, SiteMeasures, chosen_sites
 from nfa.observe.coverage import coverage
 from nfa.observe.door import few_of, find_sites
@@ -148,20 +148,20 @@ class _TrainingRun:
         """Train loss and alignment; one pass serves both where the same examples are analysed exactly."""
         evaluation = Evaluation(self.workload)
         histogram = self.objective.histogram() if isinstance(self.objective, Harmonised) else None
-        hear = heard_by(evaluation.update, *([histogram.update] if histogram else []))
+        record = recorded_by(evaluation.update, *([histogram.update] if histogram else []))
         shared = self.config.precision == "float32" and len(self.analysed) == len(self.workload.ids("train"))
         batches = self.workload.batches("train", batch_size=BATCH_SIZE, ids=self.analysed)
         with self.clock.section("analysis"):
             matrices = self.measures(
                 self.model,
                 bar(batches, "analysis", total=math.ceil(len(self.analysed) / BATCH_SIZE), unit="batch"),
-                hear_outputs=hear if shared else None,
+                record_outputs=record if shared else None,
             )
             similarities = alignment(matrices).scalars
         if not shared:
             with self.clock.section("evaluation"):
                 split = self.workload.batches("train", batch_size=self.workload.examples_at_once)
-                hear_outputs(self.model, self.workload, split, hear)
+                record_outputs(self.model, self.workload, split, record)
         losses = {f"train/{name}": value for name, value in evaluation.means().items()}
         return {**losses, **(histogram.values() if histogram else {}), **similarities}
 

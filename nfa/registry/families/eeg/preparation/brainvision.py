@@ -20,7 +20,7 @@ MICROSECOND, MILLISECOND = 1e-6, 1e-3  # how finely dates are written: always wi
 
 
 @dataclass(frozen=True)
-class Header:
+class BrainVisionHeader:
     """Entries of a header by name in lower case, and where its data and markers are; `notes` says what was renamed."""
 
     entries: dict[str, str]
@@ -39,16 +39,16 @@ class Marker:
     date: datetime | None
 
 
-def header_of(path: Path) -> Header:
+def header_of(path: Path) -> BrainVisionHeader:
     """What a header says; `Refusal` where a file that it points to is missing."""
     entries = {name.lower(): value for name, value in _entries(path) if not re.fullmatch(r"(?i)ch\d+", name)}
     notes: list[str] = []
     data = _pointed(path, "DataFile", entries.get("datafile", ""), notes)
     markers = _pointed(path, "MarkerFile", entries["markerfile"], notes) if entries.get("markerfile") else None
-    return Header(entries, data, markers, tuple(notes))
+    return BrainVisionHeader(entries, data, markers, tuple(notes))
 
 
-def check_whole(path: Path, header: Header) -> None:
+def check_whole(path: Path, header: BrainVisionHeader) -> None:
     """`Refusal` where rows are missing that the header promises, and for an ending that MNE does not know."""
     if path.suffix not in ENDINGS:
         small = path.with_suffix(path.suffix.lower()).name
@@ -61,7 +61,7 @@ def check_whole(path: Path, header: Header) -> None:
         raise Refusal(got, "whole files", "copy it again; where the rest is lost, export what there is to new files")
 
 
-def gaps_of(header: Header, rate: float) -> list[Gap]:
+def gaps_of(header: BrainVisionHeader, rate: float) -> list[Gap]:
     """Where markers say that samples were lost or a new segment begins, and dates not that it follows at once."""
     markers = markers_of(header.markers) if header.markers else []
     lost = {mark.sample: int(words[1]) / rate for mark in markers if (words := LOST.match(mark.text))}
@@ -87,7 +87,7 @@ def _between_segments(begun: list[Marker], lost: dict[int, float], rate: float) 
     return found
 
 
-def _segmented(header: Header) -> range:
+def _segmented(header: BrainVisionHeader) -> range:
     """First rows of all segments but the first, of data that an analysis has cut into segments of one length."""
     length, points = (int(header.entries.get(name, "0") or 0) for name in ("segmentdatapoints", "datapoints"))
     whole = header.entries.get("segmentationtype", "NOTSEGMENTED").upper() == "NOTSEGMENTED" or not length

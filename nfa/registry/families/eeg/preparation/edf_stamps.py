@@ -20,7 +20,7 @@ FINEST = 0.0005  # seconds; coarser stamps are taken to be exact where others ar
 
 
 @dataclass(frozen=True)
-class Header:
+class EDFHeader:
     """What the header says; `promised` records, −1 where that is not known, and `there`, those that the file holds."""
 
     labels: tuple[str, ...]
@@ -38,7 +38,7 @@ class Header:
         return half_unit(self.seconds) if len(self.seconds) >= FIELD else 0.0
 
 
-def header_of(path: Path) -> Header:
+def header_of(path: Path) -> EDFHeader:
     """The header of an EDF or BDF file; `ValueError` for one that is none."""
     with path.open("rb") as file:
         fixed = file.read(256).decode("latin-1")
@@ -46,7 +46,7 @@ def header_of(path: Path) -> Header:
         rest = file.read(256 * signals).decode("latin-1")
     begin, width = int(fixed[184:192]), ENDINGS[path.suffix.lower()]
     samples = tuple(int(rest[216 * signals + 8 * k :][:8]) for k in range(signals))
-    return Header(
+    return EDFHeader(
         labels=tuple(rest[16 * k :][:16].strip() for k in range(signals)),
         samples=samples,
         seconds=fixed[244:252].strip(" \0"),
@@ -58,14 +58,14 @@ def header_of(path: Path) -> Header:
     )
 
 
-def check_whole(path: Path, header: Header) -> None:
+def check_whole(path: Path, header: EDFHeader) -> None:
     """`Refusal` where records are missing that the header promises: a copy that broke off, or a recording that did."""
     if header.there < header.promised:
         got = f"{path} (its header promises {header.promised} data records, it holds {header.there})"
         raise Refusal(got, "whole files", "copy it again; where the rest is lost, export what there is to a new file")
 
 
-def gaps_of(path: Path, header: Header, rate: float) -> list[Gap]:
+def gaps_of(path: Path, header: EDFHeader, rate: float) -> list[Gap]:
     """Where the records' own time leaves their number; `Refusal` for a file that may have gaps and says not where."""
     stamps = list(_stamps(path, header))
     rounding = min((half_unit(stamp) for stamp in stamps if stamp), default=0.0)
@@ -85,13 +85,13 @@ def gaps_of(path: Path, header: Header, rate: float) -> list[Gap]:
     return found
 
 
-def _check_told(path: Path, header: Header, record: int) -> None:
+def _check_told(path: Path, header: EDFHeader, record: int) -> None:
     if header.interrupted:
         got = f"{path} (it may have gaps, and its data record {record}, counted from 0, does not say when it began)"
         raise Refusal(got, "EDF+D and BDF+D with a time stamp in every record", "export it again")
 
 
-def _stamps(path: Path, header: Header) -> Iterator[str | None]:
+def _stamps(path: Path, header: EDFHeader) -> Iterator[str | None]:
     """When each record began, in seconds as written; None where it does not say."""
     at = next((k for k, label in enumerate(header.labels) if label in ("EDF Annotations", "BDF Annotations")), None)
     if at is None or not header.there:

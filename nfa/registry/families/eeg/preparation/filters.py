@@ -26,7 +26,7 @@ ZEROS = 10  # zero crossings of the anti-aliasing filter on either side, as scip
 
 
 @dataclass(frozen=True)
-class Settings:
+class FilterSettings:
     """What is made: samples a second, shares of time, cut-offs in Hz of the EEG's filter (0 = none)."""
 
     rate: int = 64
@@ -51,7 +51,7 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedSignals:
     """A signal's parts by span, float32 [T, C], normalised by `scale`; `start` is the scale of its first minute before.
 
     `largest` [C] is the largest value that was recorded in what `scale` is of.
@@ -83,7 +83,7 @@ def prepare_arrays(
     signals that do not go together, are too short, not finite, or constant over the train part, and for cut-offs above
     half of `eeg_rate`.
     """
-    settings = Settings(rate, train_share, val_share, highpass, lowpass)
+    settings = FilterSettings(rate, train_share, val_share, highpass, lowpass)
     both = in_memory("EEG", eeg, eeg_rate), in_memory("envelope", envelope, envelope_rate, envelope=True)
     spans = spans_of(*both, settings)
     made = prepare(both[0], spans, settings, filtered=True), prepare(both[1], spans, settings)
@@ -92,7 +92,7 @@ def prepare_arrays(
     return {span.split: (made[0].parts[span], made[1].parts[span]) for span in spans}
 
 
-def spans_of(eeg: Signal, envelope: Signal, settings: Settings, whole: str = "") -> tuple[Span, ...]:
+def spans_of(eeg: Signal, envelope: Signal, settings: FilterSettings, whole: str = "") -> tuple[Span, ...]:
     """The parts of a recording, or all of it as the split `whole`, between its gaps; both signals go on to the
     shorter one's end.
 
@@ -122,12 +122,12 @@ def spans_of(eeg: Signal, envelope: Signal, settings: Settings, whole: str = "")
     return tuple(found)
 
 
-def _pieces(eeg: Signal, settings: Settings, first: int, last: int) -> list[tuple[int, int]]:
+def _pieces(eeg: Signal, settings: FilterSettings, first: int, last: int) -> list[tuple[int, int]]:
     least = SHORTEST * settings.rate
     return [piece for piece in _within(eeg, settings, first, last) if piece[1] - piece[0] >= least]
 
 
-def _within(eeg: Signal, settings: Settings, first: int, last: int) -> list[tuple[int, int]]:
+def _within(eeg: Signal, settings: FilterSettings, first: int, last: int) -> list[tuple[int, int]]:
     """What of prepared samples [first, last) lies in each segment of the EEG."""
     found = []
     for segment in eeg.segments:
@@ -137,7 +137,7 @@ def _within(eeg: Signal, settings: Settings, first: int, last: int) -> list[tupl
     return found
 
 
-def _check_pair(eeg: Signal, envelope: Signal, settings: Settings) -> None:
+def _check_pair(eeg: Signal, envelope: Signal, settings: FilterSettings) -> None:
     if abs(eeg.seconds - envelope.seconds) > TOLERANCE:
         lasting = [f"{item.samples} samples at {item.rate:g} Hz = {item.seconds:.2f} s" for item in (eeg, envelope)]
         raise Refusal(
@@ -151,7 +151,9 @@ def _check_pair(eeg: Signal, envelope: Signal, settings: Settings) -> None:
             raise Refusal(got, f"a cut-off below {eeg.rate / 2:g} Hz", f"a smaller {name}, or 0 for none")
 
 
-def prepare(signal: Signal, spans: Sequence[Span], settings: Settings, *, filtered: bool = False) -> Prepared:
+def prepare(
+    signal: Signal, spans: Sequence[Span], settings: FilterSettings, *, filtered: bool = False
+) -> PreparedSignals:
     """The parts of a signal, normalised by what is for training, or by all where nothing is; a channel that is
     constant there is only shifted.
 
@@ -170,10 +172,10 @@ def prepare(signal: Signal, spans: Sequence[Span], settings: Settings, *, filter
             largest = np.max([most for _, most in recorded], axis=0)
         for span, (part, _) in zip(own, recorded, strict=True):
             parts[span] = scale.normalised(part).astype(np.float32)
-    return Prepared(parts, scale, start, largest)
+    return PreparedSignals(parts, scale, start, largest)
 
 
-def _recorded(signal: Signal, span: Span, settings: Settings, *, filtered: bool) -> tuple[Array, Array]:
+def _recorded(signal: Signal, span: Span, settings: FilterSettings, *, filtered: bool) -> tuple[Array, Array]:
     """A span at the new rate, and the largest value [C] that was recorded in it."""
     recorded = _read(signal, span, settings)
     largest = np.abs(recorded).max(axis=0)
@@ -204,12 +206,12 @@ def resample(recorded: Array, ratio: Fraction, length: int) -> Array:
     return found
 
 
-def _ratio(signal: Signal, settings: Settings) -> Fraction:
+def _ratio(signal: Signal, settings: FilterSettings) -> Fraction:
     """Recorded samples per prepared one; the rate is taken as a fraction, right to 5 millionths at 1 kHz."""
     return Fraction(signal.rate).limit_denominator(200) / settings.rate
 
 
-def _read(signal: Signal, span: Span, settings: Settings) -> Array:
+def _read(signal: Signal, span: Span, settings: FilterSettings) -> Array:
     segment = _segment(signal, span, settings)
     before = segment.onset * signal.rate - segment.start
     ratio = _ratio(signal, settings)
@@ -226,7 +228,7 @@ def _read(signal: Signal, span: Span, settings: Settings) -> Array:
     return recorded
 
 
-def _segment(signal: Signal, span: Span, settings: Settings) -> Segment:
+def _segment(signal: Signal, span: Span, settings: FilterSettings) -> Segment:
     """The segment that a span lies in: the last one that begins before it."""
     begun = [segment for segment in signal.segments if segment.onset * settings.rate <= span.first + 1e-6]
     return begun[-1] if begun else signal.segments[0]
@@ -244,7 +246,7 @@ def check_flat(name: str, channels: Sequence[str], scale: Scale, largest: Array,
         )
 
 
-def _filter(recorded: Array, rate: float, settings: Settings) -> None:
+def _filter(recorded: Array, rate: float, settings: FilterSettings) -> None:
     """Butterworth of order 4, forwards and backwards (no phase, twice the attenuation), in place."""
     cuts = [cut for cut in (settings.highpass, settings.lowpass) if cut]
     if not cuts:

@@ -13,7 +13,7 @@ from nfa.registry.families.eeg.preparation.signals import Signal, in_memory
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedRecording:
     """A recording of which only headers are read: EEG, envelope, and what is to be said of its channels and files."""
 
     eeg: Signal
@@ -22,7 +22,7 @@ class Opened:
     notes: tuple[str, ...]
 
 
-def open_recording(recording: Recording, config: PrepareEEGConfig) -> Opened:
+def open_recording(recording: Recording, config: PrepareEEGConfig) -> OpenedRecording:
     """EEG and envelope; a rate of 0 is the EEG file's own and that of the EEG.
 
     `Refusal` for files that cannot be read or hold something else, where a file says another rate than `eeg_rate`, and
@@ -40,7 +40,7 @@ def open_recording(recording: Recording, config: PrepareEEGConfig) -> Opened:
             "save the transposed array",
         )
     envelope = _open_npy(recording.envelope, config.envelope_rate or eeg.rate, envelope=True)
-    return Opened(eeg, envelope, channels, tuple(notes))
+    return OpenedRecording(eeg, envelope, channels, tuple(notes))
 
 
 def _open_npy(path: Path, rate: float, *, envelope: bool = False) -> Signal:

@@ -14,8 +14,8 @@ from nfa.errors import NfaError, Refusal
 from nfa.registry import tracking, unfinished
 from nfa.registry.families.eeg.preparation import recordings as eeg_recordings
 from nfa.registry.families.eeg.preparation.config import PrepareEEGConfig
-from nfa.registry.families.eeg.preparation.filters import SHORTEST, SPLITS, Settings, Span, spans_of
-from nfa.registry.families.eeg.preparation.formats import Opened, open_recording
+from nfa.registry.families.eeg.preparation.filters import SHORTEST, SPLITS, FilterSettings, Span, spans_of
+from nfa.registry.families.eeg.preparation.formats import OpenedRecording, open_recording
 from nfa.registry.families.eeg.preparation.prepared_files import Written, normalise, write
 from nfa.registry.families.eeg.preparation.recordings import Recording
 from nfa.registry.families.eeg.preparation.signals import Signal
@@ -29,7 +29,7 @@ KINDS = ("eeg", "envelope")
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class PreparationPlan:
     """What becomes of a recording, and of how many channels."""
 
     spans: tuple[Span, ...]
@@ -42,7 +42,7 @@ def prepare_eeg(config: PrepareEEGConfig) -> None:
     The run gets `preparation.json`: for each recording rates, lengths, statistics and the SHA-256 of what was written.
     """
     recordings, target = eeg_recordings.chosen(config)
-    settings = Settings(config.rate, config.train_share, config.val_share, config.highpass, config.lowpass)
+    settings = FilterSettings(config.rate, config.train_share, config.val_share, config.highpass, config.lowpass)
     held = eeg_recordings.held_out(recordings, config)
     plans = _checked(recordings, config, settings, held)
     _check_space(target, plans)
@@ -60,11 +60,11 @@ def prepare_eeg(config: PrepareEEGConfig) -> None:
 
 
 def _checked(
-    recordings: Sequence[Recording], config: PrepareEEGConfig, settings: Settings, held: Mapping[str, str]
-) -> dict[str, Plan]:
+    recordings: Sequence[Recording], config: PrepareEEGConfig, settings: FilterSettings, held: Mapping[str, str]
+) -> dict[str, PreparationPlan]:
     """Plans by recording; `Refusal` for the first file that does not fit. What is to be said of files is said."""
     found, cuts = {}, []
-    expected: Opened | None = None
+    expected: OpenedRecording | None = None
     for recording in bar(recordings, "check", unit="recording"):
         opened = open_recording(recording, config)
         _say(recording, opened, expected)
@@ -72,7 +72,7 @@ def _checked(
         _check_channels(opened.eeg, expected.eeg)
         spans = spans_of(opened.eeg, opened.envelope, settings, held.get(recording.name, ""))
         _say_gaps(opened, spans, settings)
-        found[recording.name] = Plan(spans, len(opened.eeg.channels))
+        found[recording.name] = PreparationPlan(spans, len(opened.eeg.channels))
         cuts.append(abs(opened.eeg.seconds - opened.envelope.seconds))
     cut = [seconds for seconds in cuts if seconds * settings.rate >= 1]
     if cut:
@@ -81,7 +81,7 @@ def _checked(
     return found
 
 
-def _say(recording: Recording, opened: Opened, first: Opened | None) -> None:
+def _say(recording: Recording, opened: OpenedRecording, first: OpenedRecording | None) -> None:
     """Notes on a file, and its channels where they are not those of the first."""
     for note in opened.notes:
         stage("notice", note)
@@ -91,7 +91,7 @@ def _say(recording: Recording, opened: Opened, first: Opened | None) -> None:
         stage("channels", f"{recording.name}: {opened.channels}")
 
 
-def _say_gaps(opened: Opened, spans: Sequence[Span], settings: Settings) -> None:
+def _say_gaps(opened: OpenedRecording, spans: Sequence[Span], settings: FilterSettings) -> None:
     """How a recording is cut at its gaps, and what of it is in pieces too short to be used."""
     eeg = opened.eeg
     lasting = [(segment.onset, segment.onset + (segment.stop - segment.start) / eeg.rate) for segment in eeg.segments]
@@ -133,7 +133,7 @@ def _check_channels(eeg: Signal, expected: Signal) -> None:
         )
 
 
-def _check_space(target: Path, plans: Mapping[str, Plan]) -> None:
+def _check_space(target: Path, plans: Mapping[str, PreparationPlan]) -> None:
     files = [(span.last - span.first, plan.channels) for plan in plans.values() for span in plan.spans]
     needed = sum(4 * samples * (channels + 1) + 2 * HEADER for samples, channels in files) + SPACE_MARGIN
     existing = next(folder for folder in (target, *target.parents) if folder.exists())
@@ -149,8 +149,8 @@ def _check_space(target: Path, plans: Mapping[str, Plan]) -> None:
 def _written(
     recordings: Sequence[Recording],
     config: PrepareEEGConfig,
-    settings: Settings,
-    plans: Mapping[str, Plan],
+    settings: FilterSettings,
+    plans: Mapping[str, PreparationPlan],
     held: Mapping[str, str],
     target: Path,
 ) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 from nfa.registry.content import read_array, write_array
 from nfa.registry.families.eeg.names import prepared_name
 from nfa.registry.families.eeg.preparation.config import PrepareEEGConfig
-from nfa.registry.families.eeg.preparation.filters import Prepared, Settings, Span, check_flat, prepare
+from nfa.registry.families.eeg.preparation.filters import FilterSettings, PreparedSignals, Span, check_flat, prepare
 from nfa.registry.families.eeg.preparation.recordings import Recording
 from nfa.registry.families.eeg.preparation.signals import Array, Signal
 from nfa.registry.families.eeg.scales import Scale, pooled
@@ -49,10 +49,10 @@ class Written:
 
 
 def write(
-    folder: Path, recording: str, kind: str, signal: Signal, spans: Sequence[Span], settings: Settings
+    folder: Path, recording: str, kind: str, signal: Signal, spans: Sequence[Span], settings: FilterSettings
 ) -> Written:
     """Prepare a signal of a recording, `kind` eeg or envelope, into a folder."""
-    made: Prepared = prepare(signal, spans, settings, filtered=kind == "eeg")
+    made: PreparedSignals = prepare(signal, spans, settings, filtered=kind == "eeg")
     files = {}
     for span, part in made.parts.items():
         files[span] = folder / prepared_name(span.split, recording, kind, span.piece)

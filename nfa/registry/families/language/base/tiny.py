@@ -23,7 +23,7 @@ from nfa.console import stage
 from nfa.registry.datasets.catalog import cache_folder
 from nfa.registry.families.language.base import files
 from nfa.registry.families.language.base.quiet import quiet
-from nfa.registry.families.language.base.tiny_settings import Settings
+from nfa.registry.families.language.base.tiny_settings import TinySettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -32,18 +32,18 @@ TEXT = Path(__file__).parent.parent / "data" / "stdlib" / "text.txt"
 SPECIAL = ("<pad>", "</s>", "<unk>")  # ids 0, 1, 2, as ByT5 has them; byte b is 3 + b
 PAD, EOS, UNKNOWN = range(3)
 VOCABULARY = len(SPECIAL) + 256
-DEFAULT = Settings()
+DEFAULT = TinySettings()
 HELD_OUT = 20  # every 20th paragraph is not trained on
 
 
-def folder(settings: Settings = DEFAULT) -> Path:
+def folder(settings: TinySettings = DEFAULT) -> Path:
     """The model's folder in the cache, trained where this text, settings and torch have not been seen before."""
     text = TEXT.read_bytes()
     key = hashlib.sha256(text + json.dumps([asdict(settings), torch.__version__]).encode()).hexdigest()
     return files.made_once(cache_folder("base-models") / f"tiny-{key[:16]}", lambda inner: _make(text, settings, inner))
 
 
-def _make(text: bytes, settings: Settings, inner: Path) -> None:
+def _make(text: bytes, settings: TinySettings, inner: Path) -> None:
     stage("base model", f"training tiny, a byte-level Llama, on {len(text):,} bytes of English: once, 5–10 s")
     train, held_out = paragraphs(text)
     model = trained(train, settings)
@@ -66,7 +66,7 @@ def _ids(parts: list[bytes]) -> Int[Tensor, " t"]:
     return torch.from_numpy(np.concatenate(ended))
 
 
-def trained(ids: Int[Tensor, " t"], settings: Settings) -> "PreTrainedModel":
+def trained(ids: Int[Tensor, " t"], settings: TinySettings) -> "PreTrainedModel":
     """A model that predicts the next of `ids`: AdamW, linear warm-up, cosine to 0, gradients clipped to norm 1.
 
     The same on one machine for the same `ids` and `settings`, whatever the number of threads and the state of the
@@ -91,7 +91,7 @@ def trained(ids: Int[Tensor, " t"], settings: Settings) -> "PreTrainedModel":
     return model
 
 
-def untrained(settings: Settings) -> "PreTrainedModel":
+def untrained(settings: TinySettings) -> "PreTrainedModel":
     """The Llama of `settings` with tied embeddings and initial weights from torch's global generator."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -126,7 +126,7 @@ def _loss(model: "PreTrainedModel", ids: Int[Tensor, "n t"]) -> Tensor:
     return F.cross_entropy(model(ids[:, :-1]).logits.flatten(0, 1), ids[:, 1:].flatten())
 
 
-def _share(step: int, settings: Settings) -> float:
+def _share(step: int, settings: TinySettings) -> float:
     """Of the learning rate at a step, counted from 0."""
     return min(1.0, (step + 1) / settings.warm_up) * (1 + math.cos(math.pi * step / settings.steps)) / 2
 

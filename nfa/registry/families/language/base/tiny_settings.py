@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Settings:
+class TinySettings:
     """The model (layers, sizes, deviation of initial weights) and its training by AdamW."""
 
     hidden: int = 64

@@ -6,7 +6,7 @@ from typing import Any
 from nfa.errors import Refusal
 from nfa.registry import tracking
 from nfa.registry.families.language.adapters import A, B
-from nfa.registry.families.language.comparison.study import RANDOM, Arm, Trained
+from nfa.registry.families.language.comparison.study import RANDOM, FineTuning, StartArm
 from nfa.registry.families.language.compute import start_operations
 from nfa.registry.families.language.report import stored_answers
 from nfa.registry.families.language.tensor_files import matrices_in
@@ -16,7 +16,7 @@ APART = ("seed", "factors", "run_name", "resume", "device", "base_model", "data"
 LENGTH = ("steps", "epochs", "schedule", "eval_every")  # how long, and when it is looked at
 
 
-def arms_of(run_ids: Sequence[str]) -> list[Arm]:
+def arms_of(run_ids: Sequence[str]) -> list[StartArm]:
     """Arms, those of random adapters first, in the order of their first runs.
 
     `Refusal` for runs that are no finished fine-tunings of the same base on the same questions.
@@ -24,12 +24,14 @@ def arms_of(run_ids: Sequence[str]) -> list[Arm]:
     configs = {run_id: _config(run_id) for run_id in run_ids}
     _check_same(configs)
     settings, several = _settings(configs), len({config["steps"] for config in configs.values()}) > 1
-    found: dict[tuple[str, int, str], dict[int, Trained]] = {}
+    found: dict[tuple[str, int, str], dict[int, FineTuning]] = {}
     for run_id, config in configs.items():
         kind = (_start(config), config["steps"], settings[run_id])
         found.setdefault(kind, {})[config["train"]["seed"]] = _trained(run_id, config)
     arms = [
-        Arm(", ".join([start, *([f"{steps} steps"] if several else []), *filter(None, [said])]), start, said, of_seed)
+        StartArm(
+            ", ".join([start, *([f"{steps} steps"] if several else []), *filter(None, [said])]), start, said, of_seed
+        )
         for (start, steps, said), of_seed in found.items()
     ]
     return sorted(arms, key=lambda arm: arm.start != RANDOM)
@@ -75,11 +77,11 @@ def _start(config: Mapping[str, Any]) -> str:
     return f"svd {train['start']}, {kind} teacher"
 
 
-def _trained(run_id: str, config: Mapping[str, Any]) -> Trained:
+def _trained(run_id: str, config: Mapping[str, Any]) -> FineTuning:
     series, scores = tracking.history(run_id), stored_answers(run_id)
     answers = {step: one.sums.numpy() / float(one.tokens.double().mean()) for step, one in scores.items()}
     cost = _start_cost(run_id, config)
-    return Trained(run_id, config["train"]["seed"], series["eval/loss"], series["compute/flops"], answers, cost)
+    return FineTuning(run_id, config["train"]["seed"], series["eval/loss"], series["compute/flops"], answers, cost)
 
 
 def _start_cost(run_id: str, config: Mapping[str, Any]) -> float | None:

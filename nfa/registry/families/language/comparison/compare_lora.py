@@ -14,10 +14,10 @@ from nfa.registry.families.language.comparison import report
 from nfa.registry.families.language.comparison.arms import arms_of
 from nfa.registry.families.language.comparison.study import (
     RANDOM,
-    Arm,
-    Difference,
-    Reached,
-    Trained,
+    FineTuning,
+    LossDifference,
+    StartArm,
+    StepsToTarget,
     at_end,
     at_equal_compute,
     mean_restricted,
@@ -76,7 +76,7 @@ def _sources(text: str) -> list[str]:
     return [one for one in trained if tracking.config(one)["train"]["init"] != "full"]
 
 
-def compared(arms: Sequence[Arm], config: CompareLoraConfig) -> Found:
+def compared(arms: Sequence[StartArm], config: CompareLoraConfig) -> Found:
     """Content of comparison.json: each arm by itself, and each that is not random against random ones."""
     target = _target(arms, config)
     return {
@@ -88,7 +88,7 @@ def compared(arms: Sequence[Arm], config: CompareLoraConfig) -> Found:
     }
 
 
-def _target(arms: Sequence[Arm], config: CompareLoraConfig) -> float | None:
+def _target(arms: Sequence[StartArm], config: CompareLoraConfig) -> float | None:
     """The loss to reach: asked for, or what random adapters end at (those with the fewest steps)."""
     if config.target != "auto":
         return config.target
@@ -96,7 +96,7 @@ def _target(arms: Sequence[Arm], config: CompareLoraConfig) -> float | None:
     return None if first is None else first.mean("final")
 
 
-def _alone(arm: Arm, target: float | None) -> Found:
+def _alone(arm: StartArm, target: float | None) -> Found:
     seeds = {str(seed): _of_seed(one, target) for seed, one in sorted(arm.trained.items())}
     steps = [one["steps_to_target"] for one in seeds.values()]
     starts = [one.start_operations for one in arm.trained.values() if one.start_operations is not None]
@@ -113,7 +113,7 @@ def _alone(arm: Arm, target: float | None) -> Found:
     }
 
 
-def _of_seed(one: Trained, target: float | None) -> Found:
+def _of_seed(one: FineTuning, target: float | None) -> Found:
     return {
         "run_id": one.run_id,
         **{f"{of}_loss": one.loss(of) for of in ("initial", "final", "best")},
@@ -123,7 +123,7 @@ def _of_seed(one: Trained, target: float | None) -> Found:
     }
 
 
-def _against_random(arm: Arm, arms: Sequence[Arm], target: float | None, seed: int) -> Found:
+def _against_random(arm: StartArm, arms: Sequence[StartArm], target: float | None, seed: int) -> Found:
     equal, further = partner(arm, arms), partner_in_compute(arm, arms)
     found: Found = {"arm": arm.label, "random": equal and equal.label, "random_in_compute": further and further.label}
     if equal:
@@ -135,7 +135,7 @@ def _against_random(arm: Arm, arms: Sequence[Arm], target: float | None, seed: i
     return found
 
 
-def _difference(found: Difference | None) -> Found | None:
+def _difference(found: LossDifference | None) -> Found | None:
     if found is None:
         return None
     return {
@@ -156,7 +156,7 @@ def _difference(found: Difference | None) -> Found | None:
     }
 
 
-def _reached(found: Reached | None) -> Found | None:
+def _reached(found: StepsToTarget | None) -> Found | None:
     if found is None:
         return None
     return {
@@ -189,7 +189,7 @@ def _series(found: Found) -> dict[str, float]:
     return series
 
 
-def _figure(arms: Sequence[Arm], found: Found) -> Any:
+def _figure(arms: Sequence[StartArm], found: Found) -> Any:
     curves = [_curves(arm) for arm in arms]
     shown: list[Mapping[str, tuple[float, float, float]]] = [
         {
@@ -202,7 +202,7 @@ def _figure(arms: Sequence[Arm], found: Found) -> Any:
     return comparison(curves, *shown, title=report.title(found))
 
 
-def _curves(arm: Arm) -> Curves:
+def _curves(arm: StartArm) -> Curves:
     trained = list(arm.trained.values())
     spent = [
         {one.start_operations + one.operations[step]: loss for step, loss in one.losses.items()}

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from nfa.registry.families.language.comparison.study import LEAST_SEEDS, Arm
+from nfa.registry.families.language.comparison.study import LEAST_SEEDS, StartArm
 
 CONVENTIONS = {
     "loss": "negative log-likelihood per held-out answer token, natural logarithm; a difference below 0 is better",
@@ -27,7 +27,7 @@ ONE_TEACHER = (
 LEARNING_RATE = "All starts had the same learning rate: one that is better for some start would change the differences."
 
 
-def notes(arms: Sequence[Arm]) -> list[str]:
+def notes(arms: Sequence[StartArm]) -> list[str]:
     """What a reader has to know beside the numbers."""
     found = [CIRCULAR] if any("synthesised" in arm.start for arm in arms) else []
     if any("real" in arm.start for arm in arms):

@@ -16,7 +16,7 @@ SHORT = 0.98  # of the compute of the other that a training must have spent to b
 
 
 @dataclass(frozen=True)
-class Trained:
+class FineTuning:
     """One fine-tuning: eval/loss and operations spent by evaluated step, and what its start has cost (None: unknown).
 
     `answers` holds, by step, a value for each held-out question whose mean is eval/loss: its summed loss, divided by
@@ -70,13 +70,13 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Arm:
+class StartArm:
     """Fine-tunings that differ in nothing but their seed, by seed; `start` says how they begin, `settings` the rest."""
 
     label: str
     start: str
     settings: str
-    trained: Mapping[int, Trained]
+    trained: Mapping[int, FineTuning]
 
     @property
     def last(self) -> int:
@@ -106,7 +106,7 @@ class Look(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Difference:
+class LossDifference:
     """A loss minus that of the other arm, seed by seed: below 0 is better."""
 
     interval: Interval | None
@@ -128,12 +128,12 @@ class Difference:
         return "better" if self.interval.high < 0 else "cannot be told apart"
 
 
-def partner(arm: Arm, arms: Sequence[Arm]) -> Arm | None:
+def partner(arm: StartArm, arms: Sequence[StartArm]) -> StartArm | None:
     """The arm of random adapters with the same settings, trained for as many steps; None where there is none."""
     return next((other for other in _random(arm, arms) if other.last == arm.last), None)
 
 
-def partner_in_compute(arm: Arm, arms: Sequence[Arm]) -> Arm | None:
+def partner_in_compute(arm: StartArm, arms: Sequence[StartArm]) -> StartArm | None:
     """The arm of random adapters with the same settings that ends nearest to where `arm` has spent its compute."""
     total = arm.total
     if total is None:
@@ -142,21 +142,21 @@ def partner_in_compute(arm: Arm, arms: Sequence[Arm]) -> Arm | None:
     return min(possible, key=lambda other: abs((other.total or 0.0) - total), default=None)
 
 
-def _random(arm: Arm, arms: Sequence[Arm]) -> list[Arm]:
+def _random(arm: StartArm, arms: Sequence[StartArm]) -> list[StartArm]:
     return [other for other in arms if other.start == RANDOM and other.settings == arm.settings and other is not arm]
 
 
-def pairs(arm: Arm, other: Arm) -> list[tuple[Trained, Trained]]:
+def pairs(arm: StartArm, other: StartArm) -> list[tuple[FineTuning, FineTuning]]:
     """Fine-tunings of both with the same seed, in order."""
     return [(arm.trained[seed], other.trained[seed]) for seed in sorted(set(arm.trained) & set(other.trained))]
 
 
-def at_end(arm: Arm, other: Arm, *, seed: int = 0) -> Difference | None:
+def at_end(arm: StartArm, other: StartArm, *, seed: int = 0) -> LossDifference | None:
     """At their last steps, which are equal if they were trained for as many; None without a common seed."""
     return _difference([(one, two, (one.last, two.last), None) for one, two in pairs(arm, other)], seed)
 
 
-def at_equal_compute(arm: Arm, other: Arm, *, seed: int = 0) -> Difference | None:
+def at_equal_compute(arm: StartArm, other: StartArm, *, seed: int = 0) -> LossDifference | None:
     """Where both have spent as many operations in all, what a start has cost included: as many as the cheaper of the
     two has spent at its end, seed by seed. A loss there lies on the line between the evaluations around it.
 
@@ -167,17 +167,17 @@ def at_equal_compute(arm: Arm, other: Arm, *, seed: int = 0) -> Difference | Non
     return _difference(known, seed) if len(known) == len(found) else None
 
 
-Compared = tuple[Trained, Trained, tuple[float, float], float | None]
+Compared = tuple[FineTuning, FineTuning, tuple[float, float], float | None]
 
 
-def _at_budget(one: Trained, two: Trained) -> Compared | None:
+def _at_budget(one: FineTuning, two: FineTuning) -> Compared | None:
     if one.total is None or two.total is None or two.total < SHORT * one.total:
         return None
     budget = min(one.total, two.total)
     return one, two, (one.step_at(budget), two.step_at(budget)), budget / one.total
 
 
-def _difference(found: Sequence[Compared], seed: int) -> Difference | None:
+def _difference(found: Sequence[Compared], seed: int) -> LossDifference | None:
     if not found:
         return None
     table = np.stack([one.answers_at(steps[0]) - two.answers_at(steps[1]) for one, two, steps, _ in found])
@@ -186,17 +186,17 @@ def _difference(found: Sequence[Compared], seed: int) -> Difference | None:
         one.seed: Look(float(row.mean()), steps, share)
         for row, (one, _, steps, share) in zip(table, found, strict=True)
     }
-    return Difference(interval, float(table.mean()), looks)
+    return LossDifference(interval, float(table.mean()), looks)
 
 
-def paired(arm: Arm, other: Arm, of: str) -> Interval | None:
+def paired(arm: StartArm, other: StartArm, of: str) -> Interval | None:
     """Difference of the "initial" or "best" losses, with a t-interval over the seeds; None for fewer than two."""
     values = [one.loss(of) - two.loss(of) for one, two in pairs(arm, other)]
     return t_interval(values)
 
 
 @dataclass(frozen=True)
-class Reached:
+class StepsToTarget:
     """Steps of two arms until their held-out losses are first at a target, seed by seed; None = not within `horizon`.
 
     `difference` is that of `restricted` steps, one arm's minus the other's: below 0 is faster. None for one seed, and
@@ -220,7 +220,7 @@ class Reached:
         return one, two
 
 
-def reached(arm: Arm, other: Arm, target: float) -> Reached | None:
+def reached(arm: StartArm, other: StartArm, target: float) -> StepsToTarget | None:
     """Which of two arms is sooner at a target, within the steps that every training has made; None without a pair.
 
     A seed that is not there at the horizon is not left out: that would drop just those that say most. It counts with
@@ -235,10 +235,10 @@ def reached(arm: Arm, other: Arm, target: float) -> Reached | None:
     found = {one.seed: (_within(one, target, horizon), _within(two, target, horizon)) for one, two in both}
     apart = [restricted(here, horizon) - restricted(there, horizon) for here, there in found.values()]
     somewhere = any(steps is not None for pair in found.values() for steps in pair)
-    return Reached(horizon, found, t_interval(apart) if somewhere else None)
+    return StepsToTarget(horizon, found, t_interval(apart) if somewhere else None)
 
 
-def _within(trained: Trained, target: float, horizon: int) -> float | None:
+def _within(trained: FineTuning, target: float, horizon: int) -> float | None:
     steps = trained.steps_to(target)
     return steps if steps is not None and steps <= horizon else None
 

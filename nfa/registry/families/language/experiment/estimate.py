@@ -4,7 +4,7 @@ import time
 
 from nfa.console import stage
 from nfa.registry.families.language.base.models import load_model
-from nfa.registry.families.language.experiment.plan import Plan
+from nfa.registry.families.language.experiment.plan import ExperimentPlan
 from nfa.registry.families.language.train_lora import Prepared, memory_of
 from nfa.registry.families.language.workload import DTYPES, LanguageModel
 from nfa.registry.machine import BYTES_A_WEIGHT
@@ -15,7 +15,7 @@ FULL = 1.5  # a step of a full fine-tuning in steps of an adapter's
 EVALUATIONS = 5
 
 
-def estimate(plan: Plan, ready: Prepared) -> int:
+def estimate(plan: ExperimentPlan, ready: Prepared) -> int:
     """Say trainings left, minutes, memory and disk, from the time that one batch takes here; the bytes of disk."""
     left = [task for task in plan.tasks() if task.entrypoint == "train_lora" and not task.done]
     done = [task for task in plan.tasks() if task.done]

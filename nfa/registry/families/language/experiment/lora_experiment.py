@@ -12,7 +12,7 @@ from nfa.registry.families.language.comparison.compare_lora import EXPERIMENT, c
 from nfa.registry.families.language.config import CompareLoraConfig
 from nfa.registry.families.language.experiment.config import STEPS, LoraExperimentConfig
 from nfa.registry.families.language.experiment.estimate import estimate
-from nfa.registry.families.language.experiment.plan import Plan, Task
+from nfa.registry.families.language.experiment.plan import ExperimentPlan, Task
 from nfa.registry.families.language.factors import factors_of
 from nfa.registry.families.language.questions import QuestionData
 from nfa.registry.families.language.teacher.lora_svd import lora_svd
@@ -39,7 +39,7 @@ def lora_experiment(config: LoraExperimentConfig, clock: Stopwatch, data: Questi
     ready = prepared(config.training(first, seed=config.seed_list()[0]), clock, data=data)
     for training in config.trainings():
         check_targets(training, ready.workload.base, None)
-    plan = Plan(config, ready)
+    plan = ExperimentPlan(config, ready)
     plan.look()
     config = _asked(config, plan)
     plan.check(config.chosen_steps())
@@ -62,7 +62,7 @@ def _asks(config: LoraExperimentConfig) -> bool:
     return config.steps.strip() == "ask"
 
 
-def _asked(config: LoraExperimentConfig, plan: Plan) -> LoraExperimentConfig:
+def _asked(config: LoraExperimentConfig, plan: ExperimentPlan) -> LoraExperimentConfig:
     """With steps=ask, what a person at the terminal chooses."""
     if not _asks(config):
         return config
@@ -81,7 +81,7 @@ class _Steps:
     """What is done for each task, in the order of the plan."""
 
     def __init__(
-        self, config: LoraExperimentConfig, plan: Plan, ready: Prepared, parent: TrackedRun, clock: Stopwatch
+        self, config: LoraExperimentConfig, plan: ExperimentPlan, ready: Prepared, parent: TrackedRun, clock: Stopwatch
     ) -> None:
         self.config, self.plan, self.ready, self.parent, self.clock = config, plan, ready, parent, clock
         self.acts: Mapping[str, Callable[[Task], TrackedRun]] = {

@@ -32,7 +32,7 @@ class Task:
     begun: str = ""
 
 
-class Plan:
+class ExperimentPlan:
     """The tasks in order; configs of later ones hold the run ids of earlier ones."""
 
     def __init__(self, config: LoraExperimentConfig, ready: Prepared) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from nfa.maths.low_rank import (
-    Factors,
+    FactorPair,
     balanced,
     energy_ratio,
     flops_of_matrix,
@@ -18,7 +18,7 @@ from nfa.maths.low_rank import (
     svd_of_product,
 )
 
-Update = Factors | Tensor  # ΔW [o i] as B A, or dense
+Update = FactorPair | Tensor  # ΔW [o i] as B A, or dense
 ENERGY_RANKS = (4, 8, 16, 32)
 
 
@@ -39,7 +39,7 @@ class Compressed:
     as there are; `rank` is the number of those that are not rounding; `energies` are ratios by rank.
     """
 
-    factors: Factors
+    factors: FactorPair
     shape: tuple[int, int]
     norm: float
     spectrum: list[float]
@@ -58,13 +58,13 @@ def compress(update: Update, rank: int, alpha: float, how: Randomised = Randomis
     """
     shape = (update.shape[0], update.shape[1])
     asked = max(rank, *ENERGY_RANKS)
-    if isinstance(update, Factors):
+    if isinstance(update, FactorPair):
         found, flops = svd_of_product(update), flops_of_product(shape, len(update.a))
     else:
         found = svd_of_matrix(update, asked, seed=how.seed, oversampling=how.oversampling, iterations=how.iterations)
         flops = flops_of_matrix(shape, asked, how.oversampling, how.iterations)
     scaling, size = alpha / rank, norm(update)
-    factors = Factors(*(part.float().contiguous() for part in balanced(found.truncated(rank), scaling)))
+    factors = FactorPair(*(part.float().contiguous() for part in balanced(found.truncated(rank), scaling)))
     spectrum = found.s[:asked].tolist()
     ratios = {r: energy_ratio(found.s[:r], size) for r in ENERGY_RANKS if r <= min(shape)}
     return Compressed(
@@ -74,7 +74,7 @@ def compress(update: Update, rank: int, alpha: float, how: Randomised = Randomis
         spectrum=spectrum,
         rank=found.truncated(asked).rank,
         energy_ratio=energy_ratio(found.s[:rank], size),
-        relative_error=relative_error(update, Factors(scaling * factors.b, factors.a)),
+        relative_error=relative_error(update, FactorPair(scaling * factors.b, factors.a)),
         stable_rank=stable_rank(spectrum[0], size),
         energies={r: ratio for r, ratio in ratios.items() if ratio is not None},
         flops=flops,

@@ -10,7 +10,7 @@ from nfa.registry.families.language.teacher import svd_report
 from nfa.registry.families.language.teacher.compression import Compressed, Randomised, compress
 from nfa.registry.families.language.teacher.config import LoraSvdConfig
 from nfa.registry.families.language.teacher.steps import check_room, describe_step, end_step, open_step, output_folder
-from nfa.registry.families.language.teacher.updates import Source, updates_between, updates_of
+from nfa.registry.families.language.teacher.updates import UpdateSource, updates_between, updates_of
 from nfa.registry.tracking import TrackedRun
 
 
@@ -35,20 +35,20 @@ def lora_svd(config: LoraSvdConfig, parent: TrackedRun | None = None) -> Tracked
     return end_step(run, folder, parent)
 
 
-def _source(config: LoraSvdConfig) -> Source:
+def _source(config: LoraSvdConfig) -> UpdateSource:
     if config.teacher:
         return updates_between(config.teacher, config.base_model, config.target_list)
     return updates_of(config.run_id, config.checkpoint, config.base_model)
 
 
-def _check_rank(config: LoraSvdConfig, source: Source) -> None:
+def _check_rank(config: LoraSvdConfig, source: UpdateSource) -> None:
     most, module = source.largest_rank()
     if config.rank > most:
         got = f"rank={config.rank} for {module}, whose update has rank {most} at most"
         raise Refusal(got, f"1 to {most}: further directions would be zero and learn nothing", f"rank={most}")
 
 
-def _made(config: LoraSvdConfig, source: Source) -> dict[str, Compressed]:
+def _made(config: LoraSvdConfig, source: UpdateSource) -> dict[str, Compressed]:
     how = Randomised(config.oversampling, config.iterations, config.seed)
     made = {
         name: compress(source.update(name), config.rank, config.alpha, how)  # not kept, so that one is in memory
@@ -69,7 +69,9 @@ def _made(config: LoraSvdConfig, source: Source) -> dict[str, Compressed]:
     return made
 
 
-def _store(run: TrackedRun, file: str, config: LoraSvdConfig, source: Source, made: Mapping[str, Compressed]) -> None:
+def _store(
+    run: TrackedRun, file: str, config: LoraSvdConfig, source: UpdateSource, made: Mapping[str, Compressed]
+) -> None:
     tensors = {
         f"{name}.lora_{part}.weight": tensor
         for name, one in made.items()
@@ -87,7 +89,7 @@ def _store(run: TrackedRun, file: str, config: LoraSvdConfig, source: Source, ma
     tracking.put_tensors(run.info, file, tensors, metadata)
 
 
-def _report(run: TrackedRun, config: LoraSvdConfig, source: Source, made: Mapping[str, Compressed]) -> None:
+def _report(run: TrackedRun, config: LoraSvdConfig, source: UpdateSource, made: Mapping[str, Compressed]) -> None:
     means = svd_report.means(made)
     flops = sum(one.flops for one in made.values())
     run.metrics.log({**{f"lora/{name}": value for name, value in means.items()}, "compute/flops": float(flops)}, 0)

@@ -9,14 +9,14 @@ from nfa import __version__
 from nfa.console import stage
 from nfa.registry import tracking
 from nfa.registry.analyses.stored import output_folder
-from nfa.registry.families.language.teacher.updates import Source
+from nfa.registry.families.language.teacher.updates import UpdateSource
 from nfa.registry.tracking import TrackedRun
 
 SPACE = 8 * 2**20  # reports and figures
 FLOAT = 4  # bytes
 
 
-def open_step(entrypoint: str, title: str, source: Source, name: str, parent: TrackedRun | None) -> TrackedRun:
+def open_step(entrypoint: str, title: str, source: UpdateSource, name: str, parent: TrackedRun | None) -> TrackedRun:
     """A run of the step, in the parent's experiment, or in that of the source; without a name "title of <source>"."""
     name = name or f"{title} of {source.run.info.run_name if source.run else Path(source.label).name}"
     tags = {"nfa.source_run_ids": source.run_id} if source.run else {}
@@ -24,7 +24,7 @@ def open_step(entrypoint: str, title: str, source: Source, name: str, parent: Tr
     return tracking.open_run(entrypoint, "lora", name=name, parent=parent, tags=tags, experiment=experiment)
 
 
-def describe_step(run: TrackedRun, config: Any, source: Source, extra: Mapping[str, Any]) -> None:
+def describe_step(run: TrackedRun, config: Any, source: UpdateSource, extra: Mapping[str, Any]) -> None:
     """Parameters, and config.json, of a step."""
     entrypoint = run.info.data.tags["nfa.entrypoint"]
     run.log_params(dataclasses.asdict(config))
@@ -42,7 +42,7 @@ def describe_step(run: TrackedRun, config: Any, source: Source, extra: Mapping[s
     tracking.put_json(run.info, "config.json", content)
 
 
-def check_room(run: TrackedRun, source: Source, rank: int) -> None:
+def check_room(run: TrackedRun, source: UpdateSource, rank: int) -> None:
     """`Refusal` where factors of this rank cannot be stored."""
     largest = sum(FLOAT * rank * (o + i + 1) for o, i in source.shapes.values())
     tracking.check_space(run.info, total=largest + SPACE, largest=largest)

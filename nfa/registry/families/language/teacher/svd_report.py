@@ -7,7 +7,7 @@ from typing import Any
 from nfa.registry.families.language.teacher.compression import ENERGY_RANKS, Compressed
 from nfa.registry.families.language.teacher.config import LoraSvdConfig
 from nfa.registry.families.language.teacher.synthesis import CIRCULAR
-from nfa.registry.families.language.teacher.updates import Source
+from nfa.registry.families.language.teacher.updates import UpdateSource
 
 CONVENTIONS = {
     "factors": "B = U sqrt(s / scaling), A = sqrt(s / scaling) V^T, scaling = alpha / rank, float32",
@@ -37,7 +37,7 @@ def mean_energies(made: Mapping[str, Compressed]) -> dict[int, float]:
     return {rank: fmean(values) for rank, values in found.items() if values}
 
 
-def content(config: LoraSvdConfig, source: Source, made: Mapping[str, Compressed]) -> dict[str, Any]:
+def content(config: LoraSvdConfig, source: UpdateSource, made: Mapping[str, Compressed]) -> dict[str, Any]:
     """Content of svd_analysis_rank{r}.json: undefined values are absent."""
     return {
         "source": source.label,
@@ -78,7 +78,7 @@ def _described(one: Compressed) -> dict[str, Any]:
     }
 
 
-def written(config: LoraSvdConfig, source: Source, made: Mapping[str, Compressed]) -> str:
+def written(config: LoraSvdConfig, source: UpdateSource, made: Mapping[str, Compressed]) -> str:
     """Content of svd_report_rank{r}.txt."""
     lines = [f"Factors of rank {config.rank} of {source.label}", ""]
     lines += [CIRCULAR, ""] * source.circular

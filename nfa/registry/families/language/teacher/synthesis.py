@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from nfa.maths.low_rank import Factors, LowRank, energy_ratio, extended, noise, noise_sigma, norm, svd_of_product
+from nfa.maths.low_rank import FactorPair, LowRank, energy_ratio, extended, noise, noise_sigma, norm, svd_of_product
 from nfa.seeding import generator
 
 CIRCULAR = (
@@ -38,7 +38,7 @@ class Synthesized:
 
 
 def synthesize(
-    update: Factors, name: str, *, rank: int, target_rank: int, decay: float, noise_scale: float, seed: int
+    update: FactorPair, name: str, *, rank: int, target_rank: int, decay: float, noise_scale: float, seed: int
 ) -> Synthesized:
     """Keep `rank` triplets of an adapter's ΔW (those that are not rounding), extend to `target_rank`, add noise.
 
@@ -68,7 +68,7 @@ def _shares(matrix: LowRank, kept: int, sigma: float) -> tuple[float, float, flo
     return (parts[0] / total, parts[1] / total, parts[2] / total) if total else None
 
 
-def teacher_update(matrix: LowRank, sigma: float, seed: int, name: str) -> Float[Tensor, "o i"] | Factors:
+def teacher_update(matrix: LowRank, sigma: float, seed: int, name: str) -> Float[Tensor, "o i"] | FactorPair:
     """ΔW of a module: U diag(s) Vᵀ + N, dense, with the noise drawn anew from seed and name; factors where σ = 0."""
     if not sigma:
         return matrix.factors

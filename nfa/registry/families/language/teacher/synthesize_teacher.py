@@ -5,14 +5,14 @@ import json
 
 from nfa.console import bar, stage
 from nfa.errors import Refusal
-from nfa.maths.low_rank import Factors
+from nfa.maths.low_rank import FactorPair
 from nfa.registry import tracking
 from nfa.registry.families.language.figures.spectra import synthesis_plots
 from nfa.registry.families.language.teacher import teacher_report
 from nfa.registry.families.language.teacher.config import SynthesizeTeacherConfig
 from nfa.registry.families.language.teacher.steps import check_room, describe_step, end_step, open_step, output_folder
 from nfa.registry.families.language.teacher.synthesis import Synthesized, synthesize
-from nfa.registry.families.language.teacher.updates import Source, adapter_of
+from nfa.registry.families.language.teacher.updates import UpdateSource, adapter_of
 from nfa.registry.tracking import TrackedRun
 
 
@@ -41,7 +41,7 @@ def synthesize_teacher(config: SynthesizeTeacherConfig, parent: TrackedRun | Non
 
 
 def _draw(
-    run: TrackedRun, config: SynthesizeTeacherConfig, source: Source, made: dict[str, Synthesized], rank: int
+    run: TrackedRun, config: SynthesizeTeacherConfig, source: UpdateSource, made: dict[str, Synthesized], rank: int
 ) -> None:
     spectra = {name: (one.before, one.matrix.s.tolist()) for name, one in made.items()}
     noise = {name: config.noise_scale * float(one.matrix.s[one.kept - 1]) for name, one in made.items()}
@@ -49,7 +49,7 @@ def _draw(
     tracking.save_picture(run, synthesis_plots(spectra, noise, kept=rank, title=title), "synthesis_plots")
 
 
-def _rank(config: SynthesizeTeacherConfig, source: Source) -> int:
+def _rank(config: SynthesizeTeacherConfig, source: UpdateSource) -> int:
     """The triplets to keep; `Refusal` for more than every module's adapter has."""
     most, module = source.largest_rank()
     asked = source.adapter_rank if config.rank == "auto" else config.rank
@@ -63,11 +63,11 @@ def _rank(config: SynthesizeTeacherConfig, source: Source) -> int:
     return min(asked, most)
 
 
-def _made(config: SynthesizeTeacherConfig, source: Source, rank: int) -> dict[str, Synthesized]:
+def _made(config: SynthesizeTeacherConfig, source: UpdateSource, rank: int) -> dict[str, Synthesized]:
     made = {}
     for name in bar(list(source.shapes), "modules", unit="module"):
         update = source.update(name)
-        assert isinstance(update, Factors)
+        assert isinstance(update, FactorPair)
         made[name] = synthesize(
             update,
             name,
@@ -94,7 +94,7 @@ def _notice(config: SynthesizeTeacherConfig, made: dict[str, Synthesized]) -> No
 
 
 def _store(
-    run: TrackedRun, file: str, config: SynthesizeTeacherConfig, source: Source, made: dict[str, Synthesized]
+    run: TrackedRun, file: str, config: SynthesizeTeacherConfig, source: UpdateSource, made: dict[str, Synthesized]
 ) -> None:
     tensors = {
         f"{name}.{key}": part

@@ -6,7 +6,7 @@ from typing import Any
 
 from nfa.registry.families.language.teacher.config import SynthesizeTeacherConfig
 from nfa.registry.families.language.teacher.synthesis import CIRCULAR, Synthesized
-from nfa.registry.families.language.teacher.updates import Source
+from nfa.registry.families.language.teacher.updates import UpdateSource
 
 COLUMNS = ("kept", "added", "s_1", "s_kept", "s_last", "sigma", "kept %", "added %", "noise %")
 CONVENTIONS = {
@@ -18,7 +18,7 @@ CONVENTIONS = {
 }
 
 
-def written(config: SynthesizeTeacherConfig, source: Source, made: Mapping[str, Synthesized]) -> str:
+def written(config: SynthesizeTeacherConfig, source: UpdateSource, made: Mapping[str, Synthesized]) -> str:
     """Content of synthesis_report.txt."""
     wide = max(len(name) for name in made) + 2
     lines = [f"Teacher synthesised from {source.label}", "", CIRCULAR, ""]
@@ -31,7 +31,7 @@ def written(config: SynthesizeTeacherConfig, source: Source, made: Mapping[str, 
     left_out = [one.left_out for one in made.values() if one.left_out is not None]
     lines += [f"of the adapter's energy {max(left_out):.1%} at most was not kept", ""]
     lines += [f"clamped: {_names(made, 'clamped')}", f"zero: {_zero(made)}", ""]
-    lines += [f"{name}: {value}" for name, value in _told(config).items()]
+    lines += [f"{name}: {value}" for name, value in _announced(config).items()]
     return "\n".join([*lines, "", *(f"{name}: {said}" for name, said in CONVENTIONS.items())])
 
 
@@ -54,17 +54,17 @@ def _zero(made: Mapping[str, Synthesized]) -> str:
     return ", ".join(name for name, one in made.items() if one.energies is None) or "no module"
 
 
-def _told(config: SynthesizeTeacherConfig) -> dict[str, Any]:
+def _announced(config: SynthesizeTeacherConfig) -> dict[str, Any]:
     names = ("target_rank", "decay", "noise_scale", "seed")
     return {name: value for name, value in dataclasses.asdict(config).items() if name in names}
 
 
-def content(config: SynthesizeTeacherConfig, source: Source, made: Mapping[str, Synthesized]) -> dict[str, Any]:
+def content(config: SynthesizeTeacherConfig, source: UpdateSource, made: Mapping[str, Synthesized]) -> dict[str, Any]:
     """Content of results.json: an undefined value is absent."""
     return {
         "source": source.label,
         "circular": CIRCULAR,
-        **_told(config),
+        **_announced(config),
         "modules": {name: _described(one) for name, one in made.items()},
         "conventions": CONVENTIONS,
     }

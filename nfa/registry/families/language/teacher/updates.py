@@ -11,7 +11,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from nfa.errors import Refusal
-from nfa.maths.low_rank import Factors, LowRank
+from nfa.maths.low_rank import FactorPair, LowRank
 from nfa.options import Auto
 from nfa.registry import tracking
 from nfa.registry.families.language.adapters import PREFIX
@@ -26,7 +26,7 @@ Run = Any  # an MLflow Run; only nfa.registry.tracking knows the class
 
 
 @dataclass(frozen=True)
-class Source:
+class UpdateSource:
     """Updates ΔW [o i] by module of a base model, each made when it is read. `columns`: of B where ΔW = B A."""
 
     label: str
@@ -54,13 +54,13 @@ class Source:
     def update(self, module: str) -> Update:
         """ΔW of a module; `Refusal` where it is not finite."""
         found = self.read(module)
-        if not all(bool(part.isfinite().all()) for part in (found if isinstance(found, Factors) else [found])):
+        if not all(bool(part.isfinite().all()) for part in (found if isinstance(found, FactorPair) else [found])):
             remedy = "train with a smaller lr, or use an earlier checkpoint"
             raise Refusal(f"the update of {module} in {self.label} (not finite)", "finite weights", remedy)
         return found
 
 
-def adapter_of(run_id: str, checkpoint: int | Auto) -> Source:
+def adapter_of(run_id: str, checkpoint: int | Auto) -> UpdateSource:
     """The adapter of a run of train_lora; `Refusal` for any other run."""
     run = _one_run(run_id)
     config = _trained(run)
@@ -73,7 +73,7 @@ def adapter_of(run_id: str, checkpoint: int | Auto) -> Source:
     return _of_adapter(run, config, checkpoint)
 
 
-def updates_of(run_id: str, checkpoint: int | Auto, base_model: str = "") -> Source:
+def updates_of(run_id: str, checkpoint: int | Auto, base_model: str = "") -> UpdateSource:
     """Of a run of train_lora (adapter or full) or synthesize_teacher; `base_model` says where a full run's base is."""
     run = _one_run(run_id)
     if run.data.tags.get("nfa.entrypoint") == "synthesize_teacher":
@@ -87,7 +87,7 @@ def updates_of(run_id: str, checkpoint: int | Auto, base_model: str = "") -> Sou
     return _of_adapter(run, config, checkpoint)
 
 
-def updates_between(teacher: str, base_model: str, targets: Sequence[str]) -> Source:
+def updates_between(teacher: str, base_model: str, targets: Sequence[str]) -> UpdateSource:
     """W_teacher − W_base of every module that a target is the end of; `Refusal` for models that differ in them."""
     base, tuned = find_base(base_model), find_base(teacher)
     modules, others = (target_modules(one, targets) for one in (base, tuned))
@@ -101,7 +101,7 @@ def updates_between(teacher: str, base_model: str, targets: Sequence[str]) -> So
     def read(module: str) -> Tensor:
         return _oriented(_weight(tuned, module) - _weight(base, module), modules[module])
 
-    return Source(tuned.name, base.name, base.digest, {name: one.shape for name, one in modules.items()}, read)
+    return UpdateSource(tuned.name, base.name, base.digest, {name: one.shape for name, one in modules.items()}, read)
 
 
 # ---- which run
@@ -139,7 +139,7 @@ def _checkpoint(run: Run, checkpoint: int | Auto) -> tuple[int, Path]:
 # ---- the kinds
 
 
-def _of_adapter(run: Run, config: Any, checkpoint: int | Auto) -> Source:
+def _of_adapter(run: Run, config: Any, checkpoint: int | Auto) -> UpdateSource:
     """ΔW = s (B A − B₀ A₀) = s [B − B₀, B₀] [A; A − A₀], which is exactly zero before the first step."""
     run_id, rank = run.info.run_id, int(config["train"]["rank"])
     number, file = _checkpoint(run, checkpoint)
@@ -147,15 +147,15 @@ def _of_adapter(run: Run, config: Any, checkpoint: int | Auto) -> Source:
     shapes = adapter_shapes(file)
     check_names(f"run {run_id[:12]}", set(shapes), set(config["modules"]))
 
-    def read(module: str) -> Factors:
+    def read(module: str) -> FactorPair:
         a, b = tensors_of(file, *(f"{PREFIX}{module}.lora_{part}.default.weight" for part in "AB"))
         a, b = a.double(), b.double()
         if initial:
             first_a, first_b = tensors_of(initial, *(f"{module}.lora_{part}.weight" for part in "AB"))
             a, b = torch.cat([a, a - first_a]), torch.cat([b - first_b, first_b.double()], dim=1)
-        return Factors(config["train"]["alpha"] / rank * b, a)
+        return FactorPair(config["train"]["alpha"] / rank * b, a)
 
-    return Source(
+    return UpdateSource(
         _label(run, number),
         config["base"]["name"],
         config["base"]["digest"],
@@ -168,7 +168,7 @@ def _of_adapter(run: Run, config: Any, checkpoint: int | Auto) -> Source:
     )
 
 
-def _of_full(run: Run, config: Any, checkpoint: int | Auto, base_model: str) -> Source:
+def _of_full(run: Run, config: Any, checkpoint: int | Auto, base_model: str) -> UpdateSource:
     number, file = _checkpoint(run, checkpoint)
     base = find_base(base_model or config["base"]["name"])
     if base.digest != config["base"]["digest"]:
@@ -186,28 +186,28 @@ def _of_full(run: Run, config: Any, checkpoint: int | Auto, base_model: str) -> 
         return _oriented(weight.float() - _weight(base, module), modules[module])
 
     shapes = {name: modules[name].shape for name in config["modules"]}
-    return Source(_label(run, number), base.name, base.digest, shapes, read, run=run, checkpoint=number)
+    return UpdateSource(_label(run, number), base.name, base.digest, shapes, read, run=run, checkpoint=number)
 
 
-def _of_synthesis(run: Run) -> Source:
+def _of_synthesis(run: Run) -> UpdateSource:
     config = tracking.config(run.info.run_id)
     file = tracking.whole(run.info.run_id, config["teacher"]).file
     with tracking.reading_of(run.info.run_id, config["teacher"]), safe_open(file, "pt") as content:
-        told = content.metadata()
-        modules = json.loads(told["sigmas"])
+        stated = content.metadata()
+        modules = json.loads(stated["sigmas"])
         triplets = {name: (content.get_slice(f"{name}.U"), content.get_slice(f"{name}.Vh")) for name in modules}
         shapes = {name: (u.get_shape()[0], vh.get_shape()[1]) for name, (u, vh) in triplets.items()}
         columns = min(u.get_shape()[1] for u, _ in triplets.values())
 
     def read(module: str) -> Update:
         matrix = LowRank(*tensors_of(file, *(f"{module}.{part}" for part in ("U", "S", "Vh"))))
-        return teacher_update(matrix, modules[module], int(told["noise_seed"]), module)
+        return teacher_update(matrix, modules[module], int(stated["noise_seed"]), module)
 
     noiseless = not any(modules.values())
-    return Source(
+    return UpdateSource(
         f"{run.info.run_name} ({run.info.run_id[:12]})",
-        told["base_name"],
-        told["base_digest"],
+        stated["base_name"],
+        stated["base_digest"],
         shapes,
         read,
         run=run,

@@ -1,9 +1,9 @@
-"""Where a model uses its parameters, heard while it runs.
+"""Where a model uses its parameters, recorded while it runs.
 
 All that nfa knows of a model comes from here, and reading starts here. A model is run as it is; meanwhile every
-function of PyTorch that it calls passes by an `Ear`, whatever class of layer calls it, or none. A function that uses a
-parameter, and that there is a rule for, leaves a `Use`: its arguments, which parts of which parameters are among them,
-and the place of its output in the graph of autograd, so that δ = ∂ℓ/∂(output) can be asked for when the pass is over.
+function of PyTorch that it calls passes by a `Recorder`, whatever class of layer calls it, or none. A function that
+uses a parameter, and that there is a rule for, leaves a `Use`: its arguments, which parts of which parameters are among
+them, and the place of its output in the graph of autograd, so that δ = ∂ℓ/∂(output) can be asked for when the pass is over.
 
 What a use says depends on two things more. The *layout* (layouts.py) tells where the examples are in its tensors: along
 which dimension, folded with how many positions, or scattered by a router. The *rule* (rules.py, products.py,
@@ -12,14 +12,14 @@ h [n s i] and δ [n s o] and the matrix W [o i] that was really applied; and for
 example. Everything that is measured follows from these: AGOP = E[Wᵀ KᵀK W], G = E[Wᵀ δδᵀ W], H = E[h hᵀ], FACT, and
 the Gram matrix of gradients, ⟨γ_a, γ_b⟩ = Σ_st ⟨δ_as, δ_bt⟩⟨h_as, h_bt⟩.
 
-Two kinds of Ear differ in what they want. `ParameterEar` (here) keeps uses of given parameters, for gradients of
-examples. `SiteEar` (sites.py) keeps linear maps by the name of their layer, also frozen ones and those whose weight is
+Two kinds of recorder differ in what they want. `ParameterRecorder` (here) keeps uses of given parameters, for gradients of
+examples. `SiteRecorder` (sites.py) keeps linear maps by the name of their layer, also frozen ones and those whose weight is
 computed from parameters first: W is what the function was given.
 
 Nothing is believed for its name. Before work starts a door (door.py, gradient_door.py) runs a few examples, and the
 same without the last: which dimension has become shorter is that of the examples; z is compared with W h + b, sums over
-the uses with the gradients of autograd, and an ear that cuts the heard uses off tells what flows beside them. What does
-not agree is left out with a line, refused with what to do, or, for gradients of examples, made exactly and slowly
+the uses with the gradients of autograd, and a recorder that cuts the recorded uses off tells what flows beside them.
+What does not agree is left out with a line, refused with what to do, or, for gradients of examples, made exactly and slowly
 (single_examples.py). Then passes.py and example_gradients.py run batch after batch, and inertness.py leaves the model
 as it was.
 """
@@ -122,7 +122,7 @@ def _detached(values: Iterable[Any], chosen: list[Tensor]) -> tuple[Any, ...]:
 
 @cache
 def _without_dispatch(func: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function of PyTorch, which does not ask first whether somebody listens: what it calls is then heard."""
+    """The same function of PyTorch, which does not ask first who records: what it calls is then recorded."""
     within = {**func.__globals__, "has_torch_function": lambda *_: False}
     made = types.FunctionType(func.__code__, within, func.__name__, func.__defaults__, func.__closure__)
     made.__kwdefaults__ = func.__kwdefaults__
@@ -133,11 +133,11 @@ SUMS = frozenset({torch.add, torch.Tensor.add, torch.Tensor.add_})
 PICKS = frozenset({torch.Tensor.__getitem__, torch.index_select, torch.Tensor.index_select})
 
 
-class Ear(TorchFunctionMode):
-    """Hears functions with a rule; `uses` are those of the pass so far, by the keys that `wants` gives them.
+class Recorder(TorchFunctionMode):
+    """Records functions with a rule; `uses` are those of the pass so far, by the keys that `wants` gives them.
 
-    With `cut` functions get the values of heard parameters instead, so that only what is not heard connects those to
-    the outputs.
+    With `cut` functions get the values of recorded parameters instead, so that only what is not recorded connects
+    those to the outputs.
     """
 
     rules: Mapping[Callable[..., Any], Any] = RULES
@@ -181,26 +181,26 @@ class Ear(TorchFunctionMode):
         if func in SUMS and len(args) == 2:
             first = args[0] if func is torch.Tensor.add_ else self._row_each(args[0], args[1])
             args = (first, self._row_each(args[1], args[0]))
-        heard = self._heard(func, args, kwargs)
-        if heard and self.cut:
+        recorded = self._recorded(func, args, kwargs)
+        if recorded and self.cut:
             rule = self._rule(func, args, kwargs)
             given = [getattr(rule, name) for name in rule.PARAMETERS if self.regions.of(getattr(rule, name))]
             args, kwargs = _detached(args, given), dict(zip(kwargs, _detached(kwargs.values(), given), strict=True))
         output = func(*args, **kwargs)
         self._follow(func, args, output)
-        if not heard or self.cut or not isinstance(output, Tensor):
+        if not recorded or self.cut or not isinstance(output, Tensor):
             return output
-        return self._kept(heard, args, output)
+        return self._kept(recorded, args, output)
 
-    def _heard(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+    def _recorded(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
         rule = self._rule(func, args, kwargs)
-        heard = []
+        recorded = []
         for part, place in self.parts(rule) if rule else ():
             found = {name: self.regions.of(getattr(part, name)) for name in part.PARAMETERS}
             regions = {name: region for name, region in found.items() if region}
             if (key := self.wants(part, regions)) is not None:
-                heard.append((part, place, regions, key))
-        return heard
+                recorded.append((part, place, regions, key))
+        return recorded
 
     def parts(self, rule: Any) -> Iterable[tuple[Any, Any]]:
         """The uses that one call makes, and which of its output's entries each gives."""
@@ -212,7 +212,7 @@ class Ear(TorchFunctionMode):
         except (KeyError, TypeError):  # no rule, or called in another way than it knows, such as with out=
             return None
 
-    def _kept(self, heard: list[Any], args: tuple[Any, ...], output: Tensor) -> Tensor:
+    def _kept(self, recorded: list[Any], args: tuple[Any, ...], output: Tensor) -> Tensor:
         inside = torch._C._functorch.is_functorch_wrapped_tensor(output)  # of torch.vmap, which has no graph of ours
         rooted = None if inside else self.rooted(output)
         if rooted is None:
@@ -221,7 +221,7 @@ class Ear(TorchFunctionMode):
         node, picked = get_gradient_edge(output), self._picked(args)
         z = output.detach() if self.keeps_outputs else output.new_empty(0)
         z = z.clone() if self.copies_outputs else z
-        for rule, place, regions, key in heard:
+        for rule, place, regions, key in recorded:
             fixed = isinstance(rule, Product) and not rule.data.requires_grad
             kept = with_tensors(rule, (lambda tensor: tensor.detach().clone()) if key in self.copied else Tensor.detach)
             versions = tuple((tensor, tensor._version) for tensor in vars(kept).values() if isinstance(tensor, Tensor))
@@ -271,7 +271,7 @@ class Ear(TorchFunctionMode):
         return self.call(F.embedding, (), {**options, "input": index})
 
 
-class ParameterEar(Ear):
+class ParameterRecorder(Recorder):
     """Keeps the uses of some parameters, by what uses them and how."""
 
     def wants(self, rule: Any, regions: Mapping[str, Region]) -> Hashable:
