@@ -21,8 +21,8 @@ from nfa.figures.gradient_pictures import DrawnDirections, gradient_map, gradien
 from nfa.maths.embedding import tsne
 from nfa.measures.gradient_gram import FEW, GradientGram, choose_parameters
 from nfa.observe.example_gradients import ExampleGradients
-from nfa.studies.gradient_directions import Probe, gradient_directions
-from nfa.workloads.probe import Probe as OwnExamples
+from nfa.studies.gradient_directions import ProbeExamples, gradient_directions
+from nfa.workloads.probe import Probe
 
 CLASSES = 10
 
@@ -80,7 +80,7 @@ def build(case: str, n: int = 0) -> tuple[nn.Module, Tensor, Tensor]:
 
 def ours(model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
     """This project's, with its checks at the door."""
-    probe = OwnExamples(model, lambda outputs, y: F.cross_entropy(outputs, y, reduction="none"), inputs, labels)
+    probe = Probe(model, lambda outputs, y: F.cross_entropy(outputs, y, reduction="none"), inputs, labels)
     return GradientGram(probe, range(len(inputs)), choose_parameters(probe, model))(model)
 
 
@@ -130,7 +130,7 @@ def print_peak_memory(way: str, case: str, n: int) -> None:
 def checkpoint_seconds(n: int = 512) -> dict[str, float]:
     """What the second checkpoint of the MLP costs in `gradient_directions`, part by part."""
     model, inputs, labels = build("MLP 3072-1024×5-10", n)
-    probe = Probe(torch.rand(n), labels)
+    probe = ProbeExamples(torch.rand(n), labels)
     found: dict[str, float] = {}
 
     def timed(name: str, work: Callable[[], Any]) -> Any:
@@ -161,7 +161,7 @@ def _pictures(shown: DrawnDirections) -> None:
 def door_seconds() -> float:
     """What the check at the door costs for the MLP."""
     model, inputs, labels = build("MLP 3072-1024×5-10", FEW)
-    own = OwnExamples(model, lambda outputs, y: F.cross_entropy(outputs, y, reduction="none"), inputs, labels)
+    own = Probe(model, lambda outputs, y: F.cross_entropy(outputs, y, reduction="none"), inputs, labels)
     batch, names = next(own.batches("train", batch_size=FEW)), choose_parameters(own, model)
     return min(in_turn({"door": lambda: ExampleGradients(model, own, names, batch)})["door"])
 

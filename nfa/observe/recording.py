@@ -3,7 +3,8 @@
 All that nfa knows of a model comes from here, and reading starts here. A model is run as it is; meanwhile every
 function of PyTorch that it calls passes by a `Recorder`, whatever class of layer calls it, or none. A function that
 uses a parameter, and that there is a rule for, leaves a `Use`: its arguments, which parts of which parameters are among
-them, and the place of its output in the graph of autograd, so that δ = ∂ℓ/∂(output) can be asked for when the pass is over.
+them, and the place of its output in the graph of autograd, so that δ = ∂ℓ/∂(output) can be asked for when the pass is
+over.
 
 What a use says depends on two things more. The *layout* (layouts.py) tells where the examples are in its tensors: along
 which dimension, folded with how many positions, or scattered by a router. The *rule* (rules.py, products.py,
@@ -12,16 +13,16 @@ h [n s i] and δ [n s o] and the matrix W [o i] that was really applied; and for
 example. Everything that is measured follows from these: AGOP = E[Wᵀ KᵀK W], G = E[Wᵀ δδᵀ W], H = E[h hᵀ], FACT, and
 the Gram matrix of gradients, ⟨γ_a, γ_b⟩ = Σ_st ⟨δ_as, δ_bt⟩⟨h_as, h_bt⟩.
 
-Two kinds of recorder differ in what they want. `ParameterRecorder` (here) keeps uses of given parameters, for gradients of
-examples. `SiteRecorder` (sites.py) keeps linear maps by the name of their layer, also frozen ones and those whose weight is
-computed from parameters first: W is what the function was given.
+Two kinds of recorder differ in what they want. `ParameterRecorder` (here) keeps uses of given parameters, for gradients
+of examples. `SiteRecorder` (sites.py) keeps linear maps by the name of their layer, also frozen ones and those whose
+weight is computed from parameters first: W is what the function was given.
 
 Nothing is believed for its name. Before work starts a door (door.py, gradient_door.py) runs a few examples, and the
 same without the last: which dimension has become shorter is that of the examples; z is compared with W h + b, sums over
 the uses with the gradients of autograd, and a recorder that cuts the recorded uses off tells what flows beside them.
-What does not agree is left out with a line, refused with what to do, or, for gradients of examples, made exactly and slowly
-(single_examples.py). Then passes.py and example_gradients.py run batch after batch, and inertness.py leaves the model
-as it was.
+What does not agree is left out with a line, refused with what to do, or, for gradients of examples, made exactly and
+slowly (single_examples.py). Then passes.py and example_gradients.py run batch after batch, and inertness.py leaves the
+model as it was.
 """
 
 import dataclasses

@@ -32,9 +32,9 @@ def check_workload(
     `make` returns the same workload, untrained, at every call. `twin(model)` is the same function made of nn.Linear
     only (nfa/reference/linear_twin.py); a site is looked for under the path that `twin_sites` gives. The first
     `examples` of the probe are looked at. Values are compared in float64 and, where that is the type of the weights, in
-    float32. Every study must leave parameters, buffers, modes, `.grad`, hooks and generators bitwise as they were, and so the weights
-    that some steps of training lead to. Nothing is raised for a difference or for a study that refuses the model: see
-    `Conformance.ok`. Raises `Refusal` for a study that does not exist.
+    float32. Every study must leave parameters, buffers, modes, `.grad`, hooks and generators bitwise as they were, and
+    so the weights that some steps of training lead to. Nothing is raised for a difference or for a study that refuses
+    the model: see `Conformance.ok`. Raises `Refusal` for a study that does not exist.
     """
     chosen = [name.strip() for name in studies.split(",")]
     if unknown := [name for name in chosen if name not in EXPECTED]:
