@@ -28,10 +28,12 @@ def option(
     below: float | None = None,
     free_on_resume: bool = False,
     written: tuple[re.Pattern[str], str] | None = None,
+    path_unless: tuple[str, ...] | None = None,
 ) -> Any:
     """A parameter: default, help text, and what is allowed. `free_on_resume`: may differ when a run is continued.
 
-    `written` is how a text has to look, and what that is in words.
+    `written` is how a text has to look, and what that is in words. With `path_unless` it is a path where something of
+    that name exists, unless it is one of these names.
     """
     metadata = {
         "help": help,
@@ -41,6 +43,7 @@ def option(
         "below": below,
         "free_on_resume": free_on_resume,
         "written": written,
+        "path_unless": path_unless,
     }
     return field(default=default, metadata=metadata)
 

@@ -10,7 +10,7 @@ from gradient_runs import batch_of
 from stores import Store
 
 from nfa import reference
-from nfa.registry import tracking
+from nfa.registry import stored_runs, tracking
 from nfa.registry.analyses.config import GradientFlowConfig
 from nfa.registry.analyses.gradient_flow import gradient_flow
 from nfa.registry.families.eeg import session
@@ -79,8 +79,8 @@ def at(values: Series, epoch: int) -> dict[str, float]:
 
 def expected(source: str, epoch: int, n: int, losses: Any = None) -> dict[str, float]:
     """Gradient and weight change of every group by the reference, of the first `n` of the probe."""
-    model, workload = tracking.load_checkpoint(source, epoch, device="cpu")
-    start, _ = tracking.load_checkpoint(source, 0, device="cpu")
+    model, workload = stored_runs.load_checkpoint(source, epoch, device="cpu")
+    start, _ = stored_runs.load_checkpoint(source, 0, device="cpu")
     gradients = reference.mean_gradients(model, workload, batch_of(source, n), losses)
     before, after = dict(start.named_parameters()), dict(model.named_parameters())
     found = {}

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nfa import reference
 from nfa.maths import embedding
-from nfa.registry import tracking
+from nfa.registry import stored_runs, tracking
 from nfa.registry.analyses import gradient_directions_comparison, gradient_directions_report
 from nfa.registry.analyses.config import GradientDirectionsConfig
 from nfa.registry.analyses.gradient_directions import gradient_directions
@@ -140,7 +140,7 @@ def example_gradients(
     source: str, epoch: int, n: int, names: Sequence[str] | None = None, losses: Losses | None = None
 ) -> Tensor:
     """γ [n P] of the first `n` of the probe by the reference, of the losses that were trained on unless others."""
-    model, workload = tracking.load_checkpoint(source, epoch, device="cpu")
+    model, workload = stored_runs.load_checkpoint(source, epoch, device="cpu")
     return reference.example_gradients(model, workload, batch_of(source, n), names, losses)
 
 
@@ -158,7 +158,7 @@ def fill(store: Store, source: str, epoch: int, entry: float) -> None:
 
 def batch_of(source: str, n: int) -> Batch:
     """The first `n` of the stored probe."""
-    workload = tracking.load_workload(source, device="cpu")
+    workload = stored_runs.load_workload(source, device="cpu")
     return next(workload.batches("train", batch_size=n, ids=workload.ids("probe")[:n]))
 
 

@@ -41,8 +41,13 @@ REGISTRY = [
     "registry.launch",
     "registry.values",
     "registry.wrappers",
+    "registry.folders",
+    "registry.families.protocol",
+    "registry.families.registry",
+    "registry.families.stored",
     "registry.datasets",
     "registry.tracking",
+    "registry.stored_runs",
     "registry.training",
     "registry.analyses",
     "registry.families",
@@ -51,14 +56,18 @@ REGISTRY = [
     "registry.doors",
     "registry.cli",
 ]
+SHARED = {f"registry.families.{name}" for name in ("protocol", "registry", "stored")}  # what all know of families
 LAYERS = [*LIBRARY, *REGISTRY]
 REFERENCES = {"reference"}  # shares nothing with what is compared with it; only the suite imports it
 APART = {"__init__", "__main__", "registry", "registry.mlflow_plugin", *REFERENCES}  # are imported by no others
 OPTIONAL = {"nfa.callbacks.huggingface"}  # imports transformers, which is an extra and sets variables
-# Only once something has to be said to an MLflow run, or is about to be, or by the plugin, which every program with
-# MLflow loads.
+# Only for types, once something has to be said to an MLflow run, or by the plugin, which every program with MLflow
+# loads.
 LAZY: set[tuple[str, str]] = {
     ("registry.cli", "registry.tracking"),
+    ("registry.families.protocol", "registry.tracking"),  # for types
+    ("registry.families.protocol", "registry.training"),
+    ("registry.families.protocol", "parallel"),
     ("registry.mlflow_plugin", "errors"),
     ("registry.mlflow_plugin", "masking"),
     ("registry.mlflow_plugin", "registry.tracking"),
@@ -83,6 +92,8 @@ def imports(file: Path, *, top_level: bool = False) -> Iterator[str]:
 def layer(name: str) -> str:
     """Of nfa.maths.gram "maths", of nfa.registry.sweeps.space "registry.sweeps"."""
     parts = name.split(".")[1:]
+    if ".".join(parts[:3]) in SHARED:
+        return ".".join(parts[:3])
     return ".".join(parts[:2]) if parts[0] == "registry" else parts[0]
 
 

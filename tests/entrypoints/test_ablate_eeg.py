@@ -17,7 +17,7 @@ from support import Ended, run, words
 
 from nfa.errors import DivergedError, NfaError, Refusal
 from nfa.maths.statistics import crossed_bootstrap
-from nfa.registry import cli, tracking
+from nfa.registry import cli, stored_runs, tracking
 from nfa.registry.analyses import gradient_flow_comparison
 from nfa.registry.analyses.gradient_flow import GradientFlow
 from nfa.registry.families.eeg import ablation as job
@@ -126,7 +126,7 @@ def test_the_table_is_recomputed_from_the_children(looking: Ablated) -> None:
         assert [float(row[name]) for name in ("pearson", "low", "high")] == pytest.approx(found[:3])
         assert float(row["pearson"]) == pytest.approx(np.mean([r["test"]["pearson"] for r in looking.results(arm)]))
         assert float(row["val_pearson"]) == pytest.approx(np.mean([r["val"]["pearson"] for r in looking.results(arm)]))
-        model = tracking.load_workload(looking.child(f"{arm}, seed 1")).model()
+        model = stored_runs.load_workload(looking.child(f"{arm}, seed 1")).model()
         assert int(row["parameters"]) == sum(weight.numel() for weight in model.parameters())
         assert int(row["seeds"]) == 2
         seconds = [looking.store.json(looking.child(f"{arm}, seed {s}"), "timing.json")["training"] for s in SEEDS]
