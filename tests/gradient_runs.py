@@ -19,8 +19,8 @@ from nfa.registry.analyses import gradient_directions_comparison, gradient_direc
 from nfa.registry.analyses.config import GradientDirectionsConfig
 from nfa.registry.analyses.gradient_directions import gradient_directions
 from nfa.registry.families.mlp.config import TrainConfig
-from nfa.registry.families.mlp.train import train
 from nfa.registry.stopwatch import Stopwatch
+from nfa.registry.training.start import train
 from nfa.workload import Batch
 
 TINY = {"width": 8, "depth": 2, "lr": 0.01, "loss": "cross-entropy", "batch_size": 64, "max_samples": 20, "seed": 3}
@@ -100,7 +100,7 @@ def train_all() -> None:
     """Every run of `RUNS`, in the store that this process uses."""
     with undrawn():
         for name, changes in RUNS.items():
-            train(TrainConfig(**{**TINY, **changes, "run_name": name}), None, Stopwatch())
+            train(TrainConfig(**{**TINY, **changes, "run_name": name}), Stopwatch())
 
 
 def directed(store: Store, *, pictures: bool = False, maps: bool = False, **options: Any) -> str:

@@ -66,6 +66,11 @@ def help_text(config_type: type, name: str) -> str:
 
 def main(name: str) -> typing.NoReturn:
     """Start the entry point of that name with the words of this process, and exit as `run` does."""
+    run(name, entry_points()[name].parameters, starter(name))
+
+
+def starter(name: str) -> Callable[[Any], None]:
+    """What an entry point does with its parameters: it looks at what they name, and only then imports what it needs."""
     point = entry_points()[name]
 
     def start(config: Any) -> None:
@@ -77,7 +82,7 @@ def main(name: str) -> typing.NoReturn:
         else:
             begin(config)
 
-    run(name, point.parameters, start)
+    return start
 
 
 def run(name: str, config_type: type[Config], start: Callable[[Config], None]) -> typing.NoReturn:

@@ -6,8 +6,8 @@ import pytest
 
 from nfa.errors import Refusal
 from nfa.registry.families.mlp.config import TrainConfig
+from nfa.registry.families.registry import family_of
 from nfa.registry.sweeps.config import OBJECTIVES, SPACES, TRAININGS, TuneConfig
-from nfa.registry.sweeps.metric_keys import logged_by
 from nfa.registry.sweeps.space import Range
 
 
@@ -85,7 +85,7 @@ def test_what_cannot_be_searched_is_refused(options: dict[str, Any], message: st
 
 def test_ghm_is_logged_where_it_is_the_weighting() -> None:
     assert TuneConfig(objective="ghm/loss", fixed="weighting=ghm").keys == ["ghm/loss"]
-    assert "ghm/loss" not in logged_by(TrainConfig())
+    assert "ghm/loss" not in family_of(TrainConfig()).metric_keys(TrainConfig())
 
 
 def test_the_median_prunes_one_objective_and_nothing_prunes_several() -> None:

@@ -22,6 +22,7 @@ from nfa.registry.analyses import gradient_flow_comparison
 from nfa.registry.analyses.gradient_flow import GradientFlow
 from nfa.registry.families.eeg import ablation as job
 from nfa.registry.families.eeg.config import AblateEEGConfig
+from nfa.registry.training import variants
 
 ARMS, SEEDS = ["v1", "full", "v1 + gradient_scale"], [1, 2]
 NAMES = [f"{arm}, seed {seed}" for seed in SEEDS for arm in ARMS]  # in the order of training
@@ -68,7 +69,7 @@ class Ablated:
 def ablated(empty_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Ablated:
     folder = tmp_path_factory.mktemp("ablation")
     store, cache = empty_store.copy(folder / "store"), {"NFA_CACHE": str(folder / "cache")}
-    stop = During("nfa.registry.families.eeg.session", "DecoderTraining._after_epoch", Send((signal.SIGTERM,)), MIDDLE)
+    stop = During("nfa.registry.training.tracked", "TrackedTraining._after", Send((signal.SIGTERM,)), MIDDLE)
     first = run(store, words(**OPTIONS), entrypoint="ablate_eeg", before=Undrawn(stop), **cache)
     parent = store.runs()[0]
     made = store.named()
@@ -219,7 +220,7 @@ def test_where_every_training_fails_their_reasons_are_said(
         raise DivergedError("made to fail")
 
     monkeypatch.setenv("NFA_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(job, "train_one", fail)
+    monkeypatch.setattr(variants, "train_one", fail)
     with pytest.raises(NfaError, match=r"v1, seed 1: made to fail\nv1, seed 2: made to fail") as failed:
         job.ablate_eeg(AblateEEGConfig(**{**OPTIONS, "presets": "v1", "switches": "none"}))
     assert failed.value.exit_code == 1

@@ -12,10 +12,11 @@ from sklearn.datasets import load_digits
 from stores import Finished, Store, used, wrapper_in
 from support import run, words
 
-from entrypoints.import_checkpoints import start
 from nfa import __version__
-from nfa.registry import stored_runs, tracking
+from nfa.registry import cli, stored_runs, tracking
 from nfa.registry.families.mlp.config import ImportConfig, TrainConfig
+
+start = cli.starter("import_checkpoints")
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from analyses import series
 from flow_runs import EEG, expected, flow_of, undrawn
-from nfa.registry.families.eeg.train_eeg import train_eeg
 from recording_folders import save
 from stores import Store, used
 
@@ -23,6 +22,7 @@ from nfa.registry.families.eeg.linear_baseline import linear_baseline
 from nfa.registry.families.eeg.scores import score
 from nfa.registry.families.eeg.simulated import Simulation, simulate
 from nfa.registry.stopwatch import Stopwatch
+from nfa.registry.training.start import train
 
 SIZE = {**EEG, "subjects": 3, "stimuli": 3, "seconds": 24, "epochs": 1, "eval_every": 1}
 WHAT = {"recordings": "whole recordings of training subjects", "subjects": "recordings of unseen subjects"}
@@ -32,7 +32,7 @@ def trained(store: Store, **options: Any) -> str:
     """Id of the run of a training in this process."""
     before = store.runs()
     with undrawn():
-        train_eeg(TrainEEGConfig(**{**SIZE, **options}), Stopwatch())
+        train(TrainEEGConfig(**{**SIZE, **options}), Stopwatch())
     (run_id,) = (run_id for run_id in store.runs() if run_id not in before)
     return run_id
 

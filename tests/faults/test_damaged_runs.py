@@ -11,9 +11,6 @@ import pytest
 import torch
 from gradient_runs import directed
 from moments import KILL, During
-from nfa.registry.families.eeg.train_eeg import prepared
-from nfa.registry.families.mlp.train import train
-from nfa.registry.training.settings import taken_up
 from stores import Finished, Store, same_weights, used
 from support import Ended, run, tiny, words
 
@@ -23,8 +20,11 @@ from nfa.registry.families.eeg.config import TrainEEGConfig
 from nfa.registry.families.language.teacher.config import LoraSvdConfig
 from nfa.registry.families.language.teacher.lora_svd import lora_svd
 from nfa.registry.families.mlp.config import TrainConfig
+from nfa.registry.families.registry import family_of
 from nfa.registry.folders import cache_folder
 from nfa.registry.stopwatch import Stopwatch
+from nfa.registry.training.resume import taken_up
+from nfa.registry.training.start import train
 
 LAST = "checkpoints/epoch_0004.safetensors"
 
@@ -145,7 +145,7 @@ def test_another_parameter_than_that_of_the_checkpoints_ends_a_resume(
     begun.store.write_json(begun.run_id, "config.json", {**stored, "train": {**stored["train"], "lr": 0.05}})
     said = f"config.json of run {begun.run_id[:12]} with its checkpoints/epoch_000"
     with used(begun.store, monkeypatch), pytest.raises(Refusal, match=said):
-        taken_up(TrainConfig(resume=begun.run_id))
+        taken_up(TrainConfig(resume=begun.run_id), "train")
 
 
 @pytest.mark.parametrize("name", ["config.json", "example_ids.json", "checkpoints/epoch_0000.safetensors"])
@@ -153,13 +153,13 @@ def test_a_file_that_is_cut_off_ends_a_resume(name: str, begun: Finished, monkey
     file = begun.store.artifact(begun.run_id, name)
     file.write_bytes(file.read_bytes()[:-2])
     with used(begun.store, monkeypatch), pytest.raises(Refusal, match=f"{name} of run {begun.run_id[:12]}"):
-        taken_up(TrainConfig(resume=begun.run_id))
+        taken_up(TrainConfig(resume=begun.run_id), "train")
 
 
 def test_other_data_than_those_it_began_with_end_a_resume(begun: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nfa.registry.datasets.images.ImageData.digest", lambda _: "0" * 64)
     with used(begun.store, monkeypatch), pytest.raises(Refusal, match="digits with digest 000000000000"):
-        train(TrainConfig(resume=begun.run_id), None, Stopwatch())
+        train(TrainConfig(resume=begun.run_id), Stopwatch())
 
 
 def test_other_recordings_than_those_it_began_with_end_a_resume(
@@ -169,8 +169,10 @@ def test_other_recordings_than_those_it_began_with_end_a_resume(
     monkeypatch.setattr("nfa.registry.families.eeg.data.EEGData.digest", lambda _: "0" * 64)
     stored = decoded.store.json(decoded.run_id, "config.json")["train"]
     run: Any = SimpleNamespace(run_id=decoded.run_id)
+    config = TrainEEGConfig(**stored)
+    data = family_of(config).read(config, Stopwatch())
     with used(decoded.store, monkeypatch), pytest.raises(Refusal, match="simulated with digest 000000000000"):
-        prepared(TrainEEGConfig(**stored), Stopwatch(), run)
+        family_of(config).prepare(config, data, run)
 
 
 def test_a_damaged_state_that_no_server_has_taken_ends_a_resume(
@@ -239,7 +241,7 @@ def test_a_file_without_its_digest_is_refused_in_a_run_that_has_digests(
     unseal(begun)
     said = rf"config.json of run {begun.run_id[:12]} \(damaged: its digest is missing\)"
     with used(begun.store, monkeypatch), pytest.raises(Refusal, match=said):
-        taken_up(TrainConfig(resume=begun.run_id))
+        taken_up(TrainConfig(resume=begun.run_id), "train")
 
 
 @pytest.mark.parametrize(

@@ -36,11 +36,11 @@ def training_config(
 
 def _place(item: "dataclasses.Field[Any]", value: Any) -> Any:
     """A folder or file as found from anywhere; the name of a data set or model, and everything else, stays."""
-    names = item.metadata["path_unless"]
-    if names is None or not value or value in names:
+    if not item.metadata["path"] or not value or value in item.metadata["path_unless"]:
         return value
     place = typed_folder(value)
-    return str(place.resolve()) if place.exists() else value
+    there = place.is_file() if item.metadata["path"] == "file" else place.exists()
+    return str(place.resolve()) if there else value
 
 
 def data_inputs(stored: Mapping[str, Any], example_ids: Mapping[str, Sequence[int]]) -> list[DataInput]:

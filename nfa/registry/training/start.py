@@ -64,7 +64,7 @@ def _lead(family: Family, config: Any, clock: Stopwatch, found: Any, world: Worl
     run = None
     if config.resume:
         run, config = taken_up(config, family.entrypoint)
-    _check_launch(family.processes(config), world)
+    check_launch(family.processes(config), world)
     variants = family.variants(config)
     ready = prepared(family, next(iter(variants.values()), config), clock, run=run, found=found)
     with run or tracking.open_run(family.entrypoint, family.name, name=config.run_name) as opened:
@@ -76,7 +76,7 @@ def _lead(family: Family, config: Any, clock: Stopwatch, found: Any, world: Worl
     stage("done", opened.link)
 
 
-def _check_launch(processes: int, world: World) -> None:
+def check_launch(processes: int, world: World) -> None:
     """`Refusal` where a launcher has started another number of processes than the training has."""
     if world.size != processes:
         got = f"nproc={processes} in {world.size} process{'es' if world.size > 1 else ''}"
