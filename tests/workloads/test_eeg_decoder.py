@@ -11,7 +11,7 @@ from decoders import RECORDINGS, tiny_decoder
 from nfa.registry.families.eeg.config import TrainEEGConfig
 from nfa.registry.families.eeg.session import stored_config
 from nfa.registry.families.eeg.simulated import Simulation, simulated_folder
-from nfa.registry.families.eeg.workload import rebuild
+from nfa.registry.families.eeg.workload import read, rebuild
 from nfa.workload import Batch
 
 

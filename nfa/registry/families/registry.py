@@ -36,3 +36,8 @@ def family_of(config: Any) -> Family:
 def family_of_run(tags: Mapping[str, str]) -> Family:
     """The family of a tracked run, by its tags."""
     return family(tags["nfa.workload"])
+
+
+def look(config: Any) -> Any:
+    """What the family of a new training finds of its data while nothing heavy is loaded."""
+    return None if config.resume else family_of(config).look(config)

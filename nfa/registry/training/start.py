@@ -38,11 +38,6 @@ def train(config: Any, clock: Stopwatch, found: Any = None) -> None:
         world.close()
 
 
-def look(config: Any) -> Any:
-    """What the data of a new training are, found while nothing heavy is loaded."""
-    return None if config.resume else family_of(config).look(config)
-
-
 def _assist(world: World) -> None:
     """Train in step with the first process, which alone listens to signals: where it ends, so does this one."""
     for number in (signal.SIGINT, signal.SIGTERM):

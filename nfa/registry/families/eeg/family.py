@@ -33,7 +33,7 @@ class Decoders(Family):
     name, entrypoint, config = "eeg", "train_eeg", TrainEEGConfig
     entry_points: ClassVar[Mapping[str, EntryPoint]] = {
         "train_eeg": EntryPoint(
-            f"{HERE}.config:TrainEEGConfig", "nfa.registry.training.start:train", "nfa.registry.training.start:look"
+            f"{HERE}.config:TrainEEGConfig", "nfa.registry.training.start:train", "nfa.registry.families.registry:look"
         ),
         "prepare_eeg": EntryPoint(
             f"{HERE}.preparation.config:PrepareEEGConfig",

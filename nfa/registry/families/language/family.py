@@ -38,7 +38,7 @@ class LanguageModels(Family):
     name, entrypoint, config, unit = "lora", "train_lora", TrainLoraConfig, "step"
     entry_points: ClassVar[Mapping[str, EntryPoint]] = {
         "train_lora": EntryPoint(
-            f"{HERE}.config:TrainLoraConfig", "nfa.registry.training.start:train", "nfa.registry.training.start:look"
+            f"{HERE}.config:TrainLoraConfig", "nfa.registry.training.start:train", "nfa.registry.families.registry:look"
         ),
         "compare_lora": EntryPoint(f"{HERE}.config:CompareLoraConfig", f"{HERE}.comparison.compare_lora:compare_lora"),
         "lora_experiment": EntryPoint(

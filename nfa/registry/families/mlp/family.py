@@ -32,7 +32,7 @@ class Classifiers(Family):
     name, entrypoint, config = "mlp", "train", TrainConfig
     entry_points: ClassVar[Mapping[str, EntryPoint]] = {
         "train": EntryPoint(
-            f"{HERE}.config:TrainConfig", "nfa.registry.training.start:train", "nfa.registry.training.start:look"
+            f"{HERE}.config:TrainConfig", "nfa.registry.training.start:train", "nfa.registry.families.registry:look"
         ),
         "demo": EntryPoint(f"{HERE}.config:DemoConfig", f"{HERE}.demo:demo"),
         "import_checkpoints": EntryPoint(
