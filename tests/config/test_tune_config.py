@@ -6,24 +6,24 @@ import pytest
 
 from nfa.errors import Refusal
 from nfa.registry.families.mlp.config import TrainConfig
-from nfa.registry.families.registry import family_of
-from nfa.registry.sweeps.config import OBJECTIVES, SPACES, TRAININGS, TuneConfig
+from nfa.registry.families.registry import FAMILIES, family, family_of
+from nfa.registry.sweeps.config import TuneConfig
 from nfa.registry.sweeps.space import Range
 
 
-@pytest.mark.parametrize("workload", TRAININGS)
+@pytest.mark.parametrize("workload", FAMILIES)
 def test_every_workload_has_an_objective_and_a_space_that_holds_its_defaults(workload: str) -> None:
     config = TuneConfig(workload=workload)
-    assert config.keys == [OBJECTIVES[workload]]
-    assert list(config.axes) == [part.split("=")[0] for part in SPACES[workload].split(",")]
+    assert config.keys == [family(workload).objective]
+    assert list(config.axes) == [part.split("=")[0] for part in family(workload).space.split(",")]
     assert config.points == [config.defaults]
     assert all(axis.holds(config.defaults[name]) for name, axis in config.axes.items())
 
 
-@pytest.mark.parametrize("workload", TRAININGS)
+@pytest.mark.parametrize("workload", FAMILIES)
 def test_the_defaults_are_a_training_without_a_study(workload: str) -> None:
     config = TuneConfig(workload=workload)
-    plain = TRAININGS[workload]().resolved()
+    plain = family(workload).config().resolved()
     trained = config.training(config.defaults, seed=plain.seed)
     same = {"preset", "use_llrd", "llrd_front", "llrd_back", "llrd_output"}  # said otherwise; the factors are 1
     for name in set(vars(plain)) - same:
