@@ -71,6 +71,9 @@ LAZY: set[tuple[str, str]] = {
     ("registry.mlflow_plugin", "errors"),
     ("registry.mlflow_plugin", "masking"),
     ("registry.mlflow_plugin", "registry.tracking"),
+    ("__main__", "registry.cli"),
+    ("__main__", "registry.entry_points"),
+    ("__main__", "errors"),
     ("__init__", "watching"),
     ("__init__", "workloads"),
 }

@@ -55,8 +55,8 @@ class Classifiers(Family):
 
     def check(self, trainings: Sequence[TrainConfig]) -> None:
         for dataset, folder in {(one.dataset, one.data_dir) for one in trainings if one.data_dir}:
-            check_folder("data_dir", folder)
             catalog.locate(dataset, folder)
+            check_folder("data_dir", folder)
         for one in trainings:
             check_sizes(one, *PUBLISHED[one.dataset])
 
