@@ -8,7 +8,7 @@ from typing import Any
 from nfa.console import stage
 from nfa.figures.flow import CURVES, flow_curves
 from nfa.registry import tracking
-from nfa.registry.analyses.arms import Arm, arms_of
+from nfa.registry.analyses.arms import Arm, arms_of, factor_interval
 from nfa.registry.analyses.gradient_flow_report import HEADINGS, MEASURES, common, is_put_in, number
 from nfa.registry.analyses.score_comparison import INTERVAL, draw_scores, interval, score_lines, scores
 from nfa.registry.analyses.units import common_unit, unit_of
