@@ -6,31 +6,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from nfa.analyses.parameters import AlignmentParameters, DirectionsParameters, FlowParameters
 from nfa.errors import Refusal
-from nfa.registry.analyses.config import AnalyzeConfig, GradientDirectionsConfig, GradientFlowConfig
 from nfa.relations import RELATIONS, choose_relations
 
 STUDIES = ("alignment", "directions", "flow")
+DEFAULTS = {item.name: item.default for item in fields(AlignmentParameters)}
 OF_STUDY = {
-    "alignment": (
-        "relations",
-        "sites",
-        "centre",
-        "agop_power",
-        "positions",
-        "max_samples",
-        "batch_size",
-        "precision",
-        "directions",
-        "top_k",
-        "seed",
-    ),
+    "alignment": tuple(DEFAULTS),
     "directions": ("parameters", "max_samples", "seed"),
     "flow": ("max_samples", "batch_size"),
 }
 PART = "[A-Za-z0-9_-][A-Za-z0-9_.-]*"
 PREFIX = re.compile(f"(?:{PART}/)*(?:{PART})?")
-DEFAULTS = {item.name: item.default for item in fields(AnalyzeConfig)}
 
 
 @dataclass(frozen=True)
@@ -59,10 +47,10 @@ class Asked:
             raise Refusal(f"max_samples={asked}", f"0 (all) to {examples} examples", "max_samples=0")
         return asked or examples
 
-    def alignment(self, *, start_known: bool) -> AnalyzeConfig:
+    def alignment(self, *, start_known: bool) -> AlignmentParameters:
         """Without what is made of the weights before the first update, where these are not known."""
         mine = {name: value for name, value in self.options.items() if name in OF_STUDY["alignment"]}
-        config = AnalyzeConfig(**mine)
+        config = AlignmentParameters(**mine)
         if start_known:
             return config
         left = [name for name in choose_relations(config.relations) if "nfm_init_removed" not in RELATIONS[name]]
@@ -71,15 +59,15 @@ class Asked:
         got = f"relations={config.relations} of a run whose initial weights are not known"
         raise Refusal(got, "relations without nfm_init_removed", "leave relations out")
 
-    def directions(self, examples: int) -> GradientDirectionsConfig:
+    def directions(self, examples: int) -> DirectionsParameters:
         """Of single examples."""
         said = {"sites": self.options.get("parameters"), "seed": self.options.get("seed")}
         given = {name: value for name, value in said.items() if value is not None}
-        return GradientDirectionsConfig(n=examples, **given)
+        return DirectionsParameters(n=examples, **given)
 
-    def flow(self, examples: int) -> GradientFlowConfig:
+    def flow(self, examples: int) -> FlowParameters:
         """Of all examples."""
-        return GradientFlowConfig(n=examples, batch_size=self.options.get("batch_size", DEFAULTS["batch_size"]))
+        return FlowParameters(n=examples, batch_size=self.options.get("batch_size", DEFAULTS["batch_size"]))
 
 
 def _formed(name: str, value: Any) -> Any:
