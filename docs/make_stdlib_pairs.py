@@ -1,4 +1,4 @@
-"""Write nfa/data/stdlib/: questions with answers, and plain English, from the docstrings of Python's standard library.
+"""Write the stdlib folder of language models: questions with answers, and plain English, from the docstrings of Python's standard library.
 
 Its sources are parsed and never imported, so the result depends on their text alone: not on the machine, on modules
 that were not built, or on addresses in memory.
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-FOLDER = Path(__file__).resolve().parent.parent / "nfa" / "data" / "stdlib"
+FOLDER = Path(__file__).resolve().parent.parent / "nfa" / "registry" / "families" / "language" / "stdlib"
 VERSION = (3, 11)
 CHARACTERS = range(10, 201)  # of an answer
 WORDS = 4  # of an answer, at least

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 from support import ROOT
 
-SHIPPED = ROOT / "nfa" / "data" / "stdlib"
+SHIPPED = ROOT / "nfa" / "registry" / "families" / "language" / "stdlib"
 LONG = "This paragraph says at length and in plain English words what nobody asked for."
 MODULE = f'''"""A module about nothing.
 

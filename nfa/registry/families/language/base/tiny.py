@@ -28,7 +28,7 @@ from nfa.registry.families.language.base.tiny_settings import TinySettings
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-TEXT = Path(__file__).parent.parent / "data" / "stdlib" / "text.txt"
+TEXT = Path(__file__).parent.parent / "stdlib" / "text.txt"
 SPECIAL = ("<pad>", "</s>", "<unk>")  # ids 0, 1, 2, as ByT5 has them; byte b is 3 + b
 PAD, EOS, UNKNOWN = range(3)
 VOCABULARY = len(SPECIAL) + 256
