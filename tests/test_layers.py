@@ -17,6 +17,7 @@ LIBRARY = [
     "console",
     "seeding",
     "parallel",
+    "content",
     "options",
     "checkpoint_schedule",
     "relations",
@@ -35,7 +36,6 @@ LIBRARY = [
 REGISTRY = [
     "registry.signals",
     "registry.unfinished",
-    "registry.content",
     "registry.machine",
     "registry.stopwatch",
     "registry.launch",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from recording_folders import save, signals, small, stem, write
 
-from nfa.registry import content
+from nfa import content
 from nfa.registry.datasets import catalog
 from nfa.registry.families.eeg import data as eeg
 from nfa.registry.families.eeg import facts

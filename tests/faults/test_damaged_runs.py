@@ -14,8 +14,9 @@ from moments import KILL, During
 from stores import Finished, Store, same_weights, used
 from support import Ended, run, tiny, words
 
+from nfa import content
 from nfa.errors import Refusal
-from nfa.registry import content, tracking
+from nfa.registry import tracking
 from nfa.registry.datasets.catalog import cache_folder
 from nfa.registry.families.eeg.config import TrainEEGConfig
 from nfa.registry.families.eeg.train_eeg import prepared

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from nfa.registry.content import json_digest as digest
+from nfa.content import json_digest as digest
 from nfa.registry.tracking.artifacts import (
     blocked,
     check_space,

@@ -11,9 +11,9 @@ from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Run
 from torch import Tensor
 
 from nfa import __version__
+from nfa.content import json_digest
 from nfa.errors import Refusal
 from nfa.masking import masked, masked_values
-from nfa.registry.content import json_digest
 from nfa.registry.families.rebuild import INITIAL, rebuild
 from nfa.registry.signals import shielded
 from nfa.registry.tracking import artifacts

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from nfa.console import bar
-from nfa.registry.content import write_array
+from nfa.content import write_array
 from nfa.registry.datasets import catalog
 from nfa.registry.families.eeg.config import RATE
 from nfa.registry.families.eeg.splits import assigned
