@@ -15,6 +15,7 @@ LIBRARY = [
     "masking",
     "errors",
     "console",
+    "plain_text",
     "seeding",
     "parallel",
     "content",

@@ -35,7 +35,6 @@ from nfa.registry.tracking.registry import register
 from nfa.registry.tracking.runs import (
     DataInput,
     TrackedRun,
-    active_run,
     can_continue,
     config,
     end_unended,
@@ -43,7 +42,6 @@ from nfa.registry.tracking.runs import (
     pointing_to,
     reopen_run,
     run_of_another,
-    set_tag,
 )
 from nfa.registry.tracking.states import STATE, load_state, save_state, unsent_state
 from nfa.registry.tracking.store import (
@@ -85,7 +83,6 @@ __all__ = [
     "StoreError",
     "Taken",
     "TrackedRun",
-    "active_run",
     "beside_store",
     "blocked",
     "can_continue",
@@ -139,7 +136,6 @@ __all__ = [
     "save_checkpoint",
     "save_picture",
     "save_state",
-    "set_tag",
     "sign",
     "tagged",
     "take_up",

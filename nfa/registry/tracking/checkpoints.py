@@ -13,7 +13,7 @@ from torch import Tensor
 from nfa import __version__
 from nfa.content import json_digest
 from nfa.errors import Refusal
-from nfa.masking import masked, masked_values
+from nfa.masking import masked_values
 from nfa.registry.families.rebuild import INITIAL, rebuild
 from nfa.registry.signals import shielded
 from nfa.registry.tracking import artifacts
@@ -23,6 +23,7 @@ from nfa.registry.tracking.runs import TrackedRun, reopen_run
 from nfa.registry.tracking.states import STATE, unsent
 from nfa.registry.tracking.store import children, client, find_run
 from nfa.registry.training.stored import check_ids, check_stored, identity
+from nfa.sinks.pictures import KINDS, mask_texts, write_picture
 from nfa.workload import Workload
 
 BEST, WORDS = "nfa.best_epoch", ("last", "best")
@@ -272,21 +273,6 @@ def save_picture(run: TrackedRun | Run, figure: Any, name: str, *, also_pdf: boo
     if isinstance(run, TrackedRun) and run.thrifty:
         return
     info = run.info if isinstance(run, TrackedRun) else run
-    _mask(figure)
-    for kind in ("png", "pdf") if also_pdf else ("png",):
-        artifacts.put(info, f"plots/{name}.{kind}", partial(_draw, figure, kind))
-        figure.set_layout_engine("none")  # laid out once, so both files look the same
-
-
-def _mask(figure: Any) -> None:
-    from matplotlib.text import Text
-
-    for text in figure.findobj(Text):
-        if masked(text.get_text()) != text.get_text():
-            text.set_text(masked(text.get_text()))
-
-
-def _draw(figure: Any, kind: str, file: Path) -> None:
-    # No dates inside, so that the same numbers give the same file.
-    dateless = {"CreationDate": None} if kind == "pdf" else {"Software": None}
-    figure.savefig(file, format=kind, dpi=200, metadata=dateless)
+    mask_texts(figure)
+    for kind in KINDS if also_pdf else ("png",):
+        artifacts.put(info, f"plots/{name}.{kind}", partial(write_picture, figure))
