@@ -2,7 +2,7 @@
 
 import operator
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -17,16 +17,23 @@ OF_STUDY = {
     "directions": ("parameters", "max_samples", "seed"),
     "flow": ("max_samples", "batch_size"),
 }
+CALLS = {  # of a model at hand: the study, and which of its options apply
+    "alignment": ("alignment", OF_STUDY["alignment"]),
+    "gradient_directions": ("directions", OF_STUDY["directions"]),
+    "gradient_flow": ("flow", OF_STUDY["flow"]),
+    "gradient_gram": ("directions", ("parameters", "max_samples")),
+}
 PART = "[A-Za-z0-9_-][A-Za-z0-9_.-]*"
 PREFIX = re.compile(f"(?:{PART}/)*(?:{PART})?")
 
 
 @dataclass(frozen=True)
 class Asked:
-    """The chosen studies and the options that apply to them."""
+    """The chosen studies and the options that apply to them; `what` is a run, or a model at hand."""
 
     studies: tuple[str, ...]
     options: Mapping[str, Any]
+    what: str
 
     @classmethod
     def of(cls, studies: Any, options: Mapping[str, Any]) -> "Asked":
@@ -36,9 +43,13 @@ class Asked:
             raise Refusal(f"studies={unknown[0]!r}", f"{', '.join(STUDIES)}, comma-separated", "studies='alignment'")
         chosen = tuple(name for name in STUDIES if name in names)
         allowed = list(dict.fromkeys(option for name in chosen for option in OF_STUDY[name]))
-        if foreign := [name for name in options if name not in allowed]:
-            raise Refusal(f"option {foreign[0]!r} of nfa.watch", ", ".join(allowed), "leave it out")
-        return cls(chosen, {name: _formed(name, value) for name, value in options.items()})
+        return cls(chosen, _formed(options, allowed, "watch"), "run")
+
+    @classmethod
+    def once(cls, call: str, options: Mapping[str, Any]) -> "Asked":
+        """Of a call about a model at hand; `Refusal` for an option that it does not have."""
+        study, allowed = CALLS[call]
+        return cls((study,), _formed(options, allowed, call), "model")
 
     def count(self, examples: int) -> int:
         """How many examples of the probe are taken."""
@@ -56,7 +67,7 @@ class Asked:
         left = [name for name in choose_relations(config.relations) if "nfm_init_removed" not in RELATIONS[name]]
         if left:
             return replace(config, relations=",".join(left))
-        got = f"relations={config.relations} of a run whose initial weights are not known"
+        got = f"relations={config.relations} of a {self.what} whose initial weights are not known"
         raise Refusal(got, "relations without nfm_init_removed", "leave relations out")
 
     def directions(self, examples: int) -> DirectionsParameters:
@@ -70,10 +81,15 @@ class Asked:
         return FlowParameters(n=examples, batch_size=self.options.get("batch_size", DEFAULTS["batch_size"]))
 
 
-def _formed(name: str, value: Any) -> Any:
-    if not isinstance(DEFAULTS.get(name, ""), int):
-        return as_text(name, value)
-    return whole_number(name, value)
+def _formed(options: Mapping[str, Any], allowed: Sequence[str], call: str) -> dict[str, Any]:
+    """Options as they would be typed."""
+    if foreign := [name for name in options if name not in allowed]:
+        raise Refusal(f"option {foreign[0]!r} of nfa.{call}", ", ".join(allowed), "leave it out")
+    return {name: _typed(name, value) for name, value in options.items()}
+
+
+def _typed(name: str, value: Any) -> Any:
+    return whole_number(name, value) if isinstance(DEFAULTS.get(name, ""), int) else as_text(name, value)
 
 
 def whole_number(name: str, value: Any) -> int:

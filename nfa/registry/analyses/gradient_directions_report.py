@@ -66,10 +66,11 @@ def directions(run_id: str, series: Mapping[str, Series], described: Mapping[str
         whole = len(losses) // size * size
         losses = losses[:whole].reshape(-1, size).mean(axis=1)
         order, what = np.arange(len(losses)), f"batches of {size}"
-        return {epoch: _ordered(of_epoch, order, losses, what) for epoch, of_epoch in drawn.items()}
+        return {epoch: DrawnDirections.in_order(of_epoch, order, losses, what) for epoch, of_epoch in drawn.items()}
     classes, noisy = (None if described[key] is None else np.array(described[key]) for key in ("classes", "noisy"))
     order = np.lexsort((losses, classes if classes is not None else np.zeros_like(losses)))
-    return {epoch: _ordered(of_epoch, order, losses, "examples", classes, noisy) for epoch, of_epoch in drawn.items()}
+    beside = (order, losses, "examples", classes, noisy)
+    return {epoch: DrawnDirections.in_order(of_epoch, *beside) for epoch, of_epoch in drawn.items()}
 
 
 def _means(losses: Sequence[Array]) -> Array:
@@ -88,30 +89,6 @@ def _batch_size(described: Mapping[str, Any]) -> int:
 def _arrays(run_id: str, epoch: int) -> dict[str, Array]:
     keys = ("cosines", "map", "norms", "kept", "losses")
     return {key: gradient_arrays.load(run_id, epoch, key) for key in keys}
-
-
-def _ordered(
-    arrays: Mapping[str, Array],
-    order: Array,
-    losses: Array,
-    what: str,
-    classes: Array | None = None,
-    noisy: Array | None = None,
-) -> DrawnDirections:
-    kept = arrays["kept"]
-    rank = np.empty(len(order), dtype=int)
-    rank[order] = np.arange(len(order))
-    rows = np.argsort(rank[kept])
-    places = kept[rows]
-    return DrawnDirections(
-        arrays["cosines"][np.ix_(rows, rows)],
-        arrays["map"][rows] if len(arrays["map"]) else arrays["map"],
-        arrays["norms"][rows],
-        losses[places],
-        None if classes is None else classes[places],
-        None if noisy is None else noisy[places],
-        what,
-    )
 
 
 def _content(run_id: str, series: Mapping[str, Series], described: Mapping[str, Any]) -> dict[str, Any]:
