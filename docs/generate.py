@@ -3,22 +3,27 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from nfa.registry.entry_points import ENTRY_POINTS
+from nfa.registry.entry_points import entry_points
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 CHAOS, CONFORMANCE = RESULTS / "chaos.json", RESULTS / "conformance.json"
-NOTE = "made by docs/generate.py from nfa/config/; change it there"
+NOTE = "made by docs/generate.py from the dataclasses of parameters; change them"
+
+
+def configs() -> Iterator[tuple[str, type[Any]]]:
+    """Names of entry points, and the dataclasses of their parameters."""
+    return ((name, point.parameters) for name, point in entry_points().items())
 
 
 def mlproject() -> str:
     """MLproject: every entry point with every parameter, its type and default."""
     lines = [f"# {NOTE}", "name: nfa", "conda_env: conda.yaml", "entry_points:"]
-    for name, config in ENTRY_POINTS.items():
+    for name, config in configs():
         lines += [f"  {name}: &{name}", "    parameters:"]
         for item in dataclasses.fields(config):
             lines.append(f"      {item.name}: {{type: {kind(item)}, default: {json.dumps(item.default)}}}")
@@ -36,7 +41,7 @@ def kind(item: "dataclasses.Field[Any]") -> str:
 def parameters() -> str:
     """docs/parameters.md."""
     lines = ["# Parameters", "", f"<!-- {NOTE} -->"]
-    for name, config in ENTRY_POINTS.items():
+    for name, config in configs():
         lines += [
             "",
             f"## {name}",

@@ -28,10 +28,13 @@ def option(
     below: float | None = None,
     free_on_resume: bool = False,
     written: tuple[re.Pattern[str], str] | None = None,
+    path: str = "",
+    path_unless: tuple[str, ...] = (),
 ) -> Any:
     """A parameter: default, help text, and what is allowed. `free_on_resume`: may differ when a run is continued.
 
-    `written` is how a text has to look, and what that is in words.
+    `written` is how a text has to look, and what that is in words. With `path` it names a "file", or
+    a "file or folder", where there is one, unless it is one of the names `path_unless`.
     """
     metadata = {
         "help": help,
@@ -41,6 +44,8 @@ def option(
         "below": below,
         "free_on_resume": free_on_resume,
         "written": written,
+        "path": path,
+        "path_unless": path_unless,
     }
     return field(default=default, metadata=metadata)
 

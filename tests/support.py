@@ -33,9 +33,10 @@ os.environ.update(OMP_NUM_THREADS="1", MLFLOW_DISABLE_TELEMETRY="true")
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(
     [
-        "nfa.registry.families.mlp.train",
-        "nfa.registry.families.eeg.train_eeg",
-        "nfa.registry.families.language.train_lora",
+        "nfa.registry.training.start",
+        "nfa.registry.families.mlp.session",
+        "nfa.registry.families.eeg.session",
+        "nfa.registry.families.language.session",
         "nfa.registry.cli",
         "peft",
         "transformers.models.llama.modeling_llama",

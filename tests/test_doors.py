@@ -11,16 +11,18 @@ from safetensors.torch import load_file, save_file
 
 from nfa.errors import Refusal
 from nfa.registry import cli, doors, machine
-from nfa.registry.entry_points import ENTRY_POINTS
+from nfa.registry.entry_points import entry_points
 from nfa.registry.families.language.base.known_layers import known_layers
 from nfa.registry.families.language.base.models import find_base
 from nfa.registry.families.language.config import TARGETS, TrainLoraConfig
 from nfa.registry.families.language.target_modules import target_modules
 from nfa.registry.sweeps.config import TuneConfig
 
-OUTPUT_DIRS = [name for name, config in ENTRY_POINTS.items() if "output_dir" in config.__dataclass_fields__]
-DATA_DIRS = [name for name, config in ENTRY_POINTS.items() if "data_dir" in config.__dataclass_fields__]
-DEVICES = [name for name, config in ENTRY_POINTS.items() if "device" in config.__dataclass_fields__]
+CONFIGS = {name: point.parameters for name, point in entry_points().items()}
+
+OUTPUT_DIRS = [name for name, config in CONFIGS.items() if "output_dir" in config.__dataclass_fields__]
+DATA_DIRS = [name for name, config in CONFIGS.items() if "data_dir" in config.__dataclass_fields__]
+DEVICES = [name for name, config in CONFIGS.items() if "device" in config.__dataclass_fields__]
 NEEDED = {"import_checkpoints": "--folder . --dataset svhn"}
 MORE = {
     "odd rank": ("train_lora --init orthogonal --rank 3", "init=orthogonal with rank=3"),
@@ -59,13 +61,7 @@ def test_what_is_known_at_the_door_is_refused_there(case: str, monkeypatch: pyte
 
 def _start(name: str, argv: list[str]) -> None:
     """Everything that `python -m entrypoints.NAME` does before its heavy imports."""
-    import importlib
-
-    module = importlib.import_module(f"entrypoints.{name}")
-    config = cli.parse(ENTRY_POINTS[name], argv)
-    doors.check(config)
-    if hasattr(module, "questions"):
-        module.questions.load_files(config.data, config.val_data)
+    doors.check(entry_points()[name], cli.parse(CONFIGS[name], argv))
 
 
 @pytest.mark.parametrize("name", OUTPUT_DIRS)
@@ -102,9 +98,9 @@ def test_a_name_that_no_file_system_takes_is_refused(words: str) -> None:
 def test_no_device_is_called_so(name: str, device: str) -> None:
     words = NEEDED.get(name, "").split()
     with pytest.raises(Refusal, match=f"device={device!r}\n  allowed: auto, cpu, cuda"):
-        cli.parse(ENTRY_POINTS[name], [*words, "--device", device])
+        cli.parse(CONFIGS[name], [*words, "--device", device])
     for known in ("auto", "cpu", "cuda", "cuda:11", "mps"):
-        assert cli.parse(ENTRY_POINTS[name], [*words, "--device", known])
+        assert cli.parse(CONFIGS[name], [*words, "--device", known])
 
 
 @pytest.mark.parametrize(
@@ -161,7 +157,7 @@ def test_layers_that_were_stored_inside_others_are_known_by_their_own_names(wrap
 def test_tiny_is_known_before_it_is_made() -> None:
     from nfa.registry.families.language.base import tiny
 
-    model = tiny.untrained(tiny.Settings())
+    model = tiny.untrained(tiny.TinySettings())
     shapes = {name: tuple(layer.weight.shape) for name, layer in model.named_modules() if "_proj" in name}
     assert known_layers("tiny") == shapes
 

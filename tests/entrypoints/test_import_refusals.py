@@ -15,9 +15,10 @@ from stores import Store, wrapper_in
 from support import HEAVY, imported, process, run, words
 from torch import Tensor
 
-from entrypoints.import_checkpoints import start
 from nfa.errors import NfaError, Refusal
-from nfa.registry import tracking
+from nfa.registry import cli, tracking
+
+start = cli.starter("import_checkpoints")
 
 
 @pytest.fixture(scope="module")

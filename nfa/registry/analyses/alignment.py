@@ -21,7 +21,7 @@ HOW = {"run_id", "epochs", "batch_size", "nproc", "output_dir", "data_dir", "dev
 def analyze(config: AnalyzeConfig) -> None:
     """Analyse the runs of `config.run_id`; with nproc > 1 this process only starts the others and waits for them."""
     if config.nproc > 1 and not World.launched():
-        launch("entrypoints.analyze", config.nproc)
+        launch("analyze", config.nproc)
         return
     world = World.joined()
     try:

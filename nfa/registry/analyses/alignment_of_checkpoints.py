@@ -11,7 +11,7 @@ from nfa.maths.bfloat16 import has_bfloat16_units
 from nfa.observe.found import Sites
 from nfa.observe.passes import site_weights
 from nfa.parallel import World
-from nfa.registry import tracking
+from nfa.registry import stored_runs, tracking
 from nfa.registry.analyses.config import AnalyzeConfig
 from nfa.registry.tracking import TrackedRun
 
@@ -21,7 +21,7 @@ class CheckpointAnalysis:
 
     def __init__(self, source: str, config: AnalyzeConfig, world: World, first: int) -> None:
         self.source, self.world, self.unit = source, world, tracking.unit(source)
-        self.workload = tracking.load_workload(source, device=config.device, data_dir=config.data_dir or None)
+        self.workload = stored_runs.load_workload(source, device=config.device, data_dir=config.data_dir or None)
         self.model = self.workload.model()
         initial = self._initial if 0 in tracking.epochs(source) else None
         self._load(first)
@@ -50,7 +50,7 @@ class CheckpointAnalysis:
         return site_weights(self.workload, self.model, names, sites)
 
     def _load(self, epoch: int) -> None:
-        tracking.load_weights(self.model, self.source, epoch)
+        stored_runs.load_weights(self.model, self.source, epoch)
 
     def _announce(self) -> None:
         asked = self.analysis

@@ -12,6 +12,7 @@ from nfa.figures.training_analysis import Series
 from nfa.maths.statistics import Interval, crossed_bootstrap, t_interval
 from nfa.registry import tracking
 from nfa.registry.analyses.seed_groups import groups
+from nfa.registry.families.registry import family_of_run
 from nfa.workload import ParameterGroups
 
 
@@ -54,7 +55,7 @@ def arms_of(
     `labels` say which arm each is of; None = runs that differ in nothing but their seed are one, or where none do, each
     run is. `failed` are trainings of an arm that have no run among them.
     """
-    configs = {name: tracking.config(source).get("train", {}) for name, source in sources.items()}
+    configs = {name: tracking.config(source) for name, source in sources.items()}
     if labels:
         stated = {label: [name for name in parts if labels[name] == label] for label in labels.values()}
         found = [_arm(label, names, parts, sources, configs) for label, names in stated.items()]
@@ -72,12 +73,12 @@ def _arm(
     sources: Mapping[str, str],
     configs: Mapping[str, Mapping[str, Any]],
 ) -> Arm:
-    of_seed = {configs[name].get("seed", 0): name for name in reversed(names)}  # a run again is no second seed
+    of_seed = {configs[name]["train"].get("seed", 0): name for name in reversed(names)}  # a run again is no second seed
     order = [of_seed[seed] for seed in sorted(of_seed)]
     described = ParameterGroups(**tracking.get_json(parts[order[0]], "config.json")["groups"])
     return Arm(
         label,
-        [configs[name].get("seed", 0) for name in order],
+        [configs[name]["train"].get("seed", 0) for name in order],
         [tracking.history(parts[name]) for name in order],
         [tested(sources[name]) for name in order],
         tuple(described.names[described.output]) if described.output else (),
@@ -85,12 +86,10 @@ def _arm(
     )
 
 
-def tested(run_id: str) -> dict[str, float]:
-    """r of each test recording that a run has logged; empty where it has none."""
-    if not tracking.has_artifact(run_id, "results.json"):
-        return {}
-    found: dict[str, float] = tracking.get_json(run_id, "results.json").get("test", {}).get("recordings", {})
-    return found
+def tested(run_id: str) -> Mapping[str, float]:
+    """The score of everything that a run has been tested on; empty where its family knows none."""
+    score = family_of_run(tracking.find_run(run_id).data.tags).score
+    return score.of(run_id) if score else {}
 
 
 def pearson(arm: Arm, *, seed: int) -> Interval | None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from nfa.analyses.gradient_flow import FlowAnalysis
 from nfa.console import stage
-from nfa.registry import tracking
+from nfa.registry import stored_runs, tracking
 from nfa.registry.analyses.config import GradientFlowConfig
 from nfa.registry.tracking import TrackedRun
 
@@ -17,10 +17,10 @@ class CheckpointFlow:
 
     def __init__(self, source: str, config: GradientFlowConfig, epochs: Sequence[int]) -> None:
         self.source, self.unit = source, tracking.unit(source)
-        workload = tracking.load_workload(source, device=config.device, data_dir=config.data_dir or None)
+        workload = stored_runs.load_workload(source, device=config.device, data_dir=config.data_dir or None)
         self.model = workload.model()
-        start = tracking.weights(source, 0) if 0 in tracking.epochs(source) else None
-        tracking.load_weights(self.model, source, epochs[0])
+        start = stored_runs.weights(source, 0) if 0 in tracking.epochs(source) else None
+        stored_runs.load_weights(self.model, source, epochs[0])
         self.analysis = FlowAnalysis(workload, self.model, config, start)
         self.logged = {key: of_key for key, of_key in tracking.history(source).items() if _is_copied(key)}
         self._announced = False
@@ -32,7 +32,7 @@ class CheckpointFlow:
     def values(self, epoch: int, run: TrackedRun) -> dict[str, float]:  # noqa: ARG002 - there are no arrays
         """Series of a checkpoint."""
         self._announce()
-        tracking.load_weights(self.model, self.source, epoch)
+        stored_runs.load_weights(self.model, self.source, epoch)
         trained = {key: of_key[epoch] for key, of_key in self.logged.items() if epoch in of_key}
         return self.analysis(self.model, trained, moved=epoch > 0, progress=f"{self.unit} {epoch}")
 

@@ -88,7 +88,7 @@ def differences(ids: Sequence[str], series: Sequence[Mapping[str, Series]], *, p
 
 def _groups(run: TrackedRun, series: Mapping[str, Mapping[str, Series]], sources: Mapping[str, str], unit: str) -> None:
     """Runs that differ only in their seed together: mean and t-interval over them."""
-    grouped = groups({name: tracking.config(source).get("train", {}) for name, source in sources.items()})
+    grouped = groups({name: tracking.config(source) for name, source in sources.items()})
     if max(map(len, grouped.values())) < 2:
         return
     intervals = {label: together([series[name] for name in names]) for label, names in grouped.items()}

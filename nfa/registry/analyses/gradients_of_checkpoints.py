@@ -8,7 +8,7 @@ import numpy as np
 from nfa.analyses.gradient_directions import GradientAnalysis
 from nfa.console import stage
 from nfa.maths import embedding
-from nfa.registry import tracking
+from nfa.registry import stored_runs, tracking
 from nfa.registry.analyses import gradient_arrays
 from nfa.registry.analyses.config import GradientDirectionsConfig
 from nfa.registry.tracking import TrackedRun
@@ -21,14 +21,14 @@ class CheckpointGradients:
     def __init__(self, source: str, config: GradientDirectionsConfig, epochs: Sequence[int]) -> None:
         self.source, self.asked, self.epochs = source, config, list(epochs)
         self.unit = tracking.unit(source)
-        workload = tracking.load_workload(source, device=config.device, data_dir=config.data_dir or None)
+        workload = stored_runs.load_workload(source, device=config.device, data_dir=config.data_dir or None)
         self.model = workload.model()
         self._load(self.epochs[0])
         self.analysis = GradientAnalysis(workload, self.model, config)
         self._announced = False
 
     def _load(self, epoch: int) -> None:
-        tracking.load_weights(self.model, self.source, epoch)
+        stored_runs.load_weights(self.model, self.source, epoch)
 
     def described(self) -> Mapping[str, Any]:
         """Examples, parameters and conventions."""

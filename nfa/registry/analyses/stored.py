@@ -10,9 +10,9 @@ from typing import Any, Protocol
 from nfa import __version__, checkpoint_schedule
 from nfa.console import stage
 from nfa.errors import Refusal
-from nfa.registry import tracking, unfinished
+from nfa.registry import stored_runs, tracking, unfinished
 from nfa.registry.analyses.units import common_unit
-from nfa.registry.datasets.catalog import typed_folder
+from nfa.registry.folders import typed_folder
 from nfa.registry.signals import Interrupted, shielded
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DIGEST, DONE, Earlier, find_earlier, find_sources
@@ -95,7 +95,7 @@ class Plan:
         """`Refusal` where a checkpoint to be measured, or an array to be copied, is damaged."""
         for epoch in self.epochs:
             if epoch not in self.earlier.runs:
-                tracking.check_checkpoint(self.source.info.run_id, epoch)
+                stored_runs.check_checkpoint(self.source.info.run_id, epoch)
             for path in self.kind.files(epoch, self.unit) if epoch in self.earlier.runs else ():
                 tracking.read(self.earlier.runs[epoch], path)
 

@@ -94,8 +94,7 @@ def _keep(
     tracking.put_text(run, "study.txt", text.rstrip("\n"))
     tracking.put_text(run, "trials.csv", trials_csv(table).rstrip("\n"))
     tracking.put_json(run, "study.json", {**as_json(table, shares, arms), "remedies": list(remedies)})
-    unit = "step" if config.workload == "lora" else "epoch"
-    figures = study_figures(table, shares, defaults=defaults, unit=unit)
+    figures = study_figures(table, shares, defaults=defaults, unit=config.family.unit)
     for name, figure in figures.items():
         tracking.save_picture(parent, figure, name)
     tracking.put_text(run, "plots/study.html", study_page(study, table))

@@ -1,8 +1,5 @@
 """Runs, metric series and checkpoints in MLflow; with the plugin, the only place that knows MLflow."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
 from nfa.content import json_digest as digest
 from nfa.registry.tracking.artifacts import (
     blocked,
@@ -28,8 +25,10 @@ from nfa.registry.tracking.artifacts import (
     remove,
     whole,
 )
+from nfa.registry.tracking.checkpoints import chosen_epoch, epochs, path_of, save_checkpoint, stored_path, unit
 from nfa.registry.tracking.claims import Taken, is_running
 from nfa.registry.tracking.metrics import history, metric_rows
+from nfa.registry.tracking.pictures import save_picture
 from nfa.registry.tracking.processes import Life, life_of, sign
 from nfa.registry.tracking.registry import register
 from nfa.registry.tracking.runs import (
@@ -43,7 +42,7 @@ from nfa.registry.tracking.runs import (
     reopen_run,
     run_of_another,
 )
-from nfa.registry.tracking.states import STATE, load_state, save_state, unsent_state
+from nfa.registry.tracking.states import STATE, load_state, save_state, unsent, unsent_state
 from nfa.registry.tracking.store import (
     StoreError,
     beside_store,
@@ -56,28 +55,8 @@ from nfa.registry.tracking.store import (
     tagged,
 )
 
-if TYPE_CHECKING:
-    from nfa.registry.tracking.checkpoints import (
-        Checkpoint,
-        check_checkpoint,
-        check_whole,
-        epochs,
-        example_ids,
-        load_checkpoint,
-        load_weights,
-        load_workload,
-        path_of,
-        save_checkpoint,
-        save_picture,
-        take_up,
-        unit,
-        weights,
-        whole_checkpoint,
-    )
-
 __all__ = [
     "STATE",
-    "Checkpoint",
     "DataInput",
     "Life",
     "StoreError",
@@ -86,10 +65,9 @@ __all__ = [
     "beside_store",
     "blocked",
     "can_continue",
-    "check_checkpoint",
     "check_space",
-    "check_whole",
     "children",
+    "chosen_epoch",
     "config",
     "copy_artifact",
     "copy_artifacts",
@@ -97,7 +75,6 @@ __all__ = [
     "digest",
     "end_unended",
     "epochs",
-    "example_ids",
     "files",
     "find_run",
     "get",
@@ -110,10 +87,7 @@ __all__ = [
     "is_running",
     "life_of",
     "link",
-    "load_checkpoint",
     "load_state",
-    "load_weights",
-    "load_workload",
     "metric_rows",
     "open_run",
     "path_of",
@@ -137,18 +111,11 @@ __all__ = [
     "save_picture",
     "save_state",
     "sign",
+    "stored_path",
     "tagged",
-    "take_up",
     "unit",
+    "unsent",
     "unsent_state",
-    "weights",
     "whole",
-    "whole_checkpoint",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    # Checkpoints need PyTorch, which takes a second to import; a look into the store does not.
-    if name in __all__:
-        return getattr(import_module("nfa.registry.tracking.checkpoints"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,7 +10,7 @@ from nfa import content
 from nfa.console import stage
 from nfa.errors import reading
 from nfa.registry import unfinished
-from nfa.registry.datasets.catalog import cache_folder
+from nfa.registry.folders import cache_folder
 from nfa.registry.signals import shielded
 from nfa.registry.tracking import artifacts
 from nfa.registry.tracking.places import local_folder

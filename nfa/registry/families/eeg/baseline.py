@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from nfa.content import json_text, kept_json
 from nfa.registry import unfinished
-from nfa.registry.datasets.catalog import cache_folder
 from nfa.registry.families.eeg.data import EEGData
 from nfa.registry.families.eeg.linear_baseline import LAGS, PENALTIES, linear_baseline
+from nfa.registry.folders import cache_folder
 from nfa.registry.tracking import digest
 
 

@@ -97,6 +97,14 @@ def results(scores: Mapping[str, Scores], baseline: BaselineScores, epoch: int) 
     }
 
 
+def tested(run_id: str) -> dict[str, float]:
+    """r of each test recording that a run has logged; empty where it has none."""
+    if not tracking.has_artifact(run_id, "results.json"):
+        return {}
+    found: dict[str, float] = tracking.get_json(run_id, "results.json").get("test", {}).get("recordings", {})
+    return found
+
+
 def say(test: Scores, baseline: BaselineScores, epoch: int) -> None:
     """The result in a line."""
     reached = {"r": test.pearson, "the linear baseline's": baseline.pearson_of("test")}

@@ -21,6 +21,7 @@ from nfa.registry.families.eeg.preparation.recordings import Recording
 from nfa.registry.families.eeg.preparation.signals import Signal
 from nfa.registry.families.eeg.scales import normalised_by
 from nfa.registry.signals import shielded
+from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import DataInput
 
 SPACE_MARGIN = 2**20
@@ -36,12 +37,12 @@ class PreparationPlan:
     channels: int
 
 
-def prepare_eeg(config: PrepareEEGConfig) -> None:
+def prepare_eeg(config: PrepareEEGConfig, _: Stopwatch, found: tuple[list[Recording], Path]) -> None:
     """Check every file's header, then write the `split_data` layout into `config.target`, in a tracked run.
 
     The run gets `preparation.json`: for each recording rates, lengths, statistics and the SHA-256 of what was written.
     """
-    recordings, target = eeg_recordings.chosen(config)
+    recordings, target = found
     settings = FilterSettings(config.rate, config.train_share, config.val_share, config.highpass, config.lowpass)
     held = eeg_recordings.held_out(recordings, config)
     plans = _checked(recordings, config, settings, held)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from nfa.content import json_text, kept_json
 from nfa.errors import Refusal, reading
 from nfa.registry import unfinished
-from nfa.registry.datasets.catalog import cache_folder
+from nfa.registry.folders import cache_folder
 
 SAFETENSORS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

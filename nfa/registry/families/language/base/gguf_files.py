@@ -9,10 +9,10 @@ from typing import Any, BinaryIO, NamedTuple
 
 from nfa.console import stage
 from nfa.errors import Refusal, reading
-from nfa.registry.datasets.catalog import cache_folder
 from nfa.registry.families.language.base import files
 from nfa.registry.families.language.base.names import MAGIC
 from nfa.registry.families.language.base.quiet import quiet
+from nfa.registry.folders import cache_folder
 
 SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # bytes of a value by its type's number
 UINT32, STRING, ARRAY = 4, 8, 9
