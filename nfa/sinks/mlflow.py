@@ -1,6 +1,8 @@
 """The active MLflow run."""
 
+import logging
 import tempfile
+import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -49,12 +51,16 @@ class MlflowRun:
         """Whatever store or disk raise, as one error that names the run and tells no password."""
         from mlflow.exceptions import MlflowException
 
+        said_in_full = logging.getLogger("mlflow.store.db.utils")  # prints the traceback of what it raises
+        before, said_in_full.disabled = said_in_full.disabled, True
         try:
             yield
         except (MlflowException, OSError) as error:
             remedy = "mend the store (address, permissions, disk space); what was recorded before is kept"
             said = f"MLflow run {self.run_id[:12]} in {self.uri}: {headline(error)}"
             raise NfaError(f"{said}\n  do: {remedy}") from tellable(error)
+        finally:
+            said_in_full.disabled = before
 
     @property
     def name(self) -> str:
@@ -67,8 +73,6 @@ class MlflowRun:
         return run_link(self.uri, self._info.experiment_id, self.run_id)
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        import time
-
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
