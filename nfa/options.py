@@ -76,6 +76,13 @@ def check_fields(config: Any) -> None:
             )
 
 
+class CheckedOptions:
+    """A dataclass of `option`s that is checked when it is made: `Refusal` for what is not allowed."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
 def _within(value: float, limits: Mapping[str, Any]) -> bool:
     at_least, above, below = limits["at_least"], limits["above"], limits["below"]
     return (
@@ -89,9 +96,9 @@ def _within(value: float, limits: Mapping[str, Any]) -> bool:
 def bounds(item: "dataclasses.Field[Any]") -> str:
     """What a field allows, in words.
 
-    >>> from nfa.registry.families.mlp.config import TrainConfig
-    >>> bounds(TrainConfig.__dataclass_fields__["momentum"])
-    'a number ≥ 0 and < 1, or auto'
+    >>> from nfa.analyses.parameters import DirectionsParameters
+    >>> bounds(DirectionsParameters.__dataclass_fields__["perplexity"])
+    'a number ≥ 1 and < 10000, or auto'
     """
     limits = item.metadata
     signs = (("at_least", "≥"), ("above", ">"), ("below", "<"))

@@ -149,8 +149,9 @@ def run(store: Store, argv: Sequence[str], **more: Any) -> Ended:
 def draw_nothing() -> None:
     """Leave out a run's figures."""
     from nfa.registry import tracking
+    from nfa.sinks import MlflowRun
 
-    tracking.save_picture = lambda *_, **__: None
+    tracking.save_picture = MlflowRun.figure = lambda *_, **__: None
 
 
 def _child(command: list[str], folder: str, env: dict[str, str], log: str, acts: Sequence[Callable[[], None]]) -> None:

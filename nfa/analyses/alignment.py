@@ -8,6 +8,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from nfa.analyses.parameters import AlignmentParameters
 from nfa.console import bar
 from nfa.errors import Refusal, reason
 from nfa.measures.sides import Positions
@@ -20,7 +21,6 @@ from nfa.observe.found import Sites
 from nfa.observe.inertness import doubled, inert
 from nfa.observe.passes import Precision
 from nfa.parallel import World
-from nfa.registry.analyses.config import AnalyzeConfig
 from nfa.relations import RELATIONS, choose_relations, needed, needs_all_directions
 from nfa.studies.alignment import AlignmentOptions, alignment, conventions
 from nfa.workload import Batch, Workload
@@ -40,7 +40,7 @@ class Analysis:
         self,
         workload: Workload,
         model: nn.Module,
-        config: AnalyzeConfig,
+        config: AlignmentParameters,
         initial: Callable[[list[str], Sites], Mapping[str, Tensor]] | None,
         world: World | None = None,
     ) -> None:
@@ -144,6 +144,6 @@ def _impossible(text: str, *, exact: bool, start: bool) -> dict[str, str]:
         elif not start and "nfm_init_removed" in RELATIONS[name]:
             reasons[name] = "there is no checkpoint 0"
     typed = [name for name in reasons if name in text.split(",")]
-    if typed and text != AnalyzeConfig.relations:
+    if typed and text != AlignmentParameters.relations:
         raise Refusal(f"relations={typed[0]} ({reasons[typed[0]]})", "relations that can be had here", "leave it out")
     return reasons

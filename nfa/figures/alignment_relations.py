@@ -51,8 +51,12 @@ def band(place: Axes, series: Mapping[str, Series], key: str, colour: Any) -> No
 
 
 def limits(place: Axes, relation: str) -> None:
+    """Let the values' axis be that of the relation."""
+    place.set(ylim=bounds(relation))
+
+
+def bounds(relation: str) -> tuple[float, float | None] | None:
     """Cosines and overlaps of positive matrices lie between 0 and 1; FACT is not positive; other measures are free."""
     if relation.endswith(("stable_rank", "exponent")):
-        place.set(ylim=(0, None) if relation.endswith("stable_rank") else None)
-    else:
-        place.set(ylim=(-1, 1) if relation == "fact_nfm" else (0, 1))
+        return (0, None) if relation.endswith("stable_rank") else None
+    return (-1, 1) if relation == "fact_nfm" else (0, 1)

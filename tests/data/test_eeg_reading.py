@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from recording_folders import save, signals, small, stem, write
 
-from nfa.registry import content, folders
+from nfa import content
+from nfa.registry import folders
 from nfa.registry.families.eeg import data as eeg
 from nfa.registry.families.eeg import facts
 from nfa.seeding import generator

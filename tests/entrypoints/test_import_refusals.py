@@ -159,7 +159,7 @@ def test_loss_beyond_numbers_fails_and_names_the_epoch(store: Store, tmp_path: P
 
 
 def test_store_that_fails_in_the_midst_fails_the_run_without_a_traceback(fresh: Store, old: Path) -> None:
-    second = During("nfa.registry.content", "write_tensors", Break(), 2)
+    second = During("nfa.content", "write_tensors", Break(), 2)
     ended = run(fresh, words(folder=old), entrypoint=NAME, before=second)
     assert ended.code == 1
     assert "error: the tracking store failed: disk is full\n  do: mend it" in ended.output

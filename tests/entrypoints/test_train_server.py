@@ -132,7 +132,7 @@ class Stop:
 
 
 @pytest.mark.parametrize(
-    "during", [("nfa.registry.training.optimizers", "Optimizers.step"), ("nfa.registry.content", "write_tensors")]
+    "during", [("nfa.registry.training.optimizers", "Optimizers.step"), ("nfa.content", "write_tensors")]
 )
 def test_training_stopped_while_the_server_hangs_keeps_its_state_here_and_goes_on_once_that_answers(
     during: tuple[str, str], server: Server, place: dict[str, str], fresh: Store, finished: Finished

@@ -14,8 +14,9 @@ from moments import KILL, During
 from stores import Finished, Store, same_weights, used
 from support import Ended, run, tiny, words
 
+from nfa import content
 from nfa.errors import Refusal
-from nfa.registry import content, stored_runs, tracking
+from nfa.registry import stored_runs, tracking
 from nfa.registry.families.eeg.config import TrainEEGConfig
 from nfa.registry.families.language.teacher.config import LoraSvdConfig
 from nfa.registry.families.language.teacher.lora_svd import lora_svd

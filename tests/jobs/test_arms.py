@@ -38,6 +38,6 @@ def test_where_a_training_failed_there_is_no_r_of_the_others() -> None:
 
 def test_recordings_that_some_trainings_have_no_r_of_are_named() -> None:
     one, other = arm("v1", [1.0]), arm("x", [1.0])
-    other.recordings[0].pop("b")  # type: ignore[attr-defined]
+    other.scores[0].pop("b")  # type: ignore[attr-defined]
     assert unscored([one, other]) == ["b"]
     assert unscored([one]) == unscored([]) == []

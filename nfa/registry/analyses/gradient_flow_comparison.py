@@ -1,12 +1,11 @@
 """Gradient flow of several runs beside each other: which remedy is real and which is cosmetic."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nfa.console import stage
 from nfa.figures.flow import CURVES, flow_curves
+from nfa.plain_text import csv_text
 from nfa.registry import tracking
 from nfa.registry.analyses.arms import Arm, arms_of, factor_interval
 from nfa.registry.analyses.gradient_flow_report import HEADINGS, MEASURES, common, is_put_in, number
@@ -70,15 +69,15 @@ def _draw(
 
 def table(arms: Sequence[Arm], unit: str = "epoch") -> str:
     """Content of comparison.csv: every value of every run."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("arm", "seed", unit, "series", "value"))
-    for arm in arms:
-        for seed, series in zip(arm.seeds, arm.series, strict=True):
-            for key in sorted(series):
-                if key != DONE:
-                    writer.writerows((arm.label, seed, epoch, key, value) for epoch, value in series[key].items())
-    return text.getvalue().rstrip("\n")
+    rows = (
+        (arm.label, seed, epoch, key, value)
+        for arm in arms
+        for seed, series in zip(arm.seeds, arm.series, strict=True)
+        for key in sorted(series)
+        if key != DONE
+        for epoch, value in series[key].items()
+    )
+    return csv_text(("arm", "seed", unit, "series", "value"), rows)
 
 
 def content(

@@ -1,19 +1,19 @@
 """What analysed runs that differ only in their seed say together: means and intervals."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nfa.analyses.csv_files import LOSSES
 from nfa.checkpoint_schedule import phase_boundary
 from nfa.console import stage
 from nfa.figures.seed_comparison import seed_comparison
+from nfa.figures.site_kinds import shown
 from nfa.figures.style import axis_label
 from nfa.figures.training_analysis import Series
 from nfa.maths.statistics import Interval, t_interval
+from nfa.plain_text import csv_text
 from nfa.registry import tracking
-from nfa.registry.analyses.alignment_report import LOSSES, MOST_COLUMNS
-from nfa.registry.analyses.site_kinds import shown
+from nfa.registry.analyses.alignment_report import MOST_COLUMNS
 from nfa.registry.analyses.units import common_unit, unit_of
 from nfa.registry.families.registry import family
 from nfa.registry.tracking import TrackedRun
@@ -86,12 +86,10 @@ def _is_apart(key: str) -> bool:
 
 def table_of_groups(intervals: Mapping[str, Mapping[str, Mapping[int, Interval]]], unit: str) -> str:
     """Content of groups.csv."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("group", "runs", unit, *HEADER))
+    rows: list[tuple[Any, ...]] = []
     for label, group in intervals.items():
         for key, of_key in group.items():
             site, _, relation = ("", "", key) if key in LOSSES else key.rpartition("/")
             for epoch, (mean, low, high, n) in of_key.items():
-                writer.writerow((label, n, epoch, site, relation, mean, low, high))
-    return text.getvalue().rstrip("\n")
+                rows.append((label, n, epoch, site, relation, mean, low, high))
+    return csv_text(("group", "runs", unit, *HEADER), rows)

@@ -5,9 +5,9 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from nfa.content import json_digest
 from nfa.errors import Refusal
 from nfa.masking import masked_values
-from nfa.registry.content import json_digest
 from nfa.registry.families.registry import family
 from nfa.registry.values import kinds_of
 

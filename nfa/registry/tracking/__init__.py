@@ -1,6 +1,6 @@
 """Runs, metric series and checkpoints in MLflow; with the plugin, the only place that knows MLflow."""
 
-from nfa.registry.content import json_digest as digest
+from nfa.content import json_digest as digest
 from nfa.registry.tracking.artifacts import (
     blocked,
     check_space,
@@ -34,7 +34,6 @@ from nfa.registry.tracking.registry import register
 from nfa.registry.tracking.runs import (
     DataInput,
     TrackedRun,
-    active_run,
     can_continue,
     config,
     end_unended,
@@ -42,7 +41,6 @@ from nfa.registry.tracking.runs import (
     pointing_to,
     reopen_run,
     run_of_another,
-    set_tag,
 )
 from nfa.registry.tracking.states import STATE, load_state, save_state, unsent, unsent_state
 from nfa.registry.tracking.store import (
@@ -64,7 +62,6 @@ __all__ = [
     "StoreError",
     "Taken",
     "TrackedRun",
-    "active_run",
     "beside_store",
     "blocked",
     "can_continue",
@@ -113,7 +110,6 @@ __all__ = [
     "save_checkpoint",
     "save_picture",
     "save_state",
-    "set_tag",
     "sign",
     "stored_path",
     "tagged",

@@ -4,8 +4,8 @@ import dataclasses
 from contextlib import suppress
 from dataclasses import dataclass
 
+from nfa.content import json_text, kept_json
 from nfa.registry import unfinished
-from nfa.registry.content import json_text, kept_json
 from nfa.registry.families.eeg.data import EEGData
 from nfa.registry.families.eeg.linear_baseline import LAGS, PENALTIES, linear_baseline
 from nfa.registry.folders import cache_folder

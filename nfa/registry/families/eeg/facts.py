@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nfa.console import bar
+from nfa.content import digest_of, mapped_array
 from nfa.errors import reason
 from nfa.registry import folders, unfinished
-from nfa.registry.content import digest_of, mapped_array
 from nfa.registry.families.eeg.scales import Scale
 
 CHUNK_BYTES = 2**22

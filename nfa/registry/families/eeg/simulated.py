@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 
 from nfa.console import bar
+from nfa.content import write_array
 from nfa.registry import folders
-from nfa.registry.content import write_array
 from nfa.registry.families.eeg.config import RATE
 from nfa.registry.families.eeg.splits import assigned
 from nfa.registry.unfinished import made_once

@@ -10,10 +10,10 @@ from typing import Any
 from torch import Tensor
 
 from nfa.console import bar, stage
+from nfa.content import unpickled
 from nfa.errors import NfaError, Refusal, headline, reading
 from nfa.measures.evaluation import evaluate_split
 from nfa.registry import tracking
-from nfa.registry.content import unpickled
 from nfa.registry.datasets import images, splits
 from nfa.registry.datasets.images import ImageData
 from nfa.registry.families.mlp import old_checkpoints
