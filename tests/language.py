@@ -19,7 +19,7 @@ from nfa.registry.families.language.config import TrainLoraConfig
 from nfa.registry.families.language.questions import Pair
 from nfa.registry.families.language.workload import LanguageModel
 
-SETTINGS = tiny.Settings(hidden=16, layers=2, heads=2, key_value_heads=1, intermediate=24, deviation=0.3)
+SETTINGS = tiny.TinySettings(hidden=16, layers=2, heads=2, key_value_heads=1, intermediate=24, deviation=0.3)
 RANK, ALPHA = 3, 5.0
 WORDS = 11  # the vocabulary whose every output is differentiated
 LENGTHS = [(3, 2), (7, 4), (2, 1), (5, 4), (4, 3), (9, 2), (2, 2)]  # tokens of questions and of answers

@@ -10,11 +10,11 @@ from transformers import LlamaForCausalLM
 from nfa import seeding
 from nfa.registry.families.language.base import tiny
 
-SETTINGS = tiny.Settings(hidden=16, layers=1, heads=2, key_value_heads=1, intermediate=24)
+SETTINGS = tiny.TinySettings(hidden=16, layers=1, heads=2, key_value_heads=1, intermediate=24)
 QUERY = "model.layers.0.self_attn.q_proj.weight"
 
 
-def llama(seed: int = 0, settings: tiny.Settings = SETTINGS) -> LlamaForCausalLM:
+def llama(seed: int = 0, settings: tiny.TinySettings = SETTINGS) -> LlamaForCausalLM:
     with seeding.untouched():
         torch.manual_seed(seed)
         return tiny.untrained(settings)

@@ -52,7 +52,7 @@ def base_folder(folder: Path, *, seed: int = 0, **changed: Any) -> Path:
     sizes = {"hidden": 32, "layers": 2, "heads": 4, "key_value_heads": 2, "intermediate": 48}
     with seeding.untouched(), quiet():
         torch.manual_seed(seed)
-        tiny.untrained(tiny.Settings(**{**sizes, **changed})).save_pretrained(folder)
+        tiny.untrained(tiny.TinySettings(**{**sizes, **changed})).save_pretrained(folder)
         tiny.tokenizer().save_pretrained(folder)
     return folder
 

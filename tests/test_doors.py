@@ -161,7 +161,7 @@ def test_layers_that_were_stored_inside_others_are_known_by_their_own_names(wrap
 def test_tiny_is_known_before_it_is_made() -> None:
     from nfa.registry.families.language.base import tiny
 
-    model = tiny.untrained(tiny.Settings())
+    model = tiny.untrained(tiny.TinySettings())
     shapes = {name: tuple(layer.weight.shape) for name, layer in model.named_modules() if "_proj" in name}
     assert known_layers("tiny") == shapes
 

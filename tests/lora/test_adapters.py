@@ -161,7 +161,7 @@ def test_factors_that_fit_no_target_and_targets_without_factors_are_both_named()
 
 
 def test_long_lists_of_names_are_cut_and_counted() -> None:
-    model = adapted(tiny.untrained(tiny.Settings(hidden=16, heads=2, key_value_heads=1, intermediate=24, layers=2)))
+    model = adapted(tiny.untrained(tiny.TinySettings(hidden=16, heads=2, key_value_heads=1, intermediate=24, layers=2)))
     with pytest.raises(Refusal, match=r"targets without factors: .* … \(14\); factors without a target: none"):
         adapters.write_adapter(model, {})
 

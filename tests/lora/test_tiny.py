@@ -34,7 +34,7 @@ def ids() -> torch.Tensor:
 def test_it_has_learned_english(base: BaseModel) -> None:
     model, (_, held_out) = load_model(base), tiny.paragraphs(tiny.TEXT.read_bytes())
     assert tiny.held_out_loss(model, held_out, 128) <= 2.2
-    assert tiny.held_out_loss(tiny.untrained(tiny.Settings()), held_out, 128) > 5
+    assert tiny.held_out_loss(tiny.untrained(tiny.TinySettings()), held_out, 128) > 5
 
 
 def test_it_says_how_many_parameters_it_has(base: BaseModel) -> None:
