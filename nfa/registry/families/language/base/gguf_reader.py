@@ -14,7 +14,9 @@ class BoundedReader(GGUFReader):
     name they would no longer be called, and a test says so.
     """
 
-    def _get(self, offset: int, dtype: Any, count: int = 1, override_order: str | None = None) -> np.ndarray[Any, Any]:
+    def _get(
+        self, offset: int, dtype: Any, count: int = 1, override_order: str | None = None  # noqa: ARG002
+    ) -> np.ndarray[Any, Any]:
         return np.frombuffer(self.data, np.dtype(dtype).newbyteorder("<"), int(count), offset)
 
     def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
