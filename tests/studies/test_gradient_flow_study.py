@@ -8,6 +8,7 @@ import pytest
 from nfa.studies.gradient_flow import (
     RATIOS,
     Remedy,
+    RuleOfThumb,
     change_verdict,
     gradient_flow,
     ratio_verdict,
@@ -121,7 +122,8 @@ def test_each_target_at_its_edge_and_unmeasured_says_nothing_about_the_others(pl
 
 def test_a_target_of_one_s_own_stands_among_them() -> None:
     own = RuleOfThumb("validation accuracy", "> 0.5", 0.6, True)
-    assert [target.said for target in targets({}, GROUPS, own)] == ["not measured", "not measured", "met", "not measured"]
+    said = [target.said for target in targets({}, GROUPS, own)]
+    assert said == ["not measured", "not measured", "met", "not measured"]
 
 
 def test_the_gradient_norm_has_an_upper_edge() -> None:
