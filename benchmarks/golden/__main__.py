@@ -16,7 +16,7 @@ from benchmarks.golden.differences import differences
 from benchmarks.golden.files import digest
 from benchmarks.golden.groups import GROUPS, QUICK
 from benchmarks.golden.masks import ROOT
-from benchmarks.golden.plays import Group, empty_store, played
+from benchmarks.golden.plays import Group, empty_store, player_of
 from benchmarks.golden.stores import Kinds
 
 RECORD = ROOT / "benchmarks" / "results" / "golden.json"
@@ -47,7 +47,7 @@ def play(groups: Sequence[Group], folder: Path) -> Found:
     database = empty_store(folder)
 
     def one(group: Group) -> Found:
-        player = played(group, folder / group.name.replace(" ", "-"), database)
+        player = player_of(group, folder / group.name.replace(" ", "-"), database)
         started = time.monotonic()
         found = player.play()
         parts = ", ".join(f"{name} {seconds:.0f}" for name, seconds in player.seconds.items())
@@ -63,7 +63,7 @@ def write(found: Found, *, complete: bool) -> None:
     """Store the record; of some groups only their own part of it."""
     from benchmarks.record import machine
 
-    results = found if complete else stored() | found
+    results = found if complete else {**stored(), **found}
     text = json.dumps(
         {
             "title": "What every entry point makes at tiny size",

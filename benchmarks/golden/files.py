@@ -21,7 +21,7 @@ Parts = Iterator[tuple[str, str]]
 
 def digest(content: bytes | str) -> str:
     """Enough of SHA-256 to tell two contents from each other."""
-    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()[:16]
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()[:10]
 
 
 def tree(folder: Path, masks: Masks, *, without: Callable[[Path], bool] = lambda _: False) -> dict[str, str]:
@@ -90,7 +90,11 @@ def _tensor(tensor: Tensor) -> str:
 
 
 def _pickled(path: Path, masks: Masks) -> Parts:
-    yield from _leaves(torch.load(path, weights_only=False), "", masks)
+    """By the first two keys that lead to a value; the digest is that of all keys and values below."""
+    found: dict[str, list[str]] = {}
+    for place, value in _leaves(torch.load(path, weights_only=False), "", masks):
+        found.setdefault("/".join(place.split("/")[1:3]), []).append(f"{place} {value}")
+    yield from ((place, digest("\n".join(lines))) for place, lines in found.items())
 
 
 def _leaves(content: Any, place: str, masks: Masks) -> Parts:

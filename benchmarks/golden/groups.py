@@ -1,12 +1,13 @@
 """All that is played, the longest groups first."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from benchmarks.golden import materials
 from benchmarks.golden.masks import ROOT
 from benchmarks.golden.plays import Group, Step
 
-Words = Mapping[str, object]
+Words = Mapping[str, Any]
 TINY: Words = {"width": 8, "depth": 2, "epochs": 4, "schedule": "0-2,4", "batch_size": 64, "device": "cpu"}
 LONG: Words = {**TINY, "optimizer": "adam", "lr": 0.01, "epochs": 120, "schedule": "0,5,60,120"}
 EEG: Words = {
@@ -25,7 +26,7 @@ NAMED = ("train", "train_eeg", "train_lora", "import_checkpoints", "prepare_eeg"
 SEARCH: Words = {"study_name": "s", "n_trials": 5, "seed": 7}
 
 
-def step(name: str, /, killed_at: str = "", unsaid: bool = False, **words: object) -> Step:
+def step(name: str, /, killed_at: str = "", unsaid: bool = False, **words: Any) -> Step:
     """Of an entry point, the first word of the name; trainings are named, as MLflow would draw a name for them."""
     entrypoint = name.split()[0]
     if entrypoint in NAMED and not {"resume", "help"} & words.keys():
@@ -75,6 +76,7 @@ DECODER = Group(
     "decoder",
     [
         step("prepare_eeg", source=materials.GIVEN, target="prepared", eeg_rate=250, envelope_rate=128, highpass=0.5),
+        step("prepare_eeg fif", source=f"{materials.GIVEN}/fif", target="prepared-fif", envelope_rate=128),
         step("train_eeg", **EEG),
         step("train_eeg prepared", **{**EEG, "data_dir": "prepared", "preset": "v1", "optimizer": "sgd", "lr": 0.01}),
         step("train_eeg killed", **{**EEG, "epochs": 30, "schedule": "0,2,20"},
@@ -124,7 +126,7 @@ WORKERS = Group(
     ],
     loose=True,
 )  # fmt: skip
-WATCHED = Group("watched", [Step("watched", "benchmarks.golden.watched")])
+WATCHED = Group("watched", [Step("loops", "benchmarks.golden.watched")])
 NAMES = sorted(path.stem for path in (ROOT / "entrypoints").glob("[!_]*.py"))
 HELP = Group("help", [step(f"{name} help", help="") for name in NAMES])
 GROUPS: Sequence[Group] = (LANGUAGE, MORE, DECODER, CLASSIFIER, TUNING, HELP, WORKERS, WATCHED)

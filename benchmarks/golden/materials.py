@@ -24,21 +24,25 @@ def old_networks(folder: Path) -> None:
 
 
 def recordings(folder: Path) -> None:
-    """EEG of two subjects who heard two stories, noise with a bit of the envelope, as arrays and as FIF."""
+    """EEG of two subjects who heard two stories: as arrays, and in another folder one as FIF."""
     target = folder / GIVEN
-    target.mkdir()
+    (target / "fif").mkdir(parents=True)
     for subject in (1, 2):
         for story in (1, 2):
-            random = np.random.default_rng(10 * subject + story)
-            envelope = random.random(60 * 128)
-            eeg = 5 + random.standard_normal((60 * 250, 3))
-            eeg += np.interp(np.arange(len(eeg)) / 250, np.arange(len(envelope)) / 128, envelope)[:, None]
+            envelope, eeg = _recording(10 * subject + story)
             name = f"sub-{subject:03d}_-_story-{story}"
             np.save(target / f"{name}_-_envelope.npy", envelope)
-            if subject == story == 2:
-                _fif(target / f"{name}_-_eeg.fif", eeg)
-            else:
-                np.save(target / f"{name}_-_eeg.npy", eeg)
+            np.save(target / f"{name}_-_eeg.npy", eeg)
+    np.save(target / "fif" / "sub-001_-_story_-_envelope.npy", envelope)
+    _fif(target / "fif" / "sub-001_-_story_-_eeg.fif", eeg)
+
+
+def _recording(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """An envelope at 128 Hz, and noise at 250 Hz with a bit of it in every channel."""
+    random = np.random.default_rng(seed)
+    envelope = random.random(60 * 128)
+    heard = np.interp(np.arange(60 * 250) / 250, np.arange(60 * 128) / 128, envelope)
+    return envelope, 5 + random.standard_normal((60 * 250, 3)) + heard[:, None]
 
 
 def _fif(path: Path, eeg: np.ndarray) -> None:

@@ -4,12 +4,16 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from mlflow import MlflowClient
 
 from benchmarks.golden.files import tree
 from benchmarks.golden.masks import ROOT, Masks
@@ -82,7 +86,7 @@ class Player:
         ids = {name: run_id for run_id, name in self.reader.names.items()}
 
         def told(value: object) -> str:
-            return re.sub(r"\{([^}]+)\}", lambda found: ids[found[1]], str(value))
+            return re.sub(r"\{([^}]+)\}", lambda found: ids.get(found[1], "missing"), str(value))
 
         return [word for name, value in step.words.items() for word in (f"--{name}", told(value))]
 
@@ -98,8 +102,9 @@ class Player:
         }
 
     def _kill_at(self, process: "subprocess.Popen[bytes]", path: str) -> None:
-        until = time.monotonic() + LIMIT
-        while process.poll() is None and time.monotonic() < until and not [*self.folder.glob(f"mlruns/*/*/{path}")]:
+        until, pattern = time.monotonic() + LIMIT, f"mlruns/*/*/{path}"
+        known = len([*self.folder.glob(pattern)])
+        while process.poll() is None and time.monotonic() < until and len([*self.folder.glob(pattern)]) == known:
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
 
@@ -127,15 +132,16 @@ def _loosened(kinds: Kinds) -> Kinds:
 
 
 def empty_store(folder: Path) -> Path:
-    """A database with MLflow's tables, to be copied."""
+    """A database with MLflow's tables and its default experiment, to be copied."""
     database = folder / "empty.db"
-    command = [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{database}"]
-    subprocess.run(command, check=True, capture_output=True)
+    MlflowClient(f"sqlite:///{database}").search_experiments()
     return database
 
 
-def played(group: Group, folder: Path, database: Path) -> Player:
-    """A player of the group in a folder of its own, not yet played."""
+def player_of(group: Group, folder: Path, database: Path) -> Player:
+    """A player of the group in a folder of its own, in which its artifacts are, too."""
     folder.mkdir()
-    shutil.copy(database, folder / "mlflow.db")
+    copy = shutil.copy(database, folder / "mlflow.db")
+    with closing(sqlite3.connect(copy)) as connection, connection:
+        connection.execute("UPDATE experiments SET artifact_location = ?", (f"{folder}/mlruns/0",))
     return Player(group, folder)

@@ -30,8 +30,10 @@ class Reader:
     def name(self, step: str) -> None:
         """Name the runs that a step has made: the one above by the step, and the others by where they are below it."""
         new = {run.info.run_id: run for run in self.runs() if run.info.run_id not in self.names}
+        tops = [run for run in new.values() if PARENT not in run.data.tags]
         for run in sorted(new.values(), key=lambda run: len(_chain(run, new))):
-            name = "/".join([step, *_chain(run, new)]) if len(new) > 1 else step
+            below = [one.data.tags[NAME] for one in _chain(run, new) if len(tops) > 1 or one not in tops]
+            name = "/".join([step, *below]) if len(new) > 1 else step
             taken = sum(other == name or other.startswith(f"{name} #") for other in self.names.values())
             self.names[run.info.run_id] = f"{name} #{taken + 1}" if taken else name
 
@@ -72,13 +74,10 @@ class Reader:
         return found
 
 
-def _chain(run: Run, new: Mapping[str, Run]) -> list[str]:
-    """Names from below the topmost new run down to this one."""
-    parent = run.data.tags.get(PARENT)
-    if parent is None:
-        return []
-    above = _chain(new[parent], new) if parent in new else []
-    return [*above, run.data.tags[NAME]]
+def _chain(run: Run, new: Mapping[str, Run]) -> list[Run]:
+    """The new runs from the topmost down to this one."""
+    parent = run.data.tags.get(PARENT, "")
+    return [*(_chain(new[parent], new) if parent in new else []), run]
 
 
 def _tags(run: Run, masks: Masks) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Own training loops that nfa watches, with the public names alone; a process of the groups, not imported by them."""
+"""Own training loops and an own workload, with nfa's public names alone; a process of a group, imported by none."""
 
 import mlflow
 import torch
@@ -9,11 +9,12 @@ STUDIES = "alignment,directions,flow"
 
 
 def main() -> None:
-    """A convolutional network watched by nfa.watch, and a language model by the callback of transformers."""
+    """A convolutional network watched by nfa.watch, a language model by the callback of transformers, a workload."""
     with mlflow.start_run(run_name="loop"):
         _loop()
     with mlflow.start_run(run_name="trainer"):
         _trainer()
+    _workload()
 
 
 def _loop() -> None:
@@ -53,11 +54,27 @@ def _trainer() -> None:
         output_dir="trainer", max_steps=3, per_device_train_batch_size=4, learning_rate=0.01, use_cpu=True,
         report_to="none", disable_tqdm=True, save_strategy="no", logging_strategy="no", seed=3,
     )  # fmt: skip
-    probe = ({"input_ids": words[:6, :-1]}, words[:6, 1:])
+    probe = ({"input_ids": words[:6, :-1], "attention_mask": torch.ones(6, 5, dtype=torch.int64)}, words[:6, 1:])
     callback = AlignmentCallback(_next_word, probe, studies=STUDIES, every=1)
     rows = [{"input_ids": row, "labels": row} for row in words]
     model = transformers.LlamaForCausalLM(config)
-    transformers.Trainer(model, arguments, train_dataset=rows, callbacks=[callback]).train()
+    trainer = transformers.Trainer(model, arguments, train_dataset=rows, callbacks=[callback])
+    trainer.remove_callback(transformers.PrinterCallback)  # says how fast it was
+    trainer.train()
+
+
+def _workload() -> None:
+    import nfa
+    from nfa.testing import check_workload
+
+    torch.manual_seed(0)
+    data = torch.utils.data.TensorDataset(torch.randn(20, 5), torch.arange(20) % 3)
+    check_workload(
+        lambda: nfa.Supervised(
+            model=lambda: nn.Sequential(nn.Linear(5, 7), nn.GELU(), nn.Linear(7, 3)),
+            loss=_cross_entropy, train=data, val=data, device="cpu",
+        )
+    )  # fmt: skip
 
 
 def _next_word(logits: Tensor, words: Tensor) -> Tensor:
