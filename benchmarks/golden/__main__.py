@@ -1,8 +1,6 @@
-"""`python -m benchmarks.golden` plays and compares with the record; `--write` stores it; `--quick` is one short group.
+"""Plays every entry point at tiny size and compares what comes of it with the record, in at most forty lines."""
 
-Words without dashes are names of groups, to play only those.
-"""
-
+import argparse
 import json
 import shutil
 import sys
@@ -13,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks.golden.differences import differences
-from benchmarks.golden.files import digest
 from benchmarks.golden.groups import GROUPS, QUICK
 from benchmarks.golden.masks import ROOT
 from benchmarks.golden.plays import Group, empty_store, player_of
@@ -21,25 +18,34 @@ from benchmarks.golden.stores import Kinds
 
 RECORD = ROOT / "benchmarks" / "results" / "golden.json"
 AT_ONCE = 2
+NAMES = [group.name for group in GROUPS]
 Found = dict[str, Kinds]
 
 
 def main() -> int:
     """1 where anything is another than in the record."""
-    words = sys.argv[1:]
-    names = [word for word in words if not word.startswith("--")]
-    groups = [group for group in GROUPS if not names or group.name in names]
-    groups = [QUICK] if "--quick" in words else groups
+    asked = _asked()
+    groups = [QUICK] if asked.quick else [group for group in GROUPS if group.name in (asked.group or NAMES)]
     folder = Path(tempfile.mkdtemp(prefix="golden-"))
     found = play(groups, folder)
-    if "--keep" in words:
+    if asked.keep:
         print(f"kept in {folder}")
     else:
         shutil.rmtree(folder)
-    if "--write" in words:
-        write(found, complete=groups == [*GROUPS])
+    if asked.write:
+        write(found, groups)
         return 0
     return compare(found, groups)
+
+
+def _asked() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.golden", description=__doc__)
+    parser.add_argument("--group", action="append", choices=NAMES, help="play this group alone, or several of them")
+    parser.add_argument("--keep", action="store_true", help="leave the folder with the stores")
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--write", action="store_true", help="store the record of what is played")
+    either.add_argument("--quick", action="store_true", help="play a part of a group, in half a minute")
+    return parser.parse_args()
 
 
 def play(groups: Sequence[Group], folder: Path) -> Found:
@@ -56,14 +62,15 @@ def play(groups: Sequence[Group], folder: Path) -> Found:
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         found = {name: kinds for made in pool.map(one, groups) for name, kinds in made.items()}
-    return found | {"project": {"files": {"MLproject": digest((ROOT / "MLproject").read_text(encoding="utf-8"))}}}
+    return found | {"project": {"files": {"MLproject": (ROOT / "MLproject").read_text(encoding="utf-8")}}}
 
 
-def write(found: Found, *, complete: bool) -> None:
-    """Store the record; of some groups only their own part of it."""
+def write(found: Found, groups: Sequence[Group]) -> None:
+    """Store the record; what it has of other groups stays."""
     from benchmarks.record import machine
 
-    results = found if complete else {**stored(), **found}
+    played = tuple(f"{group.name}: " for group in groups)
+    results = {name: kinds for name, kinds in stored().items() if not name.startswith(played)} | found
     text = json.dumps(
         {
             "title": "What every entry point makes at tiny size",
@@ -88,8 +95,9 @@ def stored() -> Mapping[str, Kinds]:
 
 
 def compare(found: Found, groups: Sequence[Group]) -> int:
-    """Print what is another."""
-    chosen = (*(f"{group.name}: " for group in groups), "project")
+    """Print what is another in what these groups are to make."""
+    names = [f"{group.name}: {step}" for group in groups for step in (group.name, *(one.name for one in group.steps))]
+    chosen = (*names, "project")
     lines = differences(found, {name: kinds for name, kinds in stored().items() if name.startswith(chosen)})
     print("\n".join(lines) or f"{len(found)} runs and steps are as stored")
     return int(bool(lines))

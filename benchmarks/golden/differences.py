@@ -24,7 +24,7 @@ def _of_run(name: str, got: Kinds | None, stored: Kinds | None) -> Iterator[str]
         ours, theirs = got.get(kind, {}), stored.get(kind, {})
         keys = [key for key in _both(ours, theirs) if ours.get(key, ABSENT) != theirs.get(key, ABSENT)]
         for key in keys[:EACH]:
-            one, other = _first(ours.get(key, ABSENT), theirs.get(key, ABSENT), "\n" if kind == "ended" else " ")
+            one, other = _first(ours.get(key, ABSENT), theirs.get(key, ABSENT))
             yield f"{name}  {kind}  {key}: got {one[:WIDTH]!r}, stored {other[:WIDTH]!r}"
         if len(keys) > EACH:
             yield f"{name}  {kind}: {len(keys) - EACH} more of {len(ours.keys() | theirs.keys())}"
@@ -35,7 +35,8 @@ def _both(one: Mapping[str, object], other: Mapping[str, object]) -> list[str]:
     return list(dict.fromkeys([*other, *one]))
 
 
-def _first(got: str, stored: str, between: str) -> tuple[str, str]:
-    """The first place at which two texts differ, as both have it."""
+def _first(got: str, stored: str) -> tuple[str, str]:
+    """The first line or word at which two texts differ, as both have it."""
+    between = "\n" if "\n" in stored else " "
     pairs = zip_longest(got.split(between), stored.split(between), fillvalue=ABSENT)
     return next(((one, other) for one, other in pairs if one != other), (got, stored))

@@ -28,7 +28,7 @@ class Step:
     """A process: its name in the record, its module and its parameters.
 
     `{NAME}` in a parameter is the id of the run of that name. Where `killed_at` names a file below the artifacts, it
-    is killed as soon as that is there; `unsaid` where what it prints depends on the moment, `unsettled` where all does.
+    is killed as soon as that is there anew; `unsaid` is a step whose lines depend on when another was killed.
     """
 
     name: str
