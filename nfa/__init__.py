@@ -13,14 +13,24 @@ _PLACES = {  # PyTorch is loaded by who asks for one of these, and by no one who
     "gradient_gram": ("nfa.notebook.studies", "gradient_gram"),
     "watch": ("nfa.watching", "Watch"),
 }
+_OF_THE_REGISTRY = {
+    "config": ("nfa.registry.tracking", "config"),
+    "load_checkpoint": ("nfa.registry.stored_runs", "load_checkpoint"),
+}
 
 
 def __getattr__(name: str) -> Any:
     if name in _PLACES:
         module, own_name = _PLACES[name]
         return getattr(import_module(module), own_name)
+    if name in _OF_THE_REGISTRY:
+        module, own_name = _OF_THE_REGISTRY[name]
+        try:
+            return getattr(import_module(module), own_name)
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(f"nfa.{name} needs {error.name}; do: pip install 'nfa[registry]'") from error
     raise AttributeError(f"module 'nfa' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_PLACES])
+    return sorted([*globals(), *_PLACES, *_OF_THE_REGISTRY])

@@ -33,8 +33,8 @@ def option(
 ) -> Any:
     """A parameter: default, help text, and what is allowed. `free_on_resume`: may differ when a run is continued.
 
-    `written` is how a text has to look, and what that is in words. With `path` it names a "file", or
-    a "file or folder", where there is one, unless it is one of the names `path_unless`.
+    `written` is how a text has to look, and what that is in words. With `path` it names a
+    "folder", or where there is one a "file" or a "file or folder", unless it is one of the names `path_unless`.
     """
     metadata = {
         "help": help,

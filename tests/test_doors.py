@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import llamas
 import lora_runs
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from nfa.errors import Refusal
 from nfa.registry import cli, doors, machine
 from nfa.registry.entry_points import entry_points
+from nfa.registry.families.language import family
 from nfa.registry.families.language.base.known_layers import known_layers
 from nfa.registry.families.language.base.models import find_base
 from nfa.registry.families.language.config import TARGETS, TrainLoraConfig
@@ -57,6 +59,12 @@ def test_what_is_known_at_the_door_is_refused_there(case: str, monkeypatch: pyte
     with pytest.raises(Refusal) as refused:
         _start(name, argv)
     assert got in str(refused.value).splitlines()[0]
+
+
+def look_at(config: Any) -> None:
+    """What is done before the heavy imports of the entry point that has these parameters."""
+    name = next(name for name, parameters in CONFIGS.items() if type(config) is parameters)
+    doors.check(entry_points()[name], config)
 
 
 def _start(name: str, argv: list[str]) -> None:
@@ -117,7 +125,7 @@ def test_in_a_process_of_its_own_nothing_heavy_is_loaded(words: str, got: str, t
 
 
 def test_a_run_that_is_continued_says_itself_what_it_is_of() -> None:
-    doors.check(TrainLoraConfig(targets="nonsense", resume="abc"))
+    look_at(TrainLoraConfig(targets="nonsense", resume="abc"))
 
 
 # ---- layers of base models
@@ -126,7 +134,7 @@ def test_a_run_that_is_continued_says_itself_what_it_is_of() -> None:
 def test_layers_known_at_the_door_are_those_of_the_model(tmp_path: Path) -> None:
     llama, gpt2 = lora_runs.base_folder(tmp_path / "llama"), lora_runs.gpt2_folder(tmp_path / "gpt2")
     for folder, targets in ((llama, TARGETS), (gpt2, "c_attn,c_proj,c_fc")):
-        known, found = known_layers(str(folder)), target_modules(find_base(str(folder)), targets.split(","))
+        known, found = known_layers(str(folder)), target_modules(find_base(str(folder)), tuple(targets.split(",")))
         assert known is not None
         assert found.keys() <= known.keys()
         assert {name: min(known[name]) for name in found} == {name: min(each.shape) for name, each in found.items()}
@@ -136,7 +144,7 @@ def test_layers_of_a_gguf_file_are_those_that_it_becomes(tmp_path: Path, monkeyp
     pytest.importorskip("gguf")
     monkeypatch.setenv("NFA_CACHE", str(tmp_path / "cache"))
     file = llamas.gguf(tmp_path / "small.gguf", llamas.llama())
-    known, found = known_layers(str(file)), target_modules(find_base(str(file)), TARGETS.split(","))
+    known, found = known_layers(str(file)), target_modules(find_base(str(file)), tuple(TARGETS.split(",")))
     assert known == {name: each.shape for name, each in found.items()}
 
 
@@ -149,9 +157,9 @@ def test_layers_that_were_stored_inside_others_are_known_by_their_own_names(wrap
     file = folder / "model.safetensors"
     weights = {wrapped.format(name.removesuffix(".weight")): tensor for name, tensor in load_file(file).items()}
     save_file(weights, file, {"format": "pt"})
-    doors.check(TrainLoraConfig(base_model=str(folder), targets="q_proj,mlp.down_proj", rank=4))
+    look_at(TrainLoraConfig(base_model=str(folder), targets="q_proj,mlp.down_proj", rank=4))
     with pytest.raises(Refusal, match=r"targets='nonsense'(.|\n)*allowed: down_proj, gate_proj, k_proj, lm_head"):
-        doors.check(TrainLoraConfig(base_model=str(folder), targets="nonsense"))
+        look_at(TrainLoraConfig(base_model=str(folder), targets="nonsense"))
 
 
 def test_tiny_is_known_before_it_is_made() -> None:
@@ -168,8 +176,8 @@ def test_what_only_the_hub_or_transformers_know_is_not_refused_at_the_door(tmp_p
     config.write_text(config.read_text().replace('"hidden_size"', '"num_experts": 4, "hidden_size"', 1))
     assert known_layers(str(folder)) is None
     assert known_layers("owner/name") is None
-    doors.check(TrainLoraConfig(base_model=str(folder), targets="experts.0.w1"))
-    doors.check(TrainLoraConfig(targets="lm_head"))
+    look_at(TrainLoraConfig(base_model=str(folder), targets="experts.0.w1"))
+    look_at(TrainLoraConfig(targets="lm_head"))
 
 
 def test_memory_counts_what_an_adapter_takes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,15 +187,15 @@ def test_memory_counts_what_an_adapter_takes(monkeypatch: pytest.MonkeyPatch) ->
     for there, fits in ((needed + base, True), (needed + base - 1, False)):
         monkeypatch.setattr(os, "sysconf", lambda name, there=there: there if name == "SC_PHYS_PAGES" else 1)
         if fits:
-            doors.check(config)
+            look_at(config)
         else:
             with pytest.raises(Refusal, match="rank=32 for 14 modules of base_model=tiny"):
-                doors.check(config)
+                look_at(config)
 
 
 def test_files_of_a_study_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(doors, "known_layers", asked.append)
+    monkeypatch.setattr(family, "known_layers", asked.append)
     config = TuneConfig(workload="lora")
-    doors.check(config)
+    look_at(config)
     assert (len(config.candidates) > 50, asked) == (True, ["tiny"])

@@ -76,6 +76,9 @@ LAZY: set[tuple[str, str]] = {
     ("registry.mlflow_plugin", "errors"),
     ("registry.mlflow_plugin", "masking"),
     ("registry.mlflow_plugin", "registry.tracking"),
+    ("__main__", "registry.cli"),
+    ("__main__", "registry.entry_points"),
+    ("__main__", "errors"),
 }
 FILES = sorted(Path(NFA).rglob("*.py"))
 MODULES = [".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in FILES]

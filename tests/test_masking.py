@@ -10,6 +10,7 @@ import sys
 import urllib.parse
 from collections.abc import Callable
 
+import markupsafe
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -29,6 +30,7 @@ WRITINGS: dict[str, Callable[[str], str]] = {
     "JSON": json.dumps,
     "JSON in JSON": lambda text: json.dumps(json.dumps(text)),
     "HTML": html.escape,
+    "HTML as templates write it": lambda text: str(markupsafe.escape(text)),
     "shell": shlex.quote,
     "percent": lambda text: urllib.parse.quote(text, safe=""),
     "percent but for slashes": urllib.parse.quote,

@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import psutil
+
 from benchmarks.chaos.clock import POLL, Clock
 
 LIMIT = 200.0  # seconds that nothing here may take, however busy the machine is
@@ -108,10 +110,7 @@ class Process:
 
 def session(leader: int) -> Iterator[int]:
     """Processes of the session that `leader` began; zombies are none."""
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdecimal():
-            continue
-        with contextlib.suppress(OSError):
-            fields = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-            if int(fields[3]) == leader and fields[0] != "Z":
-                yield int(folder.name)
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                yield process.pid

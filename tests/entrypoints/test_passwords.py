@@ -12,6 +12,7 @@ import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 from moments import During, Raise
 from stores import Store, used, wrapper_in
@@ -37,7 +38,7 @@ CLOSED = {  # stores that cannot be reached
     "no scheme": f"user:{PASSWORD}@127.0.0.1:1/db",
 }
 SECRETS = {"PGPASSWORD": f"é\\{PART}", "MLFLOW_TRACKING_PASSWORD": PART, "MLFLOW_TRACKING_TOKEN": f"token-{PART}"}
-EPOCH = ("nfa.registry.families.mlp.session", "_TrainingRun._after_epoch")
+EPOCH = ("nfa.registry.training.tracked", "TrackedTraining._after")
 
 
 @dataclass(frozen=True)
@@ -218,8 +219,8 @@ def _worker_of(study: Child) -> int:
     """A process that takes trials."""
     until = time.monotonic() + 60
     while time.monotonic() < until:
-        for pid in Path(f"/proc/{study.pid}/task/{study.pid}/children").read_text().split():
-            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                return int(pid)
+        for process in psutil.Process(study.pid).children():
+            if "spawn_main" in " ".join(process.cmdline()):
+                return int(process.pid)
         time.sleep(0.01)
     raise AssertionError("no worker was started")

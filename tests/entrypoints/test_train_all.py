@@ -90,18 +90,18 @@ class InChild:
 
     def __call__(self) -> None:
         from nfa.errors import DivergedError
-        from nfa.registry.families.mlp import session
+        from nfa.registry.training import tracked
 
-        after = session._TrainingRun._after_epoch
+        after = tracked.TrackedTraining._after
 
-        def stop(job: session._TrainingRun, epoch: int) -> None:
-            if job.config.optimizer == self.optimizer and epoch == 1:
+        def stop(job: tracked.TrackedTraining, epoch: int) -> None:
+            if job.session.called == self.optimizer and epoch == 1:
                 if self.act is None:
                     raise DivergedError("made to fail")
                 self.act()
             after(job, epoch)
 
-        session._TrainingRun._after_epoch = stop  # type: ignore[method-assign]
+        tracked.TrackedTraining._after = stop  # type: ignore[method-assign]
 
 
 def started(empty: Store, folder: Path, optimizer: str, act: Send | None) -> tuple[Family, Ended]:

@@ -22,6 +22,7 @@ from nfa.registry.families.language.teacher.config import LoraSvdConfig
 from nfa.registry.families.language.teacher.lora_svd import lora_svd
 from nfa.registry.families.mlp.config import TrainConfig
 from nfa.registry.families.registry import family_of
+from nfa.registry.families.stored import config_digest
 from nfa.registry.folders import cache_folder
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.training.resume import taken_up
@@ -194,7 +195,7 @@ def test_a_checkpoint_of_a_configuration_that_is_stored_without_its_password_is_
     stored = {"workload": "mlp", "train": {}, "data": {"digest": "0" * 64, "name": "ftp://me:secret@host/images"}}
     with tracking.open_run("train", "mlp") as run:
         tracking.put_json(run.info, "config.json", stored)
-        tracking.save_checkpoint(run, torch.nn.Linear(2, 2), epoch=0, step=0, stored=stored)
+        tracking.save_checkpoint(run, torch.nn.Linear(2, 2), epoch=0, step=0, config_digest=config_digest(stored))
     assert store.json(run.run_id, "config.json")["data"]["name"] == "ftp://me:***@host/images"
     assert stored_runs.weights(run.run_id, 0).keys() == {"weight", "bias"}
 

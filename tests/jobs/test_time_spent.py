@@ -198,7 +198,7 @@ def test_each_training_of_all_optimizers_says_its_own_time_and_their_parent_the_
 
 @pytest.mark.usefixtures("ticking")
 def test_a_child_that_failed_counts_too(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session._TrainingRun, "finish", lambda *_: (_ for _ in ()).throw(DivergedError("inf")))
+    monkeypatch.setattr(session.ClassifierSession, "finish", lambda *_: (_ for _ in ()).throw(DivergedError("inf")))
     with pytest.raises(Exception, match="sgd: inf"):
         train(TrainConfig(**{**TINY, "optimizer": "all", "epochs": 1, "schedule": "0"}), Stopwatch())
     parent, *children = store.runs()

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import llamas
 import lora_runs
 import pytest
 import torch
+from gguf import GGUFReader, GGUFValueType
 from llamas import QUERY, llama, saved
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -354,6 +356,22 @@ def test_the_header_of_a_gguf_file_is_read(tmp_path: Path) -> None:
     file = llamas.gguf(tmp_path / "small.gguf", llama())
     header = gguf_files.read_header(file)
     assert (header.architecture, header.parameters) == ("llama", sum(weight.numel() for weight in llama().parameters()))
+
+
+def test_an_array_that_is_said_to_be_longer_than_its_file_is_not_read_number_by_number(tmp_path: Path) -> None:
+    file = llamas.gguf(tmp_path / "small.gguf", llama())
+    count = len(GGUFReader(file).fields["tokenizer.ggml.token_type"].data)
+    head = struct.pack("<IIQ", GGUFValueType.ARRAY, GGUFValueType.INT32, count)
+    file.write_bytes(file.read_bytes().replace(head, head[:8] + struct.pack("<Q", 10**5)))
+    refused(file, "buffer is smaller than requested size")
+
+
+def test_a_tensor_is_not_looked_for_before_the_first(tmp_path: Path) -> None:
+    file = llamas.gguf(tmp_path / "small.gguf", llama())
+    last = GGUFReader(file).tensors[-1].field.parts
+    entry = b"".join(part.tobytes() for part in last)
+    file.write_bytes(file.read_bytes().replace(entry, entry[:-8] + struct.pack("<Q", 2**64 - 32)))
+    refused(file, "overflow")
 
 
 def test_an_architecture_unknown_to_transformers_is_refused(tmp_path: Path) -> None:

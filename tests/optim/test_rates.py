@@ -58,3 +58,25 @@ def test_optimizers_use_the_rate_of_their_update():
 def test_steps_fall_by_a_factor_every_so_many():
     assert [stepwise(2, 0.5)(n) for n in range(6)] == [1, 1, 0.5, 0.5, 0.25, 0.25]
     assert constant(5)(100) == 1
+
+
+def test_a_state_is_stored_as_torchs_optimizers_store_theirs():
+    plain = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=LR)
+    found = Optimizers({"sgd": torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=LR)}, linear(TOTAL)).state_dict()
+    assert found == {"epochs": 0, "sgd": plain.state_dict()}
+
+
+@pytest.mark.parametrize("epochs", range(3))
+def test_rates_go_on_where_a_state_was_stored_and_torch_warns_of_nothing(epochs, recwarn):
+    def made() -> Optimizers:
+        return Optimizers({"sgd": torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=LR)}, stepwise(1, 0.7))
+
+    first, second = made(), made()
+    for _ in range(epochs):
+        first.step()
+        first.end_epoch()
+    second.load_state_dict(first.state_dict())
+    second.end_epoch()  # no update comes before it where the state is of an epoch's last batch
+    assert second.state_dict()["epochs"] == epochs + 1
+    assert second.parts["sgd"].param_groups[0]["lr"] == LR * stepwise(1, 0.7)(epochs + 1)
+    assert recwarn.list == []

@@ -15,7 +15,7 @@ from nfa.registry import tracking
 from nfa.registry.sweeps import trial_queue
 from nfa.registry.sweeps.config import TuneConfig
 from nfa.registry.sweeps.samplers import SeededBySlot, distribution, suggest
-from nfa.registry.sweeps.storage import AllTaken, address_of, open_storage, shown
+from nfa.registry.sweeps.storage import AllTaken, TicketStorage, address_of, open_storage, shown
 from nfa.registry.sweeps.studies import IDENTITY, PARENT, known_study, make_study
 from nfa.registry.sweeps.study_data import table_of
 
@@ -251,6 +251,12 @@ def test_a_study_whose_search_holds_a_word_that_is_a_password_is_known_again(
     assert made
     made.set_user_attr(PARENT, "its run")
     assert known_study(CONFIG, storage, "s").user_attrs[IDENTITY]["objective"][0]["key"] == "***"
+
+
+def test_an_optuna_that_makes_trials_in_another_way_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(TicketStorage, "_create_new_trial")  # as if nothing called it
+    with pytest.raises(Refusal, match=rf"Optuna {optuna.__version__}(.|\n)*allowed: Optuna 5\.0"):
+        open_storage(make_url(f"sqlite:///{tmp_path}/optuna.db"))
 
 
 def test_a_database_that_cannot_be_reached_is_refused_with_its_own_words(tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 """A run is worked on by one process at a time, and what other programs write into its tags harms nobody."""
 
 import json
+import os
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
+import psutil
 import pytest
 from mlflow.entities import Run
 from races import winners
@@ -68,6 +71,36 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_this_process_is_alive() -> None:
     assert life_of(sign()) is Life.ALIVE
     assert process_of(sign(beat=3)) == Process.this()
+
+
+def test_the_start_of_a_process_is_told_in_the_kernels_own_ticks_as_it_always_was() -> None:
+    fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    assert Process.this().started == fields[19]
+
+
+def test_a_clock_that_is_set_makes_nobody_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, start = sign(), psutil.boot_time()
+    (tmp_path / str(os.getpid())).mkdir()
+    for name in ("stat", "status"):
+        (tmp_path / str(os.getpid()) / name).write_bytes(Path(f"/proc/self/{name}").read_bytes())
+    (tmp_path / "stat").write_text(f"btime {start + 3600:.0f}\n", encoding="utf-8")
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
+    assert psutil.boot_time() == start + 3600
+    assert life_of(text) is Life.ALIVE
+
+
+def test_a_process_that_has_ended_and_was_not_asked_how_is_gone() -> None:
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.write(writing, sign().encode())
+        os._exit(0)
+    text = os.read(reading, 10_000).decode()
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert life_of(text) is Life.GONE
+    os.waitpid(pid, 0)
+    os.close(reading), os.close(writing)
+    assert life_of(text) is Life.GONE
 
 
 @pytest.mark.parametrize("text", GONE.values(), ids=GONE)

@@ -2,7 +2,8 @@
 
 import os
 import signal
-from pathlib import Path
+
+import psutil
 
 from benchmarks.chaos.campaign import Scenario
 from benchmarks.chaos.processes import LIMIT, Process, session
@@ -44,8 +45,7 @@ def lost_worker(here: Round, _number: int) -> None:
 
 def _workers(process: Process) -> list[int]:
     """The others of the session are helpers of Python's."""
-    commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in session(process.pid)}
-    return sorted(pid for pid, command in commands.items() if b"spawn_main" in command)
+    return sorted(pid for pid in session(process.pid) if "spawn_main" in " ".join(psutil.Process(pid).cmdline()))
 
 
 def lost_launcher(here: Round, _number: int) -> None:

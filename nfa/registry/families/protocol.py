@@ -76,11 +76,23 @@ class Ready:
 class Score:
     """How good a trained model is on each recording, or whatever else is scored apart; `of` reads it from a run.
 
-    `called` is its name in a sentence and on axes.
+    It is `called` so in sentences and on axes, `key` in files, `symbol` in tables; `unit` is what is scored apart.
     """
 
+    key: str
     called: str
+    symbol: str
+    unit: str
     of: Callable[[str], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A metric that says how good a model is while it is trained, the more the better; above `hoped` it is good."""
+
+    key: str
+    called: str
+    hoped: float | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +120,7 @@ class Family(ABC):
     objective: ClassVar[str]
     space: ClassVar[str]
     remedy: ClassVar[Remedy | None] = None
+    quality: ClassVar[Quality | None] = None
     files: ClassVar[tuple[str, ...]] = ()  # artifacts beside the usual ones that a training goes on from
 
     # ---- before PyTorch is loaded

@@ -13,7 +13,7 @@ from typing import Any
 from nfa.errors import Refusal
 from nfa.options import check_fields, option
 from nfa.registry.families.protocol import Family
-from nfa.registry.families.registry import FAMILIES, family
+from nfa.registry.families.registry import FAMILIES, families, family
 from nfa.registry.sweeps.objectives import (
     Constraint,
     StudyObjective,
@@ -27,6 +27,7 @@ from nfa.registry.values import assignments, known, value_of
 
 STORAGES = "sqlite:////FOLDER/FILE.db, or postgresql://USER@HOST/DATABASE with PGPASSWORD or ~/.pgpass"
 SQLITE = "sqlite:///"
+OBJECTIVES = ", ".join(one.objective for one in families())
 GRID = 10**6  # points of a grid
 OWN = ("seed", "resume", "run_name", "nproc")  # of a training, but decided by the study
 
@@ -37,7 +38,7 @@ class TuneConfig:
 
     workload: str = option("mlp", "what is trained", choices=tuple(FAMILIES))
     objective: str = option(
-        "auto", "metric keys, comma-separated; a glob = mean over its keys; auto = val/loss, val/pearson, eval/loss"
+        "auto", f"metric keys, comma-separated; a glob = mean over its keys; auto = {OBJECTIVES}"
     )
     direction: str = option("auto", "minimize or maximize, one for all or one each; auto = as the key says")
     reduction: str = option("last", "of a run's steps: last, best, or mean:K of the last K; one for all or one each")

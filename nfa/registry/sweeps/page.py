@@ -1,6 +1,5 @@
 """A study as one interactive page, by Optuna's own plots, which needs no network to be read."""
 
-import html
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
+from jinja2 import Environment
 from optuna import visualization
 from plotly import io
 from plotly.graph_objects import Figure
@@ -16,8 +16,19 @@ from plotly.offline import get_plotlyjs
 from nfa.registry.sweeps.tuning import LEAST, StudyTable
 
 IN_CONTOURS = 3  # axes; each pair of them is drawn twice
-STYLE = """body { font: 16px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em }
-h2 { margin: 2em 0 0 } p { margin: 0.2em 0 0.6em; max-width: 50em }"""
+TEMPLATE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{{ name }}</title>
+<style>body { font: 16px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em }
+h2 { margin: 2em 0 0 } p { margin: 0.2em 0 0.6em; max-width: 50em }</style>
+<script id="plotly">{{ plotly | safe }}</script></head>
+<body><h1>{{ name }}</h1>
+<p>{{ ended }} of {{ trials }} trials finished. Point at a mark for its numbers; \
+drag to enlarge, double-click to go back.</p>
+{% for heading, sentence, plot in sections %}<section><h2>{{ heading }}</h2>
+<p>{{ sentence }}</p>{% if plot %}
+{{ plot | safe }}{% endif %}</section>
+{% endfor %}</body></html>
+"""
 
 
 @dataclass(frozen=True)
@@ -32,16 +43,11 @@ class Section:
 
 def study_page(study: optuna.Study, table: StudyTable) -> str:
     """HTML with all plots and plotly.js in it; what cannot be drawn is left out with the reason."""
-    name = html.escape(table.name)
     with _quiet():
         parts = [_written(section, index) for index, section in enumerate(sections(study, table))]
     ended = sum(row.state == "finished" for row in table.rows)
-    return (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{name}</title>\n'
-        f'<style>{STYLE}</style>\n<script id="plotly">{get_plotlyjs()}</script></head>\n'
-        f"<body><h1>{name}</h1>\n<p>{ended} of {len(table.rows)} trials finished. Point at a mark for its numbers; "
-        f"drag to enlarge, double-click to go back.</p>\n{''.join(parts)}</body></html>\n"
-    )
+    page = Environment(autoescape=True, keep_trailing_newline=True).from_string(TEMPLATE)
+    return page.render(name=table.name, plotly=get_plotlyjs(), ended=ended, trials=len(table.rows), sections=parts)
 
 
 def sections(study: optuna.Study, table: StudyTable) -> list[Section]:
@@ -182,22 +188,17 @@ def _leading(study: optuna.Study, table: StudyTable, index: int) -> list[str]:
     return sorted(varied, key=lambda name: -found.get(name, 0.0))[:IN_CONTOURS]
 
 
-def _written(section: Section, index: int) -> str:
-    head = f"<section><h2>{html.escape(section.heading)}</h2>\n"
-    if section.missing:
-        return f"{head}<p>Not drawn: {html.escape(section.missing)}</p></section>\n"
+def _written(section: Section, index: int) -> tuple[str, str, str]:
+    """Its heading, what is said below, and its plot as HTML; no plot where there is a reason against it."""
     try:
-        figure = section.draw()
+        missing, figure = section.missing, None if section.missing else section.draw()
     except Exception as error:  # whatever a plot stumbles over, the others are shown
-        reason = " ".join(str(error).split()) or type(error).__name__
-        return f"{head}<p>Not drawn: Optuna could not, {html.escape(reason)}</p></section>\n"
-    if not figure.data:
-        return f"{head}<p>Not drawn: the trials hold nothing to be seen in it.</p></section>\n"
+        missing, figure = f"Optuna could not, {' '.join(str(error).split()) or type(error).__name__}", None
+    if figure is None or not figure.data:
+        return section.heading, f"Not drawn: {missing or 'the trials hold nothing to be seen in it.'}", ""
     figure.update_layout(title=None, margin={"t": 30}, template="plotly_white", width=None)
-    plot = io.to_html(
-        figure, include_plotlyjs=False, full_html=False, div_id=f"plot-{index}", config={"displaylogo": False}
-    )
-    return f"{head}<p>{html.escape(section.sentence)}</p>\n{plot}</section>\n"
+    options = {"include_plotlyjs": False, "full_html": False, "config": {"displaylogo": False}}
+    return section.heading, section.sentence, io.to_html(figure, div_id=f"plot-{index}", **options)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,8 @@ def _with_time_limits(storage: "type[TicketStorage]") -> "type[TicketStorage]":
 class TicketStorage(RDBStorage):
     """Trials are put into it beforehand, as tickets: asked for one where none waits, it raises `AllTaken`.
 
-    Otherwise two processes that both see one trial missing would both make it.
+    Otherwise two processes that both see one trial missing would both make it. Optuna's cache of a storage asks for new
+    trials by a method of its own, not by the public one; `_guarded` sees whether it still does.
     """
 
     def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
@@ -86,6 +87,17 @@ def shown(url: URL) -> str:
     return masked(url.render_as_string(hide_password=False))
 
 
+def _guarded(storage: TicketStorage) -> TicketStorage:
+    """`Refusal` where this Optuna does not ask a storage for new trials as the one does that studies were made for."""
+    with suppress(Exception):  # whatever another version says to that, or misses
+        try:
+            optuna.storages.get_storage(storage).create_new_trial(-1)  # no study has this number
+        except AllTaken:
+            return storage
+    got = f"Optuna {optuna.__version__} (it makes trials in another way)"
+    raise Refusal(got, "Optuna 5.0", "pip install -c constraints.txt optuna")
+
+
 def open_storage(url: URL) -> TicketStorage:
     """The storage at an address, its tables made where they are missing; `Refusal` where it cannot be reached."""
     lite = url.get_backend_name() == "sqlite"
@@ -109,7 +121,7 @@ def open_storage(url: URL) -> TicketStorage:
         raise Refusal(f"storage={shown(url)} ({reason})", STORAGES, remedy) from None
     if lite:
         event.listen(storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-    return storage
+    return _guarded(storage)
 
 
 @contextmanager

@@ -83,7 +83,7 @@ def _is_output(run: TrackedRun, model_id: str) -> bool:
 
 
 def epochs(run_id: str) -> list[int]:
-    """Epochs (of a LoRA run: optimizer steps) that a run has checkpoints of."""
+    """Epochs, or optimizer steps, that a run has checkpoints of."""
     return sorted(_paths(run_id))
 
 

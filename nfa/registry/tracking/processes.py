@@ -4,8 +4,11 @@ import enum
 import json
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+
+import psutil
 
 
 class Life(enum.Enum):
@@ -34,7 +37,7 @@ class Process:
     def this(cls) -> "Process":
         """The one that asks."""
         pid = os.getpid()
-        return cls(socket.gethostname(), _boot(), _namespace(), pid, _started(pid) or "")
+        return cls(socket.gethostname(), _boot(), _namespace(), pid, _started(pid))
 
     @property
     def life(self) -> Life:
@@ -42,8 +45,8 @@ class Process:
         here = Process.this()
         if (self.host, self.boot, self.namespace) != (here.host, here.boot, here.namespace):
             return Life.UNSEEN
-        exists = _exists(self.pid) and (_started(self.pid) or "") == self.started
-        return Life.ALIVE if exists else Life.GONE
+        started = _started(self.pid)
+        return Life.ALIVE if started and started == self.started else Life.GONE
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
@@ -71,34 +74,31 @@ def life_of(text: str) -> Life:
 
 
 def _boot() -> str:
-    return _read(Path("/proc/sys/kernel/random/boot_id")).strip()
+    """Which start of the host this is; psutil only knows when it was, by a clock that is set anew."""
+    return _of_kernel(Path("/proc/sys/kernel/random/boot_id").read_text)
 
 
 def _namespace() -> str:
+    return _of_kernel(lambda: os.readlink("/proc/self/ns/pid"))
+
+
+def _of_kernel(read: Callable[[], str]) -> str:
     try:
-        return os.readlink("/proc/self/ns/pid")
+        return read().strip()
     except OSError:
         return ""
 
 
-def _exists(pid: int) -> bool:
+def _started(pid: int) -> str:
+    """When a process started, since its number may by now be another one's; empty where there is none, or a zombie.
+
+    In the kernel's ticks since the host's start: psutil's two times change where the clock is set, their difference
+    does not.
+    """
     try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _started(pid: int) -> str | None:
-    """When a process started: its number may by now be another one's. None for a zombie and where there is no /proc."""
-    parts = _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
-    return None if not parts or parts[0] == "Z" else parts[19]
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError:
+        process = psutil.Process(pid)
+        seconds = process.create_time() - psutil.boot_time()
+        ended = process.status() == psutil.STATUS_ZOMBIE
+    except psutil.Error:
         return ""
+    return "" if ended else str(round(seconds * os.sysconf("SC_CLK_TCK")))

@@ -39,8 +39,8 @@ def _place(item: "dataclasses.Field[Any]", value: Any) -> Any:
     if not item.metadata["path"] or not value or value in item.metadata["path_unless"]:
         return value
     place = typed_folder(value)
-    there = place.is_file() if item.metadata["path"] == "file" else place.exists()
-    return str(place.resolve()) if there else value
+    there = {"folder": True, "file": place.is_file(), "file or folder": place.exists()}
+    return str(place.resolve()) if there[item.metadata["path"]] else value
 
 
 def data_inputs(stored: Mapping[str, Any], example_ids: Mapping[str, Sequence[int]]) -> list[DataInput]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn as nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from nfa.maths.bfloat16 import bfloat16_products, has_bfloat16_units
 from nfa.registry.training.rates import Rate
@@ -17,12 +18,9 @@ class Optimizers:
     `rate` gives the factor of every learning rate after so many epochs have ended.
     """
 
-    def __init__(self, parts: Mapping[str, torch.optim.Optimizer], rate: Rate | None = None) -> None:
-        self.parts, self.rate, self.epochs = dict(parts), rate, 0
-        self.first = [group["lr"] for group in self._groups()]
-
-    def _groups(self) -> list[dict[str, Any]]:
-        return [group for part in self.parts.values() for group in part.param_groups]
+    def __init__(self, parts: Mapping[str, torch.optim.Optimizer], rate: Rate = lambda _: 1.0) -> None:
+        self.parts = dict(parts)
+        self.schedules = [LambdaLR(part, rate) for part in parts.values()]
 
     def zero_grad(self) -> None:
         for part in self.parts.values():
@@ -35,18 +33,20 @@ class Optimizers:
 
     def end_epoch(self) -> None:
         """Let the learning rates follow their schedule."""
-        self.epochs += 1
-        if self.rate is not None:
-            for group, first in zip(self._groups(), self.first, strict=True):
-                group["lr"] = first * self.rate(self.epochs)
+        for schedule in self.schedules:
+            schedule.step()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"epochs": self.epochs, **{name: part.state_dict() for name, part in self.parts.items()}}
+        parts = {name: _without_first_rates(part.state_dict()) for name, part in self.parts.items()}
+        return {"epochs": self.schedules[0].last_epoch, **parts}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.epochs = state["epochs"]
         for name, part in self.parts.items():
             part.load_state_dict(state[name])  # with the learning rates
+        # torch warns of an epoch that ends without an update; of one that is taken up at its end, they were all made.
+        counts = {"last_epoch": state["epochs"], "_step_count": state["epochs"] + 2}
+        for schedule in self.schedules:
+            schedule.load_state_dict({**schedule.state_dict(), **counts})
 
 
 def build(
@@ -76,6 +76,13 @@ def build(
     muon = torch.optim.Muon(matrices, lr=lr, momentum=momentum, weight_decay=weight_decay)
     companion = torch.optim.Adam(readout, lr=companion_lr, weight_decay=weight_decay)
     return Optimizers({"muon": muon, "companion": companion})
+
+
+def _without_first_rates(state: dict[str, Any]) -> dict[str, Any]:
+    """An optimizer's state as it is stored: schedules note the learning rates that they start from in its groups."""
+    for group in state["param_groups"]:
+        group.pop("initial_lr", None)
+    return state
 
 
 def _fast_products(part: torch.optim.Optimizer) -> AbstractContextManager[None]:

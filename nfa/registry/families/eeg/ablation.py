@@ -13,7 +13,7 @@ from nfa.figures.flow import intervals
 from nfa.maths.statistics import Interval
 from nfa.registry import stored_runs, tracking
 from nfa.registry.analyses import gradient_flow_comparison
-from nfa.registry.analyses.arms import Arm, pearson, pearson_difference
+from nfa.registry.analyses.arms import Arm, score_difference, score_interval
 from nfa.registry.analyses.config import GradientFlowConfig
 from nfa.registry.analyses.gradient_flow import GradientFlow
 from nfa.registry.analyses.gradient_flow_report import number
@@ -121,7 +121,7 @@ def _report(
     text = _written(rows, each, failures)
     tracking.put_text(parent.info, "ablation.txt", text)
     differences = {
-        arm.label: found[:3] for arm in arms[1:] if (found := pearson_difference(arm, arms[0], seed=0)) is not None
+        arm.label: found[:3] for arm in arms[1:] if (found := score_difference(arm, arms[0], seed=0)) is not None
     }
     if differences:
         figure = intervals(
@@ -172,7 +172,7 @@ def _r(source: str, split: str) -> float | str:
 
 def _row(arm: Arm, first: Arm, trainings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One line of the table; what is undefined is empty."""
-    reached, apart = pearson(arm, seed=0), pearson_difference(arm, first, seed=0) if arm is not first else None
+    reached, apart = score_interval(arm, seed=0), score_difference(arm, first, seed=0) if arm is not first else None
     vals, seconds = ([one[name] for one in trainings] for name in ("val_pearson", "training_seconds"))
     return {
         "arm": arm.label,

@@ -75,7 +75,7 @@ class EEGTraining:
     dropout: float | Auto = option("auto", "share of units dropped; auto = 0.1, 0.3", at_least=0, below=1)
     window_seconds: float | Auto = option("auto", "length of a window; auto = 5, 10", above=0, below=LONGEST / RATE)
     data_dir: str = option(
-        "", "folder in the split_data layout; empty = simulated recordings", free_on_resume=True, path="file or folder"
+        "", "folder in the split_data layout; empty = simulated recordings", free_on_resume=True, path="folder"
     )
     subjects: int = option(6, "simulated subjects", at_least=1, below=10**4)
     stimuli: int = option(3, "simulated stimuli, heard by every subject", at_least=1, below=10**4)

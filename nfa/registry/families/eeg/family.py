@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nfa.errors import Refusal
 from nfa.registry.families.eeg.config import PRESETS, SWITCHES, TrainEEGConfig
-from nfa.registry.families.protocol import EntryPoint, Family, Ids, Ready, Remedy, Score, Value
+from nfa.registry.families.protocol import EntryPoint, Family, Ids, Quality, Ready, Remedy, Score, Value
 from nfa.registry.folders import check_folder, typed_folder
 from nfa.registry.machine import check_memory
 
@@ -44,6 +44,7 @@ class Decoders(Family):
     }
     data = ("data_dir", "subjects", "stimuli", "seconds", "channels", "snr_db", "data_seed", "split", "unseen")
     objective = "val/pearson"
+    quality = Quality(objective, "validation Pearson's r", hoped=0.3)
     space = (
         "lr=log:3e-4:3e-2,gradient_scale=1:4,llrd_front=log:0.25:4,llrd_back=log:0.25:4,llrd_output=log:0.25:4,"
         "dropout=0:0.5"
@@ -136,7 +137,7 @@ class Decoders(Family):
     def score(self) -> Score:
         from nfa.registry.families.eeg.report import tested
 
-        return Score("Pearson's r", tested)
+        return Score("pearson", "Pearson's r", "r", "recording", tested)
 
 
 def _check(training: TrainEEGConfig) -> None:

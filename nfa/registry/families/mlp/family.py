@@ -8,7 +8,7 @@ from nfa.registry.datasets import catalog
 from nfa.registry.datasets.published import PUBLISHED
 from nfa.registry.families.mlp.config import OPTIMIZERS, TrainConfig
 from nfa.registry.families.mlp.sizes import check_sizes
-from nfa.registry.families.protocol import EntryPoint, Family, Ids, Ready
+from nfa.registry.families.protocol import EntryPoint, Family, Ids, Quality, Ready
 from nfa.registry.folders import check_folder
 from nfa.relations import TRAINING
 
@@ -42,7 +42,7 @@ class Classifiers(Family):
         ),
     }
     data = ("dataset", "data_dir")
-    objective = "val/loss"
+    objective, quality = "val/loss", Quality("val/accuracy", "validation accuracy")
     space = "lr=log:1e-4:1,optimizer=sgd|adam|muon,width=log:32:1024,weight_decay=0|1e-5|1e-4|1e-3"
 
     def metric_keys(self, config: TrainConfig) -> list[str]:
@@ -55,8 +55,8 @@ class Classifiers(Family):
 
     def check(self, trainings: Sequence[TrainConfig]) -> None:
         for dataset, folder in {(one.dataset, one.data_dir) for one in trainings if one.data_dir}:
-            check_folder("data_dir", folder)
             catalog.locate(dataset, folder)
+            check_folder("data_dir", folder)
         for one in trainings:
             check_sizes(one, *PUBLISHED[one.dataset])
 

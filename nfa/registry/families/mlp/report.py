@@ -43,14 +43,17 @@ def training_figure(series: Mapping[str, Series], sites: Sequence[str], title: s
     return training_analysis(series, sites, title=title, boundary=phase_boundary(checkpoint_epochs(series)))
 
 
+def comparison_figure(runs: Mapping[str, Mapping[str, Series]], sites: Sequence[str]) -> Figure:
+    """The figure `optimizer_comparison` of several runs."""
+    epochs = sorted(set().union(*(checkpoint_epochs(series) for series in runs.values())))
+    return optimizer_comparison(runs, sites, boundary=phase_boundary(epochs))
+
+
 def compare(parent: TrackedRun) -> None:
-    """The figure `optimizer_comparison` of the runs below a parent."""
+    """Draw it of the runs below a parent."""
     runs = tracking.children(parent.run_id, parent.info.info.experiment_id)
     variants = {run.data.tags["nfa.variant"]: run.info.run_id for run in runs if "nfa.variant" in run.data.tags}
     series = {name: tracking.history(run_id) for name, run_id in variants.items()}
-    depth = tracking.config(parent.run_id)["train"]["depth"]
-    epochs = sorted(set().union(*(checkpoint_epochs(of_run) for of_run in series.values())))
-    sites = [f"layer_{index}" for index in range(depth)]
-    figure = optimizer_comparison(series, sites, boundary=phase_boundary(epochs))
-    tracking.save_picture(parent, figure, "optimizer_comparison")
+    sites = [f"layer_{index}" for index in range(tracking.config(parent.run_id)["train"]["depth"])]
+    tracking.save_picture(parent, comparison_figure(series, sites), "optimizer_comparison")
     stage("figure", "plots/optimizer_comparison.png and .pdf")
