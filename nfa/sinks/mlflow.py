@@ -39,12 +39,8 @@ class MlflowRun:
         self.uri, self.run_id = str(mlflow.get_tracking_uri()), str(active.info.run_id)
         learn(self.uri)
         self._client = mlflow.MlflowClient(self.uri)
-        try:
-            with self._answering():
-                self._info = self._client.get_run(self.run_id).info
-        except NfaError as error:
-            allowed, remedy = "a store that can be reached and written", "mend its permissions, disk space or address"
-            raise Refusal(f"tracking store {self.uri} ({headline(error)})", allowed, remedy) from None
+        with self._answering():
+            self._info = self._client.get_run(self.run_id).info
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
@@ -118,11 +114,20 @@ class MlflowRun:
         """Those of a file that `put_tensors` has written; `Refusal` where it is not what was written."""
         with tempfile.TemporaryDirectory() as folder:
             with self._answering():
-                file = Path(self._client.download_artifacts(self.run_id, name, folder))
+                file = self._file(name, folder)
             remedy = f"restore it from a copy of the run, or delete the run (mlflow runs delete --run-id {self.run_id})"
             with reading(f"{name} of run {self.run_id[:12]}", "the file as it was written", remedy):
                 found: dict[str, Tensor] = content.of_sealed(content.read_tensors(file))[0]
         return found
+
+    def _file(self, name: str, folder: str) -> Path:
+        """The file itself where it is on this machine, else a copy in a folder."""
+        from mlflow.utils.file_utils import local_file_uri_to_path
+
+        address = str(self._info.artifact_uri)
+        if urllib.parse.urlparse(address).scheme in ("", "file"):
+            return Path(local_file_uri_to_path(address), name)  # type: ignore[no-untyped-call]
+        return Path(self._client.download_artifacts(self.run_id, name, folder))
 
     def _put(self, name: str, write: Callable[[Path], Any]) -> None:
         path = Path(name)
