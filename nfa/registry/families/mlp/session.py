@@ -52,13 +52,13 @@ def stored_config(entrypoint: str, train: Mapping[str, Any], data: ImageData) ->
     return training_config(entrypoint, "mlp", TrainConfig, train, described)
 
 
-def prepare(config: TrainConfig, data: ImageData, run: TrackedRun | None) -> Ready:
+def prepare(config: TrainConfig, data: ImageData, run: TrackedRun | None, ids: Ids | None) -> Ready:
     """The workload on images, with the examples that `run` has stored; `Refusal` for what cannot be trained."""
     if run:
         check_same(data.name, data.digest(), tracking.config(run.run_id)["data"]["digest"])
     check_sizes(config, len(data.train_labels), data.features, data.classes)
     config = config.resolved()
-    ids: Ids = stored_runs.example_ids(run.run_id) if run else _decided(config, data)
+    ids = stored_runs.example_ids(run.run_id) if run else ids or _decided(config, data)
     workload = MLPClassifier(config, data, ids, choose_device(config.device))
     return Ready(config, workload, data, ids)
 
