@@ -9,12 +9,12 @@ import pytest
 from analyses import CHECKPOINTS, SECONDS, SITES, analysed, series
 from mlflow.entities import Metric
 from moments import INT, KILL, TERM, AtCall, Count, During, Raise, Send
+from nfa.registry.analyses.alignment_of_checkpoints import CheckpointAnalysis
 from stores import Finished, Store
 from support import Ended, run, words
 
 from nfa.parallel import World
 from nfa.registry.analyses.alignment import Alignment
-from nfa.registry.analyses.alignment_of_checkpoints import CheckpointAnalysis
 from nfa.registry.analyses.config import AnalyzeConfig
 from nfa.registry.tracking import history, sources
 from nfa.registry.tracking.store import client
