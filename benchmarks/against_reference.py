@@ -17,7 +17,7 @@ from nfa.observe.passes import site_weights
 from nfa.registry import stored_runs
 from nfa.registry.analyses.config import AnalyzeConfig
 from nfa.registry.families.mlp.workload import MLPClassifier
-from nfa.relations import COSINES, DEFAULT
+from nfa.relations import DEFAULT, RELATIONS
 
 
 def exact(
@@ -37,7 +37,7 @@ def exact(
         "g": reference.second_moment(g, g),
         "h": reference.second_moment(h, h),
     }
-    return {name: reference.cosine(*(matrices[matrix] for matrix in COSINES[name])) for name in DEFAULT}
+    return {name: reference.cosine(*(matrices[matrix] for matrix in RELATIONS[name].matrices)) for name in DEFAULT}
 
 
 def main(run_id: str, epoch: int, examples: int) -> None:

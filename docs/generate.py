@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nfa.registry.entry_points import entry_points
+from nfa.relations import MATRICES, RELATIONS
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -182,12 +183,30 @@ def _differences(row: "dict[str, Any]") -> list[str]:
     return [str(row[study].get(precision, "–")) for study in STUDIES for precision in ("float64", "float32")]
 
 
+def relations() -> str:
+    """docs/relations.md, from the table of relations."""
+    lines = [
+        "# Matrices and relations",
+        "",
+        f"<!-- {NOTE.replace('the dataclasses of parameters', 'nfa/relations.py')} -->",
+        "",
+    ]
+    lines += _table(["matrix", "name", "is"], ((of.label, f"`{name}`", of.formula) for name, of in MATRICES.items()))
+    rows = (
+        (f"`<site>/{name}`", one.label, one.kind, ", ".join(one.matrices), "yes" if one.needs_all_outputs else "")
+        for name, one in RELATIONS.items()
+    )
+    lines += ["", *_table(["series", "in figures", "is a", "of", "needs all output directions"], rows), ""]
+    return "\n".join(lines)
+
+
 PAGES = {
     "MLproject": mlproject,
     "docs/parameters.md": parameters,
     "docs/benchmarks.md": benchmarks,
     "docs/chaos.md": chaos,
     "docs/conformance.md": conformance,
+    "docs/relations.md": relations,
 }
 
 

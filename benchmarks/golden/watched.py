@@ -41,7 +41,8 @@ def _cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
 
 def _trainer() -> None:
     import transformers
-    from nfa.huggingface import AlignmentCallback
+
+    from nfa.callbacks.huggingface import AlignmentCallback
 
     torch.manual_seed(0)
     config = transformers.LlamaConfig(

@@ -21,7 +21,7 @@ from nfa.observe.found import Sites
 from nfa.observe.inertness import doubled, inert
 from nfa.observe.passes import Precision
 from nfa.parallel import World
-from nfa.relations import RELATIONS, choose_relations, needed, needs_all_directions
+from nfa.relations import RELATIONS, choose_relations, needed
 from nfa.studies.alignment import AlignmentOptions, alignment, conventions
 from nfa.workload import Batch, Workload
 
@@ -139,9 +139,9 @@ def _impossible(text: str, *, exact: bool, start: bool) -> dict[str, str]:
     """Relations that cannot be had, with the reason; `Refusal` for one that was asked for by its full name."""
     reasons = {}
     for name in choose_relations(text):
-        if not exact and needs_all_directions(name):
+        if not exact and RELATIONS[name].needs_all_outputs:
             reasons[name] = "it needs directions=all"
-        elif not start and "nfm_init_removed" in RELATIONS[name]:
+        elif not start and "nfm_init_removed" in RELATIONS[name].matrices:
             reasons[name] = "there is no checkpoint 0"
     typed = [name for name in reasons if name in text.split(",")]
     if typed and text != AlignmentParameters.relations:

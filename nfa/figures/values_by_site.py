@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nfa.figures.alignment_relations import bounds
-from nfa.figures.style import panels, relation_label, site_label, style
+from nfa.figures.style import panels, site_label, style
+from nfa.relations import RELATIONS
 
 
 def relations_by_site(
@@ -19,7 +19,7 @@ def relations_by_site(
         for place, name in zip(places, drawn, strict=False):
             keys = [f"{site}/{name}" for site in sites]
             _rows(place, values, keys, [site_label(site) for site in sites])
-            place.set(title=relation_label(name), xlim=bounds(name))
+            place.set(title=RELATIONS[name].label, xlim=RELATIONS[name].limits)
         figure.suptitle(title)
     return figure
 

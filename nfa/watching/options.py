@@ -8,7 +8,7 @@ from typing import Any
 
 from nfa.analyses.parameters import AlignmentParameters, DirectionsParameters, FlowParameters
 from nfa.errors import Refusal
-from nfa.relations import RELATIONS, choose_relations
+from nfa.relations import choose_relations, needed
 
 STUDIES = ("alignment", "directions", "flow")
 DEFAULTS = {item.name: item.default for item in fields(AlignmentParameters)}
@@ -64,7 +64,7 @@ class Asked:
         config = AlignmentParameters(**mine)
         if start_known:
             return config
-        left = [name for name in choose_relations(config.relations) if "nfm_init_removed" not in RELATIONS[name]]
+        left = [name for name in choose_relations(config.relations) if "nfm_init_removed" not in needed([name])]
         if left:
             return replace(config, relations=",".join(left))
         got = f"relations={config.relations} of a {self.what} whose initial weights are not known"

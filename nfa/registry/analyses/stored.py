@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 
 from nfa import __version__, checkpoint_schedule
 from nfa.console import stage
+from nfa.content import json_digest
 from nfa.errors import Refusal
 from nfa.registry import stored_runs, tracking, unfinished
 from nfa.registry.analyses.units import common_unit
@@ -98,7 +99,7 @@ class AnalysisPlan:
         source_id = source.info.run_id
         asked = kind.epochs(tracking.epochs(source_id))
         identity = {**kind.identity(asked), "source": source_id, "nfa_version": __version__}
-        digest = tracking.digest(identity)
+        digest = json_digest(identity)
         plan = cls(kind, source, asked, tracking.unit(source_id), digest, find_earlier(digest, kind.entrypoint))
         plan.check()
         return plan

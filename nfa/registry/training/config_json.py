@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from nfa import __version__
-from nfa.registry import tracking
+from nfa.content import json_digest
 from nfa.registry.folders import typed_folder
 from nfa.registry.tracking import DataInput
 
@@ -47,7 +47,7 @@ def data_inputs(stored: Mapping[str, Any], example_ids: Mapping[str, Sequence[in
     """The run's datasets for MLflow, which keeps one input a digest: each split has its own."""
     name, data = stored["data"]["name"], stored["data"]["digest"]
     digests = {
-        split: tracking.digest({"data": data, "ids": list(example_ids[split])})
+        split: json_digest({"data": data, "ids": list(example_ids[split])})
         for split in ("train", "val", "test")
         if example_ids[split]
     }

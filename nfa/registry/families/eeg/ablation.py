@@ -1,8 +1,6 @@
 """Presets and single switches of the Conformer, trained with several seeds and compared."""
 
-import csv
 import dataclasses
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +9,7 @@ from nfa.console import stage
 from nfa.errors import NfaError, Refusal
 from nfa.figures.flow import intervals
 from nfa.maths.statistics import Interval
+from nfa.plain_text import csv_text
 from nfa.registry import stored_runs, tracking
 from nfa.registry.analyses import gradient_flow_comparison
 from nfa.registry.analyses.arms import Arm, score_difference, score_interval
@@ -136,11 +135,7 @@ def _report(
 
 
 def _table(header: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, header, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().rstrip("\n")
+    return csv_text(header, ([row[name] for name in header] for row in rows))
 
 
 def _arm_of(source: Any) -> str:

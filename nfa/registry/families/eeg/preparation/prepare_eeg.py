@@ -10,6 +10,7 @@ from typing import Any
 
 from nfa import __version__
 from nfa.console import bar, stage
+from nfa.content import json_digest
 from nfa.errors import NfaError, Refusal
 from nfa.registry import tracking, unfinished
 from nfa.registry.families.eeg.preparation import recordings as eeg_recordings
@@ -200,7 +201,7 @@ def _inputs(report: Mapping[str, Any], target: Path) -> list[DataInput]:
     return [
         DataInput(
             target.name,
-            tracking.digest({name: digest for name, digest in files.items() if name.startswith(f"{split}_-_")}),
+            json_digest({name: digest for name, digest in files.items() if name.startswith(f"{split}_-_")}),
             str(target),
             split,
         )

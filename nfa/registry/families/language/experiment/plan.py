@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nfa import __version__
+from nfa.content import json_digest
 from nfa.errors import Refusal
 from nfa.registry import tracking
 from nfa.registry.families.language.comparison.arms import operations_of
@@ -123,7 +124,7 @@ class ExperimentPlan:
     def _digest(self, entrypoint: str, config: Any) -> str:
         fields = {name: value for name, value in dataclasses.asdict(config).items() if name not in NAMES_AND_PLACES}
         facts = {"base": self.workload.base.digest, "data": self.facts["digest"]}
-        return tracking.digest({"entrypoint": entrypoint, "config": fields, "nfa_version": __version__, **facts})
+        return json_digest({"entrypoint": entrypoint, "config": fields, "nfa_version": __version__, **facts})
 
     def finish(self, task: Task, run_id: str) -> None:
         """A task has been done."""
