@@ -29,7 +29,7 @@ def place(name: str, parameter: str = "base_model") -> BasePlace:
     for everything else, for files that are no GGUF, and for `smollm2` where its package is not installed.
 
     >>> place("tiny")
-    Place(kind='tiny', path=None)
+    BasePlace(kind='tiny', path=None)
     >>> place("HuggingFaceTB/SmolLM2-135M")
     Place(kind='hub', path=None)
     """
