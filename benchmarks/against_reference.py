@@ -14,10 +14,10 @@ from benchmarks.record import store
 from nfa import reference
 from nfa.analyses.alignment import Analysis
 from nfa.observe.passes import site_weights
-from nfa.registry import tracking
+from nfa.registry import stored_runs
 from nfa.registry.analyses.config import AnalyzeConfig
 from nfa.registry.families.mlp.workload import MLPClassifier
-from nfa.relations import COSINES, DEFAULT
+from nfa.relations import DEFAULT, RELATIONS
 
 
 def exact(
@@ -37,13 +37,13 @@ def exact(
         "g": reference.second_moment(g, g),
         "h": reference.second_moment(h, h),
     }
-    return {name: reference.cosine(*(matrices[matrix] for matrix in COSINES[name])) for name in DEFAULT}
+    return {name: reference.cosine(*(matrices[matrix] for matrix in RELATIONS[name].matrices)) for name in DEFAULT}
 
 
 def main(run_id: str, epoch: int, examples: int) -> None:
     """Compute both, compare and record."""
-    model, workload = tracking.load_checkpoint(run_id, epoch)
-    initial = tracking.load_checkpoint(run_id, 0).model
+    model, workload = stored_runs.load_checkpoint(run_id, epoch)
+    initial = stored_runs.load_checkpoint(run_id, 0).model
     config = AnalyzeConfig(max_samples=examples)
     analysis = Analysis(workload, model, config, lambda names, sites: site_weights(workload, initial, names, sites))
     start = time.perf_counter()

@@ -1,5 +1,6 @@
 """All relations of a checkpoint, 3072-1024×5-10: one pass here, a pass for each layer and matrix otherwise."""
 
+import dataclasses
 import os
 import statistics
 import subprocess
@@ -19,9 +20,10 @@ from benchmarks.record import in_turn, peak_above_now, ratio, store
 from nfa.measures.site_matrices import Conventions, SiteMeasures
 from nfa.observe.directions import Directions
 from nfa.observe.passes import BATCH_SIZE, Precision
-from nfa.registry import tracking
+from nfa.registry import stored_runs, tracking
+from nfa.registry.families.mlp.session import stored_config
 from nfa.registry.families.mlp.workload import MLPClassifier
-from nfa.registry.training.settings import stored_config
+from nfa.registry.families.stored import config_digest
 from nfa.relations import needed
 from nfa.studies.alignment import alignment
 
@@ -94,13 +96,13 @@ def load_and_log_seconds(workload: MLPClassifier, model: torch.nn.Module, repeat
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{Path(folder, 'mlflow.db')}"
         os.chdir(folder)
         with tracking.open_run("train", "mlp", name="checkpoints") as run:
-            stored = stored_config(workload.config, workload.data)
+            stored = stored_config("train", dataclasses.asdict(workload.config), workload.data)
             tracking.put_json(run.info, "config.json", stored)
-            tracking.save_checkpoint(run, model, epoch=0, step=0, stored=stored)
+            tracking.save_checkpoint(run, model, epoch=0, step=0, config_digest=config_digest(stored))
             other = workload.model()
             for epoch in range(repeats):
                 start = time.perf_counter()
-                other.load_state_dict(tracking.weights(run.run_id, 0))
+                other.load_state_dict(stored_runs.weights(run.run_id, 0))
                 run.metrics.log({f"layer_{index}/value": 0.5 for index in range(25)}, epoch)
                 run.metrics.flush()
                 found.append(time.perf_counter() - start)

@@ -9,11 +9,10 @@ from benchmarks.record import in_turn, ratio, store
 from nfa.measures.mean_gradient import mean_gradient
 from nfa.measures.parameter_groups import relative_changes, root_mean_squares
 from nfa.parallel import World
-from nfa.registry.families.eeg import examples
+from nfa.registry.families.eeg import session
 from nfa.registry.families.eeg.config import TrainEEGConfig
 from nfa.registry.families.eeg.session import training_of
-from nfa.registry.families.eeg.workload import EEGDecoder
-from nfa.registry.families.rebuild import recordings
+from nfa.registry.families.eeg.workload import EEGDecoder, read
 
 CHECKPOINTS, WINDOWS, BATCH, ROUNDS = 10, 64, 16, 3
 SETTINGS = {"subjects": 64, "stimuli": 8, "seconds": 20, "batch_size": 64, "windows_per_recording": 1, "epochs": 1}
@@ -24,8 +23,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["NFA_CACHE"] = str(Path(scratch))
         config = TrainEEGConfig(**SETTINGS, window_seconds=4.0)  # type: ignore[arg-type]
-        data = recordings(config, "")
-        workload = EEGDecoder(config, data, examples.decide(data, config))
+        data = read(config)
+        workload = EEGDecoder(config, data, session.decide(data, config))
         training, _ = training_of(workload, World())
         start = {name: weight.clone() for name, weight in training.model.state_dict().items()}
         groups, ids = workload.groups(training.model).names, workload.ids("probe")[:WINDOWS]

@@ -12,8 +12,8 @@ from nfa.registry import tracking
 from nfa.registry.analyses.config import AnalyzeConfig
 from nfa.registry.datasets import catalog
 from nfa.registry.families.mlp.config import TrainConfig
-from nfa.registry.families.mlp.train import train
 from nfa.registry.stopwatch import Stopwatch
+from nfa.registry.training.start import train
 
 EXAMPLES = 20_000
 TRAINING = TrainConfig(dataset="fashion-mnist", epochs=2, schedule="all", max_samples=16, width=512, depth=3)
@@ -37,7 +37,7 @@ def main() -> None:
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{Path(folder, 'mlflow.db')}"
         os.chdir(folder)
         catalog.locate(TRAINING.dataset)
-        train(TRAINING, None, Stopwatch())
+        train(TRAINING, Stopwatch(), None)
         source = tracking.find_run("latest").info.run_id
         one, two = analysed(source, 1), analysed(source, 2)
         os.chdir("/")

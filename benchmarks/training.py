@@ -1,5 +1,6 @@
 """Tracked training against a bare PyTorch loop on Fashion-MNIST, 784-1024×5-10; and what a checkpoint costs."""
 
+import dataclasses
 import os
 import statistics
 import tempfile
@@ -14,11 +15,12 @@ from benchmarks.record import store
 from nfa.registry import tracking
 from nfa.registry.datasets import catalog, images, splits
 from nfa.registry.families.mlp.config import TrainConfig
-from nfa.registry.families.mlp.train import train
+from nfa.registry.families.mlp.session import stored_config
 from nfa.registry.families.mlp.workload import MLPClassifier
+from nfa.registry.families.stored import config_digest
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.training.loop import Training
-from nfa.registry.training.settings import stored_config
+from nfa.registry.training.start import train
 
 AT_ONCE = 2048  # examples of an evaluation
 TIMED = 1
@@ -28,7 +30,7 @@ CONFIG = TrainConfig(dataset="fashion-mnist", epochs=TIMED + 2, schedule="0", ma
 
 def tracked_seconds() -> float:
     """Seconds of an epoch inside a real run, from the times at which it logged val/loss."""
-    train(CONFIG, None, Stopwatch())
+    train(CONFIG, Stopwatch(), None)
     run = tracking.find_run("latest")
     logged = {item.step: item.timestamp for item in tracking.metric_rows(run.info.run_id, "val/loss")}
     return (logged[TIMED + 1] - logged[1]) / 1000 / TIMED
@@ -55,12 +57,14 @@ def checkpoint_seconds(workload: MLPClassifier, repeats: int = 11) -> float:
     """Median seconds to store weights, LoggedModel, 18 metrics and the training state of one checkpoint."""
     model = workload.model()
     training = Training(workload, model, workload.optimizers(model), batch_size=128, seed=0)
-    stored = stored_config(workload.config, workload.data)
+    stored = stored_config("train", dataclasses.asdict(workload.config), workload.data)
     seconds = []
     with tracking.open_run("train", "mlp", name="checkpoints") as run:
         for epoch in range(repeats):
             start = time.perf_counter()
-            model_id = tracking.save_checkpoint(run, model, epoch=epoch, step=epoch, stored=stored)
+            model_id = tracking.save_checkpoint(
+                run, model, epoch=epoch, step=epoch, config_digest=config_digest(stored)
+            )
             run.metrics.log({f"layer_{index}/value": 0.5 for index in range(18)}, epoch, model_id)
             run.metrics.flush()
             tracking.save_state(run, training.state(reported=True))

@@ -3,22 +3,29 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from nfa.registry.entry_points import ENTRY_POINTS
+from nfa.registry.entry_points import entry_points
+from nfa.relations import MATRICES, RELATIONS
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 CHAOS, CONFORMANCE = RESULTS / "chaos.json", RESULTS / "conformance.json"
-NOTE = "made by docs/generate.py from nfa/config/; change it there"
+GOLDEN = RESULTS / "golden.json"  # has no page: nobody reads it but the program that compares with it
+NOTE = "made by docs/generate.py from the dataclasses of parameters; change them"
+
+
+def configs() -> Iterator[tuple[str, type[Any]]]:
+    """Names of entry points, and the dataclasses of their parameters."""
+    return ((name, point.parameters) for name, point in entry_points().items())
 
 
 def mlproject() -> str:
     """MLproject: every entry point with every parameter, its type and default."""
     lines = [f"# {NOTE}", "name: nfa", "conda_env: conda.yaml", "entry_points:"]
-    for name, config in ENTRY_POINTS.items():
+    for name, config in configs():
         lines += [f"  {name}: &{name}", "    parameters:"]
         for item in dataclasses.fields(config):
             lines.append(f"      {item.name}: {{type: {kind(item)}, default: {json.dumps(item.default)}}}")
@@ -36,7 +43,7 @@ def kind(item: "dataclasses.Field[Any]") -> str:
 def parameters() -> str:
     """docs/parameters.md."""
     lines = ["# Parameters", "", f"<!-- {NOTE} -->"]
-    for name, config in ENTRY_POINTS.items():
+    for name, config in configs():
         lines += [
             "",
             f"## {name}",
@@ -57,7 +64,7 @@ def parameters() -> str:
 def benchmarks() -> str:
     """docs/benchmarks.md, from the JSON records in benchmarks/results/."""
     lines = ["# Benchmarks", "", "<!-- made by docs/generate.py from benchmarks/results/*.json -->", ""]
-    for path in sorted(set(RESULTS.glob("*.json")) - {CHAOS, CONFORMANCE}):
+    for path in sorted(set(RESULTS.glob("*.json")) - {CHAOS, CONFORMANCE, GOLDEN}):
         record = json.loads(path.read_text())
         lines += [f"## {record['title']}", "", origin(record), ""]
         lines += [
@@ -176,12 +183,30 @@ def _differences(row: "dict[str, Any]") -> list[str]:
     return [str(row[study].get(precision, "–")) for study in STUDIES for precision in ("float64", "float32")]
 
 
+def relations() -> str:
+    """docs/relations.md, from the table of relations."""
+    lines = [
+        "# Matrices and relations",
+        "",
+        f"<!-- {NOTE.replace('the dataclasses of parameters', 'nfa/relations.py')} -->",
+        "",
+    ]
+    lines += _table(["matrix", "name", "is"], ((of.label, f"`{name}`", of.formula) for name, of in MATRICES.items()))
+    rows = (
+        (f"`<site>/{name}`", one.label, one.kind, ", ".join(one.matrices), "yes" if one.needs_all_outputs else "")
+        for name, one in RELATIONS.items()
+    )
+    lines += ["", *_table(["series", "in figures", "is a", "of", "needs all output directions"], rows), ""]
+    return "\n".join(lines)
+
+
 PAGES = {
     "MLproject": mlproject,
     "docs/parameters.md": parameters,
     "docs/benchmarks.md": benchmarks,
     "docs/chaos.md": chaos,
     "docs/conformance.md": conformance,
+    "docs/relations.md": relations,
 }
 
 

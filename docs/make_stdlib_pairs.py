@@ -1,4 +1,4 @@
-"""Write the stdlib folder of language models: questions with answers, and plain English, from the docstrings of Python's standard library.
+"""Write the stdlib folder of language models: questions with answers, and plain English, from Python's docstrings.
 
 Its sources are parsed and never imported, so the result depends on their text alone: not on the machine, on modules
 that were not built, or on addresses in memory.

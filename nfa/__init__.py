@@ -1,18 +1,36 @@
-"""An MLflow-tracked experiment registry for studying how networks learn features."""
+"""How networks learn features: studies of any PyTorch model, and a registry of experiments on top of them."""
 
+from importlib import import_module
 from typing import Any
 
 __version__ = "0.7.0"
 
+_PLACES = {  # PyTorch is loaded by who asks for one of these, and by no one who needs `nfa.__version__` only
+    "Supervised": ("nfa.workloads.supervised", "Supervised"),
+    "alignment": ("nfa.notebook.studies", "alignment"),
+    "gradient_directions": ("nfa.notebook.studies", "gradient_directions"),
+    "gradient_flow": ("nfa.notebook.studies", "gradient_flow"),
+    "gradient_gram": ("nfa.notebook.studies", "gradient_gram"),
+    "watch": ("nfa.watching", "Watch"),
+}
+_OF_THE_REGISTRY = {
+    "config": ("nfa.registry.tracking", "config"),
+    "load_checkpoint": ("nfa.registry.stored_runs", "load_checkpoint"),
+}
+
 
 def __getattr__(name: str) -> Any:
-    # `nfa.watch` and `nfa.Supervised` without loading PyTorch for everyone who only needs `nfa.__version__`.
-    if name == "watch":
-        from nfa.watching import Watch
-
-        return Watch
-    if name == "Supervised":
-        from nfa.workloads.supervised import Supervised
-
-        return Supervised
+    if name in _PLACES:
+        module, own_name = _PLACES[name]
+        return getattr(import_module(module), own_name)
+    if name in _OF_THE_REGISTRY:
+        module, own_name = _OF_THE_REGISTRY[name]
+        try:
+            return getattr(import_module(module), own_name)
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(f"nfa.{name} needs {error.name}; do: pip install 'nfa[registry]'") from error
     raise AttributeError(f"module 'nfa' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PLACES, *_OF_THE_REGISTRY])

@@ -28,10 +28,13 @@ def option(
     below: float | None = None,
     free_on_resume: bool = False,
     written: tuple[re.Pattern[str], str] | None = None,
+    path: str = "",
+    path_unless: tuple[str, ...] = (),
 ) -> Any:
     """A parameter: default, help text, and what is allowed. `free_on_resume`: may differ when a run is continued.
 
-    `written` is how a text has to look, and what that is in words.
+    `written` is how a text has to look, and what that is in words. With `path` it names a
+    "folder", or where there is one a "file" or a "file or folder", unless it is one of the names `path_unless`.
     """
     metadata = {
         "help": help,
@@ -41,6 +44,8 @@ def option(
         "below": below,
         "free_on_resume": free_on_resume,
         "written": written,
+        "path": path,
+        "path_unless": path_unless,
     }
     return field(default=default, metadata=metadata)
 
@@ -71,6 +76,13 @@ def check_fields(config: Any) -> None:
             )
 
 
+class CheckedOptions:
+    """A dataclass of `option`s that is checked when it is made: `Refusal` for what is not allowed."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
 def _within(value: float, limits: Mapping[str, Any]) -> bool:
     at_least, above, below = limits["at_least"], limits["above"], limits["below"]
     return (
@@ -84,9 +96,9 @@ def _within(value: float, limits: Mapping[str, Any]) -> bool:
 def bounds(item: "dataclasses.Field[Any]") -> str:
     """What a field allows, in words.
 
-    >>> from nfa.registry.families.mlp.config import TrainConfig
-    >>> bounds(TrainConfig.__dataclass_fields__["momentum"])
-    'a number ≥ 0 and < 1, or auto'
+    >>> from nfa.analyses.parameters import DirectionsParameters
+    >>> bounds(DirectionsParameters.__dataclass_fields__["perplexity"])
+    'a number ≥ 1 and < 10000, or auto'
     """
     limits = item.metadata
     signs = (("at_least", "≥"), ("above", ">"), ("below", "<"))

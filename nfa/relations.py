@@ -1,36 +1,72 @@
-"""Names: the matrices of a site, and the relations between them that become metric series."""
+"""The matrices of a site, and the one table of relations between them, from which they are named, measured, computed,
+drawn and documented."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Literal
 
 from nfa.errors import Refusal
 
+Limits = tuple[float, float | None]
+
+
+@dataclass(frozen=True)
+class SiteMatrix:
+    """What a matrix is called in figures, and its formula."""
+
+    label: str
+    formula: str
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A number that matrices of a site give: how it is computed (`kind`), of which, and how it is drawn."""
+
+    name: str
+    kind: Literal["cosine", "exponent", "overlap", "stable rank"]
+    matrices: tuple[str, ...]
+    label: str
+    limits: Limits | None = (0, 1)  # of positive matrices; None = free
+
+    @property
+    def needs_all_outputs(self) -> bool:
+        """Whether it is defined only for an exact AGOP: eigenvalues of a noisy matrix are biased."""
+        return "agop" in self.matrices and self.kind != "cosine"
+
+
 MATRICES = {
-    "agop": "E[Σₖ Jₖᵀ Jₖ], J = ∂f/∂h",
-    "nfm": "Wᵀ W",
-    "nfm_init_removed": "(W − W⁽⁰⁾)ᵀ (W − W⁽⁰⁾)",
-    "g": "E[g gᵀ], g = −∂ℓ/∂h",
-    "h": "E[h hᵀ]",
-    "fact": "sym E[g hᵀ]",
-    "out_g": "E[δ δᵀ], δ = ∂ℓ/∂z",
-    "out_h": "E[z zᵀ]",
-    "out_m": "W Wᵀ",
+    "agop": SiteMatrix("AGOP", "E[Σₖ Jₖᵀ Jₖ], J = ∂f/∂h"),
+    "nfm": SiteMatrix("NFM", "Wᵀ W"),
+    "nfm_init_removed": SiteMatrix("NFM (init removed)", "(W − W⁽⁰⁾)ᵀ (W − W⁽⁰⁾)"),
+    "g": SiteMatrix("G", "E[g gᵀ], g = −∂ℓ/∂h"),
+    "h": SiteMatrix("H", "E[h hᵀ]"),
+    "fact": SiteMatrix("FACT", "sym E[g hᵀ]"),
+    "out_g": SiteMatrix("G′", "E[δ δᵀ], δ = ∂ℓ/∂z"),
+    "out_h": SiteMatrix("H′", "E[z zᵀ]"),
+    "out_m": SiteMatrix("M′", "W Wᵀ"),
 }
-COSINES = {
-    "agop_nfm": ("agop", "nfm"),
-    "agop_nfm_init_removed": ("agop", "nfm_init_removed"),
-    "g_vs_h": ("g", "h"),
-    "g_vs_m": ("g", "nfm"),
-    "h_vs_m": ("h", "nfm"),
-    "out_g_vs_h": ("out_g", "out_h"),
-    "out_g_vs_m": ("out_g", "out_m"),
-    "out_h_vs_m": ("out_h", "out_m"),
-    "fact_nfm": ("fact", "nfm"),
-}
-EXPONENT = {"agop_nfm_exponent": ("agop", "nfm")}
-OVERLAPS = {f"{name}_overlap": pair for name, pair in COSINES.items()}
-STABLE_RANKS = {f"{matrix}_stable_rank": (matrix,) for matrix in MATRICES}
-RELATIONS: dict[str, tuple[str, ...]] = {**COSINES, **EXPONENT, **OVERLAPS, **STABLE_RANKS}
+COSINES = (
+    Relation("agop_nfm", "cosine", ("agop", "nfm"), "AGOP vs NFM"),
+    Relation("agop_nfm_init_removed", "cosine", ("agop", "nfm_init_removed"), "AGOP vs NFM (init removed)"),
+    Relation("g_vs_h", "cosine", ("g", "h"), "G vs H"),
+    Relation("g_vs_m", "cosine", ("g", "nfm"), "G vs M"),
+    Relation("h_vs_m", "cosine", ("h", "nfm"), "H vs M"),
+    Relation("out_g_vs_h", "cosine", ("out_g", "out_h"), "G′ vs H′"),
+    Relation("out_g_vs_m", "cosine", ("out_g", "out_m"), "G′ vs M′"),
+    Relation("out_h_vs_m", "cosine", ("out_h", "out_m"), "H′ vs M′"),
+    Relation("fact_nfm", "cosine", ("fact", "nfm"), "FACT vs NFM", (-1, 1)),
+)
+_ALL = (
+    *COSINES,
+    Relation("agop_nfm_exponent", "exponent", ("agop", "nfm"), "AGOP vs NFM, exponent", None),
+    *(Relation(f"{of.name}_overlap", "overlap", of.matrices, f"{of.label}, overlap") for of in COSINES),
+    *(
+        Relation(f"{name}_stable_rank", "stable rank", (name,), f"stable rank of {matrix.label}", (0, None))
+        for name, matrix in MATRICES.items()
+    ),
+)
+RELATIONS = {relation.name: relation for relation in _ALL}
 TRAINING = ("agop_nfm", "agop_nfm_init_removed")
 DEFAULT = (*TRAINING, "g_vs_h", "g_vs_m", "h_vs_m")
 
@@ -50,9 +86,4 @@ def choose_relations(text: str) -> tuple[str, ...]:
 
 def needed(relations: Iterable[str]) -> frozenset[str]:
     """The matrices that relations are made of."""
-    return frozenset(matrix for relation in relations for matrix in RELATIONS[relation])
-
-
-def needs_all_directions(relation: str) -> bool:
-    """Whether a relation is defined only for an exact AGOP: eigenvalues of a noisy matrix are biased."""
-    return "agop" in RELATIONS[relation] and relation not in COSINES
+    return frozenset(matrix for relation in relations for matrix in RELATIONS[relation].matrices)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn as nn
+from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 from stores import Finished, Store
 from torch import Tensor
@@ -18,6 +19,8 @@ from nfa.registry import tracking
 from nfa.registry.analyses import alignment_report
 from nfa.registry.analyses.alignment import analyze
 from nfa.registry.analyses.config import AnalyzeConfig
+from nfa.sinks import MlflowRun
+from nfa.watching import reports
 
 CHECKPOINTS = [0, 1, 2, 4]
 SITES = ["layer_0", "layer_1"]
@@ -41,6 +44,8 @@ def undrawn() -> Iterator[None]:
     """Drawing takes longer than a tiny analysis."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tracking, "save_picture", lambda *_, **__: None)
+        patch.setattr(MlflowRun, "figure", lambda *_: None)
+        patch.setattr(reports, "alignment_relations", lambda *_, **__: Figure())
         for figure in ("training_analysis", "alignment_relations", "run_comparison"):
             patch.setattr(alignment_report, figure, lambda *_, **__: None)
         yield

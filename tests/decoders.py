@@ -12,7 +12,7 @@ from stores import Finished, Store
 from support import Ended, run, words
 
 from nfa.registry.families.eeg import data as eeg
-from nfa.registry.families.eeg import examples
+from nfa.registry.families.eeg import session
 from nfa.registry.families.eeg.config import TrainEEGConfig
 from nfa.registry.families.eeg.simulated import Simulation, simulate
 from nfa.registry.families.eeg.workload import EEGDecoder
@@ -99,4 +99,4 @@ def tiny_decoder(**options: Any) -> EEGDecoder:
     """The workload of the tiny training."""
     config = TrainEEGConfig(**{**TINY, **options}).resolved()
     data = recordings(config.window)
-    return EEGDecoder(config, data, examples.decide(data, config))
+    return EEGDecoder(config, data, session.decide(data, config))

@@ -19,9 +19,10 @@ from torch import Tensor
 from nfa.registry import tracking
 from nfa.registry.families.language.base.models import BaseModel, find_base
 from nfa.registry.families.language.config import TrainLoraConfig
-from nfa.registry.families.language.train_lora import prepared, train_lora
 from nfa.registry.families.language.workload import LanguageModel
+from nfa.registry.families.registry import family_of
 from nfa.registry.stopwatch import Stopwatch
+from nfa.registry.training.start import prepared, train
 
 SIZES = {"hidden": 16, "heads": 2, "key_value_heads": 1, "intermediate": 24}
 RANK, ALPHA = 4, 6.0  # no power of two: scaling rounds
@@ -79,17 +80,18 @@ class Place:
 
     def workload(self, **changed: Any) -> LanguageModel:
         """Of the tiny fine-tuning, from nothing but its parameters."""
-        return prepared(TrainLoraConfig(**self.options(**changed)), Stopwatch()).workload
+        config = TrainLoraConfig(**self.options(**changed))
+        return prepared(family_of(config), config, Stopwatch()).workload
 
     def tune(self, *, drawn: bool = False, **changed: Any) -> str:
         """A fine-tuning in this process; the id of its run."""
         before = set(Store(Path.cwd()).runs())
         config = TrainLoraConfig(**self.options(**changed))
         if drawn:
-            train_lora(config, Stopwatch())
+            train(config, Stopwatch())
         else:
             with undrawn():
-                train_lora(config, Stopwatch())
+                train(config, Stopwatch())
         (run_id,) = set(Store(Path.cwd()).runs()) - before
         return run_id
 

@@ -10,15 +10,14 @@ from gradient_runs import batch_of
 from stores import Store
 
 from nfa import reference
-from nfa.registry import tracking
+from nfa.registry import stored_runs, tracking
 from nfa.registry.analyses.config import GradientFlowConfig
 from nfa.registry.analyses.gradient_flow import gradient_flow
 from nfa.registry.families.eeg import session
 from nfa.registry.families.eeg.config import TrainEEGConfig
-from nfa.registry.families.eeg.train_eeg import train_eeg
 from nfa.registry.families.mlp.config import TrainConfig
-from nfa.registry.families.mlp.train import train
 from nfa.registry.stopwatch import Stopwatch
+from nfa.registry.training.start import train
 
 RECORDINGS = {"subjects": 2, "stimuli": 2, "seconds": 40, "channels": 4, "window_seconds": 2.0}
 SIZES = {"d_model": 8, "d_inner": 8, "n_layers": 1, "n_head": 2, "conv_kernel_size": 3}
@@ -55,9 +54,9 @@ def train_all() -> None:
     """Every run of `MLP_RUNS` and `EEG_RUNS`, in the store that this process uses."""
     with undrawn():
         for name, changes in MLP_RUNS.items():
-            train(TrainConfig(**{**MLP, **changes, "run_name": name}), None, Stopwatch())
+            train(TrainConfig(**{**MLP, **changes, "run_name": name}), Stopwatch())
         for name, changes in EEG_RUNS.items():
-            train_eeg(TrainEEGConfig(**{**EEG, **changes, "run_name": name}), Stopwatch())
+            train(TrainEEGConfig(**{**EEG, **changes, "run_name": name}), Stopwatch())
 
 
 def flow_of(store: Store, *names: str, pictures: bool = False, **options: Any) -> str:
@@ -79,8 +78,8 @@ def at(values: Series, epoch: int) -> dict[str, float]:
 
 def expected(source: str, epoch: int, n: int, losses: Any = None) -> dict[str, float]:
     """Gradient and weight change of every group by the reference, of the first `n` of the probe."""
-    model, workload = tracking.load_checkpoint(source, epoch, device="cpu")
-    start, _ = tracking.load_checkpoint(source, 0, device="cpu")
+    model, workload = stored_runs.load_checkpoint(source, epoch, device="cpu")
+    start, _ = stored_runs.load_checkpoint(source, 0, device="cpu")
     gradients = reference.mean_gradients(model, workload, batch_of(source, n), losses)
     before, after = dict(start.named_parameters()), dict(model.named_parameters())
     found = {}

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from nfa import reference
 from nfa.maths import embedding
-from nfa.registry import tracking
+from nfa.registry import stored_runs, tracking
 from nfa.registry.analyses import gradient_directions_comparison, gradient_directions_report
 from nfa.registry.analyses.config import GradientDirectionsConfig
 from nfa.registry.analyses.gradient_directions import gradient_directions
 from nfa.registry.families.mlp.config import TrainConfig
-from nfa.registry.families.mlp.train import train
 from nfa.registry.stopwatch import Stopwatch
+from nfa.registry.training.start import train
 from nfa.workload import Batch
 
 TINY = {"width": 8, "depth": 2, "lr": 0.01, "loss": "cross-entropy", "batch_size": 64, "max_samples": 20, "seed": 3}
@@ -100,7 +100,7 @@ def train_all() -> None:
     """Every run of `RUNS`, in the store that this process uses."""
     with undrawn():
         for name, changes in RUNS.items():
-            train(TrainConfig(**{**TINY, **changes, "run_name": name}), None, Stopwatch())
+            train(TrainConfig(**{**TINY, **changes, "run_name": name}), Stopwatch())
 
 
 def directed(store: Store, *, pictures: bool = False, maps: bool = False, **options: Any) -> str:
@@ -140,7 +140,7 @@ def example_gradients(
     source: str, epoch: int, n: int, names: Sequence[str] | None = None, losses: Losses | None = None
 ) -> Tensor:
     """γ [n P] of the first `n` of the probe by the reference, of the losses that were trained on unless others."""
-    model, workload = tracking.load_checkpoint(source, epoch, device="cpu")
+    model, workload = stored_runs.load_checkpoint(source, epoch, device="cpu")
     return reference.example_gradients(model, workload, batch_of(source, n), names, losses)
 
 
@@ -158,7 +158,7 @@ def fill(store: Store, source: str, epoch: int, entry: float) -> None:
 
 def batch_of(source: str, n: int) -> Batch:
     """The first `n` of the stored probe."""
-    workload = tracking.load_workload(source, device="cpu")
+    workload = stored_runs.load_workload(source, device="cpu")
     return next(workload.batches("train", batch_size=n, ids=workload.ids("probe")[:n]))
 
 

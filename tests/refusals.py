@@ -1,8 +1,6 @@
 """What an entry point says when it refuses."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support import HEAVY, imported, process
@@ -16,19 +14,17 @@ class Refused:
     def __init__(
         self,
         name: str,
-        config: type,
-        start: Callable[[Any], None],
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        self.name, self.config, self.start = name, config, start
+        self.name = name
         self.monkeypatch, self.capsys = monkeypatch, capsys
 
     def __call__(self, argv: list[str]) -> str:
         self.monkeypatch.setattr("sys.argv", [self.name, *argv])
         self.monkeypatch.setattr(signals, "listen", lambda: None)
         with pytest.raises(SystemExit) as ended:
-            cli.main(self.name, self.config, self.start)
+            cli.main(self.name)
         said = self.capsys.readouterr().err
         assert ended.value.code == 2, said
         first, *_, second, third = said.splitlines()

@@ -95,13 +95,13 @@ class Store:
 
     def write_json(self, run_id: str, path: str, content: Mapping[str, Any]) -> None:
         """Another content of a JSON artifact, as if it had been written by the run."""
-        from nfa.registry import content as files
+        from nfa import content as files
 
         self.artifact(run_id, path).write_text(files.json_text(content), encoding="utf-8")
 
     def change_tensors(self, run_id: str, path: str, change: Callable[[dict[str, Any]], object]) -> None:
         """Other tensors in a safetensors artifact, as if they had been written by the run."""
-        from nfa.registry import content as files
+        from nfa import content as files
 
         file = self.artifact(run_id, path)
         tensors, metadata = files.read_tensors(file).content

@@ -33,9 +33,10 @@ os.environ.update(OMP_NUM_THREADS="1", MLFLOW_DISABLE_TELEMETRY="true")
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(
     [
-        "nfa.registry.families.mlp.train",
-        "nfa.registry.families.eeg.train_eeg",
-        "nfa.registry.families.language.train_lora",
+        "nfa.registry.training.start",
+        "nfa.registry.families.mlp.session",
+        "nfa.registry.families.eeg.session",
+        "nfa.registry.families.language.session",
         "nfa.registry.cli",
         "peft",
         "transformers.models.llama.modeling_llama",
@@ -148,8 +149,9 @@ def run(store: Store, argv: Sequence[str], **more: Any) -> Ended:
 def draw_nothing() -> None:
     """Leave out a run's figures."""
     from nfa.registry import tracking
+    from nfa.sinks import MlflowRun
 
-    tracking.save_picture = lambda *_, **__: None
+    tracking.save_picture = MlflowRun.figure = lambda *_, **__: None
 
 
 def _child(command: list[str], folder: str, env: dict[str, str], log: str, acts: Sequence[Callable[[], None]]) -> None:

@@ -92,14 +92,12 @@ def refusal(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path
 ) -> tuple[object, str]:
     """Exit code and message of the entry point, up to where it would load anything heavy."""
-    from entrypoints import train
-
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
     monkeypatch.setattr("sys.argv", ["train", *words])
     monkeypatch.setattr(signals, "listen", lambda: None)
     monkeypatch.chdir(folder)
     with pytest.raises(SystemExit) as ended:
-        cli.main("train", TrainConfig, train.start)
+        cli.main("train")
     return ended.value.code, capsys.readouterr().err
 
 
@@ -140,7 +138,7 @@ def test_help_wins_over_words_that_are_wrong(
     monkeypatch.setattr("sys.argv", ["train", "--lr", "nan", "-h"])
     monkeypatch.setattr(signals, "listen", lambda: None)
     with pytest.raises(SystemExit) as ended:
-        cli.main("train", TrainConfig, lambda _config: None)
+        cli.run("train", TrainConfig, lambda _config: None)
     assert ended.value.code == 0
     assert "--optimizer (default sgd)" in capsys.readouterr().out
 
@@ -202,7 +200,7 @@ def test_exit_code_and_traceback_follow_from_how_the_work_ended(
     monkeypatch.setattr("sys.argv", ["train", *tiny()])
     monkeypatch.setattr(signals, "listen", lambda: None)
     with pytest.raises(SystemExit) as ended:
-        cli.main("train", TrainConfig, work)
+        cli.run("train", TrainConfig, work)
     assert ended.value.code == code
     said = capsys.readouterr().err
     assert ("Traceback" in said) is traceback
@@ -218,5 +216,5 @@ def test_interrupt_gives_the_shell_s_exit_code(signum: int, code: int, monkeypat
     monkeypatch.setattr("sys.argv", ["train"])
     monkeypatch.setattr(signals, "listen", lambda: None)
     with pytest.raises(SystemExit) as ended:
-        cli.main("train", TrainConfig, work)
+        cli.run("train", TrainConfig, work)
     assert ended.value.code == code

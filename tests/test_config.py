@@ -5,8 +5,10 @@ import dataclasses
 import pytest
 
 from nfa.errors import Refusal
-from nfa.registry.entry_points import ENTRY_POINTS
+from nfa.registry.entry_points import entry_points
 from nfa.registry.families.mlp.config import TrainConfig
+
+CONFIGS = {name: point.parameters for name, point in entry_points().items()}
 
 
 @pytest.mark.parametrize(
@@ -57,7 +59,7 @@ def test_unknown_choice_names_all_choices_and_the_nearest(name: str) -> None:
     assert f"do: {name}={choices[-1]}" in str(refused.value)
 
 
-@pytest.mark.parametrize("config", ENTRY_POINTS.values(), ids=ENTRY_POINTS)
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_every_parameter_has_a_type_a_default_and_a_help_text(config: type) -> None:
     assert config.__doc__
     for item in dataclasses.fields(config):

@@ -14,8 +14,10 @@ import yaml
 from support import ROOT
 
 from nfa.registry import cli
-from nfa.registry.entry_points import ENTRY_POINTS
+from nfa.registry.entry_points import entry_points
 from nfa.registry.families.mlp.config import TrainConfig
+
+CONFIGS = {name: point.parameters for name, point in entry_points().items()}
 
 
 def generator() -> ModuleType:
@@ -62,7 +64,7 @@ def test_generated_page_is_up_to_date(page: str) -> None:
     assert (ROOT / page).read_text(encoding="utf-8") == generator().PAGES[page](), "run `make docs`"
 
 
-@pytest.mark.parametrize(("name", "config"), ENTRY_POINTS.items())
+@pytest.mark.parametrize(("name", "config"), CONFIGS.items())
 def test_mlproject_declares_exactly_the_parameters_with_their_defaults(name: str, config: type) -> None:
     declared = project()["entry_points"][name]["parameters"]
     assert list(declared) == [item.name for item in dataclasses.fields(config)]
@@ -71,7 +73,7 @@ def test_mlproject_declares_exactly_the_parameters_with_their_defaults(name: str
         assert declared[item.name]["type"] == ("float" if type(item.default) in (int, float) else "string")
 
 
-@pytest.mark.parametrize(("name", "config"), ENTRY_POINTS.items())
+@pytest.mark.parametrize(("name", "config"), CONFIGS.items())
 def test_mlproject_s_command_passes_every_parameter(name: str, config: type) -> None:
     command = project()["entry_points"][name]["command"]
     assert command.startswith(f"python -m entrypoints.{name} ")
@@ -81,11 +83,11 @@ def test_mlproject_s_command_passes_every_parameter(name: str, config: type) -> 
 
 def test_every_entry_point_has_its_file_and_its_config() -> None:
     files = {file.stem for file in (ROOT / "entrypoints").glob("*.py")} - {"__init__"}
-    assert files == set(ENTRY_POINTS)
+    assert files == set(CONFIGS)
     assert set(project()["entry_points"]) - {"main"} == files
 
 
-@pytest.mark.parametrize(("name", "config"), ENTRY_POINTS.items())
+@pytest.mark.parametrize(("name", "config"), CONFIGS.items())
 def test_help_and_the_parameter_page_say_the_same_of_every_parameter(name: str, config: type) -> None:
     page = (ROOT / "docs" / "parameters.md").read_text(encoding="utf-8")
     help_page = cli.help_text(config, name)
@@ -148,7 +150,7 @@ def test_only_the_placeholder_of_the_artifact_root_is_committed() -> None:
 
 def test_readme_names_every_entry_point() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name in ENTRY_POINTS:
+    for name in CONFIGS:
         assert f"`{name}`" in readme
     assert "mlflow run . -e train -P optimizer=sgd" in readme
 

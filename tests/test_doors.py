@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import llamas
 import lora_runs
@@ -11,16 +12,19 @@ from safetensors.torch import load_file, save_file
 
 from nfa.errors import Refusal
 from nfa.registry import cli, doors, machine
-from nfa.registry.entry_points import ENTRY_POINTS
+from nfa.registry.entry_points import entry_points
+from nfa.registry.families.language import family
 from nfa.registry.families.language.base.known_layers import known_layers
 from nfa.registry.families.language.base.models import find_base
 from nfa.registry.families.language.config import TARGETS, TrainLoraConfig
 from nfa.registry.families.language.target_modules import target_modules
 from nfa.registry.sweeps.config import TuneConfig
 
-OUTPUT_DIRS = [name for name, config in ENTRY_POINTS.items() if "output_dir" in config.__dataclass_fields__]
-DATA_DIRS = [name for name, config in ENTRY_POINTS.items() if "data_dir" in config.__dataclass_fields__]
-DEVICES = [name for name, config in ENTRY_POINTS.items() if "device" in config.__dataclass_fields__]
+CONFIGS = {name: point.parameters for name, point in entry_points().items()}
+
+OUTPUT_DIRS = [name for name, config in CONFIGS.items() if "output_dir" in config.__dataclass_fields__]
+DATA_DIRS = [name for name, config in CONFIGS.items() if "data_dir" in config.__dataclass_fields__]
+DEVICES = [name for name, config in CONFIGS.items() if "device" in config.__dataclass_fields__]
 NEEDED = {"import_checkpoints": "--folder . --dataset svhn"}
 MORE = {
     "odd rank": ("train_lora --init orthogonal --rank 3", "init=orthogonal with rank=3"),
@@ -57,15 +61,15 @@ def test_what_is_known_at_the_door_is_refused_there(case: str, monkeypatch: pyte
     assert got in str(refused.value).splitlines()[0]
 
 
+def look_at(config: Any) -> None:
+    """What is done before the heavy imports of the entry point that has these parameters."""
+    name = next(name for name, parameters in CONFIGS.items() if type(config) is parameters)
+    doors.check(entry_points()[name], config)
+
+
 def _start(name: str, argv: list[str]) -> None:
     """Everything that `python -m entrypoints.NAME` does before its heavy imports."""
-    import importlib
-
-    module = importlib.import_module(f"entrypoints.{name}")
-    config = cli.parse(ENTRY_POINTS[name], argv)
-    doors.check(config)
-    if hasattr(module, "questions"):
-        module.questions.load_files(config.data, config.val_data)
+    doors.check(entry_points()[name], cli.parse(CONFIGS[name], argv))
 
 
 @pytest.mark.parametrize("name", OUTPUT_DIRS)
@@ -102,9 +106,9 @@ def test_a_name_that_no_file_system_takes_is_refused(words: str) -> None:
 def test_no_device_is_called_so(name: str, device: str) -> None:
     words = NEEDED.get(name, "").split()
     with pytest.raises(Refusal, match=f"device={device!r}\n  allowed: auto, cpu, cuda"):
-        cli.parse(ENTRY_POINTS[name], [*words, "--device", device])
+        cli.parse(CONFIGS[name], [*words, "--device", device])
     for known in ("auto", "cpu", "cuda", "cuda:11", "mps"):
-        assert cli.parse(ENTRY_POINTS[name], [*words, "--device", known])
+        assert cli.parse(CONFIGS[name], [*words, "--device", known])
 
 
 @pytest.mark.parametrize(
@@ -121,7 +125,7 @@ def test_in_a_process_of_its_own_nothing_heavy_is_loaded(words: str, got: str, t
 
 
 def test_a_run_that_is_continued_says_itself_what_it_is_of() -> None:
-    doors.check(TrainLoraConfig(targets="nonsense", resume="abc"))
+    look_at(TrainLoraConfig(targets="nonsense", resume="abc"))
 
 
 # ---- layers of base models
@@ -130,7 +134,7 @@ def test_a_run_that_is_continued_says_itself_what_it_is_of() -> None:
 def test_layers_known_at_the_door_are_those_of_the_model(tmp_path: Path) -> None:
     llama, gpt2 = lora_runs.base_folder(tmp_path / "llama"), lora_runs.gpt2_folder(tmp_path / "gpt2")
     for folder, targets in ((llama, TARGETS), (gpt2, "c_attn,c_proj,c_fc")):
-        known, found = known_layers(str(folder)), target_modules(find_base(str(folder)), targets.split(","))
+        known, found = known_layers(str(folder)), target_modules(find_base(str(folder)), tuple(targets.split(",")))
         assert known is not None
         assert found.keys() <= known.keys()
         assert {name: min(known[name]) for name in found} == {name: min(each.shape) for name, each in found.items()}
@@ -140,7 +144,7 @@ def test_layers_of_a_gguf_file_are_those_that_it_becomes(tmp_path: Path, monkeyp
     pytest.importorskip("gguf")
     monkeypatch.setenv("NFA_CACHE", str(tmp_path / "cache"))
     file = llamas.gguf(tmp_path / "small.gguf", llamas.llama())
-    known, found = known_layers(str(file)), target_modules(find_base(str(file)), TARGETS.split(","))
+    known, found = known_layers(str(file)), target_modules(find_base(str(file)), tuple(TARGETS.split(",")))
     assert known == {name: each.shape for name, each in found.items()}
 
 
@@ -153,9 +157,9 @@ def test_layers_that_were_stored_inside_others_are_known_by_their_own_names(wrap
     file = folder / "model.safetensors"
     weights = {wrapped.format(name.removesuffix(".weight")): tensor for name, tensor in load_file(file).items()}
     save_file(weights, file, {"format": "pt"})
-    doors.check(TrainLoraConfig(base_model=str(folder), targets="q_proj,mlp.down_proj", rank=4))
+    look_at(TrainLoraConfig(base_model=str(folder), targets="q_proj,mlp.down_proj", rank=4))
     with pytest.raises(Refusal, match=r"targets='nonsense'(.|\n)*allowed: down_proj, gate_proj, k_proj, lm_head"):
-        doors.check(TrainLoraConfig(base_model=str(folder), targets="nonsense"))
+        look_at(TrainLoraConfig(base_model=str(folder), targets="nonsense"))
 
 
 def test_tiny_is_known_before_it_is_made() -> None:
@@ -172,8 +176,8 @@ def test_what_only_the_hub_or_transformers_know_is_not_refused_at_the_door(tmp_p
     config.write_text(config.read_text().replace('"hidden_size"', '"num_experts": 4, "hidden_size"', 1))
     assert known_layers(str(folder)) is None
     assert known_layers("owner/name") is None
-    doors.check(TrainLoraConfig(base_model=str(folder), targets="experts.0.w1"))
-    doors.check(TrainLoraConfig(targets="lm_head"))
+    look_at(TrainLoraConfig(base_model=str(folder), targets="experts.0.w1"))
+    look_at(TrainLoraConfig(targets="lm_head"))
 
 
 def test_memory_counts_what_an_adapter_takes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,15 +187,15 @@ def test_memory_counts_what_an_adapter_takes(monkeypatch: pytest.MonkeyPatch) ->
     for there, fits in ((needed + base, True), (needed + base - 1, False)):
         monkeypatch.setattr(os, "sysconf", lambda name, there=there: there if name == "SC_PHYS_PAGES" else 1)
         if fits:
-            doors.check(config)
+            look_at(config)
         else:
             with pytest.raises(Refusal, match="rank=32 for 14 modules of base_model=tiny"):
-                doors.check(config)
+                look_at(config)
 
 
 def test_files_of_a_study_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(doors, "known_layers", asked.append)
+    monkeypatch.setattr(family, "known_layers", asked.append)
     config = TuneConfig(workload="lora")
-    doors.check(config)
+    look_at(config)
     assert (len(config.candidates) > 50, asked) == (True, ["tiny"])

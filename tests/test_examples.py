@@ -19,7 +19,9 @@ from support import ROOT
 from toys import layers, seeded
 
 from nfa.registry import cli
-from nfa.registry.entry_points import ENTRY_POINTS
+from nfa.registry.entry_points import entry_points
+
+CONFIGS = {name: point.parameters for name, point in entry_points().items()}
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
@@ -166,7 +168,7 @@ def commands() -> list[tuple[str, str]]:
 
 
 def test_there_are_commands_for_every_entry_point() -> None:
-    assert {name for name, _ in commands()} >= set(ENTRY_POINTS)
+    assert {name for name, _ in commands()} >= set(CONFIGS)
 
 
 @pytest.mark.parametrize(("name", "parameters"), sorted(set(commands())))
@@ -175,7 +177,7 @@ def test_every_command_is_understood(name: str, parameters: str) -> None:
     argv = [word for key, _, value in pairs for word in (f"--{key}", value)]
     if name == "import_checkpoints" and not argv:
         argv = ["--folder", "old"]
-    config = cli.parse(ENTRY_POINTS[name], argv)
+    config = cli.parse(CONFIGS[name], argv)
     for key, _, value in pairs:
         understood = getattr(config, key)
         said = str(understood).lower() if isinstance(understood, bool) else str(understood)

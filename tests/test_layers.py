@@ -9,14 +9,19 @@ from pathlib import Path
 import pytest
 from support import HEAVY, NFA, ROOT, environment_of_tests
 
+from nfa import _PLACES as PLACES
+
 # Each may import those before it, and within itself.
 LIBRARY = [
     "passwords",
     "masking",
     "errors",
     "console",
+    "plain_text",
     "seeding",
     "parallel",
+    "content",
+    "sinks",
     "options",
     "checkpoint_schedule",
     "relations",
@@ -29,20 +34,25 @@ LIBRARY = [
     "figures",
     "analyses",
     "watching",
+    "notebook",
     "callbacks",
     "testing",
 ]
 REGISTRY = [
     "registry.signals",
     "registry.unfinished",
-    "registry.content",
     "registry.machine",
     "registry.stopwatch",
     "registry.launch",
     "registry.values",
     "registry.wrappers",
+    "registry.folders",
+    "registry.families.protocol",
+    "registry.families.registry",
+    "registry.families.stored",
     "registry.datasets",
     "registry.tracking",
+    "registry.stored_runs",
     "registry.training",
     "registry.analyses",
     "registry.families",
@@ -51,19 +61,24 @@ REGISTRY = [
     "registry.doors",
     "registry.cli",
 ]
+SHARED = {f"registry.families.{name}" for name in ("protocol", "registry", "stored")}  # what all know of families
 LAYERS = [*LIBRARY, *REGISTRY]
 REFERENCES = {"reference"}  # shares nothing with what is compared with it; only the suite imports it
 APART = {"__init__", "__main__", "registry", "registry.mlflow_plugin", *REFERENCES}  # are imported by no others
 OPTIONAL = {"nfa.callbacks.huggingface"}  # imports transformers, which is an extra and sets variables
-# Only once something has to be said to an MLflow run, or is about to be, or by the plugin, which every program with
-# MLflow loads.
+# Only for types, once something has to be said to an MLflow run, or by the plugin, which every program with MLflow
+# loads.
 LAZY: set[tuple[str, str]] = {
     ("registry.cli", "registry.tracking"),
+    ("registry.families.protocol", "registry.tracking"),  # for types
+    ("registry.families.protocol", "registry.training"),
+    ("registry.families.protocol", "parallel"),
     ("registry.mlflow_plugin", "errors"),
     ("registry.mlflow_plugin", "masking"),
     ("registry.mlflow_plugin", "registry.tracking"),
-    ("__init__", "watching"),
-    ("__init__", "workloads"),
+    ("__main__", "registry.cli"),
+    ("__main__", "registry.entry_points"),
+    ("__main__", "errors"),
 }
 FILES = sorted(Path(NFA).rglob("*.py"))
 MODULES = [".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in FILES]
@@ -83,11 +98,13 @@ def imports(file: Path, *, top_level: bool = False) -> Iterator[str]:
 def layer(name: str) -> str:
     """Of nfa.maths.gram "maths", of nfa.registry.sweeps.space "registry.sweeps"."""
     parts = name.split(".")[1:]
+    if ".".join(parts[:3]) in SHARED:
+        return ".".join(parts[:3])
     return ".".join(parts[:2]) if parts[0] == "registry" else parts[0]
 
 
-def layer_of(file: Path) -> str:
-    name = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+def layer_of(file: Path, root: Path = ROOT) -> str:
+    name = ".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
     return layer(name) if "." in name else "__init__"
 
 
@@ -96,14 +113,37 @@ def ours(file: Path) -> set[str]:
     return {layer(name) for name in imports(file) if name.startswith("nfa.") and layer(name) != "__version__"}
 
 
+def upward(file: Path, root: Path = ROOT) -> set[str]:
+    """Later layers that a file imports."""
+    own = layer_of(file, root)
+    before = {*LAYERS[: LAYERS.index(own) + 1], *(REFERENCES if own == "testing" else ())}
+    return {other for other in ours(file) - before if (own, other) not in LAZY}
+
+
 def named(file: Path) -> str:
     return str(file.relative_to(ROOT))
+
+
 @pytest.mark.parametrize("file", [file for file in FILES if layer_of(file) in LAYERS], ids=named)
 def test_module_imports_only_its_own_and_earlier_layers(file: Path) -> None:
-    own = layer_of(file)
-    before = {*LAYERS[: LAYERS.index(own) + 1], *(REFERENCES if own == "testing" else ())}
-    later = ours(file) - before
-    assert not {other for other in later if (own, other) not in LAZY}
+    assert upward(file) == set()
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if layer_of(file) in LIBRARY], ids=named)
+def test_the_library_imports_nothing_of_the_registry(file: Path) -> None:
+    assert not {name for name in imports(file) if name.startswith("nfa.registry")}
+
+
+@pytest.mark.parametrize(
+    "planted", ["from nfa.registry import tracking", "def late():\n    import nfa.registry.tracking"]
+)
+def test_an_upward_import_that_is_planted_in_a_copy_is_found(planted: str, tmp_path: Path) -> None:
+    copy = tmp_path / "nfa" / "watching" / "pace.py"
+    copy.parent.mkdir(parents=True)
+    copy.write_text(Path(NFA, "watching", "pace.py").read_text(encoding="utf-8"), encoding="utf-8")
+    assert upward(copy, tmp_path) == set()
+    copy.write_text(f"{copy.read_text(encoding='utf-8')}\n{planted}\n", encoding="utf-8")
+    assert upward(copy, tmp_path) == {"registry.tracking"}
 
 
 def test_what_is_imported_lazily_is_not_imported_at_the_top() -> None:
@@ -119,9 +159,10 @@ def test_module_apart_imports_nothing_of_nfa_but_its_own_package(file: Path) -> 
 
 
 @pytest.mark.parametrize("file", FILES, ids=named)
-def test_only_tracking_and_the_plugin_import_mlflow(file: Path) -> None:
+def test_only_tracking_the_plugin_and_the_sink_import_mlflow(file: Path) -> None:
     knows = any(name.split(".")[0] == "mlflow" for name in imports(file))
-    assert not knows or layer_of(file) in {"registry.tracking", "registry.mlflow_plugin"}
+    allowed = layer_of(file) in {"registry.tracking", "registry.mlflow_plugin"} or named(file) == "nfa/sinks/mlflow.py"
+    assert not knows or allowed
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if layer_of(file) == "figures"], ids=named)
@@ -161,6 +202,58 @@ assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 def test_a_look_into_the_store_loads_no_pytorch(tmp_path: Path) -> None:
     assert fresh("import sys, nfa.registry.tracking.store; print('torch' in sys.modules)", tmp_path) == "False\n"
+
+
+FOREIGN = ("mlflow", "optuna", "peft", "transformers", "sklearn", "pandas", "tensorboard")
+AT_HAND = """
+import sys, torch, nfa
+model = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU(), torch.nn.Linear(6, 3))
+loss = torch.nn.CrossEntropyLoss(reduction="none")
+probe = torch.randn(8, 4), torch.arange(8) % 3
+def loaded():
+    found = [name for name in {names} if name in sys.modules]
+    return [*found, *(name for name in sys.modules if name.startswith("nfa.registry"))]
+"""
+
+
+def loads(code: str, folder: Path) -> str:
+    """What a new interpreter prints of `loaded()`, the modules that are there by then."""
+    return fresh(AT_HAND.format(names=(*FOREIGN, "matplotlib")) + code, folder).splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", [name for name in PLACES if "registry" not in PLACES[name][0]])
+def test_a_public_name_loads_nothing_of_the_registry_nor_what_it_writes_with(name: str, tmp_path: Path) -> None:
+    assert loads(f"nfa.{name}; print(loaded())", tmp_path) == "[]"
+
+
+def test_a_watch_that_records_into_memory_loads_no_tracker_and_matplotlib_only_once_it_draws(tmp_path: Path) -> None:
+    recorded = """
+from nfa.sinks import Memory
+with nfa.watch(model, loss, probe, studies="alignment,directions,flow", sink=Memory()) as watch:
+    assert watch.record(0)
+    early = loaded()
+print(early, loaded())
+"""
+    assert loads(recorded, tmp_path) == "[] ['matplotlib']"
+
+
+@pytest.mark.parametrize("name", ["alignment", "gradient_directions", "gradient_flow"])
+def test_a_call_loads_no_tracker_pandas_only_for_a_frame_and_matplotlib_only_for_a_plot(
+    name: str, tmp_path: Path
+) -> None:
+    assert loads(f"table = nfa.{name}(model, loss, probe); repr(table); print(loaded())", tmp_path) == "[]"
+    code = f"table = nfa.{name}(model, loss, probe); table.frame(); print(loaded()); table.plot(); print(loaded())"
+    assert loads(code, tmp_path) == "['pandas', 'matplotlib']"
+
+
+def test_the_sinks_themselves_load_what_they_write_with_only_when_they_are_made(tmp_path: Path) -> None:
+    assert loads("import nfa.sinks; print(loaded())", tmp_path) == "[]"
+    assert loads("import nfa.sinks; nfa.sinks.TensorBoard('events'); print(loaded())", tmp_path) == "['tensorboard']"
+
+
+def test_no_module_hides_a_public_name() -> None:
+    """`import nfa.watch` would put a module of that name in place of what `nfa.watch` is."""
+    assert not {module.split(".")[1] for module in MODULES if "." in module} & {*PLACES}
 
 
 @pytest.mark.parametrize("module", ["nfa", "nfa.options", "nfa.registry.cli", "nfa.registry.doors"])

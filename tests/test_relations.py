@@ -10,14 +10,16 @@ from nfa.relations import (
     COSINES,
     DEFAULT,
     MATRICES,
-    OVERLAPS,
     RELATIONS,
-    STABLE_RANKS,
     TRAINING,
     choose_relations,
     needed,
-    needs_all_directions,
 )
+
+
+def of_kind(kind):
+    """Matrices of such relations by name."""
+    return {name: one.matrices for name, one in RELATIONS.items() if one.kind == kind}
 
 
 @pytest.mark.parametrize(
@@ -75,19 +77,19 @@ def test_needed_are_the_matrices_on_both_sides_of_each_relation():
 
 def test_relations_are_between_the_matrices_of_their_definitions():
     """AGOP against NFM (arXiv 2212.13881), the six of arXiv 2410.03006, FACT against NFM (arXiv 2507.05644)."""
-    assert COSINES == PAIRS
-    assert RELATIONS["agop_nfm_exponent"] == ("agop", "nfm")
+    assert {one.name: one.matrices for one in COSINES} == PAIRS
+    assert RELATIONS["agop_nfm_exponent"].matrices == ("agop", "nfm")
 
 
 def test_every_relation_is_made_of_known_matrices_and_every_pair_has_an_overlap():
-    assert all(set(parts) <= set(MATRICES) for parts in RELATIONS.values())
-    assert {f"{name}_overlap": pair for name, pair in COSINES.items()} == OVERLAPS
-    assert {f"{matrix}_stable_rank": (matrix,) for matrix in MATRICES} == STABLE_RANKS
-    assert set(DEFAULT) <= set(COSINES)
+    assert all(set(one.matrices) <= set(MATRICES) for one in RELATIONS.values())
+    assert {f"{one.name}_overlap": one.matrices for one in COSINES} == of_kind("overlap")
+    assert {f"{matrix}_stable_rank": (matrix,) for matrix in MATRICES} == of_kind("stable rank")
+    assert set(DEFAULT) <= of_kind("cosine").keys()
 
 
 def test_of_relations_with_agop_only_cosines_do_without_every_direction():
     """Their bias is known and mended; eigenvalues of a noisy matrix are biased."""
-    needy = {name for name in RELATIONS if needs_all_directions(name)}
+    needy = {name for name, one in RELATIONS.items() if one.needs_all_outputs}
     assert needy == {"agop_nfm_exponent", "agop_nfm_overlap", "agop_nfm_init_removed_overlap", "agop_stable_rank"}
-    assert not needy & set(COSINES)
+    assert not needy & of_kind("cosine").keys()

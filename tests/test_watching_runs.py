@@ -81,7 +81,7 @@ def test_nothing_but_what_is_made_of_unknown_weights_is_refused() -> None:
         watched(*started(), first=4, relations="agop_nfm_init_removed")
 
 
-def test_initial_weights_lie_in_the_run_whole_and_checked(store: Store) -> None:
+def test_initial_weights_lie_in_the_run_whole_and_checked(store: Store, capfd: pytest.CaptureFixture[str]) -> None:
     model, x, y = started()
     first = model[0].weight.detach().clone()
     with undrawn(), mlflow.start_run():
@@ -92,6 +92,7 @@ def test_initial_weights_lie_in_the_run_whole_and_checked(store: Store) -> None:
     with undrawn(), mlflow.start_run(run_id=only(store)):
         found = watched(*again, first=4)  # W − 0
     assert found[4][INITIAL] == pytest.approx(found[4]["0/agop_nfm"], abs=1e-6)
+    assert "Downloading" not in capfd.readouterr().err
     store.artifact(only(store), "initial_weights.safetensors").write_bytes(b"damaged")
     with mlflow.start_run(run_id=only(store)), pytest.raises(Refusal, match=r"initial_weights\.safetensors of run"):
         watched(*again, first=4)

@@ -8,6 +8,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from nfa.analyses.parameters import AlignmentParameters
 from nfa.console import bar
 from nfa.errors import Refusal, reason
 from nfa.measures.sides import Positions
@@ -20,8 +21,7 @@ from nfa.observe.found import Sites
 from nfa.observe.inertness import doubled, inert
 from nfa.observe.passes import Precision
 from nfa.parallel import World
-from nfa.registry.analyses.config import AnalyzeConfig
-from nfa.relations import RELATIONS, choose_relations, needed, needs_all_directions
+from nfa.relations import RELATIONS, choose_relations, needed
 from nfa.studies.alignment import AlignmentOptions, alignment, conventions
 from nfa.workload import Batch, Workload
 
@@ -40,7 +40,7 @@ class Analysis:
         self,
         workload: Workload,
         model: nn.Module,
-        config: AnalyzeConfig,
+        config: AlignmentParameters,
         initial: Callable[[list[str], Sites], Mapping[str, Tensor]] | None,
         world: World | None = None,
     ) -> None:
@@ -139,11 +139,11 @@ def _impossible(text: str, *, exact: bool, start: bool) -> dict[str, str]:
     """Relations that cannot be had, with the reason; `Refusal` for one that was asked for by its full name."""
     reasons = {}
     for name in choose_relations(text):
-        if not exact and needs_all_directions(name):
+        if not exact and RELATIONS[name].needs_all_outputs:
             reasons[name] = "it needs directions=all"
-        elif not start and "nfm_init_removed" in RELATIONS[name]:
+        elif not start and "nfm_init_removed" in RELATIONS[name].matrices:
             reasons[name] = "there is no checkpoint 0"
     typed = [name for name in reasons if name in text.split(",")]
-    if typed and text != AnalyzeConfig.relations:
+    if typed and text != AlignmentParameters.relations:
         raise Refusal(f"relations={typed[0]} ({reasons[typed[0]]})", "relations that can be had here", "leave it out")
     return reasons

@@ -8,6 +8,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from nfa.analyses.parameters import DirectionsParameters
 from nfa.console import stage
 from nfa.errors import Refusal
 from nfa.maths import embedding
@@ -18,12 +19,11 @@ from nfa.observe.checks import check_model, check_trained
 from nfa.observe.coverage import coverage
 from nfa.observe.door import EXAMPLES
 from nfa.observe.passes import per_example
-from nfa.registry.analyses.config import GradientDirectionsConfig
 from nfa.studies.gradient_directions import DRAWS, ProbeExamples, gradient_directions
 from nfa.studies.result import Result
 from nfa.workload import Batch, Workload
 
-DEFAULT_N = GradientDirectionsConfig().n
+DEFAULT_N = DirectionsParameters().n
 
 
 class GradientAnalysis:
@@ -32,7 +32,7 @@ class GradientAnalysis:
     Of fewer examples than `config.n` says by default there are as many as there are.
     """
 
-    def __init__(self, workload: Workload, model: nn.Module, config: GradientDirectionsConfig) -> None:
+    def __init__(self, workload: Workload, model: nn.Module, config: DirectionsParameters) -> None:
         self.workload, self.config = workload, config
         self.ids = self._examples()
         few = next(iter(self._batches(self.ids[:EXAMPLES])))

@@ -7,6 +7,7 @@ from typing import Any
 import torch.nn as nn
 from torch import Tensor
 
+from nfa.analyses.parameters import FlowParameters
 from nfa.console import bar, stage
 from nfa.errors import Refusal
 from nfa.measures.evaluation import record_outputs
@@ -15,11 +16,10 @@ from nfa.measures.parameter_groups import relative_changes, root_mean_squares
 from nfa.observe.checks import check_trained
 from nfa.observe.coverage import coverage
 from nfa.observe.door import EXAMPLES
-from nfa.registry.analyses.config import GradientFlowConfig
 from nfa.studies.gradient_flow import gradient_flow
 from nfa.workload import Batch, MeanLoss, Workload
 
-DEFAULT_N = GradientFlowConfig().n
+DEFAULT_N = FlowParameters().n
 NO_OUTPUT = "the layer that gives the outputs is not trained: there are no ratios of a part to the output"
 
 
@@ -30,7 +30,7 @@ class FlowAnalysis:
     """
 
     def __init__(
-        self, workload: Workload, model: nn.Module, config: GradientFlowConfig, start: Mapping[str, Tensor] | None
+        self, workload: Workload, model: nn.Module, config: FlowParameters, start: Mapping[str, Tensor] | None
     ) -> None:
         self.workload, self.config, self.start = workload, config, start
         self.groups = workload.groups(model)

@@ -7,8 +7,9 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nfa.figures.style import add_legend, epoch_axis, panels, relation_label, site_label, style
+from nfa.figures.style import add_legend, epoch_axis, panels, site_label, style
 from nfa.figures.training_analysis import Series, draw
+from nfa.relations import RELATIONS
 
 
 def alignment_relations(
@@ -33,8 +34,7 @@ def alignment_relations(
                 colour = shades(0.9 * index / max(1, len(sites) - 1))
                 draw(place, series.get(f"{site}/{name}", {}), label=site_label(site), color=colour, marker="o")
                 band(place, series, f"{site}/{name}", colour)
-            place.set(title=relation_label(name))
-            limits(place, name)
+            place.set(title=RELATIONS[name].label, ylim=RELATIONS[name].limits)
             epoch_axis(place, boundary, unit)
         add_legend(figure)
         figure.suptitle(title)
@@ -48,11 +48,3 @@ def band(place: Axes, series: Mapping[str, Series], key: str, colour: Any) -> No
     low, high = ([values[epoch] + sign * 2 * errors[epoch] for epoch in epochs] for sign in (-1, 1))
     if epochs:
         place.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0 if len(epochs) > 1 else 2)
-
-
-def limits(place: Axes, relation: str) -> None:
-    """Cosines and overlaps of positive matrices lie between 0 and 1; FACT is not positive; other measures are free."""
-    if relation.endswith(("stable_rank", "exponent")):
-        place.set(ylim=(0, None) if relation.endswith("stable_rank") else None)
-    else:
-        place.set(ylim=(-1, 1) if relation == "fact_nfm" else (0, 1))

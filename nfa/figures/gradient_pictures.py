@@ -33,6 +33,32 @@ class DrawnDirections:
     noisy: np.ndarray | None = None
     what: str = "examples"
 
+    @classmethod
+    def in_order(
+        cls,
+        arrays: Mapping[str, np.ndarray],
+        order: np.ndarray,
+        losses: np.ndarray,
+        what: str,
+        classes: np.ndarray | None = None,
+        noisy: np.ndarray | None = None,
+    ) -> "DrawnDirections":
+        """Of the arrays of a study, its rows in an order of all examples, of which losses, classes and noisy are."""
+        kept = arrays["kept"]
+        rank = np.empty(len(order), dtype=int)
+        rank[order] = np.arange(len(order))
+        rows = np.argsort(rank[kept])
+        places = kept[rows]
+        return cls(
+            arrays["cosines"][np.ix_(rows, rows)],
+            arrays["map"][rows] if len(arrays["map"]) else arrays["map"],
+            arrays["norms"][rows],
+            losses[places],
+            None if classes is None else classes[places],
+            None if noisy is None else noisy[places],
+            what,
+        )
+
 
 def gradient_similarities(shown: DrawnDirections, *, title: str) -> Figure:
     """Cosines from −1 (blue) to 1 (red), rows by class, then from easy to difficult; lines between the classes."""

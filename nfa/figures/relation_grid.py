@@ -7,8 +7,8 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nfa.figures.alignment_relations import limits
-from nfa.figures.style import add_legend, epoch_axis, grid, relation_label, site_label, style
+from nfa.figures.style import add_legend, epoch_axis, grid, site_label, style
+from nfa.relations import RELATIONS
 
 Value = TypeVar("Value")
 
@@ -43,10 +43,10 @@ def relation_grid(
                 place = places[row][column]
                 for (label, series), colour in zip(groups.items(), colours(len(groups)), strict=True):
                     draw(place, label, series, f"{site}/{name}", colour)
-                limits(place, name)
+                place.set(ylim=RELATIONS[name].limits)
                 epoch_axis(place, boundary, unit if row == len(drawn) - 1 else "")
                 place.set(title=site_label(site) if row == 0 else "")
-                place.set(ylabel=relation_label(name) if column == 0 else "")
+                place.set(ylabel=RELATIONS[name].label if column == 0 else "")
         add_legend(figure)
         figure.suptitle(title)
     return figure

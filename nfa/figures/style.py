@@ -41,44 +41,6 @@ LONG = 6  # a logarithmic axis that spans this factor has ticks enough at 1, 2 a
 ENTRIES_BESIDE, LETTERS_BESIDE = 12, 34  # what a legend in a panel's place has room for
 
 
-MATRIX_LABELS = {
-    "agop": "AGOP",
-    "nfm": "NFM",
-    "nfm_init_removed": "NFM (init removed)",
-    "g": "G",
-    "h": "H",
-    "fact": "FACT",
-    "out_g": "G′",
-    "out_h": "H′",
-    "out_m": "M′",
-}
-RELATION_LABELS = {
-    "agop_nfm": "AGOP vs NFM",
-    "agop_nfm_init_removed": "AGOP vs NFM (init removed)",
-    "g_vs_h": "G vs H",
-    "g_vs_m": "G vs M",
-    "h_vs_m": "H vs M",
-    "out_g_vs_h": "G′ vs H′",
-    "out_g_vs_m": "G′ vs M′",
-    "out_h_vs_m": "H′ vs M′",
-    "fact_nfm": "FACT vs NFM",
-}
-
-
-def relation_label(name: str) -> str:
-    """A relation as it is written in a figure.
-
-    >>> relation_label("g_vs_h_overlap"), relation_label("h_stable_rank")
-    ('G vs H, overlap', 'stable rank of H')
-    """
-    if name.endswith("_stable_rank"):
-        return f"stable rank of {MATRIX_LABELS[name.removesuffix('_stable_rank')]}"
-    for suffix, word in (("_overlap", "overlap"), ("_exponent", "exponent")):
-        if name.endswith(suffix):
-            return f"{RELATION_LABELS[name.removesuffix(suffix)]}, {word}"
-    return RELATION_LABELS[name]
-
-
 def site_label(site: str) -> str:
     """A site as it is written in a figure; paths that hold no list of layers are as they are.
 

@@ -6,75 +6,49 @@ i input, o output, k network output. A site is named as in `model.named_modules(
 forward pass, the calls' positions follow each other along s.
 """
 
-from nfa.reference.answers import answer_loss, token_mean
-from nfa.reference.attention import relative_attention
-from nfa.reference.comparisons import Centre, cosine, debiased_cosine, exponent, stable_rank, subspace_overlap
-from nfa.reference.conformer import conformer
-from nfa.reference.flow import mean_gradients, relative_change, root_mean_square
-from nfa.reference.fronts import non_dominated
-from nfa.reference.gradients import (
-    cosines,
-    example_gradients,
-    ghm_c,
-    ghm_r,
-    gradient_gram,
-    noise_scale,
-    participation_ratio,
-    silhouette,
-)
-from nfa.reference.low_rank import energy_ratio, lora_update, subspace_cosines, truncated_svd, truncation_error
-from nfa.reference.matrices import agop, directional_agop, fact, nfm, nfm_init_removed, second_moment, square_root
-from nfa.reference.objectives import objective
-from nfa.reference.observations import Observation, observations
-from nfa.reference.records import Loss, jacobians, loss_gradients, site_inputs, site_outputs
-from nfa.reference.ridge import lagged_matrix, lagged_prediction, lagged_ridge
-from nfa.reference.survival import restricted_mean
-
-__all__ = [
-    "Centre",
-    "Loss",
-    "Observation",
-    "agop",
-    "answer_loss",
-    "conformer",
-    "cosine",
-    "cosines",
-    "debiased_cosine",
-    "directional_agop",
-    "energy_ratio",
-    "example_gradients",
-    "exponent",
-    "fact",
-    "ghm_c",
-    "ghm_r",
-    "gradient_gram",
-    "jacobians",
-    "lagged_matrix",
-    "lagged_prediction",
-    "lagged_ridge",
-    "lora_update",
-    "loss_gradients",
-    "mean_gradients",
-    "nfm",
-    "nfm_init_removed",
-    "noise_scale",
-    "non_dominated",
-    "objective",
-    "observations",
-    "participation_ratio",
-    "relative_attention",
-    "relative_change",
-    "restricted_mean",
-    "root_mean_square",
-    "second_moment",
-    "silhouette",
-    "site_inputs",
-    "site_outputs",
-    "square_root",
-    "stable_rank",
-    "subspace_cosines",
-    "subspace_overlap",
-    "token_mean",
-    "truncated_svd",
-    "truncation_error",
-]
+from nfa.reference.answers import answer_loss as answer_loss
+from nfa.reference.answers import token_mean as token_mean
+from nfa.reference.attention import relative_attention as relative_attention
+from nfa.reference.comparisons import Centre as Centre
+from nfa.reference.comparisons import cosine as cosine
+from nfa.reference.comparisons import debiased_cosine as debiased_cosine
+from nfa.reference.comparisons import exponent as exponent
+from nfa.reference.comparisons import stable_rank as stable_rank
+from nfa.reference.comparisons import subspace_overlap as subspace_overlap
+from nfa.reference.conformer import conformer as conformer
+from nfa.reference.flow import mean_gradients as mean_gradients
+from nfa.reference.flow import relative_change as relative_change
+from nfa.reference.flow import root_mean_square as root_mean_square
+from nfa.reference.fronts import non_dominated as non_dominated
+from nfa.reference.gradients import cosines as cosines
+from nfa.reference.gradients import example_gradients as example_gradients
+from nfa.reference.gradients import ghm_c as ghm_c
+from nfa.reference.gradients import ghm_r as ghm_r
+from nfa.reference.gradients import gradient_gram as gradient_gram
+from nfa.reference.gradients import noise_scale as noise_scale
+from nfa.reference.gradients import participation_ratio as participation_ratio
+from nfa.reference.gradients import silhouette as silhouette
+from nfa.reference.low_rank import energy_ratio as energy_ratio
+from nfa.reference.low_rank import lora_update as lora_update
+from nfa.reference.low_rank import subspace_cosines as subspace_cosines
+from nfa.reference.low_rank import truncated_svd as truncated_svd
+from nfa.reference.low_rank import truncation_error as truncation_error
+from nfa.reference.matrices import agop as agop
+from nfa.reference.matrices import directional_agop as directional_agop
+from nfa.reference.matrices import fact as fact
+from nfa.reference.matrices import nfm as nfm
+from nfa.reference.matrices import nfm_init_removed as nfm_init_removed
+from nfa.reference.matrices import second_moment as second_moment
+from nfa.reference.matrices import square_root as square_root
+from nfa.reference.objectives import objective as objective
+from nfa.reference.observations import Observation as Observation
+from nfa.reference.observations import observations as observations
+from nfa.reference.records import Loss as Loss
+from nfa.reference.records import jacobians as jacobians
+from nfa.reference.records import loss_gradients as loss_gradients
+from nfa.reference.records import site_inputs as site_inputs
+from nfa.reference.records import site_outputs as site_outputs
+from nfa.reference.ridge import lagged_matrix as lagged_matrix
+from nfa.reference.ridge import lagged_prediction as lagged_prediction
+from nfa.reference.ridge import lagged_ridge as lagged_ridge
+from nfa.reference.survival import restricted_mean as restricted_mean

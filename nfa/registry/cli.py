@@ -8,6 +8,7 @@ import difflib
 import itertools
 import os
 import sys
+import time
 import traceback
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +17,9 @@ from typing import Any, TypeVar
 from nfa import masking
 from nfa.errors import NfaError, Refusal, headline
 from nfa.registry import doors, signals
+from nfa.registry.entry_points import entry_points
+from nfa.registry.families.protocol import named
+from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.values import value_of
 
 Config = TypeVar("Config")
@@ -60,8 +64,29 @@ def help_text(config_type: type, name: str) -> str:
     return "\n".join(lines)
 
 
-def main(name: str, config_type: type[Config], start: Callable[[Config], None]) -> typing.NoReturn:
-    """Parse, look at what is named, run `start`, and exit: 0 done, 1 failed, 2 refused, 130 SIGINT, 143 SIGTERM."""
+def main(name: str) -> typing.NoReturn:
+    """Start the entry point of that name with the words of this process, and exit as `run` does."""
+    run(name, entry_points()[name].parameters, starter(name))
+
+
+def starter(name: str) -> Callable[[Any], None]:
+    """What an entry point does with its parameters: it looks at what they name, and only then imports what it needs."""
+    point = entry_points()[name]
+
+    def start(config: Any) -> None:
+        found, begun = doors.check(point, config), time.perf_counter()
+        with signals.shielded():  # a module whose import was interrupted cannot be imported again, not even to say so
+            begin = named(point.start)
+        if point.look:
+            begin(config, Stopwatch({"import": time.perf_counter() - begun}), found)
+        else:
+            begin(config)
+
+    return start
+
+
+def run(name: str, config_type: type[Config], start: Callable[[Config], None]) -> typing.NoReturn:
+    """Parse, run `start`, and exit: 0 done, 1 failed, 2 refused, 130 SIGINT, 143 SIGTERM."""
     signals.listen()
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(help_text(config_type, name))
@@ -69,9 +94,7 @@ def main(name: str, config_type: type[Config], start: Callable[[Config], None]) 
 
     def work() -> None:
         masking.mask_process()
-        config = parse(config_type, _unstored(sys.argv[1:]))
-        doors.check(config)
-        start(config)
+        start(parse(config_type, _unstored(sys.argv[1:])))
 
     _leave(_run(work))
 

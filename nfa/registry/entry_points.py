@@ -1,31 +1,22 @@
-"""One frozen dataclass per entry point: what the command line parses, MLflow logs and a checkpoint is rebuilt from.
+"""Everything that a user can start, by name: what each family brings, and what is for all of them."""
 
-The field is the documentation: its type, default and help text appear unchanged in `--help`, MLproject and docs/.
-"""
+from functools import cache
 
-from nfa.registry.analyses.config import AnalyzeConfig, GradientDirectionsConfig, GradientFlowConfig
-from nfa.registry.families.eeg.config import AblateEEGConfig, TrainEEGConfig
-from nfa.registry.families.eeg.preparation.config import PrepareEEGConfig
-from nfa.registry.families.language.config import CompareLoraConfig, TrainLoraConfig
-from nfa.registry.families.language.experiment.config import LoraExperimentConfig
-from nfa.registry.families.language.teacher.config import LoraSvdConfig, SynthesizeTeacherConfig
-from nfa.registry.families.mlp.config import DemoConfig, ImportConfig, TrainConfig
-from nfa.registry.sweeps.config import TuneConfig
+from nfa.registry.families.protocol import EntryPoint
+from nfa.registry.families.registry import families
 
-ENTRY_POINTS = {
-    "train": TrainConfig,
-    "analyze": AnalyzeConfig,
-    "gradient_directions": GradientDirectionsConfig,
-    "demo": DemoConfig,
-    "import_checkpoints": ImportConfig,
-    "train_eeg": TrainEEGConfig,
-    "prepare_eeg": PrepareEEGConfig,
-    "ablate_eeg": AblateEEGConfig,
-    "gradient_flow": GradientFlowConfig,
-    "train_lora": TrainLoraConfig,
-    "compare_lora": CompareLoraConfig,
-    "lora_experiment": LoraExperimentConfig,
-    "synthesize_teacher": SynthesizeTeacherConfig,
-    "lora_svd": LoraSvdConfig,
-    "tune": TuneConfig,
+ANALYSES, SWEEPS = "nfa.registry.analyses", "nfa.registry.sweeps"
+GENERAL = {
+    "analyze": EntryPoint(f"{ANALYSES}.config:AnalyzeConfig", f"{ANALYSES}.alignment:analyze"),
+    "gradient_directions": EntryPoint(
+        f"{ANALYSES}.config:GradientDirectionsConfig", f"{ANALYSES}.gradient_directions:gradient_directions"
+    ),
+    "gradient_flow": EntryPoint(f"{ANALYSES}.config:GradientFlowConfig", f"{ANALYSES}.gradient_flow:gradient_flow"),
+    "tune": EntryPoint(f"{SWEEPS}.config:TuneConfig", f"{SWEEPS}.search:tune", check=f"{SWEEPS}.config:check_storage"),
 }
+
+
+@cache
+def entry_points() -> dict[str, EntryPoint]:
+    """By name: the families' in their order, then the general ones."""
+    return {name: point for family in families() for name, point in family.entry_points.items()} | GENERAL

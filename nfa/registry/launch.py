@@ -10,8 +10,8 @@ from nfa.registry import unfinished
 from nfa.registry.signals import Interrupted
 
 
-def launch(module: str, nproc: int) -> None:
-    """Start `python -m module` with this program's words in `nproc` processes, by torchrun's own launcher, and wait.
+def launch(entrypoint: str, nproc: int) -> None:
+    """Start an entry point with this program's words in `nproc` processes, by torchrun's own launcher, and wait.
 
     How the first process ends is how this one ends; a signal reaches all of them.
     """
@@ -34,7 +34,7 @@ def launch(module: str, nproc: int) -> None:
         logs_specs=DefaultLogsSpecs(log_dir=str(unfinished.place())),
     )
     try:
-        elastic_launch(config, sys.executable)("-m", module, *sys.argv[1:])
+        elastic_launch(config, sys.executable)("-m", "nfa", entrypoint, *sys.argv[1:])
     except SignalException as signal:
         raise Interrupted(signal.sigval) from None
     except ChildFailedError as failed:

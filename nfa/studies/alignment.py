@@ -1,6 +1,6 @@
 """How far the matrices of a site agree, and how many directions matter in each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,7 +9,7 @@ from nfa.maths.congruence import Congruence
 from nfa.maths.replicates import Replicates
 from nfa.maths.similarity import Similarity
 from nfa.measures.site_matrices import Conventions, Matrix
-from nfa.relations import COSINES, EXPONENT, OVERLAPS, RELATIONS, TRAINING
+from nfa.relations import RELATIONS, TRAINING
 from nfa.studies.result import Result
 
 
@@ -73,15 +73,21 @@ class _SiteAlignment:
 
     def relation(self, name: str) -> dict[str, float]:
         """Values by suffix: "" and, where there is one, "_se"; none where it is undefined."""
-        parts = [self.matrices[matrix] for matrix in RELATIONS[name]]
-        if name in COSINES:
-            return self._cosine(*parts)
-        if name in EXPONENT:
-            fit = spectrum.exponent(_exact(parts[1]), _exact(parts[0]))
-            return {"": fit.slope, "_se": fit.se} if fit else {}
-        if name in OVERLAPS:
-            return _defined(spectrum.subspace_overlap(_exact(parts[0]), _exact(parts[1]), self.options.top_k))
-        return _defined(spectrum.stable_rank(_exact(parts[0])))
+        relation = RELATIONS[name]
+        kinds: dict[str, Callable[..., dict[str, float]]] = {
+            "cosine": self._cosine, "exponent": self._exponent, "overlap": self._overlap, "stable rank": self._rank,
+        }  # fmt: skip
+        return kinds[relation.kind](*(self.matrices[matrix] for matrix in relation.matrices))
+
+    def _exponent(self, a: Matrix, b: Matrix) -> dict[str, float]:
+        fit = spectrum.exponent(_exact(b), _exact(a))
+        return {"": fit.slope, "_se": fit.se} if fit else {}
+
+    def _overlap(self, a: Matrix, b: Matrix) -> dict[str, float]:
+        return _defined(spectrum.subspace_overlap(_exact(a), _exact(b), self.options.top_k))
+
+    def _rank(self, a: Matrix) -> dict[str, float]:
+        return _defined(spectrum.stable_rank(_exact(a)))
 
     def _cosine(self, a: Matrix, b: Matrix) -> dict[str, float]:
         if isinstance(a, Replicates):

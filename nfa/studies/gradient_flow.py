@@ -86,18 +86,18 @@ def change_verdict(change: float | None) -> str:
     return "not measured" if change is None else "almost unchanged" if change < UNCHANGED else "changed"
 
 
-def targets(series: Mapping[str, float], groups: ParameterGroups) -> list[RuleOfThumb]:
+def targets(series: Mapping[str, float], groups: ParameterGroups, *own: RuleOfThumb) -> list[RuleOfThumb]:
     """The table of targets, from the series of a checkpoint; what a model puts into its ratio is no step towards them.
 
-    They are those of the EEG program that version 2 of the Conformer is from: rules of thumb, derived from nothing.
+    They are rules of thumb, derived from nothing; `own` are further ones, which only such models have.
     """
-    norm, pearson = series.get("flow/grad_norm"), series.get("val/pearson")
+    norm = series.get("flow/grad_norm")
     ratio = without_built_in(series.get("flow/front_output_ratio"), groups)
     change = series.get(f"flow/{groups.front}/weight_change")
     return [
         RuleOfThumb("front/output gradient ratio", "> 0.1", ratio, None if ratio is None else ratio > WEAK),
         RuleOfThumb("weight change of the front", "> 0.01", change, None if change is None else change > UNCHANGED),
-        RuleOfThumb("validation Pearson's r", "> 0.3", pearson, None if pearson is None else pearson > 0.3),
+        *own,
         RuleOfThumb("gradient norm", "1 to 10", norm, None if norm is None else 1 <= norm <= 10),
     ]
 

@@ -12,11 +12,14 @@ from torch import Tensor
 from nfa import reference
 from nfa.reference import Observation
 from nfa.reference.linear_twin import twin_sites
-from nfa.relations import COSINES, STABLE_RANKS
+from nfa.relations import RELATIONS as ALL
 from nfa.workload import Batch, Workload
 
 Values = dict[str, dict[str, Tensor]]  # by quantity, then by site or parameter
-RELATIONS: dict[str, Mapping[str, Sequence[str]]] = {"cosines": COSINES, "stable ranks": STABLE_RANKS}
+RELATIONS: dict[str, Mapping[str, Sequence[str]]] = {
+    f"{kind}s": {name: one.matrices for name, one in ALL.items() if one.kind == kind}
+    for kind in ("cosine", "stable rank")
+}
 Twin = Callable[[nn.Module], nn.Module]
 
 

@@ -9,11 +9,11 @@ import torch.nn as nn
 from torch import Tensor
 
 from nfa.analyses.alignment import Analysis
+from nfa.analyses.parameters import AlignmentParameters
 from nfa.maths.congruence import Congruence
 from nfa.measures.gradient_gram import GradientGram, choose_parameters
 from nfa.measures.mean_gradient import mean_gradient
 from nfa.observe.passes import site_weights
-from nfa.registry.analyses.config import AnalyzeConfig
 from nfa.relations import MATRICES
 from nfa.studies.alignment import alignment as related
 from nfa.testing.expected import RELATIONS, Case, Values
@@ -29,7 +29,7 @@ def analysis(case: Case, precision: Precision) -> Analysis:
     return Analysis(
         case.workload,
         case.model,
-        AnalyzeConfig(
+        AlignmentParameters(
             relations="all",
             sites="*",
             directions="all",

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nfa.plain_text import aligned
+
 HEADS = ("study", "quantity", "precision", "compared", "difference", "allowed", "")
 
 
@@ -55,10 +57,8 @@ class Conformance:
 
     def __str__(self) -> str:
         table = [HEADS, *(row.cells() for row in self.rows)]
-        widths = [max(len(cells[column]) for cells in table) for column in range(len(HEADS))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) for cells in table]
         known = len(self.seen) + len(self.unseen)
         said = [f"seen: {len(self.seen)} of {known} linear maps; not seen: {', '.join(self.unseen) or 'none'}"]
         if self.unchecked:
             said.append(f"seen, but without a reference: {', '.join(self.unchecked)}")
-        return "\n".join([line.rstrip() for line in lines] + said)
+        return "\n".join([*aligned(table), *said])

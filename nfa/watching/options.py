@@ -2,43 +2,38 @@
 
 import operator
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from nfa.analyses.parameters import AlignmentParameters, DirectionsParameters, FlowParameters
 from nfa.errors import Refusal
-from nfa.registry.analyses.config import AnalyzeConfig, GradientDirectionsConfig, GradientFlowConfig
-from nfa.relations import RELATIONS, choose_relations
+from nfa.relations import choose_relations, needed
 
 STUDIES = ("alignment", "directions", "flow")
+DEFAULTS = {item.name: item.default for item in fields(AlignmentParameters)}
 OF_STUDY = {
-    "alignment": (
-        "relations",
-        "sites",
-        "centre",
-        "agop_power",
-        "positions",
-        "max_samples",
-        "batch_size",
-        "precision",
-        "directions",
-        "top_k",
-        "seed",
-    ),
+    "alignment": tuple(DEFAULTS),
     "directions": ("parameters", "max_samples", "seed"),
     "flow": ("max_samples", "batch_size"),
 }
+CALLS = {  # of a model at hand: the study, and which of its options apply
+    "alignment": ("alignment", OF_STUDY["alignment"]),
+    "gradient_directions": ("directions", OF_STUDY["directions"]),
+    "gradient_flow": ("flow", OF_STUDY["flow"]),
+    "gradient_gram": ("directions", ("parameters", "max_samples")),
+}
 PART = "[A-Za-z0-9_-][A-Za-z0-9_.-]*"
 PREFIX = re.compile(f"(?:{PART}/)*(?:{PART})?")
-DEFAULTS = {item.name: item.default for item in fields(AnalyzeConfig)}
 
 
 @dataclass(frozen=True)
 class Asked:
-    """The chosen studies and the options that apply to them."""
+    """The chosen studies and the options that apply to them; `what` is a run, or a model at hand."""
 
     studies: tuple[str, ...]
     options: Mapping[str, Any]
+    what: str
 
     @classmethod
     def of(cls, studies: Any, options: Mapping[str, Any]) -> "Asked":
@@ -48,9 +43,13 @@ class Asked:
             raise Refusal(f"studies={unknown[0]!r}", f"{', '.join(STUDIES)}, comma-separated", "studies='alignment'")
         chosen = tuple(name for name in STUDIES if name in names)
         allowed = list(dict.fromkeys(option for name in chosen for option in OF_STUDY[name]))
-        if foreign := [name for name in options if name not in allowed]:
-            raise Refusal(f"option {foreign[0]!r} of nfa.watch", ", ".join(allowed), "leave it out")
-        return cls(chosen, {name: _formed(name, value) for name, value in options.items()})
+        return cls(chosen, _formed(options, allowed, "watch"), "run")
+
+    @classmethod
+    def once(cls, call: str, options: Mapping[str, Any]) -> "Asked":
+        """Of a call about a model at hand; `Refusal` for an option that it does not have."""
+        study, allowed = CALLS[call]
+        return cls((study,), _formed(options, allowed, call), "model")
 
     def count(self, examples: int) -> int:
         """How many examples of the probe are taken."""
@@ -59,33 +58,38 @@ class Asked:
             raise Refusal(f"max_samples={asked}", f"0 (all) to {examples} examples", "max_samples=0")
         return asked or examples
 
-    def alignment(self, *, start_known: bool) -> AnalyzeConfig:
+    def alignment(self, *, start_known: bool) -> AlignmentParameters:
         """Without what is made of the weights before the first update, where these are not known."""
         mine = {name: value for name, value in self.options.items() if name in OF_STUDY["alignment"]}
-        config = AnalyzeConfig(**mine)
+        config = AlignmentParameters(**mine)
         if start_known:
             return config
-        left = [name for name in choose_relations(config.relations) if "nfm_init_removed" not in RELATIONS[name]]
+        left = [name for name in choose_relations(config.relations) if "nfm_init_removed" not in needed([name])]
         if left:
             return replace(config, relations=",".join(left))
-        got = f"relations={config.relations} of a run whose initial weights are not known"
+        got = f"relations={config.relations} of a {self.what} whose initial weights are not known"
         raise Refusal(got, "relations without nfm_init_removed", "leave relations out")
 
-    def directions(self, examples: int) -> GradientDirectionsConfig:
+    def directions(self, examples: int) -> DirectionsParameters:
         """Of single examples."""
         said = {"sites": self.options.get("parameters"), "seed": self.options.get("seed")}
         given = {name: value for name, value in said.items() if value is not None}
-        return GradientDirectionsConfig(n=examples, **given)
+        return DirectionsParameters(n=examples, **given)
 
-    def flow(self, examples: int) -> GradientFlowConfig:
+    def flow(self, examples: int) -> FlowParameters:
         """Of all examples."""
-        return GradientFlowConfig(n=examples, batch_size=self.options.get("batch_size", DEFAULTS["batch_size"]))
+        return FlowParameters(n=examples, batch_size=self.options.get("batch_size", DEFAULTS["batch_size"]))
 
 
-def _formed(name: str, value: Any) -> Any:
-    if not isinstance(DEFAULTS.get(name, ""), int):
-        return as_text(name, value)
-    return whole_number(name, value)
+def _formed(options: Mapping[str, Any], allowed: Sequence[str], call: str) -> dict[str, Any]:
+    """Options as they would be typed."""
+    if foreign := [name for name in options if name not in allowed]:
+        raise Refusal(f"option {foreign[0]!r} of nfa.{call}", ", ".join(allowed), "leave it out")
+    return {name: _typed(name, value) for name, value in options.items()}
+
+
+def _typed(name: str, value: Any) -> Any:
+    return whole_number(name, value) if isinstance(DEFAULTS.get(name, ""), int) else as_text(name, value)
 
 
 def whole_number(name: str, value: Any) -> int:

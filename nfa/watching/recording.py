@@ -1,9 +1,8 @@
-"""Studies of a model in a training loop that is not ours, recorded into the active MLflow run."""
+"""Studies of a model in a training loop that is not ours, recorded while it trains."""
 
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 from weakref import WeakSet
@@ -13,26 +12,23 @@ from torch import Tensor
 
 from nfa import __version__
 from nfa.console import stage
-from nfa.errors import NfaError, Refusal, reason
+from nfa.errors import Refusal
 from nfa.measures.evaluation import Evaluation, record_outputs
-from nfa.registry import tracking
-from nfa.registry.tracking.metrics import MetricLog, known_steps
-from nfa.watching import reports
-from nfa.watching.models import is_second, observable, unwrapped
-from nfa.watching.options import STUDIES, Asked, check_prefix, whole_number
+from nfa.sinks import Sink
+from nfa.watching.models import is_second, observable
+from nfa.watching.options import Asked, check_prefix, whole_number
+from nfa.watching.output import Output
 from nfa.watching.pace import pace
-from nfa.watching.probes import probe_of
 from nfa.watching.start import Start
-from nfa.watching.studies import WatchedAlignment, WatchedDirections, WatchedFlow, WatchedStudy
+from nfa.watching.subject import Subject
 from nfa.workload import Batch
 from nfa.workloads.examples import Loss, Outputs, call
 
-COVERAGE = "nfa.coverage"
 _open: WeakSet["Watch"] = WeakSet()  # of this process, so that no two of one run write under the same names
 
 
 class Watch:
-    """Records studies of a model into the active MLflow run; training is bitwise the same with and without.
+    """Records studies of a model while it trains; training is bitwise the same with and without.
 
         with mlflow.start_run(), nfa.watch(model, loss, (images, labels)) as watch:
             for epoch in range(10):
@@ -49,8 +45,11 @@ class Watch:
     `outputs(model, inputs)` is f where that is not model(inputs), its logits or its first part. `prefix` stands before
     all keys and files: one for each watch of a run.
 
-    `step` is the model's step now. At 0 its weights are the initial ones, and are stored with the run; where a run goes
-    on, those that are stored with it are taken, and without any what is made of them is left out.
+    `sink` is where values, tables and figures go: the active MLflow run, or one of nfa.sinks (TensorBoard, JSON lines,
+    memory), or any object with the methods log(values, step), text(name, content) and figure(name, figure).
+
+    `step` is the model's step now. At 0 its weights are the initial ones. Where an MLflow run goes on, those that were
+    stored with it are taken; without any, and with every other sink, what is made of them is left out.
 
     `relations`, `sites`, `centre`, `agop_power`, `positions`, `max_samples`, `batch_size`, `precision`, `directions`,
     `top_k` and `seed` are those of `analyze`; `parameters` are the `sites` of `gradient_directions`.
@@ -75,41 +74,28 @@ class Watch:
         examples: int = 512,
         prefix: str = "",
         step: int = 0,
+        sink: Sink | None = None,
         **options: Any,
     ) -> None:
-        self.asked, self.pace, self.prefix = Asked.of(studies, options), pace(schedule, every), check_prefix(prefix)
-        self.model, self.step, self.silent = unwrapped(model), whole_number("step", step), is_second()
+        asked, self.pace, self.prefix = Asked.of(studies, options), pace(schedule, every), check_prefix(prefix)
+        self.step, self.silent = whole_number("step", step), is_second()
         if self.silent:
             return
-        self.run = tracking.active_run()
+        self.output = Output(sink, prefix, type(model).__name__)
         self._check_names()
-        with _at_the_door():
-            self.workload = probe_of(self.model, loss, probe, outputs, present=present, examples=examples)
-        self.ids = list(self.workload.ids("probe"))[: self.asked.count(len(self.workload.all))]
-        self.start = Start(self.run, prefix, self.workload, self.model, self.step, again=self._again())
-        with _at_the_door(), observable(self.model):
-            self.studies = [self._study(name) for name in self.asked.studies]
+        self.subject = Subject(model, loss, probe, asked, outputs=outputs, present=present, examples=examples)
+        self.model, self.workload = self.subject.model, self.subject.workload
+        before = self.output.named if self.output.again else ""
+        stored = self.output.initial_weights()
+        self.start = Start(self.workload, self.model, self.step, stored=stored, run=before)
+        self.studies = self.subject.studies(self.start, self._record_outputs)
         self.start.check()
-        self.metrics = MetricLog(self.run.info.run_id, known_steps(self.run.info.run_id) if self.start.again else set())
         self.diverged = False
         self.recorded: int | None = None
 
-    def _study(self, name: str) -> WatchedStudy:
-        if name == "alignment":
-            config = self.asked.alignment(start_known=self.start.known)
-            return WatchedAlignment(self.workload, self.model, config, self.start, self._record_outputs)
-        if name == "directions":
-            return WatchedDirections(self.workload, self.model, self.asked.directions(len(self.ids)))
-        return WatchedFlow(self.workload, self.model, self.asked.flow(len(self.ids)), self.start)
-
-    def _again(self) -> bool:
-        """Whether the run has been watched before under the same names."""
-        described = [f"{self.prefix}{name}.json" for name in STUDIES]
-        return any(tracking.has_artifact(self.run.info.run_id, path) for path in described)
-
     def _check_names(self) -> None:
         """`Refusal` where another watch of this process writes under the same names into the same run."""
-        others = [other.prefix for other in _open if other.run.info.run_id == self.run.info.run_id]
+        others = [other.prefix for other in _open if other.output.place == self.output.place]
         if self.prefix in others:
             got = f"prefix={self.prefix!r}, which another watch of this run has"
             raise Refusal(got, "a prefix of its own for each watch of a run", "prefix='second/'")
@@ -119,10 +105,10 @@ class Watch:
             return self
         self._check_names()
         _open.add(self)
-        self.start.save()
+        self.output.keep_initial_weights(self.start.new)
         for study in self.studies:
             said = {"nfa_version": __version__, "coverage": study.coverage, **study.described()}
-            tracking.put_json(self.run, f"{self.prefix}{study.name}.json", said)
+            self.output.json(f"{study.name}.json", said)
         self._announce()
         return self
 
@@ -135,7 +121,7 @@ class Watch:
         if not self.start.known:
             reason = f"the run goes on from step {self.step} and has not stored its initial weights"
             stage("notice", f"{reason}: initial-removed relations and weight changes are left out")
-        tracking.set_tag(self.run, f"{COVERAGE}.{self.prefix}".rstrip("./"), self.studies[0].coverage)
+        self.output.keep_coverage(self.studies[0].coverage)
 
     def record(self, step: int) -> dict[str, float]:
         """Measure and log at `step` if it is one that counts; the values by metric key, with the probe's mean loss.
@@ -154,11 +140,10 @@ class Watch:
         began = time.perf_counter()
         with observable(self.model):
             values = self._values(step)
-        self.metrics.log(values, step)
-        self.metrics.flush()
+        self.output.log(values, step)
         self.pace.took(time.perf_counter() - began)
         self.recorded = step
-        return values
+        return {f"{self.prefix}{key}": value for key, value in values.items()}
 
     def _values(self, step: int) -> dict[str, float]:
         self.evaluation = Evaluation(self.workload)
@@ -169,10 +154,10 @@ class Watch:
         if math.isfinite(loss):
             found["probe/loss"] = loss
         self._look_for_divergence(step, loss)
-        return {f"{self.prefix}{key}": value for key, value in found.items()}
+        return found
 
     def _batches(self) -> Iterator[Batch]:
-        return self.workload.batches("train", batch_size=self.workload.examples_at_once, ids=self.ids)
+        return self.workload.batches("train", batch_size=self.workload.examples_at_once, ids=self.subject.ids)
 
     def _record_outputs(self, outputs: Tensor, batch: Batch) -> None:
         self.evaluation.update(outputs, batch)
@@ -192,22 +177,8 @@ class Watch:
         if self.silent:
             return
         _open.discard(self)
-        self.metrics.flush()
         if error is None:
-            reports.report(self.run, self.asked.studies, self.prefix)
-            stage("done", tracking.link(self.run))
+            from nfa.watching import reports  # matplotlib takes its time, and only figures need it
 
-
-@contextmanager
-def _at_the_door() -> Iterator[None]:
-    """Whatever a model, a loss or a dataset of somebody's raises on the probe, as a `Refusal`."""
-    try:
-        yield
-    except NfaError:
-        raise
-    except Exception as error:
-        raise Refusal(
-            f"a probe on which model or loss fails ({type(error).__name__}: {reason(error)})",
-            "inputs that model(inputs) takes, or model(**inputs) for a dict; targets that loss(outputs, targets) takes",
-            "outputs=lambda model, inputs: …, or another probe",
-        ) from error
+            reports.report(self.output, self.studies)
+            self.output.end()

@@ -1,39 +1,47 @@
-"""Tables and figures of a watched training, made from nothing but what its run has logged."""
+"""Tables and figures of a watched training, made from nothing but the series that were recorded."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nfa.analyses.csv_files import alignment_csv, directions_csv
+from nfa.figures.alignment_relations import alignment_relations
 from nfa.figures.flow import flow_map
 from nfa.figures.gradient_series import LABELS, gradient_series
+from nfa.figures.site_kinds import MOST_PANELS, alignment_title, shown
 from nfa.figures.training_analysis import Series
-from nfa.registry import tracking
-from nfa.registry.analyses import alignment_report, gradient_directions_report
+from nfa.plain_text import csv_text
+from nfa.watching.output import Output
+from nfa.watching.studies import WatchedStudy
 
 
-def report(run: Any, studies: Sequence[str], prefix: str) -> None:
-    """A table and a figure for each study; names of files begin with `prefix`, as the keys of the series do."""
-    logged = tracking.history(run.info.run_id)
-    series = {key.removeprefix(prefix): of_key for key, of_key in logged.items() if key.startswith(prefix)}
-    if "alignment" in studies:
-        alignment_report.report_watched(run, series, prefix)
-    if "directions" in studies:
-        _directions(run, series, prefix)
-    if "flow" in studies:
-        _flow(run, series, prefix)
+def report(output: Output, studies: Sequence[WatchedStudy]) -> None:
+    """A table and a figure for each study."""
+    series = output.series()
+    for study in studies:
+        REPORTS[study.name](output, series, study.described())
 
 
-def _directions(run: Any, series: Mapping[str, Series], prefix: str) -> None:
+def _alignment(output: Output, series: Mapping[str, Series], described: Mapping[str, Any]) -> None:
+    sites, relations = described["sites"], described["relations"]
+    output.text("similarities.csv", alignment_csv(series, sites, relations, "step"))
+    drawn = shown(series, sites, relations, MOST_PANELS)
+    title = alignment_title(output.title, described["conventions"], drawn)
+    output.figure("all_relations", alignment_relations(drawn.series, drawn.sites, relations, title=title, unit="step"))
+
+
+def _directions(output: Output, series: Mapping[str, Series], described: Mapping[str, Any]) -> None:  # noqa: ARG001
     found = {key: of_key for key, of_key in series.items() if key.startswith("gradient/")}
-    tracking.put_text(run, f"{prefix}gradient_directions.csv", gradient_directions_report.table({"": found}, "step"))
+    output.text("gradient_directions.csv", directions_csv({"": found}, "step"))
     keys = [key for key in LABELS if key in found]
-    figure = gradient_series({"": found}, keys, title=run.info.run_name, unit="step")
-    tracking.save_picture(run, figure, f"{prefix}gradient_directions")
+    output.figure("gradient_directions", gradient_series({"": found}, keys, title=output.title, unit="step"))
 
 
-def _flow(run: Any, series: Mapping[str, Series], prefix: str) -> None:
-    groups = tracking.get_json(run.info.run_id, f"{prefix}flow.json")["groups"]["names"]
+def _flow(output: Output, series: Mapping[str, Series], described: Mapping[str, Any]) -> None:
     found = {key: of_key for key, of_key in series.items() if key.startswith("flow/")}
-    rows = [f"{step},{key},{value}" for key, of_key in found.items() for step, value in of_key.items()]
-    tracking.put_text(run, f"{prefix}gradient_flow.csv", "\n".join(["step,series,value", *rows]))
-    figure = flow_map(found, list(groups), title=run.info.run_name, unit="step")
-    tracking.save_picture(run, figure, f"{prefix}gradient_flow_map")
+    rows = ((step, key, value) for key, of_key in found.items() for step, value in of_key.items())
+    output.text("gradient_flow.csv", csv_text(("step", "series", "value"), rows))
+    groups = list(described["groups"]["names"])
+    output.figure("gradient_flow_map", flow_map(found, groups, title=output.title, unit="step"))
+
+
+REPORTS = {"alignment": _alignment, "directions": _directions, "flow": _flow}

@@ -1,7 +1,6 @@
-"""The weights before the first update: they belong to the run, and are stored with it."""
+"""The weights before the first update: they belong to the training, and an MLflow run keeps them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 import torch.nn as nn
@@ -10,30 +9,38 @@ from torch import Tensor
 from nfa.errors import Refusal
 from nfa.observe.found import Sites
 from nfa.observe.passes import site_weights
-from nfa.registry import tracking
 from nfa.workload import Workload
 
-FILE = "initial_weights.safetensors"
 SITE, PARAMETER = "site/", "parameter/"
 
 
 class Start:
-    """Those that the run has stored, or, at step 0, those that the model has now; else they are not `known`.
+    """Those that are `stored`, or, at step 0, those that the model has now; else they are not `known`.
 
-    `again`: the run has been watched before under the same names.
+    `run` names the run that has been watched before under the same names; it is empty where there is none.
     """
 
-    def __init__(self, run: Any, prefix: str, workload: Workload, model: nn.Module, step: int, *, again: bool) -> None:
-        self.run, self.path, self.workload, self.model = run, f"{prefix}{FILE}", workload, model
-        self.prefix, self.step, self.again = prefix, step, again
-        stored = again and tracking.has_artifact(run.info.run_id, self.path)
-        self.stored = tracking.get_tensors(run.info.run_id, self.path)[0] if stored else {}
-        self.taken: dict[str, Tensor] = {}
+    def __init__(
+        self,
+        workload: Workload,
+        model: nn.Module,
+        step: int | None = None,
+        *,
+        stored: Mapping[str, Tensor] = {},
+        run: str = "",
+    ) -> None:
+        self.workload, self.model, self.step, self.stored, self.run = workload, model, step, stored, run
+        self._taken: dict[str, Tensor] = {}
 
     @property
     def known(self) -> bool:
         """Whether there are any."""
         return bool(self.stored) or self.step == 0
+
+    @property
+    def new(self) -> Mapping[str, Tensor]:
+        """Those that have been asked for and are stored nowhere yet."""
+        return {} if self.stored else self._taken
 
     def of_sites(self, names: Sequence[str], sites: Sites) -> Mapping[str, Tensor]:
         """W⁽⁰⁾ of each."""
@@ -46,7 +53,7 @@ class Start:
 
     def _of(self, kind: str, now: Mapping[str, Tensor]) -> dict[str, Tensor]:
         taken = {name: self._one(f"{kind}{name}", weight) for name, weight in now.items()}
-        self.taken |= {f"{kind}{name}": weight for name, weight in taken.items()}
+        self._taken |= {f"{kind}{name}": weight for name, weight in taken.items()}
         return taken
 
     def _one(self, key: str, now: Tensor) -> Tensor:
@@ -62,19 +69,12 @@ class Start:
 
         Called when everything that is needed has been taken.
         """
-        if self.again and self.step == 0 and not self.stored:
+        if self.run and self.step == 0 and not self.stored:
             raise self._another("that has been watched before")
 
     def _another(self, why: str) -> Refusal:
-        named = f" with prefix={self.prefix!r}" if self.prefix else ""
         return Refusal(
-            f"run {self.run.info.run_id[:12]}{named}, {why}",
+            f"{self.run}, {why}",
             "one watch under each name of a run, or the same one going on",
             "another prefix= for another watch; step= (that of the model now) where a training goes on; or a new run",
         )
-
-    def save(self) -> None:
-        """Keep them with the run."""
-        if self.taken and not self.stored:
-            tensors = {name: tensor.cpu().contiguous() for name, tensor in self.taken.items()}
-            tracking.put_tensors(self.run, self.path, tensors)

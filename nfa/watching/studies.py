@@ -10,11 +10,11 @@ from torch import Tensor
 from nfa.analyses.alignment import Analysis
 from nfa.analyses.gradient_directions import GradientAnalysis
 from nfa.analyses.gradient_flow import NO_OUTPUT, FlowAnalysis
+from nfa.analyses.parameters import AlignmentParameters, DirectionsParameters, FlowParameters
 from nfa.measures.gradient_gram import GradientGram
 from nfa.measures.mean_gradient import mean_gradient
 from nfa.observe.checks import check_model
 from nfa.observe.door import EXAMPLES
-from nfa.registry.analyses.config import AnalyzeConfig, GradientDirectionsConfig, GradientFlowConfig
 from nfa.studies.gradient_directions import correlation_with
 from nfa.watching.start import Start
 from nfa.workload import Batch, Workload
@@ -47,9 +47,14 @@ class WatchedAlignment:
     name = "alignment"
 
     def __init__(
-        self, workload: Workload, model: nn.Module, config: AnalyzeConfig, start: Start, record: RecordOutputs
+        self,
+        workload: Workload,
+        model: nn.Module,
+        parameters: AlignmentParameters,
+        start: Start,
+        record: RecordOutputs | None,
     ) -> None:
-        self.analysis = Analysis(workload, model, config, start.of_sites if start.known else None)
+        self.analysis = Analysis(workload, model, parameters, start.of_sites if start.known else None)
         self.record = record
 
     @property
@@ -72,8 +77,8 @@ class WatchedDirections:
 
     name = "directions"
 
-    def __init__(self, workload: Workload, model: nn.Module, config: GradientDirectionsConfig) -> None:
-        self.analysis = GradientAnalysis(workload, model, config)
+    def __init__(self, workload: Workload, model: nn.Module, parameters: DirectionsParameters) -> None:
+        self.analysis = GradientAnalysis(workload, model, parameters)
         self.coverage = self.analysis.coverage
         GradientGram(workload, self.analysis.ids[:EXAMPLES], self.analysis.parameters)(model)  # refuses what it cannot
         self.before: Mapping[str, np.ndarray] = {}
@@ -95,8 +100,8 @@ class WatchedFlow:
 
     name = "flow"
 
-    def __init__(self, workload: Workload, model: nn.Module, config: GradientFlowConfig, start: Start) -> None:
-        self.analysis = FlowAnalysis(workload, model, config, start.of_parameters())
+    def __init__(self, workload: Workload, model: nn.Module, parameters: FlowParameters, start: Start) -> None:
+        self.analysis = FlowAnalysis(workload, model, parameters, start.of_parameters())
         few = list(workload.batches("train", batch_size=EXAMPLES, ids=self.analysis.ids[:EXAMPLES]))
         check_model(model, workload, few[0])
         mean_gradient(workload, model, few)  # refuses what it cannot

@@ -3,6 +3,7 @@
 import torch
 
 from nfa.errors import Refusal
+from nfa.maths.bfloat16 import has_bfloat16_units
 
 
 def choose_device(name: str) -> torch.device:
@@ -18,3 +19,9 @@ def choose_device(name: str) -> torch.device:
             f"device={name!r} ({reason})", "auto, cpu, cuda, cuda:N, mps where present", "device=auto"
         ) from None
     return device
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """`Refusal` for bfloat16 where it would only be slow."""
+    if precision == "bfloat16" and not has_bfloat16_units(device):
+        raise Refusal(f"precision=bfloat16 on {device}", "a device with bfloat16 units", "precision=float32")

@@ -15,8 +15,8 @@ from torch import Tensor
 from nfa import reference
 from nfa.errors import Refusal
 from nfa.registry.families.language.config import TrainLoraConfig
-from nfa.registry.families.language.train_lora import train_lora
 from nfa.registry.stopwatch import Stopwatch
+from nfa.registry.training.start import train
 
 RENAMED = {
     "with PEFT's prefix": ("model.", "base_model.model.model."),
@@ -37,7 +37,7 @@ def test_factors_whose_names_match_no_module_are_refused_with_both_lists(
         factors = factor_run(place, renamed(factors_for(place), *RENAMED[case]))
         config = TrainLoraConfig(**place.options(init="svd", factors=factors))
         with pytest.raises(Refusal, match=r"targets without factors: model\.layers.*; factors without a target: \w"):
-            train_lora(config, Stopwatch())
+            train(config, Stopwatch())
     assert store.runs() == [factors], "no training was started"
 
 
@@ -47,7 +47,7 @@ def test_as_many_modules_start_from_factors_as_are_targets(
     with used_place(Place.made(tmp_path / "place")) as place, undrawn():
         factors = factor_run(place)
         config = TrainLoraConfig(**place.options(init="svd", start="warm", factors=factors, steps=1))
-        train_lora(config, Stopwatch())
+        train(config, Stopwatch())
     assert f"svd warm, rank {RANK}, alpha 6: {len(MODULES)} of {len(MODULES)} targets" in capsys.readouterr().out
     (run_id,) = set(store.runs()) - {factors}
     assert len(store.json(run_id, "config.json")["modules"]) == len(MODULES)

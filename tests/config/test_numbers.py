@@ -10,7 +10,7 @@ from nfa import checkpoint_schedule
 from nfa.errors import Refusal
 from nfa.registry import cli
 from nfa.registry.analyses.config import AnalyzeConfig
-from nfa.registry.entry_points import ENTRY_POINTS
+from nfa.registry.entry_points import entry_points
 from nfa.registry.families.eeg.config import AblateEEGConfig
 from nfa.registry.families.language.experiment.config import LoraExperimentConfig
 from nfa.registry.families.mlp import old_checkpoints
@@ -18,6 +18,8 @@ from nfa.registry.families.mlp.config import TrainConfig
 from nfa.registry.sweeps.config import TuneConfig
 from nfa.registry.sweeps.objectives import parse_constraints, parse_objectives
 from nfa.registry.values import number_in, read_number
+
+CONFIGS = {name: point.parameters for name, point in entry_points().items()}
 
 STRANGE = ["٣", "1_000", "１２", "𝟛", "1٣", "+", "", "0x10", "1e", "1 0", "Ⅷ", "½"]
 
@@ -35,11 +37,11 @@ def test_every_number_that_is_written_plainly_is_read(whole: int, real: float) -
     assert read_number(repr(real), float) == real
 
 
-@pytest.mark.parametrize("name", ENTRY_POINTS)
+@pytest.mark.parametrize("name", CONFIGS)
 def test_no_parameter_of_any_entry_point_takes_other_digits(name: str) -> None:
     import typing
 
-    config = ENTRY_POINTS[name]
+    config = CONFIGS[name]
     for parameter, hint in typing.get_type_hints(config).items():
         if number_in(hint) is not None:
             for text in ("٣", "1_0"):

@@ -6,24 +6,24 @@ import pytest
 
 from nfa.errors import Refusal
 from nfa.registry.families.mlp.config import TrainConfig
-from nfa.registry.sweeps.config import OBJECTIVES, SPACES, TRAININGS, TuneConfig
-from nfa.registry.sweeps.metric_keys import logged_by
+from nfa.registry.families.registry import FAMILIES, family, family_of
+from nfa.registry.sweeps.config import TuneConfig
 from nfa.registry.sweeps.space import Range
 
 
-@pytest.mark.parametrize("workload", TRAININGS)
+@pytest.mark.parametrize("workload", FAMILIES)
 def test_every_workload_has_an_objective_and_a_space_that_holds_its_defaults(workload: str) -> None:
     config = TuneConfig(workload=workload)
-    assert config.keys == [OBJECTIVES[workload]]
-    assert list(config.axes) == [part.split("=")[0] for part in SPACES[workload].split(",")]
+    assert config.keys == [family(workload).objective]
+    assert list(config.axes) == [part.split("=")[0] for part in family(workload).space.split(",")]
     assert config.points == [config.defaults]
     assert all(axis.holds(config.defaults[name]) for name, axis in config.axes.items())
 
 
-@pytest.mark.parametrize("workload", TRAININGS)
+@pytest.mark.parametrize("workload", FAMILIES)
 def test_the_defaults_are_a_training_without_a_study(workload: str) -> None:
     config = TuneConfig(workload=workload)
-    plain = TRAININGS[workload]().resolved()
+    plain = family(workload).config().resolved()
     trained = config.training(config.defaults, seed=plain.seed)
     same = {"preset", "use_llrd", "llrd_front", "llrd_back", "llrd_output"}  # said otherwise; the factors are 1
     for name in set(vars(plain)) - same:
@@ -85,7 +85,7 @@ def test_what_cannot_be_searched_is_refused(options: dict[str, Any], message: st
 
 def test_ghm_is_logged_where_it_is_the_weighting() -> None:
     assert TuneConfig(objective="ghm/loss", fixed="weighting=ghm").keys == ["ghm/loss"]
-    assert "ghm/loss" not in logged_by(TrainConfig())
+    assert "ghm/loss" not in family_of(TrainConfig()).metric_keys(TrainConfig())
 
 
 def test_the_median_prunes_one_objective_and_nothing_prunes_several() -> None:

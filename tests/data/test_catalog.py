@@ -9,6 +9,7 @@ import pytest
 from killed import files, fill_and_die, killed
 
 from nfa.errors import Refusal
+from nfa.registry import folders
 from nfa.registry.datasets import catalog
 
 CONTENT = {"a.bin": b"first", "b.bin": b"second"}
@@ -154,7 +155,7 @@ def test_missing_files_are_fetched_once_with_their_checksums(cache, monkeypatch)
 def test_the_cache_is_under_home_unless_the_environment_says_otherwise(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("NFA_CACHE", raising=False)
-    assert catalog.cache_folder("svhn") == tmp_path / ".cache/nfa/svhn"
+    assert folders.cache_folder("svhn") == tmp_path / ".cache/nfa/svhn"
 
 
 def test_digits_need_no_files():

@@ -22,7 +22,7 @@ def own_cache(tmp_path_factory, monkeypatch) -> None:
     monkeypatch.setenv("NFA_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
-def part_of(data: eeg.EEGData, split: str, name: str) -> eeg.Part:
+def part_of(data: eeg.EEGData, split: str, name: str) -> eeg.RecordingPart:
     (part,) = (part for part in data.of(split) if f"{part.subject}_-_{part.stimulus}" == name)
     return part
 

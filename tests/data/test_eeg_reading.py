@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from recording_folders import save, signals, small, stem, write
 
-from nfa.registry import content
-from nfa.registry.datasets import catalog
+from nfa import content
+from nfa.registry import folders
 from nfa.registry.families.eeg import data as eeg
 from nfa.registry.families.eeg import facts
 from nfa.seeding import generator
@@ -85,7 +85,7 @@ def test_without_a_place_for_the_record_data_are_read_all_the_same(tmp_path, mon
     write(tmp_path / "set", small())
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("NFA_CACHE", str(tmp_path / "file"))
-    assert catalog.cache_folder("eeg").parent.is_file()
+    assert folders.cache_folder("eeg").parent.is_file()
     assert eeg.load(tmp_path / "set", window=WINDOW).channels == 3
 
 

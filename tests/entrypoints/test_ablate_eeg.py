@@ -17,11 +17,12 @@ from support import Ended, run, words
 
 from nfa.errors import DivergedError, NfaError, Refusal
 from nfa.maths.statistics import crossed_bootstrap
-from nfa.registry import cli, tracking
+from nfa.registry import cli, stored_runs, tracking
 from nfa.registry.analyses import gradient_flow_comparison
 from nfa.registry.analyses.gradient_flow import GradientFlow
 from nfa.registry.families.eeg import ablation as job
 from nfa.registry.families.eeg.config import AblateEEGConfig
+from nfa.registry.training import variants
 
 ARMS, SEEDS = ["v1", "full", "v1 + gradient_scale"], [1, 2]
 NAMES = [f"{arm}, seed {seed}" for seed in SEEDS for arm in ARMS]  # in the order of training
@@ -68,7 +69,7 @@ class Ablated:
 def ablated(empty_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Ablated:
     folder = tmp_path_factory.mktemp("ablation")
     store, cache = empty_store.copy(folder / "store"), {"NFA_CACHE": str(folder / "cache")}
-    stop = During("nfa.registry.families.eeg.session", "DecoderTraining._after_epoch", Send((signal.SIGTERM,)), MIDDLE)
+    stop = During("nfa.registry.training.tracked", "TrackedTraining._after", Send((signal.SIGTERM,)), MIDDLE)
     first = run(store, words(**OPTIONS), entrypoint="ablate_eeg", before=Undrawn(stop), **cache)
     parent = store.runs()[0]
     made = store.named()
@@ -126,7 +127,7 @@ def test_the_table_is_recomputed_from_the_children(looking: Ablated) -> None:
         assert [float(row[name]) for name in ("pearson", "low", "high")] == pytest.approx(found[:3])
         assert float(row["pearson"]) == pytest.approx(np.mean([r["test"]["pearson"] for r in looking.results(arm)]))
         assert float(row["val_pearson"]) == pytest.approx(np.mean([r["val"]["pearson"] for r in looking.results(arm)]))
-        model = tracking.load_workload(looking.child(f"{arm}, seed 1")).model()
+        model = stored_runs.load_workload(looking.child(f"{arm}, seed 1")).model()
         assert int(row["parameters"]) == sum(weight.numel() for weight in model.parameters())
         assert int(row["seeds"]) == 2
         seconds = [looking.store.json(looking.child(f"{arm}, seed {s}"), "timing.json")["training"] for s in SEEDS]
@@ -219,7 +220,7 @@ def test_where_every_training_fails_their_reasons_are_said(
         raise DivergedError("made to fail")
 
     monkeypatch.setenv("NFA_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(job, "train_one", fail)
+    monkeypatch.setattr(variants, "train_one", fail)
     with pytest.raises(NfaError, match=r"v1, seed 1: made to fail\nv1, seed 2: made to fail") as failed:
         job.ablate_eeg(AblateEEGConfig(**{**OPTIONS, "presets": "v1", "switches": "none"}))
     assert failed.value.exit_code == 1

@@ -8,7 +8,7 @@ from gradient_runs import Trained, batch_of, directed, example_gradients, stored
 from torch import Tensor
 
 from nfa import reference
-from nfa.registry import tracking
+from nfa.registry import stored_runs
 
 SITE = "layer_stack.0.ffn_out.expand"
 
@@ -35,7 +35,7 @@ class OneInput(nn.Module):
 def test_similarities_of_a_conformer_are_those_of_the_reference(flows: Trained) -> None:
     source = flows.ids["v1"]
     made = analysed(flows.store, run_id=source, epochs="3", max_samples=2, sites=SITE)
-    model, _ = tracking.load_checkpoint(source, 3, device="cpu")
+    model, _ = stored_runs.load_checkpoint(source, 3, device="cpu")
     eeg, subjects = batch_of(source, 2).inputs
     inputs = torch.cat([eeg, subjects[:, None, None].expand(-1, eeg.shape[1], 1)], dim=2).double()
     agop = reference.agop(reference.jacobians(OneInput(model), f"decoder.{SITE}", inputs))

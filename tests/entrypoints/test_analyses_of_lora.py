@@ -16,7 +16,7 @@ from support import Ended, run, words
 
 from nfa import reference
 from nfa.errors import Refusal
-from nfa.registry import tracking
+from nfa.registry import stored_runs
 from nfa.registry.analyses import gradient_arrays
 
 N = 6
@@ -126,7 +126,7 @@ def test_adapted_layers_are_the_sites_and_their_values_those_of_the_reference(lo
     made = looking.analyses["analyze"]
     assert looking.store.json(made, "config.json")["sites"] == MODULES
     found, site = series(looking.store, made), MODULES[3]
-    model, workload = tracking.load_checkpoint(looking.ids["adapter"], 8, device="cpu")
+    model, workload = stored_runs.load_checkpoint(looking.ids["adapter"], 8, device="cpu")
     layer = model.get_submodule(f"base_model.model.{site}")
     a, b = (part["default"].weight.detach() for part in (layer.lora_A, layer.lora_B))
     scaled = reference.lora_update(b, a, workload.config.alpha, workload.config.rank)
@@ -143,7 +143,7 @@ def test_gradient_directions_without_epochs_take_all_where_none_of_the_default_e
     assert looking.store.json(looking.analyses["gradient_directions"], "config.json")["gradient_directions"]["epochs"]
     assert sorted(series(looking.store, looking.analyses["gradient_directions"])["eval/loss"]) == CHECKPOINTS
     K = stored_gram_of(looking, "gradient_directions", 8)
-    model, workload = tracking.load_checkpoint(looking.ids["adapter"], 8, device="cpu")
+    model, workload = stored_runs.load_checkpoint(looking.ids["adapter"], 8, device="cpu")
     batches = workload.batches("train", batch_size=N, ids=workload.ids("probe")[:N])
     whole = next(batches)
     losses = workload.objective().fixed([(workload.outputs(model, whole), whole)])
@@ -179,7 +179,7 @@ def test_gradient_flow_of_blocks_says_why_there_is_no_ratio(looking: Tuned) -> N
 
 def weighted(tuned: Tuned, step: int) -> object:
     """The loss that was trained on: every token weighs the same."""
-    model, workload = tracking.load_checkpoint(tuned.ids["adapter"], step, device="cpu")
+    model, workload = stored_runs.load_checkpoint(tuned.ids["adapter"], step, device="cpu")
     whole = next(workload.batches("train", batch_size=N, ids=workload.ids("probe")[:N]))
     return workload.objective().fixed([(workload.outputs(model, whole), whole)])
 

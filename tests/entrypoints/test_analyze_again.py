@@ -22,7 +22,7 @@ from nfa.registry.tracking.store import client
 RELATIONS = "agop_nfm,agop_nfm_init_removed,h_vs_m"
 ASKED = words(relations=RELATIONS, max_samples=60)
 VALUES = ("nfa.registry.analyses.alignment_of_checkpoints", "CheckpointAnalysis.values")
-NO_DATA = During("nfa.registry.tracking", "load_workload", Raise("the data are gone"))
+NO_DATA = During("nfa.registry.stored_runs", "load_workload", Raise("the data are gone"))
 
 
 def made(store: Store, source: str) -> list[str]:

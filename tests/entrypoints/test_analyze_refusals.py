@@ -8,7 +8,6 @@ from refusals import Refused, assert_refused_before_anything_heavy
 from stores import Finished, wrapper_in
 from support import run, words
 
-from entrypoints import analyze as entrypoint
 from nfa.errors import Refusal
 from nfa.registry import cli
 from nfa.registry.analyses.config import AnalyzeConfig
@@ -62,7 +61,7 @@ def test_refusing_them_in_a_real_process_loads_neither_torch_nor_mlflow(case: st
 
 @pytest.fixture
 def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
-    return Refused("analyze", AnalyzeConfig, entrypoint.start, monkeypatch, capsys)
+    return Refused("analyze", monkeypatch, capsys)
 
 
 LATE = {

@@ -61,7 +61,7 @@ def test_the_same_analysis_again_computes_nothing_and_copies_values_and_arrays(
 ) -> None:
     """Even where the data are gone."""
     monkeypatch.setattr(GradientGram, "__call__", refuse)
-    monkeypatch.setattr("nfa.registry.tracking.load_workload", refuse)
+    monkeypatch.setattr("nfa.registry.stored_runs.load_workload", refuse)
     again = directed(asked_before.store, run_id=trained_runs.ids["dying"], **ASKED, maps=True)
     assert again != asked_before.run_id
     assert_same(asked_before.store, again, whole)

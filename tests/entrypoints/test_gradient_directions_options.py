@@ -18,7 +18,7 @@ from gradient_runs import (
 )
 
 from nfa import reference
-from nfa.registry import tracking
+from nfa.registry import stored_runs, tracking
 from nfa.registry.analyses import gradient_directions_report
 from nfa.registry.families.mlp.ghm import bin_of
 
@@ -62,7 +62,7 @@ def test_a_weighted_loss_has_the_weights_of_this_probe_and_the_plain_one_has_non
     source = runs.ids["ghm"]
     own, plain = (directed(runs.store, run_id=source, n=N, epochs="5", loss=loss) for loss in ("run", "plain"))
     K = {made: stored_gram(runs.store, made, 5) for made in (own, plain)}
-    model, workload = tracking.load_checkpoint(source, 5, device="cpu")
+    model, workload = stored_runs.load_checkpoint(source, 5, device="cpu")
     batch = batch_of(source, N)
     outputs = workload.outputs(model, batch)
     w, _ = reference.ghm_c(outputs, batch.targets, bins=5, alpha=0.75)

@@ -9,7 +9,6 @@ from refusals import Refused, assert_refused_before_anything_heavy
 from stores import Finished
 from support import words
 
-from entrypoints import gradient_directions as entrypoint
 from nfa.errors import Refusal
 from nfa.registry import cli
 from nfa.registry.analyses.config import GradientDirectionsConfig
@@ -67,7 +66,7 @@ def test_refusing_them_in_a_real_process_loads_nothing_heavy(case: str, tmp_path
 
 @pytest.fixture
 def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
-    return Refused("gradient_directions", GradientDirectionsConfig, entrypoint.start, monkeypatch, capsys)
+    return Refused("gradient_directions", monkeypatch, capsys)
 
 
 KNOWN = "layer_0, layer_1, layer_2, layers.0, layers.0.weight"

@@ -24,7 +24,7 @@ from sklearn.metrics import roc_auc_score
 from stores import Finished, used
 
 from nfa import reference
-from nfa.registry import tracking
+from nfa.registry import stored_runs
 
 N = 40
 OF_LABEL_NOISE = {"label_noise_auc", "label_noise_auc_of_loss"}
@@ -127,7 +127,7 @@ def test_stored_losses_are_the_plain_ones_in_the_order_of_the_probe(
     analysed: dict[str, Finished], trained_runs: Trained
 ) -> None:
     for epoch in MAIN:
-        model, workload = tracking.load_checkpoint(trained_runs.ids["main"], epoch, device="cpu")
+        model, workload = stored_runs.load_checkpoint(trained_runs.ids["main"], epoch, device="cpu")
         batch = batch_of(trained_runs.ids["main"], N)
         with torch.no_grad():
             expected = workload.losses(workload.outputs(model, batch), batch)

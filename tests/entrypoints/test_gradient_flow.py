@@ -12,7 +12,7 @@ from stores import Finished, Store, used
 from torch import Tensor
 
 from nfa import reference
-from nfa.registry import tracking
+from nfa.registry import stored_runs
 from nfa.registry.analyses.flow_of_checkpoints import CheckpointFlow
 from nfa.workload import Batch, ParameterGroups
 
@@ -132,7 +132,7 @@ def test_the_same_again_is_copied_and_needs_no_data(
         raise AssertionError("computed")
 
     with used(analysed["v1"].store.copy(tmp_path / "store"), monkeypatch) as store:
-        monkeypatch.setattr("nfa.registry.tracking.load_workload", refuse)
+        monkeypatch.setattr("nfa.registry.stored_runs.load_workload", refuse)
         again = flow_of(store, "v1", n=N["v1"], batch_size=3)  # the memory it takes decides no value
         assert store.metrics(again) == store.metrics(analysed["v1"].run_id)
         for path in ("gradient_flow.json", "gradient_flow.txt"):
@@ -178,7 +178,7 @@ def test_a_weighted_loss_is_differentiated_with_its_weights_unless_plain_is_aske
         series(flows.store, flow_of(flows.store, "ghm", n=n, epochs="4", batch_size=7, loss=loss))
         for loss in ("run", "plain")
     )
-    model, workload = tracking.load_checkpoint(source, 4, device="cpu")
+    model, workload = stored_runs.load_checkpoint(source, 4, device="cpu")
     batch = batch_of(source, n)
     w, _ = reference.ghm_c(workload.outputs(model, batch), batch.targets, bins=5, alpha=workload.config.ghm_alpha)
     weights = dict(zip(batch.ids.tolist(), w, strict=True))

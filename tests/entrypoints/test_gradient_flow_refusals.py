@@ -8,7 +8,6 @@ from refusals import Refused, assert_refused_before_anything_heavy
 from stores import Finished
 from support import words
 
-from entrypoints import gradient_flow as entrypoint
 from nfa.registry.analyses.config import GradientFlowConfig
 from nfa.registry.analyses.gradient_flow import HOW, GradientFlow
 
@@ -30,7 +29,7 @@ LATE = {
 
 @pytest.fixture
 def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
-    return Refused("gradient_flow", GradientFlowConfig, entrypoint.start, monkeypatch, capsys)
+    return Refused("gradient_flow", monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("case", [*EARLY, *LATE])

@@ -12,10 +12,11 @@ from sklearn.datasets import load_digits
 from stores import Finished, Store, used, wrapper_in
 from support import run, words
 
-from entrypoints.import_checkpoints import start
 from nfa import __version__
-from nfa.registry import tracking
+from nfa.registry import cli, stored_runs, tracking
 from nfa.registry.families.mlp.config import ImportConfig, TrainConfig
+
+start = cli.starter("import_checkpoints")
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def test_metadata_leave_out_the_optimizer_step_that_nobody_knows(imported_run: F
 
 @pytest.mark.parametrize("epoch", EPOCHS)
 def test_loaded_checkpoint_computes_what_the_original_network_does(seen: Finished, epoch: int) -> None:
-    model, workload = tracking.load_checkpoint("latest", epoch)
+    model, workload = stored_runs.load_checkpoint("latest", epoch)
     assert tracking.find_run("latest").info.run_id == seen.run_id
     (batch,) = workload.batches("test", batch_size=360)
     assert torch.equal(workload.outputs(model, batch), net(epoch)(batch.inputs))
@@ -158,7 +159,7 @@ def test_network_of_depth_1_with_chosen_epochs_and_another_loss(store: Store, tm
     start(given(tmp_path / "old", activation="tanh", epochs="1-3/2", loss="cross-entropy", seed=3, run_name="old one"))
     (run_id,) = store.runs()
     assert tracking.epochs(run_id) == [1, 3]
-    model, workload = tracking.load_checkpoint(run_id, 3)
+    model, workload = stored_runs.load_checkpoint(run_id, 3)
     (batch,) = workload.batches("val", batch_size=2048)
     outputs = net(3, 1, torch.tanh)(batch.inputs).detach()
     assert torch.equal(workload.outputs(model, batch), outputs)

@@ -15,9 +15,10 @@ from stores import Store, wrapper_in
 from support import HEAVY, imported, process, run, words
 from torch import Tensor
 
-from entrypoints.import_checkpoints import start
 from nfa.errors import NfaError, Refusal
-from nfa.registry import tracking
+from nfa.registry import cli, tracking
+
+start = cli.starter("import_checkpoints")
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +159,7 @@ def test_loss_beyond_numbers_fails_and_names_the_epoch(store: Store, tmp_path: P
 
 
 def test_store_that_fails_in_the_midst_fails_the_run_without_a_traceback(fresh: Store, old: Path) -> None:
-    second = During("nfa.registry.content", "write_tensors", Break(), 2)
+    second = During("nfa.content", "write_tensors", Break(), 2)
     ended = run(fresh, words(folder=old), entrypoint=NAME, before=second)
     assert ended.code == 1
     assert "error: the tracking store failed: disk is full\n  do: mend it" in ended.output

@@ -12,9 +12,8 @@ from safetensors.torch import load_file
 from stores import Store
 from torch import Tensor
 
-from entrypoints.lora_svd import start
 from nfa import reference
-from nfa.registry import tracking
+from nfa.registry import cli, tracking
 from nfa.registry.families.language.base.models import find_base
 from nfa.registry.families.language.teacher.config import LoraSvdConfig, SynthesizeTeacherConfig
 from nfa.registry.families.language.teacher.lora_svd import lora_svd
@@ -22,6 +21,8 @@ from nfa.registry.families.language.teacher.synthesize_teacher import synthesize
 from nfa.registry.families.language.teacher.updates import updates_of
 
 RANK, ALPHA = 4, 2.0
+
+start = cli.starter("lora_svd")
 
 
 @pytest.fixture(autouse=True)

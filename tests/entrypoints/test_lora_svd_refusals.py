@@ -8,9 +8,11 @@ import pytest
 from refusals import Refused, assert_refused_before_anything_heavy
 from stores import Store
 
-from entrypoints.lora_svd import start
 from nfa.errors import Refusal
+from nfa.registry import cli
 from nfa.registry.families.language.teacher.config import LoraSvdConfig
+
+start = cli.starter("lora_svd")
 
 
 @pytest.fixture(autouse=True)
@@ -115,6 +117,6 @@ def test_refusals_are_one_message_in_a_process_that_has_loaded_nothing_heavy(
     (empty := tmp_path / "empty").mkdir()
     words = "--teacher nowhere/at/all --base_model tiny"
     assert_refused_before_anything_heavy("lora_svd", words, "teacher='nowhere/at/all'", empty)
-    refused = Refused("lora_svd", LoraSvdConfig, start, monkeypatch, capsys)
+    refused = Refused("lora_svd", monkeypatch, capsys)
     assert "teacher=tiny without base_model" in refused(["--teacher", "tiny"])
     assert "did you mean --rank?" in refused(["--rnk", "4"])

@@ -38,7 +38,7 @@ CLOSED = {  # stores that cannot be reached
     "no scheme": f"user:{PASSWORD}@127.0.0.1:1/db",
 }
 SECRETS = {"PGPASSWORD": f"é\\{PART}", "MLFLOW_TRACKING_PASSWORD": PART, "MLFLOW_TRACKING_TOKEN": f"token-{PART}"}
-EPOCH = ("nfa.registry.families.mlp.session", "_TrainingRun._after_epoch")
+EPOCH = ("nfa.registry.training.tracked", "TrackedTraining._after")
 
 
 @dataclass(frozen=True)

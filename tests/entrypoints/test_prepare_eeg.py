@@ -27,10 +27,12 @@ from recorded import (
 from stores import Store
 from support import run, words
 
-from entrypoints.prepare_eeg import start
 from nfa.errors import Refusal
+from nfa.registry import cli
 from nfa.registry.families.eeg import data as eeg
 from nfa.registry.families.eeg.preparation.filters import SPLITS, prepare_arrays, resample
+
+start = cli.starter("prepare_eeg")
 
 
 @pytest.fixture

@@ -10,11 +10,12 @@ from recorded import NAME, RECORDINGS, given, mne_file, recorded_folder, save, s
 from refusals import Refused, assert_refused_before_anything_heavy
 from stores import Store
 
-from entrypoints.prepare_eeg import start
 from nfa.errors import Refusal
-from nfa.registry.families.eeg.preparation.config import PrepareEEGConfig
+from nfa.registry import cli
 
 FIRST = RECORDINGS[0]
+
+start = cli.starter("prepare_eeg")
 
 
 @pytest.fixture
@@ -179,6 +180,6 @@ def test_refusals_are_one_message_in_a_process_that_has_loaded_nothing_heavy(
 ) -> None:
     (empty := tmp_path / "empty").mkdir()
     assert_refused_before_anything_heavy(NAME, f"--source {source} --target out", f"{source}/{FIRST}_-_eeg.npy", empty)
-    refused = Refused(NAME, PrepareEEGConfig, start, monkeypatch, capsys)
+    refused = Refused(NAME, monkeypatch, capsys)
     assert "source=''" in refused([])
     assert "did you mean --target?" in refused(["--targt", "x"])

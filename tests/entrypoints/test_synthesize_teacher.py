@@ -11,15 +11,16 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from stores import Store
 
-from entrypoints.synthesize_teacher import start
 from nfa import reference
 from nfa.errors import Refusal
-from nfa.registry import tracking
+from nfa.registry import cli, tracking
 from nfa.registry.families.language.teacher.config import SynthesizeTeacherConfig
 from nfa.registry.families.language.teacher.synthesize_teacher import synthesize_teacher
 from nfa.registry.families.language.teacher.updates import updates_of
 
 FILE = "synthesized_delta_rank12.safetensors"
+
+start = cli.starter("synthesize_teacher")
 
 
 def asked(**options: Any) -> SynthesizeTeacherConfig:

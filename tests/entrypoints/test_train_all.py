@@ -10,7 +10,7 @@ from stores import Family, Store, family_in, same_weights, used
 from support import OPTIMIZERS, Ended, run, tiny, trained_family, words
 
 from nfa.errors import Refusal
-from nfa.registry import tracking
+from nfa.registry import stored_runs, tracking
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +68,12 @@ def test_latest_means_the_parent_not_its_last_child(looking: Family) -> None:
 
 
 def test_child_s_checkpoint_loads_and_the_parent_s_is_refused(looking: Family) -> None:
-    model, workload = tracking.load_checkpoint(looking.children["muon"], 2)
+    model, workload = stored_runs.load_checkpoint(looking.children["muon"], 2)
     assert workload.config.optimizer == "muon"
     first, *_ = looking.children.values()
     for asked, typed in ((0, "0"), (99, "'last'"), ("best", "'best'"), (None, "'last'")):
         with pytest.raises(Refusal) as refused:
-            tracking.load_checkpoint(looking.parent, asked)
+            stored_runs.load_checkpoint(looking.parent, asked)
         got, allowed, remedy = str(refused.value).splitlines()
         assert "(it has no checkpoints)" in got
         assert allowed.endswith(", ".join(f"{name} {run_id[:12]}" for name, run_id in looking.children.items()))
@@ -90,18 +90,18 @@ class InChild:
 
     def __call__(self) -> None:
         from nfa.errors import DivergedError
-        from nfa.registry.families.mlp import session
+        from nfa.registry.training import tracked
 
-        after = session._TrainingRun._after_epoch
+        after = tracked.TrackedTraining._after
 
-        def stop(job: session._TrainingRun, epoch: int) -> None:
-            if job.config.optimizer == self.optimizer and epoch == 1:
+        def stop(job: tracked.TrackedTraining, epoch: int) -> None:
+            if job.session.called == self.optimizer and epoch == 1:
                 if self.act is None:
                     raise DivergedError("made to fail")
                 self.act()
             after(job, epoch)
 
-        session._TrainingRun._after_epoch = stop  # type: ignore[method-assign]
+        tracked.TrackedTraining._after = stop  # type: ignore[method-assign]
 
 
 def started(empty: Store, folder: Path, optimizer: str, act: Send | None) -> tuple[Family, Ended]:

@@ -9,7 +9,7 @@ import torch
 from decoders import CHECKPOINTS, EVALUATED, STEPS_AN_EPOCH, TINY, Event, events, recordings, tiny_decoder
 from stores import Finished, used
 
-from nfa.registry import tracking
+from nfa.registry import stored_runs
 from nfa.registry.families.eeg.config import TrainEEGConfig
 from nfa.registry.families.eeg.linear_baseline import linear_baseline
 from nfa.registry.families.eeg.scores import score
@@ -87,12 +87,12 @@ def test_the_best_checkpoint_gives_the_logged_values_again(
     monkeypatch.setenv("NFA_CACHE", str(decoded.store.folder.parent / "cache"))
     with used(decoded.store, monkeypatch):
         for epoch in {0, best}:
-            model, workload = tracking.load_checkpoint(decoded.run_id, epoch)
+            model, workload = stored_runs.load_checkpoint(decoded.run_id, epoch)
             for split in ("val", "test") if epoch == best else ("val",):
                 found = score(workload, model, split, workload.ids(split))
                 for key, value in found.series(split).items():
                     assert series[key][epoch] == pytest.approx(value, rel=1e-9), key
-        initial, _ = tracking.load_checkpoint(decoded.run_id, 0)
+        initial, _ = stored_runs.load_checkpoint(decoded.run_id, 0)
         for name, value in workload.model().state_dict().items():
             assert torch.equal(initial.state_dict()[name], value), name
 

@@ -15,14 +15,14 @@ from flow_runs import EEG, expected, flow_of, undrawn
 from recording_folders import save
 from stores import Store, used
 
-from nfa.registry import tracking
+from nfa.registry import stored_runs
 from nfa.registry.families.eeg import data
 from nfa.registry.families.eeg.config import TrainEEGConfig
 from nfa.registry.families.eeg.linear_baseline import linear_baseline
 from nfa.registry.families.eeg.scores import score
 from nfa.registry.families.eeg.simulated import Simulation, simulate
-from nfa.registry.families.eeg.train_eeg import train_eeg
 from nfa.registry.stopwatch import Stopwatch
+from nfa.registry.training.start import train
 
 SIZE = {**EEG, "subjects": 3, "stimuli": 3, "seconds": 24, "epochs": 1, "eval_every": 1}
 WHAT = {"recordings": "whole recordings of training subjects", "subjects": "recordings of unseen subjects"}
@@ -32,7 +32,7 @@ def trained(store: Store, **options: Any) -> str:
     """Id of the run of a training in this process."""
     before = store.runs()
     with undrawn():
-        train_eeg(TrainEEGConfig(**{**SIZE, **options}), Stopwatch())
+        train(TrainEEGConfig(**{**SIZE, **options}), Stopwatch())
     (run_id,) = (run_id for run_id in store.runs() if run_id not in before)
     return run_id
 
@@ -76,18 +76,18 @@ def test_val_and_test_are_what_is_asked_for_and_say_so(held: Held, own: Store) -
     assert f"split  val = 3 {what}, test = 3 {what}; each recording is normalised by the training" in held.said
     assert stored["train"]["split"] == own.params(held.run_id)["split"] == held.split
     assert stored["data"]["held_out"] == {"val": {held.split: 3}, "test": {held.split: 3}}
-    assert tracking.load_workload(held.run_id, device="cpu").data.split == held.split
+    assert stored_runs.load_workload(held.run_id, device="cpu").data.split == held.split
 
 
 def test_the_baseline_stands_beside_and_the_checkpoint_scores_as_logged(held: Held, own: Store) -> None:
-    workload, found = tracking.load_workload(held.run_id, device="cpu"), series(own, held.run_id)
+    workload, found = stored_runs.load_workload(held.run_id, device="cpu"), series(own, held.run_id)
     baseline = linear_baseline(workload.data, window=workload.window)
     results = own.json(held.run_id, "results.json")
     assert results["test"]["baseline_recordings"] == pytest.approx(baseline.recordings)
     assert len(results["test"]["recordings"]) == len(baseline.recordings) == 3
     (best,) = found["test/pearson"]
     assert found["test/baseline_pearson"][best] == pytest.approx(baseline.pearson)
-    model, _ = tracking.load_checkpoint(held.run_id, best, device="cpu")
+    model, _ = stored_runs.load_checkpoint(held.run_id, best, device="cpu")
     again = score(workload, model, "test", workload.ids("test"))
     assert again is not None
     assert again.pearson == pytest.approx(found["test/pearson"][best], abs=1e-6)
@@ -124,7 +124,7 @@ def test_a_layout_with_whole_trials_for_val_and_test_is_trained_on(own: Store, t
     run_id = trained(own, data_dir=str(folder))
     stored = own.json(run_id, "config.json")
     assert (stored["train"]["split"], stored["data"]["parts"]) == ("recordings", {"train": 2, "val": 2, "test": 2})
-    assert tracking.load_workload(run_id, device="cpu").data.digest() == stored["data"]["digest"]
+    assert stored_runs.load_workload(run_id, device="cpu").data.digest() == stored["data"]["digest"]
     assert 0 in series(own, run_id)["val/pearson"]
 
 

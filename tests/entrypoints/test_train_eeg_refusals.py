@@ -14,13 +14,13 @@ from refusals import Refused, assert_refused_before_anything_heavy
 from stores import Store
 from support import words
 
-from entrypoints.train_eeg import start
 from nfa.errors import Refusal
 from nfa.maths.bfloat16 import has_bfloat16_units
 from nfa.parallel import World
-from nfa.registry.families.eeg import train_eeg
 from nfa.registry.families.eeg.config import TrainEEGConfig
+from nfa.registry.families.registry import family_of
 from nfa.registry.stopwatch import Stopwatch
+from nfa.registry.training import start as training
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def refused(
     """In an empty store."""
     assert store.runs() == []
     monkeypatch.setenv("NFA_CACHE", str(tmp_path / "cache"))
-    return Refused("train_eeg", TrainEEGConfig, start, monkeypatch, capsys)
+    return Refused("train_eeg", monkeypatch, capsys)
 
 
 WORDS = {
@@ -217,13 +217,13 @@ def test_each_process_needs_a_window_of_every_batch(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("NFA_CACHE", str(tmp_path))
     config = TrainEEGConfig(**{**TINY, "nproc": 8, "batch_size": 8, "windows_per_recording": 3})
     with pytest.raises(Refusal, match=r"nproc=8 with 12 windows an epoch, of which the last batch has 4\n  allowed: "):
-        train_eeg.prepared(config, Stopwatch())
+        training.prepared(family_of(config), config, Stopwatch())
     fits = TrainEEGConfig(**{**TINY, "nproc": 4, "batch_size": 8, "windows_per_recording": 3})
-    assert train_eeg.prepared(fits, Stopwatch()).config.nproc == 4
+    assert training.prepared(family_of(fits), fits, Stopwatch()).config.nproc == 4
 
 
 @pytest.mark.parametrize("size", [1, 4])
 def test_the_processes_that_have_met_are_as_many_as_asked_for(size: int) -> None:
     with pytest.raises(Refusal, match=rf"nproc=2 in {size} process"):
-        train_eeg.check_launch(TrainEEGConfig(nproc=2), World(0, size))
-    train_eeg.check_launch(TrainEEGConfig(nproc=2), World(0, 2))
+        training.check_launch(2, World(0, size))
+    training.check_launch(2, World(0, 2))

@@ -139,7 +139,7 @@ def test_run_killed_before_its_first_checkpoint_resumes_from_the_beginning(fresh
 
 # Between any two of the writes of the second checkpoint.
 WRITES = {
-    "file": ("nfa.registry.content", "write_tensors"),
+    "file": ("nfa.content", "write_tensors"),
     "model": ("mlflow.tracking", "MlflowClient.create_logged_model"),
     "link": ("mlflow.tracking", "MlflowClient.log_outputs"),
     "finalised": ("mlflow.tracking", "MlflowClient.finalize_logged_model"),

@@ -13,7 +13,7 @@ from support import run, tiny, words
 from nfa import reference
 from nfa.errors import Refusal
 from nfa.measures.evaluation import evaluate
-from nfa.registry import tracking
+from nfa.registry import stored_runs
 from nfa.registry.families.mlp.config import TrainConfig
 
 CHECKPOINTS, STEPS_AN_EPOCH, EXAMPLES = [0, 1, 2, 4], 18, 1149
@@ -102,7 +102,7 @@ def test_val_and_train_loss_are_plain_and_ghm_loss_is_that_of_the_whole_training
     harmonised: tuple[str, Finished], epoch: int
 ) -> None:
     loss, finished = harmonised
-    values, (model, workload) = logged(finished), tracking.load_checkpoint(finished.run_id, epoch)
+    values, (model, workload) = logged(finished), stored_runs.load_checkpoint(finished.run_id, epoch)
     for split in ("val", "train"):
         means = evaluate(model, workload, workload.batches(split, batch_size=300))
         assert values[f"{split}/loss"][epoch] == pytest.approx(means["loss"], rel=1e-6)

@@ -35,7 +35,7 @@ from transformers import get_linear_schedule_with_warmup
 
 from nfa import reference
 from nfa.errors import DivergedError
-from nfa.registry import tracking
+from nfa.registry import stored_runs
 from nfa.registry.families.language import scores as answer_scores
 from nfa.registry.families.language.adapters import put_in
 from nfa.registry.families.language.base.models import find_base, load_model
@@ -235,7 +235,7 @@ def test_every_arm_has_the_same_examples(arms: Arms) -> None:
 
 @pytest.mark.parametrize("name", [name for name in ARMS if name != "svd warm"])
 def test_the_first_evaluation_is_the_base_s_loss(name: str, here: Arms) -> None:
-    _, workload = tracking.load_checkpoint(here.ids[name], 0)
+    _, workload = stored_runs.load_checkpoint(here.ids[name], 0)
     expected = held_out_loss(base_in(here), workload)
     rel = 1e-12 if ARMS[name].get("base_precision") == "float64" else 1e-5
     assert here.series(name)["eval/loss"][0] == pytest.approx(expected, rel=rel)
@@ -251,7 +251,7 @@ def test_in_float64_a_residual_start_is_the_base_to_twelve_digits(init: str, her
 
 
 def test_a_warm_start_is_the_base_with_the_update(here: Arms) -> None:
-    _, workload = tracking.load_checkpoint(here.ids["svd warm"], 0)
+    _, workload = stored_runs.load_checkpoint(here.ids["svd warm"], 0)
     model = base_in(here)
     put_in(model, factors_for(here.place), 3.0 / RANK)
     found = here.series("svd warm")["eval/loss"][0]
@@ -288,7 +288,7 @@ def test_the_same_seed_has_the_same_batches_whatever_the_start(arms: Arms) -> No
 @pytest.mark.parametrize("name", ARMS)
 def test_checkpoints_give_the_logged_losses_again(name: str, here: Arms) -> None:
     for step in CHECKPOINTS:
-        model, workload = tracking.load_checkpoint(here.ids[name], step)
+        model, workload = stored_runs.load_checkpoint(here.ids[name], step)
         found = score_answers(workload, model, workload.ids("val"))
         assert found.loss == pytest.approx(here.series(name)["eval/loss"][step], rel=1e-7)
 
@@ -307,7 +307,7 @@ def test_checkpoints_hold_what_is_trained_and_nothing_else(name: str, arms: Arms
 def test_the_final_adapter_on_the_pristine_base_is_the_last_checkpoint(name: str, here: Arms) -> None:
     from peft import PeftModel
 
-    model, workload = tracking.load_checkpoint(here.ids[name], STEPS)
+    model, workload = stored_runs.load_checkpoint(here.ids[name], STEPS)
     folder = here.store.artifact(here.ids[name], f"final_model_{ARMS[name].get('init', 'random')}")
     loaded = PeftModel.from_pretrained(base_in(here), folder).double()
     item = workload.questions.ids[workload.ids("val")[0]].tolist()
@@ -325,7 +325,7 @@ def test_the_final_model_of_a_full_fine_tuning_is_one_of_transformers(here: Arms
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = here.store.artifact(here.ids["full"], "final_model_full")
-    model, workload = tracking.load_checkpoint(here.ids["full"], STEPS)
+    model, workload = stored_runs.load_checkpoint(here.ids["full"], STEPS)
     loaded = AutoModelForCausalLM.from_pretrained(folder)
     item = workload.questions.ids[workload.ids("val")[0]].tolist()
     torch.testing.assert_close(logits_of(loaded, item), logits_of(model, item))
@@ -346,7 +346,7 @@ def test_each_held_out_answer_s_loss_is_stored_for_every_evaluation(here: Arms) 
             assert scores.loss == here.series(name)["eval/loss"][step]
     ids = here.store.json(here.ids["random"], "example_ids.json")["val"]
     table = np.load(here.store.artifact(here.ids["random"], "arrays/eval_losses.npy"), allow_pickle=False)
-    _, workload = tracking.load_checkpoint(here.ids["random"], 0)
+    _, workload = stored_runs.load_checkpoint(here.ids["random"], 0)
     for column, item in enumerate(ids):
         tokens, start = workload.questions.ids[item], workload.questions.starts[item]
         loss, count = reference.answer_loss(logits_of(base_in(here), tokens.tolist()), tokens, start)
@@ -355,7 +355,7 @@ def test_each_held_out_answer_s_loss_is_stored_for_every_evaluation(here: Arms) 
 
 
 def test_operations_are_of_all_tokens_seen_padding_included(here: Arms) -> None:
-    model, workload = tracking.load_checkpoint(here.ids["random"], 0)
+    model, workload = stored_runs.load_checkpoint(here.ids["random"], 0)
     seen = 0
     for step in range(STEPS):
         ids = workload.order(step)

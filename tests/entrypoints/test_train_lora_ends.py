@@ -16,8 +16,8 @@ from support import words
 
 from nfa.errors import Refusal
 from nfa.registry.families.language.config import TrainLoraConfig
-from nfa.registry.families.language.train_lora import train_lora
 from nfa.registry.stopwatch import Stopwatch
+from nfa.registry.training.start import train
 
 DROPPING = {"dropout": 0.1, "seed": 3}  # global generators go on where they stopped
 CODES = {TERM: 143, INT: 130, KILL: -signal.SIGKILL}
@@ -123,13 +123,13 @@ def test_resume_with_anything_else_is_refused_and_the_run_can_still_be_continued
         lora_runs.base_folder(tmp_path / "base", **SIZES)
         assert fresh.tags(run_id)["nfa.state"] == "killed"
         with undrawn():
-            train_lora(TrainLoraConfig(resume=run_id, data=str(moved), base_model=str(tmp_path / "base")), Stopwatch())
+            train(TrainLoraConfig(resume=run_id, data=str(moved), base_model=str(tmp_path / "base")), Stopwatch())
         assert fresh.tags(run_id)["nfa.state"] == "finished"
 
 
 def assert_not_resumed(run_id: str, said: str, **asked: Any) -> None:
     with pytest.raises(Refusal, match=said):
-        train_lora(TrainLoraConfig(resume=run_id, **asked), Stopwatch())
+        train(TrainLoraConfig(resume=run_id, **asked), Stopwatch())
 
 
 def test_a_run_from_factors_goes_on_without_the_run_of_its_factors(fresh: Store, whole: Whole) -> None:

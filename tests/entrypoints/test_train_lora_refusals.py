@@ -14,12 +14,10 @@ from fine_tunings import MODULES, RANK, Place, factor_run, factors_for, used_pla
 from refusals import Refused, assert_refused_before_anything_heavy
 from stores import Store
 
-from entrypoints.train_lora import start
 from nfa import seeding
 from nfa.maths.bfloat16 import has_bfloat16_units
 from nfa.registry import doors
 from nfa.registry.families.language.base.quiet import quiet
-from nfa.registry.families.language.config import TrainLoraConfig
 from nfa.registry.tracking import artifacts
 
 
@@ -34,7 +32,7 @@ def refused(
     store: Store, place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., str]:
     """What is said to the tiny fine-tuning with some parameters; no run was made by it."""
-    ending = Refused("train_lora", TrainLoraConfig, start, monkeypatch, capsys)
+    ending = Refused("train_lora", monkeypatch, capsys)
 
     def ended(**changed: Any) -> str:
         before = store.runs()
@@ -220,7 +218,7 @@ def test_what_does_not_fit_onto_the_disk_is_refused_and_the_run_says_so(
 ) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(artifacts.shutil, "disk_usage", lambda _: usage(1, 1, 2**20))
-    said = Refused("train_lora", TrainLoraConfig, start, monkeypatch, capsys)(place.words())
+    said = Refused("train_lora", monkeypatch, capsys)(place.words())
     assert "1 MB free" in said
     (run_id,) = store.runs()
     assert store.tags(run_id)["nfa.state"] == "failed"

@@ -13,8 +13,9 @@ from stores import Store
 from nfa.registry.families.language.adapters import add_adapter, narrower, own_dropout
 from nfa.registry.families.language.base.models import find_base, load_model
 from nfa.registry.families.language.config import TrainLoraConfig
-from nfa.registry.families.language.train_lora import prepared
+from nfa.registry.families.registry import family_of
 from nfa.registry.stopwatch import Stopwatch
+from nfa.registry.training.start import prepared
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,8 @@ def test_empty_answers_are_counted_and_nowhere(
     lines[9] = json.dumps({"question": "What?", "answer": " "})
     (tmp_path / "some.jsonl").write_text("\n".join(lines))
     options = place.options(data=str(tmp_path / "some.jsonl"))
-    ready = prepared(TrainLoraConfig(**options), Stopwatch())
+    config = TrainLoraConfig(**options)
+    ready = prepared(family_of(config), config, Stopwatch())
     assert "1 with an empty question or answer are left out" in capsys.readouterr().out
     assert (ready.data["items"], ready.data["empty"], ready.data["too_long"]) == (40, 1, len(TOO_LONG))
     ids = ready.workload.example_ids

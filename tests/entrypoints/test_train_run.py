@@ -15,7 +15,7 @@ from toys import site_matrices
 from nfa import __version__
 from nfa.measures.evaluation import evaluate
 from nfa.observe.passes import site_weights
-from nfa.registry import tracking
+from nfa.registry import stored_runs
 from nfa.registry.families.mlp.config import TrainConfig
 from nfa.studies.alignment import alignment
 
@@ -220,8 +220,8 @@ def test_state_is_read_without_pickle_s_code(finished: Finished) -> None:
 @pytest.mark.parametrize("epoch", CHECKPOINTS)
 def test_checkpoint_reproduces_its_logged_losses_and_alignment(seen: Finished, epoch: int) -> None:
     logged = {(key, step): value for key, step, value in seen.store.metrics(seen.run_id)}
-    start, _ = tracking.load_checkpoint(seen.run_id, 0)
-    model, workload = tracking.load_checkpoint(seen.run_id, epoch)
+    start, _ = stored_runs.load_checkpoint(seen.run_id, 0)
+    model, workload = stored_runs.load_checkpoint(seen.run_id, epoch)
     for split in ("val", "train"):
         means = evaluate(model, workload, workload.batches(split, batch_size=2048))
         assert means["loss"] == pytest.approx(logged[f"{split}/loss", epoch], rel=1e-6)
@@ -234,19 +234,19 @@ def test_checkpoint_reproduces_its_logged_losses_and_alignment(seen: Finished, e
 
 
 def test_epoch_0_is_the_workload_s_own_initial_model(seen: Finished) -> None:
-    model, workload = tracking.load_checkpoint(seen.run_id, 0)
+    model, workload = stored_runs.load_checkpoint(seen.run_id, 0)
     for name, weight in workload.model().state_dict().items():
         assert torch.equal(weight, model.state_dict()[name])
 
 
 def test_checkpoint_loads_from_any_folder(seen: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert tracking.load_checkpoint(seen.run_id, 4).workload.ids("test") == list(range(360))
+    assert stored_runs.load_checkpoint(seen.run_id, 4).workload.ids("test") == list(range(360))
     assert os.listdir(tmp_path) == []
 
 
 def test_store_that_moved_with_its_artifacts_still_works(changeable: Finished) -> None:
-    assert tracking.load_checkpoint(changeable.run_id, 2).model.layers[0].weight.shape == (8, 64)
+    assert stored_runs.load_checkpoint(changeable.run_id, 2).model.layers[0].weight.shape == (8, 64)
 
 
 def test_training_twice_gives_bitwise_the_same_weights_and_values(

@@ -19,7 +19,7 @@ from stores import Finished, Store, used
 from support import environment_of_tests, launch, run, tiny, words
 
 from nfa.errors import Refusal
-from nfa.registry import tracking
+from nfa.registry import stored_runs
 
 pytestmark = pytest.mark.slow
 
@@ -108,13 +108,13 @@ def test_training_ended_and_resumed_on_a_server_is_the_same_run(
         mlflow.set_tracking_uri(server.address)
         monkeypatch.chdir(tmp_path)
         expected = finished.store.checkpoints(finished.run_id)["epoch_0004.safetensors"]
-        state = tracking.load_checkpoint(run_id[:8], 4).model.state_dict()
+        state = stored_runs.load_checkpoint(run_id[:8], 4).model.state_dict()
         damage(next((fresh.folder / "served").rglob("epoch_0004.safetensors")))
         with pytest.raises(Refusal, match=f"epoch_0004.safetensors of run {run_id[:12]} .damaged"):
-            tracking.load_checkpoint(run_id, 4)
+            stored_runs.load_checkpoint(run_id, 4)
         next((fresh.folder / "served").rglob("example_ids.json")).unlink()
         with pytest.raises(Refusal, match=f"example_ids.json of run {run_id[:12]} .No such file"):
-            tracking.load_workload(run_id)
+            stored_runs.load_workload(run_id)
     assert all(state[name].equal(tensor) for name, tensor in expected.items())
     assert os.path.getsize(next((fresh.folder / "served").rglob("training_analysis.png"))) > 10_000
 
@@ -132,7 +132,7 @@ class Stop:
 
 
 @pytest.mark.parametrize(
-    "during", [("nfa.registry.training.optimizers", "Optimizers.step"), ("nfa.registry.content", "write_tensors")]
+    "during", [("nfa.registry.training.optimizers", "Optimizers.step"), ("nfa.content", "write_tensors")]
 )
 def test_training_stopped_while_the_server_hangs_keeps_its_state_here_and_goes_on_once_that_answers(
     during: tuple[str, str], server: Server, place: dict[str, str], fresh: Store, finished: Finished

@@ -11,7 +11,7 @@ from studies_of_tests import FIXED, NAME, Study, tuned
 from support import run, words
 
 from nfa.errors import Refusal
-from nfa.registry import tracking
+from nfa.registry import stored_runs, tracking
 from nfa.registry.values import assignments
 
 PRUNED = {"n_trials": 10, "pruner": "median", "sampler": "random", "confirm": 2, "constraint": "val/accuracy>0.05"}
@@ -103,9 +103,9 @@ def test_the_best_trial_is_tagged_and_its_last_checkpoint_is_the_champion(
     tagged = {number for number, run_id in finished(study).items() if study.store.tags(run_id)["nfa.best"] == "true"}
     assert tagged == {best}
     with used(study.store, monkeypatch):
-        champion = tracking.load_checkpoint(f"models:/{NAME}@champion")
-        version = tracking.load_checkpoint(f"models:/{NAME}/1")
-        stored = tracking.load_checkpoint(finished(study)[best], epoch=4)
+        champion = stored_runs.load_checkpoint(f"models:/{NAME}@champion")
+        version = stored_runs.load_checkpoint(f"models:/{NAME}/1")
+        stored = stored_runs.load_checkpoint(finished(study)[best], epoch=4)
     for model in (champion.model, version.model):
         assert all(
             torch.equal(one, other) for one, other in zip(model.parameters(), stored.model.parameters(), strict=True)
@@ -126,7 +126,7 @@ def test_a_model_that_is_not_registered_is_refused(
     study: Study, monkeypatch: pytest.MonkeyPatch, address: str, epoch: int | None, message: str
 ) -> None:
     with used(study.store, monkeypatch), pytest.raises(Refusal, match=message):
-        tracking.load_checkpoint(address, epoch)
+        stored_runs.load_checkpoint(address, epoch)
 
 
 def test_the_best_was_trained_again_beside_the_defaults_with_seeds_of_their_own(study: Study) -> None:

@@ -13,7 +13,7 @@ from studies_of_tests import NAME, OPTIONS, Study, tuned
 from support import launch, words
 
 MIDDLE = 14  # of the reports of epochs: in the third trial, between two of its checkpoints
-REPORT = ("nfa.registry.families.mlp.session", "_TrainingRun._after_epoch")
+REPORT = ("nfa.registry.training.tracked", "TrackedTraining._after")
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,6 @@ from stores import Store
 from studies_of_tests import NAME, OPTIONS, tuned
 from support import words
 
-from entrypoints.tune import start
-from nfa.registry.sweeps.config import TuneConfig
-
 WORDS = [
     ("--objective val/los", "objective=val/los (no run logs it)"),
     ("--space lr=1:1", "space: lr=1:1 (an empty range)"),
@@ -36,7 +33,7 @@ def test_words_that_cannot_be_used_are_refused_before_anything_heavy(text: str, 
 def refused(store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
     """In an empty store."""
     assert store.runs() == []
-    return Refused("tune", TuneConfig, start, monkeypatch, capsys)
+    return Refused("tune", monkeypatch, capsys)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from flow_runs import RECORDINGS, SIZES
 from stores import Store
 from studies_of_tests import Study, tuned
 
+from nfa.registry.families.registry import family_of
 from nfa.registry.sweeps.config import Training, TuneConfig
-from nfa.registry.sweeps.metric_keys import logged_by
 from nfa.registry.sweeps.objectives import keys_of
 
 OWN = {"objective", "trial/seconds"}
@@ -41,7 +41,7 @@ def logged(study: Study, name: str) -> set[str]:
 
 def assert_foretold(study: Study, name: str, config: Training, absent: set[str]) -> None:
     """What a run has logged is exactly what is said of it before it starts, but what was undefined in it."""
-    foretold, found = logged_by(config), logged(study, name)
+    foretold, found = family_of(config).metric_keys(config), logged(study, name)
     assert {key for key in found if not any(keys_of(key, [one]) for one in foretold)} == set()
     assert {one for one in foretold if not keys_of(one, sorted(found))} == absent
 

@@ -17,8 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor
 
-from nfa import __version__
-from nfa.registry import content
+from nfa import __version__, content
 from nfa.registry.families.eeg import data
 from nfa.registry.tracking import artifacts
 

@@ -14,17 +14,19 @@ from moments import KILL, During
 from stores import Finished, Store, same_weights, used
 from support import Ended, run, tiny, words
 
+from nfa import content
 from nfa.errors import Refusal
-from nfa.registry import content, tracking
-from nfa.registry.datasets.catalog import cache_folder
+from nfa.registry import stored_runs, tracking
 from nfa.registry.families.eeg.config import TrainEEGConfig
-from nfa.registry.families.eeg.train_eeg import prepared
 from nfa.registry.families.language.teacher.config import LoraSvdConfig
 from nfa.registry.families.language.teacher.lora_svd import lora_svd
 from nfa.registry.families.mlp.config import TrainConfig
-from nfa.registry.families.mlp.train import train
+from nfa.registry.families.registry import family_of
+from nfa.registry.families.stored import config_digest
+from nfa.registry.folders import cache_folder
 from nfa.registry.stopwatch import Stopwatch
-from nfa.registry.training.settings import taken_up
+from nfa.registry.training.resume import taken_up
+from nfa.registry.training.start import train
 
 LAST = "checkpoints/epoch_0004.safetensors"
 
@@ -94,7 +96,7 @@ def test_one_bit_of_a_checkpoint_ends_an_analysis_before_there_is_a_run(changeab
 def test_a_missing_file_ends_an_analysis_by_its_name(name: str, changeable: Finished) -> None:
     changeable.store.artifact(changeable.run_id, name).unlink()
     with pytest.raises(Refusal, match=rf"{name} of run {changeable.run_id[:12]} \(No such file"):
-        tracking.load_checkpoint(changeable.run_id, 4)
+        stored_runs.load_checkpoint(changeable.run_id, 4)
 
 
 def test_a_checkpoint_of_another_configuration_is_refused_with_both_names(changeable: Finished) -> None:
@@ -102,7 +104,7 @@ def test_a_checkpoint_of_another_configuration_is_refused_with_both_names(change
     other = {**stored, "train": {**stored["train"], "lr": 0.2}}
     changeable.store.write_json(changeable.run_id, "config.json", other)
     with pytest.raises(Refusal, match=rf"config.json of run {changeable.run_id[:12]} with its {LAST}"):
-        tracking.weights(changeable.run_id, 4)
+        stored_runs.weights(changeable.run_id, 4)
 
 
 def test_an_earlier_analysis_with_a_damaged_array_is_not_copied(changeable: Finished) -> None:
@@ -145,7 +147,7 @@ def test_another_parameter_than_that_of_the_checkpoints_ends_a_resume(
     begun.store.write_json(begun.run_id, "config.json", {**stored, "train": {**stored["train"], "lr": 0.05}})
     said = f"config.json of run {begun.run_id[:12]} with its checkpoints/epoch_000"
     with used(begun.store, monkeypatch), pytest.raises(Refusal, match=said):
-        taken_up(TrainConfig(resume=begun.run_id))
+        taken_up(TrainConfig(resume=begun.run_id), "train")
 
 
 @pytest.mark.parametrize("name", ["config.json", "example_ids.json", "checkpoints/epoch_0000.safetensors"])
@@ -153,13 +155,13 @@ def test_a_file_that_is_cut_off_ends_a_resume(name: str, begun: Finished, monkey
     file = begun.store.artifact(begun.run_id, name)
     file.write_bytes(file.read_bytes()[:-2])
     with used(begun.store, monkeypatch), pytest.raises(Refusal, match=f"{name} of run {begun.run_id[:12]}"):
-        taken_up(TrainConfig(resume=begun.run_id))
+        taken_up(TrainConfig(resume=begun.run_id), "train")
 
 
 def test_other_data_than_those_it_began_with_end_a_resume(begun: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nfa.registry.datasets.images.ImageData.digest", lambda _: "0" * 64)
     with used(begun.store, monkeypatch), pytest.raises(Refusal, match="digits with digest 000000000000"):
-        train(TrainConfig(resume=begun.run_id), None, Stopwatch())
+        train(TrainConfig(resume=begun.run_id), Stopwatch())
 
 
 def test_other_recordings_than_those_it_began_with_end_a_resume(
@@ -169,8 +171,10 @@ def test_other_recordings_than_those_it_began_with_end_a_resume(
     monkeypatch.setattr("nfa.registry.families.eeg.data.EEGData.digest", lambda _: "0" * 64)
     stored = decoded.store.json(decoded.run_id, "config.json")["train"]
     run: Any = SimpleNamespace(run_id=decoded.run_id)
+    config = TrainEEGConfig(**stored)
+    data = family_of(config).read(config, Stopwatch())
     with used(decoded.store, monkeypatch), pytest.raises(Refusal, match="simulated with digest 000000000000"):
-        prepared(TrainEEGConfig(**stored), Stopwatch(), run)
+        family_of(config).prepare(config, data, run)
 
 
 def test_a_damaged_state_that_no_server_has_taken_ends_a_resume(
@@ -181,19 +185,19 @@ def test_a_damaged_state_that_no_server_has_taken_ends_a_resume(
     file.parent.mkdir(parents=True)
     content.write_state(file, {"claim": 1})
     with used(begun.store, monkeypatch):
-        tracking.check_whole(begun.run_id)
+        stored_runs.check_whole(begun.run_id)
         torch.save({"claim": 1}, file)
         with pytest.raises(Refusal, match=rf"{file} \(damaged: its digest is missing"):
-            tracking.check_whole(begun.run_id)
+            stored_runs.check_whole(begun.run_id)
 
 
 def test_a_checkpoint_of_a_configuration_that_is_stored_without_its_password_is_read(store: Store) -> None:
     stored = {"workload": "mlp", "train": {}, "data": {"digest": "0" * 64, "name": "ftp://me:secret@host/images"}}
     with tracking.open_run("train", "mlp") as run:
         tracking.put_json(run.info, "config.json", stored)
-        tracking.save_checkpoint(run, torch.nn.Linear(2, 2), epoch=0, step=0, stored=stored)
+        tracking.save_checkpoint(run, torch.nn.Linear(2, 2), epoch=0, step=0, config_digest=config_digest(stored))
     assert store.json(run.run_id, "config.json")["data"]["name"] == "ftp://me:***@host/images"
-    assert tracking.weights(run.run_id, 0).keys() == {"weight", "bias"}
+    assert stored_runs.weights(run.run_id, 0).keys() == {"weight", "bias"}
 
 
 # ---- runs of version 0.6, whose files have no digests
@@ -239,7 +243,7 @@ def test_a_file_without_its_digest_is_refused_in_a_run_that_has_digests(
     unseal(begun)
     said = rf"config.json of run {begun.run_id[:12]} \(damaged: its digest is missing\)"
     with used(begun.store, monkeypatch), pytest.raises(Refusal, match=said):
-        taken_up(TrainConfig(resume=begun.run_id))
+        taken_up(TrainConfig(resume=begun.run_id), "train")
 
 
 @pytest.mark.parametrize(
@@ -263,7 +267,7 @@ def test_what_no_digest_protects_is_refused_where_it_makes_no_sense(
     file = old.store.artifact(old.run_id, path)
     file.write_text(json.dumps(change(json.loads(file.read_text()))))
     with used(old.store, monkeypatch), pytest.raises(Refusal, match=rf"{path} of run {old.run_id[:12]} \([^)]*{said}"):
-        tracking.load_workload(old.run_id)
+        stored_runs.load_workload(old.run_id)
 
 
 @pytest.mark.parametrize(
@@ -279,4 +283,4 @@ def test_weights_of_another_network_are_refused(
 ) -> None:
     changeable.store.change_tensors(changeable.run_id, LAST, lambda weights: weights.update(changed))
     with pytest.raises(Refusal, match=f"{LAST} of run {changeable.run_id[:12]} .*{said}"):
-        tracking.load_checkpoint(changeable.run_id, 4)
+        stored_runs.load_checkpoint(changeable.run_id, 4)

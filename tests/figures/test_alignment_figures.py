@@ -13,13 +13,17 @@ from matplotlib.lines import Line2D
 from nfa.figures.alignment_relations import alignment_relations
 from nfa.figures.run_comparison import run_comparison
 from nfa.figures.seed_comparison import seed_comparison
-from nfa.figures.style import relation_label
 from nfa.figures.training_analysis import training_analyses
-from nfa.relations import COSINES, EXPONENT, OVERLAPS, RELATIONS, STABLE_RANKS
+from nfa.relations import RELATIONS
 
 EPOCHS = [0, 1, 2, 4]
 SITES = ["layer_0", "layer_1"]
 Series = dict[str, dict[int, float]]
+
+def of_kind(kind):
+    """Matrices of such relations by name."""
+    return {name: one.matrices for name, one in RELATIONS.items() if one.kind == kind}
+
 
 
 def series(sites: Sequence[str], relations: Sequence[str], value: float = 0.5) -> Series:
@@ -65,7 +69,7 @@ def everything() -> Figure:
 
 def test_every_relation_has_one_panel_with_its_name(everything: Figure) -> None:
     titles = [axes.get_title() for axes in shown(everything)]
-    assert titles == [relation_label(name) for name in RELATIONS]
+    assert titles == [RELATIONS[name].label for name in RELATIONS]
     assert len(set(titles)) == len(RELATIONS)
     for axes in shown(everything):
         assert set(lines(axes)) == {"layer 0", "layer 1"}
@@ -76,13 +80,13 @@ def test_cosines_and_overlaps_reach_from_0_to_1_fact_from_minus_1_and_other_meas
     everything: Figure,
 ) -> None:
     limits = {name: axes.get_ylim() for name, axes in zip(RELATIONS, shown(everything), strict=True)}
-    for name in {*COSINES, *OVERLAPS} - {"fact_nfm"}:
+    for name in {*of_kind("cosine"), *of_kind("overlap")} - {"fact_nfm"}:
         assert limits[name] == (0, 1), name
     assert limits["fact_nfm"] == (-1, 1)
-    for name in STABLE_RANKS:
+    for name in of_kind("stable rank"):
         assert limits[name][0] == 0
         assert limits[name][1] > 3
-    for name in EXPONENT:
+    for name in of_kind("exponent"):
         assert limits[name][0] < 3 < limits[name][1]
 
 

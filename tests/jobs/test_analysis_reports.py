@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from nfa.analyses.csv_files import alignment_csv, alignment_rows
 from nfa.errors import Refusal
-from nfa.registry.analyses.alignment_report import line, rows, similarities, table
+from nfa.registry.analyses.alignment_report import line, similarities
 from nfa.registry.analyses.stored import output_folder
 from nfa.registry.tracking.sources import DONE
 
@@ -49,11 +50,11 @@ def test_an_epoch_counts_once_its_checkpoint_is_finished() -> None:
     """A value of an analysis that was ended between two writes is in no report."""
     unfinished = {**SERIES, DONE: {0: 1.5}}
     assert list(similarities(unfinished, SITES, RELATIONS)) == ["0"]
-    assert {epoch for epoch, *_ in rows(unfinished, SITES, RELATIONS)} == {0}
+    assert {epoch for epoch, *_ in alignment_rows(unfinished, SITES, RELATIONS, DONE)} == {0}
 
 
 def test_table_has_one_row_for_each_value_by_epoch_losses_first() -> None:
-    header, *found = csv.reader(table(SERIES, SITES, RELATIONS).splitlines())
+    header, *found = csv.reader(alignment_csv(SERIES, SITES, RELATIONS, "epoch", DONE).splitlines())
     assert header == ["epoch", "site", "relation", "value", "standard_error"]
     assert found == [
         ["0", "", "train/loss", "3.0", ""],
@@ -72,7 +73,7 @@ def test_table_has_one_row_for_each_value_by_epoch_losses_first() -> None:
 
 def test_table_of_a_watched_training_goes_by_the_steps_of_its_probe() -> None:
     series = {"probe/loss": {0: 1.0, 5: 0.5}, "0/h_vs_m": {0: 0.25, 5: 0.75}}
-    assert [row[:4] for row in rows(series, ["0"], ["h_vs_m"])] == [
+    assert [row[:4] for row in alignment_rows(series, ["0"], ["h_vs_m"])] == [
         (0, "", "probe/loss", 1.0),
         (0, "0", "h_vs_m", 0.25),
         (5, "", "probe/loss", 0.5),
@@ -81,13 +82,13 @@ def test_table_of_a_watched_training_goes_by_the_steps_of_its_probe() -> None:
 
 
 def test_names_with_commas_stay_in_their_column() -> None:
-    text = table({DONE: {1: 1.0}, "a,b/h_vs_m": {1: 0.5}}, ["a,b"], ["h_vs_m"])
+    text = alignment_csv({DONE: {1: 1.0}, "a,b/h_vs_m": {1: 0.5}}, ["a,b"], ["h_vs_m"], "epoch", DONE)
     assert list(csv.reader(text.splitlines()))[1] == ["1", "a,b", "h_vs_m", "0.5", ""]
 
 
 def test_values_are_written_so_that_they_are_read_back_exactly() -> None:
     value = 0.1 + 0.2
-    text = table({DONE: {1: 1.0}, "layer_0/h_vs_m": {1: value}}, ["layer_0"], ["h_vs_m"])
+    text = alignment_csv({DONE: {1: 1.0}, "layer_0/h_vs_m": {1: value}}, ["layer_0"], ["h_vs_m"], "epoch", DONE)
     assert float(next(row for row in csv.reader(text.splitlines()) if row[0] == "1")[3]) == value
 
 

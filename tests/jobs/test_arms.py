@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from nfa.registry.analyses.arms import Arm, factor_interval, pearson, pearson_difference, without_r
+from nfa.registry.analyses.arms import Arm, factor_interval, score_difference, score_interval, unscored
 
 KEY = "flow/front_output_ratio"
 
@@ -31,13 +31,13 @@ def test_a_gradient_that_has_vanished_in_one_seed_leaves_no_factor_of_the_others
 
 def test_where_a_training_failed_there_is_no_r_of_the_others() -> None:
     whole, broken = arm("v1", [1.0, 1.0]), arm("x", [1.0, 1.0], failed=1)
-    assert pearson(whole, seed=0) is not None
-    assert pearson(broken, seed=0) is None
-    assert pearson_difference(broken, whole, seed=0) is pearson_difference(whole, broken, seed=0) is None
+    assert score_interval(whole, seed=0) is not None
+    assert score_interval(broken, seed=0) is None
+    assert score_difference(broken, whole, seed=0) is score_difference(whole, broken, seed=0) is None
 
 
 def test_recordings_that_some_trainings_have_no_r_of_are_named() -> None:
     one, other = arm("v1", [1.0]), arm("x", [1.0])
-    other.recordings[0].pop("b")  # type: ignore[attr-defined]
-    assert without_r([one, other]) == ["b"]
-    assert without_r([one]) == without_r([]) == []
+    other.scores[0].pop("b")  # type: ignore[attr-defined]
+    assert unscored([one, other]) == ["b"]
+    assert unscored([one]) == unscored([]) == []

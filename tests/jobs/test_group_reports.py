@@ -5,22 +5,27 @@ import pytest
 from nfa.registry.analyses.seed_groups import groups, together
 
 
+def stored(configs):
+    """The config.json of runs with such parameters."""
+    return {name: {"workload": "mlp", "train": train} for name, train in configs.items()}
+
+
 def test_a_group_is_named_by_what_tells_it_from_the_others():
     configs = {
         "a": {"optimizer": "sgd", "seed": 1, "width": 8, "run_name": "a"},
         "b": {"optimizer": "sgd", "seed": 2, "width": 8, "run_name": "b"},
         "c": {"optimizer": "adam", "seed": 1, "width": 8, "run_name": "c"},
     }
-    assert groups(configs) == {"optimizer=sgd": ["a", "b"], "optimizer=adam": ["c"]}
+    assert groups(stored(configs)) == {"optimizer=sgd": ["a", "b"], "optimizer=adam": ["c"]}
 
 
 def test_runs_that_differ_in_nothing_but_their_seed_are_one_group():
-    assert groups({"a": {"lr": 0.1, "seed": 1}, "b": {"lr": 0.1, "seed": 2}}) == {"all": ["a", "b"]}
+    assert groups(stored({"a": {"lr": 0.1, "seed": 1}, "b": {"lr": 0.1, "seed": 2}})) == {"all": ["a", "b"]}
 
 
 def test_what_only_some_runs_have_sets_them_apart():
     """An imported run knows no optimizer."""
-    assert groups({"a": {"lr": 0.1}, "b": {}}) == {"lr=0.1": ["a"], "all": ["b"]}
+    assert groups(stored({"a": {"lr": 0.1}, "b": {}})) == {"lr=0.1": ["a"], "all": ["b"]}
 
 
 def test_intervals_are_over_all_runs_or_none():

@@ -8,35 +8,38 @@ import pytest
 
 from nfa.errors import Refusal
 from nfa.registry.datasets import images
+from nfa.registry.families.language.config import TrainLoraConfig
 from nfa.registry.families.mlp.config import TrainConfig
+from nfa.registry.families.mlp.session import stored_config
+from nfa.registry.families.stored import identity
 from nfa.registry.machine import check_memory
-from nfa.registry.training.settings import config_to_resume, environment, run_config, stored_config
-from nfa.registry.training.stored import identity
+from nfa.registry.training.config_json import environment, training_config
+from nfa.registry.training.resume import config_to_resume
 
 CONFIG = TrainConfig(width=8, depth=2, epochs=4).resolved()
 DATA = images.load("digits", {})
 
 
 def stored(**changes: Any) -> dict[str, Any]:
-    return stored_config(dataclasses.replace(CONFIG, **changes), DATA)
+    return stored_config("train", dataclasses.asdict(dataclasses.replace(CONFIG, **changes)), DATA)
 
 
 def test_what_mlflow_run_passes_for_a_bare_resume_changes_nothing() -> None:
-    assert config_to_resume(TrainConfig(resume="abc"), stored()) == dataclasses.replace(CONFIG, resume="abc")
+    assert config_to_resume(TrainConfig(resume="abc"), stored(), "train") == dataclasses.replace(CONFIG, resume="abc")
 
 
 def test_own_parameters_may_be_typed_again() -> None:
-    assert config_to_resume(dataclasses.replace(CONFIG, resume="abc"), stored()).width == 8
+    assert config_to_resume(dataclasses.replace(CONFIG, resume="abc"), stored(), "train").width == 8
 
 
 def test_another_value_is_refused_by_name_with_the_one_the_run_has() -> None:
     with pytest.raises(Refusal, match=r"width=16 \(the run has 8\), seed=3 \(the run has 1717\)"):
-        config_to_resume(TrainConfig(width=16, seed=3, resume="abc"), stored())
+        config_to_resume(TrainConfig(width=16, seed=3, resume="abc"), stored(), "train")
 
 
 def test_place_of_data_device_and_name_may_change() -> None:
     asked = TrainConfig(data_dir="/elsewhere", device="cpu", run_name="again", resume="abc")
-    taken = config_to_resume(asked, stored(data_dir="/here", device="auto", run_name="first"))
+    taken = config_to_resume(asked, stored(data_dir="/here", device="auto", run_name="first"), "train")
     assert (taken.data_dir, taken.device, taken.run_name, taken.width) == ("/elsewhere", "cpu", "again", 8)
 
 
@@ -44,9 +47,9 @@ def test_another_environment_is_said_because_bitwise_equality_depends_on_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     before = {**stored(), "environment": {**environment(), "threads": 64}}
-    config_to_resume(TrainConfig(resume="abc"), before)
+    config_to_resume(TrainConfig(resume="abc"), before, "train")
     assert "was 64: bitwise equal weights are not promised" in capsys.readouterr().out
-    config_to_resume(TrainConfig(resume="abc"), stored())
+    config_to_resume(TrainConfig(resume="abc"), stored(), "train")
     assert capsys.readouterr().out == ""
 
 
@@ -93,9 +96,10 @@ def test_names_of_data_and_models_are_no_places_but_files_and_folders_are(
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "questions.jsonl").touch()
     asked = {"data": "questions.jsonl", "val_data": "test", "base_model": "tiny"}
-    assert run_config("train_lora", "lora", asked, {})["train"] == {**asked, "data": str(tmp_path / "questions.jsonl")}
+    stored_train = training_config("train_lora", "lora", TrainLoraConfig, asked, {})["train"]
+    assert stored_train == {**asked, "data": str(tmp_path / "questions.jsonl")}
     asked = {"data": "owner/data", "val_data": "", "base_model": "owner/model"}
-    assert run_config("train_lora", "lora", asked, {})["train"] == {
+    assert training_config("train_lora", "lora", TrainLoraConfig, asked, {})["train"] == {
         **asked,
         "base_model": str(tmp_path / "owner/model"),
     }

@@ -16,10 +16,10 @@ from nfa.errors import DivergedError
 from nfa.registry import stopwatch, tracking
 from nfa.registry.families.mlp import report, session
 from nfa.registry.families.mlp.config import TrainConfig
-from nfa.registry.families.mlp.train import train
 from nfa.registry.signals import Interrupted
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
+from nfa.registry.training.start import train
 from nfa.registry.training.time_spent import FILE, keep_time, timed
 
 
@@ -189,7 +189,7 @@ def assert_sums_up(store: Store, parent: str, children: Mapping[str, str]) -> No
 
 @pytest.mark.usefixtures("ticking")
 def test_each_training_of_all_optimizers_says_its_own_time_and_their_parent_the_sum(store: Store) -> None:
-    train(TrainConfig(**{**TINY, "optimizer": "all", "epochs": 1, "schedule": "0-1"}), None, Stopwatch({"import": 2}))
+    train(TrainConfig(**{**TINY, "optimizer": "all", "epochs": 1, "schedule": "0-1"}), Stopwatch({"import": 2}))
     parent, *children = store.runs()
     assert_sums_up(store, parent, dict(zip(OPTIMIZERS, children, strict=True)))
     assert told(store, parent)["import"] == 2
@@ -198,9 +198,9 @@ def test_each_training_of_all_optimizers_says_its_own_time_and_their_parent_the_
 
 @pytest.mark.usefixtures("ticking")
 def test_a_child_that_failed_counts_too(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session._TrainingRun, "finish", lambda *_: (_ for _ in ()).throw(DivergedError("inf")))
+    monkeypatch.setattr(session.ClassifierSession, "finish", lambda *_: (_ for _ in ()).throw(DivergedError("inf")))
     with pytest.raises(Exception, match="sgd: inf"):
-        train(TrainConfig(**{**TINY, "optimizer": "all", "epochs": 1, "schedule": "0"}), None, Stopwatch())
+        train(TrainConfig(**{**TINY, "optimizer": "all", "epochs": 1, "schedule": "0"}), Stopwatch())
     parent, *children = store.runs()
     assert_sums_up(store, parent, dict(zip(OPTIMIZERS, children, strict=True)))
 

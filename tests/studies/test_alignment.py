@@ -13,8 +13,14 @@ from nfa.measures.site_matrices import Conventions, SiteMeasures
 from nfa.observe.directions import Directions
 from nfa.observe.passes import site_weights
 from nfa.registry.families.mlp.model import MLP, initialise
-from nfa.relations import COSINES, EXPONENT, MATRICES, OVERLAPS, RELATIONS, STABLE_RANKS, needs_all_directions
+from nfa.relations import MATRICES, RELATIONS
 from nfa.studies.alignment import AlignmentOptions, alignment, conventions
+
+
+def of_kind(kind):
+    """Matrices of such relations by name."""
+    return {name: one.matrices for name, one in RELATIONS.items() if one.kind == kind}
+
 
 
 def moved(net: nn.Module, amount: float = 0.1) -> nn.Module:
@@ -152,13 +158,15 @@ def exact_matrices(toys: Toy, site: str, initial: Tensor, positions: str, power:
 
 def exact_relation(name: str, matrices: dict[str, Tensor], centre: str, k: int) -> float | None:
     """By the reference; None where that says it is undefined."""
-    parts = [matrices[matrix] for matrix in RELATIONS[name]]
+    parts = [matrices[matrix] for matrix in RELATIONS[name].matrices]
     try:
-        if name in COSINES:
+        if name in of_kind("cosine"):
             return reference.cosine(*parts, centre=centre)
-        if name in OVERLAPS:
+        if name in of_kind("overlap"):
             return reference.subspace_overlap(*parts, k)
-        return reference.exponent(parts[1], parts[0])[0] if name in EXPONENT else reference.stable_rank(*parts)
+        if name in of_kind("exponent"):
+            return reference.exponent(parts[1], parts[0])[0]
+        return reference.stable_rank(*parts)
     except ValueError:
         return None
 
@@ -232,7 +240,7 @@ def test_before_the_first_update_only_what_needs_a_change_of_weights_is_absent()
     toys = toy(seeded(layers, 6, 8, 7), 12, 6, sites=["0"])
     scalars = alignment(all_matrices(toys, site_weights(toys, toys.net, ["0"])), list(RELATIONS), TOP_2).scalars
     absent = {name for name in RELATIONS if f"0/{name}" not in scalars}
-    assert absent == {name for name in RELATIONS if "nfm_init_removed" in RELATIONS[name]}
+    assert absent == {name for name in RELATIONS if "nfm_init_removed" in RELATIONS[name].matrices}
 
 
 def test_where_no_output_moves_every_relation_of_agop_is_absent_and_no_other():
@@ -244,7 +252,7 @@ def test_where_no_output_moves_every_relation_of_agop_is_absent_and_no_other():
     scalars = alignment(all_matrices(toys, initial), list(RELATIONS), TOP_2).scalars
     zero = {"agop", "g", "fact", "out_g"}
     assert {key.removeprefix("0/") for key in scalars} == {
-        name for name in RELATIONS if not zero & set(RELATIONS[name])
+        name for name in RELATIONS if not zero & set(RELATIONS[name].matrices)
     }
 
 
@@ -252,11 +260,11 @@ def test_estimates_give_cosines_with_a_standard_error_and_exact_matrices_the_res
     toys = toy(seeded(layers, 6, 8, 7), 12, 6, sites=["0"])
     initial = site_weights(toys, toys.net, ["0"])
     moved(toys.net)
-    relations = [name for name in RELATIONS if not needs_all_directions(name)]
+    relations = [name for name in RELATIONS if not RELATIONS[name].needs_all_outputs]
     exact = alignment(all_matrices(toys, initial), relations, TOP_2).scalars
     estimated = all_matrices(toys, initial, directions=Directions(2, 1))
     scalars = alignment(estimated, relations, TOP_2).scalars
-    estimates = {f"0/{name}" for name in COSINES if "agop" in COSINES[name]}
+    estimates = {f"0/{name}" for name in of_kind("cosine") if "agop" in of_kind("cosine")[name]}
     assert len(estimates) == 2
     assert set(scalars) == {f"0/{name}" for name in relations} | {f"{key}_se" for key in estimates}
     for key, value in exact.items():
@@ -264,7 +272,7 @@ def test_estimates_give_cosines_with_a_standard_error_and_exact_matrices_the_res
         assert key not in estimates or scalars[key] != value
 
 
-@pytest.mark.parametrize("name", [*EXPONENT, "agop_nfm_overlap", "agop_stable_rank"])
+@pytest.mark.parametrize("name", [*of_kind("exponent"), "agop_nfm_overlap", "agop_stable_rank"])
 def test_what_needs_every_direction_is_no_number_from_a_few(name):
     toys = toy(seeded(layers, 6, 8, 7), 12, 6, sites=["0"])
     estimated = all_matrices(toys, site_weights(toys, toys.net, ["0"]), directions=Directions(2))
@@ -279,8 +287,8 @@ def test_stable_ranks_and_overlaps_lie_between_their_bounds():
     initial = site_weights(toys, toys.net, ["0"])
     moved(toys.net)
     scalars = alignment(all_matrices(toys, initial), list(RELATIONS), TOP_2).scalars
-    assert all(1 <= scalars[f"0/{name}"] <= 8 for name in STABLE_RANKS)
-    assert all(0 <= scalars[f"0/{name}"] <= 1 for name in OVERLAPS)
+    assert all(1 <= scalars[f"0/{name}"] <= 8 for name in of_kind("stable rank"))
+    assert all(0 <= scalars[f"0/{name}"] <= 1 for name in of_kind("overlap"))
 
 
 def test_conventions_say_everything_that_other_programs_define_differently():

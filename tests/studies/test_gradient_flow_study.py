@@ -8,6 +8,7 @@ import pytest
 from nfa.studies.gradient_flow import (
     RATIOS,
     Remedy,
+    RuleOfThumb,
     change_verdict,
     gradient_flow,
     ratio_verdict,
@@ -103,26 +104,31 @@ def test_verdicts_of_a_change_at_their_edge(change: float | None, verdict: str) 
     assert change_verdict(change) == verdict
 
 
-KEYS = ("flow/front_output_ratio", "flow/in/weight_change", "val/pearson", "flow/grad_norm")
+KEYS = ("flow/front_output_ratio", "flow/in/weight_change", "flow/grad_norm")
 NEAR = [  # not met, met
     (0.1, math.nextafter(0.1, 1)),
     (0.01, math.nextafter(0.01, 1)),
-    (0.3, math.nextafter(0.3, 1)),
     (math.nextafter(1, 0), 1.0),
 ]
 
 
-@pytest.mark.parametrize("place", range(4))
+@pytest.mark.parametrize("place", range(3))
 def test_each_target_at_its_edge_and_unmeasured_says_nothing_about_the_others(place: int) -> None:
     for value, said in zip((*NEAR[place], None), ("not met", "met", "not measured"), strict=True):
         table = targets({} if value is None else {KEYS[place]: value}, GROUPS)
-        assert [target.said for target in table] == [said if i == place else "not measured" for i in range(4)]
+        assert [target.said for target in table] == [said if i == place else "not measured" for i in range(3)]
         assert table[place].value == value
+
+
+def test_a_target_of_one_s_own_stands_among_them() -> None:
+    own = RuleOfThumb("validation accuracy", "> 0.5", 0.6, True)
+    said = [target.said for target in targets({}, GROUPS, own)]
+    assert said == ["not measured", "not measured", "met", "not measured"]
 
 
 def test_the_gradient_norm_has_an_upper_edge() -> None:
     for value, said in ((10.0, "met"), (math.nextafter(10, 11), "not met"), (0.0, "not met")):
-        assert targets({"flow/grad_norm": value}, GROUPS)[3].said == said
+        assert targets({"flow/grad_norm": value}, GROUPS)[2].said == said
 
 
 @pytest.mark.parametrize(("built_in", "said"), [(2.0, "not met"), (1.0, "met"), (0.5, "met"), (1.05, "met")])
@@ -135,7 +141,7 @@ def test_what_a_model_puts_into_its_ratio_reaches_no_target(built_in: float, sai
 
 
 def test_zero_is_measured() -> None:
-    assert [target.said for target in targets(dict.fromkeys(KEYS, 0.0), GROUPS)] == ["not met"] * 4
+    assert [target.said for target in targets(dict.fromkeys(KEYS, 0.0), GROUPS)] == ["not met"] * 3
 
 
 # ---- real or cosmetic

@@ -7,7 +7,7 @@ from test_docs import generator
 from toys import tiny_classifier
 
 from benchmarks import conformance
-from nfa.testing import Conformance, Row, check_workload
+from nfa.testing import CheckRow, Conformance, check_workload
 
 
 def test_a_row_of_the_record_says_what_is_seen_and_the_largest_difference_of_each_study():
@@ -20,8 +20,8 @@ def test_a_row_of_the_record_says_what_is_seen_and_the_largest_difference_of_eac
 
 def test_a_row_of_a_study_that_disturbs_or_does_not_see_says_so():
     rows = [
-        Row("flow", "state left as it was", "bitwise", 9, 1, 0, "a buffer"),
-        Row("flow", "K", "float64", 3, 1e-3, 0),
+        CheckRow("flow", "state left as it was", "bitwise", 9, 1, 0, "a buffer"),
+        CheckRow("flow", "K", "float64", 3, 1e-3, 0),
     ]
     row = conformance.summary(Conformance(rows, ["a"], ["b", "c"], []))
     assert row == {"seen": "1 of 3", "flow": {"float64": "1.0e-03"}, "inert": "NO", "unseen": ["b", "c"]}

@@ -11,7 +11,7 @@ from stores import Finished, Store
 
 from nfa.errors import Refusal
 from nfa.measures.evaluation import evaluate
-from nfa.registry import tracking
+from nfa.registry import stored_runs, tracking
 from nfa.registry.tracking.store import client, plain_param
 
 TRAINED = {"nfa.entrypoint": "train", "nfa.workload": "mlp", "nfa.state": "finished", "nfa.trained": "true"}
@@ -78,7 +78,7 @@ def test_text_that_means_no_run_is_refused(text: str) -> None:
 @pytest.mark.parametrize("name", ["id", "prefix", "latest"])
 def test_checkpoint_is_found_by_id_prefix_and_latest(name: str, seen: Finished) -> None:
     text = {"id": seen.run_id, "prefix": seen.run_id[:8], "latest": "latest"}[name]
-    model, workload = tracking.load_checkpoint(text, 4)
+    model, workload = stored_runs.load_checkpoint(text, 4)
     logged = {key: value for key, step, value in seen.store.metrics(seen.run_id) if step == 4}
     means = evaluate(model, workload, workload.batches("val", batch_size=64))
     assert means["loss"] == pytest.approx(logged["val/loss"], rel=1e-6)
@@ -86,13 +86,13 @@ def test_checkpoint_is_found_by_id_prefix_and_latest(name: str, seen: Finished) 
 
 def test_epoch_without_a_checkpoint_is_refused_with_those_that_exist(seen: Finished) -> None:
     with pytest.raises(Refusal, match=r"epoch 3 of run .*\n  allowed: its checkpoints: 0, 1, 2, 4"):
-        tracking.load_checkpoint(seen.run_id, 3)
+        stored_runs.load_checkpoint(seen.run_id, 3)
 
 
 def test_the_last_and_the_best_checkpoint_are_found_by_these_words(seen: Finished) -> None:
     tag = int(seen.store.tags(seen.run_id)["nfa.best_epoch"])
     for word, epoch in (("last", 4), ("best", tag), (np.int64(2), 2)):
-        found, expected = (tracking.load_checkpoint(seen.run_id, asked).model for asked in (word, epoch))
+        found, expected = (stored_runs.load_checkpoint(seen.run_id, asked).model for asked in (word, epoch))
         assert all(torch.equal(one, two) for one, two in zip(found.parameters(), expected.parameters(), strict=True))
 
 
@@ -100,43 +100,43 @@ def test_the_last_and_the_best_checkpoint_are_found_by_these_words(seen: Finishe
 def test_another_word_for_an_epoch_is_refused_with_those_that_exist(epoch: Any, changeable: Finished) -> None:
     changeable.store.change("DELETE FROM tags WHERE key = 'nfa.best_epoch'")
     with pytest.raises(Refusal, match=r"one of \[0, 1, 2, 4\], or 'last', or 'best'(.|\n)*epoch='last'"):
-        tracking.load_checkpoint(changeable.run_id, epoch)
+        stored_runs.load_checkpoint(changeable.run_id, epoch)
 
 
 def test_run_that_has_trained_nothing_is_said_to_have_no_checkpoints(store: Store) -> None:
     run_id = made(1)
     with pytest.raises(Refusal, match=r"\(it has no checkpoints\)\n  allowed: a run that has trained something"):
-        tracking.load_checkpoint(run_id, 3)
+        stored_runs.load_checkpoint(run_id, 3)
     assert store.runs() == [run_id]
 
 
 def test_checkpoint_of_an_unknown_run_is_refused(seen: Finished) -> None:
     with pytest.raises(Refusal, match=f"a run in {seen.store.uri}"):
-        tracking.load_checkpoint("0" * 32, 0)
+        stored_runs.load_checkpoint("0" * 32, 0)
 
 
 def test_data_other_than_the_run_s_are_refused(seen: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nfa.registry.datasets.images.ImageData.digest", lambda _: "0" * 64)
     with pytest.raises(Refusal, match="digest 000000000000"):
-        tracking.load_checkpoint(seen.run_id, 0)
+        stored_runs.load_checkpoint(seen.run_id, 0)
 
 
 def test_moved_data_are_found_where_data_dir_says(
     changeable: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nfa.registry.families import rebuild
+    from nfa.registry.datasets import catalog
 
     asked: list[str] = []
-    monkeypatch.setattr(rebuild.catalog, "locate", lambda _name, place: asked.append(place) or {})
-    tracking.load_checkpoint(changeable.run_id, 0, data_dir=str(tmp_path))
-    tracking.load_checkpoint(changeable.run_id, 0)
+    monkeypatch.setattr(catalog, "locate", lambda _name, place: asked.append(place) or {})
+    stored_runs.load_checkpoint(changeable.run_id, 0, data_dir=str(tmp_path))
+    stored_runs.load_checkpoint(changeable.run_id, 0)
     assert asked == [str(tmp_path), ""]
 
 
 def test_loading_a_checkpoint_moves_no_generator_and_writes_nothing(seen: Finished) -> None:
     folder = seen.store.artifact(seen.run_id)
     before = torch.get_rng_state(), sorted(folder.rglob("*"))
-    tracking.load_checkpoint(seen.run_id, 2)
+    stored_runs.load_checkpoint(seen.run_id, 2)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert sorted(folder.rglob("*")) == before[1]
 

@@ -9,9 +9,9 @@ import torch
 from decoders import RECORDINGS, tiny_decoder
 
 from nfa.registry.families.eeg.config import TrainEEGConfig
+from nfa.registry.families.eeg.session import stored_config
 from nfa.registry.families.eeg.simulated import Simulation, simulated_folder
-from nfa.registry.families.rebuild import rebuild, recordings
-from nfa.registry.training.settings import decoder_config
+from nfa.registry.families.eeg.workload import read, rebuild
 from nfa.workload import Batch
 
 
@@ -79,7 +79,7 @@ def test_batches_left_early_leave_no_reader_behind():
 def test_a_workload_rebuilt_from_its_run_s_config_is_the_same(tmp_path, monkeypatch):
     monkeypatch.setenv("NFA_CACHE", str(tmp_path))
     workload = tiny_decoder(use_se=False, pearson_weight=0.5)
-    again = rebuild(decoder_config(workload.config, workload.data), workload.example_ids, tensors=lambda _: {})
+    again = rebuild(stored_config(workload.config, workload.data), workload.example_ids, torch.device("cpu"), None)
     assert again.data.folder == simulated_folder(Simulation(**RECORDINGS))
     assert again.config == dataclasses.replace(workload.config, resume="")
     assert torch.equal(again.draw(5), workload.draw(5))
@@ -244,7 +244,7 @@ def test_presets_set_the_switches_and_nothing_else():
 def test_the_seed_of_the_data_decides_simulated_recordings_and_the_seed_of_the_training_does_not():
     small = {"subjects": 1, "stimuli": 1, "seconds": 30, "channels": 2, "window_seconds": 2.0}
     digests = {
-        seeds: recordings(TrainEEGConfig(data_seed=seeds[0], seed=seeds[1], **small), "").digest()
+        seeds: read(TrainEEGConfig(data_seed=seeds[0], seed=seeds[1], **small)).digest()
         for seeds in [(1, 1), (1, 2), (2, 1)]
     }
     assert digests[1, 1] == digests[1, 2] != digests[2, 1]

@@ -14,7 +14,7 @@ from nfa.registry.families.language.answer_tokens import IGNORED, collate
 from nfa.registry.families.language.base.models import load_model
 from nfa.registry.families.language.config import INITS, TrainLoraConfig
 from nfa.registry.families.language.workload import LanguageModel
-from nfa.registry.families.rebuild import rebuild
+from nfa.registry.families.registry import family
 from nfa.workload import Workload
 
 
@@ -189,13 +189,14 @@ def test_it_is_rebuilt_from_a_stored_configuration(init: str, place: Place) -> N
         "data": {"digest": questions.load(config.data).digest()},
         "base": {"digest": known.base.digest},
     }
-    again = rebuild(stored, known.example_ids, tensors=initial.__getitem__)
+    how: Any = {"device": torch.device("cpu"), "data_dir": None, "tensors": initial.__getitem__}
+    again = family("lora").rebuild(stored, known.example_ids, **how)
     assert isinstance(again, LanguageModel)
     found = again.model().state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in model.state_dict().items())
     for changed in ({"data": {"digest": "0"}}, {"base": {"digest": "0"}}):
         with pytest.raises(Refusal, match="digest"):
-            rebuild({**stored, **changed}, known.example_ids, tensors=initial.__getitem__)
+            family("lora").rebuild({**stored, **changed}, known.example_ids, **how)
 
 
 def test_the_base_s_own_weights_stay_frozen_and_as_published(place: Place) -> None:

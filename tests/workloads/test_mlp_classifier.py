@@ -7,9 +7,9 @@ from toys import tiny_classifier
 
 from nfa.errors import Refusal
 from nfa.registry.datasets.images import ImageData
-from nfa.registry.families import rebuild
 from nfa.registry.families.mlp.config import TrainConfig
 from nfa.registry.families.mlp.workload import MLPClassifier
+from nfa.registry.families.registry import family
 from nfa.workload import Workload
 from nfa.workloads import devices
 
@@ -108,6 +108,9 @@ def test_auto_is_the_optimizers_own_learning_rate_and_sgd_has_no_momentum(optimi
     assert group["weight_decay"] == 0
 
 
+PLAIN = {"device": torch.device("cpu"), "data_dir": None, "tensors": lambda _: {}}
+
+
 def stored(digest: str) -> dict[str, object]:
     config = {"dataset": "digits", "width": 5, "depth": 1, "device": "cpu"}
     return {"workload": "mlp", "train": config, "data": {"digest": digest}}
@@ -117,7 +120,7 @@ def test_a_stored_run_is_rebuilt_from_what_it_stored():
     from nfa.registry.datasets import images
 
     config = stored(images.load("digits", {}).digest())
-    workload = rebuild.rebuild(config, {"train": [3, 1]}, device="cpu", tensors=lambda _: {})
+    workload = family("mlp").rebuild(config, {"train": [3, 1]}, **PLAIN)
     assert workload.config == TrainConfig(**config["train"])
     batch = next(workload.batches("train", batch_size=4))
     assert batch.ids.tolist() == [3, 1]
@@ -126,7 +129,7 @@ def test_a_stored_run_is_rebuilt_from_what_it_stored():
 
 def test_other_data_than_the_runs_are_refused():
     with pytest.raises(Refusal, match=r"(?s)digits with digest \w{12}\b.*allowed: digest 0000"):
-        rebuild.rebuild(stored("0" * 64), {}, device="cpu", tensors=lambda _: {})
+        family("mlp").rebuild(stored("0" * 64), {}, **PLAIN)
 
 
 @pytest.mark.parametrize("name", ["cuda:99", "gpu", ""])

@@ -1,27 +1,30 @@
-"""Alignment analysis of stored runs."""
+"""Alignment of weights, representations and gradients at the checkpoints of stored runs."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nfa.console import muted
+from torch import Tensor
+
+from nfa.analyses.alignment import Analysis
+from nfa.console import muted, stage
 from nfa.errors import Refusal
+from nfa.maths.bfloat16 import has_bfloat16_units
+from nfa.observe.found import Sites
+from nfa.observe.passes import site_weights
 from nfa.parallel import World
+from nfa.registry import stored_runs, tracking
 from nfa.registry.analyses import alignment_report, seed_groups
-from nfa.registry.analyses.alignment_of_checkpoints import CheckpointAnalysis
 from nfa.registry.analyses.config import AnalyzeConfig
-from nfa.registry.analyses.stored import analyse, asked_epochs
+from nfa.registry.analyses.stored import StoredAnalysis, analyse
 from nfa.registry.launch import launch
 from nfa.registry.tracking import TrackedRun
 from nfa.relations import choose_relations
-
-HOW = {"run_id", "epochs", "batch_size", "nproc", "output_dir", "data_dir", "device", "run_name"}  # decide no value
 
 
 def analyze(config: AnalyzeConfig) -> None:
     """Analyse the runs of `config.run_id`; with nproc > 1 this process only starts the others and waits for them."""
     if config.nproc > 1 and not World.launched():
-        launch("entrypoints.analyze", config.nproc)
+        launch("analyze", config.nproc)
         return
     world = World.joined()
     try:
@@ -36,14 +39,14 @@ def analyze(config: AnalyzeConfig) -> None:
 
 def _assist(config: AnalyzeConfig, world: World) -> None:
     """Measure this process's part of the examples wherever the first process does."""
-    analysis: CheckpointAnalysis | None = None
+    analysis: AlignmentOfRun | None = None
     refusal: Refusal | None = None
     while (task := world.broadcast(None)) is not None:
         if isinstance(task, tuple):
             source, first = task
             try:
                 with muted():  # what is to be said of the run is said by the first process
-                    analysis = CheckpointAnalysis(source, config, world, first)
+                    analysis = AlignmentOfRun(source, config, world, first)
             except Refusal as refused:
                 refusal = refused  # the first process refuses too: it says so and ends, and how it ends counts
         elif refusal:
@@ -53,45 +56,76 @@ def _assist(config: AnalyzeConfig, world: World) -> None:
             analysis.measure(task)
 
 
-class Alignment:
-    """The kind of analysis that `analyze` makes."""
+class Alignment(StoredAnalysis):
+    """What `analyze` measures."""
 
     entrypoint, title = "analyze", "analysis"
+    undecisive = frozenset({"run_id", "epochs", "batch_size", "nproc", "output_dir", "data_dir", "device", "run_name"})
 
     def __init__(self, config: AnalyzeConfig, world: World) -> None:
-        self.config, self.world = config, world
+        super().__init__(config)
+        self.world = world
 
-    def epochs(self, existing: Sequence[int]) -> list[int]:
-        """All, or those asked for."""
-        return asked_epochs(self.config.epochs, existing)
+    def identity(self, epochs: Sequence[int]) -> Mapping[str, Any]:
+        return {**super().identity(epochs), "relations": choose_relations(self.config.relations)}
 
-    def identity(self, epochs: Sequence[int]) -> Mapping[str, Any]:  # noqa: ARG002 - each stands alone
-        """Every option that decides a value."""
-        asked = {name: value for name, value in dataclasses.asdict(self.config).items() if name not in HOW}
-        return {**asked, "relations": choose_relations(self.config.relations)}
-
-    def files(self, epoch: int, unit: str) -> list[str]:  # noqa: ARG002 - a checkpoint's values are all there is
-        """None."""
-        return []
-
-    def space(self, epochs: Sequence[int]) -> int:  # noqa: ARG002 - there are no arrays
-        """Nothing beside the reports."""
-        return 0
-
-    def open(self, source: str, epochs: Sequence[int]) -> CheckpointAnalysis:
+    def open(self, source: str, epochs: Sequence[int]) -> "AlignmentOfRun":
         """Load the run's workload, here and in the processes that help."""
         self.world.broadcast((source, epochs[0]))
-        return CheckpointAnalysis(source, self.config, self.world, epochs[0])
+        return AlignmentOfRun(source, self.config, self.world, epochs[0])
 
     def line(self, values: Mapping[str, float]) -> str:
-        """The first relation of each site."""
         return alignment_report.line(values)
 
     def report(self, run: TrackedRun, title: str) -> None:
-        """Tables and figures of one run."""
         alignment_report.report(run, title)
 
     def compare(self, run: TrackedRun, parts: Mapping[str, str], sources: Mapping[str, str]) -> None:
-        """Tables and figures of several."""
         alignment_report.compare(run, parts)
         seed_groups.compare_groups(run, parts, sources)
+
+
+class AlignmentOfRun:
+    """What `config` asks of a run; making one loads the data and refuses what its epoch `first` cannot give."""
+
+    def __init__(self, source: str, config: AnalyzeConfig, world: World, first: int) -> None:
+        self.source, self.world, self.unit = source, world, tracking.unit(source)
+        self.workload = stored_runs.load_workload(source, device=config.device, data_dir=config.data_dir or None)
+        self.model = self.workload.model()
+        initial = self._initial if 0 in tracking.epochs(source) else None
+        self._load(first)
+        self.analysis = Analysis(self.workload, self.model, config, initial, world)
+        self._announced = bool(world.rank)
+
+    def described(self) -> Mapping[str, Any]:
+        """Relations, sites and conventions."""
+        return self.analysis.described()
+
+    def values(self, epoch: int, run: TrackedRun) -> dict[str, float]:  # noqa: ARG002 - there are no arrays
+        """Relations of all sites at a checkpoint, measured by all processes."""
+        self.world.broadcast(epoch)
+        return self.measure(epoch)
+
+    def measure(self, epoch: int) -> dict[str, float]:
+        """This process's part of it; the values in the first process."""
+        if not self._announced:
+            self._announced = True
+            self._announce()
+        self._load(epoch)
+        return self.analysis.values(self.model, progress=f"{self.unit} {epoch}")
+
+    def _initial(self, names: list[str], sites: Sites) -> Mapping[str, Tensor]:
+        self._load(0)
+        return site_weights(self.workload, self.model, names, sites)
+
+    def _load(self, epoch: int) -> None:
+        stored_runs.load_weights(self.model, self.source, epoch)
+
+    def _announce(self) -> None:
+        asked = self.analysis
+        named = ", ".join(asked.sites[:6]) + (f" … ({len(asked.sites)})" if len(asked.sites) > 6 else "")
+        stage("sites", f"{named}; {len(asked.ids):,} examples, {len(asked.relations)} relations")
+        if asked.left_out:
+            stage("notice", "left out: " + "; ".join(f"{name}: {reason}" for name, reason in asked.left_out.items()))
+        if asked.config.precision == "bfloat16" and not has_bfloat16_units(self.workload.device):
+            stage("notice", "this processor has no bfloat16 units: the numbers are those of bfloat16, the speed is not")

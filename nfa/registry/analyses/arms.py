@@ -12,12 +12,14 @@ from nfa.figures.training_analysis import Series
 from nfa.maths.statistics import Interval, crossed_bootstrap, t_interval
 from nfa.registry import tracking
 from nfa.registry.analyses.seed_groups import groups
+from nfa.registry.families.protocol import Score
+from nfa.registry.families.registry import family
 from nfa.workload import ParameterGroups
 
 
 @dataclass(frozen=True)
 class Arm:
-    """Runs by their seed, in order: their series, and r of each recording that was tested (empty: none).
+    """Runs by their seed, in order: their series, and the `scores` of each, by what was scored apart (empty: none).
 
     `output` names the parameters of the part that ratios divide by, `built_in` is the factor that the model puts into
     the gradient ratio of its front; `failed` counts trainings that are not among them.
@@ -26,10 +28,11 @@ class Arm:
     label: str
     seeds: list[int]
     series: list[Mapping[str, Series]]
-    recordings: list[Mapping[str, float]]
+    scores: list[Mapping[str, float]]
     output: tuple[str, ...] = ()
     failed: int = 0
     built_in: float = 1.0
+    score: Score | None = None
 
     def mean(self, key: str) -> dict[int, float]:
         """Geometric mean over the runs of a positive series, by epoch; epochs that a run lacks are left out."""
@@ -54,7 +57,7 @@ def arms_of(
     `labels` say which arm each is of; None = runs that differ in nothing but their seed are one, or where none do, each
     run is. `failed` are trainings of an arm that have no run among them.
     """
-    configs = {name: tracking.config(source).get("train", {}) for name, source in sources.items()}
+    configs = {name: tracking.config(source) for name, source in sources.items()}
     if labels:
         stated = {label: [name for name in parts if labels[name] == label] for label in labels.values()}
         found = [_arm(label, names, parts, sources, configs) for label, names in stated.items()]
@@ -72,47 +75,41 @@ def _arm(
     sources: Mapping[str, str],
     configs: Mapping[str, Mapping[str, Any]],
 ) -> Arm:
-    of_seed = {configs[name].get("seed", 0): name for name in reversed(names)}  # a run again is no second seed
+    of_seed = {configs[name]["train"].get("seed", 0): name for name in reversed(names)}  # a run again is no second seed
     order = [of_seed[seed] for seed in sorted(of_seed)]
+    score = family(configs[order[0]]["workload"]).score
     described = ParameterGroups(**tracking.get_json(parts[order[0]], "config.json")["groups"])
     return Arm(
         label,
-        [configs[name].get("seed", 0) for name in order],
+        [configs[name]["train"].get("seed", 0) for name in order],
         [tracking.history(parts[name]) for name in order],
-        [tested(sources[name]) for name in order],
+        [score.of(sources[name]) if score else {} for name in order],
         tuple(described.names[described.output]) if described.output else (),
         built_in=described.built_in,
+        score=score,
     )
 
 
-def tested(run_id: str) -> dict[str, float]:
-    """r of each test recording that a run has logged; empty where it has none."""
-    if not tracking.has_artifact(run_id, "results.json"):
-        return {}
-    found: dict[str, float] = tracking.get_json(run_id, "results.json").get("test", {}).get("recordings", {})
-    return found
-
-
-def pearson(arm: Arm, *, seed: int) -> Interval | None:
-    """Mean r over recordings and runs with its bootstrap interval; recordings without an r in any run are left out.
+def score_interval(arm: Arm, *, seed: int) -> Interval | None:
+    """Mean score over what is scored and over runs with its bootstrap interval; what any run has none of is left out.
 
     None where a training of the arm has failed: a mean without it would be of the lucky ones.
     """
     if arm.failed:
         return None
-    table = _table(arm.recordings, sorted(set.intersection(*(set(one) for one in arm.recordings))))
+    table = _table(arm.scores, sorted(set.intersection(*(set(one) for one in arm.scores))))
     return crossed_bootstrap(table, seed=seed) if table.size > 1 else None
 
 
-def pearson_difference(arm: Arm, first: Arm, *, seed: int) -> Interval | None:
-    """Mean difference of r on the same recordings; runs are paired by their seeds where these are the same.
+def score_difference(arm: Arm, first: Arm, *, seed: int) -> Interval | None:
+    """Mean difference of scores of the same; runs are paired by their seeds where these are the same.
 
     None where a training of either has failed.
     """
     if arm.failed or first.failed:
         return None
-    names = sorted(set.intersection(*(set(one) for one in (*arm.recordings, *first.recordings))))
-    here, there = _table(arm.recordings, names), _table(first.recordings, names)
+    names = sorted(set.intersection(*(set(one) for one in (*arm.scores, *first.scores))))
+    here, there = _table(arm.scores, names), _table(first.scores, names)
     if not names or min(here.size, there.size) < 2:
         return None
     if arm.seeds == first.seeds:
@@ -120,15 +117,15 @@ def pearson_difference(arm: Arm, first: Arm, *, seed: int) -> Interval | None:
     return crossed_bootstrap(here.mean(axis=0, keepdims=True) - there.mean(axis=0, keepdims=True), seed=seed)
 
 
-def without_r(arms: Sequence[Arm]) -> list[str]:
-    """Recordings that some trainings have an r of and others have not: left out of what is said of those arms."""
-    tested = [set(one) for arm in arms for one in arm.recordings if one]
+def unscored(arms: Sequence[Arm]) -> list[str]:
+    """What some trainings have a score of and others have not: left out of what is said of those arms."""
+    tested = [set(one) for arm in arms for one in arm.scores if one]
     known = {name for names in tested for name in names}
     return sorted(name for name in known if not all(name in names for names in tested))
 
 
-def _table(recordings: Sequence[Mapping[str, float]], names: Sequence[str]) -> "np.ndarray[Any, np.dtype[np.float64]]":
-    return np.array([[one[name] for name in names] for one in recordings], dtype=np.float64)
+def _table(scores: Sequence[Mapping[str, float]], names: Sequence[str]) -> "np.ndarray[Any, np.dtype[np.float64]]":
+    return np.array([[one[name] for name in names] for one in scores], dtype=np.float64)
 
 
 def factor_interval(arm: Arm, first: Arm, key: str, epoch: int) -> Interval | None:

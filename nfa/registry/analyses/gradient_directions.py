@@ -1,18 +1,21 @@
 """Gradient directions of stored runs."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from nfa import checkpoint_schedule
-from nfa.registry.analyses import gradient_directions_comparison, gradient_directions_report
+from nfa.analyses.gradient_directions import GradientAnalysis
+from nfa.console import stage
+from nfa.maths import embedding
+from nfa.registry import stored_runs, tracking
+from nfa.registry.analyses import gradient_arrays, gradient_directions_comparison, gradient_directions_report
 from nfa.registry.analyses.config import DIRECTION_EPOCHS, GradientDirectionsConfig
 from nfa.registry.analyses.gradient_arrays import paths
-from nfa.registry.analyses.gradients_of_checkpoints import CheckpointGradients
-from nfa.registry.analyses.stored import analyse, asked_epochs
+from nfa.registry.analyses.stored import StoredAnalysis, analyse
 from nfa.registry.tracking import TrackedRun
-
-HOW = {"run_id", "output_dir", "data_dir", "device", "run_name"}  # decide no value
+from nfa.studies.gradient_directions import correlation_with
 
 
 def gradient_directions(config: GradientDirectionsConfig) -> None:
@@ -20,26 +23,21 @@ def gradient_directions(config: GradientDirectionsConfig) -> None:
     analyse(GradientDirections(config))
 
 
-class GradientDirections:
-    """The kind of analysis that `gradient_directions` makes."""
+class GradientDirections(StoredAnalysis):
+    """What `gradient_directions` measures."""
 
     entrypoint, title = "gradient_directions", "gradient directions"
-
-    def __init__(self, config: GradientDirectionsConfig) -> None:
-        self.config = config
+    undecisive = frozenset({"run_id", "output_dir", "data_dir", "device", "run_name"})
 
     def epochs(self, existing: Sequence[int]) -> list[int]:
         """Those asked for; of the default's those that exist, or all where none of them does."""
         if self.config.epochs != DIRECTION_EPOCHS:
-            return asked_epochs(self.config.epochs, existing)
-        return [epoch for epoch in checkpoint_schedule.parse(DIRECTION_EPOCHS, 0) if epoch in existing] or list(
-            existing
-        )
+            return super().epochs(existing)
+        return [epoch for epoch in checkpoint_schedule.parse(DIRECTION_EPOCHS, 0) if epoch in existing] or [*existing]
 
     def identity(self, epochs: Sequence[int]) -> Mapping[str, Any]:
-        """Every option that decides a value; each map starts from the one before, so all epochs do."""
-        asked = {name: value for name, value in dataclasses.asdict(self.config).items() if name not in HOW}
-        return {**asked, "epochs": list(epochs)}
+        """With all epochs: each map starts from the one before."""
+        return {**super().identity(epochs), "epochs": list(epochs)}
 
     def files(self, epoch: int, unit: str) -> list[str]:
         """The arrays of a checkpoint."""
@@ -47,20 +45,78 @@ class GradientDirections:
 
     def space(self, epochs: Sequence[int]) -> int:
         """Cosine matrices in float32, and pictures."""
-        return len(epochs) * (4 * self.config.units**2 + 4 * 2**20)
+        units: int = self.config.units
+        return len(epochs) * (4 * units**2 + 4 * 2**20)
 
-    def open(self, source: str, epochs: Sequence[int]) -> CheckpointGradients:
-        """Load the run's workload."""
-        return CheckpointGradients(source, self.config, epochs)
+    def open(self, source: str, epochs: Sequence[int]) -> "DirectionsOfRun":
+        return DirectionsOfRun(source, self.config, epochs)
 
     def line(self, values: Mapping[str, float]) -> str:
-        """The series that say most."""
         return gradient_directions_report.line(values)
 
     def report(self, run: TrackedRun, title: str) -> None:
-        """Table and figures of one run."""
         gradient_directions_report.report(run, title)
 
     def compare(self, run: TrackedRun, parts: Mapping[str, str], sources: Mapping[str, str]) -> None:
-        """Differences of two, series of several."""
         gradient_directions_comparison.compare(run, parts, sources)
+
+
+class DirectionsOfRun:
+    """What `config` asks of the run `source`; making one loads the data and refuses what cannot be done."""
+
+    def __init__(self, source: str, config: GradientDirectionsConfig, epochs: Sequence[int]) -> None:
+        self.source, self.asked, self.epochs = source, config, list(epochs)
+        self.unit = tracking.unit(source)
+        workload = stored_runs.load_workload(source, device=config.device, data_dir=config.data_dir or None)
+        self.model = workload.model()
+        self._load(self.epochs[0])
+        self.analysis = GradientAnalysis(workload, self.model, config)
+        self._announced = False
+
+    def _load(self, epoch: int) -> None:
+        stored_runs.load_weights(self.model, self.source, epoch)
+
+    def described(self) -> Mapping[str, Any]:
+        """Examples, parameters and conventions."""
+        return self.analysis.described()
+
+    def values(self, epoch: int, run: TrackedRun) -> dict[str, float]:
+        """Series of a checkpoint; its arrays go to `run`."""
+        self._announce()
+        self._load(epoch)
+        result = self.analysis(self.model, progress=f"{self.unit} {epoch}")
+        arrays = dict(result.arrays)
+        arrays["map"] = self._map(epoch, run, arrays["cosines"], arrays["kept"])
+        agreement = self._agreement(epoch, run, arrays)
+        gradient_arrays.save(run, epoch, arrays)
+        return {**result.scalars, **agreement}
+
+    def _map(self, epoch: int, run: TrackedRun, cosines: Any, kept: Any) -> Any:
+        if len(kept) < embedding.FEWEST:
+            stage("notice", f"{self.unit} {epoch}: {len(kept)} gradients have a direction; there is no map of so few")
+            return np.zeros((0, 2), dtype=np.float32)
+        start = None
+        for earlier in reversed([earlier for earlier in self.epochs if earlier < epoch]):
+            positions, there = (gradient_arrays.load(run.run_id, earlier, key) for key in ("map", "kept"))
+            if len(positions) and set(there) & set(kept):
+                start = embedding.continued(positions, there, kept, cosines)
+                break
+        perplexity = self.analysis.perplexity(len(kept))
+        return embedding.tsne(cosines, perplexity=perplexity, seed=self.asked.seed, start=start)
+
+    def _agreement(self, epoch: int, run: TrackedRun, arrays: Mapping[str, Any]) -> dict[str, float]:
+        """How far the structure has settled since the checkpoint analysed before."""
+        earlier = [before for before in self.epochs if before < epoch]
+        if not earlier:
+            return {}
+        before = {key: gradient_arrays.load(run.run_id, earlier[-1], key) for key in ("cosines", "kept")}
+        return correlation_with(before, arrays)
+
+    def _announce(self) -> None:
+        """What is measured and what is left out, once."""
+        if self._announced:
+            return
+        self._announced = True
+        self.analysis.announce()
+        if (n := len(self.analysis.ids)) < self.asked.n:
+            stage("notice", f"the run has {n} training examples, so n={n}")

@@ -1,18 +1,18 @@
 """Gradient directions of several runs beside each other, and the differences of two."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from nfa.analyses.csv_files import directions_csv
 from nfa.console import stage
 from nfa.figures.gradient_pictures import gradient_montage
 from nfa.figures.gradient_series import LABELS, Intervals, gradient_differences, gradient_series
 from nfa.figures.training_analysis import Series
+from nfa.plain_text import csv_text
 from nfa.registry import tracking
 from nfa.registry.analyses import gradient_arrays
-from nfa.registry.analyses.gradient_directions_report import PREFIX, directions, table
+from nfa.registry.analyses.gradient_directions_report import PREFIX, directions
 from nfa.registry.analyses.gradient_phases import change
 from nfa.registry.analyses.seed_groups import groups, table_of_groups, together
 from nfa.registry.analyses.units import common_unit, unit_of
@@ -29,7 +29,7 @@ def compare(run: TrackedRun, parts: Mapping[str, str], sources: Mapping[str, str
     series = {name: tracking.history(part) for name, part in parts.items()}
     described = {name: tracking.get_json(part, "config.json") for name, part in parts.items()}
     unit = common_unit(unit_of(one) for one in described.values())
-    tracking.put_text(run.info, "comparison.csv", table(series, unit))
+    tracking.put_text(run.info, "comparison.csv", directions_csv(series, unit, DONE))
     figure = gradient_series(series, title="gradient directions, two standard errors", unit=unit)
     tracking.save_picture(run, figure, "comparison")
     stage("figure", "plots/comparison.png and .pdf")
@@ -52,12 +52,8 @@ def _differences(
     probes = [tracking.get_json(part, "config.json") for part in parts.values()]
     paired = all(probes[0][key] == probes[1][key] for key in ("examples", "classes"))
     found = differences((first_id, second_id), (series[first], series[second]), paired=paired)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow((unit, "series", "difference", "low", "high"))
-    for key, of_key in found.items():
-        writer.writerows((epoch, key, *values) for epoch, values in of_key.items())
-    tracking.put_text(run.info, "differences.csv", text.getvalue().rstrip("\n"))
+    rows = ((epoch, key, *values) for key, of_key in found.items() for epoch, values in of_key.items())
+    tracking.put_text(run.info, "differences.csv", csv_text((unit, "series", "difference", "low", "high"), rows))
     how = "the same examples" if paired else "different examples"
     title = f"{second} − {first}: 95 % bootstrap interval over {how}"
     content = {
@@ -92,7 +88,7 @@ def differences(ids: Sequence[str], series: Sequence[Mapping[str, Series]], *, p
 
 def _groups(run: TrackedRun, series: Mapping[str, Mapping[str, Series]], sources: Mapping[str, str], unit: str) -> None:
     """Runs that differ only in their seed together: mean and t-interval over them."""
-    grouped = groups({name: tracking.config(source).get("train", {}) for name, source in sources.items()})
+    grouped = groups({name: tracking.config(source) for name, source in sources.items()})
     if max(map(len, grouped.values())) < 2:
         return
     intervals = {label: together([series[name] for name in names]) for label, names in grouped.items()}

@@ -1,12 +1,11 @@
 """Reports and figures of gradient directions, made from nothing but what their runs have logged."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from nfa.analyses.csv_files import directions_csv
 from nfa.console import bar, stage
 from nfa.figures.gradient_pictures import (
     DrawnDirections,
@@ -15,7 +14,7 @@ from nfa.figures.gradient_pictures import (
     gradient_similarities,
     map_reach,
 )
-from nfa.figures.gradient_series import LABELS, gradient_series, noise_scale
+from nfa.figures.gradient_series import gradient_series, noise_scale
 from nfa.figures.training_analysis import Series
 from nfa.registry import tracking
 from nfa.registry.analyses import gradient_arrays
@@ -30,7 +29,6 @@ PREFIX = "gradient/"
 PICTURES = ("gradient_similarities", "gradient_directions_tsne")
 OF_CLASSES = {"within_class_cosine", "between_class_cosine", "silhouette"}
 OF_LABEL_NOISE = {"label_noise_auc", "label_noise_auc_of_loss"}
-HEADER = ("series", "value", "standard_error")
 
 
 def report(run: TrackedRun, title: str) -> None:
@@ -38,7 +36,7 @@ def report(run: TrackedRun, title: str) -> None:
     series, described = tracking.history(run.run_id), tracking.get_json(run.run_id, "config.json")
     shown, unit = directions(run.run_id, series, described), unit_of(described)
     tracking.put_json(run.info, "gradient_directions.json", _content(run.run_id, series, described))
-    tracking.put_text(run.info, "gradient_directions.csv", table({"": series}, unit))
+    tracking.put_text(run.info, "gradient_directions.csv", directions_csv({"": series}, unit, DONE))
     conventions = described["conventions"]
     said = f"{title}: {len(described['examples'])} examples, unit {conventions['unit']}, loss {conventions['loss']}"
     save = tracking.save_picture
@@ -68,10 +66,11 @@ def directions(run_id: str, series: Mapping[str, Series], described: Mapping[str
         whole = len(losses) // size * size
         losses = losses[:whole].reshape(-1, size).mean(axis=1)
         order, what = np.arange(len(losses)), f"batches of {size}"
-        return {epoch: _ordered(of_epoch, order, losses, what) for epoch, of_epoch in drawn.items()}
+        return {epoch: DrawnDirections.in_order(of_epoch, order, losses, what) for epoch, of_epoch in drawn.items()}
     classes, noisy = (None if described[key] is None else np.array(described[key]) for key in ("classes", "noisy"))
     order = np.lexsort((losses, classes if classes is not None else np.zeros_like(losses)))
-    return {epoch: _ordered(of_epoch, order, losses, "examples", classes, noisy) for epoch, of_epoch in drawn.items()}
+    beside = (order, losses, "examples", classes, noisy)
+    return {epoch: DrawnDirections.in_order(of_epoch, *beside) for epoch, of_epoch in drawn.items()}
 
 
 def _means(losses: Sequence[Array]) -> Array:
@@ -90,45 +89,6 @@ def _batch_size(described: Mapping[str, Any]) -> int:
 def _arrays(run_id: str, epoch: int) -> dict[str, Array]:
     keys = ("cosines", "map", "norms", "kept", "losses")
     return {key: gradient_arrays.load(run_id, epoch, key) for key in keys}
-
-
-def _ordered(
-    arrays: Mapping[str, Array],
-    order: Array,
-    losses: Array,
-    what: str,
-    classes: Array | None = None,
-    noisy: Array | None = None,
-) -> DrawnDirections:
-    kept = arrays["kept"]
-    rank = np.empty(len(order), dtype=int)
-    rank[order] = np.arange(len(order))
-    rows = np.argsort(rank[kept])
-    places = kept[rows]
-    return DrawnDirections(
-        arrays["cosines"][np.ix_(rows, rows)],
-        arrays["map"][rows] if len(arrays["map"]) else arrays["map"],
-        arrays["norms"][rows],
-        losses[places],
-        None if classes is None else classes[places],
-        None if noisy is None else noisy[places],
-        what,
-    )
-
-
-def table(runs: Mapping[str, Mapping[str, Series]], unit: str) -> str:
-    """One row a value; undefined values have no row. Several runs have a first column with their names."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    several = len(runs) > 1
-    writer.writerow((*(("run",) if several else ()), unit, *HEADER))
-    for name, series in runs.items():
-        for epoch in sorted(series.get(DONE) or set().union(*(series.get(key, {}) for key in LABELS))):
-            for key in LABELS:
-                if epoch in series.get(key, {}):
-                    row = (epoch, key, series[key][epoch], series.get(f"{key}_se", {}).get(epoch, ""))
-                    writer.writerow((name, *row) if several else row)
-    return text.getvalue().rstrip("\n")
 
 
 def _content(run_id: str, series: Mapping[str, Series], described: Mapping[str, Any]) -> dict[str, Any]:

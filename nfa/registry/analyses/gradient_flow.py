@@ -1,16 +1,16 @@
 """Gradient flow of stored runs."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nfa.analyses.gradient_flow import FlowAnalysis
+from nfa.console import stage
+from nfa.registry import stored_runs, tracking
 from nfa.registry.analyses import gradient_flow_comparison, gradient_flow_report
 from nfa.registry.analyses.config import GradientFlowConfig
-from nfa.registry.analyses.flow_of_checkpoints import CheckpointFlow
-from nfa.registry.analyses.stored import analyse, asked_epochs
+from nfa.registry.analyses.stored import StoredAnalysis, analyse
+from nfa.registry.families.registry import family_of_run
 from nfa.registry.tracking import TrackedRun
-
-HOW = {"run_id", "epochs", "batch_size", "seed", "output_dir", "data_dir", "device", "run_name"}  # decide no value
 
 
 def gradient_flow(config: GradientFlowConfig) -> None:
@@ -18,42 +18,60 @@ def gradient_flow(config: GradientFlowConfig) -> None:
     analyse(GradientFlow(config))
 
 
-class GradientFlow:
-    """The kind of analysis that `gradient_flow` makes."""
+class GradientFlow(StoredAnalysis):
+    """What `gradient_flow` measures."""
 
     entrypoint, title = "gradient_flow", "gradient flow"
+    undecisive = frozenset({"run_id", "epochs", "batch_size", "seed", "output_dir", "data_dir", "device", "run_name"})
 
-    def __init__(self, config: GradientFlowConfig) -> None:
-        self.config = config
-
-    def epochs(self, existing: Sequence[int]) -> list[int]:
-        """All, or those asked for."""
-        return asked_epochs(self.config.epochs, existing)
-
-    def identity(self, epochs: Sequence[int]) -> Mapping[str, Any]:  # noqa: ARG002 - each stands alone
-        """Every option that decides a value."""
-        return {name: value for name, value in dataclasses.asdict(self.config).items() if name not in HOW}
-
-    def files(self, epoch: int, unit: str) -> list[str]:  # noqa: ARG002 - a checkpoint's values are all there is
-        """None."""
-        return []
-
-    def space(self, epochs: Sequence[int]) -> int:  # noqa: ARG002 - there are no arrays
-        """Nothing beside the reports."""
-        return 0
-
-    def open(self, source: str, epochs: Sequence[int]) -> CheckpointFlow:
-        """Load the run's workload."""
-        return CheckpointFlow(source, self.config, epochs)
+    def open(self, source: str, epochs: Sequence[int]) -> "FlowOfRun":
+        return FlowOfRun(source, self.config, epochs)
 
     def line(self, values: Mapping[str, float]) -> str:
-        """The ratios."""
         return gradient_flow_report.line(values)
 
     def report(self, run: TrackedRun, title: str) -> None:
-        """Report and figures of one run."""
         gradient_flow_report.report(run, title)
 
     def compare(self, run: TrackedRun, parts: Mapping[str, str], sources: Mapping[str, str]) -> None:
-        """Tables and figures of several."""
         gradient_flow_comparison.compare(run, parts, sources, seed=self.config.seed)
+
+
+class FlowOfRun:
+    """What `config` asks of the run `source`; making one loads the data and refuses what cannot be done."""
+
+    def __init__(self, source: str, config: GradientFlowConfig, epochs: Sequence[int]) -> None:
+        self.source, self.unit = source, tracking.unit(source)
+        workload = stored_runs.load_workload(source, device=config.device, data_dir=config.data_dir or None)
+        self.model = workload.model()
+        start = stored_runs.weights(source, 0) if 0 in tracking.epochs(source) else None
+        stored_runs.load_weights(self.model, source, epochs[0])
+        self.analysis = FlowAnalysis(workload, self.model, config, start)
+        quality = family_of_run(tracking.find_run(source).data.tags).quality
+        copied = quality.key if quality else ""
+        logged = tracking.history(source).items()
+        self.logged = {key: of_key for key, of_key in logged if key.startswith("flow/") or key == copied}
+        self._announced = False
+
+    def described(self) -> Mapping[str, Any]:
+        """Groups, examples and conventions."""
+        return self.analysis.described()
+
+    def values(self, epoch: int, run: TrackedRun) -> dict[str, float]:  # noqa: ARG002 - there are no arrays
+        """Series of a checkpoint."""
+        self._announce()
+        stored_runs.load_weights(self.model, self.source, epoch)
+        trained = {key: of_key[epoch] for key, of_key in self.logged.items() if epoch in of_key}
+        return self.analysis(self.model, trained, moved=epoch > 0, progress=f"{self.unit} {epoch}")
+
+    def _announce(self) -> None:
+        if self._announced:
+            return
+        self._announced = True
+        self.analysis.announce()
+        if not any(key.startswith("flow/") for key in self.logged):
+            stage(
+                "notice", "the run's training has logged no updates: update ratios and gradient norm are not measured"
+            )
+        if self.analysis.start is None:
+            stage("notice", "there is no checkpoint 0: weight changes are not measured")

@@ -1,16 +1,15 @@
 """Gradient flow of several runs beside each other: which remedy is real and which is cosmetic."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nfa.console import stage
-from nfa.figures.flow import CURVES, flow_curves, intervals
-from nfa.maths.statistics import Interval
+from nfa.figures.flow import CURVES, flow_curves
+from nfa.plain_text import csv_text
 from nfa.registry import tracking
-from nfa.registry.analyses.arms import Arm, arms_of, factor_interval, pearson, pearson_difference, without_r
-from nfa.registry.analyses.gradient_flow_report import HEADINGS, MEASURES, PUT_IN, common, is_put_in, number
+from nfa.registry.analyses.arms import Arm, arms_of, factor_interval
+from nfa.registry.analyses.gradient_flow_report import HEADINGS, MEASURES, common, is_put_in, number
+from nfa.registry.analyses.score_comparison import INTERVAL, draw_scores, interval, score_lines, scores
 from nfa.registry.analyses.units import common_unit, unit_of
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DONE
@@ -65,25 +64,20 @@ def _draw(
     figure = flow_curves(curves, named, title=title, unit=unit, built_in=built_in)
     tracking.save_picture(run, figure, "gradient_flow_comparison")
     stage("figure", "plots/gradient_flow_comparison.png and .pdf")
-    reached = {label: of_arm for label, of_arm in found["pearson"].items() if of_arm["mean"] is not None}
-    if reached:
-        values = {label: (one["mean"], one["low"], one["high"]) for label, one in reached.items()}
-        figure = intervals(values, xlabel="Pearson's r on test, 95 % over recordings and seeds")
-        tracking.save_picture(run, figure, "pearson_comparison")
-        stage("figure", "plots/pearson_comparison.png and .pdf")
+    draw_scores(run, arms, found)
 
 
 def table(arms: Sequence[Arm], unit: str = "epoch") -> str:
     """Content of comparison.csv: every value of every run."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("arm", "seed", unit, "series", "value"))
-    for arm in arms:
-        for seed, series in zip(arm.seeds, arm.series, strict=True):
-            for key in sorted(series):
-                if key != DONE:
-                    writer.writerows((arm.label, seed, epoch, key, value) for epoch, value in series[key].items())
-    return text.getvalue().rstrip("\n")
+    rows = (
+        (arm.label, seed, epoch, key, value)
+        for arm in arms
+        for seed, series in zip(arm.seeds, arm.series, strict=True)
+        for key in sorted(series)
+        if key != DONE
+        for epoch, value in series[key].items()
+    )
+    return csv_text(("arm", "seed", unit, "series", "value"), rows)
 
 
 def content(
@@ -100,20 +94,14 @@ def content(
         unit: epoch,
         "values": at,
         "remedies": {arm.label: _remedy(arm, arms[0], epoch, unit) for arm in arms[1:]},
-        "pearson": {arm.label: _interval(pearson(arm, seed=seed)) for arm in arms},
-        "pearson_difference": {arm.label: _interval(pearson_difference(arm, arms[0], seed=seed)) for arm in arms[1:]},
-        "recordings_without_r": without_r(arms),
+        **scores(arms, seed=seed),
         "failed": {arm.label: arm.failed for arm in arms if arm.failed},
-        "interval": "95 %: pigeonhole bootstrap over recordings and seeds; factors: t-interval over seeds",
+        "interval": INTERVAL,
     }
 
 
 def _keys(groups: Sequence[str]) -> list[str]:
     return [*(f"flow/{group}/{name}" for name in MEASURES for group in groups), *(f"flow/{name}" for name in RATIOS)]
-
-
-def _interval(found: Interval | None) -> dict[str, float | None]:
-    return {"mean": None, "low": None, "high": None} if found is None else found._asdict()
 
 
 def remedy_of(arm: Arm, first: Arm) -> Remedy | None:
@@ -140,7 +128,7 @@ def _remedy(arm: Arm, first: Arm, epoch: int | None, unit: str) -> dict[str, Any
         {}
         if epoch is None
         else {
-            name: _interval(factor_interval(arm, first, key, epoch))
+            name: interval(factor_interval(arm, first, key, epoch))
             for name, key in ((f"gradient_factor_at_{unit}", GRADIENT), (f"update_factor_at_{unit}", UPDATE))
         }
     )
@@ -167,7 +155,7 @@ def remedy_lines(arms: Sequence[Arm]) -> list[str]:
 def _beside(arm: Arm, first: Arm) -> str:
     """What else than learning makes the gradient ratios of two arms differ."""
     factor = arm.built_in / first.built_in
-    notes = [f"the gradient ratio is with a factor {factor:.3g} {PUT_IN}"] if is_put_in(factor) else []
+    notes = [f"the gradient ratio is with a factor {factor:.3g} that the model puts in"] if is_put_in(factor) else []
     if arm.output != first.output:
         notes.append(f"the output is another module than in {first.label}")
     return f" ({'; '.join(notes)})" if notes else ""
@@ -192,7 +180,7 @@ def written(
     else:
         lines += _group_lines(arms, groups, epoch, wide, unit)
     lines += [f"Remedies (factors: geometric mean over {unit}s)", *(f"- {line}" for line in remedy_lines(arms)), ""]
-    lines += _pearson_lines(arms, found, wide)
+    lines += score_lines(arms, found, wide)
     return "\n".join([*lines, f"intervals: {found['interval']}"])
 
 
@@ -215,25 +203,3 @@ def _cells(values: Sequence[float | None]) -> list[str]:
         number(value) if index == 0 or value is None or not first else f"{value:.3g} (×{value / first:.2f})"
         for index, value in enumerate(values)
     ]
-
-
-def _pearson_lines(arms: Sequence[Arm], found: Mapping[str, Any], wide: int) -> list[str]:
-    if all(one["mean"] is None for one in found["pearson"].values()) and not any(arm.failed for arm in arms):
-        return []
-    lines = ["Pearson's r on test", f"{'':<{wide}}{'r':>8}{'95 % interval':>20}{'difference':>12}{'95 % interval':>20}"]
-    for arm in arms:
-        cells = [_pair(found["pearson"][arm.label]), _pair(found["pearson_difference"].get(arm.label))]
-        lines.append(
-            f"{arm.label:<{wide}}" + "".join(f"{mean:>{8 + 4 * i}}{span:>20}" for i, (mean, span) in enumerate(cells))
-        )
-    failed = {arm.label: arm.failed for arm in arms if arm.failed}
-    lines += [f"{label}: {count} failed, and of the others alone there is no mean" for label, count in failed.items()]
-    missing = without_r(arms)
-    note = f"without an r in some training, and left out there: {', '.join(missing)}"
-    return [*lines, *([note] if missing else []), ""]
-
-
-def _pair(found: Mapping[str, Any] | None) -> tuple[str, str]:
-    if found is None or found["mean"] is None:
-        return "", ""
-    return f"{found['mean']:.4f}", f"({found['low']:.4f}, {found['high']:.4f})"

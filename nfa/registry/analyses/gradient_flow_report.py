@@ -8,9 +8,11 @@ from nfa.figures.flow import flow_curves, flow_map
 from nfa.figures.training_analysis import Series
 from nfa.registry import tracking
 from nfa.registry.analyses.units import unit_of
+from nfa.registry.families.protocol import Quality
+from nfa.registry.families.registry import family_of_run
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DONE
-from nfa.studies.gradient_flow import RATIOS, change_verdict, ratio_verdict, targets, without_built_in
+from nfa.studies.gradient_flow import RATIOS, RuleOfThumb, change_verdict, ratio_verdict, targets, without_built_in
 from nfa.workload import ParameterGroups
 
 MEASURES = ("grad_rms", "weight_change", "update_ratio")
@@ -23,17 +25,17 @@ RATIO_NAMES = {
 EXTREMES = {"grad_rms": "gradient", "update_ratio": "update"}
 NO_RATIO = "no ratio to the output is defined: the layer that gives the outputs is not among what is trained"
 BY_CONSTRUCTION = 1.05  # a built-in factor above this, or below its inverse, is told
-PUT_IN = "that gradient_scale and output_grad_scale put in"
-WHOSE = "targets: rules of thumb of the EEG program that version 2 of the Conformer is from; derived from nothing"
+WHOSE = "targets: rules of thumb, derived from nothing"
 
 
 def report(run: TrackedRun, title: str) -> None:
     """gradient_flow.txt, gradient_flow.json and the figures of one run."""
     series, described = tracking.history(run.run_id), tracking.get_json(run.run_id, "config.json")
     groups, unit = ParameterGroups(**described["groups"]), unit_of(described)
-    text = written(title, series, groups, described["conventions"], unit)
+    quality = family_of_run(run.info.data.tags).quality
+    text = written(title, series, groups, described["conventions"], unit, quality)
     tracking.put_text(run.info, "gradient_flow.txt", text)
-    tracking.put_json(run.info, "gradient_flow.json", content(series, groups, described))
+    tracking.put_json(run.info, "gradient_flow.json", content(series, groups, described, quality))
     said = f"{title}: {described['conventions']['examples']} examples"
     tracking.save_picture(run, flow_map(series, list(groups.names), title=said, unit=unit), "gradient_flow_map")
     drawn = "plots/gradient_flow_map.png and .pdf"
@@ -85,7 +87,7 @@ def is_put_in(factor: float) -> bool:
 def _put_in(ratio: float | None, groups: ParameterGroups) -> str:
     if ratio is None or not is_put_in(groups.built_in):
         return ""
-    return f" without the factor {groups.built_in:.3g} {PUT_IN}, {number(ratio)} with it"
+    return f" without the factor {groups.built_in:.3g} that the model puts in, {number(ratio)} with it"
 
 
 def number(value: float | None) -> str:
@@ -114,6 +116,7 @@ def written(
     groups: ParameterGroups,
     conventions: Mapping[str, Any],
     unit: str = "epoch",
+    quality: Quality | None = None,
 ) -> str:
     """Content of gradient_flow.txt: groups at the last checkpoint, ratios through training, verdicts, targets."""
     last = epochs_of(series)[-1]
@@ -126,12 +129,21 @@ def written(
     lines += ["", *_through(series, groups, unit)]
     lines += ["", *(f"- {line}" for line in verdict_lines(series, groups, unit)), ""]
     lines += [f"{'target':<32}{'hoped':>10}{'measured':>16}   result"]
-    for target in targets(at(series, last), groups):
+    for target in all_targets(at(series, last), groups, quality):
         if groups.output is not None or target.value is not None:
             lines.append(f"{target.name:<32}{target.hoped:>10}{number(target.value):>16}   {target.said}")
     put_in = f"; the ratio without the factor {groups.built_in:.3g}, the norm with it"
     lines.append(WHOSE + (put_in if is_put_in(groups.built_in) else ""))
     return "\n".join([*lines, "", *(f"{name}: {said}" for name, said in conventions.items())])
+
+
+def all_targets(series: Mapping[str, float], groups: ParameterGroups, quality: Quality | None) -> list[RuleOfThumb]:
+    """The targets, with that of the quality where one is hoped for."""
+    if quality is None or quality.hoped is None:
+        return targets(series, groups)
+    value = series.get(quality.key)
+    met = None if value is None else value > quality.hoped
+    return targets(series, groups, RuleOfThumb(quality.called, f"> {quality.hoped:g}", value, met))
 
 
 def _through(series: Mapping[str, Series], groups: ParameterGroups, unit: str) -> list[str]:
@@ -142,7 +154,8 @@ def _through(series: Mapping[str, Series], groups: ParameterGroups, unit: str) -
     for epoch in epochs_of(series):
         cells = (number(series.get(f"flow/{name}", {}).get(epoch)) for name in RATIOS)
         lines.append(f"{epoch:>6}" + "".join(f"{cell:>27}" for cell in cells))
-    measured = f"{RATIO_NAMES['front_output_ratio']}: as measured, with the factor {groups.built_in:.3g} {PUT_IN}"
+    name = RATIO_NAMES["front_output_ratio"]
+    measured = f"{name}: as measured, with the factor {groups.built_in:.3g} that the model puts in"
     return [*lines, *([measured] if is_put_in(groups.built_in) else [])]
 
 
@@ -151,7 +164,9 @@ def _role(group: str, groups: ParameterGroups) -> str:
     return f" ({', '.join(roles)})" if roles else ""
 
 
-def content(series: Mapping[str, Series], groups: ParameterGroups, described: Mapping[str, Any]) -> dict[str, Any]:
+def content(
+    series: Mapping[str, Series], groups: ParameterGroups, described: Mapping[str, Any], quality: Quality | None = None
+) -> dict[str, Any]:
     """Content of gradient_flow.json: an undefined or unmeasured value is null."""
     epochs = epochs_of(series)
 
@@ -173,7 +188,7 @@ def content(series: Mapping[str, Series], groups: ParameterGroups, described: Ma
         },
         "targets": [
             {"target": one.name, "hoped": one.hoped, "value": one.value, "result": one.said}
-            for one in targets(last, groups)
+            for one in all_targets(last, groups, quality)
         ],
         "whose_targets": WHOSE.removeprefix("targets: "),
         "conventions": described["conventions"],

@@ -1,26 +1,25 @@
 """What analysed runs that differ only in their seed say together: means and intervals."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nfa.analyses.csv_files import LOSSES
 from nfa.checkpoint_schedule import phase_boundary
 from nfa.console import stage
 from nfa.figures.seed_comparison import seed_comparison
+from nfa.figures.site_kinds import shown
 from nfa.figures.style import axis_label
 from nfa.figures.training_analysis import Series
 from nfa.maths.statistics import Interval, t_interval
+from nfa.plain_text import csv_text
 from nfa.registry import tracking
-from nfa.registry.analyses.alignment_report import LOSSES, MOST_COLUMNS
-from nfa.registry.analyses.site_kinds import shown
+from nfa.registry.analyses.alignment_report import MOST_COLUMNS
 from nfa.registry.analyses.units import common_unit, unit_of
-from nfa.registry.families.eeg.config import PRESETS, SWITCHES
+from nfa.registry.families.registry import family
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DONE
 from nfa.relations import RELATIONS
 
-APART = {"seed", "run_name", "resume", "data_dir", "device"}  # may differ within a group
 HEADER = ("site", "relation", "mean", "low", "high")
 
 
@@ -29,7 +28,7 @@ def compare_groups(run: TrackedRun, parts: Mapping[str, str], sources: Mapping[s
 
     `parts` are analysis run ids and `sources` ids of the analysed runs, by run name.
     """
-    grouped = groups({name: tracking.config(source).get("train", {}) for name, source in sources.items()})
+    grouped = groups({name: tracking.config(source) for name, source in sources.items()})
     if max(map(len, grouped.values())) < 2:
         return
     series = {name: tracking.history(part) for name, part in parts.items()}
@@ -53,8 +52,11 @@ def _bands(runs: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, tuple[fl
 
 
 def groups(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Run names by what tells their group from the others: "optimizer=adam"; "all" where nothing does."""
-    stated = {name: _telling(config) for name, config in configs.items()}
+    """Run names by what tells their group from the others: "optimizer=adam"; "all" where nothing does.
+
+    `configs` are the config.json of each.
+    """
+    stated = {name: family(config["workload"]).telling(config["train"]) for name, config in configs.items()}
     keys = list(dict.fromkeys(key for config in stated.values() for key in config))
     differing = [key for key in keys if len({str(config.get(key)) for config in stated.values()}) > 1]
     found: dict[str, list[str]] = {}
@@ -62,13 +64,6 @@ def groups(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
         label = ", ".join(f"{key}={config.get(key)}" for key in differing if key in config) or "all"
         found.setdefault(label, []).append(name)
     return found
-
-
-def _telling(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters that may tell a group: a preset stands for its switches, and switches that are off say nothing."""
-    preset, off = config.get("preset"), PRESETS["v1"]
-    implied = SWITCHES if preset in PRESETS else [name for name in SWITCHES if config.get(name) == off[name]]
-    return {key: value for key, value in config.items() if key not in (*APART, *implied)}
 
 
 def together(runs: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, Interval]]:
@@ -91,12 +86,10 @@ def _is_apart(key: str) -> bool:
 
 def table_of_groups(intervals: Mapping[str, Mapping[str, Mapping[int, Interval]]], unit: str) -> str:
     """Content of groups.csv."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("group", "runs", unit, *HEADER))
+    rows: list[tuple[Any, ...]] = []
     for label, group in intervals.items():
         for key, of_key in group.items():
             site, _, relation = ("", "", key) if key in LOSSES else key.rpartition("/")
             for epoch, (mean, low, high, n) in of_key.items():
-                writer.writerow((label, n, epoch, site, relation, mean, low, high))
-    return text.getvalue().rstrip("\n")
+                rows.append((label, n, epoch, site, relation, mean, low, high))
+    return csv_text(("group", "runs", unit, *HEADER), rows)

@@ -1,21 +1,23 @@
 """Analyses of stored runs, checkpoint by checkpoint, tracked as runs of their own, whatever it is that is measured."""
 
-import dataclasses
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from nfa import __version__, checkpoint_schedule
 from nfa.console import stage
+from nfa.content import json_digest
 from nfa.errors import Refusal
-from nfa.registry import tracking, unfinished
+from nfa.registry import stored_runs, tracking, unfinished
 from nfa.registry.analyses.units import common_unit
-from nfa.registry.datasets.catalog import typed_folder
+from nfa.registry.folders import typed_folder
 from nfa.registry.signals import Interrupted, shielded
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DIGEST, DONE, Earlier, find_earlier, find_sources
+from nfa.registry.training.config_json import run_config
 
 LOSSES = ("train/loss", "val/loss", "eval/loss")
 SPACE = 32 * 2**20  # reports, figures and database rows
@@ -23,7 +25,7 @@ FOLDERS = ("arrays", "images", "plots")  # of an analysis
 Source = Any  # an MLflow Run; only nfa.registry.tracking knows the class
 
 
-class Opened(Protocol):
+class OpenedRun(Protocol):
     """A stored run, ready to be measured."""
 
     def described(self) -> Mapping[str, Any]:
@@ -33,60 +35,71 @@ class Opened(Protocol):
         """Metrics of a checkpoint; arrays go to the analysis' own `run`, which holds those of the epochs before."""
 
 
-class Kind(Protocol):
-    """What an entry point measures and reports."""
+class StoredAnalysis(ABC):
+    """What an entry point measures of stored runs, and how it reports it.
 
-    entrypoint: str
-    title: str  # of its runs: "title of <run>"
+    `title` begins the names of its runs, `undecisive` are parameters that decide no value.
+    """
 
-    @property
-    def config(self) -> Any:
-        """With `run_id`, `epochs`, `output_dir` and `run_name`."""
+    entrypoint: ClassVar[str]
+    title: ClassVar[str]
+    undecisive: ClassVar[frozenset[str]]
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
 
     def epochs(self, existing: Sequence[int]) -> list[int]:
-        """The checkpoints to measure; `Refusal` for one that does not exist."""
+        """The checkpoints to measure: all, or those asked for; `Refusal` for one that does not exist."""
+        return asked_epochs(self.config.epochs, existing)
 
-    def identity(self, epochs: Sequence[int]) -> Mapping[str, Any]:
+    def identity(self, epochs: Sequence[int]) -> Mapping[str, Any]:  # noqa: ARG002 - mostly, each stands alone
         """What decides the values of a checkpoint, beside the run."""
+        return {name: value for name, value in asdict(self.config).items() if name not in self.undecisive}
 
-    def files(self, epoch: int, unit: str) -> list[str]:
+    def files(self, epoch: int, unit: str) -> list[str]:  # noqa: ARG002 - mostly, values are all there is
         """Artifacts that belong to a checkpoint's values."""
+        return []
 
-    def space(self, epochs: Sequence[int]) -> int:
+    def space(self, epochs: Sequence[int]) -> int:  # noqa: ARG002 - mostly, there are no arrays
         """Bytes of a run's arrays and pictures, about."""
+        return 0
 
-    def open(self, source: str, epochs: Sequence[int]) -> Opened:
+    @abstractmethod
+    def open(self, source: str, epochs: Sequence[int]) -> OpenedRun:
         """Load what is needed of a run; `Refusal` for what cannot be measured."""
 
+    @abstractmethod
     def line(self, values: Mapping[str, float]) -> str:
         """A checkpoint's values for a person who waits."""
 
+    @abstractmethod
     def report(self, run: TrackedRun, title: str) -> None:
         """Tables and figures of one analysed run, made of what `run` has logged."""
 
+    @abstractmethod
     def compare(self, run: TrackedRun, parts: Mapping[str, str], sources: Mapping[str, str]) -> None:
         """What several have in common: ids of analyses, and of analysed runs, by run name."""
 
 
 @dataclass
-class Plan:
+class AnalysisPlan:
     """One run to analyse: which checkpoints, what an earlier analysis has left of them, and how to measure the rest."""
 
-    kind: Kind
+    kind: StoredAnalysis
     source: Source
     epochs: list[int]
     unit: str  # what the checkpoints are counted in
     digest: str
     earlier: Earlier
-    opened: Opened | None = None
+    opened: OpenedRun | None = None
 
     @classmethod
-    def of(cls, kind: Kind, source: Source) -> "Plan":
+    def of(cls, kind: StoredAnalysis, source: Source) -> "AnalysisPlan":
         """`Refusal` for epochs that do not exist, and for damaged files."""
         source_id = source.info.run_id
         asked = kind.epochs(tracking.epochs(source_id))
         identity = {**kind.identity(asked), "source": source_id, "nfa_version": __version__}
-        digest = tracking.digest(identity)
+        digest = json_digest(identity)
         plan = cls(kind, source, asked, tracking.unit(source_id), digest, find_earlier(digest, kind.entrypoint))
         plan.check()
         return plan
@@ -95,7 +108,7 @@ class Plan:
         """`Refusal` where a checkpoint to be measured, or an array to be copied, is damaged."""
         for epoch in self.epochs:
             if epoch not in self.earlier.runs:
-                tracking.check_checkpoint(self.source.info.run_id, epoch)
+                stored_runs.check_checkpoint(self.source.info.run_id, epoch)
             for path in self.kind.files(epoch, self.unit) if epoch in self.earlier.runs else ():
                 tracking.read(self.earlier.runs[epoch], path)
 
@@ -110,10 +123,10 @@ class Plan:
         return self.opened.described() if self.opened else self.earlier.described
 
 
-def analyse(kind: Kind) -> TrackedRun:
+def analyse(kind: StoredAnalysis) -> TrackedRun:
     """Analyse the runs that `kind.config.run_id` stands for; nothing is made before everything was found possible."""
     sources = find_sources(kind.config.run_id)
-    plans = [Plan.of(kind, source) for source in sources]
+    plans = [AnalysisPlan.of(kind, source) for source in sources]
     several = [source.info.run_id for source in sources] if len(sources) > 1 else []
     folder = output_folder(kind.config.output_dir, several)
     for plan in reversed(plans):  # only the first stays open: together they would fill the memory
@@ -128,16 +141,16 @@ def analyse(kind: Kind) -> TrackedRun:
     return run
 
 
-def analyse_each(kind: Kind, sources: Sequence[Source]) -> dict[str, str]:
+def analyse_each(kind: StoredAnalysis, sources: Sequence[Source]) -> dict[str, str]:
     """An analysis run of every source, made or copied from an earlier one; their ids by the sources' names."""
-    return _each([Plan.of(kind, source) for source in sources])
+    return _each([AnalysisPlan.of(kind, source) for source in sources])
 
 
-def _each(plans: Sequence[Plan]) -> dict[str, str]:
+def _each(plans: Sequence[AnalysisPlan]) -> dict[str, str]:
     return dict(zip(_names(plans), [_one(plan, adopt=False).run_id for plan in plans], strict=True))
 
 
-def _several(kind: Kind, plans: Sequence[Plan]) -> TrackedRun:
+def _several(kind: StoredAnalysis, plans: Sequence[AnalysisPlan]) -> TrackedRun:
     """An analysis of each run, and a run of its own that holds a copy of each and compares them."""
     ids = [plan.source.info.run_id for plan in plans]
     workloads = ",".join(dict.fromkeys(plan.source.data.tags["nfa.workload"] for plan in plans))
@@ -145,7 +158,7 @@ def _several(kind: Kind, plans: Sequence[Plan]) -> TrackedRun:
     name = kind.config.run_name or f"{kind.title} of several runs"
     run = tracking.open_run(kind.entrypoint, workloads, name=name, tags=tags)
     with run:
-        run.log_params(dataclasses.asdict(kind.config))
+        run.log_params(asdict(kind.config))
         unit = common_unit(plan.unit for plan in plans)
         tracking.put_json(run.info, "config.json", content(kind, ids, unit, {}))
         parts = _each(plans)
@@ -155,7 +168,7 @@ def _several(kind: Kind, plans: Sequence[Plan]) -> TrackedRun:
     return run
 
 
-def _names(plans: Sequence[Plan]) -> list[str]:
+def _names(plans: Sequence[AnalysisPlan]) -> list[str]:
     """Run names, told apart by their ids where they are the same."""
     runs = [plan.source.info for plan in plans]
     names = [run.run_name for run in runs]
@@ -164,7 +177,7 @@ def _names(plans: Sequence[Plan]) -> list[str]:
     ]
 
 
-def _one(plan: Plan, *, adopt: bool) -> TrackedRun:
+def _one(plan: AnalysisPlan, *, adopt: bool) -> TrackedRun:
     kind, source = plan.kind, plan.source.info
     stage("source", f"{source.run_id[:12]} {source.run_name}, {len(plan.epochs)} checkpoints")
     plan.prepare()
@@ -178,7 +191,7 @@ def _one(plan: Plan, *, adopt: bool) -> TrackedRun:
     )
     with run:
         tracking.check_space(run.info, total=SPACE + kind.space(plan.epochs), largest=SPACE // 4)
-        run.log_params(dataclasses.asdict(kind.config))
+        run.log_params(asdict(kind.config))
         tracking.put_json(run.info, "config.json", content(kind, [source.run_id], plan.unit, plan.described))
         if coverage := plan.described.get("coverage"):  # analyses before 0.7 do not say
             run.tag({"nfa.coverage": coverage})
@@ -189,19 +202,13 @@ def _one(plan: Plan, *, adopt: bool) -> TrackedRun:
     return run
 
 
-def content(kind: Kind, sources: Sequence[str], unit: str, described: Mapping[str, Any]) -> dict[str, Any]:
+def content(kind: StoredAnalysis, sources: Sequence[str], unit: str, described: Mapping[str, Any]) -> dict[str, Any]:
     """Content of an analysis' `config.json`."""
-    return {
-        "entrypoint": kind.entrypoint,
-        "nfa_version": __version__,
-        kind.entrypoint: dataclasses.asdict(kind.config),
-        "sources": list(sources),
-        **described,
-        "unit": unit,
-    }
+    known = {kind.entrypoint: asdict(kind.config), "sources": list(sources), **described, "unit": unit}
+    return run_config(kind.entrypoint, known)
 
 
-def _log_checkpoints(run: TrackedRun, plan: Plan) -> None:
+def _log_checkpoints(run: TrackedRun, plan: AnalysisPlan) -> None:
     """Series of the run, checkpoint by checkpoint, each whole or not at all."""
     losses = tracking.history(plan.source.info.run_id)
     try:
@@ -218,13 +225,13 @@ def _log_checkpoints(run: TrackedRun, plan: Plan) -> None:
         stage("copied", f"{len(copies)} of {len(plan.epochs)} checkpoints from an earlier run of this analysis")
 
 
-def _copied(run: TrackedRun, plan: Plan, epoch: int) -> dict[str, float]:
+def _copied(run: TrackedRun, plan: AnalysisPlan, epoch: int) -> dict[str, float]:
     for path in plan.kind.files(epoch, plan.unit):
         tracking.copy_artifact(run.info, plan.earlier.runs[epoch], path)
     return plan.earlier.values[epoch]
 
 
-def _measured(run: TrackedRun, plan: Plan, epoch: int) -> dict[str, float]:
+def _measured(run: TrackedRun, plan: AnalysisPlan, epoch: int) -> dict[str, float]:
     assert plan.opened
     start = time.perf_counter()
     values = plan.opened.values(epoch, run)

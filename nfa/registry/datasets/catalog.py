@@ -4,7 +4,6 @@ Nothing heavy is imported here, so a missing or damaged file is known before a p
 """
 
 import hashlib
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from nfa.errors import Refusal, reading
 from nfa.registry import unfinished
+from nfa.registry.folders import cache_folder, typed_folder
 
 
 @dataclass(frozen=True)
@@ -66,16 +66,6 @@ SOURCES = {
         files={"archive": ("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530")},
     ),
 }
-
-
-def cache_folder(dataset: str) -> Path:
-    """Where fetched files are kept: $NFA_CACHE, else ~/.cache/nfa."""
-    return Path(os.environ.get("NFA_CACHE", Path.home() / ".cache" / "nfa")) / dataset
-
-
-def typed_folder(text: str) -> Path:
-    """A folder as typed; a relative one counts from where the command was typed, which `mlflow run` leaves."""
-    return Path(os.environ.get("NFA_CALLER_DIR", "."), Path(text).expanduser())
 
 
 def locate(dataset: str, data_dir: str = "") -> dict[str, Path]:

@@ -2,18 +2,18 @@
 
 import dataclasses
 import math
+import os
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from nfa.errors import Refusal
 from nfa.options import check_fields, option
-from nfa.registry.families.eeg.config import SWITCHES, TrainEEGConfig
-from nfa.registry.families.language.config import TrainLoraConfig
-from nfa.registry.families.mlp.config import TrainConfig
-from nfa.registry.sweeps.metric_keys import logged_by
+from nfa.registry.families.protocol import Family
+from nfa.registry.families.registry import FAMILIES, families, family
 from nfa.registry.sweeps.objectives import (
     Constraint,
     StudyObjective,
@@ -25,18 +25,9 @@ from nfa.registry.sweeps.objectives import (
 from nfa.registry.sweeps.space import Space, Value, parse_points, parse_space, standing_for, written
 from nfa.registry.values import assignments, known, value_of
 
-Training = TrainConfig | TrainEEGConfig | TrainLoraConfig
-TRAININGS: dict[str, type[Training]] = {"mlp": TrainConfig, "eeg": TrainEEGConfig, "lora": TrainLoraConfig}
-OBJECTIVES = {"mlp": "val/loss", "eeg": "val/pearson", "lora": "eval/loss"}
-SPACES = {
-    "mlp": "lr=log:1e-4:1,optimizer=sgd|adam|muon,width=log:32:1024,weight_decay=0|1e-5|1e-4|1e-3",
-    "eeg": "lr=log:3e-4:3e-2,gradient_scale=1:4,llrd_front=log:0.25:4,llrd_back=log:0.25:4,llrd_output=log:0.25:4,"
-    "dropout=0:0.5",
-    "lora": "lr=log:1e-5:3e-2,rank=4|8|16|32,alpha=log:4:64,init=random|gaussian|orthogonal|pissa|olora",
-}
-LLRD = ("llrd_front", "llrd_back", "llrd_output")
-FULL: dict[str, Value] = {"preset": "custom", "use_residual": True, "use_gated_residual": True, "use_mlp_head": True}
 STORAGES = "sqlite:////FOLDER/FILE.db, or postgresql://USER@HOST/DATABASE with PGPASSWORD or ~/.pgpass"
+SQLITE = "sqlite:///"
+OBJECTIVES = ", ".join(one.objective for one in families())
 GRID = 10**6  # points of a grid
 OWN = ("seed", "resume", "run_name", "nproc")  # of a training, but decided by the study
 
@@ -45,9 +36,9 @@ OWN = ("seed", "resume", "run_name", "nproc")  # of a training, but decided by t
 class TuneConfig:
     """Search for parameters that make a logged metric best: an Optuna study whose trials are tracked trainings."""
 
-    workload: str = option("mlp", "what is trained", choices=tuple(TRAININGS))
+    workload: str = option("mlp", "what is trained", choices=tuple(FAMILIES))
     objective: str = option(
-        "auto", "metric keys, comma-separated; a glob = mean over its keys; auto = val/loss, val/pearson, eval/loss"
+        "auto", f"metric keys, comma-separated; a glob = mean over its keys; auto = {OBJECTIVES}"
     )
     direction: str = option("auto", "minimize or maximize, one for all or one each; auto = as the key says")
     reduction: str = option("last", "of a run's steps: last, best, or mean:K of the last K; one for all or one each")
@@ -81,7 +72,7 @@ class TuneConfig:
         for training in self.candidates:
             if getattr(training, "optimizer", "") == "all":
                 raise Refusal("optimizer=all in a study", "one optimizer a trial", "space=optimizer=sgd|adam|muon,…")
-        for logged in {tuple(logged_by(training)) for training in self.candidates}:
+        for logged in {tuple(self.family.metric_keys(training)) for training in self.candidates}:
             for key in self.keys:
                 check_logged("objective", key, logged)
             for constraint in self.constraints:
@@ -110,14 +101,19 @@ class TuneConfig:
             raise Refusal(got, f"a grid of {GRID:,} points at most", "wider steps, fewer values, or sampler=random")
 
     @property
-    def training_type(self) -> type[Training]:
+    def family(self) -> Family:
+        """What is trained."""
+        return family(self.workload)
+
+    @property
+    def training_type(self) -> type[Any]:
         """Of the configurations that trials have."""
-        return TRAININGS[self.workload]
+        return self.family.config
 
     @cached_property
     def keys(self) -> list[str]:
         """Metric keys or globs of the objectives."""
-        return split_keys(OBJECTIVES[self.workload] if self.objective == "auto" else self.objective)
+        return split_keys(self.family.objective if self.objective == "auto" else self.objective)
 
     @cached_property
     def objectives(self) -> tuple[StudyObjective, ...]:
@@ -139,7 +135,7 @@ class TuneConfig:
     @cached_property
     def axes(self) -> Space:
         """What is searched, by parameter."""
-        space = parse_space(self.space or SPACES[self.workload], self.training_type)
+        space = parse_space(self.space or self.family.space, self.training_type)
         given = self._typed()
         both = [name for name in space if name in given]
         if self.space and both:
@@ -166,31 +162,28 @@ class TuneConfig:
     def settings(self) -> dict[str, Value]:
         """Parameters of every training: those given, and what the searched ones need to have an effect."""
         typed = self._typed()
-        needed: dict[str, Value] = {}
-        if any(name in self.axes for name in LLRD):
-            needed["use_llrd"] = True
-        if any(name in self.axes for name in SWITCHES) and "preset" not in typed:
-            needed |= {**FULL, **({} if "gradient_scale" in self.axes else {"gradient_scale": 2.0})}
-        return {**needed, **typed}
+        return {**self.family.needed(typed, self.axes), **typed}
 
     @cached_property
     def defaults(self) -> dict[str, Value]:
         """The searched parameters as a training without a study has them."""
-        plain: dict[str, Any] = {name: value for name, value in self._typed().items() if name != "use_llrd"}
-        values = dataclasses.asdict(self.training_type(**plain).resolved())
-        return {name: 1.0 if name in LLRD else values[name] for name in self.axes}
+        return self.family.unsearched(self._typed(), self.axes)
 
     @cached_property
     def points(self) -> list[dict[str, Value]]:
         """Points that are tried first."""
         return parse_points(self.enqueue, self.axes, self.training_type, self.defaults)
 
-    def training(self, point: Mapping[str, Any], *, seed: int) -> Training:
+    def training(self, point: Mapping[str, Any], *, seed: int) -> Any:
         """The training at a point of the space; `Refusal` where there is none."""
         return self.training_type(**{**self.settings, **point, "seed": seed}).resolved()
 
+    def trainings(self) -> tuple[Any, ...]:
+        """Trainings that stand for the whole space."""
+        return self.candidates
+
     @cached_property
-    def candidates(self) -> tuple[Training, ...]:
+    def candidates(self) -> tuple[Any, ...]:
         """Trainings at points that stand for the whole space; `Refusal` where one cannot be."""
         return tuple(self.training(point, seed=self.seed) for point in standing_for(self.axes))
 
@@ -210,3 +203,12 @@ class TuneConfig:
 
 def _instead(name: str) -> str:
     return "seed=N is the study's own" if name == "seed" else f"leave {name} out"
+
+
+def check_storage(config: TuneConfig) -> None:
+    """The folder of an SQLite file; what a server says is known later."""
+    text = config.storage
+    if text.startswith(SQLITE):
+        folder = Path(text.removeprefix(SQLITE).partition("?")[0]).absolute().parent
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            raise Refusal(f"storage={text} (no database file can be made in {folder})", STORAGES, f"make {folder}")

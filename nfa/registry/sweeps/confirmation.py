@@ -17,6 +17,7 @@ from nfa.registry.analyses.arms import Arm
 from nfa.registry.analyses.config import GradientFlowConfig
 from nfa.registry.analyses.gradient_flow import GradientFlow
 from nfa.registry.analyses.stored import analyse_each
+from nfa.registry.families.protocol import Remedy
 from nfa.registry.sweeps import trial_queue
 from nfa.registry.sweeps.announcements import tell
 from nfa.registry.sweeps.config import TuneConfig
@@ -31,7 +32,6 @@ from nfa.registry.sweeps.workers import Assignment, work
 from nfa.registry.tracking import TrackedRun
 
 DEFAULTS, ARM, SEED = "defaults", "arm", "seed"
-SCALE, FELT = "gradient_scale", 1.5  # a factor from which on it can be told whether updates follow
 Points = Mapping[str, Mapping[str, Any]]
 
 
@@ -42,18 +42,20 @@ def points_of(config: TuneConfig, table: StudyTable) -> dict[str, dict[str, Any]
         found = best(table, index)
         if found and found.parameters not in [*points.values()]:
             points["best" if len(config.keys) == 1 else f"best {key}"] = dict(found.parameters)
-    axis = config.axes.get(SCALE)
-    if isinstance(axis, Range) and axis.low <= 1 and "best" in points:
-        points |= _scaled(points["best"], axis)
+    remedy = config.family.remedy
+    axis = config.axes.get(remedy.parameter) if remedy else None
+    if remedy and isinstance(axis, Range) and axis.low <= 1 and "best" in points:
+        points |= _scaled(points["best"], axis, remedy)
     return points if len(points) > 1 else {}
 
 
-def _scaled(found: Mapping[str, Any], axis: Range) -> dict[str, dict[str, Any]]:
+def _scaled(found: Mapping[str, Any], axis: Range, remedy: Remedy) -> dict[str, dict[str, Any]]:
     """The best without a scaled gradient; with the largest scale too, where its own is too small to be felt."""
-    without = {f"{SCALE}=1": {**found, SCALE: 1.0}} if found[SCALE] != 1 else {}
-    if found[SCALE] >= FELT:
+    scale = remedy.parameter
+    without = {f"{scale}=1": {**found, scale: 1.0}} if found[scale] != 1 else {}
+    if found[scale] >= remedy.felt:
         return without
-    return {**without, f"{SCALE}={axis.high:g}": {**found, SCALE: axis.high}}
+    return {**without, f"{scale}={axis.high:g}": {**found, scale: axis.high}}
 
 
 class Confirmations(Trials):
@@ -99,7 +101,8 @@ def confirm(
         objective = Confirmations(config, study, run, trainings)
         phase = Phase(study, objective, begin_confirmation, lambda: None, "training", table.name)
         run_phase(config, phase, run.run_id)
-        remedies = _remedies(run, study) if SCALE in config.axes else []
+        remedy = config.family.remedy
+        remedies = _remedies(run, study, remedy.parameter) if remedy and remedy.parameter in config.axes else []
     return _arms(config, study, points, seeds), remedies
 
 
@@ -153,17 +156,17 @@ def _arm(
     )
 
 
-def _remedies(run: TrackedRun, study: optuna.Study) -> list[str]:
+def _remedies(run: TrackedRun, study: optuna.Study, scale: str) -> list[str]:
     """Whether the optimizer makes a scaled gradient real: gradient flow of the trainings, compared with scale 1."""
     trials = [
         trial
         for trial in trial_queue.latest(study.get_trials(deepcopy=False)).values()
         if trial.state == TrialState.COMPLETE and trial.user_attrs[ARM] != DEFAULTS
     ]
-    unscaled = [trial for trial in trials if trial.user_attrs["point"][SCALE] == 1]
+    unscaled = [trial for trial in trials if trial.user_attrs["point"][scale] == 1]
     if not unscaled or len(unscaled) == len(trials):
         return []
-    trials.sort(key=lambda trial: trial.user_attrs["point"][SCALE] != 1)
+    trials.sort(key=lambda trial: trial.user_attrs["point"][scale] != 1)
     sources = [tracking.find_run(trial.user_attrs[trial_queue.RUN]) for trial in trials]
     stage("flow", f"gradient flow of {len(sources)} trainings")
     with muted():

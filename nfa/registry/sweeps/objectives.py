@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from nfa.errors import Refusal
+from nfa.registry.families.registry import families
 from nfa.registry.values import read_number
 from nfa.relations import RELATIONS
 
 DIRECTIONS = ("minimize", "maximize")
-SMALL, LARGE = ("loss", "undefined"), ("accuracy", "pearson", *RELATIONS)  # in the last part of a key: what is good
+SMALL = ("loss", "undefined")  # in the last part of a key: the less the better
 REDUCTIONS = "last, best, or mean:K (of the last K)"
 _REDUCTION = re.compile(r"last|best|mean:([1-9][0-9]{0,5})")
 _CONSTRAINT = re.compile(r"\s*([^<>=\s]+)\s*(<=|>=|<|>)\s*([^<>=\s]+)\s*")
@@ -77,9 +78,14 @@ def _maximise(key: str, direction: str) -> bool:
     last = key.rpartition("/")[2]
     if any(part in last for part in SMALL):
         return False
-    if any(part in last for part in LARGE):
+    if any(part in last for part in (*_qualities(), *RELATIONS)):
         return True
     raise Refusal(f"direction=auto for {key}", f"{' or '.join(DIRECTIONS)}: both may be wanted", "direction=minimize")
+
+
+def _qualities() -> list[str]:
+    """Last parts of keys of which more is better."""
+    return [one.quality.key.rpartition("/")[2] for one in families() if one.quality]
 
 
 def _reduction(text: str) -> tuple[str, int]:

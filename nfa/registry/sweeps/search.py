@@ -23,7 +23,7 @@ from nfa.registry.sweeps.trainings import Trainings
 from nfa.registry.sweeps.trials import Trials, objective_key
 from nfa.registry.sweeps.workers import Assignment, work
 from nfa.registry.tracking import TrackedRun
-from nfa.registry.training.settings import run_config
+from nfa.registry.training.config_json import training_config
 
 
 def tune(config: TuneConfig, trainings: Trainings | None = None) -> None:
@@ -98,7 +98,7 @@ def _place(config: TuneConfig) -> str:
 def _stored(config: TuneConfig, study: optuna.Study) -> dict[str, Any]:
     fields = {**dataclasses.asdict(config), "study_name": study.study_name, "storage": _place(config)}
     return {
-        **run_config("tune", config.workload, fields, {}),
+        **training_config("tune", config.workload, TuneConfig, fields, {}),
         "search": config.identity,
         "defaults": config.defaults,
     }

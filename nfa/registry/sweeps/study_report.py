@@ -1,7 +1,5 @@
 """What a study says in words, as a table of trials, and as data."""
 
-import csv
-import io
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,6 +7,7 @@ from dataclasses import asdict
 from itertools import starmap
 from typing import Any
 
+from nfa.plain_text import csv_text
 from nfa.registry.sweeps.axis_importance import Importance, conventions, why_no_importances
 from nfa.registry.sweeps.tuning import (
     ArmDifference,
@@ -188,17 +187,17 @@ def edges(table: StudyTable) -> Iterator[str]:
 def trials_csv(table: StudyTable) -> str:
     """A line for each trial; what a trial does not have is empty."""
     names = [axis.name for axis in table.axes]
-    text = io.StringIO()
-    lines = csv.writer(text, lineterminator="\n")
-    lines.writerow(["trial", "state", "feasible", *table.objectives, *names, "seconds", "last_step", "run_id", "error"])
-    for row in sorted(table.rows, key=lambda row: row.number):
-        values = row.values or [""] * len(table.objectives)
-        parameters = [row.parameters.get(name, "") for name in names]
-        seconds = "" if row.seconds is None else f"{row.seconds:.3f}"
-        feasible = str(row.feasible).lower() if row.state == "finished" else ""
-        last = max(row.intermediate, default="")
-        lines.writerow([row.number, row.state, feasible, *values, *parameters, seconds, last, row.run_id, row.error])
-    return text.getvalue()
+    header = ["trial", "state", "feasible", *table.objectives, *names, "seconds", "last_step", "run_id", "error"]
+    return csv_text(header, (_cells(table, names, row) for row in sorted(table.rows, key=lambda row: row.number)))
+
+
+def _cells(table: StudyTable, names: Sequence[str], row: TrialRow) -> list[Any]:
+    values = row.values or [""] * len(table.objectives)
+    parameters = [row.parameters.get(name, "") for name in names]
+    seconds = "" if row.seconds is None else f"{row.seconds:.3f}"
+    feasible = str(row.feasible).lower() if row.state == "finished" else ""
+    last = max(row.intermediate, default="")
+    return [row.number, row.state, feasible, *values, *parameters, seconds, last, row.run_id, row.error]
 
 
 def as_json(table: StudyTable, importances: Importances, confirmed: Sequence[ConfirmedArm]) -> dict[str, Any]:

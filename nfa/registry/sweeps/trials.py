@@ -10,13 +10,13 @@ from optuna.trial import TrialState
 
 from nfa.console import muted
 from nfa.errors import DivergedError, NfaError, Pruned
-from nfa.registry import tracking
+from nfa.registry import stored_runs, tracking
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.sweeps import scores
 from nfa.registry.sweeps.config import TuneConfig
 from nfa.registry.sweeps.objectives import StudyObjective, keys_of
 from nfa.registry.sweeps.samplers import suggest
-from nfa.registry.sweeps.trainings import ENTRY_POINTS, Trainings
+from nfa.registry.sweeps.trainings import Trainings
 from nfa.registry.sweeps.trial_queue import ERROR, PROCESS, RUN, slot_of
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.training.time_spent import timed, total_time
@@ -124,15 +124,15 @@ class Trials:
             found = tracking.find_run(known)
             if found.data.tags.get("nfa.state") in OVER:
                 return None
-            return self._kept(tracking.take_up(known, parent=self.parent))
+            return self._kept(stored_runs.take_up(known, parent=self.parent))
         tags = {"nfa.trial": str(slot_of(trial)), "nfa.study": self.study.study_name}
         opened = self._open(self.name(trial), self.parent, tags)
         trial.set_user_attr(RUN, opened.run_id)
         return opened
 
     def _open(self, name: str, parent: TrackedRun, tags: Mapping[str, str]) -> TrackedRun:
-        workload = self.config.workload
-        return self._kept(tracking.open_run(ENTRY_POINTS[workload], workload, name=name, parent=parent, tags=tags))
+        family = self.config.family
+        return self._kept(tracking.open_run(family.entrypoint, family.name, name=name, parent=parent, tags=tags))
 
     def _kept(self, run: TrackedRun) -> TrackedRun:
         run.thrifty = self.config.keep_checkpoints == "ends"
@@ -193,7 +193,7 @@ class Trials:
         if known and known.data.tags.get("nfa.state") == "finished":
             return tracking.history(known.info.run_id)
         run = (
-            self._kept(tracking.take_up(known.info.run_id, parent=parent))
+            self._kept(stored_runs.take_up(known.info.run_id, parent=parent))
             if known
             else self._open(name, parent, {"nfa.variant": name})
         )

@@ -1,158 +1,62 @@
 """Runs, metric series and checkpoints in MLflow; with the plugin, the only place that knows MLflow."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-from nfa.registry.content import json_digest as digest
-from nfa.registry.tracking.artifacts import (
-    blocked,
-    check_space,
-    copy_artifact,
-    copy_artifacts,
-    copy_artifacts_into,
-    files,
-    get,
-    get_array,
-    get_json,
-    get_tensors,
-    has_artifact,
-    put,
-    put_array,
-    put_file,
-    put_images,
-    put_json,
-    put_tensors,
-    put_text,
-    read,
-    reading_of,
-    remove,
-    whole,
-)
-from nfa.registry.tracking.claims import Taken, is_running
-from nfa.registry.tracking.metrics import history, metric_rows
-from nfa.registry.tracking.processes import Life, life_of, sign
-from nfa.registry.tracking.registry import register
-from nfa.registry.tracking.runs import (
-    DataInput,
-    TrackedRun,
-    active_run,
-    can_continue,
-    config,
-    end_unended,
-    open_run,
-    pointing_to,
-    reopen_run,
-    run_of_another,
-    set_tag,
-)
-from nfa.registry.tracking.states import STATE, load_state, save_state, unsent_state
-from nfa.registry.tracking.store import (
-    StoreError,
-    beside_store,
-    children,
-    find_run,
-    is_of_store,
-    link,
-    reach,
-    reaching_store,
-    tagged,
-)
-
-if TYPE_CHECKING:
-    from nfa.registry.tracking.checkpoints import (
-        Checkpoint,
-        check_checkpoint,
-        check_whole,
-        epochs,
-        example_ids,
-        load_checkpoint,
-        load_weights,
-        load_workload,
-        path_of,
-        save_checkpoint,
-        save_picture,
-        take_up,
-        unit,
-        weights,
-        whole_checkpoint,
-    )
-
-__all__ = [
-    "STATE",
-    "Checkpoint",
-    "DataInput",
-    "Life",
-    "StoreError",
-    "Taken",
-    "TrackedRun",
-    "active_run",
-    "beside_store",
-    "blocked",
-    "can_continue",
-    "check_checkpoint",
-    "check_space",
-    "check_whole",
-    "children",
-    "config",
-    "copy_artifact",
-    "copy_artifacts",
-    "copy_artifacts_into",
-    "digest",
-    "end_unended",
-    "epochs",
-    "example_ids",
-    "files",
-    "find_run",
-    "get",
-    "get_array",
-    "get_json",
-    "get_tensors",
-    "has_artifact",
-    "history",
-    "is_of_store",
-    "is_running",
-    "life_of",
-    "link",
-    "load_checkpoint",
-    "load_state",
-    "load_weights",
-    "load_workload",
-    "metric_rows",
-    "open_run",
-    "path_of",
-    "pointing_to",
-    "put",
-    "put_array",
-    "put_file",
-    "put_images",
-    "put_json",
-    "put_tensors",
-    "put_text",
-    "reach",
-    "reaching_store",
-    "read",
-    "reading_of",
-    "register",
-    "remove",
-    "reopen_run",
-    "run_of_another",
-    "save_checkpoint",
-    "save_picture",
-    "save_state",
-    "set_tag",
-    "sign",
-    "tagged",
-    "take_up",
-    "unit",
-    "unsent_state",
-    "weights",
-    "whole",
-    "whole_checkpoint",
-]
-
-
-def __getattr__(name: str) -> Any:
-    # Checkpoints need PyTorch, which takes a second to import; a look into the store does not.
-    if name in __all__:
-        return getattr(import_module("nfa.registry.tracking.checkpoints"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+from nfa.registry.tracking.artifacts import blocked as blocked
+from nfa.registry.tracking.artifacts import check_space as check_space
+from nfa.registry.tracking.artifacts import copy_artifact as copy_artifact
+from nfa.registry.tracking.artifacts import copy_artifacts as copy_artifacts
+from nfa.registry.tracking.artifacts import copy_artifacts_into as copy_artifacts_into
+from nfa.registry.tracking.artifacts import files as files
+from nfa.registry.tracking.artifacts import get as get
+from nfa.registry.tracking.artifacts import get_array as get_array
+from nfa.registry.tracking.artifacts import get_json as get_json
+from nfa.registry.tracking.artifacts import get_tensors as get_tensors
+from nfa.registry.tracking.artifacts import has_artifact as has_artifact
+from nfa.registry.tracking.artifacts import put as put
+from nfa.registry.tracking.artifacts import put_array as put_array
+from nfa.registry.tracking.artifacts import put_file as put_file
+from nfa.registry.tracking.artifacts import put_images as put_images
+from nfa.registry.tracking.artifacts import put_json as put_json
+from nfa.registry.tracking.artifacts import put_tensors as put_tensors
+from nfa.registry.tracking.artifacts import put_text as put_text
+from nfa.registry.tracking.artifacts import read as read
+from nfa.registry.tracking.artifacts import reading_of as reading_of
+from nfa.registry.tracking.artifacts import remove as remove
+from nfa.registry.tracking.artifacts import whole as whole
+from nfa.registry.tracking.checkpoints import chosen_epoch as chosen_epoch
+from nfa.registry.tracking.checkpoints import epochs as epochs
+from nfa.registry.tracking.checkpoints import path_of as path_of
+from nfa.registry.tracking.checkpoints import save_checkpoint as save_checkpoint
+from nfa.registry.tracking.checkpoints import stored_path as stored_path
+from nfa.registry.tracking.checkpoints import unit as unit
+from nfa.registry.tracking.claims import Taken as Taken
+from nfa.registry.tracking.claims import is_running as is_running
+from nfa.registry.tracking.metrics import history as history
+from nfa.registry.tracking.metrics import metric_rows as metric_rows
+from nfa.registry.tracking.pictures import save_picture as save_picture
+from nfa.registry.tracking.processes import Life as Life
+from nfa.registry.tracking.processes import life_of as life_of
+from nfa.registry.tracking.processes import sign as sign
+from nfa.registry.tracking.registry import register as register
+from nfa.registry.tracking.runs import DataInput as DataInput
+from nfa.registry.tracking.runs import TrackedRun as TrackedRun
+from nfa.registry.tracking.runs import can_continue as can_continue
+from nfa.registry.tracking.runs import config as config
+from nfa.registry.tracking.runs import end_unended as end_unended
+from nfa.registry.tracking.runs import open_run as open_run
+from nfa.registry.tracking.runs import pointing_to as pointing_to
+from nfa.registry.tracking.runs import reopen_run as reopen_run
+from nfa.registry.tracking.runs import run_of_another as run_of_another
+from nfa.registry.tracking.states import STATE as STATE
+from nfa.registry.tracking.states import load_state as load_state
+from nfa.registry.tracking.states import save_state as save_state
+from nfa.registry.tracking.states import unsent as unsent
+from nfa.registry.tracking.states import unsent_state as unsent_state
+from nfa.registry.tracking.store import StoreError as StoreError
+from nfa.registry.tracking.store import beside_store as beside_store
+from nfa.registry.tracking.store import children as children
+from nfa.registry.tracking.store import find_run as find_run
+from nfa.registry.tracking.store import is_of_store as is_of_store
+from nfa.registry.tracking.store import link as link
+from nfa.registry.tracking.store import reach as reach
+from nfa.registry.tracking.store import reaching_store as reaching_store
+from nfa.registry.tracking.store import tagged as tagged

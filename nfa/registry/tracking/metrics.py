@@ -1,7 +1,5 @@
 """Metric series, written in batches and never twice."""
 
-import math
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 
@@ -9,10 +7,10 @@ from mlflow.entities import Metric
 
 from nfa.registry.signals import shielded
 from nfa.registry.tracking.store import client
+from nfa.sinks.values import loggable
 
 FLUSH_SECONDS = 2.0
 BATCH = 1000  # what one log_batch call takes
-FOREIGN = re.compile(r"[^\w.\-: /]")  # letters that MLflow takes in no key
 Row = tuple[str, float, int, int, str | None]  # key, value, step, time, id of the LoggedModel
 
 
@@ -28,15 +26,9 @@ class MetricLog:
         self._flushed = time.monotonic()
 
     def log(self, values: Mapping[str, float], step: int, model_id: str | None = None) -> None:
-        """Add values at a step; ValueError for one that is not finite: an undefined value is left out by the caller.
-
-        A letter that MLflow takes in no key, such as those in names of modules, is written as _.
-        """
+        """Add values at a step, under keys that MLflow takes; ValueError for one that is not finite."""
         now = int(time.time() * 1000)
-        for name, value in values.items():
-            key = FOREIGN.sub("_", name)
-            if not math.isfinite(value):
-                raise ValueError(f"{key} at step {step} is {value}; undefined values are left out, not logged")
+        for key, value in loggable(values, step).items():
             if (key, step) not in self._known:
                 self._known.add((key, step))
                 self._waiting.append(Metric(key, value, now, step, model_id=model_id))

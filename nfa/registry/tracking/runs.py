@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-import mlflow
 from mlflow.entities import Dataset, DatasetInput, InputTag, Param, Run, RunTag
 from mlflow.tracking.context.registry import resolve_tags
 
@@ -262,19 +261,6 @@ def end_unended(state: str, reason: str) -> None:
             run = client().get_run(run_id)
             if run.data.tags.get("nfa.state") not in ENDS and (claim.holds() if claim else not is_claimed(run)):
                 _end_run(run_id, state, reason, claim)
-
-
-def active_run() -> Run:
-    """The run that the user's own program has started; `Refusal` where there is none."""
-    run = mlflow.active_run()
-    if run is None:
-        raise Refusal("no active MLflow run", "a run to record into", "with mlflow.start_run(): … around the training")
-    return client().get_run(run.info.run_id)
-
-
-def set_tag(run: Run, key: str, value: str) -> None:
-    """A tag of a run that is not ours, without passwords."""
-    client().set_tag(run.info.run_id, key, masked(value)[:TAG_LENGTH])
 
 
 def config(run_id: str) -> dict[str, Any]:

@@ -6,10 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from nfa import content
 from nfa.console import stage
 from nfa.errors import reading
-from nfa.registry import content, unfinished
-from nfa.registry.datasets.catalog import cache_folder
+from nfa.registry import unfinished
+from nfa.registry.folders import cache_folder
 from nfa.registry.signals import shielded
 from nfa.registry.tracking import artifacts
 from nfa.registry.tracking.places import local_folder

@@ -3,7 +3,6 @@
 import logging
 import os
 import shlex
-import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -18,10 +17,11 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
 from nfa.errors import Refusal, headline
-from nfa.masking import masked, tellable
+from nfa.masking import tellable
 from nfa.registry.tracking import first_use, places
 from nfa.registry.tracking.calls import beginning, limited
 from nfa.registry.tracking.guarded_client import GuardedClient
+from nfa.sinks.mlflow import run_link
 
 StoreError = (MlflowException, SQLAlchemyError, OSError)
 
@@ -158,8 +158,4 @@ def plain_param(text: str) -> str:
 
 def link(run: Run) -> str:
     """Where to look at a run: an address on a server, else the command that opens the UI and the path in it."""
-    path = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}?workflowType=machine_learning"
-    uri = places.store_address()
-    if urllib.parse.urlparse(uri).scheme in ("http", "https"):
-        return masked(f"{uri}/{path}")
-    return masked(f"http://127.0.0.1:5000/{path}  (after: mlflow server --backend-store-uri {uri})")
+    return run_link(places.store_address(), run.info.experiment_id, run.info.run_id)

@@ -1,74 +1,103 @@
-"""A training in its run: taken up again, checkpointed, stopped by signals and troubles, whatever is trained."""
+"""A training in its run, whatever is trained: described, taken up again, checkpointed, stopped by signals, reported."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nfa.console import bar, stage
 from nfa.errors import DivergedError, NfaError, headline
+from nfa.parallel import World
 from nfa.registry import tracking
+from nfa.registry.families.protocol import Family, Ready
+from nfa.registry.families.stored import config_digest
 from nfa.registry.signals import Interrupted, shielded, stopped
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
-from nfa.registry.training.loop import Training
+from nfa.registry.training.config_json import SPACE_MARGIN, data_inputs
+from nfa.registry.training.session import Session
+from nfa.registry.training.time_spent import keep_time, timed
+
+
+def train_one(run: TrackedRun, family: Family, ready: Ready, clock: Stopwatch, world: World | None = None) -> None:
+    """Train, or go on training, in `run` up to the last epoch, and report."""
+    world = world or World()
+    session = family.session(run, ready, clock, world)
+    tracked = TrackedTraining(run, session, clock, world)
+    try:
+        tracked.describe()
+        with timed(run, clock):
+            tracked.restore()
+            tracked.train()
+            session.finish(tracked)
+            stage("time", str(clock))
+    finally:
+        session.close()
 
 
 class TrackedTraining:
-    """`stored` is the run's config.json. `memory()` is what the state holds beside the training's own.
+    """The training of `session` in `run`, of which this is the process that tracks."""
 
-    With `steps`, an epoch of `training` is one of so many optimizer steps, and checkpoints are named by them.
-    """
+    def __init__(self, run: TrackedRun, session: Session, clock: Stopwatch, world: World) -> None:
+        self.run, self.session, self.clock, self.world = run, session, clock, world
+        self.training, self.unit = session.training, session.unit
+        self.per_epoch = self.training.batches_per_epoch if self.unit == "epoch" else 1
+        unit = "batch" if self.unit == "epoch" else self.unit
+        self.progress = bar(range(session.last * self.per_epoch), session.called, unit=unit)
 
-    def __init__(
-        self,
-        run: TrackedRun,
-        training: Training,
-        stored: Mapping[str, Any],
-        clock: Stopwatch,
-        *,
-        name: str,
-        steps: int | None = None,
-        memory: Callable[[], Mapping[str, Any]] = dict,
-    ) -> None:
-        self.run, self.training, self.stored, self.clock, self.memory = run, training, stored, clock, memory
-        self.unit = "epoch" if steps is None else "step"
-        self.last = int(stored["train"]["epochs"]) if steps is None else steps
-        batches = self.last * training.batches_per_epoch if steps is None else steps
-        self.progress = bar(range(batches), name, unit="batch" if steps is None else "step")
+    def describe(self) -> None:
+        """Everything about the run that is known before it starts, after a check that it can be stored."""
+        run, session = self.run, self.session
+        with self.clock.section("tracking"):
+            self._check_space()
+            run.log_params({name: value for name, value in session.stored["train"].items() if name != "resume"})
+            run.log_datasets(data_inputs(session.stored, session.example_ids))
+            for path, tensors in session.tensors().items():
+                tracking.put_tensors(run.info, path, tensors)
+            tracking.put_json(run.info, "config.json", session.stored)
+            tracking.put_json(run.info, "example_ids.json", session.example_ids)
+            if tags := session.tags():
+                run.tag(tags)
+        for title, text in session.lines():
+            stage(title, text)
+        session.begin()
 
-    def restore(self) -> dict[str, Any] | None:
-        """Take up the run's training state and return it; None where it has none."""
+    def _check_space(self) -> None:
+        weights, final = self.session.space()
+        state = weights * self.session.state_copies
+        total = weights * (len(self.kept(self.session.schedule)) + 1) + 2 * state + final + SPACE_MARGIN
+        tracking.check_space(self.run.info, total=total, largest=max(final, state))
+
+    def restore(self) -> None:
+        """Take up the run's training state, if it has one, and tell the other processes."""
         state = tracking.load_state(self.run) if self.run.continued else None
-        if state is None:
-            return None
+        if state is not None:
+            self._take_up(state)
+        self.session.restore(state)
+        self.world.broadcast((self.session.config, self.session.told(state)))
+
+    def _take_up(self, state: Mapping[str, Any]) -> None:
         with tracking.reading_of(self.run.run_id, tracking.STATE):
             self.training.restore(state)
         self.run.metrics.take_up(state.get("metrics", ()))
         at = self.training.progress
         stage("resume", f"at {self.unit} {at.epoch}" + (f", {at.batch} batches into the next" if at.batch else ""))
         self.progress.update(at.epoch * self.training.batches_per_epoch + at.batch)
-        return state
 
-    def train(
-        self, epochs: int, after_epoch: Callable[[int], None], after_batch: Callable[[], object] = lambda: None
-    ) -> None:
+    def train(self) -> None:
         """Train to the last epoch; a signal leaves the state of the last whole step, divergence the last checkpoint."""
 
         def passed() -> None:
-            after_batch()
+            self.session.after_batch()
             self.progress.update()
 
         try:
             with self.clock.section("training"):
-                self.training.run(epochs, after_epoch, passed)
+                self.training.run(self.session.last, self._after, passed)
         except Interrupted:
             self._stop()
             raise
         except DivergedError as error:
-            kept = tracking.epochs(self.run.run_id)
-            hint = f"the last checkpoint is {self.unit} {kept[-1]}" if kept else "there is no checkpoint yet"
-            lr = self.stored["train"]["lr"]
-            raise DivergedError(f"{error}; {hint}. Try a smaller learning rate than lr={lr}") from None
+            raise self._diverged(error) from None
         except tracking.StoreError as error:
             if stop := stopped():
                 self._stop()
@@ -77,6 +106,28 @@ class TrackedTraining:
             raise NfaError(f"the tracking store failed: {headline(error)}\n  do: {remedy}") from error
         finally:
             self.progress.close()
+
+    def _diverged(self, error: DivergedError) -> DivergedError:
+        kept = tracking.epochs(self.run.run_id)
+        hint = f"the last checkpoint is {self.unit} {kept[-1]}" if kept else "there is no checkpoint yet"
+        lr = self.session.stored["train"]["lr"]
+        return DivergedError(f"{error}; {hint}. Try a smaller learning rate than lr={lr}")
+
+    def _after(self, epoch: int) -> None:
+        """What is measured at an epoch, and the checkpoint where the schedule has one, stored all or nothing."""
+        checkpoint = epoch in self.session.schedule
+        values = self.session.measure(epoch, checkpoint=checkpoint)
+        if values is None:
+            return
+        self._check_finite(epoch, values)
+        self.session.draw(epoch, values, checkpoint=checkpoint)
+        if checkpoint:
+            self._checkpoint(epoch, values)
+            keep_time(self.run, self.clock)
+        else:
+            self.log(epoch, values)
+        if line := self.session.line(epoch, values):
+            stage(f"{self.unit} {epoch}", line)
 
     def _stop(self) -> None:
         """Keep the state of the last whole step; it comes before anything that a silent store could hold up."""
@@ -91,21 +142,19 @@ class TrackedTraining:
     def _state(self, *, reported: bool | None = None) -> dict[str, Any]:
         """All that a resume needs; metrics that the store has not taken yet are part of it."""
         waiting = self.run.metrics.waiting()
-        return {**self.training.state(reported=reported), **self.memory(), "metrics": waiting}
+        return {**self.training.state(reported=reported), **self.session.memory(), "metrics": waiting}
 
     def log(self, epoch: int, values: Mapping[str, float]) -> None:
         """Metrics of an epoch; `DivergedError` for one that is not finite."""
-        check_finite(epoch, values, self.unit)
+        self._check_finite(epoch, values)
         with self.clock.section("tracking"):
             self.run.metrics.log(values, epoch)
         self._tell(epoch, values)
 
-    def checkpoint(self, epoch: int, values: Mapping[str, float]) -> None:
+    def _checkpoint(self, epoch: int, values: Mapping[str, float]) -> None:
         """Weights, metrics and training state of an epoch, all or nothing."""
-        check_finite(epoch, values, self.unit)
         with self.clock.section("tracking"), shielded():
-            kept = epoch in self.kept([epoch])
-            self.run.metrics.log(values, epoch, self.save(epoch) if kept else None)
+            self.run.metrics.log(values, epoch, self.save(epoch) if epoch in self.kept([epoch]) else None)
             self.run.metrics.flush()
             tracking.save_state(self.run, self._state(reported=True))
             if epoch == 0:
@@ -114,22 +163,20 @@ class TrackedTraining:
 
     def kept(self, schedule: Sequence[int]) -> list[int]:
         """Of these epochs, those whose weights stay."""
-        return [epoch for epoch in schedule if not self.run.thrifty or epoch in (0, self.last)]
+        return [epoch for epoch in schedule if not self.run.thrifty or epoch in (0, self.session.last)]
 
     def _tell(self, epoch: int, values: Mapping[str, float]) -> None:
         if self.run.listener:
             with self.clock.section("tracking"):
-                self.run.listener(epoch, values, epoch >= self.last)
+                self.run.listener(epoch, values, epoch >= self.session.last)
 
     def save(self, epoch: int) -> str:
         """The model's weights as the checkpoint of an epoch; the id of its LoggedModel."""
         step = epoch * self.training.batches_per_epoch
-        named = epoch if self.unit == "epoch" else None
-        return tracking.save_checkpoint(self.run, self.training.model, epoch=named, step=step, stored=self.stored)
+        named, digest = epoch if self.unit == "epoch" else None, config_digest(self.session.stored)
+        return tracking.save_checkpoint(self.run, self.training.model, epoch=named, step=step, config_digest=digest)
 
-
-def check_finite(epoch: int, values: Mapping[str, float], unit: str = "epoch") -> None:
-    """`DivergedError` for a metric that is not finite."""
-    for name, value in values.items():
-        if not math.isfinite(value):
-            raise DivergedError(f"{name} became {value} in {unit} {epoch}")
+    def _check_finite(self, epoch: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise DivergedError(f"{name} became {value} in {self.unit} {epoch}")

@@ -1,8 +1,6 @@
 """Presets and single switches of the Conformer, trained with several seeds and compared."""
 
-import csv
 import dataclasses
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,22 +9,24 @@ from nfa.console import stage
 from nfa.errors import NfaError, Refusal
 from nfa.figures.flow import intervals
 from nfa.maths.statistics import Interval
-from nfa.registry import tracking
+from nfa.plain_text import csv_text
+from nfa.registry import stored_runs, tracking
 from nfa.registry.analyses import gradient_flow_comparison
-from nfa.registry.analyses.arms import Arm, pearson, pearson_difference
+from nfa.registry.analyses.arms import Arm, score_difference, score_interval
 from nfa.registry.analyses.config import GradientFlowConfig
 from nfa.registry.analyses.gradient_flow import GradientFlow
 from nfa.registry.analyses.gradient_flow_report import number
 from nfa.registry.analyses.stored import analyse_each
 from nfa.registry.families.eeg.config import AblateEEGConfig, TrainEEGConfig
-from nfa.registry.families.eeg.train_eeg import prepared, train_one
-from nfa.registry.families.eeg.workload import EEGDecoder
-from nfa.registry.signals import Interrupted
+from nfa.registry.families.registry import family_of
+from nfa.registry.families.stored import made_again
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
-from nfa.registry.training.settings import changed_by_user, run_config
-from nfa.registry.training.stored import made_again
+from nfa.registry.training.config_json import training_config
+from nfa.registry.training.resume import changed_by_user
+from nfa.registry.training.start import prepared
 from nfa.registry.training.time_spent import timed
+from nfa.registry.training.variants import train_children
 
 HEADER = (
     "arm", "seeds", "parameters", "pearson", "low", "high", "difference", "difference_low", "difference_high",
@@ -47,15 +47,18 @@ def ablate_eeg(config: AblateEEGConfig) -> None:
         run = tracking.reopen_run(config.resume)
         config = _continued(config, run)
     arms, seeds = config.arms(), config.seed_list()
-    workload = prepared(config.training(next(iter(arms.values())), seed=seeds[0]), clock)
+    trainings = _trainings(config)
+    family = family_of(next(iter(trainings.values())))
+    ready = prepared(family, next(iter(trainings.values())), clock)
     stage("ablation", f"{len(arms)} arms × {len(seeds)} seeds: {', '.join(arms)}")
     run = run or tracking.open_run("ablate_eeg", "eeg", name=config.run_name)
     with run as parent, timed(parent, clock, family=True):
         fields = {name: value for name, value in dataclasses.asdict(config).items() if name != "resume"}
         parent.log_params(fields)
-        data = {"name": workload.data.name, "digest": workload.data.digest()}
-        tracking.put_json(parent.info, "config.json", run_config("ablate_eeg", "eeg", {**fields, "resume": ""}, data))
-        failures = _train_each(parent, config, workload, clock)
+        data = {"name": ready.data.name, "digest": ready.data.digest()}
+        content = training_config("ablate_eeg", "eeg", AblateEEGConfig, {**fields, "resume": ""}, data)
+        tracking.put_json(parent.info, "config.json", content)
+        failures = train_children(parent, family, trainings, ready, clock)
         with clock.section("comparison"):
             _compare(parent, list(arms), failures)
         if failures:
@@ -74,35 +77,6 @@ def _continued(asked: AblateEEGConfig, run: TrackedRun) -> AblateEEGConfig:
     return changed_by_user(asked, before)
 
 
-def _train_each(parent: TrackedRun, config: AblateEEGConfig, workload: EEGDecoder, clock: Stopwatch) -> dict[str, str]:
-    """Children by arm and seed, each trained, continued or left as finished; what failed does not stop the others.
-
-    Why those have failed that did, by name.
-    """
-    existing = {
-        run.data.tags.get("nfa.variant"): run
-        for run in tracking.children(parent.run_id, parent.info.info.experiment_id)
-    }
-    failures = {}
-    for name, training in _trainings(config).items():
-        found = existing.get(name)
-        if found and found.data.tags.get("nfa.state") == "finished":
-            stage("run", f"{name} is finished already")
-            continue
-        stage("arm", name)
-        try:
-            with _child(parent, name, found) as child, clock.part() as spent:
-                own = EEGDecoder(training, workload.data, workload.example_ids, workload.device)
-                train_one(child, own, spent)
-            parent.tag({"nfa.trained": "true"})
-        except NfaError as error:
-            failures[name] = str(error)
-        except Interrupted:
-            stage("stopped", f"continue all that is unfinished with resume={parent.run_id}")
-            raise
-    return failures
-
-
 def _trainings(config: AblateEEGConfig) -> dict[str, TrainEEGConfig]:
     """Every training by its run's name, all arms of a seed before the next seed."""
     return {
@@ -112,13 +86,6 @@ def _trainings(config: AblateEEGConfig) -> dict[str, TrainEEGConfig]:
         for seed in config.seed_list()
         for arm, settings in config.arms().items()
     }
-
-
-def _child(parent: TrackedRun, name: str, found: Any) -> TrackedRun:
-    """The run of a training: the one that was begun, or a new one."""
-    if found:
-        return tracking.take_up(found.info.run_id, parent=parent)
-    return tracking.open_run("train_eeg", "eeg", name=name, parent=parent, tags={"nfa.variant": name})
 
 
 def _compare(parent: TrackedRun, order: Sequence[str], failures: Mapping[str, str]) -> None:
@@ -153,7 +120,7 @@ def _report(
     text = _written(rows, each, failures)
     tracking.put_text(parent.info, "ablation.txt", text)
     differences = {
-        arm.label: found[:3] for arm in arms[1:] if (found := pearson_difference(arm, arms[0], seed=0)) is not None
+        arm.label: found[:3] for arm in arms[1:] if (found := score_difference(arm, arms[0], seed=0)) is not None
     }
     if differences:
         figure = intervals(
@@ -168,11 +135,7 @@ def _report(
 
 
 def _table(header: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, header, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().rstrip("\n")
+    return csv_text(header, ([row[name] for name in header] for row in rows))
 
 
 def _arm_of(source: Any) -> str:
@@ -204,7 +167,7 @@ def _r(source: str, split: str) -> float | str:
 
 def _row(arm: Arm, first: Arm, trainings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One line of the table; what is undefined is empty."""
-    reached, apart = pearson(arm, seed=0), pearson_difference(arm, first, seed=0) if arm is not first else None
+    reached, apart = score_interval(arm, seed=0), score_difference(arm, first, seed=0) if arm is not first else None
     vals, seconds = ([one[name] for one in trainings] for name in ("val_pearson", "training_seconds"))
     return {
         "arm": arm.label,
@@ -219,7 +182,7 @@ def _row(arm: Arm, first: Arm, trainings: Sequence[Mapping[str, Any]]) -> dict[s
 
 
 def _parameters(source: str) -> int:
-    model = tracking.load_workload(source).model()
+    model = stored_runs.load_workload(source).model()
     return sum(weight.numel() for weight in model.parameters())
 
 

@@ -4,12 +4,11 @@ import dataclasses
 from contextlib import suppress
 from dataclasses import dataclass
 
+from nfa.content import json_digest, json_text, kept_json
 from nfa.registry import unfinished
-from nfa.registry.content import json_text, kept_json
-from nfa.registry.datasets.catalog import cache_folder
 from nfa.registry.families.eeg.data import EEGData
 from nfa.registry.families.eeg.linear_baseline import LAGS, PENALTIES, linear_baseline
-from nfa.registry.tracking import digest
+from nfa.registry.folders import cache_folder
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ def baseline(data: EEGData, window: int) -> BaselineScores:
     """What the linear decoder reaches in windows of that length; looked up where it is known already."""
     how = {"split": data.split, "unseen": data.unseen}
     what = {"data": data.digest(), **how, "window": window, "lags": LAGS, "penalties": PENALTIES}
-    path = cache_folder("eeg") / f"baseline-{digest(what)[:32]}.json"
+    path = cache_folder("eeg") / f"baseline-{json_digest(what)[:32]}.json"
     with suppress(Exception):  # what is missing or damaged is computed again
         return BaselineScores(**kept_json(path))
     found = linear_baseline(data, window=window)

@@ -74,7 +74,9 @@ class EEGTraining:
     conv_kernel_size: int | Auto = option("auto", "samples of the blocks' convolution, odd; auto = 15, 31", at_least=1)
     dropout: float | Auto = option("auto", "share of units dropped; auto = 0.1, 0.3", at_least=0, below=1)
     window_seconds: float | Auto = option("auto", "length of a window; auto = 5, 10", above=0, below=LONGEST / RATE)
-    data_dir: str = option("", "folder in the split_data layout; empty = simulated recordings", free_on_resume=True)
+    data_dir: str = option(
+        "", "folder in the split_data layout; empty = simulated recordings", free_on_resume=True, path="folder"
+    )
     subjects: int = option(6, "simulated subjects", at_least=1, below=10**4)
     stimuli: int = option(3, "simulated stimuli, heard by every subject", at_least=1, below=10**4)
     seconds: int = option(300, "length of a simulated recording", at_least=10, below=10**5)
@@ -220,8 +222,7 @@ class AblateEEGConfig(EEGTraining):
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for settings in self.arms().values():
-            self.training(settings, seed=self.seed_list()[0])
+        self.trainings()
 
     def seed_list(self) -> list[int]:
         """The seeds; `Refusal` for what is none."""
@@ -233,6 +234,10 @@ class AblateEEGConfig(EEGTraining):
         found: dict[str, dict[str, Any]] = {preset: {"preset": preset} for preset in presets}
         switches = [] if self.switches == "none" else _chosen("switches", self.switches, list(ALONE))
         return found | {f"v1 + {name}": {"preset": "custom", **ALONE[name]} for name in switches}
+
+    def trainings(self) -> list[TrainEEGConfig]:
+        """One of each arm."""
+        return [self.training(settings, seed=self.seed_list()[0]) for settings in self.arms().values()]
 
     def training(self, settings: Mapping[str, Any], *, seed: int) -> TrainEEGConfig:
         """The training of an arm with a seed."""

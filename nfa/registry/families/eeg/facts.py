@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nfa.console import bar
+from nfa.content import digest_of, mapped_array
 from nfa.errors import reason
-from nfa.registry import unfinished
-from nfa.registry.content import digest_of, mapped_array
-from nfa.registry.datasets import catalog
+from nfa.registry import folders, unfinished
 from nfa.registry.families.eeg.scales import Scale
 
 CHUNK_BYTES = 2**22
@@ -176,7 +175,7 @@ def _unchanged(path: Path, facts: Facts | None, found: dict[Path, Facts]) -> boo
 
 def _record(folder: Path) -> Path:
     place = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
-    return catalog.cache_folder("eeg") / f"checked-{place}.json"
+    return folders.cache_folder("eeg") / f"checked-{place}.json"
 
 
 def _recall(record: Path) -> dict[str, Facts]:

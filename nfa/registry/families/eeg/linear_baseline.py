@@ -3,38 +3,17 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float64
 
 from nfa.maths.pearson import pearson
+from nfa.registry.families.eeg.data import EEGData, RecordingPart
 from nfa.registry.families.eeg.lagged_ridge import LaggedRidge, predict
 
 LAGS = 27  # 0 … round(0.4 s × 64 Hz)
 PENALTIES = tuple(10.0**power for power in range(-6, 3))
-
-
-class Part(Protocol):
-    """The train, val or test part of a recording."""
-
-    @property
-    def subject(self) -> str: ...
-    @property
-    def recording(self) -> str: ...
-
-
-P = TypeVar("P", bound=Part)
-
-
-class EEGData(Protocol[P]):
-    """Parts of recordings by split, and the EEG [T, C] and envelope [T, 1] of one, normalised, in float64."""
-
-    @property
-    def channels(self) -> int: ...
-    def of(self, split: str, /) -> Sequence[P]: ...
-    def arrays(self, part: P, /) -> tuple[np.ndarray, np.ndarray]: ...
 
 
 @dataclass
@@ -57,7 +36,7 @@ class Baseline:
 
 
 def linear_baseline(
-    data: EEGData[P], *, window: int, lags: int = LAGS, penalties: Sequence[float] = PENALTIES
+    data: EEGData, *, window: int, lags: int = LAGS, penalties: Sequence[float] = PENALTIES
 ) -> Baseline:
     """Time-lagged ridge for each subject: fitted on train, its penalty chosen on val, scored on test.
 
@@ -84,7 +63,7 @@ def linear_baseline(
     return found
 
 
-def _decoders(data: EEGData[P], lags: int, penalties: Sequence[float]) -> dict[str, Float64[np.ndarray, "p C L"]]:
+def _decoders(data: EEGData, lags: int, penalties: Sequence[float]) -> dict[str, Float64[np.ndarray, "p C L"]]:
     """Weights for each penalty, by subject: fitted to its own train parts, or to everyone's where it has none."""
     trained = sorted({part.subject for part in data.of("train")})
     unseen = sorted({part.subject for split in ("val", "test") for part in data.of(split)} - {*trained})
@@ -99,12 +78,12 @@ def _decoders(data: EEGData[P], lags: int, penalties: Sequence[float]) -> dict[s
     return found | dict.fromkeys(unseen, everyone.weights(penalties)) if unseen else found
 
 
-def _parts(data: EEGData[P], split: str, subject: str) -> Iterable[P]:
+def _parts(data: EEGData, split: str, subject: str) -> Iterable[RecordingPart]:
     return (part for part in data.of(split) if part.subject == subject)
 
 
 def _scores(
-    data: EEGData[P], split: str, subject: str, weights: Float64[np.ndarray, "p C L"], window: int
+    data: EEGData, split: str, subject: str, weights: Float64[np.ndarray, "p C L"], window: int
 ) -> dict[str, Float64[np.ndarray, "p n"]]:
     """r by recording, for each of the weights and each whole window; NaN where it is undefined."""
     found: dict[str, list[np.ndarray]] = {}

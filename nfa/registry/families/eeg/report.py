@@ -1,7 +1,5 @@
 """Reports and figures of trainings on EEG."""
 
-import csv
-import io
 from collections.abc import Mapping
 
 import torch.nn as nn
@@ -10,6 +8,7 @@ from torch import Tensor
 
 from nfa.console import stage
 from nfa.measures.evaluation import record_outputs
+from nfa.plain_text import csv_text
 from nfa.registry import tracking
 from nfa.registry.families.eeg.baseline import BaselineScores
 from nfa.registry.families.eeg.data import RATE
@@ -63,15 +62,13 @@ def report(run: TrackedRun, scores: Mapping[str, Scores], baseline: BaselineScor
 
 def table(scores: Mapping[str, Scores], baseline: BaselineScores) -> str:
     """Content of recordings.csv: r of the model and of the linear baseline, empty where undefined."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("split", "recording", "subject", "pearson", "baseline_pearson"))
-    for split, found in scores.items():
-        reached = found.recordings()
-        for name, parts in found.data.recordings(split).items():
-            r, linear = reached.get(name, ""), baseline.recordings[split].get(name, "")
-            writer.writerow((split, name, parts[0].subject, r, linear))
-    return text.getvalue().rstrip("\n")
+    header = ("split", "recording", "subject", "pearson", "baseline_pearson")
+    rows = (
+        (split, name, parts[0].subject, found.recordings().get(name, ""), baseline.recordings[split].get(name, ""))
+        for split, found in scores.items()
+        for name, parts in found.data.recordings(split).items()
+    )
+    return csv_text(header, rows)
 
 
 def results(scores: Mapping[str, Scores], baseline: BaselineScores, epoch: int) -> dict[str, object]:
@@ -95,6 +92,14 @@ def results(scores: Mapping[str, Scores], baseline: BaselineScores, epoch: int) 
         },
         "baseline": {"penalties": baseline.penalties, "windows_without_r": baseline.undefined},
     }
+
+
+def tested(run_id: str) -> dict[str, float]:
+    """r of each test recording that a run has logged; empty where it has none."""
+    if not tracking.has_artifact(run_id, "results.json"):
+        return {}
+    found: dict[str, float] = tracking.get_json(run_id, "results.json").get("test", {}).get("recordings", {})
+    return found
 
 
 def say(test: Scores, baseline: BaselineScores, epoch: int) -> None:

@@ -1,28 +1,36 @@
-"""One tracked training on EEG: what happens at evaluations, at checkpoints and at the end."""
+"""What happens in the training of a decoder: at its evaluations, at checkpoints and at the end."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
 import torch.nn as nn
 
 from nfa.checkpoint_schedule import fit
-from nfa.console import stage
 from nfa.parallel import World
-from nfa.registry import tracking
+from nfa.registry import stored_runs, tracking
 from nfa.registry.families.eeg import report
 from nfa.registry.families.eeg.baseline import baseline
+from nfa.registry.families.eeg.config import TrainEEGConfig
+from nfa.registry.families.eeg.data import RATE, SPLITS, EEGData
 from nfa.registry.families.eeg.scores import Scores, score
-from nfa.registry.families.eeg.workload import EEGDecoder
+from nfa.registry.families.eeg.workload import EEGDecoder, read
+from nfa.registry.families.protocol import Ids, Ready
+from nfa.registry.families.stored import check_same
+from nfa.registry.machine import check_memory
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.event_files import EventFiles
+from nfa.registry.training.config_json import training_config
 from nfa.registry.training.loop import Training, Watched
-from nfa.registry.training.settings import SPACE_MARGIN, data_inputs, decoder_config
-from nfa.registry.training.time_spent import keep_time
-from nfa.registry.training.tracked import TrackedTraining, check_finite
+from nfa.registry.training.session import Session
+from nfa.registry.training.tracked import TrackedTraining
+from nfa.seeding import generator
+from nfa.workloads.devices import check_precision, choose_device
 
 TRAIN_WINDOWS = 256  # of the probe, on which train/loss is evaluated
-BYTES, STATE_COPIES = 4, 4  # weights, two of Adam's, the best so far
+STATE_COPIES = 4  # weights, two of Adam's, the best so far
 TAGS = {  # TensorBoard's names for what MLflow calls train/loss …
     "train/loss": "Train/loss_total",
     "train/loss_mse": "Train/loss_mse",
@@ -33,6 +41,73 @@ TAGS = {  # TensorBoard's names for what MLflow calls train/loss …
     "test/pearson": "Test/pearson",
     "flow/grad_norm": "Gradient/norm",
 }
+HELD_OUT = {  # one, and several
+    "time": ("part of a training recording", "parts of training recordings"),
+    "recordings": ("whole recording of a training subject", "whole recordings of training subjects"),
+    "subjects": ("recording of an unseen subject", "recordings of unseen subjects"),
+}
+
+
+def stored_config(config: TrainEEGConfig, data: EEGData) -> dict[str, Any]:
+    """Content of the `config.json` of a training on EEG."""
+    described = {
+        "name": data.name,
+        "digest": data.digest(),
+        "channels": data.channels,
+        "subjects": list(data.subjects),
+        "parts": {split: len(data.of(split)) for split in SPLITS},
+        "held_out": {split: dict(data.held_out(split)) for split in SPLITS[1:]},
+        "unseen_subjects": list(data.unseen_subjects()),
+        "normalised_by": data.normalised_by(),
+    }
+    train = {**dataclasses.asdict(config), "split": data.split, "resume": ""}
+    return training_config("train_eeg", "eeg", TrainEEGConfig, train, described)
+
+
+def prepare(config: TrainEEGConfig, data: EEGData, run: TrackedRun | None, ids: Ids | None) -> Ready:
+    """The workload on recordings, with the examples that `run` has stored; `Refusal` for what cannot be trained."""
+    config = config.resolved()
+    device = choose_device(config.device)
+    check_precision(config.precision, device)
+    if run:
+        check_same(data.name, data.digest(), tracking.config(run.run_id)["data"]["digest"])
+    config.check_batches(len(data.recordings("train")))
+    ids = stored_runs.example_ids(run.run_id) if run else ids or decide(data, config)
+    sizes = f"d_model={config.d_model} d_inner={config.d_inner} n_layers={config.n_layers}"
+    check_memory(config.about_parameters, sizes, "a smaller width or fewer blocks")
+    return Ready(config, EEGDecoder(config, data, ids, device), data, ids)
+
+
+def decide(data: EEGData, config: TrainEEGConfig) -> dict[str, list[int]]:
+    """The content of a run's example_ids.json: all non-overlapping windows of each split; "probe" = those of the train
+    part in random order. Training itself draws windows anywhere in the train part, anew in each epoch."""
+    ids = {split: data.ids(split, config.window) for split in SPLITS}
+    order = torch.randperm(len(ids["train"]), generator=generator(config.seed, "probe")).tolist()
+    return {**ids, "probe": [ids["train"][place] for place in order]}
+
+
+def described(data: EEGData, config: TrainEEGConfig) -> Iterator[tuple[str, str]]:
+    """What there is to train on, and how val and test are held out."""
+    train = sum(part.samples for part in data.of("train")) / RATE / 60
+    minutes = f"{train:.1f}" if train < 10 else f"{train:.0f}"
+    counts = " + ".join(str(len(data.recordings(split))) for split in SPLITS)
+    subjects = len({part.subject for part in data.parts})
+    whose = f"{counts} recordings (train + val + test) of {subjects} subjects, {data.channels} channels"
+    yield "data", f"{data.name}: {whose}, {minutes} minutes to train on"
+    held = ", ".join(f"{split} = {_held_out(data.held_out(split))}" for split in SPLITS[1:])
+    yield "split", f"{held}; each recording is normalised by {data.normalised_by()}"
+    short = sum(part.samples < config.window for part in data.parts)
+    if short:
+        lasting = f"{short} piece{'s' * (short > 1)} between gaps"
+        yield "notice", f"{lasting}, shorter than a window of {config.window / RATE:g} s: no window lies there"
+    if config.use_subjects and data.unseen_subjects():
+        count = len(data.subjects)
+        vector = f"the mean of the {count} trained ones" if count > 1 else f"that of {data.subjects[0]}"
+        yield "notice", f"the subject vector of {', '.join(data.unseen_subjects())}, not in train, is {vector}"
+
+
+def _held_out(counts: Mapping[str, int]) -> str:
+    return " and ".join(f"{count} {HELD_OUT[what][count > 1]}" for what, count in counts.items())
 
 
 def training_of(workload: EEGDecoder, world: World) -> tuple[Training, list[int]]:
@@ -67,8 +142,10 @@ def _evaluate(workload: EEGDecoder, model: nn.Module, world: World) -> dict[str,
     return {split: score(workload, model, split, list(ids), world) for split, ids in examples.items()}
 
 
-def assist(workload: EEGDecoder, world: World, state: Mapping[str, Any] | None) -> None:
+def assist(config: TrainEEGConfig, told: Any, world: World) -> None:
     """Train and evaluate this process's part of every batch, in step with the first process, which tracks."""
+    ids, state = told
+    workload = EEGDecoder(config, read(config), ids, choose_device(config.device))
     training, _ = training_of(workload, world)
     if state is not None:
         training.restore(state)
@@ -81,58 +158,47 @@ def assist(workload: EEGDecoder, world: World, state: Mapping[str, Any] | None) 
     training.run(int(workload.config.epochs), after_epoch)
 
 
-class DecoderTraining:
-    """The training of `workload` in `run`; the first process of `world` makes it."""
+class DecoderSession(Session):
+    """The training of a decoder, with its best weights kept; the first process of `world` makes it."""
 
-    def __init__(self, run: TrackedRun, workload: EEGDecoder, clock: Stopwatch, world: World) -> None:
+    def __init__(self, run: TrackedRun, ready: Ready, clock: Stopwatch, world: World) -> None:
+        workload = ready.workload
+        assert isinstance(workload, EEGDecoder)
         self.run, self.workload, self.clock, self.world = run, workload, clock, world
-        self.config = workload.config
-        self.epochs = int(self.config.epochs)
+        self.config, self.example_ids = workload.config, ready.example_ids
+        self.last, self.called, self.state_copies = int(self.config.epochs), self.config.optimizer, STATE_COPIES
         self.training, self.schedule = training_of(workload, world)
         self.model = self.training.model
         self.evaluated = _evaluated(workload)
-        self.stored = decoder_config(self.config, workload.data)
+        self.stored = stored_config(self.config, workload.data)
         self.best: dict[str, Any] = {}
-        self.tracked = TrackedTraining(
-            run, self.training, self.stored, clock, name=self.config.optimizer, memory=lambda: {"best": self.best}
-        )
         self.events = EventFiles(run)
 
-    def describe(self) -> None:
-        """Everything about the run that is known before it starts, after a check that it can be stored."""
-        config, run = self.config, self.run
-        parameters = sum(weight.numel() for weight in self.model.parameters())
-        weights = parameters * BYTES
-        total = weights * (len(self.schedule) + 1 + 2 * STATE_COPIES) + SPACE_MARGIN
-        with self.clock.section("tracking"):
-            tracking.check_space(run.info, total=total, largest=weights * STATE_COPIES)
-            run.log_params({name: value for name, value in self.stored["train"].items() if name != "resume"})
-            run.log_datasets(data_inputs(self.stored, self.workload.example_ids))
-            tracking.put_json(run.info, "config.json", self.stored)
-            tracking.put_json(run.info, "example_ids.json", self.workload.example_ids)
-        stage(
-            "model",
-            f"Conformer {config.preset}, {config.n_layers} blocks of width {config.d_model}, windows of "
-            f"{self.workload.window} samples, {parameters:,} parameters",
-        )
-        stage("optimizer", f"{config.optimizer}, lr {config.lr} × {config.lr_decay} every {config.lr_step} epochs")
-        stage("run", f"{run.run_id}, {len(self.schedule)} checkpoints and the best, {len(self.evaluated)} evaluations")
+    def lines(self) -> Iterator[tuple[str, str]]:
+        config, parameters = self.config, sum(weight.numel() for weight in self.model.parameters())
+        sizes = f"{config.n_layers} blocks of width {config.d_model}, windows of {self.workload.window} samples"
+        yield "model", f"Conformer {config.preset}, {sizes}, {parameters:,} parameters"
+        yield "optimizer", f"{config.optimizer}, lr {config.lr} × {config.lr_decay} every {config.lr_step} epochs"
+        counts = f"{len(self.schedule)} checkpoints and the best, {len(self.evaluated)} evaluations"
+        yield "run", f"{self.run.run_id}, {counts}"
         with self.clock.section("baseline"):
             self.baseline = baseline(self.workload.data, self.workload.window)
         said = self.baseline.pearson_of("test")
-        stage("baseline", "linear: " + ("undefined" if said is None else f"r = {said:.4f} on test"))
+        yield "baseline", "linear: " + ("undefined" if said is None else f"r = {said:.4f} on test")
 
-    def restore(self) -> None:
-        """Take up the run's training state, if it has one, and tell the other processes."""
-        state = self.tracked.restore()
+    def memory(self) -> Mapping[str, Any]:
+        """The best weights so far."""
+        return {"best": self.best}
+
+    def restore(self, state: Mapping[str, Any] | None) -> None:
         self.best = dict(state["best"]) if state else {}
-        self.world.broadcast((self.config, dict(self.workload.example_ids), state))
 
-    def train(self) -> None:
-        """Train to the last epoch."""
-        self.tracked.train(self.epochs, self._after_epoch, self._after_batch)
+    def told(self, state: Mapping[str, Any] | None) -> Any:
+        """The examples and the state."""
+        return dict(self.example_ids), state
 
-    def _after_batch(self) -> None:
+    def after_batch(self) -> None:
+        """Histograms of weights and gradients, now and then."""
         every, at = self.config.histograms_every, self.training.progress
         step = at.epoch * self.training.batches_per_epoch + at.batch
         if every and step % every == 0:
@@ -140,29 +206,30 @@ class DecoderTraining:
             gradients = {f"Gradient/{name}": weight.grad for name, weight in named.items() if weight.grad is not None}
             self.events.histograms({**gradients, **{f"Weight/{name}": each for name, each in named.items()}}, step)
 
-    def _after_epoch(self, epoch: int) -> None:
+    def measure(self, epoch: int, *, checkpoint: bool) -> dict[str, float] | None:  # noqa: ARG002
         if epoch not in self.evaluated:
-            return
+            return None
         with self.clock.section("evaluation"):
             scores = _evaluate(self.workload, self.model, self.world)
-        train, val = scores["train"], scores["val"]
+        train, self.val = scores["train"], scores["val"]
         assert train
-        assert val
+        assert self.val
         losses = {key: value for key, value in train.series("train").items() if not key.endswith("undefined_windows")}
-        values = {**losses, **val.series("val"), **self.training.flow}
+        values = {**losses, **self.val.series("val"), **self.training.flow}
         self._remember(epoch, values)
-        check_finite(epoch, values)
+        return values
+
+    def draw(self, epoch: int, values: Mapping[str, float], *, checkpoint: bool) -> None:
         with self.clock.section("tracking"):
             self.events.scalars(_tagged(values), epoch)
-        if epoch in self.schedule:  # after all else of the epoch, which is not made again once it has a checkpoint
-            self._draw(epoch, val)
+        if checkpoint:  # before the checkpoint: what an epoch that has one has drawn is not made again
+            assert self.val
+            self._draw(epoch, self.val)
             self.events.flush()
-            self.tracked.checkpoint(epoch, values)
-            keep_time(self.run, self.clock)
-        else:
-            self.tracked.log(epoch, values)
+
+    def line(self, epoch: int, values: Mapping[str, float]) -> str:  # noqa: ARG002
         r = f"{values['val/pearson']:.4f}" if "val/pearson" in values else "undefined"
-        stage(f"epoch {epoch}", f"train {values['train/loss']:.4g}  val {values['val/loss']:.4g}  val r {r}")
+        return f"train {values['train/loss']:.4g}  val {values['val/loss']:.4g}  val r {r}"
 
     def _remember(self, epoch: int, values: Mapping[str, float]) -> None:
         """Keep the weights if validation has never been better: by r, and by the loss as long as r is undefined."""
@@ -179,7 +246,7 @@ class DecoderTraining:
             tracking.save_picture(self.run, figure, f"envelope_epoch_{epoch}", also_pdf=False)
             self.events.figure("envelope", figure, epoch)
 
-    def finish(self) -> None:
+    def finish(self, tracked: TrackedTraining) -> None:
         """The best weights' checkpoint and their test; reports, all from what the run has logged."""
         epoch = self.best["epoch"]
         self.model.load_state_dict(self.best["weights"])
@@ -191,16 +258,15 @@ class DecoderTraining:
         assert val
         values = {**test.series("test"), **self.baseline.series()}
         with self.clock.section("tracking"):
-            if epoch not in self.tracked.kept(self.schedule):
-                self.tracked.save(epoch)
+            if epoch not in tracked.kept(self.schedule):
+                tracked.save(epoch)
                 self._draw(epoch, val)
-            self.tracked.log(epoch, values)
+            tracked.log(epoch, values)
             self.run.tag({"nfa.best_epoch": str(epoch)})
             self.events.scalars(_tagged(values), epoch)
             self.run.metrics.flush()
             report.report(self.run, {"val": val, "test": test}, self.baseline, epoch)
         report.say(test, self.baseline, epoch)
-        stage("time", str(self.clock))
 
     def close(self) -> None:
         """End the event files."""

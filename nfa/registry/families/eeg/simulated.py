@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 
 from nfa.console import bar
-from nfa.registry.content import write_array
-from nfa.registry.datasets import catalog
+from nfa.content import write_array
+from nfa.registry import folders
 from nfa.registry.families.eeg.config import RATE
 from nfa.registry.families.eeg.splits import assigned
 from nfa.registry.unfinished import made_once
@@ -144,7 +144,7 @@ def held_out(settings: Simulation, recordings: Sequence[tuple[str, str]]) -> dic
 def simulated_folder(settings: Simulation) -> Path:
     """The folder of a simulated data set in the cache, made where missing: whole or not at all."""
     asked = json.dumps({"version": VERSION, **asdict(settings)}, sort_keys=True)
-    target = catalog.cache_folder("simulated-eeg") / hashlib.sha256(asked.encode()).hexdigest()[:16]
+    target = folders.cache_folder("simulated-eeg") / hashlib.sha256(asked.encode()).hexdigest()[:16]
     return made_once(target, lambda folder: simulate(settings, folder))
 
 

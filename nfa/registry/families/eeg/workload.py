@@ -15,8 +15,12 @@ from nfa.maths.bfloat16 import mixed_precision
 from nfa.maths.pearson import pearson
 from nfa.registry.families.eeg.config import TrainEEGConfig
 from nfa.registry.families.eeg.conformer import Conformer, ConformerOptions, initialise
-from nfa.registry.families.eeg.data import EEGData
+from nfa.registry.families.eeg.data import EEGData, load
 from nfa.registry.families.eeg.losses import loss_terms
+from nfa.registry.families.eeg.simulated import Simulation, simulated_folder
+from nfa.registry.families.protocol import Ids
+from nfa.registry.families.stored import check_same
+from nfa.registry.folders import typed_folder
 from nfa.registry.training.optimizers import Optimizers
 from nfa.registry.training.rates import stepwise
 from nfa.seeding import generator
@@ -144,3 +148,22 @@ class EEGDecoder(Workload):
         }
         scaled = self.options.gradient_scale if self.options.gradient_scale_position != "before_stack" else 1.0
         return ParameterGroups(names, "block_0", f"block_{last}", "head", scaled / self.options.output_grad_scale)
+
+
+def read(config: TrainEEGConfig, data_dir: str | None = None) -> EEGData:
+    """The recordings that a configuration names, or that are in `data_dir` now; simulated ones where there is none."""
+    place = config.data_dir if data_dir is None else data_dir
+    if place:
+        return load(typed_folder(place), window=config.window, split=config.split, unseen=config.unseen)
+    names = ("subjects", "stimuli", "seconds", "channels", "snr_db", "split")
+    known = {name: getattr(config.resolved(), name) for name in names}
+    folder = simulated_folder(Simulation(**known, seed=config.data_seed))
+    return load(folder, name="simulated", window=config.window, split=config.split, unseen=config.unseen)
+
+
+def rebuild(stored: Mapping[str, Any], ids: Ids, device: torch.device, data_dir: str | None) -> EEGDecoder:
+    """The workload of a run's config.json."""
+    train = TrainEEGConfig(**stored["train"])
+    data = read(train, data_dir)
+    check_same(data.name, data.digest(), stored["data"]["digest"])
+    return EEGDecoder(train, data, ids, device)

@@ -15,7 +15,7 @@ def check_targets(config: TrainLoraConfig, base: BaseModel, initial: Adapter | N
 
     `initial` are factors that were made for some.
     """
-    targets = target_modules(base, config.target_list)
+    targets = target_modules(base, tuple(config.target_list))
     sides = {name: target.shape for name, target in targets.items()}
     if initial is not None:
         check_fits(initial, _factor_shapes(sides, config.rank))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nfa.errors import Refusal
-from nfa.registry.datasets.catalog import typed_folder
+from nfa.registry.folders import typed_folder
 
 STDLIB = Path(__file__).with_name("stdlib") / "pairs.jsonl"
 SUFFIXES = (".json", ".jsonl")

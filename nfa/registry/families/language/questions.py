@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from nfa.errors import Refusal
+from nfa.registry.families.language.config import LoraTraining
 from nfa.registry.families.language.question_files import Item, QuestionSource, is_file_name, is_hub_id, read
 
 ROLES = ("system", "user", "assistant")
@@ -86,9 +87,9 @@ def load(data: str, val_data: str = "") -> QuestionData:
     return QuestionData(source.name, [*pairs, *more], len(pairs), places)
 
 
-def load_files(data: str, val_data: str = "") -> QuestionData | None:
+def look(config: LoraTraining) -> QuestionData | None:
     """The same where all of it lies in files; None for what the hub has, whose library is heavy."""
-    return None if is_hub_id(data) or is_hub_id(val_data) else load(data, val_data)
+    return None if is_hub_id(config.data) or is_hub_id(config.val_data) else load(config.data, config.val_data)
 
 
 def _pairs(source: QuestionSource) -> tuple[list[Pair], tuple[int, ...]]:

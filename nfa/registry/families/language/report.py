@@ -1,7 +1,5 @@
 """Reports, figure and final model of one fine-tuning."""
 
-import csv
-import io
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +10,7 @@ from torch import Tensor
 
 from nfa.console import stage
 from nfa.figures.training_analysis import Series
+from nfa.plain_text import csv_text
 from nfa.registry import tracking, unfinished
 from nfa.registry.families.language import adapters
 from nfa.registry.families.language.base.models import load_tokenizer
@@ -75,14 +74,15 @@ def report(run: TrackedRun, workload: LanguageModel, series: Mapping[str, Series
 
 def table(workload: LanguageModel, series: Mapping[str, Series]) -> str:
     """Content of training_log_{init}.csv: a row for every step; what was not measured is empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(HEADER)
-    for step in range(workload.steps + 1):
-        found = {name: series.get(key, {}).get(step, "") for name, key in COLUMNS.items()}
-        epoch = round(step / workload.steps_per_epoch, 4)
-        writer.writerow((step, epoch, workload.config.init, *found.values()))
-    return text.getvalue().rstrip("\n")
+    steps, init = range(workload.steps + 1), workload.config.init
+    measured = [series.get(key, {}) for key in COLUMNS.values()]
+    return csv_text(
+        HEADER,
+        (
+            (step, round(step / workload.steps_per_epoch, 4), init, *(of_key.get(step, "") for of_key in measured))
+            for step in steps
+        ),
+    )
 
 
 def save_model(run: TrackedRun, workload: LanguageModel, model: nn.Module) -> None:

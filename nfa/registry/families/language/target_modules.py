@@ -1,6 +1,7 @@
 """Linear layers of a base model that an adapter would sit on, without loading the model."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +19,8 @@ class Target(NamedTuple):
     transposed: bool
 
 
-def target_modules(base: BaseModel, targets: Sequence[str]) -> dict[str, Target]:
+@lru_cache(maxsize=8)  # trials of a study differ in other things
+def target_modules(base: BaseModel, targets: tuple[str, ...]) -> Mapping[str, Target]:
     """Layers by path that a target is the end of, the ones that train_lora adapts; `Refusal` for one that fits none."""
     from transformers import AutoConfig, AutoModelForCausalLM
 

@@ -51,6 +51,10 @@ class LanguageModel(Workload):
         self.initial = initial
         self._order = lru_cache(maxsize=2)(self._shuffled)
 
+    def variant(self, config: TrainLoraConfig) -> "LanguageModel":
+        """The same questions and base model for another training, whose adapter starts by itself."""
+        return LanguageModel(config, self.base, self.questions, self.example_ids, self.device)
+
     @property
     def examples_at_once(self) -> int:
         longest = max(len(self.questions.ids[item]) for item in self.ids("train"))

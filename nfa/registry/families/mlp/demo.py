@@ -10,13 +10,12 @@ from nfa.registry.analyses import alignment_report
 from nfa.registry.analyses.alignment import Alignment
 from nfa.registry.analyses.config import AnalyzeConfig
 from nfa.registry.analyses.stored import analyse_each, output_folder
-from nfa.registry.datasets import catalog, images
 from nfa.registry.families.mlp.config import DemoConfig, TrainConfig
-from nfa.registry.families.mlp.train import train_each
+from nfa.registry.families.registry import family_of
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking.sources import find_sources
 from nfa.registry.training.time_spent import timed
-from nfa.workloads.devices import choose_device
+from nfa.registry.training.variants import train_each
 
 FIGURE = "demo_enhanced_analysis"
 
@@ -35,11 +34,13 @@ def demo(config: DemoConfig) -> None:
         loss="cross-entropy",
         batch_size=32,
     )
-    data = images.load(training.dataset, catalog.locate(training.dataset))
+    family = family_of(training)
+    variants = family.variants(training)
+    ready = family.prepare(next(iter(variants.values())), family.read(training, clock))
     run = tracking.open_run("demo", "mlp", name="demo")
     with run, timed(run, clock, family=True):
         run.log_params(dataclasses.asdict(config))
-        train_each(run, training, data, choose_device("auto"), clock)
+        train_each(run, family, training, variants, ready, clock)
         asked = AnalyzeConfig(relations=",".join(alignment_report.SIX_CURVES))
         with clock.section("analysis"):
             analysed = analyse_each(Alignment(asked, World()), find_sources(run.run_id))

@@ -10,19 +10,22 @@ from typing import Any
 from torch import Tensor
 
 from nfa.console import bar, stage
+from nfa.content import unpickled
 from nfa.errors import NfaError, Refusal, headline, reading
 from nfa.measures.evaluation import evaluate_split
 from nfa.registry import tracking
-from nfa.registry.content import unpickled
 from nfa.registry.datasets import images, splits
 from nfa.registry.datasets.images import ImageData
 from nfa.registry.families.mlp import old_checkpoints
 from nfa.registry.families.mlp.config import ImportConfig, TrainConfig
-from nfa.registry.families.mlp.old_checkpoints import OldFile, Sizes
+from nfa.registry.families.mlp.old_checkpoints import FoundFiles, OldFile, Sizes
+from nfa.registry.families.mlp.session import stored_config
 from nfa.registry.families.mlp.workload import MLPClassifier
+from nfa.registry.families.stored import config_digest
 from nfa.registry.signals import shielded
+from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
-from nfa.registry.training.settings import SPACE_MARGIN, classifier_config, data_inputs
+from nfa.registry.training.config_json import SPACE_MARGIN, data_inputs
 from nfa.workloads.devices import choose_device
 
 REMEDY = (
@@ -32,12 +35,12 @@ REMEDY = (
 TRAINING_FACTS = ("dataset", "data_dir", "width", "depth", "activation", "loss", "seed")
 
 
-def import_checkpoints(
-    config: ImportConfig, folder: Path, files: Mapping[int, OldFile], data_files: Mapping[str, Path]
-) -> None:
-    """Check every file, then store and evaluate each epoch in a new run; `config` says dataset and activation."""
+def import_checkpoints(_: ImportConfig, clock: Stopwatch, found: FoundFiles) -> None:
+    """Check every file, then store and evaluate each epoch in a new run."""
+    config, folder, files, data_files = found
     device = choose_device(config.device)
-    data = images.load(config.dataset, data_files)
+    with clock.section("data"):
+        data = images.load(config.dataset, data_files)
     stage("data", f"{data.name}: {data.features} pixels, {data.classes} classes")
     config = _checked(config, folder, files, data)
     stored = _stored_config(config, folder, files, data)
@@ -89,7 +92,7 @@ def _stored_config(config: ImportConfig, folder: Path, files: Mapping[int, OldFi
     train = {name: getattr(config, name) for name in TRAINING_FACTS}
     content = {str(epoch): {"path": file.path, "sha256": _sha256(folder / file.path)} for epoch, file in files.items()}
     source = {"folder": str(folder), "files": content}
-    return {**classifier_config("import_checkpoints", train, data), "source": source}
+    return {**stored_config("import_checkpoints", train, data), "source": source}
 
 
 def _sha256(path: Path) -> str:
@@ -108,6 +111,7 @@ class _Import:
     ) -> None:
         self.run, self.stored, self.workload, self.folder, self.files = run, stored, workload, folder, files
         self.model = workload.model()
+        self.digest = config_digest(stored)
         self.val_losses: dict[int, float] = {}
 
     def describe(self, config: ImportConfig) -> None:
@@ -127,7 +131,9 @@ class _Import:
             self.model.load_state_dict(read(self.folder, file.path))
             values = {**self._evaluate("train", epoch), **self._evaluate("val", epoch)}
             with shielded():
-                model_id = tracking.save_checkpoint(self.run, self.model, epoch=epoch, step=None, stored=self.stored)
+                model_id = tracking.save_checkpoint(
+                    self.run, self.model, epoch=epoch, step=None, config_digest=self.digest
+                )
                 self.run.metrics.log(values, epoch, model_id)
                 self.run.metrics.flush()
                 self.run.tag({"nfa.trained": "true"})

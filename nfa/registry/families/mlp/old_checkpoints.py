@@ -6,11 +6,14 @@ Only names and tensors are looked at: nothing here opens a file, and names are u
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from nfa import checkpoint_schedule
 from nfa.errors import Refusal
+from nfa.registry.datasets import catalog
 from nfa.registry.families.mlp.config import ACTIVATIONS, DATASETS, ImportConfig
+from nfa.registry.folders import COUNTS, typed_folder
 from nfa.registry.wrappers import innermost, is_count
 
 if TYPE_CHECKING:
@@ -229,3 +232,34 @@ def agree(config: ImportConfig, found: Sizes, path: str) -> ImportConfig:
                 f"mend or leave out {name}, or choose the files of one network by a folder of their own or epochs",
             )
     return dataclasses.replace(config, width=found.width, depth=found.depth)
+
+
+class FoundFiles(NamedTuple):
+    """What there is to import: parameters that are complete, the folder, its files by epoch, and those of the data."""
+
+    config: ImportConfig
+    folder: Path
+    files: Mapping[int, OldFile]
+    data: Mapping[str, Path]
+
+
+def look(config: ImportConfig) -> FoundFiles:
+    """Find the files and their data while nothing heavy is loaded; `Refusal` where one is missing."""
+    folder = typed_folder(config.folder).resolve()
+    files = choose(find(listed(folder)), config.epochs, config.folder)
+    config = complete(config, files)
+    return FoundFiles(config, folder, files, catalog.locate(config.dataset, config.data_dir))
+
+
+def listed(folder: Path) -> list[str]:
+    """Paths of the files in a folder and in its folder `models`, relative to it; `Refusal` where it cannot be read."""
+    models = folder / "models"
+    try:
+        inside = [*folder.iterdir(), *(models.iterdir() if models.is_dir() else ())]
+    except OSError as error:
+        raise Refusal(
+            f"folder={folder} ({error.strerror})",
+            "a folder of old checkpoint files that can be read",
+            COUNTS,
+        ) from None
+    return [path.relative_to(folder).as_posix() for path in inside if path.is_file()]

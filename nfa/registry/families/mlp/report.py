@@ -6,7 +6,10 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from nfa.checkpoint_schedule import phase_boundary
+from nfa.console import stage
 from nfa.figures.training_analysis import Series, training_analysis
+from nfa.registry import tracking
+from nfa.registry.tracking import TrackedRun
 from nfa.registry.training.figures.optimizer_comparison import optimizer_comparison
 
 
@@ -44,3 +47,13 @@ def comparison_figure(runs: Mapping[str, Mapping[str, Series]], sites: Sequence[
     """The figure `optimizer_comparison` of several runs."""
     epochs = sorted(set().union(*(checkpoint_epochs(series) for series in runs.values())))
     return optimizer_comparison(runs, sites, boundary=phase_boundary(epochs))
+
+
+def compare(parent: TrackedRun) -> None:
+    """Draw it of the runs below a parent."""
+    runs = tracking.children(parent.run_id, parent.info.info.experiment_id)
+    variants = {run.data.tags["nfa.variant"]: run.info.run_id for run in runs if "nfa.variant" in run.data.tags}
+    series = {name: tracking.history(run_id) for name, run_id in variants.items()}
+    sites = [f"layer_{index}" for index in range(tracking.config(parent.run_id)["train"]["depth"])]
+    tracking.save_picture(parent, comparison_figure(series, sites), "optimizer_comparison")
+    stage("figure", "plots/optimizer_comparison.png and .pdf")

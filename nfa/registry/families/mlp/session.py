@@ -1,6 +1,9 @@
-"""One tracked training: what happens at epoch 0, after every epoch, at checkpoints and at the end."""
+"""What happens in the training of a classifier: at its epochs and at the end."""
 
+import dataclasses
 import math
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 
@@ -12,137 +15,130 @@ from nfa.measures.site_matrices import Conventions, SiteMeasures, chosen_sites
 from nfa.observe.coverage import coverage
 from nfa.observe.door import few_of, find_sites
 from nfa.observe.passes import BATCH_SIZE, site_weights
-from nfa.registry import tracking
-from nfa.registry.datasets import splits
+from nfa.registry import stored_runs, tracking
+from nfa.registry.datasets import catalog, images, splits
 from nfa.registry.datasets.images import ImageData
 from nfa.registry.families.mlp import report
 from nfa.registry.families.mlp.config import TrainConfig
 from nfa.registry.families.mlp.figures.ghm_histogram import ghm_histogram
 from nfa.registry.families.mlp.ghm import Harmonised
+from nfa.registry.families.mlp.sizes import check_sizes
 from nfa.registry.families.mlp.workload import MLPClassifier
+from nfa.registry.families.protocol import Ids, Ready
+from nfa.registry.families.stored import check_same
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
+from nfa.registry.training.config_json import training_config
 from nfa.registry.training.loop import Training, Watched
-from nfa.registry.training.settings import SPACE_MARGIN, data_inputs, stored_config
-from nfa.registry.training.time_spent import keep_time, timed
+from nfa.registry.training.session import Session
 from nfa.registry.training.tracked import TrackedTraining
 from nfa.relations import TRAINING, needed
 from nfa.studies.alignment import AlignmentOptions, alignment, conventions
+from nfa.workloads.devices import choose_device
 
 STATE_COPIES = {"sgd": 1, "adam": 3, "muon": 2}  # weights and what the optimizer keeps beside them
-BYTES = 4
 
 
-def train_one(run: TrackedRun, config: TrainConfig, data: ImageData, device: torch.device, clock: Stopwatch) -> None:
-    """Train, or go on training, the configured network in `run` up to its last epoch, and report."""
-    job = _TrainingRun(run, config.resolved(), data, device, clock)
-    job.describe()
-    with timed(run, clock):
-        job.restore()
-        job.train()
-        job.finish()
+def stored_config(entrypoint: str, train: Mapping[str, Any], data: ImageData) -> dict[str, Any]:
+    """Content of the `config.json` of a classifier's run; `train` holds the fields of `TrainConfig` that are known."""
+    described = {
+        "name": data.name,
+        "digest": data.digest(),
+        "published_train": len(data.train_labels),
+        "published_test": len(data.test_labels),
+        "features": data.features,
+        "classes": data.classes,
+    }
+    return training_config(entrypoint, "mlp", TrainConfig, train, described)
 
 
-class _TrainingRun:
-    def __init__(
-        self, run: TrackedRun, config: TrainConfig, data: ImageData, device: torch.device, clock: Stopwatch
-    ) -> None:
-        self.run, self.config, self.data, self.clock = run, config, data, clock
-        self.stored = stored_config(config, data)
-        self.workload = MLPClassifier(config, data, self._example_ids(), device)
-        self.model = self.workload.model()
-        optimizer = self.workload.optimizers(self.model)
-        self.objective = self.workload.objective()
-        self.schedule = fit(config.schedule, config.epochs)
+def prepare(config: TrainConfig, data: ImageData, run: TrackedRun | None, ids: Ids | None) -> Ready:
+    """The workload on images, with the examples that `run` has stored; `Refusal` for what cannot be trained."""
+    if run:
+        check_same(data.name, data.digest(), tracking.config(run.run_id)["data"]["digest"])
+    check_sizes(config, len(data.train_labels), data.features, data.classes)
+    config = config.resolved()
+    ids = stored_runs.example_ids(run.run_id) if run else ids or _decided(config, data)
+    workload = MLPClassifier(config, data, ids, choose_device(config.device))
+    return Ready(config, workload, data, ids)
+
+
+def _decided(config: TrainConfig, data: ImageData) -> Ids:
+    labels = data.train_labels, data.test_labels
+    return splits.decide(*labels, seed=config.seed, label_noise=config.label_noise, classes=data.classes)
+
+
+def rebuild(stored: Mapping[str, Any], ids: Ids, device: torch.device, data_dir: str | None) -> MLPClassifier:
+    """The workload of a run's config.json."""
+    train = TrainConfig(**stored["train"])
+    data = images.load(train.dataset, catalog.locate(train.dataset, train.data_dir if data_dir is None else data_dir))
+    check_same(train.dataset, data.digest(), stored["data"]["digest"])
+    return MLPClassifier(train, data, ids, device)
+
+
+class ClassifierSession(Session):
+    """The training of a classifier, with AGOP and NFM at its checkpoints."""
+
+    def __init__(self, run: TrackedRun, ready: Ready, clock: Stopwatch) -> None:
+        workload = ready.workload
+        assert isinstance(workload, MLPClassifier)
+        self.run, self.config, self.data, self.clock = run, ready.config, ready.data, clock
+        fields = {**dataclasses.asdict(self.config), "resume": ""}
+        self.stored, self.example_ids = stored_config("train", fields, self.data), ready.example_ids
+        self.workload, self.model = workload, workload.model()
+        self.objective = workload.objective()
+        self.schedule, self.last = fit(self.config.schedule, self.config.epochs), self.config.epochs
+        self.called, self.state_copies = self.config.optimizer, STATE_COPIES[self.config.optimizer]
         self.training = Training(
-            self.workload,
+            workload,
             self.model,
-            optimizer,
-            batch_size=config.batch_size,
-            seed=config.seed,
-            objective=self.objective,
-            watched=Watched(self.workload.groups(self.model).names, self.schedule),
-        )
-        found = find_sites(self.model, self.workload, few_of(self.workload))
-        self.sites = chosen_sites(self.workload, self.model, found)
-        self.coverage = coverage(self.model, found.parameters(self.sites))
-        measured = Conventions(precision="bfloat16" if config.precision == "bfloat16" else "float32")
-        initial = site_weights(self.workload, self.model, self.sites, found)
-        self.measures = SiteMeasures(self.workload, self.sites, needed(TRAINING), measured, initial, found=found)
-        self.analysed = list(self.workload.ids("probe")[: config.max_samples or None])
-        self.conventions = {**conventions(measured, AlignmentOptions()), "examples": len(self.analysed)}
-        self.tracked = TrackedTraining(run, self.training, self.stored, clock, name=config.optimizer)
-
-    def _example_ids(self) -> dict[str, list[int]]:
-        if self.run.continued and tracking.has_artifact(self.run.run_id, "example_ids.json"):
-            return tracking.example_ids(self.run.run_id)
-        return splits.decide(
-            self.data.train_labels,
-            self.data.test_labels,
+            workload.optimizers(self.model),
+            batch_size=self.config.batch_size,
             seed=self.config.seed,
-            label_noise=self.config.label_noise,
-            classes=self.data.classes,
+            objective=self.objective,
+            watched=Watched(workload.groups(self.model).names, self.schedule),
         )
+        self._look()
 
-    def describe(self) -> None:
-        """Everything about the run that is known before it starts, after a check that it can be stored."""
+    def _look(self) -> None:
+        """What is measured at checkpoints."""
+        workload, model, config = self.workload, self.model, self.config
+        found = find_sites(model, workload, few_of(workload))
+        self.sites = chosen_sites(workload, model, found)
+        self.coverage = coverage(model, found.parameters(self.sites))
+        measured = Conventions(precision="bfloat16" if config.precision == "bfloat16" else "float32")
+        initial = site_weights(workload, model, self.sites, found)
+        self.measures = SiteMeasures(workload, self.sites, needed(TRAINING), measured, initial, found=found)
+        self.analysed = list(workload.ids("probe")[: config.max_samples or None])
+        self.conventions = {**conventions(measured, AlignmentOptions()), "examples": len(self.analysed)}
+
+    def tags(self) -> dict[str, str]:
+        """How much of the model is seen."""
+        return {"nfa.coverage": self.coverage}
+
+    def lines(self) -> Iterator[tuple[str, str]]:
+        config, data = self.config, self.data
         parameters = sum(weight.numel() for weight in self.model.parameters())
-        weights = parameters * BYTES
-        state = weights * STATE_COPIES[self.config.optimizer]
-        total = weights * len(self.tracked.kept(self.schedule)) + 2 * state + SPACE_MARGIN
-        with self.clock.section("tracking"):
-            tracking.check_space(self.run.info, total=total, largest=state)
-            self.run.log_params({name: value for name, value in self.stored["train"].items() if name != "resume"})
-            self.run.log_datasets(data_inputs(self.stored, self.workload.example_ids))
-            tracking.put_json(self.run.info, "config.json", self.stored)
-            tracking.put_json(self.run.info, "example_ids.json", self.workload.example_ids)
-            self.run.tag({"nfa.coverage": self.coverage})
-        layers = " → ".join(
-            str(size) for size in (self.data.features, f"{self.config.width} × {self.config.depth}", self.data.classes)
-        )
-        stage("model", f"MLP {layers}, {self.config.activation}, {parameters:,} parameters")
-        stage("optimizer", f"{self.config.optimizer}, lr {self.config.lr}, momentum {self.config.momentum}")
-        stage(
-            "run",
-            f"{self.run.run_id}, {len(self.schedule)} checkpoints, "
-            f"analysis of {len(self.analysed)} examples in {self.config.precision}",
-        )
-        stage("coverage", self.coverage)
-        if self.config.precision == "bfloat16" and not has_bfloat16_units(self.workload.device):
-            stage("notice", "this processor has no bfloat16 units: the numbers are those of bfloat16, the speed is not")
+        sizes = f"{data.features} → {config.width} × {config.depth} → {data.classes}"
+        yield "model", f"MLP {sizes}, {config.activation}, {parameters:,} parameters"
+        yield "optimizer", f"{config.optimizer}, lr {config.lr}, momentum {config.momentum}"
+        analysed = f"analysis of {len(self.analysed)} examples in {config.precision}"
+        yield "run", f"{self.run.run_id}, {len(self.schedule)} checkpoints, {analysed}"
+        yield "coverage", self.coverage
+        if config.precision == "bfloat16" and not has_bfloat16_units(self.workload.device):
+            yield "notice", "this processor has no bfloat16 units: the numbers are those of bfloat16, the speed is not"
 
-    def restore(self) -> None:
-        """Take up the run's training state, if it has one."""
-        if self.tracked.restore() and 0 in tracking.epochs(self.run.run_id):
+    def restore(self, state: Mapping[str, Any] | None) -> None:
+        """The weights before the first update are those of the checkpoint."""
+        if state is not None and 0 in tracking.epochs(self.run.run_id):
             start = self.workload.model()
-            tracking.load_weights(start, self.run.run_id, 0)
+            stored_runs.load_weights(start, self.run.run_id, 0)
             self.measures.initial = site_weights(self.workload, start, self.sites, self.measures.found)
 
-    def train(self) -> None:
-        """Train to the last epoch."""
-        self.tracked.train(self.config.epochs, self._after_epoch)
-
-    def _after_epoch(self, epoch: int) -> None:
+    def measure(self, epoch: int, *, checkpoint: bool) -> dict[str, float]:  # noqa: ARG002
         with self.clock.section("evaluation"):
-            values = self._evaluate("val")
-        if epoch in self.schedule:
-            self._checkpoint(epoch, values)
-        else:
-            self.tracked.log(epoch, values)
-
-    def _evaluate(self, split: str) -> dict[str, float]:
-        return evaluate_split(self.model, self.workload, split)
-
-    def _checkpoint(self, epoch: int, values: dict[str, float]) -> None:
-        values = {**values, **self._analyse()}
-        self.tracked.checkpoint(epoch, {**values, **self.training.flow})
-        keep_time(self.run, self.clock)
-        similarities = " ".join(
-            f"{values[f'{site}/agop_nfm']:.3f}" for site in self.sites if f"{site}/agop_nfm" in values
-        )
-        stage(
-            f"epoch {epoch}", f"train {values['train/loss']:.4g}  val {values['val/loss']:.4g}  AGOP/NFM {similarities}"
-        )
+            values = evaluate_split(self.model, self.workload, "val")
+        return {**values, **self._analyse(), **self.training.flow} if checkpoint else values
 
     def _analyse(self) -> dict[str, float]:
         """Train loss and alignment; one pass serves both where the same examples are analysed exactly."""
@@ -165,15 +161,22 @@ class _TrainingRun:
         losses = {f"train/{name}": value for name, value in evaluation.means().items()}
         return {**losses, **(histogram.values() if histogram else {}), **similarities}
 
-    def finish(self) -> None:
-        """Test metrics, results, figure and the best epoch, all from what the run has logged."""
+    def line(self, epoch: int, values: Mapping[str, float]) -> str:  # noqa: ARG002
+        if "train/loss" not in values:
+            return ""
+        found = [values[f"{site}/agop_nfm"] for site in self.sites if f"{site}/agop_nfm" in values]
+        similarities = " ".join(f"{value:.3f}" for value in found)
+        return f"train {values['train/loss']:.4g}  val {values['val/loss']:.4g}  AGOP/NFM {similarities}"
+
+    def finish(self, tracked: TrackedTraining) -> None:
+        """Test metrics, results, figures and the best epoch."""
         with self.clock.section("evaluation"):
-            test = self._evaluate("test")
-        self.tracked.log(self.config.epochs, test)
+            test = evaluate_split(self.model, self.workload, "test")
+        tracked.log(self.last, test)
         with self.clock.section("tracking"):
             self.run.metrics.flush()
             series = tracking.history(self.run.run_id)
-            best = min(self.tracked.kept(self.schedule), key=lambda epoch: series["val/loss"][epoch])
+            best = min(tracked.kept(self.schedule), key=lambda epoch: series["val/loss"][epoch])
             self.run.tag({"nfa.best_epoch": str(best)})
             tracking.put_json(self.run.info, "results.json", report.results(series, self.sites, self.conventions))
             network = f"MLP {self.config.width} × {self.config.depth}"
@@ -184,4 +187,3 @@ class _TrainingRun:
                 tracking.save_picture(self.run, figure, "ghm_histogram")
         stage("test", f"loss {test['test/loss']:.4g}, accuracy {test['test/accuracy']:.4f}")
         stage("figure", "plots/training_analysis.png and .pdf")
-        stage("time", str(self.clock))

@@ -1,7 +1,7 @@
 """What the figures of a tuning study see of it, and the marks that they share."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,6 +9,7 @@ from matplotlib.axis import XAxis, YAxis
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from nfa.figures.style import plain_numbers
+from nfa.registry.sweeps.tuning import SearchedAxis, StudyTable, TrialRow
 
 Scale = XAxis | YAxis
 MUCH = 30  # a positive objective that spans this factor is drawn on a logarithmic axis
@@ -26,75 +27,17 @@ DEFAULTS: dict[str, Any] = {
 }  # fmt: skip
 
 
-class Axis(Protocol):
-    """A searched parameter: see nfa.registry.sweeps.tuning."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def choices(self) -> Sequence[Any]: ...
-
-
-class Row(Protocol):
-    """A trial."""
-
-    @property
-    def number(self) -> int: ...
-    @property
-    def state(self) -> str: ...
-    @property
-    def parameters(self) -> Mapping[str, Any]: ...
-    @property
-    def values(self) -> Sequence[float]: ...
-    @property
-    def intermediate(self) -> Mapping[int, float]: ...
-    @property
-    def feasible(self) -> bool: ...
-
-
-class Table(Protocol):
-    """A study."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def objectives(self) -> Sequence[str]: ...
-    @property
-    def maximise(self) -> Sequence[bool]: ...
-    @property
-    def axes(self) -> Sequence[Axis]: ...
-    @property
-    def rows(self) -> Sequence[Row]: ...
-
-
-class Share(Protocol):
-    """The importance of an axis."""
-
-    @property
-    def value(self) -> float: ...
-    @property
-    def low(self) -> float: ...
-    @property
-    def high(self) -> float: ...
-    @property
-    def null(self) -> float: ...
-    @property
-    def mattered(self) -> bool: ...
-
-
-def done(table: Table) -> list[Row]:
+def done(table: StudyTable) -> list[TrialRow]:
     """Trials with values, feasible or not, by number."""
     return sorted((row for row in table.rows if row.state == "finished"), key=lambda row: row.number)
 
 
-def row_of(table: Table, number: int | None) -> Row | None:
+def row_of(table: StudyTable, number: int | None) -> TrialRow | None:
     """The finished trial of that number."""
     return next((row for row in done(table) if row.number == number), None)
 
 
-def wanted(table: Table, objective: int = 0) -> str:
+def wanted(table: StudyTable, objective: int = 0) -> str:
     """The objective as it is written at an axis, with the direction that is better."""
     return f"{table.objectives[objective]} ({'higher' if table.maximise[objective] else 'lower'} is better)"
 
@@ -106,7 +49,7 @@ def value_scale(scale: Scale, values: Sequence[float]) -> None:
         plain_numbers(scale)
 
 
-def places(axis: Axis, rows: Sequence[Row]) -> np.ndarray:
+def places(axis: SearchedAxis, rows: Sequence[TrialRow]) -> np.ndarray:
     """Where trials are drawn along a parameter: logarithms to base 10 of a log axis, numbers of the choices."""
     values = [row.parameters[axis.name] for row in rows]
     if axis.kind == "choice":
@@ -115,12 +58,12 @@ def places(axis: Axis, rows: Sequence[Row]) -> np.ndarray:
     return np.log10(numbers) if axis.kind == "log" else numbers
 
 
-def shown_choices(axis: Axis, rows: Sequence[Row]) -> list[str]:
+def shown_choices(axis: SearchedAxis, rows: Sequence[TrialRow]) -> list[str]:
     """Choices as text, in order; what trials had beside them follows."""
     return list(dict.fromkeys([*map(str, axis.choices), *(str(row.parameters[axis.name]) for row in rows)]))
 
 
-def parameter_scale(scale: Scale, axis: Axis, rows: Sequence[Row]) -> None:
+def parameter_scale(scale: Scale, axis: SearchedAxis, rows: Sequence[TrialRow]) -> None:
     """Ticks and label for `places`."""
     scale.set_label_text(axis.name)
     if axis.kind == "choice":

@@ -7,18 +7,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from nfa.figures.style import add_legend, panels, style
+from nfa.registry.sweeps.axis_importance import Importance
 from nfa.registry.sweeps.figures.study_rows import (
     DEFAULTS,
     DONE,
-    Row,
-    Share,
-    Table,
     done,
     mark,
     row_of,
     value_scale,
     wanted,
 )
+from nfa.registry.sweeps.tuning import StudyTable, TrialRow
 
 ENDED = {  # without a value: drawn above the panel, at the trial's number
     "pruned": {"color": "0.55", "marker": "v", "markersize": 5},
@@ -29,7 +28,7 @@ PALE, PRUNED, FAILED = "0.6", "#d3b98a", "tab:purple"
 
 
 def optimization_history(
-    table: Table, so_far: Sequence[tuple[int, float]], *, objective: int = 0, defaults: int | None = None
+    table: StudyTable, so_far: Sequence[tuple[int, float]], *, objective: int = 0, defaults: int | None = None
 ) -> Figure | None:
     """Values of the finished trials by number, and the best so far as steps; None without a finished trial.
 
@@ -59,7 +58,7 @@ def optimization_history(
     return figure
 
 
-def _dots(axes: Axes, rows: Sequence[Row], objective: int, label: str, *, hollow: bool) -> None:
+def _dots(axes: Axes, rows: Sequence[TrialRow], objective: int, label: str, *, hollow: bool) -> None:
     if rows:
         face = "none" if hollow else DONE["color"]
         values = [row.values[objective] for row in rows]
@@ -68,7 +67,7 @@ def _dots(axes: Axes, rows: Sequence[Row], objective: int, label: str, *, hollow
         )  # fmt: skip
 
 
-def _without_value(axes: Axes, table: Table) -> None:
+def _without_value(axes: Axes, table: StudyTable) -> None:
     for state, look in ENDED.items():
         numbers = [row.number for row in table.rows if row.state == state]
         if numbers:
@@ -79,7 +78,7 @@ def _without_value(axes: Axes, table: Table) -> None:
             )  # fmt: skip
 
 
-def intermediate_values(table: Table, best: Row | None, *, unit: str = "epoch") -> Figure | None:
+def intermediate_values(table: StudyTable, best: TrialRow | None, *, unit: str = "epoch") -> Figure | None:
     """The first objective while each trial trained; pruned ones are pale and end in a cross. None without values."""
     rows = [row for row in table.rows if row.intermediate]
     if not rows:
@@ -100,7 +99,7 @@ def intermediate_values(table: Table, best: Row | None, *, unit: str = "epoch") 
     return figure
 
 
-def _course(axes: Axes, row: Row, *, is_best: bool) -> None:
+def _course(axes: Axes, row: TrialRow, *, is_best: bool) -> None:
     steps = sorted(row.intermediate)
     values = [row.intermediate[step] for step in steps]
     if is_best:
@@ -121,7 +120,7 @@ def _course(axes: Axes, row: Row, *, is_best: bool) -> None:
         axes.plot(steps, values, color=color, marker=".", zorder=3)
 
 
-def param_importances(table: Table, importances: Sequence[Mapping[str, Share]]) -> Figure | None:
+def param_importances(table: StudyTable, importances: Sequence[Mapping[str, Importance]]) -> Figure | None:
     """A panel for each objective that has any: bars with 95 % intervals, and the 95th percentile of chance as a tick.
 
     Axes that did not matter beyond chance are pale. None where no objective has an importance.
@@ -146,7 +145,7 @@ def param_importances(table: Table, importances: Sequence[Mapping[str, Share]]) 
     return figure
 
 
-def _bars(axes: Axes, found: Mapping[str, Share]) -> None:
+def _bars(axes: Axes, found: Mapping[str, Importance]) -> None:
     ordered = sorted(found.items(), key=lambda item: item[1].value, reverse=True)
     for place, (_, one) in enumerate(ordered):
         axes.barh(place, one.value, height=0.6, color="tab:blue" if one.mattered else "0.85", zorder=2)

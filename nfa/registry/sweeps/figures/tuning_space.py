@@ -11,14 +11,11 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.tri import Triangulation
 
 from nfa.figures.style import add_legend, panels, style
+from nfa.registry.sweeps.axis_importance import Importance
 from nfa.registry.sweeps.figures.study_rows import (
     BEST,
     DEFAULTS,
     DONE,
-    Axis,
-    Row,
-    Share,
-    Table,
     done,
     mark,
     parameter_scale,
@@ -27,12 +24,15 @@ from nfa.registry.sweeps.figures.study_rows import (
     value_scale,
     wanted,
 )
+from nfa.registry.sweeps.tuning import SearchedAxis, StudyTable, TrialRow
 
 FEWEST = 8  # trials, for a surface through them
 APART = 22  # pixels between numbers of trials
 
 
-def slices(table: Table, best: Row | None, *, objective: int = 0, defaults: int | None = None) -> Figure | None:
+def slices(
+    table: StudyTable, best: TrialRow | None, *, objective: int = 0, defaults: int | None = None
+) -> Figure | None:
     """A panel for each axis: the objective of finished trials against the parameter, coloured by when they were made.
 
     None without finished trials or axes.
@@ -62,7 +62,7 @@ def slices(table: Table, best: Row | None, *, objective: int = 0, defaults: int 
     return figure
 
 
-def _slice(area: Axes, axis: Axis, rows: Sequence[Row], objective: int, norm: Normalize) -> Any:
+def _slice(area: Axes, axis: SearchedAxis, rows: Sequence[TrialRow], objective: int, norm: Normalize) -> Any:
     x, y = places(axis, rows), np.array([row.values[objective] for row in rows])
     inside = np.array([row.feasible for row in rows])
     colours = np.array([row.number for row in rows])[inside]
@@ -84,7 +84,9 @@ def _slice(area: Axes, axis: Axis, rows: Sequence[Row], objective: int, norm: No
     return dots
 
 
-def contour(table: Table, importances: Mapping[str, Share], best: Row | None, *, objective: int = 0) -> Figure | None:
+def contour(
+    table: StudyTable, importances: Mapping[str, Importance], best: TrialRow | None, *, objective: int = 0
+) -> Figure | None:
     """The objective over the two most important numeric axes, linear between trials.
 
     None with fewer than two numeric axes or 8 finished trials, or where these lie on one line.
@@ -120,7 +122,7 @@ def contour(table: Table, importances: Mapping[str, Share], best: Row | None, *,
     return figure
 
 
-def _surface(table: Table, importances: Mapping[str, Share]) -> tuple[list[Row], list[Axis]]:
+def _surface(table: StudyTable, importances: Mapping[str, Importance]) -> tuple[list[TrialRow], list[SearchedAxis]]:
     """The two numeric axes with most importance, those without one last, and the trials that have both."""
     numeric = [axis for axis in table.axes if axis.kind != "choice"]
     ranked = sorted(numeric, key=lambda axis: -importances[axis.name].value if axis.name in importances else np.inf)
@@ -138,7 +140,7 @@ def _triangles(x: np.ndarray, y: np.ndarray) -> Triangulation | None:
     return Triangulation(x, y, Triangulation(*scaled).triangles)
 
 
-def pareto_front(table: Table, front: Sequence[Row], *, defaults: int | None = None) -> Figure | None:
+def pareto_front(table: StudyTable, front: Sequence[TrialRow], *, defaults: int | None = None) -> Figure | None:
     """Finished trials over the first two objectives, the front joined and numbered; None for one objective or no trial.
 
     Trials that break a constraint are hollow.
@@ -166,11 +168,11 @@ def pareto_front(table: Table, front: Sequence[Row], *, defaults: int | None = N
     return figure
 
 
-def _points(rows: Sequence[Row]) -> tuple[list[float], list[float]]:
+def _points(rows: Sequence[TrialRow]) -> tuple[list[float], list[float]]:
     return [row.values[0] for row in rows], [row.values[1] for row in rows]
 
 
-def _front(area: Axes, table: Table, front: Sequence[Row]) -> None:
+def _front(area: Axes, table: StudyTable, front: Sequence[TrialRow]) -> None:
     if not front:
         return
     drawstyle = "steps-pre" if table.maximise[0] else "steps-post"
@@ -178,7 +180,7 @@ def _front(area: Axes, table: Table, front: Sequence[Row]) -> None:
     area.plot(*_points(front), color="tab:red", marker="o", drawstyle=drawstyle, label=label, zorder=4)
 
 
-def _numbers(area: Axes, table: Table, front: Sequence[Row]) -> None:
+def _numbers(area: Axes, table: StudyTable, front: Sequence[TrialRow]) -> None:
     """Each trial's number on the side where nothing is better; left out where it would lie on the one before."""
     sides = [1 if more else -1 for more in table.maximise[:2]]
     last = np.full(2, -np.inf)
@@ -194,7 +196,7 @@ def _numbers(area: Axes, table: Table, front: Sequence[Row]) -> None:
             last = at
 
 
-def _better(area: Axes, table: Table) -> None:
+def _better(area: Axes, table: StudyTable) -> None:
     """An arrow to the corner where both objectives are best."""
     x, y = (0.97 if more else 0.03 for more in table.maximise[:2])
     back = [0.09 if place < 0.5 else -0.09 for place in (x, y)]

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from nfa.content import mapped_array
 from nfa.errors import Refusal, reading
-from nfa.registry.content import mapped_array
 from nfa.registry.families.eeg.preparation.channels import choose
 from nfa.registry.families.eeg.preparation.config import PrepareEEGConfig
 from nfa.registry.families.eeg.preparation.mne_files import REMEDY, WHOLE, open_mne

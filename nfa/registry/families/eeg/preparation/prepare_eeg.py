@@ -10,6 +10,7 @@ from typing import Any
 
 from nfa import __version__
 from nfa.console import bar, stage
+from nfa.content import json_digest
 from nfa.errors import NfaError, Refusal
 from nfa.registry import tracking, unfinished
 from nfa.registry.families.eeg.preparation import recordings as eeg_recordings
@@ -21,6 +22,7 @@ from nfa.registry.families.eeg.preparation.recordings import Recording
 from nfa.registry.families.eeg.preparation.signals import Signal
 from nfa.registry.families.eeg.scales import normalised_by
 from nfa.registry.signals import shielded
+from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import DataInput
 
 SPACE_MARGIN = 2**20
@@ -36,12 +38,12 @@ class PreparationPlan:
     channels: int
 
 
-def prepare_eeg(config: PrepareEEGConfig) -> None:
+def prepare_eeg(config: PrepareEEGConfig, _: Stopwatch, found: tuple[list[Recording], Path]) -> None:
     """Check every file's header, then write the `split_data` layout into `config.target`, in a tracked run.
 
     The run gets `preparation.json`: for each recording rates, lengths, statistics and the SHA-256 of what was written.
     """
-    recordings, target = eeg_recordings.chosen(config)
+    recordings, target = found
     settings = FilterSettings(config.rate, config.train_share, config.val_share, config.highpass, config.lowpass)
     held = eeg_recordings.held_out(recordings, config)
     plans = _checked(recordings, config, settings, held)
@@ -199,7 +201,7 @@ def _inputs(report: Mapping[str, Any], target: Path) -> list[DataInput]:
     return [
         DataInput(
             target.name,
-            tracking.digest({name: digest for name, digest in files.items() if name.startswith(f"{split}_-_")}),
+            json_digest({name: digest for name, digest in files.items() if name.startswith(f"{split}_-_")}),
             str(target),
             split,
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nfa.registry.content import read_array, write_array
+from nfa.content import read_array, write_array
 from nfa.registry.families.eeg.names import prepared_name
 from nfa.registry.families.eeg.preparation.config import PrepareEEGConfig
 from nfa.registry.families.eeg.preparation.filters import FilterSettings, PreparedSignals, Span, check_flat, prepare

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nfa.errors import Refusal, reading
-from nfa.registry.datasets.catalog import typed_folder
 from nfa.registry.families.eeg.names import NAME, PREPARED, recording_of
 from nfa.registry.families.eeg.preparation.config import PrepareEEGConfig
 from nfa.registry.families.eeg.splits import assigned
+from nfa.registry.folders import typed_folder
 
 RECORDED = re.compile(rf"(?P<name>{NAME}_-_{NAME})_-_(?P<kind>eeg|envelope)\.(?P<ending>.+)")
 COMPANIONS = {"vmrk", "amrk", "fdt", "json", "tsv", "pnt", "log", "21e"}  # what some formats keep beside the main file

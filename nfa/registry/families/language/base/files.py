@@ -8,10 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nfa.content import json_text, kept_json
 from nfa.errors import Refusal, reading
 from nfa.registry import unfinished
-from nfa.registry.content import json_text, kept_json
-from nfa.registry.datasets.catalog import cache_folder
+from nfa.registry.folders import cache_folder
 
 SAFETENSORS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from nfa.console import stage
 from nfa.errors import Refusal, reading
-from nfa.registry.datasets.catalog import cache_folder
 from nfa.registry.families.language.base import files
 from nfa.registry.families.language.base.quiet import quiet
+from nfa.registry.folders import cache_folder
 
 ALLOWED = "a GGUF file, version 2 or 3, of a language model that transformers can read"
 

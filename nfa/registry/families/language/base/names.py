@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from nfa.errors import Refusal, reading
-from nfa.registry.datasets.catalog import typed_folder
+from nfa.registry.folders import typed_folder
 
 KNOWN = ("tiny", "smollm2")
 ALLOWED = "tiny, smollm2, a folder (config.json, *.safetensors, tokenizer), a GGUF file, or a hub id (owner/name)"

@@ -20,10 +20,10 @@ from torch import Tensor
 
 from nfa import seeding
 from nfa.console import stage
-from nfa.registry.datasets.catalog import cache_folder
 from nfa.registry.families.language.base import files
 from nfa.registry.families.language.base.quiet import quiet
 from nfa.registry.families.language.base.tiny_settings import TinySettings
+from nfa.registry.folders import cache_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nfa.errors import Refusal
-from nfa.registry import tracking
+from nfa.registry import stored_runs, tracking
 from nfa.registry.families.language.adapters import A, B
 from nfa.registry.families.language.comparison.study import RANDOM, FineTuning, StartArm
 from nfa.registry.families.language.compute import start_operations
+from nfa.registry.families.language.prepare import INITIAL
 from nfa.registry.families.language.report import stored_answers
 from nfa.registry.families.language.tensor_files import matrices_in
-from nfa.registry.families.rebuild import INITIAL
 
 APART = ("seed", "factors", "run_name", "resume", "device", "base_model", "data", "val_data", "init", "start")
 LENGTH = ("steps", "epochs", "schedule", "eval_every")  # how long, and when it is looked at
@@ -53,7 +53,7 @@ def _check_same(configs: Mapping[str, Mapping[str, Any]]) -> None:
             if config[what]["digest"] != configs[first][what]["digest"]:
                 got = f"runs {first[:12]} and {run_id[:12]} with different {part}"
                 raise Refusal(got, f"runs with the same {part}", "compare those that have it in common")
-    held_out = {run_id: tracking.example_ids(run_id)["val"] for run_id in configs}
+    held_out = {run_id: stored_runs.example_ids(run_id)["val"] for run_id in configs}
     for run_id, ids in held_out.items():
         if ids != held_out[first]:
             got = f"runs {first[:12]} and {run_id[:12]} with different held-out questions"

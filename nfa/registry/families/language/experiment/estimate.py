@@ -5,7 +5,7 @@ import time
 from nfa.console import stage
 from nfa.registry.families.language.base.models import load_model
 from nfa.registry.families.language.experiment.plan import ExperimentPlan
-from nfa.registry.families.language.train_lora import Prepared, memory_of
+from nfa.registry.families.language.prepare import memory_of
 from nfa.registry.families.language.workload import DTYPES, LanguageModel
 from nfa.registry.machine import BYTES_A_WEIGHT
 
@@ -15,14 +15,14 @@ FULL = 1.5  # a step of a full fine-tuning in steps of an adapter's
 EVALUATIONS = 5
 
 
-def estimate(plan: ExperimentPlan, ready: Prepared) -> int:
+def estimate(plan: ExperimentPlan) -> int:
     """Say trainings left, minutes, memory and disk, from the time that one batch takes here; the bytes of disk."""
     left = [task for task in plan.tasks() if task.entrypoint == "train_lora" and not task.done]
     done = [task for task in plan.tasks() if task.done]
     steps = sum(
-        ready.variant(task.config, None).workload.steps * (FULL if task.config.init == "full" else 1.0) for task in left
+        plan.workload.variant(task.config).steps * (FULL if task.config.init == "full" else 1.0) for task in left
     )
-    workload = ready.variant(plan.config.training("random", seed=plan.config.seed_list()[0]), None).workload
+    workload = plan.workload.variant(plan.config.training("random", seed=plan.config.seed_list()[0]))
     step, evaluation = _seconds(workload)
     seconds = steps * step + len(left) * (EVALUATIONS * evaluation + REPORTS)
     trained = _trained(workload)

@@ -6,52 +6,58 @@ from collections.abc import Callable, Mapping
 
 from nfa.console import stage
 from nfa.errors import Refusal
-from nfa.registry import tracking
+from nfa.registry import stored_runs, tracking
 from nfa.registry.families.language.checks import check_targets
 from nfa.registry.families.language.comparison.compare_lora import EXPERIMENT, compare_lora
 from nfa.registry.families.language.config import CompareLoraConfig
 from nfa.registry.families.language.experiment.config import STEPS, LoraExperimentConfig
 from nfa.registry.families.language.experiment.estimate import estimate
 from nfa.registry.families.language.experiment.plan import ExperimentPlan, Task
-from nfa.registry.families.language.factors import factors_of
+from nfa.registry.families.language.prepare import Asked
 from nfa.registry.families.language.questions import QuestionData
 from nfa.registry.families.language.teacher.lora_svd import lora_svd
 from nfa.registry.families.language.teacher.synthesize_teacher import synthesize_teacher
-from nfa.registry.families.language.train_lora import Prepared, prepared, train_one
+from nfa.registry.families.language.workload import LanguageModel
+from nfa.registry.families.registry import family_of
 from nfa.registry.signals import Interrupted
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
-from nfa.registry.training.settings import run_config
+from nfa.registry.training.config_json import training_config
+from nfa.registry.training.start import prepared
 from nfa.registry.training.time_spent import timed
+from nfa.registry.training.tracked import train_one
 
 REPORTS = ("comparison_report.txt", "comparison.json")
 PICTURES = tuple(f"plots/comparison_random_vs_svd.{kind}" for kind in ("png", "pdf"))
 
 
-def lora_experiment(config: LoraExperimentConfig, clock: Stopwatch, data: QuestionData | None = None) -> None:
+def lora_experiment(config: LoraExperimentConfig, clock: Stopwatch, found: QuestionData | None) -> None:
     """A parent run with every step as a child; steps that were done with the same settings are taken by their ids.
 
-    `data` are its questions, where they have been read.
+    `found` are its questions, where they have been read.
     """
     if _asks(config) and not sys.stdin.isatty():
         raise Refusal("steps=ask without a terminal", "all, or numbers or names of steps", "steps=all")
     first = "full" if config.mode == "full" else "random"
-    ready = prepared(config.training(first, seed=config.seed_list()[0]), clock, data=data)
+    family = family_of(config.trainings()[0])
+    ready = prepared(family, config.training(first, seed=config.seed_list()[0]), clock, found=found)
     for training in config.trainings():
-        check_targets(training, ready.workload.base, None)
-    plan = ExperimentPlan(config, ready)
+        check_targets(training, ready.data.base, None)
+    assert isinstance(ready.workload, LanguageModel)
+    plan = ExperimentPlan(config, ready.workload, ready.data.facts)
     plan.look()
     config = _asked(config, plan)
     plan.check(config.chosen_steps())
-    disk = estimate(plan, ready)
+    disk = estimate(plan)
     with tracking.open_run("lora_experiment", "lora", name=config.run_name) as parent:
         tracking.check_space(parent.info, total=disk, largest=0)
         parent.log_params(dataclasses.asdict(config))
-        content = run_config("lora_experiment", "lora", dataclasses.asdict(config), ready.data)
+        fields = dataclasses.asdict(config)
+        content = training_config("lora_experiment", "lora", LoraExperimentConfig, fields, ready.data.facts)
         tracking.put_json(parent.info, "config.json", content)
         try:
             with timed(parent, clock, family=True):
-                _Steps(config, plan, ready, parent, clock).run()
+                _Steps(config, plan, ready.data, parent, clock).run()
         except Interrupted:
             stage("stopped", "ask for the same again: what is finished is reused, what was begun is continued")
             raise
@@ -81,9 +87,9 @@ class _Steps:
     """What is done for each task, in the order of the plan."""
 
     def __init__(
-        self, config: LoraExperimentConfig, plan: ExperimentPlan, ready: Prepared, parent: TrackedRun, clock: Stopwatch
+        self, config: LoraExperimentConfig, plan: ExperimentPlan, asked: Asked, parent: TrackedRun, clock: Stopwatch
     ) -> None:
-        self.config, self.plan, self.ready, self.parent, self.clock = config, plan, ready, parent, clock
+        self.config, self.plan, self.asked, self.parent, self.clock = config, plan, asked, parent, clock
         self.acts: Mapping[str, Callable[[Task], TrackedRun]] = {
             "train_lora": self._train,
             "synthesize_teacher": lambda task: synthesize_teacher(task.config, self.parent),
@@ -115,14 +121,15 @@ class _Steps:
 
     def _train(self, task: Task) -> TrackedRun:
         """Train, or continue a training of the same settings that was begun."""
-        ready = self.ready.variant(task.config, factors_of(task.config, self.ready.workload.base))
-        run = tracking.take_up(task.begun, parent=self.parent) if task.begun else None
+        family = family_of(task.config)
+        run = stored_runs.take_up(task.begun, parent=self.parent) if task.begun else None
         if run is None:
             tags = {"nfa.step_digest": task.digest}
             run = tracking.open_run("train_lora", "lora", name=task.name, parent=self.parent, tags=tags)
         with run, self.clock.part() as spent:
             self.parent.tag({"nfa.trained": "true"})
-            train_one(run, ready, spent)
+            begun = run if stored_runs.has_begun(run.run_id) else None
+            train_one(run, family, family.prepare(task.config, self.asked, begun), spent)
         return run
 
     def _compare(self) -> None:

@@ -1,17 +1,17 @@
 """What an experiment with low-rank updates consists of, and what of it has been done before."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nfa import __version__
+from nfa.content import json_digest
 from nfa.errors import Refusal
 from nfa.registry import tracking
 from nfa.registry.families.language.comparison.arms import operations_of
 from nfa.registry.families.language.config import TrainLoraConfig
 from nfa.registry.families.language.experiment.config import LoraExperimentConfig
-from nfa.registry.families.language.train_lora import Prepared
 from nfa.registry.families.language.workload import LanguageModel
 
 DIGEST = "nfa.step_digest"
@@ -35,8 +35,8 @@ class Task:
 class ExperimentPlan:
     """The tasks in order; configs of later ones hold the run ids of earlier ones."""
 
-    def __init__(self, config: LoraExperimentConfig, ready: Prepared) -> None:
-        self.config, self.ready = config, ready
+    def __init__(self, config: LoraExperimentConfig, workload: LanguageModel, facts: Mapping[str, Any]) -> None:
+        self.config, self.workload, self.facts = config, workload, facts
         self.runs: dict[str, str] = {}  # ids by task name, of what is done
         self._longer_steps: dict[tuple[str, str], int] = {}  # by the finished runs whose operations decide
         self.steps = [step for step in dataclasses.replace(config, steps="all").chosen_steps() if step != "compare"]
@@ -109,7 +109,7 @@ class ExperimentPlan:
         return max(_steps_for(self._random(seed), 1 + cost / own) for seed in seeds)
 
     def _random(self, seed: int) -> LanguageModel:
-        return self.ready.variant(self.config.training("random", seed=seed), None).workload
+        return self.workload.variant(self.config.training("random", seed=seed))
 
     def _task(self, step: str, name: str, config: Any) -> Task:
         entrypoint = {"base": "train_lora", "svd-lora": "train_lora", "synthesize": "synthesize_teacher"}.get(
@@ -123,8 +123,8 @@ class ExperimentPlan:
 
     def _digest(self, entrypoint: str, config: Any) -> str:
         fields = {name: value for name, value in dataclasses.asdict(config).items() if name not in NAMES_AND_PLACES}
-        facts = {"base": self.ready.workload.base.digest, "data": self.ready.data["digest"]}
-        return tracking.digest({"entrypoint": entrypoint, "config": fields, "nfa_version": __version__, **facts})
+        facts = {"base": self.workload.base.digest, "data": self.facts["digest"]}
+        return json_digest({"entrypoint": entrypoint, "config": fields, "nfa_version": __version__, **facts})
 
     def finish(self, task: Task, run_id: str) -> None:
         """A task has been done."""

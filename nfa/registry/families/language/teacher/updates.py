@@ -13,7 +13,7 @@ from torch import Tensor
 from nfa.errors import Refusal
 from nfa.maths.low_rank import FactorPair, LowRank
 from nfa.options import Auto
-from nfa.registry import tracking
+from nfa.registry import stored_runs, tracking
 from nfa.registry.families.language.adapters import PREFIX
 from nfa.registry.families.language.base.models import BaseModel, find_base, weights_of
 from nfa.registry.families.language.target_modules import Target, target_modules
@@ -90,7 +90,7 @@ def updates_of(run_id: str, checkpoint: int | Auto, base_model: str = "") -> Upd
 def updates_between(teacher: str, base_model: str, targets: Sequence[str]) -> UpdateSource:
     """W_teacher − W_base of every module that a target is the end of; `Refusal` for models that differ in them."""
     base, tuned = find_base(base_model), find_base(teacher)
-    modules, others = (target_modules(one, targets) for one in (base, tuned))
+    modules, others = (target_modules(one, tuple(targets)) for one in (base, tuned))
     check_names(f"{tuned.name} as a teacher of {base.name}", set(others), set(modules))
     for name, target in modules.items():
         if others[name] != target:
@@ -133,7 +133,7 @@ def _checkpoint(run: Run, checkpoint: int | Auto) -> tuple[int, Path]:
     if number not in existing:
         allowed = f"its checkpoints: {', '.join(map(str, existing))}"
         raise Refusal(f"checkpoint={checkpoint} of run {run_id[:12]}", allowed, "choose one of them")
-    return number, tracking.whole_checkpoint(run_id, number)
+    return number, stored_runs.whole_checkpoint(run_id, number)
 
 
 # ---- the kinds
@@ -179,7 +179,7 @@ def _of_full(run: Run, config: Any, checkpoint: int | Auto, base_model: str) -> 
         )
     stored = {name.removesuffix(".weight") for name in matrices_in(file)}
     check_names(f"run {run.info.run_id[:12]}", stored, set(config["modules"]))
-    modules = target_modules(base, config["modules"])
+    modules = target_modules(base, tuple(config["modules"]))
 
     def read(module: str) -> Tensor:
         (weight,) = tensors_of(file, f"{module}.weight")

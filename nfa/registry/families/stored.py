@@ -5,18 +5,13 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from nfa.content import json_digest
 from nfa.errors import Refusal
-from nfa.registry.families.eeg.config import TrainEEGConfig
-from nfa.registry.families.language.config import TrainLoraConfig
-from nfa.registry.families.mlp.config import TrainConfig
+from nfa.masking import masked_values
+from nfa.registry.families.registry import family
 from nfa.registry.values import kinds_of
 
 Stored = Mapping[str, Any]
-CONFIGS: dict[str, type[TrainConfig] | type[TrainEEGConfig] | type[TrainLoraConfig]] = {
-    "mlp": TrainConfig,
-    "eeg": TrainEEGConfig,
-    "lora": TrainLoraConfig,
-}
 SPLITS = ("train", "val", "test", "probe")
 Config = typing.TypeVar("Config")
 
@@ -24,6 +19,7 @@ Config = typing.TypeVar("Config")
 def made_again(config: type[Config], values: Stored) -> Config:
     """A configuration from the values that a config.json holds; ValueError for unknown names and other types.
 
+    >>> from nfa.registry.families.mlp.config import TrainConfig
     >>> made_again(TrainConfig, {"lr": 0.1, "width": "8"})
     Traceback (most recent call last):
     ValueError: width is '8'
@@ -48,7 +44,7 @@ def _is(value: object, kind: Any) -> bool:
 
 def check_stored(stored: Stored) -> None:
     """KeyError, TypeError or ValueError where a training's config.json does not say what it is rebuilt from."""
-    made_again(CONFIGS[stored["workload"]], stored["train"])
+    made_again(family(stored["workload"]).config, stored["train"])
     for part in ("data", *({"base"} & stored.keys())):
         if not isinstance(stored[part]["digest"], str):
             raise ValueError(f"the digest of {part} is {stored[part]['digest']!r}")
@@ -66,9 +62,21 @@ def check_ids(ids: Mapping[str, Any], data: Stored) -> None:
 
 def identity(stored: Stored) -> dict[str, Any]:
     """The part of a `config.json` that decides the weights; a checkpoint carries its digest."""
-    config = CONFIGS[stored["workload"]]
+    config = family(stored["workload"]).config
     free = {item.name for item in dataclasses.fields(config) if item.metadata["free_on_resume"]}
     train = {name: value for name, value in stored["train"].items() if name not in free}
     files = {"files": stored["source"]["files"]} if "source" in stored else {}
     base = {"base": stored["base"]["digest"]} if "base" in stored else {}
     return {"workload": stored["workload"], "train": train, "data": stored["data"], **files, **base}
+
+
+def config_digest(stored: Stored) -> str:
+    """Of the part of a `config.json`, as it is stored, that decides the weights."""
+    return json_digest(identity(masked_values(stored)))
+
+
+def check_same(name: str, found: str, expected: str) -> None:
+    """`Refusal` for data, or a base model, with another digest than the run's."""
+    if found != expected:
+        got, allowed = f"{name} with digest {found[:12]}", f"digest {expected[:12]}"
+        raise Refusal(got, allowed, "use the data the run was trained on")

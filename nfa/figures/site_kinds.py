@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nfa.figures.training_analysis import Series
 
+MOST_PANELS = 24
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
@@ -65,3 +66,11 @@ def _over_blocks(key: str, blocks: Sequence[Series]) -> dict[str, Series]:
         f"{key}_low": {number: min(of) for number, of in values.items()},
         f"{key}_high": {number: max(of) for number, of in values.items()},
     }
+
+
+def alignment_title(title: str, conventions: Mapping[str, Any], drawn: Shown) -> str:
+    """What a figure of relations is of: examples, precision, output directions, and what of the sites is drawn."""
+    directions = conventions["directions"]
+    count = "" if directions == "all" else f", {directions.partition(',')[0]} directions"
+    left = f"; {drawn.said}" if drawn.said else ""
+    return f"{title}: {conventions['examples']:,} examples, {conventions['precision']}{count}{left}"

@@ -2,8 +2,8 @@
 
 import pytest
 
+from nfa.figures.site_kinds import shown
 from nfa.figures.training_analysis import training_analysis
-from nfa.registry.analyses.site_kinds import shown
 
 KINDS = ("self_attn.q_proj", "mlp.up_proj")
 SITES = [f"model.layers.{block}.{name}" for block in range(30) for name in KINDS]

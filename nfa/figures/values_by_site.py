@@ -1,0 +1,48 @@
+"""Values of one model: a panel for each quantity, a row for each site, from the input at the top to the output."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nfa.figures.style import panels, site_label, style
+from nfa.relations import RELATIONS
+
+
+def relations_by_site(
+    values: Mapping[str, float], sites: Sequence[str], relations: Sequence[str], *, title: str = ""
+) -> Figure:
+    """Relations by metric key, with bars of two standard errors; what is undefined is not drawn."""
+    drawn = [name for name in relations if any(f"{site}/{name}" in values for site in sites)]
+    figure, places = panels(max(1, len(drawn)), height=_height(sites))
+    with style():
+        for place, name in zip(places, drawn, strict=False):
+            keys = [f"{site}/{name}" for site in sites]
+            _rows(place, values, keys, [site_label(site) for site in sites])
+            place.set(title=RELATIONS[name].label, xlim=RELATIONS[name].limits)
+        figure.suptitle(title)
+    return figure
+
+
+def gradients_by_part(values: Mapping[str, float], parts: Sequence[str], *, title: str = "") -> Figure:
+    """The root mean square of the gradient in each part of a model, on a logarithmic axis."""
+    figure, places = panels(1, columns=1, width=5.6, height=_height(parts))
+    with style():
+        positive = {key: value for key, value in values.items() if value > 0}
+        _rows(places[0], positive, [f"flow/{part}/grad_rms" for part in parts], parts)
+        places[0].set(title="gradient, RMS", xscale="log")
+        figure.suptitle(title)
+    return figure
+
+
+def _height(rows: Sequence[str]) -> float:
+    return 1.2 + 0.22 * len(rows)  # inches
+
+
+def _rows(place: Axes, values: Mapping[str, float], keys: Sequence[str], labels: Sequence[str]) -> None:
+    for row, key in enumerate(keys):
+        if key in values:
+            error = 2 * values[f"{key}_se"] if f"{key}_se" in values else None
+            place.errorbar(values[key], row, xerr=error, fmt="o", color="C0", capsize=3)
+    place.set_yticks(range(len(labels)), list(labels))
+    place.set(ylim=(len(labels) - 0.5, -0.5))

@@ -1,0 +1,83 @@
+"""What a study of a model at hand gives back."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nfa.plain_text import aligned
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+SHOWN = 30  # rows that are written out
+
+
+class Row(NamedTuple):
+    """A value: metric key, site or part of the model (empty = the whole), what it is of that, standard error."""
+
+    key: str
+    site: str
+    quantity: str
+    value: float
+    standard_error: float | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class Table:
+    """Values of a study; undefined ones have no row. `described` holds its conventions and what of the model is seen.
+
+    >>> rows = [Row("0/h_vs_m", "0", "h_vs_m", 0.25), Row("2/h_vs_m", "2", "h_vs_m", 0.5)]
+    >>> table = Table(rows, {"coverage": "watching 24 of 24 weights"}, draw=lambda title: None)
+    >>> table
+    site  quantity  value
+    0     h_vs_m    0.25
+    2     h_vs_m    0.5
+    watching 24 of 24 weights
+    >>> table["2/h_vs_m"], len(table), [row.site for row in table]
+    (0.5, 2, ['0', '2'])
+    """
+
+    rows: list[Row]
+    described: Mapping[str, Any]
+    draw: Callable[[str], "Figure"]
+
+    @classmethod
+    def of(cls, scalars: Mapping[str, float], prefix: str, described: Mapping[str, Any], draw: Any) -> "Table":
+        """Of values by metric key, each of which begins with `prefix`; errors are at <key>_se."""
+        rows = []
+        for key in [key for key in scalars if not key.endswith("_se")]:
+            site, _, quantity = key.removeprefix(prefix).rpartition("/")
+            rows.append(Row(key, site, quantity, scalars[key], scalars.get(f"{key}_se")))
+        return cls(rows, described, draw)
+
+    def __getitem__(self, key: str) -> float:
+        return {row.key: row.value for row in self.rows}[key]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def frame(self) -> "pandas.DataFrame":
+        """The rows as a pandas DataFrame."""
+        import pandas
+
+        return pandas.DataFrame(self.rows, columns=Row._fields).astype({"standard_error": float})
+
+    def plot(self, title: str = "") -> "Figure":
+        """A matplotlib figure of the values."""
+        return self.draw(title)
+
+    def __repr__(self) -> str:
+        cells = [("site", "quantity", "value", "standard error"), *map(_cells, self.rows[:SHOWN])]
+        columns = [column for column in zip(*cells, strict=True) if any(column[1:]) or column[0] == "value"]
+        left = len(self.rows) - SHOWN
+        more = [f"… {left:,} more rows: .frame() has all"] if left > 0 else []
+        return "\n".join([*aligned(zip(*columns, strict=True)), *more, self.described["coverage"]])
+
+
+def _cells(row: Row) -> tuple[str, str, str, str]:
+    error = "" if row.standard_error is None else f"{row.standard_error:.2g}"
+    return row.site, row.quantity, f"{row.value:.4g}", error

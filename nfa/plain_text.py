@@ -1,0 +1,31 @@
+"""Tables as plain text: for other programs, and for a person who reads."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Content of a CSV file, without the end of its last line.
+
+    >>> csv_text(["step", "series"], [(0, "a"), (1, "b, c")])
+    'step,series\\n0,a\\n1,"b, c"'
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue().rstrip("\n")
+
+
+def aligned(rows: Iterable[Sequence[str]]) -> list[str]:
+    """A line for each row, every column as wide as its longest cell.
+
+    >>> aligned([("site", "h_vs_m"), ("0", "0.5")])
+    ['site  h_vs_m', '0     0.5']
+    """
+    table = [list(cells) for cells in rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) for cells in table)
+    return [line.rstrip() for line in lines]

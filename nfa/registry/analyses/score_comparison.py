@@ -1,0 +1,75 @@
+"""How well the models of a comparison do, where their family scores recordings, or whatever else, one by one."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nfa.console import stage
+from nfa.figures.flow import intervals
+from nfa.maths.statistics import Interval
+from nfa.registry import tracking
+from nfa.registry.analyses.arms import Arm, score_difference, score_interval, unscored
+from nfa.registry.families.protocol import Score
+from nfa.registry.tracking import TrackedRun
+
+INTERVAL = "95 %: pigeonhole bootstrap over recordings and seeds; factors: t-interval over seeds"
+
+
+def score_of(arms: Sequence[Arm]) -> Score | None:
+    """By which they are scored; None where none of them is."""
+    return next((arm.score for arm in arms if arm.score), None)
+
+
+def scores(arms: Sequence[Arm], *, seed: int) -> dict[str, Any]:
+    """What gradient_flow.json says of them: means and differences to the first arm with their intervals."""
+    score = score_of(arms)
+    if score is None:
+        return {}
+    return {
+        score.key: {arm.label: interval(score_interval(arm, seed=seed)) for arm in arms},
+        f"{score.key}_difference": {arm.label: interval(score_difference(arm, arms[0], seed=seed)) for arm in arms[1:]},
+        f"{score.unit}s_without_{score.symbol}": unscored(arms),
+    }
+
+
+def interval(found: Interval | None) -> dict[str, float | None]:
+    """As JSON holds it: null where there is none."""
+    return {"mean": None, "low": None, "high": None} if found is None else found._asdict()
+
+
+def draw_scores(run: TrackedRun, arms: Sequence[Arm], found: Mapping[str, Any]) -> None:
+    """The figure of the means that are defined."""
+    score = score_of(arms)
+    reached = {label: one for label, one in found[score.key].items() if one["mean"] is not None} if score else {}
+    if score and reached:
+        values = {label: (one["mean"], one["low"], one["high"]) for label, one in reached.items()}
+        figure = intervals(values, xlabel=f"{score.called} on test, 95 % over {score.unit}s and seeds")
+        tracking.save_picture(run, figure, f"{score.key}_comparison")
+        stage("figure", f"plots/{score.key}_comparison.png and .pdf")
+
+
+def score_lines(arms: Sequence[Arm], found: Mapping[str, Any], wide: int) -> list[str]:
+    """The table of gradient_flow.txt; none where nothing is scored."""
+    score = score_of(arms)
+    if score is None or not (any(one["mean"] is not None for one in found[score.key].values()) or _failed(arms)):
+        return []
+    heads = f"{score.symbol:>8}{'95 % interval':>20}{'difference':>12}{'95 % interval':>20}"
+    lines = [f"{score.called} on test", f"{'':<{wide}}{heads}"]
+    for arm in arms:
+        cells = [_pair(found[score.key][arm.label]), _pair(found[f"{score.key}_difference"].get(arm.label))]
+        lines.append(
+            f"{arm.label:<{wide}}" + "".join(f"{mean:>{8 + 4 * i}}{span:>20}" for i, (mean, span) in enumerate(cells))
+        )
+    lines += [f"{label}: {count} failed, and of the others alone there is no mean" for label, count in _failed(arms)]
+    missing = unscored(arms)
+    note = f"without an {score.symbol} in some training, and left out there: {', '.join(missing)}"
+    return [*lines, *([note] if missing else []), ""]
+
+
+def _failed(arms: Sequence[Arm]) -> list[tuple[str, int]]:
+    return [(arm.label, arm.failed) for arm in arms if arm.failed]
+
+
+def _pair(found: Mapping[str, Any] | None) -> tuple[str, str]:
+    if found is None or found["mean"] is None:
+        return "", ""
+    return f"{found['mean']:.4f}", f"({found['low']:.4f}, {found['high']:.4f})"

@@ -1,0 +1,216 @@
+"""What the rest of the house knows of a family of models: nothing but its `Family` is asked, and no family is named."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from nfa.parallel import World
+    from nfa.registry.stopwatch import Stopwatch
+    from nfa.registry.tracking import TrackedRun
+    from nfa.registry.training.session import Session
+    from nfa.workload import Workload
+
+Ids = Mapping[str, Sequence[int]]
+Value = int | float | str | bool
+APART = frozenset({"seed", "run_name", "resume", "data_dir", "device"})  # may differ between runs that are alike
+
+
+def named(place: str) -> Any:
+    """What "module:name" names, imported now."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
+
+
+@dataclass(frozen=True)
+class EntryPoint:
+    """What a user starts: its parameters and the function that gets them, as "module:name", imported when needed.
+
+    `check` refuses before anything heavy is imported. `look` does the same, and then `start` gets what it returns and a
+    clock, too.
+    """
+
+    config: str
+    start: str
+    look: str = ""
+    check: str = ""
+
+    @property
+    def parameters(self) -> type[Any]:
+        """The dataclass of its parameters."""
+        found: type[Any] = named(self.config)
+        return found
+
+
+class TrainingConfig(Protocol):
+    """Parameters of a training; a frozen dataclass of `option`s."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def resume(self) -> str: ...
+    @property
+    def run_name(self) -> str: ...
+    def resolved(self) -> Any:
+        """The same with every `auto` replaced that does not depend on the machine."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A training of which everything has been checked; `data` are what its workload was made of."""
+
+    config: Any
+    workload: "Workload"
+    data: Any
+    example_ids: Ids
+
+
+@dataclass(frozen=True)
+class Score:
+    """How good a trained model is on each recording, or whatever else is scored apart; `of` reads it from a run.
+
+    It is `called` so in sentences and on axes, `key` in files, `symbol` in tables; `unit` is what is scored apart.
+    """
+
+    key: str
+    called: str
+    symbol: str
+    unit: str
+    of: Callable[[str], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A metric that says how good a model is while it is trained, the more the better; above `hoped` it is good."""
+
+    key: str
+    called: str
+    hoped: float | None = None
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A parameter that scales a gradient; from a factor of `felt` on it can be told whether updates follow."""
+
+    parameter: str
+    felt: float
+
+
+class Family(ABC):
+    """A family of models. Its own module loads nothing heavy; methods that need PyTorch import it when called.
+
+    `entrypoint` trains a model, with the parameters `config`. Checkpoints are counted in `unit`. `data` names the
+    parameters that decide which data are read. `objective` and `space` are what `tune` has without others; `space` may
+    hold parameters beside those of `config` only if `resolved` knows them.
+    """
+
+    name: ClassVar[str]
+    entrypoint: ClassVar[str]
+    entry_points: ClassVar[Mapping[str, EntryPoint]]
+    config: ClassVar[type[Any]]
+    unit: ClassVar[str] = "epoch"
+    data: ClassVar[tuple[str, ...]]
+    objective: ClassVar[str]
+    space: ClassVar[str]
+    remedy: ClassVar[Remedy | None] = None
+    quality: ClassVar[Quality | None] = None
+    files: ClassVar[tuple[str, ...]] = ()  # artifacts beside the usual ones that a training goes on from
+
+    # ---- before PyTorch is loaded
+
+    @abstractmethod
+    def metric_keys(self, config: Any) -> list[str]:
+        """Keys that a training logs; with * in place of numbers that are known later."""
+
+    def check(self, trainings: Sequence[Any]) -> None:  # noqa: B027 - there may be nothing to check
+        """`Refusal` for what the file system and the sizes decide."""
+
+    def look(self, config: Any) -> Any:  # noqa: ARG002 - most read all of it later
+        """What is found or read of a training's data while nothing heavy is loaded."""
+        return None
+
+    def needed(self, typed: Mapping[str, Value], searched: Collection[str]) -> dict[str, Value]:  # noqa: ARG002
+        """Parameters without which the searched ones would have no effect."""
+        return {}
+
+    def unsearched(self, typed: Mapping[str, Value], searched: Collection[str]) -> dict[str, Any]:
+        """The searched parameters as a training without a search has them."""
+        values = asdict(self.config(**typed).resolved())
+        return {name: values[name] for name in searched}
+
+    def telling(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters that may tell runs apart which differ in more than their seed."""
+        return {key: value for key, value in config.items() if key not in APART}
+
+    def processes(self, config: Any) -> int:  # noqa: ARG002 - most train in one
+        """That share every batch."""
+        return 1
+
+    def variants(self, config: Any) -> dict[str, Any]:  # noqa: ARG002 - most have none
+        """Trainings by name that one configuration asks for, to be compared under a parent; none = it is one."""
+        return {}
+
+    # ---- a training
+
+    @abstractmethod
+    def read(self, config: Any, clock: "Stopwatch", found: Any = None) -> Any:
+        """The data of a training, which others with the same `data` parameters can share; `found` is of `look`."""
+
+    @abstractmethod
+    def prepare(self, config: Any, data: Any, run: "TrackedRun | None" = None, ids: Ids | None = None) -> Ready:
+        """The workload on the data, with the examples that `run` has stored, or with `ids`; None = as the seed says.
+
+        `Refusal` for what cannot be trained.
+        """
+
+    @abstractmethod
+    def lines(self, ready: Ready) -> Iterator[tuple[str, str]]:
+        """What is said of the data: titles and texts."""
+
+    def check_layers(self, configs: Sequence[Any], data: Callable[[Any], Any]) -> None:  # noqa: B027
+        """`Refusal` where one of many trainings does not fit the `data` that it reads."""
+
+    @abstractmethod
+    def session(self, run: "TrackedRun", ready: Ready, clock: "Stopwatch", world: "World") -> "Session":
+        """What differs from family to family in a training and its report."""
+
+    def assist(self, config: Any, told: Any, world: "World") -> None:
+        """Train in step with the first process, which has told its configuration and its `Session.told`."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def stored(self, config: Any, ready: Ready) -> dict[str, Any]:
+        """What config.json says of a training before there is a model."""
+
+    def compare(self, parent: "TrackedRun") -> None:
+        """Figures of the `variants`, in the run above them."""
+        raise NotImplementedError
+
+    # ---- a stored run
+
+    @abstractmethod
+    def rebuild(
+        self,
+        stored: Mapping[str, Any],
+        ids: Ids,
+        *,
+        device: "torch.device",
+        data_dir: str | None,
+        tensors: Callable[[str], Mapping[str, "Tensor"]],
+    ) -> "Workload":
+        """The workload of a run's config.json on the run's own examples; `Refusal` where the data are not the same.
+
+        `tensors` gives those of a safetensors file of the run.
+        """
+
+    @property
+    def score(self) -> Score | None:
+        """How good a run is on each of what is scored apart; None where only means are known."""
+        return None

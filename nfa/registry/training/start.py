@@ -1,0 +1,96 @@
+"""Every tracked training begins here, whatever is trained, in one process or several."""
+
+import signal
+from typing import Any
+
+from nfa.console import stage
+from nfa.errors import DivergedError, Refusal
+from nfa.parallel import World
+from nfa.registry import stored_runs, tracking
+from nfa.registry.families.protocol import Family, Ready
+from nfa.registry.families.registry import family_of
+from nfa.registry.launch import launch
+from nfa.registry.stopwatch import Stopwatch
+from nfa.registry.tracking import TrackedRun
+from nfa.registry.training.resume import taken_up
+from nfa.registry.training.time_spent import timed
+from nfa.registry.training.tracked import train_one
+from nfa.registry.training.variants import train_each
+from nfa.workloads.devices import choose_device
+
+
+def train(config: Any, clock: Stopwatch, found: Any = None) -> None:
+    """Start a training, or continue the run `config.resume`; with several processes this one only starts the others.
+
+    `found` is what the family's `look` has found.
+    """
+    family = family_of(config)
+    if family.processes(config) > 1 and not World.launched():
+        launch(family.entrypoint, family.processes(config))
+        return
+    world = World.joined()
+    try:
+        if world.rank:
+            _assist(world)
+        else:
+            _lead(family, config, clock, found, world)
+    finally:
+        world.close()
+
+
+def _assist(world: World) -> None:
+    """Train in step with the first process, which alone listens to signals: where it ends, so does this one."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    told: tuple[Any, Any] | None = world.broadcast(None)
+    if told is None:
+        return
+    config, rest = told
+    try:
+        family_of(config).assist(config, rest, world)
+    except DivergedError:
+        return  # the first process says so
+    except RuntimeError as error:
+        if "onnection" not in str(error):  # closed: the first process has ended, and how it ended counts
+            raise
+
+
+def _lead(family: Family, config: Any, clock: Stopwatch, found: Any, world: World) -> None:
+    run = None
+    if config.resume:
+        run, config = taken_up(config, family.entrypoint)
+    check_launch(family.processes(config), world)
+    variants = family.variants(config)
+    ready = prepared(family, next(iter(variants.values()), config), clock, run=run, found=found)
+    with run or tracking.open_run(family.entrypoint, family.name, name=config.run_name) as opened:
+        if variants:
+            with timed(opened, clock, family=True):
+                train_each(opened, family, config, variants, ready, clock)
+        else:
+            train_one(opened, family, ready, clock, world)
+    stage("done", opened.link)
+
+
+def check_launch(processes: int, world: World) -> None:
+    """`Refusal` where a launcher has started another number of processes than the training has."""
+    if world.size != processes:
+        got = f"nproc={processes} in {world.size} process{'es' if world.size > 1 else ''}"
+        raise Refusal(got, "as many processes as nproc says", f"nproc={world.size}, or no launcher: nproc starts them")
+
+
+def prepared(
+    family: Family,
+    config: Any,
+    clock: Stopwatch,
+    *,
+    run: TrackedRun | None = None,
+    found: Any = None,
+    data: Any = None,
+) -> Ready:
+    """A training on data that have been read, checked, and told in lines; `Refusal` for what cannot be trained."""
+    choose_device(config.device)  # refused before data are read
+    data = family.read(config, clock, found) if data is None else data
+    ready = family.prepare(config, data, run if run and stored_runs.has_begun(run.run_id) else None)
+    for title, text in family.lines(ready):
+        stage(title, text)
+    return ready

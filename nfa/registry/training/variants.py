@@ -1,0 +1,68 @@
+"""Several trainings that one configuration asks for: each a run below a common parent, and compared in it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from nfa.console import stage
+from nfa.errors import NfaError
+from nfa.registry import stored_runs, tracking
+from nfa.registry.families.protocol import Family, Ready
+from nfa.registry.signals import Interrupted
+from nfa.registry.stopwatch import Stopwatch
+from nfa.registry.tracking import TrackedRun
+from nfa.registry.training.tracked import train_one
+
+
+def train_each(
+    parent: TrackedRun, family: Family, config: Any, variants: Mapping[str, Any], ready: Ready, clock: Stopwatch
+) -> None:
+    """Describe the parent, train all, compare them; `NfaError` at the end where one has failed."""
+    stored = family.stored(config, ready)
+    tracking.put_json(parent.info, "config.json", stored)
+    parent.log_params({name: value for name, value in stored["train"].items() if name != "resume"})
+    failures = train_children(parent, family, variants, ready, clock)
+    with clock.section("comparison"):
+        family.compare(parent)
+    if failures:
+        raise NfaError("\n".join(f"{name}: {reason}" for name, reason in failures.items()))
+
+
+def train_children(
+    parent: TrackedRun, family: Family, trainings: Mapping[str, Any], ready: Ready, clock: Stopwatch
+) -> dict[str, str]:
+    """Children by name, each trained, continued or left as finished; what failed does not stop the others.
+
+    Why those have failed that did, by name.
+    """
+    existing = {
+        run.data.tags.get("nfa.variant"): run
+        for run in tracking.children(parent.run_id, parent.info.info.experiment_id)
+    }
+    failures = {}
+    for name, training in trainings.items():
+        found = existing.get(name)
+        if found and found.data.tags.get("nfa.state") == "finished":
+            stage("run", f"{name} is finished already")
+            continue
+        stage("training", name)
+        child = _child(parent, family, name, found)
+        try:
+            with child, clock.part() as spent:
+                run = child if stored_runs.has_begun(child.run_id) else None
+                train_one(child, family, family.prepare(training, ready.data, run, ready.example_ids), spent)
+        except NfaError as error:
+            failures[name] = str(error)
+        except Interrupted:
+            stage("stopped", f"continue all that is unfinished with resume={parent.run_id}")
+            raise
+        finally:
+            if tracking.epochs(child.run_id):
+                parent.tag({"nfa.trained": "true"})
+    return failures
+
+
+def _child(parent: TrackedRun, family: Family, name: str, found: Any) -> TrackedRun:
+    """The run of a training: the one that was begun, or a new one."""
+    if found:
+        return stored_runs.take_up(found.info.run_id, parent=parent)
+    return tracking.open_run(family.entrypoint, family.name, name=name, parent=parent, tags={"nfa.variant": name})

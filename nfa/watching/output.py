@@ -1,0 +1,101 @@
+"""What a watch writes to its sink, and what is there of an earlier part of the training."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from nfa.console import stage
+from nfa.content import json_text
+from nfa.errors import Refusal
+from nfa.masking import masked, masked_values
+from nfa.sinks import MlflowRun, Sink
+from nfa.sinks.pictures import mask_texts
+from nfa.sinks.values import loggable
+from nfa.watching.options import STUDIES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COVERAGE = "nfa.coverage"
+INITIAL = "initial_weights.safetensors"
+Recorded = Mapping[str, Mapping[int, float]]
+
+
+class Output:
+    """The one door to a sink: every name begins with the prefix, no text holds a password, every value is finite and is
+    written once.
+
+    Only an MLflow run can be gone on with: it has the initial weights, the steps that were logged before and a tag with
+    the coverage. With every other sink a watch starts anew.
+    """
+
+    def __init__(self, sink: Any, prefix: str, title: str) -> None:
+        self.sink: Sink = MlflowRun() if sink is None else checked(sink)
+        self.prefix = prefix
+        self.run = self.sink if isinstance(self.sink, MlflowRun) else None
+        self.title = self.run.name if self.run else title
+        self.again = self.run is not None and any(self.run.has(f"{prefix}{name}.json") for name in STUDIES)
+        self._kept: dict[str, dict[int, float]] = self.run.series() if self.run and self.again else {}
+
+    @property
+    def place(self) -> object:
+        """What is equal for two watches that write to the same place."""
+        return self.run.run_id if self.run else id(self.sink)
+
+    @property
+    def named(self) -> str:
+        """The run, as an error names it."""
+        of_prefix = f" with prefix={self.prefix!r}" if self.prefix else ""
+        return f"run {self.run.run_id[:12] if self.run else ''}{of_prefix}"
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """What has been logged at this step before is left as it is."""
+        found = loggable({f"{self.prefix}{key}": value for key, value in values.items()}, step)
+        new = {key: value for key, value in found.items() if step not in self._kept.get(key, {})}
+        self.sink.log(new, step)
+        for key, value in new.items():
+            self._kept.setdefault(key, {})[step] = value
+
+    def json(self, name: str, values: Mapping[str, Any]) -> None:
+        """An object, with its digest."""
+        self.sink.text(f"{self.prefix}{name}", json_text(masked_values(values)))
+
+    def text(self, name: str, content: str) -> None:
+        self.sink.text(f"{self.prefix}{name}", masked(content))
+
+    def figure(self, name: str, figure: "Figure") -> None:
+        mask_texts(figure)
+        self.sink.figure(f"{self.prefix}{name}", figure)
+
+    def series(self) -> Recorded:
+        """Series by key without the prefix: of an MLflow run all that it has."""
+        found = self.run.series() if self.run else self._kept
+        return {key.removeprefix(self.prefix): of for key, of in found.items() if key.startswith(self.prefix)}
+
+    def initial_weights(self) -> dict[str, Tensor]:
+        """Those that the run has stored; none where there are none."""
+        path = f"{self.prefix}{INITIAL}"
+        return self.run.tensors(path) if self.run and self.again and self.run.has(path) else {}
+
+    def keep_initial_weights(self, tensors: Mapping[str, Tensor]) -> None:
+        if self.run and tensors:
+            on_cpu = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+            self.run.put_tensors(f"{self.prefix}{INITIAL}", on_cpu)
+
+    def keep_coverage(self, coverage: str) -> None:
+        if self.run:
+            self.run.tag(f"{COVERAGE}.{self.prefix}".rstrip("./"), coverage)
+
+    def end(self) -> None:
+        """Say where everything is."""
+        if self.run:
+            stage("done", self.run.link)
+
+
+def checked(sink: Any) -> Sink:
+    """`Refusal` for what is no sink."""
+    if isinstance(sink, type) or not isinstance(sink, Sink):
+        got = f"sink={sink!r}"
+        raise Refusal(got, "an object with the methods log, text and figure", "sink=nfa.sinks.Memory()")
+    return sink

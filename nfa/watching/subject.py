@@ -1,0 +1,64 @@
+"""What is analysed: a model, examples of it, and the studies that are asked for."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch.nn as nn
+from torch import Tensor
+
+from nfa.errors import NfaError, Refusal, reason
+from nfa.watching.models import observable, unwrapped
+from nfa.watching.options import Asked
+from nfa.watching.probes import probe_of
+from nfa.watching.start import Start
+from nfa.watching.studies import RecordOutputs, WatchedAlignment, WatchedDirections, WatchedFlow, WatchedStudy
+from nfa.workloads.examples import Loss, Outputs
+
+
+class Subject:
+    """A model out of what it is wrapped in, and the examples that it is analysed on."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss,
+        probe: Any,
+        asked: Asked,
+        *,
+        outputs: Outputs,
+        present: Tensor | None,
+        examples: int,
+    ) -> None:
+        self.model, self.asked = unwrapped(model), asked
+        with _at_the_door():
+            self.workload = probe_of(self.model, loss, probe, outputs, present=present, examples=examples)
+        self.ids = list(self.workload.ids("probe"))[: asked.count(len(self.workload.all))]
+
+    def studies(self, start: Start, record: RecordOutputs | None = None) -> list[WatchedStudy]:
+        """Those that are asked for; `Refusal` for what cannot be done. `record` gets the outputs of all examples."""
+        with _at_the_door(), observable(self.model):
+            return [self._study(name, start, record) for name in self.asked.studies]
+
+    def _study(self, name: str, start: Start, record: RecordOutputs | None) -> WatchedStudy:
+        if name == "alignment":
+            parameters = self.asked.alignment(start_known=start.known)
+            return WatchedAlignment(self.workload, self.model, parameters, start, record)
+        if name == "directions":
+            return WatchedDirections(self.workload, self.model, self.asked.directions(len(self.ids)))
+        return WatchedFlow(self.workload, self.model, self.asked.flow(len(self.ids)), start)
+
+
+@contextmanager
+def _at_the_door() -> Iterator[None]:
+    """Whatever a model, a loss or a dataset of somebody's raises on the probe, as a `Refusal`."""
+    try:
+        yield
+    except NfaError:
+        raise
+    except Exception as error:
+        raise Refusal(
+            f"a probe on which model or loss fails ({type(error).__name__}: {reason(error)})",
+            "inputs that model(inputs) takes, or model(**inputs) for a dict; targets that loss(outputs, targets) takes",
+            "outputs=lambda model, inputs: …, or another probe",
+        ) from error

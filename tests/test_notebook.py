@@ -1,0 +1,187 @@
+"""`nfa.alignment` and the other calls about a model at hand: the values of a watch, in a table."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn as nn
+from matplotlib.figure import Figure
+from test_watching import cross_entropy, layers_of, toy
+from torch import Tensor
+from torch.func import functional_call, grad, vmap
+from torch.utils.data import DataLoader, TensorDataset
+from traces import assert_same, snapshot
+
+import nfa
+from nfa.errors import Refusal
+from nfa.notebook.table import Row, Table
+from nfa.sinks import Memory
+
+CALLS: list[Callable[..., Table]] = [nfa.alignment, nfa.gradient_directions, nfa.gradient_flow]
+each_call = pytest.mark.parametrize("call", CALLS)
+
+
+def started() -> tuple[nn.Module, Tensor, Tensor]:
+    torch.manual_seed(0)
+    return layers_of(4, 6, 5, 3)
+
+
+# ---- values
+
+
+@each_call
+@pytest.mark.parametrize("name", ["convolutions", "transformer"])
+def test_values_are_bitwise_those_of_a_watch(call: Callable[..., Table], name: str) -> None:
+    toys, study = toy(name), call.__name__.removeprefix("gradient_")
+    probe = (toys.inputs[:10], toys.targets[:10])
+    table = call(toys.net, toys.loss, probe, max_samples=9)
+    with nfa.watch(toys.net, toys.loss, probe, studies=study, sink=Memory(), max_samples=9) as watch:
+        expected = {key: value for key, value in watch.record(0).items() if key != "probe/loss"}
+    found = {row.key: row.value for row in table}
+    errors = {f"{row.key}_se": row.standard_error for row in table if row.standard_error is not None}
+    assert {**found, **errors} == {key: of for key, of in expected.items() if "weight_change" not in key}
+
+
+def test_options_are_those_of_the_watch() -> None:
+    model, x, y = started()
+    table = nfa.alignment(model, cross_entropy, (x, y), relations="agop_nfm", sites="2", directions=2, seed=5)
+    (row,) = table
+    assert (row.site, row.quantity) == ("2", "agop_nfm")
+    assert row.standard_error is not None
+    assert table.described["conventions"]["directions"] == "2 random, seed 5"
+
+
+def test_the_gram_matrix_is_that_of_the_examples_own_gradients() -> None:
+    model, x, y = started()
+    weights = {name: weight.detach() for name, weight in model.named_parameters()}
+
+    def loss(weights: dict[str, Tensor], row: Tensor, target: Tensor) -> Tensor:
+        return cross_entropy(functional_call(model, weights, (row[None],)), target[None])[0]
+
+    gradients = vmap(grad(loss), (None, 0, 0))(weights, x, y)
+    for parameters, names in {
+        "all": [*weights],
+        "2.weight": ["2.weight"],
+        "0,4": ["0.weight", "0.bias", "4.weight", "4.bias"],
+    }.items():
+        rows = torch.cat([gradients[name].flatten(1) for name in names if name in gradients], dim=1).double()
+        found = nfa.gradient_gram(model, cross_entropy, (x, y), parameters=parameters)
+        assert found.dtype == torch.float64
+        torch.testing.assert_close(found, rows @ rows.T, rtol=1e-5, atol=1e-7)
+    assert nfa.gradient_gram(model, cross_entropy, (x, y), max_samples=4).shape == (4, 4)
+
+
+def as_batch(x: Tensor, y: Tensor) -> Any:
+    return x, y
+
+
+def as_dict(x: Tensor, y: Tensor) -> Any:
+    return {"input": x, "labels": y}
+
+
+def as_dataset(x: Tensor, y: Tensor) -> Any:
+    return TensorDataset(x, y)
+
+
+def as_loader(x: Tensor, y: Tensor) -> Any:
+    return DataLoader(TensorDataset(x, y), batch_size=4, shuffle=True)
+
+
+@each_call
+@pytest.mark.parametrize("form", [as_dict, as_dataset, as_loader])
+def test_a_probe_may_be_all_that_a_watch_takes(call: Callable[..., Table], form: Callable[..., Any]) -> None:
+    model, x, y = started()
+    found = {row.key: row.value for row in call(model, cross_entropy, form(x, y))}
+    expected = {row.key: row.value for row in call(model, cross_entropy, as_batch(x, y))}
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+@each_call
+def test_a_model_that_is_wrapped_is_seen_as_itself(call: Callable[..., Table]) -> None:
+    model, x, y = started()
+    assert repr(call(nn.DataParallel(model), cross_entropy, (x, y))) == repr(call(model, cross_entropy, (x, y)))
+
+
+@each_call
+def test_nothing_of_the_model_and_of_the_generators_is_moved(call: Callable[..., Table]) -> None:
+    toys = toy("convolutions")
+    before = snapshot(toys)
+    call(toys.net, toys.loss, (toys.inputs, toys.targets))
+    assert_same(snapshot(toys), before)
+
+
+@each_call
+def test_what_a_watch_refuses_is_refused(call: Callable[..., Table]) -> None:
+    model, x, y = started()
+    with pytest.raises(Refusal, match=r"losses of shape \(\)"):
+        call(model, nn.functional.cross_entropy, (x, y))
+    with pytest.raises(Refusal, match=rf"option 'sample' of nfa\.{call.__name__}\n  allowed: .*max_samples"):
+        call(model, cross_entropy, (x, y), sample=3)
+    with pytest.raises(Refusal, match="a probe on which model or loss fails"):
+        call(model, cross_entropy, (x[:, :3], y))
+
+
+def test_relations_to_the_initial_weights_are_refused_where_they_are_asked_for() -> None:
+    model, x, y = started()
+    with pytest.raises(Refusal, match="relations=agop_nfm_init_removed of a model whose initial weights are not known"):
+        nfa.alignment(model, cross_entropy, (x, y), relations="agop_nfm_init_removed")
+
+
+# ---- the table
+
+
+def of_inputs(scale: float, **options: Any) -> Table:
+    """With inputs of 0 the second moment of the first site's inputs is 0."""
+    model, x, y = started()
+    return nfa.alignment(model, cross_entropy, (scale * x, y), **{"relations": "*_nfm,h_vs_m", **options})
+
+
+def test_what_is_undefined_has_no_row() -> None:
+    assert "0/h_vs_m" in {row.key for row in of_inputs(1)}
+    table = of_inputs(0)
+    assert {"0/agop_nfm", "2/h_vs_m"} <= {row.key for row in table}
+    with pytest.raises(KeyError, match="0/h_vs_m"):
+        _ = table["0/h_vs_m"]
+
+
+def test_a_frame_has_a_row_for_each_value() -> None:
+    table = of_inputs(1)
+    frame = table.frame()
+    assert list(frame.columns) == ["key", "site", "quantity", "value", "standard_error"]
+    assert list(frame["key"]) == [row.key for row in table]
+    assert frame.set_index("key")["value"]["2/h_vs_m"] == table["2/h_vs_m"]
+    assert frame["standard_error"].dtype == float
+
+
+def test_a_long_table_is_shown_in_part_and_says_so() -> None:
+    rows = [Row(f"{index}/h_vs_m", str(index), "h_vs_m", 0.5) for index in range(100)]
+    lines = repr(Table(rows, {"coverage": "all"}, draw=lambda _: Figure())).splitlines()
+    assert lines[0].split() == ["site", "quantity", "value"]
+    assert lines[30].split() == ["29", "h_vs_m", "0.5"]
+    assert lines[31:] == ["… 70 more rows: .frame() has all", "all"]
+
+
+@each_call
+def test_a_plot_is_a_figure_with_its_title(call: Callable[..., Table]) -> None:
+    model, x, y = started()
+    figure = call(model, cross_entropy, (x, y)).plot("after training")
+    titles = [figure.get_suptitle(), *(axes.get_title() for axes in figure.axes)]
+    assert "after training" in titles
+    assert any(axes.has_data() for axes in figure.axes)
+
+
+def test_a_plot_shows_every_value_at_its_site() -> None:
+    table = of_inputs(1)
+    figure = table.plot()
+    panel = next(axes for axes in figure.axes if axes.get_title() == "H vs M")
+    shown = {line.get_ydata()[0]: line.get_xdata()[0] for line in panel.get_lines() if len(line.get_xdata()) == 1}
+    assert shown == {0: table["0/h_vs_m"], 1: table["2/h_vs_m"]}
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["0", "2"]
+
+
+def test_without_any_value_table_and_plot_are_empty() -> None:
+    table = of_inputs(0, sites="0", relations="h_vs_m")
+    assert len(table) == 0
+    assert repr(table).splitlines() == ["value", table.described["coverage"]]
+    assert not table.plot().axes[0].has_data()
