@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
+from types import MappingProxyType
 from typing import Any
 
 from benchmarks.mutations.drawing import Mutation
@@ -33,7 +34,12 @@ def copy(tree: Path, folder: Path) -> Path:
 
 
 def pytest_on(
-    copied: Path, words: Sequence[str], *, python: str = sys.executable, limit: float | None = None, **environment: str
+    copied: Path,
+    words: Sequence[str],
+    *,
+    python: str = sys.executable,
+    limit: float | None = None,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[int | None, str]:
     """How pytest ends on a copy, and what it says; no code where it was killed, with all that it has started."""
     more = {"PYTHONPATH": f"{copied}{os.pathsep}{PLUGINS}", "OMP_NUM_THREADS": "1", **environment}
@@ -89,7 +95,7 @@ def cover(tree: Path, file: Path, folder: Path, tests: Sequence[str]) -> None:
     copied = copy(tree, folder / "tree")
     words = ["-n", str(AT_ONCE), "--dist", "loadfile", "-p", "covering_tests"]
     traced = {"COVERING_OUT": str(out), "COVERING_TREE": str(copied)}
-    _, said = pytest_on(copied, [*words, *tests], python=_environment(folder), **traced)
+    _, said = pytest_on(copied, [*words, *tests], python=_environment(folder), environment=traced)
     print(said[-2000:])
     parts = [json.loads(part.read_text(encoding="utf-8")) for part in out.iterdir()]
     file.write_bytes(gzip.compress(json.dumps(_joined(parts)).encode()))
