@@ -24,8 +24,7 @@ from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.event_files import EventFiles
 from nfa.registry.training.config_json import training_config
 from nfa.registry.training.loop import Training, Watched
-from nfa.registry.training.session import Session
-from nfa.registry.training.tracked import TrackedTraining
+from nfa.registry.training.session import Session, Tracked
 from nfa.seeding import generator
 from nfa.workloads.devices import check_precision, choose_device
 
@@ -246,7 +245,7 @@ class DecoderSession(Session):
             tracking.save_picture(self.run, figure, f"envelope_epoch_{epoch}", also_pdf=False)
             self.events.figure("envelope", figure, epoch)
 
-    def finish(self, tracked: TrackedTraining) -> None:
+    def finish(self, tracked: Tracked) -> None:
         """The best weights' checkpoint and their test; reports, all from what the run has logged."""
         epoch = self.best["epoch"]
         self.model.load_state_dict(self.best["weights"])

@@ -30,8 +30,7 @@ from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.training.config_json import training_config
 from nfa.registry.training.loop import Training, Watched
-from nfa.registry.training.session import Session
-from nfa.registry.training.tracked import TrackedTraining
+from nfa.registry.training.session import Session, Tracked
 from nfa.relations import TRAINING, needed
 from nfa.studies.alignment import AlignmentOptions, alignment, conventions
 from nfa.workloads.devices import choose_device
@@ -168,7 +167,7 @@ class ClassifierSession(Session):
         similarities = " ".join(f"{value:.3f}" for value in found)
         return f"train {values['train/loss']:.4g}  val {values['val/loss']:.4g}  AGOP/NFM {similarities}"
 
-    def finish(self, tracked: TrackedTraining) -> None:
+    def finish(self, tracked: Tracked) -> None:
         """Test metrics, results, figures and the best epoch."""
         with self.clock.section("evaluation"):
             test = evaluate_split(self.model, self.workload, "test")
