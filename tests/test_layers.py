@@ -47,11 +47,14 @@ REGISTRY = [
     "registry.values",
     "registry.wrappers",
     "registry.folders",
+    "registry.datasets",
+    "registry.tracking",
+    "registry.training.shared_batch",
+    "registry.training.loop",
+    "registry.training.session",
     "registry.families.protocol",
     "registry.families.registry",
     "registry.families.stored",
-    "registry.datasets",
-    "registry.tracking",
     "registry.stored_runs",
     "registry.training",
     "registry.analyses",
@@ -61,18 +64,18 @@ REGISTRY = [
     "registry.doors",
     "registry.cli",
 ]
-SHARED = {f"registry.families.{name}" for name in ("protocol", "registry", "stored")}  # what all know of families
+SHARED = {
+    *(f"registry.training.{name}" for name in ("shared_batch", "loop", "session")),
+    *(f"registry.families.{name}" for name in ("protocol", "registry", "stored")),  # what all know of families
+}
 LAYERS = [*LIBRARY, *REGISTRY]
 REFERENCES = {"reference"}  # shares nothing with what is compared with it; only the suite imports it
 APART = {"__init__", "__main__", "registry", "registry.mlflow_plugin", *REFERENCES}  # are imported by no others
 OPTIONAL = {"nfa.callbacks.huggingface"}  # imports transformers, which is an extra and sets variables
-# Only for types, once something has to be said to an MLflow run, or by the plugin, which every program with MLflow
+# Only once something has to be said to an MLflow run, or by the plugin, which every program with MLflow
 # loads.
 LAZY: set[tuple[str, str]] = {
     ("registry.cli", "registry.tracking"),
-    ("registry.families.protocol", "registry.tracking"),  # for types
-    ("registry.families.protocol", "registry.training"),
-    ("registry.families.protocol", "parallel"),
     ("registry.mlflow_plugin", "errors"),
     ("registry.mlflow_plugin", "masking"),
     ("registry.mlflow_plugin", "registry.tracking"),

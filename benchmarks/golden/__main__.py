@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from benchmarks.golden.differences import differences
+from benchmarks.golden.differences import LINES, differences
 from benchmarks.golden.groups import GROUPS, QUICK
 from benchmarks.golden.masks import ROOT
 from benchmarks.golden.plays import Group, empty_store, player_of
@@ -35,13 +35,14 @@ def main() -> int:
     if asked.write:
         write(found, groups)
         return 0
-    return compare(found, groups)
+    return compare(found, groups, asked.lines)
 
 
 def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.golden", description=__doc__)
     parser.add_argument("--group", action="append", choices=NAMES, help="play this group alone, or several of them")
     parser.add_argument("--keep", action="store_true", help="leave the folder with the stores")
+    parser.add_argument("--lines", type=int, default=LINES, help="lines of differences at most")
     either = parser.add_mutually_exclusive_group()
     either.add_argument("--write", action="store_true", help="store the record of what is played")
     either.add_argument("--quick", action="store_true", help="play a part of a group, in half a minute")
@@ -94,11 +95,11 @@ def stored() -> Mapping[str, Kinds]:
     return results
 
 
-def compare(found: Found, groups: Sequence[Group]) -> int:
+def compare(found: Found, groups: Sequence[Group], most: int) -> int:
     """Print what is another in what these groups are to make."""
     names = [f"{group.name}: {step}" for group in groups for step in (group.name, *(one.name for one in group.steps))]
     chosen = (*names, "project")
-    lines = differences(found, {name: kinds for name, kinds in stored().items() if name.startswith(chosen)})
+    lines = differences(found, {name: kinds for name, kinds in stored().items() if name.startswith(chosen)}, most=most)
     print("\n".join(lines) or f"{len(found)} runs and steps are as stored")
     return int(bool(lines))
 

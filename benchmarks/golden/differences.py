@@ -9,11 +9,11 @@ LINES, WIDTH, ABSENT = 40, 100, "(absent)"
 EACH = 3  # keys that are told of a run's metrics, its tags, …
 
 
-def differences(got: Mapping[str, Kinds], stored: Mapping[str, Kinds]) -> list[str]:
+def differences(got: Mapping[str, Kinds], stored: Mapping[str, Kinds], *, most: int = LINES) -> list[str]:
     """Lines that say which run, which kind of thing and which key; the number of those left out comes last."""
     lines = [line for name in _both(got, stored) for line in _of_run(name, got.get(name), stored.get(name))]
-    left = len(lines) - LINES
-    return lines if left <= 0 else [*lines[:LINES], f"… and {left} more"]
+    left = len(lines) - most
+    return lines if left <= 0 else [*lines[:most], f"… and {left} more"]
 
 
 def _of_run(name: str, got: Kinds | None, stored: Kinds | None) -> Iterator[str]:

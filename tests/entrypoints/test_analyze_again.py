@@ -14,14 +14,14 @@ from stores import Finished, Store
 from support import Ended, run, words
 
 from nfa.parallel import World
-from nfa.registry.analyses.alignment import Alignment
+from nfa.registry.analyses.alignment import Alignment, AlignmentOfRun
 from nfa.registry.analyses.config import AnalyzeConfig
 from nfa.registry.tracking import history, sources
 from nfa.registry.tracking.store import client
 
 RELATIONS = "agop_nfm,agop_nfm_init_removed,h_vs_m"
 ASKED = words(relations=RELATIONS, max_samples=60)
-VALUES = ("nfa.registry.analyses.alignment_of_checkpoints", "CheckpointAnalysis.values")
+VALUES = ("nfa.registry.analyses.alignment", "AlignmentOfRun.values")
 NO_DATA = During("nfa.registry.stored_runs", "load_workload", Raise("the data are gone"))
 
 
@@ -240,9 +240,9 @@ def test_an_option_makes_another_analysis_where_it_decides_values(name: str, val
 def test_another_analysis_is_computed_anew_and_another_order_of_names_is_no_other(
     changeable: Finished, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    computed, original = [], CheckpointAnalysis.values
+    computed, original = [], AlignmentOfRun.values
     monkeypatch.setattr(
-        CheckpointAnalysis, "values", lambda self, epoch, run: computed.append(epoch) or original(self, epoch, run)
+        AlignmentOfRun, "values", lambda self, epoch, run: computed.append(epoch) or original(self, epoch, run)
     )
     asked_for = {"relations": "agop_nfm,h_vs_m,g_vs_h", "epochs": "1,4", "max_samples": 20}
     first = analysed(changeable.store, **asked_for)

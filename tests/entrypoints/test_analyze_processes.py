@@ -16,7 +16,7 @@ from support import Child, Ended, launch, run, words
 from nfa.errors import Refusal
 
 SHARED = {"relations": "agop_nfm,agop_nfm_init_removed,g_vs_h,out_g_vs_m,out_h_vs_m,fact_nfm", "max_samples": 101}
-VALUES = ("nfa.registry.analyses.alignment_of_checkpoints", "CheckpointAnalysis.measure")
+VALUES = ("nfa.registry.analyses.alignment", "AlignmentOfRun.measure")
 
 
 def made(finished: Finished) -> list[str]:
@@ -103,7 +103,7 @@ def test_a_refusal_is_said_once_by_the_first_process(argv: list[str], got: str, 
 
 def test_a_refusal_of_another_process_alone_ends_the_analysis_with_its_message(changeable: Finished) -> None:
     unlucky = During(
-        "nfa.registry.analyses.alignment_of_checkpoints", "CheckpointAnalysis._load", Refuse("device='cuda:1'")
+        "nfa.registry.analyses.alignment", "AlignmentOfRun._load", Refuse("device='cuda:1'")
     )
     first, second = (child.end() for child in started(changeable, 2, words(**SHARED), [None, unlucky]))
     assert second.code == 2, second.output

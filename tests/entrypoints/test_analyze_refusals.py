@@ -111,7 +111,7 @@ def test_output_dir_that_cannot_be_written_is_refused_before_any_work(
     refused: Refused, changeable: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr("nfa.registry.analyses.alignment.CheckpointAnalysis", None)
+    monkeypatch.setattr("nfa.registry.analyses.alignment.AlignmentOfRun", None)
     for folder in ("file", "file/below"):
         said = refused(words(output_dir=tmp_path / folder))
         assert f"output_dir={tmp_path / folder}" in said

@@ -13,8 +13,7 @@ from support import run, words
 
 from nfa.measures.gradient_gram import GradientGram
 from nfa.registry.analyses.config import GradientDirectionsConfig
-from nfa.registry.analyses.gradient_directions import GradientDirections
-from nfa.registry.analyses.gradients_of_checkpoints import CheckpointGradients
+from nfa.registry.analyses.gradient_directions import DirectionsOfRun, GradientDirections
 
 EPOCHS = [0, 5]
 ASKED: dict[str, Any] = {"n": 30, "epochs": "0,5", "device": "cpu"}  # of the run in which some gradients are zero
@@ -75,15 +74,15 @@ def test_the_same_analysis_again_computes_nothing_and_copies_values_and_arrays(
 def test_analysis_that_failed_after_the_first_checkpoint_goes_on_to_the_same_maps(
     runs: Trained, whole: Finished, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    values, computed = CheckpointGradients.values, []
+    values, computed = DirectionsOfRun.values, []
 
-    def counted(self: CheckpointGradients, epoch: int, run: Any) -> dict[str, float]:
+    def counted(self: DirectionsOfRun, epoch: int, run: Any) -> dict[str, float]:
         computed.append(epoch)
         if computed == EPOCHS:
             raise RuntimeError("injected")
         return values(self, epoch, run)
 
-    monkeypatch.setattr(CheckpointGradients, "values", counted)
+    monkeypatch.setattr(DirectionsOfRun, "values", counted)
     with pytest.raises(RuntimeError, match="injected"):
         directed(runs.store, run_id=runs.ids["dying"], **ASKED, maps=True)
     first = runs.store.runs()[-1]
@@ -96,7 +95,7 @@ def test_analysis_that_failed_after_the_first_checkpoint_goes_on_to_the_same_map
 
 
 def test_analysis_that_a_signal_ended_goes_on_where_it_was(runs: Trained, whole: Finished) -> None:
-    values = "nfa.registry.analyses.gradients_of_checkpoints", "CheckpointGradients.values"
+    values = "nfa.registry.analyses.gradient_directions", "DirectionsOfRun.values"
     argv = words(run_id=runs.ids["dying"], **ASKED)
     ended = run(runs.store, argv, entrypoint="gradient_directions", before=During(*values, TERM, 2))
     assert ended.code == 143, ended.output

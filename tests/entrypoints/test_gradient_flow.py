@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nfa import reference
 from nfa.registry import stored_runs
-from nfa.registry.analyses.flow_of_checkpoints import CheckpointFlow
+from nfa.registry.analyses.gradient_flow import FlowOfRun
 from nfa.workload import Batch, ParameterGroups
 
 N = {"mlp": 20, "v1": 6}
@@ -199,14 +199,14 @@ def test_of_one_hidden_layer_the_first_is_front_and_back(flows: Trained) -> None
 
 
 def test_a_readout_alone_has_values_and_no_ratio(flows: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = CheckpointFlow.__init__
+    opened = FlowOfRun.__init__
 
-    def alone(flow: CheckpointFlow, *args: object) -> None:
+    def alone(flow: FlowOfRun, *args: object) -> None:
         opened(flow, *args)
         names = {"layer_1": flow.analysis.groups.names["layer_1"]}
         flow.analysis.groups = ParameterGroups(names, "layer_1", None, "layer_1")
 
-    monkeypatch.setattr(CheckpointFlow, "__init__", alone)
+    monkeypatch.setattr(FlowOfRun, "__init__", alone)
     made = flow_of(flows.store, "shallow", n=10, epochs="4")
     found = series(flows.store, made)
     assert {key for key in found if key.startswith("flow/") and "ratio" in key} == {

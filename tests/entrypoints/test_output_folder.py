@@ -47,7 +47,7 @@ def test_a_folder_in_it_that_is_a_link_or_none_is_refused_before_any_work(
     (tmp_path / "other").mkdir()
     way = tmp_path / "out" / name
     way.touch() if kind == "file" else way.symlink_to(tmp_path / ("other" if kind == "link" else "nowhere"))
-    monkeypatch.setattr("nfa.registry.analyses.alignment.CheckpointAnalysis", None)
+    monkeypatch.setattr("nfa.registry.analyses.alignment.AlignmentOfRun", None)
     with pytest.raises(Refusal, match=rf"out/{name} is a link, or no folder(.|\n)*do: remove it"):
         analysed(changeable.store, **ASKED, output_dir=str(tmp_path / "out"))
     assert changeable.store.runs() == [changeable.run_id]

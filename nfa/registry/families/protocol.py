@@ -164,8 +164,11 @@ class Family(ABC):
         """The data of a training, which others with the same `data` parameters can share; `found` is of `look`."""
 
     @abstractmethod
-    def prepare(self, config: Any, data: Any, run: "TrackedRun | None" = None) -> Ready:
-        """The workload on the data, with the examples that `run` has stored; `Refusal` for what cannot be trained."""
+    def prepare(self, config: Any, data: Any, run: "TrackedRun | None" = None, ids: Ids | None = None) -> Ready:
+        """The workload on the data, with the examples that `run` has stored, or with `ids`; None = as the seed says.
+
+        `Refusal` for what cannot be trained.
+        """
 
     @abstractmethod
     def lines(self, ready: Ready) -> Iterator[tuple[str, str]]:

@@ -2,14 +2,24 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
 from nfa.registry.training.loop import Training
 
-if TYPE_CHECKING:
-    from nfa.registry.training.tracked import TrackedTraining
+
+class Tracked(Protocol):
+    """The training in its run, as its session sees it."""
+
+    def kept(self, schedule: Sequence[int]) -> list[int]:
+        """Of these epochs, those whose weights stay."""
+
+    def log(self, epoch: int, values: Mapping[str, float]) -> None:
+        """Metrics of an epoch."""
+
+    def save(self, epoch: int) -> str:
+        """The model's weights as the checkpoint of an epoch."""
 
 
 class Session(ABC):
@@ -80,7 +90,7 @@ class Session(ABC):
     # ---- at the end
 
     @abstractmethod
-    def finish(self, tracked: "TrackedTraining") -> None:
+    def finish(self, tracked: Tracked) -> None:
         """The last metrics, the best epoch, reports and figures, all from what the run has logged."""
 
     def close(self) -> None:  # noqa: B027

@@ -49,7 +49,7 @@ def train_children(
         try:
             with child, clock.part() as spent:
                 run = child if stored_runs.has_begun(child.run_id) else None
-                train_one(child, family, family.prepare(training, ready.data, run), spent)
+                train_one(child, family, family.prepare(training, ready.data, run, ready.example_ids), spent)
         except NfaError as error:
             failures[name] = str(error)
         except Interrupted:

@@ -95,10 +95,12 @@ class Decoders(Family):
         with clock.section("data"):
             return read(config)
 
-    def prepare(self, config: TrainEEGConfig, data: "EEGData", run: "TrackedRun | None" = None) -> Ready:
+    def prepare(
+        self, config: TrainEEGConfig, data: "EEGData", run: "TrackedRun | None" = None, ids: Ids | None = None
+    ) -> Ready:
         from nfa.registry.families.eeg.session import prepare
 
-        return prepare(config, data, run)
+        return prepare(config, data, run, ids)
 
     def lines(self, ready: Ready) -> Iterator[tuple[str, str]]:
         from nfa.registry.families.eeg.session import described

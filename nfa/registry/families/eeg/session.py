@@ -24,8 +24,7 @@ from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.event_files import EventFiles
 from nfa.registry.training.config_json import training_config
 from nfa.registry.training.loop import Training, Watched
-from nfa.registry.training.session import Session
-from nfa.registry.training.tracked import TrackedTraining
+from nfa.registry.training.session import Session, Tracked
 from nfa.seeding import generator
 from nfa.workloads.devices import check_precision, choose_device
 
@@ -64,7 +63,7 @@ def stored_config(config: TrainEEGConfig, data: EEGData) -> dict[str, Any]:
     return training_config("train_eeg", "eeg", TrainEEGConfig, train, described)
 
 
-def prepare(config: TrainEEGConfig, data: EEGData, run: TrackedRun | None) -> Ready:
+def prepare(config: TrainEEGConfig, data: EEGData, run: TrackedRun | None, ids: Ids | None) -> Ready:
     """The workload on recordings, with the examples that `run` has stored; `Refusal` for what cannot be trained."""
     config = config.resolved()
     device = choose_device(config.device)
@@ -72,7 +71,7 @@ def prepare(config: TrainEEGConfig, data: EEGData, run: TrackedRun | None) -> Re
     if run:
         check_same(data.name, data.digest(), tracking.config(run.run_id)["data"]["digest"])
     config.check_batches(len(data.recordings("train")))
-    ids: Ids = stored_runs.example_ids(run.run_id) if run else decide(data, config)
+    ids = stored_runs.example_ids(run.run_id) if run else ids or decide(data, config)
     sizes = f"d_model={config.d_model} d_inner={config.d_inner} n_layers={config.n_layers}"
     check_memory(config.about_parameters, sizes, "a smaller width or fewer blocks")
     return Ready(config, EEGDecoder(config, data, ids, device), data, ids)
@@ -246,7 +245,7 @@ class DecoderSession(Session):
             tracking.save_picture(self.run, figure, f"envelope_epoch_{epoch}", also_pdf=False)
             self.events.figure("envelope", figure, epoch)
 
-    def finish(self, tracked: TrackedTraining) -> None:
+    def finish(self, tracked: Tracked) -> None:
         """The best weights' checkpoint and their test; reports, all from what the run has logged."""
         epoch = self.best["epoch"]
         self.model.load_state_dict(self.best["weights"])

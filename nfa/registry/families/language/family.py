@@ -83,10 +83,12 @@ class LanguageModels(Family):
 
         return read(config, clock, found)
 
-    def prepare(self, config: TrainLoraConfig, data: "Asked", run: "TrackedRun | None" = None) -> Ready:
+    def prepare(
+        self, config: TrainLoraConfig, data: "Asked", run: "TrackedRun | None" = None, ids: Ids | None = None
+    ) -> Ready:
         from nfa.registry.families.language.prepare import prepare
 
-        return prepare(config, data, run)
+        return prepare(config, data, run, ids)
 
     def lines(self, ready: Ready) -> Iterator[tuple[str, str]]:
         from nfa.registry.families.language.prepare import lines

@@ -75,13 +75,13 @@ def read(config: TrainLoraConfig, clock: Stopwatch, found: QuestionData | None) 
         return Asked(data, base, encode(data.pairs, load_tokenizer(base), config.max_length))
 
 
-def prepare(config: TrainLoraConfig, asked: Asked, run: TrackedRun | None) -> ReadyToTune:
+def prepare(config: TrainLoraConfig, asked: Asked, run: TrackedRun | None, ids: Ids | None) -> ReadyToTune:
     """The workload, with the examples and the start that `run` has stored; `Refusal` for what cannot be trained."""
     config = config.resolved()
     factors = _stored_start(config, asked, run) if run else factors_of(config, asked.base)
     initial = factors.adapter if factors else None
     sides = check_targets(config, asked.base, initial)
-    ids: Ids = stored_runs.example_ids(run.run_id) if run else _examples(config, asked)
+    ids = stored_runs.example_ids(run.run_id) if run else ids or _examples(config, asked)
     if factors:
         config = dataclasses.replace(config, factors=factors.run_id)
     workload = LanguageModel(config, asked.base, asked.encoded, ids, choose_device(config.device), initial)

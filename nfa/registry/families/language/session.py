@@ -21,8 +21,7 @@ from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.training.loop import Training, Watched
 from nfa.registry.training.rates import RATES
-from nfa.registry.training.session import Session
-from nfa.registry.training.tracked import TrackedTraining
+from nfa.registry.training.session import Session, Tracked
 
 EVALUATIONS = 10
 
@@ -159,7 +158,7 @@ class LanguageSession(Session):
             "train/learning_rate": rate,
         }
 
-    def finish(self, tracked: TrackedTraining) -> None:
+    def finish(self, tracked: Tracked) -> None:
         """The final model, the log as a table, the loss curves, and how each held-out answer was predicted."""
         with self.clock.section("tracking"):
             self.run.metrics.flush()

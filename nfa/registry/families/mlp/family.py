@@ -79,10 +79,12 @@ class Classifiers(Family):
         with clock.section("data"):
             return images.load(config.dataset, self.look(config) if found is None else found)
 
-    def prepare(self, config: TrainConfig, data: "ImageData", run: "TrackedRun | None" = None) -> Ready:
+    def prepare(
+        self, config: TrainConfig, data: "ImageData", run: "TrackedRun | None" = None, ids: Ids | None = None
+    ) -> Ready:
         from nfa.registry.families.mlp.session import prepare
 
-        return prepare(config, data, run)
+        return prepare(config, data, run, ids)
 
     def lines(self, ready: Ready) -> Iterator[tuple[str, str]]:
         data = ready.data

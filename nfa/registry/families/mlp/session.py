@@ -30,8 +30,7 @@ from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.training.config_json import training_config
 from nfa.registry.training.loop import Training, Watched
-from nfa.registry.training.session import Session
-from nfa.registry.training.tracked import TrackedTraining
+from nfa.registry.training.session import Session, Tracked
 from nfa.relations import TRAINING, needed
 from nfa.studies.alignment import AlignmentOptions, alignment, conventions
 from nfa.workloads.devices import choose_device
@@ -52,13 +51,13 @@ def stored_config(entrypoint: str, train: Mapping[str, Any], data: ImageData) ->
     return training_config(entrypoint, "mlp", TrainConfig, train, described)
 
 
-def prepare(config: TrainConfig, data: ImageData, run: TrackedRun | None) -> Ready:
+def prepare(config: TrainConfig, data: ImageData, run: TrackedRun | None, ids: Ids | None) -> Ready:
     """The workload on images, with the examples that `run` has stored; `Refusal` for what cannot be trained."""
     if run:
         check_same(data.name, data.digest(), tracking.config(run.run_id)["data"]["digest"])
     check_sizes(config, len(data.train_labels), data.features, data.classes)
     config = config.resolved()
-    ids: Ids = stored_runs.example_ids(run.run_id) if run else _decided(config, data)
+    ids = stored_runs.example_ids(run.run_id) if run else ids or _decided(config, data)
     workload = MLPClassifier(config, data, ids, choose_device(config.device))
     return Ready(config, workload, data, ids)
 
@@ -168,7 +167,7 @@ class ClassifierSession(Session):
         similarities = " ".join(f"{value:.3f}" for value in found)
         return f"train {values['train/loss']:.4g}  val {values['val/loss']:.4g}  AGOP/NFM {similarities}"
 
-    def finish(self, tracked: TrackedTraining) -> None:
+    def finish(self, tracked: Tracked) -> None:
         """Test metrics, results, figures and the best epoch."""
         with self.clock.section("evaluation"):
             test = evaluate_split(self.model, self.workload, "test")
