@@ -9,7 +9,6 @@ import pytest
 from analyses import CHECKPOINTS, SECONDS, SITES, analysed, series
 from mlflow.entities import Metric
 from moments import INT, KILL, TERM, AtCall, Count, During, Raise, Send
-from nfa.registry.analyses.alignment_of_checkpoints import CheckpointAnalysis
 from stores import Finished, Store
 from support import Ended, run, words
 
