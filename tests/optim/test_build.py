@@ -177,5 +177,5 @@ def test_gradients_are_dropped_not_zeroed():
 
 
 def test_an_unknown_name_is_refused():
-    with pytest.raises(ValueError, match="no optimizer named 'lion'"):
+    with pytest.raises(KeyError, match="lion"):
         made("lion", parameters())
