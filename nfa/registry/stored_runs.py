@@ -110,7 +110,7 @@ def example_ids(run_id: str) -> dict[str, list[int]]:
 def load_workload(run_id: str, *, device: str = "auto", data_dir: str | None = None) -> Workload:
     """Data, splits and model of a run, rebuilt from the run alone; see `load_checkpoint`."""
     stored, ids = _stored(run_id), example_ids(run_id)
-    rebuild, tensors = family(stored["workload"]).rebuild, partial(_tensors, run_id)
+    rebuild, tensors = family(stored["workload"]).training.rebuild, partial(_tensors, run_id)
     return rebuild(stored, ids, device=choose_device(device), data_dir=data_dir, tensors=tensors)
 
 

@@ -120,7 +120,7 @@ def test_a_stored_run_is_rebuilt_from_what_it_stored():
     from nfa.registry.datasets import images
 
     config = stored(images.load("digits", {}).digest())
-    workload = family("mlp").rebuild(config, {"train": [3, 1]}, **PLAIN)
+    workload = family("mlp").training.rebuild(config, {"train": [3, 1]}, **PLAIN)
     assert workload.config == TrainConfig(**config["train"])
     batch = next(workload.batches("train", batch_size=4))
     assert batch.ids.tolist() == [3, 1]
@@ -129,7 +129,7 @@ def test_a_stored_run_is_rebuilt_from_what_it_stored():
 
 def test_other_data_than_the_runs_are_refused():
     with pytest.raises(Refusal, match=r"(?s)digits with digest \w{12}\b.*allowed: digest 0000"):
-        family("mlp").rebuild(stored("0" * 64), {}, **PLAIN)
+        family("mlp").training.rebuild(stored("0" * 64), {}, **PLAIN)
 
 
 @pytest.mark.parametrize("name", ["cuda:99", "gpu", ""])

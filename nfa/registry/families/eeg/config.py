@@ -8,6 +8,7 @@ from typing import Any
 from nfa import checkpoint_schedule
 from nfa.errors import Refusal
 from nfa.options import Auto, check_fields, device_option, option
+from nfa.registry.machine import check_memory
 from nfa.registry.values import whole_numbers
 
 RATE = 64  # samples a second
@@ -169,11 +170,11 @@ class TrainEEGConfig(EEGTraining):
             got = f"batch_size={full.batch_size} with nproc={self.nproc}"
             raise Refusal(got, "a batch that the processes share equally", f"batch_size={64 * self.nproc}")
 
-    @property
-    def about_parameters(self) -> int:
-        """About how many weights the network has, of a resolved configuration: its products of width × width."""
+    def check_memory(self) -> None:
+        """`Refusal` where this machine cannot hold the network of a resolved configuration: its products of widths."""
         d, inner, blocks = (int(getattr(self, name)) for name in ("d_model", "d_inner", "n_layers"))
-        return blocks * (4 * d * inner + 10 * d * d) + sum(FRONT_KERNELS[1:]) * d * d
+        parameters = blocks * (4 * d * inner + 10 * d * d) + sum(FRONT_KERNELS[1:]) * d * d
+        check_memory(parameters, f"d_model={d} d_inner={inner} n_layers={blocks}", "a smaller width or fewer blocks")
 
     def check_batches(self, recordings: int) -> None:
         """`Refusal` where a batch of a resolved configuration has fewer windows than there are processes."""

@@ -12,7 +12,7 @@ from nfa.console import stage
 from nfa.registry import tracking
 from nfa.registry.families.language import adapters, report
 from nfa.registry.families.language.compute import training_operations
-from nfa.registry.families.language.prepare import INITIAL, ReadyToTune, stored_config
+from nfa.registry.families.language.ready import INITIAL, ReadyToTune, stored_config
 from nfa.registry.families.language.scores import score_answers
 from nfa.registry.families.language.start import start
 from nfa.registry.families.language.workload import LanguageModel

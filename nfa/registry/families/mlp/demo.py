@@ -36,7 +36,7 @@ def demo(config: DemoConfig) -> None:
     )
     family = family_of(training)
     variants = family.variants(training)
-    ready = family.prepare(next(iter(variants.values())), family.read(training, clock))
+    ready = family.training.prepare(next(iter(variants.values())), family.training.read(training, clock))
     run = tracking.open_run("demo", "mlp", name="demo")
     with run, timed(run, clock, family=True):
         run.log_params(dataclasses.asdict(config))

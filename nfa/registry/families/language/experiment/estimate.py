@@ -5,7 +5,7 @@ import time
 from nfa.console import stage
 from nfa.registry.families.language.base.models import load_model
 from nfa.registry.families.language.experiment.plan import ExperimentPlan
-from nfa.registry.families.language.prepare import memory_of
+from nfa.registry.families.language.ready import memory_of
 from nfa.registry.families.language.workload import DTYPES, LanguageModel
 from nfa.registry.machine import BYTES_A_WEIGHT
 

@@ -13,8 +13,8 @@ from nfa.registry.families.language.config import CompareLoraConfig
 from nfa.registry.families.language.experiment.config import STEPS, LoraExperimentConfig
 from nfa.registry.families.language.experiment.estimate import estimate
 from nfa.registry.families.language.experiment.plan import ExperimentPlan, Task
-from nfa.registry.families.language.prepare import Asked
 from nfa.registry.families.language.questions import QuestionData
+from nfa.registry.families.language.ready import Asked
 from nfa.registry.families.language.teacher.lora_svd import lora_svd
 from nfa.registry.families.language.teacher.synthesize_teacher import synthesize_teacher
 from nfa.registry.families.language.workload import LanguageModel
@@ -129,7 +129,7 @@ class _Steps:
         with run, self.clock.part() as spent:
             self.parent.tag({"nfa.trained": "true"})
             begun = run if stored_runs.has_begun(run.run_id) else None
-            train_one(run, family, family.prepare(task.config, self.asked, begun), spent)
+            train_one(run, family, family.training.prepare(task.config, self.asked, begun), spent)
         return run
 
     def _compare(self) -> None:
