@@ -47,6 +47,7 @@ REGISTRY = [
     "registry.values",
     "registry.wrappers",
     "registry.folders",
+    "registry.remembered",
     "registry.datasets",
     "registry.tracking",
     "registry.training.shared_batch",

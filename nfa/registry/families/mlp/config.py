@@ -58,9 +58,8 @@ class TrainConfig:
         check_fields(self)
         checkpoint_schedule.parse(self.schedule, self.epochs)
         if self.momentum != "auto" and self.momentum and self.optimizer == "adam":
-            raise Refusal(
-                f"momentum={self.momentum} with optimizer=adam", "momentum for sgd and muon", "leave momentum=auto"
-            )
+            got = f"momentum={self.momentum} with optimizer=adam"
+            raise Refusal(got, "momentum for sgd and muon", "leave momentum=auto")
         self._check_weighting()
 
     def _check_weighting(self) -> None:

@@ -1,7 +1,6 @@
 """Make a tracked run of a folder of old checkpoint files."""
 
 import dataclasses
-import hashlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from nfa.console import bar, stage
-from nfa.content import unpickled
+from nfa.content import file_sha256, unpickled
 from nfa.errors import NfaError, Refusal, headline, reading
 from nfa.measures.evaluation import evaluate_split
 from nfa.registry import tracking
@@ -70,11 +69,9 @@ def _checked(config: ImportConfig, folder: Path, files: Mapping[int, OldFile], d
 
 def _check_fit(found: Sizes, data: ImageData, path: str) -> None:
     if (found.inputs, found.classes) != (data.features, data.classes):
-        raise Refusal(
-            f"{path} (a network of {found.inputs} inputs and {found.classes} outputs) with dataset={data.name}",
-            f"{data.features} inputs (pixels) and {data.classes} outputs (classes)",
-            "give the dataset that the network was trained on",
-        )
+        got = f"{path} (a network of {found.inputs} inputs and {found.classes} outputs) with dataset={data.name}"
+        allowed = f"{data.features} inputs (pixels) and {data.classes} outputs (classes)"
+        raise Refusal(got, allowed, "give the dataset that the network was trained on")
 
 
 def read(folder: Path, path: str) -> dict[str, Tensor]:
@@ -90,14 +87,10 @@ def read(folder: Path, path: str) -> dict[str, Tensor]:
 
 def _stored_config(config: ImportConfig, folder: Path, files: Mapping[int, OldFile], data: ImageData) -> dict[str, Any]:
     train = {name: getattr(config, name) for name in TRAINING_FACTS}
-    content = {str(epoch): {"path": file.path, "sha256": _sha256(folder / file.path)} for epoch, file in files.items()}
+    digests = {file.path: file_sha256(folder / file.path) for file in files.values()}
+    content = {str(epoch): {"path": file.path, "sha256": digests[file.path]} for epoch, file in files.items()}
     source = {"folder": str(folder), "files": content}
     return {**stored_config("import_checkpoints", train, data), "source": source}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class _Import:

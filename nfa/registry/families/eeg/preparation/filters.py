@@ -112,11 +112,9 @@ def spans_of(eeg: Signal, envelope: Signal, settings: FilterSettings, whole: str
         pieces = _pieces(eeg, settings, first, last)
         if not pieces:
             longest = max([0, *(end - begin for begin, end in _within(eeg, settings, first, last))]) / settings.rate
-            raise Refusal(
-                f"{eeg.name} ({total / settings.rate:.2f} s, of it {longest:.2f} s for {split})",
-                f"at least {SHORTEST} s in each part",
-                "leave the recording out, or change train_share and val_share",
-            )
+            got = f"{eeg.name} ({total / settings.rate:.2f} s, of it {longest:.2f} s for {split})"
+            allowed = f"at least {SHORTEST} s in each part"
+            raise Refusal(got, allowed, "leave the recording out, or change train_share and val_share")
         names = [f"+{k}of{len(pieces)}" for k in range(1, len(pieces) + 1)] if len(pieces) > 1 else [""]
         found += [Span(split, *piece, name) for piece, name in zip(pieces, names, strict=True)]
     return tuple(found)
@@ -140,11 +138,9 @@ def _within(eeg: Signal, settings: FilterSettings, first: int, last: int) -> lis
 def _check_pair(eeg: Signal, envelope: Signal, settings: FilterSettings) -> None:
     if abs(eeg.seconds - envelope.seconds) > TOLERANCE:
         lasting = [f"{item.samples} samples at {item.rate:g} Hz = {item.seconds:.2f} s" for item in (eeg, envelope)]
-        raise Refusal(
-            f"{eeg.name} ({lasting[0]}) with {envelope.name} ({lasting[1]})",
-            f"lengths that differ by at most {TOLERANCE} s",
-            "check eeg_rate and envelope_rate, and whether the files belong together",
-        )
+        got = f"{eeg.name} ({lasting[0]}) with {envelope.name} ({lasting[1]})"
+        allowed = f"lengths that differ by at most {TOLERANCE} s"
+        raise Refusal(got, allowed, "check eeg_rate and envelope_rate, and whether the files belong together")
     for name in ("highpass", "lowpass"):
         if getattr(settings, name) >= eeg.rate / 2:
             got = f"{name}={getattr(settings, name)} for {eeg.name} at {eeg.rate:g} Hz"
@@ -220,11 +216,8 @@ def _read(signal: Signal, span: Span, settings: FilterSettings) -> Array:
     if not np.isfinite(recorded).all():
         sample, channel = np.argwhere(~np.isfinite(recorded))[0]
         place = f"sample {start + sample} of channel {signal.channels[channel]}"
-        raise Refusal(
-            f"{signal.name} ({recorded[sample, channel]} at {place})",
-            "finite values",
-            "mend or leave out the recording",
-        )
+        got = f"{signal.name} ({recorded[sample, channel]} at {place})"
+        raise Refusal(got, "finite values", "mend or leave out the recording")
     return recorded
 
 
@@ -239,11 +232,8 @@ def check_flat(name: str, channels: Sequence[str], scale: Scale, largest: Array,
     flat = np.flatnonzero(scale.deviation <= FLAT * largest).tolist()
     if flat:
         names = ", ".join(channels[channel] for channel in flat)
-        raise Refusal(
-            f"{name} (constant over {over}: channel {names})",
-            "channels that vary",
-            "mend the channel (interpolate it), or leave out the recording",
-        )
+        got = f"{name} (constant over {over}: channel {names})"
+        raise Refusal(got, "channels that vary", "mend the channel (interpolate it), or leave out the recording")
 
 
 def _filter(recorded: Array, rate: float, settings: FilterSettings) -> None:

@@ -34,11 +34,8 @@ def open_recording(recording: Recording, config: PrepareEEGConfig) -> OpenedReco
     else:
         eeg, channels = _open_columns(recording.eeg, config)
     if eeg.samples < len(eeg.channels):
-        raise Refusal(
-            f"{eeg.name} (shape {[eeg.samples, len(eeg.channels)]}: fewer samples than channels)",
-            "[samples, channels]",
-            "save the transposed array",
-        )
+        got = f"{eeg.name} (shape {[eeg.samples, len(eeg.channels)]}: fewer samples than channels)"
+        raise Refusal(got, "[samples, channels]", "save the transposed array")
     envelope = _open_npy(recording.envelope, config.envelope_rate or eeg.rate, envelope=True)
     return OpenedRecording(eeg, envelope, channels, tuple(notes))
 

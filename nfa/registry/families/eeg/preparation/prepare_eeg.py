@@ -141,11 +141,9 @@ def _check_space(target: Path, plans: Mapping[str, PreparationPlan]) -> None:
     existing = next(folder for folder in (target, *target.parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     if free < needed:
-        raise Refusal(
-            f"{free / 2**20:.0f} MB free at {existing}",
-            f"about {needed / 2**20:.0f} MB for the prepared files",
-            "free some space, or give another target",
-        )
+        got = f"{free / 2**20:.0f} MB free at {existing}"
+        allowed = f"about {needed / 2**20:.0f} MB for the prepared files"
+        raise Refusal(got, allowed, "free some space, or give another target")
 
 
 def _written(

@@ -1,6 +1,5 @@
 """Files of prepared recordings: written with each recording's own scale, then given that of its subject, say."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nfa.content import read_array, write_array
+from nfa.content import file_sha256, read_array, write_array
 from nfa.registry.families.eeg.names import prepared_name
 from nfa.registry.families.eeg.preparation.config import PrepareEEGConfig
 from nfa.registry.families.eeg.preparation.filters import FilterSettings, PreparedSignals, Span, check_flat, prepare
@@ -44,7 +43,7 @@ class Written:
             "channels": list(signal.channels),
             "mean": scale.mean.tolist(),
             "deviation": scale.deviation.tolist(),
-            "files": {path.name: _digest(path) for path in self.files.values()},
+            "files": {path.name: file_sha256(path) for path in self.files.values()},
         }
 
 
@@ -101,8 +100,3 @@ def _rescale(one: Written, scale: Scale) -> None:
     for path in one.files.values():
         before = one.own.restored(read_array(path).content.astype(np.float64))
         write_array(path, scale.normalised(before).astype(np.float32))
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -79,9 +79,8 @@ def find(folder: Path) -> list[Recording]:
         str(found[name].name) for found in (eeg, envelopes) for name in sorted(found) if name in _odd(eeg, envelopes)
     ]
     if lonely:
-        raise Refusal(
-            f"{folder}: {', '.join(lonely)} without partner", ALLOWED, "add the other file, or remove this one"
-        )
+        got = f"{folder}: {', '.join(lonely)} without partner"
+        raise Refusal(got, ALLOWED, "add the other file, or remove this one")
     return [Recording(name, eeg[name], envelopes[name]) for name in sorted(eeg)]
 
 
@@ -96,11 +95,8 @@ def _listed(folder: Path) -> list[Path]:
     try:
         return sorted(path for path in folder.iterdir() if path.is_file())
     except OSError as error:
-        raise Refusal(
-            f"source={folder} ({error.strerror})",
-            "a folder with recordings that can be read",
-            "check its name; a relative one counts from where the command is typed",
-        ) from None
+        got, allowed = f"source={folder} ({error.strerror})", "a folder with recordings that can be read"
+        raise Refusal(got, allowed, "check its name; a relative one counts from where the command is typed") from None
 
 
 def _odd(eeg: Iterable[str], envelopes: Iterable[str]) -> set[str]:
@@ -125,9 +121,8 @@ def _by_name(files: Iterable[Path], kind: str) -> dict[str, Path]:
 def _check_readable(recordings: Iterable[Recording], eeg_rate: float) -> None:
     for recording in recordings:
         if not recording.needs_mne and not eeg_rate:
-            raise Refusal(
-                f"{recording.eeg} with eeg_rate=0", "the rate of .npy files, which do not say it", "eeg_rate=1024, say"
-            )
+            got = f"{recording.eeg} with eeg_rate=0"
+            raise Refusal(got, "the rate of .npy files, which do not say it", "eeg_rate=1024, say")
         if recording.needs_mne and importlib.util.find_spec("mne") is None:
             raise Refusal(f"{recording.eeg} (MNE is not installed)", ".npy files without MNE", INSTALL)
 
@@ -140,8 +135,6 @@ def _check_target(target: Path, overwrite: bool) -> None:
         raise Refusal(f"target={target} ({existing} is {trouble})", "a folder that can be written", "give another one")
     held = sorted(path.name for path in target.iterdir() if PREPARED.fullmatch(path.name)) if target.exists() else []
     if held and not overwrite:
-        raise Refusal(
-            f"target={target} (it holds {held[0]}{f' and {len(held) - 1} more' if len(held) > 1 else ''})",
-            "a folder without prepared files",
-            "give another folder, or overwrite=true to replace files of the same recordings",
-        )
+        got = f"target={target} (it holds {held[0]}{f' and {len(held) - 1} more' if len(held) > 1 else ''})"
+        allowed = "a folder without prepared files"
+        raise Refusal(got, allowed, "give another folder, or overwrite=true to replace files of the same recordings")

@@ -60,7 +60,7 @@ def find_base(name: str) -> BaseModel:
     tensors = base_files.entries(base_files.weight_files(folder))
     with reading(folder, base_files.CONTENTS, "get the model's files again"):
         files = base_files.files_of(folder)
-        facts = base_files.remembered(f"facts {_versions()}", files, lambda: _facts(folder, tensors))
+        facts = base_files.facts_of(f"facts {_versions()}", files, lambda: _facts(folder, tensors))
     return BaseModel(full, folder, facts["weights"], facts["parameters"])
 
 

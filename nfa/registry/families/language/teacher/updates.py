@@ -65,11 +65,8 @@ def adapter_of(run_id: str, checkpoint: int | Auto) -> UpdateSource:
     run = _one_run(run_id)
     config = _trained(run)
     if config["train"]["init"] == "full":
-        raise Refusal(
-            f"run_id={run_id} (a full fine-tuning)",
-            "a run of train_lora with an adapter",
-            f"give it to lora_svd: run_id={run.info.run_id}; or train with another init",
-        )
+        got, allowed = f"run_id={run_id} (a full fine-tuning)", "a run of train_lora with an adapter"
+        raise Refusal(got, allowed, f"give it to lora_svd: run_id={run.info.run_id}; or train with another init")
     return _of_adapter(run, config, checkpoint)
 
 
@@ -172,11 +169,9 @@ def _of_full(run: Run, config: Any, checkpoint: int | Auto, base_model: str) -> 
     number, file = _checkpoint(run, checkpoint)
     base = find_base(base_model or config["base"]["name"])
     if base.digest != config["base"]["digest"]:
-        raise Refusal(
-            f"{base.name} with digest {base.digest[:12]} as the base of run {run.info.run_id[:12]}",
-            f"{config['base']['name']} with digest {config['base']['digest'][:12]}",
-            "base_model=FOLDER, where the run's base is now",
-        )
+        got = f"{base.name} with digest {base.digest[:12]} as the base of run {run.info.run_id[:12]}"
+        allowed = f"{config['base']['name']} with digest {config['base']['digest'][:12]}"
+        raise Refusal(got, allowed, "base_model=FOLDER, where the run's base is now")
     stored = {name.removesuffix(".weight") for name in matrices_in(file)}
     check_names(f"run {run.info.run_id[:12]}", stored, set(config["modules"]))
     modules = target_modules(base, tuple(config["modules"]))
