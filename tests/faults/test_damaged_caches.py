@@ -13,7 +13,7 @@ import pytest
 from mutations import BOTH, of_bytes, of_values, outcomes
 
 from nfa.errors import Refusal
-from nfa.registry.families.eeg import baseline
+from nfa.registry.families.eeg import linear_baseline as decoder
 from nfa.registry.families.eeg.facts import examined
 from nfa.registry.families.eeg.linear_baseline import Baseline
 from nfa.registry.families.language.base import files
@@ -64,11 +64,11 @@ def test_scores_of_the_linear_decoder_are_computed_again(
     asked: list[int] = []
     data: Any = SimpleNamespace(digest=lambda: "ab" * 32, split="time", unseen="first_minute")
     found = Baseline({"val": SCORES, "test": SCORES}, {"one": 1.0}, 0)
-    monkeypatch.setattr(baseline, "linear_baseline", lambda *_, **__: asked.append(1) or found)
-    assert baseline.baseline(data, 64) == baseline.baseline(data, 64)
+    monkeypatch.setattr(decoder, "linear_baseline", lambda *_, **__: asked.append(1) or found)
+    assert decoder.baseline(data, 64) == decoder.baseline(data, 64)
     assert len(asked) == 1
     (file,) = (cache / "eeg").iterdir()
-    assert believed(file, bytes_and_entries(file, count), lambda: baseline.baseline(data, 64)) == {"read": count}
+    assert believed(file, bytes_and_entries(file, count), lambda: decoder.baseline(data, 64)) == {"read": count}
     assert len(asked) > count * 3 / 4
 
 

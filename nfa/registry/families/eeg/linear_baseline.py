@@ -1,5 +1,6 @@
 """What a linear decoder reaches on EEG recordings: the number beside every other model's."""
 
+import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,9 +9,12 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
+from nfa.content import json_digest
 from nfa.maths.pearson import pearson
 from nfa.registry.families.eeg.data import EEGData, RecordingPart
 from nfa.registry.families.eeg.lagged_ridge import LaggedRidge, predict
+from nfa.registry.folders import cache_folder
+from nfa.registry.remembered import keep, recalled
 
 LAGS = 27  # 0 … round(0.4 s × 64 Hz)
 PENALTIES = tuple(10.0**power for power in range(-6, 3))
@@ -125,3 +129,15 @@ def _keep(means: dict[str, float], scores: Mapping[str, Float64[np.ndarray, " n"
 def _mean(values: Iterable[float]) -> float | None:
     defined = [value for value in values if not math.isnan(value)]
     return math.fsum(defined) / len(defined) if defined else None
+
+
+def baseline(data: EEGData, window: int) -> Baseline:
+    """What the linear decoder reaches in windows of that length; looked up where it is known already."""
+    how = {"split": data.split, "unseen": data.unseen}
+    what = {"data": data.digest(), **how, "window": window, "lags": LAGS, "penalties": PENALTIES}
+    note = cache_folder("eeg") / f"baseline-{json_digest(what)[:32]}.json"
+    found = recalled(note, lambda kept: Baseline(**kept))
+    if found is None:
+        found = linear_baseline(data, window=window)
+        keep(note, dataclasses.asdict(found))
+    return found

@@ -10,9 +10,9 @@ from nfa.checkpoint_schedule import fit
 from nfa.parallel import World
 from nfa.registry import tracking
 from nfa.registry.families.eeg import report
-from nfa.registry.families.eeg.baseline import baseline
 from nfa.registry.families.eeg.config import TrainEEGConfig
 from nfa.registry.families.eeg.data import SPLITS, EEGData
+from nfa.registry.families.eeg.linear_baseline import baseline
 from nfa.registry.families.eeg.scores import Scores, score
 from nfa.registry.families.eeg.workload import EEGDecoder
 from nfa.registry.families.protocol import Ready

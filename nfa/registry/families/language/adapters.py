@@ -24,6 +24,7 @@ from nfa.seeding import untouched
 Adapter = Mapping[str, Tensor]
 PREFIX = "base_model.model."  # of PEFT, before the paths in the base model
 PEFT_INITS: dict[str, bool | str] = {"random": True}  # others by their own name
+SHOWN = 8  # names in a message
 A, B = "lora_A.weight", "lora_B.weight"
 
 
@@ -160,9 +161,13 @@ def check_fits(adapter: Adapter, wanted: Mapping[str, tuple[int, ...]]) -> None:
 
 
 def _modules(keys: Set[str]) -> str:
-    names = sorted({key.rpartition(".lora_")[0] for key in keys})
-    shown = ", ".join(names[:8])
-    return f"{shown or 'none'}" + (f" … ({len(names)})" if len(names) > 8 else "")
+    return listed({key.rpartition(".lora_")[0] for key in keys})
+
+
+def listed(names: Set[str]) -> str:
+    """The first names in a message, and how many there are."""
+    shown = ", ".join(sorted(names)[:SHOWN]) or "none"
+    return shown + (f" … ({len(names)})" if len(names) > SHOWN else "")
 
 
 def take_out(model: nn.Module) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from nfa import checkpoint_schedule
 from nfa.errors import Refusal
-from nfa.options import Auto, check_fields, device_option, option
+from nfa.options import Auto, CheckedOptions, check_fields, device_option, option
 
 INITS = ("random", "svd", "pissa", "olora", "gaussian", "orthogonal", "full")
 RESIDUAL = ("pissa", "olora")  # inits that are parts of the base weights, which are taken out of them
@@ -17,6 +17,17 @@ TARGETS = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
 LORA_SCHEDULE = "0,5,10,15,20,30,40,60,80,100,150,200,300,500,1000"
 LORA_LEARNING_RATES = {"lora": 2e-4, "full": 2e-5}
 TINY_LEARNING_RATES = {"lora": 5e-3, "full": 1e-3}
+
+
+def listed(text: str) -> list[str]:
+    """Comma-separated words, each once."""
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def check_targets(text: str) -> None:
+    """`Refusal` where no module is named."""
+    if not listed(text):
+        raise Refusal(f"targets={text!r}", "ends of module paths, comma-separated", f"targets={TARGETS}")
 
 
 @dataclass(frozen=True)
@@ -78,13 +89,12 @@ class LoraTraining:
         check_fields(self)
         if self.schedule != "auto":
             checkpoint_schedule.parse(self.schedule, 0)
-        if not self.target_list:
-            raise Refusal(f"targets={self.targets!r}", "ends of module paths, comma-separated", f"targets={TARGETS}")
+        check_targets(self.targets)
 
     @property
     def target_list(self) -> list[str]:
         """The targets, each once."""
-        return list(dict.fromkeys(part.strip() for part in self.targets.split(",") if part.strip()))
+        return listed(self.targets)
 
     @property
     def step_size(self) -> int:
@@ -161,7 +171,7 @@ class TrainLoraConfig(LoraTraining):
 
 
 @dataclass(frozen=True)
-class CompareLoraConfig:
+class CompareLoraConfig(CheckedOptions):
     """Compare fine-tunings of the same questions that start differently, seed by seed, at equal steps and compute."""
 
     run_id: str = option("latest", "runs of train_lora, comma-separated; a parent (an experiment) = its trainings")
@@ -169,6 +179,3 @@ class CompareLoraConfig:
     seed: int = option(1717, "seed of the bootstrap", at_least=0, below=2**63)
     output_dir: str = option("", "folder that gets a copy of all files")
     run_name: str = option("", "name of the run in MLflow; empty = MLflow chooses one")
-
-    def __post_init__(self) -> None:
-        check_fields(self)

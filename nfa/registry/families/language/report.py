@@ -93,7 +93,7 @@ def save_model(run: TrackedRun, workload: LanguageModel, model: nn.Module) -> No
         if init == "full":
             with quiet():
                 model.save_pretrained(folder)  # type: ignore[operator]
-                load_tokenizer(workload.base).save_pretrained(folder)
+                load_tokenizer(workload.base.folder).save_pretrained(folder)
         else:
             base = workload.base.name if Path(workload.base.name).suffix != ".gguf" else str(workload.base.folder)
             adapters.save_adapter(

@@ -14,7 +14,6 @@ from nfa.registry import stored_runs, tracking
 from nfa.registry.families.language import questions
 from nfa.registry.families.language.answer_tokens import encode
 from nfa.registry.families.language.base.models import find_base, load_tokenizer
-from nfa.registry.families.language.checks import check_targets
 from nfa.registry.families.language.config import HALF, TrainLoraConfig
 from nfa.registry.families.language.factors import StartFactors, factors_of
 from nfa.registry.families.language.fitting import Sides, trained
@@ -22,6 +21,7 @@ from nfa.registry.families.language.question_splits import split
 from nfa.registry.families.language.questions import QuestionData
 from nfa.registry.families.language.ready import INITIAL, Asked, ReadyToTune, memory_of, stored_config
 from nfa.registry.families.language.session import LanguageSession
+from nfa.registry.families.language.target_modules import check_targets
 from nfa.registry.families.language.workload import LanguageModel
 from nfa.registry.families.protocol import FamilyTraining, Ids, Ready
 from nfa.registry.families.stored import check_same
@@ -43,7 +43,7 @@ class LanguageTraining(FamilyTraining):
             base = find_base(config.base_model)
             stage("base", f"{base.name}, {base.parameters:,} parameters, {base.digest[:12]}")
         with clock.section("data"):
-            return Asked(data, base, encode(data.pairs, load_tokenizer(base), config.max_length))
+            return Asked(data, base, encode(data.pairs, load_tokenizer(base.folder), config.max_length))
 
     def prepare(
         self, config: TrainLoraConfig, data: Asked, run: TrackedRun | None = None, ids: Ids | None = None
@@ -97,7 +97,7 @@ class LanguageTraining(FamilyTraining):
         check_same(data.name, data.digest(), stored["data"]["digest"])
         base = find_base(train.base_model)
         check_same(f"base model {train.base_model}", base.digest, stored["base"]["digest"])
-        encoded = encode(data.pairs, load_tokenizer(base), train.max_length)
+        encoded = encode(data.pairs, load_tokenizer(base.folder), train.max_length)
         return LanguageModel(train, base, encoded, ids, device, None if train.init == "full" else tensors(INITIAL))
 
 

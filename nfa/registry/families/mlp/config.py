@@ -2,10 +2,13 @@
 
 import dataclasses
 from dataclasses import dataclass
+from itertools import pairwise
 
 from nfa import checkpoint_schedule
 from nfa.errors import Refusal
-from nfa.options import Auto, check_fields, device_option, option
+from nfa.options import Auto, CheckedOptions, check_fields, device_option, option
+from nfa.registry.datasets.published import train_size
+from nfa.registry.machine import check_memory
 
 LEARNING_RATES = {"sgd": 0.1, "adam": 0.001, "muon": 0.01}
 MOMENTA = {"sgd": 0.0, "adam": 0.0, "muon": 0.95}
@@ -69,6 +72,15 @@ class TrainConfig:
             if self.weighting == "none" and value != defaults[name] and not self.resume:
                 raise Refusal(f"{name}={value} with weighting=none", "ghm_… with weighting=ghm", "weighting=ghm")
 
+    def check_sizes(self, published: int, features: int, classes: int) -> None:
+        """`Refusal` for more examples than a data set has, and for a network that this machine cannot hold."""
+        limit = train_size(published)
+        if self.max_samples > limit:
+            raise Refusal(f"max_samples={self.max_samples}", f"0 (all) to {limit} training examples", "max_samples=0")
+        sizes = [features, *[self.width] * self.depth, classes]
+        parameters = sum(inputs * outputs for inputs, outputs in pairwise(sizes))
+        check_memory(parameters, f"width={self.width} depth={self.depth}", "a smaller width or depth")
+
     def resolved(self) -> "TrainConfig":
         """The same configuration with every `auto` that depends on the optimizer replaced by its value."""
         if self.optimizer == "all":
@@ -102,7 +114,7 @@ class ImportConfig:
 
 
 @dataclass(frozen=True)
-class DemoConfig:
+class DemoConfig(CheckedOptions):
     """Train three small networks on digits (SGD, Adam, Muon) and analyse them: what this program does, in a minute."""
 
     epochs: int = option(12, "passes over the training examples", at_least=1, below=1000)
@@ -110,6 +122,3 @@ class DemoConfig:
     depth: int = option(3, "hidden layers", at_least=1, below=11)
     seed: int = option(1717, "seed of split, initial weights and batch order", at_least=0, below=2**63)
     output_dir: str = option("", "folder that gets a copy of the figure")
-
-    def __post_init__(self) -> None:
-        check_fields(self)

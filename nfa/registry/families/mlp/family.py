@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 from nfa.registry.datasets import catalog
 from nfa.registry.datasets.published import PUBLISHED
 from nfa.registry.families.mlp.config import OPTIMIZERS, TrainConfig
-from nfa.registry.families.mlp.sizes import check_sizes
 from nfa.registry.families.protocol import EntryPoint, Family, Quality, trains
 from nfa.registry.folders import check_folder
 from nfa.relations import TRAINING
@@ -46,7 +45,7 @@ class Classifiers(Family):
             catalog.locate(dataset, folder)
             check_folder("data_dir", folder)
         for one in trainings:
-            check_sizes(one, *PUBLISHED[one.dataset])
+            one.check_sizes(*PUBLISHED[one.dataset])
 
     def look(self, config: TrainConfig) -> Any:
         """The files of the data set."""

@@ -15,7 +15,6 @@ from nfa.registry.datasets.images import ImageData
 from nfa.registry.families.mlp import report
 from nfa.registry.families.mlp.config import TrainConfig
 from nfa.registry.families.mlp.session import ClassifierSession, stored_config
-from nfa.registry.families.mlp.sizes import check_sizes
 from nfa.registry.families.mlp.workload import MLPClassifier
 from nfa.registry.families.protocol import FamilyTraining, Ids, Ready
 from nfa.registry.families.stored import check_same
@@ -37,7 +36,7 @@ class ClassifierTraining(FamilyTraining):
     ) -> Ready:
         if run:
             check_same(data.name, data.digest(), tracking.config(run.run_id)["data"]["digest"])
-        check_sizes(config, len(data.train_labels), data.features, data.classes)
+        config.check_sizes(len(data.train_labels), data.features, data.classes)
         config = config.resolved()
         ids = stored_runs.example_ids(run.run_id) if run else ids or _decided(config, data)
         workload = MLPClassifier(config, data, ids, choose_device(config.device))

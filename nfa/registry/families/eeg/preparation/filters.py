@@ -14,7 +14,7 @@ import numpy as np
 from scipy import signal as filters
 
 from nfa.errors import Refusal
-from nfa.registry.families.eeg.preparation.signals import Array, Segment, Signal, in_memory
+from nfa.registry.families.eeg.preparation.signals import Array, Segment, Signal
 from nfa.registry.families.eeg.scales import Scale, pooled
 
 SPLITS = ("train", "val", "test")
@@ -61,35 +61,6 @@ class PreparedSignals:
     scale: Scale
     start: Scale
     largest: Array
-
-
-def prepare_arrays(
-    eeg: Array,
-    envelope: Array,
-    *,
-    eeg_rate: float,
-    envelope_rate: float,
-    rate: int = 64,
-    train_share: float = 0.8,
-    val_share: float = 0.1,
-    highpass: float = 0.0,
-    lowpass: float = 0.0,
-) -> dict[str, tuple[Array, Array]]:
-    """Parts (EEG [T, C], envelope [T, 1]) by split of one recording in memory: EEG [T, C], envelope [T] or [T, 1].
-
-    Float32, `rate` samples a second, the longer signal cut to the shorter; each channel has mean 0 and standard
-    deviation 1 (over T) in the train part, and in val and test what the same shift and scale give. Every part begins
-    at the same moment in both signals, to half a sample of the recording. `Refusal` for arrays of another shape, for
-    signals that do not go together, are too short, not finite, or constant over the train part, and for cut-offs above
-    half of `eeg_rate`.
-    """
-    settings = FilterSettings(rate, train_share, val_share, highpass, lowpass)
-    both = in_memory("EEG", eeg, eeg_rate), in_memory("envelope", envelope, envelope_rate, envelope=True)
-    spans = spans_of(*both, settings)
-    made = prepare(both[0], spans, settings, filtered=True), prepare(both[1], spans, settings)
-    for signal, one in zip(both, made, strict=True):
-        check_flat(signal.name, signal.channels, one.scale, one.largest, "the train part")
-    return {span.split: (made[0].parts[span], made[1].parts[span]) for span in spans}
 
 
 def spans_of(eeg: Signal, envelope: Signal, settings: FilterSettings, whole: str = "") -> tuple[Span, ...]:

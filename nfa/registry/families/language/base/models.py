@@ -91,9 +91,17 @@ def load_model(base: BaseModel, dtype: torch.dtype = torch.float32) -> "PreTrain
     return found
 
 
-def load_tokenizer(base: BaseModel) -> "PreTrainedTokenizerBase":
-    """The model's tokenizer, from its folder only."""
-    return _tokenizer(base.folder)
+def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    """The tokenizer of a base model, from its folder only."""
+    from transformers import AutoTokenizer
+
+    load: Callable[..., PreTrainedTokenizerBase] = AutoTokenizer.from_pretrained
+    remedy = "put the model's tokenizer files (tokenizer.json, tokenizer_config.json, …) there"
+    with reading(f"the tokenizer of {folder}", base_files.CONTENTS, remedy), quiet():
+        found = load(folder, local_files_only=True, trust_remote_code=False)
+        if len(found) <= len(found.all_special_ids):
+            raise ValueError("no vocabulary")
+        return found
 
 
 def weights_of(base: BaseModel, names: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
@@ -137,7 +145,7 @@ def _facts(folder: Path, tensors: Mapping[str, Entry]) -> dict[str, Any]:
     if not _renames(model):
         _check_weights(folder, model, tensors)
     # Added tokens may lie outside: some models have one for pictures that they never see.
-    tokens, rows = _tokenizer(folder).vocab_size, embedding.weight.shape[0]
+    tokens, rows = load_tokenizer(folder).vocab_size, embedding.weight.shape[0]
     if tokens > rows:
         got = f"{folder} ({tokens} tokens in its tokenizer, {rows} in its embedding)"
         raise Refusal(got, "a tokenizer of this model", "put the model's own tokenizer files there")
@@ -160,18 +168,6 @@ def _skeleton(folder: Path, tensors: Mapping[str, Entry]) -> "PreTrainedModel":
             raise ValueError(f"more layers than the {len(tensors)} tensors of its weights")
         build: Callable[..., PreTrainedModel] = AutoModelForCausalLM.from_config
         return build(config, trust_remote_code=False)
-
-
-def _tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
-    from transformers import AutoTokenizer
-
-    load: Callable[..., PreTrainedTokenizerBase] = AutoTokenizer.from_pretrained
-    remedy = "put the model's tokenizer files (tokenizer.json, tokenizer_config.json, …) there"
-    with reading(f"the tokenizer of {folder}", base_files.CONTENTS, remedy), quiet():
-        found = load(folder, local_files_only=True, trust_remote_code=False)
-        if len(found) <= len(found.all_special_ids):
-            raise ValueError("no vocabulary")
-        return found
 
 
 def _renames(model: "PreTrainedModel") -> bool:

@@ -41,11 +41,6 @@ class ExperimentPlan:
         self._longer_steps: dict[tuple[str, str], int] = {}  # by the finished runs whose operations decide
         self.steps = [step for step in dataclasses.replace(config, steps="all").chosen_steps() if step != "compare"]
 
-    def look(self) -> None:
-        """Find what has been done."""
-        for _ in self.tasks():
-            pass
-
     def tasks(self) -> Iterator[Task]:
         """Every task with what is known of it by then."""
         seeds = self.config.seed_list()
@@ -125,10 +120,6 @@ class ExperimentPlan:
         fields = {name: value for name, value in dataclasses.asdict(config).items() if name not in NAMES_AND_PLACES}
         facts = {"base": self.workload.base.digest, "data": self.facts["digest"]}
         return json_digest({"entrypoint": entrypoint, "config": fields, "nfa_version": __version__, **facts})
-
-    def finish(self, task: Task, run_id: str) -> None:
-        """A task has been done."""
-        self.runs[task.name] = run_id
 
     def progress(self, step: str) -> tuple[int, int]:
         """How many of a step's tasks are done, and how many there are."""

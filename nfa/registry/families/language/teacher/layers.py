@@ -1,6 +1,5 @@
 """What is known of a teacher's layers before anything heavy is loaded."""
 
-from nfa.errors import Refusal
 from nfa.registry.families.language.base.known_layers import OUTPUT, known_layers
 from nfa.registry.families.language.base.names import place
 from nfa.registry.families.language.fitting import fitting
@@ -17,6 +16,4 @@ def check_layers(config: LoraSvdConfig) -> None:
             continue
         sides = {name: layers[name] for name in fitting([*layers, OUTPUT], config.target_list) if name in layers}
         most, module = min(((min(shape), name) for name, shape in sides.items()), default=(config.rank, ""))
-        if config.rank > most:
-            got = f"rank={config.rank} for {module}, whose update has rank {most} at most"
-            raise Refusal(got, f"1 to {most}: further directions would be zero and learn nothing", f"rank={most}")
+        config.check_rank(most, module)

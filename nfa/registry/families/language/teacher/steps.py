@@ -8,7 +8,6 @@ from typing import Any
 from nfa import __version__
 from nfa.console import stage
 from nfa.registry import tracking
-from nfa.registry.analyses.stored import output_folder
 from nfa.registry.families.language.teacher.updates import UpdateSource
 from nfa.registry.tracking import TrackedRun
 
@@ -56,6 +55,3 @@ def end_step(run: TrackedRun, folder: Path | None, parent: TrackedRun | None) ->
     if parent is None:
         stage("done", run.link)
     return run
-
-
-__all__ = ["check_room", "describe_step", "end_step", "open_step", "output_folder"]

@@ -7,10 +7,11 @@ from nfa.console import bar, stage
 from nfa.errors import Refusal
 from nfa.maths.low_rank import FactorPair
 from nfa.registry import tracking
+from nfa.registry.analyses.stored import output_folder
 from nfa.registry.families.language.figures.spectra import synthesis_plots
 from nfa.registry.families.language.teacher import teacher_report
 from nfa.registry.families.language.teacher.config import SynthesizeTeacherConfig
-from nfa.registry.families.language.teacher.steps import check_room, describe_step, end_step, open_step, output_folder
+from nfa.registry.families.language.teacher.steps import check_room, describe_step, end_step, open_step
 from nfa.registry.families.language.teacher.synthesis import Synthesized, synthesize
 from nfa.registry.families.language.teacher.updates import UpdateSource, adapter_of
 from nfa.registry.tracking import TrackedRun

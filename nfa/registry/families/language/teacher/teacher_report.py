@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from nfa.plain_text import table_row
 from nfa.registry.families.language.teacher.config import SynthesizeTeacherConfig
 from nfa.registry.families.language.teacher.synthesis import CIRCULAR, Synthesized
 from nfa.registry.families.language.teacher.updates import UpdateSource
@@ -22,9 +23,9 @@ def written(config: SynthesizeTeacherConfig, source: UpdateSource, made: Mapping
     """Content of synthesis_report.txt."""
     wide = max(len(name) for name in made) + 2
     lines = [f"Teacher synthesised from {source.label}", "", CIRCULAR, ""]
-    lines += [f"{'module':<{wide}}" + "".join(f"{name:>10}" for name in COLUMNS)]
-    for name, one in made.items():
-        lines.append(f"{name:<{wide}}" + "".join(f"{cell:>10}" for cell in _cells(one)) + _note(one))
+    widths = [10] * len(COLUMNS)
+    lines += [table_row("module", COLUMNS, wide, widths)]
+    lines += [table_row(name, _cells(one), wide, widths) + _note(one) for name, one in made.items()]
     energies = [one.energies for one in made.values() if one.energies]
     means = [sum(parts) / len(energies) for parts in zip(*energies, strict=True)]
     lines += ["", "mean energy: kept {:.1%}, added {:.1%}, noise {:.1%}".format(*means)]
