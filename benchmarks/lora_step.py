@@ -19,7 +19,7 @@ from nfa.registry.families.language import adapters, questions
 from nfa.registry.families.language.answer_tokens import collate, encode
 from nfa.registry.families.language.base.models import find_base, load_model, load_tokenizer
 from nfa.registry.families.language.config import TrainLoraConfig
-from nfa.registry.families.language.question_splits import split
+from nfa.registry.families.language.training import split
 from nfa.registry.families.language.workload import BETAS, EPSILON, LanguageModel
 from nfa.registry.training.loop import Training
 

@@ -64,6 +64,20 @@ class Ready:
 
 
 @dataclass(frozen=True)
+class StoredTraining:
+    """What a workload is rebuilt from: a run's config.json, its own examples, and where to compute.
+
+    `data_dir` is where its data are now, if they moved; `tensors` gives those of a safetensors file of the run.
+    """
+
+    config: Mapping[str, Any]
+    example_ids: Ids
+    device: "torch.device"
+    data_dir: str | None
+    tensors: Callable[[str], Mapping[str, "Tensor"]]
+
+
+@dataclass(frozen=True)
 class Score:
     """How good a trained model is on each recording, or whatever else is scored apart.
 
@@ -199,16 +213,5 @@ class FamilyTraining(ABC):
         raise NotImplementedError
 
     @abstractmethod
-    def rebuild(
-        self,
-        stored: Mapping[str, Any],
-        ids: Ids,
-        *,
-        device: "torch.device",
-        data_dir: str | None,
-        tensors: Callable[[str], Mapping[str, "Tensor"]],
-    ) -> "Workload":
-        """The workload of a run's config.json on the run's own examples; `Refusal` where the data are not the same.
-
-        `tensors` gives those of a safetensors file of the run.
-        """
+    def rebuild(self, run: StoredTraining) -> "Workload":
+        """The workload of a stored run; `Refusal` where the data are not the same."""

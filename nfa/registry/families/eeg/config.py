@@ -64,9 +64,7 @@ class EEGTraining:
     conv_kernel_size: int | Auto = option("auto", "samples of the blocks' convolution, odd; auto = 15, 31", at_least=1)
     dropout: float | Auto = option("auto", "share of units dropped; auto = 0.1, 0.3", at_least=0, below=1)
     window_seconds: float | Auto = option("auto", "length of a window; auto = 5, 10", above=0, below=LONGEST / RATE)
-    data_dir: str = option(
-        "", "folder in the split_data layout; empty = simulated recordings", free_on_resume=True, path="folder"
-    )
+    data_dir: str = option("", "folder in the split_data layout; empty = simulated recordings", path="folder")
     subjects: int = option(6, "simulated subjects", at_least=1, below=10**4)
     stimuli: int = option(3, "simulated stimuli, heard by every subject", at_least=1, below=10**4)
     seconds: int = option(300, "length of a simulated recording", at_least=10, below=10**5)

@@ -1,10 +1,9 @@
 """Trainings of decoders: their recordings, their workloads and what differs in their runs."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from nfa.parallel import World
 from nfa.registry import stored_runs, tracking
@@ -12,7 +11,7 @@ from nfa.registry.families.eeg.config import RATE, TrainEEGConfig
 from nfa.registry.families.eeg.data import SPLITS, EEGData
 from nfa.registry.families.eeg.session import DecoderSession, evaluate, evaluated_epochs, stored_config, training_of
 from nfa.registry.families.eeg.workload import EEGDecoder, read
-from nfa.registry.families.protocol import FamilyTraining, Ids, Ready
+from nfa.registry.families.protocol import FamilyTraining, Ids, Ready, StoredTraining
 from nfa.registry.families.stored import check_same
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
@@ -86,19 +85,11 @@ class DecoderTraining(FamilyTraining):
 
         training.run(int(workload.config.epochs), after_epoch)
 
-    def rebuild(
-        self,
-        stored: Mapping[str, Any],
-        ids: Ids,
-        *,
-        device: torch.device,
-        data_dir: str | None,
-        tensors: Callable[[str], Mapping[str, Tensor]],  # noqa: ARG002 - all is in config.json
-    ) -> EEGDecoder:
-        train = TrainEEGConfig(**stored["train"])
-        data = read(train, data_dir)
-        check_same(data.name, data.digest(), stored["data"]["digest"])
-        return EEGDecoder(train, data, ids, device)
+    def rebuild(self, run: StoredTraining) -> EEGDecoder:
+        train = TrainEEGConfig(**run.config["train"])
+        data = read(train, run.data_dir)
+        check_same(data.name, data.digest(), run.config["data"]["digest"])
+        return EEGDecoder(train, data, run.example_ids, run.device)
 
 
 def decide(data: EEGData, config: TrainEEGConfig) -> dict[str, list[int]]:

@@ -37,21 +37,18 @@ class LoraTraining:
     base_model: str = option(
         "tiny",
         "tiny (a byte-level model, made here), smollm2, a hub id, a folder, or a GGUF file",
-        free_on_resume=True,
         path="file or folder",
         path_unless=("tiny", "smollm2"),
     )
     data: str = option(
         "stdlib",
         "questions and answers: stdlib, a .json or .jsonl file, or a hub id",
-        free_on_resume=True,
         path="file",
         path_unless=("stdlib",),
     )
     val_data: str = option(
         "",
         "file of held-out questions; empty = a seeded tenth of the data",
-        free_on_resume=True,
         path="file",
         path_unless=("stdlib",),
     )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from nfa.errors import Refusal
+from nfa.errors import Refusal, headline
 from nfa.registry.folders import typed_folder
 
 STDLIB = Path(__file__).with_name("stdlib") / "pairs.jsonl"
@@ -146,8 +146,7 @@ def _hub_items(name: str, split: str) -> list[Item]:
     try:
         rows = load_dataset(name, split=split)
     except Exception as error:  # of many libraries: no network, no such data set, no such split, files it cannot read
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        got = f"{name}, split {split}: {reason} ({type(error).__name__})"
+        got = f"{name}, split {split}: {headline(error)} ({type(error).__name__})"
         remedy = "check name, split and network; or save its items as NAME.jsonl and name that file"
         raise Refusal(got, "a public data set of the hub, and a split that it has", remedy) from error
     items = [Item(f"row {number}", row) for number, row in enumerate(rows, start=1)]

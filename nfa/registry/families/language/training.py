@@ -1,14 +1,14 @@
 """Fine-tunings of language models: questions and base model read and checked before a run is opened, and runs again."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from nfa.console import stage
+from nfa.errors import Refusal
 from nfa.parallel import World
 from nfa.registry import stored_runs, tracking
 from nfa.registry.families.language import questions
@@ -17,18 +17,18 @@ from nfa.registry.families.language.base.models import find_base, load_tokenizer
 from nfa.registry.families.language.config import HALF, TrainLoraConfig
 from nfa.registry.families.language.factors import StartFactors, factors_of
 from nfa.registry.families.language.fitting import Sides, trained
-from nfa.registry.families.language.question_splits import split
 from nfa.registry.families.language.questions import QuestionData
 from nfa.registry.families.language.ready import INITIAL, Asked, ReadyToTune, memory_of, stored_config
 from nfa.registry.families.language.session import LanguageSession
 from nfa.registry.families.language.target_modules import check_targets
 from nfa.registry.families.language.workload import LanguageModel
-from nfa.registry.families.protocol import FamilyTraining, Ids, Ready
+from nfa.registry.families.protocol import FamilyTraining, Ids, Ready, StoredTraining
 from nfa.registry.families.stored import check_same
 from nfa.registry.folders import typed_folder
 from nfa.registry.machine import check_memory
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
+from nfa.seeding import generator
 from nfa.workloads.devices import check_precision, choose_device
 
 
@@ -82,23 +82,16 @@ class LanguageTraining(FamilyTraining):
     def session(self, run: TrackedRun, ready: Ready, clock: Stopwatch, world: World) -> LanguageSession:  # noqa: ARG002
         return LanguageSession(run, ready, clock)
 
-    def rebuild(
-        self,
-        stored: Mapping[str, Any],
-        ids: Ids,
-        *,
-        device: torch.device,
-        data_dir: str | None,
-        tensors: Callable[[str], Mapping[str, Tensor]],
-    ) -> LanguageModel:
-        train = TrainLoraConfig(**stored["train"])
-        moved = {name: _moved(getattr(train, name), data_dir) for name in ("data", "val_data")}
+    def rebuild(self, run: StoredTraining) -> LanguageModel:
+        train = TrainLoraConfig(**run.config["train"])
+        moved = {name: _moved(getattr(train, name), run.data_dir) for name in ("data", "val_data")}
         data = questions.load(moved["data"], moved["val_data"])
-        check_same(data.name, data.digest(), stored["data"]["digest"])
+        check_same(data.name, data.digest(), run.config["data"]["digest"])
         base = find_base(train.base_model)
-        check_same(f"base model {train.base_model}", base.digest, stored["base"]["digest"])
+        check_same(f"base model {train.base_model}", base.digest, run.config["base"]["digest"])
         encoded = encode(data.pairs, load_tokenizer(base.folder), train.max_length)
-        return LanguageModel(train, base, encoded, ids, device, None if train.init == "full" else tensors(INITIAL))
+        initial = None if train.init == "full" else run.tensors(INITIAL)
+        return LanguageModel(train, base, encoded, run.example_ids, run.device, initial)
 
 
 def _stored_start(config: TrainLoraConfig, asked: Asked, run: TrackedRun) -> StartFactors | None:
@@ -135,3 +128,32 @@ def _check_memory(workload: LanguageModel, sides: Sides) -> None:
     if config.base_precision not in HALF and config.init != "full" and not config.residual:
         remedy += ", or base_precision=bfloat16"
     check_memory(trained(config, sides), sizes, remedy, more=memory_of(workload))
+
+
+def split(n: int, train_items: int | None, excluded: Sequence[int], seed: int) -> dict[str, list[int]]:
+    """The content of a run's example_ids.json for n items: "train" and "val" sorted, "test" empty, "probe".
+
+    The first `train_items` are for training and the others for validation; with None a tenth of them all is drawn for
+    validation, rounded down, at least 1 and at most half. Items in `excluded` are nowhere; leaving one out changes the
+    draw of at most one other. "probe" is the training items in an order drawn by the seed. `Refusal` where nothing is
+    left to train on or to validate on.
+    """
+    left_out = set(excluded)
+    if train_items is None:
+        order = torch.randperm(n, generator=generator(seed, "split")).tolist()
+        kept = [item for item in order if item not in left_out]
+        size = min(max(1, len(kept) // 10), len(kept) // 2)
+        val, train = sorted(kept[:size]), sorted(kept[size:])
+    else:
+        train, val = (
+            [item for item in part if item not in left_out] for part in (range(train_items), range(train_items, n))
+        )
+    if not train or not val:
+        raise Refusal(
+            f"{n} items, {len(left_out)} of them too long, empty or beyond max_items: {len(train)} to train on, "
+            f"{len(val)} to validate on",
+            "at least one of each",
+            "more items, or a larger max_length or max_items",
+        )
+    places = torch.randperm(len(train), generator=generator(seed, "probe")).tolist()
+    return {"train": train, "val": val, "test": [], "probe": [train[place] for place in places]}

@@ -25,9 +25,7 @@ class TrainConfig:
     optimizer: str = option("sgd", "optimizer; all = one run of each, compared", choices=(*OPTIMIZERS, "all"))
     lr: float | Auto = option("auto", "learning rate; auto = 0.1 for sgd, 0.001 for adam, 0.01 for muon", above=0)
     dataset: str = option("digits", "images to classify", choices=DATASETS)
-    data_dir: str = option(
-        "", "folder with the dataset's files; empty = search, else fetch", free_on_resume=True, path="folder"
-    )
+    data_dir: str = option("", "folder with the dataset's files; empty = search, else fetch", path="folder")
     epochs: int = option(100, "passes over the training examples", at_least=1, below=10**7)
     width: int = option(1024, "units in each hidden layer", at_least=1, below=2**20)
     depth: int = option(5, "hidden layers; the network has depth + 1 matrices", at_least=1, below=10**4)

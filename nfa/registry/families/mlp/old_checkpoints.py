@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from nfa import checkpoint_schedule
-from nfa.errors import Refusal
+from nfa.errors import Refusal, reading
 from nfa.registry.datasets import catalog
 from nfa.registry.families.mlp.config import ACTIVATIONS, DATASETS, ImportConfig
 from nfa.registry.folders import COUNTS, typed_folder
@@ -244,9 +244,6 @@ def look(config: ImportConfig) -> FoundFiles:
 def listed(folder: Path) -> list[str]:
     """Paths of the files in a folder and in its folder `models`, relative to it; `Refusal` where it cannot be read."""
     models = folder / "models"
-    try:
+    with reading(f"folder={folder}", "a folder of old checkpoint files that can be read", COUNTS):
         inside = [*folder.iterdir(), *(models.iterdir() if models.is_dir() else ())]
-    except OSError as error:
-        got = f"folder={folder} ({error.strerror})"
-        raise Refusal(got, "a folder of old checkpoint files that can be read", COUNTS) from None
     return [path.relative_to(folder).as_posix() for path in inside if path.is_file()]

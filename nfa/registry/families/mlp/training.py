@@ -1,12 +1,9 @@
 """Trainings of classifiers: their images, their workloads and what differs in their runs."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from nfa.parallel import World
 from nfa.registry import stored_runs, tracking
@@ -16,7 +13,7 @@ from nfa.registry.families.mlp import report
 from nfa.registry.families.mlp.config import TrainConfig
 from nfa.registry.families.mlp.session import ClassifierSession, stored_config
 from nfa.registry.families.mlp.workload import MLPClassifier
-from nfa.registry.families.protocol import FamilyTraining, Ids, Ready
+from nfa.registry.families.protocol import FamilyTraining, Ids, Ready, StoredTraining
 from nfa.registry.families.stored import check_same
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
@@ -56,20 +53,12 @@ class ClassifierTraining(FamilyTraining):
     def compare(self, parent: TrackedRun) -> None:
         report.compare(parent)
 
-    def rebuild(
-        self,
-        stored: Mapping[str, Any],
-        ids: Ids,
-        *,
-        device: torch.device,
-        data_dir: str | None,
-        tensors: Callable[[str], Mapping[str, Tensor]],  # noqa: ARG002 - all is in config.json
-    ) -> MLPClassifier:
-        train = TrainConfig(**stored["train"])
-        files = catalog.locate(train.dataset, train.data_dir if data_dir is None else data_dir)
+    def rebuild(self, run: StoredTraining) -> MLPClassifier:
+        train = TrainConfig(**run.config["train"])
+        files = catalog.locate(train.dataset, train.data_dir if run.data_dir is None else run.data_dir)
         data = images.load(train.dataset, files)
-        check_same(train.dataset, data.digest(), stored["data"]["digest"])
-        return MLPClassifier(train, data, ids, device)
+        check_same(train.dataset, data.digest(), run.config["data"]["digest"])
+        return MLPClassifier(train, data, run.example_ids, run.device)
 
 
 def _decided(config: TrainConfig, data: ImageData) -> Ids:

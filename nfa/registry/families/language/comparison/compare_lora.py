@@ -10,22 +10,9 @@ from nfa.console import stage
 from nfa.maths.statistics import Interval
 from nfa.registry import tracking
 from nfa.registry.analyses.stored import output_folder
-from nfa.registry.families.language.comparison import report
+from nfa.registry.families.language.comparison import report, study
 from nfa.registry.families.language.comparison.arms import arms_of
-from nfa.registry.families.language.comparison.study import (
-    RANDOM,
-    FineTuning,
-    LossDifference,
-    StartArm,
-    StepsToTarget,
-    at_end,
-    at_equal_compute,
-    mean_restricted,
-    paired,
-    partner,
-    partner_in_compute,
-    reached,
-)
+from nfa.registry.families.language.comparison.study import RANDOM, FineTuning, LossDifference, StartArm, StepsToTarget
 from nfa.registry.families.language.config import CompareLoraConfig
 from nfa.registry.families.language.figures.comparison import Curves, comparison
 from nfa.registry.families.language.teacher.steps import end_step
@@ -106,7 +93,7 @@ def _alone(arm: StartArm, target: float | None) -> Found:
         "steps": arm.last,
         **{f"{of}_loss": arm.mean(of) for of in ("initial", "final", "best")},
         "seeds_at_target": sum(each is not None for each in steps),
-        "steps_to_target": None if target is None else mean_restricted(steps, arm.last),
+        "steps_to_target": None if target is None else study.mean_restricted(steps, arm.last),
         "operations": arm.total,
         "start_operations": math.fsum(starts) / len(starts) if len(starts) == len(seeds) else None,
         "by_seed": seeds,
@@ -124,14 +111,14 @@ def _of_seed(one: FineTuning, target: float | None) -> Found:
 
 
 def _against_random(arm: StartArm, arms: Sequence[StartArm], target: float | None, seed: int) -> Found:
-    equal, further = partner(arm, arms), partner_in_compute(arm, arms)
+    equal, further = study.partner(arm, arms), study.partner_in_compute(arm, arms)
     found: Found = {"arm": arm.label, "random": equal and equal.label, "random_in_compute": further and further.label}
     if equal:
-        found["at_equal_steps"] = _difference(at_end(arm, equal, seed=seed))
-        found |= {f"{of}_difference": _interval(paired(arm, equal, of)) for of in ("initial", "best")}
-        found["steps_to_target"] = None if target is None else _reached(reached(arm, equal, target))
+        found["at_equal_steps"] = _difference(study.at_end(arm, equal, seed=seed))
+        found |= {f"{of}_difference": _interval(study.paired(arm, equal, of)) for of in ("initial", "best")}
+        found["steps_to_target"] = None if target is None else _reached(study.reached(arm, equal, target))
     if further:
-        found["at_equal_compute"] = _difference(at_equal_compute(arm, further, seed=seed))
+        found["at_equal_compute"] = _difference(study.at_equal_compute(arm, further, seed=seed))
     return found
 
 
