@@ -9,17 +9,9 @@ from nfa.registry.families.language.base.quiet import quiet
 
 SECONDS = 5.0  # until a server that does not answer is given up
 REST = (
-    "*.safetensors",
-    "model.safetensors.index.json",
-    "generation_config.json",
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template*",
-    "vocab*",
-    "merges.txt",
-    "*.model",
-)
+    "*.safetensors", "model.safetensors.index.json", "generation_config.json", "tokenizer*", "special_tokens_map.json",
+    "added_tokens.json", "chat_template*", "vocab*", "merges.txt", "*.model",
+)  # fmt: skip
 
 
 def snapshot(name: str) -> Path:

@@ -2,10 +2,9 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from nfa import __version__
 from nfa.console import stage
 from nfa.maths.statistics import Interval
 from nfa.registry import tracking
@@ -14,8 +13,8 @@ from nfa.registry.families.language.comparison import report, study
 from nfa.registry.families.language.comparison.arms import arms_of
 from nfa.registry.families.language.comparison.study import RANDOM, FineTuning, LossDifference, StartArm, StepsToTarget
 from nfa.registry.families.language.config import CompareLoraConfig
-from nfa.registry.families.language.figures.comparison import Curves, comparison
-from nfa.registry.families.language.teacher.steps import end_step
+from nfa.registry.families.language.figures.comparison import Curves, Differences, comparison
+from nfa.registry.families.language.teacher.steps import end_step, step_config
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import find_sources
 
@@ -34,14 +33,7 @@ def compare_lora(config: CompareLoraConfig, parent: TrackedRun | None = None) ->
     with run:
         run.log_params({**dataclasses.asdict(config), "run_id": config.run_id[:1000]})
         found = compared(arms, config)
-        content = {
-            "entrypoint": "compare_lora",
-            "workload": "lora",
-            "nfa_version": __version__,
-            "compare_lora": dataclasses.asdict(config),
-            "sources": sources,
-        }
-        tracking.put_json(run.info, "config.json", content)
+        tracking.put_json(run.info, "config.json", step_config("compare_lora", config, sources))
         tracking.put_json(run.info, "comparison.json", found)
         text = report.written(found)
         tracking.put_text(run.info, "comparison_report.txt", text)
@@ -178,7 +170,7 @@ def _series(found: Found) -> dict[str, float]:
 
 def _figure(arms: Sequence[StartArm], found: Found) -> Any:
     curves = [_curves(arm) for arm in arms]
-    shown: list[Mapping[str, tuple[float, float, float]]] = [
+    shown: list[Differences] = [
         {
             one["arm"]: (one[at]["mean"], one[at]["low"], one[at]["high"])
             for one in found["comparisons"]

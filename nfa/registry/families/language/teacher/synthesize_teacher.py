@@ -69,15 +69,7 @@ def _made(config: SynthesizeTeacherConfig, source: UpdateSource, rank: int) -> d
     for name in bar(list(source.shapes), "modules", unit="module"):
         update = source.update(name)
         assert isinstance(update, FactorPair)
-        made[name] = synthesize(
-            update,
-            name,
-            rank=rank,
-            target_rank=config.target_rank,
-            decay=config.decay,
-            noise_scale=config.noise_scale,
-            seed=config.seed,
-        )
+        made[name] = synthesize(update, name, rank=rank, **teacher_report.announced(config))
     if not any(one.energies for one in made.values()):
         got = f"{source.label}: the update of every module is zero"
         raise Refusal(got, "an adapter that has learned something", "checkpoint=auto for its last one, or train it")

@@ -1,6 +1,5 @@
 """Tables of a synthesised teacher."""
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,7 +31,7 @@ def written(config: SynthesizeTeacherConfig, source: UpdateSource, made: Mapping
     left_out = [one.left_out for one in made.values() if one.left_out is not None]
     lines += [f"of the adapter's energy {max(left_out):.1%} at most was not kept", ""]
     lines += [f"clamped: {_names(made, 'clamped')}", f"zero: {_zero(made)}", ""]
-    lines += [f"{name}: {value}" for name, value in _announced(config).items()]
+    lines += [f"{name}: {value}" for name, value in announced(config).items()]
     return "\n".join([*lines, "", *(f"{name}: {said}" for name, said in CONVENTIONS.items())])
 
 
@@ -55,9 +54,9 @@ def _zero(made: Mapping[str, Synthesized]) -> str:
     return ", ".join(name for name, one in made.items() if one.energies is None) or "no module"
 
 
-def _announced(config: SynthesizeTeacherConfig) -> dict[str, Any]:
-    names = ("target_rank", "decay", "noise_scale", "seed")
-    return {name: value for name, value in dataclasses.asdict(config).items() if name in names}
+def announced(config: SynthesizeTeacherConfig) -> dict[str, Any]:
+    """The parameters that decide what is added to an adapter."""
+    return {name: getattr(config, name) for name in ("target_rank", "decay", "noise_scale", "seed")}
 
 
 def content(config: SynthesizeTeacherConfig, source: UpdateSource, made: Mapping[str, Synthesized]) -> dict[str, Any]:
@@ -65,7 +64,7 @@ def content(config: SynthesizeTeacherConfig, source: UpdateSource, made: Mapping
     return {
         "source": source.label,
         "circular": CIRCULAR,
-        **_announced(config),
+        **announced(config),
         "modules": {name: _described(one) for name, one in made.items()},
         "conventions": CONVENTIONS,
     }
