@@ -7,7 +7,8 @@ import pytest
 from recording_folders import prepared_in_memory
 
 from nfa.errors import Refusal
-from nfa.registry.families.eeg.preparation.filters import SPLITS, resample
+from nfa.registry.families.eeg.layout import SPLITS
+from nfa.registry.families.eeg.preparation.filters import resample
 
 
 def recording(seconds=40.0, eeg_rate=256, envelope_rate=128, channels=3, seed=0):

@@ -31,7 +31,8 @@ from support import run, words
 from nfa.errors import Refusal
 from nfa.registry import cli
 from nfa.registry.families.eeg import data as eeg
-from nfa.registry.families.eeg.preparation.filters import SPLITS, resample
+from nfa.registry.families.eeg.layout import SPLITS
+from nfa.registry.families.eeg.preparation.filters import resample
 
 start = cli.starter("prepare_eeg")
 

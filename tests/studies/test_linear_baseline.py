@@ -8,9 +8,9 @@ from recording_folders import prepared_in_memory
 
 from nfa import reference
 from nfa.registry.families.eeg import data as split_data
+from nfa.registry.families.eeg.layout import SPLITS
 from nfa.registry.families.eeg.linear_baseline import PENALTIES, Baseline, linear_baseline
 from nfa.registry.families.eeg.names import prepared_name
-from nfa.registry.families.eeg.preparation.filters import SPLITS
 
 WINDOW, LAGS = 100, 5
 

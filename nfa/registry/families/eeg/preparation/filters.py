@@ -14,10 +14,10 @@ import numpy as np
 from scipy import signal as filters
 
 from nfa.errors import Refusal
+from nfa.registry.families.eeg.layout import SPLITS
 from nfa.registry.families.eeg.preparation.signals import Array, Segment, Signal
 from nfa.registry.families.eeg.scales import Scale, pooled
 
-SPLITS = ("train", "val", "test")
 TOLERANCE = 0.5  # seconds by which an EEG and its envelope may differ
 SHORTEST = 1.0  # seconds of a part
 FLAT = 1e-10  # standard deviation, in units of the largest value, of a channel that is constant up to rounding
