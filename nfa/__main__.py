@@ -4,11 +4,11 @@ import difflib
 import sys
 from typing import NoReturn
 
-from nfa.errors import Refusal
-
 
 def main() -> NoReturn:
     """Start the entry point that the first word names; without one, list them."""
+    from nfa.errors import Refusal
+
     try:
         from nfa.registry import cli
         from nfa.registry.entry_points import entry_points

@@ -18,6 +18,7 @@ from stores import Finished, Store
 from support import ROOT
 from toys import layers, seeded
 
+import nfa
 from nfa.registry import cli
 from nfa.registry.entry_points import entry_points
 
@@ -196,3 +197,15 @@ def test_every_link_to_a_file_leads_somewhere() -> None:
     for page in PAGES:
         for address in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert address.startswith("http") or (page.parent / address).exists(), f"{page.name}: {address}"
+
+
+def test_the_readme_s_calls_about_a_model_at_hand_run() -> None:
+    model, inputs, targets = seeded(layers, 4, 6, 3), torch.randn(12, 4), torch.arange(12) % 3
+
+    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(outputs, targets, reduction="none")
+
+    given: dict[str, Any] = {"nfa": nfa, "model": model, "loss": loss, "probe": (inputs, targets)}
+    exec(blocks("python")[4], given)
+    assert 0 < given["table"]["0/h_vs_m"] < 1
+    assert given["K"].shape == (12, 12)

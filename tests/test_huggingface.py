@@ -17,6 +17,7 @@ from toys import seeded
 
 import nfa
 from nfa.errors import Refusal
+from nfa.sinks import Memory
 
 WORDS, LENGTH, STEPS = 24, 5, 3
 PROJECTIONS = [f"self_attn.{part}_proj" for part in "qkvo"] + [f"mlp.{part}_proj" for part in ("gate", "up", "down")]
@@ -144,6 +145,13 @@ def test_adapted_layers_are_sites_with_the_weight_that_they_have_together(run: S
         squares = torch.linalg.svdvals(together.detach().double()) ** 2
         expected = float(squares.square().sum() / squares.max().square())
         assert found[f"{site}/nfm_stable_rank"][STEPS] == pytest.approx(expected, rel=1e-5)
+
+
+def test_without_a_run_the_callback_writes_to_the_sink_that_it_is_given(tmp_path: Path) -> None:
+    memory = Memory()
+    trained(language_model(), tmp_path, recording(next_word, 6, sink=memory, relations="h_vs_m", schedule="0,3"))
+    assert list(memory.series[f"{PLAIN[0]}/h_vs_m"]) == [0, 3]
+    assert {*memory.texts} == {"alignment.json", "similarities.csv"}
 
 
 def test_refusals_come_before_the_first_step(store: Store, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from nfa.workloads.examples import Loss
 
 
 class AlignmentCallback(TrainerCallback):
-    """Records optimizer steps (0 = before the first) of a Trainer into the active MLflow run.
+    """Records optimizer steps (0 = before the first) of a Trainer into the active MLflow run, or another `sink`.
 
     `Trainer(..., callbacks=[AlignmentCallback(loss, probe, studies="alignment,flow")])`. Options are those of
     `nfa.watch`; where neither `schedule` nor `every` is given, it is every="auto": 5 % of the time at most. The last

@@ -15,7 +15,7 @@ from nfa.console import stage
 from nfa.errors import Refusal
 from nfa.measures.evaluation import Evaluation, record_outputs
 from nfa.sinks import Sink
-from nfa.watching.models import is_second, observable
+from nfa.watching.models import is_second, observable, unwrapped
 from nfa.watching.options import Asked, check_prefix, whole_number
 from nfa.watching.output import Output
 from nfa.watching.pace import pace
@@ -78,13 +78,13 @@ class Watch:
         **options: Any,
     ) -> None:
         asked, self.pace, self.prefix = Asked.of(studies, options), pace(schedule, every), check_prefix(prefix)
-        self.step, self.silent = whole_number("step", step), is_second()
+        self.model, self.step, self.silent = unwrapped(model), whole_number("step", step), is_second()
         if self.silent:
             return
-        self.output = Output(sink, prefix, type(model).__name__)
+        self.output = Output(sink, prefix, type(self.model).__name__)
         self._check_names()
-        self.subject = Subject(model, loss, probe, asked, outputs=outputs, present=present, examples=examples)
-        self.model, self.workload = self.subject.model, self.subject.workload
+        self.subject = Subject(self.model, loss, probe, asked, outputs=outputs, present=present, examples=examples)
+        self.workload = self.subject.workload
         before = self.output.named if self.output.again else ""
         stored = self.output.initial_weights()
         self.start = Start(self.workload, self.model, self.step, stored=stored, run=before)

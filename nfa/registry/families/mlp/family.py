@@ -6,9 +6,10 @@ from typing import Any, ClassVar
 
 from nfa.registry.datasets import catalog
 from nfa.registry.datasets.published import PUBLISHED
-from nfa.registry.families.mlp.config import OPTIMIZERS, TrainConfig
+from nfa.registry.families.mlp.config import COMPARED, TrainConfig
 from nfa.registry.families.protocol import EntryPoint, Family, Quality, trains
 from nfa.registry.folders import check_folder
+from nfa.registry.training.optimizer_table import OPTIMIZERS
 from nfa.relations import TRAINING
 
 HERE = "nfa.registry.families.mlp"
@@ -55,7 +56,8 @@ class Classifiers(Family):
         """With optimizer=all, one training each."""
         if config.optimizer != "all":
             return {}
+        momenta = {name: "auto" if OPTIMIZERS[name].momentum is None else config.momentum for name in COMPARED}
         return {
-            name: replace(config, optimizer=name, run_name=name, momentum="auto" if name == "adam" else config.momentum)
-            for name in OPTIMIZERS
+            name: replace(config, optimizer=name, run_name=name, momentum=momentum)
+            for name, momentum in momenta.items()
         }

@@ -29,9 +29,9 @@ def place(name: str, parameter: str = "base_model") -> BasePlace:
     for everything else, for files that are no GGUF, and for `smollm2` where its package is not installed.
 
     >>> place("tiny")
-    Place(kind='tiny', path=None)
+    BasePlace(kind='tiny', path=None)
     >>> place("HuggingFaceTB/SmolLM2-135M")
-    Place(kind='hub', path=None)
+    BasePlace(kind='hub', path=None)
     """
     if name == "tiny":
         return BasePlace("tiny")

@@ -1,0 +1,44 @@
+"""`python -m benchmarks.mutations draw | cover | try`: see `--help`.
+
+    draw mutations.json TREE [TREE …]              30 mutations whose lines stand in each of the trees
+    cover coverage.json.gz TREE [TESTS …]          which tests execute which lines: the tree's suite, traced
+    try mutations.json coverage.json.gz TREE       how many of them the tests catch; writes mutations.tried.json, too
+"""
+
+import argparse
+import json
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from benchmarks.mutations import drawing, trials
+
+
+def main() -> None:
+    """One of the three."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("act", choices=["draw", "cover", "try"])
+    parser.add_argument("words", nargs="+")
+    parser.add_argument("--seed", type=int, default=18)
+    parser.add_argument("--count", type=int, default=30)
+    asked = parser.parse_args()
+    files = [Path(word).resolve() for word in asked.words]
+    with tempfile.TemporaryDirectory(prefix="mutations-", ignore_cleanup_errors=True) as folder:
+        if asked.act == "draw":
+            found = drawing.draw(files[1:], asked.seed, asked.count)
+            _write(files[0], [vars(mutation) for mutation in found])
+        elif asked.act == "cover":
+            trials.cover(files[1], files[0], Path(folder), asked.words[2:])
+        else:
+            mutations = [drawing.Mutation(**row) for row in json.loads(files[0].read_text(encoding="utf-8"))]
+            rows = trials.attempts(files[2], mutations[: asked.count], trials.read(files[1]), Path(folder))
+            _write(files[0].with_suffix(".tried.json"), rows)
+            print(dict(Counter(row["became"] for row in rows)))
+
+
+def _write(file: Path, content: object) -> None:
+    file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
