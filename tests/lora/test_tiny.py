@@ -15,7 +15,7 @@ from llamas import SETTINGS
 from transformers import AutoTokenizer, ByT5Tokenizer
 
 from nfa.registry.families.language.base import tiny
-from nfa.registry.families.language.base.models import BaseModel, find_base, load_model, load_tokenizer, weights_of
+from nfa.registry.families.language.base.models import BaseModel, find_base, load_model, load_tokenizer, weight_of
 
 SHORT = replace(SETTINGS, steps=5, length=16)
 
@@ -105,7 +105,7 @@ def test_training_is_the_same_whatever_the_threads_and_generators() -> None:
 def test_training_and_loading_move_no_global_generator(base: BaseModel) -> None:
     states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
     tiny.trained(ids(), SHORT)
-    load_model(base), load_tokenizer(base.folder), list(weights_of(base, ["model.norm.weight"]))
+    load_model(base), load_tokenizer(base.folder), weight_of(base, "model.norm.weight")
     assert torch.equal(states[0], torch.get_rng_state())
     assert states[1:] == (np.random.get_state()[1].tolist(), random.getstate())
 

@@ -13,6 +13,7 @@ RESIDUAL = ("pissa", "olora")  # inits that are parts of the base weights, which
 STARTS = ("residual", "warm")
 PRECISIONS = ("float32", "bfloat16", "float16", "float64")
 HALF = ("bfloat16", "float16")
+QUESTIONS: dict[str, Any] = {"path": "file", "path_unless": ("stdlib",)}
 TARGETS = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
 LORA_SCHEDULE = "0,5,10,15,20,30,40,60,80,100,150,200,300,500,1000"
 LORA_LEARNING_RATES = {"lora": 2e-4, "full": 2e-5}
@@ -40,18 +41,8 @@ class LoraTraining:
         path="file or folder",
         path_unless=("tiny", "smollm2"),
     )
-    data: str = option(
-        "stdlib",
-        "questions and answers: stdlib, a .json or .jsonl file, or a hub id",
-        path="file",
-        path_unless=("stdlib",),
-    )
-    val_data: str = option(
-        "",
-        "file of held-out questions; empty = a seeded tenth of the data",
-        path="file",
-        path_unless=("stdlib",),
-    )
+    data: str = option("stdlib", "questions and answers: stdlib, a .json or .jsonl file, or a hub id", **QUESTIONS)
+    val_data: str = option("", "file of held-out questions; empty = a seeded tenth of the data", **QUESTIONS)
     split_seed: int = option(
         1717, "seed of the held-out tenth, the same for all seeds of training", at_least=0, below=2**63
     )

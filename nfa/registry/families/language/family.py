@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from nfa.registry.families.language import questions
-from nfa.registry.families.language.base.known_layers import OUTPUT, known_layers
+from nfa.registry.families.language.base.known_layers import known_layers, targeted
 from nfa.registry.families.language.base.names import place
 from nfa.registry.families.language.config import TrainLoraConfig
-from nfa.registry.families.language.fitting import Sides, check_rank, fitting, trained
+from nfa.registry.families.language.fitting import Sides, check_rank, trained
 from nfa.registry.families.language.question_files import existing, is_file_name
 from nfa.registry.families.protocol import EntryPoint, Family, trains
 from nfa.registry.folders import typed_folder
@@ -71,8 +71,7 @@ def _check_layers(config: TrainLoraConfig, layers: Sides | None) -> None:
     """Targets, rank and memory of a fine-tuning; nothing is known of a base model without `layers`."""
     if layers is None:
         return
-    found = fitting([*layers, OUTPUT], config.target_list)
-    sides = {name: layers[name] for name in found if name in layers}
+    sides = targeted(layers, config.target_list)
     check_rank(config, sides)
     check_memory(
         trained(config, sides),

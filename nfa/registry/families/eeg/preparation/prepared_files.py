@@ -68,11 +68,12 @@ def normalise(
     """
     if not held:
         return {name: one.own for name, one in written.items()}
-    found = {}
+    found, training = {}, [each.name for each in recordings if held[each.name] == "train"]
     for recording in recordings:
-        basis = [name for name in _training(recordings, held) if _subject(name) == recording.heard[0]]
+        own = {each.name for each in recordings if each.heard[0] == recording.heard[0]}
+        basis = [name for name in training if name in own]
         start = not basis and config.unseen == "first_minute"
-        sources = basis or ([_first_of(recording, recordings)] if start else _training(recordings, held))
+        sources = basis or ([min(own)] if start else training)
         scale = pooled([written[name].first_minute if start else written[name].own for name in sources])
         one = written[recording.name]
         largest = np.max([written[name].largest for name in sources], axis=0)
@@ -81,18 +82,6 @@ def normalise(
             _rescale(one, scale)
         found[recording.name] = scale
     return found
-
-
-def _training(recordings: Sequence[Recording], held: Mapping[str, str]) -> list[str]:
-    return [each.name for each in recordings if held[each.name] == "train"]
-
-
-def _first_of(recording: Recording, recordings: Sequence[Recording]) -> str:
-    return min(each.name for each in recordings if each.heard[0] == recording.heard[0])
-
-
-def _subject(name: str) -> str:
-    return name.partition("_-_")[0]
 
 
 def _rescale(one: Written, scale: Scale) -> None:

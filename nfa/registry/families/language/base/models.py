@@ -6,8 +6,7 @@ Each is in the end a folder of safetensors with its configuration and tokenizer.
 import difflib
 import importlib.metadata
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from nfa.registry.families.language.base import gguf_files, hub, tiny
 from nfa.registry.families.language.base.files import Entry
 from nfa.registry.families.language.base.names import KNOWN, place
 from nfa.registry.families.language.base.quiet import quiet
+from nfa.registry.families.language.tensor_files import tensors_of
 from nfa.registry.wrappers import COMPILED, WRAPPERS, is_count, unwrapped
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def find_base(name: str) -> BaseModel:
     tensors = base_files.entries(base_files.weight_files(folder))
     with reading(folder, base_files.CONTENTS, "get the model's files again"):
         files = base_files.files_of(folder)
-        facts = base_files.facts_of(f"facts {_versions()}", files, lambda: _facts(folder, tensors))
+        version = importlib.metadata.version("transformers")
+        facts = base_files.facts_of(f"facts transformers {version}", files, lambda: _facts(folder, tensors))
     return BaseModel(full, folder, facts["weights"], facts["parameters"])
 
 
@@ -104,37 +105,21 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
         return found
 
 
-def weights_of(base: BaseModel, names: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
-    """Weights in float32 by the model's parameter names, in the order asked for, one in memory at a time.
+def weight_of(base: BaseModel, name: str) -> Tensor:
+    """A weight in float32 by the model's parameter name; a tied one is found under each of its names.
 
-    Tied parameters are found under each of their names. `Refusal`, before the first is read, for names that the model
-    does not have.
+    `Refusal` for a name that the model does not have.
     """
     tensors = base_files.entries(base_files.weight_files(base.folder))
-    stored = {name: name for name in tensors}
-    if not stored.keys() >= set(names):
+    stored = {own: own for own in tensors}
+    if name not in stored:
         stored |= _stored_names(_skeleton(base.folder, tensors), tensors)
-    unknown = [name for name in names if name not in stored]
-    if unknown:
-        near = difflib.get_close_matches(unknown[0], stored, n=3) or list(stored)[:3]
-        got = f"weights {', '.join(unknown[:3])} of base_model={base.name}"
+    if name not in stored:
+        near = difflib.get_close_matches(name, stored, n=3) or list(stored)[:3]
+        got = f"weights {name} of base_model={base.name}"
         raise Refusal(got, f"its {len(stored)} parameter names", f"did you mean {', '.join(near)}?")
-    return _read([(name, tensors[stored[name]].file, stored[name]) for name in names])
-
-
-def _read(wanted: Sequence[tuple[str, Path, str]]) -> Iterator[tuple[str, Tensor]]:
-    from safetensors import safe_open
-
-    with ExitStack() as stack:
-        opened = {
-            file: stack.enter_context(safe_open(file, framework="pt")) for file in {file for _, file, _ in wanted}
-        }
-        for name, file, stored in wanted:
-            yield name, opened[file].get_tensor(stored).to(torch.float32)
-
-
-def _versions() -> str:
-    return f"transformers {importlib.metadata.version('transformers')}"
+    (found,) = tensors_of(tensors[stored[name]].file, stored[name])
+    return found.to(torch.float32)
 
 
 def _facts(folder: Path, tensors: Mapping[str, Entry]) -> dict[str, Any]:

@@ -1,8 +1,7 @@
 """What is known of a teacher's layers before anything heavy is loaded."""
 
-from nfa.registry.families.language.base.known_layers import OUTPUT, known_layers
+from nfa.registry.families.language.base.known_layers import known_layers, targeted
 from nfa.registry.families.language.base.names import place
-from nfa.registry.families.language.fitting import fitting
 from nfa.registry.families.language.teacher.config import LoraSvdConfig
 
 
@@ -14,6 +13,6 @@ def check_layers(config: LoraSvdConfig) -> None:
     for layers in map(known_layers, filter(None, (config.teacher, config.base_model))):
         if not config.teacher or layers is None:
             continue
-        sides = {name: layers[name] for name in fitting([*layers, OUTPUT], config.target_list) if name in layers}
+        sides = targeted(layers, config.target_list)
         most, module = min(((min(shape), name) for name, shape in sides.items()), default=(config.rank, ""))
         config.check_rank(most, module)

@@ -48,14 +48,13 @@ def _made(config: LoraSvdConfig, source: UpdateSource) -> dict[str, Compressed]:
         name: compress(source.update(name), config.rank, config.alpha, how)  # not kept, so that one is in memory
         for name in bar(list(source.shapes), "modules", unit="module")
     }
-    zero = [name for name, one in made.items() if one.rank == 0]
+    zero = svd_report.zero_modules(made)
     if len(zero) == len(made):
         got = f"{source.label}: the update of every module is zero"
         raise Refusal(got, "an update that has learned something", "checkpoint=auto for the last one, or train it")
     if zero:
-        stage(
-            "notice", f"{len(zero)} modules have a zero update and zero factors, which learn nothing (see the report)"
-        )
+        said = "have a zero update and zero factors, which learn nothing (see the report)"
+        stage("notice", f"{len(zero)} modules {said}")
     lower = sum(0 < one.rank < config.rank for one in made.values())
     if lower:
         said = f"have an update of rank below {config.rank}: directions beyond it are zero and learn nothing"
