@@ -14,8 +14,8 @@ from mutations import BOTH, of_bytes, of_values, outcomes
 
 from nfa.errors import Refusal
 from nfa.registry.families.eeg import linear_baseline as decoder
-from nfa.registry.families.eeg.facts import examined
 from nfa.registry.families.eeg.linear_baseline import Baseline
+from nfa.registry.families.eeg.recording_files import examined
 from nfa.registry.families.language.base import files
 
 FACTS = {"weights": "ab" * 32, "parameters": 115_200}

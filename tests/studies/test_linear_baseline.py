@@ -10,7 +10,7 @@ from nfa import reference
 from nfa.registry.families.eeg import data as split_data
 from nfa.registry.families.eeg.layout import SPLITS
 from nfa.registry.families.eeg.linear_baseline import PENALTIES, Baseline, linear_baseline
-from nfa.registry.families.eeg.names import prepared_name
+from nfa.registry.families.eeg.prepared_names import prepared_name
 
 WINDOW, LAGS = 100, 5
 

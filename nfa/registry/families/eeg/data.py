@@ -20,8 +20,8 @@ from torch import Tensor
 
 from nfa.registry.families.eeg import layout
 from nfa.registry.families.eeg.config import RATE, UNSEEN
-from nfa.registry.families.eeg.facts import Facts, examined, rows
 from nfa.registry.families.eeg.layout import KINDS, SPLITS, Files, RecordingPart
+from nfa.registry.families.eeg.recording_files import Facts, examined, rows
 from nfa.registry.families.eeg.scales import Scale, normalised_by, pooled
 
 __all__ = ["RATE", "SPLITS", "EEGData", "RecordingPart", "Windows", "load"]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from nfa.errors import Refusal
 from nfa.registry.families.eeg.config import RATE
-from nfa.registry.families.eeg.facts import Facts
-from nfa.registry.families.eeg.names import piece_of, recording_of
+from nfa.registry.families.eeg.prepared_names import piece_of, recording_of
+from nfa.registry.families.eeg.recording_files import Facts
 
 SPLITS = ("train", "val", "test")
 KINDS = ("eeg", "envelope")

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from nfa.registry.families.language import questions
 from nfa.registry.families.language.base.known_layers import known_layers, targeted
-from nfa.registry.families.language.base.names import place
+from nfa.registry.families.language.base.model_names import place
 from nfa.registry.families.language.config import TrainLoraConfig
 from nfa.registry.families.language.fitting import Sides, check_rank, trained
 from nfa.registry.families.language.question_files import existing, is_file_name

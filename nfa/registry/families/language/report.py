@@ -13,8 +13,8 @@ from nfa.figures.training_analysis import Series
 from nfa.plain_text import csv_text
 from nfa.registry import tracking, unfinished
 from nfa.registry.families.language import adapters
+from nfa.registry.families.language.base.model_names import KNOWN
 from nfa.registry.families.language.base.models import BaseModel, load_tokenizer
-from nfa.registry.families.language.base.names import KNOWN
 from nfa.registry.families.language.base.quiet import quiet
 from nfa.registry.families.language.figures.fine_tuning import loss_curves
 from nfa.registry.families.language.scores import AnswerScores

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from nfa.content import file_sha256, read_array, write_array
-from nfa.registry.families.eeg.names import prepared_name
 from nfa.registry.families.eeg.preparation.config import PrepareEEGConfig
 from nfa.registry.families.eeg.preparation.filters import FilterSettings, PreparedSignals, Span, check_flat, prepare
 from nfa.registry.families.eeg.preparation.recordings import Recording
 from nfa.registry.families.eeg.preparation.signals import Array, Signal
+from nfa.registry.families.eeg.prepared_names import prepared_name
 from nfa.registry.families.eeg.scales import Scale, pooled
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nfa.errors import Refusal, reading
-from nfa.registry.families.eeg.names import NAME, PREPARED, recording_of
 from nfa.registry.families.eeg.preparation.config import PrepareEEGConfig
+from nfa.registry.families.eeg.prepared_names import NAME, PREPARED, recording_of
 from nfa.registry.families.eeg.splits import assigned
 from nfa.registry.folders import COUNTS, typed_folder
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from nfa.errors import Refusal
 from nfa.registry.families.language.base import files
-from nfa.registry.families.language.base.names import ALLOWED
+from nfa.registry.families.language.base.model_names import ALLOWED
 from nfa.registry.families.language.base.quiet import quiet
 
 SECONDS = 5.0  # until a server that does not answer is given up

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nfa.registry.families.language.base import files, gguf_files
-from nfa.registry.families.language.base.names import place
+from nfa.registry.families.language.base.model_names import place
 from nfa.registry.families.language.base.tiny_settings import TinySettings
 from nfa.registry.families.language.fitting import Sides, fitting
 from nfa.registry.wrappers import COMPILED

@@ -19,7 +19,7 @@ from nfa.errors import Refusal, reading
 from nfa.registry.families.language.base import files as base_files
 from nfa.registry.families.language.base import gguf_files, hub, tiny
 from nfa.registry.families.language.base.files import Entry
-from nfa.registry.families.language.base.names import KNOWN, place
+from nfa.registry.families.language.base.model_names import KNOWN, place
 from nfa.registry.families.language.base.quiet import quiet
 from nfa.registry.families.language.tensor_files import tensors_of
 from nfa.registry.wrappers import COMPILED, WRAPPERS, is_count, unwrapped
