@@ -20,7 +20,7 @@ from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadMode
 
 from nfa.errors import Refusal
 from nfa.registry.families.language.base import files, gguf_files
-from nfa.registry.families.language.base import names as base_names
+from nfa.registry.families.language.base import model_names as base_names
 from nfa.registry.families.language.base.models import find_base, load_model, load_tokenizer, weight_of
 
 
