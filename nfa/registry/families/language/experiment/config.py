@@ -90,14 +90,8 @@ class LoraExperimentConfig(LoraTraining):
             common["eval_items"] = TINY_QUESTIONS
         if self.eval_every == "auto" and asked:
             common["eval_every"] = max(1, asked // EVALUATIONS)
-        return TrainLoraConfig(
-            **common,
-            init=init,
-            start=how or "residual",
-            factors=factors,
-            seed=seed,
-            steps=asked if steps is None else steps,
-        ).resolved()
+        common |= {"init": init, "start": how or "residual", "factors": factors, "seed": seed}
+        return TrainLoraConfig(**common, steps=asked if steps is None else steps).resolved()
 
     def synthesis(self, run_id: str, *, seed: int) -> SynthesizeTeacherConfig:
         """The teacher made from a trained adapter."""

@@ -16,6 +16,9 @@ from nfa.registry.families.language.workload import LanguageModel
 
 DIGEST = "nfa.step_digest"
 NAMES_AND_PLACES = ("run_name", "output_dir", "resume", "device")  # decide no value
+ENTRYPOINTS = {
+    "base": "train_lora", "synthesize": "synthesize_teacher", "svd": "lora_svd", "svd-lora": "train_lora",
+}  # fmt: skip
 UNKNOWN = "0"  # for the id of a run that is still to be made
 
 
@@ -107,9 +110,7 @@ class ExperimentPlan:
         return self.workload.variant(self.config.training("random", seed=seed))
 
     def _task(self, step: str, name: str, config: Any) -> Task:
-        entrypoint = {"base": "train_lora", "svd-lora": "train_lora", "synthesize": "synthesize_teacher"}.get(
-            step, "lora_svd"
-        )
+        entrypoint = ENTRYPOINTS[step]
         digest = self._digest(entrypoint, config)
         done, begun = ("", "") if UNKNOWN in (_source(config),) else _before(digest, entrypoint)
         if done:
