@@ -10,10 +10,10 @@ import torch
 
 from benchmarks.record import peak_above_now, store
 from nfa.parallel import World
-from nfa.registry.families.eeg import session
 from nfa.registry.families.eeg.config import TrainEEGConfig
 from nfa.registry.families.eeg.data import EEGData, load
 from nfa.registry.families.eeg.session import training_of
+from nfa.registry.families.eeg.training import decide
 from nfa.registry.families.eeg.workload import EEGDecoder
 
 RECORDINGS, SAMPLES, CHANNELS, HEADER = 160, 256_000, 64, 128  # 66 MB each, 10.5 GB together
@@ -37,7 +37,7 @@ def write(folder: Path) -> None:
 def decoder(data: EEGData) -> EEGDecoder:
     """The workload of the published size at 8 windows a step."""
     config = TrainEEGConfig(size="paper", batch_size=8, epochs=1)
-    return EEGDecoder(config, data, session.decide(data, config))
+    return EEGDecoder(config, data, decide(data, config))
 
 
 def waiting(workload: EEGDecoder) -> tuple[float, float]:

@@ -9,9 +9,9 @@ from benchmarks.record import in_turn, ratio, store
 from nfa.measures.mean_gradient import mean_gradient
 from nfa.measures.parameter_groups import relative_changes, root_mean_squares
 from nfa.parallel import World
-from nfa.registry.families.eeg import session
 from nfa.registry.families.eeg.config import TrainEEGConfig
 from nfa.registry.families.eeg.session import training_of
+from nfa.registry.families.eeg.training import decide
 from nfa.registry.families.eeg.workload import EEGDecoder, read
 
 CHECKPOINTS, WINDOWS, BATCH, ROUNDS = 10, 64, 16, 3
@@ -24,7 +24,7 @@ def main() -> None:
         os.environ["NFA_CACHE"] = str(Path(scratch))
         config = TrainEEGConfig(**SETTINGS, window_seconds=4.0)  # type: ignore[arg-type]
         data = read(config)
-        workload = EEGDecoder(config, data, session.decide(data, config))
+        workload = EEGDecoder(config, data, decide(data, config))
         training, _ = training_of(workload, World())
         start = {name: weight.clone() for name, weight in training.model.state_dict().items()}
         groups, ids = workload.groups(training.model).names, workload.ids("probe")[:WINDOWS]

@@ -19,7 +19,7 @@ from nfa.registry.families.language import adapters, questions
 from nfa.registry.families.language.answer_tokens import collate, encode
 from nfa.registry.families.language.base.models import find_base, load_model, load_tokenizer
 from nfa.registry.families.language.config import TrainLoraConfig
-from nfa.registry.families.language.question_splits import split
+from nfa.registry.families.language.training import split
 from nfa.registry.families.language.workload import BETAS, EPSILON, LanguageModel
 from nfa.registry.training.loop import Training
 
@@ -30,7 +30,7 @@ CONFIG = TrainLoraConfig(base_model="smollm2", precision="float32", steps=ROUNDS
 def workload() -> LanguageModel:
     """SmolLM2 with an adapter of rank 16 at all seven targets, on docstrings of the standard library."""
     data, base = questions.load(CONFIG.data), find_base(CONFIG.base_model)
-    encoded = encode(data.pairs, load_tokenizer(base), CONFIG.max_length)
+    encoded = encode(data.pairs, load_tokenizer(base.folder), CONFIG.max_length)
     return LanguageModel(CONFIG, base, encoded, split(len(data.pairs), None, encoded.too_long, CONFIG.split_seed))
 
 

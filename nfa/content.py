@@ -49,6 +49,12 @@ def json_digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def file_sha256(file: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def digest_of(content: Any) -> str:
     """SHA-256 of nested mappings, sequences, scalars, tensors and arrays: types, shapes and bytes.
 

@@ -34,7 +34,8 @@ def option(
     """A parameter: default, help text, and what is allowed. `free_on_resume`: may differ when a run is continued.
 
     `written` is how a text has to look, and what that is in words. With `path` it names a
-    "folder", or where there is one a "file" or a "file or folder", unless it is one of the names `path_unless`.
+    "folder", or where there is one a "file" or a "file or folder", unless it is one of the names `path_unless`; what
+    is in it may have moved when a run is continued.
     """
     metadata = {
         "help": help,
@@ -42,7 +43,7 @@ def option(
         "at_least": at_least,
         "above": above,
         "below": below,
-        "free_on_resume": free_on_resume,
+        "free_on_resume": free_on_resume or bool(path),
         "written": written,
         "path": path,
         "path_unless": path_unless,

@@ -19,6 +19,24 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return text.getvalue().rstrip("\n")
 
 
+def table_row(first: object, cells: Iterable[object], wide: int, widths: Iterable[int]) -> str:
+    """A line of a table: the first cell on the left of so many letters, each other one on the right of its own.
+
+    >>> table_row("q_proj", ["0.5", 12], 8, [5, 4])
+    'q_proj    0.5  12'
+    """
+    return f"{first:<{wide}}" + "".join(f"{cell!s:>{width}}" for cell, width in zip(cells, widths, strict=True))
+
+
+def number(value: float | None, form: str) -> str:
+    """A number in a format; nothing where there is none.
+
+    >>> number(0.25, ".4f"), number(None, ".4f")
+    ('0.2500', '')
+    """
+    return "" if value is None else f"{value:{form}}"
+
+
 def aligned(rows: Iterable[Sequence[str]]) -> list[str]:
     """A line for each row, every column as wide as its longest cell.
 

@@ -12,9 +12,9 @@ from stores import Finished, Store
 from support import Ended, run, words
 
 from nfa.registry.families.eeg import data as eeg
-from nfa.registry.families.eeg import session
 from nfa.registry.families.eeg.config import TrainEEGConfig
 from nfa.registry.families.eeg.simulated import Simulation, simulate
+from nfa.registry.families.eeg.training import decide
 from nfa.registry.families.eeg.workload import EEGDecoder
 
 RECORDINGS = {"subjects": 2, "stimuli": 2, "seconds": 40, "channels": 3}
@@ -99,4 +99,4 @@ def tiny_decoder(**options: Any) -> EEGDecoder:
     """The workload of the tiny training."""
     config = TrainEEGConfig(**{**TINY, **options}).resolved()
     data = recordings(config.window)
-    return EEGDecoder(config, data, session.decide(data, config))
+    return EEGDecoder(config, data, decide(data, config))

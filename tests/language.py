@@ -48,10 +48,9 @@ def tiny_language(init: str = "random", **options: Any) -> LanguageModel:
     train = list(range(20))
     ids = {"train": train, "val": list(range(20, 24)), "test": [], "probe": train[::-1]}
     config = TrainLoraConfig(base_model=str(base.folder), init=init, **{**OPTIONS, **options})
-    initial = (
-        None if init == "full" else _factors(LanguageModel(config, base, encode([], load_tokenizer(base), 99), {}))
-    )
-    return LanguageModel(config, base, encode(pairs, load_tokenizer(base), 99), ids, initial=initial)
+    tokenizer = load_tokenizer(base.folder)
+    initial = None if init == "full" else _factors(LanguageModel(config, base, encode([], tokenizer, 99), {}))
+    return LanguageModel(config, base, encode(pairs, tokenizer, 99), ids, initial=initial)
 
 
 @cache

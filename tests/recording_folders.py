@@ -4,6 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from nfa.registry.families.eeg.preparation.filters import FilterSettings, check_flat, prepare, spans_of
+from nfa.registry.families.eeg.preparation.signals import in_memory
+
 SPLITS = ("train", "val", "test")
 
 
@@ -67,3 +70,16 @@ def normalised(written: dict[str, tuple[np.ndarray, np.ndarray]], stem: str) -> 
 
 def in_order(written: dict[str, tuple[np.ndarray, np.ndarray]]) -> list[str]:
     return [name for split in SPLITS for name in sorted(written) if name.startswith(f"{split}_-_")]
+
+
+def prepared_in_memory(
+    eeg: np.ndarray, envelope: np.ndarray, *, eeg_rate: float, envelope_rate: float, **settings: float
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Parts (EEG [T, C], envelope [T, 1]) by split of one recording; `settings` are those of `FilterSettings`."""
+    how = FilterSettings(**settings)
+    both = in_memory("EEG", eeg, eeg_rate), in_memory("envelope", envelope, envelope_rate, envelope=True)
+    spans = spans_of(*both, how)
+    made = prepare(both[0], spans, how, filtered=True), prepare(both[1], spans, how)
+    for signal, one in zip(both, made, strict=True):
+        check_flat(signal.name, signal.channels, one.scale, one.largest, "the train part")
+    return {span.split: (made[0].parts[span], made[1].parts[span]) for span in spans}

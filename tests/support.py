@@ -34,9 +34,9 @@ processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(
     [
         "nfa.registry.training.start",
-        "nfa.registry.families.mlp.session",
-        "nfa.registry.families.eeg.session",
-        "nfa.registry.families.language.session",
+        "nfa.registry.families.mlp.training",
+        "nfa.registry.families.eeg.training",
+        "nfa.registry.families.language.training",
         "nfa.registry.cli",
         "peft",
         "transformers.models.llama.modeling_llama",

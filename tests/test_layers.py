@@ -48,6 +48,7 @@ REGISTRY = [
     "registry.places",
     "registry.wrappers",
     "registry.folders",
+    "registry.remembered",
     "registry.datasets",
     "registry.tracking",
     "registry.training.optimizer_table",

@@ -12,7 +12,8 @@ import pytest
 from support import ROOT, environment_of_tests
 
 from nfa.registry.entry_points import entry_points
-from nfa.registry.families.registry import FAMILIES
+from nfa.registry.families.protocol import Family, FamilyTraining
+from nfa.registry.families.registry import FAMILIES, families
 from nfa.registry.places import named
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -54,6 +55,12 @@ def test_what_an_entry_point_names_is_there(name: str) -> None:
 
 def test_every_family_has_the_name_it_is_registered_by() -> None:
     assert {name: named(place).name for name, place in FAMILIES.items()} == {name: name for name in FAMILIES}
+
+
+@pytest.mark.parametrize("family", [*families()], ids=[*FAMILIES])
+def test_what_a_family_names_is_there(family: Family) -> None:
+    assert isinstance(family.training, FamilyTraining)
+    assert family.score is None or callable(named(family.score.read))
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nfa.errors import Refusal
 from nfa.registry import tracking
+from nfa.registry.families.protocol import StoredTraining
 from nfa.registry.families.registry import family
 from nfa.registry.families.stored import check_ids, check_stored, config_digest
 from nfa.registry.tracking.learned import load_learned
@@ -110,8 +111,8 @@ def example_ids(run_id: str) -> dict[str, list[int]]:
 def load_workload(run_id: str, *, device: str = "auto", data_dir: str | None = None) -> Workload:
     """Data, splits and model of a run, rebuilt from the run alone; see `load_checkpoint`."""
     stored, ids = _stored(run_id), example_ids(run_id)
-    rebuild, tensors = family(stored["workload"]).rebuild, partial(_tensors, run_id)
-    return rebuild(stored, ids, device=choose_device(device), data_dir=data_dir, tensors=tensors)
+    known = StoredTraining(stored, ids, choose_device(device), data_dir, partial(_tensors, run_id))
+    return family(stored["workload"]).training.rebuild(known)
 
 
 def _tensors(run_id: str, path: str) -> dict[str, Tensor]:

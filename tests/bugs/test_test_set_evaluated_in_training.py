@@ -1,11 +1,13 @@
 """EEG fault 9: the test set was evaluated in training, BatchNorm had statistics of a part, parameters stood unused."""
 
+import pytest
 import torch
 from decoders import tiny_decoder
 from stores import Finished
 
 from nfa.parallel import World
-from nfa.registry.families.eeg.session import assist
+from nfa.registry.families.eeg.training import DecoderTraining
+from nfa.registry.families.eeg.workload import EEGDecoder
 from nfa.registry.training.shared_batch import SharedBatchNorm
 
 
@@ -16,18 +18,19 @@ def test_the_test_set_has_one_result_that_of_the_chosen_weights(decoded: Finishe
     assert {step for _, step in rows} == {best}
 
 
-def test_training_and_its_evaluations_read_no_window_of_the_test_set() -> None:
+def test_training_and_its_evaluations_read_no_window_of_the_test_set(monkeypatch: pytest.MonkeyPatch) -> None:
     workload = tiny_decoder(epochs=2, eval_every=1)
-    read, given = [], workload.batches
+    read, given = [], EEGDecoder.batches
 
-    def batches(split: str, **options: object) -> object:
+    def batches(own: EEGDecoder, split: str, **options: object) -> object:
         read.append(split)
-        for batch in given(split, **options):
-            assert {part.split for part in workload.data.part_of(batch.ids)} == {split}
+        for batch in given(own, split, **options):
+            assert {part.split for part in own.data.part_of(batch.ids)} == {split}
             yield batch
 
-    workload.batches = batches
-    assist(workload, World(), None)
+    monkeypatch.setattr(EEGDecoder, "batches", batches)
+    monkeypatch.setattr("nfa.registry.families.eeg.training.read", lambda _: workload.data)
+    DecoderTraining().assist(workload.config, (workload.example_ids, None), World())
     assert set(read) == {"train", "val"}
 
 

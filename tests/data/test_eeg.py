@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from recording_folders import in_order, normalised, save, small, stem, write
 
 from nfa.registry.families.eeg import data as eeg
-from nfa.registry.families.eeg import facts as eeg_facts
+from nfa.registry.families.eeg import recording_files as eeg_facts
 from nfa.seeding import generator
 
 WINDOW = 32

@@ -4,9 +4,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from recording_folders import prepared_in_memory
 
 from nfa.errors import Refusal
-from nfa.registry.families.eeg.preparation.filters import SPLITS, prepare_arrays, resample
+from nfa.registry.families.eeg.layout import SPLITS
+from nfa.registry.families.eeg.preparation.filters import resample
 
 
 def recording(seconds=40.0, eeg_rate=256, envelope_rate=128, channels=3, seed=0):
@@ -21,7 +23,7 @@ def recording(seconds=40.0, eeg_rate=256, envelope_rate=128, channels=3, seed=0)
 
 
 def prepared(eeg, envelope, eeg_rate=256, envelope_rate=128, **more):
-    return prepare_arrays(eeg, envelope, eeg_rate=eeg_rate, envelope_rate=envelope_rate, **more)
+    return prepared_in_memory(eeg, envelope, eeg_rate=eeg_rate, envelope_rate=envelope_rate, **more)
 
 
 def middle(array, rate=64):

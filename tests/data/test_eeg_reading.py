@@ -12,7 +12,7 @@ from recording_folders import save, signals, small, stem, write
 from nfa import content
 from nfa.registry import folders
 from nfa.registry.families.eeg import data as eeg
-from nfa.registry.families.eeg import facts
+from nfa.registry.families.eeg import recording_files
 from nfa.seeding import generator
 
 WINDOW = 32
@@ -29,13 +29,13 @@ def own_cache(tmp_path_factory, monkeypatch) -> Path:
 def read(monkeypatch) -> list[str]:
     """Names of the files that are examined from now on."""
     names: list[str] = []
-    examine = facts.examine
+    examine = recording_files.examine
 
-    def noted(path: Path) -> facts.Facts:
+    def noted(path: Path) -> recording_files.Facts:
         names.append(path.name)
         return examine(path)
 
-    monkeypatch.setattr(facts, "examine", noted)
+    monkeypatch.setattr(recording_files, "examine", noted)
     return names
 
 
@@ -134,5 +134,5 @@ def test_a_digest_behind_the_values_is_no_part_of_what_a_file_holds(tmp_path):
     values = np.random.default_rng(0).normal(size=(30, 2))
     np.save(tmp_path / "plain.npy", values)
     content.write_array(tmp_path / "sealed.npy", values)
-    plain, sealed = (facts.examine(tmp_path / f"{name}.npy") for name in ("plain", "sealed"))
+    plain, sealed = (recording_files.examine(tmp_path / f"{name}.npy") for name in ("plain", "sealed"))
     assert plain.sha256 == sealed.sha256 == hashlib.sha256((tmp_path / "plain.npy").read_bytes()).hexdigest()

@@ -9,7 +9,7 @@ import pytest
 from recording_folders import save, signals, small, stem, write
 
 from nfa.errors import Refusal
-from nfa.registry.families.eeg import data, facts
+from nfa.registry.families.eeg import data, recording_files
 
 WINDOW = 32
 TRAIN, VAL = stem("train"), stem("val")
@@ -123,7 +123,7 @@ def test_lengths_as_of_other_rates_say_so(folder, eeg_samples, envelope_samples,
 @pytest.mark.parametrize(("value", "said"), [(np.nan, "NaN"), (np.inf, "infinity"), (-np.inf, "infinity")])
 @pytest.mark.parametrize("kind", ["eeg", "envelope"])
 def test_values_that_are_not_finite_are_named_with_the_first_place(folder, monkeypatch, kind, value, said):
-    monkeypatch.setattr(facts, "CHUNK_BYTES", 8 * 3 * 10)
+    monkeypatch.setattr(recording_files, "CHUNK_BYTES", 8 * 3 * 10)
     signal = kept(folder, f"{TRAIN}_-_{kind}")
     channel = signal.shape[1] - 1
     signal[57, channel] = signal[58, 0] = signal[200, 0] = value
@@ -246,7 +246,7 @@ def test_no_damage_to_a_header_is_more_than_a_fault(tmp_path):
         damaged = whole.copy()
         damaged[random.integers(0, 90, 2)] = random.integers(0, 256, 2)
         path.write_bytes(damaged.tobytes())
-        facts.examine(path)
+        recording_files.examine(path)
 
 
 # ---- recordings that belong together

@@ -11,8 +11,8 @@ import pytest
 from support import HEAVY, environment_of_tests
 
 from nfa.errors import Refusal
-from nfa.registry.families.language.question_splits import split
 from nfa.registry.families.language.questions import Pair, QuestionData, load
+from nfa.registry.families.language.training import split
 
 ASKED = {"question": "Why?", "answer": "So."}
 PAIR = Pair((("user", "Why?"),), "So.")

@@ -24,13 +24,15 @@ from recorded import (
     save,
     signals,
 )
+from recording_folders import prepared_in_memory
 from stores import Store
 from support import run, words
 
 from nfa.errors import Refusal
 from nfa.registry import cli
 from nfa.registry.families.eeg import data as eeg
-from nfa.registry.families.eeg.preparation.filters import SPLITS, prepare_arrays, resample
+from nfa.registry.families.eeg.layout import SPLITS
+from nfa.registry.families.eeg.preparation.filters import resample
 
 start = cli.starter("prepare_eeg")
 
@@ -48,7 +50,7 @@ def test_prepared_folder_holds_every_part_and_the_reader_reads_it(source: Path, 
     assert names(tmp_path / "a/b") == sorted(expected)
     read = eeg.load(tmp_path / "a/b", window=64)
     assert (read.channels, read.subjects) == (CHANNELS, ("sub-001", "sub-002"))
-    arrays = prepare_arrays(*signals(1), eeg_rate=EEG_RATE, envelope_rate=ENVELOPE_RATE)
+    arrays = prepared_in_memory(*signals(1), eeg_rate=EEG_RATE, envelope_rate=ENVELOPE_RATE)
     for split in SPLITS:
         (part,) = (part for part in read.of(split) if part.recording == RECORDINGS[1])
         for made, found in zip(arrays[split], read.arrays(part), strict=True):
@@ -122,7 +124,7 @@ def test_recordings_of_unequal_length_are_cut_with_one_notice(
 def test_file_of_mne_gives_its_eeg_channels_and_its_rate(store: Store, tmp_path: Path, eeg_rate: float) -> None:
     recorded = mne_file(tmp_path / "recorded", "sub-009_-_story")
     start(given(tmp_path / "recorded", tmp_path / "out", eeg_rate=eeg_rate))
-    expected = prepare_arrays(recorded, signals(7)[1], eeg_rate=EEG_RATE, envelope_rate=ENVELOPE_RATE)
+    expected = prepared_in_memory(recorded, signals(7)[1], eeg_rate=EEG_RATE, envelope_rate=ENVELOPE_RATE)
     for split in SPLITS:
         for kind, array in zip(("eeg", "envelope"), expected[split], strict=True):
             found = np.load(tmp_path / "out" / f"{split}_-_sub-009_-_story_-_{kind}.npy")

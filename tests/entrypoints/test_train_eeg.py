@@ -154,8 +154,8 @@ def test_results_and_recordings_say_the_same_as_the_series(
 def test_the_baseline_is_the_linear_decoder_of_the_same_recordings(decoded: Finished) -> None:
     results = decoded.store.json(decoded.run_id, "results.json")
     expected = linear_baseline(recordings(), window=128)
-    assert results["test"]["baseline_recordings"] == pytest.approx(expected.recordings)
-    assert results["val"]["baseline_recordings"] == pytest.approx(expected.val)
+    assert results["test"]["baseline_recordings"] == pytest.approx(expected.recordings["test"])
+    assert results["val"]["baseline_recordings"] == pytest.approx(expected.recordings["val"])
     assert results["baseline"]["penalties"] == expected.penalties
     assert results["test"]["baseline_pearson"] > 0.3, "the recordings can be decoded"
 

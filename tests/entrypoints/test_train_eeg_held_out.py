@@ -83,10 +83,10 @@ def test_the_baseline_stands_beside_and_the_checkpoint_scores_as_logged(held: He
     workload, found = stored_runs.load_workload(held.run_id, device="cpu"), series(own, held.run_id)
     baseline = linear_baseline(workload.data, window=workload.window)
     results = own.json(held.run_id, "results.json")
-    assert results["test"]["baseline_recordings"] == pytest.approx(baseline.recordings)
-    assert len(results["test"]["recordings"]) == len(baseline.recordings) == 3
+    assert results["test"]["baseline_recordings"] == pytest.approx(baseline.recordings["test"])
+    assert len(results["test"]["recordings"]) == len(baseline.recordings["test"]) == 3
     (best,) = found["test/pearson"]
-    assert found["test/baseline_pearson"][best] == pytest.approx(baseline.pearson)
+    assert found["test/baseline_pearson"][best] == pytest.approx(baseline.pearson_of("test"))
     model, _ = stored_runs.load_checkpoint(held.run_id, best, device="cpu")
     again = score(workload, model, "test", workload.ids("test"))
     assert again is not None

@@ -13,8 +13,9 @@ import pytest
 from mutations import BOTH, of_bytes, of_values, outcomes
 
 from nfa.errors import Refusal
-from nfa.registry.families.eeg import baseline
-from nfa.registry.families.eeg.facts import examined
+from nfa.registry.families.eeg import linear_baseline as decoder
+from nfa.registry.families.eeg.linear_baseline import Baseline
+from nfa.registry.families.eeg.recording_files import examined
 from nfa.registry.families.language.base import files
 
 FACTS = {"weights": "ab" * 32, "parameters": 115_200}
@@ -47,7 +48,7 @@ def test_facts_of_a_base_model_are_found_again(count: int, cache: Path) -> None:
     asked: list[int] = []
 
     def ask() -> dict[str, Any]:
-        return files.remembered("facts", [Path(__file__)], lambda: asked.append(1) or FACTS)
+        return files.facts_of("facts", [Path(__file__)], lambda: asked.append(1) or FACTS)
 
     assert ask() == ask() == FACTS
     assert len(asked) == 1
@@ -62,12 +63,12 @@ def test_scores_of_the_linear_decoder_are_computed_again(
 ) -> None:
     asked: list[int] = []
     data: Any = SimpleNamespace(digest=lambda: "ab" * 32, split="time", unseen="first_minute")
-    found = SimpleNamespace(val=SCORES, recordings=SCORES, penalties={"one": 1.0}, undefined=0)
-    monkeypatch.setattr(baseline, "linear_baseline", lambda *_, **__: asked.append(1) or found)
-    assert baseline.baseline(data, 64) == baseline.baseline(data, 64)
+    found = Baseline({"val": SCORES, "test": SCORES}, {"one": 1.0}, 0)
+    monkeypatch.setattr(decoder, "linear_baseline", lambda *_, **__: asked.append(1) or found)
+    assert decoder.baseline(data, 64) == decoder.baseline(data, 64)
     assert len(asked) == 1
     (file,) = (cache / "eeg").iterdir()
-    assert believed(file, bytes_and_entries(file, count), lambda: baseline.baseline(data, 64)) == {"read": count}
+    assert believed(file, bytes_and_entries(file, count), lambda: decoder.baseline(data, 64)) == {"read": count}
     assert len(asked) > count * 3 / 4
 
 

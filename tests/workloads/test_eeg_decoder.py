@@ -11,7 +11,9 @@ from decoders import RECORDINGS, tiny_decoder
 from nfa.registry.families.eeg.config import TrainEEGConfig
 from nfa.registry.families.eeg.session import stored_config
 from nfa.registry.families.eeg.simulated import Simulation, simulated_folder
-from nfa.registry.families.eeg.workload import read, rebuild
+from nfa.registry.families.eeg.training import DecoderTraining
+from nfa.registry.families.eeg.workload import read
+from nfa.registry.families.protocol import StoredTraining
 from nfa.workload import Batch
 
 
@@ -79,7 +81,9 @@ def test_batches_left_early_leave_no_reader_behind():
 def test_a_workload_rebuilt_from_its_run_s_config_is_the_same(tmp_path, monkeypatch):
     monkeypatch.setenv("NFA_CACHE", str(tmp_path))
     workload = tiny_decoder(use_se=False, pearson_weight=0.5)
-    again = rebuild(stored_config(workload.config, workload.data), workload.example_ids, torch.device("cpu"), None)
+    stored = stored_config(workload.config, workload.data)
+    run = StoredTraining(stored, workload.example_ids, torch.device("cpu"), None, lambda _: {})
+    again = DecoderTraining().rebuild(run)
     assert again.data.folder == simulated_folder(Simulation(**RECORDINGS))
     assert again.config == dataclasses.replace(workload.config, resume="")
     assert torch.equal(again.draw(5), workload.draw(5))

@@ -14,13 +14,13 @@ from toys import Sequences, choose_sites, half_square, layers, seeded, tiny_clas
 
 import nfa
 from nfa.maths.congruence import Congruence
+from nfa.maths.exact_losses import negative_log_likelihood
 from nfa.measures.gradient_gram import GradientGram, choose_parameters
 from nfa.measures.mean_gradient import mean_gradient
 from nfa.measures.parameter_groups import relative_changes, root_mean_squares
 from nfa.measures.site_matrices import Conventions, SiteMatrices, SiteMeasures
 from nfa.observe.directions import Directions
 from nfa.observe.passes import site_weights
-from nfa.registry.families.mlp.losses import cross_entropy
 from nfa.relations import MATRICES, RELATIONS
 from nfa.studies.alignment import AlignmentOptions, alignment
 from nfa.studies.gradient_directions import ProbeExamples as Probed
@@ -48,7 +48,9 @@ def supervised() -> Workload:
     """A function that makes a model, and datasets."""
     random = torch.Generator().manual_seed(0)
     data = TensorDataset(torch.randn(48, 4, generator=random), torch.arange(48) % 3)
-    return nfa.Supervised(model=lambda: layers(4, 5, 3), loss=cross_entropy, train=data, val=data, device="cpu")
+    return nfa.Supervised(
+        model=lambda: layers(4, 5, 3), loss=negative_log_likelihood, train=data, val=data, device="cpu"
+    )
 
 
 WORKLOADS: dict[str, Callable[[], Workload]] = {

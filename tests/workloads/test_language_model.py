@@ -14,6 +14,7 @@ from nfa.registry.families.language.answer_tokens import IGNORED, collate
 from nfa.registry.families.language.base.models import load_model
 from nfa.registry.families.language.config import INITS, TrainLoraConfig
 from nfa.registry.families.language.workload import LanguageModel
+from nfa.registry.families.protocol import StoredTraining
 from nfa.registry.families.registry import family
 from nfa.workload import Workload
 
@@ -190,13 +191,13 @@ def test_it_is_rebuilt_from_a_stored_configuration(init: str, place: Place) -> N
         "base": {"digest": known.base.digest},
     }
     how: Any = {"device": torch.device("cpu"), "data_dir": None, "tensors": initial.__getitem__}
-    again = family("lora").rebuild(stored, known.example_ids, **how)
+    again = family("lora").training.rebuild(StoredTraining(stored, known.example_ids, **how))
     assert isinstance(again, LanguageModel)
     found = again.model().state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in model.state_dict().items())
     for changed in ({"data": {"digest": "0"}}, {"base": {"digest": "0"}}):
         with pytest.raises(Refusal, match="digest"):
-            family("lora").rebuild({**stored, **changed}, known.example_ids, **how)
+            family("lora").training.rebuild(StoredTraining({**stored, **changed}, known.example_ids, **how))
 
 
 def test_the_base_s_own_weights_stay_frozen_and_as_published(place: Place) -> None:

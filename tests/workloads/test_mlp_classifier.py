@@ -9,6 +9,7 @@ from nfa.errors import Refusal
 from nfa.registry.datasets.images import ImageData
 from nfa.registry.families.mlp.config import TrainConfig
 from nfa.registry.families.mlp.workload import MLPClassifier
+from nfa.registry.families.protocol import StoredTraining
 from nfa.registry.families.registry import family
 from nfa.workload import Workload
 from nfa.workloads import devices
@@ -120,7 +121,7 @@ def test_a_stored_run_is_rebuilt_from_what_it_stored():
     from nfa.registry.datasets import images
 
     config = stored(images.load("digits", {}).digest())
-    workload = family("mlp").rebuild(config, {"train": [3, 1]}, **PLAIN)
+    workload = family("mlp").training.rebuild(StoredTraining(config, {"train": [3, 1]}, **PLAIN))
     assert workload.config == TrainConfig(**config["train"])
     batch = next(workload.batches("train", batch_size=4))
     assert batch.ids.tolist() == [3, 1]
@@ -129,7 +130,7 @@ def test_a_stored_run_is_rebuilt_from_what_it_stored():
 
 def test_other_data_than_the_runs_are_refused():
     with pytest.raises(Refusal, match=r"(?s)digits with digest \w{12}\b.*allowed: digest 0000"):
-        family("mlp").rebuild(stored("0" * 64), {}, **PLAIN)
+        family("mlp").training.rebuild(StoredTraining(stored("0" * 64), {}, **PLAIN))
 
 
 @pytest.mark.parametrize("name", ["cuda:99", "gpu", ""])

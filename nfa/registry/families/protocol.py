@@ -3,7 +3,8 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nfa.registry.places import named
 
@@ -42,19 +43,9 @@ class EntryPoint:
         return found
 
 
-class TrainingConfig(Protocol):
-    """Parameters of a training; a frozen dataclass of `option`s."""
-
-    @property
-    def seed(self) -> int: ...
-    @property
-    def device(self) -> str: ...
-    @property
-    def resume(self) -> str: ...
-    @property
-    def run_name(self) -> str: ...
-    def resolved(self) -> Any:
-        """The same with every `auto` replaced that does not depend on the machine."""
+def trains(config: str) -> EntryPoint:
+    """The entry point that trains with the parameters at such a place."""
+    return EntryPoint(config, "nfa.registry.training.start:train", "nfa.registry.families.registry:look")
 
 
 @dataclass(frozen=True)
@@ -68,17 +59,37 @@ class Ready:
 
 
 @dataclass(frozen=True)
+class StoredTraining:
+    """What a workload is rebuilt from: a run's config.json, its own examples, and where to compute.
+
+    `data_dir` is where its data are now, if they moved; `tensors` gives those of a safetensors file of the run.
+    """
+
+    config: Mapping[str, Any]
+    example_ids: Ids
+    device: "torch.device"
+    data_dir: str | None
+    tensors: Callable[[str], Mapping[str, "Tensor"]]
+
+
+@dataclass(frozen=True)
 class Score:
-    """How good a trained model is on each recording, or whatever else is scored apart; `of` reads it from a run.
+    """How good a trained model is on each recording, or whatever else is scored apart.
 
     It is `called` so in sentences and on axes, `key` in files, `symbol` in tables; `unit` is what is scored apart.
+    `read` is the place of a function that reads it from a run.
     """
 
     key: str
     called: str
     symbol: str
     unit: str
-    of: Callable[[str], Mapping[str, float]]
+    read: str
+
+    def of(self, run_id: str) -> Mapping[str, float]:
+        """That of a run; empty where it has none."""
+        found: Mapping[str, float] = named(self.read)(run_id)
+        return found
 
 
 @dataclass(frozen=True)
@@ -99,26 +110,26 @@ class Remedy:
 
 
 class Family(ABC):
-    """A family of models. Its own module loads nothing heavy; methods that need PyTorch import it when called.
+    """A family of models, as it is known before PyTorch is loaded.
 
-    `entrypoint` trains a model, with the parameters `config`. Checkpoints are counted in `unit`. `data` names the
-    parameters that decide which data are read. `objective` and `space` are what `tune` has without others; `space` may
-    hold parameters beside those of `config` only if `resolved` knows them.
+    `entrypoint` trains a model, with the parameters `config`, through the `FamilyTraining` at `trained_by`. Checkpoints
+    are counted in `unit`. `data` names the parameters that decide which data are read. `objective` and `space` are what
+    `tune` has without others; `space` may hold parameters beside those of `config` only if `resolved` knows them.
     """
 
     name: ClassVar[str]
     entrypoint: ClassVar[str]
     entry_points: ClassVar[Mapping[str, EntryPoint]]
     config: ClassVar[type[Any]]
+    trained_by: ClassVar[str]
     unit: ClassVar[str] = "epoch"
     data: ClassVar[tuple[str, ...]]
     objective: ClassVar[str]
     space: ClassVar[str]
     remedy: ClassVar[Remedy | None] = None
     quality: ClassVar[Quality | None] = None
+    score: ClassVar[Score | None] = None
     files: ClassVar[tuple[str, ...]] = ()  # artifacts beside the usual ones that a training goes on from
-
-    # ---- before PyTorch is loaded
 
     @abstractmethod
     def metric_keys(self, config: Any) -> list[str]:
@@ -152,7 +163,15 @@ class Family(ABC):
         """Trainings by name that one configuration asks for, to be compared under a parent; none = it is one."""
         return {}
 
-    # ---- a training
+    @cached_property
+    def training(self) -> "FamilyTraining":
+        """Its trainings, new and stored; PyTorch is loaded now."""
+        found: FamilyTraining = named(self.trained_by)()
+        return found
+
+
+class FamilyTraining(ABC):
+    """What a family does once PyTorch is loaded: make its trainings ready, and make stored ones again."""
 
     @abstractmethod
     def read(self, config: Any, clock: "Stopwatch", found: Any = None) -> Any:
@@ -188,24 +207,6 @@ class Family(ABC):
         """Figures of the `variants`, in the run above them."""
         raise NotImplementedError
 
-    # ---- a stored run
-
     @abstractmethod
-    def rebuild(
-        self,
-        stored: Mapping[str, Any],
-        ids: Ids,
-        *,
-        device: "torch.device",
-        data_dir: str | None,
-        tensors: Callable[[str], Mapping[str, "Tensor"]],
-    ) -> "Workload":
-        """The workload of a run's config.json on the run's own examples; `Refusal` where the data are not the same.
-
-        `tensors` gives those of a safetensors file of the run.
-        """
-
-    @property
-    def score(self) -> Score | None:
-        """How good a run is on each of what is scored apart; None where only means are known."""
-        return None
+    def rebuild(self, run: StoredTraining) -> "Workload":
+        """The workload of a stored run; `Refusal` where the data are not the same."""

@@ -23,17 +23,17 @@ class Trainings:
 
     def check_layers(self, configs: Sequence[Any]) -> None:
         """`Refusal` where one of them does not fit the layers of its base model."""
-        family_of(configs[0]).check_layers(configs, self.data)
+        family_of(configs[0]).training.check_layers(configs, self.data)
 
     def train(self, run: TrackedRun, config: Any, clock: Stopwatch) -> None:
         """Train, or go on training, in `run` to the end."""
         family, begun = family_of(config), run if stored_runs.has_begun(run.run_id) else None
-        train_one(run, family, family.prepare(config, self.data(config), begun), clock)
+        train_one(run, family, family.training.prepare(config, self.data(config), begun), clock)
 
     def data(self, config: Any) -> Any:
         """Read once for all trainings with the same."""
         family = family_of(config)
         key = (family.name, *(getattr(config, name) for name in family.data))
         if key not in self._read:
-            self._read[key] = family.read(config, Stopwatch(), family.look(config))
+            self._read[key] = family.training.read(config, Stopwatch(), family.look(config))
         return self._read[key]

@@ -47,7 +47,7 @@ def _assist(world: World) -> None:
         return
     config, rest = told
     try:
-        family_of(config).assist(config, rest, world)
+        family_of(config).training.assist(config, rest, world)
     except DivergedError:
         return  # the first process says so
     except RuntimeError as error:
@@ -89,8 +89,8 @@ def prepared(
 ) -> Ready:
     """A training on data that have been read, checked, and told in lines; `Refusal` for what cannot be trained."""
     choose_device(config.device)  # refused before data are read
-    data = family.read(config, clock, found) if data is None else data
-    ready = family.prepare(config, data, run if run and stored_runs.has_begun(run.run_id) else None)
-    for title, text in family.lines(ready):
+    data = family.training.read(config, clock, found) if data is None else data
+    ready = family.training.prepare(config, data, run if run and stored_runs.has_begun(run.run_id) else None)
+    for title, text in family.training.lines(ready):
         stage(title, text)
     return ready

@@ -21,7 +21,7 @@ from nfa.registry.training.time_spent import keep_time, timed
 def train_one(run: TrackedRun, family: Family, ready: Ready, clock: Stopwatch, world: World | None = None) -> None:
     """Train, or go on training, in `run` up to the last epoch, and report."""
     world = world or World()
-    session = family.session(run, ready, clock, world)
+    session = family.training.session(run, ready, clock, world)
     tracked = TrackedTraining(run, session, clock, world)
     try:
         tracked.describe()

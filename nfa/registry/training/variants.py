@@ -17,12 +17,12 @@ def train_each(
     parent: TrackedRun, family: Family, config: Any, variants: Mapping[str, Any], ready: Ready, clock: Stopwatch
 ) -> None:
     """Describe the parent, train all, compare them; `NfaError` at the end where one has failed."""
-    stored = family.stored(config, ready)
+    stored = family.training.stored(config, ready)
     tracking.put_json(parent.info, "config.json", stored)
     parent.log_params({name: value for name, value in stored["train"].items() if name != "resume"})
     failures = train_children(parent, family, variants, ready, clock)
     with clock.section("comparison"):
-        family.compare(parent)
+        family.training.compare(parent)
     if failures:
         raise NfaError("\n".join(f"{name}: {reason}" for name, reason in failures.items()))
 
@@ -49,7 +49,7 @@ def train_children(
         try:
             with child, clock.part() as spent:
                 run = child if stored_runs.has_begun(child.run_id) else None
-                train_one(child, family, family.prepare(training, ready.data, run, ready.example_ids), spent)
+                train_one(child, family, family.training.prepare(training, ready.data, run, ready.example_ids), spent)
         except NfaError as error:
             failures[name] = str(error)
         except Interrupted:

@@ -9,7 +9,7 @@ from nfa.console import stage
 from nfa.errors import NfaError, Refusal
 from nfa.figures.flow import intervals
 from nfa.maths.statistics import Interval
-from nfa.plain_text import csv_text
+from nfa.plain_text import csv_text, table_row
 from nfa.registry import stored_runs, tracking
 from nfa.registry.analyses import gradient_flow_comparison
 from nfa.registry.analyses.arms import Arm, score_difference, score_interval
@@ -199,8 +199,8 @@ def _written(rows: Sequence[Mapping[str, Any]], each: Sequence[Mapping[str, Any]
     """Content of ablation.txt."""
     wide = max(len(str(row["arm"])) for row in rows) + 2
     columns = ("seeds", "r", "95 % interval", "difference", "95 % interval", "gradient", "update", "change", "weights")
-    widths = (7, 8, 19, 12, 19, 10, 9, 9, 12, 8)
-    lines = [_line("", (*columns, "s"), wide, widths)]
+    widths, of_each = (7, 8, 19, 12, 19, 10, 9, 9, 12, 8), (7, *[14] * 6)
+    lines = [table_row("", (*columns, "s"), wide, widths)]
     for row in rows:
         cells = (
             row["seeds"], number(row["pearson"] or None), _span(row["low"], row["high"]),
@@ -209,21 +209,18 @@ def _written(rows: Sequence[Mapping[str, Any]], each: Sequence[Mapping[str, Any]
             *(number(row[key] or None) for key in OF_FLOW),
             f"{row['parameters']:,}", f"{row['training_seconds']:.0f}",
         )  # fmt: skip
-        lines.append(_line(row["arm"], cells, wide, widths))
+        lines.append(table_row(row["arm"], cells, wide, widths))
     notes = (
         "r: test, mean over recordings and seeds; gradient, update: front / output, gradients with what gradient_scale "
         "puts in; change: weights of block_0; these are geometric means over seeds, s a mean"
     )
-    lines += [notes, "", _line("each training", ("seed", "r", "val r", "gradient", "update", "change", "s"), wide)]
+    heading = ("seed", "r", "val r", "gradient", "update", "change", "s")
+    lines += [notes, "", table_row("each training", heading, wide, of_each)]
     for one in each:
         values = (number(None if one[key] == "" else one[key]) for key in ("pearson", "val_pearson", *OF_FLOW))
-        lines.append(_line(one["arm"], (one["seed"], *values, f"{one['training_seconds']:.0f}"), wide))
+        lines.append(table_row(one["arm"], (one["seed"], *values, f"{one['training_seconds']:.0f}"), wide, of_each))
     failed = [f"{name} failed ({reason}): there is no mean of its arm" for name, reason in failures.items()]
     return "\n".join([*lines, *([""] if failed else []), *failed])
-
-
-def _line(arm: str, cells: Sequence[Any], wide: int, widths: Sequence[int] = (7, *[14] * 6)) -> str:
-    return f"{arm:<{wide}}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
 
 
 def _span(low: float | str, high: float | str) -> str:

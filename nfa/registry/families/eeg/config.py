@@ -8,6 +8,7 @@ from typing import Any
 from nfa import checkpoint_schedule
 from nfa.errors import Refusal
 from nfa.options import Auto, check_fields, device_option, option
+from nfa.registry.machine import check_memory
 from nfa.registry.values import whole_numbers
 
 RATE = 64  # samples a second
@@ -20,34 +21,23 @@ PRESETS: dict[str, dict[str, Any]] = {
     "conservative": dict(zip(SWITCHES, (True, False, True, 1.5), strict=True)),
     "aggressive": dict(zip(SWITCHES, (True, True, True, 3.0), strict=True)),
 }
+OF_SIZES: dict[str, tuple[float, float]] = {  # tiny, paper
+    "d_model": (32, 256),
+    "d_inner": (64, 1024),
+    "n_head": (2, 4),
+    "n_layers": (2, 8),
+    "conv_kernel_size": (15, 31),
+    "dropout": (0.1, 0.3),
+    "window_seconds": (5.0, 10.0),
+    "epochs": (40, 1000),
+    "batch_size": (16, 64),
+    "windows_per_recording": (4, 1),
+}
 SIZES: dict[str, dict[str, Any]] = {
-    "tiny": {
-        "d_model": 32,
-        "d_inner": 64,
-        "n_head": 2,
-        "n_layers": 2,
-        "conv_kernel_size": 15,
-        "dropout": 0.1,
-        "window_seconds": 5.0,
-        "epochs": 40,
-        "batch_size": 16,
-        "windows_per_recording": 4,
-    },
-    "paper": {
-        "d_model": 256,
-        "d_inner": 1024,
-        "n_head": 4,
-        "n_layers": 8,
-        "conv_kernel_size": 31,
-        "dropout": 0.3,
-        "window_seconds": 10.0,
-        "epochs": 1000,
-        "batch_size": 64,
-        "windows_per_recording": 1,
-    },
+    size: {name: values[place] for name, values in OF_SIZES.items()} for place, size in enumerate(("tiny", "paper"))
 }
 EEG_LEARNING_RATES = {"adam": {"tiny": 3e-3, "paper": 1e-4}, "sgd": {"tiny": 2e-2, "paper": 1e-2}}
-RESOLVED = (*SWITCHES, *SIZES["tiny"], "lr")
+RESOLVED = (*SWITCHES, *OF_SIZES, "lr")
 POSITIONS = ("before_gate", "before_head", "before_stack")
 SPLITTINGS = ("time", "recordings", "subjects")
 UNSEEN = ("first_minute", "population")
@@ -74,9 +64,7 @@ class EEGTraining:
     conv_kernel_size: int | Auto = option("auto", "samples of the blocks' convolution, odd; auto = 15, 31", at_least=1)
     dropout: float | Auto = option("auto", "share of units dropped; auto = 0.1, 0.3", at_least=0, below=1)
     window_seconds: float | Auto = option("auto", "length of a window; auto = 5, 10", above=0, below=LONGEST / RATE)
-    data_dir: str = option(
-        "", "folder in the split_data layout; empty = simulated recordings", free_on_resume=True, path="folder"
-    )
+    data_dir: str = option("", "folder in the split_data layout; empty = simulated recordings", path="folder")
     subjects: int = option(6, "simulated subjects", at_least=1, below=10**4)
     stimuli: int = option(3, "simulated stimuli, heard by every subject", at_least=1, below=10**4)
     seconds: int = option(300, "length of a simulated recording", at_least=10, below=10**5)
@@ -169,11 +157,11 @@ class TrainEEGConfig(EEGTraining):
             got = f"batch_size={full.batch_size} with nproc={self.nproc}"
             raise Refusal(got, "a batch that the processes share equally", f"batch_size={64 * self.nproc}")
 
-    @property
-    def about_parameters(self) -> int:
-        """About how many weights the network has, of a resolved configuration: its products of width × width."""
+    def check_memory(self) -> None:
+        """`Refusal` where this machine cannot hold the network of a resolved configuration: its products of widths."""
         d, inner, blocks = (int(getattr(self, name)) for name in ("d_model", "d_inner", "n_layers"))
-        return blocks * (4 * d * inner + 10 * d * d) + sum(FRONT_KERNELS[1:]) * d * d
+        parameters = blocks * (4 * d * inner + 10 * d * d) + sum(FRONT_KERNELS[1:]) * d * d
+        check_memory(parameters, f"d_model={d} d_inner={inner} n_layers={blocks}", "a smaller width or fewer blocks")
 
     def check_batches(self, recordings: int) -> None:
         """`Refusal` where a batch of a resolved configuration has fewer windows than there are processes."""

@@ -18,19 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nfa.registry.families.eeg import layout
 from nfa.registry.families.eeg.config import RATE, UNSEEN
-from nfa.registry.families.eeg.facts import Facts, examined, rows
-from nfa.registry.families.eeg.layout import (
-    KINDS,
-    SPLITS,
-    Files,
-    RecordingPart,
-    faults_of,
-    found,
-    refused,
-    sound,
-    split_of,
-)
+from nfa.registry.families.eeg.layout import KINDS, SPLITS, Files, RecordingPart
+from nfa.registry.families.eeg.recording_files import Facts, examined, rows
 from nfa.registry.families.eeg.scales import Scale, normalised_by, pooled
 
 __all__ = ["RATE", "SPLITS", "EEGData", "RecordingPart", "Windows", "load"]
@@ -221,14 +212,14 @@ def load(folder: Path, *, window: int, name: str = "", split: str = "auto", unse
     if window < 1:
         raise ValueError(f"a window has at least 1 sample, not {window}")
     name = name or folder.resolve().name
-    files, faults = found(folder)
+    files, faults = layout.found(folder)
     facts = examined(folder, (path for pair in files.values() for path in pair.values()))
-    split = split_of(files, split)
-    faults += faults_of(files, facts, window, split) if files else []
-    data = replace(_data(name, folder, sound(files, facts), facts), split=split, unseen=unseen)
+    split = layout.split_of(files, split)
+    faults += layout.faults_of(files, facts, window, split) if files else []
+    data = replace(_data(name, folder, layout.sound(files, facts), facts), split=split, unseen=unseen)
     faults += _constant(data)
     if faults:
-        raise refused(name, folder, faults, window)
+        raise layout.refused(name, folder, faults, window)
     return data
 
 

@@ -1,24 +1,12 @@
 """Conformers that decode a speech envelope from EEG, as a family."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, ClassVar
 
 from nfa.errors import Refusal
 from nfa.registry.families.eeg.config import PRESETS, SWITCHES, TrainEEGConfig
-from nfa.registry.families.protocol import EntryPoint, Family, Ids, Quality, Ready, Remedy, Score, Value
+from nfa.registry.families.protocol import EntryPoint, Family, Quality, Remedy, Score, Value, trains
 from nfa.registry.folders import check_folder, typed_folder
-from nfa.registry.machine import check_memory
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-    from nfa.parallel import World
-    from nfa.registry.families.eeg.data import EEGData
-    from nfa.registry.families.eeg.session import DecoderSession
-    from nfa.registry.families.eeg.workload import EEGDecoder
-    from nfa.registry.stopwatch import Stopwatch
-    from nfa.registry.tracking import TrackedRun
 
 HERE = "nfa.registry.families.eeg"
 LAYOUT = "pairs {train|val|test}_-_SUBJECT_-_STIMULUS_-_{eeg|envelope}.npy"
@@ -31,10 +19,9 @@ class Decoders(Family):
     """Conformers on recordings of EEG, simulated or real."""
 
     name, entrypoint, config = "eeg", "train_eeg", TrainEEGConfig
+    trained_by = f"{HERE}.training:DecoderTraining"
     entry_points: ClassVar[Mapping[str, EntryPoint]] = {
-        "train_eeg": EntryPoint(
-            f"{HERE}.config:TrainEEGConfig", "nfa.registry.training.start:train", "nfa.registry.families.registry:look"
-        ),
+        "train_eeg": trains(f"{HERE}.config:TrainEEGConfig"),
         "prepare_eeg": EntryPoint(
             f"{HERE}.preparation.config:PrepareEEGConfig",
             f"{HERE}.preparation.prepare_eeg:prepare_eeg",
@@ -45,6 +32,7 @@ class Decoders(Family):
     data = ("data_dir", "subjects", "stimuli", "seconds", "channels", "snr_db", "data_seed", "split", "unseen")
     objective = "val/pearson"
     quality = Quality(objective, "validation Pearson's r", hoped=0.3)
+    score = Score("pearson", "Pearson's r", "r", "recording", f"{HERE}.report:tested")
     space = (
         "lr=log:3e-4:3e-2,gradient_scale=1:4,llrd_front=log:0.25:4,llrd_back=log:0.25:4,llrd_output=log:0.25:4,"
         "dropout=0:0.5"
@@ -89,63 +77,10 @@ class Decoders(Family):
     def processes(self, config: TrainEEGConfig) -> int:
         return config.nproc
 
-    def read(self, config: TrainEEGConfig, clock: "Stopwatch", found: Any = None) -> "EEGData":  # noqa: ARG002
-        from nfa.registry.families.eeg.workload import read
-
-        with clock.section("data"):
-            return read(config)
-
-    def prepare(
-        self, config: TrainEEGConfig, data: "EEGData", run: "TrackedRun | None" = None, ids: Ids | None = None
-    ) -> Ready:
-        from nfa.registry.families.eeg.session import prepare
-
-        return prepare(config, data, run, ids)
-
-    def lines(self, ready: Ready) -> Iterator[tuple[str, str]]:
-        from nfa.registry.families.eeg.session import described
-
-        return described(ready.data, ready.config)
-
-    def stored(self, config: TrainEEGConfig, ready: Ready) -> dict[str, Any]:
-        from nfa.registry.families.eeg.session import stored_config
-
-        return stored_config(config, ready.data)
-
-    def session(self, run: "TrackedRun", ready: Ready, clock: "Stopwatch", world: "World") -> "DecoderSession":
-        from nfa.registry.families.eeg.session import DecoderSession
-
-        return DecoderSession(run, ready, clock, world)
-
-    def assist(self, config: TrainEEGConfig, told: Any, world: "World") -> None:
-        from nfa.registry.families.eeg.session import assist
-
-        assist(config, told, world)
-
-    def rebuild(
-        self,
-        stored: Mapping[str, Any],
-        ids: Ids,
-        *,
-        device: "torch.device",
-        data_dir: str | None,
-        tensors: Callable[[str], Mapping[str, "Tensor"]],  # noqa: ARG002 - all is in config.json
-    ) -> "EEGDecoder":
-        from nfa.registry.families.eeg.workload import rebuild
-
-        return rebuild(stored, ids, device, data_dir)
-
-    @property
-    def score(self) -> Score:
-        from nfa.registry.families.eeg.report import tested
-
-        return Score("pearson", "Pearson's r", "r", "recording", tested)
-
 
 def _check(training: TrainEEGConfig) -> None:
     full = training.resolved()
-    said = f"d_model={full.d_model} d_inner={full.d_inner} n_layers={full.n_layers}"
-    check_memory(full.about_parameters, said, "a smaller width or fewer blocks")
+    full.check_memory()
     if not training.data_dir:
         if full.split == "time":  # of the others, it depends on what is held out
             full.check_batches(training.subjects * training.stimuli)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from nfa.errors import Refusal
 from nfa.registry.families.eeg.config import RATE
-from nfa.registry.families.eeg.facts import Facts
-from nfa.registry.families.eeg.names import piece_of, recording_of
+from nfa.registry.families.eeg.prepared_names import piece_of, recording_of
+from nfa.registry.families.eeg.recording_files import Facts
 
 SPLITS = ("train", "val", "test")
 KINDS = ("eeg", "envelope")
@@ -94,7 +94,8 @@ def faults_of(files: Files, facts: Mapping[Path, Facts], window: int, split: str
     trained, trained_subjects = _recordings(files, "train"), _subjects(files, "train")
     longest = _longest(files, facts)
     for key, pair in files.items():
-        found += _of_names(key, pair)
+        partner = {kind: "_-_".join((*key, kind)) for kind in KINDS if kind not in pair}
+        found += [f"{_present(pair)}: its partner {name}.npy is missing" for name in partner.values()]
         if split != "subjects" and key[1] not in trained_subjects:
             found.append(f"{_present(pair)}: unknown subject {key[1]}, of whom there is no train part")
         elif split == "time" and recording_of(*key[1:]) not in trained:
@@ -152,12 +153,6 @@ def _of_the_set(files: Files, split: str) -> Iterator[str]:
         yield "split=recordings: all recordings of val and test have train parts, too"
     if split == "subjects" and not _subjects(files, *SPLITS[1:]) - _subjects(files, "train"):
         yield "split=subjects: all subjects of val and test are in train, too"
-
-
-def _of_names(key: Key, pair: Mapping[str, Path]) -> Iterator[str]:
-    yield from (
-        f"{_present(pair)}: its partner {'_-_'.join((*key, kind))}.npy is missing" for kind in KINDS if kind not in pair
-    )
 
 
 def _present(pair: Mapping[str, Path]) -> str:

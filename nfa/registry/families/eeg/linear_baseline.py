@@ -1,5 +1,6 @@
 """What a linear decoder reaches on EEG recordings: the number beside every other model's."""
 
+import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,9 +9,12 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
+from nfa.content import json_digest
 from nfa.maths.pearson import pearson
 from nfa.registry.families.eeg.data import EEGData, RecordingPart
 from nfa.registry.families.eeg.lagged_ridge import LaggedRidge, predict
+from nfa.registry.folders import cache_folder
+from nfa.registry.remembered import keep, recalled
 
 LAGS = 27  # 0 … round(0.4 s × 64 Hz)
 PENALTIES = tuple(10.0**power for power in range(-6, 3))
@@ -18,21 +22,25 @@ PENALTIES = tuple(10.0**power for power in range(-6, 3))
 
 @dataclass
 class Baseline:
-    """The penalty chosen for each subject, and the mean r of each test and val recording.
+    """The penalty chosen for each subject, and the mean r of each recording by split, "val" or "test".
 
     What is undefined is absent: a recording without a window that has an r, and everything where no window of val has
     one. `undefined` counts the windows of val and test without an r.
     """
 
+    recordings: dict[str, dict[str, float]] = field(default_factory=lambda: {"val": {}, "test": {}})
     penalties: dict[str, float] = field(default_factory=dict)
-    recordings: dict[str, float] = field(default_factory=dict)
-    val: dict[str, float] = field(default_factory=dict)
     undefined: int = 0
 
-    @property
-    def pearson(self) -> float | None:
-        """Mean over the test recordings of their mean r; None where there is none."""
-        return _mean(self.recordings.values())
+    def pearson_of(self, split: str) -> float | None:
+        """Mean over the recordings of a split; None where no r is defined."""
+        values = self.recordings[split].values()
+        return sum(values) / len(values) if values else None
+
+    def series(self) -> dict[str, float]:
+        """Metrics by key: "val/baseline_pearson", "test/baseline_pearson"."""
+        found = {f"{split}/baseline_pearson": self.pearson_of(split) for split in self.recordings}
+        return {key: value for key, value in found.items() if value is not None}
 
 
 def linear_baseline(
@@ -58,8 +66,9 @@ def linear_baseline(
             found.penalties[subject] = penalties[best]
         decoder = weights[[best]] if best is not None else np.full_like(weights[:1], math.nan)
         test = _scores(data, "test", subject, decoder, window)
-        found.undefined += _keep(found.val, {name: rows[best or 0] for name, rows in val[subject].items()})
-        found.undefined += _keep(found.recordings, {name: rows[0] for name, rows in test.items()})
+        chosen = {name: rows[best or 0] for name, rows in val[subject].items()}
+        found.undefined += _keep(found.recordings["val"], chosen)
+        found.undefined += _keep(found.recordings["test"], {name: rows[0] for name, rows in test.items()})
     return found
 
 
@@ -120,3 +129,15 @@ def _keep(means: dict[str, float], scores: Mapping[str, Float64[np.ndarray, " n"
 def _mean(values: Iterable[float]) -> float | None:
     defined = [value for value in values if not math.isnan(value)]
     return math.fsum(defined) / len(defined) if defined else None
+
+
+def baseline(data: EEGData, window: int) -> Baseline:
+    """What the linear decoder reaches in windows of that length; looked up where it is known already."""
+    how = {"split": data.split, "unseen": data.unseen}
+    what = {"data": data.digest(), **how, "window": window, "lags": LAGS, "penalties": PENALTIES}
+    note = cache_folder("eeg") / f"baseline-{json_digest(what)[:32]}.json"
+    found = recalled(note, lambda kept: Baseline(**kept))
+    if found is None:
+        found = linear_baseline(data, window=window)
+        keep(note, dataclasses.asdict(found))
+    return found

@@ -10,9 +10,9 @@ from nfa.console import stage
 from nfa.measures.evaluation import record_outputs
 from nfa.plain_text import csv_text
 from nfa.registry import tracking
-from nfa.registry.families.eeg.baseline import BaselineScores
 from nfa.registry.families.eeg.data import RATE
 from nfa.registry.families.eeg.figures.decoding import Window, decoding, envelopes
+from nfa.registry.families.eeg.linear_baseline import Baseline
 from nfa.registry.families.eeg.scores import Scores
 from nfa.registry.families.eeg.workload import EEGDecoder
 from nfa.registry.tracking import TrackedRun
@@ -44,7 +44,7 @@ def _called(data: str) -> str:
     return "simulated data" if data == "simulated" else data
 
 
-def report(run: TrackedRun, scores: Mapping[str, Scores], baseline: BaselineScores, epoch: int) -> None:
+def report(run: TrackedRun, scores: Mapping[str, Scores], baseline: Baseline, epoch: int) -> None:
     """recordings.csv, results.json and the figure of the training, of the weights of `epoch`."""
     tracking.put_text(run.info, "recordings.csv", table(scores, baseline))
     tracking.put_json(run.info, "results.json", results(scores, baseline, epoch))
@@ -60,7 +60,7 @@ def report(run: TrackedRun, scores: Mapping[str, Scores], baseline: BaselineScor
     stage("figure", "plots/training.png and .pdf")
 
 
-def table(scores: Mapping[str, Scores], baseline: BaselineScores) -> str:
+def table(scores: Mapping[str, Scores], baseline: Baseline) -> str:
     """Content of recordings.csv: r of the model and of the linear baseline, empty where undefined."""
     header = ("split", "recording", "subject", "pearson", "baseline_pearson")
     rows = (
@@ -71,7 +71,7 @@ def table(scores: Mapping[str, Scores], baseline: BaselineScores) -> str:
     return csv_text(header, rows)
 
 
-def results(scores: Mapping[str, Scores], baseline: BaselineScores, epoch: int) -> dict[str, object]:
+def results(scores: Mapping[str, Scores], baseline: Baseline, epoch: int) -> dict[str, object]:
     """Content of results.json."""
     return {
         "epoch": epoch,
@@ -102,7 +102,7 @@ def tested(run_id: str) -> dict[str, float]:
     return found
 
 
-def say(test: Scores, baseline: BaselineScores, epoch: int) -> None:
+def say(test: Scores, baseline: Baseline, epoch: int) -> None:
     """The result in a line."""
     reached = {"r": test.pearson, "the linear baseline's": baseline.pearson_of("test")}
     said = ", ".join(f"{name} {'undefined' if value is None else f'{value:.4f}'}" for name, value in reached.items())

@@ -1,6 +1,6 @@
 """Losses and correlations of windows, and what they say of recordings and subjects."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,22 +32,12 @@ class Scores:
 
     def recordings(self) -> dict[str, float]:
         """Mean r over the windows of each recording; a recording without a defined one is left out."""
-        return self._means([part.recording for part in self.data.part_of(self.ids)])
+        return _means([part.recording for part in self.data.part_of(self.ids)], self.r.tolist())
 
     def subjects(self) -> dict[str, float]:
         """Mean over a subject's recordings."""
-        found: dict[str, list[float]] = {}
-        of = {part.recording: part.subject for part in self.data.part_of(self.ids)}
-        for recording, r in self.recordings().items():
-            found.setdefault(of[recording], []).append(r)
-        return {subject: sum(values) / len(values) for subject, values in found.items()}
-
-    def _means(self, names: Sequence[str]) -> dict[str, float]:
-        found: dict[str, list[float]] = {}
-        for name, r in zip(names, self.r.tolist(), strict=True):
-            if r == r:
-                found.setdefault(name, []).append(r)
-        return {name: sum(values) / len(values) for name, values in found.items()}
+        of, found = {part.recording: part.subject for part in self.data.part_of(self.ids)}, self.recordings()
+        return _means([of[recording] for recording in found], found.values())
 
     @property
     def pearson(self) -> float | None:
@@ -61,6 +51,15 @@ class Scores:
         if self.pearson is not None:
             found[f"{split}/pearson"] = self.pearson
         return {**found, f"{split}/undefined_windows": float(self.undefined)}
+
+
+def _means(names: Iterable[str], values: Iterable[float]) -> dict[str, float]:
+    """Of the defined values of each name."""
+    found: dict[str, list[float]] = {}
+    for name, r in zip(names, values, strict=True):
+        if r == r:
+            found.setdefault(name, []).append(r)
+    return {name: sum(values) / len(values) for name, values in found.items()}
 
 
 def score(

@@ -4,21 +4,18 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
 import torch.nn as nn
 
 from nfa.checkpoint_schedule import fit
 from nfa.parallel import World
-from nfa.registry import stored_runs, tracking
+from nfa.registry import tracking
 from nfa.registry.families.eeg import report
-from nfa.registry.families.eeg.baseline import baseline
 from nfa.registry.families.eeg.config import TrainEEGConfig
-from nfa.registry.families.eeg.data import RATE, SPLITS, EEGData
+from nfa.registry.families.eeg.data import SPLITS, EEGData
+from nfa.registry.families.eeg.linear_baseline import baseline
 from nfa.registry.families.eeg.scores import Scores, score
-from nfa.registry.families.eeg.workload import EEGDecoder, read
-from nfa.registry.families.protocol import Ids, Ready
-from nfa.registry.families.stored import check_same
-from nfa.registry.machine import check_memory
+from nfa.registry.families.eeg.workload import EEGDecoder
+from nfa.registry.families.protocol import Ready
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.event_files import EventFiles
@@ -26,8 +23,6 @@ from nfa.registry.training.config_json import training_config
 from nfa.registry.training.loop import Training, Watched
 from nfa.registry.training.optimizer_table import OPTIMIZERS
 from nfa.registry.training.session import Session, Tracked
-from nfa.seeding import generator
-from nfa.workloads.devices import check_precision, choose_device
 
 TRAIN_WINDOWS = 256  # of the probe, on which train/loss is evaluated
 TAGS = {  # TensorBoard's names for what MLflow calls train/loss …
@@ -39,11 +34,6 @@ TAGS = {  # TensorBoard's names for what MLflow calls train/loss …
     "test/loss": "Test/loss",
     "test/pearson": "Test/pearson",
     "flow/grad_norm": "Gradient/norm",
-}
-HELD_OUT = {  # one, and several
-    "time": ("part of a training recording", "parts of training recordings"),
-    "recordings": ("whole recording of a training subject", "whole recordings of training subjects"),
-    "subjects": ("recording of an unseen subject", "recordings of unseen subjects"),
 }
 
 
@@ -63,52 +53,6 @@ def stored_config(config: TrainEEGConfig, data: EEGData) -> dict[str, Any]:
     return training_config("train_eeg", "eeg", TrainEEGConfig, train, described)
 
 
-def prepare(config: TrainEEGConfig, data: EEGData, run: TrackedRun | None, ids: Ids | None) -> Ready:
-    """The workload on recordings, with the examples that `run` has stored; `Refusal` for what cannot be trained."""
-    config = config.resolved()
-    device = choose_device(config.device)
-    check_precision(config.precision, device)
-    if run:
-        check_same(data.name, data.digest(), tracking.config(run.run_id)["data"]["digest"])
-    config.check_batches(len(data.recordings("train")))
-    ids = stored_runs.example_ids(run.run_id) if run else ids or decide(data, config)
-    sizes = f"d_model={config.d_model} d_inner={config.d_inner} n_layers={config.n_layers}"
-    check_memory(config.about_parameters, sizes, "a smaller width or fewer blocks")
-    return Ready(config, EEGDecoder(config, data, ids, device), data, ids)
-
-
-def decide(data: EEGData, config: TrainEEGConfig) -> dict[str, list[int]]:
-    """The content of a run's example_ids.json: all non-overlapping windows of each split; "probe" = those of the train
-    part in random order. Training itself draws windows anywhere in the train part, anew in each epoch."""
-    ids = {split: data.ids(split, config.window) for split in SPLITS}
-    order = torch.randperm(len(ids["train"]), generator=generator(config.seed, "probe")).tolist()
-    return {**ids, "probe": [ids["train"][place] for place in order]}
-
-
-def described(data: EEGData, config: TrainEEGConfig) -> Iterator[tuple[str, str]]:
-    """What there is to train on, and how val and test are held out."""
-    train = sum(part.samples for part in data.of("train")) / RATE / 60
-    minutes = f"{train:.1f}" if train < 10 else f"{train:.0f}"
-    counts = " + ".join(str(len(data.recordings(split))) for split in SPLITS)
-    subjects = len({part.subject for part in data.parts})
-    whose = f"{counts} recordings (train + val + test) of {subjects} subjects, {data.channels} channels"
-    yield "data", f"{data.name}: {whose}, {minutes} minutes to train on"
-    held = ", ".join(f"{split} = {_held_out(data.held_out(split))}" for split in SPLITS[1:])
-    yield "split", f"{held}; each recording is normalised by {data.normalised_by()}"
-    short = sum(part.samples < config.window for part in data.parts)
-    if short:
-        lasting = f"{short} piece{'s' * (short > 1)} between gaps"
-        yield "notice", f"{lasting}, shorter than a window of {config.window / RATE:g} s: no window lies there"
-    if config.use_subjects and data.unseen_subjects():
-        count = len(data.subjects)
-        vector = f"the mean of the {count} trained ones" if count > 1 else f"that of {data.subjects[0]}"
-        yield "notice", f"the subject vector of {', '.join(data.unseen_subjects())}, not in train, is {vector}"
-
-
-def _held_out(counts: Mapping[str, int]) -> str:
-    return " and ".join(f"{count} {HELD_OUT[what][count > 1]}" for what, count in counts.items())
-
-
 def training_of(workload: EEGDecoder, world: World) -> tuple[Training, list[int]]:
     """The training that the workload's configuration asks for, and its checkpoint epochs; the same in all processes."""
     config, model = workload.config, workload.model()
@@ -123,38 +67,22 @@ def training_of(workload: EEGDecoder, world: World) -> tuple[Training, list[int]
         world=world,
         clip_norm=config.clip_norm,
         autocast=workload.autocast,
-        watched=Watched(workload.groups(model).names, _evaluated(workload)),
+        watched=Watched(workload.groups(model).names, evaluated_epochs(workload)),
     )
     return training, schedule
 
 
-def _evaluated(workload: EEGDecoder) -> list[int]:
+def evaluated_epochs(workload: EEGDecoder) -> list[int]:
     """Epochs with an evaluation: every `eval_every`-th, and those with a checkpoint."""
     config = workload.config
     epochs = int(config.epochs)
     return sorted({*range(0, epochs + 1, config.eval_every), *fit(config.schedule, epochs)})
 
 
-def _evaluate(workload: EEGDecoder, model: nn.Module, world: World) -> dict[str, Scores | None]:
+def evaluate(workload: EEGDecoder, model: nn.Module, world: World) -> dict[str, Scores | None]:
     """Scores on the first windows of the probe and on all of val, made by all processes."""
     examples = {"train": workload.ids("probe")[:TRAIN_WINDOWS], "val": workload.ids("val")}
     return {split: score(workload, model, split, list(ids), world) for split, ids in examples.items()}
-
-
-def assist(config: TrainEEGConfig, told: Any, world: World) -> None:
-    """Train and evaluate this process's part of every batch, in step with the first process, which tracks."""
-    ids, state = told
-    workload = EEGDecoder(config, read(config), ids, choose_device(config.device))
-    training, _ = training_of(workload, world)
-    if state is not None:
-        training.restore(state)
-    evaluated = _evaluated(workload)
-
-    def after_epoch(epoch: int) -> None:
-        if epoch in evaluated:
-            _evaluate(workload, training.model, world)
-
-    training.run(int(workload.config.epochs), after_epoch)
 
 
 class DecoderSession(Session):
@@ -169,7 +97,7 @@ class DecoderSession(Session):
         self.state_copies = OPTIMIZERS[self.called].copies + 1  # the best so far
         self.training, self.schedule = training_of(workload, world)
         self.model = self.training.model
-        self.evaluated = _evaluated(workload)
+        self.evaluated = evaluated_epochs(workload)
         self.stored = stored_config(self.config, workload.data)
         self.best: dict[str, Any] = {}
         self.events = EventFiles(run)
@@ -210,7 +138,7 @@ class DecoderSession(Session):
         if epoch not in self.evaluated:
             return None
         with self.clock.section("evaluation"):
-            scores = _evaluate(self.workload, self.model, self.world)
+            scores = evaluate(self.workload, self.model, self.world)
         train, self.val = scores["train"], scores["val"]
         assert train
         assert self.val

@@ -18,8 +18,6 @@ from nfa.registry.families.eeg.conformer import Conformer, ConformerOptions, ini
 from nfa.registry.families.eeg.data import EEGData, load
 from nfa.registry.families.eeg.losses import loss_terms
 from nfa.registry.families.eeg.simulated import Simulation, simulated_folder
-from nfa.registry.families.protocol import Ids
-from nfa.registry.families.stored import check_same
 from nfa.registry.folders import typed_folder
 from nfa.registry.training.optimizers import Optimizers, build
 from nfa.registry.training.rates import stepwise
@@ -157,11 +155,3 @@ def read(config: TrainEEGConfig, data_dir: str | None = None) -> EEGData:
     known = {name: getattr(config.resolved(), name) for name in names}
     folder = simulated_folder(Simulation(**known, seed=config.data_seed))
     return load(folder, name="simulated", window=config.window, split=config.split, unseen=config.unseen)
-
-
-def rebuild(stored: Mapping[str, Any], ids: Ids, device: torch.device, data_dir: str | None) -> EEGDecoder:
-    """The workload of a run's config.json."""
-    train = TrainEEGConfig(**stored["train"])
-    data = read(train, data_dir)
-    check_same(data.name, data.digest(), stored["data"]["digest"])
-    return EEGDecoder(train, data, ids, device)

@@ -24,6 +24,7 @@ from nfa.seeding import untouched
 Adapter = Mapping[str, Tensor]
 PREFIX = "base_model.model."  # of PEFT, before the paths in the base model
 PEFT_INITS: dict[str, bool | str] = {"random": True}  # others by their own name
+SHOWN = 8  # names in a message
 A, B = "lora_A.weight", "lora_B.weight"
 
 
@@ -124,26 +125,24 @@ def _drops(name: str, share: float) -> bool:
 
 def read_adapter(model: nn.Module) -> dict[str, Tensor]:
     """A copy of the model's adapter."""
-    found = {}
-    for name, layer in adapted_modules(model).items():
-        found[f"{name}.{A}"] = layer.lora_A["default"].weight.detach().cpu().clone()
-        found[f"{name}.{B}"] = layer.lora_B["default"].weight.detach().cpu().clone()
-    return found
+    return {name: weight.detach().cpu().clone() for name, weight in _factors(model).items()}
 
 
-def write_adapter(model: nn.Module, adapter: Adapter) -> int:
-    """Give the model this adapter; how many modules got it. `Refusal` unless it has factors for each and no other."""
-    layers = adapted_modules(model)
-    own = {
+def _factors(model: nn.Module) -> dict[str, Tensor]:
+    return {
         f"{name}.{part}": factor["default"].weight
-        for name, layer in layers.items()
+        for name, layer in adapted_modules(model).items()
         for part, factor in ((A, layer.lora_A), (B, layer.lora_B))
     }
+
+
+def write_adapter(model: nn.Module, adapter: Adapter) -> None:
+    """Give the model this adapter; `Refusal` unless it has factors for each adapted module and no others."""
+    own = _factors(model)
     check_fits(adapter, {name: tuple(weight.shape) for name, weight in own.items()})
     with torch.no_grad():
         for name, weight in own.items():
             weight.copy_(adapter[name])
-    return len(layers)
 
 
 def check_fits(adapter: Adapter, wanted: Mapping[str, tuple[int, ...]]) -> None:
@@ -160,9 +159,13 @@ def check_fits(adapter: Adapter, wanted: Mapping[str, tuple[int, ...]]) -> None:
 
 
 def _modules(keys: Set[str]) -> str:
-    names = sorted({key.rpartition(".lora_")[0] for key in keys})
-    shown = ", ".join(names[:8])
-    return f"{shown or 'none'}" + (f" … ({len(names)})" if len(names) > 8 else "")
+    return listed({key.rpartition(".lora_")[0] for key in keys})
+
+
+def listed(names: Set[str]) -> str:
+    """The first names in a message, and how many there are."""
+    shown = ", ".join(sorted(names)[:SHOWN]) or "none"
+    return shown + (f" … ({len(names)})" if len(names) > SHOWN else "")
 
 
 def take_out(model: nn.Module) -> None:

@@ -6,17 +6,29 @@ from typing import Any
 
 from nfa import checkpoint_schedule
 from nfa.errors import Refusal
-from nfa.options import Auto, check_fields, device_option, option
+from nfa.options import Auto, CheckedOptions, check_fields, device_option, option
 
 INITS = ("random", "svd", "pissa", "olora", "gaussian", "orthogonal", "full")
 RESIDUAL = ("pissa", "olora")  # inits that are parts of the base weights, which are taken out of them
 STARTS = ("residual", "warm")
 PRECISIONS = ("float32", "bfloat16", "float16", "float64")
 HALF = ("bfloat16", "float16")
+QUESTIONS: dict[str, Any] = {"path": "file", "path_unless": ("stdlib",)}
 TARGETS = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
 LORA_SCHEDULE = "0,5,10,15,20,30,40,60,80,100,150,200,300,500,1000"
 LORA_LEARNING_RATES = {"lora": 2e-4, "full": 2e-5}
 TINY_LEARNING_RATES = {"lora": 5e-3, "full": 1e-3}
+
+
+def listed(text: str) -> list[str]:
+    """Comma-separated words, each once."""
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def check_targets(text: str) -> None:
+    """`Refusal` where no module is named."""
+    if not listed(text):
+        raise Refusal(f"targets={text!r}", "ends of module paths, comma-separated", f"targets={TARGETS}")
 
 
 @dataclass(frozen=True)
@@ -26,24 +38,11 @@ class LoraTraining:
     base_model: str = option(
         "tiny",
         "tiny (a byte-level model, made here), smollm2, a hub id, a folder, or a GGUF file",
-        free_on_resume=True,
         path="file or folder",
         path_unless=("tiny", "smollm2"),
     )
-    data: str = option(
-        "stdlib",
-        "questions and answers: stdlib, a .json or .jsonl file, or a hub id",
-        free_on_resume=True,
-        path="file",
-        path_unless=("stdlib",),
-    )
-    val_data: str = option(
-        "",
-        "file of held-out questions; empty = a seeded tenth of the data",
-        free_on_resume=True,
-        path="file",
-        path_unless=("stdlib",),
-    )
+    data: str = option("stdlib", "questions and answers: stdlib, a .json or .jsonl file, or a hub id", **QUESTIONS)
+    val_data: str = option("", "file of held-out questions; empty = a seeded tenth of the data", **QUESTIONS)
     split_seed: int = option(
         1717, "seed of the held-out tenth, the same for all seeds of training", at_least=0, below=2**63
     )
@@ -78,13 +77,12 @@ class LoraTraining:
         check_fields(self)
         if self.schedule != "auto":
             checkpoint_schedule.parse(self.schedule, 0)
-        if not self.target_list:
-            raise Refusal(f"targets={self.targets!r}", "ends of module paths, comma-separated", f"targets={TARGETS}")
+        check_targets(self.targets)
 
     @property
     def target_list(self) -> list[str]:
         """The targets, each once."""
-        return list(dict.fromkeys(part.strip() for part in self.targets.split(",") if part.strip()))
+        return listed(self.targets)
 
     @property
     def step_size(self) -> int:
@@ -161,7 +159,7 @@ class TrainLoraConfig(LoraTraining):
 
 
 @dataclass(frozen=True)
-class CompareLoraConfig:
+class CompareLoraConfig(CheckedOptions):
     """Compare fine-tunings of the same questions that start differently, seed by seed, at equal steps and compute."""
 
     run_id: str = option("latest", "runs of train_lora, comma-separated; a parent (an experiment) = its trainings")
@@ -169,6 +167,3 @@ class CompareLoraConfig:
     seed: int = option(1717, "seed of the bootstrap", at_least=0, below=2**63)
     output_dir: str = option("", "folder that gets a copy of all files")
     run_name: str = option("", "name of the run in MLflow; empty = MLflow chooses one")
-
-    def __post_init__(self) -> None:
-        check_fields(self)

@@ -1,28 +1,17 @@
 """Language models that are fine-tuned on questions and answers, as a family."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from nfa.registry.families.language import questions
-from nfa.registry.families.language.base.known_layers import OUTPUT, known_layers
-from nfa.registry.families.language.base.names import place
+from nfa.registry.families.language.base.known_layers import known_layers, targeted
+from nfa.registry.families.language.base.model_names import place
 from nfa.registry.families.language.config import TrainLoraConfig
-from nfa.registry.families.language.fitting import Sides, check_rank, fitting, trained
+from nfa.registry.families.language.fitting import Sides, check_rank, trained
 from nfa.registry.families.language.question_files import existing, is_file_name
-from nfa.registry.families.protocol import EntryPoint, Family, Ids, Ready
+from nfa.registry.families.protocol import EntryPoint, Family, trains
 from nfa.registry.folders import typed_folder
 from nfa.registry.machine import check_memory
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-    from nfa.parallel import World
-    from nfa.registry.families.language.prepare import Asked
-    from nfa.registry.families.language.session import LanguageSession
-    from nfa.registry.families.language.workload import LanguageModel
-    from nfa.registry.stopwatch import Stopwatch
-    from nfa.registry.tracking import TrackedRun
 
 HERE = "nfa.registry.families.language"
 FLOAT = 4  # bytes
@@ -36,10 +25,9 @@ class LanguageModels(Family):
     """Causal language models with a low-rank adapter, or fine-tuned in full."""
 
     name, entrypoint, config, unit = "lora", "train_lora", TrainLoraConfig, "step"
+    trained_by = f"{HERE}.training:LanguageTraining"
     entry_points: ClassVar[Mapping[str, EntryPoint]] = {
-        "train_lora": EntryPoint(
-            f"{HERE}.config:TrainLoraConfig", "nfa.registry.training.start:train", "nfa.registry.families.registry:look"
-        ),
+        "train_lora": trains(f"{HERE}.config:TrainLoraConfig"),
         "compare_lora": EntryPoint(f"{HERE}.config:CompareLoraConfig", f"{HERE}.comparison.compare_lora:compare_lora"),
         "lora_experiment": EntryPoint(
             f"{HERE}.experiment.config:LoraExperimentConfig",
@@ -78,62 +66,12 @@ class LanguageModels(Family):
         """The questions, where all of them lie in files."""
         return questions.look(config)
 
-    def read(self, config: TrainLoraConfig, clock: "Stopwatch", found: Any = None) -> "Asked":
-        from nfa.registry.families.language.prepare import read
-
-        return read(config, clock, found)
-
-    def prepare(
-        self, config: TrainLoraConfig, data: "Asked", run: "TrackedRun | None" = None, ids: Ids | None = None
-    ) -> Ready:
-        from nfa.registry.families.language.prepare import prepare
-
-        return prepare(config, data, run, ids)
-
-    def lines(self, ready: Ready) -> Iterator[tuple[str, str]]:
-        from nfa.registry.families.language.prepare import lines
-
-        return lines(ready)
-
-    def check_layers(self, configs: Sequence[TrainLoraConfig], data: "Callable[[Any], Asked]") -> None:
-        from nfa.registry.families.language.checks import check_targets
-
-        for config in configs:
-            if config.init != "svd":
-                check_targets(config, data(config).base, None)
-
-    def stored(self, config: TrainLoraConfig, ready: Ready) -> dict[str, Any]:
-        from nfa.registry.families.language.prepare import stored_config
-
-        return stored_config(config, ready.data)
-
-    def session(
-        self, run: "TrackedRun", ready: Ready, clock: "Stopwatch", world: "World",  # noqa: ARG002 - one process
-    ) -> "LanguageSession":  # fmt: skip
-        from nfa.registry.families.language.session import LanguageSession
-
-        return LanguageSession(run, ready, clock)
-
-    def rebuild(
-        self,
-        stored: Mapping[str, Any],
-        ids: Ids,
-        *,
-        device: "torch.device",
-        data_dir: str | None,
-        tensors: Callable[[str], Mapping[str, "Tensor"]],
-    ) -> "LanguageModel":
-        from nfa.registry.families.language.prepare import rebuild
-
-        return rebuild(stored, ids, device, data_dir, tensors)
-
 
 def _check_layers(config: TrainLoraConfig, layers: Sides | None) -> None:
     """Targets, rank and memory of a fine-tuning; nothing is known of a base model without `layers`."""
     if layers is None:
         return
-    found = fitting([*layers, OUTPUT], config.target_list)
-    sides = {name: layers[name] for name in found if name in layers}
+    sides = targeted(layers, config.target_list)
     check_rank(config, sides)
     check_memory(
         trained(config, sides),

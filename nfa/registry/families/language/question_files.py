@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from nfa.errors import Refusal
+from nfa.errors import Refusal, headline
 from nfa.registry.folders import typed_folder
 
 STDLIB = Path(__file__).with_name("stdlib") / "pairs.jsonl"
@@ -125,11 +125,9 @@ def _list(path: Path, text: str) -> list[Item]:
         lists = {key: value for key, value in content.items() if isinstance(value, list)}
     if len(lists) != 1:
         found = f"an object with {len(lists)} lists ({', '.join(lists) or 'none'})" if isinstance(content, dict) else ""
-        raise Refusal(
-            f"{path}: {found or type(content).__name__}",
-            "a list of items, or an object with exactly one list in it",
-            "write the items as one list: [{...}, {...}]",
-        )
+        got = f"{path}: {found or type(content).__name__}"
+        allowed = "a list of items, or an object with exactly one list in it"
+        raise Refusal(got, allowed, "write the items as one list: [{...}, {...}]")
     return [Item(f"item {number}", item) for number, item in enumerate(next(iter(lists.values())), start=1)]
 
 
@@ -143,23 +141,16 @@ def _hub_items(name: str, split: str) -> list[Item]:
     try:
         load_dataset = importlib.import_module("datasets").load_dataset
     except ImportError:
-        raise Refusal(
-            f"{name}: the package datasets, which reads the hub, is not installed",
-            SOURCES,
-            "pip install 'nfa[datasets]', or check the path if a file was meant",
-        ) from None
+        got = f"{name}: the package datasets, which reads the hub, is not installed"
+        raise Refusal(got, SOURCES, "pip install 'nfa[datasets]', or check the path if a file was meant") from None
     try:
         rows = load_dataset(name, split=split)
     except Exception as error:  # of many libraries: no network, no such data set, no such split, files it cannot read
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise Refusal(
-            f"{name}, split {split}: {reason} ({type(error).__name__})",
-            "a public data set of the hub, and a split that it has",
-            "check name, split and network; or save its items as NAME.jsonl and name that file",
-        ) from error
+        got = f"{name}, split {split}: {headline(error)} ({type(error).__name__})"
+        remedy = "check name, split and network; or save its items as NAME.jsonl and name that file"
+        raise Refusal(got, "a public data set of the hub, and a split that it has", remedy) from error
     items = [Item(f"row {number}", row) for number, row in enumerate(rows, start=1)]
     if not items:
-        raise Refusal(
-            f"{name}, split {split}: no items in it", "at least one question with its answer", "another split"
-        )
+        got = f"{name}, split {split}: no items in it"
+        raise Refusal(got, "at least one question with its answer", "another split")
     return items

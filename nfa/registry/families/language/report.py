@@ -13,7 +13,8 @@ from nfa.figures.training_analysis import Series
 from nfa.plain_text import csv_text
 from nfa.registry import tracking, unfinished
 from nfa.registry.families.language import adapters
-from nfa.registry.families.language.base.models import load_tokenizer
+from nfa.registry.families.language.base.model_names import KNOWN
+from nfa.registry.families.language.base.models import BaseModel, load_tokenizer
 from nfa.registry.families.language.base.quiet import quiet
 from nfa.registry.families.language.figures.fine_tuning import loss_curves
 from nfa.registry.families.language.scores import AnswerScores
@@ -93,18 +94,17 @@ def save_model(run: TrackedRun, workload: LanguageModel, model: nn.Module) -> No
         if init == "full":
             with quiet():
                 model.save_pretrained(folder)  # type: ignore[operator]
-                load_tokenizer(workload.base).save_pretrained(folder)
+                load_tokenizer(workload.base.folder).save_pretrained(folder)
         else:
-            base = workload.base.name if Path(workload.base.name).suffix != ".gguf" else str(workload.base.folder)
-            adapters.save_adapter(
-                folder,
-                adapters.over_pristine(
-                    adapters.read_adapter(model), workload.initial if workload.config.residual else None
-                ),
-                scaling=workload.scaling,
-                targets=workload.config.target_list,
-                base=base if base not in ("tiny", "smollm2") else str(workload.base.folder),
-            )
+            initial = workload.initial if workload.config.residual else None
+            adapter = adapters.over_pristine(adapters.read_adapter(model), initial)
+            targets, base = workload.config.target_list, _findable(workload.base)
+            adapters.save_adapter(folder, adapter, scaling=workload.scaling, targets=targets, base=base)
         for file in sorted(folder.iterdir()):
             tracking.put_file(run.info, f"final_model_{init}/{file.name}", file)
     stage("model", f"final_model_{init}/")
+
+
+def _findable(base: BaseModel) -> str:
+    """A name by which other programs find a base model."""
+    return str(base.folder) if base.name in KNOWN or Path(base.name).suffix == ".gguf" else base.name

@@ -7,9 +7,12 @@ from typing import Any, NamedTuple
 import torch
 
 from nfa import seeding
-from nfa.registry.families.language.adapters import matching_modules
+from nfa.errors import Refusal
+from nfa.registry.families.language.adapters import A, Adapter, B, check_fits, matching_modules
 from nfa.registry.families.language.base.models import BaseModel
 from nfa.registry.families.language.base.quiet import quiet
+from nfa.registry.families.language.config import TrainLoraConfig
+from nfa.registry.families.language.fitting import check_rank
 
 
 class Target(NamedTuple):
@@ -35,3 +38,27 @@ def _target(layer: Any) -> Target:
     first, second = layer.weight.shape
     transposed = not isinstance(layer, torch.nn.Linear)
     return Target((second, first) if transposed else (first, second), transposed)
+
+
+def check_targets(config: TrainLoraConfig, base: BaseModel, initial: Adapter | None) -> dict[str, tuple[int, int]]:
+    """Sides of the targets by path; `Refusal` for targets that the base lacks, and an init that fits them not.
+
+    `initial` are factors that were made for some.
+    """
+    targets = target_modules(base, tuple(config.target_list))
+    sides = {name: target.shape for name, target in targets.items()}
+    if initial is not None:
+        check_fits(initial, _factor_shapes(sides, config.rank))
+        return sides
+    check_rank(config, sides)
+    if config.init == "olora" and any(target.transposed for target in targets.values()):
+        got = f"init=olora for base_model={config.base_model}, whose layers are Conv1D"
+        raise Refusal(got, "Linear layers, which PEFT's OLoRA knows", "init=pissa")
+    return sides
+
+
+def _factor_shapes(sides: Mapping[str, tuple[int, int]], rank: int) -> dict[str, tuple[int, ...]]:
+    found: dict[str, tuple[int, ...]] = {}
+    for name, (o, i) in sides.items():
+        found |= {f"{name}.{A}": (rank, i), f"{name}.{B}": (o, rank)}
+    return found

@@ -6,24 +6,17 @@ from safetensors import safe_open
 from torch import Tensor
 
 from nfa.errors import Refusal
-from nfa.registry.families.language.adapters import PREFIX
+from nfa.registry.families.language.adapters import PREFIX, listed
 
-SHOWN = 8  # names of a list in a message
 Shape = tuple[int, int]
 
 
 def check_names(what: str, found: set[str], wanted: set[str]) -> None:
     """`Refusal` with both lists unless every target has weights and all weights have a target."""
     if found != wanted:
-        without, unused = _listed(wanted - found), _listed(found - wanted)
+        without, unused = listed(wanted - found), listed(found - wanted)
         got = f"{what}: targets without weights: {without}; weights that match no target: {unused}"
         raise Refusal(got, "weights for each target, and no others", "use files of the same model and targets")
-
-
-def _listed(names: set[str]) -> str:
-    shown = sorted(names)
-    more = f" … ({len(shown)})" if len(shown) > SHOWN else ""
-    return (", ".join(shown[:SHOWN]) or "none") + more
 
 
 def tensors_of(file: Path, *names: str) -> list[Tensor]:

@@ -2,10 +2,13 @@
 
 import dataclasses
 from dataclasses import dataclass
+from itertools import pairwise
 
 from nfa import checkpoint_schedule
 from nfa.errors import Refusal
-from nfa.options import Auto, check_fields, device_option, option
+from nfa.options import Auto, CheckedOptions, check_fields, device_option, option
+from nfa.registry.datasets.published import train_size
+from nfa.registry.machine import check_memory
 from nfa.registry.training.optimizer_table import OPTIMIZERS
 
 COMPARED = ("sgd", "adam", "muon")  # by optimizer=all
@@ -22,9 +25,7 @@ class TrainConfig:
     optimizer: str = option("sgd", "optimizer; all = one run of each, compared", choices=(*COMPARED, "all"))
     lr: float | Auto = option("auto", f"learning rate; auto = {RATES}", above=0)
     dataset: str = option("digits", "images to classify", choices=DATASETS)
-    data_dir: str = option(
-        "", "folder with the dataset's files; empty = search, else fetch", free_on_resume=True, path="folder"
-    )
+    data_dir: str = option("", "folder with the dataset's files; empty = search, else fetch", path="folder")
     epochs: int = option(100, "passes over the training examples", at_least=1, below=10**7)
     width: int = option(1024, "units in each hidden layer", at_least=1, below=2**20)
     depth: int = option(5, "hidden layers; the network has depth + 1 matrices", at_least=1, below=10**4)
@@ -59,11 +60,8 @@ class TrainConfig:
         checkpoint_schedule.parse(self.schedule, self.epochs)
         entry = OPTIMIZERS.get(self.optimizer)
         if self.momentum != "auto" and self.momentum and entry and entry.momentum is None:
-            raise Refusal(
-                f"momentum={self.momentum} with optimizer={self.optimizer}",
-                "momentum for sgd and muon",
-                "leave momentum=auto",
-            )
+            got = f"momentum={self.momentum} with optimizer={self.optimizer}"
+            raise Refusal(got, "momentum for sgd and muon", "leave momentum=auto")
         self._check_weighting()
 
     def _check_weighting(self) -> None:
@@ -72,6 +70,15 @@ class TrainConfig:
             value = getattr(self, name)
             if self.weighting == "none" and value != defaults[name] and not self.resume:
                 raise Refusal(f"{name}={value} with weighting=none", "ghm_… with weighting=ghm", "weighting=ghm")
+
+    def check_sizes(self, published: int, features: int, classes: int) -> None:
+        """`Refusal` for more examples than a data set has, and for a network that this machine cannot hold."""
+        limit = train_size(published)
+        if self.max_samples > limit:
+            raise Refusal(f"max_samples={self.max_samples}", f"0 (all) to {limit} training examples", "max_samples=0")
+        sizes = [features, *[self.width] * self.depth, classes]
+        parameters = sum(inputs * outputs for inputs, outputs in pairwise(sizes))
+        check_memory(parameters, f"width={self.width} depth={self.depth}", "a smaller width or depth")
 
     def resolved(self) -> "TrainConfig":
         """The same configuration with every `auto` that depends on the optimizer replaced by its value."""
@@ -107,7 +114,7 @@ class ImportConfig:
 
 
 @dataclass(frozen=True)
-class DemoConfig:
+class DemoConfig(CheckedOptions):
     """Train three small networks on digits (SGD, Adam, Muon) and analyse them: what this program does, in a minute."""
 
     epochs: int = option(12, "passes over the training examples", at_least=1, below=1000)
@@ -115,6 +122,3 @@ class DemoConfig:
     depth: int = option(3, "hidden layers", at_least=1, below=11)
     seed: int = option(1717, "seed of split, initial weights and batch order", at_least=0, below=2**63)
     output_dir: str = option("", "folder that gets a copy of the figure")
-
-    def __post_init__(self) -> None:
-        check_fields(self)

@@ -24,26 +24,18 @@ def demo(config: DemoConfig) -> None:
     """A parent run with one training for each optimizer, an analysis of each, and one figure of all."""
     clock = Stopwatch()
     folder = output_folder(config.output_dir)
-    training = TrainConfig(
-        optimizer="all",
-        epochs=config.epochs,
-        schedule="all",
-        width=config.width,
-        depth=config.depth,
-        seed=config.seed,
-        loss="cross-entropy",
-        batch_size=32,
-    )
+    asked = {name: value for name, value in dataclasses.asdict(config).items() if name != "output_dir"}
+    training = TrainConfig(optimizer="all", schedule="all", loss="cross-entropy", batch_size=32, **asked)
     family = family_of(training)
     variants = family.variants(training)
-    ready = family.prepare(next(iter(variants.values())), family.read(training, clock))
+    ready = family.training.prepare(next(iter(variants.values())), family.training.read(training, clock))
     run = tracking.open_run("demo", "mlp", name="demo")
     with run, timed(run, clock, family=True):
         run.log_params(dataclasses.asdict(config))
         train_each(run, family, training, variants, ready, clock)
-        asked = AnalyzeConfig(relations=",".join(alignment_report.SIX_CURVES))
+        curves = AnalyzeConfig(relations=",".join(alignment_report.SIX_CURVES))
         with clock.section("analysis"):
-            analysed = analyse_each(Alignment(asked, World()), find_sources(run.run_id))
+            analysed = analyse_each(Alignment(curves, World()), find_sources(run.run_id))
         alignment_report.compare(run, analysed)
         series = {name: tracking.history(part) for name, part in analysed.items()}
         sites = [f"layer_{index}" for index in range(config.depth)]

@@ -1,28 +1,16 @@
 """MLPs that classify images, as a family."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
 
 from nfa.registry.datasets import catalog
 from nfa.registry.datasets.published import PUBLISHED
 from nfa.registry.families.mlp.config import COMPARED, TrainConfig
-from nfa.registry.families.mlp.sizes import check_sizes
-from nfa.registry.families.protocol import EntryPoint, Family, Ids, Quality, Ready
+from nfa.registry.families.protocol import EntryPoint, Family, Quality, trains
 from nfa.registry.folders import check_folder
 from nfa.registry.training.optimizer_table import OPTIMIZERS
 from nfa.relations import TRAINING
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-    from nfa.parallel import World
-    from nfa.registry.datasets.images import ImageData
-    from nfa.registry.families.mlp.session import ClassifierSession
-    from nfa.registry.families.mlp.workload import MLPClassifier
-    from nfa.registry.stopwatch import Stopwatch
-    from nfa.registry.tracking import TrackedRun
 
 HERE = "nfa.registry.families.mlp"
 
@@ -31,10 +19,9 @@ class Classifiers(Family):
     """Bias-free MLPs on images: digits, SVHN, Fashion-MNIST, CIFAR-10."""
 
     name, entrypoint, config = "mlp", "train", TrainConfig
+    trained_by = f"{HERE}.training:ClassifierTraining"
     entry_points: ClassVar[Mapping[str, EntryPoint]] = {
-        "train": EntryPoint(
-            f"{HERE}.config:TrainConfig", "nfa.registry.training.start:train", "nfa.registry.families.registry:look"
-        ),
+        "train": trains(f"{HERE}.config:TrainConfig"),
         "demo": EntryPoint(f"{HERE}.config:DemoConfig", f"{HERE}.demo:demo"),
         "import_checkpoints": EntryPoint(
             f"{HERE}.config:ImportConfig",
@@ -59,7 +46,7 @@ class Classifiers(Family):
             catalog.locate(dataset, folder)
             check_folder("data_dir", folder)
         for one in trainings:
-            check_sizes(one, *PUBLISHED[one.dataset])
+            one.check_sizes(*PUBLISHED[one.dataset])
 
     def look(self, config: TrainConfig) -> Any:
         """The files of the data set."""
@@ -69,60 +56,8 @@ class Classifiers(Family):
         """With optimizer=all, one training each."""
         if config.optimizer != "all":
             return {}
+        momenta = {name: "auto" if OPTIMIZERS[name].momentum is None else config.momentum for name in COMPARED}
         return {
-            name: replace(
-                config,
-                optimizer=name,
-                run_name=name,
-                momentum="auto" if OPTIMIZERS[name].momentum is None else config.momentum,
-            )
-            for name in COMPARED
+            name: replace(config, optimizer=name, run_name=name, momentum=momentum)
+            for name, momentum in momenta.items()
         }
-
-    def read(self, config: TrainConfig, clock: "Stopwatch", found: Any = None) -> "ImageData":
-        from nfa.registry.datasets import images
-
-        with clock.section("data"):
-            return images.load(config.dataset, self.look(config) if found is None else found)
-
-    def prepare(
-        self, config: TrainConfig, data: "ImageData", run: "TrackedRun | None" = None, ids: Ids | None = None
-    ) -> Ready:
-        from nfa.registry.families.mlp.session import prepare
-
-        return prepare(config, data, run, ids)
-
-    def lines(self, ready: Ready) -> Iterator[tuple[str, str]]:
-        data = ready.data
-        images = f"{len(data.train_labels)} + {len(data.test_labels)} images of {data.features} pixels"
-        yield "data", f"{data.name}: {images}, {data.classes} classes"
-
-    def stored(self, config: TrainConfig, ready: Ready) -> dict[str, Any]:
-        from nfa.registry.families.mlp.session import stored_config
-
-        return stored_config("train", {**asdict(config), "resume": ""}, ready.data)
-
-    def compare(self, parent: "TrackedRun") -> None:
-        from nfa.registry.families.mlp.report import compare
-
-        compare(parent)
-
-    def session(
-        self, run: "TrackedRun", ready: Ready, clock: "Stopwatch", world: "World",  # noqa: ARG002 - one process
-    ) -> "ClassifierSession":  # fmt: skip
-        from nfa.registry.families.mlp.session import ClassifierSession
-
-        return ClassifierSession(run, ready, clock)
-
-    def rebuild(
-        self,
-        stored: Mapping[str, Any],
-        ids: Ids,
-        *,
-        device: "torch.device",
-        data_dir: str | None,
-        tensors: Callable[[str], Mapping[str, "Tensor"]],  # noqa: ARG002 - all is in config.json
-    ) -> "MLPClassifier":
-        from nfa.registry.families.mlp.session import rebuild
-
-        return rebuild(stored, ids, device, data_dir)

@@ -1,7 +1,6 @@
 """Make a tracked run of a folder of old checkpoint files."""
 
 import dataclasses
-import hashlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from nfa.console import bar, stage
-from nfa.content import unpickled
+from nfa.content import file_sha256, unpickled
 from nfa.errors import NfaError, Refusal, headline, reading
 from nfa.measures.evaluation import evaluate_split
 from nfa.registry import tracking
@@ -18,7 +17,7 @@ from nfa.registry.datasets import images, splits
 from nfa.registry.datasets.images import ImageData
 from nfa.registry.families.mlp import old_checkpoints
 from nfa.registry.families.mlp.config import ImportConfig, TrainConfig
-from nfa.registry.families.mlp.old_checkpoints import FoundFiles, OldFile, Sizes
+from nfa.registry.families.mlp.old_checkpoints import FoundFiles, Sizes
 from nfa.registry.families.mlp.session import stored_config
 from nfa.registry.families.mlp.workload import MLPClassifier
 from nfa.registry.families.stored import config_digest
@@ -37,17 +36,16 @@ TRAINING_FACTS = ("dataset", "data_dir", "width", "depth", "activation", "loss",
 
 def import_checkpoints(_: ImportConfig, clock: Stopwatch, found: FoundFiles) -> None:
     """Check every file, then store and evaluate each epoch in a new run."""
-    config, folder, files, data_files = found
-    device = choose_device(config.device)
+    device = choose_device(found.config.device)
     with clock.section("data"):
-        data = images.load(config.dataset, data_files)
+        data = images.load(found.config.dataset, found.data)
     stage("data", f"{data.name}: {data.features} pixels, {data.classes} classes")
-    config = _checked(config, folder, files, data)
-    stored = _stored_config(config, folder, files, data)
+    config = _checked(found, data)
+    stored = _stored_config(config, found, data)
     ids = splits.decide(data.train_labels, data.test_labels, seed=config.seed, label_noise=0.0, classes=data.classes)
     workload = MLPClassifier(TrainConfig(**stored["train"]), data, ids, device)
     with tracking.open_run("import_checkpoints", "mlp", name=config.run_name) as run:
-        job = _Import(run, stored, workload, folder, files)
+        job = _Import(run, stored, workload, found)
         job.describe(config)
         try:
             job.store()
@@ -58,23 +56,22 @@ def import_checkpoints(_: ImportConfig, clock: Stopwatch, found: FoundFiles) -> 
     stage("done", run.link)
 
 
-def _checked(config: ImportConfig, folder: Path, files: Mapping[int, OldFile], data: ImageData) -> ImportConfig:
-    """`config` with the width and depth of the tensors; `Refusal` for the first file that does not fit."""
+def _checked(found: FoundFiles, data: ImageData) -> ImportConfig:
+    """The parameters with the width and depth of the tensors; `Refusal` for the first file that does not fit."""
+    config, files = found.config, found.files
     for file in bar(files.values(), "check", unit="file"):
-        found = old_checkpoints.sizes(read(folder, file.path), file.path)
-        config = old_checkpoints.agree(config, found, file.path)
-        _check_fit(found, data, file.path)
-    stage("files", f"{len(files)} checkpoints, epochs {min(files)} to {max(files)}, in {folder}")
+        sizes = old_checkpoints.sizes(read(found.folder, file.path), file.path)
+        config = old_checkpoints.agree(config, sizes, file.path)
+        _check_fit(sizes, data, file.path)
+    stage("files", f"{len(files)} checkpoints, epochs {min(files)} to {max(files)}, in {found.folder}")
     return config
 
 
 def _check_fit(found: Sizes, data: ImageData, path: str) -> None:
     if (found.inputs, found.classes) != (data.features, data.classes):
-        raise Refusal(
-            f"{path} (a network of {found.inputs} inputs and {found.classes} outputs) with dataset={data.name}",
-            f"{data.features} inputs (pixels) and {data.classes} outputs (classes)",
-            "give the dataset that the network was trained on",
-        )
+        got = f"{path} (a network of {found.inputs} inputs and {found.classes} outputs) with dataset={data.name}"
+        allowed = f"{data.features} inputs (pixels) and {data.classes} outputs (classes)"
+        raise Refusal(got, allowed, "give the dataset that the network was trained on")
 
 
 def read(folder: Path, path: str) -> dict[str, Tensor]:
@@ -88,28 +85,17 @@ def read(folder: Path, path: str) -> dict[str, Tensor]:
         return old_checkpoints.rename({str(key): tensor for key, tensor in state.items()}, path)
 
 
-def _stored_config(config: ImportConfig, folder: Path, files: Mapping[int, OldFile], data: ImageData) -> dict[str, Any]:
+def _stored_config(config: ImportConfig, found: FoundFiles, data: ImageData) -> dict[str, Any]:
     train = {name: getattr(config, name) for name in TRAINING_FACTS}
-    content = {str(epoch): {"path": file.path, "sha256": _sha256(folder / file.path)} for epoch, file in files.items()}
-    source = {"folder": str(folder), "files": content}
+    digests = {file.path: file_sha256(found.folder / file.path) for file in found.files.values()}
+    content = {str(epoch): {"path": file.path, "sha256": digests[file.path]} for epoch, file in found.files.items()}
+    source = {"folder": str(found.folder), "files": content}
     return {**stored_config("import_checkpoints", train, data), "source": source}
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 class _Import:
-    def __init__(
-        self,
-        run: TrackedRun,
-        stored: Mapping[str, Any],
-        workload: MLPClassifier,
-        folder: Path,
-        files: Mapping[int, OldFile],
-    ) -> None:
-        self.run, self.stored, self.workload, self.folder, self.files = run, stored, workload, folder, files
+    def __init__(self, run: TrackedRun, stored: Mapping[str, Any], workload: MLPClassifier, found: FoundFiles) -> None:
+        self.run, self.stored, self.workload, self.folder, self.files = run, stored, workload, found.folder, found.files
         self.model = workload.model()
         self.digest = config_digest(stored)
         self.val_losses: dict[int, float] = {}

@@ -18,9 +18,4 @@ def mse(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Float[Tensor
     return (logits - F.one_hot(labels, logits.shape[1]).to(logits.dtype)).square().mean(dim=1)
 
 
-def cross_entropy(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """−log softmax(f)_y, natural logarithm."""
-    return negative_log_likelihood(logits, labels)
-
-
-LOSSES = {"mse": mse, "cross-entropy": cross_entropy}
+LOSSES = {"mse": mse, "cross-entropy": negative_log_likelihood}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from nfa import checkpoint_schedule
-from nfa.errors import Refusal
+from nfa.errors import Refusal, reading
 from nfa.registry.datasets import catalog
 from nfa.registry.families.mlp.config import ACTIVATIONS, DATASETS, ImportConfig
 from nfa.registry.folders import COUNTS, typed_folder
@@ -80,11 +80,8 @@ def find(paths: Iterable[str]) -> dict[int, OldFile]:
             words = {name: text for name, text in match.groupdict().items() if text is not None}
             epoch, file = int(words.pop("epoch")), OldFile(match.string, words)
             if epoch not in files and epoch in new:
-                raise Refusal(
-                    f"{new[epoch].path} beside {file.path}",
-                    f"one file for epoch {epoch}",
-                    "keep the files of one network in a folder of their own",
-                )
+                got, allowed = f"{new[epoch].path} beside {file.path}", f"one file for epoch {epoch}"
+                raise Refusal(got, allowed, "keep the files of one network in a folder of their own")
             new[epoch] = file
         files = new | files
     return dict(sorted(files.items()))
@@ -127,11 +124,9 @@ def complete(config: ImportConfig, files: Mapping[int, OldFile]) -> ImportConfig
                 )
     missing = [name for name in _CHOICES if name not in said]
     if missing:
-        raise Refusal(
-            f"{next(iter(files.values())).path} without {' and '.join(missing)} in its name",
-            "; ".join(f"{name}: {', '.join(_CHOICES[name])}" for name in missing),
-            "give " + ", ".join(f"{name}=…" for name in missing),
-        )
+        got = f"{next(iter(files.values())).path} without {' and '.join(missing)} in its name"
+        allowed = "; ".join(f"{name}: {', '.join(_CHOICES[name])}" for name in missing)
+        raise Refusal(got, allowed, "give " + ", ".join(f"{name}=…" for name in missing))
     return dataclasses.replace(config, **{name: value for name, (value, _) in said.items()})
 
 
@@ -151,11 +146,8 @@ def _choice(name: str, text: str, path: str) -> str:
     for choice in _CHOICES[name]:
         if _letters(choice) == word or _OTHER_WORDS.get(word) == choice:
             return choice
-    raise Refusal(
-        f"{name} {text!r} in the name {path}",
-        ", ".join(_CHOICES[name]),
-        f"if it is one of these, rename the file to model_epoch_E.pth and give {name}=…",
-    )
+    got, allowed = f"{name} {text!r} in the name {path}", ", ".join(_CHOICES[name])
+    raise Refusal(got, allowed, f"if it is one of these, rename the file to model_epoch_E.pth and give {name}=…")
 
 
 def _letters(text: str) -> str:
@@ -202,11 +194,9 @@ def _check_matrix(key: str, tensor: "Tensor", path: str) -> None:
     is_dense = str(tensor.layout) == "torch.strided" and not tensor.is_meta
     if tensor.dim() != 2 or not is_float32 or not is_dense:
         kind = "" if is_dense else "without values, " if tensor.is_meta else f"{tensor.layout}, "
-        raise Refusal(
-            f"{path}: {key} ({kind}{tensor.dtype}, shape {list(tensor.shape)})",
-            "dense float32 matrices [out, in]",
-            "save it again as one: weights are imported bit by bit, not converted",
-        )
+        got = f"{path}: {key} ({kind}{tensor.dtype}, shape {list(tensor.shape)})"
+        allowed = "dense float32 matrices [out, in]"
+        raise Refusal(got, allowed, "save it again as one: weights are imported bit by bit, not converted")
     if not bool(tensor.isfinite().all()):
         raise Refusal(f"{path}: {key} (not all values are finite)", "finite weights", "leave its epoch out with epochs")
 
@@ -254,12 +244,6 @@ def look(config: ImportConfig) -> FoundFiles:
 def listed(folder: Path) -> list[str]:
     """Paths of the files in a folder and in its folder `models`, relative to it; `Refusal` where it cannot be read."""
     models = folder / "models"
-    try:
+    with reading(f"folder={folder}", "a folder of old checkpoint files that can be read", COUNTS):
         inside = [*folder.iterdir(), *(models.iterdir() if models.is_dir() else ())]
-    except OSError as error:
-        raise Refusal(
-            f"folder={folder} ({error.strerror})",
-            "a folder of old checkpoint files that can be read",
-            COUNTS,
-        ) from None
     return [path.relative_to(folder).as_posix() for path in inside if path.is_file()]

@@ -5,8 +5,6 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
-
 from nfa.checkpoint_schedule import fit
 from nfa.console import bar, stage
 from nfa.maths.bfloat16 import has_bfloat16_units
@@ -16,16 +14,13 @@ from nfa.observe.coverage import coverage
 from nfa.observe.door import few_of, find_sites
 from nfa.observe.passes import BATCH_SIZE, site_weights
 from nfa.registry import stored_runs, tracking
-from nfa.registry.datasets import catalog, images, splits
 from nfa.registry.datasets.images import ImageData
 from nfa.registry.families.mlp import report
 from nfa.registry.families.mlp.config import TrainConfig
 from nfa.registry.families.mlp.figures.ghm_histogram import ghm_histogram
 from nfa.registry.families.mlp.ghm import Harmonised
-from nfa.registry.families.mlp.sizes import check_sizes
 from nfa.registry.families.mlp.workload import MLPClassifier
-from nfa.registry.families.protocol import Ids, Ready
-from nfa.registry.families.stored import check_same
+from nfa.registry.families.protocol import Ready
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.training.config_json import training_config
@@ -34,7 +29,6 @@ from nfa.registry.training.optimizer_table import OPTIMIZERS
 from nfa.registry.training.session import Session, Tracked
 from nfa.relations import TRAINING, needed
 from nfa.studies.alignment import AlignmentOptions, alignment, conventions
-from nfa.workloads.devices import choose_device
 
 
 def stored_config(entrypoint: str, train: Mapping[str, Any], data: ImageData) -> dict[str, Any]:
@@ -48,30 +42,6 @@ def stored_config(entrypoint: str, train: Mapping[str, Any], data: ImageData) ->
         "classes": data.classes,
     }
     return training_config(entrypoint, "mlp", TrainConfig, train, described)
-
-
-def prepare(config: TrainConfig, data: ImageData, run: TrackedRun | None, ids: Ids | None) -> Ready:
-    """The workload on images, with the examples that `run` has stored; `Refusal` for what cannot be trained."""
-    if run:
-        check_same(data.name, data.digest(), tracking.config(run.run_id)["data"]["digest"])
-    check_sizes(config, len(data.train_labels), data.features, data.classes)
-    config = config.resolved()
-    ids = stored_runs.example_ids(run.run_id) if run else ids or _decided(config, data)
-    workload = MLPClassifier(config, data, ids, choose_device(config.device))
-    return Ready(config, workload, data, ids)
-
-
-def _decided(config: TrainConfig, data: ImageData) -> Ids:
-    labels = data.train_labels, data.test_labels
-    return splits.decide(*labels, seed=config.seed, label_noise=config.label_noise, classes=data.classes)
-
-
-def rebuild(stored: Mapping[str, Any], ids: Ids, device: torch.device, data_dir: str | None) -> MLPClassifier:
-    """The workload of a run's config.json."""
-    train = TrainConfig(**stored["train"])
-    data = images.load(train.dataset, catalog.locate(train.dataset, train.data_dir if data_dir is None else data_dir))
-    check_same(train.dataset, data.digest(), stored["data"]["digest"])
-    return MLPClassifier(train, data, ids, device)
 
 
 class ClassifierSession(Session):

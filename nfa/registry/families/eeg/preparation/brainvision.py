@@ -61,8 +61,9 @@ def check_whole(path: Path, header: BrainVisionHeader) -> None:
         raise Refusal(got, "whole files", "copy it again; where the rest is lost, export what there is to new files")
 
 
-def gaps_of(header: BrainVisionHeader, rate: float) -> list[Gap]:
+def gaps_of(path: Path, rate: float) -> list[Gap]:
     """Where markers say that samples were lost or a new segment begins, and dates not that it follows at once."""
+    header = header_of(path)
     markers = markers_of(header.markers) if header.markers else []
     lost = {mark.sample: int(words[1]) / rate for mark in markers if (words := LOST.match(mark.text))}
     begun = sorted((mark for mark in markers if mark.kind == "new segment"), key=lambda mark: mark.sample)

@@ -61,11 +61,8 @@ class PrepareEEGConfig:
 
     def _check_shares(self) -> None:
         if self.train_share + self.val_share > 1 - 1e-9:
-            raise Refusal(
-                f"train_share={self.train_share} with val_share={self.val_share}",
-                "shares that leave something to test on: a sum < 1",
-                "train_share=0.8 val_share=0.1",
-            )
+            got = f"train_share={self.train_share} with val_share={self.val_share}"
+            raise Refusal(got, "shares that leave something to test on: a sum < 1", "train_share=0.8 val_share=0.1")
 
     def _check_filters(self) -> None:
         if self.highpass and self.highpass >= (self.lowpass or self.rate / 2):

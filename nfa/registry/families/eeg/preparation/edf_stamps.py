@@ -65,8 +65,9 @@ def check_whole(path: Path, header: EDFHeader) -> None:
         raise Refusal(got, "whole files", "copy it again; where the rest is lost, export what there is to a new file")
 
 
-def gaps_of(path: Path, header: EDFHeader, rate: float) -> list[Gap]:
+def gaps_of(path: Path, rate: float) -> list[Gap]:
     """Where the records' own time leaves their number; `Refusal` for a file that may have gaps and says not where."""
+    header = header_of(path)
     stamps = list(_stamps(path, header))
     rounding = min((half_unit(stamp) for stamp in stamps if stamp), default=0.0)
     slack = 0.5 / rate + rounding + min(rounding, FINEST)

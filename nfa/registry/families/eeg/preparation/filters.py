@@ -14,10 +14,10 @@ import numpy as np
 from scipy import signal as filters
 
 from nfa.errors import Refusal
-from nfa.registry.families.eeg.preparation.signals import Array, Segment, Signal, in_memory
+from nfa.registry.families.eeg.layout import SPLITS
+from nfa.registry.families.eeg.preparation.signals import Array, Segment, Signal
 from nfa.registry.families.eeg.scales import Scale, pooled
 
-SPLITS = ("train", "val", "test")
 TOLERANCE = 0.5  # seconds by which an EEG and its envelope may differ
 SHORTEST = 1.0  # seconds of a part
 FLAT = 1e-10  # standard deviation, in units of the largest value, of a channel that is constant up to rounding
@@ -63,35 +63,6 @@ class PreparedSignals:
     largest: Array
 
 
-def prepare_arrays(
-    eeg: Array,
-    envelope: Array,
-    *,
-    eeg_rate: float,
-    envelope_rate: float,
-    rate: int = 64,
-    train_share: float = 0.8,
-    val_share: float = 0.1,
-    highpass: float = 0.0,
-    lowpass: float = 0.0,
-) -> dict[str, tuple[Array, Array]]:
-    """Parts (EEG [T, C], envelope [T, 1]) by split of one recording in memory: EEG [T, C], envelope [T] or [T, 1].
-
-    Float32, `rate` samples a second, the longer signal cut to the shorter; each channel has mean 0 and standard
-    deviation 1 (over T) in the train part, and in val and test what the same shift and scale give. Every part begins
-    at the same moment in both signals, to half a sample of the recording. `Refusal` for arrays of another shape, for
-    signals that do not go together, are too short, not finite, or constant over the train part, and for cut-offs above
-    half of `eeg_rate`.
-    """
-    settings = FilterSettings(rate, train_share, val_share, highpass, lowpass)
-    both = in_memory("EEG", eeg, eeg_rate), in_memory("envelope", envelope, envelope_rate, envelope=True)
-    spans = spans_of(*both, settings)
-    made = prepare(both[0], spans, settings, filtered=True), prepare(both[1], spans, settings)
-    for signal, one in zip(both, made, strict=True):
-        check_flat(signal.name, signal.channels, one.scale, one.largest, "the train part")
-    return {span.split: (made[0].parts[span], made[1].parts[span]) for span in spans}
-
-
 def spans_of(eeg: Signal, envelope: Signal, settings: FilterSettings, whole: str = "") -> tuple[Span, ...]:
     """The parts of a recording, or all of it as the split `whole`, between its gaps; both signals go on to the
     shorter one's end.
@@ -112,11 +83,9 @@ def spans_of(eeg: Signal, envelope: Signal, settings: FilterSettings, whole: str
         pieces = _pieces(eeg, settings, first, last)
         if not pieces:
             longest = max([0, *(end - begin for begin, end in _within(eeg, settings, first, last))]) / settings.rate
-            raise Refusal(
-                f"{eeg.name} ({total / settings.rate:.2f} s, of it {longest:.2f} s for {split})",
-                f"at least {SHORTEST} s in each part",
-                "leave the recording out, or change train_share and val_share",
-            )
+            got = f"{eeg.name} ({total / settings.rate:.2f} s, of it {longest:.2f} s for {split})"
+            allowed = f"at least {SHORTEST} s in each part"
+            raise Refusal(got, allowed, "leave the recording out, or change train_share and val_share")
         names = [f"+{k}of{len(pieces)}" for k in range(1, len(pieces) + 1)] if len(pieces) > 1 else [""]
         found += [Span(split, *piece, name) for piece, name in zip(pieces, names, strict=True)]
     return tuple(found)
@@ -140,11 +109,9 @@ def _within(eeg: Signal, settings: FilterSettings, first: int, last: int) -> lis
 def _check_pair(eeg: Signal, envelope: Signal, settings: FilterSettings) -> None:
     if abs(eeg.seconds - envelope.seconds) > TOLERANCE:
         lasting = [f"{item.samples} samples at {item.rate:g} Hz = {item.seconds:.2f} s" for item in (eeg, envelope)]
-        raise Refusal(
-            f"{eeg.name} ({lasting[0]}) with {envelope.name} ({lasting[1]})",
-            f"lengths that differ by at most {TOLERANCE} s",
-            "check eeg_rate and envelope_rate, and whether the files belong together",
-        )
+        got = f"{eeg.name} ({lasting[0]}) with {envelope.name} ({lasting[1]})"
+        allowed = f"lengths that differ by at most {TOLERANCE} s"
+        raise Refusal(got, allowed, "check eeg_rate and envelope_rate, and whether the files belong together")
     for name in ("highpass", "lowpass"):
         if getattr(settings, name) >= eeg.rate / 2:
             got = f"{name}={getattr(settings, name)} for {eeg.name} at {eeg.rate:g} Hz"
@@ -220,11 +187,8 @@ def _read(signal: Signal, span: Span, settings: FilterSettings) -> Array:
     if not np.isfinite(recorded).all():
         sample, channel = np.argwhere(~np.isfinite(recorded))[0]
         place = f"sample {start + sample} of channel {signal.channels[channel]}"
-        raise Refusal(
-            f"{signal.name} ({recorded[sample, channel]} at {place})",
-            "finite values",
-            "mend or leave out the recording",
-        )
+        got = f"{signal.name} ({recorded[sample, channel]} at {place})"
+        raise Refusal(got, "finite values", "mend or leave out the recording")
     return recorded
 
 
@@ -239,11 +203,8 @@ def check_flat(name: str, channels: Sequence[str], scale: Scale, largest: Array,
     flat = np.flatnonzero(scale.deviation <= FLAT * largest).tolist()
     if flat:
         names = ", ".join(channels[channel] for channel in flat)
-        raise Refusal(
-            f"{name} (constant over {over}: channel {names})",
-            "channels that vary",
-            "mend the channel (interpolate it), or leave out the recording",
-        )
+        got = f"{name} (constant over {over}: channel {names})"
+        raise Refusal(got, "channels that vary", "mend the channel (interpolate it), or leave out the recording")
 
 
 def _filter(recorded: Array, rate: float, settings: FilterSettings) -> None:

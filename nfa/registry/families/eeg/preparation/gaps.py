@@ -60,14 +60,6 @@ def _annotated(path: Path, raw: Any, rate: float) -> Iterator[Gap]:
             yield Gap(math.ceil(at - 1e-3), lost)
 
 
-def _of_edf(path: Path, _: Any, rate: float) -> list[Gap]:
-    return edf_stamps.gaps_of(path, edf_stamps.header_of(path), rate)
-
-
-def _of_brainvision(path: Path, _: Any, rate: float) -> list[Gap]:
-    return brainvision.gaps_of(brainvision.header_of(path), rate)
-
-
 def _of_fif(_: Path, raw: Any, rate: float) -> list[Gap]:
     """Between the files of a recording, each of which says where its samples are in time."""
     import mne
@@ -81,10 +73,6 @@ def _of_fif(_: Path, raw: Any, rate: float) -> list[Gap]:
             found.append(Gap(rows, missing / rate))
         known += missing
     return found
-
-
-def _of_persyst(path: Path, _: Any, rate: float) -> list[Gap]:
-    return persyst.gaps_of(path, rate)
 
 
 def _of_neuroscan(path: Path, _: Any, __: float) -> list[Gap]:
@@ -105,10 +93,10 @@ def _of_neuroscan(path: Path, _: Any, __: float) -> list[Gap]:
 
 Reader = Callable[[Path, Any, float], list[Gap]]
 BY_FORMAT: Mapping[str, Reader] = {
-    **dict.fromkeys(edf_stamps.ENDINGS, _of_edf),
-    **dict.fromkeys(brainvision.ENDINGS, _of_brainvision),
+    **dict.fromkeys(edf_stamps.ENDINGS, lambda path, _, rate: edf_stamps.gaps_of(path, rate)),
+    **dict.fromkeys(brainvision.ENDINGS, lambda path, _, rate: brainvision.gaps_of(path, rate)),
     ".fif": _of_fif,
-    persyst.ENDING: _of_persyst,
+    persyst.ENDING: lambda path, _, rate: persyst.gaps_of(path, rate),
     ".cnt": _of_neuroscan,
 }
 ANNOTATED = (".gdf", ".set", ".eeg", ".mff", ".mefd", ".ns3")  # in which MNE marks gaps

@@ -13,9 +13,10 @@ from nfa.console import bar, stage
 from nfa.content import json_digest
 from nfa.errors import NfaError, Refusal
 from nfa.registry import tracking, unfinished
+from nfa.registry.families.eeg.layout import KINDS, SPLITS
 from nfa.registry.families.eeg.preparation import recordings as eeg_recordings
 from nfa.registry.families.eeg.preparation.config import PrepareEEGConfig
-from nfa.registry.families.eeg.preparation.filters import SHORTEST, SPLITS, FilterSettings, Span, spans_of
+from nfa.registry.families.eeg.preparation.filters import SHORTEST, FilterSettings, Span, spans_of
 from nfa.registry.families.eeg.preparation.formats import OpenedRecording, open_recording
 from nfa.registry.families.eeg.preparation.prepared_files import Written, normalise, write
 from nfa.registry.families.eeg.preparation.recordings import Recording
@@ -27,15 +28,7 @@ from nfa.registry.tracking import DataInput
 
 SPACE_MARGIN = 2**20
 HEADER = 256  # bytes of a .npy file beside its values
-KINDS = ("eeg", "envelope")
-
-
-@dataclasses.dataclass(frozen=True)
-class PreparationPlan:
-    """What becomes of a recording, and of how many channels."""
-
-    spans: tuple[Span, ...]
-    channels: int
+Plans = Mapping[str, tuple[Span, ...]]  # what becomes of each recording
 
 
 def prepare_eeg(config: PrepareEEGConfig, _: Stopwatch, found: tuple[list[Recording], Path]) -> None:
@@ -46,8 +39,8 @@ def prepare_eeg(config: PrepareEEGConfig, _: Stopwatch, found: tuple[list[Record
     recordings, target = found
     settings = FilterSettings(config.rate, config.train_share, config.val_share, config.highpass, config.lowpass)
     held = eeg_recordings.held_out(recordings, config)
-    plans = _checked(recordings, config, settings, held)
-    _check_space(target, plans)
+    plans, channels = _checked(recordings, config, settings, held)
+    _check_space(target, plans, channels)
     _say_split(recordings, config, held)
     with tracking.open_run("prepare_eeg", "eeg", name=config.run_name) as run:
         run.log_params(dataclasses.asdict(config))
@@ -63,9 +56,12 @@ def prepare_eeg(config: PrepareEEGConfig, _: Stopwatch, found: tuple[list[Record
 
 def _checked(
     recordings: Sequence[Recording], config: PrepareEEGConfig, settings: FilterSettings, held: Mapping[str, str]
-) -> dict[str, PreparationPlan]:
-    """Plans by recording; `Refusal` for the first file that does not fit. What is to be said of files is said."""
-    found, cuts = {}, []
+) -> tuple[Plans, int]:
+    """Plans, and how many channels all have; `Refusal` for the first file that does not fit.
+
+    What is to be said of files is said.
+    """
+    found, cuts, channels = {}, [], 0
     expected: OpenedRecording | None = None
     for recording in bar(recordings, "check", unit="recording"):
         opened = open_recording(recording, config)
@@ -74,13 +70,13 @@ def _checked(
         _check_channels(opened.eeg, expected.eeg)
         spans = spans_of(opened.eeg, opened.envelope, settings, held.get(recording.name, ""))
         _say_gaps(opened, spans, settings)
-        found[recording.name] = PreparationPlan(spans, len(opened.eeg.channels))
+        found[recording.name], channels = spans, len(opened.eeg.channels)
         cuts.append(abs(opened.eeg.seconds - opened.envelope.seconds))
     cut = [seconds for seconds in cuts if seconds * settings.rate >= 1]
     if cut:
         which = f"{len(cut)} recording{'s' * (len(cut) > 1)}"
         stage("notice", f"{which} cut to the shorter of EEG and envelope, by up to {max(cut):.3f} s")
-    return found
+    return found, channels
 
 
 def _say(recording: Recording, opened: OpenedRecording, first: OpenedRecording | None) -> None:
@@ -135,24 +131,22 @@ def _check_channels(eeg: Signal, expected: Signal) -> None:
         )
 
 
-def _check_space(target: Path, plans: Mapping[str, PreparationPlan]) -> None:
-    files = [(span.last - span.first, plan.channels) for plan in plans.values() for span in plan.spans]
-    needed = sum(4 * samples * (channels + 1) + 2 * HEADER for samples, channels in files) + SPACE_MARGIN
+def _check_space(target: Path, plans: Plans, channels: int) -> None:
+    lengths = [span.last - span.first for spans in plans.values() for span in spans]
+    needed = sum(4 * samples * (channels + 1) + 2 * HEADER for samples in lengths) + SPACE_MARGIN
     existing = next(folder for folder in (target, *target.parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     if free < needed:
-        raise Refusal(
-            f"{free / 2**20:.0f} MB free at {existing}",
-            f"about {needed / 2**20:.0f} MB for the prepared files",
-            "free some space, or give another target",
-        )
+        got = f"{free / 2**20:.0f} MB free at {existing}"
+        allowed = f"about {needed / 2**20:.0f} MB for the prepared files"
+        raise Refusal(got, allowed, "free some space, or give another target")
 
 
 def _written(
     recordings: Sequence[Recording],
     config: PrepareEEGConfig,
     settings: FilterSettings,
-    plans: Mapping[str, PreparationPlan],
+    plans: Plans,
     held: Mapping[str, str],
     target: Path,
 ) -> dict[str, Any]:
@@ -162,7 +156,7 @@ def _written(
         for recording in bar(recordings, "prepare", unit="recording"):
             opened = open_recording(recording, config)
             for kind, signal in zip(KINDS, (opened.eeg, opened.envelope), strict=True):
-                spans = plans[recording.name].spans
+                spans = plans[recording.name]
                 one = write(scratch, recording.name, kind, signal, spans, settings)
                 if not held:
                     one.check("the train part")
@@ -170,7 +164,7 @@ def _written(
         scales = {kind: normalise(made[kind], recordings, held, config) for kind in KINDS}
         report = {
             name: {
-                "parts": {span.name: [span.first, span.last] for span in plans[name].spans},
+                "parts": {span.name: [span.first, span.last] for span in plans[name]},
                 **{kind: made[kind][name].described(scales[kind][name]) for kind in KINDS},
             }
             for name in plans
@@ -198,12 +192,7 @@ def _inputs(report: Mapping[str, Any], target: Path) -> list[DataInput]:
         for kind in KINDS
         for name, digest in one[kind]["files"].items()
     }
-    return [
-        DataInput(
-            target.name,
-            json_digest({name: digest for name, digest in files.items() if name.startswith(f"{split}_-_")}),
-            str(target),
-            split,
-        )
-        for split in SPLITS
-    ]
+    of_split = {
+        split: {name: digest for name, digest in files.items() if name.startswith(f"{split}_-_")} for split in SPLITS
+    }
+    return [DataInput(target.name, json_digest(own), str(target), split) for split, own in of_split.items()]

@@ -1,6 +1,5 @@
 """Files of prepared recordings: written with each recording's own scale, then given that of its subject, say."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from nfa.content import read_array, write_array
-from nfa.registry.families.eeg.names import prepared_name
+from nfa.content import file_sha256, read_array, write_array
 from nfa.registry.families.eeg.preparation.config import PrepareEEGConfig
 from nfa.registry.families.eeg.preparation.filters import FilterSettings, PreparedSignals, Span, check_flat, prepare
 from nfa.registry.families.eeg.preparation.recordings import Recording
 from nfa.registry.families.eeg.preparation.signals import Array, Signal
+from nfa.registry.families.eeg.prepared_names import prepared_name
 from nfa.registry.families.eeg.scales import Scale, pooled
 
 
@@ -44,7 +43,7 @@ class Written:
             "channels": list(signal.channels),
             "mean": scale.mean.tolist(),
             "deviation": scale.deviation.tolist(),
-            "files": {path.name: _digest(path) for path in self.files.values()},
+            "files": {path.name: file_sha256(path) for path in self.files.values()},
         }
 
 
@@ -69,11 +68,12 @@ def normalise(
     """
     if not held:
         return {name: one.own for name, one in written.items()}
-    found = {}
+    found, training = {}, [each.name for each in recordings if held[each.name] == "train"]
     for recording in recordings:
-        basis = [name for name in _training(recordings, held) if _subject(name) == recording.heard[0]]
+        own = {each.name for each in recordings if each.heard[0] == recording.heard[0]}
+        basis = [name for name in training if name in own]
         start = not basis and config.unseen == "first_minute"
-        sources = basis or ([_first_of(recording, recordings)] if start else _training(recordings, held))
+        sources = basis or ([min(own)] if start else training)
         scale = pooled([written[name].first_minute if start else written[name].own for name in sources])
         one = written[recording.name]
         largest = np.max([written[name].largest for name in sources], axis=0)
@@ -84,25 +84,8 @@ def normalise(
     return found
 
 
-def _training(recordings: Sequence[Recording], held: Mapping[str, str]) -> list[str]:
-    return [each.name for each in recordings if held[each.name] == "train"]
-
-
-def _first_of(recording: Recording, recordings: Sequence[Recording]) -> str:
-    return min(each.name for each in recordings if each.heard[0] == recording.heard[0])
-
-
-def _subject(name: str) -> str:
-    return name.partition("_-_")[0]
-
-
 def _rescale(one: Written, scale: Scale) -> None:
     """In place: a shift and a factor of what has been normalised before."""
     for path in one.files.values():
         before = one.own.restored(read_array(path).content.astype(np.float64))
         write_array(path, scale.normalised(before).astype(np.float32))
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

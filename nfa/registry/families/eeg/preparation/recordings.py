@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nfa.errors import Refusal, reading
-from nfa.registry.families.eeg.names import NAME, PREPARED, recording_of
 from nfa.registry.families.eeg.preparation.config import PrepareEEGConfig
+from nfa.registry.families.eeg.prepared_names import NAME, PREPARED, recording_of
 from nfa.registry.families.eeg.splits import assigned
-from nfa.registry.folders import typed_folder
+from nfa.registry.folders import COUNTS, typed_folder
 
 RECORDED = re.compile(rf"(?P<name>{NAME}_-_{NAME})_-_(?P<kind>eeg|envelope)\.(?P<ending>.+)")
 COMPANIONS = {"vmrk", "amrk", "fdt", "json", "tsv", "pnt", "log", "21e"}  # what some formats keep beside the main file
@@ -69,19 +69,18 @@ def held_out(recordings: Sequence[Recording], config: PrepareEEGConfig) -> dict[
 
 def find(folder: Path) -> list[Recording]:
     """Recordings in a folder, sorted by name; files with other names are passed over."""
-    files = _listed(folder)
+    with reading(f"source={folder}", "a folder with recordings that can be read", COUNTS):
+        files = sorted(path for path in folder.iterdir() if path.is_file())
     eeg, envelopes = _by_name(files, "eeg"), _by_name(files, "envelope")
     if not eeg and not envelopes:
         prepared = any(PREPARED.fullmatch(path.name) for path in files)
         remedy = "these are prepared already: give the folder to train_eeg" if prepared else "name the files like this"
         raise Refusal(f"source={folder} (no recording in it)", ALLOWED, remedy)
-    lonely = [
-        str(found[name].name) for found in (eeg, envelopes) for name in sorted(found) if name in _odd(eeg, envelopes)
-    ]
+    odd = eeg.keys() ^ envelopes.keys()
+    lonely = [found[name].name for found in (eeg, envelopes) for name in sorted(found) if name in odd]
     if lonely:
-        raise Refusal(
-            f"{folder}: {', '.join(lonely)} without partner", ALLOWED, "add the other file, or remove this one"
-        )
+        got = f"{folder}: {', '.join(lonely)} without partner"
+        raise Refusal(got, ALLOWED, "add the other file, or remove this one")
     return [Recording(name, eeg[name], envelopes[name]) for name in sorted(eeg)]
 
 
@@ -90,21 +89,6 @@ def prepared_before(target: Path, recordings: Iterable[Recording]) -> list[Path]
     names = {recording.name for recording in recordings}
     files = ((path, PREPARED.fullmatch(path.name)) for path in target.iterdir())
     return [path for path, name in files if name and recording_of(name["subject"], name["stimulus"]) in names]
-
-
-def _listed(folder: Path) -> list[Path]:
-    try:
-        return sorted(path for path in folder.iterdir() if path.is_file())
-    except OSError as error:
-        raise Refusal(
-            f"source={folder} ({error.strerror})",
-            "a folder with recordings that can be read",
-            "check its name; a relative one counts from where the command is typed",
-        ) from None
-
-
-def _odd(eeg: Iterable[str], envelopes: Iterable[str]) -> set[str]:
-    return set(eeg) ^ set(envelopes)
 
 
 def _by_name(files: Iterable[Path], kind: str) -> dict[str, Path]:
@@ -125,9 +109,8 @@ def _by_name(files: Iterable[Path], kind: str) -> dict[str, Path]:
 def _check_readable(recordings: Iterable[Recording], eeg_rate: float) -> None:
     for recording in recordings:
         if not recording.needs_mne and not eeg_rate:
-            raise Refusal(
-                f"{recording.eeg} with eeg_rate=0", "the rate of .npy files, which do not say it", "eeg_rate=1024, say"
-            )
+            got = f"{recording.eeg} with eeg_rate=0"
+            raise Refusal(got, "the rate of .npy files, which do not say it", "eeg_rate=1024, say")
         if recording.needs_mne and importlib.util.find_spec("mne") is None:
             raise Refusal(f"{recording.eeg} (MNE is not installed)", ".npy files without MNE", INSTALL)
 
@@ -140,8 +123,6 @@ def _check_target(target: Path, overwrite: bool) -> None:
         raise Refusal(f"target={target} ({existing} is {trouble})", "a folder that can be written", "give another one")
     held = sorted(path.name for path in target.iterdir() if PREPARED.fullmatch(path.name)) if target.exists() else []
     if held and not overwrite:
-        raise Refusal(
-            f"target={target} (it holds {held[0]}{f' and {len(held) - 1} more' if len(held) > 1 else ''})",
-            "a folder without prepared files",
-            "give another folder, or overwrite=true to replace files of the same recordings",
-        )
+        got = f"target={target} (it holds {held[0]}{f' and {len(held) - 1} more' if len(held) > 1 else ''})"
+        allowed = "a folder without prepared files"
+        raise Refusal(got, allowed, "give another folder, or overwrite=true to replace files of the same recordings")

@@ -4,14 +4,14 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nfa.content import json_text, kept_json
+from nfa.content import file_sha256, json_text, kept_json
 from nfa.errors import Refusal, reading
 from nfa.registry import unfinished
 from nfa.registry.folders import cache_folder
+from nfa.registry.remembered import keep, recalled
 
 SAFETENSORS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -124,17 +124,16 @@ def digest(tensors: Mapping[str, Entry]) -> str:
     return content.hexdigest()
 
 
-def remembered(what: str, files: Sequence[Path], find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def facts_of(what: str, files: Sequence[Path], find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """`find()`, or what it gave last time for these files: same paths, sizes, times of change, and `what`."""
     facts = [(str(file), *_stamp(file)) for file in files]
     key = hashlib.sha256(json.dumps([what, facts]).encode()).hexdigest()
     note = cache_folder("base-models") / "known" / f"{key[:32]}.json"
-    with suppress(Exception):  # what is missing or damaged is found out again
-        return kept_json(note)
-    found = find()
-    with suppress(OSError):  # a cache that cannot be written costs time only
-        unfinished.write(note, lambda file: file.write_text(json_text(found), encoding="utf-8"))
-    return found
+    known = recalled(note, dict)
+    if known is None:
+        known = find()
+        keep(note, known)
+    return known
 
 
 def _stamp(file: Path) -> tuple[int, ...]:
@@ -147,7 +146,7 @@ def made_once(folder: Path, make: Callable[[Path], object]) -> Path:
 
     def sealed(inner: Path) -> None:
         make(inner)
-        (inner / MADE).write_text(json_text({file.name: _sha256(file) for file in files_of(inner)}))
+        (inner / MADE).write_text(json_text({file.name: file_sha256(file) for file in files_of(inner)}))
 
     unfinished.made_once(folder, sealed)
     _check_made(folder)
@@ -174,12 +173,7 @@ def files_of(folder: Path) -> list[Path]:
 
 def sha256_of(file: Path) -> str:
     """SHA-256 of a file, remembered."""
-    return str(remembered("sha256", [file], lambda: {"sha256": _sha256(file)})["sha256"])
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    return str(facts_of("sha256", [file], lambda: {"sha256": file_sha256(file)})["sha256"])
 
 
 def check_space(folder: Path, needed: int) -> None:

@@ -4,22 +4,14 @@ from pathlib import Path
 
 from nfa.errors import Refusal
 from nfa.registry.families.language.base import files
-from nfa.registry.families.language.base.names import ALLOWED
+from nfa.registry.families.language.base.model_names import ALLOWED
 from nfa.registry.families.language.base.quiet import quiet
 
 SECONDS = 5.0  # until a server that does not answer is given up
 REST = (
-    "*.safetensors",
-    "model.safetensors.index.json",
-    "generation_config.json",
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template*",
-    "vocab*",
-    "merges.txt",
-    "*.model",
-)
+    "*.safetensors", "model.safetensors.index.json", "generation_config.json", "tokenizer*", "special_tokens_map.json",
+    "added_tokens.json", "chat_template*", "vocab*", "merges.txt", "*.model",
+)  # fmt: skip
 
 
 def snapshot(name: str) -> Path:

@@ -1,12 +1,12 @@
 """Layers of a base model as its files tell, before torch or transformers are loaded."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nfa.registry.families.language.base import files, gguf_files
-from nfa.registry.families.language.base.names import place
+from nfa.registry.families.language.base.model_names import place
 from nfa.registry.families.language.base.tiny_settings import TinySettings
-from nfa.registry.families.language.fitting import Sides
+from nfa.registry.families.language.fitting import Sides, fitting
 from nfa.registry.wrappers import COMPILED
 
 OUTPUT = "lm_head"  # of models whose weights do not hold it, because it is tied to the embedding
@@ -35,6 +35,11 @@ def known_layers(name: str) -> Sides | None:
     if path is None:
         return None
     return _of_gguf(path) if kind == "gguf" else _of_folder(path)
+
+
+def targeted(layers: Sides, targets: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Those that a target is the end of; `Refusal` for a target that is the end of none."""
+    return {name: layers[name] for name in fitting([*layers, OUTPUT], targets) if name in layers}
 
 
 def _of_folder(folder: Path) -> Sides | None:

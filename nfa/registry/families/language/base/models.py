@@ -6,8 +6,7 @@ Each is in the end a folder of safetensors with its configuration and tokenizer.
 import difflib
 import importlib.metadata
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +19,9 @@ from nfa.errors import Refusal, reading
 from nfa.registry.families.language.base import files as base_files
 from nfa.registry.families.language.base import gguf_files, hub, tiny
 from nfa.registry.families.language.base.files import Entry
-from nfa.registry.families.language.base.names import KNOWN, place
+from nfa.registry.families.language.base.model_names import KNOWN, place
 from nfa.registry.families.language.base.quiet import quiet
+from nfa.registry.families.language.tensor_files import tensors_of
 from nfa.registry.wrappers import COMPILED, WRAPPERS, is_count, unwrapped
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def find_base(name: str) -> BaseModel:
     tensors = base_files.entries(base_files.weight_files(folder))
     with reading(folder, base_files.CONTENTS, "get the model's files again"):
         files = base_files.files_of(folder)
-        facts = base_files.remembered(f"facts {_versions()}", files, lambda: _facts(folder, tensors))
+        version = importlib.metadata.version("transformers")
+        facts = base_files.facts_of(f"facts transformers {version}", files, lambda: _facts(folder, tensors))
     return BaseModel(full, folder, facts["weights"], facts["parameters"])
 
 
@@ -91,42 +92,34 @@ def load_model(base: BaseModel, dtype: torch.dtype = torch.float32) -> "PreTrain
     return found
 
 
-def load_tokenizer(base: BaseModel) -> "PreTrainedTokenizerBase":
-    """The model's tokenizer, from its folder only."""
-    return _tokenizer(base.folder)
+def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    """The tokenizer of a base model, from its folder only."""
+    from transformers import AutoTokenizer
+
+    load: Callable[..., PreTrainedTokenizerBase] = AutoTokenizer.from_pretrained
+    remedy = "put the model's tokenizer files (tokenizer.json, tokenizer_config.json, …) there"
+    with reading(f"the tokenizer of {folder}", base_files.CONTENTS, remedy), quiet():
+        found = load(folder, local_files_only=True, trust_remote_code=False)
+        if len(found) <= len(found.all_special_ids):
+            raise ValueError("no vocabulary")
+        return found
 
 
-def weights_of(base: BaseModel, names: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
-    """Weights in float32 by the model's parameter names, in the order asked for, one in memory at a time.
+def weight_of(base: BaseModel, name: str) -> Tensor:
+    """A weight in float32 by the model's parameter name; a tied one is found under each of its names.
 
-    Tied parameters are found under each of their names. `Refusal`, before the first is read, for names that the model
-    does not have.
+    `Refusal` for a name that the model does not have.
     """
     tensors = base_files.entries(base_files.weight_files(base.folder))
-    stored = {name: name for name in tensors}
-    if not stored.keys() >= set(names):
+    stored = {own: own for own in tensors}
+    if name not in stored:
         stored |= _stored_names(_skeleton(base.folder, tensors), tensors)
-    unknown = [name for name in names if name not in stored]
-    if unknown:
-        near = difflib.get_close_matches(unknown[0], stored, n=3) or list(stored)[:3]
-        got = f"weights {', '.join(unknown[:3])} of base_model={base.name}"
+    if name not in stored:
+        near = difflib.get_close_matches(name, stored, n=3) or list(stored)[:3]
+        got = f"weights {name} of base_model={base.name}"
         raise Refusal(got, f"its {len(stored)} parameter names", f"did you mean {', '.join(near)}?")
-    return _read([(name, tensors[stored[name]].file, stored[name]) for name in names])
-
-
-def _read(wanted: Sequence[tuple[str, Path, str]]) -> Iterator[tuple[str, Tensor]]:
-    from safetensors import safe_open
-
-    with ExitStack() as stack:
-        opened = {
-            file: stack.enter_context(safe_open(file, framework="pt")) for file in {file for _, file, _ in wanted}
-        }
-        for name, file, stored in wanted:
-            yield name, opened[file].get_tensor(stored).to(torch.float32)
-
-
-def _versions() -> str:
-    return f"transformers {importlib.metadata.version('transformers')}"
+    (found,) = tensors_of(tensors[stored[name]].file, stored[name])
+    return found.to(torch.float32)
 
 
 def _facts(folder: Path, tensors: Mapping[str, Entry]) -> dict[str, Any]:
@@ -137,7 +130,7 @@ def _facts(folder: Path, tensors: Mapping[str, Entry]) -> dict[str, Any]:
     if not _renames(model):
         _check_weights(folder, model, tensors)
     # Added tokens may lie outside: some models have one for pictures that they never see.
-    tokens, rows = _tokenizer(folder).vocab_size, embedding.weight.shape[0]
+    tokens, rows = load_tokenizer(folder).vocab_size, embedding.weight.shape[0]
     if tokens > rows:
         got = f"{folder} ({tokens} tokens in its tokenizer, {rows} in its embedding)"
         raise Refusal(got, "a tokenizer of this model", "put the model's own tokenizer files there")
@@ -160,18 +153,6 @@ def _skeleton(folder: Path, tensors: Mapping[str, Entry]) -> "PreTrainedModel":
             raise ValueError(f"more layers than the {len(tensors)} tensors of its weights")
         build: Callable[..., PreTrainedModel] = AutoModelForCausalLM.from_config
         return build(config, trust_remote_code=False)
-
-
-def _tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
-    from transformers import AutoTokenizer
-
-    load: Callable[..., PreTrainedTokenizerBase] = AutoTokenizer.from_pretrained
-    remedy = "put the model's tokenizer files (tokenizer.json, tokenizer_config.json, …) there"
-    with reading(f"the tokenizer of {folder}", base_files.CONTENTS, remedy), quiet():
-        found = load(folder, local_files_only=True, trust_remote_code=False)
-        if len(found) <= len(found.all_special_ids):
-            raise ValueError("no vocabulary")
-        return found
 
 
 def _renames(model: "PreTrainedModel") -> bool:

@@ -8,7 +8,7 @@ from nfa.registry import stored_runs, tracking
 from nfa.registry.families.language.adapters import A, B
 from nfa.registry.families.language.comparison.study import RANDOM, FineTuning, StartArm
 from nfa.registry.families.language.compute import start_operations
-from nfa.registry.families.language.prepare import INITIAL
+from nfa.registry.families.language.ready import INITIAL
 from nfa.registry.families.language.report import stored_answers
 from nfa.registry.families.language.tensor_files import matrices_in
 

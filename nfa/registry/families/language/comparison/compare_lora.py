@@ -2,33 +2,19 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from nfa import __version__
 from nfa.console import stage
 from nfa.maths.statistics import Interval
 from nfa.registry import tracking
 from nfa.registry.analyses.stored import output_folder
-from nfa.registry.families.language.comparison import report
+from nfa.registry.families.language.comparison import report, study
 from nfa.registry.families.language.comparison.arms import arms_of
-from nfa.registry.families.language.comparison.study import (
-    RANDOM,
-    FineTuning,
-    LossDifference,
-    StartArm,
-    StepsToTarget,
-    at_end,
-    at_equal_compute,
-    mean_restricted,
-    paired,
-    partner,
-    partner_in_compute,
-    reached,
-)
+from nfa.registry.families.language.comparison.study import RANDOM, FineTuning, LossDifference, StartArm, StepsToTarget
 from nfa.registry.families.language.config import CompareLoraConfig
-from nfa.registry.families.language.figures.comparison import Curves, comparison
-from nfa.registry.families.language.teacher.steps import end_step
+from nfa.registry.families.language.figures.comparison import Curves, Differences, comparison
+from nfa.registry.families.language.teacher.steps import end_step, step_config
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import find_sources
 
@@ -47,14 +33,7 @@ def compare_lora(config: CompareLoraConfig, parent: TrackedRun | None = None) ->
     with run:
         run.log_params({**dataclasses.asdict(config), "run_id": config.run_id[:1000]})
         found = compared(arms, config)
-        content = {
-            "entrypoint": "compare_lora",
-            "workload": "lora",
-            "nfa_version": __version__,
-            "compare_lora": dataclasses.asdict(config),
-            "sources": sources,
-        }
-        tracking.put_json(run.info, "config.json", content)
+        tracking.put_json(run.info, "config.json", step_config("compare_lora", config, sources))
         tracking.put_json(run.info, "comparison.json", found)
         text = report.written(found)
         tracking.put_text(run.info, "comparison_report.txt", text)
@@ -106,7 +85,7 @@ def _alone(arm: StartArm, target: float | None) -> Found:
         "steps": arm.last,
         **{f"{of}_loss": arm.mean(of) for of in ("initial", "final", "best")},
         "seeds_at_target": sum(each is not None for each in steps),
-        "steps_to_target": None if target is None else mean_restricted(steps, arm.last),
+        "steps_to_target": None if target is None else study.mean_restricted(steps, arm.last),
         "operations": arm.total,
         "start_operations": math.fsum(starts) / len(starts) if len(starts) == len(seeds) else None,
         "by_seed": seeds,
@@ -124,14 +103,14 @@ def _of_seed(one: FineTuning, target: float | None) -> Found:
 
 
 def _against_random(arm: StartArm, arms: Sequence[StartArm], target: float | None, seed: int) -> Found:
-    equal, further = partner(arm, arms), partner_in_compute(arm, arms)
+    equal, further = study.partner(arm, arms), study.partner_in_compute(arm, arms)
     found: Found = {"arm": arm.label, "random": equal and equal.label, "random_in_compute": further and further.label}
     if equal:
-        found["at_equal_steps"] = _difference(at_end(arm, equal, seed=seed))
-        found |= {f"{of}_difference": _interval(paired(arm, equal, of)) for of in ("initial", "best")}
-        found["steps_to_target"] = None if target is None else _reached(reached(arm, equal, target))
+        found["at_equal_steps"] = _difference(study.at_end(arm, equal, seed=seed))
+        found |= {f"{of}_difference": _interval(study.paired(arm, equal, of)) for of in ("initial", "best")}
+        found["steps_to_target"] = None if target is None else _reached(study.reached(arm, equal, target))
     if further:
-        found["at_equal_compute"] = _difference(at_equal_compute(arm, further, seed=seed))
+        found["at_equal_compute"] = _difference(study.at_equal_compute(arm, further, seed=seed))
     return found
 
 
@@ -191,7 +170,7 @@ def _series(found: Found) -> dict[str, float]:
 
 def _figure(arms: Sequence[StartArm], found: Found) -> Any:
     curves = [_curves(arm) for arm in arms]
-    shown: list[Mapping[str, tuple[float, float, float]]] = [
+    shown: list[Differences] = [
         {
             one["arm"]: (one[at]["mean"], one[at]["low"], one[at]["high"])
             for one in found["comparisons"]

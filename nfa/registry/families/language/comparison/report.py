@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from nfa.plain_text import table_row
 from nfa.registry.families.language.comparison.study import LEAST_SEEDS, StartArm
 
 CONVENTIONS = {
@@ -99,10 +100,7 @@ def written(found: Mapping[str, Any]) -> str:
 def _table(rows: Sequence[Sequence[Any]], second: str) -> list[str]:
     names = ("", second, "steps", "initial", "final", "best", "to target", "10¹² operations", "of them before")
     widths = [max(len(str(row[column])) for row in (names, *rows)) + 2 for column in range(len(names))]
-    return [
-        f"{row[0]:<{widths[0]}}" + "".join(f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
-        for row in (names, *rows)
-    ]
+    return [table_row(row[0], row[1:], widths[0], widths[1:]) for row in (names, *rows)]
 
 
 def _row(arm: Mapping[str, Any]) -> list[Any]:

@@ -5,12 +5,7 @@ from dataclasses import dataclass
 
 from nfa.errors import Refusal
 from nfa.options import Auto, option
-from nfa.registry.families.language.config import (
-    LORA_LEARNING_RATES,
-    TINY_LEARNING_RATES,
-    LoraTraining,
-    TrainLoraConfig,
-)
+from nfa.registry.families.language.config import LoraTraining, TrainLoraConfig
 from nfa.registry.families.language.teacher.config import LoraSvdConfig, SynthesizeTeacherConfig
 from nfa.registry.values import whole_numbers
 
@@ -85,9 +80,8 @@ class LoraExperimentConfig(LoraTraining):
         """The training of a start ("random", "full", …) with a seed; few checkpoints and evaluations unless asked."""
         init, _, how = start.partition("-")
         common = {item.name: getattr(self, item.name) for item in dataclasses.fields(LoraTraining)}
-        rates = TINY_LEARNING_RATES if self.base_model == "tiny" else LORA_LEARNING_RATES
         if init == "full":
-            common["lr"] = rates["full"] if self.teacher_lr == "auto" else self.teacher_lr
+            common["lr"] = self.teacher_lr
         if self.schedule == "auto":
             common["schedule"] = "0"
         automatic = TINY_STEPS if self.base_model == "tiny" else 0
@@ -96,24 +90,13 @@ class LoraExperimentConfig(LoraTraining):
             common["eval_items"] = TINY_QUESTIONS
         if self.eval_every == "auto" and asked:
             common["eval_every"] = max(1, asked // EVALUATIONS)
-        return TrainLoraConfig(
-            **common,
-            init=init,
-            start=how or "residual",
-            factors=factors,
-            seed=seed,
-            steps=asked if steps is None else steps,
-        ).resolved()
+        common |= {"init": init, "start": how or "residual", "factors": factors, "seed": seed}
+        return TrainLoraConfig(**common, steps=asked if steps is None else steps).resolved()
 
     def synthesis(self, run_id: str, *, seed: int) -> SynthesizeTeacherConfig:
         """The teacher made from a trained adapter."""
-        return SynthesizeTeacherConfig(
-            run_id=run_id,
-            target_rank=self.target_rank,
-            decay=self.decay,
-            noise_scale=self.noise_scale,
-            seed=seed,
-        )
+        asked = {name: getattr(self, name) for name in ("target_rank", "decay", "noise_scale")}
+        return SynthesizeTeacherConfig(run_id=run_id, seed=seed, **asked)
 
     def svd(self, run_id: str, *, seed: int) -> LoraSvdConfig:
         """The factors of a teacher."""

@@ -5,7 +5,8 @@ import time
 from nfa.console import stage
 from nfa.registry.families.language.base.models import load_model
 from nfa.registry.families.language.experiment.plan import ExperimentPlan
-from nfa.registry.families.language.prepare import memory_of
+from nfa.registry.families.language.fitting import Sides, trained
+from nfa.registry.families.language.ready import memory_of
 from nfa.registry.families.language.workload import DTYPES, LanguageModel
 from nfa.registry.machine import BYTES_A_WEIGHT
 
@@ -15,34 +16,28 @@ FULL = 1.5  # a step of a full fine-tuning in steps of an adapter's
 EVALUATIONS = 5
 
 
-def estimate(plan: ExperimentPlan) -> int:
-    """Say trainings left, minutes, memory and disk, from the time that one batch takes here; the bytes of disk."""
-    left = [task for task in plan.tasks() if task.entrypoint == "train_lora" and not task.done]
-    done = [task for task in plan.tasks() if task.done]
+def estimate(plan: ExperimentPlan, sides: Sides) -> int:
+    """Say trainings left, minutes, memory and disk, from the time that one batch takes here; the bytes of disk.
+
+    `sides` are those of the layers that an adapter sits on.
+    """
+    trainings = [task for task in plan.tasks() if task.entrypoint == "train_lora"]
+    left = [task for task in trainings if not task.done]
     steps = sum(
         plan.workload.variant(task.config).steps * (FULL if task.config.init == "full" else 1.0) for task in left
     )
     workload = plan.workload.variant(plan.config.training("random", seed=plan.config.seed_list()[0]))
     step, evaluation = _seconds(workload)
     seconds = steps * step + len(left) * (EVALUATIONS * evaluation + REPORTS)
-    trained = _trained(workload)
+    parameters = trained(workload.config, sides)
     full = any(task.config.init == "full" for task in left)
     weights = workload.base.parameters
-    memory = memory_of(workload) + BYTES_A_WEIGHT * (weights if full else trained)
-    disk = 4 * STATE_AND_MORE * (trained * len(left) + (weights if full else 0))
-    said = f"{len(left)} trainings of {len(left) + sum(t.entrypoint == 'train_lora' for t in done)} to do"
+    memory = memory_of(workload) + BYTES_A_WEIGHT * (weights if full else parameters)
+    disk = 4 * STATE_AND_MORE * (parameters * len(left) + (weights if full else 0))
+    said = f"{len(left)} trainings of {len(trainings)} to do"
     time_said = f"{seconds / 60:.1f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
     stage("estimate", f"{said}: about {time_said}, {memory / 2**30:.1f} GB of memory, {disk / 2**30:.2f} GB of disk")
     return disk
-
-
-def _trained(workload: LanguageModel) -> int:
-    """Parameters of an adapter: rank × (i + o) for each target."""
-    from nfa.registry.families.language.adapters import matching_modules
-
-    layers = matching_modules(load_model(workload.base), workload.config.target_list)
-    shapes = (weight.shape for layer in layers.values() for weight in layer.parameters() if weight.ndim == 2)
-    return sum(workload.config.rank * (o + i) for o, i in shapes)
 
 
 def _seconds(workload: LanguageModel) -> tuple[float, float]:

@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping
 from nfa.console import stage
 from nfa.errors import Refusal
 from nfa.registry import stored_runs, tracking
-from nfa.registry.families.language.checks import check_targets
 from nfa.registry.families.language.comparison.compare_lora import EXPERIMENT, compare_lora
 from nfa.registry.families.language.config import CompareLoraConfig
 from nfa.registry.families.language.experiment.config import STEPS, LoraExperimentConfig
 from nfa.registry.families.language.experiment.estimate import estimate
 from nfa.registry.families.language.experiment.plan import ExperimentPlan, Task
-from nfa.registry.families.language.prepare import Asked
 from nfa.registry.families.language.questions import QuestionData
+from nfa.registry.families.language.ready import Asked
+from nfa.registry.families.language.target_modules import check_targets
 from nfa.registry.families.language.teacher.lora_svd import lora_svd
 from nfa.registry.families.language.teacher.synthesize_teacher import synthesize_teacher
 from nfa.registry.families.language.workload import LanguageModel
@@ -41,14 +41,12 @@ def lora_experiment(config: LoraExperimentConfig, clock: Stopwatch, found: Quest
     first = "full" if config.mode == "full" else "random"
     family = family_of(config.trainings()[0])
     ready = prepared(family, config.training(first, seed=config.seed_list()[0]), clock, found=found)
-    for training in config.trainings():
-        check_targets(training, ready.data.base, None)
+    sides = [check_targets(training, ready.data.base, None) for training in config.trainings()][-1]
     assert isinstance(ready.workload, LanguageModel)
     plan = ExperimentPlan(config, ready.workload, ready.data.facts)
-    plan.look()
     config = _asked(config, plan)
     plan.check(config.chosen_steps())
-    disk = estimate(plan)
+    disk = estimate(plan, sides)
     with tracking.open_run("lora_experiment", "lora", name=config.run_name) as parent:
         tracking.check_space(parent.info, total=disk, largest=0)
         parent.log_params(dataclasses.asdict(config))
@@ -109,7 +107,7 @@ class _Steps:
             with self.clock.section(task.step):
                 run = self.acts[task.entrypoint](task)
             run.tag({"nfa.step_digest": task.digest})
-            self.plan.finish(task, run.run_id)
+            self.plan.runs[task.name] = run.run_id
             self._remember()
         self._remember()
         if "compare" in chosen:
@@ -129,7 +127,7 @@ class _Steps:
         with run, self.clock.part() as spent:
             self.parent.tag({"nfa.trained": "true"})
             begun = run if stored_runs.has_begun(run.run_id) else None
-            train_one(run, family, family.prepare(task.config, self.asked, begun), spent)
+            train_one(run, family, family.training.prepare(task.config, self.asked, begun), spent)
         return run
 
     def _compare(self) -> None:

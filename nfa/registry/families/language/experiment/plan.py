@@ -16,6 +16,9 @@ from nfa.registry.families.language.workload import LanguageModel
 
 DIGEST = "nfa.step_digest"
 NAMES_AND_PLACES = ("run_name", "output_dir", "resume", "device")  # decide no value
+ENTRYPOINTS = {
+    "base": "train_lora", "synthesize": "synthesize_teacher", "svd": "lora_svd", "svd-lora": "train_lora",
+}  # fmt: skip
 UNKNOWN = "0"  # for the id of a run that is still to be made
 
 
@@ -40,11 +43,6 @@ class ExperimentPlan:
         self.runs: dict[str, str] = {}  # ids by task name, of what is done
         self._longer_steps: dict[tuple[str, str], int] = {}  # by the finished runs whose operations decide
         self.steps = [step for step in dataclasses.replace(config, steps="all").chosen_steps() if step != "compare"]
-
-    def look(self) -> None:
-        """Find what has been done."""
-        for _ in self.tasks():
-            pass
 
     def tasks(self) -> Iterator[Task]:
         """Every task with what is known of it by then."""
@@ -112,9 +110,7 @@ class ExperimentPlan:
         return self.workload.variant(self.config.training("random", seed=seed))
 
     def _task(self, step: str, name: str, config: Any) -> Task:
-        entrypoint = {"base": "train_lora", "svd-lora": "train_lora", "synthesize": "synthesize_teacher"}.get(
-            step, "lora_svd"
-        )
+        entrypoint = ENTRYPOINTS[step]
         digest = self._digest(entrypoint, config)
         done, begun = ("", "") if UNKNOWN in (_source(config),) else _before(digest, entrypoint)
         if done:
@@ -125,10 +121,6 @@ class ExperimentPlan:
         fields = {name: value for name, value in dataclasses.asdict(config).items() if name not in NAMES_AND_PLACES}
         facts = {"base": self.workload.base.digest, "data": self.facts["digest"]}
         return json_digest({"entrypoint": entrypoint, "config": fields, "nfa_version": __version__, **facts})
-
-    def finish(self, task: Task, run_id: str) -> None:
-        """A task has been done."""
-        self.runs[task.name] = run_id
 
     def progress(self, step: str) -> tuple[int, int]:
         """How many of a step's tasks are done, and how many there are."""

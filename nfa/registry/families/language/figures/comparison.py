@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from nfa.figures.style import add_legend, epoch_axis, panels, style
 
 WIDE = 4.3
+Differences = Mapping[str, tuple[float, float, float]]  # mean, low and high by label
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,7 @@ class Curves:
     by_operations: Sequence[Mapping[float, float]]
 
 
-def comparison(
-    arms: Sequence[Curves],
-    steps: Mapping[str, tuple[float, float, float]],
-    compute: Mapping[str, tuple[float, float, float]],
-    *,
-    title: str = "",
-) -> Figure:
+def comparison(arms: Sequence[Curves], steps: Differences, compute: Differences, *, title: str = "") -> Figure:
     """Losses by optimizer steps, by operations (what the start has cost included), and the differences to random.
 
     Lines are means over the seeds, bands their range, both only where every seed has been. `steps` and `compute` are
@@ -59,12 +54,7 @@ def _curve(axes: Axes, seeds: Sequence[Mapping[Any, float]], color: str, label: 
     axes.fill_between(places, values.min(axis=0), values.max(axis=0), color=color, alpha=0.15)
 
 
-def _differences(
-    axes: Axes,
-    arms: Sequence[Curves],
-    steps: Mapping[str, tuple[float, float, float]],
-    compute: Mapping[str, tuple[float, float, float]],
-) -> None:
+def _differences(axes: Axes, arms: Sequence[Curves], steps: Differences, compute: Differences) -> None:
     drawn = [arm.label for arm in arms if arm.label in steps or arm.label in compute]
     colours = {arm.label: f"C{index}" for index, arm in enumerate(arms)}
     for row, label in enumerate(drawn):

@@ -5,18 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from nfa.maths.low_rank import (
-    FactorPair,
-    balanced,
-    energy_ratio,
-    flops_of_matrix,
-    flops_of_product,
-    norm,
-    relative_error,
-    stable_rank,
-    svd_of_matrix,
-    svd_of_product,
-)
+from nfa.maths import low_rank
+from nfa.maths.low_rank import FactorPair
 
 Update = FactorPair | Tensor  # ΔW [o i] as B A, or dense
 ENERGY_RANKS = (4, 8, 16, 32)
@@ -59,23 +49,24 @@ def compress(update: Update, rank: int, alpha: float, how: Randomised = Randomis
     shape = (update.shape[0], update.shape[1])
     asked = max(rank, *ENERGY_RANKS)
     if isinstance(update, FactorPair):
-        found, flops = svd_of_product(update), flops_of_product(shape, len(update.a))
+        found, flops = low_rank.svd_of_product(update), low_rank.flops_of_product(shape, len(update.a))
     else:
-        found = svd_of_matrix(update, asked, seed=how.seed, oversampling=how.oversampling, iterations=how.iterations)
-        flops = flops_of_matrix(shape, asked, how.oversampling, how.iterations)
-    scaling, size = alpha / rank, norm(update)
-    factors = FactorPair(*(part.float().contiguous() for part in balanced(found.truncated(rank), scaling)))
+        more = {"oversampling": how.oversampling, "iterations": how.iterations}
+        found = low_rank.svd_of_matrix(update, asked, seed=how.seed, **more)
+        flops = low_rank.flops_of_matrix(shape, asked, how.oversampling, how.iterations)
+    scaling, size = alpha / rank, low_rank.norm(update)
+    factors = FactorPair(*(part.float().contiguous() for part in low_rank.balanced(found.truncated(rank), scaling)))
     spectrum = found.s[:asked].tolist()
-    ratios = {r: energy_ratio(found.s[:r], size) for r in ENERGY_RANKS if r <= min(shape)}
+    ratios = {r: low_rank.energy_ratio(found.s[:r], size) for r in ENERGY_RANKS if r <= min(shape)}
     return Compressed(
         factors=factors,
         shape=shape,
         norm=size,
         spectrum=spectrum,
         rank=found.truncated(asked).rank,
-        energy_ratio=energy_ratio(found.s[:rank], size),
-        relative_error=relative_error(update, FactorPair(scaling * factors.b, factors.a)),
-        stable_rank=stable_rank(spectrum[0], size),
+        energy_ratio=low_rank.energy_ratio(found.s[:rank], size),
+        relative_error=low_rank.relative_error(update, FactorPair(scaling * factors.b, factors.a)),
+        stable_rank=low_rank.stable_rank(spectrum[0], size),
         energies={r: ratio for r, ratio in ratios.items() if ratio is not None},
         flops=flops,
     )

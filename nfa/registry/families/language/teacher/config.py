@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from nfa.errors import Refusal
 from nfa.options import Auto, check_fields, option
-from nfa.registry.families.language.config import TARGETS
+from nfa.registry.families.language.config import TARGETS, check_targets, listed
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,15 @@ class LoraSvdConfig:
         if not self.base_model:
             allowed = "the model that it was fine-tuned from beside it"
             raise Refusal(f"teacher={self.teacher} without base_model", allowed, "base_model=MODEL")
-        if not self.target_list:
-            raise Refusal(f"targets={self.targets!r}", "ends of module paths, comma-separated", f"targets={TARGETS}")
+        check_targets(self.targets)
 
     @property
     def target_list(self) -> list[str]:
         """The targets, each once."""
-        return list(dict.fromkeys(part.strip() for part in self.targets.split(",") if part.strip()))
+        return listed(self.targets)
+
+    def check_rank(self, most: int, module: str) -> None:
+        """`Refusal` for more directions than the update of a module, the one with the fewest, can have."""
+        if self.rank > most:
+            got = f"rank={self.rank} for {module}, whose update has rank {most} at most"
+            raise Refusal(got, f"1 to {most}: further directions would be zero and learn nothing", f"rank={most}")

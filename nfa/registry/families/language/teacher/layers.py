@@ -1,9 +1,7 @@
 """What is known of a teacher's layers before anything heavy is loaded."""
 
-from nfa.errors import Refusal
-from nfa.registry.families.language.base.known_layers import OUTPUT, known_layers
-from nfa.registry.families.language.base.names import place
-from nfa.registry.families.language.fitting import fitting
+from nfa.registry.families.language.base.known_layers import known_layers, targeted
+from nfa.registry.families.language.base.model_names import place
 from nfa.registry.families.language.teacher.config import LoraSvdConfig
 
 
@@ -15,8 +13,6 @@ def check_layers(config: LoraSvdConfig) -> None:
     for layers in map(known_layers, filter(None, (config.teacher, config.base_model))):
         if not config.teacher or layers is None:
             continue
-        sides = {name: layers[name] for name in fitting([*layers, OUTPUT], config.target_list) if name in layers}
+        sides = targeted(layers, config.target_list)
         most, module = min(((min(shape), name) for name, shape in sides.items()), default=(config.rank, ""))
-        if config.rank > most:
-            got = f"rank={config.rank} for {module}, whose update has rank {most} at most"
-            raise Refusal(got, f"1 to {most}: further directions would be zero and learn nothing", f"rank={most}")
+        config.check_rank(most, module)

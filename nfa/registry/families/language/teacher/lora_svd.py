@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from nfa.console import bar, stage
 from nfa.errors import Refusal
 from nfa.registry import tracking
+from nfa.registry.analyses.stored import output_folder
 from nfa.registry.families.language.figures.spectra import svd_analysis
 from nfa.registry.families.language.teacher import svd_report
 from nfa.registry.families.language.teacher.compression import Compressed, Randomised, compress
 from nfa.registry.families.language.teacher.config import LoraSvdConfig
-from nfa.registry.families.language.teacher.steps import check_room, describe_step, end_step, open_step, output_folder
+from nfa.registry.families.language.teacher.steps import check_room, describe_step, end_step, open_step
 from nfa.registry.families.language.teacher.updates import UpdateSource, updates_between, updates_of
 from nfa.registry.tracking import TrackedRun
 
@@ -22,7 +23,7 @@ def lora_svd(config: LoraSvdConfig, parent: TrackedRun | None = None) -> Tracked
     `lora/energy_ratio`, `lora/relative_error` (means over modules) and `compute/flops`.
     """
     source = _source(config)
-    _check_rank(config, source)
+    config.check_rank(*source.largest_rank())
     folder = output_folder(config.output_dir)
     stage("source", f"{source.label}, {len(source.shapes)} modules")
     file = f"svd_factors_rank{config.rank}.safetensors"
@@ -41,27 +42,19 @@ def _source(config: LoraSvdConfig) -> UpdateSource:
     return updates_of(config.run_id, config.checkpoint, config.base_model)
 
 
-def _check_rank(config: LoraSvdConfig, source: UpdateSource) -> None:
-    most, module = source.largest_rank()
-    if config.rank > most:
-        got = f"rank={config.rank} for {module}, whose update has rank {most} at most"
-        raise Refusal(got, f"1 to {most}: further directions would be zero and learn nothing", f"rank={most}")
-
-
 def _made(config: LoraSvdConfig, source: UpdateSource) -> dict[str, Compressed]:
     how = Randomised(config.oversampling, config.iterations, config.seed)
     made = {
         name: compress(source.update(name), config.rank, config.alpha, how)  # not kept, so that one is in memory
         for name in bar(list(source.shapes), "modules", unit="module")
     }
-    zero = [name for name, one in made.items() if one.rank == 0]
+    zero = svd_report.zero_modules(made)
     if len(zero) == len(made):
         got = f"{source.label}: the update of every module is zero"
         raise Refusal(got, "an update that has learned something", "checkpoint=auto for the last one, or train it")
     if zero:
-        stage(
-            "notice", f"{len(zero)} modules have a zero update and zero factors, which learn nothing (see the report)"
-        )
+        said = "have a zero update and zero factors, which learn nothing (see the report)"
+        stage("notice", f"{len(zero)} modules {said}")
     lower = sum(0 < one.rank < config.rank for one in made.values())
     if lower:
         said = f"have an update of rank below {config.rank}: directions beyond it are zero and learn nothing"

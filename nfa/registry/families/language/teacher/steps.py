@@ -1,14 +1,13 @@
 """What the steps of an experiment with low-rank updates have in common: their run, their descriptions, their end."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nfa import __version__
 from nfa.console import stage
 from nfa.registry import tracking
-from nfa.registry.analyses.stored import output_folder
 from nfa.registry.families.language.teacher.updates import UpdateSource
 from nfa.registry.tracking import TrackedRun
 
@@ -24,16 +23,18 @@ def open_step(entrypoint: str, title: str, source: UpdateSource, name: str, pare
     return tracking.open_run(entrypoint, "lora", name=name, parent=parent, tags=tags, experiment=experiment)
 
 
+def step_config(entrypoint: str, config: Any, sources: Sequence[str]) -> dict[str, Any]:
+    """What config.json says of every step: who made it, its parameters, and the runs that it was made from."""
+    fields = {entrypoint: dataclasses.asdict(config), "sources": list(sources)}
+    return {"entrypoint": entrypoint, "workload": "lora", "nfa_version": __version__, **fields}
+
+
 def describe_step(run: TrackedRun, config: Any, source: UpdateSource, extra: Mapping[str, Any]) -> None:
     """Parameters, and config.json, of a step."""
     entrypoint = run.info.data.tags["nfa.entrypoint"]
     run.log_params(dataclasses.asdict(config))
     content = {
-        "entrypoint": entrypoint,
-        "workload": "lora",
-        "nfa_version": __version__,
-        entrypoint: dataclasses.asdict(config),
-        "sources": [source.run_id] if source.run else [],
+        **step_config(entrypoint, config, [source.run_id] if source.run else []),
         "source": {"label": source.label, "checkpoint": source.checkpoint, "circular": source.circular},
         "base": {"name": source.base_name, "digest": source.base_digest},
         "modules": list(source.shapes),
@@ -56,6 +57,3 @@ def end_step(run: TrackedRun, folder: Path | None, parent: TrackedRun | None) ->
     if parent is None:
         stage("done", run.link)
     return run
-
-
-__all__ = ["check_room", "describe_step", "end_step", "open_step", "output_folder"]

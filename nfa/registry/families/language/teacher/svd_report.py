@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
+from nfa.plain_text import number, table_row
 from nfa.registry.families.language.teacher.compression import ENERGY_RANKS, Compressed
 from nfa.registry.families.language.teacher.config import LoraSvdConfig
 from nfa.registry.families.language.teacher.synthesis import CIRCULAR
@@ -16,6 +17,7 @@ CONVENTIONS = {
     "stable rank": "|dW|_F^2 / |dW|_2^2",
     "mean": "over modules whose update is not zero",
 }
+WIDTHS = (14, 10, 9, 9, 13, 10, 10, 12, *[8] * len(ENERGY_RANKS))
 SVD = {
     True: "exact, from thin QR of the factors",
     False: "randomised where rank + oversampling is below the shorter side, else exact",
@@ -83,16 +85,9 @@ def written(config: LoraSvdConfig, source: UpdateSource, made: Mapping[str, Comp
     lines = [f"Factors of rank {config.rank} of {source.label}", ""]
     lines += [CIRCULAR, ""] * source.circular
     wide = max(len(name) for name in (*made, "module")) + 2
-    by_rank = "".join(f"{f'r={rank}':>8}" for rank in ENERGY_RANKS)
-    heading = f"{'module':<{wide}}{'shape':>14}{'norm':>10}{'energy':>9}{'error':>9}{'stable rank':>13}"
-    lines += [f"{heading}{'s_1':>10}{f's_{config.rank}':>10}   energy at{by_rank}"]
-    for name, one in made.items():
-        last = one.spectrum[config.rank - 1]
-        cells = f"{f'{one.shape[0]} x {one.shape[1]}':>14}{one.norm:>10.4g}"
-        cells += f"{_ratio(one.energy_ratio):>9}{_error(one.relative_error):>9}"
-        cells += f"{'' if one.stable_rank is None else f'{one.stable_rank:.2f}':>13}"
-        cells += f"{one.spectrum[0]:>10.3g}{last:>10.3g}" + " " * 12
-        lines.append(f"{name:<{wide}}{cells}" + "".join(f"{_ratio(one.energies.get(r)):>8}" for r in ENERGY_RANKS))
+    heading = ("shape", "norm", "energy", "error", "stable rank", "s_1", f"s_{config.rank}", "energy at")
+    lines += [table_row("module", (*heading, *(f"r={rank}" for rank in ENERGY_RANKS)), wide, WIDTHS)]
+    lines += [table_row(name, _cells(one, config.rank), wide, WIDTHS) for name, one in made.items()]
     found, energies = means(made), mean_energies(made)
     at = ", ".join(f"{value:.4f} at rank {rank}" for rank, value in energies.items())
     lines += ["", f"mean energy ratio {found['energy_ratio']:.4f}, mean relative error {found['relative_error']:.3g}"]
@@ -104,9 +99,8 @@ def written(config: LoraSvdConfig, source: UpdateSource, made: Mapping[str, Comp
     return "\n".join([*lines, *(f"{name}: {said}" for name, said in CONVENTIONS.items())])
 
 
-def _ratio(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
-
-
-def _error(value: float | None) -> str:
-    return "" if value is None else f"{value:.2g}"
+def _cells(one: Compressed, rank: int) -> list[str]:
+    ratios = [number(one.energy_ratio, ".4f"), number(one.relative_error, ".2g"), number(one.stable_rank, ".2f")]
+    ends = [f"{one.spectrum[place]:.3g}" for place in (0, rank - 1)]
+    by_rank = [number(one.energies.get(each), ".4f") for each in ENERGY_RANKS]
+    return [f"{one.shape[0]} x {one.shape[1]}", f"{one.norm:.4g}", *ratios, *ends, "", *by_rank]

@@ -7,10 +7,11 @@ from nfa.console import bar, stage
 from nfa.errors import Refusal
 from nfa.maths.low_rank import FactorPair
 from nfa.registry import tracking
+from nfa.registry.analyses.stored import output_folder
 from nfa.registry.families.language.figures.spectra import synthesis_plots
 from nfa.registry.families.language.teacher import teacher_report
 from nfa.registry.families.language.teacher.config import SynthesizeTeacherConfig
-from nfa.registry.families.language.teacher.steps import check_room, describe_step, end_step, open_step, output_folder
+from nfa.registry.families.language.teacher.steps import check_room, describe_step, end_step, open_step
 from nfa.registry.families.language.teacher.synthesis import Synthesized, synthesize
 from nfa.registry.families.language.teacher.updates import UpdateSource, adapter_of
 from nfa.registry.tracking import TrackedRun
@@ -68,15 +69,7 @@ def _made(config: SynthesizeTeacherConfig, source: UpdateSource, rank: int) -> d
     for name in bar(list(source.shapes), "modules", unit="module"):
         update = source.update(name)
         assert isinstance(update, FactorPair)
-        made[name] = synthesize(
-            update,
-            name,
-            rank=rank,
-            target_rank=config.target_rank,
-            decay=config.decay,
-            noise_scale=config.noise_scale,
-            seed=config.seed,
-        )
+        made[name] = synthesize(update, name, rank=rank, **teacher_report.announced(config))
     if not any(one.energies for one in made.values()):
         got = f"{source.label}: the update of every module is zero"
         raise Refusal(got, "an adapter that has learned something", "checkpoint=auto for its last one, or train it")

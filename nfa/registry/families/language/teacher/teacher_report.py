@@ -1,9 +1,9 @@
 """Tables of a synthesised teacher."""
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from nfa.plain_text import table_row
 from nfa.registry.families.language.teacher.config import SynthesizeTeacherConfig
 from nfa.registry.families.language.teacher.synthesis import CIRCULAR, Synthesized
 from nfa.registry.families.language.teacher.updates import UpdateSource
@@ -22,16 +22,16 @@ def written(config: SynthesizeTeacherConfig, source: UpdateSource, made: Mapping
     """Content of synthesis_report.txt."""
     wide = max(len(name) for name in made) + 2
     lines = [f"Teacher synthesised from {source.label}", "", CIRCULAR, ""]
-    lines += [f"{'module':<{wide}}" + "".join(f"{name:>10}" for name in COLUMNS)]
-    for name, one in made.items():
-        lines.append(f"{name:<{wide}}" + "".join(f"{cell:>10}" for cell in _cells(one)) + _note(one))
+    widths = [10] * len(COLUMNS)
+    lines += [table_row("module", COLUMNS, wide, widths)]
+    lines += [table_row(name, _cells(one), wide, widths) + _note(one) for name, one in made.items()]
     energies = [one.energies for one in made.values() if one.energies]
     means = [sum(parts) / len(energies) for parts in zip(*energies, strict=True)]
     lines += ["", "mean energy: kept {:.1%}, added {:.1%}, noise {:.1%}".format(*means)]
     left_out = [one.left_out for one in made.values() if one.left_out is not None]
     lines += [f"of the adapter's energy {max(left_out):.1%} at most was not kept", ""]
     lines += [f"clamped: {_names(made, 'clamped')}", f"zero: {_zero(made)}", ""]
-    lines += [f"{name}: {value}" for name, value in _announced(config).items()]
+    lines += [f"{name}: {value}" for name, value in announced(config).items()]
     return "\n".join([*lines, "", *(f"{name}: {said}" for name, said in CONVENTIONS.items())])
 
 
@@ -54,9 +54,9 @@ def _zero(made: Mapping[str, Synthesized]) -> str:
     return ", ".join(name for name, one in made.items() if one.energies is None) or "no module"
 
 
-def _announced(config: SynthesizeTeacherConfig) -> dict[str, Any]:
-    names = ("target_rank", "decay", "noise_scale", "seed")
-    return {name: value for name, value in dataclasses.asdict(config).items() if name in names}
+def announced(config: SynthesizeTeacherConfig) -> dict[str, Any]:
+    """The parameters that decide what is added to an adapter."""
+    return {name: getattr(config, name) for name in ("target_rank", "decay", "noise_scale", "seed")}
 
 
 def content(config: SynthesizeTeacherConfig, source: UpdateSource, made: Mapping[str, Synthesized]) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def content(config: SynthesizeTeacherConfig, source: UpdateSource, made: Mapping
     return {
         "source": source.label,
         "circular": CIRCULAR,
-        **_announced(config),
+        **announced(config),
         "modules": {name: _described(one) for name, one in made.items()},
         "conventions": CONVENTIONS,
     }

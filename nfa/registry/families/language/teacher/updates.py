@@ -15,7 +15,7 @@ from nfa.maths.low_rank import FactorPair, LowRank
 from nfa.options import Auto
 from nfa.registry import stored_runs, tracking
 from nfa.registry.families.language.adapters import PREFIX
-from nfa.registry.families.language.base.models import BaseModel, find_base, weights_of
+from nfa.registry.families.language.base.models import find_base, weight_of
 from nfa.registry.families.language.target_modules import Target, target_modules
 from nfa.registry.families.language.teacher.compression import Update
 from nfa.registry.families.language.teacher.synthesis import teacher_update
@@ -65,11 +65,8 @@ def adapter_of(run_id: str, checkpoint: int | Auto) -> UpdateSource:
     run = _one_run(run_id)
     config = _trained(run)
     if config["train"]["init"] == "full":
-        raise Refusal(
-            f"run_id={run_id} (a full fine-tuning)",
-            "a run of train_lora with an adapter",
-            f"give it to lora_svd: run_id={run.info.run_id}; or train with another init",
-        )
+        got, allowed = f"run_id={run_id} (a full fine-tuning)", "a run of train_lora with an adapter"
+        raise Refusal(got, allowed, f"give it to lora_svd: run_id={run.info.run_id}; or train with another init")
     return _of_adapter(run, config, checkpoint)
 
 
@@ -99,7 +96,7 @@ def updates_between(teacher: str, base_model: str, targets: Sequence[str]) -> Up
             raise Refusal(got, allowed, "give as base_model the model that it was tuned from")
 
     def read(module: str) -> Tensor:
-        return _oriented(_weight(tuned, module) - _weight(base, module), modules[module])
+        return _oriented(weight_of(tuned, f"{module}.weight") - weight_of(base, f"{module}.weight"), modules[module])
 
     return UpdateSource(tuned.name, base.name, base.digest, {name: one.shape for name, one in modules.items()}, read)
 
@@ -172,18 +169,16 @@ def _of_full(run: Run, config: Any, checkpoint: int | Auto, base_model: str) -> 
     number, file = _checkpoint(run, checkpoint)
     base = find_base(base_model or config["base"]["name"])
     if base.digest != config["base"]["digest"]:
-        raise Refusal(
-            f"{base.name} with digest {base.digest[:12]} as the base of run {run.info.run_id[:12]}",
-            f"{config['base']['name']} with digest {config['base']['digest'][:12]}",
-            "base_model=FOLDER, where the run's base is now",
-        )
+        got = f"{base.name} with digest {base.digest[:12]} as the base of run {run.info.run_id[:12]}"
+        allowed = f"{config['base']['name']} with digest {config['base']['digest'][:12]}"
+        raise Refusal(got, allowed, "base_model=FOLDER, where the run's base is now")
     stored = {name.removesuffix(".weight") for name in matrices_in(file)}
     check_names(f"run {run.info.run_id[:12]}", stored, set(config["modules"]))
     modules = target_modules(base, tuple(config["modules"]))
 
     def read(module: str) -> Tensor:
         (weight,) = tensors_of(file, f"{module}.weight")
-        return _oriented(weight.float() - _weight(base, module), modules[module])
+        return _oriented(weight.float() - weight_of(base, f"{module}.weight"), modules[module])
 
     shapes = {name: modules[name].shape for name in config["modules"]}
     return UpdateSource(_label(run, number), base.name, base.digest, shapes, read, run=run, checkpoint=number)
@@ -221,10 +216,6 @@ def _label(run: Run, number: int) -> str:
 
 
 # ---- weights
-
-
-def _weight(base: BaseModel, module: str) -> Tensor:
-    return next(iter(weights_of(base, [f"{module}.weight"])))[1]
 
 
 def _oriented(update: Tensor, target: Target) -> Tensor:

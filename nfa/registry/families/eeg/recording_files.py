@@ -1,13 +1,12 @@
 """One npy file of a recording: what it holds, found out once and remembered, and rows of it without the rest."""
 
 import hashlib
-import json
 import mmap
 import os
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +14,9 @@ from numpy.typing import NDArray
 from nfa.console import bar
 from nfa.content import digest_of, mapped_array
 from nfa.errors import reason
-from nfa.registry import folders, unfinished
+from nfa.registry import folders
 from nfa.registry.families.eeg.scales import Scale
+from nfa.registry.remembered import keep, recalled
 
 CHUNK_BYTES = 2**22
 Statistics = tuple[float, ...]
@@ -150,7 +150,7 @@ def examined(folder: Path, paths: Iterable[Path]) -> dict[Path, Facts]:
     """Facts of files in a folder; only those that are new or have changed since the last time are read."""
     record = _record(folder)
     found: dict[Path, Facts] = {}
-    known = _recall(record)
+    known = recalled(record, _all_facts) or {}
     changed = [path for path in paths if not _unchanged(path, known.get(path.name), found)]
     for path in bar(changed, "checking", unit="file"):
         try:
@@ -158,7 +158,7 @@ def examined(folder: Path, paths: Iterable[Path]) -> dict[Path, Facts]:
         except OSError as error:
             found[path] = Facts(0, 0, f"unreadable ({error.strerror or error})")
     if changed:
-        _keep(record, {path.name: known[path.name] for path in found if path.name in known})
+        keep(record, {path.name: asdict(known[path.name]) for path in found if path.name in known})
     return found
 
 
@@ -178,24 +178,8 @@ def _record(folder: Path) -> Path:
     return folders.cache_folder("eeg") / f"checked-{place}.json"
 
 
-def _recall(record: Path) -> dict[str, Facts]:
-    """What a record says, whose first line is the digest of the rest; nothing where it is missing or damaged."""
-    try:
-        digest, content = record.read_text(encoding="utf-8").split("\n", 1)
-        if digest != hashlib.sha256(content.encode()).hexdigest():
-            return {}
-        return {name: _facts(entry) for name, entry in json.loads(content).items()}
-    except (OSError, ValueError, TypeError, AttributeError, KeyError):
-        return {}
-
-
-def _facts(entry: Mapping[str, object]) -> Facts:
-    return Facts(**{**entry, "mean": tuple(entry["mean"]), "std": tuple(entry["std"])})  # type: ignore[arg-type]
-
-
-def _keep(record: Path, facts: Mapping[str, Facts]) -> None:
-    """Whole or not at all; where nothing can be written, files are read again the next time."""
-    content = json.dumps({name: asdict(entry) for name, entry in facts.items()})
-    text = f"{hashlib.sha256(content.encode()).hexdigest()}\n{content}"
-    with suppress(OSError):
-        unfinished.write(record, lambda file: file.write_text(text, encoding="utf-8"))
+def _all_facts(kept: Mapping[str, Any]) -> dict[str, Facts]:
+    return {
+        name: Facts(**{**entry, "mean": tuple(entry["mean"]), "std": tuple(entry["std"])})
+        for name, entry in kept.items()
+    }
