@@ -50,6 +50,8 @@ REGISTRY = [
     "registry.datasets",
     "registry.tracking",
     "registry.training.shared_batch",
+    "registry.training.rates",
+    "registry.training.optimizers",
     "registry.training.loop",
     "registry.training.session",
     "registry.families.protocol",
@@ -65,7 +67,7 @@ REGISTRY = [
     "registry.cli",
 ]
 SHARED = {
-    *(f"registry.training.{name}" for name in ("shared_batch", "loop", "session")),
+    *(f"registry.training.{name}" for name in ("shared_batch", "rates", "optimizers", "loop", "session")),
     *(f"registry.families.{name}" for name in ("protocol", "registry", "stored")),  # what all know of families
 }
 LAYERS = [*LIBRARY, *REGISTRY]
