@@ -45,10 +45,12 @@ REGISTRY = [
     "registry.stopwatch",
     "registry.launch",
     "registry.values",
+    "registry.places",
     "registry.wrappers",
     "registry.folders",
     "registry.datasets",
     "registry.tracking",
+    "registry.training.optimizer_table",
     "registry.training.shared_batch",
     "registry.training.rates",
     "registry.training.optimizers",
@@ -67,7 +69,8 @@ REGISTRY = [
     "registry.cli",
 ]
 SHARED = {
-    *(f"registry.training.{name}" for name in ("shared_batch", "rates", "optimizers", "loop", "session")),
+    *(f"registry.training.{name}" for name in ("optimizer_table", "shared_batch", "rates", "optimizers")),
+    *(f"registry.training.{name}" for name in ("loop", "session")),
     *(f"registry.families.{name}" for name in ("protocol", "registry", "stored")),  # what all know of families
 }
 LAYERS = [*LIBRARY, *REGISTRY]

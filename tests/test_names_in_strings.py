@@ -12,8 +12,8 @@ import pytest
 from support import ROOT, environment_of_tests
 
 from nfa.registry.entry_points import entry_points
-from nfa.registry.families.protocol import named
 from nfa.registry.families.registry import FAMILIES
+from nfa.registry.places import named
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 FOLDERS = ("nfa", "entrypoints", "tests", "benchmarks", "docs")

@@ -49,11 +49,11 @@ def _text(path: Path, masks: Masks) -> Parts:
 def _json(path: Path, masks: Masks) -> Parts:
     content = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
-        yield "", digest(json.dumps(masks.content(content)))
+        yield "", digest(json.dumps(masks.content(content), sort_keys=True))
         return
     for key, value in content.items():
         hidden = key in DIGESTS or masked(key) or path.name == TIMES
-        yield masks.text(key), MASK if hidden else digest(json.dumps(masks.content(value)))
+        yield masks.text(key), MASK if hidden else digest(json.dumps(masks.content(value), sort_keys=True))
 
 
 def _csv(path: Path, masks: Masks) -> Parts:

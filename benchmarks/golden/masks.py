@@ -15,7 +15,7 @@ PATTERNS = (
     (re.compile(r"\bm-[0-9a-f]{32}\b"), "<model>"),
     (re.compile(r"\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d[\w.:+]*"), "<time>"),
     (re.compile(r"\d[\d,]*(\.\d+)?(e[+-]?\d+)?(?= (ms|s|min|h|s/epoch)\b)"), "<n>"),
-    (re.compile(r"\+timestamp\+\d+\+[0-9a-f-]{36}"), "+<time>"),  # images that MLflow has logged
+    (re.compile(r"\+timestamp\+\d+\+[0-9a-f-]{36}"), "+<time>"),  # MLflow's image series
     (re.compile(r"events\.out\.tfevents\.\S+"), "events.out.tfevents"),
 )
 # Durations and speeds by the last word of a metric's key, of a field of JSON, or of a column of CSV.
@@ -24,7 +24,7 @@ DURATIONS = re.compile(r"(^|[/_.])(seconds|duration|speed|tokens_per_second|exam
 DIGESTS = frozenset({"digest", "config_digest", "analysis_digest"})
 FIELDS = frozenset({"environment", "host", "pid"}) | {"started", "ended"}
 TIMES = "timing.json"  # every number in it is a time
-TAGS = re.compile(r"mlflow\.(source|user|log-model|runColor)|nfa\.(heartbeat|analysis_digest)")
+TAGS = re.compile(r"mlflow\.(source|user)|nfa\.(heartbeat|analysis_digest|step_digest)")
 PARAMS = re.compile(r"nfa\.claim\.")
 
 

@@ -95,6 +95,7 @@ class Player:
         return kept | {
             "PYTHONPATH": str(ROOT),
             "OMP_NUM_THREADS": "1",
+            "PYTHONHASHSEED": "0",  # peft writes a set
             "COLUMNS": "120",
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_TRACKING_URI": f"sqlite:///{self.folder}/mlflow.db",

@@ -7,7 +7,7 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, Metric, Run
 
 from benchmarks.golden.files import tree
-from benchmarks.golden.masks import MASK, PARAMS, TAGS, Masks, masked
+from benchmarks.golden.masks import DIGESTS, MASK, PARAMS, TAGS, Masks, masked
 
 Kinds = dict[str, dict[str, str]]
 PARENT, NAME, SOURCES = "mlflow.parentRunId", "mlflow.runName", "nfa.source_run_ids"
@@ -109,7 +109,7 @@ def _inputs(run: Run, masks: Masks) -> Iterator[tuple[str, str]]:
 def _model(model: LoggedModel) -> str:
     told = [f"type={model.model_type}", f"status={model.status}"]
     told += [f"tag {key}={value}" for key, value in sorted(model.tags.items()) if not key.startswith("mlflow.")]
-    told += [f"param {key}={value}" for key, value in sorted((model.params or {}).items())]
+    told += [f"param {key}={value}" for key, value in sorted((model.params or {}).items()) if key not in DIGESTS]
     metrics = sorted((metric.key, metric.step, repr(metric.value)) for metric in model.metrics or ())
     told += [f"metric {key}:{step}={MASK if masked(key) else value}" for key, step, value in metrics]
     return " ".join(told)

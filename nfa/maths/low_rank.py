@@ -63,7 +63,7 @@ def svd_of_product(factors: FactorPair, scale: float = 1.0) -> LowRank:
     Exact up to rounding, for k > min(o, i) and for factors of lower rank too. Neither B A nor anything of its size is
     formed.
 
-    >>> svd_of_product((torch.tensor([[3.0], [4.0]]), torch.tensor([[0.0, -2.0]]))).s
+    >>> svd_of_product(FactorPair(torch.tensor([[3.0], [4.0]]), torch.tensor([[0.0, -2.0]]))).s
     tensor([10.])
     """
     (left, b), (right, a) = (torch.linalg.qr(part) for part in (factors.b, factors.a.T))

@@ -18,7 +18,7 @@ from nfa import masking
 from nfa.errors import NfaError, Refusal, headline
 from nfa.registry import doors, signals
 from nfa.registry.entry_points import entry_points
-from nfa.registry.families.protocol import named
+from nfa.registry.places import named
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.values import value_of
 

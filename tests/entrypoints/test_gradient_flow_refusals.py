@@ -9,7 +9,7 @@ from stores import Finished
 from support import words
 
 from nfa.registry.analyses.config import GradientFlowConfig
-from nfa.registry.analyses.gradient_flow import HOW, GradientFlow
+from nfa.registry.analyses.gradient_flow import GradientFlow
 
 EARLY = {
     "loss": ("--loss ghm", "loss='ghm'", "run, plain", "loss=run"),
@@ -70,7 +70,7 @@ SAME = {
 
 def test_every_option_is_known_to_decide_values_or_not() -> None:
     assert {*OTHER, *SAME} == set(GradientFlowConfig.__dataclass_fields__)
-    assert set(SAME) == HOW
+    assert set(SAME) == GradientFlow.undecisive
     for name, value in {**OTHER, **SAME}.items():
         first, second = (GradientFlow(GradientFlowConfig(**options)).identity([0]) for options in ({}, {name: value}))
         assert (first != second) is (name in OTHER), name

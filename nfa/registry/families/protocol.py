@@ -3,8 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from nfa.registry.places import named
 
 if TYPE_CHECKING:
     import torch
@@ -19,12 +20,6 @@ if TYPE_CHECKING:
 Ids = Mapping[str, Sequence[int]]
 Value = int | float | str | bool
 APART = frozenset({"seed", "run_name", "resume", "data_dir", "device"})  # may differ between runs that are alike
-
-
-def named(place: str) -> Any:
-    """What "module:name" names, imported now."""
-    module, _, name = place.partition(":")
-    return getattr(import_module(module), name)
 
 
 @dataclass(frozen=True)

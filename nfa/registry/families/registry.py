@@ -5,7 +5,8 @@ from functools import cache
 from typing import Any
 
 from nfa.errors import Refusal
-from nfa.registry.families.protocol import Family, named
+from nfa.registry.families.protocol import Family
+from nfa.registry.places import named
 
 FAMILIES = {
     "mlp": "nfa.registry.families.mlp.family:Classifiers",

@@ -9,7 +9,9 @@ import torch.nn as nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from nfa.maths.bfloat16 import bfloat16_products, has_bfloat16_units
-from nfa.registry.training.rates import Rate
+from nfa.registry.places import named
+from nfa.registry.training.optimizer_table import OPTIMIZERS
+from nfa.registry.training.rates import Rate, always
 
 
 class Optimizers:
@@ -18,7 +20,7 @@ class Optimizers:
     `rate` gives the factor of every learning rate after so many epochs have ended.
     """
 
-    def __init__(self, parts: Mapping[str, torch.optim.Optimizer], rate: Rate = lambda _: 1.0) -> None:
+    def __init__(self, parts: Mapping[str, torch.optim.Optimizer], rate: Rate = always) -> None:
         self.parts = dict(parts)
         self.schedules = [LambdaLR(part, rate) for part in parts.values()]
 
@@ -50,32 +52,32 @@ class Optimizers:
 
 
 def build(
-    optimizer: str,
-    matrices: Sequence[nn.Parameter],
-    readout: Sequence[nn.Parameter],
+    name: str,
+    groups: Sequence[Any],
     *,
     lr: float,
-    momentum: float,
-    weight_decay: float,
-    companion_lr: float,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    readout: Sequence[nn.Parameter] = (),
+    companion_lr: float = 0.0,
+    rate: Rate = always,
+    **options: Any,
 ) -> Optimizers:
-    """SGD or Adam for everything, or Muon for `matrices` with Adam for `readout`.
+    """The optimizer of that name for `groups` of parameters and `readout`, or with its companion for the latter.
 
     The weight decay of SGD and Adam is an L2 penalty (added to the gradient). Muon orthogonalises its momentum by a
     Newton–Schulz iteration (Jordan et al. 2024; torch.optim.Muon): an update's singular values come out between about
     0.5 and 1.5 where the gradient's are not negligible, times lr·√max(1, out/in). Its weight decay is decoupled. The
-    readout is not a hidden matrix, so it gets Adam at `companion_lr`.
+    readout is not a hidden matrix, so it gets Adam at `companion_lr`. `options` are further ones of the class.
     """
-    everything = [*matrices, *readout]
-    if optimizer == "sgd":
-        return Optimizers({"sgd": torch.optim.SGD(everything, lr=lr, momentum=momentum, weight_decay=weight_decay)})
-    if optimizer == "adam":
-        return Optimizers({"adam": torch.optim.Adam(everything, lr=lr, weight_decay=weight_decay)})
-    if optimizer != "muon":
-        raise ValueError(f"no optimizer named {optimizer!r}")
-    muon = torch.optim.Muon(matrices, lr=lr, momentum=momentum, weight_decay=weight_decay)
-    companion = torch.optim.Adam(readout, lr=companion_lr, weight_decay=weight_decay)
-    return Optimizers({"muon": muon, "companion": companion})
+    entry = OPTIMIZERS[name]
+    own = options if entry.momentum is None else {**options, "momentum": momentum}
+    together = groups if entry.companion else [*groups, *readout]
+    parts = {name: named(entry.made_by)(together, lr=lr, weight_decay=weight_decay, **own)}
+    if entry.companion:
+        companion = named(OPTIMIZERS[entry.companion].made_by)
+        parts["companion"] = companion(readout, lr=companion_lr, weight_decay=weight_decay)
+    return Optimizers(parts, rate)
 
 
 def _without_first_rates(state: dict[str, Any]) -> dict[str, Any]:

@@ -11,9 +11,14 @@ def stepwise(every: int, factor: float) -> Rate:
     return lambda n: factor ** (n // every)
 
 
+def always(_n: int) -> float:
+    """1: the first learning rate."""
+    return 1.0
+
+
 def constant(_total: int) -> Rate:
     """Always 1."""
-    return lambda _: 1.0
+    return always
 
 
 def linear(total: int) -> Rate:

@@ -24,12 +24,12 @@ from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.event_files import EventFiles
 from nfa.registry.training.config_json import training_config
 from nfa.registry.training.loop import Training, Watched
+from nfa.registry.training.optimizer_table import OPTIMIZERS
 from nfa.registry.training.session import Session, Tracked
 from nfa.seeding import generator
 from nfa.workloads.devices import check_precision, choose_device
 
 TRAIN_WINDOWS = 256  # of the probe, on which train/loss is evaluated
-STATE_COPIES = 4  # weights, two of Adam's, the best so far
 TAGS = {  # TensorBoard's names for what MLflow calls train/loss …
     "train/loss": "Train/loss_total",
     "train/loss_mse": "Train/loss_mse",
@@ -165,7 +165,8 @@ class DecoderSession(Session):
         assert isinstance(workload, EEGDecoder)
         self.run, self.workload, self.clock, self.world = run, workload, clock, world
         self.config, self.example_ids = workload.config, ready.example_ids
-        self.last, self.called, self.state_copies = int(self.config.epochs), self.config.optimizer, STATE_COPIES
+        self.last, self.called = int(self.config.epochs), self.config.optimizer
+        self.state_copies = OPTIMIZERS[self.called].copies + 1  # the best so far
         self.training, self.schedule = training_of(workload, world)
         self.model = self.training.model
         self.evaluated = _evaluated(workload)

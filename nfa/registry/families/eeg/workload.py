@@ -21,7 +21,7 @@ from nfa.registry.families.eeg.simulated import Simulation, simulated_folder
 from nfa.registry.families.protocol import Ids
 from nfa.registry.families.stored import check_same
 from nfa.registry.folders import typed_folder
-from nfa.registry.training.optimizers import Optimizers
+from nfa.registry.training.optimizers import Optimizers, build
 from nfa.registry.training.rates import stepwise
 from nfa.seeding import generator
 from nfa.workload import Batch, ParameterGroups, Workload
@@ -74,11 +74,9 @@ class EEGDecoder(Workload):
             {"params": [named[name] for name in names], "lr": float(config.lr) * rates[group]}
             for group, names in self.groups(model).names.items()
         ]
+        own: dict[str, Any] = {"betas": BETAS, "eps": EPSILON} if config.optimizer == "adam" else {}
         rate = stepwise(config.lr_step, config.lr_decay)
-        if config.optimizer == "sgd":
-            sgd = torch.optim.SGD(groups, lr=float(config.lr), momentum=config.momentum)
-            return Optimizers({"sgd": sgd}, rate)
-        return Optimizers({"adam": torch.optim.Adam(groups, lr=float(config.lr), betas=BETAS, eps=EPSILON)}, rate)
+        return build(config.optimizer, groups, lr=float(config.lr), momentum=config.momentum, rate=rate, **own)
 
     def _rates(self, model: nn.Module) -> dict[str, float]:
         """Learning-rate factor of each group: front up to the first half of the blocks, output = head, back = rest."""

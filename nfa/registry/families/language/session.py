@@ -20,6 +20,7 @@ from nfa.registry.families.protocol import Ready
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.training.loop import Training, Watched
+from nfa.registry.training.optimizer_table import OPTIMIZERS
 from nfa.registry.training.rates import RATES
 from nfa.registry.training.session import Session, Tracked
 
@@ -30,7 +31,7 @@ class LanguageSession(Session):
     """A fine-tuning. An epoch of the loop is one optimizer step."""
 
     unit: ClassVar[str] = "step"
-    state_copies = 3  # what is trained, and two of Adam's
+    state_copies = OPTIMIZERS["adamw"].copies
 
     def __init__(self, run: TrackedRun, ready: Ready, clock: Stopwatch) -> None:
         workload = ready.workload

@@ -17,7 +17,7 @@ from nfa.registry.families.language.answer_tokens import IGNORED, Encoded, answe
 from nfa.registry.families.language.base.models import BaseModel, load_model
 from nfa.registry.families.language.config import TrainLoraConfig
 from nfa.registry.families.language.losses import TokenMean, answer_losses
-from nfa.registry.training.optimizers import Optimizers
+from nfa.registry.training.optimizers import Optimizers, build
 from nfa.registry.training.rates import RATES
 from nfa.seeding import generator
 from nfa.workload import Batch, ParameterGroups, Workload
@@ -130,10 +130,9 @@ class LanguageModel(Workload):
         """AdamW on what is trained, its learning rate falling from step to step."""
         trained = [weight for weight in model.parameters() if weight.requires_grad]
         config = self.config
-        adamw = torch.optim.AdamW(
-            trained, lr=float(config.lr), betas=BETAS, eps=EPSILON, weight_decay=config.weight_decay, fused=True
-        )
-        return Optimizers({"adamw": adamw}, RATES[config.lr_schedule](self.steps))
+        own: dict[str, Any] = {"betas": BETAS, "eps": EPSILON, "fused": True}
+        rate, decay = RATES[config.lr_schedule](self.steps), config.weight_decay
+        return build("adamw", trained, lr=float(config.lr), weight_decay=decay, rate=rate, **own)
 
     def objective(self) -> TokenMean:
         """The mean over answer tokens."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from nfa import checkpoint_schedule
 from nfa.errors import Refusal
 from nfa.options import Auto, check_fields, device_option, option
+from nfa.registry.training.optimizer_table import OPTIMIZERS
 
-LEARNING_RATES = {"sgd": 0.1, "adam": 0.001, "muon": 0.01}
-MOMENTA = {"sgd": 0.0, "adam": 0.0, "muon": 0.95}
-OPTIMIZERS = tuple(LEARNING_RATES)
+COMPARED = ("sgd", "adam", "muon")  # by optimizer=all
+RATES = ", ".join(f"{OPTIMIZERS[name].lr:g} for {name}" for name in COMPARED)
 DATASETS = ("digits", "svhn", "fashion-mnist", "cifar10")
 ACTIVATIONS = ("relu", "sigmoid", "leaky_relu", "sine", "tanh", "identity")
 LOSSES = ("mse", "cross-entropy")
@@ -19,8 +19,8 @@ LOSSES = ("mse", "cross-entropy")
 class TrainConfig:
     """Train a bias-free MLP classifier; checkpoints and AGOP/NFM series become a tracked run."""
 
-    optimizer: str = option("sgd", "optimizer; all = one run of each, compared", choices=(*OPTIMIZERS, "all"))
-    lr: float | Auto = option("auto", "learning rate; auto = 0.1 for sgd, 0.001 for adam, 0.01 for muon", above=0)
+    optimizer: str = option("sgd", "optimizer; all = one run of each, compared", choices=(*COMPARED, "all"))
+    lr: float | Auto = option("auto", f"learning rate; auto = {RATES}", above=0)
     dataset: str = option("digits", "images to classify", choices=DATASETS)
     data_dir: str = option(
         "", "folder with the dataset's files; empty = search, else fetch", free_on_resume=True, path="folder"
@@ -57,9 +57,12 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check_fields(self)
         checkpoint_schedule.parse(self.schedule, self.epochs)
-        if self.momentum != "auto" and self.momentum and self.optimizer == "adam":
+        entry = OPTIMIZERS.get(self.optimizer)
+        if self.momentum != "auto" and self.momentum and entry and entry.momentum is None:
             raise Refusal(
-                f"momentum={self.momentum} with optimizer=adam", "momentum for sgd and muon", "leave momentum=auto"
+                f"momentum={self.momentum} with optimizer={self.optimizer}",
+                "momentum for sgd and muon",
+                "leave momentum=auto",
             )
         self._check_weighting()
 
@@ -74,8 +77,9 @@ class TrainConfig:
         """The same configuration with every `auto` that depends on the optimizer replaced by its value."""
         if self.optimizer == "all":
             return self
-        lr = LEARNING_RATES[self.optimizer] if self.lr == "auto" else self.lr
-        momentum = MOMENTA[self.optimizer] if self.momentum == "auto" else self.momentum
+        entry = OPTIMIZERS[self.optimizer]
+        lr = entry.lr if self.lr == "auto" else self.lr
+        momentum = (entry.momentum or 0.0) if self.momentum == "auto" else self.momentum
         return dataclasses.replace(self, lr=lr, momentum=momentum)
 
 

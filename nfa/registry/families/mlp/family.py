@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nfa.registry.datasets import catalog
 from nfa.registry.datasets.published import PUBLISHED
-from nfa.registry.families.mlp.config import OPTIMIZERS, TrainConfig
+from nfa.registry.families.mlp.config import COMPARED, TrainConfig
 from nfa.registry.families.mlp.sizes import check_sizes
 from nfa.registry.families.protocol import EntryPoint, Family, Ids, Quality, Ready
 from nfa.registry.folders import check_folder
+from nfa.registry.training.optimizer_table import OPTIMIZERS
 from nfa.relations import TRAINING
 
 if TYPE_CHECKING:
@@ -69,8 +70,13 @@ class Classifiers(Family):
         if config.optimizer != "all":
             return {}
         return {
-            name: replace(config, optimizer=name, run_name=name, momentum="auto" if name == "adam" else config.momentum)
-            for name in OPTIMIZERS
+            name: replace(
+                config,
+                optimizer=name,
+                run_name=name,
+                momentum="auto" if OPTIMIZERS[name].momentum is None else config.momentum,
+            )
+            for name in COMPARED
         }
 
     def read(self, config: TrainConfig, clock: "Stopwatch", found: Any = None) -> "ImageData":

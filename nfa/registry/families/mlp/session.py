@@ -30,12 +30,11 @@ from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.training.config_json import training_config
 from nfa.registry.training.loop import Training, Watched
+from nfa.registry.training.optimizer_table import OPTIMIZERS
 from nfa.registry.training.session import Session, Tracked
 from nfa.relations import TRAINING, needed
 from nfa.studies.alignment import AlignmentOptions, alignment, conventions
 from nfa.workloads.devices import choose_device
-
-STATE_COPIES = {"sgd": 1, "adam": 3, "muon": 2}  # weights and what the optimizer keeps beside them
 
 
 def stored_config(entrypoint: str, train: Mapping[str, Any], data: ImageData) -> dict[str, Any]:
@@ -87,7 +86,7 @@ class ClassifierSession(Session):
         self.workload, self.model = workload, workload.model()
         self.objective = workload.objective()
         self.schedule, self.last = fit(self.config.schedule, self.config.epochs), self.config.epochs
-        self.called, self.state_copies = self.config.optimizer, STATE_COPIES[self.config.optimizer]
+        self.called, self.state_copies = self.config.optimizer, OPTIMIZERS[self.config.optimizer].copies
         self.training = Training(
             workload,
             self.model,

@@ -60,7 +60,7 @@ class MLPClassifier(Workload):
         return build(
             config.optimizer,
             weights[:-1],
-            weights[-1:],
+            readout=weights[-1:],
             lr=float(config.lr),
             momentum=float(config.momentum),
             weight_decay=config.weight_decay,

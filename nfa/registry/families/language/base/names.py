@@ -31,7 +31,7 @@ def place(name: str, parameter: str = "base_model") -> BasePlace:
     >>> place("tiny")
     BasePlace(kind='tiny', path=None)
     >>> place("HuggingFaceTB/SmolLM2-135M")
-    Place(kind='hub', path=None)
+    BasePlace(kind='hub', path=None)
     """
     if name == "tiny":
         return BasePlace("tiny")

@@ -31,7 +31,7 @@ REPORTS = ("comparison_report.txt", "comparison.json")
 PICTURES = tuple(f"plots/comparison_random_vs_svd.{kind}" for kind in ("png", "pdf"))
 
 
-def lora_experiment(config: LoraExperimentConfig, clock: Stopwatch, found: QuestionData | None) -> None:
+def lora_experiment(config: LoraExperimentConfig, clock: Stopwatch, found: QuestionData | None = None) -> None:
     """A parent run with every step as a child; steps that were done with the same settings are taken by their ids.
 
     `found` are its questions, where they have been read.
