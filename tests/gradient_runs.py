@@ -13,9 +13,9 @@ from stores import Store
 from torch import Tensor
 
 from nfa import reference
+from nfa.figures import gradient_pictures
 from nfa.maths import embedding
 from nfa.registry import stored_runs, tracking
-from nfa.figures import gradient_pictures
 from nfa.registry.analyses import gradient_directions_comparison, gradient_directions_report
 from nfa.registry.analyses.config import GradientDirectionsConfig
 from nfa.registry.analyses.gradient_directions import gradient_directions
