@@ -9,7 +9,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState, create_trial
 
 from nfa.registry.sweeps.space import Axis, Choice, Range
-from nfa.registry.sweeps.tuning import ConfirmedArm, StudyTable, TrialRow
+from nfa.registry.sweeps.study_table import ConfirmedArm, StudyTable, TrialRow
 
 # Much wider than what is drawn: no trial lies at an edge.
 LR = Range("lr", 1e-9, 1e5, log=True)

@@ -13,7 +13,7 @@ from tuned import LR, WIDTH, classifier, two_objectives
 from nfa.registry.sweeps.axis_importance import Importance
 from nfa.registry.sweeps.figures import tuning, tuning_space
 from nfa.registry.sweeps.space import Choice
-from nfa.registry.sweeps.tuning import StudyTable, TrialRow, best, best_so_far, finished, pareto_front
+from nfa.registry.sweeps.study_table import StudyTable, TrialRow, best, best_so_far, finished, pareto_front
 
 FOUND = {
     "lr": Importance(0.6, 0.4, 0.8, 0.2, 0.005, True),

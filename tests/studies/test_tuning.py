@@ -15,7 +15,7 @@ from tuned import LR, OPTIMIZER, arms, classifier, planted, two_objectives
 from nfa.registry.sweeps import axis_importance
 from nfa.registry.sweeps.axis_importance import Importance, conventions, importances, why_no_importances
 from nfa.registry.sweeps.space import Choice, Range
-from nfa.registry.sweeps.tuning import (
+from nfa.registry.sweeps.study_table import (
     ConfirmedArm,
     StudyTable,
     TrialRow,

@@ -17,7 +17,7 @@ from nfa.registry.sweeps.config import TuneConfig
 from nfa.registry.sweeps.samplers import SeededBySlot, suggest
 from nfa.registry.sweeps.storage import AllTaken, TicketStorage, address_of, open_storage, shown
 from nfa.registry.sweeps.studies import IDENTITY, PARENT, known_study, make_study
-from nfa.registry.sweeps.tuning import table_of
+from nfa.registry.sweeps.study_table import table_of
 
 SPACE = "lr=log:1e-3:1,optimizer=sgd|adam,width=8:16"
 CONFIG = TuneConfig(space=SPACE, n_trials=6, fixed="epochs=2", sampler="random")

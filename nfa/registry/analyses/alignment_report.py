@@ -13,7 +13,7 @@ from nfa.figures.style import axis_label
 from nfa.figures.training_analysis import Series, training_analysis
 from nfa.plain_text import csv_text
 from nfa.registry import tracking
-from nfa.registry.analyses.units import common_unit, unit_of
+from nfa.registry.analyses.checkpoint_units import common_unit, unit_of
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DONE
 from nfa.relations import RELATIONS

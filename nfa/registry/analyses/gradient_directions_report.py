@@ -13,9 +13,9 @@ from nfa.figures.gradient_series import gradient_series, noise_scale
 from nfa.figures.training_analysis import Series
 from nfa.registry import tracking
 from nfa.registry.analyses import gradient_arrays
+from nfa.registry.analyses.checkpoint_units import unit_of
 from nfa.registry.analyses.gradient_arrays import Array
 from nfa.registry.analyses.gradient_phases import phases
-from nfa.registry.analyses.units import unit_of
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DONE
 from nfa.studies.gradient_directions import SERIES

@@ -14,7 +14,7 @@ from nfa.maths.statistics import Interval, t_interval
 from nfa.plain_text import csv_text
 from nfa.registry import tracking
 from nfa.registry.analyses.alignment_report import MOST_COLUMNS
-from nfa.registry.analyses.units import common_unit, unit_of
+from nfa.registry.analyses.checkpoint_units import common_unit, unit_of
 from nfa.registry.families.registry import family
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DONE

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from nfa.registry.sweeps.space import Axis, Choice
-from nfa.registry.sweeps.tuning import LEAST, StudyTable, finished
+from nfa.registry.sweeps.study_table import LEAST, StudyTable, finished
 
 TREES = 24
 REPEATS = 4  # permutations of each axis

@@ -23,7 +23,7 @@ from nfa.registry.sweeps.objectives import (
     split_keys,
 )
 from nfa.registry.sweeps.space import Space, Value, parse_points, parse_space, standing_for, written
-from nfa.registry.values import assignments, known, value_of
+from nfa.registry.typed_values import assignments, known, value_of
 
 STORAGES = "sqlite:////FOLDER/FILE.db, or postgresql://USER@HOST/DATABASE with PGPASSWORD or ~/.pgpass"
 SQLITE = "sqlite:///"

@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from nfa.figures.style import plain_numbers
 from nfa.registry.sweeps.space import Axis, Choice
-from nfa.registry.sweeps.tuning import StudyTable, TrialRow
+from nfa.registry.sweeps.study_table import StudyTable, TrialRow
 
 Scale = XAxis | YAxis
 MUCH = 30  # a positive objective that spans this factor is drawn on a logarithmic axis

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from nfa.figures.style import add_legend, panels, style
 from nfa.registry.sweeps.axis_importance import Importance
 from nfa.registry.sweeps.figures.study_rows import DEFAULTS, DONE, done, row_of, value_scale, wanted
-from nfa.registry.sweeps.tuning import StudyTable, TrialRow
+from nfa.registry.sweeps.study_table import StudyTable, TrialRow
 
 ENDED = {  # without a value: drawn above the panel, at the trial's number
     "pruned": {"color": "0.55", "marker": "v", "markersize": 5},

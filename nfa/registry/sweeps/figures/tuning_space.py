@@ -15,7 +15,7 @@ from nfa.registry.sweeps.axis_importance import Importance
 from nfa.registry.sweeps.figures import study_rows
 from nfa.registry.sweeps.figures.study_rows import BEST, DEFAULTS, DONE, done, row_of, value_scale, wanted
 from nfa.registry.sweeps.space import Axis, Choice, Range
-from nfa.registry.sweeps.tuning import StudyTable, TrialRow
+from nfa.registry.sweeps.study_table import StudyTable, TrialRow
 
 FEWEST = 8  # trials, for a surface through them
 APART = 22  # pixels between numbers of trials

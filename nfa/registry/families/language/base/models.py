@@ -22,7 +22,7 @@ from nfa.registry.families.language.base import gguf_files, hub, tiny
 from nfa.registry.families.language.base.files import Entry
 from nfa.registry.families.language.base.names import KNOWN, place
 from nfa.registry.families.language.base.quiet import quiet
-from nfa.registry.wrappers import COMPILED, WRAPPERS, is_count, unwrapped
+from nfa.registry.wrapped_names import COMPILED, WRAPPERS, is_count, unwrapped
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

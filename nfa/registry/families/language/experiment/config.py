@@ -12,7 +12,7 @@ from nfa.registry.families.language.config import (
     TrainLoraConfig,
 )
 from nfa.registry.families.language.teacher.config import LoraSvdConfig, SynthesizeTeacherConfig
-from nfa.registry.values import whole_numbers
+from nfa.registry.typed_values import whole_numbers
 
 STEPS = ("base", "synthesize", "svd", "svd-lora", "compare")
 NUMBERS = {str(number): step for number, step in enumerate(STEPS, start=1)}
