@@ -36,7 +36,9 @@ def _both(one: Mapping[str, object], other: Mapping[str, object]) -> list[str]:
 
 
 def _first(got: str, stored: str) -> tuple[str, str]:
-    """The first line or word at which two texts differ, as both have it."""
+    """The first line or word at which two texts differ, as both have it; all of a text that one does not have."""
+    if ABSENT in (got, stored):
+        return got, stored
     between = "\n" if "\n" in stored else " "
     pairs = zip_longest(got.split(between), stored.split(between), fillvalue=ABSENT)
     return next(((one, other) for one, other in pairs if one != other), (got, stored))

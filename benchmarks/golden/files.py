@@ -133,7 +133,6 @@ READERS: Mapping[str, Callable[[Path, Masks], Parts]] = {
     ".csv": _csv,
     ".txt": _text,
     ".md": _text,
-    ".html": _text,
     ".npy": _npy,
     ".npz": _npz,
     ".safetensors": _safetensors,

@@ -50,7 +50,7 @@ def test_run_is_finished_and_carries_the_tags_of_a_training(imported_run: Finish
 
 def test_config_holds_what_is_known_and_nothing_else(imported_run: Finished, old: Path) -> None:
     stored = imported_run.store.json(imported_run.run_id, "config.json")
-    assert list(stored) == ["entrypoint", "workload", "nfa_version", "train", "data", "environment", "source"]
+    assert stored.keys() == {"entrypoint", "workload", "nfa_version", "train", "data", "environment", "source"}
     assert (stored["entrypoint"], stored["workload"]) == (NAME, "mlp")
     known = {"dataset": "digits", "data_dir": "", "width": 8, "depth": 3, "activation": "leaky_relu"}
     assert stored["train"] == {**known, "loss": "mse", "seed": 1717}
