@@ -46,7 +46,7 @@ def undrawn() -> Iterator[None]:
         patch.setattr(tracking, "save_picture", lambda *_, **__: None)
         patch.setattr(MlflowRun, "figure", lambda *_: None)
         patch.setattr(reports, "alignment_relations", lambda *_, **__: Figure())
-        for figure in ("training_analysis", "alignment_relations", "run_comparison"):
+        for figure in ("training_analysis", "alignment_relations", "relation_grid"):
             patch.setattr(alignment_report, figure, lambda *_, **__: None)
         yield
 

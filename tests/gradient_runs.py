@@ -13,6 +13,7 @@ from stores import Store
 from torch import Tensor
 
 from nfa import reference
+from nfa.figures import gradient_pictures
 from nfa.maths import embedding
 from nfa.registry import stored_runs, tracking
 from nfa.registry.analyses import gradient_directions_comparison, gradient_directions_report
@@ -36,13 +37,8 @@ RUNS: dict[str, dict[str, Any]] = {
     "noisy": {**SHORT, "label_noise": 0.3, **LEARNS},
 }
 FIGURES = {
-    gradient_directions_report: (
-        "gradient_similarities",
-        "gradient_map",
-        "gradient_montage",
-        "gradient_series",
-        "noise_scale",
-    ),
+    gradient_pictures: ("gradient_similarities", "gradient_map", "gradient_montage"),
+    gradient_directions_report: ("gradient_series", "noise_scale"),
     gradient_directions_comparison: ("gradient_montage", "gradient_series", "gradient_differences"),
 }
 SERIES = {  # those that have an error

@@ -44,15 +44,17 @@ REGISTRY = [
     "registry.machine",
     "registry.stopwatch",
     "registry.launch",
-    "registry.values",
+    "registry.typed_values",
     "registry.places",
-    "registry.wrappers",
+    "registry.wrapped_names",
     "registry.folders",
     "registry.remembered",
     "registry.datasets",
     "registry.tracking",
     "registry.training.optimizer_table",
     "registry.training.shared_batch",
+    "registry.training.rates",
+    "registry.training.optimizers",
     "registry.training.loop",
     "registry.training.session",
     "registry.families.protocol",
@@ -68,7 +70,8 @@ REGISTRY = [
     "registry.cli",
 ]
 SHARED = {
-    *(f"registry.training.{name}" for name in ("optimizer_table", "shared_batch", "loop", "session")),
+    *(f"registry.training.{name}" for name in ("optimizer_table", "shared_batch", "rates", "optimizers")),
+    *(f"registry.training.{name}" for name in ("loop", "session")),
     *(f"registry.families.{name}" for name in ("protocol", "registry", "stored")),  # what all know of families
 }
 LAYERS = [*LIBRARY, *REGISTRY]

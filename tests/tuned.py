@@ -8,16 +8,18 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
-from nfa.registry.sweeps.tuning import ConfirmedArm, SearchedAxis, StudyTable, TrialRow
+from nfa.registry.sweeps.space import Axis, Choice, Range
+from nfa.registry.sweeps.study_table import ConfirmedArm, StudyTable, TrialRow
 
-LR = SearchedAxis("lr", "log")
-OPTIMIZER = SearchedAxis("optimizer", "choice", ("sgd", "adam", "muon"))
-WIDTH = SearchedAxis("width", "range")
+# Much wider than what is drawn: no trial lies at an edge.
+LR = Range("lr", 1e-9, 1e5, log=True)
+OPTIMIZER = Choice("optimizer", ("sgd", "adam", "muon"))
+WIDTH = Range("width", -1e5, 1e5)
 
 
 def planted(
     value: Callable[[Mapping[str, Any], np.random.Generator], float],
-    axes: Sequence[SearchedAxis],
+    axes: Sequence[Axis],
     *,
     trials: int = 24,
     seed: int = 0,
@@ -31,10 +33,10 @@ def planted(
     return StudyTable("planted", ("y",), (False,), tuple(axes), tuple(rows))
 
 
-def drawn(axis: SearchedAxis, random: np.random.Generator) -> Any:
-    if axis.kind == "choice":
-        return axis.choices[random.integers(len(axis.choices))]
-    return float(10 ** random.uniform(-4, 0)) if axis.kind == "log" else float(random.uniform())
+def drawn(axis: Axis, random: np.random.Generator) -> Any:
+    if isinstance(axis, Choice):
+        return axis.values[random.integers(len(axis.values))]
+    return float(10 ** random.uniform(-4, 0)) if axis.log else float(random.uniform())
 
 
 def classifier(trials: int = 24, seed: int = 1) -> StudyTable:
@@ -44,7 +46,7 @@ def classifier(trials: int = 24, seed: int = 1) -> StudyTable:
     for number in range(trials):
         parameters = {
             "lr": 0.01 if number == 0 else float(10 ** random.uniform(-4, 0)),
-            "optimizer": "sgd" if number == 0 else str(random.choice(OPTIMIZER.choices)),
+            "optimizer": "sgd" if number == 0 else str(random.choice(OPTIMIZER.values)),
             "width": 128 if number == 0 else int(random.integers(32, 513)),
         }
         rows.append(_trained(number, parameters, trials, random))
@@ -73,7 +75,7 @@ def two_objectives(trials: int = 24, seed: int = 2) -> StudyTable:
         width, lr = int(2 ** random.uniform(4, 11)), float(10 ** random.uniform(-4, -1))
         seconds = float(1 + width / 60 + random.uniform(0, 2))
         accuracy = 0.97 - 0.6 / width**0.5 - 0.03 * (np.log10(lr) + 2.5) ** 2 + 0.01 * float(random.normal())
-        parameters = {"lr": lr, "width": width, "optimizer": str(random.choice(OPTIMIZER.choices))}
+        parameters = {"lr": lr, "width": width, "optimizer": str(random.choice(OPTIMIZER.values))}
         rows.append(TrialRow(number, "finished", parameters, (float(accuracy), seconds), feasible=seconds <= 15))
     return StudyTable("width-cost", ("val/accuracy", "seconds"), (True, False), (LR, WIDTH, OPTIMIZER), tuple(rows))
 
@@ -95,7 +97,7 @@ def optuna_study(table: StudyTable) -> optuna.Study:
     study = optuna.create_study(study_name=table.name, directions=ways)
     spaces: dict[str, BaseDistribution] = {
         "lr": FloatDistribution(1e-4, 1, log=True),
-        "optimizer": CategoricalDistribution(OPTIMIZER.choices),
+        "optimizer": CategoricalDistribution(OPTIMIZER.values),
         "width": IntDistribution(1, 4096),
     }
     states = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "running": TrialState.RUNNING}

@@ -17,7 +17,7 @@ from nfa.observe.checks import check_model
 from nfa.observe.coverage import coverage
 from nfa.observe.directions import Directions
 from nfa.observe.door import EXAMPLES, find_sites
-from nfa.observe.found import Sites
+from nfa.observe.found_sites import Sites
 from nfa.observe.inertness import doubled, inert
 from nfa.observe.passes import Precision
 from nfa.parallel import World

@@ -1,4 +1,4 @@
-"""Relations × layers: what all figures that compare several analyses have in common."""
+"""Relations × layers of several analyses: each run by itself, or runs that differ only in their seed together."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -7,10 +7,14 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nfa.figures.alignment_relations import band
 from nfa.figures.style import add_legend, epoch_axis, grid, site_label, style
+from nfa.figures.training_analysis import Series
+from nfa.figures.training_analysis import draw as draw_series
 from nfa.relations import RELATIONS
 
 Value = TypeVar("Value")
+Bands = Mapping[int, tuple[float, float, float]]  # epoch → mean, low, high
 
 
 def colours(count: int) -> list[Any]:
@@ -32,8 +36,8 @@ def relation_grid(
 ) -> Figure:
     """A row for each relation, a column for each site; `groups` are series by label, each with a colour of its own.
 
-    `draw(axes, label, series, key, colour)` puts a group's values of <site>/<relation> into that panel. A relation that
-    no group has gets no row.
+    `draw(axes, label, series, key, colour)`, `draw_run` or `draw_seeds`, puts a group's values of <site>/<relation>
+    into that panel. A relation that no group has gets no row; what is absent is not drawn.
     """
     drawn = [name for name in relations if any(group.get(f"{s}/{name}") for group in groups.values() for s in sites)]
     figure, places = grid(max(1, len(drawn)), max(1, len(sites)))
@@ -50,3 +54,20 @@ def relation_grid(
         add_legend(figure)
         figure.suptitle(title)
     return figure
+
+
+def draw_run(place: Axes, run: str, series: Mapping[str, Series], key: str, colour: Any) -> None:
+    """A line, with a band of two standard errors where there are any."""
+    draw_series(place, series.get(key, {}), label=run, color=colour, marker="o", markersize=3)
+    band(place, series, key, colour)
+
+
+def draw_seeds(place: Axes, label: str, group: Mapping[str, Bands], key: str, colour: Any) -> None:
+    """The mean of runs that differ only in their seed, and its interval."""
+    bands = group.get(key, {})
+    epochs = sorted(bands)
+    if not epochs:
+        return
+    mean, low, high = ([bands[epoch][index] for epoch in epochs] for index in range(3))
+    place.plot(epochs, mean, label=label, color=colour, marker="o", markersize=3)
+    place.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)

@@ -30,12 +30,6 @@ LOSSES = {
     "val/loss": {"label": "validation loss", "color": "tab:red", "marker": "s"},
     "eval/loss": {"label": "loss of held-out answers", "color": "tab:red", "marker": "s"},
 }
-SIMILARITIES = {
-    "agop_nfm": {"label": "AGOP vs NFM", "color": "tab:green", "marker": "^"},
-    "g_vs_h": {"label": "G vs H", "color": "tab:purple", "marker": "D"},
-    "g_vs_m": {"label": "G vs M", "color": "tab:cyan", "marker": "v"},
-    "h_vs_m": {"label": "H vs M", "color": "tab:orange", "marker": "*"},
-}
 _IN_BLOCK = re.compile(r"(?:\w+\.)*layers\.(\d+|\*)\.(?:self_attn\.|mlp\.)?(.+)")
 LONG = 6  # a logarithmic axis that spans this factor has ticks enough at 1, 2 and 5
 ENTRIES_BESIDE, LETTERS_BESIDE = 12, 34  # what a legend in a panel's place has room for

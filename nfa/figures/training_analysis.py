@@ -6,19 +6,15 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nfa.figures.style import (
-    LONG,
-    LOSSES,
-    SIMILARITIES,
-    add_legend,
-    epoch_axis,
-    panels,
-    plain_numbers,
-    site_label,
-    style,
-)
+from nfa.figures.style import LONG, LOSSES, add_legend, epoch_axis, panels, plain_numbers, site_label, style
 
 Series = Mapping[int, float]
+SIMILARITIES = {
+    "agop_nfm": {"label": "AGOP vs NFM", "color": "tab:green", "marker": "^"},
+    "g_vs_h": {"label": "G vs H", "color": "tab:purple", "marker": "D"},
+    "g_vs_m": {"label": "G vs M", "color": "tab:cyan", "marker": "v"},
+    "h_vs_m": {"label": "H vs M", "color": "tab:orange", "marker": "*"},
+}
 
 
 def training_analysis(

@@ -20,11 +20,7 @@ def fitting_perplexity(n: int) -> float:
 
 
 def tsne(
-    cosines: Float[np.ndarray, "n n"],
-    *,
-    perplexity: float,
-    seed: int,
-    start: Float[np.ndarray, "n 2"] | None = None,
+    cosines: Float[np.ndarray, "n n"], *, perplexity: float, seed: int, start: Float[np.ndarray, "n 2"] | None = None
 ) -> Float[np.ndarray, "n 2"]:
     """t-SNE on the chord distances √(2 − 2C), van der Maaten and Hinton 2008.
 

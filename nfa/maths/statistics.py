@@ -63,8 +63,7 @@ def crossed_bootstrap(
 def _widened(deviations: Float64[np.ndarray, " m"]) -> Float64[np.ndarray, " m"]:
     """What is to be added to deviations to make them √(m/(m − 1)) times as large."""
     m = len(deviations)
-    extra: Float64[np.ndarray, " m"] = deviations * (math.sqrt(m / (m - 1)) - 1 if m > 1 else 0.0)
-    return extra
+    return deviations * (math.sqrt(m / (m - 1)) - 1 if m > 1 else 0.0)
 
 
 def _stretch(of_rows: Float64[np.ndarray, " r"], of_columns: Float64[np.ndarray, " c"], quantile: float) -> float:

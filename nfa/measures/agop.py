@@ -28,11 +28,7 @@ class Agop:
     needs: frozenset[Part] = frozenset()
 
     def __init__(
-        self,
-        weight: Float[Tensor, "o i"],
-        *,
-        centre: JacobianCentre = "none",
-        positions: Positions = "each",
+        self, weight: Float[Tensor, "o i"], *, centre: JacobianCentre = "none", positions: Positions = "each"
     ) -> None:
         self.sum = PulledBack(weight)
         self.centre, self.positions = centre, positions

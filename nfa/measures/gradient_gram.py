@@ -13,7 +13,7 @@ from nfa.errors import Refusal
 from nfa.maths.example_gradients import inner
 from nfa.observe.example_gradients import BatchGradients, ExampleGradients, Losses
 from nfa.observe.gradient_reading import Door
-from nfa.observe.names import matching
+from nfa.observe.name_patterns import matching
 from nfa.workload import Batch, Workload
 
 BUDGET = 2**30  # bytes of gradients held at a time

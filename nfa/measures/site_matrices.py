@@ -18,9 +18,9 @@ from nfa.measures.second_moments import Fact, GradientMoment, InputMoment, Known
 from nfa.measures.sides import Positions
 from nfa.observe.directions import Directions
 from nfa.observe.door import few_of, find_sites
-from nfa.observe.found import Sites
+from nfa.observe.found_sites import Sites
 from nfa.observe.inertness import doubled
-from nfa.observe.names import matching
+from nfa.observe.name_patterns import matching
 from nfa.observe.passes import Precision, observe
 from nfa.parallel import World
 from nfa.workload import Batch, Workload
@@ -127,7 +127,7 @@ class SiteMeasures:
 
 
 def chosen_sites(workload: Workload, model: nn.Module, sites: Sites, pattern: str = "") -> list[str]:
-    """Names of sites that a pattern fits (`nfa.observe.names`); without one, all but the readout."""
+    """Names of sites that a pattern fits (`nfa.observe.name_patterns`); without one, all but the readout."""
     if not sites.seen and not sites.unseen:
         raise Refusal("a model in which no product with a weight is heard", "layers that multiply by a weight", SLOW)
     if not sites.seen:

@@ -11,9 +11,9 @@ from torch.nn.parameter import is_lazy
 from nfa.errors import Refusal, reason
 from nfa.observe.door import EXAMPLES
 from nfa.observe.inertness import inert, without_fused_attention
+from nfa.observe.parameter_regions import Region, Regions
 from nfa.observe.passes import per_example
 from nfa.observe.recording import ParameterRecorder
-from nfa.observe.regions import Region, Regions
 from nfa.observe.single_examples import gradients
 from nfa.workload import Batch, Workload
 

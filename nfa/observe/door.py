@@ -11,8 +11,8 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from nfa.observe.finding import axis, near
-from nfa.observe.found import Site, Sites, Words
+from nfa.observe.example_axis import axis, near
+from nfa.observe.found_sites import Site, Sites, Words
 from nfa.observe.inertness import inert, without_fused_attention
 from nfa.observe.layouts import Axis, Layout, LayoutError
 from nfa.observe.recording import Use, widened

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from nfa.errors import Refusal
-from nfa.observe.finding import axis
+from nfa.observe.example_axis import axis
 from nfa.observe.gradient_reading import Gradients, Reader, Reading, Uses
 from nfa.observe.layouts import Axis
-from nfa.observe.regions import overlapping
+from nfa.observe.parameter_regions import overlapping
 from nfa.observe.single_examples import gradients
 from nfa.observe.trials import Trial, coarse, strided, tolerance
 from nfa.seeding import generator

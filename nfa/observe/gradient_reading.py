@@ -12,8 +12,8 @@ from torch import Tensor
 from nfa.maths.example_gradients import Dense, Part, add_part, joined
 from nfa.observe.inertness import without_fused_attention
 from nfa.observe.layouts import Axis, LayoutError
+from nfa.observe.parameter_regions import Region, Regions
 from nfa.observe.recording import ParameterRecorder, Use, widened
-from nfa.observe.regions import Region, Regions
 from nfa.observe.single_examples import SingleExamples, gradients
 from nfa.workload import Batch, Workload
 

@@ -13,7 +13,7 @@ from nfa.errors import Refusal
 from nfa.maths.bfloat16 import bfloat16_products
 from nfa.observe.directions import Directions
 from nfa.observe.door import few_of, find_sites
-from nfa.observe.found import Sites
+from nfa.observe.found_sites import Sites
 from nfa.observe.inertness import inert, without_fused_attention
 from nfa.observe.layouts import Layout
 from nfa.observe.recording import Use

@@ -39,9 +39,9 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from nfa.observe.layouts import Axis, Layout, LayoutError, Picked
+from nfa.observe.parameter_regions import Region, Regions
 from nfa.observe.products import Product
 from nfa.observe.recurrent import WRITTEN_OUT, is_plain
-from nfa.observe.regions import Region, Regions
 from nfa.observe.rules import RULES, Embedding
 
 

@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.nn.modules import module as global_hooks
 
 from nfa.observe.coverage import leaves
+from nfa.observe.parameter_regions import Region, Regions
 from nfa.observe.products import Linear, Mapped, Product
 from nfa.observe.recording import Recorder, Use
-from nfa.observe.regions import Region, Regions
 from nfa.observe.rules import PRODUCTS
 
 PACKED = ("q_proj", "k_proj", "v_proj")

@@ -13,10 +13,7 @@ from nfa.reference.gradients import Examples, PerExample
 
 
 def mean_gradients(
-    model: nn.Module,
-    workload: PerExample,
-    batch: Examples,
-    losses: Callable[[Tensor, Any], Tensor] | None = None,
+    model: nn.Module, workload: PerExample, batch: Examples, losses: Callable[[Tensor, Any], Tensor] | None = None
 ) -> dict[str, Tensor]:
     """(1/n) Σ_a ∂ℓ_a/∂θ of every parameter that is trained, in evaluation mode; 0 where no loss depends on it.
 

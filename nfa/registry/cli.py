@@ -20,7 +20,7 @@ from nfa.registry import doors, signals
 from nfa.registry.entry_points import entry_points
 from nfa.registry.places import named
 from nfa.registry.stopwatch import Stopwatch
-from nfa.registry.values import value_of
+from nfa.registry.typed_values import value_of
 
 Config = TypeVar("Config")
 

@@ -35,10 +35,7 @@ class Remedy(NamedTuple):
 
 
 def gradient_flow(
-    gradients: Mapping[str, float],
-    changes: Mapping[str, float],
-    trained: Mapping[str, float],
-    groups: ParameterGroups,
+    gradients: Mapping[str, float], changes: Mapping[str, float], trained: Mapping[str, float], groups: ParameterGroups
 ) -> dict[str, float]:
     """Series of a checkpoint by metric key; a ratio of which a part is absent or whose divisor is 0 is absent.
 

@@ -62,10 +62,7 @@ def directions(case: Case, precision: Precision) -> Values:
     workload, model = _in(precision, case.workload, case.model)
     names = choose_parameters(workload, model)
     each = {name: _gram(workload, model, case.ids, [name]) for name in names}
-    return {
-        "gradient Gram": {"all": _gram(workload, model, case.ids, names)},
-        "gradient Gram by parameter": each,
-    }
+    return {"gradient Gram": {"all": _gram(workload, model, case.ids, names)}, "gradient Gram by parameter": each}
 
 
 def _gram(workload: Workload, model: nn.Module, ids: Sequence[int], names: Sequence[str]) -> Tensor:

@@ -12,8 +12,8 @@ from nfa.errors import Refusal
 from nfa.seeding import untouched
 from nfa.watching.options import whole_number
 from nfa.workload import Batch
+from nfa.workloads.dataset_items import Items
 from nfa.workloads.examples import LABELS, Loss, Outputs, parted
-from nfa.workloads.items import Items
 from nfa.workloads.probe import Probe
 
 FORMS = "(inputs, targets), a dict with labels, a DataLoader, a Dataset"

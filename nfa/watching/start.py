@@ -7,7 +7,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from nfa.errors import Refusal
-from nfa.observe.found import Sites
+from nfa.observe.found_sites import Sites
 from nfa.observe.passes import site_weights
 from nfa.workload import Workload
 

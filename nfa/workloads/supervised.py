@@ -14,9 +14,9 @@ from nfa.errors import Refusal
 from nfa.observe.passes import per_example
 from nfa.seeding import untouched, whole_number
 from nfa.workload import Batch, Workload
+from nfa.workloads.dataset_items import Collate, Items
 from nfa.workloads.devices import choose_device
 from nfa.workloads.examples import Loss, Outputs, Present, are_classes, call, own_outputs
-from nfa.workloads.items import Collate, Items
 from nfa.workloads.probe import named
 
 Metric = Callable[[Tensor, Any], Tensor]

@@ -12,7 +12,7 @@ from nfa.registry.families.eeg.config import TrainEEGConfig
 from nfa.registry.families.language.config import TrainLoraConfig
 from nfa.registry.families.mlp.config import TrainConfig
 from nfa.registry.sweeps.space import Choice, Range, parse_points, parse_space, written
-from nfa.registry.values import assignments
+from nfa.registry.typed_values import assignments
 
 
 def test_ranges_and_choices_take_the_type_of_their_parameter() -> None:

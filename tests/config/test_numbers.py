@@ -17,7 +17,7 @@ from nfa.registry.families.mlp import old_checkpoints
 from nfa.registry.families.mlp.config import TrainConfig
 from nfa.registry.sweeps.config import TuneConfig
 from nfa.registry.sweeps.objectives import parse_constraints, parse_objectives
-from nfa.registry.values import number_in, read_number
+from nfa.registry.typed_values import number_in, read_number
 
 CONFIGS = {name: point.parameters for name, point in entry_points().items()}
 

@@ -12,7 +12,7 @@ from support import run, words
 
 from nfa.errors import Refusal
 from nfa.registry import stored_runs, tracking
-from nfa.registry.values import assignments
+from nfa.registry.typed_values import assignments
 
 PRUNED = {"n_trials": 10, "pruner": "median", "sampler": "random", "confirm": 2, "constraint": "val/accuracy>0.05"}
 

@@ -11,8 +11,7 @@ from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 
 from nfa.figures.alignment_relations import alignment_relations
-from nfa.figures.run_comparison import run_comparison
-from nfa.figures.seed_comparison import seed_comparison
+from nfa.figures.relation_grid import draw_run, draw_seeds, relation_grid
 from nfa.figures.training_analysis import training_analyses
 from nfa.relations import RELATIONS
 
@@ -163,7 +162,7 @@ def runs(count: int, relations: Sequence[str] = ("agop_nfm", "fact_nfm")) -> dic
 
 
 def test_comparison_has_a_row_for_each_relation_and_a_column_for_each_site() -> None:
-    figure = run_comparison(runs(3), SITES, ["agop_nfm", "fact_nfm"], boundary=2)
+    figure = relation_grid(runs(3), SITES, ["agop_nfm", "fact_nfm"], draw_run, boundary=2)
     panels = shown(figure)
     assert len(panels) == 4
     assert [axes.get_title() for axes in panels] == ["layer 0", "layer 1", "", ""]
@@ -176,7 +175,7 @@ def test_comparison_has_a_row_for_each_relation_and_a_column_for_each_site() -> 
 
 @pytest.mark.parametrize("count", [2, 10, 11, 25])
 def test_every_run_has_a_colour_of_its_own_in_every_panel(count: int) -> None:
-    panels = shown(run_comparison(runs(count), SITES, ["agop_nfm", "fact_nfm"]))
+    panels = shown(relation_grid(runs(count), SITES, ["agop_nfm", "fact_nfm"], draw_run))
     for axes in panels:
         drawn = lines(axes)
         assert list(drawn) == list(runs(count))
@@ -188,7 +187,7 @@ def test_comparison_draws_what_there_is() -> None:
     given = runs(3)
     given["run 1"] = {}
     del given["run 2"]["layer_1/agop_nfm"]
-    first, second = shown(run_comparison(given, SITES, ["agop_nfm", "h_vs_m"]))
+    first, second = shown(relation_grid(given, SITES, ["agop_nfm", "h_vs_m"], draw_run))
     assert set(lines(first)) == {"run 0", "run 2"}
     assert set(lines(second)) == {"run 0"}
 
@@ -196,14 +195,15 @@ def test_comparison_draws_what_there_is() -> None:
 def test_comparison_has_bands_for_the_runs_with_standard_errors() -> None:
     given = runs(2)
     given["run 1"]["layer_0/agop_nfm_se"] = dict.fromkeys(EPOCHS, 0.1)
-    assert [len(bands(axes)) for axes in shown(run_comparison(given, SITES, ["agop_nfm", "fact_nfm"]))] == [1, 0, 0, 0]
+    figure = relation_grid(given, SITES, ["agop_nfm", "fact_nfm"], draw_run)
+    assert [len(bands(axes)) for axes in shown(figure)] == [1, 0, 0, 0]
 
 
 @pytest.mark.parametrize(("count", "sites"), [(1, 1), (3, 1), (25, 1), (3, 2), (25, 2), (12, 5)])
 def test_the_legend_of_a_comparison_lies_over_no_panel(count: int, sites: int) -> None:
     names = [f"layer_{index}" for index in range(sites)]
     given = {f"a run of an optimizer {index}": series(names, ["agop_nfm"]) for index in range(count)}
-    figure = run_comparison(given, names, ["agop_nfm"])
+    figure = relation_grid(given, names, ["agop_nfm"], draw_run)
     assert [text.get_text() for text in legend_of(figure).get_texts()] == list(given)
     assert_legend_is_apart(figure)
 
@@ -214,7 +214,7 @@ def test_groups_of_seeds_are_drawn_in_the_same_grid_with_an_interval_for_each() 
         for label, mean in (("sgd", 0.4), ("adam", 0.7))
     }
     del groups["adam"]["layer_1/agop_nfm"]
-    figure = seed_comparison(groups, SITES, ["agop_nfm", "h_vs_m"], title="over seeds")
+    figure = relation_grid(groups, SITES, ["agop_nfm", "h_vs_m"], draw_seeds, title="over seeds")
     first, second = shown(figure)
     assert figure.get_suptitle() == "over seeds"
     assert (first.get_title(), first.get_ylabel(), first.get_xlabel()) == ("layer 0", "AGOP vs NFM", "epoch")
@@ -257,6 +257,6 @@ def test_the_legend_of_several_trainings_lies_over_no_panel(depth: int) -> None:
 def test_drawing_leaves_matplotlib_s_settings_alone() -> None:
     before = dict(matplotlib.rcParams)
     alignment_relations(series(SITES, ["agop_nfm"]), SITES, ["agop_nfm"])
-    run_comparison(runs(2), SITES, ["agop_nfm"])
+    relation_grid(runs(2), SITES, ["agop_nfm"], draw_run)
     training_analyses(runs(2), SITES, ["agop_nfm"])
     assert dict(matplotlib.rcParams) == before

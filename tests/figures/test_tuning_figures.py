@@ -12,7 +12,8 @@ from tuned import LR, WIDTH, classifier, two_objectives
 
 from nfa.registry.sweeps.axis_importance import Importance
 from nfa.registry.sweeps.figures import tuning, tuning_space
-from nfa.registry.sweeps.tuning import SearchedAxis, StudyTable, TrialRow, best, best_so_far, finished, pareto_front
+from nfa.registry.sweeps.space import Choice
+from nfa.registry.sweeps.study_table import StudyTable, TrialRow, best, best_so_far, finished, pareto_front
 
 FOUND = {
     "lr": Importance(0.6, 0.4, 0.8, 0.2, 0.005, True),
@@ -120,7 +121,7 @@ def test_slices_have_a_panel_for_each_axis_with_logarithms_and_choices() -> None
 
 def test_a_choice_that_is_not_in_the_list_has_a_column_of_its_own() -> None:
     rows = [TrialRow(i, "finished", {"act": act}, (float(i),)) for i, act in enumerate(["relu", "gelu", "tanh"])]
-    table = StudyTable("t", ("y",), (False,), (SearchedAxis("act", "choice", ("relu", "gelu")),), tuple(rows))
+    table = StudyTable("t", ("y",), (False,), (Choice("act", ("relu", "gelu")),), tuple(rows))
     axes = drawn(tuning_space.slices(table, None)).axes[0]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["relu", "gelu", "tanh"]
     assert axes.get_xlim() == (-0.5, 2.5)

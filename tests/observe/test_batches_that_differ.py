@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nfa.errors import Refusal
 from nfa.measures.gradient_gram import GradientGram
-from nfa.observe.regions import Region
+from nfa.observe.parameter_regions import Region
 
 END = 5
 

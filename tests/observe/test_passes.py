@@ -12,7 +12,7 @@ from toys import Sequences, Tied, Toy, half_square, layers, seeded, toy
 from nfa import reference
 from nfa.errors import Refusal
 from nfa.observe.door import few_of, find_sites
-from nfa.observe.found import Sites
+from nfa.observe.found_sites import Sites
 from nfa.observe.passes import observe
 from nfa.observe.records import Part, Record, Source
 

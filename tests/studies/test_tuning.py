@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import slow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tuned import LR, OPTIMIZER, arms, classifier, planted, two_objectives
 
-from nfa import reference
 from nfa.registry.sweeps import axis_importance
 from nfa.registry.sweeps.axis_importance import Importance, conventions, importances, why_no_importances
-from nfa.registry.sweeps.tuning import (
+from nfa.registry.sweeps.space import Choice, Range
+from nfa.registry.sweeps.study_table import (
     ConfirmedArm,
-    SearchedAxis,
     StudyTable,
     TrialRow,
     at_edges,
@@ -30,7 +30,7 @@ from nfa.registry.sweeps.tuning import (
     trade_off,
 )
 
-X1, X2 = SearchedAxis("x1", "range"), SearchedAxis("x2", "range")
+X1, X2 = Range("x1", -10, 10), Range("x2", -10, 10)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -98,7 +98,7 @@ def test_the_front_is_what_the_definition_says(
     cut = [tuple(float(value) for value in each[:objectives]) for each in values]
     costs = [[-v if more else v for v, more in zip(each, ways, strict=False)] for each in cut]
     found = pareto_front(table_of(*cut, maximise=ways[:objectives]))
-    assert sorted(row.number for row in found) == reference.non_dominated(costs)
+    assert sorted(row.number for row in found) == slow.non_dominated(costs)
     assert [row.values[0] for row in found] == sorted(row.values[0] for row in found)
 
 
@@ -144,9 +144,9 @@ def test_a_log_axis_enters_as_its_logarithm() -> None:
     logged = tuple(
         replace(row, parameters={**row.parameters, "lr": math.log(row.parameters["lr"])}) for row in table.rows
     )
-    as_range = replace(table, axes=(SearchedAxis("lr", "range"), X2), rows=logged)
+    as_range = replace(table, axes=(Range("lr", -100, 100), X2), rows=logged)
     assert importances(table, resamples=19) == importances(as_range, resamples=19)
-    linear = replace(table, axes=(SearchedAxis("lr", "range"), X2))
+    linear = replace(table, axes=(Range("lr", -100, 100), X2))
     assert importances(table, resamples=19) != importances(linear, resamples=19)
 
 
@@ -170,7 +170,7 @@ def test_orders_of_rows_and_axes_names_of_choices_and_units_change_nothing(
         replace(row, parameters={**row.parameters, "optimizer": names[row.parameters["optimizer"]]})
         for row in table.rows
     ]
-    renamed = replace(table, axes=(LR, SearchedAxis("optimizer", "choice", (1, 2, 3))), rows=tuple(rows))
+    renamed = replace(table, axes=(LR, Choice("optimizer", (1, 2, 3))), rows=tuple(rows))
     assert importances(renamed, resamples=19) == found
     doubled = tuple(replace(row, values=(4 * row.values[0],)) for row in table.rows)
     assert importances(replace(table, rows=doubled), resamples=19) == found
@@ -283,25 +283,25 @@ def test_no_relation_where_it_is_undefined() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "ends", "value", "at_edge"),
+    ("log", "ends", "value", "at_edge"),
     [
-        ("log", (1e-2, 3.0), 2.934, True),
-        ("log", (1e-2, 3.0), 0.5, False),
-        ("log", (1e-4, 1.0), 1.4e-4, True),
-        ("range", (1e-4, 1.0), 0.1, False),  # as a logarithm it would be far from the lower end either way
-        ("range", (0.0, 0.5), 0.02, True),
-        ("range", (0.0, 0.5), 0.03, False),
+        (True, (1e-2, 3.0), 2.934, True),
+        (True, (1e-2, 3.0), 0.5, False),
+        (True, (1e-4, 1.0), 1.4e-4, True),
+        (False, (1e-4, 1.0), 0.1, False),  # as a logarithm it would be far from the lower end either way
+        (False, (0.0, 0.5), 0.02, True),
+        (False, (0.0, 0.5), 0.03, False),
     ],
 )
 def test_a_best_trial_in_the_outermost_twentieth_is_at_the_edge(
-    kind: str, ends: tuple[float, float], value: float, at_edge: bool
+    log: bool, ends: tuple[float, float], value: float, at_edge: bool
 ) -> None:
     row = TrialRow(0, "finished", {"lr": value}, (1.0,))
-    table = StudyTable("s", ("y",), (False,), (SearchedAxis("lr", kind, ends=ends), OPTIMIZER), (row,))
+    table = StudyTable("s", ("y",), (False,), (Range("lr", *ends, log=log), OPTIMIZER), (row,))
     assert at_edges(table, row) == (["lr"] if at_edge else [])
 
 
 def test_choices_and_trials_without_the_parameter_have_no_edge() -> None:
-    axes = (SearchedAxis("lr", "log", ends=(0.1, 1.0)), SearchedAxis("rank", "choice", (1, 2)))
+    axes = (Range("lr", 0.1, 1.0, log=True), Choice("rank", (1, 2)))
     row = TrialRow(0, "finished", {"rank": 1}, (1.0,))
     assert at_edges(StudyTable("s", ("y",), (False,), axes, (row,)), row) == []

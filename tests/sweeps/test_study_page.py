@@ -8,9 +8,9 @@ import optuna
 import pytest
 from tuned import classifier, optuna_study, two_objectives
 
-from nfa.registry.sweeps import page as pages
-from nfa.registry.sweeps.page import sections, study_page
-from nfa.registry.sweeps.tuning import StudyTable
+from nfa.registry.sweeps import study_page as pages
+from nfa.registry.sweeps.study_page import sections, study_page
+from nfa.registry.sweeps.study_table import StudyTable
 
 ONE = [
     "History of val/loss",

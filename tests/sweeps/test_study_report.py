@@ -11,7 +11,7 @@ from tuned import arms, classifier, two_objectives
 from nfa.registry.sweeps.axis_importance import Importance
 from nfa.registry.sweeps.study_figures import study_figures
 from nfa.registry.sweeps.study_report import as_json, sentence, trials_csv, written
-from nfa.registry.sweeps.tuning import ConfirmedArm, best, confirmation
+from nfa.registry.sweeps.study_table import ConfirmedArm, best, confirmation
 
 FOUND = {
     "lr": Importance(0.6, 0.4, 0.8, 0.2, 0.005, True),

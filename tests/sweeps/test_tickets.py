@@ -14,10 +14,10 @@ from nfa.errors import Refusal
 from nfa.registry import tracking
 from nfa.registry.sweeps import trial_queue
 from nfa.registry.sweeps.config import TuneConfig
-from nfa.registry.sweeps.samplers import SeededBySlot, distribution, suggest
+from nfa.registry.sweeps.samplers import SeededBySlot, suggest
 from nfa.registry.sweeps.storage import AllTaken, TicketStorage, address_of, open_storage, shown
 from nfa.registry.sweeps.studies import IDENTITY, PARENT, known_study, make_study
-from nfa.registry.sweeps.study_data import table_of
+from nfa.registry.sweeps.study_table import table_of
 
 SPACE = "lr=log:1e-3:1,optimizer=sgd|adam,width=8:16"
 CONFIG = TuneConfig(space=SPACE, n_trials=6, fixed="epochs=2", sampler="random")
@@ -219,7 +219,9 @@ def test_a_grid_that_is_cut_short_begins_with_the_known_points(tmp_path: Path) -
 
 
 def test_axes_are_distributions_with_the_same_values() -> None:
-    found = {name: distribution(axis) for name, axis in CONFIG.axes.items()}
+    trial = optuna.create_study().ask()
+    suggest(trial, CONFIG.axes)
+    found = trial.distributions
     assert found["lr"] == optuna.distributions.FloatDistribution(1e-3, 1.0, log=True)
     assert found["width"] == optuna.distributions.IntDistribution(8, 16)
     assert found["optimizer"] == optuna.distributions.CategoricalDistribution(("sgd", "adam"))

@@ -9,7 +9,7 @@ from nfa.analyses.alignment import Analysis
 from nfa.console import muted, stage
 from nfa.errors import Refusal
 from nfa.maths.bfloat16 import has_bfloat16_units
-from nfa.observe.found import Sites
+from nfa.observe.found_sites import Sites
 from nfa.observe.passes import site_weights
 from nfa.parallel import World
 from nfa.registry import stored_runs, tracking

@@ -7,13 +7,13 @@ from nfa.analyses.csv_files import ALIGNMENT, alignment_csv, alignment_rows
 from nfa.checkpoint_schedule import phase_boundary
 from nfa.console import stage
 from nfa.figures.alignment_relations import alignment_relations
-from nfa.figures.run_comparison import run_comparison
+from nfa.figures.relation_grid import draw_run, relation_grid
 from nfa.figures.site_kinds import MOST_PANELS, alignment_title, shown
 from nfa.figures.style import axis_label
 from nfa.figures.training_analysis import Series, training_analysis
 from nfa.plain_text import csv_text
 from nfa.registry import tracking
-from nfa.registry.analyses.units import common_unit, unit_of
+from nfa.registry.analyses.checkpoint_units import common_unit, unit_of
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DONE
 from nfa.relations import RELATIONS
@@ -54,7 +54,8 @@ def compare(run: TrackedRun, parts: Mapping[str, str]) -> None:
     boundary = phase_boundary(sorted(set().union(*(of_run[DONE] for of_run in series.values()))))
     drawn = {name: shown(of_run, sites, relations, MOST_COLUMNS) for name, of_run in series.items()}
     curves, one = {name: of_run.series for name, of_run in drawn.items()}, next(iter(drawn.values()))
-    figure = run_comparison(curves, one.sites, relations, title=one.said, boundary=boundary, unit=axis_label(unit))
+    label = axis_label(unit)
+    figure = relation_grid(curves, one.sites, relations, draw_run, title=one.said, boundary=boundary, unit=label)
     tracking.save_picture(run, figure, "run_comparison")
     stage("figure", "plots/run_comparison.png and .pdf")
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from nfa.registry import tracking
-from nfa.registry.analyses.units import unit_of
+from nfa.registry.analyses.checkpoint_units import unit_of
 from nfa.registry.tracking import TrackedRun
 
 NAMES = {

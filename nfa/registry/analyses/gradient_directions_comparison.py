@@ -12,10 +12,10 @@ from nfa.figures.training_analysis import Series
 from nfa.plain_text import csv_text
 from nfa.registry import tracking
 from nfa.registry.analyses import gradient_arrays
+from nfa.registry.analyses.checkpoint_units import common_unit, unit_of
 from nfa.registry.analyses.gradient_directions_report import PREFIX, directions
 from nfa.registry.analyses.gradient_phases import change
 from nfa.registry.analyses.seed_groups import groups, table_of_groups, together
-from nfa.registry.analyses.units import common_unit, unit_of
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DONE
 from nfa.studies.gradient_directions import SERIES

@@ -7,20 +7,15 @@ import numpy as np
 
 from nfa.analyses.csv_files import directions_csv
 from nfa.console import bar, stage
-from nfa.figures.gradient_pictures import (
-    DrawnDirections,
-    gradient_map,
-    gradient_montage,
-    gradient_similarities,
-    map_reach,
-)
+from nfa.figures import gradient_pictures
+from nfa.figures.gradient_pictures import DrawnDirections
 from nfa.figures.gradient_series import gradient_series, noise_scale
 from nfa.figures.training_analysis import Series
 from nfa.registry import tracking
 from nfa.registry.analyses import gradient_arrays
+from nfa.registry.analyses.checkpoint_units import unit_of
 from nfa.registry.analyses.gradient_arrays import Array
 from nfa.registry.analyses.gradient_phases import phases
-from nfa.registry.analyses.units import unit_of
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DONE
 from nfa.studies.gradient_directions import SERIES
@@ -41,13 +36,17 @@ def report(run: TrackedRun, title: str) -> None:
     said = f"{title}: {len(described['examples'])} examples, unit {conventions['unit']}, loss {conventions['loss']}"
     save = tracking.save_picture
     per_epoch = title if conventions["unit"] == "sample" else f"{title}, batches of {_batch_size(described)}"
+    reach = gradient_pictures.map_reach(shown.values())
     for epoch, one in bar(shown.items(), "pictures", unit=unit):
-        names = [f"{name}_{unit}_{epoch}" for name in PICTURES]
-        save(run, gradient_similarities(one, title=f"{per_epoch}, {unit} {epoch}"), names[0], also_pdf=False)
-        picture = gradient_map(one, title=f"{per_epoch}, {unit} {epoch}", reach=map_reach(shown.values()))
-        save(run, picture, names[1], also_pdf=False)
+        label = f"{per_epoch}, {unit} {epoch}"
+        pictures = (
+            gradient_pictures.gradient_similarities(one, title=label),
+            gradient_pictures.gradient_map(one, title=label, reach=reach),
+        )
+        for name, picture in zip(PICTURES, pictures, strict=True):
+            save(run, picture, f"{name}_{unit}_{epoch}", also_pdf=False)
     if shown:
-        save(run, gradient_montage({"": shown}, title=said, unit=unit), "gradient_montage")
+        save(run, gradient_pictures.gradient_montage({"": shown}, title=said, unit=unit), "gradient_montage")
     save(run, gradient_series({"": series}, title=said, unit=unit), "gradient_directions")
     save(run, noise_scale(series, title=title, unit=unit), f"gns_vs_{unit}")
     for name in PICTURES:

@@ -8,9 +8,9 @@ from nfa.figures.flow import CURVES, flow_curves
 from nfa.plain_text import csv_text
 from nfa.registry import tracking
 from nfa.registry.analyses.arms import Arm, arms_of, factor_interval
+from nfa.registry.analyses.checkpoint_units import common_unit, unit_of
 from nfa.registry.analyses.gradient_flow_report import HEADINGS, MEASURES, common, is_put_in, number
 from nfa.registry.analyses.score_comparison import INTERVAL, draw_scores, interval, score_lines, scores
-from nfa.registry.analyses.units import common_unit, unit_of
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DONE
 from nfa.studies.gradient_flow import RATIOS, Remedy, remedy

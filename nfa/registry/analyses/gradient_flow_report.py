@@ -7,7 +7,7 @@ from nfa.console import stage
 from nfa.figures.flow import flow_curves, flow_map
 from nfa.figures.training_analysis import Series
 from nfa.registry import tracking
-from nfa.registry.analyses.units import unit_of
+from nfa.registry.analyses.checkpoint_units import unit_of
 from nfa.registry.families.protocol import Quality
 from nfa.registry.families.registry import family_of_run
 from nfa.registry.tracking import TrackedRun

@@ -6,7 +6,7 @@ from typing import Any
 from nfa.analyses.csv_files import LOSSES
 from nfa.checkpoint_schedule import phase_boundary
 from nfa.console import stage
-from nfa.figures.seed_comparison import seed_comparison
+from nfa.figures.relation_grid import draw_seeds, relation_grid
 from nfa.figures.site_kinds import shown
 from nfa.figures.style import axis_label
 from nfa.figures.training_analysis import Series
@@ -14,7 +14,7 @@ from nfa.maths.statistics import Interval, t_interval
 from nfa.plain_text import csv_text
 from nfa.registry import tracking
 from nfa.registry.analyses.alignment_report import MOST_COLUMNS
-from nfa.registry.analyses.units import common_unit, unit_of
+from nfa.registry.analyses.checkpoint_units import common_unit, unit_of
 from nfa.registry.families.registry import family
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DONE
@@ -42,7 +42,8 @@ def compare_groups(run: TrackedRun, parts: Mapping[str, str], sources: Mapping[s
     bands = {label: _bands([drawn[name].series for name in names]) for label, names in grouped.items()}
     one = next(iter(drawn.values()))
     title = "mean and 95 % t-interval over seeds" + (" of the mean over blocks" if "blocks" in one.said else "")
-    figure = seed_comparison(bands, one.sites, relations, title=title, boundary=boundary, unit=axis_label(unit))
+    label = axis_label(unit)
+    figure = relation_grid(bands, one.sites, relations, draw_seeds, title=title, boundary=boundary, unit=label)
     tracking.save_picture(run, figure, "seed_comparison")
     stage("figure", "plots/seed_comparison.png and .pdf")
 

@@ -12,7 +12,7 @@ from nfa.console import stage
 from nfa.content import json_digest
 from nfa.errors import Refusal
 from nfa.registry import stored_runs, tracking, unfinished
-from nfa.registry.analyses.units import common_unit
+from nfa.registry.analyses.checkpoint_units import common_unit
 from nfa.registry.folders import typed_folder
 from nfa.registry.signals import Interrupted, shielded
 from nfa.registry.tracking import TrackedRun

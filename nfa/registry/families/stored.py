@@ -9,7 +9,7 @@ from nfa.content import json_digest
 from nfa.errors import Refusal
 from nfa.masking import masked_values
 from nfa.registry.families.registry import family
-from nfa.registry.values import kinds_of
+from nfa.registry.typed_values import kinds_of
 
 Stored = Mapping[str, Any]
 SPLITS = ("train", "val", "test", "probe")

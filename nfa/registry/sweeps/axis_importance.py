@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from nfa.registry.sweeps.tuning import LEAST, SearchedAxis, StudyTable, finished
+from nfa.registry.sweeps.space import Axis, Choice
+from nfa.registry.sweeps.study_table import LEAST, StudyTable, finished
 
 TREES = 24
 REPEATS = 4  # permutations of each axis
@@ -85,10 +86,10 @@ def why_no_importances(table: StudyTable, objective: int = 0) -> dict[str, str]:
     return found
 
 
-def _number(axis: SearchedAxis, value: Any) -> float:
-    if axis.kind == "choice":
-        return float(axis.choices.index(value) if value in axis.choices else len(axis.choices))
-    return float(np.log(value)) if axis.kind == "log" else float(value)
+def _number(axis: Axis, value: Any) -> float:
+    if isinstance(axis, Choice):
+        return float(axis.values.index(value) if value in axis.values else len(axis.values))
+    return float(np.log(value)) if axis.log else float(value)
 
 
 def _estimates(inputs: np.ndarray, targets: np.ndarray, resamples: int, seed: int) -> list[Importance]:

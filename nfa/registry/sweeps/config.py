@@ -23,7 +23,7 @@ from nfa.registry.sweeps.objectives import (
     split_keys,
 )
 from nfa.registry.sweeps.space import Space, Value, parse_points, parse_space, standing_for, written
-from nfa.registry.values import assignments, known, value_of
+from nfa.registry.typed_values import assignments, known, value_of
 
 STORAGES = "sqlite:////FOLDER/FILE.db, or postgresql://USER@HOST/DATABASE with PGPASSWORD or ~/.pgpass"
 SQLITE = "sqlite:///"
@@ -37,9 +37,7 @@ class TuneConfig:
     """Search for parameters that make a logged metric best: an Optuna study whose trials are tracked trainings."""
 
     workload: str = option("mlp", "what is trained", choices=tuple(FAMILIES))
-    objective: str = option(
-        "auto", f"metric keys, comma-separated; a glob = mean over its keys; auto = {OBJECTIVES}"
-    )
+    objective: str = option("auto", f"metric keys, comma-separated; a glob = mean over its keys; auto = {OBJECTIVES}")
     direction: str = option("auto", "minimize or maximize, one for all or one each; auto = as the key says")
     reduction: str = option("last", "of a run's steps: last, best, or mean:K of the last K; one for all or one each")
     n_trials: int = option(20, "trials of the study in all, those of earlier starts included", at_least=1, below=10**5)

@@ -25,9 +25,9 @@ from nfa.registry.sweeps.phases import Phase, run_phase
 from nfa.registry.sweeps.space import Range
 from nfa.registry.sweeps.storage import address_of, open_storage
 from nfa.registry.sweeps.studies import directions, load_study
+from nfa.registry.sweeps.study_table import ConfirmedArm, StudyTable, best
 from nfa.registry.sweeps.trainings import Trainings
 from nfa.registry.sweeps.trials import Trials
-from nfa.registry.sweeps.tuning import ConfirmedArm, StudyTable, best
 from nfa.registry.sweeps.workers import Assignment, work
 from nfa.registry.tracking import TrackedRun
 

@@ -12,12 +12,20 @@ from nfa.registry.sweeps.announcements import point_text
 from nfa.registry.sweeps.axis_importance import importances
 from nfa.registry.sweeps.config import TuneConfig
 from nfa.registry.sweeps.confirmation import confirm, points_of
-from nfa.registry.sweeps.page import study_page
-from nfa.registry.sweeps.study_data import table_of
 from nfa.registry.sweeps.study_figures import study_figures
+from nfa.registry.sweeps.study_page import study_page
 from nfa.registry.sweeps.study_report import as_json, edges, sentence, trials_csv, written
+from nfa.registry.sweeps.study_table import (
+    ConfirmedArm,
+    StudyTable,
+    TrialRow,
+    best,
+    confirmation,
+    number_of,
+    pareto_front,
+    table_of,
+)
 from nfa.registry.sweeps.trainings import Trainings
-from nfa.registry.sweeps.tuning import ConfirmedArm, StudyTable, TrialRow, best, confirmation, number_of, pareto_front
 from nfa.registry.tracking import TrackedRun
 
 CHAMPION = "champion"

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 
 from nfa.errors import Refusal
 from nfa.registry.families.registry import families
-from nfa.registry.values import read_number
+from nfa.registry.typed_values import read_number
 from nfa.relations import RELATIONS
 
 DIRECTIONS = ("minimize", "maximize")

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.study import Study
@@ -56,15 +56,6 @@ def pruner(name: str) -> BasePruner:
     if name == "median":
         return MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=WARMUP)
     return HyperbandPruner(min_resource=1, reduction_factor=3) if name == "hyperband" else NopPruner()
-
-
-def distribution(axis: Axis) -> BaseDistribution:
-    """An axis as Optuna has it."""
-    if isinstance(axis, Choice):
-        return CategoricalDistribution(axis.values)
-    if axis.whole:
-        return IntDistribution(int(axis.low), int(axis.high), log=axis.log, step=int(axis.step or 1))
-    return FloatDistribution(float(axis.low), float(axis.high), log=axis.log, step=axis.step)
 
 
 def suggest(trial: optuna.Trial, space: Space) -> Mapping[str, Value]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nfa.errors import Refusal
-from nfa.registry.values import assignments, known, number_in, value_of
+from nfa.registry.typed_values import assignments, known, number_in, value_of
 
 GRAMMAR = "NAME=LOW:HIGH, NAME=log:LOW:HIGH, NAME=LOW:HIGH/STEP or NAME=A|B|C, comma-separated"
 CORNERS, TRIED, INSIDE = 512, 384, 32  # of a space, tried before it is searched: ends, pairs, values of an axis

@@ -67,8 +67,7 @@ def _awaited(study: optuna.Study) -> dict[str, object] | None:
         if time.monotonic() > until:
             break
         time.sleep(0.2)
-    found: dict[str, object] | None = study.user_attrs.get(IDENTITY)
-    return found
+    return study.user_attrs.get(IDENTITY)
 
 
 def _text(value: object) -> str:

@@ -6,8 +6,8 @@ from matplotlib.figure import Figure
 
 from nfa.registry.sweeps.axis_importance import Importance
 from nfa.registry.sweeps.figures import tuning, tuning_space
-from nfa.registry.sweeps.tuning import StudyTable, best, best_so_far
-from nfa.registry.sweeps.tuning import pareto_front as front_of
+from nfa.registry.sweeps.study_table import StudyTable, best, best_so_far
+from nfa.registry.sweeps.study_table import pareto_front as front_of
 
 
 def study_figures(

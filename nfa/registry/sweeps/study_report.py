@@ -7,20 +7,10 @@ from dataclasses import asdict
 from itertools import starmap
 from typing import Any
 
-from nfa.plain_text import csv_text
+from nfa.plain_text import aligned, csv_text
+from nfa.registry.sweeps import study_table
 from nfa.registry.sweeps.axis_importance import Importance, conventions, why_no_importances
-from nfa.registry.sweeps.tuning import (
-    ArmDifference,
-    ConfirmedArm,
-    StudyTable,
-    TrialRow,
-    at_edges,
-    best,
-    confirmation,
-    mean_of,
-    pareto_front,
-    trade_off,
-)
+from nfa.registry.sweeps.study_table import ArmDifference, ConfirmedArm, StudyTable, TrialRow, best
 
 Importances = Sequence[Mapping[str, Importance]]  # one mapping for each objective
 WIDE = 118
@@ -91,9 +81,9 @@ def _value(row: TrialRow, index: int) -> str:
 
 
 def _trade_off(table: StudyTable) -> list[str]:
-    front = pareto_front(table)
+    front = study_table.pareto_front(table)
     lines = [["trial", *table.objectives], *([str(row.number), *map(_text, row.values)] for row in front)]
-    found = trade_off(table)
+    found = study_table.trade_off(table)
     if found is None:
         return ["  Pareto front", *_aligned(lines)]
     numbers = f"Spearman's correlation {found.correlation:+.2f} ({found.low:+.2f}, {found.high:+.2f})"
@@ -107,10 +97,10 @@ def _confirmation(table: StudyTable, confirmed: Sequence[ConfirmedArm]) -> list[
     first = confirmed[0].name
     lines = [["", *(f"mean {name}" for name in table.objectives), "seeds"]]
     for arm in confirmed:
-        means = [mean_of(arm, index) for index in range(len(table.objectives))]
+        means = [study_table.mean_of(arm, index) for index in range(len(table.objectives))]
         ended = f"{sum(value is not None for value in arm.values[0])} of {len(arm.seeds)}"
         lines.append([arm.name, *(_mean(arm, mean) for mean in means), ended])
-    found = confirmation(confirmed, table.maximise)
+    found = study_table.confirmation(confirmed, table.maximise)
     said = [f"  {sentence(one, table.objectives[one.objective], first)}" for one in found]
     return [*_aligned(lines), "", *_aligned(list(_of_seeds(table, confirmed))), "", *said]
 
@@ -179,7 +169,7 @@ def edges(table: StudyTable) -> Iterator[str]:
     """A sentence for each objective whose best trial lies at the end of a range."""
     for index in range(len(table.objectives)):
         row = best(table, index)
-        if row and (names := at_edges(table, row)):
+        if row and (names := study_table.at_edges(table, row)):
             where = f"Trial {row.number}, the best, lies at the end of the range of {', '.join(names)}"
             yield f"{where}: where the range can be wider, better may be beyond it."
 
@@ -202,7 +192,7 @@ def _cells(table: StudyTable, names: Sequence[str], row: TrialRow) -> list[Any]:
 
 def as_json(table: StudyTable, importances: Importances, confirmed: Sequence[ConfirmedArm]) -> dict[str, Any]:
     """The same as data; what is undefined has no key, no number is NaN."""
-    relation = trade_off(table)
+    relation = study_table.trade_off(table)
     found: dict[str, Any] = {
         "study": table.name,
         "objectives": [
@@ -220,7 +210,7 @@ def as_json(table: StudyTable, importances: Importances, confirmed: Sequence[Con
         "conventions": conventions(),
     }
     if len(table.objectives) > 1:
-        found["pareto_front"] = [_row(row) for row in pareto_front(table)]
+        found["pareto_front"] = [_row(row) for row in study_table.pareto_front(table)]
     return found | ({} if relation is None else {"trade_off": {**asdict(relation), "said": relation.statement}})
 
 
@@ -231,9 +221,9 @@ def _row(row: TrialRow) -> dict[str, Any]:
 
 def _compared(table: StudyTable, confirmed: Sequence[ConfirmedArm]) -> Iterator[dict[str, Any]]:
     """Each arm with its means, and each later one with its differences to the first."""
-    found = confirmation(confirmed, table.maximise) if confirmed else []
+    found = study_table.confirmation(confirmed, table.maximise) if confirmed else []
     for arm in confirmed:
-        means = {name: mean_of(arm, index) for index, name in enumerate(table.objectives)}
+        means = {name: study_table.mean_of(arm, index) for index, name in enumerate(table.objectives)}
         one = {
             "arm": arm.name,
             "parameters": dict(arm.parameters),
@@ -264,8 +254,4 @@ def _wrapped(text: str) -> str:
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
-    """Columns two spaces apart."""
-    if not lines:
-        return []
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return ["  " + "  ".join(f"{cell:<{w}}" for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return [f"  {line}" for line in aligned(lines)]

@@ -16,20 +16,12 @@ from nfa import __version__
 from nfa.errors import Pruned, Refusal, headline
 from nfa.masking import masked
 from nfa.registry.signals import Interrupted, shielded, stopped
-from nfa.registry.tracking import artifacts, first_use
+from nfa.registry.tracking import artifacts, first_use, store
 from nfa.registry.tracking.claims import BEAT, Claim, is_claimed, is_running, wait_until_free
 from nfa.registry.tracking.heartbeat import Heartbeat
 from nfa.registry.tracking.metrics import MetricLog, known_steps
 from nfa.registry.tracking.processes import sign
-from nfa.registry.tracking.store import (
-    StoreError,
-    client,
-    current_experiment,
-    find_run,
-    link,
-    plain_param,
-    reaching_store,
-)
+from nfa.registry.tracking.store import StoreError, client, find_run, reaching_store
 from nfa.registry.tracking.sweep import Sweep
 
 ENDS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED", "pruned": "KILLED"}
@@ -71,7 +63,7 @@ class TrackedRun:
     @property
     def link(self) -> str:
         """Where to look at the run."""
-        return link(self.info)
+        return store.link(self.info)
 
     def __enter__(self) -> "TrackedRun":
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # the link is in our own last line
@@ -121,7 +113,7 @@ class TrackedRun:
         for name, value in values.items():
             if name not in logged:
                 params.append(Param(name, str(value)))
-            elif plain_param(logged[name]) != str(value) and f"resolved.{name}" not in logged:
+            elif store.plain_param(logged[name]) != str(value) and f"resolved.{name}" not in logged:
                 params.append(Param(f"resolved.{name}", str(value)))
         with shielded():
             client().log_batch(self.run_id, params=params)
@@ -175,7 +167,7 @@ def open_run(
 
 
 def _created(parent: TrackedRun | None, experiment: str, name: str, tags: Mapping[str, str]) -> Run:
-    experiment = parent.info.info.experiment_id if parent else experiment or current_experiment()
+    experiment = parent.info.info.experiment_id if parent else experiment or store.current_experiment()
     nested = {"mlflow.parentRunId": parent.run_id} if parent else {}
     return client().create_run(experiment, tags=resolve_tags({**nested, **tags}), run_name=name or None)
 

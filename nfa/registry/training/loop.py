@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -17,23 +17,10 @@ from nfa.measures.parameter_groups import gradient_norm, relative_changes
 from nfa.parallel import World
 from nfa.registry.signals import shielded
 from nfa.registry.tracking.learned import learned_state, load_learned
+from nfa.registry.training.optimizers import Optimizers
 from nfa.registry.training.shared_batch import share_batches
 from nfa.seeding import generator
 from nfa.workload import Batch, MeanLoss, Objective, Workload
-
-
-class Optimizer(Protocol):
-    """What the loop needs of an optimizer."""
-
-    def zero_grad(self) -> None: ...
-
-    def step(self) -> None: ...
-
-    def end_epoch(self) -> None: ...
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: Any) -> None: ...
 
 
 @dataclass
@@ -67,7 +54,7 @@ class Training:
         self,
         workload: Workload,
         model: nn.Module,
-        optimizer: Optimizer,
+        optimizer: Optimizers,
         *,
         batch_size: int,
         seed: int,

@@ -36,9 +36,6 @@ class SharedDropout(nn.Module):
         whole = torch.ones((total, *x.shape[1:]), dtype=x.dtype, device=x.device)
         return x * F.dropout(whole, self.rate)[self.share.start : self.share.stop]
 
-    def extra_repr(self) -> str:
-        return f"rate={self.rate}"
-
 
 class _Sum(torch.autograd.Function):
     """Sum over processes; each part's gradient is the sum of what all of them make of it."""

@@ -79,13 +79,7 @@ def check_launch(processes: int, world: World) -> None:
 
 
 def prepared(
-    family: Family,
-    config: Any,
-    clock: Stopwatch,
-    *,
-    run: TrackedRun | None = None,
-    found: Any = None,
-    data: Any = None,
+    family: Family, config: Any, clock: Stopwatch, *, run: TrackedRun | None = None, found: Any = None, data: Any = None
 ) -> Ready:
     """A training on data that have been read, checked, and told in lines; `Refusal` for what cannot be trained."""
     choose_device(config.device)  # refused before data are read

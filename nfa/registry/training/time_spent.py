@@ -44,5 +44,4 @@ def total_time(run_id: str) -> float:
 
 
 def _file_of(run_id: str) -> Mapping[str, float]:
-    found: Mapping[str, float] = tracking.get_json(run_id, FILE) if tracking.has_artifact(run_id, FILE) else {}
-    return found
+    return tracking.get_json(run_id, FILE) if tracking.has_artifact(run_id, FILE) else {}

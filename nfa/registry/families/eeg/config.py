@@ -9,7 +9,7 @@ from nfa import checkpoint_schedule
 from nfa.errors import Refusal
 from nfa.options import Auto, check_fields, device_option, option
 from nfa.registry.machine import check_memory
-from nfa.registry.values import whole_numbers
+from nfa.registry.typed_values import whole_numbers
 
 RATE = 64  # samples a second
 FRONT_KERNELS = (7, 5, 3)  # samples of the convolutions before the blocks

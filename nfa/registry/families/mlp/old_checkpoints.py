@@ -14,7 +14,7 @@ from nfa.errors import Refusal, reading
 from nfa.registry.datasets import catalog
 from nfa.registry.families.mlp.config import ACTIVATIONS, DATASETS, ImportConfig
 from nfa.registry.folders import COUNTS, typed_folder
-from nfa.registry.wrappers import innermost, is_count
+from nfa.registry.wrapped_names import innermost, is_count
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,30 +1,22 @@
 """What the figures of a tuning study see of it, and the marks that they share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.axis import XAxis, YAxis
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from nfa.figures.style import plain_numbers
-from nfa.registry.sweeps.tuning import SearchedAxis, StudyTable, TrialRow
+from nfa.registry.sweeps.space import Axis, Choice
+from nfa.registry.sweeps.study_table import StudyTable, TrialRow
 
 Scale = XAxis | YAxis
 MUCH = 30  # a positive objective that spans this factor is drawn on a logarithmic axis
 DONE: dict[str, Any] = {"color": "tab:blue", "marker": "o"}
-BEST: dict[str, Any] = {
-    "color": "tab:red",
-    "marker": "*",
-    "markersize": 12,
-    "markeredgecolor": "white",
-    "linestyle": "none",
-}
-DEFAULTS: dict[str, Any] = {
-    "color": "none", "marker": "D", "markersize": 9, "markeredgecolor": "black", "markeredgewidth": 1.3,
-    "linestyle": "none",
-}  # fmt: skip
+MARK: dict[str, Any] = {"linestyle": "none", "zorder": 5}  # one trial above all others
+BEST = MARK | {"color": "tab:red", "marker": "*", "markersize": 12, "markeredgecolor": "white"}
+DEFAULTS = MARK | {"color": "none", "marker": "D", "markersize": 9, "markeredgecolor": "black", "markeredgewidth": 1.3}
 
 
 def done(table: StudyTable) -> list[TrialRow]:
@@ -49,30 +41,30 @@ def value_scale(scale: Scale, values: Sequence[float]) -> None:
         plain_numbers(scale)
 
 
-def places(axis: SearchedAxis, rows: Sequence[TrialRow]) -> np.ndarray:
+def places(axis: Axis, rows: Sequence[TrialRow]) -> np.ndarray:
     """Where trials are drawn along a parameter: logarithms to base 10 of a log axis, numbers of the choices."""
     values = [row.parameters[axis.name] for row in rows]
-    if axis.kind == "choice":
+    if isinstance(axis, Choice):
         return np.array([shown_choices(axis, rows).index(str(value)) for value in values], dtype=float)
     numbers = np.array(values, dtype=float)
-    return np.log10(numbers) if axis.kind == "log" else numbers
+    return np.log10(numbers) if axis.log else numbers
 
 
-def shown_choices(axis: SearchedAxis, rows: Sequence[TrialRow]) -> list[str]:
+def shown_choices(axis: Choice, rows: Sequence[TrialRow]) -> list[str]:
     """Choices as text, in order; what trials had beside them follows."""
-    return list(dict.fromkeys([*map(str, axis.choices), *(str(row.parameters[axis.name]) for row in rows)]))
+    return list(dict.fromkeys([*map(str, axis.values), *(str(row.parameters[axis.name]) for row in rows)]))
 
 
-def parameter_scale(scale: Scale, axis: SearchedAxis, rows: Sequence[TrialRow]) -> None:
+def parameter_scale(scale: Scale, axis: Axis, rows: Sequence[TrialRow]) -> None:
     """Ticks and label for `places`."""
     scale.set_label_text(axis.name)
-    if axis.kind == "choice":
+    if isinstance(axis, Choice):
         names = shown_choices(axis, rows)
         scale.set_ticks(range(len(names)), [name if len(name) < 13 else f"{name[:11]}…" for name in names])
         if sum(map(len, names)) > 24 and scale.axis_name == "x":
             scale.set_tick_params(labelrotation=30)
         return
-    if axis.kind == "log":
+    if axis.log:
         low, high = scale.get_view_interval()
         wide = high - low > 2
         ticks = np.asarray(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)).tick_values(10**low, 10**high))
@@ -82,8 +74,3 @@ def parameter_scale(scale: Scale, axis: SearchedAxis, rows: Sequence[TrialRow]) 
     else:
         scale.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     scale.set_minor_formatter(NullFormatter())
-
-
-def mark(axes: Axes, x: float, y: float, label: str, look: Mapping[str, Any]) -> None:
-    """One trial above all others."""
-    axes.plot([x], [y], label=label, zorder=5, **look)

@@ -8,16 +8,8 @@ from matplotlib.ticker import MaxNLocator
 
 from nfa.figures.style import add_legend, panels, style
 from nfa.registry.sweeps.axis_importance import Importance
-from nfa.registry.sweeps.figures.study_rows import (
-    DEFAULTS,
-    DONE,
-    done,
-    mark,
-    row_of,
-    value_scale,
-    wanted,
-)
-from nfa.registry.sweeps.tuning import StudyTable, TrialRow
+from nfa.registry.sweeps.figures.study_rows import DEFAULTS, DONE, done, row_of, value_scale, wanted
+from nfa.registry.sweeps.study_table import StudyTable, TrialRow
 
 ENDED = {  # without a value: drawn above the panel, at the trial's number
     "pruned": {"color": "0.55", "marker": "v", "markersize": 5},
@@ -50,7 +42,7 @@ def optimization_history(
         _without_value(axes, table)
         first = row_of(table, defaults)
         if first is not None:
-            mark(axes, first.number, first.values[objective], "defaults", DEFAULTS)
+            axes.plot([first.number], [first.values[objective]], label="defaults", **DEFAULTS)
         axes.set(xlabel="trial", ylabel=wanted(table, objective))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_title(f"{table.name}: {len(rows)} of {len(table.rows)} trials finished", pad=18)
@@ -61,10 +53,8 @@ def optimization_history(
 def _dots(axes: Axes, rows: Sequence[TrialRow], objective: int, label: str, *, hollow: bool) -> None:
     if rows:
         face = "none" if hollow else DONE["color"]
-        values = [row.values[objective] for row in rows]
-        axes.plot(
-            [row.number for row in rows], values, linestyle="none", label=label, markerfacecolor=face, **DONE
-        )  # fmt: skip
+        numbers, values = [row.number for row in rows], [row.values[objective] for row in rows]
+        axes.plot(numbers, values, linestyle="none", label=label, markerfacecolor=face, **DONE)
 
 
 def _without_value(axes: Axes, table: StudyTable) -> None:
@@ -106,14 +96,8 @@ def _course(axes: Axes, row: TrialRow, *, is_best: bool) -> None:
         axes.plot(steps, values, color="tab:red", linewidth=2, zorder=4, label=f"best: trial {row.number}")
         return
     color = {"finished": PALE, "pruned": PRUNED}.get(row.state, FAILED)
-    axes.plot(
-        steps,
-        values,
-        color=color,
-        linewidth=1.5 if color == FAILED else 1,
-        linestyle=":" if color == FAILED else "-",
-        zorder=2,
-    )
+    width, dashes = (1.5, ":") if color == FAILED else (1, "-")
+    axes.plot(steps, values, color=color, linewidth=width, linestyle=dashes, zorder=2)
     if row.state == "pruned":
         axes.plot(steps[-1:], values[-1:], color=color, marker="x", markersize=6, zorder=3)
     elif len(steps) == 1:

@@ -12,19 +12,10 @@ from matplotlib.tri import Triangulation
 
 from nfa.figures.style import add_legend, panels, style
 from nfa.registry.sweeps.axis_importance import Importance
-from nfa.registry.sweeps.figures.study_rows import (
-    BEST,
-    DEFAULTS,
-    DONE,
-    done,
-    mark,
-    parameter_scale,
-    places,
-    row_of,
-    value_scale,
-    wanted,
-)
-from nfa.registry.sweeps.tuning import SearchedAxis, StudyTable, TrialRow
+from nfa.registry.sweeps.figures import study_rows
+from nfa.registry.sweeps.figures.study_rows import BEST, DEFAULTS, DONE, done, row_of, value_scale, wanted
+from nfa.registry.sweeps.space import Axis, Choice, Range
+from nfa.registry.sweeps.study_table import StudyTable, TrialRow
 
 FEWEST = 8  # trials, for a surface through them
 APART = 22  # pixels between numbers of trials
@@ -48,8 +39,8 @@ def slices(
             dots = _slice(area, axis, rows, objective, norm)
             for row, label, look in ((row_of(table, defaults), "defaults", DEFAULTS), (best, "best", BEST)):
                 if row is not None and axis.name in row.parameters:
-                    at = float(places(axis, [*rows, row])[-1])
-                    mark(area, at, row.values[objective], label, look)
+                    at = float(study_rows.places(axis, [*rows, row])[-1])
+                    area.plot([at], [row.values[objective]], label=label, **look)
             if index % columns == 0:
                 area.set_ylabel(wanted(table, objective))
         bar = figure.colorbar(
@@ -62,25 +53,20 @@ def slices(
     return figure
 
 
-def _slice(area: Axes, axis: SearchedAxis, rows: Sequence[TrialRow], objective: int, norm: Normalize) -> Any:
-    x, y = places(axis, rows), np.array([row.values[objective] for row in rows])
+def _slice(area: Axes, axis: Axis, rows: Sequence[TrialRow], objective: int, norm: Normalize) -> Any:
+    x, y = study_rows.places(axis, rows), np.array([row.values[objective] for row in rows])
     inside = np.array([row.feasible for row in rows])
     colours = np.array([row.number for row in rows])[inside]
     dots = area.scatter(
         x[inside], y[inside], c=colours, norm=norm, cmap="viridis", s=22, edgecolors="0.3", linewidths=0.4, zorder=3
     )
     if not inside.all():
-        look: dict[str, Any] = {
-            "facecolors": "none",
-            "edgecolors": "0.5",
-            "linewidths": 0.9,
-            "label": "breaks a constraint",
-        }
-        area.scatter(x[~inside], y[~inside], s=22, **look)
+        look: dict[str, Any] = {"facecolors": "none", "edgecolors": "0.5", "linewidths": 0.9}
+        area.scatter(x[~inside], y[~inside], s=22, label="breaks a constraint", **look)
     value_scale(area.yaxis, list(y))
-    if axis.kind == "choice":
-        area.set_xlim(-0.5, x.max() + 0.5 if not axis.choices else max(len(axis.choices) - 0.5, x.max() + 0.5))
-    parameter_scale(area.xaxis, axis, rows)
+    if isinstance(axis, Choice):
+        area.set_xlim(-0.5, max(len(axis.values) - 0.5, x.max() + 0.5))
+    study_rows.parameter_scale(area.xaxis, axis, rows)
     return dots
 
 
@@ -94,7 +80,7 @@ def contour(
     rows, chosen = _surface(table, importances)
     if len(chosen) < 2 or len(rows) < FEWEST:
         return None
-    x, y = (places(axis, rows) for axis in chosen)
+    x, y = (study_rows.places(axis, rows) for axis in chosen)
     values = np.array([row.values[objective] for row in rows])
     triangles = _triangles(x, y)
     if triangles is None or np.ptp(values) == 0:
@@ -111,10 +97,10 @@ def contour(
         area.margins(0.04)
         area.plot(x, y, linestyle="none", marker="o", color="black", markersize=3.5, label="finished trial")
         if best is not None and all(axis.name in best.parameters for axis in chosen):
-            at = [float(places(axis, [best])[0]) for axis in chosen]
-            mark(area, at[0], at[1], f"best: trial {best.number}", BEST)
-        parameter_scale(area.xaxis, chosen[0], rows)
-        parameter_scale(area.yaxis, chosen[1], rows)
+            at = [float(study_rows.places(axis, [best])[0]) for axis in chosen]
+            area.plot(at[:1], at[1:], label=f"best: trial {best.number}", **BEST)
+        study_rows.parameter_scale(area.xaxis, chosen[0], rows)
+        study_rows.parameter_scale(area.yaxis, chosen[1], rows)
         figure.colorbar(surface, ax=area, label=wanted(table, objective), format="%.3g")
         area.set_title(f"{table.name}: linear between trials, other parameters vary")
         area.grid(False)
@@ -122,9 +108,9 @@ def contour(
     return figure
 
 
-def _surface(table: StudyTable, importances: Mapping[str, Importance]) -> tuple[list[TrialRow], list[SearchedAxis]]:
+def _surface(table: StudyTable, importances: Mapping[str, Importance]) -> tuple[list[TrialRow], list[Range]]:
     """The two numeric axes with most importance, those without one last, and the trials that have both."""
-    numeric = [axis for axis in table.axes if axis.kind != "choice"]
+    numeric = [axis for axis in table.axes if isinstance(axis, Range)]
     ranked = sorted(numeric, key=lambda axis: -importances[axis.name].value if axis.name in importances else np.inf)
     rows = [row for row in done(table) if all(axis.name in row.parameters for axis in ranked[:2])]
     return rows, ranked[:2]
@@ -158,7 +144,7 @@ def pareto_front(table: StudyTable, front: Sequence[TrialRow], *, defaults: int 
         _front(area, table, front)
         first = row_of(table, defaults)
         if first is not None:
-            mark(area, first.values[0], first.values[1], "defaults", DEFAULTS)
+            area.plot(*_points([first]), label="defaults", **DEFAULTS)
         for scale, objective in ((area.xaxis, 0), (area.yaxis, 1)):
             value_scale(scale, [row.values[objective] for row in rows])
         area.set(xlabel=wanted(table, 0), ylabel=wanted(table, 1), title=f"{table.name}: the Pareto front")

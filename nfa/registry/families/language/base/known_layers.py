@@ -7,7 +7,7 @@ from nfa.registry.families.language.base import files, gguf_files
 from nfa.registry.families.language.base.model_names import place
 from nfa.registry.families.language.base.tiny_settings import TinySettings
 from nfa.registry.families.language.fitting import Sides, fitting
-from nfa.registry.wrappers import COMPILED
+from nfa.registry.wrapped_names import COMPILED
 
 OUTPUT = "lm_head"  # of models whose weights do not hold it, because it is tied to the embedding
 EMBEDDINGS = ("token_embd", "embed_tokens", "wte", "wpe", "embed_in", "word_embeddings")

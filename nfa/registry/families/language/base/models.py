@@ -22,7 +22,7 @@ from nfa.registry.families.language.base.files import Entry
 from nfa.registry.families.language.base.model_names import KNOWN, place
 from nfa.registry.families.language.base.quiet import quiet
 from nfa.registry.families.language.tensor_files import tensors_of
-from nfa.registry.wrappers import COMPILED, WRAPPERS, is_count, unwrapped
+from nfa.registry.wrapped_names import COMPILED, WRAPPERS, is_count, unwrapped
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

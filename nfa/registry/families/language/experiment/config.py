@@ -7,7 +7,7 @@ from nfa.errors import Refusal
 from nfa.options import Auto, option
 from nfa.registry.families.language.config import LoraTraining, TrainLoraConfig
 from nfa.registry.families.language.teacher.config import LoraSvdConfig, SynthesizeTeacherConfig
-from nfa.registry.values import whole_numbers
+from nfa.registry.typed_values import whole_numbers
 
 STEPS = ("base", "synthesize", "svd", "svd-lora", "compare")
 NUMBERS = {str(number): step for number, step in enumerate(STEPS, start=1)}

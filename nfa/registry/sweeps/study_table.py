@@ -1,4 +1,4 @@
-"""What a tuning study has found: its best trials, its Pareto front, and whether the best one beats the defaults."""
+"""A study as a table of trials, and what is found in it: the best ones, the Pareto front, what fresh seeds confirm."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,26 +6,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import optuna
 from scipy import stats
 
 from nfa.maths.statistics import Interval, t_interval
+from nfa.registry.sweeps import trial_queue
+from nfa.registry.sweeps.config import TuneConfig
+from nfa.registry.sweeps.space import Axis, Range
 
 LEAST = 10  # finished trials, for what is said about all of them
 DRAWS = 2000
 EDGE = 0.05  # of a range, from either end
-
-
-@dataclass(frozen=True)
-class SearchedAxis:
-    """One searched parameter; `kind` is "range", "log" or "choice".
-
-    Of a choice `choices` are in order, of the others `ends` are the lowest and the highest value.
-    """
-
-    name: str
-    kind: str
-    choices: tuple[Any, ...] = ()
-    ends: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +45,7 @@ class StudyTable:
     name: str
     objectives: tuple[str, ...]
     maximise: tuple[bool, ...]
-    axes: tuple[SearchedAxis, ...]
+    axes: tuple[Axis, ...]
     rows: tuple[TrialRow, ...]
 
 
@@ -124,6 +115,33 @@ class Relation:
         )
 
 
+def table_of(study: optuna.Study, config: TuneConfig) -> StudyTable:
+    """The trials by their places in the study; one that was taken up again is one."""
+    trials = trial_queue.latest(study.get_trials(deepcopy=False))
+    return StudyTable(
+        name=study.study_name,
+        objectives=tuple(config.keys),
+        maximise=tuple(objective.maximise for objective in config.objectives),
+        axes=tuple(config.axes.values()),
+        rows=tuple(_row(slot, trial) for slot, trial in trials.items()),
+    )
+
+
+def _row(slot: int, trial: optuna.trial.FrozenTrial) -> TrialRow:
+    state = trial_queue.state_of(trial)
+    return TrialRow(
+        number=slot,
+        state=state,
+        parameters=trial_queue.parameters_of(trial),
+        values=tuple(trial.values) if state == "finished" and trial.values else (),
+        intermediate=dict(trial.intermediate_values),
+        feasible=all(beyond <= 0 for beyond in trial.constraints.values()),
+        seconds=trial.duration.total_seconds() if trial.duration else None,
+        run_id=trial.user_attrs.get(trial_queue.RUN, ""),
+        error=trial.user_attrs.get(trial_queue.ERROR, ""),
+    )
+
+
 def finished(table: StudyTable) -> list[TrialRow]:
     """Trials that have finished and satisfy every constraint, by number."""
     found = [row for row in table.rows if row.state == "finished" and row.feasible]
@@ -167,13 +185,14 @@ def at_edges(table: StudyTable, row: TrialRow) -> list[str]:
 
     Ranges of whole numbers count like others.
     """
-    return [axis.name for axis in table.axes if axis.ends and _at_edge(axis, axis.ends, row.parameters.get(axis.name))]
+    ranges = [axis for axis in table.axes if isinstance(axis, Range)]
+    return [axis.name for axis in ranges if _at_edge(axis, row.parameters.get(axis.name))]
 
 
-def _at_edge(axis: SearchedAxis, ends: tuple[float, float], value: Any) -> bool:
+def _at_edge(axis: Range, value: Any) -> bool:
     if value is None:
         return False
-    low, high, place = (math.log(one) if axis.kind == "log" else float(one) for one in (*ends, value))
+    low, high, place = (math.log(one) if axis.log else float(one) for one in (axis.low, axis.high, value))
     return min(place - low, high - place) < EDGE * (high - low)
 
 

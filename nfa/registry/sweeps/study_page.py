@@ -13,7 +13,7 @@ from plotly import io
 from plotly.graph_objects import Figure
 from plotly.offline import get_plotlyjs
 
-from nfa.registry.sweeps.tuning import LEAST, StudyTable
+from nfa.registry.sweeps.study_table import LEAST, StudyTable
 
 IN_CONTOURS = 3  # axes; each pair of them is drawn twice
 TEMPLATE = """<!DOCTYPE html>
