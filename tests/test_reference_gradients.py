@@ -4,7 +4,6 @@ import itertools
 import math
 
 import pytest
-import slow
 import torch
 import torch.nn as nn
 from sklearn.metrics import silhouette_score
@@ -222,7 +221,7 @@ def two_logits(*probabilities: float) -> torch.Tensor:
 def test_ghm_c_by_hand():
     """g = 0.1, 0.05, 0.9, 0.45 in four bins of 0.25: counts 2, 2, 1, 1; 1/count of mean 3/4."""
     labels = torch.tensor([0, 0, 1, 0])
-    weights, loss = slow.ghm_c(two_logits(0.9, 0.95, 0.9, 0.55), labels, bins=4, alpha=1)
+    weights, loss = reference.ghm_c(two_logits(0.9, 0.95, 0.9, 0.55), labels, bins=4, alpha=1)
     torch.testing.assert_close(weights, torch.tensor([2, 2, 4, 4]).double() / 3, **EXACT)
     expected = -sum(w * math.log(p) for w, p in zip((2 / 3, 2 / 3, 4 / 3, 4 / 3), (0.9, 0.95, 0.1, 0.55), strict=True))
     assert float(loss) == pytest.approx(expected / 4, rel=1e-12)
@@ -231,27 +230,27 @@ def test_ghm_c_by_hand():
 def test_ghm_c_with_alpha_one_weighs_every_occupied_bin_equally_and_with_alpha_zero_every_example():
     logits, labels = normal(40, 5), torch.arange(40) % 5
     g = 1 - torch.softmax(logits, dim=1)[torch.arange(40), labels]
-    weights, _ = slow.ghm_c(logits, labels, bins=7, alpha=1)
+    weights, _ = reference.ghm_c(logits, labels, bins=7, alpha=1)
     sums = torch.zeros(7).double().index_add(0, (g * 7).long(), weights)
     torch.testing.assert_close(sums[sums > 0], torch.full_like(sums[sums > 0], 40 / int((sums > 0).sum())), **EXACT)
-    weights, loss = slow.ghm_c(logits, labels, bins=7, alpha=0)
+    weights, loss = reference.ghm_c(logits, labels, bins=7, alpha=0)
     assert weights.tolist() == [1] * 40
     torch.testing.assert_close(loss, nn.functional.cross_entropy(logits, labels), **EXACT)
 
 
 def test_a_larger_alpha_flattens_more_and_the_mean_weight_stays_one():
     logits, labels = two_logits(0.9, 0.95, 0.9, 0.55), torch.zeros(4, dtype=torch.long)
-    weights, _ = slow.ghm_c(logits, labels, bins=2, alpha=0.5)
+    weights, _ = reference.ghm_c(logits, labels, bins=2, alpha=0.5)
     torch.testing.assert_close(weights, torch.ones(4).double(), **EXACT)
     for alpha in (0.5, 2):
-        weights, _ = slow.ghm_c(logits, labels, bins=4, alpha=alpha)
+        weights, _ = reference.ghm_c(logits, labels, bins=4, alpha=alpha)
         assert float(weights[3] / weights[0]) == pytest.approx(3**alpha, rel=1e-12)
         assert float(weights.mean()) == pytest.approx(1, rel=1e-12)
 
 
 def test_a_gradient_norm_of_one_lies_in_the_last_bin_and_of_zero_in_the_first():
     logits, labels = torch.tensor([[1000.0, 0.0], [1000.0, 0.0], [0.0, 2.0]]), torch.tensor([1, 0, 0])
-    weights, loss = slow.ghm_c(logits, labels, bins=3, alpha=1, accumulated=torch.tensor([1.0, 2.0, 4.0]))
+    weights, loss = reference.ghm_c(logits, labels, bins=3, alpha=1, accumulated=torch.tensor([1.0, 2.0, 4.0]))
     torch.testing.assert_close(weights, torch.tensor([1, 4, 1]).double() / 2, **EXACT)
     assert float(loss) == pytest.approx((1000 + math.log(1 + math.e**2)) / 6, rel=1e-12)
 
@@ -259,21 +258,21 @@ def test_a_gradient_norm_of_one_lies_in_the_last_bin_and_of_zero_in_the_first():
 def test_a_gradient_norm_on_an_edge_lies_above_it():
     """g = 4 / √(4² + 3²) = 0.8, the lower edge of the last of five bins."""
     counts = torch.tensor([0.0, 0, 0, 0, 5])
-    weights, _ = slow.ghm_r(torch.full((1, 2), 4.0), torch.zeros(1, 2), 5, 1, 3, counts)
+    weights, _ = reference.ghm_r(torch.full((1, 2), 4.0), torch.zeros(1, 2), 5, 1, 3, counts)
     assert weights.tolist() == [[1, 1]]
 
 
 def test_accumulated_counts_take_the_place_of_the_batchs_own_and_must_not_be_zero():
     logits, labels = two_logits(0.9, 0.4), torch.zeros(2, dtype=torch.long)
-    weights, _ = slow.ghm_c(logits, labels, 2, 1, torch.tensor([0.3, 0.1]))
+    weights, _ = reference.ghm_c(logits, labels, 2, 1, torch.tensor([0.3, 0.1]))
     torch.testing.assert_close(weights, torch.tensor([0.5, 1.5]).double(), rtol=1e-6, atol=0)
     with pytest.raises(ValueError, match="count is 0"):
-        slow.ghm_c(logits, labels, 2, 1, torch.tensor([0.0, 1.0]))
+        reference.ghm_c(logits, labels, 2, 1, torch.tensor([0.0, 1.0]))
 
 
 def test_the_weights_are_constants_to_differentiation():
     logits, labels = normal(6, 3).requires_grad_(), torch.arange(6) % 3
-    weights, loss = slow.ghm_c(logits, labels, 5, 0.75)
+    weights, loss = reference.ghm_c(logits, labels, 5, 0.75)
     (found,) = torch.autograd.grad(loss, logits)
     residual = torch.softmax(logits, dim=1) - torch.eye(3, dtype=torch.float64)[labels]
     torch.testing.assert_close(found, weights[:, None] * residual.detach() / 6, **EXACT)
@@ -282,17 +281,17 @@ def test_the_weights_are_constants_to_differentiation():
 def test_ghm_r_by_hand():
     """μ = 3 and d = 4, 0, −4, 1.25: g = 0.8, 0, 0.8, 5/13 in bins of 1/2, counts 2 and 2; ASL₁ = 2, 0, 2, 0.25."""
     outputs, targets = torch.tensor([[4.0, 1.0], [-3.0, 1.25]]), torch.tensor([[0.0, 1.0], [1.0, 0.0]])
-    weights, loss = slow.ghm_r(outputs, targets, bins=2, alpha=1, mu=3)
+    weights, loss = reference.ghm_r(outputs, targets, bins=2, alpha=1, mu=3)
     assert weights.tolist() == [[1, 1], [1, 1]]
     assert float(loss) == pytest.approx(4.25 / 4, rel=1e-12)
-    weights, loss = slow.ghm_r(outputs, targets, bins=4, alpha=1, mu=3)
+    weights, loss = reference.ghm_r(outputs, targets, bins=4, alpha=1, mu=3)
     torch.testing.assert_close(weights, torch.tensor([[2, 4], [2, 4]]).double() / 3, **EXACT)
     assert float(loss) == pytest.approx((2 * 2 + 0 + 2 * 2 + 4 * 0.25) / 3 / 4, rel=1e-12)
 
 
 def test_ghm_r_has_the_derivative_of_its_gradient_norm_and_mu_of_the_paper():
     outputs, targets = (normal(5, 3) / 50).requires_grad_(), torch.zeros(5, 3)
-    weights, loss = slow.ghm_r(outputs, targets, 10, 0.75)
+    weights, loss = reference.ghm_r(outputs, targets, 10, 0.75)
     assert weights.shape == (5, 3)
     assert float(weights.mean()) == pytest.approx(1, rel=1e-12)
     (found,) = torch.autograd.grad(loss, outputs)

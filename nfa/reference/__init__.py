@@ -6,17 +6,24 @@ i input, o output, k network output. A site is named as in `model.named_modules(
 forward pass, the calls' positions follow each other along s.
 """
 
+from nfa.reference.answers import answer_loss as answer_loss
+from nfa.reference.answers import token_mean as token_mean
+from nfa.reference.attention import relative_attention as relative_attention
 from nfa.reference.comparisons import Centre as Centre
 from nfa.reference.comparisons import cosine as cosine
 from nfa.reference.comparisons import debiased_cosine as debiased_cosine
 from nfa.reference.comparisons import exponent as exponent
 from nfa.reference.comparisons import stable_rank as stable_rank
 from nfa.reference.comparisons import subspace_overlap as subspace_overlap
+from nfa.reference.conformer import conformer as conformer
 from nfa.reference.flow import mean_gradients as mean_gradients
 from nfa.reference.flow import relative_change as relative_change
 from nfa.reference.flow import root_mean_square as root_mean_square
+from nfa.reference.fronts import non_dominated as non_dominated
 from nfa.reference.gradients import cosines as cosines
 from nfa.reference.gradients import example_gradients as example_gradients
+from nfa.reference.gradients import ghm_c as ghm_c
+from nfa.reference.gradients import ghm_r as ghm_r
 from nfa.reference.gradients import gradient_gram as gradient_gram
 from nfa.reference.gradients import noise_scale as noise_scale
 from nfa.reference.gradients import participation_ratio as participation_ratio
@@ -33,6 +40,7 @@ from nfa.reference.matrices import nfm as nfm
 from nfa.reference.matrices import nfm_init_removed as nfm_init_removed
 from nfa.reference.matrices import second_moment as second_moment
 from nfa.reference.matrices import square_root as square_root
+from nfa.reference.objectives import objective as objective
 from nfa.reference.observations import Observation as Observation
 from nfa.reference.observations import observations as observations
 from nfa.reference.records import Loss as Loss
@@ -40,3 +48,7 @@ from nfa.reference.records import jacobians as jacobians
 from nfa.reference.records import loss_gradients as loss_gradients
 from nfa.reference.records import site_inputs as site_inputs
 from nfa.reference.records import site_outputs as site_outputs
+from nfa.reference.ridge import lagged_matrix as lagged_matrix
+from nfa.reference.ridge import lagged_prediction as lagged_prediction
+from nfa.reference.ridge import lagged_ridge as lagged_ridge
+from nfa.reference.survival import restricted_mean as restricted_mean

@@ -1,6 +1,7 @@
-"""Gradients of single examples, and what is said about them; loops throughout.
+"""Gradients of single examples, what is said about them, and losses weighted by their size; loops throughout.
 
-Letters: n example, P parameters that are differentiated, m examples with a gradient. γ_a is the gradient of example a.
+Letters: n example, P parameters that are differentiated, m examples with a gradient, k output. γ_a is the gradient of
+example a.
 """
 
 import copy
@@ -136,6 +137,51 @@ def participation_ratio(gram: Float[Tensor, "n n"]) -> float:
     return float(values.sum().square() / values.square().sum())
 
 
+def ghm_c(
+    logits: Float[Tensor, "n k"],
+    labels: Int[Tensor, " n"],
+    bins: int,
+    alpha: float,
+    accumulated: Float[Tensor, " bins"] | None = None,
+) -> tuple[Float[Tensor, " n"], Float[Tensor, ""]]:
+    """Weights w and (1/n) Σ_a w_a ℓ_a, ℓ the cross entropy −log p_y and g = 1 − p_y its gradient norm.
+
+    w ∝ count(bin of g)^−`alpha`, of mean 1. `bins` are equal parts of [0, 1], the last one with 1; their counts are
+    those of the examples, or `accumulated`. Differentiation takes w as constant. GHM-C of Li, Liu, Wang, AAAI 2019,
+    arXiv 1811.05181, is `alpha` = 1 up to the factor. `ValueError` where an example's bin has a count of 0.
+
+    >>> ghm_c(torch.zeros(3, 2), torch.tensor([0, 1, 0]), bins=10, alpha=1)
+    (tensor([1., 1., 1.], dtype=torch.float64), tensor(0.6931, dtype=torch.float64))
+    """
+    log_p = [torch.log_softmax(row, dim=0)[y] for row, y in zip(logits.double(), labels, strict=True)]
+    weights = _weights([1 - float(value.detach().exp()) for value in log_p], bins, alpha, accumulated)
+    return weights, -(weights * torch.stack(log_p)).mean()
+
+
+def ghm_r(
+    outputs: Float[Tensor, "n k"],
+    targets: Float[Tensor, "n k"],
+    bins: int,
+    alpha: float,
+    mu: float = 0.02,
+    accumulated: Float[Tensor, " bins"] | None = None,
+) -> tuple[Float[Tensor, "n k"], Float[Tensor, ""]]:
+    """Weights w and the mean of w·ASL₁ over all n·k elements: ASL₁ = √(d² + μ²) − μ, d = output − target.
+
+    g = |d| / √(d² + μ²) is its derivative's size; w as in `ghm_c`, but of elements, not of examples. GHM-R of the same
+    paper.
+
+    >>> weights, loss = ghm_r(torch.tensor([[3.0, 0.0]]), torch.zeros(1, 2), bins=2, alpha=1, mu=4.0)
+    >>> weights.tolist(), float(loss)
+    ([[1.0, 1.0]], 0.5)
+    """
+    d = (outputs.double() - targets.double()).flatten()
+    roots = torch.stack([(one.square() + mu**2).sqrt() for one in d])
+    norms = [float(one.abs() / root) for one, root in zip(d.detach(), roots.detach(), strict=True)]
+    weights = _weights(norms, bins, alpha, accumulated)
+    return weights.reshape(outputs.shape), (weights * (roots - mu)).mean()
+
+
 def _flat_gradient(loss: Tensor, parameters: list[Tensor]) -> Float[Tensor, " P"]:
     if not loss.requires_grad:  # it reaches none of them
         return torch.cat([torch.zeros_like(parameter).flatten() for parameter in parameters])
@@ -162,3 +208,13 @@ def _silhouette(distances: list[float], classes: list[int], own: int) -> float:
     a = means.pop(classes[own])
     b = min(means.values())
     return (b - a) / max(a, b) if max(a, b) > 0 else 0.0
+
+
+def _weights(norms: list[float], bins: int, alpha: float, accumulated: Tensor | None) -> Float[Tensor, " n"]:
+    places = [sum(g >= edge / bins for edge in range(1, bins)) for g in norms]
+    counts = [places.count(b) for b in range(bins)] if accumulated is None else accumulated.tolist()
+    if min(counts[b] for b in places) <= 0:
+        raise ValueError("an example lies in a bin whose accumulated count is 0")
+    raw = [float(counts[b]) ** -alpha for b in places]
+    mean = sum(raw) / len(raw)
+    return torch.tensor([value / mean for value in raw], dtype=torch.float64)

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import slow
 import torch
 from gradient_runs import (
     MAIN,
@@ -66,7 +65,7 @@ def test_a_weighted_loss_has_the_weights_of_this_probe_and_the_plain_one_has_non
     model, workload = stored_runs.load_checkpoint(source, 5, device="cpu")
     batch = batch_of(source, N)
     outputs = workload.outputs(model, batch)
-    w, _ = slow.ghm_c(outputs, batch.targets, bins=5, alpha=0.75)
+    w, _ = reference.ghm_c(outputs, batch.targets, bins=5, alpha=0.75)
     assert len(w.unique()) > 1
     assert_same_matrix(K[own], K[plain] * w[:, None] * w)
     histogram = workload.objective().histogram()

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import slow
 from analyses import series
 from flow_runs import RATIO, at, expected, flow_of, of_kind
 from gradient_runs import Trained, batch_of, shorten
 from stores import Finished, Store, used
 from torch import Tensor
 
+from nfa import reference
 from nfa.registry import stored_runs
 from nfa.registry.analyses.gradient_flow import FlowOfRun
 from nfa.workload import Batch, ParameterGroups
@@ -180,7 +180,7 @@ def test_a_weighted_loss_is_differentiated_with_its_weights_unless_plain_is_aske
     )
     model, workload = stored_runs.load_checkpoint(source, 4, device="cpu")
     batch = batch_of(source, n)
-    w, _ = slow.ghm_c(workload.outputs(model, batch), batch.targets, bins=5, alpha=workload.config.ghm_alpha)
+    w, _ = reference.ghm_c(workload.outputs(model, batch), batch.targets, bins=5, alpha=workload.config.ghm_alpha)
     weights = dict(zip(batch.ids.tolist(), w, strict=True))
 
     def weighted(outputs: Tensor, example: Batch) -> Tensor:

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import slow
 import torch
 from moments import TERM, During
 from stores import Finished, Store, assert_same_run, used
 from support import run, tiny, words
 
+from nfa import reference
 from nfa.errors import Refusal
 from nfa.measures.evaluation import evaluate
 from nfa.registry import stored_runs
@@ -65,9 +65,9 @@ def by_reference(
     hot = torch.eye(10, dtype=torch.float64)[labels]
     if loss == "cross-entropy":
         norms = 1 - (torch.softmax(outputs, dim=1) * hot).sum(dim=1)
-        return norms, *slow.ghm_c(outputs, labels, bins, alpha)
+        return norms, *reference.ghm_c(outputs, labels, bins, alpha)
     norms = ((outputs - hot) / ((outputs - hot).square() + 0.02**2).sqrt()).abs()
-    return norms, *slow.ghm_r(outputs, hot, bins, alpha)
+    return norms, *reference.ghm_r(outputs, hot, bins, alpha)
 
 
 def test_histogram_and_weights_are_logged_at_checkpoints_only(harmonised: tuple[str, Finished]) -> None:

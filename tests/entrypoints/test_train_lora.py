@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import slow
 import torch
 from fine_tunings import (
     ALPHA,
@@ -67,7 +66,7 @@ def held_out_loss(model: Any, workload: Any) -> float:
     items, starts = workload.questions.ids, workload.questions.starts
     val = workload.ids("val")
     logits = [logits_of(model, items[item].tolist()) for item in val]
-    return float(slow.token_mean(logits, [items[item] for item in val], [starts[item] for item in val]))
+    return float(reference.token_mean(logits, [items[item] for item in val], [starts[item] for item in val]))
 
 
 # ---- the run
@@ -350,7 +349,7 @@ def test_each_held_out_answer_s_loss_is_stored_for_every_evaluation(here: Arms) 
     _, workload = stored_runs.load_checkpoint(here.ids["random"], 0)
     for column, item in enumerate(ids):
         tokens, start = workload.questions.ids[item], workload.questions.starts[item]
-        loss, count = slow.answer_loss(logits_of(base_in(here), tokens.tolist()), tokens, start)
+        loss, count = reference.answer_loss(logits_of(base_in(here), tokens.tolist()), tokens, start)
         assert table[0, column] == pytest.approx(float(loss), rel=1e-5)
         assert found[0].tokens[column] == count
 

@@ -1,11 +1,11 @@
 """The loss over answers: each token by the reference, the mean over a step's tokens however the step is divided."""
 
 import pytest
-import slow
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nfa import reference
 from nfa.registry.families.language.answer_tokens import IGNORED
 from nfa.registry.families.language.losses import TokenMean, answer_losses, answer_tokens
 from nfa.workload import Batch
@@ -36,7 +36,7 @@ def test_each_answer_s_loss_is_the_reference_s(spans):
     ids, starts, logits, labels = drawn(spans)
     sums, counts = answer_losses(logits, labels)
     for row in range(len(spans)):
-        loss, count = slow.answer_loss(logits[row], ids[row], starts[row])
+        loss, count = reference.answer_loss(logits[row], ids[row], starts[row])
         assert float(sums[row]) == pytest.approx(float(loss), rel=1e-12)
         assert int(counts[row]) == count
     assert torch.equal(counts, answer_tokens(labels))
@@ -46,7 +46,7 @@ def test_each_answer_s_loss_is_the_reference_s(spans):
 def test_a_step_s_loss_is_the_mean_over_its_tokens(spans):
     ids, starts, logits, labels = drawn(spans)
     found = TokenMean()(logits, batch(labels))
-    assert float(found) == pytest.approx(float(slow.token_mean(list(logits), ids, starts)), rel=1e-12)
+    assert float(found) == pytest.approx(float(reference.token_mean(list(logits), ids, starts)), rel=1e-12)
 
 
 @given(SPANS, st.integers(1, 6))

@@ -5,13 +5,13 @@ from functools import partial
 
 import numpy as np
 import pytest
-import slow
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from nfa import reference
 from nfa.registry.families.mlp.ghm import (
     MU,
     TERMS,
@@ -71,8 +71,8 @@ def expected_loss(
 ) -> Tensor:
     """By the reference."""
     if loss == "cross-entropy":
-        return slow.ghm_c(logits, labels, bins, alpha, accumulated)[1]
-    return slow.ghm_r(logits, one_hot(labels, logits.shape[1]), bins, alpha, accumulated=accumulated)[1]
+        return reference.ghm_c(logits, labels, bins, alpha, accumulated)[1]
+    return reference.ghm_r(logits, one_hot(labels, logits.shape[1]), bins, alpha, accumulated=accumulated)[1]
 
 
 def sequence(loss: str, bins: int, momentum: float, seed: int, sizes: Sequence[int]) -> Iterator[tuple[Tensor, ...]]:
@@ -123,7 +123,7 @@ def test_weights_are_the_references_and_their_mean_over_each_batch_is_one(option
         norms = 1 - torch.softmax(logits, dim=1)[range(len(labels)), labels]
         mean, shares = with_gradient(partial(harmonised, batch=batch(norms)), torch.ones_like(norms))
         assert float(mean) == pytest.approx(1, rel=1e-12)
-        wanted, _ = slow.ghm_c(logits, labels, **option, accumulated=counts)
+        wanted, _ = reference.ghm_c(logits, labels, **option, accumulated=counts)
         torch.testing.assert_close(shares * len(labels), wanted, **EXACT)
         harmonised.step()
 

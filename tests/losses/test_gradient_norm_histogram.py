@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-import slow
 import torch
 from torch import Tensor
 
+from nfa import reference
 from nfa.registry.families.mlp.ghm import TERMS, Harmonised, Histogram
 from nfa.workload import Batch, MeanLoss
 
@@ -42,9 +42,9 @@ def by_reference(loss: str, alpha: float) -> tuple[Tensor, Tensor, Tensor]:
     hot = torch.eye(K, dtype=torch.float64)[batch.targets]
     if loss == "cross-entropy":
         norms = 1 - (torch.softmax(outputs, dim=1) * hot).sum(dim=1)
-        return norms, *slow.ghm_c(outputs, batch.targets, BINS, alpha)
+        return norms, *reference.ghm_c(outputs, batch.targets, BINS, alpha)
     d = outputs - hot
-    return (d / (d.square() + 0.02**2).sqrt()).abs(), *slow.ghm_r(outputs, hot, BINS, alpha)
+    return (d / (d.square() + 0.02**2).sqrt()).abs(), *reference.ghm_r(outputs, hot, BINS, alpha)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.75, 1.0])

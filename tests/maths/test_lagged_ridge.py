@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-import slow
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nfa import reference
 from nfa.registry.families.eeg.lagged_ridge import LaggedRidge, predict
 
 PENALTIES = (1e-3, 0.1, 10.0)
@@ -38,10 +38,10 @@ def test_weights_and_predictions_are_those_of_least_squares(seed, channels, lags
     weights = fitted(data, channels, lags).weights(PENALTIES)
     assert weights.shape == (len(PENALTIES), channels, lags)
     for penalty, found in zip(PENALTIES, weights, strict=True):
-        expected = slow.lagged_ridge(data, lags, penalty)
+        expected = reference.lagged_ridge(data, lags, penalty)
         assert far(found, expected) < 1e-8
         for eeg, _ in data:
-            assert far(predict(found, eeg[None])[0], slow.lagged_prediction(found, eeg)) < 1e-12
+            assert far(predict(found, eeg[None])[0], reference.lagged_prediction(found, eeg)) < 1e-12
 
 
 def test_correlated_channels_of_different_size_agree_too():
@@ -50,7 +50,7 @@ def test_correlated_channels_of_different_size_agree_too():
     data = [(random.standard_normal((200, 3)).cumsum(axis=0) @ mixing, random.standard_normal(200)) for _ in range(2)]
     weights = fitted(data, 6, 8).weights(PENALTIES)
     for penalty, found in zip(PENALTIES, weights, strict=True):
-        assert far(found, slow.lagged_ridge(data, 8, penalty)) < 1e-8
+        assert far(found, reference.lagged_ridge(data, 8, penalty)) < 1e-8
 
 
 def test_decoder_that_made_the_envelope_is_found():

@@ -3,12 +3,12 @@
 from itertools import product
 
 import pytest
-import slow
 import torch
 from conformers import PLAIN, RESIDUALS, SMALL, gradients, small, windows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nfa import reference
 from nfa.registry.families.eeg.config import LONGEST
 from nfa.registry.families.eeg.conformer import Conformer, ConformerOptions, initialise, sinusoids
 
@@ -50,7 +50,7 @@ def test_the_network_has_the_parameters_of_what_is_switched_on_and_no_others(opt
 
 def by_reference(model: Conformer, residual: str, eeg: torch.Tensor, subjects: torch.Tensor) -> torch.Tensor:
     options = model.options
-    return slow.conformer(
+    return reference.conformer(
         {**model.state_dict(), **dict(model.named_parameters())},
         eeg,
         subjects,

@@ -1,7 +1,6 @@
 """Attention with relative positions: equal to the reference, blind to where a sequence starts, not to its direction."""
 
 import pytest
-import slow
 import torch
 import torch.nn as nn
 from grams import check, expected_gram, found_gram, normal, probe, scrambled
@@ -34,7 +33,7 @@ def with_gradients(made: RelativeAttention, x: Tensor, by_reference: bool) -> di
     """Output and the gradients of a random function of it, in float64."""
     parameters = dict(made.named_parameters())
     x = x.clone().requires_grad_()
-    z = slow.relative_attention(x, parameters, made.n_head) if by_reference else made(x)
+    z = reference.relative_attention(x, parameters, made.n_head) if by_reference else made(x)
     gradients = torch.autograd.grad(z, [x, *parameters.values()], normal(*z.shape, seed=5).to(z))
     return {name: value.double() for name, value in zip(["z", "x", *parameters], [z, *gradients], strict=True)}
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-import slow
 from recording_folders import prepared_in_memory
 
+from nfa import reference
 from nfa.registry.families.eeg import data as split_data
 from nfa.registry.families.eeg.layout import SPLITS
 from nfa.registry.families.eeg.linear_baseline import PENALTIES, Baseline, linear_baseline
@@ -62,7 +62,7 @@ def expected_r(weights, part, data):
     eeg, envelope = data.content[part]
     values = []
     for first in range(0, len(eeg) - WINDOW + 1, WINDOW):
-        predicted = slow.lagged_prediction(weights, eeg[first : first + WINDOW])
+        predicted = reference.lagged_prediction(weights, eeg[first : first + WINDOW])
         values.append(np.corrcoef(predicted, envelope[first : first + WINDOW, 0])[0, 1])
     return values
 
@@ -73,7 +73,7 @@ def test_it_is_what_the_slow_version_fits_chooses_and_scores():
     for subject in ("s1", "s2"):
         by_split = {split: [part for part in made.of(split) if part.subject == subject] for split in SPLITS}
         train = [(made.content[part][0], made.content[part][1][:, 0]) for part in by_split["train"]]
-        weights = [slow.lagged_ridge(train, LAGS, penalty) for penalty in PENALTIES]
+        weights = [reference.lagged_ridge(train, LAGS, penalty) for penalty in PENALTIES]
         means = [np.mean([r for part in by_split["val"] for r in expected_r(one, part, made)]) for one in weights]
         best = int(np.argmax(means))
         assert found.penalties[subject] == PENALTIES[best]
@@ -118,7 +118,7 @@ def test_windows_without_an_r_are_counted_and_left_out():
     assert found.undefined == 1 + 2
     assert "s2_-_b" not in found.recordings["val"]
     assert found.recordings["test"].keys() == before.recordings["test"].keys()
-    r = expected_r(slow.lagged_ridge(train_of(made, "s1"), LAGS, 0.1), Part("test", "s1", "a"), made)
+    r = expected_r(reference.lagged_ridge(train_of(made, "s1"), LAGS, 0.1), Part("test", "s1", "a"), made)
     assert before.recordings["test"]["s1_-_a"] == pytest.approx(np.mean(r), rel=1e-8)
     assert found.recordings["test"]["s1_-_a"] == pytest.approx(np.mean(r[1:]), rel=1e-8)
 
@@ -135,7 +135,7 @@ def without(made, *left_out):
 
 
 def expected_means(made, train, split, subject, penalty):
-    weights = slow.lagged_ridge(train, LAGS, penalty)
+    weights = reference.lagged_ridge(train, LAGS, penalty)
     parts = [part for part in made.of(split) if part.subject == subject]
     return {part.recording: np.mean(expected_r(weights, part, made)) for part in parts}
 
@@ -168,7 +168,7 @@ def test_pieces_of_a_recording_are_scored_as_one():
     whole, rest = made.content[Part("test", "s1", "a")], heard(9, 250)
     made.content[Part("test", "s1", "a", "2")] = rest
     found = linear_baseline(made, window=WINDOW, lags=LAGS)
-    weights = slow.lagged_ridge(train_of(made, "s1"), LAGS, found.penalties["s1"])
+    weights = reference.lagged_ridge(train_of(made, "s1"), LAGS, found.penalties["s1"])
     r = [r for key in ("", "2") for r in expected_r(weights, Part("test", "s1", "a", key), made)]
     assert len(r) == len(whole[0]) // WINDOW + len(rest[0]) // WINDOW == 5
     assert found.recordings["test"] == {"s1_-_a": pytest.approx(np.mean(r), rel=1e-8)}

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import slow
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nfa import reference
 from nfa.maths.statistics import crossed_bootstrap, t_interval
 from nfa.registry.families.language.comparison.study import (
     RANDOM,
@@ -219,7 +219,7 @@ def test_steps_to_a_target_are_restricted_means_and_count_every_seed(times):
     here, there = zip(*times, strict=True)
     found = reached(reaching("svd", here), reaching(RANDOM, there), 1.0)
     assert found
-    assert found.means == pytest.approx(tuple(slow.restricted_mean(each, 10.0) for each in (here, there)))
+    assert found.means == pytest.approx(tuple(reference.restricted_mean(each, 10.0) for each in (here, there)))
     assert found.counts == tuple(sum(time is not None for time in each) for each in (here, there))
     if any(found.counts):
         apart = [(10.0 if a is None else a) - (10.0 if b is None else b) for a, b in times]

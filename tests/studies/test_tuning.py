@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import slow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tuned import LR, OPTIMIZER, arms, classifier, planted, two_objectives
 
+from nfa import reference
 from nfa.registry.sweeps import axis_importance
 from nfa.registry.sweeps.axis_importance import Importance, conventions, importances, why_no_importances
 from nfa.registry.sweeps.space import Choice, Range
@@ -98,7 +98,7 @@ def test_the_front_is_what_the_definition_says(
     cut = [tuple(float(value) for value in each[:objectives]) for each in values]
     costs = [[-v if more else v for v, more in zip(each, ways, strict=False)] for each in cut]
     found = pareto_front(table_of(*cut, maximise=ways[:objectives]))
-    assert sorted(row.number for row in found) == slow.non_dominated(costs)
+    assert sorted(row.number for row in found) == reference.non_dominated(costs)
     assert [row.values[0] for row in found] == sorted(row.values[0] for row in found)
 
 

@@ -4,10 +4,10 @@ import math
 from fnmatch import fnmatchcase
 
 import pytest
-import slow
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nfa import reference
 from nfa.registry.sweeps import scores
 from nfa.registry.sweeps.objectives import Constraint, StudyObjective
 
@@ -32,7 +32,7 @@ def test_an_objective_is_that_of_the_reference(
     found = scores.score(series, StudyObjective(key, maximise, name, int(last or 1)))
     rows = [(one, step, value) for one, of_key in series.items() for step, value in of_key.items()]
     wanted = [one for one in series if fnmatchcase(one, key)]
-    expected = slow.objective(rows, wanted, how, more_is_better=maximise)
+    expected = reference.objective(rows, wanted, how, more_is_better=maximise)
     assert (found is None) == (expected is None)
     if found is not None and expected is not None:
         assert found == pytest.approx(expected, rel=1e-12, abs=1e-9)

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import slow
 import torch
 from fine_tunings import MODULES, OPTIONS, STEPS, TOO_LONG, TRAINED, Place, factors_for, logits_of, used_place
 
+from nfa import reference
 from nfa.errors import Refusal
 from nfa.registry.families.language import questions
 from nfa.registry.families.language.answer_tokens import IGNORED, collate
@@ -65,7 +65,7 @@ def test_each_loss_is_that_of_the_question_alone(made: LanguageModel) -> None:
         losses, metrics = made.losses(outputs, batch), made.metrics(outputs, batch)
     for row, item in enumerate(batch.ids.tolist()):
         ids, start = made.questions.ids[item], made.questions.starts[item]
-        loss, count = slow.answer_loss(logits_of(model, ids.tolist()), ids, start)
+        loss, count = reference.answer_loss(logits_of(model, ids.tolist()), ids, start)
         assert float(losses[row]) == pytest.approx(float(loss) / count, rel=1e-9)
         assert float(metrics["nll"][row]) == pytest.approx(float(loss), rel=1e-9)
         assert int(metrics["tokens"][row]) == count

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from slow.attention import relative_attention
+from nfa.reference.attention import relative_attention
 
 State = Mapping[str, Tensor]
 

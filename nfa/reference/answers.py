@@ -32,3 +32,4 @@ def token_mean(
     """The mean over all answer tokens of several items, every token weighing the same."""
     losses = [answer_loss(*item) for item in zip(logits, ids, starts, strict=True)]
     return sum((loss for loss, _ in losses), torch.zeros((), dtype=torch.float64)) / sum(count for _, count in losses)
+
