@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.record import store
 from nfa.registry import tracking
 from nfa.registry.analyses.config import AnalyzeConfig
-from nfa.registry.datasets import catalog
+from nfa.registry.datasets import image_files
 from nfa.registry.families.mlp.config import TrainConfig
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.training.start import train
@@ -36,7 +36,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{Path(folder, 'mlflow.db')}"
         os.chdir(folder)
-        catalog.locate(TRAINING.dataset)
+        image_files.locate(TRAINING.dataset)
         train(TRAINING, Stopwatch(), None)
         source = tracking.find_run("latest").info.run_id
         one, two = analysed(source, 1), analysed(source, 2)

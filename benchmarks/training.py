@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from benchmarks.baselines import train_epoch, validate
 from benchmarks.record import store
 from nfa.registry import tracking
-from nfa.registry.datasets import catalog, images, splits
+from nfa.registry.datasets import image_files, images, splits
 from nfa.registry.families.mlp.config import TrainConfig
 from nfa.registry.families.mlp.session import stored_config
 from nfa.registry.families.mlp.workload import MLPClassifier
@@ -74,7 +74,7 @@ def checkpoint_seconds(workload: MLPClassifier, repeats: int = 11) -> float:
 
 def main() -> None:
     """Time, compare and record."""
-    data = images.load("fashion-mnist", catalog.locate("fashion-mnist"))
+    data = images.load("fashion-mnist", image_files.locate("fashion-mnist"))
     ids = splits.decide(data.train_labels, data.test_labels, seed=1717, label_noise=0, classes=10)
     workload = MLPClassifier(CONFIG, data, ids)
     with tempfile.TemporaryDirectory() as folder:

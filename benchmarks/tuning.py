@@ -17,7 +17,7 @@ from optuna.trial import TrialState, create_trial
 
 from benchmarks.record import store
 from nfa.measures.evaluation import evaluate_split
-from nfa.registry.datasets import catalog, images, splits
+from nfa.registry.datasets import image_files, images, splits
 from nfa.registry.datasets.images import ImageData
 from nfa.registry.families.mlp.config import TrainConfig
 from nfa.registry.families.mlp.workload import MLPClassifier
@@ -100,7 +100,7 @@ def workers() -> dict[str, float]:
 
 @cache
 def _digits() -> tuple[ImageData, dict[str, list[int]]]:
-    data = images.load("digits", catalog.locate("digits", ""))
+    data = images.load("digits", image_files.locate("digits", ""))
     return data, splits.decide(data.train_labels, data.test_labels, seed=1717, label_noise=0.0, classes=data.classes)
 
 

@@ -1,9 +1,9 @@
-"""Write what is derived: MLproject, docs/parameters.md, benchmarks.md, chaos.md, conformance.md. `--check` compares."""
+"""Write what is derived: MLproject, entrypoints/, docs/parameters.md, benchmarks.md and more. `--check` compares."""
 
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ def mlproject() -> str:
     """MLproject: every entry point with every parameter, its type and default."""
     lines = [f"# {NOTE}", "name: nfa", "conda_env: conda.yaml", "entry_points:"]
     for name, config in configs():
-        lines += [f"  {name}: &{name}", "    parameters:"]
+        lines += [f"  {name}: &{name}", f"    parameters:{'' if dataclasses.fields(config) else ' {}'}"]
         for item in dataclasses.fields(config):
             lines.append(f"      {item.name}: {{type: {kind(item)}, default: {json.dumps(item.default)}}}")
         words = " ".join(f"--{item.name} {{{item.name}}}" for item in dataclasses.fields(config))
@@ -210,10 +210,22 @@ PAGES = {
 }
 
 
+def doors() -> dict[str, Callable[[], str]]:
+    """The thin file in entrypoints/ of each entry point, by its path."""
+
+    def door(name: str) -> Callable[[], str]:
+        said = f'"""Entry point `{name}`."""'
+        return lambda: (
+            f'{said}\n\nfrom nfa.registry.cli import main\n\nif __name__ == "__main__":\n    main("{name}")\n'
+        )
+
+    return {f"entrypoints/{name}.py": door(name) for name, _ in configs()}
+
+
 def main() -> int:
     """Write the pages, or with --check name those that differ."""
     differing = []
-    for name, make in PAGES.items():
+    for name, make in {**PAGES, **doors()}.items():
         path = ROOT / name
         if not path.exists() or path.read_text(encoding="utf-8") != make():
             differing.append(name)

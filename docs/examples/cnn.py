@@ -8,7 +8,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 import nfa
-from nfa.registry.datasets import catalog, images
+from nfa.registry.datasets import image_files, images
 
 
 def network(classes: int) -> nn.Sequential:
@@ -25,7 +25,7 @@ def loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def main(dataset: str = "fashion-mnist", examples: int = 4000, epochs: int = 4) -> None:
-    data = images.load(dataset, catalog.locate(dataset))
+    data = images.load(dataset, image_files.locate(dataset))
     side = int(data.features**0.5)
     x = torch.tensor(data.train_images[:examples] / data.scale).float().view(-1, 1, side, side)
     y = torch.tensor(data.train_labels[:examples])

@@ -8,7 +8,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 import nfa
-from nfa.registry.datasets import catalog, images
+from nfa.registry.datasets import image_files, images
 
 
 class LineReader(nn.Module):
@@ -32,7 +32,7 @@ def loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def main(dataset: str = "fashion-mnist", examples: int = 2000, steps: int = 60) -> None:
-    data = images.load(dataset, catalog.locate(dataset))
+    data = images.load(dataset, image_files.locate(dataset))
     side = int(data.features**0.5)
     x = torch.tensor(data.train_images[:examples] / data.scale).float().view(-1, side, side)
     y = torch.tensor(data.train_labels[:examples])

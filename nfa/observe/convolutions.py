@@ -1,5 +1,6 @@
 """Convolutions as products: W times patches, and its transpose."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -149,3 +150,13 @@ def each(value: Any, dims: int) -> tuple[int, ...]:
 def sides(pairs: list[tuple[int, int]]) -> list[int]:
     """Before and after, the last dimension first, as `F.pad` takes them."""
     return [side for pair in reversed(pairs) for side in pair]
+
+
+RULES: Mapping[Callable[..., Any], type[Product]] = {
+    F.conv1d: Convolution,
+    F.conv2d: Convolution,
+    F.conv3d: Convolution,
+    F.conv_transpose1d: TransposedConvolution,
+    F.conv_transpose2d: TransposedConvolution,
+    F.conv_transpose3d: TransposedConvolution,
+}

@@ -4,12 +4,13 @@ A rule is a dataclass whose fields are the arguments of the function. From h [n 
 all matrices of a site, and the gradient of W for each example, Σ_s δ_s h_sᵀ. `at` says where the examples are.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn as nn
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -179,3 +180,15 @@ class Mapped(Product):
         with torch.no_grad():
             found: Tensor = self.module.forward(rows)  # not the module itself: its hooks are other people's
         return found
+
+
+RULES: Mapping[Callable[..., Any], type[Product]] = {
+    F.linear: Linear,
+    torch.matmul: Matmul,
+    torch.Tensor.matmul: Matmul,
+    torch.mm: Matmul,
+    torch.Tensor.mm: Matmul,
+    torch.addmm: Addmm,
+    F.grouped_mm: GroupedProduct,
+    torch._grouped_mm: GroupedProduct,
+}

@@ -1,8 +1,9 @@
 """How every function that uses a parameter gives the parameter's gradient for each example: the one list of rules.
 
 A rule is a dataclass whose fields are the arguments of the function. It says which of them may be parameters and makes
-their gradients from δ = ∂ℓ/∂(output). Functions that multiply by a weight are in products.py; here is what scales, adds
-and looks up. All but embeddings sum over positions s; `at` says where the examples are.
+their gradients from δ = ∂ℓ/∂(output). Functions that multiply by a weight are in products.py and convolutions.py, each
+with a list of its own; here is what scales, adds and looks up. All but embeddings sum over positions s; `at` says where
+the examples are.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,9 +16,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nfa.maths.example_gradients import Dense, Part, Rows
-from nfa.observe.convolutions import Convolution, TransposedConvolution, by_example
+from nfa.observe import convolutions, products
+from nfa.observe.convolutions import by_example
 from nfa.observe.layouts import Axis, Layout, LayoutError
-from nfa.observe.products import Addmm, GroupedProduct, Linear, Matmul, Product
+from nfa.observe.products import Product
 
 
 @dataclass(frozen=True)
@@ -155,22 +157,7 @@ def _reduced(values: Tensor, shape: torch.Size, at: Layout) -> Float[Tensor, "n 
     return rows.sum(dim=repeated).reshape(len(rows), -1)
 
 
-PRODUCTS: Mapping[Callable[..., Any], type[Product]] = {
-    F.linear: Linear,
-    torch.matmul: Matmul,
-    torch.Tensor.matmul: Matmul,
-    torch.mm: Matmul,
-    torch.Tensor.mm: Matmul,
-    torch.addmm: Addmm,
-    F.grouped_mm: GroupedProduct,
-    torch._grouped_mm: GroupedProduct,
-    F.conv1d: Convolution,
-    F.conv2d: Convolution,
-    F.conv3d: Convolution,
-    F.conv_transpose1d: TransposedConvolution,
-    F.conv_transpose2d: TransposedConvolution,
-    F.conv_transpose3d: TransposedConvolution,
-}
+PRODUCTS: Mapping[Callable[..., Any], type[Product]] = {**products.RULES, **convolutions.RULES}
 RULES: Mapping[Callable[..., Any], Any] = {
     **PRODUCTS,
     F.layer_norm: LayerNorm,

@@ -11,7 +11,7 @@ import pytest
 from scipy.io import savemat
 
 from nfa.errors import Refusal
-from nfa.registry.datasets import catalog, images
+from nfa.registry.datasets import image_files, images
 
 RANDOM, BYTES = np.random.default_rng(0), np.arange(9, dtype=np.uint8)
 
@@ -146,10 +146,10 @@ def test_the_digest_is_that_of_the_content_not_of_the_place(tmp_path):
 
 
 def test_the_installed_fashion_mnist_is_whole():
-    folder = Path(catalog.SOURCES["fashion-mnist"].folders[0])
+    folder = Path(image_files.SOURCES["fashion-mnist"].folders[0])
     if not folder.is_dir():
         pytest.skip(f"{folder} is not installed")
-    data = images.load("fashion-mnist", catalog.locate("fashion-mnist"))
+    data = images.load("fashion-mnist", image_files.locate("fashion-mnist"))
     assert data.train_images.shape == (60_000, 784)
     assert data.test_images.shape == (10_000, 784)
     assert np.bincount(data.train_labels).tolist() == [6_000] * 10

@@ -16,7 +16,6 @@ from stores import Store
 
 from nfa import seeding
 from nfa.maths.bfloat16 import has_bfloat16_units
-from nfa.registry import doors
 from nfa.registry.families.language.base.quiet import quiet
 from nfa.registry.tracking import artifacts
 
@@ -205,7 +204,7 @@ def test_factors_of_other_sizes_are_refused(refused: Callable[..., str], place: 
 def test_what_does_not_fit_into_memory_is_refused(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sysconf", lambda name: 1 if name == "SC_PHYS_PAGES" else 4096)
     assert "rank=4 for 14 modules of base_model=" in refused()
-    monkeypatch.setattr(doors, "check_memory", lambda *_, **__: None)
+    monkeypatch.setattr(family, "check_memory", lambda *_, **__: None)
     said = refused()
     assert "batch_size=2 in float32 (about " in said
     assert "a smaller batch_size" in said

@@ -12,7 +12,7 @@ import pytest
 from stores import Finished, Store
 from support import TINY, Ended, process, run, tiny, words
 
-from nfa.registry.datasets.catalog import SOURCES
+from nfa.registry.datasets.image_files import SOURCES
 from nfa.registry.families.mlp.config import TrainConfig
 from nfa.registry.tracking.store import client
 

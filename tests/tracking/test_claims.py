@@ -15,10 +15,10 @@ from stores import Store
 from nfa.registry import tracking
 from nfa.registry.tracking import claims
 from nfa.registry.tracking.claims import BEAT, Claim, Lost, Silence, Taken, is_running, wait_until_free
+from nfa.registry.tracking.dead_runs import Sweep
 from nfa.registry.tracking.heartbeat import Heartbeat
 from nfa.registry.tracking.processes import Life, Process, life_of, process_of, sign
 from nfa.registry.tracking.store import client
-from nfa.registry.tracking.sweep import Sweep
 
 MADE = {"nfa.entrypoint": "train", "nfa.workload": "mlp"}
 FOREIGN = ["", "garbage", "[]", "{}", "null", "{" * 100_000, '{"host": 3}', "9" * 5000, "\u0663", '{"pid": "1"}']

@@ -124,10 +124,10 @@ def test_data_other_than_the_run_s_are_refused(seen: Finished, monkeypatch: pyte
 def test_moved_data_are_found_where_data_dir_says(
     changeable: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nfa.registry.datasets import catalog
+    from nfa.registry.datasets import image_files
 
     asked: list[str] = []
-    monkeypatch.setattr(catalog, "locate", lambda _name, place: asked.append(place) or {})
+    monkeypatch.setattr(image_files, "locate", lambda _name, place: asked.append(place) or {})
     stored_runs.load_checkpoint(changeable.run_id, 0, data_dir=str(tmp_path))
     stored_runs.load_checkpoint(changeable.run_id, 0)
     assert asked == [str(tmp_path), ""]

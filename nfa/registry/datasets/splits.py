@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nfa.registry.datasets.published import train_size
+from nfa.registry.datasets.image_sizes import train_size
 from nfa.seeding import generator
 from nfa.workloads.stratified import stratified_order
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from nfa import checkpoint_schedule
 from nfa.errors import Refusal
 from nfa.options import Auto, CheckedOptions, check_fields, device_option, option
-from nfa.registry.datasets.published import train_size
+from nfa.registry.datasets.image_sizes import train_size
 from nfa.registry.machine import check_memory
 from nfa.registry.training.optimizer_table import OPTIMIZERS
 

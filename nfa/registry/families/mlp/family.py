@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from nfa.registry.datasets import catalog
-from nfa.registry.datasets.published import PUBLISHED
+from nfa.registry.datasets import image_files
+from nfa.registry.datasets.image_sizes import PUBLISHED
 from nfa.registry.families.mlp.config import COMPARED, TrainConfig
 from nfa.registry.families.protocol import EntryPoint, Family, Quality, trains
 from nfa.registry.folders import check_folder
@@ -43,14 +43,14 @@ class Classifiers(Family):
 
     def check(self, trainings: Sequence[TrainConfig]) -> None:
         for dataset, folder in {(one.dataset, one.data_dir) for one in trainings if one.data_dir}:
-            catalog.locate(dataset, folder)
+            image_files.locate(dataset, folder)
             check_folder("data_dir", folder)
         for one in trainings:
             one.check_sizes(*PUBLISHED[one.dataset])
 
     def look(self, config: TrainConfig) -> Any:
         """The files of the data set."""
-        return catalog.locate(config.dataset, config.data_dir)
+        return image_files.locate(config.dataset, config.data_dir)
 
     def variants(self, config: TrainConfig) -> dict[str, TrainConfig]:
         """With optimizer=all, one training each."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nfa import checkpoint_schedule
 from nfa.errors import Refusal, reading
-from nfa.registry.datasets import catalog
+from nfa.registry.datasets import image_files
 from nfa.registry.families.mlp.config import ACTIVATIONS, DATASETS, ImportConfig
 from nfa.registry.folders import COUNTS, typed_folder
 from nfa.registry.wrapped_names import innermost, is_count
@@ -238,7 +238,7 @@ def look(config: ImportConfig) -> FoundFiles:
     folder = typed_folder(config.folder).resolve()
     files = choose(find(listed(folder)), config.epochs, config.folder)
     config = complete(config, files)
-    return FoundFiles(config, folder, files, catalog.locate(config.dataset, config.data_dir))
+    return FoundFiles(config, folder, files, image_files.locate(config.dataset, config.data_dir))
 
 
 def listed(folder: Path) -> list[str]:

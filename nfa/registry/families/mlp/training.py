@@ -7,7 +7,7 @@ from typing import Any
 
 from nfa.parallel import World
 from nfa.registry import stored_runs, tracking
-from nfa.registry.datasets import catalog, images, splits
+from nfa.registry.datasets import image_files, images, splits
 from nfa.registry.datasets.images import ImageData
 from nfa.registry.families.mlp import report
 from nfa.registry.families.mlp.config import TrainConfig
@@ -25,7 +25,7 @@ class ClassifierTraining(FamilyTraining):
 
     def read(self, config: TrainConfig, clock: Stopwatch, found: Mapping[str, Path] | None = None) -> ImageData:
         with clock.section("data"):
-            files = catalog.locate(config.dataset, config.data_dir) if found is None else found
+            files = image_files.locate(config.dataset, config.data_dir) if found is None else found
             return images.load(config.dataset, files)
 
     def prepare(
@@ -55,7 +55,7 @@ class ClassifierTraining(FamilyTraining):
 
     def rebuild(self, run: StoredTraining) -> MLPClassifier:
         train = TrainConfig(**run.config["train"])
-        files = catalog.locate(train.dataset, train.data_dir if run.data_dir is None else run.data_dir)
+        files = image_files.locate(train.dataset, train.data_dir if run.data_dir is None else run.data_dir)
         data = images.load(train.dataset, files)
         check_same(train.dataset, data.digest(), run.config["data"]["digest"])
         return MLPClassifier(train, data, run.example_ids, run.device)
