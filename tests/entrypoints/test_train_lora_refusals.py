@@ -16,6 +16,7 @@ from stores import Store
 
 from nfa import seeding
 from nfa.maths.bfloat16 import has_bfloat16_units
+from nfa.registry.families.language import family
 from nfa.registry.families.language.base.quiet import quiet
 from nfa.registry.tracking import artifacts
 
