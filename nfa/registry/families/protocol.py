@@ -171,7 +171,12 @@ class Family(ABC):
 
 
 class FamilyTraining(ABC):
-    """What a family does once PyTorch is loaded: make its trainings ready, and make stored ones again."""
+    """What a family does once PyTorch is loaded: make its trainings ready, and make stored ones again.
+
+    What others rely on: example ids have the splits "train", "val", "test" and "probe"; `stored` has `data` with a
+    `name` and a `digest`, and `train` with the parameters, `lr` among them; a session's `finish` tags the run with
+    `nfa.best_epoch`.
+    """
 
     @abstractmethod
     def read(self, config: Any, clock: "Stopwatch", found: Any = None) -> Any:
