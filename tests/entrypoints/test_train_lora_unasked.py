@@ -58,7 +58,8 @@ def test_empty_answers_are_counted_and_nowhere(
     config = TrainLoraConfig(**options)
     ready = prepared(family_of(config), config, Stopwatch())
     assert "1 with an empty question or answer are left out" in capsys.readouterr().out
-    assert (ready.data["items"], ready.data["empty"], ready.data["too_long"]) == (40, 1, len(TOO_LONG))
+    facts = ready.data.facts
+    assert (facts["items"], facts["empty"], facts["too_long"]) == (40, 1, len(TOO_LONG))
     ids = ready.workload.example_ids
     assert sorted((*ids["train"], *ids["val"])) == [item for item in range(40) if item not in (9, *TOO_LONG)]
 
