@@ -66,15 +66,13 @@ def check_fields(config: Any) -> None:
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
         if item.metadata["choices"] and value not in (*item.metadata["choices"], item.default):
-            raise Refusal(
-                f"{item.name}={value!r}", ", ".join(item.metadata["choices"]), suggest(item.name, value, item)
-            )
+            got = f"{item.name}={value!r}"
+            raise Refusal(got, ", ".join(item.metadata["choices"]), suggest(item.name, value, item))
         if (how := item.metadata["written"]) and not how[0].fullmatch(value):
             raise Refusal(f"{item.name}={value!r}", how[1], f"{item.name}={item.default}")
         if isinstance(value, int | float) and not _within(value, item.metadata):
-            raise Refusal(
-                f"{item.name}={value}", bounds(item), f"leave {item.name} out for its default, {item.default}"
-            )
+            got = f"{item.name}={value}"
+            raise Refusal(got, bounds(item), f"leave {item.name} out for its default, {item.default}")
 
 
 class CheckedOptions:

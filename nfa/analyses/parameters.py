@@ -39,11 +39,9 @@ class AlignmentParameters(CheckedOptions):
             raise Refusal(f"directions={self.directions!r}", "auto, all, or a whole number ≥ 2", remedy)
         for name, value in (("centre", "jacobian"), ("agop_power", "0.5")):
             if getattr(self, name) == value:
-                raise Refusal(
-                    f"{name}={value} with directions={self.directions}",
-                    "it with all directions: it is not linear in AGOP, so random ones would bias it",
-                    "directions=all",
-                )
+                got = f"{name}={value} with directions={self.directions}"
+                allowed = "it with all directions: it is not linear in AGOP, so random ones would bias it"
+                raise Refusal(got, allowed, "directions=all")
 
 
 @dataclass(frozen=True)

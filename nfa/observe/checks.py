@@ -72,11 +72,9 @@ def check_trained(model: nn.Module, workload: Workload, batch: Batch) -> None:
     made = gradients(outputs, [trained[name] for name in names], torch.ones_like(outputs))
     for name, found in zip(names, made, strict=True):
         if found is None:
-            raise Refusal(
-                f"parameter {name!r}, which is used inside torch.no_grad() only",
-                "parameters whose gradients torch.autograd.grad finds",
-                "1. checkpoint(…, use_reentrant=False); 2. requires_grad_(False) where it is not to be trained",
-            )
+            got = f"parameter {name!r}, which is used inside torch.no_grad() only"
+            remedy = "1. checkpoint(…, use_reentrant=False); 2. requires_grad_(False) where it is not to be trained"
+            raise Refusal(got, "parameters whose gradients torch.autograd.grad finds", remedy)
 
 
 class _Silent(ParameterRecorder):
@@ -103,46 +101,34 @@ def _run_part(model: nn.Module, workload: Workload, batch: Batch) -> tuple[Tenso
     except Refusal:
         raise
     except Exception as error:  # such as targets that are places in the batch
-        raise Refusal(
-            f"a model or loss that fails on some of the examples that it takes together ({reason(error)})",
-            "models and losses that treat each example alone",
-            "leave contrastive losses out: they have no per-example gradient; keep sizes of batches out of forward",
-        ) from error
+        got = f"a model or loss that fails on some of the examples that it takes together ({reason(error)})"
+        remedy = "leave contrastive losses out: they have no per-example gradient; keep sizes of batches out of forward"
+        raise Refusal(got, "models and losses that treat each example alone", remedy) from error
 
 
 def _check_modules(model: nn.Module) -> None:
     for name, module in model.named_modules():
         batch_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
         if batch_norm and (module.training or not module.track_running_stats):
-            raise Refusal(
-                f"{name!r}, a {type(module).__name__} that uses the statistics of the batch in evaluation mode",
-                "layers that treat each example alone",
-                "track_running_stats=True and evaluation mode, or GroupNorm or LayerNorm instead",
-            )
+            got = f"{name!r}, a {type(module).__name__} that uses the statistics of the batch in evaluation mode"
+            remedy = "track_running_stats=True and evaluation mode, or GroupNorm or LayerNorm instead"
+            raise Refusal(got, "layers that treat each example alone", remedy)
         if module.training:
-            raise Refusal(
-                f"{name!r}, a {type(module).__name__} that stays in training mode after model.eval()",
-                "modules that follow model.eval()",
-                "do not override train() or set training by hand",
-            )
+            got = f"{name!r}, a {type(module).__name__} that stays in training mode after model.eval()"
+            raise Refusal(got, "modules that follow model.eval()", "do not override train() or set training by hand")
 
 
 def _check_finite(outputs: Tensor, losses: Tensor) -> None:
     if not (outputs.isfinite().all() and losses.isfinite().all()):
-        raise Refusal(
-            "a model whose outputs or losses are not finite",
-            "finite weights, inputs and targets",
-            "take a checkpoint from before the training diverged",
-        )
+        got = "a model whose outputs or losses are not finite"
+        raise Refusal(got, "finite weights, inputs and targets", "take a checkpoint from before the training diverged")
 
 
 def _check_repeats(outputs: Tensor, again: Tensor) -> None:
     if not _close(outputs, again):
-        raise Refusal(
-            "a model whose outputs differ when it is run twice on the same inputs",
-            "models that are deterministic in evaluation mode",
-            "use nn.Dropout (off in evaluation) instead of F.dropout(x) or torch.rand in forward",
-        )
+        got = "a model whose outputs differ when it is run twice on the same inputs"
+        remedy = "use nn.Dropout (off in evaluation) instead of F.dropout(x) or torch.rand in forward"
+        raise Refusal(got, "models that are deterministic in evaluation mode", remedy)
 
 
 def _check_separate(outputs: Tensor, losses: Tensor, part_outputs: Tensor, part_losses: Tensor) -> None:

@@ -86,11 +86,9 @@ class ExampleGradients:
 
     def _refuse(self, different: set[str]) -> None:
         if different:
-            raise Refusal(
-                f"parameter {min(different)!r}, which batches use in different ways",
-                "a model that uses its parameters in the same way for every batch",
-                "pad all examples to one length, or leave the parameter out",
-            )
+            got = f"parameter {min(different)!r}, which batches use in different ways"
+            allowed = "a model that uses its parameters in the same way for every batch"
+            raise Refusal(got, allowed, "pad all examples to one length, or leave the parameter out")
 
     def _cotangent(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """∂ℓ_a/∂f(x_a) with entries near 1, and the powers of two taken out of it."""
@@ -100,11 +98,9 @@ class ExampleGradients:
         made = gradients(losses, [leaf, *self.parameters.values()], torch.ones_like(losses))
         direct = [name for name, value in zip(self.parameters, made[1:], strict=True) if value is not None]
         if direct:
-            raise Refusal(
-                f"a loss that uses parameter {direct[0]!r} itself",
-                "losses of the model's outputs and the targets",
-                "leave penalties on weights out of the loss, and weight decay to the optimizer",
-            )
+            got = f"a loss that uses parameter {direct[0]!r} itself"
+            allowed = "losses of the model's outputs and the targets"
+            raise Refusal(got, allowed, "leave penalties on weights out of the loss, and weight decay to the optimizer")
         rows = (torch.zeros_like(leaf) if made[0] is None else made[0]).reshape(len(batch), -1)
         scale = powers_of_two(rows.abs().amax(dim=1))
         return (rows / scale.unsqueeze(1)).reshape(outputs.shape), scale.double()

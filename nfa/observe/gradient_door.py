@@ -64,11 +64,9 @@ class GradientDoor:
 
     def _trial(self, batch: Batch, outputs: Tensor, uses: Uses) -> Trial:
         if outputs.shape[:1] != (len(batch),):
-            raise Refusal(
-                f"outputs of shape {tuple(outputs.shape)} for {len(batch)} examples",
-                "outputs with the examples in the first dimension",
-                "transpose them, or do not reduce them over the examples",
-            )
+            got = f"outputs of shape {tuple(outputs.shape)} for {len(batch)} examples"
+            allowed = "outputs with the examples in the first dimension"
+            raise Refusal(got, allowed, "transpose them, or do not reduce them over the examples")
         random = generator(0, "door")
         cotangent = torch.randn(outputs.shape, generator=random).to(outputs)
         weights = (torch.rand(len(batch), generator=random) + 0.5).to(outputs)
@@ -124,11 +122,9 @@ class GradientDoor:
         wrong = {name for name in differing if trial.expected[name].isfinite().all()}
         self.door.by_loop = single.by_loop or bool(wrong)
         if wrong and not self._same_alone(trial):
-            raise Refusal(
-                f"parameter {min(wrong)!r}, whose gradients for an example alone are not those in a batch",
-                "models that treat each example alone",
-                "keep the examples in the first dimension, also if there is only one, and batch statistics fixed",
-            )
+            got = f"parameter {min(wrong)!r}, whose gradients for an example alone are not those in a batch"
+            remedy = "keep the examples in the first dimension, also if there is only one, and batch statistics fixed"
+            raise Refusal(got, "models that treat each example alone", remedy)
 
     def _same_alone(self, trial: Trial) -> bool:
         """Whether the model says the same of examples one by one."""

@@ -96,11 +96,9 @@ def site_weights(
 def per_example(losses: Tensor, batch: Batch) -> Tensor:
     """`losses` as they are; `Refusal` where they are not one for each example."""
     if losses.shape != (len(batch),):
-        raise Refusal(
-            f"losses of shape {tuple(losses.shape)} for {len(batch)} examples",
-            "one loss for each example",
-            "return the unreduced loss (reduction='none', then a mean over everything but the examples)",
-        )
+        got, allowed = f"losses of shape {tuple(losses.shape)} for {len(batch)} examples", "one loss for each example"
+        remedy = "return the unreduced loss (reduction='none', then a mean over everything but the examples)"
+        raise Refusal(got, allowed, remedy)
     return losses
 
 

@@ -15,8 +15,5 @@ def check_memory(parameters: int, sizes: str, remedy: str, *, more: float = 0) -
     needed = BYTES_A_WEIGHT * parameters + more
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > memory:
-        raise Refusal(
-            f"{sizes} (about {needed / 2**30:,.0f} GB)",
-            f"a network that fits into {memory / 2**30:.0f} GB of memory",
-            remedy,
-        )
+        got = f"{sizes} (about {needed / 2**30:,.0f} GB)"
+        raise Refusal(got, f"a network that fits into {memory / 2**30:.0f} GB of memory", remedy)

@@ -53,11 +53,9 @@ def _check_config(run_id: str, path: str, metadata: Mapping[str, str]) -> None:
     """`Refusal` for a checkpoint of another configuration than the run's config.json says."""
     stored = _stored(run_id)
     if metadata.get("config_digest") not in (None, config_digest(stored)):
-        raise Refusal(
-            f"config.json of run {run_id[:12]} with its {path}, which was trained with other parameters or data",
-            "the config.json that the run was trained with",
-            "restore both from a copy of the run; without one, make the run again",
-        )
+        got = f"config.json of run {run_id[:12]} with its {path}, which was trained with other parameters or data"
+        allowed = "the config.json that the run was trained with"
+        raise Refusal(got, allowed, "restore both from a copy of the run; without one, make the run again")
 
 
 def load_weights(model: nn.Module, run_id: str, epoch: int) -> dict[str, Tensor]:

@@ -57,11 +57,9 @@ class Items:
         except NfaError:
             raise
         except Exception as error:  # whatever a collate function raises
-            raise Refusal(
-                f"examples that cannot be put into one batch ({reason(error)})",
-                "examples of one shape, or a collate function that pads them and gives an attention_mask",
-                "give a DataLoader with its collate_fn, or collate=",
-            ) from error
+            got = f"examples that cannot be put into one batch ({reason(error)})"
+            allowed = "examples of one shape, or a collate function that pads them and gives an attention_mask"
+            raise Refusal(got, allowed, "give a DataLoader with its collate_fn, or collate=") from error
 
     def order(self, seed: int) -> list[int]:
         """All ids, so that the first n of them hold the classes in their shares; as they come where there are none.

@@ -15,9 +15,8 @@ def choose_device(name: str) -> torch.device:
         torch.zeros((), device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise Refusal(
-            f"device={name!r} ({reason})", "auto, cpu, cuda, cuda:N, mps where present", "device=auto"
-        ) from None
+        got = f"device={name!r} ({reason})"
+        raise Refusal(got, "auto, cpu, cuda, cuda:N, mps where present", "device=auto") from None
     return device
 
 

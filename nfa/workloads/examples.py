@@ -26,11 +26,9 @@ def call(model: nn.Module, inputs: Any) -> Tensor:
     first = answer[0] if logits is None and isinstance(answer, tuple | list) and answer else logits
     if isinstance(first, Tensor):
         return first
-    raise Refusal(
-        f"a model that answers with a {type(answer).__name__}",
-        "a tensor, an answer with logits, a tuple that begins with a tensor",
-        "outputs=lambda model, inputs: the tensor that is meant, such as model(inputs).last_hidden_state",
-    )
+    got = f"a model that answers with a {type(answer).__name__}"
+    remedy = "outputs=lambda model, inputs: the tensor that is meant, such as model(inputs).last_hidden_state"
+    raise Refusal(got, "a tensor, an answer with logits, a tuple that begins with a tensor", remedy)
 
 
 def parted(example: Any) -> tuple[Any, Any]:

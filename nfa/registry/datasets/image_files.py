@@ -88,9 +88,8 @@ def _verified(dataset: str, folder: Path) -> dict[str, Path]:
     files = SOURCES[dataset].files
     missing = [name for name, *_ in files.values() if not (folder / name).is_file()]
     if missing:
-        raise Refusal(
-            f"{dataset}: {folder} lacks {', '.join(missing)}", f"a folder with {_names(dataset)}", _by_hand(dataset)
-        )
+        got = f"{dataset}: {folder} lacks {', '.join(missing)}"
+        raise Refusal(got, f"a folder with {_names(dataset)}", _by_hand(dataset))
     for name, *expected in files.values():
         with reading(f"{dataset}: {folder / name}", "a file that can be read", "check its rights"):
             found = _md5(folder / name)

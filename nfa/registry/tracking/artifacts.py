@@ -258,14 +258,10 @@ def check_space(run: Run, *, total: int, largest: int) -> None:
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
     megabytes = 1 / 2**20
     if free < total:
-        raise Refusal(
-            f"{free * megabytes:.0f} MB free at {existing}",
-            f"about {total * megabytes:.0f} MB for this run's checkpoints",
-            "free some space, use fewer checkpoints (schedule) or a smaller network, or set MLFLOW_TRACKING_URI",
-        )
+        got = f"{free * megabytes:.0f} MB free at {existing}"
+        remedy = "free some space, use fewer checkpoints (schedule) or a smaller network, or set MLFLOW_TRACKING_URI"
+        raise Refusal(got, f"about {total * megabytes:.0f} MB for this run's checkpoints", remedy)
     if limit != resource.RLIM_INFINITY and limit < largest:
-        raise Refusal(
-            f"a file size limit of {limit * megabytes:.1f} MB (ulimit -f)",
-            f"at least {largest * megabytes:.1f} MB for this run's largest file",
-            "raise the limit, or use a smaller network",
-        )
+        got = f"a file size limit of {limit * megabytes:.1f} MB (ulimit -f)"
+        allowed = f"at least {largest * megabytes:.1f} MB for this run's largest file"
+        raise Refusal(got, allowed, "raise the limit, or use a smaller network")

@@ -104,9 +104,8 @@ def stored_path(run_id: str, epoch: int) -> str:
         raise _without_checkpoints(find_run(run_id), epoch)
     if epoch not in paths:
         available = ", ".join(map(str, sorted(paths)))
-        raise Refusal(
-            f"{unit(run_id)} {epoch} of run {run_id[:12]}", f"its checkpoints: {available}", "choose one of them"
-        )
+        got = f"{unit(run_id)} {epoch} of run {run_id[:12]}"
+        raise Refusal(got, f"its checkpoints: {available}", "choose one of them")
     return paths[epoch]
 
 

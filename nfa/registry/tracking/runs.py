@@ -175,11 +175,8 @@ def _created(parent: TrackedRun | None, experiment: str, name: str, tags: Mappin
 def _adopted(run_id: str, name: str, tags: Mapping[str, str]) -> Run:
     run = client().get_run(run_id)
     if "nfa.state" in run.data.tags:
-        raise Refusal(
-            f"run {run_id} ({run.data.tags['nfa.state']})",
-            "a new run",
-            f"leave --run-id out; a killed or failed run is continued with -P resume={run_id}",
-        )
+        got, allowed = f"run {run_id} ({run.data.tags['nfa.state']})", "a new run"
+        raise Refusal(got, allowed, f"leave --run-id out; a killed or failed run is continued with -P resume={run_id}")
     client().log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
     if name:
         client().update_run(run_id, name=name)
@@ -199,11 +196,8 @@ def reopen_run(run_id: str, *, parent: TrackedRun | None = None, finished_too: b
             raise Refusal(f"resume={run_id}", "a run made by train", "give the id of the training run itself")
         wait_until_free(run)
         if state == "pruned" or (state == "finished" and not finished_too):
-            raise Refusal(
-                f"resume={run_id} ({state})",
-                "a killed or failed run",
-                f"start a new run; epochs of a {state} one are fixed",
-            )
+            got = f"resume={run_id} ({state})"
+            raise Refusal(got, "a killed or failed run", f"start a new run; epochs of a {state} one are fixed")
         wrapper_id = None if parent else os.environ.get("MLFLOW_RUN_ID")
         artifacts.sweep_unfinished(run)
         return TrackedRun(run, wrapper_id=wrapper_id, continued=True)

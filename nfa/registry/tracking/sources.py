@@ -33,9 +33,8 @@ def _sources(text: str) -> Sequence[Run]:
         return owners
     if analysed := run.data.tags.get("nfa.source_run_ids"):
         raise Refusal(f"run_id={text} (an analysis)", "runs that trained something", f"run_id={analysed}")
-    raise Refusal(
-        f"run_id={text} (it has no checkpoints)", "a run with checkpoints, or a parent of such runs", "train it first"
-    )
+    got = f"run_id={text} (it has no checkpoints)"
+    raise Refusal(got, "a run with checkpoints, or a parent of such runs", "train it first")
 
 
 def _is_trained(run: Run) -> bool:

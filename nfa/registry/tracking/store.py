@@ -63,11 +63,9 @@ def reaching_store() -> Iterator[None]:
                 limited(requests.get, f"{uri}/health", timeout=10)
             yield
     except StoreError as error:
-        raise Refusal(
-            f"tracking store {uri} ({headline(error)})",
-            "a store that can be reached and written",
-            "mend its permissions, disk space or address, or set MLFLOW_TRACKING_URI",
-        ) from tellable(error)
+        got, allowed = f"tracking store {uri} ({headline(error)})", "a store that can be reached and written"
+        remedy = "mend its permissions, disk space or address, or set MLFLOW_TRACKING_URI"
+        raise Refusal(got, allowed, remedy) from tellable(error)
 
 
 def current_experiment() -> str:
@@ -93,18 +91,16 @@ def find_run(text: str) -> Run:
     if text == "latest":
         return _latest()
     if not text.isalnum():
-        raise Refusal(
-            f"run id {text!r}", "a run id or its beginning, letters and digits", "copy the id from the MLflow UI"
-        )
+        got = f"run id {text!r}"
+        raise Refusal(got, "a run id or its beginning, letters and digits", "copy the id from the MLflow UI")
     experiments = [experiment.experiment_id for experiment in client().search_experiments(view_type=ViewType.ALL)]
     runs = client().search_runs(experiments, f"attributes.run_id LIKE '{text}%'", max_results=6)
     if len(runs) == 1:
         return runs[0]
     if not runs:
         where = mlflow.get_tracking_uri()
-        raise Refusal(
-            f"run id {text!r}", f"a run in {where}", "copy the id from the MLflow UI, or check MLFLOW_TRACKING_URI"
-        )
+        got = f"run id {text!r}"
+        raise Refusal(got, f"a run in {where}", "copy the id from the MLflow UI, or check MLFLOW_TRACKING_URI")
     shown = ", ".join(run.info.run_id[:12] for run in runs[:5])
     raise Refusal(f"run id {text!r} (it fits several: {shown})", "a prefix that fits one run", "type more of the id")
 
