@@ -30,6 +30,9 @@ from nfa.registry.tracking.checkpoints import stored_path as stored_path
 from nfa.registry.tracking.checkpoints import unit as unit
 from nfa.registry.tracking.claims import Taken as Taken
 from nfa.registry.tracking.claims import is_running as is_running
+from nfa.registry.tracking.finding_runs import children as children
+from nfa.registry.tracking.finding_runs import find_run as find_run
+from nfa.registry.tracking.finding_runs import tagged as tagged
 from nfa.registry.tracking.metrics import history as history
 from nfa.registry.tracking.metrics import metric_rows as metric_rows
 from nfa.registry.tracking.pictures import save_picture as save_picture
@@ -53,10 +56,7 @@ from nfa.registry.tracking.states import unsent as unsent
 from nfa.registry.tracking.states import unsent_state as unsent_state
 from nfa.registry.tracking.store import StoreError as StoreError
 from nfa.registry.tracking.store import beside_store as beside_store
-from nfa.registry.tracking.store import children as children
-from nfa.registry.tracking.store import find_run as find_run
 from nfa.registry.tracking.store import is_of_store as is_of_store
 from nfa.registry.tracking.store import link as link
 from nfa.registry.tracking.store import reach as reach
 from nfa.registry.tracking.store import reaching_store as reaching_store
-from nfa.registry.tracking.store import tagged as tagged

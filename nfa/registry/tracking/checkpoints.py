@@ -11,8 +11,9 @@ from nfa import __version__
 from nfa.errors import Refusal
 from nfa.registry.signals import shielded
 from nfa.registry.tracking import artifacts
+from nfa.registry.tracking.finding_runs import children, find_run
 from nfa.registry.tracking.runs import TrackedRun
-from nfa.registry.tracking.store import children, client, find_run
+from nfa.registry.tracking.store import client
 
 if TYPE_CHECKING:
     import torch.nn as nn

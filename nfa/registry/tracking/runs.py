@@ -19,10 +19,11 @@ from nfa.registry.signals import Interrupted, shielded, stopped
 from nfa.registry.tracking import artifacts, first_use, store
 from nfa.registry.tracking.claims import BEAT, Claim, is_claimed, is_running, wait_until_free
 from nfa.registry.tracking.dead_runs import Sweep
+from nfa.registry.tracking.finding_runs import find_run
 from nfa.registry.tracking.heartbeat import Heartbeat
 from nfa.registry.tracking.metrics import MetricLog, known_steps
 from nfa.registry.tracking.processes import sign
-from nfa.registry.tracking.store import StoreError, client, find_run, reaching_store
+from nfa.registry.tracking.store import StoreError, client, reaching_store
 
 ENDS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED", "pruned": "KILLED"}
 TAG_LENGTH = 5000

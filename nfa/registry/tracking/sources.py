@@ -9,8 +9,9 @@ from mlflow.entities import Run
 from nfa.errors import Refusal
 from nfa.registry.tracking.artifacts import get_json, has_artifact
 from nfa.registry.tracking.checkpoints import epochs
+from nfa.registry.tracking.finding_runs import children, find_run
 from nfa.registry.tracking.metrics import history
-from nfa.registry.tracking.store import children, client, find_run, reaching_store
+from nfa.registry.tracking.store import client, reaching_store
 
 DIGEST = "nfa.analysis_digest"
 GENERAL = ("entrypoint", "nfa_version", "sources")  # of an analysis' config.json, beside its parameters
