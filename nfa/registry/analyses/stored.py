@@ -17,7 +17,7 @@ from nfa.registry.folders import typed_folder
 from nfa.registry.signals import Interrupted, shielded
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DIGEST, DONE, Earlier, find_earlier, find_sources
-from nfa.registry.training.config_json import run_config
+from nfa.registry.training.config_json import run_config, write_config
 
 LOSSES = ("train/loss", "val/loss", "eval/loss")
 SPACE = 32 * 2**20  # reports, figures and database rows
@@ -160,7 +160,7 @@ def _several(kind: StoredAnalysis, plans: Sequence[AnalysisPlan]) -> TrackedRun:
     with run:
         run.log_params(asdict(kind.config))
         unit = common_unit(plan.unit for plan in plans)
-        tracking.put_json(run.info, "config.json", content(kind, ids, unit, {}))
+        write_config(run, content(kind, ids, unit, {}))
         parts = _each(plans)
         for source_id, part in zip(ids, parts.values(), strict=True):
             tracking.copy_artifacts_into(run.info, part, source_id)
@@ -192,7 +192,7 @@ def _one(plan: AnalysisPlan, *, adopt: bool) -> TrackedRun:
     with run:
         tracking.check_space(run.info, total=SPACE + kind.space(plan.epochs), largest=SPACE // 4)
         run.log_params(asdict(kind.config))
-        tracking.put_json(run.info, "config.json", content(kind, [source.run_id], plan.unit, plan.described))
+        write_config(run, content(kind, [source.run_id], plan.unit, plan.described))
         if coverage := plan.described.get("coverage"):  # analyses before 0.7 do not say
             run.tag({"nfa.coverage": coverage})
             stage("coverage", coverage)

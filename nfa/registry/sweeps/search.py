@@ -23,7 +23,7 @@ from nfa.registry.sweeps.trainings import Trainings
 from nfa.registry.sweeps.trials import Trials, objective_key
 from nfa.registry.sweeps.workers import Assignment, work
 from nfa.registry.tracking import TrackedRun
-from nfa.registry.training.config_json import training_config
+from nfa.registry.training.config_json import training_config, write_config
 
 
 def tune(config: TuneConfig, trainings: Trainings | None = None) -> None:
@@ -80,7 +80,7 @@ def _parent(config: TuneConfig, name: str, run_id: str | None) -> TrackedRun:
 def _lead(config: TuneConfig, study: optuna.Study, parent: TrackedRun, trainings: Trainings) -> None:
     """Run the trials, confirm the best, and report."""
     parent.log_params({**dataclasses.asdict(config), "study_name": study.study_name, "storage": _place(config)})
-    tracking.put_json(parent.info, "config.json", _stored(config, study))
+    write_config(parent, _stored(config, study))
     total = trial_queue.fill(study, config)
     if total < config.n_trials:
         stage("notice", f"the grid has {total} points, so there are no more trials than these")

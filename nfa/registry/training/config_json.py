@@ -9,8 +9,9 @@ import torch
 
 from nfa import __version__
 from nfa.content import json_digest
+from nfa.registry import tracking
 from nfa.registry.folders import typed_folder
-from nfa.registry.tracking import DataInput
+from nfa.registry.tracking import DataInput, TrackedRun
 
 SPACE_MARGIN = 32 * 2**20  # database rows, figures and reports
 
@@ -18,6 +19,11 @@ SPACE_MARGIN = 32 * 2**20  # database rows, figures and reports
 def run_config(entrypoint: str, content: Mapping[str, Any]) -> dict[str, Any]:
     """Content of any `config.json`: who made it, and what else is known."""
     return {"entrypoint": entrypoint, "nfa_version": __version__, **content}
+
+
+def write_config(run: TrackedRun, content: Mapping[str, Any]) -> None:
+    """The run's `config.json`; nothing else writes one."""
+    tracking.put_json(run.info, "config.json", content)
 
 
 def training_config(

@@ -13,7 +13,7 @@ from nfa.registry.families.stored import config_digest
 from nfa.registry.signals import Interrupted, shielded, stopped
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
-from nfa.registry.training.config_json import SPACE_MARGIN, data_inputs
+from nfa.registry.training.config_json import SPACE_MARGIN, data_inputs, write_config
 from nfa.registry.training.session import Session
 from nfa.registry.training.time_spent import keep_time, timed
 
@@ -53,7 +53,7 @@ class TrackedTraining:
             run.log_datasets(data_inputs(session.stored, session.example_ids))
             for path, tensors in session.tensors().items():
                 tracking.put_tensors(run.info, path, tensors)
-            tracking.put_json(run.info, "config.json", session.stored)
+            write_config(run, session.stored)
             tracking.put_json(run.info, "example_ids.json", session.example_ids)
             if tags := session.tags():
                 run.tag(tags)

@@ -10,6 +10,7 @@ from nfa.registry.families.protocol import Family, Ready
 from nfa.registry.signals import Interrupted
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
+from nfa.registry.training.config_json import write_config
 from nfa.registry.training.tracked import train_one
 
 
@@ -18,7 +19,7 @@ def train_each(
 ) -> None:
     """Describe the parent, train all, compare them; `NfaError` at the end where one has failed."""
     stored = family.training.stored(config, ready)
-    tracking.put_json(parent.info, "config.json", stored)
+    write_config(parent, stored)
     parent.log_params({name: value for name, value in stored["train"].items() if name != "resume"})
     failures = train_children(parent, family, variants, ready, clock)
     with clock.section("comparison"):

@@ -22,7 +22,7 @@ from nfa.registry.families.registry import family_of
 from nfa.registry.families.stored import made_again
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
-from nfa.registry.training.config_json import training_config
+from nfa.registry.training.config_json import training_config, write_config
 from nfa.registry.training.resume import changed_by_user
 from nfa.registry.training.start import prepared
 from nfa.registry.training.time_spent import timed
@@ -57,7 +57,7 @@ def ablate_eeg(config: AblateEEGConfig) -> None:
         parent.log_params(fields)
         data = {"name": ready.data.name, "digest": ready.data.digest()}
         content = training_config("ablate_eeg", "eeg", AblateEEGConfig, {**fields, "resume": ""}, data)
-        tracking.put_json(parent.info, "config.json", content)
+        write_config(parent, content)
         failures = train_children(parent, family, trainings, ready, clock)
         with clock.section("comparison"):
             _compare(parent, list(arms), failures)

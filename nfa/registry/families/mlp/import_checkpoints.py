@@ -24,7 +24,7 @@ from nfa.registry.families.stored import config_digest
 from nfa.registry.signals import shielded
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
-from nfa.registry.training.config_json import SPACE_MARGIN, data_inputs
+from nfa.registry.training.config_json import SPACE_MARGIN, data_inputs, write_config
 from nfa.workloads.devices import choose_device
 
 REMEDY = (
@@ -106,7 +106,7 @@ class _Import:
         tracking.check_space(self.run.info, total=weights * len(self.files) + SPACE_MARGIN, largest=weights)
         self.run.log_params({**dataclasses.asdict(config), **self.stored["train"]})
         self.run.log_datasets(data_inputs(self.stored, self.workload.example_ids))
-        tracking.put_json(self.run.info, "config.json", self.stored)
+        write_config(self.run, self.stored)
         tracking.put_json(self.run.info, "example_ids.json", self.workload.example_ids)
         stage("model", f"MLP {config.width} × {config.depth}, {config.activation}")
         stage("run", f"{self.run.run_id}, {len(self.files)} checkpoints")

@@ -17,6 +17,7 @@ from nfa.registry.families.language.figures.comparison import Curves, Difference
 from nfa.registry.families.language.teacher.steps import end_step, step_config
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import find_sources
+from nfa.registry.training.config_json import write_config
 
 EXPERIMENT = "experiment.json"  # of a run of lora_experiment: the runs of its steps by name
 Found = dict[str, Any]
@@ -33,7 +34,7 @@ def compare_lora(config: CompareLoraConfig, parent: TrackedRun | None = None) ->
     with run:
         run.log_params({**dataclasses.asdict(config), "run_id": config.run_id[:1000]})
         found = compared(arms, config)
-        tracking.put_json(run.info, "config.json", step_config("compare_lora", config, sources))
+        write_config(run, step_config("compare_lora", config, sources))
         tracking.put_json(run.info, "comparison.json", found)
         text = report.written(found)
         tracking.put_text(run.info, "comparison_report.txt", text)

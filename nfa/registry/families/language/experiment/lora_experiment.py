@@ -22,7 +22,7 @@ from nfa.registry.families.registry import family_of
 from nfa.registry.signals import Interrupted
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
-from nfa.registry.training.config_json import training_config
+from nfa.registry.training.config_json import training_config, write_config
 from nfa.registry.training.start import prepared
 from nfa.registry.training.time_spent import timed
 from nfa.registry.training.tracked import train_one
@@ -52,7 +52,7 @@ def lora_experiment(config: LoraExperimentConfig, clock: Stopwatch, found: Quest
         parent.log_params(dataclasses.asdict(config))
         fields = dataclasses.asdict(config)
         content = training_config("lora_experiment", "lora", LoraExperimentConfig, fields, ready.data.facts)
-        tracking.put_json(parent.info, "config.json", content)
+        write_config(parent, content)
         try:
             with timed(parent, clock, family=True):
                 _Steps(config, plan, ready.data, parent, clock).run()

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nfa import __version__
 from nfa.console import stage
 from nfa.registry import tracking
 from nfa.registry.families.language.teacher.updates import UpdateSource
 from nfa.registry.tracking import TrackedRun
+from nfa.registry.training.config_json import run_config, write_config
 
 SPACE = 8 * 2**20  # reports and figures
 FLOAT = 4  # bytes
@@ -25,8 +25,8 @@ def open_step(entrypoint: str, title: str, source: UpdateSource, name: str, pare
 
 def step_config(entrypoint: str, config: Any, sources: Sequence[str]) -> dict[str, Any]:
     """What config.json says of every step: who made it, its parameters, and the runs that it was made from."""
-    fields = {entrypoint: dataclasses.asdict(config), "sources": list(sources)}
-    return {"entrypoint": entrypoint, "workload": "lora", "nfa_version": __version__, **fields}
+    fields = {"workload": "lora", entrypoint: dataclasses.asdict(config), "sources": list(sources)}
+    return run_config(entrypoint, fields)
 
 
 def describe_step(run: TrackedRun, config: Any, source: UpdateSource, extra: Mapping[str, Any]) -> None:
@@ -40,7 +40,7 @@ def describe_step(run: TrackedRun, config: Any, source: UpdateSource, extra: Map
         "modules": list(source.shapes),
         **extra,
     }
-    tracking.put_json(run.info, "config.json", content)
+    write_config(run, content)
 
 
 def check_room(run: TrackedRun, source: UpdateSource, rank: int) -> None:
