@@ -85,12 +85,7 @@ def gradient_gram(model: nn.Module, loss: Loss, probe: Any, **options: Any) -> T
 
 
 def _opened(
-    kind: type[Study],
-    name: str,
-    model: nn.Module,
-    loss: Loss,
-    probe: Any,
-    options: Mapping[str, Any],
+    kind: type[Study], name: str, model: nn.Module, loss: Loss, probe: Any, options: Mapping[str, Any]
 ) -> tuple[nn.Module, Study]:
     """The model out of what it is wrapped in, and a study of it; `Refusal` for what cannot be done."""
     how = {"outputs": call, "present": None, "examples": 512}

@@ -50,10 +50,7 @@ def one_hot_regression(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) 
     return regression(logits, F.one_hot(labels, logits.shape[1]).to(logits.dtype))
 
 
-TERMS: Mapping[str, Callable[[Tensor, Tensor], Terms]] = {
-    "cross-entropy": classification,
-    "mse": one_hot_regression,
-}
+TERMS: Mapping[str, Callable[[Tensor, Tensor], Terms]] = {"cross-entropy": classification, "mse": one_hot_regression}
 
 
 def bin_of(norms: Tensor, bins: int) -> Int[Tensor, " *n"]:

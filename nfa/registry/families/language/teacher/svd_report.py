@@ -64,11 +64,7 @@ def zero_modules(made: Mapping[str, Compressed]) -> list[str]:
 
 
 def _described(one: Compressed) -> dict[str, Any]:
-    ratios = {
-        "energy_ratio": one.energy_ratio,
-        "relative_error": one.relative_error,
-        "stable_rank": one.stable_rank,
-    }
+    ratios = {"energy_ratio": one.energy_ratio, "relative_error": one.relative_error, "stable_rank": one.stable_rank}
     return {
         "shape": list(one.shape),
         "norm": one.norm,
