@@ -23,7 +23,7 @@ def analysed(source: str, nproc: int) -> dict[str, dict[int, float]]:
     """Series of an analysis made in a process (or two) of its own, each with one thread."""
     # Another top_k, which no default relation uses, keeps one analysis from being copied for the other.
     words = {"run_id": source, "nproc": nproc, "max_samples": EXAMPLES, "directions": "all", "top_k": 10 + nproc}
-    command = [sys.executable, "-m", "entrypoints.analyze"]
+    command = [sys.executable, "-m", "nfa", "analyze"]
     command += [word for name, value in words.items() for word in (f"--{name}", str(value))]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     output = subprocess.run(command, check=True, env=env, capture_output=True, text=True).stdout

@@ -83,7 +83,7 @@ def workers() -> dict[str, float]:
             "n_trials": 8, "n_workers": number, "confirm": 0, "pruner": "none", "fixed": TEN_SECONDS,
             "space": "lr=log:1e-2:1", "sampler": "random", "study_name": f"workers-{number}",
         }  # fmt: skip
-        command = [sys.executable, "-m", "entrypoints.tune"]
+        command = [sys.executable, "-m", "nfa", "tune"]
         command += [word for name, value in words.items() for word in (f"--{name}", str(value))]
         subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True)
         begun, ended = _span(f"workers-{number}")

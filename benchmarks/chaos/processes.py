@@ -25,7 +25,8 @@ class Process:
         self, command: Sequence[str], folder: Path, environment: Mapping[str, str], terminal: Path, clock: Clock
     ) -> None:
         self.terminal, self.clock = terminal, clock
-        self.name = command[command.index("-m") + 1].removeprefix("entrypoints.")
+        module, first = command[command.index("-m") + 1 :][:2]
+        self.name = first if module == "nfa" else module
         with terminal.open("wb") as output:
             self._popen = subprocess.Popen(
                 command,

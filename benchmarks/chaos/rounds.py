@@ -82,9 +82,9 @@ class Round:
         return process
 
     def start(self, entrypoint: str, words: Words, *, by: Sequence[str] = (), **environment: str) -> Process:
-        """Start `python -m entrypoints.NAME --key value …`, itself or by another program."""
+        """Start `python -m nfa NAME --key value …`, itself or by another program."""
         typed = [word for name, value in words.items() for word in (f"--{name}", str(value))]
-        return self.launch([*by, sys.executable, "-m", f"entrypoints.{entrypoint}", *typed], **environment)
+        return self.launch([*by, sys.executable, "-m", "nfa", entrypoint, *typed], **environment)
 
     def done(self, entrypoint: str, words: Words) -> Process:
         """Start an entry point that has to finish, and wait for it."""
