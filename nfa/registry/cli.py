@@ -87,12 +87,12 @@ def starter(name: str) -> Callable[[Any], None]:
 
 def run(name: str, config_type: type[Config], start: Callable[[Config], None]) -> typing.NoReturn:
     """Parse, run `start`, and exit: 0 done, 1 failed, 2 refused, 130 SIGINT, 143 SIGTERM."""
-    signals.listen()
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(help_text(config_type, name))
         sys.exit(0)
 
     def work() -> None:
+        signals.listen()
         masking.mask_process()
         start(parse(config_type, _unstored(sys.argv[1:])))
 

@@ -13,7 +13,8 @@ def test_the_default_muon_moves_weights_by_its_update_alone():
     moves = []
     for start in (torch.zeros(8, 6), 16 * torch.eye(8)[:, :6]):
         weight, readout = nn.Parameter(start.clone()), nn.Parameter(torch.zeros(2, 2))
-        optimizer = build("muon", [weight], [readout], lr=0.5, momentum=0.95, weight_decay=0, companion_lr=0.001)
+        options = {"lr": 0.5, "momentum": 0.95, "weight_decay": 0, "companion_lr": 0.001}
+        optimizer = build("muon", [weight], readout=[readout], **options)
         for _ in range(3):
             weight.grad, readout.grad = gradient.clone(), torch.zeros(2, 2)
             optimizer.step()

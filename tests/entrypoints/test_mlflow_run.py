@@ -206,7 +206,8 @@ def test_resume_that_is_refused_marks_the_wrapper(changeable: Finished) -> None:
 
 def test_interrupt_before_the_run_is_opened_marks_the_run_of_mlflow(store: Store) -> None:
     wrapper = wrapper_in(store)
-    ended = run(store, tiny(), before=AtCall(40, TERM), MLFLOW_RUN_ID=wrapper, MLFLOW_EXPERIMENT_ID="0")
+    at_the_check = During("nfa.registry.doors", "check", TERM)
+    ended = run(store, tiny(), before=at_the_check, MLFLOW_RUN_ID=wrapper, MLFLOW_EXPERIMENT_ID="0")
     assert ended.code == 143, ended.output
     assert store.tags(wrapper)["nfa.state"] == "killed"
 

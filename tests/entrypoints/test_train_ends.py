@@ -175,7 +175,7 @@ def test_signal_in_mid_epoch_keeps_the_last_whole_step(fresh: Store, finished: F
 
 
 MOMENTS = [
-    ("sweep", "Sweep.__call__"),
+    ("dead_runs", "Sweep.__call__"),
     ("claims", "Claim.write"),
     ("heartbeat", "Heartbeat.beat"),
     ("runs", "TrackedRun.__enter__"),

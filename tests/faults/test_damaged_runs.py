@@ -172,9 +172,9 @@ def test_other_recordings_than_those_it_began_with_end_a_resume(
     stored = decoded.store.json(decoded.run_id, "config.json")["train"]
     run: Any = SimpleNamespace(run_id=decoded.run_id)
     config = TrainEEGConfig(**stored)
-    data = family_of(config).read(config, Stopwatch())
+    data = family_of(config).training.read(config, Stopwatch())
     with used(decoded.store, monkeypatch), pytest.raises(Refusal, match="simulated with digest 000000000000"):
-        family_of(config).prepare(config, data, run)
+        family_of(config).training.prepare(config, data, run)
 
 
 def test_a_damaged_state_that_no_server_has_taken_ends_a_resume(

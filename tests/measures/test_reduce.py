@@ -47,7 +47,7 @@ class Member(World):
     def sum(self, tensor: Tensor) -> Tensor:
         return torch.stack(self.exchange.all(self.rank, tensor.clone())).sum(dim=0)
 
-    def first(self, tensor: Tensor) -> Tensor:
+    def broadcast_tensor(self, tensor: Tensor) -> Tensor:
         result: Tensor = self.exchange.all(self.rank, tensor)[0].clone()
         return result
 
@@ -98,7 +98,7 @@ def measured(toys: Toy, build: Callable[..., Any], ids: list[int], **options: An
 def reduced(toys: Toy, build: Callable[..., Any], size: int, **options: Any) -> list[Any]:
     """The same measure in each of `size` processes, over their shares of all examples."""
     ids = list(range(len(toys.inputs)))
-    measures = [measured(toys, build, World(rank, size).share(ids), **options) for rank in range(size)]
+    measures = [measured(toys, build, World(rank, size).shard(ids), **options) for rank in range(size)]
     together(size, lambda world: measures[world.rank].reduce(world))
     return measures
 
