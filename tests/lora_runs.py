@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from nfa import seeding
+from nfa.checkpoint_files import path_of
 from nfa.registry import tracking
 from nfa.registry.families.language.base import tiny
 from nfa.registry.families.language.base.models import find_base
-from nfa.registry.tracking.checkpoints import path_of
 
 SHAPES = {
     "self_attn.q_proj": (32, 32),

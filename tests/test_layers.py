@@ -24,6 +24,8 @@ LIBRARY = [
     "sinks",
     "options",
     "checkpoint_schedule",
+    "checkpoint_files",
+    "learned",
     "relations",
     "maths",
     "workload",

@@ -11,8 +11,8 @@ from torch import Tensor
 from toys import Noisy, Toy, seeded, toy
 from trainings import BATCHES, EPOCHS, Stopped, Stopping, assert_bitwise_equal, final, through_a_file
 
+from nfa.learned import learned_state
 from nfa.registry.signals import Interrupted
-from nfa.registry.tracking.learned import learned_state
 from nfa.registry.training.loop import Training, Watched
 from nfa.registry.training.optimizers import Optimizers
 from nfa.registry.training.rates import stepwise

@@ -9,11 +9,11 @@ import torch.nn as nn
 from torch import Tensor
 
 from nfa.errors import Refusal
+from nfa.learned import load_learned
 from nfa.registry import tracking
 from nfa.registry.families.protocol import StoredTraining
 from nfa.registry.families.registry import family
 from nfa.registry.families.stored import check_ids, check_stored, config_digest
-from nfa.registry.tracking.learned import load_learned
 from nfa.registry.tracking.registry import MODELS, registered
 from nfa.workload import Workload
 from nfa.workloads.devices import choose_device

@@ -6,6 +6,7 @@ from typing import Any
 
 import optuna
 
+from nfa.checkpoint_files import path_of
 from nfa.console import stage
 from nfa.registry import tracking
 from nfa.registry.sweeps.announcements import point_text
@@ -70,7 +71,7 @@ def crown(parent: TrackedRun, table: StudyTable, chosen: Sequence[TrialRow]) -> 
     run_id = trained_by(first.run_id)
     run = tracking.find_run(run_id)
     last = max(tracking.epochs(run_id))
-    version = tracking.register(name, run, tracking.path_of(last, tracking.unit(run_id)), CHAMPION)
+    version = tracking.register(name, run, path_of(last, tracking.unit(run_id)), CHAMPION)
     parent.tag({"nfa.best_trial": str(first.number), "nfa.best_run_id": first.run_id})
     reached = ", ".join(f"{key} {value:.5g}" for key, value in zip(table.objectives, first.values, strict=True))
     stage("best", f"trial {first.number}: {reached}  ({point_text(first.parameters)})")

@@ -24,7 +24,6 @@ from nfa.registry.tracking.artifacts import remove as remove
 from nfa.registry.tracking.artifacts import whole as whole
 from nfa.registry.tracking.checkpoints import chosen_epoch as chosen_epoch
 from nfa.registry.tracking.checkpoints import epochs as epochs
-from nfa.registry.tracking.checkpoints import path_of as path_of
 from nfa.registry.tracking.checkpoints import save_checkpoint as save_checkpoint
 from nfa.registry.tracking.checkpoints import stored_path as stored_path
 from nfa.registry.tracking.checkpoints import unit as unit

@@ -1,6 +1,5 @@
 """Checkpoints of a run as safetensors artifacts."""
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Run
 
 from nfa import __version__
+from nfa.checkpoint_files import NAME, path_of
 from nfa.errors import Refusal
 from nfa.registry.signals import shielded
 from nfa.registry.tracking import artifacts
@@ -20,17 +20,6 @@ if TYPE_CHECKING:
 
 BEST, WORDS = "nfa.best_epoch", ("last", "best")
 SHOWN = 5  # runs named in a message
-UNITS = {"epoch": 4, "step": 6}  # what checkpoints are counted in, and with how many digits
-_NAME = re.compile(r"checkpoints/(epoch|step)_(\d+)\.safetensors")
-
-
-def path_of(number: int, unit: str = "epoch") -> str:
-    """Artifact path of a checkpoint.
-
-    >>> path_of(20), path_of(40, "step")
-    ('checkpoints/epoch_0020.safetensors', 'checkpoints/step_000040.safetensors')
-    """
-    return f"checkpoints/{unit}_{number:0{UNITS[unit]}d}.safetensors"
 
 
 def save_checkpoint(
@@ -42,7 +31,7 @@ def save_checkpoint(
     step where `epoch` is None; a `step` of None is not known. Doing it again (after a crash) gives the same artifact
     and the same LoggedModel.
     """
-    from nfa.registry.tracking.learned import learned_state
+    from nfa.learned import learned_state  # with PyTorch
 
     known = {"epoch": epoch, "step": step, "config_digest": config_digest, "nfa_version": __version__}
     metadata = {name: str(value) for name, value in known.items() if value is not None}
@@ -95,7 +84,7 @@ def unit(run_id: str) -> str:
 
 
 def _paths(run_id: str) -> dict[int, str]:
-    matches = (_NAME.fullmatch(path) for path in artifacts.names(run_id, "checkpoints"))
+    matches = (NAME.fullmatch(path) for path in artifacts.names(run_id, "checkpoints"))
     return {int(match[2]): match[0] for match in matches if match}
 
 

@@ -13,10 +13,10 @@ import torch.nn as nn
 from torch import Tensor
 
 from nfa.errors import DivergedError
+from nfa.learned import learned_state, load_learned
 from nfa.measures.parameter_groups import gradient_norm, relative_changes
 from nfa.parallel import World
 from nfa.registry.signals import shielded
-from nfa.registry.tracking.learned import learned_state, load_learned
 from nfa.registry.training.optimizers import Optimizers
 from nfa.registry.training.shared_batch import share_batches
 from nfa.seeding import generator

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn as nn
 
-from nfa.registry.tracking.learned import learned_state, load_learned
+from nfa.learned import learned_state, load_learned
 
 
 def model(seed: int = 0) -> nn.Module:

@@ -1,0 +1,15 @@
+"""What the files of checkpoints are called: by what they are counted in, and its number."""
+
+import re
+
+UNITS = {"epoch": 4, "step": 6}  # what checkpoints are counted in, and with how many digits
+NAME = re.compile(r"checkpoints/(epoch|step)_(\d+)\.safetensors")
+
+
+def path_of(number: int, unit: str = "epoch") -> str:
+    """Artifact path of a checkpoint.
+
+    >>> path_of(20), path_of(40, "step")
+    ('checkpoints/epoch_0020.safetensors', 'checkpoints/step_000040.safetensors')
+    """
+    return f"checkpoints/{unit}_{number:0{UNITS[unit]}d}.safetensors"
