@@ -57,7 +57,7 @@ def build(
     *,
     lr: float,
     momentum: float = 0.0,
-    weight_decay: float = 0.0,
+    weight_decay: float = 0,
     readout: Sequence[nn.Parameter] = (),
     companion_lr: float = 0.0,
     rate: Rate = always,
