@@ -11,6 +11,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from nfa.errors import Refusal
+from nfa.maths.known_features import KnownFeatures
 from nfa.observe.passes import per_example
 from nfa.seeding import untouched, whole_number
 from nfa.workload import Batch, Workload
@@ -35,6 +36,7 @@ class Supervised(Workload):
     items where `torch.utils.data.default_collate` does not. Which positions of sequences are an example's own is said
     by an attention_mask among the inputs, or by `present(inputs)`. The generators are seeded by `seed` before `model()`
     is called, and afterwards are as they were. The probe holds the classes in their shares where targets are classes.
+    Where the right features of a site's input are known, `known_features` says them by site (`nfa.maths.known_features`).
     Raises `Refusal` for a reduced loss and for items that are none of this.
     """
 
@@ -52,11 +54,12 @@ class Supervised(Workload):
         outputs: Outputs = call,
         collate: Collate | None = None,
         present: Present | None = None,
+        known_features: Mapping[str, KnownFeatures] | None = None,
         seed: int = 0,
         device: torch.device | str = "auto",
     ) -> None:
         self.make, self.loss, self.call, self.seed = model, loss, outputs, seed
-        self.measured = dict(metrics or {})
+        self.measured, self.known = dict(metrics or {}), dict(known_features or {})
         given = {"train": train, "val": val, "test": test}
         self.items = {name: Items(data, collate, present) for name, data in given.items() if data is not None}
         self.device = choose_device(str(device))
@@ -109,6 +112,9 @@ class Supervised(Workload):
             return found
         got = f"metric {name!r} of shape {tuple(found.shape)} for {len(batch)} examples"
         raise Refusal(got, "one value for each example", "leave out the mean; ours is over all examples")
+
+    def known_features(self) -> Mapping[str, KnownFeatures]:
+        return self.known
 
     def classes(self, batch: Batch) -> Tensor | None:
         """The targets, where they are whole numbers."""
