@@ -88,7 +88,8 @@ def choose_relations(text: str) -> tuple[str, ...]:
     globs = ["*"] if text.strip() == "all" else [part.strip() for part in text.split(",")]
     unused = [glob for glob in globs if not any(fnmatchcase(name, glob) for name in OF_ANY_MODEL)]
     if unused:
-        raise Refusal(f"relations={', '.join(unused)}", f"{', '.join(OF_ANY_MODEL)}, globs, or all", "choose from these")
+        allowed = f"{', '.join(OF_ANY_MODEL)}, globs, or all"
+        raise Refusal(f"relations={', '.join(unused)}", allowed, "choose from these")
     return tuple(name for name in OF_ANY_MODEL if any(fnmatchcase(name, glob) for glob in globs))
 
 

@@ -52,6 +52,7 @@ REGISTRY = [
     "registry.folders",
     "registry.remembered",
     "registry.datasets",
+    "registry.ready",
     "registry.tracking",
     "registry.training.optimizer_table",
     "registry.training.shared_batch",

@@ -40,7 +40,7 @@ class Watch:
     of the training set: (inputs, targets), a dict of which `labels` are the targets, or a DataLoader or Dataset, of
     which `examples` are taken (by class where targets are classes, else the first). Which positions of sequences are an
     example's own is said by an `attention_mask` among the inputs, or by `present` [examples, positions]. Where the
-    right features of a site's input are known, `known_features` says them by site (`nfa.maths.known_features`).
+    right features of a site's input are known, `known_features` names them by site (`nfa.maths.known_features`).
 
     `studies` are "alignment", "directions", "flow", or several: "alignment,flow". Either `schedule` names the steps
     that count ("0-20,40" or "all"), or `every` is their distance, "auto" so that 5 % of the time is spent at most.

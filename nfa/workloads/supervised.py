@@ -36,7 +36,8 @@ class Supervised(Workload):
     items where `torch.utils.data.default_collate` does not. Which positions of sequences are an example's own is said
     by an attention_mask among the inputs, or by `present(inputs)`. The generators are seeded by `seed` before `model()`
     is called, and afterwards are as they were. The probe holds the classes in their shares where targets are classes.
-    Where the right features of a site's input are known, `known_features` says them by site (`nfa.maths.known_features`).
+    Where the right features of a site's input are known, `known_features` names them by site: see
+    nfa/maths/known_features.py.
     Raises `Refusal` for a reduced loss and for items that are none of this.
     """
 
