@@ -45,7 +45,7 @@ def alignment_relations(
 
 def chance(place: Axes, levels: Series) -> None:
     """A grey dotted line at what chance gives."""
-    draw(place, levels, color="0.5", linestyle=":")
+    draw(place, levels, label="chance", color="0.5", linestyle=":")
 
 
 def band(place: Axes, series: Mapping[str, Series], key: str, colour: Any) -> None:
