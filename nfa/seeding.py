@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+SEEDS = 2**32  # of NumPy
+
 
 def generator(seed: int, purpose: str) -> torch.Generator:
     """A CPU generator that depends on nothing but `seed` and `purpose` ("split", "init", "order/3", …)."""
@@ -18,6 +20,13 @@ def whole_number(seed: int, purpose: str) -> int:
     """Of 63 bits, from `seed` and `purpose` alone: a seed for what has generators of its own."""
     digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
+
+
+def seed_generators(seed: int) -> None:
+    """Python's, NumPy's and torch's global ones."""
+    random.seed(seed)
+    np.random.seed(seed % SEEDS)
+    torch.manual_seed(seed)
 
 
 @contextmanager
