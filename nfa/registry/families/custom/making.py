@@ -2,7 +2,7 @@
 
 import inspect
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from nfa.content import digest_of
@@ -19,12 +19,15 @@ from nfa.workloads.supervised import Supervised
 LOOKED_AT = 64  # examples of each split, of which the data's digest is made
 
 
-def made(maker: Maker, values: Mapping[str, Value], *, seed: int, device: str) -> Workload:
+def made(
+    maker: Maker, values: Mapping[str, Value], *, seed: int, device: str, function: Callable[..., Any] | None = None
+) -> Workload:
     """What the function returns; `Refusal` where it fails, and where that is no workload.
 
     The seed is its argument `seed`, where it has one that is not given, and decides the weights of a `Supervised`.
+    `function` is the function itself, where it is there already.
     """
-    function = imported(maker)
+    function = function or imported(maker)
     given = {**({"seed": seed} if "seed" in maker.arguments else {}), **values}
     try:
         workload = function(**given)
