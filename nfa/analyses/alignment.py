@@ -139,7 +139,7 @@ class Analysis:
 
 
 def _impossible(text: str, relations: Sequence[str], *, exact: bool, start: bool) -> dict[str, str]:
-    """Those of `relations` that cannot be had, with the reason; `Refusal` for one that was asked for by its full name."""
+    """Those of `relations` that cannot be had, with the reason; `Refusal` for one whose full name is in `text`."""
     reasons = {}
     for name in relations:
         if not exact and RELATIONS[name].needs_all_outputs:

@@ -12,7 +12,10 @@ from nfa.relations import RELATIONS
 def relations_by_site(
     values: Mapping[str, float], sites: Sequence[str], relations: Sequence[str], *, title: str = ""
 ) -> Figure:
-    """Relations by metric key, with bars of two standard errors and grey ticks at chance levels; what is undefined is not drawn."""
+    """Relations by metric key, with bars of two standard errors and grey ticks at chance levels.
+
+    What is undefined is not drawn.
+    """
     drawn = [name for name in relations if any(f"{site}/{name}" in values for site in sites)]
     figure, places = panels(max(1, len(drawn)), height=_height(sites))
     with style():

@@ -28,7 +28,7 @@ def value(known: KnownFeatures, matrix: Tensor) -> float:
 
 
 def of_sums(seed: int, p: int) -> Tensor:
-    """An AGOP over all pairs of a function of a + b: the gradients at (a + s, b − s) are those at (a, b), moved along."""
+    """AGOP of a function of a + b over all pairs: the gradient at (a + s, b − s) is that at (a, b), moved along."""
     at_zero = normal(seed, p, 2 * p)  # at (0, c) for every sum c
     moved = [torch.cat([row[:p].roll(s), row[p:].roll(-s)]) for row in at_zero for s in range(p)]
     J = torch.stack(moved)

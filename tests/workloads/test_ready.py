@@ -1,4 +1,4 @@
-"""Workloads that are ready by name: each is made from plain arguments, conforms, and learns what it is there to show."""
+"""Workloads that are ready by name: made from plain arguments, right in every study, and learning what they show."""
 
 import ast
 import inspect
@@ -138,8 +138,8 @@ def test_images_are_split_as_those_of_train_and_pixels_go_from_0_to_1() -> None:
 def test_channels_come_before_rows_and_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = torch.arange(3072).remainder(251).to(torch.uint8).repeat(10, 1).numpy()
     data = images.ImageData("svhn", 255.0, pixels, torch.arange(10).numpy(), pixels, torch.arange(10).numpy())
-    monkeypatch.setattr(image_files, "locate", lambda dataset, data_dir: {})
-    monkeypatch.setattr(images, "load", lambda dataset, files: data)
+    monkeypatch.setattr(image_files, "locate", lambda *_: {})
+    monkeypatch.setattr(images, "load", lambda *_: data)
     image = image_datasets("svhn")["test"][3][0]
     assert image.shape == (3, 32, 32)
     assert float(image[2, 5, 7]) == pytest.approx((2 * 1024 + 5 * 32 + 7) % 251 / 255)
