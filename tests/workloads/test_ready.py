@@ -41,7 +41,7 @@ TINY: dict[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
     "sparse-parity": (sparse_parity, {"bits": 6, "width": 8, "examples": 40}),
     "multi-index": (multi_index, {"size": 5, "width": 8, "examples": 40}),
 }
-SMALL = ("modular-addition", "sparse-parity", "multi-index")
+LONG = ("resnet", "transformer on text")  # to compare, one example at a time
 
 
 def made(name: str, **more: Any) -> Any:
@@ -110,7 +110,7 @@ def test_another_seed_gives_other_weights_and_another_split(name: str) -> None:
     assert not torch.equal(one.inputs, other.inputs)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in SMALL else pytest.mark.slow) for name in TINY])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in TINY])
 def test_every_study_of_a_workload_agrees_with_the_references_and_changes_nothing(name: str) -> None:
     found = check_workload(lambda: made(name))
     assert found.ok

@@ -28,8 +28,8 @@ def modular_addition(
     """All pairs (a, b), one-hot side by side, of which so many are for training; the others for val and test by halves.
 
     The first layer reads both, so its feature matrices are known where only a + b counts (`agop_known`). With the
-    defaults and AdamW (lr 0.001, weight_decay 0.5, batches of 32) the training accuracy is 1 after 30 epochs, that of
-    unseen pairs after 200. Power et al. 2022, arXiv 2201.02177; Gromov 2023, arXiv 2301.02679.
+    defaults and AdamW (lr 0.001, weight_decay 0.5, batches of 32) the training accuracy is 1 after 15 epochs, that of
+    unseen pairs after 220. Power et al. 2022, arXiv 2201.02177; Gromov 2023, arXiv 2301.02679.
     """
     if activation not in ACTIVATIONS:
         raise Refusal(f"activation={activation!r}", ", ".join(ACTIVATIONS), "activation=square")
