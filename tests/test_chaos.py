@@ -129,7 +129,7 @@ def test_the_password_is_seen_in_files_tables_and_terminals_also_in_a_header_or_
 
 
 def test_a_process_that_outlives_what_started_it_is_litter(here: Round) -> None:
-    process = here.launch(["sh", "-c", "sleep 60 & exit 3", "-m", "sleeper"])
+    process = here.launch(["sh", "-c", "sleep 60 & exit 3", "-m", "nfa", "sleeper"])
     assert here.ends(process, {0}) == 3
     assert here.seen.faults == ["sleeper ended with 3, not 0: nothing"]
     assert not process.alone(seconds=0)
