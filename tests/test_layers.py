@@ -20,6 +20,7 @@ LIBRARY = [
     "plain_text",
     "seeding",
     "parallel",
+    "unfinished",
     "content",
     "sinks",
     "options",
@@ -42,7 +43,6 @@ LIBRARY = [
 ]
 REGISTRY = [
     "registry.signals",
-    "registry.unfinished",
     "registry.machine",
     "registry.stopwatch",
     "registry.launch",

@@ -16,12 +16,11 @@ from mlflow.entities import Run
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from PIL import Image
 
-from nfa import content
+from nfa import content, unfinished
 from nfa.console import stage
 from nfa.content import Found
 from nfa.errors import NfaError, Refusal, headline, reading
 from nfa.masking import masked, masked_values
-from nfa.registry import unfinished
 from nfa.registry.signals import shielded
 from nfa.registry.tracking.places import local_folder
 from nfa.registry.tracking.store import StoreError, client
