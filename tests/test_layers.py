@@ -21,6 +21,7 @@ LIBRARY = [
     "seeding",
     "parallel",
     "unfinished",
+    "disk_space",
     "content",
     "sinks",
     "options",
