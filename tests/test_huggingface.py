@@ -1,4 +1,4 @@
-"""`AlignmentCallback` in a Hugging Face Trainer: what it records of a language model, whole or with LoRA."""
+"""`WatchCallback` in a Hugging Face Trainer: what it records of a language model, whole or with LoRA."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -83,10 +83,10 @@ def trained(
 
 
 def recording(loss: Any, count: int, **options: Any) -> Any:
-    """An `AlignmentCallback`; its import is that of transformers."""
-    from nfa.callbacks.huggingface import AlignmentCallback
+    """An `WatchCallback`; its import is that of transformers."""
+    from nfa.callbacks.huggingface import WatchCallback
 
-    return AlignmentCallback(loss, examples(count), **options)
+    return WatchCallback(loss, examples(count), **options)
 
 
 def stopping(step: int) -> Any:
@@ -232,10 +232,10 @@ def list_of_dicts() -> Any:
 
 @pytest.mark.parametrize("probe", [batch_of_dicts, list_of_dicts])
 def test_a_probe_may_be_what_the_trainer_takes(probe: Callable[[], Any], run: Store, tmp_path: Path) -> None:
-    from nfa.callbacks.huggingface import AlignmentCallback
+    from nfa.callbacks.huggingface import WatchCallback
 
     options = {"relations": "h_vs_m", "schedule": 0}
-    trained(language_model(), tmp_path, AlignmentCallback(next_word, probe(), **options))
+    trained(language_model(), tmp_path, WatchCallback(next_word, probe(), **options))
     trained(language_model(), tmp_path, recording(next_word, 6, prefix="pair/", **options))
     found = recorded(run)
     assert {key.removeprefix("pair/"): value for key, value in found.items() if key.startswith("pair/")} == {
