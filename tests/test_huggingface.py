@@ -270,8 +270,9 @@ def test_in_bfloat16_training_is_bitwise_the_same_and_everything_is_recorded(
 
 @pytest.mark.parametrize("make", [language_model, with_lora])
 @pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.usefixtures("run")
 def test_checkpoints_are_loaded_into_a_model_that_is_built_again_and_it_answers_as_stored(
-    make: Callable[[], nn.Module], bf16: bool, run: Store, tmp_path: Path
+    make: Callable[[], nn.Module], bf16: bool, tmp_path: Path
 ) -> None:
     """The answers are those of the weights' own type, whatever autocast the Trainer puts around forward."""
     model = trained(make(), tmp_path, recording(next_word, 9, studies="flow", checkpoints=True, every=1), bf16=bf16)

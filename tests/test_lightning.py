@@ -145,7 +145,8 @@ def test_a_training_that_fails_and_is_resumed_in_its_run_has_the_values_of_one_t
     assert tracking.epochs(run.info.run_id) == list(range(9))
 
 
-def test_what_is_kept_is_found_by_run_id(run: Store) -> None:
+@pytest.mark.usefixtures("run")
+def test_what_is_kept_is_found_by_run_id() -> None:
     model = trained(recording(module="net", checkpoints=True, schedule="0,3"))
     (source,) = find_sources("latest")
     tensors, _ = tracking.get_tensors(source.info.run_id, tracking.stored_path(source.info.run_id, 3))
