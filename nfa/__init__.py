@@ -15,6 +15,7 @@ _PLACES = {  # PyTorch is loaded by who asks for one of these, and by no one who
 }
 _OF_THE_REGISTRY = {
     "config": ("nfa.registry.tracking", "config"),
+    "track": ("nfa.registry.families.custom.track", "Track"),
     "load_checkpoint": ("nfa.registry.stored_runs", "load_checkpoint"),
 }
 

@@ -1,7 +1,8 @@
-"""What the files of checkpoints are called: by what they are counted in, and its number."""
+"""What the files of checkpoints are called, and what is in their metadata."""
 
 import re
 
+ANSWERS = "answers"  # in the metadata: what the model answers on a few examples, as JSON
 UNITS = {"epoch": 4, "step": 6}  # what checkpoints are counted in, and with how many digits
 NAME = re.compile(r"checkpoints/(epoch|step)_(\d+)\.safetensors")
 

@@ -2,11 +2,14 @@
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
+
+SEEDS = 2**32  # of NumPy
 
 
 def generator(seed: int, purpose: str) -> torch.Generator:
@@ -18,6 +21,32 @@ def whole_number(seed: int, purpose: str) -> int:
     """Of 63 bits, from `seed` and `purpose` alone: a seed for what has generators of its own."""
     digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
+
+
+def seed_generators(seed: int) -> None:
+    """Python's, NumPy's and torch's global ones."""
+    random.seed(seed)
+    np.random.seed(seed % SEEDS)
+    torch.manual_seed(seed)
+
+
+def generator_states() -> dict[str, Any]:
+    """Those of Python's, NumPy's and torch's global generators, as plain numbers, texts and tensors."""
+    name, keys, *rest = np.random.get_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    numpy_state = (str(name), torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest)
+    return {"python": random.getstate(), "numpy": numpy_state, "torch": torch.get_rng_state(), "cuda": cuda}
+
+
+def set_generator_states(states: Mapping[str, Any]) -> None:
+    """Take up what `generator_states` gave."""
+    version, internal, gauss = states["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, *rest = states["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(states["cuda"])
 
 
 @contextmanager

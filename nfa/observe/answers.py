@@ -34,7 +34,8 @@ def check_answers(stored: Sequence[float], now: Sequence[float], where: str) -> 
     largest = max(map(abs, stored))
     apart = math.inf
     if len(now) == len(stored):
-        apart = float(torch.tensor(stored, dtype=torch.float64).sub(torch.tensor(now)).abs().max())  # not a number where one is none
+        before, after = (torch.tensor(numbers, dtype=torch.float64) for numbers in (stored, now))
+        apart = float((before - after).abs().max())  # not a number where one of them is none
     if apart <= TOLERANCE * largest:
         return
     seen = f"{len(now)} numbers, not {len(stored)}" if math.isinf(apart) else f"they differ by {apart:.3g}"

@@ -73,7 +73,8 @@ def starter(name: str) -> Callable[[Any], None]:
     """What an entry point does with its parameters: it looks at what they name, and only then imports what it needs."""
     point = entry_points()[name]
 
-    def start(config: Any) -> None:
+    def start(typed: Any) -> None:
+        config = named(point.becomes)(typed) if point.becomes else typed
         found, begun = doors.check(point, config), time.perf_counter()
         with signals.shielded():  # a module whose import was interrupted cannot be imported again, not even to say so
             begin = named(point.start)

@@ -1,5 +1,6 @@
 """Trainings as they are stored: their workloads, models and weights, each checked before it is used."""
 
+import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -8,10 +9,12 @@ from typing import Any, NamedTuple
 import torch.nn as nn
 from torch import Tensor
 
+from nfa.checkpoint_files import ANSWERS
 from nfa.errors import Refusal
 from nfa.learned import load_learned
+from nfa.observe.answers import answers, check_answers
 from nfa.registry import tracking
-from nfa.registry.families.protocol import StoredTraining
+from nfa.registry.families.protocol import OWN_WORKLOAD, NamedWorkload, StoredTraining
 from nfa.registry.families.registry import family
 from nfa.registry.families.stored import check_ids, check_stored, config_digest
 from nfa.registry.tracking.registry import MODELS, registered
@@ -58,12 +61,19 @@ def _check_config(run_id: str, path: str, metadata: Mapping[str, str]) -> None:
         raise Refusal(got, allowed, "restore both from a copy of the run; without one, make the run again")
 
 
-def load_weights(model: nn.Module, run_id: str, epoch: int) -> dict[str, Tensor]:
-    """Give a model the weights of a checkpoint, and return them; `Refusal` where they are not this model's."""
-    tensors = weights(run_id, epoch)
-    with tracking.reading_of(run_id, tracking.stored_path(run_id, epoch)):
+def load_weights(model: nn.Module, run_id: str, epoch: int, workload: Workload) -> None:
+    """Give a model the weights of a checkpoint; `Refusal` where they are not this model's.
+
+    Also where the model answers otherwise on examples of the `workload` than it did when they were stored.
+    """
+    path = tracking.stored_path(run_id, epoch)
+    tensors, metadata = tracking.get_tensors(run_id, path)
+    _check_config(run_id, path, metadata)
+    with tracking.reading_of(run_id, path):
         load_learned(model, tensors)
-    return tensors
+        said = json.loads(metadata.get(ANSWERS, "[]"))
+    if said:
+        check_answers(said, answers(workload, model), f"{path} of run {run_id[:12]}")
 
 
 def take_up(run_id: str, *, parent: tracking.TrackedRun | None = None) -> tracking.TrackedRun:
@@ -106,11 +116,25 @@ def example_ids(run_id: str) -> dict[str, list[int]]:
     return ids
 
 
-def load_workload(run_id: str, *, device: str = "auto", data_dir: str | None = None) -> Workload:
-    """Data, splits and model of a run, rebuilt from the run alone; see `load_checkpoint`."""
+def load_workload(
+    run_id: str, *, device: str = "auto", data_dir: str | None = None, named: NamedWorkload = OWN_WORKLOAD
+) -> Workload:
+    """Data, splits and model of a run, rebuilt from the run, and the code that is `named`; see `load_checkpoint`."""
     stored, ids = _stored(run_id), example_ids(run_id)
-    known = StoredTraining(stored, ids, choose_device(device), data_dir, partial(_tensors, run_id))
-    return family(stored["workload"]).training.rebuild(known)
+    kind = family(stored["workload"])
+    kind.code(stored, named)
+    return kind.training.rebuild(
+        StoredTraining(stored, ids, choose_device(device), data_dir, partial(_tensors, run_id), named)
+    )
+
+
+def code_of(run_id: str, named: NamedWorkload) -> dict[str, Any]:
+    """What tells apart the code that a run's workload is rebuilt by; empty where it is this project's.
+
+    `Refusal` where that may not be imported.
+    """
+    stored = _stored(run_id)
+    return family(stored["workload"]).code(stored, named)
 
 
 def _tensors(run_id: str, path: str) -> dict[str, Tensor]:
@@ -118,20 +142,28 @@ def _tensors(run_id: str, path: str) -> dict[str, Tensor]:
 
 
 def load_checkpoint(
-    run_id: str, epoch: int | str | None = None, *, device: str = "auto", data_dir: str | None = None
+    run_id: str,
+    epoch: int | str | None = None,
+    *,
+    device: str = "auto",
+    data_dir: str | None = None,
+    workload: str = "",
+    workload_args: str = "",
 ) -> Checkpoint:
     """Model and workload of a run at an epoch ("last", or "best" as its tag says), rebuilt from the run alone.
 
     `run_id` is an id, a unique prefix, or "latest"; or, without an epoch, a registered checkpoint:
     "models:/NAME@champion" or "models:/NAME/VERSION". `data_dir` says where the dataset's files are now, if they moved.
-    Raises `Refusal` for an unknown run, epoch or model, and for data that are not those of the run.
+    `workload`, "module:function", names the code that makes the model again, with `workload_args`, where a run may not
+    have it imported by itself. Raises `Refusal` for an unknown run, epoch or model, for data that are not those of the
+    run, and for code that gives other answers than the run's.
     """
     if run_id.startswith(MODELS):
         run_id, epoch = registered(run_id, epoch)
     run = tracking.find_run(run_id)
     found, number = run.info.run_id, tracking.chosen_epoch(run, epoch)
     tracking.stored_path(found, number)  # an unknown epoch is refused before any data are read
-    workload = load_workload(found, device=device, data_dir=data_dir)
-    model = workload.model()
-    load_weights(model, found, number)
-    return Checkpoint(model, workload)
+    made = load_workload(found, device=device, data_dir=data_dir, named=NamedWorkload(workload, workload_args))
+    model = made.model()
+    load_weights(model, found, number, made)
+    return Checkpoint(model, made)

@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import default_collate
+from torch.utils.data import TensorDataset, default_collate
 
 from nfa.errors import NfaError, Refusal, reason
-from nfa.seeding import generator, untouched
+from nfa.seeding import generator, seed_generators, untouched, whole_number
 from nfa.workload import Batch
 from nfa.workloads.examples import Present, are_classes, check_padding, own_positions, parted
 from nfa.workloads.stratified import stratified_order
@@ -39,10 +39,18 @@ class Items:
     def batch(self, ids: Sequence[int]) -> Batch:
         """The examples of these ids; `Refusal` where they cannot be put together."""
         with untouched():
-            found = self._collated([_tensors(self.dataset[int(place)]) for place in ids])
+            found = self._found(ids)
         inputs, targets = parted(found)
         present = own_positions(inputs) if self.present is None else self.present(inputs).bool()
         return Batch(inputs, targets, torch.as_tensor(ids), present)
+
+    def _found(self, ids: Sequence[int]) -> Any:
+        """Of tensors the rows at once, as `default_collate` would put them together; of others item by item."""
+        if type(self.dataset) is TensorDataset and self.collate is default_collate:
+            index = torch.as_tensor(ids)
+            return [tensor[index] for tensor in self.dataset.tensors]
+        seed_generators(whole_number(0, f"items {list(ids)}"))
+        return self._collated([_tensors(self.dataset[int(place)]) for place in ids])
 
     def check(self) -> Batch:
         """The first examples; `Refusal` where they are none, or look padded while nothing says where."""

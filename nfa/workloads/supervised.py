@@ -1,18 +1,16 @@
 """A workload from a function that makes a model and two datasets."""
 
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn as nn
 from torch import Tensor
 
 from nfa.errors import Refusal
 from nfa.observe.passes import per_example
-from nfa.seeding import untouched, whole_number
+from nfa.seeding import seed_generators, untouched, whole_number
 from nfa.workload import Batch, Workload
 from nfa.workloads.dataset_items import Collate, Items
 from nfa.workloads.devices import choose_device
@@ -21,7 +19,6 @@ from nfa.workloads.probe import named
 
 Metric = Callable[[Tensor, Any], Tensor]
 NUMBERS = 2**22  # of inputs that an analysis reads at a time
-SEEDS = 2**32  # of NumPy
 
 
 class Supervised(Workload):
@@ -34,8 +31,10 @@ class Supervised(Workload):
     where that is not model(inputs), or model(**inputs) for a dict, or its logits. `collate` makes a batch of a list of
     items where `torch.utils.data.default_collate` does not. Which positions of sequences are an example's own is said
     by an attention_mask among the inputs, or by `present(inputs)`. The generators are seeded by `seed` before `model()`
-    is called, and afterwards are as they were. The probe holds the classes in their shares where targets are classes.
-    Raises `Refusal` for a reduced loss and for items that are none of this.
+    is called, and afterwards are as they were; a training by name gives its own `seed` and `device` where there are
+    none here. A dataset that draws random numbers, as augmentations do, draws the same for the same batch and others
+    for another. The probe holds the classes in their shares where targets are classes. Raises `Refusal` for a reduced
+    loss and for items that are none of this.
     """
 
     name = "supervised"
@@ -52,15 +51,23 @@ class Supervised(Workload):
         outputs: Outputs = call,
         collate: Collate | None = None,
         present: Present | None = None,
-        seed: int = 0,
-        device: torch.device | str = "auto",
+        seed: int | None = None,
+        device: torch.device | str | None = None,
     ) -> None:
-        self.make, self.loss, self.call, self.seed = model, loss, outputs, seed
+        self.make, self.loss, self.call = model, loss, outputs
         self.measured = dict(metrics or {})
         given = {"train": train, "val": val, "test": test}
         self.items = {name: Items(data, collate, present) for name, data in given.items() if data is not None}
-        self.device = choose_device(str(device))
+        self._given = seed, device
+        self.settle(seed=0, device="auto")
         self._first = {name: items.check().take([0]) for name, items in self.items.items()}
+
+    def settle(self, *, seed: int, device: torch.device | str) -> None:
+        """What whoever trains it decides where its maker has not: the seed, and where to compute."""
+        own_seed, own_device = self._given
+        self.seed = seed if own_seed is None else own_seed
+        self.device = choose_device(str(device if own_device is None else own_device))
+        self.__dict__.pop("_probe", None)  # an order that the seed decides
 
     @property
     def examples_at_once(self) -> int:
@@ -69,8 +76,7 @@ class Supervised(Workload):
 
     def model(self) -> nn.Module:
         with untouched():
-            seed = whole_number(self.seed, "init")
-            random.seed(seed), np.random.seed(seed % SEEDS), torch.manual_seed(seed)
+            seed_generators(whole_number(self.seed, "init"))
             return self.make().to(self.device)
 
     def ids(self, split: str) -> Sequence[int]:

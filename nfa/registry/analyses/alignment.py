@@ -15,7 +15,7 @@ from nfa.parallel import World
 from nfa.registry import stored_runs, tracking
 from nfa.registry.analyses import alignment_report, seed_groups
 from nfa.registry.analyses.config import AnalyzeConfig
-from nfa.registry.analyses.stored import StoredAnalysis, analyse
+from nfa.registry.analyses.stored import UNDECISIVE, StoredAnalysis, analyse, workload_of
 from nfa.registry.launch import launch
 from nfa.registry.tracking import TrackedRun
 from nfa.relations import choose_relations
@@ -60,7 +60,7 @@ class Alignment(StoredAnalysis):
     """What `analyze` measures."""
 
     entrypoint, title = "analyze", "analysis"
-    undecisive = frozenset({"run_id", "epochs", "batch_size", "nproc", "output_dir", "data_dir", "device", "run_name"})
+    undecisive = UNDECISIVE | {"epochs", "batch_size", "nproc"}
 
     def __init__(self, config: AnalyzeConfig, world: World) -> None:
         super().__init__(config)
@@ -90,7 +90,7 @@ class AlignmentOfRun:
 
     def __init__(self, source: str, config: AnalyzeConfig, world: World, first: int) -> None:
         self.source, self.world, self.unit = source, world, tracking.unit(source)
-        self.workload = stored_runs.load_workload(source, device=config.device, data_dir=config.data_dir or None)
+        self.workload = workload_of(source, config)
         self.model = self.workload.model()
         initial = self._initial if 0 in tracking.epochs(source) else None
         self._load(first)
@@ -119,7 +119,7 @@ class AlignmentOfRun:
         return site_weights(self.workload, self.model, names, sites)
 
     def _load(self, epoch: int) -> None:
-        stored_runs.load_weights(self.model, self.source, epoch)
+        stored_runs.load_weights(self.model, self.source, epoch, self.workload)
 
     def _announce(self) -> None:
         asked = self.analysis

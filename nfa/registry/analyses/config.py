@@ -17,6 +17,8 @@ class StoredRunsConfig(CheckedOptions):
     epochs: str = option("all", "checkpoints to analyse; all = those that exist")
     output_dir: str = option("", "folder that gets a copy of all reports and pictures")
     data_dir: str = option("", "where the run's data are now; empty = where the run had them")
+    workload: str = option("", "code that makes the model again: module:function; empty = the run's own, if it may be")
+    workload_args: str = option("", "arguments of that function; empty = those of the run")
     device: str = device_option()
     run_name: str = option("", "name of the analysis run in MLflow; empty = MLflow chooses one")
 

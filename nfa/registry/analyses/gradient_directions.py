@@ -13,7 +13,7 @@ from nfa.registry import stored_runs, tracking
 from nfa.registry.analyses import gradient_arrays, gradient_directions_comparison, gradient_directions_report
 from nfa.registry.analyses.config import DIRECTION_EPOCHS, GradientDirectionsConfig
 from nfa.registry.analyses.gradient_arrays import paths
-from nfa.registry.analyses.stored import StoredAnalysis, analyse
+from nfa.registry.analyses.stored import UNDECISIVE, StoredAnalysis, analyse, workload_of
 from nfa.registry.tracking import TrackedRun
 from nfa.studies.gradient_directions import correlation_with
 
@@ -27,7 +27,7 @@ class GradientDirections(StoredAnalysis):
     """What `gradient_directions` measures."""
 
     entrypoint, title = "gradient_directions", "gradient directions"
-    undecisive = frozenset({"run_id", "output_dir", "data_dir", "device", "run_name"})
+    undecisive = UNDECISIVE
 
     def epochs(self, existing: Sequence[int]) -> list[int]:
         """Those asked for; of the default's those that exist, or all where none of them does."""
@@ -67,14 +67,14 @@ class DirectionsOfRun:
     def __init__(self, source: str, config: GradientDirectionsConfig, epochs: Sequence[int]) -> None:
         self.source, self.asked, self.epochs = source, config, list(epochs)
         self.unit = tracking.unit(source)
-        workload = stored_runs.load_workload(source, device=config.device, data_dir=config.data_dir or None)
+        self.workload = workload = workload_of(source, config)
         self.model = workload.model()
         self._load(self.epochs[0])
         self.analysis = GradientAnalysis(workload, self.model, config)
         self._announced = False
 
     def _load(self, epoch: int) -> None:
-        stored_runs.load_weights(self.model, self.source, epoch)
+        stored_runs.load_weights(self.model, self.source, epoch, self.workload)
 
     def described(self) -> Mapping[str, Any]:
         """Examples, parameters and conventions."""

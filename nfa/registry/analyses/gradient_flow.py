@@ -8,7 +8,7 @@ from nfa.console import stage
 from nfa.registry import stored_runs, tracking
 from nfa.registry.analyses import gradient_flow_comparison, gradient_flow_report
 from nfa.registry.analyses.config import GradientFlowConfig
-from nfa.registry.analyses.stored import StoredAnalysis, analyse
+from nfa.registry.analyses.stored import UNDECISIVE, StoredAnalysis, analyse, workload_of
 from nfa.registry.families.registry import family_of_run
 from nfa.registry.tracking import TrackedRun
 
@@ -22,7 +22,7 @@ class GradientFlow(StoredAnalysis):
     """What `gradient_flow` measures."""
 
     entrypoint, title = "gradient_flow", "gradient flow"
-    undecisive = frozenset({"run_id", "epochs", "batch_size", "seed", "output_dir", "data_dir", "device", "run_name"})
+    undecisive = UNDECISIVE | {"epochs", "batch_size", "seed"}
 
     def open(self, source: str, epochs: Sequence[int]) -> "FlowOfRun":
         return FlowOfRun(source, self.config, epochs)
@@ -42,10 +42,10 @@ class FlowOfRun:
 
     def __init__(self, source: str, config: GradientFlowConfig, epochs: Sequence[int]) -> None:
         self.source, self.unit = source, tracking.unit(source)
-        workload = stored_runs.load_workload(source, device=config.device, data_dir=config.data_dir or None)
+        self.workload = workload = workload_of(source, config)
         self.model = workload.model()
         start = stored_runs.weights(source, 0) if 0 in tracking.epochs(source) else None
-        stored_runs.load_weights(self.model, source, epochs[0])
+        stored_runs.load_weights(self.model, source, epochs[0], workload)
         self.analysis = FlowAnalysis(workload, self.model, config, start)
         quality = family_of_run(tracking.find_run(source).data.tags).quality
         copied = quality.key if quality else ""
@@ -60,7 +60,7 @@ class FlowOfRun:
     def values(self, epoch: int, run: TrackedRun) -> dict[str, float]:  # noqa: ARG002 - there are no arrays
         """Series of a checkpoint."""
         self._announce()
-        stored_runs.load_weights(self.model, self.source, epoch)
+        stored_runs.load_weights(self.model, self.source, epoch, self.workload)
         trained = {key: of_key[epoch] for key, of_key in self.logged.items() if epoch in of_key}
         return self.analysis(self.model, trained, moved=epoch > 0, progress=f"{self.unit} {epoch}")
 

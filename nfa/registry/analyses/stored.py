@@ -13,15 +13,19 @@ from nfa.content import json_digest
 from nfa.errors import Refusal
 from nfa.registry import stored_runs, tracking
 from nfa.registry.analyses.checkpoint_units import common_unit
+from nfa.registry.analyses.config import StoredRunsConfig
+from nfa.registry.families.protocol import NamedWorkload
 from nfa.registry.folders import typed_folder
 from nfa.registry.signals import Interrupted, shielded
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DIGEST, DONE, Earlier, find_earlier, find_sources
 from nfa.registry.training.config_json import run_config, write_config
+from nfa.workload import Workload
 
 LOSSES = ("train/loss", "val/loss", "eval/loss")
 SPACE = 32 * 2**20  # reports, figures and database rows
 FOLDERS = ("arrays", "images", "plots")  # of an analysis
+UNDECISIVE = frozenset({"run_id", "output_dir", "data_dir", "workload", "workload_args", "device", "run_name"})
 Source = Any  # an MLflow Run; only nfa.registry.tracking knows the class
 
 
@@ -38,7 +42,8 @@ class OpenedRun(Protocol):
 class StoredAnalysis(ABC):
     """What an entry point measures of stored runs, and how it reports it.
 
-    `title` begins the names of its runs, `undecisive` are parameters that decide no value.
+    `title` begins the names of its runs, `undecisive` are parameters that decide no value,
+    or of which something else stands for them in the digest, as for a workload its code.
     """
 
     entrypoint: ClassVar[str]
@@ -98,7 +103,8 @@ class AnalysisPlan:
         """`Refusal` for epochs that do not exist, and for damaged files."""
         source_id = source.info.run_id
         asked = kind.epochs(tracking.epochs(source_id))
-        identity = {**kind.identity(asked), "source": source_id, "nfa_version": __version__}
+        code = stored_runs.code_of(source_id, named_workload(kind.config))
+        identity = {**kind.identity(asked), **code, "source": source_id, "nfa_version": __version__}
         digest = json_digest(identity)
         plan = cls(kind, source, asked, tracking.unit(source_id), digest, find_earlier(digest, kind.entrypoint))
         plan.check()
@@ -251,6 +257,17 @@ def asked_epochs(text: str, existing: Sequence[int]) -> list[int]:
         got = f"epochs={text} (there is no {missing[0]})"
         raise Refusal(got, f"the run's checkpoints: {have}", "epochs=all")
     return wanted
+
+
+def named_workload(config: StoredRunsConfig) -> NamedWorkload:
+    """The workload that was named to rebuild runs with."""
+    return NamedWorkload(config.workload, config.workload_args)
+
+
+def workload_of(source: str, config: StoredRunsConfig) -> Workload:
+    """That of a run, rebuilt where and from what the parameters say."""
+    named = named_workload(config)
+    return stored_runs.load_workload(source, device=config.device, data_dir=config.data_dir or None, named=named)
 
 
 def output_folder(text: str, parts: Sequence[str] = ()) -> Path | None:

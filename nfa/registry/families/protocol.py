@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from nfa.errors import Refusal
 from nfa.registry.places import named
 
 if TYPE_CHECKING:
@@ -27,14 +28,15 @@ APART = frozenset({"seed", "run_name", "resume", "data_dir", "device"})  # may d
 class EntryPoint:
     """What a user starts: its parameters and the function that gets them, as "module:name", imported when needed.
 
-    `check` refuses before anything heavy is imported. `look` does the same, and then `start` gets what it returns and a
-    clock, too.
+    `becomes` makes of these parameters those that `start` gets, where they are not the same. `check` refuses before
+    anything heavy is imported. `look` does the same, and then `start` gets what it returns and a clock, too.
     """
 
     config: str
     start: str
     look: str = ""
     check: str = ""
+    becomes: str = ""
 
     @property
     def parameters(self) -> type[Any]:
@@ -43,9 +45,21 @@ class EntryPoint:
         return found
 
 
-def trains(config: str) -> EntryPoint:
-    """The entry point that trains with the parameters at such a place."""
-    return EntryPoint(config, "nfa.registry.training.start:train", "nfa.registry.families.registry:look")
+def trains(config: str, becomes: str = "") -> EntryPoint:
+    """The entry point that trains with the parameters at such a place, or with what they become."""
+    look = "nfa.registry.families.registry:look"
+    return EntryPoint(config, "nfa.registry.training.start:train", look, becomes=becomes)
+
+
+@dataclass(frozen=True)
+class NamedWorkload:
+    """A workload as it is typed: its name, and the arguments of the function that makes it; empty = the run's own."""
+
+    name: str = ""
+    arguments: str = ""
+
+
+OWN_WORKLOAD = NamedWorkload()
 
 
 @dataclass(frozen=True)
@@ -62,7 +76,8 @@ class Ready:
 class StoredTraining:
     """What a workload is rebuilt from: a run's config.json, its own examples, and where to compute.
 
-    `data_dir` is where its data are now, if they moved; `tensors` gives those of a safetensors file of the run.
+    `data_dir` is where its data are now, if they moved; `tensors` gives those of a safetensors file of the run. `named`
+    is the workload that was named to rebuild it with, with its arguments; empty = its own.
     """
 
     config: Mapping[str, Any]
@@ -70,6 +85,7 @@ class StoredTraining:
     device: "torch.device"
     data_dir: str | None
     tensors: Callable[[str], Mapping[str, "Tensor"]]
+    named: NamedWorkload = OWN_WORKLOAD
 
 
 @dataclass(frozen=True)
@@ -146,14 +162,33 @@ class Family(ABC):
         """Parameters without which the searched ones would have no effect."""
         return {}
 
-    def unsearched(self, typed: Mapping[str, Value], searched: Collection[str]) -> dict[str, Any]:
-        """The searched parameters as a training without a search has them."""
-        values = asdict(self.config(**typed).resolved())
+    def searchable(self, arguments: str) -> type[Any]:  # noqa: ARG002 - mostly, its own parameters are all there is
+        """The dataclass of the parameters that a study may fix and search; `resolved` makes a `config` of them.
+
+        `arguments` are those that were typed of the function that makes a workload.
+        """
+        return self.config
+
+    def unsearched(
+        self, parameters: type[Any], typed: Mapping[str, Value], searched: Collection[str]
+    ) -> dict[str, Any]:
+        """The searched ones of some `parameters` as a training without a search has them."""
+        made = parameters(**typed)
+        values = {**asdict(made), **asdict(made.resolved())}
         return {name: values[name] for name in searched}
 
     def telling(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters that may tell runs apart which differ in more than their seed."""
         return {key: value for key, value in config.items() if key not in APART}
+
+    def code(self, stored: Mapping[str, Any], named: NamedWorkload) -> dict[str, Any]:  # noqa: ARG002
+        """What tells apart the code that rebuilds a stored run, where it is not this project's.
+
+        `Refusal` where it may not be imported, or where another workload than the run's is `named`.
+        """
+        if named.name:
+            raise Refusal(f"workload={named.name} for a run of {self.name}", "its own workload", "leave workload out")
+        return {}
 
     def processes(self, config: Any) -> int:  # noqa: ARG002 - most train in one
         """That share every batch."""

@@ -1,10 +1,9 @@
-"""The families of models that come with the project: one line each."""
+"""The families of models: one line each. What has another name is made by a function of that name."""
 
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from nfa.errors import Refusal
 from nfa.registry.families.protocol import Family
 from nfa.registry.places import named
 
@@ -12,15 +11,17 @@ FAMILIES = {
     "mlp": "nfa.registry.families.mlp.family:Classifiers",
     "eeg": "nfa.registry.families.eeg.family:Decoders",
     "lora": "nfa.registry.families.language.family:LanguageModels",
+    "custom": "nfa.registry.families.custom.family:NamedWorkloads",
 }
 
 
 @cache
 def family(name: str) -> Family:
-    """The family of that name, which runs have as their tag nfa.workload; `Refusal` for one that there is not."""
-    if name not in FAMILIES:
-        raise Refusal(f"workload={name}", ", ".join(FAMILIES), "choose one of them")
-    found: Family = named(FAMILIES[name])()
+    """The family of that name, which runs have as their tag nfa.workload; `Refusal` for what is no name of one.
+
+    A workload that is named by the function that makes it is a family of its own.
+    """
+    found: Family = named(FAMILIES[name])() if name in FAMILIES else named(FAMILIES["custom"])(name)
     return found
 
 
@@ -31,7 +32,8 @@ def families() -> Iterator[Family]:
 
 def family_of(config: Any) -> Family:
     """The family that a training's parameters are of."""
-    return next(one for one in families() if isinstance(config, one.config))
+    found = next(one for one in families() if isinstance(config, one.config))
+    return family(config.workload) if found.name == "custom" else found
 
 
 def family_of_run(tags: Mapping[str, str]) -> Family:

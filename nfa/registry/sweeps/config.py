@@ -13,7 +13,7 @@ from typing import Any
 from nfa.errors import Refusal
 from nfa.options import check_fields, option
 from nfa.registry.families.protocol import Family
-from nfa.registry.families.registry import FAMILIES, families, family
+from nfa.registry.families.registry import families, family
 from nfa.registry.sweeps.objectives import (
     Constraint,
     StudyObjective,
@@ -27,7 +27,7 @@ from nfa.registry.typed_values import assignments, known, value_of
 
 STORAGES = "sqlite:////FOLDER/FILE.db, or postgresql://USER@HOST/DATABASE with PGPASSWORD or ~/.pgpass"
 SQLITE = "sqlite:///"
-OBJECTIVES = ", ".join(one.objective for one in families())
+OBJECTIVES = ", ".join(dict.fromkeys(one.objective for one in families()))
 GRID = 10**6  # points of a grid
 OWN = ("seed", "resume", "run_name", "nproc")  # of a training, but decided by the study
 
@@ -36,7 +36,8 @@ OWN = ("seed", "resume", "run_name", "nproc")  # of a training, but decided by t
 class TuneConfig:
     """Search for parameters that make a logged metric best: an Optuna study whose trials are tracked trainings."""
 
-    workload: str = option("mlp", "what is trained", choices=tuple(FAMILIES))
+    workload: str = option("mlp", "what is trained: mlp, eeg, lora, a ready-made one (cnn, …), or your module:function")
+    workload_args: str = option("", "arguments of the function that makes the workload: width=32,bias=true")
     objective: str = option("auto", f"metric keys, comma-separated; a glob = mean over its keys; auto = {OBJECTIVES}")
     direction: str = option("auto", "minimize or maximize, one for all or one each; auto = as the key says")
     reduction: str = option("last", "of a run's steps: last, best, or mean:K of the last K; one for all or one each")
@@ -105,8 +106,8 @@ class TuneConfig:
 
     @property
     def training_type(self) -> type[Any]:
-        """Of the configurations that trials have."""
-        return self.family.config
+        """Of the parameters that trials have."""
+        return self.family.searchable(self.workload_args)
 
     @cached_property
     def keys(self) -> list[str]:
@@ -165,7 +166,7 @@ class TuneConfig:
     @cached_property
     def defaults(self) -> dict[str, Value]:
         """The searched parameters as a training without a study has them."""
-        return self.family.unsearched(self._typed(), self.axes)
+        return self.family.unsearched(self.training_type, self._typed(), self.axes)
 
     @cached_property
     def points(self) -> list[dict[str, Value]]:
@@ -190,6 +191,7 @@ class TuneConfig:
         """What makes two starts parts of the same study."""
         return {
             "workload": self.workload,
+            **({"workload_args": self.workload_args} if self.workload_args else {}),
             "objective": [dataclasses.asdict(one) for one in self.objectives],
             "constraint": [str(one) for one in self.constraints],
             "space": [written(axis) for axis in self.axes.values()],

@@ -44,6 +44,7 @@ from nfa.registry.tracking.runs import TrackedRun as TrackedRun
 from nfa.registry.tracking.runs import can_continue as can_continue
 from nfa.registry.tracking.runs import config as config
 from nfa.registry.tracking.runs import end_unended as end_unended
+from nfa.registry.tracking.runs import join_active as join_active
 from nfa.registry.tracking.runs import open_run as open_run
 from nfa.registry.tracking.runs import pointing_to as pointing_to
 from nfa.registry.tracking.runs import reopen_run as reopen_run

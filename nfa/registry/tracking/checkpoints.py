@@ -1,13 +1,14 @@
 """Checkpoints of a run as safetensors artifacts."""
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Run
 
 from nfa import __version__
-from nfa.checkpoint_files import NAME, path_of
+from nfa.checkpoint_files import ANSWERS, NAME, path_of
 from nfa.errors import Refusal
 from nfa.registry.signals import shielded
 from nfa.registry.tracking import artifacts
@@ -23,13 +24,19 @@ SHOWN = 5  # runs named in a message
 
 
 def save_checkpoint(
-    run: TrackedRun, model: "nn.Module", *, epoch: int | None, step: int | None, config_digest: str
+    run: TrackedRun,
+    model: "nn.Module",
+    *,
+    epoch: int | None,
+    step: int | None,
+    config_digest: str,
+    answers: Sequence[float] = (),
 ) -> str:
     """Store what has been learned so far and return the id of the LoggedModel that stands for it in MLflow's models.
 
     `config_digest` is of the configuration that decides the weights. The checkpoint is named by its epoch, or by its
-    step where `epoch` is None; a `step` of None is not known. Doing it again (after a crash) gives the same artifact
-    and the same LoggedModel.
+    step where `epoch` is None; a `step` of None is not known. `answers` are stored with it. Doing it again (after a
+    crash) gives the same artifact and the same LoggedModel.
     """
     from nfa.learned import learned_state  # with PyTorch
 
@@ -39,7 +46,8 @@ def save_checkpoint(
     unit, number = ("epoch", epoch) if epoch is not None else ("step", step)
     assert number is not None
     run.check_held()
-    artifacts.put_tensors(run.info, path_of(number, unit), tensors, metadata)
+    with_answers = {**metadata, ANSWERS: json.dumps(list(answers))} if answers else metadata
+    artifacts.put_tensors(run.info, path_of(number, unit), tensors, with_answers)
     with shielded():
         return _logged_model(run, unit, number, metadata)
 

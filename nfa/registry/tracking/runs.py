@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+import mlflow
 from mlflow.entities import Dataset, DatasetInput, InputTag, Param, Run, RunTag
 from mlflow.tracking.context.registry import resolve_tags
 
@@ -202,6 +203,29 @@ def reopen_run(run_id: str, *, parent: TrackedRun | None = None, finished_too: b
         wrapper_id = None if parent else os.environ.get("MLFLOW_RUN_ID")
         artifacts.sweep_unfinished(run)
         return TrackedRun(run, wrapper_id=wrapper_id, continued=True)
+
+
+def join_active(entrypoint: str, workload: str) -> TrackedRun:
+    """The run that this process has started with MLflow: a new one, or one of the same training, to be gone on with.
+
+    `Refusal` where there is none, and for one that something else was tracked in.
+    """
+    active = mlflow.active_run()
+    if active is None:
+        raise Refusal("no active MLflow run", "a run to track in", "with mlflow.start_run(): … around it")
+    with reaching_store(), shielded():
+        run = client().get_run(active.info.run_id)
+        if "nfa.state" in run.data.tags:
+            made_by = run.data.tags.get("nfa.entrypoint"), run.data.tags.get("nfa.workload")
+            if made_by != (entrypoint, workload):
+                got = f"run {run.info.run_id[:12]} (of {made_by[0]}, workload {made_by[1]})"
+                raise Refusal(got, f"a new run, or one of {entrypoint} with {workload}", "start a new run")
+            return reopen_run(run.info.run_id, finished_too=True)
+        sweep = Sweep(run.info.experiment_id)
+        sweep()
+        tags = {"nfa.entrypoint": entrypoint, "nfa.workload": workload, "nfa.version": __version__}
+        tags = {**tags, "nfa.state": "running", BEAT: sign()}
+        return TrackedRun(_adopted(run.info.run_id, "", tags), sweep=sweep)
 
 
 def can_continue(run: Run) -> bool:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from nfa.console import stage
 from nfa.errors import Refusal
 from nfa.registry import stored_runs, tracking
-from nfa.registry.families.registry import families
+from nfa.registry.families.protocol import NamedWorkload
+from nfa.registry.families.registry import families, family
 from nfa.registry.families.stored import made_again
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.training.config_json import environment
@@ -40,7 +41,9 @@ def config_to_resume(asked: Any, stored: Mapping[str, Any], entrypoint: str) -> 
         made_by, resumable = stored["entrypoint"], [one.entrypoint for one in families()]
         remedy = f"start {made_by} again" if made_by not in resumable else f"-e {made_by} -P resume={asked.resume}"
         raise Refusal(f"resume={asked.resume} (made by {made_by})", f"a run made by {entrypoint}", remedy)
-    config = changed_by_user(asked, made_again(type(asked), stored["train"]))
+    made_by = family(stored["workload"])
+    made_by.code(stored, NamedWorkload(getattr(asked, "workload", "")))
+    config = changed_by_user(asked, made_again(made_by.config, stored["train"]))
     now = environment()
     for name, value in stored["environment"].items():
         if now[name] != value:
@@ -48,11 +51,11 @@ def config_to_resume(asked: Any, stored: Mapping[str, Any], entrypoint: str) -> 
     return config
 
 
-def changed_by_user(asked: Config, before: Config) -> Config:
+def changed_by_user(asked: "DataclassInstance", before: Config) -> Config:
     """`before` with what may change taken from `asked`; `Refusal` where `asked` says anything else that is not so."""
     changes, differing = {}, []
     for item in dataclasses.fields(asked):
-        wanted, had = getattr(asked, item.name), getattr(before, item.name)
+        wanted, had = getattr(asked, item.name), getattr(before, item.name, item.default)
         if wanted in (item.default, had):
             continue
         if item.metadata["free_on_resume"]:

@@ -53,6 +53,14 @@ class Session(ABC):
         """Of the run."""
         return {}
 
+    def named_params(self) -> dict[str, Any]:
+        """What MLflow shows among a run's parameters beside those in `stored`."""
+        return {}
+
+    def sample_answers(self) -> list[float]:
+        """What the model answers on a few examples, where code that makes it again may differ."""
+        return []
+
     @abstractmethod
     def lines(self) -> Iterator[tuple[str, str]]:
         """What is said of the training before it starts: titles and texts."""

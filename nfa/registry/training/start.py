@@ -59,6 +59,7 @@ def _lead(family: Family, config: Any, clock: Stopwatch, found: Any, world: Worl
     run = None
     if config.resume:
         run, config = taken_up(config, family.entrypoint)
+        family = family_of(config)
     check_launch(family.processes(config), world)
     variants = family.variants(config)
     ready = prepared(family, next(iter(variants.values()), config), clock, run=run, found=found)

@@ -49,7 +49,8 @@ class TrackedTraining:
         run, session = self.run, self.session
         with self.clock.section("tracking"):
             self._check_space()
-            run.log_params({name: value for name, value in session.stored["train"].items() if name != "resume"})
+            params = {**session.named_params(), **session.stored["train"]}
+            run.log_params({name: value for name, value in params.items() if name != "resume"})
             run.log_datasets(data_inputs(session.stored, session.example_ids))
             for path, tensors in session.tensors().items():
                 tracking.put_tensors(run.info, path, tensors)
@@ -173,8 +174,11 @@ class TrackedTraining:
     def save(self, epoch: int) -> str:
         """The model's weights as the checkpoint of an epoch; the id of its LoggedModel."""
         step = epoch * self.training.batches_per_epoch
-        named, digest = epoch if self.unit == "epoch" else None, config_digest(self.session.stored)
-        return tracking.save_checkpoint(self.run, self.training.model, epoch=named, step=step, config_digest=digest)
+        number, digest = epoch if self.unit == "epoch" else None, config_digest(self.session.stored)
+        said = self.session.sample_answers()
+        return tracking.save_checkpoint(
+            self.run, self.training.model, epoch=number, step=step, config_digest=digest, answers=said
+        )
 
     def _check_finite(self, epoch: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():

@@ -63,10 +63,12 @@ class Decoders(Family):
             found |= {**FULL, **({} if "gradient_scale" in searched else {"gradient_scale": 2.0})}
         return found
 
-    def unsearched(self, typed: Mapping[str, Value], searched: Collection[str]) -> dict[str, Any]:
+    def unsearched(
+        self, parameters: type[Any], typed: Mapping[str, Value], searched: Collection[str]
+    ) -> dict[str, Any]:
         """Without learning rates by layer, whose factors are 1 then."""
         plain = {name: value for name, value in typed.items() if name != "use_llrd"}
-        return {**super().unsearched(plain, searched), **{name: 1.0 for name in searched if name in LLRD}}
+        return {**super().unsearched(parameters, plain, searched), **{name: 1.0 for name in searched if name in LLRD}}
 
     def telling(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """A preset stands for its switches, and switches that are off say nothing."""

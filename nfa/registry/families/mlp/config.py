@@ -6,27 +6,22 @@ from itertools import pairwise
 
 from nfa import checkpoint_schedule
 from nfa.errors import Refusal
-from nfa.options import Auto, CheckedOptions, check_fields, device_option, option
+from nfa.options import CheckedOptions, check_fields, device_option, option
 from nfa.registry.datasets.image_sizes import train_size
 from nfa.registry.machine import check_memory
-from nfa.registry.training.optimizer_table import OPTIMIZERS
+from nfa.registry.training.parameters import TrainingParameters
 
-COMPARED = ("sgd", "adam", "muon")  # by optimizer=all
-RATES = ", ".join(f"{OPTIMIZERS[name].lr:g} for {name}" for name in COMPARED)
 DATASETS = ("digits", "svhn", "fashion-mnist", "cifar10")
 ACTIVATIONS = ("relu", "sigmoid", "leaky_relu", "sine", "tanh", "identity")
 LOSSES = ("mse", "cross-entropy")
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(TrainingParameters):
     """Train a bias-free MLP classifier; checkpoints and AGOP/NFM series become a tracked run."""
 
-    optimizer: str = option("sgd", "optimizer; all = one run of each, compared", choices=(*COMPARED, "all"))
-    lr: float | Auto = option("auto", f"learning rate; auto = {RATES}", above=0)
     dataset: str = option("digits", "images to classify", choices=DATASETS)
     data_dir: str = option("", "folder with the dataset's files; empty = search, else fetch", path="folder")
-    epochs: int = option(100, "passes over the training examples", at_least=1, below=10**7)
     width: int = option(1024, "units in each hidden layer", at_least=1, below=2**20)
     depth: int = option(5, "hidden layers; the network has depth + 1 matrices", at_least=1, below=10**4)
     activation: str = option("relu", "nonlinearity between layers", choices=ACTIVATIONS)
@@ -41,27 +36,9 @@ class TrainConfig:
     ghm_momentum: float = option(0.0, "momentum of the bins' counts over batches", at_least=0, below=1)
     ghm_alpha: float = option(1.0, "weight = count to the power −alpha; 0 = equal weights", at_least=0, below=10)
     label_noise: float = option(0.0, "share of the training labels replaced by another class", at_least=0, below=1)
-    batch_size: int = option(128, "examples per optimizer step", at_least=1, below=2**31)
-    weight_decay: float = option(0.0, "L2 penalty for sgd and adam; decoupled for muon's matrices", at_least=0)
-    momentum: float | Auto = option(
-        "auto", "momentum of sgd and muon; auto = 0 for sgd, 0.95 for muon", at_least=0, below=1
-    )
-    companion_lr: float = option(0.001, "Adam learning rate of muon's readout", above=0)
-    seed: int = option(1717, "seed of split, initial weights, batch order and label noise", at_least=0, below=2**63)
-    schedule: str = option("0-20,40,60,80,100", "checkpoint epochs; what fits, always with 0 and the last")
-    max_samples: int = option(0, "training examples analysed at a checkpoint; 0 = all", at_least=0, below=2**31)
-    precision: str = option("float32", "operands of the analysis' products", choices=("float32", "bfloat16"))
-    device: str = device_option(free_on_resume=True)
-    resume: str = option("", "id of a killed or failed run to continue", free_on_resume=True)
-    run_name: str = option("", "name of the run in MLflow; empty = MLflow chooses one", free_on_resume=True)
 
     def __post_init__(self) -> None:
-        check_fields(self)
-        checkpoint_schedule.parse(self.schedule, self.epochs)
-        entry = OPTIMIZERS.get(self.optimizer)
-        if self.momentum != "auto" and self.momentum and entry and entry.momentum is None:
-            got = f"momentum={self.momentum} with optimizer={self.optimizer}"
-            raise Refusal(got, "momentum for sgd and muon", "leave momentum=auto")
+        super().__post_init__()
         self._check_weighting()
 
     def _check_weighting(self) -> None:
@@ -79,15 +56,6 @@ class TrainConfig:
         sizes = [features, *[self.width] * self.depth, classes]
         parameters = sum(inputs * outputs for inputs, outputs in pairwise(sizes))
         check_memory(parameters, f"width={self.width} depth={self.depth}", "a smaller width or depth")
-
-    def resolved(self) -> "TrainConfig":
-        """The same configuration with every `auto` that depends on the optimizer replaced by its value."""
-        if self.optimizer == "all":
-            return self
-        entry = OPTIMIZERS[self.optimizer]
-        lr = entry.lr if self.lr == "auto" else self.lr
-        momentum = (entry.momentum or 0.0) if self.momentum == "auto" else self.momentum
-        return dataclasses.replace(self, lr=lr, momentum=momentum)
 
 
 @dataclass(frozen=True)

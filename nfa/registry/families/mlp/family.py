@@ -1,18 +1,16 @@
 """MLPs that classify images, as a family."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 from nfa.registry.datasets import image_files
 from nfa.registry.datasets.image_sizes import PUBLISHED
-from nfa.registry.families.mlp.config import COMPARED, TrainConfig
+from nfa.registry.families.mlp.config import TrainConfig
 from nfa.registry.families.protocol import EntryPoint, Family, Quality, trains
 from nfa.registry.folders import check_folder
-from nfa.registry.training.optimizer_table import OPTIMIZERS
 from nfa.relations import TRAINING
 
-HERE = "nfa.registry.families.mlp"
+HERE, ANY = "nfa.registry.families.mlp", "nfa.registry.families.by_name"
 
 
 class Classifiers(Family):
@@ -21,7 +19,7 @@ class Classifiers(Family):
     name, entrypoint, config = "mlp", "train", TrainConfig
     trained_by = f"{HERE}.training:ClassifierTraining"
     entry_points: ClassVar[Mapping[str, EntryPoint]] = {
-        "train": trains(f"{HERE}.config:TrainConfig"),
+        "train": trains(f"{ANY}:TrainAnyConfig", becomes=f"{ANY}:training_of"),
         "demo": EntryPoint(f"{HERE}.config:DemoConfig", f"{HERE}.demo:demo"),
         "import_checkpoints": EntryPoint(
             f"{HERE}.config:ImportConfig",
@@ -53,11 +51,4 @@ class Classifiers(Family):
         return image_files.locate(config.dataset, config.data_dir)
 
     def variants(self, config: TrainConfig) -> dict[str, TrainConfig]:
-        """With optimizer=all, one training each."""
-        if config.optimizer != "all":
-            return {}
-        momenta = {name: "auto" if OPTIMIZERS[name].momentum is None else config.momentum for name in COMPARED}
-        return {
-            name: replace(config, optimizer=name, run_name=name, momentum=momentum)
-            for name, momentum in momenta.items()
-        }
+        return config.variants()

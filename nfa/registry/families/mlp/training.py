@@ -9,7 +9,6 @@ from nfa.parallel import World
 from nfa.registry import stored_runs, tracking
 from nfa.registry.datasets import image_files, images, splits
 from nfa.registry.datasets.images import ImageData
-from nfa.registry.families.mlp import report
 from nfa.registry.families.mlp.config import TrainConfig
 from nfa.registry.families.mlp.session import ClassifierSession, stored_config
 from nfa.registry.families.mlp.workload import MLPClassifier
@@ -17,6 +16,7 @@ from nfa.registry.families.protocol import FamilyTraining, Ids, Ready, StoredTra
 from nfa.registry.families.stored import check_same
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
+from nfa.registry.training import report
 from nfa.workloads.devices import choose_device
 
 
@@ -48,7 +48,7 @@ class ClassifierTraining(FamilyTraining):
         return stored_config("train", {**asdict(config), "resume": ""}, ready.data)
 
     def session(self, run: TrackedRun, ready: Ready, clock: Stopwatch, world: World) -> ClassifierSession:  # noqa: ARG002
-        return ClassifierSession(run, ready, clock)
+        return ClassifierSession(run, ready, clock, max_samples=ready.config.max_samples)
 
     def compare(self, parent: TrackedRun) -> None:
         report.compare(parent)

@@ -1,6 +1,6 @@
-"""Reports and figures of training runs, made from nothing but their logged series."""
+"""Reports and figures of trainings by our loop, made from nothing but their logged series."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -11,6 +11,7 @@ from nfa.figures.training_analysis import Series, training_analysis
 from nfa.registry import tracking
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.training.figures.optimizer_comparison import optimizer_comparison
+from nfa.relations import TRAINING
 
 
 def results(series: Mapping[str, Series], sites: Sequence[str], conventions: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,6 +55,11 @@ def compare(parent: TrackedRun) -> None:
     runs = tracking.children(parent.run_id, parent.info.info.experiment_id)
     variants = {run.data.tags["nfa.variant"]: run.info.run_id for run in runs if "nfa.variant" in run.data.tags}
     series = {name: tracking.history(run_id) for name, run_id in variants.items()}
-    sites = [f"layer_{index}" for index in range(tracking.config(parent.run_id)["train"]["depth"])]
-    tracking.save_picture(parent, comparison_figure(series, sites), "optimizer_comparison")
+    tracking.save_picture(parent, comparison_figure(series, sites_of(series.values())), "optimizer_comparison")
     stage("figure", "plots/optimizer_comparison.png and .pdf")
+
+
+def sites_of(runs: Iterable[Mapping[str, Series]]) -> list[str]:
+    """The sites that some series are of."""
+    keys = dict.fromkeys(key for series in runs for key in series if key.endswith(f"/{TRAINING[0]}"))
+    return [key.removesuffix(f"/{TRAINING[0]}") for key in keys]

@@ -1,0 +1,61 @@
+"""The door `train`: an MLP, or the workload of any name, with one list of parameters."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from nfa.console import stage
+from nfa.errors import Refusal
+from nfa.options import option
+from nfa.registry.families.custom.config import OWN, CustomConfig
+from nfa.registry.families.custom.maker import ALLOWED, Maker, find, written
+from nfa.registry.families.mlp.config import TrainConfig
+from nfa.registry.families.registry import FAMILIES, family
+from nfa.registry.typed_values import assignments
+
+OF_THE_WORKLOAD = ("workload", "workload_args")
+
+
+@dataclass(frozen=True)
+class TrainAnyConfig(TrainConfig):
+    """Train a bias-free MLP classifier, or the workload of any name; checkpoints and AGOP/NFM series become a run."""
+
+    workload: str = option("mlp", "mlp, a ready-made one (cnn, resnet, …), or module:function that returns your own")
+    workload_args: str = option("", "arguments of the function that makes the workload: width=32,bias=true")
+
+
+def training_of(asked: TrainAnyConfig) -> TrainConfig | CustomConfig:
+    """The parameters of the training that is asked for; `Refusal` for those that it does not have.
+
+    `mlflow run` passes every default, so a value equal to the default counts as not asked for. A parameter of the MLP
+    that is also an argument of the function that makes the workload is that argument.
+    """
+    values = {item.name: getattr(asked, item.name) for item in dataclasses.fields(asked)}
+    if asked.workload == "mlp":
+        if asked.workload_args:
+            got = f"workload_args={asked.workload_args} with workload=mlp"
+            raise Refusal(got, "workload_args with a workload of your own", "type its parameters themselves: width=32")
+        return TrainConfig(**{name: value for name, value in values.items() if name not in OF_THE_WORKLOAD})
+    if asked.workload in FAMILIES:
+        door = family(asked.workload).entrypoint
+        raise Refusal(f"workload={asked.workload} in train", f"mlp, or {ALLOWED}", f"{door} trains it: -e {door}")
+    maker = find(asked.workload)
+    foreign = {item.name: item.default for item in dataclasses.fields(asked) if item.name not in OWN}
+    typed = {name: values[name] for name, default in foreign.items() if values[name] != default}
+    return CustomConfig(**{name: values[name] for name in OWN} | {"workload_args": _joined(maker, asked, typed)})
+
+
+def _joined(maker: Maker, asked: TrainAnyConfig, typed: dict[str, Any]) -> str:
+    """`workload_args` with the parameters that were typed beside them and are arguments of the function."""
+    given = assignments("workload_args", asked.workload_args)
+    for name, value in typed.items():
+        if name not in maker.arguments:
+            own = f"its own arguments: {', '.join(maker.arguments) or 'none'}"
+            remedy = f"leave {name} out: it is a parameter of workload=mlp"
+            raise Refusal(f"{name}={value} with workload={maker.name}", own, remedy)
+        if name in given:
+            got = f"{name}={value} and workload_args={asked.workload_args}"
+            raise Refusal(got, f"{name} in one of them", f"leave {name} out of one")
+        stage("argument", f"{name}={value} is an argument of {maker.name}")
+        given[name] = written({name: value}).partition("=")[2]
+    return written(maker.read(",".join(f"{name}={text}" for name, text in given.items())))

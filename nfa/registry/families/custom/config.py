@@ -1,0 +1,64 @@
+"""Parameters of the training of a workload that is named, and those with the arguments of the function among them."""
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from nfa.errors import Refusal
+from nfa.options import option
+from nfa.registry.families.custom.maker import Maker, Value, find, written
+from nfa.registry.folders import typed_folder
+from nfa.registry.training.parameters import TrainingParameters
+
+
+@dataclass(frozen=True)
+class CustomConfig(TrainingParameters):
+    """Train a workload by the name of the function that makes it."""
+
+    workload: str = option("", "module:function, or the name under which a package has registered one")
+    workload_args: str = option("", "arguments of that function: width=32,bias=true")
+
+    def arguments(self) -> dict[str, Value]:
+        """Of the function; `Refusal` for those that it does not have."""
+        return find(self.workload).read(self.workload_args)
+
+
+OWN = {item.name for item in dataclasses.fields(CustomConfig)}
+
+
+def searchable(name: str, words: str) -> type[Any]:
+    """The parameters of a training of that workload, and every argument of its function as a parameter of its own.
+
+    An argument that is called as a parameter of the training is not among them. `words` are arguments that were typed.
+    """
+    return _searchable(name, words, typed_folder(".").resolve())
+
+
+@cache
+def _searchable(name: str, words: str, _folder: Path) -> type[Any]:
+    """One a name and folder: a study asks for it at each of its points."""
+    maker = find(name)
+    typed = maker.read(words)
+    own = [argument for argument in maker.arguments.values() if argument.name not in OWN]
+    fields: list[Any] = [("workload", str, option(name, "the workload"))]
+    for argument in own:
+        default = typed.get(argument.name, argument.default)
+        fields.append((argument.name, argument.kind or str, option(default, f"an argument of {name}")))
+    fixed = {name: value for name, value in typed.items() if name not in {one.name for one in own}}
+    fields.append(("workload_args", str, option(written(fixed), "further arguments")))
+    methods = {"resolved": lambda made: _folded(made, maker, [one.name for one in own])}
+    return dataclasses.make_dataclass("SearchableConfig", fields, bases=(CustomConfig,), namespace=methods, frozen=True)
+
+
+def _folded(made: Any, maker: Maker, own: list[str]) -> CustomConfig:
+    """The training itself: arguments that are not the function's defaults, in `workload_args`."""
+    values = {name: getattr(made, name) for name in OWN}
+    given = {name: getattr(made, name) for name in own if getattr(made, name) != maker.arguments[name].default}
+    if missing := [name for name in own if getattr(made, name) is None and maker.arguments[name].required]:
+        got = f"{maker.name} without {missing[0]}"
+        raise Refusal(got, "a value for every argument without a default", f"fixed={missing[0]}=…, or search it")
+    others = written({name: value for name, value in given.items() if value is not None})
+    words = ",".join(part for part in (made.workload_args, others) if part)
+    return CustomConfig(**{**values, "workload_args": words}).resolved()

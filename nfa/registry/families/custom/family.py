@@ -1,0 +1,53 @@
+"""Any workload that has a name, as a family: a file of somebody's can do what the families of this project can."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from nfa.errors import Refusal
+from nfa.registry.families.custom.config import CustomConfig, searchable
+from nfa.registry.families.custom.maker import ALLOWED, SHAPE, find, registered
+from nfa.registry.families.custom.trust import WATCHED, trusted
+from nfa.registry.families.protocol import EntryPoint, Family, NamedWorkload
+from nfa.registry.families.registry import FAMILIES
+from nfa.registry.typed_values import assignments
+from nfa.relations import TRAINING
+
+HERE = "nfa.registry.families.custom"
+SEARCHED = "lr=log:1e-4:1,optimizer=sgd|adam|muon,weight_decay=0|1e-5|1e-4|1e-3"
+
+
+class NamedWorkloads(Family):
+    """Those of one name: module:function, or a registered one."""
+
+    name, entrypoint, config = "custom", "train", CustomConfig
+    trained_by = f"{HERE}.training:CustomTraining"
+    entry_points: ClassVar[Mapping[str, EntryPoint]] = {}  # `train` takes any name
+    data = ("workload", "workload_args", "seed", "device")
+    objective, space = "val/loss", SEARCHED
+
+    def __init__(self, name: str = "custom") -> None:
+        if name not in ("custom", WATCHED, *registered()) and not SHAPE.fullmatch(name):
+            names = [one for one in (*FAMILIES, *registered()) if one != "custom"]
+            raise Refusal(f"workload={name}", f"{', '.join(names)}, or {ALLOWED}", "choose one of them")
+        self.name = name  # type: ignore[misc]  # of its runs: the tag nfa.workload
+
+    def metric_keys(self, config: CustomConfig) -> list[str]:  # noqa: ARG002 - its sites are known once there is a model
+        scores = [f"{split}/*" for split in ("train", "val", "test")]
+        return [*scores, *(f"*/{relation}" for relation in TRAINING), "flow/grad_norm", "flow/*/update_ratio"]
+
+    def check(self, trainings: Sequence[CustomConfig]) -> None:
+        for name, words in {(one.workload, one.workload_args) for one in trainings}:
+            find(name).read(words)
+
+    def variants(self, config: CustomConfig) -> dict[str, CustomConfig]:
+        return config.variants()
+
+    def telling(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        values = super().telling(config)
+        return values | assignments("workload_args", values.pop("workload_args", ""))
+
+    def searchable(self, arguments: str) -> type[Any]:
+        return searchable(self.name, arguments)
+
+    def code(self, stored: Mapping[str, Any], named: NamedWorkload) -> dict[str, Any]:
+        return {"code": trusted(stored, named.name).digest, "arguments": named.arguments}

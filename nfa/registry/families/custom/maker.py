@@ -1,0 +1,190 @@
+"""The function that makes a workload, named "module:function": found and read without importing its file."""
+
+import ast
+import importlib.util
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.machinery import PathFinder
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from nfa.content import file_sha256
+from nfa.errors import Refusal, reason
+from nfa.registry.folders import typed_folder
+from nfa.registry.typed_values import BOOLEANS, assignments, known, read_number
+
+GROUP = "nfa.workloads"  # of entry points, by which packages give workloads a name
+ALLOWED = "module:function of a file in the folder where the command is typed, or of an installed module"
+SHAPE = re.compile(r"(.+):([^\W\d]\w*)")
+Value = int | float | str | bool
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A parameter of such a function; `kind` is int, float, str or bool where its annotation or default say so."""
+
+    name: str
+    kind: type[Value] | None
+    required: bool
+    default: Value | None = None
+
+    def read(self, text: str) -> Value:
+        """What a text means for it; `Refusal` for what is of another kind."""
+        kinds = (self.kind,) if self.kind else (bool, int, float, str)
+        for kind in kinds:
+            try:
+                return _read(text, kind)
+            except (ValueError, KeyError):
+                continue
+        got, allowed = f"workload_args: {self.name}={text}", {"bool": "true or false"}
+        said = getattr(self.kind, "__name__", "")
+        raise Refusal(got, allowed.get(said, f"a value of type {said}"), f"mend {self.name}={text}")
+
+
+def _read(text: str, kind: type[Value]) -> Value:
+    if kind is bool:
+        return BOOLEANS[text.lower()]
+    return text if kind is str else read_number(text, int) if kind is int else read_number(text, float)
+
+
+@dataclass(frozen=True)
+class Maker:
+    """A function in a file, as its name says, with what its `def` says of its arguments.
+
+    `registered`: an installed package gives it the name, under the entry-point group nfa.workloads.
+    """
+
+    name: str
+    module: str
+    function: str
+    file: Path
+    arguments: Mapping[str, Argument]
+    any_argument: bool  # **options
+    registered: bool
+
+    @cached_property
+    def digest(self) -> str:
+        """Of its file."""
+        return file_sha256(self.file)
+
+    def read(self, text: str) -> dict[str, Value]:
+        """Values of the arguments that `workload_args` gives, in the function's order; `Refusal` for others."""
+        given = assignments("workload_args", text)
+        for name in given:
+            if not self.any_argument:
+                known(f"workload_args of {self.name}", name, self.arguments)
+        missing = [name for name, one in self.arguments.items() if one.required and name not in {*given, "seed"}]
+        if missing:
+            got = f"{self.name} without {', '.join(missing)}"
+            raise Refusal(got, "a value for every argument without a default", f"workload_args={missing[0]}=…")
+        order = [*self.arguments, *(name for name in given if name not in self.arguments)]
+        return {name: self.argument(name).read(given[name]) for name in order if name in given}
+
+    def argument(self, name: str) -> Argument:
+        """That of a name; one among **options may be anything."""
+        return self.arguments.get(name) or Argument(name, None, required=False)
+
+
+def written(values: Mapping[str, Value]) -> str:
+    """`workload_args` that give these values; `Refusal` for a text that cannot be typed in it.
+
+    >>> written({"width": 32, "bias": True, "act": "relu"})
+    'width=32,bias=true,act=relu'
+    """
+    texts = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in values.items()}
+    if typed := ",".join(f"{name}={text}" for name, text in texts.items()):
+        found = assignments("workload_args", typed)
+        if found != texts:
+            name = next(name for name in texts if found.get(name) != texts[name])
+            allowed = "numbers, true or false, and words without = and ,"
+            raise Refusal(f"{name}={values[name]!r}", allowed, "another word")
+    return typed
+
+
+def registered() -> dict[str, str]:
+    """Places of the functions that installed packages give a name, by name."""
+    return {point.name: point.value for point in entry_points(group=GROUP)}
+
+
+def find(name: str) -> Maker:
+    """The function of that name; `Refusal` where there is none. Nothing is imported but packages around its module."""
+    places = registered()
+    match = SHAPE.fullmatch(places.get(name, name))
+    if match is None:
+        raise Refusal(f"workload={name}", f"{ALLOWED}; or {', '.join(places)}", "workload=my_lab:make")
+    place, function = match.groups()
+    file = _of_path(place) if place.endswith(".py") else _of_module(place, installed_only=name in places)
+    if file is None:
+        where = typed_folder(place) if place.endswith(".py") else f"{place} in {typed_folder('.').resolve()}"
+        raise Refusal(f"workload={name} (there is no {where})", ALLOWED, "check the name, or type it with its folder")
+    arguments, any_argument = _arguments(name, file, function)
+    module = file.stem if place.endswith(".py") else place
+    return Maker(name, module, function, file, arguments, any_argument, registered=name in places)
+
+
+def _of_path(place: str) -> Path | None:
+    file = typed_folder(place).resolve()
+    return file if file.is_file() else None
+
+
+def _of_module(module: str, *, installed_only: bool) -> Path | None:
+    """The file of a module: in the folder where the command is typed, else installed."""
+    here = None if installed_only else in_folder(module)
+    return here or _installed(module)
+
+
+def in_folder(module: str) -> Path | None:
+    """The file of a module in the folder where the command is typed; None where there is none."""
+    stem = typed_folder(".").resolve().joinpath(*module.split("."))
+    found = [file for file in (stem.with_suffix(".py"), stem / "__init__.py") if module and file.is_file()]
+    return found[0] if found else None
+
+
+def _installed(module: str) -> Path | None:
+    top, *below = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+        for depth in range(len(below)):
+            name = ".".join([top, *below[: depth + 1]])
+            spec = PathFinder.find_spec(name, spec.submodule_search_locations) if spec else None
+    except (ImportError, ValueError):
+        return None
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
+def _arguments(name: str, file: Path, function: str) -> tuple[dict[str, Argument], bool]:
+    """Of the last function of that name at the top of a file, and whether it takes any others."""
+    try:
+        body = ast.parse(file.read_bytes(), str(file)).body
+    except (SyntaxError, ValueError) as error:
+        raise Refusal(f"workload={name} ({file}: {reason(error)})", "a file that Python can read", "mend it") from None
+    defined = {one.name: one for one in body if isinstance(one, ast.FunctionDef)}
+    if function not in defined:
+        got = f"workload={name} ({file} defines no function {function} of its own)"
+        allowed = f"its functions: {', '.join(defined) or 'it has none'}"
+        raise Refusal(got, allowed, "def a function at the top of the file that returns the workload")
+    signature = defined[function].args
+    plain = [*signature.posonlyargs, *signature.args]
+    without: list[ast.expr | None] = [None] * (len(plain) - len(signature.defaults))
+    pairs = [*zip(plain, [*without, *signature.defaults], strict=True)]
+    pairs += zip(signature.kwonlyargs, signature.kw_defaults, strict=True)
+    found = {one.arg: _argument(one, default) for one, default in pairs}
+    return found, signature.kwarg is not None
+
+
+def _argument(argument: ast.arg, default: ast.expr | None) -> Argument:
+    value = _literal(default)
+    kinds: Sequence[type[Value]] = (bool, int, float, str)
+    said = getattr(argument.annotation, "id", type(value).__name__)
+    kind = next((one for one in kinds if one.__name__ == said), None)
+    return Argument(argument.arg, kind, required=default is None, default=value)
+
+
+def _literal(default: ast.expr | None) -> Value | None:
+    try:
+        value = ast.literal_eval(default) if default is not None else None
+    except ValueError:
+        return None
+    return value if isinstance(value, int | float | str | bool) else None

@@ -1,0 +1,78 @@
+"""What is particular in the training of a named workload: how it is described, and what its optimizer moves."""
+
+from typing import Any
+
+from nfa.errors import Refusal
+from nfa.observe.answers import answers
+from nfa.registry.families.custom.config import CustomConfig
+from nfa.registry.families.custom.maker import find, written
+from nfa.registry.families.custom.making import code_of, data_digest
+from nfa.registry.families.protocol import Ready
+from nfa.registry.stopwatch import Stopwatch
+from nfa.registry.tracking import TrackedRun
+from nfa.registry.training.alignment_session import AlignmentSession, fields_of
+from nfa.registry.training.config_json import training_config
+from nfa.registry.training.optimizer_table import OPTIMIZERS
+from nfa.registry.training.optimizers import Optimizers, build
+
+ANALYSED = 512  # examples at a checkpoint, where max_samples does not say how many
+
+
+def described(config: CustomConfig, ready: Ready) -> dict[str, Any]:
+    """Content of the run's config.json."""
+    data = {"name": config.workload, "digest": data_digest(ready.workload, ready.example_ids)}
+    stored = training_config("train", config.workload, CustomConfig, fields_of(config), data)
+    return {**stored, "code": code_of(find(config.workload))}
+
+
+class CustomSession(AlignmentSession):
+    """The training of a workload that a function has made."""
+
+    config: CustomConfig
+
+    def __init__(self, run: TrackedRun, ready: Ready, clock: Stopwatch) -> None:
+        analysed = ready.config.max_samples or min(ANALYSED, len(ready.example_ids["probe"]))
+        super().__init__(run, ready, clock, max_samples=analysed)
+
+    def described(self, ready: Ready) -> dict[str, Any]:
+        return described(self.config, ready)
+
+    def named_params(self) -> dict[str, Any]:
+        """The arguments of the function, one by one."""
+        return self.config.arguments()
+
+    def sample_answers(self) -> list[float]:
+        return answers(self.workload, self.model)
+
+    def model_line(self) -> str:
+        return f"{type(self.model).__name__}, {self.parameters():,} parameters"
+
+    def title(self) -> str:
+        words = written(self.config.arguments()).replace(",", ", ")
+        return f"{self.config.workload}{f' ({words})' if words else ''}, {self.config.optimizer}, lr {self.config.lr}"
+
+    def optimizers(self) -> Optimizers:
+        """For everything that is trained; those with a companion take the matrices of hidden sites only."""
+        config, named = self.config, dict(self.model.named_parameters())
+        trained = {name: weight for name, weight in named.items() if weight.requires_grad}
+        hidden = self._hidden() if OPTIMIZERS[config.optimizer].companion else list(trained)
+        return build(
+            config.optimizer,
+            [trained[name] for name in hidden],
+            readout=[weight for name, weight in trained.items() if name not in hidden],
+            lr=float(config.lr),
+            momentum=float(config.momentum),
+            weight_decay=config.weight_decay,
+            companion_lr=config.companion_lr,
+        )
+
+    def _hidden(self) -> list[str]:
+        """Names of the trained matrices that are W of an analysed site: no bias, no embedding, not the readout."""
+        found = self.analysis.found if self.analysis else None
+        own = found.parameters(self.sites) if found else set()
+        named = self.model.named_parameters()
+        hidden = [name for name, weight in named if name in own and weight.ndim == 2 and weight.requires_grad]
+        if not hidden:
+            got = f"optimizer={self.config.optimizer} for a model without a hidden matrix"
+            raise Refusal(got, "a model with a linear layer before its readout", "optimizer=adam")
+        return hidden

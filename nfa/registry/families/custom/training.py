@@ -1,0 +1,69 @@
+"""Trainings of named workloads: made by their function, and made again from their runs."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from nfa.errors import Refusal
+from nfa.parallel import World
+from nfa.registry import tracking
+from nfa.registry.families.custom.config import CustomConfig
+from nfa.registry.families.custom.maker import find
+from nfa.registry.families.custom.making import data_digest, made, splits_of
+from nfa.registry.families.custom.session import CustomSession, described
+from nfa.registry.families.custom.trust import WATCHED, trusted
+from nfa.registry.families.protocol import FamilyTraining, Ids, Ready, StoredTraining
+from nfa.registry.families.stored import SPLITS, check_same
+from nfa.registry.stopwatch import Stopwatch
+from nfa.registry.tracking import TrackedRun
+from nfa.registry.training import report
+from nfa.workload import Workload
+
+
+class CustomTraining(FamilyTraining):
+    """Of workloads that a function makes."""
+
+    def read(self, config: CustomConfig, clock: Stopwatch, found: Any = None) -> Workload:  # noqa: ARG002
+        with clock.section("data"):
+            maker = find(config.workload)
+            return made(maker, maker.read(config.workload_args), seed=config.seed, device=config.device)
+
+    def prepare(
+        self, config: CustomConfig, data: Workload, run: TrackedRun | None = None, ids: Ids | None = None
+    ) -> Ready:
+        found = ids or splits_of(data)
+        if run:
+            check_same(config.workload, data_digest(data, found), tracking.config(run.run_id)["data"]["digest"])
+        if config.max_samples > len(found["probe"]):
+            got, allowed = f"max_samples={config.max_samples}", f"0 to {len(found['probe'])} training examples"
+            raise Refusal(got, allowed, "max_samples=0")
+        return Ready(config.resolved(), data, data, found)
+
+    def lines(self, ready: Ready) -> Iterator[tuple[str, str]]:
+        counts = ", ".join(f"{len(ready.example_ids[split]):,} {split}" for split in SPLITS[:3])
+        yield "data", f"{ready.config.workload}: {counts} examples"
+
+    def stored(self, config: CustomConfig, ready: Ready) -> dict[str, Any]:
+        return described(config, ready)
+
+    def session(self, run: TrackedRun, ready: Ready, clock: Stopwatch, world: World) -> CustomSession:  # noqa: ARG002
+        return CustomSession(run, ready, clock)
+
+    def compare(self, parent: TrackedRun) -> None:
+        report.compare(parent)
+
+    def rebuild(self, run: StoredTraining) -> Workload:
+        maker, train = trusted(run.config, run.named.name), run.config["train"]
+        values = maker.read(run.named.arguments or train["workload_args"])
+        workload = made(maker, values, seed=train["seed"], device=str(run.device))
+        if run.config["workload"] != WATCHED:  # which knows a probe only
+            ids = splits_of(workload)
+            _check_ids(maker.name, ids, run.example_ids)
+            check_same(maker.name, data_digest(workload, ids), run.config["data"]["digest"])
+        return workload
+
+
+def _check_ids(name: str, found: Ids, stored: Ids) -> None:
+    for split in SPLITS:
+        if list(found[split]) != list(stored[split]):
+            got = f"{name}, which gives {len(found[split])} examples of {split} that are not those of the run"
+            raise Refusal(got, f"the run's {len(stored[split])}", "use the code and data the run was trained with")

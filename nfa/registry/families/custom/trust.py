@@ -1,0 +1,107 @@
+"""When a stored run may make this process import its code, and how that is done.
+
+A run that says where its code is was perhaps written by somebody else, on a server that many share. Its module is
+imported by itself only if an installed package has registered its name, or if it lies in the folder where the command
+is typed and its file is bitwise the one that the run was trained with.
+"""
+
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from nfa.content import file_sha256
+from nfa.errors import NfaError, Refusal, reason
+from nfa.registry.families.custom.maker import Maker, find, in_folder
+from nfa.registry.folders import typed_folder
+
+WATCHED = "watched"  # the workload of runs whose model a program of the user's made
+
+
+def trusted(stored: Mapping[str, Any], typed: str) -> Maker:
+    """The function that makes a stored run's workload: the one that was `typed`, or its own if it may be imported."""
+    name = stored["workload"]
+    if typed:
+        return find(typed)
+    if name == WATCHED:
+        raise Refusal("a run of nfa.watch, which does not know how its model is made", *_named("my_lab:make"))
+    code = stored["code"]
+    maker = _at_home(name, code["file_digest"])
+    if maker is None:
+        raise Refusal(f"a run whose model is made by {name}, which {_trouble(name, code)}", *_named(name))
+    return maker
+
+
+def _named(name: str) -> tuple[str, str]:
+    allowed = "code that is named on the command line, registered, or in this folder as the run was trained with it"
+    return allowed, f"if you trust it, name it: workload={name}"
+
+
+def _at_home(name: str, digest: str) -> Maker | None:
+    """The function, if it is registered or lies unchanged in the folder where the command is typed."""
+    module, _, function = name.rpartition(":")
+    if not module:
+        return find(name)
+    file = _here(module)
+    if file is None or file_sha256(file) != digest:
+        return None
+    return find(f"{file}:{function}" if module.endswith(".py") else name)
+
+
+def _here(module: str) -> Path | None:
+    """The file of a module, or of a path, if it is in that folder itself and not only linked there."""
+    folder = typed_folder(".").resolve()
+    file = (folder / Path(module).name) if module.endswith(".py") else in_folder(module)
+    return file if file and file.is_file() and file.resolve().is_relative_to(folder) else None
+
+
+def _trouble(name: str, code: Mapping[str, Any]) -> str:
+    file = _here(name.rpartition(":")[0])
+    if file is None:
+        return f"is not in {typed_folder('.').resolve()}"
+    return f"has changed since: {file} is not the file that the run was trained with ({code['file_digest'][:12]})"
+
+
+def imported(maker: Maker) -> Callable[..., Any]:
+    """The function itself; its module is imported now. `Refusal` for what is no plain function of that file."""
+    module = _module(maker)
+    function = getattr(module, maker.function, None)
+    if not inspect.isfunction(function) or function.__module__ != module.__name__:
+        got = f"{maker.name}, which is a {type(function).__name__} once {maker.file} has been imported"
+        raise Refusal(got, "a plain function that is defined in that file", "def it, without a decorator")
+    return function
+
+
+def _module(maker: Maker) -> ModuleType:
+    """The module of exactly that file, which other files beside it may import."""
+    known = sys.modules.get(maker.module)
+    if known is not None and known.__file__ and Path(known.__file__).resolve() == maker.file.resolve():
+        return known
+    folder = str(maker.file.parents[maker.module.count(".") + (maker.file.name == "__init__.py")])
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    name = maker.module if known is None else f"nfa_workload_{maker.digest[:12]}"
+    try:
+        return _loaded(name, maker.file) if "." not in name else importlib.import_module(name)
+    except NfaError:
+        raise
+    except Exception as error:  # whatever somebody's file raises
+        got = f"workload={maker.name} ({maker.file} cannot be imported: {type(error).__name__}: {reason(error)})"
+        raise Refusal(got, "a file that can be imported", f"try it: python {maker.file}") from error
+
+
+def _loaded(name: str, file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

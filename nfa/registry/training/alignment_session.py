@@ -1,0 +1,195 @@
+"""A training by our loop with AGOP and NFM at its checkpoints, whatever network it is of."""
+
+import dataclasses
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch.nn as nn
+from torch import Tensor
+
+from nfa.analyses.alignment import Analysis
+from nfa.analyses.parameters import AlignmentParameters
+from nfa.checkpoint_schedule import fit
+from nfa.console import stage
+from nfa.errors import Refusal
+from nfa.figures.training_analysis import Series
+from nfa.maths.bfloat16 import has_bfloat16_units
+from nfa.measures.evaluation import Evaluation, evaluate_split, record_outputs, recorded_by
+from nfa.observe.found_sites import Sites
+from nfa.observe.passes import site_weights
+from nfa.registry import stored_runs, tracking
+from nfa.registry.families.protocol import Ready
+from nfa.registry.stopwatch import Stopwatch
+from nfa.registry.tracking import TrackedRun
+from nfa.registry.training import report
+from nfa.registry.training.loop import Training, Watched
+from nfa.registry.training.optimizer_table import OPTIMIZERS
+from nfa.registry.training.optimizers import Optimizers
+from nfa.registry.training.session import Session, Tracked
+from nfa.relations import TRAINING
+from nfa.workload import Batch, Workload
+
+SHOWN = 12  # values on one line
+
+class AlignmentSession(Session):
+    """The training of `workload` with `TrainingParameters`; `max_samples` examples are analysed, 0 = all."""
+
+    workload: Workload
+    model: nn.Module
+
+    def __init__(self, run: TrackedRun, ready: Ready, clock: Stopwatch, *, max_samples: int) -> None:
+        self.run, self.config, self.clock, self.example_ids = run, ready.config, clock, ready.example_ids
+        self.workload, self.model = ready.workload, ready.workload.model()
+        self.stored = self.described(ready)
+        self.schedule, self.last = fit(self.config.schedule, self.config.epochs), self.config.epochs
+        self.called, self.state_copies = self.config.optimizer, OPTIMIZERS[self.config.optimizer].copies
+        self.unseen: str = ""
+        self.analysis = self._analysis(max_samples)
+        self.objective = self.workload.objective()
+        self.training = Training(
+            self.workload,
+            self.model,
+            self.optimizers(),
+            batch_size=self.config.batch_size,
+            seed=self.config.seed,
+            objective=self.objective,
+            watched=Watched(self.workload.groups(self.model).names, self.schedule),
+        )
+
+    def _analysis(self, max_samples: int) -> Analysis | None:
+        """None where no site can be seen, which `unseen` says: it is trained all the same."""
+        relations, precision, seed = ",".join(TRAINING), self.config.precision, self.config.seed
+        asked = AlignmentParameters(relations=relations, max_samples=max_samples, precision=precision, seed=seed)
+        try:
+            return Analysis(self.workload, self.model, asked, self._initial)
+        except Refusal as refused:
+            self.unseen = str(refused).splitlines()[0].removeprefix("cannot use ")
+            return None
+
+    def _initial(self, names: list[str], sites: Sites) -> Mapping[str, Tensor]:
+        return site_weights(self.workload, self.model, names, sites)
+
+    @abstractmethod
+    def described(self, ready: Ready) -> Mapping[str, Any]:
+        """Content of config.json."""
+
+    @abstractmethod
+    def optimizers(self) -> Optimizers:
+        """For the model."""
+
+    @abstractmethod
+    def title(self) -> str:
+        """What was trained, on what and how."""
+
+    def recorders(self) -> list[tuple[Callable[[Tensor, Batch], None], Callable[[], dict[str, float]]]]:
+        """What else is told the outputs of the training examples at a checkpoint, and gives values then."""
+        return []
+
+    @property
+    def sites(self) -> list[str]:
+        """Those that are analysed."""
+        return self.analysis.sites if self.analysis else []
+
+    @property
+    def coverage(self) -> str:
+        """How much of the model is seen."""
+        return self.analysis.coverage if self.analysis else f"watching no weight ({self.unseen})"
+
+    def tags(self) -> dict[str, str]:
+        """How much of the model is seen."""
+        return {"nfa.coverage": self.coverage}
+
+    def lines(self) -> Iterator[tuple[str, str]]:
+        config = self.config
+        yield "model", self.model_line()
+        yield "optimizer", f"{config.optimizer}, lr {config.lr}, momentum {config.momentum}"
+        analysed = f"analysis of {len(self.analysis.ids) if self.analysis else 0} examples in {config.precision}"
+        yield "run", f"{self.run.run_id}, {len(self.schedule)} checkpoints, {analysed}"
+        yield "coverage", self.coverage
+        if config.precision == "bfloat16" and not has_bfloat16_units(self.workload.device):
+            yield "notice", "this processor has no bfloat16 units: the numbers are those of bfloat16, the speed is not"
+
+    @abstractmethod
+    def model_line(self) -> str:
+        """The model in words."""
+
+    def parameters(self) -> int:
+        """How many numbers are trained or frozen."""
+        return sum(weight.numel() for weight in self.model.parameters())
+
+    def restore(self, state: Mapping[str, Any] | None) -> None:
+        """The weights before the first update are those of the checkpoint."""
+        if state is not None and 0 in tracking.epochs(self.run.run_id):
+            start = self.workload.model()
+            stored_runs.load_weights(start, self.run.run_id, 0, self.workload)
+            if self.analysis:
+                self.analysis.measures.initial = site_weights(self.workload, start, self.sites, self.analysis.found)
+
+    def measure(self, epoch: int, *, checkpoint: bool) -> dict[str, float]:  # noqa: ARG002
+        with self.clock.section("evaluation"):
+            values = evaluate_split(self.model, self.workload, "val")
+        return {**values, **self._analyse(), **self.training.flow} if checkpoint else values
+
+    def _analyse(self) -> dict[str, float]:
+        """Train loss and alignment; one pass serves both where the same examples are analysed exactly."""
+        evaluation, others = Evaluation(self.workload), self.recorders()
+        record = recorded_by(evaluation.update, *(listener for listener, _ in others))
+        shared, similarities = self._serves_both(), {}
+        if self.analysis:
+            with self.clock.section("analysis"):
+                told = record if shared else None
+                similarities = self.analysis.values(self.model, progress="analysis", record_outputs=told)
+        if not shared:
+            with self.clock.section("evaluation"):
+                split = self.workload.batches("train", batch_size=self.workload.examples_at_once)
+                record_outputs(self.model, self.workload, split, record)
+        losses = {f"train/{name}": value for name, value in evaluation.means().items()}
+        return {**losses, **{key: value for _, values in others for key, value in values().items()}, **similarities}
+
+    def _serves_both(self) -> bool:
+        if self.analysis is None or self.config.precision != "float32":
+            return False
+        return len(self.analysis.ids) == len(self.workload.ids("train"))
+
+    def line(self, epoch: int, values: Mapping[str, float]) -> str:  # noqa: ARG002
+        if "train/loss" not in values:
+            return ""
+        found = [values[f"{site}/agop_nfm"] for site in self.sites if f"{site}/agop_nfm" in values]
+        similarities = " ".join(f"{value:.3f}" for value in found[:SHOWN]) + (" …" if len(found) > SHOWN else "")
+        return f"train {values['train/loss']:.4g}  val {values['val/loss']:.4g}  AGOP/NFM {similarities}"
+
+    def finish(self, tracked: Tracked) -> None:
+        """Test metrics, results, figures and the best epoch."""
+        test = {}
+        if self.example_ids["test"]:
+            with self.clock.section("evaluation"):
+                test = evaluate_split(self.model, self.workload, "test")
+            tracked.log(self.last, test)
+        with self.clock.section("tracking"):
+            self.run.metrics.flush()
+            series = tracking.history(self.run.run_id)
+            best = min(tracked.kept(self.schedule), key=lambda epoch: series["val/loss"][epoch])
+            self.run.tag({"nfa.best_epoch": str(best)})
+            conventions = self.analysis.described()["conventions"] if self.analysis else {}
+            tracking.put_json(self.run.info, "results.json", report.results(series, self.sites, conventions))
+            self.draw_series(series)
+        if test:
+            stage("test", ", ".join(_said(key.partition("/")[2], value) for key, value in test.items()))
+        if self.sites:
+            stage("figure", "plots/training_analysis.png and .pdf")
+
+    def draw_series(self, series: Mapping[str, Series]) -> None:
+        """Figures of the run."""
+        if self.sites:
+            figure = report.training_figure(series, self.sites, self.title())
+            tracking.save_picture(self.run, figure, "training_analysis")
+
+
+def _said(name: str, value: float) -> str:
+    return f"{name} {value:.4g}" if name == "loss" else f"{name} {value:.4f}"
+
+
+def fields_of(config: Any) -> dict[str, Any]:
+    """Parameters as config.json has them: a run that is continued says nothing of it."""
+    return {**dataclasses.asdict(config), "resume": ""}
