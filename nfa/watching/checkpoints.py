@@ -7,7 +7,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from nfa import __version__
-from nfa.checkpoint_files import path_of
+from nfa.checkpoint_files import ANSWERS, path_of
 from nfa.content import digest_of
 from nfa.disk_space import check_space
 from nfa.errors import Refusal
@@ -95,7 +95,9 @@ class Checkpoints:
         """The checkpoint of a step, whole or not at all; one that is there stays as it is."""
         path = path_of(step, "step")
         if path not in self.stored:
-            metadata = {"step": str(step), "nfa_version": __version__, "answers": json.dumps(self._answers())}
+            metadata = {"step": str(step), "nfa_version": __version__}
+            if found := self._answers():
+                metadata[ANSWERS] = json.dumps(found)
             self.run.put_tensors(path, learned_state(self.model), metadata)
             self.stored.add(path)
         if not self.trained:
@@ -103,7 +105,7 @@ class Checkpoints:
             self.trained = True
 
     def _answers(self) -> list[float]:
-        """None where the examples are not stored: nobody could ask again."""
+        """No numbers where the examples are not stored: nobody could ask again."""
         if not self.examples:
             return []
         with without_autocast(self.model):
