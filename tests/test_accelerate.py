@@ -1,6 +1,5 @@
 """`nfa.watch` in a loop of accelerate's: prepared models, gradient accumulation, bfloat16, one and two processes."""
 
-from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
@@ -10,7 +9,6 @@ import pytest
 import torch
 import torch.nn as nn
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState
 from analyses import series, undrawn
 from stores import Store
 from test_watching import cross_entropy, only
@@ -24,14 +22,6 @@ import nfa
 from nfa.registry import tracking
 
 SIZES = 4, 6, 5, 3
-
-
-@pytest.fixture(autouse=True)
-def _forgotten() -> Iterator[None]:
-    """accelerate remembers the first Accelerator of a process."""
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 def loop(watched: bool, *, mixed_precision: str = "no") -> nn.Module:
@@ -64,6 +54,7 @@ def loop(watched: bool, *, mixed_precision: str = "no") -> nn.Module:
 
 
 @pytest.mark.parametrize("mixed_precision", ["no", "bf16"])
+@pytest.mark.usefixtures("no_accelerator")
 def test_a_prepared_model_is_watched_at_every_optimizer_step_and_training_is_bitwise_the_same(
     mixed_precision: str, store: Store
 ) -> None:

@@ -14,7 +14,6 @@ import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from accelerate.state import AcceleratorState
 from analyses import series, undrawn
 from stores import Finished, Store
 from support import ROOT
@@ -78,11 +77,11 @@ def test_the_transformer_records_every_projection_inside_attention(undrawn_store
 
 
 @pytest.mark.parametrize("mixed_precision", ["no", "bf16"])
+@pytest.mark.usefixtures("no_accelerator")
 def test_the_loop_of_accelerate_records_optimizer_steps_and_keeps_checkpoints(
     mixed_precision: str, undrawn_store: Store
 ) -> None:
     example("accelerate_loop").main("digits", examples=300, epochs=5, mixed_precision=mixed_precision)
-    AcceleratorState._reset_state(reset_partial_state=True)
     assert_recorded(undrawn_store, "mlp on digits", {"0", "2"}, [0, 20, 25])
     assert tracking.epochs(undrawn_store.runs()[0]) == [0, 20, 25]
 
