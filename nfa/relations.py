@@ -1,7 +1,7 @@
 """The matrices of a site, and the one table of relations between them, from which they are named, measured, computed,
 drawn and documented."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -24,7 +24,7 @@ class Relation:
     """A number that matrices of a site give: how it is computed (`kind`), of which, and how it is drawn."""
 
     name: str
-    kind: Literal["cosine", "exponent", "overlap", "stable rank"]
+    kind: Literal["cosine", "exponent", "overlap", "stable rank", "known share"]
     matrices: tuple[str, ...]
     label: str
     limits: Limits | None = (0, 1)  # of positive matrices; None = free
@@ -65,23 +65,37 @@ _ALL = (
         Relation(f"{name}_stable_rank", "stable rank", (name,), f"stable rank of {matrix.label}", (0, None))
         for name, matrix in MATRICES.items()
     ),
+    *(
+        Relation(f"{name}_known", "known share", (name,), f"{MATRICES[name].label} in the known features")
+        for name in ("agop", "nfm")
+    ),
 )
 RELATIONS = {relation.name: relation for relation in _ALL}
 TRAINING = ("agop_nfm", "agop_nfm_init_removed")
 DEFAULT = (*TRAINING, "g_vs_h", "g_vs_m", "h_vs_m")
+KNOWN = tuple(relation.name for relation in _ALL if relation.kind == "known share")
+OF_ANY_MODEL = tuple(name for name in RELATIONS if name not in KNOWN)
 
 
 def choose_relations(text: str) -> tuple[str, ...]:
     """Relations that comma-separated names or globs stand for, in the order of `RELATIONS`; `all` = every one.
 
+    `KNOWN` are not chosen: they are there wherever a workload says what is known of its features.
+
     >>> choose_relations("g_vs_*,agop_nfm")
     ('agop_nfm', 'g_vs_h', 'g_vs_m', 'g_vs_h_overlap', 'g_vs_m_overlap')
     """
     globs = ["*"] if text.strip() == "all" else [part.strip() for part in text.split(",")]
-    unused = [glob for glob in globs if not any(fnmatchcase(name, glob) for name in RELATIONS)]
+    unused = [glob for glob in globs if not any(fnmatchcase(name, glob) for name in OF_ANY_MODEL)]
     if unused:
-        raise Refusal(f"relations={', '.join(unused)}", f"{', '.join(RELATIONS)}, globs, or all", "choose from these")
-    return tuple(name for name in RELATIONS if any(fnmatchcase(name, glob) for glob in globs))
+        allowed = f"{', '.join(OF_ANY_MODEL)}, globs, or all"
+        raise Refusal(f"relations={', '.join(unused)}", allowed, "choose from these")
+    return tuple(name for name in OF_ANY_MODEL if any(fnmatchcase(name, glob) for glob in globs))
+
+
+def with_known(relations: Iterable[str], known: Collection[str], sites: Iterable[str]) -> tuple[str, ...]:
+    """Relations, and shares in known features where these are `known` of one of the sites."""
+    return (*relations, *(KNOWN if not set(known).isdisjoint(sites) else ()))
 
 
 def needed(relations: Iterable[str]) -> frozenset[str]:

@@ -10,6 +10,8 @@ import torch.nn as nn
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from nfa.maths.known_features import KnownFeatures
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -229,6 +231,10 @@ class Workload(Protocol):
     def readout(self, model: nn.Module) -> str | None:  # noqa: ARG002
         """The site that gives the outputs; None: the last one called where all modules are sites, else none."""
         return None
+
+    def known_features(self) -> Mapping[str, KnownFeatures]:
+        """What is known of the right features of a site's input, by site: of a toy whose answer is known."""
+        return {}
 
     def groups(self, model: nn.Module) -> ParameterGroups:
         """Parts of the model whose learning is told apart."""

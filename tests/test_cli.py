@@ -26,7 +26,7 @@ class Switches:
 
 
 REFUSED = {
-    "unknown optimizer": (["--optimizer", "sdg"], "optimizer='sdg'", "sgd, adam, muon, all", "optimizer=sgd"),
+    "unknown optimizer": (["--optimizer", "sdg"], "optimizer='sdg'", "sgd, adam, adamw, muon, all", "optimizer=sgd"),
     "unknown dataset": (["--dataset", "digit"], "dataset='digit'", "digits, svhn", "dataset=digits"),
     "unknown parameter": (["--widht", "8"], "parameter 'widht'", "width, depth", "did you mean --width?"),
     "nothing like it": (["--zzzzzz", "8"], "parameter 'zzzzzz'", "optimizer, lr", "see --help"),
@@ -51,7 +51,7 @@ REFUSED = {
     "given twice": (["--lr", "1", "--lr", "2"], "--lr given twice", "each parameter once", "keep one --lr"),
     "no value": (["--lr"], "--lr without a value", "--lr VALUE", "add a value after --lr"),
     "empty number": (["--epochs", ""], "epochs=''", "a whole number ≥ 1", "for example epochs=100"),
-    "empty choice": (["--optimizer="], "optimizer=''", "sgd, adam, muon, all", "optimizer=sgd"),
+    "empty choice": (["--optimizer="], "optimizer=''", "sgd, adam, adamw, muon, all", "optimizer=sgd"),
     "empty schedule": (["--schedule", ""], "schedule ''", "a-b/step", "0-20,40,60,80,100"),
     "schedule of words": (["--schedule", "0-20,x"], "schedule '0-20,x' (at 'x')", "a-b/step", "0-20,40"),
     "schedule backwards": (["--schedule", "20-0"], "schedule '20-0'", "a ≤ b", "mend '20-0'"),

@@ -53,6 +53,7 @@ REGISTRY = [
     "registry.folders",
     "registry.remembered",
     "registry.datasets",
+    "registry.ready",
     "registry.tracking",
     "registry.training.optimizer_table",
     "registry.training.shared_batch",

@@ -9,11 +9,14 @@ from nfa.errors import Refusal
 from nfa.relations import (
     COSINES,
     DEFAULT,
+    KNOWN,
     MATRICES,
+    OF_ANY_MODEL,
     RELATIONS,
     TRAINING,
     choose_relations,
     needed,
+    with_known,
 )
 
 
@@ -32,9 +35,9 @@ def of_kind(kind):
         ("?_vs_[hm]", ["g_vs_h", "g_vs_m", "h_vs_m"]),
         ("fact_*", ["fact_nfm", "fact_nfm_overlap", "fact_stable_rank"]),
         ("*_exponent,agop_nfm", ["agop_nfm", "agop_nfm_exponent"]),
-        ("all", list(RELATIONS)),
-        (" all ", list(RELATIONS)),
-        ("*", list(RELATIONS)),
+        ("all", list(OF_ANY_MODEL)),
+        (" all ", list(OF_ANY_MODEL)),
+        ("*", list(OF_ANY_MODEL)),
         (",".join(DEFAULT), list(DEFAULT)),
     ],
 )
@@ -42,7 +45,7 @@ def test_relations_are_chosen_by_names_and_globs_each_once_in_a_fixed_order(text
     assert list(choose_relations(text)) == chosen
 
 
-@given(st.lists(st.sampled_from(list(RELATIONS)), min_size=1, unique=True))
+@given(st.lists(st.sampled_from(OF_ANY_MODEL), min_size=1, unique=True))
 def test_any_names_choose_themselves_in_any_order(names):
     assert set(choose_relations(",".join(names))) == set(names)
     assert choose_relations(",".join(names)) == choose_relations(",".join(reversed(names)))
@@ -86,10 +89,20 @@ def test_every_relation_is_made_of_known_matrices_and_every_pair_has_an_overlap(
     assert {f"{one.name}_overlap": one.matrices for one in COSINES} == of_kind("overlap")
     assert {f"{matrix}_stable_rank": (matrix,) for matrix in MATRICES} == of_kind("stable rank")
     assert set(DEFAULT) <= of_kind("cosine").keys()
+    assert {name: (name.removesuffix("_known"),) for name in KNOWN} == of_kind("known share")
+
+
+def test_shares_in_known_features_are_added_where_a_site_has_them_and_not_chosen():
+    assert (*OF_ANY_MODEL, *KNOWN) == tuple(RELATIONS)
+    assert with_known(TRAINING, {"0": None}, ["0", "2"]) == (*TRAINING, *KNOWN)
+    assert with_known(TRAINING, {"4": None}, ["0", "2"]) == with_known(TRAINING, {}, ["0", "2"]) == TRAINING
+    with pytest.raises(Refusal, match="relations=agop_known"):
+        choose_relations("agop_known")
 
 
 def test_of_relations_with_agop_only_cosines_do_without_every_direction():
     """Their bias is known and mended; eigenvalues of a noisy matrix are biased."""
     needy = {name for name, one in RELATIONS.items() if one.needs_all_outputs}
-    assert needy == {"agop_nfm_exponent", "agop_nfm_overlap", "agop_nfm_init_removed_overlap", "agop_stable_rank"}
+    overlaps = {"agop_nfm_overlap", "agop_nfm_init_removed_overlap"}
+    assert needy == {"agop_nfm_exponent", *overlaps, "agop_stable_rank", "agop_known"}
     assert not needy & of_kind("cosine").keys()

@@ -1,7 +1,7 @@
 """What the options of `analyze` ask of a workload: sites, examples, directions, relations; and their values."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, cast
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from nfa.analyses.parameters import AlignmentParameters
 from nfa.console import bar
 from nfa.errors import Refusal, reason
+from nfa.measures.known_features import known_features
 from nfa.measures.sides import Positions
 from nfa.measures.site_matrices import Conventions, SiteMeasures, chosen_sites
 from nfa.observe.checks import check_model
@@ -21,7 +22,7 @@ from nfa.observe.found_sites import Sites
 from nfa.observe.inertness import doubled, inert
 from nfa.observe.passes import Precision
 from nfa.parallel import World
-from nfa.relations import RELATIONS, choose_relations, needed
+from nfa.relations import RELATIONS, choose_relations, needed, with_known
 from nfa.studies.alignment import AlignmentOptions, alignment, conventions
 from nfa.workload import Batch, Workload
 
@@ -56,8 +57,10 @@ class Analysis:
         self._check_centre()
         self._check_precision(model, few)
         self.coverage = coverage(model, self.found.parameters(self.sites))
-        self.left_out = _impossible(config.relations, exact=not directions.count, start=initial is not None)
-        self.relations = tuple(name for name in choose_relations(config.relations) if name not in self.left_out)
+        self.known = known_features(workload, model, self.found)
+        asked = with_known(choose_relations(config.relations), self.known, self.sites)
+        self.left_out = _impossible(config.relations, asked, exact=not directions.count, start=initial is not None)
+        self.relations = tuple(name for name in asked if name not in self.left_out)
         self.measured = Conventions(
             "jacobian" if config.centre == "jacobian" else "none",
             cast(Positions, config.positions),
@@ -132,13 +135,13 @@ class Analysis:
         if progress and not self.world.rank:
             batches = bar(batches, progress, total=math.ceil(len(mine) / size), unit="batch")
         matrices = self.measures(model, batches, record_outputs=record_outputs)
-        return {} if self.world.rank else dict(alignment(matrices, self.relations, self.options).scalars)
+        return {} if self.world.rank else dict(alignment(matrices, self.relations, self.options, self.known).scalars)
 
 
-def _impossible(text: str, *, exact: bool, start: bool) -> dict[str, str]:
-    """Relations that cannot be had, with the reason; `Refusal` for one that was asked for by its full name."""
+def _impossible(text: str, relations: Sequence[str], *, exact: bool, start: bool) -> dict[str, str]:
+    """Those of `relations` that cannot be had, with the reason; `Refusal` for one whose full name is in `text`."""
     reasons = {}
-    for name in choose_relations(text):
+    for name in relations:
         if not exact and RELATIONS[name].needs_all_outputs:
             reasons[name] = "it needs directions=all"
         elif not start and "nfm_init_removed" in RELATIONS[name].matrices:

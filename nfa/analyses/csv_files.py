@@ -24,7 +24,7 @@ def alignment_csv(
 def alignment_rows(
     series: Mapping[str, Series], sites: Sequence[str], relations: Sequence[str], done: str = ""
 ) -> Iterator[tuple[int, str, str, float, float | str]]:
-    """Its rows, by step."""
+    """Its rows, by step; a chance level follows its value."""
     keys = [f"{site}/{name}" for site in sites for name in relations]
     for step in _steps(series, (*LOSSES, *keys), done):
         for loss in LOSSES:
@@ -32,9 +32,10 @@ def alignment_rows(
                 yield step, "", loss, series[loss][step], ""
         for site in sites:
             for name in relations:
-                key = f"{site}/{name}"
-                if step in series.get(key, {}):
-                    yield step, site, name, series[key][step], series.get(f"{key}_se", {}).get(step, "")
+                for found in (name, f"{name}_chance"):
+                    key = f"{site}/{found}"
+                    if step in series.get(key, {}):
+                        yield step, site, found, series[key][step], series.get(f"{key}_se", {}).get(step, "")
 
 
 def directions_csv(runs: Mapping[str, Mapping[str, Series]], unit: str, done: str = "") -> str:

@@ -23,7 +23,8 @@ def alignment_relations(
 ) -> Figure:
     """Panels of `relations` over epochs, or another `unit`; sites from the first (dark) to the last (light).
 
-    What is absent is not drawn; where a value has a standard error, a band of two of them is.
+    What is absent is not drawn; where a value has a standard error, a band of two of them is, and where it has a chance
+    level, a dotted line.
     """
     drawn = [name for name in relations if any(series.get(f"{site}/{name}") for site in sites)]
     figure, places = panels(max(1, len(drawn)))
@@ -34,11 +35,17 @@ def alignment_relations(
                 colour = shades(0.9 * index / max(1, len(sites) - 1))
                 draw(place, series.get(f"{site}/{name}", {}), label=site_label(site), color=colour, marker="o")
                 band(place, series, f"{site}/{name}", colour)
+                chance(place, series.get(f"{site}/{name}_chance", {}))
             place.set(title=RELATIONS[name].label, ylim=RELATIONS[name].limits)
             epoch_axis(place, boundary, unit)
         add_legend(figure)
         figure.suptitle(title)
     return figure
+
+
+def chance(place: Axes, levels: Series) -> None:
+    """A grey dotted line at what chance gives."""
+    draw(place, levels, label="chance", color="0.5", linestyle=":")
 
 
 def band(place: Axes, series: Mapping[str, Series], key: str, colour: Any) -> None:

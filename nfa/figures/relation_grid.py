@@ -7,7 +7,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nfa.figures.alignment_relations import band
+from nfa.figures.alignment_relations import band, chance
 from nfa.figures.style import add_legend, epoch_axis, grid, site_label, style
 from nfa.figures.training_analysis import Series
 from nfa.figures.training_analysis import draw as draw_series
@@ -57,13 +57,15 @@ def relation_grid(
 
 
 def draw_run(place: Axes, run: str, series: Mapping[str, Series], key: str, colour: Any) -> None:
-    """A line, with a band of two standard errors where there are any."""
+    """A line, with a band of two standard errors and a chance level where there are any."""
     draw_series(place, series.get(key, {}), label=run, color=colour, marker="o", markersize=3)
     band(place, series, key, colour)
+    chance(place, series.get(f"{key}_chance", {}))
 
 
 def draw_seeds(place: Axes, label: str, group: Mapping[str, Bands], key: str, colour: Any) -> None:
-    """The mean of runs that differ only in their seed, and its interval."""
+    """The mean of runs that differ only in their seed, its interval, and their mean chance level where there is one."""
+    chance(place, {epoch: mean for epoch, (mean, *_) in group.get(f"{key}_chance", {}).items()})
     bands = group.get(key, {})
     epochs = sorted(bands)
     if not epochs:

@@ -12,7 +12,10 @@ from nfa.relations import RELATIONS
 def relations_by_site(
     values: Mapping[str, float], sites: Sequence[str], relations: Sequence[str], *, title: str = ""
 ) -> Figure:
-    """Relations by metric key, with bars of two standard errors; what is undefined is not drawn."""
+    """Relations by metric key, with bars of two standard errors and grey ticks at chance levels.
+
+    What is undefined is not drawn.
+    """
     drawn = [name for name in relations if any(f"{site}/{name}" in values for site in sites)]
     figure, places = panels(max(1, len(drawn)), height=_height(sites))
     with style():
@@ -43,6 +46,8 @@ def _rows(place: Axes, values: Mapping[str, float], keys: Sequence[str], labels:
     for row, key in enumerate(keys):
         if key in values:
             error = 2 * values[f"{key}_se"] if f"{key}_se" in values else None
+            chance = [values[f"{key}_chance"]] if f"{key}_chance" in values else []
+            place.plot(chance, [row] * len(chance), "|", color="0.5")
             place.errorbar(values[key], row, xerr=error, fmt="o", color="C0", capsize=3)
     place.set_yticks(range(len(labels)), list(labels))
     place.set(ylim=(len(labels) - 0.5, -0.5))

@@ -27,8 +27,8 @@ Study = TypeVar("Study", bound=WatchedStudy)
 def alignment(model: nn.Module, loss: Loss, probe: Any, **options: Any) -> Table:
     """Relations of weights, representations and gradients at every site; those to the initial weights are left out.
 
-    Options are `outputs`, `present`, `examples`, `relations`, `sites`, `centre`, `agop_power`, `positions`,
-    `max_samples`, `batch_size`, `precision`, `directions`, `top_k` and `seed` of `nfa.watch`.
+    Options are `outputs`, `present`, `examples`, `known_features`, `relations`, `sites`, `centre`, `agop_power`,
+    `positions`, `max_samples`, `batch_size`, `precision`, `directions`, `top_k` and `seed` of `nfa.watch`.
 
     >>> import torch, nfa
     >>> model = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU(), torch.nn.Linear(6, 3))
@@ -88,7 +88,8 @@ def _opened(
     kind: type[Study], name: str, model: nn.Module, loss: Loss, probe: Any, options: Mapping[str, Any]
 ) -> tuple[nn.Module, Study]:
     """The model out of what it is wrapped in, and a study of it; `Refusal` for what cannot be done."""
-    how = {"outputs": call, "present": None, "examples": 512}
+    how: dict[str, Any] = {"outputs": call, "present": None, "examples": 512}
+    how |= {"known_features": None} if name == "alignment" else {}
     chosen = {key: options.get(key, default) for key, default in how.items()}
     asked = Asked.once(name, {key: value for key, value in options.items() if key not in how})
     subject = Subject(model, loss, probe, asked, **chosen)

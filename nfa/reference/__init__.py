@@ -28,6 +28,8 @@ from nfa.reference.gradients import gradient_gram as gradient_gram
 from nfa.reference.gradients import noise_scale as noise_scale
 from nfa.reference.gradients import participation_ratio as participation_ratio
 from nfa.reference.gradients import silhouette as silhouette
+from nfa.reference.known_features import share_of_subspace as share_of_subspace
+from nfa.reference.known_features import share_of_sums as share_of_sums
 from nfa.reference.low_rank import energy_ratio as energy_ratio
 from nfa.reference.low_rank import lora_update as lora_update
 from nfa.reference.low_rank import subspace_cosines as subspace_cosines

@@ -6,6 +6,7 @@ from typing import Literal
 
 from nfa.maths import spectrum
 from nfa.maths.congruence import Congruence
+from nfa.maths.known_features import KnownFeatures
 from nfa.maths.replicates import Replicates
 from nfa.maths.similarity import Similarity
 from nfa.measures.site_matrices import Conventions, Matrix
@@ -44,15 +45,17 @@ def alignment(
     measured: Mapping[str, Mapping[str, Matrix]],
     relations: Sequence[str] = TRAINING,
     options: AlignmentOptions = AlignmentOptions(),
+    known: Mapping[str, KnownFeatures] = {},
 ) -> Result:
     """Each relation at each site, keyed <site>/<relation>; an estimate has its standard error at <key>_se.
 
-    Cosines are ⟨A, B⟩ / (‖A‖_F ‖B‖_F); for the others see nfa/maths/spectrum.py. A value that is undefined, such as
-    the cosine with a zero matrix (W − W⁽⁰⁾ before the first update), is absent.
+    Cosines are ⟨A, B⟩ / (‖A‖_F ‖B‖_F); for the others see nfa/maths/spectrum.py. Shares in the `known` features of a
+    site's input have their chance level at <key>_chance (nfa/maths/known_features.py). A value that is undefined, such
+    as the cosine with a zero matrix (W − W⁽⁰⁾ before the first update), is absent.
     """
     scalars: dict[str, float] = {}
     for site, matrices in measured.items():
-        study = _SiteAlignment(matrices, options)
+        study = _SiteAlignment(matrices, options, known.get(site))
         for relation in relations:
             for suffix, value in study.relation(relation).items():
                 scalars[f"{site}/{relation}{suffix}"] = value
@@ -62,8 +65,10 @@ def alignment(
 class _SiteAlignment:
     """The relations of one site; what several of them need is computed once."""
 
-    def __init__(self, matrices: Mapping[str, Matrix], options: AlignmentOptions) -> None:
-        self.options = options
+    def __init__(
+        self, matrices: Mapping[str, Matrix], options: AlignmentOptions, known: KnownFeatures | None = None
+    ) -> None:
+        self.options, self.known = options, known
         self.similarity = Similarity(options.centre)
         self.matrices = dict(matrices)
         if options.agop_power == 0.5:
@@ -72,10 +77,11 @@ class _SiteAlignment:
                 self.matrices["agop"] = _exact(matrices["agop"]).sqrt()
 
     def relation(self, name: str) -> dict[str, float]:
-        """Values by suffix: "" and, where there is one, "_se"; none where it is undefined."""
+        """Values by suffix: "" and, where there is one, "_se" or "_chance"; none where it is undefined."""
         relation = RELATIONS[name]
         kinds: dict[str, Callable[..., dict[str, float]]] = {
             "cosine": self._cosine, "exponent": self._exponent, "overlap": self._overlap, "stable rank": self._rank,
+            "known share": self._known_share,
         }  # fmt: skip
         return kinds[relation.kind](*(self.matrices[matrix] for matrix in relation.matrices))
 
@@ -88,6 +94,10 @@ class _SiteAlignment:
 
     def _rank(self, a: Matrix) -> dict[str, float]:
         return _defined(spectrum.stable_rank(_exact(a)))
+
+    def _known_share(self, a: Matrix) -> dict[str, float]:
+        share = self.known.share(_exact(a).dense()) if self.known else None
+        return {} if share is None else {"": share.value, "_chance": share.chance}
 
     def _cosine(self, a: Matrix, b: Matrix) -> dict[str, float]:
         if isinstance(a, Replicates):

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from nfa.errors import Refusal
+from nfa.maths.known_features import KnownFeatures
 from nfa.seeding import untouched
 from nfa.watching.options import whole_number
 from nfa.workload import Batch
@@ -21,7 +22,14 @@ SEED = 0  # of which examples of a dataset are drawn
 
 
 def probe_of(
-    model: nn.Module, loss: Loss, given: Any, outputs: Outputs, *, present: Tensor | None, examples: int
+    model: nn.Module,
+    loss: Loss,
+    given: Any,
+    outputs: Outputs,
+    *,
+    present: Tensor | None,
+    examples: int,
+    known: Mapping[str, KnownFeatures] | None = None,
 ) -> Probe:
     """A workload of the examples given; of a DataLoader or Dataset so many, by class where targets are classes.
 
@@ -30,12 +38,12 @@ def probe_of(
     """
     if not _is_dataset(given):
         inputs, targets = given if isinstance(given, tuple | list) and len(given) == 2 else _of_dict(given)
-        return Probe(model, loss, inputs, targets, outputs, present)
+        return Probe(model, loss, inputs, targets, outputs, present, known)
     if present is not None:
         got = "present= with a DataLoader or a Dataset"
         raise Refusal(got, "an attention_mask among the inputs", "give a batch: a dict with attention_mask and labels")
     batch = _drawn(given, whole_number("examples", examples))
-    return Probe(model, loss, batch.inputs, batch.targets, outputs, batch.present)
+    return Probe(model, loss, batch.inputs, batch.targets, outputs, batch.present, known)
 
 
 def _is_dataset(given: Any) -> bool:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any
 from weakref import WeakSet
@@ -13,6 +13,7 @@ from torch import Tensor
 from nfa import __version__
 from nfa.console import stage
 from nfa.errors import Refusal
+from nfa.maths.known_features import KnownFeatures
 from nfa.measures.evaluation import Evaluation, record_outputs
 from nfa.sinks import Sink
 from nfa.watching.checkpoints import Checkpoints
@@ -39,7 +40,8 @@ class Watch:
     `loss(outputs, targets)` gives one loss for each example. `probe` are the examples that are analysed, a few hundred
     of the training set: (inputs, targets), a dict of which `labels` are the targets, or a DataLoader or Dataset, of
     which `examples` are taken (by class where targets are classes, else the first). Which positions of sequences are an
-    example's own is said by an `attention_mask` among the inputs, or by `present` [examples, positions].
+    example's own is said by an `attention_mask` among the inputs, or by `present` [examples, positions]. Where the
+    right features of a site's input are known, `known_features` names them by site (`nfa.maths.known_features`).
 
     `studies` are "alignment", "directions", "flow", or several: "alignment,flow". Either `schedule` names the steps
     that count ("0-20,40" or "all"), or `every` is their distance, "auto" so that 5 % of the time is spent at most.
@@ -76,6 +78,7 @@ class Watch:
         outputs: Outputs = call,
         present: Tensor | None = None,
         examples: int = 512,
+        known_features: Mapping[str, KnownFeatures] | None = None,
         prefix: str = "",
         step: int = 0,
         sink: Sink | None = None,
@@ -88,7 +91,8 @@ class Watch:
             return
         self.output = Output(sink, prefix, type(self.model).__name__)
         self._check_names()
-        self.subject = Subject(self.model, loss, probe, asked, outputs=outputs, present=present, examples=examples)
+        how: Any = {"outputs": outputs, "present": present, "examples": examples, "known_features": known_features}
+        self.subject = Subject(self.model, loss, probe, asked, **how)
         self.workload = self.subject.workload
         before = self.output.named if self.output.again else ""
         stored = self.output.initial_weights()

@@ -1,6 +1,6 @@
 """What is analysed: a model, examples of it, and the studies that are asked for."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -8,6 +8,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from nfa.errors import NfaError, Refusal, reason
+from nfa.maths.known_features import KnownFeatures
 from nfa.watching.models import observable, unwrapped
 from nfa.watching.options import Asked
 from nfa.watching.probes import probe_of
@@ -29,10 +30,12 @@ class Subject:
         outputs: Outputs,
         present: Tensor | None,
         examples: int,
+        known_features: Mapping[str, KnownFeatures] | None = None,
     ) -> None:
         self.model, self.asked = unwrapped(model), asked
         with _at_the_door():
-            self.workload = probe_of(self.model, loss, probe, outputs, present=present, examples=examples)
+            how: Any = {"present": present, "examples": examples, "known": known_features}
+            self.workload = probe_of(self.model, loss, probe, outputs, **how)
         self.ids = list(self.workload.ids("probe"))[: asked.count(len(self.workload.all))]
 
     def studies(self, start: Start, record: RecordOutputs | None = None) -> list[WatchedStudy]:

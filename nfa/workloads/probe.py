@@ -1,6 +1,6 @@
 """A model and a few examples of one's own, as a workload."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from nfa.errors import Refusal
+from nfa.maths.known_features import KnownFeatures
 from nfa.observe.sizes import numbers_of
 from nfa.workload import Batch, Workload
 from nfa.workloads.examples import Loss, Outputs, are_classes, call, check_padding, own_outputs, own_positions, rows
@@ -20,7 +21,8 @@ class Probe(Workload):
     """`inputs` and `targets` hold one row for each example, in tensors or in mappings or lists of tensors.
 
     `loss(outputs, targets)` gives one loss for each example. `outputs(model, inputs)` is f of the Jacobians. `present`
-    [n s] tells the positions that are an example's own; without it the attention mask among the inputs does.
+    [n s] tells the positions that are an example's own; without it the attention mask among the inputs does. `known`
+    are known features by site.
     """
 
     name = "probe"
@@ -33,8 +35,9 @@ class Probe(Workload):
         targets: Any,
         outputs: Outputs = call,
         present: Tensor | None = None,
+        known: Mapping[str, KnownFeatures] | None = None,
     ) -> None:
-        self.network, self.loss, self.call = network, loss, outputs
+        self.network, self.loss, self.call, self.known = network, loss, outputs, dict(known or {})
         if present is None:
             check_padding(inputs)
         self.all = Batch(inputs, targets, torch.arange(rows(inputs)), _own(inputs, present))
@@ -73,6 +76,9 @@ class Probe(Workload):
 
     def described_loss(self, *, plain: bool) -> str:  # noqa: ARG002 - examples are not weighted
         return named(self.loss)
+
+    def known_features(self) -> Mapping[str, KnownFeatures]:
+        return self.known
 
     def classes(self, batch: Batch) -> Tensor | None:
         """The targets, where they are whole numbers."""

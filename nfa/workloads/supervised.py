@@ -9,6 +9,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from nfa.errors import Refusal
+from nfa.maths.known_features import KnownFeatures
 from nfa.observe.passes import per_example
 from nfa.seeding import seed_generators, untouched, whole_number
 from nfa.workload import Batch, Workload
@@ -33,8 +34,9 @@ class Supervised(Workload):
     by an attention_mask among the inputs, or by `present(inputs)`. The generators are seeded by `seed` before `model()`
     is called, and afterwards are as they were; a training by name gives its own `seed` and `device` where there are
     none here. A dataset that draws random numbers, as augmentations do, draws the same for the same batch and others
-    for another. The probe holds the classes in their shares where targets are classes. Raises `Refusal` for a reduced
-    loss and for items that are none of this.
+    for another. The probe holds the classes in their shares where targets are classes. Where the right features of a
+    site's input are known, `known_features` names them by site (nfa/maths/known_features.py). Raises `Refusal` for a
+    reduced loss and for items that are none of this.
     """
 
     name = "supervised"
@@ -51,11 +53,12 @@ class Supervised(Workload):
         outputs: Outputs = call,
         collate: Collate | None = None,
         present: Present | None = None,
+        known_features: Mapping[str, KnownFeatures] | None = None,
         seed: int | None = None,
         device: torch.device | str | None = None,
     ) -> None:
         self.make, self.loss, self.call = model, loss, outputs
-        self.measured = dict(metrics or {})
+        self.measured, self.known = dict(metrics or {}), dict(known_features or {})
         given = {"train": train, "val": val, "test": test}
         self.items = {name: Items(data, collate, present) for name, data in given.items() if data is not None}
         self._given = seed, device
@@ -115,6 +118,9 @@ class Supervised(Workload):
             return found
         got = f"metric {name!r} of shape {tuple(found.shape)} for {len(batch)} examples"
         raise Refusal(got, "one value for each example", "leave out the mean; ours is over all examples")
+
+    def known_features(self) -> Mapping[str, KnownFeatures]:
+        return self.known
 
     def classes(self, batch: Batch) -> Tensor | None:
         """The targets, where they are whole numbers."""

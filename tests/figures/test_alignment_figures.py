@@ -223,6 +223,25 @@ def test_groups_of_seeds_are_drawn_in_the_same_grid_with_an_interval_for_each() 
     assert {round(float(y), 6) for _, y in bands(second)[0].get_paths()[0].vertices} == {0.3, 0.5}
 
 
+def test_chance_is_a_grey_dotted_line_where_there_is_a_level_of_one_run_of_several_and_of_seeds() -> None:
+    levels = dict.fromkeys(EPOCHS, 0.1)
+    one = {**series(SITES, ["agop_known", "h_vs_m"]), "layer_0/agop_known_chance": levels}
+    seeds = {
+        "layer_0/agop_known": dict.fromkeys(EPOCHS, (0.5, 0.4, 0.6)),
+        "layer_0/agop_known_chance": dict.fromkeys(EPOCHS, (0.1, 0.1, 0.1)),
+    }
+    figures = [
+        alignment_relations(one, SITES, ["agop_known", "h_vs_m"]),
+        relation_grid({"a run": one}, SITES, ["agop_known", "h_vs_m"], draw_run),
+        relation_grid({"all": seeds}, SITES, ["agop_known"], draw_seeds),
+    ]
+    for figure in figures:
+        dotted = [line for axes in shown(figure) for line in axes.get_lines() if line.get_linestyle() == ":"]
+        assert [(line.get_color(), line.get_label(), set(line.get_ydata())) for line in dotted] == [
+            ("0.5", "chance", {0.1})
+        ]
+
+
 # ---- several trainings as they are
 
 

@@ -46,6 +46,18 @@ def test_similarities_are_by_epoch_layer_and_relation_and_undefined_ones_are_nul
     assert json.loads(json.dumps(content, allow_nan=False)) == content
 
 
+def test_a_chance_level_stands_beside_its_value() -> None:
+    known = {**SERIES, "layer_0/agop_known": {0: 0.4}, "layer_0/agop_known_chance": {0: 0.1}}
+    content = similarities(known, SITES, ["agop_known"])
+    assert content["0"]["0"] == {"agop_known": 0.4, "agop_known_chance": 0.1}
+    assert content["2"]["0"] == {"agop_known": None}
+    rows = list(csv.reader(alignment_csv(known, SITES, ["agop_known"], "epoch", DONE).splitlines()))
+    assert [row[1:4] for row in rows if row[1] == "layer_0"] == [
+        ["layer_0", "agop_known", "0.4"],
+        ["layer_0", "agop_known_chance", "0.1"],
+    ]
+
+
 def test_an_epoch_counts_once_its_checkpoint_is_finished() -> None:
     """A value of an analysis that was ended between two writes is in no report."""
     unfinished = {**SERIES, DONE: {0: 1.5}}

@@ -13,7 +13,7 @@ from nfa.measures.site_matrices import Conventions, SiteMeasures
 from nfa.observe.directions import Directions
 from nfa.observe.passes import site_weights
 from nfa.registry.families.mlp.model import MLP, initialise
-from nfa.relations import MATRICES, RELATIONS
+from nfa.relations import MATRICES, OF_ANY_MODEL, RELATIONS
 from nfa.studies.alignment import AlignmentOptions, alignment, conventions
 
 
@@ -177,10 +177,10 @@ def assert_every_relation(
     initial = site_weights(toys, toys.net, toys.sites_named)
     moved(toys.net)
     options = AlignmentOptions(centre, power, k)
-    found = dict(alignment(all_matrices(toys, initial, positions=positions), list(RELATIONS), options).scalars)
+    found = dict(alignment(all_matrices(toys, initial, positions=positions), OF_ANY_MODEL, options).scalars)
     for site in toys.sites_named:
         matrices = exact_matrices(toys, site, initial[site], positions, power)
-        for name in RELATIONS:
+        for name in OF_ANY_MODEL:
             found.pop(f"{site}/{name}_se", None)
             value = exact_relation(name, matrices, centre, k)
             assert found.pop(f"{site}/{name}", None) == (value if value is None else pytest.approx(value, abs=close))
@@ -238,9 +238,9 @@ def test_the_exponent_of_a_balanced_linear_network_is_one_over_the_matrices_that
 
 def test_before_the_first_update_only_what_needs_a_change_of_weights_is_absent():
     toys = toy(seeded(layers, 6, 8, 7), 12, 6, sites=["0"])
-    scalars = alignment(all_matrices(toys, site_weights(toys, toys.net, ["0"])), list(RELATIONS), TOP_2).scalars
-    absent = {name for name in RELATIONS if f"0/{name}" not in scalars}
-    assert absent == {name for name in RELATIONS if "nfm_init_removed" in RELATIONS[name].matrices}
+    scalars = alignment(all_matrices(toys, site_weights(toys, toys.net, ["0"])), OF_ANY_MODEL, TOP_2).scalars
+    absent = {name for name in OF_ANY_MODEL if f"0/{name}" not in scalars}
+    assert absent == {name for name in OF_ANY_MODEL if "nfm_init_removed" in RELATIONS[name].matrices}
 
 
 def test_where_no_output_moves_every_relation_of_agop_is_absent_and_no_other():
@@ -249,10 +249,10 @@ def test_where_no_output_moves_every_relation_of_agop_is_absent_and_no_other():
     initial = {"0": torch.zeros(8, 6, dtype=torch.float64)}
     with torch.no_grad():
         toys.net[2].weight.zero_()
-    scalars = alignment(all_matrices(toys, initial), list(RELATIONS), TOP_2).scalars
+    scalars = alignment(all_matrices(toys, initial), OF_ANY_MODEL, TOP_2).scalars
     zero = {"agop", "g", "fact", "out_g"}
     assert {key.removeprefix("0/") for key in scalars} == {
-        name for name in RELATIONS if not zero & set(RELATIONS[name].matrices)
+        name for name in OF_ANY_MODEL if not zero & set(RELATIONS[name].matrices)
     }
 
 
@@ -260,7 +260,7 @@ def test_estimates_give_cosines_with_a_standard_error_and_exact_matrices_the_res
     toys = toy(seeded(layers, 6, 8, 7), 12, 6, sites=["0"])
     initial = site_weights(toys, toys.net, ["0"])
     moved(toys.net)
-    relations = [name for name in RELATIONS if not RELATIONS[name].needs_all_outputs]
+    relations = [name for name in OF_ANY_MODEL if not RELATIONS[name].needs_all_outputs]
     exact = alignment(all_matrices(toys, initial), relations, TOP_2).scalars
     estimated = all_matrices(toys, initial, directions=Directions(2, 1))
     scalars = alignment(estimated, relations, TOP_2).scalars
@@ -286,7 +286,7 @@ def test_stable_ranks_and_overlaps_lie_between_their_bounds():
     toys = toy(seeded(layers, 6, 8, 7), 12, 6, sites=["0"])
     initial = site_weights(toys, toys.net, ["0"])
     moved(toys.net)
-    scalars = alignment(all_matrices(toys, initial), list(RELATIONS), TOP_2).scalars
+    scalars = alignment(all_matrices(toys, initial), OF_ANY_MODEL, TOP_2).scalars
     assert all(1 <= scalars[f"0/{name}"] <= 8 for name in of_kind("stable rank"))
     assert all(0 <= scalars[f"0/{name}"] <= 1 for name in of_kind("overlap"))
 

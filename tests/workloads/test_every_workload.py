@@ -21,7 +21,7 @@ from nfa.measures.parameter_groups import relative_changes, root_mean_squares
 from nfa.measures.site_matrices import Conventions, SiteMatrices, SiteMeasures
 from nfa.observe.directions import Directions
 from nfa.observe.passes import site_weights
-from nfa.relations import MATRICES, RELATIONS
+from nfa.relations import MATRICES, OF_ANY_MODEL, RELATIONS
 from nfa.studies.alignment import AlignmentOptions, alignment
 from nfa.studies.gradient_directions import ProbeExamples as Probed
 from nfa.studies.gradient_directions import gradient_directions
@@ -153,7 +153,7 @@ def matrices(workload: Workload, batch_size: int) -> SiteMatrices:
 
 def test_every_matrix_and_every_relation_is_measured_and_does_not_depend_on_batches(workload: Workload) -> None:
     together, apart = matrices(workload, EXAMPLES), matrices(workload, 2)
-    exact = [name for name in RELATIONS if not RELATIONS[name].needs_all_outputs]
+    exact = [name for name in OF_ANY_MODEL if not RELATIONS[name].needs_all_outputs]
     relations = alignment(together, exact, AlignmentOptions(top_k=2)).scalars
     assert {key.rpartition("/")[0] for key in relations} == set(together)
     for site, of_site in together.items():

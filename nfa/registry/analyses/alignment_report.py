@@ -67,7 +67,8 @@ def similarities(
 
     def values(site: str, epoch: int) -> dict[str, float | None]:
         found = {SHORT.get(name, name): series.get(f"{site}/{name}", {}).get(epoch) for name in relations}
-        errors = {f"{name}_se": series.get(f"{site}/{name}_se", {}).get(epoch) for name in relations}
+        beside = [f"{name}{end}" for end in ("_se", "_chance") for name in relations]
+        errors = {name: series.get(f"{site}/{name}", {}).get(epoch) for name in beside}
         return {**found, **{name: error for name, error in errors.items() if error is not None}}
 
     return {

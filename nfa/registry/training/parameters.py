@@ -10,7 +10,7 @@ from nfa.options import Auto, check_fields, device_option, option
 from nfa.registry.training.optimizer_table import OPTIMIZERS
 
 COMPARED = ("sgd", "adam", "muon")  # by optimizer=all
-RATES = ", ".join(f"{OPTIMIZERS[name].lr:g} for {name}" for name in COMPARED)
+RATES = ", ".join(f"{entry.lr:g} for {name}" for name, entry in OPTIMIZERS.items())
 Parameters = TypeVar("Parameters", bound="TrainingParameters")
 
 
@@ -18,11 +18,11 @@ Parameters = TypeVar("Parameters", bound="TrainingParameters")
 class TrainingParameters:
     """How a network is trained, and what is measured at its checkpoints."""
 
-    optimizer: str = option("sgd", "optimizer; all = one run of each, compared", choices=(*COMPARED, "all"))
+    optimizer: str = option("sgd", f"optimizer; all = {', '.join(COMPARED)}, compared", choices=(*OPTIMIZERS, "all"))
     lr: float | Auto = option("auto", f"learning rate; auto = {RATES}", above=0)
     epochs: int = option(100, "passes over the training examples", at_least=1, below=10**7)
     batch_size: int = option(128, "examples per optimizer step", at_least=1, below=2**31)
-    weight_decay: float = option(0.0, "L2 penalty for sgd and adam; decoupled for muon's matrices", at_least=0)
+    weight_decay: float = option(0.0, "L2 penalty for sgd and adam; decoupled for adamw and muon", at_least=0)
     momentum: float | Auto = option(
         "auto", "momentum of sgd and muon; auto = 0 for sgd, 0.95 for muon", at_least=0, below=1
     )

@@ -10,7 +10,7 @@ from nfa.registry.families.custom.trust import WATCHED, trusted
 from nfa.registry.families.protocol import EntryPoint, Family, NamedWorkload
 from nfa.registry.families.registry import FAMILIES
 from nfa.registry.typed_values import assignments
-from nfa.relations import TRAINING
+from nfa.relations import KNOWN, TRAINING
 
 HERE = "nfa.registry.families.custom"
 SEARCHED = "lr=log:1e-4:1,optimizer=sgd|adam|muon,weight_decay=0|1e-5|1e-4|1e-3"
@@ -33,7 +33,8 @@ class NamedWorkloads(Family):
 
     def metric_keys(self, config: CustomConfig) -> list[str]:  # noqa: ARG002 - its sites are known once there is a model
         scores = [f"{split}/*" for split in ("train", "val", "test")]
-        return [*scores, *(f"*/{relation}" for relation in TRAINING), "flow/grad_norm", "flow/*/update_ratio"]
+        similarities = [f"*/{relation}" for relation in (*TRAINING, *KNOWN)]
+        return [*scores, *similarities, "flow/grad_norm", "flow/*/update_ratio"]
 
     def check(self, trainings: Sequence[CustomConfig]) -> None:
         for name, words in {(one.workload, one.workload_args) for one in trainings}:

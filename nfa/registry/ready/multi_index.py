@@ -1,0 +1,49 @@
+"""A function of a few directions of its input: the right features are these directions."""
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+import nfa
+from nfa.errors import Refusal
+from nfa.maths.known_features import Subspace
+
+
+def multi_index(
+    size: int = 30, directions: int = 3, width: int = 128, examples: int = 4000, seed: int = 0
+) -> nfa.Supervised:
+    """y = (z₁ + z₁z₂ + … + z₁z₂⋯z_k)/√k with z = Ux, x Gaussian and U [k size] orthonormal, drawn once.
+
+    The targets have variance 1. val and test have as many examples as train. Abbe et al. 2022, arXiv 2202.08658.
+    """
+    if not 0 < directions <= size:
+        raise Refusal(f"directions={directions} of size={size}", f"1 to {size}", "directions=3")
+    random = torch.Generator().manual_seed(seed)
+    known = torch.linalg.qr(torch.randn(size, directions, generator=random)).Q.T
+
+    def drawn() -> TensorDataset:
+        inputs = torch.randn(examples, size, generator=random)
+        steps = (inputs @ known.T).cumprod(dim=1)
+        return TensorDataset(inputs, steps.sum(dim=1, keepdim=True) / directions**0.5)
+
+    return nfa.Supervised(
+        model=lambda: nn.Sequential(nn.Linear(size, width), nn.ReLU(), nn.Linear(width, 1)),
+        loss=loss,
+        train=drawn(),
+        val=drawn(),
+        test=drawn(),
+        metrics={"sign_accuracy": sign_accuracy},
+        known_features={"0": Subspace(known)},
+        seed=seed,
+    )
+
+
+def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The squared error of each example."""
+    return (outputs - targets).square().squeeze(dim=1)
+
+
+def sign_accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """1 where output and target have the same sign."""
+    return ((outputs > 0) == (targets > 0)).squeeze(dim=1).float()
