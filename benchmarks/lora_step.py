@@ -14,7 +14,7 @@ from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from benchmarks.record import ratio, store
-from nfa.registry import unfinished
+from nfa import unfinished
 from nfa.registry.families.language import adapters, questions
 from nfa.registry.families.language.answer_tokens import collate, encode
 from nfa.registry.families.language.base.models import find_base, load_model, load_tokenizer

@@ -167,15 +167,27 @@ def mapped_array(file: Path) -> "tuple[np.memmap[Any, Any], str | None]":
 
 
 def write_tensors(file: Path, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str] = {}) -> None:
-    """A safetensors file."""
+    """A safetensors file; tied weights are in it under each of their names."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    plain = {name: tensor.detach() for name, tensor in tensors.items()}
+    plain = _apart(tensors)
     try:
         save_file(plain, file, {**metadata, DIGEST: digest_of([plain, dict(metadata)])})
     except SafetensorError as error:  # what it makes of a disk that is full
         raise OSError(f"{file.name} could not be written: {error}") from error
+
+
+def _apart(tensors: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
+    """In one piece each, on the CPU, and none in the memory of another: safetensors takes no others."""
+    found: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name, tensor in tensors.items():
+        plain = tensor.detach().cpu().contiguous()
+        place = plain.untyped_storage().data_ptr()
+        found[name] = plain.clone() if place in taken else plain
+        taken.add(place)
+    return found
 
 
 def read_tensors(file: Path) -> Found:

@@ -121,6 +121,20 @@ def run(store: Store) -> Iterator[Store]:
 
 
 @pytest.fixture
+def no_accelerator() -> Iterator[None]:
+    """accelerate knows of no Accelerator before and after: it remembers the first one of a process."""
+    from accelerate.state import AcceleratorState, GradientState
+
+    def forget() -> None:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
+
+    forget()
+    yield
+    forget()
+
+
+@pytest.fixture
 def fresh(empty_store: Store, tmp_path: Path) -> Store:
     """An empty store of this test's own, for other processes."""
     return empty_store.copy(tmp_path / "store")

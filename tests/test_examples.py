@@ -4,6 +4,7 @@ import importlib.util
 import re
 import shlex
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,7 +20,7 @@ from support import ROOT
 from toys import layers, seeded
 
 import nfa
-from nfa.registry import cli
+from nfa.registry import cli, tracking
 from nfa.registry.entry_points import entry_points
 
 CONFIGS = {name: point.parameters for name, point in entry_points().items()}
@@ -75,6 +76,16 @@ def test_the_transformer_records_every_projection_inside_attention(undrawn_store
     assert_recorded(undrawn_store, "transformer on digits", sites, [0, 20])
 
 
+@pytest.mark.parametrize("mixed_precision", ["no", "bf16"])
+@pytest.mark.usefixtures("no_accelerator")
+def test_the_loop_of_accelerate_records_optimizer_steps_and_keeps_checkpoints(
+    mixed_precision: str, undrawn_store: Store
+) -> None:
+    example("accelerate_loop").main("digits", examples=300, epochs=5, mixed_precision=mixed_precision)
+    assert_recorded(undrawn_store, "mlp on digits", {"0", "2"}, [0, 20, 25])
+    assert tracking.epochs(undrawn_store.runs()[0]) == [0, 20, 25]
+
+
 @pytest.mark.parametrize("file", sorted((ROOT / "docs" / "examples").glob("*.py")), ids=lambda file: file.stem)
 def test_every_program_is_tested_here_and_named_in_the_readme(file: Path) -> None:
     assert f'example("{file.stem}")' in Path(__file__).read_text(encoding="utf-8")
@@ -88,8 +99,14 @@ def blocks(kind: str) -> list[str]:
     return re.findall(rf"```{kind}\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
 
 
+def block(word: str) -> str:
+    """The one block of Python that has this word."""
+    (found,) = (text for text in blocks("python") if word in text)
+    return found
+
+
 def test_the_readme_s_python_runs(changeable: Finished) -> None:
-    pulling, watching, *_ = blocks("python")
+    pulling, watching = block("nfa.load_checkpoint"), block("nfa.watch")
     losses: dict[str, Any] = {}
     exec(pulling.replace("epoch=20", "epoch=4").replace("workload.losses", "it = workload.losses"), losses)
     logged = {key: value for key, _, value in changeable.store.metrics(changeable.run_id) if key == "test/loss"}
@@ -134,10 +151,29 @@ def test_the_readme_s_callback_records_in_a_trainer(undrawn_store: Store, tmp_pa
         "probe": {"input_ids": words, "attention_mask": torch.ones_like(words), "labels": words},
         "rows": [{"input_ids": row, "labels": row} for row in words],
     }  # fmt: skip
-    exec(blocks("python")[2], given)
+    exec(block("callbacks.huggingface"), given)
     found = series(undrawn_store, undrawn_store.runs()[0])
     assert list(found["transformer.h.0.mlp.c_fc/h_vs_m"]) == [0, 2]
     assert list(found["flow/transformer.h.0.mlp.c_fc/grad_rms"]) == [0, 2]
+    assert tracking.epochs(undrawn_store.runs()[0]) == [0, 2]
+
+
+def test_the_readme_s_callback_records_in_lightning(undrawn_store: Store) -> None:
+    pl = pytest.importorskip("lightning.pytorch")
+    from test_lightning import Classifier, cross_entropy, data
+
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = partial(pl.Trainer, accelerator="cpu", enable_checkpointing=False, **quiet)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*data()), batch_size=6)
+    given = {
+        "mlflow": mlflow, "Trainer": trainer, "module": seeded(Classifier, 0.2), "loader": loader,
+        "loss": cross_entropy, "probe": data(),
+    }  # fmt: skip
+    exec(block("callbacks.lightning"), given)
+    (run_id,) = undrawn_store.runs()
+    found = list(series(undrawn_store, run_id)["flow/0.0/grad_rms"])
+    assert (found[0], found[-1]) == (0, 8)
+    assert tracking.epochs(run_id) == found
 
 
 def test_the_readme_s_workload_conforms_and_is_analysed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,7 +184,7 @@ def test_the_readme_s_workload_conforms_and_is_analysed(capsys: pytest.CaptureFi
         return F.cross_entropy(outputs, targets, reduction="none")
 
     given: dict[str, Any] = {"Net": lambda: layers(4, 6, 3), "loss": loss, "train": data, "val": data}
-    exec(blocks("python")[3], given)
+    exec(block("check_workload"), given)
     assert given["values"].keys() == {"0/g_vs_h", "0/h_vs_m"}
     assert "seen: 2 of 2 linear maps" in capsys.readouterr().out
 
@@ -206,6 +242,6 @@ def test_the_readme_s_calls_about_a_model_at_hand_run() -> None:
         return F.cross_entropy(outputs, targets, reduction="none")
 
     given: dict[str, Any] = {"nfa": nfa, "model": model, "loss": loss, "probe": (inputs, targets)}
-    exec(blocks("python")[4], given)
+    exec(block("nfa.gradient_gram"), given)
     assert 0 < given["table"]["0/h_vs_m"] < 1
     assert given["K"].shape == (12, 12)

@@ -1,5 +1,6 @@
-"""`AlignmentCallback` in a Hugging Face Trainer: what it records of a language model, whole or with LoRA."""
+"""`WatchCallback` in a Hugging Face Trainer: what it records of a language model, whole or with LoRA."""
 
+import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +18,13 @@ from toys import seeded
 
 import nfa
 from nfa.errors import Refusal
+from nfa.learned import learned_state, load_learned
+from nfa.observe.answers import answers, check_answers
+from nfa.registry import tracking
+from nfa.registry.tracking.sources import find_sources
 from nfa.sinks import Memory
+from nfa.workloads.packed_examples import PROBE_EXAMPLES, unpacked
+from nfa.workloads.probe import Probe
 
 WORDS, LENGTH, STEPS = 24, 5, 3
 PROJECTIONS = [f"self_attn.{part}_proj" for part in "qkvo"] + [f"mlp.{part}_proj" for part in ("gate", "up", "down")]
@@ -83,10 +90,10 @@ def trained(
 
 
 def recording(loss: Any, count: int, **options: Any) -> Any:
-    """An `AlignmentCallback`; its import is that of transformers."""
-    from nfa.callbacks.huggingface import AlignmentCallback
+    """An `WatchCallback`; its import is that of transformers."""
+    from nfa.callbacks.huggingface import WatchCallback
 
-    return AlignmentCallback(loss, examples(count), **options)
+    return WatchCallback(loss, examples(count), **options)
 
 
 def stopping(step: int) -> Any:
@@ -169,7 +176,7 @@ def test_refusals_come_before_the_first_step(store: Store, tmp_path: Path) -> No
 # ---- a training that is resumed
 
 
-WATCHED = {"relations": "agop_nfm_init_removed,h_vs_m", "sites": "*.down_proj", "every": 1}
+WATCHED = {"relations": "agop_nfm_init_removed,h_vs_m", "sites": "*.down_proj", "every": 1, "checkpoints": True}
 SAVING = {"save_strategy": "steps", "save_steps": 4, "steps": 8}
 SITE = "model.layers.1.mlp.down_proj"
 
@@ -186,6 +193,7 @@ def test_a_training_that_is_resumed_in_its_run_has_the_values_of_one_that_was_ne
     last = str(tmp_path / "checkpoint-4")
     with undrawn(), mlflow.start_run(run_id=run.info.run_id):
         trained(language_model(), tmp_path, recording(next_word, 6, **WATCHED), resume=last, **SAVING)
+    assert tracking.epochs(run.info.run_id) == list(range(9))
     expected, found = series(store, whole), series(store, run.info.run_id)
     assert list(found[f"{SITE}/agop_nfm_init_removed"]) == list(range(1, 9))
     assert found.keys() == expected.keys()
@@ -232,10 +240,10 @@ def list_of_dicts() -> Any:
 
 @pytest.mark.parametrize("probe", [batch_of_dicts, list_of_dicts])
 def test_a_probe_may_be_what_the_trainer_takes(probe: Callable[[], Any], run: Store, tmp_path: Path) -> None:
-    from nfa.callbacks.huggingface import AlignmentCallback
+    from nfa.callbacks.huggingface import WatchCallback
 
     options = {"relations": "h_vs_m", "schedule": 0}
-    trained(language_model(), tmp_path, AlignmentCallback(next_word, probe(), **options))
+    trained(language_model(), tmp_path, WatchCallback(next_word, probe(), **options))
     trained(language_model(), tmp_path, recording(next_word, 6, prefix="pair/", **options))
     found = recorded(run)
     assert {key.removeprefix("pair/"): value for key, value in found.items() if key.startswith("pair/")} == {
@@ -255,3 +263,28 @@ def test_in_bfloat16_training_is_bitwise_the_same_and_everything_is_recorded(
     found = recorded(run)
     expected = {"alignment": f"{SITE}/h_vs_m"}.get(studies, f"flow/{SITE}/grad_rms")
     assert list(found[expected]) == [0, 1, 2, 3]
+
+
+# ---- checkpoints
+
+
+@pytest.mark.parametrize("make", [language_model, with_lora])
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.usefixtures("run")
+def test_checkpoints_are_loaded_into_a_model_that_is_built_again_and_it_answers_as_stored(
+    make: Callable[[], nn.Module], bf16: bool, tmp_path: Path
+) -> None:
+    """The answers are those of the weights' own type, whatever autocast the Trainer puts around forward."""
+    model = trained(make(), tmp_path, recording(next_word, 9, studies="flow", checkpoints=True, every=1), bf16=bf16)
+    (source,) = find_sources("latest")
+    assert tracking.epochs(source.info.run_id) == [0, 1, 2, 3]
+    tensors, metadata = tracking.get_tensors(source.info.run_id, tracking.stored_path(source.info.run_id, STEPS))
+    assert {name for name in tensors if "lora" in name} == {name for name in learned_state(model) if "lora" in name}
+    rebuilt = make()
+    load_learned(rebuilt, tensors)
+    asked = unpacked(*tracking.get_tensors(source.info.run_id, PROBE_EXAMPLES))
+    probe = Probe(rebuilt, next_word, *examples(9))
+    assert len(asked) == 8
+    stored = json.loads(metadata["answers"])
+    assert len(stored) == 256
+    check_answers(stored, answers(probe, rebuilt, asked), "step 3")

@@ -20,6 +20,8 @@ LIBRARY = [
     "plain_text",
     "seeding",
     "parallel",
+    "unfinished",
+    "disk_space",
     "content",
     "sinks",
     "options",
@@ -42,7 +44,6 @@ LIBRARY = [
 ]
 REGISTRY = [
     "registry.signals",
-    "registry.unfinished",
     "registry.machine",
     "registry.stopwatch",
     "registry.launch",
@@ -80,7 +81,7 @@ SHARED = {
 LAYERS = [*LIBRARY, *REGISTRY]
 REFERENCES = {"reference"}  # shares nothing with what is compared with it; only the suite imports it
 APART = {"__init__", "__main__", "registry", "registry.mlflow_plugin", *REFERENCES}  # are imported by no others
-OPTIONAL = {"nfa.callbacks.huggingface"}  # imports transformers, which is an extra and sets variables
+OPTIONAL = {"nfa.callbacks.huggingface", "nfa.callbacks.lightning"}  # import what is an extra and sets variables
 # Only once something has to be said to an MLflow run, or by the plugin, which every program with MLflow
 # loads.
 LAZY: set[tuple[str, str]] = {

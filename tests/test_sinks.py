@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 import torch.nn as nn
 from analyses import series
+from killed import files
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from stores import Store
@@ -20,7 +22,7 @@ from torch import Tensor
 
 import nfa
 from nfa.errors import NfaError, Refusal
-from nfa.sinks import JsonLines, Memory, TensorBoard
+from nfa.sinks import JsonLines, Memory, MlflowRun, TensorBoard
 from nfa.watching.output import Output
 
 STUDIES = "alignment,directions,flow"
@@ -248,13 +250,18 @@ def test_a_database_that_fails_is_one_clear_error_that_names_the_run(
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
-@in_a_run
-def test_a_disk_that_fails_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_disk_that_fails_is_one_clear_error(elsewhere: bool, run: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     net, x, y = started()
     watch = nfa.watch(net, cross_entropy, (x, y), studies="flow")
-    monkeypatch.setattr(mlflow.MlflowClient, "log_artifact", full)
+    if elsewhere:
+        monkeypatch.setattr(MlflowRun, "local_folder", lambda _: None)
+        monkeypatch.setattr(mlflow.MlflowClient, "log_artifact", full)
+    else:
+        monkeypatch.setattr(os, "replace", full)
     with pytest.raises(NfaError, match=r"^MLflow run .*: .*No space left on device\n  do: mend"):
         watch.__enter__()
+    assert files(run.artifact(only(run))) == []
 
 
 def full(*_: Any, **__: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from killed import fill_and_die, in_process, killed
 
-from nfa.registry import unfinished
+from nfa import unfinished
 
 Making = Callable[[Path], object]
 
@@ -126,7 +126,7 @@ def test_a_file_that_could_not_be_written_leaves_the_one_before(tmp_path: Path) 
 
 
 def test_a_process_has_one_place_which_its_end_empties(temporary: Path) -> None:
-    code = "from nfa.registry.unfinished import place; (place() / 'file').touch(); assert place() == place()"
+    code = "from nfa.unfinished import place; (place() / 'file').touch(); assert place() == place()"
     code += "; print(place())"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert Path(ended.stdout.strip()).parent == temporary

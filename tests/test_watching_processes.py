@@ -88,10 +88,10 @@ def own_loop(watched: bool) -> nn.Module:
     if not watched:
         train(None)
     elif dist.get_rank():
-        with nfa.watch(model, loss, (x, y), studies="alignment,flow") as watch:
+        with nfa.watch(model, loss, (x, y), studies="alignment,flow", checkpoints=True) as watch:
             train(watch)
     else:
-        with mlflow.start_run(), nfa.watch(model, loss, (x, y), studies="alignment,flow") as watch:
+        with mlflow.start_run(), nfa.watch(model, loss, (x, y), studies="alignment,flow", checkpoints=True) as watch:
             train(watch)
     return model.module
 
@@ -99,19 +99,39 @@ def own_loop(watched: bool) -> nn.Module:
 def in_the_trainer(watched: bool) -> nn.Module:
     import mlflow
 
-    from nfa.callbacks.huggingface import AlignmentCallback
+    from nfa.callbacks.huggingface import WatchCallback
 
     model, folder = language_model(), Path.cwd() / "trainer"
-    callback = AlignmentCallback(next_word, examples(6), studies="alignment,flow", every=1)
+    callback = WatchCallback(next_word, examples(6), studies="alignment,flow", every=1, checkpoints=True)
     if watched and dist.get_rank() == 0:
         with mlflow.start_run():
             return trained(model, folder, callback)
     return trained(model, folder, *([callback] if watched else []))
 
 
+def in_lightning(watched: bool) -> nn.Module:
+    import mlflow
+    from test_lightning import recording
+    from test_lightning import trained as trained_by_lightning
+
+    callback = recording(module="net.0", studies="alignment,flow", every=1, checkpoints=True)
+    options = {"strategy": "ddp", "devices": SIZE, "num_sanity_val_steps": 0}
+    if watched and dist.get_rank() == 0:
+        with mlflow.start_run():
+            return trained_by_lightning(callback, **options)
+    return trained_by_lightning(*([callback] if watched else []), **options)
+
+
+WITH_LAST = (in_the_trainer, in_lightning)  # which record the last step too
+
+
 @pytest.mark.parametrize(
     ("act", "site"),
-    [(own_loop, "0"), pytest.param(in_the_trainer, "model.layers.0.mlp.up_proj", marks=pytest.mark.slow)],
+    [
+        (own_loop, "0"),
+        pytest.param(in_the_trainer, "model.layers.0.mlp.up_proj", marks=pytest.mark.slow),
+        pytest.param(in_lightning, "0", marks=pytest.mark.slow),
+    ],
 )
 def test_the_first_records_the_second_is_silent_and_training_is_bitwise_the_same(
     act: Callable[[bool], nn.Module], site: str, fresh: Store
@@ -120,4 +140,8 @@ def test_the_first_records_the_second_is_silent_and_training_is_bitwise_the_same
     for one, other in zip(seen, unseen, strict=True):
         assert all(torch.equal(one[name], other[name]) for name in other)
     steps = [step for key, step, _ in fresh.metrics(only(fresh)) if key == f"{site}/h_vs_m"]
-    assert steps == ([0, 1, 2, 3] if act is in_the_trainer else [0, 1, 2])
+    assert steps == ([0, 1, 2, 3] if act in WITH_LAST else [0, 1, 2])
+    names = {name for of_file in fresh.checkpoints(only(fresh)).values() for name in of_file}
+    assert len(fresh.checkpoints(only(fresh))) == len(steps)
+    assert "0.weight" in names or act is in_the_trainer
+    assert not [name for name in names if name.startswith("module.")]

@@ -42,7 +42,7 @@ def _cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
 def _trainer() -> None:
     import transformers
 
-    from nfa.callbacks.huggingface import AlignmentCallback
+    from nfa.callbacks.huggingface import WatchCallback
 
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
@@ -55,7 +55,7 @@ def _trainer() -> None:
         report_to="none", disable_tqdm=True, save_strategy="no", logging_strategy="no", seed=3,
     )  # fmt: skip
     probe = ({"input_ids": words[:6, :-1], "attention_mask": torch.ones(6, 5, dtype=torch.int64)}, words[:6, 1:])
-    callback = AlignmentCallback(_next_word, probe, studies=STUDIES, every=1)
+    callback = WatchCallback(_next_word, probe, studies=STUDIES, every=1)
     rows = [{"input_ids": row, "labels": row} for row in words]
     model = transformers.LlamaForCausalLM(config)
     trainer = transformers.Trainer(model, arguments, train_dataset=rows, callbacks=[callback])

@@ -5,8 +5,8 @@ import os
 import sys
 import uuid
 
+from nfa import unfinished
 from nfa.errors import NfaError
-from nfa.registry import unfinished
 from nfa.registry.signals import Interrupted
 
 

@@ -5,8 +5,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from nfa import unfinished
 from nfa.content import json_text, kept_json
-from nfa.registry import unfinished
 
 Kept = TypeVar("Kept")
 

@@ -6,11 +6,10 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nfa import content
+from nfa import content, unfinished
 from nfa.errors import NfaError, Refusal, headline, reading
 from nfa.masking import learn, masked, tellable
 from nfa.sinks.pictures import write_pictures
@@ -92,12 +91,20 @@ class MlflowRun:
         with self._answering():
             self._client.set_tag(self.run_id, key, masked(value)[:TAG_LENGTH])
 
+    def tags(self) -> dict[str, str]:
+        """Those that the run has."""
+        with self._answering():
+            found: dict[str, str] = self._client.get_run(self.run_id).data.tags
+        return found
+
+    def files(self, folder: str = "") -> set[str]:
+        """What lies in a folder of the run."""
+        with self._answering():
+            return {item.path for item in self._client.list_artifacts(self.run_id, folder or None)}
+
     def has(self, name: str) -> bool:
         """Whether the run has a file of that name."""
-        folder = str(Path(name).parent)
-        with self._answering():
-            found = self._client.list_artifacts(self.run_id, None if folder == "." else folder)
-        return name in {item.path for item in found}
+        return name in self.files(_folder(name))
 
     def series(self) -> dict[str, dict[int, float]]:
         """Everything that has been logged: key → step → value."""
@@ -106,35 +113,52 @@ class MlflowRun:
             history = {key: self._client.get_metric_history(self.run_id, key) for key in keys}
         return {key: {item.step: item.value for item in items} for key, items in history.items()}
 
-    def put_tensors(self, name: str, tensors: "Mapping[str, Tensor]") -> None:
+    def put_tensors(self, name: str, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str] = {}) -> None:
         """A safetensors file, with its digest."""
-        self._put(name, partial(content.write_tensors, tensors=tensors))
+        self._put(name, lambda file: content.write_tensors(file, tensors, metadata))
 
     def tensors(self, name: str) -> "dict[str, Tensor]":
         """Those of a file that `put_tensors` has written; `Refusal` where it is not what was written."""
-        with tempfile.TemporaryDirectory() as folder:
-            with self._answering():
-                file = self._file(name, folder)
-            remedy = f"restore it from a copy of the run, or delete the run (mlflow runs delete --run-id {self.run_id})"
-            with reading(f"{name} of run {self.run_id[:12]}", "the file as it was written", remedy):
-                found: dict[str, Tensor] = content.of_sealed(content.read_tensors(file))[0]
+        found: dict[str, Tensor] = self._read(name, content.read_tensors)[0]
         return found
 
-    def _file(self, name: str, folder: str) -> Path:
-        """The file itself where it is on this machine, else a copy in a folder."""
+    def json(self, name: str) -> dict[str, Any]:
+        """An object with its digest that is in a file; `Refusal` where it is not what was written."""
+        found: dict[str, Any] = self._read(name, content.read_json)
+        return found
+
+    def _read(self, name: str, reader: Callable[[Path], content.Found]) -> Any:
+        with tempfile.TemporaryDirectory(dir=unfinished.place()) as folder:
+            with self._answering():
+                local = self.local_folder()
+                file = local / name if local else Path(self._client.download_artifacts(self.run_id, name, folder))
+            remedy = f"restore it from a copy of the run, or delete the run (mlflow runs delete --run-id {self.run_id})"
+            with reading(f"{name} of run {self.run_id[:12]}", "the file as it was written", remedy):
+                return content.of_sealed(reader(file))
+
+    def local_folder(self) -> Path | None:
+        """Where the run's files are, if that is on this machine."""
         from mlflow.utils.file_utils import local_file_uri_to_path
 
         address = str(self._info.artifact_uri)
-        if urllib.parse.urlparse(address).scheme in ("", "file"):
-            return Path(local_file_uri_to_path(address), name)  # type: ignore[no-untyped-call]
-        return Path(self._client.download_artifacts(self.run_id, name, folder))
+        if urllib.parse.urlparse(address).scheme not in ("", "file"):
+            return None
+        return Path(local_file_uri_to_path(address))  # type: ignore[no-untyped-call]
 
-    def _put(self, name: str, write: Callable[[Path], Any]) -> None:
-        path = Path(name)
-        with self._answering(), tempfile.TemporaryDirectory() as folder:
-            write(Path(folder, path.name))
-            parent = None if path.parent == Path() else str(path.parent)
-            self._client.log_artifact(self.run_id, str(Path(folder, path.name)), parent)
+    def _put(self, name: str, write: Callable[[Path], object]) -> None:
+        """Whole, or not at all: where the run's files are on this machine, also if this process is killed meanwhile."""
+        with self._answering():
+            if local := self.local_folder():
+                unfinished.write(local / name, write)
+                return
+            with tempfile.TemporaryDirectory(dir=unfinished.place()) as folder:
+                write(Path(folder, Path(name).name))
+                self._client.log_artifact(self.run_id, str(Path(folder, Path(name).name)), _folder(name) or None)
+
+
+def _folder(name: str) -> str:
+    """The folder that a file of a run is in; none at the root."""
+    return "" if Path(name).parent == Path() else str(Path(name).parent)
 
 
 def run_link(uri: str, experiment: str, run_id: str) -> str:

@@ -12,8 +12,11 @@ import torch.nn as nn
 from nfa.errors import Refusal
 from nfa.observe.checks import check_weights
 from nfa.observe.inertness import inert
+from nfa.workloads.probe import device_of
 
 COMPILER, SHARDED, WHOLE = "torch._dynamo", "torch.distributed.tensor", "torch.distributed.fsdp"  # slow imports
+
+PLAIN = "_original_forward"  # where accelerate keeps the forward that it puts autocast around
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -66,4 +69,16 @@ def observable(model: nn.Module) -> Iterator[None]:
     that are computed can be read without moving anything; its state is afterwards as it was.
     """
     with inert(model), torch.enable_grad():
+        yield
+
+
+@contextmanager
+def without_autocast(model: nn.Module) -> Iterator[None]:
+    """Inside, a model computes in the types of its weights, as one that is built again does: whatever autocast is set
+    around it, or inside it by accelerate (and with it by the Hugging Face Trainer).
+    """
+    with inert(model), torch.autocast(device_of(model).type, enabled=False):
+        for module in model.modules():
+            if PLAIN in vars(module):
+                module.forward = vars(module)[PLAIN]
         yield

@@ -80,8 +80,7 @@ class Output:
 
     def keep_initial_weights(self, tensors: Mapping[str, Tensor]) -> None:
         if self.run and tensors:
-            on_cpu = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-            self.run.put_tensors(f"{self.prefix}{INITIAL}", on_cpu)
+            self.run.put_tensors(f"{self.prefix}{INITIAL}", tensors)
 
     def keep_coverage(self, coverage: str) -> None:
         if self.run:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from statistics import median
 from typing import Any, Protocol
 
@@ -28,6 +28,9 @@ class Pace(Protocol):
     def took(self, seconds: float) -> None:
         """What the record that was due has taken."""
 
+    def named(self) -> Collection[int]:
+        """The steps that are recorded, where they are named one by one; else none."""
+
 
 class Scheduled:
     """The steps of a list, or all."""
@@ -44,6 +47,9 @@ class Scheduled:
     def took(self, seconds: float) -> None:
         """Not asked."""
 
+    def named(self) -> Collection[int]:
+        return () if self.schedule == "all" else self.steps
+
 
 class Every:
     """Every n-th step."""
@@ -58,6 +64,9 @@ class Every:
 
     def took(self, seconds: float) -> None:
         """Not asked."""
+
+    def named(self) -> Collection[int]:
+        return ()
 
 
 class Auto:
@@ -87,6 +96,9 @@ class Auto:
         self.cost, self.before = seconds, self.clock()
         if self.steps and self._needed() > self.steps:
             self._decide()
+
+    def named(self) -> Collection[int]:
+        return ()
 
     def _needed(self) -> float:
         return self.cost / (SHARE * max(median(self.gaps), 1e-9))

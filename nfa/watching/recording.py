@@ -16,6 +16,7 @@ from nfa.errors import Refusal
 from nfa.maths.known_features import KnownFeatures
 from nfa.measures.evaluation import Evaluation, record_outputs
 from nfa.sinks import Sink
+from nfa.watching.checkpoints import Checkpoints
 from nfa.watching.models import is_second, observable, unwrapped
 from nfa.watching.options import Asked, check_prefix, whole_number
 from nfa.watching.output import Output
@@ -50,6 +51,9 @@ class Watch:
     `sink` is where values, tables and figures go: the active MLflow run, or one of nfa.sinks (TensorBoard, JSON lines,
     memory), or any object with the methods log(values, step), text(name, content) and figure(name, figure).
 
+    With `checkpoints` the MLflow run keeps what the model has learned at every recorded step, by which it is found and
+    analysed like a training of ours.
+
     `step` is the model's step now. At 0 its weights are the initial ones. Where an MLflow run goes on, those that were
     stored with it are taken; without any, and with every other sink, what is made of them is left out.
 
@@ -78,6 +82,7 @@ class Watch:
         prefix: str = "",
         step: int = 0,
         sink: Sink | None = None,
+        checkpoints: bool = False,
         **options: Any,
     ) -> None:
         asked, self.pace, self.prefix = Asked.of(studies, options), pace(schedule, every), check_prefix(prefix)
@@ -94,6 +99,9 @@ class Watch:
         self.start = Start(self.workload, self.model, self.step, stored=stored, run=before)
         self.studies = self.subject.studies(self.start, self._record_outputs)
         self.start.check()
+        self.checkpoints = Checkpoints(self.output, self.workload) if checkpoints else None
+        if self.checkpoints:
+            self.checkpoints.check_space(self.pace.named())
         self.diverged = False
         self.recorded: int | None = None
 
@@ -113,6 +121,8 @@ class Watch:
         for study in self.studies:
             said = {"nfa_version": __version__, "coverage": study.coverage, **study.described()}
             self.output.json(f"{study.name}.json", said)
+        if self.checkpoints:
+            self.checkpoints.begin()
         self._announce()
         return self
 
@@ -144,6 +154,8 @@ class Watch:
         began = time.perf_counter()
         with observable(self.model):
             values = self._values(step)
+            if self.checkpoints:
+                self.checkpoints.keep(step)
         self.output.log(values, step)
         self.pace.took(time.perf_counter() - began)
         self.recorded = step

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 from collections import namedtuple
 from collections.abc import Callable, Iterator
@@ -18,7 +19,6 @@ from nfa import seeding
 from nfa.maths.bfloat16 import has_bfloat16_units
 from nfa.registry.families.language import family
 from nfa.registry.families.language.base.quiet import quiet
-from nfa.registry.tracking import artifacts
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +217,7 @@ def test_what_does_not_fit_onto_the_disk_is_refused_and_the_run_says_so(
     store: Store, place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(artifacts.shutil, "disk_usage", lambda _: usage(1, 1, 2**20))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1, 1, 2**20))
     said = Refused("train_lora", monkeypatch, capsys)(place.words())
     assert "1 MB free" in said
     (run_id,) = store.runs()

@@ -58,11 +58,11 @@ def trainer(training: "Training", model: nn.Module, watched: bool) -> torch.opti
     """Hugging Face's Trainer in bfloat16, with the callback."""
     from transformers import Trainer, TrainingArguments
 
-    from nfa.callbacks.huggingface import AlignmentCallback
+    from nfa.callbacks.huggingface import WatchCallback
 
     inputs, labels = training.probe
     rows = [{**{name: inputs[name][row] for name in inputs}, "labels": labels[row]} for row in range(len(labels))]
-    callback = AlignmentCallback(training.loss, training.probe, studies=STUDIES, every=1, **OPTIONS)
+    callback = WatchCallback(training.loss, training.probe, studies=STUDIES, every=1, **OPTIONS)
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             folder, max_steps=STEPS, learning_rate=RATE, bf16=True, use_cpu=True, report_to="none", save_strategy="no",

@@ -14,8 +14,9 @@ from PIL import Image
 from stores import Finished, Store
 from support import run, tiny, words
 
+from nfa import unfinished
 from nfa.errors import NfaError
-from nfa.registry import tracking, unfinished
+from nfa.registry import tracking
 from nfa.registry.tracking import artifacts, event_files
 
 

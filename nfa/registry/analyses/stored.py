@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from nfa import __version__, checkpoint_schedule
+from nfa import __version__, checkpoint_schedule, unfinished
 from nfa.console import stage
 from nfa.content import json_digest
 from nfa.errors import Refusal
-from nfa.registry import stored_runs, tracking, unfinished
+from nfa.registry import stored_runs, tracking
 from nfa.registry.analyses.checkpoint_units import common_unit
 from nfa.registry.analyses.config import StoredRunsConfig
 from nfa.registry.families.protocol import NamedWorkload

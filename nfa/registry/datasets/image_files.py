@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from nfa import unfinished
 from nfa.errors import Refusal, reading
-from nfa.registry import unfinished
 from nfa.registry.folders import cache_folder, typed_folder
 
 

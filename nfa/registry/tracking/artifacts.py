@@ -2,7 +2,6 @@
 
 import os
 import re
-import resource
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
@@ -16,12 +15,11 @@ from mlflow.entities import Run
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from PIL import Image
 
-from nfa import content
+from nfa import content, disk_space, unfinished
 from nfa.console import stage
 from nfa.content import Found
-from nfa.errors import NfaError, Refusal, headline, reading
+from nfa.errors import NfaError, headline, reading
 from nfa.masking import masked, masked_values
-from nfa.registry import unfinished
 from nfa.registry.signals import shielded
 from nfa.registry.tracking.places import local_folder
 from nfa.registry.tracking.store import StoreError, client
@@ -249,19 +247,6 @@ def has_artifact(run_id: str, path: str) -> bool:
 
 
 def check_space(run: Run, *, total: int, largest: int) -> None:
-    """`Refusal` if a run of `total` bytes of artifacts, the largest file `largest`, cannot be stored here."""
-    folder = local_folder(run)
-    if folder is None:
-        return
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    free = shutil.disk_usage(existing).free
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-    megabytes = 1 / 2**20
-    if free < total:
-        got = f"{free * megabytes:.0f} MB free at {existing}"
-        remedy = "free some space, use fewer checkpoints (schedule) or a smaller network, or set MLFLOW_TRACKING_URI"
-        raise Refusal(got, f"about {total * megabytes:.0f} MB for this run's checkpoints", remedy)
-    if limit != resource.RLIM_INFINITY and limit < largest:
-        got = f"a file size limit of {limit * megabytes:.1f} MB (ulimit -f)"
-        allowed = f"at least {largest * megabytes:.1f} MB for this run's largest file"
-        raise Refusal(got, allowed, "raise the limit, or use a smaller network")
+    """`Refusal` if a run of `total` bytes of artifacts, the largest file `largest`, does not fit on this machine."""
+    if folder := local_folder(run):
+        disk_space.check_space(folder, total=total, largest=largest)

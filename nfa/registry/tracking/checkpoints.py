@@ -42,12 +42,11 @@ def save_checkpoint(
 
     known = {"epoch": epoch, "step": step, "config_digest": config_digest, "nfa_version": __version__}
     metadata = {name: str(value) for name, value in known.items() if value is not None}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in learned_state(model).items()}
     unit, number = ("epoch", epoch) if epoch is not None else ("step", step)
     assert number is not None
     run.check_held()
     with_answers = {**metadata, ANSWERS: json.dumps(list(answers))} if answers else metadata
-    artifacts.put_tensors(run.info, path_of(number, unit), tensors, with_answers)
+    artifacts.put_tensors(run.info, path_of(number, unit), learned_state(model), with_answers)
     with shielded():
         return _logged_model(run, unit, number, metadata)
 

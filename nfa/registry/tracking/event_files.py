@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from nfa.registry import unfinished
+from nfa import unfinished
 from nfa.registry.signals import shielded
 from nfa.registry.tracking import artifacts
 from nfa.registry.tracking.places import local_folder

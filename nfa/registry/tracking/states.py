@@ -6,10 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nfa import content
+from nfa import content, unfinished
 from nfa.console import stage
 from nfa.errors import reading
-from nfa.registry import unfinished
 from nfa.registry.folders import cache_folder
 from nfa.registry.signals import shielded
 from nfa.registry.tracking import artifacts

@@ -21,8 +21,8 @@ from nfa.content import write_array
 from nfa.registry import folders
 from nfa.registry.families.eeg.config import RATE
 from nfa.registry.families.eeg.splits import assigned
-from nfa.registry.unfinished import made_once
 from nfa.seeding import generator
+from nfa.unfinished import made_once
 
 VERSION = 1  # another one whenever the same settings give other data
 BAND = (2.0, 8.0)  # Hz, of speech's modulations

@@ -8,10 +8,11 @@ from typing import Any
 import torch.nn as nn
 from torch import Tensor
 
+from nfa import unfinished
 from nfa.console import stage
 from nfa.figures.training_analysis import Series
 from nfa.plain_text import csv_text
-from nfa.registry import tracking, unfinished
+from nfa.registry import tracking
 from nfa.registry.families.language import adapters
 from nfa.registry.families.language.base.model_names import KNOWN
 from nfa.registry.families.language.base.models import BaseModel, load_tokenizer

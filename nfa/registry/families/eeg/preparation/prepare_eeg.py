@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nfa import __version__
+from nfa import __version__, unfinished
 from nfa.console import bar, stage
 from nfa.content import json_digest
 from nfa.errors import NfaError, Refusal
-from nfa.registry import tracking, unfinished
+from nfa.registry import tracking
 from nfa.registry.families.eeg.layout import KINDS, SPLITS
 from nfa.registry.families.eeg.preparation import recordings as eeg_recordings
 from nfa.registry.families.eeg.preparation.config import PrepareEEGConfig

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nfa import unfinished
 from nfa.content import file_sha256, json_text, kept_json
 from nfa.errors import Refusal, reading
-from nfa.registry import unfinished
 from nfa.registry.folders import cache_folder
 from nfa.registry.remembered import keep, recalled
 

@@ -1,0 +1,131 @@
+"""What a watched model has learned at the recorded steps: checkpoints that are analysed by run id."""
+
+import json
+from collections.abc import Collection
+
+import torch.nn as nn
+from torch import Tensor
+
+from nfa import __version__
+from nfa.checkpoint_files import ANSWERS, path_of
+from nfa.content import digest_of
+from nfa.disk_space import check_space
+from nfa.errors import Refusal
+from nfa.learned import learned_state
+from nfa.observe.answers import answers
+from nfa.observe.door import few_of
+from nfa.sinks import MlflowRun
+from nfa.watching.models import without_autocast
+from nfa.watching.output import Output
+from nfa.workloads.packed_examples import PROBE_EXAMPLES, packed
+from nfa.workloads.probe import Probe
+
+WATCHED, MAKER = "watched", "watch"  # the tags nfa.workload and nfa.entrypoint
+CONFIG, IDS = "config.json", "example_ids.json"
+SPLITS = ("train", "val", "test", "probe")
+
+
+class Checkpoints:
+    """`checkpoints/step_000040.safetensors` … in an MLflow run: learned weights, with what the model answers on the
+    first eight examples of the probe, whose inputs lie in `probe_examples.safetensors`.
+
+    Beside them is what every training of ours has: config.json, example_ids.json and tags. Making one writes nothing;
+    `Refusal` for a sink that is no MLflow run, a prefix, and a run that has such files of something else.
+    """
+
+    def __init__(self, output: Output, workload: Probe) -> None:
+        self.output, self.workload, self.model = output, workload, workload.network
+        self.run = _run_of(output)
+        _check_state(self.model)
+        self.tags, files = self.run.tags(), self.run.files()
+        self._check_made_here(files)
+        self.digest = digest_of([workload.all.inputs, workload.all.targets])
+        self.begun = CONFIG in files
+        if self.begun:
+            self._check_probe()
+        self.examples = packed(few_of(workload))
+        self.stored = self.run.files("checkpoints")
+        self.trained = self.tags.get("nfa.trained") == "true"
+
+    def _check_made_here(self, files: Collection[str]) -> None:
+        maker, mine = self.tags.get("nfa.entrypoint"), [name for name in (CONFIG, IDS, PROBE_EXAMPLES) if name in files]
+        if maker != MAKER and (maker or mine):
+            what = f"was made by {maker}" if maker else f"has a {mine[0]} of another"
+            got = f"checkpoints=True in run {self.run.run_id[:12]}, which {what}"
+            raise Refusal(got, "a run of the watched training's own", "leave checkpoints out, or start another run")
+
+    def _check_probe(self) -> None:
+        """`Refusal` where the run has been watched on other examples: its answers would be to other questions."""
+        before = self.run.json(CONFIG)["data"]["digest"]
+        if before != self.digest:
+            got = f"a probe with digest {self.digest[:12]} in run {self.run.run_id[:12]}"
+            raise Refusal(got, f"the probe that it began with, digest {before[:12]}", "give that one, or another run")
+
+    def check_space(self, steps: Collection[int]) -> None:
+        """`Refusal` if checkpoints of these steps do not fit on the disk."""
+        new = [step for step in steps if path_of(step, "step") not in self.stored]
+        size = sum(tensor.nbytes for tensor in learned_state(self.model).values())
+        if folder := self.run.local_folder():
+            check_space(folder, total=len(new) * size, largest=size)
+
+    def begin(self) -> None:
+        """What the run says of itself; config.json is last, so that where it is the others are."""
+        tags = {"nfa.entrypoint": MAKER, "nfa.version": __version__, "nfa.workload": WATCHED}
+        for name, value in tags.items():
+            if name not in self.tags:
+                self.run.tag(name, value)
+        if self.begun:
+            return
+        if self.examples:
+            self.run.put_tensors(PROBE_EXAMPLES, *self.examples)
+        self.output.json(IDS, {split: [] for split in SPLITS})
+        self.output.json(CONFIG, self._config())
+
+    def _config(self) -> dict[str, object]:
+        return {
+            "entrypoint": MAKER,
+            "nfa_version": __version__,
+            "workload": WATCHED,
+            "train": {"workload": WATCHED, "workload_args": "", "seed": 0},
+            "data": {"name": "probe of a watch", "digest": self.digest},
+            "environment": {},
+        }
+
+    def keep(self, step: int) -> None:
+        """The checkpoint of a step, whole or not at all; one that is there stays as it is."""
+        path = path_of(step, "step")
+        if path not in self.stored:
+            metadata = {"step": str(step), "nfa_version": __version__}
+            if found := self._answers():
+                metadata[ANSWERS] = json.dumps(found)
+            self.run.put_tensors(path, learned_state(self.model), metadata)
+            self.stored.add(path)
+        if not self.trained:
+            self.run.tag("nfa.trained", "true")
+            self.trained = True
+
+    def _answers(self) -> list[float]:
+        """No numbers where the examples are not stored: nobody could ask again."""
+        if not self.examples:
+            return []
+        with without_autocast(self.model):
+            return answers(self.workload, self.model)
+
+
+def _run_of(output: Output) -> MlflowRun:
+    if output.run is None:
+        got = f"checkpoints=True with sink={type(output.sink).__name__}"
+        remedy = "leave sink out, inside `with mlflow.start_run():`; or leave checkpoints out"
+        raise Refusal(got, "the active MLflow run, which analyses read", remedy)
+    if output.prefix:
+        got, allowed = f"checkpoints=True with prefix={output.prefix!r}", "one model's checkpoints in a run, no prefix"
+        raise Refusal(got, allowed, "leave prefix out, and give every model that keeps checkpoints a run of its own")
+    return output.run
+
+
+def _check_state(model: nn.Module) -> None:
+    """`Refusal` for a state that is not all tensors, before the first of them is to be stored."""
+    other = [name for name, value in learned_state(model).items() if not isinstance(value, Tensor)]
+    if other:
+        got = f"checkpoints=True of a model whose state has {other[0]}, which is no tensor"
+        raise Refusal(got, "a state_dict of tensors", "leave checkpoints out, or watch the part that has only tensors")
