@@ -29,9 +29,10 @@ def trusted(stored: Mapping[str, Any], typed: str) -> Maker:
         return find(typed)
     if name == WATCHED:
         raise Refusal("a run of nfa.watch, which does not know how its model is made", *_named("my_lab:make"))
-    maker = _at_home(name, stored["code"]["file_digest"])
+    digest = stored.get("code", {}).get("file_digest", "")
+    maker = _at_home(name, digest)
     if maker is None:
-        raise Refusal(f"a run whose model is made by {name}, which {_trouble(name, stored['code'])}", *_named(name))
+        raise Refusal(f"a run whose model is made by {name}, which {_trouble(name, digest)}", *_named(name))
     return maker
 
 
@@ -58,11 +59,11 @@ def _here(module: str) -> Path | None:
     return file if file and file.is_file() and file.resolve().is_relative_to(folder) else None
 
 
-def _trouble(name: str, code: Mapping[str, Any]) -> str:
+def _trouble(name: str, digest: str) -> str:
     file = _here(name.rpartition(":")[0])
     if file is None:
         return f"is not in {typed_folder('.').resolve()}"
-    return f"has changed since: {file} is not the file that the run was trained with ({code['file_digest'][:12]})"
+    return f"has changed since: {file} is not the file that the run was trained with ({digest[:12]})"
 
 
 def imported(maker: Maker) -> Callable[..., Any]:
