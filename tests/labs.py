@@ -65,7 +65,7 @@ def supervised(model, train=None, **more):
     return nfa.Supervised(model=model, train=train or examples(48, 0), **{**options, **more})
 
 
-def make(width: int = 8, activation="relu"):
+def make(width: int = 6, activation="relu"):
     return supervised(lambda: network(width, activation))
 
 

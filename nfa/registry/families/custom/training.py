@@ -34,6 +34,7 @@ class CustomTraining(FamilyTraining):
     ) -> Ready:
         found = ids or splits_of(data)
         if run:
+            _check_ids(config.workload, found, stored_runs.example_ids(run.run_id))
             check_same(config.workload, data_digest(data, found), tracking.config(run.run_id)["data"]["digest"])
             check_code(data, run.run_id)
         if config.max_samples > len(found["probe"]):
