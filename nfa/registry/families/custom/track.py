@@ -13,11 +13,11 @@ import torch.distributed as dist
 
 from nfa.console import bar, stage
 from nfa.errors import Refusal
-from nfa.learned import learned_state, load_learned
 from nfa.observe.answers import answers
 from nfa.parallel import World
 from nfa.registry import stored_runs, tracking
 from nfa.registry.families.custom.config import CustomConfig
+from nfa.registry.families.custom.kept import Learned, Stateful, check_stateful, state_of
 from nfa.registry.families.custom.maker import Maker, find, written
 from nfa.registry.families.custom.making import code_of, data_digest, made, splits_of
 from nfa.registry.families.custom.training import check_code
@@ -74,7 +74,8 @@ class Track:
         self.model = self.workload.model()
         joined = dist.is_available() and dist.is_initialized()
         self._world = World(dist.get_rank(), dist.get_world_size()) if joined else World()
-        self._maker, self._kept = maker, {"model": _Learned(self.model)}
+        self._maker = maker
+        self._kept: dict[str, Stateful] = {"model": Learned(self.model)}
         self._signum: int | None = None
         self._done: int | None = None  # epochs; None = `epochs` has not begun
 
@@ -127,15 +128,16 @@ class Track:
     def keep(self, **kept: Any) -> None:
         """Let the state of optimizers, schedulers and others be part of every checkpoint, under these names.
 
-        Raises `Refusal` for what has no state_dict, and once `epochs` has begun.
+        Raises `Refusal` for what has no state_dict, or one with more than tensors, numbers, texts and containers of
+        them, and once `epochs` has begun.
         """
         if self._done is not None:
             raise Refusal("keep(…) inside the loop over epochs", "keep(…) before it", "call it before run.epochs(…)")
         for name, one in kept.items():
-            if not (hasattr(one, "state_dict") and hasattr(one, "load_state_dict")) or name in self._kept:
-                got = f"keep({name}={type(one).__name__})"
-                allowed = "objects with state_dict and load_state_dict, each under a name of its own, not model"
-                raise Refusal(got, allowed, "run.keep(optimizer=optimizer)")
+            if name in self._kept:
+                got = f"keep({name}=…), which is kept already"
+                raise Refusal(got, "each under a name of its own, not model", f"run.keep({name}_2=…)")
+            check_stateful(name, one)
         self._kept.update(kept)
 
     def epochs(self, last: int) -> Iterator[int]:
@@ -176,18 +178,16 @@ class Track:
         if self._world.rank:
             return
         with shielded():
+            kept = {name: state_of(name, one) for name, one in self._kept.items()}  # refused before anything is stored
             said = answers(self.workload, self.model)
             tracking.save_checkpoint(
                 self._run, self.model, epoch=epoch, step=None, config_digest=self._digest, answers=said
             )
             self._run.metrics.flush()
-            tracking.save_state(self._run, self._now(epoch))
+            generators, waiting = generator_states(), self._run.metrics.waiting()
+            state = {"epoch": epoch, "kept": kept, "generators": generators, "metrics": waiting}
+            tracking.save_state(self._run, state)
             self._run.tag({"nfa.trained": "true"})
-
-    def _now(self, epoch: int) -> dict[str, Any]:
-        kept = {name: one.state_dict() for name, one in self._kept.items()}
-        waiting = self._run.metrics.waiting()
-        return {"epoch": epoch, "kept": kept, "generators": generator_states(), "metrics": waiting}
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -227,19 +227,6 @@ class Track:
     def _end(self, signum: int, _frame: FrameType | None) -> None:
         self._signum = signum
         raise SystemExit(128 + signum)
-
-
-class _Learned:
-    """A model as something that has a state: all that is learned in it."""
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
-
-    def state_dict(self) -> dict[str, Any]:
-        return learned_state(self.model)
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        load_learned(self.model, state)
 
 
 def _maker(workload: str | Callable[..., Any]) -> tuple[Maker, Callable[..., Any] | None]:
