@@ -75,7 +75,7 @@ def headline(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """An error in the few words that fit into a message.
 
     >>> reason(FileNotFoundError(2, "No such file or directory", "a.json")), reason(RecursionError("maximum …"))

@@ -146,6 +146,26 @@ def run(store: Store, argv: Sequence[str], **more: Any) -> Ended:
     return launch(store, argv, **more).end()
 
 
+def call(store: Store, act: Callable[[], object], *, before: Callable[[], None] | None = None) -> Ended:
+    """Call `act` in a process of its own in the store's folder; both are picklable, and `before` runs first."""
+    log = store.folder / f"log-{time.monotonic_ns()}.txt"
+    env = {**environment_of_tests(), "MLFLOW_TRACKING_URI": store.uri}
+    serve()
+    process = processes.Process(target=_called, args=(act, before, str(store.folder), env, str(log)))
+    process.start()
+    return Child(process, log).end()
+
+
+def _called(
+    act: Callable[[], object], before: Callable[[], None] | None, folder: str, env: dict[str, str], log: str
+) -> None:
+    _settle(folder, env, log)
+    draw_nothing()
+    if before:
+        before()
+    act()
+
+
 def draw_nothing() -> None:
     """Leave out a run's figures."""
     from nfa.registry import tracking

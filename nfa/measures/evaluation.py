@@ -1,5 +1,6 @@
 """Means of per-example losses and metrics over a split."""
 
+import math
 from collections.abc import Callable, Iterable
 
 import torch
@@ -28,8 +29,9 @@ class Evaluation:
         self.examples += len(batch)
 
     def means(self) -> dict[str, float]:
-        """Mean of each value over all examples recorded."""
-        return {name: float(total) / self.examples for name, total in self.totals.items()}
+        """Mean of each value over all examples recorded; without metrics that are not a number for one of them."""
+        means = {name: float(total) / self.examples for name, total in self.totals.items()}
+        return {name: mean for name, mean in means.items() if name == "loss" or not math.isnan(mean)}
 
 
 def recorded_by(*listeners: Callable[[Tensor, Batch], None]) -> Callable[[Tensor, Batch], None]:

@@ -10,7 +10,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from nfa.checkpoint_files import ANSWERS
-from nfa.errors import Refusal
+from nfa.errors import Refusal, reading
 from nfa.learned import load_learned
 from nfa.observe.answers import answers, check_answers
 from nfa.registry import tracking
@@ -20,6 +20,9 @@ from nfa.registry.families.stored import check_ids, check_stored, config_digest
 from nfa.registry.tracking.registry import MODELS, registered
 from nfa.workload import Workload
 from nfa.workloads.devices import choose_device
+
+
+THAT_CODE = "code and arguments that make the run's own model", "go back to those with which the run was trained"
 
 
 class Checkpoint(NamedTuple):
@@ -69,11 +72,13 @@ def load_weights(model: nn.Module, run_id: str, epoch: int, workload: Workload) 
     path = tracking.stored_path(run_id, epoch)
     tensors, metadata = tracking.get_tensors(run_id, path)
     _check_config(run_id, path, metadata)
+    where = f"{path} of run {run_id[:12]}"
     with tracking.reading_of(run_id, path):
-        load_learned(model, tensors)
         said = json.loads(metadata.get(ANSWERS, "[]"))
+    with reading(f"a model that does not have the weights of {where}", *THAT_CODE) if said else tracking.reading_of(run_id, path):
+        load_learned(model, tensors)
     if said:
-        check_answers(said, answers(workload, model), f"{path} of run {run_id[:12]}")
+        check_answers(said, answers(workload, model), where)
 
 
 def take_up(run_id: str, *, parent: tracking.TrackedRun | None = None) -> tracking.TrackedRun:

@@ -1,6 +1,7 @@
 """The door `train`: an MLP, or the workload of any name, with one list of parameters."""
 
 import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,4 +59,14 @@ def _joined(maker: Maker, asked: TrainAnyConfig, typed: dict[str, Any]) -> str:
             raise Refusal(got, f"{name} in one of them", f"leave {name} out of one")
         stage("argument", f"{name}={value} is an argument of {maker.name}")
         given[name] = written({name: value}).partition("=")[2]
+    _tell_defaults(maker, given)
     return written(maker.read(",".join(f"{name}={text}" for name, text in given.items())))
+
+
+def _tell_defaults(maker: Maker, given: Collection[str]) -> None:
+    """Say the arguments that are called as parameters of the MLP: whether its default was typed cannot be known."""
+    for item in dataclasses.fields(TrainConfig):
+        own = maker.arguments.get(item.name)
+        if own and item.name not in {*OWN, *given} and not own.required and own.default != item.default:
+            remedy = f"workload_args={item.name}={item.default} for that of the MLP"
+            stage("argument", f"{item.name} is {maker.name}'s own default {own.default}; {remedy}")

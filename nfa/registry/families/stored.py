@@ -48,6 +48,8 @@ def check_stored(stored: Stored) -> None:
     for part in ("data", *({"base"} & stored.keys())):
         if not isinstance(stored[part]["digest"], str):
             raise ValueError(f"the digest of {part} is {stored[part]['digest']!r}")
+    if "code" in stored and not isinstance(stored["code"]["file_digest"], str):
+        raise ValueError(f"the digest of the code is {stored['code']['file_digest']!r}")
 
 
 def check_ids(ids: Mapping[str, Any], data: Stored) -> None:

@@ -74,7 +74,7 @@ def build(
     own = options if entry.momentum is None else {**options, "momentum": momentum}
     together = groups if entry.companion else [*groups, *readout]
     parts = {name: named(entry.made_by)(together, lr=lr, weight_decay=weight_decay, **own)}
-    if entry.companion:
+    if entry.companion and readout:
         companion = named(OPTIMIZERS[entry.companion].made_by)
         parts["companion"] = companion(readout, lr=companion_lr, weight_decay=weight_decay)
     return Optimizers(parts, rate)

@@ -63,6 +63,7 @@ def _lead(family: Family, config: Any, clock: Stopwatch, found: Any, world: Worl
     check_launch(family.processes(config), world)
     variants = family.variants(config)
     ready = prepared(family, next(iter(variants.values()), config), clock, run=run, found=found)
+    family.training.check_layers([*variants.values()], lambda _: ready.data)
     with run or tracking.open_run(family.entrypoint, family.name, name=config.run_name) as opened:
         if variants:
             with timed(opened, clock, family=True):

@@ -6,7 +6,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from nfa.errors import Refusal
 from nfa.options import option
 from nfa.registry.families.custom.maker import Maker, Value, find, written
 from nfa.registry.folders import typed_folder
@@ -41,7 +40,7 @@ def _searchable(name: str, words: str, _folder: Path) -> type[Any]:
     """One a name and folder: a study asks for it at each of its points."""
     maker = find(name)
     typed = maker.read(words)
-    own = [argument for argument in maker.arguments.values() if argument.name not in OWN]
+    own = [argument for argument in maker.arguments.values() if not hasattr(CustomConfig, argument.name)]
     fields: list[Any] = [("workload", str, option(name, "the workload"))]
     for argument in own:
         default = typed.get(argument.name, argument.default)
@@ -56,9 +55,6 @@ def _folded(made: Any, maker: Maker, own: list[str]) -> CustomConfig:
     """The training itself: arguments that are not the function's defaults, in `workload_args`."""
     values = {name: getattr(made, name) for name in OWN}
     given = {name: getattr(made, name) for name in own if getattr(made, name) != maker.arguments[name].default}
-    if missing := [name for name in own if getattr(made, name) is None and maker.arguments[name].required]:
-        got = f"{maker.name} without {missing[0]}"
-        raise Refusal(got, "a value for every argument without a default", f"fixed={missing[0]}=…, or search it")
     others = written({name: value for name, value in given.items() if value is not None})
     words = ",".join(part for part in (made.workload_args, others) if part)
     return CustomConfig(**{**values, "workload_args": words}).resolved()

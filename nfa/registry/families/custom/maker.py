@@ -17,7 +17,7 @@ from nfa.registry.typed_values import BOOLEANS, assignments, known, read_number
 
 GROUP = "nfa.workloads"  # of entry points, by which packages give workloads a name
 ALLOWED = "module:function of a file in the folder where the command is typed, or of an installed module"
-SHAPE = re.compile(r"(.+):([^\W\d]\w*)")
+SHAPE = re.compile(r"(.+\.py|[^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*)")
 Value = int | float | str | bool
 
 
@@ -88,11 +88,14 @@ class Maker:
 
 
 def written(values: Mapping[str, Value]) -> str:
-    """`workload_args` that give these values; `Refusal` for a text that cannot be typed in it.
+    """`workload_args` that give these values; `Refusal` for a text that cannot be typed in it, and for other kinds.
 
     >>> written({"width": 32, "bias": True, "act": "relu"})
     'width=32,bias=true,act=relu'
     """
+    for name, value in values.items():
+        if not isinstance(value, int | float | str):
+            raise Refusal(f"{name}={value!r}", "numbers, true or false, and words", f"name what {name} is made of")
     texts = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in values.items()}
     if typed := ",".join(f"{name}={text}" for name, text in texts.items()):
         found = assignments("workload_args", typed)
@@ -165,8 +168,13 @@ def _arguments(name: str, file: Path, function: str) -> tuple[dict[str, Argument
         got = f"workload={name} ({file} defines no function {function} of its own)"
         allowed = f"its functions: {', '.join(defined) or 'it has none'}"
         raise Refusal(got, allowed, "def a function at the top of the file that returns the workload")
+    if defined[function].decorator_list:
+        raise Refusal(f"workload={name} (a decorator stands above {function})", "a plain function", "take it away")
     signature = defined[function].args
-    plain = [*signature.posonlyargs, *signature.args]
+    if signature.posonlyargs:
+        got = f"workload={name} ({function} has arguments without a name)"
+        raise Refusal(got, "arguments that can be given by name", f"take / out of def {function}(…)")
+    plain = signature.args
     without: list[ast.expr | None] = [None] * (len(plain) - len(signature.defaults))
     pairs = [*zip(plain, [*without, *signature.defaults], strict=True)]
     pairs += zip(signature.kwonlyargs, signature.kw_defaults, strict=True)
@@ -185,6 +193,6 @@ def _argument(argument: ast.arg, default: ast.expr | None) -> Argument:
 def _literal(default: ast.expr | None) -> Value | None:
     try:
         value = ast.literal_eval(default) if default is not None else None
-    except ValueError:
+    except (ValueError, TypeError):  # a name or a call; a list as the key of a dict
         return None
     return value if isinstance(value, int | float | str | bool) else None

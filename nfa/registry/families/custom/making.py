@@ -2,13 +2,17 @@
 
 import inspect
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
+
+import torch
 
 from nfa.content import digest_of
 from nfa.errors import NfaError, Refusal, reason
 from nfa.observe.checks import check_model
 from nfa.observe.door import few_of
+from nfa.observe.inertness import inert
 from nfa.registry.families.custom.maker import Maker, Value
 from nfa.registry.families.custom.trust import imported
 from nfa.registry.families.protocol import Ids
@@ -29,20 +33,38 @@ def made(
     """
     function = function or imported(maker)
     given = {**({"seed": seed} if "seed" in maker.arguments else {}), **values}
-    try:
+    with _their_code(maker, given):
         workload = function(**given)
-    except NfaError:
-        raise
-    except Exception as error:  # whatever somebody's code raises
-        got = f"workload={maker.name}, which fails ({type(error).__name__}: {reason(error)})"
-        raise Refusal(got, "arguments with which it returns a workload", f"try it: {_call(maker, given)}") from error
     if not isinstance(workload, Workload) or inspect.isclass(workload):
         got = f"workload={maker.name}, which returns a {type(workload).__name__}"
         raise Refusal(got, "an nfa.Supervised, or another Workload", "return nfa.Supervised(model=…, loss=…, …)")
     if isinstance(workload, Supervised):
         workload.settle(seed=seed, device=choose_device(device))
-    check_model(workload.model(), workload, few_of(workload))
+    with _their_code(maker, given):
+        _check(workload)
     return workload
+
+
+@contextmanager
+def _their_code(maker: Maker, given: Mapping[str, Value]) -> Iterator[None]:
+    """Whatever somebody's code raises, as a `Refusal`."""
+    try:
+        yield
+    except NfaError:
+        raise
+    except (Exception, SystemExit) as error:
+        got = f"workload={maker.name}, which fails ({type(error).__name__}: {reason(error)})"
+        raise Refusal(got, "arguments with which it returns a workload", f"try it: {_call(maker, given)}") from error
+
+
+def _check(workload: Workload) -> None:
+    """Model, loss and metrics on a few examples."""
+    few, model = few_of(workload), workload.model()
+    if not any(weight.requires_grad for weight in model.parameters()):
+        raise Refusal("a model without trainable parameters", "a model with some", "set requires_grad")
+    check_model(model, workload, few)
+    with inert(model), torch.no_grad():
+        workload.metrics(workload.outputs(model, few), few)
 
 
 def _call(maker: Maker, values: Mapping[str, Value]) -> str:

@@ -2,8 +2,12 @@
 
 from typing import Any
 
+import torch.nn as nn
+
 from nfa.errors import Refusal
+from nfa.measures.site_matrices import chosen_sites
 from nfa.observe.answers import answers
+from nfa.observe.found_sites import Sites
 from nfa.registry.families.custom.config import CustomConfig
 from nfa.registry.families.custom.maker import find, written
 from nfa.registry.families.custom.making import code_of, data_digest
@@ -14,6 +18,7 @@ from nfa.registry.training.alignment_session import AlignmentSession, fields_of
 from nfa.registry.training.config_json import training_config
 from nfa.registry.training.optimizer_table import OPTIMIZERS
 from nfa.registry.training.optimizers import Optimizers, build
+from nfa.workload import Workload
 
 ANALYSED = 512  # examples at a checkpoint, where max_samples does not say how many
 
@@ -67,12 +72,21 @@ class CustomSession(AlignmentSession):
         )
 
     def _hidden(self) -> list[str]:
-        """Names of the trained matrices that are W of an analysed site: no bias, no embedding, not the readout."""
         found = self.analysis.found if self.analysis else None
-        own = found.parameters(self.sites) if found else set()
-        named = self.model.named_parameters()
-        hidden = [name for name, weight in named if name in own and weight.ndim == 2 and weight.requires_grad]
-        if not hidden:
-            got = f"optimizer={self.config.optimizer} for a model without a hidden matrix"
-            raise Refusal(got, "a model with a linear layer before its readout", "optimizer=adam")
-        return hidden
+        return hidden_matrices(self.workload, self.model, found, self.config.optimizer)
+
+
+def hidden_matrices(workload: Workload, model: nn.Module, found: Sites | None, optimizer: str) -> list[str]:
+    """Names of the trained matrices that sites before the readout are made of: no bias, no embedding.
+
+    `Refusal` where there is none.
+    """
+    chosen = chosen_sites(workload, model, found) if found and found.seen else []
+    readout = workload.readout(model) or (found.last if found else None)
+    own = found.parameters(name for name in chosen if name != readout) if found else set()
+    named = model.named_parameters()
+    hidden = [name for name, weight in named if name in own and weight.ndim == 2 and weight.requires_grad]
+    if not hidden:
+        got = f"optimizer={optimizer} for a model without a hidden matrix"
+        raise Refusal(got, "a model with a linear layer before its readout", "optimizer=adam")
+    return hidden

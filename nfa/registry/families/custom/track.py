@@ -13,13 +13,15 @@ import torch.distributed as dist
 
 from nfa.console import bar, stage
 from nfa.errors import Refusal
-from nfa.learned import learned_state, load_learned
 from nfa.observe.answers import answers
 from nfa.parallel import World
 from nfa.registry import stored_runs, tracking
 from nfa.registry.families.custom.config import CustomConfig
+from nfa.registry.families.custom.kept import Learned, Stateful, check_stateful, state_of
 from nfa.registry.families.custom.maker import Maker, find, written
 from nfa.registry.families.custom.making import code_of, data_digest, made, splits_of
+from nfa.registry.families.custom.training import check_code
+from nfa.registry.families.protocol import Ids
 from nfa.registry.families.stored import config_digest
 from nfa.registry.folders import typed_folder
 from nfa.registry.signals import Interrupted, shielded
@@ -72,40 +74,47 @@ class Track:
         self.model = self.workload.model()
         joined = dist.is_available() and dist.is_initialized()
         self._world = World(dist.get_rank(), dist.get_world_size()) if joined else World()
-        self._maker, self._kept = maker, {"model": _Learned(self.model)}
+        self._maker = maker
+        self._kept: dict[str, Stateful] = {"model": Learned(self.model)}
         self._signum: int | None = None
-        self._looping = False
+        self._done: int | None = None  # epochs; None = `epochs` has not begun
 
     def __enter__(self) -> "Track":
         self._state: dict[str, Any] | None = None
         if not self._world.rank:
-            self._run = tracking.join_active(ENTRYPOINT, self.config.workload).__enter__()
+            self._run = tracking.join_active(ENTRYPOINT, self.config.workload)
+            ids = splits_of(self.workload)
+            config = self._described(ids)
+            begun = self._run.continued and stored_runs.has_begun(self._run.run_id)
+            if begun:
+                self._check_same(config)  # before anything is changed
+            self._run.__enter__()
             try:
-                self._describe()
+                self._begin(config, ids, begun=begun)
             except BaseException:
                 self.__exit__(*sys.exc_info())
                 raise
         self._state = self._world.broadcast(self._state)
         return self
 
-    def _describe(self) -> None:
-        ids = splits_of(self.workload)
+    def _described(self, ids: Ids) -> dict[str, Any]:
         data = {"name": self.config.workload, "digest": data_digest(self.workload, ids)}
         known = {"workload": self.config.workload, "workload_args": self.config.workload_args, "seed": self.config.seed}
-        config = training_config(ENTRYPOINT, self.config.workload, CustomConfig, known, data)
-        if self._run.continued and stored_runs.has_begun(self._run.run_id):
-            self._check_same(config)
-            self._state = tracking.load_state(self._run)
-        else:
-            write_config(self._run, {**config, "code": code_of(self._maker)})
-            tracking.put_json(self._run.info, "example_ids.json", ids)
-            self._run.log_params({**self.config.arguments(), **known})
-            self._run.log_datasets(data_inputs(config, ids))
+        return training_config(ENTRYPOINT, self.config.workload, CustomConfig, known, data)
+
+    def _begin(self, config: Mapping[str, Any], ids: Ids, *, begun: bool) -> None:
         self._digest = config_digest(config)
         self._listen()
+        if begun:
+            self._state = tracking.load_state(self._run)
+        else:
+            self._run.log_params({**self.config.arguments(), **config["train"]})
+            self._run.log_datasets(data_inputs(config, ids))
+            write_config(self._run, {**config, "code": code_of(self._maker)})
+            tracking.put_json(self._run.info, "example_ids.json", ids)
 
     def _check_same(self, config: Mapping[str, Any]) -> None:
-        """`Refusal` where the run was begun with another workload, other arguments or other data."""
+        """`Refusal` where the run was begun with other arguments, other data, or code that answers otherwise."""
         stored_runs.check_whole(self._run.run_id)
         stored = tracking.config(self._run.run_id)
         for part in ("train", "data"):
@@ -114,19 +123,21 @@ class Track:
                 got = f"run {self._run.run_id[:12]} with {', '.join(f'{key}={value}' for key, value in other.items())}"
                 was = ", ".join(f"{key}={stored[part].get(key)}" for key in other)
                 raise Refusal(got, f"what it was begun with: {was}", "go on with those, or start a new run")
+        check_code(self.workload, self._run.run_id)
 
     def keep(self, **kept: Any) -> None:
         """Let the state of optimizers, schedulers and others be part of every checkpoint, under these names.
 
-        Raises `Refusal` for what has no state_dict, and once `epochs` has begun.
+        Raises `Refusal` for what has no state_dict, or one with more than tensors, numbers, texts and containers of
+        them, and once `epochs` has begun.
         """
-        if self._looping:
+        if self._done is not None:
             raise Refusal("keep(…) inside the loop over epochs", "keep(…) before it", "call it before run.epochs(…)")
         for name, one in kept.items():
-            if not (hasattr(one, "state_dict") and hasattr(one, "load_state_dict")) or name in self._kept:
-                got = f"keep({name}={type(one).__name__})"
-                allowed = "objects with state_dict and load_state_dict, each under a name of its own, not model"
-                raise Refusal(got, allowed, "run.keep(optimizer=optimizer)")
+            if name in self._kept:
+                got = f"keep({name}=…), which is kept already"
+                raise Refusal(got, "each under a name of its own, not model", f"run.keep({name}_2=…)")
+            check_stateful(name, one)
         self._kept.update(kept)
 
     def epochs(self, last: int) -> Iterator[int]:
@@ -134,11 +145,13 @@ class Track:
 
         The weights before the first one are stored as the checkpoint of epoch 0.
         """
-        self._looping = True
-        done = self._restored() if self._state is not None else 0
-        if self._state is None:
-            self.checkpoint(0)
-        yield from bar(range(done + 1, last + 1), self.config.workload, unit="epoch")
+        if self._done is None:
+            self._done = 0 if self._state is None else self._restored()
+            if self._state is None:
+                self.checkpoint(0)
+        for epoch in bar(range(self._done + 1, last + 1), self.config.workload, unit="epoch"):
+            yield epoch
+            self._done = epoch
 
     def _restored(self) -> int:
         assert self._state is not None
@@ -165,18 +178,16 @@ class Track:
         if self._world.rank:
             return
         with shielded():
+            kept = {name: state_of(name, one) for name, one in self._kept.items()}  # refused before anything is stored
             said = answers(self.workload, self.model)
             tracking.save_checkpoint(
                 self._run, self.model, epoch=epoch, step=None, config_digest=self._digest, answers=said
             )
             self._run.metrics.flush()
-            tracking.save_state(self._run, self._now(epoch))
+            generators, waiting = generator_states(), self._run.metrics.waiting()
+            state = {"epoch": epoch, "kept": kept, "generators": generators, "metrics": waiting}
+            tracking.save_state(self._run, state)
             self._run.tag({"nfa.trained": "true"})
-
-    def _now(self, epoch: int) -> dict[str, Any]:
-        kept = {name: one.state_dict() for name, one in self._kept.items()}
-        waiting = self._run.metrics.waiting()
-        return {"epoch": epoch, "kept": kept, "generators": generator_states(), "metrics": waiting}
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -184,6 +195,8 @@ class Track:
         if self._world.rank:
             return
         self._let_be()
+        if isinstance(error, SystemExit) and not error.code:
+            error = None  # the program says that all is well
         signum = self._signum or (signal.SIGINT if isinstance(error, KeyboardInterrupt) else None)
         if error is None:
             self._tag_best()
@@ -214,19 +227,6 @@ class Track:
     def _end(self, signum: int, _frame: FrameType | None) -> None:
         self._signum = signum
         raise SystemExit(128 + signum)
-
-
-class _Learned:
-    """A model as something that has a state: all that is learned in it."""
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
-
-    def state_dict(self) -> dict[str, Any]:
-        return learned_state(self.model)
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        load_learned(self.model, state)
 
 
 def _maker(workload: str | Callable[..., Any]) -> tuple[Maker, Callable[..., Any] | None]:

@@ -1,21 +1,23 @@
 """Trainings of named workloads: made by their function, and made again from their runs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from nfa.errors import Refusal
+from nfa.observe.door import few_of, find_sites
 from nfa.parallel import World
-from nfa.registry import tracking
+from nfa.registry import stored_runs, tracking
 from nfa.registry.families.custom.config import CustomConfig
 from nfa.registry.families.custom.maker import find
 from nfa.registry.families.custom.making import data_digest, made, splits_of
-from nfa.registry.families.custom.session import CustomSession, described
+from nfa.registry.families.custom.session import CustomSession, described, hidden_matrices
 from nfa.registry.families.custom.trust import WATCHED, trusted
 from nfa.registry.families.protocol import FamilyTraining, Ids, Ready, StoredTraining
 from nfa.registry.families.stored import SPLITS, check_same
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.training import report
+from nfa.registry.training.optimizer_table import OPTIMIZERS
 from nfa.workload import Workload
 
 
@@ -32,11 +34,18 @@ class CustomTraining(FamilyTraining):
     ) -> Ready:
         found = ids or splits_of(data)
         if run:
+            _check_ids(config.workload, found, stored_runs.example_ids(run.run_id))
             check_same(config.workload, data_digest(data, found), tracking.config(run.run_id)["data"]["digest"])
+            check_code(data, run.run_id)
         if config.max_samples > len(found["probe"]):
             got, allowed = f"max_samples={config.max_samples}", f"0 to {len(found['probe'])} training examples"
             raise Refusal(got, allowed, "max_samples=0")
+        _check_optimizer(config, data)
         return Ready(config.resolved(), data, data, found)
+
+    def check_layers(self, configs: Sequence[CustomConfig], data: Callable[[Any], Workload]) -> None:
+        for config in configs:
+            _check_optimizer(config, data(config))
 
     def lines(self, ready: Ready) -> Iterator[tuple[str, str]]:
         counts = ", ".join(f"{len(ready.example_ids[split]):,} {split}" for split in SPLITS[:3])
@@ -60,6 +69,19 @@ class CustomTraining(FamilyTraining):
             _check_ids(maker.name, ids, run.example_ids)
             check_same(maker.name, data_digest(workload, ids), run.config["data"]["digest"])
         return workload
+
+
+def check_code(workload: Workload, run_id: str) -> None:
+    """`Refusal` where a new model with the weights of the run's last checkpoint answers otherwise than it did."""
+    for epoch in tracking.epochs(run_id)[-1:]:
+        stored_runs.load_weights(workload.model(), run_id, epoch, workload)
+
+
+def _check_optimizer(config: CustomConfig, workload: Workload) -> None:
+    """`Refusal` where the model has nothing for the optimizer."""
+    if config.optimizer == "all" or OPTIMIZERS[config.optimizer].companion:
+        model = workload.model()
+        hidden_matrices(workload, model, find_sites(model, workload, few_of(workload)), config.optimizer)
 
 
 def _check_ids(name: str, found: Ids, stored: Ids) -> None:

@@ -13,11 +13,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from nfa.content import file_sha256
+from nfa.content import file_sha256, json_digest
 from nfa.errors import NfaError, Refusal, reason
 from nfa.registry.families.custom.maker import Maker, find, in_folder
 from nfa.registry.folders import typed_folder
 
+IMPORTED = "__nfa_digest__"  # in a module that we have imported: its file's
 WATCHED = "watched"  # the workload of runs whose model a program of the user's made
 
 
@@ -28,10 +29,10 @@ def trusted(stored: Mapping[str, Any], typed: str) -> Maker:
         return find(typed)
     if name == WATCHED:
         raise Refusal("a run of nfa.watch, which does not know how its model is made", *_named("my_lab:make"))
-    code = stored["code"]
-    maker = _at_home(name, code["file_digest"])
+    digest = stored.get("code", {}).get("file_digest", "")
+    maker = _at_home(name, digest)
     if maker is None:
-        raise Refusal(f"a run whose model is made by {name}, which {_trouble(name, code)}", *_named(name))
+        raise Refusal(f"a run whose model is made by {name}, which {_trouble(name, digest)}", *_named(name))
     return maker
 
 
@@ -42,27 +43,27 @@ def _named(name: str) -> tuple[str, str]:
 
 def _at_home(name: str, digest: str) -> Maker | None:
     """The function, if it is registered or lies unchanged in the folder where the command is typed."""
-    module, _, function = name.rpartition(":")
+    module = name.rpartition(":")[0]
     if not module:
         return find(name)
     file = _here(module)
     if file is None or file_sha256(file) != digest:
         return None
-    return find(f"{file}:{function}" if module.endswith(".py") else name)
+    return find(name)
 
 
 def _here(module: str) -> Path | None:
     """The file of a module, or of a path, if it is in that folder itself and not only linked there."""
     folder = typed_folder(".").resolve()
-    file = (folder / Path(module).name) if module.endswith(".py") else in_folder(module)
+    file = typed_folder(module) if module.endswith(".py") else in_folder(module)
     return file if file and file.is_file() and file.resolve().is_relative_to(folder) else None
 
 
-def _trouble(name: str, code: Mapping[str, Any]) -> str:
+def _trouble(name: str, digest: str) -> str:
     file = _here(name.rpartition(":")[0])
     if file is None:
         return f"is not in {typed_folder('.').resolve()}"
-    return f"has changed since: {file} is not the file that the run was trained with ({code['file_digest'][:12]})"
+    return f"has changed since: {file} is not the file that the run was trained with ({digest[:12]})"
 
 
 def imported(maker: Maker) -> Callable[..., Any]:
@@ -76,28 +77,37 @@ def imported(maker: Maker) -> Callable[..., Any]:
 
 
 def _module(maker: Maker) -> ModuleType:
-    """The module of exactly that file, which other files beside it may import."""
-    known = sys.modules.get(maker.module)
-    if known is not None and known.__file__ and Path(known.__file__).resolve() == maker.file.resolve():
-        return known
+    """The module of exactly that file as it is now, which other files beside it may import."""
+    own = f"nfa_workload_{maker.digest[:12]}_{json_digest(str(maker.file))[:12]}"  # where another one has its name
+    for name in (maker.module, own):
+        if (known := sys.modules.get(name)) is not None and _is(known, maker):
+            return known
     folder = str(maker.file.parents[maker.module.count(".") + (maker.file.name == "__init__.py")])
     if folder not in sys.path:
         sys.path.insert(0, folder)
-    name = maker.module if known is None else f"nfa_workload_{maker.digest[:12]}"
     try:
-        return _loaded(name, maker.file) if "." not in name else importlib.import_module(name)
+        return _loaded(own if maker.module in sys.modules else maker.module, maker)
     except NfaError:
         raise
-    except Exception as error:  # whatever somebody's file raises
+    except (Exception, SystemExit) as error:  # whatever somebody's file raises
         got = f"workload={maker.name} ({maker.file} cannot be imported: {type(error).__name__}: {reason(error)})"
         raise Refusal(got, "a file that can be imported", f"try it: python {maker.file}") from error
 
 
-def _loaded(name: str, file: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, file)
+def _is(module: ModuleType, maker: Maker) -> bool:
+    """Whether a module is that of the file, and the file has not been changed since we have imported it."""
+    same = bool(module.__file__) and Path(str(module.__file__)).resolve() == maker.file.resolve()
+    return same and getattr(module, IMPORTED, maker.digest) == maker.digest
+
+
+def _loaded(name: str, maker: Maker) -> ModuleType:
+    if "." in name:
+        importlib.import_module(name.rpartition(".")[0])  # the package that it belongs to
+    spec = importlib.util.spec_from_file_location(name, maker.file)
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
+    setattr(module, IMPORTED, maker.digest)
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
