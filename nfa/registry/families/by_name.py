@@ -8,8 +8,9 @@ from nfa.console import stage
 from nfa.errors import Refusal
 from nfa.options import option
 from nfa.registry.families.custom.config import OWN, CustomConfig
-from nfa.registry.families.custom.maker import Maker, find, written
+from nfa.registry.families.custom.maker import ALLOWED, Maker, find, written
 from nfa.registry.families.mlp.config import TrainConfig
+from nfa.registry.families.registry import FAMILIES, family
 from nfa.registry.typed_values import assignments
 
 OF_THE_WORKLOAD = ("workload", "workload_args")
@@ -35,6 +36,9 @@ def training_of(asked: TrainAnyConfig) -> TrainConfig | CustomConfig:
             got = f"workload_args={asked.workload_args} with workload=mlp"
             raise Refusal(got, "workload_args with a workload of your own", "type its parameters themselves: width=32")
         return TrainConfig(**{name: value for name, value in values.items() if name not in OF_THE_WORKLOAD})
+    if asked.workload in FAMILIES:
+        door = family(asked.workload).entrypoint
+        raise Refusal(f"workload={asked.workload} in train", f"mlp, or {ALLOWED}", f"{door} trains it: -e {door}")
     maker = find(asked.workload)
     foreign = {item.name: item.default for item in dataclasses.fields(asked) if item.name not in OWN}
     typed = {name: values[name] for name, default in foreign.items() if values[name] != default}

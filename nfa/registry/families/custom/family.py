@@ -8,6 +8,8 @@ from nfa.registry.families.custom.config import CustomConfig, searchable
 from nfa.registry.families.custom.maker import ALLOWED, SHAPE, find, registered
 from nfa.registry.families.custom.trust import WATCHED, trusted
 from nfa.registry.families.protocol import EntryPoint, Family, NamedWorkload
+from nfa.registry.families.registry import FAMILIES
+from nfa.registry.typed_values import assignments
 from nfa.relations import TRAINING
 
 HERE = "nfa.registry.families.custom"
@@ -25,7 +27,8 @@ class NamedWorkloads(Family):
 
     def __init__(self, name: str = "custom") -> None:
         if name not in ("custom", WATCHED, *registered()) and not SHAPE.fullmatch(name):
-            raise Refusal(f"workload={name}", f"{', '.join(registered())}, or {ALLOWED}", "choose one of them")
+            names = [one for one in (*FAMILIES, *registered()) if one != "custom"]
+            raise Refusal(f"workload={name}", f"{', '.join(names)}, or {ALLOWED}", "choose one of them")
         self.name = name  # type: ignore[misc]  # of its runs: the tag nfa.workload
 
     def metric_keys(self, config: CustomConfig) -> list[str]:  # noqa: ARG002 - its sites are known once there is a model
@@ -38,6 +41,10 @@ class NamedWorkloads(Family):
 
     def variants(self, config: CustomConfig) -> dict[str, CustomConfig]:
         return config.variants()
+
+    def telling(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        values = super().telling(config)
+        return values | assignments("workload_args", values.pop("workload_args", ""))
 
     def searchable(self, arguments: str) -> type[Any]:
         return searchable(self.name, arguments)
