@@ -15,8 +15,10 @@ from stores import Store, used
 from support import TINY as MLP
 from support import words
 
+from nfa.errors import NfaError
 from nfa.registry import cli
 from nfa.registry.entry_points import entry_points
+from nfa.registry.training.tracked import TrackedTraining
 
 MY_LAB = '''
 import torch
@@ -46,12 +48,6 @@ def undrawn() -> Iterator[None]:
         yield
 
 
-def do(entrypoint: str, **parameters: Any) -> None:
-    """What `python -m nfa NAME` does once its words are there, in this process; nothing is drawn."""
-    with undrawn():
-        cli.starter(entrypoint)(cli.parse(entry_points()[entrypoint].parameters, words(**parameters)))
-
-
 @dataclass(frozen=True)
 class Runs:
     """A store with a finished run of each family, by the family's name, and what they were trained with."""
@@ -70,10 +66,20 @@ class Runs:
         }
         return own[family]
 
+    @property
+    def cache(self) -> str:
+        """Where fetched and simulated data are."""
+        return str(self.place.folder / "cache")
+
+    def do(self, entrypoint: str, **parameters: Any) -> None:
+        """What `python -m nfa NAME` does once its words are there, in this process; nothing is drawn."""
+        with undrawn():
+            cli.starter(entrypoint)(cli.parse(entry_points()[entrypoint].parameters, words(**parameters)))
+
     def made(self, entrypoint: str, **parameters: Any) -> str:
         """Id of the first run that an entry point makes."""
         known = self.store.runs()
-        do(entrypoint, **parameters)
+        self.do(entrypoint, **parameters)
         return next(run_id for run_id in self.store.runs() if run_id not in known)
 
 
@@ -92,3 +98,20 @@ def train_all(store: Store) -> Runs:
         for family, entrypoint in TRAINS.items():
             ids[family] = runs.made(entrypoint, **runs.options(family))
     return Runs(store, runs.place, ids)
+
+
+def failed(runs: Runs, family: str) -> str:
+    """Id of a run of the family's smallest training that has failed when its last checkpoint was to be stored."""
+    known, save = runs.store.runs(), TrackedTraining.save
+
+    def until_the_last(training: TrackedTraining, epoch: int) -> str:
+        if epoch:
+            raise NfaError("the disk is full")
+        return save(training, epoch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrackedTraining, "save", until_the_last)
+        with pytest.raises(NfaError, match="the disk is full"):
+            runs.do(TRAINS[family], **runs.options(family))
+    (run_id,) = set(runs.store.runs()) - set(known)
+    return run_id
