@@ -20,7 +20,7 @@ from nfa.registry.entry_points import entry_points
 
 Once = Callable[[str, Callable[[Path], Any]], Any]
 Job = Callable[[Runs, str], None]
-DOES, SLOW = "does", "does, slowly"
+DOES, SLOW, LATER = "does", "does, slowly", "known when it runs"
 FEW: dict[str, dict[str, Any]] = {
     "analyze": {"max_samples": 6},
     "gradient_directions": {"n": 6, "epochs": "all"},
@@ -41,11 +41,10 @@ def runs(every_run: Runs) -> Iterator[Runs]:
 
 
 def checked(runs: Runs, made: str, entrypoint: str, family: str) -> None:
-    """A finished run with series that was made by this entry point, of this family."""
+    """A finished run that was made by this entry point, of this family."""
     tags = runs.store.tags(made)
     assert (tags["nfa.entrypoint"], tags["nfa.state"], tags["nfa.workload"]) == (entrypoint, "finished", family)
     assert runs.store.status(made) == "FINISHED"
-    assert runs.store.metrics(made)
     assert nfa.config(made)["entrypoint"] == entrypoint
 
 
@@ -206,7 +205,7 @@ TABLE: Mapping[str, Row] = {  # job: mlp, eeg, lora, my_lab:make
     "tune n_workers=2": (in_two_processes("tune"), SLOW, SLOW, SLOW, SLOW),
     "tune workload_args=": (tune(workload_args="items=16"), ARGUMENTS, ARGUMENTS, ARGUMENTS, DOES),
     "tune objective=": (
-        tune(objective="val/pearson"), "no run logs it", SLOW, "no run logs it", "no run logs it",
+        tune(objective="val/pearson"), "no run logs it", SLOW, "no run logs it", LATER,  # once it is made
     ),
     "ablate_eeg resume=": (of_run("ablate_eeg", "resume"), FAILED, FAILED, FAILED, FAILED),
     "synthesize_teacher": (of_run("synthesize_teacher"), OF_LORA, OF_LORA, DOES, OF_LORA),
@@ -217,6 +216,7 @@ CELLS = [
     pytest.param(row[0], family, cell, id=f"{name}-{family}", marks=[pytest.mark.slow] if cell == SLOW else [])
     for name, row in TABLE.items()
     for family, cell in zip(TRAINS, row[1:], strict=True)
+    if cell != LATER
 ]
 
 
