@@ -6,8 +6,8 @@ with a list of its own; here is what scales, adds and looks up. All but embeddin
 the examples are.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, is_dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from nfa.errors import Refusal
 from nfa.maths.example_gradients import Dense, Part, Rows
 from nfa.observe import convolutions, products
 from nfa.observe.convolutions import by_example
@@ -157,8 +158,8 @@ def _reduced(values: Tensor, shape: torch.Size, at: Layout) -> Float[Tensor, "n 
     return rows.sum(dim=repeated).reshape(len(rows), -1)
 
 
-PRODUCTS: Mapping[Callable[..., Any], type[Product]] = {**products.RULES, **convolutions.RULES}
-RULES: Mapping[Callable[..., Any], Any] = {
+PRODUCTS: dict[Callable[..., Any], type[Product]] = {**products.RULES, **convolutions.RULES}
+RULES: dict[Callable[..., Any], Any] = {
     **PRODUCTS,
     F.layer_norm: LayerNorm,
     F.rms_norm: RMSNorm,
@@ -170,3 +171,20 @@ RULES: Mapping[Callable[..., Any], Any] = {
     torch.mul: Multiply,
     torch.Tensor.mul: Multiply,
 }
+
+
+def add_rule(function: Callable[..., Any], rule: type[Any]) -> None:
+    """Let a rule of one's own read every call of a function, in place of the one that there was.
+
+    The function is one of PyTorch, or one that calls `torch.overrides.handle_torch_function`. A `Product` is a site of
+    every study; any other rule gives gradients of examples. Raises `Refusal` for a class whose fields cannot be the
+    function's arguments.
+    """
+    if not (isinstance(rule, type) and is_dataclass(rule)):
+        got, allowed = f"add_rule({function.__name__}, {rule!r})", "a dataclass with the function's arguments as fields"
+        raise Refusal(got, allowed, "put @dataclass(frozen=True) before the class, and give the class itself")
+    RULES[function] = rule
+    if issubclass(rule, Product):
+        PRODUCTS[function] = rule
+    else:
+        PRODUCTS.pop(function, None)

@@ -162,11 +162,14 @@ class Family(ABC):
         """Parameters without which the searched ones would have no effect."""
         return {}
 
-    def searchable(self, arguments: str) -> type[Any]:  # noqa: ARG002 - mostly, its own parameters are all there is
+    def searchable(self, arguments: str) -> type[Any]:
         """The dataclass of the parameters that a study may fix and search; `resolved` makes a `config` of them.
 
-        `arguments` are those that were typed of the function that makes a workload.
+        `arguments` are those that were typed of the function that makes a workload; `Refusal` where there is none.
         """
+        if arguments:
+            got = f"workload_args={arguments} with workload={self.name}"
+            raise Refusal(got, "workload_args with a workload of your own", f"fixed={arguments}, or leave it out")
         return self.config
 
     def unsearched(
@@ -184,10 +187,11 @@ class Family(ABC):
     def code(self, stored: Mapping[str, Any], named: NamedWorkload) -> dict[str, Any]:  # noqa: ARG002
         """What tells apart the code that rebuilds a stored run, where it is not this project's.
 
-        `Refusal` where it may not be imported, or where another workload than the run's is `named`.
+        `Refusal` where it may not be imported, or where another workload than the run's, or arguments, are `named`.
         """
-        if named.name:
-            raise Refusal(f"workload={named.name} for a run of {self.name}", "its own workload", "leave workload out")
+        for word, text in (("workload", named.name), ("workload_args", named.arguments)):
+            if text:
+                raise Refusal(f"{word}={text} for a run of {self.name}", "its own workload", f"leave {word} out")
         return {}
 
     def processes(self, config: Any) -> int:  # noqa: ARG002 - most train in one
