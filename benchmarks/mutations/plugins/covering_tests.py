@@ -44,3 +44,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     test["seconds"] += report.duration
     test["passed"] = test["passed"] and report.passed
     return report  # type: ignore[no-any-return]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish() -> None:
+    """A worker is killed that takes long to exit, and a whole suite has many lines to tell."""
+    HERE[0].save()
