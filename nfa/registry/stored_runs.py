@@ -21,7 +21,6 @@ from nfa.registry.tracking.registry import MODELS, registered
 from nfa.workload import Workload
 from nfa.workloads.devices import choose_device
 
-
 THAT_CODE = "code and arguments that make the run's own model", "go back to those with which the run was trained"
 
 
@@ -75,7 +74,11 @@ def load_weights(model: nn.Module, run_id: str, epoch: int, workload: Workload) 
     where = f"{path} of run {run_id[:12]}"
     with tracking.reading_of(run_id, path):
         said = json.loads(metadata.get(ANSWERS, "[]"))
-    with reading(f"a model that does not have the weights of {where}", *THAT_CODE) if said else tracking.reading_of(run_id, path):
+    with (
+        reading(f"a model that does not have the weights of {where}", *THAT_CODE)
+        if said
+        else tracking.reading_of(run_id, path)
+    ):
         load_learned(model, tensors)
     if said:
         check_answers(said, answers(workload, model), where)

@@ -29,7 +29,11 @@ CHANGES = {  # what is changed in the file, and what is said of it
     "fewer examples": ("train or examples(48, 0)", "train or examples(40, 0)", "40 examples of train"),
     "another split": ('"val": examples(16, 1)', '"val": examples(16, 2)', DATA),
     "no test split": ('"test": examples(16, 2)', '"test": None', "0 examples of test"),
-    "another shape": ("nn.Linear(width, 3))", "nn.Linear(width, 4))", "does not have the weights of checkpoints/epoch_0003"),
+    "another shape": (
+        "nn.Linear(width, 3))",
+        "nn.Linear(width, 4))",
+        "does not have the weights of checkpoints/epoch_0003",
+    ),
     "data of another type": ("return TensorDataset(x,", "return TensorDataset(x.double().float() * 1.5,", DATA),
 }
 HARMLESS = {

@@ -9,7 +9,7 @@ from labs import imports
 from nfa.errors import Refusal
 from nfa.registry.families.custom.maker import find, written
 
-FILE = '''
+FILE = """
 import functools
 import torch.nn as nn
 from os import system
@@ -51,7 +51,7 @@ if True:
 
 small = lambda: None
 alias = plain
-'''
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -94,8 +94,8 @@ def test_functions_that_cannot_be_called_by_name_are_refused(name: str, why: str
 @pytest.mark.parametrize(
     "name",
     [
-        "", ":", "my_lab", "my_lab:", ":plain", "my_lab:plain:plain", "my_lab/:plain", "../my_lab:plain", "my lab:plain",
-        "my_lab.:plain", ".my_lab:plain", "absent:plain", "absent.py:plain", "my_lab.py:", "/:plain", "os:system",
+        "", ":", "my_lab", "my_lab:", ":plain", "my_lab:plain:plain", "my_lab/:plain", "../my_lab:plain",
+        "my lab:plain", "my_lab.:plain", ".my_lab:plain", "absent:plain", "absent.py:plain", "my_lab.py:", "/:plain", "os:system",
         "sys:exit", "builtins:exec", "__main__:make", "torch._C:f", "my_lab:plain()", "json.decoder:scanstring", "mlp",
     ],
 )  # fmt: skip

@@ -1,6 +1,5 @@
 """A training of a named workload that was killed goes on to the same weights, whatever draws random numbers in it."""
 
-
 import pytest
 from labs import TINY, write_lab
 from moments import INT, KILL, During

@@ -13,7 +13,7 @@ from support import words
 from nfa.errors import DivergedError
 from nfa.registry.families.by_name import TrainAnyConfig, training_of
 
-MORE = '''
+MORE = """
 
 def plain(net, **more):
     return supervised(lambda: net() if callable(net) else net, **more)
@@ -94,7 +94,8 @@ def stream():
 
 
 def not_finite():
-    return supervised(lambda: network(8, "relu"), train=TensorDataset(torch.full((9, 6), torch.nan), torch.zeros(9).long()))
+    missing = TensorDataset(torch.full((9, 6), torch.nan), torch.zeros(9).long())
+    return supervised(lambda: network(8, "relu"), train=missing)
 
 
 def without_test():
@@ -163,7 +164,7 @@ def options(width: int = 8, lr: float = 0.5, epochs: int = 7, seed: int = 3, **o
 
 def needs(width: int):
     return make(width)
-'''
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -353,6 +354,7 @@ def test_a_learning_rate_that_diverges_is_said(lab: Store) -> None:
 def test_muon_moves_matrices_of_hidden_layers_and_adam_all_else(lab: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     moved: dict[str, set[tuple[int, ...]]] = {}
     for optimizer in (torch.optim.Muon, torch.optim.Adam):
+
         def step(self: Any, *_: Any, name: str = optimizer.__name__, was: Any = optimizer.step) -> Any:
             moved[name] = {tuple(one.shape) for group in self.param_groups for one in group["params"]}
             return was(self)

@@ -268,10 +268,11 @@ def test_code_that_answers_otherwise_does_not_go_on(lab: Store, expected: str) -
     assert (lab.tags(expected)["nfa.state"], lab.json(expected, "config.json")) == ("finished", before)
 
 
-def test_what_was_kept_has_to_be_kept_again(lab: Store, expected: str) -> None:
-    with pytest.raises(Refusal, match=r"what the run has kept: model, optimizer, schedule"):
-        with begun(run_id=expected, width=4) as run:
-            next(run.epochs(9))
+@pytest.mark.usefixtures("lab")
+def test_what_was_kept_has_to_be_kept_again(expected: str) -> None:
+    what = r"what the run has kept: model, optimizer, schedule"
+    with pytest.raises(Refusal, match=what), begun(run_id=expected, width=4) as run:
+        next(run.epochs(9))
 
 
 # ---- mistakes
@@ -305,9 +306,8 @@ def test_a_second_program_in_a_run_is_refused(lab: Store) -> None:
     [({"a": 5}, r"keep\(a=5\)"), ({"model": torch.nn.Linear(1, 1)}, "not model"), ({"b": torch.optim.Adam}, "keep")],
 )
 def test_what_has_no_state_cannot_be_kept(kept: dict[str, Any], why: str, lab: Store) -> None:  # noqa: ARG001
-    with begun(width=4) as run:
-        with pytest.raises(Refusal, match=why):
-            run.keep(**kept)
+    with begun(width=4) as run, pytest.raises(Refusal, match=why):
+        run.keep(**kept)
 
 
 def test_nothing_is_kept_under_a_name_twice_or_in_the_loop(lab: Store) -> None:  # noqa: ARG001
