@@ -18,8 +18,9 @@ from nfa.registry.families.protocol import OWN_WORKLOAD, NamedWorkload, StoredTr
 from nfa.registry.families.registry import family
 from nfa.registry.families.stored import check_ids, check_stored, config_digest
 from nfa.registry.tracking.registry import MODELS, registered
-from nfa.workload import Workload
+from nfa.workload import Batch, Workload
 from nfa.workloads.devices import choose_device
+from nfa.workloads.packed_examples import PROBE_EXAMPLES, unpacked
 
 THAT_CODE = "code and arguments that make the run's own model", "go back to those with which the run was trained"
 
@@ -66,7 +67,8 @@ def _check_config(run_id: str, path: str, metadata: Mapping[str, str]) -> None:
 def load_weights(model: nn.Module, run_id: str, epoch: int, workload: Workload) -> None:
     """Give a model the weights of a checkpoint; `Refusal` where they are not this model's.
 
-    Also where the model answers otherwise on examples of the `workload` than it did when they were stored.
+    Also where the model answers otherwise than it did when they were stored: on the examples that the run has kept, or
+    on those of the `workload`.
     """
     path = tracking.stored_path(run_id, epoch)
     tensors, metadata = tracking.get_tensors(run_id, path)
@@ -74,14 +76,22 @@ def load_weights(model: nn.Module, run_id: str, epoch: int, workload: Workload) 
     where = f"{path} of run {run_id[:12]}"
     with tracking.reading_of(run_id, path):
         said = json.loads(metadata.get(ANSWERS, "[]"))
-    with (
-        reading(f"a model that does not have the weights of {where}", *THAT_CODE)
-        if said
-        else tracking.reading_of(run_id, path)
-    ):
+    other_code = reading(f"a model that does not have the weights of {where}", *THAT_CODE)
+    with other_code if said else tracking.reading_of(run_id, path):
         load_learned(model, tensors)
     if said:
-        check_answers(said, answers(workload, model), where)
+        asked = _kept_examples(run_id)
+        batch = asked.to(workload.device) if asked else None
+        check_answers(said, answers(workload, model, batch), where)
+
+
+def _kept_examples(run_id: str) -> Batch | None:
+    """Those that a watched run asks, whose workload's own are others."""
+    if not tracking.has_artifact(run_id, PROBE_EXAMPLES):
+        return None
+    stored = tracking.get_tensors(run_id, PROBE_EXAMPLES)
+    with tracking.reading_of(run_id, PROBE_EXAMPLES):
+        return unpacked(*stored)
 
 
 def take_up(run_id: str, *, parent: tracking.TrackedRun | None = None) -> tracking.TrackedRun:
