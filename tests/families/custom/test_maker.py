@@ -95,8 +95,9 @@ def test_functions_that_cannot_be_called_by_name_are_refused(name: str, why: str
     "name",
     [
         "", ":", "my_lab", "my_lab:", ":plain", "my_lab:plain:plain", "my_lab/:plain", "../my_lab:plain",
-        "my lab:plain", "my_lab.:plain", ".my_lab:plain", "absent:plain", "absent.py:plain", "my_lab.py:", "/:plain", "os:system",
-        "sys:exit", "builtins:exec", "__main__:make", "torch._C:f", "my_lab:plain()", "json.decoder:scanstring", "mlp",
+        "my lab:plain", "my_lab.:plain", ".my_lab:plain", "absent:plain", "absent.py:plain", "my_lab.py:", "/:plain",
+        "os:system", "sys:exit", "builtins:exec", "__main__:make", "torch._C:f", "my_lab:plain()",
+        "json.decoder:scanstring", "mlp",
     ],
 )  # fmt: skip
 def test_what_names_no_function_is_refused_and_nothing_is_imported(name: str) -> None:
