@@ -4,11 +4,12 @@ MLflow picks its environment manager from conda.yaml and fails where conda is no
 the environment can say otherwise. MLflow loads this module as a plugin, and the hook wraps its local project backend:
 without --env-manager and without conda, the project runs in the environment that `mlflow` itself runs in.
 
-The table of backends is private to MLflow. This is the one place that touches it: only for the project named `nfa`,
-and with no effect where MLflow has changed.
+The table of backends is private to MLflow, as is how a backend fetches a project. This is the one place that touches
+them: only for the project named `nfa`, and with no effect where MLflow has changed.
 
 Before `mlflow run` uses the tracking store, it is made ready as our own programs do it: see tracking/first_use.py
-and places.py.
+and places.py. That is done for a project in a folder; one that is cloned or unpacked first is known by its name only
+once it is here, when MLflow has reached the store already.
 """
 
 import functools
@@ -20,6 +21,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -30,6 +32,8 @@ PROJECT = "nfa"
 _COMMANDS = (f"{os.sep}mlflow", os.path.join("mlflow", "__main__.py"))
 _LOADER = "mlflow.projects.backend.loader"
 _PROJECTS = "mlflow.projects"
+_FETCH = "fetch_and_validate_project"
+_when_fetched: ContextVar[Callable[[str], None]] = ContextVar("what is done with a project's folder")
 
 
 class LocalEnvironmentHook(RunContextProvider):
@@ -78,17 +82,43 @@ def _wrap(loader: ModuleType) -> None:
     if not isinstance(backends, dict) or not hasattr(backends.get("local"), "run"):
         return
     original = backends["local"]
+    if not _wrap_fetch(sys.modules[original.__module__]):
+        return
 
     class LocalBackend(original):  # type: ignore[misc, valid-type]
-        """MLflow's local backend, told to use the active environment where it would look for a missing conda."""
+        """MLflow's local backend, which settles our project when it has it in a folder, fetched or not."""
 
         def run(self, project_uri: str, entry_point: str, params: Any, version: Any, config: Any, *rest: Any) -> Any:
-            if _is_ours(project_uri):
-                os.environ["NFA_CALLER_DIR"] = os.getcwd()
-                _choose_environment(config)
+            _when_fetched.set(lambda folder: _settle(folder, params, config))
             return super().run(project_uri, entry_point, params, version, config, *rest)
 
     backends["local"] = LocalBackend
+
+
+def _wrap_fetch(backend: ModuleType) -> bool:
+    """Let the function with which a backend gets a project's folder tell of it; whether there is one."""
+    original = getattr(backend, _FETCH, None)
+    if not callable(original):
+        return False
+
+    @functools.wraps(original)
+    def fetch(*words: Any, **named: Any) -> Any:
+        folder = original(*words, **named)
+        _when_fetched.get()(folder)
+        return folder
+
+    setattr(backend, _FETCH, fetch)
+    return True
+
+
+def _settle(folder: str, params: Mapping[str, Any] | None, config: dict[str, Any]) -> None:
+    """What our project needs of MLflow, wherever its folder is from; the entry point is started there, not here."""
+    if _is_ours(folder):
+        if _is_own_command():
+            _mask()
+        _refuse_passwords(params or {})
+        os.environ["NFA_CALLER_DIR"] = os.getcwd()
+        _choose_environment(config)
 
 
 def _wrap_run(projects: ModuleType) -> None:
@@ -138,10 +168,18 @@ def _is_ours(project_uri: str) -> bool:
 
 def _mask_own_command() -> None:
     """`mlflow run` of this project prints no password of the store; programs that call MLflow print as they do."""
-    if sys.argv[0].endswith(_COMMANDS) and sys.argv[1:2] == ["run"] and any(map(_is_ours, sys.argv[2:])):
-        from nfa.masking import mask_process
+    if _is_own_command() and any(map(_is_ours, sys.argv[2:])):
+        _mask()
 
-        mask_process()
+
+def _is_own_command() -> bool:
+    return sys.argv[0].endswith(_COMMANDS) and sys.argv[1:2] == ["run"]
+
+
+def _mask() -> None:
+    from nfa.masking import mask_process
+
+    mask_process()
 
 
 def _refuse_passwords(params: Mapping[str, Any]) -> None:

@@ -26,13 +26,23 @@ class Local:
     def run(
         self, project_uri: str, entry_point: str, params: Any, version: Any, config: Any, tracking: Any, experiment: Any
     ) -> str:
+        fetch_and_validate_project(project_uri, version, entry_point, params)
         rest = (tracking, experiment)
         Local.seen = {"uri": project_uri, "entry": entry_point, "config": dict(config), "rest": rest}
         return f"ran with {params} {version}"
 
 
+CLONED = "https://somewhere.invalid/nfa.git"
+
+
+def fetch_and_validate_project(uri: str, *_: Any) -> str:
+    """Stands for MLflow's: the folder of a project."""
+    return str(ROOT) if uri == CLONED else uri.removeprefix("file://")
+
+
 @pytest.fixture
-def table() -> ModuleType:
+def table(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.setitem(globals(), "fetch_and_validate_project", fetch_and_validate_project)  # undone afterwards
     module = ModuleType("loader")
     module.MLFLOW_BACKENDS = {"local": Local}  # type: ignore[attr-defined]
     mlflow_plugin._wrap(module)
@@ -63,14 +73,27 @@ def typed(table: ModuleType, project: Path | str, manager: str | None) -> str:
     return str(backend.run(str(project), "train", {"a": 1}, None, config, "uri", "0"))
 
 
+@pytest.mark.parametrize("project", [str(ROOT), f"file://{ROOT}", CLONED])
 def test_without_conda_and_without_a_choice_the_active_environment_is_used(
-    table: ModuleType, conda: Callable[[bool], None], capsys: pytest.CaptureFixture[str]
+    project: str, table: ModuleType, conda: Callable[[bool], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     conda(False)
-    assert typed(table, ROOT, None) == "ran with {'a': 1} None"
-    assert Local.seen == {"uri": str(ROOT), "entry": "train", "config": {"ENV_MANAGER": "local"}, "rest": ("uri", "0")}
+    assert typed(table, project, None) == "ran with {'a': 1} None"
+    assert Local.seen == {"uri": project, "entry": "train", "config": {"ENV_MANAGER": "local"}, "rest": ("uri", "0")}
     assert capsys.readouterr().err.count("\n") == 1
     assert os.environ["PATH"].split(os.pathsep)[0] == os.path.dirname(sys.executable)
+    assert os.environ["NFA_CALLER_DIR"] == os.getcwd()
+
+
+def test_a_password_for_a_project_that_is_cloned_first_is_refused_once_it_is_here(
+    table: ModuleType, conda: Callable[[bool], None]
+) -> None:
+    conda(True)
+    Local.seen = {}
+    backend = table.MLFLOW_BACKENDS["local"]()
+    with pytest.raises(ExecutionException, match="a password in storage"):
+        backend.run(CLONED, "tune", {"storage": "postgresql://u:geheim@h/db"}, None, {}, "uri", "0")
+    assert Local.seen == {}
 
 
 def test_where_conda_is_installed_mlflow_decides(
@@ -175,6 +198,14 @@ def test_where_mlflow_has_changed_nothing_happens(backends: Any, capsys: pytest.
     mlflow_plugin._wrap(module)
     assert getattr(module, "MLFLOW_BACKENDS", None) == backends
     assert capsys.readouterr() == ("", "")
+
+
+def test_where_mlflow_fetches_projects_in_another_way_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(globals(), "fetch_and_validate_project")
+    module = ModuleType("loader")
+    module.MLFLOW_BACKENDS = {"local": Local}  # type: ignore[attr-defined]
+    mlflow_plugin._wrap(module)
+    assert module.MLFLOW_BACKENDS == {"local": Local}
 
 
 def test_installed_mlflow_has_the_hook_where_the_plugin_expects_it() -> None:
