@@ -18,6 +18,11 @@ def typed_folder(text: str) -> Path:
     return Path(os.environ.get("NFA_CALLER_DIR", "."), Path(text).expanduser())
 
 
+def is_caller_known() -> bool:
+    """Whether it can be said where the command was typed: MLflow leaves that folder, and only our plugin tells it."""
+    return "NFA_CALLER_DIR" in os.environ or "MLFLOW_RUN_ID" not in os.environ
+
+
 def check_folder(name: str, text: str) -> None:
     """`Refusal` for a parameter that names no folder."""
     folder = typed_folder(text)

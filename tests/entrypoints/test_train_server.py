@@ -2,9 +2,6 @@
 
 import os
 import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,11 +9,11 @@ from pathlib import Path
 
 import mlflow
 import pytest
-import requests
 from moments import KILL, TERM, AtCall, During
 from races import winners
+from servers import Server, serving
 from stores import Finished, Store, used
-from support import environment_of_tests, launch, run, tiny, words
+from support import launch, run, tiny, words
 
 from nfa.errors import Refusal
 from nfa.registry import stored_runs
@@ -24,53 +21,11 @@ from nfa.registry import stored_runs
 pytestmark = pytest.mark.slow
 
 
-@dataclass(frozen=True)
-class Server:
-    """An MLflow server on a copy of the empty store."""
-
-    address: str
-    pid: int
-
-    def send(self, signum: int) -> None:
-        """To all of its processes."""
-        os.killpg(self.pid, signum)
-
-
 @pytest.fixture
 def server(fresh: Store) -> Iterator[Server]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    place = ["--backend-store-uri", fresh.uri, "--artifacts-destination", str(fresh.folder / "served")]
-    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1", *place]
-    env = {**environment_of_tests(), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    process = subprocess.Popen(
-        command,
-        cwd=fresh.folder,
-        env=env,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    found = Server(f"http://127.0.0.1:{port}", process.pid)
-    try:
-        wait_for(found.address, process)
-        yield found
-    finally:
-        found.send(signal.SIGCONT)
-        found.send(signal.SIGTERM)
-        process.wait(30)
-
-
-def wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(600):
-        assert process.poll() is None
-        try:
-            if requests.get(f"{address}/health", timeout=1).ok:
-                return
-        except requests.RequestException:
-            time.sleep(0.1)
-    raise AssertionError("the server never answered")
+    """A server on a copy of the empty store."""
+    with serving(fresh) as started:
+        yield started
 
 
 @pytest.fixture

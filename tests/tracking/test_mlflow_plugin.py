@@ -205,7 +205,7 @@ def test_where_mlflow_fetches_projects_in_another_way_nothing_happens(monkeypatc
     module = ModuleType("loader")
     module.MLFLOW_BACKENDS = {"local": Local}  # type: ignore[attr-defined]
     mlflow_plugin._wrap(module)
-    assert module.MLFLOW_BACKENDS == {"local": Local}
+    assert module.MLFLOW_BACKENDS["local"] is Local
 
 
 def test_installed_mlflow_has_the_hook_where_the_plugin_expects_it() -> None:

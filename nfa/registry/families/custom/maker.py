@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nfa.content import file_sha256
 from nfa.errors import Refusal, reason
-from nfa.registry.folders import typed_folder
+from nfa.registry.folders import is_caller_known, typed_folder
 from nfa.registry.typed_values import BOOLEANS, assignments, known, read_number
 
 GROUP = "nfa.workloads"  # of entry points, by which packages give workloads a name
@@ -118,24 +118,42 @@ def find(name: str) -> Maker:
     if match is None:
         raise Refusal(f"workload={name}", f"{ALLOWED}; or {', '.join(places)}", "workload=my_lab:make")
     place, function = match.groups()
-    file = _of_path(place) if place.endswith(".py") else _of_module(place, installed_only=name in places)
+    file = file_of(place, installed_only=name in places)
     if file is None:
-        where = typed_folder(place) if place.endswith(".py") else f"{place} in {typed_folder('.').resolve()}"
-        raise Refusal(f"workload={name} (there is no {where})", ALLOWED, "check the name, or type it with its folder")
+        raise _absent(name, place, function)
     arguments, any_argument = _arguments(name, file, function)
     module = file.stem if place.endswith(".py") else place
     return Maker(name, module, function, file, arguments, any_argument, registered=name in places)
 
 
-def _of_path(place: str) -> Path | None:
-    file = typed_folder(place).resolve()
-    return file if file.is_file() else None
+def by_path(place: str, function: str) -> str:
+    """What to type for a function of a file that is in another folder.
+
+    >>> by_path("labs.my_lab", "make"), by_path("../my_lab.py", "make")
+    ('workload=/path/labs/my_lab.py:make', 'workload=/path/my_lab.py:make')
+    """
+    file = Path(place).name if place.endswith(".py") else place.replace(".", "/") + ".py"
+    return f"workload=/path/{file}:{function}"
 
 
-def _of_module(module: str, *, installed_only: bool) -> Path | None:
-    """The file of a module: in the folder where the command is typed, else installed."""
-    here = None if installed_only else in_folder(module)
-    return here or _installed(module)
+def _absent(name: str, place: str, function: str) -> Refusal:
+    typed = by_path(place, function)
+    where = typed_folder(place) if place.endswith(".py") else f"{place} in {typed_folder('.').resolve()}"
+    if is_caller_known() or Path(place).is_absolute():
+        got = f"workload={name} (there is no {where})"
+        return Refusal(got, ALLOWED, f"check the name, or give the file's whole path: {typed}")
+    got = f"workload={name} (there is no {where}; MLflow does not say in which folder the command was typed)"
+    allowed = "the whole path of a file, or module:function of an installed module"
+    return Refusal(got, allowed, f"{typed}; or install nfa where mlflow is: its plugin says the folder")
+
+
+def file_of(place: str, *, installed_only: bool = False) -> Path | None:
+    """The file of a path or a module: in the folder where the command is typed, else installed."""
+    if place.endswith(".py"):
+        file = typed_folder(place).resolve()
+        return file if file.is_file() else None
+    here = None if installed_only else in_folder(place)
+    return here or _installed(place)
 
 
 def in_folder(module: str) -> Path | None:

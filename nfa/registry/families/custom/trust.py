@@ -15,10 +15,11 @@ from typing import Any
 
 from nfa.content import file_sha256, json_digest
 from nfa.errors import NfaError, Refusal, reason
-from nfa.registry.families.custom.maker import Maker, find, in_folder
-from nfa.registry.folders import typed_folder
+from nfa.registry.families.custom.maker import Maker, by_path, file_of, find, in_folder
+from nfa.registry.folders import is_caller_known, typed_folder
 
 IMPORTED = "__nfa_digest__"  # in a module that we have imported: its file's
+NAMED = "code that is named on the command line, registered, or in this folder as the run was trained with it"
 WATCHED = "watched"  # the workload of runs whose model a program of the user's made
 
 
@@ -28,17 +29,21 @@ def trusted(stored: Mapping[str, Any], typed: str) -> Maker:
     if typed:
         return find(typed)
     if name == WATCHED:
-        raise Refusal("a run of nfa.watch, which does not know how its model is made", *_named("my_lab:make"))
+        got = "a run of nfa.watch, which does not know how its model is made"
+        raise Refusal(got, NAMED, "if you trust it, name it: workload=my_lab:make")
     digest = stored.get("code", {}).get("file_digest", "")
     maker = _at_home(name, digest)
     if maker is None:
-        raise Refusal(f"a run whose model is made by {name}, which {_trouble(name, digest)}", *_named(name))
+        raise Refusal(f"a run whose model is made by {name}, which {_trouble(name, digest)}", NAMED, _remedy(name))
     return maker
 
 
-def _named(name: str) -> tuple[str, str]:
-    allowed = "code that is named on the command line, registered, or in this folder as the run was trained with it"
-    return allowed, f"if you trust it, name it: workload={name}"
+def _remedy(name: str) -> str:
+    place, _, function = name.rpartition(":")
+    if file_of(place):
+        return f"if you trust it, name it: workload={name}"
+    go = "type this in the folder of its file, or " if is_caller_known() else ""
+    return f"if you trust it, {go}name it in an analysis: {by_path(place, function)}"
 
 
 def _at_home(name: str, digest: str) -> Maker | None:
