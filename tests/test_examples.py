@@ -183,7 +183,7 @@ def test_the_readme_s_workload_is_the_program_and_conforms_and_is_analysed(
     program = (ROOT / "docs" / "examples" / "my_lab.py").read_text(encoding="utf-8")
     assert program.partition("\n\n")[2] == block("def make")
     my_lab = example("my_lab")
-    my_lab.make = partial(my_lab.make, width=2, dataset="digits")
+    my_lab.make = partial(my_lab.make, width=2, images="digits")
     monkeypatch.setitem(sys.modules, "my_lab", my_lab)
     given: dict[str, Any] = {}
     exec(block("check_workload"), given)
