@@ -23,8 +23,8 @@ def coverage(model: nn.Module, watched: Collection[str], seen: Collection[str] =
     known = {_layer(name) for name in sizes if name in watched or name in seen}
     others = [name for name in sizes if name not in watched]
     not_chosen = _some("not chosen", (_layer(name) for name in others if name in seen))
-    not_seen = _some("not seen", (name if _layer(name) in known else _layer(name) for name in others if name not in seen))
-    return f"watching {found:,} of {total:,} weights ({share:.0f} %){not_chosen}{not_seen}"
+    unseen = (name if _layer(name) in known else _layer(name) for name in others if name not in seen)
+    return f"watching {found:,} of {total:,} weights ({share:.0f} %){not_chosen}{_some('not seen', unseen)}"
 
 
 def _layer(name: str) -> str:
