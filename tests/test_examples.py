@@ -16,6 +16,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from analyses import series, undrawn
+from labs import train_lab
+from matplotlib.figure import Figure
 from stores import Finished, Store
 from support import ROOT
 from toys import layers, seeded
@@ -75,6 +77,22 @@ def test_the_transformer_records_every_projection_inside_attention(undrawn_store
     inside = [*(f"self_attn.{part}_proj" for part in ("q", "k", "v", "out")), "linear1", "linear2"]
     sites = {"embedding", *(f"encoder.layers.{index}.{name}" for index in (0, 1) for name in inside)}
     assert_recorded(undrawn_store, "transformer on digits", sites, [0, 20])
+
+
+def test_grokking_is_drawn_of_runs_with_a_column_each(
+    undrawn_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"workload": "modular-addition", "workload_args": "modulus=5", "epochs": 2, "schedule": "0-2"}
+    run_ids = [train_lab(undrawn_store, seed=seed, **asked) for seed in (1, 2)]
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    example("grokking").main(run_ids)
+    above, below = drawn[0].axes[:2], drawn[0].axes[2:]
+    assert [axes.get_title() for axes in above] == ["seed 1", "seed 2"]
+    for run_id, axes in zip(run_ids, below, strict=True):
+        found = series(undrawn_store, run_id)["0/agop_known"]
+        line = next(line for line in axes.get_lines() if line.get_label() == "AGOP")
+        assert dict(zip(line.get_xdata(), line.get_ydata(), strict=True)) == found
 
 
 @pytest.mark.parametrize("mixed_precision", ["no", "bf16"])
