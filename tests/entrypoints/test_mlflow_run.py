@@ -13,6 +13,8 @@ from moments import KILL, TERM, AtCall, During
 from stores import Finished, Store, wrapper_in
 from support import ROOT, TINY, run, tiny, words
 
+from nfa.registry import tracking
+
 
 @dataclass
 class Outcome:
@@ -172,6 +174,17 @@ def test_resume_that_is_refused_marks_the_wrapper(changeable: Finished) -> None:
     assert store.tags(wrapper)["nfa.state"] == "failed"
     assert "(finished)" in store.tags(wrapper)["nfa.error"]
     assert store.tags(changeable.run_id)["nfa.state"] == "finished"
+
+
+def test_the_run_of_mlflow_is_known_by_the_tags_that_it_is_opened_with(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", wrapper_in(store))
+    with tracking.open_run("gradient_flow", "mlp", name="of mine", tags={"mlflow.parentRunId": "above"}) as run:
+        tags = run.info.data.tags
+        assert (tags["nfa.entrypoint"], tags["nfa.workload"]) == ("gradient_flow", "mlp")
+        assert tags["mlflow.parentRunId"] == "above"
+        assert run.info.info.run_name == "of mine"
 
 
 def test_interrupt_before_the_run_is_opened_marks_the_run_of_mlflow(store: Store) -> None:

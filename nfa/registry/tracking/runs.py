@@ -182,7 +182,7 @@ def _adopted(run_id: str, name: str, tags: Mapping[str, str]) -> Run:
     client().log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
     if name:
         client().update_run(run_id, name=name)
-    return run
+    return client().get_run(run_id)  # with its tags
 
 
 def reopen_run(run_id: str, *, parent: TrackedRun | None = None, finished_too: bool = False) -> TrackedRun:

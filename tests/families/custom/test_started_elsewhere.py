@@ -10,7 +10,7 @@ from every_family import undrawn
 from labs import TINY, imports, train_lab, write_lab
 from mlflow_runs import BIN, mlflow_run, unactivated
 from servers import serving
-from stores import Finished, Store, used
+from stores import Finished, Store, used, wrapper_in
 from support import ROOT, environment_of_tests, process, words
 
 from nfa.errors import Refusal
@@ -163,10 +163,23 @@ def test_a_name_that_mlflow_passes_on_without_its_folder_is_refused_with_the_pat
     assert "do: workload=/path/my_lab.py:make; or install nfa where mlflow is" in ended.stderr
 
 
-def analyse(run_ids: list[str], workload: str = "") -> None:
-    typed = words(run_id=",".join(run_ids), **({"workload": workload} if workload else {}))
+def analyse(run_ids: list[str], workload: str = "", analysis: str = "analyze") -> None:
+    typed = words(run_id=",".join(run_ids), epochs="all", **({"workload": workload} if workload else {}))
     with undrawn():
-        cli.starter("analyze")(cli.parse(entry_points()["analyze"].parameters, typed))
+        cli.starter(analysis)(cli.parse(entry_points()[analysis].parameters, typed))
+
+
+@pytest.mark.parametrize("analysis", ["analyze", "gradient_directions", "gradient_flow"])
+def test_every_analysis_goes_into_the_run_that_mlflow_has_made(
+    analysis: str, trained: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrapper = wrapper_in(trained.store)
+    monkeypatch.setenv("MLFLOW_RUN_ID", wrapper)
+    monkeypatch.setenv("NFA_CALLER_DIR", str(trained.store.folder))
+    monkeypatch.chdir(ROOT)
+    analyse([trained.run_id], analysis=analysis)
+    assert trained.store.status(wrapper) == "FINISHED"
+    assert trained.store.tags(wrapper)["nfa.entrypoint"] == analysis
 
 
 def test_runs_of_two_files_of_a_folder_are_compared_and_from_another_folder_each_is_named_by_its_path(
