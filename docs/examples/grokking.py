@@ -26,9 +26,11 @@ def main(run_ids: Sequence[str]) -> None:
         trained = nfa.config(run_id)["train"]
         above.set_title(f"seed {trained['seed']}")
         below.set_xlabel("epoch")
-        figure.suptitle(f"{trained['workload']}, {trained['optimizer']}")
+        figure.suptitle("{workload}, {optimizer}, lr {lr:g}, weight decay {weight_decay:g}".format(**trained))
     rows[0, 0].set_ylabel("accuracy")
     rows[1, 0].set_ylabel("share in the known features")
+    rows[0, 0].legend(loc="lower right", frameon=False)
+    rows[1, 0].legend(loc="upper left", frameon=False)
     figure.savefig("grokking.png", dpi=150)
     figure.savefig("grokking.pdf")
 
@@ -37,9 +39,8 @@ def draw(axes: Axes, run_id: str, keys: dict[str, str]) -> None:
     """Series of a run over epochs, of which the first ten have as much room as the next factor of ten."""
     for key, label in keys.items():
         points = {row.step: row.value for row in MlflowClient().get_metric_history(run_id, key)}
-        axes.plot(*zip(*sorted(points.items()), strict=True), ":" if label == "chance" else ".-", label=label)
+        axes.plot(*zip(*sorted(points.items()), strict=True), ":" if label == "chance" else "-", label=label)
     axes.set_xscale("symlog", linthresh=10)
-    axes.legend()
 
 
 if __name__ == "__main__":
