@@ -64,9 +64,11 @@ class Stopping(pl.Callback):  # type: ignore[misc,name-defined]
             raise RuntimeError("a fault")
 
 
-def trained(*callbacks: Any, steps: int = 3, resume: str | None = None, rate: float = 0.2, **more: Any) -> Any:
+def trained(
+    *callbacks: Any, steps: int = 3, resume: str | None = None, rate: float = 0.2, make: Any = Classifier, **more: Any
+) -> Any:
     """A training of so many steps, four batches an epoch."""
-    model = seeded(Classifier, rate)
+    model = seeded(make, rate)
     torch.manual_seed(3)
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     saving = any(isinstance(one, pl.callbacks.ModelCheckpoint) for one in callbacks)
@@ -122,6 +124,65 @@ def test_by_default_the_first_step_and_the_last_are_recorded_however_short_train
     trained(recording(studies="flow"))
     found = list(series(run, only(run))["flow/net.0.0/grad_rms"])
     assert (found[0], found[-1]) == (0, 3)
+
+
+def test_by_default_records_are_as_far_apart_as_five_percent_of_the_time_allows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("nfa.watching.pace.SHARE", 1e-9)  # no step is so long
+    memory = Memory()
+    trained(recording(relations="h_vs_m", sink=memory), steps=7)
+    assert list(memory.series["probe/loss"]) == [0, 7]
+    assert "every=auto: every " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("averaged_first", [False, True])
+def test_an_average_of_weights_is_not_recorded_as_the_last_step(
+    averaged_first: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lightning puts the average into the module when training ends, before or after the callback is told."""
+    memory, average = Memory(), pl.callbacks.StochasticWeightAveraging(swa_lrs=0.5, swa_epoch_start=1)
+    callback = recording(module="net", relations="h_vs_m", every=100, sink=memory)
+    trained(*([average, callback] if averaged_first else [callback, average]), steps=-1, max_epochs=3)
+    assert list(memory.series["probe/loss"]) == ([0] if averaged_first else [0, 12])
+    assert ("the weights have been replaced after step 12" in capsys.readouterr().out) is averaged_first
+
+
+class Adversaries(Classifier):
+    """Two optimizers that the module steps by itself; its forward is not the path of training."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__(rate)
+        self.critic, self.automatic_optimization = nn.Linear(4, 1), False
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.net(inputs).argmax(dim=1)
+
+    def training_step(self, batch: Any, _index: int) -> None:
+        losses = F.cross_entropy(self.net(batch[0]), batch[1]), self.critic(batch[0]).square().mean()
+        for optimizer, loss in zip(self.optimizers(), losses, strict=True):
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            optimizer.step()
+
+    def configure_optimizers(self) -> Any:
+        return [torch.optim.Adam(part.parameters(), lr=0.05) for part in (self.net, self.critic)]
+
+
+def test_with_two_optimizers_steps_are_those_of_lightning_and_training_is_bitwise_the_same(run: Store) -> None:
+    options = {"module": "net", "studies": "alignment,directions,flow", "every": 1, "checkpoints": True}
+    seen = trained(recording(**options), steps=8, make=Adversaries)
+    alone = trained(steps=8, make=Adversaries)
+    assert_same(dict(seen.state_dict()), dict(alone.state_dict()))
+    assert list(series(run, only(run))["probe/loss"]) == tracking.epochs(only(run)) == [0, 2, 4, 6, 8]
+    tensors, _ = tracking.get_tensors(only(run), tracking.stored_path(only(run), 8))
+    assert_same(tensors, dict(seen.net.state_dict()))
+
+
+@pytest.mark.usefixtures("run")
+def test_a_module_whose_forward_has_no_loss_is_refused_until_a_part_is_named() -> None:
+    with pytest.raises(Refusal, match="a probe on which model or loss fails"):
+        trained(recording(every=1), make=Adversaries)
 
 
 def test_a_training_that_fails_and_is_resumed_in_its_run_has_the_values_of_one_that_did_not(
