@@ -19,6 +19,7 @@ from nfa.errors import Refusal
 from nfa.measures.gradient_gram import GradientGram
 from nfa.measures.mean_gradient import mean_gradient
 from nfa.registry.analyses.config import GradientDirectionsConfig
+from nfa.sinks import Memory
 from nfa.workloads.probe import Probe
 
 EVERY = "alignment,directions,flow"
@@ -93,6 +94,20 @@ def test_what_is_not_chosen_is_not_measured(studies: Any, run: Store) -> None:
         assert any(key.startswith(start) for key in found) is (study in named)
         assert run.artifact(only(run), f"{study}.json").exists() is (study in named)
     assert found["probe/loss"] > 0
+
+
+@pytest.mark.parametrize(("studies", "passes"), [("alignment", 1), ("flow", 1), ("alignment,flow", 2)])
+def test_no_pass_is_made_for_the_loss_of_the_probe_alone(studies: str, passes: int) -> None:
+    toys, memory, calls = toy("convolutions"), Memory(), []
+    with nfa.watch(toys.net, toys.loss, probe(toys), studies=studies, batch_size=4, sink=memory) as watch:
+        watch.record(0)
+        toys.net[9].register_forward_hook(lambda _module, given, _output: calls.append(len(given[0])))
+        watch.record(1)
+    assert calls == [4, 4, 4] * passes
+    net = toys.net.eval()
+    with torch.no_grad():
+        expected = float(toys.loss(net(toys.inputs[:12]), toys.targets[:12]).mean())
+    assert memory.series["probe/loss"][1] == pytest.approx(expected, rel=1e-6)
 
 
 def test_tables_and_pictures_of_each_study_are_made_of_the_series(store: Store) -> None:
