@@ -81,7 +81,7 @@ def main() -> None:
                 if study in seconds
             }
     notes = [
-        "A step of SGD on the very examples of the probe, and a record with the default relations into memory, in turn.",
+        "A step of SGD on the examples of the probe, and a record with the default relations into memory, in turn.",
         "Alignment with two random directions runs the model once forward and three times back; beside that its "
         "cosines take some products of matrices as wide as the layers, however few the rows are.",
         "Directions makes the Gram matrix of all pairs of examples and its statistics.",
