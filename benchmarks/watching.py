@@ -68,6 +68,7 @@ def timed(model: nn.Module, inputs: Tensor, rounds: int = 5) -> dict[str, list[f
 def main() -> None:
     """Time and record."""
     torch.manual_seed(0)
+    cases: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]]
     cases = {f"784-512×3-10, {n:,} rows": (mlp, (n, 784)) for n in (256, 1024, 4096)}
     cases[f"transformer of width {WIDTH}, 64 × {POSITIONS} rows"] = (Encoder, (64, POSITIONS, WIDTH))
     results: dict[str, float] = {}

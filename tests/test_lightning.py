@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from toys import layers, seeded
 from traces import assert_same
 
+import nfa
 from nfa.errors import Refusal
 from nfa.registry import tracking
 from nfa.registry.tracking.sources import find_sources
@@ -206,6 +207,19 @@ def test_a_training_that_fails_and_is_resumed_in_its_run_has_the_values_of_one_t
     assert tracking.epochs(run.info.run_id) == list(range(9))
 
 
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_values_are_those_of_nfa_watch_and_training_is_bitwise_the_same_in_either_precision(precision: str) -> None:
+    memory, again = Memory(), Memory()
+    options: dict[str, Any] = {"studies": "alignment,directions,flow", "relations": "agop_nfm,g_vs_h,h_vs_m"}
+    seen = trained(recording(module="net", every=1, sink=memory, **options), steps=8, precision=precision)
+    alone = trained(steps=8, precision=precision)
+    assert_same(dict(seen.state_dict()), dict(alone.state_dict()))
+    with nfa.watch(alone.net, cross_entropy, data(), step=8, sink=again, **options) as watch:
+        expected = watch.record(8)
+    assert {"0.0/agop_nfm", "gradient/mean_cosine", "flow/0.0/grad_rms"} <= expected.keys()
+    assert {key: memory.series[key][8] for key in expected} == pytest.approx(expected, abs=1e-6)
+
+
 @pytest.mark.usefixtures("run")
 def test_what_is_kept_is_found_by_run_id() -> None:
     model = trained(recording(module="net", checkpoints=True, schedule="0,3"))
@@ -223,3 +237,5 @@ def test_values_go_to_the_sink_that_is_given() -> None:
 def test_refusals_come_before_the_first_step() -> None:
     with pytest.raises(Refusal, match="checkpoints=True with sink=Memory"):
         trained(recording(sink=Memory(), checkpoints=True), Stopping(1))
+    with pytest.raises(Refusal, match="module='nett'\n  allowed: a part of the module: net"):
+        trained(recording(sink=Memory(), module="nett"), Stopping(1))
