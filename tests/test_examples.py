@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from analyses import series, undrawn
+from labs import train_lab
+from matplotlib.figure import Figure
 from stores import Finished, Store
 from support import ROOT
 from toys import layers, seeded
@@ -74,6 +77,22 @@ def test_the_transformer_records_every_projection_inside_attention(undrawn_store
     inside = [*(f"self_attn.{part}_proj" for part in ("q", "k", "v", "out")), "linear1", "linear2"]
     sites = {"embedding", *(f"encoder.layers.{index}.{name}" for index in (0, 1) for name in inside)}
     assert_recorded(undrawn_store, "transformer on digits", sites, [0, 20])
+
+
+def test_grokking_is_drawn_of_runs_with_a_column_each(
+    undrawn_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"workload": "modular-addition", "workload_args": "modulus=5", "epochs": 2, "schedule": "0-2"}
+    run_ids = [train_lab(undrawn_store, seed=seed, **asked) for seed in (1, 2)]
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    example("grokking").main(run_ids)
+    above, below = drawn[0].axes[:2], drawn[0].axes[2:]
+    assert [axes.get_title() for axes in above] == ["seed 1", "seed 2"]
+    for run_id, axes in zip(run_ids, below, strict=True):
+        found = series(undrawn_store, run_id)["0/agop_known"]
+        line = next(line for line in axes.get_lines() if line.get_label() == "AGOP")
+        assert dict(zip(line.get_xdata(), line.get_ydata(), strict=True)) == found
 
 
 @pytest.mark.parametrize("mixed_precision", ["no", "bf16"])
@@ -176,17 +195,18 @@ def test_the_readme_s_callback_records_in_lightning(undrawn_store: Store) -> Non
     assert tracking.epochs(run_id) == found
 
 
-def test_the_readme_s_workload_conforms_and_is_analysed(capsys: pytest.CaptureFixture[str]) -> None:
-    inputs, labels = torch.randn(12, 4, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 3
-    data = torch.utils.data.TensorDataset(inputs, labels)
-
-    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return F.cross_entropy(outputs, targets, reduction="none")
-
-    given: dict[str, Any] = {"Net": lambda: layers(4, 6, 3), "loss": loss, "train": data, "val": data}
+def test_the_readme_s_workload_is_the_program_and_conforms_and_is_analysed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = (ROOT / "docs" / "examples" / "my_lab.py").read_text(encoding="utf-8")
+    assert program.partition("\n\n")[2] == block("def make")
+    my_lab = example("my_lab")
+    my_lab.make = partial(my_lab.make, width=2, images="digits")
+    monkeypatch.setitem(sys.modules, "my_lab", my_lab)
+    given: dict[str, Any] = {}
     exec(block("check_workload"), given)
-    assert given["values"].keys() == {"0/g_vs_h", "0/h_vs_m"}
-    assert "seen: 2 of 2 linear maps" in capsys.readouterr().out
+    assert given["values"].keys() == {f"{site}/{key}" for site in ("0.0", "0.3", "2") for key in ("g_vs_h", "h_vs_m")}
+    assert "seen: 4 of 4 linear maps" in capsys.readouterr().out
 
 
 def test_the_readme_s_shell_blocks_hold_commands_that_are_checked_here() -> None:
@@ -209,7 +229,8 @@ def test_there_are_commands_for_every_entry_point() -> None:
 
 
 @pytest.mark.parametrize(("name", "parameters"), sorted(set(commands())))
-def test_every_command_is_understood(name: str, parameters: str) -> None:
+def test_every_command_is_understood(name: str, parameters: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT / "docs" / "examples")  # where my_lab.py is
     pairs = [word.partition("=") for word in shlex.split(parameters) if word != "-P"]
     argv = [word for key, _, value in pairs for word in (f"--{key}", value)]
     if name == "import_checkpoints" and not argv:

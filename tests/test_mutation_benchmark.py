@@ -1,12 +1,16 @@
 """Mutations of the benchmark: what they change, and that they are found in another tree by their text alone."""
 
 import ast
+import importlib.util
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks.house import code_lines, function_lengths
 from benchmarks.mutations.drawing import PARTS, Mutation, draw
+from benchmarks.mutations.marking import mark, statement
 from benchmarks.mutations.operators import changes
 from benchmarks.mutations.trials import BUDGET, Coverage
 
@@ -70,9 +74,55 @@ def test_a_line_that_stands_twice_or_not_at_all_has_no_place_of_its_own(tmp_path
 
 def test_tests_of_a_line_come_from_the_quickest_files_first_within_the_budget() -> None:
     tests = [("slow.py::a", BUDGET), ("quick.py::a", 1.0), ("quick.py::b", 1.0), ("other.py::a", 0.1)]
-    assert Coverage(tests, {"nfa/a.py": {"3": [0, 1, 2]}}).of("nfa/a.py", 2) == ["quick.py::a", "quick.py::b"]
-    assert Coverage(tests, {"nfa/a.py": {"3": [0]}}).of("nfa/a.py", 2) == ["slow.py::a"]
-    assert Coverage(tests, {}).of("nfa/a.py", 2) == []
+    covered = Coverage(tests, [[0, 1, 2], [0], []])
+    assert covered.of(0) == ["quick.py::a", "quick.py::b"]
+    assert covered.of(1) == ["slow.py::a"]
+    assert covered.of(2) == []
+
+
+BRANCHES = """def f(x):
+    if x:
+        return 1
+    elif x < (
+        3
+    ):
+        return 2
+    try:
+        pass
+    except KeyError:
+        x = (
+            4
+        )
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "place"), [(2, (2, 8)), (3, (1, 4)), (4, (1, 4)), (6, (6, 8)), (11, (10, 8)), (9, (7, 4))]
+)
+def test_a_mark_stands_before_the_innermost_statement_that_it_can(line: int, place: tuple[int, int]) -> None:
+    assert statement(BRANCHES, line) == place
+
+
+def test_a_marked_line_tells_each_test_that_comes_to_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, out = tree(tmp_path / "a", "one"), tmp_path / "out"
+    out.mkdir()
+    mark(here, draw([here], 1, len(PARTS)), out)
+    monkeypatch.setitem(sys.modules, "nfa._mark", module_of(here / "nfa" / "_mark.py"))
+    marked = module_of(here / "nfa" / "maths" / "one.py")
+    for name in ("a", "a", "b"):
+        monkeypatch.setenv("COVERING_TEST", name)
+        marked.f(1)
+    (told,) = out.iterdir()
+    assert told.read_text(encoding="utf-8") == "0\ta\n0\tb\n"
+
+
+def module_of(file: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.mark.parametrize(("source", "lines"), [(SOURCE, {3, 6, 8, 9, 10}), ("# a\n\nx = '''\n\n'''  # b\n", {3, 4, 5})])

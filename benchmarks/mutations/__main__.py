@@ -1,8 +1,8 @@
 """`python -m benchmarks.mutations draw | cover | try`: see `--help`.
 
-    draw mutations.json TREE [TREE …]              30 mutations whose lines stand in each of the trees
-    cover coverage.json.gz TREE [TESTS …]          which tests execute which lines: the tree's suite, traced
-    try mutations.json coverage.json.gz TREE       how many of them the tests catch; writes mutations.tried.json, too
+draw mutations.json TREE [TREE …]                   30 mutations whose lines stand in each of the trees
+cover mutations.json coverage.json TREE [TESTS …]   which tests come to their lines: the tree's suite, marked
+try mutations.json coverage.json TREE               how many the tests catch; writes mutations.tried.json, too
 """
 
 import argparse
@@ -27,11 +27,12 @@ def main() -> None:
         if asked.act == "draw":
             found = drawing.draw(files[1:], asked.seed, asked.count)
             _write(files[0], [vars(mutation) for mutation in found])
-        elif asked.act == "cover":
-            trials.cover(files[1], files[0], Path(folder), asked.words[2:])
+            return
+        mutations = [drawing.Mutation(**row) for row in json.loads(files[0].read_text(encoding="utf-8"))][: asked.count]
+        if asked.act == "cover":
+            _write(files[1], trials.cover(files[2], mutations, Path(folder), asked.words[3:]))
         else:
-            mutations = [drawing.Mutation(**row) for row in json.loads(files[0].read_text(encoding="utf-8"))]
-            rows = trials.attempts(files[2], mutations[: asked.count], trials.read(files[1]), Path(folder))
+            rows = trials.attempts(files[2], mutations, trials.read(files[1]), Path(folder))
             _write(files[0].with_suffix(".tried.json"), rows)
             print(dict(Counter(row["became"] for row in rows)))
 

@@ -1,15 +1,13 @@
 """Which tests execute a line, and whether they fail once it is another one."""
 
-import gzip
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +16,11 @@ from types import MappingProxyType
 from typing import Any
 
 from benchmarks.mutations.drawing import Mutation
+from benchmarks.mutations.marking import mark
 
 PLUGINS = Path(__file__).parent / "plugins"
 AT_ONCE = 2
-BUDGET = 45.0  # seconds that a mutation's tests took when they were traced: of its files, the quickest
+BUDGET = 45.0  # seconds that a mutation's tests take: of its files, the quickest
 LIMIT = 180.0  # seconds after which they count as hung, and the mutation as caught
 
 
@@ -37,13 +36,12 @@ def pytest_on(
     copied: Path,
     words: Sequence[str],
     *,
-    python: str = sys.executable,
     limit: float | None = None,
     environment: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[int | None, str]:
     """How pytest ends on a copy, and what it says; no code where it was killed, with all that it has started."""
     more = {"PYTHONPATH": f"{copied}{os.pathsep}{PLUGINS}", "OMP_NUM_THREADS": "1", **environment}
-    command = [python, "-m", "pytest", "-q", f"--basetemp={copied}-files", *words]
+    command = [sys.executable, "-m", "pytest", "-q", f"--basetemp={copied}-files", *words]
     with (copied.parent / f"{copied.name}.out").open("w+", encoding="utf-8") as said:
         process = subprocess.Popen(
             command, cwd=copied, env={**os.environ, **more}, stdout=said, stderr=said, start_new_session=True
@@ -63,15 +61,15 @@ def pytest_on(
 
 @dataclass(frozen=True)
 class Coverage:
-    """Tests that pass, with their seconds, and those that execute a file's line, by their places in that list."""
+    """Tests that pass, with their seconds, and those that come to a mutation's line, by their places in that list."""
 
     tests: Sequence[tuple[str, float]]
-    lines: Mapping[str, Mapping[str, Sequence[int]]]
+    met: Sequence[Sequence[int]]
 
-    def of(self, file: str, line: int) -> list[str]:
-        """Tests that execute a line, counted from 0: of the quickest files, as many as the budget allows."""
+    def of(self, number: int) -> list[str]:
+        """Tests that come to the line of a mutation: of the quickest files, as many as the budget allows."""
         files = defaultdict[str, list[tuple[str, float]]](list)
-        for index in self.lines.get(file, {}).get(str(line + 1), ()):
+        for index in self.met[number]:
             files[self.tests[index][0].partition("::")[0]].append(self.tests[index])
         chosen: list[str] = []
         left = BUDGET
@@ -85,54 +83,42 @@ class Coverage:
 
 def read(file: Path) -> Coverage:
     """As `cover` has stored it."""
-    return Coverage(**json.loads(gzip.decompress(file.read_bytes())))
+    return Coverage(**json.loads(file.read_text(encoding="utf-8")))
 
 
-def cover(tree: Path, file: Path, folder: Path, tests: Sequence[str]) -> None:
-    """Run a tree's tests under coverage, in an environment of its own beside this one, and store their lines."""
+def cover(tree: Path, mutations: Sequence[Mutation], folder: Path, tests: Sequence[str]) -> dict[str, Any]:
+    """Run the tests of a tree whose lines are marked: a `Coverage`."""
     out = folder / "covered"
     out.mkdir()
     copied = copy(tree, folder / "tree")
-    words = ["-n", str(AT_ONCE), "--dist", "loadfile", "-p", "covering_tests"]
-    traced = {"COVERING_OUT": str(out), "COVERING_TREE": str(copied)}
-    _, said = pytest_on(copied, [*words, *tests], python=_environment(folder), environment=traced)
+    mark(copied, mutations, out)
+    words = ["-n", str(AT_ONCE), "--dist", "loadfile", "-p", "covering", *tests]
+    _, said = pytest_on(copied, words, environment={"COVERING_OUT": str(out)})
     print(said[-2000:])
-    parts = [json.loads(part.read_text(encoding="utf-8")) for part in out.iterdir()]
-    file.write_bytes(gzip.compress(json.dumps(_joined(parts)).encode()))
+    parts = [json.loads(part.read_text(encoding="utf-8")) for part in out.glob("*.json")]
+    met = {line for file in out.glob("*.met") for line in file.read_text(encoding="utf-8").splitlines()}
+    return _joined(parts, met, len(mutations))
 
 
-def _environment(folder: Path) -> str:
-    """A Python that has all that this one has, and coverage, which every one of its processes begins with."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
-    here = Path(sysconfig.get_path("purelib"))
-    (packages,) = (folder / "venv" / "lib").glob("*/site-packages")
-    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(packages), "coverage>=7,<8"]
-    subprocess.run(install, check=True)
-    for script in Path(sysconfig.get_path("scripts")).iterdir():
-        if not (folder / "venv" / "bin" / script.name).exists():
-            (folder / "venv" / "bin" / script.name).symlink_to(script)
-    begin = 'import os; os.environ.get("COVERING_OUT") and __import__("covering").begin()'
-    (packages / "covering.pth").write_text(f"{here}\n{PLUGINS}\n{begin}\n", encoding="utf-8")
-    return str(folder / "venv" / "bin" / "python")
-
-
-def _joined(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """One coverage of what the processes have left."""
+def _joined(parts: Sequence[Mapping[str, Any]], lines: Collection[str], count: int) -> dict[str, Any]:
+    """One coverage of what the workers and the marks have told."""
     told = {name: test for part in parts for name, test in part["tests"].items() if test["passed"]}
     places = {name: index for index, name in enumerate(told)}
     fixtures = {name: base for part in parts for name, base in part["fixtures"].items()}
-    users = {
-        name: [test for test in told if test.startswith(base) and name.split()[1] in told[test]["fixtures"]]
-        for name, base in fixtures.items()
+    met = [set[int]() for _ in range(count)]
+    for number, _, name in (line.partition("\t") for line in lines):
+        base = fixtures.get(name)
+        asks = [name] if base is None else [one for one in told if _asks(one, told[one], name, base)]
+        met[int(number)] |= {places[one] for one in asks if one in places}
+    return {
+        "tests": [(name, round(test["seconds"], 3)) for name, test in told.items()],
+        "met": [sorted(of) for of in met],
     }
-    lines: Any = defaultdict(lambda: defaultdict(set))
-    for name, files in (each for part in parts for each in part["lines"].items()):
-        tests = {places[test] for test in users.get(name, [name]) if test in places}
-        for file, numbers in files.items():
-            for number in numbers:
-                lines[file][number] |= tests
-    found = {file: {number: sorted(tests) for number, tests in each.items()} for file, each in lines.items()}
-    return {"tests": [(name, round(test["seconds"], 3)) for name, test in told.items()], "lines": found}
+
+
+def _asks(test: str, told: Mapping[str, Any], fixture: str, base: str) -> bool:
+    """Whether a test asks for what is set up as "fixture NAME of …"."""
+    return test.startswith(base) and fixture.split()[1] in told["fixtures"]
 
 
 # ---- whether they fail
@@ -164,7 +150,7 @@ def attempt(copied: Path, mutation: Mutation, covered: Coverage, number: int) ->
         return {"became": "missing", "file": "", "tests": 0, "by": ""}
     ((file, line),) = places
     name, whole = file.relative_to(copied).as_posix(), file.read_text(encoding="utf-8")
-    tests = covered.of(name, line)
+    tests = covered.of(number)
     if not tests:
         return {"became": "survived", "file": name, "tests": 0, "by": ""}
     lines = whole.splitlines(keepends=True)

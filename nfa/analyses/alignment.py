@@ -56,7 +56,7 @@ class Analysis:
         self.sites = chosen_sites(workload, model, self.found, config.sites)
         self._check_centre()
         self._check_precision(model, few)
-        self.coverage = coverage(model, self.found.parameters(self.sites))
+        self.coverage = coverage(model, self.found.parameters(self.sites), self.found.parameters(self.found.seen))
         self.known = known_features(workload, model, self.found)
         asked = with_known(choose_relations(config.relations), self.known, self.sites)
         self.left_out = _impossible(config.relations, asked, exact=not directions.count, start=initial is not None)

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nfa.figures.style import LONG, LOSSES, add_legend, epoch_axis, panels, plain_numbers, site_label, style
+from nfa.relations import KNOWN
 
 Series = Mapping[int, float]
 SIMILARITIES = {
@@ -14,7 +15,10 @@ SIMILARITIES = {
     "g_vs_h": {"label": "G vs H", "color": "tab:purple", "marker": "D"},
     "g_vs_m": {"label": "G vs M", "color": "tab:cyan", "marker": "v"},
     "h_vs_m": {"label": "H vs M", "color": "tab:orange", "marker": "*"},
+    "agop_known": {"label": "AGOP in the known features", "color": "tab:olive", "marker": "P"},
+    "nfm_known": {"label": "NFM in the known features", "color": "tab:pink", "marker": "X"},
 }
+CHANCE = {"label": "chance", "color": "0.5", "linestyle": ":"}
 
 
 def training_analysis(
@@ -30,8 +34,8 @@ def training_analysis(
     """One panel a site: losses on a logarithmic left axis, similarities on a right axis fixed to 0…1.
 
     `series` holds epoch → value by metric key (`train/loss`, `layer_0/agop_nfm`, …). Losses are drawn at the epochs
-    that have similarities; a value that does not exist is not drawn. Where there are <key>_low and <key>_high, as of a
-    mean over blocks, there is a band between them, called `band`.
+    that have similarities; a value that does not exist is not drawn. <key>_chance is dotted. Where there are <key>_low
+    and <key>_high, as of a mean over blocks, there is a band between them, called `band`.
     """
     figure, places = panels(len(sites))
     with style():
@@ -77,9 +81,17 @@ def _panel(
     for name in similarities:
         draw(right, series.get(f"{site}/{name}", {}), **SIMILARITIES[name])
         between(right, series, f"{site}/{name}", SIMILARITIES[name]["color"])
-    right.set(ylim=(0, 1), ylabel="cosine similarity")
+        draw(right, series.get(f"{site}/{name}_chance", {}), **CHANCE)
+    right.set(ylim=(0, 1), ylabel=_scale(similarities))
     right.spines["right"].set_visible(True)
     right.grid(visible=False)
+
+
+def _scale(similarities: Sequence[str]) -> str:
+    """What the right axis counts."""
+    shares = [name for name in similarities if name in KNOWN]
+    words = ["cosine similarity"] * (len(shares) < len(similarities)) + ["share"] * bool(shares)
+    return ", ".join(words)
 
 
 def between(axes: Axes, series: Mapping[str, Series], key: str, colour: Any) -> None:

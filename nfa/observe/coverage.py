@@ -8,31 +8,34 @@ from torch import Tensor
 SHOWN = 4  # names of what is not seen
 
 
-def coverage(model: nn.Module, seen: Collection[str]) -> str:
-    """Weights of a model that are among parameters `seen`, and which layers' are not.
+def coverage(model: nn.Module, watched: Collection[str], seen: Collection[str] = ()) -> str:
+    """Weights of a model that are among parameters `watched`, and which layers' are not: those that could be, as the
+    readout where nobody names it, and those that nothing sees.
 
-    >>> coverage(nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2)), {"0.weight", "0.bias"})
-    'watching 8 of 12 weights (67 %); not seen: 1'
+    >>> network = nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2), nn.Linear(2, 1, bias=False))
+    >>> coverage(network, {"0.weight", "0.bias"}, {"2.weight"})
+    'watching 8 of 14 weights (57 %); not chosen: 2; not seen: 1'
     """
-    parameters = dict(model.named_parameters())
-    total = sum(parameter.numel() for parameter in parameters.values())
-    watched = sum(parameter.numel() for name, parameter in parameters.items() if name in seen)
-    share = 100 * watched / max(1, total)
-    share = share if watched in (0, total) else min(99, max(1, share))  # "100 %" is all, and "0 %" nothing
-    layers = {_layer(name) for name in parameters if name in seen}
-    names = [name if _layer(name) in layers else _layer(name) for name in parameters if name not in seen]
-    missing = f"; not seen: {_some(dict.fromkeys(names))}" if names else ""
-    return f"watching {watched:,} of {total:,} weights ({share:.0f} %){missing}"
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    total, found = sum(sizes.values()), sum(size for name, size in sizes.items() if name in watched)
+    share = 100 * found / max(1, total)
+    share = share if found in (0, total) else min(99, max(1, share))  # "100 %" is all, and "0 %" nothing
+    known = {_layer(name) for name in sizes if name in watched or name in seen}
+    others = [name for name in sizes if name not in watched]
+    not_chosen = _some("not chosen", (_layer(name) for name in others if name in seen))
+    unseen = (name if _layer(name) in known else _layer(name) for name in others if name not in seen)
+    return f"watching {found:,} of {total:,} weights ({share:.0f} %){not_chosen}{_some('not seen', unseen)}"
 
 
 def _layer(name: str) -> str:
     return name.removesuffix(".weight").removesuffix(".bias")
 
 
-def _some(names: Iterable[str]) -> str:
-    found = list(names)
+def _some(what: str, names: Iterable[str]) -> str:
+    """The first of them, each once; nothing for none."""
+    found = list(dict.fromkeys(names))
     more = len(found) - SHOWN
-    return ", ".join(found[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return f"; {what}: {', '.join(found[:SHOWN])}{f' and {more} more' if more > 0 else ''}" if found else ""
 
 
 def leaves(weight: Tensor, names: Mapping[int, str]) -> set[str]:

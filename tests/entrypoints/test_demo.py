@@ -46,7 +46,7 @@ def demo(empty_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Demons
     store = empty_store.copy(tmp_path_factory.mktemp("demo") / "store")
     with undrawn(), pytest.MonkeyPatch.context() as patch, used(store, patch):
         for drawing in ("training_figure", "comparison_figure"):
-            patch.setattr(f"nfa.registry.families.mlp.report.{drawing}", lambda *_: None)
+            patch.setattr(f"nfa.registry.training.report.{drawing}", lambda *_: None)
         patch.setattr(tracking, "save_picture", lambda run_, it, name: draw(run_, it, name) if "demo" in name else None)
         patch.setattr(job, "training_analyses", lambda *given, **more: figures.append(given) or figure(*given, **more))
         job.demo(DemoConfig(epochs=2, width=8, depth=2, output_dir="out"))

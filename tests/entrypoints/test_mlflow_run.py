@@ -187,7 +187,7 @@ def test_resume_through_mlflow_run_itself(interrupted: Finished, finished: Finis
 def test_wrapper_says_killed_when_the_resumed_run_is(interrupted: Finished) -> None:
     wrapper = wrapper_in(interrupted.store)
     environment = {"MLFLOW_RUN_ID": wrapper, "MLFLOW_EXPERIMENT_ID": "0"}
-    at_the_test = During("nfa.registry.families.mlp.session", "ClassifierSession.finish", TERM)
+    at_the_test = During("nfa.registry.training.alignment_session", "AlignmentSession.finish", TERM)
     ended = run(interrupted.store, words(resume=interrupted.run_id), before=at_the_test, **environment)
     assert ended.code == 143, ended.output
     for run_id in (wrapper, interrupted.run_id):

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from nfa.checkpoint_schedule import fit
 from nfa.figures.training_analysis import training_analysis
-from nfa.registry.families.mlp import report as reports
+from nfa.registry.training import report as reports
 from nfa.registry.training.figures.optimizer_comparison import optimizer_comparison
 
 EPOCHS = fit("0-20,40,60,80,100", 100)
@@ -118,6 +118,20 @@ def test_a_value_that_does_not_exist_is_not_drawn_as_zero() -> None:
     assert list(line.get_xdata()) == EPOCHS[1:]
     assert set(line.get_ydata()) == {0.5}
     assert "AGOP vs NFM" not in lines(second[1])
+
+
+def test_shares_in_known_features_are_drawn_with_chance_at_the_sites_that_have_them() -> None:
+    values = series(2)
+    for key, value in {"agop_known": 0.7, "agop_known_chance": 0.1, "nfm_known": 0.4}.items():
+        values[f"layer_1/{key}"] = dict.fromkeys(EPOCHS, value)
+    first, second = sides(reports.training_figure(values, sites(2), "title"))
+    drawn = {label: set(line.get_ydata()) for label, line in lines(second[1]).items()}
+    assert drawn == {
+        "AGOP vs NFM": {0.5}, "AGOP in the known features": {0.7}, "chance": {0.1}, "NFM in the known features": {0.4},
+    }  # fmt: skip
+    assert lines(second[1])["chance"].get_linestyle() == ":"
+    assert lines(first[1]).keys() == {"AGOP vs NFM"}
+    assert second[1].get_ylabel() == "cosine similarity, share"
 
 
 def test_validation_loss_is_drawn_at_checkpoint_epochs_only() -> None:

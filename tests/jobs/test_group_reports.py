@@ -23,6 +23,19 @@ def test_runs_that_differ_in_nothing_but_their_seed_are_one_group():
     assert groups(stored({"a": {"lr": 0.1, "seed": 1}, "b": {"lr": 0.1, "seed": 2}})) == {"all": ["a", "b"]}
 
 
+def test_a_run_again_is_no_second_seed():
+    trained = {name: {"lr": 0.1, "seed": seed} for name, seed in {"a": 1, "b": 2, "c": 1}.items()}
+    assert groups(stored(trained)) == {"all": ["a", "b"], "all, run=c": ["c"]}
+
+
+@pytest.mark.parametrize("entrypoint", ["track", "watch"])
+def test_runs_of_own_loops_are_apart_though_their_seeds_differ(entrypoint):
+    """Only the program knows whether its learning rate did not."""
+    configs = stored({"a": {"seed": 1}, "b": {"seed": 2}})
+    configs = {name: {**config, "entrypoint": entrypoint} for name, config in configs.items()}
+    assert groups(configs) == {"run=a": ["a"], "run=b": ["b"]}
+
+
 def test_what_only_some_runs_have_sets_them_apart():
     """An imported run knows no optimizer."""
     assert groups(stored({"a": {"lr": 0.1}, "b": {}})) == {"lr=0.1": ["a"], "all": ["b"]}

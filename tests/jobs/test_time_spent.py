@@ -14,11 +14,12 @@ from support import OPTIMIZERS, TINY, run, tiny, words
 
 from nfa.errors import DivergedError
 from nfa.registry import stopwatch, tracking
-from nfa.registry.families.mlp import report, session
+from nfa.registry.families.mlp import session
 from nfa.registry.families.mlp.config import TrainConfig
 from nfa.registry.signals import Interrupted
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
+from nfa.registry.training import report
 from nfa.registry.training.start import train
 from nfa.registry.training.time_spent import FILE, keep_time, timed
 

@@ -20,6 +20,7 @@ from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DONE
 from nfa.relations import RELATIONS
 
+OWN_LOOPS = ("track", "watch")  # entry points of trainings that a program of somebody's own makes
 HEADER = ("site", "relation", "mean", "low", "high")
 
 
@@ -55,16 +56,27 @@ def _bands(runs: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, tuple[fl
 def groups(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
     """Run names by what tells their group from the others: "optimizer=adam"; "all" where nothing does.
 
-    `configs` are the config.json of each.
+    `configs` are the config.json of each. A run with the seed of another is no second seed, and of a loop of somebody's
+    own only that knows in what its runs differ: each of these is a group by itself.
     """
-    stated = {name: family(config["workload"]).telling(config["train"]) for name, config in configs.items()}
+    stated = {name: _told(name, config) for name, config in configs.items()}
     keys = list(dict.fromkeys(key for config in stated.values() for key in config))
     differing = [key for key in keys if len({str(config.get(key)) for config in stated.values()}) > 1]
     found: dict[str, list[str]] = {}
     for name, config in stated.items():
         label = ", ".join(f"{key}={config.get(key)}" for key in differing if key in config) or "all"
-        found.setdefault(label, []).append(name)
+        again = any(_seed(configs[name]) == _seed(configs[other]) is not None for other in found.get(label, ()))
+        found.setdefault(f"{label}, run={name}" if again else label, []).append(name)
     return found
+
+
+def _told(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    told = family(config["workload"]).telling(config["train"])
+    return told | {"run": name} if config.get("entrypoint") in OWN_LOOPS else told
+
+
+def _seed(config: Mapping[str, Any]) -> Any:
+    return config["train"].get("seed")
 
 
 def together(runs: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, Interval]]:

@@ -11,7 +11,7 @@ from nfa.figures.training_analysis import Series, training_analysis
 from nfa.registry import tracking
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.training.figures.optimizer_comparison import optimizer_comparison
-from nfa.relations import TRAINING
+from nfa.relations import KNOWN, TRAINING
 
 
 def results(series: Mapping[str, Series], sites: Sequence[str], conventions: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,8 +40,9 @@ def checkpoint_epochs(series: Mapping[str, Series]) -> list[int]:
 
 
 def training_figure(series: Mapping[str, Series], sites: Sequence[str], title: str) -> Figure:
-    """The figure `training_analysis` of one run."""
-    return training_analysis(series, sites, title=title, boundary=phase_boundary(checkpoint_epochs(series)))
+    """The figure `training_analysis` of one run, with shares in known features where there are any."""
+    shown = [TRAINING[0], *(name for name in KNOWN if any(f"{site}/{name}" in series for site in sites))]
+    return training_analysis(series, sites, shown, title=title, boundary=phase_boundary(checkpoint_epochs(series)))
 
 
 def comparison_figure(runs: Mapping[str, Mapping[str, Series]], sites: Sequence[str]) -> Figure:
