@@ -191,6 +191,29 @@ def test_what_fails_on_the_way_back_is_refused_before_training_whatever_the_sche
         nfa.watch(Broken(), cross_entropy, (inputs, targets), studies=studies, schedule="3-9")
 
 
+class TimeFirst(nn.Module):
+    """An encoder that wants positions before examples, and in evaluation mode has a way of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(4, 2, 6, dropout=0.1)
+        self.encoder, self.readout = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: Tensor = self.readout(self.encoder(x.transpose(0, 1)).mean(dim=0))
+        return outputs
+
+
+@pytest.mark.parametrize("positions", [5, 6, 12])
+def test_what_was_taken_before_training_is_recorded_however_late_the_schedule_begins(positions: int) -> None:
+    memory, probe = Memory(), (torch.randn(6, positions, 4), torch.arange(6) % 3)
+    with nfa.watch(TimeFirst().train(), cross_entropy, probe, studies=EVERY, schedule=3, sink=memory) as watch:
+        assert [bool(watch.record(step)) for step in range(4)] == [False, False, False, True]
+    parts = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj", "linear1", "linear2")
+    sites = {key.rpartition("/")[0] for key in memory.series if key.endswith("/g_vs_h")}
+    assert sites == {f"encoder.layers.{index}.{name}" for index in (0, 1) for name in parts}
+
+
 @in_a_run
 def test_a_loss_that_uses_weights_itself_is_refused_before_training() -> None:
     toys = toy("convolutions")
