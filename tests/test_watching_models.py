@@ -184,7 +184,9 @@ def test_a_model_in_pieces_is_refused(pieces: nn.Module) -> None:
         nfa.watch(pieces, cross_entropy, plain()[1:])
 
 
-def test_a_second_process_needs_no_run_and_does_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_process_needs_no_run_and_does_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("RANK", "1")
     assert not is_second()  # one of one
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -192,6 +194,7 @@ def test_a_second_process_needs_no_run_and_does_nothing(store: Store, monkeypatc
     with nfa.watch(net, cross_entropy, (x, y), studies=EVERY) as watch:
         assert watch.record(0) == watch.record_last(1) == {}
     assert store.runs() == []
+    assert capsys.readouterr().out == ""
     with pytest.raises(Refusal, match="option 'relation'"):  # in every process
         nfa.watch(net, cross_entropy, (x, y), relation="h_vs_m")
 
