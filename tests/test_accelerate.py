@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -67,6 +68,49 @@ def test_a_prepared_model_is_watched_at_every_optimizer_step_and_training_is_bit
     assert tracking.epochs(only(store)) == [0, 1, 2, 3, 4]
     for step in (0, 4):
         again(store, layers(*SIZES), step)
+
+
+def part(folder: Path, first: int, last: int) -> None:
+    """Steps of Adam, each of two batches; the state at step 3 lies in a folder. The probe is the prepared loader."""
+    drawn = torch.Generator().manual_seed(0)
+    data = TensorDataset(torch.randn(48, 4, generator=drawn), torch.randint(3, (48,), generator=drawn))
+    net, accelerator = seeded(layers, *SIZES), Accelerator(cpu=True, gradient_accumulation_steps=2)
+    model, optimizer, loader = accelerator.prepare(
+        net, torch.optim.Adam(net.parameters(), lr=0.05), DataLoader(data, batch_size=4)
+    )
+    if first:
+        accelerator.load_state(str(folder))
+    options: dict[str, Any] = {"studies": "alignment,directions,flow", "examples": 12, "checkpoints": True}
+    with nfa.watch(model, cross_entropy, loader, step=first, **options) as watch:
+        watch.record(first)
+        for batch, (inputs, targets) in enumerate(loader, start=1):
+            if not 2 * first < batch <= 2 * last:
+                continue
+            with accelerator.accumulate(model):
+                accelerator.backward(cross_entropy(model(inputs), targets).mean())
+                optimizer.step()
+                optimizer.zero_grad()
+            if accelerator.sync_gradients:
+                watch.record(batch // 2)
+            if batch == 6:
+                accelerator.save_state(str(folder))
+
+
+@pytest.mark.usefixtures("no_accelerator")
+def test_a_loop_that_goes_on_in_its_run_has_the_values_of_one_that_was_never_cut(store: Store, tmp_path: Path) -> None:
+    with undrawn():
+        with mlflow.start_run() as whole:
+            part(tmp_path, 0, 6)
+        with mlflow.start_run() as cut:
+            part(tmp_path, 0, 4)
+        with mlflow.start_run(run_id=cut.info.run_id):
+            part(tmp_path, 3, 6)
+    expected, found = (series(store, run.info.run_id) for run in (whole, cut))
+    assert list(found["0/agop_nfm_init_removed"]) == [1, 2, 3, 4, 5, 6]
+    assert found.keys() == expected.keys()
+    for key, of_key in expected.items():
+        assert found[key] == pytest.approx(of_key, rel=1e-4, abs=1e-6), key
+    assert tracking.epochs(cut.info.run_id) == list(range(7))
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """`WatchCallback` in a Hugging Face Trainer: what it records of a language model, whole or with LoRA."""
 
+import copy
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -15,6 +16,7 @@ from analyses import series, undrawn
 from stores import Store
 from torch import Tensor
 from toys import seeded
+from traces import assert_same
 
 import nfa
 from nfa.errors import Refusal
@@ -66,9 +68,12 @@ def next_word(logits: Tensor, words: Tensor) -> Tensor:
     return F.cross_entropy(logits.transpose(1, 2), words, reduction="none").mean(dim=1)
 
 
-def trained(
-    model: nn.Module, folder: Path, *callbacks: Any, steps: int = STEPS, resume: str | None = None, **more: Any
-) -> nn.Module:
+def trained(model: nn.Module, folder: Path, *callbacks: Any, resume: str | None = None, **more: Any) -> nn.Module:
+    trainer(model, folder, *callbacks, **more).train(resume_from_checkpoint=resume)
+    return model
+
+
+def trainer(model: nn.Module, folder: Path, *callbacks: Any, steps: int = STEPS, **more: Any) -> Any:
     transformers = pytest.importorskip("transformers")
     inputs, _ = examples(16)
     rows = [{"input_ids": row, "labels": row} for row in inputs["input_ids"]]
@@ -84,9 +89,7 @@ def trained(
         seed=3,
         **options,
     )
-    trainer = transformers.Trainer(model, arguments, train_dataset=rows, callbacks=list(callbacks))
-    trainer.train(resume_from_checkpoint=resume)
-    return model
+    return transformers.Trainer(model, arguments, train_dataset=rows, eval_dataset=rows[:4], callbacks=list(callbacks))
 
 
 def recording(loss: Any, count: int, **options: Any) -> Any:
@@ -213,7 +216,83 @@ def test_resumed_in_a_run_of_its_own_the_series_of_the_start_end_and_a_line_says
     assert "the run goes on from step 4 and has not stored its initial weights" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_a_trainer_that_has_failed_and_is_kept_as_in_a_notebook_hinders_none_that_goes_on_in_its_run(
+    again: bool, run: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = trainer(language_model(), tmp_path, recording(next_word, 6, **WATCHED), stopping(6), **SAVING)
+    with suppress(KeyboardInterrupt):
+        failed.train()
+    failed.remove_callback(next(one for one in failed.callback_handler.callbacks if type(one).__name__ == "Stopping"))
+    other = failed if again else trainer(language_model(), tmp_path, recording(next_word, 6, **WATCHED), **SAVING)
+    other.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    assert list(recorded(run)[f"{SITE}/agop_nfm_init_removed"]) == list(range(1, 9))
+    assert "was watched before has ended after step 6 without saying so" in capsys.readouterr().out
+
+
+def test_two_callbacks_of_one_trainer_are_refused_under_one_name(run: Store, tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match="prefix='', which another watch of this run has"):
+        trained(language_model(), tmp_path, *(recording(next_word, 6, **WATCHED) for _ in range(2)))
+    assert not recorded(run).get(f"{SITE}/h_vs_m", {}).get(1)
+
+
+# ---- the last step
+
+
+@pytest.mark.parametrize(("early", "last"), [(False, 7), (True, 4)])
+def test_the_last_step_has_the_weights_that_training_ended_with_though_the_best_ones_are_loaded(
+    early: bool, last: int, run: Store, tmp_path: Path
+) -> None:
+    transformers, kept = pytest.importorskip("transformers"), {}
+
+    class Keeping(transformers.TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+            kept[state.global_step] = copy.deepcopy(learned_state(kwargs["model"]))
+
+    often = {
+        f"{what}_{name}": value for what in ("eval", "save") for name, value in (("strategy", "steps"), ("steps", 2))
+    }
+    best = {"load_best_model_at_end": True, "metric_for_best_model": "eval_loss", "greater_is_better": True}
+    callback = recording(next_word, 6, relations="h_vs_m", every=100, checkpoints=True)
+    callbacks = [Keeping(), callback, *([transformers.EarlyStoppingCallback(1)] if early else [])]
+    model = trained(language_model(), tmp_path, *callbacks, steps=7, **often, **best)
+    assert_same(learned_state(model), kept[2])
+    assert tracking.epochs(run.runs()[0]) == [0, last]
+    assert_same(tracking.get_tensors(run.runs()[0], tracking.stored_path(run.runs()[0], last))[0], kept[last])
+    assert list(recorded(run)["probe/loss"]) == [0, last]
+
+
+@pytest.mark.usefixtures("run")
+def test_weights_that_were_replaced_behind_the_callback_are_not_recorded_as_the_last_step(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    transformers, memory = pytest.importorskip("transformers"), Memory()
+
+    class Averaging(transformers.TrainerCallback):
+        def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+            kwargs["model"].lm_head.requires_grad_(False).weight.mul_(0.5).requires_grad_()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+            control.should_training_stop = False
+
+    callback = recording(next_word, 6, relations="h_vs_m", every=100, sink=memory)
+    trained(language_model(), tmp_path, Averaging(), callback, num_train_epochs=1, steps=-1)
+    assert list(memory.series["probe/loss"]) == [0]
+    said = "the weights have been replaced after step 4, by the best ones or an average: the last step is left out"
+    assert said in capsys.readouterr().out
+
+
 # ---- options
+
+
+def test_by_default_records_are_as_far_apart_as_five_percent_of_the_time_allows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("nfa.watching.pace.SHARE", 1e-9)  # no step is so long
+    memory = Memory()
+    trained(language_model(), tmp_path, recording(next_word, 6, relations="h_vs_m", sink=memory), steps=7)
+    assert list(memory.series["probe/loss"]) == [0, 7]
+    assert "every=auto: every " in capsys.readouterr().out
 
 
 def test_every_study_is_recorded_at_the_first_step_and_the_last_however_short_training_is(

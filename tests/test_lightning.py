@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from toys import layers, seeded
 from traces import assert_same
 
+import nfa
 from nfa.errors import Refusal
 from nfa.registry import tracking
 from nfa.registry.tracking.sources import find_sources
@@ -64,9 +65,11 @@ class Stopping(pl.Callback):  # type: ignore[misc,name-defined]
             raise RuntimeError("a fault")
 
 
-def trained(*callbacks: Any, steps: int = 3, resume: str | None = None, rate: float = 0.2, **more: Any) -> Any:
+def trained(
+    *callbacks: Any, steps: int = 3, resume: str | None = None, rate: float = 0.2, make: Any = Classifier, **more: Any
+) -> Any:
     """A training of so many steps, four batches an epoch."""
-    model = seeded(Classifier, rate)
+    model = seeded(make, rate)
     torch.manual_seed(3)
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     saving = any(isinstance(one, pl.callbacks.ModelCheckpoint) for one in callbacks)
@@ -124,6 +127,65 @@ def test_by_default_the_first_step_and_the_last_are_recorded_however_short_train
     assert (found[0], found[-1]) == (0, 3)
 
 
+def test_by_default_records_are_as_far_apart_as_five_percent_of_the_time_allows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("nfa.watching.pace.SHARE", 1e-9)  # no step is so long
+    memory = Memory()
+    trained(recording(relations="h_vs_m", sink=memory), steps=7)
+    assert list(memory.series["probe/loss"]) == [0, 7]
+    assert "every=auto: every " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("averaged_first", [False, True])
+def test_an_average_of_weights_is_not_recorded_as_the_last_step(
+    averaged_first: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lightning puts the average into the module when training ends, before or after the callback is told."""
+    memory, average = Memory(), pl.callbacks.StochasticWeightAveraging(swa_lrs=0.5, swa_epoch_start=1)
+    callback = recording(module="net", relations="h_vs_m", every=100, sink=memory)
+    trained(*([average, callback] if averaged_first else [callback, average]), steps=-1, max_epochs=3)
+    assert list(memory.series["probe/loss"]) == ([0] if averaged_first else [0, 12])
+    assert ("the weights have been replaced after step 12" in capsys.readouterr().out) is averaged_first
+
+
+class Adversaries(Classifier):
+    """Two optimizers that the module steps by itself; its forward is not the path of training."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__(rate)
+        self.critic, self.automatic_optimization = nn.Linear(4, 1), False
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.net(inputs).argmax(dim=1)
+
+    def training_step(self, batch: Any, _index: int) -> None:
+        losses = F.cross_entropy(self.net(batch[0]), batch[1]), self.critic(batch[0]).square().mean()
+        for optimizer, loss in zip(self.optimizers(), losses, strict=True):
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            optimizer.step()
+
+    def configure_optimizers(self) -> Any:
+        return [torch.optim.Adam(part.parameters(), lr=0.05) for part in (self.net, self.critic)]
+
+
+def test_with_two_optimizers_steps_are_those_of_lightning_and_training_is_bitwise_the_same(run: Store) -> None:
+    options = {"module": "net", "studies": "alignment,directions,flow", "every": 1, "checkpoints": True}
+    seen = trained(recording(**options), steps=8, make=Adversaries)
+    alone = trained(steps=8, make=Adversaries)
+    assert_same(dict(seen.state_dict()), dict(alone.state_dict()))
+    assert list(series(run, only(run))["probe/loss"]) == tracking.epochs(only(run)) == [0, 2, 4, 6, 8]
+    tensors, _ = tracking.get_tensors(only(run), tracking.stored_path(only(run), 8))
+    assert_same(tensors, dict(seen.net.state_dict()))
+
+
+@pytest.mark.usefixtures("run")
+def test_a_module_whose_forward_has_no_loss_is_refused_until_a_part_is_named() -> None:
+    with pytest.raises(Refusal, match="a probe on which model or loss fails"):
+        trained(recording(every=1), make=Adversaries)
+
+
 def test_a_training_that_fails_and_is_resumed_in_its_run_has_the_values_of_one_that_did_not(
     store: Store, tmp_path: Path
 ) -> None:
@@ -145,6 +207,19 @@ def test_a_training_that_fails_and_is_resumed_in_its_run_has_the_values_of_one_t
     assert tracking.epochs(run.info.run_id) == list(range(9))
 
 
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_values_are_those_of_nfa_watch_and_training_is_bitwise_the_same_in_either_precision(precision: str) -> None:
+    memory, again = Memory(), Memory()
+    options: dict[str, Any] = {"studies": "alignment,directions,flow", "relations": "agop_nfm,g_vs_h,h_vs_m"}
+    seen = trained(recording(module="net", every=1, sink=memory, **options), steps=8, precision=precision)
+    alone = trained(steps=8, precision=precision)
+    assert_same(dict(seen.state_dict()), dict(alone.state_dict()))
+    with nfa.watch(alone.net, cross_entropy, data(), step=8, sink=again, **options) as watch:
+        expected = watch.record(8)
+    assert {"0.0/agop_nfm", "gradient/mean_cosine", "flow/0.0/grad_rms"} <= expected.keys()
+    assert {key: memory.series[key][8] for key in expected} == pytest.approx(expected, abs=1e-6)
+
+
 @pytest.mark.usefixtures("run")
 def test_what_is_kept_is_found_by_run_id() -> None:
     model = trained(recording(module="net", checkpoints=True, schedule="0,3"))
@@ -162,3 +237,5 @@ def test_values_go_to_the_sink_that_is_given() -> None:
 def test_refusals_come_before_the_first_step() -> None:
     with pytest.raises(Refusal, match="checkpoints=True with sink=Memory"):
         trained(recording(sink=Memory(), checkpoints=True), Stopping(1))
+    with pytest.raises(Refusal, match="module='nett'\n  allowed: a part of the module: net"):
+        trained(recording(sink=Memory(), module="nett"), Stopping(1))

@@ -170,6 +170,19 @@ def test_a_step_that_is_recorded_twice_is_written_once() -> None:
     assert told.series["probe/loss"] == {3: first["probe/loss"]}
 
 
+@pytest.mark.parametrize("kind", [JsonLines, TensorBoard, Memory])
+def test_two_watches_of_one_place_are_refused_under_one_name_and_taken_under_two(kind: Any, tmp_path: Path) -> None:
+    """Two sinks of one folder are one place."""
+    one = kind() if kind is Memory else kind(tmp_path / "lines")
+    other = one if kind is Memory else kind(tmp_path / "nowhere" / ".." / "lines")
+    net, x, y = started()
+    with nfa.watch(net, cross_entropy, (x, y), sink=one, relations="h_vs_m"):
+        with pytest.raises(Refusal, match="prefix='', which another watch of this run has"):
+            nfa.watch(net, cross_entropy, (x, y), sink=other)
+        with nfa.watch(net, cross_entropy, (x, y), sink=other, prefix="second/", relations="h_vs_m") as second:
+            assert second.record(0)
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_value_that_is_not_finite_reaches_no_sink(value: float) -> None:
     memory = Memory()

@@ -218,6 +218,22 @@ def test_options_are_those_of_analyze(run: Store) -> None:
     assert (said["precision"], said["directions"]) == ("float64", "2 random, seed 5")
 
 
+@in_a_run
+def test_options_may_be_numbers_and_lists_where_the_meaning_is_clear() -> None:
+    toys, found = toy("convolutions"), []
+    probe = list(toys.inputs[:10]), list(toys.targets[:10])
+    as_typed = {"relations": "agop_nfm,h_vs_m", "sites": "3,9", "directions": "2", "schedule": "10", "top_k": 1}
+    as_meant = {"relations": ("agop_nfm", "h_vs_m"), "sites": ["3", "9"], "directions": 2, "schedule": 10, "top_k": 1}
+    for number, options in enumerate((as_typed, as_meant)):
+        with nfa.watch(
+            toys.net, toys.loss, [torch.stack(part) for part in probe], prefix=f"{number}/", **options
+        ) as one:
+            assert one.record(3) == {}
+            found.append({key.partition("/")[2]: value for key, value in one.record(10).items()})
+    assert found[0] == found[1]
+    assert "9/agop_nfm_se" in found[0]
+
+
 def test_alignment_json_says_what_was_compared_and_how(run: Store) -> None:
     recorded = watched(run, toy("convolutions"))
     content = recorded.store.json(recorded.run_id, "alignment.json")

@@ -1,5 +1,6 @@
 """Models in whatever they are wrapped in, in whatever mode: watched they train to bitwise the same weights."""
 
+import copy
 import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -11,11 +12,12 @@ import torch
 import torch.nn as nn
 from stores import Store
 from test_watching import CLASSES, cross_entropy, in_a_run, only, plain, toy
-from toys import Toy, seeded
+from toys import Toy, layers, seeded
 from traces import assert_same, snapshot
 
 import nfa
 from nfa.errors import Refusal
+from nfa.sinks import Memory
 from nfa.watching.models import is_second, unwrapped
 
 EVERY = "alignment,directions,flow"
@@ -115,6 +117,28 @@ def test_it_records_whatever_is_set_around_it(around: Callable[[], AbstractConte
     toys.loss(toys.net(toys.inputs), toys.targets).mean().backward()
 
 
+def test_autocast_around_it_is_for_the_model_and_products_of_what_it_rounds_are_in_float32() -> None:
+    """h and z are in bfloat16; sums and cosines that are rounded too are off by some 0.001."""
+    net, x, y = seeded(layers, 4, 6, 5, CLASSES), torch.randn(512, 4) + 1, torch.randint(CLASSES, (512,))
+    kept: list[tuple[torch.Tensor, torch.Tensor]] = []
+    net[2].register_forward_hook(lambda _module, given, output: kept.append((given[0], output)))
+    memory, options = Memory(), {"relations": "h_vs_m,out_h_vs_m", "studies": EVERY}
+    with torch.autocast("cpu", torch.bfloat16):
+        with nfa.watch(net, cross_entropy, (x, y), sink=memory, **options) as watch:
+            found = watch.record(0)
+        net(x)
+        assert torch.is_autocast_enabled("cpu")
+    assert kept[-1][0].dtype is kept[-1][1].dtype is torch.bfloat16
+    (h, z), W = (part.detach().double() for part in kept[-1]), net[2].weight.detach().double()
+    for key, (A, B) in {"2/h_vs_m": (h.T @ h, W.T @ W), "2/out_h_vs_m": (z.T @ z, W @ W.T)}.items():
+        assert found[key] == pytest.approx(float((A * B).sum() / A.norm() / B.norm()), abs=1e-6)
+    with nfa.watch(net, cross_entropy, (x, y), sink=Memory(), **options) as watch:
+        exact = watch.record(0)
+    assert abs(exact["2/h_vs_m"] - found["2/h_vs_m"]) > 1e-5  # the model does compute in bfloat16
+    for key in ("gradient/mean_gradient_squared", "flow/2/grad_rms"):
+        assert found[key] == pytest.approx(exact[key], rel=0.01)
+
+
 @in_a_run
 def test_hooks_of_ones_own_stay_and_count_for_what_they_do() -> None:
     toys = toy("convolutions")
@@ -160,7 +184,9 @@ def test_a_model_in_pieces_is_refused(pieces: nn.Module) -> None:
         nfa.watch(pieces, cross_entropy, plain()[1:])
 
 
-def test_a_second_process_needs_no_run_and_does_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_process_needs_no_run_and_does_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("RANK", "1")
     assert not is_second()  # one of one
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -168,6 +194,7 @@ def test_a_second_process_needs_no_run_and_does_nothing(store: Store, monkeypatc
     with nfa.watch(net, cross_entropy, (x, y), studies=EVERY) as watch:
         assert watch.record(0) == watch.record_last(1) == {}
     assert store.runs() == []
+    assert capsys.readouterr().out == ""
     with pytest.raises(Refusal, match="option 'relation'"):  # in every process
         nfa.watch(net, cross_entropy, (x, y), relation="h_vs_m")
 
@@ -215,3 +242,17 @@ def test_what_has_no_evaluation_mode_or_no_output_is_refused_before_anything_is_
     exported = torch.export.export(model, (inputs,)).module()
     with pytest.raises(Refusal, match="eval"):
         nfa.watch(exported, cross_entropy, (inputs, targets))
+
+
+def test_150_000_outputs_are_read_right_with_no_matrix_of_their_size() -> None:
+    """One such matrix would take 90 GB."""
+    net, x = seeded(layers, 4, 6, 5, 150_000), torch.randn(5, 4)
+    memory = Memory()
+    with nfa.watch(net, cross_entropy, (x, torch.arange(5)), sites="*", sink=memory) as watch:
+        found = watch.record(0)
+    assert watch.workload.examples_at_once < 500
+    slow = copy.deepcopy(net).double()
+    h, W = slow[:4](x.double()).detach(), slow[4].weight.detach()
+    H, M = h.T @ h, W.T @ W
+    assert found["4/h_vs_m"] == pytest.approx(float((H * M).sum() / H.norm() / M.norm()), abs=1e-5)
+    assert {"0/agop_nfm", "2/agop_nfm", "4/g_vs_m"} <= found.keys()

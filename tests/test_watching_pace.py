@@ -3,11 +3,15 @@
 from typing import Any
 
 import pytest
+import torch
 from stores import Store
-from test_watching import cross_entropy, in_a_run, only, plain
+from test_watching import CLASSES, cross_entropy, in_a_run, only, plain
+from torch.utils.flop_counter import FlopCounterMode
+from toys import layers, seeded
 
 import nfa
 from nfa.errors import Refusal
+from nfa.sinks import Memory
 from nfa.watching.pace import Auto, pace
 
 
@@ -92,6 +96,19 @@ def test_lists_and_distances_mean_what_they_say(schedule: Any, every: Any, steps
 def test_anything_else_is_refused(options: dict[str, Any], match: str) -> None:
     with pytest.raises(Refusal, match=match):
         nfa.watch(plain()[0], cross_entropy, plain()[1:], **options)
+
+
+@pytest.mark.parametrize(("options", "steps"), [({"studies": "flow"}, 1), ({"directions": 2}, 2)], ids=str)
+def test_a_record_takes_no_more_operations_than_so_many_training_steps(options: dict[str, Any], steps: int) -> None:
+    """Those of matrix products, of 1,024 examples, many for layers so narrow; benchmarks/watching.py times."""
+    net, x, y = seeded(layers, 24, 48, 48, 32, CLASSES), torch.randn(1024, 24), torch.randint(CLASSES, (1024,))
+    with FlopCounterMode(display=False) as training:
+        cross_entropy(net(x), y).mean().backward()
+    with nfa.watch(net, cross_entropy, (x, y), sink=Memory(), **options) as watch:
+        watch.record(0)
+        with FlopCounterMode(display=False) as recording:
+            watch.record(1)
+    assert 0 < recording.get_total_flops() <= steps * training.get_total_flops()
 
 
 def test_the_last_step_counts_unless_steps_were_named_and_is_not_measured_twice(run: Store) -> None:

@@ -10,7 +10,7 @@ import torch.nn as nn
 from stores import Store
 from test_watching import CLASSES, cross_entropy, in_a_run, once, only, plain
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SubsetRandomSampler, TensorDataset
 from toys import seeded
 
 import nfa
@@ -70,6 +70,16 @@ def test_a_dataset_that_can_only_be_iterated_gives_its_first_examples() -> None:
             return iter([(torch.full((4,), float(place)), 0) for place in range(30)])
 
     assert taken(DataLoader(Stream(), batch_size=7), examples=5).inputs[:, 0].tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_of_a_loader_that_draws_from_a_part_of_its_dataset_only_this_part_is_taken(batched: bool) -> None:
+    """As where one dataset is split into examples that train and examples that validate."""
+    sampler = SubsetRandomSampler(range(5, 25))
+    how: Any = {"batch_sampler": BatchSampler(sampler, 4, False)} if batched else {"sampler": sampler, "batch_size": 4}
+    found = taken(DataLoader(Sorted("pair"), **how))
+    assert sorted(found.inputs[:, 0].tolist()) == list(range(5, 25))
+    assert found.targets.bincount().tolist() == [5, 10, 5]
 
 
 def test_reading_moves_no_generator_and_collates_as_the_loader_does() -> None:

@@ -19,6 +19,7 @@ from nfa.errors import Refusal
 from nfa.measures.gradient_gram import GradientGram
 from nfa.measures.mean_gradient import mean_gradient
 from nfa.registry.analyses.config import GradientDirectionsConfig
+from nfa.sinks import Memory
 from nfa.workloads.probe import Probe
 
 EVERY = "alignment,directions,flow"
@@ -93,6 +94,20 @@ def test_what_is_not_chosen_is_not_measured(studies: Any, run: Store) -> None:
         assert any(key.startswith(start) for key in found) is (study in named)
         assert run.artifact(only(run), f"{study}.json").exists() is (study in named)
     assert found["probe/loss"] > 0
+
+
+@pytest.mark.parametrize(("studies", "passes"), [("alignment", 1), ("flow", 1), ("alignment,flow", 2)])
+def test_no_pass_is_made_for_the_loss_of_the_probe_alone(studies: str, passes: int) -> None:
+    toys, memory, calls = toy("convolutions"), Memory(), []
+    with nfa.watch(toys.net, toys.loss, probe(toys), studies=studies, batch_size=4, sink=memory) as watch:
+        watch.record(0)
+        toys.net[9].register_forward_hook(lambda _module, given, _output: calls.append(len(given[0])))
+        watch.record(1)
+    assert calls == [4, 4, 4] * passes
+    net = toys.net.eval()
+    with torch.no_grad():
+        expected = float(toys.loss(net(toys.inputs[:12]), toys.targets[:12]).mean())
+    assert memory.series["probe/loss"][1] == pytest.approx(expected, rel=1e-6)
 
 
 def test_tables_and_pictures_of_each_study_are_made_of_the_series(store: Store) -> None:
@@ -174,6 +189,29 @@ def test_what_fails_on_the_way_back_is_refused_before_training_whatever_the_sche
     inputs, targets = torch.randn(9, 4), torch.zeros(9, dtype=torch.int64)
     with pytest.raises(Refusal, match=r"cannot be differentiated .*modified by an inplace operation"):
         nfa.watch(Broken(), cross_entropy, (inputs, targets), studies=studies, schedule="3-9")
+
+
+class TimeFirst(nn.Module):
+    """An encoder that wants positions before examples, and in evaluation mode has a way of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(4, 2, 6, dropout=0.1)
+        self.encoder, self.readout = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: Tensor = self.readout(self.encoder(x.transpose(0, 1)).mean(dim=0))
+        return outputs
+
+
+@pytest.mark.parametrize("positions", [5, 6, 12])
+def test_what_was_taken_before_training_is_recorded_however_late_the_schedule_begins(positions: int) -> None:
+    memory, probe = Memory(), (torch.randn(6, positions, 4), torch.arange(6) % 3)
+    with nfa.watch(TimeFirst().train(), cross_entropy, probe, studies=EVERY, schedule=3, sink=memory) as watch:
+        assert [bool(watch.record(step)) for step in range(4)] == [False, False, False, True]
+    parts = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj", "linear1", "linear2")
+    sites = {key.rpartition("/")[0] for key in memory.series if key.endswith("/g_vs_h")}
+    assert sites == {f"encoder.layers.{index}.{name}" for index in (0, 1) for name in parts}
 
 
 @in_a_run

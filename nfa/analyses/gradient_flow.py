@@ -1,7 +1,7 @@
 """What the options of `gradient_flow` ask of a workload, model after model."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch.nn as nn
@@ -65,13 +65,19 @@ class FlowAnalysis:
         return {"groups": groups, "examples": self.ids, "coverage": self.coverage, "conventions": said}
 
     def __call__(
-        self, model: nn.Module, trained: Mapping[str, float] = {}, *, moved: bool = True, progress: str = ""
+        self,
+        model: nn.Module,
+        trained: Mapping[str, float] = {},
+        *,
+        moved: bool = True,
+        progress: str = "",
+        record_outputs: Callable[[Tensor, Batch], None] | None = None,
     ) -> dict[str, float]:
         """Series of a model; `trained` is what its training has logged, `moved` says whether it has been trained."""
         batches: Iterable[Batch] = self._batches()
         if progress:
             batches = bar(batches, progress, total=-(-len(self.ids) // self.batch_size), unit="batch")
-        gradients = mean_gradient(self.workload, model, batches, self._losses(model))
+        gradients = mean_gradient(self.workload, model, batches, self._losses(model), record_outputs=record_outputs)
         rms = root_mean_squares(self.groups.names, gradients)
         weights = dict(model.named_parameters())
         changes = relative_changes(self.groups.names, self.start, weights) if self.start and moved else {}

@@ -5,6 +5,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from nfa.callbacks.watched_training import WatchedTraining
+from nfa.errors import Refusal
 from nfa.workloads.examples import Loss
 
 
@@ -24,8 +25,11 @@ class WatchCallback(Callback):
         self.training, self.module = WatchedTraining(loss, probe, options), module
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        watched = pl_module.get_submodule(self.module)
-        self.training.begin(watched, trainer.global_step, first=trainer.is_global_zero)
+        parts = dict(pl_module.named_modules())
+        if self.module not in parts:
+            allowed = ", ".join(name for name in parts if name and "." not in name)
+            raise Refusal(f"module={self.module!r}", f"a part of the module: {allowed}, …", "leave module out")
+        self.training.begin(parts[self.module], trainer.global_step, first=trainer.is_global_zero)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int  # noqa: ARG002

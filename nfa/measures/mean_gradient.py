@@ -15,19 +15,28 @@ Losses = Callable[[Tensor, Batch], Tensor]
 
 
 def mean_gradient(
-    workload: Workload, model: nn.Module, batches: Iterable[Batch], losses: Losses | None = None
+    workload: Workload,
+    model: nn.Module,
+    batches: Iterable[Batch],
+    losses: Losses | None = None,
+    *,
+    record_outputs: Callable[[Tensor, Batch], None] | None = None,
 ) -> dict[str, Tensor]:
     """∇θ (1/n) Σ_a ℓ_a by parameter name, in evaluation mode, added up in float64; n over all batches.
 
     `losses` gives ℓ of each example; None = the workload's own. Only parameters that are trained; 0 for one that the
-    loss does not depend on. Nothing in the model or the generators changes, `.grad` included.
+    loss does not depend on. `record_outputs` gets each batch's outputs, so that an evaluation needs no pass of its own.
+    Nothing in the model or the generators changes, `.grad` included.
     """
     named = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     total = {name: torch.zeros_like(weight, dtype=torch.float64) for name, weight in named.items()}
     examples = 0
     with inert(model), torch.enable_grad():
         for batch in batches:
-            each = per_example((losses or workload.losses)(workload.outputs(model, batch), batch), batch)
+            outputs = workload.outputs(model, batch)
+            if record_outputs:
+                record_outputs(outputs.detach(), batch)
+            each = per_example((losses or workload.losses)(outputs, batch), batch)
             found = gradients(each, list(named.values()), torch.ones_like(each))
             for name, gradient in zip(named, found, strict=True):
                 if gradient is not None:

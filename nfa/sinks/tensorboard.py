@@ -16,6 +16,7 @@ class TensorBoard:
     def __init__(self, folder: str | Path) -> None:
         with needing("tensorboard"):
             from torch.utils.tensorboard import SummaryWriter
+        self.folder = Path(folder)
         self._writer = SummaryWriter(str(folder))
 
     def log(self, values: Mapping[str, float], step: int) -> None:

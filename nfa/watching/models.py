@@ -10,6 +10,7 @@ import torch.distributed as dist
 import torch.nn as nn
 
 from nfa.errors import Refusal
+from nfa.observe.autocast import set_aside
 from nfa.observe.checks import check_weights
 from nfa.observe.inertness import inert
 from nfa.workloads.probe import device_of
@@ -66,9 +67,10 @@ def is_second() -> bool:
 @contextmanager
 def observable(model: nn.Module) -> Iterator[None]:
     """Inside, gradients can be had, whatever is set around it, and the model is in evaluation mode, in which weights
-    that are computed can be read without moving anything; its state is afterwards as it was.
+    that are computed can be read without moving anything; its state is afterwards as it was. Autocast that is set
+    around it is for the model and its loss, and not for products of what they are made of.
     """
-    with inert(model), torch.enable_grad():
+    with inert(model), torch.enable_grad(), set_aside(device_of(model).type):
         yield
 
 
@@ -77,7 +79,7 @@ def without_autocast(model: nn.Module) -> Iterator[None]:
     """Inside, a model computes in the types of its weights, as one that is built again does: whatever autocast is set
     around it, or inside it by accelerate (and with it by the Hugging Face Trainer).
     """
-    with inert(model), torch.autocast(device_of(model).type, enabled=False):
+    with inert(model), set_aside(device_of(model).type):
         for module in model.modules():
             if PLAIN in vars(module):
                 module.forward = vars(module)[PLAIN]

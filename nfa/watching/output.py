@@ -9,7 +9,7 @@ from nfa.console import stage
 from nfa.content import json_text
 from nfa.errors import Refusal
 from nfa.masking import masked, masked_values
-from nfa.sinks import MlflowRun, Sink
+from nfa.sinks import JsonLines, MlflowRun, Sink, TensorBoard
 from nfa.sinks.pictures import mask_texts
 from nfa.sinks.values import loggable
 from nfa.watching.options import STUDIES
@@ -41,6 +41,8 @@ class Output:
     @property
     def place(self) -> object:
         """What is equal for two watches that write to the same place."""
+        if isinstance(self.sink, JsonLines | TensorBoard):
+            return self.sink.folder.resolve()
         return self.run.run_id if self.run else id(self.sink)
 
     @property

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch.nn as nn
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, Subset, SubsetRandomSampler
 
 from nfa.errors import Refusal
 from nfa.maths.known_features import KnownFeatures
@@ -34,7 +34,7 @@ def probe_of(
     """A workload of the examples given; of a DataLoader or Dataset so many, by class where targets are classes.
 
     Nothing but its items is used of a DataLoader with a map-style dataset, and its collate function: neither its order
-    nor its processes.
+    nor its processes. Those that a SubsetRandomSampler leaves out are none of them.
     """
     if not _is_dataset(given):
         inputs, targets = given if isinstance(given, tuple | list) and len(given) == 2 else _of_dict(given)
@@ -64,7 +64,7 @@ def _of_dict(given: Any) -> tuple[Any, Any]:
 def _drawn(given: Any, examples: int) -> Batch:
     if examples < 1:
         raise Refusal(f"examples={examples}", "a whole number ≥ 1", "examples=512")
-    dataset, collate = (given.dataset, given.collate_fn) if isinstance(given, DataLoader) else (given, None)
+    dataset, collate = (_of_loader(given), given.collate_fn) if isinstance(given, DataLoader) else (given, None)
     if isinstance(given, DataLoader) and given.batch_size is None and given.batch_sampler is None:
         got = "a DataLoader whose dataset gives whole batches (batch_size=None)"
         raise Refusal(got, FORMS, "give one of its batches: next(iter(loader))")
@@ -74,3 +74,11 @@ def _drawn(given: Any, examples: int) -> Batch:
         return items.batch(range(len(items)))
     items = Items(dataset, collate)
     return items.batch(items.order(SEED)[:examples])
+
+
+def _of_loader(loader: DataLoader[Any]) -> Any:
+    """The dataset, or the part of it that is drawn from."""
+    for sampler in (loader.sampler, getattr(loader.batch_sampler, "sampler", None)):
+        if isinstance(sampler, SubsetRandomSampler):
+            return Subset(loader.dataset, sampler.indices)
+    return loader.dataset

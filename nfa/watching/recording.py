@@ -146,9 +146,11 @@ class Watch:
 
     def record_last(self, step: int) -> dict[str, float]:
         """The same for the step at which training ends, which counts wherever steps were not named one by one."""
-        if self.silent or step == self.recorded or not self.pace.keeps_ends:
-            return {}
-        return self._measured(step)
+        return self._measured(step) if self.lacks(step) else {}
+
+    def lacks(self, step: int) -> bool:
+        """Whether the step at which training ends counts and is not recorded yet."""
+        return not self.silent and step != self.recorded and self.pace.keeps_ends
 
     def _measured(self, step: int) -> dict[str, float]:
         began = time.perf_counter()

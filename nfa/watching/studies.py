@@ -96,16 +96,24 @@ class WatchedDirections:
 
 
 class WatchedFlow:
-    """Gradients and weight changes by part of the model."""
+    """Gradients and weight changes by part of the model; `record` gets the outputs of all examples."""
 
     name = "flow"
 
-    def __init__(self, workload: Workload, model: nn.Module, parameters: FlowParameters, start: Start) -> None:
+    def __init__(
+        self,
+        workload: Workload,
+        model: nn.Module,
+        parameters: FlowParameters,
+        start: Start,
+        record: RecordOutputs | None,
+    ) -> None:
         self.analysis = FlowAnalysis(workload, model, parameters, start.of_parameters())
         few = list(workload.batches("train", batch_size=EXAMPLES, ids=self.analysis.ids[:EXAMPLES]))
         check_model(model, workload, few[0])
         mean_gradient(workload, model, few)  # refuses what it cannot
         self.coverage = self.analysis.coverage
+        self.record = record
 
     def described(self) -> Mapping[str, Any]:
         return self.analysis.described()
@@ -115,4 +123,4 @@ class WatchedFlow:
             yield NO_OUTPUT
 
     def values(self, model: nn.Module, step: int) -> dict[str, float]:
-        return self.analysis(model, moved=step > 0)
+        return self.analysis(model, moved=step > 0, record_outputs=self.record)

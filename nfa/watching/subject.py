@@ -49,7 +49,8 @@ class Subject:
             return WatchedAlignment(self.workload, self.model, parameters, start, record)
         if name == "directions":
             return WatchedDirections(self.workload, self.model, self.asked.directions(len(self.ids)))
-        return WatchedFlow(self.workload, self.model, self.asked.flow(len(self.ids)), start)
+        alone = "alignment" not in self.asked.studies
+        return WatchedFlow(self.workload, self.model, self.asked.flow(len(self.ids)), start, record if alone else None)
 
 
 @contextmanager

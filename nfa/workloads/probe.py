@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nfa.errors import Refusal
 from nfa.maths.known_features import KnownFeatures
+from nfa.observe.autocast import as_around
 from nfa.observe.sizes import numbers_of
 from nfa.workload import Batch, Workload
 from nfa.workloads.examples import Loss, Outputs, are_classes, call, check_padding, own_outputs, own_positions, rows
@@ -69,10 +70,12 @@ class Probe(Workload):
             yield self.all.take(part.tolist()).to(self.device)
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
-        return own_outputs(self.call(model, batch.inputs), batch)
+        with as_around(self.device.type):
+            return own_outputs(self.call(model, batch.inputs), batch)
 
     def losses(self, outputs: Tensor, batch: Batch) -> Tensor:
-        return self.loss(outputs, batch.targets)
+        with as_around(self.device.type):
+            return self.loss(outputs, batch.targets)
 
     def described_loss(self, *, plain: bool) -> str:  # noqa: ARG002 - examples are not weighted
         return named(self.loss)

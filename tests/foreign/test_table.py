@@ -26,6 +26,7 @@ from text_models import WORDS, bert, gpt2, t5
 from toys import layers, seeded
 
 from nfa.errors import Refusal
+from nfa.measures.mean_gradient import mean_gradient
 from nfa.workload import Batch
 from nfa.workloads.probe import Probe
 from nfa.workloads.supervised import Supervised
@@ -183,6 +184,20 @@ def test_sums_over_many_examples_in_half_precision_do_not_move_with_the_batch_si
     for name in exact:
         assert [values[name] for values in found] == pytest.approx([found[0][name]] * 3, abs=2e-4), name
         assert found[0][name] == pytest.approx(exact[name], abs=0.1), name
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_mean_gradients_in_half_precision_do_not_move_with_the_batch_size(dtype):
+    network, inputs = seeded(layers, 6, 8, 3).to(dtype), (normal(4096, 6) + 1).to(dtype)
+    workload = Probe(network, lambda f, y: cross_entropy(f.float(), y), inputs, whole(3, 4096))
+    slow = copy.deepcopy(network).double()
+    weights = dict(slow.named_parameters())
+    loss = cross_entropy(slow(inputs.double()), whole(3, 4096)).mean()
+    right = dict(zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True))
+    for size in (16, 512, 4096):
+        found = mean_gradient(workload, network, workload.batches("train", batch_size=size))
+        for name, gradient in right.items():
+            assert (found[name] - gradient).norm() <= 0.01 * gradient.norm(), (size, name)
 
 
 def test_conventions_name_the_type_of_half_precision_weights():
