@@ -11,6 +11,7 @@ import gradient_runs
 import pytest
 from decoders import TINY as EEG
 from fine_tunings import Place, used_place
+from labs import imports
 from stores import Store, used
 from support import TINY as MLP
 from support import words
@@ -85,8 +86,8 @@ class Runs:
 
 @contextmanager
 def used_runs(runs: Runs) -> Iterator[Runs]:
-    """This process uses their store and what their trainings have read."""
-    with pytest.MonkeyPatch.context() as patch, used(runs.store, patch), used_place(runs.place):
+    """This process uses their store and what their trainings have read; it imports their file anew."""
+    with imports(), pytest.MonkeyPatch.context() as patch, used(runs.store, patch), used_place(runs.place):
         yield runs
 
 

@@ -86,16 +86,20 @@ def write_lab(folder: Path, more: str = "", *, name: str = "my_lab.py", old: str
 
 @contextmanager
 def imports() -> Iterator[None]:
-    """What is imported inside is forgotten afterwards, as are folders to import from."""
-    path, modules = [*sys.path], {*sys.modules}
+    """Files of that name are imported anew inside and forgotten afterwards, as are folders to import from."""
+    path = [*sys.path]
+    _forget()
     try:
         yield
     finally:
         sys.path[:] = path
-        for name in {*sys.modules} - modules:
-            file = getattr(sys.modules[name], "__file__", None)
-            if file and Path(file).name.startswith("my_lab"):
-                del sys.modules[name]
+        _forget()
+
+
+def _forget() -> None:
+    for name, module in [*sys.modules.items()]:
+        if Path(getattr(module, "__file__", None) or "").name.startswith("my_lab"):
+            del sys.modules[name]
 
 
 def train_lab(store: Store, workload: str = "my_lab:make", **parameters: Any) -> str:

@@ -125,7 +125,7 @@ def at_home(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     with used(lab.store, monkeypatch), undrawn():
         yield lab
     for name in set(sys.modules) - before:
-        if name.startswith("my_") or name == "nfa.studies.participation":
+        if name.startswith("my_") or name.endswith(".participation"):
             del sys.modules[name]
 
 

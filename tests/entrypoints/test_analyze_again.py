@@ -221,6 +221,8 @@ SAME = {
     "nproc": 2,
     "output_dir": "out",
     "data_dir": "data",
+    "workload": "my_lab:make",
+    "workload_args": "width=4",
     "device": "cpu",
     "run_name": "again",
 }

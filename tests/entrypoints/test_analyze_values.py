@@ -9,7 +9,7 @@ from stores import Finished
 from nfa import reference
 from nfa.maths.bfloat16 import has_bfloat16_units
 from nfa.observe.directions import signs
-from nfa.relations import RELATIONS
+from nfa.relations import OF_ANY_MODEL
 
 FEW = 40
 
@@ -31,8 +31,8 @@ def test_every_relation_of_every_layer_equals_the_reference_in_float64(
     for (epoch, layer), matrices in exact.items():
         found = of_site(values(changeable.store, run_id, epoch), SITES[layer])
         assert found == pytest.approx(matrices.relations(top_k=2), abs=1e-5)
-        undefined = set() if epoch else {name for name in RELATIONS if "init_removed" in name}
-        assert set(RELATIONS) - set(found) == undefined
+        undefined = set() if epoch else {name for name in OF_ANY_MODEL if "init_removed" in name}
+        assert set(OF_ANY_MODEL) - set(found) == undefined
 
 
 def test_in_float64_they_are_equal_to_ten_digits(changeable: Finished, exact: dict[tuple[int, int], Exact]) -> None:
@@ -105,7 +105,7 @@ def test_random_directions_leave_out_what_they_cannot_give(changeable: Finished)
     run_id = analysed(changeable.store, directions="2", relations="all", epochs="4", max_samples=FEW)
     stored = changeable.store.json(run_id, "config.json")["relations"]
     missing = {"agop_stable_rank", "agop_nfm_exponent", "agop_nfm_overlap", "agop_nfm_init_removed_overlap"}
-    assert set(RELATIONS) - set(stored) == missing
+    assert set(OF_ANY_MODEL) - set(stored) == missing
     assert not {key.rpartition("/")[2] for key in values(changeable.store, run_id)} & missing
 
 

@@ -123,6 +123,8 @@ SAME = {
     "epochs": "all",
     "output_dir": "out",
     "data_dir": "data",
+    "workload": "my_lab:make",
+    "workload_args": "width=4",
     "device": "cpu",
     "run_name": "again",
 }

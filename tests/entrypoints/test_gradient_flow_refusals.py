@@ -63,6 +63,8 @@ SAME = {
     "seed": 1,
     "output_dir": "out",
     "data_dir": "data",
+    "workload": "my_lab:make",
+    "workload_args": "width=4",
     "device": "cpu",
     "run_name": "again",
 }

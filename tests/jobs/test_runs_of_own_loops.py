@@ -98,7 +98,7 @@ def own(own_runs: OwnRuns, tmp_path: Path) -> Iterator[OwnRuns]:
     store = own_runs.runs.store.copy(tmp_path / "store")
     shutil.copy(own_runs.runs.store.folder / "my_lab.py", store.folder)
     runs = Runs(store, own_runs.runs.place, own_runs.runs.ids)
-    with used_runs(runs), imports():
+    with used_runs(runs):
         yield OwnRuns(runs, own_runs.learned)
 
 

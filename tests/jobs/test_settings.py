@@ -33,7 +33,7 @@ def test_own_parameters_may_be_typed_again() -> None:
 
 
 def test_another_value_is_refused_by_name_with_the_one_the_run_has() -> None:
-    with pytest.raises(Refusal, match=r"width=16 \(the run has 8\), seed=3 \(the run has 1717\)"):
+    with pytest.raises(Refusal, match=r"seed=3 \(the run has 1717\), width=16 \(the run has 8\)"):
         config_to_resume(TrainConfig(width=16, seed=3, resume="abc"), stored(), "train")
 
 
