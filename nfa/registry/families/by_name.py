@@ -68,5 +68,5 @@ def _tell_defaults(maker: Maker, given: Collection[str]) -> None:
     for item in dataclasses.fields(TrainConfig):
         own = maker.arguments.get(item.name)
         if own and item.name not in {*OWN, *given} and not own.required and own.default != item.default:
-            remedy = f"workload_args={item.name}={item.default} for that of the MLP"
-            stage("argument", f"{item.name} is {maker.name}'s own default {own.default}; {remedy}")
+            typed = f"where you mean {item.default}, type workload_args={item.name}={item.default}"
+            stage("argument", f"{item.name}={own.default} is the default of {maker.name}; {typed}")

@@ -35,7 +35,8 @@ def tune(config: TuneConfig, trainings: Trainings | None = None) -> None:
     trainings = trainings or Trainings()
     trainings.prepare(config.training({}, seed=config.seed))
     trainings.check_layers(config.candidates)
-    name = masked(config.study_name) or f"{config.workload}-{uuid.uuid4().hex[:8]}"
+    plain = config.workload.rpartition("/")[2]  # without the folder of its file
+    name = masked(config.study_name) or f"{plain}-{uuid.uuid4().hex[:8]}"
     tracking.reach()  # all else before, and the store first: where the storage is a file, it is made
     storage = open_storage(url)
     study = make_study(config, storage, name)

@@ -54,7 +54,8 @@ class CustomSession(AlignmentSession):
 
     def title(self) -> str:
         words = written(self.config.arguments()).replace(",", ", ")
-        return f"{self.config.workload}{f' ({words})' if words else ''}, {self.config.optimizer}, lr {self.config.lr}"
+        plain = self.config.workload.rpartition("/")[2]  # without the folder of its file
+        return f"{plain}{f' ({words})' if words else ''}, {self.config.optimizer}, lr {self.config.lr}"
 
     def optimizers(self) -> Optimizers:
         """For everything that is trained; those with a companion take the matrices of hidden sites only."""
