@@ -101,6 +101,9 @@ def _values(content: Any) -> Iterator[Any]:
 
     if not isinstance(content, torch.Tensor):
         raise TypeError(f"no digest of a {type(content).__name__}")
+    if content.layout is not torch.strided:  # such as the momentum of an embedding with sparse gradients
+        yield f"{content.layout}\n".encode()
+        content = content.to_dense()
     yield f"tensor {content.dtype} {tuple(content.shape)} {content.requires_grad}\n".encode()
     yield content.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
 

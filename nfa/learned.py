@@ -1,14 +1,17 @@
 """What a training changes in a model: everything but its frozen parameters."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch.nn as nn
 from torch import Tensor
 
 
-def learned_state(model: nn.Module) -> dict[str, Tensor]:
-    """The entries of `model.state_dict()` that are no frozen parameter."""
-    frozen = _frozen(model)
+def learned_state(model: nn.Module, frozen: Collection[str] | None = None) -> dict[str, Tensor]:
+    """The entries of `model.state_dict()` that are no frozen parameter.
+
+    `frozen`: those that were frozen from the beginning, in a loop that may freeze others on its way.
+    """
+    frozen = frozen_names(model) if frozen is None else frozen
     return {name: tensor for name, tensor in model.state_dict().items() if name not in frozen}
 
 
@@ -18,11 +21,12 @@ def load_learned(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     if cast := [name for name in state if name in own and state[name].dtype != own[name].dtype]:
         raise RuntimeError(f"weights of another type: {cast[0]} is {state[cast[0]].dtype}, not {own[cast[0]].dtype}")
     missing, unexpected = model.load_state_dict(state, strict=False)
-    missing = sorted(set(missing) - _frozen(model))
+    missing = sorted(set(missing) - frozen_names(model))
     if missing or unexpected:
         raise RuntimeError(f"weights of another model: missing {missing}, unexpected {list(unexpected)}")
 
 
-def _frozen(model: nn.Module) -> set[str]:
+def frozen_names(model: nn.Module) -> set[str]:
+    """The parameters that no optimizer moves."""
     named = model.named_parameters(remove_duplicate=False)  # tied weights have several names
     return {name for name, weight in named if not weight.requires_grad}

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from nfa.maths.known_features import KnownFeatures
+from nfa.sinks.values import key_of
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ ROOT = "model"  # the group of parameters that belong to no part of the model
 
 
 def groups_of_modules(model: nn.Module) -> ParameterGroups:
-    """A group for each module that has parameters of its own, in the model's order.
+    """A group for each module that has parameters of its own, in the model's order, called as series call it.
 
     A module all of whose parameters belong to one before it (tied weights) has no group; where it is the last, no group
     is the output.
@@ -92,9 +93,10 @@ def groups_of_modules(model: nn.Module) -> ParameterGroups:
         own = {name: weight for name, weight in module.named_parameters(recurse=False) if weight.requires_grad}
         new = [f"{path}.{name}".removeprefix(".") for name, weight in own.items() if id(weight) not in seen]
         seen |= {id(weight) for weight in own.values()}
-        owners += [path or ROOT] if own else []
+        group = key_of(path) or ROOT
+        owners += [group] if own else []
         if new:
-            names[path or ROOT] = new
+            names[group] = [*names.get(group, ()), *new]
     roles = [next((part for part in of if part in names), None) for of in (owners[:1], owners[-2:-1], owners[-1:])]
     front, back, output = roles
     return ParameterGroups(names, front, back, output)
@@ -226,7 +228,7 @@ class Workload(Protocol):
         A family may give some under names of its own, and then only those are looked at. A module that is named one by
         one and uses no weight itself is one site with all that is inside it.
         """
-        return dict(model.named_modules())
+        return {key_of(path): module for path, module in model.named_modules()}
 
     def readout(self, model: nn.Module) -> str | None:  # noqa: ARG002
         """The site that gives the outputs; None: the last one called where all modules are sites, else none."""

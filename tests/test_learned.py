@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn as nn
 
-from nfa.learned import learned_state, load_learned
+from nfa.learned import frozen_names, learned_state, load_learned
 
 
 def model(seed: int = 0) -> nn.Module:
@@ -49,3 +49,12 @@ def test_weights_of_another_model_are_told(change, said):
     change(state)
     with pytest.raises(RuntimeError, match=said):
         load_learned(model(), state)
+
+
+def test_what_is_frozen_on_the_way_is_stored_where_it_was_trained_before():
+    network = model()
+    before = frozen_names(network)
+    network["trained"].requires_grad_(False)
+    assert "trained.weight" not in learned_state(network)
+    assert "trained.weight" in learned_state(network, before)
+    load_learned(model(), learned_state(network, before))

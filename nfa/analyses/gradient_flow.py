@@ -20,7 +20,7 @@ from nfa.studies.gradient_flow import gradient_flow
 from nfa.workload import Batch, MeanLoss, Workload
 
 DEFAULT_N = FlowParameters().n
-NO_OUTPUT = "the layer that gives the outputs is not trained: there are no ratios of a part to the output"
+NO_OUTPUT = "the layer that gives the outputs has no trained weight of its own: no ratios of a part to the output"
 
 
 class FlowAnalysis:

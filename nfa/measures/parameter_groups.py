@@ -3,13 +3,19 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+import torch
 import torch.nn as nn
 from torch import Tensor
 
 
 def norm(tensors: Iterable[Tensor]) -> float:
     """‖·‖₂ of all entries together, added up in float64; not finite where an entry is not."""
-    return math.sqrt(sum(float(tensor.detach().double().square().sum()) for tensor in tensors))
+    return math.sqrt(sum(float(_real(tensor.detach()).double().square().sum()) for tensor in tensors))
+
+
+def _real(tensor: Tensor) -> Tensor:
+    """The real numbers that complex ones are made of."""
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> float | None:

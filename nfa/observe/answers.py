@@ -27,17 +27,24 @@ def answers(workload: Workload, model: nn.Module, batch: Batch | None = None) ->
     return numbers.tolist() if bool(numbers.isfinite().all()) else []
 
 
+def differ(stored: Sequence[float], now: Sequence[float]) -> bool:
+    """Whether answers are others than those that were `stored`; nothing stored, nothing known."""
+    return bool(stored) and not _apart(stored, now) <= TOLERANCE * max(map(abs, stored))
+
+
+def _apart(stored: Sequence[float], now: Sequence[float]) -> float:
+    """The largest difference: infinite for another count, and not a number where one of them is none."""
+    if len(now) != len(stored):
+        return math.inf
+    before, after = (torch.tensor(numbers, dtype=torch.float64) for numbers in (stored, now))
+    return float((before - after).abs().max())
+
+
 def check_answers(stored: Sequence[float], now: Sequence[float], where: str) -> None:
     """`Refusal` where a model with the stored weights answers otherwise than it did; `where` names the checkpoint."""
-    if not stored:
+    if not differ(stored, now):
         return
-    largest = max(map(abs, stored))
-    apart = math.inf
-    if len(now) == len(stored):
-        before, after = (torch.tensor(numbers, dtype=torch.float64) for numbers in (stored, now))
-        apart = float((before - after).abs().max())  # not a number where one of them is none
-    if apart <= TOLERANCE * largest:
-        return
+    apart, largest = _apart(stored, now), max(map(abs, stored))
     seen = f"{len(now)} numbers, not {len(stored)}" if math.isinf(apart) else f"they differ by {apart:.3g}"
     raise Refusal(
         f"a model that answers otherwise than when {where} was stored ({seen}; the largest was {largest:.3g})",

@@ -11,7 +11,7 @@ from nfa.checkpoint_files import ANSWERS, path_of
 from nfa.content import digest_of
 from nfa.disk_space import check_space
 from nfa.errors import Refusal
-from nfa.learned import learned_state
+from nfa.learned import frozen_names, learned_state
 from nfa.observe.answers import answers
 from nfa.observe.door import few_of
 from nfa.sinks import MlflowRun
@@ -35,6 +35,7 @@ class Checkpoints:
 
     def __init__(self, output: Output, workload: Probe) -> None:
         self.output, self.workload, self.model = output, workload, workload.network
+        self.frozen = frozen_names(self.model)  # another that is frozen later has learned something before
         self.run = _run_of(output)
         _check_state(self.model)
         self.tags, files = self.run.tags(), self.run.files()
@@ -98,7 +99,8 @@ class Checkpoints:
             metadata = {"step": str(step), "nfa_version": __version__}
             if found := self._answers():
                 metadata[ANSWERS] = json.dumps(found)
-            self.run.put_tensors(path, learned_state(self.model), metadata)
+            self.frozen &= frozen_names(self.model)
+            self.run.put_tensors(path, learned_state(self.model, self.frozen), metadata)
             self.stored.add(path)
         if not self.trained:
             self.run.tag("nfa.trained", "true")

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import TensorDataset, default_collate
+from torch.utils.data import IterableDataset, TensorDataset, default_collate
 
 from nfa.errors import NfaError, Refusal, reason
 from nfa.seeding import generator, seed_generators, untouched, whole_number
@@ -27,7 +27,8 @@ class Items:
 
     def __init__(self, dataset: Any, collate: Collate | None = None, present: Present | None = None) -> None:
         self.dataset, self.collate, self.present = dataset, collate or default_collate, present
-        if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+        streams = isinstance(dataset, IterableDataset)  # which inherits a __getitem__ that only raises
+        if streams or not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
             got = f"a {type(dataset).__name__} without a length or without items"
             raise Refusal(got, "a map-style Dataset: len(dataset) and dataset[i]", "give a list of its examples")
         if not len(dataset):

@@ -12,6 +12,7 @@ from nfa.errors import Refusal
 from nfa.maths.known_features import KnownFeatures
 from nfa.observe.passes import per_example
 from nfa.seeding import seed_generators, untouched, whole_number
+from nfa.sinks.values import check_name
 from nfa.workload import Batch, Workload
 from nfa.workloads.dataset_items import Collate, Items
 from nfa.workloads.devices import choose_device
@@ -57,8 +58,11 @@ class Supervised(Workload):
         seed: int | None = None,
         device: torch.device | str | None = None,
     ) -> None:
+        if isinstance(model, nn.Module):
+            got = f"model= that is a {type(model).__name__} itself"
+            raise Refusal(got, "a function that makes a new one", "model=lambda: Net(width=32)")
         self.make, self.loss, self.call = model, loss, outputs
-        self.measured, self.known = dict(metrics or {}), dict(known_features or {})
+        self.measured, self.known = _checked(metrics or {}), dict(known_features or {})
         given = {"train": train, "val": val, "test": test}
         self.items = {name: Items(data, collate, present) for name, data in given.items() if data is not None}
         self._given = seed, device
@@ -80,7 +84,11 @@ class Supervised(Workload):
     def model(self) -> nn.Module:
         with untouched():
             seed_generators(whole_number(self.seed, "init"))
-            return self.make().to(self.device)
+            made = self.make()
+        if not isinstance(made, nn.Module):
+            got = f"model= that gives a {type(made).__name__}"
+            raise Refusal(got, "a function that returns a new torch.nn.Module", "model=lambda: Net(width=32)")
+        return made.to(self.device)
 
     def ids(self, split: str) -> Sequence[int]:
         return self._probe if split == "probe" else range(len(self._items(split)))
@@ -113,7 +121,7 @@ class Supervised(Workload):
         return {name: self._metric(name, outputs, batch) for name in self.measured}
 
     def _metric(self, name: str, outputs: Tensor, batch: Batch) -> Tensor:
-        found = self.measured[name](outputs, batch.targets)
+        found = torch.as_tensor(self.measured[name](outputs, batch.targets))
         if found.shape == (len(batch),):
             return found
         got = f"metric {name!r} of shape {tuple(found.shape)} for {len(batch)} examples"
@@ -125,6 +133,19 @@ class Supervised(Workload):
     def classes(self, batch: Batch) -> Tensor | None:
         """The targets, where they are whole numbers."""
         return batch.targets.long() if are_classes(batch.targets) else None
+
+
+def _checked(metrics: Any) -> dict[str, Metric]:
+    """`Refusal` for what are no metrics by name, or names that no series can have."""
+    if not isinstance(metrics, Mapping):
+        got = f"metrics= that is a {type(metrics).__name__}"
+        raise Refusal(got, "functions of outputs and targets, by name", 'metrics={"accuracy": accuracy}')
+    for name in metrics:
+        check_name(name)
+    if "loss" in metrics:
+        allowed = "metrics of other names: train/loss and val/loss are of loss="
+        raise Refusal("a metric that is called 'loss'", allowed, "give it another name")
+    return dict(metrics)
 
 
 def _numbers(inputs: Any) -> int:

@@ -1,7 +1,7 @@
 """Checkpoints of a run as safetensors artifacts."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,12 +31,13 @@ def save_checkpoint(
     step: int | None,
     config_digest: str,
     answers: Sequence[float] = (),
+    frozen: Collection[str] | None = None,
 ) -> str:
     """Store what has been learned so far and return the id of the LoggedModel that stands for it in MLflow's models.
 
     `config_digest` is of the configuration that decides the weights. The checkpoint is named by its epoch, or by its
-    step where `epoch` is None; a `step` of None is not known. `answers` are stored with it. Doing it again (after a
-    crash) gives the same artifact and the same LoggedModel.
+    step where `epoch` is None; a `step` of None is not known. `answers` are stored with it, and `frozen` parameters are
+    not. Doing it again (after a crash) gives the same artifact and the same LoggedModel.
     """
     from nfa.learned import learned_state  # with PyTorch
 
@@ -46,7 +47,7 @@ def save_checkpoint(
     assert number is not None
     run.check_held()
     with_answers = {**metadata, ANSWERS: json.dumps(list(answers))} if answers else metadata
-    artifacts.put_tensors(run.info, path_of(number, unit), learned_state(model), with_answers)
+    artifacts.put_tensors(run.info, path_of(number, unit), learned_state(model, frozen), with_answers)
     with shielded():
         return _logged_model(run, unit, number, metadata)
 

@@ -410,3 +410,104 @@ def test_a_watch_in_the_same_run_records_beside_it(lab: Store) -> None:
     assert stored(lab, run_id) == ("finished", files(0, 1))
     assert lab.tags(run_id)["nfa.workload"] == "my_lab:make"
     assert nfa.load_checkpoint(run_id, 1)
+
+
+# ---- calls that keep nothing, or what nobody could load again
+
+
+def test_a_layer_that_the_loop_freezes_is_stored_and_the_run_goes_on_and_is_loaded(lab: Store) -> None:
+    with begun() as run:
+        run.model[0].weight.requires_grad_(False)
+        for epoch in run.epochs(1):
+            run.checkpoint(epoch)
+    (run_id,) = lab.runs()
+    assert "0.weight" in lab.checkpoints(run_id)["epoch_0001.safetensors"]
+    with begun(run_id=run_id) as run:
+        assert list(run.epochs(2)) == [2]
+    with torch.no_grad():
+        assert torch.equal(nfa.load_checkpoint(run_id, 1).model[0].weight, run.model[0].weight)
+
+
+CHANGES: dict[str, tuple[Callable[[torch.nn.Module], object], str]] = {
+    "another type": (lambda model: model.double(), "0.bias"),
+    "a parametrised weight": (lambda model: torch.nn.utils.parametrizations.weight_norm(model[0]), "0.parametrizations"),
+    "a further buffer": (lambda model: model.register_buffer("seen", torch.ones(1)), "seen"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_model_that_is_changed_so_that_it_could_not_be_loaded_again_is_refused_at_once(name: str, lab: Store) -> None:
+    change, said = CHANGES[name]
+    with pytest.raises(Refusal, match=f"run.model, whose {said}.* is not as it was made"), begun() as run:
+        change(run.model)
+        next(iter(run.epochs(1)))
+    assert lab.checkpoints(*lab.runs()) == {}
+
+
+def test_what_is_trained_is_not_exchanged(lab: Store) -> None:  # noqa: ARG001
+    with begun() as run, pytest.raises(AttributeError, match="model"):
+        run.model = torch.nn.Linear(6, 3)  # type: ignore[misc]
+
+
+CALLS: dict[str, Callable[[Track], object]] = {
+    "epochs": lambda run: list(run.epochs(1)),
+    "log": lambda run: run.log({"val/loss": 1.0}, 1),
+    "checkpoint": lambda run: run.checkpoint(1),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_outside_of_its_block_nothing_is_kept_and_that_is_said(call: str, lab: Store) -> None:
+    with mlflow.start_run():
+        run = nfa.track("my_lab:blurred")
+        with pytest.raises(Refusal, match=f"{call}.* outside of the block"):
+            CALLS[call](run)
+        with run:
+            pass
+        with pytest.raises(Refusal, match=f"{call}.* outside of the block"):
+            CALLS[call](run)
+    assert lab.metrics(*lab.runs()) == []
+
+
+@pytest.mark.parametrize("number", [1.0, "3", -1, None, 2**40])
+def test_epochs_are_whole_numbers(number: Any, lab: Store) -> None:
+    calls: list[Callable[[Track], object]] = [
+        lambda run: list(run.epochs(number)),
+        lambda run: run.log({"val/loss": 1.0}, number),
+        lambda run: run.checkpoint(number),
+    ]
+    with begun() as run:
+        for call_ in calls:
+            with pytest.raises(Refusal, match=r"epochs?=.*\n  allowed: a whole number"):
+                call_(run)
+        run.log({"val/loss": np.float32(0.5), "loss": torch.tensor(2.0, requires_grad=True)}, np.int64(2))
+    assert lab.metrics(*lab.runs()) == [("loss", 2, 2.0), ("val/loss", 2, 0.5)]
+
+
+@pytest.mark.parametrize("values", [{"a": "high"}, {"a": None}, {"a": torch.ones(2)}, {3: 1.0}, {"": 1.0}, {"..": 1.0}])
+def test_what_is_no_metric_is_refused_and_the_others_are_kept(values: Any, lab: Store) -> None:
+    with begun() as run:
+        run.log({"val/loss": 0.5}, 1)
+        with pytest.raises(Refusal):
+            run.log(values, 1)
+    assert lab.metrics(*lab.runs()) == [("val/loss", 1, 0.5)]
+
+
+def test_the_momentum_of_sparse_gradients_comes_back(lab: Store) -> None:  # noqa: ARG001
+    def made() -> torch.optim.Optimizer:
+        table = torch.nn.Embedding(9, 4, sparse=True)
+        table(torch.tensor([1, 1, 5])).sum().backward()
+        return torch.optim.SGD(table.parameters(), lr=0.1, momentum=0.9)
+
+    optimizer = made()
+    with begun() as run:
+        run.keep(optimizer=optimizer)
+        for epoch in run.epochs(1):
+            optimizer.step()
+            run.checkpoint(epoch)
+    again = made()
+    with begun(run_id=run._run.run_id) as run:
+        run.keep(optimizer=again)
+        assert list(run.epochs(1)) == []
+    first, second = (one.state_dict()["state"][0]["momentum_buffer"].to_dense() for one in (optimizer, again))
+    assert torch.equal(first, second)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nfa.content import SCALARS
 from nfa.errors import Refusal
-from nfa.learned import learned_state, load_learned
+from nfa.learned import frozen_names, learned_state, load_learned
 
 
 @runtime_checkable
@@ -24,16 +24,29 @@ class Stateful(Protocol):
 
 
 class Learned:
-    """A model as something that has a state: all that is learned in it."""
+    """A model as something that has a state: all that is learned in it, also what is frozen after it was made."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.model = model
+        self.model, self.frozen, self.form = model, frozen_names(model), _form(model)
 
     def state_dict(self) -> Mapping[str, Any]:
-        return learned_state(self.model)
+        self.frozen &= frozen_names(self.model)  # what was frozen once and learns now is learned
+        return learned_state(self.model, self.frozen)
+
+    def check(self) -> None:
+        """`Refusal` where the model has other tensors by now than those with which it was made."""
+        now = _form(self.model)
+        if other := sorted(name for name in {*now, *self.form} if now.get(name) != self.form.get(name)):
+            got = f"run.model, whose {other[0]} is not as it was made: it could not be loaded again"
+            remedy = "change it in the function that makes it"
+            raise Refusal(got, "the names, shapes and types of a new model's", remedy)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         load_learned(self.model, state)
+
+
+def _form(model: nn.Module) -> dict[str, tuple[Any, ...]]:
+    return {name: (getattr(one, "shape", ()), getattr(one, "dtype", ())) for name, one in model.state_dict().items()}
 
 
 def check_stateful(name: str, one: Any) -> None:

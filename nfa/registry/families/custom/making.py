@@ -1,15 +1,20 @@
 """A workload from the function that makes it, and what of it a run stores."""
 
 import inspect
+import json
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn as nn
 
 from nfa.content import digest_of
 from nfa.errors import NfaError, Refusal, reason
+from nfa.observe.answers import answers, differ
 from nfa.observe.checks import check_model
 from nfa.observe.door import few_of
 from nfa.observe.inertness import inert
@@ -33,43 +38,78 @@ def made(
     """
     function = function or imported(maker)
     given = {**({"seed": seed} if "seed" in maker.arguments else {}), **values}
-    with _their_code(maker, given):
+    with _their_code(f"workload={maker.name}, which fails", _call(maker, given)):
         workload = function(**given)
     if not isinstance(workload, Workload) or inspect.isclass(workload):
         got = f"workload={maker.name}, which returns a {type(workload).__name__}"
         raise Refusal(got, "an nfa.Supervised, or another Workload", "return nfa.Supervised(model=…, loss=…, …)")
     if isinstance(workload, Supervised):
         workload.settle(seed=seed, device=choose_device(device))
-    with _their_code(maker, given):
+    with _their_code(f"workload={maker.name}, whose model, data, loss or metrics fail", _use(maker, given)):
         _check(workload)
     return workload
 
 
 @contextmanager
-def _their_code(maker: Maker, given: Mapping[str, Value]) -> Iterator[None]:
-    """Whatever somebody's code raises, as a `Refusal`."""
+def _their_code(got: str, trial: str) -> Iterator[None]:
+    """Whatever somebody's code raises, as a `Refusal`; `trial` is a command that shows where."""
     try:
         yield
     except NfaError:
         raise
     except (Exception, SystemExit) as error:
-        got = f"workload={maker.name}, which fails ({type(error).__name__}: {reason(error)})"
-        raise Refusal(got, "arguments with which it returns a workload", f"try it: {_call(maker, given)}") from error
+        file = f", {error.filename!r} in {Path.cwd()}" if isinstance(error, OSError) and error.filename else ""
+        got = f"{got} ({type(error).__name__}: {reason(error)}{file})"
+        raise Refusal(got, "a function whose workload works on its own data", f"see where: {trial}") from error
 
 
 def _check(workload: Workload) -> None:
-    """Model, loss and metrics on a few examples."""
+    """Model, loss and metrics on a few examples, and that every model is a new one."""
     few, model = few_of(workload), workload.model()
     if not any(weight.requires_grad for weight in model.parameters()):
         raise Refusal("a model without trainable parameters", "a model with some", "set requires_grad")
     check_model(model, workload, few)
     with inert(model), torch.no_grad():
         workload.metrics(workload.outputs(model, few), few)
+    _check_new(workload, model, workload.model())
 
 
-def _call(maker: Maker, values: Mapping[str, Value]) -> str:
-    words = ", ".join(f"{name}={value!r}" for name, value in values.items())
-    return f"python -c 'import {maker.module}; {maker.module}.{maker.function}({words})'"
+def _check_new(workload: Workload, model: nn.Module, other: nn.Module) -> None:
+    """`Refusal` where two models share what is trained, or do not begin alike."""
+    allowed = "a new model at every call, of which all begin with the same weights"
+    places = {weight.data_ptr() for weight in _trained(model) if weight.numel()}
+    if any(weight.data_ptr() in places for weight in _trained(other) if weight.numel()):
+        got, remedy = "a model that is the same object at every call", "make it inside: model=lambda: Net(width=32)"
+        raise Refusal(got, allowed, remedy)
+    pairs = zip_longest(model.state_dict().items(), other.state_dict().items(), fillvalue=("", None))
+    apart = [mine or its for (mine, a), (its, b) in pairs if mine != its or not _alike(a, b)]
+    if not apart and differ(answers(workload, model), answers(workload, other)):
+        apart = ["answer"]
+    if apart:
+        got, remedy = f"a model whose {apart[0]} is another at every call", "draw from the generators of torch or NumPy"
+        raise Refusal(got, allowed, f"{remedy}, which are seeded, and keep nothing between calls")
+
+
+def _trained(model: nn.Module) -> Iterator[nn.Parameter]:
+    return (weight for weight in model.parameters() if weight.requires_grad)
+
+
+def _alike(a: Any, b: Any) -> bool:
+    if not (isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor)):
+        return type(a) is type(b)
+    return a.shape == b.shape and a.dtype == b.dtype and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
+
+
+def _call(maker: Maker, values: Mapping[str, Value], then: str = "") -> str:
+    """A command that calls the function, and does something with its workload `w`."""
+    texts = {name: json.dumps(value) if isinstance(value, str) else repr(value) for name, value in values.items()}
+    words = ", ".join(f"{name}={text}" for name, text in texts.items())
+    return f"python -c 'import {maker.module}; w = {maker.module}.{maker.function}({words}){then}'"
+
+
+def _use(maker: Maker, values: Mapping[str, Value]) -> str:
+    batch, outputs = 'b = next(w.batches("train", batch_size=8))', "f = w.outputs(w.model(), b)"
+    return _call(maker, values, f"; {batch}; {outputs}; w.losses(f, b); w.metrics(f, b)")
 
 
 def splits_of(workload: Workload) -> dict[str, list[int]]:

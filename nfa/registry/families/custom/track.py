@@ -1,6 +1,7 @@
 """`nfa.track`: a training in a loop of one's own, tracked as `train` tracks its own."""
 
 import inspect
+import operator
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +11,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 import torch.distributed as dist
+from torch import Tensor, nn
 
 from nfa.console import bar, stage
 from nfa.errors import Refusal
@@ -27,6 +29,7 @@ from nfa.registry.folders import typed_folder
 from nfa.registry.signals import Interrupted, shielded
 from nfa.registry.training.config_json import data_inputs, training_config, write_config
 from nfa.seeding import generator_states, set_generator_states
+from nfa.sinks.values import check_name
 
 ENTRYPOINT = "track"
 
@@ -71,13 +74,19 @@ class Track:
         values = maker.read(written(arguments))
         self.config = CustomConfig(workload=maker.name, workload_args=written(values), seed=seed)
         self.workload = made(maker, values, seed=seed, device=device, function=function)
-        self.model = self.workload.model()
+        self._learned = Learned(self.workload.model())
         joined = dist.is_available() and dist.is_initialized()
         self._world = World(dist.get_rank(), dist.get_world_size()) if joined else World()
         self._maker = maker
-        self._kept: dict[str, Stateful] = {"model": Learned(self.model)}
+        self._kept: dict[str, Stateful] = {"model": self._learned}
+        self._open = False  # inside the block
         self._signum: int | None = None
         self._done: int | None = None  # epochs; None = `epochs` has not begun
+
+    @property
+    def model(self) -> nn.Module:
+        """What is trained; checkpoints are of it and of no other."""
+        return self._learned.model
 
     def __enter__(self) -> "Track":
         self._state: dict[str, Any] | None = None
@@ -95,6 +104,7 @@ class Track:
                 self.__exit__(*sys.exc_info())
                 raise
         self._state = self._world.broadcast(self._state)
+        self._open = True
         return self
 
     def _described(self, ids: Ids) -> dict[str, Any]:
@@ -145,6 +155,8 @@ class Track:
 
         The weights before the first one are stored as the checkpoint of epoch 0.
         """
+        self._check_open("epochs")
+        last = _count("epochs", last)
         if self._done is None:
             self._done = 0 if self._state is None else self._restored()
             if self._state is None:
@@ -170,18 +182,30 @@ class Track:
 
     def log(self, values: Mapping[str, float], epoch: int) -> None:
         """Metrics of an epoch, each once; ValueError for one that is not finite."""
+        self._check_open("log")
+        epoch = _count("epoch", epoch)
+        found = {name: _number(name, value) for name, value in values.items()}
         if not self._world.rank:
-            self._run.metrics.log(values, epoch)
+            self._run.metrics.log(found, epoch)
 
     def checkpoint(self, epoch: int) -> None:
         """Store the model and everything that is kept as it is at the end of an epoch."""
+        self._check_open("checkpoint")
+        epoch = _count("epoch", epoch)
         if self._world.rank:
             return
+        self._learned.check()
         with shielded():
             kept = {name: state_of(name, one) for name, one in self._kept.items()}  # refused before anything is stored
             said = answers(self.workload, self.model)
             tracking.save_checkpoint(
-                self._run, self.model, epoch=epoch, step=None, config_digest=self._digest, answers=said
+                self._run,
+                self.model,
+                epoch=epoch,
+                step=None,
+                config_digest=self._digest,
+                answers=said,
+                frozen=self._learned.frozen,
             )
             self._run.metrics.flush()
             generators, waiting = generator_states(), self._run.metrics.waiting()
@@ -192,6 +216,7 @@ class Track:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._open = False
         if self._world.rank:
             return
         self._let_be()
@@ -203,6 +228,12 @@ class Track:
         self._run.__exit__(kind, Interrupted(signum) if signum else error, trace)
         if error is None:
             stage("done", self._run.link)
+
+    def _check_open(self, call: str) -> None:
+        """`Refusal` outside of the block, where nothing would be kept."""
+        if not self._open:
+            got, allowed = f"{call}(…) outside of the block", "calls inside `with nfa.track(…) as run:`"
+            raise Refusal(got, allowed, "indent it; mlflow.start_run(run_id=…) goes on with a run that has ended")
 
     def _tag_best(self) -> None:
         """The checkpoint with the smallest val/loss, where that was logged."""
@@ -227,6 +258,24 @@ class Track:
     def _end(self, signum: int, _frame: FrameType | None) -> None:
         self._signum = signum
         raise SystemExit(128 + signum)
+
+
+def _count(name: str, value: Any) -> int:
+    """A whole number ≥ 0, whichever library it is of; `Refusal` for anything else."""
+    with suppress(TypeError):
+        if 0 <= (found := int(operator.index(value))) < 2**31:
+            return found
+    raise Refusal(f"{name}={value!r:.60}", "a whole number ≥ 0", "count epochs, as run.epochs(…) does")
+
+
+def _number(name: str, value: Any) -> float:
+    """Of a metric that can be logged; `Refusal` for another."""
+    check_name(name)
+    try:
+        return float(value.detach() if isinstance(value, Tensor) else value)
+    except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor of several
+        got, remedy = f"{name}={value!r:.60}", "log its mean, or its parts by names of their own"
+        raise Refusal(got, "one number", remedy) from None
 
 
 def _maker(workload: str | Callable[..., Any]) -> tuple[Maker, Callable[..., Any] | None]:

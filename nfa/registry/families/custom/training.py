@@ -11,6 +11,7 @@ from nfa.registry.families.custom.config import CustomConfig
 from nfa.registry.families.custom.maker import find
 from nfa.registry.families.custom.making import data_digest, made, splits_of
 from nfa.registry.families.custom.session import CustomSession, described, hidden_matrices
+from nfa.registry.families.custom.steps import check_steps
 from nfa.registry.families.custom.trust import WATCHED, trusted
 from nfa.registry.families.protocol import FamilyTraining, Ids, Ready, StoredTraining
 from nfa.registry.families.stored import SPLITS, check_same
@@ -78,10 +79,12 @@ def check_code(workload: Workload, run_id: str) -> None:
 
 
 def _check_optimizer(config: CustomConfig, workload: Workload) -> None:
-    """`Refusal` where the model has nothing for the optimizer."""
+    """`Refusal` where the model has nothing for the optimizer, or where a step of it would fail."""
     if config.optimizer == "all" or OPTIMIZERS[config.optimizer].companion:
         model = workload.model()
         hidden_matrices(workload, model, find_sites(model, workload, few_of(workload)), config.optimizer)
+    if config.optimizer != "all":  # which is looked at for each of its optimizers
+        check_steps(config, workload)
 
 
 def _check_ids(name: str, found: Ids, stored: Ids) -> None:
