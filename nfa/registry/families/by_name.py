@@ -69,4 +69,5 @@ def _tell_defaults(maker: Maker, given: Collection[str]) -> None:
         own = maker.arguments.get(item.name)
         if own and item.name not in {*OWN, *given} and not own.required and own.default != item.default:
             typed = f"where you mean {item.default}, type workload_args={item.name}={item.default}"
-            stage("argument", f"{item.name}={own.default} is the default of {maker.name}; {typed}")
+            value = "…" if own.default is None else own.default  # a name or a call, whose value its file knows
+            stage("argument", f"{item.name}={value} is the default of {maker.name}; {typed}")

@@ -26,6 +26,10 @@ class Workload:
 def plain(width: int = 8, rate: float = 1, name="a", deep=True, other=None, called=nn.ReLU, much={[]: 1}): ...
 
 
+def noted(a: "float" = 0, b: Optional[str] = None, c: "int | None" = None, d: typing.Union[float, None] = 1,
+          e: Literal["x", "7"] = "x", f: list[int] = (1, 2), g: int | str = 3, h: "not Python" = 1): ...
+
+
 def required(width: int, *, rate: float, seed): ...
 
 
@@ -151,6 +155,8 @@ def test_the_last_of_several_functions_of_one_name_counts() -> None:
         ("plain", "other=true", {"other": True}),
         ("plain", "name=1", {"name": "1"}),
         ("plain", "name=0-5,10", {"name": "0-5,10"}),
+        ("noted", "a=0.5,b=3,c=4,d=2", {"a": 0.5, "b": "3", "c": 4, "d": 2.0}),
+        ("noted", "e=7,f=1,g=x,h=2", {"e": "7", "f": 1, "g": "x", "h": 2}),
         ("required", "width=1,rate=1e-3", {"width": 1, "rate": 0.001}),
         ("greedy", "other=a,known=2", {"known": 2, "other": "a"}),
     ],
@@ -168,6 +174,7 @@ def test_arguments_are_read_as_the_function_says(name: str, text: str, expected:
         ("plain", "widht=3", "did you mean width"),
         ("plain", "width=a", "a value of type int"),
         ("plain", "width=1.5", "a value of type int"),
+        ("noted", "c=none", "a value of type int"),
         ("plain", "deep=1", "true or false"),
         ("plain", "width=1,width=2", "given twice"),
         ("plain", "width", "NAME=VALUE"),

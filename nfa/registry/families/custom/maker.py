@@ -3,7 +3,8 @@
 import ast
 import importlib.util
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.machinery import PathFinder
@@ -19,6 +20,7 @@ GROUP = "nfa.workloads"  # of entry points, by which packages give workloads a n
 ALLOWED = "module:function of a file in the folder where the command is typed, or of an installed module"
 SHAPE = re.compile(r"(.+\.py|[^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*)")
 Value = int | float | str | bool
+KINDS: Mapping[str, type[Value]] = {"bool": bool, "int": int, "float": float, "str": str}
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Argument:
 
     def read(self, text: str) -> Value:
         """What a text means for it; `Refusal` for what is of another kind."""
-        kinds = (self.kind,) if self.kind else (bool, int, float, str)
+        kinds = (self.kind,) if self.kind else KINDS.values()
         for kind in kinds:
             try:
                 return _read(text, kind)
@@ -202,10 +204,31 @@ def _arguments(name: str, file: Path, function: str) -> tuple[dict[str, Argument
 
 def _argument(argument: ast.arg, default: ast.expr | None) -> Argument:
     value = _literal(default)
-    kinds: Sequence[type[Value]] = (bool, int, float, str)
-    said = getattr(argument.annotation, "id", type(value).__name__)
-    kind = next((one for one in kinds if one.__name__ == said), None)
+    said = _types(argument.annotation) - {"None"} if argument.annotation else {type(value).__name__}
+    kind = KINDS.get(next(iter(said))) if len(said) == 1 else None
     return Argument(argument.arg, kind, required=default is None, default=value)
+
+
+def _types(annotation: ast.expr) -> set[str]:
+    """Names of the types that an annotation allows; of one that is more than a name, a choice or an option, as it is.
+
+    >>> sorted(_types(ast.parse("Optional[int] | 'float'", mode="eval").body))
+    ['None', 'float', 'int']
+    """
+    match annotation:
+        case ast.Constant(value=str(text)):
+            with suppress(SyntaxError):
+                return _types(ast.parse(text, mode="eval").body)
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return _types(left) | _types(right)
+        case ast.Subscript(value=outer, slice=inner):
+            parts = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+            match ast.unparse(outer).rpartition(".")[2]:
+                case "Optional" | "Union":
+                    return {"None"}.union(*map(_types, parts))
+                case "Literal":
+                    return {type(_literal(part)).__name__ for part in parts}
+    return {ast.unparse(annotation)}
 
 
 def _literal(default: ast.expr | None) -> Value | None:

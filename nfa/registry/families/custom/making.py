@@ -45,7 +45,7 @@ def made(
         raise Refusal(got, "an nfa.Supervised, or another Workload", "return nfa.Supervised(model=…, loss=…, …)")
     if isinstance(workload, Supervised):
         workload.settle(seed=seed, device=choose_device(device))
-    with _their_code(f"workload={maker.name}, whose model, data, loss or metrics fail", _use(maker, given)):
+    with _their_code(f"workload={maker.name}, which fails on its own examples", _use(maker, given)):
         _check(workload)
     return workload
 

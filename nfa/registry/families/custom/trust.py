@@ -7,6 +7,7 @@ is typed and its file is bitwise the one that the run was trained with.
 
 import importlib.util
 import inspect
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -96,7 +97,7 @@ def _module(maker: Maker) -> ModuleType:
         raise
     except (Exception, SystemExit) as error:  # whatever somebody's file raises
         got = f"workload={maker.name} ({maker.file} cannot be imported: {type(error).__name__}: {reason(error)})"
-        raise Refusal(got, "a file that can be imported", f"try it: python {maker.file}") from error
+        raise Refusal(got, "a file that can be imported", f"try it: python {shlex.quote(str(maker.file))}") from error
 
 
 def _is(module: ModuleType, maker: Maker) -> bool:
