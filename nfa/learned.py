@@ -2,8 +2,11 @@
 
 from collections.abc import Collection, Mapping
 
+import torch
 import torch.nn as nn
 from torch import Tensor
+
+from nfa.errors import Refusal
 
 
 def learned_state(model: nn.Module, frozen: Collection[str] | None = None) -> dict[str, Tensor]:
@@ -24,6 +27,16 @@ def load_learned(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     missing = sorted(set(missing) - frozen_names(model))
     if missing or unexpected:
         raise RuntimeError(f"weights of another model: missing {missing}, unexpected {list(unexpected)}")
+
+
+def check_storable(model: nn.Module, what: str, remedy: str) -> None:
+    """`Refusal` for a state that is not all dense tensors, which is what a checkpoint can hold."""
+    for name, value in learned_state(model).items():
+        if isinstance(value, Tensor) and value.layout is torch.strided:
+            continue
+        kind = "a sparse tensor" if isinstance(value, Tensor) else "no tensor"
+        got, also = f"{what} whose state has {name}, which is {kind}", "register_buffer(…, persistent=False)"
+        raise Refusal(got, "a state_dict of dense tensors", f"{remedy}, or keep it out of the state: {also}")
 
 
 def frozen_names(model: nn.Module) -> set[str]:

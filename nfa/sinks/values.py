@@ -1,14 +1,17 @@
 """What a metric series takes: finite values under keys that every store knows."""
 
 import math
+import operator
 import posixpath
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from nfa.errors import Refusal
 
 LONGEST = 200  # letters: MLflow takes 250, and what is measured of a metric has longer names
+LAST = 2**31
 FOREIGN = re.compile(r"[^\w.\-: /]")  # letters that MLflow takes in no key
 
 
@@ -18,6 +21,14 @@ def check_name(name: Any) -> None:
     if not whole or name == "." or name.startswith(("/", "..")):
         got, allowed = f"a metric that is called {name!r:.60}", f"words such as val/accuracy, {LONGEST} letters at most"
         raise Refusal(got, allowed, "give it another name")
+
+
+def count_of(name: str, value: Any) -> int:
+    """A step or an epoch: a whole number, whichever library it is of; `Refusal` for anything else."""
+    with suppress(TypeError):
+        if 0 <= (found := int(operator.index(value))) < LAST:
+            return found
+    raise Refusal(f"{name}={value!r:.60}", "a whole number from 0 on", f"count: {name}=1, 2, 3 …")
 
 
 def key_of(name: str) -> str:

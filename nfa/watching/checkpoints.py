@@ -3,15 +3,12 @@
 import json
 from collections.abc import Collection
 
-import torch.nn as nn
-from torch import Tensor
-
 from nfa import __version__
 from nfa.checkpoint_files import ANSWERS, path_of
 from nfa.content import digest_of
 from nfa.disk_space import check_space
 from nfa.errors import Refusal
-from nfa.learned import frozen_names, learned_state
+from nfa.learned import check_storable, frozen_names, learned_state
 from nfa.observe.answers import answers
 from nfa.observe.door import few_of
 from nfa.sinks import MlflowRun
@@ -37,7 +34,7 @@ class Checkpoints:
         self.output, self.workload, self.model = output, workload, workload.network
         self.frozen = frozen_names(self.model)  # another that is frozen later has learned something before
         self.run = _run_of(output)
-        _check_state(self.model)
+        check_storable(self.model, "checkpoints=True of a model", "leave checkpoints out")
         self.tags, files = self.run.tags(), self.run.files()
         self._check_made_here(files)
         self.digest = digest_of([workload.all.inputs, workload.all.targets])
@@ -123,11 +120,3 @@ def _run_of(output: Output) -> MlflowRun:
         got, allowed = f"checkpoints=True with prefix={output.prefix!r}", "one model's checkpoints in a run, no prefix"
         raise Refusal(got, allowed, "leave prefix out, and give every model that keeps checkpoints a run of its own")
     return output.run
-
-
-def _check_state(model: nn.Module) -> None:
-    """`Refusal` for a state that is not all tensors, before the first of them is to be stored."""
-    other = [name for name, value in learned_state(model).items() if not isinstance(value, Tensor)]
-    if other:
-        got = f"checkpoints=True of a model whose state has {other[0]}, which is no tensor"
-        raise Refusal(got, "a state_dict of tensors", "leave checkpoints out, or watch the part that has only tensors")

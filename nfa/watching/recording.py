@@ -16,6 +16,7 @@ from nfa.errors import Refusal
 from nfa.maths.known_features import KnownFeatures
 from nfa.measures.evaluation import Evaluation, record_outputs
 from nfa.sinks import Sink
+from nfa.sinks.values import count_of
 from nfa.watching.checkpoints import Checkpoints
 from nfa.watching.models import is_second, observable, unwrapped
 from nfa.watching.options import Asked, check_prefix, whole_number
@@ -142,6 +143,7 @@ class Watch:
 
         Undefined values are absent. A step that has been logged before is not logged again.
         """
+        step = count_of("step", step)
         return self._measured(step) if not self.silent and self.pace.due(step) else {}
 
     def record_last(self, step: int) -> dict[str, float]:

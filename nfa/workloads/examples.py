@@ -80,7 +80,8 @@ def rows(value: Any) -> int:
         return len(value)
     if not isinstance(value, Mapping | list | tuple):
         got = f"examples with a {type(value).__name__} among them"
-        raise Refusal(got, "tensors, and dicts, lists and tuples of them", "leave out what is no tensor")
+        remedy = "leave it out, or make it a tensor: torch.as_tensor(…)"
+        raise Refusal(got, "tensors, and dicts, lists and tuples of them", remedy)
     counts = [rows(part) for part in (value.values() if isinstance(value, Mapping) else value)]
     if len(set(counts)) != 1:
         got = f"a probe whose parts have {', '.join(map(str, counts)) or 'no'} rows"

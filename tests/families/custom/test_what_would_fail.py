@@ -107,6 +107,19 @@ def streamed():
     return supervised(lambda: network(8, "relu"), Stream())
 
 
+def graph():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(6, 3)
+            self.register_buffer("edges", torch.eye(6).to_sparse())
+
+        def forward(self, x):
+            return self.layer(torch.sparse.mm(self.edges, x.T).T)
+
+    return supervised(Net)
+
+
 def foreign_names():
     class Net(nn.Module):
         def __init__(self):
@@ -141,6 +154,7 @@ def typed(name: str, **parameters: Any) -> list[str]:
         ("without_gradients", "batch_size=16 for 48 examples: a training step on 16 fails"),
         ("without_names", "metrics= that is a list"),
         ("streamed", "a Stream without a length or without items"),
+        ("graph", "a model whose state has edges, which is a sparse tensor"),
         ("two_outputs", "which fails on its own examples ("),
         ("reads_a_file", "No such file or directory, 'recordings.csv' in "),
     ],

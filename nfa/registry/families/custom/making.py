@@ -14,6 +14,7 @@ import torch.nn as nn
 
 from nfa.content import digest_of
 from nfa.errors import NfaError, Refusal, reason
+from nfa.learned import check_storable
 from nfa.observe.answers import answers, differ
 from nfa.observe.checks import check_model
 from nfa.observe.door import few_of
@@ -68,6 +69,7 @@ def _check(workload: Workload) -> None:
     few, model = few_of(workload), workload.model()
     if not any(weight.requires_grad for weight in model.parameters()):
         raise Refusal("a model without trainable parameters", "a model with some", "set requires_grad")
+    check_storable(model, "a model", "make it of its parts in forward")
     check_model(model, workload, few)
     with inert(model), torch.no_grad():
         workload.metrics(workload.outputs(model, few), few)

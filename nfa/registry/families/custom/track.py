@@ -1,7 +1,6 @@
 """`nfa.track`: a training in a loop of one's own, tracked as `train` tracks its own."""
 
 import inspect
-import operator
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -29,7 +28,7 @@ from nfa.registry.folders import typed_folder
 from nfa.registry.signals import Interrupted, shielded
 from nfa.registry.training.config_json import data_inputs, training_config, write_config
 from nfa.seeding import generator_states, set_generator_states
-from nfa.sinks.values import check_name
+from nfa.sinks.values import check_name, count_of
 
 ENTRYPOINT = "track"
 
@@ -156,7 +155,7 @@ class Track:
         The weights before the first one are stored as the checkpoint of epoch 0.
         """
         self._check_open("epochs")
-        last = _count("epochs", last)
+        last = count_of("epochs", last)
         if self._done is None:
             self._done = 0 if self._state is None else self._restored()
             if self._state is None:
@@ -183,7 +182,7 @@ class Track:
     def log(self, values: Mapping[str, float], epoch: int) -> None:
         """Metrics of an epoch, each once; ValueError for one that is not finite."""
         self._check_open("log")
-        epoch = _count("epoch", epoch)
+        epoch = count_of("epoch", epoch)
         found = {name: _number(name, value) for name, value in values.items()}
         if not self._world.rank:
             self._run.metrics.log(found, epoch)
@@ -191,7 +190,7 @@ class Track:
     def checkpoint(self, epoch: int) -> None:
         """Store the model and everything that is kept as it is at the end of an epoch."""
         self._check_open("checkpoint")
-        epoch = _count("epoch", epoch)
+        epoch = count_of("epoch", epoch)
         if self._world.rank:
             return
         self._learned.check()
@@ -258,14 +257,6 @@ class Track:
     def _end(self, signum: int, _frame: FrameType | None) -> None:
         self._signum = signum
         raise SystemExit(128 + signum)
-
-
-def _count(name: str, value: Any) -> int:
-    """A whole number ≥ 0, whichever library it is of; `Refusal` for anything else."""
-    with suppress(TypeError):
-        if 0 <= (found := int(operator.index(value))) < 2**31:
-            return found
-    raise Refusal(f"{name}={value!r:.60}", "a whole number ≥ 0", "count epochs, as run.epochs(…) does")
 
 
 def _number(name: str, value: Any) -> float:
