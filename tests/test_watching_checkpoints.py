@@ -368,9 +368,9 @@ def test_a_state_that_is_no_tensor_is_refused_before_training_starts() -> None:
 @pytest.mark.parametrize("step", [1.5, "3", -1, None, 2**70])
 def test_a_step_is_a_whole_number(step: Any) -> None:
     model, x, y = started()
-    with nfa.watch(model, cross_entropy, (x, y), studies="flow") as watch:
-        with pytest.raises(Refusal, match=r"step=.*\n  allowed: a whole number from 0 on"):
-            watch.record(step)
+    said = pytest.raises(Refusal, match=r"step=.*\n  allowed: a whole number from 0 on")
+    with nfa.watch(model, cross_entropy, (x, y), studies="flow") as watch, said:
+        watch.record(step)
 
 
 def test_a_disk_that_cannot_hold_the_named_steps_is_refused_before_anything_is_written(

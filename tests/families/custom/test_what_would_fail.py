@@ -7,14 +7,18 @@ from typing import Any
 
 import pytest
 import torch
-from labs import TINY, train_lab, write_lab
+from labs import TINY, imports, train_lab, write_lab
 from refusals import Refused
 from stores import Store
 from support import words
 
+import nfa
 from nfa.measures.parameter_groups import norm
+from nfa.seeding import generator_states, seed_generators
 
 MORE = """
+import numpy
+
 
 count = 0
 
@@ -89,6 +93,16 @@ def in_numpy():
 
 def two_outputs():
     return supervised(lambda: network(8, "relu"), loss=lambda outputs, targets: loss(outputs[0], targets))
+
+
+NOISE = numpy.random.rand(48)
+
+
+def drawn():
+    x = torch.rand(48, 6) + torch.tensor(NOISE).float()[:, None]
+    places = numpy.random.permutation(48)
+    data = TensorDataset(x, (x[:, 0] > 1).long())
+    return supervised(lambda: network(8, "relu"), torch.utils.data.Subset(data, places[:32]))
 
 
 def reads_a_file():
@@ -190,6 +204,20 @@ def test_a_metric_has_a_name_that_a_series_can_have_and_not_that_of_the_loss(
 ) -> None:
     assert f"a metric that is called '{name}'" in refused(typed("measured", workload_args=f"name={name}"))
     assert lab.runs() == []
+
+
+def test_data_that_a_function_draws_are_the_same_for_the_same_seed_and_move_no_generator(lab: Store) -> None:
+    write_lab(lab.folder, MORE)
+    run_id = train_lab(lab, "my_lab:drawn")
+    with imports():
+        seed_generators(5)
+        states = generator_states()
+        loaded = nfa.load_checkpoint(run_id, 3).workload
+        assert repr(generator_states()) == repr(states)
+    assert lab.json(run_id, "example_ids.json")["probe"] == list(loaded.ids("probe"))
+    other = train_lab(lab, "my_lab:drawn", seed=2)
+    digests = [lab.json(one, "config.json")["data"]["digest"] for one in (run_id, other)]
+    assert digests[0] != digests[1]
 
 
 def test_a_metric_in_numpy_is_one_of_each_example(lab: Store) -> None:

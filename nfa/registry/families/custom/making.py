@@ -22,6 +22,7 @@ from nfa.observe.inertness import inert
 from nfa.registry.families.custom.maker import Maker, Value
 from nfa.registry.families.custom.trust import imported
 from nfa.registry.families.protocol import Ids
+from nfa.seeding import seed_generators, untouched, whole_number
 from nfa.workload import Workload
 from nfa.workloads.devices import choose_device
 from nfa.workloads.supervised import Supervised
@@ -34,12 +35,14 @@ def made(
 ) -> Workload:
     """What the function returns; `Refusal` where it fails, and where that is no workload.
 
-    The seed is its argument `seed`, where it has one that is not given, and decides the weights of a `Supervised`.
+    The seed is its argument `seed`, where it has one that is not given, and decides the weights of a `Supervised` and
+    what the function draws from the global generators, which are afterwards as they were.
     `function` is the function itself, where it is there already.
     """
-    function = function or imported(maker)
+    function = function or _imported(maker)
     given = {**({"seed": seed} if "seed" in maker.arguments else {}), **values}
-    with _their_code(f"workload={maker.name}, which fails", _call(maker, given)):
+    with _their_code(f"workload={maker.name}, which fails", _call(maker, given)), untouched():
+        seed_generators(whole_number(seed, "workload"))  # a split that it draws is the same in an analysis
         workload = function(**given)
     if not isinstance(workload, Workload) or inspect.isclass(workload):
         got = f"workload={maker.name}, which returns a {type(workload).__name__}"
@@ -51,6 +54,13 @@ def made(
     return workload
 
 
+def _imported(maker: Maker) -> Callable[..., Any]:
+    """The function, whose file draws the same numbers in every process."""
+    with untouched():
+        seed_generators(whole_number(0, "module"))
+        return imported(maker)
+
+
 @contextmanager
 def _their_code(got: str, trial: str) -> Iterator[None]:
     """Whatever somebody's code raises, as a `Refusal`; `trial` is a command that shows where."""
@@ -60,6 +70,7 @@ def _their_code(got: str, trial: str) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:
         file = f", {error.filename!r} in {Path.cwd()}" if isinstance(error, OSError) and error.filename else ""
+        trial += "; beside its own file: Path(__file__).parent / …" if isinstance(error, FileNotFoundError) else ""
         got = f"{got} ({type(error).__name__}: {reason(error)}{file})"
         raise Refusal(got, "a function whose workload works on its own data", f"see where: {trial}") from error
 
