@@ -11,6 +11,7 @@ from torch import Tensor
 from nfa.errors import Refusal
 from nfa.maths.known_features import KnownFeatures
 from nfa.observe.passes import per_example
+from nfa.observe.sizes import examples_at_once
 from nfa.seeding import seed_generators, untouched, whole_number
 from nfa.workload import Batch, Workload
 from nfa.workloads.dataset_items import Collate, Items
@@ -19,7 +20,6 @@ from nfa.workloads.examples import Loss, Outputs, Present, are_classes, call, ow
 from nfa.workloads.probe import named
 
 Metric = Callable[[Tensor, Any], Tensor]
-NUMBERS = 2**22  # of inputs that an analysis reads at a time
 
 
 class Supervised(Workload):
@@ -72,10 +72,9 @@ class Supervised(Workload):
         self.device = choose_device(str(device if own_device is None else own_device))
         self.__dict__.pop("_probe", None)  # an order that the seed decides
 
-    @property
+    @cached_property
     def examples_at_once(self) -> int:
-        """As many as have four million numbers together, 2,048 at most."""
-        return max(1, min(2048, NUMBERS // max(1, _numbers(self._first["train"].inputs))))
+        return examples_at_once(self.model(), self)
 
     def model(self) -> nn.Module:
         with untouched():
@@ -125,11 +124,3 @@ class Supervised(Workload):
     def classes(self, batch: Batch) -> Tensor | None:
         """The targets, where they are whole numbers."""
         return batch.targets.long() if are_classes(batch.targets) else None
-
-
-def _numbers(inputs: Any) -> int:
-    """How many numbers an example has."""
-    if isinstance(inputs, Tensor):
-        return inputs.numel()
-    parts = inputs.values() if isinstance(inputs, Mapping) else inputs if isinstance(inputs, list | tuple) else ()
-    return sum(_numbers(part) for part in parts)
