@@ -41,6 +41,7 @@ class Replicates:
         """A_r."""
         return [Congruence(self.factor, core) for core in self.cores]
 
+    @cached_property
     def mean(self) -> Congruence:
         """Ā = mean of A_r."""
         total = torch.stack(self.cores).mean(dim=0) if len(self.cores) > 2 else (self.cores[0] + self.cores[1]) / 2
@@ -63,7 +64,7 @@ class Replicates:
         inner = sum(similarity.inner(part, other) for part in self.parts) / len(self.parts)
         value = inner / math.sqrt(norms[0]) / math.sqrt(norms[1])
         along = self._along(other, similarity) / math.sqrt(norms[0]) / math.sqrt(norms[1])
-        along = along - value * (self._along(self.mean(), similarity) / norms[0])
+        along = along - value * (similarity.once(self._along, self.mean, similarity) / norms[0])
         spread = along.var(dim=1, correction=1).mean()
         error = math.sqrt(float(spread) / len(self.cores) / self.examples)
         return Estimate(value, error) if math.isfinite(value) and math.isfinite(error) else None
@@ -71,7 +72,7 @@ class Replicates:
     def _along(self, matrix: Congruence, similarity: Similarity) -> Float[Tensor, "m R"]:
         """⟨A_nr, B⟩ of each sampled example: with B = EᵀDE, Σ_s yᵀDy for y = E Fᵀx."""
         cross = similarity.cross(self.factor, matrix.factor)
-        through = self.sample if cross is None else self.sample @ cross
+        through = self.sample if cross is None else similarity.once(torch.matmul, self.sample, cross)
         forms = through if matrix.core is None else through @ matrix.core
         values = (forms.double() * through.double()).sum(dim=(2, 3))
         if similarity.centre == "entry":

@@ -28,7 +28,7 @@ class Similarity:
 
         The entry-centred product is a small difference of large numbers, so it is taken in float64.
         """
-        product: float = self._once(self._uncentred if self.centre == "none" else _entry_centred, a, b)
+        product: float = self.once(self._uncentred if self.centre == "none" else _entry_centred, a, b)
         return product
 
     def cosine(self, a: Congruence, b: Congruence) -> float | None:
@@ -48,8 +48,8 @@ class Similarity:
         """⟨FᵀCF, EᵀDE⟩ = ⟨C F Eᵀ, (D E Fᵀ)ᵀ⟩."""
         if a.factor is None and b.factor is None:
             return _frobenius(a.dense(), b.dense())
-        left = self._once(self._half, a.core, a.factor, b.factor)
-        return _frobenius(left, self._once(self._half, b.core, b.factor, a.factor).T)
+        left = self.once(self._half, a.core, a.factor, b.factor)
+        return _frobenius(left, self.once(self._half, b.core, b.factor, a.factor).T)
 
     def _half(self, core: Tensor | None, left: Tensor | None, right: Tensor | None) -> Tensor:
         """C F Eᵀ; None is the identity."""
@@ -61,10 +61,10 @@ class Similarity:
         """F Eᵀ of two factors; None is the identity."""
         if left is None or right is None:
             return left if right is None else right.T
-        product: Tensor = self._once(_cross, left, right)
+        product: Tensor = self.once(_cross, left, right)
         return product
 
-    def _once(self, make: Callable[..., Any], *parts: Any) -> Any:
+    def once(self, make: Callable[..., Any], *parts: Any) -> Any:
         """`make(*parts)`, made at the first call; the parts are kept beside it, so that their ids stay theirs."""
         key = (id(getattr(make, "__func__", make)), *map(id, parts))
         if key not in self._made:

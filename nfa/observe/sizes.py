@@ -11,6 +11,14 @@ from torch.overrides import TorchFunctionMode
 from nfa.observe.inertness import inert
 from nfa.workload import Batch, Workload
 
+NUMBERS = 2**23  # that a forward pass makes: with more, layers fetch memory anew, and a CNN takes twice as long
+
+
+def examples_at_once(model: nn.Module, workload: Workload) -> int:
+    """So many that a forward pass makes eight million numbers at most, and 2,048."""
+    few = next(iter(workload.batches("train", batch_size=2)))
+    return max(1, min(2048, NUMBERS // numbers_of(model, workload, few)))
+
 
 def numbers_of(model: nn.Module, workload: Workload, batch: Batch) -> int:
     """Numbers in all that the functions of a forward pass give, for each example."""

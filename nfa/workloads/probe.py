@@ -11,11 +11,9 @@ from torch import Tensor
 from nfa.errors import Refusal
 from nfa.maths.known_features import KnownFeatures
 from nfa.observe.autocast import as_around
-from nfa.observe.sizes import numbers_of
+from nfa.observe.sizes import examples_at_once
 from nfa.workload import Batch, Workload
 from nfa.workloads.examples import Loss, Outputs, are_classes, call, check_padding, own_outputs, own_positions, rows
-
-NUMBERS = 2**26  # that a forward pass makes
 
 
 class Probe(Workload):
@@ -51,9 +49,7 @@ class Probe(Workload):
 
     @cached_property
     def examples_at_once(self) -> int:
-        """So many that a forward pass makes 64 million numbers at most, and 2,048."""
-        few = next(iter(self.batches("train", batch_size=2)))
-        return max(1, min(2048, NUMBERS // numbers_of(self.network, self, few)))
+        return examples_at_once(self.network, self)
 
     def model(self) -> nn.Module:
         """The model that is being trained."""

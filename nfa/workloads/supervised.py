@@ -11,6 +11,7 @@ from torch import Tensor
 from nfa.errors import Refusal
 from nfa.maths.known_features import KnownFeatures
 from nfa.observe.passes import per_example
+from nfa.observe.sizes import examples_at_once
 from nfa.seeding import seed_generators, untouched, whole_number
 from nfa.sinks.values import check_name
 from nfa.workload import Batch, Workload
@@ -20,7 +21,6 @@ from nfa.workloads.examples import Loss, Outputs, Present, are_classes, call, ow
 from nfa.workloads.probe import named
 
 Metric = Callable[[Tensor, Any], Tensor]
-NUMBERS = 2**22  # of inputs that an analysis reads at a time
 
 
 class Supervised(Workload):
@@ -76,10 +76,9 @@ class Supervised(Workload):
         self.device = choose_device(str(device if own_device is None else own_device))
         self.__dict__.pop("_probe", None)  # an order that the seed decides
 
-    @property
+    @cached_property
     def examples_at_once(self) -> int:
-        """As many as have four million numbers together, 2,048 at most."""
-        return max(1, min(2048, NUMBERS // max(1, _numbers(self._first["train"].inputs))))
+        return examples_at_once(self.model(), self)
 
     def model(self) -> nn.Module:
         with untouched():
@@ -146,11 +145,3 @@ def _checked(metrics: Any) -> dict[str, Metric]:
         allowed = "metrics of other names: train/loss and val/loss are of loss="
         raise Refusal("a metric that is called 'loss'", allowed, "give it another name")
     return dict(metrics)
-
-
-def _numbers(inputs: Any) -> int:
-    """How many numbers an example has."""
-    if isinstance(inputs, Tensor):
-        return inputs.numel()
-    parts = inputs.values() if isinstance(inputs, Mapping) else inputs if isinstance(inputs, list | tuple) else ()
-    return sum(_numbers(part) for part in parts)

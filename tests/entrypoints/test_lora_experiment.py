@@ -112,6 +112,17 @@ def test_every_number_of_the_comparison_follows_from_the_stored_losses(made):
         assert said[place] == (pytest.approx(leaf, rel=1e-9, abs=1e-11) if isinstance(leaf, float) else leaf), place
 
 
+def test_differences_at_equal_steps_and_at_equal_compute_are_metrics_with_their_interval(made):
+    experiment, parent = made
+    compared = experiment.store.json(parent, "comparison.json")["comparisons"]
+    numbers = [one[at] for one in compared for at in ("at_equal_steps", "at_equal_compute") if one[at]]
+    logged = {key: value for key, _, value in experiment.store.metrics(parent) if key.startswith("comparison/")}
+    for end, part in {"_low": "low", "_high": "high"}.items():
+        assert {value for key, value in logged.items() if key.endswith(end)} == {of[part] for of in numbers}
+    plain = {value for key, value in logged.items() if key.endswith(("_steps", "_compute"))}
+    assert plain == {of["mean"] for of in numbers} != set()
+
+
 def test_every_line_of_the_report_says_these_numbers(made):
     experiment, parent = made
     text = experiment.store.artifact(parent, "comparison_report.txt").read_text(encoding="utf-8")

@@ -331,7 +331,7 @@ def test_of_a_layer_that_is_watched_in_part_the_other_part_is_named():
 
 
 def test_a_batch_of_a_model_with_many_outputs_is_small():
-    wide = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2**24))
+    wide = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2**21))
     few, narrow = classifier(wide, normal(EXAMPLES, 4), 3), classifier(layers(4, 6, 3), normal(EXAMPLES, 4), 3)
     assert (few.examples_at_once, narrow.examples_at_once) == (3, 2048)
 

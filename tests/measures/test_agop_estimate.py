@@ -61,7 +61,7 @@ def assert_equal_to_reference(toys: Toy, batch_sizes: list[int], positions: str,
 
 def assert_is(found: Replicates, A: Tensor, weight: Tensor) -> None:
     torch.testing.assert_close(dense(found), A, **CLOSE)
-    torch.testing.assert_close(found.mean().dense(), A.mean(dim=0), **CLOSE)
+    torch.testing.assert_close(found.mean.dense(), A.mean(dim=0), **CLOSE)
     for centre in ("none", "entry"):
         of_mean = centre == "entry"
         moved = [m - of_mean * m.mean(dim=(-2, -1), keepdim=True) for m in (A, reference.nfm(weight))]
@@ -137,7 +137,7 @@ def test_mean_and_debiased_norm_are_unbiased_and_the_norm_of_one_estimate_is_not
     """Over 300 seeds, within four standard errors; ‖A_r‖² is larger by more than six of them."""
     toys = build()
     exact, found = exact_agop(toys), replicates_of(toys, 2, 300)
-    assert_mean(torch.stack([replicates.mean().dense() for replicates in found]), exact, within=4)
+    assert_mean(torch.stack([replicates.mean.dense() for replicates in found]), exact, within=4)
     debiased = torch.tensor([replicates.squared_norm(Similarity()) for replicates in found], dtype=torch.float64)
     assert_mean(debiased, exact.square().sum(), within=4)
     biased = torch.stack([dense(replicates).square().sum(dim=(1, 2)).mean() for replicates in found])
@@ -237,7 +237,7 @@ def test_a_network_whose_outputs_do_not_move_has_no_cosine():
     with torch.no_grad():
         toys.net[2].weight.zero_()
     found = estimated(toys, Directions(2))["0"].value()
-    assert not found.mean().dense().any()
+    assert not found.mean.dense().any()
     assert found.cosine(nfm(toys.net[0].weight.detach()), Similarity()) is None
 
 
