@@ -44,7 +44,8 @@ def made(
     with _their_code(f"workload={maker.name}, which fails", _call(maker, given)), untouched():
         seed_generators(whole_number(seed, "workload"))  # a split that it draws is the same in an analysis
         workload = function(**given)
-    if not isinstance(workload, Workload) or inspect.isclass(workload):
+    # A protocol asks for every property, and one of a Supervised runs its model.
+    if not isinstance(workload, Supervised | Workload) or inspect.isclass(workload):
         got = f"workload={maker.name}, which returns a {type(workload).__name__}"
         raise Refusal(got, "an nfa.Supervised, or another Workload", "return nfa.Supervised(model=…, loss=…, …)")
     if isinstance(workload, Supervised):
