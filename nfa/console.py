@@ -1,5 +1,6 @@
 """What a person at a terminal sees: one line a stage, and a bar for long work."""
 
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
@@ -14,10 +15,13 @@ _muted = 0
 
 
 def stage(name: str, text: str) -> None:
-    """One clear line: what is going on and with what, without passwords."""
+    """One clear line: what is going on and with what, without passwords. Where nobody reads any more, work goes on."""
     if not _muted:
-        tqdm.write(masked(f"{name:>10}  {text}"), file=sys.stdout)
-        sys.stdout.flush()
+        try:
+            tqdm.write(masked(f"{name:>10}  {text}"), file=sys.stdout)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def bar(items: Iterable[Item], name: str, *, total: int | None = None, unit: str = "it") -> "tqdm[Item]":

@@ -149,7 +149,7 @@ def test_the_readme_s_python_runs(changeable: Finished) -> None:
             {"mlflow": mlflow, "model": model, "loss": loss, "probe": probe, "train_one_epoch": train_one_epoch},
         )
     found = series(changeable.store, next(run_id for run_id in changeable.store.runs() if run_id != changeable.run_id))
-    assert list(found["0/agop_nfm"]) == list(range(10))
+    assert list(found["0/agop_nfm"]) == list(range(11))
 
 
 def test_the_readme_s_callback_records_in_a_trainer(undrawn_store: Store, tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ def test_without_a_run_the_callback_writes_to_the_sink_that_it_is_given(tmp_path
 def test_refusals_come_before_the_first_step(store: Store, tmp_path: Path) -> None:
     model = language_model()
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    with pytest.raises(Refusal, match="no active MLflow run"):
+    with pytest.raises(Refusal, match="no MLflow run is active"):
         trained(model, tmp_path, recording(next_word, 6))
     assert store.runs() == []
     reduced = recording(lambda logits, words: next_word(logits, words).mean(), 6)

@@ -34,7 +34,7 @@ class MlflowRun:
             import mlflow
         if (active := mlflow.active_run()) is None:
             remedy = "with mlflow.start_run(): … around the training, or sink="
-            raise Refusal("no active MLflow run", "a run to record into", remedy)
+            raise Refusal("a watch where no MLflow run is active", "a run to record into", remedy)
         self.uri, self.run_id = str(mlflow.get_tracking_uri()), str(active.info.run_id)
         learn(self.uri)
         self._client = mlflow.MlflowClient(self.uri)

@@ -2,7 +2,6 @@
 
 import ast
 import inspect
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from nfa.measures.evaluation import evaluate_split
 from nfa.registry.datasets import image_files, images, splits
 from nfa.registry.datasets.tensor_datasets import image_datasets
 from nfa.registry.places import named
+from nfa.registry.ready import READY
 from nfa.registry.ready.cnn import cnn
 from nfa.registry.ready.modular_addition import modular_addition
 from nfa.registry.ready.multi_index import multi_index
@@ -28,10 +28,7 @@ from nfa.registry.ready.transformer import transformer
 from nfa.seeding import generator
 from nfa.testing import check_workload
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-READY: dict[str, Callable[..., Any]] = {
-    name: named(place) for name, place in PROJECT["project"]["entry-points"]["nfa.workloads"].items()
-}
+MADE: dict[str, Callable[..., Any]] = {name: named(place) for name, place in READY.items()}
 TINY: dict[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
     "cnn": (cnn, {"width": 2, "depth": 2}),
     "resnet": (resnet, {"width": 2}),
@@ -73,12 +70,12 @@ def shares(workload: Any, model: torch.nn.Module) -> dict[str, float]:
 
 def test_the_names_that_are_registered_are_those_of_the_files() -> None:
     files = {path.stem for path in (ROOT / "nfa/registry/ready").glob("*.py")} - {"__init__"}
-    assert {name.replace("-", "_") for name in READY} == {make.__name__ for make in READY.values()} == files
+    assert {name.replace("-", "_") for name in READY} == {make.__name__ for make in MADE.values()} == files
 
 
 @pytest.mark.parametrize("name", READY)
 def test_a_file_is_short_and_its_function_has_plain_arguments_with_defaults(name: str) -> None:
-    make = READY[name]
+    make = MADE[name]
     text = Path(inspect.getfile(make)).read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 80
     for argument in inspect.signature(make).parameters.values():

@@ -65,9 +65,10 @@ def _joined(maker: Maker, asked: TrainAnyConfig, typed: dict[str, Any]) -> str:
 
 def _tell_defaults(maker: Maker, given: Collection[str]) -> None:
     """Say the arguments that are called as parameters of the MLP: whether its default was typed cannot be known."""
-    for item in dataclasses.fields(TrainConfig):
-        own = maker.arguments.get(item.name)
-        if own and item.name not in {*OWN, *given} and not own.required and own.default != item.default:
-            typed = f"where you mean {item.default}, type workload_args={item.name}={item.default}"
-            value = "…" if own.default is None else own.default  # a name or a call, whose value its file knows
-            stage("argument", f"{item.name}={value} is the default of {maker.name}; {typed}")
+    plain = {item.name: item.default for item in dataclasses.fields(TrainConfig) if item.name not in {*OWN, *given}}
+    own = {name: found for name, found in maker.arguments.items() if name in plain and not found.required}
+    apart = [name for name, found in own.items() if found.default != plain[name]]
+    if apart:
+        mine = ", ".join(f"{name}={own[name].default}" for name in apart)
+        others = ",".join(f"{name}={plain[name]}" for name in apart)
+        stage("argument", f"{mine}: the default of {maker.name}; where you mean the MLP's: workload_args={others}")

@@ -138,6 +138,6 @@ def chosen_epoch(run: Run, epoch: int | str | None) -> int:
     if epoch is not None and not isinstance(epoch, str):
         return epoch
     why = "without an epoch" if epoch is None else f"with epoch={epoch!r}"
-    why += f" (it has no {BEST}: it has not finished)" if epoch == "best" else ""
-    allowed = f"one of {existing}, or 'last', or 'best' of a finished run"
-    raise Refusal(f"run {run.info.run_id[:12]} {why}", allowed, "load_checkpoint(run_id, epoch='last')")
+    why += f" (it has no {BEST}: it has not finished, or logged no val/loss)" if epoch == "best" else ""
+    allowed, short = f"one of {existing}, or 'last', or 'best' of a finished run", run.info.run_id[:12]
+    raise Refusal(f"run {short} {why}", allowed, f"nfa.load_checkpoint({short!r}, epoch='last')")

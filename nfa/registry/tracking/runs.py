@@ -212,7 +212,8 @@ def join_active(entrypoint: str, workload: str) -> TrackedRun:
     """
     active = mlflow.active_run()
     if active is None:
-        raise Refusal("no active MLflow run", "a run to track in", "with mlflow.start_run(): … around it")
+        got = "nfa.track where no MLflow run is active"
+        raise Refusal(got, "a run to track in", "with mlflow.start_run(): … around it")
     with reaching_store(), shielded():
         run = client().get_run(active.info.run_id)
         if "nfa.state" in run.data.tags:

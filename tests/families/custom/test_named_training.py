@@ -286,7 +286,7 @@ def test_where_a_default_of_the_mlp_may_have_been_typed_the_function_s_own_is_sa
     mlp = TrainAnyConfig().width
     assert training_of(TrainAnyConfig(workload="my_lab:make", width=mlp)).workload_args == ""
     said = capsys.readouterr().out
-    assert f"width=6 is the default of my_lab:make; where you mean {mlp}, type workload_args=width={mlp}" in said
+    assert f"width=6: the default of my_lab:make; where you mean the MLP's: workload_args=width={mlp}" in said
 
 
 def test_arguments_called_as_parameters_of_the_training_are_the_function_s_own(lab: Store) -> None:

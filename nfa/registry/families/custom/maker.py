@@ -14,6 +14,7 @@ from pathlib import Path
 from nfa.content import file_sha256
 from nfa.errors import Refusal, reason
 from nfa.registry.folders import is_caller_known, typed_folder
+from nfa.registry.ready import READY
 from nfa.registry.typed_values import BOOLEANS, assignments, known, read_number
 
 GROUP = "nfa.workloads"  # of entry points, by which packages give workloads a name
@@ -109,8 +110,8 @@ def written(values: Mapping[str, Value]) -> str:
 
 
 def registered() -> dict[str, str]:
-    """Places of the functions that installed packages give a name, by name."""
-    return {point.name: point.value for point in entry_points(group=GROUP)}
+    """Places of the functions that have a name: those that are ready here, and those of installed packages."""
+    return {point.name: point.value for point in entry_points(group=GROUP)} | READY
 
 
 def find(name: str) -> Maker:

@@ -97,6 +97,7 @@ class Track:
             if begun:
                 self._check_same(config)  # before anything is changed
             self._run.__enter__()
+            stage("run", self._run.run_id)
             try:
                 self._begin(config, ids, begun=begun)
             except BaseException:
