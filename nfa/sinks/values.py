@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from nfa.errors import Refusal
+from nfa.masking import masked
 
 LONGEST = 200  # letters: MLflow takes 250, and what is measured of a metric has longer names
 LAST = 2**31
@@ -32,8 +33,8 @@ def count_of(name: str, value: Any) -> int:
 
 
 def key_of(name: str) -> str:
-    """A name as it stands in keys."""
-    return FOREIGN.sub("_", name)
+    """A name as it stands in keys; a password in it is masked while it can still be told."""
+    return FOREIGN.sub("_", masked(name)) if FOREIGN.search(name) else name
 
 
 def loggable(values: Mapping[str, float], step: int) -> dict[str, float]:
