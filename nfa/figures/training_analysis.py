@@ -72,11 +72,9 @@ def _panel(
     )
     for key, look in LOSSES.items():
         draw(axes, {epoch: value for epoch, value in series.get(key, {}).items() if epoch in epochs}, **look)
-    axes.set(title=site_label(site), ylabel="loss", yscale="log")
+    axes.set_title(site_label(site))
+    _loss_axis(axes)
     epoch_axis(axes, boundary, unit)
-    low, high = axes.get_ylim()
-    if high < LONG * low:
-        plain_numbers(axes.yaxis)
     right = axes.twinx()
     for name in similarities:
         draw(right, series.get(f"{site}/{name}", {}), **SIMILARITIES[name])
@@ -85,6 +83,17 @@ def _panel(
     right.set(ylim=(0, 1), ylabel=_scale(similarities))
     right.spines["right"].set_visible(True)
     right.grid(visible=False)
+
+
+def _loss_axis(axes: Axes) -> None:
+    """The left one; without a mark where no loss was logged, as by a loop of somebody's own."""
+    if not axes.get_lines():
+        axes.set_yticks([])
+        return
+    axes.set(ylabel="loss", yscale="log")
+    low, high = axes.get_ylim()
+    if high < LONG * low:
+        plain_numbers(axes.yaxis)
 
 
 def _scale(similarities: Sequence[str]) -> str:

@@ -134,6 +134,14 @@ def test_shares_in_known_features_are_drawn_with_chance_at_the_sites_that_have_t
     assert second[1].get_ylabel() == "cosine similarity, share"
 
 
+def test_without_losses_there_is_no_loss_axis() -> None:
+    """As of a loop of somebody's own that has logged none."""
+    values = {key: of_key for key, of_key in series(1).items() if not key.endswith("/loss")}
+    ((left, right),) = sides(training_analysis(values, sites(1), boundary=20))
+    assert (list(left.get_yticks()), left.get_ylabel()) == ([], "")
+    assert lines(right).keys() == {"AGOP vs NFM"}
+
+
 def test_validation_loss_is_drawn_at_checkpoint_epochs_only() -> None:
     ((left, _),) = sides(training_analysis(series(1), sites(1)))
     assert list(lines(left)["validation loss"].get_xdata()) == EPOCHS

@@ -33,9 +33,10 @@ def report(run: TrackedRun, title: str) -> None:
     drawn = shown(series, sites, relations, MOST_PANELS)
     look: dict[str, Any] = {"title": alignment_title(title, content["conventions"], drawn), "unit": axis_label(unit)}
     look["boundary"] = phase_boundary(sorted(series[DONE]))
-    figure = training_analysis(drawn.series, drawn.sites, SIX_CURVES, **look, band=BAND)
-    tracking.save_picture(run, figure, "enhanced_analysis")
-    stage("figure", "plots/enhanced_analysis.png and .pdf")
+    if not set(relations).isdisjoint(SIX_CURVES):
+        figure = training_analysis(drawn.series, drawn.sites, SIX_CURVES, **look, band=BAND)
+        tracking.save_picture(run, figure, "enhanced_analysis")
+        stage("figure", "plots/enhanced_analysis.png and .pdf")
     if not set(relations) <= set(SIX_CURVES):
         figure = alignment_relations(drawn.series, drawn.sites, relations, **look)
         tracking.save_picture(run, figure, "all_relations")
