@@ -106,6 +106,8 @@ def test_the_best_trial_is_tagged_and_its_last_checkpoint_is_the_champion(
         champion = stored_runs.load_checkpoint(f"models:/{NAME}@champion")
         version = stored_runs.load_checkpoint(f"models:/{NAME}/1")
         stored = stored_runs.load_checkpoint(finished(study)[best], epoch=4)
+        with pytest.raises(Refusal, match=rf"do: load_checkpoint\('{finished(study)[best][:12]}', epoch='best'\)"):
+            stored_runs.load_checkpoint(study.parent, epoch="best")
     for model in (champion.model, version.model):
         assert all(
             torch.equal(one, other) for one, other in zip(model.parameters(), stored.model.parameters(), strict=True)

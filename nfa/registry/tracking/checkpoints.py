@@ -109,7 +109,8 @@ def stored_path(run_id: str, epoch: int) -> str:
 
 def _without_checkpoints(run: Run, epoch: int | str | None) -> Refusal:
     """Names the runs below one that has none itself, and what to type."""
-    got, owners = f"run {run.info.run_id[:12]} (it has no checkpoints)", list(_owners(run))
+    got, best = f"run {run.info.run_id[:12]} (it has no checkpoints)", run.data.tags.get("nfa.best_run_id")
+    owners = sorted(_owners(run), key=lambda owner: owner.info.run_id != best)  # the best of a study first
     if not owners:
         return Refusal(got, "a run that has trained something, or a parent of such runs", "train it first")
     shown = [f"{owner.info.run_name} {owner.info.run_id[:12]}" for owner in owners]
