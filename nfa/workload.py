@@ -10,6 +10,7 @@ import torch.nn as nn
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from nfa.errors import Refusal
 from nfa.maths.known_features import KnownFeatures
 from nfa.sinks.values import key_of
 
@@ -89,6 +90,7 @@ def groups_of_modules(model: nn.Module) -> ParameterGroups:
     names: dict[str, list[str]] = {}
     owners: list[str] = []
     seen: set[int] = set()
+    check_keys(model)
     for path, module in model.named_modules():
         own = {name: weight for name, weight in module.named_parameters(recurse=False) if weight.requires_grad}
         new = [f"{path}.{name}".removeprefix(".") for name, weight in own.items() if id(weight) not in seen]
@@ -100,6 +102,16 @@ def groups_of_modules(model: nn.Module) -> ParameterGroups:
     roles = [next((part for part in of if part in names), None) for of in (owners[:1], owners[-2:-1], owners[-1:])]
     front, back, output = roles
     return ParameterGroups(names, front, back, output)
+
+
+def check_keys(model: nn.Module) -> None:
+    """`Refusal` for two modules whose names are one and the same in the keys of series: one would stand for both."""
+    named: dict[str, str] = {}
+    for path, _ in model.named_modules():
+        other = named.setdefault(key_of(path), path)
+        if other != path:
+            got = f"modules {other!r} and {path!r}, of which both are {key_of(path)!r} in the names of series"
+            raise Refusal(got, "names that differ in letters, digits, _ or -", "give one of them another name")
 
 
 def groups_of_sites(model: nn.Module, sites: Mapping[str, nn.Module]) -> ParameterGroups:
@@ -228,6 +240,7 @@ class Workload(Protocol):
         A family may give some under names of its own, and then only those are looked at. A module that is named one by
         one and uses no weight itself is one site with all that is inside it.
         """
+        check_keys(model)
         return {key_of(path): module for path, module in model.named_modules()}
 
     def readout(self, model: nn.Module) -> str | None:  # noqa: ARG002

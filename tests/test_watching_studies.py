@@ -1,6 +1,7 @@
 """Every study through `nfa.watch`: keys and values of the analyses of stored runs, with a table and a description."""
 
 import csv
+from collections import OrderedDict
 from typing import Any
 
 import mlflow
@@ -233,3 +234,11 @@ def test_studies_take_the_first_of_the_probe_that_max_samples_says() -> None:
     with nfa.watch(toys.net, toys.loss, (toys.inputs[:7], toys.targets[:7]), studies=EVERY, prefix="few/") as watch:
         few = watch.record(0)
     assert {key.removeprefix("few/"): value for key, value in few.items()} == found
+
+
+@pytest.mark.parametrize("studies", ["alignment", "flow"])  # directions have none of one layer
+def test_two_layers_of_one_name_in_the_keys_of_series_are_refused(studies: str) -> None:
+    """One would stand for both."""
+    network = nn.Sequential(OrderedDict({"a<": nn.Linear(4, 3), "a>": nn.Linear(3, 3)}))
+    with pytest.raises(Refusal, match="modules 'a<' and 'a>', of which both are 'a_'"):
+        nfa.watch(network, cross_entropy, (torch.randn(6, 4), torch.arange(6) % 3), studies=studies, sink=Memory())
