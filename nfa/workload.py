@@ -90,7 +90,7 @@ def groups_of_modules(model: nn.Module) -> ParameterGroups:
     names: dict[str, list[str]] = {}
     owners: list[str] = []
     seen: set[int] = set()
-    check_keys(model)
+    _check_keys(model)
     for path, module in model.named_modules():
         own = {name: weight for name, weight in module.named_parameters(recurse=False) if weight.requires_grad}
         new = [f"{path}.{name}".removeprefix(".") for name, weight in own.items() if id(weight) not in seen]
@@ -104,7 +104,7 @@ def groups_of_modules(model: nn.Module) -> ParameterGroups:
     return ParameterGroups(names, front, back, output)
 
 
-def check_keys(model: nn.Module) -> None:
+def _check_keys(model: nn.Module) -> None:
     """`Refusal` for two modules whose names are one and the same in the keys of series: one would stand for both."""
     named: dict[str, str] = {}
     for path, _ in model.named_modules():
@@ -240,7 +240,7 @@ class Workload(Protocol):
         A family may give some under names of its own, and then only those are looked at. A module that is named one by
         one and uses no weight itself is one site with all that is inside it.
         """
-        check_keys(model)
+        _check_keys(model)
         return {key_of(path): module for path, module in model.named_modules()}
 
     def readout(self, model: nn.Module) -> str | None:  # noqa: ARG002

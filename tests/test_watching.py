@@ -136,23 +136,28 @@ def watched(store: Store, toys: Toy, **options: Any) -> Recorded:
 # ---- the training
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-@in_a_run
-def test_training_is_bitwise_the_same_with_and_without(name: str) -> None:
-    """Weights, running statistics, optimizer state, gradients, modes, hooks and generators."""
-    left = {}
+def left_by_training(name: str, **options: Any) -> list[Any]:
+    """What a training leaves with a watch of these options, and without one."""
+    left = []
     for seen in (True, False):
         toys = toy(name)
         random.seed(7), np.random.seed(7), torch.manual_seed(7)
         if seen:
-            probe = (toys.inputs[:10], toys.targets[:10])
-            with nfa.watch(toys.net, toys.loss, probe, relations="*_nfm,?_vs_?,out_?_vs_?") as watch:
+            with nfa.watch(toys.net, toys.loss, (toys.inputs[:10], toys.targets[:10]), **options) as watch:
                 optimizer, _ = train(toys, watch)
         else:
             optimizer, _ = train(toys, None)
-        left[seen] = snapshot(toys, optimizer)
-    assert_same(left[True], left[False])
-    assert set(left[True]["training"].values()) == {True}
+        left.append(snapshot(toys, optimizer))
+    return left
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@in_a_run
+def test_training_is_bitwise_the_same_with_and_without(name: str) -> None:
+    """Weights, running statistics, optimizer state, gradients, modes, hooks and generators."""
+    seen, unseen = left_by_training(name, relations="*_nfm,?_vs_?,out_?_vs_?")
+    assert_same(seen, unseen)
+    assert set(seen["training"].values()) == {True}
 
 
 # ---- the values

@@ -1,7 +1,6 @@
 """`nfa.watch(…, checkpoints=True)`: what the model has learned lies in the run, whole or not at all, and is found."""
 
 import json
-import random
 import shutil
 from collections import namedtuple
 from collections.abc import Callable
@@ -9,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import mlflow
-import numpy as np
 import pytest
 import torch
 import torch.nn as nn
@@ -17,11 +15,11 @@ from analyses import undrawn
 from killed import files, fill_and_die, killed
 from moments import KILL, During
 from stores import Store
-from test_watching import NETWORKS, cross_entropy, in_a_run, only, toy, train
+from test_watching import NETWORKS, cross_entropy, in_a_run, left_by_training, only
 from test_watching_runs import started, trained
 from torch import Tensor
 from toys import layers, seeded
-from traces import assert_same, snapshot
+from traces import assert_same
 
 import nfa
 from nfa import __version__, content
@@ -166,18 +164,7 @@ def test_tied_weights_are_stored_under_both_names_frozen_ones_not_and_buffers_ar
 @pytest.mark.parametrize("name", NETWORKS)
 @in_a_run
 def test_training_is_bitwise_the_same_with_checkpoints_and_without_a_watch(name: str) -> None:
-    left = {}
-    for seen in (True, False):
-        toys = toy(name)
-        random.seed(7), np.random.seed(7), torch.manual_seed(7)
-        if seen:
-            probe = (toys.inputs[:10], toys.targets[:10])
-            with nfa.watch(toys.net, toys.loss, probe, studies="flow", checkpoints=True) as watch:
-                optimizer, _ = train(toys, watch)
-        else:
-            optimizer, _ = train(toys, None)
-        left[seen] = snapshot(toys, optimizer)
-    assert_same(left[True], left[False])
+    assert_same(*left_by_training(name, studies="flow", checkpoints=True))
 
 
 def test_answers_are_those_of_the_weights_own_type_whatever_autocast_is_around(run: Store) -> None:

@@ -56,7 +56,7 @@ def _read(text: str, kind: type[Value]) -> Value:
 class Maker:
     """A function in a file, as its name says, with what its `def` says of its arguments.
 
-    `registered`: an installed package gives it the name, under the entry-point group nfa.workloads.
+    `registered`: it is ready here by this name, or an installed package gives it that (group nfa.workloads).
     """
 
     name: str
