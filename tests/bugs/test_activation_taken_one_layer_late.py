@@ -3,12 +3,12 @@ the gradient was that of a network which applies the layer twice."""
 
 import pytest
 import torch
-from toys import half_square, site_matrices, toy
 
 from nfa import reference
 from nfa.observe.passes import observe, site_weights
 from nfa.observe.records import Part, Source
 from nfa.registry.families.mlp.model import MLP
+from tests.support.toy_models import half_square, site_matrices, toy
 
 
 def deep():

@@ -2,11 +2,10 @@
 
 import weakref
 
-from toys import layers, seeded, toy
-
 from nfa.measures.agop import Agop
 from nfa.observe.passes import observe
 from nfa.observe.records import Source
+from tests.support.toy_models import layers, seeded, toy
 
 
 def test_a_batchs_gradients_are_gone_when_the_next_ones_are_heard():

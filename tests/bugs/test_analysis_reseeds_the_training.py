@@ -5,10 +5,10 @@ import random
 
 import numpy as np
 import torch
-from toys import site_matrices, tiny_classifier
 
 from nfa.observe.passes import site_weights
 from nfa.registry.training.loop import Training
+from tests.support.toy_models import site_matrices, tiny_classifier
 
 
 def test_drawing_and_seeding_between_epochs_and_analysing_or_not_leave_the_weights_bitwise_the_same():

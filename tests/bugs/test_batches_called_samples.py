@@ -6,12 +6,12 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from gradient_runs import array, directed, example_gradients
 from matplotlib.figure import Figure
 
 from nfa import reference
 from nfa.figures.gradient_pictures import DrawnDirections, gradient_similarities
 from nfa.registry import tracking
+from tests.support.gradient_direction_runs import array, directed, example_gradients
 
 N, SIZE, EPOCH = 40, 8, 2
 UNITS = {"sample": {}, f"batch of {SIZE}": {"unit": "batch", "batch_size": SIZE}}

@@ -1,11 +1,11 @@
 """EEG fault 1: every text but the empty one was true, so `--use_gated_residual False` ablated nothing."""
 
 import pytest
-from decoders import TINY, tiny_decoder
 
 from nfa.errors import Refusal
 from nfa.registry.cli import parse
 from nfa.registry.families.eeg.config import TrainEEGConfig
+from tests.support.eeg_trainings import TINY, tiny_decoder
 
 SWITCHES = ("use_residual", "use_gated_residual", "use_mlp_head", "use_se", "use_subjects", "use_positions", "use_llrd")
 

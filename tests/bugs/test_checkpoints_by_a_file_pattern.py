@@ -3,11 +3,11 @@ that fitted no file, so that nothing or something else was analysed."""
 
 import numpy as np
 import pytest
-from gradient_runs import array, directed, example_gradients
 
 from nfa.errors import Refusal
 from nfa.registry.analyses.config import GradientDirectionsConfig
 from nfa.registry.analyses.gradient_directions import GradientDirections
+from tests.support.gradient_direction_runs import array, directed, example_gradients
 
 DEFAULT = GradientDirectionsConfig().epochs
 N = 12

@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from decoders import recordings
 
 from nfa.maths.pearson import pearson
 from nfa.registry.families.eeg.scores import Scores
+from tests.support.eeg_trainings import recordings
 
 
 def test_perfect_windows_have_an_r_of_one_and_constant_ones_none():

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from toys import tiny_classifier
 
 from nfa.measures.evaluation import evaluate
 from nfa.registry.training.loop import Training
 from nfa.workload import MeanLoss
+from tests.support.toy_models import tiny_classifier
 
 
 def test_the_loss_of_every_epoch_is_that_of_the_model_as_it_stands_then():

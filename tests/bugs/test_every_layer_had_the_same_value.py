@@ -1,9 +1,8 @@
 """EEG fault 4: a variable kept from an earlier loop, so every layer was given the value of one."""
 
-from decoders import STEPS_AN_EPOCH, tiny_decoder
-
 from nfa.measures.parameter_groups import relative_changes
 from nfa.registry.training.loop import Training, Watched
+from tests.support.eeg_trainings import STEPS_AN_EPOCH, tiny_decoder
 
 
 def test_each_group_has_the_value_of_its_own_parameters():

@@ -3,10 +3,10 @@ of a batch was several times its examples' losses, and how many times changed fr
 
 import pytest
 import torch
-from toys import tiny_classifier
 
 from nfa.registry.families.mlp.ghm import Harmonised, Terms
 from nfa.workload import Batch
+from tests.support.toy_models import tiny_classifier
 
 NORMS = {
     "one bin": [0.05] * 6,

@@ -3,10 +3,10 @@ had a gradient. Here labels are class indices, and 0 and 1 are made of them in o
 
 import pytest
 import torch
-from toys import tiny_classifier
 
 from nfa.registry.families.mlp.ghm import TERMS
 from nfa.workload import Batch
+from tests.support.toy_models import tiny_classifier
 
 CONFIDENT = 30.0  # a logit whose softmax is 1
 

@@ -3,13 +3,13 @@ batch was over-weighted."""
 
 import pytest
 import torch
-from toys import half_square, layers, seeded, toy
 
 from nfa.errors import Refusal
 from nfa.measures.agop import Agop
 from nfa.measures.evaluation import evaluate
 from nfa.observe.passes import observe
 from nfa.observe.records import Source
+from tests.support.toy_models import half_square, layers, seeded, toy
 
 
 def second_moment(batch_size: int) -> torch.Tensor:

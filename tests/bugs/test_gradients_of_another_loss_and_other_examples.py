@@ -6,12 +6,12 @@ import random
 import numpy as np
 import pytest
 import torch
-from gradient_runs import array, directed
-from toys import Noisy, seeded, tiny_classifier, toy
 
 from nfa import reference
 from nfa.measures.evaluation import record_outputs
 from nfa.measures.gradient_gram import GradientGram, choose_parameters
+from tests.support.gradient_direction_runs import array, directed
+from tests.support.toy_models import Noisy, seeded, tiny_classifier, toy
 
 N = 24
 

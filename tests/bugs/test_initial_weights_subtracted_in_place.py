@@ -1,10 +1,10 @@
 """Fault 2: W − W⁽⁰⁾ was subtracted in place, which put the difference into the network under analysis."""
 
 import torch
-from toys import layers, seeded, site_matrices, toy
 
 from nfa.observe.passes import site_weights
 from nfa.studies.alignment import AlignmentOptions, alignment
+from tests.support.toy_models import layers, seeded, site_matrices, toy
 
 
 def test_neither_the_network_nor_the_initial_weights_are_edited_and_the_second_analysis_is_the_first():

@@ -4,10 +4,10 @@ sequence, so the model learnt neither the answer alone nor where to stop."""
 import pytest
 import torch
 import torch.nn.functional as F
-from tokenizers_of_tests import TEMPLATE, by_bytes, fast
 
 from nfa.registry.families.language.answer_tokens import collate, encode
 from nfa.registry.families.language.questions import Pair
+from tests.support.tokenizers import TEMPLATE, by_bytes, fast
 
 PAIRS = [
     Pair((("user", "Why?"),), "So."),

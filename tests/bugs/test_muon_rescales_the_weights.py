@@ -2,9 +2,9 @@
 
 import torch
 import torch.nn as nn
-from toys import tiny_classifier
 
 from nfa.registry.training.optimizers import build
+from tests.support.toy_models import tiny_classifier
 
 
 def test_the_default_muon_moves_weights_by_its_update_alone():

@@ -6,10 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from analyses import undrawn
-from fine_tunings import ALPHA, MODULES, RANK, Place, factor_run, factors_for, used_place
 from safetensors.torch import load_file
-from stores import Store
 from torch import Tensor
 
 from nfa import reference
@@ -17,6 +14,9 @@ from nfa.errors import Refusal
 from nfa.registry.families.language.config import TrainLoraConfig
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.training.start import train
+from tests.support.analyses import undrawn
+from tests.support.fine_tunings import ALPHA, MODULES, RANK, Place, factor_run, factors_for, used_place
+from tests.support.stores import Store
 
 RENAMED = {
     "with PEFT's prefix": ("model.", "base_model.model.model."),

@@ -3,13 +3,12 @@
 A step is given a run id, never a file name; what a run's files are called is in its config.json.
 """
 
-import lora_runs
-from analyses import undrawn
-from stores import Store
-
 from nfa.registry.families.language.teacher.config import LoraSvdConfig, SynthesizeTeacherConfig
 from nfa.registry.families.language.teacher.lora_svd import lora_svd
 from nfa.registry.families.language.teacher.synthesize_teacher import synthesize_teacher
+from tests.support import lora_runs
+from tests.support.analyses import undrawn
+from tests.support.stores import Store
 
 
 def test_a_step_takes_up_the_one_before_whatever_the_ranks_in_its_file_names(store: Store) -> None:

@@ -4,13 +4,13 @@ so that no two could be compared."""
 import numpy as np
 import pytest
 import torch
-from gradient_runs import array, directed
 
 from nfa.errors import Refusal
 from nfa.figures.gradient_pictures import DrawnDirections, gradient_montage, gradient_similarities
 from nfa.maths.embedding import tsne
 from nfa.registry.analyses.config import GradientDirectionsConfig
 from nfa.studies.gradient_directions import ProbeExamples
+from tests.support.gradient_direction_runs import array, directed
 
 
 @pytest.mark.parametrize(("n", "size"), [(32, 32), (63, 32), (10, 32), (2, 2)])

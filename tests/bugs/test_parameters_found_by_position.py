@@ -3,10 +3,10 @@
 import torch
 import torch.nn as nn
 from torch import Tensor
-from toys import seeded, site_matrices, toy
 
 from nfa import reference
 from nfa.observe.passes import site_weights
+from tests.support.toy_models import seeded, site_matrices, toy
 
 
 class Unordered(nn.Module):

@@ -4,8 +4,9 @@ files replaced the first one's; and no answer had an end."""
 from pathlib import Path
 
 import torch
-from fine_tunings import Place, used_place
-from stores import Store, same_weights
+
+from tests.support.fine_tunings import Place, used_place
+from tests.support.stores import Store, same_weights
 
 
 def outputs(store: Store, run_id: str) -> dict[str, Path]:

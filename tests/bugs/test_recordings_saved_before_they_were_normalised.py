@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from recording_folders import normalised, save, small, write
 
 from nfa.registry.families.eeg import data
+from tests.support.prepared_recordings import normalised, save, small, write
 
 
 @pytest.mark.parametrize("gain", [1.0, 1e-6, 1e6], ids=["as recorded", "volts", "microvolts"])

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from toys import site_matrices, toy
 
 from nfa import reference
 from nfa.observe.passes import site_weights
 from nfa.registry.families.mlp.model import ACTIVATIONS, MLP, initialise
+from tests.support.toy_models import site_matrices, toy
 
 
 def agop(activation: str) -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,12 +6,11 @@ import json
 import math
 from pathlib import Path
 
-from analyses import undrawn
-from fine_tunings import STEPS, Place, used_place
-from stores import Store
-
 from nfa.registry import tracking
 from nfa.registry.families.language import report
+from tests.support.analyses import undrawn
+from tests.support.fine_tunings import STEPS, Place, used_place
+from tests.support.stores import Store
 
 
 def test_without_a_validation_file_there_is_a_split_and_every_report_has_numbers(store: Store, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """EEG fault 6: groups by parts of names; "se" is in many, and squeeze-excitation learned at the output's rate."""
 
 import pytest
-from decoders import tiny_decoder
+
+from tests.support.eeg_trainings import tiny_decoder
 
 
 @pytest.mark.parametrize("preset", ["v1", "conservative", "full"])

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from decoders import tiny_decoder
-from stores import Finished
 
 from nfa.parallel import World
 from nfa.registry.families.eeg.training import DecoderTraining
 from nfa.registry.families.eeg.workload import EEGDecoder
 from nfa.registry.training.shared_batch import SharedBatchNorm
+from tests.support.eeg_trainings import tiny_decoder
+from tests.support.stores import Finished
 
 
 def test_the_test_set_has_one_result_that_of_the_chosen_weights(decoded: Finished) -> None:

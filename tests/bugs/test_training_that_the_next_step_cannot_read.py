@@ -4,10 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from analyses import undrawn
-from fine_tunings import ALPHA, MODULES, RANK, Place, used_place
 from safetensors.torch import load_file
-from stores import Store
 from torch import Tensor
 
 from nfa import reference
@@ -15,6 +12,9 @@ from nfa.registry import tracking
 from nfa.registry.families.language.base.models import load_model
 from nfa.registry.families.language.teacher.config import LoraSvdConfig
 from nfa.registry.families.language.teacher.lora_svd import lora_svd
+from tests.support.analyses import undrawn
+from tests.support.fine_tunings import ALPHA, MODULES, RANK, Place, used_place
+from tests.support.stores import Store
 
 
 def learned(store: Store, run_id: str, init: str, place: Place) -> dict[str, Tensor]:

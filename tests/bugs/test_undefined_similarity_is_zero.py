@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from toys import layers, seeded, site_matrices, toy
 
 from nfa.observe.passes import site_weights
 from nfa.studies.alignment import alignment
+from tests.support.toy_models import layers, seeded, site_matrices, toy
 
 
 def test_before_the_first_update_the_init_removed_similarity_is_absent():

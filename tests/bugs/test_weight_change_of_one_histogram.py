@@ -2,9 +2,9 @@
 
 import torch
 from torch import nn
-from toys import seeded, toy
 
 from nfa.measures.parameter_groups import relative_changes
+from tests.support.toy_models import seeded, toy
 
 
 def test_every_checkpoint_has_its_own_change_and_only_a_run_without_training_has_none() -> None:

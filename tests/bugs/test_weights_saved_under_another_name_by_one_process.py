@@ -1,7 +1,7 @@
 """EEG fault 7: a checkpoint was taken from `model.module`, which a model in one process does not have."""
 
-from decoders import CHECKPOINTS, tiny_decoder
-from stores import Finished
+from tests.support.eeg_trainings import CHECKPOINTS, tiny_decoder
+from tests.support.stores import Finished
 
 
 def test_checkpoints_have_the_model_s_own_names_and_fit_it(decoded: Finished) -> None:
