@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pooch
 import pytest
-from killed import files, fill_and_die, killed
 
 from nfa.errors import Refusal
 from nfa.registry import folders
 from nfa.registry.datasets import image_files
+from tests.support.forks import files, fill_and_die, killed
 
 CONTENT = {"a.bin": b"first", "b.bin": b"second"}
 TOY = image_files.PublishedFiles(
