@@ -19,7 +19,7 @@ class Decoders(Family):
     """Conformers on recordings of EEG, simulated or real."""
 
     name, entrypoint, config = "eeg", "train_eeg", TrainEEGConfig
-    trained_by = f"{HERE}.training:DecoderTraining"
+    trained_by, extra = f"{HERE}.training:DecoderTraining", "eeg"
     entry_points: ClassVar[Mapping[str, EntryPoint]] = {
         "train_eeg": trains(f"{HERE}.config:TrainEEGConfig"),
         "prepare_eeg": EntryPoint(
