@@ -118,9 +118,9 @@ def stored(digest: str) -> dict[str, object]:
 
 
 def test_a_stored_run_is_rebuilt_from_what_it_stored():
-    from nfa.registry.datasets import images
+    from nfa.registry.datasets import image_files, images
 
-    config = stored(images.load("digits", {}).digest())
+    config = stored(images.load("digits", image_files.locate("digits")).digest())
     workload = family("mlp").training.rebuild(StoredTraining(config, {"train": [3, 1]}, **PLAIN))
     assert workload.config == TrainConfig(**config["train"])
     batch = next(workload.batches("train", batch_size=4))

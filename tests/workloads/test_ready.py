@@ -119,7 +119,7 @@ def test_every_study_of_a_workload_agrees_with_the_references_and_changes_nothin
 
 
 def test_images_are_split_as_those_of_train_and_pixels_go_from_0_to_1() -> None:
-    data, found = images.load("digits", {}), image_datasets("digits", seed=7)
+    data, found = images.load("digits", image_files.locate("digits")), image_datasets("digits", seed=7)
     ids = splits.decide(data.train_labels, data.test_labels, seed=7, label_noise=0, classes=10)
     for name, (pixels, labels) in {
         "train": (data.train_images, data.train_labels),
