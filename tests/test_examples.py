@@ -273,6 +273,12 @@ def test_every_link_to_a_file_leads_somewhere() -> None:
             assert address.startswith("http") or (page.parent / address).exists(), f"{page.name}: {address}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_file_of_the_project_that_a_page_names_is_there(page: Path) -> None:
+    named = re.findall(r"`((?:nfa|tests|benchmarks|docs|entrypoints)/[\w./]+)`", page.read_text(encoding="utf-8"))
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
 def test_calls_about_a_model_at_hand_run() -> None:
     model, inputs, targets = seeded(layers, 4, 6, 3), torch.randn(12, 4), torch.arange(12) % 3
 
