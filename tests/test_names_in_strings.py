@@ -102,7 +102,9 @@ def test_plugins_and_scripts_that_are_installed_are_there() -> None:
 
 
 def test_commands_in_files_that_are_no_python_name_what_is_there() -> None:
-    text = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("Makefile", "MLproject", "README.md"))
+    named_files = "Makefile", "MLproject", "README.md", "CONTRIBUTING.md"
+    files = [*(ROOT / name for name in named_files), *ROOT.glob("docs/*.md")]
+    text = "".join(file.read_text(encoding="utf-8") for file in files)
     names = set(re.findall(r"-m ((?:entrypoints|benchmarks|nfa)(?:\.\w+)*)", text))
     assert names
     for name in names - {"benchmarks"}:  # of a loop over their names
