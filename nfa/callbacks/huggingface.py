@@ -23,7 +23,7 @@ class WatchCallback(TrainerCallback):
     Args:
         loss: A function of outputs and targets that returns one loss per example.
         probe: The examples that are analysed, as `nfa.watch` takes them.
-        options: Other arguments of `nfa.watch`. Without `schedule` and `every`, every="auto" applies: recording takes
+        **options: Other arguments of `nfa.watch`. Without `schedule` and `every`, every="auto" applies: recording takes
             at most 5 % of the time.
 
     Raises:

@@ -23,7 +23,7 @@ class WatchCallback(Callback):
         probe: The examples that are analysed, as `nfa.watch` takes them.
         module: The name of the part of the LightningModule that is watched, such as "net"; empty watches the whole
             module, called by its own forward.
-        options: Other arguments of `nfa.watch`. Without `schedule` and `every`, every="auto" applies: recording takes
+        **options: Other arguments of `nfa.watch`. Without `schedule` and `every`, every="auto" applies: recording takes
             at most 5 % of the time.
 
     Raises:

@@ -43,7 +43,7 @@ def recorded_by(*listeners: Callable[[Tensor, Batch], None]) -> Callable[[Tensor
     """Return one listener that passes outputs and batch on to several listeners.
 
     Args:
-        listeners: Functions of a batch's outputs and the batch.
+        *listeners: Functions of a batch's outputs and the batch.
 
     Returns:
         A function that calls all of them.
