@@ -47,10 +47,10 @@ from nfa.observe.rules import RULES, Embedding
 
 @dataclass(frozen=True)
 class Use:
-    """One call of a function with a parameter, and where its output is in the autograd graph.
+    """One call of a function with a parameter, and the position of its output in the autograd graph.
 
-    `place`: which of its output's entries belong to it, where one call makes several products. `fixed`: the input
-    depends on no trainable parameter. `picked`: rows chosen from how many others, where a router chose them.
+    `place` says which entries of its output belong to it, where one call makes several products; `fixed` whether its
+    input depends on no trainable parameter; `picked` from how many others rows were chosen, where a router chose them.
     """
 
     rule: Any
@@ -65,11 +65,11 @@ class Use:
 
     @property
     def edited(self) -> bool:
-        """Whether what the function was given has been changed in place since."""
+        """Whether an argument of the function has been changed in place since."""
         return any(tensor._version != version for tensor, version in self.versions)
 
     def at(self, place: Axis | None, n: int) -> Layout:
-        """Where the examples are, of whom there are n; LayoutError where that is not known."""
+        """Return where the n examples are; LayoutError where that is not known."""
         if self.picked:
             index, total = self.picked
             return Picked(n, index[self.place], total)
@@ -78,42 +78,42 @@ class Use:
         return dataclasses.replace(place, n=n)
 
     def tensors(self) -> list[Tensor]:
-        """What the examples are in: the output and, where it has as many dimensions, the input."""
+        """Return the tensors that hold the examples: the output and, if it has as many dimensions, the input."""
         given = self.rule.data if isinstance(self.rule, Product) else self.output
         return [self.own(self.output), *([given] if given.ndim == self.output.ndim else [])]
 
     def inputs(self, at: Layout) -> Tensor:
-        """h [n s i]."""
+        """Return h [n, s, i]."""
         return cast(Tensor, self.widened().inputs(at))
 
     def delta(self, at: Layout, gradient: Tensor | None) -> Tensor:
-        """δ [n s o]; that of an output which nothing depends on is zero."""
+        """Return δ [n, s, o]; it is zero for an output on which nothing depends."""
         whole = torch.zeros_like(self.output) if gradient is None else gradient
         return cast(Tensor, self.rule.outputs(widened(self.own(whole)), at))
 
     def values(self, at: Layout) -> Tensor:
-        """z [n s o], made again where it was edited in place."""
+        """Return z [n, s, o], computed again if it was edited in place."""
         rule = self.widened()
         edited = self.output._version != self.version
         return cast(Tensor, rule.again(at) if edited else rule.values(widened(self.own(self.output)), at))
 
     def own(self, value: Tensor) -> Tensor:
-        """Its part of what is shaped like the function's output."""
+        """Return its part of a tensor shaped like the function's output."""
         return value[self.place]
 
     def widened(self) -> Any:
-        """The rule in float32 where products would be coarser."""
+        """Return the rule with half precision converted to float32."""
         return with_tensors(self.rule, widened)
 
 
 def with_tensors(rule: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """A rule with every tensor changed."""
+    """Return a rule with every tensor changed."""
     fields = {item.name: getattr(rule, item.name) for item in dataclasses.fields(rule)}
     return dataclasses.replace(rule, **{name: change(of) for name, of in fields.items() if isinstance(of, Tensor)})
 
 
 def widened(tensor: Tensor) -> Tensor:
-    """In float32 where products would be coarser."""
+    """Convert half precision to float32."""
     return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
 
 
@@ -123,7 +123,8 @@ def _detached(values: Iterable[Any], chosen: list[Tensor]) -> tuple[Any, ...]:
 
 @cache
 def _without_dispatch(func: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function of PyTorch, which does not ask first who records: what it calls is then recorded."""
+    """Return the same PyTorch function without its dispatch to recorders, so that the functions it calls are recorded.
+    """
     within = {**func.__globals__, "has_torch_function": lambda *_: False}
     made = types.FunctionType(func.__code__, within, func.__name__, func.__defaults__, func.__closure__)
     made.__kwdefaults__ = func.__kwdefaults__
@@ -135,10 +136,10 @@ PICKS = frozenset({torch.Tensor.__getitem__, torch.index_select, torch.Tensor.in
 
 
 class Recorder(TorchFunctionMode):
-    """Records functions with a rule; `uses` are those of the pass so far, by the keys that `wants` gives them.
+    """Record functions that have a rule; `uses` are those of the pass so far, by the keys that `wants` returns.
 
-    With `cut` functions get the values of recorded parameters instead, so that only what is not recorded connects
-    those to the outputs.
+    With `cut`, functions receive detached values of the recorded parameters, so that only unrecorded uses connect the
+    parameters to the outputs.
     """
 
     rules: Mapping[Callable[..., Any], Any] = RULES
@@ -154,11 +155,11 @@ class Recorder(TorchFunctionMode):
         self._lookups: dict[int, tuple[Tensor, Embedding]] = {}
 
     def wants(self, rule: Any, regions: Mapping[str, Region]) -> Hashable:
-        """Under which key to keep a use; None where nobody wants it."""
+        """Return the key under which to keep a use; None if nobody wants it."""
         raise NotImplementedError
 
     def rooted(self, output: Tensor) -> Tensor | None:
-        """The output where it has a place in the graph; None where it has none."""
+        """Return the output if it has a place in the autograd graph, else None."""
         return output if output.requires_grad else None
 
     def __torch_function__(
@@ -178,7 +179,7 @@ class Recorder(TorchFunctionMode):
         return self.call(func, args, kwargs or {})
 
     def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Call a function, and keep the call where it is wanted."""
+        """Call a function, and keep the call if it is wanted."""
         if func in SUMS and len(args) == 2:
             first = args[0] if func is torch.Tensor.add_ else self._row_each(args[0], args[1])
             args = (first, self._row_each(args[1], args[0]))
@@ -204,7 +205,7 @@ class Recorder(TorchFunctionMode):
         return recorded
 
     def parts(self, rule: Any) -> Iterable[tuple[Any, Any]]:
-        """The uses that one call makes, and which of its output's entries each gives."""
+        """Return the uses that one call makes, and which entries of its output each gives."""
         return rule.parts() if isinstance(rule, Product) else [(rule, ...)]
 
     def _rule(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -261,7 +262,9 @@ class Recorder(TorchFunctionMode):
     # ---- tables of positions
 
     def _row_each(self, value: Any, other: Any) -> Any:
-        """Rows of a table that all examples share, such as positions, looked up for each where they are added."""
+        """Look up rows of a table that all examples share, such as positions, separately for each example where they
+        are added.
+        """
         _, lookup = self._lookups.get(id(value), (None, None))
         if lookup is None or not isinstance(other, Tensor) or other.ndim != 3 or len(other) != self.n:
             return value
@@ -273,7 +276,7 @@ class Recorder(TorchFunctionMode):
 
 
 class ParameterRecorder(Recorder):
-    """Keeps the uses of some parameters, by what uses them and how."""
+    """Keep the uses of some parameters, by what uses them and how."""
 
     def wants(self, rule: Any, regions: Mapping[str, Region]) -> Hashable:
         if not regions or not torch.is_grad_enabled():
