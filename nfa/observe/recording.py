@@ -1,28 +1,28 @@
-"""Where a model uses its parameters, recorded while it runs.
+"""Record where a model uses its parameters while it runs.
 
-All that nfa knows of a model comes from here, and reading starts here. A model is run as it is; meanwhile every
-function of PyTorch that it calls passes by a `Recorder`, whatever class of layer calls it, or none. A function that
-uses a parameter, and that there is a rule for, leaves a `Use`: its arguments, which parts of which parameters are among
-them, and the place of its output in the graph of autograd, so that δ = ∂ℓ/∂(output) can be asked for when the pass is
-over.
+Everything that nfa knows of a model comes from this module, and it is the place to start reading. A model runs as it
+is; meanwhile every PyTorch function that it calls is seen by a `Recorder`, whatever class of layer calls it. A function
+that uses a parameter, and for which there is a rule, leaves a `Use`: its arguments, which parts of which parameters are
+among them, and the position of its output in the autograd graph, so that δ = ∂ℓ/∂(output) can be requested when the
+pass is over.
 
-What a use says depends on two things more. The *layout* (layouts.py) tells where the examples are in its tensors: along
+Two more things give a use its meaning. The *layout* (layouts.py) says where the examples are in its tensors: along
 which dimension, folded with how many positions, or scattered by a router. The *rule* (rules.py, products.py,
-convolutions.py; one for each function, no others anywhere) gives from both, for a linear map z = W h + b, the rows
-h [n s i] and δ [n s o] and the matrix W [o i] that was really applied; and for any parameter its gradient for each
-example. Everything that is measured follows from these: AGOP = E[Wᵀ KᵀK W], G = E[Wᵀ δδᵀ W], H = E[h hᵀ], FACT, and
-the Gram matrix of gradients, ⟨γ_a, γ_b⟩ = Σ_st ⟨δ_as, δ_bt⟩⟨h_as, h_bt⟩.
+convolutions.py; one for each function, and none elsewhere) computes from both, for a linear map z = W h + b, the rows h
+[n, s, i] and δ [n, s, o] and the matrix W [o, i] that was applied; and for any parameter its per-example gradients.
+Everything that is measured follows from these: AGOP = E[Wᵀ KᵀK W], G = E[Wᵀ δδᵀ W], H = E[h hᵀ], FACT, and the Gram
+matrix of gradients, ⟨γ_a, γ_b⟩ = Σ_st ⟨δ_as, δ_bt⟩⟨h_as, h_bt⟩.
 
-Two kinds of recorder differ in what they want. `ParameterRecorder` (here) keeps uses of given parameters, for gradients
-of examples. `SiteRecorder` (sites.py) keeps linear maps by the name of their layer, also frozen ones and those whose
-weight is computed from parameters first: W is what the function was given.
+There are two kinds of recorder. `ParameterRecorder` (here) keeps uses of given parameters, for per-example gradients.
+`SiteRecorder` (sites.py) keeps linear maps by the name of their layer, including frozen ones and those whose weight is
+first computed from parameters: W is what the function received.
 
-Nothing is believed for its name. Before work starts a door (door.py, gradient_door.py) runs a few examples, and the
-same without the last: which dimension has become shorter is that of the examples; z is compared with W h + b, sums over
-the uses with the gradients of autograd, and a recorder that cuts the recorded uses off tells what flows beside them.
-What does not agree is left out with a line, refused with what to do, or, for gradients of examples, made exactly and
-slowly (single_examples.py). Then passes.py and example_gradients.py run batch after batch, and inertness.py leaves the
-model as it was.
+No layer is trusted because of its class. Before work starts, a check (door.py, gradient_door.py) runs a few examples,
+and the same without the last one: the dimension that has become shorter is that of the examples. It compares z with W h
++ b, and sums over the uses with the gradients of autograd; a recorder that cuts the recorded uses off shows what
+bypasses them. What does not agree is left out with a notice, refused with a remedy, or, for per-example gradients,
+computed exactly and slowly (single_examples.py). Then passes.py and example_gradients.py run one batch after another,
+and inertness.py restores the model.
 """
 
 import dataclasses
