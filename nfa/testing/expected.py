@@ -25,7 +25,15 @@ Twin = Callable[[nn.Module], nn.Module]
 
 @dataclass(frozen=True)
 class Case:
-    """A workload, its model before training and now, and the examples that are used."""
+    """A workload, its model before training and now, and the examples that are used.
+
+    Args:
+        workload: The workload.
+        start: The model before training.
+        model: The model now.
+        ids: The ids of the examples.
+        twin: A function that turns a model into the same function made of nn.Linear only.
+    """
 
     workload: Workload
     start: nn.Module
