@@ -233,9 +233,9 @@ def test_where_every_training_fails_their_reasons_are_said(
 EARLY = {
     "preset": ("--presets v1,v3", "presets='v1,v3' (at 'v3')", "v1, full, conservative, aggressive", "presets=v1"),
     "switch": ("--switches use_gate", "switches='use_gate' (at 'use_gate')", "gradient_scale", "switches=use_residual"),
-    "seeds": ("--seeds 1,x", "seeds='1,x'", "different whole numbers", "seeds=1,2,3"),
-    "same seeds": ("--seeds 1,1", "seeds='1,1'", "different whole numbers", "seeds=1,2,3"),
-    "no seeds": ("--seeds=", "seeds=''", "different whole numbers", "seeds=1,2,3"),
+    "seeds": ("--seeds 1,x", "seeds='1,x'", "distinct whole numbers", "seeds=1,2,3"),
+    "same seeds": ("--seeds 1,1", "seeds='1,1'", "distinct whole numbers", "seeds=1,2,3"),
+    "no seeds": ("--seeds=", "seeds=''", "distinct whole numbers", "seeds=1,2,3"),
     "width": ("--d_model 9 --n_head 2", "d_model=9 with n_head=2", "divides", "d_model=128"),
     "parameter": ("--seed 1", "parameter 'seed'", "presets, switches", "did you mean --seeds?"),
 }
