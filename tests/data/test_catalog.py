@@ -80,7 +80,7 @@ def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
 def test_a_given_folder_that_lacks_files_is_refused_with_their_names_and_what_to_do(cache, tmp_path):
     (fill(tmp_path / "mine") / "b.bin").unlink()
     fill(cache)
-    with pytest.raises(Refusal, match=r"(?s)mine lacks b\.bin.*a\.bin, b\.bin.*do: get .*data_dir=FOLDER"):
+    with pytest.raises(Refusal, match=r"(?s)mine lacks b\.bin.*a\.bin, b\.bin.*do: download .*data_dir=FOLDER"):
         image_files.locate("toy", str(tmp_path / "mine"))
 
 
