@@ -112,7 +112,7 @@ def _try(wheel: Path, folder: Path) -> None:
     """Install the wheel as a user does, and use it where nothing else is."""
     python, empty = _environment(folder / "installed"), folder / "empty"
     empty.mkdir()
-    install = [python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt"]
+    install: list[str | Path] = [python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt"]
     stage("library", "installs with what it needs")
     _run([*install, wheel], empty)
     _run([python, "-m", "pip", "check"], empty)
