@@ -212,7 +212,7 @@ def test_the_readme_s_workload_is_the_program_and_conforms_and_is_analysed(
 def test_the_readme_s_shell_blocks_hold_commands_that_are_checked_here() -> None:
     for block in blocks("sh"):
         for line in block.splitlines():
-            assert line.startswith(("mlflow run . -e ", "make ", "pip install -c constraints.txt -e .")), line
+            assert line.startswith(("mlflow run . -e ", "make ", "pip install -c constraints.txt -e '.[all]'")), line
 
 
 # ---- commands anywhere in README and docs
