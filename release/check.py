@@ -18,6 +18,7 @@ from pathlib import Path
 
 from nfa import __version__
 from nfa.console import stage
+from nfa.errors import NfaError
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = "import sys, setuptools.build_meta as backend; print(backend.build_sdist(sys.argv[1]))"
@@ -45,7 +46,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="nfa-release-") as folder:
         try:
             _try(_built(Path(folder)), Path(folder))
-        except subprocess.CalledProcessError as error:
+        except (subprocess.CalledProcessError, NfaError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
     command = ["git", "tag", "-a", tag, "-m", f"nfa {__version__}"]
@@ -91,15 +92,17 @@ def _built(folder: Path) -> Path:
 
 
 def check_contents(committed: list[str], sdist: Path, wheel: Path) -> None:
-    """AssertionError where a committed file is missing from the source distribution, or one of nfa/ from the wheel."""
+    """NfaError where a committed file is missing from the source distribution, or one of nfa/ from the wheel."""
     with tarfile.open(sdist) as archive:
         sources = {name.partition("/")[2] for name in archive.getnames()}
     with zipfile.ZipFile(wheel) as packed:
         held = set(packed.namelist())
     missing = {name for name in committed if not name.startswith(UNPACKAGED)} - sources
     missing |= {name for name in committed if name.startswith("nfa/")} - held
-    assert not missing, f"not packaged: {', '.join(sorted(missing))}"
-    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in held), "the wheel has no LICENSE"
+    if not any(name.endswith(".dist-info/licenses/LICENSE") for name in held):
+        missing.add("LICENSE")
+    if missing:
+        raise NfaError(f"not packaged: {', '.join(sorted(missing))}\n  do: name them in pyproject.toml and MANIFEST.in")
 
 
 def _archived(folder: Path) -> Path:
@@ -139,7 +142,7 @@ def _run(command: list[str | Path], folder: Path, *, quiet: bool = False) -> Non
 
 
 def _git(*words: str) -> str:
-    return subprocess.run(["git", *words], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(["git", *words], cwd=ROOT, check=True, capture_output=True, text=True).stdout.rstrip()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from packaging.requirements import Requirement
 from support import ROOT
 
 import nfa
+from nfa.errors import NfaError
 from nfa.extras import EXTRAS
 from release import check
 
@@ -112,7 +113,21 @@ def packaged(folder: Path, sources: list[str], held: list[str]) -> tuple[Path, P
 def test_a_committed_file_that_is_not_packaged_is_named(tmp_path: Path) -> None:
     committed = ["nfa/a.py", "nfa/py.typed", "docs/b.md", ".gitignore"]
     check.check_contents(committed, *packaged(tmp_path, committed[:3], committed[:2]))
-    with pytest.raises(AssertionError, match=r"not packaged: nfa/py\.typed"):
+    with pytest.raises(NfaError, match=r"not packaged: nfa/py\.typed"):
         check.check_contents(committed, *packaged(tmp_path, committed[:3], committed[:1]))
-    with pytest.raises(AssertionError, match=r"not packaged: docs/b\.md"):
+    with pytest.raises(NfaError, match=r"not packaged: docs/b\.md"):
         check.check_contents(committed, *packaged(tmp_path, committed[:2], committed[:2]))
+
+
+def test_a_tag_is_made_of_a_commit_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "ROOT", tmp_path)
+    me = ["-c", "user.name=me", "-c", "user.email=me@here"]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "a"], ["tag", "-a", "v1", "-m", "v1"]):
+        check._git(*me, *words)
+    assert [*check.unready("v2")] == []
+    (tmp_path / "a.py").touch()
+    check._git("add", "a.py")
+    (tmp_path / "b.py").touch()
+    uncommitted, tagged = check.unready("v1")
+    assert uncommitted == "uncommitted: a.py, b.py: a tag is of a commit"
+    assert tagged.startswith("the tag v1 exists")
