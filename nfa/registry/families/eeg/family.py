@@ -48,7 +48,7 @@ class Decoders(Family):
         blocks = [f"block_{index}" for index in range(int(config.n_layers))]
         groups = ["cnn", *[name for name, there in optional.items() if there], *blocks, "head"]
         moved = [f"flow/{group}/update_ratio" for group in groups]
-        return [*scores, *windows, *baselines, "flow/grad_norm", *moved]
+        return [*scores, *windows, *baselines, "flow/grad_norm", *moved, *config.rate_keys]
 
     def check(self, trainings: Sequence[TrainEEGConfig]) -> None:
         for folder in {one.data_dir for one in trainings} - {""}:
