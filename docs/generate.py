@@ -1,12 +1,14 @@
-"""Write what is derived: MLproject, entrypoints/, docs/parameters.md, benchmarks.md and more. `--check` compares."""
+"""Write what is derived: MLproject, CITATION.cff, entrypoints/, docs/parameters.md and more. `--check` compares."""
 
 import dataclasses
 import json
 import sys
+import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from nfa import __version__
 from nfa.registry.entry_points import entry_points
 from nfa.relations import MATRICES, RELATIONS
 
@@ -200,8 +202,21 @@ def relations() -> str:
     return "\n".join(lines)
 
 
+def citation() -> str:
+    """CITATION.cff, with the version and what pyproject.toml says of the project."""
+    said = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    facts = {"type": "software", "title": said["name"], "version": __version__, "license": said["license"]}
+    asked = "If you use nfa in your research, please cite it as below."
+    lines = ["# made by docs/generate.py from pyproject.toml and nfa.__version__", "cff-version: 1.2.0"]
+    lines += [f"{name}: {json.dumps(text)}" for name, text in {"message": asked, **facts}.items()]
+    lines += [f"abstract: {json.dumps(said['description'])}", "authors:"]
+    lines += [f"  - name: {json.dumps(author['name'])}" for author in said["authors"]]
+    return "\n".join([*lines, f"keywords: {json.dumps(said['keywords'])}"]) + "\n"
+
+
 PAGES = {
     "MLproject": mlproject,
+    "CITATION.cff": citation,
     "docs/parameters.md": parameters,
     "docs/benchmarks.md": benchmarks,
     "docs/chaos.md": chaos,

@@ -16,6 +16,7 @@ LIBRARY = [
     "passwords",
     "masking",
     "errors",
+    "extras",
     "console",
     "plain_text",
     "seeding",
@@ -90,11 +91,13 @@ OPTIONAL = {"nfa.callbacks.huggingface", "nfa.callbacks.lightning"}  # import wh
 LAZY: set[tuple[str, str]] = {
     ("registry.cli", "registry.tracking"),
     ("registry.mlflow_plugin", "errors"),
+    ("registry.mlflow_plugin", "extras"),
     ("registry.mlflow_plugin", "masking"),
     ("registry.mlflow_plugin", "registry.tracking"),
     ("__main__", "registry.cli"),
     ("__main__", "registry.entry_points"),
     ("__main__", "errors"),
+    ("__init__", "extras"),
 }
 FILES = sorted(Path(NFA).rglob("*.py"))
 MODULES = [".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in FILES]
