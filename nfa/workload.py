@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nfa.errors import Refusal
 from nfa.maths.known_features import KnownFeatures
+from nfa.parameter_groups import ParameterGroups as ParameterGroups
 from nfa.sinks.values import key_of
 
 
@@ -60,22 +61,6 @@ def _map(change: Callable[[Tensor], Tensor], value: Any) -> Any:
         make = getattr(type(value), "_make", type(value))  # a named tuple takes its parts one by one
         return make(_map(change, item) for item in value)
     return value
-
-
-@dataclass(frozen=True)
-class ParameterGroups:
-    """Parts of a model, from its inputs to its outputs, by the names of their parameters, and three of them by role.
-
-    `front` is the first part that learns from nothing but what the parts behind it send back, `output` the readout,
-    `back` what is right before it; None where a model has no such part. `built_in` is the factor by which the model
-    itself scales the gradient of `front` against that of `output`, whatever it is trained on.
-    """
-
-    names: Mapping[str, Sequence[str]]
-    front: str | None
-    back: str | None
-    output: str | None
-    built_in: float = 1.0
 
 
 ROOT = "model"  # the group of parameters that belong to no part of the model

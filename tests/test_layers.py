@@ -29,6 +29,7 @@ LIBRARY = [
     "checkpoint_files",
     "learned",
     "relations",
+    "parameter_groups",
     "maths",
     "workload",
     "observe",

@@ -1,26 +1,27 @@
-"""Trainings as they are stored: their workloads, models and weights, each checked before it is used."""
+"""Trainings as they are stored: their workloads, models and weights, each checked before it is used.
+
+PyTorch is loaded once a model or its weights are asked for: a look at what a run has stored needs none.
+"""
 
 import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import torch.nn as nn
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nfa.checkpoint_files import ANSWERS
 from nfa.errors import Refusal, reading
-from nfa.learned import load_learned
-from nfa.observe.answers import answers, check_answers
 from nfa.registry import tracking
 from nfa.registry.families.protocol import OWN_WORKLOAD, NamedWorkload, StoredTraining
 from nfa.registry.families.registry import family
 from nfa.registry.families.stored import check_ids, check_stored, config_digest
 from nfa.registry.tracking.registry import MODELS, registered
-from nfa.workload import Batch, Workload
-from nfa.workloads.devices import choose_device
-from nfa.workloads.packed_examples import PROBE_EXAMPLES, unpacked
+
+if TYPE_CHECKING:
+    import torch.nn as nn
+    from torch import Tensor
+
+    from nfa.workload import Batch, Workload
 
 THAT_CODE = "code and arguments that make the run's own model", "go back to those with which the run was trained"
 
@@ -28,11 +29,11 @@ THAT_CODE = "code and arguments that make the run's own model", "go back to thos
 class Checkpoint(NamedTuple):
     """A model as it was at an epoch, and the workload it was trained on."""
 
-    model: nn.Module
-    workload: Workload
+    model: "nn.Module"
+    workload: "Workload"
 
 
-def weights(run_id: str, epoch: int) -> dict[str, Tensor]:
+def weights(run_id: str, epoch: int) -> "dict[str, Tensor]":
     """Learned tensors of a checkpoint by their names in the model, on the CPU; `Refusal` for one that is damaged."""
     path = tracking.stored_path(run_id, epoch)
     tensors, metadata = tracking.get_tensors(run_id, path)
@@ -64,12 +65,15 @@ def _check_config(run_id: str, path: str, metadata: Mapping[str, str]) -> None:
         raise Refusal(got, allowed, "restore both from a copy of the run; without one, make the run again")
 
 
-def load_weights(model: nn.Module, run_id: str, epoch: int, workload: Workload) -> None:
+def load_weights(model: "nn.Module", run_id: str, epoch: int, workload: "Workload") -> None:
     """Give a model the weights of a checkpoint; `Refusal` where they are not this model's.
 
     Also where the model answers otherwise than it did when they were stored: on the examples that the run has kept, or
     on those of the `workload`.
     """
+    from nfa.learned import load_learned
+    from nfa.observe.answers import answers, check_answers
+
     path = tracking.stored_path(run_id, epoch)
     tensors, metadata = tracking.get_tensors(run_id, path)
     _check_config(run_id, path, metadata)
@@ -85,8 +89,10 @@ def load_weights(model: nn.Module, run_id: str, epoch: int, workload: Workload) 
         check_answers(said, answers(workload, model, batch), where)
 
 
-def _kept_examples(run_id: str) -> Batch | None:
+def _kept_examples(run_id: str) -> "Batch | None":
     """Those that a watched run asks, whose workload's own are others."""
+    from nfa.workloads.packed_examples import PROBE_EXAMPLES, unpacked
+
     if not tracking.has_artifact(run_id, PROBE_EXAMPLES):
         return None
     stored = tracking.get_tensors(run_id, PROBE_EXAMPLES)
@@ -136,8 +142,10 @@ def example_ids(run_id: str) -> dict[str, list[int]]:
 
 def load_workload(
     run_id: str, *, device: str = "auto", data_dir: str | None = None, named: NamedWorkload = OWN_WORKLOAD
-) -> Workload:
+) -> "Workload":
     """Data, splits and model of a run, rebuilt from the run, and the code that is `named`; see `load_checkpoint`."""
+    from nfa.workloads.devices import choose_device
+
     stored, ids = _stored(run_id), example_ids(run_id)
     kind = family(stored["workload"])
     kind.code(stored, named)
@@ -155,7 +163,7 @@ def code_of(run_id: str, named: NamedWorkload) -> dict[str, Any]:
     return family(stored["workload"]).code(stored, named)
 
 
-def _tensors(run_id: str, path: str) -> dict[str, Tensor]:
+def _tensors(run_id: str, path: str) -> "dict[str, Tensor]":
     return tracking.get_tensors(run_id, path)[0]
 
 
