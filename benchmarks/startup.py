@@ -24,10 +24,8 @@ MlflowClient().search_runs(["0"], max_results=1)
 STEP = """
 import torch
 from torch import nn
-layers = [nn.Linear(64, 1024, bias=False), nn.ReLU()]
-for _ in range(4):
-    layers += [nn.Linear(1024, 1024, bias=False), nn.ReLU()]
-model = nn.Sequential(*layers, nn.Linear(1024, 10, bias=False))
+layers = [layer for _ in range(3) for layer in (nn.Linear(64, 64, bias=False), nn.ReLU())]
+model = nn.Sequential(*layers, nn.Linear(64, 10, bias=False))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 nn.functional.mse_loss(model(torch.randn(128, 64)), torch.randn(128, 10)).backward()
 optimizer.step()
@@ -38,7 +36,7 @@ import os, sys
 from torch.optim.optimizer import register_optimizer_step_post_hook
 register_optimizer_step_post_hook(lambda *_: os._exit(0))
 from nfa.__main__ import main
-sys.argv[1:] = ["train", "--schedule", "100"]
+sys.argv[1:] = ["train", "--width", "64", "--depth", "3"]
 main()
 """
 

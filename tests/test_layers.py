@@ -45,6 +45,7 @@ LIBRARY = [
 ]
 REGISTRY = [
     "registry.signals",
+    "registry.importing",
     "registry.machine",
     "registry.stopwatch",
     "registry.launch",

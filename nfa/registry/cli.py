@@ -18,6 +18,7 @@ from nfa import masking
 from nfa.errors import NfaError, Refusal, headline
 from nfa.registry import doors, signals
 from nfa.registry.entry_points import entry_points
+from nfa.registry.importing import importing
 from nfa.registry.places import named
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.typed_values import value_of
@@ -76,7 +77,7 @@ def starter(name: str) -> Callable[[Any], None]:
     def start(typed: Any) -> None:
         config = named(point.becomes)(typed) if point.becomes else typed
         found, begun = doors.check(point, config), time.perf_counter()
-        with signals.shielded():  # a module whose import was interrupted cannot be imported again, not even to say so
+        with importing():
             begin = named(point.start)
         if point.look:
             begin(config, Stopwatch({"import": time.perf_counter() - begun}), found)

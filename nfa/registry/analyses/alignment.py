@@ -10,8 +10,8 @@ from nfa.registry import stored_runs, tracking
 from nfa.registry.analyses import alignment_report, seed_groups
 from nfa.registry.analyses.config import AnalyzeConfig
 from nfa.registry.analyses.stored import UNDECISIVE, StoredAnalysis, analyse, workload_of
+from nfa.registry.importing import importing
 from nfa.registry.launch import launch
-from nfa.registry.signals import shielded
 from nfa.registry.tracking import TrackedRun
 from nfa.relations import choose_relations
 
@@ -89,7 +89,7 @@ class AlignmentOfRun:
     """What `config` asks of a run; making one loads the data and refuses what its epoch `first` cannot give."""
 
     def __init__(self, source: str, config: AnalyzeConfig, world: World, first: int) -> None:
-        with shielded():  # PyTorch, whose import cannot be begun again, is loaded only for what has to be measured
+        with importing():  # PyTorch, which is needed only for what has to be measured
             from nfa.analyses.alignment import Analysis
 
         self.source, self.world, self.unit = source, world, tracking.unit(source)

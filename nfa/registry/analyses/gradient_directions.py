@@ -12,7 +12,7 @@ from nfa.registry.analyses import gradient_arrays, gradient_directions_compariso
 from nfa.registry.analyses.config import DIRECTION_EPOCHS, GradientDirectionsConfig
 from nfa.registry.analyses.gradient_arrays import paths
 from nfa.registry.analyses.stored import UNDECISIVE, StoredAnalysis, analyse, workload_of
-from nfa.registry.signals import shielded
+from nfa.registry.importing import importing
 from nfa.registry.tracking import TrackedRun
 
 
@@ -63,7 +63,7 @@ class DirectionsOfRun:
     """What `config` asks of the run `source`; making one loads the data and refuses what cannot be done."""
 
     def __init__(self, source: str, config: GradientDirectionsConfig, epochs: Sequence[int]) -> None:
-        with shielded():  # PyTorch, whose import cannot be begun again, is loaded only for what has to be measured
+        with importing():  # PyTorch, which is needed only for what has to be measured
             from nfa.analyses.gradient_directions import GradientAnalysis
 
         self.source, self.asked, self.epochs = source, config, list(epochs)

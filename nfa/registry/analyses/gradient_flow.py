@@ -9,7 +9,7 @@ from nfa.registry.analyses import gradient_flow_comparison, gradient_flow_report
 from nfa.registry.analyses.config import GradientFlowConfig
 from nfa.registry.analyses.stored import UNDECISIVE, StoredAnalysis, analyse, workload_of
 from nfa.registry.families.registry import family_of_run
-from nfa.registry.signals import shielded
+from nfa.registry.importing import importing
 from nfa.registry.tracking import TrackedRun
 
 
@@ -41,7 +41,7 @@ class FlowOfRun:
     """What `config` asks of the run `source`; making one loads the data and refuses what cannot be done."""
 
     def __init__(self, source: str, config: GradientFlowConfig, epochs: Sequence[int]) -> None:
-        with shielded():  # PyTorch, whose import cannot be begun again, is loaded only for what has to be measured
+        with importing():  # PyTorch, which is needed only for what has to be measured
             from nfa.analyses.gradient_flow import FlowAnalysis
 
         self.source, self.unit = source, tracking.unit(source)
