@@ -1,4 +1,4 @@
-"""Several processes that share one pass over the data: sums of what each has measured."""
+"""Several processes that share one pass over the data and add up what each has measured."""
 
 import os
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,21 +13,21 @@ Items = TypeVar("Items", list[int], "Tensor")
 
 
 class World:
-    """This process's place among `size`; alone, every operation is the identity, and PyTorch is not loaded for it."""
+    """The processes and this one's place among them; with one process every operation is the identity."""
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank, self.size = rank, size
 
     @staticmethod
     def launched() -> bool:
-        """Whether a launcher has started this process."""
+        """Tell whether a launcher has started this process."""
         return "WORLD_SIZE" in os.environ
 
     @classmethod
     def joined(cls) -> "World":
-        """The processes that a launcher such as torchrun has started together; this process alone without one.
+        """Join the processes that a launcher such as torchrun has started together; without one, this process is alone.
 
-        Each has a GPU of its own, as far as there are enough.
+        Each process uses a GPU of its own, as far as there are enough.
         """
         world = cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
         if world.size == 1:
@@ -45,7 +45,7 @@ class World:
         return world
 
     def broadcast(self, item: Any) -> Any:
-        """The first process's item, everywhere; None to others where that process has ended."""
+        """Return the first process's item in all processes; None in the others if the first one has ended."""
         if self.size == 1:
             return item
         import torch.distributed as dist
@@ -60,16 +60,16 @@ class World:
         return items[0]
 
     def bounds(self, items: int) -> tuple[int, int]:
-        """Where this process's contiguous part of so many items starts and stops."""
+        """Return where this process's contiguous part of so many items starts and stops."""
         return items * self.rank // self.size, items * (self.rank + 1) // self.size
 
     def shard(self, items: Items) -> Items:
-        """This process's contiguous part of a list or of a tensor's rows."""
+        """Return this process's contiguous part of a list or of a tensor's rows."""
         start, stop = self.bounds(len(items))
         return items[start:stop]
 
     def sum(self, tensor: "Tensor") -> "Tensor":
-        """Sum over processes, everywhere."""
+        """Return the sum over processes, in all of them."""
         if self.size > 1:
             import torch.distributed as dist
 
@@ -78,13 +78,13 @@ class World:
         return tensor
 
     def count(self, number: int) -> int:
-        """Sum of whole numbers."""
+        """Return the sum of whole numbers over processes."""
         import torch
 
         return int(self.sum(torch.tensor(number, dtype=torch.int64)))
 
     def broadcast_tensor(self, tensor: "Tensor") -> "Tensor":
-        """The first process's tensor, everywhere."""
+        """Return the first process's tensor in all processes."""
         if self.size > 1:
             import torch.distributed as dist
 
@@ -93,7 +93,7 @@ class World:
         return tensor
 
     def gather(self, item: Any) -> list[Any]:
-        """Everyone's item, in order."""
+        """Return the items of all processes, in order."""
         if self.size == 1:
             return [item]
         import torch.distributed as dist
@@ -103,7 +103,7 @@ class World:
         return items
 
     def close(self) -> None:
-        """Leave."""
+        """Leave the group of processes."""
         if self.size == 1:
             return
         import torch.distributed as dist

@@ -6,11 +6,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ParameterGroups:
-    """Parts of a model, from its inputs to its outputs, by the names of their parameters, and three of them by role.
+    """Parts of a model, from its inputs to its outputs, and the roles of three of them.
 
-    `front` is the first part that learns from nothing but what the parts behind it send back, `output` the readout,
-    `back` what is right before it; None where a model has no such part. `built_in` is the factor by which the model
-    itself scales the gradient of `front` against that of `output`, whatever it is trained on.
+    Args:
+        names: The names of the parameters in each part.
+        front: The first part, whose only learning signal is what the parts behind it send back; None if there is none.
+        back: The part right before the readout; None if there is none.
+        output: The readout; None if there is none.
+        built_in: The factor by which the model itself scales the gradient of `front` relative to `output`, whatever it
+            is trained on.
     """
 
     names: Mapping[str, Sequence[str]]

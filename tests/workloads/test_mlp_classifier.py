@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from toys import tiny_classifier
 
 from nfa.errors import Refusal
 from nfa.registry.datasets.images import ImageData
@@ -13,6 +12,7 @@ from nfa.registry.families.protocol import StoredTraining
 from nfa.registry.families.registry import family
 from nfa.workload import Workload
 from nfa.workloads import devices
+from tests.support.toy_models import tiny_classifier
 
 
 def test_it_is_a_workload():

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from support import ROOT
 
 import nfa
 from nfa.analyses.alignment import Analysis
@@ -27,6 +26,7 @@ from nfa.registry.ready.sparse_parity import sparse_parity
 from nfa.registry.ready.transformer import transformer
 from nfa.seeding import generator
 from nfa.testing import check_workload
+from tests.support.processes import ROOT
 
 MADE: dict[str, Callable[..., Any]] = {name: named(place) for name, place in READY.items()}
 TINY: dict[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
