@@ -30,6 +30,7 @@ LIBRARY = [
     "checkpoint_files",
     "learned",
     "relations",
+    "parameter_groups",
     "maths",
     "workload",
     "observe",
@@ -45,6 +46,7 @@ LIBRARY = [
 ]
 REGISTRY = [
     "registry.signals",
+    "registry.importing",
     "registry.machine",
     "registry.stopwatch",
     "registry.launch",
