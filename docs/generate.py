@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,11 @@ NOTE = "made by docs/generate.py from the dataclasses of parameters; change them
 def configs() -> Iterator[tuple[str, type[Any]]]:
     """Names of entry points, and the dataclasses of their parameters."""
     return ((name, point.parameters) for name, point in entry_points().items())
+
+
+def paragraph(text: str) -> list[str]:
+    """Lines of a text, and an empty one after it."""
+    return [*textwrap.wrap(text, 120, break_long_words=False, break_on_hyphens=False), ""]
 
 
 def mlproject() -> str:
@@ -64,11 +70,10 @@ def parameters() -> str:
 def benchmarks() -> str:
     """docs/benchmarks.md, from the JSON records in benchmarks/results/."""
     lines = ["# Benchmarks", "", "<!-- made by docs/generate.py from benchmarks/results/*.json -->", ""]
-    lines += [
-        "How fast nfa is, how much memory it needs, and how accurate it is. Each table was measured by the command above",
-        "it, on the machine that is named there; `make bench` measures all of them on yours.",
-        "",
-    ]
+    lines += paragraph(
+        "How fast nfa is, how much memory it needs, and how accurate it is. Each table was measured by the command "
+        "above it, on the machine that is named there; `make bench` measures all of them on yours."
+    )
     for path in sorted(set(RESULTS.glob("*.json")) - {CHAOS, CONFORMANCE, GOLDEN}):
         record = json.loads(path.read_text())
         lines += [f"## {record['title']}", "", origin(record), ""]
@@ -114,10 +119,11 @@ def chaos() -> str:
     faults = [f"- {row['done']}: {fault}" for row in rows for fault in row["faults"]]
     lines = [
         *head(record, "chaos"),
-        "Trainings, studies and analyses are killed, interrupted and started twice, and servers and disks fail under",
-        "them. Afterwards they are resumed. A training that is disturbed must end with the same files as one that is not.",
-        "The notes below the table explain its columns.",
-        "",
+        *paragraph(
+            "Trainings, studies and analyses are killed, interrupted and started twice, and their servers and disks "
+            "fail. Afterwards they are resumed. A training that was disturbed must end with the same files as one that "
+            "was not. The notes below the table explain its columns."
+        ),
         f"| {' | '.join(COLUMNS.values())} |",
         f"|{'---|' * len(COLUMNS)}",
         *(f"| {' | '.join(str(row[name]) for name in COLUMNS)} |" for row in rows),
@@ -147,9 +153,10 @@ def conformance() -> str:
     heads = ["model", "seen", "not seen", *(f"{study}, {bits} bits" for study in STUDIES for bits in (64, 32)), "inert"]
     lines = [
         *head(record, "conformance"),
-        "Every study is computed twice: by nfa, and by slow references that share no code with it. The columns hold the",
-        "largest differences; the notes below the table explain them.",
-        "",
+        *paragraph(
+            "Every study is computed twice: by nfa, and by slow references that share no code with it. The columns "
+            "hold the largest differences; the notes below the table explain them."
+        ),
         *_table(heads, (_conforming(model, row) for model, row in record["results"]["models"].items())),
         "",
         *(f"- {note}" for note in record["notes"]["models"]),
@@ -203,20 +210,21 @@ def relations() -> str:
         f"<!-- {NOTE.replace('the dataclasses of parameters', 'nfa/relations.py')} -->",
         "",
     ]
-    lines += [
-        "The matrices of a site, and the numbers that are computed from them. h is the input of the site, W its weight and",
-        "z = W h its output; f are the outputs of the network and ℓ is the loss of an example. [Maths](maths.md) has the",
-        "exact definitions, and [Reading the numbers](reading_the_numbers.md) says what they mean. `relations=` takes the",
-        "names without `<site>/`, globs such as `g_vs_*`, or `all`. The two shares in known features (`…_known`) need not",
-        "be named: they are computed wherever a workload states its known features.",
-        "",
-    ]
-    lines += _table(["matrix", "name", "definition"], ((of.label, f"`{name}`", of.formula) for name, of in MATRICES.items()))
+    lines += paragraph(
+        "The matrices of a site, and the numbers that are computed from them. h is the input of the site, W its weight "
+        "and z = W h its output; f are the outputs of the network and ℓ is the loss of an example. [Maths](maths.md) "
+        "has the exact definitions, and [Reading the numbers](reading_the_numbers.md) says what they mean. "
+        "`relations=` takes the names without `<site>/`, globs such as `g_vs_*`, or `all`. The two shares in known "
+        "features (`…_known`) need not be named: they are computed wherever a workload states its known features."
+    )
+    matrices = ((matrix.label, f"`{name}`", matrix.formula) for name, matrix in MATRICES.items())
+    lines += _table(["matrix", "name", "definition"], matrices)
     rows = (
         (f"`<site>/{name}`", one.label, one.kind, ", ".join(one.matrices), "yes" if one.needs_all_outputs else "")
         for name, one in RELATIONS.items()
     )
-    lines += ["", *_table(["series", "label in figures", "kind", "computed from", "needs all output directions"], rows), ""]
+    heads = ["series", "label in figures", "kind", "computed from", "needs all output directions"]
+    lines += ["", *_table(heads, rows), ""]
     return "\n".join(lines)
 
 
