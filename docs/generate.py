@@ -207,7 +207,7 @@ def relations() -> str:
     lines = [
         "# Matrices and relations",
         "",
-        f"<!-- {NOTE.replace('the dataclasses of parameters', 'nfa/relations.py')} -->",
+        "<!-- made by docs/generate.py from nfa/relations.py; change that file -->",
         "",
     ]
     lines += paragraph(
