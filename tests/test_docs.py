@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import yaml
-from support import ROOT
 
 from nfa.registry import cli
 from nfa.registry.entry_points import entry_points
 from nfa.registry.families.mlp.config import TrainConfig
+from tests.support.processes import ROOT
 
 CONFIGS = {name: point.parameters for name, point in entry_points().items()}
 

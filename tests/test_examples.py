@@ -15,17 +15,17 @@ import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from analyses import series, undrawn
-from labs import train_lab
 from matplotlib.figure import Figure
-from stores import Finished, Store
-from support import ROOT
-from test_extending import PARTS
-from toys import layers, seeded
 
 import nfa
 from nfa.registry import cli, tracking
 from nfa.registry.entry_points import entry_points
+from tests.support.analyses import series, undrawn
+from tests.support.processes import ROOT
+from tests.support.stores import Finished, Store
+from tests.support.toy_models import layers, seeded
+from tests.support.workload_files import train_lab
+from tests.test_extending import PARTS
 
 CONFIGS = {name: point.parameters for name, point in entry_points().items()}
 
@@ -83,9 +83,7 @@ def test_the_transformer_records_every_projection_inside_attention(undrawn_store
     assert_recorded(undrawn_store, "transformer on digits", sites, [0, 20])
 
 
-def test_grokking_is_drawn_of_runs_with_a_column_each(
-    undrawn_store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_grokking_is_drawn_of_runs_with_a_column_each(undrawn_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = {"workload": "modular-addition", "workload_args": "modulus=5", "epochs": 2, "schedule": "0-2"}
     run_ids = [train_lab(undrawn_store, seed=seed, **asked) for seed in (1, 2)]
     drawn: list[Figure] = []
@@ -196,7 +194,7 @@ def test_the_guides_callback_records_in_a_trainer(undrawn_store: Store, tmp_path
 
 def test_the_guides_callback_records_in_lightning(undrawn_store: Store) -> None:
     pl = pytest.importorskip("lightning.pytorch")
-    from test_lightning import Classifier, cross_entropy, data
+    from tests.test_lightning import Classifier, cross_entropy, data
 
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = partial(pl.Trainer, accelerator="cpu", enable_checkpointing=False, **quiet)

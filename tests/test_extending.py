@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import torch
 import torch.nn as nn
-from analyses import series, undrawn
-from stores import Store, used
-from support import ROOT, environment_of_tests, run
 
 import nfa
 from nfa.errors import Refusal
 from nfa.observe import rules
+from tests.support.analyses import series, undrawn
+from tests.support.processes import ROOT, environment_of_tests, run
+from tests.support.stores import Store, used
 
 Once = Callable[[str, Callable[[Path], Any]], Any]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

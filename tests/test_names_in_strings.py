@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import ROOT, environment_of_tests
 
 from nfa.registry.entry_points import entry_points
 from nfa.registry.families.protocol import Family, FamilyTraining
 from nfa.registry.families.registry import FAMILIES, families
 from nfa.registry.places import named
+from tests.support.processes import ROOT, environment_of_tests
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 FOLDERS = ("nfa", "entrypoints", "tests", "benchmarks", "docs")

@@ -1,15 +1,15 @@
 """Every relation of one run: a panel each, a line for each site."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from nfa.figures.style import add_legend, epoch_axis, panels, site_label, style
 from nfa.figures.training_analysis import Series, draw
 from nfa.relations import RELATIONS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def alignment_relations(
@@ -20,12 +20,14 @@ def alignment_relations(
     title: str = "",
     boundary: int | None = None,
     unit: str = "epoch",
-) -> Figure:
+) -> "Figure":
     """Panels of `relations` over epochs, or another `unit`; sites from the first (dark) to the last (light).
 
     What is absent is not drawn; where a value has a standard error, a band of two of them is, and where it has a chance
     level, a dotted line.
     """
+    from matplotlib import colormaps
+
     drawn = [name for name in relations if any(series.get(f"{site}/{name}") for site in sites)]
     figure, places = panels(max(1, len(drawn)))
     shades = colormaps["viridis"]
@@ -43,12 +45,12 @@ def alignment_relations(
     return figure
 
 
-def chance(place: Axes, levels: Series) -> None:
+def chance(place: "Axes", levels: Series) -> None:
     """A grey dotted line at what chance gives."""
     draw(place, levels, label="chance", color="0.5", linestyle=":")
 
 
-def band(place: Axes, series: Mapping[str, Series], key: str, colour: Any) -> None:
+def band(place: "Axes", series: Mapping[str, Series], key: str, colour: Any) -> None:
     """Two standard errors up and down, where the series has them."""
     values, errors = series.get(key, {}), series.get(f"{key}_se", {})
     epochs = [epoch for epoch in sorted(values) if epoch in errors]

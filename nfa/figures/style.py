@@ -3,13 +3,12 @@
 import math
 import re
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
 
 RC: dict[str, Any] = {
     "font.size": 9,
@@ -54,11 +53,15 @@ def axis_label(unit: str) -> str:
 
 def style() -> AbstractContextManager[None]:
     """Draw in this look; matplotlib's own settings are as before afterwards."""
+    import matplotlib
+
     return matplotlib.rc_context(RC)  # type: ignore[arg-type]
 
 
-def panels(count: int, *, columns: int = 3, width: float = 3.6, height: float = 2.7) -> tuple[Figure, list[Axes]]:
+def panels(count: int, *, columns: int = 3, width: float = 3.6, height: float = 2.7) -> "tuple[Figure, list[Axes]]":
     """A figure with `count` panels in rows of `columns`; places left over stay empty."""
+    from matplotlib.figure import Figure
+
     rows = math.ceil(count / columns)
     with style():
         figure = Figure(figsize=(width * columns, height * rows + 0.4), layout="constrained")
@@ -68,15 +71,17 @@ def panels(count: int, *, columns: int = 3, width: float = 3.6, height: float = 
     return figure, places[:count]
 
 
-def grid(rows: int, columns: int, *, width: float = 2.6, height: float = 2.0) -> tuple[Figure, list[list[Axes]]]:
+def grid(rows: int, columns: int, *, width: float = 2.6, height: float = 2.0) -> "tuple[Figure, list[list[Axes]]]":
     """A figure of rows × columns panels that share their axes along rows and columns."""
+    from matplotlib.figure import Figure
+
     with style():
         figure = Figure(figsize=(width * columns + 0.6, height * rows + 0.6), layout="constrained")
         places = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey="row")
     return figure, [list(row) for row in places]
 
 
-def add_legend(figure: Figure) -> None:
+def add_legend(figure: "Figure") -> None:
     """One legend for what any panel shows: in the place that is left over, else below the panels, in rows that fit."""
     drawn = {
         label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
@@ -94,16 +99,20 @@ def add_legend(figure: Figure) -> None:
     figure.legend(handles=[*drawn.values()], loc="outside lower center", ncols=columns)
 
 
-def plain_numbers(axis: Axis) -> None:
+def plain_numbers(axis: "Axis") -> None:
     """A logarithmic axis with a few ticks, at 1, 2 and 5 where it is long, as decimal numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
     low, high = axis.get_view_interval()
     axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=7) if high > LONG * low else MaxNLocator(5))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
-def epoch_axis(axes: Axes, boundary: int | None, unit: str = "epoch") -> None:
+def epoch_axis(axes: "Axes", boundary: int | None, unit: str = "epoch") -> None:
     """Whole epochs, or another `unit`, and a dashed line where checkpoints stop being taken at every epoch."""
+    from matplotlib.ticker import MaxNLocator
+
     axes.set_xlabel(unit)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5, min_n_ticks=1))
     if boundary is not None:

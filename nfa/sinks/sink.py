@@ -1,13 +1,13 @@
 """What `nfa.watch` asks of the object it writes to."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
-
-from nfa.errors import Refusal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+OTHERS = "sink=Memory() or JsonLines(FILE) of nfa.sinks"  # need nothing else
 
 
 @runtime_checkable
@@ -22,15 +22,3 @@ class Sink(Protocol):
 
     def figure(self, name: str, figure: "Figure") -> None:
         """A picture, such as `all_relations`; the name has no ending."""
-
-
-@contextmanager
-def needing(package: str) -> Iterator[None]:
-    """`Refusal` where the package that a sink writes with is not installed."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != package:
-            raise
-        got, allowed = f"a sink that writes with {package}, which is not installed", "Memory or JsonLines of nfa.sinks"
-        raise Refusal(got, allowed, f"pip install {package}, or sink=") from None

@@ -4,6 +4,7 @@ Nothing heavy is imported here, so a missing or damaged file is known before a p
 """
 
 import hashlib
+import importlib.util
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -66,15 +67,16 @@ SOURCES = {
         files={"archive": ("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530")},
     ),
 }
+DIGITS = "datasets/data/digits.csv.gz"  # in the package of scikit-learn
 
 
 def locate(dataset: str, data_dir: str = "") -> dict[str, Path]:
     """Paths of a dataset's files by role, each verified; `Refusal` where one is missing or damaged.
 
-    With `data_dir` only that folder is looked at.
+    With `data_dir` only that folder is looked at, but for digits, which come with scikit-learn.
     """
-    if dataset not in SOURCES:
-        return {}
+    if dataset == "digits":
+        return {"table": _with_scikit_learn()}
     source = SOURCES[dataset]
     if data_dir:
         return _verified(dataset, typed_folder(data_dir))
@@ -82,6 +84,18 @@ def locate(dataset: str, data_dir: str = "") -> dict[str, Path]:
         if all(Path(candidate, name).is_file() for name, *_ in source.files.values()):
             return _verified(dataset, Path(candidate))
     return _fetched(dataset)
+
+
+def _with_scikit_learn() -> Path:
+    """The file of digits in the installed package, which is not imported: that takes longer than a small training."""
+    package = importlib.util.find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise Refusal("digits without scikit-learn, which they come with", "scikit-learn", "pip install scikit-learn")
+    file = Path(package.origin).parent / DIGITS
+    if not file.is_file():
+        remedy = "install it again: pip install --force-reinstall scikit-learn"
+        raise Refusal(f"digits: no file {file}", "scikit-learn with its data sets", remedy)
+    return file
 
 
 def _verified(dataset: str, folder: Path) -> dict[str, Path]:
