@@ -265,10 +265,18 @@ def test_every_make_target_exists() -> None:
     assert targets <= set(re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE))
 
 
-def test_every_link_to_a_file_leads_somewhere() -> None:
+def anchors(page: Path) -> set[str]:
+    """What a link to a heading of a page ends with."""
+    headings = re.findall(r"^#+ (.*)", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_link_leads_to_a_file_and_a_heading_that_are_there() -> None:
     for page in PAGES:
-        for address in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
-            assert address.startswith("http") or (page.parent / address).exists(), f"{page.name}: {address}"
+        for address, anchor in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", page.read_text(encoding="utf-8")):
+            file = (page.parent / address) if address else page
+            assert address.startswith("http") or file.exists(), f"{page.name}: {address}"
+            assert not anchor or anchor in anchors(file), f"{page.name}: {address}#{anchor}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
