@@ -1,4 +1,5 @@
-"""How networks learn features: studies of any PyTorch model, and a registry of experiments on top of them."""
+"""Study how neural networks learn features: studies of any PyTorch model, and a registry of experiments built on them.
+"""
 
 from importlib import import_module
 from typing import Any

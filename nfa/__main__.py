@@ -1,4 +1,4 @@
-"""`python -m nfa NAME --key value`: the entry points without the project's folder."""
+"""`python -m nfa NAME --key value`: the entry points, without the project's folder."""
 
 import difflib
 import sys
@@ -6,7 +6,7 @@ from typing import NoReturn
 
 
 def main() -> NoReturn:
-    """Start the entry point that the first word names; without one, list them."""
+    """Start the entry point that the first argument names; without an argument, list the entry points."""
     from nfa import __version__
     from nfa.errors import Refusal
     from nfa.registry import cli

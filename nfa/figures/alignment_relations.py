@@ -1,4 +1,4 @@
-"""Every relation of one run: a panel each, a line for each site."""
+"""Every relation of one run: one panel per relation, one line per site."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,10 +21,10 @@ def alignment_relations(
     boundary: int | None = None,
     unit: str = "epoch",
 ) -> "Figure":
-    """Panels of `relations` over epochs, or another `unit`; sites from the first (dark) to the last (light).
+    """Draw a panel for each relation over epochs, or another `unit`, with sites from the first (dark) to the last
+    (light).
 
-    What is absent is not drawn; where a value has a standard error, a band of two of them is, and where it has a chance
-    level, a dotted line.
+    Absent values are not drawn. A band shows two standard errors, and a dotted line the chance level, where they exist.
     """
     from matplotlib import colormaps
 
@@ -46,12 +46,12 @@ def alignment_relations(
 
 
 def chance(place: "Axes", levels: Series) -> None:
-    """A grey dotted line at what chance gives."""
+    """Draw a grey dotted line at the chance level."""
     draw(place, levels, label="chance", color="0.5", linestyle=":")
 
 
 def band(place: "Axes", series: Mapping[str, Series], key: str, colour: Any) -> None:
-    """Two standard errors up and down, where the series has them."""
+    """Draw a band of two standard errors on each side, where the series has them."""
     values, errors = series.get(key, {}), series.get(f"{key}_se", {})
     epochs = [epoch for epoch in sorted(values) if epoch in errors]
     low, high = ([values[epoch] + sign * 2 * errors[epoch] for epoch in epochs] for sign in (-1, 1))

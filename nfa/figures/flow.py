@@ -1,4 +1,4 @@
-"""Gradient flow: parts of a network × epochs, and the ratios between its front and its output."""
+"""Gradient flow: maps of the network's parts over epochs, and the ratios between its front and its output."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -31,9 +31,9 @@ MOST_ROWS = 40
 
 
 def flow_map(series: Mapping[str, Series], groups: Sequence[str], *, title: str = "", unit: str = "epoch") -> "Figure":
-    """A map for each measure: groups from the input at the top to the output at the bottom, epochs to the right.
+    """Draw a map for each measure, with groups from the input (top) to the output (bottom) and epochs to the right.
 
-    Colours are logarithmic; what is undefined or was not measured stays white.
+    Colours are logarithmic; values that are undefined or were not measured stay white.
     """
     drawn = {name: label for name, label in MAPS.items() if any(series.get(f"flow/{g}/{name}") for g in groups)}
     height = 1.4 + 0.2 * min(len(groups), MOST_ROWS)
@@ -74,9 +74,10 @@ def flow_curves(
     unit: str = "epoch",
     built_in: float | None = 1.0,
 ) -> "Figure":
-    """A panel for each ratio and for the gradient norm, logarithmic; a line for each run. `roles` name the parts.
+    """Draw a logarithmic panel for each ratio and for the gradient norm, with one line per run; `roles` name the parts.
 
-    Thresholds of the gradient ratio are drawn times the factor that is built into it; None: it differs, and none are.
+    Thresholds of the gradient ratio are multiplied by the factor that is built into the model; None, where runs differ
+    in this factor, draws no thresholds.
     """
     drawn = {key: label for key, label in CURVES.items() if any(series.get(key) for series in runs.values())}
     figure, places = panels(max(1, len(drawn)), columns=min(2, max(1, len(drawn))), width=4.2, height=2.8)
@@ -98,7 +99,7 @@ def flow_curves(
 
 
 def _epochs(axes: "Axes", epochs: Sequence[int], unit: str) -> None:
-    """An epoch axis, logarithmic where most checkpoints would lie at its left end."""
+    """Set up an epoch axis, logarithmic if most checkpoints would crowd at its left end."""
     from matplotlib.ticker import NullLocator
 
     epoch_axis(axes, None, axis_label(unit))
@@ -125,7 +126,9 @@ def _thresholds(axes: "Axes", built_in: float) -> None:
 
 
 def intervals(values: Mapping[str, tuple[float, float, float]], *, xlabel: str, zero: bool = False) -> "Figure":
-    """A row for each label: mean and interval (mean, low, high), the first at the top; with `zero` a line at 0."""
+    """Draw a row for each label: a mean and its interval (mean, low, high), the first at the top; `zero` adds a line at
+    0.
+    """
     beside = 0.08 * max(map(len, values), default=0)  # inches that the labels take
     figure, places = panels(1, columns=1, width=5.6 + beside, height=1.0 + 0.32 * len(values))
     with style():

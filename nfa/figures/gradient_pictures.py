@@ -21,9 +21,9 @@ AREA = 42.0  # of the largest mark, in points²
 
 @dataclass(frozen=True)
 class DrawnDirections:
-    """Gradients with a direction, by row: cosines [m m], positions [m 2] (none: no map), norms, losses.
+    """Gradients that have a direction, by row: cosines [m, m], positions [m, 2] (empty: no map), norms and losses.
 
-    `classes` are None where there are none; `noisy` marks wrong labels.
+    `classes` is None where there are none; `noisy` marks wrong labels; `what` names the rows.
     """
 
     cosines: np.ndarray
@@ -44,7 +44,9 @@ class DrawnDirections:
         classes: np.ndarray | None = None,
         noisy: np.ndarray | None = None,
     ) -> "DrawnDirections":
-        """Of the arrays of a study, its rows in an order of all examples, of which losses, classes and noisy are."""
+        """Return the rows of a study's arrays in an order of all examples; losses, classes and noisy are those of all
+        examples.
+        """
         kept = arrays["kept"]
         rank = np.empty(len(order), dtype=int)
         rank[order] = np.arange(len(order))
@@ -62,7 +64,9 @@ class DrawnDirections:
 
 
 def gradient_similarities(shown: DrawnDirections, *, title: str) -> "Figure":
-    """Cosines from −1 (blue) to 1 (red), rows by class, then from easy to difficult; lines between the classes."""
+    """Draw cosines from −1 (blue) to 1 (red), rows by class and then from easy to difficult, with lines between
+    classes.
+    """
     from matplotlib.figure import Figure
 
     with style():
@@ -77,7 +81,7 @@ def gradient_similarities(shown: DrawnDirections, *, title: str) -> "Figure":
 
 
 def gradient_map(shown: DrawnDirections, *, title: str, reach: float) -> "Figure":
-    """t-SNE of the chord distances: colour = class (or loss), area = gradient norm, rings = wrong labels."""
+    """Draw t-SNE of the chord distances: colour = class (or loss), area = gradient norm, rings = wrong labels."""
     from matplotlib.figure import Figure
 
     with style():
@@ -97,7 +101,7 @@ def gradient_map(shown: DrawnDirections, *, title: str, reach: float) -> "Figure
 def gradient_montage(
     runs: Mapping[str, Mapping[int, DrawnDirections]], *, title: str, most: int = 48, unit: str = "epoch"
 ) -> "Figure":
-    """Every checkpoint of every run on a page: a matrix, and below it its map; one scale of colours and positions."""
+    """Draw every checkpoint of every run on one page: a matrix with its map below, on common scales."""
     from matplotlib.figure import Figure
 
     with style():
@@ -127,12 +131,12 @@ def gradient_montage(
 
 
 def map_reach(shown: Any) -> float:
-    """The largest coordinate of any map, so that all are drawn on one scale."""
+    """Return the largest coordinate of all maps, so that they are drawn on one scale."""
     return 1.05 * max((float(np.abs(one.positions).max()) for one in shown if len(one.positions)), default=1.0) or 1.0
 
 
 def _some(of_run: Mapping[int, DrawnDirections], most: int) -> dict[int, DrawnDirections]:
-    """All checkpoints, or as many, evenly spaced."""
+    """Return all checkpoints, or at most `most`, evenly spaced."""
     epochs = sorted(of_run)
     if len(epochs) > most:
         epochs = [epochs[round(index * (len(epochs) - 1) / (most - 1))] for index in range(most)]
@@ -178,7 +182,7 @@ def _map(axes: "Axes", shown: DrawnDirections, reach: float, scale: float) -> An
 
 
 def _few(shown: DrawnDirections) -> bool:
-    """Whether each class has a colour of its own, the same in every picture."""
+    """Tell whether each class has a colour of its own, the same in every picture."""
     return shown.classes is not None and max(shown.classes, default=0) < FEW_CLASSES
 
 

@@ -1,4 +1,4 @@
-"""Series of gradient directions over epochs: of one run, of several, and the differences of two."""
+"""Series of gradient directions over epochs: of one run, of several runs, and the differences between two."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -40,7 +40,7 @@ def gradient_series(
     title: str = "",
     unit: str = "epoch",
 ) -> "Figure":
-    """A panel for each series that any run has, a line for each run, a band of two standard errors."""
+    """Draw a panel for each series that any run has: one line per run, with a band of two standard errors."""
     drawn = [key for key in keys if any(series.get(key) for series in runs.values())]
     figure, places = panels(max(1, len(drawn)), columns=min(4, max(1, len(drawn))), width=3.2, height=2.5)
     epochs = set().union(*(series.get("analysis/seconds", {}) for series in runs.values()))
@@ -65,12 +65,12 @@ def gradient_series(
 
 
 def noise_scale(series: Mapping[str, Series], *, title: str, unit: str = "epoch") -> "Figure":
-    """The gradient noise scale over epochs, with two standard errors; undefined ones are not drawn."""
+    """Draw the gradient noise scale over epochs, with two standard errors; undefined values are not drawn."""
     return gradient_series({"": series}, ("gradient/noise_scale",), title=title, unit=unit)
 
 
 def gradient_differences(differences: Mapping[str, Intervals], *, title: str, unit: str = "epoch") -> "Figure":
-    """The difference of two runs in each series, with its 95 % bootstrap interval; 0 is no difference."""
+    """Draw the difference between two runs in each series, with its 95 % bootstrap interval."""
     drawn = [key for key in LABELS if differences.get(key)]
     figure, places = panels(max(1, len(drawn)), columns=min(4, max(1, len(drawn))), width=3.2, height=2.5)
     with style():

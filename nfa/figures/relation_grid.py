@@ -1,4 +1,4 @@
-"""Relations × layers of several analyses: each run by itself, or runs that differ only in their seed together."""
+"""Relations × layers of several analyses: one line per run, or one per group of runs that differ only in their seed."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,7 +18,7 @@ Bands = Mapping[int, tuple[float, float, float]]  # epoch → mean, low, high
 
 
 def colours(count: int) -> list[Any]:
-    """As many colours that can be told apart."""
+    """Return so many distinct colours."""
     from matplotlib import colormaps
 
     if count <= 10:
@@ -36,10 +36,10 @@ def relation_grid(
     boundary: int | None = None,
     unit: str = "epoch",
 ) -> "Figure":
-    """A row for each relation, a column for each site; `groups` are series by label, each with a colour of its own.
+    """Draw a row for each relation and a column for each site; each of the `groups` of series has a colour of its own.
 
-    `draw(axes, label, series, key, colour)`, `draw_run` or `draw_seeds`, puts a group's values of <site>/<relation>
-    into that panel. A relation that no group has gets no row; what is absent is not drawn.
+    `draw(axes, label, series, key, colour)`, that is `draw_run` or `draw_seeds`, draws a group's values of
+    <site>/<relation> into a panel. A relation that no group has gets no row; absent values are not drawn.
     """
     drawn = [name for name in relations if any(group.get(f"{s}/{name}") for group in groups.values() for s in sites)]
     figure, places = grid(max(1, len(drawn)), max(1, len(sites)))
@@ -59,14 +59,15 @@ def relation_grid(
 
 
 def draw_run(place: "Axes", run: str, series: Mapping[str, Series], key: str, colour: Any) -> None:
-    """A line, with a band of two standard errors and a chance level where there are any."""
+    """Draw a line, with a band of two standard errors and a chance level where they exist."""
     draw_series(place, series.get(key, {}), label=run, color=colour, marker="o", markersize=3)
     band(place, series, key, colour)
     chance(place, series.get(f"{key}_chance", {}))
 
 
 def draw_seeds(place: "Axes", label: str, group: Mapping[str, Bands], key: str, colour: Any) -> None:
-    """The mean of runs that differ only in their seed, its interval, and their mean chance level where there is one."""
+    """Draw the mean of runs that differ only in their seed, its interval, and their mean chance level where it exists.
+    """
     chance(place, {epoch: mean for epoch, (mean, *_) in group.get(f"{key}_chance", {}).items()})
     bands = group.get(key, {})
     epochs = sorted(bands)

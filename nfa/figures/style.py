@@ -35,7 +35,7 @@ ENTRIES_BESIDE, LETTERS_BESIDE = 12, 34  # what a legend in a panel's place has 
 
 
 def site_label(site: str) -> str:
-    """A site as it is written in a figure; paths that hold no list of layers are as they are.
+    """Return a site as it is written in a figure; paths without a list of layers are unchanged.
 
     >>> site_label("layer_3"), site_label("model.layers.12.self_attn.q_proj"), site_label("model.layers.*.mlp.up_proj")
     ('layer 3', 'block 12 q_proj', 'up_proj, all blocks')
@@ -47,19 +47,19 @@ def site_label(site: str) -> str:
 
 
 def axis_label(unit: str) -> str:
-    """What checkpoints are counted in, as it is written at an axis."""
+    """Return the label of an axis of checkpoints."""
     return "optimizer step" if unit == "step" else unit
 
 
 def style() -> AbstractContextManager[None]:
-    """Draw in this look; matplotlib's own settings are as before afterwards."""
+    """Draw in this look within the block; matplotlib's own settings are restored after it."""
     import matplotlib
 
     return matplotlib.rc_context(RC)  # type: ignore[arg-type]
 
 
 def panels(count: int, *, columns: int = 3, width: float = 3.6, height: float = 2.7) -> "tuple[Figure, list[Axes]]":
-    """A figure with `count` panels in rows of `columns`; places left over stay empty."""
+    """Return a figure with `count` panels in rows of `columns`; the remaining places stay empty."""
     from matplotlib.figure import Figure
 
     rows = math.ceil(count / columns)
@@ -72,7 +72,7 @@ def panels(count: int, *, columns: int = 3, width: float = 3.6, height: float = 
 
 
 def grid(rows: int, columns: int, *, width: float = 2.6, height: float = 2.0) -> "tuple[Figure, list[list[Axes]]]":
-    """A figure of rows × columns panels that share their axes along rows and columns."""
+    """Return a figure of rows × columns panels that share their axes along rows and columns."""
     from matplotlib.figure import Figure
 
     with style():
@@ -82,7 +82,8 @@ def grid(rows: int, columns: int, *, width: float = 2.6, height: float = 2.0) ->
 
 
 def add_legend(figure: "Figure") -> None:
-    """One legend for what any panel shows: in the place that is left over, else below the panels, in rows that fit."""
+    """Add one legend for all panels: in an empty place if there is one, otherwise below the panels, in rows that fit.
+    """
     drawn = {
         label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
@@ -100,7 +101,7 @@ def add_legend(figure: "Figure") -> None:
 
 
 def plain_numbers(axis: "Axis") -> None:
-    """A logarithmic axis with a few ticks, at 1, 2 and 5 where it is long, as decimal numbers."""
+    """Give a logarithmic axis a few ticks, at 1, 2 and 5 if it is long, as decimal numbers."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     low, high = axis.get_view_interval()
@@ -110,7 +111,7 @@ def plain_numbers(axis: "Axis") -> None:
 
 
 def epoch_axis(axes: "Axes", boundary: int | None, unit: str = "epoch") -> None:
-    """Whole epochs, or another `unit`, and a dashed line where checkpoints stop being taken at every epoch."""
+    """Label whole epochs, or another `unit`, and draw a dashed line where checkpoints at every epoch end."""
     from matplotlib.ticker import MaxNLocator
 
     axes.set_xlabel(unit)

@@ -32,11 +32,11 @@ def training_analysis(
     unit: str = "epoch",
     band: str = "",
 ) -> "Figure":
-    """One panel a site: losses on a logarithmic left axis, similarities on a right axis fixed to 0…1.
+    """Draw one panel per site: losses on a logarithmic left axis, similarities on a right axis from 0 to 1.
 
     `series` holds epoch → value by metric key (`train/loss`, `layer_0/agop_nfm`, …). Losses are drawn at the epochs
-    that have similarities; a value that does not exist is not drawn. <key>_chance is dotted. Where there are <key>_low
-    and <key>_high, as of a mean over blocks, there is a band between them, called `band`.
+    that have similarities. <key>_chance is dotted. Where <key>_low and <key>_high exist, as for a mean over blocks, the
+    band between them is labelled `band`.
     """
     figure, places = panels(len(sites))
     with style():
@@ -52,7 +52,7 @@ def training_analysis(
 def training_analyses(
     runs: Mapping[str, Mapping[str, Series]], sites: Sequence[str], similarities: Sequence[str], *, title: str = ""
 ) -> "Figure":
-    """A row of such panels for each run; `runs` are series by run name."""
+    """Draw a row of such panels for each run; `runs` are series by run name."""
     figure, places = panels(len(runs) * len(sites), columns=len(sites))
     with style():
         for row, (name, series) in enumerate(runs.items()):
@@ -87,7 +87,7 @@ def _panel(
 
 
 def _loss_axis(axes: "Axes") -> None:
-    """The left one; without a mark where no loss was logged, as by a loop of somebody's own."""
+    """Set up the left axis; it has no ticks if no loss was logged, as in a user's own training loop."""
     if not axes.get_lines():
         axes.set_yticks([])
         return
@@ -98,14 +98,14 @@ def _loss_axis(axes: "Axes") -> None:
 
 
 def _scale(similarities: Sequence[str]) -> str:
-    """What the right axis counts."""
+    """Return the label of the right axis."""
     shares = [name for name in similarities if name in KNOWN]
     words = ["cosine similarity"] * (len(shares) < len(similarities)) + ["share"] * bool(shares)
     return ", ".join(words)
 
 
 def between(axes: "Axes", series: Mapping[str, Series], key: str, colour: Any) -> None:
-    """A band from the lowest to the highest value that a mean is of, where the series has them."""
+    """Draw a band from the lowest to the highest value behind a mean, where the series has them."""
     low, high = series.get(f"{key}_low", {}), series.get(f"{key}_high", {})
     epochs = sorted(low)
     if epochs:
@@ -114,7 +114,7 @@ def between(axes: "Axes", series: Mapping[str, Series], key: str, colour: Any) -
 
 
 def draw(axes: "Axes", values: Series, **look: Any) -> None:
-    """One series in epoch order; nothing where it has no values."""
+    """Draw one series in epoch order; nothing if it has no values."""
     if not values:
         return
     epochs = sorted(values)

@@ -1,4 +1,4 @@
-"""Values of one model: a panel for each quantity, a row for each site, from the input at the top to the output."""
+"""Values of one model: one panel per quantity and one row per site, from the input (top) to the output (bottom)."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 def relations_by_site(
     values: Mapping[str, float], sites: Sequence[str], relations: Sequence[str], *, title: str = ""
 ) -> "Figure":
-    """Relations by metric key, with bars of two standard errors and grey ticks at chance levels.
+    """Draw relations by metric key, with bars of two standard errors and grey ticks at chance levels.
 
-    What is undefined is not drawn.
+    Undefined values are not drawn.
     """
     drawn = [name for name in relations if any(f"{site}/{name}" in values for site in sites)]
     figure, places = panels(max(1, len(drawn)), height=_height(sites))
@@ -30,7 +30,7 @@ def relations_by_site(
 
 
 def gradients_by_part(values: Mapping[str, float], parts: Sequence[str], *, title: str = "") -> "Figure":
-    """The root mean square of the gradient in each part of a model, on a logarithmic axis."""
+    """Draw the root mean square of the gradient in each part of a model, on a logarithmic axis."""
     figure, places = panels(1, columns=1, width=5.6, height=_height(parts))
     with style():
         positive = {key: value for key, value in values.items() if value > 0}

@@ -1,4 +1,4 @@
-"""What `nfa.watch` asks of the object it writes to."""
+"""The interface of the objects that `nfa.watch` writes to."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -12,13 +12,15 @@ OTHERS = "sink=Memory() or JsonLines(FILE) of nfa.sinks"  # need nothing else
 
 @runtime_checkable
 class Sink(Protocol):
-    """Any object with these methods. Values are finite, texts and figures hold no passwords."""
+    """Any object with these methods can be a sink; values are finite, and texts and figures contain no passwords."""
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Values by metric key, each (key, step) once."""
+        """Store the values of a step by metric key; each pair of key and step comes once."""
 
     def text(self, name: str, content: str) -> None:
-        """A file of text, such as `alignment.json` or `teacher/similarities.csv`; one of that name before is gone."""
+        """Store a text file, such as `alignment.json` or `teacher/similarities.csv`, in place of an earlier one of that
+        name.
+        """
 
     def figure(self, name: str, figure: "Figure") -> None:
-        """A picture, such as `all_relations`; the name has no ending."""
+        """Store a figure under a name without an ending, such as `all_relations`."""

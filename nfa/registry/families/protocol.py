@@ -132,8 +132,9 @@ class Family(ABC):
     """A family of models, as it is known before PyTorch is loaded.
 
     `entrypoint` trains a model, with the parameters `config`, through the `FamilyTraining` at `trained_by`. Checkpoints
-    are counted in `unit`; what they import is installed with the `extra` of that name. `data` names the parameters that decide which data are read. `objective` and `space` are what
-    `tune` has without others; `space` may hold parameters beside those of `config` only if `resolved` knows them.
+    are counted in `unit`; what they import is installed with the `extra` of that name. `data` names the parameters that
+    decide which data are read. `objective` and `space` are what `tune` has without others; `space` may hold parameters
+    beside those of `config` only if `resolved` knows them.
     """
 
     name: ClassVar[str]
