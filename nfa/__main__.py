@@ -17,9 +17,8 @@ def main() -> NoReturn:
         del sys.argv[1]
         cli.main(name)
     if name in ("-h", "--help"):
-        print("python -m nfa NAME [--parameter value ...]\n")
-        for each, point in points.items():
-            print(f"  {each:<20} {(point.parameters.__doc__ or '').strip().splitlines()[0]}")
+        lines = [f"  {each:<20} {(it.parameters.__doc__ or '').strip().splitlines()[0]}" for each, it in points.items()]
+        cli.show("\n".join([f"{cli.typed_command('NAME')} [--parameter value ...]", "", *lines]))
         sys.exit(0)
     if name == "--version":
         print(f"nfa {__version__}")

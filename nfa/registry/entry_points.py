@@ -1,4 +1,4 @@
-"""Everything that a user can start, by name: what each family brings, and what is for all of them."""
+"""All entry points by name: those of each model family, and the general ones."""
 
 from dataclasses import replace
 from functools import cache
@@ -21,7 +21,7 @@ GENERAL = {
 
 @cache
 def entry_points() -> dict[str, EntryPoint]:
-    """By name: the families' in their order, then the general ones."""
+    """Return all entry points by name: those of the families first, then the general ones."""
     own = {
         name: replace(point, extra=one.extra) for one in families() for name, point in one.entry_points.items()
     }

@@ -81,7 +81,7 @@ def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
 def test_a_given_folder_that_lacks_files_is_refused_with_their_names_and_what_to_do(cache, tmp_path):
     (fill(tmp_path / "mine") / "b.bin").unlink()
     fill(cache)
-    with pytest.raises(Refusal, match=r"(?s)mine lacks b\.bin.*a\.bin, b\.bin.*do: get .*data_dir=FOLDER"):
+    with pytest.raises(Refusal, match=r"(?s)mine lacks b\.bin.*a\.bin, b\.bin.*do: download .*data_dir=FOLDER"):
         image_files.locate("toy", str(tmp_path / "mine"))
 
 
@@ -104,7 +104,7 @@ def test_without_a_network_the_refusal_names_the_files_and_every_way_to_get_them
     with pytest.raises(Refusal) as refusal:
         image_files.locate("toy")
     message = str(refusal.value)
-    assert re.search(r"toy: a\.bin is not here and could not be fetched \(OSError\)", message)
+    assert re.search(r"toy: a\.bin was not found and could not be downloaded \(OSError\)", message)
     assert "files a.bin, b.bin" in message
     for remedy in (TOY.address, str(cache), "data_dir=FOLDER"):
         assert remedy in message
@@ -116,7 +116,7 @@ def test_a_fetched_file_with_another_checksum_is_refused(monkeypatch):
         raise ValueError("MD5 hash of downloaded file does not match")
 
     monkeypatch.setattr(pooch, "retrieve", wrong)
-    with pytest.raises(Refusal, match=r"could not be fetched \(ValueError\)"):
+    with pytest.raises(Refusal, match=r"could not be downloaded \(ValueError\)"):
         image_files.locate("toy")
 
 

@@ -188,7 +188,7 @@ def test_every_training_has_its_own_line(ablated: Ablated) -> None:
     scaled = ablated.store.json(ablated.parent, "gradient_flow.json")["remedies"]["v1 + gradient_scale"]
     of_seeds = [scaled["by_seed"][str(seed)]["gradient_factor"] for seed in SEEDS]
     assert scaled["gradient_factor"] == pytest.approx(np.sqrt(np.prod(of_seeds)))
-    shown = f"seed by seed {of_seeds[0]:.3g}, {of_seeds[1]:.3g}"
+    shown = f"by seed: {of_seeds[0]:.3g}, {of_seeds[1]:.3g}"
     assert shown in ablated.store.artifact(ablated.parent, "gradient_flow.txt").read_text(encoding="utf-8")
 
 
@@ -209,7 +209,7 @@ def test_an_arm_of_which_a_training_failed_has_no_mean_of_the_lucky_ones(looking
     text = store.artifact(parent.run_id, "ablation.txt").read_text(encoding="utf-8")
     assert "full, seed 2 failed (the loss became inf): there is no mean of its arm" in text
     flow = store.artifact(parent.run_id, "gradient_flow.txt").read_text(encoding="utf-8")
-    assert "full: 1 failed, and of the others alone there is no mean" in flow
+    assert "full: 1 failed; the mean of the others would be biased" in flow
     assert store.json(parent.run_id, "gradient_flow.json")["pearson"]["full"]["mean"] is None
 
 
@@ -233,9 +233,9 @@ def test_where_every_training_fails_their_reasons_are_said(
 EARLY = {
     "preset": ("--presets v1,v3", "presets='v1,v3' (at 'v3')", "v1, full, conservative, aggressive", "presets=v1"),
     "switch": ("--switches use_gate", "switches='use_gate' (at 'use_gate')", "gradient_scale", "switches=use_residual"),
-    "seeds": ("--seeds 1,x", "seeds='1,x'", "different whole numbers", "seeds=1,2,3"),
-    "same seeds": ("--seeds 1,1", "seeds='1,1'", "different whole numbers", "seeds=1,2,3"),
-    "no seeds": ("--seeds=", "seeds=''", "different whole numbers", "seeds=1,2,3"),
+    "seeds": ("--seeds 1,x", "seeds='1,x'", "distinct whole numbers", "seeds=1,2,3"),
+    "same seeds": ("--seeds 1,1", "seeds='1,1'", "distinct whole numbers", "seeds=1,2,3"),
+    "no seeds": ("--seeds=", "seeds=''", "distinct whole numbers", "seeds=1,2,3"),
     "width": ("--d_model 9 --n_head 2", "d_model=9 with n_head=2", "divides", "d_model=128"),
     "parameter": ("--seed 1", "parameter 'seed'", "presets, switches", "did you mean --seeds?"),
 }

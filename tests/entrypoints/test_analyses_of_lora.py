@@ -164,7 +164,7 @@ def test_gradient_flow_of_blocks_says_why_there_is_no_ratio(looking: Tuned) -> N
     made = looking.analyses["gradient_flow"]
     said, folder = looking.ended["gradient_flow"].output, looking.store.artifact(made)
     text = (folder / "gradient_flow.txt").read_text(encoding="utf-8")
-    assert "no ratio to the output is defined" in text
+    assert "ratios to the output are not defined, because the output layer is not trained" in text
     assert "since step 0" in text
     assert "not measured" not in text
     assert re.search(r"step 8\s+gradient \S+ \(block_\d\) … \S+ \(block_\d\); update", said)

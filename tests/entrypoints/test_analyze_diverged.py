@@ -51,7 +51,7 @@ def test_a_checkpoint_without_any_value_leaves_the_figures_of_the_others(changea
     argv = words(max_samples=50, relations="g_vs_m,h_vs_m")
     ended = run(changeable.store, argv, entrypoint="analyze", pictures=True)
     assert ended.code == 0, ended.output
-    assert f"epoch {SPOILT}  nothing is defined here" in ended.output
+    assert f"epoch {SPOILT}  no value is defined" in ended.output
     made = changeable.store.runs()[-1]
     found = series(changeable.store, made)
     assert sorted(found[f"{SITES[0]}/h_vs_m"]) == [epoch for epoch in CHECKPOINTS if epoch != SPOILT]

@@ -71,7 +71,7 @@ LATE = {
     "examples": ("--max_samples 1150", "max_samples=1150", "0 (all) to 1149 examples", "max_samples=0"),
     "device": ("--device gpu", "device='gpu'", "auto, cpu", "device=auto"),
     "unknown run": ("--run_id zzz", "run id 'zzz'", "a run in sqlite:", "copy the id from the MLflow UI"),
-    "no id": ("--run_id=", "run id ''", "a run id or its beginning", "copy the id"),
+    "no id": ("--run_id=", "run id ''", "a run id or its first letters", "copy the id"),
     "not an id": ("--run_id a/b", "run id 'a/b'", "letters and digits", "copy the id"),
     "exponent": (
         "--directions 2 --relations g_vs_h,agop_nfm_exponent",

@@ -99,7 +99,7 @@ def test_analysis_that_a_signal_ended_goes_on_where_it_was(runs: Trained, whole:
     argv = words(run_id=runs.ids["dying"], **ASKED)
     ended = run(runs.store, argv, entrypoint="gradient_directions", before=During(*values, TERM, 2))
     assert ended.code == 143, ended.output
-    assert "ask for the same analysis again" in ended.output
+    assert "run the same command again to continue" in ended.output
     assert "Traceback" not in ended.output
     first = runs.store.runs()[-1]
     assert (runs.store.tags(first)["nfa.state"], done(runs.store, first)) == ("killed", [0])

@@ -152,5 +152,5 @@ def test_the_default_number_of_examples_is_as_many_as_there_are(
     content = described(runs, made)
     assert len(content["examples"]) == 35
     assert runs.store.params(made)["n"] == "512"
-    assert "the run has 35 training examples, so n=35" in capsys.readouterr().out
+    assert "the run has only 35 training examples: n=35 is used" in capsys.readouterr().out
     assert content["conventions"]["perplexity"] == 34 / 3

@@ -96,7 +96,7 @@ def test_a_run_without_checkpoints_is_refused(refused: Refused, changeable: Fini
     bare = client().create_run("0").info.run_id
     said = refused(words(run_id=bare))
     assert f"run_id={bare} (it has no checkpoints)" in said
-    assert "do: train it first" in said
+    assert "do: train first" in said
     assert len(changeable.store.runs()) == 2
 
 

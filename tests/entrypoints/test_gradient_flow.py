@@ -160,8 +160,8 @@ def test_a_run_that_logged_no_updates_has_none_and_says_so(flows: Trained, capsy
     flows.store.artifact(source, "checkpoints/epoch_0000.safetensors").unlink()
     made = flow_of(flows.store, "mlp", n=20)
     said = capsys.readouterr()
-    assert "update ratios and gradient norm are not measured" in said.out + said.err
-    assert "weight changes are not measured" in said.out + said.err
+    assert "update ratios and the gradient norm are not available" in said.out + said.err
+    assert "weight changes are not available" in said.out + said.err
     found, report = series(flows.store, made), flows.store.json(made, "gradient_flow.json")
     assert not of_kind(dict.fromkeys(found, 0.0), "update_ratio", "grad_norm", "weight_change")
     assert [target["result"] for target in report["targets"]][1:] == ["not measured"] * 2

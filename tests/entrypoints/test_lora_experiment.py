@@ -234,7 +234,7 @@ def test_a_person_chooses_from_a_menu(empty, monkeypatch, capsys):
         ({"steps": "2", "mode": "full"}, r"steps='2' \(at '2'\) with mode=full"),
         ({"steps": "12"}, r"steps='12' \(at '12'\) with mode=simplified"),
         ({"steps": "1,,2"}, r"\(at ''\)"),
-        ({"seeds": "1,1"}, "different whole numbers"),
+        ({"seeds": "1,1"}, "distinct whole numbers"),
         ({"dropout": 0.1}, "dropout=0.1 with init=svd start=residual"),
         ({"targets": "no_such"}, "no_such"),
     ],

@@ -105,7 +105,7 @@ def test_training_stopped_while_the_server_hangs_keeps_its_state_here_and_goes_o
     server.send(signal.SIGCONT)
     ended = run(fresh, words(resume=run_id), **place)
     assert ended.code == 0, ended.output
-    assert f"from {kept}: the server had not taken it" in ended.output
+    assert f"from {kept}, because the server had not accepted it" in ended.output
     assert fresh.metrics(run_id) == finished.store.metrics(finished.run_id)
     assert not kept.parent.exists()
 

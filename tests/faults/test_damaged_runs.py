@@ -231,11 +231,11 @@ def test_a_run_of_version_0_6_is_analysed_and_goes_on_with_a_line_that_says_so(
 ) -> None:
     ended = run(old.store, words(resume=old.run_id))
     assert ended.code == 0, ended.output
-    assert ended.output.count("0.6.0, whose files have no digests") == 1
+    assert ended.output.count("0.6.0: its files have no digests") == 1
     assert same_weights(old.store.checkpoints(old.run_id), finished.store.checkpoints(finished.run_id))
     looked = run(old.store, words(run_id=old.run_id), entrypoint="analyze")
     assert looked.code == 0, looked.output
-    assert looked.output.count("whose files have no digests") == 1
+    assert looked.output.count("its files have no digests") == 1
 
 
 def test_a_file_without_its_digest_is_refused_in_a_run_that_has_digests(

@@ -121,7 +121,7 @@ def test_the_same_number_is_claimed_by_one_process_only() -> None:
     run = made()
     first, second = Claim.after(run), Claim.after(run)
     first.write()
-    with pytest.raises(Taken, match=f"just taken by process {Process.this().pid}"):
+    with pytest.raises(Taken, match=f"just claimed by process {Process.this().pid}"):
         second.write()
     assert first.holds()
     assert not second.holds()
@@ -223,7 +223,7 @@ def test_a_sign_of_life_while_it_is_watched_wins(change: str, clock: Clock) -> N
                 client().log_param(run.info.run_id, "nfa.claim.0", "another")
 
     clock.meanwhile = lives
-    with pytest.raises(Taken, match="gave a sign of life"):
+    with pytest.raises(Taken, match="has shown a sign of life"):
         wait_until_free(run)
     assert sum(clock.waited) == pytest.approx(40)
 
@@ -342,7 +342,7 @@ def test_two_that_reopened_a_run_at_the_same_time_do_not_both_begin(store: Store
         raise RuntimeError
     first, second = (tracking.reopen_run(opened.run_id) for _ in range(2))
     with first:
-        with pytest.raises(Taken, match="just taken"):
+        with pytest.raises(Taken, match="just claimed"):
             second.__enter__()
         assert store.tags(opened.run_id)["nfa.state"] == "running"
     assert store.tags(opened.run_id)["nfa.state"] == "finished"

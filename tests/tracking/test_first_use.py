@@ -160,7 +160,7 @@ def test_tables_that_a_killed_process_left_half_made_are_told_from_a_store_that_
     file = tmp_path / "mlflow.db"
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("CREATE TABLE metrics (key, value, timestamp, step)")  # of a later version, and no other
-    with pytest.raises(Refusal, match=f"(?s){file}, in which another program began.*delete the file"):
+    with pytest.raises(Refusal, match=f"(?s){file}, whose tables are incomplete.*delete the file"):
         make_client(f"sqlite:///{file}")
 
 

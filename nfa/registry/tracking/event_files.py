@@ -25,7 +25,7 @@ PATIENCE = 60  # seconds between flushes
 
 
 class EventFiles:
-    """Writes scalars, histograms and figures; a (tag, step) that the run's event files have is not written again."""
+    """Writes scalars, histograms and figures; a (tag, step) that the run already has is not written again."""
 
     def __init__(self, run: TrackedRun) -> None:
         self.run = run
@@ -50,14 +50,14 @@ class EventFiles:
         return not known
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Numbers by tag."""
+        """Write numbers by tag."""
         with shielded():
             for tag, value in values.items():
                 if self._is_new(tag, step):
                     self._writer.add_scalar(tag, value, step)
 
     def histograms(self, tensors: Mapping[str, Tensor], step: int) -> None:
-        """Distributions of finite values by tag."""
+        """Write histograms of the finite values by tag."""
         with shielded():
             for tag, tensor in tensors.items():
                 if self._is_new(tag, step) and bool(tensor.isfinite().all()):
@@ -70,14 +70,14 @@ class EventFiles:
                 self._writer.add_figure(tag, figure, step, close=False)
 
     def flush(self) -> None:
-        """Bring everything to the run's artifacts."""
+        """Store everything written so far among the run's artifacts."""
         with shielded():
             self._writer.flush()
             if self._scratch:
                 client().log_artifacts(self.run.run_id, self._scratch, FOLDER)
 
     def close(self) -> None:
-        """Flush and end."""
+        """Flush and close the files."""
         with shielded():
             self.flush()
             self._writer.close()

@@ -32,7 +32,7 @@ CHANGES = {  # what is changed in the file, and what is said of it
     "another shape": (
         "nn.Linear(width, 3))",
         "nn.Linear(width, 4))",
-        "does not have the weights of checkpoints/epoch_0003",
+        "whose weights are not those of checkpoints/epoch_0003",
     ),
     "data of another type": ("return TensorDataset(x,", "return TensorDataset(x.double().float() * 1.5,", DATA),
 }

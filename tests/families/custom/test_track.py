@@ -294,7 +294,7 @@ def test_a_second_program_in_a_run_is_refused(lab: Store) -> None:
     with begun(width=4) as run:
         (run_id,) = lab.runs()
         ended = call(lab, Program(run_id=run_id))
-        assert "is at work" in ended.output or "running" in ended.output, ended.output
+        assert "is working" in ended.output or "running" in ended.output, ended.output
         assert ended.code != 0
         for epoch in run.epochs(1):
             run.checkpoint(epoch)
