@@ -1,5 +1,6 @@
 """The programs in docs/examples, and the blocks and commands of README and docs, do what they say."""
 
+import ast
 import importlib.util
 import re
 import shlex
@@ -283,6 +284,16 @@ def test_every_link_leads_to_a_file_and_a_heading_that_are_there() -> None:
 def test_every_file_of_the_project_that_a_page_names_is_there(page: Path) -> None:
     named = re.findall(r"`((?:nfa|tests|benchmarks|docs|entrypoints)/[\w./]+)`", page.read_text(encoding="utf-8"))
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_messages_that_the_troubleshooting_page_quotes_are_those_of_the_code() -> None:
+    """A quotation stands between asterisks; … is what differs from case to case."""
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in (ROOT / "nfa").rglob("*.py")]
+    texts = [str(node.value) for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    quoted = [part.strip() for text in re.findall(r"\*([^*|]+)\*", page) for part in text.split("…") if part.strip()]
+    assert len(quoted) > 15
+    assert [part for part in quoted if not any(part in text for text in texts)] == []
 
 
 def test_calls_about_a_model_at_hand_run() -> None:
