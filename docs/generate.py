@@ -28,6 +28,11 @@ def paragraph(text: str) -> list[str]:
     return [*textwrap.wrap(text, 120, break_long_words=False, break_on_hyphens=False), ""]
 
 
+def cell(value: Any) -> str:
+    """A value as it is written in a table."""
+    return str(value).replace("|", "\\|")
+
+
 def mlproject() -> str:
     """MLproject: every entry point with every parameter, its type and default."""
     lines = [f"# {NOTE}", "name: nfa", "conda_env: conda.yaml", "entry_points:"]
@@ -63,7 +68,7 @@ def parameters() -> str:
             allowed = " · ".join(item.metadata["choices"])
             meaning = item.metadata["help"] + (f" ({allowed})" if allowed else "")
             default = f"`{item.default}`" if item.default != "" else "empty"
-            lines.append(f"| `{item.name}` | {default} | {meaning} |")
+            lines.append(f"| `{item.name}` | {cell(default)} | {cell(meaning)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -80,7 +85,7 @@ def benchmarks() -> str:
         lines += [
             "| what | value |",
             "|---|---|",
-            *(f"| {name} | {value} |" for name, value in record["results"].items()),
+            *(f"| {cell(name)} | {cell(value)} |" for name, value in record["results"].items()),
             "",
         ]
         lines += [*(f"- {note}" for note in record["notes"]), ""]

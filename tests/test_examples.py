@@ -286,6 +286,14 @@ def test_every_file_of_the_project_that_a_page_names_is_there(page: Path) -> Non
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_row_of_a_table_has_the_cells_of_its_heading(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        bars = [len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()]
+        assert len(set(bars)) == 1, table
+
+
 def test_messages_that_the_troubleshooting_page_quotes_are_those_of_the_code() -> None:
     """A quotation stands between asterisks; … is what differs from case to case."""
     trees = [ast.parse(file.read_text(encoding="utf-8")) for file in (ROOT / "nfa").rglob("*.py")]
