@@ -294,6 +294,12 @@ def test_every_row_of_a_table_has_the_cells_of_its_heading(page: Path) -> None:
         assert len(set(bars)) == 1, table
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_no_command_within_a_text_is_cut_by_the_end_of_a_line(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    assert [span for part in text.split("\n\n") for span in re.findall(r"`[^`]*`", part) if "\n" in span] == []
+
+
 def test_messages_that_the_troubleshooting_page_quotes_are_those_of_the_code() -> None:
     """A quotation stands between asterisks; … is what differs from case to case."""
     trees = [ast.parse(file.read_text(encoding="utf-8")) for file in (ROOT / "nfa").rglob("*.py")]
