@@ -7,7 +7,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nfa.figures.style import add_legend, epoch_axis, panels, site_label, style
+from nfa.figures.style import add_legend, add_title, epoch_axis, panels, site_label, style
 from nfa.figures.training_analysis import Series, draw
 from nfa.relations import RELATIONS
 
@@ -39,7 +39,7 @@ def alignment_relations(
             place.set(title=RELATIONS[name].label, ylim=RELATIONS[name].limits)
             epoch_axis(place, boundary, unit)
         add_legend(figure)
-        figure.suptitle(title)
+        add_title(figure, title)
     return figure
 
 

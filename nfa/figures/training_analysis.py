@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nfa.figures.style import LONG, LOSSES, add_legend, epoch_axis, panels, plain_numbers, site_label, style
+from nfa.figures.style import LONG, LOSSES, add_legend, add_title, epoch_axis, panels, plain_numbers, site_label, style
 from nfa.relations import KNOWN
 
 Series = Mapping[int, float]
@@ -44,7 +44,7 @@ def training_analysis(
             if any(f"{site}/{name}_low" in series for name in similarities):
                 place.fill_between([], [], color="0.5", alpha=0.3, linewidth=0, label=band)
         add_legend(figure)
-        figure.suptitle(title)
+        add_title(figure, title)
     return figure
 
 
@@ -60,7 +60,7 @@ def training_analyses(
                 _panel(place, series, site, similarities, None, "epoch")
                 place.set_title(f"{name}, {site_label(site)}")
         add_legend(figure)
-        figure.suptitle(title)
+        add_title(figure, title)
     return figure
 
 
