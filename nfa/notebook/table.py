@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nfa.plain_text import aligned
+from nfa.plain_text import aligned, counted
 
 if TYPE_CHECKING:
     import pandas
@@ -82,7 +82,7 @@ class Table:
         cells = [("site", "quantity", "value", "standard error"), *map(_cells, self.rows[:SHOWN])]
         columns = [column for column in zip(*cells, strict=True) if any(column[1:]) or column[0] == "value"]
         left = len(self.rows) - SHOWN
-        more = [f"… {left:,} more rows: .frame() has all"] if left > 0 else []
+        more = [f"… {counted(left, 'more row')}; .frame() returns all"] if left > 0 else []
         return "\n".join([*aligned(zip(*columns, strict=True)), *more, self.described["coverage"]])
 
 

@@ -42,4 +42,4 @@ def needing(package: str) -> Iterator[None]:
         if (error.name or "").partition(".")[0] != package:
             raise
         got, allowed = f"a sink that writes with {package}, which is not installed", "Memory or JsonLines of nfa.sinks"
-        raise Refusal(got, allowed, f"pip install {package}, or sink=") from None
+        raise Refusal(got, allowed, f"pip install {package}, or pass another sink=") from None
