@@ -40,7 +40,7 @@ def check_model(model: nn.Module, workload: Workload, batch: Batch) -> int:
             _check_separate(outputs[places], losses[places], *_run_part(model, workload, few.take(places)))
     if not outputs[0].numel():
         got = f"outputs of shape {tuple(outputs.shape)}, which hold no number"
-        raise Refusal(got, "at least one output for each example", "select the outputs: outputs=lambda model, inputs: …")
+        raise Refusal(got, "at least one output for each example", "outputs=lambda model, inputs: … to select some")
     return outputs[0].numel()
 
 
