@@ -1,16 +1,20 @@
 """The command line: what it accepts, what it refuses, and that refusing needs nothing heavy."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support import HEAVY, imported, process, tiny
 
 from nfa.errors import NfaError, Refusal
 from nfa.options import check_fields, option
 from nfa.registry import cli, signals, tracking
 from nfa.registry.families.mlp.config import TrainConfig
+from tests.support.processes import HEAVY, imported, process
+from tests.support.tiny_runs import tiny
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,31 @@ def test_help_names_every_parameter_with_default_help_and_choices(tmp_path: Path
         assert item.metadata["help"] in ended.stdout
         assert ", ".join(item.metadata["choices"]) in ended.stdout
     assert not {name.split(".")[0] for name in imported(ended.stderr)} & set(HEAVY)
+
+
+@pytest.mark.parametrize(
+    ("program", "command"),
+    [
+        ("/usr/bin/nfa", "nfa train"),
+        ("/lib/nfa/__main__.py", "python -m nfa train"),
+        ("/project/entrypoints/train.py", "python -m entrypoints.train"),
+    ],
+)
+def test_help_begins_with_the_command_that_was_typed(
+    program: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", [program])
+    assert cli.help_text(TrainConfig, "train").startswith(f"{command} [--parameter value ...]\n")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"]])
+def test_help_ends_without_a_traceback_where_its_reader_has_gone(words: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "nfa", *words]
+    ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_help_wins_over_words_that_are_wrong(

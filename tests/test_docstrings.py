@@ -41,8 +41,8 @@ CALLED = {f"nfa.{name}": value for name, value in DOORS.items()} | {
 
 def sections(documented: Callable[..., Any]) -> dict[str, str]:
     """The sections of a docstring in Google style by their heads."""
-    heads = r"^(Args|Attributes|Returns|Yields|Raises|Example):\n"
-    parts = re.split(heads, inspect.getdoc(documented) or "", flags=re.M)
+    text = inspect.getdoc(documented) or ""
+    parts = re.split(r"^(Args|Attributes|Returns|Yields|Raises|Example):\n", text, flags=re.M)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 

@@ -3,15 +3,16 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from nfa.figures.style import add_title, by_rows, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 COLUMNS = 6  # checkpoints in a row of a page
 FEW_CLASSES = 10
@@ -63,10 +64,12 @@ class DrawnDirections:
         )
 
 
-def gradient_similarities(shown: DrawnDirections, *, title: str) -> Figure:
+def gradient_similarities(shown: DrawnDirections, *, title: str) -> "Figure":
     """Draw cosines from −1 (blue) to 1 (red), rows by class and then from easy to difficult, with lines between
     classes.
     """
+    from matplotlib.figure import Figure
+
     with style():
         figure = Figure(figsize=(5.2, 4.6), layout="compressed")
         axes = figure.subplots()
@@ -78,8 +81,10 @@ def gradient_similarities(shown: DrawnDirections, *, title: str) -> Figure:
     return figure
 
 
-def gradient_map(shown: DrawnDirections, *, title: str, reach: float) -> Figure:
+def gradient_map(shown: DrawnDirections, *, title: str, reach: float) -> "Figure":
     """Draw t-SNE of the chord distances: colour = class (or loss), area = gradient norm, rings = wrong labels."""
+    from matplotlib.figure import Figure
+
     with style():
         figure = Figure(figsize=(5.6, 4.6), layout="compressed")
         axes = figure.subplots()
@@ -96,8 +101,10 @@ def gradient_map(shown: DrawnDirections, *, title: str, reach: float) -> Figure:
 
 def gradient_montage(
     runs: Mapping[str, Mapping[int, DrawnDirections]], *, title: str, most: int = 48, unit: str = "epoch"
-) -> Figure:
+) -> "Figure":
     """Draw every checkpoint of every run on one page: a matrix with its map below, on common scales."""
+    from matplotlib.figure import Figure
+
     with style():
         shown = {name: _some(of_run, most) for name, of_run in runs.items()}
         columns = min(COLUMNS, max(len(of_run) for of_run in shown.values()))
@@ -138,7 +145,7 @@ def _some(of_run: Mapping[int, DrawnDirections], most: int) -> dict[int, DrawnDi
     return {epoch: of_run[epoch] for epoch in epochs}
 
 
-def _matrix(axes: Axes, shown: DrawnDirections, *, labels: bool = True) -> Any:
+def _matrix(axes: "Axes", shown: DrawnDirections, *, labels: bool = True) -> Any:
     axes.axis("on")
     axes.grid(visible=False)
     image = axes.imshow(shown.cosines, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="antialiased")
@@ -157,7 +164,7 @@ def _matrix(axes: Axes, shown: DrawnDirections, *, labels: bool = True) -> Any:
     return image
 
 
-def _map(axes: Axes, shown: DrawnDirections, reach: float, scale: float) -> Any:
+def _map(axes: "Axes", shown: DrawnDirections, reach: float, scale: float) -> Any:
     axes.axis("on")
     axes.grid(visible=False)
     axes.set(xticks=[], yticks=[], xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
@@ -182,10 +189,14 @@ def _few(shown: DrawnDirections) -> bool:
 
 
 def _colour(label: int) -> Any:
+    from matplotlib import colormaps
+
     return colormaps["tab10"](int(label))
 
 
-def _legend(shown: DrawnDirections) -> Sequence[Line2D]:
+def _legend(shown: DrawnDirections) -> "Sequence[Line2D]":
+    from matplotlib.lines import Line2D
+
     if shown.classes is None or not _few(shown):
         return []
     look: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 5}

@@ -5,13 +5,12 @@ import re
 import textwrap
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
 
 Entry = TypeVar("Entry")
 RC: dict[str, Any] = {
@@ -58,11 +57,15 @@ def axis_label(unit: str) -> str:
 
 def style() -> AbstractContextManager[None]:
     """Draw in this look within the block; matplotlib's own settings are restored after it."""
+    import matplotlib
+
     return matplotlib.rc_context(RC)  # type: ignore[arg-type]
 
 
-def panels(count: int, *, columns: int = 3, width: float = 3.6, height: float = 2.7) -> tuple[Figure, list[Axes]]:
+def panels(count: int, *, columns: int = 3, width: float = 3.6, height: float = 2.7) -> "tuple[Figure, list[Axes]]":
     """Return a figure with `count` panels in rows of `columns`; the remaining places stay empty."""
+    from matplotlib.figure import Figure
+
     rows = math.ceil(count / columns)
     with style():
         figure = Figure(figsize=(width * columns, height * rows + 0.4), layout="constrained")
@@ -72,15 +75,17 @@ def panels(count: int, *, columns: int = 3, width: float = 3.6, height: float = 
     return figure, places[:count]
 
 
-def grid(rows: int, columns: int, *, width: float = 2.6, height: float = 2.0) -> tuple[Figure, list[list[Axes]]]:
+def grid(rows: int, columns: int, *, width: float = 2.6, height: float = 2.0) -> "tuple[Figure, list[list[Axes]]]":
     """Return a figure of rows × columns panels that share their axes along rows and columns."""
+    from matplotlib.figure import Figure
+
     with style():
         figure = Figure(figsize=(width * columns + 0.6, height * rows + 0.6), layout="constrained")
         places = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey="row")
     return figure, [list(row) for row in places]
 
 
-def add_legend(figure: Figure) -> None:
+def add_legend(figure: "Figure") -> None:
     """Add one legend for all panels: in an empty place if there is one, otherwise below the panels, in rows that fit.
     """
     drawn = {
@@ -108,7 +113,7 @@ def by_rows(entries: Sequence[Entry], columns: int) -> list[Entry]:
     return [entry for column in range(columns) for entry in entries[column::columns]]
 
 
-def add_title(figure: Figure, title: str) -> None:
+def add_title(figure: "Figure", title: str) -> None:
     """Add a title above all panels, in as many lines as the figure's width needs; the figure grows by them."""
     width, height = figure.get_size_inches()
     lines = textwrap.wrap(title, max(20, int(width / TITLE_LETTER)), break_long_words=False, break_on_hyphens=False)
@@ -116,8 +121,10 @@ def add_title(figure: Figure, title: str) -> None:
     figure.suptitle("\n".join(lines))
 
 
-def plain_numbers(axis: Axis) -> None:
+def plain_numbers(axis: "Axis") -> None:
     """Give a logarithmic axis a few ticks, at 1, 2 and 5 if it is long, as decimal numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
     low, high = axis.get_view_interval()
     axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=7) if high > LONG * low else MaxNLocator(5))
     digits = _digits(low, high)
@@ -135,8 +142,10 @@ def _digits(low: float, high: float) -> int:
     return 3 + max(0, math.ceil(math.log10(size / span / 2))) if span else 3
 
 
-def epoch_axis(axes: Axes, boundary: int | None, unit: str = "epoch") -> None:
+def epoch_axis(axes: "Axes", boundary: int | None, unit: str = "epoch") -> None:
     """Label whole epochs, or another `unit`, and draw a dashed line where checkpoints at every epoch end."""
+    from matplotlib.ticker import MaxNLocator
+
     axes.set_xlabel(unit)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5, min_n_ticks=1))
     if boundary is not None:

@@ -1,13 +1,14 @@
 """Losses and similarities of every analysed layer through training."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from nfa.figures.style import LONG, LOSSES, add_legend, add_title, epoch_axis, panels, plain_numbers, site_label, style
 from nfa.relations import KNOWN
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Series = Mapping[int, float]
 SIMILARITIES = {
@@ -30,7 +31,7 @@ def training_analysis(
     boundary: int | None = None,
     unit: str = "epoch",
     band: str = "",
-) -> Figure:
+) -> "Figure":
     """Draw one panel per site: losses on a logarithmic left axis, similarities on a right axis from 0 to 1.
 
     `series` holds epoch → value by metric key (`train/loss`, `layer_0/agop_nfm`, …). Losses are drawn at the epochs
@@ -50,7 +51,7 @@ def training_analysis(
 
 def training_analyses(
     runs: Mapping[str, Mapping[str, Series]], sites: Sequence[str], similarities: Sequence[str], *, title: str = ""
-) -> Figure:
+) -> "Figure":
     """Draw a row of such panels for each run; `runs` are series by run name."""
     figure, places = panels(len(runs) * len(sites), columns=len(sites))
     with style():
@@ -65,7 +66,7 @@ def training_analyses(
 
 
 def _panel(
-    axes: Axes, series: Mapping[str, Series], site: str, similarities: Sequence[str], boundary: int | None, unit: str
+    axes: "Axes", series: Mapping[str, Series], site: str, similarities: Sequence[str], boundary: int | None, unit: str
 ) -> None:
     epochs = set().union(*(series.get(f"{site}/{name}", {}) for name in similarities)) | set(
         series.get("train/loss", {})
@@ -85,7 +86,7 @@ def _panel(
     right.grid(visible=False)
 
 
-def _loss_axis(axes: Axes) -> None:
+def _loss_axis(axes: "Axes") -> None:
     """Set up the left axis; it has no ticks if no loss was logged, as in a user's own training loop."""
     if not axes.get_lines():
         axes.set_yticks([])
@@ -103,7 +104,7 @@ def _scale(similarities: Sequence[str]) -> str:
     return ", ".join(words)
 
 
-def between(axes: Axes, series: Mapping[str, Series], key: str, colour: Any) -> None:
+def between(axes: "Axes", series: Mapping[str, Series], key: str, colour: Any) -> None:
     """Draw a band from the lowest to the highest value behind a mean, where the series has them."""
     low, high = series.get(f"{key}_low", {}), series.get(f"{key}_high", {})
     epochs = sorted(low)
@@ -112,7 +113,7 @@ def between(axes: Axes, series: Mapping[str, Series], key: str, colour: Any) -> 
         axes.fill_between(epochs, bottom, top, color=colour, alpha=0.15, linewidth=0)
 
 
-def draw(axes: Axes, values: Series, **look: Any) -> None:
+def draw(axes: "Axes", values: Series, **look: Any) -> None:
     """Draw one series in epoch order; nothing if it has no values."""
     if not values:
         return

@@ -1,17 +1,19 @@
 """Values of one model: one panel per quantity and one row per site, from the input (top) to the output (bottom)."""
 
 from collections.abc import Mapping, Sequence
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from nfa.figures.style import add_title, panels, site_label, style
 from nfa.relations import RELATIONS
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 
 def relations_by_site(
     values: Mapping[str, float], sites: Sequence[str], relations: Sequence[str], *, title: str = ""
-) -> Figure:
+) -> "Figure":
     """Draw relations by metric key, with bars of two standard errors and grey ticks at chance levels.
 
     Undefined values are not drawn.
@@ -27,7 +29,7 @@ def relations_by_site(
     return figure
 
 
-def gradients_by_part(values: Mapping[str, float], parts: Sequence[str], *, title: str = "") -> Figure:
+def gradients_by_part(values: Mapping[str, float], parts: Sequence[str], *, title: str = "") -> "Figure":
     """Draw the root mean square of the gradient in each part of a model, on a logarithmic axis."""
     figure, places = panels(1, columns=1, width=5.6, height=_height(parts))
     with style():
@@ -42,7 +44,7 @@ def _height(rows: Sequence[str]) -> float:
     return 1.2 + 0.22 * len(rows)  # inches
 
 
-def _rows(place: Axes, values: Mapping[str, float], keys: Sequence[str], labels: Sequence[str]) -> None:
+def _rows(place: "Axes", values: Mapping[str, float], keys: Sequence[str], labels: Sequence[str]) -> None:
     for row, key in enumerate(keys):
         if key in values:
             error = 2 * values[f"{key}_se"] if f"{key}_se" in values else None

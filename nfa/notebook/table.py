@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nfa.extras import check_extra
 from nfa.plain_text import aligned, counted
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class Table:
 
     def frame(self) -> "pandas.DataFrame":
         """Return the rows as a pandas DataFrame."""
+        check_extra("frame()", "pandas", otherwise="take the rows one by one: for row in table")
         import pandas
 
         return pandas.DataFrame(self.rows, columns=Row._fields).astype({"standard_error": float})

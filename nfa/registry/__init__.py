@@ -1,1 +1,1 @@
-"""The application: tracked trainings, analyses of their checkpoints, and searches, on top of the library."""
+"""The application on top of the library: tracked trainings, analyses of their checkpoints, and parameter searches."""

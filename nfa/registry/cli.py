@@ -1,6 +1,6 @@
-"""From words on the command line to a config, and from the way a program ended to its exit code.
+"""The command line: from typed words to a config, and from the way a program ended to its exit code.
 
-Nothing heavy is imported before the words are understood, so a mistake is answered at once.
+Nothing heavy is imported before the words are parsed, so mistakes are reported at once.
 """
 
 import dataclasses
@@ -12,10 +12,12 @@ import time
 import traceback
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from nfa import masking
 from nfa.errors import NfaError, Refusal, headline
+from nfa.extras import EXTRAS, check_extra, is_installed
 from nfa.registry import doors, signals
 from nfa.registry.entry_points import entry_points
 from nfa.registry.places import named
@@ -26,7 +28,7 @@ Config = TypeVar("Config")
 
 
 def parse(config_type: type[Config], argv: Sequence[str]) -> Config:
-    """Build `config_type` from `--name value` or `--name=value` words; raises `Refusal`."""
+    """Build a `config_type` from words such as `--name value` or `--name=value`; raise `Refusal` if they do not fit."""
     fields = {item.name: item for item in dataclasses.fields(config_type)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(config_type)
     words = _pairs(argv, fields)
@@ -52,9 +54,23 @@ def _pairs(argv: Sequence[str], fields: Mapping[str, Any]) -> dict[str, str]:
     return pairs
 
 
+def typed_command(name: str) -> str:
+    """Return the command that started this process: nfa NAME, python -m nfa NAME, or python -m entrypoints.NAME."""
+    program = {"nfa": "nfa ", "__main__": "python -m nfa "}
+    return program.get(Path(sys.argv[0]).stem, "python -m entrypoints.") + name
+
+
+def show(page: str) -> None:
+    """Print a page of help; a reader that closes the pipe early, such as `head`, is not an error."""
+    try:
+        print(page, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def help_text(config_type: type, name: str) -> str:
-    """The `--help` page of an entry point."""
-    lines = [f"python -m entrypoints.{name} [--parameter value ...]", "", (config_type.__doc__ or "").strip(), ""]
+    """Return the `--help` page of an entry point."""
+    lines = [f"{typed_command(name)} [--parameter value ...]", "", (config_type.__doc__ or "").strip(), ""]
     for item in dataclasses.fields(config_type):
         allowed = ", ".join(item.metadata["choices"])
         default = repr(item.default) if item.default == "" else item.default
@@ -65,18 +81,19 @@ def help_text(config_type: type, name: str) -> str:
 
 
 def main(name: str) -> typing.NoReturn:
-    """Start the entry point of that name with the words of this process, and exit as `run` does."""
+    """Start an entry point with this process's command-line arguments, and exit as `run` does."""
     run(name, entry_points()[name].parameters, starter(name))
 
 
 def starter(name: str) -> Callable[[Any], None]:
-    """What an entry point does with its parameters: it looks at what they name, and only then imports what it needs."""
+    """Return the function that starts an entry point: it checks the parameters first and then imports what it needs."""
     point = entry_points()[name]
 
     def start(typed: Any) -> None:
+        check_extra(name, point.extra)
         config = named(point.becomes)(typed) if point.becomes else typed
         found, begun = doors.check(point, config), time.perf_counter()
-        with signals.shielded():  # a module whose import was interrupted cannot be imported again, not even to say so
+        with signals.shielded():  # an interrupted import cannot be repeated
             begin = named(point.start)
         if point.look:
             begin(config, Stopwatch({"import": time.perf_counter() - begun}), found)
@@ -87,9 +104,9 @@ def starter(name: str) -> Callable[[Any], None]:
 
 
 def run(name: str, config_type: type[Config], start: Callable[[Config], None]) -> typing.NoReturn:
-    """Parse, run `start`, and exit: 0 done, 1 failed, 2 refused, 130 SIGINT, 143 SIGTERM."""
+    """Parse the command line, run `start`, and exit: 0 done, 1 failed, 2 refused, 130 SIGINT, 143 SIGTERM."""
     if {"-h", "--help"} & set(sys.argv[1:]):
-        print(help_text(config_type, name))
+        show(help_text(config_type, name))
         sys.exit(0)
 
     def work() -> None:
@@ -101,7 +118,7 @@ def run(name: str, config_type: type[Config], start: Callable[[Config], None]) -
 
 
 def _unstored(argv: Sequence[str]) -> Sequence[str]:
-    """The words; `Refusal` for a password in them under `mlflow run`, which has stored what was typed."""
+    """Return the words; under `mlflow run`, which stores them, raise `Refusal` if one of them contains a password."""
     run_id = os.environ.get("MLFLOW_RUN_ID")
     told = [*_telling(argv)]
     if not run_id or not told:
@@ -111,14 +128,14 @@ def _unstored(argv: Sequence[str]) -> Sequence[str]:
     raise Refusal(
         f"a password in {', '.join(told)}: MLflow has stored it in run {run_id}",
         "parameters without a password",
-        f"{masking.INSTEAD}; delete that run for good, with MLFLOW_TRACKING_URI={store}: mlflow runs delete --run-id "
-        f"{run_id}; mlflow gc --run-ids {run_id} --backend-store-uri {database}; then VACUUM in the database, whose "
-        "files may keep what is deleted",
+        f"{masking.INSTEAD}; then delete that run for good, with MLFLOW_TRACKING_URI={store}: mlflow runs delete "
+        f"--run-id {run_id}; mlflow gc --run-ids {run_id} --backend-store-uri {database}; then run VACUUM in the "
+        "database, because its files may keep deleted rows",
     )
 
 
 def _telling(argv: Sequence[str]) -> Iterator[str]:
-    """Names of the parameters whose values carry a password."""
+    """Yield the names of the parameters whose values contain a password."""
     for before, word in itertools.pairwise(["", *argv]):
         if masking.carries_password(word):
             yield (word if word.startswith("--") else before).partition("=")[0]
@@ -131,13 +148,13 @@ def _run(work: Callable[[], None]) -> int:
         return _stopped(interrupted)
     except Exception as error:
         if (stop := signals.stopped()) and _of_the_store(error):
-            return _stopped(stop)  # it was given up because of the signal
+            return _stopped(stop)  # the call was given up because of the signal
         if isinstance(error, NfaError):
             print(f"error: {error}", file=sys.stderr)
             _end_runs("failed", str(error))
             return error.exit_code
         if _of_the_store(error):
-            said = f"the tracking store or a disk failed: {headline(error)}\n  do: mend it, then type the command again"
+            said = f"the tracking store or a disk failed: {headline(error)}\n  do: fix it, then run the command again"
             print(f"error: {masking.masked(said)}", file=sys.stderr)
             _end_runs("failed", said)
             return NfaError.exit_code
@@ -159,15 +176,16 @@ def _stopped(stop: signals.Interrupted) -> int:
 
 
 def _end_runs(state: str, reason: str) -> None:
-    """Say how it ended in every run that is still open, and in the one that `mlflow run` made before us."""
-    if os.environ.get("MLFLOW_RUN_ID") or "nfa.registry.tracking.runs" in sys.modules:
+    """Store how the program ended in every run that is still open, and in the one that `mlflow run` created."""
+    tracked = os.environ.get("MLFLOW_RUN_ID") or "nfa.registry.tracking.runs" in sys.modules
+    if tracked and all(map(is_installed, EXTRAS["registry"])):
         from nfa.registry import tracking
 
         tracking.end_unended(state, reason)
 
 
 def _leave(code: int) -> typing.NoReturn:
-    """Exit; at once where a call to a store still hangs, for which an orderly end of Python could wait."""
+    """Exit; without Python's cleanup if a call to a store still hangs, because the cleanup would wait for it."""
     calls = sys.modules.get("nfa.registry.tracking.calls")
     if calls and calls.is_hanging():
         sys.stdout.flush()

@@ -1,10 +1,11 @@
-"""What the command line and the file system decide of any entry point, before torch or MLflow is loaded."""
+"""Checks of any entry point that need only the command line and the file system, before torch or MLflow is loaded."""
 
 import os
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from nfa.errors import SHOWN, Refusal
+from nfa.extras import check_extra
 from nfa.registry.analyses.config import StoredRunsConfig
 from nfa.registry.families.protocol import EntryPoint
 from nfa.registry.families.registry import families
@@ -14,26 +15,31 @@ from nfa.registry.places import named
 
 @runtime_checkable
 class StartsTrainings(Protocol):
-    """Parameters of what starts trainings."""
+    """Parameters of an entry point that starts trainings."""
 
     def trainings(self) -> Sequence[Any]:
-        """Every training that it may start, with one seed."""
+        """Return the configurations of all trainings that it may start, with one seed each."""
 
 
 def check(point: EntryPoint, config: Any) -> Any:
-    """`Refusal` for folders, files, layers and sizes that `config` names and that cannot be used.
+    """Check the folders, files, layers and sizes that `config` names.
 
-    Nothing is made or changed, and what a run that is continued has stored is not known here. Returns what the entry
-    point's `look` has found.
+    Nothing is created or changed. Stored parameters of a resumed run are not known here.
+
+    Returns:
+        What the entry point's `look` has found.
+
+    Raises:
+        Refusal: Something that `config` names cannot be used.
     """
     try:
         _check(config)
         if point.check:
             named(point.check)(config)
         return named(point.look)(config) if point.look else None
-    except OSError as error:  # a name that is too long, a folder that may not be entered
+    except OSError as error:  # the name is too long, or a folder may not be entered
         got = f"{str(error.filename)[:SHOWN]} ({error.strerror})"
-        raise Refusal(got, "files and folders that can be looked at", COUNTS) from None
+        raise Refusal(got, "accessible files and folders", COUNTS) from None
 
 
 def _check(config: Any) -> None:
@@ -45,13 +51,14 @@ def _check(config: Any) -> None:
         trainings = config.trainings() if isinstance(config, StartsTrainings) else [config]
         for family in families():
             if own := [one for one in trainings if isinstance(one, family.config)]:
+                check_extra(f"workload={family.name}", family.extra)
                 family.check(own)
 
 
 def _check_writable(name: str, text: str) -> None:
-    """The folder, or the nearest one above it that exists."""
+    """Raise `Refusal` unless the folder, or its nearest existing parent, is writable."""
     folder = typed_folder(text).absolute()
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        trouble = "cannot be written" if there.is_dir() else "is no folder"
-        raise Refusal(f"{name}={text} ({there} {trouble})", "a folder that can be written", "give another folder")
+        trouble = "is not writable" if there.is_dir() else "is not a folder"
+        raise Refusal(f"{name}={text} ({there} {trouble})", "a writable folder", "choose another folder")

@@ -5,27 +5,27 @@ from pathlib import Path
 
 from nfa.errors import Refusal
 
-COUNTS = "check its name; a relative one counts from where the command is typed"
+COUNTS = "check the path; relative paths start at the folder where the command is typed"
 
 
 def cache_folder(dataset: str) -> Path:
-    """Where fetched files are kept: $NFA_CACHE, else ~/.cache/nfa."""
+    """Return the folder for downloaded files: a subfolder of $NFA_CACHE, by default of ~/.cache/nfa."""
     return Path(os.environ.get("NFA_CACHE", Path.home() / ".cache" / "nfa")) / dataset
 
 
 def typed_folder(text: str) -> Path:
-    """A folder as typed; a relative one counts from where the command was typed, which `mlflow run` leaves."""
+    """Return the path of a typed folder; relative ones start where the command was typed, which `mlflow run` leaves."""
     return Path(os.environ.get("NFA_CALLER_DIR", "."), Path(text).expanduser())
 
 
 def is_caller_known() -> bool:
-    """Whether it can be said where the command was typed: MLflow leaves that folder, and only our plugin tells it."""
+    """Return whether it is known where the command was typed; under `mlflow run` only our plugin passes that on."""
     return "NFA_CALLER_DIR" in os.environ or "MLFLOW_RUN_ID" not in os.environ
 
 
 def check_folder(name: str, text: str) -> None:
-    """`Refusal` for a parameter that names no folder."""
+    """Raise `Refusal` unless the parameter names an existing folder."""
     folder = typed_folder(text)
     if not folder.is_dir():
-        trouble = "is no folder" if folder.exists() else "does not exist"
+        trouble = "is not a folder" if folder.exists() else "does not exist"
         raise Refusal(f"{name}={text} ({folder.absolute()} {trouble})", "a folder with the data", COUNTS)

@@ -1,4 +1,4 @@
-"""Several processes of an entry point, started together."""
+"""Start several processes of one entry point."""
 
 import logging
 import os
@@ -11,9 +11,9 @@ from nfa.registry.signals import Interrupted
 
 
 def launch(entrypoint: str, nproc: int) -> None:
-    """Start an entry point with this program's words in `nproc` processes, by torchrun's own launcher, and wait.
+    """Run an entry point with this program's arguments in `nproc` processes, by torchrun's launcher, and wait for them.
 
-    How the first process ends is how this one ends; a signal reaches all of them.
+    This process ends as the first one ended. Signals are passed on to all of them.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.api import SignalException

@@ -1,15 +1,15 @@
 """Lets a bare `mlflow run .` of this project work without conda.
 
-MLflow picks its environment manager from conda.yaml and fails where conda is not installed; nothing in an MLproject or
-the environment can say otherwise. MLflow loads this module as a plugin, and the hook wraps its local project backend:
-without --env-manager and without conda, the project runs in the environment that `mlflow` itself runs in.
+MLflow picks its environment manager from conda.yaml and fails if conda is not installed; neither MLproject nor an
+environment variable can change that. MLflow loads this module as a plugin, and the hook wraps its local project
+backend: without --env-manager and without conda, the project runs in the environment that `mlflow` itself runs in.
 
-The table of backends is private to MLflow, as is how a backend fetches a project. This is the one place that touches
-them: only for the project named `nfa`, and with no effect where MLflow has changed.
+MLflow's table of backends is private, and so is the way a backend fetches a project. Only this module touches them,
+only for the project named `nfa`, and without effect if MLflow has changed them.
 
-Before `mlflow run` uses the tracking store, it is made ready as our own programs do it: see tracking/first_use.py
-and places.py. That is done for a project in a folder; one that is cloned or unpacked first is known by its name only
-once it is here, when MLflow has reached the store already.
+Before `mlflow run` uses the tracking store, it is prepared as by our own programs (tracking/first_use.py and
+places.py). This works for a project in a folder. A project that is cloned or unpacked first can be recognised only
+afterwards, when MLflow has already opened the store.
 """
 
 import functools
@@ -37,7 +37,7 @@ _when_fetched: ContextVar[Callable[[str], None]] = ContextVar("what is done with
 
 
 class LocalEnvironmentHook(RunContextProvider):
-    """Adds no tags; MLflow makes one when it starts, and that is when the hook is set."""
+    """Adds no tags. MLflow creates one instance when it starts, and that is when the hook is installed."""
 
     def __init__(self) -> None:
         _mask_own_command()
@@ -77,7 +77,7 @@ class _WhenImported(importlib.abc.MetaPathFinder):
 
 
 def _wrap(loader: ModuleType) -> None:
-    """Replace the "local" backend in `loader.MLFLOW_BACKENDS`, if it is where MLflow 3.17 has it."""
+    """Replace the "local" backend in `loader.MLFLOW_BACKENDS`, if it is where MLflow 3.17 keeps it."""
     backends = getattr(loader, "MLFLOW_BACKENDS", None)
     if not isinstance(backends, dict) or not hasattr(backends.get("local"), "run"):
         return
@@ -86,7 +86,7 @@ def _wrap(loader: ModuleType) -> None:
         return
 
     class LocalBackend(original):  # type: ignore[misc, valid-type]
-        """MLflow's local backend, which settles our project when it has it in a folder, fetched or not."""
+        """MLflow's local backend, which prepares our project once it lies in a folder, fetched or not."""
 
         def run(self, project_uri: str, entry_point: str, params: Any, version: Any, config: Any, *rest: Any) -> Any:
             _when_fetched.set(lambda folder: _settle(folder, params, config))
@@ -96,7 +96,7 @@ def _wrap(loader: ModuleType) -> None:
 
 
 def _wrap_fetch(backend: ModuleType) -> bool:
-    """Let the function with which a backend gets a project's folder tell of it; whether there is one."""
+    """Hook into the function by which a backend gets a project's folder; return whether it exists."""
     original = getattr(backend, _FETCH, None)
     if not callable(original):
         return False
@@ -112,7 +112,7 @@ def _wrap_fetch(backend: ModuleType) -> bool:
 
 
 def _settle(folder: str, params: Mapping[str, Any] | None, config: dict[str, Any]) -> None:
-    """What our project needs of MLflow, wherever its folder is from; the entry point is started there, not here."""
+    """Prepare MLflow for our project; the entry point itself is started by MLflow, in the project's folder."""
     if _is_ours(folder):
         if _is_own_command():
             _mask()
@@ -122,7 +122,7 @@ def _settle(folder: str, params: Mapping[str, Any] | None, config: dict[str, Any
 
 
 def _wrap_run(projects: ModuleType) -> None:
-    """Make the store ready in `projects.run`: MLflow uses it before it comes to a backend."""
+    """Prepare the store in `projects.run`, because MLflow uses it before it reaches a backend."""
     original = getattr(projects, "run", None)
     if not callable(original):
         return
@@ -140,14 +140,17 @@ def _wrap_run(projects: ModuleType) -> None:
 
 
 def _make_ready(experiment: str | None) -> None:
-    """The store's address, its tables and the experiment, whatever the folder's name and whoever else makes them."""
+    """Prepare the store's address, its tables and the experiment, whatever the folder's name."""
     import mlflow
     from mlflow.exceptions import ExecutionException
 
     from nfa.errors import Refusal
-    from nfa.registry.tracking import places, store
+    from nfa.extras import check_extra
 
     try:
+        check_extra("mlflow run of nfa", "registry")
+        from nfa.registry.tracking import places, store
+
         with store.reaching_store():
             if (address := places.store_address()) != mlflow.get_tracking_uri():
                 mlflow.set_tracking_uri(address)
@@ -162,12 +165,12 @@ def _is_ours(project_uri: str) -> bool:
     path = os.path.join(project_uri.removeprefix("file://"), "MLproject")
     if not os.path.isfile(path):
         return False
-    with open(path, encoding="utf-8", errors="replace") as file:  # it may be anybody's
+    with open(path, encoding="utf-8", errors="replace") as file:  # the file may be anything
         return any(line.split("#")[0].split() == ["name:", PROJECT] for line in file)
 
 
 def _mask_own_command() -> None:
-    """`mlflow run` of this project prints no password of the store; programs that call MLflow print as they do."""
+    """Mask the store's password in what `mlflow run` prints; programs that call MLflow are left alone."""
     if _is_own_command() and any(map(_is_ours, sys.argv[2:])):
         _mask()
 
@@ -183,7 +186,7 @@ def _mask() -> None:
 
 
 def _refuse_passwords(params: Mapping[str, Any]) -> None:
-    """Before MLflow makes a run and stores them in it."""
+    """Refuse parameters with passwords before MLflow stores them in a run."""
     from mlflow.exceptions import ExecutionException
 
     from nfa.errors import Refusal
@@ -200,12 +203,12 @@ def _choose_environment(config: dict[str, Any]) -> None:
         print("nfa: conda is not installed; using the active Python environment (--env-manager local)", file=sys.stderr)
         config["ENV_MANAGER"] = "local"
     if config.get("ENV_MANAGER") == "local":
-        # The entry point says `python`: it shall be the one that runs mlflow, activated or not.
+        # MLproject calls `python`: this must be the interpreter that runs mlflow, activated or not.
         os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
 
 
 def _conda() -> str | None:
-    """The conda that MLflow would find."""
+    """Return the path of the conda that MLflow would find."""
     if home := os.environ.get("MLFLOW_CONDA_HOME"):
         return shutil.which(os.path.join(home, "bin", "conda"))
     return shutil.which(os.environ.get("CONDA_EXE", "conda"))

@@ -1,4 +1,4 @@
-"""What has been found out before and is kept in the cache, so as not to be found out twice."""
+"""Results of slow checks, stored in the cache so that they need not be repeated."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,13 +12,13 @@ Kept = TypeVar("Kept")
 
 
 def recalled(note: Path, read: Callable[[dict[str, Any]], Kept]) -> Kept | None:
-    """What `read` makes of a note; None where that is missing, damaged, or of another version."""
+    """Return what `read` makes of a stored note, or None if it is missing, damaged, or of another version."""
     with suppress(Exception):
         return read(kept_json(note))
     return None
 
 
 def keep(note: Path, content: dict[str, Any]) -> None:
-    """Write a note, whole or not at all: what cannot be written, or holds an infinity, is found out again."""
+    """Store a note atomically. If it cannot be written, or is not finite, nothing is stored."""
     with suppress(OSError, ValueError):
         unfinished.write(note, lambda file: file.write_text(json_text(content), encoding="utf-8"))

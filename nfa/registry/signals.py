@@ -1,4 +1,4 @@
-"""How a program ends: signals become one exception, raised only where nothing is half done."""
+"""Signals as one exception, raised only between operations that must not be torn apart."""
 
 import signal
 import sys
@@ -20,7 +20,7 @@ class _Signals:
     def __init__(self) -> None:
         self.shields = 0
         self.pending: int | None = None
-        self.since = 0.0  # when it arrived, on this process's own clock
+        self.since = 0.0  # when it arrived, by time.monotonic()
 
     def arrive(self, signum: int, _frame: FrameType | None) -> None:
         # MLflow forwards SIGTERM right after the terminal's SIGINT: only the first one counts, so saving survives.
@@ -29,7 +29,7 @@ class _Signals:
             self.release()
 
     def release(self) -> None:
-        # Again at the next shield, should Python have swallowed it (it does in __del__ and other callbacks).
+        # Raised again at the next shield in case Python has swallowed it, as it does in __del__ and other callbacks.
         if self.pending is not None and not self.shields and not _being_handled():
             raise Interrupted(self.pending)
 
@@ -47,7 +47,7 @@ _signals = _Signals()
 def listen() -> None:
     """Turn SIGINT and SIGTERM into `Interrupted` from now on (main thread only).
 
-    Where Python swallows one, in `__del__` and other callbacks, it comes again and is not printed.
+    If Python swallows the exception, as in `__del__` and other callbacks, it is raised again and not printed.
     """
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, _signals.arrive)
@@ -56,18 +56,18 @@ def listen() -> None:
 
 
 def stopping() -> float | None:
-    """When a signal asked this process to end, by `time.monotonic()`; None before that."""
+    """Return the `time.monotonic()` at which a signal asked this process to end, or None."""
     return None if _signals.pending is None else _signals.since
 
 
 def stopped() -> Interrupted | None:
-    """The signal that asked this process to end, to be raised in place of an error that came of it."""
+    """Return the signal that asked this process to end, to be raised instead of an error that it caused."""
     return None if _signals.pending is None else Interrupted(_signals.pending)
 
 
 @contextmanager
 def shielded() -> Iterator[None]:
-    """Hold signals back while weights, optimizer state or the tracking store change together."""
+    """Delay signals while weights, optimizer state or the tracking store change together."""
     _signals.shields += 1
     try:
         yield
@@ -78,7 +78,7 @@ def shielded() -> Iterator[None]:
 
 @contextmanager
 def exposed() -> Iterator[None]:
-    """Let signals through in the midst of what holds them back: for our own code that a library calls."""
+    """Let signals through inside a shield, for our own code that a library calls."""
     shields, _signals.shields = _signals.shields, 0
     try:
         _signals.release()

@@ -1,4 +1,4 @@
-"""Where the time of a job went."""
+"""Time spent in the sections of a job."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 
 class Stopwatch:
-    """Seconds by named section; a section inside another one stops the outer one's clock."""
+    """Seconds by named section; while an inner section runs, the outer one's clock stands still."""
 
     def __init__(self, already: Mapping[str, float] = MappingProxyType({})) -> None:
         self.seconds: dict[str, float] = dict(already)
@@ -21,7 +21,7 @@ class Stopwatch:
 
     @contextmanager
     def section(self, name: str) -> Iterator[None]:
-        """Charge the time of the block to `name`."""
+        """Count the time of the block for the section `name`."""
         self._charge()
         self._stack.append(name)
         try:
@@ -32,7 +32,7 @@ class Stopwatch:
 
     @contextmanager
     def part(self) -> Iterator["Stopwatch"]:
-        """A clock of its own for a part of the job that is told of by itself; this one stands still meanwhile."""
+        """Give a separate clock to a part of the job that is reported separately; this clock stands still meanwhile."""
         self._charge()
         try:
             yield Stopwatch()
@@ -40,12 +40,12 @@ class Stopwatch:
             self._since = time.perf_counter()
 
     def add(self, seconds: Mapping[str, float]) -> None:
-        """Count what was spent before."""
+        """Add seconds that were spent earlier."""
         for name, value in seconds.items():
             self.seconds[name] = self.seconds.get(name, 0.0) + value
 
     def split(self) -> dict[str, float]:
-        """Seconds by section up to now, and their total."""
+        """Return the seconds by section up to now, and their total."""
         self._charge()
         return {
             **{name: round(value, 3) for name, value in self.seconds.items()},

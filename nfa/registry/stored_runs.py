@@ -1,4 +1,4 @@
-"""Trainings as they are stored: their workloads, models and weights, each checked before it is used."""
+"""Workloads, models and weights of stored trainings, each checked before it is used."""
 
 import json
 from collections.abc import Mapping
@@ -22,18 +22,18 @@ from nfa.workload import Batch, Workload
 from nfa.workloads.devices import choose_device
 from nfa.workloads.packed_examples import PROBE_EXAMPLES, unpacked
 
-THAT_CODE = "code and arguments that make the run's own model", "go back to those with which the run was trained"
+THAT_CODE = "the code and arguments that the run was trained with", "go back to that code and those arguments"
 
 
 class Checkpoint(NamedTuple):
-    """A model as it was at an epoch, and the workload it was trained on."""
+    """A model as it was at an epoch, and the workload that it was trained on."""
 
     model: nn.Module
     workload: Workload
 
 
 def weights(run_id: str, epoch: int) -> dict[str, Tensor]:
-    """Learned tensors of a checkpoint by their names in the model, on the CPU; `Refusal` for one that is damaged."""
+    """Return a checkpoint's learned tensors by name, on the CPU; raise `Refusal` if the file is damaged."""
     path = tracking.stored_path(run_id, epoch)
     tensors, metadata = tracking.get_tensors(run_id, path)
     _check_config(run_id, path, metadata)
@@ -41,7 +41,7 @@ def weights(run_id: str, epoch: int) -> dict[str, Tensor]:
 
 
 def whole_checkpoint(run_id: str, epoch: int) -> Path:
-    """The file of a checkpoint, to be read tensor by tensor; `Refusal` for one that is damaged."""
+    """Return a checkpoint's file, to be read tensor by tensor; raise `Refusal` if it is damaged."""
     path = tracking.stored_path(run_id, epoch)
     file, (_, metadata) = tracking.whole(run_id, path)
     _check_config(run_id, path, metadata)
@@ -49,26 +49,26 @@ def whole_checkpoint(run_id: str, epoch: int) -> Path:
 
 
 def check_checkpoint(run_id: str, epoch: int) -> None:
-    """`Refusal` for a checkpoint that is damaged."""
+    """Raise `Refusal` if a checkpoint is damaged."""
     path = tracking.stored_path(run_id, epoch)
     _, metadata = tracking.read(run_id, path)
     _check_config(run_id, path, metadata)
 
 
 def _check_config(run_id: str, path: str, metadata: Mapping[str, str]) -> None:
-    """`Refusal` for a checkpoint of another configuration than the run's config.json says."""
+    """Raise `Refusal` if a checkpoint does not belong to the configuration in the run's config.json."""
     stored = _stored(run_id)
     if metadata.get("config_digest") not in (None, config_digest(stored)):
-        got = f"config.json of run {run_id[:12]} with its {path}, which was trained with other parameters or data"
+        got = f"config.json of run {run_id[:12]} together with {path}, which was trained with other parameters or data"
         allowed = "the config.json that the run was trained with"
-        raise Refusal(got, allowed, "restore both from a copy of the run; without one, make the run again")
+        raise Refusal(got, allowed, "restore both from a copy of the run; without a copy, train again")
 
 
 def load_weights(model: nn.Module, run_id: str, epoch: int, workload: Workload) -> None:
-    """Give a model the weights of a checkpoint; `Refusal` where they are not this model's.
+    """Load the weights of a checkpoint into a model.
 
-    Also where the model answers otherwise than it did when they were stored: on the examples that the run has kept, or
-    on those of the `workload`.
+    Raises `Refusal` if they do not fit the model, or if its outputs differ from those stored with the checkpoint. The
+    outputs are compared on the examples that the run has stored, or else on those of the `workload`.
     """
     path = tracking.stored_path(run_id, epoch)
     tensors, metadata = tracking.get_tensors(run_id, path)
@@ -76,7 +76,7 @@ def load_weights(model: nn.Module, run_id: str, epoch: int, workload: Workload) 
     where = f"{path} of run {run_id[:12]}"
     with tracking.reading_of(run_id, path):
         said = json.loads(metadata.get(ANSWERS, "[]"))
-    other_code = reading(f"a model that does not have the weights of {where}", *THAT_CODE)
+    other_code = reading(f"a model whose weights are not those of {where}", *THAT_CODE)
     with other_code if said else tracking.reading_of(run_id, path):
         load_learned(model, tensors)
     if said:
@@ -86,7 +86,7 @@ def load_weights(model: nn.Module, run_id: str, epoch: int, workload: Workload) 
 
 
 def _kept_examples(run_id: str) -> Batch | None:
-    """Those that a watched run asks, whose workload's own are others."""
+    """Return the probe examples that a watched run has stored, or None."""
     if not tracking.has_artifact(run_id, PROBE_EXAMPLES):
         return None
     stored = tracking.get_tensors(run_id, PROBE_EXAMPLES)
@@ -95,19 +95,19 @@ def _kept_examples(run_id: str) -> Batch | None:
 
 
 def take_up(run_id: str, *, parent: tracking.TrackedRun | None = None) -> tracking.TrackedRun:
-    """`reopen_run` for a training whose files are whole."""
+    """Reopen a training run after checking that its files are undamaged."""
     run = tracking.reopen_run(run_id, parent=parent)
     check_whole(run.run_id)
     return run
 
 
 def has_begun(run_id: str) -> bool:
-    """Whether a training has stored what it goes on from; one that ended before has not."""
+    """Return whether a training has stored what resuming needs; one that ended earlier starts over."""
     return tracking.has_artifact(run_id, "example_ids.json")
 
 
 def check_whole(run_id: str) -> None:
-    """`Refusal` where something that a training goes on from is damaged."""
+    """Raise `Refusal` if a file that resuming needs is damaged."""
     files = family(_stored(run_id)["workload"]).files
     for path in ("config.json", "example_ids.json", *files, tracking.STATE):
         if tracking.has_artifact(run_id, path):
@@ -119,7 +119,7 @@ def check_whole(run_id: str) -> None:
 
 
 def _stored(run_id: str) -> dict[str, Any]:
-    """The config.json of a training; `Refusal` where it does not say all that a workload is rebuilt from."""
+    """Return a training's config.json; raise `Refusal` if it lacks something that rebuilding the workload needs."""
     stored: dict[str, Any] = tracking.get_json(run_id, "config.json")
     with tracking.reading_of(run_id, "config.json"):
         check_stored(stored)
@@ -127,7 +127,7 @@ def _stored(run_id: str) -> dict[str, Any]:
 
 
 def example_ids(run_id: str) -> dict[str, list[int]]:
-    """The examples of a training, by split; `Refusal` for a file that does not say them."""
+    """Return a training's example ids by split; raise `Refusal` if the stored file is unusable."""
     ids: dict[str, list[int]] = tracking.get_json(run_id, "example_ids.json")
     with tracking.reading_of(run_id, "example_ids.json"):
         check_ids(ids, _stored(run_id)["data"])
@@ -137,7 +137,7 @@ def example_ids(run_id: str) -> dict[str, list[int]]:
 def load_workload(
     run_id: str, *, device: str = "auto", data_dir: str | None = None, named: NamedWorkload = OWN_WORKLOAD
 ) -> Workload:
-    """Data, splits and model of a run, rebuilt from the run, and the code that is `named`; see `load_checkpoint`."""
+    """Rebuild the workload of a run (data, splits and model), with the code that is `named`; see `load_checkpoint`."""
     stored, ids = _stored(run_id), example_ids(run_id)
     kind = family(stored["workload"])
     kind.code(stored, named)
@@ -147,9 +147,9 @@ def load_workload(
 
 
 def code_of(run_id: str, named: NamedWorkload) -> dict[str, Any]:
-    """What tells apart the code that a run's workload is rebuilt by; empty where it is this project's.
+    """Return what identifies the code that rebuilds a run's workload; empty if it is part of nfa.
 
-    `Refusal` where that may not be imported.
+    Raises `Refusal` if that code may not be imported.
     """
     stored = _stored(run_id)
     return family(stored["workload"]).code(stored, named)
@@ -168,13 +168,23 @@ def load_checkpoint(
     workload: str = "",
     workload_args: str = "",
 ) -> Checkpoint:
-    """Model and workload of a run at an epoch ("last", or "best" as its tag says), rebuilt from the run alone.
+    """Load a model as it was at a checkpoint, together with its workload; both are rebuilt from the stored run.
 
-    `run_id` is an id, a unique prefix, or "latest"; or, without an epoch, a registered checkpoint:
-    "models:/NAME@champion" or "models:/NAME/VERSION". `data_dir` says where the dataset's files are now, if they moved.
-    `workload`, "module:function", names the code that makes the model again, with `workload_args`, where a run may not
-    have it imported by itself. Raises `Refusal` for an unknown run, epoch or model, for data that are not those of the
-    run, and for code that gives other answers than the run's.
+    Args:
+        run_id: A run id, a unique prefix of one, or "latest". Alternatively a registered checkpoint, without `epoch`:
+            "models:/NAME@champion" or "models:/NAME/VERSION".
+        epoch: A checkpoint's epoch (for language models, its optimizer step), "last", or "best" by validation.
+        device: A torch device; "auto" = CUDA if available, else the CPU.
+        data_dir: Folder that holds the dataset's files now, if they have moved.
+        workload: "module:function" that makes the model, for runs whose own code may not be imported by itself.
+        workload_args: Arguments of that function, such as "width=32,bias=true".
+
+    Returns:
+        The `model` with the checkpoint's weights, and the `workload` with its data and splits.
+
+    Raises:
+        Refusal: The run, epoch or registered model does not exist, the data are not those of the run, or the code
+            gives different outputs than the run's.
     """
     if run_id.startswith(MODELS):
         run_id, epoch = registered(run_id, epoch)

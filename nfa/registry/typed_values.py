@@ -1,4 +1,4 @@
-"""Words as they are typed, read as values of a parameter's type."""
+"""Typed words, parsed as values of a parameter's type."""
 
 import dataclasses
 import difflib
@@ -12,7 +12,7 @@ from nfa.errors import Refusal
 from nfa.options import bounds
 
 BOOLEANS = {"true": True, "false": False}
-WRITTEN = {  # Python reads more: other alphabets' digits, and underscores
+WRITTEN = {  # Python would also accept underscores and digits of other alphabets
     int: re.compile(r"[+-]?[0-9]+"),
     float: re.compile(r"[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|inf|nan)"),
 }
@@ -20,7 +20,7 @@ Number = TypeVar("Number", int, float)
 
 
 def value_of(item: "dataclasses.Field[Any]", hint: Any, text: str) -> Any:
-    """What `text` says for a field of type `hint`; `Refusal` for what is none of it."""
+    """Parse `text` as a value of type `hint` for a field; raise `Refusal` if it is not one."""
     kinds = kinds_of(hint)
     if text == "auto" and item.default == "auto":
         return text
@@ -38,33 +38,33 @@ def value_of(item: "dataclasses.Field[Any]", hint: Any, text: str) -> Any:
 
 
 def read_number(text: str, kind: type[Number]) -> Number:
-    """An int or a float of plain digits, 0 to 9; `ValueError` for everything else that Python would take for one.
+    """Parse an int or float of the digits 0 to 9; raise `ValueError` for other notations that Python accepts.
 
     >>> read_number("1e-3", float), read_number(" 7", int)
     (0.001, 7)
     """
     if not WRITTEN[kind].fullmatch(text.strip(" ")):
-        raise ValueError(f"no number: {text!r}")
+        raise ValueError(f"not a number: {text!r}")
     return kind(text)
 
 
 def whole_numbers(name: str, text: str) -> list[int]:
-    """Different whole numbers ≥ 0, comma-separated; `Refusal`, which names the parameter, for anything else."""
+    """Parse distinct whole numbers ≥ 0, comma-separated; raise `Refusal` for anything else."""
     parts = [part.strip() for part in text.split(",")]
     found = [int(part) for part in parts if re.fullmatch(r"[0-9]+", part)]
     if len(set(found)) < len(parts):
-        raise Refusal(f"{name}={text!r}", "different whole numbers, comma-separated", f"{name}=1,2,3")
+        raise Refusal(f"{name}={text!r}", "distinct whole numbers ≥ 0, comma-separated", f"{name}=1,2,3")
     return found
 
 
 def kinds_of(hint: Any) -> tuple[Any, ...]:
-    """The types that an annotation allows."""
+    """Return the types that an annotation allows."""
     union = isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
     return typing.get_args(hint) if union else (hint,)
 
 
 def number_in(hint: Any) -> type[int] | type[float] | None:
-    """int or float, where an annotation allows one of them; None for true or false and for words."""
+    """Return int or float if an annotation allows it; None for booleans and strings."""
     kinds = kinds_of(hint)
     if bool in kinds:
         return None
@@ -76,7 +76,9 @@ def _example(item: "dataclasses.Field[Any]") -> str:
 
 
 def assignments(name: str, text: str) -> dict[str, str]:
-    """`a=1,b=0-5,10` by name; a piece without `=` continues the value before it. `name` is the parameter it is of.
+    """Parse assignments such as `a=1,b=0-5,10`; an item without `=` is appended to the previous value.
+
+    `name` is the parameter that holds the text.
 
     >>> assignments("fixed", "epochs=2,schedule=0-5,10")
     {'epochs': '2', 'schedule': '0-5,10'}
@@ -86,7 +88,7 @@ def assignments(name: str, text: str) -> dict[str, str]:
     for piece in filter(None, (piece.strip() for piece in text.split(","))):
         key, equals, value = (part.strip() for part in piece.partition("="))
         if equals and key in found:
-            raise Refusal(f"{name}: {key} given twice", "each parameter once", f"keep one {key}=")
+            raise Refusal(f"{name}: {key} given twice", "each parameter once", f"remove one {key}=")
         if equals and key and value:
             found[key], last = value, key
         elif not equals and last:
@@ -97,7 +99,7 @@ def assignments(name: str, text: str) -> dict[str, str]:
 
 
 def known(name: str, parameter: str, allowed: Iterable[str]) -> None:
-    """`Refusal` for a parameter, named in `name`, that is none of `allowed`; it names the nearest."""
+    """Raise `Refusal`, which suggests the nearest name, unless `parameter` (given in `name`) is one of `allowed`."""
     allowed = list(allowed)
     if parameter not in allowed:
         near = difflib.get_close_matches(parameter, allowed, n=1)

@@ -1,8 +1,8 @@
-"""Names of tensors as programs store them that train a network inside others.
+"""Names of tensors that were stored while a network was wrapped in other modules.
 
-DataParallel, DistributedDataParallel and AveragedModel put `module.` before every name, torch.compile `_orig_mod.`, and
-Lightning and many training scripts `model.`, one inside the other in any order; a compiled layer has it in the middle.
-AveragedModel also stores how many networks it is the mean of.
+DataParallel, DistributedDataParallel and AveragedModel prefix every name with `module.`, torch.compile with
+`_orig_mod.`, and Lightning and many training scripts with `model.`, nested in any order; a compiled layer has its
+prefix in the middle of the name. AveragedModel also stores the number of networks that it averages.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ COUNT = "n_averaged"  # of AveragedModel
 
 
 def unwrapped(name: str) -> Iterator[str]:
-    """The name, and what is left of it after each wrapper that may stand around the network, outermost first.
+    """Yield the name, and the name without each possible wrapper, outermost first.
 
     >>> list(unwrapped("module.model.head._orig_mod.weight"))
     ['module.model.head._orig_mod.weight', 'module.model.head.weight', 'model.head.weight', 'head.weight']
@@ -28,7 +28,7 @@ def unwrapped(name: str) -> Iterator[str]:
 
 
 def innermost(name: str) -> str:
-    """The name without any wrapper, for networks none of whose own names begins like one.
+    """Return the name without any wrapper, for networks whose own names do not begin like one.
 
     >>> innermost("module._orig_mod.first.weight")
     'first.weight'
@@ -38,7 +38,7 @@ def innermost(name: str) -> str:
 
 
 def is_count(name: str) -> bool:
-    """Whether a tensor is no weight, but the count of an average, itself in wrappers or not.
+    """Return whether a tensor is not a weight but AveragedModel's counter, possibly wrapped itself.
 
     >>> is_count("_orig_mod.n_averaged"), is_count("module.first.weight")
     (True, False)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from nfa import content, unfinished
 from nfa.errors import NfaError, Refusal, headline, reading
+from nfa.extras import check_extra
 from nfa.masking import learn, masked, tellable
 from nfa.sinks.pictures import write_pictures
-from nfa.sinks.sink import needing
+from nfa.sinks.sink import OTHERS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,8 +35,9 @@ class MlflowRun:
     """
 
     def __init__(self) -> None:
-        with needing("mlflow"):
-            import mlflow
+        check_extra("the sink MlflowRun", "registry", "mlflow", otherwise=OTHERS)
+        import mlflow
+
         if (active := mlflow.active_run()) is None:
             remedy = "put the training inside `with mlflow.start_run():`, or pass sink="
             raise Refusal("a watch without an active MLflow run", "an active run to record into", remedy)

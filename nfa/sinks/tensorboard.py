@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nfa.sinks.sink import needing
+from nfa.extras import check_extra
+from nfa.sinks.sink import OTHERS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,8 +22,9 @@ class TensorBoard:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        with needing("tensorboard"):
-            from torch.utils.tensorboard import SummaryWriter
+        check_extra("the sink TensorBoard", "tensorboard", otherwise=OTHERS)
+        from torch.utils.tensorboard import SummaryWriter
+
         self.folder = Path(folder)
         self._writer = SummaryWriter(str(folder))
 

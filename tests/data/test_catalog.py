@@ -2,15 +2,16 @@
 
 import hashlib
 import re
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pooch
 import pytest
-from killed import files, fill_and_die, killed
 
 from nfa.errors import Refusal
 from nfa.registry import folders
 from nfa.registry.datasets import image_files
+from tests.support.forks import files, fill_and_die, killed
 
 CONTENT = {"a.bin": b"first", "b.bin": b"second"}
 TOY = image_files.PublishedFiles(
@@ -80,7 +81,7 @@ def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
 def test_a_given_folder_that_lacks_files_is_refused_with_their_names_and_what_to_do(cache, tmp_path):
     (fill(tmp_path / "mine") / "b.bin").unlink()
     fill(cache)
-    with pytest.raises(Refusal, match=r"(?s)mine lacks b\.bin.*a\.bin, b\.bin.*do: get .*data_dir=FOLDER"):
+    with pytest.raises(Refusal, match=r"(?s)mine lacks b\.bin.*a\.bin, b\.bin.*do: download .*data_dir=FOLDER"):
         image_files.locate("toy", str(tmp_path / "mine"))
 
 
@@ -103,7 +104,7 @@ def test_without_a_network_the_refusal_names_the_files_and_every_way_to_get_them
     with pytest.raises(Refusal) as refusal:
         image_files.locate("toy")
     message = str(refusal.value)
-    assert re.search(r"toy: a\.bin is not here and could not be fetched \(OSError\)", message)
+    assert re.search(r"toy: a\.bin was not found and could not be downloaded \(OSError\)", message)
     assert "files a.bin, b.bin" in message
     for remedy in (TOY.address, str(cache), "data_dir=FOLDER"):
         assert remedy in message
@@ -115,7 +116,7 @@ def test_a_fetched_file_with_another_checksum_is_refused(monkeypatch):
         raise ValueError("MD5 hash of downloaded file does not match")
 
     monkeypatch.setattr(pooch, "retrieve", wrong)
-    with pytest.raises(Refusal, match=r"could not be fetched \(ValueError\)"):
+    with pytest.raises(Refusal, match=r"could not be downloaded \(ValueError\)"):
         image_files.locate("toy")
 
 
@@ -160,8 +161,18 @@ def test_the_cache_is_under_home_unless_the_environment_says_otherwise(tmp_path,
     assert folders.cache_folder("svhn") == tmp_path / ".cache/nfa/svhn"
 
 
-def test_digits_need_no_files():
-    assert image_files.locate("digits") == {}
+def test_digits_lie_in_the_installed_scikit_learn():
+    assert image_files.locate("digits")["table"].is_file()
+
+
+@pytest.mark.parametrize(
+    ("origin", "said"), [(None, "digits without scikit-learn"), ("there/__init__.py", "digits: no file there/datasets")]
+)
+def test_digits_are_refused_where_scikit_learn_or_its_file_is_missing(origin, said, monkeypatch):
+    spec = origin and ModuleSpec("sklearn", None, origin=origin)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: spec)
+    with pytest.raises(Refusal, match=f"(?s){said}.*pip install .*scikit-learn"):
+        image_files.locate("digits")
 
 
 def test_every_source_has_the_checksum_of_each_file():

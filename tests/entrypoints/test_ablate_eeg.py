@@ -9,11 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flow_runs import EEG, expected
-from moments import During, Send
-from refusals import assert_refused_before_anything_heavy
-from stores import Store, used
-from support import Ended, run, words
 
 from nfa.errors import DivergedError, NfaError, Refusal
 from nfa.maths.statistics import crossed_bootstrap
@@ -23,6 +18,11 @@ from nfa.registry.analyses.gradient_flow import GradientFlow
 from nfa.registry.families.eeg import ablation as job
 from nfa.registry.families.eeg.config import AblateEEGConfig
 from nfa.registry.training import variants
+from tests.support.fault_injection import During, Send
+from tests.support.gradient_flow_runs import EEG, expected
+from tests.support.processes import Ended, run, words
+from tests.support.refusals import assert_refused_before_anything_heavy
+from tests.support.stores import Store, used
 
 ARMS, SEEDS = ["v1", "full", "v1 + gradient_scale"], [1, 2]
 NAMES = [f"{arm}, seed {seed}" for seed in SEEDS for arm in ARMS]  # in the order of training
@@ -188,7 +188,7 @@ def test_every_training_has_its_own_line(ablated: Ablated) -> None:
     scaled = ablated.store.json(ablated.parent, "gradient_flow.json")["remedies"]["v1 + gradient_scale"]
     of_seeds = [scaled["by_seed"][str(seed)]["gradient_factor"] for seed in SEEDS]
     assert scaled["gradient_factor"] == pytest.approx(np.sqrt(np.prod(of_seeds)))
-    shown = f"seed by seed {of_seeds[0]:.3g}, {of_seeds[1]:.3g}"
+    shown = f"by seed: {of_seeds[0]:.3g}, {of_seeds[1]:.3g}"
     assert shown in ablated.store.artifact(ablated.parent, "gradient_flow.txt").read_text(encoding="utf-8")
 
 
@@ -209,7 +209,7 @@ def test_an_arm_of_which_a_training_failed_has_no_mean_of_the_lucky_ones(looking
     text = store.artifact(parent.run_id, "ablation.txt").read_text(encoding="utf-8")
     assert "full, seed 2 failed (the loss became inf): there is no mean of its arm" in text
     flow = store.artifact(parent.run_id, "gradient_flow.txt").read_text(encoding="utf-8")
-    assert "full: 1 failed, and of the others alone there is no mean" in flow
+    assert "full: 1 failed; the mean of the others would be biased" in flow
     assert store.json(parent.run_id, "gradient_flow.json")["pearson"]["full"]["mean"] is None
 
 
@@ -233,9 +233,9 @@ def test_where_every_training_fails_their_reasons_are_said(
 EARLY = {
     "preset": ("--presets v1,v3", "presets='v1,v3' (at 'v3')", "v1, full, conservative, aggressive", "presets=v1"),
     "switch": ("--switches use_gate", "switches='use_gate' (at 'use_gate')", "gradient_scale", "switches=use_residual"),
-    "seeds": ("--seeds 1,x", "seeds='1,x'", "different whole numbers", "seeds=1,2,3"),
-    "same seeds": ("--seeds 1,1", "seeds='1,1'", "different whole numbers", "seeds=1,2,3"),
-    "no seeds": ("--seeds=", "seeds=''", "different whole numbers", "seeds=1,2,3"),
+    "seeds": ("--seeds 1,x", "seeds='1,x'", "distinct whole numbers", "seeds=1,2,3"),
+    "same seeds": ("--seeds 1,1", "seeds='1,1'", "distinct whole numbers", "seeds=1,2,3"),
+    "no seeds": ("--seeds=", "seeds=''", "distinct whole numbers", "seeds=1,2,3"),
     "width": ("--d_model 9 --n_head 2", "d_model=9 with n_head=2", "divides", "d_model=128"),
     "parameter": ("--seed 1", "parameter 'seed'", "presets, switches", "did you mean --seeds?"),
 }

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from analyses import CHECKPOINTS, SECONDS, SITES, analysed, series
 from mlflow.entities import Metric
-from moments import INT, KILL, TERM, AtCall, Count, During, Raise, Send
-from stores import Finished, Store
-from support import Ended, run, words
 
 from nfa.parallel import World
 from nfa.registry.analyses.alignment import Alignment, AlignmentOfRun
 from nfa.registry.analyses.config import AnalyzeConfig
 from nfa.registry.tracking import history, sources
 from nfa.registry.tracking.store import client
+from tests.support.analyses import CHECKPOINTS, SECONDS, SITES, analysed, series
+from tests.support.fault_injection import INT, KILL, TERM, AtCall, Count, During, Raise, Send
+from tests.support.processes import Ended, run, words
+from tests.support.stores import Finished, Store
 
 RELATIONS = "agop_nfm,agop_nfm_init_removed,h_vs_m"
 ASKED = words(relations=RELATIONS, max_samples=60)
@@ -74,7 +74,7 @@ def test_the_same_analysis_again_computes_nothing_and_gives_the_same_rows(
     assert asked(changeable).code == 0
     again = asked(changeable, before=NO_DATA)
     assert again.code == 0, again.output
-    assert "4 of 4 checkpoints from an earlier run of this analysis" in again.output
+    assert "4 of 4 checkpoints, from an earlier run of this analysis" in again.output
     first, second = made(changeable.store, changeable.run_id)
     assert changeable.store.metrics(first) == changeable.store.metrics(second)  # the seconds too
     for run_id in (first, second):
@@ -109,7 +109,7 @@ def test_analysis_that_was_ended_in_the_middle_goes_on_where_it_was(
     assert_whole_checkpoints(changeable.store, first)
     assert set(series(changeable.store, first)["layer_0/h_vs_m"]) == {0, 1}
     assert "Traceback" not in ended.output
-    assert ("ask for the same analysis again" in ended.output) is (act is not KILL)
+    assert ("run the same command again to continue" in ended.output) is (act is not KILL)
     again = asked(changeable, before=During(*VALUES, Raise("computed too much"), 3))
     assert again.code == 0, again.output
     assert "2 of 4 checkpoints" in again.output

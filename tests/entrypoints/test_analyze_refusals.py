@@ -3,14 +3,14 @@
 from pathlib import Path
 
 import pytest
-from analyses import analysed
-from refusals import Refused, assert_refused_before_anything_heavy
-from stores import Finished, wrapper_in
-from support import run, words
 
 from nfa.errors import Refusal
 from nfa.registry import cli
 from nfa.registry.analyses.config import AnalyzeConfig
+from tests.support.analyses import analysed
+from tests.support.processes import run, words
+from tests.support.refusals import Refused, assert_refused_before_anything_heavy
+from tests.support.stores import Finished, wrapper_in
 
 EARLY = {
     "one direction": ("--directions 1", "directions='1'", "auto, all, or a whole number ≥ 2", "directions=2"),
@@ -71,7 +71,7 @@ LATE = {
     "examples": ("--max_samples 1150", "max_samples=1150", "0 (all) to 1149 examples", "max_samples=0"),
     "device": ("--device gpu", "device='gpu'", "auto, cpu", "device=auto"),
     "unknown run": ("--run_id zzz", "run id 'zzz'", "a run in sqlite:", "copy the id from the MLflow UI"),
-    "no id": ("--run_id=", "run id ''", "a run id or its beginning", "copy the id"),
+    "no id": ("--run_id=", "run id ''", "a run id or its first letters", "copy the id"),
     "not an id": ("--run_id a/b", "run id 'a/b'", "letters and digits", "copy the id"),
     "exponent": (
         "--directions 2 --relations g_vs_h,agop_nfm_exponent",

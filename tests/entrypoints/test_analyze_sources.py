@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from analyses import DrawOnly, analysed, series
-from stores import Family, Store, used, wrapper_in
-from support import OPTIMIZERS, run, trained_family, words
 
 from nfa.errors import Refusal
 from nfa.registry.analyses.alignment import analyze
 from nfa.registry.analyses.config import AnalyzeConfig
 from nfa.registry.tracking.sources import find_sources
 from nfa.registry.tracking.store import client
+from tests.support.analyses import DrawOnly, analysed, series
+from tests.support.processes import run, words
+from tests.support.stores import Family, Store, used, wrapper_in
+from tests.support.tiny_runs import OPTIMIZERS, trained_family
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def test_an_analysis_is_refused_with_its_source(looking: Compared) -> None:
 
 def test_a_run_without_checkpoints_is_refused(family: Family) -> None:
     bare = client().create_run("0").info.run_id
-    with pytest.raises(Refusal, match=rf"run_id={bare} \(it has no checkpoints\)\n.*\n  do: train it first"):
+    with pytest.raises(Refusal, match=rf"run_id={bare} \(it has no checkpoints\)\n.*\n  do: train first"):
         find_sources(bare)
     with pytest.raises(Refusal, match="'zzz'"):
         find_sources(f"{family.parent},zzz")
@@ -198,5 +199,5 @@ def test_analyses_are_made_in_the_experiment_of_their_source(family: Family, mon
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "another")
     run_id = analysed(family.store, run_id=family.children["sgd"], max_samples=9)
     assert family.store.rows("SELECT experiment_id FROM runs WHERE run_uuid = ?", run_id) == [(0,)]
-    with pytest.raises(Refusal, match="an experiment with a trained run"):
+    with pytest.raises(Refusal, match="an experiment with a training run"):
         find_sources("latest")

@@ -5,15 +5,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from analyses import SECONDS, series
-from gradient_runs import NAMES, Trained, array, array_names, directed
-from moments import TERM, During
-from stores import Finished, Store, used
-from support import run, words
 
 from nfa.measures.gradient_gram import GradientGram
 from nfa.registry.analyses.config import GradientDirectionsConfig
 from nfa.registry.analyses.gradient_directions import DirectionsOfRun, GradientDirections
+from tests.support.analyses import SECONDS, series
+from tests.support.fault_injection import TERM, During
+from tests.support.gradient_direction_runs import NAMES, Trained, array, array_names, directed
+from tests.support.processes import run, words
+from tests.support.stores import Finished, Store, used
 
 EPOCHS = [0, 5]
 ASKED: dict[str, Any] = {"n": 30, "epochs": "0,5", "device": "cpu"}  # of the run in which some gradients are zero
@@ -99,7 +99,7 @@ def test_analysis_that_a_signal_ended_goes_on_where_it_was(runs: Trained, whole:
     argv = words(run_id=runs.ids["dying"], **ASKED)
     ended = run(runs.store, argv, entrypoint="gradient_directions", before=During(*values, TERM, 2))
     assert ended.code == 143, ended.output
-    assert "ask for the same analysis again" in ended.output
+    assert "run the same command again to continue" in ended.output
     assert "Traceback" not in ended.output
     first = runs.store.runs()[-1]
     assert (runs.store.tags(first)["nfa.state"], done(runs.store, first)) == ("killed", [0])

@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from gradient_runs import (
+
+from nfa import reference
+from nfa.registry import stored_runs, tracking
+from nfa.registry.analyses import gradient_directions_report
+from nfa.registry.families.mlp.ghm import bin_of
+from tests.support.gradient_direction_runs import (
     MAIN,
     OF_CLASSES,
     Trained,
@@ -16,11 +21,6 @@ from gradient_runs import (
     shorten,
     stored_gram,
 )
-
-from nfa import reference
-from nfa.registry import stored_runs, tracking
-from nfa.registry.analyses import gradient_directions_report
-from nfa.registry.families.mlp.ghm import bin_of
 
 N = 30
 
@@ -152,5 +152,5 @@ def test_the_default_number_of_examples_is_as_many_as_there_are(
     content = described(runs, made)
     assert len(content["examples"]) == 35
     assert runs.store.params(made)["n"] == "512"
-    assert "the run has 35 training examples, so n=35" in capsys.readouterr().out
+    assert "the run has only 35 training examples: n=35 is used" in capsys.readouterr().out
     assert content["conventions"]["perplexity"] == 34 / 3

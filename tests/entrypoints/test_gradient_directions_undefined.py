@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from gradient_runs import MAIN, Trained, array, array_names, directed, directions_of, fill
 
 from nfa.registry import tracking
 from nfa.registry.analyses import gradient_directions_report
+from tests.support.gradient_direction_runs import MAIN, Trained, array, array_names, directed, directions_of, fill
 
 N = 20
 PAIRS = {"mean_cosine", "silhouette", "within_class_cosine", "between_class_cosine"}
@@ -44,11 +44,11 @@ def test_where_every_gradient_is_zero_nothing_is_defined_and_the_analysis_is_fin
     assert content["without_direction"] == {str(epoch): list(range(N)) for epoch in MAIN}
     said = capsys.readouterr().out
     for epoch in MAIN:
-        assert f"notice  epoch {epoch}: 0 gradients have a direction; there is no map of so few" in said
-        assert f"epoch {epoch}  nothing is defined here" in said
+        assert f"notice  epoch {epoch}: 0 gradients are finite and nonzero, too few for a map" in said
+        assert f"epoch {epoch}  no value is defined" in said
         assert array(runs.store, made, "cosines", epoch).shape == (0, 0)
         assert array(runs.store, made, "map", epoch).shape == (0, 2)
-    assert "no epoch has a gradient with a direction" in said
+    assert "at every epoch, all gradients are zero or not finite" in said
     pictures = {file.name for file in runs.store.artifact(made, "plots").iterdir()}
     assert pictures == {f"{name}.{kind}" for name in ("gns_vs_epoch", "gradient_directions") for kind in ("png", "pdf")}
 
@@ -87,7 +87,7 @@ def test_a_checkpoint_that_is_not_finite_is_left_out_and_all_others_are_as_befor
     content = runs.store.json(made, "gradient_directions.json")
     assert content["series"]["mean_cosine"][1] is None
     assert content["undefined"]["mean_cosine"] == 1
-    assert "0 gradients have a direction; there is no map of so few" in capsys.readouterr().out
+    assert "0 gradients are finite and nonzero, too few for a map" in capsys.readouterr().out
     for key in ("cosines", "norms", "kept", "losses", "draws"):
         for epoch in (0, 20):
             ours, theirs = (array(runs.store, run_id, key, epoch) for run_id in (made, expected))

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from analyses import series
-from flow_runs import RATIO, at, expected, flow_of, of_kind
-from gradient_runs import Trained, batch_of, shorten
-from stores import Finished, Store, used
 from torch import Tensor
 
 from nfa import reference
 from nfa.registry import stored_runs
 from nfa.registry.analyses.gradient_flow import FlowOfRun
 from nfa.workload import Batch, ParameterGroups
+from tests.support.analyses import series
+from tests.support.gradient_direction_runs import Trained, batch_of, shorten
+from tests.support.gradient_flow_runs import RATIO, at, expected, flow_of, of_kind
+from tests.support.stores import Finished, Store, used
 
 N = {"mlp": 20, "v1": 6}
 EPOCHS = {"mlp": [0, 1, 2, 4], "v1": [0, 1, 2, 3]}
@@ -160,8 +160,8 @@ def test_a_run_that_logged_no_updates_has_none_and_says_so(flows: Trained, capsy
     flows.store.artifact(source, "checkpoints/epoch_0000.safetensors").unlink()
     made = flow_of(flows.store, "mlp", n=20)
     said = capsys.readouterr()
-    assert "update ratios and gradient norm are not measured" in said.out + said.err
-    assert "weight changes are not measured" in said.out + said.err
+    assert "update ratios and the gradient norm are not available" in said.out + said.err
+    assert "weight changes are not available" in said.out + said.err
     found, report = series(flows.store, made), flows.store.json(made, "gradient_flow.json")
     assert not of_kind(dict.fromkeys(found, 0.0), "update_ratio", "grad_norm", "weight_change")
     assert [target["result"] for target in report["targets"]][1:] == ["not measured"] * 2

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from analyses import series
-from flow_runs import RATIO, flow_of
-from gradient_runs import Trained
-from stores import Store, used
 
 from nfa.maths.statistics import crossed_bootstrap
 from nfa.registry import tracking
 from nfa.studies.gradient_flow import ratio_verdict
+from tests.support.analyses import series
+from tests.support.gradient_direction_runs import Trained
+from tests.support.gradient_flow_runs import RATIO, flow_of
+from tests.support.stores import Store, used
 
 N = 6
 ADAM = ("v1", "scale", "output", "both")
@@ -67,7 +67,7 @@ def test_adam_divides_it_out_again_so_it_is_cosmetic(
     assert found["verdict"].startswith("cosmetic")
     text = looking[0].artifact(looking[1]["adam"], "gradient_flow.txt").read_text(encoding="utf-8")
     (said,) = (line for line in text.splitlines() if line.startswith(f"- {name}: gradient ratio"))
-    assert said.endswith(f"a factor {factor} that the model puts in)")
+    assert said.endswith(f"the model's built-in factor {factor})")
 
 
 def test_plain_descent_follows_so_it_is_real(looking: tuple[Store, dict[str, str]]) -> None:
@@ -130,9 +130,9 @@ def test_a_single_run_says_what_is_built_into_it(looking: tuple[Store, dict[str,
         target = content["targets"][0]
         assert (target["value"], target["result"]) == (found["value"], "met" if found["value"] > 0.1 else "not met")
         said = f"gradient of the front {found['verdict']}: front/output {found['value']:.4g}"
-        put_in = f" without the factor {factor:.3g} that the model puts in"
+        put_in = f" without the model's built-in factor {factor:.3g}"
         assert said + (f"{put_in}, {found['measured']:.4g} with it" if factor != 1 else " (epoch 3)") in text
-        as_measured = f"\nfront / output, gradient: as measured, with the factor {factor:.3g} that the model puts in"
+        as_measured = f"\nfront / output, gradient: as measured, including the model's built-in factor {factor:.3g}"
         assert (as_measured in text) == (factor != 1)
         assert "targets: rules of thumb, derived from nothing" in text
 

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from analyses import analysed
-from moments import KILL, During
-from stores import Finished
-from support import run, words
 
 from nfa.errors import NfaError, Refusal
 from nfa.registry.analyses.stored import output_folder
+from tests.support.analyses import analysed
+from tests.support.fault_injection import KILL, During
+from tests.support.processes import run, words
+from tests.support.stores import Finished
 
 ASKED: dict[str, Any] = {"epochs": "4", "max_samples": 20}
 
@@ -48,7 +48,7 @@ def test_a_folder_in_it_that_is_a_link_or_none_is_refused_before_any_work(
     way = tmp_path / "out" / name
     way.touch() if kind == "file" else way.symlink_to(tmp_path / ("other" if kind == "link" else "nowhere"))
     monkeypatch.setattr("nfa.registry.analyses.alignment.AlignmentOfRun", None)
-    with pytest.raises(Refusal, match=rf"out/{name} is a link, or no folder(.|\n)*do: remove it"):
+    with pytest.raises(Refusal, match=rf"out/{name} is a link or not a folder(.|\n)*do: remove it"):
         analysed(changeable.store, **ASKED, output_dir=str(tmp_path / "out"))
     assert changeable.store.runs() == [changeable.run_id]
     assert inside(tmp_path / "other") == []
@@ -84,7 +84,7 @@ def test_a_copy_that_cannot_be_made_is_said_in_a_message_and_the_analysis_is_the
     changeable: Finished, tmp_path: Path
 ) -> None:
     (tmp_path / "out" / "config.json" / "below").mkdir(parents=True)
-    with pytest.raises(NfaError, match=r"no copy in \S+/out: (.|\n)*everything is in run [0-9a-f]{32}"):
+    with pytest.raises(NfaError, match=r"could not be copied to \S+/out: (.|\n)*copy from run [0-9a-f]{32}"):
         analysed(changeable.store, **ASKED, output_dir=str(tmp_path / "out"))
     made = changeable.store.runs()[-1]
     assert changeable.store.tags(made)["nfa.state"] == "finished"

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from moments import INT, KILL, TERM, AtCall, During, Raise, Send
-from stores import Finished, Store, assert_same_run, same_weights, wrapper_in
-from support import Ended, environment_of_tests, launch, run, tiny, words
+
+from tests.support.fault_injection import INT, KILL, TERM, AtCall, During, Raise, Send
+from tests.support.processes import Ended, environment_of_tests, launch, run, words
+from tests.support.stores import Finished, Store, assert_same_run, same_weights, wrapper_in
+from tests.support.tiny_runs import tiny
 
 BOTH = Send((signal.SIGINT, signal.SIGTERM, signal.SIGTERM))
 CRASH = Raise("injected")
@@ -75,7 +77,7 @@ def test_killed_run_is_swept_by_the_next_start_and_resumes_to_the_same_run(
     assert fresh.tags(run_id)["nfa.state"] == "running"
     assert run(fresh, tiny(epochs=1, depth=1)).code == 0
     assert_true_state(fresh, run_id, ended, "killed")
-    assert "ended without a word" in fresh.tags(run_id)["nfa.error"]
+    assert "ended without storing a state" in fresh.tags(run_id)["nfa.error"]
     resume_until_finished(fresh, run_id, [])
     only = Store(fresh.folder)
     assert same_weights(only.checkpoints(run_id), finished.store.checkpoints(finished.run_id))
@@ -282,7 +284,7 @@ def test_running_run_cannot_be_resumed_beside_its_process(fresh: Store) -> None:
         ended = run(fresh, words(resume=run_id))
         assert ended.code == 2
         assert f"run {run_id} (still running: process {child.pid} on " in ended.output
-        assert "wait for it, or stop its process" in ended.output
+        assert "wait for it to end, or stop its process" in ended.output
         assert fresh.tags(run_id)["nfa.state"] == "running"
         assert run(fresh, tiny(epochs=1, depth=1)).code == 0
         assert fresh.tags(run_id)["nfa.state"] == "running", "swept although it lives"

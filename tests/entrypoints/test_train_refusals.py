@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from stores import Finished, Store
-from support import TINY, Ended, process, run, tiny, words
 
 from nfa.registry.datasets.image_files import SOURCES
 from nfa.registry.families.mlp.config import TrainConfig
 from nfa.registry.tracking.store import client
+from tests.support.processes import Ended, process, run, words
+from tests.support.stores import Finished, Store
+from tests.support.tiny_runs import TINY, tiny
 
 
 @pytest.fixture
@@ -139,7 +140,7 @@ def test_resume_with_the_run_s_own_parameters_typed_again_goes_on(own: Finished)
 
 def test_resume_of_a_run_that_train_did_not_make_is_refused(store: Store) -> None:
     wrapper = client().create_run("0", tags={"nfa.state": "killed", "nfa.resumes": "abc"}).info.run_id
-    assert_refused(run(store, words(resume=wrapper)), f"resume={wrapper}", "a run made by train")
+    assert_refused(run(store, words(resume=wrapper)), f"resume={wrapper}", "a training run")
 
 
 def test_read_only_store_is_refused(own: Finished) -> None:
@@ -153,7 +154,7 @@ def test_read_only_store_is_refused(own: Finished) -> None:
 @pytest.mark.parametrize("argv", [tiny(), words(resume="abc")], ids=["new", "resume"])
 def test_server_that_is_not_there_is_refused(argv: Sequence[str], fresh: Store) -> None:
     ended = run(fresh, argv, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
-    assert_refused(ended, "http://127.0.0.1:9", "a store that can be reached and written")
+    assert_refused(ended, "http://127.0.0.1:9", "a reachable and writable store")
 
 
 def test_store_of_an_unknown_kind_is_refused(fresh: Store) -> None:

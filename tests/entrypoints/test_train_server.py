@@ -9,14 +9,15 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from moments import KILL, TERM, AtCall, During
-from races import winners
-from servers import Server, serving
-from stores import Finished, Store, used
-from support import launch, run, tiny, words
 
 from nfa.errors import Refusal
 from nfa.registry import stored_runs
+from tests.support.claims import winners
+from tests.support.fault_injection import KILL, TERM, AtCall, During
+from tests.support.mlflow_servers import Server, serving
+from tests.support.processes import launch, run, words
+from tests.support.stores import Finished, Store, used
+from tests.support.tiny_runs import tiny
 
 pytestmark = pytest.mark.slow
 
@@ -104,7 +105,7 @@ def test_training_stopped_while_the_server_hangs_keeps_its_state_here_and_goes_o
     server.send(signal.SIGCONT)
     ended = run(fresh, words(resume=run_id), **place)
     assert ended.code == 0, ended.output
-    assert f"from {kept}: the server had not taken it" in ended.output
+    assert f"from {kept}, because the server had not accepted it" in ended.output
     assert fresh.metrics(run_id) == finished.store.metrics(finished.run_id)
     assert not kept.parent.exists()
 

@@ -6,13 +6,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import lora_runs
 import pytest
 import torch
-from gradient_runs import directed
-from moments import KILL, During
-from stores import Finished, Store, same_weights, used
-from support import Ended, run, tiny, words
 
 from nfa import content
 from nfa.errors import Refusal
@@ -27,6 +22,12 @@ from nfa.registry.folders import cache_folder
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.training.resume import taken_up
 from nfa.registry.training.start import train
+from tests.support import lora_runs
+from tests.support.fault_injection import KILL, During
+from tests.support.gradient_direction_runs import directed
+from tests.support.processes import Ended, run, words
+from tests.support.stores import Finished, Store, same_weights, used
+from tests.support.tiny_runs import tiny
 
 LAST = "checkpoints/epoch_0004.safetensors"
 
@@ -230,11 +231,11 @@ def test_a_run_of_version_0_6_is_analysed_and_goes_on_with_a_line_that_says_so(
 ) -> None:
     ended = run(old.store, words(resume=old.run_id))
     assert ended.code == 0, ended.output
-    assert ended.output.count("0.6.0, whose files have no digests") == 1
+    assert ended.output.count("0.6.0: its files have no digests") == 1
     assert same_weights(old.store.checkpoints(old.run_id), finished.store.checkpoints(finished.run_id))
     looked = run(old.store, words(run_id=old.run_id), entrypoint="analyze")
     assert looked.code == 0, looked.output
-    assert looked.output.count("whose files have no digests") == 1
+    assert looked.output.count("its files have no digests") == 1
 
 
 def test_a_file_without_its_digest_is_refused_in_a_run_that_has_digests(

@@ -121,7 +121,7 @@ def test_line_is_short_where_there_are_many_sites() -> None:
 
 
 def test_line_says_where_nothing_is_defined() -> None:
-    assert line({DONE: 1.0}) == "nothing is defined here"
+    assert line({DONE: 1.0}) == "no value is defined"
 
 
 def test_output_folder_is_found_writable_and_not_made_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,15 +10,15 @@ import mlflow
 import pytest
 import torch
 import torch.nn as nn
-from every_family import MY_LAB, NAMED, Runs, undrawn, used_runs
-from fine_tunings import Place
-from labs import imports
-from stores import Store
 
 import nfa
 from nfa.errors import Refusal
 from nfa.learned import learned_state
 from nfa.workload import Workload
+from tests.support.fine_tunings import Place
+from tests.support.runs_by_family import MY_LAB, NAMED, Runs, undrawn, used_runs
+from tests.support.stores import Store
+from tests.support.workload_files import imports
 
 Once = Callable[[str, Callable[[Path], Any]], Any]
 JOBS: Mapping[str, dict[str, Any]] = {
@@ -131,7 +131,7 @@ def test_a_watched_run_imports_nothing_by_itself(own: OwnRuns, entrypoint: str) 
 
 
 CHANGED = {
-    "another width": ({"workload_args": "width=7"}, MY_LAB, "does not have the weights"),
+    "another width": ({"workload_args": "width=7"}, MY_LAB, "whose weights are not those of"),
     "another activation": ({}, MY_LAB.replace("nn.ReLU()", "nn.Tanh()"), "whose answers are not those stored"),
     "another order": ({}, MY_LAB.replace("nn.ReLU(), nn.Linear(width, 2)", "nn.Linear(width, 2)"), "the weights"),
 }

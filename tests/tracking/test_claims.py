@@ -9,8 +9,6 @@ from pathlib import Path
 import psutil
 import pytest
 from mlflow.entities import Run
-from races import winners
-from stores import Store
 
 from nfa.registry import tracking
 from nfa.registry.tracking import claims
@@ -19,6 +17,8 @@ from nfa.registry.tracking.dead_runs import Sweep
 from nfa.registry.tracking.heartbeat import Heartbeat
 from nfa.registry.tracking.processes import Life, Process, life_of, process_of, sign
 from nfa.registry.tracking.store import client
+from tests.support.claims import winners
+from tests.support.stores import Store
 
 MADE = {"nfa.entrypoint": "train", "nfa.workload": "mlp"}
 FOREIGN = ["", "garbage", "[]", "{}", "null", "{" * 100_000, '{"host": 3}', "9" * 5000, "\u0663", '{"pid": "1"}']
@@ -121,7 +121,7 @@ def test_the_same_number_is_claimed_by_one_process_only() -> None:
     run = made()
     first, second = Claim.after(run), Claim.after(run)
     first.write()
-    with pytest.raises(Taken, match=f"just taken by process {Process.this().pid}"):
+    with pytest.raises(Taken, match=f"just claimed by process {Process.this().pid}"):
         second.write()
     assert first.holds()
     assert not second.holds()
@@ -223,7 +223,7 @@ def test_a_sign_of_life_while_it_is_watched_wins(change: str, clock: Clock) -> N
                 client().log_param(run.info.run_id, "nfa.claim.0", "another")
 
     clock.meanwhile = lives
-    with pytest.raises(Taken, match="gave a sign of life"):
+    with pytest.raises(Taken, match="has shown a sign of life"):
         wait_until_free(run)
     assert sum(clock.waited) == pytest.approx(40)
 
@@ -342,7 +342,7 @@ def test_two_that_reopened_a_run_at_the_same_time_do_not_both_begin(store: Store
         raise RuntimeError
     first, second = (tracking.reopen_run(opened.run_id) for _ in range(2))
     with first:
-        with pytest.raises(Taken, match="just taken"):
+        with pytest.raises(Taken, match="just claimed"):
             second.__enter__()
         assert store.tags(opened.run_id)["nfa.state"] == "running"
     assert store.tags(opened.run_id)["nfa.state"] == "finished"
@@ -359,7 +359,8 @@ def test_a_run_of_an_older_version_that_was_killed_is_reopened_at_once(clock: Cl
 @pytest.mark.slow
 def test_of_processes_that_claim_at_the_same_moment_one_wins_on_postgresql(monkeypatch: pytest.MonkeyPatch) -> None:
     import mlflow
-    import postgresql
+
+    from tests.support import postgresql
 
     before = mlflow.get_tracking_uri()
     with postgresql.server() as address:

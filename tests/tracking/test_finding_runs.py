@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 from mlflow.entities import Param
-from stores import Finished, Store
 
 from nfa.errors import Refusal
 from nfa.measures.evaluation import evaluate
 from nfa.registry import stored_runs, tracking
 from nfa.registry.tracking.store import client, plain_param
+from tests.support.stores import Finished, Store
 
 TRAINED = {"nfa.entrypoint": "train", "nfa.workload": "mlp", "nfa.state": "finished", "nfa.trained": "true"}
 
@@ -62,7 +62,7 @@ def test_prefix_means_the_one_run_that_begins_so_in_any_experiment() -> None:
 def test_prefix_of_several_runs_is_refused_with_some_of_them(store: Store) -> None:
     runs = {made(number) for number in range(40)}
     letter = next(letter for letter in "0123456789abcdef" if sum(run_id[0] == letter for run_id in runs) > 1)
-    with pytest.raises(Refusal, match=r"it fits several: .*, "):
+    with pytest.raises(Refusal, match=r"it matches several: .*, "):
         tracking.find_run(letter)
     assert len(store.runs()) == 40
 
@@ -99,13 +99,13 @@ def test_the_last_and_the_best_checkpoint_are_found_by_these_words(seen: Finishe
 @pytest.mark.parametrize("epoch", [None, "newest", "4", "best"])
 def test_another_word_for_an_epoch_is_refused_with_those_that_exist(epoch: Any, changeable: Finished) -> None:
     changeable.store.change("DELETE FROM tags WHERE key = 'nfa.best_epoch'")
-    with pytest.raises(Refusal, match=r"one of \[0, 1, 2, 4\], or 'last', or 'best'(.|\n)*epoch='last'"):
+    with pytest.raises(Refusal, match=r"one of \[0, 1, 2, 4\], 'last', or 'best' for(.|\n)*epoch='last'"):
         stored_runs.load_checkpoint(changeable.run_id, epoch)
 
 
 def test_run_that_has_trained_nothing_is_said_to_have_no_checkpoints(store: Store) -> None:
     run_id = made(1)
-    with pytest.raises(Refusal, match=r"\(it has no checkpoints\)\n  allowed: a run that has trained something"):
+    with pytest.raises(Refusal, match=r"\(it has no checkpoints\)\n  allowed: a training run"):
         stored_runs.load_checkpoint(run_id, 3)
     assert store.runs() == [run_id]
 

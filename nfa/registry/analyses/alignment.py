@@ -22,7 +22,7 @@ from nfa.relations import choose_relations
 
 
 def analyze(config: AnalyzeConfig) -> None:
-    """Analyse the runs of `config.run_id`; with nproc > 1 this process only starts the others and waits for them."""
+    """Analyse the runs of `config.run_id`; with nproc > 1, start the processes and wait for them."""
     if config.nproc > 1 and not World.launched():
         launch("analyze", config.nproc)
         return
@@ -38,17 +38,17 @@ def analyze(config: AnalyzeConfig) -> None:
 
 
 def _assist(config: AnalyzeConfig, world: World) -> None:
-    """Measure this process's part of the examples wherever the first process does."""
+    """Measure this process's share of the examples at every checkpoint that the first process measures."""
     analysis: AlignmentOfRun | None = None
     refusal: Refusal | None = None
     while (task := world.broadcast(None)) is not None:
         if isinstance(task, tuple):
             source, first = task
             try:
-                with muted():  # what is to be said of the run is said by the first process
+                with muted():  # the first process prints the messages about the run
                     analysis = AlignmentOfRun(source, config, world, first)
             except Refusal as refused:
-                refusal = refused  # the first process refuses too: it says so and ends, and how it ends counts
+                refusal = refused  # the first process raises the same refusal and reports it
         elif refusal:
             raise refusal
         else:
@@ -70,7 +70,7 @@ class Alignment(StoredAnalysis):
         return {**super().identity(epochs), "relations": choose_relations(self.config.relations)}
 
     def open(self, source: str, epochs: Sequence[int]) -> "AlignmentOfRun":
-        """Load the run's workload, here and in the processes that help."""
+        """Load the run's workload in this process and in the others."""
         self.world.broadcast((source, epochs[0]))
         return AlignmentOfRun(source, self.config, self.world, epochs[0])
 
@@ -86,7 +86,7 @@ class Alignment(StoredAnalysis):
 
 
 class AlignmentOfRun:
-    """What `config` asks of a run; making one loads the data and refuses what its epoch `first` cannot give."""
+    """The measurement of one run as `config` asks for it. Creating it loads the data and checks epoch `first`."""
 
     def __init__(self, source: str, config: AnalyzeConfig, world: World, first: int) -> None:
         self.source, self.world, self.unit = source, world, tracking.unit(source)
@@ -102,12 +102,12 @@ class AlignmentOfRun:
         return self.analysis.described()
 
     def values(self, epoch: int, run: TrackedRun) -> dict[str, float]:  # noqa: ARG002 - there are no arrays
-        """Relations of all sites at a checkpoint, measured by all processes."""
+        """Return the relations of all sites at a checkpoint, measured by all processes together."""
         self.world.broadcast(epoch)
         return self.measure(epoch)
 
     def measure(self, epoch: int) -> dict[str, float]:
-        """This process's part of it; the values in the first process."""
+        """Measure this process's share; return the values in the first process."""
         if not self._announced:
             self._announced = True
             self._announce()
@@ -128,4 +128,4 @@ class AlignmentOfRun:
         if asked.left_out:
             stage("notice", "left out: " + "; ".join(f"{name}: {reason}" for name, reason in asked.left_out.items()))
         if asked.config.precision == "bfloat16" and not has_bfloat16_units(self.workload.device):
-            stage("notice", "this processor has no bfloat16 units: the numbers are those of bfloat16, the speed is not")
+            stage("notice", "this processor has no bfloat16 units: bfloat16 rounds the results but saves no time")

@@ -1,4 +1,4 @@
-"""Reports and figures of analyses, made from nothing but what their runs have logged."""
+"""Reports and figures of alignment analyses, made only from what their runs have logged."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,14 +18,14 @@ from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DONE
 from nfa.relations import RELATIONS
 
-SIX_CURVES = ("agop_nfm", "g_vs_h", "g_vs_m", "h_vs_m")  # with the two losses
+SIX_CURVES = ("agop_nfm", "g_vs_h", "g_vs_m", "h_vs_m")  # drawn together with the two losses
 MOST_COLUMNS = 8
 BAND = "lowest to highest block"
-SHORT = {"g_vs_h": "G_H", "g_vs_m": "G_M", "h_vs_m": "H_M"}  # their names in similarities.json
+SHORT = {"g_vs_h": "G_H", "g_vs_m": "G_M", "h_vs_m": "H_M"}  # names of these relations in similarities.json
 
 
 def report(run: TrackedRun, title: str) -> None:
-    """Tables and figures of one source run, from the analysis' own series and config.json."""
+    """Write the tables and figures of one source run, from the analysis' own series and config.json."""
     series, content = tracking.history(run.run_id), tracking.get_json(run.run_id, "config.json")
     sites, relations, unit = content["sites"], content["relations"], unit_of(content)
     tracking.put_json(run.info, "similarities.json", similarities(series, sites, relations))
@@ -44,7 +44,7 @@ def report(run: TrackedRun, title: str) -> None:
 
 
 def compare(run: TrackedRun, parts: Mapping[str, str]) -> None:
-    """What several analyses have in common, in one table and one figure; `parts` are analysis run ids by run name."""
+    """Compare several analyses in one table and one figure; `parts` maps run names to analysis run ids."""
     series = {name: tracking.history(run_id) for name, run_id in parts.items()}
     contents = [tracking.get_json(run_id, "config.json") for run_id in parts.values()]
     sites = [site for site in contents[0]["sites"] if all(site in content["sites"] for content in contents)]
@@ -79,9 +79,9 @@ def similarities(
 
 
 def line(values: Mapping[str, float]) -> str:
-    """One line for a person who waits: the first relation of each site."""
+    """Return the console line of a checkpoint: the first relation of each site."""
     names = list(dict.fromkeys(key.rpartition("/")[2] for key in values if key != DONE and not key.endswith("_se")))
     if not names:
-        return "nothing is defined here"
+        return "no value is defined"
     shown = [f"{value:.3f}" for key, value in values.items() if key.rpartition("/")[2] == names[0]]
     return f"{names[0]} {' '.join(shown[:8])}{' …' if len(shown) > 8 else ''}  {values[DONE]:.1f} s"

@@ -1,4 +1,4 @@
-"""Runs that are alike but for their seed, taken together: an arm of a comparison."""
+"""An arm of a comparison: runs that differ only in their seed."""
 
 import dataclasses
 import math
@@ -19,10 +19,10 @@ from nfa.workload import ParameterGroups
 
 @dataclass(frozen=True)
 class Arm:
-    """Runs by their seed, in order: their series, and the `scores` of each, by what was scored apart (empty: none).
+    """Runs by seed, in order, with their series and `scores` (by recording, for example; empty if there are none).
 
-    `output` names the parameters of the part that ratios divide by, `built_in` is the factor that the model puts into
-    the gradient ratio of its front; `failed` counts trainings that are not among them.
+    `output` names the parameters of the group that the ratios divide by. `built_in` is the factor by which the model
+    itself scales the gradient ratio of its front. `failed` counts the trainings that failed and are not included.
     """
 
     label: str
@@ -35,14 +35,14 @@ class Arm:
     score: Score | None = None
 
     def mean(self, key: str) -> dict[int, float]:
-        """Geometric mean over the runs of a positive series, by epoch; epochs that a run lacks are left out."""
+        """Return the geometric mean of a positive series over the runs, by epoch; skip epochs that any run lacks."""
         found = [one.get(key, {}) for one in self.series]
         epochs = sorted(set.intersection(*(set(one) for one in found)))
         usable = [epoch for epoch in epochs if all(one[epoch] > 0 for one in found)]
         return {e: math.exp(math.fsum(math.log(one[e]) for one in found) / len(found)) for e in usable}
 
     def averaged(self, keys: Sequence[str]) -> dict[str, dict[int, float]]:
-        """Such means of several series."""
+        """Return these means for several series."""
         return {key: mean for key in keys if (mean := self.mean(key))}
 
 
@@ -52,10 +52,11 @@ def arms_of(
     labels: Mapping[str, str] | None = None,
     failed: Mapping[str, int] = {},
 ) -> list[Arm]:
-    """Arms in the order of their first runs; `parts` are analysis ids and `sources` ids of the runs, by run name.
+    """Group runs into arms, in the order of their first runs; `parts` and `sources` map run names to ids.
 
-    `labels` say which arm each is of; None = runs that differ in nothing but their seed are one, or where none do, each
-    run is. `failed` are trainings of an arm that have no run among them.
+    `parts` holds ids of analyses and `sources` ids of the analysed runs. `labels` names the arm of each run; None
+    groups runs that differ only in their seed, or, if there are none, makes every run an arm. `failed` counts the
+    failed trainings of each arm.
     """
     configs = {name: tracking.config(source) for name, source in sources.items()}
     if labels:
@@ -75,7 +76,7 @@ def _arm(
     sources: Mapping[str, str],
     configs: Mapping[str, Mapping[str, Any]],
 ) -> Arm:
-    of_seed = {configs[name]["train"].get("seed", 0): name for name in reversed(names)}  # a run again is no second seed
+    of_seed = {configs[name]["train"].get("seed", 0): name for name in reversed(names)}  # each seed counts once
     order = [of_seed[seed] for seed in sorted(of_seed)]
     score = family(configs[order[0]]["workload"]).score
     described = ParameterGroups(**tracking.get_json(parts[order[0]], "config.json")["groups"])
@@ -91,9 +92,9 @@ def _arm(
 
 
 def score_interval(arm: Arm, *, seed: int) -> Interval | None:
-    """Mean score over what is scored and over runs with its bootstrap interval; what any run has none of is left out.
+    """Return the mean score with its bootstrap interval; items that lack a score in any run are omitted.
 
-    None where a training of the arm has failed: a mean without it would be of the lucky ones.
+    None if a training of the arm has failed: a mean over the others would be biased towards successful seeds.
     """
     if arm.failed:
         return None
@@ -102,9 +103,9 @@ def score_interval(arm: Arm, *, seed: int) -> Interval | None:
 
 
 def score_difference(arm: Arm, first: Arm, *, seed: int) -> Interval | None:
-    """Mean difference of scores of the same; runs are paired by their seeds where these are the same.
+    """Return the mean difference of scores of the same items; runs are paired by seed if both arms have the same seeds.
 
-    None where a training of either has failed.
+    None if a training of either arm has failed.
     """
     if arm.failed or first.failed:
         return None
@@ -118,7 +119,7 @@ def score_difference(arm: Arm, first: Arm, *, seed: int) -> Interval | None:
 
 
 def unscored(arms: Sequence[Arm]) -> list[str]:
-    """What some trainings have a score of and others have not: left out of what is said of those arms."""
+    """Return the items that have a score in some trainings only; they are omitted from all means."""
     tested = [set(one) for arm in arms for one in arm.scores if one]
     known = {name for names in tested for name in names}
     return sorted(name for name in known if not all(name in names for names in tested))
@@ -129,8 +130,11 @@ def _table(scores: Sequence[Mapping[str, float]], names: Sequence[str]) -> "np.n
 
 
 def factor_interval(arm: Arm, first: Arm, key: str, epoch: int) -> Interval | None:
-    """Factor of a positive series against another arm at an epoch: geometric mean and 95 % t-interval over the seeds
-    that both have; None for fewer than two, and where one of them has no value above 0 in either."""
+    """Return the factor of a positive series against another arm at an epoch, with its 95 % t-interval.
+
+    The factor is a geometric mean over the seeds that both arms have. None for fewer than two such seeds, and if a
+    value of either arm is missing or not above 0.
+    """
     pairs = [
         [one.series[one.seeds.index(seed)].get(key, {}).get(epoch, 0.0) for one in (arm, first)]
         for seed in sorted(set(arm.seeds) & set(first.seeds))

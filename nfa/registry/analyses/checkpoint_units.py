@@ -1,16 +1,16 @@
-"""What the checkpoints of analysed runs are counted in."""
+"""The unit in which checkpoints of analysed runs are counted: epoch or step."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 
 def unit_of(described: Mapping[str, Any]) -> str:
-    """What the config.json of an analysis says: epoch or step."""
+    """Return the unit that the config.json of an analysis states: "epoch" or "step"."""
     return str(described.get("unit", "epoch"))
 
 
 def common_unit(units: Iterable[str]) -> str:
-    """The one unit, or the neutral word.
+    """Return the unit if all are the same, else "checkpoint".
 
     >>> common_unit(["step", "step"]), common_unit(["step", "epoch"])
     ('step', 'checkpoint')

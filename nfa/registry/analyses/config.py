@@ -11,16 +11,16 @@ DIRECTION_EPOCHS = "5-60/5"
 
 @dataclass(frozen=True)
 class StoredRunsConfig(CheckedOptions):
-    """What every analysis of stored runs is told."""
+    """Parameters of every analysis of stored runs."""
 
-    run_id: str = option("latest", "runs to analyse: ids or their beginnings, comma-separated; several = comparison")
-    epochs: str = option("all", "checkpoints to analyse; all = those that exist")
-    output_dir: str = option("", "folder that gets a copy of all reports and pictures")
-    data_dir: str = option("", "where the run's data are now; empty = where the run had them")
-    workload: str = option("", "code that makes the model again: module:function; empty = the run's own, if it may be")
-    workload_args: str = option("", "arguments of that function; empty = those of the run")
+    run_id: str = option("latest", "runs to analyse: ids or prefixes, comma-separated; several are also compared")
+    epochs: str = option("all", "checkpoints to analyse, such as 0-5,10; all = every stored one")
+    output_dir: str = option("", "folder to copy all reports and figures to; empty = no copy")
+    data_dir: str = option("", "folder that holds the run's data now; empty = where they were in training")
+    workload: str = option("", "function that rebuilds the model: module:function; empty = the run's own, if trusted")
+    workload_args: str = option("", "arguments of that function, such as width=32,bias=true; empty = those of the run")
     device: str = device_option()
-    run_name: str = option("", "name of the analysis run in MLflow; empty = MLflow chooses one")
+    run_name: str = option("", "name of the analysis run in MLflow; empty = chosen by MLflow")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -29,24 +29,27 @@ class StoredRunsConfig(CheckedOptions):
 
 @dataclass(frozen=True)
 class AnalyzeConfig(AlignmentParameters, StoredRunsConfig):
-    """Alignment of weights, representations and gradients at every checkpoint of one or several runs."""
+    """Measure the alignment of weights, representations and gradients at every checkpoint of one or several runs."""
 
-    run_id: str = option("latest", "runs to analyse: ids or their beginnings, comma-separated; a parent = its children")
-    nproc: int = option(1, "processes that share the examples", at_least=1, below=1025)
+    run_id: str = option(
+        "latest", "runs to analyse: ids or prefixes, comma-separated; a parent stands for its children"
+    )
+    nproc: int = option(1, "number of processes that share the examples", at_least=1, below=1025)
 
 
 @dataclass(frozen=True)
 class GradientDirectionsConfig(DirectionsParameters, StoredRunsConfig):
-    """Whether examples pull the network the same way: cosines of their gradients, maps, noise scale, by checkpoint."""
+    """Do per-example gradients point in the same direction? Cosines, t-SNE maps and noise scale at each checkpoint."""
 
-    run_id: str = option("latest", "runs to analyse: ids or their beginnings, comma-separated; two = comparison")
+    run_id: str = option("latest", "runs to analyse: ids or prefixes, comma-separated; two are also compared")
     epochs: str = option(
-        DIRECTION_EPOCHS, "checkpoints to analyse; by default those of 5-60/5 that exist, if any; all = all"
+        DIRECTION_EPOCHS,
+        "checkpoints to analyse; default = those of 5, 10, …, 60 that exist, or all if none does; all = every one",
     )
 
 
 @dataclass(frozen=True)
 class GradientFlowConfig(FlowParameters, StoredRunsConfig):
-    """Whether the front layers learn: gradient, weight change and update of each part of a network, by checkpoint."""
+    """Do the front layers learn? Gradient, weight change and update of each part of a network at each checkpoint."""
 
-    seed: int = option(1717, "seed of the bootstrap of comparisons", at_least=0, below=2**63)
+    seed: int = option(1717, "seed of the bootstrap in comparisons", at_least=0, below=2**63)

@@ -22,7 +22,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def paths(epoch: int, unit: str) -> dict[str, str]:
-    """Artifact paths of a checkpoint's arrays, by what they hold."""
+    """Return the artifact paths of a checkpoint's arrays, by array name."""
     return {key: f"arrays/{name}_{unit}_{epoch}.npy" for key, name in NAMES.items()}
 
 
@@ -33,11 +33,11 @@ def save(run: TrackedRun, epoch: int, arrays: Mapping[str, Array]) -> None:
 
 
 def load(run_id: str, epoch: int, key: str) -> Array:
-    """One of them."""
+    """Load one of a checkpoint's arrays."""
     return tracking.get_array(run_id, paths(epoch, _unit(run_id))[key])
 
 
 @lru_cache(maxsize=64)
 def _unit(run_id: str) -> str:
-    """A run's config.json does not change."""
+    """Return the checkpoint unit of a run, cached because a run's config.json does not change."""
     return unit_of(tracking.get_json(run_id, "config.json"))

@@ -19,7 +19,7 @@ from nfa.studies.gradient_directions import correlation_with
 
 
 def gradient_directions(config: GradientDirectionsConfig) -> None:
-    """Analyse the runs of `config.run_id`, and compare them where they are several."""
+    """Analyse the runs of `config.run_id`; compare them if there are several."""
     analyse(GradientDirections(config))
 
 
@@ -30,21 +30,21 @@ class GradientDirections(StoredAnalysis):
     undecisive = UNDECISIVE
 
     def epochs(self, existing: Sequence[int]) -> list[int]:
-        """Those asked for; of the default's those that exist, or all where none of them does."""
+        """Return the epochs asked for; for the default, those that exist, or all if none of them exists."""
         if self.config.epochs != DIRECTION_EPOCHS:
             return super().epochs(existing)
         return [epoch for epoch in checkpoint_schedule.parse(DIRECTION_EPOCHS, 0) if epoch in existing] or [*existing]
 
     def identity(self, epochs: Sequence[int]) -> Mapping[str, Any]:
-        """With all epochs: each map starts from the one before."""
+        """Return the parameters and all epochs, because each map starts from the one before."""
         return {**super().identity(epochs), "epochs": list(epochs)}
 
     def files(self, epoch: int, unit: str) -> list[str]:
-        """The arrays of a checkpoint."""
+        """Return the paths of a checkpoint's arrays."""
         return [*paths(epoch, unit).values()]
 
     def space(self, epochs: Sequence[int]) -> int:
-        """Cosine matrices in float32, and pictures."""
+        """Return the bytes of cosine matrices in float32, and of figures."""
         units: int = self.config.units
         return len(epochs) * (4 * units**2 + 4 * 2**20)
 
@@ -62,7 +62,7 @@ class GradientDirections(StoredAnalysis):
 
 
 class DirectionsOfRun:
-    """What `config` asks of the run `source`; making one loads the data and refuses what cannot be done."""
+    """The measurement of the run `source` as `config` asks for it. Creating it loads and checks the data."""
 
     def __init__(self, source: str, config: GradientDirectionsConfig, epochs: Sequence[int]) -> None:
         self.source, self.asked, self.epochs = source, config, list(epochs)
@@ -81,7 +81,7 @@ class DirectionsOfRun:
         return self.analysis.described()
 
     def values(self, epoch: int, run: TrackedRun) -> dict[str, float]:
-        """Series of a checkpoint; its arrays go to `run`."""
+        """Return the values of a checkpoint; its arrays are stored in `run`."""
         self._announce()
         self._load(epoch)
         result = self.analysis(self.model, progress=f"{self.unit} {epoch}")
@@ -93,7 +93,7 @@ class DirectionsOfRun:
 
     def _map(self, epoch: int, run: TrackedRun, cosines: Any, kept: Any) -> Any:
         if len(kept) < embedding.FEWEST:
-            stage("notice", f"{self.unit} {epoch}: {len(kept)} gradients have a direction; there is no map of so few")
+            stage("notice", f"{self.unit} {epoch}: {len(kept)} gradients are finite and nonzero, too few for a map")
             return np.zeros((0, 2), dtype=np.float32)
         start = None
         for earlier in reversed([earlier for earlier in self.epochs if earlier < epoch]):
@@ -105,7 +105,7 @@ class DirectionsOfRun:
         return embedding.tsne(cosines, perplexity=perplexity, seed=self.asked.seed, start=start)
 
     def _agreement(self, epoch: int, run: TrackedRun, arrays: Mapping[str, Any]) -> dict[str, float]:
-        """How far the structure has settled since the checkpoint analysed before."""
+        """Return how similar the structure is to that at the previously analysed checkpoint."""
         earlier = [before for before in self.epochs if before < epoch]
         if not earlier:
             return {}
@@ -113,10 +113,10 @@ class DirectionsOfRun:
         return correlation_with(before, arrays)
 
     def _announce(self) -> None:
-        """What is measured and what is left out, once."""
+        """Print once what is measured and what is left out."""
         if self._announced:
             return
         self._announced = True
         self.analysis.announce()
         if (n := len(self.analysis.ids)) < self.asked.n:
-            stage("notice", f"the run has {n} training examples, so n={n}")
+            stage("notice", f"the run has only {n} training examples: n={n} is used")

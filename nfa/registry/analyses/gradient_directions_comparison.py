@@ -1,4 +1,4 @@
-"""Gradient directions of several runs beside each other, and the differences of two."""
+"""Gradient directions of several runs side by side, and differences between two."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,16 +21,16 @@ from nfa.registry.tracking.sources import DONE
 from nfa.studies.gradient_directions import SERIES
 
 EPOCHS_SHOWN = 6
-MOST_RUNS = 4  # whose pictures a page holds
+MOST_RUNS = 4  # in one montage
 
 
 def compare(run: TrackedRun, parts: Mapping[str, str], sources: Mapping[str, str]) -> None:
-    """Tables and figures; ids of analyses, and of analysed runs, by run name."""
+    """Write tables and figures; `parts` and `sources` map run names to ids of analyses and of analysed runs."""
     series = {name: tracking.history(part) for name, part in parts.items()}
     described = {name: tracking.get_json(part, "config.json") for name, part in parts.items()}
     unit = common_unit(unit_of(one) for one in described.values())
     tracking.put_text(run.info, "comparison.csv", directions_csv(series, unit, DONE))
-    figure = gradient_series(series, title="gradient directions, two standard errors", unit=unit)
+    figure = gradient_series(series, title="gradient directions (bands: ± 2 standard errors)", unit=unit)
     tracking.save_picture(run, figure, "comparison")
     stage("figure", "plots/comparison.png and .pdf")
     if len(parts) <= MOST_RUNS:
@@ -47,7 +47,7 @@ def compare(run: TrackedRun, parts: Mapping[str, str], sources: Mapping[str, str
 def _differences(
     run: TrackedRun, parts: Mapping[str, str], series: Mapping[str, Mapping[str, Series]], unit: str
 ) -> None:
-    """Second run minus first, series by series, with 95 % bootstrap intervals over the probe."""
+    """Compare the second run with the first, series by series, with 95 % bootstrap intervals over the probe."""
     (first, first_id), (second, second_id) = parts.items()
     probes = [tracking.get_json(part, "config.json") for part in parts.values()]
     paired = all(probes[0][key] == probes[1][key] for key in ("examples", "classes"))
@@ -55,7 +55,7 @@ def _differences(
     rows = ((epoch, key, *values) for key, of_key in found.items() for epoch, values in of_key.items())
     tracking.put_text(run.info, "differences.csv", csv_text((unit, "series", "difference", "low", "high"), rows))
     how = "the same examples" if paired else "different examples"
-    title = f"{second} − {first}: 95 % bootstrap interval over {how}"
+    title = f"{second} − {first}: 95 % bootstrap intervals over {how}"
     content = {
         "difference": f"{second} - {first}",
         "examples": how,
@@ -69,9 +69,10 @@ def _differences(
 
 
 def differences(ids: Sequence[str], series: Sequence[Mapping[str, Series]], *, paired: bool) -> Mapping[str, Intervals]:
-    """By metric key and epoch: second minus first, and the ends of the interval; only where both are defined.
+    """Return second minus first by metric key and epoch, with interval limits, wherever both are defined.
 
-    Both analyses drew with the same random numbers; where that does not pair the same examples, the pairing is undone.
+    Both analyses used the same random numbers for the bootstrap. If their examples differ, the draws of one are
+    shuffled so that they are not paired.
     """
     found: dict[str, dict[int, tuple[float, float, float]]] = {}
     for epoch in sorted(set(series[0][DONE]) & set(series[1][DONE])):
@@ -87,7 +88,7 @@ def differences(ids: Sequence[str], series: Sequence[Mapping[str, Series]], *, p
 
 
 def _groups(run: TrackedRun, series: Mapping[str, Mapping[str, Series]], sources: Mapping[str, str], unit: str) -> None:
-    """Runs that differ only in their seed together: mean and t-interval over them."""
+    """Draw the mean and t-interval over runs that differ only in their seed."""
     grouped = groups({name: tracking.config(source) for name, source in sources.items()})
     if max(map(len, grouped.values())) < 2:
         return
@@ -100,7 +101,7 @@ def _groups(run: TrackedRun, series: Mapping[str, Mapping[str, Series]], sources
             for epoch, (mean, low, high, _) in of_group.get(key, {}).items():
                 made["analysis/seconds"][epoch] = 0.0
                 made.setdefault(key, {})[epoch] = mean
-                made.setdefault(f"{key}_se", {})[epoch] = float(np.subtract(high, low)) / 4  # a band of two is drawn
+                made.setdefault(f"{key}_se", {})[epoch] = float(np.subtract(high, low)) / 4  # drawn as ± 2 se
     title = "mean and 95 % t-interval over seeds"
     tracking.save_picture(run, gradient_series(means, title=title, unit=unit), "seed_comparison")
     stage("figure", "plots/seed_comparison.png and .pdf")

@@ -1,4 +1,4 @@
-"""Reports and figures of gradient directions, made from nothing but what their runs have logged."""
+"""Reports and figures of gradient directions, made only from what their runs have logged."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,7 +27,7 @@ OF_LABEL_NOISE = {"label_noise_auc", "label_noise_auc_of_loss"}
 
 
 def report(run: TrackedRun, title: str) -> None:
-    """Table, numbers and figures of one run."""
+    """Write the table, JSON file and figures of one run."""
     series, described = tracking.history(run.run_id), tracking.get_json(run.run_id, "config.json")
     shown, unit = directions(run.run_id, series, described), unit_of(described)
     tracking.put_json(run.info, "gradient_directions.json", _content(run.run_id, series, described))
@@ -51,12 +51,13 @@ def report(run: TrackedRun, title: str) -> None:
     save(run, noise_scale(series, title=title, unit=unit), f"gns_vs_{unit}")
     for name in PICTURES:
         tracking.put_images(run.info, name, {epoch: f"plots/{name}_{unit}_{epoch}.png" for epoch in shown})
-    of_each = f"gradient_montage.png and two for each {unit}" if shown else f"no {unit} has a gradient with a direction"
+    none = f"no map: at every {unit}, all gradients are zero or not finite"
+    of_each = f"gradient_montage.png and two figures per {unit}" if shown else none
     stage("figures", f"plots/gradient_directions.png, gns_vs_{unit}.png; {of_each}")
 
 
 def directions(run_id: str, series: Mapping[str, Series], described: Mapping[str, Any]) -> dict[int, DrawnDirections]:
-    """What is drawn of each checkpoint that has any; rows in one order at all of them: by class, then by mean loss."""
+    """Return what is drawn of each checkpoint; rows keep one order throughout: by class, then by mean loss."""
     arrays = {epoch: _arrays(run_id, epoch) for epoch in sorted(series[DONE])}
     losses = _means([of_epoch["losses"] for of_epoch in arrays.values()])
     drawn = {epoch: of_epoch for epoch, of_epoch in arrays.items() if len(of_epoch["kept"])}
@@ -73,14 +74,14 @@ def directions(run_id: str, series: Mapping[str, Series], described: Mapping[str
 
 
 def _means(losses: Sequence[Array]) -> Array:
-    """Each example's mean loss over the checkpoints where it is finite; 0 where there is none."""
+    """Return each example's mean loss over the checkpoints at which it is finite; 0 if there is none."""
     finite = np.isfinite(losses)
     means: Array = np.where(finite, losses, 0).sum(axis=0) / finite.sum(axis=0).clip(1)
     return means
 
 
 def _batch_size(described: Mapping[str, Any]) -> int:
-    """How many examples a unit has."""
+    """Return the number of examples per gradient."""
     unit = described["conventions"]["unit"]
     return 1 if unit == "sample" else int(unit.rpartition(" ")[2])
 
@@ -91,7 +92,7 @@ def _arrays(run_id: str, epoch: int) -> dict[str, Array]:
 
 
 def _content(run_id: str, series: Mapping[str, Series], described: Mapping[str, Any]) -> dict[str, Any]:
-    """Content of `gradient_directions.json`: lists over the epochs; an undefined value is null, and counted."""
+    """Return the content of `gradient_directions.json`: lists over epochs; undefined values are null and counted."""
     epochs, names = sorted(series[DONE]), [*_expected(described), "zero_fraction", "correlation_with_previous"]
     values, errors = (
         {name: [series.get(f"{PREFIX}{name}{end}", {}).get(epoch) for epoch in epochs] for name in names}
@@ -112,16 +113,16 @@ def _content(run_id: str, series: Mapping[str, Series], described: Mapping[str, 
 
 
 def _expected(described: Mapping[str, Any]) -> list[str]:
-    """Series that such examples have wherever they are defined."""
+    """Return the series to be expected for these examples."""
     classes, noisy = (described[key] is not None and _batch_size(described) == 1 for key in ("classes", "noisy"))
     left_out = (set() if classes else OF_CLASSES) | (set() if classes and noisy else OF_LABEL_NOISE)
     return [name for name in SERIES if name not in left_out]
 
 
 def line(values: Mapping[str, float]) -> str:
-    """One line for a person who waits."""
+    """Return the console line of a checkpoint."""
     names = {"mean_cosine": "cosine", "within_class_cosine": "within", "between_class_cosine": "between"}
     names |= {"silhouette": "silhouette", "effective_rank": "rank", "noise_scale": "noise scale"}
     found = {shown: values.get(PREFIX + name) for name, shown in names.items()}
     said = "  ".join(f"{shown} {value:.4g}" for shown, value in found.items() if value is not None)
-    return f"{said or 'nothing is defined here'}  {values[DONE]:.1f} s"
+    return f"{said or 'no value is defined'}  {values[DONE]:.1f} s"

@@ -14,7 +14,7 @@ from nfa.registry.tracking import TrackedRun
 
 
 def gradient_flow(config: GradientFlowConfig) -> None:
-    """Analyse the runs of `config.run_id`, and compare them where they are several."""
+    """Analyse the runs of `config.run_id`; compare them if there are several."""
     analyse(GradientFlow(config))
 
 
@@ -38,7 +38,7 @@ class GradientFlow(StoredAnalysis):
 
 
 class FlowOfRun:
-    """What `config` asks of the run `source`; making one loads the data and refuses what cannot be done."""
+    """The measurement of the run `source` as `config` asks for it. Creating it loads and checks the data."""
 
     def __init__(self, source: str, config: GradientFlowConfig, epochs: Sequence[int]) -> None:
         self.source, self.unit = source, tracking.unit(source)
@@ -58,7 +58,7 @@ class FlowOfRun:
         return self.analysis.described()
 
     def values(self, epoch: int, run: TrackedRun) -> dict[str, float]:  # noqa: ARG002 - there are no arrays
-        """Series of a checkpoint."""
+        """Return the values of a checkpoint."""
         self._announce()
         stored_runs.load_weights(self.model, self.source, epoch, self.workload)
         trained = {key: of_key[epoch] for key, of_key in self.logged.items() if epoch in of_key}
@@ -71,7 +71,7 @@ class FlowOfRun:
         self.analysis.announce()
         if not any(key.startswith("flow/") for key in self.logged):
             stage(
-                "notice", "the run's training has logged no updates: update ratios and gradient norm are not measured"
+                "notice", "the training logged no updates, so update ratios and the gradient norm are not available"
             )
         if self.analysis.start is None:
-            stage("notice", "there is no checkpoint 0: weight changes are not measured")
+            stage("notice", "the run has no checkpoint 0, so weight changes are not available")

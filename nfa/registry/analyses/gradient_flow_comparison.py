@@ -1,4 +1,4 @@
-"""Gradient flow of several runs beside each other: which remedy is real and which is cosmetic."""
+"""Gradient flow of several runs side by side: which change helps learning, and which only rescales gradients."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,9 +28,10 @@ def compare(
     labels: Mapping[str, str] | None = None,
     failed: Mapping[str, int] = {},
 ) -> list[Arm]:
-    """Tables and figures; ids of analyses, of analysed runs, and arms, by run name. Returns the arms.
+    """Write tables and figures, and return the arms. `parts`, `sources` and `labels` are by run name.
 
-    Every arm is compared with the first one. `failed` counts an arm's trainings that have failed.
+    `parts` holds ids of analyses, `sources` ids of the analysed runs. Every arm is compared with the first one.
+    `failed` counts the failed trainings of each arm.
     """
     arms = arms_of(parts, sources, labels, failed)
     described = [tracking.get_json(part, "config.json") for part in parts.values()]
@@ -47,7 +48,7 @@ def compare(
 
 
 def last_common(arms: Sequence[Arm]) -> int | None:
-    """The last epoch that every run has; None where there is none."""
+    """Return the last epoch that every run has, or None."""
     epochs = set.intersection(*(set(series.get(DONE, {})) for arm in arms for series in arm.series))
     return max(epochs) if epochs else None
 
@@ -68,7 +69,7 @@ def _draw(
 
 
 def table(arms: Sequence[Arm], unit: str = "epoch") -> str:
-    """Content of comparison.csv: every value of every run."""
+    """Return the content of comparison.csv: every value of every run."""
     rows = (
         (arm.label, seed, epoch, key, value)
         for arm in arms
@@ -83,7 +84,7 @@ def table(arms: Sequence[Arm], unit: str = "epoch") -> str:
 def content(
     arms: Sequence[Arm], groups: Sequence[str], epoch: int | None, seed: int, unit: str = "epoch"
 ) -> dict[str, Any]:
-    """Content of gradient_flow.json of a comparison: undefined and unmeasured values are null."""
+    """Return the content of a comparison's gradient_flow.json: undefined and unmeasured values are null."""
     at = (
         {arm.label: {key: arm.mean(key).get(epoch) for key in _keys(groups)} for arm in arms}
         if epoch is not None
@@ -105,12 +106,12 @@ def _keys(groups: Sequence[str]) -> list[str]:
 
 
 def remedy_of(arm: Arm, first: Arm) -> Remedy | None:
-    """Whether the arm's change of the gradient ratio is real."""
+    """Return whether updates follow the arm's change of the gradient ratio."""
     return remedy(arm.mean(GRADIENT), arm.mean(UPDATE), first.mean(GRADIENT), first.mean(UPDATE))
 
 
 def remedies_of_seeds(arm: Arm, first: Arm) -> dict[int, Remedy]:
-    """The same for each seed that both have."""
+    """Return the same for each seed that both arms have."""
     series = {one.label: dict(zip(one.seeds, one.series, strict=True)) for one in (first, arm)}
     found = {
         seed: remedy(*(series[one.label][seed].get(key, {}) for one in (arm, first) for key in (GRADIENT, UPDATE)))
@@ -137,12 +138,12 @@ def _remedy(arm: Arm, first: Arm, epoch: int | None, unit: str) -> dict[str, Any
 
 
 def remedy_lines(arms: Sequence[Arm]) -> list[str]:
-    """A line for each arm but the first."""
+    """Return one line per arm except the first."""
     lines = []
     for arm in arms[1:]:
         found = remedy_of(arm, arms[0])
         if found is None:
-            lines.append(f"{arm.label}: no ratio to compare")
+            lines.append(f"{arm.label}: there is no ratio to compare")
             continue
         of_seeds = remedies_of_seeds(arm, arms[0])
         gradient = _factor(found.gradient_factor, [one.gradient_factor for one in of_seeds.values()])
@@ -153,30 +154,30 @@ def remedy_lines(arms: Sequence[Arm]) -> list[str]:
 
 
 def _beside(arm: Arm, first: Arm) -> str:
-    """What else than learning makes the gradient ratios of two arms differ."""
+    """Return what makes the gradient ratios of two arms differ apart from learning."""
     factor = arm.built_in / first.built_in
-    notes = [f"the gradient ratio is with a factor {factor:.3g} that the model puts in"] if is_put_in(factor) else []
+    notes = [f"the gradient ratio includes the model's built-in factor {factor:.3g}"] if is_put_in(factor) else []
     if arm.output != first.output:
-        notes.append(f"the output is another module than in {first.label}")
+        notes.append(f"the output is a different module than in {first.label}")
     return f" ({'; '.join(notes)})" if notes else ""
 
 
 def _factor(mean: float | None, of_seeds: Sequence[float | None]) -> str:
-    """With that of each seed, where there are several."""
+    """Return a factor as text, with the factor of each seed if there are several."""
     if mean is None:
         return "not measured"
     shown = ", ".join("not measured" if each is None else f"{each:.3g}" for each in of_seeds)
-    return f"× {mean:.3g}" + (f" (seed by seed {shown})" if len(of_seeds) > 1 else "")
+    return f"× {mean:.3g}" + (f" (by seed: {shown})" if len(of_seeds) > 1 else "")
 
 
 def written(
     arms: Sequence[Arm], groups: Sequence[str], epoch: int | None, found: Mapping[str, Any], unit: str = "epoch"
 ) -> str:
-    """Content of gradient_flow.txt of a comparison."""
+    """Return the content of a comparison's gradient_flow.txt."""
     lines = [f"Gradient flow of {len(arms)} arms, compared with {arms[0].label}", ""]
     wide = max(14, *(len(arm.label) for arm in arms)) + 2
     if epoch is None:
-        lines.append(f"The runs have no {unit} with a checkpoint in common.")
+        lines.append(f"The runs have no checkpoint {unit} in common.")
     else:
         lines += _group_lines(arms, groups, epoch, wide, unit)
     lines += [f"Remedies (factors: geometric mean over {unit}s)", *(f"- {line}" for line in remedy_lines(arms)), ""]
@@ -186,7 +187,7 @@ def written(
 
 def _group_lines(arms: Sequence[Arm], groups: Sequence[str], epoch: int, wide: int, unit: str) -> list[str]:
     lines = []
-    how = ", geometric mean over seeds (each: comparison.csv)" if max(len(arm.seeds) for arm in arms) > 1 else ""
+    how = ", geometric mean over seeds (seeds: comparison.csv)" if max(len(arm.seeds) for arm in arms) > 1 else ""
     for name, heading in zip(MEASURES, HEADINGS, strict=True):
         lines += [f"{heading}, {unit} {epoch}{how}", f"{'group':<12}" + "".join(f"{arm.label:>{wide}}" for arm in arms)]
         for group in groups:
@@ -197,7 +198,7 @@ def _group_lines(arms: Sequence[Arm], groups: Sequence[str], epoch: int, wide: i
 
 
 def _cells(values: Sequence[float | None]) -> list[str]:
-    """Numbers, those after the first with their factor to it."""
+    """Return numbers as text; those after the first are followed by their ratio to it."""
     first = values[0]
     return [
         number(value) if index == 0 or value is None or not first else f"{value:.3g} (×{value / first:.2f})"

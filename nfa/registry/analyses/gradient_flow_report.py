@@ -1,4 +1,4 @@
-"""Reports and figures of gradient flow, made from nothing but what their runs have logged."""
+"""Reports and figures of gradient flow, made only from what their runs have logged."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,13 +23,13 @@ RATIO_NAMES = {
     "front_output_update_ratio": "front / output, update",
 }
 EXTREMES = {"grad_rms": "gradient", "update_ratio": "update"}
-NO_RATIO = "no ratio to the output is defined: the layer that gives the outputs is not among what is trained"
-BY_CONSTRUCTION = 1.05  # a built-in factor above this, or below its inverse, is told
+NO_RATIO = "ratios to the output are not defined, because the output layer is not trained"
+BY_CONSTRUCTION = 1.05  # a built-in factor above this, or below its inverse, is reported
 WHOSE = "targets: rules of thumb, derived from nothing"
 
 
 def report(run: TrackedRun, title: str) -> None:
-    """gradient_flow.txt, gradient_flow.json and the figures of one run."""
+    """Write gradient_flow.txt, gradient_flow.json and the figures of one run."""
     series, described = tracking.history(run.run_id), tracking.get_json(run.run_id, "config.json")
     groups, unit = ParameterGroups(**described["groups"]), unit_of(described)
     quality = family_of_run(run.info.data.tags).quality
@@ -49,12 +49,12 @@ def report(run: TrackedRun, title: str) -> None:
 
 
 def epochs_of(series: Mapping[str, Series]) -> list[int]:
-    """Analysed checkpoints."""
+    """Return the analysed checkpoints."""
     return sorted(series[DONE])
 
 
 def at(series: Mapping[str, Series], epoch: int) -> dict[str, float]:
-    """Values of an epoch by metric key."""
+    """Return the values of an epoch by metric key."""
     return {key: of_key[epoch] for key, of_key in series.items() if epoch in of_key}
 
 
@@ -63,7 +63,7 @@ def _used(groups: ParameterGroups) -> Mapping[str, str | None]:
 
 
 def verdict_lines(series: Mapping[str, Series], groups: ParameterGroups, unit: str = "epoch") -> list[str]:
-    """What the last checkpoint says, each verdict with its number beside it."""
+    """Return the verdicts at the last checkpoint, each with the number it is based on."""
     last = epochs_of(series)[-1]
     values = at(series, last)
     ratio, change = values.get("flow/front_output_ratio"), values.get(f"flow/{groups.front}/weight_change")
@@ -80,23 +80,23 @@ def verdict_lines(series: Mapping[str, Series], groups: ParameterGroups, unit: s
 
 
 def is_put_in(factor: float) -> bool:
-    """Whether a model puts another factor than 1 into the gradient of its front against that of its output."""
+    """Return whether the model itself scales the front's gradient against the output's by a factor other than 1."""
     return not 1 / BY_CONSTRUCTION < factor < BY_CONSTRUCTION
 
 
 def _put_in(ratio: float | None, groups: ParameterGroups) -> str:
     if ratio is None or not is_put_in(groups.built_in):
         return ""
-    return f" without the factor {groups.built_in:.3g} that the model puts in, {number(ratio)} with it"
+    return f" without the model's built-in factor {groups.built_in:.3g}, {number(ratio)} with it"
 
 
 def number(value: float | None) -> str:
-    """Four digits, or that there is none."""
+    """Return four significant digits, or "not measured"."""
     return "not measured" if value is None else f"{value:.4g}"
 
 
 def extremes(values: Mapping[str, float]) -> str:
-    """The largest and the smallest gradient and update with their groups: "gradient 0.2 (block_0) … 0.1 (block_1)"."""
+    """Return the largest and smallest gradient and update: "gradient 0.2 (block_0) … 0.1 (block_1)"."""
     said = []
     for measure, name in EXTREMES.items():
         ends = f"/{measure}"
@@ -107,7 +107,7 @@ def extremes(values: Mapping[str, float]) -> str:
         if order:
             both = dict.fromkeys([order[0], order[-1]])
             said.append(f"{name} " + " … ".join(f"{of[group]:.3g} ({group})" for group in both))
-    return "; ".join(said) or "nothing is measured here"
+    return "; ".join(said) or "no value is measured"
 
 
 def written(
@@ -118,7 +118,7 @@ def written(
     unit: str = "epoch",
     quality: Quality | None = None,
 ) -> str:
-    """Content of gradient_flow.txt: groups at the last checkpoint, ratios through training, verdicts, targets."""
+    """Return the content of gradient_flow.txt: groups at the last checkpoint, ratios, verdicts and targets."""
     last = epochs_of(series)[-1]
     wide = 2 + max(14, *(len(group + _role(group, groups)) for group in groups.names))
     lines = [f"Gradient flow of {title}, {unit} {last}", ""]
@@ -132,13 +132,13 @@ def written(
     for target in all_targets(at(series, last), groups, quality):
         if groups.output is not None or target.value is not None:
             lines.append(f"{target.name:<32}{target.hoped:>10}{number(target.value):>16}   {target.said}")
-    put_in = f"; the ratio without the factor {groups.built_in:.3g}, the norm with it"
+    put_in = f"; the ratio excludes the model's built-in factor {groups.built_in:.3g}, the norm includes it"
     lines.append(WHOSE + (put_in if is_put_in(groups.built_in) else ""))
     return "\n".join([*lines, "", *(f"{name}: {said}" for name, said in conventions.items())])
 
 
 def all_targets(series: Mapping[str, float], groups: ParameterGroups, quality: Quality | None) -> list[RuleOfThumb]:
-    """The targets, with that of the quality where one is hoped for."""
+    """Return the targets, with one for the quality metric if the family has a hoped-for value."""
     if quality is None or quality.hoped is None:
         return targets(series, groups)
     value = series.get(quality.key)
@@ -147,7 +147,7 @@ def all_targets(series: Mapping[str, float], groups: ParameterGroups, quality: Q
 
 
 def _through(series: Mapping[str, Series], groups: ParameterGroups, unit: str) -> list[str]:
-    """A line for each checkpoint: its ratios, or where there is no output the groups that stand out."""
+    """Return one line per checkpoint: its ratios, or without a trained output the extreme groups."""
     if groups.output is None:
         return [f"{unit:>6}", *(f"{epoch:>6}  {extremes(at(series, epoch))}" for epoch in epochs_of(series))]
     lines = [f"{unit:>6}" + "".join(f"{name:>27}" for name in RATIO_NAMES.values())]
@@ -155,7 +155,7 @@ def _through(series: Mapping[str, Series], groups: ParameterGroups, unit: str) -
         cells = (number(series.get(f"flow/{name}", {}).get(epoch)) for name in RATIOS)
         lines.append(f"{epoch:>6}" + "".join(f"{cell:>27}" for cell in cells))
     name = RATIO_NAMES["front_output_ratio"]
-    measured = f"{name}: as measured, with the factor {groups.built_in:.3g} that the model puts in"
+    measured = f"{name}: as measured, including the model's built-in factor {groups.built_in:.3g}"
     return [*lines, *([measured] if is_put_in(groups.built_in) else [])]
 
 
@@ -167,7 +167,7 @@ def _role(group: str, groups: ParameterGroups) -> str:
 def content(
     series: Mapping[str, Series], groups: ParameterGroups, described: Mapping[str, Any], quality: Quality | None = None
 ) -> dict[str, Any]:
-    """Content of gradient_flow.json: an undefined or unmeasured value is null."""
+    """Return the content of gradient_flow.json: undefined and unmeasured values are null."""
     epochs = epochs_of(series)
 
     def over_epochs(key: str) -> list[float | None]:
@@ -196,11 +196,11 @@ def content(
 
 
 def line(values: Mapping[str, float]) -> str:
-    """A checkpoint's ratios for a person who waits."""
+    """Return the console line of a checkpoint: its ratios."""
     shown = [f"{RATIO_NAMES[name]} {values[f'flow/{name}']:.3g}" for name in RATIOS if f"flow/{name}" in values]
     return f"{'; '.join(shown) or extremes(values)}  {values[DONE]:.1f} s"
 
 
 def common(groups: Sequence[ParameterGroups]) -> list[str]:
-    """Groups of any network, in order: those of the longest first."""
+    """Return the groups of all networks without repetition, those of the network with the most groups first."""
     return list(dict.fromkeys(name for one in sorted(groups, key=lambda one: -len(one.names)) for name in one.names))

@@ -1,4 +1,4 @@
-"""Gradient directions in the early, middle and late phase, and how much changes between them."""
+"""Gradient directions in the early, middle and late phase of training, and the changes between phases."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,9 +16,9 @@ TAILS = (0.025, 0.975)
 
 
 def phases(run_id: str, series: Mapping[str, Series]) -> dict[str, Any]:
-    """Means over the epochs of each phase, and changes from phase to phase with 95 % bootstrap intervals.
+    """Return means over the epochs of each phase, and changes between phases with 95 % bootstrap intervals.
 
-    The same examples are drawn at every epoch, so an interval is that of the change itself.
+    The bootstrap draws the same examples at every epoch, so each interval is one of the paired change.
     """
     found = {
         name: [epoch for epoch in sorted(series[DONE]) if low <= epoch <= high] for name, (low, high) in PHASES.items()
@@ -31,7 +31,7 @@ def phases(run_id: str, series: Mapping[str, Series]) -> dict[str, Any]:
 
 
 def _means(series: Mapping[str, Series], epochs: Sequence[int]) -> dict[str, float]:
-    """Of the series that are defined at all of the epochs."""
+    """Return the means of the series that are defined at all of these epochs."""
     keys = [name for name in SERIES if all(epoch in series.get(f"gradient/{name}", {}) for epoch in epochs)]
     return {name: float(np.mean([series[f"gradient/{name}"][epoch] for epoch in epochs])) for name in keys}
 
@@ -45,7 +45,7 @@ def _changes(run_id: str, series: Mapping[str, Series], before: Sequence[int], a
 
 
 def change(value: float, draws: Array, name: str) -> dict[str, float]:
-    """A difference with the interval of its bootstrap draws [series d], where all are defined."""
+    """Return a difference with the interval of its bootstrap draws [series d], if all draws are defined."""
     of_series = draws[SERIES.index(name)]
     if not np.isfinite(of_series).all():
         return {"change": value}

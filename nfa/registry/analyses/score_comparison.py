@@ -1,4 +1,4 @@
-"""How well the models of a comparison do, where their family scores recordings, or whatever else, one by one."""
+"""Scores of the models of a comparison, for families that score single recordings or other items."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,12 +15,12 @@ INTERVAL = "95 %: pigeonhole bootstrap over recordings and seeds; factors: t-int
 
 
 def score_of(arms: Sequence[Arm]) -> Score | None:
-    """By which they are scored; None where none of them is."""
+    """Return the score of these arms, or None."""
     return next((arm.score for arm in arms if arm.score), None)
 
 
 def scores(arms: Sequence[Arm], *, seed: int) -> dict[str, Any]:
-    """What gradient_flow.json says of them: means and differences to the first arm with their intervals."""
+    """Return the scores for gradient_flow.json: means, and differences from the first arm, with intervals."""
     score = score_of(arms)
     if score is None:
         return {}
@@ -32,12 +32,12 @@ def scores(arms: Sequence[Arm], *, seed: int) -> dict[str, Any]:
 
 
 def interval(found: Interval | None) -> dict[str, float | None]:
-    """As JSON holds it: null where there is none."""
+    """Return an interval as JSON values; null if there is none."""
     return {"mean": None, "low": None, "high": None} if found is None else found._asdict()
 
 
 def draw_scores(run: TrackedRun, arms: Sequence[Arm], found: Mapping[str, Any]) -> None:
-    """The figure of the means that are defined."""
+    """Draw the means that are defined."""
     score = score_of(arms)
     reached = {label: one for label, one in found[score.key].items() if one["mean"] is not None} if score else {}
     if score and reached:
@@ -48,7 +48,7 @@ def draw_scores(run: TrackedRun, arms: Sequence[Arm], found: Mapping[str, Any]) 
 
 
 def score_lines(arms: Sequence[Arm], found: Mapping[str, Any], wide: int) -> list[str]:
-    """The table of gradient_flow.txt; none where nothing is scored."""
+    """Return the score table of gradient_flow.txt; empty if nothing is scored."""
     score = score_of(arms)
     if score is None or not (any(one["mean"] is not None for one in found[score.key].values()) or _failed(arms)):
         return []
@@ -59,9 +59,9 @@ def score_lines(arms: Sequence[Arm], found: Mapping[str, Any], wide: int) -> lis
         lines.append(
             f"{arm.label:<{wide}}" + "".join(f"{mean:>{8 + 4 * i}}{span:>20}" for i, (mean, span) in enumerate(cells))
         )
-    lines += [f"{label}: {count} failed, and of the others alone there is no mean" for label, count in _failed(arms)]
+    lines += [f"{label}: {count} failed; the mean of the others would be biased" for label, count in _failed(arms)]
     missing = unscored(arms)
-    note = f"without an {score.symbol} in some training, and left out there: {', '.join(missing)}"
+    note = f"left out because {score.symbol} is undefined in some training: {', '.join(missing)}"
     return [*lines, *([note] if missing else []), ""]
 
 

@@ -1,4 +1,4 @@
-"""What analysed runs that differ only in their seed say together: means and intervals."""
+"""Means and intervals over analysed runs that differ only in their seed."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,14 +20,14 @@ from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DONE
 from nfa.relations import RELATIONS
 
-OWN_LOOPS = ("track", "watch")  # entry points of trainings that a program of somebody's own makes
+OWN_LOOPS = ("track", "watch")  # entry points of training loops written by users
 HEADER = ("site", "relation", "mean", "low", "high")
 
 
 def compare_groups(run: TrackedRun, parts: Mapping[str, str], sources: Mapping[str, str]) -> None:
-    """`groups.csv` and a figure, if at least two runs are alike but for their seed.
+    """Write `groups.csv` and a figure if at least two runs differ only in their seed.
 
-    `parts` are analysis run ids and `sources` ids of the analysed runs, by run name.
+    `parts` and `sources` map run names to ids of analyses and of analysed runs.
     """
     grouped = groups({name: tracking.config(source) for name, source in sources.items()})
     if max(map(len, grouped.values())) < 2:
@@ -54,10 +54,10 @@ def _bands(runs: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, tuple[fl
 
 
 def groups(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Run names by what tells their group from the others: "optimizer=adam"; "all" where nothing does.
+    """Return run names by group; a group is named by the parameters that set it apart, such as "optimizer=adam".
 
-    `configs` are the config.json of each. A run with the seed of another is no second seed, and of a loop of somebody's
-    own only that knows in what its runs differ: each of these is a group by itself.
+    If there is only one group it is named "all". `configs` holds the config.json of each run. A repeated seed does not
+    count twice. Runs of a user's own training loop are groups of one, because their differences are not known.
     """
     stated = {name: _told(name, config) for name, config in configs.items()}
     keys = list(dict.fromkeys(key for config in stated.values() for key in config))
@@ -80,9 +80,10 @@ def _seed(config: Mapping[str, Any]) -> Any:
 
 
 def together(runs: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, Interval]]:
-    """Interval over runs of every value that all of them have, by metric key and step; errors are left.
+    """Return the interval over runs of every value that all of them have, by metric key and step.
 
-    What one leaves undefined (a noise scale beyond measure, say) has none: over the rest it would be too good.
+    Standard errors are skipped. A value that is undefined in one run gets no interval, because one over the other runs
+    would be biased.
     """
     found: dict[str, dict[int, Interval]] = {}
     for key in sorted(key for key in set.intersection(*(set(run) for run in runs)) if not _is_apart(key)):
@@ -98,7 +99,7 @@ def _is_apart(key: str) -> bool:
 
 
 def table_of_groups(intervals: Mapping[str, Mapping[str, Mapping[int, Interval]]], unit: str) -> str:
-    """Content of groups.csv."""
+    """Return the content of groups.csv."""
     rows: list[tuple[Any, ...]] = []
     for label, group in intervals.items():
         for key, of_key in group.items():

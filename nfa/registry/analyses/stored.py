@@ -1,4 +1,4 @@
-"""Analyses of stored runs, checkpoint by checkpoint, tracked as runs of their own, whatever it is that is measured."""
+"""Analyses of stored runs, checkpoint by checkpoint; each analysis is a tracked run of its own."""
 
 import time
 from abc import ABC, abstractmethod
@@ -24,26 +24,26 @@ from nfa.workload import Workload
 
 LOSSES = ("train/loss", "val/loss", "eval/loss")
 SPACE = 32 * 2**20  # reports, figures and database rows
-FOLDERS = ("arrays", "images", "plots")  # of an analysis
+FOLDERS = ("arrays", "images", "plots")  # of an analysis run
 UNDECISIVE = frozenset({"run_id", "output_dir", "data_dir", "workload", "workload_args", "device", "run_name"})
 Source = Any  # an MLflow Run; only nfa.registry.tracking knows the class
 
 
 class OpenedRun(Protocol):
-    """A stored run, ready to be measured."""
+    """A stored run that is ready to be measured."""
 
     def described(self) -> Mapping[str, Any]:
-        """What stands beside the values in config.json."""
+        """Return what config.json states beside the parameters, such as conventions."""
 
     def values(self, epoch: int, run: TrackedRun) -> dict[str, float]:
-        """Metrics of a checkpoint; arrays go to the analysis' own `run`, which holds those of the epochs before."""
+        """Return the metrics of a checkpoint; store arrays in the analysis `run`, which has those of earlier epochs."""
 
 
 class StoredAnalysis(ABC):
-    """What an entry point measures of stored runs, and how it reports it.
+    """What an entry point measures on stored runs, and how it reports the results.
 
-    `title` begins the names of its runs, `undecisive` are parameters that decide no value,
-    or of which something else stands for them in the digest, as for a workload its code.
+    The names of its runs begin with `title`. `undecisive` lists parameters that are not part of the digest, because
+    they do not affect any value or because something else represents them, as the code does for a workload.
     """
 
     entrypoint: ClassVar[str]
@@ -54,53 +54,53 @@ class StoredAnalysis(ABC):
         self.config = config
 
     def epochs(self, existing: Sequence[int]) -> list[int]:
-        """The checkpoints to measure: all, or those asked for; `Refusal` for one that does not exist."""
+        """Return the checkpoints to measure; raise `Refusal` for one that does not exist."""
         return asked_epochs(self.config.epochs, existing)
 
-    def identity(self, epochs: Sequence[int]) -> Mapping[str, Any]:  # noqa: ARG002 - mostly, each stands alone
-        """What decides the values of a checkpoint, beside the run."""
+    def identity(self, epochs: Sequence[int]) -> Mapping[str, Any]:  # noqa: ARG002 - checkpoints are independent
+        """Return the parameters that affect the values of a checkpoint."""
         return {name: value for name, value in asdict(self.config).items() if name not in self.undecisive}
 
-    def files(self, epoch: int, unit: str) -> list[str]:  # noqa: ARG002 - mostly, values are all there is
-        """Artifacts that belong to a checkpoint's values."""
+    def files(self, epoch: int, unit: str) -> list[str]:  # noqa: ARG002 - usually, there are no files
+        """Return the artifacts that belong to a checkpoint."""
         return []
 
-    def space(self, epochs: Sequence[int]) -> int:  # noqa: ARG002 - mostly, there are no arrays
-        """Bytes of a run's arrays and pictures, about."""
+    def space(self, epochs: Sequence[int]) -> int:  # noqa: ARG002 - usually, there are no arrays
+        """Return the approximate bytes of a run's arrays and figures."""
         return 0
 
     @abstractmethod
     def open(self, source: str, epochs: Sequence[int]) -> OpenedRun:
-        """Load what is needed of a run; `Refusal` for what cannot be measured."""
+        """Load a run; raise `Refusal` if it cannot be measured."""
 
     @abstractmethod
     def line(self, values: Mapping[str, float]) -> str:
-        """A checkpoint's values for a person who waits."""
+        """Return the console line of a checkpoint."""
 
     @abstractmethod
     def report(self, run: TrackedRun, title: str) -> None:
-        """Tables and figures of one analysed run, made of what `run` has logged."""
+        """Write the tables and figures of one analysed run, from what `run` has logged."""
 
     @abstractmethod
     def compare(self, run: TrackedRun, parts: Mapping[str, str], sources: Mapping[str, str]) -> None:
-        """What several have in common: ids of analyses, and of analysed runs, by run name."""
+        """Compare several analyses; `parts` and `sources` map run names to ids of analyses and of analysed runs."""
 
 
 @dataclass
 class AnalysisPlan:
-    """One run to analyse: which checkpoints, what an earlier analysis has left of them, and how to measure the rest."""
+    """One run to analyse: its checkpoints, those that an earlier analysis has measured, and how to measure the rest."""
 
     kind: StoredAnalysis
     source: Source
     epochs: list[int]
-    unit: str  # what the checkpoints are counted in
+    unit: str  # of the checkpoints: epoch or step
     digest: str
     earlier: Earlier
     opened: OpenedRun | None = None
 
     @classmethod
     def of(cls, kind: StoredAnalysis, source: Source) -> "AnalysisPlan":
-        """`Refusal` for epochs that do not exist, and for damaged files."""
+        """Plan the analysis of a run; raise `Refusal` for epochs that do not exist and for damaged files."""
         source_id = source.info.run_id
         asked = kind.epochs(tracking.epochs(source_id))
         code = stored_runs.code_of(source_id, named_workload(kind.config))
@@ -111,7 +111,7 @@ class AnalysisPlan:
         return plan
 
     def check(self) -> None:
-        """`Refusal` where a checkpoint to be measured, or an array to be copied, is damaged."""
+        """Raise `Refusal` if a checkpoint to be measured or an array to be copied is damaged."""
         for epoch in self.epochs:
             if epoch not in self.earlier.runs:
                 stored_runs.check_checkpoint(self.source.info.run_id, epoch)
@@ -119,36 +119,36 @@ class AnalysisPlan:
                 tracking.read(self.earlier.runs[epoch], path)
 
     def prepare(self) -> None:
-        """Load what is needed unless everything is there already; `Refusal` for what cannot be done."""
+        """Load the run unless every checkpoint is already measured; raise `Refusal` if it cannot be analysed."""
         if self.opened is None and not set(self.epochs) <= set(self.earlier.values):
             self.opened = self.kind.open(self.source.info.run_id, self.epochs)
 
     @property
     def described(self) -> Mapping[str, Any]:
-        """What stands beside the values."""
+        """Return what config.json states beside the parameters."""
         return self.opened.described() if self.opened else self.earlier.described
 
 
 def analyse(kind: StoredAnalysis) -> TrackedRun:
-    """Analyse the runs that `kind.config.run_id` stands for; nothing is made before everything was found possible."""
+    """Analyse the runs that `kind.config.run_id` names. All of them are checked before the first run is created."""
     sources = find_sources(kind.config.run_id)
     plans = [AnalysisPlan.of(kind, source) for source in sources]
     several = [source.info.run_id for source in sources] if len(sources) > 1 else []
     folder = output_folder(kind.config.output_dir, several)
-    for plan in reversed(plans):  # only the first stays open: together they would fill the memory
+    for plan in reversed(plans):  # only the first stays loaded, to save memory
         plan.prepare()
         if plan is not plans[0]:
             plan.opened = None
     run = _one(plans[0], adopt=True) if len(plans) == 1 else _several(kind, plans)
     if folder:
         tracking.copy_artifacts(run.run_id, folder)
-        stage("copy", f"everything is in {folder}")
+        stage("copy", f"all files are in {folder}")
     stage("done", run.link)
     return run
 
 
 def analyse_each(kind: StoredAnalysis, sources: Sequence[Source]) -> dict[str, str]:
-    """An analysis run of every source, made or copied from an earlier one; their ids by the sources' names."""
+    """Analyse every source, reusing earlier results; return the ids of the analysis runs by source name."""
     return _each([AnalysisPlan.of(kind, source) for source in sources])
 
 
@@ -157,7 +157,7 @@ def _each(plans: Sequence[AnalysisPlan]) -> dict[str, str]:
 
 
 def _several(kind: StoredAnalysis, plans: Sequence[AnalysisPlan]) -> TrackedRun:
-    """An analysis of each run, and a run of its own that holds a copy of each and compares them."""
+    """Analyse each run, and compare them in one more run that holds copies of all analyses."""
     ids = [plan.source.info.run_id for plan in plans]
     workloads = ",".join(dict.fromkeys(plan.source.data.tags["nfa.workload"] for plan in plans))
     tags = {"nfa.source_run_ids": ",".join(ids)}
@@ -175,7 +175,7 @@ def _several(kind: StoredAnalysis, plans: Sequence[AnalysisPlan]) -> TrackedRun:
 
 
 def _names(plans: Sequence[AnalysisPlan]) -> list[str]:
-    """Run names, told apart by their ids where they are the same."""
+    """Return the run names; equal names are followed by ids."""
     runs = [plan.source.info for plan in plans]
     names = [run.run_name for run in runs]
     return [
@@ -199,23 +199,23 @@ def _one(plan: AnalysisPlan, *, adopt: bool) -> TrackedRun:
         tracking.check_space(run.info, total=SPACE + kind.space(plan.epochs), largest=SPACE // 4)
         run.log_params(asdict(kind.config))
         write_config(run, content(kind, [source.run_id], plan.unit, plan.described))
-        if coverage := plan.described.get("coverage"):  # analyses before 0.7 do not say
+        if coverage := plan.described.get("coverage"):  # analyses before 0.7 do not state it
             run.tag({"nfa.coverage": coverage})
             stage("coverage", coverage)
         _log_checkpoints(run, plan)
-        plan.opened = None  # the next run needs the memory
+        plan.opened = None  # to free memory for the next run
         kind.report(run, source.run_name)
     return run
 
 
 def content(kind: StoredAnalysis, sources: Sequence[str], unit: str, described: Mapping[str, Any]) -> dict[str, Any]:
-    """Content of an analysis' `config.json`."""
+    """Return the content of an analysis' `config.json`."""
     known = {kind.entrypoint: asdict(kind.config), "sources": list(sources), **described, "unit": unit}
     return run_config(kind.entrypoint, known)
 
 
 def _log_checkpoints(run: TrackedRun, plan: AnalysisPlan) -> None:
-    """Series of the run, checkpoint by checkpoint, each whole or not at all."""
+    """Log the values of each checkpoint, all of them or none."""
     losses = tracking.history(plan.source.info.run_id)
     try:
         for epoch in plan.epochs:
@@ -225,10 +225,10 @@ def _log_checkpoints(run: TrackedRun, plan: AnalysisPlan) -> None:
                 run.metrics.log({**copied, **values}, epoch)
                 run.metrics.flush()
     except Interrupted:
-        stage("stopped", "ask for the same analysis again: finished checkpoints are copied, not computed")
+        stage("stopped", "run the same command again to continue; finished checkpoints are copied, not computed again")
         raise
     if copies := [epoch for epoch in plan.epochs if epoch in plan.earlier.values]:
-        stage("copied", f"{len(copies)} of {len(plan.epochs)} checkpoints from an earlier run of this analysis")
+        stage("copied", f"{len(copies)} of {len(plan.epochs)} checkpoints, from an earlier run of this analysis")
 
 
 def _copied(run: TrackedRun, plan: AnalysisPlan, epoch: int) -> dict[str, float]:
@@ -247,33 +247,33 @@ def _measured(run: TrackedRun, plan: AnalysisPlan, epoch: int) -> dict[str, floa
 
 
 def asked_epochs(text: str, existing: Sequence[int]) -> list[int]:
-    """The epochs that a list names, `all` those that exist; `Refusal` for one that does not."""
+    """Return the epochs that a list names ("all" = every existing one); raise `Refusal` for one that does not exist."""
     if text.strip() == "all":
         return list(existing)
     wanted = checkpoint_schedule.parse(text, max(existing))
     missing = [epoch for epoch in wanted if epoch not in existing]
     if missing:
         have = ", ".join(map(str, existing))
-        got = f"epochs={text} (there is no {missing[0]})"
+        got = f"epochs={text} (the run has no checkpoint {missing[0]})"
         raise Refusal(got, f"the run's checkpoints: {have}", "epochs=all")
     return wanted
 
 
 def named_workload(config: StoredRunsConfig) -> NamedWorkload:
-    """The workload that was named to rebuild runs with."""
+    """Return the workload that was named for rebuilding runs."""
     return NamedWorkload(config.workload, config.workload_args)
 
 
 def workload_of(source: str, config: StoredRunsConfig) -> Workload:
-    """That of a run, rebuilt where and from what the parameters say."""
+    """Rebuild the workload of a run on the device and data that the parameters name."""
     named = named_workload(config)
     return stored_runs.load_workload(source, device=config.device, data_dir=config.data_dir or None, named=named)
 
 
 def output_folder(text: str, parts: Sequence[str] = ()) -> Path | None:
-    """The folder that `output_dir` names; it is made once there is something to write. `parts`: folders in it for each.
+    """Return the folder that `output_dir` names. It is created when there is something to write.
 
-    `Refusal` where nothing can be written there, and where a link in it would lead out of it.
+    `parts` are folders inside it. Raises `Refusal` if nothing can be written there, or if a link inside it leads out.
     """
     if not text:
         return None
@@ -283,9 +283,9 @@ def output_folder(text: str, parts: Sequence[str] = ()) -> Path | None:
             pass
     except OSError as error:
         got = f"output_dir={text} ({error.strerror})"
-        raise Refusal(got, "a folder that can be written", "give another folder") from None
+        raise Refusal(got, "a writable folder", "choose another folder") from None
     paths = [f"{part}/{name}/file" for part in (".", *parts) for name in FOLDERS]
     if way := tracking.blocked(folder, paths):
-        got = f"output_dir={text} ({way} is a link, or no folder)"
-        raise Refusal(got, "a folder in which everything stays", "remove it, or give another folder")
+        got = f"output_dir={text} ({way} is a link or not a folder)"
+        raise Refusal(got, "a folder without links inside it", "remove it, or choose another folder")
     return folder

@@ -1,1 +1,1 @@
-"""Published data sets of images."""
+"""Published image data sets."""

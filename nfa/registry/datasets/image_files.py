@@ -1,9 +1,10 @@
-"""Where each dataset's files are: found in a folder, or fetched once; checked by checksum either way.
+"""Files of the published data sets: found in a folder or downloaded once, and always verified by checksum.
 
-Nothing heavy is imported here, so a missing or damaged file is known before a program has started in earnest.
+Nothing heavy is imported here, so a missing or damaged file is reported before any work starts.
 """
 
 import hashlib
+import importlib.util
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,9 +18,9 @@ from nfa.registry.folders import cache_folder, typed_folder
 
 @dataclass(frozen=True)
 class PublishedFiles:
-    """Files of a published dataset by role, their address, and the folders where they may already be.
+    """Files of a published dataset by role, their download address, and folders in which they may already lie.
 
-    A file is its name, its published MD5 and those of known repackagings with the same content (Debian's).
+    Each file is a name, its published MD5, and the MD5s of known repackagings with the same content (Debian's).
     """
 
     address: str
@@ -66,15 +67,25 @@ SOURCES = {
         files={"archive": ("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530")},
     ),
 }
+DIGITS = "datasets/data/digits.csv.gz"  # in the package of scikit-learn
 
 
 def locate(dataset: str, data_dir: str = "") -> dict[str, Path]:
-    """Paths of a dataset's files by role, each verified; `Refusal` where one is missing or damaged.
+    """Find or download a dataset's files.
 
-    With `data_dir` only that folder is looked at.
+    Args:
+        dataset: Name of a published dataset, such as "digits" or "cifar10".
+        data_dir: Folder that holds the files; empty = search the known folders, else download. Digits come with
+            scikit-learn, whatever the folder.
+
+    Returns:
+        Paths of the verified files by role.
+
+    Raises:
+        Refusal: A file is missing, damaged, or cannot be downloaded.
     """
-    if dataset not in SOURCES:
-        return {}
+    if dataset == "digits":
+        return {"table": _with_scikit_learn()}
     source = SOURCES[dataset]
     if data_dir:
         return _verified(dataset, typed_folder(data_dir))
@@ -84,6 +95,18 @@ def locate(dataset: str, data_dir: str = "") -> dict[str, Path]:
     return _fetched(dataset)
 
 
+def _with_scikit_learn() -> Path:
+    """The file of digits in the installed package, which is not imported: that takes longer than a small training."""
+    package = importlib.util.find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise Refusal("digits without scikit-learn, which they come with", "scikit-learn", "pip install scikit-learn")
+    file = Path(package.origin).parent / DIGITS
+    if not file.is_file():
+        remedy = "install it again: pip install --force-reinstall scikit-learn"
+        raise Refusal(f"digits: no file {file}", "scikit-learn with its data sets", remedy)
+    return file
+
+
 def _verified(dataset: str, folder: Path) -> dict[str, Path]:
     files = SOURCES[dataset].files
     missing = [name for name, *_ in files.values() if not (folder / name).is_file()]
@@ -91,10 +114,10 @@ def _verified(dataset: str, folder: Path) -> dict[str, Path]:
         got = f"{dataset}: {folder} lacks {', '.join(missing)}"
         raise Refusal(got, f"a folder with {_names(dataset)}", _by_hand(dataset))
     for name, *expected in files.values():
-        with reading(f"{dataset}: {folder / name}", "a file that can be read", "check its rights"):
+        with reading(f"{dataset}: {folder / name}", "a readable file", "check its permissions"):
             found = _md5(folder / name)
         if found not in expected:
-            remedy = f"the file is damaged or another version: delete it and get it again. {_by_hand(dataset)}"
+            remedy = f"the file is damaged or a different version: delete it and download it again. {_by_hand(dataset)}"
             raise Refusal(f"{dataset}: {folder / name} with MD5 {found}", f"MD5 {' or '.join(expected)}", remedy)
     return {role: folder / name for role, (name, *_) in files.items()}
 
@@ -107,7 +130,7 @@ def _fetched(dataset: str) -> dict[str, Path]:
         try:
             unfinished.write(folder / name, partial(_fetch, f"{source.address}/{name}", known[0]))
         except (OSError, ValueError) as error:
-            reason = f"{dataset}: {name} is not here and could not be fetched ({type(error).__name__})"
+            reason = f"{dataset}: {name} was not found and could not be downloaded ({type(error).__name__})"
             raise Refusal(reason, f"files {_names(dataset)}", _by_hand(dataset)) from None
     return {role: folder / name for role, (name, *_) in source.files.items()}
 
@@ -125,8 +148,8 @@ def _names(dataset: str) -> str:
 
 def _by_hand(dataset: str) -> str:
     return (
-        f"get {_names(dataset)} from {SOURCES[dataset].address} and put them into {cache_folder(dataset)}, "
-        "or pass data_dir=FOLDER with the folder that holds them"
+        f"download {_names(dataset)} from {SOURCES[dataset].address} into {cache_folder(dataset)}, "
+        "or name the folder that holds them: data_dir=FOLDER"
     )
 
 

@@ -1,6 +1,6 @@
-"""What is known of published data sets of images before they are read."""
+"""Sizes of the published image data sets, known before they are read."""
 
-PUBLISHED = {  # training examples, pixels (colours apart) and classes
+PUBLISHED = {  # training examples, pixels (times colour channels) and classes
     "digits": (1437, 64, 10),
     "svhn": (73257, 3072, 10),
     "fashion-mnist": (60000, 784, 10),
@@ -9,5 +9,5 @@ PUBLISHED = {  # training examples, pixels (colours apart) and classes
 
 
 def train_size(published: int) -> int:
-    """⌊0.8·n⌋ of the n published training examples; the others are for validation."""
+    """Return ⌊0.8·n⌋, how many of the n published training examples are trained on; the others are for validation."""
     return published * 4 // 5

@@ -38,7 +38,7 @@ class ImageData:
         return int(self.train_images.shape[1])
 
     def digest(self) -> str:
-        """SHA-256 over all images and labels, the same wherever the files lie."""
+        """SHA-256 over all images and labels, independent of where the files lie."""
         content = hashlib.sha256()
         for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
             content.update(np.ascontiguousarray(array).data)
@@ -46,17 +46,16 @@ class ImageData:
 
 
 def load(dataset: str, files: Mapping[str, Path]) -> ImageData:
-    """Read a dataset from files that `catalog.locate` found."""
+    """Read a dataset from the files that `image_files.locate` found; raise `Refusal` if they cannot be read."""
     places = ", ".join(str(path) for path in files.values())
-    with reading(f"{dataset}: unreadable files", "the published files", f"get them again: {places}"):
+    with reading(f"{dataset}: unreadable files", "the published files", f"download them again: {places}"):
         return _READERS[dataset](files)
 
 
-def _digits(_files: Mapping[str, Path]) -> ImageData:
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    images, labels = digits.data.astype(np.uint8), digits.target.astype(np.int64)
+def _digits(files: Mapping[str, Path]) -> ImageData:
+    """A row for each image: its pixels, then its label."""
+    table = np.loadtxt(files["table"], np.uint8, delimiter=",", ndmin=2)
+    images, labels = np.ascontiguousarray(table[:, :-1]), table[:, -1].astype(np.int64)
     return ImageData("digits", 16.0, images[:1437], labels[:1437], images[1437:], labels[1437:])
 
 
@@ -73,7 +72,7 @@ def _fashion_mnist(files: Mapping[str, Path]) -> ImageData:
 
 
 def read_idx(path: Path) -> Images:
-    """A gzipped IDX file of unsigned bytes: two zeros, type 8, number of axes, big-endian lengths, then the bytes."""
+    """Read a gzipped IDX file of unsigned bytes: two zeros, type 8, number of axes, big-endian lengths, then bytes."""
     with gzip.open(path) as file:
         content = file.read()
     zero, kind, axes = struct.unpack_from(">HBB", content)
@@ -89,7 +88,7 @@ def _svhn(files: Mapping[str, Path]) -> ImageData:
 
 
 def read_svhn(path: Path) -> tuple[Images, Labels]:
-    """A MATLAB file with X [32 32 3 n], y [n 1]: images [n, channel·row·column]; label 10 (the digit 0) becomes 0."""
+    """Read a MATLAB file (X [32 32 3 n], y [n 1]) as images [n, channel·row·column]; label 10 (digit 0) becomes 0."""
     from scipy.io import loadmat
 
     content = loadmat(path)
@@ -107,7 +106,7 @@ def _cifar10(files: Mapping[str, Path]) -> ImageData:
 
 
 def read_cifar10(content: bytes) -> tuple[Images, Labels]:
-    """Rows of one label byte and 3072 pixel bytes (channel, row, column)."""
+    """Read rows of one label byte and 3072 pixel bytes (channel, row, column)."""
     rows = np.frombuffer(content, np.uint8).reshape(-1, CIFAR_ROW)
     return np.ascontiguousarray(rows[:, 1:]), rows[:, 0].astype(np.int64)
 

@@ -13,9 +13,21 @@ from nfa.registry.datasets.images import Images, Labels
 
 
 def image_datasets(dataset: str, data_dir: str = "", seed: int = 0) -> dict[str, TensorDataset]:
-    """Images [channels, side, side] with pixels from 0 to 1, and their labels: "train", "val" and "test".
+    """Load a published image dataset as torch Datasets.
 
-    The examples of each split, and their order, are those that `train` takes for this seed.
+    Each split has the examples, and the order, that the entry point `train` uses for this seed.
+
+    Args:
+        dataset: "digits", "svhn", "fashion-mnist" or "cifar10".
+        data_dir: Folder that holds the dataset's files; empty = search the known folders, else download.
+        seed: Seed of the split into training and validation examples.
+
+    Returns:
+        Datasets "train", "val" and "test" of pairs: an image [channels side side], float32 with pixels from 0 to 1,
+        and its label, int64.
+
+    Raises:
+        Refusal: The dataset is unknown, or a file is missing or damaged.
     """
     if dataset not in PUBLISHED:
         raise Refusal(f"dataset={dataset!r}", ", ".join(PUBLISHED), "dataset=digits")

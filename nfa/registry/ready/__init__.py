@@ -1,4 +1,4 @@
-"""Workloads that are ready to be trained by name, one file each: copy one and change it."""
+"""Ready-made workloads, one file each, trained by name (`train workload=cnn`); copy one to write your own."""
 
 _HERE = "nfa.registry.ready"
 READY = {

@@ -1,4 +1,4 @@
-"""Runs, metric series and checkpoints in MLflow; with the plugin, the only place that knows MLflow."""
+"""Runs, metric series and checkpoints in MLflow; only this package and the plugin know MLflow."""
 
 from nfa.registry.tracking.artifacts import blocked as blocked
 from nfa.registry.tracking.artifacts import check_space as check_space

@@ -1,8 +1,8 @@
-"""Calls to the store, none of which can hold the process for ever.
+"""Calls to the store with time limits.
 
-A call runs in a thread of its own while this one waits for its answer, because a server that hangs, a database behind a
-lock or a dead mount cannot be interrupted. What reads or writes files (up- and downloads) makes progress and is waited
-for; what is silent for too long is given up, and after a signal within seconds.
+Each call runs in a thread of its own while this one waits for its answer, because a hanging server, a locked database
+or a dead mount cannot be interrupted. Calls that read or write bytes (uploads and downloads) make progress and are
+waited for. Calls that are silent for too long are given up; after a signal, within seconds.
 """
 
 import threading
@@ -15,12 +15,12 @@ from typing import Any, TypeVar
 from nfa.registry import signals
 
 Answer = TypeVar("Answer")
-LIMIT = 300.0  # seconds of silence until a call is given up: a server that is started anew is waited for
-BEGINNING = 60.0  # the same before any work has started
-AFTER_SIGNAL = 5.0  # the same once the process has been asked to end
-POLL = 0.05  # seconds between looks at a call that takes its time
+LIMIT = 300.0  # seconds of silence until a call is given up, long enough for a server to restart
+BEGINNING = 60.0  # the same limit before any work has started
+AFTER_SIGNAL = 5.0  # the same limit after a signal
+POLL = 0.05  # seconds between two checks of a running call
 _NAME = "nfa call to a store"
-NOISE = 1024  # bytes that a thread may read without being at work, between two looks
+NOISE = 1024  # bytes that an idle thread may read between two checks
 
 
 class Unanswered(OSError):
@@ -30,8 +30,8 @@ class Unanswered(OSError):
 class _Limits:
     def __init__(self) -> None:
         self.silence = LIMIT
-        self.given_up = False  # after a signal: the store is not asked again
-        self.left: list[threading.Thread] = []  # calls that were given up and may still hang
+        self.given_up = False  # after a signal the store is not called again
+        self.left: list[threading.Thread] = []  # of calls that were given up and may still hang
 
 
 _limits = _Limits()
@@ -39,7 +39,7 @@ _limits = _Limits()
 
 @contextmanager
 def beginning(silence: float = BEGINNING) -> Iterator[None]:
-    """A shorter limit, or this one, while nothing has started that could be lost."""
+    """Use a shorter limit, or this one, while no work has started that could be lost."""
     before, _limits.silence = _limits.silence, silence
     try:
         yield
@@ -48,13 +48,13 @@ def beginning(silence: float = BEGINNING) -> Iterator[None]:
 
 
 def is_hanging() -> bool:
-    """Whether a call that was given up still hangs; an orderly exit of Python could then wait for it."""
+    """Return whether a call that was given up still hangs; Python's normal exit could then wait for it."""
     return any(thread.is_alive() for thread in _limits.left)
 
 
 def limited(call: Callable[..., Answer], *words: Any, **named: Any) -> Answer:
-    """What `call(*words, **named)` returns or raises; `Unanswered` where it is silent for too long."""
-    if threading.current_thread().name == _NAME:  # part of a call that is limited already
+    """Return or raise what `call(*words, **named)` does; raise `Unanswered` if it is silent for too long."""
+    if threading.current_thread().name == _NAME:  # inside a call that already has a limit
         return call(*words, **named)
     if _limits.given_up and signals.stopping():
         raise Unanswered("the store was given up after a signal")
@@ -82,7 +82,7 @@ def limited(call: Callable[..., Answer], *words: Any, **named: Any) -> Answer:
 
 
 def _wait(thread: threading.Thread, answered: threading.Event) -> None:
-    """Until there is an answer, or for too long nothing has moved."""
+    """Wait until there is an answer, or until there was no progress for too long."""
     began = moved = time.monotonic()
     amount = _amount(thread)
     while not answered.wait(POLL):
@@ -97,7 +97,7 @@ def _wait(thread: threading.Thread, answered: threading.Event) -> None:
 
 
 def _amount(thread: threading.Thread) -> int:
-    """Bytes that a thread has read from and written to files so far; 0 where the system does not tell."""
+    """Return the bytes that a thread has read and written so far; 0 if the system does not report them."""
     try:
         counts = Path(f"/proc/self/task/{thread.native_id}/io").read_text(encoding="ascii").split()
     except OSError:

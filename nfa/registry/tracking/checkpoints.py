@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch.nn as nn
 
 BEST, WORDS = "nfa.best_epoch", ("last", "best")
-SHOWN = 5  # runs named in a message
+SHOWN = 5  # most runs named in a message
 
 
 def save_checkpoint(
@@ -33,11 +33,18 @@ def save_checkpoint(
     answers: Sequence[float] = (),
     frozen: Collection[str] | None = None,
 ) -> str:
-    """Store what has been learned so far and return the id of the LoggedModel that stands for it in MLflow's models.
+    """Store the learned tensors of a model, and return the id of the LoggedModel that represents them in MLflow.
 
-    `config_digest` is of the configuration that decides the weights. The checkpoint is named by its epoch, or by its
-    step where `epoch` is None; a `step` of None is not known. `answers` are stored with it, and `frozen` parameters are
-    not. Doing it again (after a crash) gives the same artifact and the same LoggedModel.
+    Storing the same checkpoint again (after a crash) gives the same artifact and the same LoggedModel.
+
+    Args:
+        run: The run that gets the checkpoint.
+        model: The model whose learned tensors are stored.
+        epoch: Names the checkpoint; None = named by its `step`.
+        step: Optimizer step; None = unknown.
+        config_digest: Digest of the configuration that determines the weights.
+        answers: The model's outputs on a few examples, stored with the weights.
+        frozen: Names of parameters that are not stored.
     """
     from nfa.learned import learned_state  # with PyTorch
 
@@ -81,12 +88,12 @@ def _is_output(run: TrackedRun, model_id: str) -> bool:
 
 
 def epochs(run_id: str) -> list[int]:
-    """Epochs, or optimizer steps, that a run has checkpoints of."""
+    """Return the epochs, or optimizer steps, of a run's checkpoints."""
     return sorted(_paths(run_id))
 
 
 def unit(run_id: str) -> str:
-    """What a run's checkpoints are counted in: "epoch" or "step"."""
+    """Return the unit of a run's checkpoints: "epoch" or "step"."""
     path = next(iter(_paths(run_id).values()), "")
     return "step" if Path(path).name.startswith("step_") else "epoch"
 
@@ -108,16 +115,16 @@ def stored_path(run_id: str, epoch: int) -> str:
 
 
 def _without_checkpoints(run: Run, epoch: int | str | None) -> Refusal:
-    """Names the runs below one that has none itself, and what to type."""
+    """Return a refusal that names the child runs with checkpoints, and what to type."""
     got, best = f"run {run.info.run_id[:12]} (it has no checkpoints)", run.data.tags.get("nfa.best_run_id")
-    owners = sorted(_owners(run), key=lambda owner: owner.info.run_id != best)  # the best of a study first
+    owners = sorted(_owners(run), key=lambda owner: owner.info.run_id != best)  # a study's best run first
     if not owners:
-        return Refusal(got, "a run that has trained something, or a parent of such runs", "train it first")
+        return Refusal(got, "a training run, or a parent of training runs", "train first")
     shown = [f"{owner.info.run_name} {owner.info.run_id[:12]}" for owner in owners]
     more = f" and {len(owners) - SHOWN} more" if len(owners) > SHOWN else ""
     known = epoch if epoch in (*WORDS, *epochs(owners[0].info.run_id)) else "last"
     typed = f"load_checkpoint({owners[0].info.run_id[:12]!r}, epoch={known!r})"
-    return Refusal(got, f"a run below it: {', '.join(shown[:SHOWN])}{more}", typed)
+    return Refusal(got, f"one of its child runs: {', '.join(shown[:SHOWN])}{more}", typed)
 
 
 def _owners(run: Run) -> Iterator[Run]:
@@ -128,7 +135,7 @@ def _owners(run: Run) -> Iterator[Run]:
 
 
 def chosen_epoch(run: Run, epoch: int | str | None) -> int:
-    """The epoch that is meant; `Refusal` for a run without checkpoints, for no epoch, and where none is the best."""
+    """Resolve "last" and "best" to an epoch; raise `Refusal` if there is no checkpoint, no epoch, or no best epoch."""
     existing = epochs(run.info.run_id)
     if not existing:
         raise _without_checkpoints(run, epoch)
@@ -139,6 +146,6 @@ def chosen_epoch(run: Run, epoch: int | str | None) -> int:
     if epoch is not None and not isinstance(epoch, str):
         return epoch
     why = "without an epoch" if epoch is None else f"with epoch={epoch!r}"
-    why += f" (it has no {BEST}: it has not finished, or logged no val/loss)" if epoch == "best" else ""
-    allowed, short = f"one of {existing}, or 'last', or 'best' of a finished run", run.info.run_id[:12]
+    why += f" (it has no tag {BEST}, because it has not finished or logged no val/loss)" if epoch == "best" else ""
+    allowed, short = f"one of {existing}, 'last', or 'best' for a finished run", run.info.run_id[:12]
     raise Refusal(f"run {short} {why}", allowed, f"nfa.load_checkpoint({short!r}, epoch='last')")

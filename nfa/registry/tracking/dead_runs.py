@@ -1,4 +1,4 @@
-"""Runs that say they are running and have no process any more."""
+"""Runs with status RUNNING whose process no longer exists."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,13 +11,13 @@ from nfa.registry.tracking.claims import SILENCE, Silence, holder, released
 from nfa.registry.tracking.processes import Life, life_of
 from nfa.registry.tracking.store import client
 
-WHY = "its process ended without a word (killed, crash or power cut)"
+WHY = "its process ended without storing a state (killed, crash or power cut)"
 
 
 class Sweep:
     """Marks such runs of an experiment as killed.
 
-    It never waits: where a process is out of sight, the run is noted and looked at again later.
+    It never waits: if a process is not visible from here, the run is noted and checked again later.
     """
 
     def __init__(self, experiment: str) -> None:
@@ -25,15 +25,15 @@ class Sweep:
         self._noted: dict[str, Silence] = {}
 
     def __call__(self) -> list[str]:
-        """Look at all runs; returns the ids of those that were marked."""
+        """Check all runs; return the ids of those that were marked."""
         query = "tags.`nfa.state` = 'running'"
         return self._mark(client().search_runs([self._experiment], query, max_results=100))
 
     def look_again(self) -> list[str]:
-        """Look at the runs that were noted; returns the ids of those that were marked."""
+        """Check the noted runs again; return the ids of those that were marked."""
         runs = []
         for run_id in list(self._noted):
-            with suppress(MlflowException):  # it may be gone
+            with suppress(MlflowException):  # it may have been deleted
                 runs.append(client().get_run(run_id))
         return self._mark(runs)
 
@@ -55,7 +55,7 @@ class Sweep:
 
 
 def _worked_on(run: Run) -> Run:
-    """The run whose process counts: of one that only points to another, that other."""
+    """Return the run whose process counts: the run itself, or the one that it points to."""
     target = run.data.tags.get("nfa.resumes")
     if target:
         with suppress(MlflowException):
@@ -64,7 +64,7 @@ def _worked_on(run: Run) -> Run:
 
 
 def _mark_killed(run: Run) -> None:
-    """Nothing where the run has been taken up, or has ended, since it was read."""
+    """Mark a run as killed, unless it has been resumed or has ended since it was read."""
     run_id, now = run.info.run_id, client().get_run(run.info.run_id)
     if now.data.tags.get("nfa.state") == "running" and claims.signs(now) == claims.signs(run):
         tags = {"nfa.state": "killed", "nfa.error": WHY, **released(now)}

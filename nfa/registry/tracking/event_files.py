@@ -4,8 +4,8 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
@@ -17,12 +17,15 @@ from nfa.registry.tracking.places import local_folder
 from nfa.registry.tracking.runs import TrackedRun
 from nfa.registry.tracking.store import client
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 FOLDER = "tensorboard"
 PATIENCE = 60  # seconds between flushes
 
 
 class EventFiles:
-    """Writes scalars, histograms and figures; a (tag, step) that the run's event files have is not written again."""
+    """Writes scalars, histograms and figures; a (tag, step) that the run already has is not written again."""
 
     def __init__(self, run: TrackedRun) -> None:
         self.run = run
@@ -47,34 +50,34 @@ class EventFiles:
         return not known
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Numbers by tag."""
+        """Write numbers by tag."""
         with shielded():
             for tag, value in values.items():
                 if self._is_new(tag, step):
                     self._writer.add_scalar(tag, value, step)
 
     def histograms(self, tensors: Mapping[str, Tensor], step: int) -> None:
-        """Distributions of finite values by tag."""
+        """Write histograms of the finite values by tag."""
         with shielded():
             for tag, tensor in tensors.items():
                 if self._is_new(tag, step) and bool(tensor.isfinite().all()):
                     self._writer.add_histogram(tag, tensor.detach().float().cpu(), step)
 
-    def figure(self, tag: str, figure: Figure, step: int) -> None:
+    def figure(self, tag: str, figure: "Figure", step: int) -> None:
         """A picture."""
         with shielded():
             if self._is_new(tag, step):
                 self._writer.add_figure(tag, figure, step, close=False)
 
     def flush(self) -> None:
-        """Bring everything to the run's artifacts."""
+        """Store everything written so far among the run's artifacts."""
         with shielded():
             self._writer.flush()
             if self._scratch:
                 client().log_artifacts(self.run.run_id, self._scratch, FOLDER)
 
     def close(self) -> None:
-        """Flush and end."""
+        """Flush and close the files."""
         with shielded():
             self.flush()
             self._writer.close()

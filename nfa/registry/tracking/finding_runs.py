@@ -1,4 +1,4 @@
-"""Runs found in the store: by id, as `latest`, below a parent, by a tag."""
+"""Find runs in the store: by id, as `latest`, by parent, or by tag."""
 
 import mlflow
 from mlflow.entities import Run, ViewType
@@ -8,12 +8,12 @@ from nfa.registry.tracking.store import client, current_experiment
 
 
 def find_run(text: str) -> Run:
-    """The run that a full id, a unique prefix in the whole store, or `latest` names; `Refusal` otherwise."""
+    """Return the run that a full id, a unique prefix, or `latest` names; raise `Refusal` if there is none."""
     if text == "latest":
         return _latest()
     if not text.isalnum():
         got = f"run id {text!r}"
-        raise Refusal(got, "a run id or its beginning, letters and digits", "copy the id from the MLflow UI")
+        raise Refusal(got, "a run id or its first letters and digits", "copy the id from the MLflow UI")
     experiments = [experiment.experiment_id for experiment in client().search_experiments(view_type=ViewType.ALL)]
     runs = client().search_runs(experiments, f"attributes.run_id LIKE '{text}%'", max_results=6)
     if len(runs) == 1:
@@ -23,7 +23,8 @@ def find_run(text: str) -> Run:
         got = f"run id {text!r}"
         raise Refusal(got, f"a run in {where}", "copy the id from the MLflow UI, or check MLFLOW_TRACKING_URI")
     shown = ", ".join(run.info.run_id[:12] for run in runs[:5])
-    raise Refusal(f"run id {text!r} (it fits several: {shown})", "a prefix that fits one run", "type more of the id")
+    got = f"run id {text!r} (it matches several: {shown})"
+    raise Refusal(got, "a prefix that matches one run", "type more of the id")
 
 
 def _latest() -> Run:
@@ -34,12 +35,12 @@ def _latest() -> Run:
         order_by=["attributes.start_time DESC"],
     )
     if not runs:
-        raise Refusal("run id 'latest'", "an experiment with a trained run", "train one first: mlflow run . -e train")
+        raise Refusal("run id 'latest'", "an experiment with a training run", "train first: mlflow run . -e train")
     return runs[0]
 
 
 def children(run_id: str, experiment: str) -> list[Run]:
-    """Nested runs of a parent, oldest first."""
+    """Return the child runs of a parent, oldest first."""
     return list(
         client().search_runs(
             [experiment], f"tags.`mlflow.parentRunId` = '{run_id}'", order_by=["attributes.start_time ASC"]
@@ -48,7 +49,7 @@ def children(run_id: str, experiment: str) -> list[Run]:
 
 
 def tagged(tag: str, value: str) -> list[Run]:
-    """Runs of the whole store with a tag, newest first."""
+    """Return all runs of the store with this tag, newest first."""
     experiments = [experiment.experiment_id for experiment in client().search_experiments()]
     order = ["attributes.start_time DESC"]
     return list(client().search_runs(experiments, f"tags.`{tag}` = '{value}'", order_by=order))

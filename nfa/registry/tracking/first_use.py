@@ -1,4 +1,4 @@
-"""What several processes make in a database at the same time is made once: its tables, and what they share in them."""
+"""Create a database's tables and shared rows exactly once, even if several processes start at the same time."""
 
 import fcntl
 import os
@@ -23,22 +23,22 @@ from nfa.registry.tracking.places import sqlite_file
 
 Made = TypeVar("Made")
 
-# Finds something once everything is made: it is made last.
+# Each query succeeds only after all tables exist, because it reads what is created last.
 MLFLOW = "SELECT 1 FROM experiments WHERE experiment_id = 0"
 OPTUNA = "SELECT 1 FROM version_info, alembic_version"
 OTHERS = {MLFLOW: (OPTUNA, "studies of Optuna"), OPTUNA: (MLFLOW, "a tracking store")}
 ANY = "SELECT 1 FROM sqlite_master"
 
-MOMENT, POLL = 1.0, 0.05  # seconds of waiting before it is said, and between two tries
+MOMENT, POLL = 1.0, 0.05  # seconds of waiting before it is printed, and between two tries
 _KEY = int.from_bytes(b"nfa made")  # of the lock in PostgreSQL
 
 
 @contextmanager
 def alone(address: str, last: str) -> Iterator[None]:
-    """No other process makes tables of a database meanwhile; at once where `last` finds that they are made.
+    """Hold a lock while the tables of a database are created; no lock is taken if the query `last` finds them.
 
-    The lock is one on the folder of an SQLite file, which leaves nothing behind (and is none on file systems that
-    cannot lock folders), or one of PostgreSQL. A server behind http makes its tables itself.
+    For SQLite it is a lock on the folder of the file, which leaves nothing behind and has no effect on file systems
+    that cannot lock folders; for PostgreSQL it is an advisory lock. A server behind http creates its tables itself.
     """
     file = sqlite_file(address)
     with ExitStack() as held:
@@ -48,14 +48,14 @@ def alone(address: str, last: str) -> Iterator[None]:
             if not _finds(connection, last):
                 take = _folder_lock(held.enter_context(_opened(file.parent))) if file else _database_lock(connection)
                 _wait(take, address)
-                held.enter_context(beginning(LIMIT))  # tables take seconds, and on a busy machine minutes
+                held.enter_context(beginning(LIMIT))  # creating tables takes seconds, on a busy machine minutes
                 if file and _finds(connection, ANY) and not _finds(connection, last):
                     held.enter_context(_half_made(file))
         yield
 
 
 def again(make: Callable[..., Made], *words: Any) -> Made:
-    """What `make(*words)` gives, which makes what it does not find: another process may do so at the same moment."""
+    """Return `make(*words)`; call it again if another process has created the same thing at the same moment."""
     for _ in range(2):
         with suppress(MlflowException):
             return make(*words)
@@ -66,19 +66,19 @@ def _check_no_other(connection: Connection, last: str) -> None:
     other, named = OTHERS[last]
     if _finds(connection, other):
         got = f"database {masked(connection.engine.url.render_as_string(False))}, which holds {named}"
-        remedy = "name another one (in PostgreSQL: CREATE DATABASE studies)"
-        raise Refusal(got, "one database for runs and another for studies: their tables of versions clash", remedy)
+        remedy = "name another database (in PostgreSQL: CREATE DATABASE studies)"
+        raise Refusal(got, "separate databases for runs and for studies, because their version tables clash", remedy)
 
 
 @contextmanager
 def _half_made(file: Path) -> Iterator[None]:
-    """MLflow cannot go on where a process was killed while it made the tables of an SQLite file."""
+    """Refuse an SQLite file whose tables are incomplete, because a process was killed while it created them."""
     try:
         yield
     except SQLAlchemyError as error:
-        got = f"{file}, in which another program began to make its tables ({str(error).splitlines()[0]})"
-        remedy = "delete the file where it holds nothing of yours, or name another one"
-        raise Refusal(got, "a database of which all tables are there, or none", remedy) from error
+        got = f"{file}, whose tables are incomplete ({str(error).splitlines()[0]})"
+        remedy = "delete the file if it holds none of your data, or name another one"
+        raise Refusal(got, "a database with all tables, or without any", remedy) from error
 
 
 @contextmanager
@@ -94,7 +94,7 @@ def _connected(address: str, patience: dict[str, int]) -> Iterator[Connection]:
 def _finds(connection: Connection, query: str) -> bool:
     try:
         return limited(lambda: connection.execute(text(query)).first()) is not None
-    except SQLAlchemyError:  # no such table, or it is just being made
+    except SQLAlchemyError:  # no such table, or it is just being created
         return False
 
 
@@ -113,7 +113,7 @@ def _folder_lock(descriptor: int) -> Callable[[], bool]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-        except OSError:  # NFS locks no folders
+        except OSError:  # NFS cannot lock folders
             return True
         return True
 
@@ -129,7 +129,7 @@ def _wait(take: Callable[[], bool], address: str) -> None:
     began, said = time.monotonic(), False
     while not take():
         if not said and time.monotonic() - began > MOMENT:
-            stage("waiting", f"for another process, which makes the tables of {make_url(address)!r}")
+            stage("waiting", f"for another process, which is creating the tables of {make_url(address)!r}")
             said = True
         with exposed():
             time.sleep(POLL)

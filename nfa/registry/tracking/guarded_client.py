@@ -1,4 +1,4 @@
-"""MLflow's client: no call of it can hold the process for ever, no password gets into the store or out in an error."""
+"""MLflow's client with time limits, and with passwords masked in everything stored and in error messages."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from nfa.registry.tracking.calls import limited
 
 
 class GuardedClient:
-    """Every call has a time limit, and every text given to it is masked, but for paths of artifacts."""
+    """Every call has a time limit, and every text passed to it is masked, except for artifact paths."""
 
     def __init__(self, uri: str) -> None:
         learn(uri)
@@ -26,7 +26,7 @@ class GuardedClient:
 
 
 def guarded_call(method: Any, *arguments: Any, **named: Any) -> Any:
-    """What `method` returns for these arguments, masked."""
+    """Return what `method` returns for the masked arguments."""
     with telling_no_password():
         if "artifact" in method.__name__:
             return limited(method, *arguments, **named)
@@ -35,7 +35,7 @@ def guarded_call(method: Any, *arguments: Any, **named: Any) -> Any:
 
 @contextmanager
 def telling_no_password() -> Iterator[None]:
-    """An error that tells a password is raised without it."""
+    """Remove passwords from the messages of errors raised in the block."""
     try:
         yield
     except Exception as error:
@@ -45,7 +45,7 @@ def telling_no_password() -> Iterator[None]:
 
 
 def masked_arguments(value: Any) -> Any:
-    """What a method of the client takes, with every text in it masked that MLflow would store."""
+    """Return an argument of a client method with masked texts."""
     match value:
         case str():
             return masked(value)

@@ -1,4 +1,4 @@
-"""Signs of life of this process on a run that is its own."""
+"""Heartbeats of this process on a run that it owns."""
 
 import threading
 import time
@@ -10,9 +10,9 @@ from nfa.registry.tracking.store import StoreError, client
 
 
 class Heartbeat:
-    """Beats in a thread of its own until stopped, so that long analyses count as alive.
+    """Writes heartbeats from a thread until stopped, so that long computations count as alive.
 
-    `also` is called between two beats.
+    `also` is called between two heartbeats.
     """
 
     def __init__(self, claim: Claim, also: Callable[[], object] = lambda: None) -> None:
@@ -23,24 +23,24 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._beat_on, daemon=True)
 
     def start(self) -> None:
-        """Beat once, and from now on."""
+        """Write a heartbeat now and regularly from now on."""
         self.beat()
         self._thread.start()
 
     def stop(self) -> None:
-        """Beat no more."""
+        """Stop the heartbeats."""
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def beat(self) -> None:
-        """Write the sign of life of this process into the run's tag: never the same twice."""
+        """Write a heartbeat into the run's tag; no two are the same."""
         self._beats += 1
         client().set_tag(self.claim.run_id, BEAT, sign(beat=self._beats))
         self._heard = time.monotonic()
 
     def check(self) -> None:
-        """`Lost` where the run has been taken over while this process could not be heard of for long."""
+        """Raise `Lost` if another process has taken over the run while this one could not reach the store."""
         if time.monotonic() - self._heard > SILENCE / 2 and not self.claim.holds():
             raise Lost(
                 f"run {self.claim.run_id} has been taken over by another process while this one could not reach the "
@@ -54,6 +54,6 @@ class Heartbeat:
                 self.beat()
                 self._also()
             except Lost:
-                return  # the next thing that this process writes says so
+                return  # the next write of this process raises it
             except StoreError:
-                continue  # one missed beat is not worth a training; a broken store fails the next logging call
+                continue  # one missed heartbeat must not end a training; a broken store fails the next logging call

@@ -1,4 +1,4 @@
-"""Metric series, written in batches and never twice."""
+"""Metric series, written in batches and without duplicates."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -10,14 +10,14 @@ from nfa.registry.tracking.store import client
 from nfa.sinks.values import loggable
 
 FLUSH_SECONDS = 2.0
-BATCH = 1000  # what one log_batch call takes
+BATCH = 1000  # metrics per call of log_batch
 Row = tuple[str, float, int, int, str | None]  # key, value, step, time, id of the LoggedModel
 
 
 class MetricLog:
-    """Buffers the metrics of one run; a (key, step) that the run already has is left as it is.
+    """Buffers the metrics of one run; a (key, step) that the run already has is not overwritten.
 
-    `check()` is called before anything is written.
+    `check()` is called before each write.
     """
 
     def __init__(self, run_id: str, known: set[tuple[str, int]], check: Callable[[], None] = lambda: None) -> None:
@@ -26,7 +26,7 @@ class MetricLog:
         self._flushed = time.monotonic()
 
     def log(self, values: Mapping[str, float], step: int, model_id: str | None = None) -> None:
-        """Add values at a step, under keys that MLflow takes; ValueError for one that is not finite."""
+        """Add values at a step; raise ValueError for a value that is not finite, or a key that MLflow refuses."""
         now = int(time.time() * 1000)
         for key, value in loggable(values, step).items():
             if (key, step) not in self._known:
@@ -36,18 +36,18 @@ class MetricLog:
             self.flush()
 
     def waiting(self) -> list[Row]:
-        """What has not been written yet, as plain values."""
+        """Return the rows that have not been written yet."""
         return [(one.key, one.value, one.step, one.timestamp, one.model_id) for one in self._waiting]
 
     def take_up(self, rows: Iterable[Row]) -> None:
-        """Let what another process could not write wait here, unless the run has it by now."""
+        """Add rows that another process could not write, unless the run has them by now."""
         for key, value, step, timestamp, model_id in rows:
             if (key, step) not in self._known:
                 self._known.add((key, step))
                 self._waiting.append(Metric(key, value, timestamp, step, model_id=model_id))
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write all buffered rows."""
         with shielded():
             if self._waiting:
                 self._check()
@@ -58,16 +58,16 @@ class MetricLog:
 
 
 def metric_rows(run_id: str, key: str) -> list[Metric]:
-    """Every logged row of one series: value, step and time."""
+    """Return every logged row of one series: value, step and time."""
     return list(client().get_metric_history(run_id, key))
 
 
 def history(run_id: str) -> dict[str, dict[int, float]]:
-    """All series of a run: key → step → value."""
+    """Return all metric series of a run: key → step → value."""
     keys = client().get_run(run_id).data.metrics
     return {key: {item.step: item.value for item in metric_rows(run_id, key)} for key in keys}
 
 
 def known_steps(run_id: str) -> set[tuple[str, int]]:
-    """Every (key, step) that a run has."""
+    """Return every (key, step) that a run has."""
     return {(key, step) for key, series in history(run_id).items() for step in series}

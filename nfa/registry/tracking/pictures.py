@@ -1,4 +1,4 @@
-"""Pictures of a run as artifacts."""
+"""Figures of a run as artifacts."""
 
 from functools import partial
 from typing import Any
@@ -11,7 +11,7 @@ from nfa.sinks.pictures import KINDS, mask_texts, write_picture
 
 
 def save_picture(run: TrackedRun | Run, figure: Any, name: str, *, also_pdf: bool = True) -> None:
-    """A matplotlib figure as plots/<name>.png and .pdf; not drawn in a thrifty run."""
+    """Store a matplotlib figure as plots/<name>.png and .pdf; do nothing in a thrifty run."""
     if isinstance(run, TrackedRun) and run.thrifty:
         return
     info = run.info if isinstance(run, TrackedRun) else run

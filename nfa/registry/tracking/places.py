@@ -1,7 +1,7 @@
-"""Where the tracking store and the files of runs lie.
+"""Locations of the tracking store and of the files of runs.
 
-A folder may have any name, but MLflow takes paths for URLs: it decodes the % in them, cuts them at ? and #, and makes
-the folders of an SQLite address as they are spelled. It is given addresses here that it can only read right.
+Folders may have any name, but MLflow treats paths as URLs: it decodes %, cuts at ? and #, and creates the folders of an
+SQLite address literally. Here it gets addresses that it cannot misread.
 """
 
 import os
@@ -17,30 +17,38 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 from sqlalchemy.engine import make_url
 
 from nfa.errors import Refusal
+from nfa.extras import check_extra
 from nfa.registry.tracking.guarded_client import GuardedClient
 
-ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"  # where a store of MLflow's, not told otherwise, puts new experiments
+ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"  # MLflow's default artifact root for new experiments
+PSYCOPG = ("postgresql://", "postgresql+psycopg://")
 
 
 def store_address() -> str:
-    """MLflow's tracking URI; that of an SQLite file with % or ? so spelled that MLflow makes no folder beside it."""
+    """Return MLflow's tracking URI, with % and ? in an SQLite path written so that MLflow creates no wrong folder.
+
+    Raises:
+        Refusal: no store can have this address here.
+    """
     try:
         uri = mlflow.get_tracking_uri()
     except UnicodeEncodeError:
         raise _not_text(caller_folder()) from None
+    if uri.startswith(PSYCOPG):
+        check_extra("a tracking store in PostgreSQL", "postgresql")
     if not uri.startswith("sqlite:///") or not {"%", "?"} & set(uri):
         return uri
-    address = uri.replace("sqlite:", "sqlite+pysqlite:", 1)  # the same driver, named: MLflow leaves its folders alone
+    address = uri.replace("sqlite:", "sqlite+pysqlite:", 1)  # the same driver, for which MLflow makes no folders
     file = sqlite_file(address)
     if "/" in uri.partition("?")[2] or (file and not file.parent.is_dir()):
         got = f"tracking store {uri} (no folder {file.parent})" if file else f"tracking store {uri}"
-        remedy = "write % as %25 and ? as %3F, or go to that folder and leave MLFLOW_TRACKING_URI out"
-        raise Refusal(got, "the address of a file in a folder that is there", remedy)
+        remedy = "write % as %25 and ? as %3F, or change to that folder and unset MLFLOW_TRACKING_URI"
+        raise Refusal(got, "the address of a file in an existing folder", remedy)
     return address
 
 
 def sqlite_file(address: str) -> Path | None:
-    """The file of an SQLite database; None for one in memory and for everything else."""
+    """Return the file of an SQLite database; None for a database in memory and for all other addresses."""
     if not address.startswith("sqlite"):
         return None
     url = make_url(address)
@@ -53,13 +61,13 @@ def sqlite_file(address: str) -> Path | None:
 
 
 def caller_folder() -> Path:
-    """Where the command was typed, which `mlflow run` leaves."""
+    """Return the folder in which the command was typed; `mlflow run` changes to another one."""
     return Path(os.environ.get("NFA_CALLER_DIR") or os.getcwd()).resolve()
 
 
 @contextmanager
 def rooted() -> Iterator[None]:
-    """A store that is made meanwhile puts new experiments into `mlruns` of the caller's folder, whatever its name."""
+    """Let a store that is created in the block put new experiments into `mlruns` of the caller's folder."""
     root = caller_folder() / "mlruns"
     address = root.as_uri()
     if _read(address) != root:
@@ -75,9 +83,9 @@ def rooted() -> Iterator[None]:
 
 
 def local_folder(run: Run) -> Path | None:
-    """The run's artifact folder as MLflow finds it, where it is one on this machine.
+    """Return the run's artifact folder as MLflow reads its address; None if it is not on this machine.
 
-    `Refusal` where that is not the run's own: its files would mix with others, or lie beside the folder of its store.
+    Raises `Refusal` if the folder would not be the run's own, so that its files would mix with others or lie elsewhere.
     """
     address = run.info.artifact_uri
     if urllib.parse.urlparse(address).scheme not in ("", "file"):
@@ -85,8 +93,8 @@ def local_folder(run: Run) -> Path | None:
     folder = _read(address)
     if trouble := _trouble(run, folder):
         got = f"artifacts of run {run.info.run_id} at {address}, which MLflow reads as {folder} ({trouble})"
-        remedy = "set MLFLOW_EXPERIMENT_NAME to a new name, or go to a folder without %, # and ? in its name"
-        raise Refusal(got, "a folder of the run's own inside that of its experiment", remedy)
+        remedy = "set MLFLOW_EXPERIMENT_NAME to a new name, or change to a folder without %, # and ? in its name"
+        raise Refusal(got, "a folder for this run alone, inside that of its experiment", remedy)
     return folder
 
 
@@ -99,7 +107,7 @@ def _trouble(run: Run, folder: Path) -> str:
         return "without the run's id"
     if not folder.is_relative_to(whole):
         return f"outside of {whole}"
-    # Up to version 0.6 files were stored where MLflow reads: those runs stay readable, and can have children.
+    # Up to version 0.6, files were stored where MLflow reads; those runs stay readable and can have children.
     kept = whole / run.data.tags.get("mlflow.parentRunId", run.info.run_id)
     if not address.startswith("file:") and urllib.parse.unquote(address) != address and not kept.exists():
         return "its % decoded"
@@ -108,7 +116,7 @@ def _trouble(run: Run, folder: Path) -> str:
 
 def _not_text(folder: Path) -> Refusal:
     got = f"folder {os.fsencode(folder)!r}"
-    return Refusal(got, "a folder whose name is text in UTF-8", "rename it, or go to another folder")
+    return Refusal(got, "a folder whose name is valid UTF-8", "rename it, or change to another folder")
 
 
 def _read(address: str) -> Path:

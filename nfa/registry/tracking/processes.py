@@ -1,4 +1,4 @@
-"""Which process works on something, and what can be said of it from here."""
+"""Identify the process that works on a run, and find out whether it still exists."""
 
 import enum
 import json
@@ -12,7 +12,7 @@ import psutil
 
 
 class Life(enum.Enum):
-    """What is known of another process: it exists, it is no more, or it cannot be seen from here."""
+    """What is known about another process: it exists, it has ended, or it is not visible from here."""
 
     ALIVE = "alive"
     GONE = "gone"
@@ -21,10 +21,10 @@ class Life(enum.Enum):
 
 @dataclass(frozen=True)
 class Process:
-    """A process, told from every other of this host and of all others.
+    """A process, identified uniquely across hosts.
 
-    Its number says something only on its host, since the same start of it and in the same PID namespace: a container
-    counts its processes anew and may have the name of its host.
+    A process id is meaningful only on the same host, since the same boot, and in the same PID namespace: a container
+    has process ids of its own and may have the same name as its host.
     """
 
     host: str
@@ -35,13 +35,13 @@ class Process:
 
     @classmethod
     def this(cls) -> "Process":
-        """The one that asks."""
+        """Return this process."""
         pid = os.getpid()
         return cls(socket.gethostname(), _boot(), _namespace(), pid, _started(pid))
 
     @property
     def life(self) -> Life:
-        """Whether it exists, as far as this process can see."""
+        """Return whether it exists, as far as this process can see."""
         here = Process.this()
         if (self.host, self.boot, self.namespace) != (here.host, here.boot, here.namespace):
             return Life.UNSEEN
@@ -53,12 +53,12 @@ class Process:
 
 
 def sign(**more: str | int) -> str:
-    """This process as a text that `process_of` reads, with whatever else is to be told."""
+    """Return this process as a text for `process_of`, with further values."""
     return json.dumps({**asdict(Process.this()), **more})
 
 
 def process_of(text: str) -> Process | None:
-    """The process that signed a text; None where it is of another program or an older version."""
+    """Return the process that signed a text; None if the text is from another program or an older version."""
     try:
         content = json.loads(text)
         found = Process(**{item.name: content[item.name] for item in fields(Process)})
@@ -68,13 +68,13 @@ def process_of(text: str) -> Process | None:
 
 
 def life_of(text: str) -> Life:
-    """What can be said of the process that signed a text; an unreadable one says nothing."""
+    """Return what is known about the process that signed a text; nothing if it is unreadable."""
     process = process_of(text)
     return process.life if process else Life.UNSEEN
 
 
 def _boot() -> str:
-    """Which start of the host this is; psutil only knows when it was, by a clock that is set anew."""
+    """Return an id of the host's current boot; psutil has only its time, by a clock that may be adjusted."""
     return _of_kernel(Path("/proc/sys/kernel/random/boot_id").read_text)
 
 
@@ -90,10 +90,10 @@ def _of_kernel(read: Callable[[], str]) -> str:
 
 
 def _started(pid: int) -> str:
-    """When a process started, since its number may by now be another one's; empty where there is none, or a zombie.
+    """Return when a process started, because process ids are reused; empty if there is none, or only a zombie.
 
-    In the kernel's ticks since the host's start: psutil's two times change where the clock is set, their difference
-    does not.
+    The value is in kernel ticks since boot: psutil's start and boot times change when the clock is adjusted, but their
+    difference does not.
     """
     try:
         process = psutil.Process(pid)

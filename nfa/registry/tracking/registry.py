@@ -1,4 +1,4 @@
-"""Checkpoints with a name of their own in MLflow's model registry."""
+"""Checkpoints in MLflow's model registry."""
 
 import re
 from pathlib import Path
@@ -17,9 +17,9 @@ _ADDRESS = re.compile(rf"{MODELS}([^/@]+)(?:@([^/@]+)|/([0-9]+))")
 
 
 def register(name: str, run: Run, path: str, alias: str) -> str:
-    """Let `alias` of the registered model `name` stand for the checkpoint at `path` of a run; returns its version.
+    """Register the checkpoint at `path` of a run as model `name` with this alias, and return its version.
 
-    A checkpoint that is registered already gets no second version.
+    A checkpoint that is already registered keeps its version.
     """
     with shielded():
         versions = _versions(name)
@@ -46,7 +46,7 @@ def _created(name: str, run: Run, path: str) -> ModelVersion:
 
 
 def registered(address: str, epoch: int | str | None) -> tuple[str, int]:
-    """Run id and epoch of "models:/NAME@ALIAS" or "models:/NAME/VERSION"; `Refusal` where nothing is registered so."""
+    """Return run id and epoch of "models:/NAME@ALIAS" or "models:/NAME/VERSION"; raise `Refusal` if it is unknown."""
     match = _ADDRESS.fullmatch(address)
     if match is None:
         raise Refusal(f"model {address!r}", f"{MODELS}NAME@ALIAS or {MODELS}NAME/VERSION", f"{MODELS}NAME@champion")
@@ -58,5 +58,5 @@ def registered(address: str, epoch: int | str | None) -> tuple[str, int]:
     number = found.tags.get(NUMBER, "")
     if not re.fullmatch("[0-9]{1,9}", number) or epoch not in (None, int(number)):
         got = f"model {address!r}" + (f" with epoch={epoch}" if epoch is not None else "")
-        raise Refusal(got, "a registered checkpoint of a run, without an epoch", "leave epoch out")
+        raise Refusal(got, "a registered checkpoint, without an epoch", "leave epoch out")
     return str(found.run_id), int(number)

@@ -1,4 +1,4 @@
-"""A tracked run from its opening to its true end."""
+"""Tracked runs, from opening to the true end state."""
 
 import json
 import os
@@ -28,12 +28,12 @@ from nfa.registry.tracking.store import StoreError, client, reaching_store
 
 ENDS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED", "pruned": "KILLED"}
 TAG_LENGTH = 5000
-_unended: dict[str, Claim | None] = {}  # runs that this process has to end, and its claims on them
+_unended: dict[str, Claim | None] = {}  # open runs of this process, and its claims on them
 
 
 @dataclass(frozen=True)
 class DataInput:
-    """A dataset as MLflow shows it: name, digest, where it came from, and the split it was used for."""
+    """A dataset as MLflow shows it: name, digest, source, and the split that it was used for."""
 
     name: str
     digest: str
@@ -42,10 +42,11 @@ class DataInput:
 
 
 class TrackedRun:
-    """An open run. Use it in a `with` block: how the block ends is how the run ends, in MLflow and in `nfa.state`.
+    """An open run, used in a `with` block; the way the block ends decides the run's status and the tag `nfa.state`.
 
-    A `thrifty` run, one of many, keeps its first and last checkpoint only and draws nothing. `listener` hears the
-    metrics of every step (and whether it is the last) once they are logged, and may end the run by raising `Pruned`.
+    A `thrifty` run, one of many, keeps only its first and last checkpoint and draws no figures. `listener` is called
+    with the metrics of every step after they are logged, and with whether it is the last step. It may end the run by
+    raising `Pruned`.
     """
 
     def __init__(
@@ -64,15 +65,15 @@ class TrackedRun:
 
     @property
     def link(self) -> str:
-        """Where to look at the run."""
+        """How to open the run in MLflow's UI."""
         return store.link(self.info)
 
     def __enter__(self) -> "TrackedRun":
-        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # the link is in our own last line
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # our last line prints the link
         with reaching_store(), shielded():
             self.claim.write()
             _unended[self.run_id] = self.claim
-            os.environ.pop("MLFLOW_RUN_ID", None)  # ours to end from now on; processes we start must not adopt it
+            os.environ.pop("MLFLOW_RUN_ID", None)  # this process ends the run; its child processes must not adopt it
             client().update_run(self.run_id, status="RUNNING")
             self.tag({"nfa.state": "running", "nfa.error": ""})
             if self._wrapper_id:
@@ -92,7 +93,7 @@ class TrackedRun:
             except StoreError as trouble:
                 if error is None:
                     raise
-                print(f"the run's end could not be written to the store: {headline(trouble)}", file=sys.stderr)
+                print(f"the run's final state could not be stored: {headline(trouble)}", file=sys.stderr)
 
     def _end(self, error: BaseException | None) -> None:
         state = _state(error)
@@ -109,7 +110,7 @@ class TrackedRun:
             client().log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
     def log_params(self, values: Mapping[str, Any]) -> None:
-        """Resolved parameters: plain where `mlflow run` logged none, resolved.<name> where it logged another text."""
+        """Log resolved parameters: as <name>, or as resolved.<name> if `mlflow run` logged a different text."""
         logged = client().get_run(self.run_id).data.params
         params = []
         for name, value in values.items():
@@ -121,7 +122,7 @@ class TrackedRun:
             client().log_batch(self.run_id, params=params)
 
     def log_datasets(self, inputs: Sequence[DataInput]) -> None:
-        """Datasets as MLflow inputs, with the split as their context."""
+        """Log datasets as MLflow inputs with the split as their context."""
         entities = [
             DatasetInput(
                 Dataset(item.name, item.digest[:36], "local", json.dumps({"uri": item.source})),
@@ -151,13 +152,13 @@ def open_run(
     experiment: str = "",
     adopt: bool = True,
 ) -> TrackedRun:
-    """A new run, or (with `adopt`, and without a parent) the one that `mlflow run` made for this process.
+    """Open a new run or, with `adopt` and without a parent, the one that `mlflow run` created for this process.
 
-    A new one goes to its parent's experiment, to the given one, or to the current one. `Refusal` where the store cannot
-    be written.
+    A new run belongs to its parent's experiment, the given one, or the current one. Raises `Refusal` if the store is
+    not writable.
     """
     tags = {"nfa.entrypoint": entrypoint, "nfa.workload": workload, "nfa.version": __version__, **tags}
-    # From its first moment the run can be recognised as stale, should this process be killed.
+    # These tags are part of creation, so the run can be recognised as stale if this process is killed.
     tags = {**tags, "nfa.state": "running", BEAT: sign()}
     with reaching_store(), shielded():
         adopted = os.environ.get("MLFLOW_RUN_ID") if adopt and not parent else None
@@ -178,7 +179,7 @@ def _adopted(run_id: str, name: str, tags: Mapping[str, str]) -> Run:
     run = client().get_run(run_id)
     if "nfa.state" in run.data.tags:
         got, allowed = f"run {run_id} ({run.data.tags['nfa.state']})", "a new run"
-        raise Refusal(got, allowed, f"leave --run-id out; a killed or failed run is continued with -P resume={run_id}")
+        raise Refusal(got, allowed, f"leave --run-id out; to continue a killed or failed run: -P resume={run_id}")
     client().log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
     if name:
         client().update_run(run_id, name=name)
@@ -186,34 +187,34 @@ def _adopted(run_id: str, name: str, tags: Mapping[str, str]) -> Run:
 
 
 def reopen_run(run_id: str, *, parent: TrackedRun | None = None, finished_too: bool = False) -> TrackedRun:
-    """A killed or failed run, to be continued in place; under `mlflow run` its wrapper run only points to it.
+    """Reopen a killed or failed run to continue it in place; under `mlflow run`, the wrapper run only points to it.
 
-    `Refusal` where it cannot be continued, `Taken` where another process is at work on it. One that cannot be seen from
-    here is watched for a while.
+    Raises `Refusal` if it cannot be continued, and `Taken` if another process is working on it. A process that is not
+    visible from here is watched for a while.
     """
     with reaching_store():
         run = find_run(run_id)
         state = run.data.tags.get("nfa.state")
         if "nfa.entrypoint" not in run.data.tags or state is None:
-            raise Refusal(f"resume={run_id}", "a run made by train", "give the id of the training run itself")
+            raise Refusal(f"resume={run_id}", "a training run", "give the id of the training run itself")
         wait_until_free(run)
         if state == "pruned" or (state == "finished" and not finished_too):
             got = f"resume={run_id} ({state})"
-            raise Refusal(got, "a killed or failed run", f"start a new run; epochs of a {state} one are fixed")
+            raise Refusal(got, "a killed or failed run", f"start a new run; a {state} run cannot be extended")
         wrapper_id = None if parent else os.environ.get("MLFLOW_RUN_ID")
         artifacts.sweep_unfinished(run)
         return TrackedRun(run, wrapper_id=wrapper_id, continued=True)
 
 
 def join_active(entrypoint: str, workload: str) -> TrackedRun:
-    """The run that this process has started with MLflow: a new one, or one of the same training, to be gone on with.
+    """Return this process's active MLflow run: a new one, or one of the same training to be continued.
 
-    `Refusal` where there is none, and for one that something else was tracked in.
+    Raises `Refusal` if no run is active, or if it tracks something else.
     """
     active = mlflow.active_run()
     if active is None:
-        got = "nfa.track where no MLflow run is active"
-        raise Refusal(got, "a run to track in", "with mlflow.start_run(): … around it")
+        got = "nfa.track without an active MLflow run"
+        raise Refusal(got, "an active run", "put it inside: with mlflow.start_run(): …")
     with reaching_store(), shielded():
         run = client().get_run(active.info.run_id)
         if "nfa.state" in run.data.tags:
@@ -230,20 +231,20 @@ def join_active(entrypoint: str, workload: str) -> TrackedRun:
 
 
 def can_continue(run: Run) -> bool:
-    """Whether a run has ended before its end, and has begun enough to be taken up again."""
+    """Return whether a run was killed or failed after it had stored enough to be resumed."""
     ended = run.data.tags.get("nfa.state") in ("finished", "pruned")
     return not ended and not is_running(run) and artifacts.has_artifact(run.info.run_id, "config.json")
 
 
 def run_of_another(run_id: str) -> TrackedRun:
-    """A run that another process has open, to make children of; it is neither begun nor ended here."""
+    """Return a run that another process has opened, so that children can be added; it is not ended here."""
     with reaching_store():
         return TrackedRun(client().get_run(run_id))
 
 
 @contextmanager
 def pointing_to(run_id: str) -> Iterator[None]:
-    """While this process works for a run that another one has open: what `mlflow run` made for it only points there."""
+    """Let the run that `mlflow run` created for this process point to the run that this process works for."""
     wrapper_id = os.environ.pop("MLFLOW_RUN_ID", None)
     if wrapper_id is None:
         yield
@@ -256,14 +257,14 @@ def pointing_to(run_id: str) -> Iterator[None]:
 
 
 def _end_run(run_id: str, state: str, reason: str, claim: Claim | None = None) -> None:
-    """Write a run's true state, and why, into its tags, and that the process of a claim is done with it."""
+    """Write a run's true state and its reason into its tags, and release the claim on it."""
     tags = {"nfa.state": state, "nfa.error": masked(reason)[:TAG_LENGTH], **(claim.released if claim else {})}
     client().log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
     client().set_terminated(run_id, ENDS[state])
 
 
 def end_unended(state: str, reason: str) -> None:
-    """End what this process opened, or `mlflow run` made for it, and nothing ended; a store that fails is let be."""
+    """End all runs that this process opened, or that `mlflow run` created for it; errors of the store are ignored."""
     adopted = os.environ.get("MLFLOW_RUN_ID")
     waiting = {**_unended, **({adopted: None} if adopted else {})}
     if not waiting:
@@ -276,9 +277,17 @@ def end_unended(state: str, reason: str) -> None:
 
 
 def config(run_id: str) -> dict[str, Any]:
-    """The `config.json` of a run: everything its workload is rebuilt from; `Refusal` for a run without one."""
+    """Return the `config.json` of a run, from which its workload can be rebuilt.
+
+    Args:
+        run_id: A run id, a unique prefix of one, or "latest".
+
+    Raises:
+        Refusal: There is no such run, or it ended before its config.json was written.
+    """
     found = find_run(run_id).info.run_id
     if not artifacts.has_artifact(found, "config.json"):
-        raise Refusal(f"run {found} (ended before its config.json was written)", "a run that began", "start a new run")
+        got = f"run {found} (ended before its config.json was written)"
+        raise Refusal(got, "a run with a config.json", "start a new run")
     content: dict[str, Any] = artifacts.get_json(found, "config.json")
     return content

@@ -1,4 +1,4 @@
-"""The runs that an analysis is of, and earlier analyses of the same kind."""
+"""The runs that are analysed, and earlier analyses of the same kind."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from nfa.registry.tracking.metrics import history
 from nfa.registry.tracking.store import client, reaching_store
 
 DIGEST = "nfa.analysis_digest"
-GENERAL = ("entrypoint", "nfa_version", "sources")  # of an analysis' config.json, beside its parameters
-DONE = "analysis/seconds"  # logged last at a checkpoint: its step is finished where this exists
+GENERAL = ("entrypoint", "nfa_version", "sources")  # keys of an analysis' config.json beside its parameters
+DONE = "analysis/seconds"  # logged last at a checkpoint, so it marks finished checkpoints
 
 
 def find_sources(text: str) -> list[Run]:
-    """Runs with checkpoints that a comma-separated `run_id` stands for; a parent stands for its children."""
+    """Return the runs with checkpoints that a comma-separated `run_id` names; a parent stands for its children."""
     with reaching_store():
         found = [run for part in text.split(",") for run in _sources(part.strip())]
     return list({run.info.run_id: run for run in found}.values())
@@ -33,19 +33,19 @@ def _sources(text: str) -> Sequence[Run]:
     if owners:
         return owners
     if analysed := run.data.tags.get("nfa.source_run_ids"):
-        raise Refusal(f"run_id={text} (an analysis)", "runs that trained something", f"run_id={analysed}")
+        raise Refusal(f"run_id={text} (an analysis)", "training runs", f"run_id={analysed}")
     got = f"run_id={text} (it has no checkpoints)"
-    raise Refusal(got, "a run with checkpoints, or a parent of such runs", "train it first")
+    raise Refusal(got, "a run with checkpoints, or a parent of such runs", "train first")
 
 
 def _is_trained(run: Run) -> bool:
-    """Whether a run was made by a training of ours and has checkpoints."""
+    """Return whether a run is a training of nfa with checkpoints."""
     return "nfa.workload" in run.data.tags and bool(epochs(run.info.run_id))
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """What finished or interrupted analyses have left: values and run id by checkpoint, and how they are described."""
+    """Results of earlier analyses, finished or not: values and run id by checkpoint, and their description."""
 
     values: dict[int, dict[str, float]]
     runs: dict[int, str]
@@ -53,7 +53,7 @@ class Earlier:
 
 
 def find_earlier(digest: str, entrypoint: str) -> Earlier:
-    """Checkpoints that analyses with this digest have finished."""
+    """Return the checkpoints that analyses with this digest have finished."""
     everywhere = [experiment.experiment_id for experiment in client().search_experiments()]
     values: dict[int, dict[str, float]] = {}
     runs: dict[int, str] = {}
@@ -68,6 +68,6 @@ def find_earlier(digest: str, entrypoint: str) -> Earlier:
         done = series.pop(DONE)
         for epoch in done:
             found = {key: of_key[epoch] for key, of_key in series.items() if epoch in of_key}
-            values[epoch] = {**found, DONE: done[epoch]}  # last: a copy is written in this order
+            values[epoch] = {**found, DONE: done[epoch]}  # last, because copies are written in this order
             runs[epoch] = run_id
     return Earlier(values, runs, described)

@@ -1,4 +1,4 @@
-"""The state from which a training goes on, and one that a server has not taken: it waits on this machine."""
+"""The training state for resuming; a state that the server did not accept is kept on this machine."""
 
 import shutil
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ STATE = "state/latest.pt"
 
 
 def save_state(run: TrackedRun, state: Mapping[str, Any]) -> None:
-    """Replace the run's training state. What a server does not take stays on this machine, for the next resume."""
+    """Replace the run's training state. A state that the server does not accept is kept here for the next resume."""
     run.check_held()
     write = partial(content.write_state, state={**state, "claim": run.claim.number})
     if local_folder(run.info):
@@ -34,32 +34,32 @@ def save_state(run: TrackedRun, state: Mapping[str, Any]) -> None:
 
 
 def unsent_state(run_id: str) -> Path | None:
-    """Where a run's training state is that no server has taken; None where there is none."""
+    """Return the file of a training state that the server has not accepted, or None."""
     kept = _place(run_id)
     return kept if kept.exists() else None
 
 
 def load_state(run: TrackedRun) -> dict[str, Any] | None:
-    """The run's training state; None if it ended before its first checkpoint."""
+    """Return the run's training state; None if it ended before its first checkpoint."""
     if state := unsent(run.run_id):
         if state["claim"] == run.claim.number - 1:
-            stage("state", f"from {_place(run.run_id)}: the server had not taken it")
+            stage("state", f"from {_place(run.run_id)}, because the server had not accepted it")
             return state
-        _forget(run.run_id)  # another machine has gone on since
+        _forget(run.run_id)  # another machine has continued the run since
     return artifacts.read(run.run_id, STATE) if artifacts.has_artifact(run.run_id, STATE) else None
 
 
 def unsent(run_id: str) -> dict[str, Any] | None:
-    """What is in `unsent_state`; `Refusal` where it is damaged."""
+    """Return the content of `unsent_state`; raise `Refusal` if it is damaged."""
     if (kept := unsent_state(run_id)) is None:
         return None
-    with reading(kept, "the training state as it was written", "remove it: the run goes on from the state before"):
+    with reading(kept, "the training state as it was written", "delete it; a resume then uses the previous state"):
         state: dict[str, Any] = content.of_sealed(content.read_state(kept))
     return state
 
 
 def _place(run_id: str) -> Path:
-    """Where the training state of a run waits until the server has it."""
+    """Return the file in which a training state waits until the server accepts it."""
     return cache_folder("unsent") / run_id / Path(STATE).name
 
 

@@ -1,4 +1,4 @@
-"""The tracking store: reaching it, its experiments, and links into its UI."""
+"""The tracking store: connection, experiments, and links into its UI."""
 
 import logging
 import os
@@ -26,34 +26,34 @@ StoreError = (MlflowException, SQLAlchemyError, OSError)
 
 
 def is_of_store(error: BaseException) -> bool:
-    """Whether an error, or what it is raised from, is one of the store or of a disk."""
+    """Return whether an error, or its cause, comes from the store or a disk."""
     return isinstance(error, StoreError) or isinstance(error.__cause__, StoreError)
 
 
 @cache
 def _client(address: str) -> MlflowClient:
-    """`Refusal` where the store cannot be reached: whatever asks it first, nothing has been done yet."""
+    """Connect to the store; raise `Refusal` if it cannot be reached."""
     if file := places.sqlite_file(address):
-        file.parent.mkdir(parents=True, exist_ok=True)  # as MLflow does
-    logging.getLogger("mlflow.store.db.utils").disabled = True  # prints the traceback of what it raises, and we say
+        file.parent.mkdir(parents=True, exist_ok=True)  # as MLflow does it
+    logging.getLogger("mlflow.store.db.utils").disabled = True  # it prints tracebacks of errors that we report
     with reaching_store(), first_use.alone(address, first_use.MLFLOW), places.rooted():
         return cast(MlflowClient, GuardedClient(address))
 
 
 def client() -> MlflowClient:
-    """MLflow's client for the current tracking URI."""
+    """Return MLflow's client for the current tracking URI."""
     return _client(places.store_address())
 
 
 def reach() -> None:
-    """`Refusal` where the store cannot be reached."""
+    """Raise `Refusal` if the store cannot be reached."""
     with reaching_store():
         client()
 
 
 @contextmanager
 def reaching_store() -> Iterator[None]:
-    """Turn the first trouble with the store into a `Refusal` that names it."""
+    """Turn an error of the store into a `Refusal` that names the store."""
     uri = places.store_address()
     try:
         with beginning():
@@ -62,13 +62,13 @@ def reaching_store() -> Iterator[None]:
                 limited(requests.get, f"{uri}/health", timeout=10)
             yield
     except StoreError as error:
-        got, allowed = f"tracking store {uri} ({headline(error)})", "a store that can be reached and written"
-        remedy = "mend its permissions, disk space or address, or set MLFLOW_TRACKING_URI"
+        got, allowed = f"tracking store {uri} ({headline(error)})", "a reachable and writable store"
+        remedy = "fix its permissions, disk space or address, or set MLFLOW_TRACKING_URI"
         raise Refusal(got, allowed, remedy) from tellable(error)
 
 
 def current_experiment() -> str:
-    """The experiment that MLFLOW_EXPERIMENT_ID or MLFLOW_EXPERIMENT_NAME names (made if new), else MLflow's default."""
+    """Return the experiment of MLFLOW_EXPERIMENT_ID or MLFLOW_EXPERIMENT_NAME (created if new), or MLflow's default."""
     if experiment := os.environ.get("MLFLOW_EXPERIMENT_ID"):
         return experiment
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME")
@@ -76,7 +76,7 @@ def current_experiment() -> str:
 
 
 def experiment_named(name: str) -> str:
-    """The experiment of that name, made if new: by the first of several processes that ask for it."""
+    """Return the experiment of that name; if it is new, the first of several processes creates it."""
 
     def find_or_make() -> str:
         found = client().get_experiment_by_name(name)
@@ -86,13 +86,13 @@ def experiment_named(name: str) -> str:
 
 
 def beside_store(name: str) -> Path:
-    """Where a file beside the store's database is; in the caller's folder where the store is a server."""
+    """Return the path of a file beside the store's database, or in the caller's folder if the store is a server."""
     file = places.sqlite_file(places.store_address())
     return file.with_name(name) if file else places.caller_folder() / name
 
 
 def plain_param(text: str) -> str:
-    """A parameter as typed, from the shell-quoted text that `mlflow run` logs, or from the plain text that we log.
+    """Return a parameter as typed, from the shell-quoted text that `mlflow run` logs or the plain text that we log.
 
     >>> plain_param("'a b'"), plain_param("a b")
     ('a b', 'a b')
@@ -105,5 +105,5 @@ def plain_param(text: str) -> str:
 
 
 def link(run: Run) -> str:
-    """Where to look at a run: an address on a server, else the command that opens the UI and the path in it."""
+    """Return how to open a run: its address on a server, or the command that starts the UI and the path in it."""
     return run_link(places.store_address(), run.info.experiment_id, run.info.run_id)

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from labs import LAB, write_lab
-from refusals import Refused
-from stores import Finished
 
 import nfa
 from nfa.errors import Refusal
+from tests.support.refusals import Refused
+from tests.support.stores import Finished
+from tests.support.workload_files import LAB, write_lab
 
 ANSWERS = "a model whose answers are not those stored with"
 IDS, DATA = "examples of probe that are not those", "digest"
@@ -32,7 +32,7 @@ CHANGES = {  # what is changed in the file, and what is said of it
     "another shape": (
         "nn.Linear(width, 3))",
         "nn.Linear(width, 4))",
-        "does not have the weights of checkpoints/epoch_0003",
+        "whose weights are not those of checkpoints/epoch_0003",
     ),
     "data of another type": ("return TensorDataset(x,", "return TensorDataset(x.double().float() * 1.5,", DATA),
 }
