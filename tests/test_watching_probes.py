@@ -199,7 +199,7 @@ def test_what_a_model_answers_with_is_understood(form: str) -> None:
 @in_a_run
 def test_any_other_answer_is_refused_and_the_remedy_works(form: Any) -> None:
     net = Answering(form)
-    with pytest.raises(Refusal, match=r"a model that returns a .*\n.*\n  do: select the tensor, for example outputs=lambda"):
+    with pytest.raises(Refusal, match=r"a model that returns a .*\n.*\n  do: select the tensor"):
         nfa.watch(net, cross_entropy, (X, Y))
     with nfa.watch(net, cross_entropy, (X, Y), outputs=lambda model, inputs: model.net(inputs)) as watch:
         assert "net.0/h_vs_m" in watch.record(0)

@@ -40,7 +40,7 @@ def test_asking_changes_nothing():
 def test_the_same_answers_pass_and_others_are_refused():
     check_answers([1.0, -20.0], [1.0 + 0.019, -20.0], "epoch 3")
     check_answers([], [1.0], "epoch 3")
-    with pytest.raises(Refusal, match=r"whose answers are not those stored than when epoch 3 was stored \(they differ by 0.021"):
+    with pytest.raises(Refusal, match=r"whose answers are not those stored with epoch 3 \(they differ by 0.021"):
         check_answers([1.0, -20.0], [1.021, -20.0], "epoch 3")
 
 
