@@ -90,7 +90,7 @@ def choose_relations(text: str) -> tuple[str, ...]:
     unused = [glob for glob in globs if not any(fnmatchcase(name, glob) for name in OF_ANY_MODEL)]
     if unused:
         allowed = f"{', '.join(OF_ANY_MODEL)}, globs, or all"
-        raise Refusal(f"relations={', '.join(unused)}", allowed, "choose from these")
+        raise Refusal(f"relations={', '.join(unused)}", allowed, "choose some of these")
     return tuple(name for name in OF_ANY_MODEL if any(fnmatchcase(name, glob) for glob in globs))
 
 

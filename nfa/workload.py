@@ -108,8 +108,8 @@ def _check_keys(model: nn.Module) -> None:
     for path, _ in model.named_modules():
         other = named.setdefault(key_of(path), path)
         if other != path:
-            got = f"modules {other!r} and {path!r}, of which both are {key_of(path)!r} in the names of series"
-            raise Refusal(got, "names that differ in letters, digits, _ or -", "give one of them another name")
+            got = f"modules {other!r} and {path!r}, which would both be {key_of(path)!r} in metric keys"
+            raise Refusal(got, "names that differ in letters, digits, _ or -", "rename one of them")
 
 
 def groups_of_sites(model: nn.Module, sites: Mapping[str, nn.Module]) -> ParameterGroups:
