@@ -8,14 +8,12 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from benchmarks.record import store
 from nfa.testing import Conformance
 
-TESTS = Path(__file__).resolve().parent.parent / "tests"
 PRECISIONS = ("float64", "float32")
 MODEL_NOTES = [
     "`mlp`, `eeg` and `language` are the three families that come with nfa, small; the others are foreign. All have "
@@ -69,7 +67,8 @@ def _differences(found: Conformance, study: str) -> dict[str, str]:
 
 def trainings() -> dict[str, dict[str, Any]]:
     """Rows of the second table: trainings with a watch and without."""
-    watched = import_module("watched")
+    from tests.support.models import watched
+
     rows = {}
     with _store_of_its_own() as start_run:
         for name, make in watched.TRAININGS.items():
@@ -107,12 +106,12 @@ def _store_of_its_own() -> Iterator[Any]:
 
 def main(names: list[str]) -> int:
     """Check, print, and store where all were checked; 1 where one does not conform."""
-    sys.path[:0] = [str(TESTS), str(TESTS / "foreign")]
-    models = import_module("all_models").MODELS
+    from tests.support.models.table import MODELS
+
     found: dict[str, Conformance] = {}
-    for name in names or models:
+    for name in names or MODELS:
         print(f"\n{name}")
-        found[name] = models[name].check()
+        found[name] = MODELS[name].check()
     if names:
         return int(not all(result.ok for result in found.values()))
     watched = trainings()

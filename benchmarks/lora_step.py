@@ -20,7 +20,7 @@ from nfa.registry.families.language.answer_tokens import collate, encode
 from nfa.registry.families.language.base.models import find_base, load_model, load_tokenizer
 from nfa.registry.families.language.config import TrainLoraConfig
 from nfa.registry.families.language.training import split
-from nfa.registry.families.language.workload import BETAS, EPSILON, LanguageModel
+from nfa.registry.families.language.workload import ADAM_ARGUMENTS, LanguageModel
 from nfa.registry.training.loop import Training
 
 ROUNDS = 4
@@ -115,9 +115,9 @@ def trainer(work: LanguageModel, in_turn: InTurn) -> Trainer:
         max_steps=work.steps,
         learning_rate=float(work.config.lr),
         lr_scheduler_type="linear",
-        adam_beta1=BETAS[0],
-        adam_beta2=BETAS[1],
-        adam_epsilon=EPSILON,
+        adam_beta1=ADAM_ARGUMENTS["betas"][0],
+        adam_beta2=ADAM_ARGUMENTS["betas"][1],
+        adam_epsilon=ADAM_ARGUMENTS["eps"],
         weight_decay=CONFIG.weight_decay,
         max_grad_norm=CONFIG.clip_norm,
         optim="adamw_torch_fused",

@@ -1,4 +1,5 @@
-"""How networks learn features: studies of any PyTorch model, and a registry of experiments on top of them."""
+"""Study how neural networks learn features: studies of any PyTorch model, and a registry of experiments built on them.
+"""
 
 from importlib import import_module
 from typing import Any
@@ -25,11 +26,11 @@ def __getattr__(name: str) -> Any:
         module, own_name = _PLACES[name]
         return getattr(import_module(module), own_name)
     if name in _OF_THE_REGISTRY:
+        from nfa.extras import check_extra
+
+        check_extra(f"nfa.{name}", "registry")
         module, own_name = _OF_THE_REGISTRY[name]
-        try:
-            return getattr(import_module(module), own_name)
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(f"nfa.{name} needs {error.name}; do: pip install 'nfa[registry]'") from error
+        return getattr(import_module(module), own_name)
     raise AttributeError(f"module 'nfa' has no attribute {name!r}")
 
 

@@ -1,4 +1,4 @@
-"""`python -m nfa NAME --key value`: the entry points without the project's folder."""
+"""`python -m nfa NAME --key value`: the entry points, without the project's folder."""
 
 import difflib
 import sys
@@ -6,14 +6,12 @@ from typing import NoReturn
 
 
 def main() -> NoReturn:
-    """Start the entry point that the first word names; without one, list them."""
+    """Start the entry point that the first argument names; without an argument, list the entry points."""
+    from nfa import __version__
     from nfa.errors import Refusal
+    from nfa.registry import cli
+    from nfa.registry.entry_points import entry_points
 
-    try:
-        from nfa.registry import cli
-        from nfa.registry.entry_points import entry_points
-    except ModuleNotFoundError as error:
-        sys.exit(f"error: {error.name} is not installed; do: pip install 'nfa[registry]'")
     points, name = entry_points(), sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in points:
         del sys.argv[1]
@@ -21,6 +19,9 @@ def main() -> NoReturn:
     if name in ("-h", "--help"):
         lines = [f"  {each:<20} {(it.parameters.__doc__ or '').strip().splitlines()[0]}" for each, it in points.items()]
         cli.show("\n".join([f"{cli.typed_command('NAME')} [--parameter value ...]", "", *lines]))
+        sys.exit(0)
+    if name == "--version":
+        print(f"nfa {__version__}")
         sys.exit(0)
     near = difflib.get_close_matches(name, points, n=1)
     refusal = Refusal(f"entry point {name!r}", ", ".join(points), f"did you mean {near[0]}?" if near else "see --help")

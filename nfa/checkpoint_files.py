@@ -1,4 +1,4 @@
-"""What the files of checkpoints are called, and what is in their metadata."""
+"""File names and metadata of checkpoints."""
 
 import re
 
@@ -8,7 +8,7 @@ NAME = re.compile(r"checkpoints/(epoch|step)_(\d+)\.safetensors")
 
 
 def path_of(number: int, unit: str = "epoch") -> str:
-    """Artifact path of a checkpoint.
+    """Return the artifact path of a checkpoint.
 
     >>> path_of(20), path_of(40, "step")
     ('checkpoints/epoch_0020.safetensors', 'checkpoints/step_000040.safetensors')

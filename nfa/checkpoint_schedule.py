@@ -1,4 +1,4 @@
-"""The one grammar for lists of epochs or steps: numbers, `a-b`, `a-b/step`, comma-separated, or `all`."""
+"""The grammar of all lists of epochs or steps: numbers, `a-b`, `a-b/step`, comma-separated, or `all`."""
 
 import re
 from collections.abc import Sequence
@@ -11,7 +11,9 @@ _PART = re.compile(r"([0-9]{1,7})(?:-([0-9]{1,7})(?:/([0-9]{1,7}))?)?")
 
 
 def parse(text: str, last: int, name: str = "schedule") -> list[int]:
-    """Epochs named by `text`, sorted and unique; `all` is 0…`last`. `name` is what a `Refusal` calls the parameter.
+    """Return the epochs that `text` names, sorted and unique; `all` is 0…`last`.
+
+    `name` is what a `Refusal` calls the parameter.
 
     >>> parse("0-20/10,40", last=100)
     [0, 10, 20, 40]
@@ -33,7 +35,7 @@ def _parse_part(part: str, text: str, name: str) -> range:
 
 
 def fit(text: str, epochs: int) -> list[int]:
-    """Checkpoint epochs of a training of `epochs` epochs: what fits, and always the first and the last.
+    """Return the checkpoint epochs of a training of `epochs` epochs: those that fit, and always the first and the last.
 
     >>> fit("0-2,40", epochs=5)
     [0, 1, 2, 5]
@@ -42,7 +44,7 @@ def fit(text: str, epochs: int) -> list[int]:
 
 
 def phase_boundary(epochs: Sequence[int]) -> int | None:
-    """Where the detailed phase (every epoch) ends and the milestone phase begins; None without two phases.
+    """Return the epoch at which checkpoints at every epoch give way to rarer ones; None without two such phases.
 
     >>> phase_boundary([0, 1, 2, 3, 20, 40])
     3

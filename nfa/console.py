@@ -1,4 +1,4 @@
-"""What a person at a terminal sees: one line a stage, and a bar for long work."""
+"""What a person at a terminal sees: one line per stage, and a progress bar for long work."""
 
 import os
 import sys
@@ -15,7 +15,9 @@ _muted = 0
 
 
 def stage(name: str, text: str) -> None:
-    """One clear line: what is going on and with what, without passwords. Where nobody reads any more, work goes on."""
+    """Print one line, without passwords: what is being done, and with what. If standard output is closed, work
+    continues.
+    """
     if not _muted:
         try:
             tqdm.write(masked(f"{name:>10}  {text}"), file=sys.stdout)
@@ -25,7 +27,7 @@ def stage(name: str, text: str) -> None:
 
 
 def bar(items: Iterable[Item], name: str, *, total: int | None = None, unit: str = "it") -> "tqdm[Item]":
-    """A progress bar on standard error; silent where that is not a terminal."""
+    """Return a progress bar on standard error; it is silent if that is not a terminal."""
     if total is None and isinstance(items, Sized):
         total = len(items)
     return tqdm(items, desc=f"{name:>10}", total=total, unit=unit, leave=False, disable=True if _muted else None)
@@ -33,7 +35,7 @@ def bar(items: Iterable[Item], name: str, *, total: int | None = None, unit: str
 
 @contextmanager
 def muted() -> Iterator[None]:
-    """No lines and no bars, for one of many trainings that are told of in a line each."""
+    """Suppress lines and bars in the block, for one of many trainings that are each reported in one line."""
     global _muted
     _muted += 1
     try:

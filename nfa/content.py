@@ -1,8 +1,8 @@
-"""Files that are read back: each carries the SHA-256 of its content, which is compared with what is read.
+"""Files that are read back: each carries the SHA-256 digest of its content, which is checked when it is read.
 
-JSON and training states have it under the key `digest`, safetensors in their metadata, arrays behind their last value,
-where NumPy does not look. Readers raise whatever a damaged file makes a library raise, and ValueError where content and
-digest differ: read within `nfa.errors.reading`.
+JSON files and training states store it under the key `digest`, safetensors files in their metadata, and arrays behind
+their last value, where NumPy does not look. Readers raise whatever a damaged file makes a library raise, and ValueError
+where content and digest differ: read within `nfa.errors.reading`.
 """
 
 import hashlib
@@ -22,7 +22,8 @@ SCALARS = (str, bytes, int, float, complex, bool, type(None))
 
 
 class Found(NamedTuple):
-    """What a file holds, without its digest; `sealed`: it had one, as files of version 0.6 and of others have not."""
+    """The content of a file without its digest; `sealed` is false for files without one, such as those of version 0.6.
+    """
 
     content: Any
     sealed: bool
@@ -35,7 +36,7 @@ def _compared(content: Any, stated: Any, digest: str) -> Found:
 
 
 def of_sealed(found: Found) -> Any:
-    """Content of what always has a digest; ValueError where it is missing."""
+    """Return the content of a file that must have a digest; ValueError where it is missing."""
     if not found.sealed:
         raise ValueError("damaged: its digest is missing")
     return found.content
@@ -45,20 +46,20 @@ def of_sealed(found: Found) -> Any:
 
 
 def json_digest(content: Any) -> str:
-    """SHA-256 of what JSON can hold, in canonical JSON."""
+    """Return the SHA-256 of a JSON value in canonical form."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def file_sha256(file: Path) -> str:
-    """SHA-256 of a file's bytes."""
+    """Return the SHA-256 of a file's bytes."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def digest_of(content: Any) -> str:
-    """SHA-256 of nested mappings, sequences, scalars, tensors and arrays: types, shapes and bytes.
+    """Return the SHA-256 of nested mappings, sequences, scalars, tensors and arrays: their types, shapes and bytes.
 
-    Neither the order of a mapping's keys nor a tensor's device counts.
+    The order of a mapping's keys and the device of a tensor do not matter.
 
     >>> digest_of({"a": 1, "b": [2.0]}) == digest_of({"b": [2.0], "a": 1})
     True
@@ -72,7 +73,8 @@ def digest_of(content: Any) -> str:
 
 
 def _parts(content: Any) -> Iterator[Any]:
-    """What is hashed, piece by piece: a line of type and size before everything, so that no two contents are one."""
+    """Yield what is hashed, piece by piece; each piece begins with its type and size, so that no two contents coincide.
+    """
     kind = type(content).__name__
     if isinstance(content, Mapping):
         yield f"mapping {len(content)}\n".encode()
@@ -90,7 +92,7 @@ def _parts(content: Any) -> Iterator[Any]:
 
 
 def _values(content: Any) -> Iterator[Any]:
-    """A tensor or an array, whose bytes are not copied where they are in one piece on the CPU."""
+    """Yield the bytes of a tensor or an array, without a copy where they are contiguous on the CPU."""
     import numpy as np
 
     if isinstance(content, np.ndarray):
@@ -112,21 +114,21 @@ def _values(content: Any) -> Iterator[Any]:
 
 
 def json_text(content: Mapping[str, Any]) -> str:
-    """An object with its digest; NaN and infinity are refused."""
+    """Return a JSON object with its digest; NaN and infinity are refused."""
     plain = json.loads(json.dumps(content, allow_nan=False))
     assert DIGEST not in plain
     return json.dumps({**plain, DIGEST: json_digest(plain)}, indent=1, ensure_ascii=False)
 
 
 def read_json(file: Path) -> Found:
-    """What is in a JSON file; only objects have a digest."""
+    """Read a JSON file; only objects have a digest."""
     content = json.loads(file.read_text(encoding="utf-8"))
     stated = content.pop(DIGEST, None) if isinstance(content, dict) else None
     return _compared(content, stated, json_digest(content))
 
 
 def kept_json(file: Path) -> dict[str, Any]:
-    """An object that we keep for ourselves, always with its digest."""
+    """Read a JSON object of our own, which always has a digest."""
     content: dict[str, Any] = of_sealed(read_json(file))
     return content
 
@@ -135,7 +137,7 @@ def kept_json(file: Path) -> dict[str, Any]:
 
 
 def write_array(file: Path, array: "np.ndarray[Any, Any]") -> None:
-    """A .npy file, which is read without pickle."""
+    """Write a .npy file that is read without pickle."""
     import numpy as np
 
     with file.open("wb") as stream:
@@ -144,7 +146,7 @@ def write_array(file: Path, array: "np.ndarray[Any, Any]") -> None:
 
 
 def read_array(file: Path) -> Found:
-    """The array of a .npy file, in memory."""
+    """Read the array of a .npy file into memory."""
     import numpy as np
 
     array, stated = mapped_array(file)
@@ -153,7 +155,10 @@ def read_array(file: Path) -> Found:
 
 
 def mapped_array(file: Path) -> "tuple[np.memmap[Any, Any], str | None]":
-    """The array of a .npy file, mapped into memory and not read, and its digest; ValueError for a surplus of bytes."""
+    """Map the array of a .npy file into memory without reading it, and return it with its digest.
+
+    ValueError where bytes follow that are no digest.
+    """
     import numpy as np
 
     array = np.lib.format.open_memmap(file, mode="r")
@@ -170,7 +175,7 @@ def mapped_array(file: Path) -> "tuple[np.memmap[Any, Any], str | None]":
 
 
 def write_tensors(file: Path, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str] = {}) -> None:
-    """A safetensors file; tied weights are in it under each of their names."""
+    """Write a safetensors file; tied weights are stored under each of their names."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -182,7 +187,7 @@ def write_tensors(file: Path, tensors: "Mapping[str, Tensor]", metadata: Mapping
 
 
 def _apart(tensors: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
-    """In one piece each, on the CPU, and none in the memory of another: safetensors takes no others."""
+    """Return contiguous tensors on the CPU that share no memory, as safetensors requires."""
     found: dict[str, Tensor] = {}
     taken: set[int] = set()
     for name, tensor in tensors.items():
@@ -194,12 +199,12 @@ def _apart(tensors: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
 
 
 def read_tensors(file: Path) -> Found:
-    """Tensors by name, and metadata, of a safetensors file."""
+    """Return the tensors of a safetensors file by name, and its metadata."""
     return _tensors(file, lambda stored: dict(stored))
 
 
 def check_tensors(file: Path) -> Found:
-    """The same with tensors that are not there any more: one at a time was in memory."""
+    """Check the digest of a safetensors file with only one tensor in memory at a time; the tensors are not returned."""
     return _tensors(file, lambda stored: stored)
 
 
@@ -214,7 +219,7 @@ def _tensors(file: Path, take: "Callable[[Mapping[str, Tensor]], Mapping[str, Te
 
 
 class _Stored(Mapping[str, "Tensor"]):
-    """Tensors of an open safetensors file, each read when it is asked for."""
+    """The tensors of an open safetensors file, each of which is read when it is accessed."""
 
     def __init__(self, opened: Any) -> None:
         self._opened, self._names = opened, list(opened.keys())
@@ -234,7 +239,7 @@ class _Stored(Mapping[str, "Tensor"]):
 
 
 def write_state(file: Path, state: Mapping[str, Any]) -> None:
-    """What `torch.save` makes of tensors, numbers and names."""
+    """Write a training state of tensors, numbers and names with `torch.save`."""
     import torch
 
     sealed = {**state, DIGEST: digest_of(state)}
@@ -245,14 +250,14 @@ def write_state(file: Path, state: Mapping[str, Any]) -> None:
 
 
 def read_state(file: Path) -> Found:
-    """A training state on the CPU."""
+    """Read a training state to the CPU."""
     state = unpickled(file)
     stated = state.pop(DIGEST, None)
     return _compared(state, stated, digest_of(state))
 
 
 def unpickled(file: Path) -> Any:
-    """What `torch.save` wrote, on the CPU and without pickle's programs; ValueError for everything else."""
+    """Load a file of `torch.save` to the CPU, without running pickled code; ValueError for anything else."""
     import torch
 
     try:

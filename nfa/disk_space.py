@@ -1,4 +1,4 @@
-"""Whether checkpoints fit on the disk, asked before the first is made."""
+"""A check that checkpoints fit on the disk, made before the first one is written."""
 
 import resource
 import shutil
@@ -10,7 +10,8 @@ MEGABYTES = 1 / 2**20
 
 
 def check_space(folder: Path, *, total: int, largest: int) -> None:
-    """`Refusal` if `total` bytes of artifacts, the largest file `largest`, cannot be stored in a folder."""
+    """Raise `Refusal` if `total` bytes of artifacts do not fit into a folder, or its largest file of `largest` bytes.
+    """
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free = shutil.disk_usage(existing).free
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]

@@ -10,7 +10,7 @@ SHOWN = 200  # letters of a reader's own words
 
 
 class NfaError(Exception):
-    """A failure that a user can act on; it ends a program with `exit_code` and one message, no traceback."""
+    """A failure that a user can act on; it ends a program with `exit_code` and one message, without a traceback."""
 
     exit_code = 1
 
@@ -19,12 +19,18 @@ class NfaError(Exception):
 
 
 class Refusal(NfaError):
-    """Input that cannot be used, found before any work has started.
+    """Input that cannot be used; it is found before any work starts.
 
-    >>> print(Refusal("optimizer='sdg'", "sgd, adam, muon, all", "did you mean sgd?"))
-    cannot use optimizer='sdg'
-      allowed: sgd, adam, muon, all
-      do: did you mean sgd?
+    Args:
+        got: What was given.
+        allowed: What is allowed in its place.
+        remedy: What to do.
+
+    Example:
+        >>> print(Refusal("optimizer='sdg'", "sgd, adam, muon, all", "did you mean sgd?"))
+        cannot use optimizer='sdg'
+          allowed: sgd, adam, muon, all
+          do: did you mean sgd?
     """
 
     exit_code = 2
@@ -34,16 +40,17 @@ class Refusal(NfaError):
 
 
 class Pruned(NfaError):
-    """A trial was ended because it is behind the others at the same step; raised by whoever listens to its metrics."""
+    """A trial was stopped because it lags behind the others at the same step; raised by the listener to its metrics."""
 
 
 class DivergedError(NfaError):
-    """Training produced a loss or weights that are not finite."""
+    """Training has produced a loss or weights that are not finite."""
 
 
 @contextmanager
 def reading(file: object, allowed: str, remedy: str) -> Iterator[None]:
-    """Whatever a reader raises in the block, of a file that is damaged, missing or of another kind, as a `Refusal`.
+    """Turn whatever a reader raises in the block, for a file that is damaged, missing or of another kind, into a
+    `Refusal`.
 
     >>> with reading("config.json", "the file as it was written", "restore it from a copy"):
     ...     int("{")
@@ -61,13 +68,13 @@ def reading(file: object, allowed: str, remedy: str) -> Iterator[None]:
 
 
 def _other(error: Exception, file: object) -> str:
-    """The file that an error is about, where it is another one than was asked for."""
+    """Return the file that an error is about, if it is not the one that was read."""
     named = str((isinstance(error, OSError) and error.filename) or file)
     return "" if Path(named).name == Path(str(file)).name else f": {named}"
 
 
 def headline(error: BaseException) -> str:
-    """The first line that an error says: databases add the whole statement, with all values.
+    """Return the first line of an error: databases append the whole statement with all values.
 
     >>> headline(OSError("disk is full\\n[SQL: UPDATE tags …]")), headline(TimeoutError())
     ('disk is full', 'TimeoutError')
@@ -76,7 +83,7 @@ def headline(error: BaseException) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """An error in the few words that fit into a message.
+    """Summarise an error in the few words that fit into a message.
 
     >>> reason(FileNotFoundError(2, "No such file or directory", "a.json")), reason(RecursionError("maximum …"))
     ('No such file or directory', 'nested too deeply')

@@ -1,4 +1,4 @@
-"""What a training changes in a model: everything but its frozen parameters."""
+"""What training changes in a model: everything except its frozen parameters."""
 
 from collections.abc import Collection, Mapping
 
@@ -10,16 +10,16 @@ from nfa.errors import Refusal
 
 
 def learned_state(model: nn.Module, frozen: Collection[str] | None = None) -> dict[str, Tensor]:
-    """The entries of `model.state_dict()` that are no frozen parameter.
+    """Return the entries of `model.state_dict()` that are not frozen parameters.
 
-    `frozen`: those that were frozen from the beginning, in a loop that may freeze others on its way.
+    `frozen` names the parameters that were frozen from the beginning, in a training that freezes others on its way.
     """
     frozen = frozen_names(model) if frozen is None else frozen
     return {name: tensor for name, tensor in model.state_dict().items() if name not in frozen}
 
 
 def load_learned(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Take up a `learned_state`; RuntimeError for other names, shapes and types than the model's."""
+    """Load a `learned_state`; RuntimeError where names, shapes or types are not the model's."""
     own = model.state_dict()
     if cast := [name for name in state if name in own and state[name].dtype != own[name].dtype]:
         raise RuntimeError(f"weights of another type: {cast[0]} is {state[cast[0]].dtype}, not {own[cast[0]].dtype}")
@@ -30,7 +30,7 @@ def load_learned(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def check_storable(model: nn.Module, what: str, remedy: str) -> None:
-    """`Refusal` for a state that is not all dense tensors, which is what a checkpoint can hold."""
+    """Raise `Refusal` if the state contains anything but dense tensors, which are all that a checkpoint can store."""
     for name, value in learned_state(model).items():
         if isinstance(value, Tensor) and value.layout is torch.strided:
             continue
@@ -40,6 +40,6 @@ def check_storable(model: nn.Module, what: str, remedy: str) -> None:
 
 
 def frozen_names(model: nn.Module) -> set[str]:
-    """The parameters that no optimizer moves."""
+    """Return the names of the parameters that no optimizer updates."""
     named = model.named_parameters(remove_duplicate=False)  # tied weights have several names
     return {name for name, weight in named if not weight.requires_grad}

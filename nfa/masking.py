@@ -1,7 +1,7 @@
 """Passwords are masked wherever a text leaves the process: the terminal, errors, tags, params and artifacts.
 
-Of an address, what stands for the password is masked, so that user, host and database are seen; and what follows
-`password=`. The passwords of typed addresses and of the environment are masked wherever else they turn up, too.
+In an address only the password is masked, so that user, host and database stay visible, and so is what follows
+`password=`. The passwords of typed addresses and of the environment are masked wherever else they occur, too.
 """
 
 import sys
@@ -17,17 +17,17 @@ _typed: set[str] = set()  # texts whose passwords are masked
 
 
 def learn(*texts: str) -> None:
-    """From now on, mask the passwords that these texts carry, in whatever text they turn up."""
+    """Mask the passwords that these texts contain, wherever they occur from now on."""
     _typed.update(text for text in texts if carried(text).passwords)
 
 
 def carries_password(text: str) -> bool:
-    """Whether a text that was typed holds a password."""
+    """Tell whether a typed text contains a password."""
     return bool(carried(text).passwords - {MASK}) or masked(text) != text
 
 
 def masked(text: str) -> str:
-    """The text without passwords.
+    """Return the text with its passwords masked.
 
     >>> masked("postgresql://me:secret@host/runs?sslpassword=other")
     'postgresql://me:***@host/runs?sslpassword=***'
@@ -41,7 +41,7 @@ def masked(text: str) -> str:
 
 
 def masked_values(content: Any) -> Any:
-    """Mappings and sequences with every text in them masked; everything else as it is."""
+    """Return mappings and sequences with every text in them masked, and everything else unchanged."""
     if isinstance(content, str):
         return masked(content)
     if isinstance(content, Mapping):
@@ -52,9 +52,9 @@ def masked_values(content: Any) -> Any:
 
 
 def mask_process() -> None:
-    """Learn the passwords among this program's words, and mask what it prints from now on.
+    """Learn the passwords among this program's arguments, and mask what it prints from now on.
 
-    The streams stay the same objects: handlers of logging that have them already print through them.
+    The streams remain the same objects, so logging handlers that already hold them print through the mask.
     """
     learn(*sys.argv[1:])
     for stream in (sys.stdout, sys.stderr):
@@ -72,7 +72,7 @@ class _MaskedWrite:
 
 
 def tellable(error: Error) -> Error | None:
-    """The error, unless it or what it came of tells a password: what to raise another one from, seen with it."""
+    """Return an error that another one may be raised from: None if it, or one of its causes, contains a password."""
     link: BaseException | None = error
     while link is not None:
         if masked(str(link)) != str(link):

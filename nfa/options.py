@@ -1,4 +1,4 @@
-"""A parameter of an entry point: its default, help text and what is allowed; and the check of all of them."""
+"""Parameters of entry points: each with its default, help text and allowed values, and one check for all of them."""
 
 import dataclasses
 import math
@@ -31,11 +31,23 @@ def option(
     path: str = "",
     path_unless: tuple[str, ...] = (),
 ) -> Any:
-    """A parameter: default, help text, and what is allowed. `free_on_resume`: may differ when a run is continued.
+    """Declare a parameter as a dataclass field.
 
-    `written` is how a text has to look, and what that is in words. With `path` it names a
-    "folder", or where there is one a "file" or a "file or folder", unless it is one of the names `path_unless`; what
-    is in it may have moved when a run is continued.
+    Args:
+        default: The default value.
+        help: The help text.
+        choices: The allowed texts; empty allows any.
+        at_least: The smallest allowed number.
+        above: A number that the value must exceed.
+        below: A number that the value must stay below.
+        free_on_resume: Whether the value may differ when a run is resumed.
+        written: A pattern that a text must match, and the same in words.
+        path: What the text names: a "folder", or if it exists a "file" or a "file or folder"; its content may have
+            moved when a run is resumed.
+        path_unless: Names that are no path.
+
+    Returns:
+        The field.
     """
     metadata = {
         "help": help,
@@ -52,15 +64,15 @@ def option(
 
 
 def device_option(*, free_on_resume: bool = False) -> Any:
-    """Where to compute; whether this machine has such a device is known later."""
+    """Declare the parameter for the device; whether the machine has the device is checked later."""
     said = "auto = CUDA when it is there, else the CPU; or a torch device"
     return option("auto", said, written=(DEVICE, DEVICES), free_on_resume=free_on_resume)
 
 
 def check_fields(config: Any) -> None:
-    """Raise `Refusal` for the first field of a dataclass of `option`s whose value is outside what is allowed.
+    """Raise `Refusal` for the first field of a dataclass of `option`s whose value is not allowed.
 
-    No password in a field is told from now on.
+    Passwords in its fields are masked from now on.
     """
     learn(*(value for value in vars(config).values() if isinstance(value, str)))
     for item in dataclasses.fields(config):
@@ -76,7 +88,7 @@ def check_fields(config: Any) -> None:
 
 
 class CheckedOptions:
-    """A dataclass of `option`s that is checked when it is made: `Refusal` for what is not allowed."""
+    """A dataclass of `option`s that is checked when it is created; raises `Refusal` for a value that is not allowed."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -93,7 +105,7 @@ def _within(value: float, limits: Mapping[str, Any]) -> bool:
 
 
 def bounds(item: "dataclasses.Field[Any]") -> str:
-    """What a field allows, in words.
+    """Return in words what a field allows.
 
     >>> from nfa.analyses.parameters import DirectionsParameters
     >>> bounds(DirectionsParameters.__dataclass_fields__["perplexity"])
@@ -107,7 +119,7 @@ def bounds(item: "dataclasses.Field[Any]") -> str:
 
 
 def suggest(name: str, value: str, item: "dataclasses.Field[Any]") -> str:
-    """The nearest allowed value, ready to type."""
+    """Return the nearest allowed value, ready to type."""
     import difflib
 
     near = difflib.get_close_matches(str(value), item.metadata["choices"], n=1, cutoff=0.4)

@@ -1,4 +1,4 @@
-"""Several processes that share one pass over the data: sums of what each has measured."""
+"""Several processes that share one pass over the data and add up what each has measured."""
 
 import os
 from typing import Any, TypeVar
@@ -14,21 +14,21 @@ Items = TypeVar("Items", list[int], Tensor)
 
 
 class World:
-    """This process's place among `size`; alone, every operation is the identity."""
+    """The processes and this one's place among them; with one process every operation is the identity."""
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank, self.size = rank, size
 
     @staticmethod
     def launched() -> bool:
-        """Whether a launcher has started this process."""
+        """Tell whether a launcher has started this process."""
         return "WORLD_SIZE" in os.environ
 
     @classmethod
     def joined(cls) -> "World":
-        """The processes that a launcher such as torchrun has started together; this process alone without one.
+        """Join the processes that a launcher such as torchrun has started together; without one, this process is alone.
 
-        Each has a GPU of its own, as far as there are enough.
+        Each process uses a GPU of its own, as far as there are enough.
         """
         world = cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
         if world.size > 1 and not dist.is_initialized():
@@ -41,7 +41,7 @@ class World:
         return world
 
     def broadcast(self, item: Any) -> Any:
-        """The first process's item, everywhere; None to others where that process has ended."""
+        """Return the first process's item in all processes; None in the others if the first one has ended."""
         items = [item]
         if self.size > 1:
             try:
@@ -53,34 +53,34 @@ class World:
         return items[0]
 
     def bounds(self, items: int) -> tuple[int, int]:
-        """Where this process's contiguous part of so many items starts and stops."""
+        """Return where this process's contiguous part of so many items starts and stops."""
         return items * self.rank // self.size, items * (self.rank + 1) // self.size
 
     def shard(self, items: Items) -> Items:
-        """This process's contiguous part of a list or of a tensor's rows."""
+        """Return this process's contiguous part of a list or of a tensor's rows."""
         start, stop = self.bounds(len(items))
         return items[start:stop]
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """Sum over processes, everywhere."""
+        """Return the sum over processes, in all of them."""
         if self.size > 1:
             tensor = tensor.contiguous().clone()
             dist.all_reduce(tensor)
         return tensor
 
     def count(self, number: int) -> int:
-        """Sum of whole numbers."""
+        """Return the sum of whole numbers over processes."""
         return int(self.sum(torch.tensor(number, dtype=torch.int64)))
 
     def broadcast_tensor(self, tensor: Tensor) -> Tensor:
-        """The first process's tensor, everywhere."""
+        """Return the first process's tensor in all processes."""
         if self.size > 1:
             tensor = tensor.contiguous().clone()
             dist.broadcast(tensor, src=0)
         return tensor
 
     def gather(self, item: Any) -> list[Any]:
-        """Everyone's item, in order."""
+        """Return the items of all processes, in order."""
         if self.size == 1:
             return [item]
         items: list[Any] = [None] * self.size
@@ -88,6 +88,6 @@ class World:
         return items
 
     def close(self) -> None:
-        """Leave."""
+        """Leave the group of processes."""
         if self.size > 1 and dist.is_initialized():
             dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Which passwords there are: those of texts that were typed and of the environment; and how each may be written."""
+"""Find passwords in typed texts and in the environment, however they are written."""
 
 import html
 import os
@@ -13,9 +13,9 @@ _QUOTE_ENDS = r"""["'](?:[\s,:;)\]}>\\]|$)"""  # quotes that end a text; others 
 
 
 def _address(inside: str, end: str) -> re.Pattern[str]:
-    """An address from its `://` on, of characters `inside`, in which a password stands.
+    """Return a pattern of an address from its `://` on, with a password in it, made of the characters `inside`.
 
-    `@` may stand in the password and in the query: the password ends where the rest looks like that of an address.
+    `@` may occur in the password and in the query: the password ends where the rest looks like that of an address.
     """
     return re.compile(
         rf"""(?P<head>://(?P<user>[^\s:/?#"'<>]*):){_NO_PORT}(?P<password>[{inside}]+?)@(?=
@@ -49,7 +49,7 @@ _ENDS = r"(?![A-Za-z0-9])(?!\.\d)"
 
 @dataclass(frozen=True)
 class Place:
-    """What stands for a password in an address, or a part of it, between a user and a host."""
+    """A password in an address, or a part of one, between a user and a host."""
 
     user: str
     text: str
@@ -58,7 +58,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Carried:
-    """What a text gives away: passwords, where they stand in addresses, and names that are public."""
+    """What a text reveals: passwords, their places in addresses, and names that are public."""
 
     passwords: frozenset[str]
     places: frozenset[Place]
@@ -67,7 +67,7 @@ class Carried:
 
 @dataclass(frozen=True)
 class Password:
-    """`pattern` finds it in any writing, behind a `head` that stays, in texts that hold the `sign`."""
+    """A password: `pattern` finds it in any writing, after a `head` that is kept, in texts that contain the `sign`."""
 
     sign: str
     pattern: re.Pattern[str]
@@ -75,7 +75,7 @@ class Password:
 
 @lru_cache(maxsize=256)
 def carried(text: str) -> Carried:
-    """Of an address, or several in a text, and of what is called a password in it."""
+    """Return what a text reveals, from all addresses in it and from anything that it calls a password."""
     bare = _WITHOUT_SCHEME.fullmatch(text)
     found = _found(f"://{bare['address']}" if bare else text)
     passwords = {match["password"] for match in found}
@@ -87,7 +87,7 @@ def carried(text: str) -> Carried:
 
 
 def _found(text: str) -> list[re.Match[str]]:
-    """The addresses in a text; one that is nothing else may hold spaces."""
+    """Return the addresses in a text; a text that is only an address may contain spaces."""
     if not _WITH_SCHEME.match(text):
         return list(ADDRESS.finditer(text))
     parts = (f"://{part}" for part in text.split("://")[1:])
@@ -95,14 +95,14 @@ def _found(text: str) -> list[re.Match[str]]:
 
 
 def _said(value: str) -> Iterator[str]:
-    """What a word or a quoted text says."""
+    """Yield the meaning of a word or of a quoted text."""
     yield value
     if value[-1] in "'\"":
         yield re.sub(r"\\(.)", r"\1", value.lstrip("\\")[1:-1])
 
 
 def _asked(address: str) -> Iterator[str]:
-    """Passwords in the query of an address, in which quotes have no meaning."""
+    """Yield the passwords in the query of an address, where quotes have no meaning."""
     for part in address.partition("?")[2].split("&"):
         name, _, value = part.partition("=")
         if "passw" in name.lower():
@@ -110,18 +110,18 @@ def _asked(address: str) -> Iterator[str]:
 
 
 def _parts(password: str) -> Iterator[str]:
-    """A password, and what programs take for it that cut an address at another place."""
+    """Yield a password, and what programs that split the address elsewhere take for it."""
     yield from (password, urllib.parse.unquote(password))
     yield from (part for part in _DELIMITERS.split(password) if part)
 
 
 def _meant(texts: Iterable[str]) -> frozenset[str]:
-    """As typed, and what is meant where it was percent-encoded."""
+    """Return the texts as typed, and decoded where they were percent-encoded."""
     return frozenset(kind(text) for text in texts if text for kind in (str, urllib.parse.unquote))
 
 
 def known(typed: frozenset[str]) -> list[Password]:
-    """All that these texts and the environment hold now, the longest first."""
+    """Return all passwords of these texts and of the environment as it is now, the longest first."""
     environment = os.environ.items()
     alone = frozenset(value for name, value in environment if value and name.endswith(_VARIABLES))
     return _patterns(alone, typed.union(value for _, value in environment if "@" in value or "=" in value))
@@ -141,7 +141,7 @@ def _patterns(alone: frozenset[str], texts: frozenset[str]) -> list[Password]:
 
 
 def _is_telling(password: str) -> bool:
-    """Whether a text that holds it can be told from one that holds the same word or number by chance."""
+    """Tell whether a password is long enough not to occur in a text by chance."""
     return len(password) >= (6 if password.isalnum() else 4)
 
 
@@ -151,7 +151,7 @@ def _anywhere(password: str) -> Password:
 
 
 def _in_place(place: Place) -> Iterator[Password]:
-    """Behind its user, before its host, and alone between quotes."""
+    """Yield patterns of a password after its user, before its host, and alone between quotes."""
     user, text, host = re.escape(place.user), _written(place.text), re.escape(place.host)
     begins, ends = r"(?:^|(?<=%2[Ff])|(?<=[\s'\"(/]))", r"(?=[\s'\"@/:]|%40|$)"
     yield Password(place.user, re.compile(rf"(?P<head>{begins}{user}(?::|%3[Aa])){text}{ends}"))
@@ -165,7 +165,7 @@ def _core(password: str) -> str:
 
 
 def _written(password: str) -> str:
-    """A pattern of a password in any writing, mixed ones too."""
+    """Return a pattern of a password in any writing, including mixed ones."""
     return "".join(character if _is_plain(character) else _writings(character) for character in password)
 
 
@@ -174,7 +174,9 @@ def _is_plain(character: str) -> bool:
 
 
 def _writings(character: str) -> str:
-    """Percent-encoded, once or again; escaped for HTML, JSON, Python, SQL, CSV or a shell; or as it is."""
+    """Return a pattern of a character: percent-encoded once or more, escaped for HTML, JSON, Python, SQL, CSV or a
+    shell, or plain.
+    """
     code, octets = ord(character), character.encode(errors="surrogatepass")
     pair = character.encode("utf-16-be", errors="surrogatepass")
     units = [pair[i : i + 2].hex() for i in range(0, len(pair), 2)]

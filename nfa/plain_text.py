@@ -1,4 +1,4 @@
-"""Tables as plain text: for other programs, and for a person who reads."""
+"""Tables as plain text, for programs and for people."""
 
 import csv
 import io
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Content of a CSV file, without the end of its last line.
+    """Return the content of a CSV file, without its last newline.
 
     >>> csv_text(["step", "series"], [(0, "a"), (1, "b, c")])
     'step,series\\n0,a\\n1,"b, c"'
@@ -20,7 +20,8 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def table_row(first: object, cells: Iterable[object], wide: int, widths: Iterable[int]) -> str:
-    """A line of a table: the first cell on the left of so many letters, each other one on the right of its own.
+    """Return a line of a table: the first cell left-aligned in `wide` letters, the others right-aligned in their
+    `widths`.
 
     >>> table_row("q_proj", ["0.5", 12], 8, [5, 4])
     'q_proj    0.5  12'
@@ -29,7 +30,7 @@ def table_row(first: object, cells: Iterable[object], wide: int, widths: Iterabl
 
 
 def number(value: float | None, form: str) -> str:
-    """A number in a format; nothing where there is none.
+    """Format a number; return an empty text for None.
 
     >>> number(0.25, ".4f"), number(None, ".4f")
     ('0.2500', '')
@@ -38,7 +39,7 @@ def number(value: float | None, form: str) -> str:
 
 
 def aligned(rows: Iterable[Sequence[str]]) -> list[str]:
-    """A line for each row, every column as wide as its longest cell.
+    """Return one line per row, with every column as wide as its longest cell.
 
     >>> aligned([("site", "h_vs_m"), ("0", "0.5")])
     ['site  h_vs_m', '0     0.5']

@@ -1,5 +1,6 @@
-"""The matrices of a site, and the one table of relations between them, from which they are named, measured, computed,
-drawn and documented."""
+"""The matrices of a site and the table of relations between them; relations are named, measured, computed, drawn and
+documented from this table.
+"""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ Limits = tuple[float, float | None]
 
 @dataclass(frozen=True)
 class SiteMatrix:
-    """What a matrix is called in figures, and its formula."""
+    """The label of a matrix in figures, and its formula."""
 
     label: str
     formula: str
@@ -21,7 +22,7 @@ class SiteMatrix:
 
 @dataclass(frozen=True)
 class Relation:
-    """A number that matrices of a site give: how it is computed (`kind`), of which, and how it is drawn."""
+    """A number computed from matrices of a site: its `kind`, the matrices, and how it is drawn."""
 
     name: str
     kind: Literal["cosine", "exponent", "overlap", "stable rank", "known share"]
@@ -78,9 +79,9 @@ OF_ANY_MODEL = tuple(name for name in RELATIONS if name not in KNOWN)
 
 
 def choose_relations(text: str) -> tuple[str, ...]:
-    """Relations that comma-separated names or globs stand for, in the order of `RELATIONS`; `all` = every one.
+    """Return the relations that comma-separated names or globs match, in the order of `RELATIONS`; `all` = every one.
 
-    `KNOWN` are not chosen: they are there wherever a workload says what is known of its features.
+    Relations in `KNOWN` are not chosen by name: they are added wherever a workload declares known features.
 
     >>> choose_relations("g_vs_*,agop_nfm")
     ('agop_nfm', 'g_vs_h', 'g_vs_m', 'g_vs_h_overlap', 'g_vs_m_overlap')
@@ -94,10 +95,10 @@ def choose_relations(text: str) -> tuple[str, ...]:
 
 
 def with_known(relations: Iterable[str], known: Collection[str], sites: Iterable[str]) -> tuple[str, ...]:
-    """Relations, and shares in known features where these are `known` of one of the sites."""
+    """Add the shares in known features if one of the sites has known features."""
     return (*relations, *(KNOWN if not set(known).isdisjoint(sites) else ()))
 
 
 def needed(relations: Iterable[str]) -> frozenset[str]:
-    """The matrices that relations are made of."""
+    """Return the matrices that relations are computed from."""
     return frozenset(matrix for relation in relations for matrix in RELATIONS[relation].matrices)

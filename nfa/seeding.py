@@ -1,4 +1,4 @@
-"""Random numbers: one independent stream per purpose, so that drawing for one thing never moves another."""
+"""Random numbers: one independent stream per purpose, so that drawing for one purpose never affects another."""
 
 import hashlib
 import random
@@ -13,25 +13,25 @@ SEEDS = 2**32  # of NumPy
 
 
 def generator(seed: int, purpose: str) -> torch.Generator:
-    """A CPU generator that depends on nothing but `seed` and `purpose` ("split", "init", "order/3", …)."""
+    """Return a CPU generator that depends only on `seed` and `purpose` ("split", "init", "order/3", …)."""
     return torch.Generator().manual_seed(whole_number(seed, purpose))
 
 
 def whole_number(seed: int, purpose: str) -> int:
-    """Of 63 bits, from `seed` and `purpose` alone: a seed for what has generators of its own."""
+    """Return a 63-bit number that depends only on `seed` and `purpose`, to seed other generators."""
     digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 def seed_generators(seed: int) -> None:
-    """Python's, NumPy's and torch's global ones."""
+    """Seed the global generators of Python, NumPy and torch."""
     random.seed(seed)
     np.random.seed(seed % SEEDS)
     torch.manual_seed(seed)
 
 
 def generator_states() -> dict[str, Any]:
-    """Those of Python's, NumPy's and torch's global generators, as plain numbers, texts and tensors."""
+    """Return the states of the global generators of Python, NumPy and torch, as plain numbers, texts and tensors."""
     name, keys, *rest = np.random.get_state()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     numpy_state = (str(name), torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest)
@@ -39,7 +39,7 @@ def generator_states() -> dict[str, Any]:
 
 
 def set_generator_states(states: Mapping[str, Any]) -> None:
-    """Take up what `generator_states` gave."""
+    """Restore what `generator_states` has returned."""
     version, internal, gauss = states["python"]
     random.setstate((version, tuple(internal), gauss))
     name, keys, *rest = states["numpy"]
@@ -51,7 +51,7 @@ def set_generator_states(states: Mapping[str, Any]) -> None:
 
 @contextmanager
 def untouched() -> Iterator[None]:
-    """Leave Python's, NumPy's and torch's global generators (CPU and CUDA) bitwise as they were."""
+    """Restore the global generators of Python, NumPy and torch (CPU and CUDA) bitwise after the block."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng():

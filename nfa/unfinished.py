@@ -1,7 +1,9 @@
-"""What is not whole yet: it lies in a folder of its own, beside where it goes, and is moved there once it is whole.
+"""Files and folders that are not complete yet: each is written in a folder of its own beside its destination, and moved
+there once it is complete.
 
-Every such folder has a name that begins with `PREFIX` and a file that its process holds locked. The kernel ends a lock
-with its process, however that ends, and knows it in other containers too: what nobody holds, the next process removes.
+The name of such a folder begins with `PREFIX`, and a file in it is locked by its process. The kernel releases the lock
+when the process ends, for whatever reason, and enforces it across containers. A folder that nobody holds is removed by
+the next process.
 """
 
 import fcntl
@@ -20,9 +22,10 @@ LOCK = ".lock"
 
 @contextmanager
 def folder_in(parent: Path) -> Iterator[Path]:
-    """A new folder inside `parent`, gone at the end, however that comes; what killed processes left there goes first.
+    """Create a folder inside `parent` and remove it after the block, whatever happens; first remove what killed
+    processes left.
 
-    Parents that are missing are made, and are gone at the end if nothing has been put into them.
+    Missing parents are created, and removed after the block if nothing has been put into them.
     """
     missing = [folder for folder in (parent, *parent.parents) if not folder.exists()]
     try:
@@ -42,7 +45,7 @@ def folder_in(parent: Path) -> Iterator[Path]:
 
 
 def _held(parent: Path) -> tuple[Path, int | None]:
-    """A new folder and its lock; none on a file system without locks, where nothing is ever swept."""
+    """Create a folder and lock it; on a file system without locks there is no lock, and nothing is ever removed."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
         try:
@@ -54,7 +57,9 @@ def _held(parent: Path) -> tuple[Path, int | None]:
 
 
 def _locked(folder: Path) -> int:
-    """The descriptor that holds a folder's lock; `OSError` where another one holds it, or has just removed it."""
+    """Return the descriptor that holds a folder's lock; `OSError` where another process holds it or has just removed
+    it.
+    """
     lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -67,7 +72,7 @@ def _locked(folder: Path) -> int:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what this user's processes that are no more have left directly inside a folder."""
+    """Remove the folders directly inside `folder` that ended processes of this user have left."""
     for left in folder.glob(f"{PREFIX}*"):
         with suppress(OSError):
             if left.is_symlink() or left.stat().st_uid != os.getuid():
@@ -78,14 +83,14 @@ def sweep(folder: Path) -> None:
 
 
 def write(target: Path, make: Callable[[Path], object]) -> None:
-    """Let `make` write a file, which replaces `target` once it is whole."""
+    """Let `make` write a file, which replaces `target` once it is complete."""
     with folder_in(target.parent) as folder:
         make(folder / target.name)
         os.replace(folder / target.name, target)
 
 
 def made_once(folder: Path, make: Callable[[Path], object]) -> Path:
-    """`folder`, filled by `make` where it does not exist; seen whole or not at all, also by several processes."""
+    """Return `folder`, filled by `make` if it does not exist; several processes see it complete or not at all."""
     if not folder.is_dir():
         with folder_in(folder.parent) as outer:
             inner = outer / folder.name
@@ -100,7 +105,8 @@ def made_once(folder: Path, make: Callable[[Path], object]) -> Path:
 
 
 def place() -> Path:
-    """This process's folder for what it needs for a while: gone when it ends, after a kill when the next one comes."""
+    """Return this process's temporary folder; it is removed when the process ends, or after a kill by the next process.
+    """
     return _place(os.getpid())
 
 
@@ -116,7 +122,7 @@ def _place(_pid: int) -> Path:
 
 @contextmanager
 def temporary_files() -> Iterator[None]:
-    """Within the block, temporary files of libraries lie in this process's place, too."""
+    """Put the temporary files of libraries into this process's temporary folder within the block."""
     before, tempfile.tempdir = tempfile.tempdir, str(place())
     try:
         yield

@@ -17,10 +17,14 @@ from nfa.sinks.values import key_of
 
 @dataclass(frozen=True)
 class Batch:
-    """Model inputs and targets of some examples, with the examples' ids in the dataset's published order.
+    """Inputs and targets of some examples.
 
-    `present` tells the positions of sequences that are an example's own from those that only pad it to the length of
-    the others; None where there is no padding.
+    Args:
+        inputs: What the model takes: a tensor, or containers of tensors, with one row per example.
+        targets: What the loss takes beside the outputs, with one row per example.
+        ids: The ids of the examples [n] in the dataset's published order.
+        present: True for positions of sequences that belong to the example, false for padding [n, s]; None without
+            padding.
     """
 
     inputs: Any
@@ -32,20 +36,20 @@ class Batch:
         return len(self.ids)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        """The batch with every tensor of its inputs and targets changed; containers stay what they are."""
+        """Return the batch with `change` applied to every tensor of its inputs and targets."""
         return replace(self, inputs=_map(change, self.inputs), targets=_map(change, self.targets))
 
     def to(self, device: torch.device) -> "Batch":
-        """The batch on a device; its ids stay where they are."""
+        """Return the batch on a device; its ids stay where they are."""
         moved = self.map(lambda tensor: tensor.to(device))
         return replace(moved, present=None if self.present is None else self.present.to(device))
 
     def double(self) -> "Batch":
-        """The batch with floating-point tensors in float64."""
+        """Return the batch with its floating-point tensors in float64."""
         return self.map(lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
 
     def take(self, places: Sequence[int]) -> "Batch":
-        """The examples at these places, taken from every tensor that has one row for each."""
+        """Return the examples at these positions, taken from every tensor that has one row per example."""
         n, index = len(self), list(places)
         taken = self.map(lambda tensor: tensor[index] if tensor.ndim and len(tensor) == n else tensor)
         return replace(taken, ids=self.ids[index], present=None if self.present is None else self.present[index])
@@ -64,11 +68,15 @@ def _map(change: Callable[[Tensor], Tensor], value: Any) -> Any:
 
 @dataclass(frozen=True)
 class ParameterGroups:
-    """Parts of a model, from its inputs to its outputs, by the names of their parameters, and three of them by role.
+    """Parts of a model, from its inputs to its outputs, and the roles of three of them.
 
-    `front` is the first part that learns from nothing but what the parts behind it send back, `output` the readout,
-    `back` what is right before it; None where a model has no such part. `built_in` is the factor by which the model
-    itself scales the gradient of `front` against that of `output`, whatever it is trained on.
+    Args:
+        names: The names of the parameters in each part.
+        front: The first part, whose only learning signal is what the parts behind it send back; None if there is none.
+        back: The part right before the readout; None if there is none.
+        output: The readout; None if there is none.
+        built_in: The factor by which the model itself scales the gradient of `front` relative to `output`, whatever it
+            is trained on.
     """
 
     names: Mapping[str, Sequence[str]]
@@ -82,10 +90,19 @@ ROOT = "model"  # the group of parameters that belong to no part of the model
 
 
 def groups_of_modules(model: nn.Module) -> ParameterGroups:
-    """A group for each module that has parameters of its own, in the model's order, called as series call it.
+    """Return one group for each module that has parameters of its own, in the model's order.
 
-    A module all of whose parameters belong to one before it (tied weights) has no group; where it is the last, no group
-    is the output.
+    A module whose parameters all belong to an earlier one (tied weights) has no group. If it is the last module, no
+    group is the output.
+
+    Args:
+        model: The model.
+
+    Returns:
+        The groups, named as in metric keys.
+
+    Raises:
+        Refusal: Two modules have the same name in metric keys.
     """
     names: dict[str, list[str]] = {}
     owners: list[str] = []
@@ -105,7 +122,7 @@ def groups_of_modules(model: nn.Module) -> ParameterGroups:
 
 
 def _check_keys(model: nn.Module) -> None:
-    """`Refusal` for two modules whose names are one and the same in the keys of series: one would stand for both."""
+    """Raise `Refusal` if two modules have the same name in metric keys, where one would stand for both."""
     named: dict[str, str] = {}
     for path, _ in model.named_modules():
         other = named.setdefault(key_of(path), path)
@@ -115,7 +132,16 @@ def _check_keys(model: nn.Module) -> None:
 
 
 def groups_of_sites(model: nn.Module, sites: Mapping[str, nn.Module]) -> ParameterGroups:
-    """A group for each site that has parameters of its own; front, back and output are the first and the last two."""
+    """Return one group for each site that has parameters of its own; front, back and output are the first and the last
+    two.
+
+    Args:
+        model: The model.
+        sites: Modules by site name, in order.
+
+    Returns:
+        The groups by site name.
+    """
     full = {id(weight): name for name, weight in model.named_parameters()}
     names: dict[str, list[str]] = {}
     seen: set[int] = set()
@@ -131,10 +157,10 @@ def groups_of_sites(model: nn.Module, sites: Mapping[str, nn.Module]) -> Paramet
 
 
 class Objective(Protocol):
-    """What a training makes small, as a function of a batch's outputs; it may keep a state from step to step.
+    """What a training minimises, as a function of a batch's outputs; it may keep a state from step to step.
 
-    Of a step that comes in several `parts`, of `examples` in all processes together, `share` weighs each part's value.
-    `fixed` gives per-example losses whose mean over the examples `seen` (outputs and batches) is its value for them.
+    A step may consist of several `parts`, with `examples` in all processes together; `share` weights each part's value.
+    `fixed` returns per-example losses whose mean over the examples `seen` (outputs and batches) is the objective.
     """
 
     def __call__(self, outputs: Tensor, batch: Batch) -> Tensor: ...
@@ -151,7 +177,11 @@ class Objective(Protocol):
 
 
 class MeanLoss:
-    """The mean of the per-example losses, every example weighing the same."""
+    """The mean of the per-example losses, with equal weights.
+
+    Args:
+        losses: A function of outputs and batch that returns one loss per example.
+    """
 
     def __init__(self, losses: Callable[[Tensor, Batch], Tensor]) -> None:
         self.losses = losses
@@ -160,97 +190,120 @@ class MeanLoss:
         return self.losses(outputs, batch).mean()
 
     def share(self, part: Batch, parts: Sequence[Batch], examples: int) -> float:  # noqa: ARG002
-        """Its share of the examples."""
+        """Return the part's share of the examples."""
         return len(part) / examples
 
     def step(self) -> None:
-        """Nothing to remember."""
+        """Do nothing: there is no state."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing."""
+        """Return an empty state."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing."""
+        """Do nothing: there is no state."""
 
     def fixed(self, seen: Iterable[tuple[Tensor, Batch]]) -> Callable[[Tensor, Batch], Tensor]:  # noqa: ARG002
-        """Per-example losses, which depend on no other example."""
+        """Return the per-example losses, which depend on no other example."""
         return self.losses
 
 
 @runtime_checkable
 class Workload(Protocol):
-    """Model, data, per-example loss, and what else studies and analyses ask; nothing but this is used of a model.
+    """A model, its data and its per-example loss; studies and analyses use nothing else of a model.
 
-    `model`, `ids`, `batches`, `outputs` and `losses` have to be written; a class that inherits has the rest.
+    `model`, `ids`, `batches`, `outputs` and `losses` must be written; a class that inherits from this one has defaults
+    for the rest.
+
+    Attributes:
+        device: Where models and batches are.
     """
 
     device: torch.device = torch.device("cpu")  # where batches and models are
 
     @property
     def examples_at_once(self) -> int:
-        """Examples that an analysis reads at a time, at most."""
+        """The largest number of examples that an analysis reads at a time."""
         return 2048
 
     @abstractmethod
     def model(self) -> nn.Module:
-        """A freshly initialised model, the same at every call."""
+        """Return a freshly initialised model, the same at every call."""
 
     @abstractmethod
     def ids(self, split: str) -> Sequence[int]:
-        """Example ids of "train", "val", "test", or "probe" (training examples in the order that analyses take)."""
+        """Return the example ids of a split.
+
+        Args:
+            split: "train", "val", "test", or "probe": training examples in the order in which analyses take them.
+
+        Returns:
+            The ids.
+        """
 
     @abstractmethod
     def batches(self, split: str, *, batch_size: int, ids: Sequence[int] | Tensor | None = None) -> Iterator[Batch]:
-        """Batches of a split in its stored order, or of the given ids of it."""
+        """Yield batches of a split, in its stored order or in that of the given ids.
+
+        Args:
+            split: "train", "val" or "test".
+            batch_size: The number of examples in a batch; the last one may be smaller.
+            ids: The ids of the examples; None stands for all.
+
+        Yields:
+            The batches.
+        """
 
     @abstractmethod
     def outputs(self, model: nn.Module, batch: Batch) -> Float[Tensor, "n ..."]:
-        """f(x), what the Jacobian is taken of."""
+        """Return the outputs f(x) [n, …], of which Jacobians are taken."""
 
     @abstractmethod
     def losses(self, outputs: Float[Tensor, "n ..."], batch: Batch) -> Float[Tensor, " n"]:
-        """ℓ of each example, never reduced."""
+        """Return the loss ℓ of each example [n], never reduced."""
 
     def objective(self) -> Objective:
-        """What training makes small; the mean of `losses` unless examples are weighted."""
+        """Return what training minimises; the mean of `losses` unless examples are weighted."""
         return MeanLoss(self.losses)
 
     def described_loss(self, *, plain: bool) -> str:  # noqa: ARG002 - examples are not weighted
-        """The loss in words; `plain`: whatever the weights of examples are."""
+        """Return the loss in words; with `plain`, the one without weights of examples."""
         return f"the loss of {type(self).__name__}"
 
     def metrics(
         self, outputs: Float[Tensor, "n ..."], batch: Batch  # noqa: ARG002 - no more than the loss
     ) -> Mapping[str, Float[Tensor, " n"]]:
-        """Further values of each example, such as accuracy."""
+        """Return further values of each example [n] by name, such as accuracy."""
         return {}
 
     def classes(self, batch: Batch) -> Int[Tensor, " n"] | None:  # noqa: ARG002
-        """The class of each example, as its label says; None where there are no classes."""
+        """Return the class of each example [n], as its label states it; None where there are no classes."""
         return None
 
     def noisy(self) -> Sequence[int]:
-        """Ids of training examples whose label is known to be wrong."""
+        """Return the ids of training examples whose label is known to be wrong."""
         return ()
 
     def sites(self, model: nn.Module) -> Mapping[str, nn.Module]:
-        """What is observed, by the names that series have: all modules, the model itself under no name.
+        """Return the modules that are observed, by the names that series have; the model itself has an empty name.
 
-        A family may give some under names of its own, and then only those are looked at. A module that is named one by
-        one and uses no weight itself is one site with all that is inside it.
+        By default these are all modules. A family may return some of them under names of its own; only those are then
+        observed, and a named module that uses no weight itself is one site together with everything inside it.
         """
         _check_keys(model)
         return {key_of(path): module for path, module in model.named_modules()}
 
     def readout(self, model: nn.Module) -> str | None:  # noqa: ARG002
-        """The site that gives the outputs; None: the last one called where all modules are sites, else none."""
+        """Return the name of the site that produces the outputs.
+
+        None stands for the last site called if all modules are sites, and otherwise for no site.
+        """
         return None
 
     def known_features(self) -> Mapping[str, KnownFeatures]:
-        """What is known of the right features of a site's input, by site: of a toy whose answer is known."""
+        """Return known features of sites' inputs by site name, for tasks whose right features are known."""
         return {}
 
     def groups(self, model: nn.Module) -> ParameterGroups:
-        """Parts of the model whose learning is told apart."""
+        """Return the parts of the model whose learning is compared."""
         return groups_of_modules(model)

@@ -1,7 +1,4 @@
-"""Puts this folder on the import path, so that tests find its helpers; hypothesis is neither timed nor random.
-
-Fixtures: tracking stores, and runs that many tests only look at.
-"""
+"""Fixtures: tracking stores, and runs that many tests only look at. Hypothesis is neither timed nor random."""
 
 import gc
 import os
@@ -16,7 +13,8 @@ from typing import Any
 import pytest
 from filelock import FileLock
 from hypothesis import settings
-from stores import Finished, Store, used
+
+from tests.support.stores import Finished, Store, used, write_without_sync
 
 settings.register_profile("nfa", deadline=None, derandomize=True, database=None)
 settings.load_profile("nfa")
@@ -68,8 +66,8 @@ def pytest_collection_finish() -> None:
 def _quick() -> None:
     """One thread, and stores that do not wait for the disk."""
     import torch
-    import unsynced  # noqa: F401
 
+    write_without_sync()
     torch.set_num_threads(1)
 
 
@@ -98,9 +96,9 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
 @pytest.fixture(scope="session")
 def empty_store(once: Once) -> Store:
     """A store without runs, to be copied: making its tables takes seconds."""
-    import support
+    from tests.support import tiny_runs
 
-    return once("empty", support.new_store)
+    return once("empty", tiny_runs.new_store)
 
 
 @pytest.fixture
@@ -114,7 +112,8 @@ def store(empty_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def run(store: Store) -> Iterator[Store]:
     """The store in which this process has an active run; nothing is drawn."""
     import mlflow
-    from analyses import undrawn
+
+    from tests.support.analyses import undrawn
 
     with undrawn(), mlflow.start_run():
         yield store
@@ -153,18 +152,20 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def calls(empty_store: Store, once: Once) -> int:
     """Calls of nfa's functions in the tiny training from start to end: every number up to it is a moment to stop at."""
-    import moments
-    import support
+    from tests.support import fault_injection, tiny_runs
 
-    return once("calls", lambda folder: moments.counted_calls(empty_store.copy(folder / "store"), support.tiny()))
+    def count(folder: Path) -> int:
+        return fault_injection.counted_calls(empty_store.copy(folder / "store"), tiny_runs.tiny())
+
+    return once("calls", count)
 
 
 @pytest.fixture(scope="session")
 def finished(empty_store: Store, once: Once) -> Finished:
     """A finished tiny training, to be looked at and not changed."""
-    import support
+    from tests.support import tiny_runs
 
-    return once("finished", lambda folder: support.finished_run(empty_store.copy(folder / "store")))
+    return once("finished", lambda folder: tiny_runs.finished_run(empty_store.copy(folder / "store")))
 
 
 @pytest.fixture
@@ -184,6 +185,6 @@ def changeable(finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.fixture(scope="session")
 def decoded(empty_store: Store, once: Once) -> Finished:
     """A finished tiny training on EEG, to be looked at and not changed; simulated recordings are kept beside it."""
-    import decoders
+    from tests.support import eeg_trainings
 
-    return once("decoded", lambda folder: decoders.decoded_run(empty_store.copy(folder / "store")))
+    return once("decoded", lambda folder: eeg_trainings.decoded_run(empty_store.copy(folder / "store")))

@@ -10,17 +10,17 @@ import pytest
 import torch
 import torch.nn as nn
 from accelerate import Accelerator
-from analyses import series, undrawn
-from stores import Store
-from test_watching import cross_entropy, only
-from test_watching_checkpoints import again
-from test_watching_processes import together
 from torch.utils.data import DataLoader, TensorDataset
-from toys import layers, seeded
-from traces import assert_same
 
 import nfa
 from nfa.registry import tracking
+from tests.support.analyses import series, undrawn
+from tests.support.snapshots import assert_same
+from tests.support.stores import Store
+from tests.support.toy_models import layers, seeded
+from tests.test_watching import cross_entropy, only
+from tests.test_watching_checkpoints import again
+from tests.test_watching_processes import together
 
 SIZES = 4, 6, 5, 3
 

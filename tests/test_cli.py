@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support import HEAVY, imported, process, tiny
 
 from nfa.errors import NfaError, Refusal
 from nfa.options import check_fields, option
 from nfa.registry import cli, signals, tracking
 from nfa.registry.families.mlp.config import TrainConfig
+from tests.support.processes import HEAVY, imported, process
+from tests.support.tiny_runs import tiny
 
 
 @dataclass(frozen=True)

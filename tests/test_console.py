@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support import environment_of_tests
+from tests.support.processes import environment_of_tests
 
 PROGRAM = """
 from nfa.console import stage

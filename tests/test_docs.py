@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import yaml
-from support import ROOT
 
 from nfa.registry import cli
 from nfa.registry.entry_points import entry_points
 from nfa.registry.families.mlp.config import TrainConfig
+from tests.support.processes import ROOT
 
 CONFIGS = {name: point.parameters for name, point in entry_points().items()}
 
@@ -148,11 +148,11 @@ def test_only_the_placeholder_of_the_artifact_root_is_committed() -> None:
     assert not [file for file in committed() if file.suffix in {".db", ".pt", ".safetensors", ".pth"}]
 
 
-def test_readme_names_every_entry_point() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_every_entry_point_has_a_line_among_the_commands_and_the_readme_has_the_first() -> None:
+    commands = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
     for name in CONFIGS:
-        assert f"`{name}`" in readme
-    assert "mlflow run . -e train -P optimizer=sgd" in readme
+        assert f"\n| `{name}` | " in commands
+    assert "\nmlflow run . -e train -P optimizer=sgd\n" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_default_config_is_a_valid_one() -> None:

@@ -4,10 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-import llamas
-import lora_runs
 import pytest
-from refusals import assert_refused_before_anything_heavy
 from safetensors.torch import load_file, save_file
 
 from nfa.errors import Refusal
@@ -19,6 +16,8 @@ from nfa.registry.families.language.base.models import find_base
 from nfa.registry.families.language.config import TARGETS, TrainLoraConfig
 from nfa.registry.families.language.target_modules import target_modules
 from nfa.registry.sweeps.config import TuneConfig
+from tests.support import llamas, lora_runs
+from tests.support.refusals import assert_refused_before_anything_heavy
 
 CONFIGS = {name: point.parameters for name, point in entry_points().items()}
 

@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from toys import half_square, layers, seeded, tiny_classifier, toy
 
 from nfa.errors import Refusal
 from nfa.measures.evaluation import Evaluation, evaluate
 from nfa.observe.passes import observe
+from tests.support.toy_models import half_square, layers, seeded, tiny_classifier, toy
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 48, 100])

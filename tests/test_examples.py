@@ -1,4 +1,4 @@
-"""The programs in docs/examples do what they say, and the commands in README and docs exist."""
+"""The programs in docs/examples, and the blocks and commands of README and docs, do what they say."""
 
 import importlib.util
 import re
@@ -15,21 +15,25 @@ import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from analyses import series, undrawn
-from labs import train_lab
 from matplotlib.figure import Figure
-from stores import Finished, Store
-from support import ROOT
-from toys import layers, seeded
 
 import nfa
 from nfa.registry import cli, tracking
 from nfa.registry.entry_points import entry_points
+from tests.support.analyses import series, undrawn
+from tests.support.processes import ROOT
+from tests.support.stores import Finished, Store
+from tests.support.toy_models import layers, seeded
+from tests.support.workload_files import train_lab
+from tests.test_extending import PARTS
 
 CONFIGS = {name: point.parameters for name, point in entry_points().items()}
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+GUIDES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in (
+    "commands", "your_model", "your_training_loop", "notebook", "runs", "reading_the_numbers", "troubleshooting",
+))]  # fmt: skip
 DEFAULT = {"agop_nfm", "agop_nfm_init_removed", "g_vs_h", "g_vs_m", "h_vs_m"}
 
 
@@ -79,9 +83,7 @@ def test_the_transformer_records_every_projection_inside_attention(undrawn_store
     assert_recorded(undrawn_store, "transformer on digits", sites, [0, 20])
 
 
-def test_grokking_is_drawn_of_runs_with_a_column_each(
-    undrawn_store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_grokking_is_drawn_of_runs_with_a_column_each(undrawn_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = {"workload": "modular-addition", "workload_args": "modulus=5", "epochs": 2, "schedule": "0-2"}
     run_ids = [train_lab(undrawn_store, seed=seed, **asked) for seed in (1, 2)]
     drawn: list[Figure] = []
@@ -106,16 +108,19 @@ def test_the_loop_of_accelerate_records_optimizer_steps_and_keeps_checkpoints(
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "docs" / "examples").glob("*.py")), ids=lambda file: file.stem)
-def test_every_program_is_tested_here_and_named_in_the_readme(file: Path) -> None:
+def test_every_program_is_tested_here_and_named_in_a_guide(file: Path) -> None:
     assert f'example("{file.stem}")' in Path(__file__).read_text(encoding="utf-8")
-    assert f"(docs/examples/{file.name})" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert any(f"(examples/{file.name})" in guide.read_text(encoding="utf-8") for guide in GUIDES)
 
 
-# ---- blocks of README
+# ---- blocks of README and of the guides in docs
 
 
 def blocks(kind: str) -> list[str]:
-    return re.findall(rf"```{kind}\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    """Those that no test of docs/extending.md executes."""
+    executed = [text for part in PARTS.values() for _, text in part]
+    text = "\n".join(guide.read_text(encoding="utf-8") for guide in GUIDES)
+    return [found for found in re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL) if found not in executed]
 
 
 def block(word: str) -> str:
@@ -124,8 +129,18 @@ def block(word: str) -> str:
     return found
 
 
-def test_the_readme_s_python_runs(changeable: Finished) -> None:
-    pulling, watching = block("nfa.load_checkpoint"), block("nfa.watch")
+def test_every_block_of_python_is_executed() -> None:
+    words = re.findall(r'block\("([^"]+)"\)', Path(__file__).read_text(encoding="utf-8"))
+    assert len(blocks("python")) > 5
+    assert [text for text in blocks("python") if not any(word in text for word in words)] == []
+
+
+def test_the_readme_has_the_size_of_a_first_reading() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
+
+
+def test_the_guides_python_runs(changeable: Finished) -> None:
+    pulling, watching = block("nfa.load_checkpoint"), block("nfa.watch(")
     losses: dict[str, Any] = {}
     exec(pulling.replace("epoch=20", "epoch=4").replace("workload.losses", "it = workload.losses"), losses)
     logged = {key: value for key, _, value in changeable.store.metrics(changeable.run_id) if key == "test/loss"}
@@ -152,7 +167,7 @@ def test_the_readme_s_python_runs(changeable: Finished) -> None:
     assert list(found["0/agop_nfm"]) == list(range(11))
 
 
-def test_the_readme_s_callback_records_in_a_trainer(undrawn_store: Store, tmp_path: Path) -> None:
+def test_the_guides_callback_records_in_a_trainer(undrawn_store: Store, tmp_path: Path) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 
     words = torch.randint(1, 7, (8, 5), generator=torch.Generator().manual_seed(0))
@@ -177,9 +192,9 @@ def test_the_readme_s_callback_records_in_a_trainer(undrawn_store: Store, tmp_pa
     assert tracking.epochs(undrawn_store.runs()[0]) == [0, 2]
 
 
-def test_the_readme_s_callback_records_in_lightning(undrawn_store: Store) -> None:
+def test_the_guides_callback_records_in_lightning(undrawn_store: Store) -> None:
     pl = pytest.importorskip("lightning.pytorch")
-    from test_lightning import Classifier, cross_entropy, data
+    from tests.test_lightning import Classifier, cross_entropy, data
 
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = partial(pl.Trainer, accelerator="cpu", enable_checkpointing=False, **quiet)
@@ -195,11 +210,11 @@ def test_the_readme_s_callback_records_in_lightning(undrawn_store: Store) -> Non
     assert tracking.epochs(run_id) == found
 
 
-def test_the_readme_s_workload_is_the_program_and_conforms_and_is_analysed(
+def test_the_guides_workload_is_the_program_and_conforms_and_is_analysed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = (ROOT / "docs" / "examples" / "my_lab.py").read_text(encoding="utf-8")
-    assert program.partition("\n\n")[2] == block("def make")
+    assert program.partition("\n\n")[2] == block("image_datasets")
     my_lab = example("my_lab")
     my_lab.make = partial(my_lab.make, width=2, images="digits")
     monkeypatch.setitem(sys.modules, "my_lab", my_lab)
@@ -209,10 +224,10 @@ def test_the_readme_s_workload_is_the_program_and_conforms_and_is_analysed(
     assert "seen: 4 of 4 linear maps" in capsys.readouterr().out
 
 
-def test_the_readme_s_shell_blocks_hold_commands_that_are_checked_here() -> None:
-    for block in blocks("sh"):
-        for line in block.splitlines():
-            assert line.startswith(("mlflow run . -e ", "make ", "pip install -c constraints.txt -e .")), line
+def test_shell_blocks_hold_commands_that_are_checked_here() -> None:
+    for lines in blocks("sh"):
+        for line in lines.splitlines():
+            assert line.startswith(("mlflow run . -e ", "make ", "pip install -c constraints.txt -e '.[all]'")), line
 
 
 # ---- commands anywhere in README and docs
@@ -256,13 +271,21 @@ def test_every_link_to_a_file_leads_somewhere() -> None:
             assert address.startswith("http") or (page.parent / address).exists(), f"{page.name}: {address}"
 
 
-def test_the_readme_s_calls_about_a_model_at_hand_run() -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_file_of_the_project_that_a_page_names_is_there(page: Path) -> None:
+    named = re.findall(r"`((?:nfa|tests|benchmarks|docs|entrypoints)/[\w./]+)`", page.read_text(encoding="utf-8"))
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_calls_about_a_model_at_hand_run() -> None:
     model, inputs, targets = seeded(layers, 4, 6, 3), torch.randn(12, 4), torch.arange(12) % 3
 
     def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(outputs, targets, reduction="none")
 
     given: dict[str, Any] = {"nfa": nfa, "model": model, "loss": loss, "probe": (inputs, targets)}
-    exec(block("nfa.gradient_gram"), given)
+    exec(block("nfa.gradient_gram(model"), given)
     assert 0 < given["table"]["0/h_vs_m"] < 1
     assert given["K"].shape == (12, 12)
+    exec(block("at initialisation"), given)
+    assert {"0/agop_nfm", "0/h_vs_m"} <= {row.key for row in given["table"]}

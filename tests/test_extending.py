@@ -1,4 +1,4 @@
-"""docs/extending.md does what it says: its files are written, its changes made, its commands typed, its calls run."""
+"""docs/extending.md, and what it builds on, are executed: files written, changes made, commands typed, calls run."""
 
 import re
 import shlex
@@ -13,19 +13,29 @@ from typing import Any
 import pytest
 import torch
 import torch.nn as nn
-from analyses import series, undrawn
-from stores import Store, used
-from support import ROOT, environment_of_tests, run
 
 import nfa
 from nfa.errors import Refusal
 from nfa.observe import rules
+from tests.support.analyses import series, undrawn
+from tests.support.processes import ROOT, environment_of_tests, run
+from tests.support.stores import Store, used
 
 Once = Callable[[str, Callable[[Path], Any]], Any]
-PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+Blocks = dict[str, list[tuple[str, str]]]
+
+
+def parts(page: str) -> Blocks:
+    """The blocks of a page, with their kinds, by the part of the page."""
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    return {part.partition("\n")[0]: list(BLOCK.findall(part)) for part in text.split("\n## ")[1:]}
+
+
 PARTS = {
-    part.partition("\n")[0]: [(kind, text) for kind, text in BLOCK.findall(part)] for part in PAGE.split("\n## ")[1:]
+    "A new workload": parts("your_model")["A new workload"],
+    "A tracked loop": parts("your_training_loop")["A tracked loop"],
+    **parts("extending"),
 }
 
 
@@ -155,7 +165,7 @@ def test_a_workload_is_trained_analysed_and_tuned(lab: Lab) -> None:
 
 
 def test_a_loop_of_one_s_own_leaves_a_run_that_is_loaded(at_home: Lab) -> None:
-    exec(calls("A training loop of your own"), {})
+    exec(calls("A tracked loop"), {})
     tracked = at_home.last("track")
     assert at_home.store.tags(tracked)["nfa.state"] == "finished"
     model, workload = nfa.load_checkpoint(tracked, 3)

@@ -12,11 +12,7 @@ import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from analyses import series, undrawn
-from stores import Store
 from torch import Tensor
-from toys import seeded
-from traces import assert_same
 
 import nfa
 from nfa.errors import Refusal
@@ -27,6 +23,10 @@ from nfa.registry.tracking.sources import find_sources
 from nfa.sinks import Memory
 from nfa.workloads.packed_examples import PROBE_EXAMPLES, unpacked
 from nfa.workloads.probe import Probe
+from tests.support.analyses import series, undrawn
+from tests.support.snapshots import assert_same
+from tests.support.stores import Store
+from tests.support.toy_models import seeded
 
 WORDS, LENGTH, STEPS = 24, 5, 3
 PROJECTIONS = [f"self_attn.{part}_proj" for part in "qkvo"] + [f"mlp.{part}_proj" for part in ("gate", "up", "down")]

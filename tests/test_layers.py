@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import HEAVY, NFA, ROOT, environment_of_tests
 
 from nfa import _PLACES as PLACES
+from tests.support.processes import HEAVY, NFA, ROOT, environment_of_tests
 
 # Each may import those before it, and within itself.
 LIBRARY = [

@@ -8,19 +8,19 @@ import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from analyses import series, undrawn
-from stores import Store
-from test_watching import cross_entropy, only
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
-from toys import layers, seeded
-from traces import assert_same
 
 import nfa
 from nfa.errors import Refusal
 from nfa.registry import tracking
 from nfa.registry.tracking.sources import find_sources
 from nfa.sinks import Memory
+from tests.support.analyses import series, undrawn
+from tests.support.snapshots import assert_same
+from tests.support.stores import Store
+from tests.support.toy_models import layers, seeded
+from tests.test_watching import cross_entropy, only
 
 pl = pytest.importorskip("lightning.pytorch")
 

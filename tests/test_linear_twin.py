@@ -5,11 +5,11 @@ import torch
 import torch.nn as nn
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layer_types import CASES, networks
-from toys import seeded
 
 from nfa import reference
 from nfa.reference.linear_twin import linear_twin, twin_sites
+from tests.support.layer_types import CASES, networks
+from tests.support.toy_models import seeded
 
 
 @pytest.mark.filterwarnings("ignore:Already found")

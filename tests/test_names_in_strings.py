@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import ROOT, environment_of_tests
 
 from nfa.registry.entry_points import entry_points
 from nfa.registry.families.protocol import Family, FamilyTraining
 from nfa.registry.families.registry import FAMILIES, families
 from nfa.registry.places import named
+from tests.support.processes import ROOT, environment_of_tests
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 FOLDERS = ("nfa", "entrypoints", "tests", "benchmarks", "docs")
@@ -102,7 +102,9 @@ def test_plugins_and_scripts_that_are_installed_are_there() -> None:
 
 
 def test_commands_in_files_that_are_no_python_name_what_is_there() -> None:
-    text = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("Makefile", "MLproject", "README.md"))
+    named_files = "Makefile", "MLproject", "README.md", "CONTRIBUTING.md"
+    files = [*(ROOT / name for name in named_files), *ROOT.glob("docs/*.md")]
+    text = "".join(file.read_text(encoding="utf-8") for file in files)
     names = set(re.findall(r"-m ((?:entrypoints|benchmarks|nfa)(?:\.\w+)*)", text))
     assert names
     for name in names - {"benchmarks"}:  # of a loop over their names

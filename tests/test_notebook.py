@@ -7,16 +7,16 @@ import pytest
 import torch
 import torch.nn as nn
 from matplotlib.figure import Figure
-from test_watching import cross_entropy, layers_of, toy
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 from torch.utils.data import DataLoader, TensorDataset
-from traces import assert_same, snapshot
 
 import nfa
 from nfa.errors import Refusal
 from nfa.notebook.table import Row, Table
 from nfa.sinks import Memory
+from tests.support.snapshots import assert_same, snapshot
+from tests.test_watching import cross_entropy, layers_of, toy
 
 CALLS: list[Callable[..., Table]] = [nfa.alignment, nfa.gradient_directions, nfa.gradient_flow]
 each_call = pytest.mark.parametrize("call", CALLS)

@@ -9,9 +9,9 @@ import pytest
 import torch
 import torch.nn as nn
 from torch import Tensor
-from toys import layers, seeded
 
 from nfa.workload import ROOT, Batch, MeanLoss, Workload, groups_of_modules
+from tests.support.toy_models import layers, seeded
 
 
 def nested() -> Batch:

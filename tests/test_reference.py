@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn as nn
-from toys import Sequences, Tied, half_square, layers, seeded, toy
 
 from nfa import reference
+from tests.support.toy_models import Sequences, Tied, half_square, layers, seeded, toy
 
 FILES = sorted(Path(reference.__file__).parent.rglob("*.py"))
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 import torch.nn as nn
 from sklearn.metrics import silhouette_score
-from toys import Noisy, Sequences, Toy, half_square, layers, seeded, tiny_classifier, toy
 
 from nfa import reference
 from nfa.workload import Batch
+from tests.support.toy_models import Noisy, Sequences, Toy, half_square, layers, seeded, tiny_classifier, toy
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 

@@ -5,10 +5,10 @@ import copy
 import pytest
 import torch
 import torch.nn as nn
-from toys import Sequences, Tied, half_square, layers, seeded, toy
 
 from nfa import reference
 from nfa.workload import Batch
+from tests.support.toy_models import Sequences, Tied, half_square, layers, seeded, toy
 
 
 def examples(toys) -> list[Batch]:

@@ -1,7 +1,6 @@
 """Names stand for what they say: relations chosen by name or glob, the matrices they need, what needs every output."""
 
 import pytest
-from analyses import PAIRS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +17,7 @@ from nfa.relations import (
     needed,
     with_known,
 )
+from tests.support.analyses import PAIRS
 
 
 def of_kind(kind):

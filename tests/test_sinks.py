@@ -12,18 +12,18 @@ import mlflow
 import pytest
 import torch
 import torch.nn as nn
-from analyses import series
-from killed import files
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from stores import Store
-from test_watching import cross_entropy, in_a_run, layers_of, only
 from torch import Tensor
 
 import nfa
 from nfa.errors import NfaError, Refusal
 from nfa.sinks import JsonLines, Memory, MlflowRun, TensorBoard
 from nfa.watching.output import Output
+from tests.support.analyses import series
+from tests.support.forks import files
+from tests.support.stores import Store
+from tests.test_watching import cross_entropy, in_a_run, layers_of, only
 
 STUDIES = "alignment,directions,flow"
 TEXTS = {
@@ -134,7 +134,7 @@ def test_any_object_with_the_three_methods_will_do() -> None:
     told = Told()
     recorded(told, studies="flow")
     assert told.calls == [
-        ("{\n \"", "flow.json"),
+        ('{\n "', "flow.json"),
         ("log 6", 0),
         ("log 9", 1),
         ("step", "gradient_flow.csv"),

@@ -5,8 +5,6 @@ import torch
 from hypothesis import given
 from hypothesis import settings as given_settings
 from hypothesis import strategies as st
-from toys import Noisy, Toy, seeded, site_matrices, toy
-from trainings import BATCHES, EPOCHS, Stopped, Stopping, assert_bitwise_equal, final, through_a_file, training_of
 
 from nfa.errors import DivergedError
 from nfa.measures.evaluation import evaluate
@@ -14,6 +12,17 @@ from nfa.observe.passes import site_weights
 from nfa.registry.training.loop import Progress, Training
 from nfa.registry.training.optimizers import Optimizers
 from nfa.studies.alignment import alignment
+from tests.support.toy_models import Noisy, Toy, seeded, site_matrices, toy
+from tests.support.training_loops import (
+    BATCHES,
+    EPOCHS,
+    Stopped,
+    Stopping,
+    assert_bitwise_equal,
+    final,
+    through_a_file,
+    training_of,
+)
 
 
 def noisy_training(stop_at: int | None = None) -> Training:

@@ -8,8 +8,6 @@ import pytest
 import torch
 import torch.nn as nn
 from torch import Tensor
-from toys import Noisy, Toy, seeded, toy
-from trainings import BATCHES, EPOCHS, Stopped, Stopping, assert_bitwise_equal, final, through_a_file
 
 from nfa.learned import learned_state
 from nfa.registry.signals import Interrupted
@@ -17,6 +15,8 @@ from nfa.registry.training.loop import Training, Watched
 from nfa.registry.training.optimizers import Optimizers
 from nfa.registry.training.rates import stepwise
 from nfa.workload import Batch
+from tests.support.toy_models import Noisy, Toy, seeded, toy
+from tests.support.training_loops import BATCHES, EPOCHS, Stopped, Stopping, assert_bitwise_equal, final, through_a_file
 
 GROUPS = {"front": ["first.weight", "first.bias"], "norm": ["norm.weight"], "output": ["readout.weight"]}
 

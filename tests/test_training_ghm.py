@@ -2,7 +2,16 @@
 
 import pytest
 import torch
-from trainings import BATCHES, EPOCHS, Stopped, assert_bitwise_equal, final, through_a_file, training_of
+
+from tests.support.training_loops import (
+    BATCHES,
+    EPOCHS,
+    Stopped,
+    assert_bitwise_equal,
+    final,
+    through_a_file,
+    training_of,
+)
 
 GHM = {"weighting": "ghm", "ghm_momentum": 0.75, "ghm_bins": 50, "lr": 0.05}
 

@@ -6,8 +6,6 @@ import math
 import pytest
 import torch
 import torch.nn as nn
-from toys import Toy, layers, seeded, toy
-from trainings import assert_bitwise_equal, through_a_file
 
 from nfa.registry.families.language.answer_tokens import IGNORED
 from nfa.registry.families.language.losses import TokenMean, answer_losses
@@ -15,6 +13,8 @@ from nfa.registry.training.loop import Training, Watched
 from nfa.registry.training.optimizers import Optimizers
 from nfa.registry.training.rates import linear
 from nfa.workload import Batch
+from tests.support.toy_models import Toy, layers, seeded, toy
+from tests.support.training_loops import assert_bitwise_equal, through_a_file
 
 EXAMPLES, STEP = 22, 8  # steps of 8, 8 and 6
 VOCABULARY, LENGTH = 5, 6

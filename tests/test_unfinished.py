@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from killed import fill_and_die, in_process, killed
 
 from nfa import unfinished
+from tests.support.forks import fill_and_die, in_process, killed
 
 Making = Callable[[Path], object]
 

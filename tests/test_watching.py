@@ -14,16 +14,16 @@ import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from analyses import Exact, Series, series
-from stores import Store
 from torch import Tensor
-from toys import Toy, layers, seeded
-from traces import assert_same, snapshot
 
 import nfa
 from nfa.errors import Refusal
 from nfa.reference.linear_twin import linear_twin
 from nfa.watching import Watch
+from tests.support.analyses import Exact, Series, series
+from tests.support.snapshots import assert_same, snapshot
+from tests.support.stores import Store
+from tests.support.toy_models import Toy, layers, seeded
 
 DEFAULT = ["agop_nfm", "agop_nfm_init_removed", "g_vs_h", "g_vs_m", "h_vs_m"]
 CLASSES = 3

@@ -11,15 +11,7 @@ import mlflow
 import pytest
 import torch
 import torch.nn as nn
-from analyses import undrawn
-from killed import files, fill_and_die, killed
-from moments import KILL, During
-from stores import Store
-from test_watching import NETWORKS, cross_entropy, in_a_run, left_by_training, only
-from test_watching_runs import started, trained
 from torch import Tensor
-from toys import layers, seeded
-from traces import assert_same
 
 import nfa
 from nfa import __version__, content
@@ -33,6 +25,14 @@ from nfa.sinks import JsonLines, Memory, TensorBoard
 from nfa.workload import Batch
 from nfa.workloads.packed_examples import PROBE_EXAMPLES, unpacked
 from nfa.workloads.probe import Probe
+from tests.support.analyses import undrawn
+from tests.support.fault_injection import KILL, During
+from tests.support.forks import files, fill_and_die, killed
+from tests.support.snapshots import assert_same
+from tests.support.stores import Store
+from tests.support.toy_models import layers, seeded
+from tests.test_watching import NETWORKS, cross_entropy, in_a_run, left_by_training, only
+from tests.test_watching_runs import started, trained
 
 FILES = ["config.json", "example_ids.json", "probe_examples.safetensors"]
 

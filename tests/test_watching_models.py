@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn as nn
-from stores import Store
-from test_watching import CLASSES, cross_entropy, in_a_run, only, plain, toy
-from toys import Toy, layers, seeded
-from traces import assert_same, snapshot
 
 import nfa
 from nfa.errors import Refusal
 from nfa.sinks import Memory
 from nfa.watching.models import is_second, unwrapped
+from tests.support.snapshots import assert_same, snapshot
+from tests.support.stores import Store
+from tests.support.toy_models import Toy, layers, seeded
+from tests.test_watching import CLASSES, cross_entropy, in_a_run, only, plain, toy
 
 EVERY = "alignment,directions,flow"
 

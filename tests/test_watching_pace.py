@@ -4,15 +4,15 @@ from typing import Any
 
 import pytest
 import torch
-from stores import Store
-from test_watching import CLASSES, cross_entropy, in_a_run, only, plain
 from torch.utils.flop_counter import FlopCounterMode
-from toys import layers, seeded
 
 import nfa
 from nfa.errors import Refusal
 from nfa.sinks import Memory
 from nfa.watching.pace import Auto, pace
+from tests.support.stores import Store
+from tests.support.toy_models import layers, seeded
+from tests.test_watching import CLASSES, cross_entropy, in_a_run, only, plain
 
 
 class Clock:

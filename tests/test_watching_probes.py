@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 import torch
 import torch.nn as nn
-from stores import Store
-from test_watching import CLASSES, cross_entropy, in_a_run, once, only, plain
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SubsetRandomSampler, TensorDataset
-from toys import seeded
 
 import nfa
 from nfa.errors import Refusal
 from nfa.watching.probes import probe_of
 from nfa.workloads.examples import call, look_padded
+from tests.support.stores import Store
+from tests.support.toy_models import seeded
+from tests.test_watching import CLASSES, cross_entropy, in_a_run, once, only, plain
 
 
 def taken(given: Any, examples: int = 512) -> Any:

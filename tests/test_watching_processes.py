@@ -11,14 +11,14 @@ import torch
 import torch.distributed as dist
 import torch.nn as nn
 import torch.nn.functional as F
-from stores import Store
-from support import draw_nothing, environment_of_tests, processes, serve
-from test_huggingface import examples, language_model, next_word, trained
-from test_watching import only
 from torch import Tensor
-from toys import seeded
 
 import nfa
+from tests.support.processes import FORKSERVER, draw_nothing, environment_of_tests, serve
+from tests.support.stores import Store
+from tests.support.toy_models import seeded
+from tests.test_huggingface import examples, language_model, next_word, trained
+from tests.test_watching import only
 
 SIZE = 2
 
@@ -51,7 +51,7 @@ def together(act: Callable[[bool], nn.Module], store: Store, *, watched: bool) -
     """The weights that each process has in the end."""
     serve()
     joined = Joined(act, store.folder, store.uri, watched)
-    started = [processes.Process(target=joined, args=(rank,)) for rank in range(SIZE)]
+    started = [FORKSERVER.Process(target=joined, args=(rank,)) for rank in range(SIZE)]
     for one in started:
         one.start()
     for one in started:
@@ -111,8 +111,9 @@ def in_the_trainer(watched: bool) -> nn.Module:
 
 def in_lightning(watched: bool) -> nn.Module:
     import mlflow
-    from test_lightning import recording
-    from test_lightning import trained as trained_by_lightning
+
+    from tests.test_lightning import recording
+    from tests.test_lightning import trained as trained_by_lightning
 
     callback = recording(module="net.0", studies="alignment,flow", every=1, checkpoints=True)
     options = {"strategy": "ddp", "devices": SIZE, "num_sanity_val_steps": 0}

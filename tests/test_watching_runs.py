@@ -6,14 +6,14 @@ import mlflow
 import pytest
 import torch
 import torch.nn as nn
-from analyses import series, undrawn
-from stores import Store
-from test_watching import cross_entropy, in_a_run, layers_of, only, plain
 from torch import Tensor
-from toys import layers, seeded
 
 import nfa
 from nfa.errors import Refusal
+from tests.support.analyses import series, undrawn
+from tests.support.stores import Store
+from tests.support.toy_models import layers, seeded
+from tests.test_watching import cross_entropy, in_a_run, layers_of, only, plain
 
 INITIAL = "0/agop_nfm_init_removed"
 

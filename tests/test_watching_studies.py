@@ -8,11 +8,7 @@ import mlflow
 import pytest
 import torch
 import torch.nn as nn
-from analyses import series
-from stores import Store
-from test_watching import cross_entropy, in_a_run, only, toy
 from torch import Tensor
-from toys import Toy
 
 import nfa
 from nfa.analyses.gradient_directions import GradientAnalysis
@@ -22,6 +18,10 @@ from nfa.measures.mean_gradient import mean_gradient
 from nfa.registry.analyses.config import GradientDirectionsConfig
 from nfa.sinks import Memory
 from nfa.workloads.probe import Probe
+from tests.support.analyses import series
+from tests.support.stores import Store
+from tests.support.toy_models import Toy
+from tests.test_watching import cross_entropy, in_a_run, only, toy
 
 EVERY = "alignment,directions,flow"
 PARTS = ["0", "1", "3", "7", "9"]  # of the convolutional network, that have parameters

@@ -1,4 +1,4 @@
-"""Watch a network in a loop of accelerate's, in one process or several, and keep what it has learned."""
+"""Watch a network in a training loop with accelerate, in one process or several, and store checkpoints of it."""
 
 import sys
 from contextlib import nullcontext

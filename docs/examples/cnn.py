@@ -1,4 +1,4 @@
-"""Watch a convolutional network learn in a training loop of one's own: three lines are nfa's."""
+"""Watch a convolutional network in your own training loop: only three lines belong to nfa."""
 
 import sys
 

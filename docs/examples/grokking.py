@@ -1,6 +1,7 @@
-"""Runs of `train -P workload=modular-addition`, a column each: accuracies, and how much of the features is known ones.
+"""Plot runs of `train -P workload=modular-addition`: accuracies, and the share of the features that is known to be
+right.
 
-`python docs/examples/grokking.py RUN_ID RUN_ID …` writes grokking.png and grokking.pdf.
+`python docs/examples/grokking.py RUN_ID RUN_ID …` writes grokking.png and grokking.pdf, with one column per run.
 """
 
 import sys
@@ -36,7 +37,7 @@ def main(run_ids: Sequence[str]) -> None:
 
 
 def draw(axes: Axes, run_id: str, keys: dict[str, str]) -> None:
-    """Series of a run over epochs, of which the first ten have as much room as the next factor of ten."""
+    """Draw series of a run over epochs, with as much room for the first ten epochs as for the next factor of ten."""
     for key, label in keys.items():
         points = {row.step: row.value for row in MlflowClient().get_metric_history(run_id, key)}
         axes.plot(*zip(*sorted(points.items()), strict=True), ":" if label == "chance" else "-", label=label)

@@ -1,4 +1,4 @@
-"""A convolutional network on Fashion-MNIST: `mlflow run . -e train -P workload=my_lab:make`."""
+"""Train a convolutional network on Fashion-MNIST: `mlflow run . -e train -P workload=my_lab:make`."""
 
 from torch import nn
 

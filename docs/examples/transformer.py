@@ -1,4 +1,4 @@
-"""Watch a small transformer that reads images line by line: every projection inside attention is a site."""
+"""Watch a small transformer that reads images line by line; every projection inside its attention is a site."""
 
 import sys
 
@@ -12,7 +12,7 @@ from nfa.registry.datasets import image_files, images
 
 
 class LineReader(nn.Module):
-    """Each line of an image is a token; the readout sees the mean over lines."""
+    """A transformer whose tokens are the lines of an image; the readout sees the mean over lines."""
 
     def __init__(self, side: int, classes: int, width: int = 32) -> None:
         super().__init__()

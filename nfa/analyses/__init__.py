@@ -1,1 +1,1 @@
-"""The studies of a model: its examples and sites chosen and checked, measured, and summed up, model after model."""
+"""Studies of a model: each chooses and checks examples and sites, and then measures one model after another."""

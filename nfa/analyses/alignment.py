@@ -1,4 +1,6 @@
-"""What the options of `analyze` ask of a workload: sites, examples, directions, relations; and their values."""
+"""The study `analyze`: its options are checked against a workload, and relations are computed for one model after
+another.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,11 +32,24 @@ MANY_OUTPUTS = 32  # up to here every output is differentiated, above it two ran
 
 
 class Analysis:
-    """Measures a model again and again under the same options.
+    """Measure the relations of one model after another under the same options.
 
-    Making one checks model and options against each other (`Refusal`), so nothing is refused once work has started.
-    `initial(names, sites)` gives the weights before the first update by site; None where they are not known.
-    `left_out` says which relations cannot be had here, and why; `coverage` how much of the model is watched.
+    Creating one checks model and options against each other, so that nothing is refused once work has started.
+
+    Args:
+        workload: The workload.
+        model: The model in any of its states.
+        config: The options.
+        initial: A function of site names and sites that returns the weights before the first update by site; None if
+            these weights are not known.
+        world: The processes that share the examples; None stands for this process alone.
+
+    Attributes:
+        left_out: The relations that are not available here, with the reason.
+        coverage: How much of the model is watched, in words.
+
+    Raises:
+        Refusal: Model and options do not fit together.
     """
 
     def __init__(
@@ -72,7 +87,7 @@ class Analysis:
         self.measures = SiteMeasures(workload, self.sites, wanted, self.measured, weights, self.world, self.found)
 
     def _examples(self) -> list[int]:
-        """The first of the stored probe."""
+        """Return the first examples of the stored probe."""
         probe = list(self.workload.ids("probe"))
         if self.config.max_samples > len(probe):
             allowed = f"0 (all) to {len(probe)} examples"
@@ -90,7 +105,7 @@ class Analysis:
             raise Refusal(got, "centre=none or entry", f"centre=none, or sites=!{picked[0]}")
 
     def _check_precision(self, model: nn.Module, few: Batch) -> None:
-        """Whether a copy of the model works in float64, where that is asked for."""
+        """Check that a copy of the model runs in float64, where that is asked for."""
         if self.config.precision != "float64":
             return
         try:
@@ -117,7 +132,7 @@ class Analysis:
         return Directions(2 if asked == "auto" else int(asked), self.config.seed)
 
     def described(self) -> dict[str, Any]:
-        """What stands beside the values."""
+        """Return relations, sites, coverage and conventions, to be stored beside the values."""
         said = {**conventions(self.measured, self.options), "examples": len(self.ids), "weights": self.types}
         asked = {"relations": list(self.relations), "sites": self.sites, "coverage": self.coverage}
         return {**asked, "conventions": said}
@@ -125,9 +140,15 @@ class Analysis:
     def values(
         self, model: nn.Module, *, progress: str = "", record_outputs: Callable[[Tensor, Batch], None] | None = None
     ) -> dict[str, float]:
-        """Relations of all sites, from one pass of all processes over their parts of the examples.
+        """Compute the relations of all sites in one pass; every process measures its part of the examples.
 
-        Empty in all processes but the first. `progress` names a progress bar.
+        Args:
+            model: The model.
+            progress: The label of a progress bar; empty shows none.
+            record_outputs: A function that receives each batch's outputs.
+
+        Returns:
+            The values by metric key; empty in all processes but the first.
         """
         mine = self.world.shard(self.ids)
         size = min(self.config.batch_size, self.workload.examples_at_once)
@@ -139,7 +160,7 @@ class Analysis:
 
 
 def _impossible(text: str, relations: Sequence[str], *, exact: bool, start: bool) -> dict[str, str]:
-    """Those of `relations` that cannot be had, with the reason; `Refusal` for one whose full name is in `text`."""
+    """Return the relations that are not available, with the reason; `Refusal` for one that `text` names in full."""
     reasons = {}
     for name in relations:
         if not exact and RELATIONS[name].needs_all_outputs:

@@ -1,7 +1,4 @@
-"""The series of the three studies as CSV files: a row for each value; what is undefined has none.
-
-`done` is the key of the series whose steps are finished ones; without it every step that has a value counts.
-"""
+"""CSV files of the series of the three studies: one row per value; an undefined value has no row."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -17,14 +14,35 @@ DIRECTIONS = ("series", "value", "standard_error")
 def alignment_csv(
     series: Mapping[str, Series], sites: Sequence[str], relations: Sequence[str], unit: str, done: str = ""
 ) -> str:
-    """Content of `similarities.csv`, losses included."""
+    """Return the content of `similarities.csv`, including the losses.
+
+    Args:
+        series: Series by metric key.
+        sites: The names of the sites.
+        relations: The names of the relations.
+        unit: The name of the first column, "epoch" or "step".
+        done: The key of a series whose steps are complete; without it every step that has a value counts.
+
+    Returns:
+        The text of the file, without its last newline.
+    """
     return csv_text((unit, *ALIGNMENT), alignment_rows(series, sites, relations, done))
 
 
 def alignment_rows(
     series: Mapping[str, Series], sites: Sequence[str], relations: Sequence[str], done: str = ""
 ) -> Iterator[tuple[int, str, str, float, float | str]]:
-    """Its rows, by step; a chance level follows its value."""
+    """Yield the rows of `similarities.csv` in the order of steps; a chance level follows its value.
+
+    Args:
+        series: Series by metric key.
+        sites: The names of the sites.
+        relations: The names of the relations.
+        done: The key of a series whose steps are complete; without it every step that has a value counts.
+
+    Yields:
+        Step, site, relation, value and standard error; the last is empty where there is none.
+    """
     keys = [f"{site}/{name}" for site in sites for name in relations]
     for step in _steps(series, (*LOSSES, *keys), done):
         for loss in LOSSES:
@@ -39,7 +57,16 @@ def alignment_rows(
 
 
 def directions_csv(runs: Mapping[str, Mapping[str, Series]], unit: str, done: str = "") -> str:
-    """Content of `gradient_directions.csv`; several runs have a first column with their names."""
+    """Return the content of `gradient_directions.csv`.
+
+    Args:
+        runs: Series by metric key, by run name; for several runs the names make a first column.
+        unit: The name of the step column, "epoch" or "step".
+        done: The key of a series whose steps are complete; without it every step that has a value counts.
+
+    Returns:
+        The text of the file, without its last newline.
+    """
     several = len(runs) > 1
     rows = ((name, *row) if several else row for name, series in runs.items() for row in _directions(series, done))
     return csv_text((*(("run",) if several else ()), unit, *DIRECTIONS), rows)

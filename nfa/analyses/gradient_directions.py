@@ -1,4 +1,5 @@
-"""What the options of `gradient_directions` ask of a workload, model after model."""
+"""The study `gradient_directions`: its options are checked against a workload, and one model after another is measured.
+"""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,9 +28,17 @@ DEFAULT_N = DirectionsParameters().n
 
 
 class GradientAnalysis:
-    """Directions of the per-example gradients of one model after another; making one checks the model (`Refusal`).
+    """Measure the directions of per-example gradients of one model after another.
 
-    Of fewer examples than `config.n` says by default there are as many as there are.
+    Creating one checks the model. If the default number of examples exceeds what the probe has, all examples are used.
+
+    Args:
+        workload: The workload.
+        model: The model in any of its states.
+        config: The options.
+
+    Raises:
+        Refusal: Model and options do not fit together.
     """
 
     def __init__(self, workload: Workload, model: nn.Module, config: DirectionsParameters) -> None:
@@ -49,7 +58,7 @@ class GradientAnalysis:
         self._announced = False
 
     def _examples(self) -> list[int]:
-        """The first of the stored probe."""
+        """Return the first examples of the stored probe."""
         probe, n = list(self.workload.ids("probe")), self.config.n
         if n > len(probe) and n == DEFAULT_N:
             self.config = dataclasses.replace(self.config, n=len(probe))  # refuses what so few do not allow
@@ -66,7 +75,7 @@ class GradientAnalysis:
         return torch.cat(classes) if classes else None
 
     def described(self) -> Mapping[str, Any]:
-        """Examples, parameters and conventions."""
+        """Return examples, parameters and conventions, to be stored beside the values."""
         config = self.config
         said = {
             "unit": config.unit if config.unit == "sample" else f"batch of {config.batch_size}",
@@ -89,12 +98,20 @@ class GradientAnalysis:
         return self.workload.described_loss(plain=self.config.loss == "plain")
 
     def perplexity(self, units: int) -> float:
-        """Of a map of so many gradients."""
+        """Return the perplexity of a t-SNE map of so many gradients."""
         fitting = embedding.fitting_perplexity(units)
         return fitting if self.config.perplexity == "auto" else min(self.config.perplexity, max(1.0, units - 1.0))
 
     def __call__(self, model: nn.Module, *, progress: str = "") -> Result:
-        """Series and arrays of a model; the arrays hold the plain losses of the examples too."""
+        """Measure a model.
+
+        Args:
+            model: The model.
+            progress: The label of a progress bar; empty shows none.
+
+        Returns:
+            Series and arrays, including the plain losses of the examples.
+        """
         losses, plain = self._losses(model)
         gram = self.gram(model, losses, progress=progress)
         self._tell_exact(model)
@@ -104,7 +121,7 @@ class GradientAnalysis:
         return Result(result.scalars, {**result.arrays, "losses": plain.numpy()})
 
     def _losses(self, model: nn.Module) -> tuple[Losses | None, Tensor]:
-        """What is differentiated (None = the workload's own loss), and the plain losses of the examples."""
+        """Return the loss that is differentiated (None = the workload's own) and the plain losses of the examples."""
         seen: list[tuple[Tensor, Batch]] = []
         record_outputs(model, self.workload, self._batches(self.ids), lambda *recorded: seen.append(recorded))
         plain = torch.cat([per_example(self.workload.losses(*recorded), recorded[1]).cpu() for recorded in seen])
@@ -113,7 +130,7 @@ class GradientAnalysis:
         return self.workload.objective().fixed(seen), plain
 
     def _tell_exact(self, model: nn.Module) -> None:
-        """A notice, once."""
+        """Report once which parameters have no rule."""
         if self._announced or not self.gram.exact:
             return
         self._announced = True
@@ -123,14 +140,14 @@ class GradientAnalysis:
         stage("notice", f"no rule covers {shown}: their gradients are made by torch.func, exact but slow")
 
     def announce(self) -> None:
-        """What is measured and what is left out."""
+        """Print what is measured and what is left out."""
         classes = "" if self.classes is None else f" of {len(self.classes.unique())} classes"
         stage("gradients", f"{len(self.ids)} examples{classes}, {self.count:,} parameters, loss {self._loss_name()}")
         for notice in self.notices():
             stage("notice", notice)
 
     def notices(self) -> Iterator[str]:
-        """What is left out, and why."""
+        """Yield what is left out, and why."""
         n, config = len(self.ids), self.config
         if config.unit == "batch" and n % config.batch_size:
             yield f"{n % config.batch_size} examples are left over from whole batches of {config.batch_size}"

@@ -1,4 +1,4 @@
-"""What the options of `gradient_flow` ask of a workload, model after model."""
+"""The study `gradient_flow`: its options are checked against a workload, and one model after another is measured."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,9 +24,18 @@ NO_OUTPUT = "the layer that gives the outputs has no trained weight of its own: 
 
 
 class FlowAnalysis:
-    """Gradient flow of one model after another.
+    """Measure the gradient flow of one model after another.
 
-    `start` are the weights before the first update by their names in the model; None where they are not known.
+    Creating one checks the model.
+
+    Args:
+        workload: The workload.
+        model: The model in any of its states.
+        config: The options.
+        start: The weights before the first update by parameter name; None if they are not known.
+
+    Raises:
+        Refusal: Model and options do not fit together.
     """
 
     def __init__(
@@ -41,7 +50,7 @@ class FlowAnalysis:
         check_trained(model, workload, next(iter(few)))
 
     def _examples(self) -> list[int]:
-        """The first of the stored probe."""
+        """Return the first examples of the stored probe."""
         probe, n = list(self.workload.ids("probe")), self.config.n
         if n > len(probe) and n != DEFAULT_N:
             raise Refusal(f"n={n}", f"1 to {len(probe)}, the run's training examples", f"n={len(probe)}")
@@ -51,7 +60,7 @@ class FlowAnalysis:
         return self.workload.batches("train", batch_size=self.batch_size, ids=self.ids)
 
     def described(self) -> Mapping[str, Any]:
-        """Groups, examples and conventions."""
+        """Return groups, examples and conventions, to be stored beside the values."""
         plain = self.config.loss == "plain"
         said = {
             "grad_rms": "root mean square over a group's parameters of the mean gradient, evaluation mode",
@@ -73,7 +82,18 @@ class FlowAnalysis:
         progress: str = "",
         record_outputs: Callable[[Tensor, Batch], None] | None = None,
     ) -> dict[str, float]:
-        """Series of a model; `trained` is what its training has logged, `moved` says whether it has been trained."""
+        """Measure a model.
+
+        Args:
+            model: The model.
+            trained: What its training has logged, by metric key.
+            moved: Whether the model has been trained; before the first update there is no weight change.
+            progress: The label of a progress bar; empty shows none.
+            record_outputs: A function that receives each batch's outputs.
+
+        Returns:
+            The values by metric key.
+        """
         batches: Iterable[Batch] = self._batches()
         if progress:
             batches = bar(batches, progress, total=-(-len(self.ids) // self.batch_size), unit="batch")
@@ -84,7 +104,7 @@ class FlowAnalysis:
         return gradient_flow(rms, changes, trained, self.groups)
 
     def _losses(self, model: nn.Module) -> Losses | None:
-        """What is differentiated; None = the workload's own loss."""
+        """Return the loss that is differentiated; None stands for the workload's own."""
         objective = self.workload.objective()
         if self.config.loss == "plain" or isinstance(objective, MeanLoss):
             return None
@@ -93,7 +113,7 @@ class FlowAnalysis:
         return objective.fixed(seen)
 
     def announce(self) -> None:
-        """Groups and roles, and what cannot be measured."""
+        """Print groups and roles, and what cannot be measured."""
         roles = f"front {self.groups.front}, back {self.groups.back}, output {self.groups.output or 'none'}"
         stage("groups", f"{len(self.groups.names)}: {roles}; {len(self.ids)} examples")
         if self.groups.output is None:

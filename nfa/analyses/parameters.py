@@ -1,4 +1,4 @@
-"""Parameters of the three studies of a model, whether it is stored, watched or at hand."""
+"""Parameters of the three studies of a model, for stored runs, watched trainings and notebooks alike."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from nfa.relations import DEFAULT, choose_relations
 
 @dataclass(frozen=True)
 class AlignmentParameters(CheckedOptions):
-    """How weights, representations and gradients are compared, and on what."""
+    """Compare weights, representations and gradients."""
 
     relations: str = option(",".join(DEFAULT), "what is compared: names, globs, or all (docs/maths.md)")
     sites: str = option("", "sites: names, globs, !glob to leave out, /regex/; empty = all but the readout")
@@ -46,7 +46,7 @@ class AlignmentParameters(CheckedOptions):
 
 @dataclass(frozen=True)
 class DirectionsParameters(CheckedOptions):
-    """Of which examples and parameters gradients are compared, and how."""
+    """Compare the directions of per-example gradients."""
 
     n: int = option(512, "training examples, the first of the stored probe", at_least=2, below=20001)
     unit: str = option("sample", "gradients of examples, or of batches of them", choices=("sample", "batch"))
@@ -76,7 +76,7 @@ class DirectionsParameters(CheckedOptions):
 
 @dataclass(frozen=True)
 class FlowParameters(CheckedOptions):
-    """Of which examples the mean gradient is taken, and how."""
+    """Measure the mean gradient in each part of a model."""
 
     n: int = option(64, "training examples, the first of the stored probe", at_least=1, below=2**31)
     loss: str = option("run", "the loss that the run trained on, or the plain one", choices=("run", "plain"))

@@ -1,1 +1,1 @@
-"""`nfa.watch` in the clothes of training frameworks."""
+"""Callbacks for training frameworks that call `nfa.watch`."""

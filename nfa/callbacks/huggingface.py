@@ -1,4 +1,4 @@
-"""`nfa.watch` for the Hugging Face Trainer."""
+"""`nfa.watch` as a callback of the Hugging Face Trainer."""
 
 from typing import Any
 from weakref import WeakSet
@@ -12,13 +12,22 @@ _begun: WeakSet["WatchCallback"] = WeakSet()  # of this process: no callback is 
 
 
 class WatchCallback(TrainerCallback):
-    """Records optimizer steps (0 = before the first) of a Trainer into the active MLflow run, or another `sink`.
+    """Record a Trainer's optimizer steps into the active MLflow run, or another `sink`.
 
         Trainer(..., callbacks=[WatchCallback(loss, probe, studies="alignment,flow", checkpoints=True)])
 
-    Options are those of `nfa.watch`; where neither `schedule` nor `every` is given, it is every="auto": 5 % of the time
-    at most. The last step counts too, except where `schedule` names those that do. Of several processes the first
-    records. A Trainer that is resumed goes on in its run: `with mlflow.start_run(run_id=…)`.
+    Step 0 is the model before the first update. The last step is recorded too, unless `schedule` names the steps. With
+    several processes the first one records. To continue the run of a resumed Trainer, start it inside `with
+    mlflow.start_run(run_id=…)`.
+
+    Args:
+        loss: A function of outputs and targets that returns one loss per example.
+        probe: The examples that are analysed, as `nfa.watch` takes them.
+        **options: Other arguments of `nfa.watch`. Without `schedule` and `every`, every="auto" applies: recording takes
+            at most 5 % of the time.
+
+    Raises:
+        Refusal: The model cannot be analysed; raised when training begins.
     """
 
     def __init__(self, loss: Loss, probe: Any, **options: Any) -> None:
@@ -28,6 +37,7 @@ class WatchCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any  # noqa: ARG002
     ) -> None:
+        """Record the model before its first update, or before the next one of a resumed training."""
         for other in [one for one in _begun if one.of is not state]:
             other.training.give_up()
         self.of = state
@@ -37,6 +47,7 @@ class WatchCallback(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any  # noqa: ARG002
     ) -> None:
+        """Record the step if it is due."""
         self.training.after(state.global_step, last=control.should_training_stop)
 
     on_evaluate = on_save = on_step_end  # what is found then may stop the training, before its best weights are loaded
@@ -44,4 +55,5 @@ class WatchCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any  # noqa: ARG002
     ) -> None:
+        """Record the last step, and write tables and figures."""
         self.training.end(state.global_step)

@@ -1,4 +1,4 @@
-"""What the callbacks of all frameworks do: watch a training that somebody else runs, from its begin to its end."""
+"""What the callbacks of all frameworks have in common: they watch a training loop from its beginning to its end."""
 
 from typing import Any
 
@@ -10,10 +10,15 @@ from nfa.workloads.examples import Loss
 
 
 class WatchedTraining:
-    """Records a training into the active MLflow run, or another `sink`; options are those of `nfa.watch`.
+    """Record a training into the active MLflow run, or another `sink`.
 
-    Where neither `schedule` nor `every` is given, it is every="auto": 5 % of the time at most. The last step counts
-    too, except where `schedule` names those that do.
+    The last step is recorded too, unless `schedule` names the steps.
+
+    Args:
+        loss: A function of outputs and targets that returns one loss per example.
+        probe: The examples that are analysed, as `nfa.watch` takes them.
+        options: Other arguments of `nfa.watch`. Without `schedule` and `every`, every="auto" applies: recording takes
+            at most 5 % of the time.
     """
 
     def __init__(self, loss: Loss, probe: Any, options: dict[str, Any]) -> None:
@@ -22,16 +27,18 @@ class WatchedTraining:
         self.watch: Watch | None = None
 
     def begin(self, model: nn.Module, step: int, *, first: bool) -> None:
-        """The model's step now, 0 before any update; of several processes the `first` records."""
+        """Record the model at its current step, 0 before any update; with several processes only the `first` records.
+        """
         self.leave()
         if first:
             self.watch = Watch(model, self.loss, self.probe, step=step, **self.options).__enter__()
             self._record(self.watch, step)
 
     def after(self, step: int, *, last: bool = False) -> None:
-        """Optimizer steps that have been made; told again, as after a batch that only adds to a gradient, it is one.
+        """Record a step if it is due; `last` if no other step follows.
 
-        `last` where no other will follow.
+        A framework may report the same step again, as after a batch that only accumulates a gradient; it is recorded
+        once.
         """
         if self.watch and step != self.step:
             self._record(self.watch, step)
@@ -43,7 +50,10 @@ class WatchedTraining:
         self.step, self.versions = step, _versions(watch.model)
 
     def end(self, step: int) -> None:
-        """The last step, tables and figures; weights that have been replaced since are not recorded as that step's."""
+        """Record the last step, and write tables and figures.
+
+        If the weights have been replaced since that step, they are not recorded under it.
+        """
         if self.watch and self.watch.lacks(step):
             if step == self.step and self.versions != _versions(self.watch.model):
                 what = f"the weights have been replaced after step {step}, by the best ones or an average"
@@ -59,12 +69,12 @@ class WatchedTraining:
             self.watch = None
 
     def give_up(self) -> None:
-        """Close the watch of a training that has ended in an error of which nobody was told."""
+        """Close the watch of a training that ended in an error without reporting it."""
         if self.watch:
             stage("notice", f"the training that was watched before has ended after step {self.step} without saying so")
             self.leave(RuntimeError("a training that ended without saying so"))
 
 
 def _versions(model: nn.Module) -> list[tuple[int, int]]:
-    """What differs when a trained weight is edited, unless through .data, or replaced."""
+    """Return a value that changes when a trainable weight is replaced, or edited other than through .data."""
     return [(id(weight), weight._version) for weight in model.parameters() if weight.requires_grad]

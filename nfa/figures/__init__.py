@@ -1,1 +1,1 @@
-"""Figures of study results; they see numbers, never models or runs."""
+"""Figures of study results; they receive numbers, never models or runs."""

@@ -1,15 +1,15 @@
-"""Every relation of one run: a panel each, a line for each site."""
+"""Every relation of one run: one panel per relation, one line per site."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from nfa.figures.style import add_legend, epoch_axis, panels, site_label, style
 from nfa.figures.training_analysis import Series, draw
 from nfa.relations import RELATIONS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def alignment_relations(
@@ -20,12 +20,14 @@ def alignment_relations(
     title: str = "",
     boundary: int | None = None,
     unit: str = "epoch",
-) -> Figure:
-    """Panels of `relations` over epochs, or another `unit`; sites from the first (dark) to the last (light).
+) -> "Figure":
+    """Draw a panel for each relation over epochs, or another `unit`, with sites from the first (dark) to the last
+    (light).
 
-    What is absent is not drawn; where a value has a standard error, a band of two of them is, and where it has a chance
-    level, a dotted line.
+    Absent values are not drawn. A band shows two standard errors, and a dotted line the chance level, where they exist.
     """
+    from matplotlib import colormaps
+
     drawn = [name for name in relations if any(series.get(f"{site}/{name}") for site in sites)]
     figure, places = panels(max(1, len(drawn)))
     shades = colormaps["viridis"]
@@ -43,13 +45,13 @@ def alignment_relations(
     return figure
 
 
-def chance(place: Axes, levels: Series) -> None:
-    """A grey dotted line at what chance gives."""
+def chance(place: "Axes", levels: Series) -> None:
+    """Draw a grey dotted line at the chance level."""
     draw(place, levels, label="chance", color="0.5", linestyle=":")
 
 
-def band(place: Axes, series: Mapping[str, Series], key: str, colour: Any) -> None:
-    """Two standard errors up and down, where the series has them."""
+def band(place: "Axes", series: Mapping[str, Series], key: str, colour: Any) -> None:
+    """Draw a band of two standard errors on each side, where the series has them."""
     values, errors = series.get(key, {}), series.get(f"{key}_se", {})
     epochs = [epoch for epoch in sorted(values) if epoch in errors]
     low, high = ([values[epoch] + sign * 2 * errors[epoch] for epoch in epochs] for sign in (-1, 1))

@@ -1,17 +1,17 @@
-"""Gradient flow: parts of a network × epochs, and the ratios between its front and its output."""
+"""Gradient flow: maps of the network's parts over epochs, and the ratios between its front and its output."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 
 from nfa.figures.relation_grid import colours
 from nfa.figures.style import add_legend, axis_label, epoch_axis, panels, plain_numbers, style
 from nfa.figures.training_analysis import Series, draw
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MAPS = {
     "grad_rms": "gradient, RMS",
@@ -30,10 +30,10 @@ THRESHOLDS = {0.01: "vanishing", 0.1: "weak", 0.5: "strong"}
 MOST_ROWS = 40
 
 
-def flow_map(series: Mapping[str, Series], groups: Sequence[str], *, title: str = "", unit: str = "epoch") -> Figure:
-    """A map for each measure: groups from the input at the top to the output at the bottom, epochs to the right.
+def flow_map(series: Mapping[str, Series], groups: Sequence[str], *, title: str = "", unit: str = "epoch") -> "Figure":
+    """Draw a map for each measure, with groups from the input (top) to the output (bottom) and epochs to the right.
 
-    Colours are logarithmic; what is undefined or was not measured stays white.
+    Colours are logarithmic; values that are undefined or were not measured stay white.
     """
     drawn = {name: label for name, label in MAPS.items() if any(series.get(f"flow/{g}/{name}") for g in groups)}
     height = 1.4 + 0.2 * min(len(groups), MOST_ROWS)
@@ -48,7 +48,9 @@ def flow_map(series: Mapping[str, Series], groups: Sequence[str], *, title: str 
     return figure
 
 
-def _map(figure: Figure, axes: Axes, values: Mapping[str, Series], unit: str) -> None:
+def _map(figure: "Figure", axes: "Axes", values: Mapping[str, Series], unit: str) -> None:
+    from matplotlib.colors import LogNorm
+
     epochs = sorted(set().union(*values.values()))
     table = np.array([[of_group.get(epoch, np.nan) for epoch in epochs] for of_group in values.values()])
     table[~(table > 0)] = np.nan
@@ -71,10 +73,11 @@ def flow_curves(
     title: str = "",
     unit: str = "epoch",
     built_in: float | None = 1.0,
-) -> Figure:
-    """A panel for each ratio and for the gradient norm, logarithmic; a line for each run. `roles` name the parts.
+) -> "Figure":
+    """Draw a logarithmic panel for each ratio and for the gradient norm, with one line per run; `roles` name the parts.
 
-    Thresholds of the gradient ratio are drawn times the factor that is built into it; None: it differs, and none are.
+    Thresholds of the gradient ratio are multiplied by the factor that is built into the model; None, where runs differ
+    in this factor, draws no thresholds.
     """
     drawn = {key: label for key, label in CURVES.items() if any(series.get(key) for series in runs.values())}
     figure, places = panels(max(1, len(drawn)), columns=min(2, max(1, len(drawn))), width=4.2, height=2.8)
@@ -95,8 +98,10 @@ def flow_curves(
     return figure
 
 
-def _epochs(axes: Axes, epochs: Sequence[int], unit: str) -> None:
-    """An epoch axis, logarithmic where most checkpoints would lie at its left end."""
+def _epochs(axes: "Axes", epochs: Sequence[int], unit: str) -> None:
+    """Set up an epoch axis, logarithmic if most checkpoints would crowd at its left end."""
+    from matplotlib.ticker import NullLocator
+
     epoch_axis(axes, None, axis_label(unit))
     if len(epochs) > 4 and epochs[-1] > SPREAD * max(1, epochs[len(epochs) // 2]):
         axes.set_xscale("symlog", linthresh=1)
@@ -111,7 +116,7 @@ def _named(label: str, roles: Mapping[str, str | None]) -> str:
     return label
 
 
-def _thresholds(axes: Axes, built_in: float) -> None:
+def _thresholds(axes: "Axes", built_in: float) -> None:
     low, high = axes.get_ylim()
     for value, name in ((built_in * limit, name) for limit, name in THRESHOLDS.items()):
         if low < value < high:
@@ -120,8 +125,10 @@ def _thresholds(axes: Axes, built_in: float) -> None:
             axes.text(0.01, value, name, transform=axes.get_yaxis_transform(), fontsize=7, color="0.35", **side)
 
 
-def intervals(values: Mapping[str, tuple[float, float, float]], *, xlabel: str, zero: bool = False) -> Figure:
-    """A row for each label: mean and interval (mean, low, high), the first at the top; with `zero` a line at 0."""
+def intervals(values: Mapping[str, tuple[float, float, float]], *, xlabel: str, zero: bool = False) -> "Figure":
+    """Draw a row for each label: a mean and its interval (mean, low, high), the first at the top; `zero` adds a line at
+    0.
+    """
     beside = 0.08 * max(map(len, values), default=0)  # inches that the labels take
     figure, places = panels(1, columns=1, width=5.6 + beside, height=1.0 + 0.32 * len(values))
     with style():

@@ -3,15 +3,16 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from nfa.figures.style import style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 COLUMNS = 6  # checkpoints in a row of a page
 FEW_CLASSES = 10
@@ -20,9 +21,9 @@ AREA = 42.0  # of the largest mark, in points²
 
 @dataclass(frozen=True)
 class DrawnDirections:
-    """Gradients with a direction, by row: cosines [m m], positions [m 2] (none: no map), norms, losses.
+    """Gradients that have a direction, by row: cosines [m, m], positions [m, 2] (empty: no map), norms and losses.
 
-    `classes` are None where there are none; `noisy` marks wrong labels.
+    `classes` is None where there are none; `noisy` marks wrong labels; `what` names the rows.
     """
 
     cosines: np.ndarray
@@ -43,7 +44,9 @@ class DrawnDirections:
         classes: np.ndarray | None = None,
         noisy: np.ndarray | None = None,
     ) -> "DrawnDirections":
-        """Of the arrays of a study, its rows in an order of all examples, of which losses, classes and noisy are."""
+        """Return the rows of a study's arrays in an order of all examples; losses, classes and noisy are those of all
+        examples.
+        """
         kept = arrays["kept"]
         rank = np.empty(len(order), dtype=int)
         rank[order] = np.arange(len(order))
@@ -60,8 +63,12 @@ class DrawnDirections:
         )
 
 
-def gradient_similarities(shown: DrawnDirections, *, title: str) -> Figure:
-    """Cosines from −1 (blue) to 1 (red), rows by class, then from easy to difficult; lines between the classes."""
+def gradient_similarities(shown: DrawnDirections, *, title: str) -> "Figure":
+    """Draw cosines from −1 (blue) to 1 (red), rows by class and then from easy to difficult, with lines between
+    classes.
+    """
+    from matplotlib.figure import Figure
+
     with style():
         figure = Figure(figsize=(5.2, 4.6), layout="compressed")
         axes = figure.subplots()
@@ -73,8 +80,10 @@ def gradient_similarities(shown: DrawnDirections, *, title: str) -> Figure:
     return figure
 
 
-def gradient_map(shown: DrawnDirections, *, title: str, reach: float) -> Figure:
-    """t-SNE of the chord distances: colour = class (or loss), area = gradient norm, rings = wrong labels."""
+def gradient_map(shown: DrawnDirections, *, title: str, reach: float) -> "Figure":
+    """Draw t-SNE of the chord distances: colour = class (or loss), area = gradient norm, rings = wrong labels."""
+    from matplotlib.figure import Figure
+
     with style():
         figure = Figure(figsize=(5.6, 4.6), layout="compressed")
         axes = figure.subplots()
@@ -91,8 +100,10 @@ def gradient_map(shown: DrawnDirections, *, title: str, reach: float) -> Figure:
 
 def gradient_montage(
     runs: Mapping[str, Mapping[int, DrawnDirections]], *, title: str, most: int = 48, unit: str = "epoch"
-) -> Figure:
-    """Every checkpoint of every run on a page: a matrix, and below it its map; one scale of colours and positions."""
+) -> "Figure":
+    """Draw every checkpoint of every run on one page: a matrix with its map below, on common scales."""
+    from matplotlib.figure import Figure
+
     with style():
         shown = {name: _some(of_run, most) for name, of_run in runs.items()}
         columns = min(COLUMNS, max(len(of_run) for of_run in shown.values()))
@@ -120,19 +131,19 @@ def gradient_montage(
 
 
 def map_reach(shown: Any) -> float:
-    """The largest coordinate of any map, so that all are drawn on one scale."""
+    """Return the largest coordinate of all maps, so that they are drawn on one scale."""
     return 1.05 * max((float(np.abs(one.positions).max()) for one in shown if len(one.positions)), default=1.0) or 1.0
 
 
 def _some(of_run: Mapping[int, DrawnDirections], most: int) -> dict[int, DrawnDirections]:
-    """All checkpoints, or as many, evenly spaced."""
+    """Return all checkpoints, or at most `most`, evenly spaced."""
     epochs = sorted(of_run)
     if len(epochs) > most:
         epochs = [epochs[round(index * (len(epochs) - 1) / (most - 1))] for index in range(most)]
     return {epoch: of_run[epoch] for epoch in epochs}
 
 
-def _matrix(axes: Axes, shown: DrawnDirections, *, labels: bool = True) -> Any:
+def _matrix(axes: "Axes", shown: DrawnDirections, *, labels: bool = True) -> Any:
     axes.axis("on")
     axes.grid(visible=False)
     image = axes.imshow(shown.cosines, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="antialiased")
@@ -151,7 +162,7 @@ def _matrix(axes: Axes, shown: DrawnDirections, *, labels: bool = True) -> Any:
     return image
 
 
-def _map(axes: Axes, shown: DrawnDirections, reach: float, scale: float) -> Any:
+def _map(axes: "Axes", shown: DrawnDirections, reach: float, scale: float) -> Any:
     axes.axis("on")
     axes.grid(visible=False)
     axes.set(xticks=[], yticks=[], xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
@@ -171,15 +182,19 @@ def _map(axes: Axes, shown: DrawnDirections, reach: float, scale: float) -> Any:
 
 
 def _few(shown: DrawnDirections) -> bool:
-    """Whether each class has a colour of its own, the same in every picture."""
+    """Tell whether each class has a colour of its own, the same in every picture."""
     return shown.classes is not None and max(shown.classes, default=0) < FEW_CLASSES
 
 
 def _colour(label: int) -> Any:
+    from matplotlib import colormaps
+
     return colormaps["tab10"](int(label))
 
 
-def _legend(shown: DrawnDirections) -> Sequence[Line2D]:
+def _legend(shown: DrawnDirections) -> "Sequence[Line2D]":
+    from matplotlib.lines import Line2D
+
     if shown.classes is None or not _few(shown):
         return []
     look: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 5}

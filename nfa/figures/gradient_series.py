@@ -1,13 +1,15 @@
-"""Series of gradient directions over epochs: of one run, of several, and the differences of two."""
+"""Series of gradient directions over epochs: of one run, of several runs, and the differences between two."""
 
 from collections.abc import Mapping, Sequence
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from nfa.figures.alignment_relations import band
 from nfa.figures.relation_grid import colours
 from nfa.figures.style import add_legend, axis_label, epoch_axis, panels, style
 from nfa.figures.training_analysis import Series, draw
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LABELS = {
     "gradient/mean_cosine": "mean cosine, all pairs",
@@ -37,8 +39,8 @@ def gradient_series(
     *,
     title: str = "",
     unit: str = "epoch",
-) -> Figure:
-    """A panel for each series that any run has, a line for each run, a band of two standard errors."""
+) -> "Figure":
+    """Draw a panel for each series that any run has: one line per run, with a band of two standard errors."""
     drawn = [key for key in keys if any(series.get(key) for series in runs.values())]
     figure, places = panels(max(1, len(drawn)), columns=min(4, max(1, len(drawn))), width=3.2, height=2.5)
     epochs = set().union(*(series.get("analysis/seconds", {}) for series in runs.values()))
@@ -62,13 +64,13 @@ def gradient_series(
     return figure
 
 
-def noise_scale(series: Mapping[str, Series], *, title: str, unit: str = "epoch") -> Figure:
-    """The gradient noise scale over epochs, with two standard errors; undefined ones are not drawn."""
+def noise_scale(series: Mapping[str, Series], *, title: str, unit: str = "epoch") -> "Figure":
+    """Draw the gradient noise scale over epochs, with two standard errors; undefined values are not drawn."""
     return gradient_series({"": series}, ("gradient/noise_scale",), title=title, unit=unit)
 
 
-def gradient_differences(differences: Mapping[str, Intervals], *, title: str, unit: str = "epoch") -> Figure:
-    """The difference of two runs in each series, with its 95 % bootstrap interval; 0 is no difference."""
+def gradient_differences(differences: Mapping[str, Intervals], *, title: str, unit: str = "epoch") -> "Figure":
+    """Draw the difference between two runs in each series, with its 95 % bootstrap interval."""
     drawn = [key for key in LABELS if differences.get(key)]
     figure, places = panels(max(1, len(drawn)), columns=min(4, max(1, len(drawn))), width=3.2, height=2.5)
     with style():

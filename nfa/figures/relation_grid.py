@@ -1,11 +1,7 @@
-"""Relations × layers of several analyses: each run by itself, or runs that differ only in their seed together."""
+"""Relations × layers of several analyses: one line per run, or one per group of runs that differ only in their seed."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
-
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nfa.figures.alignment_relations import band, chance
 from nfa.figures.style import add_legend, epoch_axis, grid, site_label, style
@@ -13,12 +9,18 @@ from nfa.figures.training_analysis import Series
 from nfa.figures.training_analysis import draw as draw_series
 from nfa.relations import RELATIONS
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 Value = TypeVar("Value")
 Bands = Mapping[int, tuple[float, float, float]]  # epoch → mean, low, high
 
 
 def colours(count: int) -> list[Any]:
-    """As many colours that can be told apart."""
+    """Return so many distinct colours."""
+    from matplotlib import colormaps
+
     if count <= 10:
         return [colormaps["tab10"](index) for index in range(count)]
     return [colormaps["turbo"](index / (count - 1)) for index in range(count)]
@@ -28,16 +30,16 @@ def relation_grid(
     groups: Mapping[str, Mapping[str, Mapping[int, Value]]],
     sites: Sequence[str],
     relations: Sequence[str],
-    draw: Callable[[Axes, str, Mapping[str, Mapping[int, Value]], str, Any], None],
+    draw: "Callable[[Axes, str, Mapping[str, Mapping[int, Value]], str, Any], None]",
     *,
     title: str = "",
     boundary: int | None = None,
     unit: str = "epoch",
-) -> Figure:
-    """A row for each relation, a column for each site; `groups` are series by label, each with a colour of its own.
+) -> "Figure":
+    """Draw a row for each relation and a column for each site; each of the `groups` of series has a colour of its own.
 
-    `draw(axes, label, series, key, colour)`, `draw_run` or `draw_seeds`, puts a group's values of <site>/<relation>
-    into that panel. A relation that no group has gets no row; what is absent is not drawn.
+    `draw(axes, label, series, key, colour)`, that is `draw_run` or `draw_seeds`, draws a group's values of
+    <site>/<relation> into a panel. A relation that no group has gets no row; absent values are not drawn.
     """
     drawn = [name for name in relations if any(group.get(f"{s}/{name}") for group in groups.values() for s in sites)]
     figure, places = grid(max(1, len(drawn)), max(1, len(sites)))
@@ -56,15 +58,16 @@ def relation_grid(
     return figure
 
 
-def draw_run(place: Axes, run: str, series: Mapping[str, Series], key: str, colour: Any) -> None:
-    """A line, with a band of two standard errors and a chance level where there are any."""
+def draw_run(place: "Axes", run: str, series: Mapping[str, Series], key: str, colour: Any) -> None:
+    """Draw a line, with a band of two standard errors and a chance level where they exist."""
     draw_series(place, series.get(key, {}), label=run, color=colour, marker="o", markersize=3)
     band(place, series, key, colour)
     chance(place, series.get(f"{key}_chance", {}))
 
 
-def draw_seeds(place: Axes, label: str, group: Mapping[str, Bands], key: str, colour: Any) -> None:
-    """The mean of runs that differ only in their seed, its interval, and their mean chance level where there is one."""
+def draw_seeds(place: "Axes", label: str, group: Mapping[str, Bands], key: str, colour: Any) -> None:
+    """Draw the mean of runs that differ only in their seed, its interval, and their mean chance level where it exists.
+    """
     chance(place, {epoch: mean for epoch, (mean, *_) in group.get(f"{key}_chance", {}).items()})
     bands = group.get(key, {})
     epochs = sorted(bands)

@@ -11,7 +11,7 @@ _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
 class Shown(NamedTuple):
-    """What a figure draws: series by key, the sites among them, and how they were made of the measured ones."""
+    """What a figure draws: series by key, the sites among them, and how they were made from the measured sites."""
 
     series: Mapping[str, Series]
     sites: list[str]
@@ -19,7 +19,7 @@ class Shown(NamedTuple):
 
 
 def kind(site: str) -> str:
-    """A site's path with a star in place of its block's number.
+    """Return a site's path with a star in place of its block's number.
 
     >>> kind("model.layers.12.mlp.up_proj"), kind("layer_3")
     ('model.layers.*.mlp.up_proj', 'layer_3')
@@ -28,7 +28,7 @@ def kind(site: str) -> str:
 
 
 def some(sites: Sequence[str], most: int) -> list[str]:
-    """All sites, or as many as a page holds, evenly spaced from the first to the last.
+    """Return all sites, or at most `most`, evenly spaced from the first to the last.
 
     >>> some("abcdefghi", most=5)
     ['a', 'c', 'e', 'g', 'i']
@@ -39,7 +39,8 @@ def some(sites: Sequence[str], most: int) -> list[str]:
 
 
 def shown(series: Mapping[str, Series], sites: Sequence[str], relations: Sequence[str], most: int) -> Shown:
-    """All sites where they are `most` at most; else means over the blocks, or some sites where there are no blocks.
+    """Return all sites if there are at most `most`; otherwise means over blocks, or some of the sites if there are no
+    blocks.
 
     A mean <kind>/<relation> is over the blocks that have a value; <key>_low and <key>_high are the lowest and highest.
     """
@@ -69,7 +70,7 @@ def _over_blocks(key: str, blocks: Sequence[Series]) -> dict[str, Series]:
 
 
 def alignment_title(title: str, conventions: Mapping[str, Any], drawn: Shown) -> str:
-    """What a figure of relations is of: examples, precision, output directions, and what of the sites is drawn."""
+    """Return the title of a figure of relations: examples, precision, output directions, and which sites are drawn."""
     directions = conventions["directions"]
     count = "" if directions == "all" else f", {directions.partition(',')[0]} directions"
     left = f"; {drawn.said}" if drawn.said else ""

@@ -3,13 +3,12 @@
 import math
 import re
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
 
 RC: dict[str, Any] = {
     "font.size": 9,
@@ -36,7 +35,7 @@ ENTRIES_BESIDE, LETTERS_BESIDE = 12, 34  # what a legend in a panel's place has 
 
 
 def site_label(site: str) -> str:
-    """A site as it is written in a figure; paths that hold no list of layers are as they are.
+    """Return a site as it is written in a figure; paths without a list of layers are unchanged.
 
     >>> site_label("layer_3"), site_label("model.layers.12.self_attn.q_proj"), site_label("model.layers.*.mlp.up_proj")
     ('layer 3', 'block 12 q_proj', 'up_proj, all blocks')
@@ -48,17 +47,21 @@ def site_label(site: str) -> str:
 
 
 def axis_label(unit: str) -> str:
-    """What checkpoints are counted in, as it is written at an axis."""
+    """Return the label of an axis of checkpoints."""
     return "optimizer step" if unit == "step" else unit
 
 
 def style() -> AbstractContextManager[None]:
-    """Draw in this look; matplotlib's own settings are as before afterwards."""
+    """Draw in this look within the block; matplotlib's own settings are restored after it."""
+    import matplotlib
+
     return matplotlib.rc_context(RC)  # type: ignore[arg-type]
 
 
-def panels(count: int, *, columns: int = 3, width: float = 3.6, height: float = 2.7) -> tuple[Figure, list[Axes]]:
-    """A figure with `count` panels in rows of `columns`; places left over stay empty."""
+def panels(count: int, *, columns: int = 3, width: float = 3.6, height: float = 2.7) -> "tuple[Figure, list[Axes]]":
+    """Return a figure with `count` panels in rows of `columns`; the remaining places stay empty."""
+    from matplotlib.figure import Figure
+
     rows = math.ceil(count / columns)
     with style():
         figure = Figure(figsize=(width * columns, height * rows + 0.4), layout="constrained")
@@ -68,16 +71,19 @@ def panels(count: int, *, columns: int = 3, width: float = 3.6, height: float = 
     return figure, places[:count]
 
 
-def grid(rows: int, columns: int, *, width: float = 2.6, height: float = 2.0) -> tuple[Figure, list[list[Axes]]]:
-    """A figure of rows × columns panels that share their axes along rows and columns."""
+def grid(rows: int, columns: int, *, width: float = 2.6, height: float = 2.0) -> "tuple[Figure, list[list[Axes]]]":
+    """Return a figure of rows × columns panels that share their axes along rows and columns."""
+    from matplotlib.figure import Figure
+
     with style():
         figure = Figure(figsize=(width * columns + 0.6, height * rows + 0.6), layout="constrained")
         places = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey="row")
     return figure, [list(row) for row in places]
 
 
-def add_legend(figure: Figure) -> None:
-    """One legend for what any panel shows: in the place that is left over, else below the panels, in rows that fit."""
+def add_legend(figure: "Figure") -> None:
+    """Add one legend for all panels: in an empty place if there is one, otherwise below the panels, in rows that fit.
+    """
     drawn = {
         label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
@@ -94,16 +100,20 @@ def add_legend(figure: Figure) -> None:
     figure.legend(handles=[*drawn.values()], loc="outside lower center", ncols=columns)
 
 
-def plain_numbers(axis: Axis) -> None:
-    """A logarithmic axis with a few ticks, at 1, 2 and 5 where it is long, as decimal numbers."""
+def plain_numbers(axis: "Axis") -> None:
+    """Give a logarithmic axis a few ticks, at 1, 2 and 5 if it is long, as decimal numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
     low, high = axis.get_view_interval()
     axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=7) if high > LONG * low else MaxNLocator(5))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
-def epoch_axis(axes: Axes, boundary: int | None, unit: str = "epoch") -> None:
-    """Whole epochs, or another `unit`, and a dashed line where checkpoints stop being taken at every epoch."""
+def epoch_axis(axes: "Axes", boundary: int | None, unit: str = "epoch") -> None:
+    """Label whole epochs, or another `unit`, and draw a dashed line where checkpoints at every epoch end."""
+    from matplotlib.ticker import MaxNLocator
+
     axes.set_xlabel(unit)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5, min_n_ticks=1))
     if boundary is not None:

@@ -1,13 +1,14 @@
 """Losses and similarities of every analysed layer through training."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from nfa.figures.style import LONG, LOSSES, add_legend, epoch_axis, panels, plain_numbers, site_label, style
 from nfa.relations import KNOWN
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Series = Mapping[int, float]
 SIMILARITIES = {
@@ -30,12 +31,12 @@ def training_analysis(
     boundary: int | None = None,
     unit: str = "epoch",
     band: str = "",
-) -> Figure:
-    """One panel a site: losses on a logarithmic left axis, similarities on a right axis fixed to 0…1.
+) -> "Figure":
+    """Draw one panel per site: losses on a logarithmic left axis, similarities on a right axis from 0 to 1.
 
     `series` holds epoch → value by metric key (`train/loss`, `layer_0/agop_nfm`, …). Losses are drawn at the epochs
-    that have similarities; a value that does not exist is not drawn. <key>_chance is dotted. Where there are <key>_low
-    and <key>_high, as of a mean over blocks, there is a band between them, called `band`.
+    that have similarities. <key>_chance is dotted. Where <key>_low and <key>_high exist, as for a mean over blocks, the
+    band between them is labelled `band`.
     """
     figure, places = panels(len(sites))
     with style():
@@ -50,8 +51,8 @@ def training_analysis(
 
 def training_analyses(
     runs: Mapping[str, Mapping[str, Series]], sites: Sequence[str], similarities: Sequence[str], *, title: str = ""
-) -> Figure:
-    """A row of such panels for each run; `runs` are series by run name."""
+) -> "Figure":
+    """Draw a row of such panels for each run; `runs` are series by run name."""
     figure, places = panels(len(runs) * len(sites), columns=len(sites))
     with style():
         for row, (name, series) in enumerate(runs.items()):
@@ -65,7 +66,7 @@ def training_analyses(
 
 
 def _panel(
-    axes: Axes, series: Mapping[str, Series], site: str, similarities: Sequence[str], boundary: int | None, unit: str
+    axes: "Axes", series: Mapping[str, Series], site: str, similarities: Sequence[str], boundary: int | None, unit: str
 ) -> None:
     epochs = set().union(*(series.get(f"{site}/{name}", {}) for name in similarities)) | set(
         series.get("train/loss", {})
@@ -85,8 +86,8 @@ def _panel(
     right.grid(visible=False)
 
 
-def _loss_axis(axes: Axes) -> None:
-    """The left one; without a mark where no loss was logged, as by a loop of somebody's own."""
+def _loss_axis(axes: "Axes") -> None:
+    """Set up the left axis; it has no ticks if no loss was logged, as in a user's own training loop."""
     if not axes.get_lines():
         axes.set_yticks([])
         return
@@ -97,14 +98,14 @@ def _loss_axis(axes: Axes) -> None:
 
 
 def _scale(similarities: Sequence[str]) -> str:
-    """What the right axis counts."""
+    """Return the label of the right axis."""
     shares = [name for name in similarities if name in KNOWN]
     words = ["cosine similarity"] * (len(shares) < len(similarities)) + ["share"] * bool(shares)
     return ", ".join(words)
 
 
-def between(axes: Axes, series: Mapping[str, Series], key: str, colour: Any) -> None:
-    """A band from the lowest to the highest value that a mean is of, where the series has them."""
+def between(axes: "Axes", series: Mapping[str, Series], key: str, colour: Any) -> None:
+    """Draw a band from the lowest to the highest value behind a mean, where the series has them."""
     low, high = series.get(f"{key}_low", {}), series.get(f"{key}_high", {})
     epochs = sorted(low)
     if epochs:
@@ -112,8 +113,8 @@ def between(axes: Axes, series: Mapping[str, Series], key: str, colour: Any) -> 
         axes.fill_between(epochs, bottom, top, color=colour, alpha=0.15, linewidth=0)
 
 
-def draw(axes: Axes, values: Series, **look: Any) -> None:
-    """One series in epoch order; nothing where it has no values."""
+def draw(axes: "Axes", values: Series, **look: Any) -> None:
+    """Draw one series in epoch order; nothing if it has no values."""
     if not values:
         return
     epochs = sorted(values)

@@ -1,20 +1,22 @@
-"""Values of one model: a panel for each quantity, a row for each site, from the input at the top to the output."""
+"""Values of one model: one panel per quantity and one row per site, from the input (top) to the output (bottom)."""
 
 from collections.abc import Mapping, Sequence
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from nfa.figures.style import panels, site_label, style
 from nfa.relations import RELATIONS
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 
 def relations_by_site(
     values: Mapping[str, float], sites: Sequence[str], relations: Sequence[str], *, title: str = ""
-) -> Figure:
-    """Relations by metric key, with bars of two standard errors and grey ticks at chance levels.
+) -> "Figure":
+    """Draw relations by metric key, with bars of two standard errors and grey ticks at chance levels.
 
-    What is undefined is not drawn.
+    Undefined values are not drawn.
     """
     drawn = [name for name in relations if any(f"{site}/{name}" in values for site in sites)]
     figure, places = panels(max(1, len(drawn)), height=_height(sites))
@@ -27,8 +29,8 @@ def relations_by_site(
     return figure
 
 
-def gradients_by_part(values: Mapping[str, float], parts: Sequence[str], *, title: str = "") -> Figure:
-    """The root mean square of the gradient in each part of a model, on a logarithmic axis."""
+def gradients_by_part(values: Mapping[str, float], parts: Sequence[str], *, title: str = "") -> "Figure":
+    """Draw the root mean square of the gradient in each part of a model, on a logarithmic axis."""
     figure, places = panels(1, columns=1, width=5.6, height=_height(parts))
     with style():
         positive = {key: value for key, value in values.items() if value > 0}
@@ -42,7 +44,7 @@ def _height(rows: Sequence[str]) -> float:
     return 1.2 + 0.22 * len(rows)  # inches
 
 
-def _rows(place: Axes, values: Mapping[str, float], keys: Sequence[str], labels: Sequence[str]) -> None:
+def _rows(place: "Axes", values: Mapping[str, float], keys: Sequence[str], labels: Sequence[str]) -> None:
     for row, key in enumerate(keys):
         if key in values:
             error = 2 * values[f"{key}_se"] if f"{key}_se" in values else None

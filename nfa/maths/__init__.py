@@ -1,1 +1,1 @@
-"""Pure tensor functions; they know nothing of models, runs or files."""
+"""Pure functions of tensors and arrays; they know nothing of models, runs or files."""

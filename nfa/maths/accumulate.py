@@ -9,9 +9,13 @@ _NARROW, _BLOCK = 16, 256
 
 
 def add_gram(total: Float[Tensor, "o o"], rows: Float[Tensor, "m o"]) -> None:
-    """total += rowsᵀ rows, in its upper block triangle only; read it back with `symmetric`.
+    """Add rowsᵀ rows to the upper block triangle of a running total, in place; read the total with `symmetric`.
 
-    Only strips of 256 columns from the diagonal to the right are multiplied: 5/8 of the work at o = 1024.
+    Only strips of 256 columns from the diagonal to the right are multiplied, which is 5/8 of the work at o = 1024.
+
+    Args:
+        total: The running total [o, o]; its lower block triangle is not defined.
+        rows: The m rows to add [m, o].
     """
     for start in range(0, total.shape[0], _STRIP):
         stop = start + _STRIP
@@ -19,9 +23,16 @@ def add_gram(total: Float[Tensor, "o o"], rows: Float[Tensor, "m o"]) -> None:
 
 
 def add_product(total: Float[Tensor, "o i"], x: Float[Tensor, "m o"], y: Float[Tensor, "m i"]) -> None:
-    """total += xᵀ y. For a few columns BLAS adds row after row to the total, so here they are summed in blocks first.
+    """Add xᵀ y to a running total, in place.
 
-    In float32 that keeps 1e-7 where a sum over 100,000 rows would be off by 1e-5 and more.
+    For a total with fewer than 16 rows or columns, BLAS would add row after row to the total. Rows are therefore summed
+    in blocks of 256 first: in float32 the relative error then stays near 1e-7, where a plain sum over 100,000 rows is
+    off by 1e-5 or more.
+
+    Args:
+        total: The running total [o, i].
+        x: Left rows [m, o].
+        y: Right rows [m, i].
     """
     if min(total.shape) >= _NARROW:
         total.addmm_(x.T, y)
@@ -34,13 +45,20 @@ def add_product(total: Float[Tensor, "o i"], x: Float[Tensor, "m o"], y: Float[T
 
 
 def symmetric(total: Float[Tensor, "o o"]) -> Float[Tensor, "o o"]:
-    """The full symmetric matrix of what `add_gram` accumulated.
+    """Return the full symmetric matrix that `add_gram` has accumulated.
 
-    >>> total, rows = torch.zeros(2, 2), torch.tensor([[1.0, 2.0], [0.0, 1.0]])
-    >>> add_gram(total, rows)
-    >>> symmetric(total)
-    tensor([[1., 2.],
-            [2., 5.]])
+    Args:
+        total: A total [o, o] of which only the upper triangle is read.
+
+    Returns:
+        The symmetric matrix [o, o].
+
+    Example:
+        >>> total, rows = torch.zeros(2, 2), torch.tensor([[1.0, 2.0], [0.0, 1.0]])
+        >>> add_gram(total, rows)
+        >>> symmetric(total)
+        tensor([[1., 2.],
+                [2., 5.]])
     """
     upper = torch.triu(total)
     return upper + torch.triu(upper, diagonal=1).T

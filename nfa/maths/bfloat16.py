@@ -1,9 +1,9 @@
 """Matrix products with bfloat16 operands and float32 accumulation, on any device.
 
-Every product inside `bfloat16_products()` rounds its operands to bfloat16 (8 bits of mantissa) and adds in float32.
-Where a processor has bfloat16 units they are used. Where it has none, PyTorch's CPU fallback is about a hundred times
-slower than float32, so the rounded operands are multiplied in float32 instead, which gives the same numbers
-(a product of two bfloat16 numbers is exact in float32) but is no faster than float32.
+Every product inside `bfloat16_products()` rounds its operands to bfloat16 (8 bits of mantissa) and accumulates in
+float32. Processors with bfloat16 units use them. On a processor without such units PyTorch's CPU fallback is about a
+hundred times slower than float32, so the rounded operands are multiplied in float32 instead. This gives the same
+numbers, because a product of two bfloat16 numbers is exact in float32, but it is no faster than float32.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +18,14 @@ _aten = torch.ops.aten
 
 
 def has_bfloat16_units(device: torch.device) -> bool:
-    """Whether `device` multiplies bfloat16 matrices in hardware."""
+    """Tell whether a device multiplies bfloat16 matrices in hardware.
+
+    Args:
+        device: A CPU or CUDA device; any other type of device counts as having no units.
+
+    Returns:
+        True if it does.
+    """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
@@ -26,7 +33,10 @@ def has_bfloat16_units(device: torch.device) -> bool:
 
 @contextmanager
 def bfloat16_products() -> Iterator[None]:
-    """Inside, mm, bmm, addmm and baddbmm of floating-point tensors have bfloat16 operands."""
+    """Round the operands of mm, bmm, addmm and baddbmm to bfloat16 within the block.
+
+    Only products of floating-point tensors are affected.
+    """
     with _BFloat16Products():
         yield
 
@@ -49,7 +59,7 @@ def _product(multiply: Callable[..., Tensor], a: Tensor, b: Tensor) -> Tensor:
 
 
 def _on_units_of_the_cpu(multiply: Callable[..., Tensor], a: Tensor, b: Tensor) -> Tensor:
-    """A product of operands that are rounded already; of bfloat16 tensors the result would be rounded, too."""
+    """Multiply operands that are already rounded; given bfloat16 tensors, the CPU would round the result as well."""
     matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before, matmul.fp32_precision = matmul.fp32_precision, "bf16"
     try:
@@ -83,7 +93,16 @@ _RULES: dict[Any, Callable[..., Tensor]] = {
 
 
 def mixed_precision(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    """bfloat16 autocast where `precision` is bfloat16, or auto on a GPU that has units for it; else nothing."""
+    """Return a context in which autocast to bfloat16 is on if `precision` asks for it.
+
+    Args:
+        precision: "bfloat16" turns autocast on, "auto" does so on a GPU with bfloat16 units, and anything else leaves
+            it off.
+        device: The device on which autocast is to work.
+
+    Returns:
+        An autocast context, or one that does nothing.
+    """
     fast = device.type == "cuda" and has_bfloat16_units(device)
     mixed = precision == "bfloat16" or (precision == "auto" and fast)
     return torch.autocast(device.type, dtype=torch.bfloat16) if mixed else nullcontext()

@@ -1,7 +1,7 @@
-"""Symmetric matrices of the form Fᵀ C F, kept as their factors.
+"""Symmetric matrices of the form Fᵀ C F, stored as their factors.
 
-AGOP = Wᵀ S W and NFM = Wᵀ W live on a layer's input side (i×i), but S and W Wᵀ live on its output side (o×o).
-Inner products need no i×i product: ⟨FᵀCF, EᵀDE⟩ = ⟨C X, X D⟩ with X = F Eᵀ.
+AGOP = Wᵀ S W and NFM = Wᵀ W live on a layer's input side [i, i], but S and W Wᵀ live on its output side [o, o]. Inner
+products need no [i, i] product: ⟨FᵀCF, EᵀDE⟩ = ⟨C X, X D⟩ with X = F Eᵀ.
 """
 
 import math
@@ -14,12 +14,20 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Congruence:
-    """Fᵀ C F with `factor` F [r i] and symmetric `core` C [r r]; None stands for the identity.
+    """The symmetric matrix Fᵀ C F [i, i], stored as its factors.
 
-    >>> W = torch.tensor([[3.0, 0.0], [0.0, 1.0]])
-    >>> Congruence(factor=W, core=None).dense()
-    tensor([[9., 0.],
-            [0., 1.]])
+    Args:
+        factor: F [r, i]; None stands for the identity.
+        core: The symmetric matrix C [r, r]; None stands for the identity.
+
+    Raises:
+        ValueError: Both are None, so that the size is not known.
+
+    Example:
+        >>> W = torch.tensor([[3.0, 0.0], [0.0, 1.0]])
+        >>> Congruence(factor=W, core=None).dense()
+        tensor([[9., 0.],
+                [0., 1.]])
     """
 
     factor: Float[Tensor, "r i"] | None
@@ -30,25 +38,25 @@ class Congruence:
             raise ValueError("a congruence needs a factor or a core")
 
     def double(self) -> "Congruence":
-        """The same matrix in float64."""
+        """Return the same matrix in float64."""
         return Congruence(*(part if part is None else part.double() for part in (self.factor, self.core)))
 
     def dense(self) -> Float[Tensor, "i i"]:
-        """The matrix itself."""
+        """Return the dense matrix [i, i]."""
         if self.factor is None:
             assert self.core is not None
             return self.core
         return self.factor.T @ (self.factor if self.core is None else self.core @ self.factor)
 
     def times(self, columns: Float[Tensor, "i m"]) -> Float[Tensor, "i m"]:
-        """Fᵀ C F X, without multiplying the factors out."""
+        """Return Fᵀ C F X for columns X [i, m], without multiplying the factors out."""
         if self.factor is None:
             return self.dense() @ columns
         through = self.factor @ columns
         return self.factor.T @ (through if self.core is None else self.core @ through)
 
     def sum(self) -> Tensor:
-        """Sum of all entries, 1ᵀFᵀCF1."""
+        """Return the sum of all entries, 1ᵀ Fᵀ C F 1."""
         if self.factor is None:
             return self.dense().sum()
         ones = self.factor.sum(dim=1)
@@ -56,16 +64,16 @@ class Congruence:
 
     @property
     def size(self) -> int:
-        """i, the side of the dense matrix."""
+        """The number i of rows of the dense matrix."""
         part = self.core if self.factor is None else self.factor
         assert part is not None
         return part.shape[1]
 
     def sqrt(self) -> "Congruence":
-        """The positive semidefinite square root, for a positive semidefinite matrix.
+        """Return the positive semidefinite square root of a positive semidefinite matrix.
 
-        With C = L Lᵀ and Lᵀ F = U Σ Vᵀ (thin SVD), FᵀCF = V Σ² Vᵀ, so the root is V Σ Vᵀ. Computed in float64.
-        The root of a matrix that is not finite is nan.
+        With C = L Lᵀ and the thin SVD Lᵀ F = U Σ Vᵀ, FᵀCF = V Σ² Vᵀ, so the root is V Σ Vᵀ. It is computed in float64.
+        The root of a matrix that is not finite is NaN.
         """
         half = self._half()
         if not half.isfinite().all():
@@ -74,7 +82,7 @@ class Congruence:
         return Congruence(factor=directions, core=torch.diag(singular))
 
     def _half(self) -> Tensor:
-        """Lᵀ F in float64; Lᵀ is nan where C is not finite."""
+        """Return Lᵀ F in float64; Lᵀ is NaN where C is not finite."""
         factor = None if self.factor is None else self.factor.double()
         if self.core is None:
             assert factor is not None

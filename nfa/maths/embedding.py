@@ -1,4 +1,4 @@
-"""Maps of directions in the plane that can be compared from one checkpoint to the next."""
+"""Two-dimensional maps of directions that can be compared from one checkpoint to the next."""
 
 import math
 
@@ -11,10 +11,17 @@ FEWEST = 4  # directions that make a map
 
 
 def fitting_perplexity(n: int) -> float:
-    """min(30, (n − 1)/3).
+    """Return the default perplexity of a t-SNE map, min(30, (n − 1)/3).
 
-    >>> fitting_perplexity(10)
-    3.0
+    Args:
+        n: The number of directions in the map.
+
+    Returns:
+        The perplexity.
+
+    Example:
+        >>> fitting_perplexity(10)
+        3.0
     """
     return min(30.0, (n - 1) / 3)
 
@@ -22,10 +29,22 @@ def fitting_perplexity(n: int) -> float:
 def tsne(
     cosines: Float[np.ndarray, "n n"], *, perplexity: float, seed: int, start: Float[np.ndarray, "n 2"] | None = None
 ) -> Float[np.ndarray, "n 2"]:
-    """t-SNE on the chord distances √(2 − 2C), van der Maaten and Hinton 2008.
+    """Map directions to the plane by t-SNE on their chord distances √(2 − 2C).
 
-    It starts from `start`, without early exaggeration, so that a map can be compared with the one it came from; else
-    from the two principal directions. Positions are float32. ValueError for fewer than 4 examples.
+    Van der Maaten and Hinton 2008, as implemented by scikit-learn. Given a starting map, early exaggeration is left
+    out, so that the result can be compared with the map it started from.
+
+    Args:
+        cosines: Cosines C of all pairs of directions [n, n].
+        perplexity: The effective number of neighbours; below n.
+        seed: The seed of scikit-learn's optimiser.
+        start: Starting positions [n, 2]; None starts from the two principal coordinates.
+
+    Returns:
+        Positions [n, 2] in float32.
+
+    Raises:
+        ValueError: There are fewer than 4 directions.
     """
     from sklearn.manifold import TSNE  # its import changes the environment and draws random numbers
 
@@ -46,7 +65,16 @@ def tsne(
 
 
 def principal(cosines: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n 2"]:
-    """The first two principal coordinates, scaled down; an eigenvector's sign is that of its largest entry."""
+    """Return the first two principal coordinates, scaled to a standard deviation of 1e-4.
+
+    The sign of each coordinate makes its largest entry positive.
+
+    Args:
+        cosines: Cosines of all pairs of directions [n, n].
+
+    Returns:
+        Positions [n, 2] in float32.
+    """
     centred = cosines - cosines.mean(axis=0) - cosines.mean(axis=1, keepdims=True) + cosines.mean()
     values, vectors = np.linalg.eigh(centred)
     places = vectors[:, -2:][:, ::-1] * np.sqrt(np.clip(values[-2:][::-1], 0, None))
@@ -65,7 +93,19 @@ def continued(
     now: Int[np.ndarray, " n"],
     cosines: Float[np.ndarray, "n n"],
 ) -> Float[np.ndarray, "n 2"]:
-    """Where the examples `now` start: where they were, or, for one that was not there, where its nearest was."""
+    """Return starting positions for a map that follows an earlier one.
+
+    An example that the earlier map has starts where it was; a new example starts where its nearest neighbour was.
+
+    Args:
+        positions: Positions of the earlier map [m, 2].
+        before: The ids of the examples in the earlier map [m].
+        now: The ids of the examples in the new map [n].
+        cosines: Cosines of all pairs of directions in the new map [n, n].
+
+    Returns:
+        Starting positions [n, 2].
+    """
     place = {int(example): row for row, example in enumerate(before)}
     known = np.array([int(example) in place for example in now])
     nearest = np.where(known[None, :], cosines, -np.inf).argmax(axis=1)
@@ -80,7 +120,17 @@ def agreement(
     now: Float[np.ndarray, "n n"],
     kept: Int[np.ndarray, " n"],
 ) -> float | None:
-    """Pearson correlation of the cosines of all pairs a ≠ b that both matrices have; None where it is undefined."""
+    """Return the Pearson correlation between two cosine matrices, over the pairs a ≠ b that both contain.
+
+    Args:
+        before: Cosines of the earlier directions [m, m].
+        there: The ids of the examples in `before` [m].
+        now: Cosines of the later directions [n, n].
+        kept: The ids of the examples in `now` [n].
+
+    Returns:
+        The correlation; None where it is undefined: fewer than two common pairs, or constant cosines.
+    """
     _, first, second = np.intersect1d(there, kept, return_indices=True)
     pairs = np.triu_indices(len(first), 1)
     x, y = before[np.ix_(first, first)][pairs], now[np.ix_(second, second)][pairs]

@@ -1,7 +1,8 @@
-"""Gradients of one parameter for each example, as factors where those are smaller, and their inner products.
+"""Per-example gradients of one parameter, stored as factors where these are smaller, and their inner products.
 
-For a product z = W h at s positions γ = Σ_s δ_s h_sᵀ is a matrix [o i], but ⟨γ_a, γ_b⟩ = Σ_st ⟨δ_as, δ_bt⟩⟨h_as, h_bt⟩
-needs none: with one position it is (δδᵀ) ∘ (hhᵀ) (Goodfellow 2015, arXiv 1510.01799, on the diagonal).
+For a product z = W h at s positions γ = Σ_s δ_s h_sᵀ is a matrix [o, i], but the inner product ⟨γ_a, γ_b⟩ = Σ_st ⟨δ_as,
+δ_bt⟩⟨h_as, h_bt⟩ does not need it: with one position it is (δδᵀ) ∘ (hhᵀ). The diagonal of this matrix is in Goodfellow
+2015, arXiv 1510.01799.
 """
 
 import math
@@ -17,15 +18,15 @@ ENTRIES = 2**25  # numbers of a temporary tensor
 
 
 class _Held:
-    """What all forms share."""
+    """What all three forms of a gradient have in common."""
 
     @property
     def tensors(self) -> list[Tensor]:
-        """Those with a row for each example."""
+        """The tensors that have a row for each example."""
         return [value for value in vars(self).values() if isinstance(value, Tensor)]
 
     def begins(self, other: "_Held", tolerance: float) -> bool:
-        """Whether these are the first examples of another, to a tolerance relative to the largest entry."""
+        """Tell whether these are the first examples of another part, to a tolerance relative to its largest entry."""
         if type(self) is not type(other):
             return False
         pairs = [(a, b[: len(a)]) for a, b in zip(self.tensors, other.tensors, strict=True)]
@@ -34,7 +35,12 @@ class _Held:
 
 @dataclass(frozen=True)
 class GradientFactors(_Held):
-    """γ_a = Σ_s left_as ⊗ right_as for each of g groups: entries in the order [g p q]."""
+    """Gradients as sums of outer products, γ_a = Σ_s left_as ⊗ right_as within each of g groups.
+
+    Args:
+        left: The left factors [n, s, g, p].
+        right: The right factors [n, s, g, q].
+    """
 
     left: Float[Tensor, "n s g p"]
     right: Float[Tensor, "n s g q"]
@@ -44,31 +50,31 @@ class GradientFactors(_Held):
 
     @property
     def numbers(self) -> int:
-        """Numbers held for an example."""
+        """The number of entries stored per example."""
         return self.left[0].numel() + self.right[0].numel()
 
     def total(self, weights: Float[Tensor, " n"]) -> Float[Tensor, " gpq"]:
-        """Σ_a w_a γ_a."""
+        """Return the weighted sum Σ_a w_a γ_a, its entries in the order [g, p, q]."""
         return torch.einsum("nsgp,nsgq->gpq", _weighted(self.left, weights), self.right).flatten()
 
     def dense(self) -> "Dense":
-        """γ itself."""
+        """Return the gradients themselves."""
         return Dense(torch.einsum("nsgp,nsgq->ngpq", self.left, self.right).flatten(1))
 
     def largest(self) -> Float[Tensor, " n"]:
-        """A bound of the products δ_s h_s."""
+        """Return an upper bound on the entries of δ_s h_sᵀ for each example."""
         return _largest(self.left) * _largest(self.right)
 
     def times(self, weights: Float[Tensor, " n"]) -> "GradientFactors":
-        """w_a γ_a, the right side's entries at most 2."""
+        """Return w_a γ_a, with entries of at most 2 in the right factors."""
         sizes = [powers_of_two(_largest(side)) for side in (self.left, self.right)]
         left, right = (_weighted(side, 1 / size) for side, size in zip((self.left, self.right), sizes, strict=True))
         return GradientFactors(_weighted(left, sizes[0] * sizes[1] * weights), right)
 
     def compact(self, examples: int) -> "GradientFactors | Dense":
-        """Factors or γ, whichever costs fewer products for the Gram matrix of so many examples.
+        """Choose factors or dense gradients, whichever needs fewer operations for a Gram matrix of so many examples.
 
-        Pairs of positions cost n² s² g (p + q); making γ costs n s g p q, and its products n² g p q.
+        Pairs of positions cost n² s² g (p + q); making γ costs n s g p q, and its products cost n² g p q.
         """
         s, _, p = self.left.shape[1:]
         q = self.right.shape[3]
@@ -77,7 +83,13 @@ class GradientFactors(_Held):
 
 @dataclass(frozen=True)
 class Rows(_Held):
-    """γ_a has values_as added to row index_as of a table [rows d]."""
+    """Gradients of a lookup table [rows, d]: γ_a has values_as added to row index_as.
+
+    Args:
+        index: The rows of the table that each example uses [n, s].
+        values: What is added to these rows [n, s, d].
+        rows: The number of rows of the table.
+    """
 
     index: Int[Tensor, "n s"]
     values: Float[Tensor, "n s d"]
@@ -88,34 +100,38 @@ class Rows(_Held):
 
     @property
     def numbers(self) -> int:
-        """Numbers held for an example."""
+        """The number of entries stored per example."""
         return self.values[0].numel() + self.index[0].numel()
 
     def total(self, weights: Float[Tensor, " n"]) -> Float[Tensor, " rd"]:
-        """Σ_a w_a γ_a."""
+        """Return the weighted sum Σ_a w_a γ_a [rows·d]."""
         values = _weighted(self.values, weights).flatten(0, 1)
         return values.new_zeros(self.rows, values.shape[1]).index_add_(0, self.index.flatten(), values).flatten()
 
     def dense(self) -> "Dense":
-        """γ itself."""
+        """Return the gradients themselves."""
         return Dense(_scattered(self.index, self.values, self.rows))
 
     def largest(self) -> Float[Tensor, " n"]:
-        """Of the values."""
+        """Return the largest magnitude among each example's values."""
         return _largest(self.values)
 
     def times(self, weights: Float[Tensor, " n"]) -> "Rows":
-        """w_a γ_a."""
+        """Return w_a γ_a."""
         return Rows(self.index, _weighted(self.values, weights), self.rows)
 
     def compact(self, examples: int) -> "Rows":  # noqa: ARG002 - rows stay rows
-        """Itself."""
+        """Return this object: rows are always the smallest form."""
         return self
 
 
 @dataclass(frozen=True)
 class Dense(_Held):
-    """γ as a row of numbers for each example."""
+    """Gradients γ as one row of numbers per example.
+
+    Args:
+        values: The gradients [n, p].
+    """
 
     values: Float[Tensor, "n p"]
 
@@ -124,31 +140,31 @@ class Dense(_Held):
 
     @property
     def numbers(self) -> int:
-        """Numbers held for an example."""
+        """The number of entries stored per example."""
         return self.values[0].numel()
 
     def total(self, weights: Float[Tensor, " n"]) -> Float[Tensor, " p"]:
-        """Σ_a w_a γ_a."""
+        """Return the weighted sum Σ_a w_a γ_a [p]."""
         return weights.to(self.values) @ self.values
 
     def dense(self) -> "Dense":
-        """Itself."""
+        """Return this object."""
         return self
 
     def largest(self) -> Float[Tensor, " n"]:
-        """Of the values."""
+        """Return the largest magnitude among each example's values."""
         return _largest(self.values)
 
     def times(self, weights: Float[Tensor, " n"]) -> "Dense":
-        """w_a γ_a."""
+        """Return w_a γ_a."""
         return Dense(_weighted(self.values, weights))
 
     def within(self, places: Int[Tensor, " p"], size: int) -> "Dense":
-        """The same as part of a larger parameter: entry k stands at places[k] of `size` entries."""
+        """Embed the gradients into those of a larger parameter: entry k goes to position places[k] of `size`."""
         return Dense(self.values.new_zeros(len(self.values), size).index_add_(1, places, self.values))
 
     def compact(self, examples: int) -> "Dense":  # noqa: ARG002 - nothing is smaller
-        """Itself."""
+        """Return this object: no form is smaller."""
         return self
 
 
@@ -156,7 +172,14 @@ Part: TypeAlias = GradientFactors | Rows | Dense
 
 
 def powers_of_two(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """The power of two at or below each value; 1 for zero."""
+    """Return the largest power of two that is not above each value.
+
+    Args:
+        values: Values of at least 0 [n].
+
+    Returns:
+        The powers of two [n]; 1 for a value of 0.
+    """
     return torch.where(values > 0, 2.0 ** values.clamp(min=torch.finfo(values.dtype).tiny).log2().floor(), 1.0)
 
 
@@ -176,7 +199,14 @@ def _weighted(values: Tensor, weights: Float[Tensor, " n"]) -> Tensor:
 
 
 def add_part(parts: list[Part], part: Part) -> None:
-    """Add a term to a sum of parts; rows of numbers are added up at once, as many of them take much memory."""
+    """Append a part to a sum of parts, in place.
+
+    Two dense parts in a row are added at once, because many of them would take much memory.
+
+    Args:
+        parts: The parts so far.
+        part: The part to add.
+    """
     last = parts[-1] if parts else None
     if isinstance(part, Dense) and isinstance(last, Dense):
         parts[-1] = Dense(last.values + part.values)
@@ -185,7 +215,14 @@ def add_part(parts: list[Part], part: Part) -> None:
 
 
 def joined(parts: Sequence[Part]) -> list[Part]:
-    """The same sum of parts with fewer of them: uses of one kind follow each other along s."""
+    """Merge the parts of a sum: parts of one form are concatenated along s, or added if they are dense.
+
+    Args:
+        parts: The parts of one parameter's gradients.
+
+    Returns:
+        Fewer parts with the same sum.
+    """
     factors: dict[torch.Size, list[GradientFactors]] = {}
     for part in parts:
         if isinstance(part, GradientFactors):
@@ -203,7 +240,17 @@ def joined(parts: Sequence[Part]) -> list[Part]:
 
 
 def inner(a: Sequence[Part], b: Sequence[Part]) -> Float[Tensor, "n m"]:
-    """⟨γ_a, γ_b⟩ of all pairs, γ the sum of the parts: a parameter that several layers share has cross terms."""
+    """Return the inner products ⟨γ_a, γ_b⟩ of all pairs of examples.
+
+    Each γ is the sum of its parts; a parameter that several layers share has cross terms.
+
+    Args:
+        a: The parts of the first n gradients.
+        b: The parts of the other m gradients, of the same parameter.
+
+    Returns:
+        The inner products [n, m].
+    """
     products = [_inner(x, y) for x in a for y in b]
     return torch.stack(products).sum(dim=0) if len(products) > 1 else products[0]
 
@@ -237,7 +284,7 @@ def _pairs_of_positions(a: GradientFactors, b: GradientFactors) -> Tensor:
 
 
 def _same_rows(a: Rows, b: Rows) -> Tensor:
-    """Only rows that occur count; so many of them at a time that the dense tables stay small."""
+    """Multiply tables over the rows that occur, and over no more rows at a time than keeps the dense tables small."""
     used = torch.unique(torch.cat([a.index.flatten(), b.index.flatten()]))
     size = max(1, ENTRIES // (max(len(a), len(b)) * a.values.shape[2]))
     total = a.values.new_zeros(len(a), len(b))
@@ -252,13 +299,16 @@ def _same_rows(a: Rows, b: Rows) -> Tensor:
 
 
 def _scattered(index: Tensor, values: Tensor, rows: int) -> Float[Tensor, "n rd"]:
-    """Values [n s d] added to rows of a table for each example, flat."""
+    """Add the values [n, s, d] to the rows of one table per example, and flatten the tables."""
     table = values.new_zeros(len(values), rows, values.shape[2])
     return table.scatter_add_(1, index.unsqueeze(2).expand_as(values), values).flatten(1)
 
 
 def _rows_of_factors(a: Rows, b: GradientFactors) -> Tensor:
-    """A table that is also a matrix [rows d] (tied embeddings): Σ_st left_bt[index_as] ⟨right_bt, values_as⟩."""
+    """Multiply the two forms of a matrix [rows, d] that is also a table, as with tied embeddings.
+
+    The product is Σ_st left_bt[index_as] ⟨right_bt, values_as⟩.
+    """
     n, s = a.index.shape
     m, t = b.left.shape[:2]
     left, right = b.left.flatten(2).flatten(0, 1), b.right.flatten(2).flatten(0, 1)

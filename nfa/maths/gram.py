@@ -1,7 +1,7 @@
-"""What a Gram matrix of gradients says about their directions, also under resampled examples.
+"""Statistics of the directions of per-example gradients, computed from their Gram matrix, also under resampling.
 
-Every statistic takes `draws` [d n]: how often each example counts in each of d samples. One row of ones is the sample
-itself. Pairs of an example with itself, or with its own copy in a draw, are no pairs.
+Every statistic takes `draws` [d, n], which say how often each example occurs in each of d samples; one row of ones is
+the sample itself. An example is never paired with itself, nor with its own copy in a sample.
 """
 
 from collections.abc import Mapping
@@ -15,10 +15,18 @@ CELLS = 2**24  # numbers of a temporary tensor
 
 
 def cosines(gram: Float[Tensor, "n n"]) -> tuple[Float[Tensor, "n n"], Bool[Tensor, " n"]]:
-    """C_ab = K_ab / √(K_aa K_bb), and which examples have a direction; rows of the others are zero, and mean nothing.
+    """Return the cosine matrix C_ab = K_ab / √(K_aa K_bb), and which examples have a direction.
 
-    >>> cosines(torch.tensor([[4.0, -2.0, 0.0], [-2.0, 1.0, 0.0], [0.0, 0.0, 0.0]]))[0][0]
-    tensor([ 1., -1.,  0.])
+    Args:
+        gram: The Gram matrix K of the gradients [n, n].
+
+    Returns:
+        The cosines [n, n], and a mask [n] that is true for examples whose gradient is finite and not zero. Rows and
+        columns of the other examples are 0 and have no meaning.
+
+    Example:
+        >>> cosines(torch.tensor([[4.0, -2.0, 0.0], [-2.0, 1.0, 0.0], [0.0, 0.0, 0.0]]))[0][0]
+        tensor([ 1., -1.,  0.])
     """
     squares = gram.diagonal()
     kept = (squares > 0) & squares.isfinite()
@@ -30,7 +38,15 @@ def cosines(gram: Float[Tensor, "n n"]) -> tuple[Float[Tensor, "n n"], Bool[Tens
 
 
 def block_means(gram: Float[Tensor, "n n"], size: int) -> Float[Tensor, "b b"]:
-    """Gram matrix of the mean gradients of consecutive batches of `size` examples; what is left over is left out."""
+    """Return the Gram matrix of the mean gradients of consecutive batches.
+
+    Args:
+        gram: The Gram matrix of single examples [n, n].
+        size: The number of examples in a batch; examples left over from whole batches are not used.
+
+    Returns:
+        The Gram matrix of the b = n // size batches [b, b].
+    """
     batches = len(gram) // size
     whole = gram[: batches * size, : batches * size]
     means: Tensor = whole.unflatten(0, (batches, size)).unflatten(2, (batches, size)).mean(dim=(1, 3))
@@ -39,9 +55,13 @@ def block_means(gram: Float[Tensor, "n n"], size: int) -> Float[Tensor, "b b"]:
 
 @dataclass(frozen=True)
 class CosineStatistics:
-    """Statistics of the cosine matrix C [n n] of examples of which `kept` have a direction.
+    """Statistics of a cosine matrix.
 
-    `classes` are None, or each example's class. `strata` say which examples are drawn from each other's place.
+    Args:
+        cosines: The cosine matrix C [n, n].
+        kept: True for examples that have a direction [n].
+        classes: The class of each example [n], or None.
+        strata: The stratum within which each example is resampled [n].
     """
 
     cosines: Float[Tensor, "n n"]
@@ -50,7 +70,10 @@ class CosineStatistics:
     strata: Int[Tensor, " n"]
 
     def means(self, draws: Float[Tensor, "d n"]) -> dict[str, Float[Tensor, " d"]]:
-        """Mean C_ab over all pairs a ≠ b, those within and those between classes; NaN without any."""
+        """Return the mean of C_ab over all pairs a ≠ b, over those within a class and over those between classes.
+
+        A mean over no pairs is NaN.
+        """
         every = _pairs(self.kept) * _fair(self.strata, draws)
         found = {"mean_cosine": _mean(self.cosines, every, draws)}
         if self.classes is not None:
@@ -60,9 +83,9 @@ class CosineStatistics:
         return found
 
     def silhouette(self, draws: Float[Tensor, "d n"]) -> Float[Tensor, " d"]:
-        """Mean silhouette of the classes on 1 − C (Rousseeuw 1987); 0 for the only example of a class.
+        """Return the mean silhouette of the classes on the distance 1 − C; the only example of a class counts as 0.
 
-        NaN unless there are two classes, one of them of two examples.
+        It is NaN unless there are at least two classes and one of them has two examples. Rousseeuw 1987.
         """
         if self.classes is None:
             return draws.new_full((len(draws),), torch.nan)
@@ -87,7 +110,10 @@ class CosineStatistics:
         return torch.where((held > 1) & paired, (weights * score).sum(dim=1) / weights.sum(dim=1), torch.nan)
 
     def to_own_class(self, draws: Float[Tensor, "d n"]) -> Float[Tensor, "d n"]:
-        """Mean cosine of each example to the others of its class; NaN for one that has no direction or is alone."""
+        """Return each example's mean cosine to the others of its class.
+
+        It is NaN for an example that has no direction or is alone in its class.
+        """
         assert self.classes is not None
         same = (self.classes[:, None] == self.classes) * _pairs(self.kept)
         return (draws @ (self.cosines * same)) / (draws @ same)
@@ -96,7 +122,18 @@ class CosineStatistics:
 def participation_ratio(
     gram: Float[Tensor, "n n"], draws: Float[Tensor, "d n"], strata: Int[Tensor, " n"]
 ) -> Float[Tensor, " d"]:
-    """(Σ λ)² / Σ λ² of K's eigenvalues, = tr(K)² / ‖K‖²: how many directions gradients spread over, at most n."""
+    """Return the participation ratio (Σ λ)² / Σ λ² = tr(K)² / ‖K‖²_F of the eigenvalues of a Gram matrix.
+
+    It is the number of directions over which the gradients spread, at most n.
+
+    Args:
+        gram: The Gram matrix K [n, n].
+        draws: How often each example occurs in each sample [d, n].
+        strata: The stratum of each example [n].
+
+    Returns:
+        The ratio in each sample [d].
+    """
     scaled = gram / gram.diagonal().mean()
     squares = scaled.square()
     pairs = _pairs(torch.ones(len(gram), dtype=torch.bool)) * _fair(strata, draws)
@@ -107,11 +144,19 @@ def participation_ratio(
 def noise(
     gram: Float[Tensor, "n n"], draws: Float[Tensor, "d n"], strata: Int[Tensor, " n"]
 ) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
-    """Unbiased |G|² and tr Σ of the gradient G and the covariance Σ of an example's gradient, for a stratified probe.
+    """Return unbiased estimates of |G|² and tr Σ for a stratified sample.
 
-    |G|² = Σ_cd p_c p_d m_cd, p_c = n_c/n, m_cc the mean of K within class c off the diagonal, m_cd that of the block;
-    tr Σ = mean of K_aa − |G|². With one stratum these are the plain U-statistics. NaN where a stratum has one example;
-    every draw of larger strata has a value. McCandlish et al. 2018, arXiv 1812.06162.
+    G is the mean gradient and Σ the covariance of the gradient of one example. |G|² = Σ_cd p_c p_d m_cd with p_c =
+    n_c/n, m_cc the mean of K off the diagonal within stratum c and m_cd the mean of the block; tr Σ = mean of K_aa −
+    |G|². With one stratum these are the plain U-statistics. McCandlish et al. 2018, arXiv 1812.06162.
+
+    Args:
+        gram: The Gram matrix K [n, n].
+        draws: How often each example occurs in each sample [d, n].
+        strata: The stratum of each example [n].
+
+    Returns:
+        |G|² [d] and tr Σ [d]; NaN where a stratum has only one example. With larger strata every sample has a value.
     """
     n, resampled = len(gram), not bool((draws == 1).all())
     every = ((draws @ gram) * draws).sum(dim=1)
@@ -129,7 +174,16 @@ def noise(
 
 
 def resamples(strata: Int[Tensor, " n"], count: int, generator: torch.Generator) -> Float[Tensor, "d n"]:
-    """How often each example is drawn when every stratum is drawn from itself with replacement, `count` times."""
+    """Draw bootstrap samples: every stratum is resampled from itself with replacement.
+
+    Args:
+        strata: The stratum of each example [n].
+        count: The number d of samples.
+        generator: The source of random numbers.
+
+    Returns:
+        How often each example occurs in each sample [d, n].
+    """
     draws = torch.zeros(count, len(strata), dtype=torch.float64)
     for stratum in strata.unique():
         members = (strata == stratum).nonzero().squeeze(1)
@@ -139,7 +193,16 @@ def resamples(strata: Int[Tensor, " n"], count: int, generator: torch.Generator)
 
 
 def standard_errors(draws: Mapping[str, Float[Tensor, " d"]]) -> dict[str, float]:
-    """Half the width of the central 68.27 % of bootstrap values, unmoved by a few wild ones; absent if any is NaN."""
+    """Return robust standard errors from bootstrap values.
+
+    The error is half the width of the central 68.27 % of the values, which a few outliers do not move.
+
+    Args:
+        draws: Bootstrap values [d] by name.
+
+    Returns:
+        The standard error by name; a name is absent if any of its values is not finite.
+    """
     tails = torch.tensor([0.158655, 0.841345], dtype=torch.float64)
     defined = {name: values for name, values in draws.items() if values.isfinite().all()}
     return {name: float(values.double().quantile(tails).diff()) / 2 for name, values in defined.items()}
@@ -150,7 +213,7 @@ def _pairs(kept: Bool[Tensor, " n"]) -> Float[Tensor, "n n"]:
 
 
 def _fair(strata: Int[Tensor, " n"], draws: Tensor) -> Float[Tensor, "n n"]:
-    """Weights that undo how much rarer a pair within a stratum of m is in draws, by the factor 1 − 1/m."""
+    """Return weights that undo how much rarer a pair within a stratum of m examples is in a sample: by 1 − 1/m."""
     if bool((draws == 1).all()):
         return torch.ones(len(strata), len(strata), dtype=torch.float64)
     same = strata[:, None] == strata
@@ -166,9 +229,18 @@ def _mean(values: Tensor, weights: Float[Tensor, "n n"], draws: Tensor) -> Float
 def separation(
     scores: Float[Tensor, "#d n"], positive: Bool[Tensor, " n"], draws: Float[Tensor, "d n"]
 ) -> Float[Tensor, " d"]:
-    """Area under the ROC curve: how often a positive example scores higher than another one, ties counting half.
+    """Return the area under the ROC curve: the probability that a positive example scores higher than a negative one.
 
-    `scores` are the same in every draw, or each draw's own; examples without a finite one are left out.
+    Ties count as one half.
+
+    Args:
+        scores: Scores that are the same in every sample [1, n], or each sample's own [d, n]; an example without a
+            finite score is left out.
+        positive: True for the positive examples [n].
+        draws: How often each example occurs in each sample [d, n].
+
+    Returns:
+        The area in each sample [d].
     """
     weights = draws * scores.isfinite()
     given = scores.nan_to_num().expand_as(draws).contiguous()

@@ -10,30 +10,37 @@ from torch import Tensor
 
 
 class Share(NamedTuple):
-    """A share of a matrix, and what chance gives."""
+    """A share of a matrix, and the share that chance would give."""
 
     value: float
     chance: float
 
 
 class KnownFeatures(Protocol):
-    """What is known of the right features of an input with `size` numbers."""
+    """What is known of the right features of an input with `size` entries."""
 
     size: int
 
     @abstractmethod
     def share(self, matrix: Float[Tensor, "i i"]) -> Share | None:
-        """How much of a positive semidefinite matrix is as it has to be; None where that is undefined."""
+        """Return how much of a positive semidefinite matrix [i, i] has the right form; None where that is undefined."""
 
 
 class Subspace(KnownFeatures):
-    """Only the part of the input in the span of k `directions` [k i] counts.
+    """Known features of which only the part of the input in a subspace matters.
 
-    The share of M is tr(PM)/tr(M), P the projection on the span. By chance, with M rotated at random, it is k/i on
-    average. It is undefined for M = 0.
+    The share of M is tr(PM)/tr(M), where P projects onto the span of the directions. With M rotated at random, the
+    expected share is k/i. It is undefined for M = 0.
 
-    >>> Subspace(torch.eye(4)[:2]).share(torch.diag(torch.tensor([3.0, 0.0, 1.0, 0.0])))
-    Share(value=0.75, chance=0.5)
+    Args:
+        directions: k linearly independent directions that span the subspace [k, i].
+
+    Raises:
+        ValueError: The directions are linearly dependent.
+
+    Example:
+        >>> Subspace(torch.eye(4)[:2]).share(torch.diag(torch.tensor([3.0, 0.0, 1.0, 0.0])))
+        Share(value=0.75, chance=0.5)
     """
 
     def __init__(self, directions: Float[Tensor, "k i"]) -> None:
@@ -43,7 +50,7 @@ class Subspace(KnownFeatures):
         self.basis = torch.linalg.qr(directions.double().T).Q
 
     def share(self, matrix: Float[Tensor, "i i"]) -> Share | None:
-        """tr(PM)/tr(M)."""
+        """Return tr(PM)/tr(M)."""
         matrix, basis = matrix.double(), self.basis.to(matrix.device)
         total, inside = float(matrix.trace()), float(((matrix @ basis) * basis).sum())
         if not (matrix.isfinite().all() and total > 0):
@@ -52,18 +59,25 @@ class Subspace(KnownFeatures):
 
 
 class SumModulo(KnownFeatures):
-    """The input is one-hot a beside one-hot b, both below `modulus` p, and only a + b mod p counts.
+    """Known features of modular addition: the input is a one-hot a beside a one-hot b, and only a + b mod p matters.
 
-    What depends on a + b alone stays what it is where a grows by s and b falls by s. So does its AGOP over all pairs,
-    rows and columns moved along: in the blocks a×a and b×b an entry depends on i − j mod p alone (they are circulant),
-    in the block a×b on i + j. The blocks' diagonals a×a and b×b, which are positive and about constant in any network,
-    and the mean of what is left of each block are taken out; the share is that of the squared Frobenius norm of the
-    rest that is left when every entry is replaced by the mean over those that have to equal it.
+    A function of a + b alone does not change when a grows by s and b falls by s. Neither does its AGOP over all pairs,
+    with rows and columns moved along: in the blocks a×a and b×b an entry depends on i − j mod p alone (the blocks are
+    circulant), in the block a×b on i + j mod p. Two things are removed first: the diagonals of the blocks a×a and b×b,
+    which are positive and about constant in any network, and then the mean of the remaining entries of each block. The
+    share is the part of the squared Frobenius norm that remains when every entry is replaced by the mean over the
+    entries that ought to be equal.
 
-    By chance, with the entries of a block in random places (those of a×a and b×b in pairs, which keeps them symmetric),
-    K groups among N entries hold (K − 1)/(N − 1) of their norm on average: (⌊p/2⌋ − 1)/(p(p − 1)/2 − 1) in a×a and b×b,
-    1/(p + 1) in a×b; together, their mean weighted by the norms. It is undefined where nothing is left, as of M = 0.
-    Mallinar et al. 2024, arXiv 2407.20199.
+    For entries in random places within their block (in pairs in a×a and b×b, which keeps these symmetric), K groups
+    among N entries hold (K − 1)/(N − 1) of the squared norm on average: (⌊p/2⌋ − 1)/(p(p − 1)/2 − 1) in a×a and b×b,
+    and 1/(p + 1) in a×b. The chance level is their mean weighted by the squared norms. The share is undefined where
+    nothing remains, as for M = 0. Mallinar et al. 2024, arXiv 2407.20199.
+
+    Args:
+        modulus: The modulus p, at least 4.
+
+    Raises:
+        ValueError: The modulus is below 4, where every symmetric block is circulant.
     """
 
     def __init__(self, modulus: int) -> None:
@@ -72,7 +86,7 @@ class SumModulo(KnownFeatures):
         self.modulus, self.size = modulus, 2 * modulus
 
     def share(self, matrix: Float[Tensor, "i i"]) -> Share | None:
-        """‖projection‖²/‖·‖² of what is left of the blocks."""
+        """Return the part of the squared norm that has the right form."""
         blocks = [_Grouped.of(entries, groups) for entries, groups in self._blocks(matrix)]
         total = sum(block.total for block in blocks)
         if not (matrix.isfinite().all() and total > sum(block.rounding for block in blocks)):
@@ -81,7 +95,7 @@ class SumModulo(KnownFeatures):
         return Share(between / total, sum(block.total * block.chance for block in blocks) / total)
 
     def _blocks(self, matrix: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
-        """Entries of a block that count once, and for each the group of those that have to be equal."""
+        """Yield the entries of each block that count once, and the group of entries that ought to be equal for each."""
         p, number = self.modulus, torch.arange(self.modulus, device=matrix.device)
         above = torch.triu_indices(p, p, 1, device=matrix.device).unbind()
         apart = above[1] - above[0]
@@ -91,7 +105,8 @@ class SumModulo(KnownFeatures):
 
 
 class _Grouped(NamedTuple):
-    """Squares of entries about their mean: of all, between groups, and by chance; and what is nothing but rounding."""
+    """Squared deviations of entries from their mean: of all entries, between groups, by chance, and by rounding alone.
+    """
 
     total: float
     between: float

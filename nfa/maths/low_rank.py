@@ -1,6 +1,6 @@
-"""Matrices of low rank: their SVD from factors, truncation, extension, balanced factors, norms; no product is formed.
+"""Low-rank matrices: SVD of a product, truncation, extension, balanced factors and norms, without forming any product.
 
-An update ΔW [o i] of a linear layer is either dense or a product of `Factors`.
+An update ΔW [o, i] of a linear layer is either a dense matrix or a product of factors (`FactorPair`).
 """
 
 import math
@@ -18,19 +18,30 @@ ROWS = 512  # of a dense matrix that are compared with a product at a time
 
 
 class FactorPair(NamedTuple):
-    """The matrix B A."""
+    """The matrix B A, stored as its factors.
+
+    Args:
+        b: B [o, k].
+        a: A [k, i].
+    """
 
     b: Float[Tensor, "o k"]
     a: Float[Tensor, "k i"]
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(o, i)."""
+        """The shape (o, i) of the product."""
         return len(self.b), self.a.shape[1]
 
 
 class LowRank(NamedTuple):
-    """The matrix U diag(s) Vᵀ: orthonormal columns of U and rows of Vᵀ, s ≥ 0 in falling order."""
+    """The matrix U diag(s) Vᵀ.
+
+    Args:
+        u: U [o, r], with orthonormal columns.
+        s: The singular values s [r], at least 0 and in descending order.
+        vh: Vᵀ [r, i], with orthonormal rows.
+    """
 
     u: Float[Tensor, "o r"]
     s: Float[Tensor, " r"]
@@ -38,19 +49,19 @@ class LowRank(NamedTuple):
 
     @property
     def factors(self) -> FactorPair:
-        """(U diag(s)) Vᵀ."""
+        """The pair (U diag(s), Vᵀ)."""
         return FactorPair(self.u * self.s, self.vh)
 
     def truncated(self, rank: int) -> "LowRank":
-        """The first `rank` triplets: the nearest matrix of that rank in Frobenius and in spectral norm.
+        """Keep the first `rank` triplets: the nearest matrix of that rank in Frobenius and in spectral norm.
 
-        Eckart, Young 1936; Mirsky 1960.
+        Eckart and Young 1936; Mirsky 1960.
         """
         return LowRank(self.u[:, :rank], self.s[:rank], self.vh[:rank])
 
     @property
     def rank(self) -> int:
-        """Number of singular values above max(o, i)·ε·s_1, ε the rounding of their type."""
+        """The number of singular values above max(o, i)·ε·s_1, where ε is the machine epsilon of their type."""
         size = max(len(self.u), self.vh.shape[1])
         if not len(self.s) or not self.s[0]:
             return 0
@@ -58,13 +69,21 @@ class LowRank(NamedTuple):
 
 
 def svd_of_product(factors: FactorPair, scale: float = 1.0) -> LowRank:
-    """The min(o, i, k) triplets of scale · B A in O((o + i) k²): B = Q_b R_b, Aᵀ = Q_a R_a, and the SVD of R_b R_aᵀ.
+    """Return the singular value decomposition of a scaled product, without forming the product.
 
-    Exact up to rounding, for k > min(o, i) and for factors of lower rank too. Neither B A nor anything of its size is
-    formed.
+    With B = Q_b R_b and Aᵀ = Q_a R_a it follows from the SVD of R_b R_aᵀ, in O((o + i) k²) operations. It is exact up
+    to rounding, also for k > min(o, i) and for factors that are rank deficient.
 
-    >>> svd_of_product(FactorPair(torch.tensor([[3.0], [4.0]]), torch.tensor([[0.0, -2.0]]))).s
-    tensor([10.])
+    Args:
+        factors: The factors B [o, k] and A [k, i].
+        scale: A factor by which the product is multiplied.
+
+    Returns:
+        The min(o, i, k) singular triplets of scale · B A.
+
+    Example:
+        >>> svd_of_product(FactorPair(torch.tensor([[3.0], [4.0]]), torch.tensor([[0.0, -2.0]]))).s
+        tensor([10.])
     """
     (left, b), (right, a) = (torch.linalg.qr(part) for part in (factors.b, factors.a.T))
     u, s, vh = torch.linalg.svd(scale * (b @ a.T), full_matrices=False)
@@ -79,11 +98,22 @@ def svd_of_matrix(
     oversampling: int = OVERSAMPLING,
     iterations: int = ITERATIONS,
 ) -> LowRank:
-    """The first `rank` triplets of a dense matrix, by a randomised SVD with q = rank + oversampling directions.
+    """Return the first singular triplets of a dense matrix, by a randomised SVD with q = rank + oversampling
+    directions.
 
-    Halko, Martinsson, Tropp 2011, algorithms 4.4 and 5.1. U, s and Vᵀ are those of the projection Q Qᵀ W, so that every
-    s_j is at most the true one. Where q ≥ min(o, i) the SVD is exact. The draw depends on `seed` alone, and torch's own
-    generators are left as they were.
+    Halko, Martinsson and Tropp 2011, algorithms 4.4 and 5.1. U, s and Vᵀ are those of the projection Q Qᵀ W, so every
+    s_j is at most the true one. Where q ≥ min(o, i) the SVD is exact. The result depends on `seed` alone, and the state
+    of torch's generators is restored.
+
+    Args:
+        matrix: The matrix W [o, i].
+        rank: The number of triplets.
+        seed: The seed of the random directions.
+        oversampling: The number of directions beyond `rank`.
+        iterations: The number of power iterations.
+
+    Returns:
+        The first `rank` triplets.
     """
     q = rank + oversampling
     if q >= min(matrix.shape):
@@ -95,19 +125,34 @@ def svd_of_matrix(
 
 
 def balanced(matrix: LowRank, scaling: float) -> FactorPair:
-    """B = U √(s/scaling) and A = √(s/scaling) Vᵀ, so that scaling · B A is the matrix and BᵀB = A Aᵀ.
+    """Split a matrix into balanced LoRA factors, B = U √(s/scaling) and A = √(s/scaling) Vᵀ.
 
-    `scaling` > 0 is alpha/rank of a LoRA layer, which multiplies B A by it.
+    Then scaling · B A is the matrix, and BᵀB = A Aᵀ.
+
+    Args:
+        matrix: The matrix U diag(s) Vᵀ.
+        scaling: The factor alpha/rank > 0 by which a LoRA layer multiplies B A.
+
+    Returns:
+        The factors B [o, r] and A [r, i].
     """
     root = (matrix.s / scaling).sqrt()
     return FactorPair(matrix.u * root, root[:, None] * matrix.vh)
 
 
 def extended(matrix: LowRank, rank: int, decay: float, generator: torch.Generator) -> LowRank:
-    """The matrix and random triplets up to `rank`: s_{r+j} = s_r e^(−decay·j), j = 1, 2, …
+    """Extend a matrix by random triplets up to a rank, with singular values s_{r+j} = s_r e^(−decay·j), j = 1, 2, …
 
-    The new directions are orthonormal, to each other and to those that are there, and otherwise uniform. There can be
-    no more than min(o, i) triplets: the result then has fewer than `rank`.
+    The new directions are orthonormal to each other and to the existing ones, and otherwise uniformly distributed.
+
+    Args:
+        matrix: The matrix to extend, with r triplets.
+        rank: The rank of the result; no more than min(o, i) triplets exist.
+        decay: How fast the new singular values fall.
+        generator: The source of random numbers.
+
+    Returns:
+        The extended matrix, with at most `rank` triplets.
     """
     o, i, kept = len(matrix.u), matrix.vh.shape[1], len(matrix.s)
     added = max(0, min(rank, o, i) - kept)
@@ -117,31 +162,57 @@ def extended(matrix: LowRank, rank: int, decay: float, generator: torch.Generato
 
 
 def _completed(columns: Float[Tensor, "m r"], added: int, generator: torch.Generator) -> Float[Tensor, "m t"]:
-    """Orthonormal columns and `added` more: the QR of both makes the drawn ones orthogonal to those before."""
+    """Complete orthonormal columns by `added` more; a QR of both makes the drawn columns orthogonal to the given ones.
+    """
     drawn = torch.randn(len(columns), added, generator=generator, dtype=columns.dtype)
     basis = torch.linalg.qr(torch.cat([columns, drawn], dim=1)).Q
     return torch.cat([columns, basis[:, columns.shape[1] :]], dim=1)
 
 
 def noise_sigma(spectral_norm: float, shape: tuple[int, int]) -> float:
-    """σ = ‖N‖₂ / (√o + √i): entries of this standard deviation make a matrix [o i] of about that spectral norm.
+    """Return the standard deviation of Gaussian entries that gives a matrix about the given spectral norm.
 
-    The largest singular value of Gaussian noise is at most σ(√o + √i) in the mean and close to it for large matrices;
-    σ = ‖N‖₂ per entry would make it √o + √i times too large. Davidson, Szarek 2001, theorem II.13.
+    σ = ‖N‖₂ / (√o + √i). The expected largest singular value of Gaussian noise is at most σ(√o + √i), and close to it
+    for large matrices. Davidson and Szarek 2001, theorem II.13.
 
-    >>> noise_sigma(1.0, (576, 1536))
-    0.015824829046386303
+    Args:
+        spectral_norm: The spectral norm ‖N‖₂ of the noise matrix.
+        shape: The shape (o, i) of the noise matrix.
+
+    Returns:
+        The standard deviation σ.
+
+    Example:
+        >>> noise_sigma(1.0, (576, 1536))
+        0.015824829046386303
     """
     return spectral_norm / (math.sqrt(shape[0]) + math.sqrt(shape[1]))
 
 
 def noise(shape: tuple[int, int], sigma: float, seed: int, name: str) -> Float[Tensor, "o i"]:
-    """Gaussian entries of standard deviation `sigma`, float32, the same ones for the same seed and name."""
+    """Return a matrix of Gaussian noise in float32, the same for the same seed and name.
+
+    Args:
+        shape: The shape (o, i).
+        sigma: The standard deviation of the entries.
+        seed: The seed.
+        name: The name of the weight, so that every weight has noise of its own.
+
+    Returns:
+        The noise [o, i].
+    """
     return torch.randn(shape, generator=seeding.generator(seed, f"noise/{name}")) * sigma
 
 
 def norm(matrix: Float[Tensor, "o i"] | FactorPair) -> float:
-    """‖ΔW‖_F in float64; of a product ‖R_b R_aᵀ‖_F."""
+    """Return the Frobenius norm ‖ΔW‖_F in float64; for a product it is ‖R_b R_aᵀ‖_F.
+
+    Args:
+        matrix: A dense matrix [o, i] or its factors.
+
+    Returns:
+        The norm.
+    """
     if isinstance(matrix, FactorPair):
         b, a = (torch.linalg.qr(part.double(), mode="r").R for part in (matrix.b, matrix.a.T))
         return float((b @ a.T).norm())
@@ -149,7 +220,17 @@ def norm(matrix: Float[Tensor, "o i"] | FactorPair) -> float:
 
 
 def distance(matrix: Float[Tensor, "o i"] | FactorPair, other: FactorPair) -> float:
-    """‖ΔW − B A‖_F; of a dense ΔW some rows at a time, in its own type."""
+    """Return the Frobenius norm of a difference, ‖ΔW − B A‖_F.
+
+    For a dense ΔW it is computed a few rows at a time, in the type of ΔW.
+
+    Args:
+        matrix: ΔW, a dense matrix [o, i] or its factors.
+        other: The factors B and A.
+
+    Returns:
+        The norm of the difference.
+    """
     if isinstance(matrix, FactorPair):
         b = torch.cat([matrix.b.double(), -other.b.double()], dim=1)
         return norm(FactorPair(b, torch.cat([matrix.a.double(), other.a.double()])))
@@ -159,27 +240,59 @@ def distance(matrix: Float[Tensor, "o i"] | FactorPair, other: FactorPair) -> fl
 
 
 def relative_error(matrix: Float[Tensor, "o i"] | FactorPair, other: FactorPair) -> float | None:
-    """‖ΔW − B A‖_F / ‖ΔW‖_F; None for a zero ΔW."""
+    """Return the relative error of an approximation, ‖ΔW − B A‖_F / ‖ΔW‖_F.
+
+    Args:
+        matrix: ΔW, a dense matrix [o, i] or its factors.
+        other: The factors B and A of the approximation.
+
+    Returns:
+        The relative error; None for ΔW = 0.
+    """
     size = norm(matrix)
     return distance(matrix, other) / size if size else None
 
 
 def energy_ratio(s: Float[Tensor, " r"], size: float) -> float | None:
-    """‖ΔW_r‖_F² / ‖ΔW‖_F² = Σ s_j² / size², at most 1; None for a zero ΔW."""
+    """Return the share of the squared Frobenius norm that the leading triplets hold, Σ s_j² / ‖ΔW‖_F².
+
+    Args:
+        s: The leading singular values [r].
+        size: ‖ΔW‖_F of the whole matrix.
+
+    Returns:
+        The share, at most 1; None for ΔW = 0.
+    """
     return min(1.0, (float(s.double().norm()) / size) ** 2) if size else None
 
 
 def stable_rank(largest: float, size: float) -> float | None:
-    """‖ΔW‖_F² / ‖ΔW‖₂², between 1 and the rank; None for a zero ΔW."""
+    """Return the stable rank ‖ΔW‖_F² / ‖ΔW‖₂² from the two norms.
+
+    Args:
+        largest: The spectral norm ‖ΔW‖₂.
+        size: The Frobenius norm ‖ΔW‖_F.
+
+    Returns:
+        The stable rank, between 1 and the rank; None for ΔW = 0.
+    """
     return max(1.0, (size / largest) ** 2) if largest else None
 
 
 def flops_of_product(shape: tuple[int, int], k: int) -> int:
-    """Floating-point operations of `svd_of_product`, m = min(o, k) and n = min(i, k) columns of the two bases.
+    """Return the number of floating-point operations of `svd_of_product`.
 
-    4 o k m + 4 i k n (two Householder QR with their bases; for k ≤ o the usual 4 o k² with the lower-order term left
-    out) + 2 m n k (core) + SVD(m, n) + 2 o m t + 2 i n t (bases times singular vectors), t = min(m, n), with
-    SVD(m, n) = 6 max·min² + 20 min³ (Golub, Van Loan 2013, figure 8.6.1, R-SVD).
+    With m = min(o, k), n = min(i, k) and t = min(m, n): 4 o k m + 4 i k n for two Householder QR factorisations with
+    their bases (for k ≤ o the usual 4 o k² without the lower-order term), 2 m n k for the core, SVD(m, n), and 2 o m t
+    + 2 i n t to multiply the bases by the singular vectors. SVD(m, n) = 6 max·min² + 20 min³ (Golub and Van Loan 2013,
+    figure 8.6.1, R-SVD).
+
+    Args:
+        shape: The shape (o, i) of the product.
+        k: The inner dimension of the factors.
+
+    Returns:
+        The number of operations.
     """
     o, i = shape
     m, n = min(o, k), min(i, k)
@@ -187,10 +300,20 @@ def flops_of_product(shape: tuple[int, int], k: int) -> int:
 
 
 def flops_of_matrix(shape: tuple[int, int], rank: int, oversampling: int, iterations: int) -> int:
-    """Floating-point operations of `svd_of_matrix`, q = rank + oversampling.
+    """Return the number of floating-point operations of `svd_of_matrix`.
 
-    2 (2·iterations + 2) o i q (products with W and Wᵀ) + 4 q² ((iterations + 1) o + iterations·i) (bases) + SVD(q, i)
-    + 2 o q² (basis times singular vectors), with o the longer side where that is i; SVD(o, i) where q ≥ min(o, i).
+    With q = rank + oversampling and o ≥ i: 2 (2·iterations + 2) o i q for products with W and Wᵀ, 4 q² ((iterations +
+    1) o + iterations·i) for the bases, SVD(q, i), and 2 o q² to multiply the basis by the singular vectors; SVD(o, i)
+    alone where q ≥ min(o, i).
+
+    Args:
+        shape: The shape of the matrix; its order does not matter.
+        rank: The number of triplets.
+        oversampling: The number of directions beyond `rank`.
+        iterations: The number of power iterations.
+
+    Returns:
+        The number of operations.
     """
     o, i = max(shape), min(shape)
     q = rank + oversampling

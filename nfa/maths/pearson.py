@@ -1,4 +1,4 @@
-"""Pearson's r of pairs of signals."""
+"""Pearson's correlation coefficient of pairs of signals."""
 
 import torch
 from jaxtyping import Float, Float64
@@ -8,21 +8,32 @@ CONSTANT = 8  # roundings, in units of a signal's largest value, that deviations
 
 
 def pearson(a: Float[Tensor, "n T"], b: Float[Tensor, "n T"]) -> Float64[Tensor, " n"]:
-    """r = Σ_t (a_t − ā)(b_t − b̄) / √(Σ_t (a_t − ā)² Σ_t (b_t − b̄)²) of each row, in float64; T ≥ 1.
+    """Return Pearson's r = Σ_t (a_t − ā)(b_t − b̄) / √(Σ_t (a_t − ā)² Σ_t (b_t − b̄)²) of each pair of rows, in
+    float64.
 
-    NaN where r is undefined, which callers count and leave out of any mean: a signal that is constant up to rounding
-    (no deviation from its mean above 8 ε max|a|, ε that of the signal's own dtype), or one with values that are not
-    finite. Neither offset nor scale matters otherwise, up to the ends of float64.
+    Neither the offset nor the scale of a signal matters, up to the range of float64.
 
-    >>> pearson(torch.tensor([[1.0, 2, 3], [1, 2, 3]]), torch.tensor([[2.0, 1, 0], [5, 5, 5]]))
-    tensor([-1.0000,     nan], dtype=torch.float64)
+    Args:
+        a: n signals of T ≥ 1 samples [n, T].
+        b: The signals to compare with [n, T].
+
+    Returns:
+        r of each pair [n]. It is NaN where r is undefined, and callers count these pairs and leave them out of any
+        mean: one of the signals is constant up to rounding (no deviation from its mean above 8 ε max|a|, where ε is the
+        machine epsilon of its type), or has values that are not finite.
+
+    Example:
+        >>> pearson(torch.tensor([[1.0, 2, 3], [1, 2, 3]]), torch.tensor([[2.0, 1, 0], [5, 5, 5]]))
+        tensor([-1.0000,     nan], dtype=torch.float64)
     """
     return (_unit(a) * _unit(b)).sum(dim=1).clamp(-1, 1)
 
 
 def _unit(a: Float[Tensor, "n T"]) -> Float64[Tensor, "n T"]:
-    """Deviations from the mean, of norm 1; NaN for a constant signal. Divided by the largest, no square over- or
-    underflows."""
+    """Return deviations from the mean, scaled to norm 1; NaN for a constant signal.
+
+    Division by the largest deviation keeps the squares from overflow and underflow.
+    """
     signal = a.double()
     signal = signal / signal.abs().amax(dim=1, keepdim=True)
     deviations = signal - signal.mean(dim=1, keepdim=True)

@@ -14,7 +14,12 @@ from nfa.maths.similarity import Similarity
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and its standard error."""
+    """A value and its standard error.
+
+    Args:
+        value: The estimate.
+        se: Its standard error.
+    """
 
     value: float
     se: float
@@ -22,9 +27,16 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Replicates:
-    """Estimates A_r = Fᵀ C_r F of one matrix, each a mean over the same n examples, independent given them.
+    """Independent unbiased estimates A_r = Fᵀ C_r F of one matrix, each a mean over the same n examples.
 
-    `sample` holds rows x [m R s r] of the first m examples, whose Σ_s xxᵀ are those examples' parts of n C_r.
+    Args:
+        factor: F [r, i]; None stands for the identity.
+        cores: The matrices C_r [r, r], at least two.
+        sample: Rows x [m, R, s, r] of the first m examples; Σ_s x xᵀ is what one example adds to n C_r.
+        examples: The number n of examples.
+
+    Raises:
+        ValueError: There is only one estimate, whose norm would be biased.
     """
 
     factor: Float[Tensor, "r i"] | None
@@ -38,25 +50,29 @@ class Replicates:
 
     @cached_property
     def parts(self) -> list[Congruence]:
-        """A_r."""
+        """The estimates A_r."""
         return [Congruence(self.factor, core) for core in self.cores]
 
     @cached_property
     def mean(self) -> Congruence:
-        """Ā = mean of A_r."""
+        """The mean Ā of the estimates."""
         total = torch.stack(self.cores).mean(dim=0) if len(self.cores) > 2 else (self.cores[0] + self.cores[1]) / 2
         return Congruence(self.factor, total)
 
     def squared_norm(self, similarity: Similarity) -> float:
-        """Unbiased ‖A‖²: the mean of ⟨A_r, A_q⟩ over r ≠ q. It can be negative where the estimates are all noise."""
+        """Return an unbiased estimate of ‖A‖²_F: the mean of ⟨A_r, A_q⟩ over r ≠ q.
+
+        It can be negative where the estimates are dominated by noise.
+        """
         pairs = [similarity.inner(a, b) for index, a in enumerate(self.parts) for b in self.parts[:index]]
         return sum(pairs) / len(pairs)
 
     def cosine(self, other: Congruence, similarity: Similarity) -> Estimate | None:
-        """⟨Ā, M⟩ / (‖M‖ √(mean ⟨A_r, A_q⟩)), which can exceed 1; None where it or its error is undefined.
+        """Return the debiased cosine ⟨Ā, M⟩ / (‖M‖ √(mean ⟨A_r, A_q⟩)), which can exceed 1, with its standard error.
 
-        The standard error is against the exact value on the same examples: with D the derivative of the cosine by A,
-        √(Σ_n Var_r⟨A_nr, D⟩ / R) / n, its variance over directions estimated on the sampled examples.
+        The standard error is relative to the exact value on the same examples: with D the derivative of the cosine with
+        respect to A, it is √(Σ_n Var_r⟨A_nr, D⟩ / R) / n, with the variance over directions estimated on the sampled
+        examples. The result is None where the value or its error is undefined.
         """
         norms = self.squared_norm(similarity), similarity.inner(other, other)
         if not all(0 < norm < math.inf for norm in norms):  # nan is in no interval
@@ -70,7 +86,7 @@ class Replicates:
         return Estimate(value, error) if math.isfinite(value) and math.isfinite(error) else None
 
     def _along(self, matrix: Congruence, similarity: Similarity) -> Float[Tensor, "m R"]:
-        """⟨A_nr, B⟩ of each sampled example: with B = EᵀDE, Σ_s yᵀDy for y = E Fᵀx."""
+        """Return ⟨A_nr, B⟩ of each sampled example [m, R]: for B = EᵀDE it is Σ_s yᵀDy with y = E Fᵀx."""
         cross = similarity.cross(self.factor, matrix.factor)
         through = self.sample if cross is None else similarity.once(torch.matmul, self.sample, cross)
         forms = through if matrix.core is None else through @ matrix.core
@@ -81,6 +97,6 @@ class Replicates:
         return values
 
     def _sums(self) -> Float[Tensor, "m R s"]:
-        """1ᵀFᵀx."""
+        """Return 1ᵀFᵀx."""
         assert self.factor is not None
         return self.sample.double() @ self.factor.double().sum(dim=1)

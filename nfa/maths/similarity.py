@@ -14,9 +14,13 @@ Centre = Literal["none", "entry"]
 
 
 class Similarity:
-    """Inner products and cosines of `Congruence`s; no product of their parts is formed twice.
+    """Compute inner products and cosines of `Congruence` matrices, forming no product of their factors twice.
 
-    Use one instance for the matrices of one site: W Wᵀ then serves every relation, and S W Wᵀ every one of S.
+    Use one instance for the matrices of one site: W Wᵀ then serves every relation, and S W Wᵀ every relation of S.
+
+    Args:
+        centre: "none" compares the matrices as they are; "entry" subtracts each matrix's mean entry first, which makes
+            the cosine Pearson's r of the entries.
     """
 
     def __init__(self, centre: Centre = "none") -> None:
@@ -24,15 +28,15 @@ class Similarity:
         self._made: dict[tuple[int, ...], tuple[Any, Any]] = {}
 
     def inner(self, a: Congruence, b: Congruence) -> float:
-        """⟨A, B⟩ = tr(AᵀB); with centre="entry", ⟨A − Ā, B − B̄⟩ with Ā the mean entry of A.
+        """Return ⟨A, B⟩ = tr(AᵀB); with centre="entry", return ⟨A − Ā, B − B̄⟩, where Ā is the mean entry of A.
 
-        The entry-centred product is a small difference of large numbers, so it is taken in float64.
+        The centred product is a small difference of large numbers and is computed in float64.
         """
         product: float = self.once(self._uncentred if self.centre == "none" else _entry_centred, a, b)
         return product
 
     def cosine(self, a: Congruence, b: Congruence) -> float | None:
-        """⟨A, B⟩ / (‖A‖_F ‖B‖_F); None where it is undefined because a norm is zero or something is not finite.
+        """Return ⟨A, B⟩ / (‖A‖_F ‖B‖_F); None where it is undefined because a norm is zero or a value is not finite.
 
         >>> A, B = (Congruence(None, torch.diag(torch.tensor(d))) for d in ([1.0, 0.0], [1.0, 1.0]))
         >>> round(Similarity().cosine(A, B), 6)
@@ -45,27 +49,30 @@ class Similarity:
         return value if math.isfinite(value) else None
 
     def _uncentred(self, a: Congruence, b: Congruence) -> float:
-        """⟨FᵀCF, EᵀDE⟩ = ⟨C F Eᵀ, (D E Fᵀ)ᵀ⟩."""
+        """Return ⟨FᵀCF, EᵀDE⟩ = ⟨C F Eᵀ, (D E Fᵀ)ᵀ⟩."""
         if a.factor is None and b.factor is None:
             return _frobenius(a.dense(), b.dense())
         left = self.once(self._half, a.core, a.factor, b.factor)
         return _frobenius(left, self.once(self._half, b.core, b.factor, a.factor).T)
 
     def _half(self, core: Tensor | None, left: Tensor | None, right: Tensor | None) -> Tensor:
-        """C F Eᵀ; None is the identity."""
+        """Return C F Eᵀ; None stands for the identity."""
         cross = self.cross(left, right)
         assert cross is not None
         return cross if core is None else core @ cross
 
     def cross(self, left: Tensor | None, right: Tensor | None) -> Tensor | None:
-        """F Eᵀ of two factors; None is the identity."""
+        """Return F Eᵀ of two factors; None stands for the identity."""
         if left is None or right is None:
             return left if right is None else right.T
         product: Tensor = self.once(_cross, left, right)
         return product
 
     def once(self, make: Callable[..., Any], *parts: Any) -> Any:
-        """`make(*parts)`, made at the first call; the parts are kept beside it, so that their ids stay theirs."""
+        """Return `make(*parts)`, computed at the first call.
+
+        The parts are stored with the result, so that their ids are not reused.
+        """
         key = (id(getattr(make, "__func__", make)), *map(id, parts))
         if key not in self._made:
             self._made[key] = (parts, make(*parts))
@@ -73,7 +80,7 @@ class Similarity:
 
 
 def _cross(left: Tensor, right: Tensor) -> Tensor:
-    """F Eᵀ; of F Fᵀ only the upper triangle is multiplied."""
+    """Return F Eᵀ; for F Fᵀ only the upper triangle is multiplied."""
     if left is not right:
         return left @ right.T
     factor = left

@@ -1,4 +1,4 @@
-"""What the eigenvalues and eigenvectors of symmetric matrices say: stable rank, common subspaces, exponents."""
+"""Quantities from the eigenvalues and eigenvectors of symmetric matrices: stable rank, subspace overlap, exponent."""
 
 import math
 from typing import NamedTuple
@@ -17,17 +17,23 @@ DENSE = 256  # sides up to which all eigenvalues are cheaper than a few
 
 
 class Fit(NamedTuple):
-    """A slope and its standard error."""
+    """The slope of a linear fit and its standard error."""
 
     slope: float
     se: float
 
 
 def leading(matrix: Congruence, k: int) -> tuple[Float[Tensor, " k"], Float[Tensor, "i k"]] | None:
-    """The k eigenvalues largest in magnitude, in falling order, and their eigenvectors; float64.
+    """Return the k eigenvalues of largest magnitude and their eigenvectors, in float64.
 
-    None where ‖A‖_F² is not finite. By Lanczos iteration (ARPACK) from a fixed start, so that the factors need not be
-    multiplied out.
+    They are found by Lanczos iteration (ARPACK) from a fixed start, so that the factors need not be multiplied out.
+
+    Args:
+        matrix: The symmetric matrix A [i, i].
+        k: The number of eigenvalues.
+
+    Returns:
+        Eigenvalues [k] in descending order of magnitude and eigenvectors [i, k]; None where ‖A‖_F² is not finite.
     """
     matrix = matrix.double()
     squared = Similarity().inner(matrix, matrix)
@@ -52,7 +58,7 @@ def _leading_of_all(matrix: Congruence, k: int) -> tuple[Tensor, Tensor]:
 
 
 def _operator(matrix: Congruence, scale: float) -> LinearOperator:
-    """x → A x / scale."""
+    """Return x → A x / scale as a SciPy operator."""
     device = (matrix.core if matrix.factor is None else matrix.factor).device  # type: ignore[union-attr]
 
     def multiply(vector: np.ndarray) -> np.ndarray:
@@ -63,12 +69,19 @@ def _operator(matrix: Congruence, scale: float) -> LinearOperator:
 
 
 def stable_rank(matrix: Congruence) -> float | None:
-    """‖A‖_F² / ‖A‖₂², between 1 and the rank; None for a zero matrix and one that is not finite.
+    """Return the stable rank ‖A‖_F² / ‖A‖₂² of a symmetric matrix.
 
-    Rudelson, Vershynin 2007, arXiv math/0503442.
+    Rudelson and Vershynin 2007, arXiv math/0503442.
 
-    >>> stable_rank(Congruence(None, torch.eye(3)))
-    3.0
+    Args:
+        matrix: The symmetric matrix A [i, i].
+
+    Returns:
+        The stable rank, between 1 and the rank; None for A = 0 and for a matrix that is not finite.
+
+    Example:
+        >>> stable_rank(Congruence(None, torch.eye(3)))
+        3.0
     """
     matrix = matrix.double()
     squared, found = Similarity().inner(matrix, matrix), leading(matrix, 1)
@@ -79,11 +92,19 @@ def stable_rank(matrix: Congruence) -> float | None:
 
 
 def subspace_overlap(a: Congruence, b: Congruence, k: int) -> float | None:
-    """‖U_kᵀ V_k‖_F² / k for the eigenvectors of the k eigenvalues of A and B that are largest in magnitude.
+    """Return ‖U_kᵀ V_k‖_F² / k, the mean squared cosine of the principal angles between two leading eigenspaces.
 
-    1 where the subspaces agree, 0 where they are orthogonal, about k/i for random ones. None where a matrix has fewer
-    than k eigenvalues above 10⁻⁶ of its largest, or is not finite. Where eigenvalues k and k+1 coincide the subspace
-    is not unique. It is the mean squared cosine of the principal angles: Björck, Golub 1973.
+    U_k and V_k are the eigenvectors of the k eigenvalues of largest magnitude. The overlap is 1 for equal subspaces, 0
+    for orthogonal ones, and about k/i for random ones. Where the eigenvalues k and k + 1 coincide, the subspace is not
+    unique. Björck and Golub 1973.
+
+    Args:
+        a: The symmetric matrix A [i, i].
+        b: The symmetric matrix B [i, i].
+        k: The dimension of the subspaces.
+
+    Returns:
+        The overlap; None where a matrix has fewer than k eigenvalues above 10⁻⁶ of its largest, or is not finite.
     """
     first, second = (leading(matrix, k) if k <= a.size else None for matrix in (a, b))
     if first is None or second is None:
@@ -95,11 +116,19 @@ def subspace_overlap(a: Congruence, b: Congruence, k: int) -> float | None:
 
 
 def exponent(nfm: Congruence, agop: Congruence, cutoff: float = CUTOFF) -> Fit | None:
-    """Slope of log uᵀMu against log uᵀAu over the eigenvectors u of M = NFM, by least squares, with its standard error.
+    """Fit p in M ∝ Aᵖ: the least-squares slope of log uᵀMu against log uᵀAu over the eigenvectors u of M = NFM.
 
-    Only eigenvectors count whose quotients exceed `cutoff` × the largest of their matrix; None for fewer than three,
-    where all quotients of A are equal, and where a matrix is not finite. If M = c·Aᵖ the slope is p; in a deep linear
-    network of L balanced matrices M of layer i (from 0) is AGOP^(1/(L−i)). Tansley, Massart, Cartis 2025.
+    If M = c·Aᵖ, the slope is p. In a deep linear network of L balanced matrices, M of layer i (counted from 0) is
+    AGOP^(1/(L−i)). Tansley, Massart and Cartis 2025.
+
+    Args:
+        nfm: The matrix M [i, i].
+        agop: The matrix A [i, i].
+        cutoff: Only eigenvectors count whose quotients exceed `cutoff` × the largest quotient of their matrix.
+
+    Returns:
+        The slope and its standard error; None for fewer than three eigenvectors, where all quotients of A are equal,
+        and where a matrix is not finite.
     """
     values, vectors = _eigenvectors(nfm.double(), cutoff)
     quotients = (vectors * agop.double().times(vectors)).sum(dim=0)
@@ -119,9 +148,10 @@ def exponent(nfm: Congruence, agop: Congruence, cutoff: float = CUTOFF) -> Fit |
 
 
 def _eigenvectors(matrix: Congruence, cutoff: float) -> tuple[Tensor, Tensor]:
-    """Eigenvalues above `cutoff` × the largest and their eigenvectors [i m]; of FᵀF through the smaller F Fᵀ.
+    """Return the eigenvalues above `cutoff` × the largest [m] and their eigenvectors [i, m]; FᵀF is solved through F
+    Fᵀ.
 
-    None of them, m = 0, where an entry is not finite.
+    There are none, m = 0, where an entry is not finite.
     """
     factor = matrix.factor if matrix.core is None else None
     square = matrix.dense() if factor is None else factor @ factor.T

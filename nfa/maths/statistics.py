@@ -1,4 +1,4 @@
-"""Means that say how sure they are."""
+"""Means with confidence intervals."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from scipy import stats
 
 
 class Interval(NamedTuple):
-    """A mean over n values and the interval around it."""
+    """A mean over n values and a confidence interval around it."""
 
     mean: float
     low: float
@@ -19,12 +19,22 @@ class Interval(NamedTuple):
 
 
 def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval | None:
-    """x̄ ± t s/√n, t the quantile of Student's distribution with n − 1 degrees of freedom; None for fewer than 2 values.
+    """Return the mean and its t-interval x̄ ± t s/√n, t the quantile of Student's distribution with n − 1 degrees of
+    freedom.
 
-    It holds for values that are independent and about normally distributed, such as runs that differ in their seed.
+    It is valid for values that are independent and about normally distributed, such as those of runs with different
+    seeds.
 
-    >>> t_interval([1.0, 3.0])
-    Interval(mean=2.0, low=-10.706204736174694, high=14.706204736174694, n=2)
+    Args:
+        values: The values.
+        confidence: The confidence level.
+
+    Returns:
+        The mean and the interval; None for fewer than 2 values.
+
+    Example:
+        >>> t_interval([1.0, 3.0])
+        Interval(mean=2.0, low=-10.706204736174694, high=14.706204736174694, n=2)
     """
     n = len(values)
     if n < 2:
@@ -38,13 +48,22 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval | 
 def crossed_bootstrap(
     values: Float64[np.ndarray, "seeds recordings"], *, draws: int = 4000, seed: int = 0, confidence: float = 0.95
 ) -> Interval | None:
-    """Mean over all entries, and the interval from drawing rows and columns anew (Owen 2007: pigeonhole bootstrap).
+    """Return the mean over all entries and a bootstrap interval that resamples rows and columns.
 
-    Rows are repeated trainings, columns what they were tested on. A bootstrap of m units knows only (m − 1)/m of the
-    variance between them, so deviations of row and of column means are widened by √(m/(m − 1)); and few units tell
-    their variance badly, so the interval is stretched from the normal quantile to Student's, with Satterthwaite's
-    degrees of freedom. With one row nothing is said about trainings, with one column nothing about recordings; None
-    with one of each. `n` is the number of columns.
+    This is the pigeonhole bootstrap of Owen 2007. Rows are repeated trainings, columns are the recordings on which each
+    was tested. A bootstrap of m units sees only (m − 1)/m of the variance between them, so deviations of row means and
+    of column means are widened by √(m/(m − 1)). Few units estimate their variance poorly, so the interval is stretched
+    from the normal quantile to Student's, with Satterthwaite's degrees of freedom. One row alone says nothing about the
+    spread of trainings, and one column alone nothing about that of recordings.
+
+    Args:
+        values: A value for each training and recording [seeds, recordings].
+        draws: The number of bootstrap samples.
+        seed: The seed of the samples.
+        confidence: The confidence level.
+
+    Returns:
+        The mean and the interval, with n the number of columns; None for a single value.
     """
     rows, columns = values.shape
     if rows * columns < 2:
@@ -61,13 +80,13 @@ def crossed_bootstrap(
 
 
 def _widened(deviations: Float64[np.ndarray, " m"]) -> Float64[np.ndarray, " m"]:
-    """What is to be added to deviations to make them √(m/(m − 1)) times as large."""
+    """Return what must be added to deviations to make them √(m/(m − 1)) times as large."""
     m = len(deviations)
     return deviations * (math.sqrt(m / (m - 1)) - 1 if m > 1 else 0.0)
 
 
 def _stretch(of_rows: Float64[np.ndarray, " r"], of_columns: Float64[np.ndarray, " c"], quantile: float) -> float:
-    """Student's quantile over the normal one, for the sum of the variances of two means."""
+    """Return Student's quantile divided by the normal quantile, for the sum of the variances of two means."""
     known = [
         (float(means.var(ddof=1)) / len(means), len(means) - 1) for means in (of_rows, of_columns) if len(means) > 1
     ]

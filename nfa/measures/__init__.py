@@ -1,1 +1,1 @@
-"""Records folded batch by batch into one tensor a site."""
+"""Measures: each folds records, batch by batch, into one tensor per site."""

@@ -1,4 +1,4 @@
-"""The average gradient outer product of a site's input."""
+"""The average gradient outer product (AGOP) of a site's input."""
 
 from typing import Literal
 
@@ -15,13 +15,18 @@ JacobianCentre = Literal["none", "jacobian"]
 
 
 class Agop:
-    """AGOP = E[Σ_k J_kᵀ J_k] with J = ∂f/∂h [n s k i], streamed over batches in memory that does not grow with n.
+    """Accumulate AGOP = E[Σ_k J_kᵀ J_k] with J = ∂f/∂h [n, s, k, i], in memory that does not grow with n.
 
-    J = K W, so AGOP = Wᵀ S W with S = E[Σ_k K_kᵀ K_k]; either S [o o] or AGOP [i i] itself is accumulated, whichever
-    costs less. The mean is over examples; positions s are added up (`positions="each"`: the outer product of each;
-    "sum": of the sum over s). `centre="jacobian"` takes J − J̄ for J, J̄ the mean over examples, with "each" over
-    positions too: it subtracts Σ_k J̄_kᵀ J̄_k, with "each" as often as an example has positions. Radhakrishnan et al.,
-    Science 2024, arXiv 2212.13881; centred: Beaglehole et al., arXiv 2402.05271.
+    Since J = K W, AGOP = Wᵀ S W with S = E[Σ_k K_kᵀ K_k]; either S [o, o] or AGOP [i, i] itself is accumulated,
+    whichever costs less. The mean is over examples. Radhakrishnan et al., Science 2024, arXiv 2212.13881; centred:
+    Beaglehole et al., arXiv 2402.05271.
+
+    Args:
+        weight: The weight W [o, i] of the site.
+        centre: "none", or "jacobian" to use J − J̄ in place of J. J̄ is the mean over examples and, with
+            positions="each", over positions, so Σ_k J̄_kᵀ J̄_k is subtracted once for each position of an example.
+        positions: "each" adds up the outer products of all positions s; "sum" takes the outer product of the sum over
+            s.
     """
 
     source = Source.OUTPUT
@@ -38,6 +43,7 @@ class Agop:
         self.rows = 0
 
     def update(self, record: Record) -> None:
+        """Add the output gradients of one batch in one direction."""
         assert record.gradient is not None
         rows = rows_of(record.gradient, self.positions)
         if record.direction == 0:
@@ -66,7 +72,10 @@ class Agop:
         self.examples, self.rows = world.count(self.examples), world.count(self.rows)
 
     def _move_to_the_first_shift(self, world: World) -> None:
-        """Σ(x−c′)(x−c′)ᵀ = Σ(x−c)(x−c)ᵀ + d eᵀ + e dᵀ + m e eᵀ with d = Σ(x−c), e = c−c′, m rows."""
+        """Move to the first process's shift c′ by Σ(x−c′)(x−c′)ᵀ = Σ(x−c)(x−c)ᵀ + d eᵀ + e dᵀ + m e eᵀ.
+
+        Here d = Σ(x−c), e = c−c′, and m is the number of rows.
+        """
         for direction, shift in self.shifts.items():
             first = world.broadcast_tensor(shift)
             e = (shift - first).double()
@@ -77,7 +86,7 @@ class Agop:
             self.sums[direction] = world.sum(d + self.rows * e)
 
     def value(self) -> Congruence:
-        """AGOP as a `Congruence`; ValueError before the first record."""
+        """Return AGOP; raises ValueError before the first record."""
         core = self.sum.core(self.examples)
         return Congruence(self.sum.factor, self._centred(core) if self.centre == "jacobian" else core)
 

@@ -1,4 +1,4 @@
-"""The average gradient outer product from a few random output directions instead of all outputs."""
+"""AGOP estimated from a few random output directions instead of all outputs."""
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +15,16 @@ SAMPLE_BYTES = 2**23  # a site, whatever the number of positions; at least 32 ex
 
 
 class AgopEstimate:
-    """R independent unbiased estimates A_r = E[J_vᵀ J_v] of AGOP, J_v = Σ_k v_rk J_k with random v ∈ {±1}^k.
+    """Accumulate R independent unbiased estimates A_r = E[J_vᵀ J_v] of AGOP, J_v = Σ_k v_rk J_k with random v ∈ {±1}^k.
 
-    E over v of J_vᵀ J_v is Σ_k J_kᵀ J_k. The norm of an estimate is biased, so `Replicates` takes it from products of
-    different ones. Rows of the first examples are kept, from which it tells how far the cosine is off.
+    The expectation of J_vᵀ J_v over v is Σ_k J_kᵀ J_k. The norm of one estimate is biased, so `Replicates` computes it
+    from products of different estimates. Rows of the first examples are stored, from which the standard error follows.
+
+    Args:
+        weight: The weight W [o, i] of the site.
+        directions: The number R of directions.
+        positions: "each" adds up the outer products of all positions s; "sum" takes the outer product of the sum over
+            s.
     """
 
     source = Source.OUTPUT
@@ -31,6 +37,7 @@ class AgopEstimate:
         self.examples = 0
 
     def update(self, record: Record) -> None:
+        """Add the output gradients of one batch in one direction."""
         assert record.gradient is not None
         n = len(record.gradient)
         total = self.sums[record.direction]
@@ -50,7 +57,7 @@ class AgopEstimate:
         return min(SAMPLE_EXAMPLES, max(32, affordable))
 
     def reduce(self, world: World) -> None:
-        """Sum over processes; each keeps the rows of all."""
+        """Sum over processes, and collect the stored rows of all of them."""
         for total in self.sums:
             total.reduce(world)
         self.examples = world.count(self.examples)
@@ -59,13 +66,13 @@ class AgopEstimate:
         self.sample = [[part[direction].to(device) for part in everyone] for direction in range(len(self.sums))]
 
     def value(self) -> Replicates:
-        """The estimates; ValueError before the first record."""
+        """Return the estimates; raises ValueError before the first record."""
         cores = [total.core(self.examples) for total in self.sums]
         sample = torch.stack([_joined(kept) for kept in self.sample], dim=1)
         return Replicates(self.sums[0].factor, cores, sample, self.examples)
 
 
 def _joined(parts: list[Tensor]) -> Float[Tensor, "m s r"]:
-    """Rows of all examples; those of shorter ones are followed by zeros, which add nothing."""
+    """Concatenate the rows of all examples; shorter ones are padded by zeros, which add nothing."""
     longest = max(part.shape[1] for part in parts)
     return torch.cat([F.pad(part, (0, 0, 0, longest - part.shape[1])) for part in parts])

@@ -1,4 +1,4 @@
-"""The Gram matrix of per-example gradients, without the gradients."""
+"""The Gram matrix of per-example gradients, without storing the gradients."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -22,11 +22,17 @@ BATCH = 512  # examples of a pass, at most
 
 
 class GradientGram:
-    """K_ab = ⟨γ_a, γ_b⟩ [n n], γ_a = ∂ℓ_a/∂θ over the named parameters θ, in float64; a zero gradient has K_aa = 0.
+    """Compute K_ab = ⟨γ_a, γ_b⟩ [n, n] in float64, where γ_a = ∂ℓ_a/∂θ over the named parameters θ.
 
-    `ids` are the examples, of the training split. Memory: K, and gradients of some batches in the form that is cheapest
-    (at most `budget` bytes where a batch of one example fits); where they do not all fit, passes are repeated for each
-    pair of groups of batches.
+    An example with a zero gradient has K_aa = 0. Besides K, memory holds the gradients of some batches in their
+    cheapest form, within `budget` bytes where single examples are small enough for that. If not all gradients fit,
+    passes are repeated for each pair of groups of batches.
+
+    Args:
+        workload: The workload that has the examples and the loss.
+        ids: The ids of the examples, from the training split.
+        parameters: The names of the parameters θ.
+        budget: The memory for gradients, in bytes.
     """
 
     def __init__(
@@ -37,7 +43,19 @@ class GradientGram:
         self.door: Door | None = None
 
     def __call__(self, model: nn.Module, losses: Losses | None = None, *, progress: str = "") -> Float[Tensor, "n n"]:
-        """K of a model; `losses` gives one loss an example where it is not the workload's own."""
+        """Return K of a model.
+
+        Args:
+            model: The model; its weights, gradients and modes stay as they are.
+            losses: A function that gives one loss per example; None takes the workload's own loss.
+            progress: The label of a progress bar; empty shows none.
+
+        Returns:
+            The Gram matrix K [n, n].
+
+        Raises:
+            Refusal: A parameter or the loss has no per-example gradient.
+        """
         few = self._batch(self.ids[:FEW])
         gradients = ExampleGradients(model, self.workload, self.parameters, few, losses, self.door)
         self.door, self.exact = gradients.door, gradients.door.exact
@@ -53,7 +71,7 @@ class GradientGram:
         return next(iter(self.workload.batches("train", batch_size=len(ids), ids=ids)))
 
     def _chunks(self, gradients: ExampleGradients, few: Batch) -> list[slice]:
-        """Batches that all fit into the budget, or of which eight do: seven stay while the others pass."""
+        """Return batches that all fit into the budget, or of which eight do: seven are stored while the others pass."""
         made = gradients(few)
         numbers = max(made.numbers, self._compact(made).numbers)
         element = next(iter(gradients.parameters.values())).element_size()
@@ -69,7 +87,7 @@ class GradientGram:
     def _pairs(
         self, gradients: ExampleGradients, chunks: list[slice], progress: str
     ) -> Iterator[tuple[tuple[slice, BatchGradients], tuple[slice, BatchGradients]]]:
-        """Every pair of batches once, with their gradients."""
+        """Yield every pair of batches once, with their gradients."""
         size = chunks[0].stop
         fitting = max(1, self.held // size - (len(self.ids) > self.held))  # batches that stay
         groups = math.ceil(len(chunks) / fitting)
@@ -96,7 +114,20 @@ def _block(a: BatchGradients, b: BatchGradients) -> Float[Tensor, "n m"]:
 
 
 def choose_parameters(workload: Workload, model: nn.Module, pattern: str = "all") -> list[str]:
-    """Names of trainable parameters that a comma-separated glob fits: by their own name, their module's or a site's."""
+    """Return the names of the trainable parameters that a pattern matches.
+
+    Args:
+        workload: The workload, whose site names may be used in the pattern.
+        model: The model.
+        pattern: Comma-separated globs that match the name of a parameter, its module or a site; "all" matches
+            everything.
+
+    Returns:
+        The names, in the model's order.
+
+    Raises:
+        Refusal: Nothing in the model is trainable, or a part of the pattern matches nothing.
+    """
     trainable = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     if not trainable:
         raise Refusal("a model without trainable parameters", "a model with some", "set requires_grad")

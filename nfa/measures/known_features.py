@@ -1,4 +1,4 @@
-"""What a workload knows of the right features of its sites' inputs, checked against the model."""
+"""What a workload declares about the right features of its sites' inputs, checked against the model."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,19 @@ from nfa.workload import Workload
 
 
 def known_features(workload: Workload, model: nn.Module, sites: Sites) -> Mapping[str, KnownFeatures]:
-    """By site; `Refusal` where the workload names no site, or one whose input has another size."""
+    """Return the known features of a workload by site.
+
+    Args:
+        workload: The workload that declares the features.
+        model: The model.
+        sites: The sites that were found in the model.
+
+    Returns:
+        The known features by site name; empty where the workload declares none.
+
+    Raises:
+        Refusal: A name is not that of a site, or the site's input has another size.
+    """
     known = workload.known_features()
     sites.check(known)
     weights = site_weights(workload, model, known, sites) if known else {}

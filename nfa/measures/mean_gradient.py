@@ -1,4 +1,4 @@
-"""The gradient of a mean loss over examples, batch by batch."""
+"""The gradient of a mean loss over examples, computed batch by batch."""
 
 from collections.abc import Callable, Iterable
 
@@ -22,11 +22,22 @@ def mean_gradient(
     *,
     record_outputs: Callable[[Tensor, Batch], None] | None = None,
 ) -> dict[str, Tensor]:
-    """∇θ (1/n) Σ_a ℓ_a by parameter name, in evaluation mode, added up in float64; n over all batches.
+    """Return ∇θ (1/n) Σ_a ℓ_a over all batches, in evaluation mode and accumulated in float64.
 
-    `losses` gives ℓ of each example; None = the workload's own. Only parameters that are trained; 0 for one that the
-    loss does not depend on. `record_outputs` gets each batch's outputs, so that an evaluation needs no pass of its own.
-    Nothing in the model or the generators changes, `.grad` included.
+    Nothing in the model or the random number generators changes, `.grad` included.
+
+    Args:
+        workload: The workload that computes outputs and losses.
+        model: The model.
+        batches: The batches, with n examples in all.
+        losses: A function that gives one loss per example; None takes the workload's own loss.
+        record_outputs: A function that receives each batch's outputs, so that an evaluation needs no pass of its own.
+
+    Returns:
+        The gradient by parameter name, for trainable parameters only; 0 where the loss does not depend on a parameter.
+
+    Raises:
+        Refusal: The losses are not one number per example, or autograd cannot differentiate them.
     """
     named = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     total = {name: torch.zeros_like(weight, dtype=torch.float64) for name, weight in named.items()}

@@ -1,4 +1,4 @@
-"""Groups of parameters: how large their gradients are, how far they have moved."""
+"""Groups of parameters: how large their gradients are and how far they have moved."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,23 +9,45 @@ from torch import Tensor
 
 
 def norm(tensors: Iterable[Tensor]) -> float:
-    """‖·‖₂ of all entries together, added up in float64; not finite where an entry is not."""
+    """Return the 2-norm of all entries together, accumulated in float64.
+
+    Args:
+        tensors: Tensors of any shape; complex ones count as their real and imaginary parts.
+
+    Returns:
+        The norm; it is not finite if an entry is not.
+    """
     return math.sqrt(sum(float(_real(tensor.detach()).double().square().sum()) for tensor in tensors))
 
 
 def _real(tensor: Tensor) -> Tensor:
-    """The real numbers that complex ones are made of."""
+    """View a complex tensor as real numbers."""
     return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> float | None:
-    """‖g‖₂ over all parameters; None where there is no gradient or it is not finite."""
+    """Return the 2-norm of the gradients of all parameters.
+
+    Args:
+        parameters: The parameters; those without a gradient are skipped.
+
+    Returns:
+        The norm; None where there is no gradient or it is not finite.
+    """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     return _finite(norm(gradients)) if gradients else None
 
 
 def root_mean_squares(groups: Mapping[str, Sequence[str]], gradients: Mapping[str, Tensor]) -> dict[str, float]:
-    """√(mean over a group's parameters of g²): independent of how many there are. Not finite: left out."""
+    """Return √(mean of g² over a group's entries), which does not depend on the size of the group.
+
+    Args:
+        groups: The names of the parameters in each group.
+        gradients: The gradient g by parameter name.
+
+    Returns:
+        The root mean square by group; a group is absent if its value is not finite.
+    """
     found = {}
     for group, names in groups.items():
         count = sum(gradients[name].numel() for name in names)
@@ -38,7 +60,16 @@ def root_mean_squares(groups: Mapping[str, Sequence[str]], gradients: Mapping[st
 def relative_changes(
     groups: Mapping[str, Sequence[str]], before: Mapping[str, Tensor], after: Mapping[str, Tensor]
 ) -> dict[str, float]:
-    """‖θ_after − θ_before‖ / ‖θ_before‖ of each group; left out where that is undefined."""
+    """Return ‖θ_after − θ_before‖ / ‖θ_before‖ of each group.
+
+    Args:
+        groups: The names of the parameters in each group.
+        before: The earlier weights by name.
+        after: The later weights by name.
+
+    Returns:
+        The relative change by group; a group is absent where it is undefined.
+    """
     found = {}
     for group, names in groups.items():
         start = norm(before[name] for name in names)

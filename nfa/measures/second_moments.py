@@ -1,4 +1,4 @@
-"""Uncentred second moments of what goes into a site, comes out of it, and flows back through it."""
+"""Uncentred second moments of a site's input, output and loss gradient."""
 
 import hashlib
 from typing import NamedTuple
@@ -15,7 +15,13 @@ from nfa.parallel import World
 
 
 class Moment:
-    """E[x xᵀ] of rows x, streamed; positions are added up (each outer product, or that of their sum)."""
+    """Accumulate E[x xᵀ] of rows x; an example's positions are added up (each outer product, or that of their sum).
+
+    Args:
+        features: The number of entries of x.
+        positions: "each" or "sum".
+        like: A tensor whose type and device are used.
+    """
 
     def __init__(self, features: int, positions: Positions, like: Tensor) -> None:
         self.positions: Positions = positions
@@ -23,7 +29,7 @@ class Moment:
         self.examples = 0
 
     def add(self, rows: Float[Tensor, "n s f"]) -> None:
-        """Add a batch."""
+        """Add a batch of rows [n, s, f]."""
         self.examples += len(rows)
         add_gram(self.total, rows_of(rows, self.positions))
 
@@ -32,17 +38,23 @@ class Moment:
         self.total, self.examples = world.sum(self.total), world.count(self.examples)
 
     def mean(self) -> Congruence:
-        """The mean over examples; ValueError where there are none."""
+        """Return the mean over examples; raises ValueError where there are none."""
         if not self.examples:
             raise ValueError("a mean over no examples")
         return Congruence(None, symmetric(self.total) / self.examples)
 
 
 class InputMoment:
-    """H = E[h hᵀ] [i i], h the site's input. Ziyin et al. 2024, arXiv 2410.03006.
+    """Accumulate H = E[h hᵀ] [i, i], where h is the site's input. Ziyin et al. 2024, arXiv 2410.03006.
 
-    Where h depends on no trainable parameter, as in the first layer, H is the same at every checkpoint: `known` is what
-    `remembered()` gave at another one, and is taken over if the first record is bitwise the same.
+    Where h depends on no trainable parameter, as in the first layer, H is the same at every checkpoint and need not be
+    measured again.
+
+    Args:
+        weight: The weight W [o, i] of the site.
+        positions: "each" adds up the outer products of all positions s; "sum" takes the outer product of the sum over
+            s.
+        known: What `remembered()` returned at another checkpoint; it is used if the first record is bitwise the same.
     """
 
     source = Source.FORWARD
@@ -57,14 +69,16 @@ class InputMoment:
 
     @property
     def needs(self) -> frozenset[Part]:
-        """Nothing any more once the known H has turned out to be right."""
+        """The inputs, until the known H has turned out to be right."""
         return frozenset() if self.is_known else frozenset({Part.INPUTS})
 
     @property
     def is_known(self) -> bool:
+        """Whether the known H is that of these inputs."""
         return self.known is not None and self.first == self.known.first
 
     def update(self, record: Record) -> None:
+        """Add one batch."""
         if self.is_known:
             return
         assert record.inputs is not None
@@ -84,16 +98,16 @@ class InputMoment:
             self.moment.reduce(world)
 
     def value(self) -> Congruence:
-        """H."""
+        """Return H."""
         return self.known.matrix if self.known and self.is_known else self.moment.mean()
 
     def remembered(self) -> "KnownMoment | None":
-        """What to give as `known` at the next checkpoint; None where h depends on trained parameters."""
+        """Return what to pass as `known` at the next checkpoint; None where h depends on trainable parameters."""
         return KnownMoment(self.first, self.value()) if self.fixed else None
 
 
 class KnownMoment(NamedTuple):
-    """H, and what tells the inputs that it was measured on."""
+    """H, and a digest of the inputs it was measured on."""
 
     first: str
     matrix: Congruence
@@ -104,7 +118,13 @@ def _digest(inputs: Tensor) -> str:
 
 
 class OutputMoment:
-    """H′ = E[z zᵀ] [o o], z the site's output before its activation. arXiv 2410.03006."""
+    """Accumulate H′ = E[z zᵀ] [o, o], where z is the site's output before its activation. arXiv 2410.03006.
+
+    Args:
+        weight: The weight W [o, i] of the site.
+        positions: "each" adds up the outer products of all positions s; "sum" takes the outer product of the sum over
+            s.
+    """
 
     source = Source.FORWARD
     needs = frozenset({Part.OUTPUTS})
@@ -113,6 +133,7 @@ class OutputMoment:
         self.moment = Moment(weight.shape[0], positions, weight)
 
     def update(self, record: Record) -> None:
+        """Add one batch."""
         assert record.outputs is not None
         self.moment.add(record.outputs)
 
@@ -121,15 +142,21 @@ class OutputMoment:
         self.moment.reduce(world)
 
     def value(self) -> Congruence:
-        """H′."""
+        """Return H′."""
         return self.moment.mean()
 
 
 class GradientMoment:
-    """G = E[g gᵀ] [i i] with g = −∂ℓ/∂h = −Wᵀδ, so G = Wᵀ E[δ δᵀ] W; and G′ = E[δ δᵀ] [o o] on the output side.
+    """Accumulate G = E[g gᵀ] [i, i] with g = −∂ℓ/∂h = −Wᵀδ, that is G = Wᵀ E[δ δᵀ] W.
 
-    δ = ∂ℓ/∂z is the gradient of each example's own loss, so the value does not depend on the batch size. G′ can be
-    read where `output_side` was asked for. arXiv 2410.03006.
+    δ = ∂ℓ/∂z is the gradient of each example's own loss, so the value does not depend on the batch size. On the output
+    side the same sum gives G′ = E[δ δᵀ] [o, o]. arXiv 2410.03006.
+
+    Args:
+        weight: The weight W [o, i] of the site.
+        positions: "each" adds up the outer products of all positions s; "sum" takes the outer product of the sum over
+            s.
+        output_side: Whether G′ will be read as well.
     """
 
     source = Source.LOSS
@@ -143,6 +170,7 @@ class GradientMoment:
         self.examples = 0
 
     def update(self, record: Record) -> None:
+        """Add the loss gradients of one batch."""
         assert record.gradient is not None
         self.examples += len(record.gradient)
         self.sum.add(self.sum.moved(rows_of(record.gradient, self.positions)))
@@ -153,21 +181,24 @@ class GradientMoment:
         self.examples = world.count(self.examples)
 
     def value(self) -> Congruence:
-        """G."""
+        """Return G."""
         return self.sum.mean(self.examples)
 
     def output_side(self) -> Congruence:
-        """G′; ValueError where it was not kept."""
+        """Return G′; raises ValueError where it was not accumulated."""
         if self.sum.on_input_side:
             raise ValueError("G′ was not accumulated; ask for output_side")
         return Congruence(None, self.sum.core(self.examples))
 
 
 class Fact:
-    """FACT = sym(E[g hᵀ]) [i i] with g = −Wᵀδ: −½(WᵀP + PᵀW), P = E[δ hᵀ] [o i]. arXiv 2507.05644.
+    """Accumulate FACT = sym(E[g hᵀ]) [i, i] with g = −Wᵀδ: −½(WᵀP + PᵀW) with P = E[δ hᵀ] [o, i]. arXiv 2507.05644.
 
-    At a stationary point with L2 penalty λ (and a loss averaged over examples) λ WᵀW = E[g hᵀ], so FACT and NFM align.
-    `positions="each"` pairs δ and h of the same position, which is the gradient of W; "sum" pairs their sums.
+    At a stationary point of a loss averaged over examples with L2 penalty λ, λ WᵀW = E[g hᵀ], so FACT and NFM align.
+
+    Args:
+        weight: The weight W [o, i] of the site.
+        positions: "each" pairs δ and h of the same position, which is the gradient of W; "sum" pairs their sums over s.
     """
 
     source = Source.LOSS
@@ -180,6 +211,7 @@ class Fact:
         self.examples = 0
 
     def update(self, record: Record) -> None:
+        """Add one batch."""
         assert record.gradient is not None
         assert record.inputs is not None
         self.examples += len(record.inputs)
@@ -190,7 +222,9 @@ class Fact:
         self.total, self.examples = world.sum(self.total), world.count(self.examples)
 
     def value(self) -> Congruence:
-        """FACT, as [W; P]ᵀ C [W; P] with C the exchange of W and P times −½; dense where i is the smaller side."""
+        """Return FACT as [W; P]ᵀ C [W; P], where C exchanges W and P and multiplies by −½; dense where i is the smaller
+        side.
+        """
         if not self.examples:
             raise ValueError("a mean over no examples")
         rows, features = self.weight.shape

@@ -1,4 +1,4 @@
-"""Sums of Wᵀ x xᵀ W over rows x of a site's output side, kept on whichever side is cheaper."""
+"""Sums of Wᵀ x xᵀ W over rows x on a site's output side, accumulated on whichever side is cheaper."""
 
 from typing import Literal
 
@@ -13,12 +13,25 @@ Positions = Literal["each", "sum"]
 
 
 def rows_of(x: Float[Tensor, "n s f"], positions: Positions) -> Float[Tensor, "m f"]:
-    """One row for each position, or the sum over an example's positions."""
+    """Flatten positions into rows, or sum over each example's positions.
+
+    Args:
+        x: Values [n, s, f].
+        positions: "each" or "sum".
+
+    Returns:
+        Rows [m, f], with m = n·s or m = n.
+    """
     return x.sum(dim=1) if positions == "sum" else x.flatten(0, 1)
 
 
 class PulledBack:
-    """Σ Wᵀ x xᵀ W [i i]: either Σ x xᵀ [o o] or the sum itself is accumulated, whichever costs less."""
+    """Accumulate Σ Wᵀ x xᵀ W [i, i]: either Σ x xᵀ [o, o] or the sum itself, whichever costs less.
+
+    Args:
+        weight: The weight W [o, i].
+        keep_output_side: Whether Σ x xᵀ itself will be read.
+    """
 
     def __init__(self, weight: Float[Tensor, "o i"], *, keep_output_side: bool = False) -> None:
         o, i = weight.shape
@@ -28,11 +41,11 @@ class PulledBack:
         self.total = weight.new_zeros((side, side))
 
     def moved(self, rows: Float[Tensor, "m o"]) -> Float[Tensor, "m side"]:
-        """Rows on the side on which the sum is kept."""
+        """Map rows [m, o] to the side on which the sum is accumulated."""
         return rows @ self.weight if self.on_input_side else rows
 
     def add(self, rows: Float[Tensor, "m side"]) -> None:
-        """Add rows that `moved` gave."""
+        """Add rows that `moved` has returned."""
         add_gram(self.total, rows)
 
     def reduce(self, world: World) -> None:
@@ -41,15 +54,15 @@ class PulledBack:
 
     @property
     def factor(self) -> Tensor | None:
-        """F of the congruence Fᵀ C F whose core C is accumulated."""
+        """The factor F of the congruence Fᵀ C F whose core C is accumulated."""
         return None if self.on_input_side else self.weight
 
     def core(self, examples: int) -> Float[Tensor, "side side"]:
-        """C, the mean over examples; ValueError where there are none."""
+        """Return C, the mean over examples; raises ValueError where there are none."""
         if not examples:
             raise ValueError("a mean over no examples")
         return symmetric(self.total) / examples
 
     def mean(self, examples: int) -> Congruence:
-        """The mean over examples as a `Congruence`."""
+        """Return the mean over examples as a `Congruence`."""
         return Congruence(self.factor, self.core(examples))

@@ -33,7 +33,14 @@ SiteMatrices = dict[str, dict[str, Matrix]]
 
 @dataclass(frozen=True)
 class Conventions:
-    """How matrices are measured; what differs between papers is an option here and is logged with every value."""
+    """How matrices are measured; whatever differs between papers is an option here and is logged with the values.
+
+    Args:
+        centre: "jacobian" subtracts the mean Jacobian from J in AGOP.
+        positions: "each" adds up the outer products of all positions; "sum" takes the outer product of their sum.
+        directions: Which output directions are differentiated.
+        precision: The type in which products are computed.
+    """
 
     centre: JacobianCentre = "none"
     positions: Positions = "each"
@@ -43,10 +50,18 @@ class Conventions:
 
 @dataclass
 class SiteMeasures:
-    """Measures the wanted matrices of some sites, checkpoint after checkpoint of one run.
+    """Measure the wanted matrices of some sites, one checkpoint of a run after another.
 
-    `initial` are the weights before the first update, by site; only nfm_init_removed needs them.
     H of a site whose input depends on no trainable parameter is measured once.
+
+    Args:
+        workload: The workload.
+        sites: The names of the sites.
+        wanted: The names of the matrices (keys of nfa.relations.MATRICES).
+        conventions: How they are measured.
+        initial: The weights before the first update by site; only nfm_init_removed needs them.
+        world: The processes that share the data.
+        found: The sites of the model that have been found before; None looks for them.
     """
 
     workload: Workload
@@ -65,7 +80,20 @@ class SiteMeasures:
         *,
         record_outputs: Callable[[Tensor, Batch], None] | None = None,
     ) -> SiteMatrices:
-        """One pass over `batches`, for all sites and matrices, unless nothing needs it; the model is left as it was."""
+        """Measure all sites and matrices in one pass over the batches, if any of them needs one; the model does not
+        change.
+
+        Args:
+            model: The model at this checkpoint.
+            batches: The batches.
+            record_outputs: A function that receives each batch's outputs.
+
+        Returns:
+            The matrices by site and name.
+
+        Raises:
+            Refusal: A site cannot be observed.
+        """
         self.found = self.found or find_sites(model, self.workload, few_of(self.workload))
         if not (record_outputs or self.wanted & MEASURED):
             batches = [few_of(self.workload)]
@@ -127,7 +155,20 @@ class SiteMeasures:
 
 
 def chosen_sites(workload: Workload, model: nn.Module, sites: Sites, pattern: str = "") -> list[str]:
-    """Names of sites that a pattern fits (`nfa.observe.name_patterns`); without one, all but the readout."""
+    """Return the names of the sites that a pattern matches (`nfa.observe.name_patterns`).
+
+    Args:
+        workload: The workload.
+        model: The model.
+        sites: The sites that were found in the model.
+        pattern: Comma-separated names, globs, !glob and /regex/; empty chooses all sites but the readout.
+
+    Returns:
+        The names of the sites.
+
+    Raises:
+        Refusal: The model has no observable site, or the pattern leaves none or names one that cannot be observed.
+    """
     if not sites.seen and not sites.unseen:
         raise Refusal("a model in which no product with a weight is heard", "layers that multiply by a weight", SLOW)
     if not sites.seen:

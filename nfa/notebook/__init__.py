@@ -1,1 +1,1 @@
-"""The studies of a model at hand: one call each, a small table back."""
+"""The studies of a model in a notebook: one call each, which returns a small table."""

@@ -1,6 +1,6 @@
-"""`nfa.alignment`, `nfa.gradient_directions`, `nfa.gradient_flow` and `nfa.gradient_gram`: of a model as it is now.
+"""`nfa.alignment`, `nfa.gradient_directions`, `nfa.gradient_flow` and `nfa.gradient_gram`, for a model as it is now.
 
-They take model, loss, probe and options as `nfa.watch` does, refuse what it refuses, and leave the model as it was.
+They take model, loss, probe and options as `nfa.watch` does, refuse what it refuses, and leave the model unchanged.
 """
 
 from collections.abc import Mapping
@@ -25,17 +25,31 @@ Study = TypeVar("Study", bound=WatchedStudy)
 
 
 def alignment(model: nn.Module, loss: Loss, probe: Any, **options: Any) -> Table:
-    """Relations of weights, representations and gradients at every site; those to the initial weights are left out.
+    """Compute relations of weights, representations and gradients at every site.
 
-    Options are `outputs`, `present`, `examples`, `known_features`, `relations`, `sites`, `centre`, `agop_power`,
-    `positions`, `max_samples`, `batch_size`, `precision`, `directions`, `top_k` and `seed` of `nfa.watch`.
+    Relations to the initial weights are left out, because these are not known.
 
-    >>> import torch, nfa
-    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU(), torch.nn.Linear(6, 3))
-    >>> loss = torch.nn.CrossEntropyLoss(reduction="none")
-    >>> table = nfa.alignment(model, loss, (torch.randn(8, 4), torch.randint(3, (8,))), relations="?_vs_?")
-    >>> [row.key for row in table]
-    ['0/g_vs_h', '0/g_vs_m', '0/h_vs_m']
+    Args:
+        model: The model.
+        loss: A function of outputs and targets that returns one loss per example [n].
+        probe: The examples: (inputs, targets), a dict with labels, a DataLoader or a Dataset, as `nfa.watch` takes
+            them.
+        **options: `outputs`, `present`, `examples`, `known_features`, `relations`, `sites`, `centre`, `agop_power`,
+            `positions`, `max_samples`, `batch_size`, `precision`, `directions`, `top_k` and `seed` of `nfa.watch`.
+
+    Returns:
+        The values, one row for each relation at each site.
+
+    Raises:
+        Refusal: The model, the loss or an option cannot be used.
+
+    Example:
+        >>> import torch, nfa
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU(), torch.nn.Linear(6, 3))
+        >>> loss = torch.nn.CrossEntropyLoss(reduction="none")
+        >>> table = nfa.alignment(model, loss, (torch.randn(8, 4), torch.randint(3, (8,))), relations="?_vs_?")
+        >>> [row.key for row in table]
+        ['0/g_vs_h', '0/g_vs_m', '0/h_vs_m']
     """
     model, study = _opened(WatchedAlignment, "alignment", model, loss, probe, options)
     with observable(model):
@@ -44,10 +58,20 @@ def alignment(model: nn.Module, loss: Loss, probe: Any, **options: Any) -> Table
 
 
 def gradient_directions(model: nn.Module, loss: Loss, probe: Any, **options: Any) -> Table:
-    """Whether examples pull the model the same way: cosines of their gradients, noise scale, and more.
+    """Compare the directions of per-example gradients: cosines, silhouette, effective rank, noise scale and more.
 
-    Options are `outputs`, `present`, `examples`, `parameters`, `max_samples` and `seed` of `nfa.watch`. The plot is the
-    matrix of cosines.
+    Args:
+        model: The model.
+        loss: A function of outputs and targets that returns one loss per example [n].
+        probe: The examples: (inputs, targets), a dict with labels, a DataLoader or a Dataset, as `nfa.watch` takes
+            them.
+        **options: `outputs`, `present`, `examples`, `parameters`, `max_samples` and `seed` of `nfa.watch`.
+
+    Returns:
+        The values; their plot is the matrix of cosines.
+
+    Raises:
+        Refusal: The model, the loss or an option cannot be used.
     """
     model, study = _opened(WatchedDirections, "gradient_directions", model, loss, probe, options)
     with observable(model):
@@ -57,9 +81,20 @@ def gradient_directions(model: nn.Module, loss: Loss, probe: Any, **options: Any
 
 
 def gradient_flow(model: nn.Module, loss: Loss, probe: Any, **options: Any) -> Table:
-    """How large the gradient is in each part of the model.
+    """Measure how large the gradient of the mean loss is in each part of the model (root mean square of its entries).
 
-    Options are `outputs`, `present`, `examples`, `max_samples` and `batch_size` of `nfa.watch`.
+    Args:
+        model: The model.
+        loss: A function of outputs and targets that returns one loss per example [n].
+        probe: The examples: (inputs, targets), a dict with labels, a DataLoader or a Dataset, as `nfa.watch` takes
+            them.
+        **options: `outputs`, `present`, `examples`, `max_samples` and `batch_size` of `nfa.watch`.
+
+    Returns:
+        The values, one row for each part and each ratio between parts.
+
+    Raises:
+        Refusal: The model, the loss or an option cannot be used.
     """
     model, study = _opened(WatchedFlow, "gradient_flow", model, loss, probe, options)
     with observable(model):
@@ -68,16 +103,28 @@ def gradient_flow(model: nn.Module, loss: Loss, probe: Any, **options: Any) -> T
 
 
 def gradient_gram(model: nn.Module, loss: Loss, probe: Any, **options: Any) -> Tensor:
-    """K_ab = ⟨∂ℓ_a/∂θ, ∂ℓ_b/∂θ⟩ [n n] of the probe's examples, in float64 on the CPU.
+    """Compute the Gram matrix of per-example gradients, K_ab = ⟨∂ℓ_a/∂θ, ∂ℓ_b/∂θ⟩.
 
-    Options are `outputs`, `present`, `examples`, `parameters` and `max_samples` of `nfa.watch`.
+    Args:
+        model: The model.
+        loss: A function of outputs and targets that returns one loss per example [n].
+        probe: The examples: (inputs, targets), a dict with labels, a DataLoader or a Dataset, as `nfa.watch` takes
+            them.
+        **options: `outputs`, `present`, `examples`, `parameters` and `max_samples` of `nfa.watch`.
 
-    >>> import torch, nfa
-    >>> model = torch.nn.Linear(2, 1, bias=False)
-    >>> x, y = torch.tensor([[1.0, 0.0], [1.0, 1.0]]), torch.zeros(2)
-    >>> nfa.gradient_gram(model, lambda outputs, targets: outputs[:, 0], (x, y))  # ∂ℓ/∂w = x
-    tensor([[1., 1.],
-            [1., 2.]], dtype=torch.float64)
+    Returns:
+        K [n, n] in float64 on the CPU, in the order of the probe's examples.
+
+    Raises:
+        Refusal: The model, the loss or an option cannot be used.
+
+    Example:
+        >>> import torch, nfa
+        >>> model = torch.nn.Linear(2, 1, bias=False)
+        >>> x, y = torch.tensor([[1.0, 0.0], [1.0, 1.0]]), torch.zeros(2)
+        >>> nfa.gradient_gram(model, lambda outputs, targets: outputs[:, 0], (x, y))  # ∂ℓ/∂w = x
+        tensor([[1., 1.],
+                [1., 2.]], dtype=torch.float64)
     """
     model, study = _opened(WatchedDirections, "gradient_gram", model, loss, probe, options)
     with observable(model):
@@ -87,7 +134,7 @@ def gradient_gram(model: nn.Module, loss: Loss, probe: Any, **options: Any) -> T
 def _opened(
     kind: type[Study], name: str, model: nn.Module, loss: Loss, probe: Any, options: Mapping[str, Any]
 ) -> tuple[nn.Module, Study]:
-    """The model out of what it is wrapped in, and a study of it; `Refusal` for what cannot be done."""
+    """Unwrap the model and return it with a study of it; `Refusal` where it cannot be studied."""
     how: dict[str, Any] = {"outputs": call, "present": None, "examples": 512}
     how |= {"known_features": None} if name == "alignment" else {}
     chosen = {key: options.get(key, default) for key, default in how.items()}

@@ -1,9 +1,10 @@
-"""What a study of a model at hand gives back."""
+"""The table that a study of a model in a notebook returns."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nfa.extras import check_extra
 from nfa.plain_text import aligned
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ SHOWN = 30  # rows that are written out
 
 
 class Row(NamedTuple):
-    """A value: metric key, site or part of the model (empty = the whole), what it is of that, standard error."""
+    """A value: metric key, site or part of the model (empty = the whole model), quantity, value and standard error."""
 
     key: str
     site: str
@@ -25,17 +26,23 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class Table:
-    """Values of a study; undefined ones have no row. `described` holds its conventions and what of the model is seen.
+    """The values of a study; undefined values have no row.
 
-    >>> rows = [Row("0/h_vs_m", "0", "h_vs_m", 0.25), Row("2/h_vs_m", "2", "h_vs_m", 0.5)]
-    >>> table = Table(rows, {"coverage": "watching 24 of 24 weights"}, draw=lambda title: None)
-    >>> table
-    site  quantity  value
-    0     h_vs_m    0.25
-    2     h_vs_m    0.5
-    watching 24 of 24 weights
-    >>> table["2/h_vs_m"], len(table), [row.site for row in table]
-    (0.5, 2, ['0', '2'])
+    Args:
+        rows: The values.
+        described: The conventions of the study, and how much of the model is seen.
+        draw: A function that makes a figure with a given title.
+
+    Example:
+        >>> rows = [Row("0/h_vs_m", "0", "h_vs_m", 0.25), Row("2/h_vs_m", "2", "h_vs_m", 0.5)]
+        >>> table = Table(rows, {"coverage": "watching 24 of 24 weights"}, draw=lambda title: None)
+        >>> table
+        site  quantity  value
+        0     h_vs_m    0.25
+        2     h_vs_m    0.5
+        watching 24 of 24 weights
+        >>> table["2/h_vs_m"], len(table), [row.site for row in table]
+        (0.5, 2, ['0', '2'])
     """
 
     rows: list[Row]
@@ -44,7 +51,9 @@ class Table:
 
     @classmethod
     def of(cls, scalars: Mapping[str, float], prefix: str, described: Mapping[str, Any], draw: Any) -> "Table":
-        """Of values by metric key, each of which begins with `prefix`; errors are at <key>_se."""
+        """Create a table from values by metric key, each of which begins with `prefix`; standard errors are at
+        <key>_se.
+        """
         rows = []
         for key in [key for key in scalars if not key.endswith("_se")]:
             site, _, quantity = key.removeprefix(prefix).rpartition("/")
@@ -61,13 +70,14 @@ class Table:
         return iter(self.rows)
 
     def frame(self) -> "pandas.DataFrame":
-        """The rows as a pandas DataFrame."""
+        """Return the rows as a pandas DataFrame."""
+        check_extra("frame()", "pandas", otherwise="take the rows one by one: for row in table")
         import pandas
 
         return pandas.DataFrame(self.rows, columns=Row._fields).astype({"standard_error": float})
 
     def plot(self, title: str = "") -> "Figure":
-        """A matplotlib figure of the values."""
+        """Return a matplotlib figure of the values."""
         return self.draw(title)
 
     def __repr__(self) -> str:

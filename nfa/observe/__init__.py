@@ -1,1 +1,1 @@
-"""From a model and a batch to records of every named site; the only room that touches hooks and autograd."""
+"""Record what happens at every named site of a model; only this package uses hooks and autograd."""

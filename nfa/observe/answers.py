@@ -1,4 +1,5 @@
-"""What a model answers on a few examples: stored with its weights, it tells whether rebuilt code is still the same."""
+"""A model's answers on a few examples: stored with its weights, they show whether rebuilt code still computes the same.
+"""
 
 import math
 from collections.abc import Sequence
@@ -16,9 +17,10 @@ TOLERANCE = 1e-3  # of the largest number: what another machine or number of thr
 
 
 def answers(workload: Workload, model: nn.Module, batch: Batch | None = None) -> list[float]:
-    """Outputs on a few examples, 256 numbers at most, evenly taken; the model is left as it was.
+    """Return at most 256 evenly spaced numbers of the outputs on a few examples; the model is not changed.
 
-    `batch` are the examples; None = the first eight of the probe. Outputs that are not finite are no answers: empty.
+    `batch` holds the examples; None stands for the first eight of the probe. The result is empty if outputs are not
+    finite.
     """
     with inert(model), torch.no_grad():
         found = workload.outputs(model, few_of(workload) if batch is None else batch).flatten()
@@ -28,12 +30,12 @@ def answers(workload: Workload, model: nn.Module, batch: Batch | None = None) ->
 
 
 def differ(stored: Sequence[float], now: Sequence[float]) -> bool:
-    """Whether answers are others than those that were `stored`; nothing stored, nothing known."""
+    """Tell whether answers differ from those that were `stored`; false if none were stored."""
     return bool(stored) and not _apart(stored, now) <= TOLERANCE * max(map(abs, stored))
 
 
 def _apart(stored: Sequence[float], now: Sequence[float]) -> float:
-    """The largest difference: infinite for another count, and not a number where one of them is none."""
+    """Return the largest difference: infinite for different lengths, NaN where a number is NaN."""
     if len(now) != len(stored):
         return math.inf
     before, after = (torch.tensor(numbers, dtype=torch.float64) for numbers in (stored, now))
@@ -41,7 +43,7 @@ def _apart(stored: Sequence[float], now: Sequence[float]) -> float:
 
 
 def check_answers(stored: Sequence[float], now: Sequence[float], where: str) -> None:
-    """`Refusal` where a model with the stored weights answers otherwise than it did; `where` names the checkpoint."""
+    """Raise `Refusal` if a model with the stored weights gives other answers; `where` names the checkpoint."""
     if not differ(stored, now):
         return
     apart, largest = _apart(stored, now), max(map(abs, stored))

@@ -1,4 +1,4 @@
-"""Autocast is for a model and its loss: products of what they are made of are not rounded."""
+"""Autocast applies to a model and its loss; products of their results are not rounded."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -11,7 +11,7 @@ _around: ContextVar[torch.dtype | None] = ContextVar("autocast that is set aside
 
 @contextmanager
 def set_aside(device: str) -> Iterator[None]:
-    """Inside, autocast that is set around is only within `as_around`."""
+    """Turn surrounding autocast off in the block, except within `as_around`."""
     token = _around.set(torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None)
     try:
         with torch.autocast(device, enabled=False):
@@ -21,6 +21,6 @@ def set_aside(device: str) -> Iterator[None]:
 
 
 def as_around(device: str) -> AbstractContextManager[object]:
-    """Inside, the autocast that `set_aside` has set aside; nothing changes where there is none."""
+    """Restore in the block the autocast that `set_aside` has turned off, if any."""
     dtype = _around.get()
     return nullcontext() if dtype is None else torch.autocast(device, dtype=dtype, cache_enabled=False)

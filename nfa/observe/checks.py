@@ -1,4 +1,4 @@
-"""Refusals at the door: what has no per-example matrices is found on a few examples before the work starts."""
+"""Checks on a few examples before work starts: models and losses without per-example matrices are refused."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any
@@ -21,9 +21,10 @@ TOLERANCE = 1e-4  # of the largest entry: rounding differs a little between batc
 
 
 def check_model(model: nn.Module, workload: Workload, batch: Batch) -> int:
-    """Outputs of an example; `Refusal` where examples see each other in model or loss, or answers differ each time.
+    """Return the number of outputs per example; `Refusal` if examples influence each other or answers differ between
+    calls.
 
-    `batch` is cut to 8 examples; the model is run three times in evaluation mode and left as it was.
+    `batch` is cut to 8 examples. The model runs three times in evaluation mode and is not changed.
     """
     check_weights(model)
     few = batch.take(range(min(EXAMPLES, len(batch))))
@@ -44,7 +45,7 @@ def check_model(model: nn.Module, workload: Workload, batch: Batch) -> int:
 
 
 def check_weights(model: nn.Module) -> None:
-    """`Refusal` for a model whose weights are not there yet."""
+    """Raise `Refusal` for a model whose weights do not exist yet."""
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if is_lazy(tensor):
             remedy = "call the model on a batch once before, as the first step of training would"
@@ -55,9 +56,9 @@ def check_weights(model: nn.Module) -> None:
 
 
 def check_trained(model: nn.Module, workload: Workload, batch: Batch) -> None:
-    """`Refusal` where torch.autograd.grad does not find a gradient that training has, and where nothing is trained.
+    """Raise `Refusal` if torch.autograd.grad misses a gradient that training has, and if nothing is trainable.
 
-    Re-entrant checkpoints run parts of a model inside torch.no_grad() and differentiate them in a call of their own.
+    Re-entrant checkpoints run parts of a model inside torch.no_grad() and differentiate them in a separate call.
     """
     trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     if not trained:
@@ -78,7 +79,7 @@ def check_trained(model: nn.Module, workload: Workload, batch: Batch) -> None:
 
 
 class _Silent(ParameterRecorder):
-    """Records which parameters are used where no gradient flows."""
+    """Record which parameters are used where no gradient flows."""
 
     def __init__(self, regions: Regions, n: int) -> None:
         super().__init__(regions, n)

@@ -1,4 +1,4 @@
-"""Convolutions as products: W times patches, and its transpose."""
+"""Convolutions as products: W times patches, and the transpose."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from nfa.observe.products import Product
 
 
 class OfPatches(Product):
-    """What convolutions have in common: kernels [c c k …] for images [n c …]."""
+    """What both convolutions have in common: kernels [c, c, k, …] for images [n, c, …]."""
 
     @property
     def multiplies(self) -> bool:
@@ -35,11 +35,11 @@ class Convolution(OfPatches):
     groups: int = 1
 
     def matrix(self) -> Float[Tensor, "o i"]:
-        """Block diagonal where there are groups: outputs of a group see that group's channels only."""
+        """Return W; with groups it is block diagonal, since outputs of a group see only that group's channels."""
         return _blocks(self.weight, self.groups)
 
     def inputs(self, at: Layout) -> Float[Tensor, "n s i"]:
-        """Patches, channels before kernel offsets."""
+        """Return patches, with channels before kernel offsets."""
         kernel = self.weight.shape[2:]
         stride, dilation = (each(value, len(kernel)) for value in (self.stride, self.dilation))
         image = F.pad(at.images(self.input), self._padding(tuple(kernel), dilation))
@@ -62,7 +62,7 @@ class Convolution(OfPatches):
         return z.numel() // self.weight.shape[0] * self.weight[0].numel() * self.groups
 
     def _padding(self, kernel: tuple[int, ...], dilation: tuple[int, ...]) -> list[int]:
-        """As `F.pad` takes it: the last dimension first, before and after."""
+        """Return the padding as `F.pad` takes it: last dimension first, before and after."""
         if self.padding == "same":
             totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
             return sides([(total // 2, total - total // 2) for total in totals])
@@ -71,7 +71,9 @@ class Convolution(OfPatches):
 
 @dataclass(frozen=True)
 class TransposedConvolution(OfPatches):
-    """Each input pixel h times W̃ [(c_out·kernel) c_in], added to the output under the kernel: δ are patches of it."""
+    """Each input pixel h times W̃ [c_out·kernel, c_in], added to the output under the kernel: δ are patches of the
+    gradient.
+    """
 
     input: Tensor
     weight: Tensor
@@ -103,7 +105,7 @@ class TransposedConvolution(OfPatches):
         return self.again(at)
 
     def again(self, at: Layout) -> Float[Tensor, "n s o"]:
-        """W̃ h: what is added up in the output, and then the bias to it."""
+        """Return W̃ h, which is added up in the output before the bias is added."""
         return self.inputs(at) @ self.matrix().T
 
     def gradient(self, name: str, delta: Tensor, at: Layout) -> Part:
@@ -118,13 +120,14 @@ class TransposedConvolution(OfPatches):
 
 
 def _blocks(weight: Tensor, groups: int) -> Tensor:
-    """The kernels as a matrix; those of groups are blocks on its diagonal."""
+    """Return the kernels as a matrix; groups are blocks on its diagonal."""
     flat = weight.flatten(1)
     return flat if groups == 1 else cast(Tensor, torch.block_diag(*flat.chunk(groups)))
 
 
 def patches(image: Float[Tensor, "n c ..."], kernel: tuple[int, ...], stride: Any, dilation: Any) -> Tensor:
-    """[n s c·k], channels before kernel offsets; F.unfold knows two dimensions, and one is a height of 1."""
+    """Return patches [n, s, c·k], channels before kernel offsets; one dimension is treated as two with a height of 1.
+    """
     if len(kernel) == 1:
         image, kernel, stride, dilation = image.unsqueeze(2), (1, *kernel), (1, *stride), (1, *dilation)
     if len(kernel) == 2:
@@ -136,19 +139,19 @@ def patches(image: Float[Tensor, "n c ..."], kernel: tuple[int, ...], stride: An
 
 
 def by_example(rows: Float[Tensor, "nk t f"], image: Tensor, at: Layout) -> Float[Tensor, "n s f"]:
-    """Images of one example follow each other along s."""
+    """Concatenate the images of one example along s."""
     k = len(image) // at.n
     return rows.reshape(len(rows) // k if k else 0, -1, rows.shape[-1])
 
 
 def each(value: Any, dims: int) -> tuple[int, ...]:
-    """A number for every dimension."""
+    """Return a number for every dimension."""
     values = (value,) if isinstance(value, int) else tuple(value)
     return values * dims if len(values) == 1 else values
 
 
 def sides(pairs: list[tuple[int, int]]) -> list[int]:
-    """Before and after, the last dimension first, as `F.pad` takes them."""
+    """Return before and after of each pair, last dimension first, as `F.pad` takes them."""
     return [side for pair in reversed(pairs) for side in pair]
 
 

@@ -9,8 +9,9 @@ SHOWN = 4  # names of what is not seen
 
 
 def coverage(model: nn.Module, watched: Collection[str], seen: Collection[str] = ()) -> str:
-    """Weights of a model that are among parameters `watched`, and which layers' are not: those that could be, as the
-    readout where nobody names it, and those that nothing sees.
+    """Return the share of a model's weights that belong to the parameters `watched`, and name the layers that do not.
+
+    These are layers that could be chosen, such as the readout, and layers that no study can observe.
 
     >>> network = nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2), nn.Linear(2, 1, bias=False))
     >>> coverage(network, {"0.weight", "0.bias"}, {"2.weight"})
@@ -32,14 +33,14 @@ def _layer(name: str) -> str:
 
 
 def _some(what: str, names: Iterable[str]) -> str:
-    """The first of them, each once; nothing for none."""
+    """List the first few names, each once; return an empty text for none."""
     found = list(dict.fromkeys(names))
     more = len(found) - SHOWN
     return f"; {what}: {', '.join(found[:SHOWN])}{f' and {more} more' if more > 0 else ''}" if found else ""
 
 
 def leaves(weight: Tensor, names: Mapping[int, str]) -> set[str]:
-    """Names of the parameters that a tensor was computed from."""
+    """Return the names of the parameters from which a tensor was computed."""
     found, met, waiting = set(), set(), [weight.grad_fn]
     while waiting:
         node = waiting.pop()

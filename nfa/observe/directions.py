@@ -13,16 +13,16 @@ from torch import Tensor
 class Directions:
     """Every output alone (`count` = 0), or `count` random ±1 combinations, drawn anew for each example.
 
-    Over the draws E[(Σ_k v_k K_k)ᵀ (Σ_k v_k K_k)] = Σ_k K_kᵀ K_k, so each direction gives an unbiased AGOP (the
-    estimator of Hutchinson 1989). The signs depend on `seed` and the example's id only: not on batches, nor the epoch,
-    nor on how many outputs follow.
+    Over the draws E[(Σ_k v_k K_k)ᵀ (Σ_k v_k K_k)] = Σ_k K_kᵀ K_k, so each direction gives an unbiased estimate of AGOP
+    (the estimator of Hutchinson 1989). The signs depend only on `seed` and the example's id, not on batches, the epoch
+    or the number of outputs.
     """
 
     count: int = 0
     seed: int = 0
 
     def cotangents(self, outputs: Tensor, ids: Tensor) -> Iterator[Tensor]:
-        """One tensor shaped like `outputs` [n ...] for each backward pass."""
+        """Yield one tensor shaped like `outputs` [n, …] for each backward pass."""
         n, size = len(outputs), outputs[0].numel()
         if self.count:
             drawn = torch.from_numpy(signs(ids.cpu().numpy(), self.count, size, self.seed))
@@ -35,12 +35,13 @@ class Directions:
             yield onehot.view(outputs.shape)
 
     def passes(self, outputs: Tensor) -> int:
-        """How many backward passes that makes."""
+        """Return the number of backward passes."""
         return self.count or outputs[0].numel()
 
 
 def signs(ids: np.ndarray, count: int, size: int, seed: int) -> Int8[np.ndarray, "n count size"]:
-    """±1 by example id, direction and output: the top bit of SplitMix64 (Steele, Lea, Flood 2014) at that counter.
+    """Return ±1 by example id, direction and output: the top bit of SplitMix64 (Steele, Lea and Flood 2014) at a
+    counter.
 
     The counter is direction · 2⁴⁰ + output + 1.
     """

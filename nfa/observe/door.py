@@ -1,8 +1,8 @@
-"""The door: a model is run on a few examples before work starts, and each of its sites is tried.
+"""The check before work starts: a model runs on a few examples, and each of its sites is tested.
 
-A site passes where ⟨δ, z⟩ = ⟨δ, W h + b⟩ for any δ, where one example fewer shows which dimension is the examples', and
-where its weight is the same for fewer examples. What fails is left out, or refused where it was asked for by its name;
-both say why, and what to do.
+A site passes if ⟨δ, z⟩ = ⟨δ, W h + b⟩ for any δ, if a run with one example fewer shows which dimension is that of the
+examples, and if its weight is the same for fewer examples. A site that fails is left out, or refused if it was asked
+for by name; both say why, and what to do.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,13 +29,13 @@ FAINT = 1e-5  # of the largest gradient of a site: what flows through padding wh
 
 
 def few_of(workload: Workload) -> Batch:
-    """Some of the examples that are analysed."""
+    """Return a few of the examples that are analysed."""
     ids = list(workload.ids("probe"))[:EXAMPLES]
     return next(iter(workload.batches("train", batch_size=EXAMPLES, ids=ids)))
 
 
 def find_sites(model: nn.Module, workload: Workload, batch: Batch) -> Sites:
-    """The sites of a model, found and tried on `batch`, a few examples; the model is left as it was."""
+    """Find the sites of a model and test them on `batch`, a few examples; the model is not changed."""
     public = public_names(model, workload.sites(model))
     adapted = {path for path, module in model.named_modules() if path and hasattr(module, "get_base_layer")}
     with inert(model):
@@ -76,7 +76,7 @@ class _Door:
         return recorder
 
     def _take_whole(self) -> None:
-        """Modules that add something of their own to what a product of theirs gives, as W h + B A h, become one map."""
+        """Treat a module that adds a term of its own to one of its products, as W h + B A h, as one linear map."""
         several = {path for path, names in self.recorder.owners.items() if path and len(names) > 1} - self.whole
         if not several:
             return
@@ -86,7 +86,7 @@ class _Door:
         self.recorder = self._recorded(self.batch)
 
     def _adds(self, path: str) -> bool:
-        """Whether a product of a module's input comes out unchanged, with something added."""
+        """Tell whether a product of a module's input reaches its output unchanged, with something added."""
         uses = self.recorder.found()
         if self.public[path] not in uses:
             return False
@@ -102,7 +102,7 @@ class _Door:
         return False
 
     def unrecorded(self) -> dict[str, Words]:
-        """Why modules that are named are no sites."""
+        """Return why named modules are not sites."""
         found = {}
         for path, name in self.public.items():
             if not path or any(_begins(one, name) for one in self.uses):
@@ -120,7 +120,7 @@ class _Door:
         return found
 
     def _without_uses(self) -> set[str]:
-        """Modules that a workload names one by one and that are called, but use no weight of their own."""
+        """Return modules that a workload names one by one and that are called, but use no weight of their own."""
         if "" in self.public:
             return set()
         recorded = {*self.recorder.found(), *self.recorder.silent}
@@ -132,7 +132,7 @@ class _Door:
         }
 
     def _deltas(self) -> dict[str, list[Tensor | None]]:
-        """∂⟨f, c⟩/∂z of every use for a random direction c of the outputs."""
+        """Return ∂⟨f, c⟩/∂z of every use, for a random direction c of the outputs."""
         nodes = [use.node for uses in self.uses.values() for use in uses]
         made = iter(gradients(self.outputs, nodes, self._direction(self.outputs), keep=True))
         return {name: [next(made) for _ in uses] for name, uses in self.uses.items()}
@@ -141,7 +141,8 @@ class _Door:
         return torch.randn(outputs.shape, generator=generator(0, "door")).to(outputs)
 
     def _misread(self) -> set[str]:
-        """Parameters of which Σ_s δ_s h_sᵀ, with what flows through no product, is not the gradient of autograd."""
+        """Return the parameters whose Σ_s δ_s h_sᵀ, with what bypasses all products, is not the gradient of autograd.
+        """
         trained = {name: of for name, of in self.model.named_parameters() if of.requires_grad and not of.is_complex()}
         expected = self._by_autograd(self.outputs, trained)
         found = self._by_autograd(self._recorded(self.batch, cut=True).result, trained)
@@ -163,7 +164,7 @@ class _Door:
         return {name: torch.zeros_like(of) if value is None else strided(value).clone() for (name, of), value in pairs}
 
     def _add(self, totals: Mapping[str, Tensor], use: Use, place: Axis | None, delta: Tensor | None) -> None:
-        """Add a use's part of its parameters' gradients; LayoutError where it cannot be read."""
+        """Add a use's part of its parameters' gradients to the totals; LayoutError where it cannot be read."""
         if delta is None:
             return
         for name, region in use.regions.items():
@@ -177,7 +178,7 @@ class _Door:
             region.view(whole).add_(total.view(region.shape))
 
     def tried(self, name: str, uses: Sequence[Use]) -> Site | Words:
-        """A site that passes, or the words of its refusal."""
+        """Return a site that passes, or the parts of its refusal."""
         weights = [use.widened().matrix().detach() for use in uses]
         if any(weight.is_complex() for weight in weights):
             return _words(name, COMPLEX, "real weights")
@@ -202,11 +203,11 @@ class _Door:
         return Site(place, name in self.copied, frozenset(self.recorder.made_of[name]), self._is_inside(name))
 
     def _is_inside(self, name: str) -> bool:
-        """Whether it is part of a module that is a site as a whole."""
+        """Tell whether it is part of a module that is a site as a whole."""
         return any(name.startswith(f"{self.public[path]}.") for path in self.whole if path in self.public)
 
     def _place(self, uses: Sequence[Use], fewer: Sequence[Use]) -> Axis | None:
-        """Where the examples are, the same in every use."""
+        """Return the axis of the examples, which must be the same in every use."""
         n = len(self.batch)
         if n == 1:
             return Axis(1)
@@ -217,7 +218,7 @@ class _Door:
         return found.pop() if len(found) == 1 else None
 
     def _padding(self, found: Tensor | None, use: Use, at: Layout) -> str:
-        """What is wrong with a use where examples are padded."""
+        """Return what is wrong with a use in which examples are padded; empty if nothing is."""
         present = self.batch.present
         assert present is not None
         delta = use.delta(at, found)
@@ -234,7 +235,7 @@ def _words(name: str, got: str, allowed: str) -> Words:
 
 
 def _is_map(use: Use, weight: Tensor, at: Layout) -> bool:
-    """Whether ⟨δ, z⟩ = ⟨δ, W h + b⟩ for each example and a random δ."""
+    """Tell whether ⟨δ, z⟩ = ⟨δ, W h + b⟩ for each example and a random δ."""
     rule, z = use.widened(), widened(use.own(use.output))
     delta = torch.randn(z.shape, generator=generator(0, "door")).to(z)
     terms = at.sums(delta * z)
@@ -245,7 +246,7 @@ def _is_map(use: Use, weight: Tensor, at: Layout) -> bool:
 
 
 def _sorted(door: _Door, tried: Mapping[str, Site | Words]) -> Sites:
-    """In the order of the model's modules; matrices of a stack that no example has chosen are there too."""
+    """Return the sites in the order of the model's modules, including matrices of a stack that no example uses."""
     seen = {name: site for name, site in tried.items() if isinstance(site, Site)}
     for base, count in door.recorder.stacks.items():
         kinds = [site for name, site in seen.items() if name.startswith(f"{base}.")]

@@ -1,4 +1,4 @@
-"""Where the examples are, found out by running a model with one example fewer, whose others are to be the same."""
+"""Find the axis of the examples by running a model with one example fewer; the values of the others must not change."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +12,7 @@ NEAR = 1e-3  # of the largest entry: rounding differs with the number of example
 
 
 def axis(many: Sequence[Tensor], fewer: Sequence[Tensor], n: int) -> Axis | None:
-    """The dimension along which the first n − 1 of n examples are those of a pass over them alone, in all tensors."""
+    """Return the axis along which the first n − 1 of n examples agree with a pass over them alone, in all tensors."""
     shapes = zip(many[0].shape, fewer[0].shape, strict=True) if many[0].ndim == fewer[0].ndim else ()
     changed = [dim for dim, (a, b) in enumerate(shapes) if a != b]
     if len(changed) != 1:
@@ -35,7 +35,7 @@ def _agree(found: Axis, many: Tensor, fewer: Tensor) -> bool:
 
 
 def near(a: Tensor, b: Tensor, least: float = 0.0) -> bool:
-    """Whether two tensors are the same but for rounding, and for differences up to `least`."""
+    """Tell whether two tensors are equal up to rounding, and up to differences of `least`."""
     if a.shape != b.shape:
         return False
     if not a.is_floating_point() and not a.is_complex():

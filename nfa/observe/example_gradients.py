@@ -1,4 +1,4 @@
-"""Gradients of a model's trainable parameters for each example, from one backward pass a batch."""
+"""Per-example gradients of a model's trainable parameters, from one backward pass per batch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,20 +24,22 @@ MODERATE = 30  # binary orders
 
 @dataclass(frozen=True)
 class BatchGradients:
-    """Gradients γ_a = scale_a · (sum of the parts) by parameter; scales are powers of two that keep parts near 1."""
+    """Gradients γ_a = scale_a · (sum of the parts) by parameter; the scales are powers of two that keep the parts near
+    1.
+    """
 
     parts: Gradients
     scale: Float[Tensor, " n"]
 
     @property
     def numbers(self) -> int:
-        """Numbers held for an example."""
+        """The number of entries stored per example."""
         return sum(part.numbers for parts in self.parts.values() for part in parts)
 
     def scaled(self) -> "BatchGradients":
-        """The same with each example's largest part near 1: products of float32 factors cover 38 decades, no more.
+        """Rescale each example's largest part to about 1, because products of float32 factors cover only 38 decades.
 
-        Parts that are within 2^±30 are left as they are.
+        Parts within 2^±30 are left as they are.
         """
         bounds = [part.largest() for parts in self.parts.values() for part in parts]
         more = powers_of_two(torch.stack(bounds).amax(dim=0)) if bounds else self.scale.new_ones(1)
@@ -48,10 +50,10 @@ class BatchGradients:
 
 
 class ExampleGradients:
-    """Gives `BatchGradients` of the named parameters.
+    """Compute `BatchGradients` of the named parameters.
 
-    Without a `door`, that of another checkpoint, making one runs `batch` (a few examples) with random cotangents.
-    `door.exact` names the parameters that no rule covers. `losses` gives one loss an example.
+    Without the `door` of another checkpoint, creating one runs `batch` (a few examples) with random cotangents.
+    `door.exact` names the parameters that no rule covers. `losses` returns one loss per example.
     """
 
     def __init__(
@@ -74,7 +76,7 @@ class ExampleGradients:
         self.parameters, self.single = self.reader.parameters, self.reader.single()
 
     def __call__(self, batch: Batch) -> BatchGradients:
-        """The gradients of a batch's examples; weights, modes and generators stay as they were."""
+        """Return the gradients of a batch's examples; weights, modes and generators are not changed."""
         with inert(self.model):
             outputs, uses = self.reader.recorded(batch)
             cotangent, scale = self._cotangent(outputs, batch)
@@ -91,7 +93,7 @@ class ExampleGradients:
             raise Refusal(got, allowed, "pad all examples to one length, or leave the parameter out")
 
     def _cotangent(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """∂ℓ_a/∂f(x_a) with entries near 1, and the powers of two taken out of it."""
+        """Return ∂ℓ_a/∂f(x_a) with entries near 1, and the powers of two by which it was divided."""
         leaf = outputs.detach().requires_grad_()
         with torch.enable_grad():
             losses = per_example(self.losses(leaf.clone(), batch), batch)  # a clone, for losses that work in place

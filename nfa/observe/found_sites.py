@@ -1,4 +1,4 @@
-"""What the door has found out about the sites of a model."""
+"""What the check before work starts has found out about the sites of a model."""
 
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,8 +14,11 @@ Words = tuple[str, str, str]  # of a refusal: what was got, what is allowed, wha
 
 @dataclass(frozen=True)
 class Site:
-    """What is known of a site, for all passes of a run: where its examples are (None: rows are picked), whether its
-    input is edited in place after the call, the parameters that it is made of, and whether it is part of another."""
+    """A site of a model, for all passes of a run.
+
+    `place` is the axis of its examples (None if a router picks its rows), `copied` whether its input is edited in place
+    after the call, `parameters` what it is made of, and `inside` whether it is part of another site.
+    """
 
     place: Axis | None
     copied: bool
@@ -25,10 +28,10 @@ class Site:
 
 @dataclass(frozen=True)
 class Sites:
-    """The sites of a model that can be read, in the order in which they are called, and for the others why not.
+    """The sites of a model that can be read, in the order in which they are called, and why the others cannot.
 
-    `never`: those that have to be left out by name. `whole`: modules that are sites with all that is inside them.
-    `last`: the one that was called last.
+    `never` are sites that must be excluded by name, `whole` modules that are sites together with everything inside
+    them, and `last` is the site that was called last.
     """
 
     seen: Mapping[str, Site]
@@ -38,15 +41,15 @@ class Sites:
     last: str | None
 
     def parameters(self, names: Iterable[str]) -> set[str]:
-        """All that some sites are made of."""
+        """Return all parameters of some sites."""
         return {parameter for name in names for parameter in self.seen[name].parameters}
 
     def is_inside(self, name: str) -> bool:
-        """Whether a site is part of another, such as a factor of an adapter."""
+        """Tell whether a site is part of another, such as a factor of an adapter."""
         return name in self.seen and self.seen[name].inside
 
     def check(self, names: Iterable[str]) -> None:
-        """`Refusal` for the first name that is no site, or one that cannot be read."""
+        """Raise `Refusal` for the first name that is not a site, or a site that cannot be read."""
         for name in names:
             if name in self.unseen:
                 raise Refusal(*self.unseen[name])
@@ -56,7 +59,7 @@ class Sites:
     def recorder(
         self, model: nn.Module, sites: Mapping[str, nn.Module], n: int, wanted: Container[str]
     ) -> SiteRecorder:
-        """What records some of them in a pass of n examples."""
+        """Return a recorder of the `wanted` sites for a pass of n examples."""
         recorder = SiteRecorder(model, public_names(model, sites), n, wanted=wanted, whole=self.whole)
         recorder.copied = frozenset(name for name, site in self.seen.items() if site.copied)
         return recorder

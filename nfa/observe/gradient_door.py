@@ -1,7 +1,7 @@
-"""The door of per-example gradients: what rules give is compared with autograd before it is believed.
+"""The check of per-example gradients: what rules return is compared with autograd before it is used.
 
-A parameter's gradients are made by torch.func where a use of it was not recorded or cannot be read, and where a random
-combination of them is not what autograd says.
+A parameter's gradients are computed by torch.func if a use of it was not recorded or cannot be read, or if a random
+combination of them differs from autograd.
 """
 
 from collections.abc import Hashable, Iterable
@@ -21,14 +21,14 @@ from nfa.workload import Batch
 
 
 class GradientDoor:
-    """Tries a model on a few examples, and again where a batch uses parameters in a new way."""
+    """Test a model on a few examples, and again whenever a batch uses parameters in a new way."""
 
     def __init__(self, reader: Reader) -> None:
         self.reader, self.door = reader, reader.door
         self.model, self.workload, self.parameters = reader.model, reader.workload, reader.parameters
 
     def open(self, batch: Batch, names: Iterable[str]) -> None:
-        """Fill in what the door says."""
+        """Test the model and fill in the door's findings."""
         door = self.door
         outputs, uses = self.reader.recorded(batch, whole=True)
         trial = self._trial(batch, outputs, uses)
@@ -47,7 +47,9 @@ class GradientDoor:
         self._set_idle()
 
     def check(self, batch: Batch, way: frozenset[object]) -> set[str]:
-        """Parameters that a batch uses in a way that is not read right; none: the way is known from now on."""
+        """Return the parameters that a batch uses in a way that is not read correctly; if there are none, the way is
+        known now.
+        """
         if way in self.door.ways:
             return set()
         outputs, uses = self.reader.recorded(batch)
@@ -77,7 +79,7 @@ class GradientDoor:
         return Trial(batch, outputs.detach(), cotangent, weights, expected, coarse(uses))
 
     def _unrecorded(self, trial: Trial, found: Reading) -> set[str]:
-        """Parameters whose gradients cannot all be read, or come out wrong."""
+        """Return the parameters whose gradients cannot all be read, or are wrong."""
         self.door.seen |= found.parts.keys()
         clashing = {a.parameter for a in found.parts for b in self.door.seen if a.clashes(b)}
         cut, _ = self.reader.recorded(trial.batch, cut=True)
@@ -86,9 +88,9 @@ class GradientDoor:
         return found.unread | clashing | elsewhere | trial.differing(self._totals(found.parts, trial.weights))
 
     def _unrecorded_of_fewer(self, trial: Trial, whole: Reading, outputs: Tensor, uses: Uses) -> set[str]:
-        """The same with one example fewer, so that no other dimension can pass for that of the examples.
+        """Repeat the test with one example fewer, so that no other dimension can pass for that of the examples.
 
-        Where all parts are those of before, what held of them holds again.
+        If all parts equal those of before, the earlier result holds.
         """
         few = len(outputs)
         found = self.reader.read(outputs, uses, trial.cotangent[:few])
@@ -101,7 +103,7 @@ class GradientDoor:
         return self._unrecorded(trial, self.reader.read(outputs, uses, trial.cotangent))
 
     def _totals(self, parts: Gradients, weights: Tensor) -> dict[str, Tensor]:
-        """Σ_a w_a γ_a by parameter."""
+        """Return Σ_a w_a γ_a by parameter."""
         totals: dict[str, Tensor] = {}
         for region, found in parts.items():
             name = region.parameter
@@ -115,7 +117,7 @@ class GradientDoor:
         return {name: totals[name] if name in totals else torch.zeros_like(of) for name, of in self.parameters.items()}
 
     def _check_single(self, trial: Trial) -> None:
-        """By torch.func where that is right (it follows no parameter that a module keeps in a list), else by a loop."""
+        """Use torch.func if it is correct (it misses parameters that a module keeps in a list), otherwise a loop."""
         single = self.reader.single()
         made = single(trial.batch, trial.cotangent).items()
         differing = trial.differing({name: torch.tensordot(trial.weights, values, dims=1) for name, values in made})
@@ -127,7 +129,7 @@ class GradientDoor:
             raise Refusal(got, "models that treat each example alone", remedy)
 
     def _same_alone(self, trial: Trial) -> bool:
-        """Whether the model says the same of examples one by one."""
+        """Tell whether the model gives the same outputs for examples one by one."""
         with torch.no_grad():
             rows = [self.workload.outputs(self.model, trial.batch.take([place])) for place in range(len(trial.batch))]
         alone = torch.stack([row.reshape(trial.outputs.shape[1:]) for row in rows])
@@ -136,7 +138,7 @@ class GradientDoor:
 
 
 def _places(uses: Uses, fewer: Uses, n: int) -> dict[Hashable, Axis | None]:
-    """Where the examples are, for every way of using a parameter: the same wherever it is used so, or None."""
+    """Return the axis of the examples for every way of using a parameter: the same wherever it is used so, or None."""
     found: dict[Hashable, set[Axis]] = {}
     for key, of in uses.items():
         less = fewer.get(key, [])
@@ -148,7 +150,7 @@ def _places(uses: Uses, fewer: Uses, n: int) -> dict[Hashable, Axis | None]:
 
 
 def _begin_alike(few: Gradients, many: Gradients, rounding: float) -> bool:
-    """Whether the parts of the first examples are those of the same examples among more."""
+    """Tell whether the parts of the first examples equal those of the same examples among more."""
     if few.keys() != many.keys() or any(len(few[key]) != len(many[key]) for key in few):
         return False
     pairs = [pair for key in few for pair in zip(few[key], many[key], strict=True)]

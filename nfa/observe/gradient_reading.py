@@ -1,4 +1,4 @@
-"""How a batch uses parameters, read as gradients for each example."""
+"""Read how a batch uses parameters as per-example gradients."""
 
 import math
 from collections.abc import Hashable, Iterator, Mapping
@@ -23,7 +23,8 @@ Uses = Mapping[Any, list[Use]]
 
 @dataclass(frozen=True)
 class Reading:
-    """Gradients, parameters with a use that cannot be read, and numbers of δ for an example, by where they belong."""
+    """Gradients, parameters with a use that cannot be read, and the size of δ per example for each part of a parameter.
+    """
 
     parts: Gradients
     unread: set[str]
@@ -32,8 +33,11 @@ class Reading:
 
 @dataclass
 class Door:
-    """What a few examples have shown of a model, for all its checkpoints: parameters that are made `exact`ly, where the
-    examples are in every kind of use, parts of parameters that were seen, and the ways in which batches use them."""
+    """What a few examples have shown of a model, for all its checkpoints.
+
+    `exact` are parameters whose gradients are computed exactly by torch.func, `places` the axis of the examples in
+    every kind of use, `seen` the parts of parameters that were seen, and `ways` the ways in which batches use them.
+    """
 
     exact: list[str] = field(default_factory=list)
     places: dict[Hashable, Axis | None] = field(default_factory=dict)
@@ -45,7 +49,7 @@ class Door:
 
 
 class Reader:
-    """Records how a model uses the named parameters, and reads gradients from δ, as the door says."""
+    """Record how a model uses the named parameters, and read their gradients from δ."""
 
     def __init__(self, model: nn.Module, workload: Workload, names: list[str], door: Door) -> None:
         self.model, self.workload, self.door = model, workload, door
@@ -54,23 +58,23 @@ class Reader:
         self.regions = Regions(self.parameters)
 
     def without_exact(self) -> None:
-        """From now on record only what is not made exactly."""
+        """Record from now on only what is not computed by torch.func."""
         self.regions = Regions({name: of for name, of in self.parameters.items() if name not in self.door.exact})
 
     def single(self) -> SingleExamples:
-        """The slow way to the others."""
+        """Return the slow method for the other parameters."""
         exact = {name: self.parameters[name] for name in self.door.exact}
         return SingleExamples(self.model, self.workload, exact, by_loop=self.door.by_loop)
 
     def recorded(self, batch: Batch, *, cut: bool = False, whole: bool = False) -> tuple[Tensor, Uses]:
-        """Outputs, and where they use parameters; `whole` with what the functions gave."""
+        """Return the outputs and the uses of parameters; with `whole`, include the outputs of the functions."""
         recorder = ParameterRecorder(self.regions, len(batch), cut=cut)
         recorder.keeps_outputs = whole
         with torch.enable_grad(), without_fused_attention(), recorder:
             return self.workload.outputs(self.model, batch), recorder.uses
 
     def read(self, outputs: Tensor, uses: Uses, cotangent: Tensor) -> Reading:
-        """What gradients the uses have for cotangents of the outputs."""
+        """Read the gradients from the uses, for cotangents of the outputs."""
         every = [use for of in uses.values() for use in of]
         idle = self.door.idle
         made = gradients(outputs, [use.node for use in every] + [self.parameters[name] for name in idle], cotangent)
@@ -94,7 +98,7 @@ class Reader:
         return Reading({key: joined(found) for key, found in parts.items()}, unread, frozenset(sizes))
 
     def _parts(self, use: Use, delta: Tensor, n: int) -> Iterator[tuple[Region, Part]]:
-        """Per-example gradients from δ; LayoutError where they cannot be read."""
+        """Yield per-example gradients from δ; LayoutError where they cannot be read."""
         if not delta.ndim or use.edited:
             raise LayoutError  # no row for each example, or edited in place since
         rule, own = use.widened(), widened(use.own(delta))
@@ -106,7 +110,7 @@ class Reader:
             yield region, part
 
     def _placed(self, region: Region, part: Part) -> tuple[Region, Part]:
-        """A row of numbers for a view of a parameter becomes one for all of it; overlapping views become rows first."""
+        """Embed gradients of a view into those of the whole parameter; overlapping views become dense first."""
         whole = self.whole(region.parameter)
         part = part.dense() if region.parameter in self.door.overlapping else part
         if region == whole or not isinstance(part, Dense):
@@ -116,6 +120,6 @@ class Reader:
         return whole, part.within(places, size)
 
     def whole(self, name: str) -> Region:
-        """All of a parameter."""
+        """Return the region of a whole parameter."""
         parameter = self.parameters[name]
         return Region(name, 0, tuple(parameter.shape), tuple(parameter.stride()))

@@ -1,4 +1,4 @@
-"""Running a model so that nothing of it is changed."""
+"""Run a model without changing anything in it."""
 
 import copy
 from collections import OrderedDict
@@ -16,10 +16,10 @@ CONTAINERS = (dict, OrderedDict, list, set)
 
 @contextmanager
 def inert(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; attributes of modules (modes, buffers, counters) and all generators are afterwards
-    bitwise as they were.
+    """Set evaluation mode in the block, and restore module attributes (modes, buffers, counters) and generators
+    bitwise.
 
-    Gradients can be had inside, also under `torch.inference_mode()`, and compiled parts run as they are written.
+    Gradients are available inside, also under `torch.inference_mode()`, and compiled parts run uncompiled.
     """
     modules = list(model.modules())
     before = [_Attributes(module) for module in modules]
@@ -37,8 +37,9 @@ def inert(model: nn.Module) -> Iterator[None]:
 
 
 class _Attributes:
-    """What a module's attributes are: the values, what is in containers, and the numbers in tensors that no optimizer
-    moves."""
+    """A module's attributes: the values, the content of containers, and the numbers in tensors that no optimizer
+    updates.
+    """
 
     def __init__(self, module: nn.Module) -> None:
         self.module, self.training = module, module.training
@@ -50,7 +51,7 @@ class _Attributes:
         self.tensors = [(one, one._version, one.detach().clone()) for one in tensors]
 
     def restore(self) -> None:
-        """As they were."""
+        """Restore all of them."""
         for container, before in self.containers:
             container.clear()
             container.extend(before) if isinstance(container, list) else container.update(before)
@@ -64,7 +65,7 @@ class _Attributes:
 
 
 def doubled(model: nn.Module) -> nn.Module:
-    """A copy in float64; results of a forward pass that modules keep, such as normalised weights, are no part of it."""
+    """Return a copy in float64, without results of a forward pass that modules keep, such as normalised weights."""
     held = [one for module in model.modules() for one in vars(module).values() if isinstance(one, Tensor)]
     results = {id(one): one.detach().clone() for one in held if one.grad_fn is not None}  # these have no copy
     return copy.deepcopy(model, results).double()
@@ -72,7 +73,7 @@ def doubled(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def without_fused_attention() -> Iterator[None]:
-    """PyTorch's fused inference path of attention calls no function that could be recorded."""
+    """Turn PyTorch's fused inference path of attention off, because it calls no function that could be recorded."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

@@ -9,12 +9,12 @@ from torch import Tensor
 
 
 class LayoutError(Exception):
-    """A tensor whose examples cannot be told apart."""
+    """The examples of a tensor cannot be told apart."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """n examples along dimension `dim`, which is [before·n·after]; 0 = as many as there are.
+    """n examples along dimension `dim`, which is folded as [before·n·after]; 0 stands for any number.
 
     `part` says which of the examples are read.
     """
@@ -26,7 +26,8 @@ class Axis:
     part: tuple[int, int | None] = (0, None)
 
     def examples(self, tensor: Tensor) -> Float[Tensor, "m k ..."]:
-        """Examples first, then what shares their dimension, then the others; LayoutError where n does not fit."""
+        """Return the examples first, then what shares their dimension, then the rest; LayoutError where n does not fit.
+        """
         if self.dim >= tensor.ndim or tensor.shape[self.dim] % (self.n * (self.before or 1) * (self.after or 1)):
             raise LayoutError
         if not self.dim and self.before == 1:
@@ -38,24 +39,24 @@ class Axis:
         return cast(Tensor, beside[slice(*self.part)])
 
     def rows(self, tensor: Tensor) -> Float[Tensor, "m s f"]:
-        """Features last, all other dimensions positions."""
+        """Return rows with features last; all other dimensions are positions."""
         if self.dim >= tensor.ndim - 1:
             raise LayoutError
         found = self.examples(tensor)
         return found.reshape(len(found), -1, tensor.shape[-1])
 
     def images(self, tensor: Tensor) -> Float[Tensor, "mk ..."]:
-        """The same tensor with examples outermost in its first dimension, as convolutions take it."""
+        """Return the same tensor with examples outermost in its first dimension, as convolutions take it."""
         if self.dim:
             raise LayoutError
         return self.examples(tensor).flatten(0, 1)
 
     def sums(self, tensor: Tensor) -> Float[Tensor, " m"]:
-        """The sum of each example's entries."""
+        """Return the sum of each example's entries."""
         return self.examples(tensor).flatten(1).sum(dim=1)
 
     def own(self, present: Bool[Tensor, "n s"], positions: int) -> Bool[Tensor, "m s"]:
-        """Which of the positions are an example's own; the only one is."""
+        """Return which positions belong to an example; a single position does."""
         if positions == 1:
             return torch.ones_like(present[slice(*self.part), :1])
         if present.shape[1] != positions:
@@ -63,13 +64,14 @@ class Axis:
         return present[slice(*self.part)]
 
     def of(self, part: slice) -> "Axis":
-        """Of some examples only."""
+        """Return the axis for a part of the examples."""
         return replace(self, part=(part.start, part.stop))
 
 
 @dataclass(frozen=True)
 class Picked:
-    """Rows [r f] taken by `index` [r] out of `total` rows of n examples, example after example: what a router chose."""
+    """Rows [r, f] that a router has picked by `index` [r] from `total` rows of n examples, one example after another.
+    """
 
     n: int
     index: Int[Tensor, " r"]
@@ -77,7 +79,7 @@ class Picked:
     part: tuple[int, int | None] = (0, None)
 
     def rows(self, tensor: Tensor) -> Float[Tensor, "m s f"]:
-        """Rows by example, in their order; an example with fewer than others has zeros behind them."""
+        """Return rows by example, in their order; an example with fewer rows is padded by zeros."""
         if tensor.ndim != 2 or len(tensor) != len(self.index) or self.total % self.n:
             raise LayoutError
         owner = self.index // (self.total // self.n)
@@ -89,21 +91,21 @@ class Picked:
         return table[slice(*self.part)]
 
     def sums(self, tensor: Tensor) -> Float[Tensor, " m"]:
-        """The sum of each example's entries."""
+        """Return the sum of each example's entries."""
         return self.rows(tensor).sum(dim=(1, 2))
 
     def images(self, tensor: Tensor) -> Tensor:  # noqa: ARG002 - no images are picked
-        """None are picked."""
+        """Raise LayoutError: images are not picked."""
         raise LayoutError
 
     def own(self, present: Bool[Tensor, "n s"], positions: int) -> Bool[Tensor, "m s"]:  # noqa: ARG002 - its own
-        """Which of the rows are an example's own."""
+        """Return which rows belong to an example."""
         if present.numel() != self.total:
             raise LayoutError
         return self.rows(present.flatten()[self.index].unsqueeze(1)).squeeze(2)
 
     def of(self, part: slice) -> "Picked":
-        """Of some examples only."""
+        """Return the rows of a part of the examples."""
         return replace(self, part=(part.start, part.stop))
 
 

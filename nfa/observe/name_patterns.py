@@ -1,4 +1,4 @@
-"""Choosing names: comma-separated globs, `!glob` for what is left out, and regular expressions between slashes."""
+"""Choose names by comma-separated globs, `!glob` to exclude, and regular expressions between slashes."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,8 @@ EXAMPLES = "layer_*, !layer_0 or /layer_[01]$/"
 
 
 def matching(pattern: str, names: Sequence[str], aliases: Iterable[Sequence[str]] | None = None) -> list[str]:
-    """Names that a pattern fits, by themselves or by an alias, in their order; `Refusal` for a part that fits none.
+    """Return the names that a pattern matches, directly or by an alias, in order; `Refusal` for a part that matches
+    none.
 
     >>> matching("layer_*,!layer_1", ["layer_0", "layer_1", "head"]), matching("/^h/", ["layer_0", "head"])
     (['layer_0'], ['head'])
@@ -32,7 +33,7 @@ def matching(pattern: str, names: Sequence[str], aliases: Iterable[Sequence[str]
 
 
 def _split(pattern: str) -> list[str]:
-    """At commas outside of regular expressions."""
+    """Split at commas outside regular expressions."""
     return re.findall(r"!?/[^/]*/|[^,]+", pattern)
 
 

@@ -1,4 +1,4 @@
-"""Parts of parameters: which of them a tensor is a view of."""
+"""Parts of parameters: find which part a tensor is a view of."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -17,12 +17,12 @@ class Region(NamedTuple):
     stride: tuple[int, ...]
 
     def view(self, parameter: Tensor) -> Tensor:
-        """This part of a contiguous tensor shaped like the parameter."""
+        """Return this part of a contiguous tensor shaped like the parameter."""
         return parameter.as_strided(self.shape, self.stride, parameter.storage_offset() + self.offset)
 
     @property
     def once(self) -> bool:
-        """Whether no entry of the parameter stands in it twice, as in what `expand` and `unfold` give."""
+        """Whether no entry of the parameter occurs in it twice, as it would in a result of `expand` or `unfold`."""
         reach = 0
         for step, size in sorted(zip(self.stride, self.shape, strict=True)):
             if size > 1 and step <= reach:
@@ -32,25 +32,25 @@ class Region(NamedTuple):
 
     @property
     def span(self) -> range:
-        """The memory that it lies in."""
+        """The memory that it covers."""
         extent = sum((size - 1) * step for size, step in zip(self.shape, self.stride, strict=True))
         return range(self.offset, self.offset + extent + 1)
 
     def clashes(self, other: "Region") -> bool:
-        """Whether two different views may share entries."""
+        """Tell whether two different views may share entries."""
         if self.parameter != other.parameter or self == other:
             return False
         return self.span.start < other.span.stop and other.span.start < self.span.stop
 
 
 def overlapping(regions: Iterable[Region]) -> set[str]:
-    """Parameters of which views share entries."""
+    """Return the parameters with views that share entries."""
     distinct = set(regions)
     return {a.parameter for a in distinct for b in distinct if a.clashes(b)}
 
 
 class Regions:
-    """Finds the parameter that a tensor is a view of."""
+    """Find the parameter that a tensor is a view of."""
 
     def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
         self.parameters = parameters
@@ -65,7 +65,7 @@ class Regions:
         }
 
     def of(self, value: Any) -> Region | None:
-        """None for what is no view of a parameter, or one that gradients do not reach it through."""
+        """Return the region; None if it is not a view of a parameter, or one through which no gradient reaches it."""
         if not isinstance(value, Tensor) or value.layout != torch.strided:
             return None
         if torch._C._functorch.is_functorch_wrapped_tensor(value):  # inside torch.vmap

@@ -29,7 +29,7 @@ RECORD_BYTES = 2**26  # patches of a convolution are made for so many examples a
 
 @runtime_checkable
 class Listener(Protocol):
-    """A measure of one site: records the records of its source, with the parts it needs."""
+    """A measure of one site; it receives the records of its source, with the parts that it needs."""
 
     @property
     def source(self) -> Source: ...
@@ -54,11 +54,11 @@ def observe(
     directions: Directions = EVERY_OUTPUT,
     record_outputs: Callable[[Tensor, Batch], None] | None = None,
 ) -> None:
-    """Run the model over `batches` and feed every measure, made when its site is first recorded.
+    """Run the model over `batches` and feed every measure, which is created when its site is first recorded.
 
-    `sites` are what the door has found out, None = look now. Weights, buffers, optimizer state, gradients, module modes
-    and generators stay bitwise as they were. `hear_outputs` gets each batch's outputs, so that an evaluation needs no
-    pass of its own.
+    `sites` are the sites found before; None finds them now. Weights, buffers, optimizer state, gradients, module modes
+    and generators stay bitwise as they were. `record_outputs` receives each batch's outputs, so that an evaluation
+    needs no pass of its own.
     """
     sites = sites or find_sites(model, workload, few_of(workload))
     sites.check(measures)
@@ -81,7 +81,7 @@ def observe(
 def site_weights(
     workload: Workload, model: nn.Module, names: Iterable[str], sites: Sites | None = None
 ) -> dict[str, Tensor]:
-    """A copy of the weight matrix [o i] of each named site, as it is applied to a few examples."""
+    """Return a copy of the weight matrix [o, i] of each named site, as it is applied to a few examples."""
     found: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable[[Tensor], Sequence[Listener]]:
@@ -94,7 +94,7 @@ def site_weights(
 
 
 def per_example(losses: Tensor, batch: Batch) -> Tensor:
-    """`losses` as they are; `Refusal` where they are not one for each example."""
+    """Return the losses; `Refusal` if they are not one number per example."""
     if losses.shape != (len(batch),):
         got, allowed = f"losses of shape {tuple(losses.shape)} for {len(batch)} examples", "one loss for each example"
         remedy = "return the unreduced loss (reduction='none', then a mean over everything but the examples)"
@@ -103,7 +103,7 @@ def per_example(losses: Tensor, batch: Batch) -> Tensor:
 
 
 class _Pass:
-    """The listeners of every site, and what the current batch has for them."""
+    """The listeners of every site, and what the current batch holds for them."""
 
     def __init__(self, sites: Sites, measures: Measures) -> None:
         self.sites, self.measures = sites, measures
@@ -112,7 +112,7 @@ class _Pass:
         self.missed = 0  # examples before a site was first recorded
 
     def begin(self, uses: Mapping[str, list[Use]], batch: Batch) -> set[Source]:
-        """Take up a batch; what the listeners want to record of it."""
+        """Start a batch; return what the listeners want to record of it."""
         self.uses, self.batch = {name: uses.get(name, []) for name in self.measures}, batch
         self.new: dict[str, int] = {}
         for name in [name for name in self.measures if name not in self.listeners and uses.get(name)]:
@@ -136,7 +136,7 @@ class _Pass:
             start = stop
 
     def _tell_nothing(self, name: str, examples: int, listeners: list[Listener], direction: int) -> None:
-        """Examples that a site was not called for count all the same."""
+        """Count examples for which a site was not called."""
         h, z = (self.weights[name].new_zeros(examples, 0, size) for size in reversed(self.weights[name].shape))
         for listener in listeners:
             listener.update(Record(h, z, z, direction))
@@ -159,7 +159,7 @@ class _Pass:
                 listener.update(record)
 
     def _own(self, uses: list[Use], layouts: list[Layout], read: Callable[[Use, Layout], Tensor]) -> Tensor:
-        """Rows [n s f] with 0 where a position only pads its example, which a causal model computes all the same."""
+        """Return rows [n, s, f] with 0 at padding, for which a causal model computes values too."""
         rows, present = list(map(read, uses, layouts)), self.batch.present
         if present is None:
             return _joined(rows)
@@ -168,7 +168,7 @@ class _Pass:
 
 
 def _joined(rows: Iterable[Float[Tensor, "n s f"]]) -> Float[Tensor, "n s f"]:
-    """Several uses follow each other along s."""
+    """Concatenate several uses along s."""
     found = list(rows)
     return found[0] if len(found) == 1 else torch.cat(found, dim=1)
 
@@ -181,7 +181,7 @@ def _gradients(
     directions: Directions,
     batch: Batch,
 ) -> Iterator[tuple[Source, int, Sequence[Tensor | None]]]:
-    """Everything the sources ask for, one backward pass at a time, so that one pass's tensors live at once."""
+    """Yield what the sources ask for, one backward pass at a time, so that only one pass's tensors are in memory."""
     if Source.FORWARD in sources:
         yield Source.FORWARD, 0, []
     if losses is not None:
@@ -194,12 +194,12 @@ def _gradients(
 
 
 def _undefined(values: Tensor) -> Tensor:
-    """0, and nan where a value is not finite: it has no gradient, though a layer such as ReLU gives it one."""
+    """Return 0, and NaN where a value is not finite: it has no gradient, although a layer such as ReLU gives it one."""
     return values.detach() - values.detach()
 
 
 def _parts(uses: Sequence[Use], needs: frozenset[Part], n: int) -> Iterator[slice]:
-    """All examples at once, or few at a time where their patches are large."""
+    """Yield all examples at once, or a few at a time if their patches are large."""
     numbers = max(use.rule.unfolded(use.own(use.output), inputs=Part.INPUTS in needs) for use in uses)
     each = numbers * uses[0].output.element_size() // n
     size = n if each == 0 else max(1, min(n, RECORD_BYTES // each))

@@ -1,7 +1,8 @@
 """Functions that multiply by a weight: each is one linear map z = W h + b at s positions of n examples.
 
-A rule is a dataclass whose fields are the arguments of the function. From h [n s i], W [o i] and δ = ∂ℓ/∂z [n s o] come
-all matrices of a site, and the gradient of W for each example, Σ_s δ_s h_sᵀ. `at` says where the examples are.
+A rule is a dataclass whose fields are the arguments of the function. All matrices of a site follow from h [n, s, i], W
+[o, i] and δ = ∂ℓ/∂z [n, s, o], and so does the gradient of W for each example, Σ_s δ_s h_sᵀ. `at` says where the
+examples are.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +20,7 @@ from nfa.observe.layouts import Layout, LayoutError
 
 
 class Product:
-    """What all have in common."""
+    """What all products have in common."""
 
     DATA: ClassVar[str] = "input"  # names of arguments: what the examples are in, what W is made of, and b
     WEIGHT: ClassVar[str] = "weight"
@@ -28,72 +29,72 @@ class Product:
 
     @property
     def data(self) -> Tensor:
-        """What the examples are in."""
+        """The argument that holds the examples."""
         return cast(Tensor, getattr(self, self.DATA))
 
     @property
     def used(self) -> Tensor:
-        """What W is made of."""
+        """The argument that W is made of."""
         return cast(Tensor, getattr(self, self.WEIGHT))
 
     @property
     def added(self) -> Tensor | None:
-        """b, where there is one."""
+        """The bias b; None if there is none."""
         return cast(Tensor | None, getattr(self, self.BIAS)) if self.BIAS else None
 
     @property
     def multiplies(self) -> bool:
-        """Whether it is a matrix that is multiplied by, and not one for each example."""
+        """Whether it multiplies by one matrix, and not by one for each example."""
         return isinstance(self.used, Tensor) and self.used.ndim == 2
 
     def matrix(self) -> Float[Tensor, "o i"]:
-        """W."""
+        """Return W."""
         raise NotImplementedError
 
     def inputs(self, at: Layout) -> Float[Tensor, "n s i"]:
-        """h."""
+        """Return h."""
         return at.rows(self.data)
 
     def outputs(self, z: Tensor, at: Layout) -> Float[Tensor, "n s o"]:
-        """Rows of what is shaped like the function's output: z itself, or δ."""
+        """Return rows of a tensor shaped like the function's output: z itself, or δ."""
         return at.rows(z)
 
     def values(self, z: Tensor, at: Layout) -> Float[Tensor, "n s o"]:
-        """W h + b, as the function has given it."""
+        """Return W h + b, as the function has returned it."""
         return self.outputs(z, at)
 
     def again(self, at: Layout) -> Float[Tensor, "n s o"]:
-        """W h + b from its parts."""
+        """Compute W h + b from its parts."""
         z = self.inputs(at) @ self.matrix().T
         return z if self.added is None else z + self.added
 
     def gradient(self, name: str, delta: Tensor, at: Layout) -> Part:
-        """Per-example gradients of an argument."""
+        """Return the per-example gradients of an argument."""
         d = self.outputs(delta, at)
         return (
             Dense(d.sum(dim=1)) if name == self.BIAS else GradientFactors(d.unsqueeze(2), self.inputs(at).unsqueeze(2))
         )
 
     def offset(self, delta: Tensor, at: Layout) -> Float[Tensor, " n"]:
-        """⟨δ, b⟩ of each example."""
+        """Return ⟨δ, b⟩ of each example."""
         if self.added is None:
             return delta.new_zeros(())
         sums = self.gradient(self.BIAS, delta, at).dense().values
         return (sums * self.added.flatten()).sum(dim=1)
 
     def unfolded(self, z: Tensor, *, inputs: bool) -> int:
-        """Numbers that reading it, and its inputs, makes beside those that are there, for all examples."""
+        """Return how many numbers reading it (and its inputs) creates in addition, for all examples."""
         del z, inputs
         return 0
 
     def parts(self) -> "Iterator[tuple[Product, Any]]":
-        """The products that one call makes, and which of its output's entries each gives."""
+        """Yield the products that one call makes, and which entries of its output each gives."""
         yield self, ...
 
 
 @dataclass(frozen=True)
 class Linear(Product):
-    """z = h Wᵀ + b."""
+    """The product z = h Wᵀ + b."""
 
     input: Tensor
     weight: Tensor
@@ -105,7 +106,7 @@ class Linear(Product):
 
 @dataclass(frozen=True)
 class Matmul(Product):
-    """z = h W with W [i o] on the right."""
+    """The product z = h W, with W [i, o] on the right."""
 
     WEIGHT, BIAS, PARAMETERS = "other", "", ("other",)
     input: Tensor
@@ -122,7 +123,7 @@ class Matmul(Product):
 
 @dataclass(frozen=True)
 class Addmm(Product):
-    """z = b + h W with W [i o]."""
+    """The product z = b + h W, with W [i, o]."""
 
     DATA, WEIGHT, BIAS, PARAMETERS = "mat1", "mat2", "input", ("input", "mat2")
     input: Tensor
@@ -140,7 +141,7 @@ class Addmm(Product):
 
 @dataclass(frozen=True)
 class GroupedProduct(Product):
-    """Rows in groups that end at `offs`, each times a matrix [i o] of its own: the experts of a mixture."""
+    """Groups of rows that end at `offs`, each times a matrix [i, o] of its own: the experts of a mixture."""
 
     DATA, WEIGHT, PARAMETERS = "mat_a", "mat_b", ("mat_b",)
     mat_a: Tensor
@@ -159,7 +160,9 @@ class GroupedProduct(Product):
 
 @dataclass(frozen=True)
 class Mapped(Product):
-    """A module that is affine in its input as a whole, such as a layer with its adapters: W is what it makes of 1."""
+    """A module that is affine in its input as a whole, such as a layer with its adapters; W is its image of the unit
+    vectors.
+    """
 
     BIAS, PARAMETERS = "", ()
     module: nn.Module

@@ -1,28 +1,28 @@
-"""Where a model uses its parameters, recorded while it runs.
+"""Record where a model uses its parameters while it runs.
 
-All that nfa knows of a model comes from here, and reading starts here. A model is run as it is; meanwhile every
-function of PyTorch that it calls passes by a `Recorder`, whatever class of layer calls it, or none. A function that
-uses a parameter, and that there is a rule for, leaves a `Use`: its arguments, which parts of which parameters are among
-them, and the place of its output in the graph of autograd, so that δ = ∂ℓ/∂(output) can be asked for when the pass is
-over.
+Everything that nfa knows of a model comes from this module, and it is the place to start reading. A model runs as it
+is; meanwhile every PyTorch function that it calls is seen by a `Recorder`, whatever class of layer calls it. A function
+that uses a parameter, and for which there is a rule, leaves a `Use`: its arguments, which parts of which parameters are
+among them, and the position of its output in the autograd graph, so that δ = ∂ℓ/∂(output) can be requested when the
+pass is over.
 
-What a use says depends on two things more. The *layout* (layouts.py) tells where the examples are in its tensors: along
+Two more things give a use its meaning. The *layout* (layouts.py) says where the examples are in its tensors: along
 which dimension, folded with how many positions, or scattered by a router. The *rule* (rules.py, products.py,
-convolutions.py; one for each function, no others anywhere) gives from both, for a linear map z = W h + b, the rows
-h [n s i] and δ [n s o] and the matrix W [o i] that was really applied; and for any parameter its gradient for each
-example. Everything that is measured follows from these: AGOP = E[Wᵀ KᵀK W], G = E[Wᵀ δδᵀ W], H = E[h hᵀ], FACT, and
-the Gram matrix of gradients, ⟨γ_a, γ_b⟩ = Σ_st ⟨δ_as, δ_bt⟩⟨h_as, h_bt⟩.
+convolutions.py; one for each function, and none elsewhere) computes from both, for a linear map z = W h + b, the rows h
+[n, s, i] and δ [n, s, o] and the matrix W [o, i] that was applied; and for any parameter its per-example gradients.
+Everything that is measured follows from these: AGOP = E[Wᵀ KᵀK W], G = E[Wᵀ δδᵀ W], H = E[h hᵀ], FACT, and the Gram
+matrix of gradients, ⟨γ_a, γ_b⟩ = Σ_st ⟨δ_as, δ_bt⟩⟨h_as, h_bt⟩.
 
-Two kinds of recorder differ in what they want. `ParameterRecorder` (here) keeps uses of given parameters, for gradients
-of examples. `SiteRecorder` (sites.py) keeps linear maps by the name of their layer, also frozen ones and those whose
-weight is computed from parameters first: W is what the function was given.
+There are two kinds of recorder. `ParameterRecorder` (here) keeps uses of given parameters, for per-example gradients.
+`SiteRecorder` (sites.py) keeps linear maps by the name of their layer, including frozen ones and those whose weight is
+first computed from parameters: W is what the function received.
 
-Nothing is believed for its name. Before work starts a door (door.py, gradient_door.py) runs a few examples, and the
-same without the last: which dimension has become shorter is that of the examples; z is compared with W h + b, sums over
-the uses with the gradients of autograd, and a recorder that cuts the recorded uses off tells what flows beside them.
-What does not agree is left out with a line, refused with what to do, or, for gradients of examples, made exactly and
-slowly (single_examples.py). Then passes.py and example_gradients.py run batch after batch, and inertness.py leaves the
-model as it was.
+No layer is trusted because of its class. Before work starts, a check (door.py, gradient_door.py) runs a few examples,
+and the same without the last one: the dimension that has become shorter is that of the examples. It compares z with W h
++ b, and sums over the uses with the gradients of autograd; a recorder that cuts the recorded uses off shows what
+bypasses them. What does not agree is left out with a notice, refused with a remedy, or, for per-example gradients,
+computed exactly and slowly (single_examples.py). Then passes.py and example_gradients.py run one batch after another,
+and inertness.py restores the model.
 """
 
 import dataclasses
@@ -47,10 +47,10 @@ from nfa.observe.rules import RULES, Embedding
 
 @dataclass(frozen=True)
 class Use:
-    """One call of a function with a parameter, and where its output is in the autograd graph.
+    """One call of a function with a parameter, and the position of its output in the autograd graph.
 
-    `place`: which of its output's entries belong to it, where one call makes several products. `fixed`: the input
-    depends on no trainable parameter. `picked`: rows chosen from how many others, where a router chose them.
+    `place` says which entries of its output belong to it, where one call makes several products; `fixed` whether its
+    input depends on no trainable parameter; `picked` from how many others rows were chosen, where a router chose them.
     """
 
     rule: Any
@@ -65,11 +65,11 @@ class Use:
 
     @property
     def edited(self) -> bool:
-        """Whether what the function was given has been changed in place since."""
+        """Whether an argument of the function has been changed in place since."""
         return any(tensor._version != version for tensor, version in self.versions)
 
     def at(self, place: Axis | None, n: int) -> Layout:
-        """Where the examples are, of whom there are n; LayoutError where that is not known."""
+        """Return where the n examples are; LayoutError where that is not known."""
         if self.picked:
             index, total = self.picked
             return Picked(n, index[self.place], total)
@@ -78,42 +78,42 @@ class Use:
         return dataclasses.replace(place, n=n)
 
     def tensors(self) -> list[Tensor]:
-        """What the examples are in: the output and, where it has as many dimensions, the input."""
+        """Return the tensors that hold the examples: the output and, if it has as many dimensions, the input."""
         given = self.rule.data if isinstance(self.rule, Product) else self.output
         return [self.own(self.output), *([given] if given.ndim == self.output.ndim else [])]
 
     def inputs(self, at: Layout) -> Tensor:
-        """h [n s i]."""
+        """Return h [n, s, i]."""
         return cast(Tensor, self.widened().inputs(at))
 
     def delta(self, at: Layout, gradient: Tensor | None) -> Tensor:
-        """δ [n s o]; that of an output which nothing depends on is zero."""
+        """Return δ [n, s, o]; it is zero for an output on which nothing depends."""
         whole = torch.zeros_like(self.output) if gradient is None else gradient
         return cast(Tensor, self.rule.outputs(widened(self.own(whole)), at))
 
     def values(self, at: Layout) -> Tensor:
-        """z [n s o], made again where it was edited in place."""
+        """Return z [n, s, o], computed again if it was edited in place."""
         rule = self.widened()
         edited = self.output._version != self.version
         return cast(Tensor, rule.again(at) if edited else rule.values(widened(self.own(self.output)), at))
 
     def own(self, value: Tensor) -> Tensor:
-        """Its part of what is shaped like the function's output."""
+        """Return its part of a tensor shaped like the function's output."""
         return value[self.place]
 
     def widened(self) -> Any:
-        """The rule in float32 where products would be coarser."""
+        """Return the rule with half precision converted to float32."""
         return with_tensors(self.rule, widened)
 
 
 def with_tensors(rule: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """A rule with every tensor changed."""
+    """Return a rule with every tensor changed."""
     fields = {item.name: getattr(rule, item.name) for item in dataclasses.fields(rule)}
     return dataclasses.replace(rule, **{name: change(of) for name, of in fields.items() if isinstance(of, Tensor)})
 
 
 def widened(tensor: Tensor) -> Tensor:
-    """In float32 where products would be coarser."""
+    """Convert half precision to float32."""
     return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
 
 
@@ -123,7 +123,8 @@ def _detached(values: Iterable[Any], chosen: list[Tensor]) -> tuple[Any, ...]:
 
 @cache
 def _without_dispatch(func: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function of PyTorch, which does not ask first who records: what it calls is then recorded."""
+    """Return the same PyTorch function without its dispatch to recorders, so that the functions it calls are recorded.
+    """
     within = {**func.__globals__, "has_torch_function": lambda *_: False}
     made = types.FunctionType(func.__code__, within, func.__name__, func.__defaults__, func.__closure__)
     made.__kwdefaults__ = func.__kwdefaults__
@@ -135,10 +136,10 @@ PICKS = frozenset({torch.Tensor.__getitem__, torch.index_select, torch.Tensor.in
 
 
 class Recorder(TorchFunctionMode):
-    """Records functions with a rule; `uses` are those of the pass so far, by the keys that `wants` gives them.
+    """Record functions that have a rule; `uses` are those of the pass so far, by the keys that `wants` returns.
 
-    With `cut` functions get the values of recorded parameters instead, so that only what is not recorded connects
-    those to the outputs.
+    With `cut`, functions receive detached values of the recorded parameters, so that only unrecorded uses connect the
+    parameters to the outputs.
     """
 
     rules: Mapping[Callable[..., Any], Any] = RULES
@@ -154,11 +155,11 @@ class Recorder(TorchFunctionMode):
         self._lookups: dict[int, tuple[Tensor, Embedding]] = {}
 
     def wants(self, rule: Any, regions: Mapping[str, Region]) -> Hashable:
-        """Under which key to keep a use; None where nobody wants it."""
+        """Return the key under which to keep a use; None if nobody wants it."""
         raise NotImplementedError
 
     def rooted(self, output: Tensor) -> Tensor | None:
-        """The output where it has a place in the graph; None where it has none."""
+        """Return the output if it has a place in the autograd graph, else None."""
         return output if output.requires_grad else None
 
     def __torch_function__(
@@ -178,7 +179,7 @@ class Recorder(TorchFunctionMode):
         return self.call(func, args, kwargs or {})
 
     def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Call a function, and keep the call where it is wanted."""
+        """Call a function, and keep the call if it is wanted."""
         if func in SUMS and len(args) == 2:
             first = args[0] if func is torch.Tensor.add_ else self._row_each(args[0], args[1])
             args = (first, self._row_each(args[1], args[0]))
@@ -204,7 +205,7 @@ class Recorder(TorchFunctionMode):
         return recorded
 
     def parts(self, rule: Any) -> Iterable[tuple[Any, Any]]:
-        """The uses that one call makes, and which of its output's entries each gives."""
+        """Return the uses that one call makes, and which entries of its output each gives."""
         return rule.parts() if isinstance(rule, Product) else [(rule, ...)]
 
     def _rule(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -261,7 +262,9 @@ class Recorder(TorchFunctionMode):
     # ---- tables of positions
 
     def _row_each(self, value: Any, other: Any) -> Any:
-        """Rows of a table that all examples share, such as positions, looked up for each where they are added."""
+        """Look up rows of a table that all examples share, such as positions, separately for each example where they
+        are added.
+        """
         _, lookup = self._lookups.get(id(value), (None, None))
         if lookup is None or not isinstance(other, Tensor) or other.ndim != 3 or len(other) != self.n:
             return value
@@ -273,7 +276,7 @@ class Recorder(TorchFunctionMode):
 
 
 class ParameterRecorder(Recorder):
-    """Keeps the uses of some parameters, by what uses them and how."""
+    """Keep the uses of some parameters, by what uses them and how."""
 
     def wants(self, rule: Any, regions: Mapping[str, Region]) -> Hashable:
         if not regions or not torch.is_grad_enabled():

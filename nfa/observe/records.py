@@ -1,4 +1,4 @@
-"""What one batch says about one site."""
+"""What one batch contributes to one site."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Source(Enum):
-    """Which pass a measure listens to."""
+    """The pass whose results a measure receives."""
 
     FORWARD = "forward"  # the forward pass alone
     LOSS = "loss"  # gradients of the per-example loss
@@ -16,7 +16,7 @@ class Source(Enum):
 
 
 class Part(Enum):
-    """What a measure reads of the forward pass; nothing is kept or unfolded that nobody reads."""
+    """What a measure reads of the forward pass; nothing is stored or unfolded that no measure reads."""
 
     INPUTS = "inputs"
     OUTPUTS = "outputs"
@@ -24,9 +24,9 @@ class Part(Enum):
 
 @dataclass(frozen=True)
 class Record:
-    """Inputs h [n s i] and outputs z [n s o] of a site, as far as asked for, and by source δ = ∂ℓ/∂z or K_r = ∂f_r/∂z.
+    """Inputs h [n, s, i] and outputs z [n, s, o] of a site where asked for, and by source δ = ∂ℓ/∂z or K_r = ∂f_r/∂z.
 
-    `direction` is r for output directions and 0 otherwise. `fixed`: h depends on no trainable parameter.
+    `direction` is r for output directions and 0 otherwise. `fixed` says that h depends on no trainable parameter.
     """
 
     inputs: Float[Tensor, "n s i"] | None = None

@@ -1,4 +1,4 @@
-"""Recurrent layers step by step: in their fused functions nobody records the products, so they are written out."""
+"""Recurrent layers written out step by step, because the products in PyTorch's fused functions cannot be recorded."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -27,7 +27,7 @@ def _elman(activation: Callable[[Tensor], Tensor]) -> Cell:
 
 
 def _layer(x: Tensor, state: tuple[Tensor, ...], weights: Sequence[Tensor], cell: Cell, back: bool) -> Any:
-    """[s n i] through one direction of one layer, whose weights are W_ih, W_hh and, with biases, b_ih, b_hh."""
+    """Run [s, n, i] through one direction of a layer with weights W_ih, W_hh and, with biases, b_ih, b_hh."""
     w_ih, w_hh, b_ih, b_hh = [*weights, None, None][:4]
     steps = F.linear(x, w_ih, b_ih).unbind(0)  # type: ignore[arg-type]
     found = []
@@ -71,7 +71,7 @@ def _tensors(state: Any) -> tuple[Tensor, ...]:
 
 
 def is_plain(args: Sequence[Any]) -> bool:
-    """Whether a call is one that can be written out: of examples in one tensor, without projections of the state."""
+    """Tell whether a call can be written out: examples in one tensor, and no projection of the state."""
     if len(args) == 9 and isinstance(args[3], bool):  # a whole sequence; packed ones begin with their sizes
         weights = len(args[2]) == args[4] * (1 + args[7]) * (4 if args[3] else 2)
         return weights and isinstance(args[0], Tensor) and args[0].ndim == 3

@@ -1,9 +1,9 @@
-"""How every function that uses a parameter gives the parameter's gradient for each example: the one list of rules.
+"""The list of rules: for every function that uses a parameter, how to compute the parameter's per-example gradients.
 
-A rule is a dataclass whose fields are the arguments of the function. It says which of them may be parameters and makes
-their gradients from δ = ∂ℓ/∂(output). Functions that multiply by a weight are in products.py and convolutions.py, each
-with a list of its own; here is what scales, adds and looks up. All but embeddings sum over positions s; `at` says where
-the examples are.
+A rule is a dataclass whose fields are the arguments of the function. It says which of them may be parameters and
+computes their gradients from δ = ∂ℓ/∂(output). Functions that multiply by a weight are in products.py and
+convolutions.py, each with a list of its own; here are functions that scale, add and look up. All rules but that of
+embeddings sum over positions s; `at` says where the examples are.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from nfa.observe.products import Product
 
 @dataclass(frozen=True)
 class LayerNorm:
-    """z = w ∘ x̂ + b over the last dimensions: γ_w = Σ_s δ_s ∘ x̂_s, γ_b = Σ_s δ_s."""
+    """z = w ∘ x̂ + b over the last dimensions; γ_w = Σ_s δ_s ∘ x̂_s and γ_b = Σ_s δ_s."""
 
     PARAMETERS: ClassVar = ("weight", "bias")
     input: Tensor
@@ -57,7 +57,7 @@ class RMSNorm:
 
 @dataclass(frozen=True)
 class GroupNorm:
-    """z = w ∘ x̂ + b by channel, x̂ normalised within groups of channels."""
+    """z = w ∘ x̂ + b by channel, with x̂ normalised within groups of channels."""
 
     PARAMETERS: ClassVar = ("weight", "bias")
     input: Tensor
@@ -73,7 +73,7 @@ class GroupNorm:
 
 @dataclass(frozen=True)
 class BatchNorm:
-    """z = w ∘ x̂ + b by channel, x̂ normalised by running statistics; there is no rule in training mode."""
+    """z = w ∘ x̂ + b by channel, with x̂ normalised by running statistics; training mode has no rule."""
 
     PARAMETERS: ClassVar = ("weight", "bias")
     input: Tensor
@@ -93,14 +93,14 @@ class BatchNorm:
 
 
 def _by_channel(values: Tensor, at: Layout) -> Float[Tensor, "n c"]:
-    """Sums over positions of [n c …]."""
+    """Sum [n, c, …] over positions."""
     images = at.images(values)
     return by_example(images.reshape(len(images), values.shape[1], -1).transpose(1, 2), values, at).sum(dim=1)
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """z_s = row index_s of the table: γ has δ_s added to that row."""
+    """z_s = row index_s of the table; γ has δ_s added to that row."""
 
     PARAMETERS: ClassVar = ("weight",)
     input: Tensor
@@ -122,7 +122,7 @@ class Embedding:
 
 @dataclass(frozen=True)
 class Add:
-    """z = x + w, w repeated along examples: learned positions, biases, gates."""
+    """z = x + w, with w repeated along examples: learned positions, biases, gates."""
 
     PARAMETERS: ClassVar = ("input", "other")
     input: Any
@@ -136,7 +136,7 @@ class Add:
 
 @dataclass(frozen=True)
 class Multiply:
-    """z = x ∘ w, w repeated along examples: scales and gates."""
+    """z = x ∘ w, with w repeated along examples: scales and gates."""
 
     PARAMETERS: ClassVar = ("input", "other")
     input: Any
@@ -148,7 +148,7 @@ class Multiply:
 
 
 def _reduced(values: Tensor, shape: torch.Size, at: Layout) -> Float[Tensor, "n p"]:
-    """Sums of [n …] over every dimension along which a tensor of `shape` was repeated, but the examples'."""
+    """Sum [n, …] over every dimension along which a tensor of `shape` was repeated, except that of the examples."""
     padded = (1,) * (values.ndim - len(shape)) + tuple(shape)
     if not isinstance(at, Axis) or len(padded) != values.ndim or padded[at.dim] != 1:
         raise LayoutError
@@ -174,11 +174,16 @@ RULES: dict[Callable[..., Any], Any] = {
 
 
 def add_rule(function: Callable[..., Any], rule: type[Any]) -> None:
-    """Let a rule of one's own read every call of a function, in place of the one that there was.
+    """Let your own rule read every call of a function, in place of an existing one.
 
-    The function is one of PyTorch, or one that calls `torch.overrides.handle_torch_function`. A `Product` is a site of
-    every study; any other rule gives gradients of examples. Raises `Refusal` for a class whose fields cannot be the
-    function's arguments.
+    A `Product` becomes a site of every study; any other rule gives per-example gradients.
+
+    Args:
+        function: A function of PyTorch, or one that calls `torch.overrides.handle_torch_function`.
+        rule: A dataclass whose fields are the function's arguments.
+
+    Raises:
+        Refusal: The rule is not a dataclass.
     """
     if not (isinstance(rule, type) and is_dataclass(rule)):
         got, allowed = f"add_rule({function.__name__}, {rule!r})", "a dataclass with the function's arguments as fields"

@@ -1,4 +1,4 @@
-"""The slow, general way to gradients for each example, for parameters that no rule covers."""
+"""The slow, general method for per-example gradients of parameters that no rule covers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ CHUNK = 32  # examples differentiated at a time
 
 
 class SingleExamples:
-    """∂⟨f(x_a), c_a⟩/∂θ of some parameters θ for each example a: torch.func in chunks.
+    """Compute ∂⟨f(x_a), c_a⟩/∂θ of some parameters θ for each example a by torch.func, in chunks.
 
     Models that torch.func cannot follow are differentiated one example at a time.
     """
@@ -28,7 +28,7 @@ class SingleExamples:
         self.by_loop = by_loop
 
     def __call__(self, batch: Batch, cotangent: Tensor) -> dict[str, Tensor]:
-        """One tensor [n …] for each parameter."""
+        """Return one tensor [n, …] for each parameter."""
         if not self.parameters:
             return {}
         found = None if self.by_loop else self._by_vmap(batch, cotangent)
@@ -68,7 +68,7 @@ class SingleExamples:
 def gradients(
     outputs: Tensor, inputs: Sequence[Any], cotangent: Tensor, *, keep: bool = False
 ) -> Sequence[Tensor | None]:
-    """∂⟨f, c⟩ / ∂(each input); None for one that f does not reach. `keep` the graph for another call."""
+    """Return ∂⟨f, c⟩ / ∂(each input); None for an input that f does not depend on. `keep` retains the graph."""
     if not (inputs and outputs.requires_grad):
         return [None] * len(inputs)
     try:
@@ -81,7 +81,7 @@ def gradients(
 
 
 class _Outputs(nn.Module):
-    """A workload's outputs as the call of a module, so that parameters can be put in its place."""
+    """A workload's outputs as a module, so that its parameters can be replaced."""
 
     def __init__(self, model: nn.Module, workload: Workload) -> None:
         super().__init__()

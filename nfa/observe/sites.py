@@ -1,9 +1,9 @@
-"""Sites: the linear maps of a model, by the names of the layers that use them.
+"""Sites: the linear maps of a model, named after the layers that use them.
 
-A site is called by the path of the module that uses its own `weight`; by the path of the parameter where that has
-another name; `….q_proj`, `….k_proj`, `….v_proj` for the rows of a packed attention; `….k` for the k-th matrix of a
-stack, such as an expert's; `….computed_2` for a module's second product with a weight that it computes. A workload
-may give modules names of its own, and then only those are sites.
+A site has the path of the module that uses its own `weight`; the path of the parameter if that has another name;
+`….q_proj`, `….k_proj`, `….v_proj` for the rows of a packed attention; `….k` for the k-th matrix of a stack, such as an
+expert's; `….computed_2` for a module's second product with a weight that it computes. A workload may give names of its
+own to modules, and then only those are sites.
 """
 
 from collections.abc import Callable, Container, Hashable, Iterable, Mapping
@@ -25,10 +25,10 @@ PACKED = ("q_proj", "k_proj", "v_proj")
 
 
 class SiteRecorder(Recorder):
-    """Keeps the products of the `wanted` sites (None = all) by name, also those of frozen layers.
+    """Keep the products of the `wanted` sites (None = all) by name, including those of frozen layers.
 
-    `named` gives module paths and what they are to be called. A module among `whole` is one site with all that is
-    inside. `silent` are sites that were called where no gradient flows; `stacks` says how many matrices stacks have.
+    `named` maps module paths to site names. A module in `whole` is one site with everything inside it. `silent` are
+    sites that were called where no gradient flows; `stacks` holds the number of matrices of each stack.
     """
 
     rules: Mapping[Callable[..., Any], Any] = PRODUCTS
@@ -84,7 +84,7 @@ class SiteRecorder(Recorder):
         self.called.add(self._running[-1][0])
 
     def _ends(self, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> Any:
-        """`rest`: arguments by name and the output, or None alone where forward has raised."""
+        """Leave a module; `rest` holds keyword arguments and the output, or only None if forward has raised."""
         path, _, _ = self._running.pop()
         named, output = rest if len(rest) > 1 else ({}, None)
         if self.cut or path not in self.whole or path not in self.named or not isinstance(output, Tensor):
@@ -97,7 +97,7 @@ class SiteRecorder(Recorder):
     # ---- what a product is called
 
     def parts(self, rule: Any) -> Iterable[tuple[Any, Any]]:
-        """Queries, keys and values of a packed attention are products of their own."""
+        """Split a packed attention into the products of queries, keys and values."""
         region = self.regions.of(rule.used) if self.in_attention else None
         if region is None or not region.parameter.endswith("in_proj_weight"):
             return list(rule.parts())
@@ -119,7 +119,7 @@ class SiteRecorder(Recorder):
         return name
 
     def _made_of(self, rule: Product) -> set[str]:
-        """The parameters that W and b are, or are computed from."""
+        """Return the parameters that W and b are, or from which they are computed."""
         parts = [rule.used, *([] if rule.added is None else [rule.added])]
         own = {self.parameters[id(part)] for part in parts if id(part) in self.parameters}
         return own.union(*(leaves(part, self.parameters) for part in parts))
@@ -133,7 +133,7 @@ class SiteRecorder(Recorder):
         return None
 
     def _base(self, rule: Product, region: Region | None) -> str | None:
-        """The path of a product's weight, as far as it names a site."""
+        """Return the path of a product's weight, if it names a site."""
         path, module, computed = self._running[-1]
         own = next((name for name, parameter in module._parameters.items() if parameter is rule.used), None)
         if own or id(rule.used) in self.parameters:
@@ -168,21 +168,22 @@ class SiteRecorder(Recorder):
         return f"{base}.{first}"
 
     def found(self) -> dict[str, list[Use]]:
-        """Uses by site."""
+        """Return the uses by site."""
         return {str(name): uses for name, uses in self.uses.items()}
 
     def rooted(self, output: Tensor) -> Tensor:
-        """A frozen network builds no graph; its first site starts one, from a leaf that nothing can edit in place."""
+        """Return an output with a graph: a frozen network builds none, so its first site starts one from a fresh leaf.
+        """
         return output if output.requires_grad else output.detach().requires_grad_().clone()
 
 
 def _under(name: str, path: str, base: str) -> str:
-    """What a product in the module at `path` is called where that is called `name`."""
+    """Return the name of a product in the module at `path`, where that module is called `name`."""
     inside = base == path or not path or base.startswith(f"{path}.")
     return (name + base[len(path) :]).removeprefix(".") if inside else base
 
 
 def public_names(model: nn.Module, sites: Mapping[str, nn.Module]) -> dict[str, str]:
-    """What the modules of a workload's sites are called, by their path in the model."""
+    """Return the names of a workload's sites by the path of the module in the model."""
     names = {id(module): name for name, module in sites.items()}
     return {path: names[id(module)] for path, module in model.named_modules() if id(module) in names}

@@ -1,4 +1,4 @@
-"""How much memory a forward pass takes, so that batches are chosen by size."""
+"""The memory of a forward pass, from which the batch size is chosen."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,13 +15,13 @@ NUMBERS = 2**23  # that a forward pass makes: with more, layers fetch memory ane
 
 
 def examples_at_once(model: nn.Module, workload: Workload) -> int:
-    """So many that a forward pass makes eight million numbers at most, and 2,048."""
+    """Return the number of examples whose forward pass creates at most eight million numbers, up to 2,048."""
     few = next(iter(workload.batches("train", batch_size=2)))
     return max(1, min(2048, NUMBERS // numbers_of(model, workload, few)))
 
 
 def numbers_of(model: nn.Module, workload: Workload, batch: Batch) -> int:
-    """Numbers in all that the functions of a forward pass give, for each example."""
+    """Return how many numbers the functions of a forward pass create per example."""
     counter = _Counter()
     with inert(model), torch.no_grad(), counter:
         workload.outputs(model, batch)
@@ -29,7 +29,7 @@ def numbers_of(model: nn.Module, workload: Workload, batch: Batch) -> int:
 
 
 class _Counter(TorchFunctionMode):
-    """Counts what functions give."""
+    """Count the numbers that functions return."""
 
     numbers: int = 0
 

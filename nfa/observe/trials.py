@@ -1,4 +1,4 @@
-"""Random directions that gradients of a few examples are tried on."""
+"""Random directions in which the gradients of a few examples are tested."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ FAINT = 1e-6  # of the largest entry of all: below this there is nothing but rou
 class Trial:
     """Random cotangents c of a few examples' outputs, and ∂ Σ_a w_a ⟨f(x_a), c_a⟩ / ∂θ by autograd for random w.
 
-    A loss may leave the examples of a trial without a gradient; random cotangents leave nothing unseen.
+    A loss may leave some examples without a gradient; with random cotangents every use has an effect.
     """
 
     batch: Batch
@@ -31,7 +31,7 @@ class Trial:
     rounding: float  # of sums in the coarsest type that is computed in
 
     def differing(self, totals: Mapping[str, Tensor]) -> set[str]:
-        """Parameters whose Σ_a w_a γ_a is another."""
+        """Return the parameters whose Σ_a w_a γ_a differs."""
         largest = {name: _largest(value) for name, value in self.expected.items()}
         faint = FAINT * max(filter(math.isfinite, largest.values()), default=0.0)
         return {
@@ -46,16 +46,16 @@ def _largest(values: Tensor) -> float:
 
 
 def tolerance(values: Tensor) -> float:
-    """How far two computations of the same values may be apart, relative to the largest."""
+    """Return how far two computations of the same values may differ, relative to the largest."""
     return max(TOLERANCE, 16 * torch.finfo(values.dtype).eps)
 
 
 def strided(gradient: Tensor) -> Tensor:
-    """A gradient that may be sparse, dense."""
+    """Return a gradient as a dense tensor."""
     return gradient.to_dense() if gradient.is_sparse else gradient
 
 
 def coarse(uses: Mapping[Any, Sequence[Use]]) -> float:
-    """How far apart sums may be in the coarsest type that is computed in."""
+    """Return the relative rounding error of sums in the coarsest type that occurs."""
     types = {use.output.dtype for of in uses.values() for use in of}
     return max((16 * torch.finfo(one).eps for one in types), default=0.0)

@@ -1,9 +1,9 @@
-"""Slow, obvious versions of what the fast path computes: float64, one example at a time, dense matrices.
+"""Slow, obvious versions of what the fast code computes: float64, one example at a time, dense matrices.
 
-Tests and benchmarks compare with them, so nothing here comes from the rest of nfa. Axis letters: n example, s position,
-i input, o output, k network output. A site is named as in `model.named_modules()`, is an nn.Linear
-(linear_twin.py makes one of every other layer) and computes z = W h (+ b); where it is called several times in one
-forward pass, the calls' positions follow each other along s.
+Tests and benchmarks compare with them, so nothing here uses the rest of nfa. Axis letters: n example, s position, i
+input, o output, k network output. A site is named as in `model.named_modules()`, is an nn.Linear (linear_twin.py makes
+one of every other layer) and computes z = W h (+ b). If it is called several times in one forward pass, the positions
+of the calls are concatenated along s.
 """
 
 from nfa.reference.answers import answer_loss as answer_loss

@@ -1,4 +1,4 @@
-"""Losses over answers' tokens, one token after the other."""
+"""Losses over the tokens of answers, one token after another."""
 
 from collections.abc import Sequence
 
@@ -10,12 +10,20 @@ from torch import Tensor
 def answer_loss(
     logits: Float[Tensor, "s v"], ids: Int[Tensor, " t"], start: int, first: int = 0
 ) -> tuple[Float[Tensor, ""], int]:
-    """Σ −ln p of the tokens ids[start:], each given those before it, and how many there are.
+    """Sum −ln p over the tokens ids[start:], each given the tokens before it.
 
-    Row j of `logits` is what the model says after token `first` + j.
+    Args:
+        logits: Row j [v] is the prediction after token `first` + j [s, v].
+        ids: The tokens of the sequence [t].
+        start: The position of the first answer token.
+        first: The position of the token to which row 0 belongs.
 
-    >>> answer_loss(torch.zeros(3, 4), torch.tensor([3, 1, 2]), start=1)
-    (tensor(2.7726, dtype=torch.float64), 2)
+    Returns:
+        The sum in nats, and the number of answer tokens.
+
+    Example:
+        >>> answer_loss(torch.zeros(3, 4), torch.tensor([3, 1, 2]), start=1)
+        (tensor(2.7726, dtype=torch.float64), 2)
     """
     total = torch.zeros((), dtype=torch.float64)
     for place in range(start, len(ids)):
@@ -29,7 +37,16 @@ def answer_loss(
 def token_mean(
     logits: Sequence[Float[Tensor, "s v"]], ids: Sequence[Int[Tensor, " t"]], starts: Sequence[int]
 ) -> Float[Tensor, ""]:
-    """The mean over all answer tokens of several items, every token weighing the same."""
+    """Return the mean loss over all answer tokens of several items, with equal weights.
+
+    Args:
+        logits: The logits of each item [s, v].
+        ids: The tokens of each item [t].
+        starts: The position of the first answer token of each item.
+
+    Returns:
+        The mean in nats.
+    """
     losses = [answer_loss(*item) for item in zip(logits, ids, starts, strict=True)]
     return sum((loss for loss, _ in losses), torch.zeros((), dtype=torch.float64)) / sum(count for _, count in losses)
 

@@ -10,10 +10,17 @@ from torch import Tensor
 def relative_attention(
     inputs: Float[Tensor, "n s i"], parameters: Mapping[str, Tensor], heads: int
 ) -> Float[Tensor, "n s i"]:
-    """W_o z + b_o, z_i = Σ_j softmax_j(q_i·(k_j + E_{i−j})/√d) v_j in each head of d = i/heads features.
+    """Compute W_o z + b_o with z_i = Σ_j softmax_j(q_i·(k_j + E_{i−j})/√d) v_j in each head of d = i/heads features.
 
-    `parameters` are {query|key|value|output}.{weight|bias} and positions [2m+1 d], whose row m − (i − j) is E_{i−j}.
     Shaw et al. 2018, arXiv 1803.02155. Gradients flow to inputs and parameters.
+
+    Args:
+        inputs: The inputs [n, s, i].
+        parameters: {query|key|value|output}.{weight|bias}, and positions [2m+1, d], whose row m − (i − j) is E_{i−j}.
+        heads: The number of heads.
+
+    Returns:
+        The outputs [n, s, i].
     """
     double = {name: parameter.double() for name, parameter in parameters.items()}
     rows = []

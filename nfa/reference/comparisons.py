@@ -1,4 +1,4 @@
-"""How far two matrices agree, and how many directions matter in one."""
+"""How well two matrices align, and how many directions matter in one."""
 
 import itertools
 from typing import Literal
@@ -11,12 +11,22 @@ Centre = Literal["none", "entry"]
 
 
 def cosine(A: Float[Tensor, "i i"], B: Float[Tensor, "i i"], *, centre: Centre = "none") -> float:
-    """⟨A, B⟩ / (‖A‖_F ‖B‖_F); `centre="entry"` first subtracts each matrix' mean entry (Pearson's r).
+    """Return ⟨A, B⟩ / (‖A‖_F ‖B‖_F).
 
-    Raises `ValueError` where it is undefined: a zero matrix, or with `centre="entry"` a constant one.
+    Args:
+        A: A matrix [i, i].
+        B: The matrix to compare with [i, i].
+        centre: "entry" subtracts each matrix's mean entry first, which gives Pearson's r of the entries.
 
-    >>> cosine(torch.eye(2), torch.ones(2, 2)), cosine(torch.eye(2), torch.eye(2), centre="entry")
-    (0.7071067811865475, 1.0)
+    Returns:
+        The cosine.
+
+    Raises:
+        ValueError: A matrix is zero, or constant with centre="entry".
+
+    Example:
+        >>> cosine(torch.eye(2), torch.ones(2, 2)), cosine(torch.eye(2), torch.eye(2), centre="entry")
+        (0.7071067811865475, 1.0)
     """
     a, b = A.double().flatten(), B.double().flatten()
     if centre == "entry":
@@ -28,12 +38,23 @@ def cosine(A: Float[Tensor, "i i"], B: Float[Tensor, "i i"], *, centre: Centre =
 
 
 def debiased_cosine(directional: Float[Tensor, "r i i"], M: Float[Tensor, "i i"]) -> float:
-    """⟨Ā, M⟩ / (‖M‖ √ρ), Ā the mean of independent estimates A_r of AGOP, ρ the mean of ⟨A_r, A_q⟩ over r ≠ q.
+    """Return ⟨Ā, M⟩ / (‖M‖ √ρ), with Ā the mean of the estimates A_r and ρ the mean of ⟨A_r, A_q⟩ over r ≠ q.
 
-    E ρ = ‖AGOP‖², where E ‖Ā‖² is larger; the value may exceed 1. `ValueError` for one estimate, ρ ≤ 0 or M = 0.
+    E ρ = ‖AGOP‖², while E ‖Ā‖² is larger; the value may exceed 1.
 
-    >>> debiased_cosine(torch.stack([torch.eye(2)] * 3), torch.ones(2, 2))
-    0.7071067811865475
+    Args:
+        directional: Independent estimates A_r of AGOP [r, i, i].
+        M: The matrix to compare with [i, i].
+
+    Returns:
+        The debiased cosine.
+
+    Raises:
+        ValueError: There is one estimate, ρ ≤ 0, or M = 0.
+
+    Example:
+        >>> debiased_cosine(torch.stack([torch.eye(2)] * 3), torch.ones(2, 2))
+        0.7071067811865475
     """
     A, M = directional.double(), M.double()
     pairs = [(A[r] * A[q]).sum() for r, q in itertools.permutations(range(len(A)), 2)]
@@ -43,10 +64,20 @@ def debiased_cosine(directional: Float[Tensor, "r i i"], M: Float[Tensor, "i i"]
 
 
 def stable_rank(A: Float[Tensor, "i i"]) -> float:
-    """‖A‖_F² / ‖A‖₂² = Σ_j λ_j² / max_j λ_j², between 1 and the rank, of a symmetric A; `ValueError` for A = 0.
+    """Return the stable rank ‖A‖_F² / ‖A‖₂² = Σ_j λ_j² / max_j λ_j² of a symmetric matrix.
 
-    >>> stable_rank(torch.diag(torch.tensor([2.0, -1.0, 0.0])))
-    1.25
+    Args:
+        A: The matrix [i, i].
+
+    Returns:
+        The stable rank, between 1 and the rank.
+
+    Raises:
+        ValueError: A = 0.
+
+    Example:
+        >>> stable_rank(torch.diag(torch.tensor([2.0, -1.0, 0.0])))
+        1.25
     """
     values = torch.linalg.eigvalsh(A.double()).abs()
     if values.max() == 0:
@@ -55,29 +86,52 @@ def stable_rank(A: Float[Tensor, "i i"]) -> float:
 
 
 def subspace_overlap(A: Float[Tensor, "i i"], B: Float[Tensor, "i i"], k: int) -> float:
-    """‖U_kᵀ V_k‖_F² / k, U_k and V_k the eigenvectors of the k eigenvalues of A and B that are largest in magnitude.
+    """Return ‖U_kᵀ V_k‖_F² / k, where U_k and V_k are the eigenvectors of the k eigenvalues of largest magnitude.
 
-    1 where both span the same subspace, 0 where these are orthogonal, on average k/i for random ones. `ValueError`
-    where a matrix has fewer than k eigenvalues above 10⁻⁶ of its largest.
+    It is 1 for equal subspaces, 0 for orthogonal ones, and on average k/i for random ones.
 
-    >>> A, B = (torch.diag(torch.tensor(d)) for d in ([3.0, 2.0, 1.0], [-3.0, 1.0, 2.0]))
-    >>> [round(subspace_overlap(A, B, k), 12) for k in (1, 2, 3)]
-    [1.0, 0.5, 1.0]
+    Args:
+        A: A symmetric matrix [i, i].
+        B: The symmetric matrix to compare with [i, i].
+        k: The dimension of the subspaces.
+
+    Returns:
+        The overlap.
+
+    Raises:
+        ValueError: A matrix has fewer than k eigenvalues above 10⁻⁶ of its largest.
+
+    Example:
+        >>> A, B = (torch.diag(torch.tensor(d)) for d in ([3.0, 2.0, 1.0], [-3.0, 1.0, 2.0]))
+        >>> [round(subspace_overlap(A, B, k), 12) for k in (1, 2, 3)]
+        [1.0, 0.5, 1.0]
     """
     return float((_leading(A, k).T @ _leading(B, k)).square().sum() / k)
 
 
 def exponent(M: Float[Tensor, "i i"], A: Float[Tensor, "i i"], *, cutoff: float = 1e-6) -> tuple[float, float]:
-    """p in M ∝ Aᵖ: the slope (with intercept) of log uᵀMu against log uᵀAu over eigenvectors u of M; and its error.
+    """Fit p in M ∝ Aᵖ: the slope (with intercept) of log uᵀMu against log uᵀAu over eigenvectors u of M.
 
-    Of all u those count whose uᵀMu exceeds `cutoff` × the largest, and of these the m whose uᵀAu does. The standard
-    error is √(RSS / (m − 2) / Sxx). Eigenvectors of a repeated eigenvalue are not unique, and so the slope is not
-    where A is not a multiple of the identity among them. `ValueError` where m < 3 or all uᵀAu are equal. A deep linear
-    network of L balanced matrices has p = 1/(L − i) at matrix i, counted from 0: Tansley, Massart, Cartis 2025.
+    Eigenvectors count if uᵀMu exceeds `cutoff` × the largest, and of these the m whose uᵀAu does. The standard error is
+    √(RSS / (m − 2) / Sxx). Eigenvectors of a repeated eigenvalue are not unique, and neither is the slope where A is
+    not a multiple of the identity among them. A deep linear network of L balanced matrices has p = 1/(L − i) at matrix
+    i, counted from 0: Tansley, Massart and Cartis 2025.
 
-    >>> A = torch.diag(torch.tensor([1.0, 4.0, 9.0]))
-    >>> [round(value, 12) for value in exponent(5 * A.sqrt(), A)]
-    [0.5, 0.0]
+    Args:
+        M: The matrix whose eigenvectors are used [i, i].
+        A: The matrix to compare with [i, i].
+        cutoff: The relative cutoff.
+
+    Returns:
+        The slope and its standard error.
+
+    Raises:
+        ValueError: m < 3, or all uᵀAu are equal.
+
+    Example:
+        >>> A = torch.diag(torch.tensor([1.0, 4.0, 9.0]))
+        >>> [round(value, 12) for value in exponent(5 * A.sqrt(), A)]
+        [0.5, 0.0]
     """
     vectors = torch.linalg.eigh(M.double()).eigenvectors.T
     quotients = torch.stack([torch.stack([u @ M.double() @ u, u @ A.double() @ u]) for u in vectors])

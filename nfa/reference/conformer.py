@@ -1,4 +1,4 @@
-"""A Conformer in evaluation mode, one example and one time step at a time, from its parameters alone."""
+"""A Conformer in evaluation mode, one example and one time step at a time, computed from its parameters alone."""
 
 import math
 from collections.abc import Mapping
@@ -25,11 +25,25 @@ def conformer(
     residual: str,
     mlp_head: bool,
 ) -> Float[Tensor, "n s 1"]:
-    """The envelope of each window; `state` has the network's parameters and running statistics by their names.
+    """Return the decoded envelope of each window.
 
-    `residual` is what becomes of the stack's input c and output y: "none" y, "sum" y + c, "gate" g·y + (1 − g)·c. A
-    subject of −1 is unknown: its vector is the mean of all.
     Gradients flow to `state` and `eeg`, without any factor.
+
+    Args:
+        state: The network's parameters and running statistics by name.
+        eeg: Windows of EEG [n, s, c].
+        subjects: The subject of each window [n]; −1 is an unknown subject, whose vector is the mean of all.
+        blocks: The number of Conformer blocks.
+        heads: The number of attention heads.
+        positions: Whether sinusoidal positions are added.
+        squeeze_excitation: Whether channels are rescaled by squeeze and excitation.
+        subject: Whether a vector of the subject is added.
+        residual: What becomes of the stack's input c and output y: "none" for y, "sum" for y + c, "gate" for g·y + (1 −
+            g)·c.
+        mlp_head: Whether the readout has a hidden layer.
+
+    Returns:
+        The envelope [n, s, 1].
     """
     double = {name: value.double() if value.is_floating_point() else value for name, value in state.items()}
     decoded = []
@@ -94,7 +108,7 @@ def _mlp_head(x: Tensor, state: State) -> Tensor:
 
 
 def _convolution(x: Float[Tensor, "s i"], state: State) -> Float[Tensor, "s o"]:
-    """Σ_k W[:, :, k] x_{t + k − K//2} + b, with x zero before the start and after the end."""
+    """Return Σ_k W[:, :, k] x_{t + k − K//2} + b, with x zero before the start and after the end."""
     width, rows = state["weight"].shape[2], []
     for t in range(len(x)):
         total = state["bias"]

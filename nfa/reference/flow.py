@@ -1,4 +1,4 @@
-"""How large a part's gradient is and how far it has moved: one example and one number at a time."""
+"""The size of a part's gradient and how far it has moved, one example and one number at a time."""
 
 import copy
 import math
@@ -15,9 +15,16 @@ from nfa.reference.gradients import Examples, PerExample
 def mean_gradients(
     model: nn.Module, workload: PerExample, batch: Examples, losses: Callable[[Tensor, Any], Tensor] | None = None
 ) -> dict[str, Tensor]:
-    """(1/n) Σ_a ∂ℓ_a/∂θ of every parameter that is trained, in evaluation mode; 0 where no loss depends on it.
+    """Return (1/n) Σ_a ∂ℓ_a/∂θ of every trainable parameter, in evaluation mode.
 
-    `losses` replaces `workload.losses`.
+    Args:
+        model: The model.
+        workload: The workload that computes outputs and losses.
+        batch: The examples.
+        losses: A function of outputs and batch that replaces `workload.losses`.
+
+    Returns:
+        The gradient by parameter name; 0 where no loss depends on a parameter.
     """
     model = copy.deepcopy(model).double().eval()
     for place in range(len(batch)):
@@ -30,10 +37,20 @@ def mean_gradients(
 
 
 def root_mean_square(tensors: Sequence[Tensor]) -> float:
-    """√(mean of x² over all entries); `ValueError` where there are none.
+    """Return √(mean of x² over all entries).
 
-    >>> root_mean_square([torch.tensor([1.0, 7.0]), torch.tensor([[5.0]])])
-    5.0
+    Args:
+        tensors: Tensors of any shape.
+
+    Returns:
+        The root mean square.
+
+    Raises:
+        ValueError: There are no entries.
+
+    Example:
+        >>> root_mean_square([torch.tensor([1.0, 7.0]), torch.tensor([[5.0]])])
+        5.0
     """
     entries = _entries(tensors)
     if not entries:
@@ -42,10 +59,21 @@ def root_mean_square(tensors: Sequence[Tensor]) -> float:
 
 
 def relative_change(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
-    """‖θ_after − θ_before‖ / ‖θ_before‖ of all entries together; `ValueError` where all of θ_before is 0.
+    """Return ‖θ_after − θ_before‖ / ‖θ_before‖ of all entries together.
 
-    >>> relative_change([torch.tensor([3.0]), torch.tensor([4.0])], [torch.tensor([3.0]), torch.tensor([6.5])])
-    0.5
+    Args:
+        before: The earlier tensors.
+        after: The later tensors.
+
+    Returns:
+        The relative change.
+
+    Raises:
+        ValueError: All of θ_before is 0.
+
+    Example:
+        >>> relative_change([torch.tensor([3.0]), torch.tensor([4.0])], [torch.tensor([3.0]), torch.tensor([6.5])])
+        0.5
     """
     start, end = _entries(before), _entries(after)
     size = math.sqrt(sum(entry * entry for entry in start))

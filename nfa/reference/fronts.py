@@ -1,13 +1,20 @@
-"""Which points of a set no other point beats."""
+"""Which points of a set no other point dominates."""
 
 from collections.abc import Sequence
 
 
 def non_dominated(costs: Sequence[Sequence[float]]) -> list[int]:
-    """Indices i for which no j has c_j ≤ c_i in every coordinate and c_j < c_i in one; less is better.
+    """Return the indices i for which no j has c_j ≤ c_i in every coordinate and c_j < c_i in one; smaller is better.
 
-    >>> non_dominated([(0, 2), (1, 1), (1, 2), (2, 0), (0, 2)])
-    [0, 1, 3, 4]
+    Args:
+        costs: The coordinates of each point.
+
+    Returns:
+        The indices in ascending order.
+
+    Example:
+        >>> non_dominated([(0, 2), (1, 1), (1, 2), (2, 0), (0, 2)])
+        [0, 1, 3, 4]
     """
 
     def dominates(one: Sequence[float], other: Sequence[float]) -> bool:

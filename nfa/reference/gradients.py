@@ -1,4 +1,4 @@
-"""Gradients of single examples, what is said about them, and losses weighted by their size; loops throughout.
+"""Per-example gradients, their statistics, and losses weighted by gradient size, all in plain loops.
 
 Letters: n example, P parameters that are differentiated, m examples with a gradient, k output. γ_a is the gradient of
 example a.
@@ -15,25 +15,25 @@ from torch import Tensor
 
 
 class Examples(Protocol):
-    """A batch that can be taken apart."""
+    """A batch that can be split into examples."""
 
     def __len__(self) -> int: ...
 
     def double(self) -> Self:
-        """The same in float64."""
+        """Return the same examples in float64."""
 
     def take(self, places: Sequence[int]) -> Self:
-        """The examples at these places."""
+        """Return the examples at these positions."""
 
 
 class PerExample(Protocol):
-    """What of a workload is needed: outputs, and the loss of each example."""
+    """The part of a workload that is needed: outputs, and the loss of each example."""
 
     def outputs(self, model: nn.Module, batch: Any) -> Tensor:
-        """f(x) [n …]."""
+        """Return f(x) [n, …]."""
 
     def losses(self, outputs: Tensor, batch: Any) -> Tensor:
-        """ℓ [n], never reduced."""
+        """Return ℓ [n], never reduced."""
 
 
 def example_gradients(
@@ -43,11 +43,18 @@ def example_gradients(
     names: Sequence[str] | None = None,
     losses: Callable[[Tensor, Any], Tensor] | None = None,
 ) -> Float[Tensor, "n P"]:
-    """γ_a = ∂ℓ_a/∂θ, one example at a time, in evaluation mode.
+    """Return γ_a = ∂ℓ_a/∂θ, one example at a time, in evaluation mode.
 
-    θ are the parameters that require a gradient, in the order of `model.named_parameters()`, or those in `names`, in
-    that order, frozen or not; each is flattened. A parameter that ℓ_a does not reach has zeros. `losses` replaces
-    `workload.losses`.
+    Args:
+        model: The model.
+        workload: The workload that computes outputs and losses.
+        batch: The examples.
+        names: The parameters θ in order, frozen or not; None stands for those that require a gradient, in the order of
+            `model.named_parameters()`.
+        losses: A function of outputs and batch that replaces `workload.losses`.
+
+    Returns:
+        The flattened gradients [n, P]; 0 for a parameter that ℓ_a does not depend on.
     """
     model = copy.deepcopy(model).double().eval()
     if names is None:
@@ -62,22 +69,36 @@ def example_gradients(
 
 
 def gradient_gram(gradients: Float[Tensor, "n P"]) -> Float[Tensor, "n n"]:
-    """K_ab = ⟨γ_a, γ_b⟩.
+    """Return the Gram matrix K_ab = ⟨γ_a, γ_b⟩.
 
-    >>> gradient_gram(torch.tensor([[1.0, 2.0], [3.0, -1.0]]))
-    tensor([[ 5.,  1.],
-            [ 1., 10.]], dtype=torch.float64)
+    Args:
+        gradients: The gradients [n, P].
+
+    Returns:
+        K [n, n].
+
+    Example:
+        >>> gradient_gram(torch.tensor([[1.0, 2.0], [3.0, -1.0]]))
+        tensor([[ 5.,  1.],
+                [ 1., 10.]], dtype=torch.float64)
     """
     rows = gradients.double()
     return torch.stack([torch.stack([a @ b for b in rows]) for a in rows])
 
 
 def cosines(gram: Float[Tensor, "n n"]) -> tuple[Float[Tensor, "m m"], list[int]]:
-    """K_ab / √(K_aa K_bb) of the examples with K_aa ≠ 0, and which these are.
+    """Return K_ab / √(K_aa K_bb) of the examples with K_aa ≠ 0.
 
-    >>> cosines(torch.tensor([[4.0, 0.0, 3.0], [0.0, 0.0, 0.0], [3.0, 0.0, 9.0]]))
-    (tensor([[1.0000, 0.5000],
-            [0.5000, 1.0000]], dtype=torch.float64), [0, 2])
+    Args:
+        gram: The Gram matrix K [n, n].
+
+    Returns:
+        The cosines [m, m], and the indices of the m examples.
+
+    Example:
+        >>> cosines(torch.tensor([[4.0, 0.0, 3.0], [0.0, 0.0, 0.0], [3.0, 0.0, 9.0]]))
+        (tensor([[1.0000, 0.5000],
+                [0.5000, 1.0000]], dtype=torch.float64), [0, 2])
     """
     K = gram.double()
     kept = [a for a in range(len(K)) if K[a, a] != 0]
@@ -88,15 +109,27 @@ def cosines(gram: Float[Tensor, "n n"]) -> tuple[Float[Tensor, "m m"], list[int]
 def noise_scale(
     gradients: Float[Tensor, "n P"], classes: Int[Tensor, " n"] | None = None, shares: Mapping[int, float] | None = None
 ) -> tuple[float, float]:
-    """|G|² and tr Σ without bias, G the mean gradient, Σ the covariance of single ones; tr Σ / |G|² is the noise scale.
+    """Return unbiased |G|² and tr Σ, with G the mean gradient and Σ the covariance of single ones; their ratio is the
+    noise scale.
 
-    |G|² = Σ_c Σ_d p_c p_d m_cd, m_cd the mean of ⟨γ_a, γ_b⟩ over a in class c, b in class d, a ≠ b; and
-    tr Σ = Σ_c p_c (mean of |γ_a|² over a in c) − |G|². p_c is the class' share of the examples, or that in `shares`.
-    Without `classes` all are of one. |G|² may come out negative. McCandlish et al. 2018, arXiv 1812.06162, app. A.1,
-    with batches of 1 and n. `ValueError` for a class of one example, and where `shares` are of other classes.
+    |G|² = Σ_c Σ_d p_c p_d m_cd, with m_cd the mean of ⟨γ_a, γ_b⟩ over a in class c, b in class d, a ≠ b; tr Σ = Σ_c p_c
+    (mean of |γ_a|² over a in c) − |G|². |G|² may be negative. McCandlish et al. 2018, arXiv 1812.06162, app. A.1, with
+    batches of 1 and n.
 
-    >>> noise_scale(torch.tensor([[1.0, 1.0], [1.0, -1.0]]))
-    (0.0, 2.0)
+    Args:
+        gradients: The gradients [n, P].
+        classes: The class of each example [n]; None puts all into one class.
+        shares: The share p_c of each class; None takes that among the examples.
+
+    Returns:
+        |G|² and tr Σ.
+
+    Raises:
+        ValueError: A class has one example, or `shares` names other classes.
+
+    Example:
+        >>> noise_scale(torch.tensor([[1.0, 1.0], [1.0, -1.0]]))
+        (0.0, 2.0)
     """
     rows, of = gradients.double(), [0] * len(gradients) if classes is None else classes.tolist()
     members = {c: [a for a in range(len(of)) if of[a] == c] for c in sorted(set(of))}
@@ -109,14 +142,25 @@ def noise_scale(
 
 
 def silhouette(distances: Float[Tensor, "n n"], classes: Int[Tensor, " n"]) -> float:
-    """Mean over examples of (b − a) / max(a, b); 0 for the only example of a class, and where a = b = 0.
+    """Return the mean over examples of (b − a) / max(a, b).
 
-    a is the mean distance to the others of the same class, b the least mean distance to another class. Rousseeuw 1987,
-    doi:10.1016/0377-0427(87)90125-7. `ValueError` unless there are 2 … n − 1 classes.
+    a is the mean distance to the others of the same class, b the smallest mean distance to another class. The only
+    example of a class counts as 0, and so does a = b = 0. Rousseeuw 1987, doi:10.1016/0377-0427(87)90125-7.
 
-    >>> points = torch.tensor([[0.0], [1.0], [4.0]])
-    >>> silhouette(torch.cdist(points, points), torch.tensor([0, 0, 1]))
-    0.47222222222222215
+    Args:
+        distances: The distances of all pairs [n, n].
+        classes: The class of each example [n].
+
+    Returns:
+        The silhouette.
+
+    Raises:
+        ValueError: There are not 2 … n − 1 classes.
+
+    Example:
+        >>> points = torch.tensor([[0.0], [1.0], [4.0]])
+        >>> silhouette(torch.cdist(points, points), torch.tensor([0, 0, 1]))
+        0.47222222222222215
     """
     of = classes.tolist()
     if not 2 <= len(set(of)) < len(of):
@@ -126,10 +170,20 @@ def silhouette(distances: Float[Tensor, "n n"], classes: Int[Tensor, " n"]) -> f
 
 
 def participation_ratio(gram: Float[Tensor, "n n"]) -> float:
-    """(Σ_j λ_j)² / Σ_j λ_j², between 1 and the rank, of a positive semidefinite matrix; `ValueError` for zero.
+    """Return (Σ_j λ_j)² / Σ_j λ_j² of the eigenvalues of a positive semidefinite matrix.
 
-    >>> participation_ratio(torch.diag(torch.tensor([2.0, 2.0, 0.0])))
-    2.0
+    Args:
+        gram: The matrix [n, n].
+
+    Returns:
+        The ratio, between 1 and the rank.
+
+    Raises:
+        ValueError: The matrix is zero.
+
+    Example:
+        >>> participation_ratio(torch.diag(torch.tensor([2.0, 2.0, 0.0])))
+        2.0
     """
     values = torch.linalg.eigvalsh(gram.double())
     if values.abs().max() == 0:
@@ -144,14 +198,28 @@ def ghm_c(
     alpha: float,
     accumulated: Float[Tensor, " bins"] | None = None,
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, ""]]:
-    """Weights w and (1/n) Σ_a w_a ℓ_a, ℓ the cross entropy −log p_y and g = 1 − p_y its gradient norm.
+    """Return weights w and (1/n) Σ_a w_a ℓ_a, with ℓ the cross entropy −log p_y and g = 1 − p_y its gradient norm.
 
-    w ∝ count(bin of g)^−`alpha`, of mean 1. `bins` are equal parts of [0, 1], the last one with 1; their counts are
-    those of the examples, or `accumulated`. Differentiation takes w as constant. GHM-C of Li, Liu, Wang, AAAI 2019,
-    arXiv 1811.05181, is `alpha` = 1 up to the factor. `ValueError` where an example's bin has a count of 0.
+    w ∝ count(bin of g)^−`alpha`, with mean 1. The bins are equal parts of [0, 1], of which the last contains 1.
+    Differentiation treats w as constant. GHM-C of Li, Liu and Wang, AAAI 2019, arXiv 1811.05181, has `alpha` = 1, up to
+    the factor.
 
-    >>> ghm_c(torch.zeros(3, 2), torch.tensor([0, 1, 0]), bins=10, alpha=1)
-    (tensor([1., 1., 1.], dtype=torch.float64), tensor(0.6931, dtype=torch.float64))
+    Args:
+        logits: The logits [n, k].
+        labels: The class of each example [n].
+        bins: The number of bins.
+        alpha: The exponent.
+        accumulated: The counts of the bins; None takes those of the examples.
+
+    Returns:
+        The weights [n] and the weighted loss.
+
+    Raises:
+        ValueError: The bin of an example has a count of 0.
+
+    Example:
+        >>> ghm_c(torch.zeros(3, 2), torch.tensor([0, 1, 0]), bins=10, alpha=1)
+        (tensor([1., 1., 1.], dtype=torch.float64), tensor(0.6931, dtype=torch.float64))
     """
     log_p = [torch.log_softmax(row, dim=0)[y] for row, y in zip(logits.double(), labels, strict=True)]
     weights = _weights([1 - float(value.detach().exp()) for value in log_p], bins, alpha, accumulated)
@@ -166,14 +234,29 @@ def ghm_r(
     mu: float = 0.02,
     accumulated: Float[Tensor, " bins"] | None = None,
 ) -> tuple[Float[Tensor, "n k"], Float[Tensor, ""]]:
-    """Weights w and the mean of w·ASL₁ over all n·k elements: ASL₁ = √(d² + μ²) − μ, d = output − target.
+    """Return weights w and the mean of w·ASL₁ over all n·k elements, ASL₁ = √(d² + μ²) − μ with d = output − target.
 
-    g = |d| / √(d² + μ²) is its derivative's size; w as in `ghm_c`, but of elements, not of examples. GHM-R of the same
-    paper.
+    g = |d| / √(d² + μ²) is the magnitude of its derivative; w is as in `ghm_c`, but of elements, not of examples. This
+    is GHM-R of the same paper.
 
-    >>> weights, loss = ghm_r(torch.tensor([[3.0, 0.0]]), torch.zeros(1, 2), bins=2, alpha=1, mu=4.0)
-    >>> weights.tolist(), float(loss)
-    ([[1.0, 1.0]], 0.5)
+    Args:
+        outputs: The outputs [n, k].
+        targets: The targets [n, k].
+        bins: The number of bins.
+        alpha: The exponent.
+        mu: The constant μ.
+        accumulated: The counts of the bins; None takes those of the elements.
+
+    Returns:
+        The weights [n, k] and the weighted loss.
+
+    Raises:
+        ValueError: The bin of an element has a count of 0.
+
+    Example:
+        >>> weights, loss = ghm_r(torch.tensor([[3.0, 0.0]]), torch.zeros(1, 2), bins=2, alpha=1, mu=4.0)
+        >>> weights.tolist(), float(loss)
+        ([[1.0, 1.0]], 0.5)
     """
     d = (outputs.double() - targets.double()).flatten()
     roots = torch.stack([(one.square() + mu**2).sqrt() for one in d])

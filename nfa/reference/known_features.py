@@ -1,4 +1,4 @@
-"""The share of a feature matrix that is as known features make it, from dense projections."""
+"""The share of a feature matrix that has the form of known features, by dense projections."""
 
 import torch
 from jaxtyping import Float
@@ -6,10 +6,21 @@ from torch import Tensor
 
 
 def share_of_subspace(M: Float[Tensor, "i i"], directions: Float[Tensor, "k i"]) -> float:
-    """tr(PM)/tr(M) with P = D⁺D the projection on the span of the rows of D; `ValueError` for tr(M) = 0.
+    """Return tr(PM)/tr(M), where P = D⁺D projects onto the span of the rows of D.
 
-    >>> share_of_subspace(torch.eye(4), torch.tensor([[1.0, 1.0, 0.0, 0.0]]))
-    0.25
+    Args:
+        M: The matrix [i, i].
+        directions: The rows of D [k, i].
+
+    Returns:
+        The share.
+
+    Raises:
+        ValueError: tr(M) = 0.
+
+    Example:
+        >>> share_of_subspace(torch.eye(4), torch.tensor([[1.0, 1.0, 0.0, 0.0]]))
+        0.25
     """
     D = directions.double()
     if not M.double().trace():
@@ -18,10 +29,21 @@ def share_of_subspace(M: Float[Tensor, "i i"], directions: Float[Tensor, "k i"])
 
 
 def share_of_sums(M: Float[Tensor, "i i"], modulus: int) -> float:
-    """‖Π(R)‖²/‖R‖² of what is left of M, R: blocks a×a and b×b without their diagonals, each block without its mean.
+    """Return ‖Π(R)‖²/‖R‖², where R is M without the diagonals of the blocks a×a and b×b and without the mean of each
+    block.
 
-    Π is the mean over s of SᵀRS, S the permutation that moves a to a + s and b to b − s: what it leaves as it is has
-    circulant blocks a×a and b×b and a block a×b that depends on i + j. `ValueError` for R = 0.
+    Π is the mean over s of SᵀRS, where S is the permutation that moves a to a + s and b to b − s. What Π preserves has
+    circulant blocks a×a and b×b, and a block a×b that depends on i + j.
+
+    Args:
+        M: The matrix [i, i].
+        modulus: The modulus p, with i = 2p.
+
+    Returns:
+        The share.
+
+    Raises:
+        ValueError: R = 0.
     """
     p, R = modulus, M.double().clone()
     off = ~torch.eye(p, dtype=torch.bool)

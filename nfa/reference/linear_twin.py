@@ -1,6 +1,6 @@
-"""Any linear layer as an obvious nn.Linear, so that nfa/reference needs to know no other layer type.
+"""Any linear layer as an obvious nn.Linear, so that nfa/reference needs no other layer type.
 
-Like the reference it is slow, shares nothing with the rest of nfa, and serves tests.
+Like the rest of the reference it is slow, shares nothing with other code, and serves tests.
 """
 
 import copy
@@ -17,18 +17,28 @@ from torch import Tensor
 
 
 def linear_twin(model: nn.Module) -> nn.Module:
-    """A copy, in evaluation mode, that computes the same with an nn.Linear for every linear map.
+    """Return a copy of a model, in evaluation mode, that computes the same function with one nn.Linear per linear map.
 
-    A convolution called `name` becomes patches gathered index by index and `name.linear`: h is the patch of the padded
-    input at an output position, its features ordered (channel, kernel offsets) as in `weight.flatten(1)`; groups are
-    blocks on the diagonal of W [o, c·k]. Of a transposed convolution h are the pixels that it reads, and `name.linear`
+    A convolution called `name` becomes patches gathered index by index, and `name.linear`: h is the patch of the padded
+    input at an output position, with features ordered (channel, kernel offsets) as in `weight.flatten(1)`; groups are
+    blocks on the diagonal of W [o, c·k]. For a transposed convolution h are the pixels that it reads, and `name.linear`
     [o·k, c] gives what each adds to the pixels around it. An nn.MultiheadAttention becomes the textbook formula with
-    `name.q_proj`, `name.k_proj`, `name.v_proj`, `name.out_proj`; nn.LSTM, nn.GRU and nn.RNN a loop over time with
-    `name.weight_ih_l0`, `name.weight_hh_l0` and so on. A transformers Conv1D and any adapter layer of peft become
+    `name.q_proj`, `name.k_proj`, `name.v_proj` and `name.out_proj`; nn.LSTM, nn.GRU and nn.RNN become a loop over time
+    with `name.weight_ih_l0`, `name.weight_hh_l0` and so on. A transformers Conv1D and any adapter layer of peft become
     `name`.
 
-    >>> linear_twin(nn.Sequential(nn.Conv2d(3, 8, kernel_size=2)))[0].linear
-    Linear(in_features=12, out_features=8, bias=True)
+    Args:
+        model: The model, which is not changed.
+
+    Returns:
+        The twin.
+
+    Raises:
+        ValueError: A layer has no twin.
+
+    Example:
+        >>> linear_twin(nn.Sequential(nn.Conv2d(3, 8, kernel_size=2)))[0].linear
+        Linear(in_features=12, out_features=8, bias=True)
     """
     model = copy.deepcopy(model).eval()
     twins = {module: _twin(module) for module in model.modules()}
@@ -40,10 +50,17 @@ def linear_twin(model: nn.Module) -> nn.Module:
 
 
 def twin_sites(twin: nn.Module) -> dict[str, str]:
-    """Paths in the twin of its linear maps, by the path of the layer or the parameter that each stands for.
+    """Return the paths of a twin's linear maps, by the path of the layer or parameter that each stands for.
 
-    >>> twin_sites(linear_twin(nn.Sequential(nn.Conv2d(3, 8, kernel_size=2), nn.Flatten(), nn.Linear(8, 2))))
-    {'0': '0.linear', '2': '2'}
+    Args:
+        twin: A result of `linear_twin`.
+
+    Returns:
+        The paths.
+
+    Example:
+        >>> twin_sites(linear_twin(nn.Sequential(nn.Conv2d(3, 8, kernel_size=2), nn.Flatten(), nn.Linear(8, 2))))
+        {'0': '0.linear', '2': '2'}
     """
     modules = dict(twin.named_modules())
     paths = [path for path, module in modules.items() if type(module) is nn.Linear]
@@ -66,7 +83,7 @@ def _twin(module: Any) -> nn.Module:
 
 
 def _adapted(layer: Any) -> nn.Module:
-    """An adapter layer of peft: what it does to 0 and to each unit vector."""
+    """Convert an adapter layer of peft by its images of 0 and of each unit vector."""
     if type(layer.base_layer).__name__ not in ("Linear", "Conv1D"):
         raise ValueError(f"an adapter of type {type(layer).__name__} around no linear layer has no twin")
     zero = layer.base_layer.weight.new_zeros(1, layer.in_features)
@@ -83,13 +100,13 @@ def _linear(weight: Float[Tensor, "o i"], bias: Float[Tensor, " o"] | None) -> n
 
 
 class Inside(nn.Module):
-    """Stands for a layer whose one linear map it has as `linear`."""
+    """A stand-in for a layer that holds its one linear map as `linear`."""
 
     linear: nn.Linear
 
     @property
     def weight(self) -> Tensor:
-        """Whose type some models look at."""
+        """The weight, whose type some models inspect."""
         return self.linear.weight
 
 
@@ -223,5 +240,5 @@ class _ExplicitAttention(nn.Module):
 
 
 def _additive(mask: Tensor, like: Tensor) -> Tensor:
-    """A mask that is true where nothing is to be seen, as what is added to the scores."""
+    """Convert a mask that is true where nothing may be seen into a term that is added to the scores."""
     return like.new_zeros(mask.shape).masked_fill(mask, -math.inf) if mask.dtype == torch.bool else mask.to(like)

@@ -9,23 +9,52 @@ Triplets = tuple[Float[Tensor, "o r"], Float[Tensor, " r"], Float[Tensor, "r i"]
 
 
 def lora_update(B: Float[Tensor, "o k"], A: Float[Tensor, "k i"], alpha: float, rank: int) -> Float[Tensor, "o i"]:
-    """ΔW = (alpha/rank) B A, entry by entry a sum over k. Hu et al. 2021, arXiv 2106.09685.
+    """Return ΔW = (alpha/rank) B A, as a sum of outer products over k. Hu et al. 2021, arXiv 2106.09685.
 
-    >>> lora_update(torch.ones(1, 2), torch.ones(2, 1), alpha=16, rank=8)
-    tensor([[4.]], dtype=torch.float64)
+    Args:
+        B: The factor B [o, k].
+        A: The factor A [k, i].
+        alpha: The numerator of the scaling.
+        rank: The denominator of the scaling.
+
+    Returns:
+        ΔW [o, i].
+
+    Example:
+        >>> lora_update(torch.ones(1, 2), torch.ones(2, 1), alpha=16, rank=8)
+        tensor([[4.]], dtype=torch.float64)
     """
     matrix = sum(torch.outer(b, a) for b, a in zip(B.double().T, A.double(), strict=True))
     return alpha / rank * torch.as_tensor(matrix)
 
 
 def truncated_svd(W: Float[Tensor, "o i"], rank: int) -> Triplets:
-    """U [o r], s [r], Vᵀ [r i] of the `rank` largest singular values of W, from all of them."""
+    """Return U, s and Vᵀ of the largest singular values of W, computed from the full SVD.
+
+    Args:
+        W: The matrix [o, i].
+        rank: The number r of singular values.
+
+    Returns:
+        U [o, r], s [r] and Vᵀ [r, i].
+    """
     u, s, vh = np.linalg.svd(W.double().numpy(), full_matrices=False)
     return torch.from_numpy(u[:, :rank].copy()), torch.from_numpy(s[:rank].copy()), torch.from_numpy(vh[:rank].copy())
 
 
 def truncation_error(W: Float[Tensor, "o i"], W_r: Float[Tensor, "o i"]) -> float:
-    """‖W − W_r‖_F / ‖W‖_F; `ValueError` for W = 0."""
+    """Return ‖W − W_r‖_F / ‖W‖_F.
+
+    Args:
+        W: The matrix [o, i].
+        W_r: Its approximation [o, i].
+
+    Returns:
+        The relative error.
+
+    Raises:
+        ValueError: W = 0.
+    """
     size = float(W.double().square().sum().sqrt())
     if not size:
         raise ValueError("the relative error of a zero matrix is undefined")
@@ -33,10 +62,21 @@ def truncation_error(W: Float[Tensor, "o i"], W_r: Float[Tensor, "o i"]) -> floa
 
 
 def energy_ratio(W: Float[Tensor, "o i"], rank: int) -> float:
-    """Σ_{j ≤ rank} s_j² / Σ_j s_j²; `ValueError` for W = 0.
+    """Return Σ_{j ≤ rank} s_j² / Σ_j s_j² of the singular values of W.
 
-    >>> energy_ratio(torch.diag(torch.tensor([2.0, 1.0])), 1)
-    0.8
+    Args:
+        W: The matrix [o, i].
+        rank: The number of singular values in the numerator.
+
+    Returns:
+        The ratio.
+
+    Raises:
+        ValueError: W = 0.
+
+    Example:
+        >>> energy_ratio(torch.diag(torch.tensor([2.0, 1.0])), 1)
+        0.8
     """
     squares = np.linalg.svd(W.double().numpy(), compute_uv=False) ** 2
     if not squares.sum():
@@ -45,8 +85,15 @@ def energy_ratio(W: Float[Tensor, "o i"], rank: int) -> float:
 
 
 def subspace_cosines(U: Float[Tensor, "m r"], V: Float[Tensor, "m r"]) -> Float[Tensor, " r"]:
-    """Cosines of the principal angles of the spans of orthonormal columns: the singular values of Uᵀ V.
+    """Return the cosines of the principal angles between two subspaces: the singular values of Uᵀ V.
 
-    Björck, Golub 1973.
+    Björck and Golub 1973.
+
+    Args:
+        U: An orthonormal basis of the first subspace [m, r].
+        V: An orthonormal basis of the second subspace [m, r].
+
+    Returns:
+        The cosines [r] in descending order.
     """
     return torch.from_numpy(np.linalg.svd((U.double().T @ V.double()).numpy(), compute_uv=False))

@@ -6,7 +6,17 @@ Row = tuple[str, int, float]
 
 
 def objective(rows: Iterable[Row], keys: Iterable[str], how: str, *, more_is_better: bool) -> float | None:
-    """`rows` are (key, step, value) of a run; `keys` those of the objective; `how` is last, best or mean:K."""
+    """Return the objective of a run.
+
+    Args:
+        rows: Key, step and value of everything that the run has logged.
+        keys: The keys of the objective, which are averaged.
+        how: "last", "best", or "mean:K" for the mean over the last K steps.
+        more_is_better: Whether "best" is the largest value.
+
+    Returns:
+        The objective; None where no step has all keys.
+    """
     curve = _curve(list(rows), list(keys))
     if not curve:
         return None
@@ -17,7 +27,7 @@ def objective(rows: Iterable[Row], keys: Iterable[str], how: str, *, more_is_bet
 
 
 def _curve(rows: Sequence[Row], keys: Sequence[str]) -> list[float]:
-    """Mean over the keys, in order of the steps that have all of them."""
+    """Return the mean over the keys, in the order of the steps that have all of them."""
     found = []
     for step in sorted({step for _, step, _ in rows}):
         there = {key: value for key, at, value in rows if at == step and key in keys}

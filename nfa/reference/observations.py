@@ -1,4 +1,4 @@
-"""What goes into every linear map of a model, comes out and flows back, example by example, whatever the workload."""
+"""Inputs, outputs and gradients of every linear map of a model, one example at a time, for any workload."""
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,14 @@ from nfa.reference.gradients import PerExample
 
 @dataclass(frozen=True)
 class Observation:
-    """One example at one site: h, z = W h (+ b), δ = ∂ℓ/∂z and K_k = ∂f_k/∂z, each at every position."""
+    """One example at one site, at each of its positions.
+
+    Args:
+        h: The inputs [s, i].
+        z: The outputs z = W h (+ b) [s, o].
+        delta: The loss gradients δ = ∂ℓ/∂z [s, o].
+        K: The output gradients K_k = ∂f_k/∂z [s, k, o].
+    """
 
     h: Float[Tensor, "s i"]
     z: Float[Tensor, "s o"]
@@ -27,11 +34,19 @@ class Observation:
 def observations(
     model: nn.Module, workload: PerExample, examples: Sequence[Any], sites: Mapping[str, str]
 ) -> dict[str, list[Observation]]:
-    """One `Observation` an example for each site that is called for any of them; f is `workload.outputs` flattened.
+    """Return one `Observation` per example for each site that any of them calls; f is `workload.outputs`, flattened.
 
-    `examples` are batches of one example, which may be of different lengths. `sites` are the paths of nn.Linear
-    modules by name. Calls of one module in a forward pass follow each other along s; an example for which it is not
-    called has no positions. Everything in float64 and evaluation mode.
+    Calls of one module in a forward pass are concatenated along s; an example that does not call it has no positions.
+    Everything is computed in float64 and evaluation mode.
+
+    Args:
+        model: The model.
+        workload: The workload that computes outputs and losses.
+        examples: Batches of one example each, which may differ in length.
+        sites: The paths of nn.Linear modules by name.
+
+    Returns:
+        The observations by name.
     """
     model = copy.deepcopy(model).double().eval().requires_grad_(False)
     found: dict[str, list[Observation]] = {name: [] for name in sites}
@@ -79,7 +94,7 @@ def _joined(site: nn.Module, name: str, calls: list[_Call], delta: list[Tensor],
 
 @contextmanager
 def _heard(model: nn.Module, sites: Mapping[str, str]) -> Iterator[list[_Call]]:
-    """Every call of a site in the block."""
+    """Record every call of a site in the block."""
     calls: list[_Call] = []
 
     def hear(site: str, args: Any, named: Any, z: Tensor) -> Tensor:
@@ -97,7 +112,7 @@ def _heard(model: nn.Module, sites: Mapping[str, str]) -> Iterator[list[_Call]]:
 
 
 def _gradients(value: Tensor, zeros: list[Tensor]) -> list[Tensor]:
-    """∂value/∂z at each call; 0 where the value does not depend on it."""
+    """Return ∂value/∂z at each call; 0 where the value does not depend on it."""
     if not value.requires_grad:
         return [torch.zeros_like(zero) for zero in zeros]
     found = torch.autograd.grad(value, zeros, retain_graph=True, allow_unused=True)

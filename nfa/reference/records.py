@@ -1,4 +1,4 @@
-"""What goes into a site, what comes out, and the derivatives at both, one example at a time."""
+"""Inputs and outputs of a site, and derivatives with respect to them, one example at a time."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -14,10 +14,21 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def jacobians(model: nn.Module, site: str, inputs: Float[Tensor, "n ..."]) -> Float[Tensor, "n s k i"]:
-    """J = ∂f/∂h, f = model(x) flattened, h the site's input: J[n, s, k] = ∂f_k(h + ε)/∂ε_s at ε = 0.
+    """Return J = ∂f/∂h, with f = model(x) flattened and h the site's input: J[n, s, k] = ∂f_k(h + ε)/∂ε_s at ε = 0.
 
-    By reverse differentiation (torch.func.jacrev) with respect to an ε added to h. Raises `ValueError` where the
-    forward pass never calls the site, `AttributeError` where the model has no such module.
+    It is computed by reverse differentiation (torch.func.jacrev) with respect to an ε added to h.
+
+    Args:
+        model: The model.
+        site: The path of the site.
+        inputs: The examples x [n, …].
+
+    Returns:
+        The Jacobians [n, s, k, i].
+
+    Raises:
+        ValueError: The forward pass never calls the site.
+        AttributeError: The model has no such module.
     """
     model = _double(model)
     return torch.stack([_jacobian(model, site, example) for example in inputs.double()])
@@ -26,10 +37,23 @@ def jacobians(model: nn.Module, site: str, inputs: Float[Tensor, "n ..."]) -> Fl
 def loss_gradients(
     model: nn.Module, site: str, inputs: Float[Tensor, "n ..."], targets: Tensor, loss: Loss
 ) -> Float[Tensor, "n s o"]:
-    """δ = ∂ℓ/∂z of each example's own loss ℓ = loss(model(x), y), z the site's output.
+    """Return δ = ∂ℓ/∂z of each example's own loss ℓ = loss(model(x), y), with z the site's output.
 
-    `loss` gets outputs [1 …] and targets [1 …] of one example; its value has one entry. By torch.func.grad with
-    respect to an ε added to z. Raises like `jacobians`.
+    It is computed by torch.func.grad with respect to an ε added to z.
+
+    Args:
+        model: The model.
+        site: The path of the site.
+        inputs: The examples x [n, …].
+        targets: The targets y [n, …].
+        loss: A function of the outputs [1, …] and targets [1, …] of one example whose value has one entry.
+
+    Returns:
+        The gradients [n, s, o].
+
+    Raises:
+        ValueError: The forward pass never calls the site.
+        AttributeError: The model has no such module.
     """
     model = _double(model)
     pairs = zip(inputs.double(), targets, strict=True)
@@ -37,13 +61,39 @@ def loss_gradients(
 
 
 def site_inputs(model: nn.Module, site: str, inputs: Float[Tensor, "n ..."]) -> Float[Tensor, "n s i"]:
-    """h, what goes into the site, one example at a time. Raises like `jacobians`."""
+    """Return the site's inputs h, one example at a time.
+
+    Args:
+        model: The model.
+        site: The path of the site.
+        inputs: The examples x [n, …].
+
+    Returns:
+        The inputs [n, s, i].
+
+    Raises:
+        ValueError: The forward pass never calls the site.
+        AttributeError: The model has no such module.
+    """
     model = _double(model)
     return torch.stack([torch.cat([_rows(h) for h, _ in _calls(model, site, x)]) for x in inputs.double()])
 
 
 def site_outputs(model: nn.Module, site: str, inputs: Float[Tensor, "n ..."]) -> Float[Tensor, "n s o"]:
-    """z, what comes out of the site, bias included, one example at a time. Raises like `jacobians`."""
+    """Return the site's outputs z, including the bias, one example at a time.
+
+    Args:
+        model: The model.
+        site: The path of the site.
+        inputs: The examples x [n, …].
+
+    Returns:
+        The outputs [n, s, o].
+
+    Raises:
+        ValueError: The forward pass never calls the site.
+        AttributeError: The model has no such module.
+    """
     model = _double(model)
     return torch.stack([torch.cat([_rows(z) for _, z in _calls(model, site, x)]) for x in inputs.double()])
 
@@ -76,7 +126,7 @@ def _rows(x: Float[Tensor, "... f"]) -> Float[Tensor, "s f"]:
 
 
 def _calls(model: nn.Module, site: str, example: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Input and output of each call of the site in a forward pass of one example."""
+    """Return input and output of each call of the site in a forward pass of one example."""
     calls: list[tuple[Tensor, Tensor]] = []
 
     def keep(_module: nn.Module, args: Any, named: Any, z: Tensor) -> None:
@@ -91,7 +141,7 @@ def _calls(model: nn.Module, site: str, example: Tensor) -> list[tuple[Tensor, T
 
 @contextmanager
 def _inputs_moved_by(module: nn.Module, offsets: list[Tensor]) -> Iterator[None]:
-    """h + ε in place of h, one ε for each call."""
+    """Replace h by h + ε in the block, with one ε for each call."""
     remaining = iter(offsets)
 
     def move(_module: nn.Module, args: Any, named: Any) -> tuple[Any, Any]:
@@ -103,7 +153,7 @@ def _inputs_moved_by(module: nn.Module, offsets: list[Tensor]) -> Iterator[None]
 
 @contextmanager
 def _outputs_moved_by(module: nn.Module, offsets: list[Tensor]) -> Iterator[None]:
-    """z + ε in place of z, one ε for each call."""
+    """Replace z by z + ε in the block, with one ε for each call."""
     remaining = iter(offsets)
     handle = module.register_forward_hook(lambda _module, _args, z: z + next(remaining))
     with _removed_afterwards(handle):

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from nfa import masking
 from nfa.errors import NfaError, Refusal, headline
+from nfa.extras import EXTRAS, check_extra, is_installed
 from nfa.registry import doors, signals
 from nfa.registry.entry_points import entry_points
 from nfa.registry.places import named
@@ -89,6 +90,7 @@ def starter(name: str) -> Callable[[Any], None]:
     point = entry_points()[name]
 
     def start(typed: Any) -> None:
+        check_extra(name, point.extra)
         config = named(point.becomes)(typed) if point.becomes else typed
         found, begun = doors.check(point, config), time.perf_counter()
         with signals.shielded():  # an interrupted import cannot be repeated
@@ -175,7 +177,8 @@ def _stopped(stop: signals.Interrupted) -> int:
 
 def _end_runs(state: str, reason: str) -> None:
     """Store how the program ended in every run that is still open, and in the one that `mlflow run` created."""
-    if os.environ.get("MLFLOW_RUN_ID") or "nfa.registry.tracking.runs" in sys.modules:
+    tracked = os.environ.get("MLFLOW_RUN_ID") or "nfa.registry.tracking.runs" in sys.modules
+    if tracked and all(map(is_installed, EXTRAS["registry"])):
         from nfa.registry import tracking
 
         tracking.end_unended(state, reason)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from nfa.errors import SHOWN, Refusal
+from nfa.extras import check_extra
 from nfa.registry.analyses.config import StoredRunsConfig
 from nfa.registry.families.protocol import EntryPoint
 from nfa.registry.families.registry import families
@@ -50,6 +51,7 @@ def _check(config: Any) -> None:
         trainings = config.trainings() if isinstance(config, StartsTrainings) else [config]
         for family in families():
             if own := [one for one in trainings if isinstance(one, family.config)]:
+                check_extra(f"workload={family.name}", family.extra)
                 family.check(own)
 
 

@@ -1,5 +1,6 @@
 """All entry points by name: those of each model family, and the general ones."""
 
+from dataclasses import replace
 from functools import cache
 
 from nfa.registry.families.protocol import EntryPoint
@@ -12,11 +13,16 @@ GENERAL = {
         f"{ANALYSES}.config:GradientDirectionsConfig", f"{ANALYSES}.gradient_directions:gradient_directions"
     ),
     "gradient_flow": EntryPoint(f"{ANALYSES}.config:GradientFlowConfig", f"{ANALYSES}.gradient_flow:gradient_flow"),
-    "tune": EntryPoint(f"{SWEEPS}.config:TuneConfig", f"{SWEEPS}.search:tune", check=f"{SWEEPS}.config:check_storage"),
+    "tune": EntryPoint(
+        f"{SWEEPS}.config:TuneConfig", f"{SWEEPS}.search:tune", check=f"{SWEEPS}.config:check_storage", extra="tune"
+    ),
 }
 
 
 @cache
 def entry_points() -> dict[str, EntryPoint]:
     """Return all entry points by name: those of the families first, then the general ones."""
-    return {name: point for family in families() for name, point in family.entry_points.items()} | GENERAL
+    own = {
+        name: replace(point, extra=one.extra) for one in families() for name, point in one.entry_points.items()
+    }
+    return own | GENERAL

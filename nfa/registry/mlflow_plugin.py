@@ -145,9 +145,12 @@ def _make_ready(experiment: str | None) -> None:
     from mlflow.exceptions import ExecutionException
 
     from nfa.errors import Refusal
-    from nfa.registry.tracking import places, store
+    from nfa.extras import check_extra
 
     try:
+        check_extra("mlflow run of nfa", "registry")
+        from nfa.registry.tracking import places, store
+
         with store.reaching_store():
             if (address := places.store_address()) != mlflow.get_tracking_uri():
                 mlflow.set_tracking_uri(address)

@@ -1,4 +1,4 @@
-"""Where `nfa.watch` writes: the active MLflow run, TensorBoard, JSON lines, this process's memory, or one's own."""
+"""Where `nfa.watch` writes: the active MLflow run, TensorBoard, JSON lines, memory, or an object of your own."""
 
 from nfa.sinks.json_lines import JsonLines as JsonLines
 from nfa.sinks.memory import Memory as Memory

@@ -1,4 +1,4 @@
-"""Series in a file of JSON lines, texts and figures beside it."""
+"""A sink that writes series to a file of JSON lines, with texts and figures beside it."""
 
 import json
 from collections.abc import Mapping
@@ -15,10 +15,14 @@ SERIES = "series.jsonl"
 
 
 class JsonLines:
-    """A folder: `series.jsonl` with a line {"step": 3, key: value, …} for each record, texts under their names, figures
-    in `plots/`.
+    """Write to a folder: `series.jsonl` with one line {"step": 3, key: value, …} per record, texts under their names,
+    and figures in `plots/`.
 
-    `Refusal` for a folder that has series already: what was recorded before stays as it is.
+    Args:
+        folder: The folder, which is created when it is needed.
+
+    Raises:
+        Refusal: The folder already has series; they are left as they are.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -28,14 +32,17 @@ class JsonLines:
             raise Refusal(f"{self.file}, which is there", "a folder for each watched training", "give another folder")
 
     def log(self, values: Mapping[str, float], step: int) -> None:
+        """Append one line with the values of a step."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.file.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps({"step": step, **values}, allow_nan=False) + "\n")
 
     def text(self, name: str, content: str) -> None:
+        """Write a text to a file of that name."""
         file = self.folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content + "\n", encoding="utf-8")
 
     def figure(self, name: str, figure: "Figure") -> None:
+        """Write a figure as .png and .pdf to `plots/`."""
         write_pictures(figure, self.folder / "plots", name)

@@ -1,4 +1,4 @@
-"""The active MLflow run."""
+"""A sink that writes to the active MLflow run."""
 
 import logging
 import tempfile
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from nfa import content, unfinished
 from nfa.errors import NfaError, Refusal, headline, reading
+from nfa.extras import check_extra
 from nfa.masking import learn, masked, tellable
 from nfa.sinks.pictures import write_pictures
-from nfa.sinks.sink import needing
+from nfa.sinks.sink import OTHERS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,14 +25,19 @@ TAG_LENGTH = 5000
 
 
 class MlflowRun:
-    """The run that this process has started; `Refusal` where there is none.
+    """Write to the MLflow run that this process has started.
 
-    It is the one sink in which a training can go on: it gives back the `series`, files and `tensors` that it holds.
+    It is the only sink in which a training can be resumed, because it can read back the series, files and tensors of
+    the run.
+
+    Raises:
+        Refusal: No MLflow run is active, or MLflow is not installed.
     """
 
     def __init__(self) -> None:
-        with needing("mlflow"):
-            import mlflow
+        check_extra("the sink MlflowRun", "registry", "mlflow", otherwise=OTHERS)
+        import mlflow
+
         if (active := mlflow.active_run()) is None:
             remedy = "with mlflow.start_run(): … around the training, or sink="
             raise Refusal("a watch where no MLflow run is active", "a run to record into", remedy)
@@ -43,7 +49,7 @@ class MlflowRun:
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
-        """Whatever store or disk raise, as one error that names the run and tells no password."""
+        """Turn any error of the store or the disk into one error that names the run and reveals no password."""
         from mlflow.exceptions import MlflowException
 
         said_in_full = logging.getLogger("mlflow.store.db.utils")  # prints the traceback of what it raises
@@ -59,15 +65,16 @@ class MlflowRun:
 
     @property
     def name(self) -> str:
-        """What the run is called."""
+        """The name of the run."""
         return str(self._info.run_name)
 
     @property
     def link(self) -> str:
-        """Where to look at it."""
+        """The address of the run in the MLflow UI."""
         return run_link(self.uri, self._info.experiment_id, self.run_id)
 
     def log(self, values: Mapping[str, float], step: int) -> None:
+        """Log metrics at a step."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
@@ -77,9 +84,11 @@ class MlflowRun:
                 self._client.log_batch(self.run_id, metrics=metrics[start : start + BATCH])
 
     def text(self, name: str, content: str) -> None:
+        """Write a text artifact."""
         self._put(name, lambda file: file.write_text(content + "\n", encoding="utf-8"))
 
     def figure(self, name: str, figure: "Figure") -> None:
+        """Write a figure as .png and .pdf to the folder `plots` of the run."""
         with self._answering(), tempfile.TemporaryDirectory() as folder:
             write_pictures(figure, Path(folder), name)
             self._client.log_artifacts(self.run_id, folder, "plots")
@@ -87,43 +96,43 @@ class MlflowRun:
     # ---- what a training that goes on in its run needs
 
     def tag(self, key: str, value: str) -> None:
-        """A tag of the run."""
+        """Set a tag of the run."""
         with self._answering():
             self._client.set_tag(self.run_id, key, masked(value)[:TAG_LENGTH])
 
     def tags(self) -> dict[str, str]:
-        """Those that the run has."""
+        """Return the tags of the run."""
         with self._answering():
             found: dict[str, str] = self._client.get_run(self.run_id).data.tags
         return found
 
     def files(self, folder: str = "") -> set[str]:
-        """What lies in a folder of the run."""
+        """Return the paths of the artifacts in a folder of the run."""
         with self._answering():
             return {item.path for item in self._client.list_artifacts(self.run_id, folder or None)}
 
     def has(self, name: str) -> bool:
-        """Whether the run has a file of that name."""
+        """Tell whether the run has an artifact at this path."""
         return name in self.files(_folder(name))
 
     def series(self) -> dict[str, dict[int, float]]:
-        """Everything that has been logged: key → step → value."""
+        """Return everything that has been logged: key → step → value."""
         with self._answering():
             keys = self._client.get_run(self.run_id).data.metrics
             history = {key: self._client.get_metric_history(self.run_id, key) for key in keys}
         return {key: {item.step: item.value for item in items} for key, items in history.items()}
 
     def put_tensors(self, name: str, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str] = {}) -> None:
-        """A safetensors file, with its digest."""
+        """Write tensors to a safetensors artifact, with a digest of its content."""
         self._put(name, lambda file: content.write_tensors(file, tensors, metadata))
 
     def tensors(self, name: str) -> "dict[str, Tensor]":
-        """Those of a file that `put_tensors` has written; `Refusal` where it is not what was written."""
+        """Read the tensors that `put_tensors` has written; `Refusal` where the file is damaged."""
         found: dict[str, Tensor] = self._read(name, content.read_tensors)[0]
         return found
 
     def json(self, name: str) -> dict[str, Any]:
-        """An object with its digest that is in a file; `Refusal` where it is not what was written."""
+        """Read a JSON object with its digest; `Refusal` where the file is damaged."""
         found: dict[str, Any] = self._read(name, content.read_json)
         return found
 
@@ -137,7 +146,7 @@ class MlflowRun:
                 return content.of_sealed(reader(file))
 
     def local_folder(self) -> Path | None:
-        """Where the run's files are, if that is on this machine."""
+        """Return the artifact folder of the run if it is on this machine, else None."""
         from mlflow.utils.file_utils import local_file_uri_to_path
 
         address = str(self._info.artifact_uri)
@@ -146,7 +155,9 @@ class MlflowRun:
         return Path(local_file_uri_to_path(address))  # type: ignore[no-untyped-call]
 
     def _put(self, name: str, write: Callable[[Path], object]) -> None:
-        """Whole, or not at all: where the run's files are on this machine, also if this process is killed meanwhile."""
+        """Write a file completely or not at all; a local artifact folder also survives that this process is killed
+        meanwhile.
+        """
         with self._answering():
             if local := self.local_folder():
                 unfinished.write(local / name, write)
@@ -157,12 +168,21 @@ class MlflowRun:
 
 
 def _folder(name: str) -> str:
-    """The folder that a file of a run is in; none at the root."""
+    """Return the folder of an artifact path; empty at the root."""
     return "" if Path(name).parent == Path() else str(Path(name).parent)
 
 
 def run_link(uri: str, experiment: str, run_id: str) -> str:
-    """Where to look at a run: an address on a server, else the command that opens the UI and the path in it."""
+    """Return where to look at a run: its address on a server, or else the address after a command that opens the UI.
+
+    Args:
+        uri: The address of the tracking store.
+        experiment: The id of the experiment.
+        run_id: The id of the run.
+
+    Returns:
+        The address, without passwords.
+    """
     path = f"#/experiments/{experiment}/runs/{run_id}?workflowType=machine_learning"
     if urllib.parse.urlparse(uri).scheme in ("http", "https"):
         return masked(f"{uri}/{path}")

@@ -12,7 +12,11 @@ KINDS = ("png", "pdf")
 
 
 def mask_texts(figure: "Figure") -> None:
-    """Take the passwords out of all texts of a figure."""
+    """Mask passwords in all texts of a figure, in place.
+
+    Args:
+        figure: The figure.
+    """
     from matplotlib.text import Text
 
     for text in figure.findobj(Text):
@@ -22,9 +26,13 @@ def mask_texts(figure: "Figure") -> None:
 
 
 def write_picture(figure: "Figure", file: Path) -> None:
-    """A .png or .pdf file without dates inside, so that the same numbers give the same file.
+    """Write a .png or .pdf file without a date inside, so that equal numbers give an equal file.
 
-    A figure is laid out once, so that all its files look the same.
+    The figure is laid out once, so that all its files look the same.
+
+    Args:
+        figure: The figure.
+        file: The path of the file.
     """
     dateless: dict[str, Any] = {"CreationDate": None} if file.suffix == ".pdf" else {"Software": None}
     figure.savefig(file, dpi=200, metadata=dateless)
@@ -32,7 +40,13 @@ def write_picture(figure: "Figure", file: Path) -> None:
 
 
 def write_pictures(figure: "Figure", folder: Path, name: str) -> None:
-    """`folder`/`name`.png and .pdf."""
+    """Write a figure to `folder`/`name`.png and .pdf.
+
+    Args:
+        figure: The figure.
+        folder: The folder, which is created if it is missing.
+        name: The name without an ending; it may contain folders.
+    """
     for kind in KINDS:
         file = folder / f"{name}.{kind}"
         file.parent.mkdir(parents=True, exist_ok=True)

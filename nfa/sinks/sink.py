@@ -1,36 +1,26 @@
-"""What `nfa.watch` asks of the object it writes to."""
+"""The interface of the objects that `nfa.watch` writes to."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
-
-from nfa.errors import Refusal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+OTHERS = "sink=Memory() or JsonLines(FILE) of nfa.sinks"  # need nothing else
+
+
 @runtime_checkable
 class Sink(Protocol):
-    """Any object with these methods. Values are finite, texts and figures hold no passwords."""
+    """Any object with these methods can be a sink; values are finite, and texts and figures contain no passwords."""
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Values by metric key, each (key, step) once."""
+        """Store the values of a step by metric key; each pair of key and step comes once."""
 
     def text(self, name: str, content: str) -> None:
-        """A file of text, such as `alignment.json` or `teacher/similarities.csv`; one of that name before is gone."""
+        """Store a text file, such as `alignment.json` or `teacher/similarities.csv`, in place of an earlier one of that
+        name.
+        """
 
     def figure(self, name: str, figure: "Figure") -> None:
-        """A picture, such as `all_relations`; the name has no ending."""
-
-
-@contextmanager
-def needing(package: str) -> Iterator[None]:
-    """`Refusal` where the package that a sink writes with is not installed."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != package:
-            raise
-        got, allowed = f"a sink that writes with {package}, which is not installed", "Memory or JsonLines of nfa.sinks"
-        raise Refusal(got, allowed, f"pip install {package}, or sink=") from None
+        """Store a figure under a name without an ending, such as `all_relations`."""

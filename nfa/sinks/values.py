@@ -1,4 +1,4 @@
-"""What a metric series takes: finite values under keys that every store knows."""
+"""Checks of what a metric series can hold: finite values, under keys that every store accepts."""
 
 import math
 import operator
@@ -17,7 +17,14 @@ FOREIGN = re.compile(r"[^\w.\-: /]")  # letters that MLflow takes in no key
 
 
 def check_name(name: Any) -> None:
-    """`Refusal` for what no series can be called."""
+    """Check that a name can be that of a series.
+
+    Args:
+        name: The name of a metric.
+
+    Raises:
+        Refusal: It is no text, too long, or looks like a path to somewhere else.
+    """
     whole = isinstance(name, str) and 0 < len(name) <= LONGEST and posixpath.normpath(name) == name
     if not whole or name == "." or name.startswith(("/", "..")):
         got, allowed = f"a metric that is called {name!r:.60}", f"words such as val/accuracy, {LONGEST} letters at most"
@@ -25,7 +32,18 @@ def check_name(name: Any) -> None:
 
 
 def count_of(name: str, value: Any) -> int:
-    """A step or an epoch: a whole number, whichever library it is of; `Refusal` for anything else."""
+    """Convert a step or an epoch to an int, whichever library the number comes from.
+
+    Args:
+        name: What the number is called in an error.
+        value: The number.
+
+    Returns:
+        The whole number.
+
+    Raises:
+        Refusal: It is not a whole number from 0 to 2³¹ − 1.
+    """
     with suppress(TypeError):
         if 0 <= (found := int(operator.index(value))) < LAST:
             return found
@@ -33,18 +51,33 @@ def count_of(name: str, value: Any) -> int:
 
 
 def key_of(name: str) -> str:
-    """A name as it stands in keys; a password in it is masked while it can still be told."""
+    """Return a name as it is written in metric keys: passwords are masked, and characters that MLflow refuses become _.
+
+    Args:
+        name: A name, such as the path of a module.
+
+    Returns:
+        The name as a part of a key.
+    """
     return FOREIGN.sub("_", masked(name)) if FOREIGN.search(name) else name
 
 
 def loggable(values: Mapping[str, float], step: int) -> dict[str, float]:
-    """The values by the keys they are logged under: a letter that MLflow takes in no key, such as those in names of
-    modules, is written as _.
+    """Return values under the keys they are logged by: characters that MLflow refuses become _.
 
-    ValueError for a value that is not finite: an undefined one is left out by the caller.
+    Args:
+        values: Values by name; the caller leaves out undefined ones.
+        step: The step, for the error.
 
-    >>> loggable({"blocks[0]/h_vs_m": 0.5}, step=3)
-    {'blocks_0_/h_vs_m': 0.5}
+    Returns:
+        The values by metric key.
+
+    Raises:
+        ValueError: A value is not finite.
+
+    Example:
+        >>> loggable({"blocks[0]/h_vs_m": 0.5}, step=3)
+        {'blocks_0_/h_vs_m': 0.5}
     """
     found: dict[str, float] = {}
     for name, value in values.items():

@@ -1,1 +1,1 @@
-"""Pure functions from measured matrices to a Result of scalars, arrays and conventions."""
+"""Pure functions from measured matrices to a result of scalars, arrays and conventions."""

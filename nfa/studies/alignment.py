@@ -1,4 +1,4 @@
-"""How far the matrices of a site agree, and how many directions matter in each."""
+"""How well the matrices of a site align, and how many directions matter in each."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +16,12 @@ from nfa.studies.result import Result
 
 @dataclass(frozen=True)
 class AlignmentOptions:
-    """How matrices are compared, beside how they were measured.
+    """How matrices are compared; `Conventions` says how they were measured.
 
-    `centre`: "none" = cosine, "entry" = Pearson correlation of the entries. `agop_power`: 1, or 0.5 for the matrix
-    square root of AGOP. `top_k`: dimensions of the subspaces whose overlap is taken.
+    Args:
+        centre: "none" for the cosine, "entry" for the Pearson correlation of the entries.
+        agop_power: 1, or 0.5 for the matrix square root of AGOP.
+        top_k: The dimension of the subspaces whose overlap is computed.
     """
 
     centre: Literal["none", "entry"] = "none"
@@ -28,7 +30,15 @@ class AlignmentOptions:
 
 
 def conventions(measured: Conventions, options: AlignmentOptions) -> dict[str, str | float]:
-    """What is logged beside the values: everything that other programs define differently."""
+    """Return everything that other programs define differently, to be logged beside the values.
+
+    Args:
+        measured: How the matrices were measured.
+        options: How they are compared.
+
+    Returns:
+        The conventions by name.
+    """
     count = measured.directions.count
     return {
         "centre": measured.centre if measured.centre != "none" else options.centre,
@@ -47,11 +57,21 @@ def alignment(
     options: AlignmentOptions = AlignmentOptions(),
     known: Mapping[str, KnownFeatures] = {},
 ) -> Result:
-    """Each relation at each site, keyed <site>/<relation>; an estimate has its standard error at <key>_se.
+    """Compute each relation at each site.
 
-    Cosines are ⟨A, B⟩ / (‖A‖_F ‖B‖_F); for the others see nfa/maths/spectrum.py. Shares in the `known` features of a
-    site's input have their chance level at <key>_chance (nfa/maths/known_features.py). A value that is undefined, such
-    as the cosine with a zero matrix (W − W⁽⁰⁾ before the first update), is absent.
+    Cosines are ⟨A, B⟩ / (‖A‖_F ‖B‖_F); the other relations are defined in nfa/maths/spectrum.py, and shares in known
+    features in nfa/maths/known_features.py. A value that is undefined, such as the cosine with a zero matrix (W − W⁽⁰⁾
+    before the first update), is absent.
+
+    Args:
+        measured: The matrices by site and name.
+        relations: The names of the relations (keys of nfa.relations.RELATIONS).
+        options: How the matrices are compared.
+        known: Known features by site.
+
+    Returns:
+        Scalars keyed <site>/<relation>, with the standard error of an estimate at <key>_se and a chance level at
+        <key>_chance.
     """
     scalars: dict[str, float] = {}
     for site, matrices in measured.items():
@@ -77,7 +97,8 @@ class _SiteAlignment:
                 self.matrices["agop"] = _exact(matrices["agop"]).sqrt()
 
     def relation(self, name: str) -> dict[str, float]:
-        """Values by suffix: "" and, where there is one, "_se" or "_chance"; none where it is undefined."""
+        """Return the values of a relation by suffix: "" and, where there is one, "_se" or "_chance"; none if undefined.
+        """
         relation = RELATIONS[name]
         kinds: dict[str, Callable[..., dict[str, float]]] = {
             "cosine": self._cosine, "exponent": self._exponent, "overlap": self._overlap, "stable rank": self._rank,

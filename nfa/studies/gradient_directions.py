@@ -1,4 +1,4 @@
-"""Whether examples pull the network the same way: directions of their gradients, and the noise of the mean gradient."""
+"""Whether per-example gradients point in the same direction, and how noisy the mean gradient is."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,9 +31,16 @@ SIGNIFICANT = 2.0  # standard errors that |G|² has to be above zero for a noise
 
 @dataclass(frozen=True)
 class ProbeExamples:
-    """The examples that gradients are of: losses, and where there are any, classes and which labels are wrong.
+    """The examples whose gradients are compared.
 
-    `batch_size` 1: units are the examples; else consecutive batches of so many, with their mean gradients.
+    Args:
+        losses: The loss of each example [n].
+        classes: The class of each example [n], where there are classes.
+        noisy: True for examples whose label is known to be wrong [n].
+        batch_size: 1 compares single examples; a larger number compares the mean gradients of consecutive batches.
+
+    Raises:
+        ValueError: There are fewer than two batches.
     """
 
     losses: Float[Tensor, " n"]
@@ -47,19 +54,29 @@ class ProbeExamples:
 
     @property
     def strata(self) -> Int[Tensor, " n"]:
-        """What examples are drawn within: their classes, where there are any."""
+        """The stratum within which each example is resampled: its class, where there are classes."""
         return torch.zeros(len(self.losses), dtype=torch.long) if self.classes is None else self.classes
 
 
 def gradient_directions(gram: Float[Tensor, "n n"], probe: ProbeExamples, *, seed: int) -> Result:
-    """Series at `gradient/…`, each with its bootstrap standard error at `…_se`; what is undefined is absent.
+    """Compute statistics of the directions of per-example gradients, with bootstrap standard errors.
 
-    Scalars: mean cosines over pairs (all, within and between classes), silhouette of the classes on 1 − C, effective
-    rank tr(K)²/‖K‖², noise scale tr Σ/|G|² of the examples (absent unless |G|² is above two of its standard errors)
-    and its parts, share of units without a direction (no standard error), and how well wrong labels are told apart: by
-    the mean cosine to the own class, and by the loss. Arrays: `cosines` [m m] and `norms` [m] of the m units with a
-    direction, `kept` [m] their places among the units, and `draws` [series d], the bootstrap values in the order of
-    `SERIES` (NaN: undefined).
+    Scalars are at `gradient/<name>`, their standard errors at `gradient/<name>_se`; an undefined value is absent. They
+    are the mean cosines over pairs (all, within and between classes), the silhouette of the classes on 1 − C, the
+    effective rank tr(K)²/‖K‖², the noise scale tr Σ/|G|² of single examples with its two parts (absent unless |G|²
+    exceeds two of its standard errors), the share of units without a direction (without a standard error), and how well
+    wrong labels are detected: by a low mean cosine to the own class, and by a high loss. A unit is an example or a
+    batch.
+
+    Args:
+        gram: The Gram matrix K of single examples [n, n].
+        probe: The examples.
+        seed: The seed of the bootstrap.
+
+    Returns:
+        The scalars, and the arrays `cosines` [m, m] and `norms` [m] of the m units with a direction, `kept` [m], their
+        positions among all units, and `draws` [series, d], the bootstrap values in the order of `SERIES` (NaN where
+        undefined).
     """
     study = _Study(gram, probe, seed)
     ones = {name: values[0] for name, values in study.values(one=True).items()}
@@ -73,13 +90,21 @@ def gradient_directions(gram: Float[Tensor, "n n"], probe: ProbeExamples, *, see
 
 
 def correlation_with(before: Mapping[str, np.ndarray], now: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """How far the structure has settled, from the arrays of two models of the same examples; empty where undefined."""
+    """Compare the cosine matrices of two models on the same examples.
+
+    Args:
+        before: The arrays of `gradient_directions` for the earlier model.
+        now: The arrays for the later model.
+
+    Returns:
+        The correlation under its metric key; empty where it is undefined.
+    """
     value = embedding.agreement(before["cosines"], before["kept"], now["cosines"], now["kept"])
     return {} if value is None else {"gradient/correlation_with_previous": value}
 
 
 def _drop_insignificant(values: dict[str, Tensor], errors: Mapping[str, float]) -> None:
-    """Leave out a noise scale whose |G|² cannot be told from zero."""
+    """Remove a noise scale whose |G|² cannot be distinguished from zero."""
     squared = float(values["mean_gradient_squared"])
     error = errors.get("mean_gradient_squared")
     if error is None or not squared > SIGNIFICANT * error:
@@ -100,7 +125,8 @@ class _Study:
             self.of_examples = gram_maths.resamples(probe.strata, DRAWS, generator(seed, "bootstrap of examples"))
 
     def values(self, *, one: bool) -> dict[str, Tensor]:
-        """Every statistic of the sample itself (`one`) or of the bootstrap draws; NaN where it is undefined."""
+        """Return every statistic of the sample itself (`one`) or of the bootstrap samples; NaN where it is undefined.
+        """
         units, examples = (torch.ones_like(d[:1]) if one else d for d in (self.of_units, self.of_examples))
         directions, probe = self.directions, self.probe
         squared, variance = gram_maths.noise(self.gram, examples, probe.strata)

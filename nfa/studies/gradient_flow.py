@@ -1,4 +1,4 @@
-"""Whether the front of a network learns: ratios between its parts, verdicts and targets."""
+"""Whether the front of a network learns: ratios between its parts, verdicts and rules of thumb."""
 
 import math
 from collections.abc import Mapping
@@ -13,7 +13,9 @@ FOLLOWS, PARTLY = 0.5, 0.2  # of the gradient ratio's change, as a logarithm, th
 
 
 class RuleOfThumb(NamedTuple):
-    """What is hoped for, what was measured (None = not measured), and whether it is met."""
+    """A rule of thumb: its name, the range that is hoped for, the measured value (None if not measured), and whether it
+    is met.
+    """
 
     name: str
     hoped: str
@@ -22,12 +24,12 @@ class RuleOfThumb(NamedTuple):
 
     @property
     def said(self) -> str:
-        """In words."""
+        """The outcome in words."""
         return "not measured" if self.met is None else "met" if self.met else "not met"
 
 
 class Remedy(NamedTuple):
-    """How two ratios of a run compare with another run's: factors, and what that says."""
+    """How two ratios of a run compare with those of another run: their factors, and what these mean."""
 
     gradient_factor: float
     update_factor: float | None
@@ -37,11 +39,19 @@ class Remedy(NamedTuple):
 def gradient_flow(
     gradients: Mapping[str, float], changes: Mapping[str, float], trained: Mapping[str, float], groups: ParameterGroups
 ) -> dict[str, float]:
-    """Series of a checkpoint by metric key; a ratio of which a part is absent or whose divisor is 0 is absent.
+    """Collect the series of one checkpoint and compute the ratios between the parts of the network.
 
-    `gradients` are root mean squares and `changes` ‖W_t − W_0‖/‖W_0‖ by group; `trained` holds what the training has
-    logged under its own keys: flow/<group>/update_ratio, flow/grad_norm. front_output_ratio and back_output_ratio
-    divide gradients, front_output_update_ratio updates.
+    front_output_ratio and back_output_ratio divide gradients, front_output_update_ratio divides updates. A ratio is
+    absent if one of its parts is absent or its divisor is 0.
+
+    Args:
+        gradients: The root mean square of the gradient by group.
+        changes: ‖W_t − W_0‖/‖W_0‖ by group.
+        trained: What the training has logged under its own keys: flow/<group>/update_ratio and flow/grad_norm.
+        groups: The groups of parameters and their roles.
+
+    Returns:
+        The values by metric key.
     """
     updates = {group: trained[key] for group in groups.names if (key := f"flow/{group}/update_ratio") in trained}
     found = {f"flow/{group}/grad_rms": value for group, value in gradients.items()}
@@ -63,10 +73,17 @@ def _ratio(values: Mapping[str, float], part: str | None, whole: str | None) -> 
 
 
 def ratio_verdict(ratio: float | None) -> str:
-    """What a front/output ratio of gradients is called.
+    """Classify a front/output ratio of gradients.
 
-    >>> [ratio_verdict(value) for value in (0.001, 0.05, 0.3, 0.5, 0.7, None)]
-    ['vanishing', 'weak', 'moderate', 'moderate', 'strong', 'not measured']
+    Args:
+        ratio: The ratio; None if it was not measured.
+
+    Returns:
+        The class in words.
+
+    Example:
+        >>> [ratio_verdict(value) for value in (0.001, 0.05, 0.3, 0.5, 0.7, None)]
+        ['vanishing', 'weak', 'moderate', 'moderate', 'strong', 'not measured']
     """
     if ratio is None:
         return "not measured"
@@ -74,19 +91,43 @@ def ratio_verdict(ratio: float | None) -> str:
 
 
 def without_built_in(ratio: float | None, groups: ParameterGroups) -> float | None:
-    """A front/output ratio of gradients divided by the factor that the model itself puts into it."""
+    """Divide a front/output ratio of gradients by the factor that the model itself builds into it.
+
+    Args:
+        ratio: The ratio; None if it was not measured.
+        groups: The groups of the model, with the factor.
+
+    Returns:
+        The corrected ratio; None if it was not measured.
+    """
     return None if ratio is None else ratio / groups.built_in
 
 
 def change_verdict(change: float | None) -> str:
-    """What a weight change is called."""
+    """Classify a relative weight change.
+
+    Args:
+        change: ‖W_t − W_0‖/‖W_0‖; None if it was not measured.
+
+    Returns:
+        The class in words.
+    """
     return "not measured" if change is None else "almost unchanged" if change < UNCHANGED else "changed"
 
 
 def targets(series: Mapping[str, float], groups: ParameterGroups, *own: RuleOfThumb) -> list[RuleOfThumb]:
-    """The table of targets, from the series of a checkpoint; what a model puts into its ratio is no step towards them.
+    """Compare the series of a checkpoint with rules of thumb; a factor that the model builds into its ratio does not
+    count.
 
-    They are rules of thumb, derived from nothing; `own` are further ones, which only such models have.
+    The rules have no derivation.
+
+    Args:
+        series: The values of a checkpoint by metric key.
+        groups: The groups of parameters and their roles.
+        own: Further rules, which apply only to this family of models.
+
+    Returns:
+        The rules with the measured values.
     """
     norm = series.get("flow/grad_norm")
     ratio = without_built_in(series.get("flow/front_output_ratio"), groups)
@@ -105,12 +146,21 @@ def remedy(
     before: Mapping[int, float],
     update_before: Mapping[int, float],
 ) -> Remedy | None:
-    """Whether a change of the front/output gradient ratio is real or cosmetic; None where there is none to compare.
+    """Tell whether a change of the front/output gradient ratio between two runs is real or cosmetic.
 
-    Each argument is a series epoch → ratio: of gradients and of updates, in the run and in the one it is compared with.
-    Factors are geometric means over the epochs that both have, epochs without a ratio above 0 left out. A change by
-    1.5 or more is real where the update ratio changes the same way by at least the square root of it, else cosmetic:
-    Adam divides a constant factor of the gradient out again. From a fifth of the logarithm on it is mostly cosmetic.
+    Factors are geometric means over the epochs that both runs have, without epochs whose ratio is not above 0. A change
+    by a factor of 1.5 or more is real if the update ratio changes in the same direction by at least the square root of
+    that factor, mostly cosmetic from a fifth of its logarithm on, and otherwise cosmetic: Adam divides a constant
+    factor of the gradient out again.
+
+    Args:
+        gradient: Gradient ratio by epoch of the run.
+        update: Update ratio by epoch of the run.
+        before: Gradient ratio by epoch of the run it is compared with.
+        update_before: Update ratio by epoch of the run it is compared with.
+
+    Returns:
+        The factors and the verdict; None where the runs have no epoch in common.
     """
     factor, followed = _factor(gradient, before), _factor(update, update_before)
     if factor is None:

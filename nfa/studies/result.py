@@ -8,7 +8,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Result:
-    """Scalars by metric key (undefined ones are absent), arrays by name, and the conventions behind them."""
+    """The result of a study.
+
+    Args:
+        scalars: Values by metric key; undefined ones are absent.
+        arrays: Arrays by name.
+        conventions: The conventions behind the values.
+    """
 
     scalars: Mapping[str, float]
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)

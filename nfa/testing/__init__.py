@@ -1,11 +1,11 @@
-"""The conformance suite that anyone can run on a workload of their own.
+"""A conformance suite that you can run on a workload of your own.
 
     from nfa.testing import check_workload
 
     assert check_workload(make).ok
 
 `make()` returns a `nfa.workload.Workload`. Every study is run on it and compared with slow references in float64, and
-with the same training that nobody watches.
+with the same training without a watch.
 """
 
 from nfa.testing.conformance import check_workload as check_workload

@@ -1,4 +1,4 @@
-"""Every study on a workload, against slow references and against a training that nobody watches."""
+"""Run every study on a workload, and compare it with slow references and with a training that is not watched."""
 
 import copy
 import math
@@ -29,12 +29,22 @@ def check_workload(
 ) -> Conformance:
     """Run studies on a workload, compare them with slow references, print a table and return it.
 
-    `make` returns the same workload, untrained, at every call. `twin(model)` is the same function made of nn.Linear
-    only (nfa/reference/linear_twin.py); a site is looked for under the path that `twin_sites` gives. The first
-    `examples` of the probe are looked at. Values are compared in float64 and, where that is the type of the weights, in
-    float32. Every study must leave parameters, buffers, modes, `.grad`, hooks and generators bitwise as they were, and
-    so the weights that some steps of training lead to. Nothing is raised for a difference or for a study that refuses
-    the model: see `Conformance.ok`. Raises `Refusal` for a study that does not exist.
+    Values are compared in float64 and, if the weights are of that type, in float32. Every study must leave parameters,
+    buffers, modes, `.grad`, hooks and random number generators bitwise unchanged, and therefore also the weights after
+    some steps of training. A difference, or a study that refuses the model, raises nothing: see `Conformance.ok`.
+
+    Args:
+        make: A function that returns the same untrained workload at every call.
+        studies: Comma-separated names of studies: alignment, directions, flow.
+        twin: A function that turns a model into the same function made of nn.Linear only
+            (nfa/reference/linear_twin.py); a site is looked up under the path that `twin_sites` gives.
+        examples: How many examples of the probe are used.
+
+    Returns:
+        The table, one row for each quantity of a study.
+
+    Raises:
+        Refusal: A study does not exist.
     """
     chosen = [name.strip() for name in studies.split(",")]
     if unknown := [name for name in chosen if name not in EXPECTED]:
@@ -59,7 +69,7 @@ class _Check:
         self.found: Values = {}
 
     def rows(self) -> list[CheckRow]:
-        """Values in every precision, and whether anything is disturbed."""
+        """Return the rows for values in every precision, and for whether anything is disturbed."""
         types = {weight.dtype for weight in self.case.start.parameters()}
         precisions: list[Precision] = ["float64", "float32"] if types == {torch.float32} else ["float64"]
         return [row for precision in precisions for row in self._values(precision)] + self._inert()
@@ -76,17 +86,17 @@ class _Check:
         ]
 
     def _seen(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Without sites that the study does not see."""
+        """Drop the sites that the study does not see."""
         every = self.found.get("nfm", values)
         return {name: value for name, value in values.items() if _site(name) in every}
 
     def _known(self, quantity: str) -> dict[str, Tensor]:
-        """What was found, without sites that the reference does not know."""
+        """Return what was found, without the sites that the reference does not know."""
         every = self.right.get("nfm", self.right[quantity])
         return {name: value for name, value in self.found[quantity].items() if _site(name) in every}
 
     def _inert(self) -> list[CheckRow]:
-        """The study on a model in training mode with gradients, and before every step of a training."""
+        """Run the study on a model in training mode with gradients, and before every step of a training."""
         model = copy.deepcopy(self.case.model).train()
         for place, weight in enumerate(model.parameters()):
             weight.grad = torch.full_like(weight, float(place)) if weight.requires_grad else None
@@ -111,7 +121,7 @@ class _Check:
 
 
 def _site(name: str) -> str:
-    """Of a matrix its own name, of a relation what stands before its last slash."""
+    """Return the site of a quantity: a matrix has the site's name, and a relation has it before its last slash."""
     return name.rpartition("/")[0] or name
 
 
@@ -120,7 +130,7 @@ def _said(error: Exception) -> str:
 
 
 def _row(row: CheckRow, right: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> CheckRow:
-    """Compare what is seen; a value that is there on one side only is infinitely far off."""
+    """Compare the values of a quantity; a value that exists on one side only is infinitely far off."""
     negligible = _negligible(row, right)
     differences = {name: _difference(row.quantity, right[name], found.get(name), negligible) for name in right}
     differences |= {name: math.inf for name in found if name not in right}
@@ -129,7 +139,7 @@ def _row(row: CheckRow, right: Mapping[str, Tensor], found: Mapping[str, Tensor]
 
 
 def _difference(quantity: str, right: Tensor, found: Tensor | None, negligible: float) -> float:
-    """‖found − right‖ / ‖right‖; of a cosine the difference itself."""
+    """Return ‖found − right‖ / ‖right‖; for a cosine, return the difference itself."""
     if found is None or found.shape != right.shape:
         return math.inf
     size = 1.0 if quantity == "cosines" else max(float(right.norm()), negligible)
@@ -139,7 +149,7 @@ def _difference(quantity: str, right: Tensor, found: Tensor | None, negligible: 
 
 
 def _negligible(row: CheckRow, right: Mapping[str, Tensor]) -> float:
-    """The size below which a gradient is rounding, such that it is compared with this and not with itself."""
+    """Return the size below which a gradient is rounding, so that it is compared with this size and not with itself."""
     linear = row.study == "flow"
     rounding = ROUNDINGS * torch.finfo(getattr(torch, row.precision)).eps
     largest = max((float(value.norm()) for value in right.values()), default=0.0)

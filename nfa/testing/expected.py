@@ -1,4 +1,4 @@
-"""What every study has to find, from the slow references: one example at a time, in float64."""
+"""What every study has to find, computed by the slow references: one example at a time, in float64."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,15 @@ Twin = Callable[[nn.Module], nn.Module]
 
 @dataclass(frozen=True)
 class Case:
-    """A workload with its model as it was before training and as it is now, and the examples to look at."""
+    """A workload, its model before training and now, and the examples that are used.
+
+    Args:
+        workload: The workload.
+        start: The model before training.
+        model: The model now.
+        ids: The ids of the examples.
+        twin: A function that turns a model into the same function made of nn.Linear only.
+    """
 
     workload: Workload
     start: nn.Module
@@ -34,14 +42,14 @@ class Case:
     twin: Twin
 
     def alone(self) -> list[Batch]:
-        """Each example as a batch of its own, at its own length, in float64."""
+        """Return each example as a batch of its own, at its own length, in float64."""
         return [
             _own_length(next(self.workload.batches("train", batch_size=1, ids=[item])).double()) for item in self.ids
         ]
 
 
 def _own_length(example: Batch) -> Batch:
-    """Without the positions that only pad it, in every tensor that has one entry for each position."""
+    """Remove padding from every tensor that has one entry for each position."""
     if example.present is None:
         return example
     own, length = example.present[0], example.present.shape[1]
@@ -50,7 +58,14 @@ def _own_length(example: Batch) -> Batch:
 
 
 def alignment(case: Case) -> Values:
-    """Matrices and relations of every linear map that the twin of the model calls."""
+    """Return matrices and relations of every linear map that the twin of the model calls.
+
+    Args:
+        case: The workload with its models and examples.
+
+    Returns:
+        The values by quantity and site.
+    """
     now, before = (case.twin(copy.deepcopy(model).double().eval()) for model in (case.model, case.start))
     paths = twin_sites(now)
     found: Values = {}
@@ -65,14 +80,14 @@ def alignment(case: Case) -> Values:
 
 
 def _site(case: Case, path: str) -> str:
-    """The name that a workload gives to the layer at a path; the path itself where it gives none."""
+    """Return the name that a workload gives to the layer at a path, or the path itself."""
     named = {module: name for name, module in case.workload.sites(case.model).items()}
     layers = dict(case.model.named_modules())
     return named.get(layers[path], path) if path in layers else path
 
 
 def _matrices(observed: Sequence[Observation], weight: Tensor, initial: Tensor) -> dict[str, Tensor]:
-    """By name, as in nfa/relations.py."""
+    """Return the matrices of a site, named as in nfa/relations.py."""
 
     def mean(matrix: Callable[[Observation], Tensor]) -> Tensor:
         return sum((matrix(one) for one in observed), torch.zeros(())) / len(observed)
@@ -97,7 +112,7 @@ def _matrices(observed: Sequence[Observation], weight: Tensor, initial: Tensor) 
 def _relations(
     site: str, matrices: Mapping[str, Tensor], kind: str, relations: Mapping[str, Sequence[str]]
 ) -> dict[str, Tensor]:
-    """By site and name; those that are undefined are absent."""
+    """Return the relations by site and name; undefined ones are absent."""
     compare: Callable[..., float] = reference.cosine if kind == "cosines" else reference.stable_rank
     found = {}
     for name, parts in relations.items():
@@ -108,7 +123,14 @@ def _relations(
 
 
 def directions(case: Case) -> Values:
-    """Gram matrices of the gradients of single examples, by all parameters together and by each."""
+    """Return Gram matrices of per-example gradients, over all parameters together and over each.
+
+    Args:
+        case: The workload with its models and examples.
+
+    Returns:
+        The values by quantity and parameter.
+    """
     names = [name for name, weight in case.model.named_parameters() if weight.requires_grad]
     rows = torch.cat(
         [reference.example_gradients(case.model, case.workload, example, names) for example in case.alone()]
@@ -119,7 +141,14 @@ def directions(case: Case) -> Values:
 
 
 def flow(case: Case) -> Values:
-    """The gradient of the mean loss by parameter."""
+    """Return the gradient of the mean loss by parameter.
+
+    Args:
+        case: The workload with its models and examples.
+
+    Returns:
+        The values by quantity and parameter.
+    """
     examples = case.alone()
     each = [reference.mean_gradients(case.model, case.workload, example) for example in examples]
     return {"mean gradient": {name: torch.stack([one[name] for one in each]).mean(dim=0) for name in each[0]}}

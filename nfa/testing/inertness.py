@@ -19,14 +19,21 @@ State = dict[str, Any]
 
 
 class TrainedModel(NamedTuple):
-    """A model, and its state and that of the generators when training ended."""
+    """A model, and the state of the model and the generators at the end of its training."""
 
     model: nn.Module
     state: State
 
 
 def state(model: nn.Module) -> State:
-    """Everything that watching might disturb, by a name to say it with."""
+    """Return everything that watching might disturb, by a readable name.
+
+    Args:
+        model: The model.
+
+    Returns:
+        The state by name.
+    """
     numpy = np.random.get_state(legacy=False)["state"]
     found: State = {"generator of PyTorch": torch.get_rng_state()}
     found["generator of NumPy"] = [*numpy["key"].tolist(), numpy["pos"]]
@@ -43,7 +50,15 @@ def state(model: nn.Module) -> State:
 
 
 def differing(before: State, after: State) -> list[str]:
-    """Names of what is not bitwise the same."""
+    """Return the names of everything that is not bitwise the same.
+
+    Args:
+        before: The earlier state.
+        after: The later state.
+
+    Returns:
+        The names that differ.
+    """
     return [name for name in {**before, **after} if not _same(before.get(name), after.get(name))]
 
 
@@ -54,9 +69,16 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def trained(workload: Workload, model: nn.Module, ids: Sequence[int], watch: Watch | None = None) -> TrainedModel:
-    """A copy of the model after a few steps of SGD in training mode, each time from the same seed.
+    """Train a copy of the model by a few steps of SGD from a fixed seed, and restore the generators.
 
-    `watch` is called before each step and after the last one. The generators are put back.
+    Args:
+        workload: The workload that computes the losses.
+        model: The model, which is not changed.
+        ids: The ids of the examples of the one batch.
+        watch: A function of the model that is called before each step and after the last one.
+
+    Returns:
+        The trained copy and the final state.
     """
     model = copy.deepcopy(model).train()
     weights = [weight for weight in model.parameters() if weight.requires_grad]

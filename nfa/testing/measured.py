@@ -1,4 +1,4 @@
-"""What the studies find, asked as the product asks."""
+"""What the studies find when they are called in the ordinary way."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,15 @@ AT_ONCE = 4  # examples of a batch: some batches are smaller than others
 
 
 def analysis(case: Case, precision: Precision) -> Analysis:
-    """Of every relation at every site, with every output differentiated."""
+    """Return an analysis of every relation at every site, with every output differentiated.
+
+    Args:
+        case: The workload with its models and examples.
+        precision: "float32" or "float64".
+
+    Returns:
+        The analysis.
+    """
     workload, start = _in(precision, case.workload, case.start)
     return Analysis(
         case.workload,
@@ -43,7 +51,15 @@ def analysis(case: Case, precision: Precision) -> Analysis:
 
 
 def alignment(case: Case, precision: Precision) -> Values:
-    """Matrices and relations by site."""
+    """Return matrices and relations by site.
+
+    Args:
+        case: The workload with its models and examples.
+        precision: "float32" or "float64".
+
+    Returns:
+        The values by quantity and site.
+    """
     made = analysis(case, precision)
     measured = made.measures(case.model, case.workload.batches("train", batch_size=AT_ONCE, ids=case.ids))
     found: Values = {name: {} for name in (*MATRICES, *RELATIONS)}
@@ -58,7 +74,15 @@ def alignment(case: Case, precision: Precision) -> Values:
 
 
 def directions(case: Case, precision: Precision) -> Values:
-    """Gram matrices of the gradients of single examples, by all parameters together and by each."""
+    """Return Gram matrices of per-example gradients, over all parameters together and over each.
+
+    Args:
+        case: The workload with its models and examples.
+        precision: "float32" or "float64".
+
+    Returns:
+        The values by quantity and parameter.
+    """
     workload, model = _in(precision, case.workload, case.model)
     names = choose_parameters(workload, model)
     each = {name: _gram(workload, model, case.ids, [name]) for name in names}
@@ -70,7 +94,15 @@ def _gram(workload: Workload, model: nn.Module, ids: Sequence[int], names: Seque
 
 
 def flow(case: Case, precision: Precision) -> Values:
-    """The gradient of the mean loss by parameter."""
+    """Return the gradient of the mean loss by parameter.
+
+    Args:
+        case: The workload with its models and examples.
+        precision: "float32" or "float64".
+
+    Returns:
+        The values by quantity and parameter.
+    """
     workload, model = _in(precision, case.workload, case.model)
     batches = workload.batches("train", batch_size=AT_ONCE, ids=case.ids)
     return {"mean gradient": mean_gradient(workload, model, batches)}
@@ -83,7 +115,7 @@ def _in(precision: Precision, workload: Workload, model: nn.Module) -> tuple[Any
 
 
 class _Doubled:
-    """A workload with its examples in float64."""
+    """A workload whose examples are in float64."""
 
     def __init__(self, workload: Workload) -> None:
         self.workload = workload

@@ -1,4 +1,4 @@
-"""What a conformance check has found, as rows of a table."""
+"""The result of a conformance check as rows of a table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,10 +10,17 @@ HEADS = ("study", "quantity", "precision", "compared", "difference", "allowed", 
 
 @dataclass(frozen=True)
 class CheckRow:
-    """A quantity of a study beside its reference.
+    """A quantity of a study, compared with its reference.
 
-    `compared` counts sites, parameters or parts of a state. `difference` is the largest among them, relative; infinite
-    where a value is there on one side only, and where the study raised. `note` says where it is, or what was raised.
+    Args:
+        study: The name of the study.
+        quantity: What is compared.
+        precision: "float64", "float32", or "bitwise".
+        compared: How many sites, parameters or parts of a state are compared.
+        difference: The largest relative difference among them; infinite if a value exists on one side only, or if the
+            study raised an error.
+        tolerance: The largest difference that is allowed.
+        note: Where the largest difference is, or what was raised.
     """
 
     study: str
@@ -26,10 +33,11 @@ class CheckRow:
 
     @property
     def ok(self) -> bool:
+        """Whether the difference is allowed."""
         return self.difference <= self.tolerance
 
     def cells(self) -> tuple[str, ...]:
-        """As they are printed."""
+        """Return the cells as they are printed."""
         said = "ok" if self.ok else f"DIFFERS {self.note}".strip()
         numbers = str(self.compared), f"{self.difference:.1e}", f"{self.tolerance:g}"
         return self.study, self.quantity, self.precision, *numbers, said
@@ -37,7 +45,14 @@ class CheckRow:
 
 @dataclass(frozen=True)
 class Conformance:
-    """All rows; sites of the reference that the studies do not see; sites that they see and the reference does not."""
+    """The table of a conformance check.
+
+    Args:
+        rows: One row for each quantity.
+        seen: Linear maps of the reference that the studies see.
+        unseen: Linear maps of the reference that the studies do not see.
+        unchecked: Sites that the studies see and the reference does not know.
+    """
 
     rows: Sequence[CheckRow]
     seen: Sequence[str]
@@ -46,11 +61,11 @@ class Conformance:
 
     @property
     def ok(self) -> bool:
-        """Whether every row is; what is not seen is said, and is no fault."""
+        """Whether every row is; a linear map that is not seen is reported, but is not a fault."""
         return all(row.ok for row in self.rows)
 
     def largest(self, study: str, precision: str) -> float | None:
-        """The largest difference in a study's rows of one precision; None where there are none."""
+        """Return the largest difference in a study's rows of one precision; None where there are none."""
         return max(
             (row.difference for row in self.rows if (row.study, row.precision) == (study, precision)), default=None
         )

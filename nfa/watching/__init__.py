@@ -1,3 +1,3 @@
-"""A training loop that is not ours: any study of the model in it, while it trains."""
+"""Studies of a model in your own training loop, while it trains."""
 
 from nfa.watching.recording import Watch as Watch

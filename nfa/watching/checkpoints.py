@@ -1,4 +1,4 @@
-"""What a watched model has learned at the recorded steps: checkpoints that are analysed by run id."""
+"""Checkpoints of a watched model at the recorded steps, so that they can be analysed by run id."""
 
 import json
 from collections.abc import Collection
@@ -23,11 +23,12 @@ SPLITS = ("train", "val", "test", "probe")
 
 
 class Checkpoints:
-    """`checkpoints/step_000040.safetensors` … in an MLflow run: learned weights, with what the model answers on the
-    first eight examples of the probe, whose inputs lie in `probe_examples.safetensors`.
+    """Store checkpoints (`checkpoints/step_000040.safetensors` …) in an MLflow run.
 
-    Beside them is what every training of ours has: config.json, example_ids.json and tags. Making one writes nothing;
-    `Refusal` for a sink that is no MLflow run, a prefix, and a run that has such files of something else.
+    A checkpoint holds the trained weights, and the model's answers on the first eight examples of the probe, whose
+    inputs are in `probe_examples.safetensors`. Beside the checkpoints the run has what every tracked training has:
+    config.json, example_ids.json and tags. Creating this object writes nothing; it raises `Refusal` for a sink that is
+    not an MLflow run, for a prefix, and for a run that has such files from elsewhere.
     """
 
     def __init__(self, output: Output, workload: Probe) -> None:
@@ -53,21 +54,21 @@ class Checkpoints:
             raise Refusal(got, "a run of the watched training's own", "leave checkpoints out, or start another run")
 
     def _check_probe(self) -> None:
-        """`Refusal` where the run has been watched on other examples: its answers would be to other questions."""
+        """Raise `Refusal` if the run was watched on other examples, since its stored answers belong to those."""
         before = self.run.json(CONFIG)["data"]["digest"]
         if before != self.digest:
             got = f"a probe with digest {self.digest[:12]} in run {self.run.run_id[:12]}"
             raise Refusal(got, f"the probe that it began with, digest {before[:12]}", "give that one, or another run")
 
     def check_space(self, steps: Collection[int]) -> None:
-        """`Refusal` if checkpoints of these steps do not fit on the disk."""
+        """Raise `Refusal` if checkpoints of these steps do not fit on the disk."""
         new = [step for step in steps if path_of(step, "step") not in self.stored]
         size = sum(tensor.nbytes for tensor in learned_state(self.model).values())
         if folder := self.run.local_folder():
             check_space(folder, total=len(new) * size, largest=size)
 
     def begin(self) -> None:
-        """What the run says of itself; config.json is last, so that where it is the others are."""
+        """Write what the run says of itself; config.json comes last, so that where it exists the other files do too."""
         tags = {"nfa.entrypoint": MAKER, "nfa.version": __version__, "nfa.workload": WATCHED}
         for name, value in tags.items():
             if name not in self.tags:
@@ -90,7 +91,7 @@ class Checkpoints:
         }
 
     def keep(self, step: int) -> None:
-        """The checkpoint of a step, whole or not at all; one that is there stays as it is."""
+        """Store the checkpoint of a step, completely or not at all; an existing one stays as it is."""
         path = path_of(step, "step")
         if path not in self.stored:
             metadata = {"step": str(step), "nfa_version": __version__}
@@ -104,7 +105,7 @@ class Checkpoints:
             self.trained = True
 
     def _answers(self) -> list[float]:
-        """No numbers where the examples are not stored: nobody could ask again."""
+        """Return the model's answers; none where the examples are not stored and nobody could ask again."""
         if not self.examples:
             return []
         with without_autocast(self.model):

@@ -1,4 +1,4 @@
-"""The model itself, out of what it is wrapped in, and the state of PyTorch in which it can be observed."""
+"""Unwrap a model, and set PyTorch to a state in which the model can be observed."""
 
 import os
 import sys
@@ -21,7 +21,8 @@ PLAIN = "_original_forward"  # where accelerate keeps the forward that it puts a
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The module inside torch.compile, DataParallel and DistributedDataParallel; `Refusal` for one in pieces."""
+    """Return the module inside torch.compile, DataParallel and DistributedDataParallel; `Refusal` for a sharded model.
+    """
     if not isinstance(model, nn.Module):
         raise Refusal(f"a model that is a {type(model).__name__}", "a torch.nn.Module", "give the module itself")
     inner = model
@@ -58,7 +59,7 @@ def _check_whole(model: nn.Module) -> None:
 
 
 def is_second() -> bool:
-    """Whether this is another process than the first of several."""
+    """Tell whether this is not the first of several processes."""
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank() > 0
     return int(os.environ.get("WORLD_SIZE", "1")) > 1 and int(os.environ.get("RANK", "0")) > 0
@@ -66,9 +67,11 @@ def is_second() -> bool:
 
 @contextmanager
 def observable(model: nn.Module) -> Iterator[None]:
-    """Inside, gradients can be had, whatever is set around it, and the model is in evaluation mode, in which weights
-    that are computed can be read without moving anything; its state is afterwards as it was. Autocast that is set
-    around it is for the model and its loss, and not for products of what they are made of.
+    """Enable gradients and evaluation mode in the block, whatever is set around it, and restore the model's state after
+    it.
+
+    In evaluation mode, weights that are computed can be read without changing anything. Autocast that is set around the
+    block applies to the model and its loss, but not to products of their results.
     """
     with inert(model), torch.enable_grad(), set_aside(device_of(model).type):
         yield
@@ -76,8 +79,10 @@ def observable(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def without_autocast(model: nn.Module) -> Iterator[None]:
-    """Inside, a model computes in the types of its weights, as one that is built again does: whatever autocast is set
-    around it, or inside it by accelerate (and with it by the Hugging Face Trainer).
+    """Let a model compute in the types of its weights in the block, as a rebuilt model does.
+
+    This overrides autocast that is set around the block, and autocast that accelerate (and thereby the Hugging Face
+    Trainer) puts inside the model.
     """
     with inert(model), set_aside(device_of(model).type):
         for module in model.modules():

@@ -1,4 +1,4 @@
-"""What `nfa.watch` is told, in the forms that the analyses of stored runs know."""
+"""The options of `nfa.watch`, in the form that the analyses of stored runs use."""
 
 import operator
 import re
@@ -29,7 +29,9 @@ PREFIX = re.compile(f"(?:{PART}/)*(?:{PART})?")
 
 @dataclass(frozen=True)
 class Asked:
-    """The chosen studies and the options that apply to them; `what` is a run, or a model at hand."""
+    """The chosen studies and the options that apply to them; `what` is "run" for a watch and "model" for a notebook
+    call.
+    """
 
     studies: tuple[str, ...]
     options: Mapping[str, Any]
@@ -37,7 +39,8 @@ class Asked:
 
     @classmethod
     def of(cls, studies: Any, options: Mapping[str, Any]) -> "Asked":
-        """`Refusal` for a study that there is not, and for an option that none of the chosen ones has."""
+        """Return what a watch is asked for; `Refusal` for an unknown study, and for an option that no chosen study has.
+        """
         names = [name.strip() for name in as_text("studies", studies).split(",")]
         if unknown := [name for name in names if name not in STUDIES]:
             raise Refusal(f"studies={unknown[0]!r}", f"{', '.join(STUDIES)}, comma-separated", "studies='alignment'")
@@ -47,19 +50,19 @@ class Asked:
 
     @classmethod
     def once(cls, call: str, options: Mapping[str, Any]) -> "Asked":
-        """Of a call about a model at hand; `Refusal` for an option that it does not have."""
+        """Return what a notebook call is asked for; `Refusal` for an option that the call does not have."""
         study, allowed = CALLS[call]
         return cls((study,), _formed(options, allowed, call), "model")
 
     def count(self, examples: int) -> int:
-        """How many examples of the probe are taken."""
+        """Return how many examples of the probe are used."""
         asked: int = self.options.get("max_samples", 0)
         if not 0 <= asked <= examples:
             raise Refusal(f"max_samples={asked}", f"0 (all) to {examples} examples", "max_samples=0")
         return asked or examples
 
     def alignment(self, *, start_known: bool) -> AlignmentParameters:
-        """Without what is made of the weights before the first update, where these are not known."""
+        """Return the options of alignment, without relations to the initial weights if these are not known."""
         mine = {name: value for name, value in self.options.items() if name in OF_STUDY["alignment"]}
         config = AlignmentParameters(**mine)
         if start_known:
@@ -71,18 +74,18 @@ class Asked:
         raise Refusal(got, "relations without nfm_init_removed", "leave relations out")
 
     def directions(self, examples: int) -> DirectionsParameters:
-        """Of single examples."""
+        """Return the options of directions, for single examples."""
         said = {"sites": self.options.get("parameters"), "seed": self.options.get("seed")}
         given = {name: value for name, value in said.items() if value is not None}
         return DirectionsParameters(n=examples, **given)
 
     def flow(self, examples: int) -> FlowParameters:
-        """Of all examples."""
+        """Return the options of flow, for all examples."""
         return FlowParameters(n=examples, batch_size=self.options.get("batch_size", DEFAULTS["batch_size"]))
 
 
 def _formed(options: Mapping[str, Any], allowed: Sequence[str], call: str) -> dict[str, Any]:
-    """Options as they would be typed."""
+    """Return options in the form in which they would be typed."""
     if foreign := [name for name in options if name not in allowed]:
         raise Refusal(f"option {foreign[0]!r} of nfa.{call}", ", ".join(allowed), "leave it out")
     return {name: _typed(name, value) for name, value in options.items()}
@@ -93,7 +96,7 @@ def _typed(name: str, value: Any) -> Any:
 
 
 def whole_number(name: str, value: Any) -> int:
-    """A whole number, whichever library it is of."""
+    """Convert a whole number of any library to an int."""
     try:
         return operator.index(value)
     except TypeError:
@@ -101,7 +104,7 @@ def whole_number(name: str, value: Any) -> int:
 
 
 def as_text(name: str, value: Any) -> str:
-    """A number, or numbers and names in any container, as they would be typed.
+    """Write a number, or numbers and names in any container, as they would be typed.
 
     >>> as_text("sites", ["h.0", "h.1"]), as_text("directions", 2), as_text("schedule", range(0, 30, 10))
     ('h.0,h.1', '2', '0,10,20')
@@ -116,7 +119,7 @@ def as_text(name: str, value: Any) -> str:
 
 
 def check_prefix(prefix: str) -> str:
-    """What stands before every key and file name; `Refusal` for what a file cannot be called."""
+    """Return the prefix of all keys and file names; `Refusal` for characters that file names cannot have."""
     if not isinstance(prefix, str) or not PREFIX.fullmatch(prefix):
         allowed = "letters, digits, _ - . and / between them"
         raise Refusal(f"prefix={prefix!r}", allowed, "prefix='teacher/'")

@@ -1,4 +1,4 @@
-"""What a watch writes to its sink, and what is there of an earlier part of the training."""
+"""What a watch writes to its sink, and what an earlier part of the training has written there."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -23,11 +23,11 @@ Recorded = Mapping[str, Mapping[int, float]]
 
 
 class Output:
-    """The one door to a sink: every name begins with the prefix, no text holds a password, every value is finite and is
-    written once.
+    """The only access to a sink: every name begins with the prefix, no text contains a password, and every value is
+    finite and written once.
 
-    Only an MLflow run can be gone on with: it has the initial weights, the steps that were logged before and a tag with
-    the coverage. With every other sink a watch starts anew.
+    Only an MLflow run can be continued: it has the initial weights, the steps that were logged before, and a tag with
+    the coverage. With every other sink a watch starts from nothing.
     """
 
     def __init__(self, sink: Any, prefix: str, title: str) -> None:
@@ -40,7 +40,7 @@ class Output:
 
     @property
     def place(self) -> object:
-        """What is equal for two watches that write to the same place."""
+        """A value that is equal for two watches that write to the same place."""
         if isinstance(self.sink, JsonLines | TensorBoard):
             return self.sink.folder.resolve()
         return self.run.run_id if self.run else id(self.sink)
@@ -52,7 +52,7 @@ class Output:
         return f"run {self.run.run_id[:12] if self.run else ''}{of_prefix}"
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """What has been logged at this step before is left as it is."""
+        """Log the values of a step, except those that were logged before."""
         found = loggable({f"{self.prefix}{key}": value for key, value in values.items()}, step)
         new = {key: value for key, value in found.items() if step not in self._kept.get(key, {})}
         self.sink.log(new, step)
@@ -60,42 +60,46 @@ class Output:
             self._kept.setdefault(key, {})[step] = value
 
     def json(self, name: str, values: Mapping[str, Any]) -> None:
-        """An object, with its digest."""
+        """Write a JSON object with its digest."""
         self.sink.text(f"{self.prefix}{name}", json_text(masked_values(values)))
 
     def text(self, name: str, content: str) -> None:
+        """Write a text without passwords."""
         self.sink.text(f"{self.prefix}{name}", masked(content))
 
     def figure(self, name: str, figure: "Figure") -> None:
+        """Write a figure without passwords."""
         mask_texts(figure)
         self.sink.figure(f"{self.prefix}{name}", figure)
 
     def series(self) -> Recorded:
-        """Series by key without the prefix: of an MLflow run all that it has."""
+        """Return series by key, without the prefix; for an MLflow run, all of them."""
         found = self.run.series() if self.run else self._kept
         return {key.removeprefix(self.prefix): of for key, of in found.items() if key.startswith(self.prefix)}
 
     def initial_weights(self) -> dict[str, Tensor]:
-        """Those that the run has stored; none where there are none."""
+        """Return the initial weights that the run has stored; empty if there are none."""
         path = f"{self.prefix}{INITIAL}"
         return self.run.tensors(path) if self.run and self.again and self.run.has(path) else {}
 
     def keep_initial_weights(self, tensors: Mapping[str, Tensor]) -> None:
+        """Store the initial weights in the run."""
         if self.run and tensors:
             self.run.put_tensors(f"{self.prefix}{INITIAL}", tensors)
 
     def keep_coverage(self, coverage: str) -> None:
+        """Store the coverage as a tag of the run."""
         if self.run:
             self.run.tag(f"{COVERAGE}.{self.prefix}".rstrip("./"), coverage)
 
     def end(self) -> None:
-        """Say where everything is."""
+        """Print where everything is."""
         if self.run:
             stage("done", self.run.link)
 
 
 def checked(sink: Any) -> Sink:
-    """`Refusal` for what is no sink."""
+    """Return a sink; `Refusal` for an object that is not one."""
     if isinstance(sink, type) or not isinstance(sink, Sink):
         got = f"sink={sink!r}"
         raise Refusal(got, "an object with the methods log, text and figure", "sink=nfa.sinks.Memory()")

@@ -1,4 +1,4 @@
-"""At which steps a watch records."""
+"""Which steps a watch records."""
 
 import math
 import time
@@ -18,22 +18,22 @@ TIMED = 5  # steps whose time is taken before it is decided how often
 
 
 class Pace(Protocol):
-    """Asked at every step. `keeps_ends`: the last step counts too, whatever it is."""
+    """The rule that is asked at every step; with `keeps_ends` the last step is recorded too, whatever it is."""
 
     keeps_ends: bool
 
     def due(self, step: int) -> bool:
-        """Whether this step is recorded."""
+        """Tell whether this step is recorded."""
 
     def took(self, seconds: float) -> None:
-        """What the record that was due has taken."""
+        """Learn how long the last record took, in seconds."""
 
     def named(self) -> Collection[int]:
-        """The steps that are recorded, where they are named one by one; else none."""
+        """Return the steps that are recorded if they are listed; otherwise none."""
 
 
 class Scheduled:
-    """The steps of a list, or all."""
+    """Record the steps of a list, or all steps."""
 
     keeps_ends = False
 
@@ -45,14 +45,14 @@ class Scheduled:
         return self.schedule == "all" or step in self.steps
 
     def took(self, seconds: float) -> None:
-        """Not asked."""
+        """Do nothing: time does not matter."""
 
     def named(self) -> Collection[int]:
         return () if self.schedule == "all" else self.steps
 
 
 class Every:
-    """Every n-th step."""
+    """Record every n-th step."""
 
     keeps_ends = True
 
@@ -63,17 +63,17 @@ class Every:
         return step % self.steps == 0
 
     def took(self, seconds: float) -> None:
-        """Not asked."""
+        """Do nothing: time does not matter."""
 
     def named(self) -> Collection[int]:
         return ()
 
 
 class Auto:
-    """The first step, and then every n-th: so that records take 5 % of the training's time at most.
+    """Record the first step and then every n-th, so that recording takes at most 5 % of the training time.
 
-    n is 1, 2, 5, 10, 20, …, decided when five steps have been timed, or as soon as a step takes so long that all can be
-    recorded; where records take longer later on, it grows. It is said in a line.
+    n is 1, 2, 5, 10, 20, …. It is chosen after five timed steps, or as soon as a step takes so long that every step can
+    be recorded, and it grows if records become slower. Each choice is printed in a line.
     """
 
     keeps_ends = True
@@ -111,7 +111,7 @@ class Auto:
 
 
 def rounded_up(number: float) -> int:
-    """The next of 1, 2, 5, 10, 20, 50, …
+    """Round up to the next of 1, 2, 5, 10, 20, 50, …
 
     >>> [rounded_up(number) for number in (0.3, 1, 1.2, 4, 12, 80)]
     [1, 1, 2, 5, 20, 100]
@@ -121,7 +121,7 @@ def rounded_up(number: float) -> int:
 
 
 def pace(schedule: Any, every: Any) -> Pace:
-    """Of the two one may be given."""
+    """Return the rule for `schedule` and `every`, of which at most one may be given."""
     text = as_text("schedule", schedule)
     if every == 1:
         return Scheduled(text)

@@ -1,4 +1,4 @@
-"""The examples that are analysed, from whatever they come in."""
+"""The examples that are analysed, from any form in which they are given."""
 
 import itertools
 from collections.abc import Mapping
@@ -31,10 +31,11 @@ def probe_of(
     examples: int,
     known: Mapping[str, KnownFeatures] | None = None,
 ) -> Probe:
-    """A workload of the examples given; of a DataLoader or Dataset so many, by class where targets are classes.
+    """Return a workload of the given examples; from a DataLoader or Dataset take `examples` of them, by class where
+    targets are classes.
 
-    Nothing but its items is used of a DataLoader with a map-style dataset, and its collate function: neither its order
-    nor its processes. Those that a SubsetRandomSampler leaves out are none of them.
+    Of a DataLoader with a map-style dataset only the items and the collate function are used: neither its order nor its
+    worker processes. Items that a SubsetRandomSampler excludes are excluded here too.
     """
     if not _is_dataset(given):
         inputs, targets = given if isinstance(given, tuple | list) and len(given) == 2 else _of_dict(given)
@@ -47,7 +48,9 @@ def probe_of(
 
 
 def _is_dataset(given: Any) -> bool:
-    """A list of dicts with labels is one too: what the Hugging Face Trainer takes."""
+    """Tell whether this is a dataset; a list of dicts with labels is one too, because the Hugging Face Trainer takes
+    it.
+    """
     if isinstance(given, list):
         return bool(given) and all(isinstance(item, Mapping) and {*LABELS} & item.keys() for item in given)
     return not isinstance(given, Mapping | tuple | Tensor) and (
@@ -77,7 +80,7 @@ def _drawn(given: Any, examples: int) -> Batch:
 
 
 def _of_loader(loader: DataLoader[Any]) -> Any:
-    """The dataset, or the part of it that is drawn from."""
+    """Return the dataset, or the part of it from which the loader draws."""
     for sampler in (loader.sampler, getattr(loader.batch_sampler, "sampler", None)):
         if isinstance(sampler, SubsetRandomSampler):
             return Subset(loader.dataset, sampler.indices)

@@ -1,4 +1,4 @@
-"""Studies of a model in a training loop that is not ours, recorded while it trains."""
+"""`nfa.watch`: studies of a model in your own training loop, recorded while it trains."""
 
 import math
 import time
@@ -31,40 +31,48 @@ _open: WeakSet["Watch"] = WeakSet()  # of this process, so that no two of one ru
 
 
 class Watch:
-    """Records studies of a model while it trains; training is bitwise the same with and without.
+    """Record studies of a model while it trains; training is bitwise the same with and without the watch.
 
         with mlflow.start_run(), nfa.watch(model, loss, (images, labels)) as watch:
             for epoch in range(10):
                 watch.record(epoch)
                 train_one_epoch(model)
 
-    `loss(outputs, targets)` gives one loss for each example. `probe` are the examples that are analysed, a few hundred
-    of the training set: (inputs, targets), a dict of which `labels` are the targets, or a DataLoader or Dataset, of
-    which `examples` are taken (by class where targets are classes, else the first). Which positions of sequences are an
-    example's own is said by an `attention_mask` among the inputs, or by `present` [examples, positions]. Where the
-    right features of a site's input are known, `known_features` names them by site (`nfa.maths.known_features`).
+    With several processes (DistributedDataParallel) the first one records and the others do nothing. If training
+    diverges, nothing is raised: values that are undefined because weights or outputs are not finite are left out, and
+    the first such step is printed.
 
-    `studies` are "alignment", "directions", "flow", or several: "alignment,flow". Either `schedule` names the steps
-    that count ("0-20,40" or "all"), or `every` is their distance, "auto" so that 5 % of the time is spent at most.
-    `outputs(model, inputs)` is f where that is not model(inputs), its logits or its first part. `prefix` stands before
-    all keys and files: one for each watch of a run.
+    Args:
+        model: The model that is being trained.
+        loss: A function of outputs and targets that returns one loss per example [n].
+        probe: The examples that are analysed, a few hundred of the training set: (inputs, targets), a dict whose
+            `labels` are the targets, or a DataLoader or Dataset.
+        studies: "alignment", "directions", "flow", or several: "alignment,flow".
+        schedule: The steps that are recorded, such as "0-20,40" or "all".
+        every: The distance between recorded steps, in place of a schedule; "auto" spends at most 5 % of the time on
+            recording.
+        outputs: A function of model and inputs that returns the outputs f; by default model(inputs), the logits of the
+            answer, or its first element.
+        present: True for positions of sequences that belong to an example, false for padding [n, s]; an
+            `attention_mask` among the inputs says the same.
+        examples: How many examples of a DataLoader or Dataset are taken, by class where targets are classes, otherwise
+            the first.
+        known_features: Known features of sites' inputs by site name (`nfa.maths.known_features`).
+        prefix: What all keys and file names begin with; each watch of a run needs a prefix of its own.
+        step: The model's step now. At step 0 its weights are the initial ones. A resumed MLflow run has its initial
+            weights stored; otherwise values that depend on them are left out.
+        sink: Where values, tables and figures go: None for the active MLflow run, an object of nfa.sinks (TensorBoard,
+            JSON lines, memory), or any object with the methods log(values, step), text(name, content) and figure(name,
+            figure).
+        checkpoints: Whether the MLflow run stores the trained weights at every recorded step, so that it can be
+            analysed by run id like any tracked training.
+        **options: `relations`, `sites`, `centre`, `agop_power`, `positions`, `max_samples`, `batch_size`, `precision`,
+            `directions`, `top_k` and `seed` as for `analyze`; `parameters` are the `sites` of `gradient_directions`.
 
-    `sink` is where values, tables and figures go: the active MLflow run, or one of nfa.sinks (TensorBoard, JSON lines,
-    memory), or any object with the methods log(values, step), text(name, content) and figure(name, figure).
-
-    With `checkpoints` the MLflow run keeps what the model has learned at every recorded step, by which it is found and
-    analysed like a training of ours.
-
-    `step` is the model's step now. At 0 its weights are the initial ones. Where an MLflow run goes on, those that were
-    stored with it are taken; without any, and with every other sink, what is made of them is left out.
-
-    `relations`, `sites`, `centre`, `agop_power`, `positions`, `max_samples`, `batch_size`, `precision`, `directions`,
-    `top_k` and `seed` are those of `analyze`; `parameters` are the `sites` of `gradient_directions`.
-
-    Of several processes (DistributedDataParallel) the first records, the others do nothing. Raises `Refusal` for what
-    cannot be analysed: a reduced loss, examples that see each other, a model that answers differently each time. Where
-    training diverges nothing is raised: what is undefined for weights or outputs that are not finite is left out, and
-    the first such step is said.
+    Raises:
+        Refusal: The model cannot be analysed, because its loss is reduced, its examples influence each other, or its
+            answers differ between two calls; or an argument cannot be used.
+        NfaError: The store of the MLflow run cannot be read or written.
     """
 
     def __init__(
@@ -107,7 +115,7 @@ class Watch:
         self.recorded: int | None = None
 
     def _check_names(self) -> None:
-        """`Refusal` where another watch of this process writes under the same names into the same run."""
+        """Raise `Refusal` if another watch of this process writes under the same names into the same run."""
         others = [other.prefix for other in _open if other.output.place == self.output.place]
         if self.prefix in others:
             got = f"prefix={self.prefix!r}, which another watch of this run has"
@@ -128,7 +136,7 @@ class Watch:
         return self
 
     def _announce(self) -> None:
-        """How much of the model is seen, and what is left out."""
+        """Print how much of the model is seen, and what is left out."""
         for study in self.studies:
             stage("watch", f"{self.prefix}{study.name}: {study.coverage}")
             for notice in study.notices():
@@ -139,19 +147,43 @@ class Watch:
         self.output.keep_coverage(self.studies[0].coverage)
 
     def record(self, step: int) -> dict[str, float]:
-        """Measure and log at `step` if it is one that counts; the values by metric key, with the probe's mean loss.
+        """Measure and log the model at a step, if the step is due; a step that has been logged before is not logged
+        again.
 
-        Undefined values are absent. A step that has been logged before is not logged again.
+        Args:
+            step: The number of the step or epoch.
+
+        Returns:
+            The values by metric key, with the probe's mean loss; empty if the step is not due. Undefined values are
+            absent.
+
+        Raises:
+            Refusal: The step is not a whole number from 0 on.
+            NfaError: The values cannot be written.
         """
         step = count_of("step", step)
         return self._measured(step) if not self.silent and self.pace.due(step) else {}
 
     def record_last(self, step: int) -> dict[str, float]:
-        """The same for the step at which training ends, which counts wherever steps were not named one by one."""
+        """Measure and log the last step of the training, unless the schedule lists the steps.
+
+        Args:
+            step: The number of the step or epoch.
+
+        Returns:
+            The values by metric key, as from `record`.
+        """
         return self._measured(step) if self.lacks(step) else {}
 
     def lacks(self, step: int) -> bool:
-        """Whether the step at which training ends counts and is not recorded yet."""
+        """Tell whether the last step of the training is to be recorded and has not been.
+
+        Args:
+            step: The number of the step or epoch.
+
+        Returns:
+            True if `record_last` would record it.
+        """
         return not self.silent and step != self.recorded and self.pace.keeps_ends
 
     def _measured(self, step: int) -> dict[str, float]:
@@ -183,7 +215,7 @@ class Watch:
         self.evaluation.update(outputs, batch)
 
     def _look_for_divergence(self, step: int, loss: float) -> None:
-        """Say the first step at which weights, outputs or losses are not finite."""
+        """Print the first step at which weights, outputs or losses are not finite."""
         if self.diverged:
             return
         named = self.model.named_parameters()

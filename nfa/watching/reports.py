@@ -1,4 +1,4 @@
-"""Tables and figures of a watched training, made from nothing but the series that were recorded."""
+"""Tables and figures of a watched training, made only from the series that were recorded."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ from nfa.watching.studies import WatchedStudy
 
 
 def report(output: Output, studies: Sequence[WatchedStudy]) -> None:
-    """A table and a figure for each study."""
+    """Write a table and a figure for each study."""
     series = output.series()
     for study in studies:
         REPORTS[study.name](output, series, study.described())

@@ -1,4 +1,4 @@
-"""The weights before the first update: they belong to the training, and an MLflow run keeps them."""
+"""The weights before the first update, which an MLflow run stores."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,9 +15,10 @@ SITE, PARAMETER = "site/", "parameter/"
 
 
 class Start:
-    """Those that are `stored`, or, at step 0, those that the model has now; else they are not `known`.
+    """The weights before the first update: those that are `stored`, or at step 0 those of the model now; otherwise
+    unknown.
 
-    `run` names the run that has been watched before under the same names; it is empty where there is none.
+    `run` names the run if it has been watched before under the same names; it is empty otherwise.
     """
 
     def __init__(
@@ -34,20 +35,20 @@ class Start:
 
     @property
     def known(self) -> bool:
-        """Whether there are any."""
+        """Whether the initial weights are known."""
         return bool(self.stored) or self.step == 0
 
     @property
     def new(self) -> Mapping[str, Tensor]:
-        """Those that have been asked for and are stored nowhere yet."""
+        """The initial weights that have been used and are not stored yet."""
         return {} if self.stored else self._taken
 
     def of_sites(self, names: Sequence[str], sites: Sites) -> Mapping[str, Tensor]:
-        """W⁽⁰⁾ of each."""
+        """Return W⁽⁰⁾ of each site."""
         return self._of(SITE, site_weights(self.workload, self.model, names, sites))
 
     def of_parameters(self) -> Mapping[str, Tensor] | None:
-        """Those of everything that is trained, by their names in the model; None where they are not known."""
+        """Return the initial value of each trainable parameter by name; None if they are not known."""
         trained = {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
         return self._of(PARAMETER, {name: weight.detach() for name, weight in trained.items()}) if self.known else None
 
@@ -65,9 +66,9 @@ class Start:
         return before.to(now)
 
     def check(self) -> None:
-        """`Refusal` where the run has been watched before and nothing says that this is the same training.
+        """Raise `Refusal` if the run has been watched before and nothing shows that this is the same training.
 
-        Called when everything that is needed has been taken.
+        It is called once all initial weights that are needed have been taken.
         """
         if self.run and self.step == 0 and not self.stored:
             raise self._another("that has been watched before")

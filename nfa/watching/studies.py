@@ -1,4 +1,5 @@
-"""The studies of a watch: each measures the model as it is now, under the keys that analyses of stored runs have."""
+"""The studies of a watch: each measures the model as it is now, under the metric keys that analyses of stored runs use.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
@@ -23,26 +24,26 @@ RecordOutputs = Callable[[Tensor, Batch], None]
 
 
 class WatchedStudy(Protocol):
-    """What a watch asks; making one refuses what cannot be done."""
+    """The interface of a study of a watch; creating one raises `Refusal` where it is impossible."""
 
     name: str
 
     @property
     def coverage(self) -> str:
-        """How much of the model is seen."""
+        """How much of the model is seen, in words."""
 
     def described(self) -> Mapping[str, Any]:
-        """What stands beside the values."""
+        """Return conventions and choices, to be stored beside the values."""
 
     def notices(self) -> Iterator[str]:
-        """What is left out, and why."""
+        """Yield what is left out, and why."""
 
     def values(self, model: nn.Module, step: int) -> dict[str, float]:
-        """Series by metric key; undefined values are absent."""
+        """Return the values by metric key; undefined ones are absent."""
 
 
 class WatchedAlignment:
-    """Relations of weights, representations and gradients; `record` gets the outputs of all examples."""
+    """Relations of weights, representations and gradients; `record` receives the outputs of all examples."""
 
     name = "alignment"
 
@@ -73,7 +74,8 @@ class WatchedAlignment:
 
 
 class WatchedDirections:
-    """Directions of per-example gradients; `gradient/correlation_with_previous` is with the step recorded before."""
+    """Directions of per-example gradients; `gradient/correlation_with_previous` compares with the step recorded before.
+    """
 
     name = "directions"
 
@@ -96,7 +98,7 @@ class WatchedDirections:
 
 
 class WatchedFlow:
-    """Gradients and weight changes by part of the model; `record` gets the outputs of all examples."""
+    """Gradients and weight changes by part of the model; `record` receives the outputs of all examples."""
 
     name = "flow"
 

@@ -1,4 +1,4 @@
-"""What is analysed: a model, examples of it, and the studies that are asked for."""
+"""What is analysed: a model, examples, and the chosen studies."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from nfa.workloads.examples import Loss, Outputs
 
 
 class Subject:
-    """A model out of what it is wrapped in, and the examples that it is analysed on."""
+    """An unwrapped model and the examples on which it is analysed."""
 
     def __init__(
         self,
@@ -39,7 +39,8 @@ class Subject:
         self.ids = list(self.workload.ids("probe"))[: asked.count(len(self.workload.all))]
 
     def studies(self, start: Start, record: RecordOutputs | None = None) -> list[WatchedStudy]:
-        """Those that are asked for; `Refusal` for what cannot be done. `record` gets the outputs of all examples."""
+        """Return the chosen studies; `Refusal` where one is impossible. `record` receives the outputs of all examples.
+        """
         with _at_the_door(), observable(self.model):
             return [self._study(name, start, record) for name in self.asked.studies]
 
@@ -55,7 +56,7 @@ class Subject:
 
 @contextmanager
 def _at_the_door() -> Iterator[None]:
-    """Whatever a model, a loss or a dataset of somebody's raises on the probe, as a `Refusal`."""
+    """Turn whatever a user's model, loss or dataset raises on the probe into a `Refusal`."""
     try:
         yield
     except NfaError:

@@ -1,1 +1,1 @@
-"""Model families: everything the studies need to know of a model, example by example."""
+"""Workloads: what studies need to know of a model, example by example."""

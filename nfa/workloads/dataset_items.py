@@ -1,4 +1,4 @@
-"""Examples out of a Dataset, as batches."""
+"""Batches of examples from a Dataset."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,10 +19,19 @@ LOOKED_AT = 4096  # examples whose class is read: the items of a dataset are mad
 
 
 class Items:
-    """The items of a map-style dataset: pairs (inputs, targets), or dicts with labels; an id is an item's place.
+    """The items of a map-style dataset; the id of an example is its position.
 
-    `present` says which positions are an example's own where no attention mask does. Reading leaves the global
-    generators as they were.
+    An item is a pair (inputs, targets) or a dict with labels. Reading does not change the state of the global random
+    generators.
+
+    Args:
+        dataset: The dataset, with a length and items.
+        collate: A function that makes a batch of a list of items; None stands for `torch.utils.data.default_collate`.
+        present: A function of inputs that returns which positions belong to an example [n, s], if no attention mask
+            does.
+
+    Raises:
+        Refusal: The dataset has no length, no items or no examples.
     """
 
     def __init__(self, dataset: Any, collate: Collate | None = None, present: Present | None = None) -> None:
@@ -38,7 +47,7 @@ class Items:
         return len(self.dataset)
 
     def batch(self, ids: Sequence[int]) -> Batch:
-        """The examples of these ids; `Refusal` where they cannot be put together."""
+        """Return the examples with these ids; `Refusal` where they do not form a batch."""
         with untouched():
             found = self._found(ids)
         inputs, targets = parted(found)
@@ -46,7 +55,7 @@ class Items:
         return Batch(inputs, targets, torch.as_tensor(ids), present)
 
     def _found(self, ids: Sequence[int]) -> Any:
-        """Of tensors the rows at once, as `default_collate` would put them together; of others item by item."""
+        """Return rows of tensors at once, as `default_collate` would stack them, and other items one by one."""
         if type(self.dataset) is TensorDataset and self.collate is default_collate:
             index = torch.as_tensor(ids)
             return [tensor[index] for tensor in self.dataset.tensors]
@@ -54,7 +63,9 @@ class Items:
         return self._collated([_tensors(self.dataset[int(place)]) for place in ids])
 
     def check(self) -> Batch:
-        """The first examples; `Refusal` where they are none, or look padded while nothing says where."""
+        """Return the first examples; `Refusal` where they cannot be used, or look padded without a mask that marks the
+        padding.
+        """
         first = self.batch(range(min(FIRST, len(self))))
         if self.present is None:
             check_padding(first.inputs)
@@ -71,9 +82,10 @@ class Items:
             raise Refusal(got, allowed, "give a DataLoader with its collate_fn, or collate=") from error
 
     def order(self, seed: int) -> list[int]:
-        """All ids, so that the first n of them hold the classes in their shares; as they come where there are none.
+        """Return all ids in an order whose first n hold the classes in their proportions; without classes, in their own
+        order.
 
-        The classes of 4,096 examples at most, drawn by the seed, are read; the others follow.
+        The classes of at most 4,096 examples, drawn by the seed, are read; the other examples follow.
         """
         everyone = list(range(len(self)))
         if self.class_of(0) is None:
@@ -88,7 +100,7 @@ class Items:
         return stratified_order(looked, labels.numpy(), seed) + drawn[LOOKED_AT:]
 
     def class_of(self, place: int) -> int | None:
-        """The class of an example; None where its target is none."""
+        """Return the class of an example; None where its target is not a class."""
         with untouched():
             _, target = parted(_tensors(self.dataset[place]))
         alone = target[None] if isinstance(target, Tensor) and not target.dim() else None
@@ -96,7 +108,7 @@ class Items:
 
 
 def _tensors(item: Any) -> Any:
-    """An item whose lists of numbers are tensors, as libraries of text give them."""
+    """Convert lists of numbers in an item to tensors, since text libraries return such lists."""
     if isinstance(item, Mapping):
         return {name: torch.as_tensor(value) if isinstance(value, list) else value for name, value in item.items()}
     return item

@@ -1,4 +1,4 @@
-"""Where a workload's models and batches are."""
+"""The device of a workload's models and batches."""
 
 import torch
 
@@ -7,7 +7,17 @@ from nfa.maths.bfloat16 import has_bfloat16_units
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` = CUDA when it is there, else the CPU; `Refusal` for a device that is not."""
+    """Return the device of that name; `auto` is CUDA where present, otherwise the CPU.
+
+    Args:
+        name: auto, cpu, cuda, cuda:N, mps, or another torch device.
+
+    Returns:
+        The device.
+
+    Raises:
+        Refusal: This machine has no such device.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -21,6 +31,14 @@ def choose_device(name: str) -> torch.device:
 
 
 def check_precision(precision: str, device: torch.device) -> None:
-    """`Refusal` for bfloat16 where it would only be slow."""
+    """Check that a device is fast in the asked precision.
+
+    Args:
+        precision: "bfloat16" or another type.
+        device: The device.
+
+    Raises:
+        Refusal: bfloat16 is asked for on a device without bfloat16 units, where it would only be slow.
+    """
     if precision == "bfloat16" and not has_bfloat16_units(device):
         raise Refusal(f"precision=bfloat16 on {device}", "a device with bfloat16 units", "precision=float32")

@@ -1,4 +1,4 @@
-"""Examples of one's own, in the forms that they come in: pairs, dicts, what a model answers, which positions count."""
+"""Examples in the forms in which users have them: pairs, dicts, model answers, and masks of positions."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,7 +18,18 @@ MASK, DECODER = "attention_mask", "decoder_"  # a decoder of its own has a decod
 
 
 def call(model: nn.Module, inputs: Any) -> Tensor:
-    """model(inputs), or model(**inputs) for a mapping; of an answer its `logits`, of a tuple its first part."""
+    """Call a model and return its output tensor.
+
+    Args:
+        model: The model.
+        inputs: Its inputs; a mapping is passed as keyword arguments.
+
+    Returns:
+        The answer if it is a tensor, its `logits` if it has some, or the first element of a tuple.
+
+    Raises:
+        Refusal: The answer is none of these.
+    """
     answer = model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
     if isinstance(answer, Tensor):
         return answer
@@ -32,7 +43,17 @@ def call(model: nn.Module, inputs: Any) -> Tensor:
 
 
 def parted(example: Any) -> tuple[Any, Any]:
-    """Inputs and targets of an example, or of a batch: a pair, or a dict, of which the labels are the targets."""
+    """Split an example or a batch into inputs and targets.
+
+    Args:
+        example: A pair (inputs, targets), or a dict whose `labels` or `label` are the targets.
+
+    Returns:
+        Inputs and targets.
+
+    Raises:
+        Refusal: It is neither.
+    """
     if isinstance(example, Mapping):
         label = next((name for name in LABELS if name in example), None)
         if label is not None:
@@ -48,9 +69,19 @@ def parted(example: Any) -> tuple[Any, Any]:
 
 
 def own_positions(inputs: Any) -> Tensor | None:
-    """Which positions are an example's own [n s], as its attention mask says; None where there is none, or all are.
+    """Return which positions belong to an example, according to the attention mask among the inputs.
 
-    That of the encoder, or of the decoder where no other is padded; `Refusal` where one could be taken for the other.
+    The mask is that of the encoder, or that of the decoder if no other sequence is padded.
+
+    Args:
+        inputs: The inputs of some examples.
+
+    Returns:
+        The mask [n, s], true for positions that belong to the example; None without a mask, or if all do.
+
+    Raises:
+        Refusal: Encoder and decoder are padded to one length in different ways, so that one could be taken for the
+            other.
     """
     masks = [mask for mask in (mask_of(inputs), mask_of(inputs, DECODER)) if mask is not None]
     if len(masks) == 2 and masks[0].shape == masks[1].shape and not torch.equal(*masks):
@@ -60,13 +91,29 @@ def own_positions(inputs: Any) -> Tensor | None:
 
 
 def mask_of(inputs: Any, prefix: str = "") -> Tensor | None:
-    """The attention mask among inputs, true where a position counts."""
+    """Return the attention mask among inputs, true where a position counts.
+
+    Args:
+        inputs: The inputs of some examples.
+        prefix: The beginning of the mask's name, such as "decoder_".
+
+    Returns:
+        The mask [n, s]; None if there is none.
+    """
     mask = inputs.get(f"{prefix}{MASK}") if isinstance(inputs, Mapping) else None
     return mask.bool() if isinstance(mask, Tensor) and mask.dim() == 2 else None
 
 
 def own_outputs(outputs: Tensor, batch: Batch) -> Tensor:
-    """0 where an output is one of a position that only pads its example: it is none of the example's."""
+    """Set outputs at padding to 0, because they do not belong to the example.
+
+    Args:
+        outputs: The outputs [n, s, …].
+        batch: The batch, with its masks.
+
+    Returns:
+        The masked outputs, or the outputs themselves where nothing is padded.
+    """
     decoder = mask_of(batch.inputs, DECODER)
     present = batch.present if decoder is None else decoder
     if present is None or outputs.shape[:2] != present.shape:
@@ -75,7 +122,17 @@ def own_outputs(outputs: Tensor, batch: Batch) -> Tensor:
 
 
 def rows(value: Any) -> int:
-    """Examples in a tensor or in a container of tensors."""
+    """Return the number of examples in a tensor or in a container of tensors.
+
+    Args:
+        value: A tensor, or mappings, lists and tuples of tensors.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        Refusal: Something is no tensor, or the numbers of rows differ.
+    """
     if isinstance(value, Tensor):
         return len(value)
     if not isinstance(value, Mapping | list | tuple):
@@ -90,19 +147,34 @@ def rows(value: Any) -> int:
 
 
 def are_classes(targets: Any) -> bool:
-    """Whether targets are one whole number for each example."""
+    """Tell whether targets are one whole number per example.
+
+    Args:
+        targets: The targets.
+
+    Returns:
+        True if they are.
+    """
     if not isinstance(targets, Tensor) or targets.dim() != 1:
         return False
     return not (targets.dtype.is_floating_point or targets.dtype.is_complex)
 
 
 def look_padded(inputs: Any) -> bool:
-    """Whether sequences of whole numbers among the inputs end, or begin, in runs of one number that pad them.
+    """Tell whether sequences of whole numbers among the inputs end, or begin, in runs of one number that looks like
+    padding.
 
-    Runs of different lengths, of a number that is nowhere else, or in most sequences and mostly there.
+    The runs have different lengths, and their number occurs nowhere else, or in most sequences and mostly there.
 
-    >>> look_padded(torch.tensor([[5, 3, 7], [4, 0, 0]])), look_padded(torch.tensor([[5, 3, 0], [4, 7, 0]]))
-    (True, False)
+    Args:
+        inputs: The inputs of some examples.
+
+    Returns:
+        True if they do.
+
+    Example:
+        >>> look_padded(torch.tensor([[5, 3, 7], [4, 0, 0]])), look_padded(torch.tensor([[5, 3, 0], [4, 7, 0]]))
+        (True, False)
     """
     if isinstance(inputs, Mapping):
         return any(look_padded(part) for part in inputs.values())
@@ -125,7 +197,14 @@ def _end_in_padding(tokens: Tensor) -> bool:
 
 
 def check_padding(inputs: Any) -> None:
-    """`Refusal` for inputs that look padded while nothing says which positions count."""
+    """Check that a mask marks the padding of inputs that look padded.
+
+    Args:
+        inputs: The inputs of some examples.
+
+    Raises:
+        Refusal: Inputs look padded, and there is no mask.
+    """
     parts = inputs if isinstance(inputs, Mapping) else {"": inputs}
     for name, part in parts.items():
         prefix = DECODER if str(name).startswith(DECODER) else ""

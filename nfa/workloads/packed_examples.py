@@ -1,4 +1,4 @@
-"""Inputs of a few examples as a file of tensors, so that another model can be asked the same questions later."""
+"""Inputs of a few examples as a file of tensors, so that a later model can be run on the same inputs."""
 
 import json
 from collections.abc import Mapping
@@ -17,20 +17,26 @@ CONTAINERS: Mapping[str, type[list[Any]] | type[tuple[Any, ...]]] = {"list": lis
 
 
 class Packed(NamedTuple):
-    """Tensors by name, and metadata that say what they are put together to: what a safetensors file holds."""
+    """The content of a safetensors file: tensors by name, and metadata that say how to assemble them."""
 
     tensors: dict[str, Tensor]
     metadata: dict[str, str]
 
 
 def packed(batch: Batch) -> Packed | None:
-    """Inputs of a batch, and which of their positions are its own, without its targets.
+    """Pack the inputs of a batch and their masks, without the targets.
 
-    None for inputs of more than 16 MiB, and for those that are no tensors, nor dicts, lists or tuples of them.
+    Args:
+        batch: The batch.
 
-    >>> found = packed(Batch({"a": torch.ones(2, 3)}, None, torch.arange(2)))
-    >>> list(found.tensors), found.metadata
-    (['0'], {'form': '{"dict": {"a": "0"}}'})
+    Returns:
+        The tensors and metadata; None for inputs of more than 16 MiB, and for inputs that contain anything but tensors,
+        dicts, lists and tuples.
+
+    Example:
+        >>> found = packed(Batch({"a": torch.ones(2, 3)}, None, torch.arange(2)))
+        >>> list(found.tensors), found.metadata
+        (['0'], {'form': '{"dict": {"a": "0"}}'})
     """
     tensors: dict[str, Tensor] = {}
     try:
@@ -44,16 +50,26 @@ def packed(batch: Batch) -> Packed | None:
 
 
 def unpacked(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Batch:
-    """The batch of what `packed` has given: its inputs as they were, no targets, and ids that count from 0.
+    """Return the batch that `packed` was given, without targets and with ids that count from 0.
 
-    KeyError, TypeError, ValueError … for anything else: call it within `nfa.errors.reading`.
+    It raises KeyError, TypeError, ValueError and others for anything else: call it within `nfa.errors.reading`.
+
+    Args:
+        tensors: The tensors by name.
+        metadata: The metadata.
+
+    Returns:
+        The batch.
     """
     inputs = _content(json.loads(metadata[FORM]), tensors)
     return Batch(inputs, None, torch.arange(rows(inputs)), tensors.get(PRESENT))
 
 
 def _form(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """Name of a tensor that is added, or the kind of a container with the forms of its parts; TypeError for others."""
+    """Return the name of a tensor, which is added, or the kind of a container with the forms of its parts.
+
+    TypeError for anything else.
+    """
     if isinstance(value, Tensor):
         name = str(len(tensors))
         tensors[name] = value

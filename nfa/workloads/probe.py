@@ -1,4 +1,4 @@
-"""A model and a few examples of one's own, as a workload."""
+"""A model and a few examples as a workload."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -17,11 +17,19 @@ from nfa.workloads.examples import Loss, Outputs, are_classes, call, check_paddi
 
 
 class Probe(Workload):
-    """`inputs` and `targets` hold one row for each example, in tensors or in mappings or lists of tensors.
+    """A workload of one model and a few examples.
 
-    `loss(outputs, targets)` gives one loss for each example. `outputs(model, inputs)` is f of the Jacobians. `present`
-    [n s] tells the positions that are an example's own; without it the attention mask among the inputs does. `known`
-    are known features by site.
+    Args:
+        network: The model.
+        loss: A function of outputs and targets that returns one loss per example.
+        inputs: One row per example, in tensors or in mappings or lists of tensors.
+        targets: One row per example.
+        outputs: A function of model and inputs that returns the outputs f.
+        present: True for positions that belong to an example [n, s]; None takes the attention mask among the inputs.
+        known: Known features by site.
+
+    Raises:
+        Refusal: There are no examples, the numbers of inputs and targets differ, or inputs look padded without a mask.
     """
 
     name = "probe"
@@ -49,38 +57,44 @@ class Probe(Workload):
 
     @cached_property
     def examples_at_once(self) -> int:
+        """The number of examples whose forward pass fits into a moderate amount of memory."""
         return examples_at_once(self.network, self)
 
     def model(self) -> nn.Module:
-        """The model that is being trained."""
+        """Return the model that is being trained."""
         return self.network
 
     def ids(self, split: str) -> Sequence[int]:  # noqa: ARG002 - a probe is one split
+        """Return the ids of all examples; a probe has one split."""
         return range(len(self.all))
 
     def batches(self, split: str, *, batch_size: int, ids: Sequence[int] | Tensor | None = None) -> Iterator[Batch]:
-        """On the device where the model is by now."""
+        """Yield batches on the model's current device."""
         self.device = device_of(self.network)
         chosen = torch.as_tensor(list(self.ids(split)) if ids is None else ids)
         for part in chosen.split(batch_size) if len(chosen) else ():
             yield self.all.take(part.tolist()).to(self.device)
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return f, with 0 at padding."""
         with as_around(self.device.type):
             return own_outputs(self.call(model, batch.inputs), batch)
 
     def losses(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return the loss of each example."""
         with as_around(self.device.type):
             return self.loss(outputs, batch.targets)
 
     def described_loss(self, *, plain: bool) -> str:  # noqa: ARG002 - examples are not weighted
+        """Return the name of the loss."""
         return named(self.loss)
 
     def known_features(self) -> Mapping[str, KnownFeatures]:
+        """Return the known features by site."""
         return self.known
 
     def classes(self, batch: Batch) -> Tensor | None:
-        """The targets, where they are whole numbers."""
+        """Return the targets if they are whole numbers."""
         return batch.targets.long() if are_classes(batch.targets) else None
 
 
@@ -94,10 +108,24 @@ def _own(inputs: Any, present: Tensor | None) -> Tensor | None:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where a model's first parameter is."""
+    """Return the device of a model's first parameter.
+
+    Args:
+        model: The model.
+
+    Returns:
+        The device; the CPU for a model without parameters.
+    """
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
 def named(function: Any) -> str:
-    """What a function or a module is called."""
+    """Return the name of a function or a module.
+
+    Args:
+        function: The function or module.
+
+    Returns:
+        Its name, or that of its class.
+    """
     return str(getattr(function, "__name__", type(function).__name__))

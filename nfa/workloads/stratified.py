@@ -1,4 +1,4 @@
-"""Examples in an order of which every beginning holds the classes in their shares."""
+"""An order of examples whose first n, for every n, hold the classes in their proportions."""
 
 import numpy as np
 import numpy.typing as npt
@@ -10,9 +10,17 @@ Labels = npt.NDArray[np.int64]
 
 
 def stratified_order(ids: list[int], labels: Labels, seed: int) -> list[int]:
-    """All of `ids`, so ordered that the first n hold the classes in their shares, for every n.
+    """Order examples so that the first n hold the classes in their proportions, for every n.
 
-    Example j of a class with m examples stands at (j + u)/m on a line, u its class's own draw.
+    Example j of a class with m examples is placed at (j + u)/m on a line, with one random offset u per class.
+
+    Args:
+        ids: The ids of the examples.
+        labels: The class of every example of the dataset, indexed by id.
+        seed: The seed of the order.
+
+    Returns:
+        The ids in order.
     """
     shuffle = generator(seed, "probe")
     by_class: dict[int, list[int]] = {}

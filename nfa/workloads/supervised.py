@@ -1,4 +1,4 @@
-"""A workload from a function that makes a model and two datasets."""
+"""A workload from a function that creates a model, and datasets."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -24,20 +24,33 @@ Metric = Callable[[Tensor, Any], Tensor]
 
 
 class Supervised(Workload):
-    """Examples with targets: `model()` makes a new model, `train`, `val` and `test` are map-style datasets.
+    """A workload of a model and map-style datasets of examples with targets.
 
         nfa.Supervised(model=lambda: Net(width=32), loss=loss, train=train, val=val, metrics={"accuracy": accuracy})
 
-    An item is a pair (inputs, targets), or a dict whose labels are the targets; its id is its place in the dataset.
-    `loss(outputs, targets)` gives one loss for each example, as does each of `metrics`. `outputs(model, inputs)` is f
-    where that is not model(inputs), or model(**inputs) for a dict, or its logits. `collate` makes a batch of a list of
-    items where `torch.utils.data.default_collate` does not. Which positions of sequences are an example's own is said
-    by an attention_mask among the inputs, or by `present(inputs)`. The generators are seeded by `seed` before `model()`
-    is called, and afterwards are as they were; a training by name gives its own `seed` and `device` where there are
-    none here. A dataset that draws random numbers, as augmentations do, draws the same for the same batch and others
-    for another. The probe holds the classes in their shares where targets are classes. Where the right features of a
-    site's input are known, `known_features` names them by site (nfa/maths/known_features.py). Raises `Refusal` for a
-    reduced loss and for items that are none of this.
+    An item is a pair (inputs, targets) or a dict whose labels are the targets; its id is its position in the dataset.
+    If the targets are classes, the probe holds the classes in their proportions. A dataset that draws random numbers,
+    as for augmentation, draws the same for the same batch and others for another.
+
+    Args:
+        model: A function that returns a new model. The random generators are seeded before it is called, and restored
+            afterwards.
+        loss: A function of outputs and targets that returns one loss per example [n].
+        train: The training set.
+        val: The validation set.
+        test: The test set; None if there is none.
+        metrics: Functions of outputs and targets that return one value per example [n], by name.
+        outputs: A function of model and inputs that returns the outputs f; by default model(inputs), or model(**inputs)
+            for a dict, or the logits of the answer.
+        collate: A function that makes a batch of a list of items; None stands for `torch.utils.data.default_collate`.
+        present: A function of inputs that returns which positions belong to an example [n, s], if no attention mask
+            does.
+        known_features: Known features of sites' inputs by site name (nfa/maths/known_features.py).
+        seed: The seed of the initial weights and of the probe's order; None takes that of the training.
+        device: The device; None takes that of the training.
+
+    Raises:
+        Refusal: The loss is reduced, or an argument or an item is none of these.
     """
 
     name = "supervised"
@@ -70,7 +83,7 @@ class Supervised(Workload):
         self._first = {name: items.check().take([0]) for name, items in self.items.items()}
 
     def settle(self, *, seed: int, device: torch.device | str) -> None:
-        """What whoever trains it decides where its maker has not: the seed, and where to compute."""
+        """Take seed and device from whoever trains the workload, unless they were given."""
         own_seed, own_device = self._given
         self.seed = seed if own_seed is None else own_seed
         self.device = choose_device(str(device if own_device is None else own_device))
@@ -78,9 +91,11 @@ class Supervised(Workload):
 
     @cached_property
     def examples_at_once(self) -> int:
+        """The number of examples whose forward pass fits into a moderate amount of memory."""
         return examples_at_once(self.model(), self)
 
     def model(self) -> nn.Module:
+        """Return a new model with its initial weights."""
         with untouched():
             seed_generators(whole_number(self.seed, "init"))
             made = self.make()
@@ -90,6 +105,7 @@ class Supervised(Workload):
         return made.to(self.device)
 
     def ids(self, split: str) -> Sequence[int]:
+        """Return the ids of a split."""
         return self._probe if split == "probe" else range(len(self._items(split)))
 
     @cached_property
@@ -102,21 +118,26 @@ class Supervised(Workload):
         raise Refusal(f"split {split!r}", ", ".join([*self.items, "probe"]), f"give Supervised a dataset: {split}=")
 
     def batches(self, split: str, *, batch_size: int, ids: Sequence[int] | Tensor | None = None) -> Iterator[Batch]:
+        """Yield batches of a split."""
         items = self._items("train" if split == "probe" else split)
         chosen = torch.as_tensor(list(self.ids(split)) if ids is None else ids, dtype=torch.int64)
         for part in chosen.split(batch_size) if len(chosen) else ():
             yield items.batch(part.tolist()).to(self.device)
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return f, with 0 at padding."""
         return own_outputs(self.call(model, batch.inputs), batch)
 
     def losses(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return the loss of each example."""
         return per_example(self.loss(outputs, batch.targets), batch)
 
     def described_loss(self, *, plain: bool) -> str:  # noqa: ARG002 - examples are not weighted
+        """Return the name of the loss."""
         return named(self.loss)
 
     def metrics(self, outputs: Tensor, batch: Batch) -> Mapping[str, Tensor]:
+        """Return the values of each example by name of the metric."""
         return {name: self._metric(name, outputs, batch) for name in self.measured}
 
     def _metric(self, name: str, outputs: Tensor, batch: Batch) -> Tensor:
@@ -127,15 +148,16 @@ class Supervised(Workload):
         raise Refusal(got, "one value for each example", "leave out the mean; ours is over all examples")
 
     def known_features(self) -> Mapping[str, KnownFeatures]:
+        """Return the known features by site."""
         return self.known
 
     def classes(self, batch: Batch) -> Tensor | None:
-        """The targets, where they are whole numbers."""
+        """Return the targets if they are whole numbers."""
         return batch.targets.long() if are_classes(batch.targets) else None
 
 
 def _checked(metrics: Any) -> dict[str, Metric]:
-    """`Refusal` for what are no metrics by name, or names that no series can have."""
+    """Return the metrics by name; `Refusal` where they are not functions by name, or a series cannot have that name."""
     if not isinstance(metrics, Mapping):
         got = f"metrics= that is a {type(metrics).__name__}"
         raise Refusal(got, "functions of outputs and targets, by name", 'metrics={"accuracy": accuracy}')

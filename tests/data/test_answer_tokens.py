@@ -4,11 +4,11 @@ import time
 
 import pytest
 import torch
-from tokenizers_of_tests import DATED, NO_SYSTEM, TEMPLATE, by_bytes, fast
 
 from nfa.errors import Refusal
 from nfa.registry.families.language.answer_tokens import Encoded, answers_first, collate, encode
 from nfa.registry.families.language.questions import Pair, load
+from tests.support.tokenizers import DATED, NO_SYSTEM, TEMPLATE, by_bytes, fast
 
 SHORT = Pair((("user", "Why?"),), "So.")
 LONG = Pair((("system", "Be brief"), ("user", "Hi"), ("assistant", "Hello"), ("user", "And how?")), "Like\nthis.")

@@ -2,15 +2,16 @@
 
 import hashlib
 import re
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pooch
 import pytest
-from killed import files, fill_and_die, killed
 
 from nfa.errors import Refusal
 from nfa.registry import folders
 from nfa.registry.datasets import image_files
+from tests.support.forks import files, fill_and_die, killed
 
 CONTENT = {"a.bin": b"first", "b.bin": b"second"}
 TOY = image_files.PublishedFiles(
@@ -160,8 +161,18 @@ def test_the_cache_is_under_home_unless_the_environment_says_otherwise(tmp_path,
     assert folders.cache_folder("svhn") == tmp_path / ".cache/nfa/svhn"
 
 
-def test_digits_need_no_files():
-    assert image_files.locate("digits") == {}
+def test_digits_lie_in_the_installed_scikit_learn():
+    assert image_files.locate("digits")["table"].is_file()
+
+
+@pytest.mark.parametrize(
+    ("origin", "said"), [(None, "digits without scikit-learn"), ("there/__init__.py", "digits: no file there/datasets")]
+)
+def test_digits_are_refused_where_scikit_learn_or_its_file_is_missing(origin, said, monkeypatch):
+    spec = origin and ModuleSpec("sklearn", None, origin=origin)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: spec)
+    with pytest.raises(Refusal, match=f"(?s){said}.*pip install .*scikit-learn"):
+        image_files.locate("digits")
 
 
 def test_every_source_has_the_checksum_of_each_file():

@@ -6,11 +6,11 @@ import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from recording_folders import in_order, normalised, save, small, stem, write
 
 from nfa.registry.families.eeg import data as eeg
 from nfa.registry.families.eeg import recording_files as eeg_facts
 from nfa.seeding import generator
+from tests.support.prepared_recordings import in_order, normalised, save, small, stem, write
 
 WINDOW = 32
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from eeg_files import brainvision, edf, eeglab, persyst
 
 from nfa.errors import Refusal
 from nfa.registry.families.eeg.preparation.channels import choose, implied
@@ -13,6 +12,7 @@ from nfa.registry.families.eeg.preparation.config import PrepareEEGConfig
 from nfa.registry.families.eeg.preparation.formats import OpenedRecording, open_recording
 from nfa.registry.families.eeg.preparation.recordings import Recording, find
 from nfa.registry.families.eeg.preparation.signals import half_unit
+from tests.support.eeg_file_formats import brainvision, edf, eeglab, persyst
 
 mne = pytest.importorskip("mne")
 SECONDS = 6

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from eeg_files import brainvision, edf, edf_gaps, eeglab, gdf, neuroscan, persyst, segment
 
 from nfa.errors import Refusal
 from nfa.registry.families.eeg.preparation.config import PrepareEEGConfig
@@ -14,6 +13,7 @@ from nfa.registry.families.eeg.preparation.filters import FilterSettings, prepar
 from nfa.registry.families.eeg.preparation.formats import OpenedRecording, open_recording
 from nfa.registry.families.eeg.preparation.recordings import Recording
 from nfa.registry.families.eeg.preparation.signals import Segment
+from tests.support.eeg_file_formats import brainvision, edf, edf_gaps, eeglab, gdf, neuroscan, persyst, segment
 
 mne = pytest.importorskip("mne")
 RATE, SECONDS = 256, 12

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from recording_folders import save, signals, write
 
 from nfa.errors import Refusal
 from nfa.registry.families.eeg import data as eeg
 from nfa.seeding import generator
+from tests.support.prepared_recordings import save, signals, write
 
 WINDOW = 32
 HELD = {("train", 1, 1): 401, ("train", 1, 2): 233, ("val", 1, 3): 99, ("test", 1, 4): 90, ("train", 2, 1): 300}

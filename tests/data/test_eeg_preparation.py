@@ -4,11 +4,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from recording_folders import prepared_in_memory
 
 from nfa.errors import Refusal
 from nfa.registry.families.eeg.layout import SPLITS
 from nfa.registry.families.eeg.preparation.filters import resample
+from tests.support.prepared_recordings import prepared_in_memory
 
 
 def recording(seconds=40.0, eeg_rate=256, envelope_rate=128, channels=3, seed=0):

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recording_folders import save, signals, small, stem, write
 
 from nfa import content
 from nfa.registry import folders
 from nfa.registry.families.eeg import data as eeg
 from nfa.registry.families.eeg import recording_files
 from nfa.seeding import generator
+from tests.support.prepared_recordings import save, signals, small, stem, write
 
 WINDOW = 32
 

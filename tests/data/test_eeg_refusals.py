@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recording_folders import save, signals, small, stem, write
 
 from nfa.errors import Refusal
 from nfa.registry.families.eeg import data, recording_files
+from tests.support.prepared_recordings import save, signals, small, stem, write
 
 WINDOW = 32
 TRAIN, VAL = stem("train"), stem("val")

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from support import HEAVY, environment_of_tests
 
 from nfa.errors import Refusal
 from nfa.registry.families.language.questions import Pair, QuestionData, load
 from nfa.registry.families.language.training import split
+from tests.support.processes import HEAVY, environment_of_tests
 
 ASKED = {"question": "Why?", "answer": "So."}
 PAIR = Pair((("user", "Why?"),), "So.")

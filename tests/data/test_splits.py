@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nfa.registry.datasets import images, splits
+from nfa.registry.datasets import image_files, images, splits
 from nfa.workloads.stratified import stratified_order
 
 CLASSES = 5
@@ -15,7 +15,7 @@ labels_of = st.lists(st.integers(0, CLASSES - 1), min_size=5, max_size=120).map(
 
 @pytest.fixture(scope="module")
 def digits() -> images.ImageData:
-    return images.load("digits", {})
+    return images.load("digits", image_files.locate("digits"))
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from support import ROOT
+
+from tests.support.processes import ROOT
 
 SHIPPED = ROOT / "nfa" / "registry" / "families" / "language" / "stdlib"
 LONG = "This paragraph says at length and in plain English words what nobody asked for."

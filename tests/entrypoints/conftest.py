@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import fine_tunings
-import flow_runs
 import pytest
-from gradient_runs import Trained, train_all
-from stores import Store, used
+
+from tests.support import fine_tunings, gradient_flow_runs
+from tests.support.gradient_direction_runs import Trained, train_all
+from tests.support.stores import Store, used
 
 Once = Callable[[str, Callable[[Path], Any]], Any]
 
@@ -42,7 +42,7 @@ def trained_flows(empty_store: Store, once: Once) -> Trained:
         with pytest.MonkeyPatch.context() as monkeypatch:
             monkeypatch.setenv("NFA_CACHE", str(folder / "cache"))
             with used(store, monkeypatch):
-                flow_runs.train_all()
+                gradient_flow_runs.train_all()
         return Trained(store, store.named())
 
     return once("flows", train)

@@ -9,11 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flow_runs import EEG, expected
-from moments import During, Send
-from refusals import assert_refused_before_anything_heavy
-from stores import Store, used
-from support import Ended, run, words
 
 from nfa.errors import DivergedError, NfaError, Refusal
 from nfa.maths.statistics import crossed_bootstrap
@@ -23,6 +18,11 @@ from nfa.registry.analyses.gradient_flow import GradientFlow
 from nfa.registry.families.eeg import ablation as job
 from nfa.registry.families.eeg.config import AblateEEGConfig
 from nfa.registry.training import variants
+from tests.support.fault_injection import During, Send
+from tests.support.gradient_flow_runs import EEG, expected
+from tests.support.processes import Ended, run, words
+from tests.support.refusals import assert_refused_before_anything_heavy
+from tests.support.stores import Store, used
 
 ARMS, SEEDS = ["v1", "full", "v1 + gradient_scale"], [1, 2]
 NAMES = [f"{arm}, seed {seed}" for seed in SEEDS for arm in ARMS]  # in the order of training

@@ -3,12 +3,12 @@
 import pytest
 import torch
 import torch.nn as nn
-from analyses import analysed, series
-from gradient_runs import Trained, batch_of, directed, example_gradients, stored_gram
 from torch import Tensor
 
 from nfa import reference
 from nfa.registry import stored_runs
+from tests.support.analyses import analysed, series
+from tests.support.gradient_direction_runs import Trained, batch_of, directed, example_gradients, stored_gram
 
 SITE = "layer_stack.0.ffn_out.expand"
 

@@ -5,19 +5,19 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import flow_runs
 import pytest
 import torch
-from analyses import analysed, series
-from fine_tunings import CHECKPOINTS, MODULES, Place, used_place
-from gradient_runs import directed
-from stores import Store, used
-from support import Ended, run, words
 
 from nfa import reference
 from nfa.errors import Refusal
 from nfa.registry import stored_runs
 from nfa.registry.analyses import gradient_arrays
+from tests.support import gradient_flow_runs
+from tests.support.analyses import analysed, series
+from tests.support.fine_tunings import CHECKPOINTS, MODULES, Place, used_place
+from tests.support.gradient_direction_runs import directed
+from tests.support.processes import Ended, run, words
+from tests.support.stores import Store, used
 
 N = 6
 EPOCH = re.compile(r"epochs?\b", re.IGNORECASE)
@@ -172,8 +172,10 @@ def test_gradient_flow_of_blocks_says_why_there_is_no_ratio(looking: Tuned) -> N
     report = json.loads((folder / "gradient_flow.json").read_text(encoding="utf-8"))
     assert report["steps"] == CHECKPOINTS
     assert report["front_output_ratio"] == [None] * len(CHECKPOINTS)
-    expected = flow_runs.expected(looking.ids["adapter"], 8, N, weighted(looking, 8))
-    values = flow_runs.of_kind(flow_runs.at(series(looking.store, made), 8), "/grad_rms", "/weight_change")
+    expected = gradient_flow_runs.expected(looking.ids["adapter"], 8, N, weighted(looking, 8))
+    values = gradient_flow_runs.of_kind(
+        gradient_flow_runs.at(series(looking.store, made), 8), "/grad_rms", "/weight_change"
+    )
     assert values == pytest.approx(expected, rel=1e-4)
 
 
@@ -193,7 +195,7 @@ def test_fine_tunings_are_compared_in_steps_an_adapter_with_a_full_one_too(
     looking: Tuned, capsys: pytest.CaptureFixture[str]
 ) -> None:
     both = ",".join(looking.ids.values())
-    flow = flow_runs.flow_of(looking.store, *looking.ids, n=N, epochs="8")
+    flow = gradient_flow_runs.flow_of(looking.store, *looking.ids, n=N, epochs="8")
     directions = directed(looking.store, run_id=both, epochs="2,8", n=N)
     alignment = analysed(looking.store, run_id=both, epochs="8", max_samples=N)
     said = capsys.readouterr()

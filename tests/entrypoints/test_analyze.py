@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from analyses import CHECKPOINTS, SECONDS, SITES, analysed, series, values
-from stores import Finished, Store, used, wrapper_in
-from support import run, words
 
 from nfa import __version__
 from nfa.registry.analyses.config import AnalyzeConfig
+from tests.support.analyses import CHECKPOINTS, SECONDS, SITES, analysed, series, values
+from tests.support.processes import run, words
+from tests.support.stores import Finished, Store, used, wrapper_in
 
 RELATIONS = ["agop_nfm", "agop_nfm_init_removed", "g_vs_h", "g_vs_m", "h_vs_m"]
 LOSSES = ["train/loss", "val/loss"]

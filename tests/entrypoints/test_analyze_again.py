@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from analyses import CHECKPOINTS, SECONDS, SITES, analysed, series
 from mlflow.entities import Metric
-from moments import INT, KILL, TERM, AtCall, Count, During, Raise, Send
-from stores import Finished, Store
-from support import Ended, run, words
 
 from nfa.parallel import World
 from nfa.registry.analyses.alignment import Alignment, AlignmentOfRun
 from nfa.registry.analyses.config import AnalyzeConfig
 from nfa.registry.tracking import history, sources
 from nfa.registry.tracking.store import client
+from tests.support.analyses import CHECKPOINTS, SECONDS, SITES, analysed, series
+from tests.support.fault_injection import INT, KILL, TERM, AtCall, Count, During, Raise, Send
+from tests.support.processes import Ended, run, words
+from tests.support.stores import Finished, Store
 
 RELATIONS = "agop_nfm,agop_nfm_init_removed,h_vs_m"
 ASKED = words(relations=RELATIONS, max_samples=60)

@@ -6,9 +6,10 @@
 import math
 
 import pytest
-from analyses import CHECKPOINTS, SITES, analysed, series
-from stores import Finished
-from support import run, words
+
+from tests.support.analyses import CHECKPOINTS, SITES, analysed, series
+from tests.support.processes import run, words
+from tests.support.stores import Finished
 
 SPOILT = 2  # the epoch
 OF_INPUTS = {"h_vs_m", "out_h_vs_m", "nfm_stable_rank", "h_stable_rank", "nfm_init_removed_stable_rank"}
@@ -17,9 +18,7 @@ OF_INPUTS = {"h_vs_m", "out_h_vs_m", "nfm_stable_rank", "h_stable_rank", "nfm_in
 def spoil(finished: Finished, entry: float, *, layer: int = 1) -> None:
     """Fill a layer's weights at one checkpoint."""
     path = f"checkpoints/epoch_{SPOILT:04d}.safetensors"
-    finished.store.change_tensors(
-        finished.run_id, path, lambda weights: weights[f"layers.{layer}.weight"].fill_(entry)
-    )
+    finished.store.change_tensors(finished.run_id, path, lambda weights: weights[f"layers.{layer}.weight"].fill_(entry))
 
 
 @pytest.mark.parametrize("entry", [math.nan, math.inf, 1e30])

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from analyses import CHECKPOINTS, SITES, series
-from moments import KILL, TERM, During, Send
-from stores import Finished, wrapper_in
-from support import Child, Ended, launch, run, words
 
 from nfa.errors import Refusal
+from tests.support.analyses import CHECKPOINTS, SITES, series
+from tests.support.fault_injection import KILL, TERM, During, Send
+from tests.support.processes import Child, Ended, launch, run, words
+from tests.support.stores import Finished, wrapper_in
 
 SHARED = {"relations": "agop_nfm,agop_nfm_init_removed,g_vs_h,out_g_vs_m,out_h_vs_m,fact_nfm", "max_samples": 101}
 VALUES = ("nfa.registry.analyses.alignment", "AlignmentOfRun.measure")
@@ -102,9 +102,7 @@ def test_a_refusal_is_said_once_by_the_first_process(argv: list[str], got: str, 
 
 
 def test_a_refusal_of_another_process_alone_ends_the_analysis_with_its_message(changeable: Finished) -> None:
-    unlucky = During(
-        "nfa.registry.analyses.alignment", "AlignmentOfRun._load", Refuse("device='cuda:1'")
-    )
+    unlucky = During("nfa.registry.analyses.alignment", "AlignmentOfRun._load", Refuse("device='cuda:1'"))
     first, second = (child.end() for child in started(changeable, 2, words(**SHARED), [None, unlucky]))
     assert second.code == 2, second.output
     assert "error: cannot use device='cuda:1'" in second.output

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 import pytest
-from analyses import analysed
-from refusals import Refused, assert_refused_before_anything_heavy
-from stores import Finished, wrapper_in
-from support import run, words
 
 from nfa.errors import Refusal
 from nfa.registry import cli
 from nfa.registry.analyses.config import AnalyzeConfig
+from tests.support.analyses import analysed
+from tests.support.processes import run, words
+from tests.support.refusals import Refused, assert_refused_before_anything_heavy
+from tests.support.stores import Finished, wrapper_in
 
 EARLY = {
     "one direction": ("--directions 1", "directions='1'", "auto, all, or a whole number ≥ 2", "directions=2"),

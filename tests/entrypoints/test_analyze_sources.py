@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from analyses import DrawOnly, analysed, series
-from stores import Family, Store, used, wrapper_in
-from support import OPTIMIZERS, run, trained_family, words
 
 from nfa.errors import Refusal
 from nfa.registry.analyses.alignment import analyze
 from nfa.registry.analyses.config import AnalyzeConfig
 from nfa.registry.tracking.sources import find_sources
 from nfa.registry.tracking.store import client
+from tests.support.analyses import DrawOnly, analysed, series
+from tests.support.processes import run, words
+from tests.support.stores import Family, Store, used, wrapper_in
+from tests.support.tiny_runs import OPTIMIZERS, trained_family
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from analyses import CHECKPOINTS, PAIRS, SITES, Exact, analysed, probe, series, values
-from stores import Finished
 
 from nfa import reference
 from nfa.maths.bfloat16 import has_bfloat16_units
 from nfa.observe.directions import signs
 from nfa.relations import OF_ANY_MODEL
+from tests.support.analyses import CHECKPOINTS, PAIRS, SITES, Exact, analysed, probe, series, values
+from tests.support.stores import Finished
 
 FEW = 40
 

@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from analyses import series, undrawn
-from moments import During, Raise
-from stores import Store, used
-from support import OPTIMIZERS, process, run, words
 
 from nfa.registry import tracking
 from nfa.registry.families.mlp import demo as job
 from nfa.registry.families.mlp.config import DemoConfig, TrainConfig
 from nfa.registry.tracking.sources import find_sources
+from tests.support.analyses import series, undrawn
+from tests.support.fault_injection import During, Raise
+from tests.support.processes import process, run, words
+from tests.support.stores import Store, used
+from tests.support.tiny_runs import OPTIMIZERS
 
 SMALL = words(epochs=2, width=8, depth=2)
 EPOCHS = [0, 1, 2]

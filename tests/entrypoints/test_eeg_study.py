@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from decoders import TINY
-from eeg_files import brainvision, edf, edf_gaps
-from stores import Store
-from support import Ended, run, words
 
 from nfa.registry.families.eeg import simulated
 from nfa.registry.families.eeg.simulated import Simulation
+from tests.support.eeg_file_formats import brainvision, edf, edf_gaps
+from tests.support.eeg_trainings import TINY
+from tests.support.processes import Ended, run, words
+from tests.support.stores import Store
 
 RATE, SECONDS, LOST, AFTER = 256, 75, 0.5, 20
 NAMES = ("Fz", "Cz", "Pz", "Oz", "T7", "T8")

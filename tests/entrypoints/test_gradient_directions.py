@@ -9,14 +9,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-from analyses import SECONDS, series
-from gradient_runs import MAIN, SERIES, WITHOUT_ERROR, Trained, array, array_names, directed, directions_of
 from PIL import Image
-from stores import Finished, Store, used, wrapper_in
 
 from nfa import __version__
 from nfa.registry.analyses.config import GradientDirectionsConfig
 from nfa.registry.analyses.gradient_directions import gradient_directions
+from tests.support.analyses import SECONDS, series
+from tests.support.gradient_direction_runs import (
+    MAIN,
+    SERIES,
+    WITHOUT_ERROR,
+    Trained,
+    array,
+    array_names,
+    directed,
+    directions_of,
+)
+from tests.support.stores import Finished, Store, used, wrapper_in
 
 N = 40
 PICTURES = {f"plots/{name}_epoch_{epoch}.png" for name in ("gradient_similarities", "gradient_directions_tsne")

@@ -5,15 +5,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from analyses import SECONDS, series
-from gradient_runs import NAMES, Trained, array, array_names, directed
-from moments import TERM, During
-from stores import Finished, Store, used
-from support import run, words
 
 from nfa.measures.gradient_gram import GradientGram
 from nfa.registry.analyses.config import GradientDirectionsConfig
 from nfa.registry.analyses.gradient_directions import DirectionsOfRun, GradientDirections
+from tests.support.analyses import SECONDS, series
+from tests.support.fault_injection import TERM, During
+from tests.support.gradient_direction_runs import NAMES, Trained, array, array_names, directed
+from tests.support.processes import run, words
+from tests.support.stores import Finished, Store, used
 
 EPOCHS = [0, 5]
 ASKED: dict[str, Any] = {"n": 30, "epochs": "0,5", "device": "cpu"}  # of the run in which some gradients are zero

@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from gradient_runs import (
+
+from nfa import reference
+from nfa.registry import stored_runs, tracking
+from nfa.registry.analyses import gradient_directions_report
+from nfa.registry.families.mlp.ghm import bin_of
+from tests.support.gradient_direction_runs import (
     MAIN,
     OF_CLASSES,
     Trained,
@@ -16,11 +21,6 @@ from gradient_runs import (
     shorten,
     stored_gram,
 )
-
-from nfa import reference
-from nfa.registry import stored_runs, tracking
-from nfa.registry.analyses import gradient_directions_report
-from nfa.registry.families.mlp.ghm import bin_of
 
 N = 30
 

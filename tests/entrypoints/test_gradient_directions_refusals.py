@@ -4,15 +4,15 @@ import math
 from pathlib import Path
 
 import pytest
-from gradient_runs import Trained, directed, fill, shorten
-from refusals import Refused, assert_refused_before_anything_heavy
-from stores import Finished
-from support import words
 
 from nfa.errors import Refusal
 from nfa.registry import cli
 from nfa.registry.analyses.config import GradientDirectionsConfig
 from nfa.registry.tracking.store import client
+from tests.support.gradient_direction_runs import Trained, directed, fill, shorten
+from tests.support.processes import words
+from tests.support.refusals import Refused, assert_refused_before_anything_heavy
+from tests.support.stores import Finished
 
 EARLY = {
     "unit": ("--unit samples", "unit='samples'", "sample, batch", "unit=sample"),

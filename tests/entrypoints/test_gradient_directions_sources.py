@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gradient_runs import MAIN, SERIES, Trained, array, array_names, directed, directions_of
-from stores import Finished, used
 
 from nfa.maths.statistics import t_interval
 from nfa.registry.analyses import gradient_directions_report
 from nfa.registry.tracking.store import client
+from tests.support.gradient_direction_runs import MAIN, SERIES, Trained, array, array_names, directed, directions_of
+from tests.support.stores import Finished, used
 
 N = 20
 TAILS = (0.025, 0.975)

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from gradient_runs import MAIN, Trained, array, array_names, directed, directions_of, fill
 
 from nfa.registry import tracking
 from nfa.registry.analyses import gradient_directions_report
+from tests.support.gradient_direction_runs import MAIN, Trained, array, array_names, directed, directions_of, fill
 
 N = 20
 PAIRS = {"mean_cosine", "silhouette", "within_class_cosine", "between_class_cosine"}

@@ -6,7 +6,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from gradient_runs import (
+from sklearn.metrics import roc_auc_score
+
+from nfa import reference
+from nfa.registry import stored_runs
+from tests.support.gradient_direction_runs import (
     MAIN,
     OF_CLASSES,
     SERIES,
@@ -20,11 +24,7 @@ from gradient_runs import (
     example_gradients,
     stored_gram,
 )
-from sklearn.metrics import roc_auc_score
-from stores import Finished, used
-
-from nfa import reference
-from nfa.registry import stored_runs
+from tests.support.stores import Finished, used
 
 N = 40
 OF_LABEL_NOISE = {"label_noise_auc", "label_noise_auc_of_loss"}

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from analyses import series
-from flow_runs import RATIO, at, expected, flow_of, of_kind
-from gradient_runs import Trained, batch_of, shorten
-from stores import Finished, Store, used
 from torch import Tensor
 
 from nfa import reference
 from nfa.registry import stored_runs
 from nfa.registry.analyses.gradient_flow import FlowOfRun
 from nfa.workload import Batch, ParameterGroups
+from tests.support.analyses import series
+from tests.support.gradient_direction_runs import Trained, batch_of, shorten
+from tests.support.gradient_flow_runs import RATIO, at, expected, flow_of, of_kind
+from tests.support.stores import Finished, Store, used
 
 N = {"mlp": 20, "v1": 6}
 EPOCHS = {"mlp": [0, 1, 2, 4], "v1": [0, 1, 2, 3]}

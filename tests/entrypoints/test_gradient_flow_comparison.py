@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from analyses import series
-from flow_runs import RATIO, flow_of
-from gradient_runs import Trained
-from stores import Store, used
 
 from nfa.maths.statistics import crossed_bootstrap
 from nfa.registry import tracking
 from nfa.studies.gradient_flow import ratio_verdict
+from tests.support.analyses import series
+from tests.support.gradient_direction_runs import Trained
+from tests.support.gradient_flow_runs import RATIO, flow_of
+from tests.support.stores import Store, used
 
 N = 6
 ADAM = ("v1", "scale", "output", "both")

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
-from flow_runs import flow_of
-from refusals import Refused, assert_refused_before_anything_heavy
-from stores import Finished
-from support import words
 
 from nfa.registry.analyses.config import GradientFlowConfig
 from nfa.registry.analyses.gradient_flow import GradientFlow
+from tests.support.gradient_flow_runs import flow_of
+from tests.support.processes import words
+from tests.support.refusals import Refused, assert_refused_before_anything_heavy
+from tests.support.stores import Finished
 
 EARLY = {
     "loss": ("--loss ghm", "loss='ghm'", "run, plain", "loss=run"),

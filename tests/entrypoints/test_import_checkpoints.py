@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from old_networks import EPOCHS, FILES, NAME, given, net, old_folder, save
 from sklearn.datasets import load_digits
-from stores import Finished, Store, used, wrapper_in
-from support import run, words
 
 from nfa import __version__
 from nfa.registry import cli, stored_runs, tracking
 from nfa.registry.families.mlp.config import ImportConfig, TrainConfig
+from tests.support.old_checkpoints import EPOCHS, FILES, NAME, given, net, old_folder, save
+from tests.support.processes import run, words
+from tests.support.stores import Finished, Store, used, wrapper_in
 
 start = cli.starter("import_checkpoints")
 

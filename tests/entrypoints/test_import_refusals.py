@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from moments import KILL, TERM, During
-from old_networks import NAME, OldNet, given, net, old_folder, save
-from stores import Store, wrapper_in
-from support import HEAVY, imported, process, run, words
 from torch import Tensor
 
 from nfa.errors import NfaError, Refusal
 from nfa.registry import cli, tracking
+from tests.support.fault_injection import KILL, TERM, During
+from tests.support.old_checkpoints import NAME, OldNet, given, net, old_folder, save
+from tests.support.processes import HEAVY, imported, process, run, words
+from tests.support.stores import Store, wrapper_in
 
 start = cli.starter("import_checkpoints")
 

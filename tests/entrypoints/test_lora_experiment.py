@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import recomputed
-from analyses import undrawn
-from experiments import Experiment, experimenting
-from moments import TERM, During
-from stores import Store
 
 from nfa.errors import Refusal
 from nfa.registry.families.language.comparison.arms import operations_of
 from nfa.registry.families.language.comparison.compare_lora import compare_lora
 from nfa.registry.families.language.config import CompareLoraConfig
+from tests.support import lora_comparison_reference as reference
+from tests.support.analyses import undrawn
+from tests.support.fault_injection import TERM, During
+from tests.support.lora_experiments import Experiment, experimenting
+from tests.support.stores import Store
 
 SEEDS = (1, 2)
 NAMES = ("random", "teacher", "svd", "svd-residual", "svd-warm", "random at equal compute")
@@ -103,7 +103,7 @@ def leaves(found: Any, place: str = "") -> dict[str, Any]:
 def test_every_number_of_the_comparison_follows_from_the_stored_losses(made):
     experiment, parent = made
     found = experiment.store.json(parent, "comparison.json")
-    expected = recomputed.comparison(experiment.store, experiment.runs(parent), SEEDS, ("residual", "warm"))
+    expected = reference.comparison(experiment.store, experiment.runs(parent), SEEDS, ("residual", "warm"))
     for text in ("conventions", "notes"):
         assert found.pop(text)
     known, said = leaves(expected), leaves(found)
@@ -126,8 +126,8 @@ def test_differences_at_equal_steps_and_at_equal_compute_are_metrics_with_their_
 def test_every_line_of_the_report_says_these_numbers(made):
     experiment, parent = made
     text = experiment.store.artifact(parent, "comparison_report.txt").read_text(encoding="utf-8")
-    expected = recomputed.comparison(experiment.store, experiment.runs(parent), SEEDS, ("residual", "warm"))
-    compared = [line for one in expected["comparisons"] for line in recomputed.lines(one)]
+    expected = reference.comparison(experiment.store, experiment.runs(parent), SEEDS, ("residual", "warm"))
+    compared = [line for one in expected["comparisons"] for line in reference.lines(one)]
     _, _, after = text.partition("Final loss minus that of random adapters\n\n")
     said = [line for line in after.partition("\n\nCircular")[0].splitlines() if line.startswith("  ")]
     assert sorted(said) == sorted(compared)

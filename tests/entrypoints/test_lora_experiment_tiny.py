@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from analyses import DrawOnly
-from stores import Store
-from support import run, words
+
+from tests.support.analyses import DrawOnly
+from tests.support.processes import run, words
+from tests.support.stores import Store
 
 FIGURE = "comparison_random_vs_svd"  # those of the trainings, teachers and factors are drawn in their own tests
 

@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-import lora_runs
 import pytest
-from refusals import Refused, assert_refused_before_anything_heavy
-from stores import Store
 
 from nfa.errors import Refusal
 from nfa.registry import cli
 from nfa.registry.families.language.teacher.config import LoraSvdConfig
+from tests.support import lora_runs
+from tests.support.refusals import Refused, assert_refused_before_anything_heavy
+from tests.support.stores import Store
 
 start = cli.starter("lora_svd")
 
@@ -84,10 +84,9 @@ def test_the_same_model_twice_has_no_update(store: Store, tmp_path: Path) -> Non
 
 
 def test_checkpoint_of_a_teacher_is_refused(store: Store) -> None:
-    from analyses import undrawn
-
     from nfa.registry.families.language.teacher.config import SynthesizeTeacherConfig
     from nfa.registry.families.language.teacher.synthesize_teacher import synthesize_teacher
+    from tests.support.analyses import undrawn
 
     lora_runs.adapter_run()
     with undrawn():

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from mlflow_runs import BIN, mlflow_run, unactivated
-from moments import KILL, TERM, AtCall, During
-from stores import Finished, Store, wrapper_in
-from support import ROOT, TINY, run, tiny, words
 
 from nfa.registry import tracking
+from tests.support.fault_injection import KILL, TERM, AtCall, During
+from tests.support.mlflow_projects import BIN, mlflow_run, unactivated
+from tests.support.processes import ROOT, run, words
+from tests.support.stores import Finished, Store, wrapper_in
+from tests.support.tiny_runs import TINY, tiny
 
 
 @dataclass

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from analyses import analysed
-from moments import KILL, During
-from stores import Finished
-from support import run, words
 
 from nfa.errors import NfaError, Refusal
 from nfa.registry.analyses.stored import output_folder
+from tests.support.analyses import analysed
+from tests.support.fault_injection import KILL, During
+from tests.support.processes import run, words
+from tests.support.stores import Finished
 
 ASKED: dict[str, Any] = {"epochs": "4", "max_samples": 20}
 

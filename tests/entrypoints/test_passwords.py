@@ -14,13 +14,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from moments import During, Raise
-from stores import Store, used, wrapper_in
-from studies_of_tests import OPTIONS, tuned
-from support import ROOT, Child, environment_of_tests, launch, run, tiny, words
 
 from nfa import masking
 from nfa.registry import signals
+from tests.support.fault_injection import During, Raise
+from tests.support.processes import ROOT, Child, environment_of_tests, launch, run, words
+from tests.support.stores import Store, used, wrapper_in
+from tests.support.tiny_runs import tiny
+from tests.support.tuning_runs import OPTIONS, tuned
 
 ENTRY_POINTS = sorted(file.stem for file in (ROOT / "entrypoints").glob("[!_]*.py"))
 RESUMED = ("ablate_eeg", "train", "train_eeg", "train_lora")  # others look into the store without being told to
@@ -181,7 +182,7 @@ def test_the_commands_that_are_told_delete_a_stored_password_for_good(
 def test_a_database_with_a_password_holds_runs_and_a_study_in_which_it_is_nowhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from postgresql import server
+    from tests.support.postgresql import server
 
     place = Store(tmp_path / "place")
     place.folder.mkdir()

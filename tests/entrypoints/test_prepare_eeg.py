@@ -8,9 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from eeg_files import edf
-from moments import KILL, TERM, During
-from recorded import (
+
+from nfa.errors import Refusal
+from nfa.registry import cli
+from nfa.registry.families.eeg import data as eeg
+from nfa.registry.families.eeg.layout import SPLITS
+from nfa.registry.families.eeg.preparation.filters import resample
+from tests.support.eeg_file_formats import edf
+from tests.support.fault_injection import KILL, TERM, During
+from tests.support.prepared_recordings import prepared_in_memory
+from tests.support.processes import run, words
+from tests.support.raw_recordings import (
     CHANNELS,
     EEG_RATE,
     ENVELOPE_RATE,
@@ -24,15 +32,7 @@ from recorded import (
     save,
     signals,
 )
-from recording_folders import prepared_in_memory
-from stores import Store
-from support import run, words
-
-from nfa.errors import Refusal
-from nfa.registry import cli
-from nfa.registry.families.eeg import data as eeg
-from nfa.registry.families.eeg.layout import SPLITS
-from nfa.registry.families.eeg.preparation.filters import resample
+from tests.support.stores import Store
 
 start = cli.starter("prepare_eeg")
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recorded import NAME, RECORDINGS, given, mne_file, recorded_folder, save, signals
-from refusals import Refused, assert_refused_before_anything_heavy
-from stores import Store
 
 from nfa.errors import Refusal
 from nfa.registry import cli
+from tests.support.raw_recordings import NAME, RECORDINGS, given, mne_file, recorded_folder, save, signals
+from tests.support.refusals import Refused, assert_refused_before_anything_heavy
+from tests.support.stores import Store
 
 FIRST = RECORDINGS[0]
 

@@ -3,13 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import lora_runs
 import pytest
 import torch
-from analyses import undrawn
 from safetensors import safe_open
 from safetensors.torch import load_file
-from stores import Store
 
 from nfa import reference
 from nfa.errors import Refusal
@@ -17,6 +14,9 @@ from nfa.registry import cli, tracking
 from nfa.registry.families.language.teacher.config import SynthesizeTeacherConfig
 from nfa.registry.families.language.teacher.synthesize_teacher import synthesize_teacher
 from nfa.registry.families.language.teacher.updates import updates_of
+from tests.support import lora_runs
+from tests.support.analyses import undrawn
+from tests.support.stores import Store
 
 FILE = "synthesized_delta_rank12.safetensors"
 

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from moments import KILL, TERM, Send
-from stores import Family, Store, family_in, same_weights, used
-from support import OPTIMIZERS, Ended, run, tiny, trained_family, words
 
 from nfa.errors import Refusal
 from nfa.registry import stored_runs, tracking
+from tests.support.fault_injection import KILL, TERM, Send
+from tests.support.processes import Ended, run, words
+from tests.support.stores import Family, Store, family_in, same_weights, used
+from tests.support.tiny_runs import OPTIMIZERS, tiny, trained_family
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,22 @@ import math
 import numpy as np
 import pytest
 import torch
-from decoders import CHECKPOINTS, EVALUATED, STEPS_AN_EPOCH, TINY, Event, events, recordings, tiny_decoder
-from stores import Finished, used
 
 from nfa.registry import stored_runs
 from nfa.registry.families.eeg.config import TrainEEGConfig
 from nfa.registry.families.eeg.linear_baseline import linear_baseline
 from nfa.registry.families.eeg.scores import score
+from tests.support.eeg_trainings import (
+    CHECKPOINTS,
+    EVALUATED,
+    STEPS_AN_EPOCH,
+    TINY,
+    Event,
+    events,
+    recordings,
+    tiny_decoder,
+)
+from tests.support.stores import Finished, used
 
 LOSSES = ("loss", "loss_mse", "loss_pearson")
 GROUPS = ("cnn", "se", "subject", "block_0", "gate", "head")

@@ -5,10 +5,11 @@ import socket
 from pathlib import Path
 
 import pytest
-from decoders import STEPS_AN_EPOCH, Event, decode, events, tiny_eeg
-from moments import KILL, TERM, During
-from stores import Finished, Store, assert_same_run
-from support import launch, run, words
+
+from tests.support.eeg_trainings import STEPS_AN_EPOCH, Event, decode, events, tiny_eeg
+from tests.support.fault_injection import KILL, TERM, During
+from tests.support.processes import launch, run, words
+from tests.support.stores import Finished, Store, assert_same_run
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from analyses import series
-from flow_runs import EEG, expected, flow_of, undrawn
-from recording_folders import save
-from stores import Store, used
 
 from nfa.registry import stored_runs
 from nfa.registry.families.eeg import data
@@ -23,6 +19,10 @@ from nfa.registry.families.eeg.scores import score
 from nfa.registry.families.eeg.simulated import Simulation, simulate
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.training.start import train
+from tests.support.analyses import series
+from tests.support.gradient_flow_runs import EEG, expected, flow_of, undrawn
+from tests.support.prepared_recordings import save
+from tests.support.stores import Store, used
 
 SIZE = {**EEG, "subjects": 3, "stimuli": 3, "seconds": 24, "epochs": 1, "eval_every": 1}
 WHAT = {"recordings": "whole recordings of training subjects", "subjects": "recordings of unseen subjects"}

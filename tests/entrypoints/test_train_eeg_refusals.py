@@ -8,11 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from decoders import TINY, decode, recordings, tiny_eeg
-from recording_folders import save, signals, small, stem, write
-from refusals import Refused, assert_refused_before_anything_heavy
-from stores import Store
-from support import words
 
 from nfa.errors import Refusal
 from nfa.maths.bfloat16 import has_bfloat16_units
@@ -21,6 +16,11 @@ from nfa.registry.families.eeg.config import TrainEEGConfig
 from nfa.registry.families.registry import family_of
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.training import start as training
+from tests.support.eeg_trainings import TINY, decode, recordings, tiny_eeg
+from tests.support.prepared_recordings import save, signals, small, stem, write
+from tests.support.processes import words
+from tests.support.refusals import Refused, assert_refused_before_anything_heavy
+from tests.support.stores import Store
 
 
 @pytest.fixture

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from moments import INT, KILL, TERM, AtCall, During, Raise, Send
-from stores import Finished, Store, assert_same_run, same_weights, wrapper_in
-from support import Ended, environment_of_tests, launch, run, tiny, words
+
+from tests.support.fault_injection import INT, KILL, TERM, AtCall, During, Raise, Send
+from tests.support.processes import Ended, environment_of_tests, launch, run, words
+from tests.support.stores import Finished, Store, assert_same_run, same_weights, wrapper_in
+from tests.support.tiny_runs import tiny
 
 BOTH = Send((signal.SIGINT, signal.SIGTERM, signal.SIGTERM))
 CRASH = Raise("injected")

@@ -6,15 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from moments import TERM, During
-from stores import Finished, Store, assert_same_run, used
-from support import run, tiny, words
 
 from nfa import reference
 from nfa.errors import Refusal
 from nfa.measures.evaluation import evaluate
 from nfa.registry import stored_runs
 from nfa.registry.families.mlp.config import TrainConfig
+from tests.support.fault_injection import TERM, During
+from tests.support.processes import run, words
+from tests.support.stores import Finished, Store, assert_same_run, used
+from tests.support.tiny_runs import tiny
 
 CHECKPOINTS, STEPS_AN_EPOCH, EXAMPLES = [0, 1, 2, 4], 18, 1149
 LEARNS: dict[str, float | str] = {"optimizer": "adam", "lr": 0.01}  # enough for more than one bin in the first epoch

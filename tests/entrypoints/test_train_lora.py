@@ -10,7 +10,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fine_tunings import (
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import get_linear_schedule_with_warmup
+
+from nfa import reference
+from nfa.errors import DivergedError
+from nfa.registry import stored_runs
+from nfa.registry.families.language import scores as answer_scores
+from nfa.registry.families.language.adapters import put_in
+from nfa.registry.families.language.base.models import find_base, load_model
+from nfa.registry.families.language.compute import training_operations
+from nfa.registry.families.language.config import TrainLoraConfig
+from nfa.registry.families.language.report import stored_answers
+from nfa.registry.families.language.scores import score_answers
+from tests.support.fine_tunings import (
     ALPHA,
     ARMS,
     CHECKPOINTS,
@@ -28,21 +42,7 @@ from fine_tunings import (
     used_place,
     write_questions,
 )
-from safetensors.torch import load_file
-from stores import Store, used
-from torch import Tensor
-from transformers import get_linear_schedule_with_warmup
-
-from nfa import reference
-from nfa.errors import DivergedError
-from nfa.registry import stored_runs
-from nfa.registry.families.language import scores as answer_scores
-from nfa.registry.families.language.adapters import put_in
-from nfa.registry.families.language.base.models import find_base, load_model
-from nfa.registry.families.language.compute import training_operations
-from nfa.registry.families.language.config import TrainLoraConfig
-from nfa.registry.families.language.report import stored_answers
-from nfa.registry.families.language.scores import score_answers
+from tests.support.stores import Store, used
 
 TRAIN = ("train/step_loss", "train/grad_norm", "train/learning_rate")
 BLOCKS = ("block_0", "block_1")

@@ -5,19 +5,19 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import lora_runs
 import pytest
 import torch
-from analyses import undrawn
-from fine_tunings import SIZES, STEPS, Place, factor_run, used_place, write_questions
-from moments import INT, KILL, TERM, During
-from stores import Finished, Store, assert_same_run, used
-from support import words
 
 from nfa.errors import Refusal
 from nfa.registry.families.language.config import TrainLoraConfig
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.training.start import train
+from tests.support import lora_runs
+from tests.support.analyses import undrawn
+from tests.support.fault_injection import INT, KILL, TERM, During
+from tests.support.fine_tunings import SIZES, STEPS, Place, factor_run, used_place, write_questions
+from tests.support.processes import words
+from tests.support.stores import Finished, Store, assert_same_run, used
 
 DROPPING = {"dropout": 0.1, "seed": 3}  # global generators go on where they stopped
 CODES = {TERM: 143, INT: 130, KILL: -signal.SIGKILL}

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 import torch
-from fine_tunings import MODULES, RANK, Place, factor_run, factors_for, used_place
-from refusals import Refused, assert_refused_before_anything_heavy
-from stores import Store
 
 from nfa import seeding
 from nfa.maths.bfloat16 import has_bfloat16_units
 from nfa.registry.families.language import family
 from nfa.registry.families.language.base.quiet import quiet
+from tests.support.fine_tunings import MODULES, RANK, Place, factor_run, factors_for, used_place
+from tests.support.refusals import Refused, assert_refused_before_anything_heavy
+from tests.support.stores import Store
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import lora_runs
 import pytest
-from fine_tunings import MODULES, TOO_LONG, Place, used_place, write_questions
-from stores import Store
 
 from nfa.registry.families.language.adapters import add_adapter, narrower, own_dropout
 from nfa.registry.families.language.base.models import find_base, load_model
@@ -16,6 +13,9 @@ from nfa.registry.families.language.config import TrainLoraConfig
 from nfa.registry.families.registry import family_of
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.training.start import prepared
+from tests.support import lora_runs
+from tests.support.fine_tunings import MODULES, TOO_LONG, Place, used_place, write_questions
+from tests.support.stores import Store
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from stores import Finished, Store
-from support import TINY, Ended, process, run, tiny, words
 
 from nfa.registry.datasets.image_files import SOURCES
 from nfa.registry.families.mlp.config import TrainConfig
 from nfa.registry.tracking.store import client
+from tests.support.processes import Ended, process, run, words
+from tests.support.stores import Finished, Store
+from tests.support.tiny_runs import TINY, tiny
 
 
 @pytest.fixture

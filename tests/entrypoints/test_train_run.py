@@ -8,9 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from sklearn.datasets import load_digits
-from stores import Finished, Store, same_weights
-from support import TINY, run, tiny
-from toys import site_matrices
 
 from nfa import __version__
 from nfa.measures.evaluation import evaluate
@@ -18,6 +15,10 @@ from nfa.observe.passes import site_weights
 from nfa.registry import stored_runs
 from nfa.registry.families.mlp.config import TrainConfig
 from nfa.studies.alignment import alignment
+from tests.support.processes import run
+from tests.support.stores import Finished, Store, same_weights
+from tests.support.tiny_runs import TINY, tiny
+from tests.support.toy_models import site_matrices
 
 CHECKPOINTS = [0, 1, 2, 4]
 EPOCHS = [0, 1, 2, 3, 4]

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from moments import KILL, TERM, AtCall, During
-from races import winners
-from servers import Server, serving
-from stores import Finished, Store, used
-from support import launch, run, tiny, words
 
 from nfa.errors import Refusal
 from nfa.registry import stored_runs
+from tests.support.claims import winners
+from tests.support.fault_injection import KILL, TERM, AtCall, During
+from tests.support.mlflow_servers import Server, serving
+from tests.support.processes import launch, run, words
+from tests.support.stores import Finished, Store, used
+from tests.support.tiny_runs import tiny
 
 pytestmark = pytest.mark.slow
 

@@ -6,13 +6,13 @@ from typing import Any
 import optuna
 import pytest
 import torch
-from stores import Store, same_weights, used, wrapper_in
-from studies_of_tests import FIXED, NAME, Study, tuned
-from support import run, words
 
 from nfa.errors import Refusal
 from nfa.registry import stored_runs, tracking
 from nfa.registry.typed_values import assignments
+from tests.support.processes import run, words
+from tests.support.stores import Store, same_weights, used, wrapper_in
+from tests.support.tuning_runs import FIXED, NAME, Study, tuned
 
 PRUNED = {"n_trials": 10, "pruner": "median", "sampler": "random", "confirm": 2, "constraint": "val/accuracy>0.05"}
 

@@ -7,10 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
-from moments import KILL, TERM, During
-from stores import Store, same_weights
-from studies_of_tests import NAME, OPTIONS, Study, tuned
-from support import launch, words
+
+from tests.support.fault_injection import KILL, TERM, During
+from tests.support.processes import launch, words
+from tests.support.stores import Store, same_weights
+from tests.support.tuning_runs import NAME, OPTIONS, Study, tuned
 
 MIDDLE = 14  # of the reports of epochs: in the third trial, between two of its checkpoints
 REPORT = ("nfa.registry.training.tracked", "TrackedTraining._after")
@@ -158,7 +159,7 @@ def test_after_its_time_is_up_a_study_begins_no_trial_and_can_go_on(empty_store:
 
 @pytest.mark.slow
 def test_a_study_in_postgresql_is_shared_by_two_starts(empty_store: Store, tmp_path: Path) -> None:
-    from postgresql import server
+    from tests.support.postgresql import server
 
     with server() as address:
         store = empty_store.copy(tmp_path / "study")

@@ -5,10 +5,11 @@ from pathlib import Path
 import mlflow
 import optuna
 import pytest
-from refusals import Refused, assert_refused_before_anything_heavy
-from stores import Store
-from studies_of_tests import NAME, OPTIONS, tuned
-from support import words
+
+from tests.support.processes import words
+from tests.support.refusals import Refused, assert_refused_before_anything_heavy
+from tests.support.stores import Store
+from tests.support.tuning_runs import NAME, OPTIONS, tuned
 
 WORDS = [
     ("--objective val/los", "objective=val/los (no run logs it)"),

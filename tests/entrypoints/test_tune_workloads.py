@@ -3,13 +3,13 @@
 from typing import Any
 
 import pytest
-from flow_runs import RECORDINGS, SIZES
-from stores import Store
-from studies_of_tests import Study, tuned
 
 from nfa.registry.families.registry import family_of
 from nfa.registry.sweeps.config import TuneConfig
 from nfa.registry.sweeps.objectives import keys_of
+from tests.support.gradient_flow_runs import RECORDINGS, SIZES
+from tests.support.stores import Store
+from tests.support.tuning_runs import Study, tuned
 
 OWN = {"objective", "trial/seconds"}
 EEG = ",".join(f"{name}={value}" for name, value in {**RECORDINGS, **SIZES}.items())

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mutations import BOTH, of_bytes, of_values, outcomes
 
 from nfa.errors import Refusal
 from nfa.registry.families.eeg import linear_baseline as decoder
 from nfa.registry.families.eeg.linear_baseline import Baseline
 from nfa.registry.families.eeg.recording_files import examined
 from nfa.registry.families.language.base import files
+from tests.support.fuzzing import BOTH, of_bytes, of_values, outcomes
 
 FACTS = {"weights": "ab" * 32, "parameters": 115_200}
 SCORES = {"one_-_story": 0.25, "two_-_story": 0.125}

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import llamas
 import numpy as np
 import pytest
 import torch
-from mutations import BOTH, COUNT, of_bytes, of_tensors, of_values, outcomes
 from safetensors.torch import save
 from torch import Tensor
 
@@ -24,6 +22,8 @@ from nfa.registry.families.language import questions
 from nfa.registry.families.language.base import files, gguf_files
 from nfa.registry.families.language.base.models import find_base
 from nfa.registry.families.mlp import import_checkpoints
+from tests.support import llamas
+from tests.support.fuzzing import BOTH, COUNT, of_bytes, of_tensors, of_values, outcomes
 
 FEW = 20  # mutations, in every run of the tests, of what transformers reads
 OLD = {

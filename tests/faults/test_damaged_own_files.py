@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mutations import BOTH, COUNT, of_bytes, of_tensors, of_values, outcomes
 from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor
@@ -20,6 +19,7 @@ from torch import Tensor
 from nfa import __version__, content
 from nfa.registry.families.eeg import data
 from nfa.registry.tracking import artifacts
+from tests.support.fuzzing import BOTH, COUNT, of_bytes, of_tensors, of_values, outcomes
 
 TENSORS = {
     "layers.0.weight": torch.randn(3, 4, generator=torch.Generator().manual_seed(0)),

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from eeg_files import brainvision, edf, neuroscan, persyst, segment
-from mutations import of_bytes, outcomes
 
 from nfa.errors import Refusal
 from nfa.registry.families.eeg.preparation.config import PrepareEEGConfig
 from nfa.registry.families.eeg.preparation.formats import OpenedRecording, open_recording
 from nfa.registry.families.eeg.preparation.recordings import Recording
+from tests.support.eeg_file_formats import brainvision, edf, neuroscan, persyst, segment
+from tests.support.fuzzing import of_bytes, outcomes
 
 mne = pytest.importorskip("mne")
 RATE, SECONDS = 64, 6

@@ -6,13 +6,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import lora_runs
 import pytest
 import torch
-from gradient_runs import directed
-from moments import KILL, During
-from stores import Finished, Store, same_weights, used
-from support import Ended, run, tiny, words
 
 from nfa import content
 from nfa.errors import Refusal
@@ -27,6 +22,12 @@ from nfa.registry.folders import cache_folder
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.training.resume import taken_up
 from nfa.registry.training.start import train
+from tests.support import lora_runs
+from tests.support.fault_injection import KILL, During
+from tests.support.gradient_direction_runs import directed
+from tests.support.processes import Ended, run, words
+from tests.support.stores import Finished, Store, same_weights, used
+from tests.support.tiny_runs import tiny
 
 LAST = "checkpoints/epoch_0004.safetensors"
 

@@ -19,10 +19,10 @@ EPOCHS = [0, 1, 2, 4]
 SITES = ["layer_0", "layer_1"]
 Series = dict[str, dict[int, float]]
 
+
 def of_kind(kind):
     """Matrices of such relations by name."""
     return {name: one.matrices for name, one in RELATIONS.items() if one.kind == kind}
-
 
 
 def series(sites: Sequence[str], relations: Sequence[str], value: float = 0.5) -> Series:

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from tuned import LR, WIDTH, classifier, two_objectives
 
 from nfa.registry.sweeps.axis_importance import Importance
 from nfa.registry.sweeps.figures import tuning, tuning_space
 from nfa.registry.sweeps.space import Choice
 from nfa.registry.sweeps.study_table import StudyTable, TrialRow, best, best_so_far, finished, pareto_front
+from tests.support.study_tables import LR, WIDTH, classifier, two_objectives
 
 FOUND = {
     "lr": Importance(0.6, 0.4, 0.8, 0.2, 0.005, True),

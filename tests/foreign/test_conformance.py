@@ -1,7 +1,8 @@
 """Every study on the three families and on models of other people: right in both precisions, and nothing disturbed."""
 
 import pytest
-from all_models import FAMILIES, FOREIGN, FURTHER, MODELS
+
+from tests.support.models.table import FAMILIES, FOREIGN, FURTHER, MODELS
 
 CASES = [
     pytest.param(model, id=name, marks=() if model.quick else pytest.mark.slow)

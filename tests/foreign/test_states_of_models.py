@@ -7,12 +7,8 @@ import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from loops import agree, alignment, analysis, heard, measured
-from own_workloads import EXAMPLES, classifier, cross_entropy, normal, whole
-from test_table import alone
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
-from toys import layers, seeded
 
 from nfa.analyses.gradient_directions import GradientAnalysis
 from nfa.analyses.gradient_flow import FlowAnalysis
@@ -20,6 +16,10 @@ from nfa.errors import Refusal
 from nfa.registry.analyses.config import GradientDirectionsConfig, GradientFlowConfig
 from nfa.testing import inertness
 from nfa.workloads.probe import Probe
+from tests.foreign.test_table import alone
+from tests.support.models.loops import agree, alignment, analysis, heard, measured
+from tests.support.models.workloads import EXAMPLES, classifier, cross_entropy, normal, whole
+from tests.support.toy_models import layers, seeded
 
 
 class Kept(nn.Module):

@@ -9,8 +9,15 @@ import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from loops import agree, alignment, analysis, heard, measured
-from own_workloads import (
+
+from nfa.errors import Refusal
+from nfa.measures.mean_gradient import mean_gradient
+from nfa.workload import Batch
+from nfa.workloads.probe import Probe
+from nfa.workloads.supervised import Supervised
+from tests.support.models.loops import agree, alignment, analysis, heard, measured
+from tests.support.models.text import WORDS, bert, gpt2, t5
+from tests.support.models.workloads import (
     EXAMPLES,
     LENGTHS,
     classifier,
@@ -22,14 +29,7 @@ from own_workloads import (
     texts,
     whole,
 )
-from text_models import WORDS, bert, gpt2, t5
-from toys import layers, seeded
-
-from nfa.errors import Refusal
-from nfa.measures.mean_gradient import mean_gradient
-from nfa.workload import Batch
-from nfa.workloads.probe import Probe
-from nfa.workloads.supervised import Supervised
+from tests.support.toy_models import layers, seeded
 
 
 def alone(workload) -> list[Batch]:

@@ -8,16 +8,16 @@ import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from adapted_models import KINDS, adapted
-from image_models import unet, volumes
-from loops import Pass, agree, alignment, analysis, cosine, heard, measured
-from other_models import gru, lstm
-from own_workloads import EXAMPLES, classifier, normal, whole
-from test_table import alone
-from text_models import WORDS, mixtral
-from toys import Noisy, layers, seeded
 
 from nfa.testing import inertness
+from tests.foreign.test_table import alone
+from tests.support.models.adapted import KINDS, adapted
+from tests.support.models.image import unet, volumes
+from tests.support.models.loops import Pass, agree, alignment, analysis, cosine, heard, measured
+from tests.support.models.other import gru, lstm
+from tests.support.models.text import WORDS, mixtral
+from tests.support.models.workloads import EXAMPLES, classifier, normal, whole
+from tests.support.toy_models import Noisy, layers, seeded
 
 # ---- watching changes nothing, buffers included
 

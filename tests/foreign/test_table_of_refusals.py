@@ -3,11 +3,11 @@
 import pytest
 import torch
 import torch.nn as nn
-from loops import analysis
-from own_workloads import EXAMPLES, classifier, normal
-from toys import seeded
 
 from nfa.errors import Refusal
+from tests.support.models.loops import analysis
+from tests.support.models.workloads import EXAMPLES, classifier, normal
+from tests.support.toy_models import seeded
 
 
 class InPlace(nn.Module):

@@ -5,10 +5,10 @@ import copy
 import pytest
 import torch
 import torch.nn as nn
-from adapted_models import KINDS, adapted
-from all_models import FOREIGN, FURTHER
 
 from nfa.reference.linear_twin import linear_twin, twin_sites
+from tests.support.models.adapted import KINDS, adapted
+from tests.support.models.table import FOREIGN, FURTHER
 
 
 @pytest.mark.parametrize("model", [pytest.param(model, id=name) for name, model in {**FOREIGN, **FURTHER}.items()])

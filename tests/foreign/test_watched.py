@@ -4,12 +4,12 @@ import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from own_workloads import EXAMPLES, cross_entropy, next_tokens, normal, whole
-from text_models import mixtral
-from toys import seeded
-from watched import TRAININGS, compare
 
 import nfa
+from tests.support.models.text import mixtral
+from tests.support.models.watched import TRAININGS, compare
+from tests.support.models.workloads import EXAMPLES, cross_entropy, next_tokens, normal, whole
+from tests.support.toy_models import seeded
 
 
 @pytest.mark.slow

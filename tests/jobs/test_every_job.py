@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from every_family import NAMED, TRAINS, Runs, failed, train_all, used_runs
-from stores import Store, same_weights
-from support import run, words
 
 import nfa
 from nfa.errors import Refusal
 from nfa.registry.entry_points import entry_points
+from tests.support.processes import run, words
+from tests.support.runs_by_family import NAMED, TRAINS, Runs, failed, train_all, used_runs
+from tests.support.stores import Store, same_weights
 
 Once = Callable[[str, Callable[[Path], Any]], Any]
 Job = Callable[[Runs, str], None]

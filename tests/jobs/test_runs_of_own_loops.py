@@ -10,15 +10,15 @@ import mlflow
 import pytest
 import torch
 import torch.nn as nn
-from every_family import MY_LAB, NAMED, Runs, undrawn, used_runs
-from fine_tunings import Place
-from labs import imports
-from stores import Store
 
 import nfa
 from nfa.errors import Refusal
 from nfa.learned import learned_state
 from nfa.workload import Workload
+from tests.support.fine_tunings import Place
+from tests.support.runs_by_family import MY_LAB, NAMED, Runs, undrawn, used_runs
+from tests.support.stores import Store
+from tests.support.workload_files import imports
 
 Once = Callable[[str, Callable[[Path], Any]], Any]
 JOBS: Mapping[str, dict[str, Any]] = {

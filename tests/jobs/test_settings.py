@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nfa.errors import Refusal
-from nfa.registry.datasets import images
+from nfa.registry.datasets import image_files, images
 from nfa.registry.families.language.config import TrainLoraConfig
 from nfa.registry.families.mlp.config import TrainConfig
 from nfa.registry.families.mlp.session import stored_config
@@ -17,7 +17,7 @@ from nfa.registry.training.config_json import environment, training_config
 from nfa.registry.training.resume import config_to_resume
 
 CONFIG = TrainConfig(width=8, depth=2, epochs=4).resolved()
-DATA = images.load("digits", {})
+DATA = images.load("digits", image_files.locate("digits"))
 
 
 def stored(**changes: Any) -> dict[str, Any]:

@@ -7,10 +7,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-from analyses import undrawn
-from moments import TERM, During
-from stores import Store
-from support import OPTIMIZERS, TINY, run, tiny, words
 
 from nfa.errors import DivergedError
 from nfa.registry import stopwatch, tracking
@@ -22,6 +18,11 @@ from nfa.registry.tracking import TrackedRun
 from nfa.registry.training import report
 from nfa.registry.training.start import train
 from nfa.registry.training.time_spent import FILE, keep_time, timed
+from tests.support.analyses import undrawn
+from tests.support.fault_injection import TERM, During
+from tests.support.processes import run, words
+from tests.support.stores import Store
+from tests.support.tiny_runs import OPTIMIZERS, TINY, tiny
 
 
 class Clock:

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn as nn
-from llamas import llama
 from torch import Tensor
 
 from nfa import reference, seeding
@@ -15,6 +14,7 @@ from nfa.errors import Refusal
 from nfa.registry.families.language import adapters
 from nfa.registry.families.language.base import tiny
 from nfa.registry.families.language.config import INITS, RESIDUAL, TARGETS
+from tests.support.llamas import llama
 
 ALL = TARGETS.split(",")
 WITH_PEFT = [init for init in INITS if init not in ("svd", "full")]

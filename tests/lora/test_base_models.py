@@ -8,12 +8,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import llamas
-import lora_runs
 import pytest
 import torch
 from gguf import GGUFReader, GGUFValueType
-from llamas import QUERY, llama, saved
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel, T5Config
@@ -22,6 +19,8 @@ from nfa.errors import Refusal
 from nfa.registry.families.language.base import files, gguf_files
 from nfa.registry.families.language.base import model_names as base_names
 from nfa.registry.families.language.base.models import find_base, load_model, load_tokenizer, weight_of
+from tests.support import llamas, lora_runs
+from tests.support.llamas import QUERY, llama, saved
 
 
 @pytest.fixture(autouse=True)

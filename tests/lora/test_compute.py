@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 import torch
-from llamas import SETTINGS, llama
 from torch.utils.flop_counter import FlopCounterMode
 
 from nfa.registry.families.language.adapters import add_adapter, matching_modules
 from nfa.registry.families.language.compute import start_operations, training_operations
 from nfa.registry.families.language.config import TARGETS
+from tests.support.llamas import SETTINGS, llama
 
 N, S = 3, 10
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from llamas import SETTINGS
 from transformers import AutoTokenizer, ByT5Tokenizer
 
 from nfa.registry.families.language.base import tiny
 from nfa.registry.families.language.base.models import BaseModel, find_base, load_model, load_tokenizer, weight_of
+from tests.support.llamas import SETTINGS
 
 SHORT = replace(SETTINGS, steps=5, length=16)
 

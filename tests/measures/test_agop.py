@@ -6,13 +6,13 @@ import torch.nn as nn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from toys import Sequences, Tied, Toy, layers, seeded, site_matrices, tensors_in, toy
 
 from nfa import reference
 from nfa.maths.congruence import Congruence
 from nfa.measures.agop import Agop
 from nfa.observe.passes import observe, site_weights
 from nfa.registry.families.mlp.model import ACTIVATIONS, MLP, initialise
+from tests.support.toy_models import Sequences, Tied, Toy, layers, seeded, site_matrices, tensors_in, toy
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-12}  # float64 on both sides
 

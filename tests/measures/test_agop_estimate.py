@@ -8,7 +8,6 @@ import torch.nn as nn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from toys import Sequences, Tied, Toy, half_square, layers, seeded, tensors_in, toy
 
 from nfa import reference
 from nfa.maths.congruence import Congruence
@@ -20,6 +19,7 @@ from nfa.measures.nfm import nfm
 from nfa.observe.directions import Directions, signs
 from nfa.observe.passes import observe, site_weights
 from nfa.reference.linear_twin import linear_twin
+from tests.support.toy_models import Sequences, Tied, Toy, half_square, layers, seeded, tensors_in, toy
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-12}  # float64 on both sides
 

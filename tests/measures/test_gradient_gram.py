@@ -7,7 +7,16 @@ import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from grams import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from nfa import reference
+from nfa.errors import Refusal
+from nfa.measures import gradient_gram
+from nfa.measures.gradient_gram import GradientGram
+from nfa.workloads.probe import Probe
+from tests.support.grams import (
     Forward,
     assert_close,
     everything,
@@ -20,18 +29,9 @@ from grams import (
     tokens,
     trainable,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from layer_types import CASES, networks
-from torch import Tensor
-from toys import Noisy, layers, seeded, toy
-from traces import assert_same, snapshot
-
-from nfa import reference
-from nfa.errors import Refusal
-from nfa.measures import gradient_gram
-from nfa.measures.gradient_gram import GradientGram
-from nfa.workloads.probe import Probe
+from tests.support.layer_types import CASES, networks
+from tests.support.snapshots import assert_same, snapshot
+from tests.support.toy_models import Noisy, layers, seeded, toy
 
 
 @st.composite

@@ -3,12 +3,12 @@
 import pytest
 import torch
 import torch.nn as nn
-from grams import Forward, assert_close, expected_gram, found_gram, normal, probe, scrambled
-from toys import toy
 
 from nfa.errors import Refusal
 from nfa.measures.gradient_gram import choose_parameters
 from nfa.workloads.probe import Probe
+from tests.support.grams import Forward, assert_close, expected_gram, found_gram, normal, probe, scrambled
+from tests.support.toy_models import toy
 
 
 def named() -> Probe:

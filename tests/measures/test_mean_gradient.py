@@ -5,16 +5,16 @@ import torch
 import torch.nn as nn
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layer_types import CASES, networks
 from torch import Tensor
-from toys import Noisy, Tied, Toy, layers, seeded, toy
-from traces import assert_same, snapshot
 
 from nfa import reference
 from nfa.measures.mean_gradient import mean_gradient
 from nfa.registry.families.eeg.conformer import Conformer, ConformerOptions
 from nfa.registry.families.eeg.workload import EEGDecoder
 from nfa.workload import Batch
+from tests.support.layer_types import CASES, networks
+from tests.support.snapshots import assert_same, snapshot
+from tests.support.toy_models import Noisy, Tied, Toy, layers, seeded, toy
 
 
 class Mixed(nn.Module):

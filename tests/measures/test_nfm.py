@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from toys import layers, seeded, toy
 
 from nfa import reference
 from nfa.measures.nfm import nfm, nfm_init_removed
 from nfa.observe.passes import site_weights
+from tests.support.toy_models import layers, seeded, toy
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 9), (9, 3), (5, 5)])

@@ -8,11 +8,11 @@ import torch.nn as nn
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from toys import Tied, layers, seeded, toy
 
 from nfa import reference
 from nfa.measures.parameter_groups import gradient_norm, norm, relative_changes, root_mean_squares
 from nfa.workload import groups_of_sites
+from tests.support.toy_models import Tied, layers, seeded, toy
 
 Groups = dict[str, list[str]]
 shapes = st.lists(st.lists(st.integers(0, 4), max_size=3).map(tuple), min_size=1, max_size=5)

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from toys import Sequences, Toy, layers, seeded, tensors_in, toy
 
 from nfa.measures.agop import Agop
 from nfa.measures.agop_estimate import AgopEstimate
@@ -18,6 +17,7 @@ from nfa.observe.directions import Directions
 from nfa.observe.passes import observe, site_weights
 from nfa.parallel import World
 from nfa.relations import MATRICES
+from tests.support.toy_models import Sequences, Toy, layers, seeded, tensors_in, toy
 
 CLOSE = {"rtol": 1e-12, "atol": 1e-14}  # float64; only the order of sums differs
 

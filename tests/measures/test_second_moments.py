@@ -5,13 +5,13 @@ import torch
 import torch.nn as nn
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toys import Sequences, Tied, Toy, half_square, layers, seeded, tensors_in, toy
 
 from nfa import reference
 from nfa.measures.agop import Agop
 from nfa.measures.second_moments import Fact, GradientMoment, InputMoment, OutputMoment
 from nfa.observe.passes import observe
 from nfa.observe.records import Part, Record, Source
+from tests.support.toy_models import Sequences, Tied, Toy, half_square, layers, seeded, tensors_in, toy
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-12}  # float64 on both sides
 

@@ -9,8 +9,6 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from toys import Sequences, Tied, Toy, choose_sites, half_square, layers, seeded, tiny_classifier, toy
-from traces import assert_same, snapshot
 
 from nfa import reference
 from nfa.errors import Refusal
@@ -22,6 +20,18 @@ from nfa.observe.door import few_of, find_sites
 from nfa.observe.passes import site_weights
 from nfa.reference.linear_twin import linear_twin
 from nfa.relations import MATRICES
+from tests.support.snapshots import assert_same, snapshot
+from tests.support.toy_models import (
+    Sequences,
+    Tied,
+    Toy,
+    choose_sites,
+    half_square,
+    layers,
+    seeded,
+    tiny_classifier,
+    toy,
+)
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-12}  # float64 on both sides
 ALL = frozenset(MATRICES)

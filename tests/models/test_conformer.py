@@ -4,13 +4,13 @@ from itertools import product
 
 import pytest
 import torch
-from conformers import PLAIN, RESIDUALS, SMALL, gradients, small, windows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nfa import reference
 from nfa.registry.families.eeg.config import LONGEST
 from nfa.registry.families.eeg.conformer import Conformer, ConformerOptions, initialise, sinusoids
+from tests.support.conformers import PLAIN, RESIDUALS, SMALL, gradients, small, windows
 
 V1 = {"use_residual": False, "use_gated_residual": False, "use_mlp_head": False, "gradient_scale": 1.0}
 

@@ -3,12 +3,12 @@
 import pytest
 import torch
 import torch.nn as nn
-from conformers import RESIDUALS, SMALL, gradients, small, windows
 from torch.func import grad, jvp, vmap
 
 from nfa.registry.families.eeg.config import POSITIONS
 from nfa.registry.families.eeg.conformer import Conformer, ConformerOptions, initialise, scale_gradient
 from nfa.registry.training.shared_batch import SharedDropout
+from tests.support.conformers import RESIDUALS, SMALL, gradients, small, windows
 
 GROUPS = ("cnn", "se", "subject", "layer_stack", "gate", "head")
 BEHIND = {  # the groups whose gradient passes the place where it is scaled, and all of whose gradient does

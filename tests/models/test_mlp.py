@@ -7,11 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toys import site_matrices, tiny_classifier, toy
 
 from nfa import reference
 from nfa.observe.passes import site_weights
 from nfa.registry.families.mlp.model import ACTIVATIONS, MLP, initialise
+from tests.support.toy_models import site_matrices, tiny_classifier, toy
 
 
 def drawn(inputs: int, classes: int, *, init: str, seed: int = 0, **sizes) -> MLP:

@@ -3,16 +3,16 @@
 import pytest
 import torch
 import torch.nn as nn
-from grams import check, expected_gram, found_gram, normal, probe, scrambled
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.func import functional_call, grad, jacrev, vmap
-from toys import site_matrices, toy
 
 from nfa import reference
 from nfa.observe.passes import site_weights
 from nfa.registry.families.eeg.relative_attention import RelativeAttention, relative_attention
+from tests.support.grams import check, expected_gram, found_gram, normal, probe, scrambled
+from tests.support.toy_models import site_matrices, toy
 
 
 def layer(d_model: int = 6, n_head: int = 2, *, block: int = 4, max_distance: int = 99, seed: int = 0):

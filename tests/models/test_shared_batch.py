@@ -7,10 +7,10 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.nn as nn
-from support import processes
 from torch import Tensor
 
 from nfa.registry.training.shared_batch import SharedBatchNorm, SharedDropout, share_batches
+from tests.support.processes import FORKSERVER
 
 BATCHES = {"even": (2, 4), "uneven": (2, 5), "one and two": (1, 3), "three in a row": (2, 5, 5, 5)}  # share, batches
 CHANNELS, LENGTH = 3, 7
@@ -71,8 +71,8 @@ def shared() -> dict[tuple[int, str], dict[str, Tensor]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    results = processes.SimpleQueue()
-    started = [processes.Process(target=in_a_process, args=(rank, port, results)) for rank in range(2)]
+    results = FORKSERVER.SimpleQueue()
+    started = [FORKSERVER.Process(target=in_a_process, args=(rank, port, results)) for rank in range(2)]
     for process in started:
         process.start()
     found = [results.get() for _ in range(2 * len(BATCHES))]

@@ -4,12 +4,12 @@ import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from grams import Forward, assert_close, check, expected_gram, normal, probe, scrambled, tokens, trainable
 from torch import Tensor
 
 from nfa.errors import Refusal
 from nfa.measures.gradient_gram import GradientGram
 from nfa.observe.parameter_regions import Region
+from tests.support.grams import Forward, assert_close, check, expected_gram, normal, probe, scrambled, tokens, trainable
 
 END = 5
 

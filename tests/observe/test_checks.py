@@ -8,12 +8,12 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
-from toys import Noisy, Sequences, Tied, Toy, half_square, layers, seeded, toy
-from traces import assert_same, snapshot
 
 from nfa.errors import Refusal
 from nfa.observe.checks import check_model
 from nfa.observe.door import EXAMPLES
+from tests.support.snapshots import assert_same, snapshot
+from tests.support.toy_models import Noisy, Sequences, Tied, Toy, half_square, layers, seeded, toy
 
 BATCH = 12
 

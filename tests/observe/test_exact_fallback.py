@@ -6,7 +6,6 @@ import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from grams import Forward, assert_close, check, everything, expected_gram, normal, probe, scrambled, tokens, trainable
 from torch import Tensor
 from torch.nn.utils import parametrizations
 
@@ -15,6 +14,18 @@ from nfa.measures.gradient_gram import GradientGram
 from nfa.observe import single_examples
 from nfa.observe.checks import check_model
 from nfa.observe.example_gradients import ExampleGradients
+from tests.support.grams import (
+    Forward,
+    assert_close,
+    check,
+    everything,
+    expected_gram,
+    normal,
+    probe,
+    scrambled,
+    tokens,
+    trainable,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:There is a performance drop")
 N = 9  # more than the examples that a model is tried on

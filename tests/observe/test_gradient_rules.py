@@ -6,9 +6,10 @@ import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from grams import Forward, check, normal
 from hypothesis import given, settings
-from layer_types import CASES, networks
+
+from tests.support.grams import Forward, check, normal
+from tests.support.layer_types import CASES, networks
 
 Build = Callable[[], tuple[nn.Module, tuple[int, ...]]]  # and the shape of an example
 N = 9  # more than the examples that a model is tried on

@@ -6,8 +6,9 @@ import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from grams import Forward, check, normal, scrambled, tokens
 from torch import Tensor
+
+from tests.support.grams import Forward, check, normal, scrambled, tokens
 
 pytestmark = pytest.mark.filterwarnings("ignore:There is a performance drop")
 N = 9  # more than the examples that a model is tried on

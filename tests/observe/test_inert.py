@@ -8,8 +8,6 @@ import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from toys import Noisy, Toy, seeded, toy
-from traces import assert_same, snapshot
 
 from nfa.measures.agop_estimate import AgopEstimate
 from nfa.measures.evaluation import evaluate
@@ -19,6 +17,8 @@ from nfa.observe.inertness import inert
 from nfa.observe.passes import observe, site_weights
 from nfa.observe.records import Part, Source
 from nfa.relations import MATRICES
+from tests.support.snapshots import assert_same, snapshot
+from tests.support.toy_models import Noisy, Toy, seeded, toy
 
 SITES = ["first", "frozen", "readout"]
 

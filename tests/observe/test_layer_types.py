@@ -5,9 +5,7 @@ import torch
 import torch.nn as nn
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layer_types import CASES, Attention, Case, networks
 from torch import Tensor
-from toys import Toy, half_square, seeded, toy
 
 from nfa import reference
 from nfa.measures.site_matrices import Conventions, SiteMeasures
@@ -15,6 +13,8 @@ from nfa.observe import passes
 from nfa.observe.directions import Directions, signs
 from nfa.observe.passes import site_weights
 from nfa.reference.linear_twin import linear_twin
+from tests.support.layer_types import CASES, Attention, Case, networks
+from tests.support.toy_models import Toy, half_square, seeded, toy
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-12}  # float64 on both sides
 NAMES = frozenset({"agop", "nfm", "nfm_init_removed", "g", "h", "fact", "out_g", "out_h", "out_m"})

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 import torch.nn as nn
-from toys import toy
 
 from nfa.errors import Refusal
 from nfa.observe.answers import answers, check_answers
+from tests.support.toy_models import toy
 
 
 def network() -> nn.Sequential:

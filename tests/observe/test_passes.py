@@ -7,7 +7,6 @@ import pytest
 import torch
 import torch.nn as nn
 from torch import Tensor
-from toys import Sequences, Tied, Toy, half_square, layers, seeded, toy
 
 from nfa import reference
 from nfa.errors import Refusal
@@ -15,6 +14,7 @@ from nfa.observe.door import few_of, find_sites
 from nfa.observe.found_sites import Sites
 from nfa.observe.passes import observe
 from nfa.observe.records import Part, Record, Source
+from tests.support.toy_models import Sequences, Tied, Toy, half_square, layers, seeded, toy
 
 CLOSE = {"rtol": 1e-10, "atol": 1e-13}
 

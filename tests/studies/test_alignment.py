@@ -6,7 +6,6 @@ import torch.nn as nn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from toys import Sequences, Toy, half_square, layers, seeded, site_matrices, toy
 
 from nfa import reference
 from nfa.measures.site_matrices import Conventions, SiteMeasures
@@ -15,12 +14,12 @@ from nfa.observe.passes import site_weights
 from nfa.registry.families.mlp.model import MLP, initialise
 from nfa.relations import MATRICES, OF_ANY_MODEL, RELATIONS
 from nfa.studies.alignment import AlignmentOptions, alignment, conventions
+from tests.support.toy_models import Sequences, Toy, half_square, layers, seeded, site_matrices, toy
 
 
 def of_kind(kind):
     """Matrices of such relations by name."""
     return {name: one.matrices for name, one in RELATIONS.items() if one.kind == kind}
-
 
 
 def moved(net: nn.Module, amount: float = 0.1) -> nn.Module:

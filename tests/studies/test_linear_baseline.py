@@ -4,13 +4,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from recording_folders import prepared_in_memory
 
 from nfa import reference
 from nfa.registry.families.eeg import data as split_data
 from nfa.registry.families.eeg.layout import SPLITS
 from nfa.registry.families.eeg.linear_baseline import PENALTIES, Baseline, linear_baseline
 from nfa.registry.families.eeg.prepared_names import prepared_name
+from tests.support.prepared_recordings import prepared_in_memory
 
 WINDOW, LAGS = 100, 5
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tuned import LR, OPTIMIZER, arms, classifier, planted, two_objectives
 
 from nfa import reference
 from nfa.registry.sweeps import axis_importance
@@ -29,6 +28,7 @@ from nfa.registry.sweeps.study_table import (
     pareto_front,
     trade_off,
 )
+from tests.support.study_tables import LR, OPTIMIZER, arms, classifier, planted, two_objectives
 
 X1, X2 = Range("x1", -10, 10), Range("x2", -10, 10)
 

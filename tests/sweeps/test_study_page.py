@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import optuna
 import pytest
-from tuned import classifier, optuna_study, two_objectives
 
 from nfa.registry.sweeps import study_page as pages
 from nfa.registry.sweeps.study_page import sections, study_page
 from nfa.registry.sweeps.study_table import StudyTable
+from tests.support.study_tables import classifier, optuna_study, two_objectives
 
 ONE = [
     "History of val/loss",

@@ -6,12 +6,12 @@ import json
 from dataclasses import replace
 
 import pytest
-from tuned import arms, classifier, two_objectives
 
 from nfa.registry.sweeps.axis_importance import Importance
 from nfa.registry.sweeps.study_figures import study_figures
 from nfa.registry.sweeps.study_report import as_json, sentence, trials_csv, written
 from nfa.registry.sweeps.study_table import ConfirmedArm, best, confirmation
+from tests.support.study_tables import arms, classifier, two_objectives
 
 FOUND = {
     "lr": Importance(0.6, 0.4, 0.8, 0.2, 0.005, True),

@@ -6,7 +6,6 @@ import math
 import pytest
 import torch
 import torch.nn as nn
-from toys import Noisy, half_square, layers, seeded, tiny_classifier
 
 from nfa.errors import Refusal
 from nfa.reference.linear_twin import linear_twin
@@ -14,6 +13,7 @@ from nfa.testing import check_workload, conformance
 from nfa.testing.expected import Case
 from nfa.workload import Batch
 from nfa.workloads.probe import Probe
+from tests.support.toy_models import Noisy, half_square, layers, seeded, tiny_classifier
 
 
 def normal(*shape: int) -> torch.Tensor:

@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from test_docs import generator
-from toys import tiny_classifier
 
 from benchmarks import conformance
 from nfa.testing import CheckRow, Conformance, check_workload
+from tests.support.toy_models import tiny_classifier
+from tests.test_docs import generator
 
 
 def test_a_row_of_the_record_says_what_is_seen_and_the_largest_difference_of_each_study():

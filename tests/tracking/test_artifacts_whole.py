@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from killed import files, fill_and_die, in_process, killed
 from mlflow import MlflowClient
-from moments import KILL, During
 from PIL import Image
-from stores import Finished, Store
-from support import run, tiny, words
 
 from nfa import unfinished
 from nfa.errors import NfaError
 from nfa.registry import tracking
 from nfa.registry.tracking import artifacts, event_files
+from tests.support.fault_injection import KILL, During
+from tests.support.forks import files, fill_and_die, in_process, killed
+from tests.support.processes import run, words
+from tests.support.stores import Finished, Store
+from tests.support.tiny_runs import tiny
 
 
 @pytest.fixture

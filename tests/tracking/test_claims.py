@@ -9,8 +9,6 @@ from pathlib import Path
 import psutil
 import pytest
 from mlflow.entities import Run
-from races import winners
-from stores import Store
 
 from nfa.registry import tracking
 from nfa.registry.tracking import claims
@@ -19,6 +17,8 @@ from nfa.registry.tracking.dead_runs import Sweep
 from nfa.registry.tracking.heartbeat import Heartbeat
 from nfa.registry.tracking.processes import Life, Process, life_of, process_of, sign
 from nfa.registry.tracking.store import client
+from tests.support.claims import winners
+from tests.support.stores import Store
 
 MADE = {"nfa.entrypoint": "train", "nfa.workload": "mlp"}
 FOREIGN = ["", "garbage", "[]", "{}", "null", "{" * 100_000, '{"host": 3}', "9" * 5000, "\u0663", '{"pid": "1"}']
@@ -359,7 +359,8 @@ def test_a_run_of_an_older_version_that_was_killed_is_reopened_at_once(clock: Cl
 @pytest.mark.slow
 def test_of_processes_that_claim_at_the_same_moment_one_wins_on_postgresql(monkeypatch: pytest.MonkeyPatch) -> None:
     import mlflow
-    import postgresql
+
+    from tests.support import postgresql
 
     before = mlflow.get_tracking_uri()
     with postgresql.server() as address:

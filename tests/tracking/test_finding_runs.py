@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 from mlflow.entities import Param
-from stores import Finished, Store
 
 from nfa.errors import Refusal
 from nfa.measures.evaluation import evaluate
 from nfa.registry import stored_runs, tracking
 from nfa.registry.tracking.store import client, plain_param
+from tests.support.stores import Finished, Store
 
 TRAINED = {"nfa.entrypoint": "train", "nfa.workload": "mlp", "nfa.state": "finished", "nfa.trained": "true"}
 

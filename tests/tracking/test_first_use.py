@@ -14,8 +14,6 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy.engine import make_url
-from stores import Store
-from support import launch, tiny
 
 from nfa.errors import Refusal
 from nfa.registry import signals, tracking
@@ -23,6 +21,9 @@ from nfa.registry.signals import Interrupted, shielded
 from nfa.registry.sweeps.storage import open_storage
 from nfa.registry.tracking import calls, first_use, registry, runs
 from nfa.registry.tracking import store as tracking_store
+from tests.support.processes import launch
+from tests.support.stores import Store
+from tests.support.tiny_runs import tiny
 
 
 class Waiting:
@@ -225,7 +226,7 @@ def test_a_registered_model_that_is_there_is_used() -> None:
 
 @pytest.mark.slow
 def test_first_trainings_at_the_same_time_share_a_postgresql_database(tmp_path: Path, waiting: Waiting) -> None:
-    from postgresql import server
+    from tests.support.postgresql import server
 
     store = Store(tmp_path / "typed")
     store.folder.mkdir()

@@ -6,7 +6,6 @@ import matplotlib.pyplot as plt
 import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
-from stores import Store
 
 from nfa import masking
 from nfa.errors import Refusal
@@ -14,6 +13,7 @@ from nfa.registry import tracking
 from nfa.registry.tracking import DataInput, places
 from nfa.registry.tracking import store as stores
 from nfa.registry.tracking.guarded_client import GuardedClient
+from tests.support.stores import Store
 
 ADDRESS = "postgresql://me:geh@im/7@host/runs"
 

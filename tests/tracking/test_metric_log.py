@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 from mlflow.tracking import MlflowClient
-from stores import Store
 
 from nfa.registry import tracking
 from nfa.registry.tracking.metrics import MetricLog, history
 from nfa.registry.tracking.store import client
+from tests.support.stores import Store
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ import mlflow
 import pytest
 from mlflow.exceptions import ExecutionException
 from mlflow.projects.backend import loader
-from stores import Store
-from support import ROOT
 
 from nfa.registry import mlflow_plugin
 from nfa.registry.tracking import store as tracking_store
+from tests.support.processes import ROOT
+from tests.support.stores import Store
 
 
 class Local:

@@ -12,13 +12,14 @@ from mlflow.entities import Run
 from mlflow.store.db.utils import _make_parent_dirs_if_sqlite
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import append_to_uri_path, resolve_uri_if_local
-from stores import Store
-from support import launch, tiny
 
 from nfa.errors import Refusal
 from nfa.registry import tracking
 from nfa.registry.tracking import places
 from nfa.registry.tracking.store import client
+from tests.support.processes import launch
+from tests.support.stores import Store
+from tests.support.tiny_runs import tiny
 
 HARD = ["lab#1", "a?b", "a%20b", "100%", "sp ace", 'it\'s "so"', "a&b;c", "a:b@c", "-ü ☃", "a?..b", "x\\y[z]{q}$*`~"]
 NAMES = st.text(st.characters(exclude_characters="/\0\n", exclude_categories=["Cs"]), min_size=1, max_size=20)

@@ -6,7 +6,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from decoders import RECORDINGS, tiny_decoder
 
 from nfa.registry.families.eeg.config import TrainEEGConfig
 from nfa.registry.families.eeg.session import stored_config
@@ -15,6 +14,7 @@ from nfa.registry.families.eeg.training import DecoderTraining
 from nfa.registry.families.eeg.workload import read
 from nfa.registry.families.protocol import StoredTraining
 from nfa.workload import Batch
+from tests.support.eeg_trainings import RECORDINGS, tiny_decoder
 
 
 def ids_of(workload, epoch: int) -> list[int]:

@@ -7,10 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from decoders import tiny_decoder
-from language import tiny_language
 from torch.utils.data import TensorDataset
-from toys import Sequences, choose_sites, half_square, layers, seeded, tiny_classifier, toy
 
 import nfa
 from nfa.maths.congruence import Congruence
@@ -28,6 +25,9 @@ from nfa.studies.gradient_directions import gradient_directions
 from nfa.studies.gradient_flow import gradient_flow
 from nfa.workload import Batch, Workload
 from nfa.workloads.probe import Probe
+from tests.support.eeg_trainings import tiny_decoder
+from tests.support.language_models import tiny_language
+from tests.support.toy_models import Sequences, choose_sites, half_square, layers, seeded, tiny_classifier, toy
 
 
 def labelled() -> Workload:

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from fine_tunings import MODULES, OPTIONS, STEPS, TOO_LONG, TRAINED, Place, factors_for, logits_of, used_place
 
 from nfa import reference
 from nfa.errors import Refusal
@@ -17,6 +16,17 @@ from nfa.registry.families.language.workload import LanguageModel
 from nfa.registry.families.protocol import StoredTraining
 from nfa.registry.families.registry import family
 from nfa.workload import Workload
+from tests.support.fine_tunings import (
+    MODULES,
+    OPTIONS,
+    STEPS,
+    TOO_LONG,
+    TRAINED,
+    Place,
+    factors_for,
+    logits_of,
+    used_place,
+)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from language import ALPHA, LENGTHS, RANK, language_of_words
 from torch import Tensor
 
 from nfa import reference
@@ -21,6 +20,7 @@ from nfa.registry.analyses.config import AnalyzeConfig
 from nfa.registry.families.language.workload import LanguageModel
 from nfa.relations import MATRICES
 from nfa.workload import Batch
+from tests.support.language_models import ALPHA, LENGTHS, RANK, language_of_words
 
 CLOSE = {"rtol": 0, "atol": 2e-6}  # of the largest entry: the model's norms are taken in float32
 SITES = ["model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"]

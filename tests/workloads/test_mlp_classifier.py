@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from toys import tiny_classifier
 
 from nfa.errors import Refusal
 from nfa.registry.datasets.images import ImageData
@@ -13,6 +12,7 @@ from nfa.registry.families.protocol import StoredTraining
 from nfa.registry.families.registry import family
 from nfa.workload import Workload
 from nfa.workloads import devices
+from tests.support.toy_models import tiny_classifier
 
 
 def test_it_is_a_workload():
@@ -118,9 +118,9 @@ def stored(digest: str) -> dict[str, object]:
 
 
 def test_a_stored_run_is_rebuilt_from_what_it_stored():
-    from nfa.registry.datasets import images
+    from nfa.registry.datasets import image_files, images
 
-    config = stored(images.load("digits", {}).digest())
+    config = stored(images.load("digits", image_files.locate("digits")).digest())
     workload = family("mlp").training.rebuild(StoredTraining(config, {"train": [3, 1]}, **PLAIN))
     assert workload.config == TrainConfig(**config["train"])
     batch = next(workload.batches("train", batch_size=4))

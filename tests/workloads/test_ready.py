@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from support import ROOT
 
 import nfa
 from nfa.analyses.alignment import Analysis
@@ -27,6 +26,7 @@ from nfa.registry.ready.sparse_parity import sparse_parity
 from nfa.registry.ready.transformer import transformer
 from nfa.seeding import generator
 from nfa.testing import check_workload
+from tests.support.processes import ROOT
 
 MADE: dict[str, Callable[..., Any]] = {name: named(place) for name, place in READY.items()}
 TINY: dict[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
@@ -119,7 +119,7 @@ def test_every_study_of_a_workload_agrees_with_the_references_and_changes_nothin
 
 
 def test_images_are_split_as_those_of_train_and_pixels_go_from_0_to_1() -> None:
-    data, found = images.load("digits", {}), image_datasets("digits", seed=7)
+    data, found = images.load("digits", image_files.locate("digits")), image_datasets("digits", seed=7)
     ids = splits.decide(data.train_labels, data.test_labels, seed=7, label_noise=0, classes=10)
     for name, (pixels, labels) in {
         "train": (data.train_images, data.train_labels),

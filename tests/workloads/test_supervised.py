@@ -11,7 +11,6 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
-from toys import layers
 
 import nfa
 from nfa.analyses.alignment import Analysis
@@ -22,6 +21,7 @@ from nfa.measures.evaluation import evaluate_split
 from nfa.observe.passes import site_weights
 from nfa.registry.analyses.config import AnalyzeConfig, GradientDirectionsConfig, GradientFlowConfig
 from nfa.workload import Workload
+from tests.support.toy_models import layers
 
 CLASSES = 3
 X = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))

@@ -7,7 +7,6 @@ import pytest
 import torch
 import torch.nn as nn
 from torch.utils.data import TensorDataset
-from toys import layers, seeded
 
 import nfa
 from nfa import reference
@@ -17,6 +16,7 @@ from nfa.errors import Refusal
 from nfa.maths.known_features import Subspace
 from nfa.relations import DEFAULT, KNOWN
 from nfa.sinks import Memory
+from tests.support.toy_models import layers, seeded
 
 LOSS = nn.CrossEntropyLoss(reduction="none")
 PROBE = torch.randn(20, 6, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 3

@@ -4,6 +4,7 @@ Nothing heavy is imported here, so a missing or damaged file is reported before 
 """
 
 import hashlib
+import importlib.util
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -66,6 +67,7 @@ SOURCES = {
         files={"archive": ("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530")},
     ),
 }
+DIGITS = "datasets/data/digits.csv.gz"  # in the package of scikit-learn
 
 
 def locate(dataset: str, data_dir: str = "") -> dict[str, Path]:
@@ -73,7 +75,8 @@ def locate(dataset: str, data_dir: str = "") -> dict[str, Path]:
 
     Args:
         dataset: Name of a published dataset, such as "digits" or "cifar10".
-        data_dir: Folder that holds the files; empty = search the known folders, else download.
+        data_dir: Folder that holds the files; empty = search the known folders, else download. Not used for "digits",
+            whose file is part of scikit-learn.
 
     Returns:
         Paths of the verified files by role.
@@ -81,8 +84,8 @@ def locate(dataset: str, data_dir: str = "") -> dict[str, Path]:
     Raises:
         Refusal: A file is missing, damaged, or cannot be downloaded.
     """
-    if dataset not in SOURCES:
-        return {}
+    if dataset == "digits":
+        return {"table": _with_scikit_learn()}
     source = SOURCES[dataset]
     if data_dir:
         return _verified(dataset, typed_folder(data_dir))
@@ -90,6 +93,18 @@ def locate(dataset: str, data_dir: str = "") -> dict[str, Path]:
         if all(Path(candidate, name).is_file() for name, *_ in source.files.values()):
             return _verified(dataset, Path(candidate))
     return _fetched(dataset)
+
+
+def _with_scikit_learn() -> Path:
+    """Return the digits file of the installed scikit-learn, without importing it, because that is slow."""
+    package = importlib.util.find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise Refusal("digits without scikit-learn, which contains them", "scikit-learn", "pip install scikit-learn")
+    file = Path(package.origin).parent / DIGITS
+    if not file.is_file():
+        remedy = "install it again: pip install --force-reinstall scikit-learn"
+        raise Refusal(f"digits: no file {file}", "scikit-learn with its data sets", remedy)
+    return file
 
 
 def _verified(dataset: str, folder: Path) -> dict[str, Path]:

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nfa.errors import Refusal
+from nfa.extras import check_extra
 from nfa.registry.places import named
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ class EntryPoint:
     """What a user starts: its parameters and the function that gets them, as "module:name", imported when needed.
 
     `becomes` makes of these parameters those that `start` gets, where they are not the same. `check` refuses before
-    anything heavy is imported. `look` does the same, and then `start` gets what it returns and a clock, too.
+    anything heavy is imported. `look` does the same, and then `start` gets what it returns and a clock, too. What is
+    imported then is installed with the extra of the family, or with `extra` where it is of none.
     """
 
     config: str
@@ -37,6 +39,7 @@ class EntryPoint:
     look: str = ""
     check: str = ""
     becomes: str = ""
+    extra: str = "registry"
 
     @property
     def parameters(self) -> type[Any]:
@@ -129,8 +132,9 @@ class Family(ABC):
     """A family of models, as it is known before PyTorch is loaded.
 
     `entrypoint` trains a model, with the parameters `config`, through the `FamilyTraining` at `trained_by`. Checkpoints
-    are counted in `unit`. `data` names the parameters that decide which data are read. `objective` and `space` are what
-    `tune` has without others; `space` may hold parameters beside those of `config` only if `resolved` knows them.
+    are counted in `unit`; what they import is installed with the `extra` of that name. `data` names the parameters that
+    decide which data are read. `objective` and `space` are what `tune` has without others; `space` may hold parameters
+    beside those of `config` only if `resolved` knows them.
     """
 
     name: ClassVar[str]
@@ -139,6 +143,7 @@ class Family(ABC):
     config: ClassVar[type[Any]]
     trained_by: ClassVar[str]
     unit: ClassVar[str] = "epoch"
+    extra: ClassVar[str] = "registry"
     data: ClassVar[tuple[str, ...]]
     objective: ClassVar[str]
     space: ClassVar[str]
@@ -204,7 +209,8 @@ class Family(ABC):
 
     @cached_property
     def training(self) -> "FamilyTraining":
-        """Its trainings, new and stored; PyTorch is loaded now."""
+        """Its trainings, new and stored; PyTorch is loaded now. `Refusal` where what they import is not installed."""
+        check_extra(f"workload={self.name}", self.extra)
         found: FamilyTraining = named(self.trained_by)()
         return found
 

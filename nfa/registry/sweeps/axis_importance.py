@@ -40,7 +40,7 @@ def conventions(resamples: int = RESAMPLES, seed: int = 0) -> dict[str, str | in
         "axes": "log axes enter as logarithms, choices as their index in the list",
         "interval": "95 %, percentile bootstrap over trials",
         "chance": "the same estimate with the objective's values shuffled among the trials. An axis mattered if at "
-        "most 5 % of the shuffled estimates reach its value, so about one in twenty axes without effect seems to matter",
+        "most 5 % of the shuffled estimates reach its value: about one in twenty axes without effect seems to matter",
         "adaptive": "adaptive samplers try good regions more often; the shares refer to the variance among the trials "
         "made, not over the whole space",
         "trees": TREES,

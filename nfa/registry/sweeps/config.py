@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nfa.errors import Refusal
+from nfa.extras import check_extra
 from nfa.options import check_fields, option
 from nfa.registry.families.protocol import Family
 from nfa.registry.families.registry import families, family
@@ -216,8 +217,10 @@ def _instead(name: str) -> str:
 
 
 def check_storage(config: TuneConfig) -> None:
-    """Check the folder of an SQLite file; a server is checked later."""
+    """Check the folder of an SQLite file, or the driver of PostgreSQL; the server itself is checked later."""
     text = config.storage
+    if text.startswith("postgres"):
+        check_extra("storage=postgresql://…", "postgresql")
     if text.startswith(SQLITE):
         folder = Path(text.removeprefix(SQLITE).partition("?")[0]).absolute().parent
         if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):

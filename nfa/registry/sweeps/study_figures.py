@@ -1,13 +1,15 @@
 """All figures of a study."""
 
 from collections.abc import Mapping, Sequence
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from nfa.registry.sweeps.axis_importance import Importance
 from nfa.registry.sweeps.figures import tuning, tuning_space
 from nfa.registry.sweeps.study_table import StudyTable, best, best_so_far
 from nfa.registry.sweeps.study_table import pareto_front as front_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def study_figures(
@@ -16,7 +18,7 @@ def study_figures(
     *,
     defaults: int | None = None,
     unit: str = "epoch",
-) -> dict[str, Figure]:
+) -> "dict[str, Figure]":
     """Return all figures by file name, without those that would be empty.
 
     `importances` has one mapping per objective, `defaults` is the number of the trial with the default parameters, and

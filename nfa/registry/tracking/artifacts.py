@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from mlflow.entities import Run
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from PIL import Image
 
 from nfa import content, disk_space, unfinished
 from nfa.console import stage
@@ -83,6 +82,8 @@ def get_tensors(run_id: str, path: str) -> "tuple[dict[str, Tensor], dict[str, s
 
 def put_images(run: Run, key: str, paths: Mapping[int, str]) -> None:
     """Log pictures that are artifacts of the run as an image series by step; MLflow's UI shows it with a slider."""
+    from PIL import Image
+
     for step, path in paths.items():
         with Image.open(get(run.info.run_id, path)) as picture, unfinished.temporary_files(), shielded():
             client().log_image(run.info.run_id, picture.convert("RGB"), key=key, step=step)

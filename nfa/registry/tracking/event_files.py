@@ -4,8 +4,8 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
@@ -16,6 +16,9 @@ from nfa.registry.tracking import artifacts
 from nfa.registry.tracking.places import local_folder
 from nfa.registry.tracking.runs import TrackedRun
 from nfa.registry.tracking.store import client
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FOLDER = "tensorboard"
 PATIENCE = 60  # seconds between flushes
@@ -60,7 +63,7 @@ class EventFiles:
                 if self._is_new(tag, step) and bool(tensor.isfinite().all()):
                     self._writer.add_histogram(tag, tensor.detach().float().cpu(), step)
 
-    def figure(self, tag: str, figure: Figure, step: int) -> None:
+    def figure(self, tag: str, figure: "Figure", step: int) -> None:
         """A picture."""
         with shielded():
             if self._is_new(tag, step):

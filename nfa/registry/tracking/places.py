@@ -17,17 +17,24 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 from sqlalchemy.engine import make_url
 
 from nfa.errors import Refusal
+from nfa.extras import check_extra
 from nfa.registry.tracking.guarded_client import GuardedClient
 
 ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"  # MLflow's default artifact root for new experiments
+PSYCOPG = ("postgresql://", "postgresql+psycopg://")
 
 
 def store_address() -> str:
-    """Return MLflow's tracking URI, with % and ? in an SQLite path written so that MLflow creates no wrong folder."""
+    """Return MLflow's tracking URI, with % and ? in an SQLite path written so that MLflow creates no wrong folder.
+
+    Raises `Refusal` for an address that cannot be a store here.
+    """
     try:
         uri = mlflow.get_tracking_uri()
     except UnicodeEncodeError:
         raise _not_text(caller_folder()) from None
+    if uri.startswith(PSYCOPG):
+        check_extra("a tracking store in PostgreSQL", "postgresql")
     if not uri.startswith("sqlite:///") or not {"%", "?"} & set(uri):
         return uri
     address = uri.replace("sqlite:", "sqlite+pysqlite:", 1)  # the same driver, for which MLflow makes no folders

@@ -24,7 +24,6 @@ from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.training import report
 from nfa.registry.training.loop import Training, Watched
-from nfa.registry.training.optimizer_table import OPTIMIZERS
 from nfa.registry.training.optimizers import Optimizers
 from nfa.registry.training.session import Session, Tracked
 from nfa.relations import TRAINING
@@ -43,7 +42,7 @@ class AlignmentSession(Session):
         self.workload, self.model = ready.workload, ready.workload.model()
         self.stored = self.described(ready)
         self.schedule, self.last = fit(self.config.schedule, self.config.epochs), self.config.epochs
-        self.called, self.state_copies = self.config.optimizer, OPTIMIZERS[self.config.optimizer].copies
+        self.called, self.state_copies = self.config.optimizer, self.config.entry.copies
         self.unseen: str = ""
         self.analysis = self._analysis(max_samples)
         self.objective = self.workload.objective()
@@ -54,6 +53,7 @@ class AlignmentSession(Session):
             batch_size=self.config.batch_size,
             seed=self.config.seed,
             objective=self.objective,
+            clip_norm=self.config.clip_norm,
             watched=Watched(self.workload.groups(self.model).names, self.schedule),
         )
 
@@ -103,7 +103,7 @@ class AlignmentSession(Session):
     def lines(self) -> Iterator[tuple[str, str]]:
         config = self.config
         yield "model", self.model_line()
-        yield "optimizer", f"{config.optimizer}, lr {config.lr}, momentum {config.momentum}"
+        yield "optimizer", config.described_optimizer()
         analysed = f"analysis of {len(self.analysis.ids) if self.analysis else 0} examples in {config.precision}"
         yield "run", f"{self.run.run_id}, {len(self.schedule)} checkpoints, {analysed}"
         yield "coverage", self.coverage
@@ -129,6 +129,7 @@ class AlignmentSession(Session):
     def measure(self, epoch: int, *, checkpoint: bool) -> dict[str, float]:  # noqa: ARG002
         with self.clock.section("evaluation"):
             values = evaluate_split(self.model, self.workload, "val")
+        values |= self.training.learning_rate(self.config)
         return {**values, **self._analyse(), **self.training.flow} if checkpoint else values
 
     def _analyse(self) -> dict[str, float]:

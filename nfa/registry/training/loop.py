@@ -17,6 +17,7 @@ from nfa.learned import learned_state, load_learned
 from nfa.measures.parameter_groups import gradient_norm, relative_changes
 from nfa.parallel import World
 from nfa.registry.signals import shielded
+from nfa.registry.training.optimizer_parameters import OptimizerParameters
 from nfa.registry.training.optimizers import Optimizers
 from nfa.registry.training.shared_batch import share_batches
 from nfa.seeding import generator
@@ -99,11 +100,22 @@ class Training:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take up a `state` again."""
         load_learned(self.model, state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
         self.objective.load_state_dict(state["objective"])
         _set_generators(state["generators"]["cpu"], state["generators"]["cuda"])
         self.flow, self.last = dict(state["flow"]), dict(state["last"])
         self.progress = Progress(**state["progress"])
+        self.optimizer.load_state_dict(state["optimizer"], self.updates)
+
+    @property
+    def updates(self) -> int:
+        """Those that have been made."""
+        return self.progress.epoch * self.batches_per_epoch + self.progress.batch
+
+    def learning_rate(self, asked: OptimizerParameters) -> dict[str, float]:
+        """That of the last update, where it changes and there has been an update."""
+        if not self.updates:
+            return {}
+        return dict.fromkeys(asked.rate_keys, float(asked.lr) * self.optimizer.rate(self.updates - 1))
 
     @cached_property
     def batches_per_epoch(self) -> int:
@@ -145,9 +157,7 @@ class Training:
             total += self._step(parts, len(step), after_batch, watch=watch)
         assert next(batches, None) is None, "the workload gives more batches than there are examples"
         self._check_finite(self.world.sum(total))
-        with shielded():
-            self.optimizer.end_epoch()
-            self.progress = Progress(epoch=self.progress.epoch + 1)
+        self.progress = Progress(epoch=self.progress.epoch + 1)
 
     def _step(self, parts: Sequence[Batch], examples: int, after_batch: Callable[[], object], *, watch: bool) -> Tensor:
         """One update; a signal in the middle of it leaves everything as it was before, a later one comes after all."""

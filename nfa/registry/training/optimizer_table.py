@@ -1,17 +1,29 @@
-"""The optimizers, one line each; what is offered, resolved, built and reckoned with of them comes from here.
+"""The optimizers: a line for each that has defaults of its own, and every other class of torch.optim by its name.
 
-Nothing heavy is imported: parameters are understood before PyTorch is loaded.
+What is offered, resolved, built and reckoned with of them comes from here. PyTorch is imported only for a class that
+has no line, so that parameters are understood before it is loaded.
 """
 
+import inspect
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from nfa.errors import Refusal, reason
+from nfa.registry.places import named
+from nfa.registry.typed_values import known
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
 class OptimizerEntry:
-    """A class as "module:name" with the learning rate and momentum of a classifier that says none (None: it has none).
+    """A class as "module:name", with the learning rate and momentum that `auto` stands for (None: it has no momentum).
 
-    `copies` of what is trained are in a training state: the weights, and what the optimizer keeps beside them. With a
-    `companion` it takes the hidden matrices only, and that one the readout.
+    A training state holds `copies` of what is trained: the weights, and what the optimizer keeps beside them. An
+    optimizer with a `companion` takes the matrices of hidden layers only; the companion takes all other parameters.
     """
 
     made_by: str
@@ -19,11 +31,95 @@ class OptimizerEntry:
     momentum: float | None
     copies: int
     companion: str = ""
+    decays: bool = True  # whether it has a weight decay
 
 
 OPTIMIZERS = {
     "sgd": OptimizerEntry("torch.optim:SGD", lr=0.1, momentum=0.0, copies=1),
     "adam": OptimizerEntry("torch.optim:Adam", lr=0.001, momentum=None, copies=3),
     "adamw": OptimizerEntry("torch.optim:AdamW", lr=0.001, momentum=None, copies=3),
-    "muon": OptimizerEntry("torch.optim:Muon", lr=0.01, momentum=0.95, copies=2, companion="adam"),
+    "muon": OptimizerEntry("nfa.registry.training.muon:Muon", lr=0.01, momentum=0.95, copies=2, companion="adam"),
 }
+TYPED_THEMSELVES = ("params", "lr", "momentum", "weight_decay")  # no arguments of the class beside the parameters
+ALLOWED = f"{', '.join(OPTIMIZERS)}, or the name of another class of torch.optim, such as RMSprop"
+
+
+@cache
+def entry_of(name: str, more: tuple[str, ...] = ()) -> OptimizerEntry:
+    """The entry of an optimizer by its name; that of a class of torch.optim is read from its signature.
+
+    Args:
+        name: One of `OPTIMIZERS`, or the name of a class.
+        more: Further names that are allowed where the name comes from.
+
+    Raises:
+        Refusal: no optimizer has that name, or its class cannot make the steps of a training.
+    """
+    if name in OPTIMIZERS:
+        return OPTIMIZERS[name]
+    kind = _class_of(name, more)
+    defaults = inspect.signature(kind).parameters
+    momentum = float(defaults["momentum"].default) if "momentum" in defaults else None
+    kept = tried(name, f"torch.optim:{name}", {})
+    lr = float(defaults["lr"].default)
+    return OptimizerEntry(f"torch.optim:{name}", lr, momentum, 1 + kept, decays="weight_decay" in defaults)
+
+
+def tried(name: str, made_by: str, arguments: Mapping[str, Any]) -> int:
+    """Make a step of an optimizer on a small matrix; how many copies of the matrix it keeps afterwards.
+
+    Raises:
+        Refusal: the class does not take the arguments, or does not step on a plain gradient.
+    """
+    import torch
+
+    kind, weight = named(made_by), torch.nn.Parameter(torch.ones(2, 2))
+    weight.grad = torch.ones(2, 2)
+    for argument in arguments:
+        known(f"optimizer_args of {name}", argument, _arguments_of(kind))
+    try:
+        optimizer = kind([weight], lr=0.01, **arguments)
+        optimizer.step()
+    except Exception as error:  # whatever the class raises
+        given = "".join(f" {argument}={value}" for argument, value in arguments.items())
+        got = f"optimizer={name}{given}: a step with it fails ({type(error).__name__}: {reason(error)})"
+        allowed = "an optimizer that steps on a dense gradient, without evaluating the loss again"
+        raise Refusal(got, allowed, "other optimizer_args" if arguments else "optimizer=adam") from error
+    return sum(torch.is_tensor(value) and value.shape == weight.shape for value in optimizer.state[weight].values())
+
+
+def _arguments_of(kind: "type[torch.optim.Optimizer]") -> list[str]:
+    """The arguments of a class, and of those it is made from, that are no parameters of their own."""
+    made = [one for one in kind.__mro__ if issubclass(one, _optimizer()) and one is not _optimizer()]
+    found = [name for one in made for name in inspect.signature(one).parameters]
+    return [name for name in dict.fromkeys(found) if name not in (*TYPED_THEMSELVES, "others")]
+
+
+def _optimizer() -> "type[torch.optim.Optimizer]":
+    """What all of them are made from."""
+    import torch
+
+    return torch.optim.Optimizer
+
+
+def _class_of(name: str, more: tuple[str, ...]) -> "type[torch.optim.Optimizer]":
+    """The class of torch.optim that has that name."""
+    allowed = ", ".join((*more, ALLOWED))
+    if name.lower() in OPTIMIZERS or not name[:1].isupper():  # PyTorch is not imported for a typing error
+        raise Refusal(f"optimizer={name!r}", allowed, f"optimizer={_nearest(name, (*more, *OPTIMIZERS))}")
+    import torch
+
+    every = vars(torch.optim).values()
+    kinds = {one.__name__: one for one in every if inspect.isclass(one) and issubclass(one, _optimizer())}
+    del kinds["Optimizer"]
+    if name not in kinds:
+        raise Refusal(f"optimizer={name!r}", allowed, f"optimizer={_nearest(name, (*OPTIMIZERS, *kinds))}")
+    return kinds[name]
+
+
+def _nearest(name: str, allowed: Iterable[str]) -> str:
+    import difflib
+
+    lower = {other.lower(): other for other in allowed}
+    near = difflib.get_close_matches(name.lower(), list(lower), n=1, cutoff=0.4)
+    return lower[near[0]] if near else next(iter(OPTIMIZERS))

@@ -1,15 +1,15 @@
 """The optimizers of a training run, stepped and saved as one."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn as nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from nfa.maths.bfloat16 import bfloat16_products, has_bfloat16_units
 from nfa.registry.places import named
+from nfa.registry.training.optimizer_parameters import OptimizerParameters
 from nfa.registry.training.optimizer_table import OPTIMIZERS
 from nfa.registry.training.rates import Rate, always
 
@@ -17,11 +17,11 @@ from nfa.registry.training.rates import Rate, always
 class Optimizers:
     """Several torch optimizers that share the parameters of one model between them.
 
-    `rate` gives the factor of every learning rate after so many epochs have ended.
+    `rate` gives the factor of every learning rate after so many updates.
     """
 
     def __init__(self, parts: Mapping[str, torch.optim.Optimizer], rate: Rate = always) -> None:
-        self.parts = dict(parts)
+        self.parts, self.rate = dict(parts), rate
         self.schedules = [LambdaLR(part, rate) for part in parts.values()]
 
     def zero_grad(self) -> None:
@@ -29,55 +29,74 @@ class Optimizers:
             part.zero_grad(set_to_none=True)
 
     def step(self) -> None:
-        for part in self.parts.values():
-            with _fast_products(part):
-                part.step()
-
-    def end_epoch(self) -> None:
-        """Let the learning rates follow their schedule."""
-        for schedule in self.schedules:
+        """Update the weights; the learning rates are those of the next update afterwards."""
+        for part, schedule in zip(self.parts.values(), self.schedules, strict=True):
+            part.step()
             schedule.step()
 
     def state_dict(self) -> dict[str, Any]:
-        parts = {name: _without_first_rates(part.state_dict()) for name, part in self.parts.items()}
-        return {"epochs": self.schedules[0].last_epoch, **parts}
+        return {name: _without_first_rates(part.state_dict()) for name, part in self.parts.items()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], updates: int) -> None:
+        """Take up a state that so many updates led to."""
         for name, part in self.parts.items():
             part.load_state_dict(state[name])  # with the learning rates
-        # torch warns of an epoch that ends without an update; of one that is taken up at its end, they were all made.
-        counts = {"last_epoch": state["epochs"], "_step_count": state["epochs"] + 2}
+        # torch warns of schedules that are ahead of the updates of this process; these were all made.
+        counts = {"last_epoch": updates, "_step_count": updates + 1}
         for schedule in self.schedules:
             schedule.load_state_dict({**schedule.state_dict(), **counts})
 
 
-def build(
-    name: str,
-    groups: Sequence[Any],
-    *,
-    lr: float,
-    momentum: float = 0.0,
-    weight_decay: float = 0,
-    readout: Sequence[nn.Parameter] = (),
-    companion_lr: float = 0.0,
-    rate: Rate = always,
-    **options: Any,
-) -> Optimizers:
-    """The optimizer of that name for `groups` of parameters and `readout`, or with its companion for the latter.
+@dataclass(frozen=True)
+class Group:
+    """Parameters with one learning rate, which is `factor` times the one asked for.
 
-    The weight decay of SGD and Adam is an L2 penalty (added to the gradient). Muon orthogonalises its momentum by a
-    Newton–Schulz iteration (Jordan et al. 2024; torch.optim.Muon): an update's singular values come out between about
-    0.5 and 1.5 where the gradient's are not negligible, times lr·√max(1, out/in). Its weight decay is decoupled. The
-    readout is not a hidden matrix, so it gets Adam at `companion_lr`. `options` are further ones of the class.
+    An optimizer that has a companion takes the `hidden` matrices and leaves it the `others`; any other takes them all.
     """
-    entry = OPTIMIZERS[name]
-    own = options if entry.momentum is None else {**options, "momentum": momentum}
-    together = groups if entry.companion else [*groups, *readout]
-    parts = {name: named(entry.made_by)(together, lr=lr, weight_decay=weight_decay, **own)}
-    if entry.companion and readout:
+
+    hidden: Sequence[nn.Parameter]
+    others: Sequence[nn.Parameter] = ()
+    factor: float = 1.0
+
+
+def build(
+    asked: OptimizerParameters,
+    groups: Sequence[Group],
+    rate: Rate = always,
+    own: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Optimizers:
+    """The optimizer that is asked for, on the parameters of `groups`.
+
+    The weight decay of sgd and adam is an L2 penalty (added to the gradient); that of adamw and muon is decoupled. Muon
+    makes an update's singular values lie between about 0.7 and 1.2 where the gradient's are not negligible, times
+    lr·√max(1, out/in).
+
+    Args:
+        asked: With `lr` and `momentum` resolved.
+        groups: All that is trained.
+        rate: The factor of the learning rates after so many updates.
+        own: Arguments that a family gives the classes of some optimizers; `optimizer_args` come before them.
+    """
+    entry = asked.entry
+    arguments = {**(own or {}).get(asked.optimizer, {}), **asked.arguments()}
+    if entry.decays:
+        arguments["weight_decay"] = asked.weight_decay
+    if entry.momentum is not None:
+        arguments["momentum"] = float(asked.momentum)
+    taken = [list(group.hidden) if entry.companion else [*group.hidden, *group.others] for group in groups]
+    factors = [group.factor for group in groups]
+    parts = {asked.optimizer: named(entry.made_by)(_at(float(asked.lr), taken, factors), **arguments)}
+    if entry.companion and any(group.others for group in groups):
+        left = _at(asked.companion_lr, [list(group.others) for group in groups], factors)
         companion = named(OPTIMIZERS[entry.companion].made_by)
-        parts["companion"] = companion(readout, lr=companion_lr, weight_decay=weight_decay)
+        parts["companion"] = companion(left, weight_decay=asked.weight_decay)
     return Optimizers(parts, rate)
+
+
+def _at(lr: float, taken: Sequence[list[nn.Parameter]], factors: Sequence[float]) -> list[dict[str, Any]]:
+    """torch's groups of parameters, each with its learning rate."""
+    pairs = zip(taken, factors, strict=True)
+    return [{"params": weights, "lr": lr * factor} for weights, factor in pairs if weights]
 
 
 def _without_first_rates(state: dict[str, Any]) -> dict[str, Any]:
@@ -85,11 +104,3 @@ def _without_first_rates(state: dict[str, Any]) -> dict[str, Any]:
     for group in state["param_groups"]:
         group.pop("initial_lr", None)
     return state
-
-
-def _fast_products(part: torch.optim.Optimizer) -> AbstractContextManager[None]:
-    """torch.optim.Muon multiplies in bfloat16, which is unusably slow on a processor without bfloat16 units."""
-    if not isinstance(part, torch.optim.Muon):
-        return nullcontext()
-    device = part.param_groups[0]["params"][0].device
-    return nullcontext() if has_bfloat16_units(device) else bfloat16_products()

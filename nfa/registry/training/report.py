@@ -1,9 +1,7 @@
 """Reports and figures of trainings by our loop, made from nothing but their logged series."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from nfa.checkpoint_schedule import phase_boundary
 from nfa.console import stage
@@ -12,6 +10,9 @@ from nfa.registry import tracking
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.training.figures.optimizer_comparison import optimizer_comparison
 from nfa.relations import KNOWN, TRAINING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def results(series: Mapping[str, Series], sites: Sequence[str], conventions: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,13 +40,13 @@ def checkpoint_epochs(series: Mapping[str, Series]) -> list[int]:
     return sorted(series.get("train/loss", {}))
 
 
-def training_figure(series: Mapping[str, Series], sites: Sequence[str], title: str) -> Figure:
+def training_figure(series: Mapping[str, Series], sites: Sequence[str], title: str) -> "Figure":
     """The figure `training_analysis` of one run, with shares in known features where there are any."""
     shown = [TRAINING[0], *(name for name in KNOWN if any(f"{site}/{name}" in series for site in sites))]
     return training_analysis(series, sites, shown, title=title, boundary=phase_boundary(checkpoint_epochs(series)))
 
 
-def comparison_figure(runs: Mapping[str, Mapping[str, Series]], sites: Sequence[str]) -> Figure:
+def comparison_figure(runs: Mapping[str, Mapping[str, Series]], sites: Sequence[str]) -> "Figure":
     """The figure `optimizer_comparison` of several runs."""
     epochs = sorted(set().union(*(checkpoint_epochs(series) for series in runs.values())))
     return optimizer_comparison(runs, sites, boundary=phase_boundary(epochs))

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from labs import imports, train_lab, write_lab
-from stores import Finished, Store, used
+
+from tests.support.stores import Finished, Store, used
+from tests.support.workload_files import imports, train_lab, write_lab
 
 Once = Callable[[str, Callable[[Path], Any]], Any]
 

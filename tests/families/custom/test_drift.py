@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from labs import LAB, write_lab
-from refusals import Refused
-from stores import Finished
 
 import nfa
 from nfa.errors import Refusal
+from tests.support.refusals import Refused
+from tests.support.stores import Finished
+from tests.support.workload_files import LAB, write_lab
 
 ANSWERS = "a model that answers otherwise than when"
 IDS, DATA = "examples of probe that are not those", "digest"

@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from labs import imports
 
 from nfa.errors import Refusal
 from nfa.registry.families.custom.maker import find, written
+from tests.support.workload_files import imports
 
 FILE = """
 import functools

@@ -1,10 +1,11 @@
 """A training of a named workload that was killed goes on to the same weights, whatever draws random numbers in it."""
 
 import pytest
-from labs import TINY, write_lab
-from moments import INT, KILL, During
-from stores import Finished, Store, assert_same_run
-from support import run, words
+
+from tests.support.fault_injection import INT, KILL, During
+from tests.support.processes import run, words
+from tests.support.stores import Finished, Store, assert_same_run
+from tests.support.workload_files import TINY, write_lab
 
 WORDS = {**TINY, "workload": "my_lab:blurred", "workload_args": "width=4"}
 LOOP = "nfa.registry.training.loop"

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from labs import TINY, train_lab, write_lab
-from refusals import Refused, assert_refused_before_anything_heavy
-from stores import Store
-from support import words
 
 from nfa.errors import DivergedError
 from nfa.registry.families.by_name import TrainAnyConfig, training_of
+from tests.support.processes import words
+from tests.support.refusals import Refused, assert_refused_before_anything_heavy
+from tests.support.stores import Store
+from tests.support.workload_files import TINY, train_lab, write_lab
 
 MORE = """
 

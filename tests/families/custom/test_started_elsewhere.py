@@ -6,16 +6,16 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from every_family import undrawn
-from labs import TINY, imports, train_lab, write_lab
-from mlflow_runs import BIN, mlflow_run, unactivated
-from servers import serving
-from stores import Finished, Store, used, wrapper_in
-from support import ROOT, environment_of_tests, process, words
 
 from nfa.errors import Refusal
 from nfa.registry import cli
 from nfa.registry.entry_points import entry_points
+from tests.support.mlflow_projects import BIN, mlflow_run, unactivated
+from tests.support.mlflow_servers import serving
+from tests.support.processes import ROOT, environment_of_tests, process, words
+from tests.support.runs_by_family import undrawn
+from tests.support.stores import Finished, Store, used, wrapper_in
+from tests.support.workload_files import TINY, imports, train_lab, write_lab
 
 BY_PATH = "name it in an analysis: workload=/path/my_lab.py:make"
 NOT_INSTALLED = "MLflow does not say in which folder the command was typed"

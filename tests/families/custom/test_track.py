@@ -13,16 +13,16 @@ import mlflow
 import numpy as np
 import pytest
 import torch
-from analyses import analysed, series
-from labs import write_lab
-from moments import INT, KILL, TERM, During
-from stores import Store, same_weights
-from support import call
 
 import nfa
 from nfa.errors import Refusal
 from nfa.registry.families.custom.track import Track
 from nfa.seeding import seed_generators
+from tests.support.analyses import analysed, series
+from tests.support.fault_injection import INT, KILL, TERM, During
+from tests.support.processes import call
+from tests.support.stores import Store, same_weights
+from tests.support.workload_files import write_lab
 
 EPOCHS = 3
 

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from labs import LAB, change_config, train_lab, write_lab
-from refusals import Refused
-from stores import Finished, Store
-from test_maker import install
 
 import nfa
 from nfa import content
 from nfa.errors import Refusal
 from nfa.registry.families.custom.maker import find
 from nfa.registry.families.custom.trust import imported
+from tests.families.custom.test_maker import install
+from tests.support.refusals import Refused
+from tests.support.stores import Finished, Store
+from tests.support.workload_files import LAB, change_config, train_lab, write_lab
 
 SPY = "open('imported', 'w').close()\n"
 HARM = "command=touch harmed"

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from labs import TINY, imports, train_lab, write_lab
-from refusals import Refused
-from stores import Store
-from support import words
 
 import nfa
 from nfa.measures.parameter_groups import norm
 from nfa.seeding import generator_states, seed_generators
+from tests.support.processes import words
+from tests.support.refusals import Refused
+from tests.support.stores import Store
+from tests.support.workload_files import TINY, imports, train_lab, write_lab
 
 MORE = """
 import numpy

@@ -31,10 +31,10 @@ class NamedWorkloads(Family):
             raise Refusal(f"workload={name}", f"{', '.join(names)}, or {ALLOWED}", "choose one of them")
         self.name = name  # type: ignore[misc]  # of its runs: the tag nfa.workload
 
-    def metric_keys(self, config: CustomConfig) -> list[str]:  # noqa: ARG002 - its sites are known once there is a model
+    def metric_keys(self, config: CustomConfig) -> list[str]:  # its sites are known once there is a model
         scores = [f"{split}/*" for split in ("train", "val", "test")]
         similarities = [f"*/{relation}" for relation in (*TRAINING, *KNOWN)]
-        return [*scores, *similarities, "flow/grad_norm", "flow/*/update_ratio"]
+        return [*scores, *similarities, "flow/grad_norm", "flow/*/update_ratio", *config.rate_keys]
 
     def check(self, trainings: Sequence[CustomConfig]) -> None:
         for name, words in {(one.workload, one.workload_args) for one in trainings}:

@@ -2,12 +2,7 @@
 
 from typing import Any
 
-import torch.nn as nn
-
-from nfa.errors import Refusal
-from nfa.measures.site_matrices import chosen_sites
 from nfa.observe.answers import answers
-from nfa.observe.found_sites import Sites
 from nfa.registry.families.custom.config import CustomConfig
 from nfa.registry.families.custom.maker import find, written
 from nfa.registry.families.custom.making import code_of, data_digest
@@ -16,9 +11,8 @@ from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.training.alignment_session import AlignmentSession, fields_of
 from nfa.registry.training.config_json import training_config
-from nfa.registry.training.optimizer_table import OPTIMIZERS
-from nfa.registry.training.optimizers import Optimizers, build
-from nfa.workload import Workload
+from nfa.registry.training.hidden_matrices import hidden_matrices
+from nfa.registry.training.optimizers import Group, Optimizers, build
 
 ANALYSED = 512  # examples at a checkpoint, where max_samples does not say how many
 
@@ -61,33 +55,15 @@ class CustomSession(AlignmentSession):
         """For everything that is trained; those with a companion take the matrices of hidden sites only."""
         config, named = self.config, dict(self.model.named_parameters())
         trained = {name: weight for name, weight in named.items() if weight.requires_grad}
-        hidden = self._hidden() if OPTIMIZERS[config.optimizer].companion else list(trained)
-        return build(
-            config.optimizer,
-            [trained[name] for name in hidden],
-            readout=[weight for name, weight in trained.items() if name not in hidden],
-            lr=float(config.lr),
-            momentum=float(config.momentum),
-            weight_decay=config.weight_decay,
-            companion_lr=config.companion_lr,
-        )
+        hidden = self._hidden() if config.entry.companion else list(trained)
+        groups = [
+            Group(
+                [trained[name] for name in hidden],
+                [weight for name, weight in trained.items() if name not in hidden],
+            )
+        ]
+        updates = config.updates(len(self.example_ids["train"]))
+        return build(config, groups, config.rate(updates, updates // config.epochs))
 
     def _hidden(self) -> list[str]:
-        found = self.analysis.found if self.analysis else None
-        return hidden_matrices(self.workload, self.model, found, self.config.optimizer)
-
-
-def hidden_matrices(workload: Workload, model: nn.Module, found: Sites | None, optimizer: str) -> list[str]:
-    """Names of the trained matrices that sites before the readout are made of: no bias, no embedding.
-
-    `Refusal` where there is none.
-    """
-    chosen = chosen_sites(workload, model, found) if found and found.seen else []
-    readout = workload.readout(model) or (found.last if found else None)
-    own = found.parameters(name for name in chosen if name != readout) if found else set()
-    named = model.named_parameters()
-    hidden = [name for name, weight in named if name in own and weight.ndim == 2 and weight.requires_grad]
-    if not hidden:
-        got = f"optimizer={optimizer} for a model without a hidden matrix"
-        raise Refusal(got, "a model with a linear layer before its readout", "optimizer=adam")
-    return hidden
+        return hidden_matrices(self.workload, self.model, self.analysis.found if self.analysis else None)

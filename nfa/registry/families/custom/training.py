@@ -4,13 +4,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from nfa.errors import Refusal
-from nfa.observe.door import few_of, find_sites
 from nfa.parallel import World
 from nfa.registry import stored_runs, tracking
 from nfa.registry.families.custom.config import CustomConfig
 from nfa.registry.families.custom.maker import find
 from nfa.registry.families.custom.making import data_digest, made, splits_of
-from nfa.registry.families.custom.session import CustomSession, described, hidden_matrices
+from nfa.registry.families.custom.session import CustomSession, described
 from nfa.registry.families.custom.steps import check_steps
 from nfa.registry.families.custom.trust import WATCHED, trusted
 from nfa.registry.families.protocol import FamilyTraining, Ids, Ready, StoredTraining
@@ -18,7 +17,8 @@ from nfa.registry.families.stored import SPLITS, check_same
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.training import report
-from nfa.registry.training.optimizer_table import OPTIMIZERS
+from nfa.registry.training.hidden_matrices import hidden_matrices
+from nfa.registry.training.parameters import ALL
 from nfa.workload import Workload
 
 
@@ -80,10 +80,10 @@ def check_code(workload: Workload, run_id: str) -> None:
 
 def _check_optimizer(config: CustomConfig, workload: Workload) -> None:
     """`Refusal` where the model has nothing for the optimizer, or where a step of it would fail."""
-    if config.optimizer == "all" or OPTIMIZERS[config.optimizer].companion:
-        model = workload.model()
-        hidden_matrices(workload, model, find_sites(model, workload, few_of(workload)), config.optimizer)
-    if config.optimizer != "all":  # which is looked at for each of its optimizers
+    config.check_updates(config.updates(len(workload.ids("train"))))
+    if config.optimizer == ALL or config.entry.companion:
+        hidden_matrices(workload, workload.model())
+    if config.optimizer != ALL:  # which is looked at for each of its optimizers
         check_steps(config, workload)
 
 

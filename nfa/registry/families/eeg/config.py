@@ -9,6 +9,9 @@ from nfa import checkpoint_schedule
 from nfa.errors import Refusal
 from nfa.options import Auto, check_fields, device_option, option
 from nfa.registry.machine import check_memory
+from nfa.registry.training.optimizer_parameters import OptimizerParameters
+from nfa.registry.training.optimizer_table import ALLOWED
+from nfa.registry.training.rates import SCHEDULES
 from nfa.registry.typed_values import whole_numbers
 
 RATE = 64  # samples a second
@@ -36,8 +39,14 @@ OF_SIZES: dict[str, tuple[float, float]] = {  # tiny, paper
 SIZES: dict[str, dict[str, Any]] = {
     size: {name: values[place] for name, values in OF_SIZES.items()} for place, size in enumerate(("tiny", "paper"))
 }
-EEG_LEARNING_RATES = {"adam": {"tiny": 3e-3, "paper": 1e-4}, "sgd": {"tiny": 2e-2, "paper": 1e-2}}
-RESOLVED = (*SWITCHES, *OF_SIZES, "lr")
+EEG_LEARNING_RATES = {
+    "adam": {"tiny": 3e-3, "paper": 1e-4},
+    "adamw": {"tiny": 3e-3, "paper": 1e-4},
+    "sgd": {"tiny": 2e-2, "paper": 1e-2},
+    "muon": {"tiny": 1e-2, "paper": 1e-2},
+}
+RATES = "; ".join(f"{name} {rates['tiny']:g}, {rates['paper']:g}" for name, rates in EEG_LEARNING_RATES.items())
+RESOLVED = (*SWITCHES, *OF_SIZES, "lr", "momentum")
 POSITIONS = ("before_gate", "before_head", "before_stack")
 SPLITTINGS = ("time", "recordings", "subjects")
 UNSEEN = ("first_minute", "population")
@@ -46,7 +55,7 @@ EEG_SCHEDULE = "0,1,2,5,10,20,50,100,200,500,1000"
 
 
 @dataclass(frozen=True)
-class EEGTraining:
+class EEGTraining(OptimizerParameters):
     """What a training on EEG and an ablation of one have in common."""
 
     size: str = option("tiny", "dimensions, window, epochs and learning rate that are auto", choices=tuple(SIZES))
@@ -78,12 +87,9 @@ class EEGTraining:
         choices=SPLITTINGS,
     )
     unseen: str = option("first_minute", UNSEEN_HELP, choices=UNSEEN)
-    optimizer: str = option("adam", "adam (betas 0.9 and 0.98, eps 1e-9) or sgd", choices=("adam", "sgd"))
-    lr: float | Auto = option("auto", "learning rate; auto = adam 3e-3 tiny, 1e-4 paper; sgd 0.02, 0.01", above=0)
-    momentum: float = option(0.0, "momentum of sgd", at_least=0, below=1)
-    lr_step: int = option(50, "epochs after which the learning rate is multiplied by lr_decay", at_least=1)
-    lr_decay: float = option(0.9, "factor of the learning rate", above=0, below=1.0001)
-    clip_norm: float = option(0.0, "largest norm of the gradient; 0 = not clipped", at_least=0)
+    optimizer: str = option("adam", f"optimizer: {ALLOWED}; adam and adamw have betas 0.9 and 0.98, eps 1e-9")
+    lr: float | Auto = option("auto", f"learning rate; auto = (tiny, paper) {RATES}", above=0)
+    lr_schedule: str = option("step", "how the learning rate changes during the training", choices=SCHEDULES)
     pearson_weight: float = option(1.0, "λ of the loss MSE + λ·(1 − r)²", at_least=0)
     epochs: int | Auto = option("auto", "epochs; auto = 40 tiny, 1000 paper", at_least=1, below=10**7)
     batch_size: int | Auto = option(
@@ -125,6 +131,7 @@ class TrainEEGConfig(EEGTraining):
 
     def __post_init__(self) -> None:
         check_fields(self)
+        self.check_optimizer()
         check_unseen(self.split, self.unseen)
         full = self.resolved() if any(getattr(self, name) == "auto" for name in RESOLVED) else self
         checkpoint_schedule.parse(self.schedule, int(full.epochs))
@@ -139,8 +146,6 @@ class TrainEEGConfig(EEGTraining):
         if full.use_gated_residual and not full.use_residual:
             got = "use_gated_residual=true with use_residual=false"
             raise Refusal(got, "a gate where there is a residual", "use_residual=true")
-        if self.momentum and self.optimizer == "adam":
-            raise Refusal(f"momentum={self.momentum} with optimizer=adam", "momentum for sgd", "leave momentum out")
 
     def _check_sizes(self, full: "TrainEEGConfig") -> None:
         if int(full.d_model) % int(full.n_head):
@@ -164,8 +169,9 @@ class TrainEEGConfig(EEGTraining):
         check_memory(parameters, f"d_model={d} d_inner={inner} n_layers={blocks}", "a smaller width or fewer blocks")
 
     def check_batches(self, recordings: int) -> None:
-        """`Refusal` where a batch of a resolved configuration has fewer windows than there are processes."""
+        """`Refusal` where a batch of a resolved configuration has fewer windows than processes, and for its warm-up."""
         windows = recordings * int(self.windows_per_recording)
+        self.check_updates(int(self.epochs) * -(-windows // int(self.batch_size)))
         last = windows % int(self.batch_size)
         if 0 < last < self.nproc:
             got = f"nproc={self.nproc} with {windows} windows an epoch, of which the last batch has {last}"
@@ -176,7 +182,8 @@ class TrainEEGConfig(EEGTraining):
         """The same configuration with every `auto` replaced by its value, but for device, precision, and split
         of recordings that are not simulated."""
         known = {**PRESETS.get(self.preset, PRESETS["v1"]), **SIZES[self.size]}
-        known["lr"] = EEG_LEARNING_RATES[self.optimizer][self.size]
+        rates = {name: rates[self.size] for name, rates in EEG_LEARNING_RATES.items()}
+        known.update(self.known(rates))
         if self.preset == "custom" and self.use_gated_residual is True:
             known["use_residual"] = True
         if not self.data_dir:

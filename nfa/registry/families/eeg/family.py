@@ -19,7 +19,7 @@ class Decoders(Family):
     """Conformers on recordings of EEG, simulated or real."""
 
     name, entrypoint, config = "eeg", "train_eeg", TrainEEGConfig
-    trained_by = f"{HERE}.training:DecoderTraining"
+    trained_by, extra = f"{HERE}.training:DecoderTraining", "eeg"
     entry_points: ClassVar[Mapping[str, EntryPoint]] = {
         "train_eeg": trains(f"{HERE}.config:TrainEEGConfig"),
         "prepare_eeg": EntryPoint(
@@ -48,7 +48,7 @@ class Decoders(Family):
         blocks = [f"block_{index}" for index in range(int(config.n_layers))]
         groups = ["cnn", *[name for name, there in optional.items() if there], *blocks, "head"]
         moved = [f"flow/{group}/update_ratio" for group in groups]
-        return [*scores, *windows, *baselines, "flow/grad_norm", *moved]
+        return [*scores, *windows, *baselines, "flow/grad_norm", *moved, *config.rate_keys]
 
     def check(self, trainings: Sequence[TrainEEGConfig]) -> None:
         for folder in {one.data_dir for one in trainings} - {""}:

@@ -1,9 +1,9 @@
 """Reports and figures of trainings on EEG."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch.nn as nn
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from nfa.console import stage
@@ -18,10 +18,13 @@ from nfa.registry.families.eeg.workload import EEGDecoder
 from nfa.registry.tracking import TrackedRun
 from nfa.workload import Batch
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 QUANTILES = {"best": 1.0, "median": 0.5, "worst": 0.0}
 
 
-def envelope_figure(workload: EEGDecoder, model: nn.Module, val: Scores, epoch: int) -> Figure:
+def envelope_figure(workload: EEGDecoder, model: nn.Module, val: Scores, epoch: int) -> "Figure":
     """True and decoded envelope of the best, the median and the worst window of the validation part."""
     ranked = [place for place in val.r.argsort().tolist() if val.r[place] == val.r[place]]
     chosen = {name: ranked[round(share * (len(ranked) - 1))] for name, share in QUANTILES.items() if ranked}

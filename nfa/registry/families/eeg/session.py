@@ -21,7 +21,6 @@ from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.event_files import EventFiles
 from nfa.registry.training.config_json import training_config
 from nfa.registry.training.loop import Training, Watched
-from nfa.registry.training.optimizer_table import OPTIMIZERS
 from nfa.registry.training.session import Session, Tracked
 
 TRAIN_WINDOWS = 256  # of the probe, on which train/loss is evaluated
@@ -94,7 +93,7 @@ class DecoderSession(Session):
         self.run, self.workload, self.clock, self.world = run, workload, clock, world
         self.config, self.example_ids = workload.config, ready.example_ids
         self.last, self.called = int(self.config.epochs), self.config.optimizer
-        self.state_copies = OPTIMIZERS[self.called].copies + 1  # the best so far
+        self.state_copies = self.config.entry.copies + 1  # the best so far
         self.training, self.schedule = training_of(workload, world)
         self.model = self.training.model
         self.evaluated = evaluated_epochs(workload)
@@ -106,7 +105,7 @@ class DecoderSession(Session):
         config, parameters = self.config, sum(weight.numel() for weight in self.model.parameters())
         sizes = f"{config.n_layers} blocks of width {config.d_model}, windows of {self.workload.window} samples"
         yield "model", f"Conformer {config.preset}, {sizes}, {parameters:,} parameters"
-        yield "optimizer", f"{config.optimizer}, lr {config.lr} × {config.lr_decay} every {config.lr_step} epochs"
+        yield "optimizer", config.described_optimizer()
         counts = f"{len(self.schedule)} checkpoints and the best, {len(self.evaluated)} evaluations"
         yield "run", f"{self.run.run_id}, {counts}"
         with self.clock.section("baseline"):
@@ -143,7 +142,7 @@ class DecoderSession(Session):
         assert train
         assert self.val
         losses = {key: value for key, value in train.series("train").items() if not key.endswith("undefined_windows")}
-        values = {**losses, **self.val.series("val"), **self.training.flow}
+        values = {**losses, **self.val.series("val"), **self.training.flow, **self.training.learning_rate(self.config)}
         self._remember(epoch, values)
         return values
 

@@ -19,12 +19,12 @@ from nfa.registry.families.eeg.data import EEGData, load
 from nfa.registry.families.eeg.losses import loss_terms
 from nfa.registry.families.eeg.simulated import Simulation, simulated_folder
 from nfa.registry.folders import typed_folder
-from nfa.registry.training.optimizers import Optimizers, build
-from nfa.registry.training.rates import stepwise
+from nfa.registry.training.hidden_matrices import hidden_matrices
+from nfa.registry.training.optimizers import Group, Optimizers, build
 from nfa.seeding import generator
 from nfa.workload import Batch, ParameterGroups, Workload
 
-BETAS, EPSILON = (0.9, 0.98), 1e-9
+ARGUMENTS: dict[str, dict[str, Any]] = {name: {"betas": (0.9, 0.98), "eps": 1e-9} for name in ("adam", "adamw")}
 OPTIONS = tuple(item.name for item in dataclasses.fields(ConformerOptions))
 
 
@@ -67,14 +67,17 @@ class EEGDecoder(Workload):
     def optimizers(self, model: nn.Module) -> Optimizers:
         """The optimizer that the configuration names; with `use_llrd` each part has its own learning rate."""
         config, named = self.config, dict(model.named_parameters())
-        rates = self._rates(model)
-        groups: list[dict[str, Any]] = [
-            {"params": [named[name] for name in names], "lr": float(config.lr) * rates[group]}
+        rates, per_epoch = self._rates(model), -(-len(self.draw(0)) // int(config.batch_size))
+        hidden = set(hidden_matrices(self, model) if config.entry.companion else named)
+        groups = [
+            Group(
+                [named[name] for name in names if name in hidden],
+                [named[name] for name in names if name not in hidden],
+                factor=rates[group],
+            )
             for group, names in self.groups(model).names.items()
         ]
-        own: dict[str, Any] = {"betas": BETAS, "eps": EPSILON} if config.optimizer == "adam" else {}
-        rate = stepwise(config.lr_step, config.lr_decay)
-        return build(config.optimizer, groups, lr=float(config.lr), momentum=config.momentum, rate=rate, **own)
+        return build(config, groups, config.rate(int(config.epochs) * per_epoch, per_epoch), ARGUMENTS)
 
     def _rates(self, model: nn.Module) -> dict[str, float]:
         """Learning-rate factor of each group: front up to the first half of the blocks, output = head, back = rest."""

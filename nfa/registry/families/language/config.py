@@ -7,6 +7,9 @@ from typing import Any
 from nfa import checkpoint_schedule
 from nfa.errors import Refusal
 from nfa.options import Auto, CheckedOptions, check_fields, device_option, option
+from nfa.registry.training.optimizer_parameters import OptimizerParameters
+from nfa.registry.training.optimizer_table import ALLOWED
+from nfa.registry.training.rates import SCHEDULES
 
 INITS = ("random", "svd", "pissa", "olora", "gaussian", "orthogonal", "full")
 RESIDUAL = ("pissa", "olora")  # inits that are parts of the base weights, which are taken out of them
@@ -16,8 +19,10 @@ HALF = ("bfloat16", "float16")
 QUESTIONS: dict[str, Any] = {"path": "file", "path_unless": ("stdlib",)}
 TARGETS = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
 LORA_SCHEDULE = "0,5,10,15,20,30,40,60,80,100,150,200,300,500,1000"
-LORA_LEARNING_RATES = {"lora": 2e-4, "full": 2e-5}
-TINY_LEARNING_RATES = {"lora": 5e-3, "full": 1e-3}
+ADAM = ("adam", "adamw")
+ADAM_RATES = {"lora": 2e-4, "full": 2e-5}
+TINY_ADAM_RATES = {"lora": 5e-3, "full": 1e-3}
+RATES = "with adam and adamw 2e-4, full 2e-5, of tiny 5e-3, full 1e-3; else that of train"
 
 
 def listed(text: str) -> list[str]:
@@ -32,9 +37,14 @@ def check_targets(text: str) -> None:
 
 
 @dataclass(frozen=True)
-class LoraTraining:
+class LoraTraining(OptimizerParameters):
     """What a fine-tuning and an experiment of several have in common."""
 
+    optimizer: str = option("adamw", f"optimizer: {ALLOWED}")
+    lr: float | Auto = option("auto", f"learning rate; auto = {RATES}", above=0)
+    lr_schedule: str = option("linear", "how the learning rate changes during the training", choices=SCHEDULES)
+    lr_step: int = option(50, "updates after which lr_schedule=step multiplies the learning rate", at_least=1)
+    clip_norm: float = option(1.0, "largest norm of the gradient; longer ones are shortened; 0 = none", at_least=0)
     base_model: str = option(
         "tiny",
         "tiny (a byte-level model, made here), smollm2, a hub id, a folder, or a GGUF file",
@@ -52,16 +62,12 @@ class LoraTraining:
     alpha: float = option(16.0, "the update is alpha / rank × B A", above=0)
     dropout: float = option(0.0, "share of an adapter's inputs dropped", at_least=0, below=1)
     targets: str = option(TARGETS, "adapted modules: ends of their paths, comma-separated")
-    lr: float | Auto = option("auto", "learning rate of AdamW; auto = 2e-4, full 2e-5; tiny 5e-3, full 1e-3", above=0)
-    lr_schedule: str = option("linear", "how the learning rate falls", choices=("linear", "cosine", "constant"))
-    weight_decay: float = option(0.0, "weight decay of AdamW", at_least=0)
     epochs: int = option(1, "passes through the training questions", at_least=1, below=10**6)
     batch_size: int = option(4, "questions at a time", at_least=1, below=2**20)
     accumulation: int = option(4, "batches of an optimizer step", at_least=1, below=2**20)
     max_length: int = option(
         512, "tokens of a question with its answer; longer ones are left out, and counted", at_least=2, below=2**31
     )
-    clip_norm: float = option(1.0, "largest norm of the gradient; 0 = not clipped", at_least=0)
     eval_every: int | Auto = option("auto", "steps between evaluations; auto = a tenth of all", at_least=1)
     schedule: str = option(
         "auto", f"checkpoint steps; auto = {LORA_SCHEDULE} (full: none); what fits, always with 0 and the last"
@@ -75,6 +81,7 @@ class LoraTraining:
     def check(self) -> None:
         """`Refusal` for what no training can be."""
         check_fields(self)
+        self.check_optimizer()
         if self.schedule != "auto":
             checkpoint_schedule.parse(self.schedule, 0)
         check_targets(self.targets)
@@ -147,11 +154,11 @@ class TrainLoraConfig(LoraTraining):
         return f"init={self.init}" + (f" start={self.start}" if self.init == "svd" else "")
 
     def resolved(self) -> "TrainLoraConfig":
-        """The same configuration with the learning rate and the checkpoint schedule replaced by their values."""
-        rates = TINY_LEARNING_RATES if self.base_model == "tiny" else LORA_LEARNING_RATES
-        known: dict[str, Any] = {
-            "lr": rates["full" if self.init == "full" else "lora"],
+        """The same configuration with what `auto` stands for in its optimizer and checkpoint schedule."""
+        rates = TINY_ADAM_RATES if self.base_model == "tiny" else ADAM_RATES
+        known = {
             "schedule": "0" if self.init == "full" else LORA_SCHEDULE,
+            **self.known(dict.fromkeys(ADAM, rates["full" if self.init == "full" else "lora"])),
         }
         return dataclasses.replace(
             self, **{name: value for name, value in known.items() if getattr(self, name) == "auto"}

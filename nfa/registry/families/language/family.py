@@ -25,7 +25,7 @@ class LanguageModels(Family):
     """Causal language models with a low-rank adapter, or fine-tuned in full."""
 
     name, entrypoint, config, unit = "lora", "train_lora", TrainLoraConfig, "step"
-    trained_by = f"{HERE}.training:LanguageTraining"
+    trained_by, extra = f"{HERE}.training:LanguageTraining", "language"
     entry_points: ClassVar[Mapping[str, EntryPoint]] = {
         "train_lora": trains(f"{HERE}.config:TrainLoraConfig"),
         "compare_lora": EntryPoint(f"{HERE}.config:CompareLoraConfig", f"{HERE}.comparison.compare_lora:compare_lora"),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nfa.errors import Refusal, headline
+from nfa.extras import check_extra
 from nfa.registry.folders import typed_folder
 
 STDLIB = Path(__file__).with_name("stdlib") / "pairs.jsonl"
@@ -138,11 +139,8 @@ def _reason(error: Exception) -> str:
 
 
 def _hub_items(name: str, split: str) -> list[Item]:
-    try:
-        load_dataset = importlib.import_module("datasets").load_dataset
-    except ImportError:
-        got = f"{name}: the package datasets, which reads the hub, is not installed"
-        raise Refusal(got, SOURCES, "pip install 'nfa[datasets]', or check the path if a file was meant") from None
+    check_extra(f"{name} of the hub", "datasets", otherwise="check the path if a file was meant")
+    load_dataset = importlib.import_module("datasets").load_dataset
     try:
         rows = load_dataset(name, split=split)
     except Exception as error:  # of many libraries: no network, no such data set, no such split, files it cannot read

@@ -23,8 +23,6 @@ from nfa.registry.families.protocol import Ready
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.training.loop import Training, Watched
-from nfa.registry.training.optimizer_table import OPTIMIZERS
-from nfa.registry.training.rates import RATES
 from nfa.registry.training.session import Session, Tracked
 
 EVALUATIONS = 10
@@ -37,7 +35,6 @@ class LanguageSession(Session):
     """A fine-tuning. An epoch of the loop is one optimizer step."""
 
     unit: ClassVar[str] = "step"
-    state_copies = OPTIMIZERS["adamw"].copies
 
     def __init__(self, run: TrackedRun, ready: Ready, clock: Stopwatch) -> None:
         workload = ready.workload
@@ -46,7 +43,7 @@ class LanguageSession(Session):
         self.run, self.workload, self.factors, self.clock = run, workload, ready.factors, clock
         self.config, self.example_ids = workload.config, ready.example_ids
         self.last = self.steps = workload.steps
-        self.called = self.config.init
+        self.called, self.state_copies = self.config.init, self.config.entry.copies
         with clock.section("base model"):
             self.model = start(workload)
         self.schedule = fit(self.config.schedule, self.steps)
@@ -119,7 +116,7 @@ class LanguageSession(Session):
         yield "model", f"{said}, {how}: {len(modules)} of {len(modules)} targets, {trained:,} trained parameters"
         for line in self._unasked():
             yield "notice", line
-        yield "optimizer", f"AdamW, lr {config.lr} {config.lr_schedule}, {config.step_size} questions a step"
+        yield "optimizer", f"{config.described_optimizer('step')}, {config.step_size} questions a step"
         counts = f"{self.steps} steps, {len(self.schedule)} checkpoints, {len(self.evaluated)} evaluations"
         yield "run", f"{self.run.run_id}, {counts}"
 
@@ -158,7 +155,7 @@ class LanguageSession(Session):
     def _of_step(self, step: int) -> dict[str, float]:
         """What the step was: the loss of its questions before it, the gradient's norm before clipping, its rate."""
         last = self.training.last
-        rate = float(self.config.lr) * RATES[self.config.lr_schedule](self.steps)(step - 1)
+        rate = float(self.config.lr) * self.training.optimizer.rate(step - 1)
         return {
             "train/step_loss": float(last["loss"]),
             "train/grad_norm": float(last["grad_norm"]),

@@ -57,6 +57,7 @@ class LanguageTraining(FamilyTraining):
             config = dataclasses.replace(config, factors=factors.run_id)
         workload = LanguageModel(config, data.base, data.encoded, ids, choose_device(config.device), initial)
         _check_memory(workload, sides)
+        workload.config.check_updates(workload.steps)
         return ReadyToTune(config, workload, data, ids, factors)
 
     def lines(self, ready: Ready) -> Iterator[tuple[str, str]]:

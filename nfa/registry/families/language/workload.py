@@ -15,16 +15,16 @@ from nfa.registry.families.language import adapters
 from nfa.registry.families.language.adapters import Adapter
 from nfa.registry.families.language.answer_tokens import IGNORED, Encoded, answers_first, collate
 from nfa.registry.families.language.base.models import BaseModel, load_model
-from nfa.registry.families.language.config import TrainLoraConfig
+from nfa.registry.families.language.config import ADAM, TrainLoraConfig
 from nfa.registry.families.language.losses import TokenMean, answer_losses
-from nfa.registry.training.optimizers import Optimizers, build
-from nfa.registry.training.rates import RATES
+from nfa.registry.training.optimizers import Group, Optimizers, build
 from nfa.seeding import generator
 from nfa.workload import Batch, ParameterGroups, Workload
 
 DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "bfloat16", "float16")}
 TOKENS_AT_ONCE = 2048  # of an analysis: every one has logits
-BETAS, EPSILON = (0.9, 0.999), 1e-8
+ADAM_ARGUMENTS: dict[str, Any] = {"betas": (0.9, 0.999), "eps": 1e-8, "fused": True}
+ARGUMENTS = dict.fromkeys(ADAM, ADAM_ARGUMENTS)
 
 
 class LanguageModel(Workload):
@@ -127,12 +127,11 @@ class LanguageModel(Workload):
         return self.config.alpha / self.config.rank
 
     def optimizers(self, model: nn.Module) -> Optimizers:
-        """AdamW on what is trained, its learning rate falling from step to step."""
+        """The optimizer that the configuration names, on what is trained: for Muon, all matrices of it are hidden."""
         trained = [weight for weight in model.parameters() if weight.requires_grad]
-        config = self.config
-        own: dict[str, Any] = {"betas": BETAS, "eps": EPSILON, "fused": True}
-        rate, decay = RATES[config.lr_schedule](self.steps), config.weight_decay
-        return build("adamw", trained, lr=float(config.lr), weight_decay=decay, rate=rate, **own)
+        hidden = [weight for weight in trained if weight.ndim == 2 or not self.config.entry.companion]
+        others = [weight for weight in trained if weight.ndim != 2 and self.config.entry.companion]
+        return build(self.config, [Group(hidden, others)], self.config.rate(self.steps, 1), ARGUMENTS)
 
     def objective(self) -> TokenMean:
         """The mean over answer tokens."""

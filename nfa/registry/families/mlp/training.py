@@ -36,6 +36,7 @@ class ClassifierTraining(FamilyTraining):
         config.check_sizes(len(data.train_labels), data.features, data.classes)
         config = config.resolved()
         ids = stored_runs.example_ids(run.run_id) if run else ids or _decided(config, data)
+        config.check_updates(config.updates(len(ids["train"])))
         workload = MLPClassifier(config, data, ids, choose_device(config.device))
         return Ready(config, workload, data, ids)
 

@@ -11,7 +11,7 @@ from nfa.registry.families.mlp.config import TrainConfig
 from nfa.registry.families.mlp.ghm import TERMS, Harmonised
 from nfa.registry.families.mlp.losses import LOSSES
 from nfa.registry.families.mlp.model import MLP, initialise
-from nfa.registry.training.optimizers import Optimizers, build
+from nfa.registry.training.optimizers import Group, Optimizers, build
 from nfa.seeding import generator
 from nfa.workload import Batch, MeanLoss, ParameterGroups, Workload, groups_of_sites
 
@@ -55,17 +55,9 @@ class MLPClassifier(Workload):
 
     def optimizers(self, model: MLP) -> Optimizers:
         """The optimizer that the configuration names, for this model."""
-        config = self.config.resolved()
-        weights = model.matrices()
-        return build(
-            config.optimizer,
-            weights[:-1],
-            readout=weights[-1:],
-            lr=float(config.lr),
-            momentum=float(config.momentum),
-            weight_decay=config.weight_decay,
-            companion_lr=config.companion_lr,
-        )
+        config, weights, examples = self.config.resolved(), model.matrices(), len(self.ids("train"))
+        updates = config.updates(examples)
+        return build(config, [Group(weights[:-1], weights[-1:])], config.rate(updates, updates // config.epochs))
 
     def objective(self) -> Harmonised | MeanLoss:
         """What the configuration trains on; `losses` are plain whatever it is."""

@@ -1,17 +1,19 @@
 """Helpers of the figures of a tuning study."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axis import XAxis, YAxis
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from nfa.figures.style import plain_numbers
 from nfa.registry.sweeps.space import Axis, Choice
 from nfa.registry.sweeps.study_table import StudyTable, TrialRow
 
-Scale = XAxis | YAxis
+if TYPE_CHECKING:
+    from matplotlib.axis import XAxis, YAxis
+
+    Scale = XAxis | YAxis
+
 MUCH = 30  # a positive objective with a larger max/min ratio is drawn on a logarithmic axis
 DONE: dict[str, Any] = {"color": "tab:blue", "marker": "o"}
 MARK: dict[str, Any] = {"linestyle": "none", "zorder": 5}  # a mark on top of the others
@@ -34,7 +36,7 @@ def wanted(table: StudyTable, objective: int = 0) -> str:
     return f"{table.objectives[objective]} ({'higher' if table.maximise[objective] else 'lower'} is better)"
 
 
-def value_scale(scale: Scale, values: Sequence[float]) -> None:
+def value_scale(scale: "Scale", values: Sequence[float]) -> None:
     """Use a logarithmic axis with plain numbers if positive values span a large factor."""
     if values and min(values) > 0 and max(values) > MUCH * min(values):
         scale.axes.set(**{f"{scale.axis_name}scale": "log"})
@@ -55,8 +57,10 @@ def shown_choices(axis: Choice, rows: Sequence[TrialRow]) -> list[str]:
     return list(dict.fromkeys([*map(str, axis.values), *(str(row.parameters[axis.name]) for row in rows)]))
 
 
-def parameter_scale(scale: Scale, axis: Axis, rows: Sequence[TrialRow]) -> None:
+def parameter_scale(scale: "Scale", axis: Axis, rows: Sequence[TrialRow]) -> None:
     """Set the ticks and the label that belong to `places`."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
     scale.set_label_text(axis.name)
     if isinstance(axis, Choice):
         names = shown_choices(axis, rows)

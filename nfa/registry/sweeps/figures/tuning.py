@@ -1,15 +1,16 @@
 """Figures of a tuning study: its history, values during training, and parameter importances."""
 
 from collections.abc import Mapping, Sequence
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from typing import TYPE_CHECKING
 
 from nfa.figures.style import add_legend, panels, style
 from nfa.registry.sweeps.axis_importance import Importance
 from nfa.registry.sweeps.figures.study_rows import DEFAULTS, DONE, done, row_of, value_scale, wanted
 from nfa.registry.sweeps.study_table import StudyTable, TrialRow
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 ENDED = {  # trials without a value, marked above the panel at their number
     "pruned": {"color": "0.55", "marker": "v", "markersize": 5},
@@ -21,12 +22,14 @@ PALE, PRUNED, FAILED = "0.6", "#d3b98a", "tab:purple"
 
 def optimization_history(
     table: StudyTable, so_far: Sequence[tuple[int, float]], *, objective: int = 0, defaults: int | None = None
-) -> Figure | None:
+) -> "Figure | None":
     """Draw the values of the finished trials by number and the best value so far; None without a finished trial.
 
     Trials without a value are marked above the panel; trials that break a constraint are hollow. `defaults` is the
     number of the trial with the default parameters.
     """
+    from matplotlib.ticker import MaxNLocator
+
     rows = done(table)
     if not rows:
         return None
@@ -50,14 +53,14 @@ def optimization_history(
     return figure
 
 
-def _dots(axes: Axes, rows: Sequence[TrialRow], objective: int, label: str, *, hollow: bool) -> None:
+def _dots(axes: "Axes", rows: Sequence[TrialRow], objective: int, label: str, *, hollow: bool) -> None:
     if rows:
         face = "none" if hollow else DONE["color"]
         numbers, values = [row.number for row in rows], [row.values[objective] for row in rows]
         axes.plot(numbers, values, linestyle="none", label=label, markerfacecolor=face, **DONE)
 
 
-def _without_value(axes: Axes, table: StudyTable) -> None:
+def _without_value(axes: "Axes", table: StudyTable) -> None:
     for state, look in ENDED.items():
         numbers = [row.number for row in table.rows if row.state == state]
         if numbers:
@@ -68,8 +71,10 @@ def _without_value(axes: Axes, table: StudyTable) -> None:
             )  # fmt: skip
 
 
-def intermediate_values(table: StudyTable, best: TrialRow | None, *, unit: str = "epoch") -> Figure | None:
+def intermediate_values(table: StudyTable, best: TrialRow | None, *, unit: str = "epoch") -> "Figure | None":
     """Draw the first objective during each trial; pruned trials are pale and end in a cross. None without values."""
+    from matplotlib.ticker import MaxNLocator
+
     rows = [row for row in table.rows if row.intermediate]
     if not rows:
         return None
@@ -89,7 +94,7 @@ def intermediate_values(table: StudyTable, best: TrialRow | None, *, unit: str =
     return figure
 
 
-def _course(axes: Axes, row: TrialRow, *, is_best: bool) -> None:
+def _course(axes: "Axes", row: TrialRow, *, is_best: bool) -> None:
     steps = sorted(row.intermediate)
     values = [row.intermediate[step] for step in steps]
     if is_best:
@@ -104,7 +109,7 @@ def _course(axes: Axes, row: TrialRow, *, is_best: bool) -> None:
         axes.plot(steps, values, color=color, marker=".", zorder=3)
 
 
-def param_importances(table: StudyTable, importances: Sequence[Mapping[str, Importance]]) -> Figure | None:
+def param_importances(table: StudyTable, importances: Sequence[Mapping[str, Importance]]) -> "Figure | None":
     """Draw a panel per objective: bars with 95 % intervals, and the 95th percentile under chance as a tick.
 
     Axes that did not matter beyond chance are pale. None if no objective has importances.
@@ -129,7 +134,7 @@ def param_importances(table: StudyTable, importances: Sequence[Mapping[str, Impo
     return figure
 
 
-def _bars(axes: Axes, found: Mapping[str, Importance]) -> None:
+def _bars(axes: "Axes", found: Mapping[str, Importance]) -> None:
     ordered = sorted(found.items(), key=lambda item: item[1].value, reverse=True)
     for place, (_, one) in enumerate(ordered):
         axes.barh(place, one.value, height=0.6, color="tab:blue" if one.mattered else "0.85", zorder=2)

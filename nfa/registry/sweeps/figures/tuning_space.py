@@ -1,14 +1,9 @@
 """Figures of a tuning study: objectives over its parameters, and over each other."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-from matplotlib.tri import Triangulation
 
 from nfa.figures.style import add_legend, panels, style
 from nfa.registry.sweeps.axis_importance import Importance
@@ -17,17 +12,26 @@ from nfa.registry.sweeps.figures.study_rows import BEST, DEFAULTS, DONE, done, r
 from nfa.registry.sweeps.space import Axis, Choice, Range
 from nfa.registry.sweeps.study_table import StudyTable, TrialRow
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+    from matplotlib.tri import Triangulation
+
 FEWEST = 8  # trials for an interpolated surface
 APART = 22  # pixels between two trial numbers
 
 
 def slices(
     table: StudyTable, best: TrialRow | None, *, objective: int = 0, defaults: int | None = None
-) -> Figure | None:
+) -> "Figure | None":
     """Draw a panel per axis: the objective of finished trials against the parameter, coloured by trial number.
 
     None without finished trials or axes.
     """
+    from matplotlib.colors import Normalize
+    from matplotlib.ticker import MaxNLocator
+
     drawn = [(axis, rows) for axis in table.axes if (rows := [r for r in done(table) if axis.name in r.parameters])]
     if not drawn:
         return None
@@ -51,7 +55,7 @@ def slices(
     return figure
 
 
-def _slice(area: Axes, axis: Axis, rows: Sequence[TrialRow], objective: int, norm: Normalize) -> Any:
+def _slice(area: "Axes", axis: Axis, rows: Sequence[TrialRow], objective: int, norm: "Normalize") -> Any:
     x, y = study_rows.places(axis, rows), np.array([row.values[objective] for row in rows])
     inside = np.array([row.feasible for row in rows])
     colours = np.array([row.number for row in rows])[inside]
@@ -70,7 +74,7 @@ def _slice(area: Axes, axis: Axis, rows: Sequence[TrialRow], objective: int, nor
 
 def contour(
     table: StudyTable, importances: Mapping[str, Importance], best: TrialRow | None, *, objective: int = 0
-) -> Figure | None:
+) -> "Figure | None":
     """Draw the objective over the two most important numeric axes, interpolated linearly between trials.
 
     None for fewer than two numeric axes or 8 finished trials, and if the trials lie on one line.
@@ -114,8 +118,10 @@ def _surface(table: StudyTable, importances: Mapping[str, Importance]) -> tuple[
     return rows, ranked[:2]
 
 
-def _triangles(x: np.ndarray, y: np.ndarray) -> Triangulation | None:
+def _triangles(x: np.ndarray, y: np.ndarray) -> "Triangulation | None":
     """Triangulate points scaled to the unit square, so that all axes count equally; None if they lie on a line."""
+    from matplotlib.tri import Triangulation
+
     if min(np.ptp(x), np.ptp(y)) == 0:
         return None
     scaled = [(each - each.min()) / np.ptp(each) for each in (x, y)]
@@ -124,7 +130,7 @@ def _triangles(x: np.ndarray, y: np.ndarray) -> Triangulation | None:
     return Triangulation(x, y, Triangulation(*scaled).triangles)
 
 
-def pareto_front(table: StudyTable, front: Sequence[TrialRow], *, defaults: int | None = None) -> Figure | None:
+def pareto_front(table: StudyTable, front: Sequence[TrialRow], *, defaults: int | None = None) -> "Figure | None":
     """Draw finished trials over the first two objectives, with the front joined and numbered.
 
     None for a single objective, and without finished trials.
@@ -158,7 +164,7 @@ def _points(rows: Sequence[TrialRow]) -> tuple[list[float], list[float]]:
     return [row.values[0] for row in rows], [row.values[1] for row in rows]
 
 
-def _front(area: Axes, table: StudyTable, front: Sequence[TrialRow]) -> None:
+def _front(area: "Axes", table: StudyTable, front: Sequence[TrialRow]) -> None:
     if not front:
         return
     drawstyle = "steps-pre" if table.maximise[0] else "steps-post"
@@ -166,7 +172,7 @@ def _front(area: Axes, table: StudyTable, front: Sequence[TrialRow]) -> None:
     area.plot(*_points(front), color="tab:red", marker="o", drawstyle=drawstyle, label=label, zorder=4)
 
 
-def _numbers(area: Axes, table: StudyTable, front: Sequence[TrialRow]) -> None:
+def _numbers(area: "Axes", table: StudyTable, front: Sequence[TrialRow]) -> None:
     """Write each trial's number on the side without better trials; skip numbers that would overlap the previous one."""
     sides = [1 if more else -1 for more in table.maximise[:2]]
     last = np.full(2, -np.inf)
@@ -182,7 +188,7 @@ def _numbers(area: Axes, table: StudyTable, front: Sequence[TrialRow]) -> None:
             last = at
 
 
-def _better(area: Axes, table: StudyTable) -> None:
+def _better(area: "Axes", table: StudyTable) -> None:
     """Draw an arrow towards the corner in which both objectives are best."""
     x, y = (0.97 if more else 0.03 for more in table.maximise[:2])
     back = [0.09 if place < 0.5 else -0.09 for place in (x, y)]

@@ -1,12 +1,14 @@
 """Several training runs side by side: one colour for each."""
 
 from collections.abc import Mapping, Sequence
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from nfa.figures.style import add_legend, epoch_axis, panels, site_label, style
 from nfa.figures.training_analysis import Series, draw
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
 MARKERS = ("o", "s", "^", "D", "v", "*")
@@ -19,7 +21,7 @@ def optimizer_comparison(
     relation: str = "agop_nfm",
     label: str = "AGOP vs NFM",
     boundary: int | None = None,
-) -> Figure:
+) -> "Figure":
     """A panel of losses (validation dashed), then one panel a site with `relation`; `runs` are series by run name."""
     figure, places = panels(len(sites) + 1)
     looks = [{"color": colour, "marker": marker} for colour, marker in zip(COLOURS, MARKERS, strict=True)]
@@ -39,7 +41,7 @@ def optimizer_comparison(
     return figure
 
 
-def _losses(place: Axes, name: str, series: Mapping[str, Series], look: Mapping[str, str]) -> None:
+def _losses(place: "Axes", name: str, series: Mapping[str, Series], look: Mapping[str, str]) -> None:
     """Both losses at the epochs that have a training loss."""
     train, validation = series.get("train/loss", {}), series.get("val/loss", {})
     draw(place, train, label=name, **look)

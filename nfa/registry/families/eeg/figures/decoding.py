@@ -1,14 +1,16 @@
 """How well a signal is decoded: windows of it, and a training's way there."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from nfa.figures.style import LOSSES, epoch_axis, panels, style
 from nfa.figures.training_analysis import Series, draw
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Signal = np.ndarray[Any, Any]
 
@@ -22,7 +24,7 @@ class Window(NamedTuple):
     decoded: Signal
 
 
-def envelopes(windows: Sequence[Window], *, rate: int, title: str = "") -> Figure:
+def envelopes(windows: Sequence[Window], *, rate: int, title: str = "") -> "Figure":
     """One panel a window: both signals in units of the true signal's standard deviation over the recording."""
     figure, places = panels(len(windows) or 1, columns=1, width=7.2, height=1.7)
     with style():
@@ -42,7 +44,7 @@ def envelopes(windows: Sequence[Window], *, rate: int, title: str = "") -> Figur
 
 def decoding(
     series: Mapping[str, Series], pairs: Mapping[str, tuple[float, float]], *, best: int, title: str = ""
-) -> Figure:
+) -> "Figure":
     """Losses, validation r and, of each test recording, the model's r against the linear baseline's.
 
     `series` by metric key; `pairs` (baseline, model) by recording; `best` is the epoch that was chosen.
@@ -61,7 +63,7 @@ def decoding(
     return figure
 
 
-def _correlation(axes: Axes, series: Mapping[str, Series], best: int) -> None:
+def _correlation(axes: "Axes", series: Mapping[str, Series], best: int) -> None:
     draw(axes, series.get("val/pearson", {}), label="model", color="tab:red", marker="s", markersize=2.5)
     for value in series.get("val/baseline_pearson", {}).values():
         axes.axhline(value, color="0.35", linestyle="--", label="linear baseline")
@@ -70,7 +72,7 @@ def _correlation(axes: Axes, series: Mapping[str, Series], best: int) -> None:
     axes.legend()
 
 
-def _recordings(axes: Axes, pairs: Mapping[str, tuple[float, float]]) -> None:
+def _recordings(axes: "Axes", pairs: Mapping[str, tuple[float, float]]) -> None:
     axes.set(title=f"test: {len(pairs)} recordings", xlabel="r of the linear baseline", ylabel="r of the model")
     if not pairs:
         return

@@ -3,7 +3,6 @@
 Nothing heavy is imported here, so a missing partner or package is known before a program has started in earnest.
 """
 
-import importlib.util
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nfa.errors import Refusal, reading
+from nfa.extras import check_extra
 from nfa.registry.families.eeg.preparation.config import PrepareEEGConfig
 from nfa.registry.families.eeg.prepared_names import NAME, PREPARED, recording_of
 from nfa.registry.families.eeg.splits import assigned
@@ -20,7 +20,6 @@ RECORDED = re.compile(rf"(?P<name>{NAME}_-_{NAME})_-_(?P<kind>eeg|envelope)\.(?P
 COMPANIONS = {"vmrk", "amrk", "fdt", "json", "tsv", "pnt", "log", "21e"}  # what some formats keep beside the main file
 BESIDE = {"vhdr": {"eeg", "dat", "avg", "seg"}, "ahdr": {"eeg"}, "lay": {"dat"}}  # beside a header of their own only
 ALLOWED = "pairs SUBJECT_-_STIMULUS_-_eeg.npy (.bdf, .edf, .fif, .vhdr, .set, …) and SUBJECT_-_STIMULUS_-_envelope.npy"
-INSTALL = "pip install -c constraints.txt -e '.[eeg]'"
 
 
 @dataclass(frozen=True)
@@ -111,8 +110,8 @@ def _check_readable(recordings: Iterable[Recording], eeg_rate: float) -> None:
         if not recording.needs_mne and not eeg_rate:
             got = f"{recording.eeg} with eeg_rate=0"
             raise Refusal(got, "the rate of .npy files, which do not say it", "eeg_rate=1024, say")
-        if recording.needs_mne and importlib.util.find_spec("mne") is None:
-            raise Refusal(f"{recording.eeg} (MNE is not installed)", ".npy files without MNE", INSTALL)
+        if recording.needs_mne:
+            check_extra(str(recording.eeg), "eeg", "mne", otherwise="save it as .npy")
 
 
 def _check_target(target: Path, overwrite: bool) -> None:

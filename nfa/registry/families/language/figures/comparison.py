@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from nfa.figures.style import add_legend, epoch_axis, panels, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 WIDE = 4.3
 Differences = Mapping[str, tuple[float, float, float]]  # mean, low and high by label
@@ -23,7 +25,7 @@ class Curves:
     by_operations: Sequence[Mapping[float, float]]
 
 
-def comparison(arms: Sequence[Curves], steps: Differences, compute: Differences, *, title: str = "") -> Figure:
+def comparison(arms: Sequence[Curves], steps: Differences, compute: Differences, *, title: str = "") -> "Figure":
     """Losses by optimizer steps, by operations (what the start has cost included), and the differences to random.
 
     Lines are means over the seeds, bands their range, both only where every seed has been. `steps` and `compute` are
@@ -43,7 +45,7 @@ def comparison(arms: Sequence[Curves], steps: Differences, compute: Differences,
     return figure
 
 
-def _curve(axes: Axes, seeds: Sequence[Mapping[Any, float]], color: str, label: str = "") -> None:
+def _curve(axes: "Axes", seeds: Sequence[Mapping[Any, float]], color: str, label: str = "") -> None:
     """Mean and range over the seeds, each linear between its own points, from the last first to the first last one."""
     if not seeds:
         return
@@ -54,7 +56,7 @@ def _curve(axes: Axes, seeds: Sequence[Mapping[Any, float]], color: str, label: 
     axes.fill_between(places, values.min(axis=0), values.max(axis=0), color=color, alpha=0.15)
 
 
-def _differences(axes: Axes, arms: Sequence[Curves], steps: Differences, compute: Differences) -> None:
+def _differences(axes: "Axes", arms: Sequence[Curves], steps: Differences, compute: Differences) -> None:
     drawn = [arm.label for arm in arms if arm.label in steps or arm.label in compute]
     colours = {arm.label: f"C{index}" for index, arm in enumerate(arms)}
     for row, label in enumerate(drawn):

@@ -1,12 +1,13 @@
 """Loss curves of a fine-tuning."""
 
 from collections.abc import Mapping
-from typing import Any
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from nfa.figures.style import add_legend, epoch_axis, panels, plain_numbers, style
 from nfa.figures.training_analysis import Series, draw
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CURVES: dict[str, dict[str, Any]] = {
     "train/step_loss": {"label": "questions of each step", "color": "tab:blue", "alpha": 0.5},
@@ -14,7 +15,7 @@ CURVES: dict[str, dict[str, Any]] = {
 }
 
 
-def loss_curves(series: Mapping[str, Series], *, title: str = "") -> Figure:
+def loss_curves(series: Mapping[str, Series], *, title: str = "") -> "Figure":
     """Loss of each step's questions before the step, loss of the held-out ones, and the gradient's norm."""
     figure, places = panels(2, columns=2, width=3.9, height=2.9)
     with style():

@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from nfa.figures.style import add_legend, panels, plain_numbers, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Spectra = tuple[Sequence[float], Sequence[float]]  # before and after
 BEFORE, AFTER, NOISE = "tab:blue", "tab:orange", "0.45"
@@ -32,11 +34,13 @@ def kinds(modules: Sequence[str]) -> dict[str, list[str]]:
 
 def synthesis_plots(
     spectra: Mapping[str, Spectra], noise: Mapping[str, float], *, kept: int, title: str = ""
-) -> Figure:
+) -> "Figure":
     """A panel for each kind of module: spectra of the adapter and of the teacher, and the noise's spectral norm.
 
     A light line for each module, a strong one for their geometric mean. Zeros are not drawn.
     """
+    from matplotlib.ticker import MaxNLocator
+
     groups = kinds(list(spectra))
     if len(groups) > MOST_KINDS:
         groups = {"all modules": list(spectra)}
@@ -63,7 +67,7 @@ def synthesis_plots(
     return figure
 
 
-def _lines(axes: Axes, spectra: Sequence[Sequence[float]], colour: str, label: str, *, width: float) -> None:
+def _lines(axes: "Axes", spectra: Sequence[Sequence[float]], colour: str, label: str, *, width: float) -> None:
     positive = [[value for value in spectrum if value > 0] for spectrum in spectra]
     if len(spectra) > 1:
         for spectrum in positive:
@@ -85,7 +89,7 @@ def _over_modules(spectra: Sequence[Sequence[float]]) -> tuple[list[float], list
 
 def svd_analysis(
     modules: Mapping[str, tuple[float, float]], spectra: Sequence[Sequence[float]], *, rank: int, title: str = ""
-) -> Figure:
+) -> "Figure":
     """Four panels: histograms of relative errors and of energy ratios, mean ± standard deviation of spectra, and both.
 
     `modules` has (relative error, energy ratio) by name; spectra hold positive values only.
@@ -116,7 +120,9 @@ def _range(values: Sequence[float]) -> tuple[float, float] | None:
     return (max(0.0, low - 0.05), max(min(1.0, high + 0.05), high)) if high - low < NARROW else None
 
 
-def _histogram(axes: Axes, values: Sequence[float], label: str, title: str) -> None:
+def _histogram(axes: "Axes", values: Sequence[float], label: str, title: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     bins = int(np.clip(np.sqrt(len(values)) * 1.5, 5, 30))
     axes.hist(values, bins=bins, range=_range(values), color="tab:blue", alpha=0.75, edgecolor="white", linewidth=0.5)
     middle = float(np.mean(values))
@@ -125,7 +131,9 @@ def _histogram(axes: Axes, values: Sequence[float], label: str, title: str) -> N
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
 
 
-def _spectrum(axes: Axes, spectra: Sequence[Sequence[float]], rank: int) -> None:
+def _spectrum(axes: "Axes", spectra: Sequence[Sequence[float]], rank: int) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     middle, factor = _over_modules(spectra)
     j = np.arange(1, len(middle) + 1)
     low, high = (np.array(middle) * np.array(factor) ** sign for sign in (-1, 1))

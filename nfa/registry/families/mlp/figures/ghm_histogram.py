@@ -1,17 +1,19 @@
 """Gradient-norm histogram and bin weights of a training with GHM, at its checkpoints."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
 
 from nfa.figures.style import panels, style
 from nfa.figures.training_analysis import Series
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-def ghm_histogram(series: Mapping[str, Series], bins: int, *, title: str = "") -> Figure:
+
+def ghm_histogram(series: Mapping[str, Series], bins: int, *, title: str = "") -> "Figure":
     """Left the share of examples, right the weight of each bin of g (rows) at each checkpoint (columns).
 
     Colours are logarithmic; what is empty or has no weight stays white.
@@ -25,7 +27,9 @@ def ghm_histogram(series: Mapping[str, Series], bins: int, *, title: str = "") -
     return figure
 
 
-def _picture(figure: Figure, place: Axes, series: Mapping[str, Series], prefix: str, bins: int) -> None:
+def _picture(figure: "Figure", place: "Axes", series: Mapping[str, Series], prefix: str, bins: int) -> None:
+    from matplotlib.colors import LogNorm
+
     found = [series.get(f"{prefix}{index}", {}) for index in range(bins)]
     epochs = sorted(set().union(*found))
     values = np.array([[of_bin.get(epoch, 0.0) for epoch in epochs] for of_bin in found])
