@@ -238,7 +238,7 @@ class Conformer(nn.Module):
 
 
 def initialise(model: Conformer, seed: int) -> None:
-    """Draw PyTorch's default initial weights with a random stream per module, so that switches affect no other module."""
+    """Draw PyTorch's default initial weights, with one random stream per module, so switches affect no other module."""
     for name, module in model.named_modules():
         reset = getattr(module, "reset_parameters", None)
         if reset is not None:

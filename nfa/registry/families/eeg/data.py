@@ -124,7 +124,7 @@ class EEGData:
         return [self.parts[index] for index in np.searchsorted(self._firsts, places, side="right") - 1]
 
     def windows(self, ids: Sequence[int] | Tensor, window: int) -> Windows:
-        """Return windows of `window` samples starting at `ids`, in float32; raise `ValueError` if one leaves its part."""
+        """Return windows of `window` samples from `ids` on, in float32; raise `ValueError` if one leaves its part."""
         places, parts = _places(ids), self.part_of(ids)
         eeg = torch.empty(len(parts), window, self.channels)
         envelope = torch.empty(len(parts), window, 1)

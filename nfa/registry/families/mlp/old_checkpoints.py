@@ -107,7 +107,7 @@ def _some(items: Sequence[str]) -> str:
 
 
 def complete(config: ImportConfig, files: Mapping[int, OldFile]) -> ImportConfig:
-    """Return `config` completed by the file names; raise `Refusal` if they contradict it or each other, or are incomplete.
+    """Return `config` completed by the file names; raise `Refusal` for contradictions, or if something is missing.
 
     Width and depth may stay 0, because the tensors tell them. Dataset and activation must be in the names or given.
     """
