@@ -75,8 +75,8 @@ def locate(dataset: str, data_dir: str = "") -> dict[str, Path]:
 
     Args:
         dataset: Name of a published dataset, such as "digits" or "cifar10".
-        data_dir: Folder that holds the files; empty = search the known folders, else download. Not used for "digits",
-            whose file is part of scikit-learn.
+        data_dir: Folder that holds the files; empty = search the known folders, else download. Digits come with
+            scikit-learn, whatever the folder.
 
     Returns:
         Paths of the verified files by role.

@@ -27,7 +27,8 @@ PSYCOPG = ("postgresql://", "postgresql+psycopg://")
 def store_address() -> str:
     """Return MLflow's tracking URI, with % and ? in an SQLite path written so that MLflow creates no wrong folder.
 
-    Raises `Refusal` for an address that cannot be a store here.
+    Raises:
+        Refusal: no store can have this address here.
     """
     try:
         uri = mlflow.get_tracking_uri()
