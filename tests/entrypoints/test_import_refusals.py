@@ -107,8 +107,8 @@ REFUSED = {
     "no folder": ({"folder": "nowhere"}, r"folder=\S*nowhere \(No such file or directory\)"),
     "a file": ({"folder": "one/model_epoch_0.pth"}, r"\(Not a directory\)"),
     "no files": ({"folder": "."}, r"folder=. \(no checkpoint file in it\)"),
-    "no dataset": ({"dataset": ""}, r"model_epoch_0.pth without dataset in its name"),
-    "no activation": ({"activation": ""}, r"without activation in its name(.|\n)*give activation=…"),
+    "no dataset": ({"dataset": ""}, r"model_epoch_0.pth, whose name does not state dataset"),
+    "no activation": ({"activation": ""}, r"whose name does not state activation(.|\n)*give activation=…"),
     "unknown epoch": ({"epochs": "0-2"}, r"epochs=0-2 \(no file for 1, 2\)\n  allowed: epochs with a file: 0\n"),
     "epochs of words": ({"epochs": "last"}, r"'last'"),
     "empty folder": ({"folder": ""}, r"folder=''\n(.|\n)*give folder=FOLDER"),
@@ -162,7 +162,7 @@ def test_store_that_fails_in_the_midst_fails_the_run_without_a_traceback(fresh: 
     second = During("nfa.content", "write_tensors", Break(), 2)
     ended = run(fresh, words(folder=old), entrypoint=NAME, before=second)
     assert ended.code == 1
-    assert "error: the tracking store failed: disk is full\n  do: mend it" in ended.output
+    assert "error: the tracking store failed: disk is full\n  do: fix it" in ended.output
     assert "Traceback" not in ended.output
     (run_id,) = fresh.runs()
     assert fresh.tags(run_id)["nfa.state"] == "failed"

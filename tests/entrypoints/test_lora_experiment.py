@@ -183,7 +183,7 @@ def test_ended_in_a_training_it_goes_on_in_that_run(empty):
     broken = During("nfa.registry.families.language.session", "score_answers", TERM, number=7)
     ended = experiment.launch(**options, before=broken)
     assert ended.code == 143, ended.output
-    assert "what is finished is reused" in ended.output
+    assert "finished steps are reused" in ended.output
     states = {one: experiment.store.tags(one)["nfa.state"] for one in experiment.store.runs()}
     (killed,) = [one for one, state in states.items() if state == "killed" and one not in experiment.parents()]
     before = experiment.entrypoints()
@@ -204,7 +204,7 @@ def test_a_full_fine_tuning_is_the_teacher_of_all_seeds(empty):
     assert set(runs) == {"full teacher", "svd of the teacher", *tuned}
     text = experiment.store.artifact(parent, "comparison_report.txt").read_text(encoding="utf-8")
     assert "svd residual, real teacher" in text
-    assert "The real teacher is one for all seeds" in text
+    assert "All seeds share one real teacher" in text
     assert "Circular" not in text
 
 

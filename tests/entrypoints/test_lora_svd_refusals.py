@@ -25,7 +25,7 @@ def asked(**options: Any) -> LoraSvdConfig:
 
 
 REFUSED = {
-    "rank": ({"rank": 5}, "rank=5 for model.layers.0.self_attn.q_proj, whose update has rank 4 at most"),
+    "rank": ({"rank": 5}, "rank=5 for model.layers.0.self_attn.q_proj, whose update has at most rank 4"),
     "no rank": ({"rank": 0}, "rank=0\n  allowed: a whole number ≥ 1"),
     "checkpoint": ({"checkpoint": 7}, r"checkpoint=7 of run \w+\n  allowed: its checkpoints: 0, 10"),
     "two sources": ({"run_id": "abc", "teacher": "tiny"}, "run_id=abc with teacher=tiny"),

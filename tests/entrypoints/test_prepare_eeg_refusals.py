@@ -56,8 +56,8 @@ def test_without_mne_its_formats_are_refused_with_the_command_that_installs_it(
 
 
 HEADERS = {
-    "no partner": (lambda f: (f / f"{FIRST}_-_envelope.npy").unlink(), rf"recorded: {FIRST}_-_eeg.npy without partner"),
-    "no EEG": (lambda f: (f / f"{FIRST}_-_eeg.npy").unlink(), rf"{FIRST}_-_envelope.npy without partner"),
+    "no partner": (lambda f: (f / f"{FIRST}_-_envelope.npy").unlink(), rf"recorded: {FIRST}_-_eeg.npy without a matching"),
+    "no EEG": (lambda f: (f / f"{FIRST}_-_eeg.npy").unlink(), rf"{FIRST}_-_envelope.npy without a matching file"),
     "two": (lambda f: (f / f"{FIRST}_-_eeg.bdf").touch(), rf"{FIRST}_-_eeg.bdf beside {FIRST}_-_eeg.npy"),
     "no array": (lambda f: (f / f"{FIRST}_-_eeg.npy").write_bytes(b"?"), rf"{FIRST}_-_eeg.npy \("),
     "empty": (lambda f: (f / f"{FIRST}_-_eeg.npy").write_bytes(b""), rf"{FIRST}_-_eeg.npy \("),
@@ -122,7 +122,7 @@ ASKED = {
     "nothing there": ({"source": "."}, r"\(no recording in it\)"),
     "target is a file": ({"target": "file/below"}, r"target=\S*below \(\S*file is not a folder\)"),
     "target of too long a name": ({"target": "x" * 300}, r"target=\S*x+ \(File name too long\)"),
-    "no rate": ({"eeg_rate": 0}, r"eeg.npy with eeg_rate=0(.|\n)*do: eeg_rate=1024, say"),
+    "no rate": ({"eeg_rate": 0}, r"eeg.npy with eeg_rate=0(.|\n)*do: for example eeg_rate=1024"),
     "small rate": ({"envelope_rate": 0.5}, r"envelope_rate=0.5\n  allowed: 0, or 1 to 1000000 Hz"),
     "shares": ({"train_share": 0.9}, r"train_share=0.9 with val_share=0.1"),
     "share": ({"val_share": 0.0}, r"val_share=0.0\n  allowed: a number > 0 and < 1"),
@@ -132,7 +132,7 @@ ASKED = {
     "split": ({"split": "stories"}, r"split='stories'\n  allowed: time, recordings, subjects"),
     "unseen": ({"unseen": "population"}, r"unseen=population with split=time\n(.|\n)*do: leave unseen out"),
     "few stimuli": ({"split": "recordings"}, r"split=recordings with 3 recordings of 2 subjects and 2 stimuli"),
-    "few subjects": ({"split": "subjects"}, r"2 subjects and 2 stimuli\n  allowed: three subjects or more"),
+    "few subjects": ({"split": "subjects"}, r"2 subjects and 2 stimuli\n  allowed: at least three subjects"),
     "channels": ({"channels": "0,Fp1"}, r"channels='0,Fp1' \(sub-001_-_story_-_eeg.npy has no 'Fp1'\)"),
     "all left out": ({"channels": "!*"}, r"eeg.npy \(no EEG channel among left out\)"),
     "lowpass": ({"lowpass": 125.0}, r"lowpass=125.0 for \S*eeg.npy at 250 Hz"),
@@ -152,7 +152,7 @@ def test_bad_parameter_is_refused_before_there_is_a_run(case: str, store: Store,
 @pytest.mark.usefixtures("store")
 def test_folder_of_prepared_files_is_no_folder_of_recordings(source: Path, tmp_path: Path) -> None:
     start(given(source, tmp_path / "out"))
-    with pytest.raises(Refusal, match="prepared already: give the folder to train_eeg"):
+    with pytest.raises(Refusal, match="already prepared: pass the folder to train_eeg"):
         start(given(tmp_path / "out", tmp_path / "again"))
 
 

@@ -129,7 +129,7 @@ def test_as_a_step_it_is_a_child_of_the_experiment(store: Store) -> None:
 REFUSED = {
     "target_rank": ({"target_rank": 2}, "target_rank=2 for an adapter of rank 4"),
     "both ranks": ({"rank": 16}, "target_rank=12 with rank=16"),
-    "rank": ({"rank": 5}, "rank=5 for model.layers.0.self_attn.q_proj, whose update has rank 4 at most"),
+    "rank": ({"rank": 5}, "rank=5 for model.layers.0.self_attn.q_proj, whose update has at most rank 4"),
     "checkpoint": ({"checkpoint": 7}, r"checkpoint=7 of run \w+\n  allowed: its checkpoints: 0, 10"),
     "decay": ({"decay": -1.0}, "decay=-1.0"),
     "run": ({"run_id": "nosuchrun"}, "run id 'nosuchrun'"),

@@ -83,7 +83,7 @@ WORDS = {
     "too few to hold out": (
         {"split": "subjects"},
         "split=subjects with 4 recordings of 2 subjects and 2 stimuli",
-        "three subjects or more",
+        "at least three subjects",
         "split=time",
     ),
     "device": ({"device": "gpu"}, "device='gpu'", "auto, cpu", "device=auto"),
@@ -146,12 +146,12 @@ FOLDERS = {
         lambda f: spoil(f, f"{TRAIN}_-_eeg", without_variance),
         "channel 2 (counted from 0) has no variance",
     ),
-    "stranger": (of_a_stranger, "unknown subject sub-009, of whom there is no train part"),
+    "stranger": (of_a_stranger, "unknown subject sub-009, who has no train part"),
     "short": (
         lambda f: spoil(f, f"{VAL}_-_eeg", lambda a: a[:20]),
         "20 samples (0.3125 s), shorter than a window of 32",
     ),
-    "no partner": (lambda f: (f / f"{VAL}_-_eeg.npy").unlink(), f"its partner {VAL}_-_eeg.npy is missing"),
+    "no partner": (lambda f: (f / f"{VAL}_-_eeg.npy").unlink(), f"the matching file {VAL}_-_eeg.npy is missing"),
 }
 
 
@@ -164,7 +164,7 @@ def test_recordings_that_cannot_be_trained_on_are_refused(
     change(tmp_path / "stories")
     said = refused(words(**WINDOW, data_dir=tmp_path / "stories"))
     assert got in said.split("  allowed: ")[0], said
-    assert "mend these files or take them out" in said
+    assert "correct or remove these files" in said
     assert store.runs() == []
 
 

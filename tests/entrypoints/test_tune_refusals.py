@@ -41,7 +41,7 @@ def refused(store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     ("storage", "said"),
     [
         ("postgresql://me:secret@127.0.0.1:1/studies", "Connection refused"),
-        ("sqlite:////nowhere/optuna.db", "no database file can be made in /nowhere"),
+        ("sqlite:////nowhere/optuna.db", "no database file can be created in /nowhere"),
         ("oracle://x/y", "oracle"),
     ],
 )
@@ -97,7 +97,7 @@ def test_a_study_of_another_program_is_refused(refused: Refused, store: Store) -
     url = f"sqlite:///{store.folder}/foreign.db"
     study = optuna.create_study(study_name=NAME, storage=url)
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
-    assert "not made by tune" in refused(words(**OPTIONS, storage=url))
+    assert "not created by tune" in refused(words(**OPTIONS, storage=url))
 
 
 @pytest.fixture(scope="module")
