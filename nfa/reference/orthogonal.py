@@ -15,7 +15,8 @@ def orthogonalised(matrix: Tensor, rounds: list[tuple[float, float, float]]) -> 
     values = values / values.norm()
     for a, b, c in rounds:
         values = a * values + b * values**3 + c * values**5
-    return left @ values.diag() @ right
+    found: Tensor = left @ values.diag() @ right
+    return found
 
 
 def polar_express(rounds: int, lowest: float = 1e-3) -> list[tuple[float, float, float]]:
