@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nfa.figures.relation_grid import colours
-from nfa.figures.style import add_legend, axis_label, epoch_axis, panels, plain_numbers, style
+from nfa.figures.style import add_legend, add_title, axis_label, epoch_axis, panels, plain_numbers, style
 from nfa.figures.training_analysis import Series, draw
 
 if TYPE_CHECKING:
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAPS = {
-    "grad_rms": "gradient, RMS",
-    "weight_change": "weight change since epoch 0",
-    "update_ratio": "update of the last step",
+    "grad_rms": "RMS of the gradient",
+    "weight_change": "relative weight change since epoch 0",
+    "update_ratio": "relative update of the last step",
 }
 CURVES = {
-    "flow/front_output_ratio": "gradient, front / output",
-    "flow/back_output_ratio": "gradient, back / output",
-    "flow/front_output_update_ratio": "update, front / output",
+    "flow/front_output_ratio": "gradient ratio, front / output",
+    "flow/back_output_ratio": "gradient ratio, back / output",
+    "flow/front_output_update_ratio": "update ratio, front / output",
     "flow/grad_norm": "gradient norm",
 }
 SPREAD = 3  # the last epoch over the middle one
@@ -44,7 +44,7 @@ def flow_map(series: Mapping[str, Series], groups: Sequence[str], *, title: str 
             place.set_title(label.replace("epoch", unit))
         for place in places[1:]:
             place.tick_params(labelleft=False)  # the first panel names the groups
-        figure.suptitle(title)
+        add_title(figure, title)
     return figure
 
 
@@ -94,7 +94,7 @@ def flow_curves(
             _epochs(place, sorted(set().union(*(series.get(key, {}) for series in runs.values()))), unit)
         if len(runs) > 1:
             add_legend(figure)
-        figure.suptitle(title)
+        add_title(figure, title)
     return figure
 
 

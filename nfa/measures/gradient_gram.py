@@ -130,7 +130,7 @@ def choose_parameters(workload: Workload, model: nn.Module, pattern: str = "all"
     """
     trainable = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     if not trainable:
-        raise Refusal("a model without trainable parameters", "a model with some", "set requires_grad")
+        raise Refusal("a model without trainable parameters", "at least one trainable parameter", "set requires_grad")
     if pattern.strip() == "all":
         return trainable
     aliases = {name: {name, name.rpartition(".")[0]} for name in trainable}

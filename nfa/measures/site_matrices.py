@@ -25,7 +25,7 @@ from nfa.observe.passes import Precision, observe
 from nfa.parallel import World
 from nfa.workload import Batch, Workload
 
-SLOW = "studies of gradients, directions and flow, take any model"
+SLOW = "study directions or flow, which accept any model"
 MEASURED = frozenset({"agop", "g", "out_g", "h", "fact", "out_h"})  # the others are of weights alone
 Matrix: TypeAlias = Congruence | Replicates
 SiteMatrices = dict[str, dict[str, Matrix]]
@@ -170,14 +170,15 @@ def chosen_sites(workload: Workload, model: nn.Module, sites: Sites, pattern: st
         Refusal: The model has no observable site, or the pattern leaves none or names one that cannot be observed.
     """
     if not sites.seen and not sites.unseen:
-        raise Refusal("a model in which no product with a weight is heard", "layers that multiply by a weight", SLOW)
+        raise Refusal("a model in which no product with a weight is recorded", "layers that multiply by a weight", SLOW)
     if not sites.seen:
         got, allowed, _ = next(iter(sites.unseen.values()))
-        raise Refusal(f"{got}; no other site is seen", allowed, SLOW)
+        raise Refusal(f"{got}; no other site can be observed", allowed, SLOW)
     fitting = matching(pattern or "*", [*sites.seen, *sites.unseen])
     sites.check(name for name in fitting if name in sites.never)
     if not fitting:
-        raise Refusal(f"sites={pattern}, which leaves nothing", ", ".join(sites.seen), "leave out fewer, or name some")
+        got = f"sites={pattern}, which excludes every site"
+        raise Refusal(got, ", ".join(sites.seen), "exclude fewer sites, or name some")
     if not pattern:
         last = sites.last if "" in workload.sites(model) else None  # a family knows which of its sites it is, if any
         readout = (workload.readout(model) or last) if len(sites.seen) > 1 else None

@@ -49,7 +49,7 @@ def check_answers(stored: Sequence[float], now: Sequence[float], where: str) -> 
     apart, largest = _apart(stored, now), max(map(abs, stored))
     seen = f"{len(now)} numbers, not {len(stored)}" if math.isinf(apart) else f"they differ by {apart:.3g}"
     raise Refusal(
-        f"a model that answers otherwise than when {where} was stored ({seen}; the largest was {largest:.3g})",
-        "code and data that give the stored answers to one part in a thousand",
+        f"a model whose answers are not those stored with {where} ({seen}; the largest stored one is {largest:.3g})",
+        "code and data that reproduce the stored answers to one part in a thousand",
         "go back to the code with which the run was trained",
     )

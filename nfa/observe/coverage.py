@@ -15,7 +15,7 @@ def coverage(model: nn.Module, watched: Collection[str], seen: Collection[str] =
 
     >>> network = nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2), nn.Linear(2, 1, bias=False))
     >>> coverage(network, {"0.weight", "0.bias"}, {"2.weight"})
-    'watching 8 of 14 weights (57 %); not chosen: 2; not seen: 1'
+    "watching 8 of 14 weights (57 %); not chosen: '2'; not seen: '1'"
     """
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     total, found = sum(sizes.values()), sum(size for name, size in sizes.items() if name in watched)
@@ -36,7 +36,8 @@ def _some(what: str, names: Iterable[str]) -> str:
     """List the first few names, each once; return an empty text for none."""
     found = list(dict.fromkeys(names))
     more = len(found) - SHOWN
-    return f"; {what}: {', '.join(found[:SHOWN])}{f' and {more} more' if more > 0 else ''}" if found else ""
+    named = ", ".join(map(repr, found[:SHOWN]))  # quoted: the name of a layer may be a number
+    return f"; {what}: {named}{f' and {more} more' if more > 0 else ''}" if found else ""
 
 
 def leaves(weight: Tensor, names: Mapping[int, str]) -> set[str]:

@@ -124,8 +124,8 @@ class GradientDoor:
         wrong = {name for name in differing if trial.expected[name].isfinite().all()}
         self.door.by_loop = single.by_loop or bool(wrong)
         if wrong and not self._same_alone(trial):
-            got = f"parameter {min(wrong)!r}, whose gradients for an example alone are not those in a batch"
-            remedy = "keep the examples in the first dimension, also if there is only one, and batch statistics fixed"
+            got = f"parameter {min(wrong)!r}, whose gradients for a single example differ from those in a batch"
+            remedy = "keep examples in the first dimension, even if there is only one, and batch statistics fixed"
             raise Refusal(got, "models that treat each example alone", remedy)
 
     def _same_alone(self, trial: Trial) -> bool:

@@ -77,7 +77,7 @@ def gradients(
         got = f"a model that cannot be differentiated in evaluation mode ({reason(error)})"
         remedy = "1. write x = x + y instead of x += y where a layer's input is edited in place; 2. run it without a "
         remedy += "cache: outputs=lambda model, inputs: model(**inputs, use_cache=False).logits"
-        raise Refusal(got, "models that autograd goes through", remedy) from error
+        raise Refusal(got, "models that autograd can differentiate", remedy) from error
 
 
 class _Outputs(nn.Module):

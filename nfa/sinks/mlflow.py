@@ -39,8 +39,8 @@ class MlflowRun:
         import mlflow
 
         if (active := mlflow.active_run()) is None:
-            remedy = "with mlflow.start_run(): … around the training, or sink="
-            raise Refusal("a watch where no MLflow run is active", "a run to record into", remedy)
+            remedy = "put the training inside `with mlflow.start_run():`, or pass sink="
+            raise Refusal("a watch without an active MLflow run", "an active run to record into", remedy)
         self.uri, self.run_id = str(mlflow.get_tracking_uri()), str(active.info.run_id)
         learn(self.uri)
         self._client = mlflow.MlflowClient(self.uri)
@@ -57,7 +57,7 @@ class MlflowRun:
         try:
             yield
         except (MlflowException, OSError) as error:
-            remedy = "mend the store (address, permissions, disk space); what was recorded before is kept"
+            remedy = "check the store (address, permissions, disk space); what was recorded before is kept"
             said = f"MLflow run {self.run_id[:12]} in {self.uri}: {headline(error)}"
             raise NfaError(f"{said}\n  do: {remedy}") from tellable(error)
         finally:

@@ -105,9 +105,9 @@ class Auto:
 
     def _decide(self) -> None:
         self.steps = rounded_up(self._needed())
-        often = "every step" if self.steps == 1 else f"every {self.steps:,} steps"
-        spent = f"a record takes {self.cost:.2g} s, a step {median(self.gaps):.2g} s"
-        stage("watch", f"every=auto: {often} is recorded; {spent}")
+        often = "every step" if self.steps == 1 else f"one step in {self.steps:,}"
+        spent = f"recording takes {self.cost:.2g} s, a training step {median(self.gaps):.2g} s"
+        stage("watch", f"every=auto records {often}: {spent}")
 
 
 def rounded_up(number: float) -> int:

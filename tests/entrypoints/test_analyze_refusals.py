@@ -25,10 +25,10 @@ EARLY = {
         "all directions",
         "directions=all",
     ),
-    "root": ("--directions 3 --agop_power 0.5", "agop_power=0.5 with directions=3", "all directions", "directions=all"),
-    "relation": ("--relations agop_nfm,cka", "relations=cka", "agop_nfm, ", "choose from these"),
-    "no relation": ("--relations=", "relations=", "agop_nfm, ", "choose from these"),
-    "glob": ("--relations zz_*", "relations=zz_*", "globs, or all", "choose from these"),
+    "root": ("--directions 3 --agop_power 0.5", "agop_power=0.5 with directions=3", "directions=all", "directions=all"),
+    "relation": ("--relations agop_nfm,cka", "relations=cka", "agop_nfm, ", "choose some of these"),
+    "no relation": ("--relations=", "relations=", "agop_nfm, ", "choose some of these"),
+    "glob": ("--relations zz_*", "relations=zz_*", "globs, or all", "choose some of these"),
     "centre": ("--centre mean", "centre='mean'", "none, entry, jacobian", "centre="),
     "power": ("--agop_power 2", "agop_power='2'", "1, 0.5", "agop_power="),
     "positions": ("--positions all", "positions='all'", "each, sum", "positions="),
@@ -76,7 +76,7 @@ LATE = {
     "exponent": (
         "--directions 2 --relations g_vs_h,agop_nfm_exponent",
         "relations=agop_nfm_exponent (it needs directions=all)",
-        "relations that can be had here",
+        "relations available here",
         "leave it out",
     ),
 }  # fmt: skip

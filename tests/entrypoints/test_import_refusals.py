@@ -45,14 +45,14 @@ def without(key: str) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in net(1).state_dict().items() if name != key}
 
 
-BROKEN = r"model_epoch_1.pth \(cut short, damaged, or not written by torch.save\)"
+BROKEN = r"model_epoch_1.pth \(truncated, damaged, or not written by torch.save\)"
 DAMAGED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "pickled object": (
         lambda file: torch.save({"state_dict": net(1).state_dict(), "options": Pickled()}, file),
-        r"model_epoch_1.pth \(it needs pickle, for \S*Pickled: reading it could run any program\)",
+        r"model_epoch_1.pth \(it needs pickle for \S*Pickled, and unpickling can run arbitrary code\)",
     ),
-    "pickled module": (lambda file: torch.save(net(1), file), r"it needs pickle, for \S*OldNet"),
-    "cut short": (lambda file: file.write_bytes(file.read_bytes()[:-500]), BROKEN),
+    "pickled module": (lambda file: torch.save(net(1), file), r"it needs pickle for \S*OldNet"),
+    "truncated": (lambda file: file.write_bytes(file.read_bytes()[:-500]), BROKEN),
     "empty": (lambda file: file.write_bytes(b""), BROKEN),
     "a page": (lambda file: file.write_text("<html>not found</html>"), BROKEN),
     "a tensor": (lambda file: torch.save(torch.ones(3), file), r"\(Tensor inside\)\n  allowed: {'state_dict'"),

@@ -51,9 +51,7 @@ def test_without_mne_its_formats_are_refused_with_the_command_that_installs_it(
 ) -> None:
     (source / "sub-001_-_story_-_eeg.npy").rename(source / "sub-001_-_story_-_eeg.bdf")
     monkeypatch.setitem(sys.modules, "mne", None)
-    with pytest.raises(
-        Refusal, match=r"bdf \(MNE is not installed\)(.|\n)*pip install -c constraints.txt -e '.\[eeg\]'"
-    ):
+    with pytest.raises(Refusal, match=r"bdf without mne, which is not installed(.|\n)*pip install 'nfa\[eeg\]', or"):
         start(given(source, tmp_path / "out"))
 
 

@@ -89,7 +89,7 @@ def assert_not_resumed(begun: Finished, *said: str) -> None:
 def test_one_bit_of_a_checkpoint_ends_an_analysis_before_there_is_a_run(changeable: Finished) -> None:
     flip(changeable.store.artifact(changeable.run_id, LAST), -40)
     ended = run(changeable.store, words(run_id=changeable.run_id, epochs=4), entrypoint="analyze")
-    assert_refused(ended, f"{LAST} of run {changeable.run_id[:12]} (damaged: its content is not what its digest says)")
+    assert_refused(ended, f"{LAST} of run {changeable.run_id[:12]} (damaged: its content does not match its digest)")
     assert changeable.store.runs() == [changeable.run_id]
 
 

@@ -60,7 +60,7 @@ class OptimizerParameters:
         if self.weight_decay and not entry.decays:
             got = f"weight_decay={self.weight_decay} with optimizer={self.optimizer}, which has none"
             raise Refusal(got, "weight_decay=0", "leave weight_decay out")
-        if arguments := self.arguments():
+        if arguments := self.optimizer_arguments():
             tried(self.optimizer, entry.made_by, arguments)
 
     def _check_schedule(self) -> None:
@@ -77,7 +77,7 @@ class OptimizerParameters:
             got = f"warmup={self.warmup} in a training of {updates} updates"
             raise Refusal(got, f"0 to {updates - 1}", f"warmup={updates // 10}")
 
-    def arguments(self) -> dict[str, Any]:
+    def optimizer_arguments(self) -> dict[str, Any]:
         """Those of the optimizer's class in `optimizer_args`: numbers, booleans, words, and tuples of them."""
         found = {name: value_of(text) for name, text in assignments("optimizer_args", self.optimizer_args).items()}
         for name in TYPED_THEMSELVES:

@@ -193,7 +193,7 @@ def tiny(name: str, **parameters: Any) -> list[str]:
         ("generates", "returns a generator"),
         ("a_class", "returns a "),
         ("wrong_option", "unexpected keyword argument 'modell'"),
-        ("no_model", "model= that gives a int"),
+        ("no_model", "model= that returns a int"),
         ("model_fails", "fails on its own examples (ValueError: no such checkpoint)"),
         ("wrong_shape", "mat1 and mat2 shapes cannot be multiplied"),
         ("frozen", "a model without trainable parameters"),

@@ -113,16 +113,40 @@ def copied(folder: Path) -> Path:
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("MLproject", "conda.yaml"):
         shutil.copy(ROOT / file, folder / file)
-    git = ["git", "-C", str(folder), "-c", "user.name=me", "-c", "user.email=me@here"]
-    for act in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "all"]):
-        subprocess.run([*git, *act], check=True)
+    git(folder, "init", "-q")
+    git(folder, "add", ".")
+    git(folder, "commit", "-q", "-m", "all")
     return folder
+
+
+def versioned(folder: Path, version: str) -> str:
+    """Commit the project as being of that version, with its tag; the commit."""
+    with (folder / "nfa" / "__init__.py").open("a", encoding="utf-8") as code:
+        code.write(f'__version__ = "{version}"\n')
+    git(folder, "commit", "-q", "-a", "-m", version)
+    git(folder, "tag", "-a", f"v{version}", "-m", version)
+    return git(folder, "rev-parse", "HEAD")
+
+
+def git(folder: Path, *words: str) -> str:
+    command = ["git", "-C", str(folder), "-c", "user.name=me", "-c", "user.email=me@here", *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def cloned_from(folder: Path, address: str) -> dict[str, str]:
     """Variables with which git takes that folder for the repository at an address."""
     pair = {"GIT_CONFIG_KEY_0": f"url.file://{folder}.insteadOf", "GIT_CONFIG_VALUE_0": address}
     return {"GIT_CONFIG_COUNT": "1", **pair}
+
+
+def test_a_tag_of_a_git_repository_is_run_as_the_project_was_then(typed_in: Path, tmp_path: Path) -> None:
+    project = copied(tmp_path / "project")
+    commit, _ = versioned(project, "0.0.1"), versioned(project, "0.0.2")
+    flags = ["-v", "v0.0.1", "--env-manager", "local"]
+    asked(typed_in, plugged(), *flags, project=f"file://{project}", workload="my_lab:make", **TINY)
+    run_id, store = assert_trained_in(typed_in), Store(typed_in)
+    assert store.tags(run_id)["nfa.version"] == "0.0.1"
+    assert store.tags(run_id)["mlflow.source.git.commit"] == commit
 
 
 @pytest.mark.slow

@@ -263,7 +263,7 @@ def test_a_run_that_was_begun_otherwise_is_left_as_it_was(
 def test_code_that_answers_otherwise_does_not_go_on(lab: Store, expected: str) -> None:
     before = lab.json(expected, "config.json")
     write_lab(lab.folder, old="nn.ReLU(), nn.Dropout(0.5)", new="nn.GELU(), nn.Dropout(0.5)")
-    with pytest.raises(Refusal, match="answers otherwise"), begun(run_id=expected, width=4):
+    with pytest.raises(Refusal, match="whose answers are not those stored"), begun(run_id=expected, width=4):
         pass
     assert (lab.tags(expected)["nfa.state"], lab.json(expected, "config.json")) == ("finished", before)
 

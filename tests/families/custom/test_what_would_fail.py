@@ -202,7 +202,7 @@ def test_sparse_gradients_are_for_plain_descent_only(parameters: dict[str, Any],
 def test_a_metric_has_a_name_that_a_series_can_have_and_not_that_of_the_loss(
     name: str, lab: Store, refused: Refused
 ) -> None:
-    assert f"a metric that is called '{name}'" in refused(typed("measured", workload_args=f"name={name}"))
+    assert f"a metric named '{name}'" in refused(typed("measured", workload_args=f"name={name}"))
     assert lab.runs() == []
 
 

@@ -61,6 +61,11 @@ def is_file_name(data: str) -> bool:
     return Path(data).suffix.lower() in SUFFIXES
 
 
+def check_hub(name: str) -> None:
+    """`Refusal` where the package that reads data sets of the hub is not installed."""
+    check_extra(f"data set {name} of the hub", "datasets", otherwise="check the path if a file was meant")
+
+
 def is_hub_id(data: str) -> bool:
     """Whether `data` is meant as a data set of the hub: owner/name, where nothing is called so here."""
     return HUB_ID.fullmatch(data) is not None and not is_file_name(data) and not typed_folder(data).exists()
@@ -140,7 +145,7 @@ def _reason(error: Exception) -> str:
 
 
 def _hub_items(name: str, split: str) -> list[Item]:
-    check_extra(f"{name} of the hub", "datasets", otherwise="check the path if a file was meant")
+    check_hub(name)
     load_dataset = importlib.import_module("datasets").load_dataset
     try:
         rows = load_dataset(name, split=split)

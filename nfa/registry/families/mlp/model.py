@@ -25,10 +25,11 @@ class MLP(nn.Module):
     def __init__(self, inputs: int, classes: int, *, width: int, depth: int, activation: str = "relu") -> None:
         super().__init__()
         sizes = [inputs, *[width] * depth, classes]
-        self.layers = nn.ModuleList(
-            nn.Linear(fan_in, fan_out, bias=False, device="meta").to_empty(device="cpu")
-            for fan_in, fan_out in pairwise(sizes)
-        )
+        # Weights are drawn by `initialise`. (On the meta device none would be, but PyTorch loads sympy for it.)
+        with torch.random.fork_rng(devices=[]):
+            self.layers = nn.ModuleList(
+                nn.Linear(fan_in, fan_out, bias=False) for fan_in, fan_out in pairwise(sizes)
+            )
         self.activation = ACTIVATIONS[activation]
 
     def matrices(self) -> list[nn.Parameter]:
