@@ -56,7 +56,7 @@ def test_without_mne_its_formats_are_refused_with_the_command_that_installs_it(
 
 
 HEADERS = {
-    "no partner": (lambda f: (f / f"{FIRST}_-_envelope.npy").unlink(), rf"{FIRST}_-_eeg.npy without a matching"),
+    "no partner": (lambda f: (f / f"{FIRST}_-_envelope.npy").unlink(), rf"recorded: {FIRST}_-_eeg.npy without a match"),
     "no EEG": (lambda f: (f / f"{FIRST}_-_eeg.npy").unlink(), rf"{FIRST}_-_envelope.npy without a matching file"),
     "two": (lambda f: (f / f"{FIRST}_-_eeg.bdf").touch(), rf"{FIRST}_-_eeg.bdf beside {FIRST}_-_eeg.npy"),
     "no array": (lambda f: (f / f"{FIRST}_-_eeg.npy").write_bytes(b"?"), rf"{FIRST}_-_eeg.npy \("),

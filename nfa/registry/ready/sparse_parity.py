@@ -16,8 +16,8 @@ def sparse_parity(
 ) -> nfa.Supervised:
     """Train a network with one hidden layer on the parity of `relevant` randomly chosen bits.
 
-    Inputs are random vectors of ±1; the class is 1 if the product of the relevant bits is 1. The true features are known
-    (relation `agop_known`). Barak et al. 2022, arXiv 2207.08799.
+    Inputs are random vectors of ±1; the class is 1 if the product of the relevant bits is 1. The true features are
+    known (relation `agop_known`). Barak et al. 2022, arXiv 2207.08799.
 
     Args:
         bits: Input dimensions.
