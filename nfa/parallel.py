@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nfa.errors import Refusal
 
-LAUNCHERS = ("RANK", "MASTER_ADDR", "MASTER_PORT")  # what a launcher sets beside WORLD_SIZE
+LAUNCHERS = ("RANK", "MASTER_ADDR", "MASTER_PORT")  # variables that a launcher sets beside WORLD_SIZE
 Items = TypeVar("Items", list[int], Tensor)
 
 

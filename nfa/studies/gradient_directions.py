@@ -26,7 +26,7 @@ SERIES = (
     "label_noise_auc",
     "label_noise_auc_of_loss",
 )
-SIGNIFICANT = 2.0  # standard errors that |G|² has to be above zero for a noise scale
+SIGNIFICANT = 2.0  # |G|² must exceed so many standard errors for a noise scale
 
 
 @dataclass(frozen=True)
