@@ -58,8 +58,8 @@ REFUSED = {
     "empty choice": (["--optimizer="], "optimizer=''", "sgd, adam, adamw, muon, all", "optimizer=sgd"),
     "empty schedule": (["--schedule", ""], "schedule ''", "a-b/step", "0-20,40,60,80,100"),
     "schedule of words": (["--schedule", "0-20,x"], "schedule '0-20,x' (at 'x')", "a-b/step", "0-20,40"),
-    "schedule backwards": (["--schedule", "20-0"], "schedule '20-0'", "a ≤ b", "mend '20-0'"),
-    "schedule without step": (["--schedule", "0-20/0"], "schedule '0-20/0'", "step of at least 1", "mend '0-20/0'"),
+    "schedule backwards": (["--schedule", "20-0"], "schedule '20-0'", "a ≤ b", "correct '20-0'"),
+    "schedule without step": (["--schedule", "0-20/0"], "schedule '0-20/0'", "step of at least 1", "correct '0-20/0'"),
     "momentum with adam": (
         ["--optimizer", "adam", "--momentum", "0.9"],
         "momentum=0.9 with optimizer=adam",

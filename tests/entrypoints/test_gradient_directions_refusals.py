@@ -42,7 +42,7 @@ EARLY = {
     "perplexity below 1": ("--perplexity 0.5", "perplexity=0.5", "a number ≥ 1 and < 10000, or auto", "default, auto"),
     "no perplexity": ("--perplexity nan", "perplexity=nan", "a number ≥ 1", "default, auto"),
     "epochs": ("--epochs 1,x", "epochs '1,x' (at 'x')", "a-b/step", "0-20"),
-    "backwards": ("--epochs 4-1", "epochs '4-1'", "a ≤ b", "mend '4-1'"),
+    "backwards": ("--epochs 4-1", "epochs '4-1'", "a ≤ b", "correct '4-1'"),
     "seed": ("--seed -1", "seed=-1", "a whole number ≥ 0", "default, 1717"),
     "parameter": ("--perplex 3", "parameter 'perplex'", "run_id, epochs", "did you mean --perplexity?"),
 }
