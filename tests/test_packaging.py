@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from installations import canonical, requirements
 from packaging.requirements import Requirement
-from support import ROOT
 
 import nfa
 from nfa.errors import NfaError
 from nfa.extras import EXTRAS
 from release import check
+from tests.support.installations import canonical, requirements
+from tests.support.processes import ROOT
 
 EVERY = ("", "all", "dev", "dashboard", "benchmark", *EXTRAS)
 WHEN_ASKED = {"mne"}  # of an extra, but not for all that it is for
