@@ -35,7 +35,7 @@ def refused(
 
 WORDS = {
     "even kernel": ({"conv_kernel_size": 6}, "conv_kernel_size=6", "an odd number", "conv_kernel_size=7"),
-    "width and heads": ({"d_model": 10, "n_head": 4}, "d_model=10 with n_head=4", "heads divides", "d_model=256"),
+    "width and heads": ({"d_model": 10, "n_head": 4}, "d_model=10 with n_head=4", "multiple of n_head", "d_model=256"),
     "preset and switch": (
         {"preset": "v1", "use_mlp_head": "true"},
         "preset=v1 with use_mlp_head=True",
@@ -51,7 +51,7 @@ WORDS = {
     "gate without residual": (
         {"preset": "custom", "use_gated_residual": "true", "use_residual": "false"},
         "use_gated_residual=true with use_residual=false",
-        "a gate where there is a residual",
+        "only with a residual",
         "use_residual=true",
     ),
     "momentum of Adam": (
@@ -60,7 +60,7 @@ WORDS = {
         "momentum for sgd",
         "leave momentum out",
     ),
-    "batch of processes": ({"batch_size": 5, "nproc": 2}, "batch_size=5 with nproc=2", "share equally", "batch_size="),
+    "batch of processes": ({"batch_size": 5, "nproc": 2}, "batch_size=5 with nproc=2", "multiple of nproc", "batch_size="),
     "long window": ({"window_seconds": 15.7}, "window_seconds=15.7", "", "window_seconds"),
     "short window": ({"window_seconds": 0.01}, "window_seconds=0.01 (1 samples)", "2 to 1000 samples", "=5"),
     "no boolean": ({"use_se": "yes"}, "use_se='yes'", "true, false", "use_se=true"),
