@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from nfa.errors import Refusal
 
 _REGISTRY = ("mlflow", "pillow", "pooch", "psutil", "scikit-learn")
-EXTRAS = {  # packages that whatever is in an extra needs from its start
+EXTRAS = {  # packages that every part of an extra needs to start
     "registry": _REGISTRY,
     "language": (*_REGISTRY, "gguf", "jinja2", "peft", "transformers"),
     "eeg": (*_REGISTRY, "tensorboard"),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nfa.errors import Refusal
 from nfa.maths.known_features import KnownFeatures
+from nfa.parameter_groups import ParameterGroups as ParameterGroups
 from nfa.sinks.values import key_of
 
 
@@ -61,29 +62,9 @@ def _map(change: Callable[[Tensor], Tensor], value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _map(change, item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        make = getattr(type(value), "_make", type(value))  # a named tuple takes its parts one by one
+        make = getattr(type(value), "_make", type(value))  # a named tuple takes its elements as separate arguments
         return make(_map(change, item) for item in value)
     return value
-
-
-@dataclass(frozen=True)
-class ParameterGroups:
-    """Parts of a model, from its inputs to its outputs, and the roles of three of them.
-
-    Args:
-        names: The names of the parameters in each part.
-        front: The first part, whose only learning signal is what the parts behind it send back; None if there is none.
-        back: The part right before the readout; None if there is none.
-        output: The readout; None if there is none.
-        built_in: The factor by which the model itself scales the gradient of `front` relative to `output`, whatever it
-            is trained on.
-    """
-
-    names: Mapping[str, Sequence[str]]
-    front: str | None
-    back: str | None
-    output: str | None
-    built_in: float = 1.0
 
 
 ROOT = "model"  # the group of parameters that belong to no part of the model
@@ -127,8 +108,8 @@ def _check_keys(model: nn.Module) -> None:
     for path, _ in model.named_modules():
         other = named.setdefault(key_of(path), path)
         if other != path:
-            got = f"modules {other!r} and {path!r}, of which both are {key_of(path)!r} in the names of series"
-            raise Refusal(got, "names that differ in letters, digits, _ or -", "give one of them another name")
+            got = f"modules {other!r} and {path!r}, which would both be {key_of(path)!r} in metric keys"
+            raise Refusal(got, "names that differ in letters, digits, _ or -", "rename one of them")
 
 
 def groups_of_sites(model: nn.Module, sites: Mapping[str, nn.Module]) -> ParameterGroups:

@@ -67,7 +67,7 @@ def test_help_and_the_parameter_page_say_the_same_of_every_parameter(name: str, 
     assert f"\n## {name}\n" in page
     for item in dataclasses.fields(config):
         default = f"`{item.default}`" if item.default != "" else "empty"
-        assert f"| `{item.name}` | {default} | {item.metadata['help']}" in page
+        assert f"| `{item.name}` | {default} | {generator().cell(item.metadata['help'])}" in page
         shown = repr("") if item.default == "" else item.default
         assert f"  --{item.name} (default {shown})\n      {item.metadata['help']}" in help_page
 

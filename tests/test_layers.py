@@ -30,6 +30,7 @@ LIBRARY = [
     "checkpoint_files",
     "learned",
     "relations",
+    "parameter_groups",
     "maths",
     "workload",
     "observe",
@@ -45,6 +46,7 @@ LIBRARY = [
 ]
 REGISTRY = [
     "registry.signals",
+    "registry.importing",
     "registry.machine",
     "registry.stopwatch",
     "registry.launch",
@@ -57,8 +59,10 @@ REGISTRY = [
     "registry.ready",
     "registry.tracking",
     "registry.training.optimizer_table",
-    "registry.training.shared_batch",
     "registry.training.rates",
+    "registry.training.optimizer_parameters",
+    "registry.training.muon",
+    "registry.training.shared_batch",
     "registry.training.optimizers",
     "registry.training.loop",
     "registry.training.session",
@@ -75,7 +79,8 @@ REGISTRY = [
     "registry.cli",
 ]
 SHARED = {
-    *(f"registry.training.{name}" for name in ("optimizer_table", "shared_batch", "rates", "optimizers")),
+    *(f"registry.training.{name}" for name in ("optimizer_table", "rates", "optimizer_parameters", "muon")),
+    *(f"registry.training.{name}" for name in ("shared_batch", "optimizers")),
     *(f"registry.training.{name}" for name in ("loop", "session")),
     *(f"registry.families.{name}" for name in ("protocol", "registry", "stored")),  # what all know of families
 }

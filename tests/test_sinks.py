@@ -94,7 +94,7 @@ def test_a_folder_has_the_same_as_json_lines_and_files(tmp_path: Path) -> None:
 def test_a_folder_with_series_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
     recorded(JsonLines(tmp_path), studies="flow")
     before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
-    with pytest.raises(Refusal, match=r"series\.jsonl, which is there\n.*\n  do: give another folder"):
+    with pytest.raises(Refusal, match=r"series\.jsonl, which already exists\n.*\n  do: pass another folder"):
         JsonLines(tmp_path)
     assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
 
@@ -157,7 +157,7 @@ def test_training_goes_on_anew_in_a_sink_that_is_no_run(capsys: pytest.CaptureFi
     with nfa.watch(net, cross_entropy, (x, y), sink=memory, step=4, relations="agop_nfm,*_removed") as watch:
         watch.record(4)
     assert {*memory.series} == {"0/agop_nfm", "2/agop_nfm", "probe/loss"}
-    assert "the run goes on from step 4 and has not stored its initial weights" in capsys.readouterr().out
+    assert "the run continues from step 4 and has no stored initial weights" in capsys.readouterr().out
 
 
 def test_a_step_that_is_recorded_twice_is_written_once() -> None:
@@ -177,7 +177,7 @@ def test_two_watches_of_one_place_are_refused_under_one_name_and_taken_under_two
     other = one if kind is Memory else kind(tmp_path / "nowhere" / ".." / "lines")
     net, x, y = started()
     with nfa.watch(net, cross_entropy, (x, y), sink=one, relations="h_vs_m"):
-        with pytest.raises(Refusal, match="prefix='', which another watch of this run has"):
+        with pytest.raises(Refusal, match="prefix='', which another watch of this run uses"):
             nfa.watch(net, cross_entropy, (x, y), sink=other)
         with nfa.watch(net, cross_entropy, (x, y), sink=other, prefix="second/", relations="h_vs_m") as second:
             assert second.record(0)

@@ -18,7 +18,7 @@ from tests.support.stores import Finished, Store, used, wrapper_in
 from tests.support.workload_files import TINY, imports, train_lab, write_lab
 
 BY_PATH = "name it in an analysis: workload=/path/my_lab.py:make"
-NOT_INSTALLED = "MLflow does not say in which folder the command was typed"
+NOT_INSTALLED = "MLflow does not pass on the folder in which the command was typed"
 
 
 def plugged(**more: str) -> dict[str, str]:
@@ -173,7 +173,7 @@ def test_where_the_plugin_is_not_installed_a_file_is_named_by_its_path(typed_in:
     asked(typed_in, env, "--env-manager", "local", workload=path, **TINY)
     run_id = assert_trained_in(typed_in, workload=path)
     said = refused(typed_in, env, "--env-manager", "local", entrypoint="analyze", run_id=run_id)
-    assert f"if you trust it, name it: workload={path}" in said
+    assert f"if you trust the code, name it: workload={path}" in said
     asked(typed_in, env, "--env-manager", "local", entrypoint="analyze", run_id=run_id, workload=path)
     said = refused(typed_in, env, "--env-manager", "local", workload="my_lab:make")
     assert NOT_INSTALLED in said
@@ -184,7 +184,7 @@ def test_a_name_that_mlflow_passes_on_without_its_folder_is_refused_with_the_pat
     ended = process(words(workload="my_lab:make"), ROOT, MLFLOW_RUN_ID="0", MLFLOW_TRACKING_URI=Store(typed_in).uri)
     assert ended.returncode == 2, ended.stderr
     assert f"there is no my_lab in {ROOT}; {NOT_INSTALLED}" in ended.stderr
-    assert "do: workload=/path/my_lab.py:make; or install nfa where mlflow is" in ended.stderr
+    assert "do: workload=/path/my_lab.py:make; or install nfa beside mlflow" in ended.stderr
 
 
 def analyse(run_ids: list[str], workload: str = "", analysis: str = "analyze") -> None:
