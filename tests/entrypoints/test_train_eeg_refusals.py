@@ -60,7 +60,7 @@ WORDS = {
         "momentum for sgd",
         "leave momentum out",
     ),
-    "batch of processes": ({"batch_size": 5, "nproc": 2}, "batch_size=5 with nproc=2", "multiple of nproc", "batch_size="),
+    "batch of processes": ({"batch_size": 5, "nproc": 2}, "batch_size=5 with nproc=2", "multiple of", "batch_size="),
     "long window": ({"window_seconds": 15.7}, "window_seconds=15.7", "", "window_seconds"),
     "short window": ({"window_seconds": 0.01}, "window_seconds=0.01 (1 samples)", "2 to 1000 samples", "=5"),
     "no boolean": ({"use_se": "yes"}, "use_se='yes'", "true, false", "use_se=true"),

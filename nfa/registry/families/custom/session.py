@@ -4,7 +4,8 @@ from typing import Any
 
 from nfa.observe.answers import answers
 from nfa.registry.families.custom.config import CustomConfig
-from nfa.registry.families.custom.maker import find, written
+from nfa.registry.families.custom.family import NamedWorkloads
+from nfa.registry.families.custom.maker import find
 from nfa.registry.families.custom.making import code_of, data_digest
 from nfa.registry.families.protocol import Ready
 from nfa.registry.stopwatch import Stopwatch
@@ -47,9 +48,7 @@ class CustomSession(AlignmentSession):
         return f"{type(self.model).__name__}, {self.parameters():,} parameters"
 
     def title(self) -> str:
-        words = written(self.config.arguments()).replace(",", ", ")
-        plain = self.config.workload.rpartition("/")[2]  # without the folder of its file
-        return f"{plain}{f' ({words})' if words else ''}, {self.config.optimizer}, lr {self.config.lr}"
+        return NamedWorkloads(self.config.workload).title(self.stored)
 
     def optimizers(self) -> Optimizers:
         """For everything that is trained; those with a companion take the matrices of hidden sites only."""

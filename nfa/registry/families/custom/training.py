@@ -7,6 +7,7 @@ from nfa.errors import Refusal
 from nfa.parallel import World
 from nfa.registry import stored_runs, tracking
 from nfa.registry.families.custom.config import CustomConfig
+from nfa.registry.families.custom.family import NamedWorkloads
 from nfa.registry.families.custom.maker import find
 from nfa.registry.families.custom.making import data_digest, made, splits_of
 from nfa.registry.families.custom.session import CustomSession, described
@@ -59,7 +60,8 @@ class CustomTraining(FamilyTraining):
         return CustomSession(run, ready, clock)
 
     def compare(self, parent: TrackedRun) -> None:
-        report.compare(parent)
+        stored = tracking.config(parent.run_id)
+        report.compare(parent, NamedWorkloads(stored["workload"]).subject(stored))
 
     def rebuild(self, run: StoredTraining) -> Workload:
         maker, train = trusted(run.config, run.named.name), run.config["train"]

@@ -11,6 +11,7 @@ from nfa.measures.evaluation import record_outputs
 from nfa.plain_text import csv_text
 from nfa.registry import tracking
 from nfa.registry.families.eeg.data import RATE
+from nfa.registry.families.eeg.family import Decoders
 from nfa.registry.families.eeg.figures.decoding import Window, decoding, envelopes
 from nfa.registry.families.eeg.linear_baseline import Baseline
 from nfa.registry.families.eeg.scores import Scores
@@ -57,8 +58,7 @@ def report(run: TrackedRun, scores: Mapping[str, Scores], baseline: Baseline, ep
         for name, r in scores["test"].recordings().items()
         if name in baseline.recordings["test"]
     }
-    train = stored["train"]
-    title = f"{_called(stored['data']['name'])}: Conformer {train['preset']}, {train['optimizer']}, lr {train['lr']}"
+    title = Decoders().title(stored)
     tracking.save_picture(run, decoding(series, pairs, best=epoch, title=title), "training")
     stage("figure", "plots/training.png and .pdf")
 

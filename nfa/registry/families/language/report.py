@@ -17,6 +17,7 @@ from nfa.registry.families.language import adapters
 from nfa.registry.families.language.base.model_names import KNOWN
 from nfa.registry.families.language.base.models import BaseModel, load_tokenizer
 from nfa.registry.families.language.base.quiet import quiet
+from nfa.registry.families.language.family import LanguageModels
 from nfa.registry.families.language.figures.fine_tuning import loss_curves
 from nfa.registry.families.language.scores import AnswerScores
 from nfa.registry.families.language.workload import LanguageModel
@@ -69,7 +70,7 @@ def report(run: TrackedRun, workload: LanguageModel, series: Mapping[str, Series
         "held_out": len(workload.ids("val")),
     }
     tracking.put_json(run.info, "results.json", found)
-    title = f"{workload.base.name}, init={config.init}, lr {config.lr}"
+    title = LanguageModels().title(tracking.config(run.run_id))
     tracking.save_picture(run, loss_curves(series, title=title), f"loss_curves_{config.init}")
     stage("figure", f"plots/loss_curves_{config.init}.png and .pdf")
 

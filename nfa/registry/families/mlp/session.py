@@ -9,6 +9,7 @@ from nfa.figures.training_analysis import Series
 from nfa.registry import tracking
 from nfa.registry.datasets.images import ImageData
 from nfa.registry.families.mlp.config import TrainConfig
+from nfa.registry.families.mlp.family import Classifiers
 from nfa.registry.families.mlp.figures.ghm_histogram import ghm_histogram
 from nfa.registry.families.mlp.ghm import Harmonised
 from nfa.registry.families.mlp.model import MLP
@@ -51,8 +52,7 @@ class ClassifierSession(AlignmentSession):
         return f"MLP {sizes}, {config.activation}, {self.parameters():,} parameters"
 
     def title(self) -> str:
-        config = self.config
-        return f"{config.dataset}, {config.optimizer}, lr {config.lr}, MLP {config.width} × {config.depth}"
+        return Classifiers().title(self.stored)
 
     def recorders(self) -> list[tuple[Callable[[Tensor, Batch], None], Callable[[], dict[str, float]]]]:
         """The histogram of gradient norms, where examples are weighted by it."""
