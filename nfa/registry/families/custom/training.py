@@ -75,13 +75,13 @@ class CustomTraining(FamilyTraining):
 
 
 def check_code(workload: Workload, run_id: str) -> None:
-    """`Refusal` where a new model with the weights of the run's last checkpoint answers otherwise than it did."""
+    """Raise `Refusal` if a new model with the weights of the run's last checkpoint answers otherwise than it did."""
     for epoch in tracking.epochs(run_id)[-1:]:
         stored_runs.load_weights(workload.model(), run_id, epoch, workload)
 
 
 def _check_optimizer(config: CustomConfig, workload: Workload) -> None:
-    """`Refusal` where the model has nothing for the optimizer, or where a step of it would fail."""
+    """Raise `Refusal` if the model has nothing for the optimizer, or where a step of it would fail."""
     config.check_updates(config.updates(len(workload.ids("train"))))
     if config.optimizer == ALL or config.entry.companion:
         hidden_matrices(workload, workload.model())

@@ -64,7 +64,7 @@ def report(run: TrackedRun, scores: Mapping[str, Scores], baseline: Baseline, ep
 
 
 def table(scores: Mapping[str, Scores], baseline: Baseline) -> str:
-    """Content of recordings.csv: r of the model and of the linear baseline, empty where undefined."""
+    """Content of recordings.csv: r of the model and of the linear baseline, empty if undefined."""
     header = ("split", "recording", "subject", "pearson", "baseline_pearson")
     rows = (
         (split, name, parts[0].subject, found.recordings().get(name, ""), baseline.recordings[split].get(name, ""))
@@ -98,7 +98,7 @@ def results(scores: Mapping[str, Scores], baseline: Baseline, epoch: int) -> dic
 
 
 def tested(run_id: str) -> dict[str, float]:
-    """r of each test recording that a run has logged; empty where it has none."""
+    """r of each test recording that a run has logged; empty if it has none."""
     if not tracking.has_artifact(run_id, "results.json"):
         return {}
     found: dict[str, float] = tracking.get_json(run_id, "results.json").get("test", {}).get("recordings", {})

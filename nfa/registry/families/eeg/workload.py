@@ -125,7 +125,7 @@ class EEGDecoder(Workload):
         return {"loss_mse": error, "loss_pearson": apart}
 
     def correlations(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Pearson's r of each window in float64; NaN where a signal is constant, to be counted and left out."""
+        """Pearson's r of each window in float64; NaN if a signal is constant, to be counted and left out."""
         return pearson(outputs.squeeze(2), batch.targets.squeeze(2))
 
     def groups(self, model: nn.Module) -> ParameterGroups:

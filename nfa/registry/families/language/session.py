@@ -179,7 +179,7 @@ class LanguageSession(Session):
 
 
 def start(workload: LanguageModel) -> nn.Module:
-    """The model at step 0; `NfaError` where its logits are not those of the base (warm: with the update)."""
+    """The model at step 0; raise `NfaError` if its logits are not those of the base (warm: with the update)."""
     base = load_model(workload.base, DTYPES[workload.config.base_precision])
     if workload.config.init == "full":
         return workload.adapted(base).to(workload.device)

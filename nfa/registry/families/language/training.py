@@ -96,7 +96,7 @@ class LanguageTraining(FamilyTraining):
 
 
 def _stored_start(config: TrainLoraConfig, asked: Asked, run: TrackedRun) -> StartFactors | None:
-    """The adapter at step 0 of a continued run; `Refusal` where its data or base model are others by now."""
+    """The adapter at step 0 of a continued run; raise `Refusal` if its data or base model are others by now."""
     stored = tracking.config(run.run_id)
     check_same(asked.questions.name, asked.questions.digest(), stored["data"]["digest"])
     check_same(f"base model {config.base_model}", asked.base.digest, stored["base"]["digest"])
