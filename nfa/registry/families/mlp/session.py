@@ -1,4 +1,4 @@
-"""What is particular in the training of a classifier: how it is described, and gradient harmonising."""
+"""The session of a classifier's training: its description, and gradient harmonising."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,7 +22,7 @@ from nfa.workload import Batch
 
 
 def stored_config(entrypoint: str, train: Mapping[str, Any], data: ImageData) -> dict[str, Any]:
-    """Content of the `config.json` of a classifier's run; `train` holds the fields of `TrainConfig` that are known."""
+    """Return the content of a classifier's config.json; `train` holds the known fields of `TrainConfig`."""
     described = {
         "name": data.name,
         "digest": data.digest(),
@@ -35,7 +35,7 @@ def stored_config(entrypoint: str, train: Mapping[str, Any], data: ImageData) ->
 
 
 class ClassifierSession(AlignmentSession):
-    """The training of a classifier, with AGOP and NFM at its checkpoints."""
+    """The training of a classifier, with AGOP and NFM measured at its checkpoints."""
 
     workload: MLPClassifier
     model: MLP
@@ -55,7 +55,7 @@ class ClassifierSession(AlignmentSession):
         return Classifiers().title(self.stored)
 
     def recorders(self) -> list[tuple[Callable[[Tensor, Batch], None], Callable[[], dict[str, float]]]]:
-        """The histogram of gradient norms, where examples are weighted by it."""
+        """Return the histogram of gradient norms if it weights the examples."""
         if not isinstance(self.objective, Harmonised):
             return []
         histogram = self.objective.histogram()

@@ -1,4 +1,4 @@
-"""Trainings of classifiers: their images, their workloads and what differs in their runs."""
+"""Trainings of classifiers: images, workloads and sessions."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -22,7 +22,7 @@ from nfa.workloads.devices import choose_device
 
 
 class ClassifierTraining(FamilyTraining):
-    """Of MLPs on images."""
+    """Trainings of MLPs on images."""
 
     def read(self, config: TrainConfig, clock: Stopwatch, found: Mapping[str, Path] | None = None) -> ImageData:
         with clock.section("data"):
