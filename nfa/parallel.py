@@ -1,16 +1,15 @@
 """Several processes that share one pass over the data and add up what each has measured."""
 
 import os
-from typing import Any, TypeVar
-
-import torch
-import torch.distributed as dist
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nfa.errors import Refusal
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 LAUNCHERS = ("RANK", "MASTER_ADDR", "MASTER_PORT")  # variables that a launcher sets beside WORLD_SIZE
-Items = TypeVar("Items", list[int], Tensor)
+Items = TypeVar("Items", list[int], "Tensor")
 
 
 class World:
@@ -31,7 +30,12 @@ class World:
         Each process uses a GPU of its own, as far as there are enough.
         """
         world = cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
-        if world.size > 1 and not dist.is_initialized():
+        if world.size == 1:
+            return world
+        import torch
+        import torch.distributed as dist
+
+        if not dist.is_initialized():
             if missing := [name for name in LAUNCHERS if name not in os.environ]:
                 got = f"WORLD_SIZE={world.size} in the environment without {', '.join(missing)}"
                 raise Refusal(got, "processes that a launcher such as torchrun has started", "start with nproc=N")
@@ -42,14 +46,17 @@ class World:
 
     def broadcast(self, item: Any) -> Any:
         """Return the first process's item in all processes; None in the others if the first one has ended."""
+        if self.size == 1:
+            return item
+        import torch.distributed as dist
+
         items = [item]
-        if self.size > 1:
-            try:
-                dist.broadcast_object_list(items, src=0)
-            except RuntimeError:  # the connection is closed
-                if not self.rank:
-                    raise
-                return None
+        try:
+            dist.broadcast_object_list(items, src=0)
+        except RuntimeError:  # the connection is closed
+            if not self.rank:
+                raise
+            return None
         return items[0]
 
     def bounds(self, items: int) -> tuple[int, int]:
@@ -61,20 +68,26 @@ class World:
         start, stop = self.bounds(len(items))
         return items[start:stop]
 
-    def sum(self, tensor: Tensor) -> Tensor:
+    def sum(self, tensor: "Tensor") -> "Tensor":
         """Return the sum over processes, in all of them."""
         if self.size > 1:
+            import torch.distributed as dist
+
             tensor = tensor.contiguous().clone()
             dist.all_reduce(tensor)
         return tensor
 
     def count(self, number: int) -> int:
         """Return the sum of whole numbers over processes."""
+        import torch
+
         return int(self.sum(torch.tensor(number, dtype=torch.int64)))
 
-    def broadcast_tensor(self, tensor: Tensor) -> Tensor:
+    def broadcast_tensor(self, tensor: "Tensor") -> "Tensor":
         """Return the first process's tensor in all processes."""
         if self.size > 1:
+            import torch.distributed as dist
+
             tensor = tensor.contiguous().clone()
             dist.broadcast(tensor, src=0)
         return tensor
@@ -83,11 +96,17 @@ class World:
         """Return the items of all processes, in order."""
         if self.size == 1:
             return [item]
+        import torch.distributed as dist
+
         items: list[Any] = [None] * self.size
         dist.all_gather_object(items, item)
         return items
 
     def close(self) -> None:
         """Leave the group of processes."""
-        if self.size > 1 and dist.is_initialized():
+        if self.size == 1:
+            return
+        import torch.distributed as dist
+
+        if dist.is_initialized():
             dist.destroy_process_group()

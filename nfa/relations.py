@@ -42,7 +42,7 @@ MATRICES = {
     "nfm_init_removed": SiteMatrix("NFM (init removed)", "(W − W⁽⁰⁾)ᵀ (W − W⁽⁰⁾)"),
     "g": SiteMatrix("G", "E[g gᵀ], g = −∂ℓ/∂h"),
     "h": SiteMatrix("H", "E[h hᵀ]"),
-    "fact": SiteMatrix("FACT", "sym E[g hᵀ]"),
+    "fact": SiteMatrix("FACT", "½(E[g hᵀ] + E[h gᵀ])"),
     "out_g": SiteMatrix("G′", "E[δ δᵀ], δ = ∂ℓ/∂z"),
     "out_h": SiteMatrix("H′", "E[z zᵀ]"),
     "out_m": SiteMatrix("M′", "W Wᵀ"),

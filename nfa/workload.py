@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nfa.errors import Refusal
 from nfa.maths.known_features import KnownFeatures
+from nfa.parameter_groups import ParameterGroups as ParameterGroups
 from nfa.sinks.values import key_of
 
 
@@ -64,26 +65,6 @@ def _map(change: Callable[[Tensor], Tensor], value: Any) -> Any:
         make = getattr(type(value), "_make", type(value))  # a named tuple takes its elements as separate arguments
         return make(_map(change, item) for item in value)
     return value
-
-
-@dataclass(frozen=True)
-class ParameterGroups:
-    """Parts of a model, from its inputs to its outputs, and the roles of three of them.
-
-    Args:
-        names: The names of the parameters in each part.
-        front: The first part, whose only learning signal is what the parts behind it send back; None if there is none.
-        back: The part right before the readout; None if there is none.
-        output: The readout; None if there is none.
-        built_in: The factor by which the model itself scales the gradient of `front` relative to `output`, whatever it
-            is trained on.
-    """
-
-    names: Mapping[str, Sequence[str]]
-    front: str | None
-    back: str | None
-    output: str | None
-    built_in: float = 1.0
 
 
 ROOT = "model"  # the group of parameters that belong to no part of the model

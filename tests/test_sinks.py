@@ -235,7 +235,8 @@ def test_two_watches_of_one_sink_need_names_of_their_own() -> None:
 @in_a_run
 def test_without_mlflow_the_remedies_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "mlflow", None)
-    with pytest.raises(Refusal, match=r"mlflow, which is not installed\n.*\n  do: pip install mlflow, or sink="):
+    remedy = r"mlflow, which is not installed\n.*\n  do: pip install 'nfa\[registry\]', or sink="
+    with pytest.raises(Refusal, match=remedy):
         recorded(None)
 
 

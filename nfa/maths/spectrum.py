@@ -1,12 +1,11 @@
 """Quantities from the eigenvalues and eigenvectors of symmetric matrices: stable rank, subspace overlap, exponent."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
 
 from nfa.maths.congruence import Congruence
@@ -42,6 +41,8 @@ def leading(matrix: Congruence, k: int) -> tuple[Float[Tensor, " k"], Float[Tens
     scale = math.sqrt(max(0.0, squared))  # ARPACK's tolerance is partly absolute; rounding may leave less than 0
     if matrix.size <= max(DENSE, 4 * k) or scale == 0:
         return _leading_of_all(matrix, k)
+    from scipy.sparse.linalg import ArpackNoConvergence, eigsh
+
     start = np.random.default_rng(0)
     try:
         values, vectors = eigsh(_operator(matrix, scale), k=k, which="LM", v0=start.standard_normal(matrix.size))
@@ -57,8 +58,10 @@ def _leading_of_all(matrix: Congruence, k: int) -> tuple[Tensor, Tensor]:
     return values[order], vectors[:, order]
 
 
-def _operator(matrix: Congruence, scale: float) -> LinearOperator:
+def _operator(matrix: Congruence, scale: float) -> Any:
     """Return x → A x / scale as a SciPy operator."""
+    from scipy.sparse.linalg import LinearOperator
+
     device = (matrix.core if matrix.factor is None else matrix.factor).device  # type: ignore[union-attr]
 
     def multiply(vector: np.ndarray) -> np.ndarray:

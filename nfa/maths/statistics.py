@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
-from scipy import stats
 
 
 class Interval(NamedTuple):
@@ -39,6 +38,8 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval | 
     n = len(values)
     if n < 2:
         return None
+    from scipy import stats
+
     mean = math.fsum(values) / n
     spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1) / n)
     reach = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * spread
@@ -94,4 +95,6 @@ def _stretch(of_rows: Float64[np.ndarray, " r"], of_columns: Float64[np.ndarray,
     if not doubt:
         return 1.0
     freedom = sum(variance for variance, _ in known) ** 2 / doubt
+    from scipy import stats
+
     return float(stats.t.ppf(quantile, freedom) / stats.norm.ppf(quantile))

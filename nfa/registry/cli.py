@@ -20,6 +20,7 @@ from nfa.errors import NfaError, Refusal, headline
 from nfa.extras import EXTRAS, check_extra, is_installed
 from nfa.registry import doors, signals
 from nfa.registry.entry_points import entry_points
+from nfa.registry.importing import importing
 from nfa.registry.places import named
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.typed_values import value_of
@@ -93,7 +94,7 @@ def starter(name: str) -> Callable[[Any], None]:
         check_extra(name, point.extra)
         config = named(point.becomes)(typed) if point.becomes else typed
         found, begun = doors.check(point, config), time.perf_counter()
-        with signals.shielded():  # an interrupted import cannot be repeated
+        with importing():
             begin = named(point.start)
         if point.look:
             begin(config, Stopwatch({"import": time.perf_counter() - begun}), found)

@@ -4,23 +4,21 @@ import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import torch.nn as nn
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nfa.checkpoint_files import ANSWERS
 from nfa.errors import Refusal, reading
-from nfa.learned import load_learned
-from nfa.observe.answers import answers, check_answers
 from nfa.registry import tracking
 from nfa.registry.families.protocol import OWN_WORKLOAD, NamedWorkload, StoredTraining
 from nfa.registry.families.registry import family
 from nfa.registry.families.stored import check_ids, check_stored, config_digest
 from nfa.registry.tracking.registry import MODELS, registered
-from nfa.workload import Batch, Workload
-from nfa.workloads.devices import choose_device
-from nfa.workloads.packed_examples import PROBE_EXAMPLES, unpacked
+
+if TYPE_CHECKING:
+    import torch.nn as nn
+    from torch import Tensor
+
+    from nfa.workload import Batch, Workload
 
 THAT_CODE = "the code and arguments that the run was trained with", "go back to that code and those arguments"
 
@@ -28,11 +26,11 @@ THAT_CODE = "the code and arguments that the run was trained with", "go back to 
 class Checkpoint(NamedTuple):
     """A model as it was at an epoch, and the workload that it was trained on."""
 
-    model: nn.Module
-    workload: Workload
+    model: "nn.Module"
+    workload: "Workload"
 
 
-def weights(run_id: str, epoch: int) -> dict[str, Tensor]:
+def weights(run_id: str, epoch: int) -> "dict[str, Tensor]":
     """Return a checkpoint's learned tensors by name, on the CPU; raise `Refusal` if the file is damaged."""
     path = tracking.stored_path(run_id, epoch)
     tensors, metadata = tracking.get_tensors(run_id, path)
@@ -64,12 +62,15 @@ def _check_config(run_id: str, path: str, metadata: Mapping[str, str]) -> None:
         raise Refusal(got, allowed, "restore both from a copy of the run; without a copy, train again")
 
 
-def load_weights(model: nn.Module, run_id: str, epoch: int, workload: Workload) -> None:
+def load_weights(model: "nn.Module", run_id: str, epoch: int, workload: "Workload") -> None:
     """Load the weights of a checkpoint into a model.
 
     Raises `Refusal` if they do not fit the model, or if its outputs differ from those stored with the checkpoint. The
     outputs are compared on the examples that the run has stored, or else on those of the `workload`.
     """
+    from nfa.learned import load_learned
+    from nfa.observe.answers import answers, check_answers
+
     path = tracking.stored_path(run_id, epoch)
     tensors, metadata = tracking.get_tensors(run_id, path)
     _check_config(run_id, path, metadata)
@@ -85,8 +86,10 @@ def load_weights(model: nn.Module, run_id: str, epoch: int, workload: Workload) 
         check_answers(said, answers(workload, model, batch), where)
 
 
-def _kept_examples(run_id: str) -> Batch | None:
+def _kept_examples(run_id: str) -> "Batch | None":
     """Return the probe examples that a watched run has stored, or None."""
+    from nfa.workloads.packed_examples import PROBE_EXAMPLES, unpacked
+
     if not tracking.has_artifact(run_id, PROBE_EXAMPLES):
         return None
     stored = tracking.get_tensors(run_id, PROBE_EXAMPLES)
@@ -136,8 +139,10 @@ def example_ids(run_id: str) -> dict[str, list[int]]:
 
 def load_workload(
     run_id: str, *, device: str = "auto", data_dir: str | None = None, named: NamedWorkload = OWN_WORKLOAD
-) -> Workload:
+) -> "Workload":
     """Rebuild the workload of a run (data, splits and model), with the code that is `named`; see `load_checkpoint`."""
+    from nfa.workloads.devices import choose_device
+
     stored, ids = _stored(run_id), example_ids(run_id)
     kind = family(stored["workload"])
     kind.code(stored, named)
@@ -155,7 +160,7 @@ def code_of(run_id: str, named: NamedWorkload) -> dict[str, Any]:
     return family(stored["workload"]).code(stored, named)
 
 
-def _tensors(run_id: str, path: str) -> dict[str, Tensor]:
+def _tensors(run_id: str, path: str) -> "dict[str, Tensor]":
     return tracking.get_tensors(run_id, path)[0]
 
 

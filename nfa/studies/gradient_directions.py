@@ -11,21 +11,10 @@ from torch import Tensor
 from nfa.maths import embedding
 from nfa.maths import gram as gram_maths
 from nfa.seeding import generator
+from nfa.studies.direction_series import SERIES
 from nfa.studies.result import Result
 
 DRAWS = 500  # bootstrap samples
-SERIES = (
-    "mean_cosine",
-    "within_class_cosine",
-    "between_class_cosine",
-    "silhouette",
-    "effective_rank",
-    "noise_scale",
-    "mean_gradient_squared",
-    "gradient_variance",
-    "label_noise_auc",
-    "label_noise_auc_of_loss",
-)
 SIGNIFICANT = 2.0  # |G|² must exceed so many standard errors for a noise scale
 
 

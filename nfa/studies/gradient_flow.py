@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from nfa.workload import ParameterGroups
+from nfa.parameter_groups import ParameterGroups
 
 RATIOS = ("front_output_ratio", "back_output_ratio", "front_output_update_ratio")
 VANISHING, WEAK, STRONG, UNCHANGED = 0.01, 0.1, 0.5, 0.01

@@ -257,7 +257,7 @@ def test_a_file_without_its_digest_is_refused_in_a_run_that_has_digests(
         ("config.json", lambda stored: {**stored, "data": {}}, "'digest' is missing"),
         ("config.json", lambda stored: {"train": stored["train"]}, "'workload' is missing"),
         ("config.json", lambda _: [1], "list indices"),
-        ("example_ids.json", lambda ids: {**ids, "val": [0.5]}, "val is no list of examples"),
+        ("example_ids.json", lambda ids: {**ids, "val": [0.5]}, "val is not a list of examples"),
         ("example_ids.json", lambda ids: {**ids, "val": [9999]}, "val has example 9999, there are 1437"),
         ("example_ids.json", lambda ids: {"train": ids["train"]}, "is missing"),
     ],

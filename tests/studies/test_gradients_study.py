@@ -10,7 +10,8 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from nfa import reference
-from nfa.studies.gradient_directions import DRAWS, SERIES, ProbeExamples, gradient_directions
+from nfa.studies.direction_series import SERIES
+from nfa.studies.gradient_directions import DRAWS, ProbeExamples, gradient_directions
 from nfa.studies.result import Result
 
 N = 36

@@ -1,24 +1,24 @@
 """Alignment of weights, representations and gradients at the checkpoints of stored runs."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
-from nfa.analyses.alignment import Analysis
 from nfa.console import muted, stage
 from nfa.errors import Refusal
-from nfa.maths.bfloat16 import has_bfloat16_units
-from nfa.observe.found_sites import Sites
-from nfa.observe.passes import site_weights
 from nfa.parallel import World
 from nfa.registry import stored_runs, tracking
 from nfa.registry.analyses import alignment_report, seed_groups
 from nfa.registry.analyses.config import AnalyzeConfig
 from nfa.registry.analyses.stored import UNDECISIVE, StoredAnalysis, analyse, workload_of
+from nfa.registry.importing import importing
 from nfa.registry.launch import launch
 from nfa.registry.tracking import TrackedRun
 from nfa.relations import choose_relations
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nfa.observe.found_sites import Sites
 
 
 def analyze(config: AnalyzeConfig) -> None:
@@ -89,6 +89,9 @@ class AlignmentOfRun:
     """The measurement of one run as `config` asks for it. Creating it loads the data and checks epoch `first`."""
 
     def __init__(self, source: str, config: AnalyzeConfig, world: World, first: int) -> None:
+        with importing():  # PyTorch, which is needed only for what has to be measured
+            from nfa.analyses.alignment import Analysis
+
         self.source, self.world, self.unit = source, world, tracking.unit(source)
         self.workload = workload_of(source, config)
         self.model = self.workload.model()
@@ -114,7 +117,9 @@ class AlignmentOfRun:
         self._load(epoch)
         return self.analysis.values(self.model, progress=f"{self.unit} {epoch}")
 
-    def _initial(self, names: list[str], sites: Sites) -> Mapping[str, Tensor]:
+    def _initial(self, names: list[str], sites: "Sites") -> "Mapping[str, Tensor]":
+        from nfa.observe.passes import site_weights
+
         self._load(0)
         return site_weights(self.workload, self.model, names, sites)
 
@@ -122,6 +127,8 @@ class AlignmentOfRun:
         stored_runs.load_weights(self.model, self.source, epoch, self.workload)
 
     def _announce(self) -> None:
+        from nfa.maths.bfloat16 import has_bfloat16_units
+
         asked = self.analysis
         named = ", ".join(asked.sites[:6]) + (f" … ({len(asked.sites)})" if len(asked.sites) > 6 else "")
         stage("sites", f"{named}; {len(asked.ids):,} examples, {len(asked.relations)} relations")

@@ -6,16 +6,14 @@ from typing import Any
 import numpy as np
 
 from nfa import checkpoint_schedule
-from nfa.analyses.gradient_directions import GradientAnalysis
 from nfa.console import stage
-from nfa.maths import embedding
 from nfa.registry import stored_runs, tracking
 from nfa.registry.analyses import gradient_arrays, gradient_directions_comparison, gradient_directions_report
 from nfa.registry.analyses.config import DIRECTION_EPOCHS, GradientDirectionsConfig
 from nfa.registry.analyses.gradient_arrays import paths
 from nfa.registry.analyses.stored import UNDECISIVE, StoredAnalysis, analyse, workload_of
+from nfa.registry.importing import importing
 from nfa.registry.tracking import TrackedRun
-from nfa.studies.gradient_directions import correlation_with
 
 
 def gradient_directions(config: GradientDirectionsConfig) -> None:
@@ -65,6 +63,9 @@ class DirectionsOfRun:
     """The measurement of the run `source` as `config` asks for it. Creating it loads and checks the data."""
 
     def __init__(self, source: str, config: GradientDirectionsConfig, epochs: Sequence[int]) -> None:
+        with importing():  # PyTorch, which is needed only for what has to be measured
+            from nfa.analyses.gradient_directions import GradientAnalysis
+
         self.source, self.asked, self.epochs = source, config, list(epochs)
         self.unit = tracking.unit(source)
         self.workload = workload = workload_of(source, config)
@@ -92,6 +93,8 @@ class DirectionsOfRun:
         return {**result.scalars, **agreement}
 
     def _map(self, epoch: int, run: TrackedRun, cosines: Any, kept: Any) -> Any:
+        from nfa.maths import embedding
+
         if len(kept) < embedding.FEWEST:
             stage("notice", f"{self.unit} {epoch}: {len(kept)} gradients are finite and nonzero, too few for a map")
             return np.zeros((0, 2), dtype=np.float32)
@@ -106,6 +109,8 @@ class DirectionsOfRun:
 
     def _agreement(self, epoch: int, run: TrackedRun, arrays: Mapping[str, Any]) -> dict[str, float]:
         """Return how similar the structure is to that at the previously analysed checkpoint."""
+        from nfa.studies.gradient_directions import correlation_with
+
         earlier = [before for before in self.epochs if before < epoch]
         if not earlier:
             return {}

@@ -18,7 +18,7 @@ from nfa.registry.analyses.gradient_phases import change
 from nfa.registry.analyses.seed_groups import groups, table_of_groups, together
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DONE
-from nfa.studies.gradient_directions import SERIES
+from nfa.studies.direction_series import SERIES
 
 EPOCHS_SHOWN = 6
 MOST_RUNS = 4  # in one montage

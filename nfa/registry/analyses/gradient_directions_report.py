@@ -18,7 +18,7 @@ from nfa.registry.analyses.gradient_arrays import Array
 from nfa.registry.analyses.gradient_phases import phases
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DONE
-from nfa.studies.gradient_directions import SERIES
+from nfa.studies.direction_series import SERIES
 
 PREFIX = "gradient/"
 PICTURES = ("gradient_similarities", "gradient_directions_tsne")

@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nfa.analyses.gradient_flow import FlowAnalysis
 from nfa.console import stage
 from nfa.registry import stored_runs, tracking
 from nfa.registry.analyses import gradient_flow_comparison, gradient_flow_report
 from nfa.registry.analyses.config import GradientFlowConfig
 from nfa.registry.analyses.stored import UNDECISIVE, StoredAnalysis, analyse, workload_of
 from nfa.registry.families.registry import family_of_run
+from nfa.registry.importing import importing
 from nfa.registry.tracking import TrackedRun
 
 
@@ -41,6 +41,9 @@ class FlowOfRun:
     """The measurement of the run `source` as `config` asks for it. Creating it loads and checks the data."""
 
     def __init__(self, source: str, config: GradientFlowConfig, epochs: Sequence[int]) -> None:
+        with importing():  # PyTorch, which is needed only for what has to be measured
+            from nfa.analyses.gradient_flow import FlowAnalysis
+
         self.source, self.unit = source, tracking.unit(source)
         self.workload = workload = workload_of(source, config)
         self.model = workload.model()
@@ -70,8 +73,6 @@ class FlowOfRun:
         self._announced = True
         self.analysis.announce()
         if not any(key.startswith("flow/") for key in self.logged):
-            stage(
-                "notice", "the training logged no updates, so update ratios and the gradient norm are not available"
-            )
+            stage("notice", "the training logged no updates, so update ratios and the gradient norm are not available")
         if self.analysis.start is None:
             stage("notice", "the run has no checkpoint 0, so weight changes are not available")

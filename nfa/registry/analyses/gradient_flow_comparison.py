@@ -5,6 +5,7 @@ from typing import Any
 
 from nfa.console import stage
 from nfa.figures.flow import CURVES, flow_curves
+from nfa.parameter_groups import ParameterGroups
 from nfa.plain_text import csv_text
 from nfa.registry import tracking
 from nfa.registry.analyses.arms import Arm, arms_of, factor_interval
@@ -14,7 +15,6 @@ from nfa.registry.analyses.score_comparison import INTERVAL, draw_scores, interv
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DONE
 from nfa.studies.gradient_flow import RATIOS, Remedy, remedy
-from nfa.workload import ParameterGroups
 
 GRADIENT, UPDATE = "flow/front_output_ratio", "flow/front_output_update_ratio"
 

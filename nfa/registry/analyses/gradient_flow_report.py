@@ -6,6 +6,7 @@ from typing import Any
 from nfa.console import stage
 from nfa.figures.flow import flow_curves, flow_map
 from nfa.figures.training_analysis import Series
+from nfa.parameter_groups import ParameterGroups
 from nfa.registry import tracking
 from nfa.registry.analyses.checkpoint_units import unit_of
 from nfa.registry.families.protocol import Quality
@@ -13,7 +14,6 @@ from nfa.registry.families.registry import family_of_run
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DONE
 from nfa.studies.gradient_flow import RATIOS, RuleOfThumb, change_verdict, ratio_verdict, targets, without_built_in
-from nfa.workload import ParameterGroups
 
 MEASURES = ("grad_rms", "weight_change", "update_ratio")
 HEADINGS = ("gradient RMS", "weight change", "update ratio")

@@ -10,7 +10,7 @@ from nfa.figures.training_analysis import Series
 from nfa.registry.analyses import gradient_arrays
 from nfa.registry.analyses.gradient_arrays import Array
 from nfa.registry.tracking.sources import DONE
-from nfa.studies.gradient_directions import SERIES
+from nfa.studies.direction_series import SERIES
 
 TAILS = (0.025, 0.975)
 

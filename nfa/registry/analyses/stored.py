@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from nfa import __version__, checkpoint_schedule, unfinished
 from nfa.console import stage
@@ -20,7 +20,9 @@ from nfa.registry.signals import Interrupted, shielded
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DIGEST, DONE, Earlier, find_earlier, find_sources
 from nfa.registry.training.config_json import run_config, write_config
-from nfa.workload import Workload
+
+if TYPE_CHECKING:
+    from nfa.workload import Workload
 
 LOSSES = ("train/loss", "val/loss", "eval/loss")
 SPACE = 32 * 2**20  # reports, figures and database rows
@@ -264,7 +266,7 @@ def named_workload(config: StoredRunsConfig) -> NamedWorkload:
     return NamedWorkload(config.workload, config.workload_args)
 
 
-def workload_of(source: str, config: StoredRunsConfig) -> Workload:
+def workload_of(source: str, config: StoredRunsConfig) -> "Workload":
     """Rebuild the workload of a run on the device and data that the parameters name."""
     named = named_workload(config)
     return stored_runs.load_workload(source, device=config.device, data_dir=config.data_dir or None, named=named)

@@ -96,10 +96,10 @@ def locate(dataset: str, data_dir: str = "") -> dict[str, Path]:
 
 
 def _with_scikit_learn() -> Path:
-    """The file of digits in the installed package, which is not imported: that takes longer than a small training."""
+    """Return the digits file of the installed scikit-learn, without importing it, because that is slow."""
     package = importlib.util.find_spec("sklearn")
     if package is None or package.origin is None:
-        raise Refusal("digits without scikit-learn, which they come with", "scikit-learn", "pip install scikit-learn")
+        raise Refusal("digits without scikit-learn, which contains them", "scikit-learn", "pip install scikit-learn")
     file = Path(package.origin).parent / DIGITS
     if not file.is_file():
         remedy = "install it again: pip install --force-reinstall scikit-learn"

@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from nfa.errors import Refusal, headline
 from nfa.masking import tellable
+from nfa.registry.importing import uncollected
 from nfa.registry.tracking import first_use, places
 from nfa.registry.tracking.calls import beginning, limited
 from nfa.registry.tracking.guarded_client import GuardedClient
@@ -36,7 +37,7 @@ def _client(address: str) -> MlflowClient:
     if file := places.sqlite_file(address):
         file.parent.mkdir(parents=True, exist_ok=True)  # as MLflow does it
     logging.getLogger("mlflow.store.db.utils").disabled = True  # it prints tracebacks of errors that we report
-    with reaching_store(), first_use.alone(address, first_use.MLFLOW), places.rooted():
+    with uncollected(), reaching_store(), first_use.alone(address, first_use.MLFLOW), places.rooted():
         return cast(MlflowClient, GuardedClient(address))
 
 

@@ -5,8 +5,6 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
 from nfa import __version__
 from nfa.content import json_digest
 from nfa.registry import tracking
@@ -64,6 +62,8 @@ def data_inputs(stored: Mapping[str, Any], example_ids: Mapping[str, Sequence[in
 
 def environment() -> dict[str, Any]:
     """What bitwise repetition depends on beside the configuration."""
+    import torch
+
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -68,8 +68,8 @@ def _too_few(recordings: Sequence[Recorded], split: str) -> Refusal:
     subjects, stimuli = (len({each[place] for each in recordings}) for place in (0, 1))
     got = f"split={split} with {len(recordings)} recordings of {subjects} subjects and {stimuli} stimuli"
     allowed = {
-        "recordings": "two recordings or more to hold out, of stimuli that nobody trains on, and one of every subject "
-        "to train on",
-        "subjects": "three subjects or more",
+        "recordings": "at least two recordings to hold out, of stimuli that are not trained on, and one of every "
+        "subject to train on",
+        "subjects": "at least three subjects",
     }[split]
     return Refusal(got, allowed, "split=time, which divides each recording")

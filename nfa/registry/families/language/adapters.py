@@ -43,8 +43,8 @@ def _check_own_weights(model: nn.Module, found: Mapping[str, Any]) -> None:
     uses = Counter(id(weight) for _, weight in model.named_parameters(remove_duplicate=False))
     for name, layer in found.items():
         if uses[id(layer.weight)] > 1:
-            got = f"targets={name!r}, whose weights are also another module's (tied)"
-            raise Refusal(got, "modules with weights of their own", f"targets without {name.rpartition('.')[2]}")
+            got = f"targets={name!r}, whose weights are tied to another module's"
+            raise Refusal(got, "modules whose weights are not tied", f"targets without {name.rpartition('.')[2]}")
 
 
 def _is_linear(layer: nn.Module) -> bool:
@@ -149,7 +149,7 @@ def check_fits(adapter: Adapter, wanted: Mapping[str, tuple[int, ...]]) -> None:
     """`Refusal` unless the adapter has the factors that are wanted, by name and shape, and no others."""
     if wanted.keys() != adapter.keys():
         without, unused = _modules(wanted.keys() - adapter.keys()), _modules(adapter.keys() - wanted.keys())
-        got = f"factors that do not fit: targets without factors: {without}; factors without a target: {unused}"
+        got = f"factors that do not match: targets without factors: {without}; factors without a target: {unused}"
         allowed = "two factors for each target, and no others"
         raise Refusal(got, allowed, "use the targets that the factors were made for")
     for name, shape in wanted.items():

@@ -8,7 +8,7 @@ from nfa.registry.families.language.base.known_layers import known_layers, targe
 from nfa.registry.families.language.base.model_names import place
 from nfa.registry.families.language.config import TrainLoraConfig
 from nfa.registry.families.language.fitting import Sides, check_rank, trained
-from nfa.registry.families.language.question_files import existing, is_file_name
+from nfa.registry.families.language.question_files import check_hub, existing, is_file_name, is_hub_id
 from nfa.registry.families.protocol import EntryPoint, Family, trains
 from nfa.registry.folders import typed_folder
 from nfa.registry.machine import check_memory
@@ -55,6 +55,8 @@ class LanguageModels(Family):
         for name, file in {(name, getattr(one, name)) for one in trainings for name in ("data", "val_data")}:
             if is_file_name(file):
                 existing(typed_folder(file), f"{name}={file}")
+            elif is_hub_id(file):
+                check_hub(file)
         bases = {one.base_model for one in trainings}
         for base in bases:
             place(base, "base_model")

@@ -53,7 +53,7 @@ def check_targets(config: TrainLoraConfig, base: BaseModel, initial: Adapter | N
     check_rank(config, sides)
     if config.init == "olora" and any(target.transposed for target in targets.values()):
         got = f"init=olora for base_model={config.base_model}, whose layers are Conv1D"
-        raise Refusal(got, "Linear layers, which PEFT's OLoRA knows", "init=pissa")
+        raise Refusal(got, "Linear layers, which PEFT's OLoRA supports", "init=pissa")
     return sides
 
 

@@ -1,4 +1,4 @@
-"""Three small real trainings and their analysis, in a minute."""
+"""Three small trainings and their analysis, in a minute."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ FIGURE = "demo_enhanced_analysis"
 
 
 def demo(config: DemoConfig) -> None:
-    """A parent run with one training for each optimizer, an analysis of each, and one figure of all."""
+    """Create a parent run with one training per optimizer, an analysis of each, and a figure of all."""
     clock = Stopwatch()
     folder = output_folder(config.output_dir)
     asked = {name: value for name, value in dataclasses.asdict(config).items() if name != "output_dir"}

@@ -47,7 +47,7 @@ class Classifiers(Family):
             one.check_sizes(*PUBLISHED[one.dataset])
 
     def look(self, config: TrainConfig) -> Any:
-        """The files of the data set."""
+        """Find the files of the data set."""
         return image_files.locate(config.dataset, config.data_dir)
 
     def variants(self, config: TrainConfig) -> dict[str, TrainConfig]:

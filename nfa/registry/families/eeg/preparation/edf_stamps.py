@@ -61,8 +61,8 @@ def header_of(path: Path) -> EDFHeader:
 def check_whole(path: Path, header: EDFHeader) -> None:
     """`Refusal` where records are missing that the header promises: a copy that broke off, or a recording that did."""
     if header.there < header.promised:
-        got = f"{path} (its header promises {header.promised} data records, it holds {header.there})"
-        raise Refusal(got, "whole files", "copy it again; where the rest is lost, export what there is to a new file")
+        got = f"{path} (its header states {header.promised} data records, but it holds {header.there})"
+        raise Refusal(got, "whole files", "copy it again; if the rest is lost, export what there is to a new file")
 
 
 def gaps_of(path: Path, rate: float) -> list[Gap]:
@@ -88,7 +88,7 @@ def gaps_of(path: Path, rate: float) -> list[Gap]:
 
 def _check_told(path: Path, header: EDFHeader, record: int) -> None:
     if header.interrupted:
-        got = f"{path} (it may have gaps, and its data record {record}, counted from 0, does not say when it began)"
+        got = f"{path} (it may have gaps, but its data record {record}, counted from 0, has no start time)"
         raise Refusal(got, "EDF+D and BDF+D with a time stamp in every record", "export it again")
 
 

@@ -188,7 +188,7 @@ def _read(signal: Signal, span: Span, settings: FilterSettings) -> Array:
         sample, channel = np.argwhere(~np.isfinite(recorded))[0]
         place = f"sample {start + sample} of channel {signal.channels[channel]}"
         got = f"{signal.name} ({recorded[sample, channel]} at {place})"
-        raise Refusal(got, "finite values", "mend or leave out the recording")
+        raise Refusal(got, "finite values", "correct or leave out the recording")
     return recorded
 
 
@@ -204,7 +204,7 @@ def check_flat(name: str, channels: Sequence[str], scale: Scale, largest: Array,
     if flat:
         names = ", ".join(channels[channel] for channel in flat)
         got = f"{name} (constant over {over}: channel {names})"
-        raise Refusal(got, "channels that vary", "mend the channel (interpolate it), or leave out the recording")
+        raise Refusal(got, "channels that vary", "repair the channel (interpolate it), or leave out the recording")
 
 
 def _filter(recorded: Array, rate: float, settings: FilterSettings) -> None:

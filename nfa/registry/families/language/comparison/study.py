@@ -1,4 +1,4 @@
-"""Whether one way to start an adapter trains better than another: differences at equal steps and at equal compute."""
+"""Compare ways to start an adapter: differences at equal steps and at equal compute."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -138,8 +138,8 @@ class ExperimentPlan:
         for step in chosen:
             for before in needed.get(step, ()):
                 if before in self.steps and before not in chosen and (missing := self._missing(before)):
-                    got = f"steps={self.config.steps}: {step} needs {before}, and {missing} is not done with these"
-                    raise Refusal(got, f"{before} among the steps, or done before", "steps=all")
+                    got = f"steps={self.config.steps}: {step} needs {before}, but {missing} is not done with these"
+                    raise Refusal(got, f"{before} among the steps, or done earlier", "steps=all")
 
     def _missing(self, step: str) -> str:
         return next((task.name for task in self.tasks() if task.step == step and not task.done), "")

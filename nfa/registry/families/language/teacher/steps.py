@@ -53,7 +53,7 @@ def end_step(run: TrackedRun, folder: Path | None, parent: TrackedRun | None) ->
     """The copy that was asked for, and where to look, unless the parent says that."""
     if folder:
         tracking.copy_artifacts(run.run_id, folder)
-        stage("copy", f"everything is in {folder}")
+        stage("copy", f"all files are in {folder}")
     if parent is None:
         stage("done", run.link)
     return run

@@ -10,7 +10,7 @@ from nfa.seeding import generator
 
 CIRCULAR = (
     "A teacher synthesised from an adapter is circular for the data that the adapter was trained on: "
-    "what starts from it has seen them."
+    "whatever starts from it has already seen these data."
 )
 
 
