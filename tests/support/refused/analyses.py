@@ -12,17 +12,17 @@ analyze --directions -2 | directions='-2' | auto, all, or a whole number ≥ 2 |
 analyze --directions 2.5 | directions='2.5' | auto, all, or a whole number ≥ 2 | directions=2
 analyze --directions few | directions='few' | auto, all, or a whole number ≥ 2 | directions=2
 analyze --directions= | directions='' | auto, all, or a whole number ≥ 2 | directions=2
-analyze --directions 2 --centre jacobian | centre=jacobian with directions=2 | all directions | directions=all
-analyze --directions 3 --agop_power 0.5 | agop_power=0.5 with directions=3 | all directions | directions=all
-analyze --relations agop_nfm,cka | relations=cka | agop_nfm, | choose from these
-analyze --relations= | relations= | agop_nfm, | choose from these
-analyze --relations zz_* | relations=zz_* | globs, or all | choose from these
+analyze --directions 2 --centre jacobian | centre=jacobian with directions=2 | directions=all, since | directions=all
+analyze --directions 3 --agop_power 0.5 | agop_power=0.5 with directions=3 | directions=all, since | directions=all
+analyze --relations agop_nfm,cka | relations=cka | agop_nfm, | choose some of these
+analyze --relations= | relations= | agop_nfm, | choose some of these
+analyze --relations zz_* | relations=zz_* | globs, or all | choose some of these
 analyze --centre mean | centre='mean' | none, entry, jacobian | centre=
 analyze --agop_power 2 | agop_power='2' | 1, 0.5 | agop_power=
 analyze --positions all | positions='all' | each, sum | positions=
 analyze --precision float16 | precision='float16' | float32, bfloat16, float64 | precision=
 analyze --epochs 1,x | epochs '1,x' (at 'x') | a-b/step | 0-20
-analyze --epochs 4-1 | epochs '4-1' | a ≤ b | mend '4-1'
+analyze --epochs 4-1 | epochs '4-1' | a ≤ b | correct '4-1'
 analyze --batch_size 0 | batch_size=0 | a whole number ≥ 1 | 1024
 analyze --top_k 0 | top_k=0 | a whole number ≥ 1 | 10
 analyze --nproc 0 | nproc=0 | a whole number ≥ 1 | 1
@@ -42,7 +42,7 @@ gradient_directions --perplexity 16 --unit batch | perplexity=16.0 for 16 gradie
 gradient_directions --perplexity 0.5 | perplexity=0.5 | a number ≥ 1 and < 10000, or auto | default, auto
 gradient_directions --perplexity nan | perplexity=nan | a number ≥ 1 | default, auto
 gradient_directions --epochs 1,x | epochs '1,x' (at 'x') | a-b/step | 0-20
-gradient_directions --epochs 4-1 | epochs '4-1' | a ≤ b | mend '4-1'
+gradient_directions --epochs 4-1 | epochs '4-1' | a ≤ b | correct '4-1'
 gradient_directions --seed -1 | seed=-1 | a whole number ≥ 0 | default, 1717
 gradient_directions --perplex 3 | parameter 'perplex' | run_id, epochs | did you mean --perplexity?
 gradient_flow --loss ghm | loss='ghm' | run, plain | loss=run
@@ -56,13 +56,13 @@ OF_A_TRAINING = table(
 analyze --sites conv*,layer_0 | sites=conv* | layer_0, layer_1, layer_2 | name some, by globs
 analyze --epochs 0-4 | epochs=0-4 (there is no 3) | the run's checkpoints: 0, 1, 2, 4 | epochs=all
 analyze --epochs 2,99 | epochs=2,99 (there is no 99) | checkpoints: 0, 1, 2, 4 | epochs=all
-analyze --max_samples 1150 | max_samples=1150 | 0 (all) to 1149 examples | max_samples=0
+analyze --max_samples 1150 | max_samples=1150 | 0 (all) to 1,149 examples | max_samples=0
 analyze --device gpu | device='gpu' | auto, cpu | device=auto
 analyze --run_id zzz | run id 'zzz' | a run in sqlite: | copy the id from the MLflow UI
 analyze --run_id= | run id '' | a run id or its beginning | copy the id
 analyze --run_id a/b | run id 'a/b' | letters and digits | copy the id
 analyze --directions 2 --relations g_vs_h,agop_nfm_exponent | relations=agop_nfm_exponent (it needs directions=all)
-    | relations that can be had here | leave it out
+    | relations available here | leave it out
 gradient_directions --n 1150 --epochs 0 | n=1150 | 2 to 1149, the run's training examples | n=1149
 gradient_directions --epochs 0-4 | epochs=0-4 (there is no 3) | the run's checkpoints: 0, 1, 2, 4 | epochs=all
 gradient_directions --epochs 0 --sites conv*,layer_0 | sites=conv*

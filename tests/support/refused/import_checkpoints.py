@@ -65,14 +65,14 @@ def dumped(content: Any) -> Callable[[Path], object]:
     return lambda file: torch.save(content, file)
 
 
-BROKEN = "model_epoch_1.pth (cut short, damaged, or not written by torch.save)"
+BROKEN = "model_epoch_1.pth (truncated, damaged, or not written by torch.save)"
 DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
     "pickled object": (
         lambda file: torch.save({"state_dict": net(1).state_dict(), "options": Pickled()}, file),
-        "model_epoch_1.pth (it needs pickle, for …Pickled: reading it could run any program)",
+        "model_epoch_1.pth (it needs pickle for …Pickled, and unpickling can run arbitrary code)",
     ),
-    "pickled module": (lambda file: torch.save(net(1), file), "it needs pickle, for …OldNet"),
-    "cut short": (lambda file: file.write_bytes(file.read_bytes()[:-500]), BROKEN),
+    "pickled module": (lambda file: torch.save(net(1), file), "it needs pickle for …OldNet"),
+    "truncated": (lambda file: file.write_bytes(file.read_bytes()[:-500]), BROKEN),
     "empty": (lambda file: file.write_bytes(b""), BROKEN),
     "a page": (lambda file: file.write_text("<html>not found</html>"), BROKEN),
     "a tensor": (dumped(torch.ones(3)), "(Tensor inside) | {'state_dict'"),

@@ -35,8 +35,8 @@ train --epochs '' | epochs='' | a whole number ≥ 1 | for example epochs=100
 train --optimizer= | optimizer='' | sgd, adam, adamw, muon, all | optimizer=sgd
 train --schedule '' | schedule '' | a-b/step | 0-20,40,60,80,100
 train --schedule 0-20,x | schedule '0-20,x' (at 'x') | a-b/step | 0-20,40
-train --schedule 20-0 | schedule '20-0' | a ≤ b | mend '20-0'
-train --schedule 0-20/0 | schedule '0-20/0' | step of at least 1 | mend '0-20/0'
+train --schedule 20-0 | schedule '20-0' | a ≤ b | correct '20-0'
+train --schedule 0-20/0 | schedule '0-20/0' | step of at least 1 | correct '0-20/0'
 train --optimizer adam --momentum 0.9 | momentum=0.9 with optimizer=adam | momentum for sgd and muon
     | leave momentum=auto
 train --dataset fashion-mnist --data_dir nowhere | nowhere lacks train-images-idx3-ubyte.gz

@@ -21,8 +21,8 @@ train_lora --init full --base_precision float16 | base_precision=float16 with in
 train_lora --init full --dropout 0.1 | dropout=0.1 with init=full | adapters | dropout=0
 train_lora --init loftq | init='loftq' | random, svd, pissa, olora | init=
 train_lora --start cold | start='cold' | residual, warm | start=
-train_lora --schedule 0- | schedule '0-' | … | write for example
-train_lora --schedule 0,9-3 | schedule '0,9-3' | a ≤ b | mend '9-3'
+train_lora --schedule 0- | schedule '0-' | … | write, for example
+train_lora --schedule 0,9-3 | schedule '0,9-3' | a ≤ b | correct '9-3'
 train_lora --rank 0 | rank=0 | ≥ 1 | rank
 train_lora --alpha 0 | alpha=0.0 | > 0 | alpha
 train_lora --targets ' , ' | targets=' , ' | comma-separated | targets=q_proj
