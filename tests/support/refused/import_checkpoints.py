@@ -42,11 +42,11 @@ import_checkpoints --folder one | model_epoch_0.pth , whose name does not state 
     | dataset: digits, svhn, fashion-mnist | give dataset=…, activation=…
 [old_checkpoint: pickled object]
 import_checkpoints $as --folder three
-    | model_epoch_1.pth (it needs pickle for tests.support.refused.import_checkpoints.Pickled
+    | model_epoch_1.pth (it needs pickle for …Pickled, and unpickling can run arbitrary code)
     | undamaged files of torch.save with tensors | copy it again, or leave its epoch out with
 [old_checkpoint: pickled module]
 import_checkpoints $as --folder three
-    | model_epoch_1.pth (it needs pickle for tests.support.old_checkpoints.OldNet, and
+    | model_epoch_1.pth (it needs pickle for …OldNet, and
     | undamaged files of torch.save with tensors | copy it again, or leave its epoch out with
 [old_checkpoint: cut short]
 import_checkpoints $as --folder three | model_epoch_1.pth (truncated, damaged, or not written by torch.save)

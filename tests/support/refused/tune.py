@@ -47,7 +47,8 @@ tune $study --fixed $fixed --space $space --seeds 2 --storage $url
 tune $study --fixed $fixed --space $space --storage $url
     | is not in this tracking store | a study whose run is in this store | MLFLOW_TRACKING_URI
 [store: foreign study]
-tune --study_name s --storage $url | study_name=s (not created by tune) | a study of tune, or a new name | choose another study_name
+tune --study_name s --storage $url | study_name=s (not created by tune) | a study of tune, or a new name
+    | choose another study_name
 """
 
 
