@@ -152,7 +152,7 @@ train_eeg $tiny --window_seconds 0.5 --data_dir stories
 [store: slow in bfloat16]
 train_eeg $tiny --precision bfloat16 | precision=bfloat16 on cpu | a device with bfloat16 units | precision=float32
 [store: launched, 1 process]
-train_eeg $tiny --nproc 2 | nproc=2 in 1 process | as many processes as nproc says | nproc=1, or no launcher
+train_eeg $tiny --nproc 2 | nproc=2 in 1 process | as many processes as nproc | nproc=1, or no launcher
 [store: launched, 3 processes]
 train_eeg $tiny --nproc 3 | WORLD_SIZE=3 in the environment without MASTER_ADDR, MASTER_PORT
     | processes that a launcher such as torchrun | start with nproc=N
