@@ -1,4 +1,4 @@
-"""The files of a base model: which of them hold its weights, what they contain, and what is remembered of them."""
+"""The files of a base model: weights, contents, and facts about them that are cached."""
 
 import hashlib
 import json
