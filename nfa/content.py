@@ -182,7 +182,7 @@ def write_tensors(file: Path, tensors: "Mapping[str, Tensor]", metadata: Mapping
     plain = _apart(tensors)
     try:
         save_file(plain, file, {**metadata, DIGEST: digest_of([plain, dict(metadata)])})
-    except SafetensorError as error:  # what it makes of a disk that is full
+    except SafetensorError as error:  # raised when the disk is full
         raise OSError(f"{file.name} could not be written: {error}") from error
 
 
@@ -245,7 +245,7 @@ def write_state(file: Path, state: Mapping[str, Any]) -> None:
     sealed = {**state, DIGEST: digest_of(state)}
     try:
         torch.save(sealed, file)
-    except RuntimeError as error:  # what it makes of a disk that is full
+    except RuntimeError as error:  # raised when the disk is full
         raise OSError(f"{file.name} could not be written: {error}") from error
 
 
@@ -262,7 +262,7 @@ def unpickled(file: Path) -> Any:
 
     try:
         return torch.load(file, weights_only=True, map_location="cpu")
-    except Exception as error:  # damaged bytes raise anything, with advice to run what is in them
+    except Exception as error:  # damaged bytes can raise any error, some with the advice to run their content
         if isinstance(error, OSError) and error.filename:
             raise
         needed = re.search(r"GLOBAL (\S+)", str(error))

@@ -8,7 +8,7 @@ from nfa.errors import Refusal
 if TYPE_CHECKING:
     from torch import Tensor
 
-LAUNCHERS = ("RANK", "MASTER_ADDR", "MASTER_PORT")  # what a launcher sets beside WORLD_SIZE
+LAUNCHERS = ("RANK", "MASTER_ADDR", "MASTER_PORT")  # variables that a launcher sets beside WORLD_SIZE
 Items = TypeVar("Items", list[int], "Tensor")
 
 

@@ -28,7 +28,7 @@ class Relation:
     kind: Literal["cosine", "exponent", "overlap", "stable rank", "known share"]
     matrices: tuple[str, ...]
     label: str
-    limits: Limits | None = (0, 1)  # of positive matrices; None = free
+    limits: Limits | None = (0, 1)  # for positive matrices; None = free
 
     @property
     def needs_all_outputs(self) -> bool:

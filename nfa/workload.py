@@ -62,7 +62,7 @@ def _map(change: Callable[[Tensor], Tensor], value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _map(change, item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        make = getattr(type(value), "_make", type(value))  # a named tuple takes its parts one by one
+        make = getattr(type(value), "_make", type(value))  # a named tuple takes its elements as separate arguments
         return make(_map(change, item) for item in value)
     return value
 

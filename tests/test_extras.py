@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn as nn
-from installations import absent, ended, started
 from mlflow.exceptions import ExecutionException
 
 import nfa
@@ -19,6 +18,7 @@ from nfa.registry.entry_points import entry_points
 from nfa.registry.families.registry import family
 from nfa.registry.tracking import places
 from nfa.sinks import MlflowRun, TensorBoard
+from tests.support.installations import absent, ended, started
 
 MISSING = {"registry": "psutil", "eeg": "tensorboard", "language": "peft", "tune": "optuna"}
 
@@ -92,7 +92,7 @@ for name, point in entry_points().items():
 def test_what_asks_for_nothing_works_without_extras(words: str, tmp_path: Path) -> None:
     one = started(words, tmp_path)
     assert one.returncode == 0, one.stderr
-    assert one.stdout.startswith("python -m nfa NAME" if words == "--help" else f"nfa {nfa.__version__}\n")
+    assert one.stdout.startswith("nfa NAME [--" if words == "--help" else f"nfa {nfa.__version__}\n")
 
 
 # ---- each place where a package may be missing

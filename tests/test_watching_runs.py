@@ -78,7 +78,7 @@ def test_without_the_initial_weights_what_is_made_of_them_is_left_out_and_a_line
 
 @in_a_run
 def test_nothing_but_what_is_made_of_unknown_weights_is_refused() -> None:
-    with pytest.raises(Refusal, match="relations=agop_nfm_init_removed of a run whose initial weights are not known"):
+    with pytest.raises(Refusal, match="relations=agop_nfm_init_removed for a run whose initial weights are not known"):
         watched(*started(), first=4, relations="agop_nfm_init_removed")
 
 

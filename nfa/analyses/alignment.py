@@ -29,7 +29,7 @@ from nfa.relations import RELATIONS, choose_relations, needed, with_known
 from nfa.studies.alignment import AlignmentOptions, alignment, conventions
 from nfa.workload import Batch, Workload
 
-MANY_OUTPUTS = 32  # up to here every output is differentiated, above it two random directions
+MANY_OUTPUTS = 32  # up to this number every output is differentiated, above it two random directions
 
 
 class Analysis:
@@ -112,7 +112,7 @@ class Analysis:
         try:
             with inert(model), torch.no_grad():
                 self.workload.outputs(doubled(model), few.double())
-        except Exception as error:  # some kernels are for float32 only, some attributes have no copy
+        except Exception as error:  # some kernels exist for float32 only, and some attributes cannot be copied
             got = f"precision=float64 for a model that cannot be copied and run in float64 ({reason(error)})"
             raise Refusal(got, "precision=float32 or bfloat16 for this model", "precision=float32") from error
 

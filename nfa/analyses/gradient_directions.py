@@ -62,7 +62,7 @@ class GradientAnalysis:
         """Return the first examples of the stored probe."""
         probe, n = list(self.workload.ids("probe")), self.config.n
         if n > len(probe) and n == DEFAULT_N:
-            self.config = dataclasses.replace(self.config, n=len(probe))  # refuses what so few do not allow
+            self.config = dataclasses.replace(self.config, n=len(probe))  # or Refusal
         elif n > len(probe):
             raise Refusal(f"n={n}", f"2 to {len(probe)}, the run's training examples", f"n={len(probe)}")
         return probe[:n]

@@ -24,8 +24,8 @@ CURVES = {
     "flow/front_output_update_ratio": "update ratio, front / output",
     "flow/grad_norm": "gradient norm",
 }
-SPREAD = 3  # the last epoch over the middle one
-LINES = ("-", "--", ":")  # told apart where they lie on one another
+SPREAD = 3  # the last epoch divided by the middle one
+LINES = ("-", "--", ":")  # distinguishable where lines coincide
 THRESHOLDS = {0.01: "vanishing", 0.1: "weak", 0.5: "strong"}
 MOST_ROWS = 40
 
@@ -129,7 +129,7 @@ def intervals(values: Mapping[str, tuple[float, float, float]], *, xlabel: str, 
     """Draw a row for each label: a mean and its interval (mean, low, high), the first at the top; `zero` adds a line at
     0.
     """
-    beside = 0.08 * max(map(len, values), default=0)  # inches that the labels take
+    beside = 0.08 * max(map(len, values), default=0)  # inches for the labels
     figure, places = panels(1, columns=1, width=5.6 + beside, height=1.0 + 0.32 * len(values))
     with style():
         for row, (mean, low, high) in enumerate(values.values()):

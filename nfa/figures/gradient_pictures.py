@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 COLUMNS = 6  # checkpoints in a row of a page
 FEW_CLASSES = 10
 NARROWEST = 4.6  # inches of a page, for its title and legend
-AREA = 42.0  # of the largest mark, in points²
+AREA = 42.0  # area of the largest mark, in points²
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ LOSSES = {
     "eval/loss": {"label": "loss of held-out answers", "color": "tab:red", "marker": "s"},
 }
 _IN_BLOCK = re.compile(r"(?:\w+\.)*layers\.(\d+|\*)\.(?:self_attn\.|mlp\.)?(.+)")
-LONG = 6  # a logarithmic axis that spans this factor has ticks enough at 1, 2 and 5
-ENTRIES_BESIDE, LETTERS_BESIDE = 12, 34  # what a legend in a panel's place has room for
+LONG = 6  # a logarithmic axis that spans this factor has enough ticks at 1, 2 and 5
+ENTRIES_BESIDE, LETTERS_BESIDE = 12, 34  # the room for a legend in the place of a panel
 TITLE_LETTER, TITLE_LINE = 0.085, 0.18  # inches
 
 
@@ -99,7 +99,7 @@ def add_legend(figure: "Figure") -> None:
     entry = 0.6 + 0.08 * longest  # inches
     width, height = figure.get_size_inches()
     columns = max(1, min(len(drawn), 5, int(width / entry)))
-    more_rows = max(0, math.ceil(len(drawn) / columns) - 2)  # two have their place
+    more_rows = max(0, math.ceil(len(drawn) / columns) - 2)  # there is room for two
     figure.set_size_inches(max(width, entry), height + 0.21 * more_rows)
     figure.legend(handles=by_rows([*drawn.values()], columns), loc="outside lower center", ncols=columns)
 

@@ -26,7 +26,7 @@ from nfa.parallel import World
 from nfa.workload import Batch, Workload
 
 SLOW = "study directions or flow, which accept any model"
-MEASURED = frozenset({"agop", "g", "out_g", "h", "fact", "out_h"})  # the others are of weights alone
+MEASURED = frozenset({"agop", "g", "out_g", "h", "fact", "out_h"})  # the others follow from the weights alone
 Matrix: TypeAlias = Congruence | Replicates
 SiteMatrices = dict[str, dict[str, Matrix]]
 
@@ -70,7 +70,7 @@ class SiteMeasures:
     conventions: Conventions = Conventions()
     initial: Mapping[str, Tensor] = field(default_factory=dict)
     world: World = field(default_factory=World)
-    found: Sites | None = None  # by the door
+    found: Sites | None = None  # by an earlier check
     _known_inputs: dict[str, KnownMoment] = field(default_factory=dict, init=False)
 
     def __call__(
@@ -180,7 +180,7 @@ def chosen_sites(workload: Workload, model: nn.Module, sites: Sites, pattern: st
         got = f"sites={pattern}, which excludes every site"
         raise Refusal(got, ", ".join(sites.seen), "exclude fewer sites, or name some")
     if not pattern:
-        last = sites.last if "" in workload.sites(model) else None  # a family knows which of its sites it is, if any
+        last = sites.last if "" in workload.sites(model) else None  # a family names its own readout
         readout = (workload.readout(model) or last) if len(sites.seen) > 1 else None
         chosen = [name for name, site in sites.seen.items() if name != readout and not site.inside]
     else:

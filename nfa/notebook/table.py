@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
-SHOWN = 30  # rows that are written out
+SHOWN = 30  # rows that are printed
 
 
 class Row(NamedTuple):

@@ -13,7 +13,7 @@ from nfa.observe.inertness import inert
 from nfa.workload import Batch, Workload
 
 NUMBERS = 256
-TOLERANCE = 1e-3  # of the largest number: what another machine or number of threads may change, and more
+TOLERANCE = 1e-3  # relative to the largest number; another machine or number of threads changes less
 
 
 def answers(workload: Workload, model: nn.Module, batch: Batch | None = None) -> list[float]:

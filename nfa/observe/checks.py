@@ -17,7 +17,7 @@ from nfa.observe.recording import ParameterRecorder
 from nfa.observe.single_examples import gradients
 from nfa.workload import Batch, Workload
 
-TOLERANCE = 1e-4  # of the largest entry: rounding differs a little between batch sizes, coupling differs a lot
+TOLERANCE = 1e-4  # relative to the largest entry: rounding depends a little on the batch size, coupling changes a lot
 
 
 def check_model(model: nn.Module, workload: Workload, batch: Batch) -> int:
@@ -35,7 +35,7 @@ def check_model(model: nn.Module, workload: Workload, batch: Batch) -> int:
         again, _ = _run(model, workload, few)
         _check_repeats(outputs, again)
         if len(few) > 1:
-            # The second half, backwards: whether an example sees all others, those before it or those after it.
+            # In reverse order, the second half shows whether an example is influenced by any others.
             places = list(range(len(few)))[: (len(few) - 1) // 2 : -1]
             _check_separate(outputs[places], losses[places], *_run_part(model, workload, few.take(places)))
     if not outputs[0].numel():
@@ -101,7 +101,7 @@ def _run_part(model: nn.Module, workload: Workload, batch: Batch) -> tuple[Tenso
         return _run(model, workload, batch)
     except Refusal:
         raise
-    except Exception as error:  # such as targets that are places in the batch
+    except Exception as error:  # for example, targets that are positions in the batch
         got = f"a model or loss that fails on a part of a batch that it accepts as a whole ({reason(error)})"
         remedy = "replace contrastive losses, which have no per-example gradient; keep batch sizes out of forward"
         raise Refusal(got, "models and losses that treat each example alone", remedy) from error

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 import torch.nn as nn
 from torch import Tensor
 
-SHOWN = 4  # names of what is not seen
+SHOWN = 4  # the number of names that are listed
 
 
 def coverage(model: nn.Module, watched: Collection[str], seen: Collection[str] = ()) -> str:
@@ -20,7 +20,7 @@ def coverage(model: nn.Module, watched: Collection[str], seen: Collection[str] =
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     total, found = sum(sizes.values()), sum(size for name, size in sizes.items() if name in watched)
     share = 100 * found / max(1, total)
-    share = share if found in (0, total) else min(99, max(1, share))  # "100 %" is all, and "0 %" nothing
+    share = share if found in (0, total) else min(99, max(1, share))  # only all is 100 %, and only nothing is 0 %
     known = {_layer(name) for name in sizes if name in watched or name in seen}
     others = [name for name in sizes if name not in watched]
     not_chosen = _some("not chosen", (_layer(name) for name in others if name in seen))

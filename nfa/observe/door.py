@@ -23,9 +23,9 @@ from nfa.seeding import generator
 from nfa.workload import Batch, Workload
 
 EXAMPLES = 8
-TOLERANCE = 1e-4  # of Σ|δ z|: a wrong map differs by its own size
+TOLERANCE = 1e-4  # relative to Σ|δ z|; the error of a wrong map is as large as the map
 COMPLEX = "whose weights are complex"
-FAINT = 1e-5  # of the largest gradient of a site: what flows through padding where it should not
+FAINT = 1e-5  # relative to a site's largest gradient; more than this at padding is an influence
 
 
 def few_of(workload: Workload) -> Batch:
@@ -242,7 +242,7 @@ def _is_map(use: Use, weight: Tensor, at: Layout) -> bool:
     through = (rule.outputs(delta, at) * (rule.inputs(at).to(weight) @ weight.T)).sum(dim=(1, 2))
     allowed = max(TOLERANCE, 16 * torch.finfo(use.output.dtype).eps) * at.sums((delta * z).abs())
     wrong = (terms - through - rule.offset(delta, at)).abs() > allowed
-    return not bool(wrong.any())  # where something is not finite there is nothing to compare
+    return not bool(wrong.any())  # values that are not finite cannot be compared
 
 
 def _sorted(door: _Door, tried: Mapping[str, Site | Words]) -> Sites:

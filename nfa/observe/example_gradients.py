@@ -96,7 +96,7 @@ class ExampleGradients:
         """Return ∂ℓ_a/∂f(x_a) with entries near 1, and the powers of two by which it was divided."""
         leaf = outputs.detach().requires_grad_()
         with torch.enable_grad():
-            losses = per_example(self.losses(leaf.clone(), batch), batch)  # a clone, for losses that work in place
+            losses = per_example(self.losses(leaf.clone(), batch), batch)  # cloned because a loss may work in place
         made = gradients(losses, [leaf, *self.parameters.values()], torch.ones_like(losses))
         direct = [name for name, value in zip(self.parameters, made[1:], strict=True) if value is not None]
         if direct:

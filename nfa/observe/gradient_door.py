@@ -145,7 +145,7 @@ def _places(uses: Uses, fewer: Uses, n: int) -> dict[Hashable, Axis | None]:
         pairs = zip(of, less, strict=True) if len(of) == len(less) else ()
         places = {axis(many.tensors(), one.tensors(), n) for many, one in pairs} if n > 1 else {Axis(1)}
         for way in key:
-            found.setdefault(way, set()).update(place for place in places if place)  # none: shared by all
+            found.setdefault(way, set()).update(place for place in places if place)  # no axis: shared by all examples
     return {way: next(iter(places)) if len(places) == 1 else None for way, places in found.items()}
 
 

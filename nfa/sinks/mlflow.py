@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-BATCH = 1000  # metrics that one call takes
+BATCH = 1000  # metrics per call
 TAG_LENGTH = 5000
 
 
@@ -52,7 +52,7 @@ class MlflowRun:
         """Turn any error of the store or the disk into one error that names the run and reveals no password."""
         from mlflow.exceptions import MlflowException
 
-        said_in_full = logging.getLogger("mlflow.store.db.utils")  # prints the traceback of what it raises
+        said_in_full = logging.getLogger("mlflow.store.db.utils")  # it prints the traceback of every error it raises
         before, said_in_full.disabled = said_in_full.disabled, True
         try:
             yield

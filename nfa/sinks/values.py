@@ -11,9 +11,9 @@ from typing import Any
 from nfa.errors import Refusal
 from nfa.masking import masked
 
-LONGEST = 200  # letters: MLflow takes 250, and what is measured of a metric has longer names
+LONGEST = 200  # characters: MLflow accepts 250, and values derived from a metric have longer names
 LAST = 2**31
-FOREIGN = re.compile(r"[^\w.\-: /]")  # letters that MLflow takes in no key
+FOREIGN = re.compile(r"[^\w.\-: /]")  # characters that MLflow refuses in keys
 
 
 def check_name(name: Any) -> None:

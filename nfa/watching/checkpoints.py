@@ -33,7 +33,7 @@ class Checkpoints:
 
     def __init__(self, output: Output, workload: Probe) -> None:
         self.output, self.workload, self.model = output, workload, workload.network
-        self.frozen = frozen_names(self.model)  # another that is frozen later has learned something before
+        self.frozen = frozen_names(self.model)  # a parameter that is frozen later has been trained before
         self.run = _run_of(output)
         check_storable(self.model, "checkpoints=True for a model", "leave checkpoints out")
         self.tags, files = self.run.tags(), self.run.files()

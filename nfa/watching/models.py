@@ -17,7 +17,7 @@ from nfa.workloads.probe import device_of
 
 COMPILER, SHARDED, WHOLE = "torch._dynamo", "torch.distributed.tensor", "torch.distributed.fsdp"  # slow imports
 
-PLAIN = "_original_forward"  # where accelerate keeps the forward that it puts autocast around
+PLAIN = "_original_forward"  # where accelerate stores the forward that it wraps in autocast
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -28,7 +28,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     inner = model
     while isinstance(inner, nn.DataParallel | nn.parallel.DistributedDataParallel):
         inner = inner.module
-    if COMPILER in sys.modules:  # nothing is compiled without it, and its import takes seconds
+    if COMPILER in sys.modules:  # without it nothing is compiled, and its import takes seconds
         from torch._dynamo import OptimizedModule
 
         if isinstance(inner, OptimizedModule):

@@ -17,7 +17,7 @@ OF_STUDY = {
     "directions": ("parameters", "max_samples", "seed"),
     "flow": ("max_samples", "batch_size"),
 }
-CALLS = {  # of a model at hand: the study, and which of its options apply
+CALLS = {  # notebook calls: the study, and those of its options that apply
     "alignment": ("alignment", OF_STUDY["alignment"]),
     "gradient_directions": ("directions", OF_STUDY["directions"]),
     "gradient_flow": ("flow", OF_STUDY["flow"]),

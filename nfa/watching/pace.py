@@ -12,9 +12,9 @@ from nfa.console import stage
 from nfa.errors import Refusal
 from nfa.watching.options import as_text, whole_number
 
-SHARE = 0.05  # of training time that records may take
+SHARE = 0.05  # the share of training time for recording
 ROUNDING = 1e-6
-TIMED = 5  # steps whose time is taken before it is decided how often
+TIMED = 5  # steps that are timed before the distance is chosen
 
 
 class Pace(Protocol):

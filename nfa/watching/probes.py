@@ -18,7 +18,7 @@ from nfa.workloads.examples import LABELS, Loss, Outputs, parted
 from nfa.workloads.probe import Probe
 
 FORMS = "(inputs, targets), a dict with labels, a DataLoader, a Dataset"
-SEED = 0  # of which examples of a dataset are drawn
+SEED = 0  # the seed by which examples of a dataset are drawn
 
 
 def probe_of(

@@ -27,7 +27,7 @@ from nfa.watching.subject import Subject
 from nfa.workload import Batch
 from nfa.workloads.examples import Loss, Outputs, call
 
-_open: WeakSet["Watch"] = WeakSet()  # of this process, so that no two of one run write under the same names
+_open: WeakSet["Watch"] = WeakSet()  # in this process, so that no two watches of a run write under the same names
 
 
 class Watch:
@@ -230,7 +230,7 @@ class Watch:
             return
         _open.discard(self)
         if error is None:
-            from nfa.watching import reports  # matplotlib takes its time, and only figures need it
+            from nfa.watching import reports  # importing matplotlib is slow, and only figures need it
 
             reports.report(self.output, self.studies)
             self.output.end()

@@ -14,7 +14,7 @@ Loss = Callable[[Tensor, Any], Tensor]
 Outputs = Callable[[nn.Module, Any], Tensor]
 Present = Callable[[Any], Tensor]
 LABELS = ("labels", "label")
-MASK, DECODER = "attention_mask", "decoder_"  # a decoder of its own has a decoder_attention_mask
+MASK, DECODER = "attention_mask", "decoder_"  # a separate decoder has a decoder_attention_mask
 
 
 def call(model: nn.Module, inputs: Any) -> Tensor:

@@ -87,7 +87,7 @@ class Supervised(Workload):
         own_seed, own_device = self._given
         self.seed = seed if own_seed is None else own_seed
         self.device = choose_device(str(device if own_device is None else own_device))
-        self.__dict__.pop("_probe", None)  # an order that the seed decides
+        self.__dict__.pop("_probe", None)  # its order depends on the seed
 
     @cached_property
     def examples_at_once(self) -> int:

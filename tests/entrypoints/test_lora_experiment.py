@@ -226,25 +226,6 @@ def test_a_person_chooses_from_a_menu(empty, monkeypatch, capsys):
     assert empty.entrypoints() == ["lora_experiment", "train_lora"]
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"starts": "pissa", "rank": 32, "target_rank": 64}, "with rank=32, more than"),
-        ({"starts": "svd"}, r"starts='svd' \(at 'svd'\)"),
-        ({"steps": "2", "mode": "full"}, r"steps='2' \(at '2'\) with mode=full"),
-        ({"steps": "12"}, r"steps='12' \(at '12'\) with mode=simplified"),
-        ({"steps": "1,,2"}, r"\(at ''\)"),
-        ({"seeds": "1,1"}, "distinct whole numbers"),
-        ({"dropout": 0.1}, "dropout=0.1 with init=svd start=residual"),
-        ({"targets": "no_such"}, "no_such"),
-    ],
-)
-def test_what_cannot_be_done_is_refused_before_anything_starts(empty, options, message):
-    with pytest.raises(Refusal, match=message):
-        empty.make(**options)
-    assert empty.entrypoints() == []
-
-
 def test_without_a_terminal_there_is_no_menu(empty):
     ended = empty.launch(steps="ask")
     assert (ended.code, empty.entrypoints()) == (2, [])

@@ -233,7 +233,7 @@ def test_what_is_no_dataset_of_examples_is_refused_at_once(train: Any, match: st
 
 
 def test_a_split_that_was_not_given_and_a_device_that_is_none_are_refused() -> None:
-    with pytest.raises(Refusal, match="split 'test'\n  allowed: train, val, probe\n  do: give Supervised a dataset"):
+    with pytest.raises(Refusal, match="split 'test'\n  allowed: train, val, probe\n  do: pass a dataset to Supervised"):
         supervised().ids("test")
     with pytest.raises(Refusal, match="device='gpu'"):
         supervised(device="gpu")

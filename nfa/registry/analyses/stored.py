@@ -220,7 +220,7 @@ def content(kind: StoredAnalysis, sources: Sequence[str], unit: str, described: 
 
 def _log_checkpoints(run: TrackedRun, plan: AnalysisPlan) -> None:
     """Log the values of each checkpoint, all of them or none."""
-    losses = tracking.history(plan.source.info.run_id)
+    losses = tracking.history(plan.source.info.run_id, LOSSES)
     try:
         for epoch in plan.epochs:
             copied = {key: losses[key][epoch] for key in LOSSES if epoch in losses.get(key, {})}

@@ -9,7 +9,8 @@ from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
-from support import ROOT, environment_of_tests
+
+from tests.support.processes import ROOT, environment_of_tests
 
 
 def canonical(name: str) -> str:
