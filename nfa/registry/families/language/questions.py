@@ -66,7 +66,7 @@ class QuestionData:
 
 
 def load(data: str, val_data: str = "") -> QuestionData:
-    """The items of `data`, and of `val_data` where it is given.
+    """Load the items of `data`, and of `val_data` if it is given.
 
     Both are `stdlib`, a .json file (a list, or an object with one list in it), a .jsonl file (an object a line), or a
     data set of the hub, of which the split "train" is read; with such `data`, `val_data` may be the name of another

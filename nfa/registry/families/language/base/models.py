@@ -138,7 +138,7 @@ def _facts(folder: Path, tensors: Mapping[str, Entry]) -> dict[str, Any]:
 
 
 def _skeleton(folder: Path, tensors: Mapping[str, Entry]) -> "PreTrainedModel":
-    """The model on the meta device: names and shapes without memory; `Refusal` for what is no causal language model."""
+    """Return the model on the meta device, without memory; raise `Refusal` if it is not a causal language model."""
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -156,7 +156,7 @@ def _skeleton(folder: Path, tensors: Mapping[str, Entry]) -> "PreTrainedModel":
 
 
 def _renames(model: "PreTrainedModel") -> bool:
-    """Whether transformers stores this model under other names or shapes than it has in memory (fused experts)."""
+    """Return whether transformers stores this model with other names or shapes than in memory (fused experts)."""
     from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
     mapping: Callable[[str], Any] = get_checkpoint_conversion_mapping
