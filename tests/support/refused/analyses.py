@@ -54,17 +54,17 @@ gradient_flow --epoch 3 | parameter 'epoch' | run_id, epochs | did you mean --ep
 OF_A_TRAINING = table(
     """
 analyze --sites conv*,layer_0 | sites=conv* | layer_0, layer_1, layer_2 | name some, by globs
-analyze --epochs 0-4 | epochs=0-4 (there is no 3) | the run's checkpoints: 0, 1, 2, 4 | epochs=all
-analyze --epochs 2,99 | epochs=2,99 (there is no 99) | checkpoints: 0, 1, 2, 4 | epochs=all
+analyze --epochs 0-4 | epochs=0-4 (the run has no checkpoint 3) | the run's checkpoints: 0, 1, 2, 4 | epochs=all
+analyze --epochs 2,99 | epochs=2,99 (the run has no checkpoint 99) | checkpoints: 0, 1, 2, 4 | epochs=all
 analyze --max_samples 1150 | max_samples=1150 | 0 (all) to 1,149 examples | max_samples=0
 analyze --device gpu | device='gpu' | auto, cpu | device=auto
 analyze --run_id zzz | run id 'zzz' | a run in sqlite: | copy the id from the MLflow UI
-analyze --run_id= | run id '' | a run id or its beginning | copy the id
+analyze --run_id= | run id '' | a run id or its first letters | copy the id
 analyze --run_id a/b | run id 'a/b' | letters and digits | copy the id
 analyze --directions 2 --relations g_vs_h,agop_nfm_exponent | relations=agop_nfm_exponent (it needs directions=all)
     | relations available here | leave it out
 gradient_directions --n 1150 --epochs 0 | n=1150 | 2 to 1149, the run's training examples | n=1149
-gradient_directions --epochs 0-4 | epochs=0-4 (there is no 3) | the run's checkpoints: 0, 1, 2, 4 | epochs=all
+gradient_directions --epochs 0-4 | epochs=0-4 (the run has no checkpoint 3) | the run's checkpoints: 0, 1, 2, 4 | epochs=all
 gradient_directions --epochs 0 --sites conv*,layer_0 | sites=conv*
     | layer_0, layer_1, layer_2, layers.0, layers.0.weight | name some, by globs such as
 gradient_directions --epochs 0 --sites layers | sites=layers | layer_0, layer_1, layer_2, layers.0, layers.0.weight
@@ -72,7 +72,7 @@ gradient_directions --epochs 0 --sites layers | sites=layers | layer_0, layer_1,
 gradient_directions --epochs 0 --sites= | sites= | layers.0.weight, layers.1.weight | name some, by globs such as
 gradient_directions --epochs 0 --device gpu | device='gpu' | auto, cpu | device=auto
 gradient_directions --run_id zzz | run id 'zzz' | a run in sqlite: | copy the id from the MLflow UI
-gradient_flow --epochs 0-4 | epochs=0-4 (there is no 3) | the run's checkpoints: 0, 1, 2, 4 | epochs=all
+gradient_flow --epochs 0-4 | epochs=0-4 (the run has no checkpoint 3) | the run's checkpoints: 0, 1, 2, 4 | epochs=all
 gradient_flow --n 1150 | n=1150 | 1 to 1149, the run's training examples | n=1149
 gradient_flow --device gpu | device='gpu' | auto, cpu | device=auto
 gradient_flow --run_id zzz | run id 'zzz' | a run in sqlite: | copy the id from the MLflow UI
@@ -153,14 +153,14 @@ def run_without_checkpoints(scene: Scene) -> None:
 
 ELSEWHERE = [
     *table(
-        "analyze | digits with digest 000000000000 | … | use the data the run was trained on",
+        "analyze | digits with digest 000000000000 | … | use the data that the run was trained on",
         scene="training",
         prepare=other_data,
     ),
     *table(
         """
-analyze --output_dir file | output_dir=file | a folder that can be written | …
-analyze --output_dir file/below | output_dir=file/below | a folder that can be written | …
+analyze --output_dir file | output_dir=file | a writable folder | …
+analyze --output_dir file/below | output_dir=file/below | a writable folder | …
 """,
         scene="training",
         prepare=before_any_work,
@@ -169,7 +169,7 @@ analyze --output_dir file/below | output_dir=file/below | a folder that can be w
         "analyze --nproc 3 --max_samples 2 | nproc=3 for 2 examples | … | nproc=1", scene="training", prepare=launched
     ),
     *table(
-        "gradient_directions --run_id $bare | run_id=$bare (it has no checkpoints) | … | train it first",
+        "gradient_directions --run_id $bare | run_id=$bare (it has no checkpoints) | … | train first",
         scene="training",
         prepare=run_without_checkpoints,
     ),
@@ -186,8 +186,8 @@ def spoil_two(scene: Scene) -> None:
 
 OF_SEVERAL = table(
     """
-gradient_directions --run_id $main,$fast --epochs 20 | epochs=20 (there is no 20)
-gradient_directions --run_id $fast,$main --epochs 20 | epochs=20 (there is no 20)
+gradient_directions --run_id $main,$fast --epochs 20 | epochs=20 (the run has no checkpoint 20)
+gradient_directions --run_id $fast,$main --epochs 20 | epochs=20 (the run has no checkpoint 20)
 gradient_directions --run_id $main,$fast --epochs 0 --n 41 | n=41
 gradient_directions --run_id $fast,$main --epochs 0 --n 41 | n=41
 gradient_directions --run_id $main,$fast --epochs 0 --unit batch | n=40 with unit=batch

@@ -19,14 +19,14 @@ prepare_eeg --targt x | parameter 'targt' | … | did you mean --target?
 prepare_eeg --target out | source=''
 prepare_eeg --source nowhere --target out | source=…nowhere (No such file or directory)
 train_eeg --conv_kernel_size 6 | conv_kernel_size=6 | an odd number | conv_kernel_size=7
-train_eeg --d_model 10 --n_head 4 | d_model=10 with n_head=4 | heads divides | d_model=256
+train_eeg --d_model 10 --n_head 4 | d_model=10 with n_head=4 | multiple of n_head | d_model=256
 train_eeg --preset v1 --use_mlp_head true | preset=v1 with use_mlp_head=True
     | use_mlp_head=False, which is the preset's, or auto | preset=custom
 train_eeg --preset full --gradient_scale 3 | preset=full with gradient_scale=3.0 | gradient_scale=2.0 | preset=custom
 train_eeg --preset custom --use_gated_residual true --use_residual false
-    | use_gated_residual=true with use_residual=false | a gate where there is a residual | use_residual=true
+    | use_gated_residual=true with use_residual=false | only with a residual | use_residual=true
 train_eeg --optimizer adam --momentum 0.9 | momentum=0.9 with optimizer=adam | momentum for sgd | leave momentum out
-train_eeg --batch_size 5 --nproc 2 | batch_size=5 with nproc=2 | share equally | batch_size=
+train_eeg --batch_size 5 --nproc 2 | batch_size=5 with nproc=2 | multiple of nproc | batch_size=
 train_eeg --window_seconds 15.7 | window_seconds=15.7 | … | window_seconds
 train_eeg --window_seconds 0.01 | window_seconds=0.01 (1 samples) | 2 to 1000 samples | =5
 train_eeg --use_se yes | use_se='yes' | true, false | use_se=true
@@ -40,18 +40,18 @@ train_eeg --unseen population | unseen=population with split=auto | unseen with 
 train_eeg --device gpu | device='gpu' | auto, cpu | device=auto
 ablate_eeg --presets v1,v3 | presets='v1,v3' (at 'v3') | v1, full, conservative, aggressive | presets=v1
 ablate_eeg --switches use_gate | switches='use_gate' (at 'use_gate') | gradient_scale | switches=use_residual
-ablate_eeg --seeds 1,x | seeds='1,x' | different whole numbers | seeds=1,2,3
-ablate_eeg --seeds 1,1 | seeds='1,1' | different whole numbers | seeds=1,2,3
-ablate_eeg --seeds= | seeds='' | different whole numbers | seeds=1,2,3
-ablate_eeg --d_model 9 --n_head 2 | d_model=9 with n_head=2 | divides | d_model=128
+ablate_eeg --seeds 1,x | seeds='1,x' | distinct whole numbers | seeds=1,2,3
+ablate_eeg --seeds 1,1 | seeds='1,1' | distinct whole numbers | seeds=1,2,3
+ablate_eeg --seeds= | seeds='' | distinct whole numbers | seeds=1,2,3
+ablate_eeg --d_model 9 --n_head 2 | d_model=9 with n_head=2 | multiple of n_head | d_model=128
 ablate_eeg --seed 1 | parameter 'seed' | presets, switches | did you mean --seeds?
 train_eeg --nproc 5 --batch_size 30 --subjects 4 --stimuli 2 | nproc=5 with 32 windows an epoch
 """)
 SIMULATED = table(
     """
 train_eeg --split subjects --subjects 2 --stimuli 2
-    | split=subjects with 4 recordings of 2 subjects and 2 stimuli | three subjects or more | split=time
-train_eeg --seconds 10 --window_seconds 5 | simulated | 320 samples (5 s) or longer | mend
+    | split=subjects with 4 recordings of 2 subjects and 2 stimuli | at least three subjects | split=time
+train_eeg --seconds 10 --window_seconds 5 | simulated | 320 samples (5 s) or longer | correct
 """,
     scene="store",
 )
@@ -62,7 +62,7 @@ prepare_eeg $rates --source . --target out | (no recording in it)
 prepare_eeg $rates --source recorded --target recorded/notes.txt/below | target=…below (…notes.txt is not a folder)
 prepare_eeg $rates --source recorded --target $long_name | target=…xxx (File name too long)
 prepare_eeg --source recorded --target out --eeg_rate 0 --envelope_rate 128
-    | eeg.npy with eeg_rate=0 | … | eeg_rate=1024, say
+    | eeg.npy with eeg_rate=0 | … | for example eeg_rate=1024
 prepare_eeg --source recorded --target out --envelope_rate 0.5 | envelope_rate=0.5 | 0, or 1 to 1000000 Hz
 prepare_eeg $asked --train_share 0.9 | train_share=0.9 with val_share=0.1
 prepare_eeg $asked --val_share 0.0 | val_share=0.0 | a number > 0 and < 1
@@ -72,7 +72,7 @@ prepare_eeg $asked --gaps join | gaps='join' | refuse, cut
 prepare_eeg $asked --split stories | split='stories' | time, recordings, subjects
 prepare_eeg $asked --unseen population | unseen=population with split=time | … | leave unseen out
 prepare_eeg $asked --split recordings | split=recordings with 3 recordings of 2 subjects and 2 stimuli
-prepare_eeg $asked --split subjects | 2 subjects and 2 stimuli | three subjects or more
+prepare_eeg $asked --split subjects | 2 subjects and 2 stimuli | at least three subjects
 prepare_eeg $asked --channels 0,Fp1 | channels='0,Fp1' (sub-001_-_story_-_eeg.npy has no 'Fp1')
 prepare_eeg $asked --channels '!*' | eeg.npy (no EEG channel among left out)
 prepare_eeg $asked --lowpass 125.0 | lowpass=125.0 for …eeg.npy at 250 Hz
@@ -141,11 +141,11 @@ HEADERS = cases(
     {
         "no partner": (
             files(lambda f: (f / f"{FIRST}_-_envelope.npy").unlink()),
-            f"recorded: {FIRST}_-_eeg.npy without partner",
+            f"recorded: {FIRST}_-_eeg.npy without a matching file",
         ),
         "no EEG": (
             files(lambda f: (f / f"{FIRST}_-_eeg.npy").unlink()),
-            f"{FIRST}_-_envelope.npy without partner",
+            f"{FIRST}_-_envelope.npy without a matching file",
         ),
         "two": (
             files(lambda f: (f / f"{FIRST}_-_eeg.bdf").touch()),
@@ -190,7 +190,7 @@ OF_MNE = [
         prepare=damaged_of_mne,
     ),
     *table(
-        "prepare_eeg $rates --source already --target out | … | … | prepared already: give the folder to train_eeg",
+        "prepare_eeg $rates --source already --target out | … | … | already prepared: pass the folder to train_eeg",
         scene="recorded",
         prepare=prepared_already,
     ),
@@ -229,11 +229,11 @@ STORIES = cases(
     {
         "NaN": (spoiled(VAL, without_a_number), f"{VAL}_-_eeg.npy: "),
         "no variance": (spoiled(TRAIN, without_variance), "channel 2 (counted from 0) has no variance"),
-        "stranger": (of_a_stranger, "unknown subject sub-009, of whom there is no train part"),
+        "stranger": (of_a_stranger, "unknown subject sub-009, who has no train part"),
         "short": (spoiled(VAL, lambda a: a[:20]), "20 samples (0.3125 s), shorter than a window of 32"),
         "no partner": (
             lambda scene: (scene.folder / f"stories/{VAL}_-_eeg.npy").unlink(),
-            f"its partner {VAL}_-_eeg.npy is missing",
+            f"the matching file {VAL}_-_eeg.npy is missing",
         ),
     },
     scene="stories",

@@ -9,7 +9,7 @@ from tests.support.refusals import Scene, cases, table
 
 WORDS = table("""
 lora_svd --teacher ./absent --base_model tiny | teacher='./absent' (no such file or folder)
-lora_svd --teacher tiny --base_model tinny | base_model='tinny' (no known name
+lora_svd --teacher tiny --base_model tinny | base_model='tinny' (not a known name
 lora_svd --teacher tiny --base_model tiny --rank 33 | rank=33 for model.layers.0
 lora_svd --teacher tiny --base_model tiny --targets q | targets='q', which no module
 lora_svd --rank 0 | rank=0 | a whole number ≥ 1
@@ -31,18 +31,18 @@ lora_experiment --starts svd | starts='svd' (at 'svd')
 lora_experiment --steps 2 --mode full | steps='2' (at '2') with mode=full
 lora_experiment --steps 12 | steps='12' (at '12') with mode=simplified
 lora_experiment --steps 1,,2 | (at '')
-lora_experiment --seeds 1,1 | seeds='1,1' | different whole numbers
+lora_experiment --seeds 1,1 | seeds='1,1' | distinct whole numbers
 lora_experiment --dropout 0.1 | dropout=0.1 with init=svd start=residual
 lora_experiment --targets no_such | targets='no_such'
 """)
 OF_AN_ADAPTER = table(
     """
-lora_svd --rank 5 | rank=5 for model.layers.0.self_attn.q_proj, whose update has rank 4 at most
+lora_svd --rank 5 | rank=5 for model.layers.0.self_attn.q_proj, whose update has at most rank 4
 lora_svd --rank 4 --checkpoint 7 | checkpoint=7 of run $short | its checkpoints: 0, 10
 lora_svd --rank 4 --run_id nosuchrun | run id 'nosuchrun'
 synthesize_teacher --target_rank 2 | target_rank=2 for an adapter of rank 4
 synthesize_teacher --target_rank 12 --rank 5
-    | rank=5 for model.layers.0.self_attn.q_proj, whose update has rank 4 at most
+    | rank=5 for model.layers.0.self_attn.q_proj, whose update has at most rank 4
 synthesize_teacher --target_rank 12 --checkpoint 7 | checkpoint=7 of run $short | its checkpoints: 0, 10
 synthesize_teacher --target_rank 12 --run_id nosuchrun | run id 'nosuchrun'
 """,

@@ -7,7 +7,7 @@ import struct
 from tests.support.refusals import Scene, table
 
 WORDS = table("""
-train --optimizer sdg | optimizer='sdg' | sgd, adam, adamw, muon, all | optimizer=sgd
+train --optimizer sdg | optimizer='sdg' | sgd, adam, adamw, muon | optimizer=sgd
 train --dataset digit | dataset='digit' | digits, svhn | dataset=digits
 train --widht 8 | parameter 'widht' | width, depth | did you mean --width?
 train --zzzzzz 8 | parameter 'zzzzzz' | optimizer, lr | see --help
@@ -32,7 +32,7 @@ train --label_noise 1 | label_noise=1.0 | ≥ 0 and < 1 | default, 0.0
 train --lr 1 --lr 2 | --lr given twice | each parameter once | keep one --lr
 train --lr | --lr without a value | --lr VALUE | add a value after --lr
 train --epochs '' | epochs='' | a whole number ≥ 1 | for example epochs=100
-train --optimizer= | optimizer='' | sgd, adam, adamw, muon, all | optimizer=sgd
+train --optimizer= | optimizer='' | sgd, adam, adamw, muon | optimizer=sgd
 train --schedule '' | schedule '' | a-b/step | 0-20,40,60,80,100
 train --schedule 0-20,x | schedule '0-20,x' (at 'x') | a-b/step | 0-20,40
 train --schedule 20-0 | schedule '20-0' | a ≤ b | correct '20-0'
@@ -148,8 +148,8 @@ tune --fixed dataset=svhn,data_dir=$folder | train_32x32.mat
     ),
     *table(
         """
-train | http://127.0.0.1:9 | a store that can be reached and written | …
-train --resume abc | http://127.0.0.1:9 | a store that can be reached and written | …
+train | http://127.0.0.1:9 | a reachable and writable store | …
+train --resume abc | http://127.0.0.1:9 | a reachable and writable store | …
 tune | tracking store http://127.0.0.1:9
 """,
         scene="store",
@@ -164,7 +164,7 @@ train --resume $run | mode=ro | … | MLFLOW_TRACKING_URI
         scene="own_training",
         prepare=read_only,
     ),
-    *table("train --resume $wrapper | resume=$wrapper | a run made by train | …", scene="store", prepare=wrapper),
+    *table("train --resume $wrapper | resume=$wrapper | a training run | …", scene="store", prepare=wrapper),
     *table("demo --output_dir file | output_dir=file", scene="store", prepare=file_in_the_way),
 ]
 ROWS = [*WORDS, *STORE, *FINISHED, *PREPARED]

@@ -71,7 +71,7 @@ train_lora $tiny --rank 4 --data absent.jsonl | absent.jsonl
 train_lora $asked --val_data absent.jsonl | val_data
 train_lora $asked --targets q_proj,query_key_value | targets='query_key_value', which no module fits
     | down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj
-train_lora $asked --targets lm_head | targets='lm_head', whose weights are also another module's (tied)
+train_lora $asked --targets lm_head | targets='lm_head', whose weights are tied to another module's
 train_lora $tiny --data $data --init pissa --rank 9
     | init=pissa with rank=9, more than model.layers.0.self_attn.k_proj has (8) | … | rank=8
 train_lora $tiny --data $data --init olora --rank 9

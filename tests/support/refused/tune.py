@@ -28,7 +28,7 @@ tune --storage sqlite:////absent/optuna.db | storage=sqlite:////absent/optuna.db
 UNREACHABLE = table(
     """
 tune --storage postgresql://me:secret@127.0.0.1:1/studies | Connection refused
-tune --storage sqlite:////nowhere/optuna.db | no database file can be made in /nowhere
+tune --storage sqlite:////nowhere/optuna.db | no database file can be created in /nowhere
 tune --storage oracle://x/y | oracle
 """,
     scene="store",
@@ -65,5 +65,5 @@ def foreign_study(scene: Scene) -> None:
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
 
 
-FOREIGN = table(f"{search()} | not made by tune", scene="store", prepare=foreign_study)
+FOREIGN = table(f"{search()} | not created by tune", scene="store", prepare=foreign_study)
 ROWS = [*WORDS, *UNREACHABLE, *ANOTHER, *OF_ANOTHER_STORE, *FOREIGN]

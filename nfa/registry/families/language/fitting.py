@@ -31,7 +31,7 @@ def check_rank(config: TrainLoraConfig, sides: Sides) -> None:
     most = {name: min(shape) for name, shape in sides.items()}
     name = (min if is_part else max)(most, key=lambda each: most[each])
     if config.rank > most[name]:
-        got = f"init={config.init} with rank={config.rank}, which exceeds the largest rank of {name} ({most[name]})"
+        got = f"init={config.init} with rank={config.rank}, more than {name} has ({most[name]})"
         what = "the adapter is a part of the update" if config.init == "svd" else "the adapter is a part of the weights"
         said = what if is_part else "no layer has a larger rank"
         raise Refusal(got, f"a rank up to {most[name]}: {said}", f"rank={most[name]}")
