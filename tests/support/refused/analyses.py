@@ -64,7 +64,8 @@ analyze --run_id a/b | run id 'a/b' | letters and digits | copy the id
 analyze --directions 2 --relations g_vs_h,agop_nfm_exponent | relations=agop_nfm_exponent (it needs directions=all)
     | relations available here | leave it out
 gradient_directions --n 1150 --epochs 0 | n=1150 | 2 to 1149, the run's training examples | n=1149
-gradient_directions --epochs 0-4 | epochs=0-4 (the run has no checkpoint 3) | the run's checkpoints: 0, 1, 2, 4 | epochs=all
+gradient_directions --epochs 0-4 | epochs=0-4 (the run has no checkpoint 3)
+    | the run's checkpoints: 0, 1, 2, 4 | epochs=all
 gradient_directions --epochs 0 --sites conv*,layer_0 | sites=conv*
     | layer_0, layer_1, layer_2, layers.0, layers.0.weight | name some, by globs such as
 gradient_directions --epochs 0 --sites layers | sites=layers | layer_0, layer_1, layer_2, layers.0, layers.0.weight

@@ -25,7 +25,7 @@ train_eeg --preset v1 --use_mlp_head true | preset=v1 with use_mlp_head=True
 train_eeg --preset full --gradient_scale 3 | preset=full with gradient_scale=3.0 | gradient_scale=2.0 | preset=custom
 train_eeg --preset custom --use_gated_residual true --use_residual false
     | use_gated_residual=true with use_residual=false | only with a residual | use_residual=true
-train_eeg --optimizer adam --momentum 0.9 | momentum=0.9 with optimizer=adam | momentum for sgd | leave momentum out
+train_eeg --optimizer adam --momentum 0.9 | momentum=0.9 with optimizer=adam | momentum for sgd | leave momentum
 train_eeg --batch_size 5 --nproc 2 | batch_size=5 with nproc=2 | multiple of nproc | batch_size=
 train_eeg --window_seconds 15.7 | window_seconds=15.7 | … | window_seconds
 train_eeg --window_seconds 0.01 | window_seconds=0.01 (1 samples) | 2 to 1000 samples | =5

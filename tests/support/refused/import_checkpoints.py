@@ -14,22 +14,22 @@ from tests.support.old_checkpoints import OldNet, net, save
 from tests.support.refusals import Scene, cases, table
 
 WORDS = table("""
-import_checkpoints --dataset digits | folder='' | … | give folder=FOLDER
+import_checkpoints --dataset digits | folder='' | … | set folder=FOLDER
 import_checkpoints --dataset digits --folder nowhere | folder=…nowhere (No such file or directory)
 """)
 ASKED = table(
     """
 import_checkpoints $as --folder one/model_epoch_0.pth | (Not a directory)
 import_checkpoints $as --folder . | folder=. (no checkpoint file in it)
-import_checkpoints --folder one --activation relu | model_epoch_0.pth without dataset in its name
-import_checkpoints --folder one --dataset digits | without activation in its name | … | give activation=
+import_checkpoints --folder one --activation relu | model_epoch_0.pth, whose name does not state dataset
+import_checkpoints --folder one --dataset digits | whose name does not state activation | … | give activation=
 import_checkpoints $as --folder one --epochs 0-2 | epochs=0-2 (no file for 1, 2) | epochs with a file: 0
 import_checkpoints $as --folder one --epochs last | 'last'
 import_checkpoints --folder one --dataset digits --activation rely | activation='rely' | … | activation=relu
 import_checkpoints $as --folder one --width 16 | model_epoch_0.pth: width 8 in its tensors | width=16
 import_checkpoints $as --folder one --depth 2 | model_epoch_0.pth: depth 3 in its tensors | depth=2
 import_checkpoints --folder one --dataset digits --activation relu --device gpu | device='gpu'
-import_checkpoints --folder one | model_epoch_0.pth without …in its name
+import_checkpoints --folder one | model_epoch_0.pth, whose name does not state
 """,
     scene="old_checkpoint",
 )
