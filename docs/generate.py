@@ -1,7 +1,9 @@
 """Write what is derived: MLproject, CITATION.cff, entrypoints/, docs/parameters.md and more. `--check` compares."""
 
+import ast
 import dataclasses
 import json
+import re
 import sys
 import textwrap
 import tomllib
@@ -11,6 +13,8 @@ from typing import Any
 
 from nfa import __version__
 from nfa.registry.entry_points import entry_points
+from nfa.registry.families.custom.maker import Maker, find
+from nfa.registry.ready import READY
 from nfa.relations import MATRICES, RELATIONS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,7 +75,32 @@ def parameters() -> str:
             meaning = item.metadata["help"] + (f" ({allowed})" if allowed else "")
             default = f"`{item.default}`" if item.default != "" else "empty"
             lines.append(f"| `{item.name}` | {cell(default)} | {cell(meaning)} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *ready_workloads()]) + "\n"
+
+
+def ready_workloads() -> Iterator[str]:
+    """The part of docs/parameters.md about ready-made workloads: the arguments of their functions."""
+    yield from ("", "## Ready-made workloads", "")
+    yield from paragraph(
+        "`train` and `tune` know these workloads by name. Their arguments are given in `workload_args`, for example "
+        "`width=32,depth=4`."
+    )
+    yield from ("| workload | argument | default | meaning |", "|---|---|---|---|")
+    for name in READY:
+        maker = find(name)
+        meanings = arguments_of(maker)
+        for argument in maker.arguments.values():
+            default = "empty" if argument.default == "" else f"`{argument.default}`"
+            yield f"| `{name}` | `{argument.name}` | {default} | {cell(meanings[argument.name])} |"
+
+
+def arguments_of(maker: Maker) -> dict[str, str]:
+    """What the docstring of a workload's function says of each argument."""
+    body = ast.parse(maker.file.read_text(encoding="utf-8")).body
+    made = next(one for one in body if isinstance(one, ast.FunctionDef) and one.name == maker.function)
+    said = (ast.get_docstring(made) or "").partition("Args:\n")[2]
+    found = re.findall(r"^ {4}(\w+): (.+?)(?=^ {4}\w|\Z)", said + "\n", re.MULTILINE | re.DOTALL)
+    return {name: " ".join(text.split()) for name, text in found}
 
 
 def benchmarks() -> str:

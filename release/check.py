@@ -32,7 +32,8 @@ CONFORMANCE = """
 from nfa.registry.ready.cnn import cnn
 from nfa.registry.ready.transformer import transformer
 from nfa.testing import check_workload
-assert all([check_workload(make).ok for make in (cnn, transformer)])
+assert check_workload(lambda: cnn(width=2, depth=2)).ok
+assert check_workload(lambda: transformer(modulus=5, width=8, heads=2, depth=1)).ok
 """
 UNPACKAGED = (".ci/", ".gitignore", "mlruns/")  # what only a checkout needs
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import re
 import subprocess
 from pathlib import Path
 from types import ModuleType
@@ -12,7 +13,9 @@ import yaml
 
 from nfa.registry import cli
 from nfa.registry.entry_points import entry_points
+from nfa.registry.families.custom.maker import find
 from nfa.registry.families.mlp.config import TrainConfig
+from nfa.registry.ready import READY
 from tests.support.processes import ROOT
 
 CONFIGS = {name: point.parameters for name, point in entry_points().items()}
@@ -70,6 +73,13 @@ def test_help_and_the_parameter_page_say_the_same_of_every_parameter(name: str, 
         assert f"| `{item.name}` | {default} | {generator().cell(item.metadata['help'])}" in page
         shown = repr("") if item.default == "" else item.default
         assert f"  --{item.name} (default {shown})\n      {item.metadata['help']}" in help_page
+
+
+@pytest.mark.parametrize("name", READY)
+def test_the_parameter_page_says_what_every_argument_of_a_ready_workload_means(name: str) -> None:
+    page = (ROOT / "docs" / "parameters.md").read_text(encoding="utf-8")
+    for argument in find(name).arguments:
+        assert re.search(rf"^\| `{name}` \| `{argument}` \| \S+ \| \w.+ \|$", page, re.MULTILINE)
 
 
 def committed() -> list[Path]:

@@ -1,7 +1,9 @@
 """What is installed with what, and what is released: pyproject.toml, conda.yaml, constraints.txt, CITATION.cff."""
 
 import tarfile
+import tomllib
 import zipfile
+from fnmatch import fnmatch
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -95,6 +97,21 @@ def test_a_release_is_refused_while_changelog_and_citation_say_another_version(t
     (tmp_path / "CITATION.cff").write_text('version: "0.1"\n')
     assert [*check.disagreements(tmp_path)] == [f"CITATION.cff says version 0.1, nfa.__version__ is {nfa.__version__}"]
     assert [*check.disagreements(ROOT)] == []
+
+
+def test_every_committed_file_is_named_for_the_source_distribution_and_of_the_package_for_the_wheel() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    committed = [name for name in check._git("ls-files").splitlines() if not name.startswith(check.UNPACKAGED)]
+    asked = [line.split() for line in (ROOT / "MANIFEST.in").read_text(encoding="utf-8").splitlines()]
+    names = {"pyproject.toml", "MANIFEST.in", *(name for words in asked if words[0] == "include" for name in words[1:])}
+    folders = {words[1] for words in asked if words[0] == "graft"}
+    tops = {name.partition("/")[0] for name in committed} - folders
+    assert [name for name in tops if not any(fnmatch(name, pattern) for pattern in names)] == []
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"]
+    kept = [f"{package.replace('.', '/')}/{name}" for package, names in data.items() for name in names]
+    others = [name for name in committed if name.startswith("nfa/") and not name.endswith(".py")]
+    assert [name for name in others if not any(fnmatch(name, pattern) for pattern in kept)] == []
 
 
 def packaged(folder: Path, sources: list[str], held: list[str]) -> tuple[Path, Path]:

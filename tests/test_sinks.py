@@ -258,7 +258,8 @@ def test_a_database_that_fails_is_one_clear_error_that_names_the_run(
         whole = store.database.read_bytes()
         act(store)
         capfd.readouterr()
-        with pytest.raises(NfaError, match=rf"run {run.info.run_id[:12]} in sqlite.*: .*\n  do: check") as error:
+        said = rf"^MLflow run {run.info.run_id[:12]} in sqlite.*: .*\n  do: check"
+        with pytest.raises(NfaError, match=said) as error:
             watch.record(1)
         store.database.write_bytes(whole)
     assert len(str(error.value).splitlines()) == 2

@@ -5,6 +5,7 @@ Nothing heavy is imported before the words are parsed, so mistakes are reported 
 
 import dataclasses
 import difflib
+import gc
 import itertools
 import os
 import sys
@@ -192,4 +193,5 @@ def _leave(code: int) -> typing.NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+    gc.freeze()  # Python would look through all modules for garbage once more, which takes up to a second
     sys.exit(code)

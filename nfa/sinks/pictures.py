@@ -34,9 +34,13 @@ def write_picture(figure: "Figure", file: Path) -> None:
         figure: The figure.
         file: The path of the file.
     """
+    import matplotlib
+
     dateless: dict[str, Any] = {"CreationDate": None} if file.suffix == ".pdf" else {"Software": None}
     figure.savefig(file, dpi=200, metadata=dateless)
-    figure.set_layout_engine("none")
+    unset = {"figure.autolayout": False, "figure.constrained_layout.use": False}
+    with matplotlib.rc_context(unset):  # type: ignore[arg-type]
+        figure.set_layout_engine(None)  # "none" would keep a placeholder, for which all is drawn once more
 
 
 def write_pictures(figure: "Figure", folder: Path, name: str) -> None:

@@ -165,13 +165,16 @@ def test_digits_lie_in_the_installed_scikit_learn():
     assert image_files.locate("digits")["table"].is_file()
 
 
-@pytest.mark.parametrize(
-    ("origin", "said"), [(None, "digits without scikit-learn"), ("there/__init__.py", "digits: no file there/datasets")]
-)
-def test_digits_are_refused_where_scikit_learn_or_its_file_is_missing(origin, said, monkeypatch):
-    spec = origin and ModuleSpec("sklearn", None, origin=origin)
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: spec)
-    with pytest.raises(Refusal, match=f"(?s){said}.*pip install .*scikit-learn"):
+def test_digits_are_refused_where_scikit_learn_is_not_installed(monkeypatch):
+    monkeypatch.setattr("nfa.extras.is_installed", lambda _: False)
+    with pytest.raises(Refusal, match=r"(?s)dataset=digits without scikit-learn.*pip install 'nfa\[registry\]'"):
+        image_files.locate("digits")
+
+
+def test_digits_are_refused_where_scikit_learn_came_without_its_data(monkeypatch):
+    there = ModuleSpec("sklearn", None, origin="there/__init__.py")
+    monkeypatch.setattr("nfa.registry.datasets.image_files.find_spec", lambda _: there)
+    with pytest.raises(Refusal, match=r"(?s)digits: no file there/datasets.*pip install --force-reinstall"):
         image_files.locate("digits")
 
 

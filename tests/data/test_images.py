@@ -46,7 +46,7 @@ def test_an_idx_file_is_read_byte_by_byte(tmp_path):
 def test_an_idx_file_of_another_kind_or_length_is_refused(tmp_path, content):
     files, _ = fashion(tmp_path)
     gz(files["test_labels"], content)
-    with pytest.raises(Refusal, match=r"(?s)fashion-mnist: unreadable files.*get them again: .*test_labels"):
+    with pytest.raises(Refusal, match=r"(?s)fashion-mnist: unreadable files.*download them again: .*test_labels"):
         images.load("fashion-mnist", files)
 
 

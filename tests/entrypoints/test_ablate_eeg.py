@@ -91,10 +91,10 @@ def test_a_signal_ends_it_and_what_was_finished_is_left_alone(ablated: Ablated) 
     first, second = ablated.ended
     assert first.code == 143, first.output
     assert "Traceback" not in first.output
-    assert f"continue all that is unfinished with resume={ablated.parent}" in first.output
+    assert f"continue the unfinished trainings with resume={ablated.parent}" in first.output
     assert ablated.states == {NAMES[0]: "finished", NAMES[1]: "killed", "parent": "killed"}
-    assert f"{NAMES[0]} is finished already" in second.output
-    assert f"{NAMES[1]} is finished already" not in second.output
+    assert f"{NAMES[0]} has already finished" in second.output
+    assert f"{NAMES[1]} has already finished" not in second.output
     assert ablated.store.metrics(ablated.child(NAMES[0])) == ablated.before[NAMES[0]]
 
 

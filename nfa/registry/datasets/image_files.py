@@ -4,15 +4,16 @@ Nothing heavy is imported here, so a missing or damaged file is reported before 
 """
 
 import hashlib
-import importlib.util
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from nfa import unfinished
 from nfa.errors import Refusal, reading
+from nfa.extras import check_extra
 from nfa.registry.folders import cache_folder, typed_folder
 
 
@@ -97,9 +98,10 @@ def locate(dataset: str, data_dir: str = "") -> dict[str, Path]:
 
 def _with_scikit_learn() -> Path:
     """Return the digits file of the installed scikit-learn, without importing it, because that is slow."""
-    package = importlib.util.find_spec("sklearn")
-    if package is None or package.origin is None:
-        raise Refusal("digits without scikit-learn, which contains them", "scikit-learn", "pip install scikit-learn")
+    check_extra("dataset=digits", "registry", "scikit-learn")
+    package = find_spec("sklearn")
+    assert package
+    assert package.origin
     file = Path(package.origin).parent / DIGITS
     if not file.is_file():
         remedy = "install it again: pip install --force-reinstall scikit-learn"

@@ -23,7 +23,9 @@ class TrainAnyConfig(TrainConfig):
     """Train a bias-free MLP classifier or any other workload; the run stores checkpoints and AGOP/NFM series."""
 
     workload: str = option("mlp", f"what to train: mlp, {', '.join(READY)}, or your own as module:function")
-    workload_args: str = option("", "arguments of the workload's function, such as width=32,bias=true")
+    workload_args: str = option(
+        "", "arguments of the workload's function, such as width=32,bias=true; docs/parameters.md lists those of cnn, …"
+    )
 
 
 def training_of(asked: TrainAnyConfig) -> TrainConfig | CustomConfig:

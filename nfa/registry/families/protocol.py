@@ -212,6 +212,17 @@ class Family(ABC):
         values = {**asdict(made), **asdict(made.resolved())}
         return {name: values[name] for name in searched}
 
+    def subject(self, stored: Mapping[str, Any]) -> str:
+        """Return what a stored run trained on what, for titles of figures; empty if its config.json does not tell."""
+        return f"{self.name} on {stored['data']['name']}"
+
+    def title(self, stored: Mapping[str, Any]) -> str:
+        """Return the subject of a stored run with its optimizer and learning rate, as far as they are known."""
+        known = {"optimizer": "{}", "lr": "lr {}"}
+        how = [form.format(stored["train"][name]) for name, form in known.items() if name in stored["train"]]
+        subject = self.subject(stored)
+        return ", ".join([subject, *how]) if subject else ""
+
     def telling(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Return the parameters that distinguish runs; the seed and places are left out."""
         return {key: value for key, value in config.items() if key not in APART}

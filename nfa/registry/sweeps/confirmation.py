@@ -11,6 +11,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nfa.console import muted, stage
+from nfa.plain_text import counted
 from nfa.registry import tracking
 from nfa.registry.analyses import gradient_flow_comparison
 from nfa.registry.analyses.arms import Arm
@@ -93,7 +94,7 @@ def confirm(
     found = best(table)
     assert found
     seeds = [config.seed + config.seeds + index for index in range(config.confirm)]
-    stage("confirm", f"{' and '.join(points)}, {len(seeds)} fresh seed{'s' * (len(seeds) > 1)}")
+    stage("confirm", f"{' and '.join(points)}, {counted(len(seeds), 'fresh seed')}")
     title = f"confirmation of trial {found.number}"
     study = _study(config, f"{table.name} {title}", points, seeds)
     with _run(config, study, parent, title) as run:

@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 from nfa.console import stage
 from nfa.errors import NfaError
 from nfa.masking import mask_process
+from nfa.plain_text import counted
 from nfa.registry import signals
 from nfa.registry.signals import Interrupted, exposed, shielded
 from nfa.registry.sweeps import trial_queue
@@ -54,7 +55,7 @@ def work(study: optuna.Study, objective: Objective, assignment: Assignment, said
             if not running:
                 return
             if not waiting:
-                stage("waiting", f"for {len(running)} trial{'s' * (len(running) > 1)} in other processes")
+                stage("waiting", f"for {counted(len(running), 'trial')} in other processes")
             waiting = True
             time.sleep(POLL)
             continue

@@ -1,7 +1,7 @@
 """Metric series, written in batches and without duplicates."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from mlflow.entities import Metric
 
@@ -62,9 +62,9 @@ def metric_rows(run_id: str, key: str) -> list[Metric]:
     return list(client().get_metric_history(run_id, key))
 
 
-def history(run_id: str) -> dict[str, dict[int, float]]:
-    """Return all metric series of a run: key → step → value."""
-    keys = client().get_run(run_id).data.metrics
+def history(run_id: str, among: Collection[str] = ()) -> dict[str, dict[int, float]]:
+    """Return the metric series of a run, all of them or those `among` some keys: key → step → value."""
+    keys = [key for key in client().get_run(run_id).data.metrics if key in among or not among]
     return {key: {item.step: item.value for item in metric_rows(run_id, key)} for key in keys}
 
 

@@ -87,7 +87,7 @@ class OptimizerParameters:
         return found
 
     def known(self, rates: Any = None) -> dict[str, Any]:
-        """Return the values of `lr` and `momentum` if they are auto; `rates` are a family's learning rates by optimizer."""
+        """Return `lr` and `momentum` if they are auto; `rates` are a family's own learning rates by optimizer."""
         entry = self.entry
         known = {"lr": {**(rates or {})}.get(self.optimizer, entry.lr), "momentum": entry.momentum or 0.0}
         return {name: value for name, value in known.items() if getattr(self, name) == "auto"}

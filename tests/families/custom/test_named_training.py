@@ -230,7 +230,7 @@ def test_muon_of_a_model_without_a_hidden_matrix_is_refused_before_there_is_a_ru
     ("parameters", "why"),
     [
         ({"depth": 3}, "depth=3 with workload=my_lab:make"),
-        ({"dataset": "svhn"}, "leave dataset out: it is a parameter of workload=mlp"),
+        ({"dataset": "svhn"}, "leave dataset out, because it is a parameter of workload=mlp"),
         ({"workload_args": "widht=3"}, "did you mean width"),
         ({"workload_args": "width=3", "width": 4}, "width in one of them"),
         ({"workload_args": "width=x"}, "a value of type int"),

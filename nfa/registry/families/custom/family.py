@@ -31,6 +31,13 @@ class NamedWorkloads(Family):
             raise Refusal(f"workload={name}", f"{', '.join(names)}, or {ALLOWED}", "choose one of them")
         self.name = name  # type: ignore[misc]  # the tag nfa.workload of its runs
 
+    def subject(self, stored: Mapping[str, Any]) -> str:
+        if self.name == WATCHED:
+            return ""
+        words = stored["train"]["workload_args"].replace(",", ", ")
+        plain = self.name.rpartition("/")[2]  # without the file's folder
+        return f"{plain}{f' ({words})' if words else ''}"
+
     def metric_keys(self, config: CustomConfig) -> list[str]:  # its sites are known once there is a model
         scores = [f"{split}/*" for split in ("train", "val", "test")]
         similarities = [f"*/{relation}" for relation in (*TRAINING, *KNOWN)]

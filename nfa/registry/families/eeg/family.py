@@ -39,6 +39,10 @@ class Decoders(Family):
     )
     remedy = Remedy("gradient_scale", felt=1.5)
 
+    def subject(self, stored: Mapping[str, Any]) -> str:
+        data = "simulated EEG" if stored["data"]["name"] == "simulated" else stored["data"]["name"]
+        return f"Conformer {stored['train']['preset']} on {data}"
+
     def metric_keys(self, config: TrainEEGConfig) -> list[str]:
         config = config.resolved()
         scores = [f"{split}/{score}" for split in ("train", "val", "test") for score in SCORES]

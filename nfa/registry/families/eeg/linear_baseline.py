@@ -94,7 +94,7 @@ def _parts(data: EEGData, split: str, subject: str) -> Iterable[RecordingPart]:
 def _scores(
     data: EEGData, split: str, subject: str, weights: Float64[np.ndarray, "p C L"], window: int
 ) -> dict[str, Float64[np.ndarray, "p n"]]:
-    """r by recording, for each of the weights and each whole window; NaN where it is undefined."""
+    """r by recording, for each of the weights and each whole window; NaN if it is undefined."""
     found: dict[str, list[np.ndarray]] = {}
     for part in _parts(data, split, subject):
         eeg, envelope = (_windows(signal, window) for signal in data.arrays(part))
@@ -113,7 +113,7 @@ def _r(predicted: Float64[np.ndarray, "n T"], envelope: Float64[np.ndarray, "n T
 
 
 def _best(scores: Mapping[str, Float64[np.ndarray, "p n"]]) -> int | None:
-    """The row with the largest mean over all recordings' windows; None where no window has an r."""
+    """The row with the largest mean over all recordings' windows; None if no window has an r."""
     means = [_mean(np.concatenate(rows)) for rows in zip(*scores.values(), strict=True)]
     defined = [(mean, -row) for row, mean in enumerate(means) if mean is not None]
     return -max(defined)[1] if defined else None

@@ -16,7 +16,7 @@ def assigned(recordings: Sequence[Recorded], split: str, shares: Mapping[str, fl
     "recordings": recordings of one stimulus stay together, so that no speech that is held out is heard in training, and
     every subject keeps recordings to train on; with only one stimulus to spare, val and test have different subjects'
     recordings of it. "subjects": all recordings of a subject stay together. Which ones are held out is decided by the
-    seed and their names alone. `Refusal` where there are too few.
+    seed and their names alone. Raises `Refusal` if there are too few.
     """
     place = 1 if split == "recordings" else 0
     groups = sorted({each[place] for each in recordings}, key=lambda name: _order(seed, name))

@@ -26,7 +26,7 @@ class StartFactors:
 def factors_of(config: TrainLoraConfig, base: BaseModel) -> StartFactors | None:
     """What `config.factors` names, for the adapter's own alpha; None with another init.
 
-    `Refusal` for a run without factors, and for those of another base model or rank.
+    Raises `Refusal` for a run without factors, and for those of another base model or rank.
     """
     if config.init != "svd":
         return None

@@ -48,6 +48,11 @@ class LanguageModels(Family):
     space = "lr=log:1e-5:3e-2,rank=4|8|16|32,alpha=log:4:64,init=random|gaussian|orthogonal|pissa|olora"
     files = ("initial_adapter.safetensors",)
 
+    def subject(self, stored: Mapping[str, Any]) -> str:
+        train = stored["train"]
+        how = "full fine-tuning" if train["init"] == "full" else f"LoRA of rank {train['rank']}, init={train['init']}"
+        return f"{stored['base']['name'].rpartition('/')[2]} on {stored['data']['name']}, {how}"
+
     def metric_keys(self, config: TrainLoraConfig) -> list[str]:  # noqa: ARG002 - the same for all
         return list(KEYS)
 

@@ -14,7 +14,7 @@ def fits(name: str, target: str) -> bool:
 
 
 def fitting(names: Collection[str], targets: Sequence[str]) -> list[str]:
-    """Paths that a target is the end of, in order; `Refusal` for a target that is the end of none."""
+    """Paths that a target is the end of, in order; raise `Refusal` for a target that is the end of none."""
     ends = sorted({name.rpartition(".")[2] for name in names})
     for target in targets:
         if not any(fits(name, target) for name in names):

@@ -62,7 +62,7 @@ def is_file_name(data: str) -> bool:
 
 
 def check_hub(name: str) -> None:
-    """`Refusal` where the package that reads data sets of the hub is not installed."""
+    """Raise `Refusal` if the package that reads data sets of the hub is not installed."""
     check_extra(f"data set {name} of the hub", "datasets", otherwise="check the path if a file was meant")
 
 

@@ -38,7 +38,7 @@ class Pair:
 class QuestionData:
     """Items in published order: the training file's, and after them the validation file's.
 
-    `train_items` is how many belong to the training file; None where there is one file, to be split by a seed. `empty`
+    `train_items` is how many belong to the training file; None if there is one file, to be split by a seed. `empty`
     are the places of items without a question or without an answer, which the caller leaves out.
     """
 

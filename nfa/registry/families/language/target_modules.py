@@ -41,7 +41,7 @@ def _target(layer: Any) -> Target:
 
 
 def check_targets(config: TrainLoraConfig, base: BaseModel, initial: Adapter | None) -> dict[str, tuple[int, int]]:
-    """Sides of the targets by path; `Refusal` for targets that the base lacks, and an init that fits them not.
+    """Sides of the targets by path; raise `Refusal` for targets that the base lacks, and an init that fits them not.
 
     `initial` are factors that were made for some.
     """

@@ -12,6 +12,7 @@ from nfa.console import bar, stage
 from nfa.content import file_sha256, unpickled
 from nfa.errors import NfaError, Refusal, headline, reading
 from nfa.measures.evaluation import evaluate_split
+from nfa.plain_text import counted
 from nfa.registry import tracking
 from nfa.registry.datasets import images, splits
 from nfa.registry.datasets.images import ImageData
@@ -63,7 +64,7 @@ def _checked(found: FoundFiles, data: ImageData) -> ImportConfig:
         sizes = old_checkpoints.sizes(read(found.folder, file.path), file.path)
         config = old_checkpoints.agree(config, sizes, file.path)
         _check_fit(sizes, data, file.path)
-    stage("files", f"{len(files)} checkpoints, epochs {min(files)} to {max(files)}, in {found.folder}")
+    stage("files", f"{counted(len(files), 'checkpoint')}, epochs {min(files)} to {max(files)}, in {found.folder}")
     return config
 
 
@@ -109,7 +110,7 @@ class _Import:
         write_config(self.run, self.stored)
         tracking.put_json(self.run.info, "example_ids.json", self.workload.example_ids)
         stage("model", f"MLP {config.width} × {config.depth}, {config.activation}")
-        stage("run", f"{self.run.run_id}, {len(self.files)} checkpoints")
+        stage("run", f"{self.run.run_id}, {counted(len(self.files), 'checkpoint')}")
 
     def store(self) -> None:
         """Store the weights and metrics of every epoch."""

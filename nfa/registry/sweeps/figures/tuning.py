@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from nfa.figures.style import add_legend, panels, style
+from nfa.figures.style import add_legend, axis_label, panels, style
 from nfa.registry.sweeps.axis_importance import Importance
 from nfa.registry.sweeps.figures.study_rows import DEFAULTS, DONE, done, row_of, value_scale, wanted
 from nfa.registry.sweeps.study_table import StudyTable, TrialRow
@@ -88,7 +88,7 @@ def intermediate_values(table: StudyTable, best: TrialRow | None, *, unit: str =
                 name = "failed, killed or running" if label == "other" else label
                 axes.plot([], [], color=color, marker=end, linestyle=":" if label == "other" else "-", label=name)
         value_scale(axes.yaxis, [value for row in rows for value in row.intermediate.values()])
-        axes.set(xlabel=unit, ylabel=wanted(table), title=f"{table.name}: trials during training")
+        axes.set(xlabel=axis_label(unit), ylabel=wanted(table), title=f"{table.name}: trials during training")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         add_legend(figure)
     return figure

@@ -40,7 +40,7 @@ class Marker:
 
 
 def header_of(path: Path) -> BrainVisionHeader:
-    """What a header says; `Refusal` where a file that it points to is missing."""
+    """What a header says; raise `Refusal` if a file that it points to is missing."""
     entries = {name.lower(): value for name, value in _entries(path) if not re.fullmatch(r"(?i)ch\d+", name)}
     notes: list[str] = []
     data = _pointed(path, "DataFile", entries.get("datafile", ""), notes)
@@ -49,7 +49,7 @@ def header_of(path: Path) -> BrainVisionHeader:
 
 
 def check_whole(path: Path, header: BrainVisionHeader) -> None:
-    """`Refusal` where rows are missing that the header promises, and for an ending that MNE does not know."""
+    """Raise `Refusal` if rows are missing that the header promises, and for an ending that MNE does not know."""
     if path.suffix not in ENDINGS:
         small = path.with_suffix(path.suffix.lower()).name
         raise Refusal(f"{path} (MNE does not know {path.suffix})", "extensions in lower case", f"rename it to {small}")

@@ -39,7 +39,7 @@ class EDFHeader:
 
 
 def header_of(path: Path) -> EDFHeader:
-    """The header of an EDF or BDF file; `ValueError` for one that is none."""
+    """The header of an EDF or BDF file; raise `ValueError` for one that is none."""
     with path.open("rb") as file:
         fixed = file.read(256).decode("latin-1")
         signals = int(fixed[252:256])
@@ -93,7 +93,7 @@ def _check_told(path: Path, header: EDFHeader, record: int) -> None:
 
 
 def _stamps(path: Path, header: EDFHeader) -> Iterator[str | None]:
-    """When each record began, in seconds as written; None where it does not say."""
+    """When each record began, in seconds as written; None if it does not say."""
     at = next((k for k, label in enumerate(header.labels) if label in ("EDF Annotations", "BDF Annotations")), None)
     if at is None or not header.there:
         return

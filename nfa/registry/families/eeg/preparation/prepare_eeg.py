@@ -57,7 +57,7 @@ def prepare_eeg(config: PrepareEEGConfig, _: Stopwatch, found: tuple[list[Record
 def _checked(
     recordings: Sequence[Recording], config: PrepareEEGConfig, settings: FilterSettings, held: Mapping[str, str]
 ) -> tuple[Plans, int]:
-    """Plans, and how many channels all have; `Refusal` for the first file that does not fit.
+    """Plans, and how many channels all have; raise `Refusal` for the first file that does not fit.
 
     What is to be said of files is said.
     """

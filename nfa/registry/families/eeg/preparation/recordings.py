@@ -58,7 +58,7 @@ def chosen(config: PrepareEEGConfig) -> tuple[list[Recording], Path]:
 
 
 def held_out(recordings: Sequence[Recording], config: PrepareEEGConfig) -> dict[str, str]:
-    """The split of each recording by its name; empty where each is divided in time."""
+    """The split of each recording by its name; empty if each is divided in time."""
     if config.split == "time":
         return {}
     shares = {"val": config.val_share, "test": 1 - config.train_share - config.val_share}
@@ -91,7 +91,7 @@ def prepared_before(target: Path, recordings: Iterable[Recording]) -> list[Path]
 
 
 def _by_name(files: Iterable[Path], kind: str) -> dict[str, Path]:
-    """The file to open for each recording; `Refusal` for two."""
+    """The file to open for each recording; raise `Refusal` for two."""
     found: dict[str, Path] = {}
     matches = [(path, match) for path in files if (match := RECORDED.fullmatch(path.name)) and match["kind"] == kind]
     headed = {(match["name"], ending) for _, match in matches for ending in BESIDE.get(match["ending"].lower(), ())}

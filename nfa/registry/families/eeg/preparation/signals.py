@@ -54,7 +54,7 @@ class Signal:
 def in_memory(name: str, array: Array, rate: float, *, envelope: bool = False) -> Signal:
     """A signal that is an array [T, C], an envelope [T] or [T, 1]; a memory-mapped one stays on disk until it is read.
 
-    `Refusal` for arrays of another shape or kind.
+    Raises `Refusal` for arrays of another shape or kind.
     """
     shape = list(array.shape)
     if envelope and array.ndim == 1:
@@ -74,7 +74,7 @@ def in_memory(name: str, array: Array, rate: float, *, envelope: bool = False) -
 def placed(path: Path, samples: int, rate: float, gaps: Sequence[Gap], *, cut: bool) -> tuple[Segment, ...]:
     """What a file of so many rows holds between its gaps.
 
-    `Refusal` for any gap without `cut`, and always where it is not known when recording went on.
+    Raises `Refusal` for any gap without `cut`, and always where it is not known when recording went on.
     """
     found, start, onset = [], 0, 0.0
     for gap in gaps:

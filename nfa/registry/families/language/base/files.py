@@ -32,7 +32,7 @@ class Entry(NamedTuple):
 
 
 def configuration(folder: Path) -> dict[str, Any]:
-    """config.json; `Refusal` where it is missing or no JSON object, and for quantised models and adapters."""
+    """config.json; raise `Refusal` if it is missing or no JSON object, and for quantised models and adapters."""
     path = folder / "config.json"
     if (folder / "adapter_config.json").is_file() and not path.is_file():
         raise Refusal(f"{folder} (an adapter, not a base model)", CONTENTS, "pass the adapter's base model")
@@ -49,7 +49,7 @@ def configuration(folder: Path) -> dict[str, Any]:
 def weight_files(folder: Path) -> tuple[Path, ...]:
     """The files that transformers reads: model.safetensors, else those that its index names, sorted.
 
-    `Refusal` where there are none; weights in pickle files (.bin, .pt) are never read.
+    Raises `Refusal` if there are none; weights in pickle files (.bin, .pt) are never read.
     """
     if (folder / SAFETENSORS).is_file():
         return (folder / SAFETENSORS,)
@@ -142,7 +142,7 @@ def _stamp(file: Path) -> tuple[int, ...]:
 
 
 def made_once(folder: Path, make: Callable[[Path], object]) -> Path:
-    """`folder`, filled by `make` where it does not exist; `Refusal` where a file in it is not what was made."""
+    """`folder`, filled by `make` where it does not exist; raise `Refusal` if a file in it is not what was made."""
 
     def sealed(inner: Path) -> None:
         make(inner)
@@ -154,7 +154,7 @@ def made_once(folder: Path, make: Callable[[Path], object]) -> Path:
 
 
 def _check_made(folder: Path) -> None:
-    """`Refusal` for a file that is not what its digest says; folders made by version 0.6 have no digests."""
+    """Raise `Refusal` for a file that is not what its digest says; folders made by version 0.6 have no digests."""
     if not (folder / MADE).is_file():
         return
     allowed, remedy = "the file as it was made", f"delete {folder}; it will be made again"
@@ -177,7 +177,7 @@ def sha256_of(file: Path) -> str:
 
 
 def check_space(folder: Path, needed: int) -> None:
-    """`Refusal` where the file system that `folder` will be on has fewer than `needed` free bytes."""
+    """Raise `Refusal` if the file system that `folder` will be on has fewer than `needed` free bytes."""
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(existing).free
     if free < needed:

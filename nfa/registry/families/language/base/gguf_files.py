@@ -28,7 +28,7 @@ class Header(NamedTuple):
 
 
 def read_header(file: Path) -> Header:
-    """Architecture and shapes of the weights; `Refusal` for a file that is no GGUF or is cut off."""
+    """Architecture and shapes of the weights; raise `Refusal` for a file that is no GGUF or is cut off."""
     import numpy as np
 
     from nfa.registry.families.language.base.gguf_reader import BoundedReader

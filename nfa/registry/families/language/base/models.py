@@ -68,7 +68,7 @@ def find_base(name: str) -> BaseModel:
 def load_model(base: BaseModel, dtype: torch.dtype = torch.float32) -> "PreTrainedModel":
     """The model in `dtype`, whatever it is stored in, in eval mode, without a cache of keys and values.
 
-    Random numbers, warnings and progress bars are as before. `Refusal` where a parameter has no stored weights.
+    Random numbers, warnings and progress bars are as before. Raises `Refusal` if a parameter has no stored weights.
     """
     from transformers import AutoModelForCausalLM
 
@@ -108,7 +108,7 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
 def weight_of(base: BaseModel, name: str) -> Tensor:
     """A weight in float32 by the model's parameter name; a tied one is found under each of its names.
 
-    `Refusal` for a name that the model does not have.
+    Raises `Refusal` for a name that the model does not have.
     """
     tensors = base_files.entries(base_files.weight_files(base.folder))
     stored = {own: own for own in tensors}
@@ -193,7 +193,7 @@ def _check_weights(folder: Path, model: "PreTrainedModel", tensors: Mapping[str,
 
 
 def _wrapping(folder: Path) -> dict[str, str] | None:
-    """What to take off the names in the files before transformers reads them; None where they are the model's own."""
+    """What to take off the names in the files before transformers reads them; None if they are the model's own."""
     tensors = base_files.entries(base_files.weight_files(folder))
     compiled = any(COMPILED in name for name in tensors)
     if not compiled and not all(name.startswith(WRAPPERS) or is_count(name) for name in tensors):

@@ -59,7 +59,7 @@ class LoraExperimentConfig(LoraTraining):
         return [step for step in known if step in names]
 
     def seed_list(self) -> list[int]:
-        """The seeds; `Refusal` for what is none."""
+        """The seeds; raise `Refusal` for what is none."""
         return whole_numbers("seeds", self.seeds)
 
     def start_list(self) -> list[str]:

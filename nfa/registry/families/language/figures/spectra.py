@@ -115,7 +115,7 @@ def svd_analysis(
 
 
 def _range(values: Sequence[float]) -> tuple[float, float] | None:
-    """Limits that do not magnify rounding; None where the values spread by themselves."""
+    """Limits that do not magnify rounding; None if the values spread by themselves."""
     low, high = min(values), max(values)
     return (max(0.0, low - 0.05), max(min(1.0, high + 0.05), high)) if high - low < NARROW else None
 

@@ -65,7 +65,7 @@ class LoraSvdConfig:
         return listed(self.targets)
 
     def check_rank(self, most: int, module: str) -> None:
-        """`Refusal` for more directions than the update of a module, the one with the fewest, can have."""
+        """Raise `Refusal` for more directions than the update of a module, the one with the fewest, can have."""
         if self.rank > most:
             got = f"rank={self.rank} for {module}, whose update has at most rank {most}"
             raise Refusal(got, f"1 to {most}; further directions would be zero and would not train", f"rank={most}")

@@ -16,7 +16,7 @@ from nfa.registry.tracking import TrackedRun
 
 
 def lora_svd(config: LoraSvdConfig, parent: TrackedRun | None = None) -> TrackedRun:
-    """Factor every module's update; `Refusal` for what has none, or names and shapes that do not fit each other.
+    """Factor every module's update; raise `Refusal` for what has none, or names and shapes that do not fit each other.
 
     The run gets `svd_factors_rank{rank}.safetensors` (`<module>.lora_A.weight`, `<module>.lora_B.weight`),
     `svd_analysis_rank{rank}.json`, `svd_report_rank{rank}.txt`, `plots/svd_analysis_rank{rank}.png`, and the metrics

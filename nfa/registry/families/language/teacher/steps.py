@@ -44,7 +44,7 @@ def describe_step(run: TrackedRun, config: Any, source: UpdateSource, extra: Map
 
 
 def check_room(run: TrackedRun, source: UpdateSource, rank: int) -> None:
-    """`Refusal` where factors of this rank cannot be stored."""
+    """Raise `Refusal` if factors of this rank cannot be stored."""
     largest = sum(FLOAT * rank * (o + i + 1) for o, i in source.shapes.values())
     tracking.check_space(run.info, total=largest + SPACE, largest=largest)
 

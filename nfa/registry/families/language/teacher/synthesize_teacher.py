@@ -51,7 +51,7 @@ def _draw(
 
 
 def _rank(config: SynthesizeTeacherConfig, source: UpdateSource) -> int:
-    """The triplets to keep; `Refusal` for more than every module's adapter has."""
+    """The triplets to keep; raise `Refusal` for more than every module's adapter has."""
     most, module = source.largest_rank()
     asked = source.adapter_rank if config.rank == "auto" else config.rank
     assert asked is not None

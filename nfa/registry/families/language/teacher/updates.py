@@ -42,7 +42,7 @@ class UpdateSource:
 
     @property
     def run_id(self) -> str:
-        """Of the run that the updates come from; empty where it is none."""
+        """Of the run that the updates come from; empty if it is none."""
         return self.run.info.run_id if self.run else ""
 
     def largest_rank(self) -> tuple[int, str]:
@@ -52,7 +52,7 @@ class UpdateSource:
         return ranks[module], module
 
     def update(self, module: str) -> Update:
-        """ΔW of a module; `Refusal` where it is not finite."""
+        """ΔW of a module; raise `Refusal` if it is not finite."""
         found = self.read(module)
         if not all(bool(part.isfinite().all()) for part in (found if isinstance(found, FactorPair) else [found])):
             remedy = "train with a smaller lr, or use an earlier checkpoint"
@@ -61,7 +61,7 @@ class UpdateSource:
 
 
 def adapter_of(run_id: str, checkpoint: int | Auto) -> UpdateSource:
-    """The adapter of a run of train_lora; `Refusal` for any other run."""
+    """The adapter of a run of train_lora; raise `Refusal` for any other run."""
     run = _one_run(run_id)
     config = _trained(run)
     if config["train"]["init"] == "full":
