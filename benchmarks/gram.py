@@ -136,7 +136,7 @@ def checkpoint_seconds(n: int = 512) -> dict[str, float]:
     def timed(name: str, work: Callable[[], Any]) -> Any:
         start = time.perf_counter()
         made = work()
-        found[f"a checkpoint, {n} examples: {name}, s"] = round(time.perf_counter() - start, 2)
+        found[f"one checkpoint, {n} examples: {name}, s"] = round(time.perf_counter() - start, 2)
         return made
 
     start: Any = None
@@ -192,14 +192,15 @@ def main() -> None:
     for case, rounds in zip(CASES, (3, 3, 3), strict=True):
         results |= measured(case, rounds)
         print(results, file=sys.stderr)
-    results["MLP, of it the check at the door, s"] = round(door_seconds(), 3)
+    results["MLP, of this the check before it starts, s"] = round(door_seconds(), 3)
     many = build("MLP 3072-1024×5-10", 2000)
     results["MLP, 2,000 examples: s"] = round(min(in_turn({"this": lambda: ours(*many)}, rounds=3)["this"]), 2)
     results["MLP, 2,000 examples: MB above model and data"] = round(peak_memory("this", "MLP 3072-1024×5-10", 2000))
     results |= checkpoint_seconds()
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     notes = [
-        "All ways on the same simulated inputs, in turn; medians of ratios; our check at the door is included.",
+        "All ways use the same simulated inputs and run in turn. Values are medians of ratios. The check of nfa "
+        "before it starts is included.",
         "vmap(grad) differentiates all examples at once.",
         f"The largest of these processes took {peak:,.0f} MB.",
     ]

@@ -147,7 +147,8 @@ def conversion() -> dict[str, float]:
             )
             for _ in range(2)
         ]
-    return {"base model found the first time: s": round(found[0], 1), "and again: s": round(found[1], 1)}
+    first, again = (round(seconds, 1) for seconds in found)
+    return {"finding the base model, first time: s": first, "finding the base model, again: s": again}
 
 
 def find() -> None:
@@ -165,18 +166,18 @@ def main() -> None:
     seconds = {way: of_way[1:] for way, of_way in in_turn.seconds.items()}
     apart = [abs(a - b) for a, b in zip(*in_turn.losses.values(), strict=True)]
     tokens = statistics.mean(work.positions(step) for step in range(1, work.steps))
-    results: dict[str, Any] = {f"{way}: s a step": round(statistics.median(of), 2) for way, of in seconds.items()}
+    results: dict[str, Any] = {f"{way}: s per step": round(statistics.median(of), 2) for way, of in seconds.items()}
     results["this / Trainer"] = round(ratio(seconds["this"], seconds["Trainer"]), 3)
     results["largest difference of a step's loss"] = f"{max(apart):.1e}"
     results |= conversion()
     notes = [
         f"SmolLM2-135M-Instruct, rank {CONFIG.rank} at {len(CONFIG.target_list)} kinds of layers, "
-        f"{CONFIG.accumulation} batches of {CONFIG.batch_size} questions a step ({tokens:,.0f} tokens on average), "
-        f"AdamW, float32; medians of {ROUNDS} steps, one of each in turn. Trainer: PEFT and transformers on the very "
-        "batches, start and optimizer, without saving.",
-        "Both losses are means over the answer tokens of a step. This loop leaves out the logits before the first "
-        "answer of a batch.",
-        "The base model is a GGUF file, converted once, in a process that has imported everything.",
+        f"{CONFIG.accumulation} batches of {CONFIG.batch_size} questions per step ({tokens:,.0f} tokens on average), "
+        f"AdamW, float32; medians of {ROUNDS} steps, one of each in turn. Trainer is that of transformers with "
+        "PEFT, with the same batches, start and optimizer, without saving.",
+        "Both losses are means over the answer tokens of a step. The loop of nfa leaves out the logits before the "
+        "first answer of a batch.",
+        "The base model is a GGUF file that is converted once. The process had already imported everything.",
     ]
     store("lora_step", "A training step of LoRA fine-tuning", results, notes)
 

@@ -145,10 +145,10 @@ def main() -> None:
     notes = [
         f"Float32. Shapes of SmolLM2-135M: {LAYERS} layers of "
         + ", ".join(f"{name} {o} × {i}" for name, (o, i) in SHAPES.items())
-        + "; in turn, medians. The full SVD of the large matrix ran once.",
-        f"Dense teachers have singular values e^(−{SLOW_FALL} j). The randomised SVD is of {RANK} + 16 directions with "
-        "4 power iterations. Memory is above that of the matrices.",
-        "lora_svd takes max(rank, 32) + 16 directions, so that it can tell the energy at ranks 4 to 32.",
+        + "; the ways run in turn, and values are medians. The full SVD of the large matrix ran once.",
+        f"Dense teachers have singular values e^(−{SLOW_FALL} j). The randomised SVD uses {RANK} + 16 directions "
+        "and 4 power iterations. Memory does not include the matrices themselves.",
+        "lora_svd takes max(rank, 32) + 16 directions, so that it can state the energy at ranks 4 to 32.",
     ]
     store("low_rank", "SVD of low-rank and dense updates", results, notes)
 

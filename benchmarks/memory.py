@@ -29,7 +29,7 @@ def main() -> None:
     """Measure for growing numbers of examples and record."""
     counts = (EXAMPLES, 4 * EXAMPLES)
     results = {f"{n:,} examples, MB": round(peak_memory(n)) for n in counts}
-    store("memory", "Peak memory of AGOP of five layers above the model", results, ["Float32; examples repeat."])
+    store("memory", "Peak memory of AGOP of five layers above the model", results, ["In float32. The examples repeat."])
 
 
 if __name__ == "__main__":

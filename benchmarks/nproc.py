@@ -49,12 +49,15 @@ def main() -> None:
         "nproc",
         "Analysis of 20,000 Fashion-MNIST images, MLP 512 × 3, in one and in two processes of one thread",
         {
-            "nproc=1, s a checkpoint": round(seconds[0], 2),
-            "nproc=2, s a checkpoint": round(seconds[1], 2),
+            "nproc=1, s per checkpoint": round(seconds[0], 2),
+            "nproc=2, s per checkpoint": round(seconds[1], 2),
             "times faster": round(seconds[0] / seconds[1], 2),
             "largest difference of a value": f"{difference:.1e}",
         },
-        [f"Default relations ({AnalyzeConfig.relations}), every output; means over checkpoints after the first."],
+        [
+            f"Default relations ({AnalyzeConfig.relations}), all outputs. Values are means over all checkpoints but "
+            "the first."
+        ],
     )
 
 

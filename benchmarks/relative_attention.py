@@ -85,7 +85,8 @@ def main() -> None:
     results["largest difference of a gradient, float64"] = f"{largest_difference(torch.float64):.1e}"
     notes = [
         f"{EXAMPLES} examples, {LENGTH} positions, {HEADS} heads of {FEATURES // HEADS} features; whole layers with "
-        "their four projections, in turn; medians. Memory is above that of layer and data.",
+        "their four projections. The ways run in turn, and values are medians. Memory does not include layer and "
+        "data.",
     ]
     store("relative_attention", "Attention with relative positions, forward and backward", results, notes)
 

@@ -87,12 +87,15 @@ def main() -> None:
         "training",
         "Tracked training on Fashion-MNIST, 784-1024×5-10, SGD",
         {
-            "bare PyTorch loop, s an epoch": round(statistics.median(bare for _, bare in pairs), 2),
-            "tracked run, s an epoch": round(statistics.median(tracked for tracked, _ in pairs), 2),
+            "bare PyTorch loop, s per epoch": round(statistics.median(bare for _, bare in pairs), 2),
+            "tracked run, s per epoch": round(statistics.median(tracked for tracked, _ in pairs), 2),
             "tracked / bare": round(statistics.median(tracked / bare for tracked, bare in pairs), 3),
-            "one checkpoint and its metrics beside the analysis, s": round(checkpoint, 3),
+            "storing one checkpoint and its metrics, without the analysis, s": round(checkpoint, 3),
         },
-        ["Same tensors in memory, same validation pass; timed epochs hold no checkpoint; medians of three pairs."],
+        [
+            "Both use the same tensors in memory and the same validation pass. The timed epochs have no checkpoint. "
+            "Values are medians of three pairs."
+        ],
     )
 
 

@@ -60,9 +60,9 @@ def overhead() -> dict[str, float]:
     trials = len(timed.seconds)
     whole = (ended - begun) / trials
     return {
-        "s a trial": round(whole, 3),
-        "of these s its training": round(sum(timed.seconds) / trials, 3),
-        "s a trial beside it": round(whole - sum(timed.seconds) / trials, 3),
+        "s per trial": round(whole, 3),
+        "of these, s for its training": round(sum(timed.seconds) / trials, 3),
+        "of these, s for everything else": round(whole - sum(timed.seconds) / trials, 3),
     }
 
 
@@ -189,7 +189,8 @@ def main() -> None:
         {**values, **found()},
         [
             f"Cost: 12 trials, {SMALL}; a trial includes its tracked run, the database and the sampler.",
-            f"Workers: {TEN_SECONDS}, one thread each, from the first trial's begin to the last one's end.",
+            f"Workers: {TEN_SECONDS}, one thread each, timed from the beginning of the first trial to the end of "
+            "the last one.",
             f"Samplers: validation loss of an MLP over {SPACE}, Adam, depth 3, {EPOCHS} epochs.",
             "The pruner sees the same random points as the search without it.",
         ],

@@ -1,4 +1,4 @@
-"""What a record of `nfa.watch` takes, in training steps on the same examples."""
+"""How long a record of `nfa.watch` takes, in training steps on the same examples."""
 
 import itertools
 import statistics
@@ -82,12 +82,12 @@ def main() -> None:
                 if study in seconds
             }
     notes = [
-        "A step of SGD on the examples of the probe, and a record with the default relations into memory, in turn.",
-        "Alignment with two random directions runs the model once forward and three times back; beside that its "
-        "cosines take some products of matrices as wide as the layers, however few the rows are.",
-        "Directions makes the Gram matrix of all pairs of examples and its statistics.",
+        "A step of SGD on the examples of the probe and a record into memory, with the default relations, run in turn.",
+        "Alignment with two random directions runs one forward and three backward passes. Its cosines also need "
+        "some products of matrices as wide as the layers, however few the rows are.",
+        "Directions computes the Gram matrix of all pairs of examples, and its statistics.",
     ]
-    store("watching", "What a record of `nfa.watch` takes, in training steps on the same examples", results, notes)
+    store("watching", "How long a record of `nfa.watch` takes, in training steps on the same examples", results, notes)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,20 @@
-"""Write what is derived: MLproject, entrypoints/, docs/parameters.md, benchmarks.md and more. `--check` compares."""
+"""Write what is derived: MLproject, CITATION.cff, entrypoints/, docs/parameters.md and more. `--check` compares."""
 
+import ast
 import dataclasses
 import json
+import re
 import sys
+import textwrap
+import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from nfa import __version__
 from nfa.registry.entry_points import entry_points
+from nfa.registry.families.custom.maker import Maker, find
+from nfa.registry.ready import READY
 from nfa.relations import MATRICES, RELATIONS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,6 +27,16 @@ NOTE = "made by docs/generate.py from the dataclasses of parameters; change them
 def configs() -> Iterator[tuple[str, type[Any]]]:
     """Names of entry points, and the dataclasses of their parameters."""
     return ((name, point.parameters) for name, point in entry_points().items())
+
+
+def paragraph(text: str) -> list[str]:
+    """Lines of a text, and an empty one after it."""
+    return [*textwrap.wrap(text, 120, break_long_words=False, break_on_hyphens=False), ""]
+
+
+def cell(value: Any) -> str:
+    """A value as it is written in a table."""
+    return str(value).replace("|", "\\|")
 
 
 def mlproject() -> str:
@@ -57,20 +74,49 @@ def parameters() -> str:
             allowed = " · ".join(item.metadata["choices"])
             meaning = item.metadata["help"] + (f" ({allowed})" if allowed else "")
             default = f"`{item.default}`" if item.default != "" else "empty"
-            lines.append(f"| `{item.name}` | {default} | {meaning} |")
-    return "\n".join(lines) + "\n"
+            lines.append(f"| `{item.name}` | {cell(default)} | {cell(meaning)} |")
+    return "\n".join([*lines, *ready_workloads()]) + "\n"
+
+
+def ready_workloads() -> Iterator[str]:
+    """The part of docs/parameters.md about ready-made workloads: the arguments of their functions."""
+    yield from ("", "## Ready-made workloads", "")
+    yield from paragraph(
+        "`train` and `tune` know these workloads by name. Their arguments are given in `workload_args`, for example "
+        "`width=32,depth=4`."
+    )
+    yield from ("| workload | argument | default | meaning |", "|---|---|---|---|")
+    for name in READY:
+        maker = find(name)
+        meanings = arguments_of(maker)
+        for argument in maker.arguments.values():
+            default = "empty" if argument.default == "" else f"`{argument.default}`"
+            yield f"| `{name}` | `{argument.name}` | {default} | {cell(meanings[argument.name])} |"
+
+
+def arguments_of(maker: Maker) -> dict[str, str]:
+    """What the docstring of a workload's function says of each argument."""
+    body = ast.parse(maker.file.read_text(encoding="utf-8")).body
+    made = next(one for one in body if isinstance(one, ast.FunctionDef) and one.name == maker.function)
+    said = (ast.get_docstring(made) or "").partition("Args:\n")[2]
+    found = re.findall(r"^ {4}(\w+): (.+?)(?=^ {4}\w|\Z)", said + "\n", re.MULTILINE | re.DOTALL)
+    return {name: " ".join(text.split()) for name, text in found}
 
 
 def benchmarks() -> str:
     """docs/benchmarks.md, from the JSON records in benchmarks/results/."""
     lines = ["# Benchmarks", "", "<!-- made by docs/generate.py from benchmarks/results/*.json -->", ""]
+    lines += paragraph(
+        "How fast nfa is, how much memory it needs, and how accurate it is. Each table was measured by the command "
+        "above it, on the machine that is named there; `make bench` measures all of them on yours."
+    )
     for path in sorted(set(RESULTS.glob("*.json")) - {CHAOS, CONFORMANCE, GOLDEN}):
         record = json.loads(path.read_text())
         lines += [f"## {record['title']}", "", origin(record), ""]
         lines += [
             "| what | value |",
             "|---|---|",
-            *(f"| {name} | {value} |" for name, value in record["results"].items()),
+            *(f"| {cell(name)} | {cell(value)} |" for name, value in record["results"].items()),
             "",
         ]
         lines += [*(f"- {note}" for note in record["notes"]), ""]
@@ -85,14 +131,14 @@ def origin(record: "dict[str, Any]") -> str:
 
 
 COLUMNS = {
-    "done": "what was done",
-    "rounds": "rounds",
-    "codes": "exit codes × times",
+    "done": "what happens",
+    "rounds": "rounds played",
+    "codes": "exit codes × how often",
     "duplicates": "duplicates",
     "litter": "litter",
     "leaks": "leaks",
     "equal": "equal",
-    "seconds": "s to the end",
+    "seconds": "seconds",
 }
 
 
@@ -109,6 +155,11 @@ def chaos() -> str:
     faults = [f"- {row['done']}: {fault}" for row in rows for fault in row["faults"]]
     lines = [
         *head(record, "chaos"),
+        *paragraph(
+            "Trainings, studies and analyses are killed, interrupted and started twice, and their servers and disks "
+            "fail. Afterwards they are resumed. A training that was disturbed must end with the same files as one that "
+            "was not. The notes below the table explain its columns."
+        ),
         f"| {' | '.join(COLUMNS.values())} |",
         f"|{'---|' * len(COLUMNS)}",
         *(f"| {' | '.join(str(row[name]) for name in COLUMNS)} |" for row in rows),
@@ -123,11 +174,11 @@ STUDIES = ("alignment", "directions", "flow")
 SHOWN = ("agop_nfm", "fact_nfm", "mean_cosine", "grad_rms")
 TRAININGS = {
     "training": "training",
-    "compared": "tensors and numbers of the state",
+    "compared": "tensors and numbers in the state",
     "same": "bitwise the same",
     "series": "series",
     "apart": "largest difference",
-    "allowed": "allowed",
+    "allowed": "allowed difference",
     "from float64": "difference from float64 throughout",
 }
 
@@ -138,17 +189,21 @@ def conformance() -> str:
     heads = ["model", "seen", "not seen", *(f"{study}, {bits} bits" for study in STUDIES for bits in (64, 32)), "inert"]
     lines = [
         *head(record, "conformance"),
+        *paragraph(
+            "Every study is computed twice: by nfa, and by slow references that share no code with it. The columns "
+            "hold the largest differences; the notes below the table explain them."
+        ),
         *_table(heads, (_conforming(model, row) for model, row in record["results"]["models"].items())),
         "",
         *(f"- {note}" for note in record["notes"]["models"]),
         "",
-        "## Trainings with `nfa.watch` and without",
+        "## Trainings with and without `nfa.watch`",
         "",
         *_table(TRAININGS.values(), (_training(*row) for row in record["results"]["trainings"].items())),
         "",
         *(f"- {note}" for note in record["notes"]["trainings"]),
         "",
-        "Some of the values at the last step:",
+        "Some of the values at the last step, as `nfa.watch` recorded them and as they were computed by hand:",
         "",
         *_table(["training", "series", "recorded", "by hand"], _values(record["results"]["trainings"])),
     ]
@@ -188,20 +243,42 @@ def relations() -> str:
     lines = [
         "# Matrices and relations",
         "",
-        f"<!-- {NOTE.replace('the dataclasses of parameters', 'nfa/relations.py')} -->",
+        "<!-- made by docs/generate.py from nfa/relations.py; change that file -->",
         "",
     ]
-    lines += _table(["matrix", "name", "is"], ((of.label, f"`{name}`", of.formula) for name, of in MATRICES.items()))
+    lines += paragraph(
+        "The matrices of a site, and the numbers that are computed from them. h is the input of the site, W its weight "
+        "and z = W h its output; f are the outputs of the network and ℓ is the loss of an example. [Maths](maths.md) "
+        "has the exact definitions, and [Reading the numbers](reading_the_numbers.md) says what they mean. "
+        "`relations=` takes the names without `<site>/`, globs such as `g_vs_*`, or `all`. The two shares in known "
+        "features (`…_known`) need not be named: they are computed wherever a workload states its known features."
+    )
+    matrices = ((matrix.label, f"`{name}`", matrix.formula) for name, matrix in MATRICES.items())
+    lines += _table(["matrix", "name", "definition"], matrices)
     rows = (
         (f"`<site>/{name}`", one.label, one.kind, ", ".join(one.matrices), "yes" if one.needs_all_outputs else "")
         for name, one in RELATIONS.items()
     )
-    lines += ["", *_table(["series", "in figures", "is a", "of", "needs all output directions"], rows), ""]
+    heads = ["series", "label in figures", "kind", "computed from", "needs all output directions"]
+    lines += ["", *_table(heads, rows), ""]
     return "\n".join(lines)
+
+
+def citation() -> str:
+    """CITATION.cff, with the version and what pyproject.toml says of the project."""
+    said = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    facts = {"type": "software", "title": said["name"], "version": __version__, "license": said["license"]}
+    asked = "If you use nfa in your research, please cite it as below."
+    lines = ["# made by docs/generate.py from pyproject.toml and nfa.__version__", "cff-version: 1.2.0"]
+    lines += [f"{name}: {json.dumps(text)}" for name, text in {"message": asked, **facts}.items()]
+    lines += [f"abstract: {json.dumps(said['description'])}", "authors:"]
+    lines += [f"  - name: {json.dumps(author['name'])}" for author in said["authors"]]
+    return "\n".join([*lines, f"keywords: {json.dumps(said['keywords'])}"]) + "\n"
 
 
 PAGES = {
     "MLproject": mlproject,
+    "CITATION.cff": citation,
     "docs/parameters.md": parameters,
     "docs/benchmarks.md": benchmarks,
     "docs/chaos.md": chaos,

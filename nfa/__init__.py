@@ -6,7 +6,7 @@ from typing import Any
 
 __version__ = "0.7.0"
 
-_PLACES = {  # PyTorch is loaded by who asks for one of these, and by no one who needs `nfa.__version__` only
+_PLACES = {  # PyTorch is imported only when one of these is used, and not for `nfa.__version__`
     "Supervised": ("nfa.workloads.supervised", "Supervised"),
     "alignment": ("nfa.notebook.studies", "alignment"),
     "gradient_directions": ("nfa.notebook.studies", "gradient_directions"),

@@ -2,8 +2,8 @@
 
 import re
 
-ANSWERS = "answers"  # in the metadata: what the model answers on a few examples, as JSON
-UNITS = {"epoch": 4, "step": 6}  # what checkpoints are counted in, and with how many digits
+ANSWERS = "answers"  # the metadata key of the model's answers on a few examples, as JSON
+UNITS = {"epoch": 4, "step": 6}  # units in which checkpoints are counted, with the number of digits
 NAME = re.compile(r"checkpoints/(epoch|step)_(\d+)\.safetensors")
 
 

@@ -26,11 +26,11 @@ def parse(text: str, last: int, name: str = "schedule") -> list[int]:
 def _parse_part(part: str, text: str, name: str) -> range:
     match = _PART.fullmatch(part)
     if match is None:
-        raise Refusal(f"{name} {text!r} (at {part!r})", GRAMMAR, "write for example 0-20,40,60,80,100")
+        raise Refusal(f"{name} {text!r} (at {part!r})", GRAMMAR, "write, for example, 0-20,40,60,80,100")
     first, last, step = (int(group) if group else None for group in match.groups())
     assert first is not None
     if step == 0 or (last is not None and last < first):
-        raise Refusal(f"{name} {text!r} (at {part!r})", "a-b with a ≤ b and a step of at least 1", f"mend {part!r}")
+        raise Refusal(f"{name} {text!r} (at {part!r})", "a-b with a ≤ b and a step of at least 1", f"correct {part!r}")
     return range(first, (first if last is None else last) + 1, step or 1)
 
 

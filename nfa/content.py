@@ -31,7 +31,7 @@ class Found(NamedTuple):
 
 def _compared(content: Any, stated: Any, digest: str) -> Found:
     if stated not in (None, digest):
-        raise ValueError("damaged: its content is not what its digest says")
+        raise ValueError("damaged: its content does not match its digest")
     return Found(content, stated is not None)
 
 
@@ -102,7 +102,7 @@ def _values(content: Any) -> Iterator[Any]:
     import torch
 
     if not isinstance(content, torch.Tensor):
-        raise TypeError(f"no digest of a {type(content).__name__}")
+        raise TypeError(f"a {type(content).__name__} has no digest")
     if content.layout is not torch.strided:  # such as the momentum of an embedding with sparse gradients
         yield f"{content.layout}\n".encode()
         content = content.to_dense()
@@ -167,7 +167,7 @@ def mapped_array(file: Path) -> "tuple[np.memmap[Any, Any], str | None]":
         rest = stream.read(len(TRAILER) + 64)
     stated = rest[8:-1].decode("ascii", "replace") or None
     if rest != (TRAILER % stated.encode() if stated else b""):
-        raise ValueError("bytes behind its last value")
+        raise ValueError("it has extra bytes after its last value")
     return array, stated
 
 
@@ -182,7 +182,7 @@ def write_tensors(file: Path, tensors: "Mapping[str, Tensor]", metadata: Mapping
     plain = _apart(tensors)
     try:
         save_file(plain, file, {**metadata, DIGEST: digest_of([plain, dict(metadata)])})
-    except SafetensorError as error:  # what it makes of a disk that is full
+    except SafetensorError as error:  # raised when the disk is full
         raise OSError(f"{file.name} could not be written: {error}") from error
 
 
@@ -245,7 +245,7 @@ def write_state(file: Path, state: Mapping[str, Any]) -> None:
     sealed = {**state, DIGEST: digest_of(state)}
     try:
         torch.save(sealed, file)
-    except RuntimeError as error:  # what it makes of a disk that is full
+    except RuntimeError as error:  # raised when the disk is full
         raise OSError(f"{file.name} could not be written: {error}") from error
 
 
@@ -262,12 +262,12 @@ def unpickled(file: Path) -> Any:
 
     try:
         return torch.load(file, weights_only=True, map_location="cpu")
-    except Exception as error:  # damaged bytes raise anything, with advice to run what is in them
+    except Exception as error:  # damaged bytes can raise any error, some with the advice to run their content
         if isinstance(error, OSError) and error.filename:
             raise
         needed = re.search(r"GLOBAL (\S+)", str(error))
-        pickled = f"it needs pickle, for {needed[1]}: reading it could run any program" if needed else ""
-        raise ValueError(pickled or "cut short, damaged, or not written by torch.save") from error
+        pickled = f"it needs pickle for {needed[1]}, and unpickling can run arbitrary code" if needed else ""
+        raise ValueError(pickled or "truncated, damaged, or not written by torch.save") from error
 
 
 READERS: Mapping[str, Callable[[Path], Found]] = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nfa.masking import masked
 
-SHOWN = 200  # letters of a reader's own words
+SHOWN = 200  # characters of a reader's own message
 
 
 class NfaError(Exception):
@@ -63,7 +63,7 @@ def reading(file: object, allowed: str, remedy: str) -> Iterator[None]:
         yield
     except NfaError:
         raise
-    except Exception as error:  # damaged bytes raise anything
+    except Exception as error:  # damaged bytes can raise any error
         raise Refusal(f"{file} ({reason(error)}{_other(error, file)})", allowed, remedy) from error
 
 

@@ -1,4 +1,4 @@
-"""Packages that a part of nfa needs and the rest does not; pip installs them with an extra: `pip install 'nfa[tune]'`.
+"""Packages that only a part of nfa needs; pip installs them with an extra: `pip install 'nfa[tune]'`.
 
 pyproject.toml has the same names, and a test compares them.
 """
@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from nfa.errors import Refusal
 
 _REGISTRY = ("mlflow", "pillow", "pooch", "psutil", "scikit-learn")
-EXTRAS = {  # packages that whatever is in an extra needs from its start
+EXTRAS = {  # packages that every part of an extra needs to start
     "registry": _REGISTRY,
     "language": (*_REGISTRY, "gguf", "jinja2", "peft", "transformers"),
     "eeg": (*_REGISTRY, "tensorboard"),
@@ -23,9 +23,10 @@ IMPORTED_AS = {"pillow": "PIL", "scikit-learn": "sklearn"}
 
 
 def check_extra(what: str, extra: str, *packages: str, otherwise: str = "") -> None:
-    """`Refusal` where a package of an extra is not installed that `what` needs; nothing is imported.
+    """Raise `Refusal` if a package of an extra that `what` needs is not installed; nothing is imported.
 
-    `packages` are those that it needs; none = all that the extra is for. `otherwise` says how to do without them.
+    `packages` are those that it needs; none stands for all packages of the extra. `otherwise` says how to do without
+    them.
 
     >>> check_extra("a message", "postgresql", "tqdm")
     >>> check_extra("a message", "tune", "a_package_that_nobody_has")
@@ -42,7 +43,8 @@ def check_extra(what: str, extra: str, *packages: str, otherwise: str = "") -> N
 
 
 def is_installed(package: str) -> bool:
-    """Whether a package can be imported; a mere folder of that name, which Python would import too, is none."""
+    """Tell whether a package can be imported; a mere folder of that name does not count, though Python would import it.
+    """
     name = IMPORTED_AS.get(package, package)
     if name in sys.modules:
         return sys.modules[name] is not None

@@ -22,11 +22,12 @@ def load_learned(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Load a `learned_state`; RuntimeError where names, shapes or types are not the model's."""
     own = model.state_dict()
     if cast := [name for name in state if name in own and state[name].dtype != own[name].dtype]:
-        raise RuntimeError(f"weights of another type: {cast[0]} is {state[cast[0]].dtype}, not {own[cast[0]].dtype}")
+        types = f"{cast[0]} is {state[cast[0]].dtype}, but {own[cast[0]].dtype} in the model"
+        raise RuntimeError(f"weights of a different type: {types}")
     missing, unexpected = model.load_state_dict(state, strict=False)
     missing = sorted(set(missing) - frozen_names(model))
     if missing or unexpected:
-        raise RuntimeError(f"weights of another model: missing {missing}, unexpected {list(unexpected)}")
+        raise RuntimeError(f"weights of a different model: missing {missing}, unexpected {list(unexpected)}")
 
 
 def check_storable(model: nn.Module, what: str, remedy: str) -> None:
@@ -34,7 +35,7 @@ def check_storable(model: nn.Module, what: str, remedy: str) -> None:
     for name, value in learned_state(model).items():
         if isinstance(value, Tensor) and value.layout is torch.strided:
             continue
-        kind = "a sparse tensor" if isinstance(value, Tensor) else "no tensor"
+        kind = "a sparse tensor" if isinstance(value, Tensor) else "not a tensor"
         got, also = f"{what} whose state has {name}, which is {kind}", "register_buffer(…, persistent=False)"
         raise Refusal(got, "a state_dict of dense tensors", f"{remedy}, or keep it out of the state: {also}")
 

@@ -65,7 +65,7 @@ def option(
 
 def device_option(*, free_on_resume: bool = False) -> Any:
     """Declare the parameter for the device; whether the machine has the device is checked later."""
-    said = "auto = CUDA when it is there, else the CPU; or a torch device"
+    said = "auto = CUDA where present, otherwise the CPU; or the name of a torch device"
     return option("auto", said, written=(DEVICE, DEVICES), free_on_resume=free_on_resume)
 
 
@@ -84,7 +84,7 @@ def check_fields(config: Any) -> None:
             raise Refusal(f"{item.name}={value!r}", how[1], f"{item.name}={item.default}")
         if isinstance(value, int | float) and not _within(value, item.metadata):
             got = f"{item.name}={value}"
-            raise Refusal(got, bounds(item), f"leave {item.name} out for its default, {item.default}")
+            raise Refusal(got, bounds(item), f"leave {item.name} out to use its default, {item.default}")
 
 
 class CheckedOptions:

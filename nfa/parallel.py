@@ -8,7 +8,7 @@ from nfa.errors import Refusal
 if TYPE_CHECKING:
     from torch import Tensor
 
-LAUNCHERS = ("RANK", "MASTER_ADDR", "MASTER_PORT")  # what a launcher sets beside WORLD_SIZE
+LAUNCHERS = ("RANK", "MASTER_ADDR", "MASTER_PORT")  # variables that a launcher sets beside WORLD_SIZE
 Items = TypeVar("Items", list[int], "Tensor")
 
 
@@ -38,7 +38,7 @@ class World:
         if not dist.is_initialized():
             if missing := [name for name in LAUNCHERS if name not in os.environ]:
                 got = f"WORLD_SIZE={world.size} in the environment without {', '.join(missing)}"
-                raise Refusal(got, "processes that a launcher such as torchrun has started", "nproc=N starts them")
+                raise Refusal(got, "processes that a launcher such as torchrun has started", "start with nproc=N")
             if torch.cuda.is_available():
                 torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
             dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")

@@ -1,4 +1,4 @@
-"""How the parts of a model are told apart whose learning is compared; reports read it without PyTorch."""
+"""The parts of a model whose learning is compared; reports read this module without PyTorch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 _NO_PORT = r"""(?!\d{1,5}(?:[/?#"'<>\s]|$))"""
-_QUOTE_ENDS = r"""["'](?:[\s,:;)\]}>\\]|$)"""  # quotes that end a text; others may stand in a password
+_QUOTE_ENDS = r"""["'](?:[\s,:;)\]}>\\]|$)"""  # quotes that end a text; other quotes may occur in a password
 
 
 def _address(inside: str, end: str) -> re.Pattern[str]:
@@ -38,10 +38,10 @@ NAMED = re.compile(
 _ONE_ADDRESS = _address(r"\s\S", "$")
 _WITH_SCHEME = re.compile(r"(?:--)?(?:\w+=)*[\w+.-]*://")
 _WITHOUT_SCHEME = re.compile(r"(?:--)?(?:\w+=)?(?P<address>[^\s:/=@]+:[^\s/]\S*@[\w.-]+(?::\d+)?/\w*)")
-_VARIABLES = ("PASSWORD", "PASSWD", "TOKEN", "SECRET", "ACCESS_KEY", "_PWD")  # whose whole value is a password
-_DELIMITERS = re.compile("[@/:?#]")  # a password that holds one of them is read differently by different programs
+_VARIABLES = ("PASSWORD", "PASSWD", "TOKEN", "SECRET", "ACCESS_KEY", "_PWD")  # their whole value is a password
+_DELIMITERS = re.compile("[@/:?#]")  # programs disagree on a password that contains one of them
 
-# Within a longer word or number it is something else; after an escape or a percent-encoded character it begins.
+# Inside a longer word or number the text is no password; after an escape or a percent-encoded character it may be one.
 _ESCAPES = (r"\\[nrt]", "%[0-9A-Fa-f]{2}", "%25[0-9A-Fa-f]{2}", r"\\x[0-9a-f]{2}", r"\\u[0-9a-f]{4}")
 _BEGINS = rf"(?:(?<![A-Za-z0-9]){''.join(f'|(?<={escape})' for escape in _ESCAPES)})(?<!\d\.)"
 _ENDS = r"(?![A-Za-z0-9])(?!\.\d)"

@@ -29,6 +29,15 @@ def table_row(first: object, cells: Iterable[object], wide: int, widths: Iterabl
     return f"{first:<{wide}}" + "".join(f"{cell!s:>{width}}" for cell, width in zip(cells, widths, strict=True))
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Return a count with its noun in the right number.
+
+    >>> counted(1, "checkpoint"), counted(1200, "checkpoint"), counted(2, "batch", "batches")
+    ('1 checkpoint', '1,200 checkpoints', '2 batches')
+    """
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
 def number(value: float | None, form: str) -> str:
     """Format a number; return an empty text for None.
 

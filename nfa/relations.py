@@ -28,7 +28,7 @@ class Relation:
     kind: Literal["cosine", "exponent", "overlap", "stable rank", "known share"]
     matrices: tuple[str, ...]
     label: str
-    limits: Limits | None = (0, 1)  # of positive matrices; None = free
+    limits: Limits | None = (0, 1)  # for positive matrices; None = free
 
     @property
     def needs_all_outputs(self) -> bool:
@@ -42,7 +42,7 @@ MATRICES = {
     "nfm_init_removed": SiteMatrix("NFM (init removed)", "(W − W⁽⁰⁾)ᵀ (W − W⁽⁰⁾)"),
     "g": SiteMatrix("G", "E[g gᵀ], g = −∂ℓ/∂h"),
     "h": SiteMatrix("H", "E[h hᵀ]"),
-    "fact": SiteMatrix("FACT", "sym E[g hᵀ]"),
+    "fact": SiteMatrix("FACT", "½(E[g hᵀ] + E[h gᵀ])"),
     "out_g": SiteMatrix("G′", "E[δ δᵀ], δ = ∂ℓ/∂z"),
     "out_h": SiteMatrix("H′", "E[z zᵀ]"),
     "out_m": SiteMatrix("M′", "W Wᵀ"),
@@ -90,7 +90,7 @@ def choose_relations(text: str) -> tuple[str, ...]:
     unused = [glob for glob in globs if not any(fnmatchcase(name, glob) for name in OF_ANY_MODEL)]
     if unused:
         allowed = f"{', '.join(OF_ANY_MODEL)}, globs, or all"
-        raise Refusal(f"relations={', '.join(unused)}", allowed, "choose from these")
+        raise Refusal(f"relations={', '.join(unused)}", allowed, "choose some of these")
     return tuple(name for name in OF_ANY_MODEL if any(fnmatchcase(name, glob) for glob in globs))
 
 

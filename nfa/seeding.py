@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-SEEDS = 2**32  # of NumPy
+SEEDS = 2**32  # the number of seeds that NumPy accepts
 
 
 def generator(seed: int, purpose: str) -> torch.Generator:

@@ -51,7 +51,7 @@ def _held(parent: Path) -> tuple[Path, int | None]:
         try:
             return folder, _locked(folder)
         except (BlockingIOError, FileNotFoundError):
-            continue  # swept between the two
+            continue  # removed by another process in between
         except OSError:
             return folder, None
 
@@ -76,7 +76,7 @@ def sweep(folder: Path) -> None:
     for left in folder.glob(f"{PREFIX}*"):
         with suppress(OSError):
             if left.is_symlink() or left.stat().st_uid != os.getuid():
-                continue  # in a folder that everybody may write to, somebody else's
+                continue  # another user's, in a folder that everybody may write to
             lock = _locked(left)
             shutil.rmtree(left, ignore_errors=True)
             os.close(lock)

@@ -62,7 +62,7 @@ def _map(change: Callable[[Tensor], Tensor], value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _map(change, item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        make = getattr(type(value), "_make", type(value))  # a named tuple takes its parts one by one
+        make = getattr(type(value), "_make", type(value))  # a named tuple takes its elements as separate arguments
         return make(_map(change, item) for item in value)
     return value
 
@@ -108,8 +108,8 @@ def _check_keys(model: nn.Module) -> None:
     for path, _ in model.named_modules():
         other = named.setdefault(key_of(path), path)
         if other != path:
-            got = f"modules {other!r} and {path!r}, of which both are {key_of(path)!r} in the names of series"
-            raise Refusal(got, "names that differ in letters, digits, _ or -", "give one of them another name")
+            got = f"modules {other!r} and {path!r}, which would both be {key_of(path)!r} in metric keys"
+            raise Refusal(got, "names that differ in letters, digits, _ or -", "rename one of them")
 
 
 def groups_of_sites(model: nn.Module, sites: Mapping[str, nn.Module]) -> ParameterGroups:

@@ -4,7 +4,6 @@ import dataclasses
 import importlib.util
 import re
 import subprocess
-import tomllib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,7 +13,9 @@ import yaml
 
 from nfa.registry import cli
 from nfa.registry.entry_points import entry_points
+from nfa.registry.families.custom.maker import find
 from nfa.registry.families.mlp.config import TrainConfig
+from nfa.registry.ready import READY
 from tests.support.processes import ROOT
 
 CONFIGS = {name: point.parameters for name, point in entry_points().items()}
@@ -32,31 +33,6 @@ def generator() -> ModuleType:
 def project() -> dict[str, Any]:
     content: dict[str, Any] = yaml.safe_load((ROOT / "MLproject").read_text(encoding="utf-8"))
     return content
-
-
-def pins(lines: list[str]) -> dict[str, str]:
-    return {canonical(name): version for name, version in (line.split("==") for line in lines if "==" in line)}
-
-
-def canonical(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name.partition("[")[0]).lower()  # psycopg[binary] is psycopg
-
-
-def constraints() -> dict[str, str]:
-    return pins((ROOT / "constraints.txt").read_text(encoding="utf-8").split())
-
-
-def conda_pins() -> dict[str, str]:
-    content = yaml.safe_load((ROOT / "conda.yaml").read_text(encoding="utf-8"))
-    return pins(next(item["pip"] for item in content["dependencies"] if isinstance(item, dict)))
-
-
-def requirements(group: str = "") -> dict[str, str]:
-    """Requirement by canonical name, of the project or of one of its extras."""
-    content = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    lines = content["optional-dependencies"][group] if group else content["dependencies"]
-    named = {canonical(re.match(r"[\w.-]+", line)[0]): line for line in lines}  # type: ignore[index]
-    return {name: line for name, line in named.items() if name != "nfa"}  # an extra of its own
 
 
 @pytest.mark.parametrize("page", generator().PAGES)
@@ -94,33 +70,16 @@ def test_help_and_the_parameter_page_say_the_same_of_every_parameter(name: str, 
     assert f"\n## {name}\n" in page
     for item in dataclasses.fields(config):
         default = f"`{item.default}`" if item.default != "" else "empty"
-        assert f"| `{item.name}` | {default} | {item.metadata['help']}" in page
+        assert f"| `{item.name}` | {default} | {generator().cell(item.metadata['help'])}" in page
         shown = repr("") if item.default == "" else item.default
         assert f"  --{item.name} (default {shown})\n      {item.metadata['help']}" in help_page
 
 
-def test_conda_pins_are_those_of_the_constraints() -> None:
-    pinned = conda_pins()
-    assert pinned
-    assert {name: constraints().get(name) for name in pinned} == pinned
-
-
-def test_conda_environment_holds_every_dependency_of_the_project_and_nothing_else() -> None:
-    assert set(conda_pins()) == set(requirements())
-
-
-@pytest.mark.parametrize("group", ["", "dev", "eeg", "datasets", "dashboard"])
-def test_constraints_pin_every_dependency_to_a_version_that_the_project_allows(group: str) -> None:
-    from packaging.requirements import Requirement
-
-    for name, line in requirements(group).items():
-        assert Requirement(line).specifier.contains(constraints()[name]), line
-
-
-def test_installed_mlflow_is_the_one_that_the_plugin_was_tested_with() -> None:
-    import mlflow
-
-    assert mlflow.__version__ == constraints()["mlflow"]
+@pytest.mark.parametrize("name", READY)
+def test_the_parameter_page_says_what_every_argument_of_a_ready_workload_means(name: str) -> None:
+    page = (ROOT / "docs" / "parameters.md").read_text(encoding="utf-8")
+    for argument in find(name).arguments:
+        assert re.search(rf"^\| `{name}` \| `{argument}` \| \S+ \| \w.+ \|$", page, re.MULTILINE)
 
 
 def committed() -> list[Path]:

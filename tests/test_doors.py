@@ -17,7 +17,6 @@ from nfa.registry.families.language.config import TARGETS, TrainLoraConfig
 from nfa.registry.families.language.target_modules import target_modules
 from nfa.registry.sweeps.config import TuneConfig
 from tests.support import llamas, lora_runs
-from tests.support.refusals import assert_refused_before_anything_heavy
 
 CONFIGS = {name: point.parameters for name, point in entry_points().items()}
 
@@ -25,39 +24,6 @@ OUTPUT_DIRS = [name for name, config in CONFIGS.items() if "output_dir" in confi
 DATA_DIRS = [name for name, config in CONFIGS.items() if "data_dir" in config.__dataclass_fields__]
 DEVICES = [name for name, config in CONFIGS.items() if "device" in config.__dataclass_fields__]
 NEEDED = {"import_checkpoints": "--folder . --dataset svhn"}
-MORE = {
-    "odd rank": ("train_lora --init orthogonal --rank 3", "init=orthogonal with rank=3"),
-    "targets": ("train_lora --targets nonsense", "targets='nonsense', which no module fits"),
-    "rank": ("train_lora --rank 65535", "init=random with rank=65535, more than model.layers.0.self_attn.q_proj has"),
-    "rank of a part": ("train_lora --rank 33 --init pissa", "init=pissa with rank=33, more than"),
-    "questions": ("train_lora --data absent.jsonl", "data=absent.jsonl"),
-    "held-out questions": ("train_lora --val_data absent.json", "val_data=absent.json"),
-    "base": ("train_lora --base_model ./absent", "base_model='./absent'"),
-    "teacher": ("lora_svd --teacher ./absent --base_model tiny", "teacher='./absent' (no such file or folder)"),
-    "base of a teacher": ("lora_svd --teacher tiny --base_model tinny", "base_model='tinny' (no known name"),
-    "a start": ("lora_experiment --starts svd-warm,orthogonal --rank 3", "init=orthogonal with rank=3"),
-    "a start's rank": ("lora_experiment --starts svd-warm --rank 33", "init=svd with rank=33, more than"),
-    "the teacher's rank": ("lora_svd --teacher tiny --base_model tiny --rank 33", "rank=33 for model.layers.0"),
-    "the teacher's targets": ("lora_svd --teacher tiny --base_model tiny --targets q", "targets='q', which no module"),
-    "inside a space": ("tune --workload lora --space init=random|orthogonal,rank=2:8", "init=orthogonal with rank=3"),
-    "inside another": ("tune --workload eeg --space n_head=1:4", "d_model=32 with n_head=3"),
-    "a choice": ("tune --workload lora --space init=random|olora,rank=8|48", "init=olora with rank=48, more than"),
-    "fixed targets": ("tune --workload lora --fixed targets=nonsense", "targets='nonsense', which no module fits"),
-    "fixed folder": ("tune --workload eeg --fixed data_dir=absent", "data_dir=absent"),
-    "database": ("tune --storage sqlite:////absent/optuna.db", "storage=sqlite:////absent/optuna.db"),
-    "examples": ("train --max_samples 1150", "max_samples=1150"),
-    "processes": ("train_eeg --nproc 5 --batch_size 30 --subjects 4 --stimuli 2", "nproc=5 with 32 windows an epoch"),
-}
-
-
-@pytest.mark.parametrize("case", MORE)
-def test_what_is_known_at_the_door_is_refused_there(case: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    words, got = MORE[case]
-    name, *argv = words.split()
-    with pytest.raises(Refusal) as refused:
-        _start(name, argv)
-    assert got in str(refused.value).splitlines()[0]
 
 
 def look_at(config: Any) -> None:
@@ -108,19 +74,6 @@ def test_no_device_is_called_so(name: str, device: str) -> None:
         cli.parse(CONFIGS[name], [*words, "--device", device])
     for known in ("auto", "cpu", "cuda", "cuda:11", "mps"):
         assert cli.parse(CONFIGS[name], [*words, "--device", known])
-
-
-@pytest.mark.parametrize(
-    ("words", "got"),
-    [
-        ("lora_experiment --targets nonsense", "targets='nonsense'"),
-        ("tune --workload lora --fixed base_model=./absent", "base_model='./absent'"),
-        ("synthesize_teacher --output_dir /dev/null/x", "output_dir=/dev/null/x"),
-    ],
-)
-def test_in_a_process_of_its_own_nothing_heavy_is_loaded(words: str, got: str, tmp_path: Path) -> None:
-    name, _, argv = words.partition(" ")
-    assert_refused_before_anything_heavy(name, argv, got, tmp_path)
 
 
 def test_a_run_that_is_continued_says_itself_what_it_is_of() -> None:

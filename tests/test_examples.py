@@ -1,5 +1,6 @@
 """The programs in docs/examples, and the blocks and commands of README and docs, do what they say."""
 
+import ast
 import importlib.util
 import re
 import shlex
@@ -265,16 +266,48 @@ def test_every_make_target_exists() -> None:
     assert targets <= set(re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE))
 
 
-def test_every_link_to_a_file_leads_somewhere() -> None:
+def anchors(page: Path) -> set[str]:
+    """What a link to a heading of a page ends with."""
+    headings = re.findall(r"^#+ (.*)", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_link_leads_to_a_file_and_a_heading_that_are_there() -> None:
     for page in PAGES:
-        for address in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
-            assert address.startswith("http") or (page.parent / address).exists(), f"{page.name}: {address}"
+        for address, anchor in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", page.read_text(encoding="utf-8")):
+            file = (page.parent / address) if address else page
+            assert address.startswith("http") or file.exists(), f"{page.name}: {address}"
+            assert not anchor or anchor in anchors(file), f"{page.name}: {address}#{anchor}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_file_of_the_project_that_a_page_names_is_there(page: Path) -> None:
     named = re.findall(r"`((?:nfa|tests|benchmarks|docs|entrypoints)/[\w./]+)`", page.read_text(encoding="utf-8"))
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_row_of_a_table_has_the_cells_of_its_heading(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        bars = [len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()]
+        assert len(set(bars)) == 1, table
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_no_command_within_a_text_is_cut_by_the_end_of_a_line(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    assert [span for part in text.split("\n\n") for span in re.findall(r"`[^`]*`", part) if "\n" in span] == []
+
+
+def test_messages_that_the_troubleshooting_page_quotes_are_those_of_the_code() -> None:
+    """A quotation stands between asterisks; … is what differs from case to case."""
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in (ROOT / "nfa").rglob("*.py")]
+    texts = [str(node.value) for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    quoted = [part.strip() for text in re.findall(r"\*([^*|]+)\*", page) for part in text.split("…") if part.strip()]
+    assert len(quoted) > 15
+    assert [part for part in quoted if not any(part in text for text in texts)] == []
 
 
 def test_calls_about_a_model_at_hand_run() -> None:

@@ -167,7 +167,7 @@ def test_without_a_run_the_callback_writes_to_the_sink_that_it_is_given(tmp_path
 def test_refusals_come_before_the_first_step(store: Store, tmp_path: Path) -> None:
     model = language_model()
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    with pytest.raises(Refusal, match="no MLflow run is active"):
+    with pytest.raises(Refusal, match="a watch without an active MLflow run"):
         trained(model, tmp_path, recording(next_word, 6))
     assert store.runs() == []
     reduced = recording(lambda logits, words: next_word(logits, words).mean(), 6)
@@ -213,7 +213,7 @@ def test_resumed_in_a_run_of_its_own_the_series_of_the_start_end_and_a_line_says
     found = recorded(run)
     assert list(found[f"{SITE}/h_vs_m"]) == [4, 5, 6, 7, 8]
     assert not [key for key in found if "init_removed" in key]
-    assert "the run goes on from step 4 and has not stored its initial weights" in capsys.readouterr().out
+    assert "the run continues from step 4 and has no stored initial weights" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("again", [False, True])
@@ -227,11 +227,11 @@ def test_a_trainer_that_has_failed_and_is_kept_as_in_a_notebook_hinders_none_tha
     other = failed if again else trainer(language_model(), tmp_path, recording(next_word, 6, **WATCHED), **SAVING)
     other.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
     assert list(recorded(run)[f"{SITE}/agop_nfm_init_removed"]) == list(range(1, 9))
-    assert "was watched before has ended after step 6 without saying so" in capsys.readouterr().out
+    assert "was watched before ended after step 6 without reporting it" in capsys.readouterr().out
 
 
 def test_two_callbacks_of_one_trainer_are_refused_under_one_name(run: Store, tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match="prefix='', which another watch of this run has"):
+    with pytest.raises(Refusal, match="prefix='', which another watch of this run uses"):
         trained(language_model(), tmp_path, *(recording(next_word, 6, **WATCHED) for _ in range(2)))
     assert not recorded(run).get(f"{SITE}/h_vs_m", {}).get(1)
 
@@ -278,7 +278,7 @@ def test_weights_that_were_replaced_behind_the_callback_are_not_recorded_as_the_
     callback = recording(next_word, 6, relations="h_vs_m", every=100, sink=memory)
     trained(language_model(), tmp_path, Averaging(), callback, num_train_epochs=1, steps=-1)
     assert list(memory.series["probe/loss"]) == [0]
-    said = "the weights have been replaced after step 4, by the best ones or an average: the last step is left out"
+    said = "the weights were replaced after step 4, by the best ones or by an average, so the last step is not recorded"
     assert said in capsys.readouterr().out
 
 

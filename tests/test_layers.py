@@ -16,6 +16,7 @@ LIBRARY = [
     "passwords",
     "masking",
     "errors",
+    "extras",
     "console",
     "plain_text",
     "seeding",
@@ -58,8 +59,10 @@ REGISTRY = [
     "registry.ready",
     "registry.tracking",
     "registry.training.optimizer_table",
-    "registry.training.shared_batch",
     "registry.training.rates",
+    "registry.training.optimizer_parameters",
+    "registry.training.muon",
+    "registry.training.shared_batch",
     "registry.training.optimizers",
     "registry.training.loop",
     "registry.training.session",
@@ -76,7 +79,8 @@ REGISTRY = [
     "registry.cli",
 ]
 SHARED = {
-    *(f"registry.training.{name}" for name in ("optimizer_table", "shared_batch", "rates", "optimizers")),
+    *(f"registry.training.{name}" for name in ("optimizer_table", "rates", "optimizer_parameters", "muon")),
+    *(f"registry.training.{name}" for name in ("shared_batch", "optimizers")),
     *(f"registry.training.{name}" for name in ("loop", "session")),
     *(f"registry.families.{name}" for name in ("protocol", "registry", "stored")),  # what all know of families
 }
@@ -89,11 +93,13 @@ OPTIONAL = {"nfa.callbacks.huggingface", "nfa.callbacks.lightning"}  # import wh
 LAZY: set[tuple[str, str]] = {
     ("registry.cli", "registry.tracking"),
     ("registry.mlflow_plugin", "errors"),
+    ("registry.mlflow_plugin", "extras"),
     ("registry.mlflow_plugin", "masking"),
     ("registry.mlflow_plugin", "registry.tracking"),
     ("__main__", "registry.cli"),
     ("__main__", "registry.entry_points"),
     ("__main__", "errors"),
+    ("__init__", "extras"),
 }
 FILES = sorted(Path(NFA).rglob("*.py"))
 MODULES = [".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in FILES]

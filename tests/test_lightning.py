@@ -146,7 +146,7 @@ def test_an_average_of_weights_is_not_recorded_as_the_last_step(
     callback = recording(module="net", relations="h_vs_m", every=100, sink=memory)
     trained(*([average, callback] if averaged_first else [callback, average]), steps=-1, max_epochs=3)
     assert list(memory.series["probe/loss"]) == ([0] if averaged_first else [0, 12])
-    assert ("the weights have been replaced after step 12" in capsys.readouterr().out) is averaged_first
+    assert ("the weights were replaced after step 12" in capsys.readouterr().out) is averaged_first
 
 
 class Adversaries(Classifier):
@@ -182,7 +182,7 @@ def test_with_two_optimizers_steps_are_those_of_lightning_and_training_is_bitwis
 
 @pytest.mark.usefixtures("run")
 def test_a_module_whose_forward_has_no_loss_is_refused_until_a_part_is_named() -> None:
-    with pytest.raises(Refusal, match="a probe on which model or loss fails"):
+    with pytest.raises(Refusal, match="a probe on which the model or the loss fails"):
         trained(recording(every=1), make=Adversaries)
 
 

@@ -94,7 +94,7 @@ def test_a_folder_has_the_same_as_json_lines_and_files(tmp_path: Path) -> None:
 def test_a_folder_with_series_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
     recorded(JsonLines(tmp_path), studies="flow")
     before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
-    with pytest.raises(Refusal, match=r"series\.jsonl, which is there\n.*\n  do: give another folder"):
+    with pytest.raises(Refusal, match=r"series\.jsonl, which already exists\n.*\n  do: pass another folder"):
         JsonLines(tmp_path)
     assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
 
@@ -157,7 +157,7 @@ def test_training_goes_on_anew_in_a_sink_that_is_no_run(capsys: pytest.CaptureFi
     with nfa.watch(net, cross_entropy, (x, y), sink=memory, step=4, relations="agop_nfm,*_removed") as watch:
         watch.record(4)
     assert {*memory.series} == {"0/agop_nfm", "2/agop_nfm", "probe/loss"}
-    assert "the run goes on from step 4 and has not stored its initial weights" in capsys.readouterr().out
+    assert "the run continues from step 4 and has no stored initial weights" in capsys.readouterr().out
 
 
 def test_a_step_that_is_recorded_twice_is_written_once() -> None:
@@ -177,7 +177,7 @@ def test_two_watches_of_one_place_are_refused_under_one_name_and_taken_under_two
     other = one if kind is Memory else kind(tmp_path / "nowhere" / ".." / "lines")
     net, x, y = started()
     with nfa.watch(net, cross_entropy, (x, y), sink=one, relations="h_vs_m"):
-        with pytest.raises(Refusal, match="prefix='', which another watch of this run has"):
+        with pytest.raises(Refusal, match="prefix='', which another watch of this run uses"):
             nfa.watch(net, cross_entropy, (x, y), sink=other)
         with nfa.watch(net, cross_entropy, (x, y), sink=other, prefix="second/", relations="h_vs_m") as second:
             assert second.record(0)
@@ -235,7 +235,8 @@ def test_two_watches_of_one_sink_need_names_of_their_own() -> None:
 @in_a_run
 def test_without_mlflow_the_remedies_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "mlflow", None)
-    with pytest.raises(Refusal, match=r"mlflow, which is not installed\n.*\n  do: pip install mlflow, or sink="):
+    remedy = r"mlflow, which is not installed\n.*\n  do: pip install 'nfa\[registry\]', or sink="
+    with pytest.raises(Refusal, match=remedy):
         recorded(None)
 
 
@@ -257,7 +258,8 @@ def test_a_database_that_fails_is_one_clear_error_that_names_the_run(
         whole = store.database.read_bytes()
         act(store)
         capfd.readouterr()
-        with pytest.raises(NfaError, match=rf"^MLflow run {run.info.run_id[:12]} in sqlite.*: .*\n  do: mend") as error:
+        said = rf"^MLflow run {run.info.run_id[:12]} in sqlite.*: .*\n  do: check"
+        with pytest.raises(NfaError, match=said) as error:
             watch.record(1)
         store.database.write_bytes(whole)
     assert len(str(error.value).splitlines()) == 2
@@ -273,7 +275,7 @@ def test_a_disk_that_fails_is_one_clear_error(elsewhere: bool, run: Store, monke
         monkeypatch.setattr(mlflow.MlflowClient, "log_artifact", full)
     else:
         monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(NfaError, match=r"^MLflow run .*: .*No space left on device\n  do: mend"):
+    with pytest.raises(NfaError, match=r"^MLflow run .*: .*No space left on device\n  do: check"):
         watch.__enter__()
     assert files(run.artifact(only(run))) == []
 

@@ -26,17 +26,17 @@ class Recorded(Optimizers):
 
     def __init__(self, model: nn.Module, decay: tuple[int, float] = (1, 1.0)) -> None:
         trained = [weight for weight in model.parameters() if weight.requires_grad]
-        super().__init__({"adam": torch.optim.Adam(trained, lr=0.01)}, stepwise(*decay))
+        super().__init__({"adam": torch.optim.Adam(trained, lr=0.01)}, stepwise(decay[0] * BATCHES, decay[1]))
         self.model, self.steps, self.rates = model, [], []
 
     def step(self) -> None:
         named = dict(self.model.named_parameters())
         before = {name: weight.detach().clone() for name, weight in named.items()}
         gradients = {name: weight.grad.clone() for name, weight in named.items() if weight.grad is not None}
+        self.rates.append(self.parts["adam"].param_groups[0]["lr"])
         super().step()
         after = {name: weight.detach().clone() for name, weight in named.items()}
         self.steps.append((before, gradients, after))
-        self.rates.append(self.parts["adam"].param_groups[0]["lr"])
 
 
 class Breaking(Toy):

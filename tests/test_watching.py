@@ -499,7 +499,7 @@ def test_another_number_of_targets_is_refused() -> None:
     net, x, y = plain()
     refused("a probe of 9 inputs and 8 targets", net, cross_entropy, (x, y[:8]))
     refused("a probe of 9 inputs and 8 targets", net, cross_entropy, ({"input": x}, {"labels": y[:8]}))
-    refused("parts have 9, 8 rows\n.*\n  do: give tensors of the same examples", net, cross_entropy, ([x, x[:8]], y))
+    refused("parts have 9, 8 rows\n.*\n  do: pass tensors of the same examples", net, cross_entropy, ([x, x[:8]], y))
     refused("parts have no rows", net, cross_entropy, ({}, y))
 
 

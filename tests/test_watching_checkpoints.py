@@ -118,7 +118,7 @@ def test_it_is_found_as_latest_by_id_and_as_a_source_and_loading_says_what_it_ca
         (source,) = find_sources(text)
         assert source.info.run_id == only(run)
     assert tracking.chosen_epoch(source, "last") == 2
-    with pytest.raises(Refusal, match=r"does not know how its model is made\n.*\n  do: .*workload="):
+    with pytest.raises(Refusal, match=r"does not store how its model is made\n.*\n  do: .*workload="):
         nfa.load_checkpoint("latest", 2)
 
 

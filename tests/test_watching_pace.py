@@ -57,7 +57,7 @@ def test_where_records_come_to_take_longer_they_become_rarer_and_a_line_says_so(
     assert found == [*range(0, 60, 10), *range(100, 400, 50)]
     assert share < 0.05
     said = [line.split("  watch  ")[-1].strip() for line in capsys.readouterr().out.splitlines()]
-    assert said[0].endswith("every=auto: every 10 steps is recorded; a record takes 0.5 s, a step 1 s")
+    assert said[0].endswith("every=auto records one step in 10: recording takes 0.5 s, a training step 1 s")
     assert len(said) == 2
 
 

@@ -141,13 +141,13 @@ X, Y = torch.randn(9, 4), torch.randint(CLASSES, (9,))
 @pytest.mark.parametrize(
     ("given", "match"),
     [
-        ({"x": X}, "examples with x, without labels\n.*\n  do: give pairs"),
+        ({"x": X}, "examples with x, but without labels\n.*\n  do: pass pairs"),
         ((X, X, Y), "a probe that is a tuple\n  allowed: .*a DataLoader, a Dataset"),
         (X, "a probe that is a Tensor"),
         (None, "a probe that is a NoneType"),
         (iter([(X, Y)]), "a probe that is a"),
         (Sorted("pair"), "examples=0\n"),
-        (Uneven("pair"), "cannot be put into one batch .*\n.*\n  do: give a DataLoader with its collate_fn"),
+        (Uneven("pair"), "cannot be combined into one batch .*\n.*\n  do: pass a DataLoader with its collate_fn"),
         (TensorDataset(X[:0], Y[:0]), "a dataset without examples"),
         (TensorDataset(X, X, Y), "examples that are a tuple of 3\n.*\n  do: put all inputs into one"),
         (DataLoader([(X, Y)], batch_size=None), r"batch_size=None.*\n.*\n  do: .*next\(iter\(loader\)\)"),
@@ -199,7 +199,7 @@ def test_what_a_model_answers_with_is_understood(form: str) -> None:
 @in_a_run
 def test_any_other_answer_is_refused_and_the_remedy_works(form: Any) -> None:
     net = Answering(form)
-    with pytest.raises(Refusal, match=r"a model that answers with a .*\n.*\n  do: outputs=lambda"):
+    with pytest.raises(Refusal, match=r"a model that returns a .*\n.*\n  do: select the tensor"):
         nfa.watch(net, cross_entropy, (X, Y))
     with nfa.watch(net, cross_entropy, (X, Y), outputs=lambda model, inputs: model.net(inputs)) as watch:
         assert "net.0/h_vs_m" in watch.record(0)

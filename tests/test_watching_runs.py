@@ -71,13 +71,14 @@ def test_without_the_initial_weights_what_is_made_of_them_is_left_out_and_a_line
     found = whole(run)
     assert {"0/h_vs_m", "flow/0/grad_rms"} <= found.keys()
     assert not [key for key in found if "init_removed" in key or "weight_change" in key]
-    said = "the run goes on from step 4 and has not stored its initial weights"
-    assert f"notice  {said}: initial-removed relations and weight changes are left out" in capsys.readouterr().out
+    said = "the run continues from step 4 and has no stored initial weights"
+    left_out = "so relations with nfm_init_removed and weight changes are left out"
+    assert f"notice  {said}, {left_out}" in capsys.readouterr().out
 
 
 @in_a_run
 def test_nothing_but_what_is_made_of_unknown_weights_is_refused() -> None:
-    with pytest.raises(Refusal, match="relations=agop_nfm_init_removed of a run whose initial weights are not known"):
+    with pytest.raises(Refusal, match="relations=agop_nfm_init_removed for a run whose initial weights are not known"):
         watched(*started(), first=4, relations="agop_nfm_init_removed")
 
 
@@ -124,7 +125,7 @@ def test_the_same_names_twice_are_refused_and_the_remedy_works(other: dict[str, 
     made = nfa.watch(model, cross_entropy, (x, y), **other)
     with nfa.watch(model, cross_entropy, (x, y)) as watch:
         watch.record(0)
-        match = r"prefix='', which another watch of this run has\n.*\n  do: prefix='second/'"
+        match = r"prefix='', which another watch of this run uses\n.*\n  do: prefix='second/'"
         with pytest.raises(Refusal, match=match):
             nfa.watch(model, cross_entropy, (x, y), **other)
         with pytest.raises(Refusal, match=match):
@@ -138,7 +139,7 @@ def test_another_model_under_the_names_of_one_before_is_refused(relations: str, 
     model, x, y = started()
     watched(model, x, y, relations=relations)
     before = run.metrics(only(run))
-    match = r"do: another prefix= for another watch; step= .* or a new run"
+    match = r"do: pass another prefix= for another watch, or step= .* or start a new run"
     for other in (seeded(layers, 4, 6, 5, 3, seed=1), seeded(layers, 4, 7, 3), model):
         with pytest.raises(Refusal, match=match):
             watched(other, x, y, relations=relations)

@@ -134,7 +134,8 @@ def test_the_first_line_says_how_much_is_seen_and_so_do_a_tag_and_the_descriptio
     with nfa.watch(toys.net, toys.loss, probe(toys), studies="flow,directions"):
         pass
     total = sum(weight.numel() for weight in toys.net.parameters())
-    said = f"watching {total - 40:,} of {total:,} weights ({(total - 40) / total:.0%}); not seen: 0".replace("%", " %")
+    share = f"{100 * (total - 40) / total:.0f} %"
+    said = f"watching {total - 40:,} of {total:,} weights ({share}); not seen: '0'"
     assert capsys.readouterr().out.splitlines()[0].strip() == f"watch  directions: {said}"
     assert run.tags(only(run))["nfa.coverage"] == said
     assert run.json(only(run), "flow.json")["coverage"] == run.json(only(run), "directions.json")["coverage"] == said
@@ -166,7 +167,7 @@ def test_a_reduced_loss_and_a_model_that_cannot_run_are_refused_by_each_study(st
     toys = toy("convolutions")
     with pytest.raises(Refusal, match="losses of shape"):
         nfa.watch(toys.net, torch.nn.functional.cross_entropy, probe(toys), studies=studies)
-    with pytest.raises(Refusal, match=r"a probe on which model or loss fails .*\n.*\n  do: outputs=lambda"):
+    with pytest.raises(Refusal, match=r"on which the model or the loss fails .*\n.*\n  do: pass outputs=lambda"):
         nfa.watch(toys.net, toys.loss, (toys.inputs[:, :, :2], toys.targets), studies=studies)
 
 
@@ -240,5 +241,5 @@ def test_studies_take_the_first_of_the_probe_that_max_samples_says() -> None:
 def test_two_layers_of_one_name_in_the_keys_of_series_are_refused(studies: str) -> None:
     """One would stand for both."""
     network = nn.Sequential(OrderedDict({"a<": nn.Linear(4, 3), "a>": nn.Linear(3, 3)}))
-    with pytest.raises(Refusal, match="modules 'a<' and 'a>', of which both are 'a_'"):
+    with pytest.raises(Refusal, match="modules 'a<' and 'a>', which would both be 'a_'"):
         nfa.watch(network, cross_entropy, (torch.randn(6, 4), torch.arange(6) % 3), studies=studies, sink=Memory())

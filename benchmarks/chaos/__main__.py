@@ -49,17 +49,21 @@ def store(rows: dict[str, dict[str, object]]) -> None:
     """Keep the record, from which docs/chaos.md is made."""
     record.store(
         "chaos",
-        "Processes killed, servers stopped, disks filled: what becomes of the runs",
+        "Chaos: what becomes of runs when processes, servers and disks fail",
         rows,
         [
-            "Real processes in fresh folders; moments are drawn with fixed seeds and fall where the machine lets them.",
-            "Equal: all checkpoints are bitwise those of the same command undisturbed, and so are all metric rows.",
-            "Duplicates: metric rows with the same run, key and step; checkpoints that are twice among the models.",
-            "Litter: what an undisturbed command does not leave in the folder where it was typed, in the artifacts, in "
-            "TMPDIR, in the cache or at home; files that are cut off; processes.",
-            "Leaks: places (terminals, files, tables) that show the password which every round has in its environment.",
-            "Seconds: the longest end after a signal while the store does not answer; 5 are allowed, and 2 for a "
-            "machine that does something else.",
+            "All rounds use real processes in new folders. The moments of failure are drawn with fixed seeds; what "
+            "a process is doing at that moment depends on the machine.",
+            "Equal: all checkpoints and all metric rows are bitwise those of the same command without any failure.",
+            "Duplicates: metric rows with the same run, key and step, and checkpoints that are registered twice as "
+            "models.",
+            "Litter: files that the same command does not leave without a failure (in the folder where it was "
+            "typed, the artifacts, TMPDIR, the cache or the home folder), truncated files, and processes that are "
+            "still alive.",
+            "Leaks: places (terminals, files, tables) that show the password, which is in the environment of every "
+            "round.",
+            "Seconds: the longest time from a signal to the end of the process while the store does not answer. 5 s "
+            "are allowed, and 2 s more because the machine is busy with other things.",
         ],
     )
 

@@ -24,11 +24,12 @@ from nfa.observe.found_sites import Sites
 from nfa.observe.inertness import doubled, inert
 from nfa.observe.passes import Precision
 from nfa.parallel import World
+from nfa.plain_text import counted
 from nfa.relations import RELATIONS, choose_relations, needed, with_known
 from nfa.studies.alignment import AlignmentOptions, alignment, conventions
 from nfa.workload import Batch, Workload
 
-MANY_OUTPUTS = 32  # up to here every output is differentiated, above it two random directions
+MANY_OUTPUTS = 32  # up to this number every output is differentiated, above it two random directions
 
 
 class Analysis:
@@ -90,18 +91,18 @@ class Analysis:
         """Return the first examples of the stored probe."""
         probe = list(self.workload.ids("probe"))
         if self.config.max_samples > len(probe):
-            allowed = f"0 (all) to {len(probe)} examples"
+            allowed = f"0 (all) to {counted(len(probe), 'example')}"
             raise Refusal(f"max_samples={self.config.max_samples}", allowed, "max_samples=0")
         chosen = probe[: self.config.max_samples or None]
         if len(chosen) < self.world.size:
-            got = f"nproc={self.world.size} for {len(chosen)} examples"
-            raise Refusal(got, "an example for each process", "nproc=1")
+            got = f"nproc={self.world.size} for {counted(len(chosen), 'example')}"
+            raise Refusal(got, "at least one example for each process", "nproc=1")
         return chosen
 
     def _check_centre(self) -> None:
         picked = [name for name in self.sites if self.found.seen[name].place is None]
         if picked and self.config.centre == "jacobian":
-            got = f"centre=jacobian for site {picked[0]!r}, whose rows a router picks: no position is in all examples"
+            got = f"centre=jacobian for site {picked[0]!r}, whose rows a router picks, so that no position is shared"
             raise Refusal(got, "centre=none or entry", f"centre=none, or sites=!{picked[0]}")
 
     def _check_precision(self, model: nn.Module, few: Batch) -> None:
@@ -111,9 +112,9 @@ class Analysis:
         try:
             with inert(model), torch.no_grad():
                 self.workload.outputs(doubled(model), few.double())
-        except Exception as error:  # some kernels are for float32 only, some attributes have no copy
-            got = f"precision=float64 of a model that cannot be copied and run in it ({reason(error)})"
-            raise Refusal(got, "precision=float32 or bfloat16 of this model", "precision=float32") from error
+        except Exception as error:  # some kernels exist for float32 only, and some attributes cannot be copied
+            got = f"precision=float64 for a model that cannot be copied and run in float64 ({reason(error)})"
+            raise Refusal(got, "precision=float32 or bfloat16 for this model", "precision=float32") from error
 
     def _directions(self, outputs: int, few: Batch) -> Directions:
         if few.present is not None and self.config.centre == "jacobian":
@@ -125,7 +126,7 @@ class Analysis:
         if self.config.centre == "jacobian" or self.options.agop_power != 1:
             raise Refusal(
                 f"centre={self.config.centre} agop_power={self.config.agop_power} with {outputs} outputs, for which "
-                "directions=auto takes 2 random ones",
+                "directions=auto uses 2 random ones",
                 "centre=none or entry and agop_power=1 with random directions",
                 "directions=all",
             )
@@ -169,5 +170,5 @@ def _impossible(text: str, relations: Sequence[str], *, exact: bool, start: bool
             reasons[name] = "there is no checkpoint 0"
     typed = [name for name in reasons if name in text.split(",")]
     if typed and text != AlignmentParameters.relations:
-        raise Refusal(f"relations={typed[0]} ({reasons[typed[0]]})", "relations that can be had here", "leave it out")
+        raise Refusal(f"relations={typed[0]} ({reasons[typed[0]]})", "relations available here", "leave it out")
     return reasons

@@ -20,6 +20,7 @@ from nfa.observe.checks import check_model, check_trained
 from nfa.observe.coverage import coverage
 from nfa.observe.door import EXAMPLES
 from nfa.observe.passes import per_example
+from nfa.plain_text import counted
 from nfa.studies.gradient_directions import DRAWS, ProbeExamples, gradient_directions
 from nfa.studies.result import Result
 from nfa.workload import Batch, Workload
@@ -61,7 +62,7 @@ class GradientAnalysis:
         """Return the first examples of the stored probe."""
         probe, n = list(self.workload.ids("probe")), self.config.n
         if n > len(probe) and n == DEFAULT_N:
-            self.config = dataclasses.replace(self.config, n=len(probe))  # refuses what so few do not allow
+            self.config = dataclasses.replace(self.config, n=len(probe))  # or Refusal
         elif n > len(probe):
             raise Refusal(f"n={n}", f"2 to {len(probe)}, the run's training examples", f"n={len(probe)}")
         return probe[:n]
@@ -137,12 +138,13 @@ class GradientAnalysis:
         modules = dict(model.named_modules())
         named = [f"{name} ({type(modules[name.rpartition('.')[0]]).__name__})" for name in self.gram.exact]
         shown = ", ".join(named[:6]) + (" …" if len(named) > 6 else "")
-        stage("notice", f"no rule covers {shown}: their gradients are made by torch.func, exact but slow")
+        stage("notice", f"no rule covers {shown}; torch.func computes these gradients, exactly but slowly")
 
     def announce(self) -> None:
         """Print what is measured and what is left out."""
-        classes = "" if self.classes is None else f" of {len(self.classes.unique())} classes"
-        stage("gradients", f"{len(self.ids)} examples{classes}, {self.count:,} parameters, loss {self._loss_name()}")
+        classes = "" if self.classes is None else f" of {counted(len(self.classes.unique()), 'class', 'classes')}"
+        parameters = counted(self.count, "parameter")
+        stage("gradients", f"{len(self.ids)} examples{classes}, {parameters}, loss {self._loss_name()}")
         for notice in self.notices():
             stage("notice", notice)
 
@@ -150,10 +152,11 @@ class GradientAnalysis:
         """Yield what is left out, and why."""
         n, config = len(self.ids), self.config
         if config.unit == "batch" and n % config.batch_size:
-            yield f"{n % config.batch_size} examples are left over from whole batches of {config.batch_size}"
+            yield f"{counted(n % config.batch_size, 'example')} left over from batches of {config.batch_size}: not used"
         if self.classes is None:
-            yield "the examples have no classes: no series within and between classes, no silhouette"
+            yield "the examples have no classes, so there are no series within and between classes and no silhouette"
             return
         _, counts = self.classes.unique(return_counts=True)
         if alone := int((counts == 1).sum()):
-            yield f"{alone} of {len(counts)} classes have one example: no unbiased noise scale; give more n"
+            few = f"{alone} of {counted(len(counts), 'class', 'classes')} with only one example"
+            yield f"{few}, so there is no unbiased noise scale; increase n"

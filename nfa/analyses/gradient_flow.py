@@ -16,11 +16,12 @@ from nfa.measures.parameter_groups import relative_changes, root_mean_squares
 from nfa.observe.checks import check_trained
 from nfa.observe.coverage import coverage
 from nfa.observe.door import EXAMPLES
+from nfa.plain_text import counted
 from nfa.studies.gradient_flow import gradient_flow
 from nfa.workload import Batch, MeanLoss, Workload
 
 DEFAULT_N = FlowParameters().n
-NO_OUTPUT = "the layer that gives the outputs has no trained weight of its own: no ratios of a part to the output"
+NO_OUTPUT = "the layer that produces the outputs has no trainable weight of its own, so ratios to the output are absent"
 
 
 class FlowAnalysis:
@@ -115,6 +116,6 @@ class FlowAnalysis:
     def announce(self) -> None:
         """Print groups and roles, and what cannot be measured."""
         roles = f"front {self.groups.front}, back {self.groups.back}, output {self.groups.output or 'none'}"
-        stage("groups", f"{len(self.groups.names)}: {roles}; {len(self.ids)} examples")
+        stage("groups", f"{counted(len(self.groups.names), 'group')}: {roles}; {counted(len(self.ids), 'example')}")
         if self.groups.output is None:
             stage("notice", NO_OUTPUT)

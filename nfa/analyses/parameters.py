@@ -7,24 +7,42 @@ from nfa.errors import Refusal
 from nfa.options import Auto, CheckedOptions, option
 from nfa.relations import DEFAULT, choose_relations
 
+LOSS = "the loss that the run was trained on, or the plain loss without example weights"
+
 
 @dataclass(frozen=True)
 class AlignmentParameters(CheckedOptions):
     """Compare weights, representations and gradients."""
 
-    relations: str = option(",".join(DEFAULT), "what is compared: names, globs, or all (docs/maths.md)")
-    sites: str = option("", "sites: names, globs, !glob to leave out, /regex/; empty = all but the readout")
-    centre: str = option("none", "subtract the mean entry, or the mean Jacobian", choices=("none", "entry", "jacobian"))
-    agop_power: str = option("1", "AGOP or its square root", choices=("1", "0.5"))
-    positions: str = option("each", "outer product at each position, or of their sum", choices=("each", "sum"))
-    max_samples: int = option(0, "training examples, the first of the stored probe; 0 = all", at_least=0, below=2**31)
-    batch_size: int = option(1024, "examples at a time, at most; changes memory, not values", at_least=1, below=2**31)
-    precision: str = option(
-        "float32", "operands of products; float64 = everything", choices=("float32", "bfloat16", "float64")
+    relations: str = option(",".join(DEFAULT), "relations to compute: names, globs, or all (docs/maths.md)")
+    sites: str = option("", "sites to analyse: names, globs, !glob to exclude, /regex/; empty = all but the readout")
+    centre: str = option(
+        "none",
+        "what is subtracted: nothing, the mean entry of each matrix, or the mean Jacobian",
+        choices=("none", "entry", "jacobian"),
     )
-    directions: str = option("auto", "output directions: all, a number ≥ 2 of random ones, auto = all up to 32 outputs")
-    top_k: int = option(10, "dimensions of the subspaces that are compared", at_least=1, below=2**20)
-    seed: int = option(1717, "seed of random output directions", at_least=0, below=2**63)
+    agop_power: str = option("1", "power of AGOP; 0.5 is its matrix square root", choices=("1", "0.5"))
+    positions: str = option(
+        "each", "outer products of each position, or of the sum over positions", choices=("each", "sum")
+    )
+    max_samples: int = option(
+        0, "number of training examples, the first of the stored probe; 0 = all", at_least=0, below=2**31
+    )
+    batch_size: int = option(
+        1024, "largest number of examples at a time; affects memory, not values", at_least=1, below=2**31
+    )
+    precision: str = option(
+        "float32",
+        "type of the operands of matrix products; float64 computes everything in float64",
+        choices=("float32", "bfloat16", "float64"),
+    )
+    directions: str = option(
+        "auto",
+        "output directions that are differentiated: all, a number ≥ 2 of random ones, "
+        "or auto = all for up to 32 outputs, otherwise 2 random ones",
+    )
+    top_k: int = option(10, "dimension of the subspaces whose overlap is computed", at_least=1, below=2**20)
+    seed: int = option(1717, "seed of the random output directions", at_least=0, below=2**63)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -40,7 +58,7 @@ class AlignmentParameters(CheckedOptions):
         for name, value in (("centre", "jacobian"), ("agop_power", "0.5")):
             if getattr(self, name) == value:
                 got = f"{name}={value} with directions={self.directions}"
-                allowed = "it with all directions: it is not linear in AGOP, so random ones would bias it"
+                allowed = "directions=all, since it is not linear in AGOP and random directions would bias it"
                 raise Refusal(got, allowed, "directions=all")
 
 
@@ -48,16 +66,19 @@ class AlignmentParameters(CheckedOptions):
 class DirectionsParameters(CheckedOptions):
     """Compare the directions of per-example gradients."""
 
-    n: int = option(512, "training examples, the first of the stored probe", at_least=2, below=20001)
-    unit: str = option("sample", "gradients of examples, or of batches of them", choices=("sample", "batch"))
-    batch_size: int = option(32, "examples of a batch where unit=batch", at_least=2, below=2**31)
-    loss: str = option("run", "the loss that the run trained on, or the plain one", choices=("run", "plain"))
+    n: int = option(512, "number of training examples, the first of the stored probe", at_least=2, below=20001)
+    unit: str = option("sample", "compare gradients of single examples, or of batches", choices=("sample", "batch"))
+    batch_size: int = option(32, "number of examples in a batch, with unit=batch", at_least=2, below=2**31)
+    loss: str = option("run", LOSS, choices=("run", "plain"))
     sites: str = option(
         "all",
-        "parameters: names of sites, modules, parameters; globs, !glob to leave out, /regex/; all = every trained one",
+        "parameters to differentiate: names of sites, modules or parameters, globs, !glob to exclude, /regex/; "
+        "all = every trainable one",
     )
-    perplexity: float | Auto = option("auto", "of the t-SNE maps; auto = min(30, (n − 1)/3)", at_least=1, below=10**4)
-    seed: int = option(1717, "seed of the bootstrap; maps start from given places", at_least=0, below=2**63)
+    perplexity: float | Auto = option(
+        "auto", "perplexity of the t-SNE maps; auto = min(30, (n − 1)/3)", at_least=1, below=10**4
+    )
+    seed: int = option(1717, "seed of the bootstrap; t-SNE maps start from fixed positions", at_least=0, below=2**63)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,6 +99,8 @@ class DirectionsParameters(CheckedOptions):
 class FlowParameters(CheckedOptions):
     """Measure the mean gradient in each part of a model."""
 
-    n: int = option(64, "training examples, the first of the stored probe", at_least=1, below=2**31)
-    loss: str = option("run", "the loss that the run trained on, or the plain one", choices=("run", "plain"))
-    batch_size: int = option(64, "examples at a time, at most; changes memory, not values", at_least=1, below=2**31)
+    n: int = option(64, "number of training examples, the first of the stored probe", at_least=1, below=2**31)
+    loss: str = option("run", LOSS, choices=("run", "plain"))
+    batch_size: int = option(
+        64, "largest number of examples at a time; affects memory, not values", at_least=1, below=2**31
+    )

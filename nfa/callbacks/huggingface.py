@@ -8,7 +8,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from nfa.callbacks.watched_training import WatchedTraining
 from nfa.workloads.examples import Loss
 
-_begun: WeakSet["WatchCallback"] = WeakSet()  # of this process: no callback is told when a Trainer fails
+_begun: WeakSet["WatchCallback"] = WeakSet()  # in this process; callbacks are not informed when a Trainer fails
 
 
 class WatchCallback(TrainerCallback):
@@ -50,7 +50,7 @@ class WatchCallback(TrainerCallback):
         """Record the step if it is due."""
         self.training.after(state.global_step, last=control.should_training_stop)
 
-    on_evaluate = on_save = on_step_end  # what is found then may stop the training, before its best weights are loaded
+    on_evaluate = on_save = on_step_end  # their results may stop the training before its best weights are loaded
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any  # noqa: ARG002

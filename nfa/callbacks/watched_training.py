@@ -56,8 +56,8 @@ class WatchedTraining:
         """
         if self.watch and self.watch.lacks(step):
             if step == self.step and self.versions != _versions(self.watch.model):
-                what = f"the weights have been replaced after step {step}, by the best ones or an average"
-                stage("notice", f"{what}: the last step is left out")
+                what = f"the weights were replaced after step {step}, by the best ones or by an average"
+                stage("notice", f"{what}, so the last step is not recorded")
             else:
                 self.watch.record_last(step)
         self.leave()
@@ -71,8 +71,8 @@ class WatchedTraining:
     def give_up(self) -> None:
         """Close the watch of a training that ended in an error without reporting it."""
         if self.watch:
-            stage("notice", f"the training that was watched before has ended after step {self.step} without saying so")
-            self.leave(RuntimeError("a training that ended without saying so"))
+            stage("notice", f"the training that was watched before ended after step {self.step} without reporting it")
+            self.leave(RuntimeError("a training ended without reporting it"))
 
 
 def _versions(model: nn.Module) -> list[tuple[int, int]]:

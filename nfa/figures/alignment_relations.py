@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nfa.figures.style import add_legend, epoch_axis, panels, site_label, style
+from nfa.figures.style import add_legend, add_title, epoch_axis, panels, site_label, style
 from nfa.figures.training_analysis import Series, draw
 from nfa.relations import RELATIONS
 
@@ -41,7 +41,7 @@ def alignment_relations(
             place.set(title=RELATIONS[name].label, ylim=RELATIONS[name].limits)
             epoch_axis(place, boundary, unit)
         add_legend(figure)
-        figure.suptitle(title)
+        add_title(figure, title)
     return figure
 
 

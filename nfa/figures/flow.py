@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nfa.figures.relation_grid import colours
-from nfa.figures.style import add_legend, axis_label, epoch_axis, panels, plain_numbers, style
+from nfa.figures.style import add_legend, add_title, axis_label, epoch_axis, panels, plain_numbers, style
 from nfa.figures.training_analysis import Series, draw
 
 if TYPE_CHECKING:
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAPS = {
-    "grad_rms": "gradient, RMS",
-    "weight_change": "weight change since epoch 0",
-    "update_ratio": "update of the last step",
+    "grad_rms": "RMS of the gradient",
+    "weight_change": "relative weight change since epoch 0",
+    "update_ratio": "relative update of the last step",
 }
 CURVES = {
-    "flow/front_output_ratio": "gradient, front / output",
-    "flow/back_output_ratio": "gradient, back / output",
-    "flow/front_output_update_ratio": "update, front / output",
+    "flow/front_output_ratio": "gradient ratio, front / output",
+    "flow/back_output_ratio": "gradient ratio, back / output",
+    "flow/front_output_update_ratio": "update ratio, front / output",
     "flow/grad_norm": "gradient norm",
 }
-SPREAD = 3  # the last epoch over the middle one
-LINES = ("-", "--", ":")  # told apart where they lie on one another
+SPREAD = 3  # the last epoch divided by the middle one
+LINES = ("-", "--", ":")  # distinguishable where lines coincide
 THRESHOLDS = {0.01: "vanishing", 0.1: "weak", 0.5: "strong"}
 MOST_ROWS = 40
 
@@ -44,7 +44,7 @@ def flow_map(series: Mapping[str, Series], groups: Sequence[str], *, title: str 
             place.set_title(label.replace("epoch", unit))
         for place in places[1:]:
             place.tick_params(labelleft=False)  # the first panel names the groups
-        figure.suptitle(title)
+        add_title(figure, title)
     return figure
 
 
@@ -94,7 +94,7 @@ def flow_curves(
             _epochs(place, sorted(set().union(*(series.get(key, {}) for series in runs.values()))), unit)
         if len(runs) > 1:
             add_legend(figure)
-        figure.suptitle(title)
+        add_title(figure, title)
     return figure
 
 
@@ -129,7 +129,7 @@ def intervals(values: Mapping[str, tuple[float, float, float]], *, xlabel: str, 
     """Draw a row for each label: a mean and its interval (mean, low, high), the first at the top; `zero` adds a line at
     0.
     """
-    beside = 0.08 * max(map(len, values), default=0)  # inches that the labels take
+    beside = 0.08 * max(map(len, values), default=0)  # inches for the labels
     figure, places = panels(1, columns=1, width=5.6 + beside, height=1.0 + 0.32 * len(values))
     with style():
         for row, (mean, low, high) in enumerate(values.values()):

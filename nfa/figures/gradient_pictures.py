@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nfa.figures.style import style
+from nfa.figures.style import add_title, by_rows, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 COLUMNS = 6  # checkpoints in a row of a page
 FEW_CLASSES = 10
-AREA = 42.0  # of the largest mark, in points²
+NARROWEST = 4.6  # inches of a page, for its title and legend
+AREA = 42.0  # area of the largest mark, in points²
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def gradient_similarities(shown: DrawnDirections, *, title: str) -> "Figure":
         figure = Figure(figsize=(5.2, 4.6), layout="compressed")
         axes = figure.subplots()
         image = _matrix(axes, shown)
-        axes.set_title(title)
+        add_title(figure, title)
         rows = shown.what if shown.classes is None else f"{shown.what} by class, then by mean loss"
         axes.set(xlabel=rows, ylabel="class" if shown.classes is not None else shown.what)
         figure.colorbar(image, ax=axes, label="cosine of gradients")
@@ -88,8 +89,8 @@ def gradient_map(shown: DrawnDirections, *, title: str, reach: float) -> "Figure
         figure = Figure(figsize=(5.6, 4.6), layout="compressed")
         axes = figure.subplots()
         marks = _map(axes, shown, reach, 1.0)
-        axes.set_title(title)
-        axes.set(xlabel="t-SNE 1 (area of a mark: gradient norm)", ylabel="t-SNE 2")
+        add_title(figure, title)
+        axes.set(xlabel="t-SNE 1 (mark area: gradient norm)", ylabel="t-SNE 2")
         handles = _legend(shown)
         if handles:
             figure.legend(handles=handles, loc="outside right center", title="class")
@@ -108,7 +109,7 @@ def gradient_montage(
         shown = {name: _some(of_run, most) for name, of_run in runs.items()}
         columns = min(COLUMNS, max(len(of_run) for of_run in shown.values()))
         rows = sum(2 * math.ceil(len(of_run) / columns) for of_run in shown.values())
-        figure = Figure(figsize=(1.9 * columns + 0.8, 2.0 * rows + 0.5), layout="constrained")
+        figure = Figure(figsize=(max(NARROWEST, 1.9 * columns + 0.8), 2.0 * rows + 0.5), layout="constrained")
         places = figure.subplots(rows, columns, squeeze=False)
         for place in places.flat:
             place.axis("off")
@@ -125,8 +126,9 @@ def gradient_montage(
             figure.colorbar(image, ax=list(places.flat), label="cosine of gradients", shrink=0.5, aspect=40)
         if handles := max((_legend(one) for of_run in shown.values() for one in of_run.values()), key=len):
             wide = max(1, int(figure.get_size_inches()[0] / 0.75))
-            figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), wide), title="class")
-        figure.suptitle(title)
+            beside = min(len(handles), wide)
+            figure.legend(handles=by_rows(handles, beside), loc="outside lower center", ncols=beside, title="class")
+        add_title(figure, title)
     return figure
 
 

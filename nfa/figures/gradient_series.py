@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from nfa.figures.alignment_relations import band
 from nfa.figures.relation_grid import colours
-from nfa.figures.style import add_legend, axis_label, epoch_axis, panels, style
+from nfa.figures.style import add_legend, add_title, axis_label, epoch_axis, panels, style
 from nfa.figures.training_analysis import Series, draw
 
 if TYPE_CHECKING:
@@ -16,14 +16,14 @@ LABELS = {
     "gradient/within_class_cosine": "mean cosine within a class",
     "gradient/between_class_cosine": "mean cosine between classes",
     "gradient/silhouette": "silhouette of the classes",
-    "gradient/correlation_with_previous": "correlation of C with the checkpoint before",
+    "gradient/correlation_with_previous": "correlation of C with the previous checkpoint",
     "gradient/effective_rank": "effective rank of K",
     "gradient/noise_scale": "noise scale tr Σ / |G|²",
     "gradient/mean_gradient_squared": "|G|²",
     "gradient/gradient_variance": "tr Σ",
-    "gradient/label_noise_auc": "AUC for wrong labels: low cosine",
-    "gradient/label_noise_auc_of_loss": "AUC for wrong labels: high loss",
-    "gradient/zero_fraction": "share without a direction",
+    "gradient/label_noise_auc": "AUC for wrong labels, by low cosine",
+    "gradient/label_noise_auc_of_loss": "AUC for wrong labels, by high loss",
+    "gradient/zero_fraction": "share of gradients without a direction",
     "train/loss": "train loss",
     "val/loss": "validation loss",
     "eval/loss": "loss of held-out answers",
@@ -54,13 +54,15 @@ def gradient_series(
             positive = all(value > 0 for series in runs.values() for value in series.get(key, {}).values())
             if key in LOGARITHMIC and positive:
                 place.set_yscale("log")
+            if key == "gradient/zero_fraction":
+                place.set_ylim(bottom=0)
             epoch_axis(place, None, axis_label(unit))
             if len(epochs) > 1:
                 margin = 0.05 * (max(epochs) - min(epochs))
                 place.set_xlim(min(epochs) - margin, max(epochs) + margin)
         if len(runs) > 1:
             add_legend(figure)
-        figure.suptitle(title)
+        add_title(figure, title)
     return figure
 
 
@@ -82,5 +84,5 @@ def gradient_differences(differences: Mapping[str, Intervals], *, title: str, un
             place.axhline(0, color="0.3", linewidth=0.8)
             place.set_title(LABELS[key])
             epoch_axis(place, None, axis_label(unit))
-        figure.suptitle(title)
+        add_title(figure, title)
     return figure

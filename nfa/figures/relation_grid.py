@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nfa.figures.alignment_relations import band, chance
-from nfa.figures.style import add_legend, epoch_axis, grid, site_label, style
+from nfa.figures.style import add_legend, add_title, epoch_axis, grid, site_label, style
 from nfa.figures.training_analysis import Series
 from nfa.figures.training_analysis import draw as draw_series
 from nfa.relations import RELATIONS
@@ -54,7 +54,7 @@ def relation_grid(
                 place.set(title=site_label(site) if row == 0 else "")
                 place.set(ylabel=RELATIONS[name].label if column == 0 else "")
         add_legend(figure)
-        figure.suptitle(title)
+        add_title(figure, title)
     return figure
 
 

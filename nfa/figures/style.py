@@ -2,14 +2,17 @@
 
 import math
 import re
+import textwrap
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
+Entry = TypeVar("Entry")
 RC: dict[str, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -30,8 +33,9 @@ LOSSES = {
     "eval/loss": {"label": "loss of held-out answers", "color": "tab:red", "marker": "s"},
 }
 _IN_BLOCK = re.compile(r"(?:\w+\.)*layers\.(\d+|\*)\.(?:self_attn\.|mlp\.)?(.+)")
-LONG = 6  # a logarithmic axis that spans this factor has ticks enough at 1, 2 and 5
-ENTRIES_BESIDE, LETTERS_BESIDE = 12, 34  # what a legend in a panel's place has room for
+LONG = 6  # a logarithmic axis that spans this factor has enough ticks at 1, 2 and 5
+ENTRIES_BESIDE, LETTERS_BESIDE = 12, 34  # the room for a legend in the place of a panel
+TITLE_LETTER, TITLE_LINE = 0.085, 0.18  # inches
 
 
 def site_label(site: str) -> str:
@@ -95,9 +99,26 @@ def add_legend(figure: "Figure") -> None:
     entry = 0.6 + 0.08 * longest  # inches
     width, height = figure.get_size_inches()
     columns = max(1, min(len(drawn), 5, int(width / entry)))
-    more_rows = max(0, math.ceil(len(drawn) / columns) - 2)  # two have their place
+    more_rows = max(0, math.ceil(len(drawn) / columns) - 2)  # there is room for two
     figure.set_size_inches(max(width, entry), height + 0.21 * more_rows)
-    figure.legend(handles=[*drawn.values()], loc="outside lower center", ncols=columns)
+    figure.legend(handles=by_rows([*drawn.values()], columns), loc="outside lower center", ncols=columns)
+
+
+def by_rows(entries: Sequence[Entry], columns: int) -> list[Entry]:
+    """Order the entries of a legend so that matplotlib, which fills its columns first, fills its rows first.
+
+    >>> by_rows("abcde", 3)  # read as a b c, d e
+    ['a', 'd', 'b', 'e', 'c']
+    """
+    return [entry for column in range(columns) for entry in entries[column::columns]]
+
+
+def add_title(figure: "Figure", title: str) -> None:
+    """Add a title above all panels, in as many lines as the figure's width needs; the figure grows by them."""
+    width, height = figure.get_size_inches()
+    lines = textwrap.wrap(title, max(20, int(width / TITLE_LETTER)), break_long_words=False, break_on_hyphens=False)
+    figure.set_size_inches(width, height + TITLE_LINE * max(0, len(lines) - 1))
+    figure.suptitle("\n".join(lines))
 
 
 def plain_numbers(axis: "Axis") -> None:
@@ -106,8 +127,19 @@ def plain_numbers(axis: "Axis") -> None:
 
     low, high = axis.get_view_interval()
     axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=7) if high > LONG * low else MaxNLocator(5))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    digits = _digits(low, high)
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.{digits}g}"))
     axis.set_minor_formatter(NullFormatter())
+
+
+def _digits(low: float, high: float) -> int:
+    """Return how many digits tell the ticks of an axis apart.
+
+    >>> _digits(0.1, 10.0), _digits(2.300, 2.303)
+    (3, 6)
+    """
+    size, span = max(abs(low), abs(high)), abs(high - low)
+    return 3 + max(0, math.ceil(math.log10(size / span / 2))) if span else 3
 
 
 def epoch_axis(axes: "Axes", boundary: int | None, unit: str = "epoch") -> None:

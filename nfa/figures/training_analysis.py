@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nfa.figures.style import LONG, LOSSES, add_legend, epoch_axis, panels, plain_numbers, site_label, style
+from nfa.figures.style import LONG, LOSSES, add_legend, add_title, epoch_axis, panels, plain_numbers, site_label, style
 from nfa.relations import KNOWN
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def training_analysis(
             if any(f"{site}/{name}_low" in series for name in similarities):
                 place.fill_between([], [], color="0.5", alpha=0.3, linewidth=0, label=band)
         add_legend(figure)
-        figure.suptitle(title)
+        add_title(figure, title)
     return figure
 
 
@@ -61,7 +61,7 @@ def training_analyses(
                 _panel(place, series, site, similarities, None, "epoch")
                 place.set_title(f"{name}, {site_label(site)}")
         add_legend(figure)
-        figure.suptitle(title)
+        add_title(figure, title)
     return figure
 
 

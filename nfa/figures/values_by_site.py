@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from nfa.figures.style import panels, site_label, style
+from nfa.figures.style import add_title, panels, site_label, style
 from nfa.relations import RELATIONS
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def relations_by_site(
             keys = [f"{site}/{name}" for site in sites]
             _rows(place, values, keys, [site_label(site) for site in sites])
             place.set(title=RELATIONS[name].label, xlim=RELATIONS[name].limits)
-        figure.suptitle(title)
+        add_title(figure, title)
     return figure
 
 
@@ -35,8 +35,8 @@ def gradients_by_part(values: Mapping[str, float], parts: Sequence[str], *, titl
     with style():
         positive = {key: value for key, value in values.items() if value > 0}
         _rows(places[0], positive, [f"flow/{part}/grad_rms" for part in parts], parts)
-        places[0].set(title="gradient, RMS", xscale="log")
-        figure.suptitle(title)
+        places[0].set(title="RMS of the gradient", xscale="log")
+        add_title(figure, title)
     return figure
 
 

@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 SPREAD = 1e-4  # standard deviation of the first positions, as scikit-learn takes it
-CONTINUED = 500  # iterations from a map that is nearly right; more only blow it up
-FEWEST = 4  # directions that make a map
+CONTINUED = 500  # iterations from a map that is nearly right; more would only inflate it
+FEWEST = 4  # the smallest number of directions in a map
 
 
 def fitting_perplexity(n: int) -> float:

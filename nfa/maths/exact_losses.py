@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-ENTRIES = 2**22  # logits in float64 at a time: 32 MiB, and as much again for their logarithms
+ENTRIES = 2**22  # logits in float64 at a time: 32 MiB, and the same for their logarithms
 HALF = (torch.bfloat16, torch.float16)
 
 

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-ENTRIES = 2**25  # numbers of a temporary tensor
+ENTRIES = 2**25  # entries of a temporary tensor
 
 
 class _Held:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-CELLS = 2**24  # numbers of a temporary tensor
+CELLS = 2**24  # entries of a temporary tensor
 
 
 def cosines(gram: Float[Tensor, "n n"]) -> tuple[Float[Tensor, "n n"], Bool[Tensor, " n"]]:
@@ -30,7 +30,7 @@ def cosines(gram: Float[Tensor, "n n"]) -> tuple[Float[Tensor, "n n"], Bool[Tens
     """
     squares = gram.diagonal()
     kept = (squares > 0) & squares.isfinite()
-    kept &= (gram.isfinite() | ~kept).all(dim=1)  # one that is not finite spoils no other
+    kept &= (gram.isfinite() | ~kept).all(dim=1)  # a gradient that is not finite must not affect the others
     roots = torch.where(kept, squares, 1).sqrt()
     found = torch.where(kept[:, None] & kept, gram / roots[:, None] / roots, 0)
     clipped: Tensor = found.fill_diagonal_(1).mul_(kept[:, None]).clamp_(-1, 1)
@@ -165,7 +165,7 @@ def noise(
         inside = strata == stratum
         part, weights, m = gram[inside][:, inside], draws[:, inside], inside.sum().double()
         mean = (part.sum() - part.trace()) / (m * (m - 1))
-        apart = (part - mean).fill_diagonal_(0)  # so that how many pairs a draw has moves nothing
+        apart = (part - mean).fill_diagonal_(0)  # so that the number of pairs in a draw has no influence
         moved = ((weights @ apart) * weights).sum(dim=1) / ((m - 1) ** 2 if resampled else m * (m - 1))
         squared += (m / n) ** 2 * (mean + moved)
         every = every - ((weights @ part) * weights).sum(dim=1)

@@ -14,7 +14,7 @@ from nfa import seeding
 
 OVERSAMPLING = 16
 ITERATIONS = 4
-ROWS = 512  # of a dense matrix that are compared with a product at a time
+ROWS = 512  # rows of a dense matrix that are compared with a product at a time
 
 
 class FactorPair(NamedTuple):

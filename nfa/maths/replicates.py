@@ -75,7 +75,7 @@ class Replicates:
         examples. The result is None where the value or its error is undefined.
         """
         norms = self.squared_norm(similarity), similarity.inner(other, other)
-        if not all(0 < norm < math.inf for norm in norms):  # nan is in no interval
+        if not all(0 < norm < math.inf for norm in norms):  # NaN fails every comparison
             return None
         inner = sum(similarity.inner(part, other) for part in self.parts) / len(self.parts)
         value = inner / math.sqrt(norms[0]) / math.sqrt(norms[1])

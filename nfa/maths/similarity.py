@@ -43,7 +43,7 @@ class Similarity:
         0.707107
         """
         norms = self.inner(a, a), self.inner(b, b)
-        if not all(0 < norm < math.inf for norm in norms):  # nan is in no interval
+        if not all(0 < norm < math.inf for norm in norms):  # NaN fails every comparison
             return None
         value = self.inner(a, b) / math.sqrt(norms[0]) / math.sqrt(norms[1])
         return value if math.isfinite(value) else None
@@ -100,5 +100,5 @@ def _entry_centred(a: Congruence, b: Congruence) -> float:
     a, b = a.double(), b.double()
     product = Similarity().inner(a, b)
     centred = product - float(a.sum() * b.sum()) / a.size**2
-    # A constant matrix has no centred part; what rounding leaves of it is not one.
+    # A constant matrix has no centred part; the remainder is a rounding error.
     return 0.0 if abs(centred) <= 64 * torch.finfo(torch.float64).eps * abs(product) else centred

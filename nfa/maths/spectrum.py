@@ -11,8 +11,8 @@ from torch import Tensor
 from nfa.maths.congruence import Congruence
 from nfa.maths.similarity import Similarity
 
-CUTOFF = 1e-6  # of the largest eigenvalue; below it float32 sums are rounding
-DENSE = 256  # sides up to which all eigenvalues are cheaper than a few
+CUTOFF = 1e-6  # relative to the largest eigenvalue; smaller values of float32 sums are rounding errors
+DENSE = 256  # up to this size, computing all eigenvalues is cheaper than computing a few
 
 
 class Fit(NamedTuple):

@@ -55,7 +55,7 @@ class Agop:
         self.sum.add(rows)
 
     def _shifted(self, rows: Tensor, direction: int) -> Tensor:
-        # Moved by the first batch's mean, so that `value` does not subtract large numbers from each other.
+        # Shifted by the first batch's mean, so that `value` does not subtract large numbers from each other.
         if not len(rows):
             return rows
         if direction not in self.shifts:
@@ -94,7 +94,7 @@ class Agop:
         positions = self.rows / self.examples
         mean = torch.stack(list(self.sums.values())) / self.rows
         core = core - positions * (mean.T @ mean).to(core.dtype)
-        # A constant Jacobian has no centred part; what rounding leaves of it is not one.
+        # A constant Jacobian has no centred part; the remainder is a rounding error.
         uncentred = positions * sum(float(shift.double().square().sum()) for shift in self.shifts.values())
         rounding = (64 * torch.finfo(core.dtype).eps) ** 2 * uncentred
         return torch.zeros_like(core) if float(core.trace()) <= rounding else core

@@ -10,8 +10,8 @@ from nfa.measures.sides import Positions, PulledBack, rows_of
 from nfa.observe.records import Part, Record, Source
 from nfa.parallel import World
 
-SAMPLE_EXAMPLES = 256  # their rows are kept for the standard error
-SAMPLE_BYTES = 2**23  # a site, whatever the number of positions; at least 32 examples
+SAMPLE_EXAMPLES = 256  # examples whose rows are stored for the standard error
+SAMPLE_BYTES = 2**23  # bytes per site, whatever the number of positions; but at least 32 examples
 
 
 class AgopEstimate:

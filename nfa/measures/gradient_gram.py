@@ -17,8 +17,8 @@ from nfa.observe.name_patterns import matching
 from nfa.workload import Batch, Workload
 
 BUDGET = 2**30  # bytes of gradients held at a time
-FEW = 4  # examples that a model is checked on
-BATCH = 512  # examples of a pass, at most
+FEW = 4  # examples on which a model is checked
+BATCH = 512  # the largest number of examples per pass
 
 
 class GradientGram:
@@ -89,7 +89,7 @@ class GradientGram:
     ) -> Iterator[tuple[tuple[slice, BatchGradients], tuple[slice, BatchGradients]]]:
         """Yield every pair of batches once, with their gradients."""
         size = chunks[0].stop
-        fitting = max(1, self.held // size - (len(self.ids) > self.held))  # batches that stay
+        fitting = max(1, self.held // size - (len(self.ids) > self.held))  # batches that stay in memory
         groups = math.ceil(len(chunks) / fitting)
         passes = sum(len(chunks) - group * fitting for group in range(groups))
         made = iter(bar(range(passes), progress, unit="batch")) if progress else iter(range(passes))
@@ -130,7 +130,7 @@ def choose_parameters(workload: Workload, model: nn.Module, pattern: str = "all"
     """
     trainable = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     if not trainable:
-        raise Refusal("a model without trainable parameters", "a model with some", "set requires_grad")
+        raise Refusal("a model without trainable parameters", "at least one trainable parameter", "set requires_grad")
     if pattern.strip() == "all":
         return trainable
     aliases = {name: {name, name.rpartition(".")[0]} for name in trainable}

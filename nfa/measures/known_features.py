@@ -30,7 +30,7 @@ def known_features(workload: Workload, model: nn.Module, sites: Sites) -> Mappin
     weights = site_weights(workload, model, known, sites) if known else {}
     for name, weight in weights.items():
         if known[name].size != weight.shape[1]:
-            sizes = f"{known[name].size} numbers for site {name!r}, whose input has {weight.shape[1]}"
+            sizes = f"{known[name].size} entries for site {name!r}, whose input has {weight.shape[1]}"
             got = f"known features of an input with {sizes}"
-            raise Refusal(got, "the site's own input", "name the site that reads this input")
+            raise Refusal(got, "features of the site's own input", "name the site that reads this input")
     return known

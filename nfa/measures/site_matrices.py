@@ -25,8 +25,8 @@ from nfa.observe.passes import Precision, observe
 from nfa.parallel import World
 from nfa.workload import Batch, Workload
 
-SLOW = "studies of gradients, directions and flow, take any model"
-MEASURED = frozenset({"agop", "g", "out_g", "h", "fact", "out_h"})  # the others are of weights alone
+SLOW = "study directions or flow, which accept any model"
+MEASURED = frozenset({"agop", "g", "out_g", "h", "fact", "out_h"})  # the others follow from the weights alone
 Matrix: TypeAlias = Congruence | Replicates
 SiteMatrices = dict[str, dict[str, Matrix]]
 
@@ -70,7 +70,7 @@ class SiteMeasures:
     conventions: Conventions = Conventions()
     initial: Mapping[str, Tensor] = field(default_factory=dict)
     world: World = field(default_factory=World)
-    found: Sites | None = None  # by the door
+    found: Sites | None = None  # by an earlier check
     _known_inputs: dict[str, KnownMoment] = field(default_factory=dict, init=False)
 
     def __call__(
@@ -170,16 +170,17 @@ def chosen_sites(workload: Workload, model: nn.Module, sites: Sites, pattern: st
         Refusal: The model has no observable site, or the pattern leaves none or names one that cannot be observed.
     """
     if not sites.seen and not sites.unseen:
-        raise Refusal("a model in which no product with a weight is heard", "layers that multiply by a weight", SLOW)
+        raise Refusal("a model in which no product with a weight is recorded", "layers that multiply by a weight", SLOW)
     if not sites.seen:
         got, allowed, _ = next(iter(sites.unseen.values()))
-        raise Refusal(f"{got}; no other site is seen", allowed, SLOW)
+        raise Refusal(f"{got}; no other site can be observed", allowed, SLOW)
     fitting = matching(pattern or "*", [*sites.seen, *sites.unseen])
     sites.check(name for name in fitting if name in sites.never)
     if not fitting:
-        raise Refusal(f"sites={pattern}, which leaves nothing", ", ".join(sites.seen), "leave out fewer, or name some")
+        got = f"sites={pattern}, which excludes every site"
+        raise Refusal(got, ", ".join(sites.seen), "exclude fewer sites, or name some")
     if not pattern:
-        last = sites.last if "" in workload.sites(model) else None  # a family knows which of its sites it is, if any
+        last = sites.last if "" in workload.sites(model) else None  # a family names its own readout
         readout = (workload.readout(model) or last) if len(sites.seen) > 1 else None
         chosen = [name for name, site in sites.seen.items() if name != readout and not site.inside]
     else:

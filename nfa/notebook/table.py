@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nfa.extras import check_extra
-from nfa.plain_text import aligned
+from nfa.plain_text import aligned, counted
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
-SHOWN = 30  # rows that are written out
+SHOWN = 30  # rows that are printed
 
 
 class Row(NamedTuple):
@@ -84,7 +84,7 @@ class Table:
         cells = [("site", "quantity", "value", "standard error"), *map(_cells, self.rows[:SHOWN])]
         columns = [column for column in zip(*cells, strict=True) if any(column[1:]) or column[0] == "value"]
         left = len(self.rows) - SHOWN
-        more = [f"… {left:,} more rows: .frame() has all"] if left > 0 else []
+        more = [f"… {counted(left, 'more row')}; .frame() returns all"] if left > 0 else []
         return "\n".join([*aligned(zip(*columns, strict=True)), *more, self.described["coverage"]])
 
 

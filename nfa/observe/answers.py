@@ -13,7 +13,7 @@ from nfa.observe.inertness import inert
 from nfa.workload import Batch, Workload
 
 NUMBERS = 256
-TOLERANCE = 1e-3  # of the largest number: what another machine or number of threads may change, and more
+TOLERANCE = 1e-3  # relative to the largest number; another machine or number of threads changes less
 
 
 def answers(workload: Workload, model: nn.Module, batch: Batch | None = None) -> list[float]:
@@ -49,7 +49,7 @@ def check_answers(stored: Sequence[float], now: Sequence[float], where: str) -> 
     apart, largest = _apart(stored, now), max(map(abs, stored))
     seen = f"{len(now)} numbers, not {len(stored)}" if math.isinf(apart) else f"they differ by {apart:.3g}"
     raise Refusal(
-        f"a model that answers otherwise than when {where} was stored ({seen}; the largest was {largest:.3g})",
-        "code and data that give the stored answers to one part in a thousand",
+        f"a model whose answers are not those stored with {where} ({seen}; the largest stored one is {largest:.3g})",
+        "code and data that reproduce the stored answers to one part in a thousand",
         "go back to the code with which the run was trained",
     )

@@ -17,7 +17,7 @@ from nfa.observe.recording import ParameterRecorder
 from nfa.observe.single_examples import gradients
 from nfa.workload import Batch, Workload
 
-TOLERANCE = 1e-4  # of the largest entry: rounding differs a little between batch sizes, coupling differs a lot
+TOLERANCE = 1e-4  # relative to the largest entry: rounding depends a little on the batch size, coupling changes a lot
 
 
 def check_model(model: nn.Module, workload: Workload, batch: Batch) -> int:
@@ -35,12 +35,12 @@ def check_model(model: nn.Module, workload: Workload, batch: Batch) -> int:
         again, _ = _run(model, workload, few)
         _check_repeats(outputs, again)
         if len(few) > 1:
-            # The second half, backwards: whether an example sees all others, those before it or those after it.
+            # In reverse order, the second half shows whether an example is influenced by any others.
             places = list(range(len(few)))[: (len(few) - 1) // 2 : -1]
             _check_separate(outputs[places], losses[places], *_run_part(model, workload, few.take(places)))
     if not outputs[0].numel():
         got = f"outputs of shape {tuple(outputs.shape)}, which hold no number"
-        raise Refusal(got, "at least one output for each example", "outputs=lambda model, inputs: those that are meant")
+        raise Refusal(got, "at least one output for each example", "outputs=lambda model, inputs: … to select some")
     return outputs[0].numel()
 
 
@@ -48,11 +48,11 @@ def check_weights(model: nn.Module) -> None:
     """Raise `Refusal` for a model whose weights do not exist yet."""
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if is_lazy(tensor):
-            remedy = "call the model on a batch once before, as the first step of training would"
+            remedy = "call the model on one batch first, as the first step of training does"
             raise Refusal(f"parameter {name!r}, whose shape is not known yet", "a model that has run once", remedy)
         if tensor.is_meta:
             remedy = "model.to_empty(device='cpu'), and then load its weights"
-            raise Refusal(f"{name!r} on the device meta, which holds no numbers", "a model with its weights", remedy)
+            raise Refusal(f"{name!r} on the meta device, which holds no data", "a model with its weights", remedy)
 
 
 def check_trained(model: nn.Module, workload: Workload, batch: Batch) -> None:
@@ -62,10 +62,10 @@ def check_trained(model: nn.Module, workload: Workload, batch: Batch) -> None:
     """
     trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     if not trained:
-        raise Refusal("a model without trainable parameters", "a model with some", "set requires_grad")
+        raise Refusal("a model without trainable parameters", "at least one trainable parameter", "set requires_grad")
     if unread := [name for name, weight in trained.items() if weight.is_complex()]:
-        got = f"parameter {unread[0]!r}, whose numbers are complex"
-        raise Refusal(got, "real parameters", "requires_grad_(False), or the study of alignment without its layer")
+        got = f"parameter {unread[0]!r}, which is complex"
+        raise Refusal(got, "real parameters", "requires_grad_(False), or the alignment study without its layer")
     recorder = _Silent(Regions(trained), len(batch))
     with inert(model), torch.enable_grad(), without_fused_attention(), recorder:
         outputs = workload.outputs(model, batch)
@@ -73,8 +73,8 @@ def check_trained(model: nn.Module, workload: Workload, batch: Batch) -> None:
     made = gradients(outputs, [trained[name] for name in names], torch.ones_like(outputs))
     for name, found in zip(names, made, strict=True):
         if found is None:
-            got = f"parameter {name!r}, which is used inside torch.no_grad() only"
-            remedy = "1. checkpoint(…, use_reentrant=False); 2. requires_grad_(False) where it is not to be trained"
+            got = f"parameter {name!r}, which is used only inside torch.no_grad()"
+            remedy = "1. use checkpoint(…, use_reentrant=False); 2. requires_grad_(False) if it is not to be trained"
             raise Refusal(got, "parameters whose gradients torch.autograd.grad finds", remedy)
 
 
@@ -101,9 +101,9 @@ def _run_part(model: nn.Module, workload: Workload, batch: Batch) -> tuple[Tenso
         return _run(model, workload, batch)
     except Refusal:
         raise
-    except Exception as error:  # such as targets that are places in the batch
-        got = f"a model or loss that fails on some of the examples that it takes together ({reason(error)})"
-        remedy = "leave contrastive losses out: they have no per-example gradient; keep sizes of batches out of forward"
+    except Exception as error:  # for example, targets that are positions in the batch
+        got = f"a model or loss that fails on a part of a batch that it accepts as a whole ({reason(error)})"
+        remedy = "replace contrastive losses, which have no per-example gradient; keep batch sizes out of forward"
         raise Refusal(got, "models and losses that treat each example alone", remedy) from error
 
 
@@ -112,7 +112,7 @@ def _check_modules(model: nn.Module) -> None:
         batch_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
         if batch_norm and (module.training or not module.track_running_stats):
             got = f"{name!r}, a {type(module).__name__} that uses the statistics of the batch in evaluation mode"
-            remedy = "track_running_stats=True and evaluation mode, or GroupNorm or LayerNorm instead"
+            remedy = "use track_running_stats=True in evaluation mode, or GroupNorm or LayerNorm"
             raise Refusal(got, "layers that treat each example alone", remedy)
         if module.training:
             got = f"{name!r}, a {type(module).__name__} that stays in training mode after model.eval()"
@@ -144,7 +144,7 @@ def _check_separate(outputs: Tensor, losses: Tensor, part_outputs: Tensor, part_
         raise Refusal(
             "a loss in which examples are coupled: an example's loss depends on the others in the batch",
             "losses that are one number for each example alone",
-            "divide by nothing that depends on the batch; contrastive and ranking losses have no per-example gradient",
+            "do not divide by a quantity of the batch; contrastive and ranking losses have no per-example gradient",
         )
 
 

@@ -52,7 +52,7 @@ def signs(ids: np.ndarray, count: int, size: int, seed: int) -> Int8[np.ndarray,
     return (2 * bits.astype(np.int8) - 1).astype(np.int8)
 
 
-_APART = 2**40  # more outputs than an example has
+_APART = 2**40  # more than any number of outputs
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 
 

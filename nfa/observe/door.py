@@ -23,9 +23,9 @@ from nfa.seeding import generator
 from nfa.workload import Batch, Workload
 
 EXAMPLES = 8
-TOLERANCE = 1e-4  # of Σ|δ z|: a wrong map differs by its own size
+TOLERANCE = 1e-4  # relative to Σ|δ z|; the error of a wrong map is as large as the map
 COMPLEX = "whose weights are complex"
-FAINT = 1e-5  # of the largest gradient of a site: what flows through padding where it should not
+FAINT = 1e-5  # relative to a site's largest gradient; more than this at padding is an influence
 
 
 def few_of(workload: Workload) -> Batch:
@@ -188,18 +188,18 @@ class _Door:
             return _words(name, "whose weight is not the same in every use", "one weight for all uses and examples")
         place = self.places[name]
         if self.recorder.made_of[name] & self.misread:
-            return _words(name, "whose gradient is not that of autograd", "layers that gradients flow through")
+            return _words(name, "whose gradient does not match autograd's", "layers that gradients flow through")
         try:
             layouts = [use.at(place, len(self.batch)) for use in uses]
             pairs = list(zip(uses, layouts, strict=True))
             if not all(_is_map(use, weights[0], at) for use, at in pairs):
                 return _words(name, "whose output is not W h + b of its input", "linear maps")
         except LayoutError:
-            allowed = "layers in whose tensors the examples are along one dimension, every example alike"
+            allowed = "layers whose tensors have the examples along one dimension, with equal sizes"
             return _words(name, "in whose tensors the examples cannot be told apart", allowed)
         for number, pair in enumerate(pairs if self.batch.present is not None else ()):
             if got := self._padding(self.deltas[name][number], *pair):
-                return _words(name, got, "layers that see every position, and on which padding has no influence")
+                return _words(name, got, "layers that see every position and are not influenced by padding")
         return Site(place, name in self.copied, frozenset(self.recorder.made_of[name]), self._is_inside(name))
 
     def _is_inside(self, name: str) -> bool:
@@ -227,11 +227,11 @@ class _Door:
         except LayoutError:
             return f"which sees {delta.shape[1]} positions of examples padded to {present.shape[1]}"
         through = bool((delta.abs().amax(dim=2) * padding).max() > FAINT * delta.abs().max())
-        return "whose output matters also where an example is only padded" if through else ""
+        return "whose output at padding influences the model's outputs" if through else ""
 
 
 def _words(name: str, got: str, allowed: str) -> Words:
-    return f"site {name!r}, {got}", allowed, f"leave it out, with sites=!{name}"
+    return f"site {name!r}, {got}", allowed, f"exclude it with sites=!{name}"
 
 
 def _is_map(use: Use, weight: Tensor, at: Layout) -> bool:
@@ -242,7 +242,7 @@ def _is_map(use: Use, weight: Tensor, at: Layout) -> bool:
     through = (rule.outputs(delta, at) * (rule.inputs(at).to(weight) @ weight.T)).sum(dim=(1, 2))
     allowed = max(TOLERANCE, 16 * torch.finfo(use.output.dtype).eps) * at.sums((delta * z).abs())
     wrong = (terms - through - rule.offset(delta, at)).abs() > allowed
-    return not bool(wrong.any())  # where something is not finite there is nothing to compare
+    return not bool(wrong.any())  # values that are not finite cannot be compared
 
 
 def _sorted(door: _Door, tried: Mapping[str, Site | Words]) -> Sites:

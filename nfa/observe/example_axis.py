@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nfa.observe.layouts import Axis, LayoutError
 
-NEAR = 1e-3  # of the largest entry: rounding differs with the number of examples, other examples differ a lot
+NEAR = 1e-3  # relative to the largest entry: rounding changes less, other examples change more
 
 
 def axis(many: Sequence[Tensor], fewer: Sequence[Tensor], n: int) -> Axis | None:
@@ -44,7 +44,7 @@ def near(a: Tensor, b: Tensor, least: float = 0.0) -> bool:
     if bool(((a - b).abs() <= max(least, tolerance * _largest(b))).all()):
         return True
     finite = a.isfinite() & b.isfinite()
-    a, b = (torch.where(finite, one, 0) for one in (a, b))  # where one is not, there is nothing to compare
+    a, b = (torch.where(finite, one, 0) for one in (a, b))  # values that are not finite cannot be compared
     return bool(((a - b).abs() <= max(least, tolerance * _largest(b))).all())
 
 

@@ -96,13 +96,13 @@ class ExampleGradients:
         """Return ∂ℓ_a/∂f(x_a) with entries near 1, and the powers of two by which it was divided."""
         leaf = outputs.detach().requires_grad_()
         with torch.enable_grad():
-            losses = per_example(self.losses(leaf.clone(), batch), batch)  # a clone, for losses that work in place
+            losses = per_example(self.losses(leaf.clone(), batch), batch)  # cloned because a loss may work in place
         made = gradients(losses, [leaf, *self.parameters.values()], torch.ones_like(losses))
         direct = [name for name, value in zip(self.parameters, made[1:], strict=True) if value is not None]
         if direct:
-            got = f"a loss that uses parameter {direct[0]!r} itself"
+            got = f"a loss that uses parameter {direct[0]!r} directly"
             allowed = "losses of the model's outputs and the targets"
-            raise Refusal(got, allowed, "leave penalties on weights out of the loss, and weight decay to the optimizer")
+            raise Refusal(got, allowed, "replace penalties on weights in the loss by the optimizer's weight decay")
         rows = (torch.zeros_like(leaf) if made[0] is None else made[0]).reshape(len(batch), -1)
         scale = powers_of_two(rows.abs().amax(dim=1))
         return (rows / scale.unsqueeze(1)).reshape(outputs.shape), scale.double()

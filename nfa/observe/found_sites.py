@@ -9,7 +9,7 @@ from nfa.errors import Refusal
 from nfa.observe.layouts import Axis
 from nfa.observe.sites import SiteRecorder, public_names
 
-Words = tuple[str, str, str]  # of a refusal: what was got, what is allowed, what to do
+Words = tuple[str, str, str]  # the parts of a refusal: what was given, what is allowed, what to do
 
 
 @dataclass(frozen=True)

@@ -124,8 +124,8 @@ class GradientDoor:
         wrong = {name for name in differing if trial.expected[name].isfinite().all()}
         self.door.by_loop = single.by_loop or bool(wrong)
         if wrong and not self._same_alone(trial):
-            got = f"parameter {min(wrong)!r}, whose gradients for an example alone are not those in a batch"
-            remedy = "keep the examples in the first dimension, also if there is only one, and batch statistics fixed"
+            got = f"parameter {min(wrong)!r}, whose gradients for a single example differ from those in a batch"
+            remedy = "keep examples in the first dimension, even if there is only one, and batch statistics fixed"
             raise Refusal(got, "models that treat each example alone", remedy)
 
     def _same_alone(self, trial: Trial) -> bool:
@@ -145,7 +145,7 @@ def _places(uses: Uses, fewer: Uses, n: int) -> dict[Hashable, Axis | None]:
         pairs = zip(of, less, strict=True) if len(of) == len(less) else ()
         places = {axis(many.tensors(), one.tensors(), n) for many, one in pairs} if n > 1 else {Axis(1)}
         for way in key:
-            found.setdefault(way, set()).update(place for place in places if place)  # none: shared by all
+            found.setdefault(way, set()).update(place for place in places if place)  # no axis: shared by all examples
     return {way: next(iter(places)) if len(places) == 1 else None for way, places in found.items()}
 
 

@@ -57,7 +57,7 @@ class _Attributes:
             container.extend(before) if isinstance(container, list) else container.update(before)
         self.attributes.clear()
         self.attributes.update(self.values)
-        self.module.training = self.training  # which a compiled module does not keep with the others
+        self.module.training = self.training  # a compiled module stores it elsewhere
         with torch.no_grad():
             for tensor, version, before in self.tensors:
                 if tensor._version != version:
@@ -67,7 +67,7 @@ class _Attributes:
 def doubled(model: nn.Module) -> nn.Module:
     """Return a copy in float64, without results of a forward pass that modules keep, such as normalised weights."""
     held = [one for module in model.modules() for one in vars(module).values() if isinstance(one, Tensor)]
-    results = {id(one): one.detach().clone() for one in held if one.grad_fn is not None}  # these have no copy
+    results = {id(one): one.detach().clone() for one in held if one.grad_fn is not None}  # deepcopy refuses them
     return copy.deepcopy(model, results).double()
 
 

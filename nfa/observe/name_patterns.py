@@ -48,4 +48,4 @@ def _compiled(text: str) -> re.Pattern[str]:
         return re.compile(text)
     except re.error as error:
         allowed = "a regular expression between slashes"
-        raise Refusal(f"sites=/{text}/ ({error})", allowed, "mend it, or use globs") from None
+        raise Refusal(f"sites=/{text}/ ({error})", allowed, "correct it, or use globs") from None

@@ -24,7 +24,7 @@ from nfa.workload import Batch, Workload
 Precision = Literal["float32", "bfloat16", "float64"]
 BATCH_SIZE = 1024  # enough rows for fast products, few enough for 80 MB at 3072-1024×5-10
 EVERY_OUTPUT = Directions()
-RECORD_BYTES = 2**26  # patches of a convolution are made for so many examples at a time
+RECORD_BYTES = 2**26  # patches of a convolution are created for no more bytes at a time
 
 
 @runtime_checkable
@@ -40,7 +40,7 @@ class Listener(Protocol):
     def update(self, record: Record) -> None: ...
 
 
-Measures = Mapping[str, Callable[[Float[Tensor, "o i"]], Sequence[Listener]]]  # of a site, given its W
+Measures = Mapping[str, Callable[[Float[Tensor, "o i"]], Sequence[Listener]]]  # the measures of a site, given its W
 
 
 def observe(
@@ -109,7 +109,7 @@ class _Pass:
         self.sites, self.measures = sites, measures
         self.listeners: dict[str, Sequence[Listener]] = {}
         self.weights: dict[str, Tensor] = {}
-        self.missed = 0  # examples before a site was first recorded
+        self.missed = 0  # examples seen before a site was first recorded
 
     def begin(self, uses: Mapping[str, list[Use]], batch: Batch) -> set[Source]:
         """Start a batch; return what the listeners want to record of it."""

@@ -22,7 +22,7 @@ from nfa.observe.layouts import Layout, LayoutError
 class Product:
     """What all products have in common."""
 
-    DATA: ClassVar[str] = "input"  # names of arguments: what the examples are in, what W is made of, and b
+    DATA: ClassVar[str] = "input"  # names of the arguments for the examples, W and b
     WEIGHT: ClassVar[str] = "weight"
     BIAS: ClassVar[str] = "bias"
     PARAMETERS: ClassVar[tuple[str, ...]] = ("weight", "bias")
@@ -181,7 +181,7 @@ class Mapped(Product):
 
     def _of(self, rows: Tensor) -> Tensor:
         with torch.no_grad():
-            found: Tensor = self.module.forward(rows)  # not the module itself: its hooks are other people's
+            found: Tensor = self.module.forward(rows)  # not the module itself, whose hooks belong to others
         return found
 
 

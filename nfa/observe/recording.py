@@ -211,15 +211,15 @@ class Recorder(TorchFunctionMode):
     def _rule(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:
             return self.rules[func](*args, **kwargs)
-        except (KeyError, TypeError):  # no rule, or called in another way than it knows, such as with out=
+        except (KeyError, TypeError):  # no rule, or a call that the rule does not know, such as with out=
             return None
 
     def _kept(self, recorded: list[Any], args: tuple[Any, ...], output: Tensor) -> Tensor:
-        inside = torch._C._functorch.is_functorch_wrapped_tensor(output)  # of torch.vmap, which has no graph of ours
+        inside = torch._C._functorch.is_functorch_wrapped_tensor(output)  # in torch.vmap, without a graph
         rooted = None if inside else self.rooted(output)
         if rooted is None:
             return output
-        output = rooted.clone() if rooted._is_view() else rooted  # editing a view in place gives it another node
+        output = rooted.clone() if rooted._is_view() else rooted  # an in-place edit of a view changes its node
         node, picked = get_gradient_edge(output), self._picked(args)
         z = output.detach() if self.keeps_outputs else output.new_empty(0)
         z = z.clone() if self.copies_outputs else z

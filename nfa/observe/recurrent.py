@@ -72,7 +72,7 @@ def _tensors(state: Any) -> tuple[Tensor, ...]:
 
 def is_plain(args: Sequence[Any]) -> bool:
     """Tell whether a call can be written out: examples in one tensor, and no projection of the state."""
-    if len(args) == 9 and isinstance(args[3], bool):  # a whole sequence; packed ones begin with their sizes
+    if len(args) == 9 and isinstance(args[3], bool):  # a whole sequence; a packed one has its sizes first
         weights = len(args[2]) == args[4] * (1 + args[7]) * (4 if args[3] else 2)
         return weights and isinstance(args[0], Tensor) and args[0].ndim == 3
     return len(args) in (4, 6) and all(isinstance(one, Tensor | None) for one in args[2:])

@@ -44,14 +44,14 @@ class SingleExamples:
         def value(parameters: dict[str, Tensor], c: Tensor, *parts: Tensor) -> Tensor:
             single = [part if row is None else part.unsqueeze(0) for part, row in zip(parts, rows, strict=True)]
             outputs: Tensor = functional_call(self.wrapped, parameters, (_with_leaves(batch, iter(single)),))
-            return (outputs.reshape(c.shape) * c).sum()  # also where squeeze() took the examples' dimension
+            return (outputs.reshape(c.shape) * c).sum()  # also if squeeze() has removed the examples' dimension
 
         start = {name: parameter.detach() for name, parameter in self.parameters.items()}
         mapped = vmap(grad(value), in_dims=(None, 0, *rows), chunk_size=CHUNK)
         try:
-            with torch.no_grad():  # of other parameters, which `grad` leaves in the graph
+            with torch.no_grad():  # `grad` would keep the other parameters in the graph
                 found: dict[str, Tensor] = mapped(start, cotangent, *leaves)
-        except Exception:  # data-dependent control flow, a function without a batching rule, a detour by NumPy
+        except Exception:  # data-dependent control flow, a function without a batching rule, a conversion to NumPy
             return None
         return found
 
@@ -73,11 +73,11 @@ def gradients(
         return [None] * len(inputs)
     try:
         return torch.autograd.grad(outputs, inputs, cotangent, allow_unused=True, retain_graph=keep)
-    except RuntimeError as error:  # such as an edit in place of what is needed on the way back
+    except RuntimeError as error:  # such as an in-place edit of a tensor that the backward pass needs
         got = f"a model that cannot be differentiated in evaluation mode ({reason(error)})"
         remedy = "1. write x = x + y instead of x += y where a layer's input is edited in place; 2. run it without a "
         remedy += "cache: outputs=lambda model, inputs: model(**inputs, use_cache=False).logits"
-        raise Refusal(got, "models that autograd goes through", remedy) from error
+        raise Refusal(got, "models that autograd can differentiate", remedy) from error
 
 
 class _Outputs(nn.Module):

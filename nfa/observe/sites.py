@@ -55,7 +55,7 @@ class SiteRecorder(Recorder):
         self.owners: dict[str, set[str]] = {}  # names of the products that a module's own forward makes
         self._running: list[tuple[str, nn.Module, list[int]]] = [("", model, [])]
         self._hooks: list[Any] = []
-        self.result: Tensor  # of the pass
+        self.result: Tensor  # the outputs of the pass
 
     # ---- which module is running
 
@@ -80,7 +80,7 @@ class SiteRecorder(Recorder):
 
     def _begins(self, module: nn.Module, _args: Any) -> None:
         path = self.paths.get(id(module))
-        self._running.append(self._running[-1] if path is None else (path, module, []))  # hidden ones have no name
+        self._running.append(self._running[-1] if path is None else (path, module, []))  # others have no name
         self.called.add(self._running[-1][0])
 
     def _ends(self, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> Any:
@@ -142,13 +142,13 @@ class SiteRecorder(Recorder):
             return self._part(region)
         if not rule.used.requires_grad and not module._parameters:
             return None
-        computed.append(1)  # a weight made of parameters, such as by a mask or a parametrisation
+        computed.append(1)  # a weight computed from parameters, for example by a mask or a parametrisation
         further = len(computed) > 1 or path in self.whole
         return f"{path}.computed_{len(computed)}".removeprefix(".") if further else path or "computed"
 
     def _plain(self, name: str) -> str:
         if self._running[-1][0] in self.whole:
-            return name  # the shorter one is that of the module as a whole
+            return name  # the shorter name is that of the whole module
         return name.removesuffix("_weight" if self.in_attention else "").removesuffix(".weight")
 
     def _part(self, region: Region) -> str | None:
@@ -163,7 +163,7 @@ class SiteRecorder(Recorder):
         if region.parameter.endswith("in_proj_weight") and self.in_attention:
             return f"{base.rpartition('.')[0]}.{PACKED[first * len(PACKED) // shape[0]]}".removeprefix(".")
         if len(region.shape) == len(shape):
-            return None  # some rows, such as those of the positions that a text has
+            return None  # a part of the rows, such as those for the positions of a text
         self.stacks[base] = shape[0]
         return f"{base}.{first}"
 

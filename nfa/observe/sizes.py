@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 from nfa.observe.inertness import inert
 from nfa.workload import Batch, Workload
 
-NUMBERS = 2**23  # that a forward pass makes: with more, layers fetch memory anew, and a CNN takes twice as long
+NUMBERS = 2**23  # numbers per forward pass; with more, layers allocate memory anew, and a CNN takes twice as long
 
 
 def examples_at_once(model: nn.Module, workload: Workload) -> int:

@@ -12,8 +12,8 @@ from torch import Tensor
 from nfa.observe.recording import Use
 from nfa.workload import Batch
 
-TOLERANCE = 1e-4  # of a parameter's largest entry
-FAINT = 1e-6  # of the largest entry of all: below this there is nothing but rounding
+TOLERANCE = 1e-4  # relative to a parameter's largest entry
+FAINT = 1e-6  # relative to the largest entry of all; smaller values are rounding errors
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Trial:
     cotangent: Float[Tensor, "n ..."]
     weights: Float[Tensor, " n"]
     expected: Mapping[str, Tensor]
-    rounding: float  # of sums in the coarsest type that is computed in
+    rounding: float  # relative rounding error of sums in the coarsest type
 
     def differing(self, totals: Mapping[str, Tensor]) -> set[str]:
         """Return the parameters whose Σ_a w_a γ_a differs."""

@@ -45,6 +45,8 @@ from nfa.reference.matrices import square_root as square_root
 from nfa.reference.objectives import objective as objective
 from nfa.reference.observations import Observation as Observation
 from nfa.reference.observations import observations as observations
+from nfa.reference.orthogonal import orthogonalised as orthogonalised
+from nfa.reference.orthogonal import polar_express as polar_express
 from nfa.reference.records import Loss as Loss
 from nfa.reference.records import jacobians as jacobians
 from nfa.reference.records import loss_gradients as loss_gradients

@@ -31,7 +31,7 @@ def mean_gradients(
         example = batch.double().take([place])
         loss = (losses or workload.losses)(workload.outputs(model, example), example).squeeze() / len(batch)
         if loss.requires_grad:
-            loss.backward()  # adds up in .grad
+            loss.backward()  # gradients add up in .grad
     trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     return {name: torch.zeros_like(w) if w.grad is None else w.grad for name, w in trained.items()}
 

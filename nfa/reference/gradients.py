@@ -266,7 +266,7 @@ def ghm_r(
 
 
 def _flat_gradient(loss: Tensor, parameters: list[Tensor]) -> Float[Tensor, " P"]:
-    if not loss.requires_grad:  # it reaches none of them
+    if not loss.requires_grad:  # it depends on none of them
         return torch.cat([torch.zeros_like(parameter).flatten() for parameter in parameters])
     found = torch.autograd.grad(loss, parameters, allow_unused=True)
     pairs = zip(found, parameters, strict=True)

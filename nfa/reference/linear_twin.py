@@ -120,7 +120,7 @@ class _GatheredConvolution(Inside):
         self.linear = _linear(torch.block_diag(*blocks), convolution.bias)
 
     def forward(self, input: Float[Tensor, "n c ..."]) -> Float[Tensor, "n o ..."]:
-        pixels = F.pad(input.flatten(2), (1, 0))  # number 0 is the zero of zero padding
+        pixels = F.pad(input.flatten(2), (1, 0))  # index 0 is the zero of zero padding
         numbers = torch.arange(1.0, pixels.shape[2]).reshape(1, 1, *input.shape[2:])
         numbers = F.pad(numbers, self.padding, mode=self.padding_mode)[0, 0].long()
         axes = list(zip(numbers.shape, self.axes, strict=True))
@@ -129,7 +129,7 @@ class _GatheredConvolution(Inside):
         corners = itertools.product(*starts)
         patches = [[numbers[tuple(map(sum, zip(at, move, strict=True)))] for move in moves] for at in corners]
         z: Tensor = self.linear(pixels[:, :, torch.tensor(patches)].transpose(1, 2).flatten(2))
-        # Contiguous, because BatchNorm's backward misreads one example that lies in memory channels last.
+        # Contiguous, because BatchNorm's backward misreads a single example in channels-last memory format.
         return z.transpose(1, 2).contiguous().reshape(len(input), -1, *map(len, starts))
 
 

@@ -130,7 +130,7 @@ def _calls(model: nn.Module, site: str, example: Tensor) -> list[tuple[Tensor, T
     calls: list[tuple[Tensor, Tensor]] = []
 
     def keep(_module: nn.Module, args: Any, named: Any, z: Tensor) -> None:
-        calls.append(((*args, *named.values())[0].clone(), z.clone()))  # the model may go on in place
+        calls.append(((*args, *named.values())[0].clone(), z.clone()))  # the model may edit them in place afterwards
 
     with _removed_afterwards(model.get_submodule(site).register_forward_hook(keep, with_kwargs=True)):
         model(example[None])

@@ -22,7 +22,5 @@ GENERAL = {
 @cache
 def entry_points() -> dict[str, EntryPoint]:
     """Return all entry points by name: those of the families first, then the general ones."""
-    own = {
-        name: replace(point, extra=one.extra) for one in families() for name, point in one.entry_points.items()
-    }
+    own = {name: replace(point, extra=one.extra) for one in families() for name, point in one.entry_points.items()}
     return own | GENERAL

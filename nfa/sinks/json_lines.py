@@ -29,7 +29,7 @@ class JsonLines:
         self.folder = Path(folder)
         self.file = self.folder / SERIES
         if self.file.exists():
-            raise Refusal(f"{self.file}, which is there", "a folder for each watched training", "give another folder")
+            raise Refusal(f"{self.file}, which already exists", "a new folder for each training", "pass another folder")
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Append one line with the values of a step."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-BATCH = 1000  # metrics that one call takes
+BATCH = 1000  # metrics per call
 TAG_LENGTH = 5000
 
 
@@ -39,8 +39,8 @@ class MlflowRun:
         import mlflow
 
         if (active := mlflow.active_run()) is None:
-            remedy = "with mlflow.start_run(): … around the training, or sink="
-            raise Refusal("a watch where no MLflow run is active", "a run to record into", remedy)
+            remedy = "put the training inside `with mlflow.start_run():`, or pass sink="
+            raise Refusal("a watch without an active MLflow run", "an active run to record into", remedy)
         self.uri, self.run_id = str(mlflow.get_tracking_uri()), str(active.info.run_id)
         learn(self.uri)
         self._client = mlflow.MlflowClient(self.uri)
@@ -52,12 +52,12 @@ class MlflowRun:
         """Turn any error of the store or the disk into one error that names the run and reveals no password."""
         from mlflow.exceptions import MlflowException
 
-        said_in_full = logging.getLogger("mlflow.store.db.utils")  # prints the traceback of what it raises
+        said_in_full = logging.getLogger("mlflow.store.db.utils")  # it prints the traceback of every error it raises
         before, said_in_full.disabled = said_in_full.disabled, True
         try:
             yield
         except (MlflowException, OSError) as error:
-            remedy = "mend the store (address, permissions, disk space); what was recorded before is kept"
+            remedy = "check the store (address, permissions, disk space); what was recorded before is kept"
             said = f"MLflow run {self.run_id[:12]} in {self.uri}: {headline(error)}"
             raise NfaError(f"{said}\n  do: {remedy}") from tellable(error)
         finally:

@@ -36,7 +36,7 @@ class TensorBoard:
 
     def text(self, name: str, content: str) -> None:
         """Write a text."""
-        self._writer.add_text(name, f"```\n{content}\n```")  # as it is, not as Markdown
+        self._writer.add_text(name, f"```\n{content}\n```")  # as plain text, not as Markdown
         self._writer.flush()
 
     def figure(self, name: str, figure: "Figure") -> None:

@@ -11,9 +11,9 @@ from typing import Any
 from nfa.errors import Refusal
 from nfa.masking import masked
 
-LONGEST = 200  # letters: MLflow takes 250, and what is measured of a metric has longer names
+LONGEST = 200  # characters: MLflow accepts 250, and values derived from a metric have longer names
 LAST = 2**31
-FOREIGN = re.compile(r"[^\w.\-: /]")  # letters that MLflow takes in no key
+FOREIGN = re.compile(r"[^\w.\-: /]")  # characters that MLflow refuses in keys
 
 
 def check_name(name: Any) -> None:
@@ -27,8 +27,8 @@ def check_name(name: Any) -> None:
     """
     whole = isinstance(name, str) and 0 < len(name) <= LONGEST and posixpath.normpath(name) == name
     if not whole or name == "." or name.startswith(("/", "..")):
-        got, allowed = f"a metric that is called {name!r:.60}", f"words such as val/accuracy, {LONGEST} letters at most"
-        raise Refusal(got, allowed, "give it another name")
+        got, allowed = f"a metric named {name!r:.60}", f"a name such as val/accuracy, of at most {LONGEST} characters"
+        raise Refusal(got, allowed, "rename it")
 
 
 def count_of(name: str, value: Any) -> int:
@@ -47,7 +47,7 @@ def count_of(name: str, value: Any) -> int:
     with suppress(TypeError):
         if 0 <= (found := int(operator.index(value))) < LAST:
             return found
-    raise Refusal(f"{name}={value!r:.60}", "a whole number from 0 on", f"count: {name}=1, 2, 3 …")
+    raise Refusal(f"{name}={value!r:.60}", "a whole number from 0 on", f"pass {name}=0, 1, 2 …")
 
 
 def key_of(name: str) -> str:

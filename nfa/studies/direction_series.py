@@ -1,4 +1,5 @@
-"""Series of gradient directions that have a bootstrap, in the order of its values; read without PyTorch by reports."""
+"""The series of gradient directions that have a bootstrap, in the order of its values; reports read it without PyTorch.
+"""
 
 SERIES = (
     "mean_cosine",

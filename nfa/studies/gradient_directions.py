@@ -15,7 +15,7 @@ from nfa.studies.direction_series import SERIES
 from nfa.studies.result import Result
 
 DRAWS = 500  # bootstrap samples
-SIGNIFICANT = 2.0  # standard errors that |G|² has to be above zero for a noise scale
+SIGNIFICANT = 2.0  # |G|² must exceed so many standard errors for a noise scale
 
 
 @dataclass(frozen=True)

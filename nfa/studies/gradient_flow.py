@@ -8,8 +8,8 @@ from nfa.parameter_groups import ParameterGroups
 
 RATIOS = ("front_output_ratio", "back_output_ratio", "front_output_update_ratio")
 VANISHING, WEAK, STRONG, UNCHANGED = 0.01, 0.1, 0.5, 0.01
-COSMETIC_FACTOR = 1.5  # a change of the gradient ratio by less is no finding
-FOLLOWS, PARTLY = 0.5, 0.2  # of the gradient ratio's change, as a logarithm, that the update ratio has to follow
+COSMETIC_FACTOR = 1.5  # a smaller change of the gradient ratio is no finding
+FOLLOWS, PARTLY = 0.5, 0.2  # the share of the log change of the gradient ratio that the update ratio must show
 
 
 class RuleOfThumb(NamedTuple):

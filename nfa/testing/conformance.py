@@ -20,7 +20,7 @@ from nfa.workload import Workload
 EXPECTED = {"alignment": expected.alignment, "directions": expected.directions, "flow": expected.flow}
 MEASURED = {"alignment": measured.alignment, "directions": measured.directions, "flow": measured.flow}
 TOLERANCES: dict[Precision, float] = {"float64": 1e-9, "float32": 1e-5}
-ROUNDINGS = 10  # of the largest gradient: what is smaller stands for 0, such as that of a bias before a softmax
+ROUNDINGS = 10  # relative to the largest gradient; a smaller one counts as 0, such as that of a bias before a softmax
 EVERY = "alignment,directions,flow"
 
 
@@ -113,7 +113,7 @@ class _Check:
         try:
             MEASURED[self.study](replace(self.case, model=model), "float32")
         except Exception:
-            return  # that is another row; what it leaves behind counts all the same
+            return  # another row reports the error; here only its side effects count
 
     def _bitwise(self, quantity: str, before: inertness.State, after: inertness.State) -> CheckRow:
         changed = inertness.differing(before, after)

@@ -20,7 +20,7 @@ from nfa.testing.expected import RELATIONS, Case, Values
 from nfa.workload import Batch, Workload
 
 Precision = Literal["float32", "float64"]
-AT_ONCE = 4  # examples of a batch: some batches are smaller than others
+AT_ONCE = 4  # examples per batch; the last batch is smaller
 
 
 def analysis(case: Case, precision: Precision) -> Analysis:

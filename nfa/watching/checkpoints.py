@@ -33,9 +33,9 @@ class Checkpoints:
 
     def __init__(self, output: Output, workload: Probe) -> None:
         self.output, self.workload, self.model = output, workload, workload.network
-        self.frozen = frozen_names(self.model)  # another that is frozen later has learned something before
+        self.frozen = frozen_names(self.model)  # a parameter that is frozen later has been trained before
         self.run = _run_of(output)
-        check_storable(self.model, "checkpoints=True of a model", "leave checkpoints out")
+        check_storable(self.model, "checkpoints=True for a model", "leave checkpoints out")
         self.tags, files = self.run.tags(), self.run.files()
         self._check_made_here(files)
         self.digest = digest_of([workload.all.inputs, workload.all.targets])
@@ -49,16 +49,16 @@ class Checkpoints:
     def _check_made_here(self, files: Collection[str]) -> None:
         maker, mine = self.tags.get("nfa.entrypoint"), [name for name in (CONFIG, IDS, PROBE_EXAMPLES) if name in files]
         if maker != MAKER and (maker or mine):
-            what = f"was made by {maker}" if maker else f"has a {mine[0]} of another"
+            what = f"was made by {maker}" if maker else f"has another {mine[0]}"
             got = f"checkpoints=True in run {self.run.run_id[:12]}, which {what}"
-            raise Refusal(got, "a run of the watched training's own", "leave checkpoints out, or start another run")
+            raise Refusal(got, "a run for the watched training alone", "leave checkpoints out, or start another run")
 
     def _check_probe(self) -> None:
         """Raise `Refusal` if the run was watched on other examples, since its stored answers belong to those."""
         before = self.run.json(CONFIG)["data"]["digest"]
         if before != self.digest:
             got = f"a probe with digest {self.digest[:12]} in run {self.run.run_id[:12]}"
-            raise Refusal(got, f"the probe that it began with, digest {before[:12]}", "give that one, or another run")
+            raise Refusal(got, f"the probe that it began with, digest {before[:12]}", "pass that probe, or start a run")
 
     def check_space(self, steps: Collection[int]) -> None:
         """Raise `Refusal` if checkpoints of these steps do not fit on the disk."""
@@ -118,6 +118,6 @@ def _run_of(output: Output) -> MlflowRun:
         remedy = "leave sink out, inside `with mlflow.start_run():`; or leave checkpoints out"
         raise Refusal(got, "the active MLflow run, which analyses read", remedy)
     if output.prefix:
-        got, allowed = f"checkpoints=True with prefix={output.prefix!r}", "one model's checkpoints in a run, no prefix"
-        raise Refusal(got, allowed, "leave prefix out, and give every model that keeps checkpoints a run of its own")
+        got, allowed = f"checkpoints=True with prefix={output.prefix!r}", "checkpoints of one model per run"
+        raise Refusal(got, allowed, "leave prefix out, and start a separate run for every model with checkpoints")
     return output.run

@@ -17,18 +17,18 @@ from nfa.workloads.probe import device_of
 
 COMPILER, SHARDED, WHOLE = "torch._dynamo", "torch.distributed.tensor", "torch.distributed.fsdp"  # slow imports
 
-PLAIN = "_original_forward"  # where accelerate keeps the forward that it puts autocast around
+PLAIN = "_original_forward"  # where accelerate stores the forward that it wraps in autocast
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
     """Return the module inside torch.compile, DataParallel and DistributedDataParallel; `Refusal` for a sharded model.
     """
     if not isinstance(model, nn.Module):
-        raise Refusal(f"a model that is a {type(model).__name__}", "a torch.nn.Module", "give the module itself")
+        raise Refusal(f"a model that is a {type(model).__name__}", "a torch.nn.Module", "pass the module itself")
     inner = model
     while isinstance(inner, nn.DataParallel | nn.parallel.DistributedDataParallel):
         inner = inner.module
-    if COMPILER in sys.modules:  # nothing is compiled without it, and its import takes seconds
+    if COMPILER in sys.modules:  # without it nothing is compiled, and its import takes seconds
         from torch._dynamo import OptimizedModule
 
         if isinstance(inner, OptimizedModule):
@@ -52,9 +52,9 @@ def _check_whole(model: nn.Module) -> None:
         pieces = pieces or any(isinstance(weight, DTensor) for weight in model.parameters())
     if pieces:
         raise Refusal(
-            "a model whose weights are divided among processes",
-            "a model that is whole in the first process: plain, DataParallel or DistributedDataParallel",
-            "record a copy of it: load its full state_dict into a model of one process, and watch that",
+            "a model whose weights are sharded across processes",
+            "a model that is complete in the first process: plain, DataParallel or DistributedDataParallel",
+            "load its full state_dict into an unsharded copy, and watch the copy",
         )
 
 

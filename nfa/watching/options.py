@@ -17,7 +17,7 @@ OF_STUDY = {
     "directions": ("parameters", "max_samples", "seed"),
     "flow": ("max_samples", "batch_size"),
 }
-CALLS = {  # of a model at hand: the study, and which of its options apply
+CALLS = {  # notebook calls: the study, and those of its options that apply
     "alignment": ("alignment", OF_STUDY["alignment"]),
     "gradient_directions": ("directions", OF_STUDY["directions"]),
     "gradient_flow": ("flow", OF_STUDY["flow"]),
@@ -70,7 +70,7 @@ class Asked:
         left = [name for name in choose_relations(config.relations) if "nfm_init_removed" not in needed([name])]
         if left:
             return replace(config, relations=",".join(left))
-        got = f"relations={config.relations} of a {self.what} whose initial weights are not known"
+        got = f"relations={config.relations} for a {self.what} whose initial weights are not known"
         raise Refusal(got, "relations without nfm_init_removed", "leave relations out")
 
     def directions(self, examples: int) -> DirectionsParameters:
@@ -121,6 +121,6 @@ def as_text(name: str, value: Any) -> str:
 def check_prefix(prefix: str) -> str:
     """Return the prefix of all keys and file names; `Refusal` for characters that file names cannot have."""
     if not isinstance(prefix, str) or not PREFIX.fullmatch(prefix):
-        allowed = "letters, digits, _ - . and / between them"
+        allowed = "letters, digits, _, -, ., and / between names"
         raise Refusal(f"prefix={prefix!r}", allowed, "prefix='teacher/'")
     return prefix

@@ -12,9 +12,9 @@ from nfa.console import stage
 from nfa.errors import Refusal
 from nfa.watching.options import as_text, whole_number
 
-SHARE = 0.05  # of training time that records may take
+SHARE = 0.05  # the share of training time for recording
 ROUNDING = 1e-6
-TIMED = 5  # steps whose time is taken before it is decided how often
+TIMED = 5  # steps that are timed before the distance is chosen
 
 
 class Pace(Protocol):
@@ -105,9 +105,9 @@ class Auto:
 
     def _decide(self) -> None:
         self.steps = rounded_up(self._needed())
-        often = "every step" if self.steps == 1 else f"every {self.steps:,} steps"
-        spent = f"a record takes {self.cost:.2g} s, a step {median(self.gaps):.2g} s"
-        stage("watch", f"every=auto: {often} is recorded; {spent}")
+        often = "every step" if self.steps == 1 else f"one step in {self.steps:,}"
+        spent = f"recording takes {self.cost:.2g} s, a training step {median(self.gaps):.2g} s"
+        stage("watch", f"every=auto records {often}: {spent}")
 
 
 def rounded_up(number: float) -> int:

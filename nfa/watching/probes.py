@@ -18,7 +18,7 @@ from nfa.workloads.examples import LABELS, Loss, Outputs, parted
 from nfa.workloads.probe import Probe
 
 FORMS = "(inputs, targets), a dict with labels, a DataLoader, a Dataset"
-SEED = 0  # of which examples of a dataset are drawn
+SEED = 0  # the seed by which examples of a dataset are drawn
 
 
 def probe_of(
@@ -42,7 +42,7 @@ def probe_of(
         return Probe(model, loss, inputs, targets, outputs, present, known)
     if present is not None:
         got = "present= with a DataLoader or a Dataset"
-        raise Refusal(got, "an attention_mask among the inputs", "give a batch: a dict with attention_mask and labels")
+        raise Refusal(got, "an attention_mask among the inputs", "pass a batch: a dict with attention_mask and labels")
     batch = _drawn(given, whole_number("examples", examples))
     return Probe(model, loss, batch.inputs, batch.targets, outputs, batch.present, known)
 
@@ -69,8 +69,8 @@ def _drawn(given: Any, examples: int) -> Batch:
         raise Refusal(f"examples={examples}", "a whole number ≥ 1", "examples=512")
     dataset, collate = (_of_loader(given), given.collate_fn) if isinstance(given, DataLoader) else (given, None)
     if isinstance(given, DataLoader) and given.batch_size is None and given.batch_sampler is None:
-        got = "a DataLoader whose dataset gives whole batches (batch_size=None)"
-        raise Refusal(got, FORMS, "give one of its batches: next(iter(loader))")
+        got = "a DataLoader whose dataset returns whole batches (batch_size=None)"
+        raise Refusal(got, FORMS, "pass one of its batches: next(iter(loader))")
     if isinstance(dataset, IterableDataset):
         with untouched():
             items = Items(list(itertools.islice(iter(dataset), examples)), collate)

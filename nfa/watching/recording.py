@@ -27,7 +27,7 @@ from nfa.watching.subject import Subject
 from nfa.workload import Batch
 from nfa.workloads.examples import Loss, Outputs, call
 
-_open: WeakSet["Watch"] = WeakSet()  # of this process, so that no two of one run write under the same names
+_open: WeakSet["Watch"] = WeakSet()  # in this process, so that no two watches of a run write under the same names
 
 
 class Watch:
@@ -118,7 +118,7 @@ class Watch:
         """Raise `Refusal` if another watch of this process writes under the same names into the same run."""
         others = [other.prefix for other in _open if other.output.place == self.output.place]
         if self.prefix in others:
-            got = f"prefix={self.prefix!r}, which another watch of this run has"
+            got = f"prefix={self.prefix!r}, which another watch of this run uses"
             raise Refusal(got, "a prefix of its own for each watch of a run", "prefix='second/'")
 
     def __enter__(self) -> "Watch":
@@ -142,8 +142,8 @@ class Watch:
             for notice in study.notices():
                 stage("notice", notice)
         if not self.start.known:
-            reason = f"the run goes on from step {self.step} and has not stored its initial weights"
-            stage("notice", f"{reason}: initial-removed relations and weight changes are left out")
+            reason = f"the run continues from step {self.step} and has no stored initial weights"
+            stage("notice", f"{reason}, so relations with nfm_init_removed and weight changes are left out")
         self.output.keep_coverage(self.studies[0].coverage)
 
     def record(self, step: int) -> dict[str, float]:
@@ -230,7 +230,7 @@ class Watch:
             return
         _open.discard(self)
         if error is None:
-            from nfa.watching import reports  # matplotlib takes its time, and only figures need it
+            from nfa.watching import reports  # importing matplotlib is slow, and only figures need it
 
             reports.report(self.output, self.studies)
             self.output.end()

@@ -62,7 +62,7 @@ class Start:
             return now.detach().clone()
         before = self.stored.get(key)
         if before is None or before.shape != now.shape or (self.step == 0 and not torch.equal(before.to(now), now)):
-            raise self._another(f"whose initial weights of {key.partition('/')[2]} are not this model's")
+            raise self._another(f"whose initial weights of {key.partition('/')[2]} differ from this model's")
         return before.to(now)
 
     def check(self) -> None:
@@ -71,11 +71,11 @@ class Start:
         It is called once all initial weights that are needed have been taken.
         """
         if self.run and self.step == 0 and not self.stored:
-            raise self._another("that has been watched before")
+            raise self._another("which has been watched before")
 
     def _another(self, why: str) -> Refusal:
         return Refusal(
             f"{self.run}, {why}",
-            "one watch under each name of a run, or the same one going on",
-            "another prefix= for another watch; step= (that of the model now) where a training goes on; or a new run",
+            "one watch for each prefix in a run, or the continuation of the same watch",
+            "pass another prefix= for another watch, or step= (the model's step now) to continue; or start a new run",
         )

@@ -82,7 +82,7 @@ class WatchedDirections:
     def __init__(self, workload: Workload, model: nn.Module, parameters: DirectionsParameters) -> None:
         self.analysis = GradientAnalysis(workload, model, parameters)
         self.coverage = self.analysis.coverage
-        GradientGram(workload, self.analysis.ids[:EXAMPLES], self.analysis.parameters)(model)  # refuses what it cannot
+        GradientGram(workload, self.analysis.ids[:EXAMPLES], self.analysis.parameters)(model)  # or Refusal
         self.before: Mapping[str, np.ndarray] = {}
 
     def described(self) -> Mapping[str, Any]:
@@ -113,7 +113,7 @@ class WatchedFlow:
         self.analysis = FlowAnalysis(workload, model, parameters, start.of_parameters())
         few = list(workload.batches("train", batch_size=EXAMPLES, ids=self.analysis.ids[:EXAMPLES]))
         check_model(model, workload, few[0])
-        mean_gradient(workload, model, few)  # refuses what it cannot
+        mean_gradient(workload, model, few)  # raises Refusal where it is impossible
         self.coverage = self.analysis.coverage
         self.record = record
 

@@ -63,7 +63,7 @@ def _at_the_door() -> Iterator[None]:
         raise
     except Exception as error:
         raise Refusal(
-            f"a probe on which model or loss fails ({type(error).__name__}: {reason(error)})",
-            "inputs that model(inputs) takes, or model(**inputs) for a dict; targets that loss(outputs, targets) takes",
-            "outputs=lambda model, inputs: …, or another probe",
+            f"a probe on which the model or the loss fails ({type(error).__name__}: {reason(error)})",
+            "inputs for model(inputs), or for model(**inputs) if they are a dict; targets for loss(outputs, targets)",
+            "pass outputs=lambda model, inputs: …, or another probe",
         ) from error

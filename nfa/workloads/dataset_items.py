@@ -14,8 +14,8 @@ from nfa.workloads.examples import Present, are_classes, check_padding, own_posi
 from nfa.workloads.stratified import stratified_order
 
 Collate = Callable[[list[Any]], Any]
-FIRST = 64  # examples that are read at the door
-LOOKED_AT = 4096  # examples whose class is read: the items of a dataset are made one by one
+FIRST = 64  # examples that are read for the check
+LOOKED_AT = 4096  # examples whose class is read; a dataset creates its items one by one
 
 
 class Items:
@@ -36,12 +36,12 @@ class Items:
 
     def __init__(self, dataset: Any, collate: Collate | None = None, present: Present | None = None) -> None:
         self.dataset, self.collate, self.present = dataset, collate or default_collate, present
-        streams = isinstance(dataset, IterableDataset)  # which inherits a __getitem__ that only raises
+        streams = isinstance(dataset, IterableDataset)  # it inherits a __getitem__ that only raises
         if streams or not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
             got = f"a {type(dataset).__name__} without a length or without items"
-            raise Refusal(got, "a map-style Dataset: len(dataset) and dataset[i]", "give a list of its examples")
+            raise Refusal(got, "a map-style Dataset: len(dataset) and dataset[i]", "pass a list of its examples")
         if not len(dataset):
-            raise Refusal("a dataset without examples", "at least one example", "give another dataset")
+            raise Refusal("a dataset without examples", "at least one example", "pass another dataset")
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -76,10 +76,10 @@ class Items:
             return self.collate(items)
         except NfaError:
             raise
-        except Exception as error:  # whatever a collate function raises
-            got = f"examples that cannot be put into one batch ({reason(error)})"
-            allowed = "examples of one shape, or a collate function that pads them and gives an attention_mask"
-            raise Refusal(got, allowed, "give a DataLoader with its collate_fn, or collate=") from error
+        except Exception as error:  # a collate function can raise any error
+            got = f"examples that cannot be combined into one batch ({reason(error)})"
+            allowed = "examples of one shape, or a collate function that pads them and returns an attention_mask"
+            raise Refusal(got, allowed, "pass a DataLoader with its collate_fn, or pass collate=") from error
 
     def order(self, seed: int) -> list[int]:
         """Return all ids in an order whose first n hold the classes in their proportions; without classes, in their own

@@ -14,7 +14,7 @@ Loss = Callable[[Tensor, Any], Tensor]
 Outputs = Callable[[nn.Module, Any], Tensor]
 Present = Callable[[Any], Tensor]
 LABELS = ("labels", "label")
-MASK, DECODER = "attention_mask", "decoder_"  # a decoder of its own has a decoder_attention_mask
+MASK, DECODER = "attention_mask", "decoder_"  # a separate decoder has a decoder_attention_mask
 
 
 def call(model: nn.Module, inputs: Any) -> Tensor:
@@ -37,9 +37,9 @@ def call(model: nn.Module, inputs: Any) -> Tensor:
     first = answer[0] if logits is None and isinstance(answer, tuple | list) and answer else logits
     if isinstance(first, Tensor):
         return first
-    got = f"a model that answers with a {type(answer).__name__}"
-    remedy = "outputs=lambda model, inputs: the tensor that is meant, such as model(inputs).last_hidden_state"
-    raise Refusal(got, "a tensor, an answer with logits, a tuple that begins with a tensor", remedy)
+    got = f"a model that returns a {type(answer).__name__}"
+    remedy = "select the tensor, for example outputs=lambda model, inputs: model(inputs).last_hidden_state"
+    raise Refusal(got, "a tensor, an object with logits, or a tuple that begins with a tensor", remedy)
 
 
 def parted(example: Any) -> tuple[Any, Any]:
@@ -58,8 +58,8 @@ def parted(example: Any) -> tuple[Any, Any]:
         label = next((name for name in LABELS if name in example), None)
         if label is not None:
             return {name: value for name, value in example.items() if name != label}, example[label]
-        got = f"examples with {', '.join(map(str, example))}, without labels"
-        remedy = "give pairs (inputs, targets), or name the targets labels"
+        got = f"examples with {', '.join(map(str, example))}, but without labels"
+        remedy = "pass pairs (inputs, targets), or call the targets 'labels'"
         raise Refusal(got, f"dicts with {' or '.join(LABELS)}", remedy)
     if isinstance(example, tuple | list) and len(example) == 2:
         return example[0], example[1]
@@ -86,7 +86,7 @@ def own_positions(inputs: Any) -> Tensor | None:
     masks = [mask for mask in (mask_of(inputs), mask_of(inputs, DECODER)) if mask is not None]
     if len(masks) == 2 and masks[0].shape == masks[1].shape and not torch.equal(*masks):
         got = f"an encoder and a decoder that are both padded to {masks[0].shape[1]} positions, in different ways"
-        raise Refusal(got, "lengths that tell them apart", "pad the decoder's sequences by one position more")
+        raise Refusal(got, "different lengths of the two", "pad the decoder's sequences by one more position")
     return next((mask for mask in masks if not mask.all()), None)
 
 
@@ -142,7 +142,7 @@ def rows(value: Any) -> int:
     counts = [rows(part) for part in (value.values() if isinstance(value, Mapping) else value)]
     if len(set(counts)) != 1:
         got = f"a probe whose parts have {', '.join(map(str, counts)) or 'no'} rows"
-        raise Refusal(got, "one row for each example in every tensor", "give tensors of the same examples")
+        raise Refusal(got, "one row for each example in every tensor", "pass tensors of the same examples")
     return counts[0]
 
 
@@ -212,5 +212,5 @@ def check_padding(inputs: Any) -> None:
             raise Refusal(
                 "sequences that look padded, while nothing says which positions are an example's own",
                 f"{'a' if prefix else 'an'} {prefix}{MASK} among the inputs, or present=",
-                f"give a dict with {prefix}{MASK}, or present= (true where a position counts; all true where all do)",
+                f"pass a dict with {prefix}{MASK}, or present= (true where a position counts; all true if all do)",
             )

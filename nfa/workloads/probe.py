@@ -49,10 +49,10 @@ class Probe(Workload):
             check_padding(inputs)
         self.all = Batch(inputs, targets, torch.arange(rows(inputs)), _own(inputs, present))
         if not len(self.all):
-            raise Refusal("a probe without examples", "at least one example", "give some of the training examples")
+            raise Refusal("a probe without examples", "at least one example", "pass some of the training examples")
         if rows(targets) != len(self.all):
             got = f"a probe of {len(self.all)} inputs and {rows(targets)} targets"
-            raise Refusal(got, "as many targets as inputs", "give probe=(inputs, targets) of the same examples")
+            raise Refusal(got, "as many targets as inputs", "pass probe=(inputs, targets) of the same examples")
         self.device = device_of(network)
 
     @cached_property
@@ -103,7 +103,8 @@ def _own(inputs: Any, present: Tensor | None) -> Tensor | None:
         return own_positions(inputs)
     if present.dim() != 2 or len(present) != rows(inputs) or not present.bool().any(dim=1).all():
         got = f"present of shape {tuple(present.shape)} for {rows(inputs)} examples"
-        raise Refusal(got, "[examples, positions], true at one position of each at least", "give the attention mask")
+        allowed = "shape [examples, positions], true for at least one position of each example"
+        raise Refusal(got, allowed, "pass the attention mask")
     return present.bool()
 
 

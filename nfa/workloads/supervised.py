@@ -73,7 +73,7 @@ class Supervised(Workload):
     ) -> None:
         if isinstance(model, nn.Module):
             got = f"model= that is a {type(model).__name__} itself"
-            raise Refusal(got, "a function that makes a new one", "model=lambda: Net(width=32)")
+            raise Refusal(got, "a function that returns a new torch.nn.Module", "model=lambda: Net(width=32)")
         self.make, self.loss, self.call = model, loss, outputs
         self.measured, self.known = _checked(metrics or {}), dict(known_features or {})
         given = {"train": train, "val": val, "test": test}
@@ -87,7 +87,7 @@ class Supervised(Workload):
         own_seed, own_device = self._given
         self.seed = seed if own_seed is None else own_seed
         self.device = choose_device(str(device if own_device is None else own_device))
-        self.__dict__.pop("_probe", None)  # an order that the seed decides
+        self.__dict__.pop("_probe", None)  # its order depends on the seed
 
     @cached_property
     def examples_at_once(self) -> int:
@@ -100,7 +100,7 @@ class Supervised(Workload):
             seed_generators(whole_number(self.seed, "init"))
             made = self.make()
         if not isinstance(made, nn.Module):
-            got = f"model= that gives a {type(made).__name__}"
+            got = f"model= that returns a {type(made).__name__}"
             raise Refusal(got, "a function that returns a new torch.nn.Module", "model=lambda: Net(width=32)")
         return made.to(self.device)
 
@@ -115,7 +115,7 @@ class Supervised(Workload):
     def _items(self, split: str) -> Items:
         if split in self.items:
             return self.items[split]
-        raise Refusal(f"split {split!r}", ", ".join([*self.items, "probe"]), f"give Supervised a dataset: {split}=")
+        raise Refusal(f"split {split!r}", ", ".join([*self.items, "probe"]), f"pass a dataset to Supervised: {split}=")
 
     def batches(self, split: str, *, batch_size: int, ids: Sequence[int] | Tensor | None = None) -> Iterator[Batch]:
         """Yield batches of a split."""
@@ -145,7 +145,7 @@ class Supervised(Workload):
         if found.shape == (len(batch),):
             return found
         got = f"metric {name!r} of shape {tuple(found.shape)} for {len(batch)} examples"
-        raise Refusal(got, "one value for each example", "leave out the mean; ours is over all examples")
+        raise Refusal(got, "one value for each example", "do not average: nfa averages over all examples")
 
     def known_features(self) -> Mapping[str, KnownFeatures]:
         """Return the known features by site."""
@@ -164,6 +164,6 @@ def _checked(metrics: Any) -> dict[str, Metric]:
     for name in metrics:
         check_name(name)
     if "loss" in metrics:
-        allowed = "metrics of other names: train/loss and val/loss are of loss="
-        raise Refusal("a metric that is called 'loss'", allowed, "give it another name")
+        allowed = "other names, since train/loss and val/loss belong to loss="
+        raise Refusal("a metric named 'loss'", allowed, "rename it")
     return dict(metrics)

@@ -11,7 +11,8 @@ from nfa.measures.evaluation import evaluate
 from nfa.observe.passes import site_weights
 from nfa.registry.families.mlp.ghm import TERMS, Harmonised, Terms
 from nfa.registry.training.loop import Training
-from nfa.registry.training.optimizers import build
+from nfa.registry.training.optimizer_parameters import OptimizerParameters
+from nfa.registry.training.optimizers import Group, build
 from nfa.workload import Batch, MeanLoss
 from tests.support.toy_models import site_matrices, tiny_classifier
 
@@ -55,8 +56,8 @@ def test_the_default_muon_moves_weights_by_its_update_alone():
     moves = []
     for start in (torch.zeros(8, 6), 16 * torch.eye(8)[:, :6]):
         weight, readout = nn.Parameter(start.clone()), nn.Parameter(torch.zeros(2, 2))
-        options = {"lr": 0.5, "momentum": 0.95, "weight_decay": 0, "companion_lr": 0.001}
-        optimizer = build("muon", [weight], readout=[readout], **options)
+        asked = OptimizerParameters(optimizer="muon", lr=0.5, momentum=0.95)
+        optimizer = build(asked, [Group([weight], [readout])])
         for _ in range(3):
             weight.grad, readout.grad = gradient.clone(), torch.zeros(2, 2)
             optimizer.step()

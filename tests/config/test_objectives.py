@@ -29,7 +29,7 @@ def test_direction_is_known_where_the_key_says_what_is_good(key: str, maximise: 
 
 
 def test_direction_is_asked_for_where_both_may_be_wanted() -> None:
-    with pytest.raises(Refusal, match="minimize or maximize: both may be wanted"):
+    with pytest.raises(Refusal, match="minimize or maximize, because the key does not tell which is better"):
         parse_objectives(["flow/grad_norm"], "auto", "last")
     assert parse_objectives(["flow/grad_norm"], "maximize", "last")[0].maximise
 
@@ -55,7 +55,7 @@ def test_a_direction_with_a_slip_is_refused_with_the_right_word() -> None:
 
 @pytest.mark.parametrize("text", ["", "val/loss,", "val/loss,val/loss"])
 def test_objectives_are_different_keys(text: str) -> None:
-    with pytest.raises(Refusal, match="different metric keys"):
+    with pytest.raises(Refusal, match="distinct metric keys"):
         split_keys(text)
 
 

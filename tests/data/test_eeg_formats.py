@@ -55,7 +55,7 @@ def test_a_rate_is_the_asked_one_as_precisely_as_an_interval_says_it(
         assert opened(tmp_path / "a.vhdr", eeg_rate=rate).eeg.rate == rate
         assert opened(tmp_path / "a.vhdr").eeg.rate == pytest.approx(1e6 / float(interval), rel=1e-12)
     else:
-        said = f"allowed: the rate that the file says, {1e6 / float(interval):.10g} Hz"
+        said = f"allowed: the rate stated in the file, {1e6 / float(interval):.10g} Hz"
         with pytest.raises(Refusal, match=said):
             opened(tmp_path / "a.vhdr", eeg_rate=rate)
 
@@ -68,7 +68,7 @@ def test_a_rate_is_the_asked_one_as_precisely_as_records_are_said_to_last(
     onsets = [f"{k * size / rate:.6f}" for k in range(records)]
     edf(tmp_path / "a.edf", noise(rate), onsets=onsets, seconds=seconds)
     assert opened(tmp_path / "a.edf", eeg_rate=rate).eeg.rate == rate
-    with pytest.raises(Refusal, match="the rate that the file says"):
+    with pytest.raises(Refusal, match="the rate stated in the file"):
         opened(tmp_path / "a.edf", eeg_rate=rate + 0.01)
 
 
@@ -78,7 +78,7 @@ def test_a_rate_in_single_precision_is_the_asked_one(tmp_path: Path) -> None:
     mne.io.RawArray(np.stack([*noise(1000 / 3).values()]), info, verbose="ERROR").save(path, verbose="ERROR")
     said = float(np.float32(1000 / 3))
     assert opened(path, eeg_rate=333.33333).eeg.rate == 333.33333 != said
-    with pytest.raises(Refusal, match=f"the rate that the file says, {said:.10g} Hz"):
+    with pytest.raises(Refusal, match=f"the rate stated in the file, {said:.10g} Hz"):
         opened(path, eeg_rate=333.333)
 
 
@@ -108,7 +108,7 @@ def test_files_renamed_with_their_header_are_taken_and_told(tmp_path: Path) -> N
     found = opened(names[0])
     np.testing.assert_allclose(found.eeg.read(0, 9)[:, 0] * 1e6, noise(250)["Fp1"][:9], rtol=1e-6)
     assert found.notes == tuple(
-        f"{names[0].name} points to recorded by me.{ending}, which does not exist: {names[0].stem}.{ending} is taken"
+        f"{names[0].name} points to recorded by me.{ending}, which does not exist, so {names[0].stem}.{ending} is used"
         for ending in ("eeg", "vmrk")
     )
 
@@ -130,7 +130,7 @@ def test_a_file_that_a_header_points_to_and_that_is_not_there_is_named(ending: s
 def test_an_ending_in_capitals_is_refused_with_the_name_that_would_do(tmp_path: Path) -> None:
     brainvision(tmp_path / "new.vhdr", noise(250), interval="4000")
     (tmp_path / "new.vhdr").rename(tmp_path / "new.VHDR")
-    with pytest.raises(Refusal, match=r"MNE knows no .VHDR\)(.|\n)*rename it to new.vhdr"):
+    with pytest.raises(Refusal, match=r"MNE does not know .VHDR\)(.|\n)*rename it to new.vhdr"):
         opened(tmp_path / "new.VHDR")
 
 
@@ -236,4 +236,4 @@ def test_what_mne_warns_of_is_told_in_a_line_each(tmp_path: Path) -> None:
 def test_a_format_whose_time_stamps_are_not_read_is_told_of(tmp_path: Path) -> None:
     path = tmp_path / "a.nxe"
     path.write_bytes(np.random.default_rng(0).integers(-99, 99, 64 * 1450 * SECONDS).astype("<i2").tobytes())
-    assert "a.nxe: files of this format have no time stamps that are read" in opened(path).notes[-1]
+    assert "a.nxe: time stamps of this format are not read" in opened(path).notes[-1]

@@ -151,7 +151,7 @@ def test_a_gap_of_unknown_length_is_never_cut_at(case: str, gaps: str, tmp_path:
     path = tmp_path / f"sub-001_-_story_-_eeg.{ending}"
     write(path)
     said = refused(path, SECONDS, gaps=gaps)
-    assert "a new segment begins, and nothing says how much later" in said
+    assert "a new segment begins after a gap of unknown length" in said
     assert "at 5.000 s, sample 1280 counted from 0" in said
 
 
@@ -223,7 +223,7 @@ def test_an_interrupted_file_whose_records_do_not_say_when_they_began_is_refused
     path = tmp_path / "a.edf"
     edf(path, noise(), onsets=STAMPS)
     path.write_bytes(path.read_bytes().replace(b"+7\x14\x14", b"7 7\x14"))
-    assert "its data record 7, counted from 0, does not say when it began" in refused(path, SECONDS)
+    assert "its data record 7, counted from 0, has no start time" in refused(path, SECONDS)
 
 
 # ---- what is promised
@@ -232,17 +232,17 @@ def test_an_interrupted_file_whose_records_do_not_say_when_they_began_is_refused
 def test_a_header_that_promises_more_than_the_file_has_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.edf"
     edf(path, noise(), onsets=STAMPS, promised=20)
-    assert "its header promises 20 data records, it holds 12" in refused(path, SECONDS)
+    assert "its header states 20 data records, but it holds 12" in refused(path, SECONDS)
     edf(path, noise(), onsets=STAMPS, promised=-1)  # of a recording that was not stopped
     found = opened(path, SECONDS)
     assert found.eeg.samples == SECONDS * RATE
     assert [note for note in found.notes if "a.edf: Number of records from the header does not match" in note]
     brainvision(tmp_path / "b.vhdr", noise(), interval="3906.25", more=["DataPoints=4000"])
-    assert "it promises 4000 samples, b.eeg holds 3072" in refused(tmp_path / "b.vhdr", SECONDS)
+    assert "its header states 4000 samples, but b.eeg holds 3072" in refused(tmp_path / "b.vhdr", SECONDS)
     eeglab(tmp_path / "c.set", rows(), rate=RATE, data="c.fdt")
     os.truncate(tmp_path / "c.fdt", 2 * 4 * 3000)
     said = refused(tmp_path / "c.set", SECONDS)
-    assert "of the 3072 samples that its header promises the last cannot be read" in said
+    assert "the last of the 3072 samples stated in its header cannot be read" in said
 
 
 # ---- what is made of the pieces

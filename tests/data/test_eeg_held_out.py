@@ -102,14 +102,14 @@ def test_an_unseen_subject_has_no_index_of_its_own(tmp_path: Path):
 # ---- refusals
 
 REFUSED = {
-    "unknown subject": (UNSEEN, "auto", "val_-_sub-003_-_story-1_-_eeg.npy: unknown subject sub-003, of whom"),
-    "unknown subject, recordings": (UNSEEN, "recordings", "unknown subject sub-004, of whom there is no train part"),
+    "unknown subject": (UNSEEN, "auto", "val_-_sub-003_-_story-1_-_eeg.npy: unknown subject sub-003, who"),
+    "unknown subject, recordings": (UNSEEN, "recordings", "unknown subject sub-004, who has no train part"),
     "whole recordings": (HELD, "time", "test_-_sub-001_-_story-4_-_eeg.npy: the recording has no train part"),
-    "nobody unseen": (HELD, "subjects", "split=subjects: all subjects of val and test are in train, too"),
+    "nobody unseen": (HELD, "subjects", "split=subjects: all subjects of val and test also have train parts"),
     "nothing whole": (
         {(split, 1, 1): 99 for split in eeg.SPLITS},
         "recordings",
-        "split=recordings: all recordings of val and test have train parts, too",
+        "split=recordings: all recordings of val and test also have train parts",
     ),
 }
 

@@ -96,7 +96,7 @@ def test_names_that_nearly_fit_the_layout_are_named(folder, name):
 def test_a_missing_partner_is_named(folder, kind, partner):
     (folder / f"{VAL}_-_{partner}.npy").unlink()
     fault = only_fault_of(folder, f"{VAL}_-_{kind}.npy")
-    assert fault == f"its partner {VAL}_-_{partner}.npy is missing"
+    assert fault == f"the matching file {VAL}_-_{partner}.npy is missing"
 
 
 def test_other_lengths_are_named(folder):
@@ -112,8 +112,8 @@ def test_lengths_as_of_other_rates_say_so(folder, eeg_samples, envelope_samples,
     random = np.random.default_rng(0)
     save(folder, VAL, random.random((eeg_samples, 3)), random.random((envelope_samples, 1)))
     assert only_fault_of(folder, f"{VAL}_-_eeg.npy") == (
-        f"{eeg_samples} samples, its envelope {envelope_samples}; as of rates that differ by {ratio}; "
-        "samples a second: 64 expected of both"
+        f"{eeg_samples} samples, its envelope {envelope_samples}; the rates seem to differ by a factor {ratio}, "
+        "but both must be 64 Hz"
     )
 
 
@@ -208,7 +208,7 @@ class Sprung:
 
 def test_pickled_objects_are_refused_and_not_unpickled(folder, tmp_path):
     name = change(folder, f"{VAL}_-_eeg", np.array([[Sprung(str(tmp_path / "sprung"))]], dtype=object))
-    assert only_fault_of(folder, name).startswith("not a whole npy file of numbers")
+    assert only_fault_of(folder, name).startswith("not a complete npy file of numbers")
     assert not (tmp_path / "sprung").exists()
 
 
@@ -216,14 +216,14 @@ def test_pickled_objects_are_refused_and_not_unpickled(folder, tmp_path):
 def test_a_file_that_is_cut_short_is_named(folder, keep):
     path = folder / f"{VAL}_-_eeg.npy"
     path.write_bytes(path.read_bytes()[:keep])
-    assert only_fault_of(folder, path.name).startswith("not a whole npy file of numbers (")
+    assert only_fault_of(folder, path.name).startswith("not a complete npy file of numbers (")
 
 
 def test_a_file_of_another_kind_is_named(folder):
     path = folder / f"{VAL}_-_eeg.npy"
     np.savez(path.with_suffix(""), np.zeros(3))
     path.with_suffix(".npz").replace(path)
-    assert only_fault_of(folder, path.name).startswith("not a whole npy file of numbers (")
+    assert only_fault_of(folder, path.name).startswith("not a complete npy file of numbers (")
 
 
 @pytest.mark.parametrize(
@@ -255,13 +255,13 @@ def test_no_damage_to_a_header_is_more_than_a_fault(tmp_path):
 def test_a_subject_of_whom_there_is_no_train_part_is_named(folder):
     save(folder, stem("test", 9), *signals(np.random.default_rng(0), 99, 3))
     fault = only_fault_of(folder, f"{stem('test', 9)}_-_eeg.npy")
-    assert fault == "unknown subject sub-009, of whom there is no train part"
+    assert fault == "unknown subject sub-009, who has no train part"
 
 
 def test_a_recording_without_its_train_part_is_named(folder):
     save(folder, stem("val", 1, 9), *signals(np.random.default_rng(0), 99, 3))
     fault = only_fault_of(folder, f"{stem('val', 1, 9)}_-_eeg.npy", split="time")
-    assert fault == "the recording has no train part, so nothing normalises it"
+    assert fault == "the recording has no train part, so it cannot be normalised"
 
 
 # ---- all at once
@@ -289,7 +289,7 @@ def test_of_many_faults_eight_are_in_words_and_the_others_counted(folder):
         path.write_bytes(b"")
     lines = refusal(folder).splitlines()
     assert "12 faults" in lines[0]
-    assert sum("not a whole npy file" in line for line in lines) == 8
+    assert sum("not a complete npy file" in line for line in lines) == 8
     assert lines[9] == "    and 4 more"
 
 

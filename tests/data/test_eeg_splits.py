@@ -45,7 +45,7 @@ def test_held_out_subjects_are_nowhere_else(recordings, seed):
     asked = [(f"sub-{s}", f"story-{k}") for s, k in recordings]
     subjects = {subject for subject, _ in asked}
     if len(subjects) < 3:
-        with pytest.raises(Refusal, match="three subjects or more"):
+        with pytest.raises(Refusal, match="at least three subjects"):
             assigned(asked, "subjects", SHARES, seed)
         return
     found = assigned(asked, "subjects", SHARES, seed)

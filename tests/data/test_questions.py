@@ -154,7 +154,7 @@ def test_a_bad_item_is_named_with_its_place_and_what_was_found(tmp_path, item, s
         message = refusal(write(tmp_path / name, ASKED, item))
         assert f"{tmp_path / name}: 1 of 2 items\n    {place}: {said}\n  allowed: {{" in message
         assert "messages" in message
-        assert message.endswith("do: mend these items or take them out")
+        assert message.endswith("do: correct or remove these items")
 
 
 def test_of_many_bad_items_the_first_are_named_and_the_others_counted(tmp_path):
@@ -166,9 +166,9 @@ def test_of_many_bad_items_the_first_are_named_and_the_others_counted(tmp_path):
     ("name", "content", "said"),
     [
         ("a.jsonl", b'{"question": "a", "answer": "b"}\n{"question"\n', "a.jsonl: line 2: Expecting ':' delimiter"),
-        ("a.jsonl", b"[\n{}\n]", "a.jsonl: line 1: Expecting value.*a file that is one JSON value has to end in .json"),
+        ("a.jsonl", b"[\n{}\n]", "a.jsonl: line 1: Expecting value.*must have the extension .json"),
         ("a.json", b"[{},\n{]", "a.json: line 2: Expecting property name"),
-        ("a.json", b'{"question": "a"}\n{"question": "b"}', "a.json: line 2: Extra data.*has to end in .jsonl"),
+        ("a.json", b'{"question": "a"}\n{"question": "b"}', "a.json: line 2: Extra data.*extension .jsonl"),
         ("a.json", b"[" * 100_000, "a.json: nested too deeply"),
         ("a.json", b'{"a": [], "b": []}', r"an object with 2 lists \(a, b\)\n  allowed: a list of items, or an object"),
         ("a.json", b'{"a": {}}', r"an object with 0 lists \(none\)"),

@@ -12,8 +12,7 @@ from nfa.registry.families.mlp import demo as job
 from nfa.registry.families.mlp.config import DemoConfig, TrainConfig
 from nfa.registry.tracking.sources import find_sources
 from tests.support.analyses import series, undrawn
-from tests.support.fault_injection import During, Raise
-from tests.support.processes import process, run, words
+from tests.support.processes import run, words
 from tests.support.stores import Store, used
 from tests.support.tiny_runs import OPTIMIZERS
 
@@ -122,24 +121,6 @@ def test_every_value_in_the_figure_is_one_that_an_analysis_logged(demo: Demonstr
         logged = demo.series(f"analysis of {name}")
         assert {key: runs[name][key] for key in logged} == logged
         assert {f"{site}/{relation}" for site in sites for relation in RELATIONS} <= set(logged)
-
-
-def test_output_dir_that_cannot_be_written_is_refused_before_any_training(empty_store: Store, tmp_path: Path) -> None:
-    store = empty_store.copy(tmp_path / "store")
-    (store.folder / "file").write_text("")
-    training = During("nfa.registry.families.mlp.demo", "train_each", Raise("trained"))
-    ended = run(store, [*SMALL, "--output_dir", "file"], entrypoint="demo", before=training)
-    assert ended.code == 2, ended.output
-    assert "output_dir=file" in ended.output
-    assert store.runs() == []
-
-
-@pytest.mark.parametrize(("argv", "got"), [("--epochs 0", "epochs=0"), ("--width x", "width='x'"), ("--lr 1", "'lr'")])
-def test_bad_words_are_refused_at_once(argv: str, got: str, tmp_path: Path) -> None:
-    ended = process(argv.split(), tmp_path, entrypoint="demo")
-    assert ended.returncode == 2
-    assert got in ended.stderr
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

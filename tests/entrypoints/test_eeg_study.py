@@ -90,7 +90,7 @@ def test_a_study_of_four_formats_is_prepared_trained_on_and_diagnosed(fresh: Sto
     assert line(made.output, "notice") == [
         f"{GAPPED}: cut at its gaps, 0.5 s in all",
         *(
-            f"{RENAMED} points to recording_0002.{ending}, which does not exist: {RENAMED[:-4]}{ending} is taken"
+            f"{RENAMED} points to recording_0002.{ending}, which does not exist, so {RENAMED[:-4]}{ending} is used"
             for ending in ("eeg", "vmrk")
         ),
     ]

@@ -41,7 +41,7 @@ def test_batches_have_the_mean_gradient_of_their_consecutive_examples(
     assert array(runs.store, made, "map", 5).shape == (4, 2)
     conventions = described(runs, made)["conventions"]
     assert (conventions["unit"], conventions["perplexity"]) == ("batch of 10", 1.0)
-    assert "5 examples are left over from whole batches of 10" in capsys.readouterr().out
+    assert "5 examples left over from batches of 10" in capsys.readouterr().out
     drawn = gradient_directions_report.directions(made, tracking.history(made), described(runs, made))
     assert drawn[5].what == "batches of 10"
 

@@ -26,7 +26,7 @@ def test_with_one_example_a_class_there_is_no_noise_scale_and_nothing_within_a_c
     assert {name: content["undefined"].get(name) for name in absent} == dict.fromkeys(absent, len(MAIN))
     assert all(content["series"][name] == [None, None] for name in absent)
     said = capsys.readouterr().out
-    assert "notice  10 of 10 classes have one example: no unbiased noise scale; give more n" in said
+    assert "notice  10 of 10 classes with only one example, so there is no unbiased noise scale; increase n" in said
 
 
 def test_where_every_gradient_is_zero_nothing_is_defined_and_the_analysis_is_finished(

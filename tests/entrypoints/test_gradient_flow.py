@@ -9,7 +9,8 @@ from torch import Tensor
 
 from nfa import reference
 from nfa.registry import stored_runs
-from nfa.registry.analyses.gradient_flow import FlowOfRun
+from nfa.registry.analyses.config import GradientFlowConfig
+from nfa.registry.analyses.gradient_flow import FlowOfRun, GradientFlow
 from nfa.workload import Batch, ParameterGroups
 from tests.support.analyses import series
 from tests.support.gradient_direction_runs import Trained, batch_of, shorten
@@ -222,3 +223,28 @@ def test_the_default_takes_the_probe_as_far_as_it_goes(flows: Trained, tmp_path:
     assert len(flows.store.json(made, "config.json")["examples"]) == 9
     copied = (tmp_path / "copy/gradient_flow.json").read_bytes()
     assert copied == flows.store.artifact(made, "gradient_flow.json").read_bytes()
+
+
+OTHER = {"n": 31, "loss": "plain"}
+
+
+SAME = {
+    "run_id": "abc",
+    "epochs": "5",
+    "batch_size": 7,
+    "seed": 1,
+    "output_dir": "out",
+    "data_dir": "data",
+    "workload": "my_lab:make",
+    "workload_args": "width=4",
+    "device": "cpu",
+    "run_name": "again",
+}
+
+
+def test_every_option_is_known_to_decide_values_or_not() -> None:
+    assert {*OTHER, *SAME} == set(GradientFlowConfig.__dataclass_fields__)
+    assert set(SAME) == GradientFlow.undecisive
+    for name, value in {**OTHER, **SAME}.items():
+        first, second = (GradientFlow(GradientFlowConfig(**options)).identity([0]) for options in ({}, {name: value}))
+        assert (first != second) is (name in OTHER), name

@@ -134,7 +134,7 @@ def test_a_single_run_says_what_is_built_into_it(looking: tuple[Store, dict[str,
         assert said + (f"{put_in}, {found['measured']:.4g} with it" if factor != 1 else " (epoch 3)") in text
         as_measured = f"\nfront / output, gradient: as measured, including the model's built-in factor {factor:.3g}"
         assert (as_measured in text) == (factor != 1)
-        assert "targets: rules of thumb, derived from nothing" in text
+        assert "targets: rules of thumb from decoding EEG" in text
 
 
 def test_runs_of_different_kinds_are_compared_in_what_they_have(flows: Trained) -> None:

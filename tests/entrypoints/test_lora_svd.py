@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from nfa import reference
+from nfa.errors import Refusal
 from nfa.registry import cli, tracking
 from nfa.registry.families.language.base.models import find_base
 from nfa.registry.families.language.teacher.config import LoraSvdConfig, SynthesizeTeacherConfig
@@ -194,3 +195,10 @@ def test_as_a_step_it_is_a_child_of_the_experiment(store: Store) -> None:
     with tracking.open_run("lora_experiment", "lora") as parent, undrawn():
         child = lora_svd(asked(run_id=source.run_id), parent)
     assert store.tags(child.run_id)["mlflow.parentRunId"] == parent.run_id
+
+
+def test_the_same_model_twice_has_no_update(store: Store, tmp_path: Path) -> None:
+    base = lora_runs.base_folder(tmp_path / "base")
+    with pytest.raises(Refusal, match="the update of every module is zero"):
+        start(LoraSvdConfig(rank=4, teacher=str(base), base_model=str(base)))
+    assert store.tags(store.runs()[-1])["nfa.state"] == "failed"

@@ -165,7 +165,7 @@ def test_the_commands_that_are_told_delete_a_stored_password_for_good(
         mlflow.MlflowClient().log_param(wrapper, "storage", TYPED)
     said = run(fresh, ["--storage", TYPED], entrypoint="tune", MLFLOW_RUN_ID=wrapper).output
     assert PART.encode() in fresh.database.read_bytes()
-    store, commands = re.search(r"with MLFLOW_TRACKING_URI=(\S+): (.*); then VACUUM", said).groups()  # type: ignore[union-attr]
+    store, commands = re.search(r"with MLFLOW_TRACKING_URI=(\S+): (.*); then run VACUUM", said).groups()  # type: ignore[union-attr]
     env = {**environment_of_tests(), "MLFLOW_TRACKING_URI": store}
     for command in commands.split("; "):
         mlflow_command = [str(Path(sys.executable).parent / "mlflow"), *shlex.split(command)[1:]]

@@ -126,45 +126,6 @@ def test_as_a_step_it_is_a_child_of_the_experiment(store: Store) -> None:
     assert store.tags(child.run_id)["mlflow.parentRunId"] == parent.run_id
 
 
-REFUSED = {
-    "target_rank": ({"target_rank": 2}, "target_rank=2 for an adapter of rank 4"),
-    "both ranks": ({"rank": 16}, "target_rank=12 with rank=16"),
-    "rank": ({"rank": 5}, "rank=5 for model.layers.0.self_attn.q_proj, whose update has rank 4 at most"),
-    "checkpoint": ({"checkpoint": 7}, r"checkpoint=7 of run \w+\n  allowed: its checkpoints: 0, 10"),
-    "decay": ({"decay": -1.0}, "decay=-1.0"),
-    "run": ({"run_id": "nosuchrun"}, "run id 'nosuchrun'"),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_is_refused_before_there_is_a_run(case: str, store: Store) -> None:
-    options, message = REFUSED[case]
-    lora_runs.adapter_run()
-    with pytest.raises(Refusal, match=message):
-        start(asked(**options))
-    assert len(store.runs()) == 1
-
-
-SOURCES = {
-    "another program": ({"entrypoint": "train"}, "made by train\n  allowed: a run of train_lora"),
-    "no factors": ({"drop": "layers.0.self_attn.q_proj.lora_"}, "targets without weights: model.layers.0.self_attn.q"),
-    "half a pair": ({"drop": "0.mlp.up_proj.lora_A"}, "without weights: model.layers.0.mlp.up_proj; .*up_proj.lora_B"),
-    "other names": (
-        {"rename": {"0.self_attn": "0.attention"}},
-        r"targets without weights: model.layers.0.self_attn.k_proj(.|\n)*match no target: model.layers.0.attention.k",
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", SOURCES)
-def test_run_that_does_not_fit_is_refused(case: str, store: Store) -> None:
-    changed, message = SOURCES[case]
-    lora_runs.adapter_run(**changed)  # type: ignore[arg-type]
-    with pytest.raises(Refusal, match=message):
-        start(asked())
-    assert len(store.runs()) == 1
-
-
 def test_weights_that_are_not_finite_are_refused(store: Store) -> None:
     source = lora_runs.adapter_run()
     path = "checkpoints/step_000010.safetensors"

@@ -133,8 +133,8 @@ def test_child_that_fails_does_not_stop_the_others_and_resume_trains_only_it(
     assert broken.store.artifact(broken.parent, "plots/optimizer_comparison.png").exists()
     resumed = run(broken.store, words(resume=broken.parent))
     assert resumed.code == 0, resumed.output
-    assert "adam is finished already" in resumed.output
-    assert "muon is finished already" in resumed.output
+    assert "adam has already finished" in resumed.output
+    assert "muon has already finished" in resumed.output
     assert_completed(family_in(broken.store), trained)
 
 
@@ -149,5 +149,5 @@ def test_ended_parent_resumes_what_is_unfinished_and_nothing_else(
     assert ended_family.store.tags(ended_family.parent)["nfa.state"] == state
     resumed = run(ended_family.store, words(resume=ended_family.parent))
     assert resumed.code == 0, resumed.output
-    assert "sgd is finished already" in resumed.output
+    assert "sgd has already finished" in resumed.output
     assert_completed(family_in(ended_family.store), trained)

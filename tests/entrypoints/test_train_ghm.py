@@ -8,10 +8,8 @@ import pytest
 import torch
 
 from nfa import reference
-from nfa.errors import Refusal
 from nfa.measures.evaluation import evaluate
 from nfa.registry import stored_runs
-from nfa.registry.families.mlp.config import TrainConfig
 from tests.support.fault_injection import TERM, During
 from tests.support.processes import run, words
 from tests.support.stores import Finished, Store, assert_same_run, used
@@ -153,33 +151,6 @@ def test_it_begins_at_the_weights_of_plain_training_and_leaves_them_in_the_first
         assert torch.equal(ghm["epoch_0000.safetensors"][name], weight)
     for name, weight in plain["epoch_0001.safetensors"].items():
         assert not torch.equal(ghm["epoch_0001.safetensors"][name], weight)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"ghm_bins": 5}, "ghm_bins=5 with weighting=none"),
-        ({"ghm_momentum": 0.75}, "ghm_momentum=0.75 with weighting=none"),
-        ({"ghm_alpha": 0.0}, "ghm_alpha=0.0 with weighting=none"),
-        ({"weighting": "ghm", "ghm_momentum": 1.0}, "ghm_momentum=1.0"),
-        ({"weighting": "ghm", "ghm_momentum": -0.1}, "ghm_momentum=-0.1"),
-        ({"weighting": "ghm", "ghm_bins": 0}, "ghm_bins=0"),
-        ({"weighting": "ghm", "ghm_alpha": -1.0}, "ghm_alpha=-1.0"),
-        ({"weighting": "focal"}, "weighting='focal'"),
-    ],
-)
-def test_options_that_make_no_sense_are_refused(options: dict[str, float | str], message: str) -> None:
-    with pytest.raises(Refusal, match=message):
-        TrainConfig(**options)  # type: ignore[arg-type]
-
-
-def test_a_refusal_says_what_to_do_and_makes_no_run(fresh: Store) -> None:
-    ended = run(fresh, tiny(ghm_momentum=0.75))
-    assert ended.code == 2
-    assert "cannot use ghm_momentum=0.75 with weighting=none" in ended.output
-    assert "do: weighting=ghm" in ended.output
-    assert run(fresh, tiny(weighting="ghm", ghm_momentum=1)).code == 2
-    assert fresh.runs() == []
 
 
 def test_a_run_stopped_in_mid_epoch_goes_on_with_its_counts_to_the_same_run(

@@ -33,7 +33,7 @@ def test_narrow_layers_and_a_base_s_own_dropout_are_said(
     run_id = place.tune(base_model=str(base), rank=10, steps=1, schedule="0", eval_every=1)
     said = capsys.readouterr().out
     assert "4 of 14 modules have fewer directions than rank=10 (model.layers.0.self_attn.k_proj: 8)" in said
-    assert "the base's own dropout is on in training, whatever dropout says: attention_dropout 0.25" in said
+    assert "the base model's own dropout is active in training, regardless of dropout: attention_dropout 0.25" in said
     config = store.json(run_id, "config.json")
     assert config["base"]["own_dropout"] == {"attention_dropout": 0.25}
     assert config["narrower"] == {name: 8 for name in MODULES if name.endswith(("k_proj", "v_proj"))}

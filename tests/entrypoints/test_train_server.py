@@ -100,7 +100,7 @@ def test_training_stopped_while_the_server_hangs_keeps_its_state_here_and_goes_o
     assert "Traceback" not in ended.output
     (run_id,) = fresh.runs()
     kept = Path(place["NFA_CACHE"], "unsent", run_id, "latest.pt")
-    assert f"the next resume on this machine takes it from {kept}" in ended.output
+    assert f"the next resume on this machine uses {kept}" in ended.output
     assert f"continue with resume={run_id}" in ended.output
     server.send(signal.SIGCONT)
     ended = run(fresh, words(resume=run_id), **place)

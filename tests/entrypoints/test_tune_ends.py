@@ -114,12 +114,12 @@ def test_a_second_start_takes_part_and_no_trial_runs_twice(empty_store: Store, t
     second = launch(store, words(**{**OPTIONS, **options}), entrypoint="tune")
     ended = [first.end(), second.end()]
     assert [one.code for one in ended] == [0, 0], ended
-    assert "the study is running already" in ended[1].output
+    assert "the study is already running" in ended[1].output
     study = Study(store)
     assert len(study.trials) == len(study.rows()) == 8
     said = [line.split()[1] for one in ended for line in one.output.splitlines() if line.strip().startswith("trial ")]
     assert sorted(said) == sorted(map(str, range(8)))
-    assert "trial" in ended[1].output.split("running already")[1], "the second one did some of the work"
+    assert "trial" in ended[1].output.split("already running")[1], "the second one did some of the work"
 
 
 def test_a_study_whose_trials_all_fail_ends_early_with_the_first_error(empty_store: Store, tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_after_its_time_is_up_a_study_begins_no_trial_and_can_go_on(empty_store:
     assert ended.code == 0, ended.output
     study = Study(store)
     assert 0 < len(study.trials) < 300
-    assert f"{300 - len(study.trials)} trials have not begun" in ended.output
+    assert f"{300 - len(study.trials)} trials have not started" in ended.output
     assert "nfa.best_trial" in store.tags(study.parent)
 
 

@@ -98,7 +98,7 @@ def test_a_folder_that_was_made_here_is_refused_where_a_file_of_it_is_another(
 def test_a_folder_that_was_made_here_is_refused_where_a_file_of_it_is_missing(tmp_path: Path) -> None:
     folder = made(tmp_path)
     (folder / "config.json").unlink()
-    with pytest.raises(Refusal, match=rf"config.json \(No such file(.|\n)*do: remove {folder}: it is made again"):
+    with pytest.raises(Refusal, match=rf"config.json \(No such file(.|\n)*do: delete {folder}; it will be made again"):
         made(tmp_path)
 
 

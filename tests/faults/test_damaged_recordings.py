@@ -75,7 +75,7 @@ def test_tags_that_lead_in_a_circle_are_refused_and_not_followed_for_ever(tmp_pa
     struct.pack_into(">ii", raw, 48, 36, -1)
     file.write_bytes(raw)
     np.save(tmp_path / "envelope.npy", np.random.default_rng(0).random(RATE * SECONDS))
-    with pytest.raises(Refusal, match=rf"{file} \(its tags lead in a circle\)"):
+    with pytest.raises(Refusal, match=rf"{file} \(its tags form a cycle\)"):
         open_recording(
             Recording("one_-_story", file, tmp_path / "envelope.npy"), PrepareEEGConfig(source=".", target="out")
         )

@@ -89,7 +89,7 @@ def assert_not_resumed(begun: Finished, *said: str) -> None:
 def test_one_bit_of_a_checkpoint_ends_an_analysis_before_there_is_a_run(changeable: Finished) -> None:
     flip(changeable.store.artifact(changeable.run_id, LAST), -40)
     ended = run(changeable.store, words(run_id=changeable.run_id, epochs=4), entrypoint="analyze")
-    assert_refused(ended, f"{LAST} of run {changeable.run_id[:12]} (damaged: its content is not what its digest says)")
+    assert_refused(ended, f"{LAST} of run {changeable.run_id[:12]} (damaged: its content does not match its digest)")
     assert changeable.store.runs() == [changeable.run_id]
 
 
@@ -257,7 +257,7 @@ def test_a_file_without_its_digest_is_refused_in_a_run_that_has_digests(
         ("config.json", lambda stored: {**stored, "data": {}}, "'digest' is missing"),
         ("config.json", lambda stored: {"train": stored["train"]}, "'workload' is missing"),
         ("config.json", lambda _: [1], "list indices"),
-        ("example_ids.json", lambda ids: {**ids, "val": [0.5]}, "val is no list of examples"),
+        ("example_ids.json", lambda ids: {**ids, "val": [0.5]}, "val is not a list of examples"),
         ("example_ids.json", lambda ids: {**ids, "val": [9999]}, "val has example 9999, there are 1437"),
         ("example_ids.json", lambda ids: {"train": ids["train"]}, "is missing"),
     ],

@@ -98,13 +98,13 @@ def test_curves_are_the_values_given_without_zeros_and_named_by_their_parts() ->
     given[RATIO][5] = 0.0
     del given["flow/grad_norm"][0], given["flow/back_output_ratio"]
     panels = titled(flow_curves({"": given}, ROLES))
-    assert list(panels) == ["gradient, block_0 / head", "update, block_0 / head", "gradient norm"]
-    for title, key in (("gradient, block_0 / head", RATIO), ("gradient norm", "flow/grad_norm")):
+    assert list(panels) == ["gradient ratio, block_0 / head", "update ratio, block_0 / head", "gradient norm"]
+    for title, key in (("gradient ratio, block_0 / head", RATIO), ("gradient norm", "flow/grad_norm")):
         line = next(line for line in panels[title].get_lines() if line.get_marker() == "o")
         drawn = dict(zip(line.get_xdata(), line.get_ydata(), strict=True))
         assert drawn == {epoch: value for epoch, value in given[key].items() if value > 0}
         assert panels[title].get_yscale() == "log"
-    assert next(iter(titled(flow_curves({"": given}, {})))) == "gradient, front / output"
+    assert next(iter(titled(flow_curves({"": given}, {})))) == "gradient ratio, front / output"
 
 
 @pytest.mark.parametrize(("built_in", "places"), [(1.0, [0.1]), (2.0, [0.2]), (4.0, []), (None, [])])
@@ -138,7 +138,7 @@ def test_a_single_epoch_has_whole_numbers_on_its_axis() -> None:
 def test_intervals_reach_from_low_to_high_and_their_words_fit(count: int) -> None:
     given = {f"preset=custom, use_residual=True, gradient_scale={i}.0": (0.1, 0.05 - i, 0.3) for i in range(count)}
     figure = intervals(
-        given, xlabel="difference of Pearson's r to preset=v1, 95 % over recordings and seeds", zero=True
+        given, xlabel="difference in Pearson's r from preset=v1 (95 % interval over recordings and seeds)", zero=True
     )
     (axes,) = figure.axes
     for row, (container, (mean, low, high)) in enumerate(zip(axes.containers, given.values(), strict=True)):
@@ -159,6 +159,6 @@ def test_the_same_numbers_are_the_same_file_and_leave_matplotlib_alone() -> None
 
 def test_checkpoints_counted_in_steps_are_called_steps() -> None:
     maps = titled(flow_map(series(GROUPS), GROUPS, unit="step"))
-    assert list(maps)[1] == "weight change since step 0"
+    assert list(maps)[1] == "relative weight change since step 0"
     curves = titled(flow_curves({"": series(GROUPS)}, ROLES, unit="step"))
     assert {axes.get_xlabel() for axes in (*maps.values(), *curves.values())} == {"optimizer step"}

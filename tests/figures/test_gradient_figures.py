@@ -77,13 +77,14 @@ def test_colours_of_every_matrix_reach_from_minus_1_to_1_whatever_it_holds(large
 
 
 def test_lines_lie_between_the_classes_and_names_beside_their_rows() -> None:
-    (axes,) = matrices(gradient_similarities(made(), title="a run, epoch 5"))
+    figure = gradient_similarities(made(), title="a run, epoch 5")
+    (axes,) = matrices(figure)
     lines: list[Line2D] = list(axes.get_lines())
     assert [list(line.get_ydata()) for line in lines[::2]] == [[4.5, 4.5], [6.5, 6.5]]
     assert [list(line.get_xdata()) for line in lines[1::2]] == [[4.5, 4.5], [6.5, 6.5]]
     assert list(axes.get_yticks()) == [2.0, 5.5, 11.0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "1", "2"]
-    assert (axes.get_title(), axes.get_ylabel()) == ("a run, epoch 5", "class")
+    assert (figure.get_suptitle(), axes.get_ylabel()) == ("a run, epoch 5", "class")
     assert axes.get_xlabel() == "examples by class, then by mean loss"
     np.testing.assert_array_equal(axes.images[0].get_array(), made().cosines)
 

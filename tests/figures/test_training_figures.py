@@ -191,7 +191,8 @@ def test_comparison_draws_every_run_in_its_own_colour() -> None:
 
 def test_comparison_draws_what_there_is_of_a_run_that_failed() -> None:
     runs: Mapping[str, Series] = {"sgd": series(1), "adam": {}, "muon": {"val/loss": {0: 1.0}}}
-    figure = optimizer_comparison(runs, sites(1))
+    figure = optimizer_comparison(runs, sites(1), title="three")
+    assert figure.get_suptitle() == "three"
     assert set(lines(figure.axes[1])) == {"sgd"}
     assert reports.comparison_figure(runs, sites(1))
 

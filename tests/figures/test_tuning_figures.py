@@ -99,7 +99,7 @@ def test_importances_have_a_panel_for_each_objective_that_has_any() -> None:
     table = two_objectives()
     assert len(drawn(tuning.param_importances(table, [FOUND, FOUND])).axes) == 2
     (axes,) = drawn(tuning.param_importances(table, [{}, FOUND])).axes
-    assert axes.get_title() == "what decided seconds"
+    assert axes.get_title() == "Importance of parameters for seconds"
     assert tuning.param_importances(table, [{}, {}]) is None
 
 

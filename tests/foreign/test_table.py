@@ -330,7 +330,7 @@ def test_two_ways_of_padding_to_one_length_are_refused_and_to_different_lengths_
 
 
 def test_a_decoder_that_looks_padded_is_refused_until_its_own_mask_is_given():
-    with pytest.raises(Refusal, match="give a dict with decoder_attention_mask"):
+    with pytest.raises(Refusal, match="pass a dict with decoder_attention_mask"):
         towers(6, masked=False)
 
 

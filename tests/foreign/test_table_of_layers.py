@@ -85,7 +85,7 @@ def test_layers_that_are_never_called_are_left_out_with_one_line():
     made = analysis(workload, workload.model())
     assert sorted(made.sites) == ["blocks.0", "blocks.1", "first", "readout"]
     assert made.values(workload.model())
-    assert re.fullmatch(r"watching [\d,]+ of [\d,]+ weights .*not seen: idle, blocks\.2", made.coverage)
+    assert re.fullmatch(r"watching [\d,]+ of [\d,]+ weights .*not seen: 'idle', 'blocks\.2'", made.coverage)
 
 
 def test_the_copy_that_a_classifier_with_adapters_never_calls_is_left_out():
@@ -123,7 +123,7 @@ def test_sites_are_left_out_by_an_exclamation_mark_and_chosen_by_an_expression_b
 def test_one_line_says_how_many_weights_are_watched_and_what_is_not_seen():
     workload = classifier(seeded(Noisy, 4, 5, 3), normal(EXAMPLES, 4), 3)
     made = analysis(workload, workload.model())
-    assert re.fullmatch(r"watching [\d,]+ of [\d,]+ weights .*not seen: norm", made.coverage)
+    assert re.fullmatch(r"watching [\d,]+ of [\d,]+ weights .*not seen: 'norm'", made.coverage)
 
 
 class Trying(nn.Module):

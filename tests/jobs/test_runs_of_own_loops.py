@@ -126,13 +126,13 @@ def test_the_latest_is_found_though_a_program_of_one_s_own_made_it(own: OwnRuns)
 
 @pytest.mark.parametrize("entrypoint", JOBS)
 def test_a_watched_run_imports_nothing_by_itself(own: OwnRuns, entrypoint: str) -> None:
-    with pytest.raises(Refusal, match=r"(?s)does not know how its model is made.*workload="):
+    with pytest.raises(Refusal, match=r"(?s)does not store how its model is made.*workload="):
         own.runs.made(entrypoint, run_id=own.runs.ids["watched"], **JOBS[entrypoint])
 
 
 CHANGED = {
     "another width": ({"workload_args": "width=7"}, MY_LAB, "whose weights are not those of"),
-    "another activation": ({}, MY_LAB.replace("nn.ReLU()", "nn.Tanh()"), "answers otherwise"),
+    "another activation": ({}, MY_LAB.replace("nn.ReLU()", "nn.Tanh()"), "whose answers are not those stored"),
     "another order": ({}, MY_LAB.replace("nn.ReLU(), nn.Linear(width, 2)", "nn.Linear(width, 2)"), "the weights"),
 }
 

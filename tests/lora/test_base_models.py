@@ -159,7 +159,7 @@ def test_unknown_weights_are_refused(folder: Path) -> None:
     [
         ("smolm2", "did you mean smollm2"),
         ("Tiny", "did you mean tiny"),
-        ("", "no known name"),
+        ("", "not a known name"),
         ("zzz", "base_model=smollm2 or tiny"),
         ("./nowhere", "no such file or folder"),
         ("a/b/c", "no such file or folder"),
@@ -178,7 +178,7 @@ def test_smollm2_says_which_package_it_needs(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     refused(tmp_path, r"config.json \(No such file")
     (tmp_path / "adapter_config.json").touch()
-    refused(tmp_path, "an adapter, no base model")
+    refused(tmp_path, "an adapter, not a base model")
     (tmp_path / "config.json").write_text("{")
     refused(tmp_path, r"config.json \(Expecting property name")
 

@@ -274,7 +274,7 @@ def test_a_model_whose_examples_see_each_other_is_refused():
     coupled = Forward(lambda self, x: torch.einsum("ni,oi->no", x - x.mean(dim=0), self.w), w=normal(3, 4))
     workload = probe(coupled, normal(N, 4))
     with pytest.raises(
-        Refusal, match=r"gradients for an example alone are not those in a batch(.|\n)*batch statistics"
+        Refusal, match=r"gradients for a single example differ from those in a batch(.|\n)*batch statistics"
     ):
         GradientGram(workload, range(N), ["w"])(coupled)
     with pytest.raises(Refusal, match="depend on the others in the batch"):

@@ -40,13 +40,13 @@ def test_asking_changes_nothing():
 def test_the_same_answers_pass_and_others_are_refused():
     check_answers([1.0, -20.0], [1.0 + 0.019, -20.0], "epoch 3")
     check_answers([], [1.0], "epoch 3")
-    with pytest.raises(Refusal, match=r"answers otherwise than when epoch 3 was stored \(they differ by 0.021"):
+    with pytest.raises(Refusal, match=r"whose answers are not those stored with epoch 3 \(they differ by 0.021"):
         check_answers([1.0, -20.0], [1.021, -20.0], "epoch 3")
 
 
 @pytest.mark.parametrize("now", [[1.0], [], [1.0, math.nan], [1.0, 2.0, 3.0]])
 def test_fewer_numbers_and_undefined_ones_are_other_answers(now: list[float]):
-    with pytest.raises(Refusal, match="answers otherwise"):
+    with pytest.raises(Refusal, match="whose answers are not those stored"):
         check_answers([1.0, 2.0], now, "epoch 3")
 
 

@@ -1,14 +1,20 @@
 """The optimizers by name: what they compute, what they share between them, and that their state comes back."""
 
+import dataclasses
 import io
 import math
+from typing import Any
 
 import pytest
 import torch
 import torch.nn as nn
 from torch import Tensor
 
-from nfa.registry.training.optimizers import Optimizers, build
+from nfa.errors import Refusal
+from nfa.reference import orthogonalised as by_decomposition
+from nfa.registry.training.muon import COEFFICIENTS
+from nfa.registry.training.optimizer_parameters import OptimizerParameters
+from nfa.registry.training.optimizers import Group, Optimizers, build
 
 SETTINGS = {"lr": 0.01, "momentum": 0.0, "weight_decay": 0.0, "companion_lr": 0.001}
 SHAPES = [(6, 9), (8, 6), (3, 8)]  # the last one is the readout
@@ -22,8 +28,12 @@ def parameters() -> list[nn.Parameter]:
     return [nn.Parameter(draw(*shape, seed=index)) for index, shape in enumerate(SHAPES)]
 
 
-def made(name: str, weights: list[nn.Parameter], **settings: float) -> Optimizers:
-    return build(name, weights[:-1], readout=weights[-1:], **{**SETTINGS, **settings})
+def asked(name: str, **settings: Any) -> OptimizerParameters:
+    return OptimizerParameters(optimizer=name, **{**SETTINGS, **settings})
+
+
+def made(name: str, weights: list[nn.Parameter], **settings: Any) -> Optimizers:
+    return build(asked(name, **settings), [Group(weights[:-1], weights[-1:])])
 
 
 def steps(optimizer: Optimizers | torch.optim.Optimizer, weights: list[nn.Parameter], count: int, first: int = 0):
@@ -75,7 +85,7 @@ def test_the_first_update_of_muon_is_the_orthogonalised_gradient(shape):
     U, _, Vh = torch.linalg.svd(draw(*shape, seed=1), full_matrices=False)
     gradient = U @ torch.diag(torch.linspace(0.2, 1, min(shape))) @ Vh
     weight, readout, lr = nn.Parameter(torch.zeros(shape)), nn.Parameter(torch.zeros(2, 2)), 0.02
-    optimizer = build("muon", [weight], readout=[readout], **{**SETTINGS, "lr": lr, "momentum": 0.95})
+    optimizer = made("muon", [weight, readout], lr=lr, momentum=0.95)
     weight.grad, readout.grad = gradient.clone(), torch.zeros(2, 2)
     optimizer.step()
     direction = -weight.detach() / (lr * math.sqrt(max(1, shape[0] / shape[1])))
@@ -94,22 +104,35 @@ def test_the_size_of_the_gradient_does_not_change_muons_update():
     updates = []
     for scale in (1.0, 64.0):
         weight, readout = nn.Parameter(torch.zeros(8, 6)), nn.Parameter(torch.zeros(2, 2))
-        optimizer = build("muon", [weight], readout=[readout], **SETTINGS)
+        optimizer = made("muon", [weight, readout])
         weight.grad = scale * draw(8, 6, seed=1)
         optimizer.step()
         updates.append(weight.detach())
     torch.testing.assert_close(*updates, rtol=0.03, atol=3e-4)
 
 
-def test_muons_products_equal_torchs_own_slow_ones():
-    """Without bfloat16 units, rounded operands are multiplied in float32: the same to a few 2⁻⁸ after 5 rounds."""
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_muon_is_torchs(precision):
+    """Bitwise where torch's own precision is asked for; else the same to a few 2⁻⁸ after the five rounds."""
     found, expected = parameters(), parameters()
-    steps(made("muon", found, lr=1.0, momentum=0.9), found, 2)
+    steps(made("muon", found, lr=1.0, momentum=0.9, optimizer_args=f"precision={precision}"), found, 2)
     plain = torch.optim.Muon(expected[:-1], lr=1.0, momentum=0.9, weight_decay=0.0)
     steps(plain, expected[:-1], 2)
+    apart = 0.0 if precision == "bfloat16" else 0.02
     for one, other, start in list(zip(found, expected, parameters(), strict=True))[:-1]:
-        torch.testing.assert_close(one - start, other - start, rtol=0.02, atol=0.02)
+        torch.testing.assert_close(one - start, other - start, rtol=apart, atol=apart)
         assert (other - start).norm() > 1
+
+
+@pytest.mark.parametrize("coefficients", COEFFICIENTS)
+def test_the_coefficients_that_are_asked_for_are_used(coefficients):
+    weight, readout, gradient = nn.Parameter(torch.zeros(6, 9)), nn.Parameter(torch.zeros(2, 2)), draw(6, 9, seed=3)
+    given = f"coefficients={coefficients},precision=float32,nesterov=false"
+    optimizer = made("muon", [weight, readout], lr=1.0, optimizer_args=given)
+    weight.grad = gradient.clone()
+    optimizer.step()
+    expected = by_decomposition(gradient, list(COEFFICIENTS[coefficients]))
+    torch.testing.assert_close(-weight.detach().double(), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_readout_of_muon_is_adams_at_its_own_learning_rate():
@@ -163,7 +186,7 @@ def test_state_comes_back_through_a_file(name):
     stored = torch.load(file, weights_only=True)
     again = [nn.Parameter(weight) for weight in stored["weights"]]
     resumed = made(name, again, momentum=0.9, weight_decay=0.1)
-    resumed.load_state_dict(stored["optimizer"])
+    resumed.load_state_dict(stored["optimizer"], 2)
     steps(resumed, again, 2, first=2)
     assert_equal(again, weights)
 
@@ -177,5 +200,37 @@ def test_gradients_are_dropped_not_zeroed():
 
 
 def test_an_unknown_name_is_refused():
-    with pytest.raises(KeyError, match="lion"):
+    with pytest.raises(Refusal, match="lion"):
         made("lion", parameters())
+
+
+OTHERS = {"RMSprop": {"alpha": 0.9}, "NAdam": {}, "Adagrad": {}, "Adafactor": {}, "Rprop": {}}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_any_class_of_torch_is_made_with_its_arguments(name):
+    found, expected, own = parameters(), parameters(), OTHERS[name]
+    given = ",".join(f"{key}={value}" for key, value in own.items())
+    config = asked(name, lr="auto", momentum="auto", optimizer_args=given)
+    optimizer = build(dataclasses.replace(config, **config.known()), [Group(found[:-1], found[-1:])])
+    steps(optimizer, found, 3)
+    steps(getattr(torch.optim, name)(expected, weight_decay=0.0, **own) if name != "Rprop" else
+          torch.optim.Rprop(expected), expected, 3)  # fmt: skip
+    assert_equal(found, expected)
+    assert list(optimizer.parts) == [name]
+
+
+def test_arguments_that_are_typed_come_before_those_of_the_family():
+    weights, family = parameters(), {"adam": {"betas": (0.9, 0.98), "eps": 1e-9}}
+    made_of_family = build(asked("adam", optimizer_args="betas=0.5,0.6"), [Group(weights)], own=family)
+    group = made_of_family.parts["adam"].param_groups[0]
+    assert (group["betas"], group["eps"]) == ((0.5, 0.6), 1e-9)
+    assert build(asked("sgd"), [Group(weights)], own=family).parts["sgd"].param_groups[0]["nesterov"] is False
+
+
+def test_a_groups_factor_holds_for_the_companion_too():
+    weights = parameters()
+    groups = [Group(weights[:1]), Group(weights[1:2], weights[2:], factor=3.0)]
+    parts = build(asked("muon", lr=0.01, companion_lr=0.001), groups).parts
+    assert [group["lr"] for group in parts["muon"].param_groups] == [0.01, 0.03]
+    assert [group["lr"] for group in parts["companion"].param_groups] == [0.003]

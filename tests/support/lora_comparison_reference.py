@@ -215,12 +215,12 @@ def lines(one: Mapping[str, Any]) -> list[str]:
     said = []
     for at, other in (("at_equal_steps", "random"), ("at_equal_compute", "random_in_compute")):
         found = one[at]
-        uncounted = ", its start's own compute not counted" if at == "at_equal_steps" else ""
+        uncounted = ", without the compute of its start" if at == "at_equal_steps" else ""
         span = f"{_span(found, '+z.4f')}, {found['verdict']}{uncounted}"
         said.append(f"  {one['arm']}, {at.replace('_', ' ')} as {one[other]}: {span}")
         for seed, look in found["by_seed"].items():
             share = f", {look['share_of_compute']:.1%} of its compute" if "share_of_compute" in look else ""
-            steps = f"after {look['steps']:.4g} steps and {look['random_steps']:.4g} of random"
+            steps = f"after {look['steps']:.4g} steps, random after {look['random_steps']:.4g}"
             said.append(f"    seed {seed}: {look['difference']:+z.4f}, {steps}{share}")
     ends = ("initial", "best")
     said += [f"  {one['arm']}: {of} loss {_span(one[f'{of}_difference'], '+z.4f')}" for of in ends]
@@ -228,7 +228,7 @@ def lines(one: Mapping[str, Any]) -> list[str]:
     arms = ((to["restricted_mean"], to["reached"]), (to["random_restricted_mean"], to["random_reached"]))
     means = [_restricted(steps, there, len(to["by_seed"])) for steps, there in arms]
     span = "" if to["difference"] is None else f"; {_span(to['difference'], '+z.4g')}"
-    said.append(f"  {one['arm']}: steps to the target, of {to['horizon']}: {means[0]}, random {means[1]}{span}")
+    said.append(f"  {one['arm']}: steps to the target (at most {to['horizon']}): {means[0]}, random {means[1]}{span}")
     return said
 
 

@@ -14,7 +14,7 @@ from tests.support.study_tables import classifier, optuna_study, two_objectives
 
 ONE = [
     "History of val/loss",
-    "Values while trials trained",
+    "Values during training",
     "Importance of the parameters",
     "val/loss by each parameter",
     "val/loss over pairs of parameters",
@@ -66,7 +66,7 @@ def test_page_of_two_objectives_has_their_front_and_both_in_turn() -> None:
     assert [name for name in headings(found) if name.startswith("seconds")] == [
         "seconds by each parameter", "seconds over pairs of parameters", "seconds across all parameters",
     ]  # fmt: skip
-    assert missing(found) == ["With several objectives no values are reported while a trial trains."]
+    assert missing(found) == ["With several objectives, no values are reported during training."]
     assert "Objective Value" not in found.partition("<body>")[2]
 
 
@@ -77,7 +77,7 @@ def test_a_study_without_a_finished_trial_says_so_instead_of_plots() -> None:
     assert headings(found) == ONE
     assert plots(found) == 1  # the timeline; Optuna does not show the course of those that failed
     assert missing(found).count("No trial has finished.") == 4
-    assert "0 trials finished; 10 are needed." in missing(found)
+    assert "0 trials finished, but 10 are needed." in missing(found)
 
 
 def test_one_parameter_has_no_pairs() -> None:
@@ -102,7 +102,7 @@ def test_a_plot_that_fails_is_left_out_with_the_reason_and_the_log_is_as_before(
     found = study_page(study, table)
     assert plots(found) == len(ONE) - 1
     (reason,) = missing(found)
-    assert reason.startswith("Optuna could not, ")
+    assert reason.startswith("Optuna failed with ")
     assert "no &lt;axis&gt;" in reason
     assert "Traceback" not in found.partition("<body>")[2]
     assert optuna.logging.get_verbosity() == optuna.logging.ERROR

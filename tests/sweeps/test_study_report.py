@@ -46,7 +46,7 @@ def test_the_study_its_counts_and_its_best_trial_beside_the_defaults() -> None:
 
 def test_columns_are_aligned() -> None:
     lines = written(classifier(), [FOUND], arms(), {}).splitlines()
-    start = lines.index("What decided val/loss") + 1
+    start = lines.index("Importance of parameters for val/loss") + 1
     assert {line.index("(") for line in lines[start + 1 : start + 4]} == {lines[start].index("95 %")}
 
 
@@ -55,7 +55,7 @@ def test_columns_are_aligned() -> None:
     [
         (-0.1, "best trial, val/loss: better than the defaults by 0.0"),
         (0.1, "best trial, val/loss: worse than the defaults by 0.1"),
-        (0.0, "best trial, val/loss: cannot be told from the defaults: "),
+        (0.0, "best trial, val/loss: cannot be told apart from the defaults: "),
     ],
 )
 def test_a_confirmation_is_a_sentence_with_its_interval(shift: float, said: str) -> None:
@@ -82,36 +82,36 @@ def test_the_interval_of_a_verdict_is_of_the_amount_and_in_order() -> None:
 def test_one_seed_gives_no_verdict() -> None:
     text = written(classifier(), [{}], arms(seeds=1), {})
     line = block(text, "Trained again with fresh seeds")[-1]
-    assert line == "trial 9, val/loss: no verdict: 1 seed finished in both, 2 are needed"
+    assert line == "trial 9, val/loss: no verdict: 1 seed finished in both, 2 needed"
 
 
 def test_without_confirmation_or_finished_trials_it_says_so() -> None:
     table = classifier()
     empty = replace(table, rows=tuple(row for row in table.rows if row.state == "failed"))
     text = written(empty, [{}], [], {}, defaults=0)
-    assert block(text, "Best trial") == ["none: no trial has finished and keeps the constraints"]
-    assert block(text, "Trained again with fresh seeds") == ["no: nothing was trained again beside the defaults"]
-    assert block(text, "What decided val/loss") == ["cannot be said: 0 finished trials; 10 are needed"]
+    assert block(text, "Best trial") == ["none: no finished trial satisfies the constraints"]
+    assert block(text, "Trained again with fresh seeds") == ["none: no other point was trained again with the defaults"]
+    assert block(text, "Importance of parameters for val/loss") == ["not available: 0 finished trials; 10 are needed"]
 
 
 def test_importances_are_in_order_with_what_they_say_and_the_rest_with_reasons() -> None:
     table = classifier()
-    lines = block(written(table, [FOUND], [], {}), "What decided val/loss")[1:]
+    lines = block(written(table, [FOUND], [], {}), "Importance of parameters for val/loss")[1:]
     assert [line.split()[0] for line in lines] == ["lr", "width", "optimizer"]
     assert [line.endswith("mattered") for line in lines] == [True, False, False]
     assert lines[1].endswith("not beyond chance")
     same = tuple(replace(row, parameters={**row.parameters, "width": 64}) for row in table.rows)
     known = {name: FOUND[name] for name in ("lr", "optimizer")}
-    lines = block(written(replace(table, rows=same), [known], [], {}), "What decided val/loss")
+    lines = block(written(replace(table, rows=same), [known], [], {}), "Importance of parameters for val/loss")
     assert lines[-1] == "width:  it was 64 in all finished trials"
 
 
 def test_notes_say_what_is_left_out_only_where_it_applies() -> None:
     said = written(classifier(), [FOUND], arms(), {})
-    assert "Importances are of finished trials" in said
-    assert "partly the luckiest" in said
+    assert "Importances are computed from finished trials" in said
+    assert "selected partly by luck" in said
     assert "comparisons were made" not in said
-    assert "Importances are of" not in written(classifier(), [{}], arms(), {})
+    assert "Importances are computed from" not in written(classifier(), [{}], arms(), {})
     several = [*arms(), replace(arms()[1], name="other")]
     assert "2 comparisons were made" in written(classifier(), [{}], several, {})
 
@@ -121,8 +121,8 @@ def test_two_objectives_have_a_front_and_their_relation() -> None:
     text = written(table, [FOUND, {}], [], {}, defaults=0)
     assert text.startswith("width-cost: highest val/accuracy and lowest seconds over")
     assert "Spearman's correlation -" in "\n".join(block(text, "Trade-off"))
-    assert "of the finished, break a constraint" in text
-    assert block(text, "What decided seconds") == ["not asked"]
+    assert "finished, but break a constraint" in text
+    assert block(text, "Importance of parameters for seconds") == ["not computed"]
 
 
 def test_trials_are_lines_that_read_back() -> None:
@@ -156,7 +156,7 @@ def test_an_arm_that_never_finished_has_no_mean() -> None:
     found = as_json(classifier(), [{}], pair)["confirmation"][1]
     assert found["means"] == {}
     assert found["differences"]["val/loss"] == {
-        "seeds": 0, "verdict": "no verdict: 0 seeds finished in both, 2 are needed",
+        "seeds": 0, "verdict": "no verdict: 0 seeds finished in both, 2 needed",
     }  # fmt: skip
     assert "none finished" in written(classifier(), [{}], pair, {})
 

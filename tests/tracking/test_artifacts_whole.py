@@ -111,7 +111,7 @@ def test_a_copy_for_which_there_is_no_room_leaves_nothing_and_says_so(
         copy(source, target)
 
     monkeypatch.setattr(artifacts.shutil, "copyfile", full)
-    with pytest.raises(NfaError, match=rf"(?s)a/b: .*No space left.*do: mend it; .* run {changeable.run_id}"):
+    with pytest.raises(NfaError, match=rf"(?s)a/b: .*No space left.*do: fix it .* run {changeable.run_id}"):
         tracking.copy_artifacts(changeable.run_id, tmp_path / "a" / "b")
     assert not (tmp_path / "a").exists()
 

@@ -200,7 +200,7 @@ def test_a_process_out_of_sight_is_watched_and_gone_when_it_gives_no_sign(
     run = made(**{BEAT: text})
     wait_until_free(run)
     assert sum(clock.waited) == pytest.approx(60)
-    assert "watched for 60 s" in capsys.readouterr().out
+    assert "for 60 s, to see whether" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("store")

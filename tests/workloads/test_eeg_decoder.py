@@ -229,8 +229,8 @@ def test_sgd_has_the_asked_momentum_and_rates_decay_as_asked():
     workload = tiny_decoder(optimizer="sgd", momentum=0.9, lr=0.5, lr_step=2, lr_decay=0.1)
     optimizers = workload.optimizers(workload.model())
     assert {group["momentum"] for group in optimizers.parts["sgd"].param_groups} == {0.9}
-    for _ in range(5):
-        optimizers.end_epoch()
+    for _ in range(5 * math.ceil(len(workload.draw(0)) / workload.config.batch_size)):
+        optimizers.step()
     assert {round(group["lr"], 9) for group in optimizers.parts["sgd"].param_groups} == {0.005}
 
 

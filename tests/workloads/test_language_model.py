@@ -170,7 +170,7 @@ def test_it_trains_with_adamw_and_a_falling_rate(made: LanguageModel) -> None:
     assert isinstance(optimizers.parts["adamw"], torch.optim.AdamW)
     assert (group["betas"], group["eps"], group["weight_decay"], group["lr"]) == ((0.9, 0.999), 1e-8, 0.03, 0.02)
     assert len(group["params"]) == 2 * len(MODULES)
-    optimizers.end_epoch()
+    optimizers.step()
     assert group["lr"] == pytest.approx(0.02 * (1 - 1 / STEPS))
 
 

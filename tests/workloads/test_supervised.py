@@ -195,7 +195,7 @@ def test_padded_sequences_without_either_are_refused() -> None:
 
 
 def test_sequences_of_different_lengths_are_refused_where_nothing_pads_them() -> None:
-    with pytest.raises(Refusal, match=r"cannot be put into one batch .*\n.*pads them and gives an attention_mask"):
+    with pytest.raises(Refusal, match=r"combined into one batch .*\n.*pads them and returns an attention_mask"):
         supervised([(words, 0) for words in WORDS])
 
 
@@ -223,7 +223,7 @@ class Stream(IterableDataset):
         (TensorDataset(X[:0], Y[:0]), "a dataset without examples"),
         (Stream(), r"a Stream without a length or without items\n  allowed: a map-style Dataset"),
         (Items(lambda place: X[place]), r"examples that are a Tensor\n  allowed: pairs \(inputs, targets\), or dicts"),
-        (Items(lambda place: {"x": X[place]}), "examples with x, without labels"),
+        (Items(lambda place: {"x": X[place]}), "examples with x, but without labels"),
         (Items(lambda place: (X[place], X[place], Y[place])), "a list of 3|a tuple of 3"),
     ],
 )
@@ -233,7 +233,7 @@ def test_what_is_no_dataset_of_examples_is_refused_at_once(train: Any, match: st
 
 
 def test_a_split_that_was_not_given_and_a_device_that_is_none_are_refused() -> None:
-    with pytest.raises(Refusal, match="split 'test'\n  allowed: train, val, probe\n  do: give Supervised a dataset"):
+    with pytest.raises(Refusal, match="split 'test'\n  allowed: train, val, probe\n  do: pass a dataset to Supervised"):
         supervised().ids("test")
     with pytest.raises(Refusal, match="device='gpu'"):
         supervised(device="gpu")

@@ -87,7 +87,7 @@ def test_a_share_of_nothing_is_absent() -> None:
     ("known", "said"),
     [
         ({"first": Subspace(DIRECTIONS)}, "site 'first'"),
-        ({"2": Subspace(DIRECTIONS)}, "6 numbers for site '2', whose input has 8"),
+        ({"2": Subspace(DIRECTIONS)}, "6 entries for site '2', whose input has 8"),
     ],
 )
 def test_a_site_that_is_not_there_or_reads_another_input_is_refused(known: Any, said: str) -> None:

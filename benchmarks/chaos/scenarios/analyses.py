@@ -36,6 +36,20 @@ def asked_twice(here: Round, _number: int) -> None:
 
 
 SCENARIOS = [
-    Scenario("analysis killed", "analysis, SIGKILL; asked again", asked_again, analysis, rounds=2, seconds=25),
-    Scenario("analysis twice", "two equal analyses at the same moment", asked_twice, analysis, rounds=2, seconds=25),
+    Scenario(
+        "analysis killed",
+        "an analysis is killed with SIGKILL; then asked for again",
+        asked_again,
+        analysis,
+        rounds=2,
+        seconds=25,
+    ),
+    Scenario(
+        "analysis twice",
+        "two equal analyses are started at the same moment",
+        asked_twice,
+        analysis,
+        rounds=2,
+        seconds=25,
+    ),
 ]

@@ -61,7 +61,7 @@ def namespaces_missing() -> str:
 SCENARIOS = [
     Scenario(
         "together",
-        "two or three resumes of one killed run at the same moment",
+        "one killed run is resumed by two or three processes at the same moment",
         together,
         long_training,
         rounds=4,
@@ -69,7 +69,7 @@ SCENARIOS = [
     ),
     Scenario(
         "elsewhere",
-        "a living run resumed from another PID namespace of the same host name",
+        "a running run is resumed from another PID namespace with the same host name",
         from_elsewhere,
         living_training,
         rounds=2,

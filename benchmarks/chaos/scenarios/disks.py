@@ -96,7 +96,7 @@ def limited(here: Round, number: int) -> None:
 SCENARIOS = [
     Scenario(
         "disk too small",
-        "artifacts on a disk of 8 MB: refused; with room, trained",
+        "artifacts on a disk of 8 MB: the training is refused; with enough space it is trained",
         too_small,
         training,
         rounds=1,
@@ -105,7 +105,8 @@ SCENARIOS = [
     ),
     Scenario(
         "disk filled",
-        "disk with the artifacts, or with database and artifacts, filled in mid training; emptied, resume",
+        "the disk with the artifacts, or with database and artifacts, becomes full during training; then emptied, "
+        "and resumed",
         filled,
         training,
         rounds=4,
@@ -114,7 +115,8 @@ SCENARIOS = [
     ),
     Scenario(
         "file size limit",
-        "ulimit -f below the size of the weights, or met by the database in mid training; lifted, resume",
+        "ulimit -f is below the size of the weights, or the database reaches it during training; then lifted, and "
+        "resumed",
         limited,
         training,
         rounds=2,

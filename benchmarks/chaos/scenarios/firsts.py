@@ -26,7 +26,7 @@ def postgresql_missing() -> str:
 SCENARIOS = [
     Scenario(
         "first, twice",
-        "two first trainings in an empty folder at the same moment (SQLite)",
+        "two first trainings are started in an empty folder at the same moment (SQLite)",
         two_at_once,
         training,
         rounds=3,
@@ -34,7 +34,7 @@ SCENARIOS = [
     ),
     Scenario(
         "first, twice, PostgreSQL",
-        "two first trainings in an empty database of PostgreSQL at the same moment",
+        "two first trainings are started on an empty PostgreSQL database at the same moment",
         two_at_once_on_postgresql,
         training,
         rounds=2,

@@ -53,7 +53,8 @@ def interrupted(here: Round, number: int) -> None:
 SCENARIOS = [
     Scenario(
         "killed",
-        "SIGKILL at a random moment, from the imports on; resume; three times over, then left to finish",
+        "killed with SIGKILL at a random moment, even during imports, then resumed; three times, and then left to "
+        "finish",
         killed,
         training,
         rounds=4,
@@ -61,7 +62,7 @@ SCENARIOS = [
     ),
     Scenario(
         "killed, odd folder",
-        "the same in a folder whose name has blanks, a percent sign and an umlaut",
+        "the same, in a folder whose name has spaces, a percent sign and an umlaut",
         killed,
         training,
         rounds=2,
@@ -70,7 +71,7 @@ SCENARIOS = [
     ),
     Scenario(
         "interrupted",
-        "SIGINT and at once SIGTERM, or SIGTERM alone; resume",
+        "interrupted with SIGINT and at once SIGTERM, or with SIGTERM alone; then resumed",
         interrupted,
         training,
         rounds=4,

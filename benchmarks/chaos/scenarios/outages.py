@@ -59,7 +59,7 @@ def killed_server(here: Round, number: int) -> None:
 SCENARIOS = [
     Scenario(
         "hung and interrupted",
-        "tracking server stopped (SIGSTOP), SIGINT to the training; SIGCONT, resume",
+        "the tracking server is stopped (SIGSTOP) and the training gets SIGINT; then SIGCONT, and resumed",
         interrupted_while_hung,
         served_training,
         rounds=3,
@@ -67,7 +67,7 @@ SCENARIOS = [
     ),
     Scenario(
         "hung",
-        "tracking server stopped for 8 or 16 s while the training goes on",
+        "the tracking server is stopped for 8 or 16 s while the training continues",
         waiting_while_hung,
         served_training,
         rounds=2,
@@ -75,7 +75,7 @@ SCENARIOS = [
     ),
     Scenario(
         "server killed",
-        "tracking server killed, with and without SIGINT to the training; started again, resume",
+        "the tracking server is killed, with and without SIGINT to the training; then started again, and resumed",
         killed_server,
         served_training,
         rounds=4,

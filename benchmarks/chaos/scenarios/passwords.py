@@ -37,7 +37,7 @@ def _refusals(here: Round, server: PostgreSQL) -> None:
 SCENARIOS = [
     Scenario(
         "password",
-        "PostgreSQL with a password in its address: SIGKILL or SIGTERM, resume; then wrong passwords",
+        "PostgreSQL with a password in its address: SIGKILL or SIGTERM, then resumed; then with wrong passwords",
         ended_and_resumed,
         training,
         rounds=2,

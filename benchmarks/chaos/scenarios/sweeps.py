@@ -68,13 +68,30 @@ def started_twice(here: Round, _number: int) -> None:
 
 SCENARIOS = [
     Scenario(
-        "lost worker", "study of two workers, SIGKILL to one", lost_worker, study, rounds=2, seconds=30, once=True
-    ),
-    Scenario(
-        "lost launcher", "study, SIGKILL to its launcher; started again", lost_launcher, study, rounds=2, seconds=40,
+        "lost worker",
+        "a study with two workers; one of them is killed with SIGKILL",
+        lost_worker,
+        study,
+        rounds=2,
+        seconds=30,
         once=True,
     ),
     Scenario(
-        "study twice", "a study started twice at the same moment", started_twice, study, rounds=2, seconds=45, once=True
+        "lost launcher",
+        "a study whose launcher is killed with SIGKILL; then started again",
+        lost_launcher,
+        study,
+        rounds=2,
+        seconds=40,
+        once=True,
     ),
-]  # fmt: skip
+    Scenario(
+        "study twice",
+        "a study is started twice at the same moment",
+        started_twice,
+        study,
+        rounds=2,
+        seconds=45,
+        once=True,
+    ),
+]

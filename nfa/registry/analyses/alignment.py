@@ -10,6 +10,7 @@ from nfa.registry import stored_runs, tracking
 from nfa.registry.analyses import alignment_report, seed_groups
 from nfa.registry.analyses.config import AnalyzeConfig
 from nfa.registry.analyses.stored import UNDECISIVE, StoredAnalysis, analyse, workload_of
+from nfa.registry.analyses.titles import subject_of
 from nfa.registry.importing import importing
 from nfa.registry.launch import launch
 from nfa.registry.tracking import TrackedRun
@@ -81,7 +82,7 @@ class Alignment(StoredAnalysis):
         alignment_report.report(run, title)
 
     def compare(self, run: TrackedRun, parts: Mapping[str, str], sources: Mapping[str, str]) -> None:
-        alignment_report.compare(run, parts)
+        alignment_report.compare(run, parts, subject_of(list(sources.values())))
         seed_groups.compare_groups(run, parts, sources)
 
 

@@ -43,8 +43,11 @@ def report(run: TrackedRun, title: str) -> None:
         stage("figure", "plots/all_relations.png and .pdf")
 
 
-def compare(run: TrackedRun, parts: Mapping[str, str]) -> None:
-    """Compare several analyses in one table and one figure; `parts` maps run names to analysis run ids."""
+def compare(run: TrackedRun, parts: Mapping[str, str], subject: str) -> None:
+    """Compare several analyses in one table and one figure; `parts` maps run names to analysis run ids.
+
+    `subject` is what the analysed runs trained on what, for the title of the figure.
+    """
     series = {name: tracking.history(run_id) for name, run_id in parts.items()}
     contents = [tracking.get_json(run_id, "config.json") for run_id in parts.values()]
     sites = [site for site in contents[0]["sites"] if all(site in content["sites"] for content in contents)]
@@ -55,8 +58,8 @@ def compare(run: TrackedRun, parts: Mapping[str, str]) -> None:
     boundary = phase_boundary(sorted(set().union(*(of_run[DONE] for of_run in series.values()))))
     drawn = {name: shown(of_run, sites, relations, MOST_COLUMNS) for name, of_run in series.items()}
     curves, one = {name: of_run.series for name, of_run in drawn.items()}, next(iter(drawn.values()))
-    label = axis_label(unit)
-    figure = relation_grid(curves, one.sites, relations, draw_run, title=one.said, boundary=boundary, unit=label)
+    label, title = axis_label(unit), subject + (f"; {one.said}" if one.said else "")
+    figure = relation_grid(curves, one.sites, relations, draw_run, title=title, boundary=boundary, unit=label)
     tracking.save_picture(run, figure, "run_comparison")
     stage("figure", "plots/run_comparison.png and .pdf")
 

@@ -73,8 +73,6 @@ class FlowOfRun:
         self._announced = True
         self.analysis.announce()
         if not any(key.startswith("flow/") for key in self.logged):
-            stage(
-                "notice", "the training logged no updates, so update ratios and the gradient norm are not available"
-            )
+            stage("notice", "the training logged no updates, so update ratios and the gradient norm are not available")
         if self.analysis.start is None:
             stage("notice", "the run has no checkpoint 0, so weight changes are not available")

@@ -59,7 +59,7 @@ def _draw(
     roles = {tuple(one["groups"][role] for role in ("front", "back", "output")) for one in described}
     named = dict(zip(("front", "back", "output"), next(iter(roles)), strict=True)) if len(roles) == 1 else {}
     curves = {arm.label: arm.averaged(list(CURVES)) for arm in arms}
-    title = "geometric mean over seeds" if max(len(arm.seeds) for arm in arms) > 1 else ""
+    title = "gradient flow" + (", geometric mean over seeds" if max(len(arm.seeds) for arm in arms) > 1 else "")
     factors = {ParameterGroups(**one["groups"]).built_in for one in described}
     built_in = factors.pop() if len(factors) == 1 else None
     figure = flow_curves(curves, named, title=title, unit=unit, built_in=built_in)

@@ -25,7 +25,7 @@ RATIO_NAMES = {
 EXTREMES = {"grad_rms": "gradient", "update_ratio": "update"}
 NO_RATIO = "ratios to the output are not defined, because the output layer is not trained"
 BY_CONSTRUCTION = 1.05  # a built-in factor above this, or below its inverse, is reported
-WHOSE = "targets: rules of thumb, derived from nothing"
+WHOSE = "targets: rules of thumb from decoding EEG with Conformers; they are not derived and may not fit other networks"
 
 
 def report(run: TrackedRun, title: str) -> None:

@@ -11,9 +11,11 @@ from nfa import __version__, checkpoint_schedule, unfinished
 from nfa.console import stage
 from nfa.content import json_digest
 from nfa.errors import Refusal
+from nfa.plain_text import counted
 from nfa.registry import stored_runs, tracking
 from nfa.registry.analyses.checkpoint_units import common_unit
 from nfa.registry.analyses.config import StoredRunsConfig
+from nfa.registry.analyses.titles import title_of
 from nfa.registry.families.protocol import NamedWorkload
 from nfa.registry.folders import typed_folder
 from nfa.registry.signals import Interrupted, shielded
@@ -187,7 +189,7 @@ def _names(plans: Sequence[AnalysisPlan]) -> list[str]:
 
 def _one(plan: AnalysisPlan, *, adopt: bool) -> TrackedRun:
     kind, source = plan.kind, plan.source.info
-    stage("source", f"{source.run_id[:12]} {source.run_name}, {len(plan.epochs)} checkpoints")
+    stage("source", f"{source.run_id[:12]} {source.run_name}, {counted(len(plan.epochs), 'checkpoint')}")
     plan.prepare()
     run = tracking.open_run(
         kind.entrypoint,
@@ -206,7 +208,7 @@ def _one(plan: AnalysisPlan, *, adopt: bool) -> TrackedRun:
             stage("coverage", coverage)
         _log_checkpoints(run, plan)
         plan.opened = None  # to free memory for the next run
-        kind.report(run, source.run_name)
+        kind.report(run, title_of(plan.source))
     return run
 
 
@@ -230,7 +232,8 @@ def _log_checkpoints(run: TrackedRun, plan: AnalysisPlan) -> None:
         stage("stopped", "run the same command again to continue; finished checkpoints are copied, not computed again")
         raise
     if copies := [epoch for epoch in plan.epochs if epoch in plan.earlier.values]:
-        stage("copied", f"{len(copies)} of {len(plan.epochs)} checkpoints, from an earlier run of this analysis")
+        number = counted(len(plan.epochs), "checkpoint")
+        stage("copied", f"{len(copies)} of {number}, from an earlier run of this analysis")
 
 
 def _copied(run: TrackedRun, plan: AnalysisPlan, epoch: int) -> dict[str, float]:

@@ -97,7 +97,7 @@ def locate(dataset: str, data_dir: str = "") -> dict[str, Path]:
 
 
 def _with_scikit_learn() -> Path:
-    """The file of digits in the installed package, which is not imported: that takes longer than a small training."""
+    """Return the digits file of the installed scikit-learn, without importing it, because that is slow."""
     check_extra("dataset=digits", "registry", "scikit-learn")
     package = find_spec("sklearn")
     assert package

@@ -53,7 +53,7 @@ def load(dataset: str, files: Mapping[str, Path]) -> ImageData:
 
 
 def _digits(files: Mapping[str, Path]) -> ImageData:
-    """A row for each image: its pixels, then its label."""
+    """Read rows of pixels followed by a label."""
     table = np.loadtxt(files["table"], np.uint8, delimiter=",", ndmin=2)
     images, labels = np.ascontiguousarray(table[:, :-1]), table[:, -1].astype(np.int64)
     return ImageData("digits", 16.0, images[:1437], labels[:1437], images[1437:], labels[1437:])

@@ -1,4 +1,4 @@
-"""What the rest of the house knows of a family of models: nothing but its `Family` is asked, and no family is named."""
+"""The interface between a family of models and the rest of the application, which never names a family."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -22,16 +22,21 @@ if TYPE_CHECKING:
 
 Ids = Mapping[str, Sequence[int]]
 Value = int | float | str | bool
-APART = frozenset({"seed", "run_name", "resume", "data_dir", "device"})  # may differ between runs that are alike
+APART = frozenset({"seed", "run_name", "resume", "data_dir", "device"})  # may differ between equal runs
 
 
 @dataclass(frozen=True)
 class EntryPoint:
-    """What a user starts: its parameters and the function that gets them, as "module:name", imported when needed.
+    """A command that users can start. Functions are named as "module:name" and imported when they are needed.
 
-    `becomes` makes of these parameters those that `start` gets, where they are not the same. `check` refuses before
-    anything heavy is imported. `look` does the same, and then `start` gets what it returns and a clock, too. What is
-    imported then is installed with the extra of the family, or with `extra` where it is of none.
+    Attributes:
+        config: The dataclass of the parameters.
+        start: The function that is called with the parameters.
+        look: Checks parameters, files and data before anything heavy is imported. If it is given, `start` is called
+            with the parameters, a `Stopwatch` and the result of `look`.
+        check: Checks the parameters before anything heavy is imported, without a result.
+        becomes: Converts the typed parameters to those that `start` takes.
+        extra: The extra of nfa that installs what `start` imports.
     """
 
     config: str
@@ -43,20 +48,20 @@ class EntryPoint:
 
     @property
     def parameters(self) -> type[Any]:
-        """The dataclass of its parameters."""
+        """The dataclass of the parameters."""
         found: type[Any] = named(self.config)
         return found
 
 
 def trains(config: str, becomes: str = "") -> EntryPoint:
-    """The entry point that trains with the parameters at such a place, or with what they become."""
+    """Return an entry point that trains with these parameters, or with those that `becomes` makes of them."""
     look = "nfa.registry.families.registry:look"
     return EntryPoint(config, "nfa.registry.training.start:train", look, becomes=becomes)
 
 
 @dataclass(frozen=True)
 class NamedWorkload:
-    """A workload as it is typed: its name, and the arguments of the function that makes it; empty = the run's own."""
+    """A workload as typed: its name and the arguments of its function; empty = those of the run."""
 
     name: str = ""
     arguments: str = ""
@@ -67,7 +72,7 @@ OWN_WORKLOAD = NamedWorkload()
 
 @dataclass(frozen=True)
 class Ready:
-    """A training of which everything has been checked; `data` are what its workload was made of."""
+    """A training that has been checked completely; `data` is what its workload was made from."""
 
     config: Any
     workload: "Workload"
@@ -77,10 +82,15 @@ class Ready:
 
 @dataclass(frozen=True)
 class StoredTraining:
-    """What a workload is rebuilt from: a run's config.json, its own examples, and where to compute.
+    """What a stored run's workload is rebuilt from.
 
-    `data_dir` is where its data are now, if they moved; `tensors` gives those of a safetensors file of the run. `named`
-    is the workload that was named to rebuild it with, with its arguments; empty = its own.
+    Attributes:
+        config: The run's config.json.
+        example_ids: Its examples by split.
+        device: Where to compute.
+        data_dir: Folder that holds the data now, if they have moved.
+        tensors: Returns the tensors of one of the run's safetensors files by its path.
+        named: The workload that the user named for rebuilding; empty = the run's own.
     """
 
     config: Mapping[str, Any]
@@ -93,10 +103,14 @@ class StoredTraining:
 
 @dataclass(frozen=True)
 class Score:
-    """How good a trained model is on each recording, or whatever else is scored apart.
+    """A score of a trained model on each recording, or on other units.
 
-    It is `called` so in sentences and on axes, `key` in files, `symbol` in tables; `unit` is what is scored apart.
-    `read` is the place of a function that reads it from a run.
+    Attributes:
+        key: Its name in files.
+        called: Its name in sentences and on axes.
+        symbol: Its symbol in tables.
+        unit: What is scored one by one, such as "recording".
+        read: "module:name" of a function that reads the scores of a run.
     """
 
     key: str
@@ -106,14 +120,14 @@ class Score:
     read: str
 
     def of(self, run_id: str) -> Mapping[str, float]:
-        """That of a run; empty where it has none."""
+        """Return the scores of a run by unit; empty if it has none."""
         found: Mapping[str, float] = named(self.read)(run_id)
         return found
 
 
 @dataclass(frozen=True)
 class Quality:
-    """A metric that says how good a model is while it is trained, the more the better; above `hoped` it is good."""
+    """A metric of how good a model is during training; higher is better, and above `hoped` it is good."""
 
     key: str
     called: str
@@ -122,19 +136,28 @@ class Quality:
 
 @dataclass(frozen=True)
 class Remedy:
-    """A parameter that scales a gradient; from a factor of `felt` on it can be told whether updates follow."""
+    """A parameter that scales a gradient; factors from `felt` on are large enough to see whether updates follow."""
 
     parameter: str
     felt: float
 
 
 class Family(ABC):
-    """A family of models, as it is known before PyTorch is loaded.
+    """A family of models, as far as it is known before PyTorch is loaded.
 
-    `entrypoint` trains a model, with the parameters `config`, through the `FamilyTraining` at `trained_by`. Checkpoints
-    are counted in `unit`; what they import is installed with the `extra` of that name. `data` names the parameters that
-    decide which data are read. `objective` and `space` are what `tune` has without others; `space` may hold parameters
-    beside those of `config` only if `resolved` knows them.
+    Attributes:
+        name: Value of the tag nfa.workload of its runs.
+        entrypoint: Name of the entry point that trains a model.
+        entry_points: All its entry points by name.
+        config: The dataclass of the training parameters.
+        trained_by: "module:name" of its `FamilyTraining`.
+        unit: Unit of checkpoints and of the step of metrics: "epoch" or "step".
+        extra: The extra of nfa that installs what its trainings import.
+        data: Names of the parameters that decide which data are read.
+        objective, space: Defaults of `tune`. `space` may hold parameters that are not in `config` if `resolved` of
+            the `searchable` dataclass maps them to it.
+        remedy, quality, score: Optional descriptions for the analysis gradient_flow and for `tune`.
+        files: Artifacts that resuming needs in addition to the usual ones.
     """
 
     name: ClassVar[str]
@@ -150,113 +173,139 @@ class Family(ABC):
     remedy: ClassVar[Remedy | None] = None
     quality: ClassVar[Quality | None] = None
     score: ClassVar[Score | None] = None
-    files: ClassVar[tuple[str, ...]] = ()  # artifacts beside the usual ones that a training goes on from
+    files: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def metric_keys(self, config: Any) -> list[str]:
-        """Keys that a training logs; with * in place of numbers that are known later."""
+        """Return the metric keys that a training logs; numbers that are not known yet are written as *."""
 
     def check(self, trainings: Sequence[Any]) -> None:  # noqa: B027 - there may be nothing to check
-        """`Refusal` for what the file system and the sizes decide."""
+        """Raise `Refusal` for trainings that the file system or this machine's memory rules out."""
 
-    def look(self, config: Any) -> Any:  # noqa: ARG002 - most read all of it later
-        """What is found or read of a training's data while nothing heavy is loaded."""
+    def look(self, config: Any) -> Any:  # noqa: ARG002 - most read their data later
+        """Find or read a training's data without heavy imports; return what `FamilyTraining.read` can use."""
         return None
 
     def needed(self, typed: Mapping[str, Value], searched: Collection[str]) -> dict[str, Value]:  # noqa: ARG002
-        """Parameters without which the searched ones would have no effect."""
+        """Return parameters that must be set for the searched ones to have an effect."""
         return {}
 
     def searchable(self, arguments: str) -> type[Any]:
-        """The dataclass of the parameters that a study may fix and search; `resolved` makes a `config` of them.
+        """Return the dataclass of the parameters that a study may fix or search; its `resolved` returns a `config`.
 
-        `arguments` are those that were typed of the function that makes a workload; `Refusal` where there is none.
+        Args:
+            arguments: The typed `workload_args`.
+
+        Raises:
+            Refusal: There are arguments, but the family does not have them.
         """
         if arguments:
             got = f"workload_args={arguments} with workload={self.name}"
-            raise Refusal(got, "workload_args with a workload of your own", f"fixed={arguments}, or leave it out")
+            raise Refusal(got, "workload_args for a workload of your own", f"fixed={arguments}, or leave it out")
         return self.config
 
     def unsearched(
         self, parameters: type[Any], typed: Mapping[str, Value], searched: Collection[str]
     ) -> dict[str, Any]:
-        """The searched ones of some `parameters` as a training without a search has them."""
+        """Return the values that the searched parameters have in a training without a search."""
         made = parameters(**typed)
         values = {**asdict(made), **asdict(made.resolved())}
         return {name: values[name] for name in searched}
 
+    def subject(self, stored: Mapping[str, Any]) -> str:
+        """Return what a stored run trained on what, for titles of figures; empty if its config.json does not tell."""
+        return f"{self.name} on {stored['data']['name']}"
+
+    def title(self, stored: Mapping[str, Any]) -> str:
+        """Return the subject of a stored run with its optimizer and learning rate, as far as they are known."""
+        known = {"optimizer": "{}", "lr": "lr {}"}
+        how = [form.format(stored["train"][name]) for name, form in known.items() if name in stored["train"]]
+        subject = self.subject(stored)
+        return ", ".join([subject, *how]) if subject else ""
+
     def telling(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """The parameters that may tell runs apart which differ in more than their seed."""
+        """Return the parameters that distinguish runs; the seed and places are left out."""
         return {key: value for key, value in config.items() if key not in APART}
 
     def code(self, stored: Mapping[str, Any], named: NamedWorkload) -> dict[str, Any]:  # noqa: ARG002
-        """What tells apart the code that rebuilds a stored run, where it is not this project's.
+        """Return what identifies the code that rebuilds a stored run; empty if it is part of nfa.
 
-        `Refusal` where it may not be imported, or where another workload than the run's, or arguments, are `named`.
+        Raises:
+            Refusal: The code may not be imported, or the family does not take a `named` workload.
         """
         for word, text in (("workload", named.name), ("workload_args", named.arguments)):
             if text:
                 raise Refusal(f"{word}={text} for a run of {self.name}", "its own workload", f"leave {word} out")
         return {}
 
-    def processes(self, config: Any) -> int:  # noqa: ARG002 - most train in one
-        """That share every batch."""
+    def processes(self, config: Any) -> int:  # noqa: ARG002 - most train in one process
+        """Return the number of processes that share every batch."""
         return 1
 
     def variants(self, config: Any) -> dict[str, Any]:  # noqa: ARG002 - most have none
-        """Trainings by name that one configuration asks for, to be compared under a parent; none = it is one."""
+        """Return several trainings by name if one configuration asks for them; empty = it asks for a single one."""
         return {}
 
     @cached_property
     def training(self) -> "FamilyTraining":
-        """Its trainings, new and stored; PyTorch is loaded now. `Refusal` where what they import is not installed."""
+        """The family's trainings; this imports PyTorch, and raises `Refusal` if a package is not installed."""
         check_extra(f"workload={self.name}", self.extra)
         found: FamilyTraining = named(self.trained_by)()
         return found
 
 
 class FamilyTraining(ABC):
-    """What a family does once PyTorch is loaded: make its trainings ready, and make stored ones again.
+    """What a family does once PyTorch is loaded: it prepares new trainings and rebuilds stored ones.
 
-    What others rely on: example ids have the splits "train", "val", "test" and "probe"; `stored` has `data` with a
-    `name` and a `digest`, and `train` with the parameters, `lr` among them; a session's `finish` tags the run with
+    Other modules rely on this: example ids have the splits "train", "val", "test" and "probe". `stored` has `data` with
+    `name` and `digest`, and `train` with the parameters, including `lr`. A session's `finish` tags the run with
     `nfa.best_epoch`.
     """
 
     @abstractmethod
     def read(self, config: Any, clock: "Stopwatch", found: Any = None) -> Any:
-        """The data of a training, which others with the same `data` parameters can share; `found` is of `look`."""
+        """Read the data of a training; `found` is what `Family.look` has returned.
+
+        Trainings with the same `Family.data` parameters share the data.
+        """
 
     @abstractmethod
     def prepare(self, config: Any, data: Any, run: "TrackedRun | None" = None, ids: Ids | None = None) -> Ready:
-        """The workload on the data, with the examples that `run` has stored, or with `ids`; None = as the seed says.
+        """Make the workload of a training.
 
-        `Refusal` for what cannot be trained.
+        Args:
+            config: Parameters of the training.
+            data: What `read` has returned.
+            run: A run to resume, whose stored examples are used.
+            ids: Example ids by split; None = those of `run`, or drawn by the seed.
+
+        Raises:
+            Refusal: The training is not possible.
         """
 
     @abstractmethod
     def lines(self, ready: Ready) -> Iterator[tuple[str, str]]:
-        """What is said of the data: titles and texts."""
+        """Yield console lines about the data: a title and a text each."""
 
     def check_layers(self, configs: Sequence[Any], data: Callable[[Any], Any]) -> None:  # noqa: B027
-        """`Refusal` where one of many trainings does not fit the `data` that it reads."""
+        """Raise `Refusal` if one of many trainings does not fit its data, which `data(config)` returns."""
 
     @abstractmethod
     def session(self, run: "TrackedRun", ready: Ready, clock: "Stopwatch", world: "World") -> "Session":
-        """What differs from family to family in a training and its report."""
+        """Return the session of a training: what is specific to the family in its run and report."""
 
     def assist(self, config: Any, told: Any, world: "World") -> None:
-        """Train in step with the first process, which has told its configuration and its `Session.told`."""
+        """Train together with the first process, which has sent its configuration and its `Session.told`."""
         raise NotImplementedError
 
     @abstractmethod
     def stored(self, config: Any, ready: Ready) -> dict[str, Any]:
-        """What config.json says of a training before there is a model."""
+        """Return the content of config.json that is known before there is a model."""
 
     def compare(self, parent: "TrackedRun") -> None:
-        """Figures of the `variants`, in the run above them."""
+        """Draw figures that compare the `variants`, in their parent run."""
         raise NotImplementedError
 
     @abstractmethod
     def rebuild(self, run: StoredTraining) -> "Workload":
-        """The workload of a stored run; `Refusal` where the data are not the same."""
+        """Rebuild the workload of a stored run; raise `Refusal` if its data are not available or have changed."""

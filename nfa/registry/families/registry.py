@@ -1,4 +1,4 @@
-"""The families of models: one line each. What has another name is made by a function of that name."""
+"""The families of models, one line each; any other name is a workload made by a function."""
 
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -17,30 +17,30 @@ FAMILIES = {
 
 @cache
 def family(name: str) -> Family:
-    """The family of that name, which runs have as their tag nfa.workload; `Refusal` for what is no name of one.
+    """Return the family of a name, which is the value of the tag nfa.workload of its runs.
 
-    A workload that is named by the function that makes it is a family of its own.
+    A workload named by the function that makes it is a family of its own. Raises `Refusal` for an unknown name.
     """
     found: Family = named(FAMILIES[name])() if name in FAMILIES else named(FAMILIES["custom"])(name)
     return found
 
 
 def families() -> Iterator[Family]:
-    """All of them, in order."""
+    """Yield all families in order."""
     return map(family, FAMILIES)
 
 
 def family_of(config: Any) -> Family:
-    """The family that a training's parameters are of."""
+    """Return the family that a training's parameters belong to."""
     found = next(one for one in families() if isinstance(config, one.config))
     return family(config.workload) if found.name == "custom" else found
 
 
 def family_of_run(tags: Mapping[str, str]) -> Family:
-    """The family of a tracked run, by its tags."""
+    """Return the family of a tracked run by its tags."""
     return family(tags["nfa.workload"])
 
 
 def look(config: Any) -> Any:
-    """What the family of a new training finds of its data while nothing heavy is loaded."""
+    """Return what the training's family finds of its data without importing anything heavy."""
     return None if config.resume else family_of(config).look(config)

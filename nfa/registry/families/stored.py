@@ -1,4 +1,4 @@
-"""The configuration of a training in its run's config.json: made again, and told apart from others."""
+"""The configuration of a training in its run's config.json: how it is read back, checked and compared."""
 
 import dataclasses
 import typing
@@ -17,7 +17,7 @@ Config = typing.TypeVar("Config")
 
 
 def made_again(config: type[Config], values: Stored) -> Config:
-    """A configuration from the values that a config.json holds; ValueError for unknown names and other types.
+    """Return a configuration from the values of a config.json; raise ValueError for unknown names and wrong types.
 
     >>> from nfa.registry.families.mlp.config import TrainConfig
     >>> made_again(TrainConfig, {"lr": 0.1, "width": "8"})
@@ -27,7 +27,7 @@ def made_again(config: type[Config], values: Stored) -> Config:
     hints = typing.get_type_hints(config)
     for name, value in values.items():
         if name not in hints:
-            raise ValueError(f"{name} is no parameter")
+            raise ValueError(f"{name} is not a parameter")
         if not any(_is(value, kind) for kind in kinds_of(hints[name])):
             raise ValueError(f"{name} is {value!r}")
     try:
@@ -43,7 +43,7 @@ def _is(value: object, kind: Any) -> bool:
 
 
 def check_stored(stored: Stored) -> None:
-    """KeyError, TypeError or ValueError where a training's config.json does not say what it is rebuilt from."""
+    """Raise KeyError, TypeError or ValueError if a training's config.json lacks what rebuilding needs."""
     made_again(family(stored["workload"]).config, stored["train"])
     for part in ("data", *({"base"} & stored.keys())):
         if not isinstance(stored[part]["digest"], str):
@@ -53,17 +53,17 @@ def check_stored(stored: Stored) -> None:
 
 
 def check_ids(ids: Mapping[str, Any], data: Stored) -> None:
-    """KeyError, TypeError or ValueError for what is no example_ids.json of a training on `data`."""
+    """Raise KeyError, TypeError or ValueError if `ids` is not the example_ids.json of a training on `data`."""
     for split in {*SPLITS, *ids}:
         if not isinstance(ids[split], list) or not all(type(item) is int and item >= 0 for item in ids[split]):
-            raise ValueError(f"{split} is no list of examples")
+            raise ValueError(f"{split} is not a list of examples")
         known = data.get("published_test" if split == "test" else "published_train", data.get("items"))
         if known is not None and max(ids[split], default=0) >= known:
-            raise ValueError(f"{split} has example {max(ids[split])}, there are {known}")
+            raise ValueError(f"{split} has example {max(ids[split])}, but there are {known}")
 
 
 def identity(stored: Stored) -> dict[str, Any]:
-    """The part of a `config.json` that decides the weights; a checkpoint carries its digest."""
+    """Return the part of a config.json that determines the weights; checkpoints carry its digest."""
     config = family(stored["workload"]).config
     free = {item.name for item in dataclasses.fields(config) if item.metadata["free_on_resume"]}
     train = {name: value for name, value in stored["train"].items() if name not in free}
@@ -73,12 +73,12 @@ def identity(stored: Stored) -> dict[str, Any]:
 
 
 def config_digest(stored: Stored) -> str:
-    """Of the part of a `config.json`, as it is stored, that decides the weights."""
+    """Return the digest of the part of a stored config.json that determines the weights."""
     return json_digest(identity(masked_values(stored)))
 
 
 def check_same(name: str, found: str, expected: str) -> None:
-    """`Refusal` for data, or a base model, with another digest than the run's."""
+    """Raise `Refusal` if data, or a base model, do not have the run's digest."""
     if found != expected:
         got, allowed = f"{name} with digest {found[:12]}", f"digest {expected[:12]}"
-        raise Refusal(got, allowed, "use the data the run was trained on")
+        raise Refusal(got, allowed, "use the data that the run was trained on")

@@ -9,7 +9,17 @@ from nfa.registry.datasets.tensor_datasets import image_datasets
 
 
 def cnn(dataset: str = "digits", data_dir: str = "", width: int = 16, depth: int = 3, seed: int = 0) -> nfa.Supervised:
-    """`depth` convolutions of `width` channels and more, on digits, fashion-mnist, cifar10 or svhn."""
+    """Train a convolutional network on images, with cross-entropy.
+
+    The first convolution has `width` channels and the others twice as many; the readout is linear.
+
+    Args:
+        dataset: Images to classify: "digits", "fashion-mnist", "cifar10" or "svhn".
+        data_dir: Folder with the dataset's files; empty = search the known folders, else download.
+        width: Channels of the first convolution.
+        depth: Number of convolutions.
+        seed: Seed of the initial weights, and of the split into training and validation examples.
+    """
     data = image_datasets(dataset, data_dir, seed)
     channels = data["train"][0][0].shape[0]
     return nfa.Supervised(
@@ -22,7 +32,7 @@ def cnn(dataset: str = "digits", data_dir: str = "", width: int = 16, depth: int
 
 
 def network(channels: int, width: int, depth: int, classes: int = 10) -> nn.Sequential:
-    """Images shrink by half after each of the first two convolutions, of which the second doubles the channels."""
+    """Return the network; each of the first two convolutions is followed by pooling, which halves the image."""
     layers: list[nn.Module] = []
     for index in range(depth):
         out = width if index == 0 else 2 * width
@@ -33,10 +43,10 @@ def network(channels: int, width: int, depth: int, classes: int = 10) -> nn.Sequ
 
 
 def loss(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Of each example."""
+    """Return the cross-entropy of each example [n]."""
     return F.cross_entropy(outputs, labels, reduction="none")
 
 
 def accuracy(outputs: Tensor, labels: Tensor) -> Tensor:
-    """1 where the largest output is the label's."""
+    """Return 1 for each example whose label has the largest output, else 0 [n]."""
     return (outputs.argmax(dim=1) == labels).float()

@@ -1,4 +1,4 @@
-"""A function of a few directions of its input: the right features are these directions."""
+"""A multi-index model: the target depends on a few directions of the input, which are the true features."""
 
 import torch
 import torch.nn as nn
@@ -13,9 +13,17 @@ from nfa.maths.known_features import Subspace
 def multi_index(
     size: int = 30, directions: int = 3, width: int = 128, examples: int = 4000, seed: int = 0
 ) -> nfa.Supervised:
-    """y = (z₁ + z₁z₂ + … + z₁z₂⋯z_k)/√k with z = Ux, x Gaussian and U [k size] orthonormal, drawn once.
+    """Train a network with one hidden layer on y = (z₁ + z₁z₂ + … + z₁z₂⋯z_k)/√k.
 
-    The targets have variance 1. val and test have as many examples as train. Abbe et al. 2022, arXiv 2202.08658.
+    Here z = Ux, x is Gaussian, and U [k size] is a random orthonormal matrix. The targets have variance 1. The true
+    features are known (relation `agop_known`). Abbe et al. 2022, arXiv 2202.08658.
+
+    Args:
+        size: Input dimensions.
+        directions: Number k of relevant directions, at most `size`.
+        width: Hidden units.
+        examples: Examples in each of train, val and test.
+        seed: Seed of the directions, the examples and the initial weights.
     """
     if not 0 < directions <= size:
         raise Refusal(f"directions={directions} of size={size}", f"1 to {size}", "directions=3")
@@ -40,10 +48,10 @@ def multi_index(
 
 
 def loss(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The squared error of each example."""
+    """Return the squared error of each example [n]."""
     return (outputs - targets).square().squeeze(dim=1)
 
 
 def sign_accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """1 where output and target have the same sign."""
+    """Return 1 for each example whose output has the sign of its target, else 0 [n]."""
     return ((outputs > 0) == (targets > 0)).squeeze(dim=1).float()

@@ -11,7 +11,17 @@ from nfa.registry.datasets.tensor_datasets import image_datasets
 def resnet(
     dataset: str = "digits", data_dir: str = "", width: int = 16, depth: int = 1, seed: int = 0
 ) -> nfa.Supervised:
-    """Three stages of `depth` blocks, with `width`, 2 and 4 times as many channels; the images are those of `cnn`."""
+    """Train a residual network with batch normalisation on images, with cross-entropy.
+
+    It has three stages with `width`, 2 × `width` and 4 × `width` channels (He et al. 2016, arXiv 1512.03385).
+
+    Args:
+        dataset: Images to classify: "digits", "fashion-mnist", "cifar10" or "svhn".
+        data_dir: Folder with the dataset's files; empty = search the known folders, else download.
+        width: Channels of the first stage.
+        depth: Residual blocks per stage.
+        seed: Seed of the initial weights, and of the split into training and validation examples.
+    """
     data = image_datasets(dataset, data_dir, seed)
     channels = data["train"][0][0].shape[0]
     return nfa.Supervised(
@@ -24,7 +34,7 @@ def resnet(
 
 
 class Block(nn.Module):
-    """Two convolutions beside a shortcut. He et al. 2016, arXiv 1512.03385."""
+    """Two convolutions with a shortcut (He et al. 2016, arXiv 1512.03385)."""
 
     def __init__(self, channels: int, out: int, stride: int) -> None:
         super().__init__()
@@ -34,12 +44,12 @@ class Block(nn.Module):
         self.shortcut = nn.Identity() if same else nn.Conv2d(channels, out, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Half as wide and high where the stride is 2."""
+        """Return features of the same size, or of half the width and height for stride 2."""
         return F.relu(self.second(F.relu(self.first(x))) + self.shortcut(x))
 
 
 class ResNet(nn.Module):
-    """Images shrink by half at the start of the second and the third stage."""
+    """A residual network; the second and third stage start by halving the image."""
 
     def __init__(self, channels: int, width: int, depth: int, classes: int = 10) -> None:
         super().__init__()
@@ -54,16 +64,16 @@ class ResNet(nn.Module):
         self.readout = nn.Linear(4 * width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits from the mean over places."""
+        """Return logits [n classes], computed from the mean over positions."""
         logits: Tensor = self.readout(self.blocks(F.relu(self.stem(x))).mean(dim=(2, 3)))
         return logits
 
 
 def loss(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Of each example."""
+    """Return the cross-entropy of each example [n]."""
     return F.cross_entropy(outputs, labels, reduction="none")
 
 
 def accuracy(outputs: Tensor, labels: Tensor) -> Tensor:
-    """1 where the largest output is the label's."""
+    """Return 1 for each example whose label has the largest output, else 0 [n]."""
     return (outputs.argmax(dim=1) == labels).float()

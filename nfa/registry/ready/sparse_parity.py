@@ -1,4 +1,4 @@
-"""The parity of a few bits among many: the right features are these bits."""
+"""Sparse parity: the parity of a few bits among many; these bits are the true features."""
 
 import torch
 import torch.nn as nn
@@ -14,9 +14,17 @@ from nfa.maths.known_features import Subspace
 def sparse_parity(
     bits: int = 30, relevant: int = 3, width: int = 128, examples: int = 2000, seed: int = 0
 ) -> nfa.Supervised:
-    """Examples are ±1 in `bits` places; their class is whether the product of `relevant` of them, drawn once, is 1.
+    """Train a network with one hidden layer on the parity of `relevant` randomly chosen bits.
 
-    val and test have as many examples as train. Barak et al. 2022, arXiv 2207.08799.
+    Inputs are random vectors of ±1; the class is 1 if the product of the relevant bits is 1. The true features are
+    known (relation `agop_known`). Barak et al. 2022, arXiv 2207.08799.
+
+    Args:
+        bits: Input dimensions.
+        relevant: Number of bits that determine the class, at most `bits`.
+        width: Hidden units.
+        examples: Examples in each of train, val and test.
+        seed: Seed of the relevant bits, the examples and the initial weights.
     """
     if not 0 < relevant <= bits:
         raise Refusal(f"relevant={relevant} of bits={bits}", f"1 to {bits}", "relevant=3")
@@ -40,10 +48,10 @@ def sparse_parity(
 
 
 def loss(outputs: Tensor, classes: Tensor) -> Tensor:
-    """Of each example."""
+    """Return the cross-entropy of each example [n]."""
     return F.cross_entropy(outputs, classes, reduction="none")
 
 
 def accuracy(outputs: Tensor, classes: Tensor) -> Tensor:
-    """1 where the largest output is the class's."""
+    """Return 1 for each example whose class has the largest output, else 0 [n]."""
     return (outputs.argmax(dim=1) == classes).float()

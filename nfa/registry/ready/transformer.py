@@ -1,4 +1,4 @@
-"""A small GPT that adds modulo a number, or goes on with a text character by character."""
+"""A small GPT for modular addition, or for predicting the next character of a text."""
 
 import torch
 import torch.nn as nn
@@ -15,10 +15,19 @@ def transformer(
     task: str = "modular-addition", modulus: int = 31, text: str = "", context: int = 64, width: int = 64,
     heads: int = 4, depth: int = 2, seed: int = 0,
 ) -> nfa.Supervised:  # fmt: skip
-    """modular-addition: a + b modulo `modulus` after "a b ="; text: the next of each of `context` characters of a file.
+    """Train a small GPT, with cross-entropy.
 
-    Where no file is named the text is one that comes with nfa, docstrings of Python's standard library. Of the pairs,
-    in random order, and of the text eight tenths are for training, one for val, the last for test.
+    80 % of the pairs (in random order) or of the text (in order) are trained on; 10 % each are for val and test.
+
+    Args:
+        task: "modular-addition" = predict a + b modulo `modulus` after "a b ="; "text" = predict the next character.
+        modulus: The modulus of modular addition.
+        text: A text file in UTF-8; empty = docstrings of Python's standard library, which come with nfa.
+        context: Characters per example of text.
+        width: Width of the residual stream, a multiple of `heads`.
+        heads: Attention heads.
+        depth: Transformer blocks.
+        seed: Seed of the initial weights and of the order of pairs.
     """
     if task not in ("modular-addition", "text"):
         raise Refusal(f"task={task!r}", "modular-addition, text", "task=text")
@@ -32,8 +41,8 @@ def transformer(
         val=val,
         test=test,
         metrics={"accuracy": accuracy},
-        outputs=lambda model, inputs: model(inputs)[:, -targets.shape[1] :],  # of positions that have a target
-        present=lambda inputs: torch.ones_like(inputs, dtype=torch.bool),  # nothing is padded
+        outputs=lambda model, inputs: model(inputs)[:, -targets.shape[1] :],  # only positions with a target
+        present=lambda inputs: torch.ones_like(inputs, dtype=torch.bool),  # there is no padding
         seed=seed,
     )
 
@@ -46,14 +55,14 @@ def _pairs(modulus: int, seed: int) -> tuple[Tensor, Tensor, int]:
 
 def _text(name: str, context: int) -> tuple[Tensor, Tensor, int]:
     file = typed_folder(name or f"{nfa.__path__[0]}/registry/families/language/stdlib/text.txt")
-    with reading(f"text={file}", f"text in UTF-8, of many times context={context} characters", "name another file"):
+    with reading(f"text={file}", f"text in UTF-8, much longer than context={context} characters", "name another file"):
         letters, codes = torch.tensor([ord(letter) for letter in file.read_text("utf-8")]).unique(return_inverse=True)
         windows = codes.unfold(0, context + 1, context)
     return windows[:, :-1].contiguous(), windows[:, 1:].contiguous(), len(letters)
 
 
 class GPT(nn.Module):
-    """Tokens [n s] → logits [n s vocabulary], each from the tokens up to its own. Radford et al. 2019."""
+    """Causal transformer: tokens [n s] → logits [n s vocabulary] (Radford et al. 2019)."""
 
     def __init__(self, vocabulary: int, context: int, width: int, heads: int, depth: int) -> None:
         super().__init__()
@@ -63,7 +72,7 @@ class GPT(nn.Module):
         self.readout = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, vocabulary))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Without dropout."""
+        """Return logits [n s vocabulary]; there is no dropout."""
         hidden = self.tokens(tokens) + self.places.weight[: tokens.shape[1]]
         mask = nn.Transformer.generate_square_subsequent_mask(tokens.shape[1], tokens.device, hidden.dtype)
         logits: Tensor = self.readout(self.blocks(hidden, mask, is_causal=True))
@@ -71,10 +80,10 @@ class GPT(nn.Module):
 
 
 def loss(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The mean over positions, of each example."""
+    """Return the cross-entropy of each example, a mean over positions [n]."""
     return F.cross_entropy(outputs.transpose(1, 2), targets, reduction="none").mean(dim=1)
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The share of positions whose largest output is the target's."""
+    """Return the share of positions of each example whose target has the largest output [n]."""
     return (outputs.argmax(dim=2) == targets).float().mean(dim=1)

@@ -1,1 +1,1 @@
-"""Searches for parameters."""
+"""Parameter searches."""

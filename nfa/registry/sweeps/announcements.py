@@ -1,4 +1,4 @@
-"""What a person reads about trials, a line each."""
+"""Console lines about trials."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from nfa.registry.sweeps.config import TuneConfig
 
 
 def tell(study: optuna.Study, config: TuneConfig, title: str, slot: int) -> None:
-    """How a trial has ended."""
+    """Print how a trial has ended."""
     trial = trial_queue.latest(study.get_trials(deepcopy=False))[slot]
     seconds = f"{trial.duration.total_seconds():.1f} s" if trial.duration else ""
     best = "best" if any(one.number == trial.number for one in study.best_trials) and trial.params else ""
@@ -34,7 +34,7 @@ def _ended(config: TuneConfig, trial: FrozenTrial) -> str:
 
 
 def point_text(point: Mapping[str, Any]) -> str:
-    """Parameters in a line.
+    """Return parameters as one line.
 
     >>> point_text({"lr": 0.031234, "optimizer": "adam", "width": 64})
     'lr 0.03123, optimizer adam, width 64'

@@ -1,4 +1,4 @@
-"""How much of an objective's variance each searched axis accounts for, and whether chance would give as much."""
+"""Share of an objective's variance due to each searched axis, compared with the share expected by chance."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +16,9 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Importance:
-    """An axis' share of the variance, its 95 % interval, and the 95th percentile of the same number by chance.
+    """An axis' share of the variance, its 95 % interval, and the 95th percentile of the same estimate under chance.
 
-    `p` is (1 + number of chance values at least as large) / (1 + their number), and the axis `mattered` if p ≤ 0.05.
+    `p` is (1 + number of chance values at least as large) / (1 + number of chance values); `mattered` means p ≤ 0.05.
     """
 
     value: float
@@ -30,18 +30,19 @@ class Importance:
 
 
 def conventions(resamples: int = RESAMPLES, seed: int = 0) -> dict[str, str | int]:
-    """What the numbers mean, for a report."""
+    """Return the definitions of the numbers, for a report."""
     return {
-        "importance": "rise of the squared error of prediction when an axis is permuted among the trials, over twice "
-        "the objective's variance: 1 if the axis alone decides, about 0 if it does nothing; unclipped, so it may be "
-        "below 0. Interactions count for each of their axes, so values need not add up to 1",
-        "prediction": "bagged regression trees, each trial by the trees that have not seen it (Breiman 2001)",
-        "axes": "log axes as logarithms, choices as their place in the list",
+        "importance": "increase of the squared prediction error when the axis is permuted among the trials, divided by "
+        "twice the objective's variance: 1 if the axis alone determines the objective, about 0 if it has no effect. "
+        "It is not clipped, so it may be negative. Interactions count for each of their axes, so the values need not "
+        "add up to 1",
+        "prediction": "bagged regression trees; each trial is predicted by the trees not grown on it (Breiman 2001)",
+        "axes": "log axes enter as logarithms, choices as their index in the list",
         "interval": "95 %, percentile bootstrap over trials",
-        "chance": "the same estimate with the objective's values shuffled among the trials; an axis mattered if at "
-        "most 5 % of these reach its value: of axes that do nothing, about one in twenty will be said to matter",
-        "adaptive": "samplers that learn from earlier trials look more often where it is good; the shares are of the "
-        "variance among the trials that were made, not of the whole space",
+        "chance": "the same estimate with the objective's values shuffled among the trials. An axis mattered if at "
+        "most 5 % of the shuffled estimates reach its value: about one in twenty axes without effect seems to matter",
+        "adaptive": "adaptive samplers try good regions more often; the shares refer to the variance among the trials "
+        "made, not over the whole space",
         "trees": TREES,
         "permutations": REPEATS,
         "resamples": resamples,
@@ -52,13 +53,14 @@ def conventions(resamples: int = RESAMPLES, seed: int = 0) -> dict[str, str | in
 def importances(
     table: StudyTable, objective: int = 0, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Importance]:
-    """By axis, over the finished trials, in the order of the table's axes; absent as `why_no_importances` says.
+    """Return the importance of each axis over the finished trials, in the order of the table's axes.
 
-    (E‖y − f(x with the axis permuted)‖² − E‖y − f(x)‖²) / 2 Var y, f predicting each trial from others: Breiman 2001,
-    halved so that it estimates the total effect (Sobol') of the axis. 19 `resamples` or more, else `ValueError`.
+    It is (E‖y − f(x with the axis permuted)‖² − E‖y − f(x)‖²) / (2 Var y), where f predicts each trial from the others
+    (Breiman 2001), halved so that it estimates the axis' total Sobol' effect. `why_no_importances` tells which axes are
+    missing and why. Raises `ValueError` for fewer than 19 `resamples`.
     """
     if resamples < round(1 / LEVEL) - 1:
-        raise ValueError(f"{resamples} resamples cannot give p = {LEVEL}; 19 are the fewest")
+        raise ValueError(f"{resamples} resamples cannot give p = {LEVEL}; at least 19 are needed")
     absent = why_no_importances(table, objective)
     axes = sorted((axis for axis in table.axes if axis.name not in absent), key=lambda axis: axis.name)
     if not axes:
@@ -70,12 +72,12 @@ def importances(
 
 
 def why_no_importances(table: StudyTable, objective: int = 0) -> dict[str, str]:
-    """By axis, in words, why it has no importance; an axis that has one is absent."""
+    """Return, for each axis without an importance, the reason in words."""
     rows = finished(table)
     if len(rows) < LEAST:
         return {axis.name: f"{len(rows)} finished trials; {LEAST} are needed" for axis in table.axes}
     if len({row.values[objective] for row in rows}) == 1:
-        return {axis.name: f"{table.objectives[objective]} was the same in all trials" for axis in table.axes}
+        return {axis.name: f"{table.objectives[objective]} was equal in all trials" for axis in table.axes}
     found = {}
     for axis in table.axes:
         values = [row.parameters[axis.name] for row in rows if axis.name in row.parameters]
@@ -109,7 +111,7 @@ def _estimates(inputs: np.ndarray, targets: np.ndarray, resamples: int, seed: in
 
 
 def _draw(targets: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Trials drawn with replacement; again where no tree could be grown without one, or all values are equal."""
+    """Draw trials with replacement; repeat if no tree can be grown without one of them, or all values are equal."""
     while True:
         drawn = random.integers(len(targets), size=len(targets))
         if len(set(drawn)) > 3 and np.ptp(targets[drawn]) > 0:
@@ -117,7 +119,7 @@ def _draw(targets: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def _shares(inputs: np.ndarray, targets: np.ndarray, trials: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Of each column of [trials, axes]; rows with the same number in `trials` are never predicted from each other."""
+    """Return the share of each column of [trials, axes]; copies of a trial (`trials`) never predict each other."""
     columns = inputs.shape[1]
     copies = np.repeat(inputs[None], 1 + columns * REPEATS, axis=0).astype(np.float32)
     for index in range(1, len(copies)):
@@ -129,8 +131,8 @@ def _shares(inputs: np.ndarray, targets: np.ndarray, trials: np.ndarray, random:
 
 
 def _unseen(copies: np.ndarray, targets: np.ndarray, trials: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Mean squared error of each copy of the inputs, each trial predicted by the trees that were grown without it."""
-    import sklearn  # its import changes the environment and draws random numbers
+    """Return the mean squared error for each copy of the inputs; each trial is predicted by trees not grown on it."""
+    import sklearn  # late, because its import changes the environment and draws random numbers
     from sklearn.tree import DecisionTreeRegressor
 
     count = len(targets)

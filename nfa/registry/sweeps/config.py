@@ -1,4 +1,4 @@
-"""Parameters of the entry point that searches for parameters."""
+"""Parameters of the entry point `tune`."""
 
 import dataclasses
 import math
@@ -29,49 +29,59 @@ from nfa.registry.typed_values import assignments, known, value_of
 STORAGES = "sqlite:////FOLDER/FILE.db, or postgresql://USER@HOST/DATABASE with PGPASSWORD or ~/.pgpass"
 SQLITE = "sqlite:///"
 OBJECTIVES = ", ".join(dict.fromkeys(one.objective for one in families()))
-GRID = 10**6  # points of a grid
-OWN = ("seed", "resume", "run_name", "nproc")  # of a training, but decided by the study
+GRID = 10**6  # most points of a grid
+OWN = ("seed", "resume", "run_name", "nproc")  # parameters of a training that the study sets itself
 
 
 @dataclass(frozen=True)
 class TuneConfig:
-    """Search for parameters that make a logged metric best: an Optuna study whose trials are tracked trainings."""
+    """Search for the parameters that optimise a logged metric: an Optuna study whose trials are tracked trainings."""
 
-    workload: str = option("mlp", "what is trained: mlp, eeg, lora, a ready-made one (cnn, …), or your module:function")
-    workload_args: str = option("", "arguments of the function that makes the workload: width=32,bias=true")
-    objective: str = option("auto", f"metric keys, comma-separated; a glob = mean over its keys; auto = {OBJECTIVES}")
-    direction: str = option("auto", "minimize or maximize, one for all or one each; auto = as the key says")
-    reduction: str = option("last", "of a run's steps: last, best, or mean:K of the last K; one for all or one each")
-    n_trials: int = option(20, "trials of the study in all, those of earlier starts included", at_least=1, below=10**5)
-    timeout: float = option(0.0, "seconds after which no trial begins; 0 = no limit", at_least=0)
-    space: str = option("", "what is searched: lr=log:1e-5:1,width=64:512/64,rank=4|8|16; empty = the workload's own")
-    fixed: str = option("", "parameters of every training: epochs=2,width=32,schedule=0-5,10")
-    constraint: str = option("", "what the best trial must keep: flow/grad_norm<10, comma-separated")
+    workload: str = option("mlp", "what to train: mlp, eeg, lora, a ready-made one (cnn, …), or your module:function")
+    workload_args: str = option("", "arguments of the workload's function, such as width=32,bias=true")
+    objective: str = option(
+        "auto", f"metric keys, comma-separated; a glob means the mean of its keys; auto = {OBJECTIVES}"
+    )
+    direction: str = option("auto", "minimize or maximize, one for all or one per objective; auto = by the key")
+    reduction: str = option(
+        "last", "value of a run: last, best, or mean:K of the last K; one for all or one per objective"
+    )
+    n_trials: int = option(20, "total number of trials, including those of earlier starts", at_least=1, below=10**5)
+    timeout: float = option(0.0, "seconds after which no new trial starts; 0 = no limit", at_least=0)
+    space: str = option("", "search space, such as lr=log:1e-5:1,width=64:512/64,rank=4|8|16; empty = the default")
+    fixed: str = option("", "fixed parameters of every training, such as epochs=2,width=32,schedule=0-5,10")
+    constraint: str = option("", "conditions on the best trial, such as flow/grad_norm<10; comma-separated")
     sampler: str = option(
-        "tpe", "where the next trial is: tree of Parzen estimators, Gaussian process, random, or every listed value",
+        "tpe", "how the next trial is chosen: tree of Parzen estimators, Gaussian process, random, or a full grid",
         choices=("tpe", "gp", "random", "grid"),
     )  # fmt: skip
     pruner: str = option(
-        "auto", "which trials end early; auto = median for one objective, none for several",
+        "auto", "which trials are stopped early; auto = median for one objective, none for several",
         choices=("none", "median", "hyperband"),
     )  # fmt: skip
-    study_name: str = option("", "a study that exists is continued, or joined where it runs; empty = a new one")
-    storage: str = option("", "database of the study; empty = optuna.db beside the tracking store; or postgresql://…")
-    n_workers: int = option(1, "processes that run trials on this machine", at_least=1, below=1025)
-    seeds: int = option(1, "trainings of every trial, with different seeds; the objective is their mean", at_least=1)
-    seed: int = option(1717, "seed of the sampler, and the first of the trainings", at_least=0, below=2**62)
-    enqueue: str = option("defaults", "points tried first: defaults, none, or lr=0.1,width=64;lr=0.01,width=256")
-    confirm: int = option(
-        5, "fresh seeds with which the best is trained again beside the defaults; 0 = not", at_least=0, below=1001
+    study_name: str = option(
+        "", "name of the study; an existing one is continued, or joined while it runs; empty = a new one"
     )
-    keep_checkpoints: str = option("ends", "of each trial: the first and last, or all", choices=("ends", "all"))
-    run_name: str = option("", "name of the run in MLflow; empty = MLflow chooses one")
+    storage: str = option("", "database address, such as postgresql://…; empty = optuna.db beside the tracking store")
+    n_workers: int = option(1, "number of processes that run trials on this machine", at_least=1, below=1025)
+    seeds: int = option(1, "trainings per trial, with different seeds; the objective is their mean", at_least=1)
+    seed: int = option(1717, "seed of the sampler, and first seed of the trainings", at_least=0, below=2**62)
+    enqueue: str = option(
+        "defaults", "points to try first: defaults, none, or a list such as lr=0.1,width=64;lr=0.01,width=256"
+    )
+    confirm: int = option(
+        5, "fresh seeds with which the best trial and the defaults are trained again; 0 = none", at_least=0, below=1001
+    )
+    keep_checkpoints: str = option(
+        "ends", "checkpoints kept of each trial: the first and last, or all", choices=("ends", "all")
+    )
+    run_name: str = option("", "name of the run in MLflow; empty = name of the study")
 
     def __post_init__(self) -> None:
         check_fields(self)
         for training in self.candidates:
             if getattr(training, "optimizer", "") == "all":
-                raise Refusal("optimizer=all in a study", "one optimizer a trial", "space=optimizer=sgd|adam|muon,…")
+                raise Refusal("optimizer=all in a study", "one optimizer per trial", "space=optimizer=sgd|adam|muon,…")
         for logged in {tuple(self.family.metric_keys(training)) for training in self.candidates}:
             for key in self.keys:
                 check_logged("objective", key, logged)
@@ -82,19 +92,19 @@ class TuneConfig:
 
     def _check_search(self) -> None:
         if self.storage and "://" not in self.storage:
-            remedy = "leave storage out for a file beside the tracking store"
+            remedy = "leave storage out to use a file beside the tracking store"
             raise Refusal(f"storage={self.storage}", STORAGES, remedy)
         if len(self.objectives) > 1 and self.pruner not in ("auto", "none"):
             got = f"pruner={self.pruner} with {len(self.objectives)} objectives"
-            raise Refusal(got, "no pruner: no single value says which trial is behind", "pruner=none")
+            raise Refusal(got, "pruner=none, because several objectives do not rank the trials", "pruner=none")
         if self.sampler == "grid":
             self._check_grid()
 
     def _check_grid(self) -> None:
         unlisted = [axis for axis in self.axes.values() if not axis.is_listed]
         if unlisted:
-            remedy = f"list values, {unlisted[0].name}=A|B|C, or give a step, {unlisted[0].name}=LOW:HIGH/STEP"
-            raise Refusal(f"sampler=grid with {written(unlisted[0])}", "axes with listed values", remedy)
+            remedy = f"list the values, {unlisted[0].name}=A|B|C, or give a step, {unlisted[0].name}=LOW:HIGH/STEP"
+            raise Refusal(f"sampler=grid with {written(unlisted[0])}", "axes with a finite number of values", remedy)
         points = math.prod(axis.count for axis in self.axes.values())
         if points > GRID:
             got = f"sampler=grid with {points:,} points"
@@ -102,51 +112,51 @@ class TuneConfig:
 
     @property
     def family(self) -> Family:
-        """What is trained."""
+        """The family of models that is trained."""
         return family(self.workload)
 
     @property
     def training_type(self) -> type[Any]:
-        """Of the parameters that trials have."""
+        """The dataclass of the trials' parameters."""
         return self.family.searchable(self.workload_args)
 
     @cached_property
     def keys(self) -> list[str]:
-        """Metric keys or globs of the objectives."""
+        """The metric keys or globs of the objectives."""
         return split_keys(self.family.objective if self.objective == "auto" else self.objective)
 
     @cached_property
     def objectives(self) -> tuple[StudyObjective, ...]:
-        """What is made best."""
+        """The objectives."""
         return parse_objectives(self.keys, self.direction, self.reduction)
 
     @cached_property
     def constraints(self) -> tuple[Constraint, ...]:
-        """What the best trial must keep."""
+        """The constraints."""
         return parse_constraints(self.constraint)
 
     @cached_property
     def pruning(self) -> str:
-        """The pruner, `auto` resolved."""
+        """The pruner, with `auto` resolved."""
         if self.pruner != "auto":
             return self.pruner
         return "median" if len(self.objectives) == 1 else "none"
 
     @cached_property
     def axes(self) -> Space:
-        """What is searched, by parameter."""
+        """The search space by parameter."""
         space = parse_space(self.space or self.family.space, self.training_type)
         given = self._typed()
         both = [name for name in space if name in given]
         if self.space and both:
             got = f"{both[0]} in space and in fixed"
-            raise Refusal(got, "a parameter in one of them", f"take {both[0]} out of one")
+            raise Refusal(got, "each parameter in one of them", f"remove {both[0]} from one of them")
         for name in [*space, *given]:
             if name in OWN:
                 raise Refusal(f"{name} in a study's trainings", "parameters of the training", _instead(name))
         axes = {name: axis for name, axis in space.items() if name not in given}
         if not axes:
-            raise Refusal("a study without a searched parameter", "at least one", "space=lr=log:1e-4:1")
+            raise Refusal("a study without searched parameters", "at least one", "space=lr=log:1e-4:1")
         return axes
 
     def _typed(self) -> dict[str, Value]:
@@ -160,36 +170,36 @@ class TuneConfig:
 
     @cached_property
     def settings(self) -> dict[str, Value]:
-        """Parameters of every training: those given, and what the searched ones need to have an effect."""
+        """The fixed parameters of every training, and those that the searched ones need to have an effect."""
         typed = self._typed()
         return {**self.family.needed(typed, self.axes), **typed}
 
     @cached_property
     def defaults(self) -> dict[str, Value]:
-        """The searched parameters as a training without a study has them."""
+        """The default values of the searched parameters."""
         return self.family.unsearched(self.training_type, self._typed(), self.axes)
 
     @cached_property
     def points(self) -> list[dict[str, Value]]:
-        """Points that are tried first."""
+        """The points that are tried first."""
         return parse_points(self.enqueue, self.axes, self.training_type, self.defaults)
 
     def training(self, point: Mapping[str, Any], *, seed: int) -> Any:
-        """The training at a point of the space; `Refusal` where there is none."""
+        """Return the training at a point of the space; raise `Refusal` if the point is not valid."""
         return self.training_type(**{**self.settings, **point, "seed": seed}).resolved()
 
     def trainings(self) -> tuple[Any, ...]:
-        """Trainings that stand for the whole space."""
+        """Return trainings that represent the whole space."""
         return self.candidates
 
     @cached_property
     def candidates(self) -> tuple[Any, ...]:
-        """Trainings at points that stand for the whole space; `Refusal` where one cannot be."""
+        """Trainings at points that represent the whole space; raises `Refusal` if one of them is not valid."""
         return tuple(self.training(point, seed=self.seed) for point in standing_for(self.axes))
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What makes two starts parts of the same study."""
+        """The settings in which two starts of the same study must agree."""
         return {
             "workload": self.workload,
             **({"workload_args": self.workload_args} if self.workload_args else {}),
@@ -203,15 +213,15 @@ class TuneConfig:
 
 
 def _instead(name: str) -> str:
-    return "seed=N is the study's own" if name == "seed" else f"leave {name} out"
+    return "set it as the study's own parameter: seed=N" if name == "seed" else f"leave {name} out"
 
 
 def check_storage(config: TuneConfig) -> None:
-    """The folder of an SQLite file, or the driver of PostgreSQL; what a server says is known later."""
+    """Check the folder of an SQLite file, or the driver of PostgreSQL; the server itself is checked later."""
     text = config.storage
     if text.startswith("postgres"):
         check_extra("storage=postgresql://…", "postgresql")
     if text.startswith(SQLITE):
         folder = Path(text.removeprefix(SQLITE).partition("?")[0]).absolute().parent
         if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-            raise Refusal(f"storage={text} (no database file can be made in {folder})", STORAGES, f"make {folder}")
+            raise Refusal(f"storage={text} (no database file can be created in {folder})", STORAGES, f"create {folder}")

@@ -1,6 +1,6 @@
-"""What the search found, trained again beside the defaults with seeds that it has not seen.
+"""Confirmation: the best trial and the defaults, trained again with fresh seeds.
 
-The best of many trials is partly the luckiest: only fresh seeds say how much better it is.
+The best of many trials is selected partly by luck; only fresh seeds give an unbiased comparison.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nfa.console import muted, stage
+from nfa.plain_text import counted
 from nfa.registry import tracking
 from nfa.registry.analyses import gradient_flow_comparison
 from nfa.registry.analyses.arms import Arm
@@ -36,7 +37,7 @@ Points = Mapping[str, Mapping[str, Any]]
 
 
 def points_of(config: TuneConfig, table: StudyTable) -> dict[str, dict[str, Any]]:
-    """What is trained again, by name: the defaults, and the best trial in each objective unless it is the defaults."""
+    """Return the points to train again, by name: the defaults, and each objective's best trial if it differs."""
     points: dict[str, dict[str, Any]] = {DEFAULTS: dict(config.defaults)}
     for index, key in enumerate(config.keys):
         found = best(table, index)
@@ -50,7 +51,7 @@ def points_of(config: TuneConfig, table: StudyTable) -> dict[str, dict[str, Any]
 
 
 def _scaled(found: Mapping[str, Any], axis: Range, remedy: Remedy) -> dict[str, dict[str, Any]]:
-    """The best without a scaled gradient; with the largest scale too, where its own is too small to be felt."""
+    """Return the best point without gradient scaling and, if its scale has little effect, with the largest scale."""
     scale = remedy.parameter
     without = {f"{scale}=1": {**found, scale: 1.0}} if found[scale] != 1 else {}
     if found[scale] >= remedy.felt:
@@ -59,7 +60,7 @@ def _scaled(found: Mapping[str, Any], axis: Range, remedy: Remedy) -> dict[str, 
 
 
 class Confirmations(Trials):
-    """Trains what a ticket names: an arm, with a seed."""
+    """Trains the arm and seed that a ticket names."""
 
     def __call__(self, trial: optuna.Trial) -> list[float]:
         trial.set_user_attr(trial_queue.PROCESS, tracking.sign())
@@ -71,12 +72,12 @@ class Confirmations(Trials):
     def seeds(self, trial: optuna.Trial) -> list[int]:
         return [int(trial.user_attrs[SEED])]
 
-    def asked(self, trial: optuna.Trial) -> optuna.Trial | None:  # noqa: ARG002 - every training counts to its end
+    def asked(self, trial: optuna.Trial) -> optuna.Trial | None:  # noqa: ARG002 - no training is pruned
         return None
 
 
 def begin_confirmation(assignment: Assignment) -> None:
-    """A process that takes part."""
+    """Run trainings of the confirmation in a further process."""
     study = load_study(assignment.config, assignment.study_name)
     run = tracking.run_of_another(assignment.parent_id)
     trainings = Confirmations(assignment.config, study, run, Trainings())
@@ -86,14 +87,14 @@ def begin_confirmation(assignment: Assignment) -> None:
 def confirm(
     config: TuneConfig, table: StudyTable, parent: TrackedRun, trainings: Trainings, points: Points
 ) -> tuple[list[ConfirmedArm], list[str]]:
-    """Train every arm with every fresh seed, in a run of their own below the study's; those that exist are kept.
+    """Train every arm with every fresh seed, in a run below the study's; finished trainings are kept.
 
-    With the arms come lines that say whether the optimizer makes a scaled gradient real, where one was searched.
+    Returns the arms and, if gradient scaling was searched, lines that state whether updates follow the scaled gradient.
     """
     found = best(table)
     assert found
     seeds = [config.seed + config.seeds + index for index in range(config.confirm)]
-    stage("confirm", f"{' and '.join(points)}, {len(seeds)} fresh seed{'s' * (len(seeds) > 1)}")
+    stage("confirm", f"{' and '.join(points)}, {counted(len(seeds), 'fresh seed')}")
     title = f"confirmation of trial {found.number}"
     study = _study(config, f"{table.name} {title}", points, seeds)
     with _run(config, study, parent, title) as run:
@@ -114,10 +115,10 @@ def _run(config: TuneConfig, study: optuna.Study, parent: TrackedRun, title: str
 
 
 def _study(config: TuneConfig, name: str, points: Points, seeds: Sequence[int]) -> optuna.Study:
-    """Tickets for each seed of each arm, all arms of a seed first."""
+    """Create one ticket per seed and arm, ordered by seed."""
     storage = open_storage(address_of(config.storage))
     made = optuna.create_study(storage=storage, study_name=name, directions=directions(config), load_if_exists=True)
-    made.set_metric_names(config.keys)  # without, dashboards show a study of nothing that has a name
+    made.set_metric_names(config.keys)  # shown by dashboards
     study = load_study(config, name, storage)
     there = {(trial.user_attrs[ARM], trial.user_attrs[SEED]) for trial in study.get_trials(deepcopy=False)}
     slot = len(trial_queue.latest(study.get_trials(deepcopy=False)))
@@ -157,7 +158,7 @@ def _arm(
 
 
 def _remedies(run: TrackedRun, study: optuna.Study, scale: str) -> list[str]:
-    """Whether the optimizer makes a scaled gradient real: gradient flow of the trainings, compared with scale 1."""
+    """Return whether updates follow a scaled gradient: gradient flow of the trainings, compared with scale 1."""
     trials = [
         trial
         for trial in trial_queue.latest(study.get_trials(deepcopy=False)).values()

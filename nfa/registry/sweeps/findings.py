@@ -1,4 +1,4 @@
-"""What is said at the end of a study: its best trial, registered; tables, figures, a page and the report."""
+"""The end of a study: the best trial is registered, and tables, figures, a page and a report are written."""
 
 import re
 from collections.abc import Sequence
@@ -30,17 +30,17 @@ from nfa.registry.sweeps.trainings import Trainings
 from nfa.registry.tracking import TrackedRun
 
 CHAMPION = "champion"
-MEANS = "; a trial's value is the mean of theirs, and each is a run below it"
+MEANS = "; a trial's value is the mean of its trainings, which are runs below it"
 
 
 def report(config: TuneConfig, study: optuna.Study, parent: TrackedRun, trainings: Trainings) -> None:
-    """Name the best, train it again beside the defaults, and write and draw what was found."""
+    """Register the best trial, train it again together with the defaults, and write the report and figures."""
     table = table_of(study, config)
     chosen = best_rows(table)
     if chosen:
         crown(parent, table, chosen)
     else:
-        stage("best", "none: no trial has finished and keeps the constraints")
+        stage("best", "none: no finished trial satisfies the constraints")
     for line in edges(table):
         stage("notice", line)
     points = points_of(config, table) if config.confirm and chosen else {}
@@ -53,7 +53,7 @@ def report(config: TuneConfig, study: optuna.Study, parent: TrackedRun, training
 
 
 def best_rows(table: StudyTable) -> list[TrialRow]:
-    """The best trial, first; with several objectives the best in the first one, then the rest of the Pareto front."""
+    """Return the best trial (in the first objective), and for several objectives the rest of the Pareto front."""
     found = best(table)
     if found is None:
         return []
@@ -62,12 +62,12 @@ def best_rows(table: StudyTable) -> list[TrialRow]:
 
 
 def crown(parent: TrackedRun, table: StudyTable, chosen: Sequence[TrialRow]) -> None:
-    """Tag the best trials, and register the last checkpoint of the first of them as the champion."""
+    """Tag the best trials, and register the last checkpoint of the first one as the champion."""
     for row in table.rows:
         if row.run_id and row.state == "finished":
             tracking.run_of_another(row.run_id).tag({"nfa.best": str(row in chosen).lower()})
     first = chosen[0]
-    name = re.sub(r"""[/:'"`]""", "-", table.name)  # MLflow's names and filters take no other
+    name = re.sub(r"""[/:'"`]""", "-", table.name)  # characters that MLflow's names and filters do not allow
     run_id = trained_by(first.run_id)
     run = tracking.find_run(run_id)
     last = max(tracking.epochs(run_id))
@@ -79,7 +79,7 @@ def crown(parent: TrackedRun, table: StudyTable, chosen: Sequence[TrialRow]) -> 
 
 
 def trained_by(run_id: str) -> str:
-    """The run of a trial that owns its checkpoints: itself, or its training with the first seed."""
+    """Return the run that owns a trial's checkpoints: the trial's own, or its training with the first seed."""
     if tracking.epochs(run_id):
         return run_id
     run = tracking.find_run(run_id)
@@ -95,7 +95,7 @@ def _keep(
     arms: Sequence[ConfirmedArm],
     remedies: Sequence[str],
 ) -> None:
-    """Tables, the report, figures and the page."""
+    """Store tables, report, figures and page."""
     shares = [importances(table, index) for index in range(len(table.objectives))]
     defaults = number_of(table, config.defaults)
     run = parent.info
@@ -107,7 +107,7 @@ def _keep(
     for name, figure in figures.items():
         tracking.save_picture(parent, figure, name)
     tracking.put_text(run, "plots/study.html", study_page(study, table))
-    stage("report", "study.txt, study.json, trials.csv; plots/study.html, interactive")
+    stage("report", "study.txt, study.json, trials.csv and the interactive plots/study.html")
     stage("figures", f"plots/ {', '.join(sorted(figures))} as .png and .pdf")
 
 

@@ -13,7 +13,7 @@ from nfa.registry.typed_values import read_number
 from nfa.relations import RELATIONS
 
 DIRECTIONS = ("minimize", "maximize")
-SMALL = ("loss", "undefined")  # in the last part of a key: the less the better
+SMALL = ("loss", "undefined")  # words in the last part of a key of which less is better
 REDUCTIONS = "last, best, or mean:K (of the last K)"
 _REDUCTION = re.compile(r"last|best|mean:([1-9][0-9]{0,5})")
 _CONSTRAINT = re.compile(r"\s*([^<>=\s]+)\s*(<=|>=|<|>)\s*([^<>=\s]+)\s*")
@@ -45,15 +45,15 @@ class Constraint:
 
 
 def split_keys(objective: str) -> list[str]:
-    """Comma-separated metric keys or globs."""
+    """Split comma-separated metric keys or globs; raise `Refusal` if one is empty or repeated."""
     keys = [key.strip() for key in objective.split(",")]
     if not all(keys) or len(set(keys)) < len(keys):
-        raise Refusal(f"objective={objective!r}", "different metric keys, comma-separated", "objective=val/loss")
+        raise Refusal(f"objective={objective!r}", "distinct metric keys, comma-separated", "objective=val/loss")
     return keys
 
 
 def parse_objectives(keys: Sequence[str], direction: str, reduction: str) -> tuple[StudyObjective, ...]:
-    """Objectives with their directions and reductions, one for all or one for each, comma-separated."""
+    """Parse objectives; directions and reductions are comma-separated, one for all or one per objective."""
     directions = _each("direction", direction, keys)
     reductions = _each("reduction", reduction, keys)
     return tuple(
@@ -65,7 +65,9 @@ def parse_objectives(keys: Sequence[str], direction: str, reduction: str) -> tup
 def _each(name: str, text: str, keys: Sequence[str]) -> list[str]:
     parts = [part.strip() for part in text.split(",")]
     if len(parts) not in (1, len(keys)):
-        raise Refusal(f"{name}={text!r} for {len(keys)} objectives", "one for all, or one for each", f"{name}=auto")
+        raise Refusal(
+            f"{name}={text!r} for {len(keys)} objectives", "one for all, or one per objective", f"{name}=auto"
+        )
     return parts * (len(keys) // len(parts))
 
 
@@ -80,11 +82,12 @@ def _maximise(key: str, direction: str) -> bool:
         return False
     if any(part in last for part in (*_qualities(), *RELATIONS)):
         return True
-    raise Refusal(f"direction=auto for {key}", f"{' or '.join(DIRECTIONS)}: both may be wanted", "direction=minimize")
+    allowed = f"{' or '.join(DIRECTIONS)}, because the key does not tell which is better"
+    raise Refusal(f"direction=auto for {key}", allowed, "direction=minimize")
 
 
 def _qualities() -> list[str]:
-    """Last parts of keys of which more is better."""
+    """Return last parts of keys of which more is better."""
     return [one.quality.key.rpartition("/")[2] for one in families() if one.quality]
 
 
@@ -113,7 +116,7 @@ def _constraint(part: str, text: str) -> Constraint:
 
 
 def keys_of(pattern: str, logged: Sequence[str]) -> list[str]:
-    """Keys of `logged` that a key or glob names; one of `logged` may be a glob, where how many there are is unknown.
+    """Return the keys of `logged` that a key or glob matches; keys whose number is not known yet are globs in `logged`.
 
     >>> keys_of("layer_*/agop_nfm", ["val/loss", "layer_0/agop_nfm", "layer_1/agop_nfm"])
     ['layer_0/agop_nfm', 'layer_1/agop_nfm']
@@ -122,7 +125,7 @@ def keys_of(pattern: str, logged: Sequence[str]) -> list[str]:
 
 
 def check_logged(name: str, pattern: str, logged: Sequence[str]) -> None:
-    """`Refusal`, with near names and what is logged, for a key or glob that names nothing of it."""
+    """Raise `Refusal`, with similar names and all logged keys, for a key or glob without a match."""
     if keys_of(pattern, logged):
         return
     shown = list(dict.fromkeys(re.sub(r"\d+", "*", key) for key in logged))

@@ -1,4 +1,4 @@
-"""Trials run to their end by this process, or by several beside it, while the study's run is kept up to date."""
+"""Run trials to their end, in this process or in several others, while the study's run is kept up to date."""
 
 import math
 import os
@@ -19,10 +19,10 @@ from nfa.registry.sweeps.workers import Assignment, Objective, employ, work
 
 @dataclass(frozen=True)
 class Phase:
-    """Trials of a study in a database: those of the search, or those that confirm what it found.
+    """Trials of a study in a database: those of the search, or those of the confirmation.
 
-    `objective` runs one in this process, `begin` takes part from another; `follow` is called every now and then. To go
-    on, a user names the study `search`.
+    `objective` runs a trial in this process, and `begin` runs trials in another one. `follow` is called regularly.
+    Users continue the phase by the name of the study `search`.
     """
 
     study: optuna.Study
@@ -34,7 +34,7 @@ class Phase:
 
 
 def run_phase(config: TuneConfig, phase: Phase, parent_id: str, until: float = math.inf) -> None:
-    """Until every trial has ended, or time is up; `NfaError` where some are left that nobody is at work on."""
+    """Run trials until all have ended or time is up; raise `NfaError` if trials are left that no process works on."""
     study = phase.study
     assignment = Assignment(config, study.study_name, parent_id, until, os.getpid())
     total = len(trial_queue.latest(study.get_trials(deepcopy=False)))
@@ -68,6 +68,6 @@ def _check_whole(phase: Phase, until: float) -> None:
     counts = trial_queue.counts(trial_queue.latest(phase.study.get_trials(deepcopy=False)))
     left = counts.get("waiting", 0) + counts.get("running", 0)
     if left and time.time() >= until:
-        stage("notice", f"time is up: {left} trials have not begun; study_name={phase.search} goes on with them")
+        stage("notice", f"time is up: {left} trials have not started; continue with study_name={phase.search}")
     elif left:
-        raise NfaError(f"{left} trials are left; go on with them: study_name={phase.search}")
+        raise NfaError(f"{left} trials are left; continue with study_name={phase.search}")

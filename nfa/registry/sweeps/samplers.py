@@ -1,4 +1,4 @@
-"""Where the next trial is, and which trials end early."""
+"""Samplers, which choose the next trial, and pruners, which stop trials early."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,14 +15,14 @@ from nfa.registry.sweeps.trial_queue import slot_of
 from nfa.seeding import whole_number
 
 SAMPLERS = {"tpe": TPESampler, "gp": GPSampler, "random": RandomSampler, "grid": RandomSampler}
-STARTUP = 5  # trials that have to finish before one is compared with them
-WARMUP = 1  # steps of a run before it is compared
+STARTUP = 5  # trials that must finish before others are compared with them
+WARMUP = 1  # steps of a run before it is compared with others
 
 
 class SeededBySlot(BaseSampler):
-    """Draws with a generator of each trial's own, so that a study that is continued does not draw the same again.
+    """Seeds the generator for each trial, so that a continued study does not repeat its draws.
 
-    Random points depend on the seed and the trial's place alone, not on how many processes there are.
+    Random points depend only on the seed and the trial's place in the study, not on the number of processes.
     """
 
     def __init__(self, name: str, seed: int) -> None:
@@ -52,14 +52,14 @@ class SeededBySlot(BaseSampler):
 
 
 def pruner(name: str) -> BasePruner:
-    """The pruner of that name."""
+    """Return the pruner of that name."""
     if name == "median":
         return MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=WARMUP)
     return HyperbandPruner(min_resource=1, reduction_factor=3) if name == "hyperband" else NopPruner()
 
 
 def suggest(trial: optuna.Trial, space: Space) -> Mapping[str, Value]:
-    """The trial's point of the space."""
+    """Return the trial's point of the space."""
     return {name: _suggested(trial, axis) for name, axis in space.items()}
 
 

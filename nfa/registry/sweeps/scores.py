@@ -1,4 +1,4 @@
-"""Objectives and constraints as numbers of a run's metric series."""
+"""Evaluate objectives and constraints on a run's metric series."""
 
 import math
 import operator
@@ -11,7 +11,7 @@ HOLDS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.g
 
 
 def by_step(series: Series, pattern: str) -> dict[int, float]:
-    """The series that a key names; of a glob, the mean over its keys at the steps that all of them have."""
+    """Return the series of a key; for a glob, the mean over its keys at the steps that all of them have."""
     found = [series[key] for key in keys_of(pattern, list(series))]
     if not found:
         return {}
@@ -20,13 +20,13 @@ def by_step(series: Series, pattern: str) -> dict[int, float]:
 
 
 def score(series: Series, objective: StudyObjective) -> float | None:
-    """The objective of a run, or of one that is under way so far; None where no step has it."""
+    """Return the objective of a run, finished or not; None if no step has a value."""
     values = list(by_step(series, objective.key).values())
     return reduced(values, objective) if values else None
 
 
 def reduced(values: Sequence[float], objective: StudyObjective) -> float:
-    """The last value, the best one, or the mean of the last K (of all, where there are fewer)."""
+    """Return the last value, the best one, or the mean of the last K (of all, if there are fewer)."""
     if objective.reduction == "best":
         return max(values) if objective.maximise else min(values)
     kept = values[-objective.last :]
@@ -34,9 +34,9 @@ def reduced(values: Sequence[float], objective: StudyObjective) -> float:
 
 
 def excess(series: Series, constraint: Constraint) -> float | None:
-    """How far the last value is beyond the bound, above 0 exactly where the constraint does not hold; None = no value.
+    """Return how far the last value exceeds the bound: above 0 only if the constraint is broken; None without a value.
 
-    A value on the bound of a strict constraint is beyond it by the smallest positive number.
+    A value on the bound of a strict constraint exceeds it by the smallest positive number.
     """
     values = list(by_step(series, constraint.key).values())
     if not values:
@@ -48,9 +48,9 @@ def excess(series: Series, constraint: Constraint) -> float | None:
 
 
 def means(series: Sequence[Series]) -> dict[str, dict[int, float]]:
-    """Mean over runs of every series, at the steps that all have, and its standard error as `<key>_se` for two or more.
+    """Return the mean over runs of every series, at the steps that all runs have.
 
-    SE = s / √n, s² the unbiased variance.
+    For two or more runs, `<key>_se` is its standard error s / √n, where s² is the unbiased variance.
     """
     found: dict[str, dict[int, float]] = {}
     for key in sorted(set.intersection(*(set(one) for one in series))):

@@ -1,4 +1,4 @@
-"""Search for parameters: a study in a database, its tracked run, and everything that is said at its end."""
+"""The entry point `tune`: a study in a database, its tracked run, and the report at its end."""
 
 import dataclasses
 import math
@@ -27,17 +27,17 @@ from nfa.registry.training.config_json import training_config, write_config
 
 
 def tune(config: TuneConfig, trainings: Trainings | None = None) -> None:
-    """Make the study, continue the one of that name, or where that is running elsewhere take part in it.
+    """Create a study, continue the one of that name, or join it if it is running in another process.
 
-    `trainings` makes the trainings of this process; None = plainly.
+    `trainings` runs the trainings of this process; None = `Trainings()`.
     """
     url = address_of(config.storage)
     trainings = trainings or Trainings()
     trainings.prepare(config.training({}, seed=config.seed))
     trainings.check_layers(config.candidates)
-    plain = config.workload.rpartition("/")[2]  # without the folder of its file
+    plain = config.workload.rpartition("/")[2]  # without the file's folder
     name = masked(config.study_name) or f"{plain}-{uuid.uuid4().hex[:8]}"
-    tracking.reach()  # all else before, and the store first: where the storage is a file, it is made
+    tracking.reach()  # after all other checks, but before the storage, whose file is created
     storage = open_storage(url)
     study = make_study(config, storage, name)
     made = study is not None
@@ -45,7 +45,7 @@ def tune(config: TuneConfig, trainings: Trainings | None = None) -> None:
     stage("study", f"{name} in {shown(url)}")
     stage("search", f"{_ways(config)} over {', '.join(config.identity['space'])}")
     if any(key.startswith("test/") for key in config.keys):
-        stage("notice", "chosen by the test set, which then says nothing about new data: val/… is for choosing")
+        stage("notice", "choosing parameters on the test set makes its metrics biased; use val/… instead")
     run_id = None if made else parent_of(study)
     with lasting(name):
         if not _led(config, study, run_id, trainings):
@@ -58,7 +58,7 @@ def _ways(config: TuneConfig) -> str:
 
 
 def _led(config: TuneConfig, study: optuna.Study, run_id: str | None, trainings: Trainings) -> bool:
-    """Lead the study in its run, or in a new one; False where another process is at work on that."""
+    """Lead the study in its run, or in a new one; return False if another process is leading it."""
     try:
         with _parent(config, study.study_name, run_id) as parent:
             study.set_user_attr(PARENT, parent.run_id)
@@ -84,7 +84,7 @@ def _lead(config: TuneConfig, study: optuna.Study, parent: TrackedRun, trainings
     write_config(parent, _stored(config, study))
     total = trial_queue.fill(study, config)
     if total < config.n_trials:
-        stage("notice", f"the grid has {total} points, so there are no more trials than these")
+        stage("notice", f"the grid has only {total} points, so there are {total} trials")
     trials = Trials(config, study, parent, trainings)
     follow = partial(_follow, config, study, parent)
     phase = Phase(study, trials, begin_search, follow, "trial", study.study_name)
@@ -110,7 +110,7 @@ def _until(config: TuneConfig) -> float:
 
 
 def _follow(config: TuneConfig, study: optuna.Study, parent: TrackedRun) -> None:
-    """Objectives of the trials that have ended, as series of the study's run: the step is the trial."""
+    """Log the objectives of ended trials as series of the study's run; the step is the trial number."""
     trials = trial_queue.latest(study.get_trials(deepcopy=False))
     for slot, trial in trials.items():
         if trial_queue.state_of(trial) == "finished":
@@ -122,7 +122,7 @@ def _follow(config: TuneConfig, study: optuna.Study, parent: TrackedRun) -> None
 
 
 def begin_search(assignment: Assignment) -> None:
-    """A process beside the one that leads: it takes trials."""
+    """Run trials in a process beside the leading one."""
     config = assignment.config
     study = load_study(config, assignment.study_name)
     trials = Trials(config, study, tracking.run_of_another(assignment.parent_id), Trainings())
@@ -130,9 +130,9 @@ def begin_search(assignment: Assignment) -> None:
 
 
 def _take_part(config: TuneConfig, study: optuna.Study, run_id: str, trainings: Trainings) -> None:
-    """Run trials of a study that another process leads; lead it where that one has gone."""
+    """Run trials of a study that another process leads; take over the lead if that process ends."""
     parent = tracking.run_of_another(run_id)
-    stage("joined", f"the study is running already: {parent.link}")
+    stage("joined", f"the study is already running: {parent.link}")
     with tracking.pointing_to(run_id):
         trials = Trials(config, study, parent, trainings)
         phase = Phase(study, trials, begin_search, lambda: None, "trial", study.study_name)

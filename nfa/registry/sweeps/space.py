@@ -13,13 +13,13 @@ from nfa.errors import Refusal
 from nfa.registry.typed_values import assignments, known, number_in, value_of
 
 GRAMMAR = "NAME=LOW:HIGH, NAME=log:LOW:HIGH, NAME=LOW:HIGH/STEP or NAME=A|B|C, comma-separated"
-CORNERS, TRIED, INSIDE = 512, 384, 32  # of a space, tried before it is searched: ends, pairs, values of an axis
+CORNERS, TRIED, INSIDE = 512, 384, 32  # most points, pairs, and values per axis that are checked before the search
 Value = int | float | str | bool
 
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from `low` to `high`, evenly likely, or with `log` their logarithms; with `step` only low + k · step."""
+    """Numbers from `low` to `high`: uniform, or log-uniform with `log`; with `step`, only low + k · step."""
 
     name: str
     low: float
@@ -29,7 +29,7 @@ class Range:
     whole: bool = False  # int
 
     def holds(self, value: Any) -> bool:
-        """Whether a value is one of them."""
+        """Return whether a value lies in the range."""
         if isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
             return False
         if self.whole and value != int(value):
@@ -39,43 +39,43 @@ class Range:
 
     @property
     def ends(self) -> tuple[Value, ...]:
-        """The values that a check tries."""
+        """The values that are checked before the search."""
         return self.low, self.high
 
     @property
     def is_listed(self) -> bool:
-        """Whether all its values can be listed: with a step, or as whole numbers of no logarithm."""
+        """Whether all values can be listed: with a step, or whole numbers without `log`."""
         return bool(self.step or (self.whole and not self.log))
 
     @property
     def count(self) -> int:
-        """How many values it has, of those that are whole or a step apart."""
+        """The number of values, for whole numbers and ranges with a step."""
         return math.floor((self.high - self.low) / (self.step or 1) + 1e-9) + 1
 
     @property
     def listed(self) -> tuple[Value, ...] | None:
-        """All values, where they can be listed; else None."""
+        """All values if they can be listed, else None."""
         return tuple(map(self.at, range(self.count))) if self.is_listed else None
 
     def at(self, place: int) -> Value:
-        """The value so many steps, or whole numbers, after the first."""
+        """Return the value at an index, counted from the first."""
         return self.low + place * (self.step or 1)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Values of which one is chosen; no order is assumed."""
+    """A list of values without an assumed order."""
 
     name: str
     values: tuple[Value, ...]
 
     def holds(self, value: Any) -> bool:
-        """Whether a value is one of them, of the same type."""
+        """Return whether a value is in the list, with the same type."""
         return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in self.values)
 
     @property
     def ends(self) -> tuple[Value, ...]:
-        """The values that a check tries."""
+        """The values that are checked before the search."""
         return self.values
 
     @property
@@ -85,7 +85,7 @@ class Choice:
 
     @property
     def count(self) -> int:
-        """How many values it has."""
+        """The number of values."""
         return len(self.values)
 
     @property
@@ -99,7 +99,7 @@ Space = dict[str, Axis]
 
 
 def parse_space(text: str, config_type: type) -> Space:
-    """Axes by parameter, each of the type that the parameter of `config_type` has; `Refusal` for what is none."""
+    """Parse a search space into axes by parameter, with types from `config_type`; raise `Refusal` if it is invalid."""
     fields = {item.name: item for item in dataclasses.fields(config_type)}
     hints = typing.get_type_hints(config_type)
     space: Space = {}
@@ -115,7 +115,7 @@ def _axis(item: "dataclasses.Field[Any]", hint: Any, text: str) -> Axis:
     parts = text.split(":")
     if number_in(hint) is None or len(parts) != (3 if parts[0] == "log" else 2):
         single = ":" not in text
-        remedy = f"fixed={item.name}={text} for one value" if single else f"mend {item.name}={text}"
+        remedy = f"fixed={item.name}={text} for one value" if single else f"correct {item.name}={text}"
         raise Refusal(f"space: {item.name}={text}", _allowed(item, hint), remedy)
     return _range(item, hint, text)
 
@@ -129,7 +129,7 @@ def _allowed(item: "dataclasses.Field[Any]", hint: Any) -> str:
 def _choice(item: "dataclasses.Field[Any]", hint: Any, text: str) -> Choice:
     values = tuple(value_of(item, hint, part.strip()) for part in text.split("|"))
     if len(set(map(str, values))) < len(values):
-        raise Refusal(f"space: {item.name}={text}", "each value once", "keep one of those that are equal")
+        raise Refusal(f"space: {item.name}={text}", "each value once", "remove the repeated values")
     return Choice(item.name, values)
 
 
@@ -142,7 +142,7 @@ def _range(item: "dataclasses.Field[Any]", hint: Any, text: str) -> Range:
     step = value_of(item, hint, stepped.strip()) if slash else None
     got = f"space: {item.name}={text}"
     if "auto" in (low, high, step) or not all(math.isfinite(end) for end in (low, high)):
-        raise Refusal(got, "finite numbers", f"mend {item.name}={text}")
+        raise Refusal(got, "finite numbers", f"correct {item.name}={text}")
     if low == high:
         raise Refusal(f"{got} (an empty range)", "LOW below HIGH", f"fixed={item.name}={low} for one value")
     if low > high:
@@ -150,14 +150,14 @@ def _range(item: "dataclasses.Field[Any]", hint: Any, text: str) -> Range:
     if log and low <= 0:
         raise Refusal(got, "a logarithmic range above 0", f"{item.name}=log:{high / 1000:g}:{high:g}")
     if step is not None and (log or not 0 < step <= high - low):
-        raise Refusal(got, "a step above 0, within the range, without log", f"{item.name}={low}:{high}")
+        raise Refusal(got, "a step above 0 that is within the range, without log", f"{item.name}={low}:{high}")
     return Range(item.name, low, high, log, step, number is int)
 
 
 def standing_for(space: Space) -> list[dict[str, Value]]:
-    """Points that a check tries for the whole space: its corners, with every choice, and every pair of listed values.
+    """Return points that represent the whole space: its corners with every choice, and every pair of listed values.
 
-    An axis of which all numbers are possible is tried at its ends. Of very many points some are drawn.
+    Continuous axes are represented by their ends. If there are very many points, some are drawn.
     """
     corners = [dict(zip(space, each, strict=True)) for each in _drawn([axis.ends for axis in space.values()], CORNERS)]
     values = {name: _tried(axis) for name, axis in space.items()}
@@ -171,7 +171,7 @@ def standing_for(space: Space) -> list[dict[str, Value]]:
 
 
 def _tried(axis: Axis) -> Sequence[Value]:
-    """The values of an axis; of very many the first, some in between, and the last."""
+    """Return the values of an axis; if there are very many, the first, some in between, and the last."""
     if isinstance(axis, Choice):
         return axis.values
     if not axis.step and not axis.whole:
@@ -182,7 +182,7 @@ def _tried(axis: Axis) -> Sequence[Value]:
 
 
 def _drawn(values: Sequence[Sequence[Value]], most: int) -> list[tuple[Value, ...]]:
-    """All combinations; of more than `most` so many, at random but always the same, with the first and the last."""
+    """Return all combinations; if there are more than `most`, a fixed random subset with the first and the last."""
     count = math.prod(map(len, values))
     if count <= most:
         return list(itertools.product(*values))
@@ -191,7 +191,7 @@ def _drawn(values: Sequence[Sequence[Value]], most: int) -> list[tuple[Value, ..
 
 
 def _combination(values: Sequence[Sequence[Value]], place: int) -> tuple[Value, ...]:
-    """The one at a place in the order of `itertools.product`."""
+    """Return the combination at an index in the order of `itertools.product`."""
     found = []
     for each in reversed(values):
         place, at = divmod(place, len(each))
@@ -200,9 +200,9 @@ def _combination(values: Sequence[Sequence[Value]], place: int) -> tuple[Value, 
 
 
 def parse_points(text: str, space: Space, config_type: type, defaults: Mapping[str, Value]) -> list[dict[str, Value]]:
-    """Known good points, separated by `;`: `defaults`, or some values such as `lr=0.1,width=64`; `none` = none.
+    """Parse points separated by `;`: `defaults`, or values such as `lr=0.1,width=64`; `none` = no point.
 
-    `Refusal` for a parameter or value outside the space; of the defaults, those outside the space are left out.
+    Raises `Refusal` for a parameter or value outside the space. Default values outside the space are left out.
     """
     if text.strip() in ("", "none"):
         return []
@@ -228,7 +228,7 @@ def _point(text: str, space: Space, config_type: type) -> dict[str, Value]:
 
 
 def written(axis: Axis) -> str:
-    """An axis as it is typed.
+    """Return an axis as it is typed.
 
     >>> written(Range("lr", 1e-5, 1.0, log=True)), written(Choice("rank", (4, 8)))
     ('lr=log:1e-05:1.0', 'rank=4|8')

@@ -1,4 +1,4 @@
-"""The database of a study, in which several processes find their next trial and never the same."""
+"""The database of a study, from which several processes take trials, each trial once."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,13 +22,13 @@ from nfa.registry.sweeps.config import STORAGES
 from nfa.registry.tracking import first_use, places
 from nfa.registry.tracking.calls import limited
 
-BEAT, SILENCE = 10, 90  # seconds between signs of life of a trial, and without one until it counts as lost
-RETRIES = 3  # of a trial whose process was lost
-WAIT = 60  # seconds for the database of others
+BEAT, SILENCE = 10, 90  # seconds between heartbeats of a trial, and seconds without one until it counts as lost
+RETRIES = 3  # most retries of a trial whose process was lost
+WAIT = 60  # seconds to wait for a locked database
 
 
 class AllTaken(Exception):
-    """No trial is left to begin."""
+    """No trial is waiting."""
 
 
 def _limited(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -40,7 +40,7 @@ def _limited(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _with_time_limits(storage: "type[TicketStorage]") -> "type[TicketStorage]":
-    """No question to the database can hold the process for ever."""
+    """Give every call to the database a time limit."""
     for name in (*BaseStorage.__abstractmethods__, "record_heartbeat", "_get_stale_trial_ids"):
         setattr(storage, name, _limited(getattr(storage, name)))
     return storage
@@ -48,10 +48,10 @@ def _with_time_limits(storage: "type[TicketStorage]") -> "type[TicketStorage]":
 
 @_with_time_limits
 class TicketStorage(RDBStorage):
-    """Trials are put into it beforehand, as tickets: asked for one where none waits, it raises `AllTaken`.
+    """A storage that hands out trials enqueued in advance as tickets, and raises `AllTaken` if none is waiting.
 
-    Otherwise two processes that both see one trial missing would both make it. Optuna's cache of a storage asks for new
-    trials by a method of its own, not by the public one; `_guarded` sees whether it still does.
+    Otherwise two processes that both see one trial missing would both create it. Optuna's cached storage creates trials
+    through a private method, not the public one; `_guarded` checks that this is still so.
     """
 
     def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
@@ -60,21 +60,22 @@ class TicketStorage(RDBStorage):
         return super()._create_new_trial(study_id, template_trial)
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
-        """Errors and typed parameters, without passwords."""
+        """Set an attribute of a study, with passwords masked."""
         super().set_study_user_attr(study_id, key, masked_values(value))
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        """As above."""
+        """Set an attribute of a trial, with passwords masked."""
         super().set_trial_user_attr(trial_id, key, masked_values(value))
 
 
 def address_of(text: str) -> URL:
-    """The database that `storage` names; empty = a file beside the tracking store. `Refusal` for what is none."""
+    """Return the address of the database that `storage` names; empty = a file beside the tracking store."""
     learn(text)
     try:
         url = make_url(text) if text else URL.create("sqlite", database=str(tracking.beside_store("optuna.db")))
     except SQLAlchemyError:
-        raise Refusal(f"storage={text!r}", STORAGES, "leave storage out for a file beside the tracking store") from None
+        remedy = "leave storage out to use a file beside the tracking store"
+        raise Refusal(f"storage={text!r}", STORAGES, remedy) from None
     if url.drivername in ("postgresql", "postgres"):
         url = url.set(drivername="postgresql+psycopg")
     if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).is_absolute():
@@ -83,25 +84,25 @@ def address_of(text: str) -> URL:
 
 
 def shown(url: URL) -> str:
-    """An address without its password."""
+    """Return an address without its password."""
     return masked(url.render_as_string(hide_password=False))
 
 
 def _guarded(storage: TicketStorage) -> TicketStorage:
-    """`Refusal` where this Optuna does not ask a storage for new trials as the one does that studies were made for."""
-    with suppress(Exception):  # whatever another version says to that, or misses
+    """Raise `Refusal` if this version of Optuna does not create trials through `TicketStorage`."""
+    with suppress(Exception):  # other versions may raise anything here
         try:
-            optuna.storages.get_storage(storage).create_new_trial(-1)  # no study has this number
+            optuna.storages.get_storage(storage).create_new_trial(-1)  # no study has this id
         except AllTaken:
             return storage
-    got = f"Optuna {optuna.__version__} (it makes trials in another way)"
+    got = f"Optuna {optuna.__version__} (it creates trials in a different way)"
     raise Refusal(got, "Optuna 5.0", "pip install -c constraints.txt optuna")
 
 
 def open_storage(url: URL) -> TicketStorage:
-    """The storage at an address, its tables made where they are missing; `Refusal` where it cannot be reached."""
+    """Open the storage at an address and create missing tables; raise `Refusal` if it cannot be reached."""
     lite = url.get_backend_name() == "sqlite"
-    # Several writers: SQLite's transactions begin as writing ones (below), so what was read is still so when written.
+    # For several writers, SQLite's transactions begin with a write lock (below), so reads stay valid until the write.
     connect: dict[str, Any] = {"timeout": WAIT, "isolation_level": None} if lite else {"connect_timeout": 10}
     address = url.render_as_string(hide_password=False)
     quiet()
@@ -117,7 +118,7 @@ def open_storage(url: URL) -> TicketStorage:
             )
     except (SQLAlchemyError, ImportError, OptunaError, RuntimeError, OSError) as error:
         reason = headline(error.__cause__ or error)
-        remedy = "mend the address, or start the database; leave storage out for a file beside the tracking store"
+        remedy = "correct the address, start the database, or leave storage out to use a file beside the tracking store"
         raise Refusal(f"storage={shown(url)} ({reason})", STORAGES, remedy) from None
     if lite:
         event.listen(storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
@@ -126,23 +127,23 @@ def open_storage(url: URL) -> TicketStorage:
 
 @contextmanager
 def lasting(study: str) -> Iterator[None]:
-    """Turn a database's failure in the midst of a study into one message."""
+    """Turn a failure of the database during a study into one message."""
     try:
         yield
     except (StorageInternalError, *tracking.StoreError) as error:
         cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
         got = f"the study's database or the tracking store failed: {headline(cause)}"
-        raise NfaError(f"{got}\n  do: mend it, then continue with study_name={study}") from cause
+        raise NfaError(f"{got}\n  do: fix it, then continue with study_name={study}") from cause
 
 
 def retry_callback() -> RetryHeartbeatStaleTrialCallback:
-    """Puts a lost trial back among those that wait, with its parameters, its run and what it has reported."""
+    """Return a callback that enqueues a lost trial again, with its parameters, run and reported values."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         return RetryHeartbeatStaleTrialCallback(max_retry=RETRIES, inherit_intermediate_values=True)
 
 
 def quiet() -> None:
-    """Optuna says nothing: what there is to say, a study says itself."""
+    """Silence Optuna's own messages, because the study prints its own."""
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     warnings.filterwarnings("ignore", category=ExperimentalWarning)

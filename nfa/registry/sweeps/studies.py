@@ -15,28 +15,28 @@ from nfa.registry.sweeps.config import TuneConfig
 from nfa.registry.sweeps.samplers import SeededBySlot, pruner
 from nfa.registry.sweeps.storage import address_of, open_storage
 
-IDENTITY, PARENT = "nfa", "run_id"  # attributes of a study: what it searches, and its tracked run
-PATIENCE = 30.0  # seconds for another process that is just making the study
+IDENTITY, PARENT = "nfa", "run_id"  # attributes of a study: its settings, and its tracked run
+PATIENCE = 30.0  # seconds to wait for another process that is creating the study
 
 
 def make_study(config: TuneConfig, storage: BaseStorage, name: str) -> optuna.Study | None:
-    """A new study; None where there is one of that name."""
+    """Create a study; return None if one of that name exists."""
     try:
         study = optuna.create_study(storage=storage, study_name=name, directions=directions(config))
     except DuplicatedStudyError:
         return None
-    study.set_metric_names(config.keys)  # what dashboards call the objectives
+    study.set_metric_names(config.keys)  # names of the objectives in dashboards
     study.set_user_attr(IDENTITY, config.identity)
     return load_study(config, name, storage)
 
 
 def directions(config: TuneConfig) -> list[StudyDirection]:
-    """Of the objectives."""
+    """Return the directions of the objectives."""
     return [StudyDirection.MAXIMIZE if one.maximise else StudyDirection.MINIMIZE for one in config.objectives]
 
 
 def load_study(config: TuneConfig, name: str, storage: BaseStorage | None = None) -> optuna.Study:
-    """The study of that name, with the sampler and the pruner that are asked for."""
+    """Load the study of that name with the configured sampler and pruner."""
     return optuna.load_study(
         study_name=name,
         storage=storage or open_storage(address_of(config.storage)),
@@ -46,16 +46,17 @@ def load_study(config: TuneConfig, name: str, storage: BaseStorage | None = None
 
 
 def known_study(config: TuneConfig, storage: BaseStorage, name: str) -> optuna.Study:
-    """The study of that name; `Refusal` where it searches for something else, or was made by another program."""
+    """Load the study of that name; raise `Refusal` if its settings differ, or another program created it."""
     study = load_study(config, name, storage)
     made = _awaited(study)
     if made is None:
-        raise Refusal(f"study_name={name} (not made by tune)", "a study of tune, or a new name", "another study_name")
-    now = masked_values(config.identity)  # as the study's attributes are
+        got, allowed = f"study_name={name} (not created by tune)", "a study of tune, or a new name"
+        raise Refusal(got, allowed, "choose another study_name")
+    now = masked_values(config.identity)  # masked as the study's attributes are
     differing = [f"{key} {_text(now[key])} (it has {_text(made.get(key))})" for key in now if made.get(key) != now[key]]
     if differing:
         got = f"study_name={name} with {'; '.join(differing)}"
-        raise Refusal(got, "the study's own search", "another study_name for another search")
+        raise Refusal(got, "the settings of the existing study", "choose another study_name for another search")
     return study
 
 
@@ -79,12 +80,13 @@ def _text(value: object) -> str:
 
 
 def parent_of(study: optuna.Study) -> str | None:
-    """Id of the study's tracked run, which must be in this tracking store; None where it never got one."""
+    """Return the id of the study's tracked run, or None; raise `Refusal` if the run is not in this store."""
     run_id: str | None = study.user_attrs.get(PARENT)
     if run_id:
         try:
             tracking.find_run(run_id)
         except Refusal:
             got = f"study_name={study.study_name}, whose run {run_id} is not in this tracking store"
-            raise Refusal(got, "a study of this store", "set MLFLOW_TRACKING_URI, or another study_name") from None
+            remedy = "set MLFLOW_TRACKING_URI, or choose another study_name"
+            raise Refusal(got, "a study whose run is in this store", remedy) from None
     return run_id

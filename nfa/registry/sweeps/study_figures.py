@@ -19,10 +19,11 @@ def study_figures(
     defaults: int | None = None,
     unit: str = "epoch",
 ) -> "dict[str, Figure]":
-    """By file name; those that would be empty are absent. `importances`: one mapping for each objective.
+    """Return all figures by file name, without those that would be empty.
 
-    `defaults` is the number of the trial that had the default parameters, `unit` what intermediate values are counted
-    in. With several objectives the history, slices and contour are drawn for each, named …_1, …_2.
+    `importances` has one mapping per objective, `defaults` is the number of the trial with the default parameters, and
+    `unit` is the unit of steps (epoch or step). For several objectives the history, slices and contour are drawn for
+    each, named …_1, …_2.
     """
     drawn: dict[str, Figure | None] = {
         "param_importances": tuning.param_importances(table, importances),

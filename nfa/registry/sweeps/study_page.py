@@ -1,4 +1,4 @@
-"""A study as one interactive page, by Optuna's own plots, which needs no network to be read."""
+"""A study as one interactive page with Optuna's plots, readable without a network."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,15 +15,15 @@ from plotly.offline import get_plotlyjs
 
 from nfa.registry.sweeps.study_table import LEAST, StudyTable
 
-IN_CONTOURS = 3  # axes; each pair of them is drawn twice
+IN_CONTOURS = 3  # most axes; each pair is drawn twice
 TEMPLATE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{{ name }}</title>
 <style>body { font: 16px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em }
 h2 { margin: 2em 0 0 } p { margin: 0.2em 0 0.6em; max-width: 50em }</style>
 <script id="plotly">{{ plotly | safe }}</script></head>
 <body><h1>{{ name }}</h1>
-<p>{{ ended }} of {{ trials }} trials finished. Point at a mark for its numbers; \
-drag to enlarge, double-click to go back.</p>
+<p>{{ ended }} of {{ trials }} trials finished. Point at a mark to see its values; \
+drag to zoom in, double-click to zoom out.</p>
 {% for heading, sentence, plot in sections %}<section><h2>{{ heading }}</h2>
 <p>{{ sentence }}</p>{% if plot %}
 {{ plot | safe }}{% endif %}</section>
@@ -33,7 +33,7 @@ drag to enlarge, double-click to go back.</p>
 
 @dataclass(frozen=True)
 class Section:
-    """One plot below its heading and what is seen; `missing` says instead why there is none."""
+    """A plot with a heading and a sentence about it; `missing` gives the reason if there is no plot."""
 
     heading: str
     sentence: str
@@ -42,7 +42,7 @@ class Section:
 
 
 def study_page(study: optuna.Study, table: StudyTable) -> str:
-    """HTML with all plots and plotly.js in it; what cannot be drawn is left out with the reason."""
+    """Return an HTML page with all plots and plotly.js; plots that cannot be drawn are replaced by the reason."""
     with _quiet():
         parts = [_written(section, index) for index, section in enumerate(sections(study, table))]
     ended = sum(row.state == "finished" for row in table.rows)
@@ -51,7 +51,7 @@ def study_page(study: optuna.Study, table: StudyTable) -> str:
 
 
 def sections(study: optuna.Study, table: StudyTable) -> list[Section]:
-    """All of them, in order; those for single objectives once for each."""
+    """Return all sections in order; those about single objectives are repeated for each objective."""
     found = [] if len(table.objectives) == 1 else [_front(study, table)]
     found += [_history(study, table, index) for index in range(len(table.objectives))]
     found += [_course(study, table), _importances(study, table)]
@@ -63,7 +63,7 @@ def sections(study: optuna.Study, table: StudyTable) -> list[Section]:
 def _front(study: optuna.Study, table: StudyTable) -> Section:
     return Section(
         "Pareto front",
-        "Each finished trial by its objectives; on the front, none is better in all of them.",
+        "Each finished trial by its objectives. No trial is better in all objectives than one on the front.",
         lambda: visualization.plot_pareto_front(study, target_names=[*table.objectives]),
         _unfinished(table)
         or ("" if len(table.objectives) < 4 else "More than three objectives cannot be drawn in one plot."),
@@ -72,7 +72,7 @@ def _front(study: optuna.Study, table: StudyTable) -> Section:
 
 def _history(study: optuna.Study, table: StudyTable, index: int) -> Section:
     way = "higher is better" if table.maximise[index] else "lower is better"
-    best = ", and the best value until then" if len(table.objectives) == 1 else ""  # Optuna draws it for one only
+    best = ", with the best value so far" if len(table.objectives) == 1 else ""  # drawn for single objectives
     return Section(
         f"History of {table.objectives[index]}",
         f"Each finished trial by its number{best}; {way}.",
@@ -83,12 +83,12 @@ def _history(study: optuna.Study, table: StudyTable, index: int) -> Section:
 
 def _course(study: optuna.Study, table: StudyTable) -> Section:
     shown = [row for row in table.rows if row.state in ("finished", "pruned", "running") and row.intermediate]
-    missing = "" if shown else "No trial that finished, runs or was pruned reported a value while it trained."
+    missing = "" if shown else "No finished, pruned or running trial reported values during training."
     if len(table.objectives) > 1:
-        missing = "With several objectives no values are reported while a trial trains."
+        missing = "With several objectives, no values are reported during training."
     return Section(
-        "Values while trials trained",
-        f"{table.objectives[0]} by step. Curves that end early were pruned, or still run; failed trials are not shown.",
+        "Values during training",
+        f"{table.objectives[0]} by step. Curves that end early: pruned or running trials. Failed trials are not shown.",
         lambda: visualization.plot_intermediate_values(study).update_yaxes(title=table.objectives[0]),
         missing,
     )
@@ -98,10 +98,10 @@ def _importances(study: optuna.Study, table: StudyTable) -> Section:
     count = sum(row.state == "finished" for row in table.rows)
     return Section(
         "Importance of the parameters",
-        "How much each parameter lowers the variance in a random forest; the shares always add up to 1, even where "
-        "nothing matters. study.txt says which are beyond chance, and how sure that is.",
+        "How much each parameter reduces the variance in a random forest. The shares always add up to 1, even if no "
+        "parameter matters. study.txt compares importances with chance and gives intervals.",
         lambda: _bars(study, table),
-        "" if count >= LEAST else f"{count} trials finished; {LEAST} are needed.",
+        "" if count >= LEAST else f"{count} trials finished, but {LEAST} are needed.",
     )
 
 
@@ -111,19 +111,19 @@ def _of_space(study: optuna.Study, table: StudyTable, index: int) -> list[Sectio
     return [
         Section(
             f"{name} by each parameter",
-            "Finished trials, darker the later they were made; the other parameters vary too.",
+            "Finished trials; later ones are darker. The other parameters vary too.",
             lambda: visualization.plot_slice(study, **target),
             missing,
         ),
         Section(
             f"{name} over pairs of parameters",
-            f"Interpolated between finished trials (dots), of at most the {IN_CONTOURS} most important parameters.",
+            f"Interpolated between finished trials (dots), for up to {IN_CONTOURS} of the most important parameters.",
             lambda: _contours(study, table, index),
             missing or few,
         ),
         Section(
             f"{name} across all parameters",
-            "A line for each finished trial, through its value and its parameters; drag along an axis to choose lines.",
+            "One line per finished trial, through its value and its parameters. Drag along an axis to select lines.",
             lambda: visualization.plot_parallel_coordinate(study, **target),
             missing,
         ),
@@ -133,9 +133,9 @@ def _of_space(study: optuna.Study, table: StudyTable, index: int) -> list[Sectio
 def _timeline(study: optuna.Study) -> Section:
     return Section(
         "Timeline",
-        "When each trial ran, and how it ended.",
+        "When each trial ran and how it ended. A resumed trial appears twice, once as failed.",
         lambda: visualization.plot_timeline(study),
-        "" if study.get_trials(deepcopy=False) else "There is no trial.",
+        "" if study.get_trials(deepcopy=False) else "There are no trials.",
     )
 
 
@@ -144,13 +144,13 @@ def _unfinished(table: StudyTable) -> str:
 
 
 def _target(table: StudyTable, index: int) -> dict[str, Any]:
-    """Optuna takes none for a single objective, whose direction it then knows."""
+    """Return Optuna's `target` arguments; none for a single objective, so that Optuna knows its direction."""
     named = {"target_name": table.objectives[index]}
     return named if len(table.objectives) == 1 else {**named, "target": lambda trial: trial.values[index]}
 
 
 def _bars(study: optuna.Study, table: StudyTable) -> Figure:
-    """Of all objectives, under their names."""
+    """Draw the importances for all objectives, labelled by name."""
     named: dict[str, Any] = {"target_name": table.objectives[0]} if len(table.objectives) == 1 else {}
     figure = visualization.plot_param_importances(study, _evaluator(), **named)
     for trace, name in zip(figure.data, table.objectives, strict=False):
@@ -165,8 +165,8 @@ def _contours(study: optuna.Study, table: StudyTable, index: int) -> Figure:
 
 
 def _evaluator() -> "optuna.importance.BaseImportanceEvaluator":
-    """The one whose values do not depend on whether an axis is logarithmic: fANOVA's are over the linear scale."""
-    from optuna.importance import MeanDecreaseImpurityImportanceEvaluator  # imports scikit-learn, which draws numbers
+    """Return an evaluator that does not depend on the axis' scale; fANOVA's values assume a linear one."""
+    from optuna.importance import MeanDecreaseImpurityImportanceEvaluator  # its import draws random numbers
 
     return MeanDecreaseImpurityImportanceEvaluator(seed=0)
 
@@ -179,7 +179,7 @@ def _varied(table: StudyTable) -> list[str]:
 
 
 def _leading(study: optuna.Study, table: StudyTable, index: int) -> list[str]:
-    """The axes for contours, the most important first."""
+    """Return the axes for contours, the most important first."""
     varied = _varied(table)
     if len(varied) <= IN_CONTOURS:
         return varied
@@ -189,13 +189,13 @@ def _leading(study: optuna.Study, table: StudyTable, index: int) -> list[str]:
 
 
 def _written(section: Section, index: int) -> tuple[str, str, str]:
-    """Its heading, what is said below, and its plot as HTML; no plot where there is a reason against it."""
+    """Return a section's heading, its sentence, and its plot as HTML (empty if it is not drawn)."""
     try:
         missing, figure = section.missing, None if section.missing else section.draw()
-    except Exception as error:  # whatever a plot stumbles over, the others are shown
-        missing, figure = f"Optuna could not, {' '.join(str(error).split()) or type(error).__name__}", None
+    except Exception as error:  # an error in one plot must not prevent the others
+        missing, figure = f"Optuna failed with {' '.join(str(error).split()) or type(error).__name__}", None
     if figure is None or not figure.data:
-        return section.heading, f"Not drawn: {missing or 'the trials hold nothing to be seen in it.'}", ""
+        return section.heading, f"Not drawn: {missing or 'there is nothing to show.'}", ""
     figure.update_layout(title=None, margin={"t": 30}, template="plotly_white", width=None)
     options = {"include_plotlyjs": False, "full_html": False, "config": {"displaylogo": False}}
     return section.heading, section.sentence, io.to_html(figure, div_id=f"plot-{index}", **options)
@@ -203,7 +203,7 @@ def _written(section: Section, index: int) -> tuple[str, str, str]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Optuna's log and warnings are off."""
+    """Silence Optuna's log and warnings in the block."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     try:

@@ -1,4 +1,4 @@
-"""What a study says in words, as a table of trials, and as data."""
+"""The report of a study as text, as a table of trials, and as JSON."""
 
 import textwrap
 from collections import Counter
@@ -12,15 +12,15 @@ from nfa.registry.sweeps import study_table
 from nfa.registry.sweeps.axis_importance import Importance, conventions, why_no_importances
 from nfa.registry.sweeps.study_table import ArmDifference, ConfirmedArm, StudyTable, TrialRow, best
 
-Importances = Sequence[Mapping[str, Importance]]  # one mapping for each objective
+Importances = Sequence[Mapping[str, Importance]]  # one mapping per objective
 WIDE = 118
 STATES = ("finished", "pruned", "failed", "killed", "running", "waiting")
-FLATTERS = "The value of the best trial flatters it: of many trials, the best is partly the luckiest."
+FLATTERS = "The value of the best trial is biased: the best of many trials is selected partly by luck."
 OF_FINISHED = (
-    "Importances are of finished trials that keep every constraint. Pruned and failed ones have no value and are left "
-    "out: what they would have shown, mostly that something is bad, is not in these numbers."
+    "Importances are computed from finished trials that satisfy every constraint. Pruned and failed trials have no "
+    "value and are left out, so these numbers do not show that some regions of the space are bad."
 )
-UNSHOWN = "An axis that did not matter beyond chance may still matter: these trials do not show it."
+UNSHOWN = "An axis that did not matter beyond chance may still matter, but these trials do not show it."
 
 
 def written(
@@ -31,7 +31,7 @@ def written(
     *,
     defaults: int | None = None,
 ) -> str:
-    """Content of study.txt. `facts` are lines about how it was made; `defaults` is the trial with the defaults."""
+    """Return the content of study.txt. `facts` describes the set-up; `defaults` is the trial with the defaults."""
     blocks = [
         [f"{table.name}: {_sought(table)}", *_aligned([(f"{name}:", _text(value)) for name, value in facts.items()])],
         ["Trials", *_counts(table)],
@@ -55,7 +55,7 @@ def _counts(table: StudyTable) -> list[str]:
     counted = Counter(row.state for row in table.rows)
     lines = [(state, str(counted[state])) for state in STATES if counted[state]]
     broken = sum(row.state == "finished" and not row.feasible for row in table.rows)
-    return _aligned(lines + ([("of the finished, break a constraint", str(broken))] if broken else []))
+    return _aligned(lines + ([("finished, but break a constraint", str(broken))] if broken else []))
 
 
 def _best_title(table: StudyTable) -> str:
@@ -63,10 +63,10 @@ def _best_title(table: StudyTable) -> str:
 
 
 def _best(table: StudyTable, defaults: int | None) -> list[str]:
-    """Columns: the best in each objective, and the defaults."""
+    """Return a table whose columns are the best trial in each objective and the defaults."""
     found = {index: row for index in range(len(table.objectives)) if (row := best(table, index))}
     if not found:
-        return ["  none: no trial has finished and keeps the constraints"]
+        return ["  none: no finished trial satisfies the constraints"]
     start = next((row for row in table.rows if row.number == defaults), None)
     heads = ["", *(f"trial {row.number}" for row in found.values()), *(["defaults"] if start else [])]
     shown = [*found.values(), *([start] if start else [])]
@@ -87,13 +87,13 @@ def _trade_off(table: StudyTable) -> list[str]:
     if found is None:
         return ["  Pareto front", *_aligned(lines)]
     numbers = f"Spearman's correlation {found.correlation:+.2f} ({found.low:+.2f}, {found.high:+.2f})"
-    said = f"  {found.statement}: {numbers}, {found.n} trials; above 0 they agree on what is good"
+    said = f"  {found.statement}: {numbers}, {found.n} trials; positive values mean agreement"
     return ["  Pareto front", *_aligned(lines), "", said]
 
 
 def _confirmation(table: StudyTable, confirmed: Sequence[ConfirmedArm]) -> list[str]:
     if len(confirmed) < 2:
-        return ["  no: nothing was trained again beside the defaults"]
+        return ["  none: no other point was trained again with the defaults"]
     first = confirmed[0].name
     lines = [["", *(f"mean {name}" for name in table.objectives), "seeds"]]
     for arm in confirmed:
@@ -110,7 +110,7 @@ def _mean(arm: ConfirmedArm, mean: float | None) -> str:
 
 
 def _of_seeds(table: StudyTable, confirmed: Sequence[ConfirmedArm]) -> Iterator[list[str]]:
-    """A line for each seed, with a column for each arm and objective."""
+    """Yield one line per seed, with a column per arm and objective."""
     yield ["seed", *(f"{arm.name}, {name}" for arm in confirmed for name in table.objectives)]
     for place, seed in enumerate(confirmed[0].seeds):
         missing = ["failed" if seed in arm.failed else "not finished" for arm in confirmed for _ in table.objectives]
@@ -120,28 +120,29 @@ def _of_seeds(table: StudyTable, confirmed: Sequence[ConfirmedArm]) -> Iterator[
 
 
 def sentence(found: ArmDifference, objective: str, first: str = "defaults") -> str:
-    """What fresh seeds say about an arm, with its doubt."""
+    """Return the result of an arm with fresh seeds, with its interval."""
     head = f"{found.arm}, {objective}: "
     if found.interval is None:
         return head + found.verdict
     mean, low, high, n = found.interval
     if found.verdict == "cannot be told apart":
-        return f"{head}cannot be told from the {first}: {mean:+.4g} ({low:+.4g}, {high:+.4g}) over {n} fresh seeds"
+        span = f"{mean:+.4g} ({low:+.4g}, {high:+.4g})"
+        return f"{head}cannot be told apart from the {first}: {span} over {n} fresh seeds"
     ends = sorted((abs(low), abs(high)))
     span = f"{abs(mean):.4g} ({ends[0]:.4g}, {ends[1]:.4g})"
     return f"{head}{found.verdict} than the {first} by {span} over {n} fresh seeds"
 
 
 def _importance_block(table: StudyTable, importances: Importances, index: int) -> list[str]:
-    title = f"What decided {table.objectives[index]}"
+    title = f"Importance of parameters for {table.objectives[index]}"
     found = importances[index] if index < len(importances) else {}
     reasons = [[f"{name}:", reason] for name, reason in why_no_importances(table, index).items()]
     if len(reasons) == len(table.axes) and len({reason for _, reason in reasons}) == 1:
-        return [title, f"  cannot be said: {reasons[0][1]}"]
+        return [title, f"  not available: {reasons[0][1]}"]
     ordered = sorted(found.items(), key=lambda item: -item[1].value)
-    lines = [["", "share of variance", "95 % interval", "by chance up to", "p", ""], *starmap(_line, ordered)]
+    lines = [["", "share of variance", "95 % interval", "95th pct. by chance", "p", ""], *starmap(_line, ordered)]
     return [title, *(_aligned(lines) if found else []), *_aligned(reasons)] + (
-        [] if found or reasons else ["  not asked"]
+        [] if found or reasons else ["  not computed"]
     )
 
 
@@ -151,14 +152,15 @@ def _line(name: str, one: Importance) -> list[str]:
 
 
 def notes(table: StudyTable, importances: Importances, confirmed: Sequence[ConfirmedArm]) -> list[str]:
-    """What a reader has to know beside the numbers."""
+    """Return notes on how to read the numbers."""
     found = [FLATTERS] if best(table) else []
     found += list(edges(table))
     if len(confirmed) > 1:
         found.append("Differences are paired by seed, with 95 % t-intervals.")
     comparisons = (len(confirmed) - 1) * len(table.objectives)
     if comparisons > 1:
-        found.append(f"{comparisons} comparisons were made, each at 95 %: one of twenty true ties would look decided.")
+        chance = "without true differences, about one in twenty would seem significant"
+        found.append(f"{comparisons} comparisons were made, each at 95 %: {chance}.")
     if any(importances):
         found += [OF_FINISHED, UNSHOWN]
         found += [f"{name}: {text}." for name, text in conventions().items() if isinstance(text, str)]
@@ -166,16 +168,16 @@ def notes(table: StudyTable, importances: Importances, confirmed: Sequence[Confi
 
 
 def edges(table: StudyTable) -> Iterator[str]:
-    """A sentence for each objective whose best trial lies at the end of a range."""
+    """Yield a sentence for each objective whose best trial lies at the end of a range."""
     for index in range(len(table.objectives)):
         row = best(table, index)
         if row and (names := study_table.at_edges(table, row)):
             where = f"Trial {row.number}, the best, lies at the end of the range of {', '.join(names)}"
-            yield f"{where}: where the range can be wider, better may be beyond it."
+            yield f"{where}: consider a wider range."
 
 
 def trials_csv(table: StudyTable) -> str:
-    """A line for each trial; what a trial does not have is empty."""
+    """Return the content of trials.csv: one line per trial; missing values are empty."""
     names = [axis.name for axis in table.axes]
     header = ["trial", "state", "feasible", *table.objectives, *names, "seconds", "last_step", "run_id", "error"]
     return csv_text(header, (_cells(table, names, row) for row in sorted(table.rows, key=lambda row: row.number)))
@@ -191,7 +193,7 @@ def _cells(table: StudyTable, names: Sequence[str], row: TrialRow) -> list[Any]:
 
 
 def as_json(table: StudyTable, importances: Importances, confirmed: Sequence[ConfirmedArm]) -> dict[str, Any]:
-    """The same as data; what is undefined has no key, no number is NaN."""
+    """Return the content of study.json; undefined values are absent, never NaN."""
     relation = study_table.trade_off(table)
     found: dict[str, Any] = {
         "study": table.name,
@@ -220,7 +222,7 @@ def _row(row: TrialRow) -> dict[str, Any]:
 
 
 def _compared(table: StudyTable, confirmed: Sequence[ConfirmedArm]) -> Iterator[dict[str, Any]]:
-    """Each arm with its means, and each later one with its differences to the first."""
+    """Yield each arm with its means; arms after the first also with their differences to it."""
     found = study_table.confirmation(confirmed, table.maximise) if confirmed else []
     for arm in confirmed:
         means = {name: study_table.mean_of(arm, index) for index, name in enumerate(table.objectives)}

@@ -1,4 +1,4 @@
-"""A study as a table of trials, and what is found in it: the best ones, the Pareto front, what fresh seeds confirm."""
+"""A study as a table of trials: the best ones, the Pareto front, and comparisons with fresh seeds."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,17 +14,17 @@ from nfa.registry.sweeps import trial_queue
 from nfa.registry.sweeps.config import TuneConfig
 from nfa.registry.sweeps.space import Axis, Range
 
-LEAST = 10  # finished trials, for what is said about all of them
+LEAST = 10  # fewest finished trials for statements about all of them
 DRAWS = 2000
-EDGE = 0.05  # of a range, from either end
+EDGE = 0.05  # share of a range at either end
 
 
 @dataclass(frozen=True)
 class TrialRow:
-    """One trial: its number in the study from 0, and a value for each objective if it has finished.
+    """One trial: its number in the study, counted from 0, and a value per objective if it has finished.
 
     `state` is "finished", "pruned", "failed" (diverged, or an error), "killed", "running" or "waiting". `intermediate`
-    are values of the first objective by step; `feasible` says that every constraint holds.
+    holds values of the first objective by step. `feasible` is true if every constraint holds.
     """
 
     number: int
@@ -40,7 +40,7 @@ class TrialRow:
 
 @dataclass(frozen=True)
 class StudyTable:
-    """A study: what is sought, over which axes, and its trials."""
+    """A study: its objectives, axes and trials."""
 
     name: str
     objectives: tuple[str, ...]
@@ -51,9 +51,9 @@ class StudyTable:
 
 @dataclass(frozen=True)
 class ConfirmedArm:
-    """Parameters that were trained again: `values[objective][place]` by the places of `seeds`, None = not finished.
+    """A point that was trained again: `values[objective][i]` for the i-th of `seeds`, None = not finished.
 
-    All arms have the same seeds, in the same order. `failed` are those whose training diverged or ended in an error.
+    All arms have the same seeds in the same order. `failed` lists seeds whose training diverged or ended in an error.
     """
 
     name: str
@@ -67,8 +67,8 @@ class ConfirmedArm:
 class ArmDifference:
     """An arm's objective minus that of the first arm, paired by seed.
 
-    `interval` is None for fewer than two pairs, and where trainings of either arm have failed, as `failed` says: those
-    that are left are the lucky ones.
+    `interval` is None for fewer than two pairs, and if trainings of either arm have failed (see `failed`), because the
+    remaining ones would be a biased sample.
     """
 
     arm: str
@@ -80,11 +80,11 @@ class ArmDifference:
 
     @property
     def verdict(self) -> str:
-        """ "better", "worse" or "cannot be told apart": only an interval that excludes 0 says anything."""
+        """ "better" or "worse" if the interval excludes 0, else "cannot be told apart" or "no verdict: …"."""
         if self.failed:
-            return f"no verdict: {self.failed}, and a mean without them would be of the lucky ones"
+            return f"no verdict: {self.failed}, and the mean of the others would be biased"
         if self.interval is None:
-            return f"no verdict: {self.seeds} seed{'' if self.seeds == 1 else 's'} finished in both, 2 are needed"
+            return f"no verdict: {self.seeds} seed{'' if self.seeds == 1 else 's'} finished in both, 2 needed"
         if self.interval.low <= 0 <= self.interval.high:
             return "cannot be told apart"
         return "better" if (self.interval.low > 0) == self.maximise else "worse"
@@ -92,9 +92,10 @@ class ArmDifference:
 
 @dataclass(frozen=True)
 class Relation:
-    """Spearman's correlation of two objectives over n trials, 95 % interval, and the size of their Pareto front.
+    """Spearman's correlation of two objectives over n trials, its 95 % interval, and the size of their Pareto front.
 
-    Both count as the better the higher: above 0, what is good for one is good for the other; below 0 is a trade-off.
+    Signs are chosen so that higher is better in both: a positive correlation means that the objectives agree, a
+    negative one a trade-off.
     """
 
     correlation: float
@@ -105,18 +106,18 @@ class Relation:
 
     @property
     def statement(self) -> str:
-        """In words."""
+        """The result in words."""
         if self.front == 1:
-            return "one trial is best in both objectives: no trade-off was seen"
+            return "one trial is best in both objectives, so there is no trade-off"
         if self.low <= 0 <= self.high:
-            return "over all trials, the objectives neither agree nor conflict beyond doubt"
+            return "over all trials, there is no significant agreement or conflict between the objectives"
         return "what is good for one objective tends to be " + (
             "good for the other; only among the best trials do they conflict" if self.low > 0 else "bad for the other"
         )
 
 
 def table_of(study: optuna.Study, config: TuneConfig) -> StudyTable:
-    """The trials by their places in the study; one that was taken up again is one."""
+    """Return the trials by their place in the study; a resumed trial counts once."""
     trials = trial_queue.latest(study.get_trials(deepcopy=False))
     return StudyTable(
         name=study.study_name,
@@ -143,19 +144,19 @@ def _row(slot: int, trial: optuna.trial.FrozenTrial) -> TrialRow:
 
 
 def finished(table: StudyTable) -> list[TrialRow]:
-    """Trials that have finished and satisfy every constraint, by number."""
+    """Return the trials that have finished and satisfy every constraint, by number."""
     found = [row for row in table.rows if row.state == "finished" and row.feasible]
     return sorted(found, key=lambda row: row.number)
 
 
 def best(table: StudyTable, objective: int = 0) -> TrialRow | None:
-    """The best finished trial in one objective; of equal ones the first. None where none has finished."""
+    """Return the best finished trial in one objective, the first of equal ones; None if none has finished."""
     sign = -1 if table.maximise[objective] else 1
     return min(finished(table), key=lambda row: sign * row.values[objective], default=None)
 
 
 def number_of(table: StudyTable, parameters: Mapping[str, Any]) -> int | None:
-    """Number of the first trial with these values on all axes, a finished one if there is any; None without one."""
+    """Return the number of the first trial with these values on all axes, preferably a finished one, or None."""
     found = [
         row
         for row in table.rows
@@ -165,7 +166,7 @@ def number_of(table: StudyTable, parameters: Mapping[str, Any]) -> int | None:
 
 
 def best_so_far(table: StudyTable, objective: int = 0) -> list[tuple[int, float]]:
-    """Number of each finished trial, and the best value up to it."""
+    """Return the number of each finished trial with the best value up to it."""
     better = max if table.maximise[objective] else min
     found: list[tuple[int, float]] = []
     for row in finished(table):
@@ -175,15 +176,15 @@ def best_so_far(table: StudyTable, objective: int = 0) -> list[tuple[int, float]
 
 
 def costs(table: StudyTable) -> np.ndarray:
-    """[trials, objectives] of the finished trials, negated where more is better: less is always better."""
+    """Return the objectives of the finished trials [trials, objectives], with signs chosen so that less is better."""
     signs = [-1.0 if more else 1.0 for more in table.maximise]
     return np.array([row.values for row in finished(table)], dtype=float).reshape(-1, len(signs)) * signs
 
 
 def at_edges(table: StudyTable, row: TrialRow) -> list[str]:
-    """Axes of which a trial lies in the first or last twentieth (of the logarithm, for log axes): better may be beyond.
+    """Return the axes on which a trial lies in the first or last twentieth of the range (in logarithms for log axes).
 
-    Ranges of whole numbers count like others.
+    Better values may lie beyond such an end. Ranges of whole numbers are treated in the same way.
     """
     ranges = [axis for axis in table.axes if isinstance(axis, Range)]
     return [axis.name for axis in ranges if _at_edge(axis, row.parameters.get(axis.name))]
@@ -197,22 +198,22 @@ def _at_edge(axis: Range, value: Any) -> bool:
 
 
 def pareto_front(table: StudyTable) -> list[TrialRow]:
-    """Finished trials than which no other is as good in all objectives and better in one, by the first objective.
+    """Return the finished trials that no other trial dominates, sorted by the first objective.
 
-    Of trials with equal values all are on the front, or none.
+    Trials with equal values are either all on the front, or none of them is.
     """
     rows, cost = finished(table), costs(table)
     kept: list[int] = []
-    for index in np.lexsort(cost.T[::-1]):  # who dominates a trial comes before it
+    for index in np.lexsort(cost.T[::-1]):  # a dominating trial comes before those that it dominates
         if not any((cost[other] <= cost[index]).all() and (cost[other] < cost[index]).any() for other in kept):
             kept.append(int(index))
     return sorted((rows[index] for index in kept), key=lambda row: (row.values[0], row.number))
 
 
 def trade_off(table: StudyTable, *, draws: int = DRAWS, seed: int = 0) -> Relation | None:
-    """How the first two objectives go together; percentile bootstrap over trials.
+    """Correlate the first two objectives, with a percentile bootstrap over trials.
 
-    None for a single objective, fewer than 10 finished trials, or an objective that never varied.
+    None for a single objective, fewer than 10 finished trials, or an objective that is constant.
     """
     if len(table.objectives) < 2 or len(finished(table)) < LEAST:
         return None
@@ -227,7 +228,7 @@ def trade_off(table: StudyTable, *, draws: int = DRAWS, seed: int = 0) -> Relati
 
 
 def _spearman(pairs: np.ndarray) -> np.ndarray:
-    """Of [draws, trials, 2]; not finite where one of the two is constant."""
+    """Return Spearman's correlations of [draws, trials, 2]; not finite if one of the two is constant."""
     ranks = stats.rankdata(pairs, axis=1)
     ranks -= ranks.mean(axis=1, keepdims=True)
     norms = np.sqrt((ranks**2).sum(axis=1).prod(axis=1))
@@ -237,9 +238,9 @@ def _spearman(pairs: np.ndarray) -> np.ndarray:
 
 
 def confirmation(arms: Sequence[ConfirmedArm], maximise: Sequence[bool]) -> list[ArmDifference]:
-    """Each later arm against the first, objective by objective: mean difference with a 95 % t-interval over the seeds.
+    """Compare each later arm with the first in each objective: mean difference with a 95 % t-interval over seeds.
 
-    Seeds that have not finished in both are left out; where one has failed there is no difference.
+    Seeds that have not finished in both arms are left out; if a training has failed, there is no interval.
     """
     return [_difference(arm, arms[0], objective, more) for arm in arms[1:] for objective, more in enumerate(maximise)]
 
@@ -254,7 +255,7 @@ def _difference(arm: ConfirmedArm, first: ConfirmedArm, objective: int, more: bo
 
 
 def mean_of(arm: ConfirmedArm, objective: int) -> float | None:
-    """Mean over the seeds that have finished; None if none has, or one has failed."""
+    """Return the mean over the finished seeds; None if none has finished, or one has failed."""
     if arm.failed:
         return None
     values = [value for value in arm.values[objective] if value is not None]

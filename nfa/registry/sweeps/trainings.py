@@ -1,4 +1,4 @@
-"""The trainings of a study, whatever is trained: data are read once and shared by all that use the same."""
+"""The trainings of a study; data are read once and shared by all trainings that use them."""
 
 from collections.abc import Hashable, Sequence
 from typing import Any
@@ -12,26 +12,26 @@ from nfa.registry.training.tracked import train_one
 
 
 class Trainings:
-    """Reads what trainings need when one first needs it, and trains."""
+    """Trains, and reads data when a training first needs them."""
 
     def __init__(self) -> None:
         self._read: dict[Hashable, Any] = {}
 
     def prepare(self, config: Any) -> None:
-        """Read the data of a training; `Refusal` for what cannot be trained."""
+        """Read the data of a training; raise `Refusal` if it cannot be trained."""
         prepared(family_of(config), config, Stopwatch(), data=self.data(config))
 
     def check_layers(self, configs: Sequence[Any]) -> None:
-        """`Refusal` where one of them does not fit the layers of its base model."""
+        """Raise `Refusal` if one of the configurations does not fit the layers of its base model."""
         family_of(configs[0]).training.check_layers(configs, self.data)
 
     def train(self, run: TrackedRun, config: Any, clock: Stopwatch) -> None:
-        """Train, or go on training, in `run` to the end."""
+        """Train in `run` to the end, or resume the training."""
         family, begun = family_of(config), run if stored_runs.has_begun(run.run_id) else None
         train_one(run, family, family.training.prepare(config, self.data(config), begun), clock)
 
     def data(self, config: Any) -> Any:
-        """Read once for all trainings with the same."""
+        """Return the data of a training, read once for all trainings with the same data parameters."""
         family = family_of(config)
         key = (family.name, *(getattr(config, name) for name in family.data))
         if key not in self._read:

@@ -1,4 +1,4 @@
-"""The trials of a study as tickets: each is put in once, taken by one process, and put back where that was lost."""
+"""The trials of a study as tickets: each is enqueued once, taken by one process, and enqueued again if that is lost."""
 
 import datetime
 import itertools
@@ -21,14 +21,14 @@ SLOT, RUN, PROCESS, ERROR = "slot", "run_id", "process", "error"
 
 
 def slot_of(trial: FrozenTrial | optuna.Trial) -> int:
-    """The trial's place in the study, which it keeps when it is put back."""
+    """Return the trial's place in the study, which stays the same when it is enqueued again."""
     return int(trial.user_attrs[SLOT])
 
 
 def fill(study: optuna.Study, config: TuneConfig) -> int:
-    """Put in the tickets that are missing up to `n_trials`: known points first, then the grid's or open ones.
+    """Enqueue the tickets that are missing up to `n_trials`: known points first, then those of the grid or open ones.
 
-    Returns how many there are to be: `n_trials`, or as many as a grid has points.
+    Returns the total number of trials: `n_trials`, or the number of grid points.
     """
     there = {slot_of(trial) for trial in study.get_trials(deepcopy=False)}
     points = grid(config) if config.sampler == "grid" else config.points
@@ -44,7 +44,7 @@ def fill(study: optuna.Study, config: TuneConfig) -> int:
 
 
 def grid(config: TuneConfig) -> list[dict[str, Value]]:
-    """Every combination of the listed values: known points first, the rest in an order drawn by the seed."""
+    """Return every combination of the listed values: known points first, the rest in a random order by the seed."""
     every = combinations(config.axes)
     known = [point for point in config.points if point in every]
     rest = [point for point in every if point not in known]
@@ -53,13 +53,13 @@ def grid(config: TuneConfig) -> list[dict[str, Value]]:
 
 
 def combinations(axes: Space) -> list[dict[str, Value]]:
-    """Points with every combination of the axes' listed values."""
+    """Return points with every combination of the axes' listed values."""
     values = [axis.listed or () for axis in axes.values()]
     return [dict(zip(axes, each, strict=True)) for each in itertools.product(*values)]
 
 
 def put_back(study: optuna.Study, trial: FrozenTrial) -> None:
-    """End a trial whose process was lost, and let another take up its run; nothing where somebody else has done so."""
+    """Mark a lost trial as failed and enqueue it again with its run, unless another process has already done so."""
     with shielded():
         try:
             study.tell(trial.number, state=TrialState.FAIL)
@@ -69,9 +69,9 @@ def put_back(study: optuna.Study, trial: FrozenTrial) -> None:
 
 
 def put_back_lost(study: optuna.Study, unspoken: dict[int, float]) -> None:
-    """Put back what processes of this host had taken that are no more, and what nobody has spoken for.
+    """Enqueue again the trials of processes of this host that no longer exist, and trials without an owner.
 
-    `unspoken` remembers when, on this process's own clock, it has first seen a trial that does not say whose it is.
+    `unspoken` remembers when this process has first seen a running trial without an owner, by its own clock.
     """
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if process := trial.user_attrs.get(PROCESS):
@@ -81,16 +81,16 @@ def put_back_lost(study: optuna.Study, unspoken: dict[int, float]) -> None:
             lost = now - unspoken.setdefault(trial.number, now) > SILENCE
         if lost:
             put_back(study, trial)
-    optuna.storages.fail_stale_trials(study)  # those out of sight, by their silence on the database's clock
+    optuna.storages.fail_stale_trials(study)  # trials of other hosts, by missing heartbeats on the database's clock
 
 
 def latest(trials: Sequence[FrozenTrial]) -> dict[int, FrozenTrial]:
-    """The trials by slot, in order: of one that was put back, the last."""
+    """Return the trials by slot, in order; for a slot that was enqueued again, the last trial."""
     return dict(sorted((slot_of(trial), trial) for trial in trials))
 
 
 def state_of(trial: FrozenTrial) -> str:
-    """finished, pruned, failed (diverged, or an error), killed, running or waiting."""
+    """Return finished, pruned, failed (diverged, or an error), killed, running or waiting."""
     if trial.state in (TrialState.PRUNED, TrialState.FAIL) and ERROR in trial.user_attrs:
         return "failed"
     names = {
@@ -104,18 +104,18 @@ def state_of(trial: FrozenTrial) -> str:
 
 
 def counts(trials: Mapping[int, FrozenTrial]) -> dict[str, int]:
-    """How many trials are in each state; states that none is in are left out."""
+    """Return the number of trials in each state that occurs."""
     states = [state_of(trial) for trial in trials.values()]
     return {state: states.count(state) for state in dict.fromkeys(states)}
 
 
 def errors(trials: Mapping[int, FrozenTrial]) -> list[str]:
-    """What failed trials have said, in the order of their ends."""
+    """Return the errors of failed trials, in the order in which they ended."""
     failed = [trial for trial in trials.values() if state_of(trial) == "failed"]
     failed.sort(key=lambda trial: trial.datetime_complete or datetime.datetime.max)
     return [str(trial.user_attrs[ERROR]) for trial in failed]
 
 
 def parameters_of(trial: FrozenTrial) -> dict[str, Any]:
-    """The parameters of a trial, of one that waits those it is given."""
+    """Return the parameters of a trial; for a waiting trial, those that are already fixed."""
     return dict(trial.params or trial.system_attrs.get("fixed_params", {}))

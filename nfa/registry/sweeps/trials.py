@@ -1,4 +1,4 @@
-"""One trial: a tracked run, or with several seeds one with a run for each."""
+"""One trial: a tracked run, or for several seeds a parent run with a training for each."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -23,19 +23,19 @@ from nfa.registry.training.time_spent import timed, total_time
 
 STATE = "state/latest.pt"
 SECONDS = "trial/seconds"
-OVER = ("finished", "pruned")  # states of a run in which there is nothing more to do
+OVER = ("finished", "pruned")  # states of a run that need no more work
 
 
 def objective_key(config: TuneConfig, index: int = 0) -> str:
-    """What the objective of a trial is called in its run: `objective`, of several objective/KEY."""
+    """Return the metric key of a trial's objective: `objective`, or objective/KEY if there are several."""
     return "objective" if len(config.objectives) == 1 else f"objective/{config.keys[index].replace('*', 'mean')}"
 
 
 @dataclass
 class ObjectiveListener:
-    """Follows the metrics of a training: logs its objectives so far, and ends it where it is behind the other trials.
+    """Listens to the metrics of a training: logs its objectives so far, and prunes it if it is behind other trials.
 
-    `trial` is asked about that after every step but the last; None = never.
+    `trial` decides on pruning after every step except the last; None = never.
     """
 
     config: TuneConfig
@@ -45,7 +45,7 @@ class ObjectiveListener:
     reported: set[int] = field(default_factory=set)
 
     def catch_up(self, before: scores.Series) -> None:
-        """Hear again what a lost process had logged: its objectives may have been lost with it."""
+        """Process again what a lost process had logged, because its objectives may have been lost."""
         for step in sorted({step for of_key in before.values() for step in of_key}):
             self._take_up(step, {key: of_key[step] for key, of_key in before.items() if step in of_key})
 
@@ -55,7 +55,7 @@ class ObjectiveListener:
             self._report(step, reached, last)
 
     def _take_up(self, step: int, values: Mapping[str, float]) -> float | None:
-        """Log the objectives so far; the first one, if this step has a value of it."""
+        """Log the objectives so far; return the first one if this step has a value of it."""
         for key, value in values.items():
             self.series.setdefault(key, {}).setdefault(step, value)
         found: dict[int, float] = {}
@@ -82,27 +82,27 @@ class Trials:
         self.config, self.study, self.parent, self.trainings = config, study, parent, trainings
 
     def __call__(self, trial: optuna.Trial) -> list[float]:
-        """Objectives of a trial; raises `TrialPruned` for one that was ended early or diverged."""
+        """Run a trial and return its objectives; raise `TrialPruned` if it was stopped early or diverged."""
         point = suggest(trial, self.config.axes)
         trial.set_user_attr(PROCESS, tracking.sign())
         return self.ended(trial, point)
 
     def name(self, trial: optuna.Trial) -> str:
-        """What its run is called."""
+        """Return the name of a trial's run."""
         return f"trial {slot_of(trial)}"
 
-    def seeds(self, trial: optuna.Trial) -> list[int]:  # noqa: ARG002 - the same for all of a search
-        """Of its trainings."""
+    def seeds(self, trial: optuna.Trial) -> list[int]:  # noqa: ARG002 - the same for all trials of a search
+        """Return the seeds of a trial's trainings."""
         return [self.config.seed + index for index in range(self.config.seeds)]
 
     def ended(self, trial: optuna.Trial, point: Mapping[str, Any]) -> list[float]:
-        """Objectives of a trial at a point; how it ends otherwise, told to the study."""
+        """Run the trial at a point and return its objectives; any other end is reported to the study."""
         try:
             return self._values(trial, point)
         except Pruned as behind:
             raise optuna.TrialPruned(str(behind)) from None
         except DivergedError as error:
-            # Told as pruned: a sampler learns from these where not to go, from failed ones nothing.
+            # Reported as pruned: samplers learn from pruned trials which regions to avoid, but ignore failed ones.
             trial.set_user_attr(ERROR, str(error))
             raise optuna.TrialPruned(str(error)) from None
         except Exception as error:
@@ -119,7 +119,7 @@ class Trials:
         return values
 
     def _run(self, trial: optuna.Trial) -> TrackedRun | None:
-        """The trial's run: a new one, or the one that a lost process has begun; None where that has ended."""
+        """Open the trial's run: a new one, or the one that a lost process has started; None if that has ended."""
         if known := trial.user_attrs.get(RUN):
             found = tracking.find_run(known)
             if found.data.tags.get("nfa.state") in OVER:
@@ -139,7 +139,7 @@ class Trials:
         return run
 
     def _known(self, trial: optuna.Trial) -> list[float]:
-        """What the run says that ended just before its process was lost."""
+        """Return the objectives of a run that ended just before its process was lost."""
         run = tracking.find_run(trial.user_attrs[RUN])
         if run.data.tags.get("nfa.state") == "pruned":
             raise Pruned(run.data.tags.get("nfa.error", ""))
@@ -149,12 +149,13 @@ class Trials:
         return self._judged(trial, [tracking.history(part) for part in parts])
 
     def _judged(self, trial: optuna.Trial, every: Sequence[scores.Series]) -> list[float]:
-        """Objectives of a trial, means over its trainings, after its constraints are told to the study."""
+        """Report the trial's constraints to the study, and return its objectives, means over its trainings."""
         averaged = scores.means(every)
         for constraint in self.config.constraints:
             beyond = scores.excess(averaged, constraint)
             if beyond is None:
-                raise NfaError(f"{constraint.key} was not logged: it was never defined, so {constraint} is unknown")
+                why = f"{constraint.key} was not logged because it was never defined"
+                raise NfaError(f"{why}, so {constraint} cannot be checked")
             trial.set_constraint(str(constraint), beyond)
         return [self._objective(every, objective) for objective in self.config.objectives]
 
@@ -162,11 +163,11 @@ class Trials:
         values = [scores.score(series, objective) for series in every]
         defined = [value for value in values if value is not None]
         if len(defined) < len(values):
-            raise NfaError(f"{objective.key} was not logged: it was never defined in this run")
+            raise NfaError(f"{objective.key} was not logged because it was never defined in this run")
         return math.fsum(defined) / len(defined)
 
     def _trained(self, trial: optuna.Trial, run: TrackedRun, point: Mapping[str, Any]) -> list[scores.Series]:
-        """Series of the trial's trainings; of several, their means become series of its own run."""
+        """Run the trial's trainings and return their series; means over several are logged to the trial's run."""
         seeds = self.seeds(trial)
         if len(seeds) == 1:
             return [self.one(run, point, seeds[0], self.asked(trial), Stopwatch())]
@@ -180,13 +181,13 @@ class Trials:
         return every
 
     def asked(self, trial: optuna.Trial) -> optuna.Trial | None:
-        """The trial, where its steps are compared with those of others to end it early."""
+        """Return the trial if it may be pruned, else None."""
         return None if self.config.pruning == "none" else trial
 
     def _of_seed(
         self, trial: optuna.Trial, parent: TrackedRun, point: Mapping[str, Any], seed: int, clock: Stopwatch
     ) -> scores.Series:
-        """One of several trainings; only the first, whose steps compare with those of other trials, may be pruned."""
+        """Run one of several trainings; only the first, which is compared with other trials, may be pruned."""
         name = f"seed {seed}"
         begun = tracking.children(parent.run_id, parent.info.info.experiment_id) if parent.continued else []
         known = next((run for run in begun if run.data.tags.get("nfa.variant") == name), None)
@@ -203,7 +204,7 @@ class Trials:
     def one(
         self, run: TrackedRun, point: Mapping[str, Any], seed: int, trial: optuna.Trial | None, clock: Stopwatch
     ) -> scores.Series:
-        """Train in an open run; its series."""
+        """Train in an open run, and return its series."""
         listener = ObjectiveListener(self.config, run, trial, reported=_reported(self.study, trial) if trial else set())
         if run.continued:
             listener.catch_up(tracking.history(run.run_id))
@@ -218,12 +219,12 @@ class Trials:
         return tracking.history(run.run_id)
 
     def _save_space(self, run: TrackedRun) -> None:
-        """What training would go on from is of no use after the end of a trial."""
+        """Delete the training state, which is not needed after the end of a trial."""
         if run.thrifty:
             tracking.remove(run.info, STATE)
 
 
 def _reported(study: optuna.Study, trial: optuna.Trial) -> set[int]:
-    """Steps that a lost process has reported."""
+    """Return the steps that a lost process has reported."""
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     return {step for one in running if one.number == trial.number for step in one.intermediate_values}

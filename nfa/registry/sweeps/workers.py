@@ -1,4 +1,4 @@
-"""Processes that take trials of a study until none is left: this one, or several beside it."""
+"""Processes that run trials of a study until none is left: this one, or several others."""
 
 import contextlib
 import multiprocessing
@@ -16,32 +16,33 @@ from optuna.trial import TrialState
 from nfa.console import stage
 from nfa.errors import NfaError
 from nfa.masking import mask_process
+from nfa.plain_text import counted
 from nfa.registry import signals
 from nfa.registry.signals import Interrupted, exposed, shielded
 from nfa.registry.sweeps import trial_queue
 from nfa.registry.sweeps.config import TuneConfig
 from nfa.registry.sweeps.storage import AllTaken
 
-POLL = 0.5  # seconds between looks at what others do
-FAILURES = 5  # from the beginning on, after which a study is given up
+POLL = 0.5  # seconds between two checks of other processes
+FAILURES = 5  # consecutive failures at the start of a study after which it is given up
 Objective = Callable[[optuna.Trial], list[float]]
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a process needs to know to take part: everything else is in the study and in its run."""
+    """What a further process needs to run trials; everything else is in the study and in its run."""
 
     config: TuneConfig
     study_name: str
     parent_id: str
-    until: float  # time.time() after which no trial begins; inf = none
-    leader: int  # the process that is waited for: without it, no trial begins
+    until: float  # time.time() after which no trial starts; inf = no limit
+    leader: int  # id of the leading process; without it, no trial starts
 
 
 def work(study: optuna.Study, objective: Objective, assignment: Assignment, said: Callable[[int], None]) -> None:
-    """Take trials until all have ended, wherever they run; `said(slot)` is called after each of this process.
+    """Run trials until all have ended, in any process; `said(slot)` is called after each trial of this process.
 
-    `NfaError` where the first trials have all failed. A trial that a signal interrupts is put back.
+    Raises `NfaError` if the first trials have all failed. A trial that is interrupted by a signal is enqueued again.
     """
     waiting = False
     unspoken: dict[int, float] = {}
@@ -54,7 +55,7 @@ def work(study: optuna.Study, objective: Objective, assignment: Assignment, said
             if not running:
                 return
             if not waiting:
-                stage("waiting", f"for {len(running)} trial{'s' * (len(running) > 1)} in other processes")
+                stage("waiting", f"for {counted(len(running), 'trial')} in other processes")
             waiting = True
             time.sleep(POLL)
             continue
@@ -66,9 +67,10 @@ def _led(assignment: Assignment) -> bool:
 
 
 def _take(study: optuna.Study, objective: Objective) -> int:
-    """Run one trial and return its slot; raises `AllTaken` where none waits.
+    """Run one trial and return its slot; raise `AllTaken` if none is waiting.
 
-    Signals reach only the trial itself: in Optuna's own code they would leave a thread behind, or a trial unspoken for.
+    Signals are delivered only inside the trial itself: in Optuna's code they could leave a thread behind, or a trial
+    without an owner.
     """
     taken: list[optuna.Trial] = []
 
@@ -89,7 +91,7 @@ def _take(study: optuna.Study, objective: Objective) -> int:
 
 
 def check_failures(study: optuna.Study) -> None:
-    """`NfaError` with the first error where the first trials have all failed, and none has done anything else."""
+    """Raise `NfaError` with the first error if all trials so far have failed."""
     trials = trial_queue.latest(study.get_trials(deepcopy=False))
     counts = trial_queue.counts(trials)
     failed = counts.get("failed", 0)
@@ -99,18 +101,18 @@ def check_failures(study: optuna.Study) -> None:
         raise NfaError(f"{which} {failed} trials failed; the first error: {trial_queue.errors(trials)[0]}")
 
 
-# ---- processes beside this one
+# ---- other processes
 
 
 def employ(assignment: Assignment, number: int, begin: Callable[..., None], watch: Callable[[], None]) -> None:
-    """`begin(assignment)` in `number` processes until they are done; `watch()` is called all the while.
+    """Run `begin(assignment)` in `number` processes until they are done; `watch()` is called meanwhile.
 
-    One that is killed is replaced as long as trials are left; what it was at is taken up by whoever comes first. A
-    signal is passed on, and the processes are waited for. `NfaError` where one of them raised it.
+    A killed process is replaced while trials are left, and its trial is resumed by any process. Signals are passed on,
+    and the processes are waited for. Raises `NfaError` if one of them raised it.
     """
     context = multiprocessing.get_context("spawn")
     answers = context.SimpleQueue()
-    left = number * (1 + FAILURES)  # processes to be started, those that replace others included
+    left = number * (1 + FAILURES)  # processes that may be started, including replacements
     with _threads_for(number):
         running: list[Any] = []
         try:
@@ -123,10 +125,10 @@ def employ(assignment: Assignment, number: int, begin: Callable[..., None], watc
                 ended = [process for process in running if process.exitcode is not None]
                 running = [process for process in running if process.exitcode is None]
                 if any(process.exitcode >= 0 for process in ended):
-                    left = 0  # it has found nothing more to do
+                    left = 0  # it has found no more trials
                 for process in ended:
                     if process.exitcode < 0:
-                        replaced = "it is replaced" if left else "the others go on"
+                        replaced = "it is replaced" if left else "the others continue"
                         stage("notice", f"worker {process.pid} was ended by signal {-process.exitcode}; {replaced}")
         except Interrupted:
             _end(running)
@@ -142,7 +144,7 @@ def _started(context: Any, begin: Callable[..., None], assignment: Assignment, a
 
 
 def _begin(begin: Callable[..., None], assignment: Assignment, answers: Any, index: int) -> None:
-    """What a process does, on a GPU of its own as far as there are enough; how it fails it says in `answers`."""
+    """The main function of a process, on a GPU of its own if there are enough; its error is put into `answers`."""
     signals.listen()
     if torch.cuda.is_available():
         torch.cuda.set_device(index % torch.cuda.device_count())
@@ -173,7 +175,7 @@ def _end(running: list[Any]) -> None:
 
 @contextlib.contextmanager
 def _threads_for(number: int) -> Iterator[None]:
-    """Processes that are started now share the cores."""
+    """Let processes that are started in the block share the CPU cores."""
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // number)))
     try:

@@ -282,6 +282,9 @@ def config(run_id: str) -> dict[str, Any]:
     Args:
         run_id: A run id, a unique prefix of one, or "latest".
 
+    Returns:
+        The content of the file.
+
     Raises:
         Refusal: There is no such run, or it ended before its config.json was written.
     """

@@ -1,1 +1,1 @@
-"""One tracked training, whatever is trained."""
+"""One tracked training, for any workload."""

@@ -1,4 +1,4 @@
-"""A training by our loop with AGOP and NFM at its checkpoints, whatever network it is of."""
+"""A training with our loop that measures AGOP and NFM at its checkpoints, for any network."""
 
 import dataclasses
 from abc import abstractmethod
@@ -18,6 +18,7 @@ from nfa.maths.bfloat16 import has_bfloat16_units
 from nfa.measures.evaluation import Evaluation, evaluate_split, record_outputs, recorded_by
 from nfa.observe.found_sites import Sites
 from nfa.observe.passes import site_weights
+from nfa.plain_text import counted
 from nfa.registry import stored_runs, tracking
 from nfa.registry.families.protocol import Ready
 from nfa.registry.stopwatch import Stopwatch
@@ -32,7 +33,7 @@ from nfa.workload import Batch, Workload
 SHOWN = 12  # values on one line
 
 class AlignmentSession(Session):
-    """The training of `workload` with `TrainingParameters`; `max_samples` examples are analysed, 0 = all."""
+    """The training of a workload with `TrainingParameters`; `max_samples` examples are analysed, 0 = all."""
 
     workload: Workload
     model: nn.Module
@@ -58,7 +59,7 @@ class AlignmentSession(Session):
         )
 
     def _analysis(self, max_samples: int) -> Analysis | None:
-        """None where no site can be seen, which `unseen` says: it is trained all the same."""
+        """Return the analysis; None if no site can be analysed, with the reason in `unseen`."""
         relations, precision, seed = ",".join(TRAINING), self.config.precision, self.config.seed
         asked = AlignmentParameters(relations=relations, max_samples=max_samples, precision=precision, seed=seed)
         try:
@@ -72,54 +73,55 @@ class AlignmentSession(Session):
 
     @abstractmethod
     def described(self, ready: Ready) -> Mapping[str, Any]:
-        """Content of config.json."""
+        """Return the content of config.json."""
 
     @abstractmethod
     def optimizers(self) -> Optimizers:
-        """For the model."""
+        """Return the model's optimizers."""
 
     @abstractmethod
     def title(self) -> str:
-        """What was trained, on what and how."""
+        """Return what was trained on what and how, for figures."""
 
     def recorders(self) -> list[tuple[Callable[[Tensor, Batch], None], Callable[[], dict[str, float]]]]:
-        """What else is told the outputs of the training examples at a checkpoint, and gives values then."""
+        """Return pairs of functions: one gets outputs on the training examples, the other then returns metrics."""
         return []
 
     @property
     def sites(self) -> list[str]:
-        """Those that are analysed."""
+        """The analysed sites."""
         return self.analysis.sites if self.analysis else []
 
     @property
     def coverage(self) -> str:
-        """How much of the model is seen."""
+        """How much of the model is analysed."""
         return self.analysis.coverage if self.analysis else f"watching no weight ({self.unseen})"
 
     def tags(self) -> dict[str, str]:
-        """How much of the model is seen."""
+        """How much of the model is analysed."""
         return {"nfa.coverage": self.coverage}
 
     def lines(self) -> Iterator[tuple[str, str]]:
         config = self.config
         yield "model", self.model_line()
         yield "optimizer", config.described_optimizer()
-        analysed = f"analysis of {len(self.analysis.ids) if self.analysis else 0} examples in {config.precision}"
-        yield "run", f"{self.run.run_id}, {len(self.schedule)} checkpoints, {analysed}"
+        examples = counted(len(self.analysis.ids) if self.analysis else 0, "example")
+        analysed = f"analysis of {examples} in {config.precision}"
+        yield "run", f"{self.run.run_id}, {counted(len(self.schedule), 'checkpoint')}, {analysed}"
         yield "coverage", self.coverage
         if config.precision == "bfloat16" and not has_bfloat16_units(self.workload.device):
-            yield "notice", "this processor has no bfloat16 units: the numbers are those of bfloat16, the speed is not"
+            yield "notice", "this processor has no bfloat16 units: bfloat16 rounds the results but saves no time"
 
     @abstractmethod
     def model_line(self) -> str:
-        """The model in words."""
+        """Return a description of the model."""
 
     def parameters(self) -> int:
-        """How many numbers are trained or frozen."""
+        """Return the number of parameters, trained or frozen."""
         return sum(weight.numel() for weight in self.model.parameters())
 
     def restore(self, state: Mapping[str, Any] | None) -> None:
-        """The weights before the first update are those of the checkpoint."""
+        """Take the initial weights from the checkpoint of epoch 0."""
         if state is not None and 0 in tracking.epochs(self.run.run_id):
             start = self.workload.model()
             stored_runs.load_weights(start, self.run.run_id, 0, self.workload)
@@ -133,7 +135,7 @@ class AlignmentSession(Session):
         return {**values, **self._analyse(), **self.training.flow} if checkpoint else values
 
     def _analyse(self) -> dict[str, float]:
-        """Train loss and alignment; one pass serves both where the same examples are analysed exactly."""
+        """Measure training loss and alignment, in one pass if they use the same examples in float32."""
         evaluation, others = Evaluation(self.workload), self.recorders()
         record = recorded_by(evaluation.update, *(listener for listener, _ in others))
         shared, similarities = self._serves_both(), {}
@@ -161,7 +163,7 @@ class AlignmentSession(Session):
         return f"train {values['train/loss']:.4g}  val {values['val/loss']:.4g}  AGOP/NFM {similarities}"
 
     def finish(self, tracked: Tracked) -> None:
-        """Test metrics, results, figures and the best epoch."""
+        """Log test metrics, write results and figures, and tag the best epoch."""
         test = {}
         if self.example_ids["test"]:
             with self.clock.section("evaluation"):
@@ -181,7 +183,7 @@ class AlignmentSession(Session):
             stage("figure", "plots/training_analysis.png and .pdf")
 
     def draw_series(self, series: Mapping[str, Series]) -> None:
-        """Figures of the run."""
+        """Draw the figures of the run."""
         if self.sites:
             figure = report.training_figure(series, self.sites, self.title())
             tracking.save_picture(self.run, figure, "training_analysis")
@@ -192,5 +194,5 @@ def _said(name: str, value: float) -> str:
 
 
 def fields_of(config: Any) -> dict[str, Any]:
-    """Parameters as config.json has them: a run that is continued says nothing of it."""
+    """Return the parameters for config.json, which does not mention that a run was resumed."""
     return {**dataclasses.asdict(config), "resume": ""}

@@ -1,4 +1,4 @@
-"""What every run says of itself: the content of its config.json, and the datasets that MLflow shows."""
+"""The content of every run's config.json, and the datasets that MLflow shows."""
 
 import dataclasses
 import platform
@@ -15,21 +15,21 @@ SPACE_MARGIN = 32 * 2**20  # database rows, figures and reports
 
 
 def run_config(entrypoint: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    """Content of any `config.json`: who made it, and what else is known."""
+    """Return the content of a config.json: the entry point, the version, and `content`."""
     return {"entrypoint": entrypoint, "nfa_version": __version__, **content}
 
 
 def write_config(run: TrackedRun, content: Mapping[str, Any]) -> None:
-    """The run's `config.json`; nothing else writes one."""
+    """Write the run's config.json; no other function does."""
     tracking.put_json(run.info, "config.json", content)
 
 
 def training_config(
     entrypoint: str, workload: str, parameters: type[Any], train: Mapping[str, Any], data: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Content of the `config.json` of what trains: enough to rebuild the workload anywhere.
+    """Return the content of a training's config.json, from which its workload can be rebuilt anywhere.
 
-    `train` are values of the `parameters`, a dataclass of options; `data` says what the data were.
+    `train` holds values of `parameters`, a dataclass of options; `data` describes the data.
     """
     places = {
         item.name: _place(item, train[item.name]) for item in dataclasses.fields(parameters) if item.name in train
@@ -39,7 +39,7 @@ def training_config(
 
 
 def _place(item: "dataclasses.Field[Any]", value: Any) -> Any:
-    """A folder or file as found from anywhere; the name of a data set or model, and everything else, stays."""
+    """Make the path of a folder or file absolute; names of data sets and models, and other values, are unchanged."""
     if not item.metadata["path"] or not value or value in item.metadata["path_unless"]:
         return value
     place = typed_folder(value)
@@ -48,7 +48,7 @@ def _place(item: "dataclasses.Field[Any]", value: Any) -> Any:
 
 
 def data_inputs(stored: Mapping[str, Any], example_ids: Mapping[str, Sequence[int]]) -> list[DataInput]:
-    """The run's datasets for MLflow, which keeps one input a digest: each split has its own."""
+    """Return the run's datasets for MLflow, with a digest per split, because MLflow keeps one input per digest."""
     name, data = stored["data"]["name"], stored["data"]["digest"]
     digests = {
         split: json_digest({"data": data, "ids": list(example_ids[split])})
@@ -61,7 +61,7 @@ def data_inputs(stored: Mapping[str, Any], example_ids: Mapping[str, Sequence[in
 
 
 def environment() -> dict[str, Any]:
-    """What bitwise repetition depends on beside the configuration."""
+    """Return what bitwise reproduction depends on besides the configuration."""
     import torch
 
     return {

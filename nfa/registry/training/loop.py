@@ -1,4 +1,4 @@
-"""One training loop for every workload; it knows no study."""
+"""The training loop for every workload; it is independent of studies."""
 
 import itertools
 import math
@@ -26,7 +26,7 @@ from nfa.workload import Batch, MeanLoss, Objective, Workload
 
 @dataclass
 class Progress:
-    """Where training stands: `batch` batches into the epoch after `epoch`, whose end has been `reported` or not."""
+    """The progress: `batch` batches after the end of `epoch`; `reported` tells whether `after_epoch` has finished."""
 
     epoch: int = 0
     batch: int = 0
@@ -35,20 +35,20 @@ class Progress:
 
 @dataclass(frozen=True)
 class Watched:
-    """Which steps are measured: the last ones before these epochs' ends, by groups of parameter names."""
+    """The steps whose updates are measured: the last one of each of these epochs, by groups of parameter names."""
 
     groups: Mapping[str, Sequence[str]]
     epochs: Sequence[int]
 
 
 class Training:
-    """A model and optimizer on their way; `state` is all that is needed to go on to bitwise the same weights.
+    """A model in training; its `state` is all that is needed to continue to bitwise the same weights.
 
-    `objective` is what is made small; None = the mean loss. `order(epoch)` says the examples of an epoch; None = all,
-    shuffled. The processes of a `world` share every batch, and each takes its share in `accumulation` parts. Gradients
-    longer than `clip_norm` are shortened to it. Of the last step, `last` holds the loss (and with `clip_norm` the
-    gradient's norm before that); of the last one before a `watched` epoch's end, `flow` holds how far it moved each
-    group and the gradient's norm. `unit` is what messages call an epoch.
+    `objective` is minimised; None = the mean loss. `order(epoch)` returns an epoch's examples; None = all, shuffled.
+    The processes of a `world` share every batch, and each processes its share in `accumulation` parts. Gradients with a
+    norm above `clip_norm` are clipped. `last` holds the loss of the last step, and with `clip_norm` the norm before
+    clipping. `flow` holds the relative update of each group, and the gradient norm, at the last step of a `watched`
+    epoch. `unit` is the name of an epoch in messages.
     """
 
     def __init__(
@@ -82,9 +82,9 @@ class Training:
         torch.manual_seed(seed)
 
     def state(self, *, reported: bool | None = None) -> dict[str, Any]:
-        """Weights, optimizer, global generators and progress, as plain tensors, numbers and names; to be saved at once.
+        """Return weights, optimizer, generators and progress as plain tensors, numbers and names, without copies.
 
-        `reported=True` where `after_epoch` saves it as its last act, so that its work is not done again.
+        `after_epoch` passes `reported=True` when it saves the state at its end, so that it is not repeated on resume.
         """
         progress = asdict(self.progress) if reported is None else {**asdict(self.progress), "reported": reported}
         return {
@@ -98,7 +98,7 @@ class Training:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take up a `state` again."""
+        """Restore a `state`."""
         load_learned(self.model, state["model"])
         self.objective.load_state_dict(state["objective"])
         _set_generators(state["generators"]["cpu"], state["generators"]["cuda"])
@@ -119,7 +119,7 @@ class Training:
 
     @cached_property
     def batches_per_epoch(self) -> int:
-        """Optimizer steps in an epoch; the last one may see fewer examples."""
+        """Optimizer steps per epoch; the last one may have fewer examples."""
         return math.ceil(len(self.order(0)) / self.batch_size)
 
     def run(
@@ -127,7 +127,7 @@ class Training:
     ) -> None:
         """Train up to `epochs`; `after_epoch` is called once for epoch 0 (before any update) and after each epoch.
 
-        Raises `DivergedError` where a loss of the epoch was not finite; `after_epoch` has then not been called for it.
+        Raises `DivergedError` if a loss of an epoch was not finite; `after_epoch` is not called for that epoch.
         """
         self._report(after_epoch)
         while self.progress.epoch < epochs:
@@ -160,7 +160,7 @@ class Training:
         self.progress = Progress(epoch=self.progress.epoch + 1)
 
     def _step(self, parts: Sequence[Batch], examples: int, after_batch: Callable[[], object], *, watch: bool) -> Tensor:
-        """One update; a signal in the middle of it leaves everything as it was before, a later one comes after all."""
+        """Make one update; a signal before it leaves everything unchanged, a later one is delayed until its end."""
         done, before = self.progress.batch, self._passing_state()
         try:
             loss = self._differentiate(parts, examples)
@@ -175,7 +175,7 @@ class Training:
         return loss
 
     def _differentiate(self, parts: Sequence[Batch], examples: int) -> Tensor:
-        """This process's part of the step's loss; its gradient is added up over parts and processes."""
+        """Return this process's part of the step's loss; gradients are summed over parts and processes."""
         if self.world.size > 1:
             self._share.start, self._share.stop = self.world.bounds(examples)
             self._share.total = examples
@@ -212,7 +212,7 @@ class Training:
         return found
 
     def _passing_state(self) -> tuple[list[Tensor], Tensor, list[Tensor]]:
-        """What a forward pass in training mode changes: running statistics and generators."""
+        """Return what a forward pass in training mode changes: running statistics and generators."""
         return [buffer.clone() for buffer in self.model.buffers()], torch.get_rng_state(), _cuda_states()
 
     def _go_back(self, before: tuple[list[Tensor], Tensor, list[Tensor]]) -> None:

@@ -19,26 +19,26 @@ class OptimizerParameters:
     """How the weights of a training are updated."""
 
     optimizer: str = option("sgd", f"optimizer: {ALLOWED}")
-    lr: float | Auto = option("auto", f"learning rate; auto = {RATES}, and that of torch for other classes", above=0)
+    lr: float | Auto = option("auto", f"learning rate; auto = {RATES}, and torch's default for other classes", above=0)
     momentum: float | Auto = option(
         "auto", "momentum of sgd and muon; auto = 0 for sgd, 0.95 for muon", at_least=0, below=1
     )
     weight_decay: float = option(0.0, "L2 penalty for sgd and adam; decoupled for adamw and muon", at_least=0)
     companion_lr: float = option(
-        0.001, "learning rate of Adam, which trains what muon does not: the readout, biases and embeddings", above=0
+        0.001, "learning rate of the Adam that trains what muon does not: readout, biases and embeddings", above=0
     )
     optimizer_args: str = option(
-        "", "further arguments of the optimizer's class: nesterov=true, or betas=0.9,0.98,eps=1e-9"
+        "", "further arguments of the optimizer's class, such as nesterov=true or betas=0.9,0.98,eps=1e-9"
     )
-    lr_schedule: str = option("constant", "how the learning rate changes during the training", choices=SCHEDULES)
+    lr_schedule: str = option("constant", "how the learning rate changes during training", choices=SCHEDULES)
     lr_step: int = option(50, "epochs after which lr_schedule=step multiplies the learning rate", at_least=1)
     lr_decay: float = option(0.9, "factor by which lr_schedule=step multiplies it", above=0, below=1.0001)
-    warmup: int = option(0, "updates over which the learning rate rises to lr at the beginning", at_least=0)
-    clip_norm: float = option(0.0, "largest norm of the gradient; longer ones are shortened; 0 = none", at_least=0)
+    warmup: int = option(0, "optimizer steps of linear warm-up to lr at the start", at_least=0)
+    clip_norm: float = option(0.0, "gradients with a larger norm are clipped to it; 0 = no clipping", at_least=0)
 
     @property
     def entry(self) -> OptimizerEntry:
-        """What is known of the optimizer."""
+        """The optimizer's entry in the table."""
         return entry_of(self.optimizer)
 
     def check_optimizer(self, *names: str) -> None:
@@ -60,7 +60,7 @@ class OptimizerParameters:
         if self.weight_decay and not entry.decays:
             got = f"weight_decay={self.weight_decay} with optimizer={self.optimizer}, which has none"
             raise Refusal(got, "weight_decay=0", "leave weight_decay out")
-        if arguments := self.arguments():
+        if arguments := self.optimizer_arguments():
             tried(self.optimizer, entry.made_by, arguments)
 
     def _check_schedule(self) -> None:
@@ -72,57 +72,57 @@ class OptimizerParameters:
                 raise Refusal(got, f"{name} with lr_schedule=step", "lr_schedule=step")
 
     def check_updates(self, updates: int) -> None:
-        """`Refusal` where the warm-up is as long as the whole training of so many updates."""
+        """Raise `Refusal` if the warm-up is as long as the whole training of `updates` optimizer steps."""
         if self.warmup >= updates:
             got = f"warmup={self.warmup} in a training of {updates} updates"
             raise Refusal(got, f"0 to {updates - 1}", f"warmup={updates // 10}")
 
-    def arguments(self) -> dict[str, Any]:
-        """Those of the optimizer's class in `optimizer_args`: numbers, booleans, words, and tuples of them."""
+    def optimizer_arguments(self) -> dict[str, Any]:
+        """Return the arguments in `optimizer_args`: numbers, booleans, words, and tuples of them."""
         found = {name: value_of(text) for name, text in assignments("optimizer_args", self.optimizer_args).items()}
         for name in TYPED_THEMSELVES:
             if name in found:
                 got = f"optimizer_args={self.optimizer_args}"
-                raise Refusal(got, f"{name} as a parameter of its own", f"{name}={found[name]} beside optimizer_args")
+                raise Refusal(got, f"{name} as a separate parameter", f"use {name}={found[name]} instead")
         return found
 
     def known(self, rates: Any = None) -> dict[str, Any]:
-        """What `auto` stands for in `lr` and `momentum`; `rates` are learning rates of a family's own by optimizer."""
+        """Return `lr` and `momentum` if they are auto; `rates` are a family's own learning rates by optimizer."""
         entry = self.entry
         known = {"lr": {**(rates or {})}.get(self.optimizer, entry.lr), "momentum": entry.momentum or 0.0}
         return {name: value for name, value in known.items() if getattr(self, name) == "auto"}
 
     def rate(self, updates: int, per_epoch: int) -> Rate:
-        """The factor of the learning rate after so many of a training's `updates`; an epoch has `per_epoch` of them."""
+        """Return the learning rate's factor as a function of optimizer steps, `per_epoch` of them in each epoch."""
         every = self.lr_step * per_epoch
         return scheduled(self.lr_schedule, updates=updates, warmup=self.warmup, every=every, factor=self.lr_decay)
 
     @property
     def rate_keys(self) -> list[str]:
-        """The metric key of the learning rate, where it is not the same in all updates."""
+        """The metric key of the learning rate, if it is not constant."""
         return ["train/learning_rate"] if self.lr_schedule != "constant" or self.warmup else []
 
     def described_rate(self, unit: str = "epoch") -> str:
-        """The learning rate in words."""
+        """Return the learning rate in words."""
         words = {
             "constant": "",
             "linear": ", falling linearly to 0",
             "cosine": ", falling to 0 along a cosine",
             "step": f" × {self.lr_decay} every {self.lr_step} {unit}s",
         }
-        warmup = f" after {self.warmup} updates of warm-up" if self.warmup else ""
+        warmup = f" after {self.warmup} steps of warm-up" if self.warmup else ""
         return f"lr {self.lr}{words[self.lr_schedule]}{warmup}"
 
     def described_optimizer(self, unit: str = "epoch") -> str:
-        """The optimizer in words."""
+        """Return the optimizer in words."""
         momentum = f", momentum {self.momentum}" if self.entry.momentum is not None else ""
         given = f", {self.optimizer_args}" if self.optimizer_args else ""
-        clipped = f", gradients of norm {self.clip_norm:g} at most" if self.clip_norm else ""
+        clipped = f", gradients clipped to norm {self.clip_norm:g}" if self.clip_norm else ""
         return f"{self.optimizer}, {self.described_rate(unit)}{momentum}{given}{clipped}"
 
 
 def value_of(text: str) -> Any:
-    """A number, boolean or word as it is typed, or a tuple of them.
+    """Parse a typed number, boolean or word, or a tuple of them.
 
     >>> value_of("0.9,0.98"), value_of("true"), value_of("none"), value_of("polar-express")
     ((0.9, 0.98), True, None, 'polar-express')

@@ -78,7 +78,7 @@ def build(
         own: Arguments that a family gives the classes of some optimizers; `optimizer_args` come before them.
     """
     entry = asked.entry
-    arguments = {**(own or {}).get(asked.optimizer, {}), **asked.arguments()}
+    arguments = {**(own or {}).get(asked.optimizer, {}), **asked.optimizer_arguments()}
     if entry.decays:
         arguments["weight_decay"] = asked.weight_decay
     if entry.momentum is not None:

@@ -1,4 +1,4 @@
-"""Reports and figures of trainings by our loop, made from nothing but their logged series."""
+"""Reports and figures of trainings with our loop, made only from their logged series."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def results(series: Mapping[str, Series], sites: Sequence[str], conventions: Mapping[str, Any]) -> dict[str, Any]:
-    """Content of `results.json`: lists over the checkpoint epochs; an undefined value is null."""
+    """Return the content of `results.json`: lists over checkpoint epochs; undefined values are null."""
     epochs = checkpoint_epochs(series)
 
     def over_epochs(key: str) -> list[float | None]:
@@ -36,32 +36,33 @@ def results(series: Mapping[str, Series], sites: Sequence[str], conventions: Map
 
 
 def checkpoint_epochs(series: Mapping[str, Series]) -> list[int]:
-    """Epochs with an evaluation of the training examples, which is what checkpoint epochs have."""
+    """Return the checkpoint epochs, which are those with an evaluation of the training examples."""
     return sorted(series.get("train/loss", {}))
 
 
 def training_figure(series: Mapping[str, Series], sites: Sequence[str], title: str) -> "Figure":
-    """The figure `training_analysis` of one run, with shares in known features where there are any."""
+    """Draw the figure `training_analysis` of one run, with alignment to known features if there are any."""
     shown = [TRAINING[0], *(name for name in KNOWN if any(f"{site}/{name}" in series for site in sites))]
     return training_analysis(series, sites, shown, title=title, boundary=phase_boundary(checkpoint_epochs(series)))
 
 
-def comparison_figure(runs: Mapping[str, Mapping[str, Series]], sites: Sequence[str]) -> "Figure":
-    """The figure `optimizer_comparison` of several runs."""
+def comparison_figure(runs: Mapping[str, Mapping[str, Series]], sites: Sequence[str], title: str) -> "Figure":
+    """Draw the figure `optimizer_comparison` of several runs."""
     epochs = sorted(set().union(*(checkpoint_epochs(series) for series in runs.values())))
-    return optimizer_comparison(runs, sites, boundary=phase_boundary(epochs))
+    return optimizer_comparison(runs, sites, boundary=phase_boundary(epochs), title=title)
 
 
-def compare(parent: TrackedRun) -> None:
-    """Draw it of the runs below a parent."""
+def compare(parent: TrackedRun, subject: str) -> None:
+    """Compare the child runs of a parent in a figure; `subject` is what they trained on what."""
     runs = tracking.children(parent.run_id, parent.info.info.experiment_id)
     variants = {run.data.tags["nfa.variant"]: run.info.run_id for run in runs if "nfa.variant" in run.data.tags}
     series = {name: tracking.history(run_id) for name, run_id in variants.items()}
-    tracking.save_picture(parent, comparison_figure(series, sites_of(series.values())), "optimizer_comparison")
+    figure = comparison_figure(series, sites_of(series.values()), f"{subject}: {', '.join(series)}")
+    tracking.save_picture(parent, figure, "optimizer_comparison")
     stage("figure", "plots/optimizer_comparison.png and .pdf")
 
 
 def sites_of(runs: Iterable[Mapping[str, Series]]) -> list[str]:
-    """The sites that some series are of."""
+    """Return the sites that occur in the series."""
     keys = dict.fromkeys(key for series in runs for key in series if key.endswith(f"/{TRAINING[0]}"))
     return [key.removesuffix(f"/{TRAINING[0]}") for key in keys]

@@ -1,4 +1,4 @@
-"""How a stored training is taken up again: in its run, with its own parameters."""
+"""Resume a stored training in its run and with its own parameters."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -20,9 +20,9 @@ Config = TypeVar("Config", bound="DataclassInstance")
 
 
 def taken_up(asked: Any, entrypoint: str) -> tuple[TrackedRun, Any]:
-    """The run `asked.resume`, reopened, and the configuration it goes on with.
+    """Reopen the run `asked.resume`; return it with the configuration for continuing.
 
-    `Refusal` where something else was asked for, and where a file that it goes on from is damaged.
+    Raises `Refusal` if other parameters were given, or if a file that resuming needs is damaged.
     """
     run = tracking.reopen_run(asked.resume)
     stored = tracking.config(run.run_id)
@@ -33,9 +33,9 @@ def taken_up(asked: Any, entrypoint: str) -> tuple[TrackedRun, Any]:
 
 
 def config_to_resume(asked: Any, stored: Mapping[str, Any], entrypoint: str) -> Any:
-    """The stored configuration with what may change taken from `asked`; `Refusal` if anything else was asked for.
+    """Return the stored configuration with the values of `asked` that may change; raise `Refusal` for other changes.
 
-    `mlflow run` passes every default, so a value equal to the default counts as not asked for.
+    `mlflow run` passes every default, so a value equal to the default counts as not given.
     """
     if stored["entrypoint"] != entrypoint:
         made_by, resumable = stored["entrypoint"], [one.entrypoint for one in families()]
@@ -47,12 +47,12 @@ def config_to_resume(asked: Any, stored: Mapping[str, Any], entrypoint: str) -> 
     now = environment()
     for name, value in stored["environment"].items():
         if now[name] != value:
-            stage("notice", f"{name} is {now[name]}, was {value}: bitwise equal weights are not promised")
+            stage("notice", f"{name} is {now[name]} but was {value}, so the weights may not be bitwise the same")
     return config
 
 
 def changed_by_user(asked: "DataclassInstance", before: Config) -> Config:
-    """`before` with what may change taken from `asked`; `Refusal` where `asked` says anything else that is not so."""
+    """Return `before` with the values of `asked` that may change; raise `Refusal` if `asked` differs otherwise."""
     changes, differing = {}, []
     for item in dataclasses.fields(asked):
         wanted, had = getattr(asked, item.name), getattr(before, item.name, item.default)

@@ -1,4 +1,4 @@
-"""What differs from family to family in one tracked training; the rest is the same for all (tracked.py)."""
+"""What differs between families in a tracked training; tracked.py is the part that they share."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,23 +10,31 @@ from nfa.registry.training.loop import Training
 
 
 class Tracked(Protocol):
-    """The training in its run, as its session sees it."""
+    """The tracked training, as its session sees it."""
 
     def kept(self, schedule: Sequence[int]) -> list[int]:
-        """Of these epochs, those whose weights stay."""
+        """Return those of the scheduled epochs whose checkpoints are kept."""
 
     def log(self, epoch: int, values: Mapping[str, float]) -> None:
-        """Metrics of an epoch."""
+        """Log metrics of an epoch; raise `DivergedError` for one that is not finite."""
 
     def save(self, epoch: int) -> str:
-        """The model's weights as the checkpoint of an epoch."""
+        """Store the model as the checkpoint of an epoch; return the id of its LoggedModel."""
 
 
 class Session(ABC):
-    """One training of a family: what is measured at its epochs, and what is reported at its end.
+    """One training of a family: what it measures at each epoch, and what it reports at its end.
 
-    `stored` becomes the run's config.json, `schedule` are the checkpoints up to the `last` epoch, where an epoch is
-    what `unit` calls it. `called` names the training in a progress bar.
+    For language models an epoch of the loop is one optimizer step, and `Family.unit` is "step".
+
+    Attributes:
+        run: The tracked run.
+        training: The training loop with model and optimizers.
+        stored: The content of the run's config.json.
+        schedule: Epochs with a checkpoint.
+        last: The last epoch.
+        called: Name of the training in the progress bar.
+        state_copies: Size of the training state, in copies of the trained parameters.
     """
 
     unit: ClassVar[str] = "epoch"
@@ -37,69 +45,81 @@ class Session(ABC):
     called: str
     config: Any
     example_ids: Mapping[str, Sequence[int]]
-    state_copies: int  # of what is trained, in a training state
+    state_copies: int  # of the trained parameters
 
     # ---- before the first update
 
     def space(self) -> tuple[int, int]:
-        """Bytes of what is trained, and of all that is stored once at the end."""
+        """Return the bytes of the trained parameters, and the bytes that are stored once at the end."""
         return sum(weight.nbytes for weight in self.training.model.parameters() if weight.requires_grad), 0
 
     def tensors(self) -> Mapping[str, Mapping[str, Tensor]]:
-        """Files of tensors that a training goes on from, beside its state."""
+        """Return further files that resuming needs: tensors by name, by artifact path."""
         return {}
 
     def tags(self) -> dict[str, str]:
-        """Of the run."""
+        """Return further tags of the run."""
         return {}
 
     def named_params(self) -> dict[str, Any]:
-        """What MLflow shows among a run's parameters beside those in `stored`."""
+        """Return further parameters to log in MLflow."""
         return {}
 
     def sample_answers(self) -> list[float]:
-        """What the model answers on a few examples, where code that makes it again may differ."""
+        """Return the model's outputs on a few examples, if its code is not part of nfa and may change."""
         return []
 
     @abstractmethod
     def lines(self) -> Iterator[tuple[str, str]]:
-        """What is said of the training before it starts: titles and texts."""
+        """Yield console lines about the training before it starts: a title and a text each."""
 
     def begin(self) -> None:  # noqa: B027 - there may be nothing to do
-        """After the run has been described."""
+        """Called once after the run has been described."""
 
     def memory(self) -> Mapping[str, Any]:
-        """What the training state holds beside the training's own."""
+        """Return what the session adds to the training state: tensors, numbers, strings and containers of them."""
         return {}
 
     def restore(self, state: Mapping[str, Any] | None) -> None:  # noqa: B027
-        """Take up what `memory` gave; None = the run begins."""
+        """Restore what `memory` returned; `state` is None in a new run."""
 
     def told(self, state: Mapping[str, Any] | None) -> Any:  # noqa: ARG002 - most train in one process
-        """What the processes beside the first one are told before they train, with the configuration."""
+        """Return what is sent to the other processes before training, in addition to the configuration."""
         return None
 
     # ---- at each epoch
 
     def after_batch(self) -> None:  # noqa: B027
-        """After each update."""
+        """Called after each optimizer step."""
 
     @abstractmethod
     def measure(self, epoch: int, *, checkpoint: bool) -> dict[str, float] | None:
-        """Metrics of an epoch; None = nothing is logged at it."""
+        """Measure metrics at the end of an epoch.
+
+        Args:
+            epoch: Number of the epoch; 0 is before the first update.
+            checkpoint: Whether the epoch has a checkpoint.
+
+        Returns:
+            Metrics by key, or None if nothing is logged at this epoch.
+        """
 
     def draw(self, epoch: int, values: Mapping[str, float], *, checkpoint: bool) -> None:  # noqa: B027
-        """What is written or drawn of finite metrics before they, and the checkpoint, are stored."""
+        """Write or draw something for an epoch, before its metrics (which are finite) and checkpoint are stored."""
 
     @abstractmethod
     def line(self, epoch: int, values: Mapping[str, float]) -> str:
-        """An epoch's metrics for a person who waits; empty = nothing is said."""
+        """Return the console line of an epoch; empty = print nothing."""
 
     # ---- at the end
 
     @abstractmethod
     def finish(self, tracked: Tracked) -> None:
-        """The last metrics, the best epoch, reports and figures, all from what the run has logged."""
+        """Log final metrics, tag the best epoch, and write reports and figures from what the run has logged.
+
+        Args:
+            tracked: Logs metrics and stores checkpoints.
+        """
 
     def close(self) -> None:  # noqa: B027
-        """However the training has ended."""
+        """Called at the end of the training, in every case."""

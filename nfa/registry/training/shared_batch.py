@@ -1,4 +1,4 @@
-"""Layers whose result for a batch is the same whether one process has all of it or several have a part each."""
+"""Layers whose results do not depend on how many processes share a batch."""
 
 from dataclasses import dataclass
 from typing import Any

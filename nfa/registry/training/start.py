@@ -1,4 +1,4 @@
-"""Every tracked training begins here, whatever is trained, in one process or several."""
+"""The start of every tracked training, in one process or several."""
 
 import signal
 from typing import Any
@@ -20,9 +20,9 @@ from nfa.workloads.devices import choose_device
 
 
 def train(config: Any, clock: Stopwatch, found: Any = None) -> None:
-    """Start a training, or continue the run `config.resume`; with several processes this one only starts the others.
+    """Start a training, or resume the run `config.resume`; with nproc > 1, start the processes and wait for them.
 
-    `found` is what the family's `look` has found.
+    `found` is what the family's `look` has returned.
     """
     family = family_of(config)
     if family.processes(config) > 1 and not World.launched():
@@ -39,7 +39,7 @@ def train(config: Any, clock: Stopwatch, found: Any = None) -> None:
 
 
 def _assist(world: World) -> None:
-    """Train in step with the first process, which alone listens to signals: where it ends, so does this one."""
+    """Train together with the first process, which alone handles signals; this process ends when the first one ends."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     told: tuple[Any, Any] | None = world.broadcast(None)
@@ -49,9 +49,9 @@ def _assist(world: World) -> None:
     try:
         family_of(config).training.assist(config, rest, world)
     except DivergedError:
-        return  # the first process says so
+        return  # the first process reports it
     except RuntimeError as error:
-        if "onnection" not in str(error):  # closed: the first process has ended, and how it ended counts
+        if "onnection" not in str(error):  # a closed connection: the first process has ended and reports why
             raise
 
 
@@ -74,10 +74,11 @@ def _lead(family: Family, config: Any, clock: Stopwatch, found: Any, world: Worl
 
 
 def check_launch(processes: int, world: World) -> None:
-    """`Refusal` where a launcher has started another number of processes than the training has."""
+    """Raise `Refusal` if a launcher has started a different number of processes than nproc."""
     if world.size != processes:
         got = f"nproc={processes} in {world.size} process{'es' if world.size > 1 else ''}"
-        raise Refusal(got, "as many processes as nproc says", f"nproc={world.size}, or no launcher: nproc starts them")
+        remedy = f"nproc={world.size}, or no launcher, because nproc starts the processes"
+        raise Refusal(got, "as many processes as nproc", remedy)
 
 
 def prepared(

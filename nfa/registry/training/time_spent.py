@@ -1,4 +1,4 @@
-"""timing.json: where the time of a run went, in all its parts where it was continued, and in its children."""
+"""timing.json: the time spent in a run, including earlier parts of a resumed run, and its children."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress

@@ -1,4 +1,4 @@
-"""A training in its run, whatever is trained: described, taken up again, checkpointed, stopped by signals, reported."""
+"""A training in its run: description, resume, checkpoints, signals and report, for every family."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from nfa.registry.training.time_spent import keep_time, timed
 
 
 def train_one(run: TrackedRun, family: Family, ready: Ready, clock: Stopwatch, world: World | None = None) -> None:
-    """Train, or go on training, in `run` up to the last epoch, and report."""
+    """Train in `run` up to the last epoch, or resume its training, and report."""
     world = world or World()
     session = family.training.session(run, ready, clock, world)
     tracked = TrackedTraining(run, session, clock, world)
@@ -35,7 +35,7 @@ def train_one(run: TrackedRun, family: Family, ready: Ready, clock: Stopwatch, w
 
 
 class TrackedTraining:
-    """The training of `session` in `run`, of which this is the process that tracks."""
+    """The training of a session in its run; this is the process that tracks."""
 
     def __init__(self, run: TrackedRun, session: Session, clock: Stopwatch, world: World) -> None:
         self.run, self.session, self.clock, self.world = run, session, clock, world
@@ -45,7 +45,7 @@ class TrackedTraining:
         self.progress = bar(range(session.last * self.per_epoch), session.called, unit=unit)
 
     def describe(self) -> None:
-        """Everything about the run that is known before it starts, after a check that it can be stored."""
+        """Check the disk space, then store everything about the run that is known before it starts."""
         run, session = self.run, self.session
         with self.clock.section("tracking"):
             self._check_space()
@@ -69,7 +69,7 @@ class TrackedTraining:
         tracking.check_space(self.run.info, total=total, largest=max(final, state))
 
     def restore(self) -> None:
-        """Take up the run's training state, if it has one, and tell the other processes."""
+        """Restore the run's training state, if there is one, and send it to the other processes."""
         state = tracking.load_state(self.run) if self.run.continued else None
         if state is not None:
             self._take_up(state)
@@ -85,7 +85,7 @@ class TrackedTraining:
         self.progress.update(at.epoch * self.training.batches_per_epoch + at.batch)
 
     def train(self) -> None:
-        """Train to the last epoch; a signal leaves the state of the last whole step, divergence the last checkpoint."""
+        """Train to the last epoch; a signal stores the state after the last step, divergence stores nothing."""
 
         def passed() -> None:
             self.session.after_batch()
@@ -103,7 +103,7 @@ class TrackedTraining:
             if stop := stopped():
                 self._stop()
                 raise stop from error
-            remedy = f"mend it (permissions, disk space), then continue with resume={self.run.run_id}"
+            remedy = f"fix it (permissions, disk space), then continue with resume={self.run.run_id}"
             raise NfaError(f"the tracking store failed: {headline(error)}\n  do: {remedy}") from error
         finally:
             self.progress.close()
@@ -115,7 +115,7 @@ class TrackedTraining:
         return DivergedError(f"{error}; {hint}. Try a smaller learning rate than lr={lr}")
 
     def _after(self, epoch: int) -> None:
-        """What is measured at an epoch, and the checkpoint where the schedule has one, stored all or nothing."""
+        """Measure at the end of an epoch, and store metrics and a scheduled checkpoint completely or not at all."""
         checkpoint = epoch in self.session.schedule
         values = self.session.measure(epoch, checkpoint=checkpoint)
         if values is None:
@@ -131,29 +131,29 @@ class TrackedTraining:
             stage(f"{self.unit} {epoch}", line)
 
     def _stop(self) -> None:
-        """Keep the state of the last whole step; it comes before anything that a silent store could hold up."""
+        """Store the state after the last step, before anything that an unresponsive store could delay."""
         try:
             tracking.save_state(self.run, self._state())
         except tracking.StoreError as error:
             kept = tracking.unsent_state(self.run.run_id)
-            where = f"the next resume on this machine takes it from {kept}" if kept else "the one before it is there"
+            where = f"the next resume on this machine uses {kept}" if kept else "the previous one is kept"
             stage("notice", f"the training state could not be stored ({headline(error)}); {where}")
         stage("stopped", f"continue with resume={self.run.run_id}")
 
     def _state(self, *, reported: bool | None = None) -> dict[str, Any]:
-        """All that a resume needs; metrics that the store has not taken yet are part of it."""
+        """Return all that resuming needs, including metrics that the store has not accepted yet."""
         waiting = self.run.metrics.waiting()
         return {**self.training.state(reported=reported), **self.session.memory(), "metrics": waiting}
 
     def log(self, epoch: int, values: Mapping[str, float]) -> None:
-        """Metrics of an epoch; `DivergedError` for one that is not finite."""
+        """Log metrics of an epoch; raise `DivergedError` for one that is not finite."""
         self._check_finite(epoch, values)
         with self.clock.section("tracking"):
             self.run.metrics.log(values, epoch)
         self._tell(epoch, values)
 
     def _checkpoint(self, epoch: int, values: Mapping[str, float]) -> None:
-        """Weights, metrics and training state of an epoch, all or nothing."""
+        """Store weights, metrics and training state of an epoch completely or not at all."""
         with self.clock.section("tracking"), shielded():
             self.run.metrics.log(values, epoch, self.save(epoch) if epoch in self.kept([epoch]) else None)
             self.run.metrics.flush()
@@ -163,7 +163,7 @@ class TrackedTraining:
         self._tell(epoch, values)
 
     def kept(self, schedule: Sequence[int]) -> list[int]:
-        """Of these epochs, those whose weights stay."""
+        """Return those of the scheduled epochs whose checkpoints are kept."""
         return [epoch for epoch in schedule if not self.run.thrifty or epoch in (0, self.session.last)]
 
     def _tell(self, epoch: int, values: Mapping[str, float]) -> None:
@@ -172,7 +172,7 @@ class TrackedTraining:
                 self.run.listener(epoch, values, epoch >= self.session.last)
 
     def save(self, epoch: int) -> str:
-        """The model's weights as the checkpoint of an epoch; the id of its LoggedModel."""
+        """Store the model as the checkpoint of an epoch; return the id of its LoggedModel."""
         step = epoch * self.training.batches_per_epoch
         number, digest = epoch if self.unit == "epoch" else None, config_digest(self.session.stored)
         said = self.session.sample_answers()

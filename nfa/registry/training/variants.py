@@ -1,4 +1,4 @@
-"""Several trainings that one configuration asks for: each a run below a common parent, and compared in it."""
+"""Several trainings of one configuration, each a child run of a common parent, which compares them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ from nfa.registry.training.tracked import train_one
 def train_each(
     parent: TrackedRun, family: Family, config: Any, variants: Mapping[str, Any], ready: Ready, clock: Stopwatch
 ) -> None:
-    """Describe the parent, train all, compare them; `NfaError` at the end where one has failed."""
+    """Describe the parent, train all children and compare them; raise `NfaError` at the end if one has failed."""
     stored = family.training.stored(config, ready)
     write_config(parent, stored)
     parent.log_params({name: value for name, value in stored["train"].items() if name != "resume"})
@@ -31,9 +31,9 @@ def train_each(
 def train_children(
     parent: TrackedRun, family: Family, trainings: Mapping[str, Any], ready: Ready, clock: Stopwatch
 ) -> dict[str, str]:
-    """Children by name, each trained, continued or left as finished; what failed does not stop the others.
+    """Train or resume each child by name; a failure does not stop the others.
 
-    Why those have failed that did, by name.
+    Returns the reasons of failures by name.
     """
     existing = {
         run.data.tags.get("nfa.variant"): run
@@ -43,7 +43,7 @@ def train_children(
     for name, training in trainings.items():
         found = existing.get(name)
         if found and found.data.tags.get("nfa.state") == "finished":
-            stage("run", f"{name} is finished already")
+            stage("run", f"{name} has already finished")
             continue
         stage("training", name)
         child = _child(parent, family, name, found)
@@ -54,7 +54,7 @@ def train_children(
         except NfaError as error:
             failures[name] = str(error)
         except Interrupted:
-            stage("stopped", f"continue all that is unfinished with resume={parent.run_id}")
+            stage("stopped", f"continue the unfinished trainings with resume={parent.run_id}")
             raise
         finally:
             if tracking.epochs(child.run_id):
@@ -63,7 +63,7 @@ def train_children(
 
 
 def _child(parent: TrackedRun, family: Family, name: str, found: Any) -> TrackedRun:
-    """The run of a training: the one that was begun, or a new one."""
+    """Return the run of a training: the one that was started before, or a new one."""
     if found:
         return stored_runs.take_up(found.info.run_id, parent=parent)
     return tracking.open_run(family.entrypoint, family.name, name=name, parent=parent, tags={"nfa.variant": name})

@@ -11,7 +11,7 @@ from tests.support.refusals import Refused
 from tests.support.stores import Finished
 from tests.support.workload_files import LAB, write_lab
 
-ANSWERS = "a model that answers otherwise than when"
+ANSWERS = "a model whose answers are not those stored with"
 IDS, DATA = "examples of probe that are not those", "digest"
 FIRST = "nn.Sequential(nn.Linear(6, width), ACT"
 SWAPPED = """    class Swapped(nn.Sequential):

@@ -90,7 +90,7 @@ def test_what_is_no_function_of_the_file_s_own_is_refused(name: str) -> None:
     assert f"workload=my_lab:{name}" in said
 
 
-@pytest.mark.parametrize(("name", "why"), [("decorated", "decorator"), ("nameless", "take / out")])
+@pytest.mark.parametrize(("name", "why"), [("decorated", "decorator"), ("nameless", "remove / from")])
 def test_functions_that_cannot_be_called_by_name_are_refused(name: str, why: str) -> None:
     assert why in refused(f"my_lab:{name}")
 
@@ -114,7 +114,7 @@ def test_a_file_that_python_cannot_read_is_refused() -> None:
     Path("broken.py").write_text("def make(:")
     assert "invalid syntax" in refused("broken:make")
     Path("binary.py").write_bytes(b"\0\xff")
-    assert "a file that Python can read" in refused("binary:make")
+    assert "a valid Python file" in refused("binary:make")
 
 
 def test_a_folder_or_a_link_to_nowhere_is_no_file() -> None:

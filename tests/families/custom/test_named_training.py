@@ -193,7 +193,7 @@ def tiny(name: str, **parameters: Any) -> list[str]:
         ("generates", "returns a generator"),
         ("a_class", "returns a "),
         ("wrong_option", "unexpected keyword argument 'modell'"),
-        ("no_model", "model= that gives a int"),
+        ("no_model", "model= that returns a int"),
         ("model_fails", "fails on its own examples (ValueError: no such checkpoint)"),
         ("wrong_shape", "mat1 and mat2 shapes cannot be multiplied"),
         ("frozen", "a model without trainable parameters"),
@@ -230,11 +230,11 @@ def test_muon_of_a_model_without_a_hidden_matrix_is_refused_before_there_is_a_ru
     ("parameters", "why"),
     [
         ({"depth": 3}, "depth=3 with workload=my_lab:make"),
-        ({"dataset": "svhn"}, "leave dataset out: it is a parameter of workload=mlp"),
+        ({"dataset": "svhn"}, "leave dataset out, because it is a parameter of workload=mlp"),
         ({"workload_args": "widht=3"}, "did you mean width"),
         ({"workload_args": "width=3", "width": 4}, "width in one of them"),
         ({"workload_args": "width=x"}, "a value of type int"),
-        ({"workload": "mlp", "workload_args": "width=3"}, "workload_args with a workload of your own"),
+        ({"workload": "mlp", "workload_args": "width=3"}, "workload_args for a workload of your own"),
         ({"workload": "eeg"}, "workload=eeg"),
         ({"workload": "custom"}, "workload=custom"),
         ({"workload": "watched"}, "workload=watched"),
@@ -286,7 +286,7 @@ def test_where_a_default_of_the_mlp_may_have_been_typed_the_function_s_own_is_sa
     mlp = TrainAnyConfig().width
     assert training_of(TrainAnyConfig(workload="my_lab:make", width=mlp)).workload_args == ""
     said = capsys.readouterr().out
-    assert f"width=6: the default of my_lab:make; where you mean the MLP's: workload_args=width={mlp}" in said
+    assert f"width=6: the default of my_lab:make is used; for the MLP's default: workload_args=width={mlp}" in said
 
 
 def test_arguments_called_as_parameters_of_the_training_are_the_function_s_own(lab: Store) -> None:

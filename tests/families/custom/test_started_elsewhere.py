@@ -18,7 +18,7 @@ from tests.support.stores import Finished, Store, used, wrapper_in
 from tests.support.workload_files import TINY, imports, train_lab, write_lab
 
 BY_PATH = "name it in an analysis: workload=/path/my_lab.py:make"
-NOT_INSTALLED = "MLflow does not say in which folder the command was typed"
+NOT_INSTALLED = "MLflow does not pass on the folder in which the command was typed"
 
 
 def plugged(**more: str) -> dict[str, str]:
@@ -113,16 +113,40 @@ def copied(folder: Path) -> Path:
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("MLproject", "conda.yaml"):
         shutil.copy(ROOT / file, folder / file)
-    git = ["git", "-C", str(folder), "-c", "user.name=me", "-c", "user.email=me@here"]
-    for act in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "all"]):
-        subprocess.run([*git, *act], check=True)
+    git(folder, "init", "-q")
+    git(folder, "add", ".")
+    git(folder, "commit", "-q", "-m", "all")
     return folder
+
+
+def versioned(folder: Path, version: str) -> str:
+    """Commit the project as being of that version, with its tag; the commit."""
+    with (folder / "nfa" / "__init__.py").open("a", encoding="utf-8") as code:
+        code.write(f'__version__ = "{version}"\n')
+    git(folder, "commit", "-q", "-a", "-m", version)
+    git(folder, "tag", "-a", f"v{version}", "-m", version)
+    return git(folder, "rev-parse", "HEAD")
+
+
+def git(folder: Path, *words: str) -> str:
+    command = ["git", "-C", str(folder), "-c", "user.name=me", "-c", "user.email=me@here", *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def cloned_from(folder: Path, address: str) -> dict[str, str]:
     """Variables with which git takes that folder for the repository at an address."""
     pair = {"GIT_CONFIG_KEY_0": f"url.file://{folder}.insteadOf", "GIT_CONFIG_VALUE_0": address}
     return {"GIT_CONFIG_COUNT": "1", **pair}
+
+
+def test_a_tag_of_a_git_repository_is_run_as_the_project_was_then(typed_in: Path, tmp_path: Path) -> None:
+    project = copied(tmp_path / "project")
+    commit, _ = versioned(project, "0.0.1"), versioned(project, "0.0.2")
+    flags = ["-v", "v0.0.1", "--env-manager", "local"]
+    asked(typed_in, plugged(), *flags, project=f"file://{project}", workload="my_lab:make", **TINY)
+    run_id, store = assert_trained_in(typed_in), Store(typed_in)
+    assert store.tags(run_id)["nfa.version"] == "0.0.1"
+    assert store.tags(run_id)["mlflow.source.git.commit"] == commit
 
 
 @pytest.mark.slow
@@ -149,7 +173,7 @@ def test_where_the_plugin_is_not_installed_a_file_is_named_by_its_path(typed_in:
     asked(typed_in, env, "--env-manager", "local", workload=path, **TINY)
     run_id = assert_trained_in(typed_in, workload=path)
     said = refused(typed_in, env, "--env-manager", "local", entrypoint="analyze", run_id=run_id)
-    assert f"if you trust it, name it: workload={path}" in said
+    assert f"if you trust the code, name it: workload={path}" in said
     asked(typed_in, env, "--env-manager", "local", entrypoint="analyze", run_id=run_id, workload=path)
     said = refused(typed_in, env, "--env-manager", "local", workload="my_lab:make")
     assert NOT_INSTALLED in said
@@ -160,7 +184,7 @@ def test_a_name_that_mlflow_passes_on_without_its_folder_is_refused_with_the_pat
     ended = process(words(workload="my_lab:make"), ROOT, MLFLOW_RUN_ID="0", MLFLOW_TRACKING_URI=Store(typed_in).uri)
     assert ended.returncode == 2, ended.stderr
     assert f"there is no my_lab in {ROOT}; {NOT_INSTALLED}" in ended.stderr
-    assert "do: workload=/path/my_lab.py:make; or install nfa where mlflow is" in ended.stderr
+    assert "do: workload=/path/my_lab.py:make; or install nfa beside mlflow" in ended.stderr
 
 
 def analyse(run_ids: list[str], workload: str = "", analysis: str = "analyze") -> None:

@@ -161,9 +161,9 @@ def typed(name: str, **parameters: Any) -> list[str]:
     ("name", "why"),
     [
         ("one_for_all", "a model that is the same object at every call"),
-        ("counting", "a model whose 0.weight is another at every call"),
-        ("alternating", "a model whose answer is another at every call"),
-        ("own_generator", "a model whose 0.weight is another at every call"),
+        ("counting", "a model whose 0.weight differs at every call"),
+        ("alternating", "a model whose answer differs at every call"),
+        ("own_generator", "a model whose 0.weight differs at every call"),
         ("a_module", "model= that is a Sequential itself"),
         ("without_gradients", "batch_size=16 for 48 examples: a training step on 16 fails"),
         ("without_names", "metrics= that is a list"),
@@ -202,7 +202,7 @@ def test_sparse_gradients_are_for_plain_descent_only(parameters: dict[str, Any],
 def test_a_metric_has_a_name_that_a_series_can_have_and_not_that_of_the_loss(
     name: str, lab: Store, refused: Refused
 ) -> None:
-    assert f"a metric that is called '{name}'" in refused(typed("measured", workload_args=f"name={name}"))
+    assert f"a metric named '{name}'" in refused(typed("measured", workload_args=f"name={name}"))
     assert lab.runs() == []
 
 
@@ -228,7 +228,7 @@ def test_a_metric_in_numpy_is_one_of_each_example(lab: Store) -> None:
 
 def test_the_command_that_shows_where_it_fails_shows_it(lab: Store, refused: Refused) -> None:
     said = refused(typed("two_outputs"))
-    command = said.rpartition("see where: ")[2].strip().replace("python", sys.executable, 1)
+    command = said.rpartition("to see the error: ")[2].strip().replace("python", sys.executable, 1)
     folders = os.pathsep.join(filter(None, sys.path))
     environment = {**os.environ, "PYTHONPATH": folders}
     ended = subprocess.run(command, shell=True, cwd=lab.folder, env=environment, capture_output=True, text=True)

@@ -1,1 +1,1 @@
-"""Workloads of one's own, by the name of the function that makes them."""
+"""Workloads of the user, named by the function that makes them."""

@@ -1,4 +1,4 @@
-"""Parameters of the training of a workload that is named, and those with the arguments of the function among them."""
+"""Parameters of the training of a named workload, with or without the arguments of its function as parameters."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ from nfa.registry.training.parameters import TrainingParameters
 class CustomConfig(TrainingParameters):
     """Train a workload by the name of the function that makes it."""
 
-    workload: str = option("", "module:function, or the name under which a package has registered one")
-    workload_args: str = option("", "arguments of that function: width=32,bias=true")
+    workload: str = option("", "module:function, or the registered name of a workload")
+    workload_args: str = option("", "arguments of that function, such as width=32,bias=true")
 
     def arguments(self) -> dict[str, Value]:
-        """Of the function; `Refusal` for those that it does not have."""
+        """Return the arguments of the function; raise `Refusal` for arguments that it does not have."""
         return find(self.workload).read(self.workload_args)
 
 
@@ -28,16 +28,16 @@ OWN = {item.name for item in dataclasses.fields(CustomConfig)}
 
 
 def searchable(name: str, words: str) -> type[Any]:
-    """The parameters of a training of that workload, and every argument of its function as a parameter of its own.
+    """Return a dataclass of the training's parameters and, as further parameters, the arguments of the function.
 
-    An argument that is called as a parameter of the training is not among them. `words` are arguments that were typed.
+    Arguments with the name of a training parameter are left out. `words` are the typed arguments.
     """
     return _searchable(name, words, typed_folder(".").resolve())
 
 
 @cache
 def _searchable(name: str, words: str, _folder: Path) -> type[Any]:
-    """One a name and folder: a study asks for it at each of its points."""
+    """Cached by name and folder, because a study needs it at every point."""
     maker = find(name)
     typed = maker.read(words)
     own = [argument for argument in maker.arguments.values() if not hasattr(CustomConfig, argument.name)]
@@ -52,7 +52,7 @@ def _searchable(name: str, words: str, _folder: Path) -> type[Any]:
 
 
 def _folded(made: Any, maker: Maker, own: list[str]) -> CustomConfig:
-    """The training itself: arguments that are not the function's defaults, in `workload_args`."""
+    """Return the training, with arguments that differ from the function's defaults in `workload_args`."""
     values = {name: getattr(made, name) for name in OWN}
     given = {name: getattr(made, name) for name in own if getattr(made, name) != maker.arguments[name].default}
     others = written({name: value for name, value in given.items() if value is not None})

@@ -1,4 +1,4 @@
-"""Any workload that has a name, as a family: a file of somebody's can do what the families of this project can."""
+"""Any named workload as a family, so that a user's file can do what the families of nfa can."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -17,11 +17,11 @@ SEARCHED = "lr=log:1e-4:1,optimizer=sgd|adam|muon,weight_decay=0|1e-5|1e-4|1e-3"
 
 
 class NamedWorkloads(Family):
-    """Those of one name: module:function, or a registered one."""
+    """The family of one workload: module:function, or a registered name."""
 
     name, entrypoint, config = "custom", "train", CustomConfig
     trained_by = f"{HERE}.training:CustomTraining"
-    entry_points: ClassVar[Mapping[str, EntryPoint]] = {}  # `train` takes any name
+    entry_points: ClassVar[Mapping[str, EntryPoint]] = {}  # `train` accepts any name
     data = ("workload", "workload_args", "seed", "device")
     objective, space = "val/loss", SEARCHED
 
@@ -29,7 +29,14 @@ class NamedWorkloads(Family):
         if name not in ("custom", WATCHED, *registered()) and not SHAPE.fullmatch(name):
             names = [one for one in (*FAMILIES, *registered()) if one != "custom"]
             raise Refusal(f"workload={name}", f"{', '.join(names)}, or {ALLOWED}", "choose one of them")
-        self.name = name  # type: ignore[misc]  # of its runs: the tag nfa.workload
+        self.name = name  # type: ignore[misc]  # the tag nfa.workload of its runs
+
+    def subject(self, stored: Mapping[str, Any]) -> str:
+        if self.name == WATCHED:
+            return ""
+        words = stored["train"]["workload_args"].replace(",", ", ")
+        plain = self.name.rpartition("/")[2]  # without the file's folder
+        return f"{plain}{f' ({words})' if words else ''}"
 
     def metric_keys(self, config: CustomConfig) -> list[str]:  # its sites are known once there is a model
         scores = [f"{split}/*" for split in ("train", "val", "test")]

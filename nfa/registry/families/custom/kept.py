@@ -1,4 +1,4 @@
-"""What a loop of one's own keeps beside its model, as a training state can hold it."""
+"""State of the objects that a user's training loop keeps with its model, in a form that can be stored."""
 
 import inspect
 from collections import OrderedDict
@@ -16,7 +16,7 @@ from nfa.learned import frozen_names, learned_state, load_learned
 
 @runtime_checkable
 class Stateful(Protocol):
-    """Optimizers, schedules, scalers, modules and others."""
+    """An object with a state: an optimizer, schedule, scaler, module or other."""
 
     def state_dict(self) -> Mapping[str, Any]: ...
 
@@ -24,21 +24,21 @@ class Stateful(Protocol):
 
 
 class Learned:
-    """A model as something that has a state: all that is learned in it, also what is frozen after it was made."""
+    """A model whose state is everything learned in it, including what is frozen after its creation."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model, self.frozen, self.form = model, frozen_names(model), _form(model)
 
     def state_dict(self) -> Mapping[str, Any]:
-        self.frozen &= frozen_names(self.model)  # what was frozen once and learns now is learned
+        self.frozen &= frozen_names(self.model)  # a parameter that was frozen and is trained now counts as learned
         return learned_state(self.model, self.frozen)
 
     def check(self) -> None:
-        """`Refusal` where the model has other tensors by now than those with which it was made."""
+        """Raise `Refusal` if the model's tensors have changed in name, shape or type since it was created."""
         now = _form(self.model)
         if other := sorted(name for name in {*now, *self.form} if now.get(name) != self.form.get(name)):
-            got = f"run.model, whose {other[0]} is not as it was made: it could not be loaded again"
-            remedy = "change it in the function that makes it"
+            got = f"run.model, whose {other[0]} has changed since its creation, so it could not be loaded again"
+            remedy = "make this change in the function that makes the model"
             raise Refusal(got, "the names, shapes and types of a new model's", remedy)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -50,7 +50,7 @@ def _form(model: nn.Module) -> dict[str, tuple[Any, ...]]:
 
 
 def check_stateful(name: str, one: Any) -> None:
-    """`Refusal` for what has no state, or one that could not be read back."""
+    """Raise `Refusal` for an object without a state, or with one that could not be read back."""
     if inspect.isclass(one) or not isinstance(one, Stateful):
         got, allowed = f"keep({name}={one!r:.60})", "objects with state_dict and load_state_dict"
         raise Refusal(got, allowed, "run.keep(optimizer=optimizer)")
@@ -58,12 +58,12 @@ def check_stateful(name: str, one: Any) -> None:
 
 
 def state_of(name: str, one: Stateful) -> Any:
-    """Its state; `Refusal` where that could not be read back without running somebody's code."""
+    """Return an object's state; raise `Refusal` if reading it back would run foreign code."""
     return _plain(one.state_dict(), name)
 
 
 def _plain(value: Any, place: str) -> Any:
-    """The same with numbers of NumPy as Python's, which is what a file without pickle can hold."""
+    """Return a state with NumPy numbers converted to Python's, so that it can be stored without pickle."""
     if isinstance(value, np.generic):
         return value.item()
     if type(value) in (dict, OrderedDict):
@@ -72,5 +72,6 @@ def _plain(value: Any, place: str) -> Any:
         return type(value)(_plain(item, f"{place}[{index}]") for index, item in enumerate(value))
     if isinstance(value, Tensor) or type(value) in SCALARS:
         return value
-    got, allowed = f"a state with a {type(value).__name__} ({place})", "tensors, numbers, texts, dicts, lists, tuples"
-    raise Refusal(got, allowed, "give what is kept a state_dict of these")
+    got = f"a state with a {type(value).__name__} ({place})"
+    allowed = "tensors, numbers, strings, dicts, lists, tuples"
+    raise Refusal(got, allowed, "give the object a state_dict of these")

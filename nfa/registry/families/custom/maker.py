@@ -1,4 +1,4 @@
-"""The function that makes a workload, named "module:function": found and read without importing its file."""
+"""The function that makes a workload, named "module:function", found and parsed without importing its file."""
 
 import ast
 import importlib.util
@@ -17,7 +17,7 @@ from nfa.registry.folders import is_caller_known, typed_folder
 from nfa.registry.ready import READY
 from nfa.registry.typed_values import BOOLEANS, assignments, known, read_number
 
-GROUP = "nfa.workloads"  # of entry points, by which packages give workloads a name
+GROUP = "nfa.workloads"  # entry-point group by which packages register workloads
 ALLOWED = "module:function of a file in the folder where the command is typed, or of an installed module"
 SHAPE = re.compile(r"(.+\.py|[^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*)")
 Value = int | float | str | bool
@@ -26,7 +26,7 @@ KINDS: Mapping[str, type[Value]] = {"bool": bool, "int": int, "float": float, "s
 
 @dataclass(frozen=True)
 class Argument:
-    """A parameter of such a function; `kind` is int, float, str or bool where its annotation or default say so."""
+    """An argument of the function; `kind` is int, float, str or bool if its annotation or default tells, else None."""
 
     name: str
     kind: type[Value] | None
@@ -34,7 +34,7 @@ class Argument:
     default: Value | None = None
 
     def read(self, text: str) -> Value:
-        """What a text means for it; `Refusal` for what is of another kind."""
+        """Parse a typed value; raise `Refusal` if it is of another type."""
         kinds = (self.kind,) if self.kind else KINDS.values()
         for kind in kinds:
             try:
@@ -43,7 +43,7 @@ class Argument:
                 continue
         got, allowed = f"workload_args: {self.name}={text}", {"bool": "true or false"}
         said = getattr(self.kind, "__name__", "")
-        raise Refusal(got, allowed.get(said, f"a value of type {said}"), f"mend {self.name}={text}")
+        raise Refusal(got, allowed.get(said, f"a value of type {said}"), f"correct {self.name}={text}")
 
 
 def _read(text: str, kind: type[Value]) -> Value:
@@ -54,9 +54,9 @@ def _read(text: str, kind: type[Value]) -> Value:
 
 @dataclass(frozen=True)
 class Maker:
-    """A function in a file, as its name says, with what its `def` says of its arguments.
+    """A function in a file, with the arguments of its `def`.
 
-    `registered`: it is ready here by this name, or an installed package gives it that (group nfa.workloads).
+    `registered` is true for ready-made workloads and those registered by an installed package (group nfa.workloads).
     """
 
     name: str
@@ -69,11 +69,11 @@ class Maker:
 
     @cached_property
     def digest(self) -> str:
-        """Of its file."""
+        """SHA-256 of its file."""
         return file_sha256(self.file)
 
     def read(self, text: str) -> dict[str, Value]:
-        """Values of the arguments that `workload_args` gives, in the function's order; `Refusal` for others."""
+        """Parse `workload_args` into values in the function's order; raise `Refusal` if one is unknown or missing."""
         given = assignments("workload_args", text)
         for name in given:
             if not self.any_argument:
@@ -86,36 +86,37 @@ class Maker:
         return {name: self.argument(name).read(given[name]) for name in order if name in given}
 
     def argument(self, name: str) -> Argument:
-        """That of a name; one among **options may be anything."""
+        """Return the argument of a name; one that is passed to **options may have any type."""
         return self.arguments.get(name) or Argument(name, None, required=False)
 
 
 def written(values: Mapping[str, Value]) -> str:
-    """`workload_args` that give these values; `Refusal` for a text that cannot be typed in it, and for other kinds.
+    """Return the `workload_args` that give these values; raise `Refusal` for values that cannot be typed.
 
     >>> written({"width": 32, "bias": True, "act": "relu"})
     'width=32,bias=true,act=relu'
     """
     for name, value in values.items():
         if not isinstance(value, int | float | str):
-            raise Refusal(f"{name}={value!r}", "numbers, true or false, and words", f"name what {name} is made of")
+            remedy = f"pass a number or word from which {name} can be made"
+            raise Refusal(f"{name}={value!r}", "numbers, booleans and words", remedy)
     texts = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in values.items()}
     if typed := ",".join(f"{name}={text}" for name, text in texts.items()):
         found = assignments("workload_args", typed)
         if found != texts:
             name = next(name for name in texts if found.get(name) != texts[name])
-            allowed = "numbers, true or false, and words without = and ,"
-            raise Refusal(f"{name}={values[name]!r}", allowed, "another word")
+            allowed = "numbers, booleans, and words without = and ,"
+            raise Refusal(f"{name}={values[name]!r}", allowed, "choose another word")
     return typed
 
 
 def registered() -> dict[str, str]:
-    """Places of the functions that have a name: those that are ready here, and those of installed packages."""
+    """Return "module:function" of all registered workloads: ready-made ones, and those of installed packages."""
     return {point.name: point.value for point in entry_points(group=GROUP)} | READY
 
 
 def find(name: str) -> Maker:
-    """The function of that name; `Refusal` where there is none. Nothing is imported but packages around its module."""
+    """Find a function by its name; raise `Refusal` if there is none. Only packages around its module are imported."""
     places = registered()
     match = SHAPE.fullmatch(places.get(name, name))
     if match is None:
@@ -130,7 +131,7 @@ def find(name: str) -> Maker:
 
 
 def by_path(place: str, function: str) -> str:
-    """What to type for a function of a file that is in another folder.
+    """Return what to type for a function in a file of another folder.
 
     >>> by_path("labs.my_lab", "make"), by_path("../my_lab.py", "make")
     ('workload=/path/labs/my_lab.py:make', 'workload=/path/my_lab.py:make')
@@ -144,14 +145,14 @@ def _absent(name: str, place: str, function: str) -> Refusal:
     where = typed_folder(place) if place.endswith(".py") else f"{place} in {typed_folder('.').resolve()}"
     if is_caller_known() or Path(place).is_absolute():
         got = f"workload={name} (there is no {where})"
-        return Refusal(got, ALLOWED, f"check the name, or give the file's whole path: {typed}")
-    got = f"workload={name} (there is no {where}; MLflow does not say in which folder the command was typed)"
-    allowed = "the whole path of a file, or module:function of an installed module"
-    return Refusal(got, allowed, f"{typed}; or install nfa where mlflow is: its plugin says the folder")
+        return Refusal(got, ALLOWED, f"check the name, or give the file's full path: {typed}")
+    got = f"workload={name} (there is no {where}; MLflow does not pass on the folder in which the command was typed)"
+    allowed = "the full path of a file, or module:function of an installed module"
+    return Refusal(got, allowed, f"{typed}; or install nfa beside mlflow, so that its plugin passes on the folder")
 
 
 def file_of(place: str, *, installed_only: bool = False) -> Path | None:
-    """The file of a path or a module: in the folder where the command is typed, else installed."""
+    """Return the file of a path or module, in the folder where the command is typed or else installed."""
     if place.endswith(".py"):
         file = typed_folder(place).resolve()
         return file if file.is_file() else None
@@ -160,7 +161,7 @@ def file_of(place: str, *, installed_only: bool = False) -> Path | None:
 
 
 def in_folder(module: str) -> Path | None:
-    """The file of a module in the folder where the command is typed; None where there is none."""
+    """Return the file of a module in the folder where the command is typed, or None."""
     stem = typed_folder(".").resolve().joinpath(*module.split("."))
     found = [file for file in (stem.with_suffix(".py"), stem / "__init__.py") if module and file.is_file()]
     return found[0] if found else None
@@ -179,22 +180,22 @@ def _installed(module: str) -> Path | None:
 
 
 def _arguments(name: str, file: Path, function: str) -> tuple[dict[str, Argument], bool]:
-    """Of the last function of that name at the top of a file, and whether it takes any others."""
+    """Return the arguments of the last top-level function of that name, and whether it has **options."""
     try:
         body = ast.parse(file.read_bytes(), str(file)).body
     except (SyntaxError, ValueError) as error:
-        raise Refusal(f"workload={name} ({file}: {reason(error)})", "a file that Python can read", "mend it") from None
+        raise Refusal(f"workload={name} ({file}: {reason(error)})", "a valid Python file", "correct it") from None
     defined = {one.name: one for one in body if isinstance(one, ast.FunctionDef)}
     if function not in defined:
         got = f"workload={name} ({file} defines no function {function} of its own)"
-        allowed = f"its functions: {', '.join(defined) or 'it has none'}"
-        raise Refusal(got, allowed, "def a function at the top of the file that returns the workload")
+        allowed = f"its top-level functions: {', '.join(defined) or 'none'}"
+        raise Refusal(got, allowed, "define a function at the top level of the file that returns the workload")
     if defined[function].decorator_list:
-        raise Refusal(f"workload={name} (a decorator stands above {function})", "a plain function", "take it away")
+        raise Refusal(f"workload={name} ({function} has a decorator)", "a plain function", "remove the decorator")
     signature = defined[function].args
     if signature.posonlyargs:
-        got = f"workload={name} ({function} has arguments without a name)"
-        raise Refusal(got, "arguments that can be given by name", f"take / out of def {function}(…)")
+        got = f"workload={name} ({function} has positional-only arguments)"
+        raise Refusal(got, "arguments that can be given by name", f"remove / from def {function}(…)")
     plain = signature.args
     without: list[ast.expr | None] = [None] * (len(plain) - len(signature.defaults))
     pairs = [*zip(plain, [*without, *signature.defaults], strict=True)]
@@ -211,7 +212,7 @@ def _argument(argument: ast.arg, default: ast.expr | None) -> Argument:
 
 
 def _types(annotation: ast.expr) -> set[str]:
-    """Names of the types that an annotation allows; of one that is more than a name, a choice or an option, as it is.
+    """Return the names of the types that an annotation allows; complex annotations are returned as they are.
 
     >>> sorted(_types(ast.parse("Optional[int] | 'float'", mode="eval").body))
     ['None', 'float', 'int']
@@ -235,6 +236,6 @@ def _types(annotation: ast.expr) -> set[str]:
 def _literal(default: ast.expr | None) -> Value | None:
     try:
         value = ast.literal_eval(default) if default is not None else None
-    except (ValueError, TypeError):  # a name or a call; a list as the key of a dict
+    except (ValueError, TypeError):  # not a literal, such as a name or a call
         return None
     return value if isinstance(value, int | float | str | bool) else None

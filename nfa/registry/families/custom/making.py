@@ -1,4 +1,4 @@
-"""A workload from the function that makes it, and what of it a run stores."""
+"""Call the function that makes a workload, check the result, and describe it for the run."""
 
 import inspect
 import json
@@ -27,27 +27,35 @@ from nfa.workload import Workload
 from nfa.workloads.devices import choose_device
 from nfa.workloads.supervised import Supervised
 
-LOOKED_AT = 64  # examples of each split, of which the data's digest is made
+LOOKED_AT = 64  # examples of each split that enter the digest of the data
 
 
 def made(
     maker: Maker, values: Mapping[str, Value], *, seed: int, device: str, function: Callable[..., Any] | None = None
 ) -> Workload:
-    """What the function returns; `Refusal` where it fails, and where that is no workload.
+    """Call the function that makes a workload, and check the result.
 
-    The seed is its argument `seed`, where it has one that is not given, and decides the weights of a `Supervised` and
-    what the function draws from the global generators, which are afterwards as they were.
-    `function` is the function itself, where it is there already.
+    Args:
+        maker: The function by its name.
+        values: Arguments of the function.
+        seed: Passed as the argument `seed` if the function has one and `values` does not give it. It also determines
+            the weights of a `Supervised`, and the numbers that the function draws from the global generators, whose
+            states are restored.
+        device: A torch device, or "auto".
+        function: The function itself, if it is already imported.
+
+    Raises:
+        Refusal: The function fails, does not return a workload, or returns one that does not work on its own data.
     """
     function = function or _imported(maker)
     given = {**({"seed": seed} if "seed" in maker.arguments else {}), **values}
     with _their_code(f"workload={maker.name}, which fails", _call(maker, given)), untouched():
-        seed_generators(whole_number(seed, "workload"))  # a split that it draws is the same in an analysis
+        seed_generators(whole_number(seed, "workload"))  # so that a split it draws is the same in an analysis
         workload = function(**given)
-    # A protocol asks for every property, and one of a Supervised runs its model.
+    # isinstance with a protocol evaluates every property, and one of a Supervised runs its model.
     if not isinstance(workload, Supervised | Workload) or inspect.isclass(workload):
         got = f"workload={maker.name}, which returns a {type(workload).__name__}"
-        raise Refusal(got, "an nfa.Supervised, or another Workload", "return nfa.Supervised(model=…, loss=…, …)")
+        raise Refusal(got, "an nfa.Supervised or another Workload", "return nfa.Supervised(model=…, loss=…, …)")
     if isinstance(workload, Supervised):
         workload.settle(seed=seed, device=choose_device(device))
     with _their_code(f"workload={maker.name}, which fails on its own examples", _use(maker, given)):
@@ -56,7 +64,7 @@ def made(
 
 
 def _imported(maker: Maker) -> Callable[..., Any]:
-    """The function, whose file draws the same numbers in every process."""
+    """Import the function; random numbers drawn by its file are the same in every process."""
     with untouched():
         seed_generators(whole_number(0, "module"))
         return imported(maker)
@@ -64,7 +72,7 @@ def _imported(maker: Maker) -> Callable[..., Any]:
 
 @contextmanager
 def _their_code(got: str, trial: str) -> Iterator[None]:
-    """Whatever somebody's code raises, as a `Refusal`; `trial` is a command that shows where."""
+    """Turn any error of the user's code into a `Refusal`; `trial` is a command that reproduces it."""
     try:
         yield
     except NfaError:
@@ -73,15 +81,15 @@ def _their_code(got: str, trial: str) -> Iterator[None]:
         file = f", {error.filename!r} in {Path.cwd()}" if isinstance(error, OSError) and error.filename else ""
         trial += "; beside its own file: Path(__file__).parent / …" if isinstance(error, FileNotFoundError) else ""
         got = f"{got} ({type(error).__name__}: {reason(error)}{file})"
-        raise Refusal(got, "a function whose workload works on its own data", f"see where: {trial}") from error
+        raise Refusal(got, "a function whose workload works on its own data", f"to see the error: {trial}") from error
 
 
 def _check(workload: Workload) -> None:
-    """Model, loss and metrics on a few examples, and that every model is a new one."""
+    """Check model, loss and metrics on a few examples, and that every call makes a new model."""
     few, model = few_of(workload), workload.model()
     if not any(weight.requires_grad for weight in model.parameters()):
-        raise Refusal("a model without trainable parameters", "a model with some", "set requires_grad")
-    check_storable(model, "a model", "make it of its parts in forward")
+        raise Refusal("a model without trainable parameters", "a model with trainable parameters", "set requires_grad")
+    check_storable(model, "a model", "compute it from its parts in forward")
     check_model(model, workload, few)
     with inert(model), torch.no_grad():
         workload.metrics(workload.outputs(model, few), few)
@@ -89,18 +97,18 @@ def _check(workload: Workload) -> None:
 
 
 def _check_new(workload: Workload, model: nn.Module, other: nn.Module) -> None:
-    """`Refusal` where two models share what is trained, or do not begin alike."""
-    allowed = "a new model at every call, of which all begin with the same weights"
+    """Raise `Refusal` if two models share trained parameters, or start with different weights."""
+    allowed = "a new model at every call, always with the same initial weights"
     places = {weight.data_ptr() for weight in _trained(model) if weight.numel()}
     if any(weight.data_ptr() in places for weight in _trained(other) if weight.numel()):
-        got, remedy = "a model that is the same object at every call", "make it inside: model=lambda: Net(width=32)"
+        got, remedy = "a model that is the same object at every call", "create it inside: model=lambda: Net(width=32)"
         raise Refusal(got, allowed, remedy)
     pairs = zip_longest(model.state_dict().items(), other.state_dict().items(), fillvalue=("", None))
     apart = [mine or its for (mine, a), (its, b) in pairs if mine != its or not _alike(a, b)]
     if not apart and differ(answers(workload, model), answers(workload, other)):
         apart = ["answer"]
     if apart:
-        got, remedy = f"a model whose {apart[0]} is another at every call", "draw from the generators of torch or NumPy"
+        got, remedy = f"a model whose {apart[0]} differs at every call", "use the global generators of torch or NumPy"
         raise Refusal(got, allowed, f"{remedy}, which are seeded, and keep nothing between calls")
 
 
@@ -115,7 +123,7 @@ def _alike(a: Any, b: Any) -> bool:
 
 
 def _call(maker: Maker, values: Mapping[str, Value], then: str = "") -> str:
-    """A command that calls the function, and does something with its workload `w`."""
+    """Return a command that calls the function, and then uses its workload `w`."""
     texts = {name: json.dumps(value) if isinstance(value, str) else repr(value) for name, value in values.items()}
     words = ", ".join(f"{name}={text}" for name, text in texts.items())
     return f"python -c 'import {maker.module}; w = {maker.module}.{maker.function}({words}){then}'"
@@ -127,7 +135,7 @@ def _use(maker: Maker, values: Mapping[str, Value]) -> str:
 
 
 def splits_of(workload: Workload) -> dict[str, list[int]]:
-    """Ids of the examples of all splits; none of a test split that it does not have."""
+    """Return the example ids of all splits; empty for a missing test split."""
     try:
         test = list(workload.ids("test"))
     except Refusal:
@@ -136,7 +144,7 @@ def splits_of(workload: Workload) -> dict[str, list[int]]:
 
 
 def data_digest(workload: Workload, ids: Ids) -> str:
-    """Of how many examples there are, and of the first of each split."""
+    """Return the digest of the number of examples, and of the first ones of each split."""
     parts: dict[str, Any] = {}
     for split in ("train", "val", "test"):
         first = list(ids[split])[:LOOKED_AT]
@@ -146,12 +154,12 @@ def data_digest(workload: Workload, ids: Ids) -> str:
 
 
 def code_of(maker: Maker) -> dict[str, Any]:
-    """Where the function is, as the file was when it was imported, and the commit it belongs to."""
+    """Return where the function is, the digest of its imported file, and the commit that it belongs to."""
     return {"file": maker.file.name, "file_digest": maker.digest, "function": maker.function, "git": _git(maker)}
 
 
 def _git(maker: Maker) -> dict[str, Any]:
-    """The commit of the folder, and whether the file has been changed since; empty where there is none."""
+    """Return the commit of the folder, and whether the file has changed since; empty without git."""
     commit = _said(maker, "rev-parse", "HEAD")
     changed = _said(maker, "status", "--porcelain", "--", maker.file.name)
     return {} if commit is None else {"commit": commit, "changed": bool(changed)}

@@ -1,10 +1,11 @@
-"""What is particular in the training of a named workload: how it is described, and what its optimizer moves."""
+"""The session of a named workload's training: its description and its optimizer."""
 
 from typing import Any
 
 from nfa.observe.answers import answers
 from nfa.registry.families.custom.config import CustomConfig
-from nfa.registry.families.custom.maker import find, written
+from nfa.registry.families.custom.family import NamedWorkloads
+from nfa.registry.families.custom.maker import find
 from nfa.registry.families.custom.making import code_of, data_digest
 from nfa.registry.families.protocol import Ready
 from nfa.registry.stopwatch import Stopwatch
@@ -14,18 +15,18 @@ from nfa.registry.training.config_json import training_config
 from nfa.registry.training.hidden_matrices import hidden_matrices
 from nfa.registry.training.optimizers import Group, Optimizers, build
 
-ANALYSED = 512  # examples at a checkpoint, where max_samples does not say how many
+ANALYSED = 512  # examples at a checkpoint for max_samples=0
 
 
 def described(config: CustomConfig, ready: Ready) -> dict[str, Any]:
-    """Content of the run's config.json."""
+    """Return the content of the run's config.json."""
     data = {"name": config.workload, "digest": data_digest(ready.workload, ready.example_ids)}
     stored = training_config("train", config.workload, CustomConfig, fields_of(config), data)
     return {**stored, "code": code_of(find(config.workload))}
 
 
 class CustomSession(AlignmentSession):
-    """The training of a workload that a function has made."""
+    """The training of a workload made by a function."""
 
     config: CustomConfig
 
@@ -37,7 +38,7 @@ class CustomSession(AlignmentSession):
         return described(self.config, ready)
 
     def named_params(self) -> dict[str, Any]:
-        """The arguments of the function, one by one."""
+        """Return the arguments of the function."""
         return self.config.arguments()
 
     def sample_answers(self) -> list[float]:
@@ -47,12 +48,10 @@ class CustomSession(AlignmentSession):
         return f"{type(self.model).__name__}, {self.parameters():,} parameters"
 
     def title(self) -> str:
-        words = written(self.config.arguments()).replace(",", ", ")
-        plain = self.config.workload.rpartition("/")[2]  # without the folder of its file
-        return f"{plain}{f' ({words})' if words else ''}, {self.config.optimizer}, lr {self.config.lr}"
+        return NamedWorkloads(self.config.workload).title(self.stored)
 
     def optimizers(self) -> Optimizers:
-        """For everything that is trained; those with a companion take the matrices of hidden sites only."""
+        """Return optimizers for all trained parameters; one with a companion takes only matrices of hidden sites."""
         config, named = self.config, dict(self.model.named_parameters())
         trained = {name: weight for name, weight in named.items() if weight.requires_grad}
         hidden = self._hidden() if config.entry.companion else list(trained)

@@ -1,4 +1,4 @@
-"""The steps of a training, tried before there is a run: what would fail in the middle of an epoch is refused."""
+"""Try training steps before a run is created, so that errors in the middle of an epoch are refused in advance."""
 
 from torch import nn
 
@@ -9,8 +9,10 @@ from nfa.workload import Workload
 
 
 def check_steps(config: CustomConfig, workload: Workload) -> None:
-    """`Refusal` where a new model fails in training mode on a batch of a size that an epoch has, the last one's too,
-    or gives gradients that the optimizer does not take."""
+    """Raise `Refusal` if a new model fails in training mode on a full batch or on the last, smaller one.
+
+    Also if it gives gradients that the optimizer does not accept.
+    """
     examples = len(workload.ids("train"))
     for size in {min(config.batch_size, examples), examples % config.batch_size} - {0}:
         with untouched():
@@ -26,17 +28,17 @@ def _differentiate(model: nn.Module, workload: Workload, size: int, batch_size: 
             workload.objective()(workload.outputs(model, batch), batch).backward()
     except NfaError:
         raise
-    except Exception as error:  # whatever somebody's code raises
+    except Exception as error:  # the user's code may raise anything
         asked = f"batch_size={batch_size} for {len(ids):,} examples"
-        got = f"{asked}: a training step on {size} fails ({type(error).__name__}: {reason(error)})"
+        got = f"{asked}: a training step on {size} examples fails ({type(error).__name__}: {reason(error)})"
         others = (other for other in range(batch_size - 1, 1, -1) if len(ids) % other != size)
-        remedy = f"batch_size={next(others, 1)}" if size == len(ids) % batch_size else "mend the model or its loss"
-        allowed = "a model that learns from every batch of an epoch, the last one too, which holds what is left"
+        remedy = f"batch_size={next(others, 1)}" if size == len(ids) % batch_size else "correct the model or its loss"
+        allowed = "a model that can train on every batch of an epoch, including the last, smaller one"
         raise Refusal(got, allowed, remedy) from error
 
 
 def _check_dense(model: nn.Module, config: CustomConfig) -> None:
-    """Only plain gradient descent takes sparse gradients."""
+    """Raise `Refusal` for sparse gradients, unless the optimizer is plain gradient descent."""
     plain = config.optimizer == "sgd" and not config.resolved().momentum and not config.weight_decay
     sparse = [name for name, of in model.named_parameters() if of.grad is not None and of.grad.is_sparse]
     if sparse and not plain:

@@ -1,4 +1,4 @@
-"""`nfa.track`: a training in a loop of one's own, tracked as `train` tracks its own."""
+"""`nfa.track`: tracks a training loop written by the user in the same way as `train` tracks its own."""
 
 import inspect
 import signal
@@ -34,7 +34,7 @@ ENTRYPOINT = "track"
 
 
 class Track:
-    """A training in the active MLflow run, in a loop of one's own; analyses take its run id as any other.
+    """Track your own training loop in the active MLflow run, so that every analysis accepts its run id.
 
         with mlflow.start_run(), nfa.track("my_lab:digits_cnn", width=32) as run:
             model = run.model
@@ -45,19 +45,21 @@ class Track:
                 run.log({"val/loss": validation_loss(model)}, epoch)
                 run.checkpoint(epoch)
 
-    `workload` names the function that makes it, as `train` takes it, or is that function; `arguments` are its own.
-    `seed` decides the weights of `run.model`, which is a new model of `run.workload`, and is also the function's
-    argument of that name, if it has one.
+    A checkpoint is stored completely or not at all. It holds the weights, the model's outputs on a few examples, and
+    the state of the model, of everything given to `keep`, and of the random generators. If the run is started again
+    with `mlflow.start_run(run_id=…)`, `epochs` continues after the last checkpoint with that state, and values that
+    were logged before are not overwritten. The end of the block is the end of the run: finished, failed, or killed by
+    Ctrl-C or SIGTERM. With several processes (torch.distributed), the first one tracks and the others start from its
+    state.
 
-    A checkpoint is stored whole or not at all: the weights, what the model answers on a few examples, and the state of
-    the model, of all that `keep` was given and of the generators. In a run that is started again,
-    `mlflow.start_run(run_id=…)`, `epochs` goes on after the last checkpoint, with everything as it was then. Metrics of
-    an epoch that `log` has logged before are left as they are. How the block ends is how the run ends: finished,
-    failed, or killed by Ctrl-C or SIGTERM. Of several processes (torch.distributed) the first tracks, and the others
-    start from its state.
+    Args:
+        workload: The function that makes the workload, or its name: "module:function", or a registered name.
+        seed: Seed of the initial weights of `run.model`, and the function's argument `seed` if it has one.
+        device: A torch device; "auto" = CUDA if available, else the CPU.
+        **arguments: Arguments of the function.
 
-    Raises `Refusal` without an active run, for one that something else was tracked in, and for a workload that cannot
-    be made.
+    Raises:
+        Refusal: There is no active run, it tracks something else, or the workload cannot be made.
     """
 
     def __init__(
@@ -78,13 +80,13 @@ class Track:
         self._world = World(dist.get_rank(), dist.get_world_size()) if joined else World()
         self._maker = maker
         self._kept: dict[str, Stateful] = {"model": self._learned}
-        self._open = False  # inside the block
+        self._open = False  # True inside the block
         self._signum: int | None = None
-        self._done: int | None = None  # epochs; None = `epochs` has not begun
+        self._done: int | None = None  # finished epochs; None = `epochs` has not started
 
     @property
     def model(self) -> nn.Module:
-        """What is trained; checkpoints are of it and of no other."""
+        """The model to train, a new model of the workload; checkpoints store this model."""
         return self._learned.model
 
     def __enter__(self) -> "Track":
@@ -124,7 +126,7 @@ class Track:
             tracking.put_json(self._run.info, "example_ids.json", ids)
 
     def _check_same(self, config: Mapping[str, Any]) -> None:
-        """`Refusal` where the run was begun with other arguments, other data, or code that answers otherwise."""
+        """Raise `Refusal` if the run was started with other arguments, other data, or code with different outputs."""
         stored_runs.check_whole(self._run.run_id)
         stored = tracking.config(self._run.run_id)
         for part in ("train", "data"):
@@ -132,28 +134,35 @@ class Track:
             if other:
                 got = f"run {self._run.run_id[:12]} with {', '.join(f'{key}={value}' for key, value in other.items())}"
                 was = ", ".join(f"{key}={stored[part].get(key)}" for key in other)
-                raise Refusal(got, f"what it was begun with: {was}", "go on with those, or start a new run")
+                raise Refusal(got, f"what it was started with: {was}", "continue with that, or start a new run")
         check_code(self.workload, self._run.run_id)
 
     def keep(self, **kept: Any) -> None:
-        """Let the state of optimizers, schedulers and others be part of every checkpoint, under these names.
+        """Store the state of optimizers, schedules and other objects in every checkpoint, and restore it on resume.
 
-        Raises `Refusal` for what has no state_dict, or one with more than tensors, numbers, texts and containers of
-        them, and once `epochs` has begun.
+        Args:
+            **kept: Objects with state_dict and load_state_dict, by the names under which they are stored.
+
+        Raises:
+            Refusal: An object has no state_dict, or one that holds more than tensors, numbers, strings and containers
+                of them; a name is used twice; or the loop over `epochs` has started.
         """
         if self._done is not None:
             raise Refusal("keep(…) inside the loop over epochs", "keep(…) before it", "call it before run.epochs(…)")
         for name, one in kept.items():
             if name in self._kept:
-                got = f"keep({name}=…), which is kept already"
-                raise Refusal(got, "each under a name of its own, not model", f"run.keep({name}_2=…)")
+                got = f"keep({name}=…), a name that is already used"
+                raise Refusal(got, "a separate name for each object, other than model", f"run.keep({name}_2=…)")
             check_stateful(name, one)
         self._kept.update(kept)
 
     def epochs(self, last: int) -> Iterator[int]:
-        """The epochs from 1 to `last` that are not done yet; everything is as it was after the one before.
+        """Yield the epochs from 1 to `last` that are not done yet; a resumed run first restores its last checkpoint.
 
-        The weights before the first one are stored as the checkpoint of epoch 0.
+        The initial weights are stored as the checkpoint of epoch 0.
+
+        Raises:
+            Refusal: It is called outside of the block, or with other kept objects than the stored run.
         """
         self._check_open("epochs")
         last = count_of("epochs", last)
@@ -170,7 +179,7 @@ class Track:
         state = self._state
         if missing := sorted({*state["kept"]} ^ {*self._kept}):
             got, allowed = f"keep({', '.join(self._kept)})", f"what the run has kept: {', '.join(state['kept'])}"
-            raise Refusal(got, allowed, f"keep {missing[0]} in both, or start a new run")
+            raise Refusal(got, allowed, f"keep {missing[0]} as before, or start a new run")
         for name, one in self._kept.items():
             one.load_state_dict(state["kept"][name])
         if not self._world.rank:
@@ -181,7 +190,16 @@ class Track:
         return int(state["epoch"])
 
     def log(self, values: Mapping[str, float], epoch: int) -> None:
-        """Metrics of an epoch, each once; ValueError for one that is not finite."""
+        """Log metrics of an epoch; a metric that was already logged for this epoch is not overwritten.
+
+        Args:
+            values: Numbers by metric key, such as "val/loss".
+            epoch: Number of the epoch.
+
+        Raises:
+            Refusal: A value is not a single number, or a key cannot be used.
+            ValueError: A value is not finite.
+        """
         self._check_open("log")
         epoch = count_of("epoch", epoch)
         found = {name: _number(name, value) for name, value in values.items()}
@@ -189,14 +207,21 @@ class Track:
             self._run.metrics.log(found, epoch)
 
     def checkpoint(self, epoch: int) -> None:
-        """Store the model and everything that is kept as it is at the end of an epoch."""
+        """Store the model and the state of everything kept, at the end of an epoch.
+
+        Args:
+            epoch: Number of the epoch.
+
+        Raises:
+            Refusal: The model's tensors have changed in name, shape or type, or a kept state cannot be stored.
+        """
         self._check_open("checkpoint")
         epoch = count_of("epoch", epoch)
         if self._world.rank:
             return
         self._learned.check()
         with shielded():
-            kept = {name: state_of(name, one) for name, one in self._kept.items()}  # refused before anything is stored
+            kept = {name: state_of(name, one) for name, one in self._kept.items()}  # may raise
             said = answers(self.workload, self.model)
             tracking.save_checkpoint(
                 self._run,
@@ -221,7 +246,7 @@ class Track:
             return
         self._let_be()
         if isinstance(error, SystemExit) and not error.code:
-            error = None  # the program says that all is well
+            error = None  # a regular exit of the program
         signum = self._signum or (signal.SIGINT if isinstance(error, KeyboardInterrupt) else None)
         if error is None:
             self._tag_best()
@@ -230,23 +255,23 @@ class Track:
             stage("done", self._run.link)
 
     def _check_open(self, call: str) -> None:
-        """`Refusal` outside of the block, where nothing would be kept."""
+        """Raise `Refusal` outside of the block, where nothing would be stored."""
         if not self._open:
             got, allowed = f"{call}(…) outside of the block", "calls inside `with nfa.track(…) as run:`"
-            raise Refusal(got, allowed, "indent it; mlflow.start_run(run_id=…) goes on with a run that has ended")
+            raise Refusal(got, allowed, "move it inside; to continue a run that has ended: mlflow.start_run(run_id=…)")
 
     def _tag_best(self) -> None:
-        """The checkpoint with the smallest val/loss, where that was logged."""
+        """Tag the checkpoint with the lowest val/loss, if that was logged."""
         self._run.metrics.flush()
         losses = tracking.history(self._run.run_id).get("val/loss", {})
         kept = [epoch for epoch in tracking.epochs(self._run.run_id) if epoch in losses]
         if kept:
             self._run.tag({"nfa.best_epoch": str(min(kept, key=lambda epoch: losses[epoch]))})
 
-    # ---- SIGTERM ends a program without a word, so that nothing could say how the run ended
+    # ---- SIGTERM would end the program at once, and the run's state would not be stored
 
     def _listen(self) -> None:
-        with suppress(ValueError):  # another thread than the main one
+        with suppress(ValueError):  # not in the main thread
             if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
                 signal.signal(signal.SIGTERM, self._end)
 
@@ -261,22 +286,22 @@ class Track:
 
 
 def _number(name: str, value: Any) -> float:
-    """Of a metric that can be logged; `Refusal` for another."""
+    """Return a metric as a float; raise `Refusal` if it is not a single number."""
     check_name(name)
     try:
         return float(value.detach() if isinstance(value, Tensor) else value)
-    except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor of several
-        got, remedy = f"{name}={value!r:.60}", "log its mean, or its parts by names of their own"
-        raise Refusal(got, "one number", remedy) from None
+    except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor with several elements
+        got, remedy = f"{name}={value!r:.60}", "log its mean, or its parts under separate keys"
+        raise Refusal(got, "a single number", remedy) from None
 
 
 def _maker(workload: str | Callable[..., Any]) -> tuple[Maker, Callable[..., Any] | None]:
-    """The function by its name; one that is given is taken itself, and named by its file."""
+    """Find the function by its name; a function that is passed itself is named by its file."""
     if isinstance(workload, str):
         return find(workload), None
     if not inspect.isfunction(workload) or workload.__qualname__ != workload.__name__:
         got = f"nfa.track({workload!r})"
-        raise Refusal(got, "a function at the top of a file, or its name", "nfa.track('my_lab:make')")
+        raise Refusal(got, "a function at the top level of a file, or its name", "nfa.track('my_lab:make')")
     file = Path(inspect.getfile(workload)).resolve()
     here = file.parent == typed_folder(".").resolve()
     return find(f"{file.stem if here else file}:{workload.__name__}"), workload

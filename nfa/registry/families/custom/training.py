@@ -1,4 +1,4 @@
-"""Trainings of named workloads: made by their function, and made again from their runs."""
+"""Trainings of named workloads, new and rebuilt from runs."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -7,6 +7,7 @@ from nfa.errors import Refusal
 from nfa.parallel import World
 from nfa.registry import stored_runs, tracking
 from nfa.registry.families.custom.config import CustomConfig
+from nfa.registry.families.custom.family import NamedWorkloads
 from nfa.registry.families.custom.maker import find
 from nfa.registry.families.custom.making import data_digest, made, splits_of
 from nfa.registry.families.custom.session import CustomSession, described
@@ -23,7 +24,7 @@ from nfa.workload import Workload
 
 
 class CustomTraining(FamilyTraining):
-    """Of workloads that a function makes."""
+    """Trainings of workloads made by a function."""
 
     def read(self, config: CustomConfig, clock: Stopwatch, found: Any = None) -> Workload:  # noqa: ARG002
         with clock.section("data"):
@@ -59,13 +60,14 @@ class CustomTraining(FamilyTraining):
         return CustomSession(run, ready, clock)
 
     def compare(self, parent: TrackedRun) -> None:
-        report.compare(parent)
+        stored = tracking.config(parent.run_id)
+        report.compare(parent, NamedWorkloads(stored["workload"]).subject(stored))
 
     def rebuild(self, run: StoredTraining) -> Workload:
         maker, train = trusted(run.config, run.named.name), run.config["train"]
         values = maker.read(run.named.arguments or train["workload_args"])
         workload = made(maker, values, seed=train["seed"], device=str(run.device))
-        if run.config["workload"] != WATCHED:  # which knows a probe only
+        if run.config["workload"] != WATCHED:  # which stores only a probe
             ids = splits_of(workload)
             _check_ids(maker.name, ids, run.example_ids)
             check_same(maker.name, data_digest(workload, ids), run.config["data"]["digest"])
@@ -73,13 +75,13 @@ class CustomTraining(FamilyTraining):
 
 
 def check_code(workload: Workload, run_id: str) -> None:
-    """`Refusal` where a new model with the weights of the run's last checkpoint answers otherwise than it did."""
+    """Raise `Refusal` if a new model with the run's last weights gives different outputs than those stored."""
     for epoch in tracking.epochs(run_id)[-1:]:
         stored_runs.load_weights(workload.model(), run_id, epoch, workload)
 
 
 def _check_optimizer(config: CustomConfig, workload: Workload) -> None:
-    """`Refusal` where the model has nothing for the optimizer, or where a step of it would fail."""
+    """Raise `Refusal` if the model has nothing for the optimizer, or where a step of it would fail."""
     config.check_updates(config.updates(len(workload.ids("train"))))
     if config.optimizer == ALL or config.entry.companion:
         hidden_matrices(workload, workload.model())
@@ -90,5 +92,5 @@ def _check_optimizer(config: CustomConfig, workload: Workload) -> None:
 def _check_ids(name: str, found: Ids, stored: Ids) -> None:
     for split in SPLITS:
         if list(found[split]) != list(stored[split]):
-            got = f"{name}, which gives {len(found[split])} examples of {split} that are not those of the run"
-            raise Refusal(got, f"the run's {len(stored[split])}", "use the code and data the run was trained with")
+            got = f"{name}, which gives {len(found[split])} examples of {split} instead of those of the run"
+            raise Refusal(got, f"the run's {len(stored[split])}", "use the code and data that the run was trained with")

@@ -1,8 +1,8 @@
-"""When a stored run may make this process import its code, and how that is done.
+"""Decide whether the code named by a stored run may be imported, and import it.
 
-A run that says where its code is was perhaps written by somebody else, on a server that many share. Its module is
-imported by itself only if an installed package has registered its name, or if it lies in the folder where the command
-is typed and its file is bitwise the one that the run was trained with.
+A run on a shared server may have been written by somebody else. Its module is imported automatically only if an
+installed package has registered its name, or if its file lies in the folder where the command is typed and is bitwise
+the one that the run was trained with.
 """
 
 import importlib.util
@@ -19,19 +19,19 @@ from nfa.errors import NfaError, Refusal, reason
 from nfa.registry.families.custom.maker import Maker, by_path, file_of, find, in_folder
 from nfa.registry.folders import is_caller_known, typed_folder
 
-IMPORTED = "__nfa_digest__"  # in a module that we have imported: its file's
-NAMED = "code that is named on the command line, registered, or in this folder as the run was trained with it"
-WATCHED = "watched"  # the workload of runs whose model a program of the user's made
+IMPORTED = "__nfa_digest__"  # attribute of modules imported here: the digest of their file
+NAMED = "code that is named on the command line, registered, or unchanged in this folder since the training"
+WATCHED = "watched"  # the workload of runs whose model was made by a user's program
 
 
 def trusted(stored: Mapping[str, Any], typed: str) -> Maker:
-    """The function that makes a stored run's workload: the one that was `typed`, or its own if it may be imported."""
+    """Return the function that makes a stored run's workload: the `typed` one, or the run's own if it is trusted."""
     name = stored["workload"]
     if typed:
         return find(typed)
     if name == WATCHED:
-        got = "a run of nfa.watch, which does not know how its model is made"
-        raise Refusal(got, NAMED, "if you trust it, name it: workload=my_lab:make")
+        got = "a run of nfa.watch, which does not store how its model is made"
+        raise Refusal(got, NAMED, "if you trust the code, name it: workload=my_lab:make")
     digest = stored.get("code", {}).get("file_digest", "")
     maker = _at_home(name, digest)
     if maker is None:
@@ -42,13 +42,13 @@ def trusted(stored: Mapping[str, Any], typed: str) -> Maker:
 def _remedy(name: str) -> str:
     place, _, function = name.rpartition(":")
     if file_of(place):
-        return f"if you trust it, name it: workload={name}"
-    go = "type this in the folder of its file, or " if is_caller_known() else ""
-    return f"if you trust it, {go}name it in an analysis: {by_path(place, function)}"
+        return f"if you trust the code, name it: workload={name}"
+    go = "run this command in the folder of its file, or " if is_caller_known() else ""
+    return f"if you trust the code, {go}name it in an analysis: {by_path(place, function)}"
 
 
 def _at_home(name: str, digest: str) -> Maker | None:
-    """The function, if it is registered or lies unchanged in the folder where the command is typed."""
+    """Return the function if it is registered, or lies unchanged in the folder where the command is typed."""
     module = name.rpartition(":")[0]
     if not module:
         return find(name)
@@ -59,7 +59,7 @@ def _at_home(name: str, digest: str) -> Maker | None:
 
 
 def _here(module: str) -> Path | None:
-    """The file of a module, or of a path, if it is in that folder itself and not only linked there."""
+    """Return the file of a module or path if it lies in that folder itself, not only as a link."""
     folder = typed_folder(".").resolve()
     file = typed_folder(module) if module.endswith(".py") else in_folder(module)
     return file if file and file.is_file() and file.resolve().is_relative_to(folder) else None
@@ -69,22 +69,22 @@ def _trouble(name: str, digest: str) -> str:
     file = _here(name.rpartition(":")[0])
     if file is None:
         return f"is not in {typed_folder('.').resolve()}"
-    return f"has changed since: {file} is not the file that the run was trained with ({digest[:12]})"
+    return f"has changed since the training: {file} is not the file that the run was trained with ({digest[:12]})"
 
 
 def imported(maker: Maker) -> Callable[..., Any]:
-    """The function itself; its module is imported now. `Refusal` for what is no plain function of that file."""
+    """Import the module and return the function; raise `Refusal` if it is not a plain function of that file."""
     module = _module(maker)
     function = getattr(module, maker.function, None)
     if not inspect.isfunction(function) or function.__module__ != module.__name__:
         got = f"{maker.name}, which is a {type(function).__name__} once {maker.file} has been imported"
-        raise Refusal(got, "a plain function that is defined in that file", "def it, without a decorator")
+        raise Refusal(got, "a plain function that is defined in that file", "define it with def, without a decorator")
     return function
 
 
 def _module(maker: Maker) -> ModuleType:
-    """The module of exactly that file as it is now, which other files beside it may import."""
-    own = f"nfa_workload_{maker.digest[:12]}_{json_digest(str(maker.file))[:12]}"  # where another one has its name
+    """Import exactly that file as it is now; other files beside it may be imported by it."""
+    own = f"nfa_workload_{maker.digest[:12]}_{json_digest(str(maker.file))[:12]}"  # used if another module has its name
     for name in (maker.module, own):
         if (known := sys.modules.get(name)) is not None and _is(known, maker):
             return known
@@ -95,20 +95,21 @@ def _module(maker: Maker) -> ModuleType:
         return _loaded(own if maker.module in sys.modules else maker.module, maker)
     except NfaError:
         raise
-    except (Exception, SystemExit) as error:  # whatever somebody's file raises
+    except (Exception, SystemExit) as error:  # the user's file may raise anything
         got = f"workload={maker.name} ({maker.file} cannot be imported: {type(error).__name__}: {reason(error)})"
-        raise Refusal(got, "a file that can be imported", f"try it: python {shlex.quote(str(maker.file))}") from error
+        trial = f"to see the error: python {shlex.quote(str(maker.file))}"
+        raise Refusal(got, "a file that can be imported", trial) from error
 
 
 def _is(module: ModuleType, maker: Maker) -> bool:
-    """Whether a module is that of the file, and the file has not been changed since we have imported it."""
+    """Return whether a module belongs to the file, and the file has not changed since it was imported."""
     same = bool(module.__file__) and Path(str(module.__file__)).resolve() == maker.file.resolve()
     return same and getattr(module, IMPORTED, maker.digest) == maker.digest
 
 
 def _loaded(name: str, maker: Maker) -> ModuleType:
     if "." in name:
-        importlib.import_module(name.rpartition(".")[0])  # the package that it belongs to
+        importlib.import_module(name.rpartition(".")[0])  # its package
     spec = importlib.util.spec_from_file_location(name, maker.file)
     assert spec
     assert spec.loader

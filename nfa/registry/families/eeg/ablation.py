@@ -1,4 +1,4 @@
-"""Presets and single switches of the Conformer, trained with several seeds and compared."""
+"""Ablation of the Conformer: presets and single switches, trained with several seeds and compared."""
 
 import dataclasses
 from collections import Counter
@@ -41,7 +41,7 @@ OF_SEED = ("arm", "seed", "run_id", "pearson", "val_pearson", *OF_FLOW, "trainin
 
 
 def ablate_eeg(config: AblateEEGConfig) -> None:
-    """A parent run with a training for each arm and seed, their gradient flow, and the comparison of all."""
+    """Create a parent run with a training per arm and seed, analyse gradient flow, and compare the arms."""
     run, clock = None, Stopwatch()
     if config.resume:
         run = tracking.reopen_run(config.resume)
@@ -67,7 +67,7 @@ def ablate_eeg(config: AblateEEGConfig) -> None:
 
 
 def _continued(asked: AblateEEGConfig, run: TrackedRun) -> AblateEEGConfig:
-    """The stored configuration; `Refusal` where something else was asked for."""
+    """Return the stored configuration; raise `Refusal` if other parameters were given."""
     stored = tracking.config(run.run_id)
     if stored["entrypoint"] != "ablate_eeg":
         got = f"resume={asked.resume} (made by {stored['entrypoint']})"
@@ -78,7 +78,7 @@ def _continued(asked: AblateEEGConfig, run: TrackedRun) -> AblateEEGConfig:
 
 
 def _trainings(config: AblateEEGConfig) -> dict[str, TrainEEGConfig]:
-    """Every training by its run's name, all arms of a seed before the next seed."""
+    """Return every training by its run's name, ordered by seed."""
     return {
         (name := f"{arm}, seed {seed}"): dataclasses.replace(
             config.training(settings, seed=seed), run_name=name
@@ -89,7 +89,7 @@ def _trainings(config: AblateEEGConfig) -> dict[str, TrainEEGConfig]:
 
 
 def _compare(parent: TrackedRun, order: Sequence[str], failures: Mapping[str, str]) -> None:
-    """Gradient flow of all finished children, then the tables and figures of the comparison in the parent."""
+    """Analyse gradient flow of all finished children, then write the comparison to the parent."""
     children = tracking.children(parent.run_id, parent.info.info.experiment_id)
     sources = [child for child in children if child.data.tags.get("nfa.state") == "finished"]
     if not sources:
@@ -101,7 +101,7 @@ def _compare(parent: TrackedRun, order: Sequence[str], failures: Mapping[str, st
     failed = Counter(name.rpartition(", seed ")[0] for name in failures)
     arms = gradient_flow_comparison.compare(parent, parts, ids, seed=0, labels=names, failed=failed)
     if arms[0].label != order[0]:
-        stage("notice", f"no training of {order[0]} has finished: all are compared with {arms[0].label}")
+        stage("notice", f"no training of {order[0]} has finished, so arms are compared with {arms[0].label}")
     of_seeds = {arm.label: _of_seeds(arm, [ids[name] for name in parts if names[name] == arm.label]) for arm in arms}
     _report(parent, arms, [_row(arm, arms[0], of_seeds[arm.label]) for arm in arms], of_seeds, failures)
 
@@ -113,7 +113,7 @@ def _report(
     of_seeds: Mapping[str, Sequence[Mapping[str, Any]]],
     failures: Mapping[str, str],
 ) -> None:
-    """ablation.csv, ablation_trainings.csv, ablation.txt and the figure of differences to the first arm."""
+    """Write ablation.csv, ablation_trainings.csv, ablation.txt and the figure of differences from the first arm."""
     each = [training for trainings in of_seeds.values() for training in trainings]
     for name, header, lines in (("ablation", HEADER, rows), ("ablation_trainings", OF_SEED, each)):
         tracking.put_text(parent.info, f"{name}.csv", _table(header, lines))
@@ -125,7 +125,7 @@ def _report(
     if differences:
         figure = intervals(
             differences,
-            xlabel=f"difference of Pearson's r to {arms[0].label}, 95 % over recordings and seeds",
+            xlabel=f"difference in Pearson's r from {arms[0].label} (95 % interval over recordings and seeds)",
             zero=True,
         )
         tracking.save_picture(parent, figure, "ablation")
@@ -143,7 +143,7 @@ def _arm_of(source: Any) -> str:
 
 
 def _of_seeds(arm: Arm, sources: Sequence[str]) -> list[dict[str, Any]]:
-    """A line for each training of an arm, its flow at the last epoch that all of them have; undefined = empty."""
+    """Return a row per training of an arm, with its flow at the last common epoch; undefined values are empty."""
     of_seed = {tracking.config(source)["train"]["seed"]: source for source in reversed(sources)}
     last = {name: max(arm.mean(key), default=-1) for name, key in OF_FLOW.items()}
     return [
@@ -166,7 +166,7 @@ def _r(source: str, split: str) -> float | str:
 
 
 def _row(arm: Arm, first: Arm, trainings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One line of the table; what is undefined is empty."""
+    """Return an arm's row of the table; undefined values are empty."""
     reached, apart = score_interval(arm, seed=0), score_difference(arm, first, seed=0) if arm is not first else None
     vals, seconds = ([one[name] for one in trainings] for name in ("val_pearson", "training_seconds"))
     return {
@@ -196,7 +196,7 @@ def _named(found: Interval | None, names: Sequence[str]) -> dict[str, float | st
 
 
 def _written(rows: Sequence[Mapping[str, Any]], each: Sequence[Mapping[str, Any]], failures: Mapping[str, str]) -> str:
-    """Content of ablation.txt."""
+    """Return the content of ablation.txt."""
     wide = max(len(str(row["arm"])) for row in rows) + 2
     columns = ("seeds", "r", "95 % interval", "difference", "95 % interval", "gradient", "update", "change", "weights")
     widths, of_each = (7, 8, 19, 12, 19, 10, 9, 9, 12, 8), (7, *[14] * 6)
@@ -211,15 +211,15 @@ def _written(rows: Sequence[Mapping[str, Any]], each: Sequence[Mapping[str, Any]
         )  # fmt: skip
         lines.append(table_row(row["arm"], cells, wide, widths))
     notes = (
-        "r: test, mean over recordings and seeds; gradient, update: front / output, gradients with what gradient_scale "
-        "puts in; change: weights of block_0; these are geometric means over seeds, s a mean"
+        "r: mean over test recordings and seeds. gradient, update: ratio front / output, including gradient_scale. "
+        "change: relative weight change of block_0. These three are geometric means over seeds; s (seconds) is a mean."
     )
     heading = ("seed", "r", "val r", "gradient", "update", "change", "s")
     lines += [notes, "", table_row("each training", heading, wide, of_each)]
     for one in each:
         values = (number(None if one[key] == "" else one[key]) for key in ("pearson", "val_pearson", *OF_FLOW))
         lines.append(table_row(one["arm"], (one["seed"], *values, f"{one['training_seconds']:.0f}"), wide, of_each))
-    failed = [f"{name} failed ({reason}): there is no mean of its arm" for name, reason in failures.items()]
+    failed = [f"{name} failed ({reason}), so its arm has no mean" for name, reason in failures.items()]
     return "\n".join([*lines, *([""] if failed else []), *failed])
 
 

@@ -1,4 +1,4 @@
-"""Parameters of the entry points that decode a speech envelope from EEG."""
+"""Parameters of the entry points for decoding a speech envelope from EEG."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -14,9 +14,9 @@ from nfa.registry.training.optimizer_table import ALLOWED
 from nfa.registry.training.rates import SCHEDULES
 from nfa.registry.typed_values import whole_numbers
 
-RATE = 64  # samples a second
+RATE = 64  # samples per second
 FRONT_KERNELS = (7, 5, 3)  # samples of the convolutions before the blocks
-LONGEST = 1000  # samples; relative positions reach 999 samples either way
+LONGEST = 1000  # samples; relative positions reach 999 samples in both directions
 SWITCHES = ("use_residual", "use_gated_residual", "use_mlp_head", "gradient_scale")
 PRESETS: dict[str, dict[str, Any]] = {
     "v1": dict(zip(SWITCHES, (False, False, False, 1.0), strict=True)),
@@ -50,84 +50,102 @@ RESOLVED = (*SWITCHES, *OF_SIZES, "lr", "momentum")
 POSITIONS = ("before_gate", "before_head", "before_stack")
 SPLITTINGS = ("time", "recordings", "subjects")
 UNSEEN = ("first_minute", "population")
-UNSEEN_HELP = "what normalises a subject without training recordings: its first minute, or those of all subjects"
+UNSEEN_HELP = "how to normalise a subject without training recordings: by its first minute, or by those of all subjects"
 EEG_SCHEDULE = "0,1,2,5,10,20,50,100,200,500,1000"
 
 
 @dataclass(frozen=True)
 class EEGTraining(OptimizerParameters):
-    """What a training on EEG and an ablation of one have in common."""
+    """Parameters that a training on EEG and an ablation share."""
 
-    size: str = option("tiny", "dimensions, window, epochs and learning rate that are auto", choices=tuple(SIZES))
-    gradient_scale_position: str = option("before_gate", "where the gradient is scaled", choices=POSITIONS)
-    llrd_front: float = option(3.0, "learning-rate factor of all before the second half of the blocks", above=0)
-    llrd_back: float = option(2.0, "learning-rate factor of the second half of the blocks and the gate", above=0)
-    llrd_output: float = option(0.5, "learning-rate factor of the head", above=0)
-    use_positions: bool = option(True, "sinusoidal positions are added before the blocks")
-    use_se: bool = option(True, "squeeze-excitation after the convolutions")
-    use_subjects: bool = option(True, "an embedding of the subject is added")
-    d_model: int | Auto = option("auto", "width; auto = 32 tiny, 256 paper", at_least=2, below=2**14)
-    d_inner: int | Auto = option("auto", "width inside feed-forward modules; auto = 64, 1024", at_least=1, below=2**16)
-    n_head: int | Auto = option("auto", "attention heads; auto = 2, 4", at_least=1, below=2**10)
-    n_layers: int | Auto = option("auto", "blocks; auto = 2, 8", at_least=1, below=2**10)
-    conv_kernel_size: int | Auto = option("auto", "samples of the blocks' convolution, odd; auto = 15, 31", at_least=1)
-    dropout: float | Auto = option("auto", "share of units dropped; auto = 0.1, 0.3", at_least=0, below=1)
-    window_seconds: float | Auto = option("auto", "length of a window; auto = 5, 10", above=0, below=LONGEST / RATE)
+    size: str = option("tiny", "what auto means for dimensions, window, epochs and learning rate", choices=tuple(SIZES))
+    gradient_scale_position: str = option("before_gate", "where gradient_scale is applied", choices=POSITIONS)
+    llrd_front: float = option(
+        3.0, "use_llrd: learning-rate factor of everything before the second half of the blocks", above=0
+    )
+    llrd_back: float = option(
+        2.0, "use_llrd: learning-rate factor of the second half of the blocks and of the gate", above=0
+    )
+    llrd_output: float = option(0.5, "use_llrd: learning-rate factor of the head", above=0)
+    use_positions: bool = option(True, "add sinusoidal positions before the blocks")
+    use_se: bool = option(True, "use squeeze-excitation after the first convolutions")
+    use_subjects: bool = option(True, "add an embedding of the subject")
+    d_model: int | Auto = option("auto", "width of the model; auto = 32 (tiny), 256 (paper)", at_least=2, below=2**14)
+    d_inner: int | Auto = option(
+        "auto", "hidden width of feed-forward modules; auto = 64 (tiny), 1024 (paper)", at_least=1, below=2**16
+    )
+    n_head: int | Auto = option("auto", "attention heads; auto = 2 (tiny), 4 (paper)", at_least=1, below=2**10)
+    n_layers: int | Auto = option("auto", "number of blocks; auto = 2 (tiny), 8 (paper)", at_least=1, below=2**10)
+    conv_kernel_size: int | Auto = option(
+        "auto", "odd kernel size of the blocks' convolution in samples; auto = 15 (tiny), 31 (paper)", at_least=1
+    )
+    dropout: float | Auto = option("auto", "dropout rate; auto = 0.1 (tiny), 0.3 (paper)", at_least=0, below=1)
+    window_seconds: float | Auto = option(
+        "auto", "length of a window in seconds; auto = 5 (tiny), 10 (paper)", above=0, below=LONGEST / RATE
+    )
     data_dir: str = option("", "folder in the split_data layout; empty = simulated recordings", path="folder")
-    subjects: int = option(6, "simulated subjects", at_least=1, below=10**4)
-    stimuli: int = option(3, "simulated stimuli, heard by every subject", at_least=1, below=10**4)
-    seconds: int = option(300, "length of a simulated recording", at_least=10, below=10**5)
-    channels: int = option(16, "channels of simulated recordings", at_least=1, below=10**4)
-    snr_db: float = option(-10.0, "response over noise in simulated recordings, dB")
-    data_seed: int = option(1717, "seed of simulated recordings", at_least=0, below=2**63)
+    subjects: int = option(6, "number of simulated subjects", at_least=1, below=10**4)
+    stimuli: int = option(3, "number of simulated stimuli, each heard by every subject", at_least=1, below=10**4)
+    seconds: int = option(300, "length of simulated recordings in seconds", at_least=10, below=10**5)
+    channels: int = option(16, "EEG channels of simulated recordings", at_least=1, below=10**4)
+    snr_db: float = option(-10.0, "signal-to-noise ratio of simulated recordings in dB")
+    data_seed: int = option(1717, "seed of the simulated recordings", at_least=0, below=2**63)
     split: str = option(
         "auto",
-        "what val and test are: time = parts of training recordings, recordings = whole ones too, subjects = those of "
-        "unseen subjects too; auto = time or recordings, as data_dir has it",
+        "how val and test are held out: time = parts of training recordings, recordings = also whole recordings, "
+        "subjects = also unseen subjects; auto = time or recordings, depending on data_dir",
         choices=SPLITTINGS,
     )
     unseen: str = option("first_minute", UNSEEN_HELP, choices=UNSEEN)
     optimizer: str = option("adam", f"optimizer: {ALLOWED}; adam and adamw have betas 0.9 and 0.98, eps 1e-9")
     lr: float | Auto = option("auto", f"learning rate; auto = (tiny, paper) {RATES}", above=0)
-    lr_schedule: str = option("step", "how the learning rate changes during the training", choices=SCHEDULES)
-    pearson_weight: float = option(1.0, "λ of the loss MSE + λ·(1 − r)²", at_least=0)
-    epochs: int | Auto = option("auto", "epochs; auto = 40 tiny, 1000 paper", at_least=1, below=10**7)
+    lr_schedule: str = option("step", "how the learning rate changes during training", choices=SCHEDULES)
+    pearson_weight: float = option(1.0, "λ in the loss MSE + λ·(1 − r)²", at_least=0)
+    epochs: int | Auto = option("auto", "epochs; auto = 40 (tiny), 1000 (paper)", at_least=1, below=10**7)
     batch_size: int | Auto = option(
-        "auto", "windows per optimizer step, of all processes together; auto = 16, 64", at_least=1, below=2**31
+        "auto", "windows per optimizer step, over all processes; auto = 16 (tiny), 64 (paper)", at_least=1, below=2**31
     )
     windows_per_recording: int | Auto = option(
-        "auto", "random windows of each recording in an epoch; auto = 4, 1", at_least=1, below=10**6
+        "auto", "random windows per recording and epoch; auto = 4 (tiny), 1 (paper)", at_least=1, below=10**6
     )
     eval_every: int = option(10, "epochs between evaluations", at_least=1)
-    schedule: str = option(EEG_SCHEDULE, "checkpoint epochs; what fits, always with 0, the last and the best")
-    histograms_every: int = option(100, "steps between TensorBoard histograms; 0 = none", at_least=0)
+    schedule: str = option(
+        EEG_SCHEDULE, "epochs with a checkpoint, up to the last epoch; 0, the last and the best are always included"
+    )
+    histograms_every: int = option(100, "optimizer steps between TensorBoard histograms; 0 = none", at_least=0)
     precision: str = option(
-        "auto", "auto = bfloat16 autocast on a GPU that has it, else float32", choices=("float32", "bfloat16")
+        "auto",
+        "precision; auto = bfloat16 autocast on a GPU that supports it, else float32",
+        choices=("float32", "bfloat16"),
     )
     device: str = device_option(free_on_resume=True)
 
     @property
     def window(self) -> int:
-        """Samples of a window."""
+        """Samples per window."""
         seconds = SIZES[self.size]["window_seconds"] if self.window_seconds == "auto" else self.window_seconds
         return round(float(seconds) * RATE)
 
 
 @dataclass(frozen=True)
 class TrainEEGConfig(EEGTraining):
-    """Train a Conformer that decodes a speech envelope from EEG; a linear baseline stands beside its results."""
+    """Train a Conformer that decodes a speech envelope from EEG, and compare it with a linear baseline."""
 
-    preset: str = option("full", "which switches are on; custom = none but those given", choices=(*PRESETS, "custom"))
-    use_residual: bool | Auto = option("auto", "what enters the blocks is also led around them; auto = as the preset")
-    use_gated_residual: bool | Auto = option("auto", "a learned gate mixes the two, instead of a sum; auto = preset")
-    use_mlp_head: bool | Auto = option("auto", "a head with a hidden layer; auto = as the preset")
-    gradient_scale: float | Auto = option("auto", "factor of the gradient into the blocks; auto = preset", above=0)
-    output_grad_scale: float = option(1.0, "factor of the gradient of the head's parameters; 0.5 is used", above=0)
-    use_llrd: bool = option(False, "layer-wise learning rates: front, back and output have factors of their own")
+    preset: str = option("full", "which switches are on; custom = only those given", choices=(*PRESETS, "custom"))
+    use_residual: bool | Auto = option("auto", "add a residual connection around all blocks; auto = preset")
+    use_gated_residual: bool | Auto = option(
+        "auto", "combine residual and blocks by a learned gate, not by a sum; auto = preset"
+    )
+    use_mlp_head: bool | Auto = option("auto", "use a head with a hidden layer; auto = preset")
+    gradient_scale: float | Auto = option(
+        "auto", "factor that multiplies the gradient into the blocks; auto = preset", above=0
+    )
+    output_grad_scale: float = option(1.0, "factor that multiplies the gradient of the head's parameters", above=0)
+    use_llrd: bool = option(False, "use layer-wise learning rates, with factors llrd_front, llrd_back and llrd_output")
     seed: int = option(1717, "seed of initial weights, windows and dropout", at_least=0, below=2**63)
-    nproc: int = option(1, "processes that share every batch", at_least=1, below=1025)
+    nproc: int = option(1, "number of processes that share every batch", at_least=1, below=1025)
     resume: str = option("", "id of a killed or failed run to continue", free_on_resume=True)
-    run_name: str = option("", "name of the run in MLflow; empty = MLflow chooses one", free_on_resume=True)
+    run_name: str = option("", "name of the run in MLflow; empty = chosen by MLflow", free_on_resume=True)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -145,12 +163,12 @@ class TrainEEGConfig(EEGTraining):
                 raise Refusal(got, f"{name}={said}, which is the preset's, or auto", "preset=custom")
         if full.use_gated_residual and not full.use_residual:
             got = "use_gated_residual=true with use_residual=false"
-            raise Refusal(got, "a gate where there is a residual", "use_residual=true")
+            raise Refusal(got, "use_gated_residual only with a residual", "use_residual=true")
 
     def _check_sizes(self, full: "TrainEEGConfig") -> None:
         if int(full.d_model) % int(full.n_head):
             got = f"d_model={full.d_model} with n_head={full.n_head}"
-            raise Refusal(got, "a width that the number of heads divides", f"d_model={64 * int(full.n_head)}")
+            raise Refusal(got, "a width that is a multiple of n_head", f"d_model={64 * int(full.n_head)}")
         if int(full.conv_kernel_size) % 2 == 0:
             near = int(full.conv_kernel_size) + 1
             got = f"conv_kernel_size={full.conv_kernel_size}"
@@ -160,27 +178,29 @@ class TrainEEGConfig(EEGTraining):
             raise Refusal(got, f"2 to {LONGEST} samples at {RATE} Hz", "window_seconds=5")
         if int(full.batch_size) % self.nproc:
             got = f"batch_size={full.batch_size} with nproc={self.nproc}"
-            raise Refusal(got, "a batch that the processes share equally", f"batch_size={64 * self.nproc}")
+            raise Refusal(got, "a batch size that is a multiple of nproc", f"batch_size={64 * self.nproc}")
 
     def check_memory(self) -> None:
-        """`Refusal` where this machine cannot hold the network of a resolved configuration: its products of widths."""
+        """Raise `Refusal` if the network of a resolved configuration does not fit into this machine's memory."""
         d, inner, blocks = (int(getattr(self, name)) for name in ("d_model", "d_inner", "n_layers"))
         parameters = blocks * (4 * d * inner + 10 * d * d) + sum(FRONT_KERNELS[1:]) * d * d
         check_memory(parameters, f"d_model={d} d_inner={inner} n_layers={blocks}", "a smaller width or fewer blocks")
 
     def check_batches(self, recordings: int) -> None:
-        """`Refusal` where a batch of a resolved configuration has fewer windows than processes, and for its warm-up."""
+        """Raise `Refusal` if a batch has fewer windows than there are processes, and for a warm-up that is too long."""
         windows = recordings * int(self.windows_per_recording)
         self.check_updates(int(self.epochs) * -(-windows // int(self.batch_size)))
         last = windows % int(self.batch_size)
         if 0 < last < self.nproc:
             got = f"nproc={self.nproc} with {windows} windows an epoch, of which the last batch has {last}"
             remedy = "another batch_size or windows_per_recording"
-            raise Refusal(got, "a window for each process in every batch", remedy)
+            raise Refusal(got, "at least one window per process in every batch", remedy)
 
     def resolved(self) -> "TrainEEGConfig":
-        """The same configuration with every `auto` replaced by its value, but for device, precision, and split
-        of recordings that are not simulated."""
+        """Return the configuration with every `auto` replaced by its value.
+
+        Device and precision stay, and so does the split of real recordings.
+        """
         known = {**PRESETS.get(self.preset, PRESETS["v1"]), **SIZES[self.size]}
         rates = {name: rates[self.size] for name, rates in EEG_LEARNING_RATES.items()}
         known.update(self.known(rates))
@@ -205,43 +225,43 @@ ALONE: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class AblateEEGConfig(EEGTraining):
-    """Train presets and each switch alone, with several seeds, and compare them: what helps, what is cosmetic."""
+    """Train presets and single switches of the Conformer with several seeds, and compare which of them help."""
 
     presets: str = option(
-        "v1,full", f"presets to train, comma-separated: {', '.join(PRESETS)}; the first is compared with"
+        "v1,full", f"presets to train, comma-separated: {', '.join(PRESETS)}; the first is the reference"
     )
-    switches: str = option("all", f"switches to train alone on v1: all, none, or some of {', '.join(ALONE)}")
+    switches: str = option("all", f"switches to add one at a time to v1: all, none, or some of {', '.join(ALONE)}")
     seeds: str = option("1,2,3", "seeds of each arm, comma-separated")
     resume: str = option("", "id of a killed or failed ablation to continue", free_on_resume=True)
-    run_name: str = option("", "name of the run in MLflow; empty = MLflow chooses one", free_on_resume=True)
+    run_name: str = option("", "name of the run in MLflow; empty = chosen by MLflow", free_on_resume=True)
 
     def __post_init__(self) -> None:
         check_fields(self)
         self.trainings()
 
     def seed_list(self) -> list[int]:
-        """The seeds; `Refusal` for what is none."""
+        """Return the seeds; raise `Refusal` if they are not valid."""
         return whole_numbers("seeds", self.seeds)
 
     def arms(self) -> dict[str, dict[str, Any]]:
-        """Parameters of each arm by its name, in the order of the comparison."""
+        """Return the parameters of each arm by its name, in the order of the comparison."""
         presets = _chosen("presets", self.presets, list(PRESETS))
         found: dict[str, dict[str, Any]] = {preset: {"preset": preset} for preset in presets}
         switches = [] if self.switches == "none" else _chosen("switches", self.switches, list(ALONE))
         return found | {f"v1 + {name}": {"preset": "custom", **ALONE[name]} for name in switches}
 
     def trainings(self) -> list[TrainEEGConfig]:
-        """One of each arm."""
+        """Return one training per arm."""
         return [self.training(settings, seed=self.seed_list()[0]) for settings in self.arms().values()]
 
     def training(self, settings: Mapping[str, Any], *, seed: int) -> TrainEEGConfig:
-        """The training of an arm with a seed."""
+        """Return the training of an arm with this seed."""
         common = {item.name: getattr(self, item.name) for item in dataclasses.fields(EEGTraining)}
         return TrainEEGConfig(**common, **settings, seed=seed)
 
 
 def check_unseen(split: str, unseen: str) -> None:
-    """`Refusal` for `unseen` where no subject is."""
+    """Raise `Refusal` for `unseen` without unseen subjects."""
     if split != "subjects" and unseen != UNSEEN[0]:
         raise Refusal(f"unseen={unseen} with split={split}", "unseen with split=subjects", "leave unseen out")
 

@@ -14,7 +14,7 @@ from nfa.registry.training.shared_batch import SharedBatchNorm, SharedDropout
 from nfa.seeding import generator
 
 SLOPE = 0.01
-REDUCTION = 16  # of the channels inside squeeze-excitation
+REDUCTION = 16  # factor by which squeeze-excitation reduces the channels
 GATE_REDUCTION = 4
 HEAD_REDUCTION = 2
 POSITION_BASE = 10_000
@@ -22,11 +22,11 @@ POSITION_BASE = 10_000
 
 @dataclass(frozen=True)
 class ConformerOptions:
-    """Sizes and switches of a `Conformer`; a switch that is off leaves no trace in the network.
+    """Sizes and switches of a `Conformer`; a switch that is off adds nothing to the network.
 
-    `gradient_scale` multiplies the gradient at `gradient_scale_position`: of the stack's output before the gate (what
-    goes around the stack is not scaled), of the head's input, or of the stack's input. `output_grad_scale` multiplies
-    the gradients of the head's parameters, and nothing else.
+    `gradient_scale` multiplies the gradient at `gradient_scale_position`: at the stack's output before the gate (the
+    residual path is not scaled), at the head's input, or at the stack's input. `output_grad_scale` multiplies only the
+    gradients of the head's parameters.
     """
 
     channels: int = 64
@@ -49,10 +49,10 @@ class ConformerOptions:
 
 
 def scale_gradient(x: Tensor, factor: float) -> Tensor:
-    """x itself, to the bit where it is finite (and 0 for −0); its gradient is multiplied by `factor`.
+    """Return x unchanged (bitwise if finite, except 0 for −0), with its gradient multiplied by `factor`.
 
-    x + (s − 1)·(x − x₀) with x₀ a constant equal to x: the value is x + 0, the derivative s. No autograd function of
-    its own, so torch.func sees through it.
+    Computed as x + (s − 1)·(x − x₀), where x₀ is a constant equal to x: the value is x + 0 and the derivative is s. It
+    needs no custom autograd function, so torch.func can differentiate it.
     """
     return x if factor == 1 else x + (factor - 1) * (x - x.detach())
 
@@ -78,7 +78,7 @@ class Front(nn.Module):
 
 
 class SqueezeExcitation(nn.Module):
-    """x · σ(W₂ leaky(W₁ mean_t x)): every channel weighted by what the whole window says (arXiv 1709.01507)."""
+    """x · σ(W₂ leaky(W₁ mean_t x)): weights each channel by a summary of the window (arXiv 1709.01507)."""
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ class Block(nn.Module):
 
 
 class Gate(nn.Module):
-    """gate·y + (1 − gate)·c with gate = σ(W₂ relu(W₁ mean_t y)): how much of the stack's output is taken."""
+    """gate·y + (1 − gate)·c with gate = σ(W₂ relu(W₁ mean_t y)): mixes the stack's output y with its input c."""
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
@@ -207,7 +207,7 @@ class Conformer(nn.Module):
             y = self.gate(y, c)
         elif self.options.use_residual:
             y = y + c
-        # The head sees 1/s on the way in and s on the way out, so its parameters' gradients alone are multiplied.
+        # Gradients are scaled by 1/s before the head and by s after it, so only those of its parameters change.
         factor = self.options.output_grad_scale
         out: Tensor = self.head(scale_gradient(scaled["before_head"](y), 1 / factor))
         return scale_gradient(out, factor)
@@ -220,7 +220,7 @@ class Conformer(nn.Module):
         }
 
     def embed(self, eeg: Tensor, subjects: Tensor) -> Tensor:
-        """What enters the blocks: [n, T, d]."""
+        """Return the input of the blocks [n, T, d]."""
         x: Tensor = self.cnn(eeg)
         if self.se is not None:
             x = self.se(x)
@@ -231,14 +231,14 @@ class Conformer(nn.Module):
         return x
 
     def _one_hot(self, subjects: Tensor, dtype: torch.dtype) -> Tensor:
-        """[n, subjects]; of a subject below 0, who is unknown, equal shares: the mean of all subjects' vectors."""
+        """Return one-hot rows [n, subjects]; unknown subjects (−1) get equal shares, the mean of all vectors."""
         count = self.options.subjects
         one_hot = F.one_hot(subjects.clamp(min=0), count).to(dtype)
         return torch.where(subjects[:, None] < 0, 1 / count, one_hot)
 
 
 def initialise(model: Conformer, seed: int) -> None:
-    """PyTorch's own initial weights, each module's from a stream of its own: a switch moves no other module's."""
+    """Draw PyTorch's default initial weights, with one random stream per module, so switches affect no other module."""
     for name, module in model.named_modules():
         reset = getattr(module, "reset_parameters", None)
         if reset is not None:

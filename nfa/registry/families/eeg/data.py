@@ -1,7 +1,7 @@
-"""Recordings of EEG with the envelope of the speech that was heard, read window by window and never all at once.
+"""Recordings of EEG with the envelope of the heard speech, read window by window.
 
-An example is a window; its id is the place of its first sample among all samples of the data set, so that every
-window at any start is an example with an id of its own.
+An example is a window. Its id is the position of its first sample among all samples of the data set, so every window
+at any start has a unique id.
 """
 
 import hashlib
@@ -30,9 +30,9 @@ Signal = NDArray[np.float64]
 
 
 class Windows(NamedTuple):
-    """n windows of T samples: EEG [n, T, C] and envelope [n, T, 1], both normalised, and each one's subject [n].
+    """n windows of T samples: normalised EEG [n, T, C] and envelope [n, T, 1], and the subject index [n] of each.
 
-    A subject without a train part is −1.
+    Subjects without a train part have index −1.
     """
 
     eeg: Tensor
@@ -42,11 +42,11 @@ class Windows(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class EEGData:
-    """Parts of recordings, all of `channels` channels at 64 Hz; `subjects` are those of the train parts, sorted.
+    """Parts of recordings with `channels` channels at 64 Hz; `subjects` lists those of the train parts, sorted.
 
-    What is read is normalised, each channel by a mean and a standard deviation (ddof 0): with `split` "time" of the
-    train part of its recording, else of all train parts of its subject. A subject without train parts is normalised by
-    its first minute, or by all train parts, as `unseen` says.
+    Each channel is normalised by a mean and a standard deviation (ddof 0). With `split` "time" they come from the train
+    part of the same recording, else from all train parts of the same subject. Subjects without train parts are
+    normalised by their first minute or by all train parts, depending on `unseen`.
     """
 
     name: str
@@ -65,15 +65,18 @@ class EEGData:
         return tuple(part for part in self.parts if part.split == split)
 
     def recordings(self, split: str) -> dict[str, list[RecordingPart]]:
-        """Recordings by name, each with its parts in a split: one, or the pieces between gaps."""
+        """Return recordings by name, each with its part in a split, or its pieces between gaps."""
         found: dict[str, list[RecordingPart]] = {}
         for part in self.of(split):
             found.setdefault(part.recording, []).append(part)
         return found
 
     def held_out(self, split: str) -> Counter[str]:
-        """How many recordings of a split are what: "time" parts of training recordings, whole "recordings" of training
-        subjects, or those of other "subjects"."""
+        """Count the recordings of a split by kind of holding out.
+
+        The kinds are "time" (parts of training recordings), "recordings" (whole recordings of training subjects) and
+        "subjects" (recordings of other subjects).
+        """
         trained = self.recordings("train")
         return Counter(
             "time" if name in trained else "recordings" if parts[0].subject in self.subjects else "subjects"
@@ -81,27 +84,26 @@ class EEGData:
         )
 
     def unseen_subjects(self) -> tuple[str, ...]:
-        """Those without a train part, sorted."""
+        """The subjects without a train part, sorted."""
         return tuple(sorted({part.subject for part in self.parts} - {*self.subjects}))
 
     def normalised_by(self) -> str:
-        """What the mean and deviation of a recording are of, in words."""
+        """The source of a recording's mean and deviation, in words."""
         return normalised_by(self.split, self.unseen if self.unseen_subjects() else "")
 
     def digest(self) -> str:
-        """SHA-256 over names and contents of all files, the same wherever they lie."""
+        """SHA-256 over names and contents of all files, independent of where they lie."""
         content = hashlib.sha256()
         for path in (path for part in self.parts for path in (part.eeg, part.envelope)):
             content.update(f"{path.name}\n{self.facts[path].sha256}\n".encode())
         return content.hexdigest()
 
     def ids(self, split: str, window: int) -> list[int]:
-        """All non-overlapping windows of `window` samples, from each part's start on; its rest is left out."""
+        """Return the ids of all non-overlapping windows of `window` samples; the rest of each part is left out."""
         return [part.first + k * window for part in self.of(split) for k in range(part.samples // window)]
 
     def draw(self, window: int, per_recording: int, random: torch.Generator) -> Tensor:
-        """Ids [train recordings · per_recording], one after the other, of windows that start anywhere with equal
-        probability."""
+        """Draw ids [train recordings · per_recording], in the order of recordings, of windows with random starts."""
         drawn = []
         for parts in self.recordings("train").values():
             starts = np.cumsum([0, *(max(0, part.samples - window + 1) for part in parts)])
@@ -114,7 +116,7 @@ class EEGData:
         return torch.cat(drawn)
 
     def part_of(self, ids: Sequence[int] | Tensor) -> list[RecordingPart]:
-        """The part that each id lies in; `ValueError` for one outside all of them."""
+        """Return the part that each id lies in; raise `ValueError` for an id outside all parts."""
         places = _places(ids)
         end = self.parts[-1].first + self.parts[-1].samples
         if ((places < 0) | (places >= end)).any():
@@ -122,7 +124,7 @@ class EEGData:
         return [self.parts[index] for index in np.searchsorted(self._firsts, places, side="right") - 1]
 
     def windows(self, ids: Sequence[int] | Tensor, window: int) -> Windows:
-        """Windows of `window` samples that start at `ids`, in float32; `ValueError` where one leaves its part."""
+        """Return windows of `window` samples from `ids` on, in float32; raise `ValueError` if one leaves its part."""
         places, parts = _places(ids), self.part_of(ids)
         eeg = torch.empty(len(parts), window, self.channels)
         envelope = torch.empty(len(parts), window, 1)
@@ -138,7 +140,7 @@ class EEGData:
         return Windows(eeg, envelope, torch.tensor(subjects, dtype=torch.int64))
 
     def arrays(self, part: RecordingPart) -> tuple[Signal, Signal]:
-        """A whole part at once, normalised, in float64: EEG [T, C], envelope [T, 1]."""
+        """Return a whole normalised part in float64: EEG [T, C] and envelope [T, 1]."""
         whole = [(0, part.samples)]
         eeg, envelope = (next(self._normalised(part, path, whole)) for path in (part.eeg, part.envelope))
         return eeg, envelope
@@ -151,7 +153,7 @@ class EEGData:
             yield signal
 
     def scale(self, part: RecordingPart, kind: str) -> Scale:
-        """What normalises the "eeg" or the "envelope" of a part."""
+        """Return the scale that normalises the "eeg" or the "envelope" of a part."""
         whose = self._whose(part)
         if (whose, kind) not in self._scales:
             sources = self.scaled_by(part)
@@ -162,7 +164,7 @@ class EEGData:
         return self._scales[whose, kind]
 
     def scaled_by(self, part: RecordingPart) -> list[RecordingPart]:
-        """The train parts whose mean and deviation normalise a part; or the recording whose first minute does."""
+        """Return the train parts that normalise a part, or the recording whose first minute does."""
         own = self._train.get(self._whose(part), [])
         if own or self.split == "time":
             return own
@@ -177,13 +179,13 @@ class EEGData:
         return part.recording if self.split == "time" else part.subject
 
     def _first_minute(self, paths: list[Path]) -> Scale:
-        """Of the first minute of files that follow one another."""
+        """Return the scale of the first minute of consecutive files."""
         signals = [rows(path, self.facts[path], (0, 60 * RATE))[0] for path in paths]
         return Scale.of(np.concatenate(signals)[: 60 * RATE])
 
     @cached_property
     def _train(self) -> dict[str, list[RecordingPart]]:
-        """Train parts by the recording, or the subject, that they normalise."""
+        """Return train parts by the recording, or the subject, that they normalise."""
         found: dict[str, list[RecordingPart]] = {}
         for part in self.of("train"):
             found.setdefault(self._whose(part), []).append(part)
@@ -203,11 +205,17 @@ class EEGData:
 
 
 def load(folder: Path, *, window: int, name: str = "", split: str = "auto", unseen: str = UNSEEN[0]) -> EEGData:
-    """The data set of a folder, whose parts all hold a window of `window` samples, if not in each of their pieces;
-    called `name`, else as the folder.
+    """Load the data set of a folder. Files are read completely only the first time.
 
-    `split` "auto" is "time" where all recordings have train parts, else "recordings". One `Refusal` names every bad
-    file. Files are read from end to end the first time only.
+    Args:
+        folder: Folder in the split_data layout.
+        window: Samples per window; each part needs a piece that holds a window.
+        name: Name of the data set; empty = name of the folder.
+        split: How val and test are held out; "auto" = "time" if all recordings have train parts, else "recordings".
+        unseen: How subjects without train parts are normalised.
+
+    Raises:
+        Refusal: Names all files that cannot be used.
     """
     if window < 1:
         raise ValueError(f"a window has at least 1 sample, not {window}")
@@ -236,7 +244,7 @@ def _data(name: str, folder: Path, files: Files, facts: Mapping[Path, Facts]) ->
 
 
 def _constant(data: EEGData) -> list[str]:
-    """Faults of what is to normalise a part and does not vary."""
+    """Return faults of channels that do not vary in the data that normalise a part."""
     found = {}
     for part in data.parts:
         sources = data.scaled_by(part)
@@ -253,7 +261,7 @@ def _places(ids: Sequence[int] | Tensor) -> NDArray[np.int64]:
 
 
 def _by_part(parts: list[RecordingPart]) -> Iterator[tuple[RecordingPart, list[int]]]:
-    """Each part once, with the positions at which it stands in the list."""
+    """Yield each part once, with its positions in the list."""
     order = sorted(range(len(parts)), key=lambda index: parts[index].first)
     for _, group in groupby(order, key=lambda index: parts[index].first):
         chosen = list(group)

@@ -39,6 +39,10 @@ class Decoders(Family):
     )
     remedy = Remedy("gradient_scale", felt=1.5)
 
+    def subject(self, stored: Mapping[str, Any]) -> str:
+        data = "simulated EEG" if stored["data"]["name"] == "simulated" else stored["data"]["name"]
+        return f"Conformer {stored['train']['preset']} on {data}"
+
     def metric_keys(self, config: TrainEEGConfig) -> list[str]:
         config = config.resolved()
         scores = [f"{split}/{score}" for split in ("train", "val", "test") for score in SCORES]
@@ -57,7 +61,7 @@ class Decoders(Family):
             _check(one)
 
     def needed(self, typed: Mapping[str, Value], searched: Collection[str]) -> dict[str, Value]:
-        """Learning rates by layer switched on, and all switches where some are searched."""
+        """Switch on layer-wise learning rates if their factors are searched, and preset=custom if switches are."""
         found: dict[str, Value] = {"use_llrd": True} if {*LLRD} & {*searched} else {}
         if {*SWITCHES} & {*searched} and "preset" not in typed:
             found |= {**FULL, **({} if "gradient_scale" in searched else {"gradient_scale": 2.0})}
@@ -66,12 +70,12 @@ class Decoders(Family):
     def unsearched(
         self, parameters: type[Any], typed: Mapping[str, Value], searched: Collection[str]
     ) -> dict[str, Any]:
-        """Without learning rates by layer, whose factors are 1 then."""
+        """Use 1 as the default of layer-wise learning-rate factors, because they are off by default."""
         plain = {name: value for name, value in typed.items() if name != "use_llrd"}
         return {**super().unsearched(parameters, plain, searched), **{name: 1.0 for name in searched if name in LLRD}}
 
     def telling(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """A preset stands for its switches, and switches that are off say nothing."""
+        """Leave out the switches that a preset stands for, and parameters of switches that are off."""
         preset, off = config.get("preset"), PRESETS["v1"]
         implied = SWITCHES if preset in PRESETS else [name for name in SWITCHES if config.get(name) == off[name]]
         return {key: value for key, value in super().telling(config).items() if key not in implied}
@@ -84,8 +88,8 @@ def _check(training: TrainEEGConfig) -> None:
     full = training.resolved()
     full.check_memory()
     if not training.data_dir:
-        if full.split == "time":  # of the others, it depends on what is held out
+        if full.split == "time":  # for other splits it depends on what is held out
             full.check_batches(training.subjects * training.stimuli)
     elif not any(path.suffix == ".npy" for path in typed_folder(training.data_dir).iterdir()):
-        got = f"data_dir={training.data_dir} (no files of the layout)"
-        raise Refusal(got, LAYOUT, "prepare_eeg makes them of recordings; empty = simulated ones")
+        got = f"data_dir={training.data_dir} (no files in the split_data layout)"
+        raise Refusal(got, LAYOUT, "prepare recordings with prepare_eeg, or leave data_dir empty for simulated ones")

@@ -14,7 +14,7 @@ class LaggedRidge:
     L C² + CL sums however many recordings there are. There is no intercept: signals are expected to be centred.
     Crosse et al. 2016, The multivariate temporal response function toolbox, doi:10.3389/fnhum.2016.00604.
 
-    `ValueError` for fewer than one channel or lag.
+    Raises `ValueError` for fewer than one channel or lag.
     """
 
     def __init__(self, channels: int, lags: int) -> None:
@@ -24,7 +24,7 @@ class LaggedRidge:
         self._cross = np.zeros((channels, lags))
 
     def add(self, eeg: Float64[np.ndarray, "T C"], envelope: Float64[np.ndarray, " T"]) -> None:
-        """One more recording; `ValueError` for another number of channels or for unequal lengths."""
+        """One more recording; raise `ValueError` for another number of channels or for unequal lengths."""
         if eeg.shape[1] != len(self._cross) or len(eeg) != len(envelope):
             raise ValueError(f"EEG {eeg.shape}, envelope {envelope.shape}: not T × {len(self._cross)} and T")
         samples = len(eeg)
@@ -33,7 +33,7 @@ class LaggedRidge:
             self._cross[:, lag] += eeg[lag:].T @ envelope[: samples - lag]
 
     def join(self, other: "LaggedRidge") -> None:
-        """All recordings that were added to another one; `ValueError` for other channels or lags."""
+        """All recordings that were added to another one; raise `ValueError` for other channels or lags."""
         if other._lagged.shape != self._lagged.shape:
             raise ValueError(f"{other._lagged.shape}: not {self._lagged.shape} lags and channels")
         self._lagged += other._lagged
@@ -42,7 +42,7 @@ class LaggedRidge:
     def weights(self, penalties: Sequence[float]) -> Float64[np.ndarray, "p C L"]:
         """w for every λ = penalty × trace(XᵀX)/(CL), by one eigendecomposition; zero where all EEG was zero.
 
-        `ValueError` for a penalty that is not positive and finite.
+        Raises `ValueError` for a penalty that is not positive and finite.
         """
         if not all(0 < penalty < np.inf for penalty in penalties):
             raise ValueError(f"penalties {list(penalties)}: positive and finite ones are needed")

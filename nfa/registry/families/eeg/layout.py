@@ -95,11 +95,11 @@ def faults_of(files: Files, facts: Mapping[Path, Facts], window: int, split: str
     longest = _longest(files, facts)
     for key, pair in files.items():
         partner = {kind: "_-_".join((*key, kind)) for kind in KINDS if kind not in pair}
-        found += [f"{_present(pair)}: its partner {name}.npy is missing" for name in partner.values()]
+        found += [f"{_present(pair)}: the matching file {name}.npy is missing" for name in partner.values()]
         if split != "subjects" and key[1] not in trained_subjects:
-            found.append(f"{_present(pair)}: unknown subject {key[1]}, of whom there is no train part")
+            found.append(f"{_present(pair)}: unknown subject {key[1]}, who has no train part")
         elif split == "time" and recording_of(*key[1:]) not in trained:
-            found.append(f"{_present(pair)}: the recording has no train part, so nothing normalises it")
+            found.append(f"{_present(pair)}: the recording has no train part, so it cannot be normalised")
         found += [f"{path.name}: {facts[path].fault}" for path in pair.values() if facts[path].fault]
         least = window if longest[_part(key)] < window else 1
         found += _of_a_part({kind: path for kind, path in pair.items() if not facts[path].fault}, facts, least)
@@ -141,7 +141,7 @@ def refused(name: str, folder: Path, faults: list[str], window: int) -> Refusal:
         f"{name}: {folder}: {count}{lines}",
         f"pairs {{{'|'.join(SPLITS)}}}_-_SUBJECT_-_STIMULUS_-_{{eeg|envelope}}.npy, [samples, channels] and "
         f"[samples, 1], finite floats, {RATE} samples a second, {window} samples ({window / RATE:g} s) or longer",
-        "mend these files or take them out of the folder; split=recordings allows recordings without a train part, "
+        "correct or remove these files; split=recordings allows recordings without a train part, "
         "split=subjects subjects without one",
     )
 
@@ -150,9 +150,9 @@ def _of_the_set(files: Files, split: str) -> Iterator[str]:
     splits = {each for each, _, _ in files}
     yield from (f"{each}_-_*: no such files" for each in SPLITS if each not in splits)
     if split == "recordings" and not _recordings(files, *SPLITS[1:]) - _recordings(files, "train"):
-        yield "split=recordings: all recordings of val and test have train parts, too"
+        yield "split=recordings: all recordings of val and test also have train parts"
     if split == "subjects" and not _subjects(files, *SPLITS[1:]) - _subjects(files, "train"):
-        yield "split=subjects: all subjects of val and test are in train, too"
+        yield "split=subjects: all subjects of val and test also have train parts"
 
 
 def _present(pair: Mapping[str, Path]) -> str:
@@ -178,7 +178,7 @@ def _lengths(path: Path, eeg: int, envelope: int) -> str:
     ratio = max(eeg, envelope) / max(1, min(eeg, envelope))
     rates = (candidate for rate in RATES for candidate in (rate / RATE, RATE / rate))
     seems = any(abs(ratio / candidate - 1) < 0.01 for candidate in rates)
-    hint = f"; as of rates that differ by {ratio:.3g}; samples a second: {RATE} expected of both" if seems else ""
+    hint = f"; the rates seem to differ by a factor {ratio:.3g}, but both must be {RATE} Hz" if seems else ""
     return f"{path.name}: {eeg} samples, its envelope {envelope}{hint}"
 
 

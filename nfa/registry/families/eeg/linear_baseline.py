@@ -1,4 +1,4 @@
-"""What a linear decoder reaches on EEG recordings: the number beside every other model's."""
+"""The linear baseline: a ridge decoder on the same EEG recordings."""
 
 import dataclasses
 import math
@@ -24,8 +24,8 @@ PENALTIES = tuple(10.0**power for power in range(-6, 3))
 class Baseline:
     """The penalty chosen for each subject, and the mean r of each recording by split, "val" or "test".
 
-    What is undefined is absent: a recording without a window that has an r, and everything where no window of val has
-    one. `undefined` counts the windows of val and test without an r.
+    Undefined values are absent: recordings without any defined r, and all values if no window of val has a defined r.
+    `undefined` counts the windows of val and test without an r.
     """
 
     recordings: dict[str, dict[str, float]] = field(default_factory=lambda: {"val": {}, "test": {}})
@@ -33,12 +33,12 @@ class Baseline:
     undefined: int = 0
 
     def pearson_of(self, split: str) -> float | None:
-        """Mean over the recordings of a split; None where no r is defined."""
+        """Return the mean over the recordings of a split; None if no r is defined."""
         values = self.recordings[split].values()
         return sum(values) / len(values) if values else None
 
     def series(self) -> dict[str, float]:
-        """Metrics by key: "val/baseline_pearson", "test/baseline_pearson"."""
+        """Return metrics by key: "val/baseline_pearson", "test/baseline_pearson"."""
         found = {f"{split}/baseline_pearson": self.pearson_of(split) for split in self.recordings}
         return {key: value for key, value in found.items() if value is not None}
 
@@ -46,13 +46,13 @@ class Baseline:
 def linear_baseline(
     data: EEGData, *, window: int, lags: int = LAGS, penalties: Sequence[float] = PENALTIES
 ) -> Baseline:
-    """Time-lagged ridge for each subject: fitted on train, its penalty chosen on val, scored on test.
+    """Fit a time-lagged ridge decoder per subject on train, choose its penalty on val, and score it on test.
 
-    r is that of each non-overlapping window of `window` samples (a shorter rest is left out), decoded from that window
-    alone, so that it compares with a model that sees no more. The penalty (in units of the mean square of the lagged
-    EEG, see `LaggedRidge.weights`) is the first with the largest mean r over the subject's val windows, or over all
-    subjects' where its own have none. A subject without train parts has the decoder of all subjects together. One part
-    of a recording is in memory at a time. `ValueError` for a window below one sample.
+    r is computed for each non-overlapping window of `window` samples, decoded from that window alone, as for a model
+    that sees no more. The penalty (relative to the mean square of the lagged EEG, see `LaggedRidge.weights`) is the
+    first with the largest mean r over the subject's val windows, or over those of all subjects if its own have no r. A
+    subject without train parts uses the decoder fitted to all subjects. One part of a recording is in memory at a time.
+    Raises `ValueError` for a window below one sample.
     """
     if window < 1:
         raise ValueError(f"a window of {window} samples: at least 1 is needed")
@@ -94,7 +94,7 @@ def _parts(data: EEGData, split: str, subject: str) -> Iterable[RecordingPart]:
 def _scores(
     data: EEGData, split: str, subject: str, weights: Float64[np.ndarray, "p C L"], window: int
 ) -> dict[str, Float64[np.ndarray, "p n"]]:
-    """r by recording, for each of the weights and each whole window; NaN where it is undefined."""
+    """r by recording, for each of the weights and each whole window; NaN if it is undefined."""
     found: dict[str, list[np.ndarray]] = {}
     for part in _parts(data, split, subject):
         eeg, envelope = (_windows(signal, window) for signal in data.arrays(part))
@@ -113,7 +113,7 @@ def _r(predicted: Float64[np.ndarray, "n T"], envelope: Float64[np.ndarray, "n T
 
 
 def _best(scores: Mapping[str, Float64[np.ndarray, "p n"]]) -> int | None:
-    """The row with the largest mean over all recordings' windows; None where no window has an r."""
+    """The row with the largest mean over all recordings' windows; None if no window has an r."""
     means = [_mean(np.concatenate(rows)) for rows in zip(*scores.values(), strict=True)]
     defined = [(mean, -row) for row, mean in enumerate(means) if mean is not None]
     return -max(defined)[1] if defined else None

@@ -9,7 +9,7 @@ EPSILON = 1e-8  # in the loss only; a reported r has none
 
 
 def correlation(outputs: Float[Tensor, "n T"], targets: Float[Tensor, "n T"]) -> Float[Tensor, " n"]:
-    """Σ(f − f̄)(y − ȳ) / √(Σ(f − f̄)²·Σ(y − ȳ)² + ε²) over time: differentiable, and 0 where a signal is constant."""
+    """Σ(f − f̄)(y − ȳ) / √(Σ(f − f̄)²·Σ(y − ȳ)² + ε²) over time: differentiable, and 0 if a signal is constant."""
     f, y = (signal - signal.mean(dim=1, keepdim=True) for signal in (outputs, targets))
     return (f * y).sum(dim=1) / (f.square().sum(dim=1) * y.square().sum(dim=1) + EPSILON**2).sqrt()
 

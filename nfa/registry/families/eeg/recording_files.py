@@ -84,7 +84,7 @@ def _header(path: Path, state: os.stat_result) -> Facts:
     except OSError:
         raise
     except Exception as error:  # damaged bytes raise anything
-        return Facts(state.st_size, state.st_mtime_ns, f"not a whole npy file of numbers ({reason(error)[:80]})")
+        return Facts(state.st_size, state.st_mtime_ns, f"not a complete npy file of numbers ({reason(error)[:80]})")
     if fault:
         return Facts(state.st_size, state.st_mtime_ns, fault)
     return Facts(
@@ -107,7 +107,7 @@ def _kind(array: NDArray[np.generic]) -> str:
 
 
 def _differs(array: NDArray[np.generic], stated: str | None) -> str:
-    return "damaged: its content is not what its digest says" if stated not in (None, digest_of(array)) else ""
+    return "damaged: its content does not match its digest" if stated not in (None, digest_of(array)) else ""
 
 
 def _measured(path: Path, facts: Facts) -> Facts:

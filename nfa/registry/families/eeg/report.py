@@ -11,6 +11,7 @@ from nfa.measures.evaluation import record_outputs
 from nfa.plain_text import csv_text
 from nfa.registry import tracking
 from nfa.registry.families.eeg.data import RATE
+from nfa.registry.families.eeg.family import Decoders
 from nfa.registry.families.eeg.figures.decoding import Window, decoding, envelopes
 from nfa.registry.families.eeg.linear_baseline import Baseline
 from nfa.registry.families.eeg.scores import Scores
@@ -25,7 +26,7 @@ QUANTILES = {"best": 1.0, "median": 0.5, "worst": 0.0}
 
 
 def envelope_figure(workload: EEGDecoder, model: nn.Module, val: Scores, epoch: int) -> "Figure":
-    """True and decoded envelope of the best, the median and the worst window of the validation part."""
+    """Draw the true and decoded envelope of the best, median and worst validation window."""
     ranked = [place for place in val.r.argsort().tolist() if val.r[place] == val.r[place]]
     chosen = {name: ranked[round(share * (len(ranked) - 1))] for name, share in QUANTILES.items() if ranked}
     ids = [val.ids[place] for place in chosen.values()]
@@ -43,12 +44,12 @@ def envelope_figure(workload: EEGDecoder, model: nn.Module, val: Scores, epoch: 
 
 
 def _called(data: str) -> str:
-    """A data set as figures name it."""
+    """Return the name of a data set in figures."""
     return "simulated data" if data == "simulated" else data
 
 
 def report(run: TrackedRun, scores: Mapping[str, Scores], baseline: Baseline, epoch: int) -> None:
-    """recordings.csv, results.json and the figure of the training, of the weights of `epoch`."""
+    """Write recordings.csv, results.json and the figure of the training, for the weights of `epoch`."""
     tracking.put_text(run.info, "recordings.csv", table(scores, baseline))
     tracking.put_json(run.info, "results.json", results(scores, baseline, epoch))
     series, stored = tracking.history(run.run_id), tracking.config(run.run_id)
@@ -57,14 +58,13 @@ def report(run: TrackedRun, scores: Mapping[str, Scores], baseline: Baseline, ep
         for name, r in scores["test"].recordings().items()
         if name in baseline.recordings["test"]
     }
-    train = stored["train"]
-    title = f"{_called(stored['data']['name'])}: Conformer {train['preset']}, {train['optimizer']}, lr {train['lr']}"
+    title = Decoders().title(stored)
     tracking.save_picture(run, decoding(series, pairs, best=epoch, title=title), "training")
     stage("figure", "plots/training.png and .pdf")
 
 
 def table(scores: Mapping[str, Scores], baseline: Baseline) -> str:
-    """Content of recordings.csv: r of the model and of the linear baseline, empty where undefined."""
+    """Return the content of recordings.csv: r of the model and of the linear baseline, empty if undefined."""
     header = ("split", "recording", "subject", "pearson", "baseline_pearson")
     rows = (
         (split, name, parts[0].subject, found.recordings().get(name, ""), baseline.recordings[split].get(name, ""))
@@ -75,7 +75,7 @@ def table(scores: Mapping[str, Scores], baseline: Baseline) -> str:
 
 
 def results(scores: Mapping[str, Scores], baseline: Baseline, epoch: int) -> dict[str, object]:
-    """Content of results.json."""
+    """Return the content of results.json."""
     return {
         "epoch": epoch,
         "chosen_by": "largest val/pearson",
@@ -98,7 +98,7 @@ def results(scores: Mapping[str, Scores], baseline: Baseline, epoch: int) -> dic
 
 
 def tested(run_id: str) -> dict[str, float]:
-    """r of each test recording that a run has logged; empty where it has none."""
+    """Return r of each test recording that a run has logged; empty if it has none."""
     if not tracking.has_artifact(run_id, "results.json"):
         return {}
     found: dict[str, float] = tracking.get_json(run_id, "results.json").get("test", {}).get("recordings", {})
@@ -106,7 +106,7 @@ def tested(run_id: str) -> dict[str, float]:
 
 
 def say(test: Scores, baseline: Baseline, epoch: int) -> None:
-    """The result in a line."""
+    """Print the result in one line."""
     reached = {"r": test.pearson, "the linear baseline's": baseline.pearson_of("test")}
     said = ", ".join(f"{name} {'undefined' if value is None else f'{value:.4f}'}" for name, value in reached.items())
     left = f"; {test.undefined} of {len(test.ids)} windows have no r" if test.undefined else ""

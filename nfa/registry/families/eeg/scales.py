@@ -36,7 +36,7 @@ class Scale:
 
 
 def normalised_by(split: str, unseen: str) -> str:
-    """In words, what the scale of a recording is of; `unseen` is empty where all subjects have training recordings."""
+    """In words, what the scale of a recording is of; `unseen` is empty if all subjects have training recordings."""
     own = "its train part" if split == "time" else "the training recordings of its subject"
     words = {"first_minute": "the first minute of its first recording", "population": "all training recordings"}
     return f"{own}, of an unseen subject by {words[unseen]}" if unseen else own

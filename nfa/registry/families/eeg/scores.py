@@ -18,7 +18,7 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Scores:
-    """Of each window, in the order of `ids`: losses by name and Pearson's r, NaN where that is undefined."""
+    """Of each window, in the order of `ids`: losses by name and Pearson's r, NaN if that is undefined."""
 
     data: EEGData
     ids: Sequence[int]
@@ -41,7 +41,7 @@ class Scores:
 
     @property
     def pearson(self) -> float | None:
-        """Mean over recordings; None where no window has an r."""
+        """Mean over recordings; None if no window has an r."""
         values = self.recordings().values()
         return sum(values) / len(values) if values else None
 

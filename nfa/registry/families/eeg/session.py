@@ -1,4 +1,4 @@
-"""What happens in the training of a decoder: at its evaluations, at checkpoints and at the end."""
+"""The session of a decoder's training: evaluations, checkpoints and the final report."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -23,8 +23,8 @@ from nfa.registry.training.config_json import training_config
 from nfa.registry.training.loop import Training, Watched
 from nfa.registry.training.session import Session, Tracked
 
-TRAIN_WINDOWS = 256  # of the probe, on which train/loss is evaluated
-TAGS = {  # TensorBoard's names for what MLflow calls train/loss …
+TRAIN_WINDOWS = 256  # windows of the probe on which train/loss is evaluated
+TAGS = {  # metric keys and their tags in TensorBoard
     "train/loss": "Train/loss_total",
     "train/loss_mse": "Train/loss_mse",
     "train/loss_pearson": "Train/loss_pearson",
@@ -37,7 +37,7 @@ TAGS = {  # TensorBoard's names for what MLflow calls train/loss …
 
 
 def stored_config(config: TrainEEGConfig, data: EEGData) -> dict[str, Any]:
-    """Content of the `config.json` of a training on EEG."""
+    """Return the content of the config.json of a training on EEG."""
     described = {
         "name": data.name,
         "digest": data.digest(),
@@ -53,7 +53,7 @@ def stored_config(config: TrainEEGConfig, data: EEGData) -> dict[str, Any]:
 
 
 def training_of(workload: EEGDecoder, world: World) -> tuple[Training, list[int]]:
-    """The training that the workload's configuration asks for, and its checkpoint epochs; the same in all processes."""
+    """Return the training and its checkpoint epochs by the workload's configuration; the same in all processes."""
     config, model = workload.config, workload.model()
     schedule = fit(config.schedule, int(config.epochs))
     training = Training(
@@ -72,20 +72,20 @@ def training_of(workload: EEGDecoder, world: World) -> tuple[Training, list[int]
 
 
 def evaluated_epochs(workload: EEGDecoder) -> list[int]:
-    """Epochs with an evaluation: every `eval_every`-th, and those with a checkpoint."""
+    """Return the epochs with an evaluation: every `eval_every`-th, and those with a checkpoint."""
     config = workload.config
     epochs = int(config.epochs)
     return sorted({*range(0, epochs + 1, config.eval_every), *fit(config.schedule, epochs)})
 
 
 def evaluate(workload: EEGDecoder, model: nn.Module, world: World) -> dict[str, Scores | None]:
-    """Scores on the first windows of the probe and on all of val, made by all processes."""
+    """Return scores on the first windows of the probe and on all of val, computed by all processes."""
     examples = {"train": workload.ids("probe")[:TRAIN_WINDOWS], "val": workload.ids("val")}
     return {split: score(workload, model, split, list(ids), world) for split, ids in examples.items()}
 
 
 class DecoderSession(Session):
-    """The training of a decoder, with its best weights kept; the first process of `world` makes it."""
+    """The training of a decoder, which keeps its best weights; it lives in the first process of `world`."""
 
     def __init__(self, run: TrackedRun, ready: Ready, clock: Stopwatch, world: World) -> None:
         workload = ready.workload
@@ -93,7 +93,7 @@ class DecoderSession(Session):
         self.run, self.workload, self.clock, self.world = run, workload, clock, world
         self.config, self.example_ids = workload.config, ready.example_ids
         self.last, self.called = int(self.config.epochs), self.config.optimizer
-        self.state_copies = self.config.entry.copies + 1  # the best so far
+        self.state_copies = self.config.entry.copies + 1  # and the best weights so far
         self.training, self.schedule = training_of(workload, world)
         self.model = self.training.model
         self.evaluated = evaluated_epochs(workload)
@@ -114,18 +114,18 @@ class DecoderSession(Session):
         yield "baseline", "linear: " + ("undefined" if said is None else f"r = {said:.4f} on test")
 
     def memory(self) -> Mapping[str, Any]:
-        """The best weights so far."""
+        """Return the best weights so far."""
         return {"best": self.best}
 
     def restore(self, state: Mapping[str, Any] | None) -> None:
         self.best = dict(state["best"]) if state else {}
 
     def told(self, state: Mapping[str, Any] | None) -> Any:
-        """The examples and the state."""
+        """Return the examples and the training state."""
         return dict(self.example_ids), state
 
     def after_batch(self) -> None:
-        """Histograms of weights and gradients, now and then."""
+        """Write histograms of weights and gradients every `histograms_every` steps."""
         every, at = self.config.histograms_every, self.training.progress
         step = at.epoch * self.training.batches_per_epoch + at.batch
         if every and step % every == 0:
@@ -159,7 +159,7 @@ class DecoderSession(Session):
         return f"train {values['train/loss']:.4g}  val {values['val/loss']:.4g}  val r {r}"
 
     def _remember(self, epoch: int, values: Mapping[str, float]) -> None:
-        """Keep the weights if validation has never been better: by r, and by the loss as long as r is undefined."""
+        """Keep the weights if they are the best so far: by validation r, or by the loss while r is undefined."""
         reached = (values["val/pearson"],) if "val/pearson" in values else (-2.0, -values["val/loss"])
         if not self.best or list(reached) > self.best["reached"]:
             weights = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
@@ -174,7 +174,7 @@ class DecoderSession(Session):
             self.events.figure("envelope", figure, epoch)
 
     def finish(self, tracked: Tracked) -> None:
-        """The best weights' checkpoint and their test; reports, all from what the run has logged."""
+        """Store and test the best weights, and write reports from what the run has logged."""
         epoch = self.best["epoch"]
         self.model.load_state_dict(self.best["weights"])
         with self.clock.section("evaluation"):
@@ -196,7 +196,7 @@ class DecoderSession(Session):
         report.say(test, self.baseline, epoch)
 
     def close(self) -> None:
-        """End the event files."""
+        """Close the event files."""
         self.events.close()
 
 

@@ -136,7 +136,7 @@ def simulate(settings: Simulation, folder: Path) -> None:
 
 
 def held_out(settings: Simulation, recordings: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """The split of each recording, subject and stimulus; empty where each is divided in time."""
+    """The split of each recording, subject and stimulus; empty if each is divided in time."""
     shares = {split: (stop - start) / 100 for split, (start, stop) in SHARES.items()}
     return {} if settings.split == "time" else assigned(recordings, settings.split, shares, settings.seed)
 

@@ -16,7 +16,7 @@ def assigned(recordings: Sequence[Recorded], split: str, shares: Mapping[str, fl
     "recordings": recordings of one stimulus stay together, so that no speech that is held out is heard in training, and
     every subject keeps recordings to train on; with only one stimulus to spare, val and test have different subjects'
     recordings of it. "subjects": all recordings of a subject stay together. Which ones are held out is decided by the
-    seed and their names alone. `Refusal` where there are too few.
+    seed and their names alone. Raises `Refusal` if there are too few.
     """
     place = 1 if split == "recordings" else 0
     groups = sorted({each[place] for each in recordings}, key=lambda name: _order(seed, name))
@@ -68,8 +68,8 @@ def _too_few(recordings: Sequence[Recorded], split: str) -> Refusal:
     subjects, stimuli = (len({each[place] for each in recordings}) for place in (0, 1))
     got = f"split={split} with {len(recordings)} recordings of {subjects} subjects and {stimuli} stimuli"
     allowed = {
-        "recordings": "two recordings or more to hold out, of stimuli that nobody trains on, and one of every subject "
-        "to train on",
-        "subjects": "three subjects or more",
+        "recordings": "at least two recordings to hold out, of stimuli that are not trained on, and one of every "
+        "subject to train on",
+        "subjects": "at least three subjects",
     }[split]
     return Refusal(got, allowed, "split=time, which divides each recording")

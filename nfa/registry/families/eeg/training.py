@@ -1,4 +1,4 @@
-"""Trainings of decoders: their recordings, their workloads and what differs in their runs."""
+"""Trainings of decoders: recordings, workloads and sessions."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -18,7 +18,7 @@ from nfa.registry.tracking import TrackedRun
 from nfa.seeding import generator
 from nfa.workloads.devices import check_precision, choose_device
 
-HELD_OUT = {  # one, and several
+HELD_OUT = {  # singular and plural
     "time": ("part of a training recording", "parts of training recordings"),
     "recordings": ("whole recording of a training subject", "whole recordings of training subjects"),
     "subjects": ("recording of an unseen subject", "recordings of unseen subjects"),
@@ -26,7 +26,7 @@ HELD_OUT = {  # one, and several
 
 
 class DecoderTraining(FamilyTraining):
-    """Of Conformers on recordings of EEG."""
+    """Trainings of Conformers on recordings of EEG."""
 
     def read(self, config: TrainEEGConfig, clock: Stopwatch, found: Any = None) -> EEGData:  # noqa: ARG002
         with clock.section("data"):
@@ -71,7 +71,7 @@ class DecoderTraining(FamilyTraining):
         return DecoderSession(run, ready, clock, world)
 
     def assist(self, config: TrainEEGConfig, told: Any, world: World) -> None:
-        """Train and evaluate this process's part of every batch, in step with the first process, which tracks."""
+        """Train and evaluate this process's part of every batch, together with the first process, which tracks."""
         ids, state = told
         workload = EEGDecoder(config, read(config), ids, choose_device(config.device))
         training, _ = training_of(workload, world)
@@ -93,8 +93,11 @@ class DecoderTraining(FamilyTraining):
 
 
 def decide(data: EEGData, config: TrainEEGConfig) -> dict[str, list[int]]:
-    """The content of a run's example_ids.json: all non-overlapping windows of each split; "probe" = those of the train
-    part in random order. Training itself draws windows anywhere in the train part, anew in each epoch."""
+    """Return the content of a run's example_ids.json: all non-overlapping windows of each split.
+
+    "probe" holds the windows of the train part in random order. Training itself draws new windows in every epoch, which
+    may start anywhere in the train part.
+    """
     ids = {split: data.ids(split, config.window) for split in SPLITS}
     order = torch.randperm(len(ids["train"]), generator=generator(config.seed, "probe")).tolist()
     return {**ids, "probe": [ids["train"][place] for place in order]}

@@ -1,4 +1,4 @@
-"""A Conformer that decodes the envelope of heard speech from EEG, window by window."""
+"""The workload of a Conformer that decodes the envelope of heard speech from EEG, window by window."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,7 +54,7 @@ class EEGDecoder(Workload):
         return self.example_ids[split]
 
     def draw(self, epoch: int) -> Tensor:
-        """Ids of an epoch's training windows: random starts in every recording, in random order."""
+        """Return ids of an epoch's training windows: random starts in every recording, in random order."""
         random = generator(self.config.seed, f"windows/{epoch}")
         ids = self.data.draw(self.window, int(self.config.windows_per_recording), random)
         return ids[torch.randperm(len(ids), generator=random)]
@@ -65,7 +65,7 @@ class EEGDecoder(Workload):
         return conformer.to(self.device)
 
     def optimizers(self, model: nn.Module) -> Optimizers:
-        """The optimizer that the configuration names; with `use_llrd` each part has its own learning rate."""
+        """Return the configured optimizer; with `use_llrd` each part has its own learning rate."""
         config, named = self.config, dict(model.named_parameters())
         rates, per_epoch = self._rates(model), -(-len(self.draw(0)) // int(config.batch_size))
         hidden = set(hidden_matrices(self, model) if config.entry.companion else named)
@@ -80,7 +80,7 @@ class EEGDecoder(Workload):
         return build(config, groups, config.rate(int(config.epochs) * per_epoch, per_epoch), ARGUMENTS)
 
     def _rates(self, model: nn.Module) -> dict[str, float]:
-        """Learning-rate factor of each group: front up to the first half of the blocks, output = head, back = rest."""
+        """Return each group's learning-rate factor: front (to the first half of the blocks), head, and the rest."""
         config, groups = self.config, list(self.groups(model).names)
         if not config.use_llrd:
             return dict.fromkeys(groups, 1.0)
@@ -89,15 +89,15 @@ class EEGDecoder(Workload):
         return {**rates, "head": config.llrd_output}
 
     def described_loss(self, *, plain: bool) -> str:  # noqa: ARG002 - no window weighs more than another
-        """The loss in words."""
+        """Return the loss in words."""
         return f"MSE + {self.config.pearson_weight:g} (1 - r)^2"
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Mixed precision, where it is asked for or comes by itself."""
+        """Return the context of mixed precision, if it is configured or chosen by auto."""
         return mixed_precision(self.config.precision, self.device)
 
     def batches(self, split: str, *, batch_size: int, ids: Sequence[int] | Tensor | None = None) -> Iterator[Batch]:
-        """Windows of any split; while one batch is being used the next is read."""
+        """Yield windows of any split; the next batch is read while one is used."""
         chosen = torch.as_tensor(self.example_ids[split] if ids is None else ids, dtype=torch.int64)
         parts = chosen.split(batch_size) if len(chosen) else ()
         with ThreadPoolExecutor(1) as reader:
@@ -125,7 +125,7 @@ class EEGDecoder(Workload):
         return {"loss_mse": error, "loss_pearson": apart}
 
     def correlations(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Pearson's r of each window in float64; NaN where a signal is constant, to be counted and left out."""
+        """Return Pearson's r of each window [n] in float64; NaN if a signal is constant, to be counted and left out."""
         return pearson(outputs.squeeze(2), batch.targets.squeeze(2))
 
     def groups(self, model: nn.Module) -> ParameterGroups:
@@ -150,7 +150,7 @@ class EEGDecoder(Workload):
 
 
 def read(config: TrainEEGConfig, data_dir: str | None = None) -> EEGData:
-    """The recordings that a configuration names, or that are in `data_dir` now; simulated ones where there is none."""
+    """Return the recordings of a configuration, or those in `data_dir`; simulated ones if neither names a folder."""
     place = config.data_dir if data_dir is None else data_dir
     if place:
         return load(typed_folder(place), window=config.window, split=config.split, unseen=config.unseen)

@@ -31,7 +31,7 @@ A, B = "lora_A.weight", "lora_B.weight"
 def matching_modules(model: nn.Module, targets: Sequence[str]) -> dict[str, nn.Module]:
     """Linear layers by path that a target is the end of.
 
-    `Refusal` for a target that is the end of none, and for one whose weights are also another module's.
+    Raises `Refusal` for a target that is the end of none, and for one whose weights are also another module's.
     """
     linear = {name: layer for name, layer in model.named_modules() if _is_linear(layer)}
     found = {name: linear[name] for name in fitting(linear, targets)}
@@ -43,8 +43,8 @@ def _check_own_weights(model: nn.Module, found: Mapping[str, Any]) -> None:
     uses = Counter(id(weight) for _, weight in model.named_parameters(remove_duplicate=False))
     for name, layer in found.items():
         if uses[id(layer.weight)] > 1:
-            got = f"targets={name!r}, whose weights are also another module's (tied)"
-            raise Refusal(got, "modules with weights of their own", f"targets without {name.rpartition('.')[2]}")
+            got = f"targets={name!r}, whose weights are tied to another module's"
+            raise Refusal(got, "modules whose weights are not tied", f"targets without {name.rpartition('.')[2]}")
 
 
 def _is_linear(layer: nn.Module) -> bool:
@@ -137,7 +137,7 @@ def _factors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def write_adapter(model: nn.Module, adapter: Adapter) -> None:
-    """Give the model this adapter; `Refusal` unless it has factors for each adapted module and no others."""
+    """Give the model this adapter; raise `Refusal` unless it has factors for each adapted module and no others."""
     own = _factors(model)
     check_fits(adapter, {name: tuple(weight.shape) for name, weight in own.items()})
     with torch.no_grad():
@@ -146,10 +146,10 @@ def write_adapter(model: nn.Module, adapter: Adapter) -> None:
 
 
 def check_fits(adapter: Adapter, wanted: Mapping[str, tuple[int, ...]]) -> None:
-    """`Refusal` unless the adapter has the factors that are wanted, by name and shape, and no others."""
+    """Raise `Refusal` unless the adapter has the factors that are wanted, by name and shape, and no others."""
     if wanted.keys() != adapter.keys():
         without, unused = _modules(wanted.keys() - adapter.keys()), _modules(adapter.keys() - wanted.keys())
-        got = f"factors that do not fit: targets without factors: {without}; factors without a target: {unused}"
+        got = f"factors that do not match: targets without factors: {without}; factors without a target: {unused}"
         allowed = "two factors for each target, and no others"
         raise Refusal(got, allowed, "use the targets that the factors were made for")
     for name, shape in wanted.items():
@@ -191,7 +191,7 @@ def put_in(model: nn.Module, adapter: Adapter, scaling: float) -> None:
 def over_pristine(adapter: Adapter, initial: Adapter | None) -> dict[str, Tensor]:
     """The adapter as an update of the base as published: B A − B₀ A₀ as one product of twice the rank.
 
-    `initial` is B₀, A₀, which the base lacks; None where it lacks nothing.
+    `initial` is B₀, A₀, which the base lacks; None if it lacks nothing.
     """
     if initial is None:
         return dict(adapter)

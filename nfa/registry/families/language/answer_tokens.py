@@ -45,7 +45,7 @@ def encode(pairs: Sequence[Pair], tokenizer: "PreTrainedTokenizerBase", max_leng
     end = tokenizer.eos_token_id
     if not isinstance(end, int):
         got = "a tokenizer without an end-of-sequence token"
-        allowed = "one with eos_token, by which the model learns where an answer ends"
+        allowed = "one with eos_token, from which the model learns where an answer ends"
         raise Refusal(got, allowed, "set eos_token in the base model's tokenizer_config.json")
     prompts = _prompts(pairs, tokenizer)
     answers = _answers(pairs, tokenizer, end)

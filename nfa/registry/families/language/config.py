@@ -12,7 +12,7 @@ from nfa.registry.training.optimizer_table import ALLOWED
 from nfa.registry.training.rates import SCHEDULES
 
 INITS = ("random", "svd", "pissa", "olora", "gaussian", "orthogonal", "full")
-RESIDUAL = ("pissa", "olora")  # inits that are parts of the base weights, which are taken out of them
+RESIDUAL = ("pissa", "olora")  # inits that are parts of the base weights and are subtracted from them
 STARTS = ("residual", "warm")
 PRECISIONS = ("float32", "bfloat16", "float16", "float64")
 HALF = ("bfloat16", "float16")
@@ -22,64 +22,71 @@ LORA_SCHEDULE = "0,5,10,15,20,30,40,60,80,100,150,200,300,500,1000"
 ADAM = ("adam", "adamw")
 ADAM_RATES = {"lora": 2e-4, "full": 2e-5}
 TINY_ADAM_RATES = {"lora": 5e-3, "full": 1e-3}
-RATES = "with adam and adamw 2e-4, full 2e-5, of tiny 5e-3, full 1e-3; else that of train"
+RATES = "for adam and adamw 2e-4 (full: 2e-5), with base tiny 5e-3 (full: 1e-3); else that of train"
 
 
 def listed(text: str) -> list[str]:
-    """Comma-separated words, each once."""
+    """Split comma-separated words, without repetitions."""
     return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
 def check_targets(text: str) -> None:
-    """`Refusal` where no module is named."""
+    """Raise `Refusal` if no module is named."""
     if not listed(text):
         raise Refusal(f"targets={text!r}", "ends of module paths, comma-separated", f"targets={TARGETS}")
 
 
 @dataclass(frozen=True)
 class LoraTraining(OptimizerParameters):
-    """What a fine-tuning and an experiment of several have in common."""
+    """Parameters that a fine-tuning and a whole experiment share."""
 
     optimizer: str = option("adamw", f"optimizer: {ALLOWED}")
     lr: float | Auto = option("auto", f"learning rate; auto = {RATES}", above=0)
-    lr_schedule: str = option("linear", "how the learning rate changes during the training", choices=SCHEDULES)
-    lr_step: int = option(50, "updates after which lr_schedule=step multiplies the learning rate", at_least=1)
-    clip_norm: float = option(1.0, "largest norm of the gradient; longer ones are shortened; 0 = none", at_least=0)
+    lr_schedule: str = option("linear", "how the learning rate changes during training", choices=SCHEDULES)
+    lr_step: int = option(50, "optimizer steps after which lr_schedule=step multiplies the learning rate", at_least=1)
+    clip_norm: float = option(1.0, "gradients with a larger norm are clipped to it; 0 = no clipping", at_least=0)
     base_model: str = option(
         "tiny",
-        "tiny (a byte-level model, made here), smollm2, a hub id, a folder, or a GGUF file",
+        "base model: tiny (byte-level, trained locally), smollm2, a hub id, a folder, or a GGUF file",
         path="file or folder",
         path_unless=("tiny", "smollm2"),
     )
     data: str = option("stdlib", "questions and answers: stdlib, a .json or .jsonl file, or a hub id", **QUESTIONS)
-    val_data: str = option("", "file of held-out questions; empty = a seeded tenth of the data", **QUESTIONS)
+    val_data: str = option("", "file of held-out questions; empty = a random tenth of the data", **QUESTIONS)
     split_seed: int = option(
-        1717, "seed of the held-out tenth, the same for all seeds of training", at_least=0, below=2**63
+        1717, "seed of the choice of the held-out tenth, independent of seed", at_least=0, below=2**63
     )
-    max_items: int = option(0, "questions used, the first of the data; 0 = all", at_least=0, below=2**31)
-    eval_items: int = option(0, "held-out questions evaluated, the first of them; 0 = all", at_least=0, below=2**31)
+    max_items: int = option(0, "use only the first questions of the data; 0 = all", at_least=0, below=2**31)
+    eval_items: int = option(0, "evaluate only the first held-out questions; 0 = all", at_least=0, below=2**31)
     rank: int = option(16, "rank of the adapter", at_least=1, below=2**16)
-    alpha: float = option(16.0, "the update is alpha / rank × B A", above=0)
-    dropout: float = option(0.0, "share of an adapter's inputs dropped", at_least=0, below=1)
-    targets: str = option(TARGETS, "adapted modules: ends of their paths, comma-separated")
+    alpha: float = option(16.0, "scale of the adapter: the update is alpha / rank × B A", above=0)
+    dropout: float = option(0.0, "dropout rate of the adapter's inputs", at_least=0, below=1)
+    targets: str = option(TARGETS, "adapted modules, by ends of their paths, comma-separated")
     epochs: int = option(1, "passes through the training questions", at_least=1, below=10**6)
-    batch_size: int = option(4, "questions at a time", at_least=1, below=2**20)
-    accumulation: int = option(4, "batches of an optimizer step", at_least=1, below=2**20)
+    batch_size: int = option(4, "questions per batch", at_least=1, below=2**20)
+    accumulation: int = option(4, "batches per optimizer step", at_least=1, below=2**20)
     max_length: int = option(
-        512, "tokens of a question with its answer; longer ones are left out, and counted", at_least=2, below=2**31
+        512, "most tokens of a question with its answer; longer ones are left out and counted", at_least=2, below=2**31
     )
-    eval_every: int | Auto = option("auto", "steps between evaluations; auto = a tenth of all", at_least=1)
+    eval_every: int | Auto = option(
+        "auto", "optimizer steps between evaluations; auto = a tenth of all steps", at_least=1
+    )
     schedule: str = option(
-        "auto", f"checkpoint steps; auto = {LORA_SCHEDULE} (full: none); what fits, always with 0 and the last"
+        "auto",
+        f"optimizer steps with a checkpoint; auto = {LORA_SCHEDULE} (full: none); 0 and the last are always included",
     )
     precision: str = option(
-        "auto", "auto = bfloat16 autocast on a GPU that has it, else float32", choices=("float32", "bfloat16")
+        "auto",
+        "precision; auto = bfloat16 autocast on a GPU that supports it, else float32",
+        choices=("float32", "bfloat16"),
     )
-    base_precision: str = option("float32", "what the base's weights are kept in", choices=PRECISIONS)
+    base_precision: str = option(
+        "float32", "precision in which the base model's weights are stored", choices=PRECISIONS
+    )
     device: str = device_option(free_on_resume=True)
 
     def check(self) -> None:
-        """`Refusal` for what no training can be."""
+        """Raise `Refusal` for parameters with which no training is possible."""
         check_fields(self)
         self.check_optimizer()
         if self.schedule != "auto":
@@ -88,32 +95,32 @@ class LoraTraining(OptimizerParameters):
 
     @property
     def target_list(self) -> list[str]:
-        """The targets, each once."""
+        """The targets, without repetitions."""
         return listed(self.targets)
 
     @property
     def step_size(self) -> int:
-        """Questions of an optimizer step."""
+        """Questions per optimizer step."""
         return self.batch_size * self.accumulation
 
 
 @dataclass(frozen=True)
 class TrainLoraConfig(LoraTraining):
-    """Fine-tune a causal language model on questions and answers, by a low-rank adapter or in full."""
+    """Fine-tune a causal language model on questions and answers, with a low-rank adapter (LoRA) or in full."""
 
     init: str = option(
-        "random", "start of the adapter; svd = from a run of lora_svd; full = no adapter, weights of the targets",
+        "random", "initial adapter; svd = from a run of lora_svd; full = no adapter, train the weights themselves",
         choices=INITS,
     )  # fmt: skip
     start: str = option(
-        "residual", "with init=svd: the model starts as the base is (residual) or with the update (warm)",
+        "residual", "init=svd: the model starts as the base model (residual) or with the update added (warm)",
         choices=STARTS,
     )  # fmt: skip
-    factors: str = option("", "with init=svd: id of the run of lora_svd")
-    steps: int = option(0, "optimizer steps; 0 = as many as the epochs have", at_least=0, below=10**7)
-    seed: int = option(1717, "seed of the order of questions, of the adapter and of dropout", at_least=0, below=2**63)
+    factors: str = option("", "init=svd: id of the run of lora_svd")
+    steps: int = option(0, "optimizer steps; 0 = as many as epochs has", at_least=0, below=10**7)
+    seed: int = option(1717, "seed of question order, initial adapter and dropout", at_least=0, below=2**63)
     resume: str = option("", "id of a killed or failed run to continue", free_on_resume=True)
-    run_name: str = option("", "name of the run in MLflow; empty = MLflow chooses one", free_on_resume=True)
+    run_name: str = option("", "name of the run in MLflow; empty = chosen by MLflow", free_on_resume=True)
 
     def __post_init__(self) -> None:
         self.check()
@@ -127,7 +134,9 @@ class TrainLoraConfig(LoraTraining):
             raise Refusal(f"factors={self.factors} with init={self.init}", "factors for init=svd", "init=svd")
         if self.residual and self.dropout:
             got = f"dropout={self.dropout} with {self._said}"
-            raise Refusal(got, "no dropout: it would not drop what was taken out of the base", "dropout=0")
+            raise Refusal(
+                got, "no dropout, because it would not apply to what was subtracted from the base", "dropout=0"
+            )
         if self.init == "orthogonal" and self.rank % 2:
             raise Refusal(f"init=orthogonal with rank={self.rank}", "an even rank", f"rank={self.rank + 1}")
         if self.init == "full" and self.dropout:
@@ -138,15 +147,15 @@ class TrainLoraConfig(LoraTraining):
             return
         if self.residual:
             got = f"base_precision={self.base_precision} with {self._said}"
-            allowed = "a base in float32 or float64: the rounding of what is taken out of it would be lost"
+            allowed = "float32 or float64, because subtracting the adapter from the base would be rounded"
             raise Refusal(got, allowed, "base_precision=float32")
         if self.init == "full":
             got = f"base_precision={self.base_precision} with init=full"
-            raise Refusal(got, "weights that are trained in float32 or float64", "base_precision=float32")
+            raise Refusal(got, "float32 or float64, because these weights are trained", "base_precision=float32")
 
     @property
     def residual(self) -> bool:
-        """Whether the adapter's first value is taken out of the base, so that the model starts as the base is."""
+        """Whether the initial adapter is subtracted from the base, so that the model starts as the base model."""
         return self.init in RESIDUAL or (self.init == "svd" and self.start == "residual")
 
     @property
@@ -154,7 +163,7 @@ class TrainLoraConfig(LoraTraining):
         return f"init={self.init}" + (f" start={self.start}" if self.init == "svd" else "")
 
     def resolved(self) -> "TrainLoraConfig":
-        """The same configuration with what `auto` stands for in its optimizer and checkpoint schedule."""
+        """Return the configuration with `auto` in optimizer and checkpoint schedule replaced by its value."""
         rates = TINY_ADAM_RATES if self.base_model == "tiny" else ADAM_RATES
         known = {
             "schedule": "0" if self.init == "full" else LORA_SCHEDULE,
@@ -167,10 +176,10 @@ class TrainLoraConfig(LoraTraining):
 
 @dataclass(frozen=True)
 class CompareLoraConfig(CheckedOptions):
-    """Compare fine-tunings of the same questions that start differently, seed by seed, at equal steps and compute."""
+    """Compare fine-tunings with different starts on the same questions, by seed, at equal steps and equal compute."""
 
-    run_id: str = option("latest", "runs of train_lora, comma-separated; a parent (an experiment) = its trainings")
-    target: float | Auto = option("auto", "held-out loss whose step is looked for; auto = the final one of random")
+    run_id: str = option("latest", "runs of train_lora, comma-separated; an experiment stands for its trainings")
+    target: float | Auto = option("auto", "held-out loss to reach; auto = the final loss of random adapters")
     seed: int = option(1717, "seed of the bootstrap", at_least=0, below=2**63)
-    output_dir: str = option("", "folder that gets a copy of all files")
-    run_name: str = option("", "name of the run in MLflow; empty = MLflow chooses one")
+    output_dir: str = option("", "folder to copy all files to; empty = no copy")
+    run_name: str = option("", "name of the run in MLflow; empty = chosen by MLflow")

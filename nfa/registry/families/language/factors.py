@@ -26,7 +26,7 @@ class StartFactors:
 def factors_of(config: TrainLoraConfig, base: BaseModel) -> StartFactors | None:
     """What `config.factors` names, for the adapter's own alpha; None with another init.
 
-    `Refusal` for a run without factors, and for those of another base model or rank.
+    Raises `Refusal` for a run without factors, and for those of another base model or rank.
     """
     if config.init != "svd":
         return None
@@ -37,7 +37,7 @@ def factors_of(config: TrainLoraConfig, base: BaseModel) -> StartFactors | None:
         if stated["base_digest"] != base.digest:
             got = f"factors={config.factors}, made for {stated['base_name']} ({stated['base_digest'][:12]})"
             allowed = f"factors of {base.name} ({base.digest[:12]})"
-            raise Refusal(got, allowed, "the base_model of the factors, or other factors")
+            raise Refusal(got, allowed, "use the base_model of the factors, or other factors")
         change = (float(stated["alpha"]) / int(stated["rank"]) / (config.alpha / config.rank)) ** 0.5
         adapter = {name: tensor * change for name, tensor in tensors.items()}
         return StartFactors(run_id, adapter, {"run_id": run_id, **stated, "init_flops": float(stated["init_flops"])})

@@ -8,7 +8,7 @@ from nfa.registry.families.language.base.known_layers import known_layers, targe
 from nfa.registry.families.language.base.model_names import place
 from nfa.registry.families.language.config import TrainLoraConfig
 from nfa.registry.families.language.fitting import Sides, check_rank, trained
-from nfa.registry.families.language.question_files import existing, is_file_name
+from nfa.registry.families.language.question_files import check_hub, existing, is_file_name, is_hub_id
 from nfa.registry.families.protocol import EntryPoint, Family, trains
 from nfa.registry.folders import typed_folder
 from nfa.registry.machine import check_memory
@@ -48,6 +48,11 @@ class LanguageModels(Family):
     space = "lr=log:1e-5:3e-2,rank=4|8|16|32,alpha=log:4:64,init=random|gaussian|orthogonal|pissa|olora"
     files = ("initial_adapter.safetensors",)
 
+    def subject(self, stored: Mapping[str, Any]) -> str:
+        train = stored["train"]
+        how = "full fine-tuning" if train["init"] == "full" else f"LoRA of rank {train['rank']}, init={train['init']}"
+        return f"{stored['base']['name'].rpartition('/')[2]} on {stored['data']['name']}, {how}"
+
     def metric_keys(self, config: TrainLoraConfig) -> list[str]:  # noqa: ARG002 - the same for all
         return list(KEYS)
 
@@ -55,6 +60,8 @@ class LanguageModels(Family):
         for name, file in {(name, getattr(one, name)) for one in trainings for name in ("data", "val_data")}:
             if is_file_name(file):
                 existing(typed_folder(file), f"{name}={file}")
+            elif is_hub_id(file):
+                check_hub(file)
         bases = {one.base_model for one in trainings}
         for base in bases:
             place(base, "base_model")

@@ -14,11 +14,11 @@ def fits(name: str, target: str) -> bool:
 
 
 def fitting(names: Collection[str], targets: Sequence[str]) -> list[str]:
-    """Paths that a target is the end of, in order; `Refusal` for a target that is the end of none."""
+    """Paths that a target is the end of, in order; raise `Refusal` for a target that is the end of none."""
     ends = sorted({name.rpartition(".")[2] for name in names})
     for target in targets:
         if not any(fits(name, target) for name in names):
-            raise Refusal(f"targets={target!r}, which no module fits", ", ".join(ends), f"targets={','.join(ends[:2])}")
+            raise Refusal(f"targets={target!r}, which fits no module", ", ".join(ends), f"targets={','.join(ends[:2])}")
     return [name for name in names if any(fits(name, target) for target in targets)]
 
 
@@ -31,9 +31,9 @@ def check_rank(config: TrainLoraConfig, sides: Sides) -> None:
     most = {name: min(shape) for name, shape in sides.items()}
     name = (min if is_part else max)(most, key=lambda each: most[each])
     if config.rank > most[name]:
-        got = f"init={config.init} with rank={config.rank}, more than {name} has ({most[name]})"
+        got = f"init={config.init} with rank={config.rank}, which exceeds the largest rank of {name} ({most[name]})"
         what = "the adapter is a part of the update" if config.init == "svd" else "the adapter is a part of the weights"
-        said = what if is_part else "no layer has more, and further directions add nothing"
+        said = what if is_part else "no layer has a larger rank"
         raise Refusal(got, f"a rank up to {most[name]}: {said}", f"rank={most[name]}")
 
 

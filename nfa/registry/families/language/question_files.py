@@ -51,7 +51,7 @@ def read(data: str, *, parameter: str = "data", split: str = "train") -> Questio
     if is_hub_id(data):
         return QuestionSource(data, f"{data}, split {split}", _hub_items(data, split))
     near = difflib.get_close_matches(data, ["stdlib"])
-    remedy = "did you mean stdlib?" if near else "name a file with its ending: NAME.json (a list), NAME.jsonl (lines)"
+    remedy = "did you mean stdlib?" if near else "name a file with its extension: NAME.json (list), NAME.jsonl (lines)"
     kind = " (a folder)" if path.is_dir() else ""
     raise Refusal(f"{parameter}={data!r}{kind}", SOURCES, remedy)
 
@@ -59,6 +59,11 @@ def read(data: str, *, parameter: str = "data", split: str = "train") -> Questio
 def is_file_name(data: str) -> bool:
     """Whether `data` is meant as a file."""
     return Path(data).suffix.lower() in SUFFIXES
+
+
+def check_hub(name: str) -> None:
+    """Raise `Refusal` if the package that reads data sets of the hub is not installed."""
+    check_extra(f"data set {name} of the hub", "datasets", otherwise="check the path if a file was meant")
 
 
 def is_hub_id(data: str) -> bool:
@@ -74,7 +79,8 @@ def existing(path: Path, got: str) -> Path:
         raise Refusal(f"{got}: {path.absolute()} is a folder", "a .json or .jsonl file", "name a file in it")
     folder = path.absolute().parent
     if not folder.is_dir():
-        raise Refusal(f"{got}: there is no folder {folder}", SOURCES, "relative paths count from where you typed this")
+        remedy = "check the path; relative paths start at the folder where the command is typed"
+        raise Refusal(f"{got}: there is no folder {folder}", SOURCES, remedy)
     present = sorted(file.name for file in folder.iterdir() if is_file_name(file.name))
     near = difflib.get_close_matches(path.name, present, cutoff=0.7)
     remedy = f"did you mean {' or '.join(near)}?" if near else "check the name"
@@ -86,7 +92,7 @@ def _file_items(path: Path) -> list[Item]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise Refusal(f"{path}: {error.strerror}", "a file that can be read", "check the file's rights") from None
+        raise Refusal(f"{path}: {error.strerror}", "a readable file", "check its permissions") from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise Refusal(f"{path}: line {line} is not UTF-8 ({error.reason})", "UTF-8", "save it as UTF-8") from None
@@ -105,8 +111,8 @@ def _lines(path: Path, text: str) -> list[Item]:
         try:
             found.append(Item(f"line {number}", json.loads(line)))
         except (ValueError, RecursionError) as error:
-            remedy = "mend the line; a file that is one JSON value has to end in .json"
-            raise Refusal(f"{path}: line {number}: {_reason(error)}", "one JSON object a line", remedy) from None
+            remedy = "correct the line; a file with a single JSON value must have the extension .json"
+            raise Refusal(f"{path}: line {number}: {_reason(error)}", "one JSON object per line", remedy) from None
     return found
 
 
@@ -119,7 +125,7 @@ def _list(path: Path, text: str) -> list[Item]:
     except (ValueError, RecursionError) as error:
         line = f" line {error.lineno}:" if isinstance(error, json.JSONDecodeError) else ""
         several = "Extra data" in str(error)
-        remedy = "a file with an object on every line has to end in .jsonl" if several else "mend the file"
+        remedy = "a file with one object per line must have the extension .jsonl" if several else "correct the file"
         raise Refusal(f"{path}:{line} {_reason(error)}", "JSON", remedy) from None
     lists = {"": content} if isinstance(content, list) else {}
     if isinstance(content, dict):
@@ -139,16 +145,16 @@ def _reason(error: Exception) -> str:
 
 
 def _hub_items(name: str, split: str) -> list[Item]:
-    check_extra(f"{name} of the hub", "datasets", otherwise="check the path if a file was meant")
+    check_hub(name)
     load_dataset = importlib.import_module("datasets").load_dataset
     try:
         rows = load_dataset(name, split=split)
     except Exception as error:  # of many libraries: no network, no such data set, no such split, files it cannot read
         got = f"{name}, split {split}: {headline(error)} ({type(error).__name__})"
         remedy = "check name, split and network; or save its items as NAME.jsonl and name that file"
-        raise Refusal(got, "a public data set of the hub, and a split that it has", remedy) from error
+        raise Refusal(got, "a public data set of the hub with this split", remedy) from error
     items = [Item(f"row {number}", row) for number, row in enumerate(rows, start=1)]
     if not items:
         got = f"{name}, split {split}: no items in it"
-        raise Refusal(got, "at least one question with its answer", "another split")
+        raise Refusal(got, "at least one question with its answer", "choose another split")
     return items

@@ -38,7 +38,7 @@ class Pair:
 class QuestionData:
     """Items in published order: the training file's, and after them the validation file's.
 
-    `train_items` is how many belong to the training file; None where there is one file, to be split by a seed. `empty`
+    `train_items` is how many belong to the training file; None if there is one file, to be split by a seed. `empty`
     are the places of items without a question or without an answer, which the caller leaves out.
     """
 
@@ -118,7 +118,7 @@ def _refused(source: QuestionSource, faults: Sequence[str]) -> Refusal:
     count = f"{len(faults)} of {len(source.items)} items"
     allowed = f"{FORMS}; up to {MOST_EMPTY:.0%} of them may be empty, and are left out"
     got = f"{source.where}: {count}{''.join([*faults[:SHOWN], *more])}"
-    return Refusal(got, allowed, "mend these items or take them out")
+    return Refusal(got, allowed, "correct or remove these items")
 
 
 def _pair(item: Item) -> tuple[Pair, str]:

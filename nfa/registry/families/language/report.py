@@ -17,6 +17,7 @@ from nfa.registry.families.language import adapters
 from nfa.registry.families.language.base.model_names import KNOWN
 from nfa.registry.families.language.base.models import BaseModel, load_tokenizer
 from nfa.registry.families.language.base.quiet import quiet
+from nfa.registry.families.language.family import LanguageModels
 from nfa.registry.families.language.figures.fine_tuning import loss_curves
 from nfa.registry.families.language.scores import AnswerScores
 from nfa.registry.families.language.workload import LanguageModel
@@ -52,7 +53,7 @@ def stored_answers(run_id: str) -> dict[int, AnswerScores]:
 
 
 def report(run: TrackedRun, workload: LanguageModel, series: Mapping[str, Series]) -> None:
-    """training_log_{init}.csv, results.json and plots/loss_curves_{init}."""
+    """Write training_log_{init}.csv, results.json and plots/loss_curves_{init}."""
     config = workload.config
     tracking.put_text(run.info, f"training_log_{config.init}.csv", table(workload, series))
     losses = series["eval/loss"]
@@ -69,13 +70,13 @@ def report(run: TrackedRun, workload: LanguageModel, series: Mapping[str, Series
         "held_out": len(workload.ids("val")),
     }
     tracking.put_json(run.info, "results.json", found)
-    title = f"{workload.base.name}, init={config.init}, lr {config.lr}"
+    title = LanguageModels().title(tracking.config(run.run_id))
     tracking.save_picture(run, loss_curves(series, title=title), f"loss_curves_{config.init}")
     stage("figure", f"plots/loss_curves_{config.init}.png and .pdf")
 
 
 def table(workload: LanguageModel, series: Mapping[str, Series]) -> str:
-    """Content of training_log_{init}.csv: a row for every step; what was not measured is empty."""
+    """Return the content of training_log_{init}.csv: one row per step; unmeasured values are empty."""
     steps, init = range(workload.steps + 1), workload.config.init
     measured = [series.get(key, {}) for key in COLUMNS.values()]
     return csv_text(
@@ -107,5 +108,5 @@ def save_model(run: TrackedRun, workload: LanguageModel, model: nn.Module) -> No
 
 
 def _findable(base: BaseModel) -> str:
-    """A name by which other programs find a base model."""
+    """Return a name by which other programs can find the base model."""
     return str(base.folder) if base.name in KNOWN or Path(base.name).suffix == ".gguf" else base.name

@@ -1,4 +1,4 @@
-"""What happens in a fine-tuning: at its start, at its steps, at evaluations, at checkpoints and at the end."""
+"""The session of a fine-tuning: start, steps, evaluations, checkpoints and the final report."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -26,13 +26,13 @@ from nfa.registry.training.loop import Training, Watched
 from nfa.registry.training.session import Session, Tracked
 
 EVALUATIONS = 10
-QUESTIONS = 2  # of which the logits at the start are compared
+QUESTIONS = 2  # questions whose initial logits are compared
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}  # of the largest |logit|
 HALF_TOLERANCE = 0.05
 
 
 class LanguageSession(Session):
-    """A fine-tuning. An epoch of the loop is one optimizer step."""
+    """A fine-tuning; an epoch of the loop is one optimizer step."""
 
     unit: ClassVar[str] = "step"
 
@@ -51,8 +51,8 @@ class LanguageSession(Session):
         self.evaluated = sorted({*range(0, self.steps + 1, every), *self.schedule, self.steps})
         self.training = self._training()
         self.stored = self._stored(ready)
-        self.positions = [0]  # tokens seen after so many steps
-        self.answers: dict[int, Tensor] = {}  # by evaluation, the summed loss of each held-out answer
+        self.positions = [0]  # tokens seen, by number of steps
+        self.answers: dict[int, Tensor] = {}  # summed loss of each held-out answer, by step
 
     def _training(self) -> Training:
         workload, config = self.workload, self.config
@@ -64,7 +64,7 @@ class LanguageSession(Session):
             seed=config.seed,
             objective=workload.objective(),
             order=workload.order,
-            clip_norm=config.clip_norm or math.inf,  # the norm is measured either way
+            clip_norm=config.clip_norm or math.inf,  # without clipping the norm is still measured
             accumulation=config.accumulation,
             autocast=workload.autocast,
             unit="step",
@@ -89,7 +89,7 @@ class LanguageSession(Session):
         }
 
     def memory(self) -> Mapping[str, Any]:
-        """The held-out losses so far."""
+        """Return the held-out losses so far."""
         steps = sorted(self.answers)
         return {"answers": {"steps": steps, "sums": [self.answers[step] for step in steps]}}
 
@@ -99,12 +99,12 @@ class LanguageSession(Session):
             self.answers = dict(zip(stored["steps"], stored["sums"], strict=True))
 
     def space(self) -> tuple[int, int]:
-        """With the final model."""
+        """Return sizes that include the final model."""
         trained, _ = super().space()
         return trained, 4 * self.workload.base.parameters if self.config.init == "full" else 2 * trained
 
     def tensors(self) -> Mapping[str, Mapping[str, Tensor]]:
-        """The adapter at step 0."""
+        """Return the adapter at step 0."""
         initial = self.workload.initial
         return {} if initial is None else {INITIAL: {name: each.contiguous() for name, each in initial.items()}}
 
@@ -121,14 +121,14 @@ class LanguageSession(Session):
         yield "run", f"{self.run.run_id}, {counts}"
 
     def _unasked(self) -> Iterator[str]:
-        """What trains otherwise than the parameters say."""
+        """Yield notices about differences between parameters and training."""
         if narrow := self.stored["narrower"]:
             least = min(narrow, key=lambda name: narrow[name])
             said = f"have fewer directions than rank={self.config.rank} ({least}: {narrow[least]})"
-            yield f"{len(narrow)} of {len(self.stored['modules'])} modules {said}; config.json names them"
+            yield f"{len(narrow)} of {len(self.stored['modules'])} modules {said}; they are listed in config.json"
         if own := self.stored["base"]["own_dropout"]:
             shares = ", ".join(f"{name} {share:g}" for name, share in own.items())
-            yield f"the base's own dropout is on in training, whatever dropout says: {shares}"
+            yield f"the base model's own dropout is active in training, regardless of dropout: {shares}"
 
     def measure(self, epoch: int, *, checkpoint: bool) -> dict[str, float]:  # noqa: ARG002
         values = self._of_step(epoch) if epoch else {}
@@ -147,13 +147,13 @@ class LanguageSession(Session):
         return f"{shown}eval {values['eval/loss']:.4f}"
 
     def _seen(self, steps: int) -> int:
-        """Tokens, padding included, in so many steps."""
+        """Return the tokens, including padding, seen in this number of steps."""
         while len(self.positions) <= steps:
             self.positions.append(self.positions[-1] + self.workload.positions(len(self.positions) - 1))
         return self.positions[steps]
 
     def _of_step(self, step: int) -> dict[str, float]:
-        """What the step was: the loss of its questions before it, the gradient's norm before clipping, its rate."""
+        """Return the step's training loss, gradient norm before clipping, and learning rate."""
         last = self.training.last
         rate = float(self.config.lr) * self.training.optimizer.rate(step - 1)
         return {
@@ -163,7 +163,7 @@ class LanguageSession(Session):
         }
 
     def finish(self, tracked: Tracked) -> None:
-        """The final model, the log as a table, the loss curves, and how each held-out answer was predicted."""
+        """Store the final model, the log as a table, the loss curves, and the loss of each held-out answer."""
         with self.clock.section("tracking"):
             self.run.metrics.flush()
             steps = sorted(self.answers)
@@ -179,7 +179,7 @@ class LanguageSession(Session):
 
 
 def start(workload: LanguageModel) -> nn.Module:
-    """The model at step 0; `NfaError` where its logits are not those of the base (warm: with the update)."""
+    """Return the model at step 0; raise `NfaError` unless its logits are those of the base (warm: with the update)."""
     base = load_model(workload.base, DTYPES[workload.config.base_precision])
     if workload.config.init == "full":
         return workload.adapted(base).to(workload.device)
@@ -196,7 +196,7 @@ def start(workload: LanguageModel) -> nn.Module:
 
 
 def _with_update(workload: LanguageModel, base: nn.Module) -> nn.Module:
-    """What the model is to start as: the base, or for a warm start a second one with its update."""
+    """Return the expected initial model: the base, or for a warm start a copy with the update."""
     config = workload.config
     if config.init != "svd" or config.residual or workload.initial is None:
         return base
@@ -211,7 +211,7 @@ def _said(workload: LanguageModel) -> str:
 
 
 def _logits(workload: LanguageModel, model: nn.Module) -> Tensor:
-    """Of the shortest held-out questions, without mixed precision."""
+    """Return logits on the shortest held-out questions, without mixed precision."""
     shortest = sorted(workload.ids("val"), key=lambda item: len(workload.questions.ids[item]))[:QUESTIONS]
     found: list[Tensor] = []
     batches = workload.batches("val", batch_size=QUESTIONS, ids=shortest)

@@ -41,7 +41,7 @@ def _target(layer: Any) -> Target:
 
 
 def check_targets(config: TrainLoraConfig, base: BaseModel, initial: Adapter | None) -> dict[str, tuple[int, int]]:
-    """Sides of the targets by path; `Refusal` for targets that the base lacks, and an init that fits them not.
+    """Sides of the targets by path; raise `Refusal` for targets that the base lacks, and an init that fits them not.
 
     `initial` are factors that were made for some.
     """
@@ -53,7 +53,7 @@ def check_targets(config: TrainLoraConfig, base: BaseModel, initial: Adapter | N
     check_rank(config, sides)
     if config.init == "olora" and any(target.transposed for target in targets.values()):
         got = f"init=olora for base_model={config.base_model}, whose layers are Conv1D"
-        raise Refusal(got, "Linear layers, which PEFT's OLoRA knows", "init=pissa")
+        raise Refusal(got, "Linear layers, which PEFT's OLoRA supports", "init=pissa")
     return sides
 
 

@@ -33,7 +33,7 @@ from nfa.workloads.devices import check_precision, choose_device
 
 
 class LanguageTraining(FamilyTraining):
-    """Of causal language models, by a low-rank adapter or in full."""
+    """Trainings of causal language models, with a low-rank adapter or in full."""
 
     def read(self, config: TrainLoraConfig, clock: Stopwatch, found: QuestionData | None = None) -> Asked:
         check_precision(config.precision, choose_device(config.device))
@@ -70,7 +70,7 @@ class LanguageTraining(FamilyTraining):
         yield "data", text
         if asked.questions.leaked:
             leaked = f"{asked.questions.leaked} held-out questions are also in the training file"
-            yield "notice", f"{leaked}: eval/loss is too low"
+            yield "notice", f"{leaked}, so eval/loss is biased towards low values"
 
     def check_layers(self, configs: Sequence[TrainLoraConfig], data: Callable[[Any], Asked]) -> None:
         for config in configs:
@@ -96,7 +96,7 @@ class LanguageTraining(FamilyTraining):
 
 
 def _stored_start(config: TrainLoraConfig, asked: Asked, run: TrackedRun) -> StartFactors | None:
-    """The adapter at step 0 of a continued run; `Refusal` where its data or base model are others by now."""
+    """Return the adapter at step 0 of a resumed run; raise `Refusal` if its data or base model have changed."""
     stored = tracking.config(run.run_id)
     check_same(asked.questions.name, asked.questions.digest(), stored["data"]["digest"])
     check_same(f"base model {config.base_model}", asked.base.digest, stored["base"]["digest"])
@@ -106,7 +106,7 @@ def _stored_start(config: TrainLoraConfig, asked: Asked, run: TrackedRun) -> Sta
 
 
 def _examples(config: TrainLoraConfig, asked: Asked) -> dict[str, list[int]]:
-    """Which questions are trained on and which are held out."""
+    """Return the questions that are trained on and held out."""
     data = asked.questions
     trained = data.train_items if data.train_items is not None else len(data.pairs)
     beyond = range(config.max_items, trained) if config.max_items else ()
@@ -116,7 +116,7 @@ def _examples(config: TrainLoraConfig, asked: Asked) -> dict[str, list[int]]:
 
 
 def _moved(path: str, data_dir: str | None) -> str:
-    """Where a file of that name is in `data_dir`; names of data sets stay."""
+    """Return the path of a file of that name in `data_dir`; names of data sets are unchanged."""
     if not data_dir or not Path(path).suffix:
         return path
     return str(typed_folder(data_dir) / Path(path).name)

@@ -1,4 +1,4 @@
-"""A causal language model that is fine-tuned on questions and answers, by a low-rank adapter or in full."""
+"""The workload of a causal language model that is fine-tuned on questions and answers."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ from nfa.seeding import generator
 from nfa.workload import Batch, ParameterGroups, Workload
 
 DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "bfloat16", "float16")}
-TOKENS_AT_ONCE = 2048  # of an analysis: every one has logits
+TOKENS_AT_ONCE = 2048  # in an analysis, because each token has a row of logits
 ADAM_ARGUMENTS: dict[str, Any] = {"betas": (0.9, 0.999), "eps": 1e-8, "fused": True}
 ARGUMENTS = dict.fromkeys(ADAM, ADAM_ARGUMENTS)
 
@@ -52,7 +52,7 @@ class LanguageModel(Workload):
         self._order = lru_cache(maxsize=2)(self._shuffled)
 
     def variant(self, config: TrainLoraConfig) -> "LanguageModel":
-        """The same questions and base model for another training, whose adapter starts by itself."""
+        """Return a workload with the same questions and base model for another training with a new adapter."""
         return LanguageModel(config, self.base, self.questions, self.example_ids, self.device)
 
     @property
@@ -70,11 +70,11 @@ class LanguageModel(Workload):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps in a pass through the training questions; the last one may see fewer."""
+        """Optimizer steps per pass through the training questions; the last one may have fewer questions."""
         return math.ceil(len(self.ids("train")) / self.config.step_size)
 
     def order(self, step: int) -> Tensor:
-        """Ids of the training questions of an optimizer step, counted from 0: the same whatever is trained on them."""
+        """Return ids of the training questions of an optimizer step, counted from 0, whatever is trained on them."""
         epoch, place = divmod(step, self.steps_per_epoch)
         return self._order(epoch)[place * self.config.step_size :][: self.config.step_size]
 
@@ -83,7 +83,7 @@ class LanguageModel(Workload):
         return ids[torch.randperm(len(ids), generator=generator(self.config.seed, f"order/{epoch}"))]
 
     def positions(self, step: int) -> int:
-        """Tokens, padding included, that the model sees in an optimizer step."""
+        """Return the number of tokens, including padding, in an optimizer step."""
         parts = self.order(step).split(self.config.batch_size)
         return sum(len(part) * max(len(self.questions.ids[item]) for item in part.tolist()) for part in parts)
 
@@ -91,7 +91,7 @@ class LanguageModel(Workload):
         return self.adapted(load_model(self.base, DTYPES[self.config.base_precision])).to(self.device)
 
     def adapted(self, base: nn.Module) -> nn.Module:
-        """The base model, changed in place into what is trained: with its adapter, or with its targets set free."""
+        """Turn the base model in place into the trained model: add the adapter, or make the targets trainable."""
         base.requires_grad_(False)
         if self.config.init == "full":
             for layer in adapters.matching_modules(base, self.config.target_list).values():
@@ -134,16 +134,16 @@ class LanguageModel(Workload):
         return build(self.config, [Group(hidden, others)], self.config.rate(self.steps, 1), ARGUMENTS)
 
     def objective(self) -> TokenMean:
-        """The mean over answer tokens."""
+        """Return the mean over answer tokens."""
         return TokenMean()
 
     def described_loss(self, *, plain: bool) -> str:
-        """The loss in words."""
+        """Return the loss in words."""
         weighing = "every question weighing the same" if plain else "every token weighing the same"
         return f"negative log-likelihood of answer tokens, natural logarithm, {weighing}"
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Mixed precision, where it is asked for or comes by itself."""
+        """Return the context of mixed precision, if it is configured or chosen by auto."""
         return mixed_precision(self.config.precision, self.device)
 
     def batches(self, split: str, *, batch_size: int, ids: Sequence[int] | Tensor | None = None) -> Iterator[Batch]:
@@ -176,16 +176,16 @@ class LanguageModel(Workload):
         return {"nll": sums, "tokens": counts.to(sums)}
 
     def sites(self, model: nn.Module) -> Mapping[str, nn.Module]:
-        """The adapted layers, by their path in the base model."""
+        """Return the adapted layers by their path in the base model."""
         if self.config.init == "full":
             return adapters.matching_modules(model, self.config.target_list)
         return adapters.adapted_modules(model)
 
     def readout(self, model: nn.Module) -> None:
-        """None: the layer that gives the logits is not adapted."""
+        """Return None, because the layer that computes the logits is not adapted."""
 
     def groups(self, model: nn.Module) -> ParameterGroups:
-        """The blocks: what is trained below each entry of the model's list of layers."""
+        """Return the blocks: the trained parameters of each entry of the model's list of layers."""
         names: dict[str, list[str]] = {}
         for name, weight in model.named_parameters():
             if weight.requires_grad:
@@ -195,6 +195,6 @@ class LanguageModel(Workload):
 
 
 def _block(name: str) -> str:
-    """The first number in a path counts the blocks."""
+    """Return the block of a path, which is its first number."""
     number = next((part for part in name.split(".") if part.isdecimal()), None)
     return "other" if number is None else f"block_{number}"

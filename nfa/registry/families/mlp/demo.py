@@ -1,4 +1,4 @@
-"""Three small real trainings and their analysis, in a minute."""
+"""Three small trainings and their analysis, in a minute."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ FIGURE = "demo_enhanced_analysis"
 
 
 def demo(config: DemoConfig) -> None:
-    """A parent run with one training for each optimizer, an analysis of each, and one figure of all."""
+    """Create a parent run with one training per optimizer, an analysis of each, and a figure of all."""
     clock = Stopwatch()
     folder = output_folder(config.output_dir)
     asked = {name: value for name, value in dataclasses.asdict(config).items() if name != "output_dir"}
@@ -36,10 +36,11 @@ def demo(config: DemoConfig) -> None:
         curves = AnalyzeConfig(relations=",".join(alignment_report.SIX_CURVES))
         with clock.section("analysis"):
             analysed = analyse_each(Alignment(curves, World()), find_sources(run.run_id))
-        alignment_report.compare(run, analysed)
+        subject = family.subject(tracking.config(run.run_id))
+        alignment_report.compare(run, analysed, subject)
         series = {name: tracking.history(part) for name, part in analysed.items()}
         sites = [f"layer_{index}" for index in range(config.depth)]
-        title = f"digits, MLP {config.width} × {config.depth}: three optimizers, {config.epochs} epochs"
+        title = f"{subject}: three optimizers, {config.epochs} epochs"
         tracking.save_picture(run, training_analyses(series, sites, alignment_report.SIX_CURVES, title=title), FIGURE)
     stage("figure", f"plots/{FIGURE}.png and .pdf")
     if folder:

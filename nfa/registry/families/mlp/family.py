@@ -31,6 +31,10 @@ class Classifiers(Family):
     objective, quality = "val/loss", Quality("val/accuracy", "validation accuracy")
     space = "lr=log:1e-4:1,optimizer=sgd|adam|muon,width=log:32:1024,weight_decay=0|1e-5|1e-4|1e-3"
 
+    def subject(self, stored: Mapping[str, Any]) -> str:
+        train, data = stored["train"], stored["data"]
+        return f"MLP {data['features']}→{train['width']}×{train['depth']} on {data['name']}"
+
     def metric_keys(self, config: TrainConfig) -> list[str]:
         scores = [f"{split}/{score}" for split in ("train", "val", "test") for score in ("loss", "accuracy")]
         similarities = [f"layer_{index}/{relation}" for index in range(config.depth) for relation in TRAINING]
@@ -47,7 +51,7 @@ class Classifiers(Family):
             one.check_sizes(*PUBLISHED[one.dataset])
 
     def look(self, config: TrainConfig) -> Any:
-        """The files of the data set."""
+        """Find the files of the data set."""
         return image_files.locate(config.dataset, config.data_dir)
 
     def variants(self, config: TrainConfig) -> dict[str, TrainConfig]:

@@ -1,4 +1,4 @@
-"""Gradient harmonisation: examples weigh less where many others have a gradient of the same size.
+"""Gradient harmonisation: examples weigh less if many others have a gradient of similar size.
 
 Li, Liu, Wang: Gradient Harmonized Single-stage Detector, AAAI 2019, arXiv 1811.05181.
 """
@@ -14,11 +14,11 @@ from torch import Tensor
 from nfa.maths.exact_losses import negative_log_likelihood, widened
 from nfa.workload import Batch
 
-MU = 0.02  # where ASL1 turns from quadratic to linear
+MU = 0.02  # where ASL1 changes from quadratic to linear
 
 
 class Terms(NamedTuple):
-    """What GHM weighs, one entry an example (GHM-C) or an example's output (GHM-R): g in [0, 1], and its loss."""
+    """The weighted entries, one per example (GHM-C) or per output of an example (GHM-R): g in [0, 1], and the loss."""
 
     norms: Float[Tensor, " *n"]
     losses: Float[Tensor, " *n"]
@@ -46,7 +46,7 @@ def regression(outputs: Float[Tensor, "n k"], targets: Float[Tensor, "n k"]) -> 
 
 
 def one_hot_regression(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Terms:
-    """GHM-R of a classifier that is trained on one-hot targets."""
+    """GHM-R for a classifier trained on one-hot targets."""
     return regression(logits, F.one_hot(labels, logits.shape[1]).to(logits.dtype))
 
 
@@ -54,14 +54,14 @@ TERMS: Mapping[str, Callable[[Tensor, Tensor], Terms]] = {"cross-entropy": class
 
 
 def bin_of(norms: Tensor, bins: int) -> Int[Tensor, " *n"]:
-    """Which of `bins` equal parts of [0, 1] each g is in; 1 is in the last."""
+    """Return which of `bins` equal parts of [0, 1] each g lies in; 1 lies in the last one."""
     return (norms * bins).long().clamp(0, bins - 1)
 
 
 def bin_weights(counts: Float[Tensor, " b"], alpha: float, now: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-    """w ∝ counts^(−alpha), with mean 1 over a batch that has `now` entries in the bins; 0 for bins without any.
+    """Return weights ∝ counts^(−alpha) with mean 1 over a batch that has `now` entries in the bins; 0 for empty bins.
 
-    With counts = now and alpha = 1 it is the paper's N / (R_j · non-empty bins).
+    With counts = now and alpha = 1 these are the paper's N / (R_j · number of non-empty bins).
     """
     raw = torch.where(now > 0, counts.clamp(min=torch.finfo(counts.dtype).tiny) ** -alpha, torch.zeros_like(counts))
     return raw * now.sum() / (raw * now).sum()
@@ -70,7 +70,7 @@ def bin_weights(counts: Float[Tensor, " b"], alpha: float, now: Float[Tensor, " 
 class Harmonised:
     """The training objective mean(w · ℓ); weights carry no gradient.
 
-    `momentum` m: counts are acc = m·acc + (1 − m)·R, R those of the batch, beginning with the first batch's R.
+    With momentum m, counts are averaged as acc = m·acc + (1 − m)·R over the batches' counts R, starting at the first R.
     """
 
     def __init__(self, terms: Callable[[Tensor, Tensor], Terms], *, bins: int, momentum: float, alpha: float) -> None:
@@ -79,7 +79,7 @@ class Harmonised:
         self._next: Tensor | None = None
 
     def __call__(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """The objective of a batch [scalar]; `step` makes its counts part of the average."""
+        """Return the objective of a batch [scalar]; `step` adds its counts to the average."""
         norms, losses = self.terms(outputs, batch.targets)
         places = bin_of(norms, self.bins)
         now = places.flatten().bincount(minlength=self.bins).double()
@@ -89,27 +89,27 @@ class Harmonised:
         return (weights.to(losses) * losses).mean()
 
     def share(self, part: Batch, parts: Sequence[Batch], examples: int) -> float:  # noqa: ARG002
-        """Its share of the examples."""
+        """Return the part's share of the examples."""
         return len(part) / examples
 
     def step(self) -> None:
-        """The optimizer has made its step."""
+        """Add the batch's counts to the average, after an optimizer step."""
         self.counts = self._next
 
     def state_dict(self) -> dict[str, Any]:
-        """What the next batch's weights depend on."""
+        """Return the state on which the next batch's weights depend."""
         return {} if self.counts is None else {"counts": self.counts}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up a `state_dict` again."""
+        """Restore a `state_dict`."""
         self.counts = self._next = state.get("counts")
 
     def histogram(self) -> "Histogram":
-        """An empty histogram of this objective's gradient norms."""
+        """Return an empty histogram of this objective's gradient norms."""
         return Histogram(self.terms, self.bins, self.alpha)
 
     def fixed(self, seen: Iterable[tuple[Tensor, Batch]]) -> Callable[[Tensor, Batch], Tensor]:
-        """Per-example losses [n] whose weights are constants of the examples seen (their outputs and batches)."""
+        """Return per-example losses [n] whose weights are fixed by the examples in `seen` (outputs and batches)."""
         histogram = self.histogram()
         for outputs, batch in seen:
             histogram.update(outputs, batch)
@@ -117,7 +117,7 @@ class Harmonised:
 
 
 class Histogram:
-    """How many entries, and how much loss, each bin of g holds; the result does not depend on how they are batched."""
+    """Counts and summed losses per bin of g; the result does not depend on the batch size."""
 
     def __init__(self, terms: Callable[[Tensor, Tensor], Terms], bins: int, alpha: float) -> None:
         self.terms, self.bins, self.alpha = terms, bins, alpha
@@ -125,7 +125,7 @@ class Histogram:
         self.sums = torch.zeros(bins, dtype=torch.float64)
 
     def update(self, outputs: Tensor, batch: Batch) -> None:
-        """Add a batch."""
+        """Add the entries of a batch."""
         norms, losses = self.terms(outputs.detach(), batch.targets)
         places = bin_of(norms, self.bins).flatten().cpu()
         self.counts += places.bincount(minlength=self.bins)
@@ -133,17 +133,17 @@ class Histogram:
 
     @property
     def weights(self) -> Float[Tensor, " b"]:
-        """Weight of each bin, 0 where it is empty."""
+        """Return the weight of each bin, 0 for empty bins."""
         return bin_weights(self.counts, self.alpha, self.counts)
 
     def losses(self, outputs: Tensor, batch: Batch) -> Float[Tensor, " n"]:
-        """w · ℓ of each example, a mean over its outputs, with the weights of this histogram."""
+        """Return w · ℓ of each example, a mean over its outputs, with the weights of this histogram."""
         norms, losses = self.terms(outputs, batch.targets)
         weights = self.weights.to(losses)[bin_of(norms, self.bins)]
         return (weights * losses).flatten(1).mean(dim=1) if losses.ndim > 1 else weights * losses
 
     def values(self) -> dict[str, float]:
-        """Metrics: the share of each bin, the weight of each that is not empty, and the weighted loss."""
+        """Return metrics: the share of each bin, the weight of each non-empty bin, and the weighted loss."""
         total, weights = self.counts.sum(), self.weights
         found = {f"ghm/share_bin_{index}": float(count / total) for index, count in enumerate(self.counts)}
         held = [index for index, count in enumerate(self.counts) if count]

@@ -1,4 +1,4 @@
-"""Make a tracked run of a folder of old checkpoint files."""
+"""Import a folder of old checkpoint files as a tracked run."""
 
 import dataclasses
 import math
@@ -12,6 +12,7 @@ from nfa.console import bar, stage
 from nfa.content import file_sha256, unpickled
 from nfa.errors import NfaError, Refusal, headline, reading
 from nfa.measures.evaluation import evaluate_split
+from nfa.plain_text import counted
 from nfa.registry import tracking
 from nfa.registry.datasets import images, splits
 from nfa.registry.datasets.images import ImageData
@@ -28,7 +29,7 @@ from nfa.registry.training.config_json import SPACE_MARGIN, data_inputs, write_c
 from nfa.workloads.devices import choose_device
 
 REMEDY = (
-    "copy it again, or leave its epoch out with epochs; where it needs pickle and you trust it, save it again as "
+    "copy it again, or leave its epoch out with epochs; if it needs pickle and you trust it, save it again as "
     "torch.save({'state_dict': model.state_dict()}, …)"
 )
 TRAINING_FACTS = ("dataset", "data_dir", "width", "depth", "activation", "loss", "seed")
@@ -51,19 +52,19 @@ def import_checkpoints(_: ImportConfig, clock: Stopwatch, found: FoundFiles) -> 
             job.store()
             job.finish()
         except tracking.StoreError as error:
-            remedy = "mend it (permissions, disk space), then import again"
+            remedy = "fix it (permissions, disk space), then import again"
             raise NfaError(f"the tracking store failed: {headline(error)}\n  do: {remedy}") from error
     stage("done", run.link)
 
 
 def _checked(found: FoundFiles, data: ImageData) -> ImportConfig:
-    """The parameters with the width and depth of the tensors; `Refusal` for the first file that does not fit."""
+    """Return the parameters with the width and depth of the tensors; raise `Refusal` if a file does not fit."""
     config, files = found.config, found.files
     for file in bar(files.values(), "check", unit="file"):
         sizes = old_checkpoints.sizes(read(found.folder, file.path), file.path)
         config = old_checkpoints.agree(config, sizes, file.path)
         _check_fit(sizes, data, file.path)
-    stage("files", f"{len(files)} checkpoints, epochs {min(files)} to {max(files)}, in {found.folder}")
+    stage("files", f"{counted(len(files), 'checkpoint')}, epochs {min(files)} to {max(files)}, in {found.folder}")
     return config
 
 
@@ -71,17 +72,17 @@ def _check_fit(found: Sizes, data: ImageData, path: str) -> None:
     if (found.inputs, found.classes) != (data.features, data.classes):
         got = f"{path} (a network of {found.inputs} inputs and {found.classes} outputs) with dataset={data.name}"
         allowed = f"{data.features} inputs (pixels) and {data.classes} outputs (classes)"
-        raise Refusal(got, allowed, "give the dataset that the network was trained on")
+        raise Refusal(got, allowed, "name the dataset that the network was trained on")
 
 
 def read(folder: Path, path: str) -> dict[str, Tensor]:
-    """The weights in an old file under the names of our MLP; `Refusal` for a file that has no such."""
-    with reading(path, "whole files that torch.save wrote, of tensors, numbers and text", REMEDY):
+    """Return the weights of an old file under the names of our MLP; raise `Refusal` if it has none."""
+    with reading(path, "undamaged files of torch.save with tensors, numbers and text", REMEDY):
         content = unpickled(folder / path)
         state = content.get("state_dict", content) if isinstance(content, Mapping) else content
         if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
             got, allowed = f"{path} ({type(state).__name__} inside)", "{'state_dict': tensors by name}"
-            raise Refusal(got, allowed, "give such a file")
+            raise Refusal(got, allowed, "choose such a file")
         return old_checkpoints.rename({str(key): tensor for key, tensor in state.items()}, path)
 
 
@@ -101,7 +102,7 @@ class _Import:
         self.val_losses: dict[int, float] = {}
 
     def describe(self, config: ImportConfig) -> None:
-        """Everything about the run that is known before its first checkpoint, after a check that it can be stored."""
+        """Check the disk space, then store everything about the run that is known before its first checkpoint."""
         weights = sum(weight.nbytes for weight in self.model.parameters())
         tracking.check_space(self.run.info, total=weights * len(self.files) + SPACE_MARGIN, largest=weights)
         self.run.log_params({**dataclasses.asdict(config), **self.stored["train"]})
@@ -109,10 +110,10 @@ class _Import:
         write_config(self.run, self.stored)
         tracking.put_json(self.run.info, "example_ids.json", self.workload.example_ids)
         stage("model", f"MLP {config.width} × {config.depth}, {config.activation}")
-        stage("run", f"{self.run.run_id}, {len(self.files)} checkpoints")
+        stage("run", f"{self.run.run_id}, {counted(len(self.files), 'checkpoint')}")
 
     def store(self) -> None:
-        """Every epoch's weights and their evaluation."""
+        """Store the weights and metrics of every epoch."""
         for epoch, file in bar(self.files.items(), "import", unit="file"):
             self.model.load_state_dict(read(self.folder, file.path))
             values = {**self._evaluate("train", epoch), **self._evaluate("val", epoch)}
@@ -130,11 +131,11 @@ class _Import:
         values = evaluate_split(self.model, self.workload, split)
         if not all(map(math.isfinite, values.values())):
             path = self.files[epoch].path
-            raise NfaError(f"{split}/loss of {path} is too large for a number: leave epoch {epoch} out with epochs")
+            raise NfaError(f"{split}/loss of {path} is not finite; leave epoch {epoch} out with epochs")
         return values
 
     def finish(self) -> None:
-        """Test metrics of the last epoch, and the best one."""
+        """Log the test metrics of the last epoch, and tag the best one."""
         last = max(self.files)
         test = self._evaluate("test", last)
         self.run.metrics.log(test, last)

@@ -1,4 +1,4 @@
-"""Losses of a classifier, one value for each example; in float64 unless they are differentiated."""
+"""Losses of a classifier, one value per example; in float64 unless they are differentiated."""
 
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -8,7 +8,7 @@ from nfa.maths.exact_losses import negative_log_likelihood, widened
 
 
 def mse(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """Mean over classes of (f_k − y_k)², y one-hot.
+    """Return the mean over classes of (f_k − y_k)² with one-hot y, for each example.
 
     >>> import torch
     >>> mse(torch.tensor([[1.0, 2.0]]), torch.tensor([0]))

@@ -31,11 +31,11 @@ class MLP(nn.Module):
         self.activation = ACTIVATIONS[activation]
 
     def matrices(self) -> list[nn.Parameter]:
-        """The weight of every layer, first to last."""
+        """The weights of all layers, first to last."""
         return list(self.layers.parameters())
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Logits [n classes] of inputs [n …], flattened."""
+        """Return logits [n classes] of inputs [n …], which are flattened."""
         hidden = inputs.flatten(1)
         for layer in self.layers[:-1]:
             hidden = self.activation(layer(hidden))
@@ -44,11 +44,11 @@ class MLP(nn.Module):
 
 
 def initialise(model: MLP, init: str, generator: torch.Generator) -> None:
-    """Draw the weights of `model` anew.
+    """Draw new weights for `model`.
 
-    default: U(−1/√in, 1/√in), PyTorch's Linear default. small: the same, halved.
+    default: U(−1/√in, 1/√in), PyTorch's Linear default. small: half of these values.
     balanced: W_{l+1}ᵀ W_{l+1} = W_l W_lᵀ at every layer (Arora et al. 2018, arXiv 1802.06509): all matrices have
-    the same singular values, as many as the narrowest layer is wide, between random bases that neighbours share.
+    the same singular values, as many as the narrowest layer has units, and neighbouring layers share random bases.
     """
     weights = model.matrices()
     with torch.no_grad():
@@ -61,7 +61,7 @@ def initialise(model: MLP, init: str, generator: torch.Generator) -> None:
 
 
 def _balanced(weights: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
-    """Balanced matrices; their largest singular value is the geometric mean of those of `weights`, the smallest ½."""
+    """Return balanced matrices; the largest singular value is the geometric mean over `weights`, the smallest ½."""
     rank = min(min(weight.shape) for weight in weights)
     norms = torch.stack([torch.linalg.matrix_norm(weight.double(), ord=2) for weight in weights])
     spread = torch.linspace(1.0, 0.5, rank, dtype=torch.float64)

@@ -1,6 +1,6 @@
-"""Checkpoint files of older programs: the epochs a folder has, what the file names say, and our names for the tensors.
+"""Checkpoint files of older programs: their epochs, what the file names state, and our names for the tensors.
 
-Only names and tensors are looked at: nothing here opens a file, and names are understood before torch is loaded.
+Nothing here opens a file, and names are parsed before torch is loaded.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ def _words(separator: str) -> str:
     return separator.join((dataset, "width", width, "depth", depth, "act", activation))
 
 
-# In order of trial. The last one takes any text before its ending, and hears it where it reads like the others'.
+# Tried in this order. The last pattern accepts any text before the extension, and parses it if it looks familiar.
 _PATTERNS = [
     re.compile(pattern)
     for pattern in (
@@ -51,14 +51,14 @@ _MIDDLE = re.compile(r"middle\.([0-9]{1,4})\.1\.weight")
 
 
 class OldFile(NamedTuple):
-    """A checkpoint file: its path inside the folder, and the words that its name says of the network."""
+    """A checkpoint file: its path inside the folder, and the words about the network in its name."""
 
     path: str
     words: Mapping[str, str]
 
 
 class Sizes(NamedTuple):
-    """What the shapes of a network's matrices say of it; `depth` counts hidden layers."""
+    """The sizes of a network according to its matrices; `depth` counts hidden layers."""
 
     inputs: int
     width: int
@@ -67,7 +67,7 @@ class Sizes(NamedTuple):
 
 
 def find(paths: Iterable[str]) -> dict[int, OldFile]:
-    """Epoch → its file, among paths relative to the folder; the first pattern that has one wins.
+    """Return the file of each epoch among paths relative to the folder; the first pattern that matches wins.
 
     >>> find(["models/model_epoch_3.pt", "model_epoch_3.pth", "model_epoch_4:svhn:width:8:depth:2:act:relu:nn.pth"])[3]
     OldFile(path='model_epoch_3.pth', words={})
@@ -81,23 +81,23 @@ def find(paths: Iterable[str]) -> dict[int, OldFile]:
             epoch, file = int(words.pop("epoch")), OldFile(match.string, words)
             if epoch not in files and epoch in new:
                 got, allowed = f"{new[epoch].path} beside {file.path}", f"one file for epoch {epoch}"
-                raise Refusal(got, allowed, "keep the files of one network in a folder of their own")
+                raise Refusal(got, allowed, "keep each network's files in a separate folder")
             new[epoch] = file
         files = new | files
     return dict(sorted(files.items()))
 
 
 def choose(files: Mapping[int, OldFile], epochs: str, folder: str) -> dict[int, OldFile]:
-    """The files of the epochs that `epochs` names; `Refusal` where there is none at all or one of them has none."""
+    """Return the files of the epochs that `epochs` names; raise `Refusal` if there are none, or one is missing."""
     if not files:
-        raise Refusal(f"folder={folder} (no checkpoint file in it)", NAMES, "give the folder that holds such files")
+        raise Refusal(f"folder={folder} (no checkpoint file in it)", NAMES, "choose a folder that holds such files")
     if epochs.strip() == "all":
         return dict(files)
     wanted = checkpoint_schedule.parse(epochs, max(files))
     missing = [str(epoch) for epoch in wanted if epoch not in files]
     if missing:
         existing = "epochs with a file: " + ", ".join(map(str, files))
-        raise Refusal(f"epochs={epochs} (no file for {_some(missing)})", existing, "name some of these, or epochs=all")
+        raise Refusal(f"epochs={epochs} (no file for {_some(missing)})", existing, "choose from these, or epochs=all")
     return {epoch: files[epoch] for epoch in wanted}
 
 
@@ -107,9 +107,9 @@ def _some(items: Sequence[str]) -> str:
 
 
 def complete(config: ImportConfig, files: Mapping[int, OldFile]) -> ImportConfig:
-    """`config` with what the file names say; `Refusal` where they contradict it or each other, or leave a gap.
+    """Return `config` completed by the file names; raise `Refusal` for contradictions, or if something is missing.
 
-    Width and depth may stay 0: the tensors tell them. Nothing but a name or a parameter tells dataset and activation.
+    Width and depth may stay 0, because the tensors tell them. Dataset and activation must be in the names or given.
     """
     given = {name: getattr(config, name) for name in ("dataset", "width", "depth", "activation")}
     said = {name: (value, f"parameter {name}") for name, value in given.items() if value}
@@ -120,11 +120,11 @@ def complete(config: ImportConfig, files: Mapping[int, OldFile]) -> ImportConfig
                 raise Refusal(
                     f"{name}={value} ({file.path}) beside {name}={known} ({origin})",
                     "names and parameters that agree",
-                    f"mend or leave out {name}, or choose the files of one network by a folder of their own or epochs",
+                    f"correct or leave out {name}, or select one network's files, by a separate folder or by epochs",
                 )
     missing = [name for name in _CHOICES if name not in said]
     if missing:
-        got = f"{next(iter(files.values())).path} without {' and '.join(missing)} in its name"
+        got = f"{next(iter(files.values())).path} , whose name does not state {' and '.join(missing)}"
         allowed = "; ".join(f"{name}: {', '.join(_CHOICES[name])}" for name in missing)
         raise Refusal(got, allowed, "give " + ", ".join(f"{name}=…" for name in missing))
     return dataclasses.replace(config, **{name: value for name, (value, _) in said.items()})
@@ -137,7 +137,7 @@ def _facts(file: OldFile) -> dict[str, str | int]:
 
 
 def _choice(name: str, text: str, path: str) -> str:
-    """The allowed value that a word in a file name means: case and separators do not count.
+    """Return the allowed value that a word in a file name means; case and separators are ignored.
 
     >>> _choice("activation", "LeakyReLU", "x.pth"), _choice("dataset", "Fashion_MNIST", "x.pth")
     ('leaky_relu', 'fashion-mnist')
@@ -147,7 +147,7 @@ def _choice(name: str, text: str, path: str) -> str:
         if _letters(choice) == word or _OTHER_WORDS.get(word) == choice:
             return choice
     got, allowed = f"{name} {text!r} in the name {path}", ", ".join(_CHOICES[name])
-    raise Refusal(got, allowed, f"if it is one of these, rename the file to model_epoch_E.pth and give {name}=…")
+    raise Refusal(got, allowed, f"if it means one of these, rename the file to model_epoch_E.pth and give {name}=…")
 
 
 def _letters(text: str) -> str:
@@ -155,9 +155,9 @@ def _letters(text: str) -> str:
 
 
 def rename(state: Mapping[str, "Tensor"], path: str) -> dict[str, "Tensor"]:
-    """The weights under the names of our MLP, layer by layer; what wrapped the network comes off.
+    """Return the weights under the names of our MLP, layer by layer, without the prefixes of wrapper modules.
 
-    `Refusal` for keys that are not those of a bias-free MLP, and for tensors that are not finite float32 matrices.
+    Raises `Refusal` for keys that do not belong to a bias-free MLP, and unless tensors are finite float32 matrices.
     """
     state = {key: tensor for key, tensor in state.items() if not is_count(key)}
     bare = {key: innermost(key) for key in state}
@@ -166,13 +166,13 @@ def rename(state: Mapping[str, "Tensor"], path: str) -> dict[str, "Tensor"]:
     for key, tensor in state.items():
         layer = _layer(bare[key], depth)
         if layer is None or layer in layers:
-            why = "unknown" if layer is None else "a second one for its layer"
+            why = "unknown" if layer is None else "a second one for the same layer"
             raise Refusal(f"{path}: key {key} ({why})", KEYS, "only bias-free MLPs can be imported")
         _check_matrix(key, tensor, path)
         layers[layer] = tensor
     missing = [_key(layer, depth) for layer in range(depth + 1) if layer not in layers]
     if missing:
-        raise Refusal(f"{path} without {_some(missing)}", KEYS, "give a file with every layer's weight")
+        raise Refusal(f"{path} without {_some(missing)}", KEYS, "choose a file with every layer's weight")
     return {f"layers.{layer}.weight": layers[layer] for layer in range(depth + 1)}
 
 
@@ -196,36 +196,36 @@ def _check_matrix(key: str, tensor: "Tensor", path: str) -> None:
         kind = "" if is_dense else "without values, " if tensor.is_meta else f"{tensor.layout}, "
         got = f"{path}: {key} ({kind}{tensor.dtype}, shape {list(tensor.shape)})"
         allowed = "dense float32 matrices [out, in]"
-        raise Refusal(got, allowed, "save it again as one: weights are imported bit by bit, not converted")
+        raise Refusal(got, allowed, "save it again in this form; weights are imported bit by bit, without conversion")
     if not bool(tensor.isfinite().all()):
         raise Refusal(f"{path}: {key} (not all values are finite)", "finite weights", "leave its epoch out with epochs")
 
 
 def sizes(weights: Mapping[str, "Tensor"], path: str) -> Sizes:
-    """Sizes of a network from its matrices, first to last; `Refusal` where they do not make one MLP of one width."""
+    """Return the sizes of a network from its matrices, first to last; raise `Refusal` unless they form one MLP."""
     shapes = [list(weight.shape) for weight in weights.values()]
     (width, inputs), classes, depth = shapes[0], shapes[-1][0], len(shapes) - 1
     expected = [[width, inputs], *[[width, width]] * (depth - 1), [classes, width]]
     if shapes != expected:
-        raise Refusal(f"{path}: shapes {shapes}", f"{expected} for this width and depth", "give files of one MLP")
+        raise Refusal(f"{path}: shapes {shapes}", f"{expected} for this width and depth", "choose files of one MLP")
     return Sizes(inputs, width, depth, classes)
 
 
 def agree(config: ImportConfig, found: Sizes, path: str) -> ImportConfig:
-    """`config` with width and depth of the tensors; `Refusal` where it has others, given, named or of another file."""
+    """Return `config` with the tensors' width and depth; raise `Refusal` if other values were given or found before."""
     for name, value in (("width", found.width), ("depth", found.depth)):
         known = getattr(config, name)
         if known not in (0, value):
             raise Refusal(
                 f"{path}: {name} {value} in its tensors",
-                f"{name}={known}, as given, in a file name or in the tensors of an earlier epoch",
-                f"mend or leave out {name}, or choose the files of one network by a folder of their own or epochs",
+                f"{name}={known}, as given, in a file name, or in the tensors of an earlier epoch",
+                f"correct or leave out {name}, or select one network's files, by a separate folder or by epochs",
             )
     return dataclasses.replace(config, width=found.width, depth=found.depth)
 
 
 class FoundFiles(NamedTuple):
-    """What there is to import: parameters that are complete, the folder, its files by epoch, and those of the data."""
+    """What is imported: the complete parameters, the folder, its files by epoch, and the files of the data set."""
 
     config: ImportConfig
     folder: Path
@@ -234,7 +234,7 @@ class FoundFiles(NamedTuple):
 
 
 def look(config: ImportConfig) -> FoundFiles:
-    """Find the files and their data while nothing heavy is loaded; `Refusal` where one is missing."""
+    """Find the files and their data set without heavy imports; raise `Refusal` if one is missing."""
     folder = typed_folder(config.folder).resolve()
     files = choose(find(listed(folder)), config.epochs, config.folder)
     config = complete(config, files)
@@ -242,8 +242,8 @@ def look(config: ImportConfig) -> FoundFiles:
 
 
 def listed(folder: Path) -> list[str]:
-    """Paths of the files in a folder and in its folder `models`, relative to it; `Refusal` where it cannot be read."""
+    """Return relative paths of the files in a folder and in `models` inside it; raise `Refusal` if it is unreadable."""
     models = folder / "models"
-    with reading(f"folder={folder}", "a folder of old checkpoint files that can be read", COUNTS):
+    with reading(f"folder={folder}", "a readable folder of old checkpoint files", COUNTS):
         inside = [*folder.iterdir(), *(models.iterdir() if models.is_dir() else ())]
     return [path.relative_to(folder).as_posix() for path in inside if path.is_file()]

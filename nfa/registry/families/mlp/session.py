@@ -1,4 +1,4 @@
-"""What is particular in the training of a classifier: how it is described, and gradient harmonising."""
+"""The session of a classifier's training: its description, and gradient harmonising."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,6 +9,7 @@ from nfa.figures.training_analysis import Series
 from nfa.registry import tracking
 from nfa.registry.datasets.images import ImageData
 from nfa.registry.families.mlp.config import TrainConfig
+from nfa.registry.families.mlp.family import Classifiers
 from nfa.registry.families.mlp.figures.ghm_histogram import ghm_histogram
 from nfa.registry.families.mlp.ghm import Harmonised
 from nfa.registry.families.mlp.model import MLP
@@ -21,7 +22,7 @@ from nfa.workload import Batch
 
 
 def stored_config(entrypoint: str, train: Mapping[str, Any], data: ImageData) -> dict[str, Any]:
-    """Content of the `config.json` of a classifier's run; `train` holds the fields of `TrainConfig` that are known."""
+    """Return the content of a classifier's config.json; `train` holds the known fields of `TrainConfig`."""
     described = {
         "name": data.name,
         "digest": data.digest(),
@@ -34,7 +35,7 @@ def stored_config(entrypoint: str, train: Mapping[str, Any], data: ImageData) ->
 
 
 class ClassifierSession(AlignmentSession):
-    """The training of a classifier, with AGOP and NFM at its checkpoints."""
+    """The training of a classifier, with AGOP and NFM measured at its checkpoints."""
 
     workload: MLPClassifier
     model: MLP
@@ -51,11 +52,10 @@ class ClassifierSession(AlignmentSession):
         return f"MLP {sizes}, {config.activation}, {self.parameters():,} parameters"
 
     def title(self) -> str:
-        config = self.config
-        return f"{config.dataset}, {config.optimizer}, lr {config.lr}, MLP {config.width} × {config.depth}"
+        return Classifiers().title(self.stored)
 
     def recorders(self) -> list[tuple[Callable[[Tensor, Batch], None], Callable[[], dict[str, float]]]]:
-        """The histogram of gradient norms, where examples are weighted by it."""
+        """Return the histogram of gradient norms if it weights the examples."""
         if not isinstance(self.objective, Harmonised):
             return []
         histogram = self.objective.histogram()

@@ -1,4 +1,4 @@
-"""Trainings of classifiers: their images, their workloads and what differs in their runs."""
+"""Trainings of classifiers: images, workloads and sessions."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -10,6 +10,7 @@ from nfa.registry import stored_runs, tracking
 from nfa.registry.datasets import image_files, images, splits
 from nfa.registry.datasets.images import ImageData
 from nfa.registry.families.mlp.config import TrainConfig
+from nfa.registry.families.mlp.family import Classifiers
 from nfa.registry.families.mlp.session import ClassifierSession, stored_config
 from nfa.registry.families.mlp.workload import MLPClassifier
 from nfa.registry.families.protocol import FamilyTraining, Ids, Ready, StoredTraining
@@ -21,7 +22,7 @@ from nfa.workloads.devices import choose_device
 
 
 class ClassifierTraining(FamilyTraining):
-    """Of MLPs on images."""
+    """Trainings of MLPs on images."""
 
     def read(self, config: TrainConfig, clock: Stopwatch, found: Mapping[str, Path] | None = None) -> ImageData:
         with clock.section("data"):
@@ -52,7 +53,7 @@ class ClassifierTraining(FamilyTraining):
         return ClassifierSession(run, ready, clock, max_samples=ready.config.max_samples)
 
     def compare(self, parent: TrackedRun) -> None:
-        report.compare(parent)
+        report.compare(parent, Classifiers().subject(tracking.config(parent.run_id)))
 
     def rebuild(self, run: StoredTraining) -> MLPClassifier:
         train = TrainConfig(**run.config["train"])

@@ -1,4 +1,4 @@
-"""An MLP that classifies images."""
+"""The workload of an MLP that classifies images."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -54,13 +54,13 @@ class MLPClassifier(Workload):
         return mlp.to(self.device)
 
     def optimizers(self, model: MLP) -> Optimizers:
-        """The optimizer that the configuration names, for this model."""
+        """Return the configured optimizer for this model."""
         config, weights, examples = self.config.resolved(), model.matrices(), len(self.ids("train"))
         updates = config.updates(examples)
         return build(config, [Group(weights[:-1], weights[-1:])], config.rate(updates, updates // config.epochs))
 
     def objective(self) -> Harmonised | MeanLoss:
-        """What the configuration trains on; `losses` are plain whatever it is."""
+        """Return the training objective; `losses` are always unweighted."""
         config = self.config
         if config.weighting == "none":
             return MeanLoss(self.losses)
@@ -68,7 +68,7 @@ class MLPClassifier(Workload):
         return Harmonised(terms, bins=config.ghm_bins, momentum=config.ghm_momentum, alpha=config.ghm_alpha)
 
     def described_loss(self, *, plain: bool) -> str:
-        """The loss in words; `plain`: whatever the weights of examples are."""
+        """Return the loss in words; with `plain`, without the weights of examples."""
         train = self.config
         weighted = not plain and train.weighting != "none"
         return f"{train.loss}, weights of {train.weighting} fixed over these examples" if weighted else train.loss

@@ -1,4 +1,4 @@
-"""What the figures of a tuning study see of it, and the marks that they share."""
+"""Helpers of the figures of a tuning study."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,37 +14,37 @@ if TYPE_CHECKING:
 
     Scale = XAxis | YAxis
 
-MUCH = 30  # a positive objective that spans this factor is drawn on a logarithmic axis
+MUCH = 30  # a positive objective with a larger max/min ratio is drawn on a logarithmic axis
 DONE: dict[str, Any] = {"color": "tab:blue", "marker": "o"}
-MARK: dict[str, Any] = {"linestyle": "none", "zorder": 5}  # one trial above all others
+MARK: dict[str, Any] = {"linestyle": "none", "zorder": 5}  # a mark on top of the others
 BEST = MARK | {"color": "tab:red", "marker": "*", "markersize": 12, "markeredgecolor": "white"}
 DEFAULTS = MARK | {"color": "none", "marker": "D", "markersize": 9, "markeredgecolor": "black", "markeredgewidth": 1.3}
 
 
 def done(table: StudyTable) -> list[TrialRow]:
-    """Trials with values, feasible or not, by number."""
+    """Return the trials with values, feasible or not, by number."""
     return sorted((row for row in table.rows if row.state == "finished"), key=lambda row: row.number)
 
 
 def row_of(table: StudyTable, number: int | None) -> TrialRow | None:
-    """The finished trial of that number."""
+    """Return the finished trial of that number."""
     return next((row for row in done(table) if row.number == number), None)
 
 
 def wanted(table: StudyTable, objective: int = 0) -> str:
-    """The objective as it is written at an axis, with the direction that is better."""
+    """Return the axis label of an objective, with the better direction."""
     return f"{table.objectives[objective]} ({'higher' if table.maximise[objective] else 'lower'} is better)"
 
 
 def value_scale(scale: "Scale", values: Sequence[float]) -> None:
-    """Logarithmic, with plain numbers, where positive values span a large factor."""
+    """Use a logarithmic axis with plain numbers if positive values span a large factor."""
     if values and min(values) > 0 and max(values) > MUCH * min(values):
         scale.axes.set(**{f"{scale.axis_name}scale": "log"})
         plain_numbers(scale)
 
 
 def places(axis: Axis, rows: Sequence[TrialRow]) -> np.ndarray:
-    """Where trials are drawn along a parameter: logarithms to base 10 of a log axis, numbers of the choices."""
+    """Return the coordinates of trials along a parameter: base-10 logarithms on log axes, indices for choices."""
     values = [row.parameters[axis.name] for row in rows]
     if isinstance(axis, Choice):
         return np.array([shown_choices(axis, rows).index(str(value)) for value in values], dtype=float)
@@ -53,12 +53,12 @@ def places(axis: Axis, rows: Sequence[TrialRow]) -> np.ndarray:
 
 
 def shown_choices(axis: Choice, rows: Sequence[TrialRow]) -> list[str]:
-    """Choices as text, in order; what trials had beside them follows."""
+    """Return the choices as text, in order, followed by other values that trials had."""
     return list(dict.fromkeys([*map(str, axis.values), *(str(row.parameters[axis.name]) for row in rows)]))
 
 
 def parameter_scale(scale: "Scale", axis: Axis, rows: Sequence[TrialRow]) -> None:
-    """Ticks and label for `places`."""
+    """Set the ticks and the label that belong to `places`."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     scale.set_label_text(axis.name)

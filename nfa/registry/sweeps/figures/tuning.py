@@ -1,9 +1,9 @@
-"""Figures of a tuning study: how it went, and which parameters mattered."""
+"""Figures of a tuning study: its history, values during training, and parameter importances."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from nfa.figures.style import add_legend, panels, style
+from nfa.figures.style import add_legend, axis_label, panels, style
 from nfa.registry.sweeps.axis_importance import Importance
 from nfa.registry.sweeps.figures.study_rows import DEFAULTS, DONE, done, row_of, value_scale, wanted
 from nfa.registry.sweeps.study_table import StudyTable, TrialRow
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ENDED = {  # without a value: drawn above the panel, at the trial's number
+ENDED = {  # trials without a value, marked above the panel at their number
     "pruned": {"color": "0.55", "marker": "v", "markersize": 5},
     "failed": {"color": "tab:red", "marker": "x", "markersize": 5},
     "killed": {"color": "tab:purple", "marker": "s", "markersize": 4},
@@ -23,10 +23,10 @@ PALE, PRUNED, FAILED = "0.6", "#d3b98a", "tab:purple"
 def optimization_history(
     table: StudyTable, so_far: Sequence[tuple[int, float]], *, objective: int = 0, defaults: int | None = None
 ) -> "Figure | None":
-    """Values of the finished trials by number, and the best so far as steps; None without a finished trial.
+    """Draw the values of the finished trials by number and the best value so far; None without a finished trial.
 
-    Trials that gave no value are marked above the panel, those that break a constraint are hollow; `defaults` is the
-    number of the trial that had the default parameters.
+    Trials without a value are marked above the panel; trials that break a constraint are hollow. `defaults` is the
+    number of the trial with the default parameters.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -72,7 +72,7 @@ def _without_value(axes: "Axes", table: StudyTable) -> None:
 
 
 def intermediate_values(table: StudyTable, best: TrialRow | None, *, unit: str = "epoch") -> "Figure | None":
-    """The first objective while each trial trained; pruned ones are pale and end in a cross. None without values."""
+    """Draw the first objective during each trial; pruned trials are pale and end in a cross. None without values."""
     from matplotlib.ticker import MaxNLocator
 
     rows = [row for row in table.rows if row.intermediate]
@@ -82,13 +82,13 @@ def intermediate_values(table: StudyTable, best: TrialRow | None, *, unit: str =
     with style():
         for row in rows:
             _course(axes, row, is_best=best is not None and row.number == best.number)
-        for color, end, label in ((PALE, "", "finished"), (PRUNED, "x", "pruned, at the cross"), (FAILED, "", "other")):
+        for color, end, label in ((PALE, "", "finished"), (PRUNED, "x", "pruned at the cross"), (FAILED, "", "other")):
             states = {"finished": {"finished"}, "other": {"failed", "killed", "running"}}.get(label, {"pruned"})
             if any(row.state in states for row in rows):
-                name = "failed, stopped or running" if label == "other" else label
+                name = "failed, killed or running" if label == "other" else label
                 axes.plot([], [], color=color, marker=end, linestyle=":" if label == "other" else "-", label=name)
         value_scale(axes.yaxis, [value for row in rows for value in row.intermediate.values()])
-        axes.set(xlabel=unit, ylabel=wanted(table), title=f"{table.name}: trials while they trained")
+        axes.set(xlabel=axis_label(unit), ylabel=wanted(table), title=f"{table.name}: trials during training")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         add_legend(figure)
     return figure
@@ -110,9 +110,9 @@ def _course(axes: "Axes", row: TrialRow, *, is_best: bool) -> None:
 
 
 def param_importances(table: StudyTable, importances: Sequence[Mapping[str, Importance]]) -> "Figure | None":
-    """A panel for each objective that has any: bars with 95 % intervals, and the 95th percentile of chance as a tick.
+    """Draw a panel per objective: bars with 95 % intervals, and the 95th percentile under chance as a tick.
 
-    Axes that did not matter beyond chance are pale. None where no objective has an importance.
+    Axes that did not matter beyond chance are pale. None if no objective has importances.
     """
     known = [(table.objectives[index], found) for index, found in enumerate(importances) if found]
     if not known:
@@ -122,13 +122,13 @@ def param_importances(table: StudyTable, importances: Sequence[Mapping[str, Impo
     with style():
         for axes, (name, found) in zip(places, known, strict=True):
             _bars(axes, found)
-            axes.set(title=f"what decided {name}", xlabel="share of its variance among the finished trials")
+            axes.set(title=f"Importance of parameters for {name}", xlabel="share of its variance among finished trials")
         handles = [
             places[0].barh([0], [0], color="tab:blue", label="mattered (p ≤ 0.05)"),
             places[0].barh([0], [0], color="0.85", label="not beyond chance"),
             *places[0].plot([], [], color="0.2", marker="o", markersize=3, label="estimate, 95 % interval"),
             *places[0].plot([], [], color="tab:red", marker="|", markersize=11, markeredgewidth=2, linestyle="none",
-                            label="95th percentile of chance"),
+                            label="95th percentile by chance"),
         ]  # fmt: skip
         figure.legend(handles=handles, loc="outside lower center", ncols=2 if len(known) == 1 else 4)
     return figure

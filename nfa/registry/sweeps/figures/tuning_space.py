@@ -1,4 +1,4 @@
-"""Figures of a tuning study over its parameters, and over two objectives."""
+"""Figures of a tuning study: objectives over its parameters, and over each other."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.tri import Triangulation
 
-FEWEST = 8  # trials, for a surface through them
-APART = 22  # pixels between numbers of trials
+FEWEST = 8  # trials for an interpolated surface
+APART = 22  # pixels between two trial numbers
 
 
 def slices(
     table: StudyTable, best: TrialRow | None, *, objective: int = 0, defaults: int | None = None
 ) -> "Figure | None":
-    """A panel for each axis: the objective of finished trials against the parameter, coloured by when they were made.
+    """Draw a panel per axis: the objective of finished trials against the parameter, coloured by trial number.
 
     None without finished trials or axes.
     """
@@ -47,12 +47,10 @@ def slices(
                     area.plot([at], [row.values[objective]], label=label, **look)
             if index % columns == 0:
                 area.set_ylabel(wanted(table, objective))
-        bar = figure.colorbar(
-            dots, ax=areas, label="trial: later ones are lighter", pad=0.02, aspect=18 * len(areas) / columns
-        )
+        bar = figure.colorbar(dots, ax=areas, label="trial number", pad=0.02, aspect=18 * len(areas) / columns)
         bar.locator = MaxNLocator(integer=True, nbins=5)
         bar.update_ticks()
-        figure.suptitle(f"{table.name}: each parameter against the objective (the others vary too)")
+        figure.suptitle(f"{table.name}: objective by parameter (the other parameters vary too)")
         add_legend(figure)
     return figure
 
@@ -77,9 +75,9 @@ def _slice(area: "Axes", axis: Axis, rows: Sequence[TrialRow], objective: int, n
 def contour(
     table: StudyTable, importances: Mapping[str, Importance], best: TrialRow | None, *, objective: int = 0
 ) -> "Figure | None":
-    """The objective over the two most important numeric axes, linear between trials.
+    """Draw the objective over the two most important numeric axes, interpolated linearly between trials.
 
-    None with fewer than two numeric axes or 8 finished trials, or where these lie on one line.
+    None for fewer than two numeric axes or 8 finished trials, and if the trials lie on one line.
     """
     rows, chosen = _surface(table, importances)
     if len(chosen) < 2 or len(rows) < FEWEST:
@@ -106,14 +104,14 @@ def contour(
         study_rows.parameter_scale(area.xaxis, chosen[0], rows)
         study_rows.parameter_scale(area.yaxis, chosen[1], rows)
         figure.colorbar(surface, ax=area, label=wanted(table, objective), format="%.3g")
-        area.set_title(f"{table.name}: linear between trials, other parameters vary")
+        area.set_title(f"{table.name}: interpolated between trials (the other parameters vary too)")
         area.grid(False)
         add_legend(figure)
     return figure
 
 
 def _surface(table: StudyTable, importances: Mapping[str, Importance]) -> tuple[list[TrialRow], list[Range]]:
-    """The two numeric axes with most importance, those without one last, and the trials that have both."""
+    """Return the two most important numeric axes (axes without importance last) and the trials that have both."""
     numeric = [axis for axis in table.axes if isinstance(axis, Range)]
     ranked = sorted(numeric, key=lambda axis: -importances[axis.name].value if axis.name in importances else np.inf)
     rows = [row for row in done(table) if all(axis.name in row.parameters for axis in ranked[:2])]
@@ -121,7 +119,7 @@ def _surface(table: StudyTable, importances: Mapping[str, Importance]) -> tuple[
 
 
 def _triangles(x: np.ndarray, y: np.ndarray) -> "Triangulation | None":
-    """Of points scaled to the unit square, so that no axis counts more; None where they lie on a line."""
+    """Triangulate points scaled to the unit square, so that all axes count equally; None if they lie on a line."""
     from matplotlib.tri import Triangulation
 
     if min(np.ptp(x), np.ptp(y)) == 0:
@@ -133,7 +131,9 @@ def _triangles(x: np.ndarray, y: np.ndarray) -> "Triangulation | None":
 
 
 def pareto_front(table: StudyTable, front: Sequence[TrialRow], *, defaults: int | None = None) -> "Figure | None":
-    """Finished trials over the first two objectives, the front joined and numbered; None for one objective or no trial.
+    """Draw finished trials over the first two objectives, with the front joined and numbered.
+
+    None for a single objective, and without finished trials.
 
     Trials that break a constraint are hollow.
     """
@@ -173,10 +173,10 @@ def _front(area: "Axes", table: StudyTable, front: Sequence[TrialRow]) -> None:
 
 
 def _numbers(area: "Axes", table: StudyTable, front: Sequence[TrialRow]) -> None:
-    """Each trial's number on the side where nothing is better; left out where it would lie on the one before."""
+    """Write each trial's number on the side without better trials; skip numbers that would overlap the previous one."""
     sides = [1 if more else -1 for more in table.maximise[:2]]
     last = np.full(2, -np.inf)
-    area.autoscale_view()  # so that distances are known
+    area.autoscale_view()  # fixes the scale, so that distances are known
     for row in front:
         at = area.transData.transform((row.values[0], row.values[1]))
         if np.abs(at - last).max() > APART:
@@ -189,7 +189,7 @@ def _numbers(area: "Axes", table: StudyTable, front: Sequence[TrialRow]) -> None
 
 
 def _better(area: "Axes", table: StudyTable) -> None:
-    """An arrow to the corner where both objectives are best."""
+    """Draw an arrow towards the corner in which both objectives are best."""
     x, y = (0.97 if more else 0.03 for more in table.maximise[:2])
     back = [0.09 if place < 0.5 else -0.09 for place in (x, y)]
     area.annotate(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from nfa.figures.style import add_legend, epoch_axis, panels, site_label, style
+from nfa.figures.style import add_legend, add_title, epoch_axis, panels, site_label, style
 from nfa.figures.training_analysis import Series, draw
 
 if TYPE_CHECKING:
@@ -21,8 +21,9 @@ def optimizer_comparison(
     relation: str = "agop_nfm",
     label: str = "AGOP vs NFM",
     boundary: int | None = None,
+    title: str = "",
 ) -> "Figure":
-    """A panel of losses (validation dashed), then one panel a site with `relation`; `runs` are series by run name."""
+    """Draw a panel of losses (validation dashed) and one per site with `relation`; `runs` are series by run name."""
     figure, places = panels(len(sites) + 1)
     looks = [{"color": colour, "marker": marker} for colour, marker in zip(COLOURS, MARKERS, strict=True)]
     with style():
@@ -38,6 +39,7 @@ def optimizer_comparison(
             else:
                 place.set(title=site_label(site), ylabel=label, ylim=(0, 1))
         add_legend(figure)
+        add_title(figure, title)
     return figure
 
 

@@ -1,4 +1,4 @@
-"""How well a signal is decoded: windows of it, and a training's way there."""
+"""Figures of decoding: true and decoded windows, and the course of a training."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,7 +25,7 @@ class Window(NamedTuple):
 
 
 def envelopes(windows: Sequence[Window], *, rate: int, title: str = "") -> "Figure":
-    """One panel a window: both signals in units of the true signal's standard deviation over the recording."""
+    """Draw both signals of each window, in units of the true signal's standard deviation over the recording."""
     figure, places = panels(len(windows) or 1, columns=1, width=7.2, height=1.7)
     with style():
         for place, window in zip(places, windows, strict=False):
@@ -45,9 +45,9 @@ def envelopes(windows: Sequence[Window], *, rate: int, title: str = "") -> "Figu
 def decoding(
     series: Mapping[str, Series], pairs: Mapping[str, tuple[float, float]], *, best: int, title: str = ""
 ) -> "Figure":
-    """Losses, validation r and, of each test recording, the model's r against the linear baseline's.
+    """Draw losses, validation r, and for each test recording the model's r against the linear baseline's.
 
-    `series` by metric key; `pairs` (baseline, model) by recording; `best` is the epoch that was chosen.
+    `series` is by metric key, `pairs` of (baseline, model) by recording; `best` is the chosen epoch.
     """
     figure, places = panels(3, width=3.5, height=3.0)
     with style():
@@ -68,7 +68,7 @@ def _correlation(axes: "Axes", series: Mapping[str, Series], best: int) -> None:
     for value in series.get("val/baseline_pearson", {}).values():
         axes.axhline(value, color="0.35", linestyle="--", label="linear baseline")
     axes.axvline(best, color="tab:red", linestyle=":", linewidth=0.9, label=f"chosen, epoch {best}")
-    axes.set(title="validation", ylabel="Pearson's r, mean of recordings")
+    axes.set(title="validation", ylabel="Pearson's r, mean over recordings")
     axes.legend()
 
 

@@ -40,7 +40,7 @@ class Marker:
 
 
 def header_of(path: Path) -> BrainVisionHeader:
-    """What a header says; `Refusal` where a file that it points to is missing."""
+    """What a header says; raise `Refusal` if a file that it points to is missing."""
     entries = {name.lower(): value for name, value in _entries(path) if not re.fullmatch(r"(?i)ch\d+", name)}
     notes: list[str] = []
     data = _pointed(path, "DataFile", entries.get("datafile", ""), notes)
@@ -49,16 +49,16 @@ def header_of(path: Path) -> BrainVisionHeader:
 
 
 def check_whole(path: Path, header: BrainVisionHeader) -> None:
-    """`Refusal` where rows are missing that the header promises, and for an ending that MNE does not know."""
+    """Raise `Refusal` if rows are missing that the header promises, and for an ending that MNE does not know."""
     if path.suffix not in ENDINGS:
         small = path.with_suffix(path.suffix.lower()).name
-        raise Refusal(f"{path} (MNE knows no {path.suffix})", "endings in small letters", f"rename it to {small}")
+        raise Refusal(f"{path} (MNE does not know {path.suffix})", "extensions in lower case", f"rename it to {small}")
     width = BYTES.get(header.entries.get("binaryformat", "").upper())
     promised, channels = (int(header.entries.get(name, "0") or 0) for name in ("datapoints", "numberofchannels"))
     if width and channels and header.data.stat().st_size < promised * channels * width:
         there = header.data.stat().st_size // (channels * width)
-        got = f"{path} (it promises {promised} samples, {header.data.name} holds {there})"
-        raise Refusal(got, "whole files", "copy it again; where the rest is lost, export what there is to new files")
+        got = f"{path} (its header states {promised} samples, but {header.data.name} holds {there})"
+        raise Refusal(got, "whole files", "copy it again; if the rest is lost, export what there is to new files")
 
 
 def gaps_of(path: Path, rate: float) -> list[Gap]:
@@ -135,8 +135,8 @@ def _pointed(path: Path, what: str, named: str, notes: list[str]) -> Path:
     beside = [file for file in own if file.suffix.lower() == place.suffix.lower()]
     if not name or not place.suffix or len(beside) != 1:
         got = f"{path} (its {what} is {named or 'not named'}, which does not exist)"
-        called = f"put {place.name} beside the header, named so or {path.stem}{place.suffix}"
+        called = f"put {place.name} beside the header, under this name or as {path.stem}{place.suffix}"
         remedy = called if name else f"name it in the header: {what}=…"
         raise Refusal(got, "a header beside the files that it points to", remedy)
-    notes.append(f"{path.name} points to {name}, which does not exist: {beside[0].name} is taken")
+    notes.append(f"{path.name} points to {name}, which does not exist, so {beside[0].name} is used")
     return beside[0]

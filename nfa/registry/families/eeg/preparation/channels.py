@@ -45,7 +45,7 @@ class Chosen:
 
 
 def implied(name: str) -> str:
-    """What else than EEG a channel's name says that it is; empty where it says nothing else.
+    """What else than EEG a channel's name says that it is; empty if it says nothing else.
 
     >>> [implied(name) for name in ("Resp oro-nasal", "HEOGL", "EXG1", "Fp1", "EEG Fpz-Cz", "TP9")]
     ['breathing', 'eog', 'extra input', '', '', '']

@@ -9,40 +9,40 @@ from nfa.registry.families.eeg.config import SPLITTINGS, UNSEEN, UNSEEN_HELP, ch
 
 @dataclass(frozen=True)
 class PrepareEEGConfig:
-    """Cut, resample and normalise EEG recordings and their speech envelopes into the files that train_eeg reads."""
+    """Resample, split and normalise EEG recordings and speech envelopes, and write the files that train_eeg reads."""
 
     source: str = option(
         "",
-        "folder with SUBJECT_-_STIMULUS_-_eeg.npy ([T, C]; or .bdf, .edf, .vhdr, … that MNE reads) and, for each, "
+        "folder with pairs SUBJECT_-_STIMULUS_-_eeg.npy ([T, C]; or .bdf, .edf, .vhdr and others that MNE reads) and "
         "SUBJECT_-_STIMULUS_-_envelope.npy ([T] or [T, 1]); required",
     )
-    target: str = option("", "folder for the prepared files; made where it does not exist; required")
-    overwrite: bool = option(False, "replace prepared files of the same recordings in target; others there stay")
-    eeg_rate: float = option(0.0, "samples a second of the EEG; 0 = as the file says (.npy says none)", at_least=0)
-    envelope_rate: float = option(0.0, "samples a second of the envelopes; 0 = that of the EEG", at_least=0)
-    rate: int = option(64, "samples a second of the prepared files", at_least=1, below=10**5)
+    target: str = option("", "folder for the prepared files, created if it does not exist; required")
+    overwrite: bool = option(False, "replace prepared files of the same recordings in target; other files stay")
+    eeg_rate: float = option(0.0, "sampling rate of the EEG in Hz; 0 = from the file (.npy has none)", at_least=0)
+    envelope_rate: float = option(0.0, "sampling rate of the envelopes in Hz; 0 = that of the EEG", at_least=0)
+    rate: int = option(64, "sampling rate of the prepared files in Hz", at_least=1, below=10**5)
     channels: str = option(
         "auto",
-        "channels to use: names or globs, comma-separated, ! before those to leave out; auto = EEG, by the type that a "
-        "file states and what a name implies",
+        "channels to use: names or globs, comma-separated, with ! before those to leave out; auto = EEG channels, by "
+        "the type stated in the file and the type implied by the name",
     )
     gaps: str = option(
         "refuse",
-        "recordings whose time stamps skip: refuse, or cut into parts that end and begin there",
+        "what to do with recordings with gaps in their time stamps: refuse them, or cut them at the gaps",
         choices=("refuse", "cut"),
     )
     split: str = option(
         "time",
-        "what is held out: time = the last parts of each recording, recordings = whole ones, subjects = all of some",
+        "what is held out: time = the end of each recording, recordings = whole recordings, subjects = whole subjects",
         choices=SPLITTINGS,
     )
     unseen: str = option("first_minute", UNSEEN_HELP, choices=UNSEEN)
-    train_share: float = option(0.8, "share for training: of each recording its first part", above=0, below=1)
-    val_share: float = option(0.1, "share for validation, the part after it; the rest is for testing", above=0, below=1)
-    seed: int = option(1717, "seed of which recordings or subjects are held out", at_least=0, below=2**63)
-    highpass: float = option(0.0, "cut-off in Hz of a zero-phase highpass on the EEG; 0 = none", at_least=0)
-    lowpass: float = option(0.0, "cut-off in Hz of a zero-phase lowpass on the EEG; 0 = none", at_least=0)
-    run_name: str = option("", "name of the run in MLflow; empty = MLflow chooses one")
+    train_share: float = option(0.8, "share for training, the first part of each recording", above=0, below=1)
+    val_share: float = option(0.1, "share for validation, the part after; the rest is for testing", above=0, below=1)
+    seed: int = option(1717, "seed of the choice of held-out recordings or subjects", at_least=0, below=2**63)
+    highpass: float = option(0.0, "cut-off of a zero-phase high-pass filter on the EEG, in Hz; 0 = none", at_least=0)
+    lowpass: float = option(0.0, "cut-off of a zero-phase low-pass filter on the EEG, in Hz; 0 = none", at_least=0)
+    run_name: str = option("", "name of the run in MLflow; empty = chosen by MLflow")
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -39,7 +39,7 @@ class EDFHeader:
 
 
 def header_of(path: Path) -> EDFHeader:
-    """The header of an EDF or BDF file; `ValueError` for one that is none."""
+    """The header of an EDF or BDF file; raise `ValueError` for one that is none."""
     with path.open("rb") as file:
         fixed = file.read(256).decode("latin-1")
         signals = int(fixed[252:256])
@@ -61,8 +61,8 @@ def header_of(path: Path) -> EDFHeader:
 def check_whole(path: Path, header: EDFHeader) -> None:
     """`Refusal` where records are missing that the header promises: a copy that broke off, or a recording that did."""
     if header.there < header.promised:
-        got = f"{path} (its header promises {header.promised} data records, it holds {header.there})"
-        raise Refusal(got, "whole files", "copy it again; where the rest is lost, export what there is to a new file")
+        got = f"{path} (its header states {header.promised} data records, but it holds {header.there})"
+        raise Refusal(got, "whole files", "copy it again; if the rest is lost, export what there is to a new file")
 
 
 def gaps_of(path: Path, rate: float) -> list[Gap]:
@@ -88,12 +88,12 @@ def gaps_of(path: Path, rate: float) -> list[Gap]:
 
 def _check_told(path: Path, header: EDFHeader, record: int) -> None:
     if header.interrupted:
-        got = f"{path} (it may have gaps, and its data record {record}, counted from 0, does not say when it began)"
+        got = f"{path} (it may have gaps, but its data record {record}, counted from 0, has no start time)"
         raise Refusal(got, "EDF+D and BDF+D with a time stamp in every record", "export it again")
 
 
 def _stamps(path: Path, header: EDFHeader) -> Iterator[str | None]:
-    """When each record began, in seconds as written; None where it does not say."""
+    """When each record began, in seconds as written; None if it does not say."""
     at = next((k for k, label in enumerate(header.labels) if label in ("EDF Annotations", "BDF Annotations")), None)
     if at is None or not header.there:
         return

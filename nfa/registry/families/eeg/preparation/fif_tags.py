@@ -15,7 +15,7 @@ def check_chain(path: Path) -> None:
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         while position >= 0:
             if position in seen:
-                raise ValueError("its tags lead in a circle")
+                raise ValueError("its tags form a cycle")
             seen.add(position)
             file.seek(position)
             content = file.read(HEADER.size)

@@ -68,7 +68,7 @@ def spans_of(eeg: Signal, envelope: Signal, settings: FilterSettings, whole: str
     shorter one's end.
 
     Where both rates allow it within a second, parts begin where either has a sample. Pieces below one second are left
-    out. `Refusal` for lengths that differ by more than half a second, a part without a second in one piece, and
+    out. Raises `Refusal` for lengths that differ by more than half a second, a part without a second in one piece, and
     cut-offs that the EEG's rate does not have.
     """
     _check_pair(eeg, envelope, settings)
@@ -124,7 +124,7 @@ def prepare(
     """The parts of a signal, normalised by what is for training, or by all where nothing is; a channel that is
     constant there is only shifted.
 
-    One split is in memory in float64 at a time. `Refusal` for values that are not finite.
+    One split is in memory in float64 at a time. Raises `Refusal` for values that are not finite.
     """
     basis = "train" if any(span.split == "train" for span in spans) else spans[0].split
     parts: dict[Span, Array] = {}
@@ -188,7 +188,7 @@ def _read(signal: Signal, span: Span, settings: FilterSettings) -> Array:
         sample, channel = np.argwhere(~np.isfinite(recorded))[0]
         place = f"sample {start + sample} of channel {signal.channels[channel]}"
         got = f"{signal.name} ({recorded[sample, channel]} at {place})"
-        raise Refusal(got, "finite values", "mend or leave out the recording")
+        raise Refusal(got, "finite values", "correct or leave out the recording")
     return recorded
 
 
@@ -199,12 +199,12 @@ def _segment(signal: Signal, span: Span, settings: FilterSettings) -> Segment:
 
 
 def check_flat(name: str, channels: Sequence[str], scale: Scale, largest: Array, over: str) -> None:
-    """`Refusal` for channels that are constant up to rounding, whose largest value is `largest` [C]."""
+    """Raise `Refusal` for channels that are constant up to rounding, whose largest value is `largest` [C]."""
     flat = np.flatnonzero(scale.deviation <= FLAT * largest).tolist()
     if flat:
         names = ", ".join(channels[channel] for channel in flat)
         got = f"{name} (constant over {over}: channel {names})"
-        raise Refusal(got, "channels that vary", "mend the channel (interpolate it), or leave out the recording")
+        raise Refusal(got, "channels that vary", "repair the channel (interpolate it), or leave out the recording")
 
 
 def _filter(recorded: Array, rate: float, settings: FilterSettings) -> None:

@@ -85,7 +85,7 @@ def open_mne(path: Path, config: PrepareEEGConfig, notes: list[str]) -> tuple[Si
         rate, samples = _rate(path, raw.info["sfreq"], config.eeg_rate), int(raw.n_times)
         segments = placed(path, samples, rate, gaps.gaps_of(path, raw, rate), cut=config.gaps == "cut")
     if not gaps.are_seen(path):
-        notes.append(f"{path.name}: files of this format have no time stamps that are read; taken to be without a gap")
+        notes.append(f"{path.name}: time stamps of this format are not read; the recording is assumed to have no gaps")
 
     def read(start: int, stop: int) -> Array:
         with _telling(path, lambda line: stage("notice", line)):
@@ -95,7 +95,7 @@ def open_mne(path: Path, config: PrepareEEGConfig, notes: list[str]) -> tuple[Si
     try:
         read(samples - 1, samples)
     except Refusal as error:
-        got = f"{path} (of the {samples} samples that its header promises the last cannot be read)"
+        got = f"{path} (the last of the {samples} samples stated in its header cannot be read)"
         raise Refusal(got, WHOLE, REMEDY) from error
     return Signal(str(path), rate, samples, tuple(names), segments, read), chosen.described(whole.ch_names)
 
@@ -134,7 +134,7 @@ def _rate(path: Path, said: float, asked: float) -> float:
     """The rate asked for, where it is what the file says as precisely as it says it; else the file's."""
     if asked and abs(asked - said) > said * _precision(path):
         got = f"eeg_rate={asked:.10g} with {path}"
-        raise Refusal(got, f"the rate that the file says, {said:.10g} Hz", "leave eeg_rate out")
+        raise Refusal(got, f"the rate stated in the file, {said:.10g} Hz", "leave eeg_rate out")
     return asked or float(said)
 
 

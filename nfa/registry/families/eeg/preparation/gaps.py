@@ -1,4 +1,4 @@
-"""Where a recording in a file was interrupted: its time stamps, or its marks of a new beginning, against its samples.
+"""Gaps in recordings: time stamps, or marks of a new segment, compared with the number of samples.
 
 MNE joins what lies around a gap, and marks it in some formats. Where a format has time stamps that MNE leaves unread,
 they are read here.

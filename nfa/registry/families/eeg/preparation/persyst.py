@@ -10,7 +10,7 @@ SLACK = 1e-6  # seconds, the last digit of a time
 
 
 def check_pointed(path: Path) -> None:
-    """`Refusal` where the data that a header points to are missing; MNE takes them by that name alone."""
+    """Raise `Refusal` if the data that a header points to are missing; MNE takes them by that name alone."""
     named = next((value for name, value in _entries(path, "[fileinfo]") if name.lower() == "file"), "")
     if not (path.parent / PureWindowsPath(named).name).is_file():
         got = f"{path} (its File is {named or 'not named'}, which does not exist)"

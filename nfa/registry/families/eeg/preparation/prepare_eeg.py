@@ -48,7 +48,7 @@ def prepare_eeg(config: PrepareEEGConfig, _: Stopwatch, found: tuple[list[Record
         try:
             report = _written(recordings, config, settings, plans, held, target)
         except OSError as error:
-            raise NfaError(f"{target} could not be written: {error}\n  do: mend it, then prepare again") from error
+            raise NfaError(f"{target} could not be written: {error}\n  do: fix it, then prepare again") from error
         run.log_datasets(_inputs(report, target))
         tracking.put_json(run.info, "preparation.json", report)
     stage("done", f"{target}  {run.link}")
@@ -57,7 +57,7 @@ def prepare_eeg(config: PrepareEEGConfig, _: Stopwatch, found: tuple[list[Record
 def _checked(
     recordings: Sequence[Recording], config: PrepareEEGConfig, settings: FilterSettings, held: Mapping[str, str]
 ) -> tuple[Plans, int]:
-    """Plans, and how many channels all have; `Refusal` for the first file that does not fit.
+    """Plans, and how many channels all have; raise `Refusal` for the first file that does not fit.
 
     What is to be said of files is said.
     """
@@ -126,8 +126,8 @@ def _check_channels(eeg: Signal, expected: Signal) -> None:
         raise Refusal(
             f"{eeg.name} ({len(eeg.channels)} channels; differing: {', '.join(differing[:5])})",
             f"the {len(expected.channels)} channels of {Path(expected.name).name}",
-            "give all recordings the same channels in the same order (channels= chooses), or prepare them into folders "
-            "of their own",
+            "use the same channels in the same order for all recordings (see channels=), or prepare them into separate "
+            "folders",
         )
 
 
@@ -139,7 +139,7 @@ def _check_space(target: Path, plans: Plans, channels: int) -> None:
     if free < needed:
         got = f"{free / 2**20:.0f} MB free at {existing}"
         allowed = f"about {needed / 2**20:.0f} MB for the prepared files"
-        raise Refusal(got, allowed, "free some space, or give another target")
+        raise Refusal(got, allowed, "free some space, or choose another target")
 
 
 def _written(

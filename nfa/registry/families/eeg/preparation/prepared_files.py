@@ -27,7 +27,7 @@ class Written:
     largest: Array
 
     def check(self, over: str, scale: Scale | None = None, largest: Array | None = None) -> None:
-        """`Refusal` for channels that are constant over what a scale is of, the recording's own unless given."""
+        """Raise `Refusal` for channels that are constant over what a scale is of, the recording's own unless given."""
         largest = self.largest if largest is None else largest
         check_flat(self.signal.name, self.signal.channels, scale or self.own, largest, over)
 

@@ -58,7 +58,7 @@ def chosen(config: PrepareEEGConfig) -> tuple[list[Recording], Path]:
 
 
 def held_out(recordings: Sequence[Recording], config: PrepareEEGConfig) -> dict[str, str]:
-    """The split of each recording by its name; empty where each is divided in time."""
+    """The split of each recording by its name; empty if each is divided in time."""
     if config.split == "time":
         return {}
     shares = {"val": config.val_share, "test": 1 - config.train_share - config.val_share}
@@ -68,17 +68,17 @@ def held_out(recordings: Sequence[Recording], config: PrepareEEGConfig) -> dict[
 
 def find(folder: Path) -> list[Recording]:
     """Recordings in a folder, sorted by name; files with other names are passed over."""
-    with reading(f"source={folder}", "a folder with recordings that can be read", COUNTS):
+    with reading(f"source={folder}", "a readable folder with recordings", COUNTS):
         files = sorted(path for path in folder.iterdir() if path.is_file())
     eeg, envelopes = _by_name(files, "eeg"), _by_name(files, "envelope")
     if not eeg and not envelopes:
         prepared = any(PREPARED.fullmatch(path.name) for path in files)
-        remedy = "these are prepared already: give the folder to train_eeg" if prepared else "name the files like this"
+        remedy = "these are already prepared: pass the folder to train_eeg" if prepared else "name the files like this"
         raise Refusal(f"source={folder} (no recording in it)", ALLOWED, remedy)
     odd = eeg.keys() ^ envelopes.keys()
     lonely = [found[name].name for found in (eeg, envelopes) for name in sorted(found) if name in odd]
     if lonely:
-        got = f"{folder}: {', '.join(lonely)} without partner"
+        got = f"{folder}: {', '.join(lonely)} without a matching file"
         raise Refusal(got, ALLOWED, "add the other file, or remove this one")
     return [Recording(name, eeg[name], envelopes[name]) for name in sorted(eeg)]
 
@@ -91,7 +91,7 @@ def prepared_before(target: Path, recordings: Iterable[Recording]) -> list[Path]
 
 
 def _by_name(files: Iterable[Path], kind: str) -> dict[str, Path]:
-    """The file to open for each recording; `Refusal` for two."""
+    """The file to open for each recording; raise `Refusal` for two."""
     found: dict[str, Path] = {}
     matches = [(path, match) for path in files if (match := RECORDED.fullmatch(path.name)) and match["kind"] == kind]
     headed = {(match["name"], ending) for _, match in matches for ending in BESIDE.get(match["ending"].lower(), ())}
@@ -100,7 +100,7 @@ def _by_name(files: Iterable[Path], kind: str) -> dict[str, Path]:
         if ending in COMPANIONS or (name, ending) in headed or (kind == "envelope" and ending != "npy"):
             continue
         if name in found:
-            raise Refusal(f"{found[name]} beside {path.name}", "one EEG file a recording", "remove one of the two")
+            raise Refusal(f"{found[name]} beside {path.name}", "one EEG file per recording", "remove one of the two")
         found[name] = path
     return found
 
@@ -109,19 +109,19 @@ def _check_readable(recordings: Iterable[Recording], eeg_rate: float) -> None:
     for recording in recordings:
         if not recording.needs_mne and not eeg_rate:
             got = f"{recording.eeg} with eeg_rate=0"
-            raise Refusal(got, "the rate of .npy files, which do not say it", "eeg_rate=1024, say")
+            raise Refusal(got, "the rate of .npy files, which do not state it", "for example eeg_rate=1024")
         if recording.needs_mne:
             check_extra(str(recording.eeg), "eeg", "mne", otherwise="save it as .npy")
 
 
 def _check_target(target: Path, overwrite: bool) -> None:
-    with reading(f"target={target}", "a folder that can be written", "give another one"):
+    with reading(f"target={target}", "a writable folder", "choose another one"):
         existing = next(folder for folder in (target, *target.parents) if folder.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         trouble = "not writable" if existing.is_dir() else "not a folder"
-        raise Refusal(f"target={target} ({existing} is {trouble})", "a folder that can be written", "give another one")
+        raise Refusal(f"target={target} ({existing} is {trouble})", "a writable folder", "choose another one")
     held = sorted(path.name for path in target.iterdir() if PREPARED.fullmatch(path.name)) if target.exists() else []
     if held and not overwrite:
         got = f"target={target} (it holds {held[0]}{f' and {len(held) - 1} more' if len(held) > 1 else ''})"
         allowed = "a folder without prepared files"
-        raise Refusal(got, allowed, "give another folder, or overwrite=true to replace files of the same recordings")
+        raise Refusal(got, allowed, "choose another folder, or overwrite=true to replace files of the same recordings")

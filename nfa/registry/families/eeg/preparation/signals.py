@@ -54,7 +54,7 @@ class Signal:
 def in_memory(name: str, array: Array, rate: float, *, envelope: bool = False) -> Signal:
     """A signal that is an array [T, C], an envelope [T] or [T, 1]; a memory-mapped one stays on disk until it is read.
 
-    `Refusal` for arrays of another shape or kind.
+    Raises `Refusal` for arrays of another shape or kind.
     """
     shape = list(array.shape)
     if envelope and array.ndim == 1:
@@ -74,7 +74,7 @@ def in_memory(name: str, array: Array, rate: float, *, envelope: bool = False) -
 def placed(path: Path, samples: int, rate: float, gaps: Sequence[Gap], *, cut: bool) -> tuple[Segment, ...]:
     """What a file of so many rows holds between its gaps.
 
-    `Refusal` for any gap without `cut`, and always where it is not known when recording went on.
+    Raises `Refusal` for any gap without `cut`, and always where it is not known when recording went on.
     """
     found, start, onset = [], 0, 0.0
     for gap in gaps:
@@ -87,7 +87,7 @@ def placed(path: Path, samples: int, rate: float, gaps: Sequence[Gap], *, cut: b
     if samples > start:
         found.append(Segment(start, samples, onset))
     if not found:
-        raise Refusal(f"{path} (nothing but a gap)", "recordings that hold something", "leave it out")
+        raise Refusal(f"{path} (it contains only a gap)", "recordings with samples", "leave it out")
     return tuple(found)
 
 
@@ -95,17 +95,17 @@ def _refused(path: Path, gap: Gap, at: float, count: int) -> Refusal:
     more = f"; {count} gaps in all" if count > 1 else ""
     got = f"{path} ({_described(gap)} at {at:.3f} s, sample {gap.sample} counted from 0{more})"
     if gap.seconds is None:
-        remedy = "save what lies between gaps as recordings of their own"
-        return Refusal(got, "gaps whose length the file says, with gaps=cut", remedy)
+        remedy = "save the parts between gaps as separate recordings"
+        return Refusal(got, "gaps of known length, with gaps=cut", remedy)
     if gap.seconds < 0:
-        return Refusal(got, "time stamps that go on", "mend the time stamps, or leave the recording out")
-    remedy = "gaps=cut for parts that end and begin there; the envelope is taken to go on through the gap"
-    return Refusal(got, "recordings without a gap", remedy)
+        return Refusal(got, "increasing time stamps", "correct the time stamps, or leave the recording out")
+    remedy = "gaps=cut splits recordings there; the envelope is assumed to continue through the gap"
+    return Refusal(got, "recordings without gaps", remedy)
 
 
 def _described(gap: Gap) -> str:
     if gap.seconds is None:
-        return "a new segment begins, and nothing says how much later than the one before,"
+        return "a new segment begins after a gap of unknown length,"
     if gap.seconds < 0:
         return f"time stamps go back by {-gap.seconds:.4g} s"
     return f"{gap.seconds:.4g} s are missing"

@@ -32,16 +32,16 @@ class Entry(NamedTuple):
 
 
 def configuration(folder: Path) -> dict[str, Any]:
-    """config.json; `Refusal` where it is missing or no JSON object, and for quantised models and adapters."""
+    """config.json; raise `Refusal` if it is missing or no JSON object, and for quantised models and adapters."""
     path = folder / "config.json"
     if (folder / "adapter_config.json").is_file() and not path.is_file():
-        raise Refusal(f"{folder} (an adapter, no base model)", CONTENTS, "pass the model that the adapter was made for")
+        raise Refusal(f"{folder} (an adapter, not a base model)", CONTENTS, "pass the adapter's base model")
     with reading(path, CONTENTS, "pass the folder that save_pretrained wrote"):
         found = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(found, dict):
             raise ValueError("no object")
     if found.get("quantization_config"):
-        remedy = "get the model's weights before quantisation, or a GGUF file, which is dequantised"
+        remedy = "use the unquantised weights, or a GGUF file, which is dequantised"
         raise Refusal(f"{folder} (quantised weights)", "weights in float32, float16 or bfloat16", remedy)
     return found
 
@@ -49,7 +49,7 @@ def configuration(folder: Path) -> dict[str, Any]:
 def weight_files(folder: Path) -> tuple[Path, ...]:
     """The files that transformers reads: model.safetensors, else those that its index names, sorted.
 
-    `Refusal` where there are none; weights in pickle files (.bin, .pt) are never read.
+    Raises `Refusal` if there are none; weights in pickle files (.bin, .pt) are never read.
     """
     if (folder / SAFETENSORS).is_file():
         return (folder / SAFETENSORS,)
@@ -57,20 +57,20 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
         return _parts(folder)
     pickles = [file.name for file in sorted(folder.iterdir()) if file.suffix in {".bin", ".pt", ".pth", ".ckpt"}]
     if pickles:
-        remedy = "convert them where you trust their origin: from_pretrained(…), then save_pretrained(FOLDER)"
+        remedy = "convert them if you trust their origin: from_pretrained(…), then save_pretrained(FOLDER)"
         raise Refusal(f"{folder} (weights in pickle files: {', '.join(pickles[:3])})", "*.safetensors", remedy)
     others = ", ".join(file.name for file in sorted(folder.glob("*.safetensors"))) or "no *.safetensors"
     raise Refusal(f"{folder} ({others})", CONTENTS, "pass the folder that save_pretrained wrote")
 
 
 def _parts(folder: Path) -> tuple[Path, ...]:
-    with reading(folder / INDEX, "an index with a weight_map: tensor → file", "get the file again"):
+    with reading(folder / INDEX, "an index with a weight_map: tensor → file", "download the file again"):
         names = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
         if not names or any(Path(name).name != name for name in names):
             raise ValueError("its weight_map names no files of this folder")
         missing = [name for name in names if not (folder / name).is_file()]
     if missing:
-        raise Refusal(f"{folder} (lacks {', '.join(missing)})", f"all parts named in {INDEX}", "get these files")
+        raise Refusal(f"{folder} (lacks {', '.join(missing)})", f"all parts named in {INDEX}", "download these files")
     return tuple(folder / name for name in names)
 
 
@@ -82,7 +82,7 @@ def entries(files: Iterable[Path]) -> dict[str, Entry]:
     found = dict(sorted(entry for file in files for entry in _entries(file)))
     strange = [f"{name} ({entry.dtype})" for name, entry in found.items() if _is_quantised(name, entry)]
     if strange:
-        remedy = "get the model's weights before quantisation, or a GGUF file, which is dequantised"
+        remedy = "use the unquantised weights, or a GGUF file, which is dequantised"
         raise Refusal(f"{strange[0]} among the weights", "weights in float32, float16 or bfloat16", remedy)
     return found
 
@@ -94,7 +94,7 @@ def _is_quantised(name: str, entry: Entry) -> bool:
 def _entries(file: Path) -> list[tuple[str, Entry]]:
     from safetensors import safe_open
 
-    with reading(file, "a safetensors file", "the file is damaged: get it again"):
+    with reading(file, "a safetensors file", "the file is damaged; download it again"):
         with safe_open(file, "np"):  # raises where header and bytes do not fit together
             pass
         with file.open("rb") as opened:
@@ -142,7 +142,7 @@ def _stamp(file: Path) -> tuple[int, ...]:
 
 
 def made_once(folder: Path, make: Callable[[Path], object]) -> Path:
-    """`folder`, filled by `make` where it does not exist; `Refusal` where a file in it is not what was made."""
+    """`folder`, filled by `make` where it does not exist; raise `Refusal` if a file in it is not what was made."""
 
     def sealed(inner: Path) -> None:
         make(inner)
@@ -154,10 +154,10 @@ def made_once(folder: Path, make: Callable[[Path], object]) -> Path:
 
 
 def _check_made(folder: Path) -> None:
-    """`Refusal` for a file that is not what its digest says; folders made by version 0.6 have no digests."""
+    """Raise `Refusal` for a file that is not what its digest says; folders made by version 0.6 have no digests."""
     if not (folder / MADE).is_file():
         return
-    allowed, remedy = "the file as it was made", f"remove {folder}: it is made again"
+    allowed, remedy = "the file as it was made", f"delete {folder}; it will be made again"
     with reading(folder / MADE, allowed, remedy):
         made = kept_json(folder / MADE)
     for name, digest in made.items():
@@ -177,9 +177,9 @@ def sha256_of(file: Path) -> str:
 
 
 def check_space(folder: Path, needed: int) -> None:
-    """`Refusal` where the file system that `folder` will be on has fewer than `needed` free bytes."""
+    """Raise `Refusal` if the file system that `folder` will be on has fewer than `needed` free bytes."""
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(existing).free
     if free < needed:
         got = f"{existing} ({free / 1e9:.2f} GB free)"
-        raise Refusal(got, f"{needed / 1e9:.2f} GB for {folder.name}", "make room, or set NFA_CACHE to another folder")
+        raise Refusal(got, f"{needed / 1e9:.2f} GB for {folder.name}", "free space, or set NFA_CACHE to another folder")

@@ -28,12 +28,12 @@ class Header(NamedTuple):
 
 
 def read_header(file: Path) -> Header:
-    """Architecture and shapes of the weights; `Refusal` for a file that is no GGUF or is cut off."""
+    """Architecture and shapes of the weights; raise `Refusal` for a file that is no GGUF or is cut off."""
     import numpy as np
 
     from nfa.registry.families.language.base.gguf_reader import BoundedReader
 
-    remedy = "the file is damaged or another kind: get it again"
+    remedy = "the file is damaged or not a GGUF file; download it again"
     with reading(file, ALLOWED, remedy), np.errstate(over="raise"):  # a damaged offset must not begin anew at zero
         reader = BoundedReader(file)
         empty = next((tensor.name for tensor in reader.tensors if not tensor.n_elements), None)
@@ -60,7 +60,7 @@ def _convert(file: Path, folder: Path, inner: Path) -> None:
     header = read_header(file)
     needed = 4 * header.parameters + (64 << 20)
     files.check_space(folder, needed)
-    stage("base model", f"converting {file.name} to {folder} ({needed / 1e9:.2f} GB): once, 20–30 s for 100 MB")
+    stage("base model", f"converting {file.name} to {folder} ({needed / 1e9:.2f} GB); done once, 20–30 s per 100 MB")
     try:
         with quiet():
             _write(file, inner)

@@ -52,7 +52,7 @@ def _fetched(name: str, patterns: tuple[str, ...], wrong: Exception | None) -> P
     except Exception as error:  # of the hub's, the transport's, or the file system's
         cause = wrong or error
         reason = f"{type(cause).__name__}: {(str(cause).strip().splitlines() or [''])[0]}"
-        got = f"base_model={name!r} (no such folder here, and not fetched from the hub: {reason})"
+        got = f"base_model={name!r} (not a local folder, and not downloadable from the hub: {reason})"
         remedy = "check the id and the network, or pass the folder of a model, or base_model=smollm2 or tiny"
         raise Refusal(got, ALLOWED, remedy) from None
     return Path(found)

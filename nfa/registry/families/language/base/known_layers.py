@@ -24,10 +24,10 @@ OF_GGUF = {
 
 
 def known_layers(name: str) -> Sides | None:
-    """Sides of the matrices that may be linear layers, by path; None where only transformers can tell.
+    """Sides of the matrices that may be linear layers, by path; None if only transformers can tell.
 
     That is so for hub ids, for models with experts, which are stored otherwise than they are in memory, and for GGUF
-    files of other architectures than Llama's kin. `Refusal` for a name, folder or file that is no base model.
+    files of other architectures than Llama's kin. Raises `Refusal` for a name, folder or file that is no base model.
     """
     kind, path = place(name)
     if kind == "tiny":
@@ -38,7 +38,7 @@ def known_layers(name: str) -> Sides | None:
 
 
 def targeted(layers: Sides, targets: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Those that a target is the end of; `Refusal` for a target that is the end of none."""
+    """Those that a target is the end of; raise `Refusal` for a target that is the end of none."""
     return {name: layers[name] for name in fitting([*layers, OUTPUT], targets) if name in layers}
 
 

@@ -58,15 +58,15 @@ def _smollm2(parameter: str) -> Path:
 
 
 def _gguf(file: Path, parameter: str) -> Path:
-    with reading(f"{parameter}={file}", ALLOWED, "a file that can be read"), file.open("rb") as opened:
+    with reading(f"{parameter}={file}", ALLOWED, "check its permissions"), file.open("rb") as opened:
         if opened.read(len(MAGIC)) == MAGIC:
             return file
     remedy = f"the folder {file.parent}" if (file.parent / "config.json").is_file() else "choose from these"
-    raise Refusal(f"{parameter}={file} (a file that is no GGUF)", ALLOWED, remedy)
+    raise Refusal(f"{parameter}={file} (not a GGUF file)", ALLOWED, remedy)
 
 
 def _absence(name: str) -> str:
-    return "no such file or folder" if "/" in name or name.endswith(".gguf") else "no known name, and no such folder"
+    return "no such file or folder" if "/" in name or name.endswith(".gguf") else "not a known name, and no such folder"
 
 
 def _suggestion(name: str, parameter: str) -> str:

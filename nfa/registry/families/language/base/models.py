@@ -58,7 +58,7 @@ def find_base(name: str) -> BaseModel:
     folder = gguf_files.converted(path) if kind == "gguf" else path
     base_files.configuration(folder)
     tensors = base_files.entries(base_files.weight_files(folder))
-    with reading(folder, base_files.CONTENTS, "get the model's files again"):
+    with reading(folder, base_files.CONTENTS, "download the model's files again"):
         files = base_files.files_of(folder)
         version = importlib.metadata.version("transformers")
         facts = base_files.facts_of(f"facts transformers {version}", files, lambda: _facts(folder, tensors))
@@ -68,13 +68,13 @@ def find_base(name: str) -> BaseModel:
 def load_model(base: BaseModel, dtype: torch.dtype = torch.float32) -> "PreTrainedModel":
     """The model in `dtype`, whatever it is stored in, in eval mode, without a cache of keys and values.
 
-    Random numbers, warnings and progress bars are as before. `Refusal` where a parameter has no stored weights.
+    Random numbers, warnings and progress bars are as before. Raises `Refusal` if a parameter has no stored weights.
     """
     from transformers import AutoModelForCausalLM
 
     load: Callable[..., Any] = AutoModelForCausalLM.from_pretrained
     stored = _wrapping(base.folder)
-    fits = reading(base.folder, "weights that belong to config.json", "get the model's files again")
+    fits = reading(base.folder, "weights that belong to config.json", "download the model's files again")
     with fits, quiet(), seeding.untouched():
         model, info = load(
             base.folder,
@@ -108,7 +108,7 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
 def weight_of(base: BaseModel, name: str) -> Tensor:
     """A weight in float32 by the model's parameter name; a tied one is found under each of its names.
 
-    `Refusal` for a name that the model does not have.
+    Raises `Refusal` for a name that the model does not have.
     """
     tensors = base_files.entries(base_files.weight_files(base.folder))
     stored = {own: own for own in tensors}
@@ -143,7 +143,7 @@ def _skeleton(folder: Path, tensors: Mapping[str, Entry]) -> "PreTrainedModel":
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     causal = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
-    remedy = "choose a model for text generation that needs no code of its own, or smollm2 or tiny"
+    remedy = "choose a text-generation model without custom code, or smollm2 or tiny"
     known = reading(folder / "config.json", "a causal language model known to transformers", remedy)
     with known, quiet(), seeding.untouched(), torch.device("meta"):
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -189,11 +189,11 @@ def _check_weights(folder: Path, model: "PreTrainedModel", tensors: Mapping[str,
         shape, expected = tensors[stored[name]].shape, tuple(parameter.shape)
         if shape != expected:
             got = f"{folder} ({name} is {list(shape)}, by config.json {list(expected)})"
-            raise Refusal(got, "weights that belong to config.json", "get the model's files again")
+            raise Refusal(got, "weights that belong to config.json", "download the model's files again")
 
 
 def _wrapping(folder: Path) -> dict[str, str] | None:
-    """What to take off the names in the files before transformers reads them; None where they are the model's own."""
+    """What to take off the names in the files before transformers reads them; None if they are the model's own."""
     tensors = base_files.entries(base_files.weight_files(folder))
     compiled = any(COMPILED in name for name in tensors)
     if not compiled and not all(name.startswith(WRAPPERS) or is_count(name) for name in tensors):

@@ -44,14 +44,14 @@ def folder(settings: TinySettings = DEFAULT) -> Path:
 
 
 def _make(text: bytes, settings: TinySettings, inner: Path) -> None:
-    stage("base model", f"training tiny, a byte-level Llama, on {len(text):,} bytes of English: once, 5–10 s")
+    stage("base model", f"training tiny, a byte-level Llama, on {len(text):,} bytes of English; done once, 5–10 s")
     train, held_out = paragraphs(text)
     model = trained(train, settings)
     loss = held_out_loss(model, held_out, settings.length)
     with quiet():
         model.save_pretrained(inner)
         tokenizer().save_pretrained(inner)
-    stage("base model", f"tiny reaches {loss:.2f} nats a byte on text that it was not trained on")
+    stage("base model", f"tiny reaches {loss:.2f} nats per byte on held-out text")
 
 
 def paragraphs(text: bytes) -> tuple[Int[Tensor, " train"], Int[Tensor, " held_out"]]:

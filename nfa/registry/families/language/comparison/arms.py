@@ -13,13 +13,13 @@ from nfa.registry.families.language.report import stored_answers
 from nfa.registry.families.language.tensor_files import matrices_in
 
 APART = ("seed", "factors", "run_name", "resume", "device", "base_model", "data", "val_data", "init", "start")
-LENGTH = ("steps", "epochs", "schedule", "eval_every")  # how long, and when it is looked at
+LENGTH = ("steps", "epochs", "schedule", "eval_every")  # length of the training, and times of evaluation
 
 
 def arms_of(run_ids: Sequence[str]) -> list[StartArm]:
-    """Arms, those of random adapters first, in the order of their first runs.
+    """Group runs into arms, those of random adapters first, in the order of their first runs.
 
-    `Refusal` for runs that are no finished fine-tunings of the same base on the same questions.
+    Raises `Refusal` unless all runs are finished fine-tunings of the same base model on the same questions.
     """
     configs = {run_id: _config(run_id) for run_id in run_ids}
     _check_same(configs)
@@ -40,28 +40,29 @@ def arms_of(run_ids: Sequence[str]) -> list[StartArm]:
 def _config(run_id: str) -> dict[str, Any]:
     tags = tracking.find_run(run_id).data.tags
     if tags.get("nfa.entrypoint") != "train_lora" or tags.get("nfa.state") != "finished":
-        got = f"run {run_id[:12]} ({tags.get('nfa.entrypoint', 'not of nfa')}, {tags.get('nfa.state', 'no state')})"
+        got = f"run {run_id[:12]} ({tags.get('nfa.entrypoint', 'not by nfa')}, {tags.get('nfa.state', 'no state')})"
         raise Refusal(got, "finished runs of train_lora", "leave it out, or continue it with train_lora resume=<id>")
     return tracking.config(run_id)
 
 
 def _check_same(configs: Mapping[str, Mapping[str, Any]]) -> None:
-    """All on the same base model and the same held-out questions."""
+    """Raise `Refusal` unless all runs have the same base model and the same held-out questions."""
     first = next(iter(configs))
     for run_id, config in configs.items():
         for what, part in (("base", "base model"), ("data", "questions")):
             if config[what]["digest"] != configs[first][what]["digest"]:
                 got = f"runs {first[:12]} and {run_id[:12]} with different {part}"
-                raise Refusal(got, f"runs with the same {part}", "compare those that have it in common")
+                raise Refusal(got, f"runs with the same {part}", "compare runs that share it")
     held_out = {run_id: stored_runs.example_ids(run_id)["val"] for run_id in configs}
     for run_id, ids in held_out.items():
         if ids != held_out[first]:
             got = f"runs {first[:12]} and {run_id[:12]} with different held-out questions"
-            raise Refusal(got, "the same ones", "train with the same split_seed, max_items, eval_items and max_length")
+            remedy = "train with the same split_seed, max_items, eval_items and max_length"
+            raise Refusal(got, "the same held-out questions", remedy)
 
 
 def _settings(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """What differs between the runs beside their start, their seed and how long they are."""
+    """Return the settings that differ between runs, apart from start, seed and length."""
     fields = [name for name in next(iter(configs.values()))["train"] if name not in (*APART, *LENGTH)]
     values = {run_id: {name: config["train"][name] for name in fields} for run_id, config in configs.items()}
     differing = [name for name in fields if len({repr(value[name]) for value in values.values()}) > 1]
@@ -69,7 +70,7 @@ def _settings(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _start(config: Mapping[str, Any]) -> str:
-    """ "random", "svd residual, synthesised teacher", …"""
+    """Return the start in words: "random", "svd residual, synthesised teacher", …"""
     train = config["train"]
     if train["init"] != "svd":
         return str(train["init"])
@@ -95,7 +96,7 @@ def _start_cost(run_id: str, config: Mapping[str, Any]) -> float | None:
 
 
 def operations_of(run_id: str) -> float | None:
-    """Floating-point operations of a run and of all that it was made from; None where some of it is no run."""
+    """Return the floating-point operations of a run and of all runs it was made from; None if a source is not a run."""
     own = tracking.history(run_id).get("compute/flops", {})
     config = tracking.config(run_id)
     if config["entrypoint"] == "train_lora":

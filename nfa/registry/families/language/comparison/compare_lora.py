@@ -24,7 +24,7 @@ Found = dict[str, Any]
 
 
 def compare_lora(config: CompareLoraConfig, parent: TrackedRun | None = None) -> TrackedRun:
-    """A run with comparison_report.txt, comparison.json, plots/comparison_random_vs_svd.png and the differences."""
+    """Create a run with comparison_report.txt, comparison.json, plots/comparison_random_vs_svd.png and differences."""
     sources = list(dict.fromkeys(run_id for part in config.run_id.split(",") for run_id in _sources(part.strip())))
     arms = arms_of(sources)
     folder = output_folder(config.output_dir)
@@ -47,7 +47,7 @@ def compare_lora(config: CompareLoraConfig, parent: TrackedRun | None = None) ->
 
 
 def _sources(text: str) -> list[str]:
-    """Ids of fine-tunings; an experiment's are those it has listed, wherever they were made, without its teacher's."""
+    """Return ids of fine-tunings; an experiment stands for its listed runs except the teacher's."""
     run_id = tracking.find_run(text).info.run_id
     if not tracking.has_artifact(run_id, EXPERIMENT):
         return [source.info.run_id for source in find_sources(text)]
@@ -57,7 +57,7 @@ def _sources(text: str) -> list[str]:
 
 
 def compared(arms: Sequence[StartArm], config: CompareLoraConfig) -> Found:
-    """Content of comparison.json: each arm by itself, and each that is not random against random ones."""
+    """Return the content of comparison.json: every arm, and every other start compared with random."""
     target = _target(arms, config)
     return {
         "arms": [_alone(arm, target) for arm in arms],
@@ -69,7 +69,7 @@ def compared(arms: Sequence[StartArm], config: CompareLoraConfig) -> Found:
 
 
 def _target(arms: Sequence[StartArm], config: CompareLoraConfig) -> float | None:
-    """The loss to reach: asked for, or what random adapters end at (those with the fewest steps)."""
+    """Return the target loss: the given one, or the final loss of random adapters (those with the fewest steps)."""
     if config.target != "auto":
         return config.target
     first = min((arm for arm in arms if arm.start == RANDOM), key=lambda arm: arm.last, default=None)
@@ -155,7 +155,7 @@ def _interval(found: Interval | None) -> Found | None:
 
 
 def _series(found: Found) -> dict[str, float]:
-    """Metrics comparison/<arm>/<at>, and its interval's ends."""
+    """Return metrics comparison/<arm>/<at> with the limits of their intervals."""
     series: dict[str, float] = {}
     for one in found["comparisons"]:
         name = "".join(letter if letter.isalnum() else "_" for letter in one["arm"]).strip("_")

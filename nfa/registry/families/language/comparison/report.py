@@ -1,4 +1,4 @@
-"""What a comparison of fine-tunings says in words."""
+"""The text report of a comparison of fine-tunings."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -7,29 +7,29 @@ from nfa.plain_text import table_row
 from nfa.registry.families.language.comparison.study import LEAST_SEEDS, StartArm
 
 CONVENTIONS = {
-    "loss": "negative log-likelihood per held-out answer token, natural logarithm; a difference below 0 is better",
+    "loss": "negative log-likelihood per held-out answer token, natural logarithm; negative differences are better",
     "pairing": "runs of two arms with the same seed saw the same questions in the same order",
-    "interval": "95 %, bootstrap over seeds and held-out questions (pigeonhole, stretched to Student's quantile)",
-    "initial, best, to target": "95 % t-interval over the seeds; the best is the lowest of the evaluations made",
-    "to target": "restricted mean (Royston, Parmar 2013): a seed that never arrives counts with all its steps",
-    "compute": "2 operations a weight and token forward, 2 back, 2 more for trained weights; evaluations not counted",
-    "equal compute": "what a start has cost counts: the training of its teacher, and SVDs, of PiSSA's weights too",
-    "between evaluations": "losses are on the line between the two; before the end, a learning rate has yet to fall",
-    "verdict": f"only where the interval excludes 0, and with {LEAST_SEEDS} seeds or more",
+    "interval": "95 %, pigeonhole bootstrap over seeds and held-out questions, widened to Student's quantile",
+    "initial, best, to target": "95 % t-interval over seeds; the best loss is the lowest of all evaluations",
+    "to target": "restricted mean (Royston, Parmar 2013): a seed that never reaches it counts with all its steps",
+    "compute": "2 operations per weight and token forward, 2 backward, 2 more for trained weights; without evaluations",
+    "equal compute": "includes the cost of a start: the training of its teacher, and SVDs (for PiSSA, of the weights)",
+    "between evaluations": "losses are interpolated linearly; before the end, the learning rate is still larger than 0",
+    "verdict": f"given only if the interval excludes 0, and for at least {LEAST_SEEDS} seeds",
 }
 CIRCULAR = (
-    "Circular: the synthesised teachers were made from adapters that had been trained on these very questions. Such\n"
-    "a start contains a training on the data that it is compared on: at equal steps it has that training for nothing,\n"
-    "and only the comparison at equal compute is fair to the random start."
+    "Circular: the synthesised teachers were made from adapters that had been trained on the same questions. At equal\n"
+    "steps such a start gets that training for free, so only the comparison at equal compute is fair to the random\n"
+    "start."
 )
 ONE_TEACHER = (
-    "The real teacher is one for all seeds that it was made for: intervals do not say what another one would change."
+    "All seeds share one real teacher, so the intervals do not include the variation between teachers."
 )
-LEARNING_RATE = "All starts had the same learning rate: one that is better for some start would change the differences."
+LEARNING_RATE = "All starts used the same learning rate; tuning it for each start would change the differences."
 
 
 def notes(arms: Sequence[StartArm]) -> list[str]:
-    """What a reader has to know beside the numbers."""
+    """Return notes on how to read the numbers."""
     found = [CIRCULAR] if any("synthesised" in arm.start for arm in arms) else []
     if any("real" in arm.start for arm in arms):
         found.append(ONE_TEACHER)
@@ -37,21 +37,21 @@ def notes(arms: Sequence[StartArm]) -> list[str]:
 
 
 def title(found: Mapping[str, Any]) -> str:
-    """Of the figure."""
+    """Return the title of the figure."""
     seeds = sorted({len(arm["by_seed"]) for arm in found["arms"]})
     return f"LoRA from different starts, {'–'.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds"
 
 
 def verdicts(found: Mapping[str, Any]) -> list[str]:
-    """A line for each comparison made."""
+    """Return one line per comparison."""
     return [line for line, _ in _compared(found)]
 
 
 def _compared(found: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Each comparison in a line, and its seeds."""
+    """Yield each comparison as a line, with its values by seed."""
     costs = {arm["label"]: arm["start_operations"] for arm in found["arms"]}
     for one in found["comparisons"]:
-        free = ", its start's own compute not counted" if costs[one["arm"]] else ""
+        free = ", without the compute of its start" if costs[one["arm"]] else ""
         for at, other, uncounted in (("at_equal_steps", "random", free), ("at_equal_compute", "random_in_compute", "")):
             difference = one.get(at)
             where = at.replace("_", " ")
@@ -63,7 +63,7 @@ def _compared(found: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]
 
 def _of_seed(seed: str, look: Mapping[str, Any]) -> str:
     share = f", {look['share_of_compute']:.1%} of its compute" if "share_of_compute" in look else ""
-    steps = f"after {look['steps']:.4g} steps and {look['random_steps']:.4g} of random"
+    steps = f"after {look['steps']:.4g} steps, random after {look['random_steps']:.4g}"
     return f"seed {seed}: {look['difference']:+z.4f}, {steps}{share}"
 
 
@@ -71,8 +71,8 @@ def _why(one: Mapping[str, Any], other: str) -> str:
     if one[other] is not None:
         return "no seed in common"
     if other == "random":
-        return "no random adapter was trained for as many steps with these settings"
-    return "what its start has cost is unknown, or no random adapter was trained for so long"
+        return "no random adapter was trained for the same number of steps with these settings"
+    return "the cost of its start is unknown, or no random adapter was trained long enough"
 
 
 def _said(difference: Mapping[str, Any]) -> str:
@@ -82,23 +82,23 @@ def _said(difference: Mapping[str, Any]) -> str:
 
 
 def written(found: Mapping[str, Any]) -> str:
-    """Content of comparison_report.txt."""
+    """Return the content of comparison_report.txt."""
     target = found["target_loss"]
     lines = ["Held-out loss, mean over seeds", "", *_table([_row(arm) for arm in found["arms"]], "seeds")]
     if target is not None:
-        lines += ["", f"target: {target:.4f}; restricted mean of the steps to it, and how many seeds reach it"]
+        lines += ["", f"target: {target:.4f}; restricted mean of the steps to it, and number of seeds that reach it"]
     lines += ["", "Each training", "", *_table([row for arm in found["arms"] for row in _rows(arm)], "seed")]
     lines += ["", "Final loss minus that of random adapters", ""]
     for line, seeds in _compared(found):
         lines += [f"  {line}", *(f"    {_of_seed(seed, look)}" for seed, look in seeds.items())]
-    lines += ["", "Beside it, against random adapters with as many steps", "", *_beside(found)]
+    lines += ["", "Other differences from random adapters with the same number of steps", "", *_beside(found)]
     lines += ["", *(f"{note}\n" for note in found["notes"])]
     lines += [f"{name}: {text}" for name, text in found["conventions"].items()]
     return "\n".join(lines)
 
 
 def _table(rows: Sequence[Sequence[Any]], second: str) -> list[str]:
-    names = ("", second, "steps", "initial", "final", "best", "to target", "10¹² operations", "of them before")
+    names = ("", second, "steps", "initial", "final", "best", "to target", "10¹² operations", "of them for the start")
     widths = [max(len(str(row[column])) for row in (names, *rows)) + 2 for column in range(len(names))]
     return [table_row(row[0], row[1:], widths[0], widths[1:]) for row in (names, *rows)]
 
@@ -122,7 +122,7 @@ def _cells(of: Mapping[str, Any], to_target: str) -> list[str]:
 
 
 def _mean_steps(mean: float | None, there: int, seeds: int) -> str:
-    """A restricted mean, with the number of seeds that it is a bound for where some never arrive."""
+    """Return a restricted mean; if some seeds never reach the target, it is a lower bound."""
     if mean is None:
         return ""
     if there == 0:
@@ -146,7 +146,7 @@ def _to_target(found: Mapping[str, Any]) -> str:
     here, there = (
         f"{_mean_steps(found[f'{arm}restricted_mean'], found[f'{arm}reached'], seeds)}" for arm in ("", "random_")
     )
-    said = f"steps to the target, of {found['horizon']}: {here}, random {there}"
+    said = f"steps to the target (at most {found['horizon']}): {here}, random {there}"
     return said if found["difference"] is None else f"{said}; {_span(found['difference'], '+z.4g')}"
 
 

@@ -1,4 +1,4 @@
-"""Whether one way to start an adapter trains better than another: differences at equal steps and at equal compute."""
+"""Compare ways to start an adapter: differences at equal steps and at equal compute."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -85,7 +85,7 @@ class StartArm:
 
     @property
     def total(self) -> float | None:
-        """Mean of the operations spent in all; None where one is not known."""
+        """Mean of the operations spent in all; None if one is not known."""
         totals = [one.total for one in self.trained.values() if one.total is not None]
         return math.fsum(totals) / len(totals) if len(totals) == len(self.trained) else None
 
@@ -97,7 +97,7 @@ class StartArm:
 class Look(NamedTuple):
     """Two fine-tunings of a seed, after so many steps of each: one's loss minus that of the other.
 
-    `share`: of all that `one` has cost, what it had cost then; None where that is not asked.
+    `share`: of all that `one` has cost, what it had cost then; None if that is not asked.
     """
 
     difference: float
@@ -129,7 +129,7 @@ class LossDifference:
 
 
 def partner(arm: StartArm, arms: Sequence[StartArm]) -> StartArm | None:
-    """The arm of random adapters with the same settings, trained for as many steps; None where there is none."""
+    """The arm of random adapters with the same settings, trained for as many steps; None if there is none."""
     return next((other for other in _random(arm, arms) if other.last == arm.last), None)
 
 
@@ -160,7 +160,7 @@ def at_equal_compute(arm: StartArm, other: StartArm, *, seed: int = 0) -> LossDi
     """Where both have spent as many operations in all, what a start has cost included: as many as the cheaper of the
     two has spent at its end, seed by seed. A loss there lies on the line between the evaluations around it.
 
-    None where what a start has cost is unknown, or `other` has spent less than 98 % of what `arm` has, in any seed.
+    None if what a start has cost is unknown, or `other` has spent less than 98 % of what `arm` has, in any seed.
     """
     found = [_at_budget(one, two) for one, two in pairs(arm, other)]
     known = [look for look in found if look is not None]

@@ -18,25 +18,25 @@ TINY_STEPS, TINY_QUESTIONS, EVALUATIONS = 12, 96, 4
 
 @dataclass(frozen=True)
 class LoraExperimentConfig(LoraTraining):
-    """Does an adapter that starts from an update's SVD train better? Teachers, factors, trainings, comparison."""
+    """Does an adapter train better if it starts from the SVD of a weight update? The whole experiment in one run."""
 
     mode: str = option(
-        "simplified", "teacher: synthesised from a random adapter's training, or a full fine-tuning", choices=MODES
+        "simplified", "teacher: synthesised from a trained random adapter, or a full fine-tuning", choices=MODES
     )
     steps: str = option(
-        "all", "what to run: all, ask (a menu), or numbers or names: 1 base, 2 synthesize, 3 svd, 4 svd-lora, 5 compare"
+        "all", "steps to run: all, ask (a menu), or some of 1 base, 2 synthesize, 3 svd, 4 svd-lora, 5 compare"
     )
-    starts: str = option("svd-residual,svd-warm", f"compared with random: some of {', '.join(STARTS)}")
+    starts: str = option("svd-residual,svd-warm", f"starts to compare with random: some of {', '.join(STARTS)}")
     seeds: str = option("1,2,3", "seeds of each start, comma-separated")
     train_steps: int | Auto = option(
-        "auto", "optimizer steps of each training; auto = 12 for tiny (96 held out), else as epochs say", at_least=1
+        "auto", "optimizer steps of each training; auto = 12 for tiny (96 held out), else by epochs", at_least=1
     )
-    equal_compute: bool = option(True, "train random adapters for what the start has cost, too")
+    equal_compute: bool = option(True, "also train random adapters longer, to the others' compute with their start")
     teacher_lr: float | Auto = option("auto", "learning rate of a full fine-tuning; auto = 2e-5; tiny 1e-3", above=0)
-    target_rank: int = option(64, "triplets of a synthesised teacher", at_least=1, below=2**16)
-    decay: float = option(0.04, "fall of its tail: s_r × exp(−decay × j)", at_least=0, below=1000)
-    noise_scale: float = option(0.1, "spectral norm of its noise, in units of s_r; 0 = none", at_least=0, below=1000)
-    run_name: str = option("", "name of the run in MLflow; empty = MLflow chooses one")
+    target_rank: int = option(64, "rank of a synthesised teacher", at_least=1, below=2**16)
+    decay: float = option(0.04, "decay of its added singular values: s_r × exp(−decay × j)", at_least=0, below=1000)
+    noise_scale: float = option(0.1, "spectral norm of its noise, relative to s_r; 0 = none", at_least=0, below=1000)
+    run_name: str = option("", "name of the run in MLflow; empty = chosen by MLflow")
 
     def __post_init__(self) -> None:
         self.check()
@@ -59,7 +59,7 @@ class LoraExperimentConfig(LoraTraining):
         return [step for step in known if step in names]
 
     def seed_list(self) -> list[int]:
-        """The seeds; `Refusal` for what is none."""
+        """The seeds; raise `Refusal` for what is none."""
         return whole_numbers("seeds", self.seeds)
 
     def start_list(self) -> list[str]:

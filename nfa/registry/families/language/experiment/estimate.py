@@ -34,7 +34,7 @@ def estimate(plan: ExperimentPlan, sides: Sides) -> int:
     weights = workload.base.parameters
     memory = memory_of(workload) + BYTES_A_WEIGHT * (weights if full else parameters)
     disk = 4 * STATE_AND_MORE * (parameters * len(left) + (weights if full else 0))
-    said = f"{len(left)} trainings of {len(trainings)} to do"
+    said = f"{len(left)} of {len(trainings)} trainings are left"
     time_said = f"{seconds / 60:.1f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
     stage("estimate", f"{said}: about {time_said}, {memory / 2**30:.1f} GB of memory, {disk / 2**30:.2f} GB of disk")
     return disk

@@ -57,7 +57,7 @@ def lora_experiment(config: LoraExperimentConfig, clock: Stopwatch, found: Quest
             with timed(parent, clock, family=True):
                 _Steps(config, plan, ready.data, parent, clock).run()
         except Interrupted:
-            stage("stopped", "ask for the same again: what is finished is reused, what was begun is continued")
+            stage("stopped", "run the same command again to continue; finished steps are reused")
             raise
     stage("done", parent.link)
 

@@ -128,7 +128,7 @@ class ExperimentPlan:
         return sum(bool(task.done) for task in tasks), len(tasks)
 
     def check(self, chosen: Sequence[str]) -> None:
-        """`Refusal` where a step that is not chosen is needed by one that is, and has not been done."""
+        """Raise `Refusal` if a step that is not chosen is needed by one that is, and has not been done."""
         needed = {
             "synthesize": ("base",),
             "svd": ("base", "synthesize"),
@@ -138,8 +138,8 @@ class ExperimentPlan:
         for step in chosen:
             for before in needed.get(step, ()):
                 if before in self.steps and before not in chosen and (missing := self._missing(before)):
-                    got = f"steps={self.config.steps}: {step} needs {before}, and {missing} is not done with these"
-                    raise Refusal(got, f"{before} among the steps, or done before", "steps=all")
+                    got = f"steps={self.config.steps}: {step} needs {before}, but {missing} is not done with these"
+                    raise Refusal(got, f"{before} among the steps, or done earlier", "steps=all")
 
     def _missing(self, step: str) -> str:
         return next((task.name for task in self.tasks() if task.step == step and not task.done), "")
@@ -169,7 +169,7 @@ def _source(config: Any) -> str:
 
 
 def _before(digest: str, entrypoint: str) -> tuple[str, str]:
-    """Ids of a finished and of an unfinished run with these settings, each empty where there is none."""
+    """Ids of a finished and of an unfinished run with these settings, each empty if there is none."""
     found = {"finished": "", "unfinished": ""}
     for run in tracking.tagged(DIGEST, digest):
         finished = run.data.tags.get("nfa.state") == "finished"

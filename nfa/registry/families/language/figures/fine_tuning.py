@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CURVES: dict[str, dict[str, Any]] = {
-    "train/step_loss": {"label": "questions of each step", "color": "tab:blue", "alpha": 0.5},
+    "train/step_loss": {"label": "training questions of the step", "color": "tab:blue", "alpha": 0.5},
     "eval/loss": {"label": "held-out questions", "color": "tab:red", "marker": "s"},
 }
 

@@ -99,12 +99,12 @@ def svd_analysis(
     figure, places = panels(4, columns=2, width=4.4, height=3.1)
     with style():
         _histogram(places[0], errors, error, "reconstruction error")
-        _histogram(places[1], energies, energy, "energy that is kept")
+        _histogram(places[1], energies, energy, "kept energy")
         _spectrum(places[2], spectra, rank)
         for kind, members in kinds(list(modules)).items():
             errors_of, energies_of = zip(*(modules[name] for name in members), strict=True)
             places[3].scatter(energies_of, errors_of, s=16, alpha=0.75, label=kind, clip_on=False, zorder=3)
-        places[3].set(title="error against energy", xlabel=energy, ylabel=error)
+        places[3].set(title="error and kept energy by module", xlabel=energy, ylabel=error)
         for limit, values in ((places[3].set_xlim, energies), (places[3].set_ylim, errors)):
             if wide := _range(values):
                 limit(wide)
@@ -115,7 +115,7 @@ def svd_analysis(
 
 
 def _range(values: Sequence[float]) -> tuple[float, float] | None:
-    """Limits that do not magnify rounding; None where the values spread by themselves."""
+    """Limits that do not magnify rounding; None if the values spread by themselves."""
     low, high = min(values), max(values)
     return (max(0.0, low - 0.05), max(min(1.0, high + 0.05), high)) if high - low < NARROW else None
 

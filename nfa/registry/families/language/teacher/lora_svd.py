@@ -16,7 +16,7 @@ from nfa.registry.tracking import TrackedRun
 
 
 def lora_svd(config: LoraSvdConfig, parent: TrackedRun | None = None) -> TrackedRun:
-    """Factor every module's update; `Refusal` for what has none, or names and shapes that do not fit each other.
+    """Factor every module's update; raise `Refusal` for what has none, or names and shapes that do not fit each other.
 
     The run gets `svd_factors_rank{rank}.safetensors` (`<module>.lora_A.weight`, `<module>.lora_B.weight`),
     `svd_analysis_rank{rank}.json`, `svd_report_rank{rank}.txt`, `plots/svd_analysis_rank{rank}.png`, and the metrics
@@ -51,13 +51,13 @@ def _made(config: LoraSvdConfig, source: UpdateSource) -> dict[str, Compressed]:
     zero = svd_report.zero_modules(made)
     if len(zero) == len(made):
         got = f"{source.label}: the update of every module is zero"
-        raise Refusal(got, "an update that has learned something", "checkpoint=auto for the last one, or train it")
+        raise Refusal(got, "a nonzero update", "checkpoint=auto for the last one, or train it")
     if zero:
-        said = "have a zero update and zero factors, which learn nothing (see the report)"
+        said = "have a zero update and zero factors, which cannot train (see the report)"
         stage("notice", f"{len(zero)} modules {said}")
     lower = sum(0 < one.rank < config.rank for one in made.values())
     if lower:
-        said = f"have an update of rank below {config.rank}: directions beyond it are zero and learn nothing"
+        said = f"have an update of rank below {config.rank}: directions beyond it are zero and cannot train"
         stage("notice", f"{lower} modules {said}")
     return made
 

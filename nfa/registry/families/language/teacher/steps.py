@@ -44,7 +44,7 @@ def describe_step(run: TrackedRun, config: Any, source: UpdateSource, extra: Map
 
 
 def check_room(run: TrackedRun, source: UpdateSource, rank: int) -> None:
-    """`Refusal` where factors of this rank cannot be stored."""
+    """Raise `Refusal` if factors of this rank cannot be stored."""
     largest = sum(FLOAT * rank * (o + i + 1) for o, i in source.shapes.values())
     tracking.check_space(run.info, total=largest + SPACE, largest=largest)
 
@@ -53,7 +53,7 @@ def end_step(run: TrackedRun, folder: Path | None, parent: TrackedRun | None) ->
     """The copy that was asked for, and where to look, unless the parent says that."""
     if folder:
         tracking.copy_artifacts(run.run_id, folder)
-        stage("copy", f"everything is in {folder}")
+        stage("copy", f"all files are in {folder}")
     if parent is None:
         stage("done", run.link)
     return run

@@ -10,7 +10,7 @@ from nfa.seeding import generator
 
 CIRCULAR = (
     "A teacher synthesised from an adapter is circular for the data that the adapter was trained on: "
-    "what starts from it has seen them."
+    "whatever starts from it has already seen these data."
 )
 
 
@@ -18,7 +18,7 @@ CIRCULAR = (
 class Synthesized:
     """U diag(s) Vᵀ + N of a module: `kept` triplets of the adapter, `added` ones after them, noise of entries' size σ.
 
-    Energies are shares of ‖U diag(s) Vᵀ‖_F² + E‖N‖_F², E‖N‖_F² = σ² o i; None where all are zero. `clamped`: there are
+    Energies are shares of ‖U diag(s) Vᵀ‖_F² + E‖N‖_F², E‖N‖_F² = σ² o i; None if all are zero. `clamped`: there are
     fewer triplets than were asked for, because the module has no more. `left_out`: share of the adapter's energy that
     its triplets beyond those kept had.
     """

@@ -51,12 +51,12 @@ def _draw(
 
 
 def _rank(config: SynthesizeTeacherConfig, source: UpdateSource) -> int:
-    """The triplets to keep; `Refusal` for more than every module's adapter has."""
+    """The triplets to keep; raise `Refusal` for more than every module's adapter has."""
     most, module = source.largest_rank()
     asked = source.adapter_rank if config.rank == "auto" else config.rank
     assert asked is not None
     if config.rank != "auto" and asked > most:
-        got = f"rank={asked} for {module}, whose update has rank {most} at most"
+        got = f"rank={asked} for {module}, whose update has at most rank {most}"
         raise Refusal(got, f"1 to {most}", "rank=auto")
     if config.target_rank < asked:
         got = f"target_rank={config.target_rank} for an adapter of rank {asked}"
@@ -72,7 +72,7 @@ def _made(config: SynthesizeTeacherConfig, source: UpdateSource, rank: int) -> d
         made[name] = synthesize(update, name, rank=rank, **teacher_report.announced(config))
     if not any(one.energies for one in made.values()):
         got = f"{source.label}: the update of every module is zero"
-        raise Refusal(got, "an adapter that has learned something", "checkpoint=auto for its last one, or train it")
+        raise Refusal(got, "an adapter with a nonzero update", "checkpoint=auto for its last one, or train it")
     return made
 
 
@@ -80,7 +80,8 @@ def _notice(config: SynthesizeTeacherConfig, made: dict[str, Synthesized]) -> No
     clamped = [name for name, one in made.items() if one.clamped]
     if clamped:
         most = min(len(made[name].matrix.s) for name in clamped)
-        stage("notice", f"{len(clamped)} modules have no {config.target_rank} directions: {most} or all they have")
+        said = f"have fewer than {config.target_rank} directions and keep all they have, {most} or more"
+        stage("notice", f"{len(clamped)} modules {said}")
     zero = [name for name, one in made.items() if not one.energies]
     if zero:
         stage("notice", f"{len(zero)} modules have a zero update, and so has the teacher: {', '.join(zero[:3])} …")

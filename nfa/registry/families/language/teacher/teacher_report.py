@@ -29,7 +29,7 @@ def written(config: SynthesizeTeacherConfig, source: UpdateSource, made: Mapping
     means = [sum(parts) / len(energies) for parts in zip(*energies, strict=True)]
     lines += ["", "mean energy: kept {:.1%}, added {:.1%}, noise {:.1%}".format(*means)]
     left_out = [one.left_out for one in made.values() if one.left_out is not None]
-    lines += [f"of the adapter's energy {max(left_out):.1%} at most was not kept", ""]
+    lines += [f"at most {max(left_out):.1%} of a module's energy was not kept", ""]
     lines += [f"clamped: {_names(made, 'clamped')}", f"zero: {_zero(made)}", ""]
     lines += [f"{name}: {value}" for name, value in announced(config).items()]
     return "\n".join([*lines, "", *(f"{name}: {said}" for name, said in CONVENTIONS.items())])

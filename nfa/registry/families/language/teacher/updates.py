@@ -42,7 +42,7 @@ class UpdateSource:
 
     @property
     def run_id(self) -> str:
-        """Of the run that the updates come from; empty where it is none."""
+        """Of the run that the updates come from; empty if it is none."""
         return self.run.info.run_id if self.run else ""
 
     def largest_rank(self) -> tuple[int, str]:
@@ -52,7 +52,7 @@ class UpdateSource:
         return ranks[module], module
 
     def update(self, module: str) -> Update:
-        """ΔW of a module; `Refusal` where it is not finite."""
+        """ΔW of a module; raise `Refusal` if it is not finite."""
         found = self.read(module)
         if not all(bool(part.isfinite().all()) for part in (found if isinstance(found, FactorPair) else [found])):
             remedy = "train with a smaller lr, or use an earlier checkpoint"
@@ -61,12 +61,12 @@ class UpdateSource:
 
 
 def adapter_of(run_id: str, checkpoint: int | Auto) -> UpdateSource:
-    """The adapter of a run of train_lora; `Refusal` for any other run."""
+    """The adapter of a run of train_lora; raise `Refusal` for any other run."""
     run = _one_run(run_id)
     config = _trained(run)
     if config["train"]["init"] == "full":
         got, allowed = f"run_id={run_id} (a full fine-tuning)", "a run of train_lora with an adapter"
-        raise Refusal(got, allowed, f"give it to lora_svd: run_id={run.info.run_id}; or train with another init")
+        raise Refusal(got, allowed, f"use lora_svd instead: run_id={run.info.run_id}; or train with another init")
     return _of_adapter(run, config, checkpoint)
 
 
@@ -93,7 +93,7 @@ def updates_between(teacher: str, base_model: str, targets: Sequence[str]) -> Up
         if others[name] != target:
             got = f"{name} of {tuned.name} with shape {list(others[name].shape)}"
             allowed = f"shape {list(target.shape)}, as in {base.name}"
-            raise Refusal(got, allowed, "give as base_model the model that it was tuned from")
+            raise Refusal(got, allowed, "set base_model to the model that it was fine-tuned from")
 
     def read(module: str) -> Tensor:
         return _oriented(weight_of(tuned, f"{module}.weight") - weight_of(base, f"{module}.weight"), modules[module])
@@ -111,7 +111,7 @@ def _one_run(run_id: str) -> Run:
     found = find_sources(run_id)
     if len(found) > 1:
         names = ", ".join(f"{one.info.run_id[:12]} {one.info.run_name}" for one in found)
-        raise Refusal(f"run_id={run_id} (it stands for several)", f"one run: {names}", "give the id of one of them")
+        raise Refusal(f"run_id={run_id} (it stands for several runs)", f"one run: {names}", "choose one of these ids")
     return found[0]
 
 

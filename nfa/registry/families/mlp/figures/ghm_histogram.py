@@ -1,4 +1,4 @@
-"""Gradient-norm histogram and bin weights of a training with GHM, at its checkpoints."""
+"""Histogram of gradient norms, and bin weights, at the checkpoints of a training with GHM."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def ghm_histogram(series: Mapping[str, Series], bins: int, *, title: str = "") -> "Figure":
-    """Left the share of examples, right the weight of each bin of g (rows) at each checkpoint (columns).
+    """Draw the share of entries (left) and the weight (right) of each bin of g (rows) at each checkpoint (columns).
 
-    Colours are logarithmic; what is empty or has no weight stays white.
+    Colours are logarithmic; empty bins and bins without a weight stay white.
     """
     figure, places = panels(2, columns=2, width=4.2, height=3.0)
     with style():
