@@ -78,8 +78,8 @@ def table(text: str, prepared: Mapping[str, Prepare]) -> list[Row]:
         if line.startswith("["):
             scene, _, name = line.strip("[]").partition(": ")
         else:
-            cells = (cell.strip() for cell in line.split(" | "))
-            rows.append(Row(*cells, scene=scene, prepare=prepared[name] if name else None, name=name))
+            command, got, allowed, remedy = ([cell.strip() for cell in line.split(" | ")] + ["", ""])[:4]
+            rows.append(Row(command, got, allowed, remedy, scene, prepared[name] if name else None, name))
     return rows
 
 

@@ -118,7 +118,8 @@ def spoil(damage: Callable[[Path], object]) -> Callable[[Scene], object]:
 
 
 def changed(key: str, tensor: Tensor) -> Callable[[Path], object]:
-    return lambda file: save(file, net(1), **{key: tensor})
+    tensors: dict[str, Any] = {key: tensor}
+    return lambda file: save(file, net(1), **tensors)
 
 
 def dumped(content: Any) -> Callable[[Path], object]:
