@@ -27,9 +27,7 @@ class MLP(nn.Module):
         sizes = [inputs, *[width] * depth, classes]
         # Weights are drawn by `initialise`. (On the meta device none would be, but PyTorch loads sympy for it.)
         with torch.random.fork_rng(devices=[]):
-            self.layers = nn.ModuleList(
-                nn.Linear(fan_in, fan_out, bias=False) for fan_in, fan_out in pairwise(sizes)
-            )
+            self.layers = nn.ModuleList(nn.Linear(before, after, bias=False) for before, after in pairwise(sizes))
         self.activation = ACTIVATIONS[activation]
 
     def matrices(self) -> list[nn.Parameter]:
