@@ -18,7 +18,7 @@ def fitting(names: Collection[str], targets: Sequence[str]) -> list[str]:
     ends = sorted({name.rpartition(".")[2] for name in names})
     for target in targets:
         if not any(fits(name, target) for name in names):
-            raise Refusal(f"targets={target!r}, which fits no module", ", ".join(ends), f"targets={','.join(ends[:2])}")
+            raise Refusal(f"targets={target!r}, which no module fits", ", ".join(ends), f"targets={','.join(ends[:2])}")
     return [name for name in names if any(fits(name, target) for target in targets)]
 
 
