@@ -76,7 +76,7 @@ def check(toys: Toy, n: int = BATCH) -> None:
 REFUSED = {
     "BatchNorm without running statistics": (
         lambda: workload(nn.BatchNorm1d(6, track_running_stats=False)),
-        r"'middle', a BatchNorm1d that uses the statistics of the batch.*do: track_running_stats=True.*LayerNorm",
+        r"'middle', a BatchNorm1d that uses the statistics of the batch.*do: use track_running_stats=True.*LayerNorm",
     ),
     "BatchNorm that stays in training mode": (
         lambda: workload(StubbornNorm(6)),
