@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nfa import __version__
-from nfa.maths.bfloat16 import has_bfloat16_units
 from nfa.content import json_digest
+from nfa.maths.bfloat16 import has_bfloat16_units
 from nfa.registry import tracking
 from nfa.registry.folders import typed_folder
 from nfa.registry.tracking import DataInput, TrackedRun
