@@ -12,7 +12,7 @@ from tests.support.stores import Finished
 from tests.support.workload_files import LAB, write_lab
 
 ANSWERS = "a model whose answers are not those stored with"
-IDS, DATA = "examples of probe that are not those", "digest"
+IDS, DATA = "examples of probe instead of those", "digest"
 FIRST = "nn.Sequential(nn.Linear(6, width), ACT"
 SWAPPED = """    class Swapped(nn.Sequential):
         def forward(self, x):
