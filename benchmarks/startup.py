@@ -113,8 +113,8 @@ def main() -> None:
                 seconds[name] += [found] if turn else []
     notes = [
         f"Fresh processes in turn, medians of {ROUNDS} rounds, ratios within a round; each opens a copy of one store.",
-        "The training is of an MLP 64 × 3 on digits, with its checkpoint and analysis before the first step; it and its"
-        " floor end at the step. The analysis copies 7 checkpoints and draws its two figures.",
+        "The training is of an MLP 64 × 3 on digits, with its checkpoint and analysis before the first step; it and "
+        "its floor end at the step. The analysis copies 7 checkpoints and draws its two figures.",
         "PyTorch itself imports its compiler and sympy for an optimizer: that is part of the floor.",
         "Of the commands, Python looks for no garbage during large imports and at the end, which takes a fifth of the "
         "floor.",
