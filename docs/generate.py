@@ -291,7 +291,7 @@ def doors() -> dict[str, Callable[[], str]]:
     """The thin file in entrypoints/ of each entry point, by its path."""
 
     def door(name: str) -> Callable[[], str]:
-        said = f'"""Entry point `{name}`."""'
+        said = f'"""Run the entry point `{name}`."""'
         return lambda: (
             f'{said}\n\nfrom nfa.registry.cli import main\n\nif __name__ == "__main__":\n    main("{name}")\n'
         )

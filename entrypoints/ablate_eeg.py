@@ -1,4 +1,4 @@
-"""Entry point `ablate_eeg`."""
+"""Run the entry point `ablate_eeg`."""
 
 from nfa.registry.cli import main
 

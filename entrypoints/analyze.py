@@ -1,4 +1,4 @@
-"""Entry point `analyze`."""
+"""Run the entry point `analyze`."""
 
 from nfa.registry.cli import main
 

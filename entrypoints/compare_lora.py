@@ -1,4 +1,4 @@
-"""Entry point `compare_lora`."""
+"""Run the entry point `compare_lora`."""
 
 from nfa.registry.cli import main
 

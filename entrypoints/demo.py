@@ -1,4 +1,4 @@
-"""Entry point `demo`."""
+"""Run the entry point `demo`."""
 
 from nfa.registry.cli import main
 

@@ -1,4 +1,4 @@
-"""Entry point `gradient_directions`."""
+"""Run the entry point `gradient_directions`."""
 
 from nfa.registry.cli import main
 

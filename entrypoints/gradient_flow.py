@@ -1,4 +1,4 @@
-"""Entry point `gradient_flow`."""
+"""Run the entry point `gradient_flow`."""
 
 from nfa.registry.cli import main
 

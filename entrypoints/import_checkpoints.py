@@ -1,4 +1,4 @@
-"""Entry point `import_checkpoints`."""
+"""Run the entry point `import_checkpoints`."""
 
 from nfa.registry.cli import main
 

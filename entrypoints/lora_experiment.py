@@ -1,4 +1,4 @@
-"""Entry point `lora_experiment`."""
+"""Run the entry point `lora_experiment`."""
 
 from nfa.registry.cli import main
 

@@ -1,4 +1,4 @@
-"""Entry point `lora_svd`."""
+"""Run the entry point `lora_svd`."""
 
 from nfa.registry.cli import main
 

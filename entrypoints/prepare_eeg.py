@@ -1,4 +1,4 @@
-"""Entry point `prepare_eeg`."""
+"""Run the entry point `prepare_eeg`."""
 
 from nfa.registry.cli import main
 

@@ -1,4 +1,4 @@
-"""Entry point `synthesize_teacher`."""
+"""Run the entry point `synthesize_teacher`."""
 
 from nfa.registry.cli import main
 

@@ -1,4 +1,4 @@
-"""Entry point `train`."""
+"""Run the entry point `train`."""
 
 from nfa.registry.cli import main
 

@@ -1,4 +1,4 @@
-"""Entry point `train_eeg`."""
+"""Run the entry point `train_eeg`."""
 
 from nfa.registry.cli import main
 

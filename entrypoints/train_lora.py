@@ -1,4 +1,4 @@
-"""Entry point `train_lora`."""
+"""Run the entry point `train_lora`."""
 
 from nfa.registry.cli import main
 

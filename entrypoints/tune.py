@@ -1,4 +1,4 @@
-"""Entry point `tune`."""
+"""Run the entry point `tune`."""
 
 from nfa.registry.cli import main
 

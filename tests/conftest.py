@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
-from tests.support.stores import Finished, Store, used, write_without_sync
+from tests.support.stores import Finished, Once, Store, used, write_without_sync
 
 settings.register_profile("nfa", deadline=None, derandomize=True, database=None)
 settings.load_profile("nfa")
@@ -71,17 +71,13 @@ def _quick() -> None:
     torch.set_num_threads(1)
 
 
-Make = Callable[[Path], Any]
-Once = Callable[[str, Make], Any]
-
-
 @pytest.fixture(scope="session")
 def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
     """What `make` returns for a new folder: called by the first process of the session that asks for this name."""
     own = tmp_path_factory.getbasetemp()
     common = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
-    def made(name: str, make: Make) -> Any:
+    def made(name: str, make: Callable[[Path], Any]) -> Any:
         folder, kept = common / f"once-{name}", common / f"once-{name}.pickle"
         with FileLock(f"{folder}.lock"):
             if not kept.exists():

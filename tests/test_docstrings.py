@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 import nfa
-from nfa import callbacks, maths, measures, notebook, reference, sinks, testing, workloads
+from nfa import callbacks, maths, measures, notebook, reference, sinks, studies, testing, workloads
 
-PACKAGES = (maths, measures, notebook, reference, sinks, testing, workloads, callbacks)
+PACKAGES = (maths, measures, studies, notebook, reference, sinks, testing, workloads, callbacks)
 DOORS = {name: getattr(nfa, name) for name in dir(nfa) if name in nfa._PLACES or name in nfa._OF_THE_REGISTRY}
 PUBLIC_ERRORS = ("Refusal", "NfaError", "ValueError")
 

@@ -292,7 +292,7 @@ def test_by_default_records_are_as_far_apart_as_five_percent_of_the_time_allows(
     memory = Memory()
     trained(language_model(), tmp_path, recording(next_word, 6, relations="h_vs_m", sink=memory), steps=7)
     assert list(memory.series["probe/loss"]) == [0, 7]
-    assert "every=auto: every " in capsys.readouterr().out
+    assert "every=auto records " in capsys.readouterr().out
 
 
 def test_every_study_is_recorded_at_the_first_step_and_the_last_however_short_training_is(

@@ -134,7 +134,7 @@ def test_by_default_records_are_as_far_apart_as_five_percent_of_the_time_allows(
     memory = Memory()
     trained(recording(relations="h_vs_m", sink=memory), steps=7)
     assert list(memory.series["probe/loss"]) == [0, 7]
-    assert "every=auto: every " in capsys.readouterr().out
+    assert "every=auto records " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("averaged_first", [False, True])

@@ -460,7 +460,8 @@ def plain() -> tuple[nn.Module, Tensor, Tensor]:
 
 def test_without_an_active_run_it_is_refused(store: Store) -> None:
     net, x, y = plain()
-    refused("no MLflow run is active\n.*\n  do: with mlflow.start_run", net, cross_entropy, (x, y))
+    words = "a watch without an active MLflow run\n.*\n  do: put the training inside `with mlflow.start_run"
+    refused(words, net, cross_entropy, (x, y))
     assert store.runs() == []
 
 

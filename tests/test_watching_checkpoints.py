@@ -84,7 +84,7 @@ def test_every_recorded_step_has_the_weights_and_the_answers_of_the_model_at_tha
         assert (metadata["step"], metadata["nfa_version"]) == (str(step), __version__)
         assert len(json.loads(metadata["answers"])) == 8 * 3
         again(run, seeded(layers, 4, 6, 5, 3, seed=9), step)
-    with pytest.raises(Refusal, match="answers otherwise than when step 2 was stored"):
+    with pytest.raises(Refusal, match="whose answers are not those stored with step 2"):
         again(run, seeded(layers, 4, 6, 5, 3, seed=9, activation=nn.ReLU), 2)
 
 

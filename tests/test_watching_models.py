@@ -180,7 +180,7 @@ def pieces(monkeypatch: pytest.MonkeyPatch) -> Iterator[nn.Module]:
 
 @in_a_run
 def test_a_model_in_pieces_is_refused(pieces: nn.Module) -> None:
-    with pytest.raises(Refusal, match=r"divided among processes\n.*\n  do: record a copy"):
+    with pytest.raises(Refusal, match=r"sharded across processes\n.*\n  do: load its full state_dict"):
         nfa.watch(pieces, cross_entropy, plain()[1:])
 
 

@@ -44,7 +44,7 @@ def test_the_default_list_stands_for_those_epochs_that_the_run_has_and_where_it_
 def test_an_epoch_that_was_asked_for_and_is_not_there_is_refused_and_the_ones_that_are_there_are_named():
     assert epochs_of("2,4", [0, 1, 2, 4]) == [2, 4]
     assert epochs_of("all", [0, 1, 2, 4]) == [0, 1, 2, 4]
-    with pytest.raises(Refusal, match=r"(?s)there is no 3.*the run's checkpoints: 0, 1, 2, 4"):
+    with pytest.raises(Refusal, match=r"(?s)has no checkpoint 3.*the run's checkpoints: 0, 1, 2, 4"):
         epochs_of("2-4", [0, 1, 2, 4])
 
 

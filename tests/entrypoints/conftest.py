@@ -1,16 +1,13 @@
 """Fixtures: trainings whose gradients several files analyse."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support import fine_tunings, gradient_flow_runs
 from tests.support.gradient_direction_runs import Trained, train_all
-from tests.support.stores import Store, used
-
-Once = Callable[[str, Callable[[Path], Any]], Any]
+from tests.support.stores import Once, Store, used
 
 
 @pytest.fixture(scope="session")

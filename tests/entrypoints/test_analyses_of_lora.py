@@ -187,7 +187,7 @@ def weighted(tuned: Tuned, step: int) -> object:
 
 
 def test_a_step_that_does_not_exist_is_refused(looking: Tuned) -> None:
-    with pytest.raises(Refusal, match=r"epochs=3 \(there is no 3\)"):
+    with pytest.raises(Refusal, match=r"epochs=3 \(the run has no checkpoint 3\)"):
         analysed(looking.store, run_id=looking.ids["adapter"], epochs="3")
 
 

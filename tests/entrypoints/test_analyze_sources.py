@@ -175,7 +175,7 @@ def test_runs_of_the_same_name_are_told_apart_by_their_ids(family: Family) -> No
 
 def test_runs_with_other_epochs_are_compared_at_all_of_theirs(family: Family) -> None:
     family.store.artifact(family.children["adam"], "checkpoints/epoch_0000.safetensors").unlink()
-    with pytest.raises(Refusal, match=r"there is no 0\)\n  allowed: the run's checkpoints: 1\n"):
+    with pytest.raises(Refusal, match=r"the run has no checkpoint 0\)\n  allowed: the run's checkpoints: 1\n"):
         analyze(AnalyzeConfig(run_id=family.parent, epochs="0"))
     comparison = analysed(family.store, run_id=first_two(family), max_samples=9)
     rows = family.store.artifact(comparison, "comparison.csv").read_text(encoding="utf-8").splitlines()[1:]

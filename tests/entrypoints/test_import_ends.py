@@ -64,7 +64,7 @@ def test_store_that_fails_in_the_midst_fails_the_run_without_a_traceback(fresh: 
     second = During("nfa.content", "write_tensors", Break(), 2)
     ended = run(fresh, words(folder=old), entrypoint=NAME, before=second)
     assert ended.code == 1
-    assert "error: the tracking store failed: disk is full\n  do: mend it" in ended.output
+    assert "error: the tracking store failed: disk is full\n  do: fix it" in ended.output
     assert "Traceback" not in ended.output
     (run_id,) = fresh.runs()
     assert fresh.tags(run_id)["nfa.state"] == "failed"

@@ -22,6 +22,7 @@ from tests.support.raw_recordings import recorded_folder
 from tests.support.refusals import Row, Scene, assert_refused
 from tests.support.refused.rows import ROWS
 from tests.support.stores import Finished, Store, used, wrapper_in
+from tests.support.tuning_runs import OPTIONS as TINY_STUDY
 from tests.support.tuning_runs import tuned
 
 NUMBERS = {"many_digits": "1" * 400, "too_many_digits": "1" * 5000, "long_name": "x" * 300}
@@ -202,7 +203,9 @@ def another(empty_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Sto
 @pytest.fixture
 def study(nothing: Scene, shared_store: Store, another: Store) -> Iterator[Scene]:
     """A study of another store."""
-    yield from in_store(nothing, shared_store, url=f"sqlite:///{another.folder}/optuna.db")
+    options = words(**{name: value for name, value in TINY_STUDY.items() if name not in ("fixed", "space")})
+    names = {"fixed": TINY_STUDY["fixed"], "space": TINY_STUDY["space"], "study": " ".join(options)}
+    yield from in_store(nothing, shared_store, url=f"sqlite:///{another.folder}/optuna.db", **names)
 
 
 # ---- under `mlflow run`

@@ -138,7 +138,7 @@ def test_a_single_epoch_has_whole_numbers_on_its_axis() -> None:
 def test_intervals_reach_from_low_to_high_and_their_words_fit(count: int) -> None:
     given = {f"preset=custom, use_residual=True, gradient_scale={i}.0": (0.1, 0.05 - i, 0.3) for i in range(count)}
     figure = intervals(
-        given, xlabel="difference in Pearson's r from preset=v1 (95 % interval over recordings and seeds)", zero=True
+        given, xlabel="difference in Pearson's r from preset=v1 (95 % over recordings and seeds)", zero=True
     )
     (axes,) = figure.axes
     for row, (container, (mean, low, high)) in enumerate(zip(axes.containers, given.values(), strict=True)):

@@ -194,7 +194,7 @@ def test_comparison_draws_what_there_is_of_a_run_that_failed() -> None:
     figure = optimizer_comparison(runs, sites(1), title="three")
     assert figure.get_suptitle() == "three"
     assert set(lines(figure.axes[1])) == {"sgd"}
-    assert reports.comparison_figure(runs, sites(1))
+    assert reports.comparison_figure(runs, sites(1), "three")
 
 
 def test_results_give_null_for_what_is_undefined() -> None:

@@ -324,7 +324,7 @@ def test_outputs_and_positions_that_only_pad_the_answers_of_a_decoder_do_not_cou
 
 
 def test_two_ways_of_padding_to_one_length_are_refused_and_to_different_lengths_taken():
-    with pytest.raises(Refusal, match=r"both padded to 5 positions(.|\n)*one position more"):
+    with pytest.raises(Refusal, match=r"both padded to 5 positions(.|\n)*one more position"):
         towers(5)
     assert analysis(towers(6), towers(6).network).sites
 

@@ -153,7 +153,7 @@ def test_what_names_leave_open_parameters_say():
     ],
 )
 def test_what_nobody_says_is_asked_for_by_name(given, missing, remedy):
-    with pytest.raises(Refusal, match=rf"model_epoch_0.pth without {missing} in its name\n.*\n  do: {remedy}$"):
+    with pytest.raises(Refusal, match=rf"model_epoch_0.pth, whose name does not state {missing}\n.*\n  do: {remedy}$"):
         complete(ImportConfig(folder="old", **given), FILES)
 
 
@@ -209,8 +209,8 @@ def test_either_name_of_the_first_layer_is_understood_at_any_depth():
 WRONG_KEYS = {
     "bias": ({"first.0.bias": torch.zeros(4)}, [], r"x.pth: key first.0.bias \(unknown\)"),
     "another network": ({"conv1.weight": torch.zeros(4, 4)}, [], r"key conv1.weight \(unknown\)"),
-    "twice": ({"first.weight": torch.zeros(4, 6)}, [], r"key first.weight \(a second one for its layer\)"),
-    "with and without prefix": ({"_orig_mod.last.1.weight": torch.zeros(3, 4)}, [], "a second one for its layer"),
+    "twice": ({"first.weight": torch.zeros(4, 6)}, [], r"key first.weight \(a second one for the same layer\)"),
+    "with and without prefix": ({"_orig_mod.last.1.weight": torch.zeros(3, 4)}, [], "a second one for the same layer"),
     "no first": ({}, ["first.0.weight"], "x.pth without first.weight"),
     "no last": ({}, ["last.1.weight"], "x.pth without last.1.weight"),
     "gap": ({}, ["middle.0.1.weight"], "x.pth without middle.0.1.weight"),

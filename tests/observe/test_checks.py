@@ -76,7 +76,7 @@ def check(toys: Toy, n: int = BATCH) -> None:
 REFUSED = {
     "BatchNorm without running statistics": (
         lambda: workload(nn.BatchNorm1d(6, track_running_stats=False)),
-        r"'middle', a BatchNorm1d that uses the statistics of the batch.*do: track_running_stats=True.*LayerNorm",
+        r"'middle', a BatchNorm1d that uses the statistics of the batch.*do: use track_running_stats=True.*LayerNorm",
     ),
     "BatchNorm that stays in training mode": (
         lambda: workload(StubbornNorm(6)),
@@ -128,11 +128,11 @@ REFUSED = {
     ),
     "losses divided by the batch's sum": (
         lambda: workload(nn.Tanh(), lambda f, y: half_square(f, y) / half_square(f, y).sum()),
-        r"a loss in which examples are coupled.*one number for each example alone.*do: divide by nothing",
+        r"a loss in which examples are coupled.*one number for each example alone.*do: do not divide",
     ),
     "losses divided by the number of examples": (
         lambda: workload(nn.Tanh(), lambda f, y: half_square(f, y) / len(f)),
-        r"a loss in which examples are coupled.*do: divide by nothing that depends on the batch",
+        r"a loss in which examples are coupled.*do: do not divide by a quantity of the batch",
     ),
     "a contrastive loss": (
         lambda: workload(nn.Tanh(), lambda f, y: F.cross_entropy(f @ y.T, torch.arange(len(f)), reduction="none")),

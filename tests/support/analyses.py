@@ -59,7 +59,12 @@ class DrawOnly:
 
     def __call__(self) -> None:
         draw = tracking.save_picture
-        tracking.save_picture = lambda run, figure, name: draw(run, figure, name) if name == self.name else None
+
+        def chosen(run: Any, figure: Any, name: str) -> None:
+            if name == self.name:
+                draw(run, figure, name)
+
+        setattr(tracking, "save_picture", chosen)  # noqa: B010 - another signature
 
 
 def analysed(store: Store, **options: Any) -> str:
@@ -94,7 +99,7 @@ def network(weights: Mapping[str, Tensor]) -> nn.Sequential:
     matrices = [weights[f"layers.{index}.weight"].double() for index in range(len(weights))]
     parts: list[nn.Module] = []
     for matrix in matrices:
-        linear = nn.Linear(*matrix.T.shape, bias=False)
+        linear = nn.Linear(matrix.shape[1], matrix.shape[0], bias=False)
         linear.weight = nn.Parameter(matrix)
         parts += [linear, nn.ReLU()]
     assert all(earlier.shape[0] == later.shape[1] for earlier, later in pairwise(matrices))
@@ -124,7 +129,7 @@ class Exact:
         loss: reference.Loss = squared_error,
         initial: Tensor | None = None,
     ) -> None:
-        W = net.get_submodule(site).weight.detach().double()
+        W = net.get_parameter(f"{site}.weight").detach().double()
         h, z = reference.site_inputs(net, site, inputs), reference.site_outputs(net, site, inputs)
         delta = reference.loss_gradients(net, site, inputs, targets, loss)
         self.jacobians = reference.jacobians(net, site, inputs)

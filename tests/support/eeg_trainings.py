@@ -17,7 +17,7 @@ from nfa.registry.families.eeg.workload import EEGDecoder
 from tests.support.processes import Ended, run, words
 from tests.support.stores import Finished, Store
 
-RECORDINGS = {"subjects": 2, "stimuli": 2, "seconds": 40, "channels": 3}
+RECORDINGS: dict[str, Any] = {"subjects": 2, "stimuli": 2, "seconds": 40, "channels": 3}
 TINY = {
     **RECORDINGS,
     "window_seconds": 2.0,
@@ -75,8 +75,8 @@ def events(store: Store, run_id: str) -> Event:
     images = {tag: [item.step for item in read.Images(tag)] for tag in read.Tags()["images"]}
     for rows in (*scalars.values(), *histograms.values()):
         assert len(dict(rows)) == len(rows)
-    by_step = [{tag: dict(sorted(rows)) for tag, rows in each.items()} for each in (scalars, histograms)]
-    return Event(*by_step, {tag: sorted(steps) for tag, steps in images.items()})
+    one, two = ({tag: dict(sorted(rows)) for tag, rows in each.items()} for each in (scalars, histograms))
+    return Event(one, two, {tag: sorted(steps) for tag, steps in images.items()})
 
 
 @cache

@@ -81,7 +81,9 @@ class Place:
     def workload(self, **changed: Any) -> LanguageModel:
         """Of the tiny fine-tuning, from nothing but its parameters."""
         config = TrainLoraConfig(**self.options(**changed))
-        return prepared(family_of(config), config, Stopwatch()).workload
+        workload = prepared(family_of(config), config, Stopwatch()).workload
+        assert isinstance(workload, LanguageModel)
+        return workload
 
     def tune(self, *, drawn: bool = False, **changed: Any) -> str:
         """A fine-tuning in this process; the id of its run."""
@@ -182,4 +184,5 @@ def train_arms(store: Store, place: Place) -> Arms:
 def logits_of(model: torch.nn.Module, ids: list[int]) -> Tensor:
     """Of every token of one sequence [s v], without padding."""
     with torch.no_grad():
-        return model.eval()(input_ids=torch.tensor([ids])).logits[0]
+        logits: Tensor = model.eval()(input_ids=torch.tensor([ids])).logits[0]
+    return logits

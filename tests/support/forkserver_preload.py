@@ -26,5 +26,5 @@ for name in LATE:
     importlib.import_module(name)
 configure_mappers()
 write_without_sync()
-get_checkpoint_conversion_mapping("llama")
+get_checkpoint_conversion_mapping("llama")  # type: ignore[no-untyped-call]
 gc.freeze()  # a fork's collections of garbage pass over what it has made itself only

@@ -73,7 +73,10 @@ def _changed(value: Any, draw: random.Random) -> Any:
         return not value
     if isinstance(value, int | float):
         return value + draw.choice((-1, 1, 10**6))
-    return value[::-1] + value[:1] if isinstance(value, str | list | tuple) else draw.choice(OTHERS)
+    if isinstance(value, str | list | tuple):
+        parts: Any = value
+        return parts[::-1] + parts[:1]
+    return draw.choice(OTHERS)
 
 
 def of_tensor(was: torch.Tensor, draw: random.Random) -> torch.Tensor:

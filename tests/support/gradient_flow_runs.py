@@ -10,10 +10,10 @@ from nfa import reference
 from nfa.registry import stored_runs, tracking
 from nfa.registry.analyses.config import GradientFlowConfig
 from nfa.registry.analyses.gradient_flow import gradient_flow
-from nfa.registry.families.eeg import session
 from nfa.registry.families.eeg.config import TrainEEGConfig
 from nfa.registry.families.mlp.config import TrainConfig
 from nfa.registry.stopwatch import Stopwatch
+from nfa.registry.tracking.event_files import EventFiles
 from nfa.registry.training.start import train
 from tests.support.analyses import Series
 from tests.support.gradient_direction_runs import batch_of
@@ -46,7 +46,7 @@ def undrawn() -> Iterator[None]:
     """Drawing takes longer than a tiny training."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tracking, "save_picture", lambda *_, **__: None)
-        patch.setattr(session.EventFiles, "figure", lambda *_: None)
+        patch.setattr(EventFiles, "figure", lambda *_: None)
         yield
 
 

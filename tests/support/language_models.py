@@ -14,12 +14,13 @@ from nfa.registry.families.language.answer_tokens import Encoded, encode
 from nfa.registry.families.language.base import tiny
 from nfa.registry.families.language.base.models import BaseModel, find_base, load_tokenizer
 from nfa.registry.families.language.base.quiet import quiet
+from nfa.registry.families.language.base.tiny_settings import TinySettings
 from nfa.registry.families.language.config import TrainLoraConfig
 from nfa.registry.families.language.questions import Pair
 from nfa.registry.families.language.workload import LanguageModel
 from tests.support.llamas import saved
 
-SETTINGS = tiny.TinySettings(hidden=16, layers=2, heads=2, key_value_heads=1, intermediate=24, deviation=0.3)
+SETTINGS = TinySettings(hidden=16, layers=2, heads=2, key_value_heads=1, intermediate=24, deviation=0.3)
 RANK, ALPHA = 3, 5.0
 WORDS = 11  # the vocabulary whose every output is differentiated
 LENGTHS = [(3, 2), (7, 4), (2, 1), (5, 4), (4, 3), (9, 2), (2, 2)]  # tokens of questions and of answers

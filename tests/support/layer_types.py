@@ -67,11 +67,15 @@ class Attention(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         key, value = self.others(input)
         if self.attend.batch_first:
-            return self.attend(input, key, value, need_weights=False)[0]
+            return self.attended(input, key, value, need_weights=False)
         query = input.transpose(0, 1)
         if self.layout == "self":
-            return self.attend(query, query, query)[0].transpose(0, 1)
-        return self.attend(value=value.transpose(0, 1), key=key.transpose(0, 1), query=query)[0].transpose(0, 1)
+            return self.attended(query, query, query).transpose(0, 1)
+        return self.attended(value=value.transpose(0, 1), key=key.transpose(0, 1), query=query).transpose(0, 1)
+
+    def attended(self, *inputs: Tensor, **more: Any) -> Tensor:
+        outputs: Tensor = self.attend(*inputs, **more)[0]
+        return outputs
 
     def others(self, input: Tensor) -> tuple[Tensor, Tensor]:
         if self.layout == "cross":
@@ -132,7 +136,7 @@ def linears(draw: Callable[..., Any], axes: int = 2) -> Case:
 
 def conv1d(outputs: int, inputs: int) -> nn.Module:
     """transformers' Conv1D with a bias that is not zero."""
-    layer = pytest.importorskip("transformers.pytorch_utils").Conv1D(outputs, inputs)
+    layer: nn.Module = pytest.importorskip("transformers.pytorch_utils").Conv1D(outputs, inputs)
     for parameter in layer.parameters():
         nn.init.normal_(parameter)
     return layer
@@ -162,7 +166,8 @@ def lora_layers(draw: Callable[..., Any]) -> Case:
             model[0].set_adapter(["default", "second"])
         if merged:
             model[0].merge()
-        return model[0]
+        built: nn.Module = model[0]
+        return built
 
     return Case(seeded(build), (length, inputs))
 
@@ -179,9 +184,11 @@ CASES = {
 @st.composite
 def networks(draw: Callable[..., Any], cases: st.SearchStrategy[Case]) -> tuple[Around, Case]:
     """A network around one of `cases`."""
-    case = draw(cases)
+    case: Case = draw(cases)
     activation = draw(st.sampled_from([nn.Tanh(), nn.ReLU(inplace=True)]))
     options = draw(
         st.fixed_dictionaries({"calls": st.integers(1, 2), "by_name": st.booleans(), "classes": st.integers(1, 3)})
     )
-    return seeded(Around, case, activation=activation, **options), case
+    around = seeded(Around, case, activation=activation, **options)
+    assert isinstance(around, Around)
+    return around, case

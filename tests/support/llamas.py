@@ -9,15 +9,18 @@ from transformers import LlamaForCausalLM
 
 from nfa import seeding
 from nfa.registry.families.language.base import tiny
+from nfa.registry.families.language.base.tiny_settings import TinySettings
 
-SETTINGS = tiny.TinySettings(hidden=16, layers=1, heads=2, key_value_heads=1, intermediate=24)
+SETTINGS = TinySettings(hidden=16, layers=1, heads=2, key_value_heads=1, intermediate=24)
 QUERY = "model.layers.0.self_attn.q_proj.weight"
 
 
-def llama(seed: int = 0, settings: tiny.TinySettings = SETTINGS) -> LlamaForCausalLM:
+def llama(seed: int = 0, settings: TinySettings = SETTINGS) -> LlamaForCausalLM:
     with seeding.untouched():
         torch.manual_seed(seed)
-        return tiny.untrained(settings)
+        model = tiny.untrained(settings)
+        assert isinstance(model, LlamaForCausalLM)
+        return model
 
 
 def saved(folder: Path, model: Any = None, **options: Any) -> Path:
@@ -31,7 +34,7 @@ def gguf(file: Path, model: LlamaForCausalLM) -> Path:
     """The same model as a GGUF file in float32, with a vocabulary of bytes."""
     from gguf import GGUFWriter, TokenType
 
-    config = model.config
+    config: Any = model.config
     writer = GGUFWriter(file, "llama")
     writer.add_name("small")
     writer.add_context_length(config.max_position_embeddings)
@@ -44,7 +47,7 @@ def gguf(file: Path, model: LlamaForCausalLM) -> Path:
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_vocab_size(config.vocab_size)
-    bytes_of = tiny.tokenizer().convert_ids_to_tokens(range(3, tiny.VOCABULARY))
+    bytes_of = tiny.tokenizer().convert_ids_to_tokens([*range(3, tiny.VOCABULARY)])
     tokens = ["<|endoftext|>", "</s>", "th", *bytes_of]
     writer.add_tokenizer_model("gpt2")
     writer.add_token_list(tokens)

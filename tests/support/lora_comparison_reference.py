@@ -7,7 +7,7 @@ of nfa: every number is worked out here, seed by seed, with plain loops.
 import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ class Training:
 
     def to(self, target: float) -> float | None:
         """Steps to a loss."""
+        one: float
+        two: float
         steps = sorted(self.losses)
         for one, two in zip([0, *steps], steps, strict=False):
             if self.losses[two] <= target:
@@ -69,6 +71,10 @@ class Training:
 
 
 Seeds = Mapping[int, Training]
+ENDS: Mapping[str, Callable[[Training], float]] = {
+    "initial": lambda one: one.losses[0],
+    "best": lambda one: min(one.losses.values()),
+}
 
 
 def operations(store: Store, run_id: str) -> dict[int, float]:
@@ -124,7 +130,7 @@ def _against(here: Seeds, short: Seeds, long: Seeds, target: float) -> Found:
         budgets[seed] = (one.at(budget), long[seed].at(budget), budget / one.spent[one.last])
     beside = {
         f"{of}_difference": student([value(here[seed]) - value(short[seed]) for seed in here])
-        for of, value in (("initial", lambda one: one.losses[0]), ("best", lambda one: min(one.losses.values())))
+        for of, value in ENDS.items()
     }
     return {
         "at_equal_steps": _difference(ends),
@@ -178,8 +184,8 @@ def bootstrap(table: Sequence[Sequence[float]]) -> tuple[float, float, float]:
 def _to_target(here: Seeds, short: Seeds, target: float) -> Found:
     horizon = _first(short).last
     by_seed = {seed: {"steps": here[seed].to(target), "random_steps": short[seed].to(target)} for seed in here}
-    counted = {
-        name: [horizon if one[name] is None else one[name] for one in by_seed.values()]
+    counted: dict[str, list[float]] = {
+        name: [horizon if (steps := one[name]) is None else steps for one in by_seed.values()]
         for name in ("steps", "random_steps")
     }
     there = {name: sum(one[name] is not None for one in by_seed.values()) for name in counted}

@@ -14,6 +14,7 @@ from nfa.checkpoint_files import path_of
 from nfa.registry import tracking
 from nfa.registry.families.language.base import tiny
 from nfa.registry.families.language.base.models import find_base
+from nfa.registry.families.language.base.tiny_settings import TinySettings
 
 SHAPES = {
     "self_attn.q_proj": (32, 32),
@@ -52,7 +53,7 @@ def base_folder(folder: Path, *, seed: int = 0, **changed: Any) -> Path:
     sizes = {"hidden": 32, "layers": 2, "heads": 4, "key_value_heads": 2, "intermediate": 48}
     with seeding.untouched(), quiet():
         torch.manual_seed(seed)
-        tiny.untrained(tiny.TinySettings(**{**sizes, **changed})).save_pretrained(folder)
+        tiny.untrained(TinySettings(**{**sizes, **changed})).save_pretrained(folder)
         tiny.tokenizer().save_pretrained(folder)
     return folder
 
@@ -87,7 +88,8 @@ def adapter_run(
 ) -> Tiny:
     """A run with an adapter: B grows from 0 (`residual`: from B₀), but not that of modules in `zero`."""
     modules = modules or shapes()
-    initial, updates = {}, {}
+    initial: dict[str, Tensor] = {}
+    updates: dict[str, Tensor] = {}
     checkpoints: dict[int, dict[str, Tensor]] = {step: {} for step in steps}
     for j, (module, (o, i)) in enumerate(modules.items()):
         a = draw(rank, i, seed=seed + 10 * j)

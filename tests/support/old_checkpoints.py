@@ -43,6 +43,7 @@ class OldNet(nn.Module):
             return nn.Sequential(Activation(act), nn.Linear(width, outputs, bias=False))
 
         self.depth, first = depth, nn.Linear(inputs, width, bias=False)
+        self.first: nn.Module
         if depth == 1:
             self.first, self.fc = first, layer(10)
         else:

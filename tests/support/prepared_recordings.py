@@ -1,6 +1,7 @@
 """Folders of small EEG recordings, written and read in the obvious way."""
 
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
@@ -36,7 +37,7 @@ def write(
     channels: int = 3,
     *,
     dtype: str = "float32",
-    order: str = "C",
+    order: Literal["C", "F"] = "C",
     seed: int = 0,
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Parts of the given lengths by (split, subject, stimulus); what was written, by stem."""
@@ -73,7 +74,7 @@ def in_order(written: dict[str, tuple[np.ndarray, np.ndarray]]) -> list[str]:
 
 
 def prepared_in_memory(
-    eeg: np.ndarray, envelope: np.ndarray, *, eeg_rate: float, envelope_rate: float, **settings: float
+    eeg: np.ndarray, envelope: np.ndarray, *, eeg_rate: float, envelope_rate: float, **settings: Any
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Parts (EEG [T, C], envelope [T, 1]) by split of one recording; `settings` are those of `FilterSettings`."""
     how = FilterSettings(**settings)

@@ -162,7 +162,8 @@ def draw_nothing() -> None:
     from nfa.registry import tracking
     from nfa.sinks import MlflowRun
 
-    tracking.save_picture = MlflowRun.figure = lambda *_, **__: None
+    for place, name in ((tracking, "save_picture"), (MlflowRun, "figure")):
+        setattr(place, name, lambda *_, **__: None)
 
 
 def _child(command: list[str], folder: str, env: dict[str, str], log: str, acts: Sequence[Callable[[], None]]) -> None:

@@ -65,22 +65,22 @@ class Row:
         return shlex.split(Template(self.command).substitute(names))
 
 
-def table(text: str, *, scene: str = "nothing", prepare: Prepare | None = None) -> list[Row]:
+def table(text: str, prepared: Mapping[str, Prepare]) -> list[Row]:
     """A row a line, its cells between ` | `; a line that begins with `|` continues the one before.
 
-    >>> table("train --lr 0 | lr=0 | a number > 0 | lr=auto")[0].remedy
+    A line `[scene]` or `[scene: name in prepared]` is for the rows below it; the first ones are in "nothing".
+
+    >>> table("train --lr 0 | lr=0 | a number > 0 | lr=auto", {})[0].remedy
     'lr=auto'
     """
-    lines = re.sub(r"\n\s*\|", " |", text).strip().splitlines()
-    return [Row(*(cell.strip() for cell in line.split(" | ")), scene=scene, prepare=prepare) for line in lines]
-
-
-def cases(command: str, prepared: Mapping[str, tuple[Prepare, str]], *, scene: str) -> list[Row]:
-    """One command in several states of its scene, by name: what prepares it, and the cells that are said then."""
-    return [
-        Row(command, *said.split(" | "), scene=scene, prepare=prepare, name=name)
-        for name, (prepare, said) in prepared.items()
-    ]
+    rows, scene, name = [], "nothing", ""
+    for line in re.sub(r"\n\s*\|", " |", text).strip().splitlines():
+        if line.startswith("["):
+            scene, _, name = line.strip("[]").partition(": ")
+        else:
+            command, got, allowed, remedy = ([cell.strip() for cell in line.split(" | ")] + ["", ""])[:4]
+            rows.append(Row(command, got, allowed, remedy, scene, prepared[name] if name else None, name))
+    return rows
 
 
 class Refused:

@@ -2,6 +2,7 @@
 
 import copy
 import random
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from tests.support.toy_models import Toy
 def snapshot(toys: Toy, optimizer: torch.optim.Optimizer | None = None) -> dict[str, object]:
     """The model, its optimizer, all generators, the data and what PyTorch itself can be changed in; copied."""
     modules = dict(toys.net.named_modules())
-    state = {
+    state: dict[str, object] = {
         "weights and buffers": toys.net.state_dict(),
         "versions": {name: tensor._version for name, tensor in toys.net.state_dict().items()},
         "gradients": {name: weight.grad for name, weight in toys.net.named_parameters()},
@@ -36,7 +37,7 @@ def snapshot(toys: Toy, optimizer: torch.optim.Optimizer | None = None) -> dict[
     return copy.deepcopy(state)
 
 
-def assert_same(found: object, expected: object, path: str = "") -> None:
+def assert_same(found: Any, expected: Any, path: str = "") -> None:
     """Bitwise equal, through nested containers."""
     assert type(found) is type(expected), path
     if isinstance(found, torch.Tensor):

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Store:
     def metrics(self, run_id: str) -> list[tuple[str, int, float]]:
         """Every row (key, step, value), duplicates included."""
         query = "SELECT key, step, value FROM metrics WHERE run_uuid = ? ORDER BY key, step, value"
-        return self.rows(query, run_id)  # type: ignore[return-value]
+        return [(key, step, value) for key, step, value in self.rows(query, run_id)]
 
     def artifact(self, run_id: str, path: str = "") -> Path:
         address = self.rows("SELECT artifact_uri FROM runs WHERE run_uuid = ?", run_id)[0][0]
@@ -119,7 +121,7 @@ class Store:
         from safetensors import safe_open
 
         with safe_open(self.artifact(run_id, f"checkpoints/epoch_{epoch:04d}.safetensors"), "pt") as file:
-            return file.metadata()
+            return dict(file.metadata())
 
 
 @contextmanager
@@ -133,7 +135,7 @@ def used(store: Store, monkeypatch: Any) -> Iterator[Store]:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
     mlflow.set_tracking_uri(store.uri)
     yield store
-    mlflow.set_tracking_uri(None)
+    mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # which forgets it
 
 
 def write_without_sync() -> None:
@@ -145,6 +147,12 @@ def write_without_sync() -> None:
     def _no_waiting(connection: Any, _record: Any) -> None:
         if type(connection).__module__ == "sqlite3":
             connection.execute("PRAGMA synchronous = OFF")
+
+
+class Once(Protocol):
+    """What `make` returns for a new folder, made once in a session for each name."""
+
+    def __call__(self, name: str, make: Callable[[Path], Made]) -> Made: ...
 
 
 def wrapper_in(store: Store) -> str:

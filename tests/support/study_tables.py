@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
 from nfa.registry.sweeps.space import Axis, Choice, Range
@@ -93,7 +94,7 @@ def arms(shift: float = -0.1, seeds: int = 5, spread: float = 0.01) -> list[Conf
 
 def optuna_study(table: StudyTable) -> optuna.Study:
     """The same trials in Optuna, in memory."""
-    ways = ["maximize" if more else "minimize" for more in table.maximise]
+    ways = [StudyDirection.MAXIMIZE if more else StudyDirection.MINIMIZE for more in table.maximise]
     study = optuna.create_study(study_name=table.name, directions=ways)
     spaces: dict[str, BaseDistribution] = {
         "lr": FloatDistribution(1e-4, 1, log=True),

@@ -31,7 +31,7 @@ def fast(template: str | None = None, *, bos: bool = True, pad_is_eos: bool = Tr
         special = [("<s>", 1), ("</s>", 2)]
         backend.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=special)
     pad = "</s>" if pad_is_eos else "<pad>"
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=backend,
         bos_token="<s>",
         eos_token="</s>",

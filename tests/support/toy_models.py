@@ -42,7 +42,7 @@ class Toy(Workload):
     def ids(self, split: str) -> Sequence[int]:  # noqa: ARG002 - one split
         return range(len(self.inputs))
 
-    def batches(self, split: str, *, batch_size: int, ids: Sequence[int] | None = None) -> Iterator[Batch]:
+    def batches(self, split: str, *, batch_size: int, ids: Sequence[int] | Tensor | None = None) -> Iterator[Batch]:
         chosen = torch.as_tensor(list(self.ids(split)) if ids is None else ids)
         for part in chosen.split(batch_size) if len(chosen) else ():
             yield Batch(self.inputs[part], self.targets[part], part)

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -19,10 +20,11 @@ class Stopped(BaseException):
 class Stopping:
     """Remembers the ids a workload gave, stops at the `at`-th place: before a batch or at an epoch's end."""
 
-    def __init__(self, workload: object, at: int | None = None) -> None:
-        self.workload, self.left, self.given = workload, at, []
+    def __init__(self, workload: Any, at: int | None = None) -> None:
+        self.workload, self.left = workload, at
+        self.given: list[list[int]] = []
 
-    def __getattr__(self, name: str) -> object:
+    def __getattr__(self, name: str) -> Any:
         return getattr(self.workload, name)
 
     def batches(self, *args: object, **kwargs: object) -> Iterator[Batch]:
@@ -38,19 +40,20 @@ class Stopping:
         self.left = None if self.left is None else self.left - 1
 
 
-def training_of(optimizer: str, *, stop_at: int | None = None, **options: object) -> Training:
+def training_of(optimizer: str, *, stop_at: int | None = None, **options: Any) -> Training:
     workload = tiny_classifier(optimizer, **options)
     model = workload.model()
-    stopping = Stopping(workload, stop_at)
-    optimizer, objective = workload.optimizers(model), workload.objective()
-    return Training(stopping, model, optimizer, batch_size=10, seed=workload.config.seed, objective=objective)
+    stopping: Any = Stopping(workload, stop_at)
+    optimizers, objective = workload.optimizers(model), workload.objective()
+    return Training(stopping, model, optimizers, batch_size=10, seed=workload.config.seed, objective=objective)
 
 
 def through_a_file(state: dict[str, object]) -> dict[str, object]:
     file = io.BytesIO()
     torch.save(state, file)
     file.seek(0)
-    return torch.load(file, weights_only=True)
+    read: dict[str, object] = torch.load(file, weights_only=True)
+    return read
 
 
 def final(training: Training, reports: list[int] | None = None) -> dict[str, torch.Tensor]:

@@ -58,7 +58,7 @@ def _assist(config: AnalyzeConfig, world: World) -> None:
 
 
 class Alignment(StoredAnalysis):
-    """What `analyze` measures."""
+    """The analysis of the entry point `analyze`."""
 
     entrypoint, title = "analyze", "analysis"
     undecisive = UNDECISIVE | {"epochs", "batch_size", "nproc"}

@@ -22,7 +22,7 @@ def gradient_directions(config: GradientDirectionsConfig) -> None:
 
 
 class GradientDirections(StoredAnalysis):
-    """What `gradient_directions` measures."""
+    """The analysis of the entry point `gradient_directions`."""
 
     entrypoint, title = "gradient_directions", "gradient directions"
     undecisive = UNDECISIVE

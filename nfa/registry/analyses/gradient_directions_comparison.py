@@ -16,6 +16,7 @@ from nfa.registry.analyses.checkpoint_units import common_unit, unit_of
 from nfa.registry.analyses.gradient_directions_report import PREFIX, directions
 from nfa.registry.analyses.gradient_phases import change
 from nfa.registry.analyses.seed_groups import groups, table_of_groups, together
+from nfa.registry.analyses.titles import subject_of
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DONE
 from nfa.studies.direction_series import SERIES
@@ -30,13 +31,14 @@ def compare(run: TrackedRun, parts: Mapping[str, str], sources: Mapping[str, str
     described = {name: tracking.get_json(part, "config.json") for name, part in parts.items()}
     unit = common_unit(unit_of(one) for one in described.values())
     tracking.put_text(run.info, "comparison.csv", directions_csv(series, unit, DONE))
-    figure = gradient_series(series, title="gradient directions (bands: ± 2 standard errors)", unit=unit)
+    subject = subject_of([*sources.values()])
+    figure = gradient_series(series, title=f"{subject} (bands: ± 2 standard errors)".strip(), unit=unit)
     tracking.save_picture(run, figure, "comparison")
     stage("figure", "plots/comparison.png and .pdf")
     if len(parts) <= MOST_RUNS:
         found = {f"{name}, ": directions(part, series[name], described[name]) for name, part in parts.items()}
         if shown := {name: of_run for name, of_run in found.items() if of_run}:
-            figure = gradient_montage(shown, title="", most=EPOCHS_SHOWN, unit=unit)
+            figure = gradient_montage(shown, title=subject, most=EPOCHS_SHOWN, unit=unit)
             tracking.save_picture(run, figure, "gradient_montage")
             stage("figure", "plots/gradient_montage.png and .pdf")
     if len(parts) == 2:

@@ -19,7 +19,7 @@ def gradient_flow(config: GradientFlowConfig) -> None:
 
 
 class GradientFlow(StoredAnalysis):
-    """What `gradient_flow` measures."""
+    """The analysis of the entry point `gradient_flow`."""
 
     entrypoint, title = "gradient_flow", "gradient flow"
     undecisive = UNDECISIVE | {"epochs", "batch_size", "seed"}

@@ -12,6 +12,7 @@ from nfa.registry.analyses.arms import Arm, arms_of, factor_interval
 from nfa.registry.analyses.checkpoint_units import common_unit, unit_of
 from nfa.registry.analyses.gradient_flow_report import HEADINGS, MEASURES, common, is_put_in, number
 from nfa.registry.analyses.score_comparison import INTERVAL, draw_scores, interval, score_lines, scores
+from nfa.registry.analyses.titles import subject_of
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DONE
 from nfa.studies.gradient_flow import RATIOS, Remedy, remedy
@@ -41,7 +42,7 @@ def compare(
     found = content(arms, groups, epoch, seed, unit)
     tracking.put_json(run.info, "gradient_flow.json", found)
     tracking.put_text(run.info, "gradient_flow.txt", written(arms, groups, epoch, found, unit))
-    _draw(run, arms, described, found, unit)
+    _draw(run, arms, described, found, unit, subject_of([*sources.values()]))
     for line in remedy_lines(arms):
         stage("remedy", line)
     return arms
@@ -54,12 +55,18 @@ def last_common(arms: Sequence[Arm]) -> int | None:
 
 
 def _draw(
-    run: TrackedRun, arms: Sequence[Arm], described: Sequence[Mapping[str, Any]], found: Mapping[str, Any], unit: str
+    run: TrackedRun,
+    arms: Sequence[Arm],
+    described: Sequence[Mapping[str, Any]],
+    found: Mapping[str, Any],
+    unit: str,
+    subject: str,
 ) -> None:
     roles = {tuple(one["groups"][role] for role in ("front", "back", "output")) for one in described}
     named = dict(zip(("front", "back", "output"), next(iter(roles)), strict=True)) if len(roles) == 1 else {}
     curves = {arm.label: arm.averaged(list(CURVES)) for arm in arms}
-    title = "gradient flow" + (", geometric mean over seeds" if max(len(arm.seeds) for arm in arms) > 1 else "")
+    mean = ["geometric mean over seeds"] if max(len(arm.seeds) for arm in arms) > 1 else []
+    title = ", ".join([*filter(None, [subject]), *mean])
     factors = {ParameterGroups(**one["groups"]).built_in for one in described}
     built_in = factors.pop() if len(factors) == 1 else None
     figure = flow_curves(curves, named, title=title, unit=unit, built_in=built_in)
@@ -175,12 +182,13 @@ def written(
 ) -> str:
     """Return the content of a comparison's gradient_flow.txt."""
     lines = [f"Gradient flow of {len(arms)} arms, compared with {arms[0].label}", ""]
-    wide = max(14, *(len(arm.label) for arm in arms)) + 2
+    wide = max(18, *(len(arm.label) for arm in arms)) + 2  # a cell has up to 18 letters
     if epoch is None:
         lines.append(f"The runs have no checkpoint {unit} in common.")
     else:
         lines += _group_lines(arms, groups, epoch, wide, unit)
-    lines += [f"Remedies (factors: geometric mean over {unit}s)", *(f"- {line}" for line in remedy_lines(arms)), ""]
+    heading = f"Change of the ratios against {arms[0].label} (factors: geometric mean over {unit}s)"
+    lines += [heading, *(f"- {line}" for line in remedy_lines(arms)), ""]
     lines += score_lines(arms, found, wide)
     return "\n".join([*lines, f"intervals: {found['interval']}"])
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from nfa import __version__
 from nfa.content import json_digest
+from nfa.maths.bfloat16 import has_bfloat16_units
 from nfa.registry import tracking
 from nfa.registry.folders import typed_folder
 from nfa.registry.tracking import DataInput, TrackedRun
@@ -69,4 +70,5 @@ def environment() -> dict[str, Any]:
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "machine": platform.machine(),
+        "bfloat16_units": has_bfloat16_units(torch.device("cpu")),  # decide in which precision Muon multiplies
     }

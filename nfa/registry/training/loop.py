@@ -108,11 +108,11 @@ class Training:
 
     @property
     def updates(self) -> int:
-        """Those that have been made."""
+        """The number of updates made so far."""
         return self.progress.epoch * self.batches_per_epoch + self.progress.batch
 
     def learning_rate(self, asked: OptimizerParameters) -> dict[str, float]:
-        """That of the last update, where it changes and there has been an update."""
+        """Return the learning rate of the last update as a metric, if it changes and there has been an update."""
         if not self.updates:
             return {}
         return dict.fromkeys(asked.rate_keys, float(asked.lr) * self.optimizer.rate(self.updates - 1))

@@ -107,7 +107,7 @@ def orthogonalised(matrix: Tensor, coefficients: Coefficients, precision: torch.
 
 
 def _symmetric_product(x: Tensor, y: Tensor) -> Tensor:
-    """x y [n, n] where that is symmetric: only its lower triangle is multiplied, in strips of rows."""
+    """Return x y [n, n], which is known to be symmetric, by multiplying only its lower triangle, in strips of rows."""
     n = len(x)
     if n < 2 * STRIP:
         return x @ y

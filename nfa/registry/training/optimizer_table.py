@@ -46,7 +46,7 @@ ALLOWED = f"{', '.join(OPTIMIZERS)}, or the name of another class of torch.optim
 
 @cache
 def entry_of(name: str, more: tuple[str, ...] = ()) -> OptimizerEntry:
-    """The entry of an optimizer by its name; that of a class of torch.optim is read from its signature.
+    """Return the entry of an optimizer by its name; for a class of torch.optim, from its signature.
 
     Args:
         name: One of `OPTIMIZERS`, or the name of a class.
@@ -96,7 +96,7 @@ def _arguments_of(kind: "type[torch.optim.Optimizer]") -> list[str]:
 
 
 def _optimizer() -> "type[torch.optim.Optimizer]":
-    """What all of them are made from."""
+    """Return the base class of all optimizers."""
     import torch
 
     return torch.optim.Optimizer

@@ -29,7 +29,7 @@ class Optimizers:
             part.zero_grad(set_to_none=True)
 
     def step(self) -> None:
-        """Update the weights; the learning rates are those of the next update afterwards."""
+        """Update the weights, and set the learning rates of the next update."""
         for part, schedule in zip(self.parts.values(), self.schedules, strict=True):
             part.step()
             schedule.step()
@@ -38,7 +38,7 @@ class Optimizers:
         return {name: _without_first_rates(part.state_dict()) for name, part in self.parts.items()}
 
     def load_state_dict(self, state: Mapping[str, Any], updates: int) -> None:
-        """Take up a state that so many updates led to."""
+        """Restore a state that was reached after this number of updates."""
         for name, part in self.parts.items():
             part.load_state_dict(state[name])  # with the learning rates
         # torch warns of schedules that are ahead of the updates of this process; these were all made.

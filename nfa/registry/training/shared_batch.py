@@ -83,7 +83,7 @@ class SharedBatchNorm(nn.BatchNorm1d):
 
 
 def share_batches(model: nn.Module) -> BatchShare:
-    """One `Share` for all such layers of a model; who trains it says before each step which rows are here."""
+    """Return one `BatchShare` for all such layers of a model; the loop sets it before each step."""
     share = BatchShare()
     for module in model.modules():
         if isinstance(module, SharedDropout | SharedBatchNorm):

@@ -84,7 +84,7 @@ def check_launch(processes: int, world: World) -> None:
 def prepared(
     family: Family, config: Any, clock: Stopwatch, *, run: TrackedRun | None = None, found: Any = None, data: Any = None
 ) -> Ready:
-    """A training on data that have been read, checked, and told in lines; `Refusal` for what cannot be trained."""
+    """Read and check the data of a training, and print their description; raise `Refusal` if it cannot be trained."""
     choose_device(config.device)  # refused before data are read
     data = family.training.read(config, clock, found) if data is None else data
     ready = family.training.prepare(config, data, run if run and stored_runs.has_begun(run.run_id) else None)

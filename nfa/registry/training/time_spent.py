@@ -39,7 +39,7 @@ def keep_time(run: TrackedRun, clock: Stopwatch, *, family: bool = False) -> Non
 
 
 def total_time(run_id: str) -> float:
-    """Seconds that a run took, its children included; 0 for one that says nothing."""
+    """Return the seconds that a run took, including its children; 0 if it has no file."""
     return _file_of(run_id).get(TOTAL, 0.0)
 
 

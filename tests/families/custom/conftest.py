@@ -1,15 +1,12 @@
 """Fixtures: a folder with a file that makes workloads, and a run that has trained one."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.support.stores import Finished, Store, used
+from tests.support.stores import Finished, Once, Store, used
 from tests.support.workload_files import imports, train_lab, write_lab
-
-Once = Callable[[str, Callable[[Path], Any]], Any]
 
 
 @pytest.fixture(autouse=True)

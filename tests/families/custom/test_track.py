@@ -279,7 +279,7 @@ def test_what_was_kept_has_to_be_kept_again(expected: str) -> None:
 
 
 def test_without_a_run_it_is_refused(lab: Store) -> None:
-    with pytest.raises(Refusal, match="no MLflow run is active"), nfa.track("my_lab:make"):
+    with pytest.raises(Refusal, match="without an active MLflow run"), nfa.track("my_lab:make"):
         pass
     assert lab.runs() == []
 

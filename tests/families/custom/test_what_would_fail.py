@@ -165,7 +165,7 @@ def typed(name: str, **parameters: Any) -> list[str]:
         ("alternating", "a model whose answer differs at every call"),
         ("own_generator", "a model whose 0.weight differs at every call"),
         ("a_module", "model= that is a Sequential itself"),
-        ("without_gradients", "batch_size=16 for 48 examples: a training step on 16 fails"),
+        ("without_gradients", "batch_size=16 for 48 examples: a training step on 16 examples fails"),
         ("without_names", "metrics= that is a list"),
         ("streamed", "a Stream without a length or without items"),
         ("graph", "a model whose state has edges, which is a sparse tensor"),
@@ -185,7 +185,7 @@ def test_a_last_batch_that_the_model_cannot_learn_from_is_refused_with_a_size_th
     lab: Store, refused: Refused
 ) -> None:
     said = refused(typed("batch_norm", workload_args="examples_=33"))
-    assert "batch_size=16 for 33 examples: a training step on 1 fails (ValueError: Expected more than 1 value" in said
+    assert "batch_size=16 for 33 examples: a training step on 1 example fails (ValueError: Expected more than 1" in said
     assert said.endswith("do: batch_size=15\n")
     assert lab.runs() == []
     assert train_lab(lab, "my_lab:batch_norm", workload_args="examples_=33", batch_size=15)

@@ -17,7 +17,7 @@ def lora() -> Probe:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     def build() -> nn.Module:
-        options = {"r": 2, "lora_alpha": 4, "lora_dropout": 0.2, "init_lora_weights": False}
+        options: dict[str, Any] = {"r": 2, "lora_alpha": 4, "lora_dropout": 0.2, "init_lora_weights": False}
         config = peft.LoraConfig(target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", **options)
         return peft.get_peft_model(LlamaForCausalLM(LlamaConfig(**LLAMA)), config)
 
@@ -30,7 +30,7 @@ def adapted(kind: str, **options: Any) -> Probe:
 
     def build() -> nn.Module:
         network = layers(4, 6, 5, 3)
-        model = peft.get_peft_model(network, getattr(peft, kind)(target_modules=["0", "2"], **options))
+        model: nn.Module = peft.get_peft_model(network, getattr(peft, kind)(target_modules=["0", "2"], **options))
         with torch.no_grad():
             for weight in [weight for weight in model.parameters() if weight.requires_grad]:
                 weight.add_(0.3 * torch.randn_like(weight))

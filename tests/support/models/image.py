@@ -21,7 +21,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         z = self.bn2(self.conv2(self.act(self.bn1(self.conv1(x)))))
-        return self.act(z + self.downsample(x))
+        outputs: Tensor = self.act(z + self.downsample(x))
+        return outputs
 
 
 class ResNet(nn.Module):
@@ -34,6 +35,8 @@ class ResNet(nn.Module):
         self.dropout, self.fc = nn.Dropout(0.2), nn.Linear(4, 3)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
+                assert module.running_mean is not None
+                assert module.running_var is not None
                 nn.init.uniform_(module.running_mean, -0.5, 0.5)
                 nn.init.uniform_(module.running_var, 0.5, 2)
                 nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -51,6 +54,7 @@ def resnet() -> Probe:
 def vit() -> Probe:
     from transformers import ViTConfig, ViTForImageClassification
 
+    options: dict[str, Any] = {"num_labels": 3}
     config = ViTConfig(
         hidden_size=8,
         num_hidden_layers=2,
@@ -59,8 +63,8 @@ def vit() -> Probe:
         image_size=6,
         patch_size=3,
         num_channels=2,
-        num_labels=3,
         initializer_range=0.3,
+        **options,
     )
     return classifier(seeded(ViTForImageClassification, config), normal(EXAMPLES, 2, 6, 6), 3)
 
@@ -74,7 +78,8 @@ class Mixing(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.token_mlp(self.norm1(x).transpose(1, 2)).transpose(1, 2)
-        return x + self.channel_mlp(self.norm2(x))
+        outputs: Tensor = x + self.channel_mlp(self.norm2(x))
+        return outputs
 
 
 class Mixer(nn.Module):

@@ -1,5 +1,6 @@
 """An LSTM, a graph network, experts of one's own, and a model that calls nothing but functions."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from tests.support.toy_models import seeded
 class Recurrent(nn.Module):
     """A recurrent layer on a sequence [n t f], and a readout of its last step."""
 
-    def __init__(self, kind: type[nn.RNNBase], **options: Any) -> None:
+    def __init__(self, kind: Callable[..., nn.RNNBase], **options: Any) -> None:
         super().__init__()
         self.lstm = kind(3, 4, batch_first=True, **options)
         self.readout = nn.Linear(4 * (1 + self.lstm.bidirectional), 3)
@@ -85,8 +86,9 @@ def functional() -> Probe:
 class FunctionalTwin(nn.Module):
     """The same written with nn.Linear, each called as the parameter that it stands for."""
 
-    def __init__(self, model: Functional) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
+        assert isinstance(model, Functional)
         self.kernel = _linear(model.kernel.flatten(1), model.b1)
         self.w1, self.w2 = _linear(model.w1), _linear(model.w2.T)
         self.w3 = _linear(model.w3.T, model.b3)
@@ -101,7 +103,8 @@ class FunctionalTwin(nn.Module):
 def _linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
     linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
     linear.weight = nn.Parameter(weight.detach().clone())
-    linear.bias = None if bias is None else nn.Parameter(bias.detach().clone())
+    if bias is not None:
+        linear.bias = nn.Parameter(bias.detach().clone())
     return linear
 
 

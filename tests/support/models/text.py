@@ -28,12 +28,19 @@ def gpt2(longest: int = 5, **options: Any) -> Padded:
     """GPT-2 on 5, 3, 2 and 4 tokens; its readout is the embedding."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    sizes = {"n_embd": 8, "n_layer": 2, "n_head": 2, "n_positions": 16, "initializer_range": 0.3, "pad_token_id": 0}
+    sizes: dict[str, Any] = {
+        "n_embd": 8,
+        "n_layer": 2,
+        "n_head": 2,
+        "n_positions": 16,
+        "initializer_range": 0.3,
+        "pad_token_id": 0,
+    }
     config = GPT2Config(vocab_size=WORDS, bos_token_id=1, eos_token_id=1, **sizes, **options)
     return padded_language(seeded(GPT2LMHeadModel, config), WORDS, longest)
 
 
-LLAMA = {
+LLAMA: dict[str, Any] = {
     "vocab_size": WORDS,
     "hidden_size": 8,
     "intermediate_size": 12,
@@ -59,6 +66,7 @@ def bert() -> Padded:
     """A classifier of texts of 5, 3, 2 and 4 tokens, which sees none of the padding."""
     from transformers import BertConfig, BertForSequenceClassification
 
+    labels: dict[str, Any] = {"num_labels": 3}
     config = BertConfig(
         vocab_size=WORDS,
         hidden_size=8,
@@ -67,7 +75,7 @@ def bert() -> Padded:
         intermediate_size=12,
         max_position_embeddings=8,
         initializer_range=0.3,
-        num_labels=3,
+        **labels,
     )
     present = mask_of(LENGTHS, 5)
     tokens = texts(WORDS, len(LENGTHS), 5).masked_fill(~present, 0)
@@ -80,6 +88,7 @@ def t5() -> Probe:
     """An encoder of five tokens and a decoder of three."""
     from transformers import T5Config, T5ForConditionalGeneration
 
+    start: dict[str, Any] = {"decoder_start_token_id": 0}
     config = T5Config(
         vocab_size=WORDS,
         d_model=8,
@@ -89,9 +98,9 @@ def t5() -> Probe:
         num_decoder_layers=1,
         num_heads=2,
         feed_forward_proj="gated-gelu",
-        decoder_start_token_id=0,
         pad_token_id=0,
         initializer_factor=1.0,
+        **start,
     )
     inputs = {"input_ids": whole(WORDS, EXAMPLES, 5), "decoder_input_ids": whole(WORDS, EXAMPLES, 3, seed=3)}
     inputs["attention_mask"] = torch.ones(EXAMPLES, 5, dtype=torch.int64)
@@ -108,9 +117,8 @@ def mixtral() -> Probe:
     """Four experts, two for each token."""
     from transformers import MixtralConfig, MixtralForCausalLM
 
-    config = MixtralConfig(
-        **{**LLAMA, "num_hidden_layers": 1}, num_local_experts=4, num_experts_per_tok=2, experts_implementation="eager"
-    )
+    experts = {"num_local_experts": 4, "num_experts_per_tok": 2, "experts_implementation": "eager"}
+    config = MixtralConfig(**{**LLAMA, "num_hidden_layers": 1, **experts})
     return language(seeded(MixtralForCausalLM, config), WORDS)
 
 
@@ -146,8 +154,8 @@ class _Experts(nn.Module):
     def __init__(self, experts: Any) -> None:
         super().__init__()
         self.act = experts.act_fn
-        for name in ("gate_up_proj", "down_proj"):
-            self.add_module(name, nn.ModuleList(map(_linear, getattr(experts, name))))
+        self.gate_up_proj = nn.ModuleList(map(_linear, experts.gate_up_proj))
+        self.down_proj = nn.ModuleList(map(_linear, experts.down_proj))
 
     def forward(self, hidden: Tensor, places: Tensor, shares: Tensor) -> Tensor:
         rows = []

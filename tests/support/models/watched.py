@@ -70,8 +70,8 @@ def trainer(training: "Training", model: nn.Module, watched: bool) -> torch.opti
         )  # fmt: skip
         made = Trainer(model, arguments, train_dataset=rows, callbacks=[callback] if watched else [])
         made.train()
-    optimizer: torch.optim.Optimizer = made.optimizer
-    return optimizer
+    assert made.optimizer is not None
+    return made.optimizer
 
 
 @dataclass(frozen=True)
@@ -203,12 +203,17 @@ def heard(training: Training, model: nn.Module, site: str, computes: Computes | 
     return W.bfloat16() if computes else W, passes
 
 
+def _padding(layer: nn.Conv2d) -> tuple[int, ...]:
+    assert not isinstance(layer.padding, str)
+    return layer.padding
+
+
 def _keep(kept: list[tuple[Tensor, Tensor]], layer: Any, given: tuple[Tensor, ...], z: Tensor) -> Tensor:
     """Of a convolution the patches, and its output with channels last."""
     if not isinstance(layer, nn.Conv2d):
         kept.append((given[0], z))
         return z
-    patches = F.unfold(given[0], layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+    patches = F.unfold(given[0], layer.kernel_size, layer.dilation, _padding(layer), layer.stride)
     last = z.movedim(1, -1)
     kept.append((patches.transpose(1, 2), last))
     return last.movedim(-1, 1)

@@ -12,7 +12,8 @@ from torch import Tensor
 from nfa.reference.linear_twin import linear_twin
 from nfa.testing import Conformance, check_workload
 from nfa.workload import Batch, Workload
-from nfa.workloads.probe import Probe, call
+from nfa.workloads.examples import call
+from nfa.workloads.probe import Probe
 
 EXAMPLES = 6
 

@@ -3,17 +3,19 @@
 import math
 
 from tests.support.gradient_direction_runs import fill, shorten
-from tests.support.refusals import Scene, table
+from tests.support.refusals import Prepare, Scene, table
 
-WORDS = table("""
+TABLE = """
 analyze --directions 1 | directions='1' | auto, all, or a whole number ≥ 2 | directions=2
 analyze --directions 0 | directions='0' | auto, all, or a whole number ≥ 2 | directions=2
 analyze --directions -2 | directions='-2' | auto, all, or a whole number ≥ 2 | directions=2
 analyze --directions 2.5 | directions='2.5' | auto, all, or a whole number ≥ 2 | directions=2
 analyze --directions few | directions='few' | auto, all, or a whole number ≥ 2 | directions=2
 analyze --directions= | directions='' | auto, all, or a whole number ≥ 2 | directions=2
-analyze --directions 2 --centre jacobian | centre=jacobian with directions=2 | directions=all, since | directions=all
-analyze --directions 3 --agop_power 0.5 | agop_power=0.5 with directions=3 | directions=all, since | directions=all
+analyze --directions 2 --centre jacobian | centre=jacobian with directions=2
+    | directions=all, since it is not linear in | directions=all
+analyze --directions 3 --agop_power 0.5 | agop_power=0.5 with directions=3 | directions=all, since it is not linear in
+    | directions=all
 analyze --relations agop_nfm,cka | relations=cka | agop_nfm, | choose some of these
 analyze --relations= | relations= | agop_nfm, | choose some of these
 analyze --relations zz_* | relations=zz_* | globs, or all | choose some of these
@@ -50,21 +52,20 @@ gradient_flow --n 0 | n=0 | a whole number ≥ 1 | default, 64
 gradient_flow --epochs 1,x | epochs '1,x' (at 'x') | a-b/step | 0-20
 gradient_flow --batch_size 0 | batch_size=0 | a whole number ≥ 1 | default, 64
 gradient_flow --epoch 3 | parameter 'epoch' | run_id, epochs | did you mean --epochs?
-""")
-OF_A_TRAINING = table(
-    """
+[training]
 analyze --sites conv*,layer_0 | sites=conv* | layer_0, layer_1, layer_2 | name some, by globs
-analyze --epochs 0-4 | epochs=0-4 (there is no 3) | the run's checkpoints: 0, 1, 2, 4 | epochs=all
-analyze --epochs 2,99 | epochs=2,99 (there is no 99) | checkpoints: 0, 1, 2, 4 | epochs=all
+analyze --epochs 0-4 | epochs=0-4 (the run has no checkpoint 3) | the run's checkpoints: 0, 1, 2, 4 | epochs=all
+analyze --epochs 2,99 | epochs=2,99 (the run has no checkpoint 99) | checkpoints: 0, 1, 2, 4 | epochs=all
 analyze --max_samples 1150 | max_samples=1150 | 0 (all) to 1,149 examples | max_samples=0
 analyze --device gpu | device='gpu' | auto, cpu | device=auto
 analyze --run_id zzz | run id 'zzz' | a run in sqlite: | copy the id from the MLflow UI
-analyze --run_id= | run id '' | a run id or its beginning | copy the id
+analyze --run_id= | run id '' | a run id or its first letters and digits | copy the id
 analyze --run_id a/b | run id 'a/b' | letters and digits | copy the id
 analyze --directions 2 --relations g_vs_h,agop_nfm_exponent | relations=agop_nfm_exponent (it needs directions=all)
     | relations available here | leave it out
 gradient_directions --n 1150 --epochs 0 | n=1150 | 2 to 1149, the run's training examples | n=1149
-gradient_directions --epochs 0-4 | epochs=0-4 (there is no 3) | the run's checkpoints: 0, 1, 2, 4 | epochs=all
+gradient_directions --epochs 0-4 | epochs=0-4 (the run has no checkpoint 3) | the run's checkpoints: 0, 1, 2, 4
+    | epochs=all
 gradient_directions --epochs 0 --sites conv*,layer_0 | sites=conv*
     | layer_0, layer_1, layer_2, layers.0, layers.0.weight | name some, by globs such as
 gradient_directions --epochs 0 --sites layers | sites=layers | layer_0, layer_1, layer_2, layers.0, layers.0.weight
@@ -72,22 +73,47 @@ gradient_directions --epochs 0 --sites layers | sites=layers | layer_0, layer_1,
 gradient_directions --epochs 0 --sites= | sites= | layers.0.weight, layers.1.weight | name some, by globs such as
 gradient_directions --epochs 0 --device gpu | device='gpu' | auto, cpu | device=auto
 gradient_directions --run_id zzz | run id 'zzz' | a run in sqlite: | copy the id from the MLflow UI
-gradient_flow --epochs 0-4 | epochs=0-4 (there is no 3) | the run's checkpoints: 0, 1, 2, 4 | epochs=all
+gradient_flow --epochs 0-4 | epochs=0-4 (the run has no checkpoint 3) | the run's checkpoints: 0, 1, 2, 4 | epochs=all
 gradient_flow --n 1150 | n=1150 | 1 to 1149, the run's training examples | n=1149
 gradient_flow --device gpu | device='gpu' | auto, cpu | device=auto
 gradient_flow --run_id zzz | run id 'zzz' | a run in sqlite: | copy the id from the MLflow UI
 gradient_flow --run_id latest,zzz | run id 'zzz' | a run in sqlite: | copy the id from the MLflow UI
-""",
-    scene="training",
-)
-OF_AN_ANALYSIS = table(
-    """
-analyze --run_id $made | run_id=$made (an analysis) | … | run_id=$run
-gradient_directions --run_id $made | run_id=$made (an analysis) | … | run_id=$run
-gradient_flow --run_id $made | run_id=$made (an analysis) | … | run_id=$run
-""",
-    scene="analysed",
-)
+[analysed]
+analyze --run_id $made | run_id=$made (an analysis) | training runs | run_id=$run
+gradient_directions --run_id $made | run_id=$made (an analysis) | training runs | run_id=$run
+gradient_flow --run_id $made | run_id=$made (an analysis) | training runs | run_id=$run
+[own_training: without checkpoint 0]
+analyze --relations agop_nfm_init_removed | relations=agop_nfm_init_removed (there is no checkpoint 0)
+    | relations available here | leave it out
+[own_training: of 40 examples]
+gradient_directions --epochs 0 --unit batch | n=40 with unit=batch batch_size=32 | at least two whole batches
+    | n=512, or a smaller batch_size
+gradient_directions --epochs 0 --perplexity 40 | perplexity=40.0 for 40 gradients | a number below 40
+    | perplexity=auto
+[training: other data]
+analyze | digits with digest 000000000000 | digest | use the data that the run was trained on
+[training: a file in the way]
+analyze --output_dir file | output_dir=file | a writable folder | choose another folder
+analyze --output_dir file/below | output_dir=file/below | a writable folder | choose another folder
+[training: launched]
+analyze --nproc 3 --max_samples 2 | nproc=3 for 2 examples | at least one example for each process | nproc=1
+[training: a run without checkpoints]
+gradient_directions --run_id $bare | run_id=$bare (it has no checkpoints)
+    | a run with checkpoints, or a parent of such | train first
+[trainings: two of them spoilt]
+gradient_directions --run_id $main,$fast --epochs 20 | epochs=20 (the run has no checkpoint 20)
+    | the run's checkpoints: 0 | epochs=all
+gradient_directions --run_id $fast,$main --epochs 20 | epochs=20 (the run has no checkpoint 20)
+    | the run's checkpoints: 0 | epochs=all
+gradient_directions --run_id $main,$fast --epochs 0 --n 41 | n=41 | 2 to 40, the run's training examples | n=40
+gradient_directions --run_id $fast,$main --epochs 0 --n 41 | n=41 | 2 to 40, the run's training examples | n=40
+gradient_directions --run_id $main,$fast --epochs 0 --unit batch | n=40 with unit=batch | at least two whole batches
+    | n=512, or a smaller batch_size
+gradient_directions --run_id $fast,$main --epochs 0 --unit batch | n=40 with unit=batch | at least two whole batches
+    | n=512, or a smaller batch_size
+gradient_directions --run_id $other --n 10 | a model whose outputs or losses are not finite
+    | finite weights, inputs and targets | take a checkpoint from before the training diverged
+"""
 
 
 def without_checkpoint_0(scene: Scene) -> None:
@@ -96,25 +122,6 @@ def without_checkpoint_0(scene: Scene) -> None:
 
 def of_40_examples(scene: Scene) -> None:
     shorten(scene.stored(), scene.names["run"], 40)
-
-
-CHANGED = [
-    *table(
-        """
-analyze --relations agop_nfm_init_removed | relations=agop_nfm_init_removed (there is no checkpoint 0)
-""",
-        scene="own_training",
-        prepare=without_checkpoint_0,
-    ),
-    *table(
-        """
-gradient_directions --epochs 0 --unit batch | n=40 with unit=batch batch_size=32
-gradient_directions --epochs 0 --perplexity 40 | perplexity=40.0 for 40 gradients
-""",
-        scene="own_training",
-        prepare=of_40_examples,
-    ),
-]
 
 
 def other_data(scene: Scene) -> None:
@@ -151,31 +158,6 @@ def run_without_checkpoints(scene: Scene) -> None:
     scene.names["bare"] = client().create_run("0").info.run_id
 
 
-ELSEWHERE = [
-    *table(
-        "analyze | digits with digest 000000000000 | … | use the data the run was trained on",
-        scene="training",
-        prepare=other_data,
-    ),
-    *table(
-        """
-analyze --output_dir file | output_dir=file | a folder that can be written | …
-analyze --output_dir file/below | output_dir=file/below | a folder that can be written | …
-""",
-        scene="training",
-        prepare=before_any_work,
-    ),
-    *table(
-        "analyze --nproc 3 --max_samples 2 | nproc=3 for 2 examples | … | nproc=1", scene="training", prepare=launched
-    ),
-    *table(
-        "gradient_directions --run_id $bare | run_id=$bare (it has no checkpoints) | … | train it first",
-        scene="training",
-        prepare=run_without_checkpoints,
-    ),
-]
-
-
 def spoil_two(scene: Scene) -> None:
     """Of "fast" examples and a checkpoint are taken away; "seed 4" has weights that are no numbers."""
     store, ids = scene.stored(), scene.names
@@ -184,18 +166,13 @@ def spoil_two(scene: Scene) -> None:
     fill(store, ids["other"], 5, math.nan)
 
 
-OF_SEVERAL = table(
-    """
-gradient_directions --run_id $main,$fast --epochs 20 | epochs=20 (there is no 20)
-gradient_directions --run_id $fast,$main --epochs 20 | epochs=20 (there is no 20)
-gradient_directions --run_id $main,$fast --epochs 0 --n 41 | n=41
-gradient_directions --run_id $fast,$main --epochs 0 --n 41 | n=41
-gradient_directions --run_id $main,$fast --epochs 0 --unit batch | n=40 with unit=batch
-gradient_directions --run_id $fast,$main --epochs 0 --unit batch | n=40 with unit=batch
-gradient_directions --run_id $other --n 10 | a model whose outputs or losses are not finite
-    | … | take a checkpoint from before the training diverged
-""",
-    scene="trainings",
-    prepare=spoil_two,
-)
-ROWS = [*WORDS, *OF_A_TRAINING, *OF_AN_ANALYSIS, *CHANGED, *ELSEWHERE, *OF_SEVERAL]
+PREPARED: dict[str, Prepare] = {
+    "without checkpoint 0": without_checkpoint_0,
+    "of 40 examples": of_40_examples,
+    "other data": other_data,
+    "a file in the way": before_any_work,
+    "launched": launched,
+    "a run without checkpoints": run_without_checkpoints,
+    "two of them spoilt": spoil_two,
+}
+ROWS = table(TABLE, PREPARED)

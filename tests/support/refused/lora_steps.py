@@ -5,49 +5,98 @@ from typing import Any
 
 from tests.support import lora_runs
 from tests.support.analyses import undrawn
-from tests.support.refusals import Scene, cases, table
+from tests.support.refusals import Prepare, Scene, table
 
-WORDS = table("""
+TABLE = """
 lora_svd --teacher ./absent --base_model tiny | teacher='./absent' (no such file or folder)
-lora_svd --teacher tiny --base_model tinny | base_model='tinny' (no known name
+    | tiny, smollm2, a folder (config.json | check the path, or teacher=smollm2 or tiny
+lora_svd --teacher tiny --base_model tinny | base_model='tinny' (not a known name, and no such folder)
+    | tiny, smollm2, a folder (config.json | did you mean tiny?
 lora_svd --teacher tiny --base_model tiny --rank 33 | rank=33 for model.layers.0
-lora_svd --teacher tiny --base_model tiny --targets q | targets='q', which no module
-lora_svd --rank 0 | rank=0 | a whole number ≥ 1
-lora_svd --run_id abc --teacher tiny | run_id=abc with teacher=tiny
-lora_svd --teacher tiny | teacher=tiny without base_model
-lora_svd --teacher tiny --base_model tiny --targets ' ,' | targets=' ,'
-lora_svd --alpha 0.0 | alpha=0.0 | a number > 0
-lora_svd --rnk 4 | parameter 'rnk' | … | did you mean --rank?
-lora_svd --teacher nowhere/at/all --base_model tiny | teacher='nowhere/at/all'
-synthesize_teacher --target_rank 12 --rank 16 | target_rank=12 with rank=16
-synthesize_teacher --output_dir /dev/null/x | output_dir=/dev/null/x
+    | 1 to 32; further directions would be zero | rank=32
+lora_svd --teacher tiny --base_model tiny --targets q | targets='q', which fits no module
+    | down_proj, gate_proj, k_proj, lm_head | targets=down_proj,gate_proj
+lora_svd --rank 0 | rank=0 | a whole number ≥ 1 | leave rank out to use its default, 16
+lora_svd --run_id abc --teacher tiny | run_id=abc with teacher=tiny | either a run, or a teacher with its
+    | leave one of them out
+lora_svd --teacher tiny | teacher=tiny without base_model | a teacher together with its base model | base_model=MODEL
+lora_svd --teacher tiny --base_model tiny --targets ' ,' | targets=' ,' | ends of module paths, comma-separated
+    | targets=q_proj,k_proj,v_proj,o_proj,gate_proj
+lora_svd --alpha 0.0 | alpha=0.0 | a number > 0 | leave alpha out to use its default, 16.0
+lora_svd --rnk 4 | parameter 'rnk' | run_id, checkpoint, teacher, base_model | did you mean --rank?
+lora_svd --teacher nowhere/at/all --base_model tiny | teacher='nowhere/at/all' | tiny, smollm2, a folder (config.json
+    | check the path, or teacher=smollm2 or tiny
+synthesize_teacher --target_rank 12 --rank 16 | target_rank=12 with rank=16 | a number ≥ 16
+    | target_rank=64, or a smaller rank
+synthesize_teacher --output_dir /dev/null/x | output_dir=/dev/null/x | a writable folder | choose another folder
 compare_lora --runid x | parameter 'runid' | run_id | did you mean --run_id?
-synthesize_teacher --decay -1.0 | decay=-1.0
-lora_experiment --starts svd-warm,orthogonal --rank 3 | init=orthogonal with rank=3
-lora_experiment --starts svd-warm --rank 33 | init=svd with rank=33, more than
-lora_experiment --starts pissa --rank 33 --target_rank 64 | init=pissa with rank=33, more than
-lora_experiment --targets nonsense | targets='nonsense'
-lora_experiment --starts svd | starts='svd' (at 'svd')
-lora_experiment --steps 2 --mode full | steps='2' (at '2') with mode=full
-lora_experiment --steps 12 | steps='12' (at '12') with mode=simplified
-lora_experiment --steps 1,,2 | (at '')
-lora_experiment --seeds 1,1 | seeds='1,1' | different whole numbers
-lora_experiment --dropout 0.1 | dropout=0.1 with init=svd start=residual
-lora_experiment --targets no_such | targets='no_such'
-""")
-OF_AN_ADAPTER = table(
-    """
-lora_svd --rank 5 | rank=5 for model.layers.0.self_attn.q_proj, whose update has rank 4 at most
-lora_svd --rank 4 --checkpoint 7 | checkpoint=7 of run $short | its checkpoints: 0, 10
-lora_svd --rank 4 --run_id nosuchrun | run id 'nosuchrun'
-synthesize_teacher --target_rank 2 | target_rank=2 for an adapter of rank 4
+synthesize_teacher --decay -1.0 | decay=-1.0 | a number ≥ 0 and < 1000 | leave decay out to use its default, 0.04
+lora_experiment --starts svd-warm,orthogonal --rank 3 | init=orthogonal with rank=3 | an even rank | rank=4
+lora_experiment --starts svd-warm --rank 33
+    | init=svd with rank=33, which exceeds the largest rank of model.layers.0.self_attn.k_proj
+    | a rank up to 32: the adapter is a part of | rank=32
+lora_experiment --starts pissa --rank 33 --target_rank 64 | init=pissa with rank=33, which exceeds the largest rank of
+    | a rank up to 32: the adapter is a part of | rank=32
+lora_experiment --targets nonsense | targets='nonsense' | down_proj, gate_proj, k_proj, lm_head
+    | targets=down_proj,gate_proj
+lora_experiment --starts svd | starts='svd' (at 'svd') | svd-residual, svd-warm, pissa, olora | starts=svd-residual
+lora_experiment --steps 2 --mode full | steps='2' (at '2') with mode=full | 1 base, 3 svd, 4 svd-lora, 5 compare
+    | steps=all
+lora_experiment --steps 12 | steps='12' (at '12') with mode=simplified | 1 base, 2 synthesize, 3 svd, 4 svd-lora, 5
+    | steps=all
+lora_experiment --steps 1,,2 | (at '') | 1 base, 2 synthesize, 3 svd, 4 svd-lora, 5 | steps=all
+lora_experiment --seeds 1,1 | seeds='1,1' | distinct whole numbers ≥ 0, comma-separated | seeds=1,2,3
+lora_experiment --dropout 0.1 | dropout=0.1 with init=svd start=residual | no dropout, because it would not apply to
+    | dropout=0
+lora_experiment --targets no_such | targets='no_such' | down_proj, gate_proj, k_proj, lm_head
+    | targets=down_proj,gate_proj
+[adapter]
+lora_svd --rank 5 | rank=5 for model.layers.0.self_attn.q_proj, whose update has at most rank 4
+    | 1 to 4; further directions would be zero and | rank=4
+lora_svd --rank 4 --checkpoint 7 | checkpoint=7 of run $short | its checkpoints: 0, 10 | choose one of them
+lora_svd --rank 4 --run_id nosuchrun | run id 'nosuchrun' | a run in | copy the id from the MLflow UI, or check
+synthesize_teacher --target_rank 2 | target_rank=2 for an adapter of rank 4 | a number ≥ 4
+    | target_rank=64, or a smaller rank
 synthesize_teacher --target_rank 12 --rank 5
-    | rank=5 for model.layers.0.self_attn.q_proj, whose update has rank 4 at most
+    | rank=5 for model.layers.0.self_attn.q_proj, whose update has at most rank 4 | 1 to 4 | rank=auto
 synthesize_teacher --target_rank 12 --checkpoint 7 | checkpoint=7 of run $short | its checkpoints: 0, 10
-synthesize_teacher --target_rank 12 --run_id nosuchrun | run id 'nosuchrun'
-""",
-    scene="adapter",
-)
+    | choose one of them
+synthesize_teacher --target_rank 12 --run_id nosuchrun | run id 'nosuchrun' | a run in
+    | copy the id from the MLflow UI, or check
+[adapter: of another program]
+synthesize_teacher --target_rank 12 --run_id $changed | made by train | a run of train_lora
+    | mlflow run . -e train_lora
+[adapter: without factors]
+synthesize_teacher --target_rank 12 --run_id $changed | targets without weights: model.layers.0.self_attn.q
+    | weights for each target, and no others | use files of the same model and targets
+[adapter: half a pair]
+synthesize_teacher --target_rank 12 --run_id $changed | without weights: model.layers.0.mlp.up_proj; …up_proj.lora_B
+    | weights for each target, and no others | use files of the same model and targets
+[adapter: other names]
+synthesize_teacher --target_rank 12 --run_id $changed
+    | targets without weights: model.layers.0.self_attn.k_proj…match no target: model.layers.0.attention.k
+    | weights for each target, and no others | use files of the same model and targets
+[store: of fewer layers]
+lora_svd --rank 4 --teacher tuned --base_model base
+    | targets without weights: model.layers.1.mlp.down_proj…no target: none | weights for each target, and no others
+    | use files of the same model and targets
+[store: of more layers]
+lora_svd --rank 4 --teacher tuned --base_model base | without weights: none; …no target: model.layers.2.mlp.down_proj
+    | weights for each target, and no others | use files of the same model and targets
+[store: of other shapes]
+lora_svd --rank 4 --teacher tuned --base_model base | gate_proj of …tuned with shape [40, 32] | shape [48, 32]
+    | set base_model to the model that it was
+[store: two bases]
+lora_svd --teacher base --base_model base --targets query | targets='query' | q_proj | targets=down_proj,gate_proj
+[adapter: full fine-tuning]
+lora_svd --rank 4 --run_id $full --base_model tuned | tuned with digest …as the base of run | …base with digest
+    | base_model=FOLDER, where the run's base is
+[adapter: synthesised teacher]
+lora_svd --rank 4 --run_id $teacher --checkpoint 10 | checkpoint=10 with run_id=$teacher (a synthesised teacher)
+    | a checkpoint of a training | leave checkpoint out
+[adapter: parent of two]
+lora_svd --rank 4 --run_id $parent | it stands for several | first…second | choose one of these ids
+"""
 
 
 def adapter(**changed: Any) -> Callable[[Scene], object]:
@@ -59,27 +108,6 @@ def adapter(**changed: Any) -> Callable[[Scene], object]:
     return make
 
 
-UNFIT = cases(
-    "synthesize_teacher --target_rank 12 --run_id $changed",
-    {
-        "of another program": (adapter(entrypoint="train"), "made by train | a run of train_lora"),
-        "without factors": (
-            adapter(drop="layers.0.self_attn.q_proj.lora_"),
-            "targets without weights: model.layers.0.self_attn.q",
-        ),
-        "half a pair": (
-            adapter(drop="0.mlp.up_proj.lora_A"),
-            "without weights: model.layers.0.mlp.up_proj; …up_proj.lora_B",
-        ),
-        "other names": (
-            adapter(rename={"0.self_attn": "0.attention"}),
-            "targets without weights: model.layers.0.self_attn.k_proj…match no target: model.layers.0.attention.k",
-        ),
-    },
-    scene="adapter",
-)
-
-
 def two_bases(**changed: Any) -> Callable[[Scene], object]:
     """Folders of a base model and of one that is tuned, or nearly."""
 
@@ -88,27 +116,6 @@ def two_bases(**changed: Any) -> Callable[[Scene], object]:
         lora_runs.base_folder(scene.folder / "tuned", **changed)
 
     return make
-
-
-TEACHERS = cases(
-    "lora_svd --rank 4 --teacher tuned --base_model base",
-    {
-        "of fewer layers": (
-            two_bases(layers=1),
-            "targets without weights: model.layers.1.mlp.down_proj…no target: none",
-        ),
-        "of more layers": (two_bases(layers=3), "without weights: none; …no target: model.layers.2.mlp.down_proj"),
-        "of other shapes": (
-            two_bases(intermediate=40),
-            "gate_proj of …tuned with shape [40, 32] | shape [48, 32]",
-        ),
-    },
-    scene="store",
-) + table(
-    "lora_svd --teacher base --base_model base --targets query | targets='query' | q_proj",
-    scene="store",
-    prepare=two_bases(),
-)
 
 
 def run_of_another_base(scene: Scene) -> None:
@@ -137,23 +144,17 @@ def parent_of_two(scene: Scene) -> None:
     scene.names["parent"] = parent.run_id
 
 
-RUNS = [
-    *table(
-        "lora_svd --rank 4 --run_id $full --base_model tuned"
-        " | tuned with digest …as the base of run | …base with digest",
-        scene="adapter",
-        prepare=run_of_another_base,
-    ),
-    *table(
-        "lora_svd --rank 4 --run_id $teacher --checkpoint 10"
-        " | checkpoint=10 with run_id=$teacher (a synthesised teacher)",
-        scene="adapter",
-        prepare=teacher_run,
-    ),
-    *table(
-        "lora_svd --rank 4 --run_id $parent | it stands for several | first…second",
-        scene="adapter",
-        prepare=parent_of_two,
-    ),
-]
-ROWS = [*WORDS, *OF_AN_ADAPTER, *UNFIT, *TEACHERS, *RUNS]
+PREPARED: dict[str, Prepare] = {
+    "of another program": adapter(entrypoint="train"),
+    "without factors": adapter(drop="layers.0.self_attn.q_proj.lora_"),
+    "half a pair": adapter(drop="0.mlp.up_proj.lora_A"),
+    "other names": adapter(rename={"0.self_attn": "0.attention"}),
+    "of fewer layers": two_bases(layers=1),
+    "of more layers": two_bases(layers=3),
+    "of other shapes": two_bases(intermediate=40),
+    "two bases": two_bases(),
+    "full fine-tuning": run_of_another_base,
+    "synthesised teacher": teacher_run,
+    "parent of two": parent_of_two,
+}
+ROWS = table(TABLE, PREPARED)

@@ -4,10 +4,10 @@ import gzip
 import os
 import struct
 
-from tests.support.refusals import Scene, table
+from tests.support.refusals import Prepare, Scene, table
 
-WORDS = table("""
-train --optimizer sdg | optimizer='sdg' | sgd, adam, adamw, muon, all | optimizer=sgd
+TABLE = """
+train --optimizer sdg | optimizer='sdg' | all, sgd, adam, adamw, muon, or the name of | optimizer=sgd
 train --dataset digit | dataset='digit' | digits, svhn | dataset=digits
 train --widht 8 | parameter 'widht' | width, depth | did you mean --width?
 train --zzzzzz 8 | parameter 'zzzzzz' | optimizer, lr | see --help
@@ -32,7 +32,7 @@ train --label_noise 1 | label_noise=1.0 | ≥ 0 and < 1 | default, 0.0
 train --lr 1 --lr 2 | --lr given twice | each parameter once | keep one --lr
 train --lr | --lr without a value | --lr VALUE | add a value after --lr
 train --epochs '' | epochs='' | a whole number ≥ 1 | for example epochs=100
-train --optimizer= | optimizer='' | sgd, adam, adamw, muon, all | optimizer=sgd
+train --optimizer= | optimizer='' | all, sgd, adam, adamw, muon, or the name of | optimizer=sgd
 train --schedule '' | schedule '' | a-b/step | 0-20,40,60,80,100
 train --schedule 0-20,x | schedule '0-20,x' (at 'x') | a-b/step | 0-20,40
 train --schedule 20-0 | schedule '20-0' | a ≤ b | correct '20-0'
@@ -42,34 +42,57 @@ train --optimizer adam --momentum 0.9 | momentum=0.9 with optimizer=adam | momen
 train --dataset fashion-mnist --data_dir nowhere | nowhere lacks train-images-idx3-ubyte.gz
     | a folder with train-images-idx3-ubyte.gz | data_dir=FOLDER
 train --dataset fashion-mnist --data_dir . | . lacks train-images-idx3-ubyte.gz
-train --dataset cifar10 --data_dir nowhere | nowhere lacks
-train --ghm_bins 5 | ghm_bins=5 with weighting=none | … | weighting=ghm
-train --ghm_momentum 0.75 | ghm_momentum=0.75 with weighting=none | … | weighting=ghm
-train --ghm_alpha 0.0 | ghm_alpha=0.0 with weighting=none | … | weighting=ghm
-train --weighting ghm --ghm_momentum 1.0 | ghm_momentum=1.0
-train --weighting ghm --ghm_momentum -0.1 | ghm_momentum=-0.1
-train --weighting ghm --ghm_bins 0 | ghm_bins=0
-train --weighting ghm --ghm_alpha -1.0 | ghm_alpha=-1.0
-train --weighting focal | weighting='focal'
-train --device gpu | device='gpu' | … | device=auto
-train --device '' | device='' | … | device=auto
-train --max_samples 1150 | max_samples=1150 | to 1149 training examples | …
-demo --epochs 0 | epochs=0
-demo --width x | width='x'
-demo --lr 1 | parameter 'lr'
-""")
-STORE = table(
-    """
-train --device meta | device='meta' | … | device=auto
-train --device cuda:9 | device='cuda:9' | … | device=auto
-train --width 1000000 --depth 2 | width=1000000 depth=2 | … | smaller width or depth
-train --resume abc123 | run id 'abc123' | … | copy the id from the MLflow UI
-train --resume latest | run id 'latest' | … | mlflow run . -e train
-train --resume no/such | run id 'no/such' | letters and digits | …
-""",
-    scene="store",
-)
-FINISHED = table("train --resume $run | resume=$run (finished) | … | start a new run", scene="training")
+    | a folder with train-images-idx3-ubyte.gz | download train-images-idx3-ubyte.gz
+train --dataset cifar10 --data_dir nowhere | nowhere lacks | a folder with cifar-10-binary.tar.gz
+    | download cifar-10-binary.tar.gz from
+train --ghm_bins 5 | ghm_bins=5 with weighting=none | ghm_… with weighting=ghm | weighting=ghm
+train --ghm_momentum 0.75 | ghm_momentum=0.75 with weighting=none | ghm_… with weighting=ghm | weighting=ghm
+train --ghm_alpha 0.0 | ghm_alpha=0.0 with weighting=none | ghm_… with weighting=ghm | weighting=ghm
+train --weighting ghm --ghm_momentum 1.0 | ghm_momentum=1.0 | a number ≥ 0 and < 1
+    | leave ghm_momentum out to use its default
+train --weighting ghm --ghm_momentum -0.1 | ghm_momentum=-0.1 | a number ≥ 0 and < 1
+    | leave ghm_momentum out to use its default
+train --weighting ghm --ghm_bins 0 | ghm_bins=0 | a whole number ≥ 1 and < 1001
+    | leave ghm_bins out to use its default, 10
+train --weighting ghm --ghm_alpha -1.0 | ghm_alpha=-1.0 | a number ≥ 0 and < 10
+    | leave ghm_alpha out to use its default, 1.0
+train --weighting focal | weighting='focal' | none, ghm | weighting=none
+train --device gpu | device='gpu' | auto, cpu, cuda, cuda:N, mps where present | device=auto
+train --device '' | device='' | auto, cpu, cuda, cuda:N, mps where present | device=auto
+train --max_samples 1150 | max_samples=1150 | to 1149 training examples | max_samples=0
+demo --epochs 0 | epochs=0 | a whole number ≥ 1 and < 1000 | leave epochs out to use its default, 12
+demo --width x | width='x' | a whole number ≥ 1 and < 4097 | for example width=64
+demo --lr 1 | parameter 'lr' | epochs, width, depth, seed, output_dir | see --help
+[store]
+train --device meta | device='meta' | auto, cpu, cuda, cuda:N, mps where present | device=auto
+train --device cuda:9 | device='cuda:9' | auto, cpu, cuda, cuda:N, mps where present | device=auto
+train --width 1000000 --depth 2 | width=1000000 depth=2 | a network that fits into this machine's
+    | smaller width or depth
+train --resume abc123 | run id 'abc123' | a run in | copy the id from the MLflow UI
+train --resume latest | run id 'latest' | an experiment with a training run | mlflow run . -e train
+train --resume no/such | run id 'no/such' | letters and digits | copy the id from the MLflow UI
+[training]
+train --resume $run | resume=$run (finished) | a killed or failed run | start a new run
+[nothing: damaged images]
+train --dataset fashion-mnist --data_dir . | train-images-idx3-ubyte.gz with MD5 | MD5 | delete it
+[store: no network]
+train --dataset svhn | train_32x32.mat | test_32x32.mat | $address…$cache/svhn…data_dir=
+tune --fixed dataset=svhn,data_dir=$folder | train_32x32.mat | a folder with train_32x32.mat, test_32x32.mat
+    | download train_32x32.mat, test_32x32.mat
+[store: no server]
+train | http://127.0.0.1:9 | a reachable and writable store | fix its permissions, disk space or address
+train --resume abc | http://127.0.0.1:9 | a reachable and writable store | fix its permissions, disk space or address
+tune | tracking store http://127.0.0.1:9 | a reachable and writable store | fix its permissions, disk space or address
+[store: no such kind of store]
+train | carrier-pigeon://loft
+[own_training: read only]
+train --epochs 1 | mode=ro | a reachable and writable store | MLFLOW_TRACKING_URI
+train --resume $run | mode=ro | a reachable and writable store | MLFLOW_TRACKING_URI
+[store: a run of mlflow run]
+train --resume $wrapper | resume=$wrapper | a training run | give the id of the training run itself
+[store: a file in the way]
+demo --output_dir file | output_dir=file | a writable folder | choose another folder
+"""
 
 
 def damaged_images(scene: Scene) -> None:
@@ -100,7 +123,7 @@ def no_server(scene: Scene) -> None:
 
 
 def no_such_kind_of_store(scene: Scene) -> None:
-    use(scene, "carrier-pigeon://loft")
+    use(scene, "carrier-pigeon://loft | a reachable and writable store | fix its permissions, disk space or address")
 
 
 def read_only(scene: Scene) -> None:
@@ -133,38 +156,13 @@ def file_in_the_way(scene: Scene) -> None:
     scene.monkeypatch.setattr("nfa.registry.families.mlp.demo.train_each", None)
 
 
-PREPARED = [
-    *table(
-        "train --dataset fashion-mnist --data_dir . | train-images-idx3-ubyte.gz with MD5 | … | delete it",
-        prepare=damaged_images,
-    ),
-    *table(
-        """
-train --dataset svhn | train_32x32.mat | test_32x32.mat | $address…$cache/svhn…data_dir=
-tune --fixed dataset=svhn,data_dir=$folder | train_32x32.mat
-""",
-        scene="store",
-        prepare=no_network,
-    ),
-    *table(
-        """
-train | http://127.0.0.1:9 | a store that can be reached and written | …
-train --resume abc | http://127.0.0.1:9 | a store that can be reached and written | …
-tune | tracking store http://127.0.0.1:9
-""",
-        scene="store",
-        prepare=no_server,
-    ),
-    *table("train | carrier-pigeon://loft", scene="store", prepare=no_such_kind_of_store),
-    *table(
-        """
-train --epochs 1 | mode=ro | … | MLFLOW_TRACKING_URI
-train --resume $run | mode=ro | … | MLFLOW_TRACKING_URI
-""",
-        scene="own_training",
-        prepare=read_only,
-    ),
-    *table("train --resume $wrapper | resume=$wrapper | a run made by train | …", scene="store", prepare=wrapper),
-    *table("demo --output_dir file | output_dir=file", scene="store", prepare=file_in_the_way),
-]
-ROWS = [*WORDS, *STORE, *FINISHED, *PREPARED]
+PREPARED: dict[str, Prepare] = {
+    "damaged images": damaged_images,
+    "no network": no_network,
+    "no server": no_server,
+    "no such kind of store": no_such_kind_of_store,
+    "read only": read_only,
+    "a run of mlflow run": wrapper,
+    "a file in the way": file_in_the_way,
+}
+ROWS = table(TABLE, PREPARED)

@@ -3,6 +3,7 @@
 from torch import nn
 
 from nfa.errors import NfaError, Refusal, reason
+from nfa.plain_text import counted
 from nfa.registry.families.custom.config import CustomConfig
 from nfa.seeding import untouched
 from nfa.workload import Workload
@@ -30,7 +31,7 @@ def _differentiate(model: nn.Module, workload: Workload, size: int, batch_size: 
         raise
     except Exception as error:  # the user's code may raise anything
         asked = f"batch_size={batch_size} for {len(ids):,} examples"
-        got = f"{asked}: a training step on {size} examples fails ({type(error).__name__}: {reason(error)})"
+        got = f"{asked}: a training step on {counted(size, 'example')} fails ({type(error).__name__}: {reason(error)})"
         others = (other for other in range(batch_size - 1, 1, -1) if len(ids) % other != size)
         remedy = f"batch_size={next(others, 1)}" if size == len(ids) % batch_size else "correct the model or its loss"
         allowed = "a model that can train on every batch of an epoch, including the last, smaller one"

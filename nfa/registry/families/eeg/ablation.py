@@ -125,7 +125,7 @@ def _report(
     if differences:
         figure = intervals(
             differences,
-            xlabel=f"difference in Pearson's r from {arms[0].label} (95 % interval over recordings and seeds)",
+            xlabel=f"difference in Pearson's r from {arms[0].label} (95 % over recordings and seeds)",
             zero=True,
         )
         tracking.save_picture(parent, figure, "ablation")

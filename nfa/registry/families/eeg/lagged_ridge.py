@@ -24,7 +24,7 @@ class LaggedRidge:
         self._cross = np.zeros((channels, lags))
 
     def add(self, eeg: Float64[np.ndarray, "T C"], envelope: Float64[np.ndarray, " T"]) -> None:
-        """One more recording; raise `ValueError` for another number of channels or for unequal lengths."""
+        """Add a recording; raise `ValueError` for another number of channels or for unequal lengths."""
         if eeg.shape[1] != len(self._cross) or len(eeg) != len(envelope):
             raise ValueError(f"EEG {eeg.shape}, envelope {envelope.shape}: not T × {len(self._cross)} and T")
         samples = len(eeg)
@@ -33,7 +33,7 @@ class LaggedRidge:
             self._cross[:, lag] += eeg[lag:].T @ envelope[: samples - lag]
 
     def join(self, other: "LaggedRidge") -> None:
-        """All recordings that were added to another one; raise `ValueError` for other channels or lags."""
+        """Add all recordings of another instance; raise `ValueError` for other channels or lags."""
         if other._lagged.shape != self._lagged.shape:
             raise ValueError(f"{other._lagged.shape}: not {self._lagged.shape} lags and channels")
         self._lagged += other._lagged

@@ -35,12 +35,12 @@ class RecordingPart:
 
     @property
     def recording(self) -> str:
-        """What its train, val and test parts, and the pieces of one, have in common."""
+        """The name that train, val and test parts of a recording, and pieces of a part, share."""
         return recording_of(self.subject, self.stimulus)
 
     @property
     def piece(self) -> int:
-        """Which piece of the part it is, counted from 1."""
+        """The number of the piece within its part, counted from 1."""
         return piece_of(self.stimulus)
 
 
@@ -71,7 +71,7 @@ def _sorted_out(paths: list[Path]) -> tuple[dict[Key, dict[str, Path]], list[str
 
 
 def split_of(files: Iterable[Key], asked: str) -> str:
-    """How val and test are held out: as asked for, or for "auto" as the files have it, unknown subjects left aside."""
+    """Return how val and test are held out: as `asked`, or for "auto" by the files, ignoring unknown subjects."""
     whole = _recordings(files, *SPLITS[1:]) - _recordings(files, "train")
     return ("recordings" if whole else "time") if asked == "auto" else asked
 
@@ -133,7 +133,7 @@ def sound(files: Files, facts: Mapping[Path, Facts]) -> Files:
 
 
 def refused(name: str, folder: Path, faults: list[str], window: int) -> Refusal:
-    """All faults in one message, the first of them in words."""
+    """Return a refusal that lists the faults, the first ones in full."""
     more = [f"and {len(faults) - LINES} more"] if len(faults) > LINES else []
     lines = "".join(f"\n    {line}" for line in [*faults[:LINES], *more])
     count = f"{len(faults)} fault" + "s" * (len(faults) > 1)
@@ -160,7 +160,7 @@ def _present(pair: Mapping[str, Path]) -> str:
 
 
 def _of_a_part(pair: Mapping[str, Path], facts: Mapping[Path, Facts], window: int) -> Iterator[str]:
-    """Faults of a part's readable files, which need so many samples."""
+    """Yield faults of a part's readable files, which need at least `window` samples."""
     for kind, path in pair.items():
         fact = facts[path]
         if kind == "envelope" and fact.channels != 1:

@@ -73,7 +73,7 @@ def linear_baseline(
 
 
 def _decoders(data: EEGData, lags: int, penalties: Sequence[float]) -> dict[str, Float64[np.ndarray, "p C L"]]:
-    """Weights for each penalty, by subject: fitted to its own train parts, or to everyone's where it has none."""
+    """Return weights per penalty by subject, fitted to its own train parts, or to those of all subjects."""
     trained = sorted({part.subject for part in data.of("train")})
     unseen = sorted({part.subject for split in ("val", "test") for part in data.of(split)} - {*trained})
     everyone, found = LaggedRidge(data.channels, lags), {}
@@ -132,7 +132,7 @@ def _mean(values: Iterable[float]) -> float | None:
 
 
 def baseline(data: EEGData, window: int) -> Baseline:
-    """What the linear decoder reaches in windows of that length; looked up where it is known already."""
+    """Return the linear baseline for windows of this length, from the cache if it is known."""
     how = {"split": data.split, "unseen": data.unseen}
     what = {"data": data.digest(), **how, "window": window, "lags": LAGS, "penalties": PENALTIES}
     note = cache_folder("eeg") / f"baseline-{json_digest(what)[:32]}.json"

@@ -27,7 +27,7 @@ def recording_of(subject: str, stimulus: str) -> str:
 
 
 def piece_of(stimulus: str) -> int:
-    """Which piece of its part it is, counted from 1.
+    """Return the number of the piece within its part, counted from 1.
 
     >>> piece_of("story"), piece_of("story+2of3")
     (1, 2)

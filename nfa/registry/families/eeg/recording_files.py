@@ -1,4 +1,4 @@
-"""One npy file of a recording: what it holds, found out once and remembered, and rows of it without the rest."""
+"""One npy file of a recording: cached facts about its content, and reading of single rows."""
 
 import hashlib
 import mmap
@@ -24,7 +24,7 @@ Statistics = tuple[float, ...]
 
 @dataclass(frozen=True)
 class Facts:
-    """What a file of [samples, channels] holds; `fault` says why it cannot be used, and is empty otherwise.
+    """Facts about a file of [samples, channels]; `fault` is the reason if it cannot be used, else empty.
 
     `mean` and `std` (ddof 0) are of each channel over all samples. `size` (bytes) and `mtime_ns` are the file's when
     it was examined.
@@ -67,7 +67,7 @@ def examine(path: Path) -> Facts:
 
 
 def _sha256(path: Path, facts: Facts) -> str:
-    """Of all but what stands behind the values."""
+    """Return the SHA-256 of the header and the values, without trailing bytes."""
     left = facts.offset + facts.samples * facts.channels * np.dtype(facts.dtype).itemsize
     hashed = hashlib.sha256()
     with path.open("rb") as file:

@@ -11,7 +11,7 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Scale:
-    """Mean and standard deviation (ddof 0) of each channel [C] over so many samples."""
+    """Mean and standard deviation (ddof 0) of each channel [C], and the number of samples."""
 
     samples: int
     mean: Values
@@ -19,7 +19,7 @@ class Scale:
 
     @classmethod
     def of(cls, signal: Values) -> "Scale":
-        """Of a signal [T, C]."""
+        """Return the scale of a signal [T, C]."""
         return cls(len(signal), signal.mean(axis=0), signal.std(axis=0))
 
     def unusable(self) -> int | None:
@@ -27,23 +27,23 @@ class Scale:
         return next((place for place, each in enumerate(self.deviation) if not 0 < each < np.inf), None)
 
     def normalised(self, signal: Values) -> Values:
-        """(x − mean) / deviation; where the deviation is 0, x − mean."""
+        """Return (x − mean) / deviation, or x − mean if the deviation is 0."""
         return np.asarray((signal - self.mean) / np.where(self.deviation, self.deviation, 1))
 
     def restored(self, normalised: Values) -> Values:
-        """What was normalised before."""
+        """Return the signal before it was normalised."""
         return np.asarray(normalised * np.where(self.deviation, self.deviation, 1) + self.mean)
 
 
 def normalised_by(split: str, unseen: str) -> str:
-    """In words, what the scale of a recording is of; `unseen` is empty if all subjects have training recordings."""
+    """Return the source of a recording's scale in words; `unseen` is empty if all subjects have training recordings."""
     own = "its train part" if split == "time" else "the training recordings of its subject"
     words = {"first_minute": "the first minute of its first recording", "population": "all training recordings"}
     return f"{own}, of an unseen subject by {words[unseen]}" if unseen else own
 
 
 def pooled(scales: Sequence[Scale]) -> Scale:
-    """That of all samples together: M = Σ n m / N and S² = Σ n (s² + (m − M)²) / N; of one scale, itself.
+    """Return the scale of all samples together: M = Σ n m / N and S² = Σ n (s² + (m − M)²) / N.
 
     >>> parts = np.array([[1.0], [3.0]]), np.array([[8.0]])
     >>> pooled([Scale.of(part) for part in parts]) == Scale.of(np.concatenate(parts))

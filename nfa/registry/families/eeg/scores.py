@@ -1,4 +1,4 @@
-"""Losses and correlations of windows, and what they say of recordings and subjects."""
+"""Losses and correlations of windows, and their means over recordings and subjects."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Scores:
-    """Of each window, in the order of `ids`: losses by name and Pearson's r, NaN if that is undefined."""
+    """Losses by name and Pearson's r (NaN if undefined) of each window, in the order of `ids`."""
 
     data: EEGData
     ids: Sequence[int]
@@ -54,7 +54,7 @@ class Scores:
 
 
 def _means(names: Iterable[str], values: Iterable[float]) -> dict[str, float]:
-    """Of the defined values of each name."""
+    """Return the mean of the defined values of each name."""
     found: dict[str, list[float]] = {}
     for name, r in zip(names, values, strict=True):
         if r == r:

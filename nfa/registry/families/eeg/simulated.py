@@ -36,7 +36,7 @@ Signal = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Simulation:
-    """What is simulated: every subject hears every stimulus of `seconds` s; `snr_db` is of each recording."""
+    """Settings of the simulation: every subject hears every stimulus; `snr_db` holds for each recording."""
 
     subjects: int = 6
     stimuli: int = 3
@@ -57,7 +57,7 @@ class Simulation:
 
 
 class SimulatedRecording(NamedTuple):
-    """Envelope [T, 1] and what the EEG is the sum of: response [T, C] and noise [T, C]."""
+    """Envelope [T, 1], and the two components of the EEG: response [T, C] and noise [T, C]."""
 
     envelope: Signal
     response: Signal
@@ -106,7 +106,7 @@ def noise(settings: Simulation, subject: int, stimulus: int) -> Signal:
 
 
 def recording(settings: Simulation, subject: int, stimulus: int) -> SimulatedRecording:
-    """One subject's recording; the response has unit power and the noise as much as `snr_db` says."""
+    """Return a recording; the response has unit power, and the noise has the power given by `snr_db`."""
     heard = envelope(settings, stimulus)
     signal, disturbance = response(heard, responses(settings, subject)), noise(settings, subject, stimulus)
     scale = 10 ** (-settings.snr_db / 20) / np.sqrt(power(disturbance))
@@ -174,7 +174,7 @@ def _window(seconds: Signal) -> Signal:
 
 
 def _topography(settings: Simulation, subject: int) -> Signal:
-    """How much of each source [sources, C] reaches each channel."""
+    """Return the weight of each source at each channel [sources, C]."""
     group = _gaussian(settings, "topography", SOURCES, settings.channels)
     own = _own(settings, subject, "topography", SOURCES, settings.channels)
     return _mixed(group + 0.3 * own, _neighbours(settings.channels))
@@ -186,7 +186,7 @@ def _mixed(sources: Signal, weights: Signal) -> Signal:
 
 
 def _neighbours(channels: int) -> Signal:
-    """Mixing [C, C] of channels on a ring, each of unit power when what is mixed is independent."""
+    """Return a mixing matrix [C, C] of channels on a ring that keeps unit power for independent inputs."""
     apart = np.abs(np.arange(channels)[:, None] - np.arange(channels))
     weights = np.exp(-0.5 * np.minimum(apart, channels - apart) ** 2)
     return np.asarray(weights / np.sqrt(np.square(weights).sum(axis=0)))

@@ -1,4 +1,4 @@
-"""Which recordings are for training, validation and testing, where whole ones are held out."""
+"""Assign whole recordings to training, validation and testing."""
 
 import hashlib
 from collections import Counter
@@ -46,7 +46,7 @@ def _held_out(
 
 
 def _leaves(recordings: Sequence[Recorded], held: set[str], place: int) -> bool:
-    """Whether something is left to train on: of every subject, where stimuli are held out."""
+    """Return whether recordings are left to train on; of every subject, if stimuli are held out."""
     left = {each[0] for each in recordings if each[place] not in held}
     return bool(left) and (place == 0 or left == {each[0] for each in recordings})
 

@@ -1,6 +1,6 @@
-"""LoRA adapters on a language model, through PEFT: made, read, written, taken out of the base, saved.
+"""LoRA adapters on a language model, through PEFT: create, read, write, subtract from the base, save.
 
-An adapter is a mapping `<module>.lora_A.weight` [r i], `<module>.lora_B.weight` [o r], with paths in the base model.
+An adapter maps `<module>.lora_A.weight` to A [r i] and `<module>.lora_B.weight` to B [o r], with base-model paths.
 """
 
 import math
@@ -22,16 +22,16 @@ from nfa.registry.families.language.fitting import fitting
 from nfa.seeding import untouched
 
 Adapter = Mapping[str, Tensor]
-PREFIX = "base_model.model."  # of PEFT, before the paths in the base model
-PEFT_INITS: dict[str, bool | str] = {"random": True}  # others by their own name
-SHOWN = 8  # names in a message
+PREFIX = "base_model.model."  # PEFT's prefix of paths in the base model
+PEFT_INITS: dict[str, bool | str] = {"random": True}  # other names are passed to PEFT unchanged
+SHOWN = 8  # most names in a message
 A, B = "lora_A.weight", "lora_B.weight"
 
 
 def matching_modules(model: nn.Module, targets: Sequence[str]) -> dict[str, nn.Module]:
-    """Linear layers by path that a target is the end of.
+    """Return the linear layers, by path, whose path ends with a target.
 
-    Raises `Refusal` for a target that is the end of none, and for one whose weights are also another module's.
+    Raises `Refusal` for a target without a matching layer, and for one whose weights are tied to another module's.
     """
     linear = {name: layer for name, layer in model.named_modules() if _is_linear(layer)}
     found = {name: linear[name] for name in fitting(linear, targets)}
@@ -54,10 +54,10 @@ def _is_linear(layer: nn.Module) -> bool:
 def add_adapter(
     model: nn.Module, targets: Sequence[str], *, rank: int, alpha: float, dropout: float, init: str, seed: int
 ) -> nn.Module:
-    """The model with a LoRA layer at every module that fits; its weights and global generators stay as they are.
+    """Add a LoRA layer at every matching module; weights and global generators are unchanged.
 
-    `init` is random (A uniform, B zero) or one of PEFT's own. What pissa and olora take from the weights is still in
-    them: `take_out`.
+    `init` is random (A uniform, B zero) or one of PEFT's names. What pissa and olora take from the weights is not yet
+    subtracted from them; see `take_out`.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -81,7 +81,7 @@ def add_adapter(
 
 @contextmanager
 def _kept(layers: Iterable[Any]) -> Iterator[None]:
-    """Weights that are in float32 within the block, whatever it does with them, and as they were after it."""
+    """Convert weights to float32 within the block, and restore them afterwards."""
     before = {layer: layer.weight.data for layer in layers}
     for layer, weight in before.items():
         layer.weight.data = weight.float() if weight.dtype == torch.float64 else weight.clone()
@@ -91,7 +91,7 @@ def _kept(layers: Iterable[Any]) -> Iterator[None]:
 
 
 def adapted_modules(model: nn.Module) -> dict[str, Any]:
-    """PEFT's LoRA layers by their path in the base model."""
+    """Return PEFT's LoRA layers by their path in the base model."""
     found = {}
     for name, layer in model.named_modules():
         if hasattr(layer, "lora_A") and hasattr(layer, "get_delta_weight"):
@@ -100,7 +100,7 @@ def adapted_modules(model: nn.Module) -> dict[str, Any]:
 
 
 def narrower(model: nn.Module, rank: int) -> dict[str, int]:
-    """Modules whose update can have fewer directions than `rank`, and how many: as their factors or sides allow."""
+    """Return the modules whose update can have fewer directions than `rank`, with their largest possible rank."""
     most = {
         name: min(len(layer.lora_A["default"].weight), *layer.get_base_layer().weight.shape)
         for name, layer in adapted_modules(model).items()
@@ -109,7 +109,7 @@ def narrower(model: nn.Module, rank: int) -> dict[str, int]:
 
 
 def own_dropout(model: nn.Module) -> dict[str, float]:
-    """Shares above 0 that parts of a base model itself drop in training, by the names of these parts."""
+    """Return the nonzero dropout rates of the base model itself, by module name."""
     found: dict[str, float] = {}
     for path, module in model.named_modules():
         if "lora_dropout" not in path:
@@ -124,7 +124,7 @@ def _drops(name: str, share: float) -> bool:
 
 
 def read_adapter(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of the model's adapter."""
+    """Return a copy of the model's adapter."""
     return {name: weight.detach().cpu().clone() for name, weight in _factors(model).items()}
 
 
@@ -137,7 +137,7 @@ def _factors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def write_adapter(model: nn.Module, adapter: Adapter) -> None:
-    """Give the model this adapter; raise `Refusal` unless it has factors for each adapted module and no others."""
+    """Load an adapter into the model; raise `Refusal` unless it has factors for exactly the adapted modules."""
     own = _factors(model)
     check_fits(adapter, {name: tuple(weight.shape) for name, weight in own.items()})
     with torch.no_grad():
@@ -146,7 +146,7 @@ def write_adapter(model: nn.Module, adapter: Adapter) -> None:
 
 
 def check_fits(adapter: Adapter, wanted: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise `Refusal` unless the adapter has the factors that are wanted, by name and shape, and no others."""
+    """Raise `Refusal` unless the adapter has exactly the expected factors, by name and shape."""
     if wanted.keys() != adapter.keys():
         without, unused = _modules(wanted.keys() - adapter.keys()), _modules(adapter.keys() - wanted.keys())
         got = f"factors that do not match: targets without factors: {without}; factors without a target: {unused}"
@@ -163,13 +163,13 @@ def _modules(keys: Set[str]) -> str:
 
 
 def listed(names: Set[str]) -> str:
-    """The first names in a message, and how many there are."""
+    """Return the first names and the total number, for a message."""
     shown = ", ".join(sorted(names)[:SHOWN]) or "none"
     return shown + (f" … ({len(names)})" if len(names) > SHOWN else "")
 
 
 def take_out(model: nn.Module) -> None:
-    """W − (alpha/r) B A instead of W in every adapted module, so that the model is what it was without its adapter."""
+    """Subtract (alpha/r) B A from W in every adapted module, so that the model equals the one without an adapter."""
     with torch.no_grad():
         for layer in adapted_modules(model).values():
             weight = layer.get_base_layer().weight
@@ -177,7 +177,7 @@ def take_out(model: nn.Module) -> None:
 
 
 def put_in(model: nn.Module, adapter: Adapter, scaling: float) -> None:
-    """W + (alpha/r) B A in the plain model's own weights."""
+    """Add (alpha/r) B A to the weights W of the plain model."""
     layers = dict(model.named_modules())
     with torch.no_grad():
         for key in adapter:
@@ -185,13 +185,13 @@ def put_in(model: nn.Module, adapter: Adapter, scaling: float) -> None:
                 name = key.removesuffix(f".{A}")
                 weight = layers[name].weight
                 update = scaling * adapter[f"{name}.{B}"].to(weight) @ adapter[key].to(weight)
-                weight += update if isinstance(layers[name], nn.Linear) else update.T  # Conv1D keeps it transposed
+                weight += update if isinstance(layers[name], nn.Linear) else update.T  # Conv1D stores the transpose
 
 
 def over_pristine(adapter: Adapter, initial: Adapter | None) -> dict[str, Tensor]:
-    """The adapter as an update of the base as published: B A − B₀ A₀ as one product of twice the rank.
+    """Return the adapter relative to the published base: B A − B₀ A₀ as one product of twice the rank.
 
-    `initial` is B₀, A₀, which the base lacks; None if it lacks nothing.
+    `initial` is (B₀, A₀), which was subtracted from the base; None if nothing was.
     """
     if initial is None:
         return dict(adapter)
@@ -203,7 +203,7 @@ def over_pristine(adapter: Adapter, initial: Adapter | None) -> dict[str, Tensor
 
 
 def save_adapter(folder: Path, adapter: Adapter, *, scaling: float, targets: Sequence[str], base: str) -> None:
-    """`adapter_config.json` and `adapter_model.safetensors`, which PeftModel.from_pretrained reads."""
+    """Write `adapter_config.json` and `adapter_model.safetensors`, which PeftModel.from_pretrained reads."""
     from peft import LoraConfig
 
     rank = next(len(tensor) for key, tensor in adapter.items() if key.endswith(A))

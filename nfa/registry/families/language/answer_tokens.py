@@ -120,7 +120,7 @@ def _answers(pairs: Sequence[Pair], tokenizer: "PreTrainedTokenizerBase", end: i
 
 
 def _tokens(tokenizer: "PreTrainedTokenizerBase", texts: Iterable[str], *, letters: bool = False) -> list[list[int]]:
-    """Tokens of all texts at once, nothing added; with `letters` what looks like a special token is none."""
+    """Return tokens of all texts without added ones; with `letters`, special tokens in the text are plain text."""
     listed = list(texts)
     if not listed:
         return []
@@ -130,7 +130,7 @@ def _tokens(tokenizer: "PreTrainedTokenizerBase", texts: Iterable[str], *, lette
 
 
 def _before_text(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
-    """What the tokenizer puts before a text by itself, such as a beginning of sequence; what it puts after is not."""
+    """Return the tokens that the tokenizer adds before a text, such as a beginning of sequence."""
     whole, bare = list(tokenizer("a")["input_ids"]), _tokens(tokenizer, ["a"])[0]
     places = range(len(whole) - len(bare) + 1)
     return whole[: next((place for place in places if whole[place : place + len(bare)] == bare), 0)]

@@ -1,4 +1,4 @@
-"""What a training costs in arithmetic."""
+"""Arithmetic cost of a training."""
 
 from collections.abc import Iterable
 
@@ -8,11 +8,11 @@ from nfa.maths.low_rank import flops_of_matrix
 
 
 def training_operations(model: nn.Module, positions: int) -> float:
-    """Floating-point operations of forward and backward passes over so many tokens, padding included.
+    """Return floating-point operations of forward and backward passes over `positions` tokens, including padding.
 
-    Each weight of a linear map costs 2 operations a token forward, 2 for the gradient of its input, and 2 more for its
-    own gradient where it is trained (Kaplan et al. 2020, arXiv 2001.08361, section 2.1). Attention's scores and what is
-    not linear are left out, as is the saving of logits that no answer needs.
+    Each weight of a linear map costs 2 operations per token forward, 2 for the gradient of its input, and 2 more
+    for its own gradient if trained (Kaplan et al. 2020, arXiv 2001.08361, section 2.1). Attention scores and nonlinear
+    operations are not counted, and logits are counted at all positions.
     """
     frozen = trained = 0
     for layer in model.modules():
@@ -24,7 +24,7 @@ def training_operations(model: nn.Module, positions: int) -> float:
 
 
 def start_operations(init: str, shapes: Iterable[tuple[int, int]]) -> float:
-    """Floating-point operations of an adapter's start that is a part of the base's weights [o i], else 0.
+    """Return floating-point operations of an initial adapter that is computed from the base weights [o i], else 0.
 
     pissa: a full SVD of each weight, 6 max·min² + 20 min³; olora: a QR with its basis, about 4 o i min(o, i).
     """

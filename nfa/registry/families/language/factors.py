@@ -16,7 +16,7 @@ FILE = re.compile(r"svd_factors_rank([0-9]+)\.safetensors")
 
 @dataclass(frozen=True)
 class StartFactors:
-    """An adapter at step 0, and what its run says of itself."""
+    """An adapter at step 0, and the description of its source run."""
 
     run_id: str
     adapter: Adapter
@@ -24,7 +24,7 @@ class StartFactors:
 
 
 def factors_of(config: TrainLoraConfig, base: BaseModel) -> StartFactors | None:
-    """What `config.factors` names, for the adapter's own alpha; None with another init.
+    """Return the factors that `config.factors` names, scaled to the adapter's alpha; None for other inits.
 
     Raises `Refusal` for a run without factors, and for those of another base model or rank.
     """

@@ -1,4 +1,4 @@
-"""Whether targets and a rank fit the layers of a model, whatever these were read from."""
+"""Check whether targets and a rank fit the layers of a model."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -9,7 +9,7 @@ Sides = Mapping[str, tuple[int, int]]  # [o, i] of layers by path
 
 
 def fits(name: str, target: str) -> bool:
-    """Whether a target is the end of a layer's path."""
+    """Return whether a layer's path ends with a target."""
     return name == target or name.endswith(f".{target}")
 
 
@@ -18,7 +18,7 @@ def fitting(names: Collection[str], targets: Sequence[str]) -> list[str]:
     ends = sorted({name.rpartition(".")[2] for name in names})
     for target in targets:
         if not any(fits(name, target) for name in names):
-            raise Refusal(f"targets={target!r}, which fits no module", ", ".join(ends), f"targets={','.join(ends[:2])}")
+            raise Refusal(f"targets={target!r}, which no module fits", ", ".join(ends), f"targets={','.join(ends[:2])}")
     return [name for name in names if any(fits(name, target) for target in targets)]
 
 
@@ -31,14 +31,14 @@ def check_rank(config: TrainLoraConfig, sides: Sides) -> None:
     most = {name: min(shape) for name, shape in sides.items()}
     name = (min if is_part else max)(most, key=lambda each: most[each])
     if config.rank > most[name]:
-        got = f"init={config.init} with rank={config.rank}, which exceeds the largest rank of {name} ({most[name]})"
+        got = f"init={config.init} with rank={config.rank}, more than {name} has ({most[name]})"
         what = "the adapter is a part of the update" if config.init == "svd" else "the adapter is a part of the weights"
         said = what if is_part else "no layer has a larger rank"
         raise Refusal(got, f"a rank up to {most[name]}: {said}", f"rank={most[name]}")
 
 
 def trained(config: TrainLoraConfig, sides: Sides) -> int:
-    """How many weights are trained: those of the factors, or of the layers themselves."""
+    """Return the number of trained weights: those of the factors, or of the layers themselves."""
     if config.init == "full":
         return sum(o * i for o, i in sides.values())
     return config.rank * sum(o + i for o, i in sides.values())

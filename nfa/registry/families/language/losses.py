@@ -24,7 +24,7 @@ def answer_losses(
 
 
 def answer_tokens(labels: Int[Tensor, "n s"]) -> Int[Tensor, " n"]:
-    """How many tokens each answer has."""
+    """Return the number of tokens of each answer [n]."""
     return (labels != IGNORED).sum(dim=1)
 
 

@@ -1,4 +1,4 @@
-"""Where items of questions and answers come from: the data set shipped here, JSON and JSONL files, the hub.
+"""Sources of questions and answers: the data set that comes with nfa, JSON and JSONL files, and the hub.
 
 Nothing heavy is imported here, so a file that cannot be used is known before a program has started in earnest.
 """
@@ -23,14 +23,14 @@ HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 class Item(NamedTuple):
-    """What stands at a place ("line 3", "item 3"; counted from 1) of a source."""
+    """The content at a place of a source ("line 3" or "item 3", counted from 1)."""
 
     place: str
     content: object
 
 
 class QuestionSource(NamedTuple):
-    """Items in their order; `name` is "stdlib", the file's name or the hub id, `where` what a message calls it."""
+    """Items in order; `name` is "stdlib", the file's name or the hub id, and `where` the name in messages."""
 
     name: str
     where: str
@@ -57,7 +57,7 @@ def read(data: str, *, parameter: str = "data", split: str = "train") -> Questio
 
 
 def is_file_name(data: str) -> bool:
-    """Whether `data` is meant as a file."""
+    """Return whether `data` names a file."""
     return Path(data).suffix.lower() in SUFFIXES
 
 
@@ -67,7 +67,7 @@ def check_hub(name: str) -> None:
 
 
 def is_hub_id(data: str) -> bool:
-    """Whether `data` is meant as a data set of the hub: owner/name, where nothing is called so here."""
+    """Return whether `data` names a data set of the hub: owner/name, if no such local path exists."""
     return HUB_ID.fullmatch(data) is not None and not is_file_name(data) and not typed_folder(data).exists()
 
 

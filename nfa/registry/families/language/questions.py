@@ -28,7 +28,7 @@ Message = tuple[str, str]  # role, content
 
 @dataclass(frozen=True)
 class Pair:
-    """A conversation, whose last message is the user's, and the answer to it."""
+    """A conversation that ends with a user message, and the answer to it."""
 
     prompt: tuple[Message, ...]
     answer: str
@@ -56,7 +56,7 @@ class QuestionData:
 
     @cached_property
     def leaked(self) -> int:
-        """How many items of the validation file, prompt and answer, are also in the training file; 0 without one."""
+        """The number of validation items (prompt and answer) that are also in the training file."""
         if self.train_items is None:
             return 0
         empty = set(self.empty)
@@ -66,7 +66,7 @@ class QuestionData:
 
 
 def load(data: str, val_data: str = "") -> QuestionData:
-    """The items of `data`, and of `val_data` where it is given.
+    """Load the items of `data`, and of `val_data` if it is given.
 
     Both are `stdlib`, a .json file (a list, or an object with one list in it), a .jsonl file (an object a line), or a
     data set of the hub, of which the split "train" is read; with such `data`, `val_data` may be the name of another
@@ -88,12 +88,12 @@ def load(data: str, val_data: str = "") -> QuestionData:
 
 
 def look(config: LoraTraining) -> QuestionData | None:
-    """The same where all of it lies in files; None for what the hub has, whose library is heavy."""
+    """Load the items if they lie in files; return None for the hub, whose library is slow to import."""
     return None if is_hub_id(config.data) or is_hub_id(config.val_data) else load(config.data, config.val_data)
 
 
 def _pairs(source: QuestionSource) -> tuple[list[Pair], tuple[int, ...]]:
-    """All items, and the places of those whose question or answer is empty."""
+    """Return all items, and the positions of those with an empty question or answer."""
     found: list[Pair] = []
     faults: dict[int, str] = {}
     empty: dict[int, str] = {}

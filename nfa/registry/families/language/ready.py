@@ -1,4 +1,4 @@
-"""What a fine-tuning is made of once it is ready: questions, base model and start; and the memory that it takes."""
+"""A fine-tuning that is ready to start (questions, base model and start), and its memory."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Asked:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What config.json says of the questions."""
+        """The description of the questions in config.json."""
         return {
             "name": self.questions.name,
             "digest": self.questions.digest(),
@@ -41,7 +41,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class ReadyToTune(Ready):
-    """With the factors that the adapter starts from, where these are of another run."""
+    """A ready fine-tuning, with the factors that the adapter starts from if they come from another run."""
 
     factors: StartFactors | None
 
@@ -53,7 +53,7 @@ def stored_config(config: TrainLoraConfig, asked: Asked) -> dict[str, Any]:
 
 
 def memory_of(workload: LanguageModel) -> float:
-    """Bytes that a training takes, about: the base, what is trained, and the activations of the longest batch."""
+    """Return the approximate bytes of a training: base, trained weights, and activations of the longest batch."""
     from transformers import AutoConfig
 
     shape = AutoConfig.from_pretrained(workload.base.folder).get_text_config()

@@ -17,7 +17,7 @@ BATCH, TOKENS = 16, 2048  # at a time, at most: logits are wide
 
 @dataclass(frozen=True)
 class AnswerScores:
-    """Of each question, in the order of `ids`: the summed loss of its answer's tokens (float64) and their number."""
+    """The summed loss (float64) and number of answer tokens of each question, in the order of `ids`."""
 
     ids: Sequence[int]
     sums: Tensor

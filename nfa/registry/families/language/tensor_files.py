@@ -1,4 +1,4 @@
-"""What safetensors files hold, read one tensor at a time: shapes, pairs of an adapter, and names that have to match."""
+"""Read safetensors files one tensor at a time: shapes, pairs of an adapter, and names that must match."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def matrices_in(file: Path) -> dict[str, Shape]:
 
 
 def adapter_shapes(file: Path) -> dict[str, Shape]:
-    """[o i] by module of B [o r] and A [r i]; what is no pair appears under its own name."""
+    """Return shapes [o i] by module for pairs B [o r] and A [r i]; other tensors appear under their own name."""
     found = {name.removeprefix(PREFIX): shape for name, shape in matrices_in(file).items()}
     ends = ".lora_A.default.weight", ".lora_B.default.weight"
     modules = {name.removesuffix(end) for end in ends for name in found if name.endswith(end)}

@@ -127,7 +127,7 @@ class LanguageModel(Workload):
         return self.config.alpha / self.config.rank
 
     def optimizers(self, model: nn.Module) -> Optimizers:
-        """The optimizer that the configuration names, on what is trained: for Muon, all matrices of it are hidden."""
+        """Return the configured optimizer for the trained weights; for Muon, all trained matrices count as hidden."""
         trained = [weight for weight in model.parameters() if weight.requires_grad]
         hidden = [weight for weight in trained if weight.ndim == 2 or not self.config.entry.companion]
         others = [weight for weight in trained if weight.ndim != 2 and self.config.entry.companion]

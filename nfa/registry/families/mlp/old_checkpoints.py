@@ -124,7 +124,7 @@ def complete(config: ImportConfig, files: Mapping[int, OldFile]) -> ImportConfig
                 )
     missing = [name for name in _CHOICES if name not in said]
     if missing:
-        got = f"{next(iter(files.values())).path} , whose name does not state {' and '.join(missing)}"
+        got = f"{next(iter(files.values())).path}, whose name does not state {' and '.join(missing)}"
         allowed = "; ".join(f"{name}: {', '.join(_CHOICES[name])}" for name in missing)
         raise Refusal(got, allowed, "give " + ", ".join(f"{name}=…" for name in missing))
     return dataclasses.replace(config, **{name: value for name, (value, _) in said.items()})

@@ -104,7 +104,7 @@ def contour(
         study_rows.parameter_scale(area.xaxis, chosen[0], rows)
         study_rows.parameter_scale(area.yaxis, chosen[1], rows)
         figure.colorbar(surface, ax=area, label=wanted(table, objective), format="%.3g")
-        area.set_title(f"{table.name}: interpolated between trials (the other parameters vary too)")
+        area.set_title(f"{table.name}: interpolated between trials")
         area.grid(False)
         add_legend(figure)
     return figure

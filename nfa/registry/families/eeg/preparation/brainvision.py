@@ -21,7 +21,7 @@ MICROSECOND, MILLISECOND = 1e-6, 1e-3  # how finely dates are written: always wi
 
 @dataclass(frozen=True)
 class BrainVisionHeader:
-    """Entries of a header by name in lower case, and where its data and markers are; `notes` says what was renamed."""
+    """Entries of a header by lower-case name, and the paths of data and markers; `notes` tells which were renamed."""
 
     entries: dict[str, str]
     data: Path
@@ -31,7 +31,7 @@ class BrainVisionHeader:
 
 @dataclass(frozen=True)
 class Marker:
-    """A marker of a kind at a row counted from 0; `date` is when that row was recorded, where the marker says so."""
+    """A marker of a kind at a row counted from 0; `date` is the time of that row, if the marker states it."""
 
     kind: str
     text: str
@@ -40,7 +40,7 @@ class Marker:
 
 
 def header_of(path: Path) -> BrainVisionHeader:
-    """What a header says; raise `Refusal` if a file that it points to is missing."""
+    """Read a header; raise `Refusal` if a file that it points to is missing."""
     entries = {name.lower(): value for name, value in _entries(path) if not re.fullmatch(r"(?i)ch\d+", name)}
     notes: list[str] = []
     data = _pointed(path, "DataFile", entries.get("datafile", ""), notes)
@@ -62,7 +62,7 @@ def check_whole(path: Path, header: BrainVisionHeader) -> None:
 
 
 def gaps_of(path: Path, rate: float) -> list[Gap]:
-    """Where markers say that samples were lost or a new segment begins, and dates not that it follows at once."""
+    """Return gaps: lost samples by markers, and new segments whose dates show a gap before them."""
     header = header_of(path)
     markers = markers_of(header.markers) if header.markers else []
     lost = {mark.sample: int(words[1]) / rate for mark in markers if (words := LOST.match(mark.text))}
@@ -96,7 +96,7 @@ def _segmented(header: BrainVisionHeader) -> range:
 
 
 def markers_of(path: Path) -> list[Marker]:
-    """All markers of a marker file, in their order there."""
+    """Return all markers of a marker file in order."""
     found = []
     for name, value in _entries(path):
         words = value.split(",")
@@ -126,7 +126,7 @@ def _entries(path: Path) -> list[tuple[str, str]]:
 
 
 def _pointed(path: Path, what: str, named: str, notes: list[str]) -> Path:
-    """The file that a header names, or the one beside it that was renamed together with it."""
+    """Return the file that a header names, or the one that was renamed together with the header."""
     name = named.replace("$b", path.stem)
     place = path.parent / PureWindowsPath(name).as_posix()
     if name and place.is_file():

@@ -1,4 +1,4 @@
-"""Which channels of a recording are EEG: as its file states their type, as their names imply, or as asked for."""
+"""Choose the EEG channels of a recording by their type in the file, by their names, or as configured."""
 
 import difflib
 import re
@@ -45,7 +45,7 @@ class Chosen:
 
 
 def implied(name: str) -> str:
-    """What else than EEG a channel's name says that it is; empty if it says nothing else.
+    """Return the type other than EEG that a channel's name implies; empty if there is none.
 
     >>> [implied(name) for name in ("Resp oro-nasal", "HEOGL", "EXG1", "Fp1", "EEG Fpz-Cz", "TP9")]
     ['breathing', 'eog', 'extra input', '', '', '']

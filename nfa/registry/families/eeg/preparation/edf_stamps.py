@@ -21,7 +21,7 @@ FINEST = 0.0005  # seconds; coarser stamps are taken to be exact where others ar
 
 @dataclass(frozen=True)
 class EDFHeader:
-    """What the header says; `promised` records, −1 where that is not known, and `there`, those that the file holds."""
+    """The header; `promised` is its number of records (−1 if unknown), `there` the number in the file."""
 
     labels: tuple[str, ...]
     samples: tuple[int, ...]  # of each signal in a record
@@ -39,7 +39,7 @@ class EDFHeader:
 
 
 def header_of(path: Path) -> EDFHeader:
-    """The header of an EDF or BDF file; raise `ValueError` for one that is none."""
+    """Read the header of an EDF or BDF file; raise `ValueError` for another file."""
     with path.open("rb") as file:
         fixed = file.read(256).decode("latin-1")
         signals = int(fixed[252:256])
@@ -59,14 +59,14 @@ def header_of(path: Path) -> EDFHeader:
 
 
 def check_whole(path: Path, header: EDFHeader) -> None:
-    """`Refusal` where records are missing that the header promises: a copy that broke off, or a recording that did."""
+    """Raise `Refusal` if the file has fewer records than its header states, as after an interrupted copy."""
     if header.there < header.promised:
         got = f"{path} (its header states {header.promised} data records, but it holds {header.there})"
         raise Refusal(got, "whole files", "copy it again; if the rest is lost, export what there is to a new file")
 
 
 def gaps_of(path: Path, rate: float) -> list[Gap]:
-    """Where the records' own time leaves their number; `Refusal` for a file that may have gaps and says not where."""
+    """Return gaps between records, by their time stamps; raise `Refusal` if time stamps are missing."""
     header = header_of(path)
     stamps = list(_stamps(path, header))
     rounding = min((half_unit(stamp) for stamp in stamps if stamp), default=0.0)

@@ -1,4 +1,4 @@
-"""Tags of FIF files: each says where the next one is, and MNE follows them wherever they lead."""
+"""Check the chain of tags in FIF files: each tag holds the position of the next one, and MNE follows them."""
 
 import gzip
 import struct
@@ -9,7 +9,7 @@ HEADER = struct.Struct(">8xii")  # after its kind and type, a tag's size, and wh
 
 
 def check_chain(path: Path) -> None:
-    """ValueError where the tags of a file come back to one that has been there, so that reading them never ends."""
+    """Raise ValueError if the chain of tags has a cycle, so that reading would never end."""
     seen: set[int] = set()
     position = 0
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:

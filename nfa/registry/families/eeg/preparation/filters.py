@@ -27,7 +27,7 @@ ZEROS = 10  # zero crossings of the anti-aliasing filter on either side, as scip
 
 @dataclass(frozen=True)
 class FilterSettings:
-    """What is made: samples a second, shares of time, cut-offs in Hz of the EEG's filter (0 = none)."""
+    """Settings: sampling rate, shares of time, and cut-offs of the EEG's filter in Hz (0 = none)."""
 
     rate: int = 64
     train_share: float = 0.8
@@ -97,7 +97,7 @@ def _pieces(eeg: Signal, settings: FilterSettings, first: int, last: int) -> lis
 
 
 def _within(eeg: Signal, settings: FilterSettings, first: int, last: int) -> list[tuple[int, int]]:
-    """What of prepared samples [first, last) lies in each segment of the EEG."""
+    """Return the parts of the prepared samples [first, last) that lie in each segment of the EEG."""
     found = []
     for segment in eeg.segments:
         until = segment.onset + (segment.stop - segment.start) / eeg.rate

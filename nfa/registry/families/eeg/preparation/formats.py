@@ -22,7 +22,7 @@ from nfa.registry.families.eeg.preparation.signals import Array, Signal, half_un
 
 @dataclass(frozen=True)
 class OpenedRecording:
-    """A recording of which only headers are read: EEG, envelope, and what is to be said of its channels and files."""
+    """A recording of which only headers have been read: EEG, envelope, and notes on channels and files."""
 
     eeg: Signal
     envelope: Signal
@@ -101,7 +101,7 @@ def open_mne(path: Path, config: PrepareEEGConfig, notes: list[str]) -> tuple[Si
 
 
 def _checked(path: Path, notes: list[str]) -> dict[str, Any]:
-    """What MNE has to be told of the files of some formats, found whole and in place before."""
+    """Check the files of some formats, and return arguments that MNE needs for them."""
     if path.name.lower().endswith(fif_tags.ENDINGS):
         fif_tags.check_chain(path)
     if path.suffix.lower() in edf_stamps.ENDINGS:
@@ -131,7 +131,7 @@ def _at_their_rate(path: Path, raw: Any, names: Sequence[str]) -> Any:
 
 
 def _rate(path: Path, said: float, asked: float) -> float:
-    """The rate asked for, where it is what the file says as precisely as it says it; else the file's."""
+    """Return the configured rate if it agrees with the file's within its precision; raise `Refusal` otherwise."""
     if asked and abs(asked - said) > said * _precision(path):
         got = f"eeg_rate={asked:.10g} with {path}"
         raise Refusal(got, f"the rate stated in the file, {said:.10g} Hz", "leave eeg_rate out")
@@ -139,7 +139,7 @@ def _rate(path: Path, said: float, asked: float) -> float:
 
 
 def _precision(path: Path) -> float:
-    """Relative precision with which a file says its rate."""
+    """Return the relative precision with which a file states its rate."""
     written = ""
     if path.suffix.lower() in brainvision.ENDINGS:
         written = brainvision.header_of(path).entries.get("samplinginterval", "")
@@ -150,7 +150,7 @@ def _precision(path: Path) -> float:
 
 @contextmanager
 def _telling(path: Path, tell: Callable[[str], None]) -> Iterator[None]:
-    """MNE's warnings are told in a line each; its errors, and damaged bytes raise any, are refusals."""
+    """Report MNE's warnings as single lines, and turn its errors into refusals."""
     logger, logged = logging.getLogger("mne"), _Logged()
     handlers, logger.handlers = logger.handlers, [logged]
     try:
@@ -164,7 +164,7 @@ def _telling(path: Path, tell: Callable[[str], None]) -> Iterator[None]:
 
 
 class _Logged(logging.Handler):
-    """What a logger says, to be told later."""
+    """Collects log messages."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -22,7 +22,7 @@ CNT_BREAK = 14  # what Neuroscan notes of an event at which recording went on af
 
 
 def gaps_of(path: Path, raw: Any, rate: float) -> list[Gap]:
-    """All gaps of a file that MNE has opened as `raw`, in order."""
+    """Return all gaps of a file that MNE has opened as `raw`, in order."""
     read = BY_FORMAT.get(_ending(path))
     found: dict[int, Gap] = {}
     for gap in sorted([*_annotated(path, raw, rate), *(read(path, raw, rate) if read else ())], key=_first_known):
@@ -36,7 +36,7 @@ def gaps_of(path: Path, raw: Any, rate: float) -> list[Gap]:
 
 
 def are_seen(path: Path) -> bool:
-    """Whether gaps can be found in files of this format."""
+    """Return whether gaps can be detected in files of this format."""
     return _ending(path) in {*BY_FORMAT, *ANNOTATED}
 
 
@@ -49,7 +49,7 @@ def _first_known(gap: Gap) -> tuple[int, bool, int]:
 
 
 def _annotated(path: Path, raw: Any, rate: float) -> Iterator[Gap]:
-    """What MNE has marked; the onsets of its annotations count from when the file's sample 0 would have been."""
+    """Yield gaps marked by MNE; onsets of annotations are relative to the time of the file's sample 0."""
     for mark in raw.annotations:
         at, text = mark["onset"] * raw.info["sfreq"] - raw.first_samp, mark["description"]
         if text == HELD:
@@ -61,7 +61,7 @@ def _annotated(path: Path, raw: Any, rate: float) -> Iterator[Gap]:
 
 
 def _of_fif(_: Path, raw: Any, rate: float) -> list[Gap]:
-    """Between the files of a recording, each of which says where its samples are in time."""
+    """Return gaps between the files of a recording, each of which states the time of its samples."""
     import mne
 
     found, known = [], 0
@@ -76,7 +76,7 @@ def _of_fif(_: Path, raw: Any, rate: float) -> list[Gap]:
 
 
 def _of_neuroscan(path: Path, _: Any, __: float) -> list[Gap]:
-    """Of events with the code of a break; it is not known how long one was."""
+    """Return gaps at events with the code of a break, whose length is unknown."""
     with path.open("rb") as file:
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     channels, samples, table = (struct.unpack_from(kind, content, at)[0] for kind, at in SETUP)

@@ -80,7 +80,7 @@ def _checked(
 
 
 def _say(recording: Recording, opened: OpenedRecording, first: OpenedRecording | None) -> None:
-    """Notes on a file, and its channels where they are not those of the first."""
+    """Print notes on a file, and its channels if they differ from those of the first file."""
     for note in opened.notes:
         stage("notice", note)
     if first is None:
@@ -90,7 +90,7 @@ def _say(recording: Recording, opened: OpenedRecording, first: OpenedRecording |
 
 
 def _say_gaps(opened: OpenedRecording, spans: Sequence[Span], settings: FilterSettings) -> None:
-    """How a recording is cut at its gaps, and what of it is in pieces too short to be used."""
+    """Print how a recording is cut at its gaps, and how much lies in pieces that are too short."""
     eeg = opened.eeg
     lasting = [(segment.onset, segment.onset + (segment.stop - segment.start) / eeg.rate) for segment in eeg.segments]
     missing = eeg.seconds - sum(end - begin for begin, end in lasting)
@@ -106,7 +106,7 @@ def _say_gaps(opened: OpenedRecording, spans: Sequence[Span], settings: FilterSe
 
 
 def _say_split(recordings: Sequence[Recording], config: PrepareEEGConfig, held: Mapping[str, str]) -> None:
-    """Which recordings are for what, where whole ones are held out."""
+    """Print the split of the recordings, if whole ones are held out."""
     if not held:
         return
     place = 1 if config.split == "recordings" else 0

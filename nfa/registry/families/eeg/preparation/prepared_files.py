@@ -1,4 +1,4 @@
-"""Files of prepared recordings: written with each recording's own scale, then given that of its subject, say."""
+"""Files of prepared recordings, first normalised by their own scale and then by that of their subject, if needed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Written:
         check_flat(self.signal.name, self.signal.channels, scale or self.own, largest, over)
 
     def described(self, scale: Scale) -> dict[str, Any]:
-        """For `preparation.json`: what was read, and the SHA-256 of each file."""
+        """Return the entry of `preparation.json`: the source, and the SHA-256 of each file."""
         signal = self.signal
         gaps = {"segments": [[each.start, each.stop, each.onset] for each in signal.segments]}
         return {
@@ -85,7 +85,7 @@ def normalise(
 
 
 def _rescale(one: Written, scale: Scale) -> None:
-    """In place: a shift and a factor of what has been normalised before."""
+    """Rescale files in place from their own scale to another one."""
     for path in one.files.values():
         before = one.own.restored(read_array(path).content.astype(np.float64))
         write_array(path, scale.normalised(before).astype(np.float32))

@@ -1,4 +1,4 @@
-"""Which recordings a folder holds, and what has been prepared of them before.
+"""Find the recordings in a folder, and files that have been prepared from them before.
 
 Nothing heavy is imported here, so a missing partner or package is known before a program has started in earnest.
 """
@@ -38,7 +38,7 @@ class Recording:
 
     @property
     def needs_mne(self) -> bool:
-        """Whether the EEG is in a format of its own."""
+        """Whether the EEG file is not a .npy file, so that MNE must read it."""
         return self.eeg.suffix != ".npy"
 
 

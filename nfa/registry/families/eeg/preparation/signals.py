@@ -35,7 +35,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Signal:
-    """A recorded signal: where it is from, samples a second, their number, and how to read [stop − start, channels]."""
+    """A recorded signal: its source, sampling rate, number of samples, and a function that reads rows [n, channels]."""
 
     name: str
     rate: float
@@ -72,7 +72,7 @@ def in_memory(name: str, array: Array, rate: float, *, envelope: bool = False) -
 
 
 def placed(path: Path, samples: int, rate: float, gaps: Sequence[Gap], *, cut: bool) -> tuple[Segment, ...]:
-    """What a file of so many rows holds between its gaps.
+    """Return the segments between the gaps of a file with this number of rows.
 
     Raises `Refusal` for any gap without `cut`, and always where it is not known when recording went on.
     """
@@ -112,7 +112,7 @@ def _described(gap: Gap) -> str:
 
 
 def half_unit(text: str) -> float:
-    """Half of the last digit that a number is written with: how far it may be from what it stands for.
+    """Return half a unit of the last digit of a written number, its largest rounding error.
 
     >>> half_unit("833.33"), half_unit("1000")
     (0.005, 0.5)

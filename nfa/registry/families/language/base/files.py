@@ -1,4 +1,4 @@
-"""The files of a base model: which of them hold its weights, what they contain, and what is remembered of them."""
+"""The files of a base model: weights, contents, and facts about them that are cached."""
 
 import hashlib
 import json
@@ -75,7 +75,7 @@ def _parts(folder: Path) -> tuple[Path, ...]:
 
 
 def entries(files: Iterable[Path]) -> dict[str, Entry]:
-    """All tensors by name, sorted, from the files' headers; `Refusal` for damaged files and weights that are no floats.
+    """Return all tensors, sorted by name, from the headers; raise `Refusal` for damaged files and integer weights.
 
     A file is 8 bytes (length of the header, little-endian), a JSON header, and the tensors' bytes.
     """
@@ -125,7 +125,7 @@ def digest(tensors: Mapping[str, Entry]) -> str:
 
 
 def facts_of(what: str, files: Sequence[Path], find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """`find()`, or what it gave last time for these files: same paths, sizes, times of change, and `what`."""
+    """Return `find()`, cached by `what` and by the paths, sizes and modification times of the files."""
     facts = [(str(file), *_stamp(file)) for file in files]
     key = hashlib.sha256(json.dumps([what, facts]).encode()).hexdigest()
     note = cache_folder("base-models") / "known" / f"{key[:32]}.json"
@@ -142,7 +142,7 @@ def _stamp(file: Path) -> tuple[int, ...]:
 
 
 def made_once(folder: Path, make: Callable[[Path], object]) -> Path:
-    """`folder`, filled by `make` where it does not exist; raise `Refusal` if a file in it is not what was made."""
+    """Return `folder`, created by `make` if it does not exist; raise `Refusal` if a file in it has changed."""
 
     def sealed(inner: Path) -> None:
         make(inner)

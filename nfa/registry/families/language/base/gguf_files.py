@@ -16,19 +16,19 @@ ALLOWED = "a GGUF file, version 2 or 3, of a language model that transformers ca
 
 
 class Header(NamedTuple):
-    """What the weights are of, and the shapes of all tensors by name, innermost side first."""
+    """The architecture, and the shapes of all tensors by name, innermost dimension first."""
 
     architecture: str
     shapes: dict[str, tuple[int, ...]]
 
     @property
     def parameters(self) -> int:
-        """How many weights there are."""
+        """The number of weights."""
         return sum(map(math.prod, self.shapes.values()))
 
 
 def read_header(file: Path) -> Header:
-    """Architecture and shapes of the weights; raise `Refusal` for a file that is no GGUF or is cut off."""
+    """Read architecture and shapes of the weights; raise `Refusal` for a file that is not GGUF or is incomplete."""
     import numpy as np
 
     from nfa.registry.families.language.base.gguf_reader import BoundedReader

@@ -26,7 +26,7 @@ def snapshot(name: str) -> Path:
 
 
 def _asked(name: str) -> Exception | None:
-    """What is wrong with the hub or the id, if anything; the fetching itself has no limit to its waiting."""
+    """Return the error if the hub does not respond or does not know the id; downloads themselves have no time limit."""
     from huggingface_hub import HfApi
 
     try:
@@ -37,7 +37,7 @@ def _asked(name: str) -> Exception | None:
 
 
 def _fetched(name: str, patterns: tuple[str, ...], wrong: Exception | None) -> Path:
-    """The hub's folder in its own cache, with what it holds already where something is `wrong`."""
+    """Return the folder in the hub's cache, downloaded unless something is `wrong`."""
     from huggingface_hub import snapshot_download
 
     try:

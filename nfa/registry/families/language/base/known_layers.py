@@ -38,7 +38,7 @@ def known_layers(name: str) -> Sides | None:
 
 
 def targeted(layers: Sides, targets: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Those that a target is the end of; raise `Refusal` for a target that is the end of none."""
+    """Return the layers whose paths end with a target; raise `Refusal` for a target without a match."""
     return {name: layers[name] for name in fitting([*layers, OUTPUT], targets) if name in layers}
 
 

@@ -1,4 +1,4 @@
-"""What the name of a base model stands for, found without torch or transformers: a wrong one is told at once."""
+"""The meaning of a base model's name, found without torch or transformers so that errors are reported at once."""
 
 import difflib
 import importlib.util
@@ -16,14 +16,14 @@ MAGIC = b"GGUF"
 
 
 class BasePlace(NamedTuple):
-    """A base model's kind and where it lies; hub ids and `tiny` lie nowhere yet."""
+    """A base model's kind and path; hub ids and `tiny` have no path yet."""
 
     kind: Literal["tiny", "folder", "gguf", "hub"]
     path: Path | None = None
 
 
 def place(name: str, parameter: str = "base_model") -> BasePlace:
-    """What `name` stands for: `tiny`, `smollm2`, an existing folder or GGUF file, else a hub id `owner/name`.
+    """Return the kind and path of `name`: `tiny`, `smollm2`, an existing folder or GGUF file, else a hub id.
 
     A relative path counts from where the command was typed; `./tiny` is a folder. `Refusal`, which names `parameter`,
     for everything else, for files that are no GGUF, and for `smollm2` where its package is not installed.

@@ -1,6 +1,6 @@
-"""Base models of LoRA fine-tuning: found by name, loaded whole, or read tensor by tensor.
+"""Base models for fine-tuning: found by name, loaded completely, or read tensor by tensor.
 
-Each is in the end a folder of safetensors with its configuration and tokenizer.
+Every base model ends up as a folder of safetensors with configuration and tokenizer.
 """
 
 import difflib
@@ -93,7 +93,7 @@ def load_model(base: BaseModel, dtype: torch.dtype = torch.float32) -> "PreTrain
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
-    """The tokenizer of a base model, from its folder only."""
+    """Return the tokenizer of a base model, from its folder only."""
     from transformers import AutoTokenizer
 
     load: Callable[..., PreTrainedTokenizerBase] = AutoTokenizer.from_pretrained
@@ -123,7 +123,7 @@ def weight_of(base: BaseModel, name: str) -> Tensor:
 
 
 def _facts(folder: Path, tensors: Mapping[str, Entry]) -> dict[str, Any]:
-    """What is found by making the model without weights and by reading them all."""
+    """Return facts found by building the model without weights and by reading all weights."""
     model = _skeleton(folder, tensors)
     embedding = model.get_input_embeddings()
     assert isinstance(embedding.weight, Tensor)
@@ -138,7 +138,7 @@ def _facts(folder: Path, tensors: Mapping[str, Entry]) -> dict[str, Any]:
 
 
 def _skeleton(folder: Path, tensors: Mapping[str, Entry]) -> "PreTrainedModel":
-    """The model on the meta device: names and shapes without memory; `Refusal` for what is no causal language model."""
+    """Return the model on the meta device, without memory; raise `Refusal` if it is not a causal language model."""
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -149,14 +149,14 @@ def _skeleton(folder: Path, tensors: Mapping[str, Entry]) -> "PreTrainedModel":
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         if not causal & {*(config.architectures or causal)}:
             raise ValueError(f"architecture {', '.join(config.architectures)}")
-        if config.get_text_config().num_hidden_layers > len(tensors):  # which would take for ever
+        if config.get_text_config().num_hidden_layers > len(tensors):  # to avoid building a huge model
             raise ValueError(f"more layers than the {len(tensors)} tensors of its weights")
         build: Callable[..., PreTrainedModel] = AutoModelForCausalLM.from_config
         return build(config, trust_remote_code=False)
 
 
 def _renames(model: "PreTrainedModel") -> bool:
-    """Whether transformers stores this model under other names or shapes than it has in memory (fused experts)."""
+    """Return whether transformers stores this model with other names or shapes than in memory (fused experts)."""
     from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
     mapping: Callable[[str], Any] = get_checkpoint_conversion_mapping
@@ -193,7 +193,7 @@ def _check_weights(folder: Path, model: "PreTrainedModel", tensors: Mapping[str,
 
 
 def _wrapping(folder: Path) -> dict[str, str] | None:
-    """What to take off the names in the files before transformers reads them; None if they are the model's own."""
+    """Return prefixes to remove from names in the files before transformers reads them, or None."""
     tensors = base_files.entries(base_files.weight_files(folder))
     compiled = any(COMPILED in name for name in tensors)
     if not compiled and not all(name.startswith(WRAPPERS) or is_count(name) for name in tensors):

@@ -127,7 +127,7 @@ def _loss(model: "PreTrainedModel", ids: Int[Tensor, "n t"]) -> Tensor:
 
 
 def _share(step: int, settings: TinySettings) -> float:
-    """Of the learning rate at a step, counted from 0."""
+    """Return the factor of the learning rate at a step, counted from 0."""
     return min(1.0, (step + 1) / settings.warm_up) * (1 + math.cos(math.pi * step / settings.steps)) / 2
 
 
@@ -142,7 +142,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def tokenizer() -> "PreTrainedTokenizerFast":
-    """One token a byte of UTF-8, ids as `ByT5Tokenizer(extra_ids=0)` has them, no EOS added; any text comes back whole.
+    """Return a tokenizer with one token per UTF-8 byte and the ids of `ByT5Tokenizer(extra_ids=0)`, without adding EOS.
 
     Made with `tokenizers`: ByT5's own is Python code, one and a half to four times slower.
     """
@@ -161,7 +161,7 @@ def tokenizer() -> "PreTrainedTokenizerFast":
 
 
 def _letters() -> list[str]:
-    """The letter of each byte in byte-level vocabularies: itself where it can be seen, else the next from 256 on."""
+    """Return the letter of each byte in byte-level vocabularies: itself if printable, else the next one from 256 on."""
     seen = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
     others = iter(range(256, 512))
     return [chr(byte if byte in seen else next(others)) for byte in range(256)]

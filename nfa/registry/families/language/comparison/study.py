@@ -11,16 +11,16 @@ from jaxtyping import Float64
 from nfa.maths.statistics import Interval, crossed_bootstrap, t_interval
 
 RANDOM = "random"
-LEAST_SEEDS = 3  # for a verdict
-SHORT = 0.98  # of the compute of the other that a training must have spent to be compared at equal compute
+LEAST_SEEDS = 3  # fewest seeds for a verdict
+SHORT = 0.98  # share of the other training's compute that is needed for a comparison at equal compute
 
 
 @dataclass(frozen=True)
 class FineTuning:
-    """One fine-tuning: eval/loss and operations spent by evaluated step, and what its start has cost (None: unknown).
+    """One fine-tuning: eval/loss and operations by evaluated step, and the cost of its start (None: unknown).
 
-    `answers` holds, by step, a value for each held-out question whose mean is eval/loss: its summed loss, divided by
-    the mean number of answer tokens.
+    `answers` holds, by step, one value per held-out question: its summed loss divided by the mean number of answer
+    tokens, so that the mean over questions is eval/loss.
     """
 
     run_id: str
@@ -32,12 +32,12 @@ class FineTuning:
 
     @property
     def last(self) -> int:
-        """Its last step."""
+        """The last step."""
         return max(self.losses)
 
     @property
     def total(self) -> float | None:
-        """Operations of its start and of all its steps."""
+        """Operations of the start and of all steps."""
         return None if self.start_operations is None else self.start_operations + self.operations[self.last]
 
     def loss(self, of: str) -> float:
@@ -45,13 +45,13 @@ class FineTuning:
         return {"initial": self.losses[0], "final": self.losses[self.last], "best": min(self.losses.values())}[of]
 
     def step_at(self, spent: float) -> float:
-        """The step after which its start and training have cost so many operations, linear between evaluations."""
+        """Return the step at which start and training have cost this many operations, linear between evaluations."""
         steps = sorted(self.operations)
         costs = [(self.start_operations or 0.0) + self.operations[step] for step in steps]
         return float(np.interp(spent, costs, steps))
 
     def answers_at(self, step: float) -> Float64[np.ndarray, " q"]:
-        """A loss for each question after a step, on the line between the evaluations before and after it."""
+        """Return the loss of each question [q] at a step, interpolated linearly between evaluations."""
         before = max(each for each in self.answers if each <= step)
         after = min(each for each in self.answers if each >= step)
         share = (step - before) / (after - before) if after > before else 0.0
@@ -59,7 +59,7 @@ class FineTuning:
         return between
 
     def steps_to(self, target: float) -> float | None:
-        """Steps after which the held-out loss is `target` or less, linear between evaluations; None if it never is."""
+        """Return the step at which the held-out loss reaches `target`, linear between evaluations, or None."""
         steps = sorted(self.losses)
         for before, step in zip([steps[0], *steps], steps, strict=False):
             if self.losses[step] <= target:
@@ -71,7 +71,7 @@ class FineTuning:
 
 @dataclass(frozen=True)
 class StartArm:
-    """Fine-tunings that differ in nothing but their seed, by seed; `start` says how they begin, `settings` the rest."""
+    """Fine-tunings that differ only in their seed, by seed; `start` and `settings` describe them."""
 
     label: str
     start: str
@@ -80,24 +80,24 @@ class StartArm:
 
     @property
     def last(self) -> int:
-        """Its last step."""
+        """The last step."""
         return max(one.last for one in self.trained.values())
 
     @property
     def total(self) -> float | None:
-        """Mean of the operations spent in all; None if one is not known."""
+        """The mean of total operations; None if one is unknown."""
         totals = [one.total for one in self.trained.values() if one.total is not None]
         return math.fsum(totals) / len(totals) if len(totals) == len(self.trained) else None
 
     def mean(self, of: str) -> float:
-        """Mean over the seeds of the "initial", "final" or "best" eval/loss."""
+        """Return the mean over seeds of the "initial", "final" or "best" eval/loss."""
         return math.fsum(one.loss(of) for one in self.trained.values()) / len(self.trained)
 
 
 class Look(NamedTuple):
-    """Two fine-tunings of a seed, after so many steps of each: one's loss minus that of the other.
+    """The loss difference of two fine-tunings with the same seed, at given steps of each.
 
-    `share`: of all that `one` has cost, what it had cost then; None if that is not asked.
+    `share` is the share of the total cost of `one` that was spent by then; None if not needed.
     """
 
     difference: float
@@ -107,7 +107,7 @@ class Look(NamedTuple):
 
 @dataclass(frozen=True)
 class LossDifference:
-    """A loss minus that of the other arm, seed by seed: below 0 is better."""
+    """The loss of an arm minus that of another, by seed; negative is better."""
 
     interval: Interval | None
     mean: float
@@ -115,12 +115,12 @@ class LossDifference:
 
     @property
     def seeds(self) -> int:
-        """How many both have."""
+        """The number of common seeds."""
         return len(self.by_seed)
 
     @property
     def verdict(self) -> str:
-        """In words; only an interval that excludes 0 says anything."""
+        """The verdict in words; "better" and "worse" need an interval that excludes 0."""
         if self.interval is None or self.seeds < LEAST_SEEDS:
             return f"no verdict: {self.seeds} seed{'s' if self.seeds != 1 else ''} in common, {LEAST_SEEDS} are needed"
         if self.interval.low > 0:
@@ -129,12 +129,12 @@ class LossDifference:
 
 
 def partner(arm: StartArm, arms: Sequence[StartArm]) -> StartArm | None:
-    """The arm of random adapters with the same settings, trained for as many steps; None if there is none."""
+    """Return the arm of random adapters with the same settings and number of steps, or None."""
     return next((other for other in _random(arm, arms) if other.last == arm.last), None)
 
 
 def partner_in_compute(arm: StartArm, arms: Sequence[StartArm]) -> StartArm | None:
-    """The arm of random adapters with the same settings that ends nearest to where `arm` has spent its compute."""
+    """Return the arm of random adapters with the same settings whose compute is closest to that of `arm`."""
     total = arm.total
     if total is None:
         return None
@@ -147,20 +147,20 @@ def _random(arm: StartArm, arms: Sequence[StartArm]) -> list[StartArm]:
 
 
 def pairs(arm: StartArm, other: StartArm) -> list[tuple[FineTuning, FineTuning]]:
-    """Fine-tunings of both with the same seed, in order."""
+    """Return pairs of fine-tunings with the same seed, ordered by seed."""
     return [(arm.trained[seed], other.trained[seed]) for seed in sorted(set(arm.trained) & set(other.trained))]
 
 
 def at_end(arm: StartArm, other: StartArm, *, seed: int = 0) -> LossDifference | None:
-    """At their last steps, which are equal if they were trained for as many; None without a common seed."""
+    """Compare two arms at their last steps; None without a common seed."""
     return _difference([(one, two, (one.last, two.last), None) for one, two in pairs(arm, other)], seed)
 
 
 def at_equal_compute(arm: StartArm, other: StartArm, *, seed: int = 0) -> LossDifference | None:
-    """Where both have spent as many operations in all, what a start has cost included: as many as the cheaper of the
-    two has spent at its end, seed by seed. A loss there lies on the line between the evaluations around it.
+    """Compare two arms, by seed, at the total compute of the cheaper one, including the cost of starts.
 
-    None if what a start has cost is unknown, or `other` has spent less than 98 % of what `arm` has, in any seed.
+    Losses are interpolated linearly between evaluations. None if the cost of a start is unknown, or if `other` has
+    spent less than 98 % of the compute of `arm` for any seed.
     """
     found = [_at_budget(one, two) for one, two in pairs(arm, other)]
     known = [look for look in found if look is not None]
@@ -190,17 +190,17 @@ def _difference(found: Sequence[Compared], seed: int) -> LossDifference | None:
 
 
 def paired(arm: StartArm, other: StartArm, of: str) -> Interval | None:
-    """Difference of the "initial" or "best" losses, with a t-interval over the seeds; None for fewer than two."""
+    """Return the difference of "initial" or "best" losses with a t-interval over seeds; None for fewer than two."""
     values = [one.loss(of) - two.loss(of) for one, two in pairs(arm, other)]
     return t_interval(values)
 
 
 @dataclass(frozen=True)
 class StepsToTarget:
-    """Steps of two arms until their held-out losses are first at a target, seed by seed; None = not within `horizon`.
+    """Steps of two arms until their held-out loss first reaches a target, by seed; None = not within `horizon`.
 
-    `difference` is that of `restricted` steps, one arm's minus the other's: below 0 is faster. None for one seed, and
-    where none of either arm has reached it.
+    `difference` compares `restricted` steps; negative is faster. It is None for a single seed, and if no training has
+    reached the target.
     """
 
     horizon: int
@@ -209,24 +209,23 @@ class StepsToTarget:
 
     @property
     def counts(self) -> tuple[int, int]:
-        """Seeds of each arm that have reached it."""
+        """The number of seeds of each arm that have reached the target."""
         one, two = (sum(pair[arm] is not None for pair in self.by_seed.values()) for arm in (0, 1))
         return one, two
 
     @property
     def means(self) -> tuple[float, float]:
-        """Restricted mean steps of each arm."""
+        """The restricted mean steps of each arm."""
         one, two = (mean_restricted([pair[arm] for pair in self.by_seed.values()], self.horizon) for arm in (0, 1))
         return one, two
 
 
 def reached(arm: StartArm, other: StartArm, target: float) -> StepsToTarget | None:
-    """Which of two arms is sooner at a target, within the steps that every training has made; None without a pair.
+    """Compare the steps to a target, within the steps that every training has made; None without a common seed.
 
-    A seed that is not there at the horizon is not left out: that would drop just those that say most. It counts with
-    the horizon, in both arms alike, and means and their difference are of such restricted times. They need no model
-    of what comes later, and a start that is at the target already (0 steps) counts, too. Where some never arrive, the
-    true mean is larger. Restricted means: Royston, Parmar 2013, BMC Medical Research Methodology 13:152.
+    A seed that has not reached the target at the horizon counts with the horizon, in both arms; leaving it out would
+    bias the mean. Such restricted means need no model of later steps, and are lower bounds of the true means if some
+    seeds never reach the target (Royston, Parmar 2013, BMC Medical Research Methodology 13:152).
     """
     both = pairs(arm, other)
     if not both:
@@ -244,10 +243,10 @@ def _within(trained: FineTuning, target: float, horizon: int) -> float | None:
 
 
 def restricted(steps: float | None, horizon: float) -> float:
-    """Steps to a target, or the horizon where it was not reached before."""
+    """Return the steps to a target, or the horizon if it was not reached before."""
     return float(horizon if steps is None else min(steps, horizon))
 
 
 def mean_restricted(steps: Sequence[float | None], horizon: float) -> float:
-    """Mean of `restricted` steps, of which a larger one may be behind."""
+    """Return the mean of `restricted` steps."""
     return math.fsum(restricted(each, horizon) for each in steps) / len(steps)

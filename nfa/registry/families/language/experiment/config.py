@@ -59,11 +59,11 @@ class LoraExperimentConfig(LoraTraining):
         return [step for step in known if step in names]
 
     def seed_list(self) -> list[int]:
-        """The seeds; raise `Refusal` for what is none."""
+        """Return the seeds; raise `Refusal` if they are not valid."""
         return whole_numbers("seeds", self.seeds)
 
     def start_list(self) -> list[str]:
-        """The starts beside random, each once."""
+        """Return the starts other than random, without repetitions."""
         parts = list(dict.fromkeys(part.strip() for part in self.starts.split(",")))
         for part in parts:
             if part not in STARTS:
@@ -71,7 +71,7 @@ class LoraExperimentConfig(LoraTraining):
         return parts
 
     def trainings(self) -> list[TrainLoraConfig]:
-        """One of every start, the teacher's and random ones included; ids of factors are those of runs to be made."""
+        """Return one training per start, including the teacher's and random; ids of factors are placeholders."""
         starts = [*(["full"] if self.mode == "full" else []), "random", *self.start_list()]
         seed = self.seed_list()[0]
         return [self.training(one, seed=seed, factors="0" if one.startswith("svd") else "") for one in starts]

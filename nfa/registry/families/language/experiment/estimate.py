@@ -1,4 +1,4 @@
-"""What an experiment will take, said before it starts."""
+"""Estimate the time, memory and disk space of an experiment before it starts."""
 
 import time
 
@@ -41,7 +41,7 @@ def estimate(plan: ExperimentPlan, sides: Sides) -> int:
 
 
 def _seconds(workload: LanguageModel) -> tuple[float, float]:
-    """Of a step and of an evaluation, from the second of two batches."""
+    """Return the seconds of a step and of an evaluation, measured on the second of two batches."""
     model = workload.adapted(load_model(workload.base, DTYPES[workload.config.base_precision])).to(workload.device)
     objective, taken = workload.objective(), 0.0
     size = workload.config.batch_size

@@ -67,7 +67,7 @@ def _asks(config: LoraExperimentConfig) -> bool:
 
 
 def _asked(config: LoraExperimentConfig, plan: ExperimentPlan) -> LoraExperimentConfig:
-    """With steps=ask, what a person at the terminal chooses."""
+    """For steps=ask, let the user choose at the terminal."""
     if not _asks(config):
         return config
     for step in plan.steps:
@@ -82,7 +82,7 @@ def _asked(config: LoraExperimentConfig, plan: ExperimentPlan) -> LoraExperiment
 
 
 class _Steps:
-    """What is done for each task, in the order of the plan."""
+    """Runs the tasks in the order of the plan."""
 
     def __init__(
         self, config: LoraExperimentConfig, plan: ExperimentPlan, asked: Asked, parent: TrackedRun, clock: Stopwatch
@@ -95,7 +95,7 @@ class _Steps:
         }
 
     def run(self) -> None:
-        """Run what is asked for and not done."""
+        """Run the chosen tasks that are not done."""
         chosen = self.config.chosen_steps()
         for task in self.plan.tasks():
             if task.step not in chosen:

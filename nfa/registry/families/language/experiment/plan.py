@@ -1,4 +1,4 @@
-"""What an experiment with low-rank updates consists of, and what of it has been done before."""
+"""The tasks of an experiment with low-rank updates, and which of them have been done before."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ UNKNOWN = "0"  # for the id of a run that is still to be made
 
 @dataclass(frozen=True)
 class Task:
-    """One run of the experiment. `done`: the id of a finished one with the same settings; `begun`: of an unfinished."""
+    """One run of the experiment; `done` and `begun` are ids of a finished and an unfinished run with these settings."""
 
     step: str
     name: str
@@ -36,16 +36,16 @@ class Task:
 
 
 class ExperimentPlan:
-    """The tasks in order; configs of later ones hold the run ids of earlier ones."""
+    """The tasks in order; configurations of later tasks hold run ids of earlier ones."""
 
     def __init__(self, config: LoraExperimentConfig, workload: LanguageModel, facts: Mapping[str, Any]) -> None:
         self.config, self.workload, self.facts = config, workload, facts
-        self.runs: dict[str, str] = {}  # ids by task name, of what is done
+        self.runs: dict[str, str] = {}  # ids of finished runs by task name
         self._longer_steps: dict[tuple[str, str], int] = {}  # by the finished runs whose operations decide
         self.steps = [step for step in dataclasses.replace(config, steps="all").chosen_steps() if step != "compare"]
 
     def tasks(self) -> Iterator[Task]:
-        """Every task with what is known of it by then."""
+        """Yield every task, with what is known about it at that point."""
         seeds = self.config.seed_list()
         if self.config.mode == "full":
             yield self._task("base", "full teacher", self.config.training("full", seed=seeds[0]))
@@ -74,7 +74,7 @@ class ExperimentPlan:
         return self.runs.get(name, UNKNOWN)
 
     def factors(self, seed: int) -> str:
-        """Id of the factors that a seed starts from."""
+        """Return the id of the factors that a seed starts from."""
         return self._id("svd of the teacher" if self.config.mode == "full" else f"svd, seed {seed}")
 
     def _training(self, step: str, start: str, seed: int) -> Task:
@@ -82,15 +82,16 @@ class ExperimentPlan:
         return self._task(step, f"{start}, seed {seed}", self.config.training(start, seed=seed, factors=factors))
 
     def _longer(self, seed: int) -> Task:
-        """A random adapter trained for what start and training of the others cost together."""
+        """Return the task of a random adapter that is trained with the compute of the others' start and training."""
         steps = self.longer_steps()
         name = f"random at equal compute, seed {seed}"
         return self._task("svd-lora", name, self.config.training("random", seed=seed, steps=steps))
 
     def longer_steps(self) -> int:
-        """Steps in which a random adapter costs what the first seed's start and training do; unknown: twice as many.
+        """Return the steps in which a random adapter uses the compute of the first seed's start and training.
 
-        The same for all seeds, and enough for each of them, since a step costs what its questions' lengths are.
+        If that is unknown, it is twice the number of steps. The number is the same for all seeds and sufficient for
+        each, although the cost of a step depends on the lengths of its questions.
         """
         first = self.config.seed_list()[0]
         runs = self.factors(first), self._id(f"random, seed {first}")
@@ -123,12 +124,12 @@ class ExperimentPlan:
         return json_digest({"entrypoint": entrypoint, "config": fields, "nfa_version": __version__, **facts})
 
     def progress(self, step: str) -> tuple[int, int]:
-        """How many of a step's tasks are done, and how many there are."""
+        """Return how many of a step's tasks are done, and their total number."""
         tasks = [task for task in self.tasks() if task.step == step]
         return sum(bool(task.done) for task in tasks), len(tasks)
 
     def check(self, chosen: Sequence[str]) -> None:
-        """Raise `Refusal` if a step that is not chosen is needed by one that is, and has not been done."""
+        """Raise `Refusal` if a chosen step needs another step that is neither chosen nor done."""
         needed = {
             "synthesize": ("base",),
             "svd": ("base", "synthesize"),
@@ -145,12 +146,12 @@ class ExperimentPlan:
         return next((task.name for task in self.tasks() if task.step == step and not task.done), "")
 
     def compared(self) -> list[str]:
-        """Ids of all trainings, without the teacher's."""
+        """Return the ids of all trainings except the teacher's."""
         return [self.runs[task.name] for task in self.tasks() if _is_compared(task) and task.name in self.runs]
 
 
 def _steps_for(workload: LanguageModel, factor: float) -> int:
-    """Steps that see as many tokens as `factor` times those of the training."""
+    """Return the number of steps that see `factor` times as many tokens as the training."""
     steps = workload.steps
     seen = sum(map(workload.positions, range(steps)))
     wanted = factor * seen
@@ -169,7 +170,7 @@ def _source(config: Any) -> str:
 
 
 def _before(digest: str, entrypoint: str) -> tuple[str, str]:
-    """Ids of a finished and of an unfinished run with these settings, each empty if there is none."""
+    """Return the ids of a finished and an unfinished run with these settings; empty if there is none."""
     found = {"finished": "", "unfinished": ""}
     for run in tracking.tagged(DIGEST, digest):
         finished = run.data.tags.get("nfa.state") == "finished"

@@ -18,7 +18,7 @@ Differences = Mapping[str, tuple[float, float, float]]  # mean, low and high by 
 
 @dataclass(frozen=True)
 class Curves:
-    """Of one arm, for each seed: eval/loss by step, and by the operations spent until then (empty: unknown)."""
+    """eval/loss of one arm for each seed, by step and by operations spent (empty if unknown)."""
 
     label: str
     by_step: Sequence[Mapping[int, float]]
@@ -26,7 +26,7 @@ class Curves:
 
 
 def comparison(arms: Sequence[Curves], steps: Differences, compute: Differences, *, title: str = "") -> "Figure":
-    """Losses by optimizer steps, by operations (what the start has cost included), and the differences to random.
+    """Draw losses by optimizer step and by operations (including the start), and differences from random.
 
     Lines are means over the seeds, bands their range, both only where every seed has been. `steps` and `compute` are
     mean, low and high of the final difference by label, at as many steps and at as many operations.

@@ -1,4 +1,4 @@
-"""Spectra of low-rank updates: of a synthesised teacher, and of what a truncation keeps."""
+"""Spectra of low-rank updates: of a synthesised teacher, and of a truncated update."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ NARROW = 1e-3  # of an axis
 
 
 def kinds(modules: Sequence[str]) -> dict[str, list[str]]:
-    """Modules that are alike but for the numbers in their paths, by the last part that tells the kinds apart.
+    """Group modules whose paths differ only in numbers, by the last part of the path that distinguishes the groups.
 
     >>> kinds(["layers.0.q_proj", "layers.1.q_proj", "layers.0.up"])
     {'q_proj': ['layers.0.q_proj', 'layers.1.q_proj'], 'up': ['layers.0.up']}

@@ -1,4 +1,4 @@
-"""An update of a module as LoRA factors of a given rank, and what is lost by it."""
+"""The weight update of a module as LoRA factors of a given rank, with the approximation error."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ ENERGY_RANKS = (4, 8, 16, 32)
 
 @dataclass(frozen=True)
 class Randomised:
-    """Of the SVD of a dense update."""
+    """Settings of the randomised SVD of a dense update."""
 
     oversampling: int = 16
     iterations: int = 4
@@ -23,10 +23,10 @@ class Randomised:
 
 @dataclass(frozen=True)
 class Compressed:
-    """Factors of a module, float32, with (alpha/rank) B A = ΔW_r, and ΔW's description.
+    """Factors of a module in float32, with (alpha/rank) B A = ΔW_r, and a description of ΔW.
 
-    A zero update has zero factors, and its ratios are None. `spectrum` holds max(rank, 32) singular values or as many
-    as there are; `rank` is the number of those that are not rounding; `energies` are ratios by rank.
+    A zero update has zero factors and no ratios (None). `spectrum` holds up to max(rank, 32) singular values; `rank`
+    is the number of those above rounding errors, and `energies` are energy ratios by rank.
     """
 
     factors: FactorPair
@@ -42,9 +42,10 @@ class Compressed:
 
 
 def compress(update: Update, rank: int, alpha: float, how: Randomised = Randomised()) -> Compressed:
-    """The balanced factors of the `rank` largest triplets of ΔW: an exact SVD of B A, a randomised one of a dense ΔW.
+    """Return balanced factors of the `rank` largest singular triplets of ΔW.
 
-    The relative error ‖ΔW − (alpha/rank) B A‖_F / ‖ΔW‖_F is measured on the float32 factors that are given back.
+    The SVD is exact for ΔW = B A and randomised for a dense ΔW. The relative error ‖ΔW − (alpha/rank) B A‖_F / ‖ΔW‖_F
+    is measured on the returned float32 factors.
     """
     shape = (update.shape[0], update.shape[1])
     asked = max(rank, *ENERGY_RANKS)

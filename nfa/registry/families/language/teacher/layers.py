@@ -1,4 +1,4 @@
-"""What is known of a teacher's layers before anything heavy is loaded."""
+"""Check a teacher's layers before anything heavy is loaded."""
 
 from nfa.registry.families.language.base.known_layers import known_layers, targeted
 from nfa.registry.families.language.base.model_names import place

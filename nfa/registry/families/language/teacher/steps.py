@@ -1,4 +1,4 @@
-"""What the steps of an experiment with low-rank updates have in common: their run, their descriptions, their end."""
+"""What steps of an experiment with low-rank updates share: the run, its description and its end."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ FLOAT = 4  # bytes
 
 
 def open_step(entrypoint: str, title: str, source: UpdateSource, name: str, parent: TrackedRun | None) -> TrackedRun:
-    """A run of the step, in the parent's experiment, or in that of the source; without a name "title of <source>"."""
+    """Open a run for the step, in the experiment of the parent or source, by default named "title of <source>"."""
     name = name or f"{title} of {source.run.info.run_name if source.run else Path(source.label).name}"
     tags = {"nfa.source_run_ids": source.run_id} if source.run else {}
     experiment = source.run.info.experiment_id if source.run else ""
@@ -24,7 +24,7 @@ def open_step(entrypoint: str, title: str, source: UpdateSource, name: str, pare
 
 
 def step_config(entrypoint: str, config: Any, sources: Sequence[str]) -> dict[str, Any]:
-    """What config.json says of every step: who made it, its parameters, and the runs that it was made from."""
+    """Return the content of a step's config.json: its entry point, parameters and source runs."""
     fields = {"workload": "lora", entrypoint: dataclasses.asdict(config), "sources": list(sources)}
     return run_config(entrypoint, fields)
 
@@ -50,7 +50,7 @@ def check_room(run: TrackedRun, source: UpdateSource, rank: int) -> None:
 
 
 def end_step(run: TrackedRun, folder: Path | None, parent: TrackedRun | None) -> TrackedRun:
-    """The copy that was asked for, and where to look, unless the parent says that."""
+    """Copy the files if configured, and print the link unless the parent does."""
     if folder:
         tracking.copy_artifacts(run.run_id, folder)
         stage("copy", f"all files are in {folder}")

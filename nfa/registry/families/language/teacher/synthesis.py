@@ -1,4 +1,4 @@
-"""A teacher's update of a module, synthesised from that of a trained adapter."""
+"""A teacher's weight update of a module, synthesised from that of a trained adapter."""
 
 from dataclasses import dataclass
 
@@ -16,11 +16,10 @@ CIRCULAR = (
 
 @dataclass(frozen=True)
 class Synthesized:
-    """U diag(s) Vᵀ + N of a module: `kept` triplets of the adapter, `added` ones after them, noise of entries' size σ.
+    """U diag(s) Vᵀ + N of a module: `kept` triplets of the adapter, `added` triplets, and noise with entries of size σ.
 
-    Energies are shares of ‖U diag(s) Vᵀ‖_F² + E‖N‖_F², E‖N‖_F² = σ² o i; None if all are zero. `clamped`: there are
-    fewer triplets than were asked for, because the module has no more. `left_out`: share of the adapter's energy that
-    its triplets beyond those kept had.
+    Energies are shares of ‖U diag(s) Vᵀ‖_F² + E‖N‖_F² with E‖N‖_F² = σ² o i; None if all are zero. `clamped` means that
+    the module has fewer directions than requested. `left_out` is the share of the adapter's energy that is not kept.
     """
 
     matrix: LowRank
@@ -33,17 +32,17 @@ class Synthesized:
 
     @property
     def added(self) -> int:
-        """Triplets of the tail."""
+        """The number of triplets in the tail."""
         return len(self.matrix.s) - self.kept
 
 
 def synthesize(
     update: FactorPair, name: str, *, rank: int, target_rank: int, decay: float, noise_scale: float, seed: int
 ) -> Synthesized:
-    """Keep `rank` triplets of an adapter's ΔW (those that are not rounding), extend to `target_rank`, add noise.
+    """Keep `rank` singular triplets of an adapter's ΔW (above rounding), extend them to `target_rank`, and add noise.
 
-    s_{r+j} = s_r e^(−decay·j) in random directions orthonormal to all others, and noise with ‖N‖₂ = noise_scale·s_r.
-    What is drawn depends on `seed` and the module's `name` alone.
+    The added ones have s_{r+j} = s_r e^(−decay·j) and random directions orthonormal to all others; the noise has ‖N‖₂ ≈
+    noise_scale·s_r. Random numbers depend only on `seed` and the module's `name`.
     """
     found = svd_of_product(update)
     kept = max(1, min(rank, found.rank))
@@ -69,7 +68,7 @@ def _shares(matrix: LowRank, kept: int, sigma: float) -> tuple[float, float, flo
 
 
 def teacher_update(matrix: LowRank, sigma: float, seed: int, name: str) -> Float[Tensor, "o i"] | FactorPair:
-    """ΔW of a module: U diag(s) Vᵀ + N, dense, with the noise drawn anew from seed and name; factors where σ = 0."""
+    """Return ΔW = U diag(s) Vᵀ + N of a module, dense, with noise drawn from seed and name; as factors for σ = 0."""
     if not sigma:
         return matrix.factors
     update = noise((len(matrix.u), matrix.vh.shape[1]), sigma, seed, name)

@@ -1,4 +1,4 @@
-"""What a fine-tuning changed in each module, read one module at a time: of stored runs, and of any two models."""
+"""Weight updates by fine-tuning, read one module at a time, from stored runs or from two models."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ Run = Any  # an MLflow Run; only nfa.registry.tracking knows the class
 
 @dataclass(frozen=True)
 class UpdateSource:
-    """Updates ΔW [o i] by module of a base model, each made when it is read. `columns`: of B where ΔW = B A."""
+    """Updates ΔW [o i] by module, each computed when it is read. `columns` counts the columns of B if ΔW = B A."""
 
     label: str
     base_name: str
@@ -42,17 +42,17 @@ class UpdateSource:
 
     @property
     def run_id(self) -> str:
-        """Of the run that the updates come from; empty if it is none."""
+        """The run that the updates come from; empty if it is not a run."""
         return self.run.info.run_id if self.run else ""
 
     def largest_rank(self) -> tuple[int, str]:
-        """The largest rank that every module's update can have, and the module that has no more."""
+        """Return the largest rank that every module's update can have, and the module that limits it."""
         ranks = {module: min(*shape, self.columns or min(shape)) for module, shape in self.shapes.items()}
         module = min(ranks, key=lambda name: ranks[name])
         return ranks[module], module
 
     def update(self, module: str) -> Update:
-        """ΔW of a module; raise `Refusal` if it is not finite."""
+        """Return ΔW of a module; raise `Refusal` if it is not finite."""
         found = self.read(module)
         if not all(bool(part.isfinite().all()) for part in (found if isinstance(found, FactorPair) else [found])):
             remedy = "train with a smaller lr, or use an earlier checkpoint"
@@ -61,7 +61,7 @@ class UpdateSource:
 
 
 def adapter_of(run_id: str, checkpoint: int | Auto) -> UpdateSource:
-    """The adapter of a run of train_lora; raise `Refusal` for any other run."""
+    """Return the adapter of a run of train_lora; raise `Refusal` for any other run."""
     run = _one_run(run_id)
     config = _trained(run)
     if config["train"]["init"] == "full":
@@ -71,7 +71,7 @@ def adapter_of(run_id: str, checkpoint: int | Auto) -> UpdateSource:
 
 
 def updates_of(run_id: str, checkpoint: int | Auto, base_model: str = "") -> UpdateSource:
-    """Of a run of train_lora (adapter or full) or synthesize_teacher; `base_model` says where a full run's base is."""
+    """Return updates of a run of train_lora or synthesize_teacher; `base_model` is where a full run's base is now."""
     run = _one_run(run_id)
     if run.data.tags.get("nfa.entrypoint") == "synthesize_teacher":
         if checkpoint != "auto":
@@ -137,7 +137,7 @@ def _checkpoint(run: Run, checkpoint: int | Auto) -> tuple[int, Path]:
 
 
 def _of_adapter(run: Run, config: Any, checkpoint: int | Auto) -> UpdateSource:
-    """ΔW = s (B A − B₀ A₀) = s [B − B₀, B₀] [A; A − A₀], which is exactly zero before the first step."""
+    """Return ΔW = s (B A − B₀ A₀) = s [B − B₀, B₀] [A; A − A₀], which is exactly zero before the first step."""
     run_id, rank = run.info.run_id, int(config["train"]["rank"])
     number, file = _checkpoint(run, checkpoint)
     initial = tracking.whole(run_id, "initial_adapter.safetensors").file if config["residual"] else None
