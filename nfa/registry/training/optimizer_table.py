@@ -113,7 +113,7 @@ def _class_of(name: str, more: tuple[str, ...]) -> "type[torch.optim.Optimizer]"
     kinds = {one.__name__: one for one in every if inspect.isclass(one) and issubclass(one, _optimizer())}
     del kinds["Optimizer"]
     if name not in kinds:
-        raise Refusal(f"optimizer={name!r}", allowed, f"optimizer={_nearest(name, (*OPTIMIZERS, *kinds))}")
+        raise Refusal(f"optimizer={name!r}", allowed, f"optimizer={_nearest(name, (*kinds, *OPTIMIZERS))}")
     return kinds[name]
 
 
