@@ -250,7 +250,7 @@ def test_a_file_without_its_digest_is_refused_in_a_run_that_has_digests(
 @pytest.mark.parametrize(
     ("path", "change", "said"),
     [
-        ("config.json", lambda stored: {**stored, "train": {**stored["train"], "colour": 3}}, "colour is not a parameter"),
+        ("config.json", lambda stored: {**stored, "train": {**stored["train"], "hue": 3}}, "hue is not a parameter"),
         ("config.json", lambda stored: {**stored, "train": {**stored["train"], "width": "8"}}, "width is '8'"),
         ("config.json", lambda stored: {**stored, "train": {**stored["train"], "width": 0}}, "width=0"),
         ("config.json", lambda stored: {**stored, "train": [1]}, "'list' object"),
