@@ -9,7 +9,7 @@ from nfa.figures.training_analysis import Series
 from nfa.parameter_groups import ParameterGroups
 from nfa.registry import tracking
 from nfa.registry.analyses.checkpoint_units import unit_of
-from nfa.registry.families.protocol import Quality
+from nfa.registry.families.assessment import Quality
 from nfa.registry.families.registry import family_of_run
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DONE

@@ -4,8 +4,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 from nfa.errors import Refusal
+from nfa.registry.families.assessment import Quality, Remedy, Score
 from nfa.registry.families.eeg.config import PRESETS, SWITCHES, TrainEEGConfig
-from nfa.registry.families.protocol import EntryPoint, Family, Quality, Remedy, Score, Value, trains
+from nfa.registry.families.entry_point import EntryPoint, trains
+from nfa.registry.families.protocol import Family, Value
 from nfa.registry.folders import check_folder, typed_folder
 
 HERE = "nfa.registry.families.eeg"
