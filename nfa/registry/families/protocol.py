@@ -84,6 +84,8 @@ class Family(ABC):
         objective, space: Defaults of `tune`. `space` may hold parameters that are not in `config` if `resolved` of
             the `searchable` dataclass maps them to it.
         remedy, quality, score: Optional descriptions for the analysis gradient_flow and for `tune`.
+        rules_of_thumb: Where the targets of gradient_flow come from, as its reports say it; empty = they were made for
+            other networks, and no targets are checked.
         files: Artifacts that resuming needs in addition to the usual ones.
     """
 
@@ -100,6 +102,7 @@ class Family(ABC):
     remedy: ClassVar[Remedy | None] = None
     quality: ClassVar[Quality | None] = None
     score: ClassVar[Score | None] = None
+    rules_of_thumb: ClassVar[str] = ""
     files: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod

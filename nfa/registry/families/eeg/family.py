@@ -40,6 +40,9 @@ class Decoders(Family):
         "dropout=0:0.5"
     )
     remedy = Remedy("gradient_scale", felt=1.5)
+    rules_of_thumb = (
+        "rules of thumb from decoding EEG with Conformers; they are not derived and may not fit other networks"
+    )
 
     def subject(self, stored: Mapping[str, Any]) -> str:
         data = "simulated EEG" if stored["data"]["name"] == "simulated" else stored["data"]["name"]
