@@ -93,7 +93,9 @@ def eeg_targets(last: dict[str, float]) -> list[tuple[float, str]]:
 
 
 @pytest.mark.parametrize("name", N)
-def test_reports_say_what_the_series_say_and_only_those_of_eeg_have_targets(name: str, looking: dict[str, Finished]) -> None:
+def test_reports_say_what_the_series_say_and_only_those_of_eeg_have_targets(
+    name: str, looking: dict[str, Finished]
+) -> None:
     store, made = looking[name].store, looking[name].run_id
     found, report = series(store, made), store.json(made, "gradient_flow.json")
     assert report["epochs"] == EPOCHS[name]
