@@ -46,9 +46,7 @@ class Muon(torch.optim.Muon):
         ValueError: There are no such coefficients, or there is no such precision.
     """
 
-    def __init__(
-        self, params: Any, *, coefficients: str = "quintic", precision: str = "auto", **others: Any
-    ) -> None:
+    def __init__(self, params: Any, *, coefficients: str = "quintic", precision: str = "auto", **others: Any) -> None:
         super().__init__(params, **others)
         if coefficients not in COEFFICIENTS:
             raise ValueError(f"coefficients={coefficients}, which are quintic or polar-express")
