@@ -10,7 +10,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from nfa.testing import inertness
-from tests.foreign.test_table import alone
+from tests.foreign.test_layers_against_loops import alone
 from tests.support.models.adapted import KINDS, adapted
 from tests.support.models.image import unet, volumes
 from tests.support.models.loops import Pass, agree, alignment, analysis, cosine, heard, measured
