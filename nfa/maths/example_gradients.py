@@ -176,8 +176,17 @@ def powers_of_two(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     return torch.where(values > 0, 2.0 ** values.clamp(min=torch.finfo(values.dtype).tiny).log2().floor(), 1.0)
 
 
-def scattered(index: Tensor, values: Tensor, rows: int) -> Float[Tensor, "n rd"]:
-    """Add the values [n, s, d] to the rows of one table per example, and flatten the tables."""
+def scattered(index: Int[Tensor, "n s"], values: Float[Tensor, "n s d"], rows: int) -> Float[Tensor, "n rd"]:
+    """Add values to the rows of one table per example, and flatten the tables.
+
+    Args:
+        index: The rows that the values are added to [n, s].
+        values: The values [n, s, d].
+        rows: The number of rows of a table.
+
+    Returns:
+        The tables [n, rows·d].
+    """
     table = values.new_zeros(len(values), rows, values.shape[2])
     return table.scatter_add_(1, index.unsqueeze(2).expand_as(values), values).flatten(1)
 
