@@ -440,7 +440,7 @@ def test_a_model_that_is_changed_so_that_it_could_not_be_loaded_again_is_refused
     change, said = CHANGES[name]
     with begun() as run:
         change(run.model)
-        with pytest.raises(Refusal, match=f"run.model, whose {said}.* is not as it was made"):
+        with pytest.raises(Refusal, match=f"run.model, whose {said}.* has changed since its creation"):
             next(iter(run.epochs(1)))
     assert lab.checkpoints(*lab.runs()) == {}
 
