@@ -66,6 +66,8 @@ REGISTRY = [
     "registry.training.optimizers",
     "registry.training.loop",
     "registry.training.session",
+    "registry.families.entry_point",
+    "registry.families.assessment",
     "registry.families.protocol",
     "registry.families.registry",
     "registry.families.stored",
@@ -82,7 +84,8 @@ SHARED = {
     *(f"registry.training.{name}" for name in ("optimizer_table", "rates", "optimizer_parameters", "muon")),
     *(f"registry.training.{name}" for name in ("shared_batch", "optimizers")),
     *(f"registry.training.{name}" for name in ("loop", "session")),
-    *(f"registry.families.{name}" for name in ("protocol", "registry", "stored")),  # what all know of families
+    *(f"registry.families.{name}" for name in ("entry_point", "assessment")),  # what all know of families
+    *(f"registry.families.{name}" for name in ("protocol", "registry", "stored")),
 }
 LAYERS = [*LIBRARY, *REGISTRY]
 REFERENCES = {"reference"}  # shares nothing with what is compared with it; only the suite imports it
