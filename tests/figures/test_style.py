@@ -50,7 +50,7 @@ def test_a_long_title_is_not_cut_above_one_matrix_or_one_map() -> None:
 
 def test_a_long_title_is_not_cut_above_the_two_panels_of_weights() -> None:
     bins = {f"ghm/{kind}_bin_{b}": {0: 0.5, 5: 0.5} for kind in ("share", "weight") for b in range(2)}
-    title = f"{LONG}, {LONG}"
+    title = f"{LONG}, {LONG}, {LONG}"
     assert_title_is_inside(ghm_histogram(bins, 2, title=title), title)
 
 
