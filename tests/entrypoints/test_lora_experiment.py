@@ -1,4 +1,4 @@
-"""`lora_experiment`: every step a run, chained seed by seed, done once, taken up again, and compared."""
+"""`lora_experiment`: every step a run, chained seed by seed, done once, resumed, and compared."""
 
 import io
 from collections.abc import Iterator
