@@ -22,9 +22,9 @@ import_checkpoints $as --folder one/model_epoch_0.pth | (Not a directory) | a re
     | check the path; relative paths start at the
 import_checkpoints $as --folder . | folder=. (no checkpoint file in it) | [models/]model_epoch_E.pth
     | choose a folder that holds such files
-import_checkpoints --folder one --activation relu | model_epoch_0.pth , whose name does not state dataset
+import_checkpoints --folder one --activation relu | model_epoch_0.pth, whose name does not state dataset
     | dataset: digits, svhn, fashion-mnist, cifar10 | give dataset=…
-import_checkpoints --folder one --dataset digits | model_epoch_0.pth , whose name does not state activation
+import_checkpoints --folder one --dataset digits | model_epoch_0.pth, whose name does not state activation
     | activation: relu, sigmoid, leaky_relu, sine | give activation=
 import_checkpoints $as --folder one --epochs 0-2 | epochs=0-2 (no file for 1, 2) | epochs with a file: 0
     | choose from these, or epochs=all
@@ -38,7 +38,7 @@ import_checkpoints $as --folder one --depth 2 | model_epoch_0.pth: depth 3 in it
     | correct or leave out depth, or select one
 import_checkpoints --folder one --dataset digits --activation relu --device gpu | device='gpu'
     | auto, cpu, cuda, cuda:N, mps where present | device=auto
-import_checkpoints --folder one | model_epoch_0.pth , whose name does not state dataset and activation
+import_checkpoints --folder one | model_epoch_0.pth, whose name does not state dataset and activation
     | dataset: digits, svhn, fashion-mnist | give dataset=…, activation=…
 [old_checkpoint: pickled object]
 import_checkpoints $as --folder three

@@ -14,7 +14,7 @@ lora_svd --teacher tiny --base_model tinny | base_model='tinny' (not a known nam
     | tiny, smollm2, a folder (config.json | did you mean tiny?
 lora_svd --teacher tiny --base_model tiny --rank 33 | rank=33 for model.layers.0
     | 1 to 32; further directions would be zero | rank=32
-lora_svd --teacher tiny --base_model tiny --targets q | targets='q', which fits no module
+lora_svd --teacher tiny --base_model tiny --targets q | targets='q', which no module fits
     | down_proj, gate_proj, k_proj, lm_head | targets=down_proj,gate_proj
 lora_svd --rank 0 | rank=0 | a whole number ≥ 1 | leave rank out to use its default, 16
 lora_svd --run_id abc --teacher tiny | run_id=abc with teacher=tiny | either a run, or a teacher with its
@@ -33,9 +33,9 @@ compare_lora --runid x | parameter 'runid' | run_id | did you mean --run_id?
 synthesize_teacher --decay -1.0 | decay=-1.0 | a number ≥ 0 and < 1000 | leave decay out to use its default, 0.04
 lora_experiment --starts svd-warm,orthogonal --rank 3 | init=orthogonal with rank=3 | an even rank | rank=4
 lora_experiment --starts svd-warm --rank 33
-    | init=svd with rank=33, which exceeds the largest rank of model.layers.0.self_attn.k_proj
+    | init=svd with rank=33, more than model.layers.0.self_attn.k_proj
     | a rank up to 32: the adapter is a part of | rank=32
-lora_experiment --starts pissa --rank 33 --target_rank 64 | init=pissa with rank=33, which exceeds the largest rank of
+lora_experiment --starts pissa --rank 33 --target_rank 64 | init=pissa with rank=33, more than
     | a rank up to 32: the adapter is a part of | rank=32
 lora_experiment --targets nonsense | targets='nonsense' | down_proj, gate_proj, k_proj, lm_head
     | targets=down_proj,gate_proj

@@ -30,11 +30,11 @@ train_lora --targets ' , ' | targets=' , ' | comma-separated | targets=q_proj
 train_lora --lr fast | lr='fast' | > 0 | lr=0.1
 train_lora --steps ten | steps='ten' | ≥ 0 | steps=0
 train_lora --init orthogonal --rank 3 | init=orthogonal with rank=3 | an even rank | rank=4
-train_lora --targets nonsense | targets='nonsense', which fits no module | down_proj, gate_proj, k_proj, lm_head
+train_lora --targets nonsense | targets='nonsense', which no module fits | down_proj, gate_proj, k_proj, lm_head
     | targets=down_proj,gate_proj
-train_lora --rank 65535 | init=random with rank=65535, which exceeds the largest rank of
+train_lora --rank 65535 | init=random with rank=65535, more than
     | a rank up to 64: no layer has a larger rank | rank=64
-train_lora --rank 33 --init pissa | init=pissa with rank=33, which exceeds the largest rank of
+train_lora --rank 33 --init pissa | init=pissa with rank=33, more than
     | a rank up to 32: the adapter is a part of | rank=32
 train_lora --data absent.jsonl | data=absent.jsonl | stdlib, a .json or .jsonl file, or a data | check the name
 train_lora --val_data absent.json | val_data=absent.json | stdlib, a .json or .jsonl file, or a data | check the name
@@ -57,15 +57,15 @@ train_lora $tiny --rank 4 --data bad.jsonl | 5 items, 5 of them too long | at le
 train_lora $tiny --rank 4 --data absent.jsonl | absent.jsonl | stdlib, a .json or .jsonl file, or a data
     | check the name
 train_lora $asked --val_data absent.jsonl | val_data | stdlib, a .json or .jsonl file, or a data | check the name
-train_lora $asked --targets q_proj,query_key_value | targets='query_key_value', which fits no module
+train_lora $asked --targets q_proj,query_key_value | targets='query_key_value', which no module fits
     | down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj | targets=down_proj,gate_proj
 train_lora $asked --targets lm_head | targets='lm_head', whose weights are tied to another module's
     | modules whose weights are not tied | targets without lm_head
 train_lora $tiny --data $data --init pissa --rank 9
-    | init=pissa with rank=9, which exceeds the largest rank of model.layers.0.self_attn.k_proj
+    | init=pissa with rank=9, more than model.layers.0.self_attn.k_proj
     | a rank up to 8: the adapter is a part of the | rank=8
 train_lora $tiny --data $data --init olora --rank 9
-    | init=olora with rank=9, which exceeds the largest rank of model.layers.0.self_attn.k_proj
+    | init=olora with rank=9, more than model.layers.0.self_attn.k_proj
     | a rank up to 8: the adapter is a part of the | rank=8
 train_lora $tiny --data $data --init orthogonal --rank 3 | init=orthogonal with rank=3 | an even rank | rank=4
 [questions: factors of another base]

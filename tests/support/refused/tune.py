@@ -21,9 +21,9 @@ tune --objective val/loss,val/accuracy --pruner median | pruner=median with 2 ob
     | pruner=none, because several objectives do | pruner=none
 tune --workload lora --space init=random|orthogonal,rank=2:8 | init=orthogonal with rank=3 | an even rank | rank=4
 tune --workload eeg --space n_head=1:4 | d_model=32 with n_head=3 | a width that is a multiple of n_head | d_model=192
-tune --workload lora --space init=random|olora,rank=8|48 | init=olora with rank=48, which exceeds the largest rank of
+tune --workload lora --space init=random|olora,rank=8|48 | init=olora with rank=48, more than
     | a rank up to 32: the adapter is a part of | rank=32
-tune --workload lora --fixed targets=nonsense | targets='nonsense', which fits no module
+tune --workload lora --fixed targets=nonsense | targets='nonsense', which no module fits
     | down_proj, gate_proj, k_proj, lm_head | targets=down_proj,gate_proj
 tune --workload eeg --fixed data_dir=absent | data_dir=absent | a folder with the data
     | check the path; relative paths start at the
