@@ -35,7 +35,9 @@ class TrainingParameters(OptimizerParameters):
     )
     precision: str = option("float32", "precision of matrix products in the analysis", choices=("float32", "bfloat16"))
     device: str = device_option(free_on_resume=True)
-    resume: str = option("", "id of a killed or failed run to continue; of a parent: all its unfinished trainings", free_on_resume=True)
+    resume: str = option(
+        "", "id of a killed or failed run to continue; of a parent, all its unfinished trainings", free_on_resume=True
+    )
     run_name: str = option("", "name of the run in MLflow; empty = chosen by MLflow", free_on_resume=True)
 
     def __post_init__(self) -> None:
