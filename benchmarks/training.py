@@ -93,8 +93,8 @@ def main() -> None:
             "storing one checkpoint and its metrics, without the analysis, s": round(checkpoint, 3),
         },
         [
-            "Both use the same tensors in memory and the same validation pass. The timed epochs have no checkpoint. The "
-            "two ways run in turn, three times. Each value is a median, and the ratio is the median of the three "
+            "Both use the same tensors in memory and the same validation pass. The timed epochs have no checkpoint. "
+            "The two ways run in turn, three times. Each value is a median, and the ratio is the median of the three "
             "ratios, so it is not the quotient of the two medians above it."
         ],
     )

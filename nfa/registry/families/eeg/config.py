@@ -138,8 +138,8 @@ class TrainEEGConfig(EEGTraining):
 
     preset: str = option(
         "full",
-        "sets the four switches below that have auto (docs/conventions.md, presets of the Conformer); custom = only the "
-        "switches that you give are on",
+        "sets the four switches below that have auto (docs/conventions.md, presets of the Conformer); custom = only "
+        "the switches that you give are on",
         choices=(*PRESETS, "custom"),
     )
     use_residual: bool | Auto = option("auto", "add a residual connection around all blocks; auto = preset")

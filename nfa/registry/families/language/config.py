@@ -53,8 +53,9 @@ class LoraTraining(OptimizerParameters):
     )
     data: str = option(
         "stdlib",
-        "questions and answers: stdlib (docstrings of Python's standard library, which come with nfa), a .json or .jsonl "
-        "file with the keys question and answer or others (docs/conventions.md, files of questions), or a hub id",
+        "questions and answers: stdlib (docstrings of Python's standard library, which come with nfa), a .json or "
+        ".jsonl file with the keys question and answer, or others (docs/conventions.md, files of questions), or a "
+        "hub id",
         **QUESTIONS,
     )
     val_data: str = option("", "file of held-out questions; empty = a random tenth of the data", **QUESTIONS)
