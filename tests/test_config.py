@@ -49,7 +49,7 @@ def test_config_cannot_be_changed() -> None:
         TrainConfig().lr = 1.0  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("name", ["loss", "init", "activation", "precision", "optimizer", "dataset"])
+@pytest.mark.parametrize("name", ["loss", "init", "activation", "precision", "dataset"])
 def test_unknown_choice_names_all_choices_and_the_nearest(name: str) -> None:
     choices = TrainConfig.__dataclass_fields__[name].metadata["choices"]
     wrong = choices[-1] + "x"
@@ -57,6 +57,14 @@ def test_unknown_choice_names_all_choices_and_the_nearest(name: str) -> None:
         TrainConfig(**{name: wrong})
     assert ", ".join(choices) in str(refused.value)
     assert f"do: {name}={choices[-1]}" in str(refused.value)
+
+
+@pytest.mark.parametrize(("wrong", "nearest"), [("adamx", "adam"), ("Muons", "muon"), ("RMSPro", "RMSprop")])
+def test_an_unknown_optimizer_names_ours_a_class_of_pytorch_and_the_nearest(wrong: str, nearest: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        TrainConfig(optimizer=wrong)
+    assert "all, sgd, adam, adamw, muon, or the name of another class of torch.optim" in str(refused.value)
+    assert str(refused.value).endswith(f"do: optimizer={nearest}")
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)

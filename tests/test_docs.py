@@ -1,15 +1,15 @@
 """What is derived from the code says what the code does; what is pinned agrees."""
 
 import dataclasses
-import importlib.util
 import re
 import subprocess
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
+from generate import PAGES
+from markdown_text import cell
 
 from nfa.registry import cli
 from nfa.registry.entry_points import entry_points
@@ -21,23 +21,14 @@ from tests.support.processes import ROOT
 CONFIGS = {name: point.parameters for name, point in entry_points().items()}
 
 
-def generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def project() -> dict[str, Any]:
     content: dict[str, Any] = yaml.safe_load((ROOT / "MLproject").read_text(encoding="utf-8"))
     return content
 
 
-@pytest.mark.parametrize("page", generator().PAGES)
+@pytest.mark.parametrize("page", PAGES)
 def test_generated_page_is_up_to_date(page: str) -> None:
-    assert (ROOT / page).read_text(encoding="utf-8") == generator().PAGES[page](), "run `make docs`"
+    assert (ROOT / page).read_text(encoding="utf-8") == PAGES[page](), "run `make docs`"
 
 
 @pytest.mark.parametrize(("name", "config"), CONFIGS.items())
@@ -70,7 +61,7 @@ def test_help_and_the_parameter_page_say_the_same_of_every_parameter(name: str, 
     assert f"\n## {name}\n" in page
     for item in dataclasses.fields(config):
         default = f"`{item.default}`" if item.default != "" else "empty"
-        assert f"| `{item.name}` | {default} | {generator().cell(item.metadata['help'])}" in page
+        assert f"| `{item.name}` | {default} | {cell(item.metadata['help'])}" in page
         shown = repr("") if item.default == "" else item.default
         assert f"  --{item.name} (default {shown})\n      {item.metadata['help']}" in help_page
 

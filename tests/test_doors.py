@@ -44,7 +44,7 @@ def test_a_folder_that_cannot_be_written_is_refused_and_none_is_made(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
     for folder in ("file", "file/below"):
-        with pytest.raises(Refusal, match=f"output_dir={folder} .* is no folder"):
+        with pytest.raises(Refusal, match=f"output_dir={folder} .* is not a folder"):
             _start(name, ["--output_dir", folder])
     _start(name, ["--output_dir", "new/below"])
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -67,7 +67,7 @@ def test_what_a_family_names_is_there(family: Family) -> None:
 @pytest.mark.parametrize("name", POINTS)
 def test_an_entry_point_is_imported_alone(name: str, tmp_path: Path) -> None:
     """In a fresh process nothing that another one has imported helps."""
-    code = f"from nfa.registry.families.protocol import named; assert callable(named({POINTS[name].start!r}))"
+    code = f"from nfa.registry.places import named; assert callable(named({POINTS[name].start!r}))"
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment_of_tests(), check=True)
 
 

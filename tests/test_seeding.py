@@ -32,7 +32,7 @@ def test_a_stream_depends_on_seed_and_purpose_and_nothing_else():
 
 
 def test_a_stream_is_the_same_in_every_release():
-    """Stored runs can be taken up again only while these numbers stay what they are."""
+    """Stored runs can be resumed only while these numbers stay what they are."""
     assert torch.randint(1000, (4,), generator=generator(1717, "split")).tolist() == [923, 447, 241, 104]
 
 

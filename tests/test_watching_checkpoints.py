@@ -322,7 +322,7 @@ def config_of_another() -> None:
 
 
 @pytest.mark.parametrize(
-    ("act", "match"), [(tagged_by_another, "was made by train"), (config_of_another, "has a config.json of another")]
+    ("act", "match"), [(tagged_by_another, "was made by train"), (config_of_another, "has another config.json")]
 )
 def test_a_run_of_something_else_refuses_checkpoints_and_is_left_as_it_was(
     act: Callable[[], None], match: str, run: Store
@@ -347,7 +347,7 @@ class Stateful(nn.Linear):
 @in_a_run
 def test_a_state_that_is_no_tensor_is_refused_before_training_starts() -> None:
     _, x, y = started()
-    with pytest.raises(Refusal, match=r"whose state has 0\._extra_state, which is no tensor"):
+    with pytest.raises(Refusal, match=r"whose state has 0\._extra_state, which is not a tensor"):
         watched(nn.Sequential(Stateful(4, 6), nn.Tanh(), nn.Linear(6, 3)), x, y)
 
 

@@ -1,9 +1,4 @@
-"""Per-example gradients of one parameter, stored as factors where these are smaller, and their inner products.
-
-For a product z = W h at s positions γ = Σ_s δ_s h_sᵀ is a matrix [o, i], but the inner product ⟨γ_a, γ_b⟩ = Σ_st ⟨δ_as,
-δ_bt⟩⟨h_as, h_bt⟩ does not need it: with one position it is (δδᵀ) ∘ (hhᵀ). The diagonal of this matrix is in Goodfellow
-2015, arXiv 1510.01799.
-"""
+"""Per-example gradients of one parameter, stored as factors where these are smaller, and sums of them."""
 
 import math
 from collections.abc import Sequence
@@ -13,8 +8,6 @@ from typing import TypeAlias
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-
-ENTRIES = 2**25  # entries of a temporary tensor
 
 
 class _Held:
@@ -110,7 +103,7 @@ class Rows(_Held):
 
     def dense(self) -> "Dense":
         """Return the gradients themselves."""
-        return Dense(_scattered(self.index, self.values, self.rows))
+        return Dense(scattered(self.index, self.values, self.rows))
 
     def largest(self) -> Float[Tensor, " n"]:
         """Return the largest magnitude among each example's values."""
@@ -183,6 +176,21 @@ def powers_of_two(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     return torch.where(values > 0, 2.0 ** values.clamp(min=torch.finfo(values.dtype).tiny).log2().floor(), 1.0)
 
 
+def scattered(index: Int[Tensor, "n s"], values: Float[Tensor, "n s d"], rows: int) -> Float[Tensor, "n rd"]:
+    """Add values to the rows of one table per example, and flatten the tables.
+
+    Args:
+        index: The rows that the values are added to [n, s].
+        values: The values [n, s, d].
+        rows: The number of rows of a table.
+
+    Returns:
+        The tables [n, rows·d].
+    """
+    table = values.new_zeros(len(values), rows, values.shape[2])
+    return table.scatter_add_(1, index.unsqueeze(2).expand_as(values), values).flatten(1)
+
+
 def _near(a: Tensor, b: Tensor, tolerance: float) -> bool:
     return not a.numel() or bool((a - b).abs().max() <= tolerance * b.abs().max())
 
@@ -237,86 +245,3 @@ def joined(parts: Sequence[Part]) -> list[Part]:
         index, values = (torch.cat(sides, dim=1) for sides in zip(*((r.index, r.values) for r in rows), strict=True))
         found.append(Rows(index, values, rows[0].rows))
     return [*found, Dense(torch.stack(dense).sum(dim=0))] if dense else found
-
-
-def inner(a: Sequence[Part], b: Sequence[Part]) -> Float[Tensor, "n m"]:
-    """Return the inner products ⟨γ_a, γ_b⟩ of all pairs of examples.
-
-    Each γ is the sum of its parts; a parameter that several layers share has cross terms.
-
-    Args:
-        a: The parts of the first n gradients.
-        b: The parts of the other m gradients, of the same parameter.
-
-    Returns:
-        The inner products [n, m].
-    """
-    products = [_inner(x, y) for x in a for y in b]
-    return torch.stack(products).sum(dim=0) if len(products) > 1 else products[0]
-
-
-def _inner(a: Part, b: Part) -> Tensor:
-    if isinstance(a, GradientFactors) and isinstance(b, GradientFactors) and a.left.shape[2:] == b.left.shape[2:]:
-        return _pairs_of_positions(a, b)
-    if isinstance(a, Rows) and isinstance(b, Rows):
-        return _same_rows(a, b)
-    if isinstance(a, Rows) and isinstance(b, GradientFactors) and b.left.shape[2] == 1:
-        return _rows_of_factors(a, b)
-    if isinstance(a, GradientFactors) and isinstance(b, Rows) and a.left.shape[2] == 1:
-        return _rows_of_factors(b, a).T
-    return a.dense().values @ b.dense().values.T
-
-
-def _pairs_of_positions(a: GradientFactors, b: GradientFactors) -> Tensor:
-    n, s, groups = a.left.shape[:3]
-    m, t = b.left.shape[:2]
-    size = max(1, ENTRIES // max(1, s * m * t))
-    rows = []
-    for start in range(0, n, size):
-        part = slice(start, start + size)
-        total = torch.zeros((), dtype=a.left.dtype, device=a.left.device)
-        for group in range(groups):
-            left = a.left[part, :, group].flatten(0, 1) @ b.left[:, :, group].flatten(0, 1).T
-            right = a.right[part, :, group].flatten(0, 1) @ b.right[:, :, group].flatten(0, 1).T
-            total = total + left.mul_(right)
-        rows.append(total if s == t == 1 else total.view(len(a.left[part]), s, m, t).sum(dim=(1, 3)))
-    return torch.cat(rows)
-
-
-def _same_rows(a: Rows, b: Rows) -> Tensor:
-    """Multiply tables over the rows that occur, and over no more rows at a time than keeps the dense tables small."""
-    used = torch.unique(torch.cat([a.index.flatten(), b.index.flatten()]))
-    size = max(1, ENTRIES // (max(len(a), len(b)) * a.values.shape[2]))
-    total = a.values.new_zeros(len(a), len(b))
-    for some in used.split(size):
-        tables = []
-        for side in (a, b):
-            place = torch.searchsorted(some, side.index).clamp(max=len(some) - 1)
-            held = (some[place] == side.index).unsqueeze(2)
-            tables.append(_scattered(place, torch.where(held, side.values, 0), len(some)))
-        total += tables[0] @ tables[1].T
-    return total
-
-
-def _scattered(index: Tensor, values: Tensor, rows: int) -> Float[Tensor, "n rd"]:
-    """Add the values [n, s, d] to the rows of one table per example, and flatten the tables."""
-    table = values.new_zeros(len(values), rows, values.shape[2])
-    return table.scatter_add_(1, index.unsqueeze(2).expand_as(values), values).flatten(1)
-
-
-def _rows_of_factors(a: Rows, b: GradientFactors) -> Tensor:
-    """Multiply the two forms of a matrix [rows, d] that is also a table, as with tied embeddings.
-
-    The product is Σ_st left_bt[index_as] ⟨right_bt, values_as⟩.
-    """
-    n, s = a.index.shape
-    m, t = b.left.shape[:2]
-    left, right = b.left.flatten(2).flatten(0, 1), b.right.flatten(2).flatten(0, 1)
-    size = max(1, ENTRIES // max(1, s * m * t))
-    rows = []
-    for start in range(0, n, size):
-        part = slice(start, start + size)
-        picked = left[:, a.index[part].flatten()].T
-        products = picked * (a.values[part].flatten(0, 1) @ right.T)
-        rows.append(products.view(len(a.index[part]), s, m, t).sum(dim=(1, 3)))
-    return torch.cat(rows)

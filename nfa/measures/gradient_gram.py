@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nfa.console import bar
 from nfa.errors import Refusal
-from nfa.maths.example_gradients import inner
+from nfa.maths.gradient_inner_products import inner
 from nfa.observe.example_gradients import BatchGradients, ExampleGradients, Losses
 from nfa.observe.gradient_reading import Door
 from nfa.observe.name_patterns import matching

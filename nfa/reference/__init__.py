@@ -20,10 +20,10 @@ from nfa.reference.flow import mean_gradients as mean_gradients
 from nfa.reference.flow import relative_change as relative_change
 from nfa.reference.flow import root_mean_square as root_mean_square
 from nfa.reference.fronts import non_dominated as non_dominated
+from nfa.reference.ghm import ghm_c as ghm_c
+from nfa.reference.ghm import ghm_r as ghm_r
 from nfa.reference.gradients import cosines as cosines
 from nfa.reference.gradients import example_gradients as example_gradients
-from nfa.reference.gradients import ghm_c as ghm_c
-from nfa.reference.gradients import ghm_r as ghm_r
 from nfa.reference.gradients import gradient_gram as gradient_gram
 from nfa.reference.gradients import noise_scale as noise_scale
 from nfa.reference.gradients import participation_ratio as participation_ratio

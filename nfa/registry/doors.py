@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 from nfa.errors import SHOWN, Refusal
 from nfa.extras import check_extra
 from nfa.registry.analyses.config import StoredRunsConfig
-from nfa.registry.families.protocol import EntryPoint
+from nfa.registry.families.entry_point import EntryPoint
 from nfa.registry.families.registry import families
 from nfa.registry.folders import COUNTS, check_folder, typed_folder
 from nfa.registry.places import named

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from functools import cache
 
-from nfa.registry.families.protocol import EntryPoint
+from nfa.registry.families.entry_point import EntryPoint
 from nfa.registry.families.registry import families
 
 ANALYSES, SWEEPS = "nfa.registry.analyses", "nfa.registry.sweeps"

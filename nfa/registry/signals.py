@@ -4,7 +4,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 
@@ -53,6 +53,33 @@ def listen() -> None:
         signal.signal(signum, _signals.arrive)
     usual = sys.unraisablehook
     sys.unraisablehook = lambda event: None if isinstance(event.exc_value, Interrupted) else usual(event)
+
+
+class SigtermListener:
+    """Turns SIGTERM into `SystemExit`, so that a program that does not handle the signal still leaves its blocks.
+
+    Attributes:
+        received: The signal, or None if it has not arrived.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+
+    def start(self) -> None:
+        """Listen from now on, in the main thread of a program that does not handle SIGTERM itself."""
+        with suppress(ValueError):  # not in the main thread
+            if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+                signal.signal(signal.SIGTERM, self._end)
+
+    def stop(self) -> None:
+        """Let SIGTERM end the program again, if it was this object that listened."""
+        with suppress(ValueError):
+            if signal.getsignal(signal.SIGTERM) == self._end:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def _end(self, signum: int, _frame: FrameType | None) -> None:
+        self.received = signum
+        raise SystemExit(128 + signum)
 
 
 def stopping() -> float | None:

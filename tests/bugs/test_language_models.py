@@ -1,6 +1,7 @@
 """Faults of programs that fine-tune language models and report it, and tests that fail with them."""
 
 import csv
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -18,6 +19,7 @@ from nfa.registry.families.language.comparison.report import verdicts, written
 from nfa.registry.families.language.comparison.study import FineTuning, StartArm
 from nfa.registry.families.language.config import CompareLoraConfig
 from nfa.registry.families.language.questions import Pair
+from nfa.registry.training.config_json import write_config
 from tests.support.analyses import undrawn
 from tests.support.fine_tunings import STEPS, Place, used_place
 from tests.support.stores import Store
@@ -112,6 +114,8 @@ def test_a_training_that_made_it_worse_says_so_with_its_sign(store: Store, tmp_p
     with used_place(Place.made(tmp_path / "place")) as place:
         workload = place.workload()
     with undrawn(), tracking.open_run("train_lora", "lora") as run:
+        named = {"base": {"name": "base"}, "data": {"name": "questions.jsonl"}}  # in the title of the figure
+        write_config(run, {"train": dataclasses.asdict(workload.config), **named})
         report.report(run, workload, series)
     results = store.json(run.run_id, "results.json")
     assert (results["initial_loss"], results["final_loss"]) == (2.0, 2.5)

@@ -206,7 +206,7 @@ def test_an_arm_of_which_a_training_failed_has_no_mean_of_the_lucky_ones(looking
     assert [rows["full"][name] for name in ("pearson", "difference", "val_pearson")] == [""] * 3
     assert rows["v1"]["pearson"] != ""
     text = store.artifact(parent.run_id, "ablation.txt").read_text(encoding="utf-8")
-    assert "full, seed 2 failed (the loss became inf): there is no mean of its arm" in text
+    assert "full, seed 2 failed (the loss became inf), so its arm has no mean" in text
     flow = store.artifact(parent.run_id, "gradient_flow.txt").read_text(encoding="utf-8")
     assert "full: 1 failed; the mean of the others would be biased" in flow
     assert store.json(parent.run_id, "gradient_flow.json")["pearson"]["full"]["mean"] is None

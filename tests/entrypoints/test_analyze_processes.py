@@ -86,7 +86,7 @@ def test_two_processes_give_the_random_directions_and_errors_of_one(changeable: 
 @pytest.mark.parametrize(
     ("argv", "got"),
     [
-        (words(max_samples=1), "nproc=2 for 1 examples"),
+        (words(max_samples=1), "nproc=2 for 1 example"),
         (words(sites="conv"), "sites=conv"),
         (words(run_id="zzz"), "run id 'zzz'"),
     ],

@@ -1,4 +1,4 @@
-"""`lora_experiment`: every step a run, chained seed by seed, done once, taken up again, and compared."""
+"""`lora_experiment`: every step a run, chained seed by seed, done once, resumed, and compared."""
 
 import io
 from collections.abc import Iterator
@@ -166,7 +166,7 @@ def test_a_further_start_and_a_further_seed_train_nothing_but_themselves(made):
 
 def test_steps_run_alone_and_use_what_is_done(empty):
     experiment = empty
-    with pytest.raises(Refusal, match=r"svd needs base, and random, seed 1 is not done"):
+    with pytest.raises(Refusal, match=r"svd needs base, but random, seed 1 is not done"):
         experiment.make(steps="3", seeds="1")
     assert experiment.entrypoints() == []
     experiment.make(steps="1,synthesize", seeds="1")

@@ -12,7 +12,8 @@ from tests.support.stores import Store
 FIGURE = "comparison_random_vs_svd"  # those of the trainings, teachers and factors are drawn in their own tests
 
 
-QUICK = {"accumulation": 1, "eval_items": 32}  # a quarter of the questions a step, a third of those held out
+# Half the steps, a quarter of the questions a step, a third of those held out.
+QUICK = {"accumulation": 1, "eval_items": 32, "train_steps": 6}
 
 
 @pytest.mark.parametrize("options", [QUICK, pytest.param({}, marks=pytest.mark.slow)], ids=["quick", "as it is"])

@@ -34,6 +34,12 @@ def unfinished(own: Finished) -> Finished:
 
 OTHER = {
     "optimizer": "muon",
+    "optimizer_args": "ns_steps=3",
+    "lr_schedule": "step",
+    "lr_step": 2,
+    "lr_decay": 0.5,
+    "warmup": 2,
+    "clip_norm": 0.5,
     "lr": 0.5,
     "epochs": 5,
     "width": 16,

@@ -75,7 +75,7 @@ def test_an_interrupted_confirmation_goes_on_under_the_name_of_the_study(empty_s
 
 def test_a_killed_worker_is_replaced_and_its_trial_finished_in_the_same_run(empty_store: Store, tmp_path: Path) -> None:
     store = empty_store.copy(tmp_path / "study")
-    options = {"n_trials": 5, "n_workers": 2, "fixed": "epochs=60,width=8,depth=2,schedule=0-60/10,batch_size=16"}
+    options = {"n_trials": 3, "n_workers": 2, "fixed": "epochs=30,width=8,depth=2,schedule=0-30/10,batch_size=16"}
     child = launch(store, words(**{**OPTIONS, **options}), entrypoint="tune")
     child.wait_for("trial 0")
     victim, run_id = _at_work(Study(store))
@@ -84,13 +84,13 @@ def test_a_killed_worker_is_replaced_and_its_trial_finished_in_the_same_run(empt
     assert ended.code == 0, ended.output
     assert f"worker {victim} was ended by signal 9; it is replaced" in ended.output
     study = Study(store)
-    assert len(study.trials) == 5
+    assert len(study.trials) == 3
     lost = [slot for _, state, slot, _ in study.rows() if state == "FAIL"]
     assert len(lost) == 1
     assert study.trials[f"trial {lost[0]}"] == run_id
     for name, one in study.trials.items():
         assert study.state(name) == ("FINISHED", "finished")
-        assert list(study.series(one, "val/loss")) == list(study.series(one, "objective")) == list(range(61))
+        assert list(study.series(one, "val/loss")) == list(study.series(one, "objective")) == list(range(31))
 
 
 def _at_work(study: Study) -> tuple[int, str]:
@@ -100,7 +100,7 @@ def _at_work(study: Study) -> tuple[int, str]:
     until = time.monotonic() + 60
     while time.monotonic() < until:
         for name, run_id in study.trials.items():
-            if study.state(name) == ("RUNNING", "running") and len(study.store.metrics(run_id)) > 20:
+            if study.state(name) == ("RUNNING", "running") and len(study.store.metrics(run_id)) > 10:
                 return json.loads(study.store.tags(run_id)["nfa.heartbeat"])["pid"], run_id
         time.sleep(0.01)
     raise AssertionError("no trial was under way")

@@ -104,7 +104,7 @@ def test_a_checkpoint_of_another_configuration_is_refused_with_both_names(change
     stored = changeable.store.json(changeable.run_id, "config.json")
     other = {**stored, "train": {**stored["train"], "lr": 0.2}}
     changeable.store.write_json(changeable.run_id, "config.json", other)
-    with pytest.raises(Refusal, match=rf"config.json of run {changeable.run_id[:12]} with its {LAST}"):
+    with pytest.raises(Refusal, match=rf"config.json of run {changeable.run_id[:12]} together with {LAST}"):
         stored_runs.weights(changeable.run_id, 4)
 
 
@@ -146,7 +146,7 @@ def test_another_parameter_than_that_of_the_checkpoints_ends_a_resume(
 ) -> None:
     stored = begun.store.json(begun.run_id, "config.json")
     begun.store.write_json(begun.run_id, "config.json", {**stored, "train": {**stored["train"], "lr": 0.05}})
-    said = f"config.json of run {begun.run_id[:12]} with its checkpoints/epoch_000"
+    said = f"config.json of run {begun.run_id[:12]} together with checkpoints/epoch_000"
     with used(begun.store, monkeypatch), pytest.raises(Refusal, match=said):
         taken_up(TrainConfig(resume=begun.run_id), "train")
 
@@ -250,7 +250,7 @@ def test_a_file_without_its_digest_is_refused_in_a_run_that_has_digests(
 @pytest.mark.parametrize(
     ("path", "change", "said"),
     [
-        ("config.json", lambda stored: {**stored, "train": {**stored["train"], "colour": 3}}, "colour is no parameter"),
+        ("config.json", lambda stored: {**stored, "train": {**stored["train"], "hue": 3}}, "hue is not a parameter"),
         ("config.json", lambda stored: {**stored, "train": {**stored["train"], "width": "8"}}, "width is '8'"),
         ("config.json", lambda stored: {**stored, "train": {**stored["train"], "width": 0}}, "width=0"),
         ("config.json", lambda stored: {**stored, "train": [1]}, "'list' object"),
@@ -258,7 +258,7 @@ def test_a_file_without_its_digest_is_refused_in_a_run_that_has_digests(
         ("config.json", lambda stored: {"train": stored["train"]}, "'workload' is missing"),
         ("config.json", lambda _: [1], "list indices"),
         ("example_ids.json", lambda ids: {**ids, "val": [0.5]}, "val is not a list of examples"),
-        ("example_ids.json", lambda ids: {**ids, "val": [9999]}, "val has example 9999, there are 1437"),
+        ("example_ids.json", lambda ids: {**ids, "val": [9999]}, "val has example 9999, but there are 1437"),
         ("example_ids.json", lambda ids: {"train": ids["train"]}, "is missing"),
     ],
 )  # fmt: skip

@@ -1,6 +1,7 @@
 """What all figures share: titles that fit, legends that are read line by line, ticks that tell values apart."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,11 @@ from nfa.figures.gradient_pictures import DrawnDirections, gradient_map, gradien
 from nfa.figures.gradient_series import gradient_series
 from nfa.figures.style import add_legend, panels
 from nfa.figures.training_analysis import training_analysis
+from nfa.registry.families.mlp.figures.ghm_histogram import ghm_histogram
+from nfa.registry.sweeps.figures.tuning_space import slices
+from nfa.registry.sweeps.space import Choice
+from nfa.registry.sweeps.study_table import StudyTable, TrialRow
+from tests.support.processes import NFA
 
 LONG = "digits, sgd, 5 layers of 1024: unit batch of 32, 512 examples, loss cross entropy, all 2,568 parameters"
 
@@ -25,12 +31,12 @@ def directions(n: int = 8) -> DrawnDirections:
     return DrawnDirections(np.eye(n), random.standard_normal((n, 2)), ones, ones, np.arange(n) % 4)
 
 
-def assert_title_is_inside(figure: Figure) -> None:
+def assert_title_is_inside(figure: Figure, title: str = LONG) -> None:
     box, whole = drawn(figure)._suptitle.get_window_extent(), figure.bbox  # type: ignore[attr-defined]
     assert whole.x0 <= box.x0
     assert box.x1 <= whole.x1
     assert box.y1 <= whole.y1
-    assert " ".join(figure.get_suptitle().split()) == LONG
+    assert " ".join(figure.get_suptitle().split()) == title
 
 
 def test_a_long_title_is_not_cut_at_the_edge_of_a_page_with_one_checkpoint() -> None:
@@ -40,6 +46,24 @@ def test_a_long_title_is_not_cut_at_the_edge_of_a_page_with_one_checkpoint() -> 
 def test_a_long_title_is_not_cut_above_one_matrix_or_one_map() -> None:
     assert_title_is_inside(gradient_similarities(directions(), title=LONG))
     assert_title_is_inside(gradient_map(directions(), title=LONG, reach=3))
+
+
+def test_a_long_title_is_not_cut_above_the_two_panels_of_weights() -> None:
+    bins = {f"ghm/{kind}_bin_{b}": {0: 0.5, 5: 0.5} for kind in ("share", "weight") for b in range(2)}
+    assert_title_is_inside(ghm_histogram(bins, 2, title=LONG))
+
+
+def test_the_title_of_a_study_over_one_parameter_is_not_cut() -> None:
+    rows = tuple(TrialRow(i, "finished", {"act": act}, (float(i),)) for i, act in enumerate(("relu", "gelu")))
+    figure = slices(StudyTable("t", ("y",), (False,), (Choice("act", ("relu", "gelu")),), rows), None)
+    assert figure is not None
+    assert_title_is_inside(figure, "t: objective by parameter (the other parameters vary too)")
+
+
+def test_only_the_style_adds_titles_above_all_panels() -> None:
+    """`Figure.suptitle` itself cuts those that are too long."""
+    calls = [file.name for file in Path(NFA).rglob("*.py") if ".suptitle(" in file.read_text(encoding="utf-8")]
+    assert calls == ["style.py"]
 
 
 @pytest.mark.parametrize("count", [5, 7, 12])

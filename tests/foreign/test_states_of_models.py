@@ -16,9 +16,8 @@ from nfa.errors import Refusal
 from nfa.registry.analyses.config import GradientDirectionsConfig, GradientFlowConfig
 from nfa.testing import inertness
 from nfa.workloads.probe import Probe
-from tests.foreign.test_table import alone
 from tests.support.models.loops import agree, alignment, analysis, heard, measured
-from tests.support.models.workloads import EXAMPLES, classifier, cross_entropy, normal, whole
+from tests.support.models.workloads import EXAMPLES, alone, classifier, cross_entropy, normal, whole
 from tests.support.toy_models import layers, seeded
 
 

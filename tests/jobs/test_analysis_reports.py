@@ -134,5 +134,5 @@ def test_output_folder_is_found_writable_and_not_made_yet(tmp_path: Path, monkey
 
 def test_output_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(Refusal, match="a folder that can be written"):
+    with pytest.raises(Refusal, match="a writable folder"):
         output_folder(str(tmp_path / "file"))

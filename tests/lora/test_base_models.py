@@ -313,7 +313,7 @@ def test_too_little_room_is_said_before_the_conversion(tmp_path: Path, monkeypat
 
 
 def test_files_that_are_no_gguf_or_are_cut_off_are_refused(folder: Path, tmp_path: Path) -> None:
-    refused(folder / "model.safetensors", f"a file that is no GGUF(.|\n)*the folder {folder}")
+    refused(folder / "model.safetensors", f"not a GGUF file(.|\n)*the folder {folder}")
     file = llamas.gguf(tmp_path / "small.gguf", llama())
     whole = file.read_bytes()
     for length in (6, 40, 3000, len(whole) - 9000):

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nfa.maths import example_gradients
-from nfa.maths.example_gradients import Dense, GradientFactors, Part, Rows, inner, joined, powers_of_two
+from nfa.maths import gradient_inner_products
+from nfa.maths.example_gradients import Dense, GradientFactors, Part, Rows, joined, powers_of_two
+from nfa.maths.gradient_inner_products import inner
 
 GROUPS, ROWS, COLUMNS = 2, 6, 3  # of a table that is also a matrix, and a convolution's weight in two groups
 KINDS = ["factors", "groups", "rows", "dense"]
@@ -82,7 +83,7 @@ def test_few_numbers_at_a_time_give_the_same(sides):
     a, b = sides
     with pytest.MonkeyPatch.context() as patch:
         for entries in (1, 7, 40):
-            patch.setattr(example_gradients, "ENTRIES", entries)
+            patch.setattr(gradient_inner_products, "ENTRIES", entries)
             assert_equal(inner(a, b), summed(a) @ summed(b).T)
 
 

@@ -16,8 +16,6 @@ from nfa.maths.low_rank import (
     distance,
     energy_ratio,
     extended,
-    flops_of_matrix,
-    flops_of_product,
     noise,
     noise_sigma,
     norm,
@@ -26,6 +24,7 @@ from nfa.maths.low_rank import (
     svd_of_matrix,
     svd_of_product,
 )
+from nfa.maths.svd_flops import flops_of_matrix, flops_of_product
 
 SIDES, RANKS, SEEDS = st.integers(1, 24), st.integers(1, 30), st.integers(0, 99)
 TYPES = {torch.float32: 2e-6, torch.float64: 1e-14}  # error of a singular value, in units of the largest

@@ -2,12 +2,12 @@
 
 import json
 
+import measured_pages
 import pytest
 
 from benchmarks import conformance
 from nfa.testing import CheckRow, Conformance, check_workload
 from tests.support.toy_models import tiny_classifier
-from tests.test_docs import generator
 
 
 def test_a_row_of_the_record_says_what_is_seen_and_the_largest_difference_of_each_study():
@@ -41,9 +41,8 @@ def test_the_page_has_a_line_for_each_model_and_for_each_training(tmp_path, monk
     record = {"title": "Conformance", "command": "python -m x", "date": "today", "machine": machine, "notes": notes}
     content = {**record, "results": {"models": results, "trainings": trainings}}
     (tmp_path / "conformance.json").write_text(json.dumps(content))
-    pages = generator()
-    monkeypatch.setattr(pages, "CONFORMANCE", tmp_path / "conformance.json")
-    lines = pages.conformance().splitlines()
+    monkeypatch.setattr(measured_pages, "CONFORMANCE", tmp_path / "conformance.json")
+    lines = measured_pages.conformance().splitlines()
     assert lines[0] == "# Conformance"
     assert "| seen whole | 2 of 2 | – | 1.0e-15 | 2.0e-07 | 1.0e-15 | 2.0e-07 | 1.0e-15 | 2.0e-07 | yes |" in lines
     assert "| in float64 | 1 of 2 | lstm | 1.0e-15 | 2.0e-07 | 1.0e-15 | 2.0e-07 | 3.0e-16 | – | NO |" in lines

@@ -1,5 +1,6 @@
 """Which run a text means, and what a checkpoint gives back."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,12 @@ def test_moved_data_are_found_where_data_dir_says(
     from nfa.registry.datasets import image_files
 
     asked: list[str] = []
-    monkeypatch.setattr(image_files, "locate", lambda _name, place: asked.append(place) or {})
+
+    def locate(name: str, place: str, was: Callable[..., dict[str, Path]] = image_files.locate) -> dict[str, Path]:
+        asked.append(place)
+        return was(name, place)
+
+    monkeypatch.setattr(image_files, "locate", locate)
     stored_runs.load_checkpoint(changeable.run_id, 0, data_dir=str(tmp_path))
     stored_runs.load_checkpoint(changeable.run_id, 0)
     assert asked == [str(tmp_path), ""]

@@ -13,7 +13,7 @@ from nfa.maths.statistics import Interval, crossed_bootstrap, t_interval
 from nfa.parameter_groups import ParameterGroups
 from nfa.registry import tracking
 from nfa.registry.analyses.seed_groups import groups
-from nfa.registry.families.protocol import Score
+from nfa.registry.families.assessment import Score
 from nfa.registry.families.registry import family
 
 

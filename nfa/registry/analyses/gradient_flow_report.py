@@ -9,7 +9,7 @@ from nfa.figures.training_analysis import Series
 from nfa.parameter_groups import ParameterGroups
 from nfa.registry import tracking
 from nfa.registry.analyses.checkpoint_units import unit_of
-from nfa.registry.families.protocol import Quality
+from nfa.registry.families.protocol import Family
 from nfa.registry.families.registry import family_of_run
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DONE
@@ -25,17 +25,16 @@ RATIO_NAMES = {
 EXTREMES = {"grad_rms": "gradient", "update_ratio": "update"}
 NO_RATIO = "ratios to the output are not defined, because the output layer is not trained"
 BY_CONSTRUCTION = 1.05  # a built-in factor above this, or below its inverse, is reported
-WHOSE = "targets: rules of thumb from decoding EEG with Conformers; they are not derived and may not fit other networks"
 
 
 def report(run: TrackedRun, title: str) -> None:
     """Write gradient_flow.txt, gradient_flow.json and the figures of one run."""
     series, described = tracking.history(run.run_id), tracking.get_json(run.run_id, "config.json")
     groups, unit = ParameterGroups(**described["groups"]), unit_of(described)
-    quality = family_of_run(run.info.data.tags).quality
-    text = written(title, series, groups, described["conventions"], unit, quality)
+    family = family_of_run(run.info.data.tags)
+    text = written(title, series, groups, described["conventions"], unit, family)
     tracking.put_text(run.info, "gradient_flow.txt", text)
-    tracking.put_json(run.info, "gradient_flow.json", content(series, groups, described, quality))
+    tracking.put_json(run.info, "gradient_flow.json", content(series, groups, described, family))
     said = f"{title}: {described['conventions']['examples']} examples"
     tracking.save_picture(run, flow_map(series, list(groups.names), title=said, unit=unit), "gradient_flow_map")
     drawn = "plots/gradient_flow_map.png and .pdf"
@@ -115,10 +114,10 @@ def written(
     series: Mapping[str, Series],
     groups: ParameterGroups,
     conventions: Mapping[str, Any],
-    unit: str = "epoch",
-    quality: Quality | None = None,
+    unit: str,
+    family: Family,
 ) -> str:
-    """Return the content of gradient_flow.txt: groups at the last checkpoint, ratios, verdicts and targets."""
+    """Return the content of gradient_flow.txt: groups at the last checkpoint, ratios, verdicts and any targets."""
     last = epochs_of(series)[-1]
     wide = 2 + max(14, *(len(group + _role(group, groups)) for group in groups.names))
     lines = [f"Gradient flow of {title}, {unit} {last}", ""]
@@ -127,23 +126,42 @@ def written(
         cells = (number(series.get(f"flow/{group}/{name}", {}).get(last)) for name in MEASURES)
         lines.append(f"{group + _role(group, groups):<{wide}}" + "".join(f"{cell:>15}" for cell in cells))
     lines += ["", *_through(series, groups, unit)]
-    lines += ["", *(f"- {line}" for line in verdict_lines(series, groups, unit)), ""]
-    lines += [f"{'target':<32}{'hoped':>10}{'measured':>16}   result"]
-    for target in all_targets(at(series, last), groups, quality):
-        if groups.output is not None or target.value is not None:
-            lines.append(f"{target.name:<32}{target.hoped:>10}{number(target.value):>16}   {target.said}")
-    put_in = f"; the ratio excludes the model's built-in factor {groups.built_in:.3g}, the norm includes it"
-    lines.append(WHOSE + (put_in if is_put_in(groups.built_in) else ""))
+    lines += ["", *(f"- {line}" for line in verdict_lines(series, groups, unit))]
+    lines += _target_lines(at(series, last), groups, family)
     return "\n".join([*lines, "", *(f"{name}: {said}" for name, said in conventions.items())])
 
 
-def all_targets(series: Mapping[str, float], groups: ParameterGroups, quality: Quality | None) -> list[RuleOfThumb]:
+def _target_lines(values: Mapping[str, float], groups: ParameterGroups, family: Family) -> list[str]:
+    if not family.rules_of_thumb:
+        return []
+    shown = [one for one in all_targets(values, groups, family) if groups.output is not None or one.value is not None]
+    put_in = f"; the ratio excludes the model's built-in factor {groups.built_in:.3g}, the norm includes it"
+    return [
+        "",
+        f"{'target':<32}{'hoped':>10}{'measured':>16}   result",
+        *(f"{one.name:<32}{one.hoped:>10}{number(one.value):>16}   {one.said}" for one in shown),
+        f"targets: {family.rules_of_thumb}{put_in if is_put_in(groups.built_in) else ''}",
+    ]
+
+
+def all_targets(values: Mapping[str, float], groups: ParameterGroups, family: Family) -> list[RuleOfThumb]:
     """Return the targets, with one for the quality metric if the family has a hoped-for value."""
+    quality = family.quality
     if quality is None or quality.hoped is None:
-        return targets(series, groups)
-    value = series.get(quality.key)
+        return targets(values, groups)
+    value = values.get(quality.key)
     met = None if value is None else value > quality.hoped
-    return targets(series, groups, RuleOfThumb(quality.called, f"> {quality.hoped:g}", value, met))
+    return targets(values, groups, RuleOfThumb(quality.called, f"> {quality.hoped:g}", value, met))
+
+
+def _target_content(values: Mapping[str, float], groups: ParameterGroups, family: Family) -> dict[str, Any]:
+    if not family.rules_of_thumb:
+        return {}
+    rules = [
+        {"target": one.name, "hoped": one.hoped, "value": one.value, "result": one.said}
+        for one in all_targets(values, groups, family)
+    ]
+    return {"targets": rules, "whose_targets": family.rules_of_thumb}
 
 
 def _through(series: Mapping[str, Series], groups: ParameterGroups, unit: str) -> list[str]:
@@ -165,7 +183,7 @@ def _role(group: str, groups: ParameterGroups) -> str:
 
 
 def content(
-    series: Mapping[str, Series], groups: ParameterGroups, described: Mapping[str, Any], quality: Quality | None = None
+    series: Mapping[str, Series], groups: ParameterGroups, described: Mapping[str, Any], family: Family
 ) -> dict[str, Any]:
     """Return the content of gradient_flow.json: undefined and unmeasured values are null."""
     epochs = epochs_of(series)
@@ -186,11 +204,7 @@ def content(
             "front_output_ratio": {"value": without, "measured": ratio, "verdict": ratio_verdict(without)},
             "front_weight_change": {"value": change, "verdict": change_verdict(change)},
         },
-        "targets": [
-            {"target": one.name, "hoped": one.hoped, "value": one.value, "result": one.said}
-            for one in all_targets(last, groups, quality)
-        ],
-        "whose_targets": WHOSE.removeprefix("targets: "),
+        **_target_content(last, groups, family),
         "conventions": described["conventions"],
     }
 

@@ -8,7 +8,7 @@ from nfa.figures.flow import intervals
 from nfa.maths.statistics import Interval
 from nfa.registry import tracking
 from nfa.registry.analyses.arms import Arm, score_difference, score_interval, unscored
-from nfa.registry.families.protocol import Score
+from nfa.registry.families.assessment import Score
 from nfa.registry.tracking import TrackedRun
 
 INTERVAL = "95 %: pigeonhole bootstrap over recordings and seeds; factors: t-interval over seeds"

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nfa.errors import Refusal
 from nfa.extras import check_extra
+from nfa.registry.families.assessment import Quality, Remedy, Score
+from nfa.registry.families.entry_point import EntryPoint
 from nfa.registry.places import named
 
 if TYPE_CHECKING:
@@ -23,40 +25,6 @@ if TYPE_CHECKING:
 Ids = Mapping[str, Sequence[int]]
 Value = int | float | str | bool
 APART = frozenset({"seed", "run_name", "resume", "data_dir", "device"})  # may differ between equal runs
-
-
-@dataclass(frozen=True)
-class EntryPoint:
-    """A command that users can start. Functions are named as "module:name" and imported when they are needed.
-
-    Attributes:
-        config: The dataclass of the parameters.
-        start: The function that is called with the parameters.
-        look: Checks parameters, files and data before anything heavy is imported. If it is given, `start` is called
-            with the parameters, a `Stopwatch` and the result of `look`.
-        check: Checks the parameters before anything heavy is imported, without a result.
-        becomes: Converts the typed parameters to those that `start` takes.
-        extra: The extra of nfa that installs what `start` imports.
-    """
-
-    config: str
-    start: str
-    look: str = ""
-    check: str = ""
-    becomes: str = ""
-    extra: str = "registry"
-
-    @property
-    def parameters(self) -> type[Any]:
-        """The dataclass of the parameters."""
-        found: type[Any] = named(self.config)
-        return found
-
-
-def trains(config: str, becomes: str = "") -> EntryPoint:
-    """Return an entry point that trains with these parameters, or with those that `becomes` makes of them."""
-    look = "nfa.registry.families.registry:look"
-    return EntryPoint(config, "nfa.registry.training.start:train", look, becomes=becomes)
 
 
 @dataclass(frozen=True)
@@ -101,47 +69,6 @@ class StoredTraining:
     named: NamedWorkload = OWN_WORKLOAD
 
 
-@dataclass(frozen=True)
-class Score:
-    """A score of a trained model on each recording, or on other units.
-
-    Attributes:
-        key: Its name in files.
-        called: Its name in sentences and on axes.
-        symbol: Its symbol in tables.
-        unit: What is scored one by one, such as "recording".
-        read: "module:name" of a function that reads the scores of a run.
-    """
-
-    key: str
-    called: str
-    symbol: str
-    unit: str
-    read: str
-
-    def of(self, run_id: str) -> Mapping[str, float]:
-        """Return the scores of a run by unit; empty if it has none."""
-        found: Mapping[str, float] = named(self.read)(run_id)
-        return found
-
-
-@dataclass(frozen=True)
-class Quality:
-    """A metric of how good a model is during training; higher is better, and above `hoped` it is good."""
-
-    key: str
-    called: str
-    hoped: float | None = None
-
-
-@dataclass(frozen=True)
-class Remedy:
-    """A parameter that scales a gradient; factors from `felt` on are large enough to see whether updates follow."""
-
-    parameter: str
-    felt: float
-
-
 class Family(ABC):
     """A family of models, as far as it is known before PyTorch is loaded.
 
@@ -157,6 +84,8 @@ class Family(ABC):
         objective, space: Defaults of `tune`. `space` may hold parameters that are not in `config` if `resolved` of
             the `searchable` dataclass maps them to it.
         remedy, quality, score: Optional descriptions for the analysis gradient_flow and for `tune`.
+        rules_of_thumb: Where the targets of gradient_flow come from, as its reports say it; empty = they were made for
+            other networks, and no targets are checked.
         files: Artifacts that resuming needs in addition to the usual ones.
     """
 
@@ -173,6 +102,7 @@ class Family(ABC):
     remedy: ClassVar[Remedy | None] = None
     quality: ClassVar[Quality | None] = None
     score: ClassVar[Score | None] = None
+    rules_of_thumb: ClassVar[str] = ""
     files: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod

@@ -18,7 +18,7 @@ from nfa.registry.analyses.arms import Arm
 from nfa.registry.analyses.config import GradientFlowConfig
 from nfa.registry.analyses.gradient_flow import GradientFlow
 from nfa.registry.analyses.stored import analyse_each
-from nfa.registry.families.protocol import Remedy
+from nfa.registry.families.assessment import Remedy
 from nfa.registry.sweeps import trial_queue
 from nfa.registry.sweeps.announcements import tell
 from nfa.registry.sweeps.config import TuneConfig

@@ -7,7 +7,6 @@ from typing import Any
 
 from nfa import __version__
 from nfa.content import json_digest
-from nfa.maths.bfloat16 import has_bfloat16_units
 from nfa.registry import tracking
 from nfa.registry.folders import typed_folder
 from nfa.registry.tracking import DataInput, TrackedRun
@@ -64,6 +63,8 @@ def data_inputs(stored: Mapping[str, Any], example_ids: Mapping[str, Sequence[in
 def environment() -> dict[str, Any]:
     """Return what bitwise reproduction depends on besides the configuration."""
     import torch
+
+    from nfa.maths.bfloat16 import has_bfloat16_units
 
     return {
         "python": platform.python_version(),

@@ -1,4 +1,4 @@
-"""The matrices of hidden layers, which an optimizer such as Muon is for."""
+"""The matrices of hidden layers, which are what an optimizer such as Muon updates."""
 
 import torch.nn as nn
 
@@ -10,12 +10,15 @@ from nfa.workload import Workload
 
 
 def hidden_matrices(workload: Workload, model: nn.Module, found: Sites | None = None) -> list[str]:
-    """Names of the trained matrices that sites before the readout are made of: no bias, no embedding.
+    """Return the names of the trained matrices of all sites but the readout; biases and embeddings are not among them.
 
-    `found` are the model's sites, where they are known already.
+    Args:
+        workload: The workload.
+        model: Its model.
+        found: The model's sites, if they are already known.
 
     Raises:
-        Refusal: the model has none.
+        Refusal: The model has no such matrix.
     """
     found = found or find_sites(model, workload, few_of(workload))
     chosen = chosen_sites(workload, model, found) if found.seen else []

@@ -1,9 +1,9 @@
 """Muon for the matrices of hidden layers, fast on any processor.
 
-Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks". The momentum of a gradient is replaced by
-the nearest orthogonal matrix: of its singular value decomposition U S Vᵀ the product U Vᵀ stays, which an iteration of
-matrix products approaches. torch.optim.Muon has the same iteration in bfloat16 only, which a processor without units
-for bfloat16 makes about thirteen times slower than float32.
+Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks". The momentum of the gradients is replaced
+by the nearest semi-orthogonal matrix: U Vᵀ, if its singular value decomposition is U S Vᵀ. An iteration of matrix
+products approaches U Vᵀ. torch.optim.Muon runs the same iteration always in bfloat16, which on a processor without
+units for bfloat16 takes about thirteen times as long as float32.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ COEFFICIENTS: dict[str, Coefficients] = {
     "quintic": ((3.4445, -4.7750, 2.0315),) * ROUNDS,
     "polar-express": tuple((a / SAFETY, b / SAFETY**3, c / SAFETY**5) for a, b, c in _EXPRESS),
 }
-STRIP = 128  # rows of a symmetric product that are made at once
+STRIP = 128  # rows of a symmetric product that are computed at a time
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -36,18 +36,17 @@ class Muon(torch.optim.Muon):
     """Muon whose orthogonalisation runs in bfloat16 where a device has units for it, and in float32 elsewhere.
 
     Args:
-        coefficients: "quintic" (Jordan's, for every round), or "polar-express" (Amsel et al. 2025, arXiv 2505.16932):
-            those of least error for singular values between 0.001 and 1, different in each of the five rounds.
-        precision: "auto", "float32" or "bfloat16".
-        others: as in torch.optim.Muon.
+        params: The matrices to train, or groups of them.
+        coefficients: "quintic" (Jordan's, the same in each of the five rounds), or "polar-express" (Amsel et al. 2025,
+            arXiv 2505.16932: different in each round, with the smallest error for singular values from 0.001 to 1).
+        precision: The precision of the iteration: "float32", "bfloat16", or "auto" (by device).
+        **others: Further arguments of torch.optim.Muon.
 
     Raises:
-        ValueError: there are no such coefficients or precision.
+        ValueError: There are no such coefficients, or there is no such precision.
     """
 
-    def __init__(
-        self, params: Any, *, coefficients: str = "quintic", precision: str = "auto", **others: Any
-    ) -> None:
+    def __init__(self, params: Any, *, coefficients: str = "quintic", precision: str = "auto", **others: Any) -> None:
         super().__init__(params, **others)
         if coefficients not in COEFFICIENTS:
             raise ValueError(f"coefficients={coefficients}, which are quintic or polar-express")
@@ -57,7 +56,7 @@ class Muon(torch.optim.Muon):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """W ← (1 − lr λ) W − lr √max(1, out/in) · orthogonalised momentum."""
+        """Update every matrix W [o, i]: W ← (1 − lr λ) W − lr √max(1, o/i) · orthogonalised momentum."""
         assert closure is None
         for group in self.param_groups:
             for weight in group["params"]:
@@ -81,16 +80,16 @@ class Muon(torch.optim.Muon):
 
 
 def orthogonalised(matrix: Tensor, coefficients: Coefficients, precision: torch.dtype) -> Tensor:
-    """A matrix [o, i] with its singular values moved towards 1, by X ← a X + (b A + c A²) X with A = X Xᵀ.
+    """Move the singular values of a matrix towards 1, by rounds of X ← a X + (b A + c A²) X with A = X Xᵀ.
 
     Args:
-        matrix: Of any size; it is divided by its norm first, so that its singular values are at most 1.
-        coefficients: a, b and c of each round.
-        precision: Of the products.
+        matrix: The matrix [o, i]; it is first divided by its norm, so that its singular values are at most 1.
+        coefficients: The numbers a, b and c of each round.
+        precision: The type in which the products are computed.
 
     Returns:
-        [o, i] in that precision; its singular values are between about 0.7 and 1.2 where those of `matrix` are not
-        negligible.
+        The result [o, i] in that precision. Its singular values are between about 0.7 and 1.2, except those that are
+        negligible in `matrix`.
     """
     wide: Tensor = matrix.to(precision) if matrix.shape[0] <= matrix.shape[1] else matrix.to(precision).T
     x: Tensor = wide / wide.norm().clamp(min=1e-7)

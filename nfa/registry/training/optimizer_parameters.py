@@ -6,7 +6,14 @@ from typing import Any, TypeVar
 
 from nfa.errors import Refusal
 from nfa.options import Auto, option
-from nfa.registry.training.optimizer_table import ALLOWED, OPTIMIZERS, TYPED_THEMSELVES, OptimizerEntry, entry_of, tried
+from nfa.registry.training.optimizer_table import (
+    ALLOWED,
+    OPTIMIZERS,
+    SEPARATE_PARAMETERS,
+    OptimizerEntry,
+    entry_of,
+    try_step,
+)
 from nfa.registry.training.rates import SCHEDULES, Rate, scheduled
 from nfa.registry.typed_values import BOOLEANS, assignments, read_number
 
@@ -16,7 +23,7 @@ Parameters = TypeVar("Parameters", bound="OptimizerParameters")
 
 @dataclass(frozen=True)
 class OptimizerParameters:
-    """How the weights of a training are updated."""
+    """The optimizer of a training, its learning rate and its other parameters."""
 
     optimizer: str = option("sgd", f"optimizer: {ALLOWED}")
     lr: float | Auto = option("auto", f"learning rate; auto = {RATES}, and torch's default for other classes", above=0)
@@ -42,10 +49,13 @@ class OptimizerParameters:
         return entry_of(self.optimizer)
 
     def check_optimizer(self, *names: str) -> None:
-        """Check what belongs together; `names` stand for several optimizers.
+        """Check that the optimizer exists and takes the parameters that were set for it.
+
+        Args:
+            *names: Further allowed values of `optimizer`, which stand for several optimizers.
 
         Raises:
-            Refusal: there is no such optimizer, or it does not have what was asked for.
+            Refusal: There is no such optimizer, or it does not take one of the parameters.
         """
         self._check_schedule()
         if self.optimizer in names:
@@ -61,7 +71,7 @@ class OptimizerParameters:
             got = f"weight_decay={self.weight_decay} with optimizer={self.optimizer}, which has none"
             raise Refusal(got, "weight_decay=0", "leave weight_decay out")
         if arguments := self.optimizer_arguments():
-            tried(self.optimizer, entry.made_by, arguments)
+            try_step(self.optimizer, entry.made_by, arguments)
 
     def _check_schedule(self) -> None:
         own = {item.name: item.default for item in dataclasses.fields(self)}
@@ -78,16 +88,24 @@ class OptimizerParameters:
             raise Refusal(got, f"0 to {updates - 1}", f"warmup={updates // 10}")
 
     def optimizer_arguments(self) -> dict[str, Any]:
-        """Return the arguments in `optimizer_args`: numbers, booleans, words, and tuples of them."""
+        """Return the arguments in `optimizer_args`: numbers, booleans, words, and tuples of them.
+
+        Raises:
+            Refusal: An argument has a separate parameter, such as lr.
+        """
         found = {name: value_of(text) for name, text in assignments("optimizer_args", self.optimizer_args).items()}
-        for name in TYPED_THEMSELVES:
+        for name in SEPARATE_PARAMETERS:
             if name in found:
                 got = f"optimizer_args={self.optimizer_args}"
                 raise Refusal(got, f"{name} as a separate parameter", f"use {name}={found[name]} instead")
         return found
 
     def known(self, rates: Any = None) -> dict[str, Any]:
-        """Return `lr` and `momentum` if they are auto; `rates` are a family's own learning rates by optimizer."""
+        """Return the values of `lr` and `momentum`, of each only if it is auto.
+
+        Args:
+            rates: A family's own default learning rates by optimizer.
+        """
         entry = self.entry
         known = {"lr": {**(rates or {})}.get(self.optimizer, entry.lr), "momentum": entry.momentum or 0.0}
         return {name: value for name, value in known.items() if getattr(self, name) == "auto"}

@@ -1,7 +1,7 @@
-"""The optimizers: a line for each that has defaults of its own, and every other class of torch.optim by its name.
+"""The table of optimizers: an entry for each with defaults of its own; any other class of torch.optim by its name.
 
-What is offered, resolved, built and reckoned with of them comes from here. PyTorch is imported only for a class that
-has no line, so that parameters are understood before it is loaded.
+Help texts, default values, the construction of optimizers and the estimate of their memory all use this table. PyTorch
+is imported only for a class without an entry, so parameters can be checked before it is loaded.
 """
 
 import inspect
@@ -20,10 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OptimizerEntry:
-    """A class as "module:name", with the learning rate and momentum that `auto` stands for (None: it has no momentum).
+    """What is known of an optimizer before PyTorch is loaded.
 
-    A training state holds `copies` of what is trained: the weights, and what the optimizer keeps beside them. An
-    optimizer with a `companion` takes the matrices of hidden layers only; the companion takes all other parameters.
+    Attributes:
+        made_by: Its class, as "module:name".
+        lr: The learning rate that `auto` stands for.
+        momentum: The momentum that `auto` stands for; None = the optimizer has no momentum.
+        copies: How many tensors of the size of the trained weights a training state holds: the weights themselves, and
+            those that the optimizer keeps for them.
+        companion: The optimizer of all other parameters, if this one updates only the matrices of hidden layers.
+        decays: Whether it has a weight decay.
     """
 
     made_by: str
@@ -31,7 +37,7 @@ class OptimizerEntry:
     momentum: float | None
     copies: int
     companion: str = ""
-    decays: bool = True  # whether it has a weight decay
+    decays: bool = True
 
 
 OPTIMIZERS = {
@@ -40,36 +46,44 @@ OPTIMIZERS = {
     "adamw": OptimizerEntry("torch.optim:AdamW", lr=0.001, momentum=None, copies=3),
     "muon": OptimizerEntry("nfa.registry.training.muon:Muon", lr=0.01, momentum=0.95, copies=2, companion="adam"),
 }
-TYPED_THEMSELVES = ("params", "lr", "momentum", "weight_decay")  # no arguments of the class beside the parameters
+SEPARATE_PARAMETERS = ("params", "lr", "momentum", "weight_decay")  # arguments that optimizer_args cannot hold
 ALLOWED = f"{', '.join(OPTIMIZERS)}, or the name of another class of torch.optim, such as RMSprop"
 
 
 @cache
 def entry_of(name: str, more: tuple[str, ...] = ()) -> OptimizerEntry:
-    """Return the entry of an optimizer by its name; for a class of torch.optim, from its signature.
+    """Return the entry of an optimizer by its name; that of a class without one is made from its signature.
 
     Args:
         name: One of `OPTIMIZERS`, or the name of a class.
-        more: Further names that are allowed where the name comes from.
+        more: Further names to list among the allowed ones if the name is refused.
 
     Raises:
-        Refusal: no optimizer has that name, or its class cannot make the steps of a training.
+        Refusal: No optimizer has that name, or its class cannot make the steps of a training.
     """
     if name in OPTIMIZERS:
         return OPTIMIZERS[name]
     kind = _class_of(name, more)
     defaults = inspect.signature(kind).parameters
     momentum = float(defaults["momentum"].default) if "momentum" in defaults else None
-    kept = tried(name, f"torch.optim:{name}", {})
+    kept = try_step(name, f"torch.optim:{name}", {})
     lr = float(defaults["lr"].default)
     return OptimizerEntry(f"torch.optim:{name}", lr, momentum, 1 + kept, decays="weight_decay" in defaults)
 
 
-def tried(name: str, made_by: str, arguments: Mapping[str, Any]) -> int:
-    """Make a step of an optimizer on a small matrix; how many copies of the matrix it keeps afterwards.
+def try_step(name: str, made_by: str, arguments: Mapping[str, Any]) -> int:
+    """Make one step of an optimizer on a small matrix.
+
+    Args:
+        name: The optimizer as it is typed.
+        made_by: Its class, as "module:name".
+        arguments: Arguments of the class, other than the parameters and the learning rate.
+
+    Returns:
+        The number of tensors of the matrix's shape that the optimizer keeps after the step.
 
     Raises:
-        Refusal: the class does not take the arguments, or does not step on a plain gradient.
+        Refusal: The class does not take the arguments, or its step needs more than a dense gradient.
     """
     import torch
 
@@ -89,10 +103,10 @@ def tried(name: str, made_by: str, arguments: Mapping[str, Any]) -> int:
 
 
 def _arguments_of(kind: "type[torch.optim.Optimizer]") -> list[str]:
-    """The arguments of a class, and of those it is made from, that are no parameters of their own."""
+    """Return the arguments of a class and its base classes that `optimizer_args` can hold."""
     made = [one for one in kind.__mro__ if issubclass(one, _optimizer()) and one is not _optimizer()]
     found = [name for one in made for name in inspect.signature(one).parameters]
-    return [name for name in dict.fromkeys(found) if name not in (*TYPED_THEMSELVES, "others")]
+    return [name for name in dict.fromkeys(found) if name not in (*SEPARATE_PARAMETERS, "others")]
 
 
 def _optimizer() -> "type[torch.optim.Optimizer]":
@@ -103,7 +117,7 @@ def _optimizer() -> "type[torch.optim.Optimizer]":
 
 
 def _class_of(name: str, more: tuple[str, ...]) -> "type[torch.optim.Optimizer]":
-    """The class of torch.optim that has that name."""
+    """Return the class of torch.optim that has that name."""
     allowed = ", ".join((*more, ALLOWED))
     if name.lower() in OPTIMIZERS or not name[:1].isupper():  # PyTorch is not imported for a typing error
         raise Refusal(f"optimizer={name!r}", allowed, f"optimizer={_nearest(name, (*more, *OPTIMIZERS))}")
@@ -113,7 +127,7 @@ def _class_of(name: str, more: tuple[str, ...]) -> "type[torch.optim.Optimizer]"
     kinds = {one.__name__: one for one in every if inspect.isclass(one) and issubclass(one, _optimizer())}
     del kinds["Optimizer"]
     if name not in kinds:
-        raise Refusal(f"optimizer={name!r}", allowed, f"optimizer={_nearest(name, (*OPTIMIZERS, *kinds))}")
+        raise Refusal(f"optimizer={name!r}", allowed, f"optimizer={_nearest(name, (*kinds, *OPTIMIZERS))}")
     return kinds[name]
 
 

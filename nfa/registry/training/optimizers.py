@@ -15,9 +15,11 @@ from nfa.registry.training.rates import Rate, always
 
 
 class Optimizers:
-    """Several torch optimizers that share the parameters of one model between them.
+    """One or several torch optimizers that together update the parameters of one model.
 
-    `rate` gives the factor of every learning rate after so many updates.
+    Args:
+        parts: The optimizers by name.
+        rate: The factor of every learning rate, as a function of the number of updates.
     """
 
     def __init__(self, parts: Mapping[str, torch.optim.Optimizer], rate: Rate = always) -> None:
@@ -25,6 +27,7 @@ class Optimizers:
         self.schedules = [LambdaLR(part, rate) for part in parts.values()]
 
     def zero_grad(self) -> None:
+        """Set all gradients to None."""
         for part in self.parts.values():
             part.zero_grad(set_to_none=True)
 
@@ -35,7 +38,8 @@ class Optimizers:
             schedule.step()
 
     def state_dict(self) -> dict[str, Any]:
-        return {name: _without_first_rates(part.state_dict()) for name, part in self.parts.items()}
+        """Return the states of the optimizers by name."""
+        return {name: _without_initial_rates(part.state_dict()) for name, part in self.parts.items()}
 
     def load_state_dict(self, state: Mapping[str, Any], updates: int) -> None:
         """Restore a state that was reached after this number of updates."""
@@ -49,9 +53,12 @@ class Optimizers:
 
 @dataclass(frozen=True)
 class Group:
-    """Parameters with one learning rate, which is `factor` times the one asked for.
+    """Parameters that have the same learning rate.
 
-    An optimizer that has a companion takes the `hidden` matrices and leaves it the `others`; any other takes them all.
+    Attributes:
+        hidden: Matrices of hidden layers. An optimizer that has a companion updates only these.
+        others: All other parameters, which the companion updates if there is one.
+        factor: What the learning rates are multiplied by.
     """
 
     hidden: Sequence[nn.Parameter]
@@ -65,17 +72,17 @@ def build(
     rate: Rate = always,
     own: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Optimizers:
-    """The optimizer that is asked for, on the parameters of `groups`.
+    """Return the optimizer that is asked for, with its companion if it needs one.
 
-    The weight decay of sgd and adam is an L2 penalty (added to the gradient); that of adamw and muon is decoupled. Muon
-    makes an update's singular values lie between about 0.7 and 1.2 where the gradient's are not negligible, times
-    lr·√max(1, out/in).
+    The weight decay of sgd and adam is an L2 penalty (added to the gradient); that of adamw and muon is decoupled. The
+    singular values of an update by Muon are between about 0.7 and 1.2 times lr·√max(1, out/in), except those that are
+    negligible in the gradient.
 
     Args:
-        asked: With `lr` and `momentum` resolved.
-        groups: All that is trained.
-        rate: The factor of the learning rates after so many updates.
-        own: Arguments that a family gives the classes of some optimizers; `optimizer_args` come before them.
+        asked: The parameters, with `lr` and `momentum` resolved.
+        groups: All parameters that are trained.
+        rate: The factor of the learning rates, as a function of the number of updates.
+        own: A family's own arguments of the class by optimizer; `optimizer_args` take precedence over them.
     """
     entry = asked.entry
     arguments = {**(own or {}).get(asked.optimizer, {}), **asked.optimizer_arguments()}
@@ -85,22 +92,22 @@ def build(
         arguments["momentum"] = float(asked.momentum)
     taken = [list(group.hidden) if entry.companion else [*group.hidden, *group.others] for group in groups]
     factors = [group.factor for group in groups]
-    parts = {asked.optimizer: named(entry.made_by)(_at(float(asked.lr), taken, factors), **arguments)}
+    parts = {asked.optimizer: named(entry.made_by)(_torch_groups(float(asked.lr), taken, factors), **arguments)}
     if entry.companion and any(group.others for group in groups):
-        left = _at(asked.companion_lr, [list(group.others) for group in groups], factors)
+        left = _torch_groups(asked.companion_lr, [list(group.others) for group in groups], factors)
         companion = named(OPTIMIZERS[entry.companion].made_by)
         parts["companion"] = companion(left, weight_decay=asked.weight_decay)
     return Optimizers(parts, rate)
 
 
-def _at(lr: float, taken: Sequence[list[nn.Parameter]], factors: Sequence[float]) -> list[dict[str, Any]]:
-    """torch's groups of parameters, each with its learning rate."""
+def _torch_groups(lr: float, taken: Sequence[list[nn.Parameter]], factors: Sequence[float]) -> list[dict[str, Any]]:
+    """Return the groups of parameters with their learning rates, as torch takes them."""
     pairs = zip(taken, factors, strict=True)
     return [{"params": weights, "lr": lr * factor} for weights, factor in pairs if weights]
 
 
-def _without_first_rates(state: dict[str, Any]) -> dict[str, Any]:
-    """An optimizer's state as it is stored: schedules note the learning rates that they start from in its groups."""
+def _without_initial_rates(state: dict[str, Any]) -> dict[str, Any]:
+    """Remove the initial learning rates, which schedules write into an optimizer's groups, from its state."""
     for group in state["param_groups"]:
         group.pop("initial_lr", None)
     return state

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: the factor of the learning rate after n updates."""
+"""Learning-rate schedules: functions from the number n of updates so far to a factor of the learning rate."""
 
 import math
 from collections.abc import Callable
@@ -8,12 +8,12 @@ SCHEDULES = ("constant", "cosine", "linear", "step")
 
 
 def always(_n: int) -> float:
-    """1: the learning rate stays as it is."""
+    """Return 1: the learning rate stays as it is."""
     return 1.0
 
 
 def stepwise(every: int, factor: float) -> Rate:
-    """factor^⌊n / every⌋.
+    """Return the schedule factor^⌊n / every⌋.
 
     >>> [stepwise(2, 0.5)(n) for n in range(5)]
     [1.0, 1.0, 0.5, 0.5, 0.25]
@@ -22,7 +22,7 @@ def stepwise(every: int, factor: float) -> Rate:
 
 
 def linear(total: int) -> Rate:
-    """1 − n / total: the last of `total` updates has 1 / total.
+    """Return the schedule 1 − n / total, which gives the last of `total` updates the factor 1 / total.
 
     >>> [linear(4)(n) for n in range(5)]
     [1.0, 0.75, 0.5, 0.25, 0.0]
@@ -31,15 +31,22 @@ def linear(total: int) -> Rate:
 
 
 def cosine(total: int) -> Rate:
-    """½ (1 + cos(π n / total)); Loshchilov, Hutter 2017, arXiv 1608.03983, without restarts."""
+    """Return the schedule ½ (1 + cos(π n / total)); Loshchilov and Hutter 2017, arXiv 1608.03983, without restarts."""
     return lambda n: (1 + math.cos(math.pi * min(1.0, n / total))) / 2
 
 
 def scheduled(schedule: str, *, updates: int, warmup: int = 0, every: int = 1, factor: float = 1.0) -> Rate:
-    """The schedule of that name over `updates` updates, the first `warmup` of which lead up to it.
+    """Return the schedule of that name, after a linear warm-up.
 
-    During warm-up the factor is (n + 1) / (warmup + 1); then linear and cosine fall over the updates that are left.
-    `every` and `factor` are those of the schedule "step", which counts its steps from the first update on.
+    During the warm-up the factor is multiplied by (n + 1) / (warmup + 1). "linear" and "cosine" fall over the updates
+    after it, whereas "step" counts from the first update.
+
+    Args:
+        schedule: One of `SCHEDULES`.
+        updates: The number of updates of the training.
+        warmup: The number of updates of the warm-up.
+        every: The number of updates after which "step" multiplies the learning rate.
+        factor: What "step" multiplies it by.
 
     >>> [round(scheduled("linear", updates=6, warmup=2)(n), 2) for n in range(7)]
     [0.33, 0.67, 1.0, 0.75, 0.5, 0.25, 0.0]

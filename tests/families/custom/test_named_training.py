@@ -8,6 +8,7 @@ import torch
 
 from nfa.errors import DivergedError
 from nfa.registry.families.by_name import TrainAnyConfig, training_of
+from nfa.registry.training.muon import Muon
 from tests.support.processes import words
 from tests.support.refusals import Refused, assert_refused_before_anything_heavy
 from tests.support.stores import Store
@@ -222,7 +223,7 @@ def test_a_function_that_gives_no_workload_is_refused_before_there_is_a_run(
 def test_muon_of_a_model_without_a_hidden_matrix_is_refused_before_there_is_a_run(
     name: str, optimizer: str, lab: Store, refused: Refused
 ) -> None:
-    assert "for a model without a hidden matrix" in refused(tiny(name, optimizer=optimizer))
+    assert "with a model that has none" in refused(tiny(name, optimizer=optimizer))
     assert lab.runs() == []
 
 
@@ -277,7 +278,7 @@ def test_a_parameter_that_is_an_argument_of_the_function_is_that_argument_and_sa
 ) -> None:
     found = training_of(TrainAnyConfig(workload="my_lab:make", width=32, workload_args="activation=tanh"))
     assert found.workload_args == "width=32,activation=tanh"
-    assert "width=32 is an argument of my_lab:make" in capsys.readouterr().out
+    assert "width=32 is passed to my_lab:make" in capsys.readouterr().out
 
 
 def test_where_a_default_of_the_mlp_may_have_been_typed_the_function_s_own_is_said(
@@ -354,7 +355,7 @@ def test_a_learning_rate_that_diverges_is_said(lab: Store) -> None:
 
 def test_muon_moves_matrices_of_hidden_layers_and_adam_all_else(lab: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     moved: dict[str, set[tuple[int, ...]]] = {}
-    for optimizer in (torch.optim.Muon, torch.optim.Adam):
+    for optimizer in (Muon, torch.optim.Adam):
 
         def step(self: Any, *_: Any, name: str = optimizer.__name__, was: Any = optimizer.step) -> Any:
             moved[name] = {tuple(one.shape) for group in self.param_groups for one in group["params"]}

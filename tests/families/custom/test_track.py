@@ -313,7 +313,7 @@ def test_what_has_no_state_cannot_be_kept(kept: dict[str, Any], why: str, lab: S
 def test_nothing_is_kept_under_a_name_twice_or_in_the_loop(lab: Store) -> None:  # noqa: ARG001
     with begun(width=4) as run:
         run.keep(optimizer=torch.optim.SGD(run.model.parameters()))
-        with pytest.raises(Refusal, match="a name of its own"):
+        with pytest.raises(Refusal, match="a separate name for each object"):
             run.keep(optimizer=torch.optim.SGD(run.model.parameters()))
         for _ in run.epochs(1):
             with pytest.raises(Refusal, match="before it"):
@@ -440,7 +440,7 @@ def test_a_model_that_is_changed_so_that_it_could_not_be_loaded_again_is_refused
     change, said = CHANGES[name]
     with begun() as run:
         change(run.model)
-        with pytest.raises(Refusal, match=f"run.model, whose {said}.* is not as it was made"):
+        with pytest.raises(Refusal, match=f"run.model, whose {said}.* has changed since its creation"):
             next(iter(run.epochs(1)))
     assert lab.checkpoints(*lab.runs()) == {}
 

@@ -81,7 +81,7 @@ def test_a_run_that_names_another_module_is_refused_and_says_what_to_type(
 ) -> None:
     Path("my_other.py").write_text(SPY + LAB)
     trained_by(killed, workload, workload_args=HARM)
-    assert_refused(killed, ways, workload, "if you trust it, ", "workload=")
+    assert_refused(killed, ways, workload, "if you trust the code, ", "workload=")
 
 
 @pytest.mark.parametrize("name", ["os:system", "subprocess:run", "shutil:rmtree"])

@@ -8,7 +8,6 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from nfa.reference.linear_twin import Inside
 from nfa.workloads.probe import Probe
 from tests.support.models.workloads import EXAMPLES, classifier, normal, whole
 from tests.support.toy_models import seeded
@@ -106,24 +105,3 @@ def _linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
     if bias is not None:
         linear.bias = nn.Parameter(bias.detach().clone())
     return linear
-
-
-class Masked(nn.Linear):
-    """A subclass with a forward of its own: half of its weights are held at zero."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        mask = torch.arange(self.weight.numel()).reshape(self.weight.shape) % 2
-        return F.linear(input, self.weight * mask, self.bias)
-
-
-class MaskedTwin(Inside):
-    """Of a `Masked`."""
-
-    def __init__(self, layer: Masked) -> None:
-        super().__init__()
-        mask = torch.arange(layer.weight.numel()).reshape(layer.weight.shape) % 2
-        self.linear = _linear(layer.weight * mask, layer.bias)
-
-    def forward(self, input: Tensor) -> Tensor:
-        outputs: Tensor = self.linear(input)
-        return outputs

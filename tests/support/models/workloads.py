@@ -114,3 +114,9 @@ def language(network: nn.Module, vocabulary: int, length: int = 4) -> Probe:
     """A causal language model on examples of one length."""
     tokens = texts(vocabulary, EXAMPLES, length)
     return Probe(network, next_tokens, {"input_ids": tokens}, tokens)
+
+
+def alone(workload: Workload) -> list[Batch]:
+    """Every example by itself, in float64."""
+    (batch,) = workload.batches("train", batch_size=10**4)
+    return [batch.double().take([place]) for place in range(len(batch))]

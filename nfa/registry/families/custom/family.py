@@ -7,7 +7,8 @@ from nfa.errors import Refusal
 from nfa.registry.families.custom.config import CustomConfig, searchable
 from nfa.registry.families.custom.maker import ALLOWED, SHAPE, find, registered
 from nfa.registry.families.custom.trust import WATCHED, trusted
-from nfa.registry.families.protocol import EntryPoint, Family, NamedWorkload
+from nfa.registry.families.entry_point import EntryPoint
+from nfa.registry.families.protocol import Family, NamedWorkload
 from nfa.registry.families.registry import FAMILIES
 from nfa.registry.typed_values import assignments
 from nfa.relations import KNOWN, TRAINING

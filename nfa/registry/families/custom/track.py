@@ -4,9 +4,8 @@ import inspect
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any
 
 import torch.distributed as dist
@@ -25,7 +24,7 @@ from nfa.registry.families.custom.training import check_code
 from nfa.registry.families.protocol import Ids
 from nfa.registry.families.stored import config_digest
 from nfa.registry.folders import typed_folder
-from nfa.registry.signals import Interrupted, shielded
+from nfa.registry.signals import Interrupted, SigtermListener, shielded
 from nfa.registry.training.config_json import data_inputs, training_config, write_config
 from nfa.seeding import generator_states, set_generator_states
 from nfa.sinks.values import check_name, count_of
@@ -81,7 +80,7 @@ class Track:
         self._maker = maker
         self._kept: dict[str, Stateful] = {"model": self._learned}
         self._open = False  # True inside the block
-        self._signum: int | None = None
+        self._sigterm = SigtermListener()  # SIGTERM would end the program before the state of the run is stored
         self._done: int | None = None  # finished epochs; None = `epochs` has not started
 
     @property
@@ -116,7 +115,7 @@ class Track:
 
     def _begin(self, config: Mapping[str, Any], ids: Ids, *, begun: bool) -> None:
         self._digest = config_digest(config)
-        self._listen()
+        self._sigterm.start()
         if begun:
             self._state = tracking.load_state(self._run)
         else:
@@ -244,10 +243,10 @@ class Track:
         self._open = False
         if self._world.rank:
             return
-        self._let_be()
+        self._sigterm.stop()
         if isinstance(error, SystemExit) and not error.code:
             error = None  # a regular exit of the program
-        signum = self._signum or (signal.SIGINT if isinstance(error, KeyboardInterrupt) else None)
+        signum = self._sigterm.received or (signal.SIGINT if isinstance(error, KeyboardInterrupt) else None)
         if error is None:
             self._tag_best()
         self._run.__exit__(kind, Interrupted(signum) if signum else error, trace)
@@ -267,22 +266,6 @@ class Track:
         kept = [epoch for epoch in tracking.epochs(self._run.run_id) if epoch in losses]
         if kept:
             self._run.tag({"nfa.best_epoch": str(min(kept, key=lambda epoch: losses[epoch]))})
-
-    # ---- SIGTERM would end the program at once, and the run's state would not be stored
-
-    def _listen(self) -> None:
-        with suppress(ValueError):  # not in the main thread
-            if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-                signal.signal(signal.SIGTERM, self._end)
-
-    def _let_be(self) -> None:
-        with suppress(ValueError):
-            if signal.getsignal(signal.SIGTERM) == self._end:
-                signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-    def _end(self, signum: int, _frame: FrameType | None) -> None:
-        self._signum = signum
-        raise SystemExit(128 + signum)
 
 
 def _number(name: str, value: Any) -> float:

@@ -4,8 +4,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 from nfa.errors import Refusal
+from nfa.registry.families.assessment import Quality, Remedy, Score
 from nfa.registry.families.eeg.config import PRESETS, SWITCHES, TrainEEGConfig
-from nfa.registry.families.protocol import EntryPoint, Family, Quality, Remedy, Score, Value, trains
+from nfa.registry.families.entry_point import EntryPoint, trains
+from nfa.registry.families.protocol import Family, Value
 from nfa.registry.folders import check_folder, typed_folder
 
 HERE = "nfa.registry.families.eeg"
@@ -38,6 +40,9 @@ class Decoders(Family):
         "dropout=0:0.5"
     )
     remedy = Remedy("gradient_scale", felt=1.5)
+    rules_of_thumb = (
+        "rules of thumb from decoding EEG with Conformers; they are not derived and may not fit other networks"
+    )
 
     def subject(self, stored: Mapping[str, Any]) -> str:
         data = "simulated EEG" if stored["data"]["name"] == "simulated" else stored["data"]["name"]

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import torch.nn as nn
 
-from nfa.maths.low_rank import flops_of_matrix
+from nfa.maths.svd_flops import flops_of_matrix
 
 
 def training_operations(model: nn.Module, positions: int) -> float:

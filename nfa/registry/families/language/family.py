@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from nfa.registry.families.entry_point import EntryPoint, trains
 from nfa.registry.families.language import questions
 from nfa.registry.families.language.base.known_layers import known_layers, targeted
 from nfa.registry.families.language.base.model_names import place
 from nfa.registry.families.language.config import TrainLoraConfig
 from nfa.registry.families.language.fitting import Sides, check_rank, trained
 from nfa.registry.families.language.question_files import check_hub, existing, is_file_name, is_hub_id
-from nfa.registry.families.protocol import EntryPoint, Family, trains
+from nfa.registry.families.protocol import Family
 from nfa.registry.folders import typed_folder
 from nfa.registry.machine import check_memory
 

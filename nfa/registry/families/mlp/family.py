@@ -5,8 +5,10 @@ from typing import Any, ClassVar
 
 from nfa.registry.datasets import image_files
 from nfa.registry.datasets.image_sizes import PUBLISHED
+from nfa.registry.families.assessment import Quality
+from nfa.registry.families.entry_point import EntryPoint, trains
 from nfa.registry.families.mlp.config import TrainConfig
-from nfa.registry.families.protocol import EntryPoint, Family, Quality, trains
+from nfa.registry.families.protocol import Family
 from nfa.registry.folders import check_folder
 from nfa.relations import TRAINING
 

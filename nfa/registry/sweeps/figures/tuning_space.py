@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nfa.figures.style import add_legend, panels, style
+from nfa.figures.style import add_legend, add_title, panels, style
 from nfa.registry.sweeps.axis_importance import Importance
 from nfa.registry.sweeps.figures import study_rows
 from nfa.registry.sweeps.figures.study_rows import BEST, DEFAULTS, DONE, done, row_of, value_scale, wanted
@@ -50,7 +50,7 @@ def slices(
         bar = figure.colorbar(dots, ax=areas, label="trial number", pad=0.02, aspect=18 * len(areas) / columns)
         bar.locator = MaxNLocator(integer=True, nbins=5)
         bar.update_ticks()
-        figure.suptitle(f"{table.name}: objective by parameter (the other parameters vary too)")
+        add_title(figure, f"{table.name}: objective by parameter (the other parameters vary too)")
         add_legend(figure)
     return figure
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from nfa.figures.style import LOSSES, epoch_axis, panels, style
+from nfa.figures.style import LOSSES, add_title, epoch_axis, panels, style
 from nfa.figures.training_analysis import Series, draw
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def envelopes(windows: Sequence[Window], *, rate: int, title: str = "") -> "Figu
             figure.legend(*places[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
         else:
             places[0].text(0.5, 0.5, "no window has a defined r", ha="center", transform=places[0].transAxes)
-        figure.suptitle(title)
+        add_title(figure, title)
     return figure
 
 
@@ -59,7 +59,7 @@ def decoding(
         for place in places[:2]:
             epoch_axis(place, None)
         _recordings(places[2], pairs)
-        figure.suptitle(title)
+        add_title(figure, title)
     return figure
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nfa.figures.style import add_legend, epoch_axis, panels, style
+from nfa.figures.style import add_legend, add_title, epoch_axis, panels, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +40,7 @@ def comparison(arms: Sequence[Curves], steps: Differences, compute: Differences,
         places[0].set(title="by steps", ylabel="held-out loss, nats per answer token")
         places[1].set(title="by compute, including the start", xlabel="10¹² floating-point operations")
         _differences(places[2], arms, steps, compute)
-        figure.suptitle(title)
+        add_title(figure, title)
         add_legend(figure)
     return figure
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from nfa.figures.style import add_legend, epoch_axis, panels, plain_numbers, style
+from nfa.figures.style import add_legend, add_title, epoch_axis, panels, plain_numbers, style
 from nfa.figures.training_analysis import Series, draw
 
 if TYPE_CHECKING:
@@ -28,6 +28,6 @@ def loss_curves(series: Mapping[str, Series], *, title: str = "") -> "Figure":
         plain_numbers(places[1].yaxis)
         for place in places:
             epoch_axis(place, None, "optimizer step")
-        figure.suptitle(title)
+        add_title(figure, title)
         add_legend(figure)
     return figure

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nfa.figures.style import add_legend, panels, plain_numbers, style
+from nfa.figures.style import add_legend, add_title, panels, plain_numbers, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,7 +63,7 @@ def synthesis_plots(
         for place in places[::columns]:
             place.set_ylabel("singular value $s_j$")
         add_legend(figure)
-        figure.suptitle(title)
+        add_title(figure, title)
     return figure
 
 
@@ -110,7 +110,7 @@ def svd_analysis(
                 limit(wide)
         if len(kinds(list(modules))) <= MOST_KINDS:
             places[3].legend(fontsize=7, ncols=2)
-        figure.suptitle(title)
+        add_title(figure, title)
     return figure
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from nfa.maths import low_rank
+from nfa.maths import low_rank, svd_flops
 from nfa.maths.low_rank import FactorPair
 
 Update = FactorPair | Tensor  # ΔW [o i] as B A, or dense
@@ -50,11 +50,11 @@ def compress(update: Update, rank: int, alpha: float, how: Randomised = Randomis
     shape = (update.shape[0], update.shape[1])
     asked = max(rank, *ENERGY_RANKS)
     if isinstance(update, FactorPair):
-        found, flops = low_rank.svd_of_product(update), low_rank.flops_of_product(shape, len(update.a))
+        found, flops = low_rank.svd_of_product(update), svd_flops.flops_of_product(shape, len(update.a))
     else:
         more = {"oversampling": how.oversampling, "iterations": how.iterations}
         found = low_rank.svd_of_matrix(update, asked, seed=how.seed, **more)
-        flops = low_rank.flops_of_matrix(shape, asked, how.oversampling, how.iterations)
+        flops = svd_flops.flops_of_matrix(shape, asked, how.oversampling, how.iterations)
     scaling, size = alpha / rank, low_rank.norm(update)
     factors = FactorPair(*(part.float().contiguous() for part in low_rank.balanced(found.truncated(rank), scaling)))
     spectrum = found.s[:asked].tolist()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nfa.figures.style import panels, style
+from nfa.figures.style import add_title, panels, style
 from nfa.figures.training_analysis import Series
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def ghm_histogram(series: Mapping[str, Series], bins: int, *, title: str = "") -
         for place, kind, label in zip(places, ("share", "weight"), ("share of entries", "weight w"), strict=True):
             _picture(figure, place, series, f"ghm/{kind}_bin_", bins)
             place.set(title=label, xlabel="checkpoint epoch", ylabel="gradient norm g")
-        figure.suptitle(title)
+        add_title(figure, title)
     return figure
 
 

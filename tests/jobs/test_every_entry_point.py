@@ -192,7 +192,7 @@ TABLE: Mapping[str, Row] = {  # job: mlp, eeg, lora, my_lab:make
     "train workload_args=": (
         training(workload_args="width=5"), ARGUMENTS, "parameter 'workload_args'", "parameter 'workload_args'", DOES,
     ),
-    "train optimizer=all": (all_optimizers, DOES, "optimizer='all'", "parameter 'optimizer'", DOES),
+    "train optimizer=all": (all_optimizers, DOES, "optimizer='all'", "optimizer='all'", DOES),
     "train nproc=2": (train_in_two_processes, NO_NPROC, SLOW, NO_NPROC, NO_NPROC),
     "train resume=": (resume, DOES, SLOW, SLOW, DOES),
     "train resume= of a finished run": (of_run("train", "resume"), FAILED, FAILED, FAILED, FAILED),

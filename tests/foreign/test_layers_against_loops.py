@@ -20,6 +20,7 @@ from tests.support.models.text import WORDS, bert, gpt2, t5
 from tests.support.models.workloads import (
     EXAMPLES,
     LENGTHS,
+    alone,
     classifier,
     cross_entropy,
     mask_of,
@@ -30,12 +31,6 @@ from tests.support.models.workloads import (
     whole,
 )
 from tests.support.toy_models import layers, seeded
-
-
-def alone(workload) -> list[Batch]:
-    """Every example by itself, in float64."""
-    (batch,) = workload.batches("train", batch_size=10**4)
-    return [batch.double().take([place]) for place in range(len(batch))]
 
 
 def cut(example: Batch, length: int) -> Batch:

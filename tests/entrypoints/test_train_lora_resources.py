@@ -68,6 +68,6 @@ def test_a_hub_id_without_a_network_is_refused_within_seconds(
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
     started = time.monotonic()
     said = refused(base_model="someone/something")
-    assert "base_model='someone/something' (no such folder here, and not fetched from the hub" in said
+    assert "base_model='someone/something' (not a local folder, and not downloadable from the hub" in said
     assert "check the id and the network" in said
     assert time.monotonic() - started < 20

@@ -1,4 +1,4 @@
-"""What a training stores about itself, and what may differ when it is taken up again."""
+"""What a training stores about itself, and what may differ when it is resumed."""
 
 import dataclasses
 from pathlib import Path

@@ -10,13 +10,12 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from nfa.testing import inertness
-from tests.foreign.test_table import alone
 from tests.support.models.adapted import KINDS, adapted
 from tests.support.models.image import unet, volumes
 from tests.support.models.loops import Pass, agree, alignment, analysis, cosine, heard, measured
 from tests.support.models.other import gru, lstm
 from tests.support.models.text import WORDS, mixtral
-from tests.support.models.workloads import EXAMPLES, classifier, normal, whole
+from tests.support.models.workloads import EXAMPLES, alone, classifier, normal, whole
 from tests.support.toy_models import Noisy, layers, seeded
 
 # ---- watching changes nothing, buffers included
