@@ -197,7 +197,7 @@ def test_the_difference_between_two_optimizers_is_that_of_pairs_with_the_same_se
 ) -> None:
     tiny = {"epochs": 1, "width": 4, "depth": 1, "schedule": "0", "max_samples": 32, "device": "cpu"}
     for seed in (1, 2, 3):
-        start.train(TrainConfig(seed=seed, optimizer="all", **tiny), Stopwatch(), None)  # type: ignore[arg-type]
+        start.train(TrainConfig(seed=seed, optimizer="all", **tiny), Stopwatch(), None)
     given: dict[str, Any] = {}
     exec(block("ttest_rel"), given)
     last = {
