@@ -50,14 +50,15 @@ def test_a_long_title_is_not_cut_above_one_matrix_or_one_map() -> None:
 
 def test_a_long_title_is_not_cut_above_the_two_panels_of_weights() -> None:
     bins = {f"ghm/{kind}_bin_{b}": {0: 0.5, 5: 0.5} for kind in ("share", "weight") for b in range(2)}
-    assert_title_is_inside(ghm_histogram(bins, 2, title=LONG))
+    title = f"{LONG}, {LONG}"
+    assert_title_is_inside(ghm_histogram(bins, 2, title=title), title)
 
 
-def test_the_title_of_a_study_over_one_parameter_is_not_cut() -> None:
+def test_a_long_name_of_a_study_is_not_cut_above_its_parameters() -> None:
     rows = tuple(TrialRow(i, "finished", {"act": act}, (float(i),)) for i, act in enumerate(("relu", "gelu")))
-    figure = slices(StudyTable("t", ("y",), (False,), (Choice("act", ("relu", "gelu")),), rows), None)
+    figure = slices(StudyTable(LONG, ("y",), (False,), (Choice("act", ("relu", "gelu")),), rows), None)
     assert figure is not None
-    assert_title_is_inside(figure, "t: objective by parameter (the other parameters vary too)")
+    assert_title_is_inside(figure, f"{LONG}: objective by parameter (the other parameters vary too)")
 
 
 def test_only_the_style_adds_titles_above_all_panels() -> None:
