@@ -54,9 +54,9 @@ def main() -> None:
         "one checkpoint, s": round(one, 2),
     }
     notes = [
-        "There are as many simulated recordings as the published data set has (512), and an epoch takes one window "
-        "of each. The model is the tiny Conformer. Loading and logging are not counted; they take the same time for "
-        "both.",
+        "The 512 recordings are simulated, as many as the published data set (SparrKULee) has, and an epoch takes one "
+        "window of each. The model is the tiny Conformer. Times do not include loading data and logging, which both "
+        "need alike.",
     ]
     store("gradient_flow", "Gradient flow through training", results, notes)
 

@@ -94,7 +94,8 @@ def main() -> None:
         },
         [
             "Both use the same tensors in memory and the same validation pass. The timed epochs have no checkpoint. "
-            "Values are medians of three pairs."
+            "The two ways run in turn, three times. Each value is a median, and the ratio is the median of the three "
+            "ratios, so it is not the quotient of the two medians above it."
         ],
     )
 

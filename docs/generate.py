@@ -119,15 +119,21 @@ def relations() -> str:
 
 
 def citation() -> str:
-    """CITATION.cff, with the version and what pyproject.toml says of the project."""
+    """CITATION.cff, with the version, what pyproject.toml says of the project, and the README's first paragraph."""
     said = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     facts = {"type": "software", "title": said["name"], "version": __version__, "license": said["license"]}
     asked = "If you use nfa in your research, please cite it as below."
-    lines = ["# made by docs/generate.py from pyproject.toml and nfa.__version__", "cff-version: 1.2.0"]
+    lines = ["# made by docs/generate.py from pyproject.toml, nfa.__version__ and README.md", "cff-version: 1.2.0"]
     lines += [f"{name}: {json.dumps(text)}" for name, text in {"message": asked, **facts}.items()]
-    lines += [f"abstract: {json.dumps(said['description'])}", "authors:"]
+    lines += [f"abstract: {json.dumps(purpose(), ensure_ascii=False)}", "authors:"]
     lines += [f"  - name: {json.dumps(author['name'])}" for author in said["authors"]]
     return "\n".join([*lines, f"keywords: {json.dumps(said['keywords'])}"]) + "\n"
+
+
+def purpose() -> str:
+    """What nfa is for: the first paragraph of the README, without the addresses of its links."""
+    paragraph = (ROOT / "README.md").read_text(encoding="utf-8").split("\n\n")[1]
+    return " ".join(re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", paragraph).split())
 
 
 PAGES = {

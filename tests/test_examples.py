@@ -19,8 +19,14 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 
 import nfa
+from nfa.maths.statistics import t_interval
 from nfa.registry import cli, tracking
+from nfa.registry.datasets import image_files
 from nfa.registry.entry_points import entry_points
+from nfa.registry.families.eeg.config import PRESETS
+from nfa.registry.families.mlp.config import TrainConfig
+from nfa.registry.stopwatch import Stopwatch
+from nfa.registry.training import start
 from tests.support.analyses import series, undrawn
 from tests.support.processes import ROOT
 from tests.support.stores import Finished, Store
@@ -141,7 +147,7 @@ def test_the_readme_has_the_size_of_a_first_reading() -> None:
 
 
 def test_the_guides_python_runs(changeable: Finished) -> None:
-    pulling, watching = block("nfa.load_checkpoint"), block("nfa.watch(")
+    pulling, watching = block("nfa.load_checkpoint"), block("train_one_epoch(model)")
     losses: dict[str, Any] = {}
     exec(pulling.replace("epoch=20", "epoch=4").replace("workload.losses", "it = workload.losses"), losses)
     logged = {key: value for key, _, value in changeable.store.metrics(changeable.run_id) if key == "test/loss"}
@@ -162,10 +168,71 @@ def test_the_guides_python_runs(changeable: Finished) -> None:
     with undrawn():
         exec(
             watching,
-            {"mlflow": mlflow, "model": model, "loss": loss, "probe": probe, "train_one_epoch": train_one_epoch},
+            {"model": model, "loss": loss, "probe": probe, "train_one_epoch": train_one_epoch},
         )
     found = series(changeable.store, next(run_id for run_id in changeable.store.runs() if run_id != changeable.run_id))
     assert list(found["0/agop_nfm"]) == list(range(11))
+
+
+def test_checkpoints_from_elsewhere_become_a_run_with_curves(undrawn_store: Store, tmp_path: Path) -> None:
+    models = {step: seeded(layers, 4, 6, 3, seed=step) for step in (20, 3)}
+    files = {step: tmp_path / f"{step}.pt" for step in models}
+    for step, model in models.items():
+        torch.save(model.state_dict(), files[step])
+    inputs, targets = torch.randn(12, 4), torch.arange(12) % 3
+
+    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(outputs, targets, reduction="none")
+
+    given = {"model": layers(4, 6, 3), "loss": loss, "probe": (inputs, targets), "files": files}
+    exec(block("first, *later"), given)
+    found = series(undrawn_store, undrawn_store.runs()[0])["0/agop_nfm"]
+    assert found == {
+        step: pytest.approx(nfa.alignment(models[step], loss, (inputs, targets))["0/agop_nfm"]) for step in (3, 20)
+    }
+
+
+def test_the_difference_between_two_optimizers_is_that_of_pairs_with_the_same_seed(
+    undrawn_store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = {"epochs": 1, "width": 4, "depth": 1, "schedule": "0", "max_samples": 32, "device": "cpu"}
+    for seed in (1, 2, 3):
+        start.train(TrainConfig(seed=seed, optimizer="all", **tiny), Stopwatch(), None)
+    given: dict[str, Any] = {}
+    exec(block("ttest_rel"), given)
+    last = {
+        (params["optimizer"], params["seed"]): series(undrawn_store, run_id)["layer_0/agop_nfm"][1]
+        for run_id in undrawn_store.runs()
+        if (params := undrawn_store.params(run_id))["optimizer"] != "all"
+    }
+    differences = [last["adam", seed] - last["sgd", seed] for seed in "123"]
+    interval = t_interval(differences)
+    assert interval
+    assert given["pairs"].shape == (3, 2)
+    said = re.findall(r"(?:low|high)=(?:np\.float64\()?([-\d.e]+)", capsys.readouterr().out.splitlines()[-1])
+    assert [float(number) for number in said] == pytest.approx([interval.low, interval.high])
+
+
+def test_the_command_that_opens_the_ui_without_make_is_that_of_the_makefile() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
+    (made,) = re.findall(r"^\t(MLFLOW_SERVER_.*)$", makefile, re.MULTILINE)
+    typed = made.replace("$(BIN)/", "").replace("$(PORT)", "5000")
+    assert f"\n    {' '.join(typed.split())}\n" in (ROOT / "docs" / "runs.md").read_text(encoding="utf-8")
+
+
+def test_the_page_of_conventions_has_the_presets_of_the_code() -> None:
+    page = (ROOT / "docs" / "conventions.md").read_text(encoding="utf-8")
+    for preset, said in PRESETS.items():
+        values = [str(value).lower() if isinstance(value, bool) else f"{value:g}" for value in said.values()]
+        row = r" \| ".join([f"`{preset}`(?: [^|]*)?", *map(re.escape, values)])
+        assert re.search(rf"^\| {row} \|$", page, re.MULTILINE), preset
+
+
+def test_the_page_on_installing_names_the_files_of_every_published_data_set() -> None:
+    page = (ROOT / "docs" / "installing.md").read_text(encoding="utf-8")
+    for dataset, source in image_files.SOURCES.items():
+        assert all(f"`{name}`" in page for name, *_ in source.files.values()), dataset
+        assert all(f"`{folder}`" in page for folder in (f"$NFA_CACHE/{dataset}", *source.folders))
 
 
 def test_the_guides_callback_records_in_a_trainer(undrawn_store: Store, tmp_path: Path) -> None:

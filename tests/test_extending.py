@@ -112,7 +112,7 @@ def lab(empty_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Lab:
     found = Lab(empty_store.copy(folder / "store"), folder / "project")
     for name in ("nfa", "entrypoints", "docs", "benchmarks/results"):
         shutil.copytree(ROOT / name, found.project / name, ignore=shutil.ignore_patterns("__pycache__", "*.png"))
-    for name in ("MLproject", "pyproject.toml"):
+    for name in ("MLproject", "pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, found.project)
     for kind, text in (block for blocks in PARTS.values() for block in blocks if file_of(block[1])):
         write(found.project if "/" in file_of(text) else found.store.folder, kind, text)

@@ -171,7 +171,7 @@ def test_steps_run_alone_and_use_what_is_done(empty):
     assert experiment.entrypoints() == []
     experiment.make(steps="1,synthesize", seeds="1")
     assert experiment.entrypoints() == ["lora_experiment", "train_lora", "synthesize_teacher"]
-    with pytest.raises(Refusal, match=r"svd-lora needs svd, and svd, seed 1 is not done"):
+    with pytest.raises(Refusal, match=r"svd-lora needs svd, but svd, seed 1 is not done"):
         experiment.make(steps="4", seeds="1")
     experiment.make(steps="svd", seeds="1")
     assert experiment.entrypoints()[3:] == ["lora_experiment", "lora_svd"]

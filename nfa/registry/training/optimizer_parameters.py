@@ -32,7 +32,7 @@ class OptimizerParameters:
     )
     weight_decay: float = option(0.0, "L2 penalty for sgd and adam; decoupled for adamw and muon", at_least=0)
     companion_lr: float = option(
-        0.001, "learning rate of the Adam that trains what muon does not: readout, biases and embeddings", above=0
+        0.001, "learning rate of the Adam that trains everything but the hidden matrices, with optimizer=muon", above=0
     )
     optimizer_args: str = option(
         "", "further arguments of the optimizer's class, such as nesterov=true or betas=0.9,0.98,eps=1e-9"

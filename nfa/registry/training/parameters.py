@@ -28,11 +28,16 @@ class TrainingParameters(OptimizerParameters):
         "0-20,40,60,80,100", "epochs with a checkpoint, up to the last epoch; 0 and the last are always included"
     )
     max_samples: int = option(
-        0, "number of training examples analysed at each checkpoint; 0 = all", at_least=0, below=2**31
+        0,
+        "number of training examples analysed at each checkpoint; 0 = all (of a workload by name: at most 512)",
+        at_least=0,
+        below=2**31,
     )
     precision: str = option("float32", "precision of matrix products in the analysis", choices=("float32", "bfloat16"))
     device: str = device_option(free_on_resume=True)
-    resume: str = option("", "id of a killed or failed run to continue", free_on_resume=True)
+    resume: str = option(
+        "", "id of a killed or failed run to continue; of a parent, all its unfinished trainings", free_on_resume=True
+    )
     run_name: str = option("", "name of the run in MLflow; empty = chosen by MLflow", free_on_resume=True)
 
     def __post_init__(self) -> None:

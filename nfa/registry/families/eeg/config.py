@@ -83,7 +83,12 @@ class EEGTraining(OptimizerParameters):
     window_seconds: float | Auto = option(
         "auto", "length of a window in seconds; auto = 5 (tiny), 10 (paper)", above=0, below=LONGEST / RATE
     )
-    data_dir: str = option("", "folder in the split_data layout; empty = simulated recordings", path="folder")
+    data_dir: str = option(
+        "",
+        "folder with files SPLIT_-_SUBJECT_-_STIMULUS_-_eeg.npy and …_-_envelope.npy (docs/conventions.md, split_data "
+        "layout); empty = simulated recordings",
+        path="folder",
+    )
     subjects: int = option(6, "number of simulated subjects", at_least=1, below=10**4)
     stimuli: int = option(3, "number of simulated stimuli, each heard by every subject", at_least=1, below=10**4)
     seconds: int = option(300, "length of simulated recordings in seconds", at_least=10, below=10**5)
@@ -131,7 +136,12 @@ class EEGTraining(OptimizerParameters):
 class TrainEEGConfig(EEGTraining):
     """Train a Conformer that decodes a speech envelope from EEG, and compare it with a linear baseline."""
 
-    preset: str = option("full", "which switches are on; custom = only those given", choices=(*PRESETS, "custom"))
+    preset: str = option(
+        "full",
+        "sets the four switches below that have auto (docs/conventions.md, presets of the Conformer); custom = only "
+        "the switches that you give are on",
+        choices=(*PRESETS, "custom"),
+    )
     use_residual: bool | Auto = option("auto", "add a residual connection around all blocks; auto = preset")
     use_gated_residual: bool | Auto = option(
         "auto", "combine residual and blocks by a learned gate, not by a sum; auto = preset"

@@ -51,7 +51,13 @@ class LoraTraining(OptimizerParameters):
         path="file or folder",
         path_unless=("tiny", "smollm2"),
     )
-    data: str = option("stdlib", "questions and answers: stdlib, a .json or .jsonl file, or a hub id", **QUESTIONS)
+    data: str = option(
+        "stdlib",
+        "questions and answers: stdlib (docstrings of Python's standard library, which come with nfa), a .json or "
+        ".jsonl file with the keys question and answer, or others (docs/conventions.md, files of questions), or a "
+        "hub id",
+        **QUESTIONS,
+    )
     val_data: str = option("", "file of held-out questions; empty = a random tenth of the data", **QUESTIONS)
     split_seed: int = option(
         1717, "seed of the choice of the held-out tenth, independent of seed", at_least=0, below=2**63

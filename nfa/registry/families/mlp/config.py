@@ -93,7 +93,7 @@ class ImportConfig:
 
 @dataclass(frozen=True)
 class DemoConfig(CheckedOptions):
-    """Train three small networks on digits (SGD, Adam, Muon) and analyse them: a tour of nfa in one minute."""
+    """Train three small networks on digits (SGD, Adam, Muon) and analyse them: a tour of nfa in about a minute."""
 
     epochs: int = option(12, "passes through the training examples", at_least=1, below=1000)
     width: int = option(64, "units in each hidden layer", at_least=1, below=4097)
