@@ -234,3 +234,39 @@ def test_a_groups_factor_holds_for_the_companion_too():
     parts = build(asked("muon", lr=0.01, companion_lr=0.001), groups).parts
     assert [group["lr"] for group in parts["muon"].param_groups] == [0.01, 0.03]
     assert [group["lr"] for group in parts["companion"].param_groups] == [0.003]
+
+
+def test_an_argument_that_needs_momentum_is_taken_with_it_and_refused_without():
+    asked("sgd", momentum=0.9, optimizer_args="nesterov=true").check_optimizer()
+    with pytest.raises(Refusal, match="Nesterov momentum requires a momentum"):
+        asked("sgd", momentum="auto", optimizer_args="nesterov=true").check_optimizer()
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    ("betas=0.9", "a step with it fails"),
+    ("beta=0.9", "parameter 'beta'(.|\n)*did you mean betas"),
+    ("lr=0.1", "lr as a separate parameter"),
+    ("eps", "NAME=VALUE"),
+])  # fmt: skip
+def test_arguments_that_an_optimizer_does_not_take_are_refused(given, said):
+    with pytest.raises(Refusal, match=said):
+        asked("adam", optimizer_args=given).check_optimizer()
+
+
+@pytest.mark.parametrize("name", ["LBFGS", "SparseAdam"])
+def test_a_class_that_cannot_make_the_steps_is_refused(name):
+    with pytest.raises(Refusal, match="a step with it fails"):
+        asked(name).check_optimizer()
+
+
+@pytest.mark.parametrize("given", [{"lr_step": 3}, {"lr_decay": 0.5}])
+def test_what_only_another_schedule_uses_is_refused(given):
+    with pytest.raises(Refusal, match="lr_schedule=constant"):
+        asked("sgd", **given).check_optimizer()
+    asked("sgd", lr_schedule="step", **given).check_optimizer()
+
+
+def test_a_warm_up_longer_than_the_training_is_refused():
+    asked("sgd", warmup=9).check_updates(10)
+    with pytest.raises(Refusal, match="warmup=10 in a training of 10 updates"):
+        asked("sgd", warmup=10).check_updates(10)

@@ -71,7 +71,9 @@ class OptimizerParameters:
             got = f"weight_decay={self.weight_decay} with optimizer={self.optimizer}, which has none"
             raise Refusal(got, "weight_decay=0", "leave weight_decay out")
         if arguments := self.optimizer_arguments():
-            try_step(self.optimizer, entry.made_by, arguments)
+            momentum = entry.momentum if self.momentum == "auto" else self.momentum
+            beside = {} if momentum is None or entry.momentum is None else {"momentum": momentum}
+            try_step(self.optimizer, entry.made_by, arguments, beside)
 
     def _check_schedule(self) -> None:
         own = {item.name: item.default for item in dataclasses.fields(self)}

@@ -71,13 +71,16 @@ def entry_of(name: str, more: tuple[str, ...] = ()) -> OptimizerEntry:
     return OptimizerEntry(f"torch.optim:{name}", lr, momentum, 1 + kept, decays="weight_decay" in defaults)
 
 
-def try_step(name: str, made_by: str, arguments: Mapping[str, Any]) -> int:
+def try_step(
+    name: str, made_by: str, arguments: Mapping[str, Any], beside: Mapping[str, Any] | None = None
+) -> int:
     """Make one step of an optimizer on a small matrix.
 
     Args:
         name: The optimizer as it is typed.
         made_by: Its class, as "module:name".
-        arguments: Arguments of the class, other than the parameters and the learning rate.
+        arguments: Arguments of the class from `optimizer_args`.
+        beside: Other arguments of it, which come from parameters of their own.
 
     Returns:
         The number of tensors of the matrix's shape that the optimizer keeps after the step.
@@ -92,7 +95,7 @@ def try_step(name: str, made_by: str, arguments: Mapping[str, Any]) -> int:
     for argument in arguments:
         known(f"optimizer_args of {name}", argument, _arguments_of(kind))
     try:
-        optimizer = kind([weight], lr=0.01, **arguments)
+        optimizer = kind([weight], lr=0.01, **arguments, **(beside or {}))
         optimizer.step()
     except Exception as error:  # whatever the class raises
         given = "".join(f" {argument}={value}" for argument, value in arguments.items())
