@@ -29,7 +29,7 @@ def test_it_answers_its_question_with_figures(options: dict[str, Any], fresh: St
             assert one[at]["seeds"] == 3
             assert one[at]["low"] < one[at]["mean"] < one[at]["high"]
     random = next(arm for arm in found["arms"] if arm["start"] == "random")
-    assert random["final_loss"] < random["initial_loss"] - 0.03
+    assert random["final_loss"] < random["initial_loss"] - (0.01 if options else 0.03)
     for path in ("comparison_report.txt", "plots/comparison_random_vs_svd.png"):
         assert fresh.artifact(parent, path).stat().st_size > 1000
     assert "Traceback" not in ended.output
