@@ -12,6 +12,7 @@ from typing import Any
 
 from markdown_text import cell, paragraph, table
 from measured_pages import benchmarks, chaos, conformance
+from python_page import python
 
 from nfa import __version__
 from nfa.registry.entry_points import entry_points
@@ -140,6 +141,7 @@ PAGES = {
     "MLproject": mlproject,
     "CITATION.cff": citation,
     "docs/parameters.md": parameters,
+    "docs/python.md": python,
     "docs/benchmarks.md": benchmarks,
     "docs/chaos.md": chaos,
     "docs/conformance.md": conformance,
