@@ -95,8 +95,8 @@ def main() -> None:
         [
             "Both use the same tensors in memory and the same validation pass. The timed epochs have no checkpoint. "
             "The two ways run in turn, three times. Each value is a median, and the ratio is the median of the three "
-            "ratios. It is not the quotient of the two medians above it, and may lie on the other side of 1: two "
-            "percent is less than the rounds differ from each other."
+            "ratios, so it is not the quotient of the two medians above it. Where the two lie on different sides of 1, "
+            "the rounds differ by more than the two ways do."
         ],
     )
 
