@@ -148,10 +148,13 @@ def test_the_readme_has_the_size_of_a_first_reading() -> None:
 
 def test_the_guides_python_runs(changeable: Finished) -> None:
     pulling, watching = block("nfa.load_checkpoint"), block("train_one_epoch(model)")
-    losses: dict[str, Any] = {}
-    exec(pulling.replace("epoch=20", "epoch=4").replace("workload.losses", "it = workload.losses"), losses)
+    pulled: dict[str, Any] = {}
+    exec(pulling.replace("workload.losses", "it = workload.losses"), pulled)
     logged = {key: value for key, _, value in changeable.store.metrics(changeable.run_id) if key == "test/loss"}
-    assert float(losses["it"].detach()) == pytest.approx(logged["test/loss"], rel=1e-6)
+    assert float(pulled["it"].detach()) == pytest.approx(logged["test/loss"], rel=1e-6)
+    assert not pulled["model"].training
+    assert len(pulled["batch"]) == len(pulled["workload"].ids("test")) == 360
+    assert torch.equal(pulled["outputs"], pulled["model"](pulled["batch"].inputs))
 
     model = seeded(layers, 4, 6, 3)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -198,12 +201,16 @@ def test_the_difference_between_two_optimizers_is_that_of_pairs_with_the_same_se
     tiny = {"epochs": 1, "width": 4, "depth": 1, "schedule": "0", "max_samples": 32, "device": "cpu"}
     for seed in (1, 2, 3):
         start.train(TrainConfig(seed=seed, optimizer="all", **tiny), Stopwatch(), None)
+    compared = undrawn_store.runs()
+    start.train(TrainConfig(seed=1, optimizer="adam", lr=0.5, **tiny), Stopwatch(), None)  # such as a trial
+    params = {run_id: undrawn_store.params(run_id) for run_id in compared}
+    parents = [run_id for run_id in compared if params[run_id]["optimizer"] == "all"]
     given: dict[str, Any] = {}
-    exec(block("ttest_rel"), given)
+    exec(block("ttest_rel").replace('["<one>", "<two>", "<three>"]', repr(parents)), given)
     last = {
-        (params["optimizer"], params["seed"]): series(undrawn_store, run_id)["layer_0/agop_nfm"][1]
-        for run_id in undrawn_store.runs()
-        if (params := undrawn_store.params(run_id))["optimizer"] != "all"
+        (params[run_id]["optimizer"], params[run_id]["seed"]): series(undrawn_store, run_id)["layer_0/agop_nfm"][1]
+        for run_id in compared
+        if run_id not in parents
     }
     differences = [last["adam", seed] - last["sgd", seed] for seed in "123"]
     interval = t_interval(differences)
@@ -233,6 +240,60 @@ def test_the_page_on_installing_names_the_files_of_every_published_data_set() ->
     for dataset, source in image_files.SOURCES.items():
         assert all(f"`{name}`" in page for name, *_ in source.files.values()), dataset
         assert all(f"`{folder}`" in page for folder in (f"$NFA_CACHE/{dataset}", *source.folders))
+
+
+def test_a_watch_in_every_process_records_in_the_first(undrawn_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "RANK": "0", "WORLD_SIZE": "1"}.items():
+        monkeypatch.setenv(name, value)
+    inputs, targets = torch.randn(12, 4), torch.arange(12) % 3
+
+    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(outputs, targets, reduction="none")
+
+    model = seeded(layers, 4, 6, 3)
+    given = {"model": model, "loss": loss, "probe": (inputs, targets), "loader": [(inputs, targets)] * 3}
+    given["optimizer"] = torch.optim.SGD(model.parameters(), lr=0.1)
+    try:
+        exec(block("init_process_group").replace("every=100", "every=2"), given)
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+    assert list(series(undrawn_store, undrawn_store.runs()[0])["0/agop_nfm"]) == [0, 2, 3]
+
+
+def test_a_loop_with_groups_and_a_schedule_is_resumed_with_both(
+    undrawn_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (lab,) = (text for kind, text in PARTS["A new workload"] if text.startswith("# my_lab.py"))
+    (tmp_path / "my_lab.py").write_text(lab, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_lab", raising=False)
+    whole: dict[str, Any] = {}
+    exec(block("OneCycleLR"), whole)
+    (run_id,) = undrawn_store.runs()
+    assert tracking.epochs(run_id) == [0, 1, 2, 3]
+    decays = [group["weight_decay"] for group in whole["optimizer"].param_groups]
+    assert decays == [0.1, 0.1, 0.0]
+    resumed: dict[str, Any] = {}
+    exec(block("OneCycleLR").replace("start_run()", f"start_run(run_id={run_id!r})"), resumed)
+    assert resumed["scheduler"].last_epoch == whole["scheduler"].last_epoch == 24
+    assert resumed["scheduler"].get_last_lr() == whole["scheduler"].get_last_lr()
+
+
+def test_shuffled_labels_are_the_same_labels_at_other_inputs() -> None:
+    data = torch.utils.data.TensorDataset(torch.arange(700.0)[:, None], torch.arange(700) % 3)
+
+    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(outputs, targets, reduction="none")
+
+    given: dict[str, Any] = {"torch": torch, "nfa": nfa, "Subset": torch.utils.data.Subset, "data": data, "loss": loss}
+    given["net"] = lambda width: layers(1, width, 3)
+    exec(block("shuffled_labels"), given)
+    right, wrong = (next(given["make"](shuffled=way).batches("train", batch_size=500)) for way in (False, True))
+    assert torch.equal(right.inputs, wrong.inputs)
+    assert not torch.equal(right.targets, wrong.targets)
+    assert torch.equal(right.targets.sort().values, wrong.targets.sort().values)
 
 
 def test_the_guides_callback_records_in_a_trainer(undrawn_store: Store, tmp_path: Path) -> None:
@@ -387,5 +448,8 @@ def test_calls_about_a_model_at_hand_run() -> None:
     exec(block("nfa.gradient_gram(model"), given)
     assert 0 < given["table"]["0/h_vs_m"] < 1
     assert given["K"].shape == (12, 12)
+    given["torch"] = torch
+    exec(block("torch.func"), given)
+    assert torch.allclose((given["vectors"] @ given["vectors"].T).double(), given["K"], atol=1e-5)
     exec(block("at initialisation"), given)
     assert {"0/agop_nfm", "0/h_vs_m"} <= {row.key for row in given["table"]}
