@@ -84,9 +84,9 @@ def main() -> None:
     notes = [
         "A step of SGD on the examples of the probe and a record into memory, with the default relations, run in turn.",
         "Alignment was timed with `directions=2`, which the default takes for more than 32 outputs: one forward and "
-        "three backward passes. For the ten outputs of these models the default is exact, with a backward pass for each "
-        "output, and takes longer. The cosines also need some products of matrices as wide as the layers, however few "
-        "the rows are.",
+        "three backward passes. For the ten outputs of these models the default is exact, with a backward pass for "
+        "each output, and takes longer. The cosines also need some products of matrices as wide as the layers, however "
+        "few the rows are.",
         "Directions computes the Gram matrix of all pairs of examples, and its statistics.",
     ]
     store("watching", "How long a record of `nfa.watch` takes, in training steps on the same examples", results, notes)
