@@ -42,11 +42,6 @@ LONG = (
 )
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: a third of the time, tests wait for programs that they have started."""
-    return (os.cpu_count() or 1) + 1
-
-
 def pytest_configure(config: pytest.Config) -> None:
     """pytest-xdist takes files in the order of `pytest_collection_modifyitems`, not those with most tests first."""
     config.option.loadscopereorder = False

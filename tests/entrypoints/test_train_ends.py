@@ -249,6 +249,7 @@ def test_real_process_under_ctrl_c_and_term_ends_130_and_killed(fresh: Store) ->
     process.send_signal(signal.SIGINT)
     while pending(process.pid) & 1 << signal.SIGINT - 1:  # on a busy machine a later signal may be taken up first
         time.sleep(0.001)
+    time.sleep(0.02)  # a thread that has taken it up may not have run its handler yet
     process.send_signal(signal.SIGTERM)
     rest, _ = process.communicate(timeout=60)
     assert process.returncode == 130, rest
