@@ -27,7 +27,6 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # before anything imports MLflo
 LONG = (
     "entrypoints/test_train_ends.py",
     "entrypoints/test_lora_experiment.py",
-    "entrypoints/test_lora_experiment_tiny.py",
     "entrypoints/test_ablate_eeg.py",
     "entrypoints/test_mlflow_run.py",
     "workloads/test_language_values.py",

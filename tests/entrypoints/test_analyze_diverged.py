@@ -21,8 +21,14 @@ def spoil(finished: Finished, entry: float, *, layer: int = 1) -> None:
     finished.store.change_tensors(finished.run_id, path, lambda weights: weights[f"layers.{layer}.weight"].fill_(entry))
 
 
-@pytest.mark.parametrize("entry", [math.nan, math.inf, 1e30])
-@pytest.mark.parametrize("directions", ["all", "2"])
+@pytest.mark.parametrize(("entry", "directions"), [
+    (math.nan, "all"),
+    (math.inf, "2"),
+    (1e30, "all"),
+    pytest.param(math.inf, "all", marks=pytest.mark.slow),
+    pytest.param(math.nan, "2", marks=pytest.mark.slow),
+    pytest.param(1e30, "2", marks=pytest.mark.slow),
+])  # fmt: skip
 def test_undefined_values_of_that_checkpoint_are_absent_and_all_others_are_as_before(
     entry: float, directions: str, changeable: Finished
 ) -> None:

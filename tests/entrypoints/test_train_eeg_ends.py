@@ -25,10 +25,12 @@ ENDS = {
 }
 
 
-SLOW = [pytest.param("inside a checkpoint", marks=pytest.mark.slow)]
+QUICK = ("inside an epoch", "inside the reports")
 
 
-@pytest.mark.parametrize("moment", [*list(ENDS)[1:], *SLOW])
+@pytest.mark.parametrize(
+    "moment", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in ENDS]
+)
 def test_resumed_after_an_end_it_is_the_same_run_for_mlflow_and_tensorboard(
     moment: str, fresh: Store, decoded: Finished, written: Event
 ) -> None:

@@ -186,7 +186,7 @@ def test_sigterm_is_afterwards_what_it_was(lab: Store, expected: str) -> None:  
 # ---- going on
 
 
-@pytest.mark.parametrize("number", [1, 2, 4])
+@pytest.mark.parametrize("number", [1, pytest.param(2, marks=pytest.mark.slow), 4])
 @pytest.mark.parametrize("name", ["save_checkpoint", "put_json", "save_state"])
 def test_one_that_was_killed_while_it_stored_goes_on_to_bitwise_the_same(
     name: str, number: int, lab: Store, expected: str, tmp_path: Path, empty_store: Store
