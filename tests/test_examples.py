@@ -25,6 +25,7 @@ from nfa.registry.datasets import image_files
 from nfa.registry.entry_points import entry_points
 from nfa.registry.families.eeg.config import PRESETS
 from nfa.registry.families.mlp.config import TrainConfig
+from nfa.registry.families.registry import FAMILIES, family
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.training import start
 from tests.support.analyses import series, undrawn
@@ -233,6 +234,13 @@ def test_the_page_of_conventions_has_the_presets_of_the_code() -> None:
         values = [str(value).lower() if isinstance(value, bool) else f"{value:g}" for value in said.values()]
         row = r" \| ".join([f"`{preset}`(?: [^|]*)?", *map(re.escape, values)])
         assert re.search(rf"^\| {row} \|$", page, re.MULTILINE), preset
+
+
+def test_the_page_on_tuning_has_the_spaces_of_the_code() -> None:
+    page = (ROOT / "docs" / "tuning.md").read_text(encoding="utf-8").replace("\\|", "|")
+    for name in FAMILIES:
+        row = f"| {'any other' if name == 'custom' else f'`{name}`'} | `{family(name).space}` |"
+        assert row in page, name
 
 
 def test_the_page_on_installing_names_the_files_of_every_published_data_set() -> None:
