@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from benchmarks.record import ratio, store
 
-ROUNDS = 3
+ROUNDS = 5
 PREPARED = ("--width", "64", "--depth", "3", "--epochs", "12", "--schedule", "0-12/2")
 STORE = """
 import mlflow
