@@ -58,7 +58,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    gc.freeze()  # collections of garbage pass over what the tests make only
+    gc.set_threshold(20_000, 20, 20)  # rarely; and collections pass over what the tests make only
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -40,7 +40,7 @@ def assert_true_state(store: Store, run_id: str, ended: Ended, state: str) -> No
     assert store.status(run_id) == {"killed": "KILLED", "failed": "FAILED"}[state]
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "both"])
+@pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGINT", marks=pytest.mark.slow), "both"])
 def test_signal_in_mid_training_ends_killed_and_resume_gives_the_same_run(
     name: str, calls: int, fresh: Store, finished: Finished
 ) -> None:

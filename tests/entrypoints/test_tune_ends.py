@@ -36,7 +36,13 @@ def assert_same_studies(study: Study, whole: Study) -> None:
     assert len({run_id for *_, run_id in study.rows()}) == len(study.trials)
 
 
-@pytest.mark.parametrize(("act", "code"), [(TERM, 143), (KILL, -signal.SIGKILL)], ids=["SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize(
+    ("act", "code"),
+    [
+        pytest.param(TERM, 143, id="SIGTERM"),
+        pytest.param(KILL, -signal.SIGKILL, id="SIGKILL", marks=pytest.mark.slow),
+    ],
+)
 def test_an_interrupted_study_goes_on_in_the_same_runs_to_the_same_trials(
     whole: Study, empty_store: Store, tmp_path: Path, act: During, code: int
 ) -> None:

@@ -130,8 +130,11 @@ def sequences(n: int) -> Toy:
 
 @pytest.mark.parametrize(
     "build",
-    [lambda: wide(8), lambda: wide(8, (8, 40, 20)), lambda: sequences(8)],
-    ids=["output side", "input side", "positions"],
+    [
+        pytest.param(lambda: wide(8), marks=pytest.mark.slow, id="output side"),
+        pytest.param(lambda: wide(8, (8, 40, 20)), marks=pytest.mark.slow, id="input side"),
+        pytest.param(lambda: sequences(8), id="positions"),
+    ],
 )
 def test_mean_and_debiased_norm_are_unbiased_and_the_norm_of_one_estimate_is_not(build):
     """Over 300 seeds, within four standard errors; ‖A_r‖² is larger by more than six of them."""

@@ -90,7 +90,9 @@ def assert_close(found: Tensor, other: Tensor) -> None:
     torch.testing.assert_close(found / scale, other / scale, **CLOSE)
 
 
-@pytest.mark.parametrize(("init", "positions"), [("random", "each"), ("full", "each"), ("random", "sum")])
+@pytest.mark.parametrize(("init", "positions"), [
+    ("random", "each"), pytest.param("full", "each", marks=pytest.mark.slow), ("random", "sum"),
+])  # fmt: skip
 def test_every_matrix_is_that_of_the_questions_alone_however_they_are_padded(init: str, positions: str) -> None:
     workload = language_of_words(init)
     references = {site: expected(workload, site, positions) for site in SITES}

@@ -74,6 +74,7 @@ def there(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow  # the tag of a git repository, below, takes the same way in CI
 def test_a_file_of_the_folder_where_mlflow_run_is_typed_is_trained_into_that_folder(typed_in: Path) -> None:
     asked(typed_in, plugged(), workload="my_lab:make", **TINY)
     assert_trained_in(typed_in)

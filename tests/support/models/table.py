@@ -14,7 +14,7 @@ from tests.support.toy_models import tiny_classifier
 FOREIGN = {
     "ResNet": Foreign(resnet, quick=True),
     "ViT": Foreign(vit),
-    "GPT-2, padded": Foreign(gpt2, quick=True),
+    "GPT-2, padded": Foreign(gpt2),
     "Llama": Foreign(llama),
     "BERT classifier, padded": Foreign(bert),
     "T5": Foreign(t5),
