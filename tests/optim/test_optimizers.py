@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nfa.errors import Refusal
 from nfa.reference import orthogonalised as by_decomposition
+from nfa.registry.families.mlp.config import TrainConfig
 from nfa.registry.training.muon import COEFFICIENTS
 from nfa.registry.training.optimizer_parameters import OptimizerParameters
 from nfa.registry.training.optimizers import Group, Optimizers, build
@@ -253,10 +254,29 @@ def test_arguments_that_an_optimizer_does_not_take_are_refused(given, said):
         asked("adam", optimizer_args=given).check_optimizer()
 
 
+@pytest.mark.parametrize("given", ["ns_steps=9", "ns_coefficients=1,2,3", "eps=1e-3", "adjust_lr_fn=original"])
+def test_arguments_of_pytorch_s_muon_that_ours_would_ignore_are_refused(given):
+    with pytest.raises(Refusal, match=r"optimizer_args of muon(.|\n)*nesterov, coefficients, precision"):
+        asked("muon", optimizer_args=given).check_optimizer()
+
+
 @pytest.mark.parametrize("name", ["LBFGS", "SparseAdam"])
 def test_a_class_that_cannot_make_the_steps_is_refused(name):
     with pytest.raises(Refusal, match="a step with it fails"):
         asked(name).check_optimizer()
+
+
+def test_a_rate_of_a_companion_that_an_optimizer_does_not_have_is_refused():
+    asked("muon", companion_lr=0.01).check_optimizer()
+    with pytest.raises(Refusal, match=r"companion_lr=0\.01 with optimizer=adam"):
+        asked("adam", companion_lr=0.01).check_optimizer()
+
+
+@pytest.mark.parametrize("given", [{"companion_lr": 0.01}, {"lr_step": 3}, {"optimizer_args": "beta=1"}])
+def test_a_resume_may_repeat_a_part_of_what_the_run_has(given):
+    assert TrainConfig(resume="abc", **given).resume == "abc"
+    with pytest.raises(Refusal):
+        TrainConfig(**given)
 
 
 @pytest.mark.parametrize("given", [{"lr_step": 3}, {"lr_decay": 0.5}])

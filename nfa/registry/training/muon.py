@@ -40,14 +40,26 @@ class Muon(torch.optim.Muon):
         coefficients: "quintic" (Jordan's, the same in each of the five rounds), or "polar-express" (Amsel et al. 2025,
             arXiv 2505.16932: different in each round, with the smallest error for singular values from 0.001 to 1).
         precision: The precision of the iteration: "float32", "bfloat16", or "auto" (by device).
-        **others: Further arguments of torch.optim.Muon.
+        nesterov: Whether the momentum looks one step ahead.
+        lr, momentum, weight_decay: As in torch.optim.Muon. Its other arguments are not taken, because they belong to
+            the iteration that this one replaces.
 
     Raises:
         ValueError: There are no such coefficients, or there is no such precision.
     """
 
-    def __init__(self, params: Any, *, coefficients: str = "quintic", precision: str = "auto", **others: Any) -> None:
-        super().__init__(params, **others)
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 0.01,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        *,
+        nesterov: bool = True,
+        coefficients: str = "quintic",
+        precision: str = "auto",
+    ) -> None:
+        super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
         if coefficients not in COEFFICIENTS:
             raise ValueError(f"coefficients={coefficients}, which are quintic or polar-express")
         if precision not in ("auto", *PRECISIONS):

@@ -57,6 +57,8 @@ class OptimizerParameters:
         Raises:
             Refusal: There is no such optimizer, or it does not take one of the parameters.
         """
+        if getattr(self, "resume", ""):
+            return  # what is typed is compared with what the run has, and a part of it may be typed alone
         self._check_schedule()
         if self.optimizer in names:
             if self.optimizer_args:
@@ -67,6 +69,9 @@ class OptimizerParameters:
         if self.momentum != "auto" and self.momentum and entry.momentum is None:
             got = f"momentum={self.momentum} with optimizer={self.optimizer}"
             raise Refusal(got, "momentum for sgd and muon", "leave momentum=auto")
+        if self.companion_lr != OptimizerParameters.companion_lr and not entry.companion:
+            got = f"companion_lr={self.companion_lr} with optimizer={self.optimizer}, which trains all weights itself"
+            raise Refusal(got, "companion_lr for muon", "leave companion_lr out")
         if self.weight_decay and not entry.decays:
             got = f"weight_decay={self.weight_decay} with optimizer={self.optimizer}, which has none"
             raise Refusal(got, "weight_decay=0", "leave weight_decay out")

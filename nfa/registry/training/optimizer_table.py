@@ -106,17 +106,8 @@ def try_step(
 
 
 def _arguments_of(kind: "type[torch.optim.Optimizer]") -> list[str]:
-    """Return the arguments of a class and its base classes that `optimizer_args` can hold."""
-    made = [one for one in kind.__mro__ if issubclass(one, _optimizer()) and one is not _optimizer()]
-    found = [name for one in made for name in inspect.signature(one).parameters]
-    return [name for name in dict.fromkeys(found) if name not in (*SEPARATE_PARAMETERS, "others")]
-
-
-def _optimizer() -> "type[torch.optim.Optimizer]":
-    """Return the base class of all optimizers."""
-    import torch
-
-    return torch.optim.Optimizer
+    """Return the arguments of a class that `optimizer_args` can hold."""
+    return [name for name in inspect.signature(kind).parameters if name not in SEPARATE_PARAMETERS]
 
 
 def _class_of(name: str, more: tuple[str, ...]) -> "type[torch.optim.Optimizer]":
@@ -127,7 +118,7 @@ def _class_of(name: str, more: tuple[str, ...]) -> "type[torch.optim.Optimizer]"
     import torch
 
     every = vars(torch.optim).values()
-    kinds = {one.__name__: one for one in every if inspect.isclass(one) and issubclass(one, _optimizer())}
+    kinds = {one.__name__: one for one in every if inspect.isclass(one) and issubclass(one, torch.optim.Optimizer)}
     del kinds["Optimizer"]
     if name not in kinds:
         raise Refusal(f"optimizer={name!r}", allowed, f"optimizer={_nearest(name, (*kinds, *OPTIMIZERS))}")
