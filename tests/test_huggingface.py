@@ -347,8 +347,12 @@ def test_in_bfloat16_training_is_bitwise_the_same_and_everything_is_recorded(
 # ---- checkpoints
 
 
-@pytest.mark.parametrize("make", [language_model, with_lora])
-@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize(("make", "bf16"), [
+    (language_model, False),
+    (with_lora, True),
+    pytest.param(language_model, True, marks=pytest.mark.slow),
+    pytest.param(with_lora, False, marks=pytest.mark.slow),
+])  # fmt: skip
 @pytest.mark.usefixtures("run")
 def test_checkpoints_are_loaded_into_a_model_that_is_built_again_and_it_answers_as_stored(
     make: Callable[[], nn.Module], bf16: bool, tmp_path: Path

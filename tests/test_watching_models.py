@@ -72,7 +72,9 @@ def trained(toys: Toy, model: nn.Module, record: Callable[[int], Any]) -> torch.
     return optimizer
 
 
-@pytest.mark.parametrize("name", WRAPPED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "compiled in part" else name for name in WRAPPED]
+)
 @in_a_run
 def test_training_is_bitwise_the_same_with_every_study_and_without(name: str) -> None:
     left = {}

@@ -138,7 +138,9 @@ def test_child_that_fails_does_not_stop_the_others_and_resume_trains_only_it(
     assert_completed(family_in(broken.store), trained)
 
 
-@pytest.mark.parametrize(("act", "code", "state"), [(TERM, 143, "killed"), (KILL, -9, "running")])
+@pytest.mark.parametrize(("act", "code", "state"), [
+    (TERM, 143, "killed"), pytest.param(KILL, -9, "running", marks=pytest.mark.slow),
+])  # fmt: skip
 def test_ended_parent_resumes_what_is_unfinished_and_nothing_else(
     act: Send, code: int, state: str, trained: Family, empty_store: Store, tmp_path: Path
 ) -> None:

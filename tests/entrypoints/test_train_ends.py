@@ -84,6 +84,7 @@ def test_killed_run_is_swept_by_the_next_start_and_resumes_to_the_same_run(
     assert only.metrics(run_id) == finished.store.metrics(finished.run_id)
 
 
+@pytest.mark.slow  # each single end is tried above, and the ends of nfa.track and of studies in their own files
 def test_chain_of_random_ends_gives_the_same_run(calls: int, fresh: Store, finished: Finished) -> None:
     chain(calls, fresh, finished, seed=20)
 

@@ -114,7 +114,7 @@ def _at_work(study: Study) -> tuple[int, str]:
 
 def test_a_second_start_takes_part_and_no_trial_runs_twice(empty_store: Store, tmp_path: Path) -> None:
     store = empty_store.copy(tmp_path / "study")
-    options = {"n_trials": 8, "fixed": "epochs=40,width=8,depth=2,schedule=0,40,batch_size=16"}
+    options = {"n_trials": 8, "fixed": "epochs=30,width=8,depth=2,schedule=0,30,batch_size=16"}
     first = launch(store, words(**{**OPTIONS, **options}), entrypoint="tune")
     first.wait_for("trial 0")
     second = launch(store, words(**{**OPTIONS, **options}), entrypoint="tune")

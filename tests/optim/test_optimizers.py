@@ -213,7 +213,7 @@ def test_any_class_of_torch_is_made_with_its_arguments(name):
     found, expected, own = parameters(), parameters(), OTHERS[name]
     given = ",".join(f"{key}={value}" for key, value in own.items())
     config = asked(name, lr="auto", momentum="auto", optimizer_args=given)
-    optimizer = build(dataclasses.replace(config, **config.known()), [Group(found[:-1], found[-1:])])
+    optimizer = build(dataclasses.replace(config, **config.values_of_auto()), [Group(found[:-1], found[-1:])])
     steps(optimizer, found, 3)
     steps(getattr(torch.optim, name)(expected, weight_decay=0.0, **own) if name != "Rprop" else
           torch.optim.Rprop(expected), expected, 3)  # fmt: skip

@@ -107,7 +107,7 @@ class OptimizerParameters:
                 raise Refusal(got, f"{name} as a separate parameter", f"use {name}={found[name]} instead")
         return found
 
-    def known(self, rates: Any = None) -> dict[str, Any]:
+    def values_of_auto(self, rates: Any = None) -> dict[str, Any]:
         """Return the values of `lr` and `momentum`, of each only if it is auto.
 
         Args:

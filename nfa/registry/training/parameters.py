@@ -8,6 +8,7 @@ from nfa import checkpoint_schedule
 from nfa.options import check_fields, device_option, option
 from nfa.registry.training.optimizer_parameters import OptimizerParameters
 from nfa.registry.training.optimizer_table import ALLOWED, entry_of
+from nfa.registry.training.rates import Rate
 
 COMPARED = ("sgd", "adam", "muon")  # by optimizer=all
 ALL = "all"
@@ -45,13 +46,18 @@ class TrainingParameters(OptimizerParameters):
         checkpoint_schedule.parse(self.schedule, self.epochs)
         self.check_optimizer(ALL)
 
+    def rate_on(self, examples: int) -> Rate:
+        """Return the learning rate's factor in a training on so many examples, as a function of optimizer steps."""
+        updates = self.updates(examples)
+        return self.rate(updates, updates // self.epochs)
+
     def updates(self, examples: int) -> int:
         """Return the number of optimizer steps for this number of training examples."""
         return self.epochs * -(-examples // self.batch_size)
 
     def resolved(self: Parameters) -> Parameters:
         """Return the configuration with every `auto` that depends on the optimizer replaced by its value."""
-        return self if self.optimizer == ALL else dataclasses.replace(self, **self.known())
+        return self if self.optimizer == ALL else dataclasses.replace(self, **self.values_of_auto())
 
     def variants(self: Parameters) -> dict[str, Parameters]:
         """Return one training per optimizer for optimizer=all, else nothing."""

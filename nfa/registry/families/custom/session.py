@@ -61,8 +61,7 @@ class CustomSession(AlignmentSession):
                 [weight for name, weight in trained.items() if name not in hidden],
             )
         ]
-        updates = config.updates(len(self.example_ids["train"]))
-        return build(config, groups, config.rate(updates, updates // config.epochs))
+        return build(config, groups, config.rate_on(len(self.example_ids["train"])))
 
     def _hidden(self) -> list[str]:
         return hidden_matrices(self.workload, self.model, self.analysis.found if self.analysis else None)

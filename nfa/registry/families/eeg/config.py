@@ -213,7 +213,7 @@ class TrainEEGConfig(EEGTraining):
         """
         known = {**PRESETS.get(self.preset, PRESETS["v1"]), **SIZES[self.size]}
         rates = {name: rates[self.size] for name, rates in EEG_LEARNING_RATES.items()}
-        known.update(self.known(rates))
+        known.update(self.values_of_auto(rates))
         if self.preset == "custom" and self.use_gated_residual is True:
             known["use_residual"] = True
         if not self.data_dir:

@@ -173,7 +173,7 @@ class TrainLoraConfig(LoraTraining):
         rates = TINY_ADAM_RATES if self.base_model == "tiny" else ADAM_RATES
         known = {
             "schedule": "0" if self.init == "full" else LORA_SCHEDULE,
-            **self.known(dict.fromkeys(ADAM, rates["full" if self.init == "full" else "lora"])),
+            **self.values_of_auto(dict.fromkeys(ADAM, rates["full" if self.init == "full" else "lora"])),
         }
         return dataclasses.replace(
             self, **{name: value for name, value in known.items() if getattr(self, name) == "auto"}

@@ -55,9 +55,8 @@ class MLPClassifier(Workload):
 
     def optimizers(self, model: MLP) -> Optimizers:
         """Return the configured optimizer for this model."""
-        config, weights, examples = self.config.resolved(), model.matrices(), len(self.ids("train"))
-        updates = config.updates(examples)
-        return build(config, [Group(weights[:-1], weights[-1:])], config.rate(updates, updates // config.epochs))
+        config, weights = self.config.resolved(), model.matrices()
+        return build(config, [Group(weights[:-1], weights[-1:])], config.rate_on(len(self.ids("train"))))
 
     def objective(self) -> Harmonised | MeanLoss:
         """Return the training objective; `losses` are always unweighted."""
