@@ -53,10 +53,8 @@ def standard_error(t: Float[Tensor, " n"], population: int, classes: Int[Tensor,
         (4.333333333, 0.25)
     """
     variance, n = 0.0, len(t)
-    for of_class, residuals in _residuals(t, classes):
-        if len(of_class) == 1:
-            raise ValueError("a class has one example: the variance within it is undefined")
-        variance += len(of_class) / n * sum(r * r for r in residuals) / (len(of_class) - 1)
+    for members in _members(n, classes):
+        variance += len(members) / n * sum(r * r for r in _residuals(t, members)) / (len(members) - 1)
     return float(((1 - n / population) / n * variance) ** 0.5)
 
 
@@ -71,59 +69,72 @@ def kurtosis(t: Float[Tensor, " n"], classes: Int[Tensor, " n"] | None = None) -
         The kurtosis.
 
     Raises:
-        ValueError: All residuals are 0.
+        ValueError: All residuals are 0, or a class has one example.
 
     Example:
         >>> kurtosis(torch.tensor([0.0, 0.0, 0.0, 4.0])), kurtosis(torch.tensor([1.0, 3.0]))
         (2.3333333333333335, 1.0)
     """
-    residuals = [r for _, of_class in _residuals(t, classes) for r in of_class]
+    residuals = [r for members in _members(len(t), classes) for r in _residuals(t, members)]
     second = sum(r**2 for r in residuals)
     if second == 0:
         raise ValueError("the kurtosis of equal numbers is undefined")
     return len(residuals) * sum(r**4 for r in residuals) / second**2
 
 
-def unbiased_cosine(a: Float[Tensor, "n i i"], b: Float[Tensor, "n i i"], population: int) -> float:
-    """Return the cosine of the means A and B with ⟨A, B⟩ − (1 − n/N)(Σ_n ⟨a_n, b_n⟩ − n⟨A, B⟩)/((n − 1) n) for ⟨A, B⟩,
+def unbiased_cosine(
+    a: Float[Tensor, "n i i"], b: Float[Tensor, "n i i"], population: int, classes: Int[Tensor, " n"] | None = None
+) -> float:
+    """Return the cosine of the means A and B, with ⟨A, B⟩ − (1 − n/N)(Σ_n ⟨a_n, b_n⟩ − n⟨A, B⟩)/((n − 1) n) for ⟨A, B⟩
     and the same for ‖A‖² and ‖B‖².
 
-    Each of the three is then right on average over samples that are drawn without replacement.
+    Each of the three is then right on average over samples that are drawn without replacement. With classes, of which
+    p_c n examples each are drawn, the subtrahend is (1 − n/N)/n · Σ_c p_c times the covariance within the class.
 
     Args:
         a: The matrix of each example [n, i, i].
         b: The matrix of each example to compare with [n, i, i]; one that does not depend on examples is repeated.
         population: The number N of examples of which the n were drawn.
+        classes: The class of each example [n]; None puts all into one class.
 
     Returns:
         The corrected cosine, which may exceed 1.
 
     Raises:
-        ValueError: A corrected squared norm is not above 0.
+        ValueError: A corrected squared norm is not above 0, or a class has one example.
 
     Example:
         >>> a = torch.tensor([[[1.0, 0.0], [0.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]])
-        >>> round(unbiased_cosine(a, torch.eye(2).expand(2, 2, 2), 1_000_000_000), 6) == round(1.5 / 2**0.5, 6)
+        >>> round(unbiased_cosine(a, torch.eye(2).expand(2, 2, 2), 4), 6) == round(1.5 / (2 * 1.125) ** 0.5, 6)
         True
     """
-    squares = _unbiased_product(a, a, population), _unbiased_product(b, b, population)
+    squares = [_unbiased_product(x, x, population, classes) for x in (a, b)]
     if min(squares) <= 0:
         raise ValueError("the cosine is undefined: noise explains the norm of a mean")
-    return float(_unbiased_product(a, b, population) / (squares[0] * squares[1]) ** 0.5)
+    return float(_unbiased_product(a, b, population, classes) / (squares[0] * squares[1]) ** 0.5)
 
 
-def _unbiased_product(a: Float[Tensor, "n i i"], b: Float[Tensor, "n i i"], population: int) -> float:
-    a, b, n = a.double(), b.double(), len(a)
-    product = float((a.mean(dim=0) * b.mean(dim=0)).sum())
-    of_examples = sum(float((x * y).sum()) for x, y in zip(a, b, strict=True))
-    return product - (1 - n / population) * (of_examples - n * product) / ((n - 1) * n)
+def _unbiased_product(
+    a: Float[Tensor, "n i i"], b: Float[Tensor, "n i i"], population: int, classes: Int[Tensor, " n"] | None
+) -> float:
+    a, b, n, covariance = a.double(), b.double(), len(a), 0.0
+    for members in _members(n, classes):
+        A, B = a[members].mean(dim=0), b[members].mean(dim=0)
+        products = sum(float(((a[m] - A) * (b[m] - B)).sum()) for m in members)
+        covariance += len(members) / n * products / (len(members) - 1)
+    return float((a.mean(dim=0) * b.mean(dim=0)).sum()) - (1 - n / population) / n * covariance
 
 
-def _residuals(t: Float[Tensor, " n"], classes: Int[Tensor, " n"] | None) -> list[tuple[list[int], list[float]]]:
-    """The examples of each class, and by how much their t differ from its mean."""
-    of, values, found = [0] * len(t) if classes is None else classes.tolist(), t.double().tolist(), []
-    for one in sorted(set(of)):
-        members = [n for n in range(len(of)) if of[n] == one]
-        mean = sum(values[n] for n in members) / len(members)
-        found.append((members, [values[n] - mean for n in members]))
+def _members(n: int, classes: Int[Tensor, " n"] | None) -> list[list[int]]:
+    """Return the places of the examples of each class."""
+    of = [0] * n if classes is None else classes.tolist()
+    found = [[place for place in range(n) if of[place] == one] for one in sorted(set(of))]
+    if min(len(members) for members in found) == 1:
+        raise ValueError("a class has one example: the variance within it is undefined")
     return found
+
+
+def _residuals(t: Float[Tensor, " n"], members: list[int]) -> list[float]:
+    """Return by how much t differs from its mean over the class."""
+    values = [float(t[n]) for n in members]
+    return [value - sum(values) / len(values) for value in values]
