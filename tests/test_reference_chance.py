@@ -129,8 +129,8 @@ def test_fact_is_at_chance_as_often_above_zero_as_below_it():
     assert_moments(reference.shared_fact(WIDE, P, 300, generator(2)), 0, spread)
 
 
-def test_fact_is_minus_the_symmetric_part():
-    """With o = 1 the only rotations are ±1, so that the cosine is ± that of WᵀP + PᵀW, both signs in turn."""
+def test_what_is_rotated_in_fact_is_its_symmetric_part():
+    """With o = 1 the only rotations are ±1, so that the cosine is ± that of FACT, both signs in turn."""
     W, P = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 1.0]])
     expected = reference.cosine(reference.fact(W, P[None], torch.ones(1, 1, 1)), reference.nfm(W))
     values = reference.shared_fact(W, P, 20, generator())
