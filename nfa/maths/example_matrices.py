@@ -116,7 +116,7 @@ class PairedProducts:
         values = (grams + crossed * crossed.transpose(1, 2)).sum(dim=(1, 2)) / 2
         return values - self._entries(pulled).square() if similarity.centre == "entry" else values
 
-    def every(self, other: "PairedProducts", similarity: Similarity) -> Float[Tensor, "m m"]:
+    def every(self, other: "PairedProducts", similarity: Similarity) -> Float[Tensor, "m m"]:  # noqa: ARG002
         """Return ⟨a_n, a_k⟩ = ½ Σ (G_n G_kᵀ ∘ H_n H_kᵀ + G_n H_kᵀ ∘ H_n G_kᵀ) of all pairs in float64."""
         m, s, _ = self.inputs.shape
         by_example: Tensor = similarity.once(torch.matmul, self.gradients, self.weight).double()

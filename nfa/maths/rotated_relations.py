@@ -83,7 +83,7 @@ def overlaps(rotated: Rotated, other: Other) -> Values:
     order = values.abs().argsort(dim=1, descending=True)[:, :k]
     values = values.abs().gather(1, order)
     vectors = vectors.gather(2, order[:, None].expand(-1, vectors.shape[1], -1))
-    shares = (vectors.transpose(1, 2) @ other.leading).square().sum(dim=(1, 2)) / k
+    shares: Tensor = (vectors.transpose(1, 2) @ other.leading).square().sum(dim=(1, 2)) / k
     return shares.where(values[:, -1] > CUTOFF * values[:, 0], torch.nan)
 
 

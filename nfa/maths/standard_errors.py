@@ -128,7 +128,8 @@ class _Pair:
                 itself = self.similarity.once(examples.along, self.means[own], self.similarity) / self.squares[own]
                 part = across - self.inner / norm * itself
                 parts.append(part if part.ndim == 2 else part[:, None])
-        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+        total: Tensor = sum(parts[1:], parts[0])
+        return total
 
     def unbiased(self) -> float | None:
         """Return the cosine with unbiased norms and inner product; None where a norm is too small for that."""
@@ -151,7 +152,7 @@ class _Pair:
 
 
 def _within_classes(a: Any, b: Any, sampling: Sampling, similarity: Similarity) -> float:
-    """Return Σ_c p_c times the covariance of a_n and b_n in class c: the mean of ⟨a_n, b_n⟩ minus that of other pairs."""
+    """Return Σ_c p_c times the covariance of a_n and b_n in class c: mean ⟨a_n, b_n⟩ minus that of other pairs."""
     classes = sampling.classes_of(a)
     assert classes is not None
     total = 0.0

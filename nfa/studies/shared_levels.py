@@ -117,7 +117,7 @@ class SharedLevels:
             return Target(c.two, c.three, c.four, c.four, norm)
         half = self._half(other)
         square, gram = half @ half.T, self._gram
-        through = gram @ half
+        through = gram.to(half) @ half
         return Target(inner(half, half), inner(half, through), inner(through, through), inner(square, square), norm)
 
     def _half(self, other: str) -> Tensor:
@@ -129,7 +129,8 @@ class SharedLevels:
             return cross
         values, vectors = self.spectrum
         squares, turns = torch.linalg.eigh(removed.dense().double())
-        return ((vectors * values.sqrt()) @ vectors.T) @ (turns * squares.clamp(min=0).sqrt())
+        root: Tensor = (vectors * values.sqrt()) @ vectors.T
+        return root @ (turns * squares.clamp(min=0).sqrt())
 
     def _turned(self, other: str) -> Tensor:
         """Return B in the eigenvectors of C."""
