@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from nfa.figures.gradient_series import LABELS
 from nfa.figures.training_analysis import Series
+from nfa.levels import Beside, at_step, beside
 from nfa.plain_text import csv_text
 
 LOSSES = ("train/loss", "val/loss", "eval/loss", "probe/loss")
-ALIGNMENT = ("site", "relation", "value", "standard_error")
+ALIGNMENT = ("site", "relation", "value", *Beside._fields)
 DIRECTIONS = ("series", "value", "standard_error")
 
 
@@ -31,8 +32,8 @@ def alignment_csv(
 
 def alignment_rows(
     series: Mapping[str, Series], sites: Sequence[str], relations: Sequence[str], done: str = ""
-) -> Iterator[tuple[int, str, str, float, float | str]]:
-    """Yield the rows of `similarities.csv` in the order of steps; a chance level follows its value.
+) -> Iterator[tuple[int | str | float, ...]]:
+    """Yield the rows of `similarities.csv` in the order of steps.
 
     Args:
         series: Series by metric key.
@@ -41,19 +42,20 @@ def alignment_rows(
         done: The key of a series whose steps are complete; without it every step that has a value counts.
 
     Yields:
-        Step, site, relation, value and standard error; the last is empty where there is none.
+        Step, site, relation, value and what stands beside it; the cell of what is absent is empty.
     """
     keys = [f"{site}/{name}" for site in sites for name in relations]
     for step in _steps(series, (*LOSSES, *keys), done):
-        for loss in LOSSES:
-            if step in series.get(loss, {}):
-                yield step, "", loss, series[loss][step], ""
-        for site in sites:
-            for name in relations:
-                for found in (name, f"{name}_chance"):
-                    key = f"{site}/{found}"
-                    if step in series.get(key, {}):
-                        yield step, site, found, series[key][step], series.get(f"{key}_se", {}).get(step, "")
+        values = at_step(series, step)
+        named = [("", loss, loss) for loss in LOSSES]
+        named += [(site, name, f"{site}/{name}") for site in sites for name in relations]
+        for site, name, key in named:
+            if key in values:
+                yield step, site, name, values[key], *_cells(beside(values, key))
+
+
+def _cells(by: Beside) -> Iterator[float | str]:
+    return ("" if value is None else value for value in by)
 
 
 def directions_csv(runs: Mapping[str, Mapping[str, Series]], unit: str, done: str = "") -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from nfa.figures.alignment_relations import band
+from nfa.figures.bands import error_band
 from nfa.figures.relation_grid import colours
 from nfa.figures.style import add_legend, add_title, axis_label, epoch_axis, panels, style
 from nfa.figures.training_analysis import Series, draw
@@ -49,7 +49,7 @@ def gradient_series(
             for (name, series), colour in zip(runs.items(), colours(len(runs)), strict=True):
                 values = {epoch: value for epoch, value in series.get(key, {}).items() if epoch in epochs or not epochs}
                 draw(place, values, label=name if len(runs) > 1 else None, color=colour, marker="o", markersize=3)
-                band(place, {key: values, f"{key}_se": series.get(f"{key}_se", {})}, key, colour)
+                error_band(place, {key: values, f"{key}_se": series.get(f"{key}_se", {})}, key, colour)
             place.set_title(LABELS[key])
             positive = all(value > 0 for series in runs.values() for value in series.get(key, {}).values())
             if key in LOGARITHMIC and positive:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from nfa.figures.bands import beside_curve, chance_band
 from nfa.figures.style import add_legend, add_title, epoch_axis, panels, site_label, style
-from nfa.figures.training_analysis import Series, draw
+from nfa.figures.training_analysis import LIMITS, Series, draw
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +24,10 @@ def optimizer_comparison(
     boundary: int | None = None,
     title: str = "",
 ) -> "Figure":
-    """Draw a panel of losses (validation dashed) and one per site with `relation`; `runs` are series by run name."""
+    """Draw a panel of losses (validation dashed) and one per site with `relation`; `runs` are series by run name.
+
+    The grey band is chance ± 2 SD over all runs, and a dotted line the shared-weights level of the run of its colour.
+    """
     figure, places = panels(len(sites) + 1)
     looks = [{"color": colour, "marker": marker} for colour, marker in zip(COLOURS, MARKERS, strict=True)]
     with style():
@@ -33,11 +37,13 @@ def optimizer_comparison(
                     _losses(place, name, series, look)
                 else:
                     draw(place, series.get(f"{site}/{relation}", {}), label=name, **look)
+                    beside_curve(place, series, f"{site}/{relation}", look["color"], LIMITS)
             epoch_axis(place, boundary)
             if site is None:
                 place.set(title="losses (validation dashed)", ylabel="loss", yscale="log")
             else:
-                place.set(title=site_label(site), ylabel=label, ylim=(0, 1))
+                chance_band(place, [(series, f"{site}/{relation}") for series in runs.values()], LIMITS)
+                place.set(title=site_label(site), ylabel=label, ylim=LIMITS)
         add_legend(figure)
         add_title(figure, title)
     return figure
