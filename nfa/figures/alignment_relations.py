@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from nfa.figures.bands import beside_curve, chance_band
+from nfa.figures.bands import beside_curves, chance_band
 from nfa.figures.style import add_legend, add_title, epoch_axis, panels, site_label, style
 from nfa.figures.training_analysis import Series, draw
 from nfa.relations import RELATIONS
@@ -34,12 +34,13 @@ def alignment_relations(
     shades = colormaps["viridis"]
     with style():
         for place, name in zip(places, drawn, strict=False):
-            limits = RELATIONS[name].limits
+            limits, curves = RELATIONS[name].limits, []
             for index, site in enumerate(sites):
                 colour = shades(0.9 * index / max(1, len(sites) - 1))
                 draw(place, series.get(f"{site}/{name}", {}), label=site_label(site), color=colour, marker="o")
-                beside_curve(place, series, f"{site}/{name}", colour, limits)
-            chance_band(place, [(series, f"{site}/{name}") for site in sites], limits)
+                curves.append((series, f"{site}/{name}", colour))
+            beside_curves(place, curves, limits)
+            chance_band(place, curves, limits)
             place.set(title=RELATIONS[name].label, ylim=limits)
             epoch_axis(place, boundary, unit)
         add_legend(figure)

@@ -1,6 +1,6 @@
 """What is drawn around and below curves: their errors, the level of chance and that of shared weights."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nfa.relations import Limits
@@ -10,21 +10,23 @@ if TYPE_CHECKING:
 
     from nfa.figures.training_analysis import Series
 
+Curve = tuple[Mapping[str, "Series"], str, Any]  # series by key, the key of a curve, and its colour
+MANY = 8  # curves; the dotted lines of more of them are thinner
 CHANCE, SHARED, ERRORS = "chance ± 2 SD", "shared-weights level", "± 2 standard errors"
 
 
-def beside_curve(
-    place: "Axes", series: "Mapping[str, Series]", key: str, colour: Any, limits: Limits | None
-) -> None:
-    """Draw a curve's errors, and its shared-weights level as a dotted line, and name them in the legend."""
+def beside_curves(place: "Axes", curves: "Collection[Curve]", limits: Limits | None) -> None:
+    """Draw the errors of curves, and their shared-weights levels as dotted lines, and name both in the legend."""
     from matplotlib.patches import Rectangle
 
-    error_band(place, series, key, colour, limits)
-    if f"{key}_se" in series:
-        place.add_patch(Rectangle((0, 0), 0, 0, color="0.4", alpha=0.35, linewidth=0, label=ERRORS))
-    if levels := series.get(f"{key}_shared"):
-        _line(place, levels, color=colour, linewidth=1)
-        place.plot([], [], color="0.3", linestyle=":", linewidth=1, label=SHARED)
+    thin = {"linestyle": ":", "linewidth": 1 if len(curves) <= MANY else 0.6}
+    for series, key, colour in curves:
+        error_band(place, series, key, colour, limits)
+        if f"{key}_se" in series:
+            place.add_patch(Rectangle((0, 0), 0, 0, color="0.4", alpha=0.35, linewidth=0, label=ERRORS))
+        if levels := series.get(f"{key}_shared"):
+            _line(place, levels, color=colour, **thin)
+            place.plot([], [], color="0.3", label=SHARED, **thin)
 
 
 def error_band(
@@ -37,19 +39,19 @@ def error_band(
 
 
 def chance_band(
-    place: "Axes", curves: "Iterable[tuple[Mapping[str, Series], str]]", limits: Limits | None, *, label: str = CHANCE
+    place: "Axes", curves: "Iterable[Curve]", limits: Limits | None, *, label: str = CHANCE
 ) -> None:
     """Draw one grey band under all curves of a panel, from the lowest to the highest chance level ± 2 SD.
 
-    `curves` are series with the key of a curve. Levels without a standard deviation are grey dotted lines.
+    Levels without a standard deviation are grey lines.
     """
     bands: dict[int, list[tuple[float, float]]] = {}
-    for series, key in curves:
+    for series, key, _ in curves:
         levels, spreads = series.get(f"{key}_chance", {}), series.get(f"{key}_chance_sd", {})
         for step in levels.keys() & spreads.keys():
             bands.setdefault(step, []).append(_cut(levels[step], 2 * spreads[step], limits))
         if not spreads:
-            _line(place, levels, color="0.5", label="chance")
+            _line(place, levels, color="0.5", linewidth=1, label="chance")
     hull = {step: (min(low for low, _ in of), max(high for _, high in of)) for step, of in sorted(bands.items())}
     _fill(place, hull, color="0.6", alpha=0.25, zorder=0.5, label=label)
 
@@ -57,7 +59,8 @@ def chance_band(
 def _line(place: "Axes", levels: "Series", **look: Any) -> None:
     if levels:
         steps = sorted(levels)
-        place.plot(steps, [levels[step] for step in steps], linestyle=":", **look)
+        look |= {"marker": "_", "markersize": 9} if len(steps) == 1 else {}  # one point has no line
+        place.plot(steps, [levels[step] for step in steps], **look)
 
 
 def _fill(place: "Axes", bands: Mapping[int, tuple[float, float]], **look: Any) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nfa.figures.bands import beside_curve, chance_band
+from nfa.figures.bands import beside_curves, chance_band
 from nfa.figures.style import add_legend, add_title, epoch_axis, grid, site_label, style
 from nfa.figures.training_analysis import Series, between
 from nfa.figures.training_analysis import draw as draw_series
@@ -48,10 +48,11 @@ def relation_grid(
             limits = RELATIONS[name].limits
             for column, site in enumerate(sites):
                 place, key = places[row][column], f"{site}/{name}"
-                for (label, series), colour in zip(groups.items(), colours(len(groups)), strict=True):
-                    draw(place, label, series, key, colour)
-                    beside_curve(place, series, key, colour, limits)
-                chance_band(place, [(series, key) for series in groups.values()], limits)
+                curves = [(of, key, colour) for of, colour in zip(groups.values(), colours(len(groups)), strict=True)]
+                for label, curve in zip(groups, curves, strict=True):
+                    draw(place, label, *curve)
+                beside_curves(place, curves, limits)
+                chance_band(place, curves, limits)
                 place.set(ylim=limits)
                 epoch_axis(place, boundary, unit if row == len(drawn) - 1 else "")
                 place.set(title=site_label(site) if row == 0 else "")

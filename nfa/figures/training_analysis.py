@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nfa.figures.bands import CHANCE, beside_curve, chance_band
+from nfa.figures.bands import CHANCE, beside_curves, chance_band
 from nfa.figures.style import LONG, LOSSES, add_legend, add_title, epoch_axis, panels, plain_numbers, site_label, style
 from nfa.relations import KNOWN
 
@@ -38,7 +38,7 @@ def training_analysis(
     `series` holds epoch → value by metric key (`train/loss`, `layer_0/agop_nfm`, …). Losses are drawn at the epochs
     that have similarities. Where they exist, a band shows two standard errors, and a dotted line in the colour of its
     curve the shared-weights level. The grey band is chance ± 2 SD of the first of `similarities` alone, because those
-    of all would cover the panel; chance levels of shares in known features are grey dotted lines. Where <key>_low and
+    of all would cover the panel; chance levels of shares in known features are grey lines. Where <key>_low and
     <key>_high exist, as for a mean over blocks, the band between them is labelled `band`.
     """
     figure, places = panels(len(sites))
@@ -83,10 +83,10 @@ def _panel(
     for name in similarities:
         draw(right, series.get(f"{site}/{name}", {}), **SIMILARITIES[name])
         between(right, series, f"{site}/{name}", SIMILARITIES[name]["color"])
-        beside_curve(right, series, f"{site}/{name}", SIMILARITIES[name]["color"], LIMITS)
-    grey = [name for name in similarities if name in KNOWN or name == similarities[0]]
-    label = f"{CHANCE}, {SIMILARITIES[similarities[0]]['label']}"
-    chance_band(right, [(series, f"{site}/{name}") for name in grey], LIMITS, label=label)
+    curves = {name: (series, f"{site}/{name}", SIMILARITIES[name]["color"]) for name in similarities}
+    beside_curves(right, curves.values(), LIMITS)
+    grey = [curve for name, curve in curves.items() if name in KNOWN or name == similarities[0]]
+    chance_band(right, grey, LIMITS, label=f"{CHANCE}, {SIMILARITIES[similarities[0]]['label']}")
     right.set(ylim=LIMITS, ylabel=_scale(similarities))
     right.spines["right"].set_visible(True)
     right.grid(visible=False)

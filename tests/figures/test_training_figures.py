@@ -129,7 +129,7 @@ def test_shares_in_known_features_are_drawn_with_chance_at_the_sites_that_have_t
     assert drawn == {
         "AGOP vs NFM": {0.5}, "AGOP in the known features": {0.7}, "chance": {0.1}, "NFM in the known features": {0.4},
     }  # fmt: skip
-    assert lines(second[1])["chance"].get_linestyle() == ":"
+    assert lines(second[1])["chance"].get_color() == "0.5"
     assert lines(first[1]).keys() == {"AGOP vs NFM"}
     assert second[1].get_ylabel() == "cosine similarity, share"
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from nfa.figures.bands import beside_curve, chance_band
+from nfa.figures.bands import beside_curves, chance_band
 from nfa.figures.style import add_legend, add_title, epoch_axis, panels, site_label, style
 from nfa.figures.training_analysis import LIMITS, Series, draw
 
@@ -37,12 +37,14 @@ def optimizer_comparison(
                     _losses(place, name, series, look)
                 else:
                     draw(place, series.get(f"{site}/{relation}", {}), label=name, **look)
-                    beside_curve(place, series, f"{site}/{relation}", look["color"], LIMITS)
             epoch_axis(place, boundary)
             if site is None:
                 place.set(title="losses (validation dashed)", ylabel="loss", yscale="log")
             else:
-                chance_band(place, [(series, f"{site}/{relation}") for series in runs.values()], LIMITS)
+                key = f"{site}/{relation}"
+                curves = [(series, key, colour) for series, colour in zip(runs.values(), COLOURS, strict=False)]
+                beside_curves(place, curves, LIMITS)
+                chance_band(place, curves, LIMITS)
                 place.set(title=site_label(site), ylabel=label, ylim=LIMITS)
         add_legend(figure)
         add_title(figure, title)
