@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from nfa import __version__
+from nfa.levels import SUFFIXES
 from nfa.registry.analyses.config import AnalyzeConfig
 from tests.support.analyses import CHECKPOINTS, SECONDS, SITES, analysed, series, values
 from tests.support.processes import run, words
+from tests.support.similarity_tables import COLUMNS, read_back
 from tests.support.stores import Finished, Store, used, wrapper_in
 
 RELATIONS = ["agop_nfm", "agop_nfm_init_removed", "g_vs_h", "g_vs_m", "h_vs_m"]
@@ -110,8 +112,9 @@ def test_similarities_json_is_as_specified(name: str, request: pytest.FixtureReq
     for epoch in logged["layer_0/h_vs_m"]:
         for site in content["sites"]:
             row = {NAMES.get(key, key): logged.get(f"{site}/{key}", {}).get(epoch) for key in content["relations"]}
-            errors = {f"{key}_se": logged.get(f"{site}/{key}_se", {}).get(epoch) for key in content["relations"]}
-            row |= {key: value for key, value in errors.items() if value is not None}
+            keys = [f"{name}{end}" for name in content["relations"] for end in SUFFIXES]
+            beside = {key: logged.get(f"{site}/{key}", {}).get(epoch) for key in keys}
+            row |= {key: value for key, value in beside.items() if value is not None}
             expected.setdefault(str(epoch), {})[site.removeprefix("layer_")] = row
     assert found == expected
     assert list(found) == (["0", "1", "2", "4"] if name == "default" else ["0", "4"])
@@ -123,15 +126,9 @@ def test_similarities_csv_has_a_row_for_each_value_and_none_for_what_is_undefine
     assert text.endswith("\n")
     assert not text.endswith("\n\n")
     header, *rows = csv.reader(text.splitlines())
-    assert header == ["epoch", "site", "relation", "value", "standard_error"]
+    assert header == ["epoch", *COLUMNS]
     logged = series(full.store, full.run_id)
-    found = {}
-    for epoch, site, relation, value, error in rows:
-        key = f"{site}/{relation}" if site else relation
-        found[key, int(epoch)] = float(value)
-        if error:
-            found[f"{key}_se", int(epoch)] = float(error)
-    assert found == {(key, epoch): value for key, of_key in logged.items() for epoch, value in of_key.items()}
+    assert read_back(text) == {(key, epoch): value for key, of_key in logged.items() for epoch, value in of_key.items()}
     assert [int(row[0]) for row in rows] == sorted(int(row[0]) for row in rows)
 
 

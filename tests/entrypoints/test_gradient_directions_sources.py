@@ -137,10 +137,10 @@ def test_two_runs_of_other_examples_are_compared_as_independent_ones(seeds: Fini
 
 def test_runs_that_differ_in_their_seed_are_one_group(seeds: Finished) -> None:
     header, *found = rows(seeds, "groups.csv")
-    assert header == ["group", "runs", "epoch", "site", "relation", "mean", "low", "high"]
+    assert header == ["group", "runs", "epoch", "site", "relation", "mean", "low", "high", "chance", "shared"]
     assert {(group, count) for group, count, *_ in found} == {("all", "2")}
     logged = [directions_of(seeds.store, made(seeds, name)) for name in ("seed 4", "dying")]
-    for _, _, epoch, site, relation, *interval in found:
+    for _, _, epoch, site, relation, *interval, _, _ in found:
         if site == "gradient":
             expected = t_interval([of_run[relation][int(epoch)] for of_run in logged])
             assert expected is not None

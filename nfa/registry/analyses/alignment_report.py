@@ -50,11 +50,12 @@ def say_verdicts(
     runs: Sequence[Mapping[str, Series]], sites: Sequence[str], relations: Sequence[str], unit: str, label: str = ""
 ) -> None:
     """Print for each relation at how many sites it is above chance, at the last checkpoint that all runs have."""
-    common = set.intersection(*(set(series[DONE]) for series in runs))
-    last = [at_step(series, max(common)) for series in runs] if common else []
-    for name in relations:
-        if said := verdict(last, sites, name):
-            stage("verdict", f"{name} at {unit} {max(common)}{label}: {said}")
+    steps = set.intersection(*(set(series[DONE]) for series in runs))
+    for step in sorted(steps)[-1:]:
+        values = [at_step(series, step) for series in runs]
+        for name in relations:
+            if said := verdict(values, sites, name):
+                stage("verdict", f"{name} at {unit} {step}{label}: {said}")
 
 
 def compare(run: TrackedRun, parts: Mapping[str, str], subject: str) -> None:
