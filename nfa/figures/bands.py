@@ -19,7 +19,7 @@ def beside_curves(place: "Axes", curves: "Collection[Curve]", limits: Limits | N
     """Draw the errors of curves, and their shared-weights levels as dotted lines, and name both in the legend."""
     from matplotlib.patches import Rectangle
 
-    thin = {"linestyle": ":", "linewidth": 1 if len(curves) <= MANY else 0.6}
+    thin: dict[str, Any] = {"linestyle": ":", "linewidth": 1 if len(curves) <= MANY else 0.6}
     for series, key, colour in curves:
         error_band(place, series, key, colour, limits)
         if f"{key}_se" in series:

@@ -58,8 +58,8 @@ def _rows(place: "Axes", values: Mapping[str, float], keys: Sequence[str], label
 def _row(place: "Axes", row: int, value: float, by: Beside) -> None:
     if by.chance is not None:
         reach = 2 * (by.chance_sd or 0)
-        grey = {"color": "0.8", "linewidth": 6, "solid_capstyle": "butt", "label": CHANCE if reach else "_"}
-        place.plot([by.chance - reach, by.chance + reach], [row, row], **grey)
+        ends, label = [by.chance - reach, by.chance + reach], CHANCE if reach else "_"
+        place.plot(ends, [row, row], color="0.8", linewidth=6, solid_capstyle="butt", label=label)
         place.plot(by.chance, row, "|", color="0.5", label="_" if reach else "chance")
     if by.shared is not None:
         place.plot(by.shared, row, "D", color="C0", fillstyle="none", linestyle="none", label=SHARED)
