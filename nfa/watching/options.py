@@ -92,7 +92,15 @@ def _formed(options: Mapping[str, Any], allowed: Sequence[str], call: str) -> di
 
 
 def _typed(name: str, value: Any) -> Any:
+    if isinstance(DEFAULTS.get(name), bool):
+        return _yes_or_no(name, value)
     return whole_number(name, value) if isinstance(DEFAULTS.get(name, ""), int) else as_text(name, value)
+
+
+def _yes_or_no(name: str, value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise Refusal(f"{name}={value!r}", "True or False", f"leave {name} out")
 
 
 def whole_number(name: str, value: Any) -> int:
