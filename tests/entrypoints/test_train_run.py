@@ -10,6 +10,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from nfa import __version__
+from nfa.levels import is_beside
 from nfa.measures.evaluation import evaluate
 from nfa.observe.passes import site_weights
 from nfa.registry import stored_runs
@@ -167,6 +168,7 @@ def test_results_json_is_as_specified(finished: Finished) -> None:
         "val_losses",
         "layer_correlations",
         "layer_correlations_init_removed",
+        "layer_levels",
         "conventions",
     ]
     assert results["epochs"] == CHECKPOINTS
@@ -178,6 +180,10 @@ def test_results_json_is_as_specified(finished: Finished) -> None:
         removed = [logged.get((f"layer_{index}/agop_nfm_init_removed", epoch)) for epoch in CHECKPOINTS]
         assert results["layer_correlations_init_removed"][str(index)] == removed
         assert removed[0] is None
+        for name, of in results["layer_levels"].items():
+            assert of[str(index)] == [logged.get((f"layer_{index}/{name}", epoch)) for epoch in CHECKPOINTS], name
+    levels = {key.rpartition("/")[2] for key, _ in logged if is_beside(key)}
+    assert results["layer_levels"].keys() == levels >= {"agop_nfm_chance", "agop_nfm_init_removed_shared"}
     assert set(results["layer_correlations"]) == {"0", "1"}
 
 

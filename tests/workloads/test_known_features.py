@@ -99,7 +99,7 @@ def test_a_site_that_is_not_there_or_reads_another_input_is_refused(known: Any, 
 
 def test_a_model_at_hand_has_them_in_its_table_and_figure_and_other_studies_do_not_take_them() -> None:
     table = nfa.alignment(model(), LOSS, PROBE, known_features=FIRST)
-    assert {row.key for row in table if row.chance is not None} == {f"0/{name}" for name in KNOWN}
+    assert {row.key for row in table if row.chance is not None} >= {f"0/{name}" for name in KNOWN}
     figure = table.plot()
     (panel,) = [axes for axes in figure.axes if axes.get_title() == "AGOP in the known features"]
     assert [float(line.get_xdata()[0]) for line in panel.get_lines() if line.get_marker() == "|"] == [
