@@ -10,7 +10,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from nfa import __version__
-from nfa.levels import is_beside
+from nfa.levels import LEVELS, is_beside
 from nfa.measures.evaluation import evaluate
 from nfa.observe.passes import site_weights
 from nfa.registry import stored_runs
@@ -146,7 +146,8 @@ def test_metric_series_have_the_keys_and_steps_of_the_contract(finished: Finishe
     expected |= {f"train/{name}": CHECKPOINTS for name in ("loss", "accuracy")}
     expected |= {f"test/{name}": [4] for name in ("loss", "accuracy")}
     for site in ("layer_0", "layer_1"):
-        expected |= {f"{site}/agop_nfm": CHECKPOINTS, f"{site}/agop_nfm_init_removed": CHECKPOINTS[1:]}
+        for end in ("", *LEVELS):
+            expected |= {f"{site}/agop_nfm{end}": CHECKPOINTS, f"{site}/agop_nfm_init_removed{end}": CHECKPOINTS[1:]}
     expected |= {f"flow/layer_{index}/update_ratio": CHECKPOINTS[1:] for index in range(3)}
     expected |= {"flow/grad_norm": CHECKPOINTS[1:]}
     assert steps(finished) == expected
