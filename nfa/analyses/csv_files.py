@@ -8,7 +8,7 @@ from nfa.plain_text import csv_text
 
 LOSSES = ("train/loss", "val/loss", "eval/loss", "probe/loss")
 ALIGNMENT = ("site", "relation", "value", "standard_error")
-DIRECTIONS = ("series", "value", "standard_error")
+DIRECTIONS = ("series", "value", "standard_error", "chance", "chance_sd")
 
 
 def alignment_csv(
@@ -72,11 +72,12 @@ def directions_csv(runs: Mapping[str, Mapping[str, Series]], unit: str, done: st
     return csv_text((*(("run",) if several else ()), unit, *DIRECTIONS), rows)
 
 
-def _directions(series: Mapping[str, Series], done: str) -> Iterator[tuple[int, str, float, float | str]]:
+def _directions(series: Mapping[str, Series], done: str) -> Iterator[tuple[object, ...]]:
     for step in _steps(series, tuple(LABELS), done):
         for key in LABELS:
             if step in series.get(key, {}):
-                yield step, key, series[key][step], series.get(f"{key}_se", {}).get(step, "")
+                beside = (series.get(f"{key}_{name}", {}).get(step, "") for name in ("se", "chance", "chance_sd"))
+                yield step, key, series[key][step], *beside
 
 
 def _steps(series: Mapping[str, Series], keys: Sequence[str], done: str) -> list[int]:

@@ -1,6 +1,6 @@
 """Series of gradient directions over epochs: of one run, of several runs, and the differences between two."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from nfa.figures.alignment_relations import band
@@ -9,6 +9,7 @@ from nfa.figures.style import add_legend, add_title, axis_label, epoch_axis, pan
 from nfa.figures.training_analysis import Series, draw
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 LABELS = {
@@ -40,7 +41,10 @@ def gradient_series(
     title: str = "",
     unit: str = "epoch",
 ) -> "Figure":
-    """Draw a panel for each series that any run has: one line per run, with a band of two standard errors."""
+    """Draw a panel for each series that any run has: one line per run, with a band of two standard errors.
+
+    A grey band shows the chance level and two of its standard deviations on each side; those of several runs are faint.
+    """
     drawn = [key for key in keys if any(series.get(key) for series in runs.values())]
     figure, places = panels(max(1, len(drawn)), columns=min(4, max(1, len(drawn))), width=3.2, height=2.5)
     epochs = set().union(*(series.get("analysis/seconds", {}) for series in runs.values()))
@@ -48,6 +52,7 @@ def gradient_series(
         for place, key in zip(places, drawn, strict=False):
             for (name, series), colour in zip(runs.items(), colours(len(runs)), strict=True):
                 values = {epoch: value for epoch, value in series.get(key, {}).items() if epoch in epochs or not epochs}
+                chance(place, series, key, values, 0.4 / len(runs))
                 draw(place, values, label=name if len(runs) > 1 else None, color=colour, marker="o", markersize=3)
                 band(place, {key: values, f"{key}_se": series.get(f"{key}_se", {})}, key, colour)
             place.set_title(LABELS[key])
@@ -60,10 +65,19 @@ def gradient_series(
             if len(epochs) > 1:
                 margin = 0.05 * (max(epochs) - min(epochs))
                 place.set_xlim(min(epochs) - margin, max(epochs) + margin)
-        if len(runs) > 1:
+        if len(runs) > 1 or any(series.get(f"{key}_chance") for series in runs.values() for key in drawn):
             add_legend(figure)
         add_title(figure, title)
     return figure
+
+
+def chance(place: "Axes", series: Mapping[str, Series], key: str, epochs: Iterable[int], alpha: float) -> None:
+    """Draw a grey band around the chance level, at these epochs, where the series has one."""
+    levels, deviations = series.get(f"{key}_chance", {}), series.get(f"{key}_chance_sd", {})
+    held = [epoch for epoch in sorted(epochs) if epoch in levels]
+    if held:
+        low, high = ([levels[epoch] + sign * 2 * deviations[epoch] for epoch in held] for sign in (-1, 1))
+        place.fill_between(held, low, high, color="0.5", alpha=alpha, linewidth=1, zorder=0, label="chance ± 2 SD")
 
 
 def noise_scale(series: Mapping[str, Series], *, title: str, unit: str = "epoch") -> "Figure":

@@ -1,4 +1,4 @@
-"""Chance levels of statistics of labelled directions: mean and standard deviation when the labels are permuted at random.
+"""Chance levels of statistics of labelled directions: their mean and standard deviation if the labels are permuted.
 
 Every permutation of the labels among the examples is equally likely. Means and standard deviations are exact, except
 those of the silhouette, for which permutations are drawn.

@@ -14,7 +14,7 @@ STUDIES = ("alignment", "directions", "flow")
 DEFAULTS = {item.name: item.default for item in fields(AlignmentParameters)}
 OF_STUDY = {
     "alignment": tuple(DEFAULTS),
-    "directions": ("parameters", "max_samples", "seed"),
+    "directions": ("parameters", "max_samples", "chance", "seed"),
     "flow": ("max_samples", "batch_size"),
 }
 CALLS = {  # notebook calls: the study, and those of its options that apply
@@ -23,6 +23,7 @@ CALLS = {  # notebook calls: the study, and those of its options that apply
     "gradient_flow": ("flow", OF_STUDY["flow"]),
     "gradient_gram": ("directions", ("parameters", "max_samples")),
 }
+FLAGS = ("chance",)
 PART = "[A-Za-z0-9_-][A-Za-z0-9_.-]*"
 PREFIX = re.compile(f"(?:{PART}/)*(?:{PART})?")
 
@@ -75,7 +76,7 @@ class Asked:
 
     def directions(self, examples: int) -> DirectionsParameters:
         """Return the options of directions, for single examples."""
-        said = {"sites": self.options.get("parameters"), "seed": self.options.get("seed")}
+        said = {"sites": self.options.get("parameters"), **{key: self.options.get(key) for key in ("chance", "seed")}}
         given = {name: value for name, value in said.items() if value is not None}
         return DirectionsParameters(n=examples, **given)
 
@@ -92,7 +93,15 @@ def _formed(options: Mapping[str, Any], allowed: Sequence[str], call: str) -> di
 
 
 def _typed(name: str, value: Any) -> Any:
+    if name in FLAGS:
+        return _flag(name, value)
     return whole_number(name, value) if isinstance(DEFAULTS.get(name, ""), int) else as_text(name, value)
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise Refusal(f"{name}={value!r}", "True, False", f"leave {name} out")
+    return value
 
 
 def whole_number(name: str, value: Any) -> int:
