@@ -18,8 +18,15 @@ Moments = tuple[float, float]  # mean and standard deviation
 def can_differ(labels: Int[Tensor, " n"]) -> bool:
     """Return whether permuting the labels can change which examples have the same one.
 
-    >>> [can_differ(torch.tensor(labels)) for labels in ([0, 0, 1], [0, 0, 0], [0, 1, 2])]
-    [True, False, False]
+    Args:
+        labels: The label of each example [n].
+
+    Returns:
+        False with one label, or a different one for each example.
+
+    Example:
+        >>> [can_differ(torch.tensor(labels)) for labels in ([0, 0, 1], [0, 0, 0], [0, 1, 2])]
+        [True, False, False]
     """
     return 1 < len(labels.unique()) < len(labels)
 
@@ -83,6 +90,14 @@ def silhouettes(
     """Return the mean silhouette of labellings that all have `counts` examples in the classes 0 … k − 1.
 
     Sums are in float32, of the deviations from the mean distance, so that nearly equal distances keep their precision.
+
+    Args:
+        cosines: The cosine matrix C [n, n]; the distance is 1 − C.
+        labellings: The class of each example in each labelling [p, n].
+        counts: The number of examples of each class [k].
+
+    Returns:
+        The silhouettes [p].
     """
     distances, n = 1 - cosines, len(cosines)
     mean = float(distances.sum() - distances.trace()) / perm(n, 2)
