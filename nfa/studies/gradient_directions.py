@@ -47,9 +47,7 @@ class ProbeExamples:
         return torch.zeros(len(self.losses), dtype=torch.long) if self.classes is None else self.classes
 
 
-def gradient_directions(
-    gram: Float[Tensor, "n n"], probe: ProbeExamples, *, seed: int, chance: bool = True
-) -> Result:
+def gradient_directions(gram: Float[Tensor, "n n"], probe: ProbeExamples, *, seed: int, chance: bool = True) -> Result:
     """Compute statistics of the directions of per-example gradients, with bootstrap standard errors.
 
     Scalars are at `gradient/<name>`, their standard errors at `gradient/<name>_se`; an undefined value is absent. They
@@ -83,9 +81,9 @@ def gradient_directions(
     scalars = {f"gradient/{name}": float(value) for name, value in ones.items() if np.isfinite(float(value))}
     known = {f"gradient/{name}_se": error for name, error in errors.items() if f"gradient/{name}" in scalars}
     scalars |= {**known, "gradient/zero_fraction": float((~study.directions.kept).double().mean())}
-    for name, moments in study.levels(generator(seed, "permutations of classes")).items() if chance else ():
-        if f"gradient/{name}" in scalars:
-            scalars |= zip((f"gradient/{name}_chance", f"gradient/{name}_chance_sd"), moments, strict=True)
+    levels = study.levels(generator(seed, "permutations of classes")) if chance else {}
+    for name, moments in levels.items():
+        scalars[f"gradient/{name}_chance"], scalars[f"gradient/{name}_chance_sd"] = moments
     return Result(scalars, study.arrays(draws))
 
 

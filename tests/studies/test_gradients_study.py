@@ -230,6 +230,9 @@ def test_chance_levels_are_those_of_labels_that_are_permuted_among_the_examples_
         mean, deviation = reference.over_permutations(statistic, labels, 500)
         assert found[name][0] == pytest.approx(mean, abs=deviation / 3), name  # five errors of 500 and 200 draws
         assert found[name][1] == pytest.approx(deviation, rel=0.25), name
+    both = sum(marks) * (len(marks) - sum(marks))
+    assert found["label_noise_auc"][1] == pytest.approx(math.sqrt((len(known) + 1) / (12 * both)))
+    assert len(known) == N - 3
     assert found["mean_cosine"] == pytest.approx((0, math.sqrt(2 * (C.square().sum() - len(C))) / (34 * 33)))
 
 
