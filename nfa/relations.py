@@ -31,6 +31,11 @@ class Relation:
     limits: Limits | None = (0, 1)  # for positive matrices; None = free
 
     @property
+    def shares_weights(self) -> bool:
+        """Whether the same W stands in both matrices, and it is not a stable rank, which a rotation does not change."""
+        return self.kind in ("cosine", "exponent", "overlap") and self.matrices in SHARING
+
+    @property
     def needs_all_outputs(self) -> bool:
         """Whether it is defined only for an exact AGOP: eigenvalues of a noisy matrix are biased."""
         return "agop" in self.matrices and self.kind != "cosine"
@@ -46,6 +51,14 @@ MATRICES = {
     "out_g": SiteMatrix("G′", "E[δ δᵀ], δ = ∂ℓ/∂z"),
     "out_h": SiteMatrix("H′", "E[z zᵀ]"),
     "out_m": SiteMatrix("M′", "W Wᵀ"),
+}
+# Pairs of matrices that contain the same W, and what their shared-weights level needs in addition.
+SHARING: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("agop", "nfm"): (),
+    ("agop", "nfm_init_removed"): ("nfm",),
+    ("g", "nfm"): (),
+    ("out_h", "out_m"): ("h", "nfm"),
+    ("fact", "nfm"): (),
 }
 COSINES = (
     Relation("agop_nfm", "cosine", ("agop", "nfm"), "AGOP vs NFM"),
@@ -99,6 +112,8 @@ def with_known(relations: Iterable[str], known: Collection[str], sites: Iterable
     return (*relations, *(KNOWN if not set(known).isdisjoint(sites) else ()))
 
 
-def needed(relations: Iterable[str]) -> frozenset[str]:
-    """Return the matrices that relations are computed from."""
-    return frozenset(matrix for relation in relations for matrix in RELATIONS[relation].matrices)
+def needed(relations: Iterable[str], *, levels: bool = False) -> frozenset[str]:
+    """Return the matrices that relations are computed from, with those for their levels if asked for."""
+    found = [RELATIONS[name].matrices for name in relations]
+    beside = [SHARING.get(matrices, ()) for matrices in found] if levels else []
+    return frozenset(matrix for matrices in (*found, *beside) for matrix in matrices)

@@ -261,6 +261,17 @@ class Workload(Protocol):
         """Return the class of each example [n], as its label states it; None where there are no classes."""
         return None
 
+    def population(self) -> int | None:
+        """Return the number of examples that the probe was drawn from: the training set; None if it is not known."""
+        return len(self.ids("train"))
+
+    def stratified(self) -> int:
+        """Return how many of the probe's first examples hold the classes in their proportions, in every prefix.
+
+        Standard errors of a sample that was drawn by class are smaller. By default none: the order is not known.
+        """
+        return 0
+
     def noisy(self) -> Sequence[int]:
         """Return the ids of training examples whose label is known to be wrong."""
         return ()

@@ -13,6 +13,8 @@ from torch import Tensor
 from nfa.analyses.parameters import AlignmentParameters
 from nfa.console import bar
 from nfa.errors import Refusal, reason
+from nfa.maths.standard_errors import Sampling
+from nfa.measures.first_examples import MOST
 from nfa.measures.known_features import known_features
 from nfa.measures.sides import Positions
 from nfa.measures.site_matrices import Conventions, SiteMeasures, chosen_sites
@@ -63,7 +65,9 @@ class Analysis:
     ) -> None:
         self.workload, self.config, self.world = workload, config, world or World()
         centre = config.centre if config.centre == "entry" else "none"
-        self.options = AlignmentOptions(cast(Literal["none", "entry"], centre), float(config.agop_power), config.top_k)
+        self.options = AlignmentOptions(
+            cast(Literal["none", "entry"], centre), float(config.agop_power), config.top_k, config.chance
+        )
         self.ids = self._examples()
         self.types = ", ".join(sorted({str(one.dtype).removeprefix("torch.") for one in model.parameters()}))
         few = next(iter(workload.batches("train", batch_size=EXAMPLES, ids=self.ids[:EXAMPLES])))
@@ -83,9 +87,13 @@ class Analysis:
             directions,
             cast(Precision, config.precision),
         )
-        wanted = needed(self.relations)
+        wanted = needed(self.relations, levels=config.chance)
+        self.sampling = self._sampling() if config.chance else None
         weights = initial(self.sites, self.found) if initial and "nfm_init_removed" in wanted else {}
-        self.measures = SiteMeasures(workload, self.sites, wanted, self.measured, weights, self.world, self.found)
+        errors = self.sampling is not None and self.sampling.unseen > 0
+        self.measures = SiteMeasures(
+            workload, self.sites, wanted, self.measured, weights, self.world, self.found, errors=errors
+        )
 
     def _examples(self) -> list[int]:
         """Return the first examples of the stored probe."""
@@ -98,6 +106,23 @@ class Analysis:
             got = f"nproc={self.world.size} for {counted(len(chosen), 'example')}"
             raise Refusal(got, "at least one example for each process", "nproc=1")
         return chosen
+
+    def _sampling(self) -> Sampling:
+        """Return how the examples were drawn, with the classes of those whose rows are stored."""
+        n, workload = len(self.ids), self.workload
+        population = workload.population()
+        if self.world.rank or n > workload.stratified():
+            return Sampling(n, population)
+        starts = (n * rank // self.world.size for rank in range(self.world.size))
+        places = sorted({place for start in starts for place in range(start, min(start + MOST, n))})
+        ids = [self.ids[place] for place in places]
+        found = [workload.classes(batch) for batch in workload.batches("train", batch_size=MOST, ids=ids)]
+        classes = [part.cpu() for part in found if part is not None]
+        strata = torch.full((n,), -1)
+        if len(classes) < len(found):
+            return Sampling(n, population)
+        strata[places] = torch.cat(classes)
+        return Sampling(n, population, strata)
 
     def _check_centre(self) -> None:
         picked = [name for name in self.sites if self.found.seen[name].place is None]
@@ -157,7 +182,9 @@ class Analysis:
         if progress and not self.world.rank:
             batches = bar(batches, progress, total=math.ceil(len(mine) / size), unit="batch")
         matrices = self.measures(model, batches, record_outputs=record_outputs)
-        return {} if self.world.rank else dict(alignment(matrices, self.relations, self.options, self.known).scalars)
+        if self.world.rank:
+            return {}
+        return dict(alignment(matrices, self.relations, self.options, self.known, self.sampling).scalars)
 
 
 def _impossible(text: str, relations: Sequence[str], *, exact: bool, start: bool) -> dict[str, str]:

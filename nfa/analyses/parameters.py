@@ -43,6 +43,7 @@ class AlignmentParameters(CheckedOptions):
     )
     top_k: int = option(10, "dimension of the subspaces whose overlap is computed", at_least=1, below=2**20)
     seed: int = option(1717, "seed of the random output directions", at_least=0, below=2**63)
+    chance: bool = option(True, "chance levels, shared-weights levels and standard errors; false leaves them out")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -93,3 +93,16 @@ class Congruence:
             values, vectors = torch.linalg.eigh(core)
             half = values.clamp(min=0).sqrt()[:, None] * vectors.T
         return half if factor is None else half @ factor
+
+
+@dataclass(frozen=True)
+class PairedMean(Congruence):
+    """The matrix −½ (WᵀP + PᵀW) together with P.
+
+    Args:
+        factor: The factor of the congruence, or None.
+        core: The core of the congruence, or None.
+        pairs: P = E[δ hᵀ] [o, i].
+    """
+
+    pairs: Float[Tensor, "o i"]

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from nfa.maths.congruence import Congruence
+from nfa.maths.example_matrices import OuterProducts
 from nfa.maths.similarity import Similarity
 
 
@@ -32,8 +33,9 @@ class Replicates:
     Args:
         factor: F [r, i]; None stands for the identity.
         cores: The matrices C_r [r, r], at least two.
-        sample: Rows x [m, R, s, r] of the first m examples; Σ_s x xᵀ is what one example adds to n C_r.
-        examples: The number n of examples.
+        sample: Rows x [m, R, s, r] of m of the examples; Σ_s x xᵀ is what one example adds to n C_r.
+        count: The number n of examples.
+        numbers: The places of the m examples in the order of the analysis [m]; None stands for the first m.
 
     Raises:
         ValueError: There is only one estimate, whose norm would be biased.
@@ -42,7 +44,8 @@ class Replicates:
     factor: Float[Tensor, "r i"] | None
     cores: list[Float[Tensor, "r r"]]
     sample: Float[Tensor, "m R s r"]
-    examples: int
+    count: int
+    numbers: Int[Tensor, " m"] | None = None
 
     def __post_init__(self) -> None:
         if len(self.cores) < 2:
@@ -52,6 +55,12 @@ class Replicates:
     def parts(self) -> list[Congruence]:
         """The estimates A_r."""
         return [Congruence(self.factor, core) for core in self.cores]
+
+    @cached_property
+    def examples(self) -> OuterProducts:
+        """The matrices of single examples."""
+        numbers = torch.arange(len(self.sample)) if self.numbers is None else self.numbers
+        return OuterProducts(self.sample, self.factor, numbers)
 
     @cached_property
     def mean(self) -> Congruence:
@@ -79,24 +88,8 @@ class Replicates:
             return None
         inner = sum(similarity.inner(part, other) for part in self.parts) / len(self.parts)
         value = inner / math.sqrt(norms[0]) / math.sqrt(norms[1])
-        along = self._along(other, similarity) / math.sqrt(norms[0]) / math.sqrt(norms[1])
-        along = along - value * (similarity.once(self._along, self.mean, similarity) / norms[0])
+        along = self.examples.along(other, similarity) / math.sqrt(norms[0]) / math.sqrt(norms[1])
+        along = along - value * (similarity.once(self.examples.along, self.mean, similarity) / norms[0])
         spread = along.var(dim=1, correction=1).mean()
-        error = math.sqrt(float(spread) / len(self.cores) / self.examples)
+        error = math.sqrt(float(spread) / len(self.cores) / self.count)
         return Estimate(value, error) if math.isfinite(value) and math.isfinite(error) else None
-
-    def _along(self, matrix: Congruence, similarity: Similarity) -> Float[Tensor, "m R"]:
-        """Return ⟨A_nr, B⟩ of each sampled example [m, R]: for B = EᵀDE it is Σ_s yᵀDy with y = E Fᵀx."""
-        cross = similarity.cross(self.factor, matrix.factor)
-        through = self.sample if cross is None else similarity.once(torch.matmul, self.sample, cross)
-        forms = through if matrix.core is None else through @ matrix.core
-        values = (forms.double() * through.double()).sum(dim=(2, 3))
-        if similarity.centre == "entry":
-            ones = self.sample.double().sum(dim=3) if self.factor is None else self._sums()
-            values = values - ones.square().sum(dim=2) * matrix.double().sum() / matrix.size**2
-        return values
-
-    def _sums(self) -> Float[Tensor, "m R s"]:
-        """Return 1ᵀFᵀx."""
-        assert self.factor is not None
-        return self.sample.double() @ self.factor.double().sum(dim=1)

@@ -27,6 +27,25 @@ class Similarity:
         self.centre = centre
         self._made: dict[tuple[int, ...], tuple[Any, Any]] = {}
 
+    def squared(self, a: Congruence) -> float:
+        """Return ‖A‖² = tr(A²), without centring: a rotation does not change it."""
+        squared: float = self.once(self._uncentred, a, a)
+        return squared
+
+    def trace(self, a: Congruence) -> float:
+        """Return tr(A) = ⟨C, F Fᵀ⟩."""
+        return float(self.once(self._trace, a))
+
+    def total(self, a: Congruence) -> float:
+        """Return the sum of all entries, in float64."""
+        return float(self.once(_total, a))
+
+    def _trace(self, a: Congruence) -> float:
+        gram = self.cross(a.factor, a.factor)
+        if gram is None:
+            return float(a.dense().diagonal().double().sum())
+        return float(gram.diagonal().double().sum()) if a.core is None else _frobenius(a.core, gram)
+
     def inner(self, a: Congruence, b: Congruence) -> float:
         """Return ⟨A, B⟩ = tr(AᵀB); with centre="entry", return ⟨A − Ā, B − B̄⟩, where Ā is the mean entry of A.
 
@@ -65,18 +84,30 @@ class Similarity:
         """Return F Eᵀ of two factors; None stands for the identity."""
         if left is None or right is None:
             return left if right is None else right.T
+        turned = self._made.get(_key(_cross, (right, left)))
+        if turned is not None:
+            self._made.setdefault(_key(_cross, (left, right)), ((left, right), turned[1].T))
         product: Tensor = self.once(_cross, left, right)
         return product
 
     def once(self, make: Callable[..., Any], *parts: Any) -> Any:
         """Return `make(*parts)`, computed at the first call.
 
-        The parts are stored with the result, so that their ids are not reused.
+        The function and the parts are stored with the result, so that their ids are not reused.
         """
-        key = (id(getattr(make, "__func__", make)), *map(id, parts))
+        key = _key(make, parts)
         if key not in self._made:
-            self._made[key] = (parts, make(*parts))
+            self._made[key] = ((make, *parts), make(*parts))
         return self._made[key][1]
+
+
+def _key(make: Callable[..., Any], parts: tuple[Any, ...]) -> tuple[int, ...]:
+    """Return what tells calls apart; a bound method is a new object at every access, its function and owner are not."""
+    return (id(getattr(make, "__func__", make)), id(getattr(make, "__self__", None)), *map(id, parts))
+
+
+def _total(a: Congruence) -> float:
+    return float(a.double().sum())
 
 
 def _cross(left: Tensor, right: Tensor) -> Tensor:

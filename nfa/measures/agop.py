@@ -7,7 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nfa.maths.congruence import Congruence
-from nfa.measures.sides import Positions, PulledBack, rows_of
+from nfa.maths.example_matrices import OuterProducts
+from nfa.maths.standard_errors import SampleMean
+from nfa.measures.first_examples import MOST_OF_ALL_OUTPUTS, FirstExamples
+from nfa.measures.sides import Positions, PulledBack, by_example, rows_of
 from nfa.observe.records import Part, Record, Source
 from nfa.parallel import World
 
@@ -27,20 +30,28 @@ class Agop:
             positions="each", over positions, so Σ_k J̄_kᵀ J̄_k is subtracted once for each position of an example.
         positions: "each" adds up the outer products of all positions s; "sum" takes the outer product of the sum over
             s.
+        keep: How many examples are stored for standard errors.
     """
 
     source = Source.OUTPUT
     needs: frozenset[Part] = frozenset()
 
     def __init__(
-        self, weight: Float[Tensor, "o i"], *, centre: JacobianCentre = "none", positions: Positions = "each"
+        self,
+        weight: Float[Tensor, "o i"],
+        *,
+        centre: JacobianCentre = "none",
+        positions: Positions = "each",
+        keep: int = 0,
     ) -> None:
         self.sum = PulledBack(weight)
+        self.first = FirstExamples(min(keep, MOST_OF_ALL_OUTPUTS))
         self.centre, self.positions = centre, positions
         self.shifts: dict[int, Tensor] = {}
         self.sums: dict[int, Tensor] = {}
         self.examples = 0
         self.rows = 0
+        self.kept: tuple[Tensor, Tensor] | None = None
 
     def update(self, record: Record) -> None:
         """Add the output gradients of one batch in one direction."""
@@ -50,6 +61,7 @@ class Agop:
             self.examples += len(record.gradient)
             self.rows += len(rows)
         rows = self.sum.moved(rows)
+        self.first.add(by_example(rows, len(record.gradient)), record.direction)
         if self.centre == "jacobian":
             rows = self._shifted(rows, record.direction)
         self.sum.add(rows)
@@ -69,6 +81,7 @@ class Agop:
         if self.centre == "jacobian":
             self._move_to_the_first_shift(world)
         self.sum.reduce(world)
+        self.kept = self.first.collected(world, self.examples)
         self.examples, self.rows = world.count(self.examples), world.count(self.rows)
 
     def _move_to_the_first_shift(self, world: World) -> None:
@@ -85,10 +98,21 @@ class Agop:
             self.shifts[direction] = first
             self.sums[direction] = world.sum(d + self.rows * e)
 
-    def value(self) -> Congruence:
-        """Return AGOP; raises ValueError before the first record."""
+    def value(self) -> Congruence | SampleMean:
+        """Return AGOP, with the matrices of the first examples if any are stored; ValueError before the first record.
+        """
         core = self.sum.core(self.examples)
-        return Congruence(self.sum.factor, self._centred(core) if self.centre == "jacobian" else core)
+        matrix = Congruence(self.sum.factor, self._centred(core) if self.centre == "jacobian" else core)
+        if self.kept is None:
+            return matrix
+        rows, places = self.kept
+        if self.centre == "jacobian":
+            rows = rows - self._means()[:, None].to(rows)
+        return SampleMean(matrix, OuterProducts(rows.flatten(1, 2), self.sum.factor, places))
+
+    def _means(self) -> Float[Tensor, "k side"]:
+        """Return the mean row J̄ of each direction."""
+        return torch.stack([self.shifts[k].double() + self.sums[k] / self.rows for k in sorted(self.shifts)])
 
     def _centred(self, core: Tensor) -> Tensor:
         positions = self.rows / self.examples

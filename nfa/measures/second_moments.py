@@ -7,9 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nfa.maths.accumulate import add_gram, add_product, symmetric
+from nfa.maths.accumulate import add_gram, symmetric
 from nfa.maths.congruence import Congruence
-from nfa.measures.sides import Positions, PulledBack, rows_of
+from nfa.maths.example_matrices import OuterProducts
+from nfa.maths.standard_errors import SampleMean
+from nfa.measures.first_examples import MOST, FirstExamples
+from nfa.measures.sides import Positions, PulledBack, by_example, rows_of
 from nfa.observe.records import Part, Record, Source
 from nfa.parallel import World
 
@@ -21,27 +24,40 @@ class Moment:
         features: The number of entries of x.
         positions: "each" or "sum".
         like: A tensor whose type and device are used.
+        keep: How many examples are stored for standard errors.
     """
 
-    def __init__(self, features: int, positions: Positions, like: Tensor) -> None:
+    def __init__(self, features: int, positions: Positions, like: Tensor, keep: int = 0) -> None:
         self.positions: Positions = positions
+        self.first = FirstExamples(min(keep, MOST))
+        self.kept: tuple[Tensor, Tensor] | None = None
         self.total = like.new_zeros((features, features))
         self.examples = 0
 
     def add(self, rows: Float[Tensor, "n s f"]) -> None:
         """Add a batch of rows [n, s, f]."""
         self.examples += len(rows)
-        add_gram(self.total, rows_of(rows, self.positions))
+        flat = rows_of(rows, self.positions)
+        self.first.add(by_example(flat, len(rows)))
+        add_gram(self.total, flat)
 
     def reduce(self, world: World) -> None:
         """Sum over processes."""
+        self.kept = self.first.collected(world, self.examples)
         self.total, self.examples = world.sum(self.total), world.count(self.examples)
 
-    def mean(self) -> Congruence:
+    def mean(self) -> Congruence | SampleMean:
         """Return the mean over examples; raises ValueError where there are none."""
         if not self.examples:
             raise ValueError("a mean over no examples")
-        return Congruence(None, symmetric(self.total) / self.examples)
+        return with_examples(Congruence(None, symmetric(self.total) / self.examples), self.kept)
+
+
+def with_examples(matrix: Congruence, kept: tuple[Tensor, Tensor] | None) -> Congruence | SampleMean:
+    """Return a mean of outer products together with those of the stored examples, if there are any."""
+    if kept is None:
+        return matrix
+    return SampleMean(matrix, OuterProducts(kept[0].flatten(1, 2), matrix.factor, kept[1]))
 
 
 class InputMoment:
@@ -55,14 +71,20 @@ class InputMoment:
         positions: "each" adds up the outer products of all positions s; "sum" takes the outer product of the sum over
             s.
         known: What `remembered()` returned at another checkpoint; it is used if the first record is bitwise the same.
+        keep: How many examples are stored for standard errors.
     """
 
     source = Source.FORWARD
 
     def __init__(
-        self, weight: Float[Tensor, "o i"], *, positions: Positions = "each", known: "KnownMoment | None" = None
+        self,
+        weight: Float[Tensor, "o i"],
+        *,
+        positions: Positions = "each",
+        known: "KnownMoment | None" = None,
+        keep: int = 0,
     ) -> None:
-        self.moment = Moment(weight.shape[1], positions, weight)
+        self.moment = Moment(weight.shape[1], positions, weight, keep)
         self.known = known
         self.first = ""
         self.fixed = True
@@ -97,7 +119,7 @@ class InputMoment:
         if not self.is_known:
             self.moment.reduce(world)
 
-    def value(self) -> Congruence:
+    def value(self) -> Congruence | SampleMean:
         """Return H."""
         return self.known.matrix if self.known and self.is_known else self.moment.mean()
 
@@ -110,7 +132,7 @@ class KnownMoment(NamedTuple):
     """H, and a digest of the inputs it was measured on."""
 
     first: str
-    matrix: Congruence
+    matrix: Congruence | SampleMean
 
 
 def _digest(inputs: Tensor) -> str:
@@ -124,13 +146,14 @@ class OutputMoment:
         weight: The weight W [o, i] of the site.
         positions: "each" adds up the outer products of all positions s; "sum" takes the outer product of the sum over
             s.
+        keep: How many examples are stored for standard errors.
     """
 
     source = Source.FORWARD
     needs = frozenset({Part.OUTPUTS})
 
-    def __init__(self, weight: Float[Tensor, "o i"], *, positions: Positions = "each") -> None:
-        self.moment = Moment(weight.shape[0], positions, weight)
+    def __init__(self, weight: Float[Tensor, "o i"], *, positions: Positions = "each", keep: int = 0) -> None:
+        self.moment = Moment(weight.shape[0], positions, weight, keep)
 
     def update(self, record: Record) -> None:
         """Add one batch."""
@@ -141,7 +164,7 @@ class OutputMoment:
         """Sum over processes."""
         self.moment.reduce(world)
 
-    def value(self) -> Congruence:
+    def value(self) -> Congruence | SampleMean:
         """Return H′."""
         return self.moment.mean()
 
@@ -157,80 +180,46 @@ class GradientMoment:
         positions: "each" adds up the outer products of all positions s; "sum" takes the outer product of the sum over
             s.
         output_side: Whether G′ will be read as well.
+        keep: How many examples are stored for standard errors.
     """
 
     source = Source.LOSS
     needs: frozenset[Part] = frozenset()
 
     def __init__(
-        self, weight: Float[Tensor, "o i"], *, positions: Positions = "each", output_side: bool = False
+        self,
+        weight: Float[Tensor, "o i"],
+        *,
+        positions: Positions = "each",
+        output_side: bool = False,
+        keep: int = 0,
     ) -> None:
         self.sum = PulledBack(weight, keep_output_side=output_side)
         self.positions: Positions = positions
+        self.first = FirstExamples(min(keep, MOST))
+        self.kept: tuple[Tensor, Tensor] | None = None
         self.examples = 0
 
     def update(self, record: Record) -> None:
         """Add the loss gradients of one batch."""
         assert record.gradient is not None
         self.examples += len(record.gradient)
-        self.sum.add(self.sum.moved(rows_of(record.gradient, self.positions)))
+        rows = self.sum.moved(rows_of(record.gradient, self.positions))
+        self.first.add(by_example(rows, len(record.gradient)))
+        self.sum.add(rows)
 
     def reduce(self, world: World) -> None:
         """Sum over processes."""
         self.sum.reduce(world)
+        self.kept = self.first.collected(world, self.examples)
         self.examples = world.count(self.examples)
 
-    def value(self) -> Congruence:
+    def value(self) -> Congruence | SampleMean:
         """Return G."""
-        return self.sum.mean(self.examples)
+        return with_examples(self.sum.mean(self.examples), self.kept)
 
-    def output_side(self) -> Congruence:
+    def output_side(self) -> Congruence | SampleMean:
         """Return G′; raises ValueError where it was not accumulated."""
         if self.sum.on_input_side:
             raise ValueError("G′ was not accumulated; ask for output_side")
-        return Congruence(None, self.sum.core(self.examples))
-
-
-class Fact:
-    """Accumulate FACT = sym(E[g hᵀ]) [i, i] with g = −Wᵀδ: −½(WᵀP + PᵀW) with P = E[δ hᵀ] [o, i]. arXiv 2507.05644.
-
-    At a stationary point of a loss averaged over examples with L2 penalty λ, λ WᵀW = E[g hᵀ], so FACT and NFM align.
-
-    Args:
-        weight: The weight W [o, i] of the site.
-        positions: "each" pairs δ and h of the same position, which is the gradient of W; "sum" pairs their sums over s.
-    """
-
-    source = Source.LOSS
-    needs = frozenset({Part.INPUTS})
-
-    def __init__(self, weight: Float[Tensor, "o i"], *, positions: Positions = "each") -> None:
-        self.weight = weight
-        self.positions: Positions = positions
-        self.total = weight.new_zeros(weight.shape)
-        self.examples = 0
-
-    def update(self, record: Record) -> None:
-        """Add one batch."""
-        assert record.gradient is not None
-        assert record.inputs is not None
-        self.examples += len(record.inputs)
-        add_product(self.total, rows_of(record.gradient, self.positions), rows_of(record.inputs, self.positions))
-
-    def reduce(self, world: World) -> None:
-        """Sum over processes."""
-        self.total, self.examples = world.sum(self.total), world.count(self.examples)
-
-    def value(self) -> Congruence:
-        """Return FACT as [W; P]ᵀ C [W; P], where C exchanges W and P and multiplies by −½; dense where i is the smaller
-        side.
-        """
-        if not self.examples:
-            raise ValueError("a mean over no examples")
-        rows, features = self.weight.shape
-        mean = self.total / self.examples
-        if features < 2 * rows:
-            half = self.weight.T @ mean
-            return Congruence(None, -0.5 * (half + half.T))
-        exchange = torch.eye(2 * rows, dtype=self.weight.dtype, device=self.weight.device).roll(rows, dims=0)
-        return Congruence(torch.cat([self.weight, mean]), -0.5 * exchange)
+        return with_examples(Congruence(None, self.sum.core(self.examples)), self.kept)

@@ -25,6 +25,19 @@ def rows_of(x: Float[Tensor, "n s f"], positions: Positions) -> Float[Tensor, "m
     return x.sum(dim=1) if positions == "sum" else x.flatten(0, 1)
 
 
+def by_example(rows: Float[Tensor, "m f"], n: int) -> Float[Tensor, "n s f"]:
+    """Split rows of n examples, which follow each other, by example.
+
+    Args:
+        rows: The rows [m, f].
+        n: The number of examples.
+
+    Returns:
+        The rows of each example [n, m/n, f].
+    """
+    return rows.view(n, len(rows) // n if n else 0, rows.shape[-1])
+
+
 class PulledBack:
     """Accumulate Σ Wᵀ x xᵀ W [i, i]: either Σ x xᵀ [o, o] or the sum itself, whichever costs less.
 

@@ -3,18 +3,19 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch.nn as nn
 from torch import Tensor
 
 from nfa.errors import Refusal
-from nfa.maths.congruence import Congruence
-from nfa.maths.replicates import Replicates
+from nfa.maths.standard_errors import Matrix
 from nfa.measures.agop import Agop, JacobianCentre
 from nfa.measures.agop_estimate import AgopEstimate
+from nfa.measures.fact import Fact
+from nfa.measures.first_examples import MOST
 from nfa.measures.nfm import nfm, nfm_init_removed
-from nfa.measures.second_moments import Fact, GradientMoment, InputMoment, KnownMoment, OutputMoment
+from nfa.measures.second_moments import GradientMoment, InputMoment, KnownMoment, OutputMoment
 from nfa.measures.sides import Positions
 from nfa.observe.directions import Directions
 from nfa.observe.door import few_of, find_sites
@@ -27,7 +28,6 @@ from nfa.workload import Batch, Workload
 
 SLOW = "study directions or flow, which accept any model"
 MEASURED = frozenset({"agop", "g", "out_g", "h", "fact", "out_h"})  # the others follow from the weights alone
-Matrix: TypeAlias = Congruence | Replicates
 SiteMatrices = dict[str, dict[str, Matrix]]
 
 
@@ -62,6 +62,7 @@ class SiteMeasures:
         initial: The weights before the first update by site; only nfm_init_removed needs them.
         world: The processes that share the data.
         found: The sites of the model that have been found before; None looks for them.
+        errors: Whether matrices of the first examples are stored, from which standard errors follow.
     """
 
     workload: Workload
@@ -71,6 +72,7 @@ class SiteMeasures:
     initial: Mapping[str, Tensor] = field(default_factory=dict)
     world: World = field(default_factory=World)
     found: Sites | None = None  # by an earlier check
+    errors: bool = False
     _known_inputs: dict[str, KnownMoment] = field(default_factory=dict, init=False)
 
     def __call__(
@@ -118,25 +120,25 @@ class SiteMeasures:
         return {name: self._values(name, *made[name]) for name in self.sites if name in made}
 
     def _measures(self, name: str, weight: Tensor) -> dict[str, Any]:
-        wanted, positions = self.wanted, self.conventions.positions
+        wanted = self.wanted
+        common: Any = {"positions": self.conventions.positions, "keep": MOST if self.errors else 0}
         made: dict[str, Any] = {}
         if "agop" in wanted:
-            made["agop"] = self._agop(weight)
+            made["agop"] = self._agop(weight, **common)
         if {"g", "out_g"} & wanted:
-            made["g"] = GradientMoment(weight, positions=positions, output_side="out_g" in wanted)
+            made["g"] = GradientMoment(weight, output_side="out_g" in wanted, **common)
         if "h" in wanted:
-            made["h"] = InputMoment(weight, positions=positions, known=self._known_inputs.get(name))
+            made["h"] = InputMoment(weight, known=self._known_inputs.get(name), **common)
         if "fact" in wanted:
-            made["fact"] = Fact(weight, positions=positions)
+            made["fact"] = Fact(weight, **common)
         if "out_h" in wanted:
-            made["out_h"] = OutputMoment(weight, positions=positions)
+            made["out_h"] = OutputMoment(weight, **common)
         return made
 
-    def _agop(self, weight: Tensor) -> Agop | AgopEstimate:
-        options = self.conventions
-        if options.directions.count:
-            return AgopEstimate(weight, options.directions.count, positions=options.positions)
-        return Agop(weight, centre=options.centre, positions=options.positions)
+    def _agop(self, weight: Tensor, *, positions: Positions, keep: int) -> Agop | AgopEstimate:
+        if count := self.conventions.directions.count:
+            return AgopEstimate(weight, count, positions=positions)
+        return Agop(weight, centre=self.conventions.centre, positions=positions, keep=keep)
 
     def _values(self, name: str, weight: Tensor, measures: Mapping[str, Any]) -> dict[str, Matrix]:
         for measure in measures.values():

@@ -9,6 +9,10 @@ of the calls are concatenated along s.
 from nfa.reference.answers import answer_loss as answer_loss
 from nfa.reference.answers import token_mean as token_mean
 from nfa.reference.attention import relative_attention as relative_attention
+from nfa.reference.chance import rotated as rotated
+from nfa.reference.chance import rotated_cosines as rotated_cosines
+from nfa.reference.chance import rotated_overlaps as rotated_overlaps
+from nfa.reference.chance import rotation as rotation
 from nfa.reference.comparisons import Centre as Centre
 from nfa.reference.comparisons import cosine as cosine
 from nfa.reference.comparisons import debiased_cosine as debiased_cosine
@@ -59,4 +63,13 @@ from nfa.reference.records import site_outputs as site_outputs
 from nfa.reference.ridge import lagged_matrix as lagged_matrix
 from nfa.reference.ridge import lagged_prediction as lagged_prediction
 from nfa.reference.ridge import lagged_ridge as lagged_ridge
+from nfa.reference.shared_weights import shared_fact as shared_fact
+from nfa.reference.shared_weights import shared_nfm as shared_nfm
+from nfa.reference.shared_weights import shared_nfm_init_removed as shared_nfm_init_removed
+from nfa.reference.shared_weights import shared_nfm_within_range as shared_nfm_within_range
+from nfa.reference.shared_weights import shared_out_h_vs_m as shared_out_h_vs_m
+from nfa.reference.standard_errors import influences as influences
+from nfa.reference.standard_errors import kurtosis as kurtosis
+from nfa.reference.standard_errors import standard_error as standard_error
+from nfa.reference.standard_errors import unbiased_cosine as unbiased_cosine
 from nfa.reference.survival import restricted_mean as restricted_mean

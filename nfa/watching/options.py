@@ -23,7 +23,6 @@ CALLS = {  # notebook calls: the study, and those of its options that apply
     "gradient_flow": ("flow", OF_STUDY["flow"]),
     "gradient_gram": ("directions", ("parameters", "max_samples")),
 }
-FLAGS = ("chance",)
 PART = "[A-Za-z0-9_-][A-Za-z0-9_.-]*"
 PREFIX = re.compile(f"(?:{PART}/)*(?:{PART})?")
 
@@ -93,15 +92,15 @@ def _formed(options: Mapping[str, Any], allowed: Sequence[str], call: str) -> di
 
 
 def _typed(name: str, value: Any) -> Any:
-    if name in FLAGS:
-        return _flag(name, value)
+    if isinstance(DEFAULTS.get(name), bool):
+        return _yes_or_no(name, value)
     return whole_number(name, value) if isinstance(DEFAULTS.get(name, ""), int) else as_text(name, value)
 
 
-def _flag(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise Refusal(f"{name}={value!r}", "True, False", f"leave {name} out")
-    return value
+def _yes_or_no(name: str, value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise Refusal(f"{name}={value!r}", "True or False", f"leave {name} out")
 
 
 def whole_number(name: str, value: Any) -> int:

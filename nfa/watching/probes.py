@@ -43,8 +43,8 @@ def probe_of(
     if present is not None:
         got = "present= with a DataLoader or a Dataset"
         raise Refusal(got, "an attention_mask among the inputs", "pass a batch: a dict with attention_mask and labels")
-    batch = _drawn(given, whole_number("examples", examples))
-    return Probe(model, loss, batch.inputs, batch.targets, outputs, batch.present, known)
+    batch, drawn = _drawn(given, whole_number("examples", examples))
+    return Probe(model, loss, batch.inputs, batch.targets, outputs, batch.present, known, **drawn)
 
 
 def _is_dataset(given: Any) -> bool:
@@ -64,7 +64,8 @@ def _of_dict(given: Any) -> tuple[Any, Any]:
     raise Refusal(f"a probe that is a {type(given).__name__}", FORMS, "probe=(inputs, targets)")
 
 
-def _drawn(given: Any, examples: int) -> Batch:
+def _drawn(given: Any, examples: int) -> tuple[Batch, dict[str, Any]]:
+    """Return examples, and how they were drawn."""
     if examples < 1:
         raise Refusal(f"examples={examples}", "a whole number ≥ 1", "examples=512")
     dataset, collate = (_of_loader(given), given.collate_fn) if isinstance(given, DataLoader) else (given, None)
@@ -74,9 +75,12 @@ def _drawn(given: Any, examples: int) -> Batch:
     if isinstance(dataset, IterableDataset):
         with untouched():
             items = Items(list(itertools.islice(iter(dataset), examples)), collate)
-        return items.batch(range(len(items)))
+        return items.batch(range(len(items))), {}
     items = Items(dataset, collate)
-    return items.batch(items.order(SEED)[:examples])
+    return items.batch(items.order(SEED)[:examples]), {
+        "population": len(items),
+        "stratified": min(examples, len(items)) <= items.stratified,
+    }
 
 
 def _of_loader(loader: DataLoader[Any]) -> Any:

@@ -99,6 +99,11 @@ class Items:
             labels[looked] = torch.tensor([self.class_of(place) or 0 for place in looked])
         return stratified_order(looked, labels.numpy(), seed) + drawn[LOOKED_AT:]
 
+    @property
+    def stratified(self) -> int:
+        """How many of the first examples of `order` hold the classes in their proportions."""
+        return 0 if self.class_of(0) is None else min(len(self), LOOKED_AT)
+
     def class_of(self, place: int) -> int | None:
         """Return the class of an example; None where its target is not a class."""
         with untouched():

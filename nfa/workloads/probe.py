@@ -27,6 +27,8 @@ class Probe(Workload):
         outputs: A function of model and inputs that returns the outputs f.
         present: True for positions that belong to an example [n, s]; None takes the attention mask among the inputs.
         known: Known features by site.
+        population: The number of examples that these were drawn from; None if it is not known.
+        stratified: Whether they were drawn by class, in every prefix.
 
     Raises:
         Refusal: There are no examples, the numbers of inputs and targets differ, or inputs look padded without a mask.
@@ -43,7 +45,11 @@ class Probe(Workload):
         outputs: Outputs = call,
         present: Tensor | None = None,
         known: Mapping[str, KnownFeatures] | None = None,
+        *,
+        population: int | None = None,
+        stratified: bool = False,
     ) -> None:
+        self.drawn_from, self.by_class = population, stratified
         self.network, self.loss, self.call, self.known = network, loss, outputs, dict(known or {})
         if present is None:
             check_padding(inputs)
@@ -92,6 +98,14 @@ class Probe(Workload):
     def known_features(self) -> Mapping[str, KnownFeatures]:
         """Return the known features by site."""
         return self.known
+
+    def population(self) -> int | None:
+        """Return the number of examples that the probe was drawn from; None if it is not known."""
+        return self.drawn_from
+
+    def stratified(self) -> int:
+        """Return the number of examples if they were drawn by class, otherwise 0."""
+        return len(self.all) if self.by_class else 0
 
     def classes(self, batch: Batch) -> Tensor | None:
         """Return the targets if they are whole numbers."""

@@ -151,6 +151,10 @@ class Supervised(Workload):
         """Return the known features by site."""
         return self.known
 
+    def stratified(self) -> int:
+        """Return how many of the probe's first examples hold the classes in their proportions."""
+        return self.items["train"].stratified
+
     def classes(self, batch: Batch) -> Tensor | None:
         """Return the targets if they are whole numbers."""
         return batch.targets.long() if are_classes(batch.targets) else None

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from nfa.measures.agop import Agop
 from nfa.measures.agop_estimate import AgopEstimate
-from nfa.measures.second_moments import Fact, GradientMoment, InputMoment, OutputMoment
+from nfa.measures.fact import Fact
+from nfa.measures.second_moments import GradientMoment, InputMoment, OutputMoment
 from nfa.measures.site_matrices import Conventions, SiteMeasures
 from nfa.observe.directions import Directions
 from nfa.observe.passes import observe, site_weights

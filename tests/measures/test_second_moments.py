@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from nfa import reference
 from nfa.measures.agop import Agop
-from nfa.measures.second_moments import Fact, GradientMoment, InputMoment, OutputMoment
+from nfa.measures.fact import Fact
+from nfa.measures.second_moments import GradientMoment, InputMoment, OutputMoment
 from nfa.observe.passes import observe
 from nfa.observe.records import Part, Record, Source
 from tests.support.toy_models import Sequences, Tied, Toy, half_square, layers, seeded, tensors_in, toy

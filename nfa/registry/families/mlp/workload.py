@@ -94,6 +94,9 @@ class MLPClassifier(Workload):
         labels: Tensor = batch.targets
         return labels
 
+    def stratified(self) -> int:
+        return len(self.example_ids["probe"])
+
     def noisy(self) -> Sequence[int]:
         return self.example_ids.get("noisy", ())
 

@@ -1,0 +1,144 @@
+"""The matrices a_n of single examples, whose mean a measured matrix is, stored as rows.
+
+Products with a matrix B need no [i, i] matrix of an example: ⟨Σ_s Fᵀ x xᵀ F, B⟩ = Σ_s (F B Fᵀ x) · x.
+"""
+
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from nfa.maths.congruence import Congruence
+from nfa.maths.similarity import Similarity
+
+
+@dataclass(frozen=True)
+class OuterProducts:
+    """The matrices a_n = Σ_s Fᵀ x xᵀ F of some examples, with rows x [..., s, r] of each.
+
+    Args:
+        rows: The rows x, with the examples first [m, ..., s, r]; a dimension between holds independent estimates.
+        factor: F [r, i]; None stands for the identity.
+        numbers: The place of each example in the order of the analysis [m].
+    """
+
+    rows: Float[Tensor, "m ..."]
+    factor: Float[Tensor, "r i"] | None
+    numbers: Int[Tensor, " m"]
+
+    def of(self, numbers: Int[Tensor, " k"]) -> "OuterProducts":
+        """Return the examples with these numbers."""
+        return self if len(numbers) == len(self.numbers) else replace(self, **_of(self, numbers, "rows"))
+
+    def along(self, matrix: Congruence, similarity: Similarity) -> Float[Tensor, "m ..."]:
+        """Return ⟨a_n, B⟩ in float64: for B = EᵀDE it is Σ_s yᵀDy with y = E Fᵀ x."""
+        through = self._through(matrix.factor, similarity)
+        forms = through if matrix.core is None else through @ matrix.core
+        values = (forms.double() * through.double()).sum(dim=(-2, -1))
+        if similarity.centre == "entry":
+            values = values - self._entries() * matrix.double().sum() / matrix.size
+        return values
+
+    def each(self, other: "OuterProducts", similarity: Similarity) -> Float[Tensor, " m"]:
+        """Return ⟨a_n, b_n⟩ = ‖X̃ Yᵀ‖² in float64, where X̃ = X F Eᵀ; both hold the same examples, one estimate each."""
+        crossed = self._through(other.factor, similarity).double() @ other.rows.double().transpose(-2, -1)
+        values = crossed.square().sum(dim=(-2, -1))
+        return values - self._entries() * other._entries() if similarity.centre == "entry" else values
+
+    def every(self, other: "OuterProducts", similarity: Similarity) -> Float[Tensor, "m m"]:
+        """Return ⟨a_n, b_k⟩ of all pairs in float64."""
+        m, s, t = len(self.rows), self.rows.shape[1], other.rows.shape[1]
+        left = self._through(other.factor, similarity).flatten(0, 1)
+        crossed = (left @ other.rows.flatten(0, 1).T).double().square()
+        values = crossed.view(m, s, m, t).sum(dim=(1, 3))
+        return values - torch.outer(self._entries(), other._entries()) if similarity.centre == "entry" else values
+
+    def estimates(self) -> "list[OuterProducts]":
+        """Return the independent estimates one by one."""
+        return [self] if self.rows.ndim == 3 else [replace(self, rows=part) for part in self.rows.unbind(dim=1)]
+
+    @property
+    def size(self) -> int:
+        """The number i of rows of the matrices."""
+        return self.rows.shape[-1] if self.factor is None else self.factor.shape[1]
+
+    def _through(self, factor: Tensor | None, similarity: Similarity) -> Tensor:
+        """Return X F Eᵀ for a factor E."""
+        cross = similarity.cross(self.factor, factor)
+        return self.rows if cross is None else similarity.once(torch.matmul, self.rows, cross)
+
+    def _entries(self) -> Tensor:
+        """Return 1ᵀ a_n 1 / i."""
+        rows = self.rows.double()
+        totals = rows.sum(dim=-1) if self.factor is None else rows @ self.factor.double().sum(dim=1)
+        return totals.square().sum(dim=-1) / self.size
+
+
+@dataclass(frozen=True)
+class PairedProducts:
+    """The matrices a_n = −½ Σ_s (Wᵀ δ hᵀ + h δᵀ W) of some examples, whose mean is FACT.
+
+    Args:
+        gradients: δ [m, s, o].
+        inputs: h [m, s, i].
+        weight: W [o, i].
+        numbers: The place of each example in the order of the analysis [m].
+    """
+
+    gradients: Float[Tensor, "m s o"]
+    inputs: Float[Tensor, "m s i"]
+    weight: Float[Tensor, "o i"]
+    numbers: Int[Tensor, " m"]
+
+    def of(self, numbers: Int[Tensor, " k"]) -> "PairedProducts":
+        """Return the examples with these numbers."""
+        if len(numbers) == len(self.numbers):
+            return self
+        return replace(self, **_of(self, numbers, "gradients", "inputs"))
+
+    def along(self, matrix: Congruence, similarity: Similarity) -> Float[Tensor, " m"]:
+        """Return ⟨a_n, B⟩ = −Σ_s δᵀ W B h in float64."""
+        pulled: Tensor = similarity.once(torch.matmul, self.gradients, self.weight).double()
+        through = matrix.times(self.inputs.flatten(0, 1).T).T.reshape(self.inputs.shape)
+        values = -(pulled * through.double()).sum(dim=(1, 2))
+        if similarity.centre == "entry":
+            values = values - self._entries(pulled) * matrix.double().sum() / matrix.size
+        return values
+
+    def each(self, other: "PairedProducts", similarity: Similarity) -> Float[Tensor, " m"]:  # noqa: ARG002
+        """Return ‖a_n‖² = ½ (⟨G Gᵀ, H Hᵀ⟩ + tr(G Hᵀ G Hᵀ)), with rows G = δᵀW and H of each example."""
+        pulled: Tensor = similarity.once(torch.matmul, self.gradients, self.weight).double()
+        inputs = self.inputs.double()
+        crossed = pulled @ inputs.transpose(1, 2)
+        grams = (pulled @ pulled.transpose(1, 2)) * (inputs @ inputs.transpose(1, 2))
+        values = (grams + crossed * crossed.transpose(1, 2)).sum(dim=(1, 2)) / 2
+        return values - self._entries(pulled).square() if similarity.centre == "entry" else values
+
+    def every(self, other: "PairedProducts", similarity: Similarity) -> Float[Tensor, "m m"]:
+        """Return ⟨a_n, a_k⟩ = ½ Σ (G_n G_kᵀ ∘ H_n H_kᵀ + G_n H_kᵀ ∘ H_n G_kᵀ) of all pairs in float64."""
+        m, s, _ = self.inputs.shape
+        by_example: Tensor = similarity.once(torch.matmul, self.gradients, self.weight).double()
+        pulled, inputs = by_example.flatten(0, 1), self.inputs.double().flatten(0, 1)
+        crossed = pulled @ inputs.T
+        products = (pulled @ pulled.T) * (inputs @ inputs.T) + crossed * crossed.T
+        values = products.view(m, s, m, s).sum(dim=(1, 3)) / 2
+        entries = self._entries(by_example)
+        return values - torch.outer(entries, entries) if similarity.centre == "entry" else values
+
+    def estimates(self) -> "list[PairedProducts]":
+        """Return the independent estimates one by one: there is one."""
+        return [self]
+
+    def _entries(self, pulled: Tensor) -> Tensor:
+        """Return 1ᵀ a_n 1 / i."""
+        return -(pulled.sum(dim=2) * self.inputs.double().sum(dim=2)).sum(dim=1) / self.inputs.shape[2]
+
+
+ExampleMatrices: TypeAlias = OuterProducts | PairedProducts
+
+
+def _of(examples: ExampleMatrices, numbers: Tensor, *names: str) -> dict[str, Tensor]:
+    chosen = torch.isin(examples.numbers, numbers)
+    return {"numbers": numbers, **{name: getattr(examples, name)[chosen] for name in names}}

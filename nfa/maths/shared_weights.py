@@ -1,0 +1,257 @@
+"""How large a similarity is because the same weight W stands in both matrices: what is in between is rotated at random.
+
+AGOP = WᵀSW and NFM = WᵀW agree partly because W stands in both. With C = WWᵀ and a random rotation Q (Haar measure) of
+the output space, WᵀXW with X = QSQᵀ is what W alone explains. All similarities that have W on both sides are
+⟨X, B⟩ / (√tr(XCXC) · norm) with a symmetric matrix B, which is C² for AGOP and NFM. Derivations are in docs/maths.md.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from nfa.maths.chance import Level
+
+FLAT, FLAT_SQUARES = 32, 16  # a spectrum of C, and of C², of such participation ratios averages itself
+DRAWS = 200
+NEGLIGIBLE = 1e-12  # of a trace
+BLOCK = 2**23  # numbers in the rows of rotations that are made at a time
+
+Number = TypeVar("Number", float, Tensor)
+
+
+class Powers(NamedTuple):
+    """The traces of S, S², S³ and S⁴."""
+
+    one: float
+    two: float
+    three: float
+    four: float
+
+    @classmethod
+    def of(cls, estimates: Sequence[Float[Tensor, "r r"]]) -> "Powers":
+        """Return the traces of a symmetric matrix, from independent estimates if there are several."""
+        mean = torch.stack(list(estimates)).mean(dim=0) if len(estimates) > 1 else estimates[0]
+        other = estimates[-1]
+        square = estimates[0] @ other
+        return cls(
+            float(mean.diagonal().double().sum()),
+            mean_product(estimates, inner),
+            inner(square.T, mean),
+            inner(square, square.T),
+        )
+
+    @property
+    def flat(self) -> bool:
+        """Whether no eigenvalue stands out, so that sums over directions are close to their means."""
+        return _ratio(self.one, self.two) >= FLAT and _ratio(self.two, self.four) >= FLAT_SQUARES
+
+
+class Target(NamedTuple):
+    """tr B, ⟨B, C⟩, ⟨B, C²⟩ and ‖B‖², and the Frobenius norm of the other matrix of the similarity."""
+
+    trace: float
+    with_c: float
+    with_square: float
+    squared: float
+    norm: float
+
+
+class Spectrum(NamedTuple):
+    """The eigenvalues of C in descending order [m], where missing ones are 0, and B in their eigenvectors [m, m]."""
+
+    values: Float[Tensor, " m"]
+    target: Float[Tensor, "m m"]
+
+
+def closed_form(size: int, s: Powers, c: Powers, b: Target) -> Level | None:
+    """Return the level where the spectrum of C is flat.
+
+    The mean of the quotient is replaced by the quotient of the means E⟨X, B⟩ = tr S tr B / r and
+    E tr(XCXC) = (p + q) tr C² + q (tr C)². The standard deviation is that of the logarithm's linear part.
+
+    Args:
+        size: The number r of dimensions.
+        s: The traces of the powers of S.
+        c: The traces of the powers of C.
+        b: What is known of B.
+
+    Returns:
+        The level; None where it is undefined.
+    """
+    if size < 2:
+        return None
+    over, under = _means(size, s, c, b)
+    if not (over and 0 < under < math.inf and 0 < b.norm < math.inf):
+        return None
+    mean = over / math.sqrt(under) / b.norm
+    return Level(mean, abs(mean) * math.sqrt(max(0.0, _variance(size, s, c, b, over, under))))
+
+
+def _means(size: int, s: Powers, c: Powers, b: Target) -> tuple[float, float]:
+    """Return E⟨X, B⟩ and E tr(XCXC), both of them exact."""
+    p, q = _fourth_moments(size, s.one, s.two)
+    return s.one * b.trace / size, (p + q) * c.two + q * c.one**2
+
+
+def _fourth_moments(size: int, trace: Number, squared: Number) -> tuple[Number, Number]:
+    """Return p and q in E[X_ij X_kl] = p δ_ij δ_kl + q (δ_ik δ_jl + δ_il δ_jk) for X = QSQᵀ in r > 1 dimensions.
+
+    They solve p r² + 2 q r = (tr S)² and p r + q (r² + r) = tr S².
+    """
+    determinant = size * (size - 1) * (size + 2)
+    square = trace * trace
+    return (square * (size + 1) - 2 * squared) / determinant, (size * squared - square) / determinant
+
+
+def _variance(r: int, s: Powers, c: Powers, b: Target, over: float, under: float) -> float:
+    """Return the variance of log⟨X, B⟩ − ½ log tr(XCXC) to first order in uᵀBu, uᵀC²u and uᵀCu of eigenvectors u of X.
+
+    With x_k = u_kᵀC²u_k and c_k = u_kᵀCu_k, tr(XCXC) ≈ Σ s_k² c_k² + Σ s_k (tr S − s_k)(x_k − c_k²)/(r − 1). Each of
+    the three forms has a coefficient linear in s_k and s_k²; their covariances are 2/(r (r + 2)) times the inner
+    products of the traceless matrices.
+    """
+    mean_c, share = c.one / r, 1 / (r - 1)
+    coefficients = (  # of s_k and of s_k²
+        (1 / over, 0.0),
+        (-s.one * share / (2 * under), share / (2 * under)),
+        (s.one * share * mean_c / under, -(1 + share) * mean_c / under),
+    )
+    products = (
+        (b.squared - b.trace**2 / r, b.with_square - b.trace * c.two / r, b.with_c - b.trace * c.one / r),
+        (0.0, c.four - c.two**2 / r, c.three - c.two * c.one / r),
+        (0.0, 0.0, c.two - c.one**2 / r),
+    )
+    spreads = s.two - s.one**2 / r, s.three - s.one * s.two / r, s.four - s.two**2 / r
+    total = 0.0
+    for row, (a1, a2) in enumerate(coefficients):
+        for column, (b1, b2) in enumerate(coefficients[row:], row):
+            weight = a1 * b1 * spreads[0] + (a1 * b2 + a2 * b1) * spreads[1] + a2 * b2 * spreads[2]
+            total += (1 if row == column else 2) * weight * products[row][column]
+    return 2 / (r * (r + 2)) * total
+
+
+def by_rotations(
+    estimates: Sequence[Float[Tensor, "r r"]], s: Powers, c: Powers, spectrum: Spectrum, b: Target, *, seed: int = 0
+) -> Level | None:
+    """Return mean and SD over 200 seeded rotations.
+
+    The means of ⟨X, B⟩ and of tr(XCXC) are known, so the mean of the similarity is that of what remains when it is
+    regressed on their deviations (control variates). Only the eigenvectors of C that stand out are rotated one by one:
+    the first m, so many that the spectrum of the rest is flat. Given these, X between the others is again a random
+    rotation of r − m dimensions, and its contribution is replaced by its mean.
+
+    Args:
+        estimates: S, or independent estimates of it.
+        s: The traces of its powers.
+        c: The traces of the powers of C.
+        spectrum: Its eigenvalues, and B in its eigenvectors.
+        b: What is known of B.
+        seed: The seed of the rotations.
+
+    Returns:
+        The level; None where it is undefined.
+    """
+    size = len(estimates[0])
+    count = outstanding(spectrum.values, size)
+    missing = max(0, count - len(spectrum.values))
+    values = F.pad(spectrum.values.double(), (0, missing))
+    target = F.pad(spectrum.target.double(), (0, missing, 0, missing))[:count, :count]
+    parts = (_rotated(estimates, s, values, target, b.trace, rows) for rows in haar_rows(count, size, seed))
+    over, under = map(torch.cat, zip(*parts, strict=True))
+    levels = over / under.clamp(min=0).sqrt() / b.norm
+    if not levels.isfinite().all():
+        return None
+    known = _means(size, s, c, b)
+    controls = torch.stack([torch.ones_like(over), over / known[0] - 1, under / known[1] - 1], dim=1)
+    fit = torch.linalg.lstsq(controls.cpu(), levels.cpu()[:, None], driver="gelsd").solution
+    return Level(float(fit[0]), float(levels.std()))
+
+
+def _rotated(
+    estimates: Sequence[Tensor], s: Powers, values: Tensor, target: Tensor, target_trace: float, rows: Tensor
+) -> tuple[Float[Tensor, " draws"], Float[Tensor, " draws"]]:
+    """Return ⟨X, B⟩ and tr(XCXC) for eigenvectors of C turned into `rows` [draws, m, r], in means over the others."""
+    _, count, size = rows.shape
+    rows = rows.to(estimates[0])
+    through = [rows @ estimate for estimate in estimates]
+    inner_parts = [(part @ rows.transpose(1, 2)).double() for part in through]
+    top, tail, left = values[:count], values[count:], size - count
+    square = mean_product(inner_parts, torch.mul)
+    beside = mean_product(through, lambda x, y: (x.double() * y.double()).sum(dim=2)) - square.sum(dim=2)
+    mean = torch.stack(inner_parts).mean(dim=0)
+    over, under = (mean * target).sum(dim=(1, 2)), (square * torch.outer(top, top)).sum(dim=(1, 2))
+    if not left:
+        return over, under
+    rest = s.one - mean.diagonal(dim1=1, dim2=2).sum(dim=1)
+    rest_squared = s.two - square.sum(dim=(1, 2)) - 2 * beside.sum(dim=1)
+    p, q = _fourth_moments(left, rest, rest_squared)
+    over = over + rest / left * (target_trace - float(target.diagonal().sum()))
+    under = under + 2 * (beside @ top) * float(tail.sum()) / left
+    return over, under + (p + q) * float(tail.square().sum()) + q * float(tail.sum()) ** 2
+
+
+def outstanding(values: Float[Tensor, " m"], size: int) -> int:
+    """Return how many of the eigenvalues, in descending order, are to be rotated one by one; never all but one.
+
+    Args:
+        values: The eigenvalues [m].
+        size: The number r of dimensions.
+
+    Returns:
+        Their number.
+    """
+    values = values.double().clamp(min=0)
+    one, two, four = (values.pow(power).flip(0).cumsum(0).flip(0).tolist() for power in (1, 2, 4))
+    left = (
+        count
+        for count in range(len(values))
+        if one[count] <= NEGLIGIBLE * one[0]
+        or (_ratio(one[count], two[count]) >= FLAT and _ratio(two[count], four[count]) >= FLAT_SQUARES)
+    )
+    count = next(left, len(values))
+    return size if size - count < 2 else count
+
+
+def haar_rows(count: int, size: int, seed: int, draws: int = DRAWS) -> Iterator[Float[Tensor, "part count size"]]:
+    """Yield orthonormal rows of random rotations, some rotations at a time: the transposed Q factors of Gaussian
+    matrices.
+
+    With the signs of the diagonal of R, Q has the Haar measure. Mezzadri 2007, arXiv math-ph/0609050.
+
+    Args:
+        count: The number of rows.
+        size: Their length.
+        seed: The seed.
+        draws: The number of rotations.
+
+    Yields:
+        The rows, in float64.
+    """
+    random, most = torch.Generator().manual_seed(seed), max(1, BLOCK // max(1, count * size))
+    for start in range(0, draws, most):
+        gaussian = torch.randn(min(most, draws - start), size, count, dtype=torch.float64, generator=random)
+        q, r = torch.linalg.qr(gaussian)
+        yield (q * r.diagonal(dim1=1, dim2=2).sign()[:, None]).transpose(1, 2)
+
+
+def mean_product(estimates: Sequence[Tensor], product: Callable[[Tensor, Tensor], Any]) -> Any:
+    """Return the mean product of two different estimates, or of the only one with itself."""
+    if len(estimates) == 1:
+        return product(estimates[0], estimates[0])
+    found = [product(a, b) for place, a in enumerate(estimates) for b in estimates[:place]]
+    return sum(found[1:], found[0]) / len(found)
+
+
+def inner(a: Tensor, b: Tensor) -> float:
+    """Return ⟨A, B⟩ in float64."""
+    return float((a.double() * b.double()).sum())
+
+
+def _ratio(trace: float, squared: float) -> float:
+    """Return the participation ratio (Σ λ)²/Σ λ², the number of eigenvalues that count."""
+    return trace**2 / squared if squared > 0 else 0.0

@@ -1,0 +1,202 @@
+"""Standard errors of similarities over the examples that were drawn, and similarities without the bias of few examples.
+
+The population is the training set of N examples, of which n were measured. A function F of means of matrices a_n has
+the first-order terms t_n = ⟨a_n, ∂F/∂A⟩, and SE² = (1 − n/N)/n · Σ_c p_c s_c², where s_c² is the variance of t within
+class c, or the plain variance where examples were not drawn by class. Derivations are in docs/maths.md.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from nfa.maths.congruence import Congruence
+from nfa.maths.example_matrices import ExampleMatrices
+from nfa.maths.replicates import Replicates
+from nfa.maths.similarity import Similarity
+
+ENOUGH = 25  # n / kurtosis(t) below which a few examples decide, so that no standard error is given
+
+
+@dataclass(frozen=True)
+class SampleMean:
+    """A matrix that is a mean over examples, and the matrices of the first of these examples."""
+
+    matrix: Congruence
+    examples: ExampleMatrices
+
+
+Matrix: TypeAlias = Congruence | SampleMean | Replicates
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How examples were drawn.
+
+    Args:
+        examples: The number n of examples.
+        population: The number N of examples that they were drawn from; None where it is unknown, that is very large.
+        strata: The class of each of the first examples, where they were drawn by class [k].
+    """
+
+    examples: int
+    population: int | None = None
+    strata: Int[Tensor, " k"] | None = None
+
+    @property
+    def unseen(self) -> float:
+        """The share 1 − n/N of the population that was not measured."""
+        return 1.0 if self.population is None else 1 - self.examples / self.population
+
+    def classes_of(self, stored: ExampleMatrices) -> Int[Tensor, " m"] | None:
+        """Return the classes of stored examples, counted from 0; None where a class has only one of them."""
+        if self.strata is None:
+            return None
+        found, classes, counts = self.strata[stored.numbers].unique(return_inverse=True, return_counts=True)
+        return classes if len(found) and int(counts.min()) > 1 else None
+
+
+class CosineError(NamedTuple):
+    """The standard error of a cosine, and the cosine with unbiased norms and inner product."""
+
+    se: float
+    unbiased: float
+
+
+def mean_of(matrix: Matrix) -> Congruence:
+    """Return the measured matrix; of several estimates, their mean."""
+    if isinstance(matrix, Congruence):
+        return matrix
+    return matrix.matrix if isinstance(matrix, SampleMean) else matrix.mean
+
+
+def cosine_error(a: Matrix, b: Matrix, similarity: Similarity, sampling: Sampling) -> CosineError | None:
+    """Return the standard error of the cosine of A and B over examples and random directions.
+
+    Sampling adds (1 − n/N)/n times the variance of a_n to ‖Â‖² on average, and the covariance of a_n and b_n to ⟨Â, B̂⟩;
+    within classes where examples were drawn by class. The unbiased cosine is without these.
+
+    Args:
+        a: The matrix A; only this one may be `Replicates`.
+        b: The matrix B.
+        similarity: The similarity.
+        sampling: How the examples were drawn.
+
+    Returns:
+        The error and the unbiased cosine; None where there is no sampling error, where they are undefined, and where a
+        few examples decide.
+    """
+    pair = _Pair(a, b, similarity, sampling)
+    terms, n = pair.terms(), sampling.examples
+    if terms is None or not (sampling.unseen > 0 or isinstance(a, Replicates)):
+        return None
+    variance, kurtosis = _within(terms.mean(dim=1), pair.classes)
+    if not math.isfinite(variance) or (sampling.unseen > 0 and n < ENOUGH * kurtosis):
+        return None
+    directions = float(terms.var(dim=1).mean()) / terms.shape[1] if terms.shape[1] > 1 else 0.0
+    squared = (sampling.unseen * variance + (1 - sampling.unseen) * directions) / n
+    unbiased = pair.unbiased()
+    return None if unbiased is None else CosineError(math.sqrt(squared), unbiased)
+
+
+class _Pair:
+    """Two matrices, their stored examples, and their products."""
+
+    def __init__(self, a: Matrix, b: Matrix, similarity: Similarity, sampling: Sampling) -> None:
+        self.similarity, self.sampling = similarity, sampling
+        self.means = mean_of(a), mean_of(b)
+        self.examples = _common(*(None if isinstance(matrix, Congruence) else matrix.examples for matrix in (a, b)))
+        norm = a.squared_norm(similarity) if isinstance(a, Replicates) else similarity.inner(*self.means[:1] * 2)
+        self.squares = norm, similarity.inner(*self.means[1:] * 2)
+        self.inner = similarity.inner(*self.means)
+        stored = next((examples for examples in self.examples if examples is not None), None)
+        self.classes = None if stored is None else sampling.classes_of(stored)
+
+    def terms(self) -> Float[Tensor, "m R"] | None:
+        """Return t_n = ⟨a_n, ∂F/∂A⟩ + ⟨b_n, ∂F/∂B⟩ of the stored examples; None where the cosine is undefined."""
+        if self.examples == (None, None) or not all(0 < square < math.inf for square in self.squares):
+            return None
+        norm = math.sqrt(self.squares[0] * self.squares[1])
+        parts = []
+        for own, examples in enumerate(self.examples):
+            if examples is not None:
+                across = examples.along(self.means[1 - own], self.similarity) / norm
+                itself = self.similarity.once(examples.along, self.means[own], self.similarity) / self.squares[own]
+                part = across - self.inner / norm * itself
+                parts.append(part if part.ndim == 2 else part[:, None])
+        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+
+    def unbiased(self) -> float | None:
+        """Return the cosine with unbiased norms and inner product; None where a norm is too small for that."""
+        (a, b), (first, second) = self.examples, self.squares
+        first, second = first - self._bias(a, a, first), second - self._bias(b, b, second)
+        inner = self.inner - self._bias(a, b, self.inner)
+        if not min(first, second) > 0:
+            return None
+        value = inner / math.sqrt(first * second)
+        return value if math.isfinite(value) else None
+
+    def _bias(self, a: ExampleMatrices | None, b: ExampleMatrices | None, product: float) -> float:
+        """Return what sampling adds to ⟨Â, B̂⟩ on average."""
+        n, unseen = self.sampling.examples, self.sampling.unseen
+        if a is None or b is None or not unseen:
+            return 0.0
+        if self.classes is not None:
+            return unseen / n * float(self.similarity.once(_within_classes, a, b, self.sampling, self.similarity))
+        return unseen / (n - 1) * (float(self.similarity.once(_mean_of_each, a, b, self.similarity)) - product)
+
+
+def _within_classes(a: Any, b: Any, sampling: Sampling, similarity: Similarity) -> float:
+    """Return Σ_c p_c times the covariance of a_n and b_n in class c: the mean of ⟨a_n, b_n⟩ minus that of other pairs."""
+    classes = sampling.classes_of(a)
+    assert classes is not None
+    total = 0.0
+    for one in range(int(classes.max()) + 1):
+        numbers = a.numbers[classes == one]
+        products = _mean_of_pairs(a.of(numbers), b.of(numbers), lambda x, y: x.every(y, similarity))
+        own, everyone, count = float(products.trace()), float(products.sum()), len(numbers)
+        total += count / len(classes) * (own / count - (everyone - own) / (count * (count - 1)))
+    return total
+
+
+def _mean_of_each(a: Any, b: Any, similarity: Similarity) -> float:
+    """Return the mean of ⟨a_n, b_n⟩."""
+    return float(_mean_of_pairs(a, b, lambda x, y: x.each(y, similarity)).mean())
+
+
+def _mean_of_pairs(a: Any, b: Any, product: Callable[[Any, Any], Tensor]) -> Tensor:
+    """Return the mean product of independent estimates; of an only estimate, that with itself."""
+    first, second = a.estimates(), b.estimates()
+    if a is b and len(first) > 1:
+        pairs = [(x, y) for place, x in enumerate(first) for y in first[:place]]
+    else:
+        pairs = [(x, y) for x in first for y in (first if a is b else second)]
+    return torch.stack([product(x, y) for x, y in pairs]).mean(dim=0)
+
+
+def _common(
+    a: ExampleMatrices | None, b: ExampleMatrices | None
+) -> tuple[ExampleMatrices | None, ExampleMatrices | None]:
+    """Return the examples that both sides have stored."""
+    if a is None or b is None:
+        return a, b
+    common = a.numbers[torch.isin(a.numbers, b.numbers)]
+    return a.of(common), b.of(common)
+
+
+def _within(terms: Float[Tensor, " m"], classes: Tensor | None) -> tuple[float, float]:
+    """Return Σ_c p_c s_c² and the kurtosis of what is left within classes; of all examples if there are no classes."""
+    if len(terms) < 2:
+        return math.nan, math.nan
+    classes = torch.zeros(len(terms), dtype=torch.long) if classes is None else classes
+    sizes = classes.bincount().double()
+    means = torch.zeros_like(sizes).index_add(0, classes, terms.cpu()) / sizes
+    rest = terms.cpu() - means[classes]
+    spread = torch.zeros_like(sizes).index_add(0, classes, rest.square()) / (sizes - 1)
+    second = float(rest.square().mean())
+    kurtosis = float(rest.pow(4).mean()) / second**2 if second > 0 else 0.0
+    return float((sizes / len(terms)) @ spread), kurtosis
