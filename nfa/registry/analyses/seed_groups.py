@@ -82,8 +82,8 @@ def _seed(config: Mapping[str, Any]) -> Any:
 def together(runs: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, Interval]]:
     """Return the interval over runs of every value that all of them have, by metric key and step.
 
-    Standard errors and deviations of chance levels are skipped. A value that is undefined in one run gets no interval,
-    because one over the other runs would be biased.
+    Standard errors are skipped. A value that is undefined in one run gets no interval, because one over the other runs
+    would be biased.
     """
     found: dict[str, dict[int, Interval]] = {}
     for key in sorted(key for key in set.intersection(*(set(run) for run in runs)) if not _is_apart(key)):
@@ -95,7 +95,7 @@ def together(runs: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, Interv
 
 
 def _is_apart(key: str) -> bool:
-    return key == DONE or key.endswith(("_se", "_chance_sd"))
+    return key == DONE or key.endswith("_se")
 
 
 def table_of_groups(intervals: Mapping[str, Mapping[str, Mapping[int, Interval]]], unit: str) -> str:
