@@ -512,6 +512,7 @@ def test_another_number_of_targets_is_refused() -> None:
         ({"directions": "1"}, "directions='1'"),
         ({"precision": "half"}, "precision='half'"),
         ({"max_samples": 10}, "max_samples=10"),
+        ({"studies": "directions", "chance": "false"}, "chance='false'\n  allowed: True or False"),
         ({"relation": "h_vs_m"}, "option 'relation' of nfa.watch\n  allowed: relations, sites"),
         ({"nproc": 2}, "option 'nproc' of nfa.watch"),  # about stored runs
     ],

@@ -9,7 +9,7 @@ from nfa.plain_text import csv_text
 
 LOSSES = ("train/loss", "val/loss", "eval/loss", "probe/loss")
 ALIGNMENT = ("site", "relation", "value", *Beside._fields)
-DIRECTIONS = ("series", "value", "standard_error")
+DIRECTIONS = ("series", "value", "standard_error", "chance", "chance_sd")
 
 
 def alignment_csv(
@@ -51,11 +51,11 @@ def alignment_rows(
         named += [(site, name, f"{site}/{name}") for site in sites for name in relations]
         for site, name, key in named:
             if key in values:
-                yield step, site, name, values[key], *_cells(beside(values, key))
+                yield step, site, name, values[key], *_cells(*beside(values, key))
 
 
-def _cells(by: Beside) -> Iterator[float | str]:
-    return ("" if value is None else value for value in by)
+def _cells(*values: float | None) -> Iterator[float | str]:
+    return ("" if value is None else value for value in values)
 
 
 def directions_csv(runs: Mapping[str, Mapping[str, Series]], unit: str, done: str = "") -> str:
@@ -74,11 +74,13 @@ def directions_csv(runs: Mapping[str, Mapping[str, Series]], unit: str, done: st
     return csv_text((*(("run",) if several else ()), unit, *DIRECTIONS), rows)
 
 
-def _directions(series: Mapping[str, Series], done: str) -> Iterator[tuple[int, str, float, float | str]]:
+def _directions(series: Mapping[str, Series], done: str) -> Iterator[tuple[int | str | float, ...]]:
     for step in _steps(series, tuple(LABELS), done):
+        values = at_step(series, step)
         for key in LABELS:
-            if step in series.get(key, {}):
-                yield step, key, series[key][step], series.get(f"{key}_se", {}).get(step, "")
+            if key in values:
+                by = beside(values, key)
+                yield step, key, values[key], *_cells(by.standard_error, by.chance, by.chance_sd)
 
 
 def _steps(series: Mapping[str, Series], keys: Sequence[str], done: str) -> list[int]:
