@@ -2,7 +2,7 @@
 
 import pytest
 
-from nfa.registry.analyses.seed_groups import _bands, groups, table_of_groups, together
+from nfa.registry.analyses.seed_groups import _bands, _say_verdicts, groups, table_of_groups, together
 
 
 def stored(configs):
@@ -81,3 +81,11 @@ def test_a_group_is_drawn_by_means_their_interval_over_seeds_and_mean_levels():
         [0.625, 0.15625, 0.05, 0.3125]
     )
     assert found.keys().isdisjoint({"0/agop_nfm_se", "0/agop_nfm_unbiased"})
+
+
+@pytest.mark.parametrize(("label", "told"), [("all", ""), ("optimizer=adam", ", optimizer=adam")])
+def test_a_group_has_verdicts_on_the_relations_with_a_shared_weights_level_alone(label, told, capsys):
+    runs = [{**of_seed(value), "analysis/seconds": {0: 1.0}, "0/h_vs_m_chance": {0: 0.1}} for value in (0.4, 0.8)]
+    _say_verdicts(runs, ["0"], ["agop_nfm", "h_vs_m"], "epoch", label)
+    said = "above chance in 1 of 1 sites, above the shared-weights level in 0"
+    assert capsys.readouterr().out == f"   verdict  agop_nfm at epoch 0{told}, in each of 2 runs: {said}\n"

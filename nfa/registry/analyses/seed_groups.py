@@ -58,7 +58,8 @@ def _say_verdicts(
     """Print the verdicts on the relations with a shared-weights level, as those on all would be many lines."""
     logged = {key for series in runs for key in series}
     weighed = [name for name in relations if any(f"{site}/{name}_shared" in logged for site in sites)]
-    say_verdicts(runs, sites, weighed, unit, f", {label}" + (f", each of {len(runs)} runs" if len(runs) > 1 else ""))
+    told = ([] if label == "all" else [label]) + ([f"in each of {len(runs)} runs"] if len(runs) > 1 else [])
+    say_verdicts(runs, sites, weighed, unit, "".join(f", {words}" for words in told))
 
 
 def _bands(runs: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, float]]:
