@@ -29,6 +29,7 @@ LIBRARY = [
     "checkpoint_schedule",
     "checkpoint_files",
     "learned",
+    "levels",
     "relations",
     "parameter_groups",
     "maths",

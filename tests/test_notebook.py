@@ -39,8 +39,11 @@ def test_values_are_bitwise_those_of_a_watch(call: Callable[..., Table], name: s
     with nfa.watch(toys.net, toys.loss, probe, studies=study, sink=Memory(), max_samples=9) as watch:
         expected = {key: value for key, value in watch.record(0).items() if key != "probe/loss"}
     found = {row.key: row.value for row in table}
-    errors = {f"{row.key}_se": row.standard_error for row in table if row.standard_error is not None}
-    assert {**found, **errors} == {key: of for key, of in expected.items() if "weight_change" not in key}
+    beside = {"_se": "standard_error", "_chance": "chance", "_shared": "shared"}
+    for suffix, field in beside.items():
+        found |= {f"{row.key}{suffix}": of for row in table if (of := getattr(row, field)) is not None}
+    kept = {key: of for key, of in expected.items() if not key.endswith(("_unbiased", "_chance_sd", "_shared_sd"))}
+    assert found == {key: of for key, of in kept.items() if "weight_change" not in key}
 
 
 def test_options_are_those_of_the_watch() -> None:
@@ -92,8 +95,9 @@ def as_loader(x: Tensor, y: Tensor) -> Any:
 @pytest.mark.parametrize("form", [as_dict, as_dataset, as_loader])
 def test_a_probe_may_be_all_that_a_watch_takes(call: Callable[..., Table], form: Callable[..., Any]) -> None:
     model, x, y = started()
-    found = {row.key: row.value for row in call(model, cross_entropy, form(x, y))}
-    expected = {row.key: row.value for row in call(model, cross_entropy, as_batch(x, y))}
+    drawn = ("silhouette_chance", "silhouette_chance_sd")  # permutations of examples in another order
+    tables = [call(model, cross_entropy, given) for given in (form(x, y), as_batch(x, y))]
+    found, expected = ({row.key: row.value for row in table if row.quantity not in drawn} for table in tables)
     assert found == pytest.approx(expected, rel=1e-4)
 
 
@@ -148,10 +152,26 @@ def test_what_is_undefined_has_no_row() -> None:
 def test_a_frame_has_a_row_for_each_value() -> None:
     table = of_inputs(1)
     frame = table.frame()
-    assert list(frame.columns) == ["key", "site", "quantity", "value", "standard_error"]
+    assert list(frame.columns) == ["key", "site", "quantity", "value", "standard_error", "chance", "shared"]
     assert list(frame["key"]) == [row.key for row in table]
     assert frame.set_index("key")["value"]["2/h_vs_m"] == table["2/h_vs_m"]
-    assert frame["standard_error"].dtype == float
+    assert {str(frame[name].dtype) for name in ("standard_error", "chance", "shared")} == {"float64"}
+
+
+def test_errors_and_levels_are_columns_and_what_belongs_to_them_has_no_row() -> None:
+    suffixes = ("", "_se", "_unbiased", "_chance", "_chance_sd", "_shared", "_shared_sd")
+    scalars = {f"0/agop_nfm{end}": place / 8 for place, end in enumerate(suffixes)} | {"0/h_stable_rank": 2.0}
+    table = Table.of(scalars, "", {"coverage": "all"}, lambda _: Figure())
+    assert table.rows == [
+        Row("0/agop_nfm", "0", "agop_nfm", 0, 0.125, 0.375, 0.625),
+        Row("0/h_stable_rank", "0", "h_stable_rank", 2.0),
+    ]
+    assert [line.split() for line in repr(table).splitlines()[:3]] == [
+        ["site", "quantity", "value", "standard", "error", "chance", "shared"],
+        ["0", "agop_nfm", "0", "0.12", "0.375", "0.625"],
+        ["0", "h_stable_rank", "2"],
+    ]
+    assert list(table.frame()["chance"].isna()) == [False, True]
 
 
 def test_a_long_table_is_shown_in_part_and_says_so() -> None:

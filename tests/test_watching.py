@@ -1,6 +1,5 @@
 """`nfa.watch` in a training loop of one's own: what it records, and that the training is none the wiser."""
 
-import csv
 import math
 import random
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from nfa.errors import Refusal
 from nfa.reference.linear_twin import linear_twin
 from nfa.watching import Watch
 from tests.support.analyses import Exact, Series, series
+from tests.support.similarity_tables import read_back
 from tests.support.snapshots import assert_same, snapshot
 from tests.support.stores import Store
 from tests.support.toy_models import Toy, layers, seeded
@@ -251,8 +251,7 @@ def test_alignment_json_says_what_was_compared_and_how(run: Store) -> None:
 
 def test_table_has_every_value(run: Store) -> None:
     recorded = watched(run, toy("convolutions"))
-    rows = list(csv.reader(recorded.store.artifact(recorded.run_id, "similarities.csv").read_text().splitlines()))[1:]
-    found = {(f"{site}/{name}" if site else name, int(step)): float(value) for step, site, name, value, _ in rows}
+    found = read_back(recorded.store.artifact(recorded.run_id, "similarities.csv").read_text())
     assert found == {(key, step): value for key, of_key in recorded.series.items() for step, value in of_key.items()}
 
 
@@ -513,6 +512,7 @@ def test_another_number_of_targets_is_refused() -> None:
         ({"directions": "1"}, "directions='1'"),
         ({"precision": "half"}, "precision='half'"),
         ({"max_samples": 10}, "max_samples=10"),
+        ({"studies": "directions", "chance": "false"}, "chance='false'\n  allowed: True or False"),
         ({"relation": "h_vs_m"}, "option 'relation' of nfa.watch\n  allowed: relations, sites"),
         ({"nproc": 2}, "option 'nproc' of nfa.watch"),  # about stored runs
     ],

@@ -56,6 +56,19 @@ def test_three_studies_write_their_series_side_by_side(run: Store) -> None:
 
 
 @in_a_run
+def test_chance_false_leaves_out_the_levels_and_nothing_else() -> None:
+    toys = toy("convolutions")
+    usual, without = (
+        nfa.watch(toys.net, toys.loss, probe(toys), studies="directions", prefix=f"{chance}/", chance=chance)
+        for chance in (True, False)
+    )
+    found = {key.removeprefix("True/"): value for key, value in usual.record(0).items()}
+    assert {f"gradient/silhouette_{end}" for end in ("se", "chance", "chance_sd")} <= found.keys()
+    left = {key.removeprefix("False/"): value for key, value in without.record(0).items()}
+    assert left == {key: value for key, value in found.items() if "_chance" not in key}
+
+
+@in_a_run
 def test_values_are_those_of_the_library() -> None:
     toys = toy("convolutions")
     with nfa.watch(toys.net, toys.loss, probe(toys), studies="directions,flow") as watch:

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from nfa.figures.gradient_series import LABELS
 from nfa.figures.training_analysis import Series
+from nfa.levels import Beside, at_step, beside
 from nfa.plain_text import csv_text
 
 LOSSES = ("train/loss", "val/loss", "eval/loss", "probe/loss")
-ALIGNMENT = ("site", "relation", "value", "standard_error")
-DIRECTIONS = ("series", "value", "standard_error")
+ALIGNMENT = ("site", "relation", "value", *Beside._fields)
+DIRECTIONS = ("series", "value", "standard_error", "chance", "chance_sd")
 
 
 def alignment_csv(
@@ -31,8 +32,8 @@ def alignment_csv(
 
 def alignment_rows(
     series: Mapping[str, Series], sites: Sequence[str], relations: Sequence[str], done: str = ""
-) -> Iterator[tuple[int, str, str, float, float | str]]:
-    """Yield the rows of `similarities.csv` in the order of steps; a chance level follows its value.
+) -> Iterator[tuple[int | str | float, ...]]:
+    """Yield the rows of `similarities.csv` in the order of steps.
 
     Args:
         series: Series by metric key.
@@ -41,19 +42,20 @@ def alignment_rows(
         done: The key of a series whose steps are complete; without it every step that has a value counts.
 
     Yields:
-        Step, site, relation, value and standard error; the last is empty where there is none.
+        Step, site, relation, value and what stands beside it; the cell of what is absent is empty.
     """
     keys = [f"{site}/{name}" for site in sites for name in relations]
     for step in _steps(series, (*LOSSES, *keys), done):
-        for loss in LOSSES:
-            if step in series.get(loss, {}):
-                yield step, "", loss, series[loss][step], ""
-        for site in sites:
-            for name in relations:
-                for found in (name, f"{name}_chance"):
-                    key = f"{site}/{found}"
-                    if step in series.get(key, {}):
-                        yield step, site, found, series[key][step], series.get(f"{key}_se", {}).get(step, "")
+        values = at_step(series, step)
+        named = [("", loss, loss) for loss in LOSSES]
+        named += [(site, name, f"{site}/{name}") for site in sites for name in relations]
+        for site, name, key in named:
+            if key in values:
+                yield step, site, name, values[key], *_cells(*beside(values, key))
+
+
+def _cells(*values: float | None) -> Iterator[float | str]:
+    return ("" if value is None else value for value in values)
 
 
 def directions_csv(runs: Mapping[str, Mapping[str, Series]], unit: str, done: str = "") -> str:
@@ -72,11 +74,13 @@ def directions_csv(runs: Mapping[str, Mapping[str, Series]], unit: str, done: st
     return csv_text((*(("run",) if several else ()), unit, *DIRECTIONS), rows)
 
 
-def _directions(series: Mapping[str, Series], done: str) -> Iterator[tuple[int, str, float, float | str]]:
+def _directions(series: Mapping[str, Series], done: str) -> Iterator[tuple[int | str | float, ...]]:
     for step in _steps(series, tuple(LABELS), done):
+        values = at_step(series, step)
         for key in LABELS:
-            if step in series.get(key, {}):
-                yield step, key, series[key][step], series.get(f"{key}_se", {}).get(step, "")
+            if key in values:
+                by = beside(values, key)
+                yield step, key, values[key], *_cells(by.standard_error, by.chance, by.chance_sd)
 
 
 def _steps(series: Mapping[str, Series], keys: Sequence[str], done: str) -> list[int]:

@@ -13,6 +13,7 @@ from nfa.analyses.parameters import DirectionsParameters
 from nfa.console import stage
 from nfa.errors import Refusal
 from nfa.maths import embedding
+from nfa.maths.permuted_labels import PERMUTATIONS
 from nfa.measures.evaluation import record_outputs
 from nfa.measures.gradient_gram import GradientGram, choose_parameters
 from nfa.measures.mean_gradient import Losses
@@ -25,6 +26,7 @@ from nfa.studies.gradient_directions import DRAWS, ProbeExamples, gradient_direc
 from nfa.studies.result import Result
 from nfa.workload import Batch, Workload
 
+CHANCE = f"permuted classes or wrong labels ({PERMUTATIONS} draws for the silhouette); mean_cosine: random signs"
 DEFAULT_N = DirectionsParameters().n
 
 
@@ -86,6 +88,7 @@ class GradientAnalysis:
             "distance": "sqrt(2 - 2 cos)",
             "noise_scale": "tr(Sigma)/|G|^2 of an example's gradient, stratified by class where there are classes",
         }
+        said |= {"chance": CHANCE} if config.chance else {}
         return {
             "examples": self.ids,
             "classes": None if self.classes is None else self.classes.tolist(),
@@ -118,7 +121,7 @@ class GradientAnalysis:
         self._tell_exact(model)
         size = self.config.batch_size if self.config.unit == "batch" else 1
         probe = ProbeExamples(plain, self.classes, self.noisy, size)
-        result = gradient_directions(gram, probe, seed=self.config.seed)
+        result = gradient_directions(gram, probe, seed=self.config.seed, chance=self.config.chance)
         return Result(result.scalars, {**result.arrays, "losses": plain.numpy()})
 
     def _losses(self, model: nn.Module) -> tuple[Losses | None, Tensor]:

@@ -79,7 +79,13 @@ class DirectionsParameters(CheckedOptions):
     perplexity: float | Auto = option(
         "auto", "perplexity of the t-SNE maps; auto = min(30, (n − 1)/3)", at_least=1, below=10**4
     )
-    seed: int = option(1717, "seed of the bootstrap; t-SNE maps start from fixed positions", at_least=0, below=2**63)
+    chance: bool = option(True, "compute the chance levels of cosines, silhouette and AUC; false leaves them out")
+    seed: int = option(
+        1717,
+        "seed of the bootstrap and the permutations; t-SNE maps start from fixed positions",
+        at_least=0,
+        below=2**63,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

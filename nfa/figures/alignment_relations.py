@@ -1,14 +1,14 @@
 """Every relation of one run: one panel per relation, one line per site."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from nfa.figures.bands import beside_curves, chance_band
 from nfa.figures.style import add_legend, add_title, epoch_axis, panels, site_label, style
 from nfa.figures.training_analysis import Series, draw
 from nfa.relations import RELATIONS
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -24,7 +24,8 @@ def alignment_relations(
     """Draw a panel for each relation over epochs, or another `unit`, with sites from the first (dark) to the last
     (light).
 
-    Absent values are not drawn. A band shows two standard errors, and a dotted line the chance level, where they exist.
+    Absent values are not drawn. Where they exist, a band shows two standard errors, a dotted line in the colour of its
+    site the shared-weights level, and one grey band the levels of chance ± 2 SD of all sites.
     """
     from matplotlib import colormaps
 
@@ -33,27 +34,15 @@ def alignment_relations(
     shades = colormaps["viridis"]
     with style():
         for place, name in zip(places, drawn, strict=False):
+            limits, curves = RELATIONS[name].limits, []
             for index, site in enumerate(sites):
                 colour = shades(0.9 * index / max(1, len(sites) - 1))
                 draw(place, series.get(f"{site}/{name}", {}), label=site_label(site), color=colour, marker="o")
-                band(place, series, f"{site}/{name}", colour)
-                chance(place, series.get(f"{site}/{name}_chance", {}))
-            place.set(title=RELATIONS[name].label, ylim=RELATIONS[name].limits)
+                curves.append((series, f"{site}/{name}", colour))
+            beside_curves(place, curves, limits)
+            chance_band(place, curves, limits)
+            place.set(title=RELATIONS[name].label, ylim=limits)
             epoch_axis(place, boundary, unit)
         add_legend(figure)
         add_title(figure, title)
     return figure
-
-
-def chance(place: "Axes", levels: Series) -> None:
-    """Draw a grey dotted line at the chance level."""
-    draw(place, levels, label="chance", color="0.5", linestyle=":")
-
-
-def band(place: "Axes", series: Mapping[str, Series], key: str, colour: Any) -> None:
-    """Draw a band of two standard errors on each side, where the series has them."""
-    values, errors = series.get(key, {}), series.get(f"{key}_se", {})
-    epochs = [epoch for epoch in sorted(values) if epoch in errors]
-    low, high = ([values[epoch] + sign * 2 * errors[epoch] for epoch in epochs] for sign in (-1, 1))
-    if epochs:
-        place.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0 if len(epochs) > 1 else 2)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from nfa.figures.alignment_relations import band
+from nfa.figures.bands import chance_band, error_band
 from nfa.figures.relation_grid import colours
 from nfa.figures.style import add_legend, add_title, axis_label, epoch_axis, panels, style
 from nfa.figures.training_analysis import Series, draw
@@ -40,7 +40,10 @@ def gradient_series(
     title: str = "",
     unit: str = "epoch",
 ) -> "Figure":
-    """Draw a panel for each series that any run has: one line per run, with a band of two standard errors."""
+    """Draw a panel for each series that any run has: one line per run, with a band of two standard errors.
+
+    A grey band shows the chance level ± 2 SD, from the lowest to the highest of all runs.
+    """
     drawn = [key for key in keys if any(series.get(key) for series in runs.values())]
     figure, places = panels(max(1, len(drawn)), columns=min(4, max(1, len(drawn))), width=3.2, height=2.5)
     epochs = set().union(*(series.get("analysis/seconds", {}) for series in runs.values()))
@@ -49,7 +52,8 @@ def gradient_series(
             for (name, series), colour in zip(runs.items(), colours(len(runs)), strict=True):
                 values = {epoch: value for epoch, value in series.get(key, {}).items() if epoch in epochs or not epochs}
                 draw(place, values, label=name if len(runs) > 1 else None, color=colour, marker="o", markersize=3)
-                band(place, {key: values, f"{key}_se": series.get(f"{key}_se", {})}, key, colour)
+                error_band(place, {key: values, f"{key}_se": series.get(f"{key}_se", {})}, key, colour)
+            chance_band(place, [(series, key, None) for series in runs.values()], None)
             place.set_title(LABELS[key])
             positive = all(value > 0 for series in runs.values() for value in series.get(key, {}).values())
             if key in LOGARITHMIC and positive:
@@ -60,7 +64,7 @@ def gradient_series(
             if len(epochs) > 1:
                 margin = 0.05 * (max(epochs) - min(epochs))
                 place.set_xlim(min(epochs) - margin, max(epochs) + margin)
-        if len(runs) > 1:
+        if len(runs) > 1 or any(series.get(f"{key}_chance") for series in runs.values() for key in drawn):
             add_legend(figure)
         add_title(figure, title)
     return figure

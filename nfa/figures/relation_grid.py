@@ -1,11 +1,11 @@
 """Relations × layers of several analyses: one line per run, or one per group of runs that differ only in their seed."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from nfa.figures.alignment_relations import band, chance
+from nfa.figures.bands import beside_curves, chance_band
 from nfa.figures.style import add_legend, add_title, epoch_axis, grid, site_label, style
-from nfa.figures.training_analysis import Series
+from nfa.figures.training_analysis import Series, between
 from nfa.figures.training_analysis import draw as draw_series
 from nfa.relations import RELATIONS
 
@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Value = TypeVar("Value")
-Bands = Mapping[int, tuple[float, float, float]]  # epoch → mean, low, high
+Group = Mapping[str, Series]
 
 
 def colours(count: int) -> list[Any]:
@@ -27,10 +26,10 @@ def colours(count: int) -> list[Any]:
 
 
 def relation_grid(
-    groups: Mapping[str, Mapping[str, Mapping[int, Value]]],
+    groups: Mapping[str, Group],
     sites: Sequence[str],
     relations: Sequence[str],
-    draw: "Callable[[Axes, str, Mapping[str, Mapping[int, Value]], str, Any], None]",
+    draw: "Callable[[Axes, str, Group, str, Any], None]",
     *,
     title: str = "",
     boundary: int | None = None,
@@ -39,17 +38,22 @@ def relation_grid(
     """Draw a row for each relation and a column for each site; each of the `groups` of series has a colour of its own.
 
     `draw(axes, label, series, key, colour)`, that is `draw_run` or `draw_seeds`, draws a group's values of
-    <site>/<relation> into a panel. A relation that no group has gets no row; absent values are not drawn.
+    <site>/<relation> into a panel. A relation that no group has gets no row; absent values are not drawn. The levels of
+    chance ± 2 SD of all groups are one grey band, and a shared-weights level is dotted in the colour of its group.
     """
     drawn = [name for name in relations if any(group.get(f"{s}/{name}") for group in groups.values() for s in sites)]
     figure, places = grid(max(1, len(drawn)), max(1, len(sites)))
     with style():
         for row, name in enumerate(drawn):
+            limits = RELATIONS[name].limits
             for column, site in enumerate(sites):
-                place = places[row][column]
-                for (label, series), colour in zip(groups.items(), colours(len(groups)), strict=True):
-                    draw(place, label, series, f"{site}/{name}", colour)
-                place.set(ylim=RELATIONS[name].limits)
+                place, key = places[row][column], f"{site}/{name}"
+                curves = [(of, key, colour) for of, colour in zip(groups.values(), colours(len(groups)), strict=True)]
+                for label, curve in zip(groups, curves, strict=True):
+                    draw(place, label, *curve)
+                beside_curves(place, curves, limits)
+                chance_band(place, curves, limits)
+                place.set(ylim=limits)
                 epoch_axis(place, boundary, unit if row == len(drawn) - 1 else "")
                 place.set(title=site_label(site) if row == 0 else "")
                 place.set(ylabel=RELATIONS[name].label if column == 0 else "")
@@ -58,21 +62,12 @@ def relation_grid(
     return figure
 
 
-def draw_run(place: "Axes", run: str, series: Mapping[str, Series], key: str, colour: Any) -> None:
-    """Draw a line, with a band of two standard errors and a chance level where they exist."""
+def draw_run(place: "Axes", run: str, series: Group, key: str, colour: Any) -> None:
+    """Draw a line."""
     draw_series(place, series.get(key, {}), label=run, color=colour, marker="o", markersize=3)
-    band(place, series, key, colour)
-    chance(place, series.get(f"{key}_chance", {}))
 
 
-def draw_seeds(place: "Axes", label: str, group: Mapping[str, Bands], key: str, colour: Any) -> None:
-    """Draw the mean of runs that differ only in their seed, its interval, and their mean chance level where it exists.
-    """
-    chance(place, {epoch: mean for epoch, (mean, *_) in group.get(f"{key}_chance", {}).items()})
-    bands = group.get(key, {})
-    epochs = sorted(bands)
-    if not epochs:
-        return
-    mean, low, high = ([bands[epoch][index] for epoch in epochs] for index in range(3))
-    place.plot(epochs, mean, label=label, color=colour, marker="o", markersize=3)
-    place.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)
+def draw_seeds(place: "Axes", label: str, group: Group, key: str, colour: Any) -> None:
+    """Draw the mean of runs that differ only in their seed, and the interval from <key>_low to <key>_high."""
+    draw_run(place, label, group, key, colour)
+    between(place, group, key, colour)

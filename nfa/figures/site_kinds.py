@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from nfa.figures.training_analysis import Series
+from nfa.levels import LEVELS
 
 MOST_PANELS = 24
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
@@ -43,6 +44,7 @@ def shown(series: Mapping[str, Series], sites: Sequence[str], relations: Sequenc
     blocks.
 
     A mean <kind>/<relation> is over the blocks that have a value; <key>_low and <key>_high are the lowest and highest.
+    Levels of chance and of shared weights are means over the same blocks, where all of them have one.
     """
     if len(sites) <= most:
         return Shown(series, list(sites), "")
@@ -55,18 +57,31 @@ def shown(series: Mapping[str, Series], sites: Sequence[str], relations: Sequenc
     found = dict(series)
     for name in chosen:
         for relation in relations:
-            found |= _over_blocks(f"{name}/{relation}", [series.get(f"{site}/{relation}", {}) for site in kinds[name]])
+            found |= _over_blocks(f"{name}/{relation}", series, [f"{site}/{relation}" for site in kinds[name]])
     said = f"means over the blocks of {len(sites)} sites"
     return Shown(found, chosen, said + (f"; {len(chosen)} of {len(kinds)} kinds" if len(chosen) < len(kinds) else ""))
 
 
-def _over_blocks(key: str, blocks: Sequence[Series]) -> dict[str, Series]:
-    values = {number: [block[number] for block in blocks if number in block] for number in sorted(set().union(*blocks))}
+def _over_blocks(key: str, series: Mapping[str, Series], blocks: Sequence[str]) -> dict[str, Series]:
+    steps = sorted(set().union(*(series.get(block, {}) for block in blocks)))
+    having = {step: [block for block in blocks if step in series.get(block, {})] for step in steps}
+    values = {step: [series[block][step] for block in of] for step, of in having.items()}
     return {
-        key: {number: sum(of) / len(of) for number, of in values.items()},
-        f"{key}_low": {number: min(of) for number, of in values.items()},
-        f"{key}_high": {number: max(of) for number, of in values.items()},
+        key: {step: _mean(of) for step, of in values.items()},
+        f"{key}_low": {step: min(of) for step, of in values.items()},
+        f"{key}_high": {step: max(of) for step, of in values.items()},
+        **{f"{key}{end}": found for end in LEVELS if (found := _levels(series, having, end))},
     }
+
+
+def _levels(series: Mapping[str, Series], having: Mapping[int, Sequence[str]], end: str) -> dict[int, float]:
+    levels = {step: [series.get(f"{block}{end}", {}).get(step) for block in of] for step, of in having.items()}
+    whole = {step: [level for level in of if level is not None] for step, of in levels.items()}
+    return {step: _mean(of) for step, of in whole.items() if len(of) == len(levels[step])}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def alignment_title(title: str, conventions: Mapping[str, Any], drawn: Shown) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nfa.figures.bands import CHANCE, beside_curves, chance_band
 from nfa.figures.style import LONG, LOSSES, add_legend, add_title, epoch_axis, panels, plain_numbers, site_label, style
 from nfa.relations import KNOWN
 
@@ -19,7 +20,7 @@ SIMILARITIES = {
     "agop_known": {"label": "AGOP in the known features", "color": "tab:olive", "marker": "P"},
     "nfm_known": {"label": "NFM in the known features", "color": "tab:pink", "marker": "X"},
 }
-CHANCE = {"label": "chance", "color": "0.5", "linestyle": ":"}
+LIMITS = (0.0, 1.0)
 
 
 def training_analysis(
@@ -35,8 +36,10 @@ def training_analysis(
     """Draw one panel per site: losses on a logarithmic left axis, similarities on a right axis from 0 to 1.
 
     `series` holds epoch → value by metric key (`train/loss`, `layer_0/agop_nfm`, …). Losses are drawn at the epochs
-    that have similarities. <key>_chance is dotted. Where <key>_low and <key>_high exist, as for a mean over blocks, the
-    band between them is labelled `band`.
+    that have similarities. Where they exist, a band shows two standard errors, and a dotted line in the colour of its
+    curve the shared-weights level. The grey band is chance ± 2 SD of the first of `similarities` alone, because those
+    of all would cover the panel; chance levels of shares in known features are grey lines. Where <key>_low and
+    <key>_high exist, as for a mean over blocks, the band between them is labelled `band`.
     """
     figure, places = panels(len(sites))
     with style():
@@ -80,8 +83,11 @@ def _panel(
     for name in similarities:
         draw(right, series.get(f"{site}/{name}", {}), **SIMILARITIES[name])
         between(right, series, f"{site}/{name}", SIMILARITIES[name]["color"])
-        draw(right, series.get(f"{site}/{name}_chance", {}), **CHANCE)
-    right.set(ylim=(0, 1), ylabel=_scale(similarities))
+    curves = {name: (series, f"{site}/{name}", SIMILARITIES[name]["color"]) for name in similarities}
+    beside_curves(right, curves.values(), LIMITS)
+    grey = [curve for name, curve in curves.items() if name in KNOWN or name == similarities[0]]
+    chance_band(right, grey, LIMITS, label=f"{CHANCE}, {SIMILARITIES[similarities[0]]['label']}")
+    right.set(ylim=LIMITS, ylabel=_scale(similarities))
     right.spines["right"].set_visible(True)
     right.grid(visible=False)
 

@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from nfa.figures.style import add_title, panels, site_label, style
+from nfa.figures.bands import CHANCE, SHARED
+from nfa.figures.style import add_legend, add_title, panels, site_label, style
+from nfa.levels import Beside, beside
 from nfa.relations import RELATIONS
 
 if TYPE_CHECKING:
@@ -14,9 +16,9 @@ if TYPE_CHECKING:
 def relations_by_site(
     values: Mapping[str, float], sites: Sequence[str], relations: Sequence[str], *, title: str = ""
 ) -> "Figure":
-    """Draw relations by metric key, with bars of two standard errors and grey ticks at chance levels.
+    """Draw relations by metric key, with bars of two standard errors. Undefined values are not drawn.
 
-    Undefined values are not drawn.
+    Grey ticks are levels of chance, grey bars chance ± 2 SD, and open diamonds shared-weights levels.
     """
     drawn = [name for name in relations if any(f"{site}/{name}" in values for site in sites)]
     figure, places = panels(max(1, len(drawn)), height=_height(sites))
@@ -25,6 +27,7 @@ def relations_by_site(
             keys = [f"{site}/{name}" for site in sites]
             _rows(place, values, keys, [site_label(site) for site in sites])
             place.set(title=RELATIONS[name].label, xlim=RELATIONS[name].limits)
+        add_legend(figure)
         add_title(figure, title)
     return figure
 
@@ -47,9 +50,20 @@ def _height(rows: Sequence[str]) -> float:
 def _rows(place: "Axes", values: Mapping[str, float], keys: Sequence[str], labels: Sequence[str]) -> None:
     for row, key in enumerate(keys):
         if key in values:
-            error = 2 * values[f"{key}_se"] if f"{key}_se" in values else None
-            chance = [values[f"{key}_chance"]] if f"{key}_chance" in values else []
-            place.plot(chance, [row] * len(chance), "|", color="0.5")
-            place.errorbar(values[key], row, xerr=error, fmt="o", color="C0", capsize=3)
+            _row(place, row, values[key], beside(values, key))
     place.set_yticks(range(len(labels)), list(labels))
     place.set(ylim=(len(labels) - 0.5, -0.5))
+
+
+def _row(place: "Axes", row: int, value: float, by: Beside) -> None:
+    if by.chance is not None:
+        reach = 2 * (by.chance_sd or 0)
+        ends, label = [by.chance - reach, by.chance + reach], CHANCE if reach else "_"
+        place.plot(ends, [row, row], color="0.8", linewidth=6, solid_capstyle="butt", label=label)
+        place.plot(by.chance, row, "|", color="0.5", label="_" if reach else "chance")
+    if by.shared is not None:
+        place.plot(by.shared, row, "D", color="C0", fillstyle="none", linestyle="none", label=SHARED)
+    if by.standard_error is not None:
+        middle = value if by.unbiased is None else by.unbiased
+        place.errorbar(middle, row, xerr=2 * by.standard_error, fmt="none", color="C0", capsize=3)
+    place.plot(value, row, "o", color="C0")

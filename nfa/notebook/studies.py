@@ -65,7 +65,7 @@ def gradient_directions(model: nn.Module, loss: Loss, probe: Any, **options: Any
         loss: A function of outputs and targets that returns one loss per example [n].
         probe: The examples: (inputs, targets), a dict with labels, a DataLoader or a Dataset, as `nfa.watch` takes
             them.
-        **options: `outputs`, `present`, `examples`, `parameters`, `max_samples` and `seed` of `nfa.watch`.
+        **options: `outputs`, `present`, `examples`, `parameters`, `max_samples`, `chance` and `seed` of `nfa.watch`.
 
     Returns:
         The values; their plot is the matrix of cosines.

@@ -51,6 +51,10 @@ from nfa.reference.observations import Observation as Observation
 from nfa.reference.observations import observations as observations
 from nfa.reference.orthogonal import orthogonalised as orthogonalised
 from nfa.reference.orthogonal import polar_express as polar_express
+from nfa.reference.permutations import area as area
+from nfa.reference.permutations import mean_of_pairs as mean_of_pairs
+from nfa.reference.permutations import over_permutations as over_permutations
+from nfa.reference.permutations import over_signs as over_signs
 from nfa.reference.records import Loss as Loss
 from nfa.reference.records import jacobians as jacobians
 from nfa.reference.records import loss_gradients as loss_gradients

@@ -1,4 +1,5 @@
-"""The series of gradient directions that have a bootstrap, in the order of its values; reports read it without PyTorch.
+"""The series of gradient directions, which reports read without PyTorch: those with a bootstrap, in the order of its
+values, and those of them with a chance level.
 """
 
 SERIES = (
@@ -10,6 +11,14 @@ SERIES = (
     "noise_scale",
     "mean_gradient_squared",
     "gradient_variance",
+    "label_noise_auc",
+    "label_noise_auc_of_loss",
+)
+WITH_CHANCE = (
+    "mean_cosine",
+    "within_class_cosine",
+    "between_class_cosine",
+    "silhouette",
     "label_noise_auc",
     "label_noise_auc_of_loss",
 )

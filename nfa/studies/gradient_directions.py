@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from nfa.maths import embedding
+from nfa.maths import embedding, permuted_labels
 from nfa.maths import gram as gram_maths
 from nfa.seeding import generator
 from nfa.studies.direction_series import SERIES
@@ -47,7 +47,7 @@ class ProbeExamples:
         return torch.zeros(len(self.losses), dtype=torch.long) if self.classes is None else self.classes
 
 
-def gradient_directions(gram: Float[Tensor, "n n"], probe: ProbeExamples, *, seed: int) -> Result:
+def gradient_directions(gram: Float[Tensor, "n n"], probe: ProbeExamples, *, seed: int, chance: bool = True) -> Result:
     """Compute statistics of the directions of per-example gradients, with bootstrap standard errors.
 
     Scalars are at `gradient/<name>`, their standard errors at `gradient/<name>_se`; an undefined value is absent. They
@@ -57,10 +57,16 @@ def gradient_directions(gram: Float[Tensor, "n n"], probe: ProbeExamples, *, see
     wrong labels are detected: by a low mean cosine to the own class, and by a high loss. A unit is an example or a
     batch.
 
+    The chance levels of the series in `direction_series.WITH_CHANCE`, with their standard deviations, are at
+    `gradient/<name>_chance` and `gradient/<name>_chance_sd`: classes, or wrong labels, are permuted at random among the
+    examples that the value is computed from. They are absent where this changes nothing. Those of the mean cosine over
+    all pairs are of directions with random signs.
+
     Args:
         gram: The Gram matrix K of single examples [n, n].
         probe: The examples.
-        seed: The seed of the bootstrap.
+        seed: The seed of the bootstrap, and of the permutations for the silhouette.
+        chance: Whether to compute chance levels.
 
     Returns:
         The scalars, and the arrays `cosines` [m, m] and `norms` [m] of the m units with a direction, `kept` [m], their
@@ -75,6 +81,9 @@ def gradient_directions(gram: Float[Tensor, "n n"], probe: ProbeExamples, *, see
     scalars = {f"gradient/{name}": float(value) for name, value in ones.items() if np.isfinite(float(value))}
     known = {f"gradient/{name}_se": error for name, error in errors.items() if f"gradient/{name}" in scalars}
     scalars |= {**known, "gradient/zero_fraction": float((~study.directions.kept).double().mean())}
+    levels = study.levels(generator(seed, "permutations of classes")) if chance else {}
+    for name, moments in levels.items():
+        scalars[f"gradient/{name}_chance"], scalars[f"gradient/{name}_chance_sd"] = moments
     return Result(scalars, study.arrays(draws))
 
 
@@ -134,6 +143,28 @@ class _Study:
             found["label_noise_auc"] = gram_maths.separation(-own, probe.noisy, units)
             found["label_noise_auc_of_loss"] = gram_maths.separation(probe.losses[None], probe.noisy, units)
         return found
+
+    def levels(self, random: torch.Generator) -> dict[str, permuted_labels.Moments]:
+        """Return mean and standard deviation of each series that has a chance level."""
+        kept, classes = self.directions.kept, self.directions.classes
+        cosines = self.directions.cosines[kept][:, kept]
+        found = {"mean_cosine": permuted_labels.random_signs(cosines)} if len(cosines) > 1 else {}
+        if classes is None:
+            return found
+        if permuted_labels.can_differ(classes[kept]):
+            within, between = permuted_labels.mean_cosines(cosines, classes[kept])
+            found |= {"within_class_cosine": within, "between_class_cosine": between}
+            found["silhouette"] = permuted_labels.silhouette(cosines, classes[kept], random)
+        return found | self._levels_of_noise()
+
+    def _levels_of_noise(self) -> dict[str, permuted_labels.Moments]:
+        noisy = self.probe.noisy
+        if noisy is None:
+            return {}
+        own = self.directions.to_own_class(torch.ones(1, len(noisy), dtype=torch.float64))[0]
+        scores = {"label_noise_auc": -own, "label_noise_auc_of_loss": self.probe.losses}
+        moments = {name: permuted_labels.separation(of_name, noisy) for name, of_name in scores.items()}
+        return {name: found for name, found in moments.items() if found}
 
     def arrays(self, draws: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
         kept = self.directions.kept

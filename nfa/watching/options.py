@@ -14,7 +14,7 @@ STUDIES = ("alignment", "directions", "flow")
 DEFAULTS = {item.name: item.default for item in fields(AlignmentParameters)}
 OF_STUDY = {
     "alignment": tuple(DEFAULTS),
-    "directions": ("parameters", "max_samples", "seed"),
+    "directions": ("parameters", "max_samples", "chance", "seed"),
     "flow": ("max_samples", "batch_size"),
 }
 CALLS = {  # notebook calls: the study, and those of its options that apply
@@ -75,7 +75,7 @@ class Asked:
 
     def directions(self, examples: int) -> DirectionsParameters:
         """Return the options of directions, for single examples."""
-        said = {"sites": self.options.get("parameters"), "seed": self.options.get("seed")}
+        said = {"sites": self.options.get("parameters"), **{key: self.options.get(key) for key in ("chance", "seed")}}
         given = {name: value for name, value in said.items() if value is not None}
         return DirectionsParameters(n=examples, **given)
 

@@ -67,7 +67,8 @@ class Watch:
         checkpoints: Whether the MLflow run stores the trained weights at every recorded step, so that it can be
             analysed by run id like any tracked training.
         **options: `relations`, `sites`, `centre`, `agop_power`, `positions`, `max_samples`, `batch_size`, `precision`,
-            `directions`, `top_k` and `seed` as for `analyze`; `parameters` are the `sites` of `gradient_directions`.
+            `directions`, `top_k` and `seed` as for `analyze`; `chance` as for `gradient_directions`, whose `sites` are
+            `parameters`.
 
     Raises:
         Refusal: The model cannot be analysed, because its loss is reduced, its examples influence each other, or its

@@ -14,6 +14,7 @@ from nfa.registry.tracking.sources import find_sources
 from nfa.registry.tracking.store import client
 from tests.support.analyses import DrawOnly, analysed, series
 from tests.support.processes import run, words
+from tests.support.similarity_tables import COLUMNS, read_back
 from tests.support.stores import Family, Store, used, wrapper_in
 from tests.support.tiny_runs import OPTIMIZERS, trained_family
 
@@ -141,18 +142,12 @@ def test_the_comparison_names_every_run_and_its_sources(compared: Compared) -> N
     assert compared.store.json(compared.comparison, "config.json")["sources"] == list(compared.children.values())
     text = compared.store.artifact(compared.comparison, "comparison.csv").read_text(encoding="utf-8")
     header, *rows = csv.reader(text.splitlines())
-    assert header == ["run", "epoch", "site", "relation", "value", "standard_error"]
+    assert header == ["run", "epoch", *COLUMNS]
     assert list(dict.fromkeys(row[0] for row in rows)) == OPTIMIZERS
     for name in OPTIMIZERS:
         logged = series(compared.store, compared.analysis(name))
-        found = {
-            (site, relation, int(epoch)): float(value) for run_, epoch, site, relation, value, _ in rows if run_ == name
-        }
-        for key, of_key in logged.items():
-            site, _, relation = key.rpartition("/") if "loss" not in key else ("", "", key)
-            for epoch, value in of_key.items():
-                assert found.pop((site, relation, epoch)) == value
-        assert found == {}
+        of_run = "\n".join([",".join(header), *(",".join(row) for row in rows if row[0] == name)])
+        assert read_back(of_run) == {(key, epoch): of for key, of_key in logged.items() for epoch, of in of_key.items()}
 
 
 def test_values_are_those_of_analyses_of_each_run_alone(compared: Compared, family: Family) -> None:

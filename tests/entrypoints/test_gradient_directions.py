@@ -18,6 +18,7 @@ from tests.support.analyses import SECONDS, series
 from tests.support.gradient_direction_runs import (
     MAIN,
     SERIES,
+    WITH_CHANCE,
     WITHOUT_ERROR,
     Trained,
     array,
@@ -61,13 +62,14 @@ def files(folder: Path) -> dict[str, str]:
     return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in found}
 
 
-def test_every_series_is_there_at_the_default_s_epochs_that_exist_each_with_its_error(default: Finished) -> None:
+def test_every_series_is_there_at_the_default_s_epochs_that_exist_with_error_and_chance(default: Finished) -> None:
     names = {f"gradient/{name}{end}" for name in SERIES for end in ("", "_se")}
+    names |= {f"gradient/{name}{end}" for name in WITH_CHANCE for end in ("_chance", "_chance_sd")}
     expected = dict.fromkeys(names | {"gradient/zero_fraction", "train/loss", "val/loss"}, MAIN)
     expected["gradient/correlation_with_previous"] = MAIN[1:]
     found = series(default.store, default.run_id)
     assert {key: sorted(of_key) for key, of_key in found.items()} == expected
-    assert all(value > 0 for key in names if key.endswith("_se") for value in found[key].values())
+    assert all(value > 0 for key in names if key.endswith(("_se", "_sd")) for value in found[key].values())
     assert all(math.isfinite(value) for of_key in found.values() for value in of_key.values())
     query = "SELECT step FROM metrics WHERE key = ? ORDER BY step"
     assert [step for (step,) in default.store.rows(query, SECONDS)] == MAIN
@@ -121,6 +123,7 @@ def test_config_json_says_which_examples_and_how(default: Finished, trained_runs
         "perplexity": (N - 1) / 3,
         "distance": "sqrt(2 - 2 cos)",
         "noise_scale": "tr(Sigma)/|G|^2 of an example's gradient, stratified by class where there are classes",
+        "chance": "permuted classes or wrong labels (200 draws for the silhouette); mean_cosine: random signs",
         "seed": 1717,
     }
 
@@ -177,6 +180,8 @@ def test_all_numbers_are_in_the_json(default: Finished) -> None:
     assert content["series"] == {name: [logged[name].get(epoch) for epoch in MAIN] for name in names}
     errors = {name: [logged.get(f"{name}_se", {}).get(epoch) for epoch in MAIN] for name in names}
     assert content["standard_errors"] == errors
+    for end in ("chance", "chance_sd"):
+        assert content[end] == {name: [logged[f"{name}_{end}"][epoch] for epoch in MAIN] for name in WITH_CHANCE}
     said = default.store.json(default.run_id, "config.json")
     for key in ("examples", "classes", "noisy", "parameters", "conventions"):
         assert content[key] == said[key]
@@ -206,12 +211,12 @@ def test_csv_has_a_row_for_each_value_and_none_for_what_is_undefined(default: Fi
     assert text.endswith("\n")
     assert not text.endswith("\n\n")
     header, *rows = csv.reader(text.splitlines())
-    assert header == ["epoch", "series", "value", "standard_error"]
+    assert header == ["epoch", "series", "value", "standard_error", "chance", "chance_sd"]
     found = {}
-    for epoch, key, value, error in rows:
-        found[key, int(epoch)] = float(value)
-        if error:
-            found[f"{key}_se", int(epoch)] = float(error)
+    for epoch, key, *given in rows:
+        for end, number in zip(("", "_se", "_chance", "_chance_sd"), given, strict=True):
+            if number:
+                found[f"{key}{end}", int(epoch)] = float(number)
     logged = series(default.store, default.run_id)
     assert found == {(key, epoch): value for key, of_key in logged.items() for epoch, value in of_key.items()}
     assert [int(row[0]) for row in rows] == sorted(int(row[0]) for row in rows)

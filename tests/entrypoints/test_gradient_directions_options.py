@@ -5,10 +5,12 @@ import pytest
 import torch
 
 from nfa import reference
+from nfa.figures.gradient_series import LABELS
 from nfa.registry import stored_runs, tracking
 from nfa.registry.analyses import gradient_directions_report
 from nfa.registry.families.mlp.ghm import bin_of
 from tests.support.gradient_direction_runs import (
+    BESIDE,
     MAIN,
     OF_CLASSES,
     Trained,
@@ -53,7 +55,7 @@ def test_the_noise_scale_is_of_examples_whatever_the_unit_and_batches_have_no_cl
     )
     for name in ("noise_scale", "mean_gradient_squared", "gradient_variance"):
         assert of_batches[name] == of_examples[name]
-    assert set(of_examples) - set(of_batches) == {f"{name}{end}" for name in OF_CLASSES for end in ("", "_se")}
+    assert set(of_examples) - set(of_batches) == {f"{name}{end}" for name in OF_CLASSES for end in ("", *BESIDE)}
     assert of_batches["mean_cosine"] != of_examples["mean_cosine"]
 
 
@@ -120,12 +122,35 @@ def test_perplexity_changes_the_map_and_nothing_else(runs: Trained) -> None:
     assert not np.allclose(*(array(runs.store, made, "map", 5) for made in (usual, wide)))
 
 
+def test_chance_false_leaves_out_the_levels_and_what_is_said_of_them(
+    runs: Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"run_id": runs.ids["noisy"], "n": N, "epochs": "0,5"}
+    usual = directed(runs.store, **options)
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("    chance  ")]
+    without = directed(runs.store, **options, chance=False)
+    assert "    chance  " not in capsys.readouterr().out
+    found = directions_of(runs.store, usual)
+    assert directions_of(runs.store, without) == {key: of for key, of in found.items() if "_chance" not in key}
+    assert runs.store.json(without, "gradient_directions.json")["chance"] == {}
+    assert "chance" not in described(runs, without)["conventions"]
+    names = [key.removesuffix("_chance") for key in found if key.endswith("_chance")]
+    assert len(names) == len(said) == 6
+    for name in names:
+        value, level, deviation = (found[f"{name}{end}"][5] for end in ("", "_chance", "_chance_sd"))
+        beyond = (value - level) / deviation
+        place = "above" if beyond > 2 else "below" if beyond < -2 else "not apart from"
+        numbers = f"({value:.3g}; chance {level:.3g} ± {deviation:.2g})"
+        assert f"    chance  {LABELS[f'gradient/{name}']} at epoch 5: {place} chance {numbers}" in said
+
+
 def test_seed_changes_the_bootstrap_and_neither_values_nor_matrices(runs: Trained) -> None:
     options = {"run_id": runs.ids["main"], "n": N, "epochs": "5"}
     one, other = (directed(runs.store, **options, seed=seed) for seed in (1, 2))
     found = [directions_of(runs.store, made) for made in (one, other)]
     for key in found[0]:
-        assert (found[0][key] == found[1][key]) is not key.endswith("_se"), key
+        drawn = key.endswith("_se") or key.startswith("silhouette_chance")
+        assert (found[0][key] == found[1][key]) is not drawn, key
     assert np.array_equal(*(array(runs.store, made, "cosines", 5) for made in (one, other)))
     assert not np.array_equal(*(array(runs.store, made, "draws", 5) for made in (one, other)))
 

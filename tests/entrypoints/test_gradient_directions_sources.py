@@ -10,7 +10,16 @@ import pytest
 from nfa.maths.statistics import t_interval
 from nfa.registry.analyses import gradient_directions_report
 from nfa.registry.tracking.store import client
-from tests.support.gradient_direction_runs import MAIN, SERIES, Trained, array, array_names, directed, directions_of
+from tests.support.gradient_direction_runs import (
+    BESIDE,
+    MAIN,
+    SERIES,
+    Trained,
+    array,
+    array_names,
+    directed,
+    directions_of,
+)
 from tests.support.stores import Finished, used
 
 N = 20
@@ -76,19 +85,17 @@ def test_there_is_a_folder_for_each_run_id_and_the_comparison_is_at_the_root(
 
 def test_the_comparison_has_the_values_of_every_run(seeds: Finished) -> None:
     header, *found = rows(seeds, "comparison.csv")
-    assert header == ["run", "epoch", "series", "value", "standard_error"]
+    assert header == ["run", "epoch", "series", "value", "standard_error", "chance", "chance_sd"]
     for name in ("seed 4", "dying"):
         logged = directions_of(seeds.store, made(seeds, name))
         ours = [row[1:] for row in found if row[0] == name and row[2].startswith("gradient/")]
         expected = {
-            (str(epoch), f"gradient/{key}"): (value, logged.get(f"{key}_se", {}).get(epoch))
+            (str(epoch), f"gradient/{key}"): [value, *(logged.get(f"{key}{end}", {}).get(epoch) for end in BESIDE)]
             for key, of_key in logged.items()
-            if not key.endswith("_se")
+            if not key.endswith(BESIDE)
             for epoch, value in of_key.items()
         }
-        assert {(epoch, key): (float(value), float(error) if error else None) for epoch, key, value, error in ours} == (
-            expected
-        )
+        assert {(epoch, key): [float(n) if n else None for n in given] for epoch, key, *given in ours} == expected
     assert {row[2] for row in found if not row[2].startswith("gradient/")} == {"train/loss", "val/loss"}
 
 
@@ -137,10 +144,10 @@ def test_two_runs_of_other_examples_are_compared_as_independent_ones(seeds: Fini
 
 def test_runs_that_differ_in_their_seed_are_one_group(seeds: Finished) -> None:
     header, *found = rows(seeds, "groups.csv")
-    assert header == ["group", "runs", "epoch", "site", "relation", "mean", "low", "high"]
+    assert header == ["group", "runs", "epoch", "site", "relation", "mean", "low", "high", "chance", "shared"]
     assert {(group, count) for group, count, *_ in found} == {("all", "2")}
     logged = [directions_of(seeds.store, made(seeds, name)) for name in ("seed 4", "dying")]
-    for _, _, epoch, site, relation, *interval in found:
+    for _, _, epoch, site, relation, *interval, _, _ in found:
         if site == "gradient":
             expected = t_interval([of_run[relation][int(epoch)] for of_run in logged])
             assert expected is not None

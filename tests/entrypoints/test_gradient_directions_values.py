@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 from nfa import reference
 from nfa.registry import stored_runs
 from tests.support.gradient_direction_runs import (
+    BESIDE,
     MAIN,
     OF_CLASSES,
     SERIES,
@@ -149,7 +150,7 @@ def test_errors_are_the_spread_of_the_stored_bootstrap(analysed: dict[str, Finis
 def test_only_a_run_with_label_noise_has_its_series(analysed: dict[str, Finished]) -> None:
     for name, made in analysed.items():
         expected = SERIES | WITHOUT_ERROR | (OF_LABEL_NOISE if name == "noisy" else set())
-        found = {key for key in directions_of(made.store, made.run_id) if not key.endswith("_se")}
+        found = {key for key in directions_of(made.store, made.run_id) if not key.endswith(BESIDE)}
         assert found | {"noise_scale"} == expected
         numbers = made.store.json(made.run_id, "gradient_directions.json")
         assert set(numbers["series"]) == expected

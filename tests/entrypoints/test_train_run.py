@@ -10,6 +10,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from nfa import __version__
+from nfa.levels import LEVELS, is_beside
 from nfa.measures.evaluation import evaluate
 from nfa.observe.passes import site_weights
 from nfa.registry import stored_runs
@@ -145,7 +146,8 @@ def test_metric_series_have_the_keys_and_steps_of_the_contract(finished: Finishe
     expected |= {f"train/{name}": CHECKPOINTS for name in ("loss", "accuracy")}
     expected |= {f"test/{name}": [4] for name in ("loss", "accuracy")}
     for site in ("layer_0", "layer_1"):
-        expected |= {f"{site}/agop_nfm": CHECKPOINTS, f"{site}/agop_nfm_init_removed": CHECKPOINTS[1:]}
+        for end in ("", *LEVELS):
+            expected |= {f"{site}/agop_nfm{end}": CHECKPOINTS, f"{site}/agop_nfm_init_removed{end}": CHECKPOINTS[1:]}
     expected |= {f"flow/layer_{index}/update_ratio": CHECKPOINTS[1:] for index in range(3)}
     expected |= {"flow/grad_norm": CHECKPOINTS[1:]}
     assert steps(finished) == expected
@@ -167,6 +169,7 @@ def test_results_json_is_as_specified(finished: Finished) -> None:
         "val_losses",
         "layer_correlations",
         "layer_correlations_init_removed",
+        "layer_levels",
         "conventions",
     ]
     assert results["epochs"] == CHECKPOINTS
@@ -178,6 +181,10 @@ def test_results_json_is_as_specified(finished: Finished) -> None:
         removed = [logged.get((f"layer_{index}/agop_nfm_init_removed", epoch)) for epoch in CHECKPOINTS]
         assert results["layer_correlations_init_removed"][str(index)] == removed
         assert removed[0] is None
+        for name, of in results["layer_levels"].items():
+            assert of[str(index)] == [logged.get((f"layer_{index}/{name}", epoch)) for epoch in CHECKPOINTS], name
+    levels = {key.rpartition("/")[2] for key, _ in logged if is_beside(key)}
+    assert results["layer_levels"].keys() == levels >= {"agop_nfm_chance", "agop_nfm_init_removed_shared"}
     assert set(results["layer_correlations"]) == {"0", "1"}
 
 

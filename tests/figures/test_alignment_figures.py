@@ -208,12 +208,15 @@ def test_the_legend_of_a_comparison_lies_over_no_panel(count: int, sites: int) -
     assert_legend_is_apart(figure)
 
 
+def of_seeds(mean: float) -> Series:
+    """A mean with an interval of ± 0.1 at every site."""
+    ends = {"": mean, "_low": mean - 0.1, "_high": mean + 0.1}
+    return {f"{site}/agop_nfm{end}": dict.fromkeys(EPOCHS, value) for site in SITES for end, value in ends.items()}
+
+
 def test_groups_of_seeds_are_drawn_in_the_same_grid_with_an_interval_for_each() -> None:
-    groups = {
-        label: {f"{site}/agop_nfm": dict.fromkeys(EPOCHS, (mean, mean - 0.1, mean + 0.1)) for site in SITES}
-        for label, mean in (("sgd", 0.4), ("adam", 0.7))
-    }
-    del groups["adam"]["layer_1/agop_nfm"]
+    groups = {label: of_seeds(mean) for label, mean in (("sgd", 0.4), ("adam", 0.7))}
+    groups["adam"] = {key: of_key for key, of_key in groups["adam"].items() if "layer_1" not in key}
     figure = relation_grid(groups, SITES, ["agop_nfm", "h_vs_m"], draw_seeds, title="over seeds")
     first, second = shown(figure)
     assert figure.get_suptitle() == "over seeds"
@@ -221,25 +224,6 @@ def test_groups_of_seeds_are_drawn_in_the_same_grid_with_an_interval_for_each() 
     assert {name: set(line.get_ydata()) for name, line in lines(first).items()} == {"sgd": {0.4}, "adam": {0.7}}
     assert (len(bands(first)), len(bands(second)), set(lines(second))) == (2, 1, {"sgd"})
     assert {round(float(y), 6) for _, y in bands(second)[0].get_paths()[0].vertices} == {0.3, 0.5}
-
-
-def test_chance_is_a_grey_dotted_line_where_there_is_a_level_of_one_run_of_several_and_of_seeds() -> None:
-    levels = dict.fromkeys(EPOCHS, 0.1)
-    one = {**series(SITES, ["agop_known", "h_vs_m"]), "layer_0/agop_known_chance": levels}
-    seeds = {
-        "layer_0/agop_known": dict.fromkeys(EPOCHS, (0.5, 0.4, 0.6)),
-        "layer_0/agop_known_chance": dict.fromkeys(EPOCHS, (0.1, 0.1, 0.1)),
-    }
-    figures = [
-        alignment_relations(one, SITES, ["agop_known", "h_vs_m"]),
-        relation_grid({"a run": one}, SITES, ["agop_known", "h_vs_m"], draw_run),
-        relation_grid({"all": seeds}, SITES, ["agop_known"], draw_seeds),
-    ]
-    for figure in figures:
-        dotted = [line for axes in shown(figure) for line in axes.get_lines() if line.get_linestyle() == ":"]
-        assert [(line.get_color(), line.get_label(), set(line.get_ydata())) for line in dotted] == [
-            ("0.5", "chance", {0.1})
-        ]
 
 
 # ---- several trainings as they are

@@ -55,6 +55,22 @@ def test_every_series_has_a_panel_and_a_band_of_two_errors_and_what_no_run_has_h
     assert {round(float(x)) for x in band[:, 0]} == {5, 10, 15}
 
 
+@pytest.mark.parametrize("runs", [1, 3])
+def test_one_grey_band_is_two_deviations_around_the_chance_levels_of_all_runs(runs: int) -> None:
+    values = series()
+    values |= {f"{COSINE}_chance": {5: 0.1, 15: 0.2}, f"{COSINE}_chance_sd": {5: 0.01, 15: 0.02}}
+    figure = gradient_series({str(number): values for number in range(runs)})
+    panels = labelled(figure)
+    grey = [part for part in panels[LABELS[COSINE]].collections if len(set(part.get_facecolor()[0][:3])) == 1]
+    (band,) = grey
+    corners = {(round(float(x)), round(float(y), 6)) for x, y in band.get_paths()[0].vertices}
+    assert corners == {(5, 0.08), (5, 0.12), (15, 0.16), (15, 0.24)}
+    assert band.get_zorder() < min(line.get_zorder() for line in panels[LABELS[COSINE]].get_lines())
+    assert len(bands(panels[LABELS[NOISE]])) == runs  # those of standard errors
+    legends = [*figure.legends, *(axes.get_legend() for axes in figure.axes if axes.get_legend())]
+    assert [text.get_text() for legend in legends for text in legend.get_texts()].count("chance ± 2 SD") == 1
+
+
 def test_undefined_values_are_not_drawn_and_epochs_that_were_not_analysed_neither() -> None:
     values = series()
     del values[NOISE][10]

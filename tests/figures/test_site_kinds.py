@@ -33,6 +33,15 @@ def test_a_value_that_a_block_lacks_is_left_out_of_its_mean() -> None:
     assert missing.series["model.layers.*.mlp.up_proj/g_vs_h"] == {}
 
 
+def test_levels_are_means_over_the_blocks_that_have_a_value_where_all_of_these_have_one() -> None:
+    levels = {f"{site}/g_vs_h_chance": {0: place / 100, 5: 0.25} for place, site in enumerate(SITES)}
+    del levels["model.layers.3.mlp.up_proj/g_vs_h_chance"][5]
+    found = shown({**SERIES, **levels}, SITES, ["g_vs_h"], 24).series
+    assert found["model.layers.*.self_attn.q_proj/g_vs_h_chance"] == {0: pytest.approx(0.29), 5: pytest.approx(0.25)}
+    assert found["model.layers.*.mlp.up_proj/g_vs_h_chance"] == {0: pytest.approx(0.3)}
+    assert "model.layers.*.mlp.up_proj/g_vs_h_shared" not in found
+
+
 def test_without_blocks_some_sites_are_drawn() -> None:
     layers = [f"layer_{index}" for index in range(41)]
     found = shown({}, layers, ["g_vs_h"], 21)

@@ -129,7 +129,7 @@ def test_shares_in_known_features_are_drawn_with_chance_at_the_sites_that_have_t
     assert drawn == {
         "AGOP vs NFM": {0.5}, "AGOP in the known features": {0.7}, "chance": {0.1}, "NFM in the known features": {0.4},
     }  # fmt: skip
-    assert lines(second[1])["chance"].get_linestyle() == ":"
+    assert lines(second[1])["chance"].get_color() == "0.5"
     assert lines(first[1]).keys() == {"AGOP vs NFM"}
     assert second[1].get_ylabel() == "cosine similarity, share"
 
@@ -204,3 +204,13 @@ def test_results_give_null_for_what_is_undefined() -> None:
     assert report["layer_correlations"] == {"0": [0.5, 0.5, 0.5]}
     assert report["layer_correlations_init_removed"] == {"0": [None, 0.25, 0.75]}
     assert report["val_losses"] == [2.0, 1.0, 2 / 3]
+    assert "layer_levels" not in report
+
+
+def test_results_have_levels_in_the_form_of_the_correlations() -> None:
+    levels = {"layer_0/agop_nfm_chance": {0: 0.25, 2: 0.125}, "layer_1/agop_nfm_init_removed_shared_sd": {1: 0.01}}
+    report = reports.results(series(2, [0, 1, 2]) | levels, sites(2), {})
+    assert report["layer_levels"] == {
+        "agop_nfm_chance": {"0": [0.25, None, 0.125], "1": [None] * 3},
+        "agop_nfm_init_removed_shared_sd": {"0": [None] * 3, "1": [None, 0.01, None]},
+    }

@@ -8,7 +8,7 @@ import pytest
 
 from nfa.analyses.csv_files import alignment_csv, alignment_rows
 from nfa.errors import Refusal
-from nfa.registry.analyses.alignment_report import line, similarities
+from nfa.registry.analyses.alignment_report import line, say_verdicts, similarities
 from nfa.registry.analyses.stored import output_folder
 from nfa.registry.tracking.sources import DONE
 
@@ -46,15 +46,20 @@ def test_similarities_are_by_epoch_layer_and_relation_and_undefined_ones_are_nul
     assert json.loads(json.dumps(content, allow_nan=False)) == content
 
 
-def test_a_chance_level_stands_beside_its_value() -> None:
-    known = {**SERIES, "layer_0/agop_known": {0: 0.4}, "layer_0/agop_known_chance": {0: 0.1}}
-    content = similarities(known, SITES, ["agop_known"])
-    assert content["0"]["0"] == {"agop_known": 0.4, "agop_known_chance": 0.1}
-    assert content["2"]["0"] == {"agop_known": None}
-    rows = list(csv.reader(alignment_csv(known, SITES, ["agop_known"], "epoch", DONE).splitlines()))
-    assert [row[1:4] for row in rows if row[1] == "layer_0"] == [
-        ["layer_0", "agop_known", "0.4"],
-        ["layer_0", "agop_known_chance", "0.1"],
+BESIDE = {"_se": 0.01, "_unbiased": 0.26, "_chance": 0.125, "_chance_sd": 0.03, "_shared": 0.2, "_shared_sd": 0.0}
+
+
+def test_errors_and_levels_stand_beside_their_value_where_they_exist() -> None:
+    series = {**SERIES, **{f"layer_0/agop_nfm{end}": {0: value} for end, value in BESIDE.items()}}
+    content = similarities(series, SITES, ["agop_nfm"])
+    assert content["0"]["0"] == {"agop_nfm": 0.25, **{f"agop_nfm{end}": value for end, value in BESIDE.items()}}
+    assert content["2"]["0"] == {"agop_nfm": 0.5}
+    assert content["2"]["encoder.conv"] == {"agop_nfm": None}
+    _, *rows = csv.reader(alignment_csv(series, SITES, ["agop_nfm"], "epoch", DONE).splitlines())
+    assert [row for row in rows if row[1]] == [
+        ["0", "layer_0", "agop_nfm", "0.25", "0.01", "0.26", "0.125", "0.03", "0.2", "0.0"],
+        ["2", "layer_0", "agop_nfm", "0.5", *[""] * 6],
+        ["10", "layer_0", "agop_nfm", "0.75", *[""] * 6],
     ]
 
 
@@ -67,8 +72,10 @@ def test_an_epoch_counts_once_its_checkpoint_is_finished() -> None:
 
 def test_table_has_one_row_for_each_value_by_epoch_losses_first() -> None:
     header, *found = csv.reader(alignment_csv(SERIES, SITES, RELATIONS, "epoch", DONE).splitlines())
-    assert header == ["epoch", "site", "relation", "value", "standard_error"]
-    assert found == [
+    levels = ["chance", "chance_sd", "shared", "shared_sd"]
+    assert header == ["epoch", "site", "relation", "value", "standard_error", "unbiased", *levels]
+    assert {cell for row in found for cell in row[5:]} == {""}
+    assert [row[:5] for row in found] == [
         ["0", "", "train/loss", "3.0", ""],
         ["0", "", "val/loss", "4.0", ""],
         ["0", "layer_0", "agop_nfm", "0.25", "0.01"],
@@ -95,7 +102,7 @@ def test_table_of_a_watched_training_goes_by_the_steps_of_its_probe() -> None:
 
 def test_names_with_commas_stay_in_their_column() -> None:
     text = alignment_csv({DONE: {1: 1.0}, "a,b/h_vs_m": {1: 0.5}}, ["a,b"], ["h_vs_m"], "epoch", DONE)
-    assert list(csv.reader(text.splitlines()))[1] == ["1", "a,b", "h_vs_m", "0.5", ""]
+    assert list(csv.reader(text.splitlines()))[1][:4] == ["1", "a,b", "h_vs_m", "0.5"]
 
 
 def test_values_are_written_so_that_they_are_read_back_exactly() -> None:
@@ -107,12 +114,35 @@ def test_values_are_written_so_that_they_are_read_back_exactly() -> None:
 def test_line_shows_the_first_relation_of_each_site() -> None:
     values = {
         "layer_0/agop_nfm": 0.12345,
-        "layer_0/agop_nfm_se": 0.5,
+        **{f"layer_0/agop_nfm{end}": 0.5 for end in BESIDE},
         "layer_0/h_vs_m": 0.9,
         "a.b/agop_nfm": 0.5,
         DONE: 1.26,
     }
     assert line(values) == "agop_nfm 0.123 0.500  1.3 s"
+
+
+def test_line_is_of_a_relation_though_levels_come_first() -> None:
+    assert line({"0/agop_nfm_chance": 0.1, "0/agop_nfm": 0.5, DONE: 1.0}) == "agop_nfm 0.500  1.0 s"
+
+
+ABOVE = {"layer_0/agop_nfm": {0: 0.1, 2: 0.75}, "layer_0/agop_nfm_chance": {0: 0.25, 2: 0.25}}
+
+
+def test_a_report_ends_with_a_verdict_on_each_relation_that_has_chance_levels(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    series = {DONE: {0: 1.0, 2: 1.0}, **ABOVE, "layer_0/h_stable_rank": {2: 3.0}}
+    say_verdicts([series], ["layer_0"], ["agop_nfm", "h_stable_rank"], "epoch")
+    said = "agop_nfm at epoch 2: above chance in 1 of 1 layers, no shared-weights level"
+    assert capsys.readouterr().out == f"   verdict  {said}\n"
+
+
+def test_the_verdict_on_several_runs_is_at_the_last_step_that_all_have(capsys: pytest.CaptureFixture[str]) -> None:
+    say_verdicts([{DONE: {0: 1.0, 2: 1.0}, **ABOVE}, {DONE: {0: 1.0}, **ABOVE}], ["layer_0"], ["agop_nfm"], "epoch")
+    assert "agop_nfm at epoch 0: above chance in 0 of 1 layers" in capsys.readouterr().out
+    say_verdicts([{DONE: {0: 1.0}, **ABOVE}, {DONE: {2: 1.0}, **ABOVE}], ["layer_0"], ["agop_nfm"], "epoch")
+    assert capsys.readouterr().out == ""
 
 
 def test_line_is_short_where_there_are_many_sites() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nfa.registry.analyses.seed_groups import groups, together
+from nfa.registry.analyses.seed_groups import _bands, _say_verdicts, groups, table_of_groups, together
 
 
 def stored(configs):
@@ -49,3 +49,43 @@ def test_intervals_are_over_all_runs_or_none():
     assert {key: set(of_key) for key, of_key in found.items()} == {"x": {0}}
     assert found["x"][0][::3] == (pytest.approx(3.0), 3)
     assert {key: set(of_key) for key, of_key in together(runs[:2]).items()} == {"x": {0, 1}, "y": {0}}
+
+
+def of_seed(value):
+    """A relation of such a value, with all that may stand beside it."""
+    beside = {"_se": 0.1, "_unbiased": value, "_chance": value / 4, "_chance_sd": 0.05, "_shared": value / 2}
+    return {f"0/agop_nfm{end}": {0: of} for end, of in {"": value, **beside}.items()}
+
+
+def test_levels_of_a_group_are_means_in_columns_of_their_own():
+    table = table_of_groups({"all": together([of_seed(0.4), of_seed(0.8)])}, "epoch")
+    header, row = (line.split(",") for line in table.splitlines())
+    assert header[5:] == ["mean", "low", "high", "chance", "shared"]
+    assert row[:5] == ["all", "2", "0", "0", "agop_nfm"]
+    assert [float(row[place]) for place in (5, 8, 9)] == pytest.approx([0.6, 0.15, 0.3])
+
+
+def test_a_level_that_a_run_lacks_leaves_its_cell_empty():
+    without = {key: of for key, of in of_seed(0.8).items() if "shared" not in key}
+    table = table_of_groups({"all": together([of_seed(0.4), without])}, "epoch")
+    assert table.splitlines()[1].endswith(",")
+
+
+def test_a_group_is_drawn_by_means_their_interval_over_seeds_and_mean_levels():
+    """The interval takes the place of the lowest and the highest block, which means over blocks bring along."""
+    blocks = {"0/agop_nfm_low": {0: 0.0}, "0/agop_nfm_high": {0: 1.0}}
+    found = _bands([of_seed(0.5) | blocks, of_seed(0.75) | blocks])
+    drawn = {key: of[0] for key, of in found.items()}
+    assert drawn["0/agop_nfm_low"] < 0 < 1 < drawn["0/agop_nfm_high"]
+    assert [drawn[f"0/agop_nfm{end}"] for end in ("", "_chance", "_chance_sd", "_shared")] == pytest.approx(
+        [0.625, 0.15625, 0.05, 0.3125]
+    )
+    assert found.keys().isdisjoint({"0/agop_nfm_se", "0/agop_nfm_unbiased"})
+
+
+@pytest.mark.parametrize(("label", "told"), [("all", ""), ("optimizer=adam", ", optimizer=adam")])
+def test_a_group_has_verdicts_on_the_relations_with_a_shared_weights_level_alone(label, told, capsys):
+    runs = [{**of_seed(value), "analysis/seconds": {0: 1.0}, "0/h_vs_m_chance": {0: 0.1}} for value in (0.4, 0.8)]
+    _say_verdicts(runs, ["0"], ["agop_nfm", "h_vs_m"], "epoch", label)
+    said = "above chance in 1 of 1 sites, above the shared-weights level in 0"
+    assert capsys.readouterr().out == f"   verdict  agop_nfm at epoch 0{told}, in each of 2 runs: {said}\n"

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from nfa import reference
-from nfa.studies.direction_series import SERIES
+from nfa.studies.direction_series import SERIES, WITH_CHANCE
 from nfa.studies.gradient_directions import DRAWS, ProbeExamples, gradient_directions
 from nfa.studies.result import Result
 
@@ -21,6 +21,7 @@ OF_MEAN = {"noise_scale", "mean_gradient_squared", "gradient_variance"}  # of al
 PARTS = {"mean_cosine", "effective_rank"} | OF_MEAN
 OF_CLASSES = {"within_class_cosine", "between_class_cosine", "silhouette"}
 OF_NOISE = {"label_noise_auc", "label_noise_auc_of_loss"}
+BESIDE = ("_se", "_chance", "_chance_sd")
 CLOSE = {"rel": 1e-9, "abs": 1e-12}
 
 
@@ -42,8 +43,16 @@ def study(rows: Tensor, of: ProbeExamples | None = None, seed: int = 1) -> Resul
 
 
 def values(result: Result) -> dict[str, float]:
-    """By name, without standard errors."""
-    return {key.removeprefix("gradient/"): v for key, v in result.scalars.items() if not key.endswith("_se")}
+    """By name, without standard errors and chance levels."""
+    return {key.removeprefix("gradient/"): v for key, v in result.scalars.items() if not key.endswith(BESIDE)}
+
+
+def levels(result: Result) -> dict[str, tuple[float, float]]:
+    """Mean and standard deviation by name."""
+    names = [key.removesuffix("_chance") for key in result.scalars if key.endswith("_chance")]
+    found = {name: (result.scalars[f"{name}_chance"], result.scalars[f"{name}_chance_sd"]) for name in names}
+    assert 2 * len(found) == sum("_chance" in key for key in result.scalars)
+    return {name.removeprefix("gradient/"): moments for name, moments in found.items()}
 
 
 def draws(result: Result, name: str) -> np.ndarray:
@@ -82,9 +91,9 @@ def test_every_value_is_that_of_the_reference():
 def test_every_series_has_a_standard_error_beside_it_and_a_share_has_none():
     result = study(gradients())
     assert set(values(result)) == {*SERIES, "zero_fraction"} == PARTS | OF_CLASSES | OF_NOISE | {"zero_fraction"}
-    assert set(result.scalars) == {f"gradient/{name}{end}" for name in SERIES for end in ("", "_se")} | {
-        "gradient/zero_fraction"
-    }
+    assert {key for key in result.scalars if "_chance" not in key} == {
+        f"gradient/{name}{end}" for name in SERIES for end in ("", "_se")
+    } | {"gradient/zero_fraction"}
     assert all(type(value) is float and math.isfinite(value) for value in result.scalars.values())
     assert all(value > 0 for key, value in result.scalars.items() if key.endswith("_se"))
 
@@ -194,6 +203,87 @@ def test_one_gradient_that_is_not_finite_leaves_out_the_noise_and_itself():
     assert found["zero_fraction"] == 1 / N
 
 
+# ---- chance levels
+
+
+def test_chance_levels_are_those_of_labels_that_are_permuted_among_the_examples_with_a_direction():
+    """Some have no gradient, a class has one example, and some losses are the same."""
+    rows, losses = gradients(), probe().losses.round()
+    rows[[2, 30]] = 0
+    classes = torch.where(torch.arange(N) == 4, 3, CLASSES)
+    result = study(rows, probe(classes=classes, losses=losses))
+    C, kept = reference.cosines(rows @ rows.T)
+    own = [C[a, (classes[kept] == classes[kept][a]) & (torch.arange(len(kept)) != a)].mean() for a in range(len(kept))]
+    known = [a for a in range(len(kept)) if own[a].isfinite()]
+    scores = [-float(own[a]) for a in known]
+    marks, of = NOISY[kept][known].int().tolist(), classes[kept].tolist()
+    permuted = {
+        "within_class_cosine": (lambda of: reference.mean_of_pairs(C.tolist(), of, same=True), of),
+        "between_class_cosine": (lambda of: reference.mean_of_pairs(C.tolist(), of, same=False), of),
+        "silhouette": (lambda of: reference.silhouette((1 - C).fill_diagonal_(0), torch.tensor(of)), of),
+        "label_noise_auc": (lambda of: reference.area(scores, of), marks),
+        "label_noise_auc_of_loss": (lambda of: reference.area(losses.tolist(), of), NOISY.int().tolist()),
+    }
+    found = levels(result)
+    assert set(found) == {*permuted, "mean_cosine"} == set(WITH_CHANCE)
+    for name, (statistic, labels) in permuted.items():
+        mean, deviation = reference.over_permutations(statistic, labels, 500)
+        assert found[name][0] == pytest.approx(mean, abs=deviation / 3), name  # five errors of 500 and 200 draws
+        assert found[name][1] == pytest.approx(deviation, rel=0.25), name
+    both = sum(marks) * (len(marks) - sum(marks))
+    assert found["label_noise_auc"][1] == pytest.approx(math.sqrt((len(known) + 1) / (12 * both)))
+    assert len(known) == N - 3
+    assert found["mean_cosine"] == pytest.approx((0, math.sqrt(2 * (C.square().sum() - len(C))) / (34 * 33)))
+
+
+def test_classes_that_are_there_are_far_above_chance_and_permuted_ones_are_not():
+    order = torch.randperm(N, generator=torch.Generator().manual_seed(8))
+    there, mixed = study(gradients()), study(gradients(), probe(classes=CLASSES[order]))
+    for result, beyond in ((there, True), (mixed, False)):
+        for name, sign in {"within_class_cosine": 1, "between_class_cosine": -1, "silhouette": 1}.items():
+            mean, deviation = levels(result)[name]
+            far = sign * (values(result)[name] - mean) / deviation
+            assert far > 5 if beyond else abs(far) < 3, name
+
+
+@pytest.mark.parametrize(
+    ("of", "expected"),
+    [
+        ({"classes": None}, {"mean_cosine"}),
+        ({"batch_size": 4}, {"mean_cosine"}),
+        ({"noisy": None}, {"mean_cosine"} | OF_CLASSES),
+        ({"noisy": torch.ones(N, dtype=torch.bool)}, {"mean_cosine"} | OF_CLASSES),
+        ({"classes": 0 * CLASSES}, {"mean_cosine"} | OF_NOISE),
+        ({"classes": torch.arange(N)}, {"mean_cosine", "label_noise_auc_of_loss"}),
+    ],
+    ids=["no classes", "batches", "no wrong labels", "only wrong labels", "one class", "one example in each class"],
+)
+def test_where_permuting_changes_nothing_there_is_no_chance_level(of, expected):
+    result = study(gradients(), probe(**of))
+    assert set(levels(result)) == expected
+    assert expected <= set(values(result))
+
+
+def test_without_a_direction_there_is_no_chance_level_but_that_of_the_loss():
+    assert set(levels(study(torch.zeros(N, 8, dtype=torch.float64)))) == {"label_noise_auc_of_loss"}
+    one = torch.zeros(N, 8, dtype=torch.float64)
+    one[5] = 1
+    assert set(levels(study(one))) == {"label_noise_auc_of_loss"}
+
+
+def test_chance_false_leaves_the_levels_out_and_nothing_else():
+    rows = gradients()
+    usual = study(rows)
+    without = gradient_directions(rows @ rows.T, probe(), seed=1, chance=False)
+    assert without.scalars == {key: value for key, value in usual.scalars.items() if "_chance" not in key}
+    assert np.array_equal(without.arrays["draws"], usual.arrays["draws"])
+
+
+def test_the_seed_changes_the_level_of_the_silhouette_and_no_closed_form():
+    one, other = (levels(study(gradients(), seed=seed)) for seed in (1, 2))
+    assert {name for name in one if one[name] != other[name]} == {"silhouette"}
+
+
 # ---- batches
 
 
@@ -235,10 +325,14 @@ def test_the_scale_of_all_gradients_and_their_rotation_change_no_direction_and_n
     before = study(rows)
     rotation = torch.linalg.qr(normal(8, 8, seed=3)).Q
     scaled, rotated = study(1e-6 * rows), study(rows @ rotation)
-    assert rotated.scalars == pytest.approx(before.scalars, **CLOSE)
+    for key, value in before.scalars.items():  # the level of the silhouette is computed in float32
+        close = CLOSE if "silhouette_chance" not in key else {"rel": 1e-4}
+        assert rotated.scalars[key] == pytest.approx(value, **close), key
+    assert rotated.scalars.keys() == before.scalars.keys()
     for key, value in before.scalars.items():
         square = 1e-12 if "squared" in key or "variance" in key else 1
-        assert scaled.scalars[key] == pytest.approx(square * value, rel=1e-9), key
+        close = 1e-4 if "silhouette_chance" in key else 1e-9
+        assert scaled.scalars[key] == pytest.approx(square * value, rel=close), key
     np.testing.assert_allclose(scaled.arrays["cosines"], before.arrays["cosines"], atol=1e-6)
 
 

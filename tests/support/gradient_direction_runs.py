@@ -52,6 +52,8 @@ SERIES = {  # those that have an error
     "gradient_variance",
 }
 WITHOUT_ERROR = {"zero_fraction", "correlation_with_previous"}
+WITH_CHANCE = {"mean_cosine", "within_class_cosine", "between_class_cosine", "silhouette"}
+BESIDE = ("_se", "_chance", "_chance_sd")
 OF_CLASSES = {"within_class_cosine", "between_class_cosine", "silhouette"}
 NAMES = {
     "cosines": "gradient_similarities",

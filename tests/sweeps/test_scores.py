@@ -69,3 +69,8 @@ def test_means_over_seeds_have_their_standard_error_beside_them() -> None:
     found = scores.means([{"a": {0: 1.0, 1: 2.0}, "b": {0: 5.0}}, {"a": {0: 3.0, 2: 1.0}}])
     assert found == {"a": {0: 2.0}, "a_se": {0: pytest.approx(1.0)}}
     assert scores.means([{"a": {0: 1.0}}]) == {"a": {0: 1.0}}
+
+
+def test_the_standard_error_over_seeds_takes_the_place_of_that_over_examples_and_levels_have_none() -> None:
+    runs = [{"a": {0: value}, "a_se": {0: 0.5}, "a_chance": {0: value}} for value in (1.0, 3.0)]
+    assert scores.means(runs) == {"a": {0: 2.0}, "a_se": {0: pytest.approx(1.0)}, "a_chance": {0: 2.0}}

@@ -1,6 +1,5 @@
 """Where a workload knows the right features, every study of alignment has their share; elsewhere nothing changes."""
 
-import csv
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from nfa.errors import Refusal
 from nfa.maths.known_features import Subspace
 from nfa.relations import DEFAULT, KNOWN
 from nfa.sinks import Memory
+from tests.support.similarity_tables import read_back
 from tests.support.toy_models import layers, seeded
 
 LOSS = nn.CrossEntropyLoss(reduction="none")
@@ -99,7 +99,7 @@ def test_a_site_that_is_not_there_or_reads_another_input_is_refused(known: Any, 
 
 def test_a_model_at_hand_has_them_in_its_table_and_figure_and_other_studies_do_not_take_them() -> None:
     table = nfa.alignment(model(), LOSS, PROBE, known_features=FIRST)
-    assert {row.key for row in table} >= KEYS
+    assert {row.key for row in table if row.chance is not None} >= {f"0/{name}" for name in KNOWN}
     figure = table.plot()
     (panel,) = [axes for axes in figure.axes if axes.get_title() == "AGOP in the known features"]
     assert [float(line.get_xdata()[0]) for line in panel.get_lines() if line.get_marker() == "|"] == [
@@ -115,9 +115,8 @@ def test_a_watch_has_their_series_its_table_their_rows_and_its_figure_a_line_at_
         watch.record(0)
         watch.record(1)
     assert memory.series.keys() >= KEYS
-    header, *rows = csv.reader(memory.texts["similarities.csv"].splitlines())
-    assert {row[header.index("relation")] for row in rows} >= {key.removeprefix("0/") for key in KEYS}
+    assert {key for key, _ in read_back(memory.texts["similarities.csv"])} >= KEYS
     panels = {axes.get_title(): axes for axes in memory.figures["all_relations"].axes}
-    dotted = [line for line in panels["AGOP in the known features"].get_lines() if line.get_linestyle() == ":"]
-    assert [list(line.get_ydata()) for line in dotted] == [[pytest.approx(2 / 6)] * 2]
-    assert not [line for line in panels["AGOP vs NFM"].get_lines() if line.get_linestyle() == ":"]
+    lines = {title: {str(line.get_label()): line for line in axes.get_lines()} for title, axes in panels.items()}
+    assert list(lines["AGOP in the known features"]["chance"].get_ydata()) == [pytest.approx(2 / 6)] * 2
+    assert "chance" not in lines["AGOP vs NFM"]

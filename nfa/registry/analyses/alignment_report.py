@@ -11,12 +11,14 @@ from nfa.figures.relation_grid import draw_run, relation_grid
 from nfa.figures.site_kinds import MOST_PANELS, alignment_title, shown
 from nfa.figures.style import axis_label
 from nfa.figures.training_analysis import Series, training_analysis
+from nfa.levels import SUFFIXES, at_step, is_beside
 from nfa.plain_text import csv_text
 from nfa.registry import tracking
 from nfa.registry.analyses.checkpoint_units import common_unit, unit_of
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DONE
 from nfa.relations import RELATIONS
+from nfa.studies.verdicts import verdict
 
 SIX_CURVES = ("agop_nfm", "g_vs_h", "g_vs_m", "h_vs_m")  # drawn together with the two losses
 MOST_COLUMNS = 8
@@ -41,6 +43,19 @@ def report(run: TrackedRun, title: str) -> None:
         figure = alignment_relations(drawn.series, drawn.sites, relations, **look)
         tracking.save_picture(run, figure, "all_relations")
         stage("figure", "plots/all_relations.png and .pdf")
+    say_verdicts([series], sites, relations, unit)
+
+
+def say_verdicts(
+    runs: Sequence[Mapping[str, Series]], sites: Sequence[str], relations: Sequence[str], unit: str, label: str = ""
+) -> None:
+    """Print for each relation at how many sites it is above chance, at the last checkpoint that all runs have."""
+    steps = set.intersection(*(set(series[DONE]) for series in runs))
+    for step in sorted(steps)[-1:]:
+        values = [at_step(series, step) for series in runs]
+        for name in relations:
+            if said := verdict(values, sites, name):
+                stage("verdict", f"{name} at {unit} {step}{label}: {said}")
 
 
 def compare(run: TrackedRun, parts: Mapping[str, str], subject: str) -> None:
@@ -67,13 +82,16 @@ def compare(run: TrackedRun, parts: Mapping[str, str], subject: str) -> None:
 def similarities(
     series: Mapping[str, Series], sites: Sequence[str], relations: Sequence[str]
 ) -> dict[str, dict[str, dict[str, float | None]]]:
-    """Content of `similarities.json`: epoch → layer → relation; an undefined value is null."""
+    """Content of `similarities.json`: epoch → layer → relation, where an undefined value is null.
+
+    Errors and levels stand beside their values, under the suffixes of their keys, where they exist.
+    """
 
     def values(site: str, epoch: int) -> dict[str, float | None]:
         found = {SHORT.get(name, name): series.get(f"{site}/{name}", {}).get(epoch) for name in relations}
-        beside = [f"{name}{end}" for end in ("_se", "_chance") for name in relations]
-        errors = {name: series.get(f"{site}/{name}", {}).get(epoch) for name in beside}
-        return {**found, **{name: error for name, error in errors.items() if error is not None}}
+        keys = [f"{name}{end}" for end in SUFFIXES for name in relations]
+        beside = {key: series.get(f"{site}/{key}", {}).get(epoch) for key in keys}
+        return {**found, **{key: value for key, value in beside.items() if value is not None}}
 
     return {
         str(epoch): {site.removeprefix("layer_"): values(site, epoch) for site in sites}
@@ -83,7 +101,7 @@ def similarities(
 
 def line(values: Mapping[str, float]) -> str:
     """Return the console line of a checkpoint: the first relation of each site."""
-    names = list(dict.fromkeys(key.rpartition("/")[2] for key in values if key != DONE and not key.endswith("_se")))
+    names = list(dict.fromkeys(key.rpartition("/")[2] for key in values if key != DONE and not is_beside(key)))
     if not names:
         return "no value is defined"
     shown = [f"{value:.3f}" for key, value in values.items() if key.rpartition("/")[2] == names[0]]

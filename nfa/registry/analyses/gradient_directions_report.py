@@ -15,6 +15,7 @@ from nfa.registry import tracking
 from nfa.registry.analyses import gradient_arrays
 from nfa.registry.analyses.checkpoint_units import unit_of
 from nfa.registry.analyses.gradient_arrays import Array
+from nfa.registry.analyses.gradient_chance import levels, verdicts
 from nfa.registry.analyses.gradient_phases import phases
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DONE
@@ -54,6 +55,8 @@ def report(run: TrackedRun, title: str) -> None:
     none = f"no map: at every {unit}, all gradients are zero or not finite"
     of_each = f"gradient_montage.png and two figures per {unit}" if shown else none
     stage("figures", f"plots/gradient_directions.png, gns_vs_{unit}.png; {of_each}")
+    for verdict in verdicts(series, unit):
+        stage("chance", verdict)
 
 
 def directions(run_id: str, series: Mapping[str, Series], described: Mapping[str, Any]) -> dict[int, DrawnDirections]:
@@ -105,6 +108,7 @@ def _content(run_id: str, series: Mapping[str, Series], described: Mapping[str, 
         f"{unit_of(described)}s": epochs,
         "series": values,
         "standard_errors": errors,
+        **levels(series, epochs),
         "undefined": {name: found.count(None) for name, found in values.items() if None in found},
         "phases": phases(run_id, series) if unit_of(described) == "epoch" else {},
         "without_direction": {epoch: places for epoch, places in without.items() if places},

@@ -10,10 +10,11 @@ from nfa.figures.relation_grid import draw_seeds, relation_grid
 from nfa.figures.site_kinds import shown
 from nfa.figures.style import axis_label
 from nfa.figures.training_analysis import Series
+from nfa.levels import LEVELS, is_beside
 from nfa.maths.statistics import Interval, t_interval
 from nfa.plain_text import csv_text
 from nfa.registry import tracking
-from nfa.registry.analyses.alignment_report import MOST_COLUMNS
+from nfa.registry.analyses.alignment_report import MOST_COLUMNS, say_verdicts
 from nfa.registry.analyses.checkpoint_units import common_unit, unit_of
 from nfa.registry.families.registry import family
 from nfa.registry.tracking import TrackedRun
@@ -21,7 +22,7 @@ from nfa.registry.tracking.sources import DONE
 from nfa.relations import RELATIONS
 
 OWN_LOOPS = ("track", "watch")  # entry points of training loops written by users
-HEADER = ("site", "relation", "mean", "low", "high")
+HEADER = ("site", "relation", "mean", "low", "high", "chance", "shared")
 
 
 def compare_groups(run: TrackedRun, parts: Mapping[str, str], sources: Mapping[str, str]) -> None:
@@ -47,10 +48,31 @@ def compare_groups(run: TrackedRun, parts: Mapping[str, str], sources: Mapping[s
     figure = relation_grid(bands, one.sites, relations, draw_seeds, title=title, boundary=boundary, unit=label)
     tracking.save_picture(run, figure, "seed_comparison")
     stage("figure", "plots/seed_comparison.png and .pdf")
+    for label, names in grouped.items():
+        _say_verdicts([series[name] for name in names], content["sites"], relations, unit, label)
 
 
-def _bands(runs: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, tuple[float, float, float]]]:
-    return {key: {step: value[:3] for step, value in of_key.items()} for key, of_key in together(runs).items()}
+def _say_verdicts(
+    runs: Sequence[Mapping[str, Series]], sites: Sequence[str], relations: Sequence[str], unit: str, label: str
+) -> None:
+    """Print the verdicts on the relations with a shared-weights level, as those on all would be many lines."""
+    logged = {key for series in runs for key in series}
+    weighed = [name for name in relations if any(f"{site}/{name}_shared" in logged for site in sites)]
+    told = ([] if label == "all" else [label]) + ([f"in each of {len(runs)} runs"] if len(runs) > 1 else [])
+    say_verdicts(runs, sites, weighed, unit, "".join(f", {words}" for words in told))
+
+
+def _bands(runs: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, float]]:
+    """Return means by key, and the ends of their intervals, in place of lowest and highest blocks, by <key>_low and
+    <key>_high.
+    """
+    found: dict[str, dict[int, float]] = {}
+    means = {key: of_key for key, of_key in together(runs).items() if not key.endswith(("_low", "_high"))}
+    for key, of_key in means.items():
+        for step, (mean, low, high, _) in of_key.items():
+            for suffix, value in (("", mean), ("_low", low), ("_high", high)):
+                found.setdefault(f"{key}{suffix}", {})[step] = value
+    return found
 
 
 def groups(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
@@ -82,8 +104,8 @@ def _seed(config: Mapping[str, Any]) -> Any:
 def together(runs: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, Interval]]:
     """Return the interval over runs of every value that all of them have, by metric key and step.
 
-    Standard errors are skipped. A value that is undefined in one run gets no interval, because one over the other runs
-    would be biased.
+    Levels of chance and of shared weights count as values, and errors are skipped. A value that is undefined in one run
+    gets no interval, because one over the other runs would be biased.
     """
     found: dict[str, dict[int, Interval]] = {}
     for key in sorted(key for key in set.intersection(*(set(run) for run in runs)) if not _is_apart(key)):
@@ -95,15 +117,19 @@ def together(runs: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, Interv
 
 
 def _is_apart(key: str) -> bool:
-    return key == DONE or key.endswith("_se")
+    return key == DONE or (is_beside(key) and not key.endswith(LEVELS))
 
 
 def table_of_groups(intervals: Mapping[str, Mapping[str, Mapping[int, Interval]]], unit: str) -> str:
-    """Return the content of groups.csv."""
+    """Return the content of groups.csv; levels of chance and of shared weights are means over the runs of a group."""
     rows: list[tuple[Any, ...]] = []
     for label, group in intervals.items():
         for key, of_key in group.items():
+            if is_beside(key):
+                continue
             site, _, relation = ("", "", key) if key in LOSSES else key.rpartition("/")
+            levels = [group.get(f"{key}{suffix}", {}) for suffix in ("_chance", "_shared")]
             for epoch, (mean, low, high, n) in of_key.items():
-                rows.append((label, n, epoch, site, relation, mean, low, high))
+                beside = [level[epoch].mean if epoch in level else "" for level in levels]
+                rows.append((label, n, epoch, site, relation, mean, low, high, *beside))
     return csv_text(("group", "runs", unit, *HEADER), rows)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from nfa.errors import Refusal
+from nfa.levels import is_beside
 from nfa.registry.families.registry import families
 from nfa.registry.typed_values import read_number
 from nfa.relations import RELATIONS
@@ -118,10 +119,13 @@ def _constraint(part: str, text: str) -> Constraint:
 def keys_of(pattern: str, logged: Sequence[str]) -> list[str]:
     """Return the keys of `logged` that a key or glob matches; keys whose number is not known yet are globs in `logged`.
 
-    >>> keys_of("layer_*/agop_nfm", ["val/loss", "layer_0/agop_nfm", "layer_1/agop_nfm"])
+    Errors and levels are matched only by a pattern that ends as their keys do.
+
+    >>> keys_of("layer_*/agop_*", ["val/loss", "layer_0/agop_nfm", "layer_0/agop_nfm_chance", "layer_1/agop_nfm"])
     ['layer_0/agop_nfm', 'layer_1/agop_nfm']
     """
-    return [key for key in logged if fnmatchcase(key, pattern) or ("*" in key and fnmatchcase(pattern, key))]
+    among = [key for key in logged if is_beside(pattern) or not is_beside(key)]
+    return [key for key in among if fnmatchcase(key, pattern) or ("*" in key and fnmatchcase(pattern, key))]
 
 
 def check_logged(name: str, pattern: str, logged: Sequence[str]) -> None:

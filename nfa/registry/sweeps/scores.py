@@ -4,6 +4,7 @@ import math
 import operator
 from collections.abc import Mapping, Sequence
 
+from nfa.levels import is_beside
 from nfa.registry.sweeps.objectives import Constraint, StudyObjective, keys_of
 
 Series = Mapping[str, Mapping[int, float]]
@@ -50,16 +51,19 @@ def excess(series: Series, constraint: Constraint) -> float | None:
 def means(series: Sequence[Series]) -> dict[str, dict[int, float]]:
     """Return the mean over runs of every series, at the steps that all runs have.
 
-    For two or more runs, `<key>_se` is its standard error s / √n, where s² is the unbiased variance.
+    For two or more runs, `<key>_se` is its standard error s / √n, where s² is the unbiased variance. It takes the place
+    of the errors of the runs; levels of chance and of shared weights have means alone.
     """
     found: dict[str, dict[int, float]] = {}
     for key in sorted(set.intersection(*(set(one) for one in series))):
+        if key.endswith("_se") and len(series) > 1:
+            continue
         steps = sorted(set.intersection(*(set(one[key]) for one in series)))
         for step in steps:
             values = [one[key][step] for one in series]
             mean = math.fsum(values) / len(values)
             found.setdefault(key, {})[step] = mean
-            if len(values) > 1:
+            if len(values) > 1 and not is_beside(key):
                 variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
                 found.setdefault(f"{key}_se", {})[step] = math.sqrt(variance / len(values))
     return found

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from nfa.checkpoint_schedule import phase_boundary
 from nfa.console import stage
 from nfa.figures.training_analysis import Series, training_analysis
+from nfa.levels import SUFFIXES
 from nfa.registry import tracking
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.training.figures.optimizer_comparison import optimizer_comparison
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def results(series: Mapping[str, Series], sites: Sequence[str], conventions: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of `results.json`: lists over checkpoint epochs; undefined values are null."""
+    """Return the content of `results.json`: lists over checkpoint epochs; undefined values are null.
+
+    `layer_levels` has errors and levels beside the correlations, by relation and suffix, such as "agop_nfm_chance".
+    """
     epochs = checkpoint_epochs(series)
 
     def over_epochs(key: str) -> list[float | None]:
@@ -25,12 +29,15 @@ def results(series: Mapping[str, Series], sites: Sequence[str], conventions: Map
     def by_layer(relation: str) -> dict[str, list[float | None]]:
         return {str(index): over_epochs(f"{site}/{relation}") for index, site in enumerate(sites)}
 
+    logged = {key.rpartition("/")[2] for key in series}
+    beside = [f"{name}{end}" for name in TRAINING for end in SUFFIXES if f"{name}{end}" in logged]
     return {
         "epochs": epochs,
         "train_losses": over_epochs("train/loss"),
         "val_losses": over_epochs("val/loss"),
         "layer_correlations": by_layer("agop_nfm"),
         "layer_correlations_init_removed": by_layer("agop_nfm_init_removed"),
+        **({"layer_levels": {name: by_layer(name) for name in beside}} if beside else {}),
         "conventions": dict(conventions),
     }
 

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from nfa.figures.bands import beside_curves, chance_band
 from nfa.figures.style import add_legend, add_title, epoch_axis, panels, site_label, style
-from nfa.figures.training_analysis import Series, draw
+from nfa.figures.training_analysis import LIMITS, Series, draw
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +24,10 @@ def optimizer_comparison(
     boundary: int | None = None,
     title: str = "",
 ) -> "Figure":
-    """Draw a panel of losses (validation dashed) and one per site with `relation`; `runs` are series by run name."""
+    """Draw a panel of losses (validation dashed) and one per site with `relation`; `runs` are series by run name.
+
+    The grey band is chance ± 2 SD over all runs, and a dotted line the shared-weights level of the run of its colour.
+    """
     figure, places = panels(len(sites) + 1)
     looks = [{"color": colour, "marker": marker} for colour, marker in zip(COLOURS, MARKERS, strict=True)]
     with style():
@@ -37,7 +41,11 @@ def optimizer_comparison(
             if site is None:
                 place.set(title="losses (validation dashed)", ylabel="loss", yscale="log")
             else:
-                place.set(title=site_label(site), ylabel=label, ylim=(0, 1))
+                key = f"{site}/{relation}"
+                curves = [(series, key, colour) for series, colour in zip(runs.values(), COLOURS, strict=False)]
+                beside_curves(place, curves, LIMITS)
+                chance_band(place, curves, LIMITS)
+                place.set(title=site_label(site), ylabel=label, ylim=LIMITS)
         add_legend(figure)
         add_title(figure, title)
     return figure
