@@ -88,7 +88,7 @@ class Analysis:
             cast(Precision, config.precision),
         )
         wanted = needed(self.relations, levels=config.chance)
-        self.sampling = self._sampling() if config.chance else None
+        self.sampling = sampling_of(workload, self.ids, workload.population(), self.world) if config.chance else None
         weights = initial(self.sites, self.found) if initial and "nfm_init_removed" in wanted else {}
         errors = self.sampling is not None and self.sampling.unseen > 0
         self.measures = SiteMeasures(
@@ -106,23 +106,6 @@ class Analysis:
             got = f"nproc={self.world.size} for {counted(len(chosen), 'example')}"
             raise Refusal(got, "at least one example for each process", "nproc=1")
         return chosen
-
-    def _sampling(self) -> Sampling:
-        """Return how the examples were drawn, with the classes of those whose rows are stored."""
-        n, workload = len(self.ids), self.workload
-        population = workload.population()
-        if self.world.rank or n > workload.stratified():
-            return Sampling(n, population)
-        starts = (n * rank // self.world.size for rank in range(self.world.size))
-        places = sorted({place for start in starts for place in range(start, min(start + MOST, n))})
-        ids = [self.ids[place] for place in places]
-        found = [workload.classes(batch) for batch in workload.batches("train", batch_size=MOST, ids=ids)]
-        classes = [part.cpu() for part in found if part is not None]
-        strata = torch.full((n,), -1)
-        if len(classes) < len(found):
-            return Sampling(n, population)
-        strata[places] = torch.cat(classes)
-        return Sampling(n, population, strata)
 
     def _check_centre(self) -> None:
         picked = [name for name in self.sites if self.found.seen[name].place is None]
@@ -185,6 +168,33 @@ class Analysis:
         if self.world.rank:
             return {}
         return dict(alignment(matrices, self.relations, self.options, self.known, self.sampling).scalars)
+
+
+def sampling_of(workload: Workload, ids: Sequence[int], population: int | None, world: World | None = None) -> Sampling:
+    """Return how examples were drawn, with the classes of those whose rows are stored.
+
+    Args:
+        workload: The workload.
+        ids: The examples, the first of its probe.
+        population: The number of examples that they were drawn from; None if it is not known.
+        world: The processes that share the examples.
+
+    Returns:
+        The sampling.
+    """
+    n, size, rank = len(ids), world.size if world else 1, world.rank if world else 0
+    if rank or n > workload.stratified():
+        return Sampling(n, population)
+    starts = (n * process // size for process in range(size))
+    places = sorted({place for start in starts for place in range(start, min(start + MOST, n))})
+    batches = workload.batches("train", batch_size=MOST, ids=[ids[place] for place in places])
+    classes = [None if found is None else found.cpu() for found in map(workload.classes, batches)]
+    known = [part for part in classes if part is not None]
+    if len(known) < len(classes):
+        return Sampling(n, population)
+    strata = torch.full((n,), -1)
+    strata[places] = torch.cat(known)
+    return Sampling(n, population, strata)
 
 
 def _impossible(text: str, relations: Sequence[str], *, exact: bool, start: bool) -> dict[str, str]:

@@ -130,7 +130,8 @@ class SharedLevels:
         values, vectors = self.spectrum
         squares, turns = torch.linalg.eigh(removed.dense().double())
         root: Tensor = (vectors * values.sqrt()) @ vectors.T
-        return root @ (turns * squares.clamp(min=0).sqrt())
+        half: Tensor = root @ (turns * squares.clamp(min=0).sqrt())
+        return half
 
     def _turned(self, other: str) -> Tensor:
         """Return B in the eigenvectors of C."""
