@@ -53,7 +53,7 @@ def chance_band(
         if not spreads:
             _line(place, levels, color="0.5", linewidth=1, label="chance")
     hull = {step: (min(low for low, _ in of), max(high for _, high in of)) for step, of in sorted(bands.items())}
-    _fill(place, hull, color="0.6", alpha=0.25, zorder=0.5, label=label)
+    _fill(place, hull, color="0.6", alpha=0.25, zorder=0.5, label=label, edge=1)  # a narrow one is seen too
 
 
 def _line(place: "Axes", levels: "Series", **look: Any) -> None:
@@ -63,10 +63,10 @@ def _line(place: "Axes", levels: "Series", **look: Any) -> None:
         place.plot(steps, [levels[step] for step in steps], **look)
 
 
-def _fill(place: "Axes", bands: Mapping[int, tuple[float, float]], **look: Any) -> None:
+def _fill(place: "Axes", bands: Mapping[int, tuple[float, float]], *, edge: float = 0, **look: Any) -> None:
     if bands:
         low, high = zip(*bands.values(), strict=True)
-        place.fill_between([*bands], low, high, linewidth=0 if len(bands) > 1 else 2, **look)
+        place.fill_between([*bands], low, high, linewidth=edge if len(bands) > 1 else 2, **look)
 
 
 def _cut(middle: float, reach: float, limits: Limits | None) -> tuple[float, float]:

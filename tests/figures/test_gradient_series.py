@@ -65,6 +65,7 @@ def test_one_grey_band_is_two_deviations_around_the_chance_levels_of_all_runs(ru
     (band,) = grey
     corners = {(round(float(x)), round(float(y), 6)) for x, y in band.get_paths()[0].vertices}
     assert corners == {(5, 0.08), (5, 0.12), (15, 0.16), (15, 0.24)}
+    assert band.get_linewidth()[0] > 0  # so that a narrow one is seen
     assert band.get_zorder() < min(line.get_zorder() for line in panels[LABELS[COSINE]].get_lines())
     assert len(bands(panels[LABELS[NOISE]])) == runs  # those of standard errors
     legends = [*figure.legends, *(axes.get_legend() for axes in figure.axes if axes.get_legend())]
