@@ -1,7 +1,7 @@
 """How many examples an accuracy needs: one number for all checkpoints, doubled until every standard error is small."""
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nfa.relations import RELATIONS
@@ -87,4 +87,4 @@ def widest_of(values: Values, step: int) -> Widest:
     return max(found, key=lambda one: one.se, default=Widest(0.0, "", step))
 
 
-ESTIMATED: Collection[str] = frozenset(name for name, relation in RELATIONS.items() if relation.kind == "cosine")
+ESTIMATED = frozenset(name for name, relation in RELATIONS.items() if relation.kind == "cosine")

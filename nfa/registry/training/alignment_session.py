@@ -61,7 +61,9 @@ class AlignmentSession(Session):
     def _analysis(self, max_samples: int) -> Analysis | None:
         """Return the analysis; None if no site can be analysed, with the reason in `unseen`."""
         relations, precision, seed = ",".join(TRAINING), self.config.precision, self.config.seed
-        asked = AlignmentParameters(relations=relations, max_samples=max_samples, precision=precision, seed=seed)
+        asked = AlignmentParameters(
+            relations=relations, max_samples=max_samples, precision=precision, seed=seed, chance=self.config.chance
+        )
         try:
             return Analysis(self.workload, self.model, asked, self._initial)
         except Refusal as refused:
