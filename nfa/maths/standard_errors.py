@@ -24,7 +24,12 @@ ENOUGH = 25  # n / kurtosis(t) below which a few examples decide, so that no sta
 
 @dataclass(frozen=True)
 class SampleMean:
-    """A matrix that is a mean over examples, and the matrices of the first of these examples."""
+    """A matrix that is a mean over examples, and the matrices of the first of these examples.
+
+    Args:
+        matrix: The mean over all examples.
+        examples: The matrices of the first ones.
+    """
 
     matrix: Congruence
     examples: ExampleMatrices
@@ -68,7 +73,14 @@ class CosineError(NamedTuple):
 
 
 def mean_of(matrix: Matrix) -> Congruence:
-    """Return the measured matrix; of several estimates, their mean."""
+    """Return the measured matrix; of several estimates, their mean.
+
+    Args:
+        matrix: What was measured.
+
+    Returns:
+        The matrix.
+    """
     if isinstance(matrix, Congruence):
         return matrix
     return matrix.matrix if isinstance(matrix, SampleMean) else matrix.mean
