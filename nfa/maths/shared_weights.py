@@ -157,6 +157,8 @@ def by_rotations(
         The level; None where it is undefined.
     """
     size = len(estimates[0])
+    if size < 2:
+        return None
     count = outstanding(spectrum.values, size)
     missing = max(0, count - len(spectrum.values))
     values = F.pad(spectrum.values.double(), (0, missing))
