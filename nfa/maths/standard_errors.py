@@ -170,7 +170,9 @@ def _within_classes(a: Any, b: Any, sampling: Sampling, similarity: Similarity) 
     total = 0.0
     for one in range(int(classes.max()) + 1):
         numbers = a.numbers[classes == one]
-        products = _mean_of_pairs(a.of(numbers), b.of(numbers), lambda x, y: x.every(y, similarity))
+        first = a.of(numbers)
+        second = first if b is a else b.of(numbers)
+        products = _mean_of_pairs(first, second, lambda x, y: x.every(y, similarity))
         own, everyone, count = float(products.trace()), float(products.sum()), len(numbers)
         total += count / len(classes) * (own / count - (everyone - own) / (count * (count - 1)))
     return total
