@@ -3,7 +3,8 @@ another.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import Any, Literal, cast
 
 import torch
@@ -46,6 +47,7 @@ class Analysis:
         initial: A function of site names and sites that returns the weights before the first update by site; None if
             these weights are not known.
         world: The processes that share the examples; None stands for this process alone.
+        unbiased: Whether values are those with unbiased norms, for any number of the examples.
 
     Attributes:
         left_out: The relations that are not available here, with the reason.
@@ -62,13 +64,16 @@ class Analysis:
         config: AlignmentParameters,
         initial: Callable[[list[str], Sites], Mapping[str, Tensor]] | None,
         world: World | None = None,
+        *,
+        unbiased: bool = False,
     ) -> None:
         self.workload, self.config, self.world = workload, config, world or World()
         centre = config.centre if config.centre == "entry" else "none"
         self.options = AlignmentOptions(
-            cast(Literal["none", "entry"], centre), float(config.agop_power), config.top_k, config.chance
+            cast(Literal["none", "entry"], centre), float(config.agop_power), config.top_k, config.chance, unbiased
         )
         self.ids = self._examples()
+        self._samplings: dict[tuple[int, ...], Sampling] = {}
         self.types = ", ".join(sorted({str(one.dtype).removeprefix("torch.") for one in model.parameters()}))
         few = next(iter(workload.batches("train", batch_size=EXAMPLES, ids=self.ids[:EXAMPLES])))
         directions = self._directions(check_model(model, workload, few), few)
@@ -88,9 +93,9 @@ class Analysis:
             cast(Precision, config.precision),
         )
         wanted = needed(self.relations, levels=config.chance)
-        self.sampling = sampling_of(workload, self.ids, workload.population(), self.world) if config.chance else None
         weights = initial(self.sites, self.found) if initial and "nfm_init_removed" in wanted else {}
-        errors = self.sampling is not None and self.sampling.unseen > 0
+        self.population = workload.population()
+        errors = config.chance and (unbiased or self.population != len(self.ids))
         self.measures = SiteMeasures(
             workload, self.sites, wanted, self.measured, weights, self.world, self.found, errors=errors
         )
@@ -140,6 +145,14 @@ class Analysis:
             )
         return Directions(2 if asked == "auto" else int(asked), self.config.seed)
 
+    def notices(self) -> Iterator[str]:
+        """Yield what is left out, and why."""
+        if self.left_out:
+            yield "left out: " + "; ".join(f"{name}: {reason}" for name, reason in self.left_out.items())
+        if self.config.chance and self.population == len(self.ids) and not self.options.unbiased:
+            every = f"all {self.population:,} training examples are measured"
+            yield f"{every}, so there is no sampling error; runs with other seeds give an interval"
+
     def described(self) -> dict[str, Any]:
         """Return relations, sites, coverage and conventions, to be stored beside the values."""
         said = {**conventions(self.measured, self.options), "examples": len(self.ids), "weights": self.types}
@@ -159,34 +172,70 @@ class Analysis:
         Returns:
             The values by metric key; empty in all processes but the first.
         """
-        mine = self.world.shard(self.ids)
+        return self.prefixes(model, [len(self.ids)], progress=progress, record_outputs=record_outputs)[-1]
+
+    def prefixes(
+        self,
+        model: nn.Module,
+        sizes: Sequence[int],
+        *,
+        progress: str = "",
+        record_outputs: Callable[[Tensor, Batch], None] | None = None,
+    ) -> list[dict[str, float]]:
+        """Compute the relations on the first examples, for several numbers of examples in one pass.
+
+        Args:
+            model: The model.
+            sizes: The numbers of examples in ascending order.
+            progress: The label of a progress bar; empty shows none.
+            record_outputs: A function that receives each batch's outputs.
+
+        Returns:
+            The values by metric key for each number; empty in all processes but the first.
+        """
+        parts = [self.ids[start:stop] for start, stop in pairwise([0, *sizes])]
         size = min(self.config.batch_size, self.workload.examples_at_once)
-        batches: Iterable[Batch] = self.workload.batches("train", batch_size=size, ids=mine)
-        if progress and not self.world.rank:
-            batches = bar(batches, progress, total=math.ceil(len(mine) / size), unit="batch")
-        matrices = self.measures(model, batches, record_outputs=record_outputs)
+        shown = bool(progress) and not self.world.rank
+        batches = [self._batches(self.world.shard(part), size, progress if shown else "") for part in parts]
+        stages = self.measures.prefixes(model, batches, record_outputs=record_outputs)
         if self.world.rank:
-            return {}
-        return dict(alignment(matrices, self.relations, self.options, self.known, self.sampling).scalars)
+            return [{} for _ in sizes]
+        found = []
+        for matrices, count in zip(stages, sizes[-len(stages) :], strict=True):
+            sampling = self._sampling(parts[: sizes.index(count) + 1]) if self.config.chance else None
+            found.append(dict(alignment(matrices, self.relations, self.options, self.known, sampling).scalars))
+        return found
+
+    def _batches(self, ids: Sequence[int], size: int, progress: str) -> Iterable[Batch]:
+        batches = self.workload.batches("train", batch_size=size, ids=ids)
+        return bar(batches, progress, total=math.ceil(len(ids) / size), unit="batch") if progress else batches
+
+    def _sampling(self, parts: Sequence[Sequence[int]]) -> Sampling:
+        """Return how the examples of these parts were drawn; every process has a share of each part."""
+        key = tuple(map(len, parts))
+        if key not in self._samplings:
+            worlds = [World(rank, self.world.size) for rank in range(self.world.size)]
+            shares = [[one for part in parts for one in world.shard(list(part))] for world in worlds]
+            self._samplings[key] = sampling_of(self.workload, shares, self.population)
+        return self._samplings[key]
 
 
-def sampling_of(workload: Workload, ids: Sequence[int], population: int | None, world: World | None = None) -> Sampling:
+def sampling_of(workload: Workload, shares: Sequence[Sequence[int]], population: int | None) -> Sampling:
     """Return how examples were drawn, with the classes of those whose rows are stored.
 
     Args:
         workload: The workload.
-        ids: The examples, the first of its probe.
+        shares: The examples of each process, together the first of the workload's probe.
         population: The number of examples that they were drawn from; None if it is not known.
-        world: The processes that share the examples.
 
     Returns:
         The sampling.
     """
-    n, size, rank = len(ids), world.size if world else 1, world.rank if world else 0
-    if rank or n > workload.stratified():
+    ids, starts = [one for share in shares for one in share], list(accumulate(map(len, shares), initial=0))
+    n = len(ids)
+    if n > workload.stratified():
         return Sampling(n, population)
-    starts = (n * process // size for process in range(size))
-    places = sorted({place for start in starts for place in range(start, min(start + MOST, n))})
+    places = [start + place for start, share in zip(starts, shares, strict=False) for place in range(len(share))[:MOST]]
     batches = workload.batches("train", batch_size=MOST, ids=[ids[place] for place in places])
     classes = [None if found is None else found.cpu() for found in map(workload.classes, batches)]
     known = [part for part in classes if part is not None]

@@ -19,7 +19,8 @@ from nfa.maths.example_matrices import ExampleMatrices
 from nfa.maths.replicates import Replicates
 from nfa.maths.similarity import Similarity
 
-ENOUGH = 25  # n / kurtosis(t) below which a few examples decide, so that no standard error is given
+FEW = 0.05  # of the stored examples: where these carry so much of the variance of t,
+MOST_OF_IT = 0.6  # a few examples decide, and no standard error is given, because it would be too small
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,8 @@ def cosine_error(a: Matrix, b: Matrix, similarity: Similarity, sampling: Samplin
     terms, n = pair.terms(), sampling.examples
     if terms is None or not (sampling.unseen > 0 or isinstance(a, Replicates)):
         return None
-    variance, kurtosis = _within(terms.mean(dim=1), pair.classes)
-    if not math.isfinite(variance) or (sampling.unseen > 0 and n < ENOUGH * kurtosis):
+    variance, carried = _within(terms.mean(dim=1), pair.classes)
+    if not math.isfinite(variance) or (sampling.unseen > 0 and carried >= MOST_OF_IT):
         return None
     directions = float(terms.var(dim=1).mean()) / terms.shape[1] if terms.shape[1] > 1 else 0.0
     squared = (sampling.unseen * variance + (1 - sampling.unseen) * directions) / n
@@ -204,7 +205,8 @@ def _common(
 
 
 def _within(terms: Float[Tensor, " m"], classes: Tensor | None) -> tuple[float, float]:
-    """Return Σ_c p_c s_c² and the kurtosis of what is left within classes; of all examples if there are no classes."""
+    """Return Σ_c p_c s_c², and which share of the squares 5 % of the examples carry; without classes, of all examples.
+    """
     if len(terms) < 2:
         return math.nan, math.nan
     classes = torch.zeros(len(terms), dtype=torch.long) if classes is None else classes
@@ -212,6 +214,6 @@ def _within(terms: Float[Tensor, " m"], classes: Tensor | None) -> tuple[float, 
     means = torch.zeros_like(sizes).index_add(0, classes, terms.cpu()) / sizes
     rest = terms.cpu() - means[classes]
     spread = torch.zeros_like(sizes).index_add(0, classes, rest.square()) / (sizes - 1)
-    second = float(rest.square().mean())
-    kurtosis = float(rest.pow(4).mean()) / second**2 if second > 0 else 0.0
-    return float((sizes / len(terms)) @ spread), kurtosis
+    squares = rest.square().sort(descending=True).values
+    total, few = float(squares.sum()), float(squares[: max(1, round(FEW * len(squares)))].sum())
+    return float((sizes / len(terms)) @ spread), few / total if total > 0 else 0.0

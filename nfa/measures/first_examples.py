@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nfa.parallel import World
 
-MOST = 256  # examples that are stored
+MOST = 512  # examples that are stored
 MOST_OF_ALL_OUTPUTS = 128  # where an example has rows of every output
 BYTES = 2**23  # per site and matrix, whatever the number of positions; but at least 32 examples
 FEWEST = 32

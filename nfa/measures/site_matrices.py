@@ -1,6 +1,7 @@
 """The matrices of every analysed site at one checkpoint, from one pass over the data."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -96,28 +97,66 @@ class SiteMeasures:
         Raises:
             Refusal: A site cannot be observed.
         """
+        return self.prefixes(model, [batches], record_outputs=record_outputs)[-1]
+
+    def prefixes(
+        self,
+        model: nn.Module,
+        parts: Sequence[Iterable[Batch]],
+        *,
+        record_outputs: Callable[[Tensor, Batch], None] | None = None,
+    ) -> list[SiteMatrices]:
+        """Measure the first part of the batches, the first two, and so on, all in one pass.
+
+        Args:
+            model: The model at this checkpoint.
+            parts: The batches of each part.
+            record_outputs: A function that receives each batch's outputs.
+
+        Returns:
+            The matrices by site and name, after each part.
+
+        Raises:
+            Refusal: A site cannot be observed.
+        """
         self.found = self.found or find_sites(model, self.workload, few_of(self.workload))
         if not (record_outputs or self.wanted & MEASURED):
-            batches = [few_of(self.workload)]
-        if self.conventions.precision == "float64":
-            model, batches = doubled(model), (batch.double() for batch in batches)
+            parts = [[few_of(self.workload)]]
+        if len(parts) > 1:
+            self.forget()  # an input that is the same in the first batch is not the same in every prefix
         made: dict[str, tuple[Tensor, dict[str, Any]]] = {}
+        stages = [made]
 
         def make(name: str, weight: Tensor) -> list[Any]:
             made[name] = weight, self._measures(name, weight)
             return list(made[name][1].values())
 
+        def batches() -> Iterator[Batch]:
+            for place, part in enumerate(parts):
+                if place:
+                    stages.insert(-1, copy.deepcopy(made))
+                yield from (batch.double() for batch in part) if doubling else part
+
+        doubling = self.conventions.precision == "float64"
+
         observe(
-            model,
+            doubled(model) if doubling else model,
             self.workload,
-            batches,
+            batches(),
             {name: partial(make, name) for name in self.sites},
             sites=self.found,
             precision=self.conventions.precision,
             directions=self.conventions.directions,
             record_outputs=record_outputs,
         )
-        return {name: self._values(name, *made[name]) for name in self.sites if name in made}
+        found = [{name: self._values(name, *stage[name]) for name in self.sites if name in stage} for stage in stages]
+        if len(parts) > 1:
+            self.forget()
+        return found
+
+    def forget(self) -> None:
+        """Forget inputs that are the same at every checkpoint, because other examples follow."""
+        self._known_inputs.clear()
 
     def _measures(self, name: str, weight: Tensor) -> dict[str, Any]:
         wanted = self.wanted

@@ -30,7 +30,7 @@ class AlignmentOptions:
         centre: "none" for the cosine, "entry" for the Pearson correlation of the entries.
         agop_power: 1, or 0.5 for the matrix square root of AGOP.
         top_k: The dimension of the subspaces whose overlap is computed.
-        chance: Whether levels and standard errors are computed as well.
+        chance: Whether chance levels and shared-weights levels are computed as well.
         unbiased: Whether the value is the one with unbiased norms, where there is one.
     """
 
@@ -92,12 +92,12 @@ class SiteAlignment:
             found = {"": estimate.value, "_se": estimate.se} if estimate else {}
         else:
             found = _defined(self.similarity.cosine(mean_of(a), mean_of(b)))
+        if found and self.sampling is not None:
+            found = {"": found[""], **self._error(relation)}
+        if self.options.unbiased and found:
+            found[""] = found.pop("_unbiased", found[""])
         if not (found and self.options.chance):
             return found
-        if self.sampling is not None:
-            found = {"": found[""], **self._error(relation)}
-        if self.options.unbiased:
-            found[""] = found.pop("_unbiased", found[""])
         return {**found, **self._by_chance(relation), **self._shared(relation)}
 
     def _exponent(self, relation: Relation) -> Values:

@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 
 from nfa import checkpoint_schedule
+from nfa.analyses.accuracy import ESTIMATED
 from nfa.analyses.parameters import AlignmentParameters, DirectionsParameters, FlowParameters
+from nfa.errors import Refusal
 from nfa.options import CheckedOptions, device_option, option
+from nfa.relations import RELATIONS, choose_relations
 
 DIRECTION_EPOCHS = "5-60/5"
 
@@ -35,6 +38,30 @@ class AnalyzeConfig(AlignmentParameters, StoredRunsConfig):
         "latest", "runs to analyse: ids or prefixes, comma-separated; a parent stands for its children"
     )
     nproc: int = option(1, "number of processes that share the examples", at_least=1, below=1025)
+    target_se: float = option(
+        0.0,
+        "largest standard error of a cosine: examples are doubled from 256, up to max_samples, until none is larger; "
+        "0 = all of max_samples",
+        at_least=0,
+        below=1,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.target_se:
+            self._check_errors()
+
+    def _check_errors(self) -> None:
+        """Raise `Refusal` if the relations that are asked for have no standard errors."""
+        got = f"target_se={self.target_se:g}"
+        if not self.chance:
+            raise Refusal(f"{got} with chance=false", "chance=true, which computes standard errors", "chance=true")
+        if ESTIMATED.isdisjoint(choose_relations(self.relations)):
+            names = ", ".join(name for name in RELATIONS if name in ESTIMATED)
+            raise Refusal(f"{got} with relations={self.relations}", f"relations among {names}", "relations=agop_nfm")
+        if self.agop_power != "1":
+            got = f"{got} with agop_power={self.agop_power}, whose standard errors are not computed"
+            raise Refusal(got, "agop_power=1", "agop_power=1")
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,9 @@ class StoredAnalysis(ABC):
     def open(self, source: str, epochs: Sequence[int]) -> OpenedRun:
         """Load a run; raise `Refusal` if it cannot be measured."""
 
+    def begin(self, opened: OpenedRun, plan: "AnalysisPlan", run: TrackedRun) -> None:  # noqa: B027 - often, nothing
+        """Decide what depends on several checkpoints together, before the description is stored."""
+
     @abstractmethod
     def line(self, values: Mapping[str, float]) -> str:
         """Return the console line of a checkpoint."""
@@ -137,8 +140,7 @@ def analyse(kind: StoredAnalysis) -> TrackedRun:
     """Analyse the runs that `kind.config.run_id` names. All of them are checked before the first run is created."""
     sources = find_sources(kind.config.run_id)
     plans = [AnalysisPlan.of(kind, source) for source in sources]
-    several = [source.info.run_id for source in sources] if len(sources) > 1 else []
-    folder = output_folder(kind.config.output_dir, several)
+    folder = output_folder(kind.config.output_dir, [source.info.run_id for source in sources[1:] and sources])
     for plan in reversed(plans):  # only the first stays loaded, to save memory
         plan.prepare()
         if plan is not plans[0]:
@@ -202,6 +204,8 @@ def _one(plan: AnalysisPlan, *, adopt: bool) -> TrackedRun:
     with run:
         tracking.check_space(run.info, total=SPACE + kind.space(plan.epochs), largest=SPACE // 4)
         run.log_params(asdict(kind.config))
+        if plan.opened:
+            kind.begin(plan.opened, plan, run)
         write_config(run, content(kind, [source.run_id], plan.unit, plan.described))
         if coverage := plan.described.get("coverage"):  # analyses before 0.7 do not state it
             run.tag({"nfa.coverage": coverage})
@@ -246,7 +250,7 @@ def _measured(run: TrackedRun, plan: AnalysisPlan, epoch: int) -> dict[str, floa
     assert plan.opened
     start = time.perf_counter()
     values = plan.opened.values(epoch, run)
-    values = {**values, DONE: time.perf_counter() - start}  # logged last
+    values[DONE] = values.pop(DONE, time.perf_counter() - start)  # logged last
     stage(f"{plan.unit} {epoch}", plan.kind.line(values))
     return values
 

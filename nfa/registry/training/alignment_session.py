@@ -61,7 +61,9 @@ class AlignmentSession(Session):
     def _analysis(self, max_samples: int) -> Analysis | None:
         """Return the analysis; None if no site can be analysed, with the reason in `unseen`."""
         relations, precision, seed = ",".join(TRAINING), self.config.precision, self.config.seed
-        asked = AlignmentParameters(relations=relations, max_samples=max_samples, precision=precision, seed=seed)
+        asked = AlignmentParameters(
+            relations=relations, max_samples=max_samples, precision=precision, seed=seed, chance=self.config.chance
+        )
         try:
             return Analysis(self.workload, self.model, asked, self._initial)
         except Refusal as refused:
@@ -109,6 +111,8 @@ class AlignmentSession(Session):
         analysed = f"analysis of {examples} in {config.precision}"
         yield "run", f"{self.run.run_id}, {counted(len(self.schedule), 'checkpoint')}, {analysed}"
         yield "coverage", self.coverage
+        for notice in self.analysis.notices() if self.analysis else ():
+            yield "notice", notice
         if config.precision == "bfloat16" and not has_bfloat16_units(self.workload.device):
             yield "notice", "this processor has no bfloat16 units: bfloat16 rounds the results but saves no time"
 

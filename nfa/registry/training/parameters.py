@@ -35,6 +35,7 @@ class TrainingParameters(OptimizerParameters):
         below=2**31,
     )
     precision: str = option("float32", "precision of matrix products in the analysis", choices=("float32", "bfloat16"))
+    chance: bool = option(True, "chance levels, shared-weights levels and standard errors in the analysis")
     device: str = device_option(free_on_resume=True)
     resume: str = option(
         "", "id of a killed or failed run to continue; of a parent, all its unfinished trainings", free_on_resume=True
