@@ -24,7 +24,7 @@ CLASSES = torch.arange(60) % 3
 @pytest.fixture(autouse=True)
 def few_examples_are_enough(monkeypatch):
     """The rule about these has tests of its own."""
-    monkeypatch.setattr(standard_errors, "ENOUGH", 0)
+    monkeypatch.setattr(standard_errors, "MOST_OF_IT", 2)
 
 
 def outer(rows: Tensor, factor: Tensor | None = None, stored: int | None = None) -> tuple[SampleMean, Tensor]:
@@ -201,8 +201,19 @@ class TestFewExamplesDecide:
         assert self.error(rows, lambda n: Sampling(n, 10 * n)) is not None
         assert self.error(outlier, lambda n: Sampling(n, 10 * n)) is None
 
-    def test_thirty_are_few(self):
-        assert self.error(gaussian(30, 1, 4), lambda n: Sampling(n, 10 * n)) is None
+    def test_a_twentieth_that_carries_most_of_the_variance_decides_and_a_tenth_does_not(self):
+        def scaled(share: float) -> Tensor:
+            large = (torch.arange(400) < 400 * share)[:, None, None]
+            return gaussian(400, 1, 4) * torch.where(large, 4.0, 1.0).double()
+
+        assert self.error(scaled(0.04), lambda n: Sampling(n, 10 * n)) is None
+        assert self.error(scaled(0.3), lambda n: Sampling(n, 10 * n)) is not None
+
+    def test_the_whole_population_has_an_error_of_directions_whoever_decides(self):
+        a = estimates(40)
+        a.sample[3] *= 1000
+        assert cosine_error(a, fixed(4, 1)[0], Similarity(), Sampling(40, 40)) is not None
+        assert cosine_error(a, fixed(4, 1)[0], Similarity(), Sampling(40, 400)) is None
 
     def test_examples_that_are_all_the_same_have_an_error_of_zero(self):
         found = self.error(torch.ones(40, 1, 4).double(), lambda n: Sampling(n, 10 * n))
