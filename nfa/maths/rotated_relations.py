@@ -114,21 +114,31 @@ def overlaps(rotated: Rotated, other: Other) -> Values:
     return shares.where(values[:, -1] > CUTOFF * values[:, 0], torch.nan)
 
 
-def cosines(rotated: Rotated, other: Other, *, centred: bool, root: bool) -> Values:
+def square_roots(rotated: Rotated) -> Rotated:
+    """Return the square roots of positive matrices.
+
+    Args:
+        rotated: The matrices [draws, r, r].
+
+    Returns:
+        Their roots [draws, r, r].
+    """
+    values, vectors = torch.linalg.eigh(rotated)
+    roots: Tensor = (vectors * values.clamp(min=0).sqrt()[:, None]) @ vectors.transpose(1, 2)
+    return roots
+
+
+def cosines(rotated: Rotated, other: Other, *, centred: bool) -> Values:
     """Return cosines.
 
     Args:
         rotated: The rotated matrices A [draws, r, r].
         other: The matrix that is compared with.
         centred: Whether the mean entry of each matrix is subtracted.
-        root: Whether A is replaced by its square root.
 
     Returns:
         The cosines [draws]; not finite where one is undefined.
     """
-    if root:
-        values, vectors = torch.linalg.eigh(rotated)
-        rotated = (vectors * values.clamp(min=0).sqrt()[:, None]) @ vectors.transpose(1, 2)
     inner, squared = (rotated * other.inside).sum(dim=(1, 2)), rotated.square().sum(dim=(1, 2))
     if centred:
         totals = ((rotated @ other.ones) * other.ones).sum(dim=1)

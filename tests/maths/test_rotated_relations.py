@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from nfa import reference
-from nfa.maths.rotated_relations import Other, cosines, exponents, overlaps, paired, rotated, rotations
+from nfa.maths.rotated_relations import Other, cosines, exponents, overlaps, paired, rotated, rotations, square_roots
 from nfa.maths.shared_weights import haar_rows
 from tests.support.rotations import gaussian, positive
 
@@ -55,7 +55,8 @@ def test_rotated_matrices_are_those_of_the_dense_formula(shape):
 @pytest.mark.parametrize(("shape", "centred"), [*((shape, False) for shape in SHAPES), ((4, 6), True), ((6, 4), True)])
 def test_cosines_are_those_of_the_dense_matrices(shape, root, centred):
     weights, B = Weights(*shape), positive(shape[1], shape[1], seed=5)
-    found = cosines(weights.inside, weights.other(B, 1, centred=centred), centred=centred, root=root)
+    inside = square_roots(weights.inside) if root else weights.inside
+    found = cosines(inside, weights.other(B, 1, centred=centred), centred=centred)
     centre = "entry" if centred else "none"
     made = [reference.square_root(A) if root else A for A in weights.dense()]
     expected = [reference.cosine(A, B, centre=centre) for A in made]
@@ -90,7 +91,7 @@ def test_rotated_fact_is_that_of_the_dense_formula(shape):
 def test_a_weight_of_deficient_rank_is_no_special_case():
     weights, B = Weights(6, 7, rank=3), positive(7, 7, seed=5)
     assert len(weights.values) == 3
-    found = cosines(weights.inside, weights.other(B, 1), centred=False, root=False)
+    found = cosines(weights.inside, weights.other(B, 1), centred=False)
     assert found.tolist() == pytest.approx([reference.cosine(A, B) for A in weights.dense()], abs=CLOSE)
 
 
@@ -106,7 +107,7 @@ def test_levels_are_the_mean_and_the_spread_of_two_hundred_rotations():
     other = Other(V @ B @ V.T, V[:, :0], float(B.square().sum()), 0.0, V.sum(dim=1), 8)
 
     def measure(rows: Tensor) -> Tensor:
-        return cosines(rotated(rows, S, values.square()), other, centred=False, root=False)
+        return cosines(rotated(rows, S, values.square()), other, centred=False)
 
     level = rotations(5, 5, measure)
     assert level is not None
