@@ -47,7 +47,7 @@ class RotatedLevels:
     def _of_core(self, relation: Relation, name: str, other: str) -> Level | None:
         values, _ = self.shared.spectrum
         core, basis = self._core(name), self._basis(name)
-        if core is None or len(core) < 2:
+        if core is None or len(core) < 2 or not core.isfinite().all():
             return None
         counted = values > CUTOFF * values[0] if relation.kind == "exponent" else values > 0
         values, basis = values[counted], basis[:, counted]

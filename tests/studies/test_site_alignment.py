@@ -1,6 +1,7 @@
 """What stands beside each relation of a site: errors, chance levels and shared-weights levels, relation by relation."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -343,6 +344,16 @@ def test_what_is_zero_or_not_finite_is_absent_and_stops_nothing(shape, entry, sp
     touched = {"W": "nfm", "h": "h", "z": "out_h", "delta": "g", "K": "agop"}[spoilt]
     if entry != 1e30:
         assert not any(found[name] for name in COSINES if touched in RELATIONS[name].matrices)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("scale", [1e20, 1e-25])
+def test_weights_whose_squares_are_no_float32_numbers_stop_nothing(shape, scale):
+    """Exponents and overlaps are computed in float64 and exist there."""
+    made = site(**SHAPES[shape]).to(torch.float32)
+    found = values_of(measured(replace(made, W=scale * made.W, K=made.K / scale)), SAMPLING)
+    assert all_finite(found)
+    assert shape != "fewer outputs" or "" in found["agop_nfm_exponent"]
 
 
 @pytest.mark.usefixtures("few_are_enough")
