@@ -98,7 +98,9 @@ def test_anything_else_is_refused(options: dict[str, Any], match: str) -> None:
         nfa.watch(plain()[0], cross_entropy, plain()[1:], **options)
 
 
-@pytest.mark.parametrize(("options", "steps"), [({"studies": "flow"}, 1), ({"directions": 2, "chance": False}, 2.1)], ids=str)
+@pytest.mark.parametrize(
+    ("options", "steps"), [({"studies": "flow"}, 1), ({"directions": 2, "chance": False}, 2.1)], ids=str
+)
 def test_a_record_takes_no_more_operations_than_so_many_training_steps(options: dict[str, Any], steps: float) -> None:
     """Those of matrix products, of 1,024 examples, many for layers so narrow; benchmarks/watching.py times.
 
