@@ -159,6 +159,8 @@ def by_rotations(
         The level; None where it is undefined.
     """
     size = len(estimates[0])
+    if size < 2:
+        return None
     count = outstanding(spectrum.values, size)
     missing = max(0, count - len(spectrum.values))
     values = F.pad(spectrum.values.double(), (0, missing))
@@ -255,7 +257,15 @@ def _made_rows(count: int, size: int, seed: int, draws: int) -> Iterator[Tensor]
 
 
 def mean_product(estimates: Sequence[Tensor], product: Callable[[Tensor, Tensor], Any]) -> Any:
-    """Return the mean product of two different estimates, or of the only one with itself."""
+    """Return the mean product of two different estimates, or of the only one with itself.
+
+    Args:
+        estimates: Independent estimates of one matrix.
+        product: The product of two of them.
+
+    Returns:
+        The mean.
+    """
     if len(estimates) == 1:
         return product(estimates[0], estimates[0])
     found = [product(a, b) for place, a in enumerate(estimates) for b in estimates[:place]]
@@ -263,7 +273,15 @@ def mean_product(estimates: Sequence[Tensor], product: Callable[[Tensor, Tensor]
 
 
 def inner(a: Tensor, b: Tensor) -> float:
-    """Return ⟨A, B⟩ in float64."""
+    """Return ⟨A, B⟩ in float64.
+
+    Args:
+        a: The matrix A.
+        b: The matrix B, of the same shape.
+
+    Returns:
+        The sum of the products of their entries.
+    """
     return float((a.double() * b.double()).sum())
 
 

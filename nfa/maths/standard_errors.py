@@ -25,7 +25,12 @@ MOST_OF_IT = 0.6  # a few examples decide, and no standard error is given, becau
 
 @dataclass(frozen=True)
 class SampleMean:
-    """A matrix that is a mean over examples, and the matrices of the first of these examples."""
+    """A matrix that is a mean over examples, and the matrices of the first of these examples.
+
+    Args:
+        matrix: The mean over all examples.
+        examples: The matrices of the first ones.
+    """
 
     matrix: Congruence
     examples: ExampleMatrices
@@ -69,7 +74,14 @@ class CosineError(NamedTuple):
 
 
 def mean_of(matrix: Matrix) -> Congruence:
-    """Return the measured matrix; of several estimates, their mean."""
+    """Return the measured matrix; of several estimates, their mean.
+
+    Args:
+        matrix: What was measured.
+
+    Returns:
+        The matrix.
+    """
     if isinstance(matrix, Congruence):
         return matrix
     return matrix.matrix if isinstance(matrix, SampleMean) else matrix.mean
@@ -195,7 +207,9 @@ def _within_classes(a: Any, b: Any, sampling: Sampling, similarity: Similarity) 
     total = 0.0
     for one in range(int(classes.max()) + 1):
         numbers = a.numbers[classes == one]
-        products = _mean_of_pairs(a.of(numbers), b.of(numbers), lambda x, y: x.every(y, similarity))
+        first = a.of(numbers)
+        second = first if b is a else b.of(numbers)
+        products = _mean_of_pairs(first, second, lambda x, y: x.every(y, similarity))
         own, everyone, count = float(products.trace()), float(products.sum()), len(numbers)
         total += count / len(classes) * (own / count - (everyone - own) / (count * (count - 1)))
     return total
