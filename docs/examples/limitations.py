@@ -78,12 +78,12 @@ def trained(epochs: Sequence[int]) -> Iterator[tuple[int, nn.Sequential]]:
     (x, y), model = digits(), network()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
     for epoch in range(max(epochs) + 1):
-        if epoch in epochs:
-            yield epoch, model
-        for batch in torch.randperm(len(x)).split(64):
+        for batch in torch.randperm(len(x)).split(64) if epoch else ():
             optimizer.zero_grad()
             loss(model(x[batch]), y[batch]).mean().backward()
             optimizer.step()
+        if epoch in epochs:
+            yield epoch, model
 
 
 def measured(model: nn.Module, relations: str, examples: int, draw: int = 0) -> dict[str, float]:
