@@ -33,13 +33,15 @@ BLUE, ORANGE, GREEN = "tab:blue", "tab:orange", "tab:green"
 Series = Mapping[str, Mapping[int, float]]
 
 
-def main(folder: str = ".", epochs: int = 40, draws: int = 12) -> dict[str, Figure]:
+def main(
+    folder: str = ".", epochs: int = 40, draws: int = 12, sizes: Sequence[int] = SIZES
+) -> dict[str, Figure]:
     """Draw and store all figures."""
     figures = {
         "rank_one": rank_one(rotations=1000 * draws),
         "initial_weights": initial_weights([epoch for epoch in (0, 1, 2, 3, 5, 8, 12, 20, 40) if epoch <= epochs]),
         "dead_units": dead_units(epoch=min(10, epochs)),
-        "few_examples": few_examples(draws, epoch=min(2, epochs)),
+        "few_examples": few_examples(draws, sizes, epoch=min(2, epochs)),
         "few_decide": few_decide(sorted({0, min(10, epochs), epochs})),
     }
     for name, figure in figures.items():
@@ -190,18 +192,18 @@ def with_alive(model: nn.Sequential, alive: int) -> nn.Sequential:
 # ---- few examples
 
 
-def few_examples(draws: int, epoch: int, key: str = "0/fact_nfm") -> Figure:
+def few_examples(draws: int, sizes: Sequence[int], epoch: int, key: str = "0/fact_nfm") -> Figure:
     """The plain and the unbiased cosine against the number of examples: over many draws, and of one."""
     ((_, model),) = trained([epoch])
     sinks = [Memory() for _ in range(draws)]
     for draw, sink in enumerate(sinks):
-        for size in SIZES:
+        for size in sizes:
             sink.log(measured(model, "fact_nfm", size, draw), size)
     series = [sink.series for sink in sinks]
     figure, places = panels(2, columns=2, width=4.4)
     with style():
         for one in series:
-            places[0].plot(SIZES, [one[key][size] for size in SIZES], ".", color="0.7", label="plain, one draw")
+            places[0].plot(sizes, [one[key][size] for size in sizes], ".", color="0.7", label="plain, one draw")
         curve(places[0], means(series, key), key, "plain", BLUE)
         curve(places[0], means(series, f"{key}_unbiased"), f"{key}_unbiased", "unbiased", ORANGE)
         curve(places[1], series[0], key, "plain", BLUE)
@@ -209,9 +211,9 @@ def few_examples(draws: int, epoch: int, key: str = "0/fact_nfm") -> Figure:
         error_band(places[1], series[0], key, ORANGE)
         places[1].fill_between([], [], [], color=ORANGE, alpha=0.2, label="± 2 standard errors")
         for place, title in zip(places, (f"means over {draws} draws", "one draw"), strict=True):
-            place.axhline(series[0][key][SIZES[-1]], color="0.2", linestyle=":", label="all 1,437 examples")
+            place.axhline(series[0][key][sizes[-1]], color="0.2", linestyle=":", label="all 1,437 examples")
             place.set(title=title, xlabel="examples", xscale="log")
-            place.set_xticks(SIZES, ["" if size == 1024 else f"{size:,}" for size in SIZES])
+            place.set_xticks(sizes, ["" if size == 1024 else f"{size:,}" for size in sizes])
             place.minorticks_off()
     places[0].set_ylabel("layer 0: FACT vs NFM")
     return with_legend(figure)
@@ -220,8 +222,8 @@ def few_examples(draws: int, epoch: int, key: str = "0/fact_nfm") -> Figure:
 def means(series: Sequence[Series], key: str) -> Series:
     """Means over draws at the sizes at which every draw has a value."""
     found = [one.get(key, {}) for one in series]
-    common = [size for size in SIZES if all(size in of for of in found)]
-    return {key: {size: sum(of[size] for of in found) / len(found) for size in common}}
+    common = set.intersection(*({*of} for of in found))
+    return {key: {size: sum(of[size] for of in found) / len(found) for size in sorted(common)}}
 
 
 # ---- a few examples decide
