@@ -116,6 +116,42 @@ def cosine_error(a: Matrix, b: Matrix, similarity: Similarity, sampling: Samplin
     return None if unbiased is None else CosineError(math.sqrt(squared), unbiased)
 
 
+def stable_rank_error(
+    matrix: SampleMean, largest: float, vector: Float[Tensor, " i"], similarity: Similarity, sampling: Sampling
+) -> float | None:
+    """Return the standard error of the stable rank ‖A‖²/λ² over examples.
+
+    With the eigenvector v of the eigenvalue λ of largest magnitude, t_n = 2⟨a_n, A⟩/λ² − 2 (‖A‖²/λ³) vᵀa_n v. What
+    sampling adds to ‖A‖² and to λ² nearly cancels, so the value itself is not corrected.
+
+    Args:
+        matrix: The matrix A.
+        largest: λ.
+        vector: v.
+        similarity: What computes and remembers products; it must not centre.
+        sampling: How the examples were drawn.
+
+    Returns:
+        The error; None where there is no sampling error, and where a few examples decide.
+    """
+    if not (sampling.unseen > 0 and largest):
+        return None
+    square, along = similarity.inner(matrix.matrix, matrix.matrix), Congruence(vector.to(_like(matrix))[None], None)
+    itself = similarity.once(matrix.examples.along, matrix.matrix, similarity) / largest**2
+    terms = 2 * itself - 2 * square / largest**3 * matrix.examples.along(along, similarity)
+    variance, carried = _within(terms, sampling.classes_of(matrix.examples))
+    if not math.isfinite(variance) or carried >= MOST_OF_IT:
+        return None
+    return math.sqrt(sampling.unseen * variance / sampling.examples)
+
+
+def _like(matrix: SampleMean) -> Tensor:
+    """Return a tensor of the matrix' type and device."""
+    part = matrix.matrix.core if matrix.matrix.core is not None else matrix.matrix.factor
+    assert part is not None
+    return part
+
+
 class _Pair:
     """Two matrices, their stored examples, and their products."""
 
