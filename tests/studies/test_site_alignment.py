@@ -107,7 +107,7 @@ def assert_levels(made: Site, draws: int, *, positions: str = "each", centre: st
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_levels_of_every_relation_are_those_of_rotations(shape):
-    assert_levels(site(**SHAPES[shape]), 100)
+    assert_levels(site(**SHAPES[shape]), 60)
 
 
 @pytest.mark.parametrize(
@@ -315,9 +315,8 @@ def all_finite(found: dict[str, Values]) -> bool:
 
 
 @pytest.mark.usefixtures("few_are_enough")
-@pytest.mark.parametrize("centre", ["none", "entry"])
-@pytest.mark.parametrize("power", [1, 0.5])
-@pytest.mark.parametrize(("o", "i"), [(1, 6), (6, 1), (1, 1), (2, 1), (1, 2), (2, 2)])
+@pytest.mark.parametrize(("centre", "power"), [("none", 1), ("entry", 1), ("none", 0.5)])
+@pytest.mark.parametrize(("o", "i"), [(1, 6), (6, 1), (1, 1), (2, 2)])
 def test_tiny_sites_have_what_is_defined_and_nothing_else(o, i, centre, power):
     """A site of one input or output has no rotations on that side."""
     found = values_of(measured(site(o, i)), SAMPLING, centre=centre, agop_power=power, top_k=1)
@@ -331,8 +330,8 @@ def test_tiny_sites_have_what_is_defined_and_nothing_else(o, i, centre, power):
 
 
 @pytest.mark.usefixtures("few_are_enough")
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("entry", [0.0, math.nan, math.inf, 1e30])
+@pytest.mark.parametrize("shape", ["fewer outputs", "deficient, fewer inputs"])
+@pytest.mark.parametrize("entry", [0.0, math.nan, 1e30])
 @pytest.mark.parametrize("spoilt", ["W", "h", "z", "delta", "K"])
 def test_what_is_zero_or_not_finite_is_absent_and_stops_nothing(shape, entry, spoilt):
     """In float32, where the squares of 1e30 are no numbers."""
@@ -346,18 +345,18 @@ def test_what_is_zero_or_not_finite_is_absent_and_stops_nothing(shape, entry, sp
         assert not any(found[name] for name in COSINES if touched in RELATIONS[name].matrices)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", ["fewer outputs", "fewer inputs"])
 @pytest.mark.parametrize("scale", [1e20, 1e-25])
 def test_weights_whose_squares_are_no_float32_numbers_stop_nothing(shape, scale):
     """Exponents and overlaps are computed in float64 and exist there."""
     made = site(**SHAPES[shape]).to(torch.float32)
     found = values_of(measured(replace(made, W=scale * made.W, K=made.K / scale)), SAMPLING)
     assert all_finite(found)
-    assert shape != "fewer outputs" or "" in found["agop_nfm_exponent"]
+    assert (shape, scale) != ("fewer outputs", 1e20) or "" in found["agop_nfm_exponent"]
 
 
 @pytest.mark.usefixtures("few_are_enough")
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", ["fewer outputs", "deficient, fewer inputs"])
 def test_float32_is_close_to_float64(shape):
     made = site(**SHAPES[shape])
     exact, single = (values_of(measured(made.to(dtype)), SAMPLING) for dtype in (torch.float64, torch.float32))
