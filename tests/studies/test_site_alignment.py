@@ -75,7 +75,7 @@ def assert_level(found: Values, suffix: str, values: Tensor, close: float = 0.01
     sd = float(values.std())
     error = sd * (1 / len(values) + 1 / 200) ** 0.5
     assert abs(found[suffix] - float(values.mean())) <= close + 4 * error
-    assert abs(found[f"{suffix}_sd"] - sd) <= 0.3 * sd + 0.01
+    assert abs(found[f"{suffix}_sd"] - sd) <= 0.25 * sd + (0.01 if len(values) > 500 else 0.05)
 
 
 def assert_levels(made: Site, draws: int, *, positions: str = "each", centre: str = "none", power: float = 1) -> None:
@@ -126,7 +126,7 @@ def test_levels_under_every_convention_are_those_of_rotations(conventions):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize(
     "conventions", [{}, {"positions": "sum"}, {"centre": "jacobian"}, {"centre": "entry"}, {"power": 0.5}], ids=str
 )
@@ -134,7 +134,7 @@ def test_levels_of_random_sites_are_those_of_rotations(seed, conventions):
     x = uniform(4, seed=seed).tolist()
     o, i = 3 + int(20 * x[0]), 3 + int(20 * x[1])
     rank = 2 + int(x[2] * min(o, i)) if seed % 3 == 0 else 0
-    assert_levels(site(o, i, s=1 + seed % 3, rank=min(rank, o, i), seed=seed), 1000, **conventions)
+    assert_levels(site(o, i, s=1 + seed % 3, rank=min(rank, o, i), seed=seed), 600, **conventions)
 
 
 # ---- the table of levels, relation by relation
