@@ -60,5 +60,11 @@ def symmetric(total: Float[Tensor, "o o"]) -> Float[Tensor, "o o"]:
         tensor([[1., 2.],
                 [2., 5.]])
     """
-    upper = torch.triu(total)
-    return upper + torch.triu(upper, diagonal=1).T
+    full = torch.empty_like(total)
+    for start in range(0, len(total), _STRIP):  # in blocks, which stay in the cache when they are transposed
+        own, right = slice(start, start + _STRIP), slice(start + _STRIP, None)
+        upper = torch.triu(total[own, own])
+        full[own, own] = upper + torch.triu(upper, diagonal=1).T
+        full[own, right] = total[own, right]
+        full[right, own] = total[own, right].T
+    return full

@@ -47,13 +47,18 @@ class OuterProducts:
         values = crossed.square().sum(dim=(-2, -1))
         return values - self._entries() * other._entries() if similarity.centre == "entry" else values
 
-    def every(self, other: "OuterProducts", similarity: Similarity) -> Float[Tensor, "m m"]:
-        """Return ⟨a_n, b_k⟩ of all pairs in float64."""
-        m, s, t = len(self.rows), self.rows.shape[1], other.rows.shape[1]
-        left = self._through(other.factor, similarity).flatten(0, 1)
-        crossed = (left @ other.rows.flatten(0, 1).T).double().square()
-        values = crossed.view(m, s, m, t).sum(dim=(1, 3))
-        return values - torch.outer(self._entries(), other._entries()) if similarity.centre == "entry" else values
+    def every(
+        self, other: "OuterProducts", classes: Int[Tensor, " m"], similarity: Similarity
+    ) -> list[Float[Tensor, "k k"]]:
+        """Return ⟨a_n, b_k⟩ of all pairs of each class in float64."""
+        left, s, t = self._through(other.factor, similarity), self.rows.shape[1], other.rows.shape[1]
+        entries = (self._entries(), other._entries()) if similarity.centre == "entry" else None
+        found = []
+        for one in by_class(classes):
+            crossed = (left[one].flatten(0, 1) @ other.rows[one].flatten(0, 1).T).double().square()
+            values = crossed.view(len(one), s, len(one), t).sum(dim=(1, 3))
+            found.append(values if entries is None else values - torch.outer(entries[0][one], entries[1][one]))
+        return found
 
     def estimates(self) -> "list[OuterProducts]":
         """Return the independent estimates one by one."""
@@ -116,16 +121,23 @@ class PairedProducts:
         values = (grams + crossed * crossed.transpose(1, 2)).sum(dim=(1, 2)) / 2
         return values - self._entries(pulled).square() if similarity.centre == "entry" else values
 
-    def every(self, other: "PairedProducts", similarity: Similarity) -> Float[Tensor, "m m"]:  # noqa: ARG002
-        """Return ⟨a_n, a_k⟩ = ½ Σ (G_n G_kᵀ ∘ H_n H_kᵀ + G_n H_kᵀ ∘ H_n G_kᵀ) of all pairs in float64."""
-        m, s, _ = self.inputs.shape
-        by_example: Tensor = similarity.once(torch.matmul, self.gradients, self.weight).double()
-        pulled, inputs = by_example.flatten(0, 1), self.inputs.double().flatten(0, 1)
-        crossed = pulled @ inputs.T
-        products = (pulled @ pulled.T) * (inputs @ inputs.T) + crossed * crossed.T
-        values = products.view(m, s, m, s).sum(dim=(1, 3)) / 2
-        entries = self._entries(by_example)
-        return values - torch.outer(entries, entries) if similarity.centre == "entry" else values
+    def every(
+        self,
+        other: "PairedProducts",  # noqa: ARG002
+        classes: Int[Tensor, " m"],
+        similarity: Similarity,
+    ) -> list[Float[Tensor, "k k"]]:
+        """Return ⟨a_n, a_k⟩ = ½ Σ (G_n G_kᵀ ∘ H_n H_kᵀ + G_n H_kᵀ ∘ H_n G_kᵀ) of all pairs of each class in float64."""
+        pulled: Tensor = similarity.once(torch.matmul, self.gradients, self.weight).double()
+        inputs, entries = self.inputs.double(), self._entries(pulled)
+        found = []
+        for one in by_class(classes):
+            left, right = pulled[one].flatten(0, 1), inputs[one].flatten(0, 1)
+            crossed = left @ right.T
+            products = (left @ left.T) * (right @ right.T) + crossed * crossed.T
+            values = products.view(len(one), -1, len(one), inputs.shape[1]).sum(dim=(1, 3)) / 2
+            found.append(values - torch.outer(entries[one], entries[one]) if similarity.centre == "entry" else values)
+        return found
 
     def estimates(self) -> "list[PairedProducts]":
         """Return the independent estimates one by one: there is one."""
@@ -137,6 +149,11 @@ class PairedProducts:
 
 
 ExampleMatrices: TypeAlias = OuterProducts | PairedProducts
+
+
+def by_class(classes: Int[Tensor, " m"]) -> list[Int[Tensor, " k"]]:
+    """Return the places of the examples of each class; classes are counted from 0."""
+    return [(classes == one).nonzero().squeeze(1) for one in range(int(classes.max()) + 1)]
 
 
 def _of(examples: ExampleMatrices, numbers: Tensor, *names: str) -> dict[str, Tensor]:

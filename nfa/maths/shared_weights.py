@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nfa.maths.chance import Level
+from nfa.maths.similarity import Similarity, inner
 
 FLAT, FLAT_SQUARES = 32, 16  # a spectrum of C, and of C², of such participation ratios averages itself
 DRAWS = 200
@@ -35,11 +36,10 @@ class Powers(NamedTuple):
     four: float
 
     @classmethod
-    def of(cls, estimates: Sequence[Float[Tensor, "r r"]]) -> "Powers":
+    def of(cls, estimates: Sequence[Float[Tensor, "r r"]], similarity: Similarity) -> "Powers":
         """Return the traces of a symmetric matrix, from independent estimates if there are several."""
         mean = torch.stack(list(estimates)).mean(dim=0) if len(estimates) > 1 else estimates[0]
-        other = estimates[-1]
-        square = estimates[0] @ other
+        square = similarity.square(mean) if len(estimates) == 1 else estimates[0] @ estimates[-1]
         return cls(
             float(mean.diagonal().double().sum()),
             mean_product(estimates, inner),
@@ -48,9 +48,14 @@ class Powers(NamedTuple):
         )
 
     @property
+    def ratio(self) -> float:
+        """The participation ratio (tr S)²/tr S², which is at most the rank."""
+        return _ratio(self.one, self.two)
+
+    @property
     def flat(self) -> bool:
         """Whether no eigenvalue stands out, so that sums over directions are close to their means."""
-        return _ratio(self.one, self.two) >= FLAT and _ratio(self.two, self.four) >= FLAT_SQUARES
+        return self.ratio >= FLAT and _ratio(self.two, self.four) >= FLAT_SQUARES
 
 
 class Target(NamedTuple):
@@ -270,19 +275,6 @@ def mean_product(estimates: Sequence[Tensor], product: Callable[[Tensor, Tensor]
         return product(estimates[0], estimates[0])
     found = [product(a, b) for place, a in enumerate(estimates) for b in estimates[:place]]
     return sum(found[1:], found[0]) / len(found)
-
-
-def inner(a: Tensor, b: Tensor) -> float:
-    """Return ⟨A, B⟩ in float64.
-
-    Args:
-        a: The matrix A.
-        b: The matrix B, of the same shape.
-
-    Returns:
-        The sum of the products of their entries.
-    """
-    return float((a.double() * b.double()).sum())
 
 
 def _ratio(trace: float, squared: float) -> float:

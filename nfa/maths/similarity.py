@@ -16,7 +16,8 @@ Centre = Literal["none", "entry"]
 class Similarity:
     """Compute inner products and cosines of `Congruence` matrices, forming no product of their factors twice.
 
-    Use one instance for the matrices of one site: W Wᵀ then serves every relation, and S W Wᵀ every relation of S.
+    Use one instance for the matrices of one site: W Wᵀ then serves every relation, and S W Wᵀ every relation of S. What
+    else several relations need, such as eigenvectors, is remembered by `once`.
 
     Args:
         centre: "none" compares the matrices as they are; "entry" subtracts each matrix's mean entry first, which makes
@@ -44,7 +45,7 @@ class Similarity:
         gram = self.cross(a.factor, a.factor)
         if gram is None:
             return float(a.dense().diagonal().double().sum())
-        return float(gram.diagonal().double().sum()) if a.core is None else _frobenius(a.core, gram)
+        return float(gram.diagonal().double().sum()) if a.core is None else inner(a.core, gram)
 
     def inner(self, a: Congruence, b: Congruence) -> float:
         """Return ⟨A, B⟩ = tr(AᵀB); with centre="entry", return ⟨A − Ā, B − B̄⟩, where Ā is the mean entry of A.
@@ -70,9 +71,18 @@ class Similarity:
     def _uncentred(self, a: Congruence, b: Congruence) -> float:
         """Return ⟨FᵀCF, EᵀDE⟩ = ⟨C F Eᵀ, (D E Fᵀ)ᵀ⟩."""
         if a.factor is None and b.factor is None:
-            return _frobenius(a.dense(), b.dense())
+            return inner(a.dense(), b.dense())
+        for one, other in ((a, b), (b, a)):
+            if one.core is not None and other.core is None and one.factor is not other.factor:
+                if one.factor is not None and other.factor is not None:
+                    return self._along(one.core, one.factor, other.factor)
         left = self.once(self._half, a.core, a.factor, b.factor)
-        return _frobenius(left, self.once(self._half, b.core, b.factor, a.factor).T)
+        return inner(left, self.once(self._half, b.core, b.factor, a.factor).T)
+
+    def _along(self, core: Tensor, own: Tensor, other: Tensor) -> float:
+        """Return ⟨FᵀCF, EᵀE⟩ = ⟨C, X Xᵀ⟩ with X = F Eᵀ, which costs half a product."""
+        cross = self.cross(own, other)
+        return inner(core, self.once(_cross, cross, cross))
 
     def _half(self, core: Tensor | None, left: Tensor | None, right: Tensor | None) -> Tensor:
         """Return C F Eᵀ; None stands for the identity."""
@@ -88,6 +98,11 @@ class Similarity:
         if turned is not None:
             self._made.setdefault(_key(_cross, (left, right)), ((left, right), turned[1].T))
         product: Tensor = self.once(_cross, left, right)
+        return product
+
+    def square(self, a: Tensor) -> Tensor:
+        """Return A² of a symmetric matrix; only the upper triangle is multiplied."""
+        product: Tensor = self.once(_cross, a, a)
         return product
 
     def once(self, make: Callable[..., Any], *parts: Any) -> Any:
@@ -120,7 +135,8 @@ def _cross(left: Tensor, right: Tensor) -> Tensor:
     return symmetric(total)
 
 
-def _frobenius(a: Tensor, b: Tensor) -> float:
+def inner(a: Tensor, b: Tensor) -> float:
+    """Return ⟨A, B⟩ of two matrices of the same shape."""
     # Entries are multiplied and added in float64: float32 sums of 10⁶ terms lose digits, and their squares underflow.
     return float(
         sum((x.double() * y.double()).sum() for x, y in zip(torch.split(a, 256), torch.split(b, 256), strict=True))

@@ -13,6 +13,7 @@ from nfa.maths.similarity import Similarity
 
 CUTOFF = 1e-6  # relative to the largest eigenvalue; smaller values of float32 sums are rounding errors
 DENSE = 256  # up to this size, computing all eigenvalues is cheaper than computing a few
+TOLERANCE = 1e-12  # of eigenvalues, relative; what float32 sums leave is larger by far
 
 
 class Fit(NamedTuple):
@@ -22,7 +23,9 @@ class Fit(NamedTuple):
     se: float
 
 
-def leading(matrix: Congruence, k: int) -> tuple[Float[Tensor, " k"], Float[Tensor, "i k"]] | None:
+def leading(
+    matrix: Congruence, k: int, similarity: Similarity | None = None
+) -> tuple[Float[Tensor, " k"], Float[Tensor, "i k"]] | None:
     """Return the k eigenvalues of largest magnitude and their eigenvectors, in float64.
 
     They are found by Lanczos iteration (ARPACK) from a fixed start, so that the factors need not be multiplied out.
@@ -30,22 +33,29 @@ def leading(matrix: Congruence, k: int) -> tuple[Float[Tensor, " k"], Float[Tens
     Args:
         matrix: The symmetric matrix A [i, i].
         k: The number of eigenvalues.
+        similarity: What remembers norms and eigenvectors of the matrices of a site.
 
     Returns:
         Eigenvalues [k] in descending order of magnitude and eigenvectors [i, k]; None where ‖A‖_F² is not finite.
     """
-    matrix = matrix.double()
-    squared = Similarity().inner(matrix, matrix)
+    similarity = similarity or Similarity()
+    squared = similarity.squared(matrix)
     if not math.isfinite(squared):
         return None
+    found: tuple[Tensor, Tensor] = similarity.once(_leading, matrix, k, squared)
+    return found
+
+
+def _leading(matrix: Congruence, k: int, squared: float) -> tuple[Tensor, Tensor]:
+    matrix = matrix.double()
     scale = math.sqrt(max(0.0, squared))  # ARPACK's tolerance is partly absolute; rounding may leave less than 0
     if matrix.size <= max(DENSE, 4 * k) or scale == 0:
         return _leading_of_all(matrix, k)
     from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 
-    start = np.random.default_rng(0)
+    start, basis = np.random.default_rng(0).standard_normal(matrix.size), min(matrix.size, max(3 * k, 20))
     try:
-        values, vectors = eigsh(_operator(matrix, scale), k=k, which="LM", v0=start.standard_normal(matrix.size))
+        values, vectors = eigsh(_operator(matrix, scale), k, which="LM", v0=start, ncv=basis, tol=TOLERANCE)
     except ArpackNoConvergence:
         return _leading_of_all(matrix, k)
     order = np.argsort(-np.abs(values), kind="stable")
@@ -71,13 +81,15 @@ def _operator(matrix: Congruence, scale: float) -> Any:
     return LinearOperator((matrix.size, matrix.size), matvec=multiply, dtype=np.float64)
 
 
-def stable_rank(matrix: Congruence) -> float | None:
+def stable_rank(matrix: Congruence, similarity: Similarity | None = None, *, k: int = 1) -> float | None:
     """Return the stable rank ‖A‖_F² / ‖A‖₂² of a symmetric matrix.
 
     Rudelson and Vershynin 2007, arXiv math/0503442.
 
     Args:
         matrix: The symmetric matrix A [i, i].
+        similarity: What remembers norms and eigenvectors of the matrices of a site.
+        k: How many eigenvalues are computed, so that an overlap of k dimensions finds them remembered.
 
     Returns:
         The stable rank, between 1 and the rank; None for A = 0 and for a matrix that is not finite.
@@ -86,15 +98,15 @@ def stable_rank(matrix: Congruence) -> float | None:
         >>> stable_rank(Congruence(None, torch.eye(3)))
         3.0
     """
-    matrix = matrix.double()
-    squared, found = Similarity().inner(matrix, matrix), leading(matrix, 1)
+    similarity = similarity or Similarity()
+    squared, found = similarity.squared(matrix), leading(matrix, min(k, matrix.size), similarity)
     if found is None or squared <= 0:
         return None
     largest = float(found[0][0])
     return squared / largest / largest if largest else None
 
 
-def subspace_overlap(a: Congruence, b: Congruence, k: int) -> float | None:
+def subspace_overlap(a: Congruence, b: Congruence, k: int, similarity: Similarity | None = None) -> float | None:
     """Return ‖U_kᵀ V_k‖_F² / k, the mean squared cosine of the principal angles between two leading eigenspaces.
 
     U_k and V_k are the eigenvectors of the k eigenvalues of largest magnitude. The overlap is 1 for equal subspaces, 0
@@ -105,11 +117,12 @@ def subspace_overlap(a: Congruence, b: Congruence, k: int) -> float | None:
         a: The symmetric matrix A [i, i].
         b: The symmetric matrix B [i, i].
         k: The dimension of the subspaces.
+        similarity: What remembers norms and eigenvectors of the matrices of a site.
 
     Returns:
         The overlap; None where a matrix has fewer than k eigenvalues above 10⁻⁶ of its largest, or is not finite.
     """
-    first, second = (leading(matrix, k) if k <= a.size else None for matrix in (a, b))
+    first, second = (leading(matrix, k, similarity) if k <= a.size else None for matrix in (a, b))
     if first is None or second is None:
         return None
     (a_values, a_vectors), (b_values, b_vectors) = first, second
@@ -118,7 +131,9 @@ def subspace_overlap(a: Congruence, b: Congruence, k: int) -> float | None:
     return float((a_vectors.T @ b_vectors).square().sum()) / k
 
 
-def exponent(nfm: Congruence, agop: Congruence, cutoff: float = CUTOFF) -> Fit | None:
+def exponent(
+    nfm: Congruence, agop: Congruence, cutoff: float = CUTOFF, similarity: Similarity | None = None
+) -> Fit | None:
     """Fit p in M ∝ Aᵖ: the least-squares slope of log uᵀMu against log uᵀAu over the eigenvectors u of M = NFM.
 
     If M = c·Aᵖ, the slope is p. In a deep linear network of L balanced matrices, M of layer i (counted from 0) is
@@ -128,13 +143,15 @@ def exponent(nfm: Congruence, agop: Congruence, cutoff: float = CUTOFF) -> Fit |
         nfm: The matrix M [i, i].
         agop: The matrix A [i, i].
         cutoff: Only eigenvectors count whose quotients exceed `cutoff` × the largest quotient of their matrix.
+        similarity: What remembers eigenvectors of the matrices of a site.
 
     Returns:
         The slope and its standard error; None for fewer than three eigenvectors, where all quotients of A are equal,
         and where a matrix is not finite.
     """
-    values, vectors = _eigenvectors(nfm.double(), cutoff)
-    quotients = (vectors * agop.double().times(vectors)).sum(dim=0)
+    values, vectors = (similarity or Similarity()).once(eigenvectors, nfm)
+    above = (values > cutoff * values.max()) & (values > 0) if len(values) else values > 0
+    values, quotients = values[above], _quotients(nfm, agop, values[above], vectors[:, above])
     if not quotients.isfinite().all():
         return None
     counted = quotients > cutoff * quotients.max() if len(quotients) else quotients > 0
@@ -150,17 +167,30 @@ def exponent(nfm: Congruence, agop: Congruence, cutoff: float = CUTOFF) -> Fit |
     return Fit(slope, (residual / spread) ** 0.5)
 
 
-def _eigenvectors(matrix: Congruence, cutoff: float) -> tuple[Tensor, Tensor]:
-    """Return the eigenvalues above `cutoff` × the largest [m] and their eigenvectors [i, m]; FᵀF is solved through F
-    Fᵀ.
+def _quotients(nfm: Congruence, agop: Congruence, values: Tensor, vectors: Tensor) -> Tensor:
+    """Return uᵀAu for the eigenvectors u = Fᵀv/√λ of FᵀF, which is λ vᵀSv for A = FᵀSF."""
+    if nfm.factor is None or nfm.core is not None:
+        return (vectors * agop.double().times(vectors)).sum(dim=0)
+    if agop.factor is nfm.factor and agop.core is not None:
+        return values * (vectors * (agop.core.double() @ vectors)).sum(dim=0)
+    vectors = nfm.factor.double().T @ vectors / values.sqrt()
+    return (vectors * agop.double().times(vectors)).sum(dim=0)
 
-    There are none, m = 0, where an entry is not finite.
+
+def eigenvectors(matrix: Congruence) -> tuple[Float[Tensor, " m"], Float[Tensor, "r m"]]:
+    """Return all eigenvalues of a matrix, or of F Fᵀ where it is FᵀF, and their eigenvectors, in float64.
+
+    The eigenvalues ascend. There are none where an entry is not finite.
+
+    Args:
+        matrix: The matrix.
+
+    Returns:
+        Eigenvalues [m] and eigenvectors [r, m], with m = r or 0.
     """
-    factor = matrix.factor if matrix.core is None else None
-    square = matrix.dense() if factor is None else factor @ factor.T
+    factor = None if matrix.factor is None or matrix.core is not None else matrix.factor.double()
+    square = matrix.double().dense() if factor is None else factor @ factor.T
     if not square.isfinite().all():
-        return square.new_zeros(0), square.new_zeros(matrix.size, 0)
+        return square.new_zeros(0), square.new_zeros(len(square), 0)
     values, vectors = torch.linalg.eigh(square)
-    counted = (values > cutoff * values.max()) & (values > 0)
-    values, vectors = values[counted], vectors[:, counted]
-    return values, vectors if factor is None else factor.T @ vectors / values.sqrt()
+    return values, vectors

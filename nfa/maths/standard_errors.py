@@ -205,29 +205,25 @@ def _within_classes(a: Any, b: Any, sampling: Sampling, similarity: Similarity) 
     classes = sampling.classes_of(a)
     assert classes is not None
     total = 0.0
-    for one in range(int(classes.max()) + 1):
-        numbers = a.numbers[classes == one]
-        first = a.of(numbers)
-        second = first if b is a else b.of(numbers)
-        products = _mean_of_pairs(first, second, lambda x, y: x.every(y, similarity))
-        own, everyone, count = float(products.trace()), float(products.sum()), len(numbers)
+    for products in _mean_of_pairs(a, b, lambda x, y: x.every(y, classes, similarity)):
+        own, everyone, count = float(products.trace()), float(products.sum()), len(products)
         total += count / len(classes) * (own / count - (everyone - own) / (count * (count - 1)))
     return total
 
 
 def _mean_of_each(a: Any, b: Any, similarity: Similarity) -> float:
     """Return the mean of ⟨a_n, b_n⟩."""
-    return float(_mean_of_pairs(a, b, lambda x, y: x.each(y, similarity)).mean())
+    return float(_mean_of_pairs(a, b, lambda x, y: [x.each(y, similarity)])[0].mean())
 
 
-def _mean_of_pairs(a: Any, b: Any, product: Callable[[Any, Any], Tensor]) -> Tensor:
-    """Return the mean product of independent estimates; of an only estimate, that with itself."""
+def _mean_of_pairs(a: Any, b: Any, products: Callable[[Any, Any], list[Tensor]]) -> list[Tensor]:
+    """Return the mean products of independent estimates; of an only estimate, those with itself."""
     first, second = a.estimates(), b.estimates()
     if a is b and len(first) > 1:
         pairs = [(x, y) for place, x in enumerate(first) for y in first[:place]]
     else:
         pairs = [(x, y) for x in first for y in (first if a is b else second)]
-    return torch.stack([product(x, y) for x, y in pairs]).mean(dim=0)
+    return [torch.stack(found).mean(dim=0) for found in zip(*(products(x, y) for x, y in pairs), strict=True)]
 
 
 def _common(

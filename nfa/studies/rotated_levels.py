@@ -39,6 +39,8 @@ class RotatedLevels:
             The level; None where it is undefined, in one dimension, and where W has more than 64 singular values.
         """
         name, other = relation.matrices
+        if self.shared.c.ratio > AFFORDABLE:  # there are at least so many singular values
+            return None
         values, _ = self.shared.spectrum
         if not 0 < len(values) <= AFFORDABLE or self.shared.means[other].size > 16 * AFFORDABLE:
             return None
@@ -104,12 +106,13 @@ class RotatedLevels:
 
     def _other(self, name: str, basis: Tensor) -> Other | None:
         """Return the matrix that is compared with; None where its leading subspace is undefined."""
-        matrix = self.shared.means[name].double()
-        found = leading(matrix, self.top_k) if self.top_k <= matrix.size else None
+        matrix = self.shared.means[name]
+        found = leading(matrix, self.top_k, self.shared.similarity) if self.top_k <= matrix.size else None
         vectors = basis[:, :0] if found is None else found[1]
         if found is not None and float(found[0][-1].abs()) <= CUTOFF * float(found[0][0].abs()):
             vectors = basis[:, :0]
         centre = Similarity("entry" if self.centred else "none")
+        matrix = matrix.double()
         inside = basis.T @ matrix.times(basis)
         mean = float(matrix.sum()) / matrix.size**2
         squared = centre.inner(matrix, matrix)

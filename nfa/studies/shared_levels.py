@@ -11,8 +11,9 @@ from nfa.maths import shared_weights
 from nfa.maths.chance import Level
 from nfa.maths.congruence import Congruence, PairedMean
 from nfa.maths.replicates import Replicates
-from nfa.maths.shared_weights import Powers, Spectrum, Target, inner
-from nfa.maths.similarity import Similarity
+from nfa.maths.shared_weights import Powers, Spectrum, Target
+from nfa.maths.similarity import Similarity, inner
+from nfa.maths.spectrum import eigenvectors
 from nfa.maths.standard_errors import Matrix, mean_of
 
 CUTOFF = 1e-5  # relative to the largest eigenvalue of M; what lies below is not divided by
@@ -56,7 +57,7 @@ class SharedLevels:
         estimates = self.estimates(rotated)
         size, c = len(estimates[0]), self.c
         if rotated not in self._powers:
-            self._powers[rotated] = Powers.of(estimates)
+            self._powers[rotated] = Powers.of(estimates, self.similarity)
         target = self._target(other)
         if c.flat:
             return shared_weights.closed_form(size, self._powers[rotated], c, target)
@@ -92,9 +93,9 @@ class SharedLevels:
     @cached_property
     def c(self) -> Powers:
         """The traces of the powers of C = WWᵀ, or of M where there are fewer inputs."""
-        return Powers.of([self._gram])
+        return Powers.of([self._gram], self.similarity)
 
-    @property
+    @cached_property
     def _gram(self) -> Tensor:
         """WWᵀ, or M where there are fewer inputs."""
         nfm = self.means["nfm"]
@@ -107,10 +108,10 @@ class SharedLevels:
         """The eigenvalues of C in descending order [m] and their eigenvectors [r, m], in float64; m = 0 where C is not
         finite.
         """
-        gram = self._gram.double()
+        gram = self._gram
         if not gram.isfinite().all():
-            return gram.new_zeros(0), gram.new_zeros(len(gram), 0)
-        values, vectors = torch.linalg.eigh(gram)
+            return gram.double().new_zeros(0), gram.double().new_zeros(len(gram), 0)
+        values, vectors = self.similarity.once(eigenvectors, self.means["nfm"])
         values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
         counted = values > (CUTOFF if self.is_narrow else 0) * values[0]
         return values[counted], vectors[:, counted]
@@ -121,9 +122,9 @@ class SharedLevels:
         if other == "nfm":
             return Target(c.two, c.three, c.four, c.four, norm)
         half = self._half(other)
-        square, gram = half @ half.T, self._gram
-        through = gram.to(half) @ half
-        return Target(inner(half, half), inner(half, through), inner(through, through), inner(square, square), norm)
+        b, square = self.similarity.cross(half, half), self.similarity.square(self._gram)
+        assert b is not None
+        return Target(inner(half, half), inner(b, self._gram), inner(b, square), inner(b, b), norm)
 
     def _half(self, other: str) -> Tensor:
         """Return W Δᵀ; where there are fewer inputs (WᵀW)^½ Δᵀ, in the coordinates of input space."""
@@ -155,7 +156,7 @@ class SharedLevels:
             return None
         estimates, target = [h.dense()], self._target("nfm")
         if "h" not in self._powers:
-            self._powers["h"] = Powers.of(estimates)
+            self._powers["h"] = Powers.of(estimates, self.similarity)
         if self.c.flat:
             return shared_weights.closed_form(h.size, self._powers["h"], self.c, target)
         spectrum = Spectrum(self.spectrum[0], self._turned("nfm"))

@@ -102,18 +102,19 @@ class SiteAlignment:
 
     def _exponent(self, relation: Relation) -> Values:
         a, b = map(_exact, self._of(relation))
-        fit = spectrum.exponent(b, a)
+        fit = spectrum.exponent(b, a, similarity=self.similarity)
         return {"": fit.slope, "_se": fit.se, **self._shared(relation)} if fit else {}
 
     def _overlap(self, relation: Relation) -> Values:
         (a, b), k = map(_exact, self._of(relation)), self.options.top_k
-        found = _defined(spectrum.subspace_overlap(a, b, k))
+        found = _defined(spectrum.subspace_overlap(a, b, k, self.similarity))
         if not (found and self.options.chance):
             return found
         return {**found, **_level("_chance", overlap_by_chance(a.size, k)), **self._shared(relation)}
 
     def _rank(self, relation: Relation) -> Values:
-        return _defined(spectrum.stable_rank(_exact(self._of(relation)[0])))
+        matrix = _exact(self._of(relation)[0])
+        return _defined(spectrum.stable_rank(matrix, self.similarity, k=self.options.top_k))
 
     def _known_share(self, relation: Relation) -> Values:
         matrix = _exact(self._of(relation)[0])
