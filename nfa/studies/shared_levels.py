@@ -104,8 +104,13 @@ class SharedLevels:
 
     @cached_property
     def spectrum(self) -> tuple[Tensor, Tensor]:
-        """The eigenvalues of C in descending order [m] and their eigenvectors [r, m], in float64."""
-        values, vectors = torch.linalg.eigh(self._gram.double())
+        """The eigenvalues of C in descending order [m] and their eigenvectors [r, m], in float64; m = 0 where C is not
+        finite.
+        """
+        gram = self._gram.double()
+        if not gram.isfinite().all():
+            return gram.new_zeros(0), gram.new_zeros(len(gram), 0)
+        values, vectors = torch.linalg.eigh(gram)
         values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
         counted = values > (CUTOFF if self.is_narrow else 0) * values[0]
         return values[counted], vectors[:, counted]
