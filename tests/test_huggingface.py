@@ -321,7 +321,7 @@ def list_of_dicts() -> Any:
 def test_a_probe_may_be_what_the_trainer_takes(probe: Callable[[], Any], run: Store, tmp_path: Path) -> None:
     from nfa.callbacks.huggingface import WatchCallback
 
-    options = {"relations": "h_vs_m", "schedule": 0, "chance": False}  # the size of the data set is known of a list only
+    options = {"relations": "h_vs_m", "schedule": 0, "chance": False}  # the data set's size is known of a list only
     trained(language_model(), tmp_path, WatchCallback(next_word, probe(), **options))
     trained(language_model(), tmp_path, recording(next_word, 6, prefix="pair/", **options))
     found = recorded(run)

@@ -57,16 +57,15 @@ def assert_same(store: Store, run_id: str, expected: Finished) -> None:
 
 def assert_whole_checkpoints(store: Store, run_id: str) -> None:
     """Every checkpoint with a value has all of them."""
-    found = series(store, run_id)
-    assert {key for key in found if not is_beside(key)} <= {
+    found = {key: of_key for key, of_key in series(store, run_id).items() if not is_beside(key)}
+    assert set(found) <= {
         "train/loss",
         "val/loss",
         *(f"{site}/{name}" for site in SITES for name in RELATIONS.split(",")),
     }
     done = {step for key, step, _ in store.metrics(run_id) if key == SECONDS}
-    for key in found:
-        steps = {step for name in found if name.startswith(key) for step in found[name]}
-        assert steps == done - ({0} if "init_removed" in key else set()), key
+    for key, steps in found.items():
+        assert set(steps) == done - ({0} if "init_removed" in key else set()), key
 
 
 def test_the_same_analysis_again_computes_nothing_and_gives_the_same_rows(

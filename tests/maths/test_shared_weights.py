@@ -80,7 +80,7 @@ def weights(count: int, sizes: Sequence[int], widest: int) -> list[Tensor]:
 
 
 def assert_levels(C: Tensor, draws: int) -> None:
-    for rank in (1, 10, len(C)):
+    for rank in (1, 10, len(C)) if len(C) < 100 else (1, 10):  # whole rotations of large matrices take minutes
         S = positive(len(C), min(rank, len(C)), seed=rank, decay=rank % 7 / 10)
         values, level = turned(S, C, draws), levels(S, C)["best"]
         assert level is not None
@@ -96,7 +96,7 @@ def test_the_level_is_that_of_rotations_of_small_matrices(C):
     assert_levels(C, 400)
 
 
-BAR = [*weights(50, (2, 3, 4, 6, 8, 12, 16, 24, 32), 8), *weights(100, (64, 96, 256), 8)]
+BAR = [*weights(50, (2, 3, 4, 6, 8, 12, 16, 24, 32), 8), *weights(100, (48, 64, 96, 256), 8)]
 
 
 @pytest.mark.slow
