@@ -122,6 +122,15 @@ def points(axes: Axes, label: str) -> dict[float, float]:
     return dict(zip(line.get_xdata(), line.get_ydata(), strict=True))
 
 
+def test_a_layer_without_a_unit_alive_has_no_cosine_and_the_next_layer_still_has_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limitations = example("limitations")
+    monkeypatch.setattr(limitations, "ALIVE", (64, 0))
+    assert [list(points(axes, "value")) for axes in limitations.dead_units(epoch=0).axes] == [[0], [0, 1], [0]]
+
+
+@pytest.mark.slow
 def test_the_pictures_of_the_limitations_show_what_their_captions_say(tmp_path: Path) -> None:
     figures = example("limitations").main(str(tmp_path), epochs=2, draws=2, sizes=(64, 1437))
     assert {f"limitations_{name}.png" for name in figures} == {file.name for file in tmp_path.iterdir()}

@@ -127,7 +127,7 @@ def distribution(place: Axes, matrices: Sequence[Tensor], rotations: int, title:
     level = cosine_by_chance(*(Rotated(64, float(matrix.trace()), float(matrix.square().sum())) for matrix in matrices))
     assert level
     low, high = level.mean - 2 * level.sd, level.mean + 2 * level.sd
-    cosines = rotated_cosines(*matrices, rotations, torch.Generator().manual_seed(1))
+    cosines = rotated_cosines(matrices[0], matrices[1], rotations, torch.Generator().manual_seed(1))
     above = float((cosines > high).double().mean())
     with style():
         place.hist(cosines.tolist(), bins=60, density=True, color=BLUE, alpha=0.7, label="random rotations")
@@ -253,4 +253,4 @@ def shares(products: Tensor) -> Tensor:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1] if len(sys.argv) > 1 else ".")
