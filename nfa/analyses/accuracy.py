@@ -70,7 +70,7 @@ def search(
 
 
 def widest_of(values: Values, step: int) -> Widest:
-    """Return the largest standard error of a checkpoint's cosines.
+    """Return the largest standard error of a checkpoint's cosines and stable ranks.
 
     Args:
         values: The values by metric key.
@@ -87,4 +87,9 @@ def widest_of(values: Values, step: int) -> Widest:
     return max(found, key=lambda one: one.se, default=Widest(0.0, "", step))
 
 
-ESTIMATED = frozenset(name for name, relation in RELATIONS.items() if relation.kind == "cosine")
+ESTIMATED = frozenset(
+    name
+    for name, relation in RELATIONS.items()
+    if relation.kind == "cosine"
+    or (relation.kind == "stable rank" and relation.matrices[0] not in ("nfm", "nfm_init_removed", "out_m"))
+)

@@ -14,7 +14,7 @@ from nfa.maths.congruence import Congruence
 from nfa.maths.known_features import KnownFeatures
 from nfa.maths.replicates import Replicates
 from nfa.maths.similarity import Similarity
-from nfa.maths.standard_errors import Matrix, Sampling, cosine_error, mean_of
+from nfa.maths.standard_errors import Matrix, SampleMean, Sampling, cosine_error, mean_of, stable_rank_error
 from nfa.relations import RELATIONS, Relation
 from nfa.studies.rotated_levels import RotatedLevels
 from nfa.studies.shared_levels import SharedLevels
@@ -113,8 +113,17 @@ class SiteAlignment:
         return {**found, **_level("_chance", overlap_by_chance(a.size, k)), **self._shared(relation)}
 
     def _rank(self, relation: Relation) -> Values:
-        matrix = _exact(self._of(relation)[0])
-        return _defined(spectrum.stable_rank(matrix, self.similarity, k=self.options.top_k))
+        (measured,), k = self._of(relation), self.options.top_k
+        matrix = _exact(measured)
+        found = _defined(spectrum.stable_rank(matrix, self.similarity, k=k))
+        plain = self.options.centre == "none" and not self.rooted
+        if not (found and plain and self.sampling and isinstance(measured, SampleMean)):
+            return found
+        leading = spectrum.leading(matrix, min(k, matrix.size), self.similarity)
+        assert leading is not None
+        largest, vector = float(leading[0][0]), leading[1][:, 0]
+        error = stable_rank_error(measured, largest, vector, self.similarity, self.sampling)
+        return {**found, **({} if error is None else {"_se": error})}
 
     def _known_share(self, relation: Relation) -> Values:
         matrix = _exact(self._of(relation)[0])
