@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PORT ?= 5000
 
-.PHONY: help setup train demo test test-all lint types docs bench chaos ui release-check clean
+.PHONY: help setup train demo test test-all lint types docs limitations bench chaos ui release-check clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/'
@@ -39,6 +39,9 @@ types: $(READY)  ## mypy
 
 docs: $(READY)   ## write MLproject and docs/parameters.md, benchmarks.md, chaos.md … from the code and the records
 	$(BIN)/python docs/generate.py
+
+limitations: $(READY) ## draw the figures of docs/limitations.md, in a minute
+	$(BIN)/python docs/examples/limitations.py docs/figures
 
 bench: $(READY)  ## run every benchmark and store its record
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[benchmark]'

@@ -16,6 +16,7 @@ import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import nfa
@@ -40,7 +41,8 @@ CONFIGS = {name: point.parameters for name, point in entry_points().items()}
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 GUIDES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in (
-    "commands", "your_model", "your_training_loop", "notebook", "runs", "reading_the_numbers", "troubleshooting",
+    "commands", "your_model", "your_training_loop", "notebook", "runs", "reading_the_numbers", "limitations",
+    "troubleshooting",
 ))]  # fmt: skip
 DEFAULT = {"agop_nfm", "agop_nfm_init_removed", "g_vs_h", "g_vs_m", "h_vs_m"}
 
@@ -113,6 +115,32 @@ def test_the_loop_of_accelerate_records_optimizer_steps_and_keeps_checkpoints(
     example("accelerate_loop").main("digits", examples=300, epochs=5, mixed_precision=mixed_precision)
     assert_recorded(undrawn_store, "mlp on digits", {"0", "2"}, [0, 20, 25])
     assert tracking.epochs(undrawn_store.runs()[0]) == [0, 20, 25]
+
+
+def points(axes: Axes, label: str) -> dict[float, float]:
+    line = next(line for line in axes.get_lines() if line.get_label() == label)
+    return dict(zip(line.get_xdata(), line.get_ydata(), strict=True))
+
+
+def test_the_pictures_of_the_limitations_show_what_their_captions_say(tmp_path: Path) -> None:
+    figures = example("limitations").main(str(tmp_path), epochs=2, draws=2, sizes=(64, 1437))
+    assert {f"limitations_{name}.png" for name in figures} == {file.name for file in tmp_path.iterdir()}
+    named = (ROOT / "docs" / "limitations.md").read_text(encoding="utf-8")
+    assert all(f"(figures/{file.name})" in named for file in tmp_path.iterdir())
+
+    narrow, wide = (axes.get_title() for axes in figures["rank_one"].axes)
+    assert float(narrow.split()[4]) > float(wide.split()[4])
+    first = figures["initial_weights"].axes[0]
+    shared = next(line for line in first.get_lines() if line.get_linestyle() == ":" and len(line.get_xdata()))
+    assert points(first, "AGOP vs NFM")[0] == pytest.approx(shared.get_ydata()[0], abs=0.03)
+    assert list(points(first, "init removed")) == [1, 2]
+    assert [len(points(axes, "value")) for axes in figures["dead_units"].axes] == [7, 8, 7]
+    plain, unbiased = (points(figures["few_examples"].axes[0], label) for label in ("plain", "unbiased"))
+    assert plain[64] < unbiased[64]
+    assert abs(unbiased[64] - plain[1437]) < abs(plain[64] - plain[1437])
+    for line in figures["few_decide"].axes[0].get_lines():
+        assert line.get_ydata()[-1] == pytest.approx(1)
+        assert sorted(line.get_ydata()) == list(line.get_ydata())
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "docs" / "examples").glob("*.py")), ids=lambda file: file.stem)

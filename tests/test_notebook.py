@@ -47,7 +47,8 @@ def test_values_are_bitwise_those_of_a_watch(call: Callable[..., Table], name: s
 
 
 def test_options_are_those_of_the_watch() -> None:
-    model, x, y = started()
+    """Of 64 examples, because of 9 a few decide, and no standard error is given."""
+    model, x, y = started()[0], torch.randn(64, 4), torch.randint(3, (64,))
     table = nfa.alignment(model, cross_entropy, (x, y), relations="agop_nfm", sites="2", directions=2, seed=5)
     (row,) = table
     assert (row.site, row.quantity) == ("2", "agop_nfm")

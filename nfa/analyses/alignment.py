@@ -3,7 +3,7 @@ another.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, Literal, cast
 
@@ -144,6 +144,14 @@ class Analysis:
                 "directions=all",
             )
         return Directions(2 if asked == "auto" else int(asked), self.config.seed)
+
+    def notices(self) -> Iterator[str]:
+        """Yield what is left out, and why."""
+        if self.left_out:
+            yield "left out: " + "; ".join(f"{name}: {reason}" for name, reason in self.left_out.items())
+        if self.config.chance and self.population == len(self.ids) and not self.options.unbiased:
+            every = f"all {self.population:,} training examples are measured"
+            yield f"{every}, so there is no sampling error; runs with other seeds give an interval"
 
     def described(self) -> dict[str, Any]:
         """Return relations, sites, coverage and conventions, to be stored beside the values."""

@@ -62,7 +62,16 @@ def rotations(
 
 
 def rotated(rows: Float[Tensor, "draws r d"], core: Float[Tensor, "d d"], values: Float[Tensor, " r"]) -> Rotated:
-    """Return ΣXΣ with the squared singular values of W, `values`."""
+    """Return ΣXΣ, the rotated matrix in the coordinates V.
+
+    Args:
+        rows: The rows of the rotations that belong to singular vectors of W [draws, r, d].
+        core: S, which is rotated [d, d].
+        values: The squared singular values of W [r].
+
+    Returns:
+        The matrices [draws, r, r].
+    """
     roots = values.double().sqrt()
     turned: Tensor = rows @ core.double() @ rows.transpose(1, 2)
     return roots[:, None] * turned * roots
@@ -71,13 +80,31 @@ def rotated(rows: Float[Tensor, "draws r d"], core: Float[Tensor, "d d"], values
 def paired(
     rows: Float[Tensor, "draws r o"], pairs: Float[Tensor, "o i"], values: Float[Tensor, " r"], vectors: Tensor
 ) -> Float[Tensor, "draws i i"]:
-    """Return −½ (WᵀQP + PᵀQᵀW) with W = UΣVᵀ, where `rows` are UᵀQ and `vectors` V [i, r]."""
+    """Return −½ (WᵀQP + PᵀQᵀW) with W = UΣVᵀ.
+
+    Args:
+        rows: UᵀQ of the rotations Q [draws, r, o].
+        pairs: P = E[δ hᵀ] [o, i].
+        values: The squared singular values of W [r].
+        vectors: V [i, r].
+
+    Returns:
+        The matrices [draws, i, i].
+    """
     half = (vectors.double() * values.double().sqrt()) @ (rows @ pairs.double())
     return -0.5 * (half + half.transpose(1, 2))
 
 
 def overlaps(rotated: Rotated, other: Other) -> Values:
-    """Return ‖UᵀV‖²/k of the leading eigenspaces."""
+    """Return ‖UᵀV‖²/k of the leading eigenspaces.
+
+    Args:
+        rotated: The rotated matrices [draws, r, r].
+        other: The matrix that is compared with.
+
+    Returns:
+        The overlaps [draws]; NaN where a matrix has fewer than k eigenvalues above 10⁻⁶ of its largest.
+    """
     k = other.leading.shape[1]
     values, vectors = torch.linalg.eigh(rotated)
     order = values.abs().argsort(dim=1, descending=True)[:, :k]
@@ -87,11 +114,31 @@ def overlaps(rotated: Rotated, other: Other) -> Values:
     return shares.where(values[:, -1] > CUTOFF * values[:, 0], torch.nan)
 
 
-def cosines(rotated: Rotated, other: Other, *, centred: bool, root: bool) -> Values:
-    """Return cosines, with centred entries or of the square root of A where these are asked for."""
-    if root:
-        values, vectors = torch.linalg.eigh(rotated)
-        rotated = (vectors * values.clamp(min=0).sqrt()[:, None]) @ vectors.transpose(1, 2)
+def square_roots(rotated: Rotated) -> Rotated:
+    """Return the square roots of positive matrices.
+
+    Args:
+        rotated: The matrices [draws, r, r].
+
+    Returns:
+        Their roots [draws, r, r].
+    """
+    values, vectors = torch.linalg.eigh(rotated)
+    roots: Tensor = (vectors * values.clamp(min=0).sqrt()[:, None]) @ vectors.transpose(1, 2)
+    return roots
+
+
+def cosines(rotated: Rotated, other: Other, *, centred: bool) -> Values:
+    """Return cosines.
+
+    Args:
+        rotated: The rotated matrices A [draws, r, r].
+        other: The matrix that is compared with.
+        centred: Whether the mean entry of each matrix is subtracted.
+
+    Returns:
+        The cosines [draws]; not finite where one is undefined.
+    """
     inner, squared = (rotated * other.inside).sum(dim=(1, 2)), rotated.square().sum(dim=(1, 2))
     if centred:
         totals = ((rotated @ other.ones) * other.ones).sum(dim=1)
@@ -100,7 +147,15 @@ def cosines(rotated: Rotated, other: Other, *, centred: bool, root: bool) -> Val
 
 
 def exponents(rotated: Rotated, values: Float[Tensor, " r"]) -> Values:
-    """Return the slopes of log uᵀMu against log uᵀAu over the eigenvectors u of M, whose eigenvalues are `values`."""
+    """Return the slopes of log uᵀMu against log uᵀAu over the eigenvectors u of M.
+
+    Args:
+        rotated: The rotated matrices A in the eigenvectors of M [draws, r, r].
+        values: The eigenvalues of M [r].
+
+    Returns:
+        The slopes [draws]; not finite where one is undefined.
+    """
     y, x = values.double().log(), rotated.diagonal(dim1=1, dim2=2).log()
     x, y = x - x.mean(dim=1, keepdim=True), y - y.mean()
     return (x @ y) / x.square().sum(dim=1)

@@ -7,6 +7,7 @@ the output space, WᵀXW with X = QSQᵀ is what W alone explains. All similarit
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -21,6 +22,7 @@ FLAT, FLAT_SQUARES = 32, 16  # a spectrum of C, and of C², of such participatio
 DRAWS = 200
 NEGLIGIBLE = 1e-12  # of a trace
 BLOCK = 2**23  # numbers in the rows of rotations that are made at a time
+KEPT = 2**21  # numbers in the rows that are kept for the next layer and checkpoint
 
 Number = TypeVar("Number", float, Tensor)
 
@@ -34,10 +36,10 @@ class Powers(NamedTuple):
     four: float
 
     @classmethod
-    def of(cls, estimates: Sequence[Float[Tensor, "r r"]], similarity: Similarity) -> "Powers":
+    def of(cls, estimates: Sequence[Float[Tensor, "r r"]], similarity: Similarity | None = None) -> "Powers":
         """Return the traces of a symmetric matrix, from independent estimates if there are several."""
         mean = torch.stack(list(estimates)).mean(dim=0) if len(estimates) > 1 else estimates[0]
-        square = similarity.square(mean) if len(estimates) == 1 else estimates[0] @ estimates[-1]
+        square = (similarity or Similarity()).square(mean) if len(estimates) == 1 else estimates[0] @ estimates[-1]
         return cls(
             float(mean.diagonal().double().sum()),
             mean_product(estimates, inner),
@@ -162,6 +164,8 @@ def by_rotations(
         The level; None where it is undefined.
     """
     size = len(estimates[0])
+    if size < 2:
+        return None
     count = outstanding(spectrum.values, size)
     missing = max(0, count - len(spectrum.values))
     values = F.pad(spectrum.values.double(), (0, missing))
@@ -187,11 +191,11 @@ def _rotated(
     inner_parts = [(part @ rows.transpose(1, 2)).double() for part in through]
     top, tail, left = values[:count], values[count:], size - count
     square = mean_product(inner_parts, torch.mul)
-    beside = mean_product(through, lambda x, y: (x.double() * y.double()).sum(dim=2)) - square.sum(dim=2)
-    mean = torch.stack(inner_parts).mean(dim=0)
-    over, under = (mean * target).sum(dim=(1, 2)), (square * torch.outer(top, top)).sum(dim=(1, 2))
+    mean = inner_parts[0] if len(inner_parts) == 1 else torch.stack(inner_parts).mean(dim=0)
+    over, under = mean.flatten(1) @ target.flatten(), square.flatten(1) @ torch.outer(top, top).flatten()
     if not left:
         return over, under
+    beside = mean_product(through, lambda x, y: (x.double() * y.double()).sum(dim=2)) - square.sum(dim=2)
     rest = s.one - mean.diagonal(dim1=1, dim2=2).sum(dim=1)
     rest_squared = s.two - square.sum(dim=(1, 2)) - 2 * beside.sum(dim=1)
     p, q = _fourth_moments(left, rest, rest_squared)
@@ -237,6 +241,19 @@ def haar_rows(count: int, size: int, seed: int, draws: int = DRAWS) -> Iterator[
     Yields:
         The rows, in float64.
     """
+    if draws * count * size <= KEPT:
+        yield _kept_rows(count, size, seed, draws)
+        return
+    yield from _made_rows(count, size, seed, draws)
+
+
+@lru_cache(maxsize=8)
+def _kept_rows(count: int, size: int, seed: int, draws: int) -> Tensor:
+    """Return the rows of all rotations; layers of one size, and all checkpoints, have the same rotations."""
+    return torch.cat(list(_made_rows(count, size, seed, draws)))
+
+
+def _made_rows(count: int, size: int, seed: int, draws: int) -> Iterator[Tensor]:
     random, most = torch.Generator().manual_seed(seed), max(1, BLOCK // max(1, count * size))
     for start in range(0, draws, most):
         gaussian = torch.randn(min(most, draws - start), size, count, dtype=torch.float64, generator=random)
@@ -245,7 +262,15 @@ def haar_rows(count: int, size: int, seed: int, draws: int = DRAWS) -> Iterator[
 
 
 def mean_product(estimates: Sequence[Tensor], product: Callable[[Tensor, Tensor], Any]) -> Any:
-    """Return the mean product of two different estimates, or of the only one with itself."""
+    """Return the mean product of two different estimates, or of the only one with itself.
+
+    Args:
+        estimates: Independent estimates of one matrix.
+        product: The product of two of them.
+
+    Returns:
+        The mean.
+    """
     if len(estimates) == 1:
         return product(estimates[0], estimates[0])
     found = [product(a, b) for place, a in enumerate(estimates) for b in estimates[:place]]

@@ -25,7 +25,12 @@ MOST_OF_IT = 0.6  # a few examples decide, and no standard error is given, becau
 
 @dataclass(frozen=True)
 class SampleMean:
-    """A matrix that is a mean over examples, and the matrices of the first of these examples."""
+    """A matrix that is a mean over examples, and the matrices of the first of these examples.
+
+    Args:
+        matrix: The mean over all examples.
+        examples: The matrices of the first ones.
+    """
 
     matrix: Congruence
     examples: ExampleMatrices
@@ -69,7 +74,14 @@ class CosineError(NamedTuple):
 
 
 def mean_of(matrix: Matrix) -> Congruence:
-    """Return the measured matrix; of several estimates, their mean."""
+    """Return the measured matrix; of several estimates, their mean.
+
+    Args:
+        matrix: What was measured.
+
+    Returns:
+        The matrix.
+    """
     if isinstance(matrix, Congruence):
         return matrix
     return matrix.matrix if isinstance(matrix, SampleMean) else matrix.mean
@@ -102,6 +114,42 @@ def cosine_error(a: Matrix, b: Matrix, similarity: Similarity, sampling: Samplin
     squared = (sampling.unseen * variance + (1 - sampling.unseen) * directions) / n
     unbiased = pair.unbiased()
     return None if unbiased is None else CosineError(math.sqrt(squared), unbiased)
+
+
+def stable_rank_error(
+    matrix: SampleMean, largest: float, vector: Float[Tensor, " i"], similarity: Similarity, sampling: Sampling
+) -> float | None:
+    """Return the standard error of the stable rank ‖A‖²/λ² over examples.
+
+    With the eigenvector v of the eigenvalue λ of largest magnitude, t_n = 2⟨a_n, A⟩/λ² − 2 (‖A‖²/λ³) vᵀa_n v. What
+    sampling adds to ‖A‖² and to λ² nearly cancels, so the value itself is not corrected.
+
+    Args:
+        matrix: The matrix A.
+        largest: λ.
+        vector: v.
+        similarity: What computes and remembers products; it must not centre.
+        sampling: How the examples were drawn.
+
+    Returns:
+        The error; None where there is no sampling error, and where a few examples decide.
+    """
+    if not (sampling.unseen > 0 and largest):
+        return None
+    square, along = similarity.inner(matrix.matrix, matrix.matrix), Congruence(vector.to(_like(matrix))[None], None)
+    itself = similarity.once(matrix.examples.along, matrix.matrix, similarity) / largest**2
+    terms = 2 * itself - 2 * square / largest**3 * matrix.examples.along(along, similarity)
+    variance, carried = _within(terms, sampling.classes_of(matrix.examples))
+    if not math.isfinite(variance) or carried >= MOST_OF_IT:
+        return None
+    return math.sqrt(sampling.unseen * variance / sampling.examples)
+
+
+def _like(matrix: SampleMean) -> Tensor:
+    """Return a tensor of the matrix' type and device."""
+    part = matrix.matrix.core if matrix.matrix.core is not None else matrix.matrix.factor
+    assert part is not None
+    return part
 
 
 class _Pair:
@@ -157,7 +205,8 @@ def _within_classes(a: Any, b: Any, sampling: Sampling, similarity: Similarity) 
     classes = sampling.classes_of(a)
     assert classes is not None
     total = 0.0
-    for products in _mean_of_pairs(a, b, lambda x, y: x.every(y, classes, similarity)):
+    places = [(classes == one).nonzero().squeeze(1) for one in range(int(classes.max()) + 1)]
+    for products in _mean_of_pairs(a, b, lambda x, y: [x.every(y, similarity, one) for one in places]):
         own, everyone, count = float(products.trace()), float(products.sum()), len(products)
         total += count / len(classes) * (own / count - (everyone - own) / (count * (count - 1)))
     return total

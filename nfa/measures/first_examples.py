@@ -64,6 +64,13 @@ class FirstExamples:
 
 
 def joined(parts: Sequence[Float[Tensor, "n *series s f"]]) -> Float[Tensor, "m *series s f"]:
-    """Concatenate the rows of all examples; shorter ones are padded by zeros, which add nothing."""
+    """Concatenate the rows of all examples; shorter ones are padded by zeros, which add nothing.
+
+    Args:
+        parts: The rows of some examples each [n, ..., s, f].
+
+    Returns:
+        The rows of all of them, with as many positions as the longest has.
+    """
     longest = max(part.shape[-2] for part in parts)
     return torch.cat([F.pad(part, (0, 0, 0, longest - part.shape[-2])) for part in parts])

@@ -54,7 +54,15 @@ class Moment:
 
 
 def with_examples(matrix: Congruence, kept: tuple[Tensor, Tensor] | None) -> Congruence | SampleMean:
-    """Return a mean of outer products together with those of the stored examples, if there are any."""
+    """Return a mean of outer products together with those of the stored examples, if there are any.
+
+    Args:
+        matrix: The mean over all examples.
+        kept: The rows of the stored examples [m, series, s, f], and the place of each in the order of the analysis.
+
+    Returns:
+        The mean, with the examples where there are some.
+    """
     if kept is None:
         return matrix
     return SampleMean(matrix, OuterProducts(kept[0].flatten(1, 2), matrix.factor, kept[1]))

@@ -36,7 +36,7 @@ class RotatedLevels:
             relation: The relation.
 
         Returns:
-            The level; None where it is undefined, and where W has more than 64 singular values.
+            The level; None where it is undefined, in one dimension, and where W has more than 64 singular values.
         """
         name, other = relation.matrices
         if self.shared.c.ratio > AFFORDABLE:  # there are at least so many singular values
@@ -49,7 +49,7 @@ class RotatedLevels:
     def _of_core(self, relation: Relation, name: str, other: str) -> Level | None:
         values, _ = self.shared.spectrum
         core, basis = self._core(name), self._basis(name)
-        if core is None:
+        if core is None or len(core) < 2 or not core.isfinite().all():
             return None
         counted = values > CUTOFF * values[0] if relation.kind == "exponent" else values > 0
         values, basis = values[counted], basis[:, counted]
@@ -79,13 +79,14 @@ class RotatedLevels:
         return rotated_relations.rotations(len(values), len(fact.pairs), measure)
 
     def _measured(self, relation: Relation, turned: Rotated, other: Other | None, values: Tensor) -> Values:
+        if self.root and "agop" in relation.matrices:
+            turned = rotated_relations.square_roots(turned)
         if relation.kind == "exponent":
             return rotated_relations.exponents(turned, values)
         assert other is not None
         if relation.kind == "overlap":
             return rotated_relations.overlaps(turned, other)
-        root = self.root and "agop" in relation.matrices
-        return rotated_relations.cosines(turned, other, centred=self.centred, root=root)
+        return rotated_relations.cosines(turned, other, centred=self.centred)
 
     def _core(self, name: str) -> Tensor | None:
         """Return what is rotated: S, or H where z = W h without a bias."""

@@ -114,8 +114,12 @@ class SharedLevels:
 
     @cached_property
     def spectrum(self) -> tuple[Tensor, Tensor]:
-        """The eigenvalues of C in descending order [m] and their eigenvectors [r, m], in float64."""
+        """The eigenvalues of C in descending order [m] and their eigenvectors [r, m], in float64; m = 0 where C is not
+        finite.
+        """
         values, vectors = self.similarity.once(eigenvectors, self.means["nfm"])
+        if not len(values):
+            return values, vectors
         values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
         counted = values > (CUTOFF if self.is_narrow else 0) * values[0]
         return values[counted], vectors[:, counted]

@@ -15,6 +15,7 @@ from nfa.measures.gradient_gram import GradientGram, choose_parameters
 from nfa.measures.mean_gradient import mean_gradient
 from nfa.observe.passes import site_weights
 from nfa.relations import MATRICES
+from nfa.studies.alignment import AlignmentOptions
 from nfa.studies.alignment import alignment as related
 from nfa.testing.expected import RELATIONS, Case, Values
 from nfa.workload import Batch, Workload
@@ -45,6 +46,7 @@ def analysis(case: Case, precision: Precision) -> Analysis:
             max_samples=len(case.ids),
             batch_size=AT_ONCE,
             top_k=1,
+            chance=False,
         ),
         lambda names, sites: site_weights(workload, start, names, sites),
     )
@@ -68,7 +70,7 @@ def alignment(case: Case, precision: Precision) -> Values:
             assert isinstance(matrix, Congruence)  # of all directions
             found[name][site] = matrix.double().dense()
     for kind, relations in RELATIONS.items():
-        values = related(measured, list(relations)).scalars
+        values = related(measured, list(relations), AlignmentOptions(chance=False)).scalars
         found[kind] = {key: torch.tensor(value, dtype=torch.float64) for key, value in values.items()}
     return found
 

@@ -66,8 +66,7 @@ class WatchedAlignment:
         return self.analysis.described()
 
     def notices(self) -> Iterator[str]:
-        if left_out := self.analysis.left_out:
-            yield "left out: " + "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        yield from self.analysis.notices()
 
     def values(self, model: nn.Module, step: int) -> dict[str, float]:  # noqa: ARG002 - the same at every step
         return self.analysis.values(model, record_outputs=self.record)

@@ -79,7 +79,7 @@ def test_two_processes_give_the_random_directions_and_errors_of_one(changeable: 
     forget(changeable)
     assert {ended.code for ended in together(changeable, 2, asked)} == {0}
     alone, shared = (series(changeable.store, run_id) for run_id in made(changeable))
-    assert {f"{site}/agop_nfm_se" for site in SITES} <= set(alone)
+    assert {f"{site}/h_vs_m_se" for site in SITES} <= set(alone)
     assert_close(shared, alone)
 
 

@@ -13,7 +13,7 @@ from nfa import reference
 from nfa.maths.congruence import Congruence
 from nfa.maths.replicates import Estimate, Replicates
 from nfa.maths.similarity import Similarity
-from nfa.measures import agop_estimate
+from nfa.measures import first_examples
 from nfa.measures.agop_estimate import AgopEstimate
 from nfa.measures.nfm import nfm
 from nfa.observe.directions import Directions, signs
@@ -272,18 +272,18 @@ def test_beyond_the_sample_nothing_that_is_kept_grows_with_the_number_of_example
         toys = toy(seeded(layers, *shape), n, shape[0], sites=["0"])
         return [tuple(tensor.shape) for tensor in tensors_in(estimated(toys, Directions(2), batch_size=50)["0"])]
 
-    few, many = stored(300), stored(600)
+    few, many = stored(600), stored(900)
     assert few == many
     kept = sum(size[0] for size in many if len(size) == 3)
-    assert kept == 2 * agop_estimate.SAMPLE_EXAMPLES
+    assert kept == 2 * first_examples.MOST
 
 
-@pytest.mark.parametrize(("affordable", "kept"), [(10**9, 256), (100, 100), (1, 32)])
+@pytest.mark.parametrize(("affordable", "kept"), [(10**9, 512), (100, 100), (1, 32)])
 def test_the_sample_is_bounded_in_bytes_but_never_below_32_examples(monkeypatch, affordable, kept):
-    """The first examples, whatever the batches; three positions of three features in float64 a row."""
-    monkeypatch.setattr(agop_estimate, "SAMPLE_BYTES", affordable * 3 * 3 * 8)
-    toys = toy(seeded(Sequences, 12, 3, 4), 300, 3, 12, sites=["first"])
-    small, large = (estimated(toys, Directions(2), batch_size=size)["first"].value().sample for size in (7, 300))
+    """The first examples, whatever the batches; two estimates of three positions of three features in float64 each."""
+    monkeypatch.setattr(first_examples, "BYTES", affordable * 2 * 3 * 3 * 8)
+    toys = toy(seeded(Sequences, 12, 3, 4), 600, 3, 12, sites=["first"])
+    small, large = (estimated(toys, Directions(2), batch_size=size)["first"].value().sample for size in (7, 600))
     assert small.shape == (kept, 2, 3, 3)
     torch.testing.assert_close(small, large, rtol=1e-12, atol=1e-15)
 

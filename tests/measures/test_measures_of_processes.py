@@ -168,7 +168,8 @@ def test_estimates_reduced_are_the_whole_and_know_the_same_examples(case, positi
     whole = measured(toys, build, list(range(13)), **options).value()
     for measure in reduced(toys, build, 2, **options):
         found = measure.value()
-        assert found.examples == 13
+        assert found.count == 13
+        assert found.examples.numbers.tolist() == list(range(13))
         for core, expected in zip([*found.cores, found.sample], [*whole.cores, whole.sample], strict=True):
             torch.testing.assert_close(core, expected, **CLOSE)
 

@@ -13,13 +13,17 @@ from nfa.observe.directions import Directions
 from nfa.observe.passes import site_weights
 from nfa.registry.families.mlp.model import MLP, initialise
 from nfa.relations import MATRICES, OF_ANY_MODEL, RELATIONS
-from nfa.studies.alignment import AlignmentOptions, alignment, conventions
+from nfa.studies.alignment import LEVELS, AlignmentOptions, alignment, conventions
 from tests.support.toy_models import Sequences, Toy, half_square, layers, seeded, site_matrices, toy
 
 
 def of_kind(kind):
     """Matrices of such relations by name."""
     return {name: one.matrices for name, one in RELATIONS.items() if one.kind == kind}
+
+
+VALUES = AlignmentOptions(chance=False)
+TOP_2 = AlignmentOptions(top_k=2, chance=False)
 
 
 def moved(net: nn.Module, amount: float = 0.1) -> nn.Module:
@@ -46,7 +50,7 @@ def test_every_convention_equals_the_reference(positions, agop_power, centre):
     entry = "entry" if centre == "entry" else "none"
     result = alignment(
         measured(toys, initial, positions=positions, centre=jacobian),
-        options=AlignmentOptions(centre=entry, agop_power=agop_power),
+        options=AlignmentOptions(centre=entry, agop_power=agop_power, chance=False),
     )
     for name in toys.sites_named:
         J, W = reference.jacobians(toys.net, name, toys.inputs), toys.net.get_submodule(name).weight.detach()
@@ -66,7 +70,7 @@ def test_every_convention_equals_the_reference(positions, agop_power, centre):
 def test_what_is_undefined_is_absent_and_the_rest_is_there():
     """Before the first update W − W⁽⁰⁾ is zero: neither 0 nor NaN is logged."""
     toys = toy(seeded(layers, 4, 6, 2), 5, 4, sites=["0", "2"])
-    scalars = alignment(measured(toys, site_weights(toys, toys.net, ["0", "2"]))).scalars
+    scalars = alignment(measured(toys, site_weights(toys, toys.net, ["0", "2"])), options=VALUES).scalars
     assert set(scalars) == {"0/agop_nfm", "2/agop_nfm"}
 
 
@@ -84,7 +88,7 @@ def test_only_the_relations_asked_for_are_computed():
     initial = site_weights(toys, toys.net, ["0"])
     moved(toys.net)
     matrices = measured(toys, initial)
-    assert set(alignment(matrices, relations=["agop_nfm_init_removed"]).scalars) == {"0/agop_nfm_init_removed"}
+    assert set(alignment(matrices, ["agop_nfm_init_removed"], VALUES).scalars) == {"0/agop_nfm_init_removed"}
 
 
 def test_the_measured_matrices_are_not_edited():
@@ -108,7 +112,7 @@ def mlp_in(dtype: torch.dtype, *, n: int = 64, activation: str = "relu") -> tupl
 
 
 def test_float32_similarities_are_within_1e_5_of_float64():
-    values = [alignment(measured(*mlp_in(dtype))).scalars for dtype in (torch.float32, torch.float64)]
+    values = [alignment(measured(*mlp_in(dtype)), options=VALUES).scalars for dtype in (torch.float32, torch.float64)]
     assert len(values[0]) == 6
     assert values[0] == pytest.approx(values[1], abs=1e-5)
 
@@ -118,7 +122,7 @@ def test_bfloat16_similarities_are_within_5e_4_of_float32_but_not_the_same(activ
     """Over 1,024 examples: rounding switches single relus on and off, which 64 examples do not average out (9e-4)."""
     toys, initial = mlp_in(torch.float32, n=1024, activation=activation)
     passes = [measured(toys, initial, batch_size=256, precision=precision) for precision in ("float32", "bfloat16")]
-    values = [alignment(matrices).scalars for matrices in passes]
+    values = [alignment(matrices, options=VALUES).scalars for matrices in passes]
     assert len(values[1]) == 6
     assert values[1] == pytest.approx(values[0], abs=5e-4)
     assert values[1] != pytest.approx(values[0], abs=1e-7)
@@ -127,11 +131,8 @@ def test_bfloat16_similarities_are_within_5e_4_of_float32_but_not_the_same(activ
 def test_the_value_does_not_depend_on_the_batch_size():
     toys, initial = mlp_in(torch.float32)
     batches = (toys.batches("train", batch_size=size) for size in (7, 64))
-    values = [alignment(site_matrices(toys.net, toys, part, initial)).scalars for part in batches]
+    values = [alignment(site_matrices(toys.net, toys, part, initial), options=VALUES).scalars for part in batches]
     assert values[0] == pytest.approx(values[1], abs=1e-6)
-
-
-TOP_2 = AlignmentOptions(top_k=2)
 
 
 def all_matrices(toys: Toy, initial: dict[str, Tensor], **conventions: object) -> dict:
@@ -175,7 +176,7 @@ def assert_every_relation(
 ) -> None:
     initial = site_weights(toys, toys.net, toys.sites_named)
     moved(toys.net)
-    options = AlignmentOptions(centre, power, k)
+    options = AlignmentOptions(centre, power, k, chance=False)
     found = dict(alignment(all_matrices(toys, initial, positions=positions), OF_ANY_MODEL, options).scalars)
     for site in toys.sites_named:
         matrices = exact_matrices(toys, site, initial[site], positions, power)
@@ -210,7 +211,7 @@ def test_every_relation_of_sites_with_positions_equals_the_reference(positions, 
 def test_the_exponents_standard_error_equals_the_reference():
     toys = toy(seeded(layers, 6, 8, 7), 12, 6, sites=["0"])
     initial = site_weights(toys, toys.net, ["0"])
-    scalars = alignment(all_matrices(toys, initial), ["agop_nfm_exponent"]).scalars
+    scalars = alignment(all_matrices(toys, initial), ["agop_nfm_exponent"], VALUES).scalars
     matrices = exact_matrices(toys, "0", initial["0"], "each", 1)
     slope, error = reference.exponent(matrices["nfm"], matrices["agop"])
     assert scalars == pytest.approx({"0/agop_nfm_exponent": slope, "0/agop_nfm_exponent_se": error}, rel=1e-6)
@@ -229,7 +230,8 @@ def test_the_exponent_of_a_balanced_linear_network_is_one_over_the_matrices_that
             net[2 * index].weight.copy_(bases[index + 1] @ diagonal @ bases[index].T)
     site = str(2 * layer)
     toys = toy(net, 4, 5, sites=[site])
-    found = alignment(all_matrices(toys, site_weights(toys, net, [site])), ["agop_nfm_exponent"]).scalars
+    matrices = all_matrices(toys, site_weights(toys, net, [site]))
+    found = alignment(matrices, ["agop_nfm_exponent"], VALUES).scalars
     assert found == pytest.approx(
         {f"{site}/agop_nfm_exponent": 1 / (3 - layer), f"{site}/agop_nfm_exponent_se": 0}, abs=1e-7
     )
@@ -299,9 +301,11 @@ def test_conventions_say_everything_that_other_programs_define_differently():
         "directions": "all",
         "top_k": 10,
         "exponent_cutoff": 1e-6,
+        "norms": "as measured",
+        **LEVELS,
     }
     measured = Conventions(positions="sum", directions=Directions(2, seed=7), precision="bfloat16")
-    assert conventions(measured, AlignmentOptions("entry", 1, 3)) == {
+    assert conventions(measured, AlignmentOptions("entry", 1, 3, chance=False, unbiased=True)) == {
         "centre": "entry",
         "agop_power": 1,
         "positions": "sum",
@@ -309,5 +313,6 @@ def test_conventions_say_everything_that_other_programs_define_differently():
         "directions": "2 random, seed 7",
         "top_k": 3,
         "exponent_cutoff": 1e-6,
+        "norms": "unbiased",
     }
     assert conventions(Conventions(centre="jacobian"), AlignmentOptions(agop_power=0.5))["centre"] == "jacobian"

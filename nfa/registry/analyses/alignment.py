@@ -154,17 +154,17 @@ class AlignmentOfRun:
 
     def choose(self, epochs: Sequence[int]) -> None:
         """Find the number of examples that target_se needs; the values measured with it are kept."""
+        most, population = len(self.analysis.ids), self.analysis.population
         seconds: dict[int, float] = {}
 
         def measured(epoch: int, before: int, now: int) -> tuple[Mapping[str, float], Mapping[str, float]]:
             start = time.perf_counter()
             found = self._together(epoch, [before, now])
             seconds[epoch] = time.perf_counter() - start
-            stage("accuracy", f"{now:,} examples, {self.unit} {epoch}: {_width(widest_of(found[-1], epoch))}")
+            said = "no sampling error" if now == population else _width(widest_of(found[-1], epoch))
+            stage("accuracy", f"{now:,} examples, {self.unit} {epoch}: {said}")
             return found[0], found[-1]
 
-        analysis = self.analysis
-        most, population = len(analysis.ids), analysis.population
         chosen = search(measured, epochs, target=self.target, most=most, population=population)
         widest = chosen.widest
         se = widest.se if math.isfinite(widest.se) else None
@@ -196,8 +196,8 @@ class AlignmentOfRun:
         asked = self.analysis
         named = ", ".join(asked.sites[:6]) + (f" … ({len(asked.sites)})" if len(asked.sites) > 6 else "")
         stage("sites", f"{named}; {len(asked.ids):,} examples, {len(asked.relations)} relations")
-        if asked.left_out:
-            stage("notice", "left out: " + "; ".join(f"{name}: {reason}" for name, reason in asked.left_out.items()))
+        for notice in asked.notices():
+            stage("notice", notice)
         if asked.config.precision == "bfloat16" and not has_bfloat16_units(self.workload.device):
             stage("notice", "this processor has no bfloat16 units: bfloat16 rounds the results but saves no time")
 

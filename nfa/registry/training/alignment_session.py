@@ -111,6 +111,8 @@ class AlignmentSession(Session):
         analysed = f"analysis of {examples} in {config.precision}"
         yield "run", f"{self.run.run_id}, {counted(len(self.schedule), 'checkpoint')}, {analysed}"
         yield "coverage", self.coverage
+        for notice in self.analysis.notices() if self.analysis else ():
+            yield "notice", notice
         if config.precision == "bfloat16" and not has_bfloat16_units(self.workload.device):
             yield "notice", "this processor has no bfloat16 units: bfloat16 rounds the results but saves no time"
 

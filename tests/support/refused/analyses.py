@@ -28,6 +28,12 @@ analyze --epochs 4-1 | epochs '4-1' | a ≤ b | correct '4-1'
 analyze --batch_size 0 | batch_size=0 | a whole number ≥ 1 | 1024
 analyze --top_k 0 | top_k=0 | a whole number ≥ 1 | 10
 analyze --nproc 0 | nproc=0 | a whole number ≥ 1 | 1
+analyze --target_se -0.1 | target_se=-0.1 | a number ≥ 0 and < 1 | 0.0
+analyze --target_se 0.01 --chance false | target_se=0.01 with chance=false | chance=true, which computes | chance=true
+analyze --target_se 0.01 --relations nfm_stable_rank | target_se=0.01 with relations=nfm_stable_rank
+    | relations among agop_nfm | relations=agop_nfm
+analyze --target_se 0.01 --agop_power 0.5 | target_se=0.01 with agop_power=0.5 | agop_power=1 | agop_power=1
+analyze --chance maybe | chance='maybe' | true, false | chance=
 analyze --max_samples -1 | max_samples=-1 | a whole number ≥ 0 | 0
 analyze --epoch 3 | parameter 'epoch' | run_id, epochs | did you mean --epochs?
 gradient_directions --unit samples | unit='samples' | sample, batch | unit=sample
