@@ -128,13 +128,13 @@ class PairedProducts:
     ) -> Float[Tensor, "k k"]:
         """Return ⟨a_n, a_k⟩ = ½ Σ (G_n G_kᵀ ∘ H_n H_kᵀ + G_n H_kᵀ ∘ H_n G_kᵀ) of all or of chosen pairs in float64."""
         one = torch.arange(len(self.inputs)) if chosen is None else chosen
-        pulled: Tensor = similarity.once(torch.matmul, self.gradients, self.weight)[one].double()
-        left, right = pulled.flatten(0, 1), self.inputs[one].double().flatten(0, 1)
+        everyone: Tensor = similarity.once(torch.matmul, self.gradients, self.weight).double()
+        left, right = everyone[one].flatten(0, 1), self.inputs[one].double().flatten(0, 1)
         crossed, s = left @ right.T, self.inputs.shape[1]
         products = (left @ left.T) * (right @ right.T) + crossed * crossed.T
         values = products.view(len(one), s, len(one), s).sum(dim=(1, 3)) / 2
         if similarity.centre == "entry":
-            entries = replace(self, inputs=self.inputs[one])._entries(pulled)
+            entries = self._entries(everyone)[one]
             values = values - torch.outer(entries, entries)
         return values
 
