@@ -48,17 +48,16 @@ class OuterProducts:
         return values - self._entries() * other._entries() if similarity.centre == "entry" else values
 
     def every(
-        self, other: "OuterProducts", classes: Int[Tensor, " m"], similarity: Similarity
-    ) -> list[Float[Tensor, "k k"]]:
-        """Return ⟨a_n, b_k⟩ of all pairs of each class in float64."""
+        self, other: "OuterProducts", similarity: Similarity, chosen: Int[Tensor, " k"] | None = None
+    ) -> Float[Tensor, "k k"]:
+        """Return ⟨a_n, b_k⟩ of all pairs in float64, or of those among the examples at the chosen places."""
+        one = torch.arange(len(self.rows)) if chosen is None else chosen
         left, s, t = self._through(other.factor, similarity), self.rows.shape[1], other.rows.shape[1]
-        entries = (self._entries(), other._entries()) if similarity.centre == "entry" else None
-        found = []
-        for one in by_class(classes):
-            crossed = (left[one].flatten(0, 1) @ other.rows[one].flatten(0, 1).T).double().square()
-            values = crossed.view(len(one), s, len(one), t).sum(dim=(1, 3))
-            found.append(values if entries is None else values - torch.outer(entries[0][one], entries[1][one]))
-        return found
+        crossed = (left[one].flatten(0, 1) @ other.rows[one].flatten(0, 1).T).double().square()
+        values = crossed.view(len(one), s, len(one), t).sum(dim=(1, 3))
+        if similarity.centre == "entry":
+            values = values - torch.outer(self._entries()[one], other._entries()[one])
+        return values
 
     def estimates(self) -> "list[OuterProducts]":
         """Return the independent estimates one by one."""
@@ -124,20 +123,20 @@ class PairedProducts:
     def every(
         self,
         other: "PairedProducts",  # noqa: ARG002
-        classes: Int[Tensor, " m"],
         similarity: Similarity,
-    ) -> list[Float[Tensor, "k k"]]:
-        """Return ⟨a_n, a_k⟩ = ½ Σ (G_n G_kᵀ ∘ H_n H_kᵀ + G_n H_kᵀ ∘ H_n G_kᵀ) of all pairs of each class in float64."""
-        pulled: Tensor = similarity.once(torch.matmul, self.gradients, self.weight).double()
-        inputs, entries = self.inputs.double(), self._entries(pulled)
-        found = []
-        for one in by_class(classes):
-            left, right = pulled[one].flatten(0, 1), inputs[one].flatten(0, 1)
-            crossed = left @ right.T
-            products = (left @ left.T) * (right @ right.T) + crossed * crossed.T
-            values = products.view(len(one), -1, len(one), inputs.shape[1]).sum(dim=(1, 3)) / 2
-            found.append(values - torch.outer(entries[one], entries[one]) if similarity.centre == "entry" else values)
-        return found
+        chosen: Int[Tensor, " k"] | None = None,
+    ) -> Float[Tensor, "k k"]:
+        """Return ⟨a_n, a_k⟩ = ½ Σ (G_n G_kᵀ ∘ H_n H_kᵀ + G_n H_kᵀ ∘ H_n G_kᵀ) of all or of chosen pairs in float64."""
+        one = torch.arange(len(self.inputs)) if chosen is None else chosen
+        everyone: Tensor = similarity.once(torch.matmul, self.gradients, self.weight).double()
+        left, right = everyone[one].flatten(0, 1), self.inputs[one].double().flatten(0, 1)
+        crossed, s = left @ right.T, self.inputs.shape[1]
+        products = (left @ left.T) * (right @ right.T) + crossed * crossed.T
+        values = products.view(len(one), s, len(one), s).sum(dim=(1, 3)) / 2
+        if similarity.centre == "entry":
+            entries = self._entries(everyone)[one]
+            values = values - torch.outer(entries, entries)
+        return values
 
     def estimates(self) -> "list[PairedProducts]":
         """Return the independent estimates one by one: there is one."""
@@ -149,11 +148,6 @@ class PairedProducts:
 
 
 ExampleMatrices: TypeAlias = OuterProducts | PairedProducts
-
-
-def by_class(classes: Int[Tensor, " m"]) -> list[Int[Tensor, " k"]]:
-    """Return the places of the examples of each class; classes are counted from 0."""
-    return [(classes == one).nonzero().squeeze(1) for one in range(int(classes.max()) + 1)]
 
 
 def _of(examples: ExampleMatrices, numbers: Tensor, *names: str) -> dict[str, Tensor]:

@@ -36,10 +36,10 @@ class Powers(NamedTuple):
     four: float
 
     @classmethod
-    def of(cls, estimates: Sequence[Float[Tensor, "r r"]], similarity: Similarity) -> "Powers":
+    def of(cls, estimates: Sequence[Float[Tensor, "r r"]], similarity: Similarity | None = None) -> "Powers":
         """Return the traces of a symmetric matrix, from independent estimates if there are several."""
         mean = torch.stack(list(estimates)).mean(dim=0) if len(estimates) > 1 else estimates[0]
-        square = similarity.square(mean) if len(estimates) == 1 else estimates[0] @ estimates[-1]
+        square = (similarity or Similarity()).square(mean) if len(estimates) == 1 else estimates[0] @ estimates[-1]
         return cls(
             float(mean.diagonal().double().sum()),
             mean_product(estimates, inner),

@@ -73,9 +73,9 @@ class Similarity:
         if a.factor is None and b.factor is None:
             return inner(a.dense(), b.dense())
         for one, other in ((a, b), (b, a)):
-            if one.core is None or one.factor is None or other.factor is None or other.core is not None:
+            if one.core is None or other.core is not None or one.factor is other.factor:
                 continue
-            if one.factor is not other.factor:
+            if one.factor is not None and other.factor is not None:
                 return self._along(one.core, one.factor, other.factor)
         left = self.once(self._half, a.core, a.factor, b.factor)
         return inner(left, self.once(self._half, b.core, b.factor, a.factor).T)

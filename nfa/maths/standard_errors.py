@@ -205,7 +205,8 @@ def _within_classes(a: Any, b: Any, sampling: Sampling, similarity: Similarity) 
     classes = sampling.classes_of(a)
     assert classes is not None
     total = 0.0
-    for products in _mean_of_pairs(a, b, lambda x, y: x.every(y, classes, similarity)):
+    places = [(classes == one).nonzero().squeeze(1) for one in range(int(classes.max()) + 1)]
+    for products in _mean_of_pairs(a, b, lambda x, y: [x.every(y, similarity, one) for one in places]):
         own, everyone, count = float(products.trace()), float(products.sum()), len(products)
         total += count / len(classes) * (own / count - (everyone - own) / (count * (count - 1)))
     return total

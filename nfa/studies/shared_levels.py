@@ -86,9 +86,18 @@ class SharedLevels:
 
     def _narrow(self, rotated: str) -> list[Tensor]:
         """Return Σ⁻¹VᵀAVΣ⁻¹ for A = AGOP or G, with W = UΣVᵀ, so that A = VΣ(…)ΣVᵀ."""
+        found = []
+        for one in _estimates(self.matrices[rotated]):
+            assert one.core is not None
+            halves = self._halves if one.factor is None else self.similarity.once(_through, one.factor, self._halves)
+            found.append(halves.T @ (one.core.to(halves) @ halves))
+        return found
+
+    @cached_property
+    def _halves(self) -> Tensor:
+        """VΣ⁻¹ [i, m]."""
         values, vectors = self.spectrum
-        halves = vectors / values.sqrt()
-        return [halves.T @ (one.dense().double() @ halves) for one in _estimates(self.matrices[rotated])]
+        return vectors / values.sqrt()
 
     @cached_property
     def c(self) -> Powers:
@@ -108,10 +117,9 @@ class SharedLevels:
         """The eigenvalues of C in descending order [m] and their eigenvectors [r, m], in float64; m = 0 where C is not
         finite.
         """
-        gram = self._gram
-        if not gram.isfinite().all():
-            return gram.double().new_zeros(0), gram.double().new_zeros(len(gram), 0)
         values, vectors = self.similarity.once(eigenvectors, self.means["nfm"])
+        if not len(values):
+            return values, vectors
         values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
         counted = values > (CUTOFF if self.is_narrow else 0) * values[0]
         return values[counted], vectors[:, counted]
@@ -179,6 +187,11 @@ class SharedLevels:
         squares = self.similarity.trace(nfm) * inner(fact.pairs, fact.pairs) + inner(fact.pairs, through)
         norm = math.sqrt(max(0.0, squares / 2 * self.similarity.squared(nfm)))
         return Level(0.0, math.sqrt(max(0.0, inner(through, again))) / norm) if norm > 0 else None
+
+
+def _through(weight: Tensor, halves: Tensor) -> Tensor:
+    """Return U = W V Σ⁻¹, which is orthonormal, multiplied in float64."""
+    return (weight.double() @ halves).to(weight)
 
 
 def _estimates(matrix: Matrix) -> list[Congruence]:

@@ -117,7 +117,7 @@ def spoilt(part: torch.Tensor, entry: float) -> torch.Tensor:
 def test_the_cosine_is_undefined_where_only_the_inner_product_overflows():
     """In float32 ‖A‖ and ‖B‖ are numbers here, and C F Eᵀ is none."""
     a = Congruence(torch.eye(2), 1e25 * torch.eye(2))
-    b = Congruence(1e18 * torch.eye(2), None)
+    b = Congruence(1e18 * torch.eye(2), torch.eye(2))
     assert math.isfinite(Similarity().inner(a, a))
     assert math.isfinite(Similarity().inner(b, b))
     assert Similarity().cosine(a, b) is None
