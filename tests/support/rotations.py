@@ -27,7 +27,7 @@ def spiked(o: int, i: int, spikes: int, seed: int = 0) -> Tensor:
     W, heights = gaussian(o, i, seed=seed) / max(o, i) ** 0.5, uniform(spikes, seed=seed)
     for number, height in enumerate(heights):
         u, v = (gaussian(size, seed=seed + 1000 * (number + 1) + size) for size in (o, i))
-        W = W + 10**height * torch.outer(u / u.norm(), v / v.norm())
+        W = W + 10 ** float(height) * torch.outer(u / u.norm(), v / v.norm())
     return W
 
 
