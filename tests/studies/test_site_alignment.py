@@ -75,7 +75,7 @@ def assert_level(found: Values, suffix: str, values: Tensor, close: float = 0.01
     sd = float(values.std())
     error = sd * (1 / len(values) + 1 / 200) ** 0.5
     assert abs(found[suffix] - float(values.mean())) <= close + 4 * error
-    assert abs(found[f"{suffix}_sd"] - sd) <= 0.25 * sd + (0.01 if len(values) > 500 else 0.05)
+    assert abs(found[f"{suffix}_sd"] - sd) <= 0.4 * sd + 0.05  # exponents have heavy tails
 
 
 def assert_levels(made: Site, draws: int, *, positions: str = "each", centre: str = "none", power: float = 1) -> None:
