@@ -40,8 +40,8 @@ class Site:
 
     def padded(self, positions: int) -> "Site":
         """With further positions of zeros, as those that shorter examples lack."""
-        longer = [F.pad(part, (0, 0, 0, positions)) for part in (self.h, self.z, self.delta)]
-        return Site(self.W, self.initial, *longer, F.pad(self.K, (0, 0, 0, 0, 0, positions)))
+        h, z, delta = (F.pad(part, (0, 0, 0, positions)) for part in (self.h, self.z, self.delta))
+        return Site(self.W, self.initial, h, z, delta, F.pad(self.K, (0, 0, 0, 0, 0, positions)))
 
 
 def site(o: int, i: int, *, n: int = 40, s: int = 1, rank: int = 0, bias: bool = False, seed: int = 0) -> Site:

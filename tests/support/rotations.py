@@ -24,10 +24,11 @@ def positive(size: int, rank: int, seed: int = 0, decay: float = 0.0) -> Tensor:
 
 def spiked(o: int, i: int, spikes: int, seed: int = 0) -> Tensor:
     """A Gaussian weight [o, i] plus rank-one terms of norm 1 to 10."""
-    W, heights = gaussian(o, i, seed=seed) / max(o, i) ** 0.5, uniform(spikes, seed=seed)
+    W: Tensor = gaussian(o, i, seed=seed) / max(o, i) ** 0.5
+    heights = uniform(spikes, seed=seed)
     for number, height in enumerate(heights):
         u, v = (gaussian(size, seed=seed + 1000 * (number + 1) + size) for size in (o, i))
-        W = W + 10**height * torch.outer(u / u.norm(), v / v.norm())
+        W += 10 ** float(height) * torch.outer(u / u.norm(), v / v.norm())
     return W
 
 
