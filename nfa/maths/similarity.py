@@ -137,7 +137,15 @@ def _cross(left: Tensor, right: Tensor) -> Tensor:
 
 
 def inner(a: Tensor, b: Tensor) -> float:
-    """Return ⟨A, B⟩ of two matrices of the same shape."""
+    """Return ⟨A, B⟩.
+
+    Args:
+        a: The matrix A.
+        b: The matrix B, of the same shape.
+
+    Returns:
+        The sum of the products of their entries, in float64.
+    """
     # Entries are multiplied and added in float64: float32 sums of 10⁶ terms lose digits, and their squares underflow.
     return float(
         sum((x.double() * y.double()).sum() for x, y in zip(torch.split(a, 256), torch.split(b, 256), strict=True))
