@@ -146,10 +146,21 @@ def inner(a: Tensor, b: Tensor) -> float:
     Returns:
         The sum of the products of their entries, in float64.
     """
-    # Entries are multiplied and added in float64: float32 sums of 10⁶ terms lose digits, and their squares underflow.
-    return float(
-        sum((x.double() * y.double()).sum() for x, y in zip(torch.split(a, 256), torch.split(b, 256), strict=True))
-    )
+    # Products are rounded to the type of the entries, which is scaled so that none overflows and none that counts
+    # underflows; they are added in float64, because float32 sums of 10⁶ terms lose digits.
+    scales = [_scale(a), _scale(b)]
+    products = (a / scales[0]) * (b / scales[1])
+    return float(products.sum(dtype=torch.float64)) * scales[0] * scales[1]
+
+
+def _scale(a: Tensor) -> float:
+    """Return the power of two next to the entry of largest magnitude; 1 where all entries are 0 or one is not finite.
+    """
+    if not a.numel():
+        return 1.0
+    low, high = torch.aminmax(a)
+    largest = max(abs(float(low)), abs(float(high)))
+    return 2.0 ** math.frexp(largest)[1] if 0 < largest < math.inf else 1.0
 
 
 def _entry_centred(a: Congruence, b: Congruence) -> float:
