@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from nfa.maths.congruence import Congruence
-from nfa.maths.similarity import Similarity
+from nfa.maths.similarity import Similarity, scale_of
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,9 @@ class OuterProducts:
         """Return ⟨a_n, B⟩ in float64: for B = EᵀDE it is Σ_s yᵀDy with y = E Fᵀ x."""
         through = self._through(matrix.factor, similarity)
         forms = through if matrix.core is None else through @ matrix.core
-        values = (forms.double() * through.double()).sum(dim=(-2, -1))
+        scales = scale_of(forms), scale_of(through)
+        products = (forms / scales[0]) * (through / scales[1])  # as in `inner`
+        values = products.sum(dim=(-2, -1), dtype=torch.float64) * scales[0] * scales[1]
         if similarity.centre == "entry":
             values = values - self._entries() * matrix.double().sum() / matrix.size
         return values

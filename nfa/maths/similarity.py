@@ -148,13 +148,19 @@ def inner(a: Tensor, b: Tensor) -> float:
     """
     # Products are rounded to the type of the entries, which is scaled so that none overflows and none that counts
     # underflows; they are added in float64, because float32 sums of 10⁶ terms lose digits.
-    scales = [_scale(a), _scale(b)]
+    scales = scale_of(a), scale_of(b)
     products = (a / scales[0]) * (b / scales[1])
     return float(products.sum(dtype=torch.float64)) * scales[0] * scales[1]
 
 
-def _scale(a: Tensor) -> float:
-    """Return the power of two next to the entry of largest magnitude; 1 where all entries are 0 or one is not finite.
+def scale_of(a: Tensor) -> float:
+    """Return the power of two next to the entry of largest magnitude.
+
+    Args:
+        a: The entries.
+
+    Returns:
+        The scale; 1 where all entries are 0 or one is not finite.
     """
     if not a.numel():
         return 1.0

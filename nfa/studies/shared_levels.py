@@ -32,6 +32,7 @@ class SharedLevels:
         self.matrices, self.similarity = matrices, similarity
         self.means = {name: mean_of(matrix) for name, matrix in matrices.items()}
         self._powers: dict[str, Powers] = {}
+        self._estimates: dict[str, list[Tensor]] = {}
 
     def cosine(self, name: str) -> Level | None:
         """Return the level of a relation's cosine.
@@ -73,7 +74,9 @@ class SharedLevels:
         Returns:
             The matrices.
         """
-        return self._narrow(rotated) if self.is_narrow else self._wide(rotated)
+        if rotated not in self._estimates:
+            self._estimates[rotated] = self._narrow(rotated) if self.is_narrow else self._wide(rotated)
+        return self._estimates[rotated]
 
     @property
     def is_narrow(self) -> bool:
