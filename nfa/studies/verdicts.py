@@ -8,7 +8,7 @@ from typing import Literal
 from nfa.levels import beside
 
 Level = Literal["chance", "shared"]
-ACCURACY = 0.01  # of a shared-weights level in closed form, which comes without a standard deviation
+ACCURACY = 0.01  # of a shared-weights level
 
 
 def is_above(values: Mapping[str, float], key: str, level: Level) -> bool | None:
@@ -17,8 +17,8 @@ def is_above(values: Mapping[str, float], key: str, level: Level) -> bool | None
     Args:
         values: Values by metric key, with errors and levels under the suffixes of nfa/levels.py.
         key: The key of the value. Its unbiased estimate is compared where there is one.
-        level: "chance" or "shared". The level of shared weights must also be exceeded by its accuracy, 0.01, where it
-            has no standard deviation. Other errors that are absent count as 0.
+        level: "chance" or "shared". The level of shared weights must also be exceeded by its accuracy, 0.01. Errors
+            that are absent count as 0.
 
     Returns:
         Whether it is above.
@@ -33,7 +33,7 @@ def is_above(values: Mapping[str, float], key: str, level: Level) -> bool | None
     if key not in values or height is None:
         return None
     excess = (values[key] if by.unbiased is None else by.unbiased) - height
-    least = ACCURACY if level == "shared" and spread is None else 0.0
+    least = ACCURACY if level == "shared" else 0.0
     return excess > max(least, 2 * math.hypot(by.standard_error or 0, spread or 0))
 
 
