@@ -37,14 +37,15 @@ def test_above_chance_is_more_than_both_errors_and_of_the_unbiased_value(
 @pytest.mark.parametrize(
     ("beside", "expected"),
     [
-        ({"shared": 0.495}, False),  # the closed form is accurate to 0.01
+        ({"shared": 0.495}, False),  # levels are accurate to 0.01
         ({"shared": 0.48}, True),
         ({"shared": 0.48, "se": 0.02}, False),
-        ({"shared": 0.495, "shared_sd": 0.001}, True),
+        ({"shared": 0.495, "shared_sd": 0.001}, False),
+        ({"shared": 0.48, "shared_sd": 0.001}, True),
         ({"shared": 0.48, "shared_sd": 0.02}, False),
     ],
 )
-def test_a_shared_weights_level_without_a_spread_is_exceeded_by_its_accuracy_too(
+def test_a_shared_weights_level_is_exceeded_by_its_accuracy_too(
     beside: dict[str, float], expected: bool
 ) -> None:
     assert is_above(values(**beside), KEY, "shared") is expected
