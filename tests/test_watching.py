@@ -301,7 +301,7 @@ def diverge(watch: Watch, module: nn.Linear, entry: float) -> tuple[dict[str, fl
 
 
 def relations_of(site: str, values: dict[str, float]) -> set[str]:
-    return {key.removeprefix(f"{site}/") for key in values if key.startswith(f"{site}/")}
+    return {key.removeprefix(f"{site}/") for key in values if key.startswith(f"{site}/") and not is_beside(key)}
 
 
 @pytest.mark.parametrize("entry", [math.nan, math.inf, -math.inf, 1e30])

@@ -115,7 +115,11 @@ def test_a_probe_has_the_same_values_in_every_form() -> None:
         with nfa.watch(model, cross_entropy, given, prefix=f"{number}/") as watch:
             found = watch.record(0)
         values = {key.removeprefix(f"{number}/").removeprefix("net."): value for key, value in found.items()}
-        assert values == pytest.approx(direct, abs=1e-6)
+        errors = {key for key in direct if key.endswith(("_se", "_unbiased"))}  # none for a whole dataset
+        assert {key: values[key] for key in direct.keys() - errors} == pytest.approx(
+            {key: direct[key] for key in direct.keys() - errors}, abs=1e-6
+        )
+        assert values.keys() - errors == direct.keys() - errors
 
 
 class Named(nn.Module):

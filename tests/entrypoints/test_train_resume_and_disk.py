@@ -60,6 +60,7 @@ OTHER = {
     "schedule": "0-3",
     "max_samples": 100,
     "precision": "bfloat16",
+    "chance": False,
     "dataset": "svhn",
 }
 
