@@ -99,6 +99,7 @@ def measured(workload: Any, site: str, model: nn.Module | None = None, **options
 
 
 def agree(found: dict[str, float], right: dict[str, float], tolerance: float = 1e-5) -> None:
-    assert {name for name in found if not is_beside(name)} == right.keys()
-    apart = {name: abs(found[name] - right[name]) for name in right}
+    names = {name for name in right if not is_beside(name)}
+    assert {name for name in found if not is_beside(name)} == names
+    apart = {name: abs(found[name] - right[name]) for name in names}
     assert max(apart.values()) <= tolerance, (apart, found, right)
