@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from nfa.maths.congruence import Congruence
-from nfa.maths.similarity import Similarity, scale_of
+from nfa.maths.similarity import Similarity, scaled_products
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,8 @@ class OuterProducts:
         """Return ⟨a_n, B⟩ in float64: for B = EᵀDE it is Σ_s yᵀDy with y = E Fᵀ x."""
         through = self._through(matrix.factor, similarity)
         forms = through if matrix.core is None else through @ matrix.core
-        scales = scale_of(forms), scale_of(through)
-        products = (forms / scales[0]) * (through / scales[1])  # as in `inner`
-        values = products.sum(dim=(-2, -1), dtype=torch.float64) * scales[0] * scales[1]
+        products, scale = scaled_products(forms, through)
+        values = products.sum(dim=(-2, -1), dtype=torch.float64) * scale
         if similarity.centre == "entry":
             values = values - self._entries() * matrix.double().sum() / matrix.size
         return values

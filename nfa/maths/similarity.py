@@ -11,6 +11,7 @@ from nfa.maths.accumulate import add_gram, symmetric
 from nfa.maths.congruence import Congruence
 
 Centre = Literal["none", "entry"]
+NEAR_ONE = 2.0**-40, 2.0**40  # products of two such numbers, and sums of them, are far from the ends of float32
 
 
 class Similarity:
@@ -146,27 +147,38 @@ def inner(a: Tensor, b: Tensor) -> float:
     Returns:
         The sum of the products of their entries, in float64.
     """
-    # Products are rounded to the type of the entries, which is scaled so that none overflows and none that counts
-    # underflows; they are added in float64, because float32 sums of 10⁶ terms lose digits.
-    scales = scale_of(a), scale_of(b)
-    products = (a / scales[0]) * (b / scales[1])
-    return float(products.sum(dtype=torch.float64)) * scales[0] * scales[1]
+    products, scale = scaled_products(a, b)
+    return float(products.sum(dtype=torch.float64)) * scale
 
 
-def scale_of(a: Tensor) -> float:
-    """Return the power of two next to the entry of largest magnitude.
+def scaled_products(a: Tensor, b: Tensor) -> tuple[Tensor, float]:
+    """Return the products of entries, to be added in float64, and the scale by which their sum is to be multiplied.
+
+    Products are rounded to float32 at least. Entries are scaled so that no product overflows and none that counts
+    underflows. Sums of 10⁶ terms would lose digits in float32.
 
     Args:
-        a: The entries.
+        a: The entries a.
+        b: The entries b, of the same shape.
 
     Returns:
-        The scale; 1 where all entries are 0 or one is not finite.
+        The products, and the scale.
     """
+    (first, of_first), (second, of_second) = _scaled(a), _scaled(b)
+    return first * second, of_first * of_second
+
+
+def _scaled(a: Tensor) -> tuple[Tensor, float]:
+    """Return entries divided by a power of two, where their largest magnitude is far from 1, and this power."""
+    a = a if a.dtype == torch.float64 else a.float()
     if not a.numel():
-        return 1.0
+        return a, 1.0
     low, high = torch.aminmax(a)
     largest = max(abs(float(low)), abs(float(high)))
-    return 2.0 ** math.frexp(largest)[1] if 0 < largest < math.inf else 1.0
+    if not 0 < largest < math.inf or NEAR_ONE[0] < largest < NEAR_ONE[1]:
+        return a, 1.0
+    scale = 2.0 ** math.frexp(largest)[1]
+    return a / scale, scale
 
 
 def _entry_centred(a: Congruence, b: Congruence) -> float:
