@@ -38,14 +38,13 @@ class Powers(NamedTuple):
     @classmethod
     def of(cls, estimates: Sequence[Float[Tensor, "r r"]], similarity: Similarity | None = None) -> "Powers":
         """Return the traces of a symmetric matrix, from independent estimates if there are several."""
-        mean = torch.stack(list(estimates)).mean(dim=0) if len(estimates) > 1 else estimates[0]
-        square = (similarity or Similarity()).square(mean) if len(estimates) == 1 else estimates[0] @ estimates[-1]
-        return cls(
-            float(mean.diagonal().double().sum()),
-            mean_product(estimates, inner),
-            inner(square.T, mean),
-            inner(square, square.T),
-        )
+        if len(estimates) == 1:
+            (s,) = estimates
+            square = (similarity or Similarity()).square(s)
+            return cls(float(s.diagonal().double().sum()), inner(s, s), inner(square, s), inner(square, square))
+        mean, product = torch.stack(list(estimates)).mean(dim=0), estimates[0] @ estimates[-1]
+        squared = mean_product(estimates, inner)
+        return cls(float(mean.diagonal().double().sum()), squared, inner(product.T, mean), inner(product, product.T))
 
     @property
     def ratio(self) -> float:

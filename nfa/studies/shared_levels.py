@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Mapping
 from functools import cached_property
 
-import torch
 from torch import Tensor
 
 from nfa.maths import shared_weights
@@ -132,29 +131,31 @@ class SharedLevels:
         c, norm = self.c, math.sqrt(max(0.0, self.similarity.squared(self.means[other])))
         if other == "nfm":
             return Target(c.two, c.three, c.four, c.four, norm)
+        gram, square = self._gram, self.similarity.square(self._gram)
+        if self.is_narrow:  # tr Bᵏ is that of (M₀ M)ᵏ
+            removed = self.means[other].dense()
+            product = removed @ gram
+            traces = inner(removed, gram), inner(product, gram), inner(product, square), inner(product, product.T)
+            return Target(*traces, norm)
         half = self._half(other)
-        b, square = self.similarity.cross(half, half), self.similarity.square(self._gram)
+        b = self.similarity.cross(half, half)
         assert b is not None
-        return Target(inner(half, half), inner(b, self._gram), inner(b, square), inner(b, b), norm)
+        return Target(inner(half, half), inner(b, gram), inner(b, square), inner(b, b), norm)
 
     def _half(self, other: str) -> Tensor:
-        """Return W Δᵀ; where there are fewer inputs (WᵀW)^½ Δᵀ, in the coordinates of input space."""
-        nfm, removed = self.means["nfm"], self.means[other]
-        if not self.is_narrow:
-            cross = self.similarity.cross(nfm.factor, removed.factor)
-            assert cross is not None
-            return cross
-        values, vectors = self.spectrum
-        squares, turns = torch.linalg.eigh(removed.dense().double())
-        root: Tensor = (vectors * values.sqrt()) @ vectors.T
-        half: Tensor = root @ (turns * squares.clamp(min=0).sqrt())
-        return half
+        """Return W Δᵀ."""
+        cross = self.similarity.cross(self.means["nfm"].factor, self.means[other].factor)
+        assert cross is not None
+        return cross
 
     def _turned(self, other: str) -> Tensor:
         """Return B in the eigenvectors of C."""
         values, vectors = self.spectrum
         if other == "nfm":
             return values.square().diag()
+        if self.is_narrow:
+            scaled = vectors * values.sqrt()
+            return scaled.T @ (self.means[other].dense().double() @ scaled)
         half = vectors.T @ self._half(other).double()
         return half @ half.T
 
