@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from nfa.maths.congruence import Congruence
-from nfa.maths.similarity import Similarity, scaled_products
+from nfa.maths.similarity import Similarity, scaled, scaled_products
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class OuterProducts:
 
     def along(self, matrix: Congruence, similarity: Similarity) -> Float[Tensor, "m ..."]:
         """Return ⟨a_n, B⟩ in float64: for B = EᵀDE it is Σ_s yᵀDy with y = E Fᵀ x."""
-        through = self._through(matrix.factor, similarity)
-        forms = through if matrix.core is None else through @ matrix.core
-        products, scale = scaled_products(forms, through)
-        values = products.sum(dim=(-2, -1), dtype=torch.float64) * scale
+        through, of_rows = scaled(self._through(matrix.factor, similarity))
+        core, of_core = (None, 1.0) if matrix.core is None else scaled(matrix.core)
+        products, scale = scaled_products(through if core is None else through @ core, through)
+        values = products.sum(dim=(-2, -1), dtype=torch.float64) * scale * of_rows**2 * of_core
         if similarity.centre == "entry":
             values = values - self._entries() * matrix.double().sum() / matrix.size
         return values

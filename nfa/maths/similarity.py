@@ -164,12 +164,19 @@ def scaled_products(a: Tensor, b: Tensor) -> tuple[Tensor, float]:
     Returns:
         The products, and the scale.
     """
-    (first, of_first), (second, of_second) = _scaled(a), _scaled(b)
+    (first, of_first), (second, of_second) = scaled(a), scaled(b)
     return first * second, of_first * of_second
 
 
-def _scaled(a: Tensor) -> tuple[Tensor, float]:
-    """Return entries divided by a power of two, where their largest magnitude is far from 1, and this power."""
+def scaled(a: Tensor) -> tuple[Tensor, float]:
+    """Return entries divided by a power of two, where their largest magnitude is far from 1, and this power.
+
+    Args:
+        a: The entries.
+
+    Returns:
+        The entries, in float32 at least, and the power, which has a value in their type.
+    """
     a = a if a.dtype == torch.float64 else a.float()
     if not a.numel():
         return a, 1.0
@@ -177,7 +184,7 @@ def _scaled(a: Tensor) -> tuple[Tensor, float]:
     largest = max(abs(float(low)), abs(float(high)))
     if not 0 < largest < math.inf or NEAR_ONE[0] < largest < NEAR_ONE[1]:
         return a, 1.0
-    scale = 2.0 ** math.frexp(largest)[1]
+    scale = 2.0 ** (math.frexp(largest)[1] - 1)  # the next larger power may be infinite
     return a / scale, scale
 
 

@@ -142,6 +142,19 @@ def test_float32_rows_give_float64_products_close_to_exact_ones():
     )
 
 
+@pytest.mark.parametrize("scale", [2.0**-55, 2.0**55], ids=["small", "large"])
+def test_the_scale_of_float32_rows_does_not_change_their_products(scale):
+    """A row times the mean of outer products of such rows is of the third power, which float32 does not hold."""
+    rows = outer_products("factor", 20, 3, 30, 40, 0).rows.float()
+    mean = torch.einsum("nsa,nsb->ab", rows, rows)
+
+    def along(by: float) -> Tensor:
+        examples = OuterProducts(rows * by, None, torch.arange(20))
+        return examples.along(Congruence(None, mean * by**2), Similarity()) / by**4
+
+    torch.testing.assert_close(along(scale), along(1.0), rtol=1e-6, atol=0)
+
+
 def test_what_is_not_finite_stays_visible():
     examples = outer_products("factor", 4, 2, 3, 5, 0)
     examples.rows[2, 0, 1] = math.nan

@@ -57,6 +57,18 @@ def test_matrices_that_share_a_factor_are_no_special_case(forms):
     assert Similarity().cosine(a, b) == pytest.approx(reference.cosine(a.dense(), b.dense()), abs=1e-12)
 
 
+def test_entries_of_the_largest_magnitude_change_no_cosine():
+    """The power of two above the largest float32 is infinite there, and the entries divided by it are 0."""
+    a, b = torch.tensor([[1.0, 0.5], [0.5, 0.75]]), torch.eye(2)
+    value = Similarity().cosine(Congruence(None, a * torch.finfo(torch.float32).max), Congruence(None, b))
+    assert value == pytest.approx(reference.cosine(a, b), abs=1e-6)
+
+
+def test_the_largest_float64_entries_leave_a_cosine_undefined():
+    largest = Congruence(None, torch.eye(2, dtype=torch.float64) * torch.finfo(torch.float64).max)
+    assert Similarity().cosine(largest, Congruence(None, torch.eye(2, dtype=torch.float64))) is None
+
+
 @pytest.mark.parametrize("shape", [(1024, 300), (300, 1024)])
 @pytest.mark.parametrize("scale", [1.0, 1e-8], ids=["scale 1", "scale 1e-8"])
 @pytest.mark.parametrize("centre", ["none", "entry"])
