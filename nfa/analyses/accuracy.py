@@ -58,7 +58,7 @@ def search(
         widest, reached = Widest(0.0, "", order[0]), True
         for step in order:
             first, found[step] = measure(step, before, now)
-            last = Widest(0.0, "", step) if now == population else widest_of(found[step], step)
+            last = widest_of(found[step], step, complete=now == population)
             widest = max(widest, last, key=lambda one: one.se)
             reached = reached and last.se <= target and (now == population or widest_of(first, step).se <= target)
             if not reached and now < most:
@@ -69,18 +69,19 @@ def search(
         before, now = now, min(2 * now, most)
 
 
-def widest_of(values: Values, step: int) -> Widest:
+def widest_of(values: Values, step: int, *, complete: bool = False) -> Widest:
     """Return the largest standard error of a checkpoint's cosines and stable ranks.
 
     Args:
         values: The values by metric key.
         step: The step.
+        complete: Whether all training examples were measured, so that only random directions leave an error.
 
     Returns:
         The standard error, with the key of the relation.
     """
     found = [
-        Widest(values.get(f"{key}_se", math.inf), key, step)
+        Widest(values.get(f"{key}_se", 0.0 if complete else math.inf), key, step)
         for key in values
         if key.rpartition("/")[2] in ESTIMATED
     ]

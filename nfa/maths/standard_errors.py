@@ -19,6 +19,9 @@ from nfa.maths.example_matrices import ExampleMatrices
 from nfa.maths.replicates import Replicates
 from nfa.maths.similarity import Similarity
 
+FEWEST = 32  # examples below which no standard error is given: variances of so few are not known
+NOISE = 0.5  # no unbiased cosine where sampling makes more than this part of a squared norm
+NOISE_OF_RANKS = 0.1  # no standard error of a stable rank where it does so, since λ is then biased as well
 FEW = 0.05  # of the stored examples: where these carry so much of the variance of t,
 MOST_OF_IT = 0.6  # a few examples decide, and no standard error is given, because it would be too small
 
@@ -90,6 +93,8 @@ def mean_of(matrix: Matrix) -> Congruence:
 def cosine_error(a: Matrix, b: Matrix, similarity: Similarity, sampling: Sampling) -> CosineError | None:
     """Return the standard error of the cosine of A and B over examples and random directions.
 
+    There is none for fewer than 32 examples, where a few examples decide, and where sampling makes half of a norm².
+
     Sampling adds (1 − n/N)/n times the variance of a_n to ‖Â‖² on average, and the covariance of a_n and b_n to ⟨Â, B̂⟩;
     within classes where examples were drawn by class. The unbiased cosine is without these.
 
@@ -108,7 +113,7 @@ def cosine_error(a: Matrix, b: Matrix, similarity: Similarity, sampling: Samplin
     if terms is None or not (sampling.unseen > 0 or isinstance(a, Replicates)):
         return None
     variance, carried = _within(terms.mean(dim=1), pair.classes)
-    if not math.isfinite(variance) or (sampling.unseen > 0 and carried >= MOST_OF_IT):
+    if not math.isfinite(variance) or (sampling.unseen > 0 and (carried >= MOST_OF_IT or len(terms) < FEWEST)):
         return None
     directions = float(terms.var(dim=1).mean()) / terms.shape[1] if terms.shape[1] > 1 else 0.0
     squared = (sampling.unseen * variance + (1 - sampling.unseen) * directions) / n
@@ -122,7 +127,7 @@ def stable_rank_error(
     """Return the standard error of the stable rank ‖A‖²/λ² over examples.
 
     With the eigenvector v of the eigenvalue λ of largest magnitude, t_n = 2⟨a_n, A⟩/λ² − 2 (‖A‖²/λ³) vᵀa_n v. What
-    sampling adds to ‖A‖² and to λ² nearly cancels, so the value itself is not corrected.
+    sampling adds to ‖A‖² and to λ² nearly cancels where it is little, so the value itself is not corrected.
 
     Args:
         matrix: The matrix A.
@@ -132,11 +137,15 @@ def stable_rank_error(
         sampling: How the examples were drawn.
 
     Returns:
-        The error; None where there is no sampling error, and where a few examples decide.
+        The error; None where there is no sampling error, where a few examples decide, and where sampling makes more
+        than a tenth of ‖A‖².
     """
-    if not (sampling.unseen > 0 and largest):
+    square = similarity.inner(matrix.matrix, matrix.matrix)
+    if not (sampling.unseen > 0 and largest) or len(matrix.examples.numbers) < FEWEST:
         return None
-    square, along = similarity.inner(matrix.matrix, matrix.matrix), Congruence(vector.to(_like(matrix))[None], None)
+    if _Pair(matrix, matrix.matrix, similarity, sampling).noise(0) > NOISE_OF_RANKS:
+        return None
+    along = Congruence(vector.to(_like(matrix))[None], None)
     itself = similarity.once(matrix.examples.along, matrix.matrix, similarity) / largest**2
     terms = 2 * itself - 2 * square / largest**3 * matrix.examples.along(along, similarity)
     variance, carried = _within(terms, sampling.classes_of(matrix.examples))
@@ -182,13 +191,17 @@ class _Pair:
 
     def unbiased(self) -> float | None:
         """Return the cosine with unbiased norms and inner product; None where a norm is too small for that."""
-        (a, b), (first, second) = self.examples, self.squares
-        first, second = first - self._bias(a, a, first), second - self._bias(b, b, second)
-        inner = self.inner - self._bias(a, b, self.inner)
-        if not min(first, second) > 0:
+        if max(self.noise(0), self.noise(1)) > NOISE:
             return None
+        first, second = (square * (1 - self.noise(place)) for place, square in enumerate(self.squares))
+        inner = self.inner - self._bias(*self.examples, self.inner)
         value = inner / math.sqrt(first * second)
         return value if math.isfinite(value) else None
+
+    def noise(self, place: int) -> float:
+        """Return which part of the squared norm of A (0) or B (1) sampling has made."""
+        examples, square = self.examples[place], self.squares[place]
+        return self._bias(examples, examples, square) / square if square else 0.0
 
     def _bias(self, a: ExampleMatrices | None, b: ExampleMatrices | None, product: float) -> float:
         """Return what sampling adds to ⟨Â, B̂⟩ on average."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from nfa.maths.congruence import Congruence
 from nfa.maths.example_matrices import OuterProducts
 from nfa.maths.standard_errors import SampleMean
-from nfa.measures.first_examples import MOST_OF_ALL_OUTPUTS, FirstExamples
+from nfa.measures.first_examples import MOST, MOST_OF_ALL_OUTPUTS, FirstExamples
 from nfa.measures.sides import Positions, PulledBack, by_example, rows_of
 from nfa.observe.records import Part, Record, Source
 from nfa.parallel import World
@@ -45,7 +45,7 @@ class Agop:
         keep: int = 0,
     ) -> None:
         self.sum = PulledBack(weight)
-        self.first = FirstExamples(min(keep, MOST_OF_ALL_OUTPUTS))
+        self.first = FirstExamples(-(-keep * MOST_OF_ALL_OUTPUTS // MOST))
         self.centre, self.positions = centre, positions
         self.shifts: dict[int, Tensor] = {}
         self.sums: dict[int, Tensor] = {}

@@ -1,5 +1,7 @@
 """FACT: how a site's loss gradients pair with its inputs."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -69,5 +71,15 @@ class Fact:
         if features < 2 * rows:
             half = self.weight.T @ mean
             return PairedMean(None, -0.5 * (half + half.T), mean)
+        alike = _ratio(self.weight, mean)  # so that products of W and of P with themselves are of one size
         exchange = torch.eye(2 * rows, dtype=self.weight.dtype, device=self.weight.device).roll(rows, dims=0)
-        return PairedMean(torch.cat([self.weight, mean]), -0.5 * exchange, mean)
+        return PairedMean(torch.cat([self.weight, alike * mean]), -0.5 / alike * exchange, mean)
+
+
+def _ratio(weight: Tensor, mean: Tensor) -> float:
+    """Return the power of two by which the largest entries differ; 1 where one of them is 0 or not finite."""
+    largest = [float(part.abs().max()) if part.numel() else 0.0 for part in (weight, mean)]
+    if not all(0 < one < math.inf for one in largest):
+        return 1.0
+    of_weight, of_mean = (math.frexp(one)[1] for one in largest)
+    return 2.0 ** max(-100, min(100, of_weight - of_mean))

@@ -160,7 +160,8 @@ class SiteMeasures:
 
     def _measures(self, name: str, weight: Tensor) -> dict[str, Any]:
         wanted = self.wanted
-        common: Any = {"positions": self.conventions.positions, "keep": MOST if self.errors else 0}
+        keep = -(-MOST // self.world.size) if self.errors else 0
+        common: Any = {"positions": self.conventions.positions, "keep": keep}
         made: dict[str, Any] = {}
         if "agop" in wanted:
             made["agop"] = self._agop(weight, **common)

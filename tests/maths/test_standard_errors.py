@@ -229,9 +229,9 @@ class TestUndefined:
     def test_one_example_has_no_error(self):
         assert self.error(gaussian(1, 2, 4)) is None
 
-    def test_two_examples_have_one(self):
-        found = self.error(gaussian(2, 9, 4))
-        assert math.isfinite(found.se)
+    def test_fewer_than_32_examples_have_none(self):
+        assert self.error(gaussian(31, 9, 4)) is None
+        assert math.isfinite(self.error(gaussian(32, 9, 4)).se)
 
     def test_matrices_that_do_not_depend_on_examples_have_none(self):
         assert cosine_error(self.M, self.M, Similarity(), Sampling(60, 600)) is None
@@ -314,3 +314,18 @@ class TestRandomDirections:
             found = cosine_error(a, self.M, Similarity(), Sampling(60, 4000))
             covered += abs(found.unbiased - truth) < 1.96 * found.se
         assert 0.88 < covered / 200 < 0.99
+
+
+def test_where_sampling_makes_more_than_half_of_a_norm_there_is_no_unbiased_cosine():
+    """Rows around 0 have a mean matrix that is noise if there are as many dimensions as examples."""
+    rows, other = gaussian(40, 1, 60, seed=1), Congruence(None, torch.diag(torch.arange(60, dtype=torch.float64)))
+    noisy = SampleMean(
+        Congruence(None, torch.einsum("nsa,nsb->ab", rows, rows) / 40), OuterProducts(rows, None, torch.arange(40))
+    )
+    assert cosine_error(noisy, other, Similarity(), Sampling(40)) is None
+    few = rows[:, :, :4]
+    clear = SampleMean(
+        Congruence(None, torch.einsum("nsa,nsb->ab", few, few) / 40), OuterProducts(few, None, torch.arange(40))
+    )
+    small = Congruence(None, torch.diag(torch.arange(4, dtype=torch.float64)))
+    assert cosine_error(clear, small, Similarity(), Sampling(40)) is not None

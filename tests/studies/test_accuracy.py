@@ -73,3 +73,12 @@ def test_only_cosines_count_and_one_without_an_error_is_the_widest() -> None:
     assert (widest_of(values, 3).se, widest_of(values, 3).key) == (0.2, KEY)
     assert widest_of({**values, "layer_1/g_vs_h": 0.1}, 3).se == math.inf
     assert widest_of({"val/loss": 1.0}, 3).se == 0.0
+
+
+def test_errors_of_random_directions_count_when_all_training_examples_are_measured() -> None:
+    class Directions(Errors):
+        def values(self, step: int, n: int) -> dict[str, float]:
+            return {**super().values(step, n), f"{KEY}_se": 0.02}
+
+    found = search(Directions({0: 1.0}, population=600), [0], target=0.01, most=600, population=600)
+    assert (found.examples, found.reached, found.widest.se) == (600, False, 0.02)

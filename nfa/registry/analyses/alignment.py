@@ -161,7 +161,7 @@ class AlignmentOfRun:
             start = time.perf_counter()
             found = self._together(epoch, [before, now])
             seconds[epoch] = time.perf_counter() - start
-            said = "no sampling error" if now == population else _width(widest_of(found[-1], epoch))
+            said = _width(widest_of(found[-1], epoch, complete=now == population))
             stage("accuracy", f"{now:,} examples, {self.unit} {epoch}: {said}")
             return found[0], found[-1]
 
@@ -204,6 +204,8 @@ class AlignmentOfRun:
 
 def _width(widest: Widest) -> str:
     """Return the largest standard error in words."""
+    if not widest.se:
+        return "no sampling error, because all training examples are measured"
     if not math.isfinite(widest.se):
         return f"{widest.key} has no standard error, because a few examples decide"
     return f"largest standard error {widest.se:.2g}, {widest.key}"
