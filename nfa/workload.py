@@ -10,9 +10,9 @@ import torch.nn as nn
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from nfa.errors import Refusal
+from nfa.grouping import check_keys, groups_of_modules
 from nfa.maths.known_features import KnownFeatures
-from nfa.parameter_groups import ParameterGroups as ParameterGroups
+from nfa.parameter_groups import ParameterGroups
 from nfa.sinks.values import key_of
 
 
@@ -65,76 +65,6 @@ def _map(change: Callable[[Tensor], Tensor], value: Any) -> Any:
         make = getattr(type(value), "_make", type(value))  # a named tuple takes its elements as separate arguments
         return make(_map(change, item) for item in value)
     return value
-
-
-ROOT = "model"  # the group of parameters that belong to no part of the model
-
-
-def groups_of_modules(model: nn.Module) -> ParameterGroups:
-    """Return one group for each module that has parameters of its own, in the model's order.
-
-    A module whose parameters all belong to an earlier one (tied weights) has no group. If it is the last module, no
-    group is the output.
-
-    Args:
-        model: The model.
-
-    Returns:
-        The groups, named as in metric keys.
-
-    Raises:
-        Refusal: Two modules have the same name in metric keys.
-    """
-    names: dict[str, list[str]] = {}
-    owners: list[str] = []
-    seen: set[int] = set()
-    _check_keys(model)
-    for path, module in model.named_modules():
-        own = {name: weight for name, weight in module.named_parameters(recurse=False) if weight.requires_grad}
-        new = [f"{path}.{name}".removeprefix(".") for name, weight in own.items() if id(weight) not in seen]
-        seen |= {id(weight) for weight in own.values()}
-        group = key_of(path) or ROOT
-        owners += [group] if own else []
-        if new:
-            names[group] = [*names.get(group, ()), *new]
-    roles = [next((part for part in of if part in names), None) for of in (owners[:1], owners[-2:-1], owners[-1:])]
-    front, back, output = roles
-    return ParameterGroups(names, front, back, output)
-
-
-def _check_keys(model: nn.Module) -> None:
-    """Raise `Refusal` if two modules have the same name in metric keys, where one would stand for both."""
-    named: dict[str, str] = {}
-    for path, _ in model.named_modules():
-        other = named.setdefault(key_of(path), path)
-        if other != path:
-            got = f"modules {other!r} and {path!r}, which would both be {key_of(path)!r} in metric keys"
-            raise Refusal(got, "names that differ in letters, digits, _ or -", "rename one of them")
-
-
-def groups_of_sites(model: nn.Module, sites: Mapping[str, nn.Module]) -> ParameterGroups:
-    """Return one group for each site that has parameters of its own; front, back and output are the first and the last
-    two.
-
-    Args:
-        model: The model.
-        sites: Modules by site name, in order.
-
-    Returns:
-        The groups by site name.
-    """
-    full = {id(weight): name for name, weight in model.named_parameters()}
-    names: dict[str, list[str]] = {}
-    seen: set[int] = set()
-    for site, module in sites.items():
-        own = [weight for weight in module.parameters() if weight.requires_grad and id(weight) not in seen]
-        seen |= {id(weight) for weight in own}
-        if own:
-            names[site] = [full[id(weight)] for weight in own]
-    order = list(names)
-    return ParameterGroups(
-        names, order[0] if order else None, order[-2] if len(order) > 1 else None, order[-1] if order else None
-    )
 
 
 class Objective(Protocol):
@@ -282,7 +212,7 @@ class Workload(Protocol):
         By default these are all modules. A family may return some of them under names of its own; only those are then
         observed, and a named module that uses no weight itself is one site together with everything inside it.
         """
-        _check_keys(model)
+        check_keys(model)
         return {key_of(path): module for path, module in model.named_modules()}
 
     def readout(self, model: nn.Module) -> str | None:  # noqa: ARG002

@@ -32,6 +32,7 @@ LIBRARY = [
     "levels",
     "relations",
     "parameter_groups",
+    "grouping",
     "maths",
     "workload",
     "observe",

@@ -10,7 +10,8 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from nfa.workload import ROOT, Batch, MeanLoss, Workload, groups_of_modules
+from nfa.grouping import ROOT, groups_of_modules
+from nfa.workload import Batch, MeanLoss, Workload
 from tests.support.toy_models import layers, seeded
 
 

@@ -8,10 +8,11 @@ import pytest
 from torch import Tensor
 
 from nfa import reference
+from nfa.parameter_groups import ParameterGroups
 from nfa.registry import stored_runs
 from nfa.registry.analyses.config import GradientFlowConfig
 from nfa.registry.analyses.gradient_flow import FlowOfRun, GradientFlow
-from nfa.workload import Batch, ParameterGroups
+from nfa.workload import Batch
 from tests.support.analyses import series
 from tests.support.gradient_direction_runs import Trained, batch_of, shorten
 from tests.support.gradient_flow_runs import RATIO, at, expected, flow_of, of_kind

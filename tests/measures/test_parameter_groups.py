@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nfa import reference
+from nfa.grouping import groups_of_sites
 from nfa.measures.parameter_groups import gradient_norm, norm, relative_changes, root_mean_squares
-from nfa.workload import groups_of_sites
 from tests.support.toy_models import Tied, layers, seeded, toy
 
 Groups = dict[str, list[str]]

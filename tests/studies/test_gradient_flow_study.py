@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from nfa.parameter_groups import ParameterGroups
 from nfa.studies.gradient_flow import (
     RATIOS,
     Remedy,
@@ -16,7 +17,6 @@ from nfa.studies.gradient_flow import (
     targets,
     without_built_in,
 )
-from nfa.workload import ParameterGroups
 
 GROUPS = ParameterGroups({name: [] for name in ("in", "mid", "last", "out")}, "in", "last", "out")
 GRADIENTS = {"in": 0.2, "mid": 9.0, "last": 0.6, "out": 0.4}

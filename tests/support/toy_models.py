@@ -11,13 +11,15 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from nfa.grouping import groups_of_sites
 from nfa.measures.site_matrices import Conventions, SiteMatrices, SiteMeasures, chosen_sites
 from nfa.observe.door import few_of, find_sites
+from nfa.parameter_groups import ParameterGroups
 from nfa.registry.datasets.images import ImageData
 from nfa.registry.families.mlp.config import TrainConfig
 from nfa.registry.families.mlp.workload import MLPClassifier
 from nfa.relations import TRAINING, needed
-from nfa.workload import Batch, ParameterGroups, Workload, groups_of_sites
+from nfa.workload import Batch, Workload
 
 
 def half_square(outputs: Tensor, targets: Tensor) -> Tensor:

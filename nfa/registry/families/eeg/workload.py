@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nfa.maths.bfloat16 import mixed_precision
 from nfa.maths.pearson import pearson
+from nfa.parameter_groups import ParameterGroups
 from nfa.registry.families.eeg.config import TrainEEGConfig
 from nfa.registry.families.eeg.conformer import Conformer, ConformerOptions, initialise
 from nfa.registry.families.eeg.data import EEGData, load
@@ -22,7 +23,7 @@ from nfa.registry.folders import typed_folder
 from nfa.registry.training.hidden_matrices import hidden_matrices
 from nfa.registry.training.optimizers import Group, Optimizers, build
 from nfa.seeding import generator
-from nfa.workload import Batch, ParameterGroups, Workload
+from nfa.workload import Batch, Workload
 
 ARGUMENTS: dict[str, dict[str, Any]] = {name: {"betas": (0.9, 0.98), "eps": 1e-9} for name in ("adam", "adamw")}
 OPTIONS = tuple(item.name for item in dataclasses.fields(ConformerOptions))

@@ -11,6 +11,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from nfa.maths.bfloat16 import mixed_precision
+from nfa.parameter_groups import ParameterGroups
 from nfa.registry.families.language import adapters
 from nfa.registry.families.language.adapters import Adapter
 from nfa.registry.families.language.answer_tokens import IGNORED, Encoded, answers_first, collate
@@ -19,7 +20,7 @@ from nfa.registry.families.language.config import ADAM, TrainLoraConfig
 from nfa.registry.families.language.losses import TokenMean, answer_losses
 from nfa.registry.training.optimizers import Group, Optimizers, build
 from nfa.seeding import generator
-from nfa.workload import Batch, ParameterGroups, Workload
+from nfa.workload import Batch, Workload
 
 DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "bfloat16", "float16")}
 TOKENS_AT_ONCE = 2048  # in an analysis, because each token has a row of logits

@@ -6,6 +6,8 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from nfa.grouping import groups_of_sites
+from nfa.parameter_groups import ParameterGroups
 from nfa.registry.datasets.images import ImageData, Images, Labels
 from nfa.registry.families.mlp.config import TrainConfig
 from nfa.registry.families.mlp.ghm import TERMS, Harmonised
@@ -13,7 +15,7 @@ from nfa.registry.families.mlp.losses import LOSSES
 from nfa.registry.families.mlp.model import MLP, initialise
 from nfa.registry.training.optimizers import Group, Optimizers, build
 from nfa.seeding import generator
-from nfa.workload import Batch, MeanLoss, ParameterGroups, Workload, groups_of_sites
+from nfa.workload import Batch, MeanLoss, Workload
 
 
 class MLPClassifier(Workload):
