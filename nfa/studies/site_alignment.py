@@ -11,6 +11,7 @@ import torch
 from nfa.maths import spectrum
 from nfa.maths.chance import EXACT, Level, Rotated, cosine_by_chance, overlap_by_chance, pearson_by_chance
 from nfa.maths.congruence import Congruence
+from nfa.maths.float_range import has_vanished, in_float64, needs_float64
 from nfa.maths.known_features import KnownFeatures
 from nfa.maths.replicates import Replicates
 from nfa.maths.similarity import Similarity
@@ -60,6 +61,9 @@ class SiteAlignment:
     ) -> None:
         self.options, self.known, self.sampling = options, known, sampling
         self.similarity = Similarity(options.centre)
+        self.vanished = {name for name, matrix in matrices.items() if has_vanished(matrix)}
+        if any(map(needs_float64, matrices.values())):
+            matrices = in_float64(dict(matrices))
         self.measured, self.matrices = matrices, dict(matrices)
         if self.rooted:
             self.matrices = {name: _exact(matrix).double() for name, matrix in matrices.items()}
@@ -74,6 +78,8 @@ class SiteAlignment:
     def relation(self, name: str) -> Values:
         """Return the values of a relation by suffix ("", "_se", "_unbiased", "_chance" …); none if it is undefined."""
         relation = RELATIONS[name]
+        if self.vanished.intersection(relation.matrices):
+            return {}
         kinds: dict[str, Callable[[Relation], Values]] = {
             "cosine": self._cosine, "exponent": self._exponent, "overlap": self._overlap, "stable rank": self._rank,
             "known share": self._known_share,
