@@ -147,7 +147,7 @@ class GradientAnalysis:
         """Print what is measured and what is left out."""
         classes = "" if self.classes is None else f" of {counted(len(self.classes.unique()), 'class', 'classes')}"
         parameters = counted(self.count, "parameter")
-        stage("gradients", f"{len(self.ids)} examples{classes}, {parameters}, loss {self._loss_name()}")
+        stage("gradients", f"{counted(len(self.ids), 'example')}{classes}, {parameters}, loss {self._loss_name()}")
         for notice in self.notices():
             stage("notice", notice)
 

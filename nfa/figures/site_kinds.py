@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from nfa.figures.training_analysis import Series
 from nfa.levels import LEVELS
+from nfa.plain_text import counted
 
 MOST_PANELS = 24
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
@@ -89,4 +90,4 @@ def alignment_title(title: str, conventions: Mapping[str, Any], drawn: Shown) ->
     directions = conventions["directions"]
     count = "" if directions == "all" else f", {directions.partition(',')[0]} directions"
     left = f"; {drawn.said}" if drawn.said else ""
-    return f"{title}: {conventions['examples']:,} examples, {conventions['precision']}{count}{left}"
+    return f"{title}: {counted(conventions['examples'], 'example')}, {conventions['precision']}{count}{left}"

@@ -35,7 +35,8 @@ def alignment(model: nn.Module, loss: Loss, probe: Any, **options: Any) -> Table
         probe: The examples: (inputs, targets), a dict with labels, a DataLoader or a Dataset, as `nfa.watch` takes
             them.
         **options: `outputs`, `present`, `examples`, `known_features`, `relations`, `sites`, `centre`, `agop_power`,
-            `positions`, `max_samples`, `batch_size`, `precision`, `directions`, `top_k` and `seed` of `nfa.watch`.
+            `positions`, `max_samples`, `batch_size`, `precision`, `directions`, `top_k`, `chance` and `seed` of
+            `nfa.watch`.
 
     Returns:
         The values, one row for each relation at each site.

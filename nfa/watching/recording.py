@@ -67,8 +67,8 @@ class Watch:
         checkpoints: Whether the MLflow run stores the trained weights at every recorded step, so that it can be
             analysed by run id like any tracked training.
         **options: `relations`, `sites`, `centre`, `agop_power`, `positions`, `max_samples`, `batch_size`, `precision`,
-            `directions`, `top_k` and `seed` as for `analyze`; `chance` as for `gradient_directions`, whose `sites` are
-            `parameters`.
+            `directions`, `top_k`, `chance` and `seed` as for `analyze` and, where they exist there, for
+            `gradient_directions`, whose `sites` are `parameters`.
 
     Raises:
         Refusal: The model cannot be analysed, because its loss is reduced, its examples influence each other, or its

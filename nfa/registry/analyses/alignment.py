@@ -9,6 +9,7 @@ from nfa.analyses.accuracy import Widest, search, widest_of
 from nfa.console import muted, stage
 from nfa.errors import Refusal
 from nfa.parallel import World
+from nfa.plain_text import counted
 from nfa.registry import stored_runs, tracking
 from nfa.registry.analyses import alignment_report, seed_groups
 from nfa.registry.analyses.config import AnalyzeConfig
@@ -195,7 +196,7 @@ class AlignmentOfRun:
 
         asked = self.analysis
         named = ", ".join(asked.sites[:6]) + (f" … ({len(asked.sites)})" if len(asked.sites) > 6 else "")
-        stage("sites", f"{named}; {len(asked.ids):,} examples, {len(asked.relations)} relations")
+        stage("sites", f"{named}; {counted(len(asked.ids), 'example')}, {counted(len(asked.relations), 'relation')}")
         for notice in asked.notices():
             stage("notice", notice)
         if asked.config.precision == "bfloat16" and not has_bfloat16_units(self.workload.device):
@@ -207,5 +208,5 @@ def _width(widest: Widest) -> str:
     if not widest.se:
         return "no sampling error, because all training examples are measured"
     if not math.isfinite(widest.se):
-        return f"{widest.key} has no standard error, because a few examples decide"
+        return f"{widest.key} has no standard error, because a few examples decide or their variance is unknown"
     return f"largest standard error {widest.se:.2g}, {widest.key}"

@@ -11,6 +11,7 @@ from nfa.figures import gradient_pictures
 from nfa.figures.gradient_pictures import DrawnDirections
 from nfa.figures.gradient_series import gradient_series, noise_scale
 from nfa.figures.training_analysis import Series
+from nfa.plain_text import counted
 from nfa.registry import tracking
 from nfa.registry.analyses import gradient_arrays
 from nfa.registry.analyses.checkpoint_units import unit_of
@@ -34,7 +35,8 @@ def report(run: TrackedRun, title: str) -> None:
     tracking.put_json(run.info, "gradient_directions.json", _content(run.run_id, series, described))
     tracking.put_text(run.info, "gradient_directions.csv", directions_csv({"": series}, unit, DONE))
     conventions = described["conventions"]
-    said = f"{title}: {len(described['examples'])} examples, unit {conventions['unit']}, loss {conventions['loss']}"
+    examples = counted(len(described["examples"]), "example")
+    said = f"{title}: {examples}, unit {conventions['unit']}, loss {conventions['loss']}"
     save = tracking.save_picture
     per_epoch = title if conventions["unit"] == "sample" else f"{title}, batches of {_batch_size(described)}"
     reach = gradient_pictures.map_reach(shown.values())

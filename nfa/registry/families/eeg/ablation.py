@@ -9,7 +9,7 @@ from nfa.console import stage
 from nfa.errors import NfaError, Refusal
 from nfa.figures.flow import intervals
 from nfa.maths.statistics import Interval
-from nfa.plain_text import csv_text, table_row
+from nfa.plain_text import counted, csv_text, table_row
 from nfa.registry import stored_runs, tracking
 from nfa.registry.analyses import gradient_flow_comparison
 from nfa.registry.analyses.arms import Arm, score_difference, score_interval
@@ -50,7 +50,7 @@ def ablate_eeg(config: AblateEEGConfig) -> None:
     trainings = _trainings(config)
     family = family_of(next(iter(trainings.values())))
     ready = prepared(family, next(iter(trainings.values())), clock)
-    stage("ablation", f"{len(arms)} arms × {len(seeds)} seeds: {', '.join(arms)}")
+    stage("ablation", f"{counted(len(arms), 'arm')} × {counted(len(seeds), 'seed')}: {', '.join(arms)}")
     run = run or tracking.open_run("ablate_eeg", "eeg", name=config.run_name)
     with run as parent, timed(parent, clock, family=True):
         fields = {name: value for name, value in dataclasses.asdict(config).items() if name != "resume"}

@@ -7,6 +7,7 @@ from typing import Any
 
 from nfa.console import stage
 from nfa.maths.statistics import Interval
+from nfa.plain_text import counted
 from nfa.registry import tracking
 from nfa.registry.analyses.stored import output_folder
 from nfa.registry.families.language.comparison import report, study
@@ -28,7 +29,7 @@ def compare_lora(config: CompareLoraConfig, parent: TrackedRun | None = None) ->
     sources = list(dict.fromkeys(run_id for part in config.run_id.split(",") for run_id in _sources(part.strip())))
     arms = arms_of(sources)
     folder = output_folder(config.output_dir)
-    stage("arms", "; ".join(f"{arm.label} ({len(arm.trained)} seeds)" for arm in arms))
+    stage("arms", "; ".join(f"{arm.label} ({counted(len(arm.trained), 'seed')})" for arm in arms))
     tags = {"nfa.source_run_ids": ",".join(sources)}
     run = tracking.open_run("compare_lora", "lora", name=config.run_name, parent=parent, tags=tags)
     with run:
