@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 LEVELS = ("_chance", "_chance_sd", "_shared", "_shared_sd")
 SUFFIXES = ("_se", "_unbiased", *LEVELS)
+OVER_SEEDS = ("_lo", "_hi", "_n")  # beside a mean over seeds: the ends of its 95 % t-interval, and their number
 
 
 class Beside(NamedTuple):

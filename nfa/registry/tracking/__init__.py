@@ -32,6 +32,7 @@ from nfa.registry.tracking.claims import is_running as is_running
 from nfa.registry.tracking.finding_runs import children as children
 from nfa.registry.tracking.finding_runs import find_run as find_run
 from nfa.registry.tracking.finding_runs import tagged as tagged
+from nfa.registry.tracking.metrics import histories as histories
 from nfa.registry.tracking.metrics import history as history
 from nfa.registry.tracking.metrics import metric_rows as metric_rows
 from nfa.registry.tracking.pictures import save_picture as save_picture

@@ -68,6 +68,11 @@ def history(run_id: str, among: Collection[str] = ()) -> dict[str, dict[int, flo
     return {key: {item.step: item.value for item in metric_rows(run_id, key)} for key in keys}
 
 
+def histories(run_ids: Iterable[str], among: Collection[str] = ()) -> dict[str, dict[str, dict[int, float]]]:
+    """Return the metric series of several runs by run id, as `history` returns them."""
+    return {run_id: history(run_id, among) for run_id in run_ids}
+
+
 def known_steps(run_id: str) -> set[tuple[str, int]]:
     """Return every (key, step) that a run has."""
     return {(key, step) for key, series in history(run_id).items() for step in series}
