@@ -12,7 +12,7 @@ from nfa.registry.machine import check_memory
 from nfa.registry.training.optimizer_parameters import OptimizerParameters
 from nfa.registry.training.optimizer_table import ALLOWED
 from nfa.registry.training.rates import SCHEDULES
-from nfa.registry.typed_values import whole_numbers
+from nfa.registry.typed_values import seed_list
 
 RATE = 64  # samples per second
 FRONT_KERNELS = (7, 5, 3)  # samples of the convolutions before the blocks
@@ -241,7 +241,7 @@ class AblateEEGConfig(EEGTraining):
         "v1,full", f"presets to train, comma-separated: {', '.join(PRESETS)}; the first is the reference"
     )
     switches: str = option("all", f"switches to add one at a time to v1: all, none, or some of {', '.join(ALONE)}")
-    seeds: str = option("1,2,3", "seeds of each arm, comma-separated")
+    seeds: str = option("1,2,3", "seeds of each arm, such as 1-3 or 1,2,7")
     resume: str = option("", "id of a killed or failed ablation to continue", free_on_resume=True)
     run_name: str = option("", "name of the run in MLflow; empty = chosen by MLflow", free_on_resume=True)
 
@@ -251,7 +251,7 @@ class AblateEEGConfig(EEGTraining):
 
     def seed_list(self) -> list[int]:
         """Return the seeds; raise `Refusal` if they are not valid."""
-        return whole_numbers("seeds", self.seeds)
+        return seed_list(self.seeds)
 
     def arms(self) -> dict[str, dict[str, Any]]:
         """Return the parameters of each arm by its name, in the order of the comparison."""
