@@ -30,7 +30,7 @@ STORAGES = "sqlite:////FOLDER/FILE.db, or postgresql://USER@HOST/DATABASE with P
 SQLITE = "sqlite:///"
 OBJECTIVES = ", ".join(dict.fromkeys(one.objective for one in families()))
 GRID = 10**6  # most points of a grid
-OWN = ("seed", "seeds", "n_workers", "resume", "run_name", "nproc")  # parameters of a training that the study sets itself
+OWN = ("seed", "seeds", "n_workers", "resume", "run_name", "nproc")  # of a training, set by the study itself
 
 
 @dataclass(frozen=True)
