@@ -1,12 +1,15 @@
 """Several seeds: a parent with a child for each and their means, groups of them, processes side by side, and resume."""
 
 import csv
+import json
 import math
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scipy import stats
@@ -21,6 +24,7 @@ from tests.support.tiny_runs import OPTIMIZERS, tiny
 
 SEEDS = (1, 2, 3)
 GROUPED = {"optimizer": "all", "seeds": "1-2", "epochs": 2, "momentum": 0.5}
+BESIDE: dict[str, Any] = {"epochs": 60, "schedule": "0,60", "seeds": "1-2", "n_workers": 2}
 Rows = dict[tuple[str, int], float]
 
 
@@ -279,8 +283,7 @@ def test_a_signal_ends_all_processes_and_resume_goes_on(
     signum: int, code: int, empty_store: Store, tmp_path: Path
 ) -> None:
     store = empty_store.copy(tmp_path / "store")
-    long = {"epochs": 300, "schedule": "0-300/20", "seeds": "1-2", "n_workers": 2}
-    child = launch(store, tiny(**long))
+    child = launch(store, tiny(**BESIDE))
     _until_trained(store)
     child.send(signum)
     ended = child.end()
@@ -292,13 +295,13 @@ def test_a_signal_ends_all_processes_and_resume_goes_on(
     resumed = run(store, words(resume=family.parent))
     assert resumed.code == 0, resumed.output
     for run_id in family.children.values():
-        assert [step for key, step, _ in store.metrics(run_id) if key == "val/loss"] == list(range(301))
+        assert [step for key, step, _ in store.metrics(run_id) if key == "val/loss"] == list(range(BESIDE["epochs"] + 1))
 
 
 @pytest.mark.slow
 def test_the_training_of_a_killed_process_is_resumed_by_another_one(empty_store: Store, tmp_path: Path) -> None:
     store = empty_store.copy(tmp_path / "store")
-    child = launch(store, tiny(epochs=300, schedule="0-300/20", seeds="1-2", n_workers=2))
+    child = launch(store, tiny(**BESIDE))
     victim = _until_trained(store)
     os.kill(victim, signal.SIGKILL)
     ended = child.end()
@@ -306,17 +309,14 @@ def test_the_training_of_a_killed_process_is_resumed_by_another_one(empty_store:
     assert f"worker {victim} was ended by signal 9; it is replaced" in ended.output
     family = family_in(store)
     for run_id in family.children.values():
-        assert [step for key, step, _ in store.metrics(run_id) if key == "val/loss"] == list(range(301))
+        assert [step for key, step, _ in store.metrics(run_id) if key == "val/loss"] == list(range(BESIDE["epochs"] + 1))
 
 
 def _until_trained(store: Store) -> int:
     """Wait until both trainings have a checkpoint; return the process of the first one."""
-    import json
-    import time
-
     until = time.monotonic() + 60
     while time.monotonic() < until:
-        trained = [run_id for run_id in store.runs() if len([*store.artifact(run_id, "checkpoints").glob("*")]) > 1]
+        trained = [run_id for run_id in store.runs() if any(store.artifact(run_id, "checkpoints").glob("*"))]
         if len(trained) == 2:
             return int(json.loads(store.claims(trained[0])["nfa.claim.0"])["pid"])
         time.sleep(0.02)
