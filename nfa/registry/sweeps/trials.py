@@ -8,6 +8,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
+from nfa.bookkeeping import SECONDS
 from nfa.console import muted
 from nfa.errors import DivergedError, NfaError, Pruned
 from nfa.registry import stored_runs, tracking
@@ -22,7 +23,6 @@ from nfa.registry.tracking import TrackedRun
 from nfa.registry.training.time_spent import timed, total_time
 
 STATE = "state/latest.pt"
-SECONDS = "trial/seconds"
 OVER = ("finished", "pruned")  # states of a run that need no more work
 
 
