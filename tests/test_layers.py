@@ -73,6 +73,7 @@ REGISTRY = [
     "registry.families.protocol",
     "registry.families.registry",
     "registry.families.stored",
+    "registry.run_names",
     "registry.stored_runs",
     "registry.training",
     "registry.analyses",

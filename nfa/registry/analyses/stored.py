@@ -18,6 +18,7 @@ from nfa.registry.analyses.config import StoredRunsConfig
 from nfa.registry.analyses.titles import title_of
 from nfa.registry.families.protocol import NamedWorkload
 from nfa.registry.folders import typed_folder
+from nfa.registry.run_names import apart
 from nfa.registry.signals import Interrupted, shielded
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DIGEST, DONE, Earlier, find_earlier, find_sources
@@ -167,8 +168,8 @@ def _several(kind: StoredAnalysis, plans: Sequence[AnalysisPlan]) -> TrackedRun:
     ids = [plan.source.info.run_id for plan in plans]
     workloads = ",".join(dict.fromkeys(plan.source.data.tags["nfa.workload"] for plan in plans))
     tags = {"nfa.source_run_ids": ",".join(ids)}
-    name = kind.config.run_name or f"{kind.title} of several runs"
-    run = tracking.open_run(kind.entrypoint, workloads, name=name, tags=tags)
+    name, otherwise = kind.config.run_name, f"{kind.title} of {len(plans)} runs"
+    run = tracking.open_run(kind.entrypoint, workloads, name=name, otherwise=otherwise, tags=tags)
     with run:
         run.log_params(asdict(kind.config))
         unit = common_unit(plan.unit for plan in plans)
@@ -181,9 +182,9 @@ def _several(kind: StoredAnalysis, plans: Sequence[AnalysisPlan]) -> TrackedRun:
 
 
 def _names(plans: Sequence[AnalysisPlan]) -> list[str]:
-    """Return the run names; equal names are followed by ids."""
+    """Return what sets the runs' names apart; equal names are followed by ids."""
     runs = [plan.source.info for plan in plans]
-    names = [run.run_name for run in runs]
+    names = apart([run.run_name for run in runs])
     return [
         name if names.count(name) == 1 else f"{name} {run.run_id[:6]}" for name, run in zip(names, runs, strict=True)
     ]
@@ -196,7 +197,8 @@ def _one(plan: AnalysisPlan, *, adopt: bool) -> TrackedRun:
     run = tracking.open_run(
         kind.entrypoint,
         plan.source.data.tags["nfa.workload"],
-        name=(adopt and kind.config.run_name) or f"{kind.title} of {source.run_name}",
+        name=kind.config.run_name if adopt else "",
+        otherwise=f"{kind.title} of {source.run_name}",
         tags={"nfa.source_run_ids": source.run_id, DIGEST: plan.digest, "mlflow.parentRunId": source.run_id},
         experiment=source.experiment_id,
         adopt=adopt,

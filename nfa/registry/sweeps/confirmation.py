@@ -66,7 +66,7 @@ class Confirmations(Trials):
         trial.set_user_attr(trial_queue.PROCESS, tracking.sign())
         return self.ended(trial, dict(trial.user_attrs["point"]))
 
-    def name(self, trial: optuna.Trial) -> str:
+    def name(self, trial: optuna.Trial, point: Mapping[str, Any]) -> str:  # noqa: ARG002 - the arm stands for it
         return f"{trial.user_attrs[ARM]}, seed {trial.user_attrs[SEED]}"
 
     def seeds(self, trial: optuna.Trial) -> list[int]:

@@ -75,7 +75,7 @@ def _parent(config: TuneConfig, name: str, run_id: str | None) -> TrackedRun:
     if run_id:
         return tracking.reopen_run(run_id, finished_too=True)
     tags = {"nfa.study": name}
-    return tracking.open_run("tune", config.workload, name=config.run_name or name, tags=tags)
+    return tracking.open_run("tune", config.workload, name=config.run_name, otherwise=name, tags=tags)
 
 
 def _lead(config: TuneConfig, study: optuna.Study, parent: TrackedRun, trainings: Trainings) -> None:

@@ -40,7 +40,7 @@ class TrainingParameters(OptimizerParameters):
     resume: str = option(
         "", "id of a killed or failed run to continue; of a parent, all its unfinished trainings", free_on_resume=True
     )
-    run_name: str = option("", "name of the run in MLflow; empty = chosen by MLflow", free_on_resume=True)
+    run_name: str = option("", "name of the run in MLflow; empty = named by what ran", free_on_resume=True)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -66,6 +66,6 @@ class TrainingParameters(OptimizerParameters):
             return {}
         momenta = {name: "auto" if entry_of(name).momentum is None else self.momentum for name in COMPARED}
         return {
-            name: dataclasses.replace(self, optimizer=name, run_name=name, momentum=momentum)
+            name: dataclasses.replace(self, optimizer=name, run_name="", momentum=momentum)
             for name, momentum in momenta.items()
         }

@@ -10,6 +10,7 @@ from nfa.registry import stored_runs, tracking
 from nfa.registry.families.protocol import Family, Ready
 from nfa.registry.families.registry import family_of
 from nfa.registry.launch import launch
+from nfa.registry.run_names import training_name
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.training.resume import taken_up
@@ -64,7 +65,10 @@ def _lead(family: Family, config: Any, clock: Stopwatch, found: Any, world: Worl
     variants = family.variants(config)
     ready = prepared(family, next(iter(variants.values()), config), clock, run=run, found=found)
     family.training.check_layers([*variants.values()], lambda _: ready.data)
-    with run or tracking.open_run(family.entrypoint, family.name, name=config.run_name) as opened:
+    run = run or tracking.open_run(
+        family.entrypoint, family.name, name=config.run_name, otherwise=training_name(config)
+    )
+    with run as opened:
         if variants:
             with timed(opened, clock, family=True):
                 train_each(opened, family, config, variants, ready, clock)

@@ -7,6 +7,7 @@ from nfa.console import stage
 from nfa.errors import NfaError
 from nfa.registry import stored_runs, tracking
 from nfa.registry.families.protocol import Family, Ready
+from nfa.registry.run_names import training_name
 from nfa.registry.signals import Interrupted
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
@@ -46,7 +47,7 @@ def train_children(
             stage("run", f"{name} has already finished")
             continue
         stage("training", name)
-        child = _child(parent, family, name, found)
+        child = _child(parent, family, name, training, found)
         try:
             with child, clock.part() as spent:
                 run = child if stored_runs.has_begun(child.run_id) else None
@@ -62,8 +63,9 @@ def train_children(
     return failures
 
 
-def _child(parent: TrackedRun, family: Family, name: str, found: Any) -> TrackedRun:
+def _child(parent: TrackedRun, family: Family, variant: str, training: Any, found: Any) -> TrackedRun:
     """Return the run of a training: the one that was started before, or a new one."""
     if found:
         return stored_runs.take_up(found.info.run_id, parent=parent)
-    return tracking.open_run(family.entrypoint, family.name, name=name, parent=parent, tags={"nfa.variant": name})
+    name, tags = training.run_name or training_name(training), {"nfa.variant": variant}
+    return tracking.open_run(family.entrypoint, family.name, name=name, parent=parent, tags=tags)

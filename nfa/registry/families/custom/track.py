@@ -24,6 +24,7 @@ from nfa.registry.families.custom.training import check_code
 from nfa.registry.families.protocol import Ids
 from nfa.registry.families.stored import config_digest
 from nfa.registry.folders import typed_folder
+from nfa.registry.run_names import own_loop_name
 from nfa.registry.signals import Interrupted, SigtermListener, shielded
 from nfa.registry.training.config_json import data_inputs, training_config, write_config
 from nfa.seeding import generator_states, set_generator_states
@@ -91,7 +92,7 @@ class Track:
     def __enter__(self) -> "Track":
         self._state: dict[str, Any] | None = None
         if not self._world.rank:
-            self._run = tracking.join_active(ENTRYPOINT, self.config.workload)
+            self._run = tracking.join_active(ENTRYPOINT, self.config.workload, own_loop_name(self.config))
             ids = splits_of(self.workload)
             config = self._described(ids)
             begun = self._run.continued and stored_runs.has_begun(self._run.run_id)

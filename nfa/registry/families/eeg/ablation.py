@@ -51,7 +51,8 @@ def ablate_eeg(config: AblateEEGConfig) -> None:
     family = family_of(next(iter(trainings.values())))
     ready = prepared(family, next(iter(trainings.values())), clock)
     stage("ablation", f"{counted(len(arms), 'arm')} × {counted(len(seeds), 'seed')}: {', '.join(arms)}")
-    run = run or tracking.open_run("ablate_eeg", "eeg", name=config.run_name)
+    called = f"{ready.data.name} eeg, {counted(len(arms), 'arm')}, seeds {config.seeds}"
+    run = run or tracking.open_run("ablate_eeg", "eeg", name=config.run_name, otherwise=called)
     with run as parent, timed(parent, clock, family=True):
         fields = {name: value for name, value in dataclasses.asdict(config).items() if name != "resume"}
         parent.log_params(fields)

@@ -155,7 +155,7 @@ class TrainEEGConfig(EEGTraining):
     seed: int = option(1717, "seed of initial weights, windows and dropout", at_least=0, below=2**63)
     nproc: int = option(1, "number of processes that share every batch", at_least=1, below=1025)
     resume: str = option("", "id of a killed or failed run to continue", free_on_resume=True)
-    run_name: str = option("", "name of the run in MLflow; empty = chosen by MLflow", free_on_resume=True)
+    run_name: str = option("", "name of the run in MLflow; empty = named by what ran", free_on_resume=True)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -243,7 +243,7 @@ class AblateEEGConfig(EEGTraining):
     switches: str = option("all", f"switches to add one at a time to v1: all, none, or some of {', '.join(ALONE)}")
     seeds: str = option("1,2,3", "seeds of each arm, comma-separated")
     resume: str = option("", "id of a killed or failed ablation to continue", free_on_resume=True)
-    run_name: str = option("", "name of the run in MLflow; empty = chosen by MLflow", free_on_resume=True)
+    run_name: str = option("", "name of the run in MLflow; empty = named by what ran", free_on_resume=True)
 
     def __post_init__(self) -> None:
         check_fields(self)

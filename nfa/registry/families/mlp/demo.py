@@ -12,6 +12,7 @@ from nfa.registry.analyses.config import AnalyzeConfig
 from nfa.registry.analyses.stored import analyse_each, output_folder
 from nfa.registry.families.mlp.config import DemoConfig, TrainConfig
 from nfa.registry.families.registry import family_of
+from nfa.registry.run_names import training_name
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking.sources import find_sources
 from nfa.registry.training.time_spent import timed
@@ -29,7 +30,7 @@ def demo(config: DemoConfig) -> None:
     family = family_of(training)
     variants = family.variants(training)
     ready = family.training.prepare(next(iter(variants.values())), family.training.read(training, clock))
-    run = tracking.open_run("demo", "mlp", name="demo")
+    run = tracking.open_run("demo", "mlp", otherwise=f"demo: {training_name(training)}")
     with run, timed(run, clock, family=True):
         run.log_params(dataclasses.asdict(config))
         train_each(run, family, training, variants, ready, clock)

@@ -45,7 +45,8 @@ def import_checkpoints(_: ImportConfig, clock: Stopwatch, found: FoundFiles) -> 
     stored = _stored_config(config, found, data)
     ids = splits.decide(data.train_labels, data.test_labels, seed=config.seed, label_noise=0.0, classes=data.classes)
     workload = MLPClassifier(TrainConfig(**stored["train"]), data, ids, device)
-    with tracking.open_run("import_checkpoints", "mlp", name=config.run_name) as run:
+    called = f"{workload.data.name} mlp {config.width}×{config.depth} imported from {found.folder.name}"
+    with tracking.open_run("import_checkpoints", "mlp", name=config.run_name, otherwise=called) as run:
         job = _Import(run, stored, workload, found)
         job.describe(config)
         try:

@@ -22,6 +22,7 @@ from nfa.registry.families.eeg.preparation.prepared_files import Written, normal
 from nfa.registry.families.eeg.preparation.recordings import Recording
 from nfa.registry.families.eeg.preparation.signals import Signal
 from nfa.registry.families.eeg.scales import normalised_by
+from nfa.registry.folders import typed_folder
 from nfa.registry.signals import shielded
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import DataInput
@@ -42,7 +43,8 @@ def prepare_eeg(config: PrepareEEGConfig, _: Stopwatch, found: tuple[list[Record
     plans, channels = _checked(recordings, config, settings, held)
     _check_space(target, plans, channels)
     _say_split(recordings, config, held)
-    with tracking.open_run("prepare_eeg", "eeg", name=config.run_name) as run:
+    called = f"{typed_folder(config.source).resolve().name} eeg prepared at {config.rate} Hz"
+    with tracking.open_run("prepare_eeg", "eeg", name=config.run_name, otherwise=called) as run:
         run.log_params(dataclasses.asdict(config))
         stage("run", f"{run.run_id}, {len(recordings)} recording{'s' * (len(recordings) > 1)}")
         try:

@@ -31,7 +31,8 @@ def compare_lora(config: CompareLoraConfig, parent: TrackedRun | None = None) ->
     folder = output_folder(config.output_dir)
     stage("arms", "; ".join(f"{arm.label} ({counted(len(arm.trained), 'seed')})" for arm in arms))
     tags = {"nfa.source_run_ids": ",".join(sources)}
-    run = tracking.open_run("compare_lora", "lora", name=config.run_name, parent=parent, tags=tags)
+    name, otherwise = config.run_name, f"comparison of {counted(len(arms), 'start')}"
+    run = tracking.open_run("compare_lora", "lora", name=name, otherwise=otherwise, parent=parent, tags=tags)
     with run:
         run.log_params({**dataclasses.asdict(config), "run_id": config.run_id[:1000]})
         found = compared(arms, config)

@@ -47,7 +47,8 @@ def lora_experiment(config: LoraExperimentConfig, clock: Stopwatch, found: Quest
     config = _asked(config, plan)
     plan.check(config.chosen_steps())
     disk = estimate(plan, sides)
-    with tracking.open_run("lora_experiment", "lora", name=config.run_name) as parent:
+    called = f"{ready.data.facts['name']} {config.mode} LoRA experiment, seeds {config.seeds}"
+    with tracking.open_run("lora_experiment", "lora", name=config.run_name, otherwise=called) as parent:
         tracking.check_space(parent.info, total=disk, largest=0)
         parent.log_params(dataclasses.asdict(config))
         fields = dataclasses.asdict(config)

@@ -17,10 +17,12 @@ FLOAT = 4  # bytes
 
 def open_step(entrypoint: str, title: str, source: UpdateSource, name: str, parent: TrackedRun | None) -> TrackedRun:
     """Open a run for the step, in the experiment of the parent or source, by default named "title of <source>"."""
-    name = name or f"{title} of {source.run.info.run_name if source.run else Path(source.label).name}"
+    otherwise = f"{title} of {source.run.info.run_name if source.run else Path(source.label).name}"
     tags = {"nfa.source_run_ids": source.run_id} if source.run else {}
     experiment = source.run.info.experiment_id if source.run else ""
-    return tracking.open_run(entrypoint, "lora", name=name, parent=parent, tags=tags, experiment=experiment)
+    return tracking.open_run(
+        entrypoint, "lora", name=name, otherwise=otherwise, parent=parent, tags=tags, experiment=experiment
+    )
 
 
 def step_config(entrypoint: str, config: Any, sources: Sequence[str]) -> dict[str, Any]:
