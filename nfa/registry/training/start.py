@@ -7,6 +7,7 @@ from nfa.console import stage
 from nfa.errors import DivergedError, Refusal
 from nfa.parallel import World
 from nfa.registry import stored_runs, tracking
+from nfa.registry.commands import say_next
 from nfa.registry.families.protocol import Family, Ready
 from nfa.registry.families.registry import family_of
 from nfa.registry.launch import launch
@@ -74,6 +75,7 @@ def _lead(family: Family, config: Any, clock: Stopwatch, found: Any, world: Worl
                 train_each(opened, family, config, variants, ready, clock)
         else:
             train_one(opened, family, ready, clock, world)
+    say_next("analyze", run_id=opened.run_id)
     stage("done", opened.link)
 
 

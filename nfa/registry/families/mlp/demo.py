@@ -9,7 +9,8 @@ from nfa.registry import tracking
 from nfa.registry.analyses import alignment_report
 from nfa.registry.analyses.alignment import Alignment
 from nfa.registry.analyses.config import AnalyzeConfig
-from nfa.registry.analyses.stored import analyse_each, output_folder
+from nfa.registry.analyses.output_folders import output_folder
+from nfa.registry.analyses.stored import analyse_each
 from nfa.registry.families.mlp.config import DemoConfig, TrainConfig
 from nfa.registry.families.registry import family_of
 from nfa.registry.run_names import training_name

@@ -9,7 +9,7 @@ from nfa.console import stage
 from nfa.maths.statistics import Interval
 from nfa.plain_text import counted
 from nfa.registry import tracking
-from nfa.registry.analyses.stored import output_folder
+from nfa.registry.analyses.output_folders import output_folder
 from nfa.registry.families.language.comparison import report, study
 from nfa.registry.families.language.comparison.arms import arms_of
 from nfa.registry.families.language.comparison.study import RANDOM, FineTuning, LossDifference, StartArm, StepsToTarget

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from nfa.console import bar, stage
 from nfa.errors import Refusal
 from nfa.registry import tracking
-from nfa.registry.analyses.stored import output_folder
+from nfa.registry.analyses.output_folders import output_folder
 from nfa.registry.families.language.figures.spectra import svd_analysis
 from nfa.registry.families.language.teacher import svd_report
 from nfa.registry.families.language.teacher.compression import Compressed, Randomised, compress

@@ -7,6 +7,7 @@ from typing import Any
 
 from nfa.console import stage
 from nfa.registry import tracking
+from nfa.registry.analyses.output_folders import copied_into
 from nfa.registry.families.language.teacher.updates import UpdateSource
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.training.config_json import run_config, write_config
@@ -53,9 +54,7 @@ def check_room(run: TrackedRun, source: UpdateSource, rank: int) -> None:
 
 def end_step(run: TrackedRun, folder: Path | None, parent: TrackedRun | None) -> TrackedRun:
     """Copy the files if configured, and print the link unless the parent does."""
-    if folder:
-        tracking.copy_artifacts(run.run_id, folder)
-        stage("copy", f"all files are in {folder}")
+    copied_into(folder, run)
     if parent is None:
         stage("done", run.link)
     return run

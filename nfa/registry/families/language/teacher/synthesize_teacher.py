@@ -7,7 +7,7 @@ from nfa.console import bar, stage
 from nfa.errors import Refusal
 from nfa.maths.low_rank import FactorPair
 from nfa.registry import tracking
-from nfa.registry.analyses.stored import output_folder
+from nfa.registry.analyses.output_folders import output_folder
 from nfa.registry.families.language.figures.spectra import synthesis_plots
 from nfa.registry.families.language.teacher import teacher_report
 from nfa.registry.families.language.teacher.config import SynthesizeTeacherConfig
