@@ -106,6 +106,7 @@ LAZY: set[tuple[str, str]] = {
     ("registry.mlflow_plugin", "masking"),
     ("registry.mlflow_plugin", "registry.tracking"),
     ("__main__", "registry.cli"),
+    ("__main__", "registry.commands"),
     ("__main__", "registry.entry_points"),
     ("__main__", "errors"),
     ("__init__", "extras"),

@@ -5,13 +5,16 @@ import shlex
 import sys
 from pathlib import Path
 
-from nfa.console import stage
-
 
 def typed_command(name: str) -> str:
-    """Return the command that started this process: nfa NAME, python -m nfa NAME, or python -m entrypoints.NAME."""
-    program = {"nfa": "nfa ", "__main__": "python -m nfa "}
-    return program.get(Path(sys.argv[0]).stem, "python -m entrypoints.") + name
+    """Return how this process's program starts NAME: nfa NAME, python -m nfa NAME, or python -m entrypoints.NAME.
+
+    A program of the user's own and a notebook have the first.
+    """
+    program = Path(sys.argv[0])
+    if program.parent.name == "entrypoints":
+        return f"python -m entrypoints.{name}"
+    return f"python -m nfa {name}" if program.stem == "__main__" else f"nfa {name}"
 
 
 def command(name: str, **parameters: str) -> str:
@@ -22,8 +25,3 @@ def command(name: str, **parameters: str) -> str:
     if "NFA_CALLER_DIR" in os.environ:
         return " ".join([f"mlflow run . -e {name}", *(f"-P {key}={shlex.quote(of)}" for key, of in parameters.items())])
     return " ".join([typed_command(name), *(f"--{key} {shlex.quote(of)}" for key, of in parameters.items())])
-
-
-def say_next(name: str, **parameters: str) -> None:
-    """Print the command that is useful after this one."""
-    stage("next", command(name, **parameters))

@@ -13,9 +13,17 @@ SHOWN = (
 COLUMNS, ROWS = 3, 30  # most of a table
 
 
-def describe_start(run: TrackedRun, what: str, resume: str) -> None:
-    """Describe a run that has started; `resume` is the command that continues it."""
-    tracking.put_note(run, "\n\n".join([what, "It has started. If it was stopped, this continues it:", _block(resume)]))
+AGAIN = "the same command continues it; what is done is used again."
+
+
+def describe_start(run: TrackedRun, what: str, how: str) -> None:
+    """Describe a run that has started; `how` says how it is continued."""
+    tracking.put_note(run, f"{what}\n\nIt has started. If it was stopped, {how}")
+
+
+def continued_by(resume: str) -> str:
+    """Return how a command continues a run, in words."""
+    return f"this continues it:\n\n{_block(resume)}"
 
 
 def describe_end(

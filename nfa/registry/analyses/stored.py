@@ -16,8 +16,8 @@ from nfa.registry.analyses.checkpoint_units import common_unit
 from nfa.registry.analyses.config import StoredRunsConfig
 from nfa.registry.analyses.output_folders import copied_into, output_folder
 from nfa.registry.analyses.titles import title_of
-from nfa.registry.commands import command, say_next
-from nfa.registry.descriptions import describe_end
+from nfa.registry.commands import command
+from nfa.registry.descriptions import AGAIN, describe_end, describe_start
 from nfa.registry.families.protocol import NamedWorkload
 from nfa.registry.run_names import apart
 from nfa.registry.signals import Interrupted, shielded
@@ -151,7 +151,7 @@ def analyse(kind: StoredAnalysis) -> TrackedRun:
             plan.opened = None
     run = _one(plans[0], adopt=True) if len(plans) == 1 else _several(kind, plans)
     copied_into(folder, run)
-    say_next(kind.followed_by, run_id=kind.config.run_id)
+    stage("next", _after(kind, run))
     stage("done", run.link)
     return run
 
@@ -174,13 +174,14 @@ def _several(kind: StoredAnalysis, plans: Sequence[AnalysisPlan]) -> TrackedRun:
     run = tracking.open_run(kind.entrypoint, workloads, name=name, otherwise=otherwise, tags=tags)
     with run:
         run.log_params(asdict(kind.config))
+        describe_start(run, run.info.info.run_name, AGAIN)
         unit = common_unit(plan.unit for plan in plans)
         write_config(run, content(kind, ids, unit, {}))
         parts = _each(plans)
         for source_id, part in zip(ids, parts.values(), strict=True):
             tracking.copy_artifacts_into(run.info, part, source_id)
         kind.compare(run, parts, dict(zip(parts, ids, strict=True)))
-        _describe(kind, run, ", ".join(parts), [])
+        _describe(kind, run, f"{len(parts)} runs: {', '.join(parts)}", [])
     return run
 
 
@@ -209,6 +210,7 @@ def _one(plan: AnalysisPlan, *, adopt: bool) -> TrackedRun:
     with run:
         tracking.check_space(run.info, total=SPACE + kind.space(plan.epochs), largest=SPACE // 4)
         run.log_params(asdict(kind.config))
+        describe_start(run, run.info.info.run_name, AGAIN)
         if plan.opened:
             kind.begin(plan.opened, plan, run)
         write_config(run, content(kind, [source.run_id], plan.unit, plan.described))
@@ -224,9 +226,13 @@ def _one(plan: AnalysisPlan, *, adopt: bool) -> TrackedRun:
 
 
 def _describe(kind: StoredAnalysis, run: TrackedRun, of: str, results: Sequence[str]) -> None:
-    after = command(kind.followed_by, run_id=run.info.data.tags["nfa.source_run_ids"])
     what = f"{kind.title} of {of}"
-    describe_end(run, what[0].upper() + what[1:], results=results, pictures=kind.pictures, after=after)
+    describe_end(run, what[0].upper() + what[1:], results=results, pictures=kind.pictures, after=_after(kind, run))
+
+
+def _after(kind: StoredAnalysis, run: TrackedRun) -> str:
+    """Return the command that is useful after an analysis."""
+    return command(kind.followed_by, run_id=run.info.data.tags["nfa.source_run_ids"])
 
 
 def content(kind: StoredAnalysis, sources: Sequence[str], unit: str, described: Mapping[str, Any]) -> dict[str, Any]:

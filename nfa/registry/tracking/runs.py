@@ -160,9 +160,7 @@ def open_run(
     A new run belongs to its parent's experiment, the given one, or the current one. `name` is the name that the user
     gave; a run that nobody has named is named `otherwise`. Raises `Refusal` if the store is not writable.
     """
-    tags = {"nfa.entrypoint": entrypoint, "nfa.workload": workload, "nfa.version": __version__, **tags}
-    # These tags are part of creation, so the run can be recognised as stale if this process is killed.
-    tags = {**tags, "nfa.state": "running", BEAT: sign()}
+    tags = {**_first_tags(entrypoint, workload), **tags}
     with reaching_store(), shielded():
         adopted = os.environ.get("MLFLOW_RUN_ID") if adopt and not parent else None
         new = name or otherwise
@@ -171,6 +169,12 @@ def open_run(
         sweep = Sweep(run.info.experiment_id)
         sweep()
         return TrackedRun(run, sweep=sweep)
+
+
+def _first_tags(entrypoint: str, workload: str) -> dict[str, str]:
+    """Return the tags of a new run; they are part of its creation, so that it counts as stale if we are killed."""
+    made_by = {"nfa.entrypoint": entrypoint, "nfa.workload": workload, "nfa.version": __version__}
+    return {**made_by, "nfa.state": "running", BEAT: sign()}
 
 
 def _created(parent: TrackedRun | None, experiment: str, name: str, tags: Mapping[str, str]) -> Run:
@@ -231,9 +235,8 @@ def join_active(entrypoint: str, workload: str, otherwise: str) -> TrackedRun:
             return reopen_run(run.info.run_id, finished_too=True)
         sweep = Sweep(run.info.experiment_id)
         sweep()
-        tags = {"nfa.entrypoint": entrypoint, "nfa.workload": workload, "nfa.version": __version__}
-        tags = {**tags, "nfa.state": "running", BEAT: sign()}
-        return TrackedRun(_adopted(run.info.run_id, "", otherwise, tags), sweep=sweep)
+        opened = _adopted(run.info.run_id, "", otherwise, _first_tags(entrypoint, workload))
+        return TrackedRun(opened, sweep=sweep)
 
 
 def can_continue(run: Run) -> bool:

@@ -7,7 +7,8 @@ from nfa.console import stage
 from nfa.errors import DivergedError, Refusal
 from nfa.parallel import World
 from nfa.registry import stored_runs, tracking
-from nfa.registry.commands import say_next
+from nfa.registry.commands import command
+from nfa.registry.descriptions import continued_by, describe_start
 from nfa.registry.families.protocol import Family, Ready
 from nfa.registry.families.registry import family_of
 from nfa.registry.launch import launch
@@ -71,11 +72,13 @@ def _lead(family: Family, config: Any, clock: Stopwatch, found: Any, world: Worl
     )
     with run as opened:
         if variants:
+            again = continued_by(command(family.entrypoint, resume=opened.run_id))
+            describe_start(opened, opened.info.info.run_name, again)
             with timed(opened, clock, family=True):
                 train_each(opened, family, config, variants, ready, clock)
         else:
             train_one(opened, family, ready, clock, world)
-    say_next("analyze", run_id=opened.run_id)
+    stage("next", command("analyze", run_id=opened.run_id))
     stage("done", opened.link)
 
 

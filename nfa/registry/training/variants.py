@@ -6,6 +6,8 @@ from typing import Any
 from nfa.console import stage
 from nfa.errors import NfaError
 from nfa.registry import stored_runs, tracking
+from nfa.registry.commands import command
+from nfa.registry.descriptions import describe_end, table_of_children
 from nfa.registry.families.protocol import Family, Ready
 from nfa.registry.run_names import training_name
 from nfa.registry.signals import Interrupted
@@ -13,6 +15,8 @@ from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.training.config_json import write_config
 from nfa.registry.training.tracked import train_one
+
+PICTURES = ("optimizer_comparison",)
 
 
 def train_each(
@@ -25,6 +29,8 @@ def train_each(
     failures = train_children(parent, family, variants, ready, clock)
     with clock.section("comparison"):
         family.training.compare(parent)
+        what, after = f"{family.subject(stored)}: {', '.join(variants)}", command("analyze", run_id=parent.run_id)
+        describe_end(parent, what, table=table_of_children(parent), pictures=PICTURES, after=after)
     if failures:
         raise NfaError("\n".join(f"{name}: {reason}" for name, reason in failures.items()))
 

@@ -15,7 +15,10 @@ from nfa.console import bar, stage
 from nfa.errors import Refusal
 from nfa.observe.answers import answers
 from nfa.parallel import World
+from nfa.plain_text import counted
 from nfa.registry import stored_runs, tracking
+from nfa.registry.commands import command
+from nfa.registry.descriptions import describe_end
 from nfa.registry.families.custom.config import CustomConfig
 from nfa.registry.families.custom.kept import Learned, Stateful, check_stateful, state_of
 from nfa.registry.families.custom.maker import Maker, find, written
@@ -250,8 +253,11 @@ class Track:
         signum = self._sigterm.received or (signal.SIGINT if isinstance(error, KeyboardInterrupt) else None)
         if error is None:
             self._tag_best()
+            what = f"{self.config.workload} in a training loop of the user's own, {counted(self._done or 0, 'epoch')}"
+            describe_end(self._run, what, after=(after := command("analyze", run_id=self._run.run_id)))
         self._run.__exit__(kind, Interrupted(signum) if signum else error, trace)
         if error is None:
+            stage("next", after)
             stage("done", self._run.link)
 
     def _check_open(self, call: str) -> None:

@@ -17,6 +17,8 @@ from nfa.registry.analyses.config import GradientFlowConfig
 from nfa.registry.analyses.gradient_flow import GradientFlow
 from nfa.registry.analyses.gradient_flow_report import number
 from nfa.registry.analyses.stored import analyse_each
+from nfa.registry.commands import command
+from nfa.registry.descriptions import continued_by, describe_end, describe_start, table_of_children
 from nfa.registry.families.eeg.config import AblateEEGConfig, TrainEEGConfig
 from nfa.registry.families.registry import family_of
 from nfa.registry.families.stored import made_again
@@ -59,11 +61,16 @@ def ablate_eeg(config: AblateEEGConfig) -> None:
         data = {"name": ready.data.name, "digest": ready.data.digest()}
         content = training_config("ablate_eeg", "eeg", AblateEEGConfig, {**fields, "resume": ""}, data)
         write_config(parent, content)
+        what = f"{counted(len(arms), 'arm')} on {ready.data.name} EEG: {', '.join(arms)}"
+        describe_start(parent, what, continued_by(command("ablate_eeg", resume=parent.run_id)))
         failures = train_children(parent, family, trainings, ready, clock)
         with clock.section("comparison"):
             _compare(parent, list(arms), failures)
+        after = command("analyze", run_id=parent.run_id)
+        describe_end(parent, what, table=table_of_children(parent), pictures=["ablation"], after=after)
         if failures:
             raise NfaError("\n".join(f"{name}: {reason}" for name, reason in failures.items()))
+    stage("next", after)
     stage("done", parent.link)
 
 

@@ -11,6 +11,8 @@ from nfa.registry.analyses.alignment import Alignment
 from nfa.registry.analyses.config import AnalyzeConfig
 from nfa.registry.analyses.output_folders import output_folder
 from nfa.registry.analyses.stored import analyse_each
+from nfa.registry.commands import command
+from nfa.registry.descriptions import describe_end, describe_start, table_of_children
 from nfa.registry.families.mlp.config import DemoConfig, TrainConfig
 from nfa.registry.families.registry import family_of
 from nfa.registry.run_names import training_name
@@ -34,6 +36,7 @@ def demo(config: DemoConfig) -> None:
     run = tracking.open_run("demo", "mlp", otherwise=f"demo: {training_name(training)}")
     with run, timed(run, clock, family=True):
         run.log_params(dataclasses.asdict(config))
+        describe_start(run, run.info.info.run_name, "start it again.")
         train_each(run, family, training, variants, ready, clock)
         curves = AnalyzeConfig(relations=",".join(alignment_report.SIX_CURVES))
         with clock.section("analysis"):
@@ -44,9 +47,12 @@ def demo(config: DemoConfig) -> None:
         sites = [f"layer_{index}" for index in range(config.depth)]
         title = f"{subject}: three optimizers, {config.epochs} epochs"
         tracking.save_picture(run, training_analyses(series, sites, alignment_report.SIX_CURVES, title=title), FIGURE)
+        after = command("gradient_flow", run_id=run.run_id)
+        describe_end(run, title, table=table_of_children(run), pictures=[FIGURE], after=after)
     stage("figure", f"plots/{FIGURE}.png and .pdf")
     if folder:
         files = [f"{FIGURE}.{kind}" for kind in ("png", "pdf")]
         tracking.copy_artifacts(run.run_id, folder, {f"plots/{file}": file for file in files})
         stage("copy", f"{folder / FIGURE}.png")
+    stage("next", after)
     stage("done", run.link)

@@ -12,7 +12,10 @@ from nfa import __version__, unfinished
 from nfa.console import bar, stage
 from nfa.content import json_digest
 from nfa.errors import NfaError, Refusal
+from nfa.plain_text import counted
 from nfa.registry import tracking
+from nfa.registry.commands import command
+from nfa.registry.descriptions import describe_end
 from nfa.registry.families.eeg.layout import KINDS, SPLITS
 from nfa.registry.families.eeg.preparation import recordings as eeg_recordings
 from nfa.registry.families.eeg.preparation.config import PrepareEEGConfig
@@ -53,6 +56,9 @@ def prepare_eeg(config: PrepareEEGConfig, _: Stopwatch, found: tuple[list[Record
             raise NfaError(f"{target} could not be written: {error}\n  do: fix it, then prepare again") from error
         run.log_datasets(_inputs(report, target))
         tracking.put_json(run.info, "preparation.json", report)
+        after = command("train_eeg", data_dir=str(target))
+        describe_end(run, f"{called}, {counted(len(recordings), 'recording')}", after=after)
+    stage("next", after)
     stage("done", f"{target}  {run.link}")
 
 

@@ -52,9 +52,10 @@ def check_room(run: TrackedRun, source: UpdateSource, rank: int) -> None:
     tracking.check_space(run.info, total=largest + SPACE, largest=largest)
 
 
-def end_step(run: TrackedRun, folder: Path | None, parent: TrackedRun | None) -> TrackedRun:
-    """Copy the files if configured, and print the link unless the parent does."""
+def end_step(run: TrackedRun, folder: Path | None, parent: TrackedRun | None, after: str) -> TrackedRun:
+    """Copy the files if configured, and print the next command and the link unless the parent does."""
     copied_into(folder, run)
     if parent is None:
+        stage("next", after)
         stage("done", run.link)
     return run
