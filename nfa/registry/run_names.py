@@ -103,7 +103,7 @@ def _shared(lists: Sequence[Sequence[str]]) -> int:
 def _speaks(words: Sequence[str]) -> bool:
     """Return whether there are words that do not begin with a number, which needs the word before it."""
     try:
-        float(words[0].strip(",") if words else "0")
+        float(words[0].strip(",:") if words else "0")
     except ValueError:
         return True
     return False
