@@ -53,6 +53,7 @@ REGISTRY = [
     "registry.machine",
     "registry.stopwatch",
     "registry.launch",
+    "registry.workers",
     "registry.typed_values",
     "registry.places",
     "registry.wrapped_names",

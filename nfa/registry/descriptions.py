@@ -83,6 +83,16 @@ def _interval(value: float, n: int) -> str:
     return f"; 95 % Wilson interval {low:.3f} to {high:.3f}"
 
 
+def over_several(run: TrackedRun) -> list[str]:
+    """Return what a run has logged last as means over seeds, in words."""
+    metrics = tracking.find_run(run.run_id).data.metrics
+    return [
+        f"{key.replace('/', ' ')} {_cell(metrics, key)}, mean of {metrics[f'{key}_n']:.0f} seeds"
+        for key in SHOWN
+        if f"{key}_n" in metrics
+    ]
+
+
 def table_of_children(parent: TrackedRun) -> str:
     """Return the last metrics of a parent's child runs as a Markdown table; means over seeds have their interval."""
     runs = tracking.children(parent.run_id, parent.info.info.experiment_id)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from nfa.figures.training_analysis import Series
     from nfa.parallel import World
     from nfa.registry.stopwatch import Stopwatch
     from nfa.registry.tracking import TrackedRun
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 Ids = Mapping[str, Sequence[int]]
 Value = int | float | str | bool
-APART = frozenset({"seed", "run_name", "resume", "data_dir", "device"})  # may differ between equal runs
+# Parameters that may differ between equal runs.
+APART = frozenset({"seed", "seeds", "n_workers", "run_name", "resume", "data_dir", "device"})
 
 
 @dataclass(frozen=True)
@@ -241,6 +243,15 @@ class FamilyTraining(ABC):
     def compare(self, parent: "TrackedRun") -> None:
         """Draw figures that compare the `variants`, in their parent run."""
         raise NotImplementedError
+
+    @abstractmethod
+    def report_seeds(
+        self, parent: "TrackedRun", series: Mapping[str, "Series"], seeds: Sequence[int], title: str
+    ) -> None:
+        """Write results.json and figures of trainings that differ only in their seed, in their parent run.
+
+        `series` holds the means over seeds, and the ends of their intervals, as the parent has logged them.
+        """
 
     @abstractmethod
     def rebuild(self, run: StoredTraining) -> "Workload":

@@ -95,7 +95,7 @@ def confirm(
     """
     found = best(table)
     assert found
-    seeds = [config.seed + config.seeds + index for index in range(config.confirm)]
+    seeds = [config.seed + config.trial_seeds + index for index in range(config.confirm)]
     stage("confirm", f"{' and '.join(points)}, {counted(len(seeds), 'fresh seed')}")
     title = f"confirmation of trial {found.number}"
     study = _study(config, f"{table.name} {title}", points, seeds)

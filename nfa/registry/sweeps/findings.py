@@ -127,7 +127,8 @@ def _facts(config: TuneConfig, remedies: Sequence[str]) -> dict[str, Any]:
         "objective of a run": "; ".join(_how(one.reduction, one.last) for one in config.objectives),
         "constraints": ", ".join(map(str, config.constraints)) or "none",
         "sampler, pruner": f"{config.sampler}, {config.pruning}",
-        "trainings of a trial": f"{config.seeds}, seeds from {config.seed}" + (MEANS if config.seeds > 1 else ""),
+        "trainings of a trial": f"{config.trial_seeds}, seeds from {config.seed}"
+        + (MEANS if config.trial_seeds > 1 else ""),
     }
     return {**facts, **({"scaled gradient": "; ".join(remedies)} if remedies else {})}
 

@@ -94,7 +94,7 @@ class Trials:
 
     def seeds(self, trial: optuna.Trial) -> list[int]:  # noqa: ARG002 - the same for all trials of a search
         """Return the seeds of a trial's trainings."""
-        return [self.config.seed + index for index in range(self.config.seeds)]
+        return [self.config.seed + index for index in range(self.config.trial_seeds)]
 
     def ended(self, trial: optuna.Trial, point: Mapping[str, Any]) -> list[float]:
         """Run the trial at a point and return its objectives; any other end is reported to the study."""

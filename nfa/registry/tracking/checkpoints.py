@@ -127,7 +127,7 @@ def stored_path(run_id: str, epoch: int) -> str:
 def _without_checkpoints(run: Run, epoch: int | str | None) -> Refusal:
     """Return a refusal that names the child runs with checkpoints, and what to type."""
     got, best = f"run {run.info.run_id[:12]} (it has no checkpoints)", run.data.tags.get("nfa.best_run_id")
-    owners = sorted(_owners(run), key=lambda owner: owner.info.run_id != best)  # a study's best run first
+    owners = sorted(owners_below(run), key=lambda owner: owner.info.run_id != best)  # a study's best run first
     if not owners:
         return Refusal(got, "a training run, or a parent of training runs", "train first")
     shown = [f"{owner.info.run_name} {owner.info.run_id[:12]}" for owner in owners]
@@ -137,11 +137,13 @@ def _without_checkpoints(run: Run, epoch: int | str | None) -> Refusal:
     return Refusal(got, f"one of its child runs: {', '.join(shown[:SHOWN])}{more}", typed)
 
 
-def _owners(run: Run) -> Iterator[Run]:
+def owners_below(run: Run) -> Iterator[Run]:
+    """Yield the runs with checkpoints below a run; what lies below these are their analyses."""
     for child in children(run.info.run_id, run.info.experiment_id):
         if epochs(child.info.run_id):
             yield child
-        yield from _owners(child)
+        else:
+            yield from owners_below(child)
 
 
 def chosen_epoch(run: Run, epoch: int | str | None) -> int:

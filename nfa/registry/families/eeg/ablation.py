@@ -24,11 +24,11 @@ from nfa.registry.families.registry import family_of
 from nfa.registry.families.stored import made_again
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
+from nfa.registry.training.children import Job, Trainer, train_all
 from nfa.registry.training.config_json import training_config, write_config
 from nfa.registry.training.resume import changed_by_user
 from nfa.registry.training.start import prepared
 from nfa.registry.training.time_spent import timed
-from nfa.registry.training.variants import train_children
 
 HEADER = (
     "arm", "seeds", "parameters", "pearson", "low", "high", "difference", "difference_low", "difference_high",
@@ -63,7 +63,11 @@ def ablate_eeg(config: AblateEEGConfig) -> None:
         write_config(parent, content)
         what = f"{counted(len(arms), 'arm')} on {ready.data.name} EEG: {', '.join(arms)}"
         describe_start(parent, what, continued_by(command("ablate_eeg", resume=parent.run_id)))
-        failures = train_children(parent, family, trainings, ready, clock)
+        jobs = [Job(name, name, one, (parent.run_id,), ready.example_ids) for name, one in trainings.items()]
+        trainer = Trainer()
+        trainer.data.put(ready.config, ready.data)
+        with clock.part():
+            failures = train_all(jobs, trainer, config.n_workers)
         with clock.section("comparison"):
             _compare(parent, list(arms), failures)
         after = command("analyze", run_id=parent.run_id)

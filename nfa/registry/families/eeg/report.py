@@ -1,22 +1,24 @@
 """Reports and figures of trainings on EEG."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch.nn as nn
 from torch import Tensor
 
 from nfa.console import stage
+from nfa.figures.training_analysis import Series
 from nfa.measures.evaluation import record_outputs
 from nfa.plain_text import csv_text
 from nfa.registry import tracking
 from nfa.registry.families.eeg.data import RATE
 from nfa.registry.families.eeg.family import Decoders
-from nfa.registry.families.eeg.figures.decoding import Window, decoding, envelopes
+from nfa.registry.families.eeg.figures.decoding import Window, decoding, decoding_over_seeds, envelopes
 from nfa.registry.families.eeg.linear_baseline import Baseline
 from nfa.registry.families.eeg.scores import Scores
 from nfa.registry.families.eeg.workload import EEGDecoder
 from nfa.registry.tracking import TrackedRun
+from nfa.registry.training.over_seeds import last_values
 from nfa.workload import Batch
 
 if TYPE_CHECKING:
@@ -60,6 +62,13 @@ def report(run: TrackedRun, scores: Mapping[str, Scores], baseline: Baseline, ep
     }
     title = Decoders().title(stored)
     tracking.save_picture(run, decoding(series, pairs, best=epoch, title=title), "training")
+    stage("figure", "plots/training.png and .pdf")
+
+
+def report_seeds(parent: TrackedRun, series: Mapping[str, Series], seeds: Sequence[int], title: str) -> None:
+    """Write results.json and the figure of means over seeds."""
+    tracking.put_json(parent.info, "results.json", last_values(series, seeds))
+    tracking.save_picture(parent, decoding_over_seeds(series, title=title), "training")
     stage("figure", "plots/training.png and .pdf")
 
 

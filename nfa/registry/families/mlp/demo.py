@@ -19,7 +19,7 @@ from nfa.registry.run_names import training_name
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking.sources import find_sources
 from nfa.registry.training.time_spent import timed
-from nfa.registry.training.variants import train_each
+from nfa.registry.training.variants import first_of, train_each
 
 FIGURE = "demo_enhanced_analysis"
 
@@ -31,13 +31,12 @@ def demo(config: DemoConfig) -> None:
     asked = {name: value for name, value in dataclasses.asdict(config).items() if name != "output_dir"}
     training = TrainConfig(optimizer="all", schedule="all", loss="cross-entropy", batch_size=32, **asked)
     family = family_of(training)
-    variants = family.variants(training)
-    ready = family.training.prepare(next(iter(variants.values())), family.training.read(training, clock))
+    ready = family.training.prepare(first_of(training), family.training.read(training, clock))
     run = tracking.open_run("demo", "mlp", otherwise=f"demo: {training_name(training)}")
     with run, timed(run, clock, family=True):
         run.log_params(dataclasses.asdict(config))
         describe_start(run, run.info.info.run_name, "start it again.")
-        train_each(run, family, training, variants, ready, clock)
+        train_each(run, training, ready, clock)
         curves = AnalyzeConfig(relations=",".join(alignment_report.SIX_CURVES))
         with clock.section("analysis"):
             analysed = analyse_each(Alignment(curves, World()), find_sources(run.run_id))

@@ -7,7 +7,7 @@ from nfa.errors import Refusal
 from nfa.options import Auto, option
 from nfa.registry.families.language.config import LoraTraining, TrainLoraConfig
 from nfa.registry.families.language.teacher.config import LoraSvdConfig, SynthesizeTeacherConfig
-from nfa.registry.typed_values import whole_numbers
+from nfa.registry.typed_values import seed_list
 
 STEPS = ("base", "synthesize", "svd", "svd-lora", "compare")
 NUMBERS = {str(number): step for number, step in enumerate(STEPS, start=1)}
@@ -27,7 +27,7 @@ class LoraExperimentConfig(LoraTraining):
         "all", "steps to run: all, ask (a menu), or some of 1 base, 2 synthesize, 3 svd, 4 svd-lora, 5 compare"
     )
     starts: str = option("svd-residual,svd-warm", f"starts to compare with random: some of {', '.join(STARTS)}")
-    seeds: str = option("1,2,3", "seeds of each start, comma-separated")
+    seeds: str = option("1,2,3", "seeds of each start, such as 1-3 or 1,2,7")
     train_steps: int | Auto = option(
         "auto", "optimizer steps of each training; auto = 12 for tiny (96 held out), else by epochs", at_least=1
     )
@@ -60,7 +60,7 @@ class LoraExperimentConfig(LoraTraining):
 
     def seed_list(self) -> list[int]:
         """Return the seeds; raise `Refusal` if they are not valid."""
-        return whole_numbers("seeds", self.seeds)
+        return seed_list(self.seeds)
 
     def start_list(self) -> list[str]:
         """Return the starts other than random, without repetitions."""
