@@ -40,7 +40,8 @@ class AnalyzeConfig(AlignmentParameters, StoredRunsConfig):
     nproc: int = option(1, "number of processes that share the examples", at_least=1, below=1025)
     target_se: float = option(
         0.0,
-        "largest standard error of a cosine: examples are doubled from 256, up to max_samples, until none is larger; "
+        "largest standard error of the relations: examples are doubled from 256, up to max_samples, until none is "
+        "larger; "
         "0 = all of max_samples",
         at_least=0,
         below=1,
