@@ -23,7 +23,7 @@ class StoredRunsConfig(CheckedOptions):
     workload: str = option("", "function that rebuilds the model: module:function; empty = the run's own, if trusted")
     workload_args: str = option("", "arguments of that function, such as width=32,bias=true; empty = those of the run")
     device: str = device_option()
-    run_name: str = option("", "name of the analysis run in MLflow; empty = chosen by MLflow")
+    run_name: str = option("", "name of the analysis run in MLflow; empty = named by what ran")
 
     def __post_init__(self) -> None:
         super().__post_init__()

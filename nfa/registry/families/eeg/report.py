@@ -114,9 +114,9 @@ def tested(run_id: str) -> dict[str, float]:
     return found
 
 
-def say(test: Scores, baseline: Baseline, epoch: int) -> None:
-    """Print the result in one line."""
+def said(test: Scores, baseline: Baseline, epoch: int) -> str:
+    """Return the result in one line."""
     reached = {"r": test.pearson, "the linear baseline's": baseline.pearson_of("test")}
-    said = ", ".join(f"{name} {'undefined' if value is None else f'{value:.4f}'}" for name, value in reached.items())
+    values = ", ".join(f"{name} {'undefined' if value is None else f'{value:.4f}'}" for name, value in reached.items())
     left = f"; {test.undefined} of {len(test.ids)} windows have no r" if test.undefined else ""
-    stage("test", f"{said} (best epoch {epoch}){left}")
+    return f"{values} (best epoch {epoch}){left}"
