@@ -63,7 +63,7 @@ def compare(parent: TrackedRun, subject: str) -> None:
     """Compare the child runs of a parent in a figure; `subject` is what they trained on what."""
     runs = tracking.children(parent.run_id, parent.info.info.experiment_id)
     variants = {run.data.tags["nfa.variant"]: run.info.run_id for run in runs if "nfa.variant" in run.data.tags}
-    series = {name: tracking.history(run_id) for name, run_id in variants.items()}
+    series = dict(zip(variants, tracking.histories(variants.values()).values(), strict=True))
     figure = comparison_figure(series, sites_of(series.values()), f"{subject}: {', '.join(series)}")
     tracking.save_picture(parent, figure, "optimizer_comparison")
     stage("figure", "plots/optimizer_comparison.png and .pdf")

@@ -168,7 +168,7 @@ class LanguageSession(Session):
             self.run.metrics.flush()
             steps = sorted(self.answers)
             sums = torch.stack([self.answers[step] for step in steps])
-            series = tracking.history(self.run.run_id)
+            series = tracking.history(self.run.run_id, (*report.COLUMNS.values(), "compute/flops"))
             best = min(tracked.kept(self.schedule), key=lambda step: series["eval/loss"][step])
             self.run.tag({"nfa.best_epoch": str(best)})
             report.answers(self.run, self.workload, steps, sums)

@@ -79,7 +79,7 @@ def _start(config: Mapping[str, Any]) -> str:
 
 
 def _trained(run_id: str, config: Mapping[str, Any]) -> FineTuning:
-    series, scores = tracking.history(run_id), stored_answers(run_id)
+    series, scores = tracking.history(run_id, ("eval/loss", "compute/flops")), stored_answers(run_id)
     answers = {step: one.sums.numpy() / float(one.tokens.double().mean()) for step, one in scores.items()}
     cost = _start_cost(run_id, config)
     return FineTuning(run_id, config["train"]["seed"], series["eval/loss"], series["compute/flops"], answers, cost)
@@ -97,7 +97,7 @@ def _start_cost(run_id: str, config: Mapping[str, Any]) -> float | None:
 
 def operations_of(run_id: str) -> float | None:
     """Return the floating-point operations of a run and of all runs it was made from; None if a source is not a run."""
-    own = tracking.history(run_id).get("compute/flops", {})
+    own = tracking.history(run_id, ["compute/flops"]).get("compute/flops", {})
     config = tracking.config(run_id)
     if config["entrypoint"] == "train_lora":
         sources = [config["factors"]["run_id"]] if config["factors"] else []
