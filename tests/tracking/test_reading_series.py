@@ -18,7 +18,8 @@ from sqlalchemy import event
 from nfa.registry import tracking
 from nfa.registry.tracking import series_file, sql_series
 from nfa.registry.tracking.guarded_client import GuardedClient
-from nfa.registry.tracking.series_file import FILE, ROWS
+from nfa.registry.tracking.artifacts import SERIES
+from nfa.registry.tracking.series_file import ROWS
 from nfa.registry.tracking.store import client
 from tests.support.mlflow_servers import serving
 from tests.support.stores import Store
@@ -185,7 +186,7 @@ def trained(steps: range = range(4), run_id: str = "") -> str:
 
 def test_a_run_leaves_its_series_and_is_read_from_them_through_a_server(asked: list[str], served: None) -> None:  # noqa: ARG001
     run_id = trained()
-    assert tracking.files(run_id) == [FILE]
+    assert tracking.files(run_id) == [SERIES]
     assert client().get_run(run_id).data.tags[ROWS] == "24"
     found = tracking.history(run_id)
     some = tracking.history(run_id, KEYS[1:5])
@@ -207,7 +208,7 @@ def test_a_run_in_tables_leaves_its_series_at_its_end_only(store: Store) -> None
         run.metrics.checkpoint(run.info)
         assert store.metrics(run.run_id)
         assert tracking.files(run.run_id) == []
-    assert tracking.files(run.run_id) == [FILE]
+    assert tracking.files(run.run_id) == [SERIES]
 
 
 @pytest.mark.usefixtures("served")
@@ -216,7 +217,7 @@ def test_through_a_server_every_checkpoint_leaves_the_series(asked: list[str]) -
     with run:
         run.metrics.log(dict.fromkeys(KEYS, 0.5), 0)
         run.metrics.checkpoint(run.info)
-        assert tracking.history(run.run_id) == dict.fromkeys(KEYS, {0: 0.5})
+        assert tracking.history(run.run_id) == {key: {0: 0.5} for key in KEYS}
     assert asked == []
 
 
@@ -306,7 +307,7 @@ def test_a_damaged_or_foreign_file_is_not_used_and_no_error(
     damage: Callable[[Path], None], asked: list[str], store: Store
 ) -> None:
     run_id = trained()
-    damage(store.artifact(run_id, FILE))
+    damage(store.artifact(run_id, SERIES))
     assert repr(tracking.history(run_id)) == key_by_key(run_id)
     assert asked[: len(KEYS)] == list(KEYS)
 

@@ -26,6 +26,7 @@ from nfa.registry.tracking.store import StoreError, client
 if TYPE_CHECKING:
     from torch import Tensor
 
+SERIES = "series.npz"  # the metrics of a run once more, as one file
 BAR = "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"
 OLD = re.compile(r"0\.[0-6]\.")  # versions whose files have no digests
 
@@ -200,11 +201,11 @@ def put_file(run: Run, path: str, source: Path) -> None:
 
 
 def all_names(run_id: str, folder: str = "") -> list[str]:
-    """Return the paths of all files of a run, in all folders."""
+    """Return the paths of all files of a run, in all folders, except for that of its series, which is a copy itself."""
     found = []
     for item in client().list_artifacts(run_id, folder or None):
         found += all_names(run_id, item.path) if item.is_dir else [item.path]
-    return sorted(found)
+    return sorted(path for path in found if path != SERIES)
 
 
 def copy_artifacts(run_id: str, folder: Path, paths: Mapping[str, str] | None = None) -> None:

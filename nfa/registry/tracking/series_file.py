@@ -17,12 +17,13 @@ from mlflow.entities import Metric, Run, RunTag
 from nfa.errors import Refusal
 from nfa.registry.signals import shielded
 from nfa.registry.tracking import artifacts
+from nfa.registry.tracking.artifacts import SERIES
 from nfa.registry.tracking.store import StoreError, client
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FILE, ROWS = "series.npz", "nfa.series_rows"
+ROWS = "nfa.series_rows"  # tag: the number of rows in the file
 NAMES = ("keys", "counts", "times", "steps", "values")
 
 
@@ -67,7 +68,7 @@ def put(run: Run, rows: LoggedRows) -> None:
     if not rows.values:
         return
     with shielded():
-        artifacts.put_arrays(run, FILE, rows.arrays())
+        artifacts.put_arrays(run, SERIES, rows.arrays())
         number = sum(map(len, rows.values.values()))
         client().log_batch(run.info.run_id, tags=[RunTag(ROWS, str(number))])
     rows.filled_in = False
@@ -78,7 +79,7 @@ def stored(run: Run, keys: Collection[str]) -> dict[str, dict[int, float]]:
     if run.data.tags.get(ROWS, "0") == "0":
         return {}
     try:
-        arrays = artifacts.read(run.info.run_id, FILE)
+        arrays = artifacts.read(run.info.run_id, SERIES)
     except (Refusal, *StoreError):
         return {}
     if str(len(arrays["steps"])) != run.data.tags[ROWS]:
