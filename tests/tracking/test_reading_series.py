@@ -17,8 +17,8 @@ from sqlalchemy import event
 
 from nfa.registry import tracking
 from nfa.registry.tracking import series_file, sql_series
-from nfa.registry.tracking.guarded_client import GuardedClient
 from nfa.registry.tracking.artifacts import SERIES
+from nfa.registry.tracking.guarded_client import GuardedClient
 from nfa.registry.tracking.series_file import ROWS
 from nfa.registry.tracking.store import client
 from tests.support.mlflow_servers import serving
