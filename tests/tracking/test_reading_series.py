@@ -232,6 +232,22 @@ def test_a_resumed_run_has_the_rows_of_all_its_processes(asked: list[str]) -> No
     assert list(found[KEYS[0]]) == list(range(6))
 
 
+@pytest.mark.usefixtures("served")
+def test_only_what_nfa_has_logged_is_read_from_the_file_of_a_resumed_run(asked: list[str]) -> None:
+    """Another program may have logged a step again, which no last row shows."""
+    run_id = trained()
+    for step in (5, 9):
+        MlflowClient().log_metric(run_id, "their/loss", 0.5, step=step)
+    run = tracking.reopen_run(run_id, finished_too=True)
+    with run:
+        run.metrics.log({KEYS[0]: 4.0}, 4)
+        MlflowClient().log_metric(run_id, "their/loss", 0.25, step=5, timestamp=2**42)
+    asked.clear()
+    found = tracking.history(run_id)
+    assert found["their/loss"] == {9: 0.5, 5: 0.25}
+    assert asked == ["their/loss"]
+
+
 def later(run_id: str, value: float = 9.0, key: str = KEYS[2]) -> None:
     """Another program logs a value after the last step."""
     MlflowClient().log_metric(run_id, key, value, step=99)
