@@ -78,6 +78,7 @@ REGISTRY = [
     "registry.analyses",
     "registry.families",
     "registry.sweeps",
+    "registry.results",
     "registry.entry_points",
     "registry.doors",
     "registry.cli",
