@@ -21,14 +21,13 @@ def series_by_key(
     A panel of a relation has the limits of that relation and is named after its site. Losses and noise scales have a
     logarithmic axis.
     """
-    figure, places = panels(max(1, len(keys)), columns=min(4, max(1, len(keys))))
+    figure, places = panels(max(1, len(keys)), columns=min(4, max(2, len(keys))))  # the legend of one is beside it
     with style():
         for place, key in zip(places, keys, strict=False):
             site, _, relation = key.rpartition("/")
             known = RELATIONS.get(relation)
             draw_groups(place, groups, key, draw_seeds, known.limits if known else None)
-            label = known.label if known else LABELS.get(key, key)
-            place.set(title=site_label(site) if known else label, ylabel=label)
+            place.set(title=site_label(site) if known else LABELS.get(key, key), ylabel=known.label if known else "")
             epoch_axis(place, None, unit)
             _scale(place, key, groups)
         add_legend(figure)

@@ -22,9 +22,9 @@ def results(run_ids: str | Iterable[str], *, keys: str | Iterable[str] = ()) -> 
     its descendants: the runs of each seed, optimizer or trial.
 
     Args:
-        run_ids: A run id, the beginning of one, or "latest"; several of them, comma-separated or in a list. The id of an
-            analysis means its own values. Alternatively a filter string of MLflow's for the current experiment, such as
-            "params.optimizer = 'adam' and metrics.`val/loss` < 0.1".
+        run_ids: A run id, the beginning of one, or "latest"; several of them, comma-separated or in a list. The id of
+            an analysis means its own values. Alternatively a filter string of MLflow's for the current experiment, such
+            as "params.optimizer = 'adam' and metrics.`val/loss` < 0.1".
         keys: Relations, metric keys or globs, comma-separated or in a list; only these are read. Without them
             everything is read but the keys that begin with nfa/ or system/.
 

@@ -48,10 +48,14 @@ class RunSeries:
         """The keys of its values, in natural order."""
         return sorted((key for key in self.series if not is_beside(key)), key=natural)
 
-    @property
-    def measured(self) -> set[int]:
-        """The steps that have more than losses and scores, which are logged between checkpoints too."""
-        return {step for key in self.keys if key.partition("/")[0] not in SPLITS for step in self.series[key]}
+    def checkpoints(self, key: str = "") -> set[int]:
+        """Return the steps, of one series or of all, that have more than losses and scores; all if there are none.
+
+        Losses and scores are logged between checkpoints too.
+        """
+        measured = {step for one in self.keys if one.partition("/")[0] not in SPLITS for step in self.series[one]}
+        steps = {step for one in self.keys if one == key or not key for step in self.series[one]}
+        return steps & measured or steps
 
     def rows(self) -> Iterator[RunRow]:
         """Yield a row for each value."""
@@ -64,12 +68,9 @@ class RunSeries:
                 yield RunRow(self.run, self.name, self.variant, self.seed, key, *place, step, value, *beside)
 
     def best(self, key: str, *, most: bool) -> int | None:
-        """Return the step at which a series is lowest, or with `most` highest, among the measured ones; None without
-        the series.
-        """
-        values = self.series.get(key, {})
-        steps = sorted(self.measured & set(values) or values)
-        return (max if most else min)(steps, key=values.__getitem__, default=None)
+        """Return the checkpoint at which a series is lowest, or with `most` highest; None without the series."""
+        steps = sorted(self.checkpoints(key))
+        return (max if most else min)(steps, key=lambda step: self.series[key][step], default=None)
 
     def only(self, *, keys: Collection[str] | None = None, step: int | None = None) -> "RunSeries":
         """Return the series of some keys, or the values of a step."""

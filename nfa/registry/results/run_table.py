@@ -1,7 +1,7 @@
 """The table of the values of several runs."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 from nfa.errors import Refusal
 from nfa.figures.style import axis_label
@@ -29,7 +29,7 @@ class RunTable(Table[RunRow]):
     """
 
     columns = RunRow._fields
-    kinds = Table.kinds | {"seed": "Int64"}  # which may be missing
+    kinds: ClassVar[Mapping[str, str]] = {**Table.kinds, "seed": "Int64"}  # which may be missing
 
     def __init__(self, runs: Iterable[RunSeries]) -> None:
         self.runs = [run for run in runs if run.series]
@@ -43,13 +43,15 @@ class RunTable(Table[RunRow]):
     def __getitem__(self, keys: str) -> "RunTable":
         return RunTable(run.only(keys=chosen(keys, self.keys)) for run in self.runs)
 
-    def at(self, *, step: int | None = None, best: str = "") -> "RunTable":
+    def at(self, *, step: int | str | None = None, best: str = "") -> "RunTable":
         """Return the values of each run at one step; runs that lack it are left out.
 
+        Where a run has more than losses and scores, only the steps with these values, its checkpoints, are best or last.
+
         Args:
-            step: The epoch or optimizer step, the same for all runs.
+            step: The epoch or optimizer step, the same for all runs; "last" = the last of each run.
             best: A metric key; each run at the step where it is best, which is lowest for losses and highest for
-                scores and relations. Where a run has more than losses and scores, only steps with these values count.
+                scores and relations.
 
         Returns:
             A table with at most one row for each run and key.
@@ -61,17 +63,18 @@ class RunTable(Table[RunRow]):
             raise Refusal(f"at(step={step}, best={best!r})", "either a step or a metric key", "at(best='val/loss')")
         if best:
             check_logged("best", best, self.keys)
-            steps = [run.best(best, most=_most(best)) for run in self.runs]
+            most = _most(best)
+            steps = {run.run: run.best(best, most=most) for run in self.runs}
         else:
             self._check_step(step)
-            steps = [step for _ in self.runs]
-        return RunTable(run.only(step=at) for run, at in zip(self.runs, steps, strict=True) if at is not None)
+            steps = {run.run: max(run.checkpoints()) if step == "last" else step for run in self.runs}
+        return RunTable(run.only(step=at) for run in self.runs if (at := steps[run.run]) is not None)
 
-    def _check_step(self, step: int | None) -> None:
+    def _check_step(self, step: int | str | None) -> None:
         steps = sorted({row.step for row in self.rows})
-        if step not in steps:
+        if step not in (*steps, "last"):
             shown = ", ".join(map(str, steps[:20])) + (" …" if len(steps) > 20 else "")
-            raise Refusal(f"step={step} (no run has a value there)", f"one of {shown}", "at(best='val/loss')")
+            raise Refusal(f"step={step!r} (no run has a value there)", f"'last', or one of {shown}", "at(step='last')")
 
     def plot(self, keys: str, title: str = "") -> "Figure":
         """Return a matplotlib figure of a relation or of metric keys through training, a panel for each site or key.
@@ -111,7 +114,8 @@ def chosen(keys: str, logged: Sequence[str]) -> list[str]:
 def _most(key: str) -> bool:
     most = more_is_better(key)
     if most is None:
-        raise Refusal(f"best={key} (the key does not tell which is better)", "a loss, a score or a relation", "at(step=…)")
+        got = f"best={key} (the key does not tell which is better)"
+        raise Refusal(got, "a loss, a score or a relation", "at(step=20)")
     return most
 
 

@@ -32,12 +32,10 @@ from nfa.registry.tracking.claims import is_running as is_running
 from nfa.registry.tracking.finding_runs import children as children
 from nfa.registry.tracking.finding_runs import find_run as find_run
 from nfa.registry.tracking.finding_runs import tagged as tagged
-from nfa.registry.tracking.measured_runs import MeasuredRun as MeasuredRun
-from nfa.registry.tracking.measured_runs import measured_runs as measured_runs
 from nfa.registry.tracking.metrics import histories as histories
 from nfa.registry.tracking.metrics import history as history
 from nfa.registry.tracking.metrics import metric_rows as metric_rows
-from nfa.registry.tracking.named_runs import named_runs as named_runs
+from nfa.registry.tracking.naming_runs import named_runs as named_runs
 from nfa.registry.tracking.pictures import save_picture as save_picture
 from nfa.registry.tracking.processes import Life as Life
 from nfa.registry.tracking.processes import life_of as life_of
@@ -65,3 +63,5 @@ from nfa.registry.tracking.store import link as link
 from nfa.registry.tracking.store import parameters as parameters
 from nfa.registry.tracking.store import reach as reach
 from nfa.registry.tracking.store import reaching_store as reaching_store
+from nfa.registry.tracking.value_holders import MeasuredRun as MeasuredRun
+from nfa.registry.tracking.value_holders import measured_runs as measured_runs

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mlflow.entities import Run
 
-from nfa.registry.tracking.named_runs import SOURCES, below, is_analysis, named_runs
+from nfa.registry.tracking.naming_runs import SOURCES, below, is_analysis, named_runs
 
 VARIANT, SEEDS = "nfa.variant", "nfa.seeds"
 Below = Mapping[str, Sequence[Run]]
@@ -26,9 +26,9 @@ class MeasuredRun:
 def measured_runs(run_ids: str | Iterable[str]) -> list[MeasuredRun]:
     """Return the runs whose values are meant where `run_ids` are named; see `named_runs`.
 
-    A parent stands for its descendants without children, each with its own series and those of its analyses, the newest
-    analysis first. An analysis stands for its own series, which belong to the run that it analysed; a comparison without
-    series stands for the runs that it compares.
+    A parent stands for its descendants without children, each with its own series and those of its analyses, the
+    newest analysis first. An analysis stands for its own series, which belong to the run that it analysed; a comparison
+    without series stands for the runs that it compares.
     """
     named = named_runs(run_ids)
     nested = below(run for run in named if not is_analysis(run))
