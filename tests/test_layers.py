@@ -30,6 +30,7 @@ LIBRARY = [
     "checkpoint_files",
     "learned",
     "levels",
+    "bookkeeping",
     "relations",
     "parameter_groups",
     "grouping",

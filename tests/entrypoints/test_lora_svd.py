@@ -90,7 +90,7 @@ def test_run_of_an_adapter_holds_factors_analysis_report_and_figure(store: Store
     assert rows == {
         "lora/energy_ratio": (0, pytest.approx(means["energy_ratio"])),
         "lora/relative_error": (0, pytest.approx(means["relative_error"])),
-        "compute/flops": (0, flops),
+        "nfa/flops": (0, flops),
     }
     assert flops > 0
     assert told(store, run_id) == {

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from nfa.measures import site_matrices
 from nfa.measures.agop import Agop
 from nfa.measures.agop_estimate import AgopEstimate
 from nfa.measures.fact import Fact
@@ -221,3 +222,16 @@ def assert_same_matrices(found: dict, expected: dict) -> None:
         for name, matrix in of_site.items():
             for part, whole in zip(tensors_in(matrix), tensors_in(expected[site][name]), strict=True):
                 torch.testing.assert_close(part, whole, **CLOSE)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_however_many_processes_they_store_about_as_many_examples_as_one(monkeypatch, size):
+    monkeypatch.setattr(site_matrices, "MOST", 6)
+    toys = TOYS["output side"]()
+
+    def kept(world: World) -> int:
+        measures = SiteMeasures(toys, ["0"], frozenset({"h"}), world=world, errors=True)
+        found = measures(toys.net, toys.batches("train", batch_size=3, ids=world.shard(list(range(13)))))
+        return len(found["0"]["h"].examples.numbers)
+
+    assert together(size, kept) == [6] * size

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nfa.analyses.csv_files import ALIGNMENT, alignment_csv, alignment_rows
+from nfa.bookkeeping import is_bookkeeping
 from nfa.checkpoint_schedule import phase_boundary
 from nfa.console import stage
 from nfa.figures.alignment_relations import alignment_relations
@@ -101,7 +102,8 @@ def similarities(
 
 def line(values: Mapping[str, float]) -> str:
     """Return the console line of a checkpoint: the first relation of each site."""
-    names = list(dict.fromkeys(key.rpartition("/")[2] for key in values if key != DONE and not is_beside(key)))
+    measured = [key for key in values if not is_bookkeeping(key) and not is_beside(key)]
+    names = list(dict.fromkeys(key.rpartition("/")[2] for key in measured))
     if not names:
         return "no value is defined"
     shown = [f"{value:.3f}" for key, value in values.items() if key.rpartition("/")[2] == names[0]]

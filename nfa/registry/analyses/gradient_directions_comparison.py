@@ -98,10 +98,10 @@ def _groups(run: TrackedRun, series: Mapping[str, Mapping[str, Series]], sources
     tracking.put_text(run.info, "groups.csv", table_of_groups(intervals, unit))
     means: dict[str, dict[str, dict[int, float]]] = {}
     for label, of_group in intervals.items():
-        made = means[label] = {"analysis/seconds": {}}
+        made = means[label] = {DONE: {}}
         for key in LABELS:
             for epoch, (mean, low, high, _) in of_group.get(key, {}).items():
-                made["analysis/seconds"][epoch] = 0.0
+                made[DONE][epoch] = 0.0
                 made.setdefault(key, {})[epoch] = mean
                 made.setdefault(f"{key}_se", {})[epoch] = float(np.subtract(high, low)) / 4  # drawn as ± 2 se
     title = "mean and 95 % t-interval over seeds"

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nfa.analyses.csv_files import LOSSES
+from nfa.bookkeeping import is_bookkeeping
 from nfa.checkpoint_schedule import phase_boundary
 from nfa.console import stage
 from nfa.figures.relation_grid import draw_seeds, relation_grid
@@ -117,7 +118,7 @@ def together(runs: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, Interv
 
 
 def _is_apart(key: str) -> bool:
-    return key == DONE or (is_beside(key) and not key.endswith(LEVELS))
+    return is_bookkeeping(key) or (is_beside(key) and not key.endswith(LEVELS))
 
 
 def table_of_groups(intervals: Mapping[str, Mapping[str, Mapping[int, Interval]]], unit: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from nfa.bookkeeping import is_bookkeeping
 from nfa.errors import Refusal
 from nfa.figures.training_analysis import Series
 from nfa.levels import OVER_SEEDS, is_beside, value_key
@@ -11,7 +12,7 @@ from nfa.registry.results.run_table import RunTable, chosen
 from nfa.registry.results.variants import seed_of, unit_of, variants
 from nfa.registry.tracking import MeasuredRun
 
-APART = ("nfa/", "system/")  # first parts of keys that are read only if they are asked for
+OF_THE_MACHINE = "system/"  # the beginning of keys of MLflow's system metrics
 
 
 def results(run_ids: str | Iterable[str], *, keys: str | Iterable[str] = ()) -> RunTable:
@@ -67,7 +68,9 @@ def _named(found: Sequence[MeasuredRun]) -> dict[str, MeasuredRun]:
 
 def _wanted(asked: str, logged: Sequence[str]) -> set[str]:
     """Return the keys of values that are shown."""
-    return set(chosen(asked, logged)) if asked else {key for key in logged if not key.startswith(APART)}
+    if asked:
+        return set(chosen(asked, logged))
+    return {key for key in logged if not is_bookkeeping(key) and not key.startswith(OF_THE_MACHINE)}
 
 
 def _together(holders: Sequence[Mapping[str, Series]], wanted: Collection[str]) -> dict[str, Series]:

@@ -46,7 +46,7 @@ class RunTable(Table[RunRow]):
     def at(self, *, step: int | str | None = None, best: str = "") -> "RunTable":
         """Return the values of each run at one step; runs that lack it are left out.
 
-        Where a run has more than losses and scores, only the steps with these values, its checkpoints, are best or last.
+        Where a run has more than losses and scores, only the steps with these values, its checkpoints, are meant.
 
         Args:
             step: The epoch or optimizer step, the same for all runs; "last" = the last of each run.

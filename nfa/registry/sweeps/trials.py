@@ -8,6 +8,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
+from nfa.bookkeeping import is_bookkeeping
 from nfa.console import muted
 from nfa.errors import DivergedError, NfaError, Pruned
 from nfa.registry import stored_runs, tracking
@@ -19,10 +20,9 @@ from nfa.registry.sweeps.samplers import suggest
 from nfa.registry.sweeps.trainings import Trainings
 from nfa.registry.sweeps.trial_queue import ERROR, PROCESS, RUN, slot_of
 from nfa.registry.tracking import TrackedRun
-from nfa.registry.training.time_spent import timed, total_time
+from nfa.registry.training.time_spent import timed
 
 STATE = "state/latest.pt"
-SECONDS = "trial/seconds"
 OVER = ("finished", "pruned")  # states of a run that need no more work
 
 
@@ -114,9 +114,7 @@ class Trials:
         if run is None:
             return self._known(trial)
         with muted(), run:
-            values = self._judged(trial, self._trained(trial, run, point))
-            run.metrics.log({SECONDS: total_time(run.run_id)}, 0)
-        return values
+            return self._judged(trial, self._trained(trial, run, point))
 
     def _run(self, trial: optuna.Trial) -> TrackedRun | None:
         """Open the trial's run: a new one, or the one that a lost process has started; None if that has ended."""
@@ -175,7 +173,8 @@ class Trials:
         with timed(run, clock, family=True):
             run.log_params({**point, "seeds": ",".join(map(str, seeds))})
             every = [self._of_seed(trial, run, point, seed, clock) for seed in seeds]
-            for key, of_key in scores.means(every).items():
+            means = {key: of_key for key, of_key in scores.means(every).items() if not is_bookkeeping(key)}
+            for key, of_key in means.items():
                 for step, value in of_key.items():
                     run.metrics.log({key: value}, step)
         return every

@@ -60,6 +60,7 @@ from nfa.registry.tracking.store import StoreError as StoreError
 from nfa.registry.tracking.store import beside_store as beside_store
 from nfa.registry.tracking.store import is_of_store as is_of_store
 from nfa.registry.tracking.store import link as link
+from nfa.registry.tracking.store import link_to_children as link_to_children
 from nfa.registry.tracking.store import parameters as parameters
 from nfa.registry.tracking.store import reach as reach
 from nfa.registry.tracking.store import reaching_store as reaching_store

@@ -63,6 +63,11 @@ def put_array(run: Run, path: str, array: "np.ndarray[Any, Any]") -> None:
     put(run, path, lambda file: content.write_array(file, array))
 
 
+def put_arrays(run: Run, path: str, arrays: "Mapping[str, np.ndarray[Any, Any]]") -> None:
+    """Store NumPy arrays by name as a compressed .npz file with its digest."""
+    put(run, path, lambda file: content.write_arrays(file, arrays))
+
+
 def get_array(run_id: str, path: str) -> "np.ndarray[Any, Any]":
     """Return the content of a .npy artifact."""
     found: np.ndarray[Any, Any] = read(run_id, path)

@@ -22,8 +22,9 @@ from nfa.registry.tracking.claims import BEAT, Claim, is_claimed, is_running, wa
 from nfa.registry.tracking.dead_runs import Sweep
 from nfa.registry.tracking.finding_runs import find_run
 from nfa.registry.tracking.heartbeat import Heartbeat
-from nfa.registry.tracking.metrics import MetricLog, known_steps
+from nfa.registry.tracking.metrics import MetricLog, logged_rows
 from nfa.registry.tracking.processes import sign
+from nfa.registry.tracking.series_file import LoggedRows
 from nfa.registry.tracking.store import StoreError, client, reaching_store
 
 ENDS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED", "pruned": "KILLED"}
@@ -61,7 +62,7 @@ class TrackedRun:
         self.claim = Claim.after(run)
         self._heartbeat = Heartbeat(self.claim, sweep.look_again if sweep else list)
         self.check_held = self._heartbeat.check
-        self.metrics = MetricLog(self.run_id, set(), self.check_held)
+        self.metrics = MetricLog(self.run_id, LoggedRows(), self.check_held)
 
     @property
     def link(self) -> str:
@@ -81,14 +82,14 @@ class TrackedRun:
                 client().log_batch(self._wrapper_id, tags=[RunTag(*item) for item in tags.items()])
             self._heartbeat.start()
             if self.continued:
-                self.metrics = MetricLog(self.run_id, known_steps(self.run_id), self.check_held)
+                self.metrics = MetricLog(self.run_id, logged_rows(self.run_id), self.check_held)
         return self
 
     def __exit__(self, _kind: type | None, error: BaseException | None, _trace: TracebackType | None) -> None:
         with shielded():
             self._heartbeat.stop()
             try:
-                self.metrics.flush()
+                self.metrics.end(self.info)
                 self._end(error)
             except StoreError as trouble:
                 if error is None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from mlflow.entities import Run
 
+from nfa.bookkeeping import SECONDS
 from nfa.errors import Refusal
 from nfa.registry.tracking.artifacts import get_json, has_artifact
 from nfa.registry.tracking.checkpoints import epochs
@@ -15,7 +16,7 @@ from nfa.registry.tracking.store import client, reaching_store
 
 DIGEST = "nfa.analysis_digest"
 GENERAL = ("entrypoint", "nfa_version", "sources")  # keys of an analysis' config.json beside its parameters
-DONE = "analysis/seconds"  # logged last at a checkpoint, so it marks finished checkpoints
+DONE = SECONDS  # logged last at a checkpoint, so it marks finished checkpoints
 
 
 def find_sources(text: str) -> list[Run]:

@@ -156,7 +156,7 @@ class TrackedTraining:
         """Store weights, metrics and training state of an epoch completely or not at all."""
         with self.clock.section("tracking"), shielded():
             self.run.metrics.log(values, epoch, self.save(epoch) if epoch in self.kept([epoch]) else None)
-            self.run.metrics.flush()
+            self.run.metrics.checkpoint(self.run.info)
             tracking.save_state(self.run, self._state(reported=True))
             if epoch == 0:
                 self.run.tag({"nfa.trained": "true"})

@@ -231,7 +231,7 @@ class Track:
                 answers=said,
                 frozen=self._learned.frozen,
             )
-            self._run.metrics.flush()
+            self._run.metrics.checkpoint(self._run.info)
             generators, waiting = generator_states(), self._run.metrics.waiting()
             state = {"epoch": epoch, "kept": kept, "generators": generators, "metrics": waiting}
             tracking.save_state(self._run, state)

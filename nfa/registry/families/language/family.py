@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from nfa.bookkeeping import FLOPS
 from nfa.registry.families.entry_point import EntryPoint, trains
 from nfa.registry.families.language import questions
 from nfa.registry.families.language.base.known_layers import known_layers, targeted
@@ -17,7 +18,7 @@ from nfa.registry.machine import check_memory
 HERE = "nfa.registry.families.language"
 FLOAT = 4  # bytes
 KEYS = (
-    "eval/loss", "train/step_loss", "train/grad_norm", "train/learning_rate", "compute/flops", "flow/grad_norm",
+    "eval/loss", "train/step_loss", "train/grad_norm", "train/learning_rate", FLOPS, "flow/grad_norm",
     "flow/block_*/update_ratio",
 )  # fmt: skip
 

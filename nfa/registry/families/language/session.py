@@ -8,6 +8,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from nfa.bookkeeping import FLOPS
 from nfa.checkpoint_schedule import fit
 from nfa.console import stage
 from nfa.errors import NfaError
@@ -138,7 +139,7 @@ class LanguageSession(Session):
             scores = score_answers(self.workload, self.model, self.workload.ids("val"))
         self.answers[epoch] = scores.sums
         spent = training_operations(self.model, self._seen(epoch))
-        return values | {"eval/loss": scores.loss, "compute/flops": spent, **self.training.flow}
+        return values | {"eval/loss": scores.loss, FLOPS: spent, **self.training.flow}
 
     def line(self, epoch: int, values: Mapping[str, float]) -> str:
         if "eval/loss" not in values:
