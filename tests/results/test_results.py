@@ -101,6 +101,8 @@ def test_a_parent_stands_for_the_trainings_below_it_with_the_variant_of_their_gr
             tagged(logged(LOSS, parent=group, seed=seed, optimizer=optimizer), variant=f"seed {seed}")
     found = [(run.variant, run.seed) for run in nfa.results(parent).runs]
     assert found == [("sgd", 1), ("sgd", 2), ("adam", 1), ("adam", 2)]
+    alone = nfa.results("params.optimizer LIKE '%'").runs
+    assert [(run.variant, run.seed) for run in alone] == found
 
 
 def test_without_a_parent_s_variant_it_is_what_sets_the_runs_apart_but_not_the_seed() -> None:

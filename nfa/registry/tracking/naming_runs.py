@@ -80,6 +80,13 @@ def is_analysis(run: Run) -> bool:
     return SOURCES in run.data.tags and run.data.tags.get("nfa.trained") != "true"
 
 
+def above(runs: Iterable[Run]) -> dict[str, Run]:
+    """Return the parents of runs by their id."""
+    ids = {run.data.tags[PARENT] for run in runs if PARENT in run.data.tags}
+    with reaching_store():
+        return {run.info.run_id: run for run in _with_ids(sorted(ids))}
+
+
 def below(runs: Iterable[Run]) -> dict[str, list[Run]]:
     """Return the children of runs, the children of these and so on, by the id of their parent, oldest first."""
     found: dict[str, list[Run]] = {}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mlflow.entities import Run
 
-from nfa.registry.tracking.naming_runs import SOURCES, below, is_analysis, named_runs
+from nfa.registry.tracking.naming_runs import PARENT, SOURCES, above, below, is_analysis, named_runs
 
 VARIANT, SEEDS = "nfa.variant", "nfa.seeds"
 Below = Mapping[str, Sequence[Run]]
@@ -31,23 +31,30 @@ def measured_runs(run_ids: str | Iterable[str]) -> list[MeasuredRun]:
     without series stands for the runs that it compares.
     """
     named = named_runs(run_ids)
-    nested = below(run for run in named if not is_analysis(run))
+    plain = [run for run in named if not is_analysis(run)]
+    nested, parents = below(plain), above(plain)
     found: dict[str, MeasuredRun] = {}
     for run in sorted(named, key=is_analysis):  # an analysed run that is named itself has more series
-        for one in _analysed(run) if is_analysis(run) else _leaves(run, nested, run.data.tags.get(VARIANT, "")):
+        parent = parents.get(run.data.tags.get(PARENT, ""))
+        for one in _analysed(run) if is_analysis(run) else _leaves(run, nested, parent):
             found.setdefault(one.run.info.run_id, one)
     return list(found.values())
 
 
-def _leaves(run: Run, nested: Below, variant: str) -> Iterator[MeasuredRun]:
+def _leaves(run: Run, nested: Below, parent: Run | None) -> Iterator[MeasuredRun]:
     within = nested.get(run.info.run_id, ())
     children = [child for child in within if not is_analysis(child)]
     for child in children:
-        own = child.data.tags.get(VARIANT, "")
-        yield from _leaves(child, nested, variant if SEEDS in run.data.tags else own)
+        yield from _leaves(child, nested, run)
     if not children:
         analyses = [child for child in reversed(within) if is_analysis(child)]
-        yield MeasuredRun(run, variant, (run, *analyses))
+        yield MeasuredRun(run, _variant(run, parent), (run, *analyses))
+
+
+def _variant(run: Run, parent: Run | None) -> str:
+    """Return the variant of a run, or that of its parent if the runs of this one differ only in their seed."""
+    tagged = parent if parent and SEEDS in parent.data.tags else run
+    return str(tagged.data.tags.get(VARIANT, ""))
 
 
 def _analysed(run: Run) -> list[MeasuredRun]:
@@ -55,4 +62,5 @@ def _analysed(run: Run) -> list[MeasuredRun]:
     if len(sources) > 1:
         return [MeasuredRun(run, "", (run,))] if run.data.metrics else measured_runs(sources)
     (source,) = named_runs(sources)
-    return [MeasuredRun(source, source.data.tags.get(VARIANT, ""), (run,))]
+    parent = above([source]).get(source.data.tags.get(PARENT, ""))
+    return [MeasuredRun(source, _variant(source, parent), (run,))]
