@@ -84,6 +84,7 @@ REGISTRY = [
     "registry.analyses",
     "registry.families",
     "registry.sweeps",
+    "registry.results",
     "registry.entry_points",
     "registry.doors",
     "registry.cli",
@@ -239,6 +240,10 @@ assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 def test_a_look_into_the_store_loads_no_pytorch(tmp_path: Path) -> None:
     assert fresh("import sys, nfa.registry.tracking.store; print('torch' in sys.modules)", tmp_path) == "False\n"
+
+
+def test_results_of_runs_load_no_pytorch(tmp_path: Path) -> None:
+    assert fresh("import sys, nfa; nfa.results; print('torch' in sys.modules)", tmp_path) == "False\n"
 
 
 FOREIGN = ("mlflow", "optuna", "peft", "transformers", "sklearn", "pandas", "tensorboard")

@@ -121,8 +121,8 @@ class TrackedRun:
         for name, value in values.items():
             if name not in logged:
                 params.append(Param(name, str(value)))
-            elif store.plain_param(logged[name]) != str(value) and f"resolved.{name}" not in logged:
-                params.append(Param(f"resolved.{name}", str(value)))
+            elif store.plain_param(logged[name]) != str(value) and f"{store.RESOLVED}{name}" not in logged:
+                params.append(Param(f"{store.RESOLVED}{name}", str(value)))
         with shielded():
             client().log_batch(self.run_id, params=params)
 
