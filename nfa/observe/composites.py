@@ -75,7 +75,7 @@ def _is_affine(call: Call) -> bool:
     for copied in (doubled, nn.Module.eval):
         try:
             return _is_map(copied(call.module), call)
-        except Exception:  # noqa: S112 - not one map of rows h: it needs more dimensions, positions or another type
+        except Exception:
             continue
     return False
 

@@ -85,7 +85,8 @@ class SiteRecorder(Recorder):
 
     def _begins(self, module: nn.Module, _args: Any) -> None:
         path = self.paths.get(id(module))
-        self._running.append(self._running[-1] if path is None else (path, module, [], len(self._made)))  # others have no name
+        # Modules without a name count as part of the one that they run in.
+        self._running.append(self._running[-1] if path is None else (path, module, [], len(self._made)))
         self.called.add(self._running[-1][0])
 
     def _ends(self, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> Any:
@@ -99,6 +100,7 @@ class SiteRecorder(Recorder):
             if len(args) + len(named) == 1 and path and path not in self.calls:
                 self._note(path, module, given, output, self._made[start:])
             return None
+        assert given is not None
         key = self._wanted(self.named[path])
         self.made_of[self.named[path]] = {self.parameters[id(one)] for one in module.parameters()}
         return self._kept([(Mapped(module, given), ..., {}, key)], (given,), output) if key else None

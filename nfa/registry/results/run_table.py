@@ -67,7 +67,7 @@ class RunTable(Table[RunRow]):
             steps = {run.run: run.best(best, most=most) for run in self.runs}
         else:
             self._check_step(step)
-            steps = {run.run: max(run.checkpoints()) if step == "last" else step for run in self.runs}
+            steps = {run.run: max(run.checkpoints()) if isinstance(step, str) else step for run in self.runs}
         return RunTable(run.only(step=at) for run in self.runs if (at := steps[run.run]) is not None)
 
     def _check_step(self, step: int | str | None) -> None:
