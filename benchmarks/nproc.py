@@ -42,7 +42,7 @@ def main() -> None:
         one, two = analysed(source, 1), analysed(source, 2)
         os.chdir("/")
     # The first checkpoint also pays for starting up.
-    seconds = [statistics.mean(list(series["analysis/seconds"].values())[1:]) for series in (one, two)]
+    seconds = [statistics.mean(list(series["nfa/seconds"].values())[1:]) for series in (one, two)]
     keys = [key for key in one if key.startswith("layer_")]
     difference = max(abs(one[key][step] - two[key][step]) for key in keys for step in one[key])
     store(

@@ -1,8 +1,8 @@
 """Files that are read back: each carries the SHA-256 digest of its content, which is checked when it is read.
 
-JSON files and training states store it under the key `digest`, safetensors files in their metadata, and arrays behind
-their last value, where NumPy does not look. Readers raise whatever a damaged file makes a library raise, and ValueError
-where content and digest differ: read within `nfa.errors.reading`.
+JSON files, training states and .npz files store it under the key `digest`, safetensors files in their metadata, and
+.npy files behind their last value, where NumPy does not look. Readers raise whatever a damaged file makes a library
+raise, and ValueError where content and digest differ: read within `nfa.errors.reading`.
 """
 
 import hashlib
@@ -171,6 +171,25 @@ def mapped_array(file: Path) -> "tuple[np.memmap[Any, Any], str | None]":
     return array, stated
 
 
+def write_arrays(file: Path, arrays: "Mapping[str, np.ndarray[Any, Any]]") -> None:
+    """Write arrays by name to a compressed .npz file that is read without pickle."""
+    import numpy as np
+
+    sealed = {**arrays, DIGEST: np.array(digest_of(arrays))}
+    with file.open("wb") as stream:
+        np.savez_compressed(stream, allow_pickle=False, **sealed)
+
+
+def read_arrays(file: Path) -> Found:
+    """Read the arrays of a .npz file into memory, by name."""
+    import numpy as np
+
+    with np.load(file, allow_pickle=False) as stored:
+        content = dict(stored)
+    stated = content.pop(DIGEST, None)
+    return _compared(content, None if stated is None else str(stated), digest_of(content))
+
+
 # ---- tensors
 
 
@@ -273,6 +292,7 @@ def unpickled(file: Path) -> Any:
 READERS: Mapping[str, Callable[[Path], Found]] = {
     ".json": read_json,
     ".npy": read_array,
+    ".npz": read_arrays,
     ".safetensors": check_tensors,
     ".pt": read_state,
 }

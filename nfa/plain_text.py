@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -57,3 +58,12 @@ def aligned(rows: Iterable[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) for cells in table)
     return [line.rstrip() for line in lines]
+
+
+def natural(text: str) -> list[str | int]:
+    """Return a key that sorts numbers within texts as numbers.
+
+    >>> sorted(["layer_10", "layer_2"], key=natural)
+    ['layer_2', 'layer_10']
+    """
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", text)]

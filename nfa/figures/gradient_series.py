@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from nfa.bookkeeping import SECONDS
 from nfa.figures.bands import chance_band, error_band
 from nfa.figures.relation_grid import colours
 from nfa.figures.style import add_legend, add_title, axis_label, epoch_axis, panels, style
@@ -46,7 +47,7 @@ def gradient_series(
     """
     drawn = [key for key in keys if any(series.get(key) for series in runs.values())]
     figure, places = panels(max(1, len(drawn)), columns=min(4, max(1, len(drawn))), width=3.2, height=2.5)
-    epochs = set().union(*(series.get("analysis/seconds", {}) for series in runs.values()))
+    epochs = set().union(*(series.get(SECONDS, {}) for series in runs.values()))
     with style():
         for place, key in zip(places, drawn, strict=False):
             for (name, series), colour in zip(runs.items(), colours(len(runs)), strict=True):

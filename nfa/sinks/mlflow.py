@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 BATCH = 1000  # metrics per call
 TAG_LENGTH = 5000
+WORKFLOW = "workflowType=machine_learning"
 
 
 class MlflowRun:
@@ -152,7 +153,7 @@ class MlflowRun:
         address = str(self._info.artifact_uri)
         if urllib.parse.urlparse(address).scheme not in ("", "file"):
             return None
-        return Path(local_file_uri_to_path(address))  # type: ignore[no-untyped-call]
+        return Path(local_file_uri_to_path(address))
 
     def _put(self, name: str, write: Callable[[Path], object]) -> None:
         """Write a file completely or not at all; a local artifact folder also survives that this process is killed
@@ -183,7 +184,31 @@ def run_link(uri: str, experiment: str, run_id: str) -> str:
     Returns:
         The address, without passwords.
     """
-    path = f"#/experiments/{experiment}/runs/{run_id}?workflowType=machine_learning"
+    return _page(uri, f"{experiment}/runs/{run_id}?{WORKFLOW}")
+
+
+def children_link(uri: str, experiment: str, run_id: str) -> str:
+    """Return where to compare the children of a run in charts.
+
+    Args:
+        uri: The address of the tracking store.
+        experiment: The id of the experiment.
+        run_id: The id of the parent run.
+
+    Returns:
+        The address, without passwords. Runs that are sorted by name are not hidden behind their parent.
+    """
+    asked = {
+        "compareRunsMode": "CHART",
+        "searchFilter": f"tags.mlflow.parentRunId = '{run_id}'",
+        "orderByKey": "tags.`mlflow.runName`",
+        "orderByAsc": "true",
+    }
+    return _page(uri, f"{experiment}/runs?{WORKFLOW}&{urllib.parse.urlencode(asked, quote_via=urllib.parse.quote)}")
+
+
+def _page(uri: str, path: str) -> str:
+    """Return the address of a page of the UI, or else its address after a command that opens the UI."""
     if urllib.parse.urlparse(uri).scheme in ("http", "https"):
-        return masked(f"{uri}/{path}")
-    return masked(f"http://127.0.0.1:5000/{path}  (after: mlflow server --backend-store-uri {uri})")
+        return masked(f"{uri}/#/experiments/{path}")
+    return masked(f"http://127.0.0.1:5000/#/experiments/{path}  (after: mlflow server --backend-store-uri {uri})")

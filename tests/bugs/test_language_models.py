@@ -110,7 +110,7 @@ def test_without_a_validation_file_there_is_a_split_and_every_report_has_numbers
 
 
 def test_a_training_that_made_it_worse_says_so_with_its_sign(store: Store, tmp_path: Path) -> None:
-    series = {"eval/loss": {0: 2.0, 3: 2.25, STEPS: 2.5}, "compute/flops": {0: 0.0, 3: 1e6, STEPS: 2e6}}
+    series = {"eval/loss": {0: 2.0, 3: 2.25, STEPS: 2.5}, "nfa/flops": {0: 0.0, 3: 1e6, STEPS: 2e6}}
     with used_place(Place.made(tmp_path / "place")) as place:
         workload = place.workload()
     with undrawn(), tracking.open_run("train_lora", "lora") as run:

@@ -86,7 +86,7 @@ def test_run_is_finished_and_carries_the_tags_of_the_contract(name: str, arms: A
 def test_metric_series_have_the_keys_and_steps_of_the_contract(name: str, arms: Arms) -> None:
     found = {key: sorted(of_key) for key, of_key in arms.series(name).items()}
     expected = {key: list(range(1, STEPS + 1)) for key in TRAIN}
-    expected |= {"eval/loss": EVALUATED, "compute/flops": EVALUATED}
+    expected |= {"eval/loss": EVALUATED, "nfa/flops": EVALUATED}
     expected |= {f"flow/{key}": EVALUATED[1:] for key in ("grad_norm", *(f"{b}/update_ratio" for b in BLOCKS))}
     assert found == expected
     assert all(math.isfinite(value) for of_key in arms.series(name).values() for value in of_key.values())
@@ -116,7 +116,7 @@ def test_the_artifacts_are_those_of_the_contract_and_no_others(name: str, arms: 
     found = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
     expected = {f"checkpoints/step_{step:06d}.safetensors" for step in CHECKPOINTS}
     expected |= {"config.json", "example_ids.json", "results.json", "timing.json", f"training_log_{init}.csv"}
-    expected |= {"arrays/eval_losses.npy", "arrays/eval_losses.json", "state/latest.pt"}
+    expected |= {"arrays/eval_losses.npy", "arrays/eval_losses.json", "state/latest.pt", "series.npz"}
     final = {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}
     if init != "full":
         expected |= {"initial_adapter.safetensors"}
@@ -171,7 +171,7 @@ def test_results_say_the_same_as_the_series(arms: Arms) -> None:
             "final_loss": losses[STEPS],
             "best_loss": losses[best],
             "best_step": best,
-            "operations": series["compute/flops"][STEPS],
+            "operations": series["nfa/flops"][STEPS],
             "held_out": HELD_OUT,
         }
 
@@ -278,7 +278,7 @@ def test_the_same_seed_has_the_same_batches_whatever_the_start(arms: Arms) -> No
     for name in (*RESIDUAL, "full"):
         assert first[name] == pytest.approx(first["random"], rel=1e-5), name
     assert first["svd warm"] != pytest.approx(first["random"], rel=1e-4)
-    flops = [arms.series(name)["compute/flops"] for name in ADAPTED]
+    flops = [arms.series(name)["nfa/flops"] for name in ADAPTED]
     assert all(other == flops[0] for other in flops)
 
 
@@ -362,7 +362,7 @@ def test_operations_are_of_all_tokens_seen_padding_included(here: Arms) -> None:
         for batch in workload.batches("train", batch_size=2, ids=ids):
             longest = max(len(workload.questions.ids[item]) for item in batch.ids.tolist())
             seen += len(batch) * longest
-    assert here.series("random")["compute/flops"][STEPS] == training_operations(model, seen)
+    assert here.series("random")["nfa/flops"][STEPS] == training_operations(model, seen)
 
 
 # ---- other ways

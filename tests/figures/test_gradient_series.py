@@ -41,7 +41,7 @@ def saved(figure: Figure) -> bytes:
 def series(epochs: tuple[int, ...] = (5, 10, 15), value: float = 0.5, error: float = 0.1) -> Series:
     found = {key: dict.fromkeys(epochs, value) for key in LABELS}
     found |= {f"{key}_se": dict.fromkeys(epochs, error) for key in LABELS}
-    return found | {"analysis/seconds": dict.fromkeys(epochs, 1.0)}
+    return found | {"nfa/seconds": dict.fromkeys(epochs, 1.0)}
 
 
 def test_every_series_has_a_panel_and_a_band_of_two_errors_and_what_no_run_has_has_none() -> None:

@@ -44,7 +44,7 @@ def test_what_only_some_runs_have_sets_them_apart():
 def test_intervals_are_over_all_runs_or_none():
     """A noise scale that is beyond measure in one run has no mean over the others."""
     runs = [{"x": {0: 1.0, 1: 5.0}, "y": {0: 2.0}}, {"x": {0: 3.0, 1: 6.0}, "y": {0: 4.0}}, {"x": {0: 5.0}}]
-    runs = [{**run, "x_se": {0: 0.1}, "analysis/seconds": {0: 9.0, 1: 9.0}} for run in runs]
+    runs = [{**run, "x_se": {0: 0.1}, "nfa/seconds": {0: 9.0, 1: 9.0}} for run in runs]
     found = together(runs)
     assert {key: set(of_key) for key, of_key in found.items()} == {"x": {0}}
     assert found["x"][0][::3] == (pytest.approx(3.0), 3)
@@ -85,7 +85,7 @@ def test_a_group_is_drawn_by_means_their_interval_over_seeds_and_mean_levels():
 
 @pytest.mark.parametrize(("label", "told"), [("all", ""), ("optimizer=adam", ", optimizer=adam")])
 def test_a_group_has_verdicts_on_the_relations_with_a_shared_weights_level_alone(label, told, capsys):
-    runs = [{**of_seed(value), "analysis/seconds": {0: 1.0}, "0/h_vs_m_chance": {0: 0.1}} for value in (0.4, 0.8)]
+    runs = [{**of_seed(value), "nfa/seconds": {0: 1.0}, "0/h_vs_m_chance": {0: 0.1}} for value in (0.4, 0.8)]
     _say_verdicts(runs, ["0"], ["agop_nfm", "h_vs_m"], "epoch", label)
     said = "above chance in 1 of 1 sites, above the shared-weights level in 0"
     assert capsys.readouterr().out == f"   verdict  agop_nfm at epoch 0{told}, in each of 2 runs: {said}\n"

@@ -24,7 +24,7 @@ from tests.support.stores import Finished, Store
 
 CHECKPOINTS = [0, 1, 2, 4]
 SITES = ["layer_0", "layer_1"]
-SECONDS = "analysis/seconds"  # marks a checkpoint as finished; the only value that differs each time
+SECONDS = "nfa/seconds"  # marks a checkpoint as finished; the only value that differs each time
 PAIRS = {  # what each cosine is of, by its definition
     "agop_nfm": ("agop", "nfm"),
     "agop_nfm_init_removed": ("agop", "nfm_init_removed"),

@@ -78,7 +78,7 @@ ENDS: Mapping[str, Callable[[Training], float]] = {
 
 
 def operations(store: Store, run_id: str) -> dict[int, float]:
-    return {step: value for key, step, value in store.metrics(run_id) if key == "compute/flops"}
+    return {step: value for key, step, value in store.metrics(run_id) if key == "nfa/flops"}
 
 
 def comparison(store: Store, runs: Mapping[str, str], seeds: Sequence[int], starts: Sequence[str]) -> Found:

@@ -15,7 +15,9 @@ from nfa.registry.tracking import claims
 from nfa.registry.tracking.claims import BEAT, Claim, Lost, Silence, Taken, is_running, wait_until_free
 from nfa.registry.tracking.dead_runs import Sweep
 from nfa.registry.tracking.heartbeat import Heartbeat
+from nfa.registry.tracking.metrics import MetricLog
 from nfa.registry.tracking.processes import Life, Process, life_of, process_of, sign
+from nfa.registry.tracking.series_file import LoggedRows
 from nfa.registry.tracking.store import client
 from tests.support.claims import winners
 from tests.support.stores import Store
@@ -255,7 +257,7 @@ def test_a_process_whose_run_was_taken_over_in_its_silence_writes_nothing_more(c
     later.write()
     heart.check()  # it was heard of just now: nobody can have taken over
     clock.now += 45
-    log = tracking.metrics.MetricLog(run.info.run_id, set(), heart.check)  # type: ignore[attr-defined]
+    log = MetricLog(run.info.run_id, LoggedRows(), heart.check)
     log.log({"val/loss": 1.0}, 3)
     with pytest.raises(Lost, match="taken over by another process"):
         log.flush()

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 from mlflow.tracking import MlflowClient
 
-from nfa.registry import tracking
-from nfa.registry.tracking.metrics import MetricLog, history
+from nfa.registry.tracking.metrics import MetricLog, history, logged_rows
+from nfa.registry.tracking.series_file import LoggedRows
 from nfa.registry.tracking.store import client
 from tests.support.stores import Store
 
@@ -32,7 +32,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_values_arrive_with_key_step_and_value(run_id: str, store: Store) -> None:
-    log = MetricLog(run_id, set())
+    log = MetricLog(run_id, LoggedRows())
     log.log({"val/loss": 0.1 + 0.2, "layer_0/agop_nfm": 1e-300}, 3)
     log.flush()
     assert store.metrics(run_id) == [("layer_0/agop_nfm", 3, 1e-300), ("val/loss", 3, 0.1 + 0.2)]
@@ -40,7 +40,7 @@ def test_values_arrive_with_key_step_and_value(run_id: str, store: Store) -> Non
 
 
 def test_a_key_and_step_is_written_once_however_often_it_is_logged(run_id: str, store: Store) -> None:
-    log = MetricLog(run_id, set())
+    log = MetricLog(run_id, LoggedRows())
     for _ in range(3):
         log.log({"val/loss": 1.0}, 0)
         log.flush()
@@ -50,11 +50,11 @@ def test_a_key_and_step_is_written_once_however_often_it_is_logged(run_id: str, 
 
 
 def test_a_reopened_run_knows_what_it_has(run_id: str, store: Store) -> None:
-    first = MetricLog(run_id, set())
+    first = MetricLog(run_id, LoggedRows())
     for step in range(3):
         first.log({"val/loss": float(step)}, step)
     first.flush()
-    again = MetricLog(run_id, tracking.metrics.known_steps(run_id))  # type: ignore[attr-defined]
+    again = MetricLog(run_id, logged_rows(run_id))
     for step in range(5):
         again.log({"val/loss": float(step), "train/loss": 1.0}, step)
     again.flush()
@@ -63,7 +63,7 @@ def test_a_reopened_run_knows_what_it_has(run_id: str, store: Store) -> None:
 
 
 def test_many_values_are_written_in_few_calls(run_id: str, store: Store, calls: list[int]) -> None:
-    log = MetricLog(run_id, set())
+    log = MetricLog(run_id, LoggedRows())
     for step in range(30):
         log.log({f"layer_{index}/agop_nfm": 0.5 for index in range(50)}, step)
     log.flush()
@@ -74,7 +74,7 @@ def test_many_values_are_written_in_few_calls(run_id: str, store: Store, calls: 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_undefined_values_are_refused_and_nothing_of_them_is_written(value: float, run_id: str, store: Store) -> None:
-    log = MetricLog(run_id, set())
+    log = MetricLog(run_id, LoggedRows())
     with pytest.raises(ValueError, match=r"layer_1/agop_nfm at step 7 is .*undefined values are left out"):
         log.log({"layer_1/agop_nfm": value}, 7)
     log.flush()
@@ -84,14 +84,14 @@ def test_undefined_values_are_refused_and_nothing_of_them_is_written(value: floa
 def test_the_same_key_and_step_may_be_logged_by_another_run(run_id: str, store: Store) -> None:
     other = str(client().create_run("0").info.run_id)
     for one in (run_id, other):
-        log = MetricLog(one, set())
+        log = MetricLog(one, LoggedRows())
         log.log({"val/loss": 1.0}, 0)
         log.flush()
     assert store.metrics(run_id) == store.metrics(other) == [("val/loss", 0, 1.0)]
 
 
 def test_long_series_are_read_whole(run_id: str) -> None:
-    log = MetricLog(run_id, set())
+    log = MetricLog(run_id, LoggedRows())
     for step in range(3000):
         log.log({"val/loss": float(step)}, step)
     log.flush()

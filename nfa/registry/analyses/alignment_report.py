@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nfa.analyses.csv_files import ALIGNMENT, alignment_csv, alignment_rows
+from nfa.bookkeeping import is_bookkeeping
 from nfa.checkpoint_schedule import phase_boundary
 from nfa.console import stage
 from nfa.figures.alignment_relations import alignment_relations
@@ -63,7 +64,7 @@ def compare(run: TrackedRun, parts: Mapping[str, str], subject: str) -> None:
 
     `subject` is what the analysed runs trained on what, for the title of the figure.
     """
-    series = {name: tracking.history(run_id) for name, run_id in parts.items()}
+    series = dict(zip(parts, tracking.histories(parts.values()).values(), strict=True))
     contents = [tracking.get_json(run_id, "config.json") for run_id in parts.values()]
     sites = [site for site in contents[0]["sites"] if all(site in content["sites"] for content in contents)]
     relations = [name for name in RELATIONS if any(name in content["relations"] for content in contents)]
@@ -101,7 +102,8 @@ def similarities(
 
 def line(values: Mapping[str, float]) -> str:
     """Return the console line of a checkpoint: the first relation of each site."""
-    names = list(dict.fromkeys(key.rpartition("/")[2] for key in values if key != DONE and not is_beside(key)))
+    measured = [key for key in values if not is_bookkeeping(key) and not is_beside(key)]
+    names = list(dict.fromkeys(key.rpartition("/")[2] for key in measured))
     if not names:
         return "no value is defined"
     shown = [f"{value:.3f}" for key, value in values.items() if key.rpartition("/")[2] == names[0]]

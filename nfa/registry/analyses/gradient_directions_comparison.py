@@ -27,7 +27,7 @@ MOST_RUNS = 4  # in one montage
 
 def compare(run: TrackedRun, parts: Mapping[str, str], sources: Mapping[str, str]) -> None:
     """Write tables and figures; `parts` and `sources` map run names to ids of analyses and of analysed runs."""
-    series = {name: tracking.history(part) for name, part in parts.items()}
+    series = dict(zip(parts, tracking.histories(parts.values()).values(), strict=True))
     described = {name: tracking.get_json(part, "config.json") for name, part in parts.items()}
     unit = common_unit(unit_of(one) for one in described.values())
     tracking.put_text(run.info, "comparison.csv", directions_csv(series, unit, DONE))
@@ -98,10 +98,10 @@ def _groups(run: TrackedRun, series: Mapping[str, Mapping[str, Series]], sources
     tracking.put_text(run.info, "groups.csv", table_of_groups(intervals, unit))
     means: dict[str, dict[str, dict[int, float]]] = {}
     for label, of_group in intervals.items():
-        made = means[label] = {"analysis/seconds": {}}
+        made = means[label] = {DONE: {}}
         for key in LABELS:
             for epoch, (mean, low, high, _) in of_group.get(key, {}).items():
-                made["analysis/seconds"][epoch] = 0.0
+                made[DONE][epoch] = 0.0
                 made.setdefault(key, {})[epoch] = mean
                 made.setdefault(f"{key}_se", {})[epoch] = float(np.subtract(high, low)) / 4  # drawn as ± 2 se
     title = "mean and 95 % t-interval over seeds"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nfa.bookkeeping import is_bookkeeping
 from nfa.console import stage
 from nfa.figures.flow import CURVES, flow_curves
 from nfa.parameter_groups import ParameterGroups
@@ -82,7 +83,7 @@ def table(arms: Sequence[Arm], unit: str = "epoch") -> str:
         for arm in arms
         for seed, series in zip(arm.seeds, arm.series, strict=True)
         for key in sorted(series)
-        if key != DONE
+        if not is_bookkeeping(key)
         for epoch, value in series[key].items()
     )
     return csv_text(("arm", "seed", unit, "series", "value"), rows)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nfa.analyses.csv_files import LOSSES
+from nfa.bookkeeping import is_bookkeeping
 from nfa.checkpoint_schedule import phase_boundary
 from nfa.console import stage
 from nfa.figures.relation_grid import draw_seeds, relation_grid
@@ -33,7 +34,7 @@ def compare_groups(run: TrackedRun, parts: Mapping[str, str], sources: Mapping[s
     grouped = groups({name: tracking.config(source) for name, source in sources.items()})
     if max(map(len, grouped.values())) < 2:
         return
-    series = {name: tracking.history(part) for name, part in parts.items()}
+    series = dict(zip(parts, tracking.histories(parts.values()).values(), strict=True))
     contents = [tracking.get_json(part, "config.json") for part in parts.values()]
     unit, content = common_unit(map(unit_of, contents)), contents[0]
     intervals = {label: together([series[name] for name in names]) for label, names in grouped.items()}
@@ -117,7 +118,7 @@ def together(runs: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, Interv
 
 
 def _is_apart(key: str) -> bool:
-    return key == DONE or (is_beside(key) and not key.endswith(LEVELS))
+    return is_bookkeeping(key) or (is_beside(key) and not key.endswith(LEVELS))
 
 
 def table_of_groups(intervals: Mapping[str, Mapping[str, Mapping[int, Interval]]], unit: str) -> str:

@@ -89,6 +89,7 @@ class Family(ABC):
         rules_of_thumb: Where the targets of gradient_flow come from, as its reports say it; empty = they were made for
             other networks, and no targets are checked.
         files: Artifacts that resuming needs in addition to the usual ones.
+        told: Names of the parameters that `called` tells.
     """
 
     name: ClassVar[str]
@@ -106,6 +107,7 @@ class Family(ABC):
     score: ClassVar[Score | None] = None
     rules_of_thumb: ClassVar[str] = ""
     files: ClassVar[tuple[str, ...]] = ()
+    told: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def metric_keys(self, config: Any) -> list[str]:
@@ -143,6 +145,10 @@ class Family(ABC):
         made = parameters(**typed)
         values = {**asdict(made), **asdict(made.resolved())}
         return {name: values[name] for name in searched}
+
+    @abstractmethod
+    def called(self, config: Any) -> str:
+        """Return what a training trains on what data, in a few words, with which the names of its runs begin."""
 
     def subject(self, stored: Mapping[str, Any]) -> str:
         """Return what a stored run trained on what, for titles of figures; empty if its config.json does not tell."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 BEST, WORDS = "nfa.best_epoch", ("last", "best")
 SHOWN = 5  # most runs named in a message
+ALLOWED = str.maketrans({".": "·", **dict.fromkeys("/:%\"'", "-")})  # in place of what MLflow refuses in a model's name
 
 
 def save_checkpoint(
@@ -64,7 +65,7 @@ def _logged_model(run: TrackedRun, unit: str, number: int, metadata: Mapping[str
     known = _known_models(run) if run.continued else {}
     model = known.get(path) or client().create_logged_model(
         run.info.info.experiment_id,
-        name=Path(path).stem,
+        name=model_name(run.info.info.run_name, unit, number),
         source_run_id=run.run_id,
         tags={f"nfa.{unit}": str(number), "nfa.checkpoint": path},
         params=dict(metadata),
@@ -75,6 +76,15 @@ def _logged_model(run: TrackedRun, unit: str, number: int, metadata: Mapping[str
     if model.status != LoggedModelStatus.READY:
         client().finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     return str(model.model_id)
+
+
+def model_name(run_name: str, unit: str, number: int) -> str:
+    """Return the name of a checkpoint's LoggedModel, in which MLflow allows no dots, slashes, colons and others.
+
+    >>> model_name("digits mlp 64×2 sgd lr 0.1 seed 1717", "epoch", 12)
+    'digits mlp 64×2 sgd lr 0·1 seed 1717, epoch 12'
+    """
+    return f"{run_name}, {unit} {number}".translate(ALLOWED)
 
 
 def _known_models(run: TrackedRun) -> dict[str, Any]:

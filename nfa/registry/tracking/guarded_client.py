@@ -21,6 +21,11 @@ class GuardedClient:
         with telling_no_password():
             self._client = limited(MlflowClient, tracking_uri=uri)
 
+    @property
+    def store(self) -> Any:
+        """MLflow's object for the store, for what the client itself cannot ask; its calls are not guarded."""
+        return self._client._tracking_client.store
+
     def __getattr__(self, name: str) -> Any:
         return partial(guarded_call, getattr(self._client, name))
 

@@ -21,8 +21,9 @@ from nfa.registry.importing import uncollected
 from nfa.registry.tracking import first_use, places
 from nfa.registry.tracking.calls import beginning, limited
 from nfa.registry.tracking.guarded_client import GuardedClient
-from nfa.sinks.mlflow import run_link
+from nfa.sinks.mlflow import children_link, run_link
 
+RESOLVED = "resolved."  # before the name of a parameter whose value differs from what was typed
 StoreError = (MlflowException, SQLAlchemyError, OSError)
 
 
@@ -105,6 +106,18 @@ def plain_param(text: str) -> str:
     return words[0] if len(words) == 1 else text
 
 
+def parameters(run: Run) -> dict[str, str]:
+    """Return a run's parameters as texts, the resolved ones where these differ from what was typed."""
+    logged = {name: plain_param(text) for name, text in run.data.params.items() if not name.startswith("nfa.")}
+    resolved = {name: text for name, text in logged.items() if name.startswith(RESOLVED)}
+    return {**logged, **{name.removeprefix(RESOLVED): text for name, text in resolved.items()}}
+
+
 def link(run: Run) -> str:
     """Return how to open a run: its address on a server, or the command that starts the UI and the path in it."""
     return run_link(places.store_address(), run.info.experiment_id, run.info.run_id)
+
+
+def link_to_children(run: Run) -> str:
+    """Return how to compare the children of a run in charts, in the same way."""
+    return children_link(places.store_address(), run.info.experiment_id, run.info.run_id)

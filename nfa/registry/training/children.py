@@ -9,6 +9,7 @@ from nfa.errors import NfaError, headline
 from nfa.registry import stored_runs, tracking
 from nfa.registry.families.protocol import Ids
 from nfa.registry.families.registry import family_of
+from nfa.registry.run_names import training_name
 from nfa.registry.signals import Interrupted
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
@@ -111,5 +112,5 @@ def opened_child(parent: TrackedRun, variant: str, config: Any, found: Any) -> T
     """Return the run of a variant: the one that was started before, or a new one."""
     if found:
         return stored_runs.take_up(found.info.run_id, parent=parent)
-    family, name = family_of(config), config.run_name or variant
+    family, name = family_of(config), config.run_name or training_name(config)
     return tracking.open_run(family.entrypoint, family.name, name=name, parent=parent, tags={"nfa.variant": variant})

@@ -9,7 +9,7 @@ from nfa.options import check_fields, device_option, option
 from nfa.registry.training.optimizer_parameters import OptimizerParameters
 from nfa.registry.training.optimizer_table import ALLOWED, entry_of
 from nfa.registry.training.rates import Rate
-from nfa.registry.training.seeds import check_seeds, seeds_option, workers_option
+from nfa.registry.training.seeds import check_seeds, part_name, seeds_option, workers_option
 from nfa.registry.typed_values import SEED_LIMIT
 
 COMPARED = ("sgd", "adam", "muon")  # by optimizer=all
@@ -44,7 +44,7 @@ class TrainingParameters(OptimizerParameters):
     resume: str = option(
         "", "id of a killed or failed run to continue; of a parent, all its unfinished trainings", free_on_resume=True
     )
-    run_name: str = option("", "name of the run in MLflow; empty = chosen by MLflow", free_on_resume=True)
+    run_name: str = option("", "name of the run in MLflow; empty = named by what ran", free_on_resume=True)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -71,6 +71,8 @@ class TrainingParameters(OptimizerParameters):
             return {}
         momenta = {name: "auto" if entry_of(name).momentum is None else self.momentum for name in COMPARED}
         return {
-            name: dataclasses.replace(self, optimizer=name, run_name=name, momentum=momentum, n_workers=1)
+            name: dataclasses.replace(
+                self, optimizer=name, run_name=part_name(self.run_name, name), momentum=momentum, n_workers=1
+            )
             for name, momentum in momenta.items()
         }

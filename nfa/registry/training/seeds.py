@@ -42,11 +42,16 @@ def check_workers(n_workers: int, *, several: bool) -> None:
         raise Refusal(got, "n_workers=1", "leave n_workers out, or train with several seeds: seeds=1-3")
 
 
+def part_name(run_name: str, part: str) -> str:
+    """Return the name of one of several trainings to which the user gave a name; empty if the user gave none."""
+    return f"{run_name}, {part}" if run_name else ""
+
+
 def of_seeds(config: Any) -> dict[str, Any]:
     """Return a training for each seed by its name; empty if the configuration asks for no seeds."""
     return {
         (name := f"seed {seed}"): dataclasses.replace(
-            config, seed=seed, seeds="", n_workers=1, run_name=f"{config.run_name}, {name}" if config.run_name else name
+            config, seed=seed, seeds="", n_workers=1, run_name=part_name(config.run_name, name)
         )
         for seed in (seed_list(config.seeds) if config.seeds else ())
     }

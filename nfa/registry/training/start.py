@@ -7,9 +7,12 @@ from nfa.console import stage
 from nfa.errors import DivergedError, Refusal
 from nfa.parallel import World
 from nfa.registry import stored_runs, tracking
+from nfa.registry.commands import command
+from nfa.registry.descriptions import continued_by, describe_start
 from nfa.registry.families.protocol import Family, Ready
 from nfa.registry.families.registry import family_of
 from nfa.registry.launch import launch
+from nfa.registry.run_names import training_name
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.training.resume import taken_up
@@ -66,12 +69,18 @@ def _lead(family: Family, config: Any, clock: Stopwatch, found: Any, world: Worl
     check_workers(config.n_workers, several=bool(parts))
     ready = prepared(family, first_of(config), clock, run=run, found=found)
     family.training.check_layers([*map(first_of, family.variants(config).values())], lambda _: ready.data)
-    with run or tracking.open_run(family.entrypoint, family.name, name=config.run_name) as opened:
+    run = run or tracking.open_run(
+        family.entrypoint, family.name, name=config.run_name, otherwise=training_name(config)
+    )
+    with run as opened:
         if parts:
+            again = continued_by(command(family.entrypoint, resume=opened.run_id))
+            describe_start(opened, opened.info.info.run_name, again)
             with timed(opened, clock, family=True):
                 train_each(opened, config, ready, clock)
         else:
             train_one(opened, family, ready, clock, world)
+    stage("next", command("analyze", run_id=opened.run_id))
     stage("done", opened.link)
 
 

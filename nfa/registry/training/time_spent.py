@@ -1,8 +1,9 @@
-"""timing.json: the time spent in a run, including earlier parts of a resumed run, and its children."""
+"""timing.json and `nfa/seconds`: the time of a run, including earlier parts of a resumed run, and its children."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
+from nfa.bookkeeping import SECONDS
 from nfa.registry import tracking
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
@@ -15,7 +16,8 @@ CHILDREN, TOTAL = "children", "total"  # beside the seconds of the run's own sec
 def timed(run: TrackedRun, clock: Stopwatch, *, family: bool = False) -> Iterator[None]:
     """Count on from what the run's file says, and keep it at the end of the block, however that comes.
 
-    With `family`, what the files of the run's children say is added, in which `clock` has to stand still.
+    With `family`, what the files of the run's children say is added, in which `clock` has to stand still. A block that
+    ends without an error also logs the total as a metric; earlier, a run may still be resumed and take longer.
     """
     if run.continued:
         clock.add({name: value for name, value in _file_of(run.run_id).items() if name not in (CHILDREN, TOTAL)})
@@ -26,16 +28,18 @@ def timed(run: TrackedRun, clock: Stopwatch, *, family: bool = False) -> Iterato
             with suppress(*tracking.StoreError):
                 keep_time(run, clock, family=family)
         raise
-    keep_time(run, clock, family=family)
+    run.metrics.log({SECONDS: keep_time(run, clock, family=family)}, 0)
 
 
-def keep_time(run: TrackedRun, clock: Stopwatch, *, family: bool = False) -> None:
-    """Write the file as it is now; a run that is killed without a word counts up to the last time."""
+def keep_time(run: TrackedRun, clock: Stopwatch, *, family: bool = False) -> float:
+    """Write the file as it is now, and return the total; a run that is killed without a word counts up to then."""
     content = {name: value for name, value in clock.split().items() if name != TOTAL}
     if family:
         below = tracking.children(run.run_id, run.info.info.experiment_id)
         content[CHILDREN] = round(sum(total_time(child.info.run_id) for child in below), 3)
-    tracking.put_json(run.info, FILE, {**content, TOTAL: round(sum(content.values()), 3)})
+    total = round(sum(content.values()), 3)
+    tracking.put_json(run.info, FILE, {**content, TOTAL: total})
+    return total
 
 
 def total_time(run_id: str) -> float:

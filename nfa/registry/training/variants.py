@@ -9,6 +9,8 @@ from typing import Any
 
 from nfa.console import stage
 from nfa.errors import NfaError
+from nfa.registry.commands import command
+from nfa.registry.descriptions import describe_end, describe_start, over_several, table_of_children
 from nfa.registry.families.protocol import Family, Ready
 from nfa.registry.families.registry import family_of
 from nfa.registry.stopwatch import Stopwatch
@@ -19,6 +21,8 @@ from nfa.registry.training.config_json import write_config
 from nfa.registry.training.seeds import of_seeds
 from nfa.registry.training.time_spent import timed
 from nfa.registry.typed_values import seed_list
+
+PICTURES = ("optimizer_comparison", "training_analysis", "training", "loss_curves")
 
 
 class TrainingsFailed(NfaError):
@@ -81,6 +85,7 @@ def _grouped(run: TrackedRun, name: str, config: Any, ready: Ready, failures: Ma
     clock, family = Stopwatch(), family_of(config)
     with suppress(TrainingsFailed), run, timed(run, clock, family=True):
         _describe(run, family, config, ready)
+        describe_start(run, run.info.info.run_name, "its parent continues it.")
         with clock.part():
             yield
         own = {training: failures[training] for training in failures if training.startswith(f"{name}, ")}
@@ -96,11 +101,18 @@ def _describe(run: TrackedRun, family: Family, config: Any, ready: Ready) -> Non
     run.log_params({name: value for name, value in stored["train"].items() if name not in apart})
 
 
+def _describe_end(run: TrackedRun) -> None:
+    results, table = over_several(run), table_of_children(run)
+    after = command("analyze", run_id=run.run_id)
+    describe_end(run, run.info.info.run_name, results=results, table=table, pictures=PICTURES, after=after)
+
+
 def _conclude(run: TrackedRun, family: Family, config: Any, failures: Mapping[str, str], clock: Stopwatch) -> None:
     with clock.section("comparison"):
         if family.variants(config):
             family.training.compare(run)
         else:
             over_seeds.report(run, family, seed_list(config.seeds))
+        _describe_end(run)
     if failures:
         raise TrainingsFailed(failures)

@@ -158,7 +158,7 @@ class TrainEEGConfig(EEGTraining):
     n_workers: int = workers_option()
     nproc: int = option(1, "number of processes that share every batch", at_least=1, below=1025)
     resume: str = option("", "id of a killed or failed run to continue", free_on_resume=True)
-    run_name: str = option("", "name of the run in MLflow; empty = chosen by MLflow", free_on_resume=True)
+    run_name: str = option("", "name of the run in MLflow; empty = named by what ran", free_on_resume=True)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -254,7 +254,7 @@ class AblateEEGConfig(EEGTraining):
     seeds: str = option("1,2,3", "seeds of each arm, such as 1-3 or 1,2,7")
     n_workers: int = workers_option()
     resume: str = option("", "id of a killed or failed ablation to continue", free_on_resume=True)
-    run_name: str = option("", "name of the run in MLflow; empty = chosen by MLflow", free_on_resume=True)
+    run_name: str = option("", "name of the run in MLflow; empty = named by what ran", free_on_resume=True)
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -13,7 +13,7 @@ from nfa.plain_text import csv_text
 from nfa.registry import tracking
 from nfa.registry.families.eeg.data import RATE
 from nfa.registry.families.eeg.family import Decoders
-from nfa.registry.families.eeg.figures.decoding import Window, decoding, decoding_over_seeds, envelopes
+from nfa.registry.families.eeg.figures.decoding import DRAWN, Window, decoding, decoding_over_seeds, envelopes
 from nfa.registry.families.eeg.linear_baseline import Baseline
 from nfa.registry.families.eeg.scores import Scores
 from nfa.registry.families.eeg.workload import EEGDecoder
@@ -54,7 +54,7 @@ def report(run: TrackedRun, scores: Mapping[str, Scores], baseline: Baseline, ep
     """Write recordings.csv, results.json and the figure of the training, for the weights of `epoch`."""
     tracking.put_text(run.info, "recordings.csv", table(scores, baseline))
     tracking.put_json(run.info, "results.json", results(scores, baseline, epoch))
-    series, stored = tracking.history(run.run_id), tracking.config(run.run_id)
+    series, stored = tracking.history(run.run_id, DRAWN), tracking.config(run.run_id)
     pairs = {
         name: (baseline.recordings["test"][name], r)
         for name, r in scores["test"].recordings().items()
@@ -114,9 +114,9 @@ def tested(run_id: str) -> dict[str, float]:
     return found
 
 
-def say(test: Scores, baseline: Baseline, epoch: int) -> None:
-    """Print the result in one line."""
+def said(test: Scores, baseline: Baseline, epoch: int) -> str:
+    """Return the result in one line."""
     reached = {"r": test.pearson, "the linear baseline's": baseline.pearson_of("test")}
-    said = ", ".join(f"{name} {'undefined' if value is None else f'{value:.4f}'}" for name, value in reached.items())
+    values = ", ".join(f"{name} {'undefined' if value is None else f'{value:.4f}'}" for name, value in reached.items())
     left = f"; {test.undefined} of {len(test.ids)} windows have no r" if test.undefined else ""
-    stage("test", f"{said} (best epoch {epoch}){left}")
+    return f"{values} (best epoch {epoch}){left}"

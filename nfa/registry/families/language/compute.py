@@ -1,10 +1,13 @@
 """Arithmetic cost of a training."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch.nn as nn
 
+from nfa.bookkeeping import FLOPS
 from nfa.maths.svd_flops import flops_of_matrix
+
+OPERATIONS = ("compute/flops", FLOPS)  # keys of the operations of a run; the first is that of nfa 0.6
 
 
 def training_operations(model: nn.Module, positions: int) -> float:
@@ -21,6 +24,11 @@ def training_operations(model: nn.Module, positions: int) -> float:
             trained += weight.numel() * weight.requires_grad
             frozen += weight.numel() * (not weight.requires_grad)
     return float(positions) * (4.0 * frozen + 6.0 * trained)
+
+
+def operations_by_step(series: Mapping[str, Mapping[int, float]]) -> dict[int, float]:
+    """Return the operations that a run has logged; nfa 0.6 logged them as `compute/flops`."""
+    return {step: value for key in OPERATIONS for step, value in series.get(key, {}).items()}
 
 
 def start_operations(init: str, shapes: Iterable[tuple[int, int]]) -> float:

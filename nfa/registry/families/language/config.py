@@ -130,7 +130,7 @@ class TrainLoraConfig(LoraTraining):
     seeds: str = seeds_option()
     n_workers: int = workers_option()
     resume: str = option("", "id of a killed or failed run to continue", free_on_resume=True)
-    run_name: str = option("", "name of the run in MLflow; empty = chosen by MLflow", free_on_resume=True)
+    run_name: str = option("", "name of the run in MLflow; empty = named by what ran", free_on_resume=True)
 
     def __post_init__(self) -> None:
         self.check()
@@ -193,4 +193,4 @@ class CompareLoraConfig(CheckedOptions):
     target: float | Auto = option("auto", "held-out loss to reach; auto = the final loss of random adapters")
     seed: int = option(1717, "seed of the bootstrap", at_least=0, below=2**63)
     output_dir: str = option("", "folder to copy all files to; empty = no copy")
-    run_name: str = option("", "name of the run in MLflow; empty = chosen by MLflow")
+    run_name: str = option("", "name of the run in MLflow; empty = named by what ran")

@@ -1,8 +1,10 @@
 """Language models that are fine-tuned on questions and answers, as a family."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
+from nfa.bookkeeping import FLOPS
 from nfa.registry.families.entry_point import EntryPoint, trains
 from nfa.registry.families.language import questions
 from nfa.registry.families.language.base.known_layers import known_layers, targeted
@@ -17,7 +19,7 @@ from nfa.registry.machine import check_memory
 HERE = "nfa.registry.families.language"
 FLOAT = 4  # bytes
 KEYS = (
-    "eval/loss", "train/step_loss", "train/grad_norm", "train/learning_rate", "compute/flops", "flow/grad_norm",
+    "eval/loss", "train/step_loss", "train/grad_norm", "train/learning_rate", FLOPS, "flow/grad_norm",
     "flow/block_*/update_ratio",
 )  # fmt: skip
 
@@ -48,6 +50,13 @@ class LanguageModels(Family):
     objective = "eval/loss"
     space = "lr=log:1e-5:3e-2,rank=4|8|16|32,alpha=log:4:64,init=random|gaussian|orthogonal|pissa|olora"
     files = ("initial_adapter.safetensors",)
+
+    told = frozenset({"data", "base_model", "init", "start", "rank"})
+
+    def called(self, config: TrainLoraConfig) -> str:
+        data, base = Path(config.data).name, Path(config.base_model).name
+        start = f"svd {config.start}" if config.init == "svd" else config.init
+        return f"{data} {base} {start}" + ("" if config.init == "full" else f" rank {config.rank}")
 
     def subject(self, stored: Mapping[str, Any]) -> str:
         train = stored["train"]

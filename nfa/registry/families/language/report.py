@@ -17,6 +17,7 @@ from nfa.registry.families.language import adapters
 from nfa.registry.families.language.base.model_names import KNOWN
 from nfa.registry.families.language.base.models import BaseModel, load_tokenizer
 from nfa.registry.families.language.base.quiet import quiet
+from nfa.registry.families.language.compute import operations_by_step
 from nfa.registry.families.language.family import LanguageModels
 from nfa.registry.families.language.figures.fine_tuning import loss_curves
 from nfa.registry.families.language.scores import AnswerScores
@@ -74,7 +75,7 @@ def report(run: TrackedRun, workload: LanguageModel, series: Mapping[str, Series
         "final_loss": losses[workload.steps],
         "best_loss": losses[best],
         "best_step": best,
-        "operations": series["compute/flops"][workload.steps],
+        "operations": operations_by_step(series)[workload.steps],
         "held_out": len(workload.ids("val")),
     }
     tracking.put_json(run.info, "results.json", found)

@@ -36,7 +36,7 @@ class LoraExperimentConfig(LoraTraining):
     target_rank: int = option(64, "rank of a synthesised teacher", at_least=1, below=2**16)
     decay: float = option(0.04, "decay of its added singular values: s_r × exp(−decay × j)", at_least=0, below=1000)
     noise_scale: float = option(0.1, "spectral norm of its noise, relative to s_r; 0 = none", at_least=0, below=1000)
-    run_name: str = option("", "name of the run in MLflow; empty = chosen by MLflow")
+    run_name: str = option("", "name of the run in MLflow; empty = named by what ran")
 
     def __post_init__(self) -> None:
         self.check()

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 
+from nfa.bookkeeping import FLOPS
 from nfa.console import bar, stage
 from nfa.errors import Refusal
 from nfa.registry import tracking
-from nfa.registry.analyses.stored import output_folder
+from nfa.registry.analyses.output_folders import output_folder
+from nfa.registry.commands import command
+from nfa.registry.descriptions import describe_end
 from nfa.registry.families.language.figures.spectra import svd_analysis
 from nfa.registry.families.language.teacher import svd_report
 from nfa.registry.families.language.teacher.compression import Compressed, Randomised, compress
@@ -20,7 +23,7 @@ def lora_svd(config: LoraSvdConfig, parent: TrackedRun | None = None) -> Tracked
 
     The run gets `svd_factors_rank{rank}.safetensors` (`<module>.lora_A.weight`, `<module>.lora_B.weight`),
     `svd_analysis_rank{rank}.json`, `svd_report_rank{rank}.txt`, `plots/svd_analysis_rank{rank}.png`, and the metrics
-    `lora/energy_ratio`, `lora/relative_error` (means over modules) and `compute/flops`.
+    `lora/energy_ratio`, `lora/relative_error` (means over modules) and `nfa/flops`.
     """
     source = _source(config)
     config.check_rank(*source.largest_rank())
@@ -33,7 +36,9 @@ def lora_svd(config: LoraSvdConfig, parent: TrackedRun | None = None) -> Tracked
         made = _made(config, source)
         _store(run, file, config, source, made)
         _report(run, config, source, made)
-    return end_step(run, folder, parent)
+        what, after = f"Factors of {source.label}", command("train_lora", init="svd", factors=run.run_id)
+        describe_end(run, what, pictures=[f"svd_analysis_rank{config.rank}"], after=after)
+    return end_step(run, folder, parent, after)
 
 
 def _source(config: LoraSvdConfig) -> UpdateSource:
@@ -85,7 +90,7 @@ def _store(
 def _report(run: TrackedRun, config: LoraSvdConfig, source: UpdateSource, made: Mapping[str, Compressed]) -> None:
     means = svd_report.means(made)
     flops = sum(one.flops for one in made.values())
-    run.metrics.log({**{f"lora/{name}": value for name, value in means.items()}, "compute/flops": float(flops)}, 0)
+    run.metrics.log({**{f"lora/{name}": value for name, value in means.items()}, FLOPS: float(flops)}, 0)
     ending = f"rank{config.rank}"
     tracking.put_json(run.info, f"svd_analysis_{ending}.json", svd_report.content(config, source, made))
     tracking.put_text(run.info, f"svd_report_{ending}.txt", svd_report.written(config, source, made))
