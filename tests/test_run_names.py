@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
+from nfa.plain_text import apart
 from nfa.registry.families.custom.config import CustomConfig
 from nfa.registry.families.eeg.config import TrainEEGConfig
 from nfa.registry.families.language.config import TrainLoraConfig
 from nfa.registry.families.mlp.config import TrainConfig
-from nfa.registry.run_names import MORE, apart, own_loop_name, training_name, trial_name
+from nfa.registry.run_names import MORE, own_loop_name, training_name, trial_name
 
 NAMES: dict[str, Any] = {
     "digits mlp 1024×5 sgd lr 0.1 seed 1717": TrainConfig(),

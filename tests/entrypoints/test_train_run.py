@@ -37,7 +37,7 @@ def steps(finished: Finished) -> dict[str, list[int]]:
 
 def test_run_is_named_and_described_by_what_ran(finished: Finished) -> None:
     assert finished.store.named() == {NAME: finished.run_id}
-    accuracy = dict((key, value) for key, _, value in finished.store.metrics(finished.run_id))["test/accuracy"]
+    accuracy = {key: value for key, _, value in finished.store.metrics(finished.run_id)}["test/accuracy"]
     note = finished.store.tags(finished.run_id)["mlflow.note.content"]
     assert note.startswith("MLP 64→8×2 on digits, sgd, lr 0.1, 4 epochs\n\n- test loss ")
     assert f"- test accuracy {accuracy:.4g} (360 examples; 95 % Wilson interval " in note
