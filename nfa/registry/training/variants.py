@@ -13,6 +13,7 @@ from nfa.registry.commands import command
 from nfa.registry.descriptions import describe_end, describe_start, over_several, table_of_children
 from nfa.registry.families.protocol import Family, Ready
 from nfa.registry.families.registry import family_of
+from nfa.registry.run_names import training_name
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.training import over_seeds
@@ -86,7 +87,7 @@ def _grouped(run: TrackedRun, name: str, config: Any, ready: Ready, failures: Ma
     clock, family = Stopwatch(), family_of(config)
     with suppress(TrainingsFailed), run, timed(run, clock, family=True):
         _describe(run, family, config, ready)
-        describe_start(run, run.info.info.run_name, "its parent continues it.")
+        describe_start(run, training_name(config), "its parent continues it.")
         with clock.part():
             yield
         own = {training: failures[training] for training in failures if training.startswith(f"{name}, ")}
@@ -102,10 +103,10 @@ def _describe(run: TrackedRun, family: Family, config: Any, ready: Ready) -> Non
     run.log_params({name: value for name, value in stored["train"].items() if name not in apart})
 
 
-def _describe_end(run: TrackedRun) -> None:
+def _describe_end(run: TrackedRun, config: Any) -> None:
     results, table = over_several(run), table_of_children(run)
     after = command("analyze", run_id=run.run_id)
-    describe_end(run, run.info.info.run_name, results=results, table=table, pictures=PICTURES, after=after)
+    describe_end(run, training_name(config), results=results, table=table, pictures=PICTURES, after=after)
 
 
 def _conclude(run: TrackedRun, family: Family, config: Any, failures: Mapping[str, str], clock: Stopwatch) -> None:
@@ -115,6 +116,6 @@ def _conclude(run: TrackedRun, family: Family, config: Any, failures: Mapping[st
         else:
             over_seeds.report(run, family, seed_list(config.seeds))
         log_comparison(run, family, {name: [run_id] for name, run_id in variants_below(run).items()})
-        _describe_end(run)
+        _describe_end(run, config)
     if failures:
         raise TrainingsFailed(failures)
