@@ -73,6 +73,6 @@ def draw_run(place: "Axes", run: str, series: Group, key: str, colour: Any) -> N
 
 
 def draw_seeds(place: "Axes", label: str, group: Group, key: str, colour: Any) -> None:
-    """Draw the mean of runs that differ only in their seed, and the interval from <key>_low to <key>_high."""
+    """Draw the mean of runs that differ only in their seed, and the interval from <key>_lo to <key>_hi."""
     draw_run(place, label, group, key, colour)
     between(place, group, key, colour)

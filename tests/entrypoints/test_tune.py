@@ -195,7 +195,7 @@ def test_several_seeds_are_runs_below_the_trial_whose_series_are_their_means(
     empty_store: Store, tmp_path: Path
 ) -> None:
     store = empty_store.copy(tmp_path / "seeds")
-    ended = tuned(store, {"n_trials": 2, "seeds": 2, "reduction": "best"})
+    ended = tuned(store, {"n_trials": 2, "trial_seeds": 2, "reduction": "best"})
     assert ended.code == 0, ended.output
     study = Study(store)
     for name, run_id in study.trials.items():

@@ -44,6 +44,12 @@ class Decoders(Family):
         "rules of thumb from decoding EEG with Conformers; they are not derived and may not fit other networks"
     )
 
+    told = frozenset({"preset"})
+
+    def called(self, config: TrainEEGConfig) -> str:
+        data = typed_folder(config.data_dir).resolve().name if config.data_dir else "simulated"
+        return f"{data} eeg {config.preset}"
+
     def subject(self, stored: Mapping[str, Any]) -> str:
         data = "simulated EEG" if stored["data"]["name"] == "simulated" else stored["data"]["name"]
         return f"Conformer {stored['train']['preset']} on {data}"

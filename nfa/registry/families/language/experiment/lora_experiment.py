@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from nfa.console import stage
 from nfa.errors import Refusal
 from nfa.registry import stored_runs, tracking
+from nfa.registry.commands import command
+from nfa.registry.descriptions import AGAIN, describe_end, describe_start, table_of_children
 from nfa.registry.families.language.comparison.compare_lora import EXPERIMENT, compare_lora
 from nfa.registry.families.language.config import CompareLoraConfig
 from nfa.registry.families.language.experiment.config import STEPS, LoraExperimentConfig
@@ -47,18 +49,23 @@ def lora_experiment(config: LoraExperimentConfig, clock: Stopwatch, found: Quest
     config = _asked(config, plan)
     plan.check(config.chosen_steps())
     disk = estimate(plan, sides)
-    with tracking.open_run("lora_experiment", "lora", name=config.run_name) as parent:
+    called = f"{ready.data.facts['name']} {config.mode} LoRA experiment, seeds {config.seeds}"
+    with tracking.open_run("lora_experiment", "lora", name=config.run_name, otherwise=called) as parent:
         tracking.check_space(parent.info, total=disk, largest=0)
         parent.log_params(dataclasses.asdict(config))
         fields = dataclasses.asdict(config)
         content = training_config("lora_experiment", "lora", LoraExperimentConfig, fields, ready.data.facts)
         write_config(parent, content)
+        describe_start(parent, called, AGAIN)
         try:
             with timed(parent, clock, family=True):
                 _Steps(config, plan, ready.data, parent, clock).run()
         except Interrupted:
             stage("stopped", "run the same command again to continue; finished steps are reused")
             raise
+        table, after = table_of_children(parent), command("analyze", run_id=parent.run_id)
+        describe_end(parent, called, table=table, pictures=["comparison_random_vs_svd"], after=after)
+    stage("next", after)
     stage("done", parent.link)
 
 
