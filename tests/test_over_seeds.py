@@ -31,6 +31,11 @@ def test_a_step_or_a_series_that_one_run_lacks_has_no_mean() -> None:
     assert means([*RUNS, {}]) == {}
 
 
+def test_what_every_run_has_once_has_a_mean_whatever_its_step() -> None:
+    assert means([{"test/loss": {5: 1.0}}, {"test/loss": {9: 2.0}}]) == {"test/loss": {9: 1.5}}
+    assert means([{"test/loss": {5: 1.0}}, {"test/loss": {9: 2.0, 10: 3.0}}]) == {}
+
+
 def test_levels_have_means_without_intervals_and_errors_spreads_and_bookkeeping_have_none() -> None:
     beside = ("_chance", "_shared", "_chance_sd", "_shared_sd", "_se", "_unbiased")
     run = {**{f"layer_0/agop_nfm{end}": {0: 0.5} for end in beside}, "nfa/seconds": {0: 1.0}, "system/cpu": {0: 1.0}}

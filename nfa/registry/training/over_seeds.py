@@ -22,7 +22,8 @@ def means(runs: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, float]]:
     """Return the mean over runs of every series at the steps that all runs have, and from three runs on, under the
     suffixes `OVER_SEEDS`, the ends of its 95 % t-interval and the number of runs.
 
-    Errors over examples and random directions have no means, as they say nothing of the spread over seeds.
+    What every run has once, such as test/loss, has a mean also where it stands at another step in each: at the last of
+    them. Errors over examples and random directions have no means, as they say nothing of the spread over seeds.
 
     >>> means([{"val/loss": {0: 2.0, 1: 1.0}}, {"val/loss": {0: 4.0}}])
     {'val/loss': {0: 3.0}}
@@ -31,11 +32,17 @@ def means(runs: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, float]]:
     for key in sorted(set.intersection(*map(set, runs))):
         if key.startswith(APART) or (is_beside(key) and not key.endswith(LEVELS)):
             continue
-        for step in sorted(set.intersection(*(set(run[key]) for run in runs))):
-            values = [run[key][step] for run in runs]
+        for step, values in _by_step([run[key] for run in runs]).items():
             for suffix, value in _mean(values, interval=not is_beside(key)).items():
                 found.setdefault(f"{key}{suffix}", {})[step] = value
     return found
+
+
+def _by_step(several: Sequence[Series]) -> dict[int, list[float]]:
+    """Return the values of all series at the steps that they share."""
+    if all(len(series) == 1 for series in several):
+        return {max(max(series) for series in several): [value for series in several for value in series.values()]}
+    return {step: [series[step] for series in several] for step in sorted(set.intersection(*map(set, several)))}
 
 
 def _mean(values: Sequence[float], *, interval: bool) -> dict[str, float]:
