@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,10 +38,24 @@ def assert_mean(family: Family, key: str) -> None:
     assert family.store.json(family.parent, "results.json")["seeds"] == [1, 2, 3][: len(values)]
 
 
+def tell_of_reading() -> None:
+    """Print a line whenever data are read."""
+    from nfa.registry.families.eeg.training import DecoderTraining
+
+    read = DecoderTraining.read
+
+    def told(*args: Any) -> Any:
+        print("data are read")
+        return read(*args)
+
+    DecoderTraining.read = told  # type: ignore[method-assign]
+
+
 def test_seeds_of_a_training_on_eeg(empty_store: Store, tmp_path: Path) -> None:
     store, alone = (empty_store.copy(tmp_path / name) for name in ("several", "alone"))
-    ended = decode(store, tiny_eeg(seeds="1-3"), pictures=True)
+    ended = decode(store, tiny_eeg(seeds="1-3"), pictures=True, before=tell_of_reading)
     assert ended.code == 0, ended.output
+    assert ended.output.count("data are read") == 1
     assert decode(alone, tiny_eeg(seed=2)).code == 0
     family = family_in(store)
     assert_same(family, "seed 2", alone)
