@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -91,3 +92,12 @@ def _speaks(words: Sequence[str]) -> bool:
     except ValueError:
         return True
     return False
+
+
+def natural(text: str) -> list[str | int]:
+    """Return a key that sorts numbers within texts as numbers.
+
+    >>> sorted(["layer_10", "layer_2"], key=natural)
+    ['layer_2', 'layer_10']
+    """
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", text)]

@@ -151,7 +151,7 @@ def test_nothing_but_the_named_artifacts_is_left(imported_run: Finished) -> None
     folder = imported_run.store.artifact(imported_run.run_id)
     files = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
     expected = {f"checkpoints/epoch_{epoch:04d}.safetensors" for epoch in EPOCHS}
-    assert files == expected | {"config.json", "example_ids.json"}
+    assert files == expected | {"config.json", "example_ids.json", "series.npz"}
 
 
 def test_network_of_depth_1_with_chosen_epochs_and_another_loss(store: Store, tmp_path: Path) -> None:

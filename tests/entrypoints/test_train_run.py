@@ -228,7 +228,7 @@ def test_nothing_but_the_named_artifacts_is_left(finished: Finished) -> None:
     files = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
     expected = {f"checkpoints/epoch_{epoch:04d}.safetensors" for epoch in CHECKPOINTS}
     expected |= {"config.json", "example_ids.json", "results.json", "timing.json", "state/latest.pt"}
-    expected |= {"plots/training_analysis.png", "plots/training_analysis.pdf"}
+    expected |= {"plots/training_analysis.png", "plots/training_analysis.pdf", "series.npz"}
     assert files == expected
 
 

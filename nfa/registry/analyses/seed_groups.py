@@ -34,7 +34,7 @@ def compare_groups(run: TrackedRun, parts: Mapping[str, str], sources: Mapping[s
     grouped = groups({name: tracking.config(source) for name, source in sources.items()})
     if max(map(len, grouped.values())) < 2:
         return
-    series = {name: tracking.history(part) for name, part in parts.items()}
+    series = dict(zip(parts, tracking.histories(parts.values()).values(), strict=True))
     contents = [tracking.get_json(part, "config.json") for part in parts.values()]
     unit, content = common_unit(map(unit_of, contents)), contents[0]
     intervals = {label: together([series[name] for name in names]) for label, names in grouped.items()}

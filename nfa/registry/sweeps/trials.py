@@ -145,7 +145,7 @@ class Trials:
         several = len(self.seeds(trial)) > 1
         below = tracking.children(run.info.run_id, run.info.experiment_id) if several else [run]
         parts = [part.info.run_id for part in below if part.data.tags.get("nfa.state") == "finished"]
-        return self._judged(trial, [tracking.history(part) for part in parts])
+        return self._judged(trial, list(tracking.histories(parts).values()))
 
     def _judged(self, trial: optuna.Trial, every: Sequence[scores.Series]) -> list[float]:
         """Report the trial's constraints to the study, and return its objectives, means over its trainings."""

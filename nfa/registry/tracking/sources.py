@@ -11,7 +11,7 @@ from nfa.errors import Refusal
 from nfa.registry.tracking.artifacts import get_json, has_artifact
 from nfa.registry.tracking.checkpoints import epochs, owners_below
 from nfa.registry.tracking.finding_runs import find_run
-from nfa.registry.tracking.metrics import history
+from nfa.registry.tracking.metrics import histories
 from nfa.registry.tracking.store import client, reaching_store
 
 DIGEST = "nfa.analysis_digest"
@@ -59,9 +59,8 @@ def find_earlier(digest: str, entrypoint: str) -> Earlier:
     values: dict[int, dict[str, float]] = {}
     runs: dict[int, str] = {}
     described: dict[str, Any] = {}
-    for run in client().search_runs(everywhere, f"tags.`{DIGEST}` = '{digest}'"):
-        run_id = run.info.run_id
-        series = history(run_id)
+    analyses = client().search_runs(everywhere, f"tags.`{DIGEST}` = '{digest}'")
+    for run_id, series in histories(run.info.run_id for run in analyses).items():
         if DONE not in series or not has_artifact(run_id, "config.json"):
             continue
         content = get_json(run_id, "config.json")

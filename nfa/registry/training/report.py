@@ -72,8 +72,7 @@ def compare(parent: TrackedRun, subject: str) -> None:
     """Compare the child runs of a parent in a figure; `subject` is what they trained on what."""
     runs = tracking.children(parent.run_id, parent.info.info.experiment_id)
     variants = {run.data.tags["nfa.variant"]: run.info.run_id for run in runs if "nfa.variant" in run.data.tags}
-    found = tracking.histories(variants.values())
-    series = {name: found[run_id] for name, run_id in variants.items()}
+    series = dict(zip(variants, tracking.histories(variants.values()).values(), strict=True))
     seeds = [run.data.tags["nfa.seeds"] for run in runs if "nfa.seeds" in run.data.tags]
     title = f"{subject}: {', '.join(series)}" + (f"; {said(seed_list(seeds[0]))}" if seeds else "")
     figure = comparison_figure(series, sites_of(series.values()), title)

@@ -269,7 +269,7 @@ class Track:
     def _tag_best(self) -> None:
         """Tag the checkpoint with the lowest val/loss, if that was logged."""
         self._run.metrics.flush()
-        losses = tracking.history(self._run.run_id).get("val/loss", {})
+        losses = tracking.history(self._run.run_id, ["val/loss"]).get("val/loss", {})
         kept = [epoch for epoch in tracking.epochs(self._run.run_id) if epoch in losses]
         if kept:
             self._run.tag({"nfa.best_epoch": str(min(kept, key=lambda epoch: losses[epoch]))})

@@ -13,7 +13,7 @@ from nfa.plain_text import csv_text
 from nfa.registry import tracking
 from nfa.registry.families.eeg.data import RATE
 from nfa.registry.families.eeg.family import Decoders
-from nfa.registry.families.eeg.figures.decoding import Window, decoding, decoding_over_seeds, envelopes
+from nfa.registry.families.eeg.figures.decoding import DRAWN, Window, decoding, decoding_over_seeds, envelopes
 from nfa.registry.families.eeg.linear_baseline import Baseline
 from nfa.registry.families.eeg.scores import Scores
 from nfa.registry.families.eeg.workload import EEGDecoder
@@ -54,7 +54,7 @@ def report(run: TrackedRun, scores: Mapping[str, Scores], baseline: Baseline, ep
     """Write recordings.csv, results.json and the figure of the training, for the weights of `epoch`."""
     tracking.put_text(run.info, "recordings.csv", table(scores, baseline))
     tracking.put_json(run.info, "results.json", results(scores, baseline, epoch))
-    series, stored = tracking.history(run.run_id), tracking.config(run.run_id)
+    series, stored = tracking.history(run.run_id, DRAWN), tracking.config(run.run_id)
     pairs = {
         name: (baseline.recordings["test"][name], r)
         for name, r in scores["test"].recordings().items()

@@ -42,7 +42,7 @@ def demo(config: DemoConfig) -> None:
             analysed = analyse_each(Alignment(curves, World()), find_sources(run.run_id))
         subject = family.subject(tracking.config(run.run_id))
         alignment_report.compare(run, analysed, subject)
-        series = {name: tracking.history(part) for name, part in analysed.items()}
+        series = dict(zip(analysed, tracking.histories(analysed.values()).values(), strict=True))
         sites = [f"layer_{index}" for index in range(config.depth)]
         title = f"{subject}: three optimizers, {config.epochs} epochs"
         tracking.save_picture(run, training_analyses(series, sites, alignment_report.SIX_CURVES, title=title), FIGURE)

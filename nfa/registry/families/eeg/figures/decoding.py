@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+DRAWN = (*LOSSES, "val/pearson", "val/baseline_pearson")  # keys of the series in `decoding`
 Signal = np.ndarray[Any, Any]
 
 
