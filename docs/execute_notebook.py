@@ -8,6 +8,7 @@ from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
+from traitlets.config import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "docs" / "comparing_runs.ipynb"
@@ -18,8 +19,11 @@ def execute(notebook: Any, folder: Path) -> None:
     apart = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "NFA_"))}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # its commands are those of nfa
     env = {**apart, "PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    place = {"metadata": {"path": str(folder)}}
-    NotebookClient(notebook, timeout=600, record_timing=False, resources=place).execute(env=env)
+    with tempfile.TemporaryDirectory() as sockets:  # in place of ports, which others could reach
+        config = Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"})
+        client = NotebookClient(notebook, timeout=600, record_timing=False, config=config)
+        client.resources = {"metadata": {"path": str(folder)}}
+        client.execute(env=env)
 
 
 def plain(notebook: Any) -> None:

@@ -60,6 +60,15 @@ def aligned(rows: Iterable[Sequence[str]]) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
+def natural(text: str) -> list[str | int]:
+    """Return a key that sorts numbers within texts as numbers.
+
+    >>> sorted(["layer_10", "layer_2"], key=natural)
+    ['layer_2', 'layer_10']
+    """
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", text)]
+
+
 def apart(names: Sequence[str]) -> list[str]:
     """Return what sets names apart, for legends: the words that all of them share at both ends are left out.
 
@@ -92,12 +101,3 @@ def _speaks(words: Sequence[str]) -> bool:
     except ValueError:
         return True
     return False
-
-
-def natural(text: str) -> list[str | int]:
-    """Return a key that sorts numbers within texts as numbers.
-
-    >>> sorted(["layer_10", "layer_2"], key=natural)
-    ['layer_2', 'layer_10']
-    """
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", text)]

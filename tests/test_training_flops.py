@@ -1,5 +1,7 @@
 """Operations of training steps: those that a calculation by hand gives, none that are not known, and no trace left."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 import torch.nn as nn
@@ -8,7 +10,7 @@ from torch import Tensor
 
 from nfa.bookkeeping import FLOPS
 from nfa.registry.families.mlp.ghm import Harmonised
-from nfa.registry.training.flops import MOST_SHAPES, StepFlops, flops_of_step
+from nfa.registry.training.flops import MOST_SHAPES, StepFlops, flops_of_passes, flops_of_update
 from nfa.registry.training.loop import Training
 from nfa.registry.training.muon import Muon
 from nfa.registry.training.optimizers import Optimizers
@@ -29,11 +31,11 @@ def mlp() -> nn.Sequential:
     return nn.Sequential(nn.Linear(D, H), nn.ReLU(), nn.Linear(H, K))
 
 
-def flops_of(model: nn.Module, *shape: int, parts: int = 1, optimizers: Optimizers | None = None) -> float | None:
+def flops_of(model: nn.Module, *shape: int, parts: int = 1) -> float | None:
     inputs = torch.randn(shape)
     workload = Toy(model, inputs, torch.zeros_like(model(inputs)), [])
     batches = list(workload.batches("train", batch_size=len(inputs) // parts))
-    return flops_of_step(batches, workload, model, optimizers or sgd(model), MeanLoss(workload.losses))
+    return flops_of_passes(workload, model, MeanLoss(workload.losses), nullcontext, batches)
 
 
 @pytest.mark.parametrize("parts", [1, 3])
@@ -88,8 +90,10 @@ def test_muon_costs_the_products_of_its_iteration(made_by: type[torch.optim.Muon
     model = mlp()
     parts = {"muon": made_by([model[0].weight]), "adam": torch.optim.Adam([model[2].weight])}
     small, large = min(D, H), max(D, H)
-    update = 5 * (2 * 2 * small * small * large + 2 * small**3)
-    assert flops_of(model, N, D, optimizers=Optimizers(parts)) == STEP + update
+    assert flops_of_update(Optimizers(parts)) == 0  # there are no gradients
+    model(torch.zeros(N, D)).sum().backward()
+    assert flops_of_update(Optimizers(parts)) == 5 * (2 * 2 * small * small * large + 2 * small**3)
+    assert not parts["muon"].state
 
 
 class Recurrent(nn.Module):
@@ -172,7 +176,7 @@ def test_a_state_that_does_not_tell_the_operations_so_far_leaves_the_total_unkno
 
 def test_each_shape_is_counted_once_and_too_many_shapes_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = []
-    monkeypatch.setattr("nfa.registry.training.flops.flops_of_step", lambda parts, *_: counted.append(parts) or 1.0)
+    monkeypatch.setattr("nfa.registry.training.flops.flops_of_passes", lambda *made_of: counted.append(made_of) or 1.0)
     workload = Toy(mlp(), torch.randn(N, D), torch.zeros(N, K), [])
     flops = StepFlops(workload, workload.net, sgd(workload.net), MeanLoss(workload.losses))
 

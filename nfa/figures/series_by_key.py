@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def series_by_key(
     groups: Mapping[str, Group], keys: Sequence[str], *, title: str = "", unit: str = "epoch"
 ) -> "Figure":
-    """Draw the series of each key, with errors and levels; groups of seeds have a band from <key>_low to <key>_high.
+    """Draw the series of each key, with errors and levels; means over seeds have a band from <key>_lo to <key>_hi.
 
     A panel of a relation has the limits of that relation and is named after its site. Losses and noise scales have a
     logarithmic axis.

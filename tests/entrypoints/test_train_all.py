@@ -56,12 +56,23 @@ def test_all_children_start_from_the_same_weights_on_the_same_examples(trained: 
     assert ids == [ids[0]] * 3
 
 
-def test_parent_has_the_comparison_and_no_series_of_its_own(trained: Family) -> None:
+def test_parent_has_the_comparison_and_no_checkpoints_of_its_own(trained: Family) -> None:
     for kind in ("png", "pdf"):
         file = trained.store.artifact(trained.parent, f"plots/optimizer_comparison.{kind}")
         assert file.stat().st_size > 5000
-    assert trained.store.metrics(trained.parent) == []
     assert not trained.store.artifact(trained.parent, "checkpoints").exists()
+
+
+def test_parent_logs_what_compares_its_children_and_nothing_else_of_them(looking: Family) -> None:
+    found = {key: of for key, of in tracking.history(looking.parent).items() if not key.startswith("nfa/")}
+    series = {name: tracking.history(run_id) for name, run_id in looking.children.items()}
+    for name, own in series.items():
+        assert found.pop(f"Comparison/val loss: {name}") == own["val/loss"]
+        assert found.pop(f"Comparison/val accuracy: {name}") == own["val/accuracy"]
+        sites = [of_site for key, of_site in own.items() if key.endswith("/agop_nfm")]
+        mean = {step: pytest.approx(sum(of[step] for of in sites) / len(sites)) for step in sites[0]}
+        assert found.pop(f"Comparison/agop_nfm over sites: {name}") == mean
+    assert found == {}
 
 
 def test_latest_means_the_parent_not_its_last_child(looking: Family) -> None:

@@ -54,7 +54,7 @@ def test_three_seeds_are_their_mean_with_its_interval_and_the_title_says_so() ->
     assert expected
     heights = {round(float(y), 9) for x, y in band.get_paths()[0].vertices if x == 0}
     assert heights == {round(expected.low, 9), round(expected.high, 9)}
-    assert figure.get_suptitle() == "a title; mean and 95 % t-interval over seeds"
+    assert figure.get_suptitle() == "a title; means, bands: 95 % t-interval over seeds"
 
 
 def test_two_seeds_are_their_mean_without_an_interval() -> None:
@@ -62,7 +62,7 @@ def test_two_seeds_are_their_mean_without_an_interval() -> None:
     (panel,) = drawn(figure)
     np.testing.assert_allclose(lines(panel)["sgd, 2 seeds"], [0.15, 0.3])
     assert not bands(panel)
-    assert "interval" not in figure.get_suptitle()
+    assert figure.get_suptitle() == "means over seeds"
 
 
 def test_losses_have_a_logarithmic_axis_unless_a_value_is_not_positive() -> None:

@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING
 from nfa.figures.series_by_key import series_by_key
 from nfa.figures.site_kinds import shown, some
 from nfa.figures.training_analysis import Series
+from nfa.levels import OVER_SEEDS
+from nfa.maths.statistics import Interval
 from nfa.registry.analyses.seed_groups import together
 from nfa.registry.results.run_series import RunSeries
+from nfa.registry.training.over_seeds import BAND, FEWEST
 from nfa.relations import RELATIONS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_PANELS = 12
-ENOUGH = 3  # runs for an interval
 
 
 def drawn(runs: Sequence[RunSeries], keys: Sequence[str], title: str, unit: str) -> "Figure":
@@ -22,8 +24,9 @@ def drawn(runs: Sequence[RunSeries], keys: Sequence[str], title: str, unit: str)
     series, keys, said = _few(runs, keys)
     groups = _groups(runs)
     lines = {label: _mean([series[run.run] for run in members]) for label, members in groups.items()}
-    if any(len(members) >= ENOUGH for members in groups.values()):
-        said = ["mean and 95 % t-interval over seeds", *said]
+    if any(len(members) > 1 for members in groups.values()):
+        enough = any(len(members) >= FEWEST for members in groups.values())
+        said = [f"means, bands: {BAND}" if enough else "means over seeds", *said]
     words = "; ".join([title, *said] if title else said)
     return series_by_key(lines, keys, title=words, unit=unit)
 
@@ -60,14 +63,14 @@ def _called(variant: str, members: Sequence[RunSeries]) -> str:
 
 
 def _mean(runs: Sequence[Mapping[str, Series]]) -> dict[str, Series]:
-    """Return the means over runs by key, and the ends of their intervals by <key>_low and <key>_high."""
-    plain = [{key: of for key, of in run.items() if not key.endswith(("_low", "_high"))} for run in runs]
+    """Return the means over runs by key, and from `FEWEST` runs on the ends of their intervals, in place of the lowest
+    and highest blocks.
+    """
+    plain = [{key: of for key, of in run.items() if not key.endswith(OVER_SEEDS)} for run in runs]
     if len(plain) == 1:
         return dict(plain[0])
     found: dict[str, Series] = {}
     for key, of_key in together(plain).items():
-        found[key] = {step: interval.mean for step, interval in of_key.items()}
-        if len(plain) >= ENOUGH:
-            found[f"{key}_low"] = {step: interval.low for step, interval in of_key.items()}
-            found[f"{key}_high"] = {step: interval.high for step, interval in of_key.items()}
+        ends = zip(("", *OVER_SEEDS) if len(plain) >= FEWEST else ("",), Interval._fields, strict=False)
+        found |= {f"{key}{end}": {step: getattr(of, name) for step, of in of_key.items()} for end, name in ends}
     return found

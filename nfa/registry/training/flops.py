@@ -14,6 +14,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache, partial
 from math import prod
 from typing import Any
 
@@ -49,14 +50,16 @@ class StepFlops:
         counted: bool = True,
     ) -> None:
         self.total: float | None = 0.0 if counted else None
-        self._made_of = workload, model, optimizers, objective, autocast
+        self._passes = partial(flops_of_passes, workload, model, objective, autocast)
+        self._update = cache(partial(flops_of_update, optimizers))
         self._of_shapes: dict[Any, float | None] = {}
 
     def add(self, parts: Sequence[Batch]) -> None:
         """Add a step on these batches, after it was made, so that what a model keeps by shape is there and is real."""
-        if self.total is not None:
-            found = self._counted(parts)
-            self.total = None if found is None else self.total + found
+        if self.total is None:
+            return
+        passes, update = self._counted(parts), self._update()
+        self.total = None if passes is None or update is None else self.total + passes + update
 
     def values(self) -> dict[str, float]:
         """Return the total as a metric, if it is known and there has been a step."""
@@ -66,7 +69,7 @@ class StepFlops:
         shapes = tuple(_shapes(part) for part in parts)
         if shapes not in self._of_shapes:
             known = len(self._of_shapes) < MOST_SHAPES
-            self._of_shapes[shapes] = flops_of_step(parts, *self._made_of) if known else None
+            self._of_shapes[shapes] = self._passes(parts) if known else None
         return self._of_shapes[shapes]
 
 
@@ -81,30 +84,66 @@ def _shapes(batch: Batch) -> tuple[torch.Size, ...]:
     return tuple(found)
 
 
-def flops_of_step(
-    parts: Sequence[Batch],
+def flops_of_passes(
     workload: Workload,
     model: nn.Module,
-    optimizers: Optimizers,
     objective: Objective,
-    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    autocast: Callable[[], AbstractContextManager[Any]],
+    parts: Sequence[Batch],
 ) -> float | None:
-    """Return the operations of a step that accumulates the gradients of `parts`; None if they cannot be counted."""
-    from torch._subclasses.fake_tensor import FakeTensorMode  # slow, but torch.optim has imported it by now
+    """Return the operations of forward and backward passes over `parts`; None if they cannot be counted."""
 
-    fake, tally = FakeTensorMode(allow_non_fake_inputs=True), Tally()
-    try:
-        weights = {id(each): fake.from_tensor(each) for each in (*model.parameters(), *model.buffers())}
+    def passes(fake: Any, tally: Tally) -> None:
+        weights: dict[int, Any] = {id(each): fake.from_tensor(each) for each in (*model.parameters(), *model.buffers())}
         other = copy.copy(workload)
-        twin, aim = copy.deepcopy(model, dict(weights)), copy.deepcopy(objective, {id(workload): other})
-        with untouched(), _silence(), torch.compiler.set_stance("force_eager"), fake, tally:
+        twin, aim = copy.deepcopy(model, weights), copy.deepcopy(objective, {id(workload): other})
+        with fake, tally:
             for part in (each.map(fake.from_tensor) for each in parts):
                 with autocast():
                     outputs = other.outputs(twin, part)
                 aim(outputs, part).backward()
-            for optimizer in optimizers.parts.values():
-                type(optimizer).step(_twin(optimizer, weights))  # not its own step, which a schedule has bound
-    except Exception:  # what a model does with numbers that fake tensors do not have may fail in any way
+
+    return _counted(passes)
+
+
+def flops_of_update(optimizers: Optimizers) -> float | None:
+    """Return the operations of an update with gradients where there are some now; None if they cannot be counted."""
+
+    def update(fake: Any, tally: Tally) -> None:
+        twins = [_twin(optimizer, fake) for optimizer in optimizers.parts.values()]
+        with fake, tally:
+            for twin in twins:
+                type(twin).step(twin)  # not its own step, which a schedule has bound to the real one
+
+    return _counted(update)
+
+
+def _twin(optimizer: torch.optim.Optimizer, fake: Any) -> torch.optim.Optimizer:
+    """Return an optimizer before its first step that updates fake weights in place of the real ones."""
+    twin = object.__new__(type(optimizer))
+    vars(twin).update(vars(optimizer), state=defaultdict(dict))
+    twin.param_groups = [
+        {**group, "params": [_with_gradient(fake, weight) for weight in group["params"]]}
+        for group in optimizer.param_groups
+    ]
+    return twin
+
+
+def _with_gradient(fake: Any, weight: Tensor) -> Tensor:
+    twin: Tensor = fake.from_tensor(weight)
+    twin.grad = None if weight.grad is None else fake.from_tensor(weight.grad)
+    return twin
+
+
+def _counted(work: "Callable[[Any, Tally], None]") -> float | None:
+    """Return the operations that `work` does with fake tensors; None if one is unknown, or needs numbers."""
+    from torch._subclasses.fake_tensor import FakeTensorMode  # slow, but torch.optim has imported it by now
+
+    tally = Tally()
+    try:
+        with untouched(), _silence(), torch.compiler.set_stance("force_eager"):
+            work(FakeTensorMode(allow_non_fake_inputs=True), tally)
+    except Exception:  # a model may do anything with numbers, which fake tensors do not have
         return None
     return None if tally.unknown else float(tally.flops)
 
@@ -118,16 +157,6 @@ def _silence() -> Iterator[None]:
         yield
     finally:
         logger.disabled = before
-
-
-def _twin(optimizer: torch.optim.Optimizer, weights: dict[int, Any]) -> torch.optim.Optimizer:
-    """Return an optimizer in its first step that updates fake weights in place of the real ones."""
-    twin = object.__new__(type(optimizer))
-    vars(twin).update(vars(optimizer), state=defaultdict(dict))
-    twin.param_groups = [
-        {**group, "params": [weights[id(weight)] for weight in group["params"]]} for group in optimizer.param_groups
-    ]
-    return twin
 
 
 class Tally(TorchDispatchMode):

@@ -81,6 +81,8 @@ def _lead(family: Family, config: Any, clock: Stopwatch, found: Any, world: Worl
         else:
             train_one(opened, family, ready, clock, world)
     stage("next", command("analyze", run_id=opened.run_id))
+    if parts:
+        stage("compare", tracking.link_to_children(opened.info))
     stage("done", opened.link)
 
 

@@ -17,7 +17,8 @@ from nfa.registry.run_names import training_name
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.training import over_seeds
-from nfa.registry.training.children import Job, Trainer, child_of, opened_child, train_all
+from nfa.registry.training.children import Job, Trainer, child_of, opened_child, train_all, variants_below
+from nfa.registry.training.comparison import log_comparison
 from nfa.registry.training.config_json import write_config
 from nfa.registry.training.seeds import of_seeds
 from nfa.registry.training.time_spent import timed
@@ -114,6 +115,7 @@ def _conclude(run: TrackedRun, family: Family, config: Any, failures: Mapping[st
             family.training.compare(run)
         else:
             over_seeds.report(run, family, seed_list(config.seeds))
+        log_comparison(run, family, {name: [run_id] for name, run_id in variants_below(run).items()})
         _describe_end(run, config)
     if failures:
         raise TrainingsFailed(failures)
