@@ -155,7 +155,7 @@ class MlflowRun:
         address = str(self._info.artifact_uri)
         if urllib.parse.urlparse(address).scheme not in ("", "file"):
             return None
-        return Path(local_file_uri_to_path(address))  # type: ignore[no-untyped-call]
+        return Path(local_file_uri_to_path(address))
 
     def _put(self, name: str, write: Callable[[Path], object]) -> None:
         """Write a file completely or not at all; a local artifact folder also survives that this process is killed

@@ -69,6 +69,7 @@ class LanguageSession(Session):
             accumulation=config.accumulation,
             autocast=workload.autocast,
             unit="step",
+            count_flops=False,  # by a formula, because the length of batches varies
             watched=Watched(workload.groups(self.model).names, self.evaluated),
         )
 
@@ -176,7 +177,15 @@ class LanguageSession(Session):
             report.report(self.run, self.workload, series)
             report.save_model(self.run, self.workload, self.model)
         losses = series["eval/loss"]
-        stage("eval", f"{losses[0]:.4f} → {losses[self.steps]:.4f}, best {min(losses.values()):.4f}")
+        self.reached = f"{losses[0]:.4f} → {losses[self.steps]:.4f}, best {min(losses.values()):.4f}"
+        stage("eval", self.reached)
+
+    @property
+    def pictures(self) -> tuple[str, ...]:  # type: ignore[override]
+        return (f"loss_curves_{self.config.init}",)
+
+    def results(self) -> list[str]:
+        return [f"held-out loss {self.reached} ({len(self.workload.ids('val')):,} questions)"]
 
 
 def start(workload: LanguageModel) -> nn.Module:
