@@ -95,7 +95,8 @@ def closed_form(size: int, s: Powers, c: Powers, b: Target) -> Level | None:
     if not (over and 0 < under < math.inf and 0 < b.norm < math.inf):
         return None
     mean = over / math.sqrt(under) / b.norm
-    return Level(mean, abs(mean) * math.sqrt(max(0.0, _variance(size, s, c, b, over, under))))
+    variance = _variance(size, s, c, b, over, under)
+    return Level(mean, abs(mean) * math.sqrt(variance) if variance >= 0 else math.nan)
 
 
 def _means(size: int, s: Powers, c: Powers, b: Target) -> tuple[float, float]:
@@ -132,8 +133,11 @@ def _variance(r: int, s: Powers, c: Powers, b: Target, over: float, under: float
         (0.0, c.four - c.two**2 / r, c.three - c.two * c.one / r),
         (0.0, 0.0, c.two - c.one**2 / r),
     )
-    spreads = s.two - s.one**2 / r, s.three - s.one * s.two / r, s.four - s.two**2 / r
-    total = 0.0
+    spread, skew = s.two - s.one**2 / r, s.three - s.one * s.two / r
+    if spread <= NEGLIGIBLE * s.two:
+        return 0.0 if spread >= -NEGLIGIBLE * s.two else math.nan
+    # Estimates from random directions may contradict the inequality of Cauchy and Schwarz, and variances be negative.
+    spreads, total = (spread, skew, max(s.four - s.two**2 / r, skew**2 / spread)), 0.0
     for row, (a1, a2) in enumerate(coefficients):
         for column, (b1, b2) in enumerate(coefficients[row:], row):
             weight = a1 * b1 * spreads[0] + (a1 * b2 + a2 * b1) * spreads[1] + a2 * b2 * spreads[2]
@@ -177,7 +181,26 @@ def by_rotations(
     known = _means(size, s, c, b)
     controls = torch.stack([torch.ones_like(over), over / known[0] - 1, under / known[1] - 1], dim=1)
     fit = torch.linalg.lstsq(controls.cpu(), levels.cpu()[:, None], driver="gelsd").solution
-    return Level(float(fit[0]), float(levels.std()))
+    mean, rest = float(fit[0]), _variance_of_rest(size, s, spectrum, count, b, known)
+    return Level(mean, math.sqrt(float(levels.var()) + mean**2 * rest))
+
+
+def _variance_of_rest(
+    size: int, s: Powers, spectrum: Spectrum, count: int, b: Target, known: tuple[float, float]
+) -> float:
+    """Return the variance of the logarithm that rotations of the other r − m directions would add.
+
+    S has the share (r − m)/r of its trace among these on average, and its eigenvalues are taken to be smaller by it.
+    """
+    tail, among = spectrum.values[count:].double(), spectrum.target[count:, count:].double()
+    if size - count < 2 or not len(tail):
+        return 0.0
+    share, diagonal = (size - count) / size, among.diagonal()
+    s = Powers(*(trace * share**power for power, trace in enumerate(s, start=1)))
+    c = Powers(*(float(tail.pow(power).sum()) for power in (1, 2, 3, 4)))
+    traces = float(diagonal.sum()), float(diagonal @ tail), float(diagonal @ tail.square()), inner(among, among)
+    found = _variance(size - count, s, c, Target(*traces, b.norm), *known)
+    return found if found > 0 else 0.0
 
 
 def _rotated(

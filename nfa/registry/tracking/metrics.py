@@ -111,5 +111,4 @@ def _of_key(run_id: str, key: str) -> dict[int, float]:
 
 def logged_rows(run_id: str) -> LoggedRows:
     """Return every row that a run has."""
-    latest = series_file.latest_of(client().get_run(run_id))
-    return LoggedRows(history(run_id), {metric.key: (metric.step, metric.timestamp) for metric in latest})
+    return series_file.rows_of(client().get_run(run_id), history(run_id))

@@ -37,12 +37,8 @@ def read(run_ids: Sequence[str], among: Collection[str]) -> Runs | None:
     try:
         with telling_no_password():
             return None if store is None else limited(_read, store, run_ids, among)
-    except (MlflowException, sa.exc.SQLAlchemyError, _Unknown):
+    except (MlflowException, sa.exc.SQLAlchemyError, ImportError, AttributeError, LookupError):
         return None
-
-
-class _Unknown(Exception):
-    """The tables are not as expected, or a run does not exist."""
 
 
 def _store() -> Any:
@@ -64,7 +60,7 @@ def _of_some(session: Any, run_ids: Sequence[str], among: Collection[str]) -> Ru
     named = sa.select(runs.c.run_uuid, latest.c.key).outerjoin(latest, latest.c.run_uuid == runs.c.run_uuid)
     known = session.execute(named.where(runs.c.run_uuid.in_(run_ids))).all()
     if {run_id for run_id, _ in known} != set(run_ids):
-        raise _Unknown
+        raise LookupError("no such run")
     for run_id, key in known:  # in the order in which MLflow lists a run's keys
         if key is not None and is_asked(key, among):
             found[run_id][key] = {}
@@ -85,12 +81,9 @@ def _of_some(session: Any, run_ids: Sequence[str], among: Collection[str]) -> Ru
 
 def _tables() -> tuple[sa.Table, sa.Table, sa.Table]:
     """Return MLflow's tables of runs, of the keys of each run, and of all values."""
-    try:
-        from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlMetric, SqlRun
+    from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlMetric, SqlRun
 
-        runs, latest, metrics = (one.__table__ for one in (SqlRun, SqlLatestMetric, SqlMetric))
-    except (ImportError, AttributeError):
-        raise _Unknown from None
+    runs, latest, metrics = (one.__table__ for one in (SqlRun, SqlLatestMetric, SqlMetric))
     if "run_uuid" not in runs.c or {*latest.c.keys()} != COLUMNS or {*metrics.c.keys()} != COLUMNS:
-        raise _Unknown
+        raise LookupError("other columns")
     return runs, latest, metrics

@@ -34,6 +34,11 @@ class Classifiers(Family):
     objective, quality = "val/loss", Quality("val/accuracy", "validation accuracy")
     space = "lr=log:1e-4:1,optimizer=sgd|adam|muon,width=log:32:1024,weight_decay=0|1e-5|1e-4|1e-3"
 
+    told = frozenset({"dataset", "width", "depth"})
+
+    def called(self, config: TrainConfig) -> str:
+        return f"{config.dataset} mlp {config.width}×{config.depth}"
+
     def subject(self, stored: Mapping[str, Any]) -> str:
         train, data = stored["train"], stored["data"]
         return f"MLP {data['features']}→{train['width']}×{train['depth']} on {data['name']}"
