@@ -42,7 +42,7 @@ class SystemMetrics:
     def start(self) -> None:
         """Start sampling, if MLflow's switch is on and MLflow does not sample this run itself."""
         active = mlflow.active_run()
-        wanted = MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get()  # type: ignore[no-untyped-call]
+        wanted = MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get()
         if wanted and not (active and active.info.run_id == self.run_id):
             self._thread.start()
 
