@@ -194,9 +194,8 @@ class Analysis:
             The values by metric key for each number; empty in all processes but the first.
         """
         parts = [self.ids[start:stop] for start, stop in pairwise([0, *sizes])]
-        size = min(self.config.batch_size, self.workload.examples_at_once)
         shown = bool(progress) and not self.world.rank
-        batches = [self._batches(self.world.shard(part), size, progress if shown else "") for part in parts]
+        batches = [self._batches(self.world.shard(part), progress if shown else "") for part in parts]
         stages = self.measures.prefixes(model, batches, record_outputs=record_outputs)
         if self.world.rank:
             return [{} for _ in sizes]
@@ -206,9 +205,15 @@ class Analysis:
             found.append(dict(alignment(matrices, self.relations, self.options, self.known, sampling).scalars))
         return found
 
-    def _batches(self, ids: Sequence[int], size: int, progress: str) -> Iterable[Batch]:
-        batches = self.workload.batches("train", batch_size=size, ids=ids)
-        return bar(batches, progress, total=math.ceil(len(ids) / size), unit="batch") if progress else batches
+    @property
+    def batch_size(self) -> int:
+        """The largest number of examples at a time."""
+        return min(self.config.batch_size, self.workload.examples_at_once)
+
+    def _batches(self, ids: Sequence[int], progress: str) -> Iterable[Batch]:
+        batches = self.workload.batches("train", batch_size=self.batch_size, ids=ids)
+        total = math.ceil(len(ids) / self.batch_size)
+        return bar(batches, progress, total=total, unit="batch") if progress else batches
 
     def _sampling(self, parts: Sequence[Sequence[int]]) -> Sampling:
         """Return how the examples of these parts were drawn; every process has a share of each part."""

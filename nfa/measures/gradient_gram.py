@@ -1,7 +1,9 @@
 """The Gram matrix of per-example gradients, without storing the gradients."""
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn as nn
@@ -21,6 +23,14 @@ FEW = 4  # examples on which a model is checked
 BATCH = 512  # the largest number of examples per pass
 
 
+class GramWork(NamedTuple):
+    """What a Gram matrix has taken: passes, examples in all of them, and pairs of examples that were multiplied."""
+
+    passes: int = 0
+    examples: int = 0
+    pairs: int = 0
+
+
 class GradientGram:
     """Compute K_ab = ⟨γ_a, γ_b⟩ [n, n] in float64, where γ_a = ∂ℓ_a/∂θ over the named parameters θ.
 
@@ -33,6 +43,9 @@ class GradientGram:
         ids: The ids of the examples, from the training split.
         parameters: The names of the parameters θ.
         budget: The memory for gradients, in bytes.
+
+    Attributes:
+        work: What the last matrix has taken.
     """
 
     def __init__(
@@ -41,6 +54,14 @@ class GradientGram:
         self.workload, self.ids, self.parameters, self.budget = workload, list(ids), list(parameters), budget
         self.exact: list[str] = []
         self.door: Door | None = None
+        self.examples, self.batch = len(self.ids), BATCH
+        self.work = GramWork()
+
+    def trial(self, examples: int, batch: int) -> "GradientGram":
+        """Return the same computation, in the same forms of gradients, for a few examples in batches of that size."""
+        few = copy.copy(self)
+        few.ids, few.batch, few.door = self.ids[:examples], batch, copy.deepcopy(self.door)
+        return few
 
     def __call__(self, model: nn.Module, losses: Losses | None = None, *, progress: str = "") -> Float[Tensor, "n n"]:
         """Return K of a model.
@@ -56,6 +77,7 @@ class GradientGram:
         Raises:
             Refusal: A parameter or the loss has no per-example gradient.
         """
+        self.work = GramWork()
         few = self._batch(self.ids[:FEW])
         gradients = ExampleGradients(model, self.workload, self.parameters, few, losses, self.door)
         self.door, self.exact = gradients.door, gradients.door.exact
@@ -63,9 +85,14 @@ class GradientGram:
         gram = torch.zeros(len(self.ids), len(self.ids), dtype=torch.float64)
         for (rows, a), (columns, b) in self._pairs(gradients, chunks, progress):
             block = _block(a, b)
+            self._add_work(pairs=block.numel())
             block = block if rows != columns else (block + block.T) / 2  # rounding is not symmetric
             gram[rows, columns], gram[columns, rows] = block, block.T
         return gram
+
+    def _add_work(self, *, passes: int = 0, examples: int = 0, pairs: int = 0) -> None:
+        before = self.work
+        self.work = GramWork(before.passes + passes, before.examples + examples, before.pairs + pairs)
 
     def _batch(self, ids: Sequence[int]) -> Batch:
         return next(iter(self.workload.batches("train", batch_size=len(ids), ids=ids)))
@@ -73,15 +100,15 @@ class GradientGram:
     def _chunks(self, gradients: ExampleGradients, few: Batch) -> list[slice]:
         """Return batches that all fit into the budget, or of which eight do: seven are stored while the others pass."""
         made = gradients(few)
+        self._add_work(passes=1, examples=len(few))
         numbers = max(made.numbers, self._compact(made).numbers)
         element = next(iter(gradients.parameters.values())).element_size()
         self.held = max(2, self.budget // max(1, numbers * element))  # examples held
-        size = max(1, min(BATCH, self.held if self.held >= len(self.ids) else self.held // 8))
+        size = max(1, min(self.batch, self.held if self.held >= len(self.ids) else self.held // 8))
         return [slice(start, min(start + size, len(self.ids))) for start in range(0, len(self.ids), size)]
 
     def _compact(self, gradients: BatchGradients) -> BatchGradients:
-        n = len(self.ids)
-        parts = {key: [part.compact(n) for part in found] for key, found in gradients.parts.items()}
+        parts = {key: [part.compact(self.examples) for part in found] for key, found in gradients.parts.items()}
         return BatchGradients(parts, gradients.scale)
 
     def _pairs(
@@ -99,6 +126,7 @@ class GradientGram:
                 next(made)
                 part = chunks[place]
                 here = (part, self._compact(gradients(self._batch(self.ids[part]))))
+                self._add_work(passes=1, examples=part.stop - part.start)
                 if place < start + fitting:
                     kept.append(here)
                 for other in kept:

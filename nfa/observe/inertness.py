@@ -64,11 +64,16 @@ class _Attributes:
                     tensor.copy_(before)
 
 
-def doubled(model: nn.Module) -> nn.Module:
-    """Return a copy in float64, without results of a forward pass that modules keep, such as normalised weights."""
+def copied(model: nn.Module) -> nn.Module:
+    """Return a copy, without the graphs of results of a forward pass that modules keep, such as normalised weights."""
     held = [one for module in model.modules() for one in vars(module).values() if isinstance(one, Tensor)]
     results = {id(one): one.detach().clone() for one in held if one.grad_fn is not None}  # deepcopy refuses them
-    return copy.deepcopy(model, results).double()
+    return copy.deepcopy(model, results)
+
+
+def doubled(model: nn.Module) -> nn.Module:
+    """Return a copy in float64."""
+    return copied(model).double()
 
 
 @contextmanager

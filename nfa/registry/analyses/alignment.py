@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from nfa.analyses.accuracy import Widest, search, widest_of
@@ -130,6 +131,7 @@ class AlignmentOfRun:
         self._load(first)
         self.analysis = Analysis(self.workload, self.model, config, initial, world, unbiased=bool(self.target))
         self._announced = bool(world.rank)
+        self._measured = 0  # checkpoints
 
     def described(self) -> Mapping[str, Any]:
         """Relations, sites and conventions, and what a search for the number of examples has found."""
@@ -151,8 +153,23 @@ class AlignmentOfRun:
             self._announced = True
             self._announce()
         self._load(epoch)
+        self._measured += 1
         examples = f", {sizes[-1]:,} examples" if self.target else ""
         return self.analysis.prefixes(self.model, sizes, progress=f"{self.unit} {epoch}{examples}")
+
+    def flops(self) -> float | None:
+        """Return the operations of a checkpoint; under target_se examples are measured several times, and none are
+        known.
+        """
+        if self.target or not self._flops:
+            return None
+        return self._flops[0 if self._measured == 1 else 1]
+
+    @cached_property
+    def _flops(self) -> tuple[float, float] | None:
+        from nfa.registry.analyses.flops import alignment_flops
+
+        return alignment_flops(self.analysis, self.model)
 
     def choose(self, epochs: Sequence[int]) -> None:
         """Find the number of examples that target_se needs; the values measured with it are kept."""

@@ -1,6 +1,7 @@
 """Gradient directions of stored runs."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,16 @@ class DirectionsOfRun:
         agreement = self._agreement(epoch, run, arrays)
         gradient_arrays.save(run, epoch, arrays)
         return {**result.scalars, **agreement}
+
+    def flops(self) -> float | None:
+        """Return the operations of a checkpoint, which are the same for all."""
+        return self._flops
+
+    @cached_property
+    def _flops(self) -> float | None:
+        from nfa.registry.analyses.flops import directions_flops
+
+        return directions_flops(self.analysis, self.model)
 
     def _map(self, epoch: int, run: TrackedRun, cosines: Any, kept: Any) -> Any:
         from nfa.maths import embedding

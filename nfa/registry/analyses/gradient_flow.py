@@ -1,6 +1,7 @@
 """Gradient flow of stored runs."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from nfa.console import stage
@@ -67,6 +68,16 @@ class FlowOfRun:
         stored_runs.load_weights(self.model, self.source, epoch, self.workload)
         trained = {key: of_key[epoch] for key, of_key in self.logged.items() if epoch in of_key}
         return self.analysis(self.model, trained, moved=epoch > 0, progress=f"{self.unit} {epoch}")
+
+    def flops(self) -> float | None:
+        """Return the operations of a checkpoint, which are the same for all."""
+        return self._flops
+
+    @cached_property
+    def _flops(self) -> float | None:
+        from nfa.registry.analyses.flops import flow_flops
+
+        return flow_flops(self.analysis, self.model)
 
     def _announce(self) -> None:
         if self._announced:

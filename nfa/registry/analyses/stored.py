@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from nfa import __version__, checkpoint_schedule
+from nfa.bookkeeping import FLOPS
 from nfa.console import stage
 from nfa.content import json_digest
 from nfa.errors import Refusal
@@ -41,6 +42,9 @@ class OpenedRun(Protocol):
 
     def values(self, epoch: int, run: TrackedRun) -> dict[str, float]:
         """Return the metrics of a checkpoint; store arrays in the analysis `run`, which has those of earlier epochs."""
+
+    def flops(self) -> float | None:
+        """Return the floating-point operations of the checkpoint measured last; None if they are not known."""
 
 
 class StoredAnalysis(ABC):
@@ -269,7 +273,10 @@ def _measured(run: TrackedRun, plan: AnalysisPlan, epoch: int) -> dict[str, floa
     assert plan.opened
     start = time.perf_counter()
     values = plan.opened.values(epoch, run)
-    values[DONE] = values.pop(DONE, time.perf_counter() - start)  # logged last
+    seconds = values.pop(DONE, time.perf_counter() - start)
+    if flops := plan.opened.flops():
+        values[FLOPS] = flops
+    values[DONE] = seconds  # logged last
     stage(f"{plan.unit} {epoch}", plan.kind.line(values))
     return values
 

@@ -202,6 +202,9 @@ FORMULAS: dict[Any, Callable[..., int]] = {
     aten.dot: _vector_products,
     aten.vdot: _vector_products,
     aten.addmv: _added_vector_products,
+    aten.addmv_: _added_vector_products,
+    aten.addmm_: flop_registry[aten.addmm],
+    aten.baddbmm_: flop_registry[aten.baddbmm],
     aten._scaled_dot_product_flash_attention_for_cpu: flop_registry[aten._scaled_dot_product_flash_attention],
     aten._scaled_dot_product_flash_attention_for_cpu_backward: flop_registry[
         aten._scaled_dot_product_flash_attention_backward
