@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from nfa import reference
+from nfa.bookkeeping import is_bookkeeping
 from nfa.registry import tracking
 from nfa.registry.analyses import alignment_report
 from nfa.registry.analyses.alignment import analyze
@@ -24,7 +25,7 @@ from tests.support.stores import Finished, Store
 
 CHECKPOINTS = [0, 1, 2, 4]
 SITES = ["layer_0", "layer_1"]
-SECONDS = "nfa/seconds"  # marks a checkpoint as finished; the only value that differs each time
+SECONDS = "nfa/seconds"  # marks a checkpoint as finished
 PAIRS = {  # what each cosine is of, by its definition
     "agop_nfm": ("agop", "nfm"),
     "agop_nfm_init_removed": ("agop", "nfm_init_removed"),
@@ -76,13 +77,13 @@ def analysed(store: Store, **options: Any) -> str:
 
 
 def series(store: Store, run_id: str) -> Series:
-    """Step → value by metric key, without the seconds; a step that was logged twice is an error."""
+    """Step → value by metric key, without what it has cost, which differs; a step that was logged twice is an error."""
     found: Series = {}
     for key, step, value in store.metrics(run_id):
         of_key = found.setdefault(key, {})
         assert step not in of_key, f"{key} twice at {step}"
         of_key[step] = value
-    return {key: of_key for key, of_key in found.items() if key != SECONDS}
+    return {key: of_key for key, of_key in found.items() if not is_bookkeeping(key)}
 
 
 def values(store: Store, run_id: str, epoch: int = 4) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Parameters of the analyses of stored runs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nfa import checkpoint_schedule
@@ -81,3 +82,16 @@ class GradientFlowConfig(FlowParameters, StoredRunsConfig):
     """Do the front layers learn? Gradient, weight change and update of each part of a network at each checkpoint."""
 
     seed: int = option(1717, "seed of the bootstrap in comparisons", at_least=0, below=2**63)
+
+
+def asked_epochs(text: str, existing: Sequence[int]) -> list[int]:
+    """Return the epochs that a list names ("all" = every existing one); raise `Refusal` for one that does not exist."""
+    if text.strip() == "all":
+        return list(existing)
+    wanted = checkpoint_schedule.parse(text, max(existing))
+    missing = [epoch for epoch in wanted if epoch not in existing]
+    if missing:
+        have = ", ".join(map(str, existing))
+        got = f"epochs={text} (the run has no checkpoint {missing[0]})"
+        raise Refusal(got, f"the run's checkpoints: {have}", "epochs=all")
+    return wanted

@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 import torch.nn as nn
+from torch import Tensor
 
 from nfa.analyses.alignment import Analysis
 from nfa.analyses.gradient_directions import GradientAnalysis
@@ -22,6 +23,7 @@ from nfa.console import muted
 from nfa.maths.replicates import Replicates
 from nfa.maths.standard_errors import Matrix
 from nfa.measures.evaluation import record_outputs
+from nfa.measures.site_matrices import SiteMatrices
 from nfa.observe.inertness import copied
 from nfa.parallel import World
 from nfa.registry.training.flops import Tally
@@ -47,24 +49,28 @@ def alignment_flops(analysis: Analysis, model: nn.Module) -> tuple[float, float]
         The operations in all processes together; None if they cannot be counted.
     """
 
-    def count(twin: nn.Module) -> tuple[float, float]:
-        initial = {name: torch.zeros_like(weight) for name, weight in analysis.measures.initial.items()}
-        measures = dataclasses.replace(analysis.measures, world=World(), errors=False, initial=initial)
-        trials: list[dict[Work, int]] = [{}, {}]
-        for size, n in TRIALS:
-            batches = _batches(analysis.workload, analysis.ids, size, n)
-            measures.forget()
-            for trial in trials:
-                trial[_passes(n, size)] = _tallied(partial(measures, twin, batches))
-        options = dataclasses.replace(analysis.options, chance=False, unbiased=False)
-        found = {
-            site: {name: _value(matrix) for name, matrix in of.items()} for site, of in measures(twin, batches).items()
-        }
-        study = _tallied(partial(alignment, found, analysis.relations, options, analysis.known))
-        first, further = (extrapolated(trial, _shared_work(analysis)) + study for trial in trials)
-        return first, further
+    return _if_countable(partial(_of_alignment, analysis), analysis, model)
 
-    return _if_countable(count, analysis, model)
+
+def _of_alignment(analysis: Analysis, twin: nn.Module) -> tuple[float, float]:
+    initial = {name: torch.zeros_like(weight) for name, weight in analysis.measures.initial.items()}
+    measures = dataclasses.replace(analysis.measures, world=World(), errors=False, initial=initial)
+    trials: dict[Work, int] = {}
+    for size, n in TRIALS:
+        measures.forget()
+        work = partial(measures, twin, _batches(analysis.workload, analysis.ids, size, n))
+        trials[_passes(n, size)], found = _tallied(work)
+    again, _ = _tallied(work)  # matrices of fixed inputs are known now, which saves so much for each example
+    saved = (trials[_passes(n, size)] - again) / n * len(analysis.ids)
+    first = extrapolated(trials, _shared_work(analysis)) + _flops_of_relations(analysis, found)
+    return first, first - saved
+
+
+def _flops_of_relations(analysis: Analysis, found: SiteMatrices) -> int:
+    """Return the operations of the values, without what stands beside them."""
+    compared = {site: {name: _value(matrix) for name, matrix in of_site.items()} for site, of_site in found.items()}
+    options = dataclasses.replace(analysis.options, chance=False, unbiased=False)
+    return _tallied(partial(alignment, compared, analysis.relations, options, analysis.known))[0]
 
 
 def _shared_work(analysis: Analysis) -> Work:
@@ -91,15 +97,17 @@ def directions_flops(analysis: GradientAnalysis, model: nn.Module) -> float | No
     """
     workload, ids = analysis.workload, analysis.ids
 
+    def losses(outputs: Tensor, batch: Batch) -> None:
+        workload.losses(outputs, batch)
+
     def count(twin: nn.Module) -> float:
         evaluations: dict[Work, int] = {}
         grams: dict[Work, int] = {}
         for size, n in TRIALS:
             batches, gram = _batches(workload, ids, size, n), analysis.gram.trial(n, size)
-            losses = partial(record_outputs, twin, workload, batches, workload.losses)
-            evaluations[_passes(n, size)] = _tallied(losses)
-            flops = _tallied(partial(gram, twin))
-            grams[gram.work] = flops
+            evaluations[_passes(n, size)], _ = _tallied(partial(record_outputs, twin, workload, batches, losses))
+            flops, _ = _tallied(partial(gram, twin))
+            grams[gram.work] = flops  # what it has taken
         evaluation = extrapolated(evaluations, _passes(len(ids), workload.examples_at_once))
         return evaluation + extrapolated(grams, analysis.gram.work)
 
@@ -122,7 +130,7 @@ def flow_flops(analysis: FlowAnalysis, model: nn.Module) -> float | None:
         trials: dict[Work, int] = {}
         for size, n in TRIALS:
             trial.ids, trial.batch_size = analysis.ids[:n], size
-            trials[_passes(n, size)] = _tallied(partial(trial, twin))
+            trials[_passes(n, size)] = _tallied(partial(trial, twin))[0]
         return extrapolated(trials, _passes(len(analysis.ids), analysis.batch_size))
 
     return _if_countable(count, analysis, model)
@@ -151,13 +159,13 @@ def _batches(workload: Workload, ids: Sequence[int], size: int, n: int) -> list[
     return list(workload.batches("train", batch_size=size, ids=ids[:n]))
 
 
-def _tallied(work: Callable[[], object]) -> int:
-    """Return the operations of `work`; ValueError where one of them has no formula."""
+def _tallied(work: Callable[[], Found]) -> tuple[int, Found]:
+    """Return the operations of `work`, and its result; ValueError where an operation has no formula."""
     with Tally() as tally:
-        work()
+        found = work()
     if tally.unknown:
         raise ValueError(f"no formula for {', '.join(sorted(tally.unknown))}")
-    return tally.flops
+    return tally.flops, found
 
 
 def _if_countable(

@@ -6,15 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from nfa import __version__, checkpoint_schedule
+from nfa import __version__
 from nfa.bookkeeping import FLOPS
 from nfa.console import stage
 from nfa.content import json_digest
-from nfa.errors import Refusal
 from nfa.plain_text import apart, counted
 from nfa.registry import stored_runs, tracking
 from nfa.registry.analyses.checkpoint_units import common_unit
-from nfa.registry.analyses.config import StoredRunsConfig
+from nfa.registry.analyses.config import StoredRunsConfig, asked_epochs
 from nfa.registry.analyses.output_folders import copied_into, output_folder
 from nfa.registry.analyses.titles import title_of
 from nfa.registry.commands import command
@@ -273,25 +272,10 @@ def _measured(run: TrackedRun, plan: AnalysisPlan, epoch: int) -> dict[str, floa
     assert plan.opened
     start = time.perf_counter()
     values = plan.opened.values(epoch, run)
-    seconds = values.pop(DONE, time.perf_counter() - start)
-    if flops := plan.opened.flops():
-        values[FLOPS] = flops
-    values[DONE] = seconds  # logged last
+    seconds, flops = values.pop(DONE, time.perf_counter() - start), plan.opened.flops()
+    values |= {**({FLOPS: flops} if flops else {}), DONE: seconds}  # the seconds are logged last
     stage(f"{plan.unit} {epoch}", plan.kind.line(values))
     return values
-
-
-def asked_epochs(text: str, existing: Sequence[int]) -> list[int]:
-    """Return the epochs that a list names ("all" = every existing one); raise `Refusal` for one that does not exist."""
-    if text.strip() == "all":
-        return list(existing)
-    wanted = checkpoint_schedule.parse(text, max(existing))
-    missing = [epoch for epoch in wanted if epoch not in existing]
-    if missing:
-        have = ", ".join(map(str, existing))
-        got = f"epochs={text} (the run has no checkpoint {missing[0]})"
-        raise Refusal(got, f"the run's checkpoints: {have}", "epochs=all")
-    return wanted
 
 
 def named_workload(config: StoredRunsConfig) -> NamedWorkload:
