@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 SECONDS = "nfa/seconds"  # of a training: in all, at step 0; of an analysis: of each checkpoint
-FLOPS = "nfa/flops"  # of a training: of all updates so far
+FLOPS = "nfa/flops"  # of a training: of all updates so far; of an analysis: of each checkpoint
 MACHINE = "system/"  # what MLflow samples of the machine
 
 

@@ -1,4 +1,6 @@
-"""Operations of analyses: those that a calculation by hand and a count of everything give, and none that are not known."""
+"""Operations of analyses: those that a calculation by hand and a count of everything give, and none that are not
+known.
+"""
 
 from collections.abc import Callable
 from typing import Any

@@ -7,6 +7,7 @@ analysis itself would be simpler, but PyTorch takes other ways through some oper
 
 import copy
 import dataclasses
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
@@ -60,6 +61,8 @@ def _of_alignment(analysis: Analysis, twin: nn.Module) -> tuple[float, float]:
         measures.forget()
         work = partial(measures, twin, _batches(analysis.workload, analysis.ids, size, n))
         trials[_passes(n, size)], found = _tallied(work)
+    if set(found) < set(analysis.sites):
+        raise ValueError("a site that few examples do not reach")
     again, _ = _tallied(work)  # matrices of fixed inputs are known now, which saves so much for each example
     saved = (trials[_passes(n, size)] - again) / n * len(analysis.ids)
     first = extrapolated(trials, _shared_work(analysis)) + _flops_of_relations(analysis, found)
@@ -173,7 +176,7 @@ def _if_countable(
 ) -> Found | None:
     """Return what is counted with a copy of the model; None if that fails, and for examples of different lengths."""
     try:
-        with untouched(), muted():
+        with untouched(), muted(), warnings.catch_warnings(action="ignore"):
             most = max(n for _, n in TRIALS)
             few = _batches(analysis.workload, analysis.ids, most, most)[0]
             return count(copied(model)) if len(few) == most and few.present is None else None
