@@ -54,15 +54,21 @@ def counted(work: Callable[[], object]) -> int:
     return tally.flops
 
 
-def test_relations_cost_passes_to_the_sites_sums_on_the_cheaper_side_and_the_products_of_their_cosines() -> None:
+def test_relations_cost_passes_sums_of_matrices_and_the_products_of_their_cosines() -> None:
     workload = mlp()
     first, further = alignment_flops(alignment_of(workload, sites="0", relations="h_vs_m"), workload.model()) or (0, 0)
     nfm, sum_of_inputs = 2 * H * D * D, 2 * N * D * D
     assert (first, further) == (N * FORWARD + sum_of_inputs + nfm, N * FORWARD + nfm)  # the inputs are fixed
 
-    first, _ = alignment_flops(alignment_of(workload, sites="0", relations="agop_nfm"), workload.model()) or (0, 0)
-    pulled_back = K * (2 * N * H * D + 2 * N * D * D)  # D is the smaller side
-    assert first == N * (FORWARD + K * TO_OUTPUTS) + pulled_back + nfm
+
+
+@pytest.mark.parametrize("directions", ["all", str(K)])
+def test_sums_over_outputs_or_directions_are_on_the_cheaper_side(directions: str) -> None:
+    workload = mlp()
+    analysis = alignment_of(workload, sites="0", relations="agop_nfm", directions=directions)
+    pulled_back, nfm = K * (2 * N * H * D + 2 * N * D * D), 2 * H * D * D  # D is the smaller side
+    expected = N * (FORWARD + K * TO_OUTPUTS) + pulled_back + nfm
+    assert alignment_flops(analysis, workload.model()) == (expected, expected)
 
 
 def test_only_the_triangle_that_is_multiplied_counts() -> None:
