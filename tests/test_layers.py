@@ -69,6 +69,7 @@ REGISTRY = [
     "registry.training.muon",
     "registry.training.shared_batch",
     "registry.training.optimizers",
+    "registry.training.flops",
     "registry.training.loop",
     "registry.training.session",
     "registry.families.entry_point",
@@ -90,7 +91,7 @@ REGISTRY = [
 ]
 SHARED = {
     *(f"registry.training.{name}" for name in ("optimizer_table", "rates", "optimizer_parameters", "muon")),
-    *(f"registry.training.{name}" for name in ("shared_batch", "optimizers")),
+    *(f"registry.training.{name}" for name in ("shared_batch", "optimizers", "flops")),
     *(f"registry.training.{name}" for name in ("loop", "session")),
     *(f"registry.families.{name}" for name in ("entry_point", "assessment")),  # what all know of families
     *(f"registry.families.{name}" for name in ("protocol", "registry", "stored")),

@@ -79,9 +79,7 @@ def _panel(
     for key, look in LOSSES.items():
         draw(axes, drawn.get(key, {}), **look)
     axes.set_title(site_label(site))
-    _loss_axis(axes)
-    for key, look in LOSSES.items():
-        between(axes, drawn, key, look["color"])
+    _loss_axis(axes, drawn)
     epoch_axis(axes, boundary, unit)
     right = axes.twinx()
     for name in similarities:
@@ -96,12 +94,16 @@ def _panel(
     right.grid(visible=False)
 
 
-def _loss_axis(axes: "Axes") -> None:
-    """Set up the left axis; it has no ticks if no loss was logged, as in a user's own training loop."""
+def _loss_axis(axes: "Axes", losses: Mapping[str, Series]) -> None:
+    """Set up the left axis, with the bands around means; it has no ticks if no loss was logged, as in a user's own
+    training loop.
+    """
     if not axes.get_lines():
         axes.set_yticks([])
         return
     axes.set(ylabel="loss", yscale="log")
+    for key, look in LOSSES.items():
+        between(axes, losses, key, look["color"], alpha=0.1)
     low, high = axes.get_ylim()
     if high < LONG * low:
         plain_numbers(axes.yaxis)
@@ -114,18 +116,21 @@ def _scale(similarities: Sequence[str]) -> str:
     return ", ".join(words)
 
 
-def between(axes: "Axes", series: Mapping[str, Series], key: str, colour: Any) -> None:
-    """Draw a band between the two ends that a series has beside a mean; on a logarithmic axis after all lines."""
+def between(axes: "Axes", series: Mapping[str, Series], key: str, colour: Any, alpha: float = 0.15) -> None:
+    """Draw a band between the two ends that a series has beside a mean; on a logarithmic axis after all lines.
+
+    A logarithmic axis reaches down to the band, but at most to a tenth of its lowest value, as an end may be negative.
+    """
     low, high = series.get(f"{key}_lo", {}), series.get(f"{key}_hi", {})
     epochs = sorted(low)
     if not epochs:
         return
     bottom, top = ([side[epoch] for epoch in epochs] for side in (low, high))
-    if axes.get_yscale() == "log":  # which has no place for an end below 0
+    if axes.get_yscale() == "log":
         lowest, highest = axes.get_ylim()
-        bottom = [max(end, lowest) for end in bottom]
-        axes.set_ylim(lowest, max(highest, *top))
-    axes.fill_between(epochs, bottom, top, color=colour, alpha=0.15, linewidth=0 if len(epochs) > 1 else 2)
+        bottom = [max(end, lowest / 10) for end in bottom]
+        axes.set_ylim(min(lowest, *bottom), max(highest, *top))
+    axes.fill_between(epochs, bottom, top, color=colour, alpha=alpha, linewidth=0 if len(epochs) > 1 else 2)
 
 
 def draw(axes: "Axes", values: Series, **look: Any) -> None:

@@ -1,9 +1,8 @@
 """How much of a model is watched, in one line."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 
 import torch.nn as nn
-from torch import Tensor
 
 SHOWN = 4  # the number of names that are listed
 
@@ -38,16 +37,3 @@ def _some(what: str, names: Iterable[str]) -> str:
     more = len(found) - SHOWN
     named = ", ".join(map(repr, found[:SHOWN]))  # quoted: the name of a layer may be a number
     return f"; {what}: {named}{f' and {more} more' if more > 0 else ''}" if found else ""
-
-
-def leaves(weight: Tensor, names: Mapping[int, str]) -> set[str]:
-    """Return the names of the parameters from which a tensor was computed."""
-    found, met, waiting = set(), set(), [weight.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in met:
-            continue
-        met.add(node)
-        found.add(names.get(id(getattr(node, "variable", None)), ""))
-        waiting += [after for after, _ in node.next_functions]
-    return found - {""}

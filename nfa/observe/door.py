@@ -11,10 +11,12 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from nfa.observe.composites import composites
 from nfa.observe.example_axis import axis, near
 from nfa.observe.found_sites import Site, Sites, Words
 from nfa.observe.inertness import inert, without_fused_attention
 from nfa.observe.layouts import Axis, Layout, LayoutError
+from nfa.observe.moved import moved
 from nfa.observe.recording import Use, widened
 from nfa.observe.single_examples import gradients
 from nfa.observe.sites import SiteRecorder, public_names
@@ -39,9 +41,18 @@ def find_sites(model: nn.Module, workload: Workload, batch: Batch) -> Sites:
     public = public_names(model, workload.sites(model))
     adapted = {path for path, module in model.named_modules() if path and hasattr(module, "get_base_layer")}
     with inert(model):
-        door = _Door(model, workload, batch, public, adapted)
-        tried = {name: door.tried(name, uses) for name, uses in door.uses.items()}
-    return _sorted(door, tried)
+        try:
+            with moved(model):
+                return _tested(model, workload, batch, public, adapted)
+        except Exception:  # a model that computes with no other values than its own
+            return _tested(model, workload, batch, public, adapted)
+
+
+def _tested(
+    model: nn.Module, workload: Workload, batch: Batch, public: Mapping[str, str], adapted: set[str]
+) -> Sites:
+    door = _Door(model, workload, batch, public, adapted)
+    return _sorted(door, {name: door.tried(name, uses) for name, uses in door.uses.items()})
 
 
 class _Door:
@@ -76,30 +87,10 @@ class _Door:
         return recorder
 
     def _take_whole(self) -> None:
-        """Treat a module that adds a term of its own to one of its products, as W h + B A h, as one linear map."""
-        several = {path for path, names in self.recorder.owners.items() if path and len(names) > 1} - self.whole
-        if not several:
-            return
-        self.whole, before = self.whole | several, self.whole
-        self.recorder = self._recorded(self.batch)
-        self.whole = before | {path for path in several if self._adds(path)}
-        self.recorder = self._recorded(self.batch)
-
-    def _adds(self, path: str) -> bool:
-        """Tell whether a product of a module's input reaches its output unchanged, with something added."""
-        uses = self.recorder.found()
-        if self.public[path] not in uses:
-            return False
-        module = uses[self.public[path]][0]
-        given, z = module.rule.data, module.output
-        for part in (uses[name][0] for name in self.recorder.owners[path]):
-            if part.output.shape != z.shape or part.rule.data.data_ptr() != given.data_ptr() or near(part.output, z):
-                continue
-            outputs = self.recorder.result
-            a, b = gradients(outputs, [module.node, part.node], self._direction(outputs), keep=True)
-            if a is not None and b is not None and near(a, b):
-                return True
-        return False
+        """Treat a module that adds something to a product of its input, as W h + B A h, as one linear map."""
+        if found := composites(self.recorder.calls, self.public, self.whole):
+            self.whole = self.whole | found
+            self.recorder = self._recorded(self.batch)
 
     def unrecorded(self) -> dict[str, Words]:
         """Return why named modules are not sites."""

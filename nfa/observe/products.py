@@ -170,16 +170,17 @@ class Mapped(Product):
 
     def matrix(self) -> Float[Tensor, "o i"]:
         unit = torch.eye(self.input.shape[-1], dtype=self.input.dtype, device=self.input.device)
-        return (self._of(unit) - self._of(unit.new_zeros(1, len(unit)))).T
+        return (self.of(unit) - self.of(unit.new_zeros(1, len(unit)))).T
 
     def offset(self, delta: Tensor, at: Layout) -> Float[Tensor, " n"]:
-        zero = self._of(self.input.new_zeros(1, self.input.shape[-1]))
+        zero = self.of(self.input.new_zeros(1, self.input.shape[-1]))
         return (at.rows(delta).sum(dim=1) * zero).sum(dim=1)
 
     def again(self, at: Layout) -> Float[Tensor, "n s o"]:
-        return self._of(self.inputs(at))
+        return self.of(self.inputs(at))
 
-    def _of(self, rows: Tensor) -> Tensor:
+    def of(self, rows: Tensor) -> Tensor:
+        """Return the module's outputs for some rows."""
         with torch.no_grad():
             found: Tensor = self.module.forward(rows)  # not the module itself, whose hooks belong to others
         return found

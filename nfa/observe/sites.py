@@ -6,20 +6,22 @@ expert's; `….computed_2` for a module's second product with a weight that it c
 own to modules, and then only those are sites.
 """
 
-from collections.abc import Callable, Container, Hashable, Iterable, Mapping
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 import torch
 import torch.nn as nn
 from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
 from torch.nn.modules import module as global_hooks
 
-from nfa.observe.coverage import leaves
+from nfa.observe.composites import Call
 from nfa.observe.parameter_regions import Region, Regions
 from nfa.observe.products import Linear, Mapped, Product
 from nfa.observe.recording import Recorder, Use
 from nfa.observe.rules import PRODUCTS
+from nfa.observe.sources import Sources, leaves
 
 PACKED = ("q_proj", "k_proj", "v_proj")
 
@@ -28,7 +30,8 @@ class SiteRecorder(Recorder):
     """Keep the products of the `wanted` sites (None = all) by name, including those of frozen layers.
 
     `named` maps module paths to site names. A module in `whole` is one site with everything inside it. `silent` are
-    sites that were called where no gradient flows; `stacks` holds the number of matrices of each stack.
+    sites that were called where no gradient flows; `stacks` holds the number of matrices of each stack, `calls` the
+    first call of each module that may be one site as a whole.
     """
 
     rules: Mapping[Callable[..., Any], Any] = PRODUCTS
@@ -52,8 +55,10 @@ class SiteRecorder(Recorder):
         self.stacks: dict[str, int] = {}
         self.made_of: dict[str, set[str]] = {}
         self.called = {""}
-        self.owners: dict[str, set[str]] = {}  # names of the products that a module's own forward makes
-        self._running: list[tuple[str, nn.Module, list[int]]] = [("", model, [])]
+        self.calls: dict[str, Call] = {}
+        self._made: list[tuple[str, Use]] = []
+        self._sources = Sources(model) if wanted is None else None
+        self._running: list[tuple[str, nn.Module, list[int], int]] = [("", model, [], 0)]
         self._hooks: list[Any] = []
         self.result: Tensor  # the outputs of the pass
 
@@ -80,19 +85,51 @@ class SiteRecorder(Recorder):
 
     def _begins(self, module: nn.Module, _args: Any) -> None:
         path = self.paths.get(id(module))
-        self._running.append(self._running[-1] if path is None else (path, module, []))  # others have no name
+        # Modules without a name count as part of the one that they run in.
+        self._running.append(self._running[-1] if path is None else (path, module, [], len(self._made)))
         self.called.add(self._running[-1][0])
 
     def _ends(self, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> Any:
         """Leave a module; `rest` holds keyword arguments and the output, or only None if forward has raised."""
-        path, _, _ = self._running.pop()
+        path, _, _, start = self._running.pop()
         named, output = rest if len(rest) > 1 else ({}, None)
-        if self.cut or path not in self.whole or path not in self.named or not isinstance(output, Tensor):
+        if self.cut or path not in self.named or not isinstance(output, Tensor):
             return None
-        given = args[0] if args else next(iter(named.values()))
+        given = args[0] if args else next(iter(named.values()), None)
+        if path not in self.whole:
+            if len(args) + len(named) == 1 and path and path not in self.calls:
+                self._note(path, module, given, output, self._made[start:])
+            return None
+        assert given is not None
         key = self._wanted(self.named[path])
         self.made_of[self.named[path]] = {self.parameters[id(one)] for one in module.parameters()}
         return self._kept([(Mapped(module, given), ..., {}, key)], (given,), output) if key else None
+
+    def _note(
+        self, path: str, module: nn.Module, given: Any, output: Tensor, made: Sequence[tuple[str, Use]]
+    ) -> None:
+        """Keep the call of a module that may add something to a product of its input."""
+        names = frozenset(name for name, _ in made)
+        if len(names) < 2 or not isinstance(given, Tensor) or not output.requires_grad:
+            return
+        place = given.data_ptr(), given.shape, output.shape
+        terms = [use for _, use in made if place == (use.rule.data.data_ptr(), use.rule.data.shape, use.output.shape)]
+        if terms:
+            edge = get_gradient_edge(output)
+            self.calls[path] = Call(module, given.detach().clone(), output.detach().clone(), edge, terms, names)
+
+    def _kept(self, recorded: list[Any], args: tuple[Any, ...], output: Tensor) -> Tensor:
+        output = super()._kept(recorded, args, output)
+        if self.wanted is None:
+            self._made += [(str(key), self.uses[key][-1]) for _, _, _, key in recorded if key in self.uses]
+        return output
+
+    def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a function, keep the call if it is wanted, and follow what is computed from parameters."""
+        output = super().call(func, args, kwargs)
+        if self._sources:
+            self._sources.follow([*args, *kwargs.values()], output)
+        return output
 
     # ---- what a product is called
 
@@ -108,13 +145,12 @@ class SiteRecorder(Recorder):
         ]
 
     def wants(self, rule: Any, regions: Mapping[str, Region]) -> Hashable:
-        path, _, _ = self._running[-1]
+        path = self._running[-1][0]
         if path not in self.named or not rule.multiplies:
             return None
         base = self._base(rule, regions.get(rule.WEIGHT))
         name = self._wanted(_under(self.named[path], path, base)) if base else None
         if name and self.wanted is None:
-            self.owners.setdefault(path, set()).add(name)
             self.made_of[name] = self._made_of(rule) | {one.parameter for one in regions.values()}
         return name
 
@@ -122,7 +158,8 @@ class SiteRecorder(Recorder):
         """Return the parameters that W and b are, or from which they are computed."""
         parts = [rule.used, *([] if rule.added is None else [rule.added])]
         own = {self.parameters[id(part)] for part in parts if id(part) in self.parameters}
-        return own.union(*(leaves(part, self.parameters) for part in parts))
+        followed = [self._sources.of(part) for part in parts] if self._sources else []
+        return own.union(*(leaves(part, self.parameters) for part in parts), *followed)
 
     def _wanted(self, name: str) -> str | None:
         if self.wanted is not None and name not in self.wanted:
@@ -134,7 +171,7 @@ class SiteRecorder(Recorder):
 
     def _base(self, rule: Product, region: Region | None) -> str | None:
         """Return the path of a product's weight, if it names a site."""
-        path, module, computed = self._running[-1]
+        path, module, computed, _ = self._running[-1]
         own = next((name for name, parameter in module._parameters.items() if parameter is rule.used), None)
         if own or id(rule.used) in self.parameters:
             return self._plain(f"{path}.{own}".removeprefix(".") if own else self.parameters[id(rule.used)])

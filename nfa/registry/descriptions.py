@@ -87,7 +87,7 @@ def over_several(run: TrackedRun) -> list[str]:
     """Return what a run has logged last as means over seeds, in words."""
     metrics = tracking.find_run(run.run_id).data.metrics
     return [
-        f"{key.replace('/', ' ')} {_cell(metrics, key)}, mean of {metrics[f'{key}_n']:.0f} seeds"
+        f"{key.replace('/', ' ')} {_cell(metrics, key)}, mean and t-interval over {metrics[f'{key}_n']:.0f} seeds"
         for key in SHOWN
         if f"{key}_n" in metrics
     ]

@@ -8,7 +8,7 @@ from typing import Any
 from nfa.registry.families.protocol import APART
 from nfa.registry.families.registry import family_of
 
-LONGEST = 60  # letters, beyond which no further parameter is told
+MORE, POINT = 26, 50  # most letters of further parameters, and of the point of a trial
 UNTOLD = frozenset(
     {"schedule", "max_samples", "chance", "eval_every", "histograms_every", "nproc", "seeds", "n_workers"}
 )  # parameters that are said elsewhere or do not affect the weights
@@ -32,7 +32,7 @@ def training_name(config: Any) -> str:
     said = {*family.told, *APART, *UNTOLD, "optimizer", *(() if several else ("lr",))}
     more = _changed(config, family.telling(dataclasses.asdict(config)), said)
     name = family.called(config) + how + seed
-    return _with_more(name, more, ", " if "," in name else " ")
+    return name + _told(more, ", " if "," in name else " ", MORE)
 
 
 def own_loop_name(config: Any) -> str:
@@ -40,7 +40,7 @@ def own_loop_name(config: Any) -> str:
     family = family_of(config)
     said = {*family.told, *APART, *UNTOLD, "optimizer", "lr"}
     more = _changed(config, family.telling(dataclasses.asdict(config)), said)
-    return _with_more(f"{family.called(config)} seed {config.seed}", more, " ")
+    return f"{family.called(config)} seed {config.seed}" + _told(more, " ", MORE)
 
 
 def trial_name(number: int, point: Mapping[str, Any]) -> str:
@@ -49,8 +49,8 @@ def trial_name(number: int, point: Mapping[str, Any]) -> str:
     >>> trial_name(12, {"lr": 0.0312345, "width": 64})
     'trial 12: lr 0.0312, width 64'
     """
-    (first, *rest) = (f"{name} {_text(value)}" for name, value in point.items())
-    return _with_more(f"trial {number}: {first}", rest, ", ")
+    told = _told([f"{name} {_text(value)}" for name, value in point.items()], ", ", POINT)
+    return f"trial {number}: {told.removeprefix(', ')}"
 
 
 def _changed(config: Any, telling: Mapping[str, Any], said: set[str]) -> list[str]:
@@ -60,12 +60,15 @@ def _changed(config: Any, telling: Mapping[str, Any], said: set[str]) -> list[st
     return [f"{name} {_text(value)}" for name, value in told.items() if value != defaults.get(name)]
 
 
-def _with_more(name: str, parameters: Sequence[str], between: str) -> str:
-    """Append parameters as long as the name stays short; those that do not fit are left out."""
+def _told(parameters: Sequence[str], between: str, most: int) -> str:
+    """Return the parameters that fit into so many letters, each after `between`. What fits does not depend on the rest
+    of a name, so that runs that are compared tell the same.
+    """
+    told = ""
     for parameter in parameters:
-        if len(longer := f"{name}{between}{parameter}") <= LONGEST:
-            name = longer
-    return name
+        if len(longer := f"{told}{between}{parameter}") <= most:
+            told = longer
+    return told
 
 
 def _text(value: Any) -> str:
@@ -73,37 +76,3 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:.3g}" if isinstance(value, float) else Path(str(value)).name
-
-
-def apart(names: Sequence[str]) -> list[str]:
-    """Return what sets names apart, for legends: the words that all of them share at both ends are left out.
-
-    A number keeps the word before it.
-
-    >>> apart(["digits mlp 64×2 sgd lr 0.1 seed 1", "digits mlp 64×2 adam lr 0.001 seed 1"])
-    ['sgd lr 0.1', 'adam lr 0.001']
-    >>> apart(["digits mlp 64×2 sgd lr 0.1 seed 1", "digits mlp 64×2 sgd lr 0.1 seed 2"])
-    ['seed 1', 'seed 2']
-    """
-    words = [name.split() for name in names]
-    first = _shared(words)
-    while first and not all(map(_speaks, (one[first:] for one in words))):
-        first -= 1
-    rest = [one[first:] for one in words]
-    last = _shared([one[:0:-1] for one in rest])
-    return [" ".join(one[: len(one) - last]).rstrip(",") for one in rest]
-
-
-def _shared(lists: Sequence[Sequence[str]]) -> int:
-    """Return how many words all lists have in common at their beginning."""
-    shortest = min(map(len, lists))
-    return next((place for place in range(shortest) if len({one[place] for one in lists}) > 1), shortest)
-
-
-def _speaks(words: Sequence[str]) -> bool:
-    """Return whether there are words that do not begin with a number, which needs the word before it."""
-    try:
-        float(words[0].strip(",:") if words else "0")
-    except ValueError:
-        return True
-    return False

@@ -10,7 +10,7 @@ from nfa import __version__, checkpoint_schedule
 from nfa.console import stage
 from nfa.content import json_digest
 from nfa.errors import Refusal
-from nfa.plain_text import counted
+from nfa.plain_text import apart, counted
 from nfa.registry import stored_runs, tracking
 from nfa.registry.analyses.checkpoint_units import common_unit
 from nfa.registry.analyses.config import StoredRunsConfig
@@ -19,7 +19,6 @@ from nfa.registry.analyses.titles import title_of
 from nfa.registry.commands import command
 from nfa.registry.descriptions import AGAIN, describe_end, describe_start
 from nfa.registry.families.protocol import NamedWorkload
-from nfa.registry.run_names import apart
 from nfa.registry.signals import Interrupted, shielded
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DIGEST, DONE, Earlier, find_earlier, find_sources

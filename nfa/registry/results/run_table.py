@@ -47,8 +47,8 @@ class RunTable(Table[RunRow]):
     def at(self, *, step: int | str | None = None, best: str = "") -> "RunTable":
         """Return the values of each run at one step; runs that lack it are left out.
 
-        Where a run has more than losses and scores, the best and the last step are chosen among those with these values,
-        which are its checkpoints.
+        Where a run has more than losses and scores, the best and the last step are chosen among those with these
+        values, which are its checkpoints.
 
         Args:
             step: The epoch or optimizer step, the same for all runs; "last" = the last of each run.

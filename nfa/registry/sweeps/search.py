@@ -70,6 +70,7 @@ def _led(config: TuneConfig, study: optuna.Study, run_id: str | None, trainings:
             raise
         return False
     stage("next", after)
+    stage("compare", tracking.link_to_children(parent.info))
     stage("done", parent.link)
     return True
 

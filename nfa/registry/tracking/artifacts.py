@@ -252,7 +252,7 @@ def remove(run: Run, path: str) -> None:
         if folder := local_folder(run):
             (folder / path).unlink(missing_ok=True)
         elif has_artifact(run.info.run_id, path):
-            get_artifact_repository(run.info.artifact_uri).delete_artifacts(path)  # type: ignore[no-untyped-call]
+            get_artifact_repository(run.info.artifact_uri).delete_artifacts(path)
 
 
 def sweep_unfinished(run: Run) -> None:

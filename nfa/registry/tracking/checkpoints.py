@@ -10,6 +10,7 @@ from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Run
 from nfa import __version__
 from nfa.checkpoint_files import ANSWERS, NAME, path_of
 from nfa.errors import Refusal
+from nfa.plain_text import apart
 from nfa.registry.signals import shielded
 from nfa.registry.tracking import artifacts
 from nfa.registry.tracking.finding_runs import children, find_run
@@ -130,7 +131,8 @@ def _without_checkpoints(run: Run, epoch: int | str | None) -> Refusal:
     owners = sorted(owners_below(run), key=lambda owner: owner.info.run_id != best)  # a study's best run first
     if not owners:
         return Refusal(got, "a training run, or a parent of training runs", "train first")
-    shown = [f"{owner.info.run_name} {owner.info.run_id[:12]}" for owner in owners]
+    names = apart([owner.info.run_name for owner in owners])
+    shown = [f"{name} {owner.info.run_id[:12]}" for name, owner in zip(names, owners, strict=True)]
     more = f" and {len(owners) - SHOWN} more" if len(owners) > SHOWN else ""
     known = epoch if epoch in (*WORDS, *epochs(owners[0].info.run_id)) else "last"
     typed = f"load_checkpoint({owners[0].info.run_id[:12]!r}, epoch={known!r})"

@@ -27,6 +27,7 @@ from nfa.registry.tracking.metrics import MetricLog, logged_rows
 from nfa.registry.tracking.processes import sign
 from nfa.registry.tracking.series_file import LoggedRows
 from nfa.registry.tracking.store import StoreError, client, reaching_store
+from nfa.registry.tracking.system_metrics import SystemMetrics
 
 ENDS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED", "pruned": "KILLED"}
 TAG_LENGTH = 5000
@@ -58,11 +59,11 @@ class TrackedRun:
         self.thrifty = False
         self.listener: Callable[[int, Mapping[str, float], bool], None] | None = None
         self.run_id: str = run.info.run_id
-        self.continued = continued
-        self._wrapper_id = wrapper_id
+        self.continued, self._wrapper_id = continued, wrapper_id
         self.claim = Claim.after(run)
         self._heartbeat = Heartbeat(self.claim, sweep.look_again if sweep else list)
         self.check_held = self._heartbeat.check
+        self._system = SystemMetrics(run, self.check_held)
         self.metrics = MetricLog(self.run_id, LoggedRows(), self.check_held)
 
     @property
@@ -82,12 +83,14 @@ class TrackedRun:
                 tags = {"nfa.resumes": self.run_id, "nfa.state": "running"}
                 client().log_batch(self._wrapper_id, tags=[RunTag(*item) for item in tags.items()])
             self._heartbeat.start()
+            self._system.start()
             if self.continued:
                 self.metrics = MetricLog(self.run_id, logged_rows(self.run_id), self.check_held)
         return self
 
     def __exit__(self, _kind: type | None, error: BaseException | None, _trace: TracebackType | None) -> None:
         with shielded():
+            self._system.stop()
             self._heartbeat.stop()
             try:
                 self.metrics.end(self.info)

@@ -81,18 +81,18 @@ def put(run: Run, rows: LoggedRows) -> None:
 
 def stored(run: Run, keys: Collection[str]) -> dict[str, dict[int, float]]:
     """Return those of the keys' series that are in the run's file as the store has them; none if it is damaged."""
-    latest = {metric.key: metric for metric in _latest(run) if metric.key in keys}
+    latest = {metric.key: metric for metric in latest_of(run) if metric.key in keys}
     found = _series(_read(run))
     return {key: of_key for key, time, of_key in found if key in latest and _ends(of_key, time, latest[key])}
 
 
 def rows_of(run: Run, series: dict[str, dict[int, float]]) -> LoggedRows:
     """Return the rows of a run with these series, to which more are to be added."""
-    latest = {metric.key: (metric.step, metric.timestamp) for metric in _latest(run)}
+    latest = {metric.key: (metric.step, metric.timestamp) for metric in latest_of(run)}
     return LoggedRows(series, latest, {key for key, _, _ in _series(_read(run))})
 
 
-def _latest(run: Run) -> list[Metric]:
+def latest_of(run: Run) -> list[Metric]:
     """Return the last row of each key of a run."""
     return list(getattr(run.data, "_metric_objs", []))
 

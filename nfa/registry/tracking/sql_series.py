@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from mlflow.exceptions import MlflowException
 
+from nfa.bookkeeping import MACHINE, is_asked
 from nfa.registry.tracking.calls import limited
 from nfa.registry.tracking.guarded_client import telling_no_password
 from nfa.registry.tracking.store import client
@@ -61,12 +62,14 @@ def _of_some(session: Any, run_ids: Sequence[str], among: Collection[str]) -> Ru
     if {run_id for run_id, _ in known} != set(run_ids):
         raise LookupError("no such run")
     for run_id, key in known:  # in the order in which MLflow lists a run's keys
-        if key is not None and (key in among or not among):
+        if key is not None and is_asked(key, among):
             found[run_id][key] = {}
     columns = (metrics.c.run_uuid, metrics.c.key, metrics.c.step, metrics.c.value, metrics.c.is_nan)
     rows = sa.select(*columns).where(metrics.c.run_uuid.in_(run_ids))
     if 0 < len(among) <= MOST:
         rows = rows.where(metrics.c.key.in_(list(among)))
+    if not among:
+        rows = rows.where(~metrics.c.key.startswith(MACHINE))
     # As MLflow orders a series: of several values at one step, the last is the one that counts.
     for run_id, key, step, value, is_nan in session.execute(
         rows.order_by(metrics.c.timestamp, metrics.c.step, metrics.c.value)

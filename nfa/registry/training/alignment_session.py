@@ -139,7 +139,8 @@ class AlignmentSession(Session):
         with self.clock.section("evaluation"):
             values = evaluate_split(self.model, self.workload, "val")
         values |= self.training.learning_rate(self.config)
-        return {**values, **self._analyse(), **self.training.flow} if checkpoint else values
+        spent = self.training.flops.values()
+        return {**values, **self._analyse(), **self.training.flow, **spent} if checkpoint else values
 
     def _analyse(self) -> dict[str, float]:
         """Measure training loss and alignment, in one pass if they use the same examples in float32."""

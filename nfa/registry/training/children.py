@@ -102,6 +102,12 @@ def _beside(jobs: Sequence[Job], n_workers: int) -> list[NfaError | None]:
     return employ(MutedTrainer(), jobs, number, ended=ended)
 
 
+def variants_below(parent: TrackedRun) -> dict[str, str]:
+    """Return the ids of the trainings and groups below a parent by the name of their variant, oldest first."""
+    below = tracking.children(parent.run_id, parent.info.info.experiment_id)
+    return {run.data.tags["nfa.variant"]: run.info.run_id for run in below if "nfa.variant" in run.data.tags}
+
+
 def child_of(parent: TrackedRun, variant: str) -> Any:
     """Return the child run of this variant, or None."""
     below = tracking.children(parent.run_id, parent.info.info.experiment_id)

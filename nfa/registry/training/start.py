@@ -75,12 +75,14 @@ def _lead(family: Family, config: Any, clock: Stopwatch, found: Any, world: Worl
     with run as opened:
         if parts:
             again = continued_by(command(family.entrypoint, resume=opened.run_id))
-            describe_start(opened, opened.info.info.run_name, again)
+            describe_start(opened, training_name(config), again)
             with timed(opened, clock, family=True):
                 train_each(opened, config, ready, clock)
         else:
             train_one(opened, family, ready, clock, world)
     stage("next", command("analyze", run_id=opened.run_id))
+    if parts:
+        stage("compare", tracking.link_to_children(opened.info))
     stage("done", opened.link)
 
 

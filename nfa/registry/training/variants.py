@@ -13,10 +13,12 @@ from nfa.registry.commands import command
 from nfa.registry.descriptions import describe_end, describe_start, over_several, table_of_children
 from nfa.registry.families.protocol import Family, Ready
 from nfa.registry.families.registry import family_of
+from nfa.registry.run_names import training_name
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.training import over_seeds
-from nfa.registry.training.children import Job, Trainer, child_of, opened_child, train_all
+from nfa.registry.training.children import Job, Trainer, child_of, opened_child, train_all, variants_below
+from nfa.registry.training.comparison import log_comparison
 from nfa.registry.training.config_json import write_config
 from nfa.registry.training.seeds import of_seeds
 from nfa.registry.training.time_spent import timed
@@ -85,7 +87,7 @@ def _grouped(run: TrackedRun, name: str, config: Any, ready: Ready, failures: Ma
     clock, family = Stopwatch(), family_of(config)
     with suppress(TrainingsFailed), run, timed(run, clock, family=True):
         _describe(run, family, config, ready)
-        describe_start(run, run.info.info.run_name, "its parent continues it.")
+        describe_start(run, training_name(config), "its parent continues it.")
         with clock.part():
             yield
         own = {training: failures[training] for training in failures if training.startswith(f"{name}, ")}
@@ -101,10 +103,10 @@ def _describe(run: TrackedRun, family: Family, config: Any, ready: Ready) -> Non
     run.log_params({name: value for name, value in stored["train"].items() if name not in apart})
 
 
-def _describe_end(run: TrackedRun) -> None:
+def _describe_end(run: TrackedRun, config: Any) -> None:
     results, table = over_several(run), table_of_children(run)
     after = command("analyze", run_id=run.run_id)
-    describe_end(run, run.info.info.run_name, results=results, table=table, pictures=PICTURES, after=after)
+    describe_end(run, training_name(config), results=results, table=table, pictures=PICTURES, after=after)
 
 
 def _conclude(run: TrackedRun, family: Family, config: Any, failures: Mapping[str, str], clock: Stopwatch) -> None:
@@ -113,6 +115,7 @@ def _conclude(run: TrackedRun, family: Family, config: Any, failures: Mapping[st
             family.training.compare(run)
         else:
             over_seeds.report(run, family, seed_list(config.seeds))
-        _describe_end(run)
+        log_comparison(run, family, {name: [run_id] for name, run_id in variants_below(run).items()})
+        _describe_end(run, config)
     if failures:
         raise TrainingsFailed(failures)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from nfa.bookkeeping import FLOPS
 from nfa.errors import Refusal
 from nfa.registry.families.custom.config import CustomConfig, searchable
 from nfa.registry.families.custom.maker import ALLOWED, SHAPE, find, registered
@@ -53,7 +54,7 @@ class NamedWorkloads(Family):
     def metric_keys(self, config: CustomConfig) -> list[str]:  # its sites are known once there is a model
         scores = [f"{split}/*" for split in ("train", "val", "test")]
         similarities = [f"*/{relation}" for relation in (*TRAINING, *KNOWN)]
-        return [*scores, *similarities, "flow/grad_norm", "flow/*/update_ratio", *config.rate_keys]
+        return [*scores, *similarities, "flow/grad_norm", "flow/*/update_ratio", FLOPS, *config.rate_keys]
 
     def check(self, trainings: Sequence[CustomConfig]) -> None:
         for name, words in {(one.workload, one.workload_args) for one in trainings}:

@@ -25,6 +25,7 @@ from nfa.registry.families.stored import made_again
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.training.children import Job, Trainer, train_all
+from nfa.registry.training.comparison import log_comparison
 from nfa.registry.training.config_json import training_config, write_config
 from nfa.registry.training.resume import changed_by_user
 from nfa.registry.training.start import prepared
@@ -75,6 +76,7 @@ def ablate_eeg(config: AblateEEGConfig) -> None:
         if failures:
             raise NfaError("\n".join(f"{name}: {reason}" for name, reason in failures.items()))
     stage("next", after)
+    stage("compare", tracking.link_to_children(parent.info))
     stage("done", parent.link)
 
 
@@ -114,7 +116,9 @@ def _compare(parent: TrackedRun, order: Sequence[str], failures: Mapping[str, st
     arms = gradient_flow_comparison.compare(parent, parts, ids, seed=0, labels=names, failed=failed)
     if arms[0].label != order[0]:
         stage("notice", f"no training of {order[0]} has finished, so arms are compared with {arms[0].label}")
-    of_seeds = {arm.label: _of_seeds(arm, [ids[name] for name in parts if names[name] == arm.label]) for arm in arms}
+    of_arms = {arm.label: [ids[name] for name in parts if names[name] == arm.label] for arm in arms}
+    log_comparison(parent, family_of(TrainEEGConfig()), of_arms)
+    of_seeds = {arm.label: _of_seeds(arm, of_arms[arm.label]) for arm in arms}
     _report(parent, arms, [_row(arm, arms[0], of_seeds[arm.label]) for arm in arms], of_seeds, failures)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
+from nfa.bookkeeping import FLOPS
 from nfa.errors import Refusal
 from nfa.registry.families.assessment import Quality, Remedy, Score
 from nfa.registry.families.eeg.config import PRESETS, SWITCHES, TrainEEGConfig
@@ -63,7 +64,7 @@ class Decoders(Family):
         blocks = [f"block_{index}" for index in range(int(config.n_layers))]
         groups = ["cnn", *[name for name, there in optional.items() if there], *blocks, "head"]
         moved = [f"flow/{group}/update_ratio" for group in groups]
-        return [*scores, *windows, *baselines, "flow/grad_norm", *moved, *config.rate_keys]
+        return [*scores, *windows, *baselines, "flow/grad_norm", *moved, FLOPS, *config.rate_keys]
 
     def check(self, trainings: Sequence[TrainEEGConfig]) -> None:
         for folder in {one.data_dir for one in trainings} - {""}:

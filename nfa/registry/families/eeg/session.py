@@ -147,6 +147,7 @@ class DecoderSession(Session):
         assert self.val
         losses = {key: value for key, value in train.series("train").items() if not key.endswith("undefined_windows")}
         values = {**losses, **self.val.series("val"), **self.training.flow, **self.training.learning_rate(self.config)}
+        values |= self.training.flops.values()
         self._remember(epoch, values)
         return values
 

@@ -69,6 +69,7 @@ class LanguageSession(Session):
             accumulation=config.accumulation,
             autocast=workload.autocast,
             unit="step",
+            count_flops=False,  # by a formula, because the length of batches varies
             watched=Watched(workload.groups(self.model).names, self.evaluated),
         )
 

@@ -54,4 +54,5 @@ def demo(config: DemoConfig) -> None:
         tracking.copy_artifacts(run.run_id, folder, {f"plots/{file}": file for file in files})
         stage("copy", f"{folder / FIGURE}.png")
     stage("next", after)
+    stage("compare", tracking.link_to_children(run.info))
     stage("done", run.link)

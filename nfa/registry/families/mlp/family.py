@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from nfa.bookkeeping import FLOPS
 from nfa.registry.datasets import image_files
 from nfa.registry.datasets.image_sizes import PUBLISHED
 from nfa.registry.families.assessment import Quality
@@ -48,7 +49,7 @@ class Classifiers(Family):
         moved = [f"flow/layer_{index}/update_ratio" for index in range(config.depth + 1)]
         harmonised = [f"ghm/{kind}_bin_{index}" for kind in ("share", "weight") for index in range(config.ghm_bins)]
         ghm = ["ghm/loss", *harmonised] if config.weighting == "ghm" else []
-        return [*scores, *similarities, "flow/grad_norm", *moved, *ghm, *config.rate_keys]
+        return [*scores, *similarities, "flow/grad_norm", *moved, *ghm, FLOPS, *config.rate_keys]
 
     def check(self, trainings: Sequence[TrainConfig]) -> None:
         for dataset, folder in {(one.dataset, one.data_dir) for one in trainings if one.data_dir}:

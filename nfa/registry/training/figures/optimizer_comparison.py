@@ -51,15 +51,14 @@ def optimizer_comparison(
 
 
 def _losses(place: "Axes", runs: Mapping[str, Mapping[str, Series]], looks: Sequence[Mapping[str, str]]) -> None:
-    """Draw both losses of every run at the epochs that have a training loss."""
+    """Draw both losses of every run at the epochs that have a training loss, and the bands of the validation loss."""
     place.set(title="losses (validation dashed)", ylabel="loss", yscale="log")
     drawn = [{key: _at(of.get("train/loss", {}), of_key) for key, of_key in of.items()} for of in runs.values()]
     for name, series, look in zip(runs, drawn, looks, strict=False):
         draw(place, series.get("train/loss", {}), label=name, **look)
         draw(place, series.get("val/loss", {}), linestyle="--", **look)
     for series, look in zip(drawn, looks, strict=False):
-        for key in ("train/loss", "val/loss"):
-            between(place, series, key, look["color"])
+        between(place, series, "val/loss", look["color"])
 
 
 def _at(epochs: Series, series: Series) -> Series:

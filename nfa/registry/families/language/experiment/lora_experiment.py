@@ -20,10 +20,11 @@ from nfa.registry.families.language.target_modules import check_targets
 from nfa.registry.families.language.teacher.lora_svd import lora_svd
 from nfa.registry.families.language.teacher.synthesize_teacher import synthesize_teacher
 from nfa.registry.families.language.workload import LanguageModel
-from nfa.registry.families.registry import family_of
+from nfa.registry.families.registry import family, family_of
 from nfa.registry.signals import Interrupted
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
+from nfa.registry.training.comparison import log_comparison
 from nfa.registry.training.config_json import training_config, write_config
 from nfa.registry.training.start import prepared
 from nfa.registry.training.time_spent import timed
@@ -66,6 +67,7 @@ def lora_experiment(config: LoraExperimentConfig, clock: Stopwatch, found: Quest
         table, after = table_of_children(parent), command("analyze", run_id=parent.run_id)
         describe_end(parent, called, table=table, pictures=["comparison_random_vs_svd"], after=after)
     stage("next", after)
+    stage("compare", tracking.link_to_children(parent.info))
     stage("done", parent.link)
 
 
@@ -143,4 +145,5 @@ class _Steps:
         for path in (*REPORTS, *PICTURES):
             if tracking.has_artifact(run.run_id, path):
                 tracking.copy_artifact(self.parent.info, run.run_id, path)
+        log_comparison(self.parent, family("lora"), self.plan.arms())
         self.parent.metrics.log({key: of_key[0] for key, of_key in tracking.history(run.run_id).items()}, 0)

@@ -1,0 +1,54 @@
+"""Other values for the parameters that are zero, so that a check sees what is behind them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from nfa.seeding import generator
+
+TINY = 0.01  # relative to the size of usual weights
+FIRST = 64  # as many entries tell most parameters from zero
+VECTOR = 0.1  # gates, biases and scales become positive, because a logarithm or a root of them may be taken
+
+
+@contextmanager
+def moved(model: nn.Module) -> Iterator[None]:
+    """Give parameters whose entries are all zero, or tiny, random values in the block, and restore them bitwise.
+
+    An adapter, a gate or a projection that starts at zero has no effect yet, so at the start of a training the outputs
+    of a model do not show what it is made of; and what a check finds there must hold until the end. Versions of tensors
+    do not change, so gradients can still be computed from an earlier forward pass.
+    """
+    random = generator(0, "moved")
+    hidden = [one for one in model.parameters() if _is_plain(one) and _is_tiny(one.data)]
+    before = [one.data.clone() for one in hidden]
+    try:
+        for one in hidden:
+            one.data.copy_(_usual(one, random))
+        yield
+    finally:
+        for one, values in zip(hidden, before, strict=True):
+            one.data.copy_(values)
+
+
+def _is_plain(one: nn.Parameter) -> bool:
+    return type(one) is nn.Parameter and one.is_floating_point() and not one.is_inference() and one.numel() > 0
+
+
+def _is_tiny(values: Tensor) -> bool:
+    most = TINY * _size(values)
+    return all(bool(some.abs().max() <= most) for some in (values.reshape(-1)[:FIRST], values))
+
+
+def _size(values: Tensor) -> float:
+    """Return how large an entry usually is: a matrix keeps the size of what it multiplies."""
+    return float(values[0].numel() ** -0.5) if values.ndim > 1 else VECTOR
+
+
+def _usual(values: Tensor, random: torch.Generator) -> Tensor:
+    if values.ndim > 1:
+        return torch.randn(values.shape, generator=random) * _size(values)
+    return (torch.rand(values.shape, generator=random) + 0.5) * VECTOR
