@@ -91,6 +91,8 @@ def test_runs_are_named_by_ids_beginnings_lists_commas_and_latest() -> None:
     assert runs_of(second) == [second]
     assert runs_of(f"{second[:20]}, {first}") == runs_of([second, first, second]) == [second, first]
     assert runs_of("latest") == [second]
+    third = logged(LOSS, depth=3)
+    assert runs_of(["params.depth = '3'", first]) == [third, first]
 
 
 def test_a_parent_stands_for_the_trainings_below_it_with_the_variant_of_their_group() -> None:

@@ -12,8 +12,6 @@ from nfa.registry.results.run_table import RunTable, chosen
 from nfa.registry.results.variants import seed_of, unit_of, variants
 from nfa.registry.tracking import MeasuredRun
 
-OF_THE_MACHINE = "system/"  # the beginning of keys of MLflow's system metrics
-
 
 def results(run_ids: str | Iterable[str], *, keys: str | Iterable[str] = ()) -> RunTable:
     """Read the values that runs have logged, as a table with one row for each run, metric key and step.
@@ -68,9 +66,7 @@ def _named(found: Sequence[MeasuredRun]) -> dict[str, MeasuredRun]:
 
 def _wanted(asked: str, logged: Sequence[str]) -> set[str]:
     """Return the keys of values that are shown."""
-    if asked:
-        return set(chosen(asked, logged))
-    return {key for key in logged if not is_bookkeeping(key) and not key.startswith(OF_THE_MACHINE)}
+    return set(chosen(asked, logged)) if asked else {key for key in logged if not is_bookkeeping(key)}
 
 
 def _together(holders: Sequence[Mapping[str, Series]], wanted: Collection[str]) -> dict[str, Series]:
