@@ -9,14 +9,13 @@ from torch import Tensor
 
 from nfa import reference
 from nfa.maths.chance import Level
+from nfa.maths.haar import DRAWS, haar_rows
 from nfa.maths.shared_weights import (
-    DRAWS,
     Powers,
     Spectrum,
     Target,
     by_rotations,
     closed_form,
-    haar_rows,
     inner,
     mean_product,
     outstanding,
