@@ -178,9 +178,16 @@ def test_what_means_no_run_is_refused(run_ids: Any, message: str) -> None:
         nfa.results(run_ids)
 
 
-def test_runs_without_values_are_refused() -> None:
+@pytest.mark.parametrize("series", [{}, {"nfa/seconds": {0: 1.0}}])
+def test_runs_without_values_are_refused(series: Any) -> None:
     with pytest.raises(Refusal, match=r"\(they have no values\)"):
-        nfa.results(logged({}))
+        nfa.results(logged(series))
+
+
+def test_runs_of_one_name_are_told_apart() -> None:
+    ids = [logged(LOSS, "same", tags={}) for _ in range(3)]
+    assert runs_of(ids) == ids
+    assert len({run.variant for run in nfa.results(ids).runs}) == 3
 
 
 def test_twice_as_many_runs_take_no_more_searches(monkeypatch: pytest.MonkeyPatch) -> None:
