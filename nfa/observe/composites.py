@@ -72,22 +72,21 @@ def _is_part(term: Tensor, output: Tensor, delta: Tensor, through: Tensor | None
 
 def _is_affine(call: Call) -> bool:
     """Tell whether z = W h + b, in float64 where a copy of the module can compute in it."""
-    for copied in (doubled, nn.Module.eval):
+    for make in (doubled, lambda module: module):
         try:
-            return _is_map(copied(call.module), call)
-        except Exception:  # noqa: S112 - not one map of rows h: it needs more dimensions, positions or another type
+            return _is_map(make(call.module), call)
+        except Exception:  # not one map of rows: it needs more dimensions or another type
             continue
     return False
 
 
 def _is_map(module: nn.Module, call: Call) -> bool:
     """Compare a module with its map, for random rows and for the rows that it was given."""
-    kind = next((one.dtype for one in module.parameters() if one.is_floating_point()), call.given.dtype)
-    rows = torch.randn(ROWS, call.given.shape[-1], generator=generator(0, "rows")).to(call.given.device, kind)
+    size, device = call.given.shape[-1], call.given.device
+    rows = torch.randn(ROWS, size, generator=generator(0, "rows"), dtype=torch.float64).to(device)
     mapped = Mapped(module, rows)
-    weight, offset = mapped.matrix(), mapped.of(torch.zeros_like(rows[:1]))
-    values = mapped.of(rows)
-    allowed = max(TOLERANCE, 16 * torch.finfo(values.dtype).eps) * values.abs().max()
+    weight, offset, values = mapped.matrix(), mapped.of(torch.zeros_like(rows[:1])), mapped.of(rows)
+    allowed = max(TOLERANCE, 16 * torch.finfo(mapped.kind).eps) * values.abs().max()
     if bool(((rows @ weight.T + offset - values).abs() > allowed).any()):
         return False
     return near(call.output, (call.given.to(weight) @ weight.T + offset).to(call.output))

@@ -13,6 +13,7 @@ from nfa.errors import Refusal
 from nfa.observe.example_axis import axis
 from nfa.observe.gradient_reading import Gradients, Reader, Reading, Uses
 from nfa.observe.layouts import Axis
+from nfa.observe.moved import seen_moved
 from nfa.observe.parameter_regions import overlapping
 from nfa.observe.single_examples import gradients
 from nfa.observe.trials import Trial, coarse, strided, tolerance
@@ -30,6 +31,7 @@ class GradientDoor:
     def open(self, batch: Batch, names: Iterable[str]) -> None:
         """Test the model and fill in the door's findings."""
         door = self.door
+        door.seen, door.ways, door.idle = set(), set(), []  # without those of a test that failed
         outputs, uses = self.reader.recorded(batch, whole=True)
         trial = self._trial(batch, outputs, uses)
         few = len(batch) - 1
@@ -50,8 +52,9 @@ class GradientDoor:
         """Return the parameters that a batch uses in a way that is not read correctly; if there are none, the way is
         known now.
         """
-        if way in self.door.ways:
-            return set()
+        return set() if way in self.door.ways else seen_moved(self.model, lambda: self._different(batch))
+
+    def _different(self, batch: Batch) -> set[str]:
         outputs, uses = self.reader.recorded(batch)
         trial = self._trial(batch, outputs, uses)
         again = self.reader.read(outputs, uses, trial.cotangent)

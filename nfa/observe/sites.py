@@ -85,7 +85,8 @@ class SiteRecorder(Recorder):
 
     def _begins(self, module: nn.Module, _args: Any) -> None:
         path = self.paths.get(id(module))
-        self._running.append(self._running[-1] if path is None else (path, module, [], len(self._made)))  # others have no name
+        own = (path, module, list[int](), len(self._made)) if path is not None else self._running[-1]  # without a name
+        self._running.append(own)
         self.called.add(self._running[-1][0])
 
     def _ends(self, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> Any:
@@ -94,7 +95,7 @@ class SiteRecorder(Recorder):
         named, output = rest if len(rest) > 1 else ({}, None)
         if self.cut or path not in self.named or not isinstance(output, Tensor):
             return None
-        given = args[0] if args else next(iter(named.values()), None)
+        given: Any = args[0] if args else next(iter(named.values()), None)
         if path not in self.whole:
             if len(args) + len(named) == 1 and path and path not in self.calls:
                 self._note(path, module, given, output, self._made[start:])
