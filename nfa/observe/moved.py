@@ -1,7 +1,7 @@
 """Other values for the parameters that are zero, so that a check sees what is behind them."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 import torch
@@ -41,11 +41,9 @@ def moved(model: nn.Module, *, frozen: bool = True) -> Iterator[bool]:
 
 def seen_moved(model: nn.Module, check: Callable[[], T]) -> T:
     """Return what a check sees of a model with moved parameters, or as it is if it computes with no other values."""
-    try:
-        with moved(model):
-            return check()
-    except Exception:  # whatever the model raises for values that are not its own
+    with suppress(Exception), moved(model):  # whatever the model raises for values that are not its own
         return check()
+    return check()
 
 
 def _is_plain(one: nn.Parameter) -> bool:
