@@ -16,7 +16,7 @@ from nfa.observe.example_axis import axis, near
 from nfa.observe.found_sites import Site, Sites, Words
 from nfa.observe.inertness import inert, without_fused_attention
 from nfa.observe.layouts import Axis, Layout, LayoutError
-from nfa.observe.moved import seen_moved
+from nfa.observe.moved import expect_finite, seen_moved
 from nfa.observe.recording import Use, widened
 from nfa.observe.single_examples import gradients
 from nfa.observe.sites import SiteRecorder, public_names
@@ -41,8 +41,9 @@ def find_sites(model: nn.Module, workload: Workload, batch: Batch) -> Sites:
     public = public_names(model, workload.sites(model))
     adapted = {path for path, module in model.named_modules() if path and hasattr(module, "get_base_layer")}
 
-    def tested() -> Sites:
+    def tested(changed: bool) -> Sites:
         door = _Door(model, workload, batch, public, adapted)
+        expect_finite(door.outputs, changed)
         return _sorted(door, {name: door.tried(name, uses) for name, uses in door.uses.items()})
 
     with inert(model):

@@ -72,7 +72,7 @@ class ExampleGradients:
         self.guard = GradientDoor(self.reader)
         if not door:
             with inert(model):
-                seen_moved(model, lambda: self.guard.open(batch, names))
+                seen_moved(model, lambda changed: self.guard.open(batch, names, changed))
         self.reader.without_exact()
         self.parameters, self.single = self.reader.parameters, self.reader.single()
 

@@ -39,11 +39,20 @@ def moved(model: nn.Module, *, frozen: bool = True) -> Iterator[bool]:
             one.data.copy_(values)
 
 
-def seen_moved(model: nn.Module, check: Callable[[], T]) -> T:
-    """Return what a check sees of a model with moved parameters, or as it is if it computes with no other values."""
-    with suppress(Exception), moved(model):  # whatever the model raises for values that are not its own
-        return check()
-    return check()
+def seen_moved(model: nn.Module, check: Callable[[bool], T]) -> T:
+    """Return what a check sees of a model with moved parameters, or as it is if it computes with no other values.
+
+    The check is told whether parameters are moved, and raises then for what is not finite.
+    """
+    with suppress(Exception), moved(model) as changed:  # whatever the model raises for values that are not its own
+        return check(changed)
+    return check(False)
+
+
+def expect_finite(outputs: Tensor, changed: bool) -> None:
+    """Raise ArithmeticError for outputs that are not finite where parameters are moved."""
+    if changed and not bool(outputs.isfinite().all()):
+        raise ArithmeticError
 
 
 def _is_plain(one: nn.Parameter) -> bool:
