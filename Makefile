@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PORT ?= 5000
 
-.PHONY: help setup train demo test test-all lint types docs limitations bench chaos ui release-check clean
+.PHONY: help setup train demo test test-all lint types docs limitations notebook bench chaos ui release-check clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/'
@@ -42,6 +42,9 @@ docs: $(READY)   ## write MLproject and docs/parameters.md, benchmarks.md, chaos
 
 limitations: $(READY) ## draw the figures of docs/limitations.md, in a minute
 	$(BIN)/python docs/examples/limitations.py docs/figures
+
+notebook: $(READY) ## execute docs/comparing_runs.ipynb in an empty folder and store its outputs, in two minutes
+	$(BIN)/python docs/execute_notebook.py
 
 bench: $(READY)  ## run every benchmark and store its record
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[benchmark]'

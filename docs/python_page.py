@@ -8,10 +8,11 @@ from typing import Any
 from markdown_text import cell, paragraph, table
 
 import nfa
+from nfa.notebook.table import Table
 
 CALLS = (
-    "watch", "track", "alignment", "gradient_directions", "gradient_flow", "gradient_gram", "load_checkpoint",
-    "config", "Supervised",
+    "watch", "track", "alignment", "gradient_directions", "gradient_flow", "gradient_gram", "results",
+    "load_checkpoint", "config", "Supervised",
 )  # fmt: skip
 
 
@@ -34,11 +35,18 @@ def described(name: str, call: Callable[..., Any]) -> Iterator[str]:
     yield from (f"## nfa.{name}", "", *paragraph(first(call)))
     rows = [(f"`{argument}`", default(call, argument), cell(meaning)) for argument, meaning in arguments(call).items()]
     yield from (*table(["argument", "default", "meaning"], rows), "")
-    own = vars(call) if inspect.isclass(call) and name != "Supervised" else {}  # whose methods nfa calls
-    methods = {name: one for name, one in own.items() if inspect.isfunction(one) and not name.startswith("_")}
-    if methods:
+    if methods := methods_of(call):
         named = ((f"`{name}({', '.join(taken(one))})`", cell(first(one))) for name, one in methods.items())
         yield from (*table(["method", "what it does"], named), "")
+
+
+def methods_of(call: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+    """The public methods of a class, or of the table that a function returns."""
+    made = call if inspect.isclass(call) else inspect.signature(call).return_annotation
+    if made is nfa.Supervised or not (inspect.isclass(call) or (inspect.isclass(made) and issubclass(made, Table))):
+        return {}  # nfa calls the methods of Supervised
+    own = {name: one for kind in reversed(made.__mro__) for name, one in vars(kind).items()}
+    return {name: one for name, one in own.items() if inspect.isfunction(one) and not name.startswith("_")}
 
 
 def taken(method: Callable[..., Any]) -> list[str]:

@@ -18,6 +18,7 @@ _OF_THE_REGISTRY = {
     "config": ("nfa.registry.tracking", "config"),
     "track": ("nfa.registry.families.custom.track", "Track"),
     "load_checkpoint": ("nfa.registry.stored_runs", "load_checkpoint"),
+    "results": ("nfa.registry.results.reading", "results"),
 }
 
 

@@ -10,6 +10,7 @@ def main() -> NoReturn:
     from nfa import __version__
     from nfa.errors import Refusal
     from nfa.registry import cli
+    from nfa.registry.commands import typed_command
     from nfa.registry.entry_points import entry_points
 
     points, name = entry_points(), sys.argv[1] if len(sys.argv) > 1 else "--help"
@@ -18,7 +19,7 @@ def main() -> NoReturn:
         cli.main(name)
     if name in ("-h", "--help"):
         lines = [f"  {each:<20} {(it.parameters.__doc__ or '').strip().splitlines()[0]}" for each, it in points.items()]
-        cli.show("\n".join([f"{cli.typed_command('NAME')} [--parameter value ...]", "", *lines]))
+        cli.show("\n".join([f"{typed_command('NAME')} [--parameter value ...]", "", *lines]))
         sys.exit(0)
     if name == "--version":
         print(f"nfa {__version__}")

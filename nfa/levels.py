@@ -37,6 +37,16 @@ def is_beside(key: str) -> bool:
     return key.endswith(SUFFIXES)
 
 
+def value_key(key: str) -> str:
+    """Return the key of the value that an error or a level stands beside; other keys are unchanged.
+
+    >>> value_key("layer_0/agop_nfm_chance_sd"), value_key("layer_0/agop_nfm")
+    ('layer_0/agop_nfm', 'layer_0/agop_nfm')
+    """
+    ending = next((suffix for suffix in SUFFIXES if key.endswith(suffix)), "")
+    return key.removesuffix(ending)
+
+
 def beside(values: Mapping[str, float], key: str) -> Beside:
     """Return what stands beside the value of a key.
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -57,3 +58,46 @@ def aligned(rows: Iterable[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) for cells in table)
     return [line.rstrip() for line in lines]
+
+
+def natural(text: str) -> list[str | int]:
+    """Return a key that sorts numbers within texts as numbers.
+
+    >>> sorted(["layer_10", "layer_2"], key=natural)
+    ['layer_2', 'layer_10']
+    """
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", text)]
+
+
+def apart(names: Sequence[str]) -> list[str]:
+    """Return what sets names apart, for legends: the words that all of them share at both ends are left out.
+
+    A number keeps the word before it.
+
+    >>> apart(["digits mlp 64×2 sgd lr 0.1 seed 1", "digits mlp 64×2 adam lr 0.001 seed 1"])
+    ['sgd lr 0.1', 'adam lr 0.001']
+    >>> apart(["digits mlp 64×2 sgd lr 0.1 seed 1", "digits mlp 64×2 sgd lr 0.1 seed 2"])
+    ['seed 1', 'seed 2']
+    """
+    words = [name.split() for name in names]
+    first = _shared(words)
+    while first and not all(map(_speaks, (one[first:] for one in words))):
+        first -= 1
+    rest = [one[first:] for one in words]
+    last = _shared([one[:0:-1] for one in rest])
+    return [" ".join(one[: len(one) - last]).rstrip(",") for one in rest]
+
+
+def _shared(lists: Sequence[Sequence[str]]) -> int:
+    """Return how many words all lists have in common at their beginning."""
+    shortest = min(map(len, lists))
+    return next((place for place in range(shortest) if len({one[place] for one in lists}) > 1), shortest)
+
+
+def _speaks(words: Sequence[str]) -> bool:
+    """Return whether there are words that do not begin with a number, which needs the word before it."""
+    try:
+        float(words[0].strip(",:") if words else "0")
+    except ValueError:
+        return True
+    return False

@@ -217,6 +217,13 @@ def test_the_guides_python_runs(changeable: Finished) -> None:
     assert list(found["0/agop_nfm"]) == list(range(11))
 
 
+def test_the_values_of_a_run_are_read_as_the_guide_reads_them(changeable: Finished) -> None:
+    given: dict[str, Any] = {"nfa": nfa}
+    exec(block("table.at(best=").replace("step=20", "step=4"), given)
+    expected = {key for key, _, _ in changeable.store.metrics(changeable.run_id) if not is_beside(key)}
+    assert set(given["table"].keys) == expected
+
+
 def test_checkpoints_from_elsewhere_become_a_run_with_curves(undrawn_store: Store, tmp_path: Path) -> None:
     models = {step: seeded(layers, 4, 6, 3, seed=step) for step in (20, 3)}
     files = {step: tmp_path / f"{step}.pt" for step in models}

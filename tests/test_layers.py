@@ -53,10 +53,12 @@ REGISTRY = [
     "registry.machine",
     "registry.stopwatch",
     "registry.launch",
+    "registry.workers",
     "registry.typed_values",
     "registry.places",
     "registry.wrapped_names",
     "registry.folders",
+    "registry.commands",
     "registry.remembered",
     "registry.datasets",
     "registry.ready",
@@ -67,6 +69,7 @@ REGISTRY = [
     "registry.training.muon",
     "registry.training.shared_batch",
     "registry.training.optimizers",
+    "registry.training.flops",
     "registry.training.loop",
     "registry.training.session",
     "registry.families.entry_point",
@@ -74,18 +77,21 @@ REGISTRY = [
     "registry.families.protocol",
     "registry.families.registry",
     "registry.families.stored",
+    "registry.run_names",
+    "registry.descriptions",
     "registry.stored_runs",
     "registry.training",
     "registry.analyses",
     "registry.families",
     "registry.sweeps",
+    "registry.results",
     "registry.entry_points",
     "registry.doors",
     "registry.cli",
 ]
 SHARED = {
     *(f"registry.training.{name}" for name in ("optimizer_table", "rates", "optimizer_parameters", "muon")),
-    *(f"registry.training.{name}" for name in ("shared_batch", "optimizers")),
+    *(f"registry.training.{name}" for name in ("shared_batch", "optimizers", "flops")),
     *(f"registry.training.{name}" for name in ("loop", "session")),
     *(f"registry.families.{name}" for name in ("entry_point", "assessment")),  # what all know of families
     *(f"registry.families.{name}" for name in ("protocol", "registry", "stored")),
@@ -103,6 +109,7 @@ LAZY: set[tuple[str, str]] = {
     ("registry.mlflow_plugin", "masking"),
     ("registry.mlflow_plugin", "registry.tracking"),
     ("__main__", "registry.cli"),
+    ("__main__", "registry.commands"),
     ("__main__", "registry.entry_points"),
     ("__main__", "errors"),
     ("__init__", "extras"),
@@ -233,6 +240,10 @@ assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 def test_a_look_into_the_store_loads_no_pytorch(tmp_path: Path) -> None:
     assert fresh("import sys, nfa.registry.tracking.store; print('torch' in sys.modules)", tmp_path) == "False\n"
+
+
+def test_results_of_runs_load_no_pytorch(tmp_path: Path) -> None:
+    assert fresh("import sys, nfa; nfa.results; print('torch' in sys.modules)", tmp_path) == "False\n"
 
 
 FOREIGN = ("mlflow", "optuna", "peft", "transformers", "sklearn", "pandas", "tensorboard")

@@ -13,12 +13,12 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import nfa
 from nfa.errors import Refusal
-from nfa.notebook.table import Row, Table
+from nfa.notebook.table import ValueRow, ValueTable
 from nfa.sinks import Memory
 from tests.support.snapshots import assert_same, snapshot
 from tests.test_watching import cross_entropy, layers_of, toy
 
-CALLS: list[Callable[..., Table]] = [nfa.alignment, nfa.gradient_directions, nfa.gradient_flow]
+CALLS: list[Callable[..., ValueTable]] = [nfa.alignment, nfa.gradient_directions, nfa.gradient_flow]
 each_call = pytest.mark.parametrize("call", CALLS)
 
 
@@ -32,14 +32,14 @@ def started() -> tuple[nn.Module, Tensor, Tensor]:
 
 @each_call
 @pytest.mark.parametrize("name", ["convolutions", "transformer"])
-def test_values_are_bitwise_those_of_a_watch(call: Callable[..., Table], name: str) -> None:
+def test_values_are_bitwise_those_of_a_watch(call: Callable[..., ValueTable], name: str) -> None:
     toys, study = toy(name), call.__name__.removeprefix("gradient_")
     probe = (toys.inputs[:10], toys.targets[:10])
     table = call(toys.net, toys.loss, probe, max_samples=9)
     with nfa.watch(toys.net, toys.loss, probe, studies=study, sink=Memory(), max_samples=9) as watch:
         expected = {key: value for key, value in watch.record(0).items() if key != "probe/loss"}
     found = {row.key: row.value for row in table}
-    beside = {"_se": "standard_error", "_chance": "chance", "_shared": "shared"}
+    beside = {"_se": "se", "_chance": "chance", "_shared": "shared"}
     for suffix, field in beside.items():
         found |= {f"{row.key}{suffix}": of for row in table if (of := getattr(row, field)) is not None}
     kept = {key: of for key, of in expected.items() if not key.endswith(("_unbiased", "_chance_sd", "_shared_sd"))}
@@ -52,7 +52,7 @@ def test_options_are_those_of_the_watch() -> None:
     table = nfa.alignment(model, cross_entropy, (x, y), relations="agop_nfm", sites="2", directions=2, seed=5)
     (row,) = table
     assert (row.site, row.quantity) == ("2", "agop_nfm")
-    assert row.standard_error is not None
+    assert row.se is not None
     assert table.described["conventions"]["directions"] == "2 random, seed 5"
 
 
@@ -94,7 +94,7 @@ def as_loader(x: Tensor, y: Tensor) -> Any:
 
 @each_call
 @pytest.mark.parametrize("form", [as_dict, as_dataset, as_loader])
-def test_a_probe_may_be_all_that_a_watch_takes(call: Callable[..., Table], form: Callable[..., Any]) -> None:
+def test_a_probe_may_be_all_that_a_watch_takes(call: Callable[..., ValueTable], form: Callable[..., Any]) -> None:
     model, x, y = started()
     found = {row.key: row.value for row in call(model, cross_entropy, form(x, y))}
     expected = {row.key: row.value for row in call(model, cross_entropy, as_batch(x, y))}
@@ -102,13 +102,13 @@ def test_a_probe_may_be_all_that_a_watch_takes(call: Callable[..., Table], form:
 
 
 @each_call
-def test_a_model_that_is_wrapped_is_seen_as_itself(call: Callable[..., Table]) -> None:
+def test_a_model_that_is_wrapped_is_seen_as_itself(call: Callable[..., ValueTable]) -> None:
     model, x, y = started()
     assert repr(call(nn.DataParallel(model), cross_entropy, (x, y))) == repr(call(model, cross_entropy, (x, y)))
 
 
 @each_call
-def test_nothing_of_the_model_and_of_the_generators_is_moved(call: Callable[..., Table]) -> None:
+def test_nothing_of_the_model_and_of_the_generators_is_moved(call: Callable[..., ValueTable]) -> None:
     toys = toy("convolutions")
     before = snapshot(toys)
     call(toys.net, toys.loss, (toys.inputs, toys.targets))
@@ -116,7 +116,7 @@ def test_nothing_of_the_model_and_of_the_generators_is_moved(call: Callable[...,
 
 
 @each_call
-def test_what_a_watch_refuses_is_refused(call: Callable[..., Table]) -> None:
+def test_what_a_watch_refuses_is_refused(call: Callable[..., ValueTable]) -> None:
     model, x, y = started()
     with pytest.raises(Refusal, match=r"losses of shape \(\)"):
         call(model, nn.functional.cross_entropy, (x, y))
@@ -135,7 +135,7 @@ def test_relations_to_the_initial_weights_are_refused_where_they_are_asked_for()
 # ---- the table
 
 
-def of_inputs(scale: float, **options: Any) -> Table:
+def of_inputs(scale: float, **options: Any) -> ValueTable:
     """With inputs of 0 the second moment of the first site's inputs is 0."""
     model, x, y = started()
     return nfa.alignment(model, cross_entropy, (scale * x, y), **{"relations": "*_nfm,h_vs_m", **options})
@@ -152,19 +152,19 @@ def test_what_is_undefined_has_no_row() -> None:
 def test_a_frame_has_a_row_for_each_value() -> None:
     table = of_inputs(1)
     frame = table.frame()
-    assert list(frame.columns) == ["key", "site", "quantity", "value", "standard_error", "chance", "shared"]
+    assert list(frame.columns) == ["key", "site", "quantity", "value", "se", "chance", "shared"]
     assert list(frame["key"]) == [row.key for row in table]
     assert frame.set_index("key")["value"]["2/h_vs_m"] == table["2/h_vs_m"]
-    assert {str(frame[name].dtype) for name in ("standard_error", "chance", "shared")} == {"float64"}
+    assert {str(frame[name].dtype) for name in ("se", "chance", "shared")} == {"float64"}
 
 
 def test_errors_and_levels_are_columns_and_what_belongs_to_them_has_no_row() -> None:
     suffixes = ("", "_se", "_unbiased", "_chance", "_chance_sd", "_shared", "_shared_sd")
     scalars = {f"0/agop_nfm{end}": place / 8 for place, end in enumerate(suffixes)} | {"0/h_stable_rank": 2.0}
-    table = Table.of(scalars, "", {"coverage": "all"}, lambda _: Figure())
+    table = ValueTable.of(scalars, "", {"coverage": "all"}, lambda _: Figure())
     assert table.rows == [
-        Row("0/agop_nfm", "0", "agop_nfm", 0, 0.125, 0.375, 0.625),
-        Row("0/h_stable_rank", "0", "h_stable_rank", 2.0),
+        ValueRow("0/agop_nfm", "0", "agop_nfm", 0, 0.125, 0.375, 0.625),
+        ValueRow("0/h_stable_rank", "0", "h_stable_rank", 2.0),
     ]
     assert [line.split() for line in repr(table).splitlines()[:3]] == [
         ["site", "quantity", "value", "standard", "error", "chance", "shared"],
@@ -175,15 +175,15 @@ def test_errors_and_levels_are_columns_and_what_belongs_to_them_has_no_row() -> 
 
 
 def test_a_long_table_is_shown_in_part_and_says_so() -> None:
-    rows = [Row(f"{index}/h_vs_m", str(index), "h_vs_m", 0.5) for index in range(100)]
-    lines = repr(Table(rows, {"coverage": "all"}, draw=lambda _: Figure())).splitlines()
+    rows = [ValueRow(f"{index}/h_vs_m", str(index), "h_vs_m", 0.5) for index in range(100)]
+    lines = repr(ValueTable(rows, {"coverage": "all"}, draw=lambda _: Figure())).splitlines()
     assert lines[0].split() == ["site", "quantity", "value"]
     assert lines[30].split() == ["29", "h_vs_m", "0.5"]
     assert lines[31:] == ["… 70 more rows; .frame() returns all", "all"]
 
 
 @each_call
-def test_a_plot_is_a_figure_with_its_title(call: Callable[..., Table]) -> None:
+def test_a_plot_is_a_figure_with_its_title(call: Callable[..., ValueTable]) -> None:
     model, x, y = started()
     figure = call(model, cross_entropy, (x, y)).plot("after training")
     titles = [figure.get_suptitle(), *(axes.get_title() for axes in figure.axes)]

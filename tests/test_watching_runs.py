@@ -99,6 +99,21 @@ def test_initial_weights_lie_in_the_run_whole_and_checked(store: Store, capfd: p
         watched(*again, first=4)
 
 
+def test_at_its_end_a_watch_asks_only_for_the_series_that_others_have_logged(
+    run: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    ask = mlflow.MlflowClient.get_metric_history
+    noted = lambda client, run_id, key: [asked.append(key), ask(client, run_id, key)][1]  # noqa: E731
+    monkeypatch.setattr(mlflow.MlflowClient, "get_metric_history", noted)
+    mlflow.log_metric("val/loss", 0.25, step=2)
+    watched(*started(), last=2)
+    assert asked == ["val/loss"]
+    table = run.artifact(only(run), "similarities.csv").read_text(encoding="utf-8")
+    assert "2,,val/loss,0.25," in table
+    assert ",agop_nfm," in table
+
+
 # ---- several watches of a run
 
 

@@ -7,13 +7,14 @@ from nfa.figures.bands import beside_curves, chance_band
 from nfa.figures.style import add_legend, add_title, epoch_axis, grid, site_label, style
 from nfa.figures.training_analysis import Series, between
 from nfa.figures.training_analysis import draw as draw_series
-from nfa.relations import RELATIONS
+from nfa.relations import RELATIONS, Limits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Group = Mapping[str, Series]
+Draw = Callable[["Axes", str, Group, str, Any], None]
 
 
 def colours(count: int) -> list[Any]:
@@ -29,7 +30,7 @@ def relation_grid(
     groups: Mapping[str, Group],
     sites: Sequence[str],
     relations: Sequence[str],
-    draw: "Callable[[Axes, str, Group, str, Any], None]",
+    draw: "Draw",
     *,
     title: str = "",
     boundary: int | None = None,
@@ -45,15 +46,9 @@ def relation_grid(
     figure, places = grid(max(1, len(drawn)), max(1, len(sites)))
     with style():
         for row, name in enumerate(drawn):
-            limits = RELATIONS[name].limits
             for column, site in enumerate(sites):
-                place, key = places[row][column], f"{site}/{name}"
-                curves = [(of, key, colour) for of, colour in zip(groups.values(), colours(len(groups)), strict=True)]
-                for label, curve in zip(groups, curves, strict=True):
-                    draw(place, label, *curve)
-                beside_curves(place, curves, limits)
-                chance_band(place, curves, limits)
-                place.set(ylim=limits)
+                place = places[row][column]
+                draw_groups(place, groups, f"{site}/{name}", draw, RELATIONS[name].limits)
                 epoch_axis(place, boundary, unit if row == len(drawn) - 1 else "")
                 place.set(title=site_label(site) if row == 0 else "")
                 place.set(ylabel=RELATIONS[name].label if column == 0 else "")
@@ -62,12 +57,22 @@ def relation_grid(
     return figure
 
 
+def draw_groups(place: "Axes", groups: Mapping[str, Group], key: str, draw: "Draw", limits: Limits | None) -> None:
+    """Draw the series `key` of all groups into a panel, with their errors and levels."""
+    curves = [(of, key, colour) for of, colour in zip(groups.values(), colours(len(groups)), strict=True)]
+    for label, curve in zip(groups, curves, strict=True):
+        draw(place, label, *curve)
+    beside_curves(place, curves, limits)
+    chance_band(place, curves, limits)
+    place.set(ylim=limits)
+
+
 def draw_run(place: "Axes", run: str, series: Group, key: str, colour: Any) -> None:
     """Draw a line."""
     draw_series(place, series.get(key, {}), label=run, color=colour, marker="o", markersize=3)
 
 
 def draw_seeds(place: "Axes", label: str, group: Group, key: str, colour: Any) -> None:
-    """Draw the mean of runs that differ only in their seed, and the interval from <key>_low to <key>_high."""
+    """Draw the mean of runs that differ only in their seed, and the interval from <key>_lo to <key>_hi."""
     draw_run(place, label, group, key, colour)
     between(place, group, key, colour)

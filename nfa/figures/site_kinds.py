@@ -44,7 +44,7 @@ def shown(series: Mapping[str, Series], sites: Sequence[str], relations: Sequenc
     """Return all sites if there are at most `most`; otherwise means over blocks, or some of the sites if there are no
     blocks.
 
-    A mean <kind>/<relation> is over the blocks that have a value; <key>_low and <key>_high are the lowest and highest.
+    A mean <kind>/<relation> is over the blocks that have a value; <key>_lo and <key>_hi are the lowest and highest.
     Levels of chance and of shared weights are means over the same blocks, where all of them have one.
     """
     if len(sites) <= most:
@@ -69,8 +69,8 @@ def _over_blocks(key: str, series: Mapping[str, Series], blocks: Sequence[str]) 
     values = {step: [series[block][step] for block in of] for step, of in having.items()}
     return {
         key: {step: _mean(of) for step, of in values.items()},
-        f"{key}_low": {step: min(of) for step, of in values.items()},
-        f"{key}_high": {step: max(of) for step, of in values.items()},
+        f"{key}_lo": {step: min(of) for step, of in values.items()},
+        f"{key}_hi": {step: max(of) for step, of in values.items()},
         **{f"{key}{end}": found for end in LEVELS if (found := _levels(series, having, end))},
     }
 

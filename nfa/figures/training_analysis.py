@@ -38,14 +38,14 @@ def training_analysis(
     `series` holds epoch → value by metric key (`train/loss`, `layer_0/agop_nfm`, …). Losses are drawn at the epochs
     that have similarities. Where they exist, a band shows two standard errors, and a dotted line in the colour of its
     curve the shared-weights level. The grey band is chance ± 2 SD of the first of `similarities` alone, because those
-    of all would cover the panel; chance levels of shares in known features are grey lines. Where <key>_low and
-    <key>_high exist, as for a mean over blocks, the band between them is labelled `band`.
+    of all would cover the panel; chance levels of shares in known features are grey lines. Where <key>_lo and
+    <key>_hi exist, as for a mean over seeds or blocks, the band between them is labelled `band`.
     """
     figure, places = panels(len(sites))
     with style():
         for place, site in zip(places, sites, strict=True):
             _panel(place, series, site, similarities, boundary, unit)
-            if any(f"{site}/{name}_low" in series for name in similarities):
+            if any(f"{site}/{name}_lo" in series for name in similarities):
                 place.fill_between([], [], color="0.5", alpha=0.3, linewidth=0, label=band)
         add_legend(figure)
         add_title(figure, title)
@@ -74,10 +74,12 @@ def _panel(
     epochs = set().union(*(series.get(f"{site}/{name}", {}) for name in similarities)) | set(
         series.get("train/loss", {})
     )
+    losses = {key: of_key for key, of_key in series.items() if key.startswith(tuple(LOSSES))}
+    drawn = {key: {at: value for at, value in of_key.items() if at in epochs} for key, of_key in losses.items()}
     for key, look in LOSSES.items():
-        draw(axes, {epoch: value for epoch, value in series.get(key, {}).items() if epoch in epochs}, **look)
+        draw(axes, drawn.get(key, {}), **look)
     axes.set_title(site_label(site))
-    _loss_axis(axes)
+    _loss_axis(axes, drawn)
     epoch_axis(axes, boundary, unit)
     right = axes.twinx()
     for name in similarities:
@@ -92,12 +94,16 @@ def _panel(
     right.grid(visible=False)
 
 
-def _loss_axis(axes: "Axes") -> None:
-    """Set up the left axis; it has no ticks if no loss was logged, as in a user's own training loop."""
+def _loss_axis(axes: "Axes", losses: Mapping[str, Series]) -> None:
+    """Set up the left axis, with the bands around means; it has no ticks if no loss was logged, as in a user's own
+    training loop.
+    """
     if not axes.get_lines():
         axes.set_yticks([])
         return
     axes.set(ylabel="loss", yscale="log")
+    for key, look in LOSSES.items():
+        between(axes, losses, key, look["color"], alpha=0.1)
     low, high = axes.get_ylim()
     if high < LONG * low:
         plain_numbers(axes.yaxis)
@@ -110,13 +116,21 @@ def _scale(similarities: Sequence[str]) -> str:
     return ", ".join(words)
 
 
-def between(axes: "Axes", series: Mapping[str, Series], key: str, colour: Any) -> None:
-    """Draw a band from the lowest to the highest value behind a mean, where the series has them."""
-    low, high = series.get(f"{key}_low", {}), series.get(f"{key}_high", {})
+def between(axes: "Axes", series: Mapping[str, Series], key: str, colour: Any, alpha: float = 0.15) -> None:
+    """Draw a band between the two ends that a series has beside a mean; on a logarithmic axis after all lines.
+
+    A logarithmic axis reaches down to the band, but at most to a tenth of its lowest value, as an end may be negative.
+    """
+    low, high = series.get(f"{key}_lo", {}), series.get(f"{key}_hi", {})
     epochs = sorted(low)
-    if epochs:
-        bottom, top = ([side[epoch] for epoch in epochs] for side in (low, high))
-        axes.fill_between(epochs, bottom, top, color=colour, alpha=0.15, linewidth=0)
+    if not epochs:
+        return
+    bottom, top = ([side[epoch] for epoch in epochs] for side in (low, high))
+    if axes.get_yscale() == "log":
+        lowest, highest = axes.get_ylim()
+        bottom = [max(end, lowest / 10) for end in bottom]
+        axes.set_ylim(min(lowest, *bottom), max(highest, *top))
+    axes.fill_between(epochs, bottom, top, color=colour, alpha=alpha, linewidth=0 if len(epochs) > 1 else 2)
 
 
 def draw(axes: "Axes", values: Series, **look: Any) -> None:

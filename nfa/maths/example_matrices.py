@@ -60,6 +60,13 @@ class OuterProducts:
             values = values - torch.outer(self._entries()[one], other._entries()[one])
         return values
 
+    def squared_through(self, vector: Float[Tensor, " i"]) -> Float[Tensor, " m"]:
+        """Return ‖a_n v‖² in float64."""
+        rows, factor = self.rows.double(), None if self.factor is None else self.factor.double()
+        along = rows @ (vector if factor is None else factor @ vector)
+        mapped = (along[..., None] * rows).sum(dim=-2)
+        return (mapped if factor is None else mapped @ factor).square().sum(dim=-1)
+
     def estimates(self) -> "list[OuterProducts]":
         """Return the independent estimates one by one."""
         return [self] if self.rows.ndim == 3 else [replace(self, rows=part) for part in self.rows.unbind(dim=1)]
@@ -138,6 +145,12 @@ class PairedProducts:
             entries = self._entries(everyone)[one]
             values = values - torch.outer(entries, entries)
         return values
+
+    def squared_through(self, vector: Float[Tensor, " i"]) -> Float[Tensor, " m"]:
+        """Return ‖a_n v‖² in float64."""
+        pulled, inputs = (self.gradients @ self.weight).double(), self.inputs.double()
+        mapped = ((inputs @ vector)[..., None] * pulled + (pulled @ vector)[..., None] * inputs).sum(dim=1) / 2
+        return mapped.square().sum(dim=1)
 
     def estimates(self) -> "list[PairedProducts]":
         """Return the independent estimates one by one: there is one."""

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nfa.maths.chance import Level
-from nfa.maths.shared_weights import haar_rows
+from nfa.maths.haar import haar_rows
 from nfa.maths.spectrum import CUTOFF
 
 AFFORDABLE = 64  # dimensions, up to which every rotation is made and decomposed

@@ -6,8 +6,7 @@ the output space, WᵀXW with X = QSQᵀ is what W alone explains. All similarit
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -16,13 +15,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nfa.maths.chance import Level
+from nfa.maths.haar import haar_rows
 from nfa.maths.similarity import Similarity, inner
 
 FLAT, FLAT_SQUARES = 32, 16  # a spectrum of C, and of C², of such participation ratios averages itself
-DRAWS = 200
 NEGLIGIBLE = 1e-12  # of a trace
-BLOCK = 2**23  # numbers in the rows of rotations that are made at a time
-KEPT = 2**21  # numbers in the rows that are kept for the next layer and checkpoint
 
 Number = TypeVar("Number", float, Tensor)
 
@@ -95,7 +92,8 @@ def closed_form(size: int, s: Powers, c: Powers, b: Target) -> Level | None:
     if not (over and 0 < under < math.inf and 0 < b.norm < math.inf):
         return None
     mean = over / math.sqrt(under) / b.norm
-    return Level(mean, abs(mean) * math.sqrt(max(0.0, _variance(size, s, c, b, over, under))))
+    variance = _variance(size, s, c, b, over, under)
+    return Level(mean, abs(mean) * math.sqrt(variance) if variance >= 0 else math.nan)
 
 
 def _means(size: int, s: Powers, c: Powers, b: Target) -> tuple[float, float]:
@@ -132,8 +130,11 @@ def _variance(r: int, s: Powers, c: Powers, b: Target, over: float, under: float
         (0.0, c.four - c.two**2 / r, c.three - c.two * c.one / r),
         (0.0, 0.0, c.two - c.one**2 / r),
     )
-    spreads = s.two - s.one**2 / r, s.three - s.one * s.two / r, s.four - s.two**2 / r
-    total = 0.0
+    spread, skew = s.two - s.one**2 / r, s.three - s.one * s.two / r
+    if spread <= NEGLIGIBLE * s.two:
+        return 0.0 if spread >= -NEGLIGIBLE * s.two else math.nan
+    # Estimates from random directions may contradict the inequality of Cauchy and Schwarz, and variances be negative.
+    spreads, total = (spread, skew, max(s.four - s.two**2 / r, skew**2 / spread)), 0.0
     for row, (a1, a2) in enumerate(coefficients):
         for column, (b1, b2) in enumerate(coefficients[row:], row):
             weight = a1 * b1 * spreads[0] + (a1 * b2 + a2 * b1) * spreads[1] + a2 * b2 * spreads[2]
@@ -177,7 +178,26 @@ def by_rotations(
     known = _means(size, s, c, b)
     controls = torch.stack([torch.ones_like(over), over / known[0] - 1, under / known[1] - 1], dim=1)
     fit = torch.linalg.lstsq(controls.cpu(), levels.cpu()[:, None], driver="gelsd").solution
-    return Level(float(fit[0]), float(levels.std()))
+    mean, rest = float(fit[0]), _variance_of_rest(size, s, spectrum, count, b, known)
+    return Level(mean, math.sqrt(float(levels.var()) + mean**2 * rest))
+
+
+def _variance_of_rest(
+    size: int, s: Powers, spectrum: Spectrum, count: int, b: Target, known: tuple[float, float]
+) -> float:
+    """Return the variance of the logarithm that rotations of the other r − m directions would add.
+
+    S has the share (r − m)/r of its trace among these on average, and its eigenvalues are taken to be smaller by it.
+    """
+    tail, among = spectrum.values[count:].double(), spectrum.target[count:, count:].double()
+    if size - count < 2 or not len(tail):
+        return 0.0
+    share, diagonal = (size - count) / size, among.diagonal()
+    s = Powers(*(trace * share**power for power, trace in enumerate(s, start=1)))
+    c = Powers(*(float(tail.pow(power).sum()) for power in (1, 2, 3, 4)))
+    traces = float(diagonal.sum()), float(diagonal @ tail), float(diagonal @ tail.square()), inner(among, among)
+    found = _variance(size - count, s, c, Target(*traces, b.norm), *known)
+    return found if found > 0 else 0.0
 
 
 def _rotated(
@@ -223,41 +243,6 @@ def outstanding(values: Float[Tensor, " m"], size: int) -> int:
     )
     count = next(left, len(values))
     return size if size - count < 2 else count
-
-
-def haar_rows(count: int, size: int, seed: int, draws: int = DRAWS) -> Iterator[Float[Tensor, "part count size"]]:
-    """Yield orthonormal rows of random rotations, some rotations at a time: the transposed Q factors of Gaussian
-    matrices.
-
-    With the signs of the diagonal of R, Q has the Haar measure. Mezzadri 2007, arXiv math-ph/0609050.
-
-    Args:
-        count: The number of rows.
-        size: Their length.
-        seed: The seed.
-        draws: The number of rotations.
-
-    Yields:
-        The rows, in float64.
-    """
-    if draws * count * size <= KEPT:
-        yield _kept_rows(count, size, seed, draws)
-        return
-    yield from _made_rows(count, size, seed, draws)
-
-
-@lru_cache(maxsize=8)
-def _kept_rows(count: int, size: int, seed: int, draws: int) -> Tensor:
-    """Return the rows of all rotations; layers of one size, and all checkpoints, have the same rotations."""
-    return torch.cat(list(_made_rows(count, size, seed, draws)))
-
-
-def _made_rows(count: int, size: int, seed: int, draws: int) -> Iterator[Tensor]:
-    random, most = torch.Generator().manual_seed(seed), max(1, BLOCK // max(1, count * size))
-    for start in range(0, draws, most):
-        gaussian = torch.randn(min(most, draws - start), size, count, dtype=torch.float64, generator=random)
-        q, r = torch.linalg.qr(gaussian)
-        yield (q * r.diagonal(dim1=1, dim2=2).sign()[:, None]).transpose(1, 2)
 
 
 def mean_product(estimates: Sequence[Tensor], product: Callable[[Tensor, Tensor], Any]) -> Any:

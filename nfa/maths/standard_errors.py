@@ -22,6 +22,8 @@ from nfa.maths.similarity import Similarity
 FEWEST = 32  # examples below which no standard error is given: variances of so few are not known
 NOISE = 0.5  # no unbiased cosine where sampling makes more than this part of a squared norm
 NOISE_OF_RANKS = 0.1  # no standard error of a stable rank where it does so, since λ is then biased as well
+CLEARLY = 2.0  # errors of an eigenvalue, by which it must exceed the next one
+HALF = 0.5  # of a standard error, by which sampling may move a stable rank on average
 FEW = 0.05  # of the stored examples: where these carry so much of the variance of t,
 MOST_OF_IT = 0.6  # a few examples decide, and no standard error is given, because it would be too small
 
@@ -122,36 +124,47 @@ def cosine_error(a: Matrix, b: Matrix, similarity: Similarity, sampling: Samplin
 
 
 def stable_rank_error(
-    matrix: SampleMean, largest: float, vector: Float[Tensor, " i"], similarity: Similarity, sampling: Sampling
-) -> float | None:
+    matrix: SampleMean, values: Float[Tensor, " k"], vector: Float[Tensor, " i"], similarity: Similarity,
+    sampling: Sampling,
+) -> float | None:  # fmt: skip
     """Return the standard error of the stable rank ‖A‖²/λ² over examples.
 
     With the eigenvector v of the eigenvalue λ of largest magnitude, t_n = 2⟨a_n, A⟩/λ² − 2 (‖A‖²/λ³) vᵀa_n v. What
-    sampling adds to ‖A‖² and to λ² nearly cancels where it is little, so the value itself is not corrected.
+    sampling adds to ‖A‖² and to λ² nearly cancels where it is little, so the value itself is not corrected. It is not
+    little where another eigenvalue λ′ is close: the largest one of a sample is too large by up to about
+    (1 − n/N)/n · E‖(a_n − A) v‖²/(|λ| − |λ′|), or belongs to another direction than that of all examples.
 
     Args:
         matrix: The matrix A.
-        largest: λ.
+        values: λ and the next eigenvalue λ′, if there is one, by magnitude.
         vector: v.
         similarity: What computes and remembers products; it must not centre.
         sampling: How the examples were drawn.
 
     Returns:
-        The error; None where there is no sampling error, where a few examples decide, and where sampling makes more
-        than a tenth of ‖A‖².
+        The error; None where there is no sampling error, where a few examples decide, where sampling makes more than a
+        tenth of ‖A‖², and where the eigenvalue is not clearly the largest one.
     """
-    square = similarity.inner(matrix.matrix, matrix.matrix)
+    square, largest = similarity.inner(matrix.matrix, matrix.matrix), float(values[0])
     if not (sampling.unseen > 0 and largest) or len(matrix.examples.numbers) < FEWEST:
         return None
-    if _Pair(matrix, matrix.matrix, similarity, sampling).noise(0) > NOISE_OF_RANKS:
+    noise = _Pair(matrix, matrix.matrix, similarity, sampling).noise(0)
+    if noise > NOISE_OF_RANKS:
         return None
-    along = Congruence(vector.to(_like(matrix))[None], None)
+    along = matrix.examples.along(Congruence(vector.to(_like(matrix))[None], None), similarity)
     itself = similarity.once(matrix.examples.along, matrix.matrix, similarity) / largest**2
-    terms = 2 * itself - 2 * square / largest**3 * matrix.examples.along(along, similarity)
+    terms = 2 * itself - 2 * square / largest**3 * along
     variance, carried = _within(terms, sampling.classes_of(matrix.examples))
     if not math.isfinite(variance) or carried >= MOST_OF_IT:
         return None
-    return math.sqrt(sampling.unseen * variance / sampling.examples)
+    share = sampling.unseen / sampling.examples
+    error, gap = math.sqrt(share * variance), abs(largest) - (float(values[1].abs()) if len(values) > 1 else 0.0)
+    spread = share * float(along.var())
+    if gap <= CLEARLY * math.sqrt(spread):
+        return None
+    mixed = share * float((matrix.examples.squared_through(vector) - along.square()).mean())
+    moved = square / largest**2 * abs(noise - spread / largest**2 - 2 * mixed / (abs(largest) * gap))
+    return error if moved <= HALF * error else None
 
 
 def _like(matrix: SampleMean) -> Tensor:

@@ -46,6 +46,33 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval | 
     return Interval(mean, mean - reach, mean + reach, n)
 
 
+def share_interval(share: float, n: int, confidence: float = 0.95) -> Interval:
+    """Return a share of n independent cases and Wilson's interval for the probability behind it (Wilson 1927).
+
+    The interval holds the probabilities p with |share − p| ≤ z √(p (1 − p)/n), z the normal quantile; unlike
+    share ± z √(share (1 − share)/n) it is valid for shares near 0 and 1 too.
+
+    Args:
+        share: The share, from 0 to 1.
+        n: The number of cases.
+        confidence: The confidence level.
+
+    Returns:
+        The share and the interval.
+
+    Example:
+        >>> [round(end, 4) for end in share_interval(0.9, 100)[1:3]]
+        [0.8256, 0.9448]
+    """
+    from scipy import stats
+
+    z = float(stats.norm.ppf((1 + confidence) / 2))
+    wide = 1 + z * z / n
+    middle = (share + z * z / (2 * n)) / wide
+    reach = z * math.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2) / wide
+    return Interval(share, middle - reach, middle + reach, n)
+
+
 def crossed_bootstrap(
     values: Float64[np.ndarray, "seeds recordings"], *, draws: int = 4000, seed: int = 0, confidence: float = 0.95
 ) -> Interval | None:

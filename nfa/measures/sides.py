@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -10,10 +11,14 @@ from nfa.maths.congruence import Congruence
 from nfa.parallel import World
 
 Positions = Literal["each", "sum"]
+ROUNDING = 16  # times the resolution of the numbers that are added up, and were themselves rounded before
 
 
 def rows_of(x: Float[Tensor, "n s f"], positions: Positions) -> Float[Tensor, "m f"]:
-    """Flatten positions into rows, or sum over each example's positions.
+    """Flatten positions into rows, or sum over each example's positions; a sum that is only a rounding error is 0.
+
+    The gradients of an attention's keys, for example, add up to 0 over positions, because softmax does not change when
+    all scores move together.
 
     Args:
         x: Values [n, s, f].
@@ -22,7 +27,11 @@ def rows_of(x: Float[Tensor, "n s f"], positions: Positions) -> Float[Tensor, "m
     Returns:
         Rows [m, f], with m = n·s or m = n.
     """
-    return x.sum(dim=1) if positions == "sum" else x.flatten(0, 1)
+    if positions == "each":
+        return x.flatten(0, 1)
+    total = x.sum(dim=1)
+    rounding = ROUNDING * torch.finfo(x.dtype).eps * x.abs().sum(dim=1).amax(dim=1, keepdim=True)
+    return total.masked_fill(total.abs().amax(dim=1, keepdim=True) <= rounding, 0)
 
 
 def by_example(rows: Float[Tensor, "m f"], n: int) -> Float[Tensor, "n s f"]:

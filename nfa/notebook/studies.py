@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch.nn as nn
 from torch import Tensor
 
-from nfa.notebook.table import Table
+from nfa.notebook.table import ValueTable
 from nfa.watching.models import observable
 from nfa.watching.options import Asked
 from nfa.watching.start import Start
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Study = TypeVar("Study", bound=WatchedStudy)
 
 
-def alignment(model: nn.Module, loss: Loss, probe: Any, **options: Any) -> Table:
+def alignment(model: nn.Module, loss: Loss, probe: Any, **options: Any) -> ValueTable:
     """Compute relations of weights, representations and gradients at every site.
 
     Relations to the initial weights are left out, because these are not known.
@@ -55,10 +55,10 @@ def alignment(model: nn.Module, loss: Loss, probe: Any, **options: Any) -> Table
     model, study = _opened(WatchedAlignment, "alignment", model, loss, probe, options)
     with observable(model):
         values = study.values(model, 0)
-    return Table.of(values, "", study.described(), partial(_relations, values, study.described()))
+    return ValueTable.of(values, "", study.described(), partial(_relations, values, study.described()))
 
 
-def gradient_directions(model: nn.Module, loss: Loss, probe: Any, **options: Any) -> Table:
+def gradient_directions(model: nn.Module, loss: Loss, probe: Any, **options: Any) -> ValueTable:
     """Compare the directions of per-example gradients: cosines, silhouette, effective rank, noise scale and more.
 
     Args:
@@ -78,10 +78,10 @@ def gradient_directions(model: nn.Module, loss: Loss, probe: Any, **options: Any
     with observable(model):
         result = study.analysis(model)
     draw = partial(_cosines, result.arrays, study.analysis.classes)
-    return Table.of(result.scalars, "gradient/", study.described(), draw)
+    return ValueTable.of(result.scalars, "gradient/", study.described(), draw)
 
 
-def gradient_flow(model: nn.Module, loss: Loss, probe: Any, **options: Any) -> Table:
+def gradient_flow(model: nn.Module, loss: Loss, probe: Any, **options: Any) -> ValueTable:
     """Measure how large the gradient of the mean loss is in each part of the model (root mean square of its entries).
 
     Args:
@@ -100,7 +100,7 @@ def gradient_flow(model: nn.Module, loss: Loss, probe: Any, **options: Any) -> T
     model, study = _opened(WatchedFlow, "gradient_flow", model, loss, probe, options)
     with observable(model):
         values = study.values(model, 0)
-    return Table.of(values, "flow/", study.described(), partial(_parts, values, study.described()))
+    return ValueTable.of(values, "flow/", study.described(), partial(_parts, values, study.described()))
 
 
 def gradient_gram(model: nn.Module, loss: Loss, probe: Any, **options: Any) -> Tensor:

@@ -1,8 +1,10 @@
-"""The table that a study of a model in a notebook returns."""
+"""The tables that calls in a notebook return."""
 
-from collections.abc import Callable, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from html import escape
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from nfa.extras import check_extra
 from nfa.levels import beside, is_beside
@@ -13,10 +15,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWN = 30  # rows that are printed
-OPTIONAL = ("standard_error", "chance", "shared")  # columns of numbers that some values lack
+LEVELS = ("standard error", "chance", "shared")  # heads of columns
 
 
-class Row(NamedTuple):
+class ValueRow(NamedTuple):
     """A value: metric key, site or part of the model (empty = the whole model), quantity, value, standard error, chance
     level and shared-weights level.
     """
@@ -25,49 +27,24 @@ class Row(NamedTuple):
     site: str
     quantity: str
     value: float
-    standard_error: float | None = None
+    se: float | None = None
     chance: float | None = None
     shared: float | None = None
 
 
-@dataclass(frozen=True, repr=False)
-class Table:
-    """The values of a study; undefined values have no row.
+Row = TypeVar("Row", bound=NamedTuple)
 
-    Args:
-        rows: The values.
-        described: The conventions of the study, and how much of the model is seen.
-        draw: A function that makes a figure with a given title.
 
-    Example:
-        >>> rows = [Row("0/h_vs_m", "0", "h_vs_m", 0.25), Row("2/h_vs_m", "2", "h_vs_m", 0.5)]
-        >>> table = Table(rows, {"coverage": "watching 24 of 24 weights"}, draw=lambda title: None)
-        >>> table
-        site  quantity  value
-        0     h_vs_m    0.25
-        2     h_vs_m    0.5
-        watching 24 of 24 weights
-        >>> table["2/h_vs_m"], len(table), [row.site for row in table]
-        (0.5, 2, ['0', '2'])
-    """
+class Table(ABC, Generic[Row]):
+    """Values with their standard errors and levels, one row each; undefined values have no row."""
 
-    rows: list[Row]
-    described: Mapping[str, Any]
-    draw: Callable[[str], "Figure"]
+    rows: Sequence[Row]
+    kinds: ClassVar[Mapping[str, str]] = dict.fromkeys(("value", "se", "chance", "shared"), "float64")  # of columns
+    columns: ClassVar[tuple[str, ...]]
 
-    @classmethod
-    def of(cls, scalars: Mapping[str, float], prefix: str, described: Mapping[str, Any], draw: Any) -> "Table":
-        """Create a table from values by metric key, each of which begins with `prefix`; errors and levels have the
-        suffixes of nfa/levels.py.
-        """
-        rows = []
-        for key in [key for key in scalars if not is_beside(key)]:
-            (site, _, quantity), by = key.removeprefix(prefix).rpartition("/"), beside(scalars, key)
-            rows.append(Row(key, site, quantity, scalars[key], by.standard_error, by.chance, by.shared))
-        return cls(rows, described, draw)
-
-    def __getitem__(self, key: str) -> float:
-        return {row.key: row.value for row in self.rows}[key]
+    @abstractmethod
+    def _printed(self) -> tuple[Sequence[str], Callable[[Row], Sequence[str]], str]:
+        """Return the heads of the printed columns, what a row has in them, and the last line."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -80,21 +57,83 @@ class Table:
         check_extra("frame()", "pandas", otherwise="take the rows one by one: for row in table")
         import pandas
 
-        return pandas.DataFrame(self.rows, columns=Row._fields).astype(dict.fromkeys(OPTIONAL, float))
+        return pandas.DataFrame(self.rows, columns=self.columns).astype(self.kinds)
+
+    def _shown(self) -> tuple[list[tuple[str, ...]], list[str]]:
+        """Return the printed cells, without empty columns, and the lines below them."""
+        heads, cells_of, said = self._printed()
+        cells = [tuple(heads), *(tuple(cells_of(row)) for row in self.rows[:SHOWN])]
+        columns = [column for column in zip(*cells, strict=True) if any(column[1:]) or column[0] == "value"]
+        left = len(self) - SHOWN
+        more = [f"… {counted(left, 'more row')}; .frame() returns all"] if left > 0 else []
+        return list(zip(*columns, strict=True)), [*more, said]
+
+    def __repr__(self) -> str:
+        cells, lines = self._shown()
+        return "\n".join([*aligned(cells), *lines])
+
+    def _repr_html_(self) -> str:
+        (heads, *rows), lines = self._shown()
+        body = [_html(heads, "th"), *(_html(row, "td") for row in rows)]
+        return f"<table>{''.join(body)}</table>{'<br>'.join(map(escape, lines))}"
+
+
+def _html(cells: Sequence[str], kind: str) -> str:
+    return f"<tr>{''.join(f'<{kind}>{escape(cell)}</{kind}>' for cell in cells)}</tr>"
+
+
+def numbers(value: float, se: float | None, chance: float | None, shared: float | None) -> tuple[str, ...]:
+    """Return a value, its error and its levels as they are printed."""
+    return f"{value:.4g}", number(se, ".2g"), number(chance, ".4g"), number(shared, ".4g")
+
+
+@dataclass(frozen=True, repr=False)
+class ValueTable(Table[ValueRow]):
+    """The values of a study of one model.
+
+    Args:
+        rows: The values.
+        described: The conventions of the study, and how much of the model is seen.
+        draw: A function that makes a figure with a given title.
+
+    Example:
+        >>> rows = [ValueRow("0/h_vs_m", "0", "h_vs_m", 0.25), ValueRow("2/h_vs_m", "2", "h_vs_m", 0.5)]
+        >>> table = ValueTable(rows, {"coverage": "watching 24 of 24 weights"}, draw=lambda title: None)
+        >>> table
+        site  quantity  value
+        0     h_vs_m    0.25
+        2     h_vs_m    0.5
+        watching 24 of 24 weights
+        >>> table["2/h_vs_m"], len(table), [row.site for row in table]
+        (0.5, 2, ['0', '2'])
+    """
+
+    columns = ValueRow._fields
+    rows: list[ValueRow]
+    described: Mapping[str, Any]
+    draw: Callable[[str], "Figure"]
+
+    @classmethod
+    def of(cls, scalars: Mapping[str, float], prefix: str, described: Mapping[str, Any], draw: Any) -> "ValueTable":
+        """Create a table from values by metric key, each of which begins with `prefix`; errors and levels have the
+        suffixes of nfa/levels.py.
+        """
+        rows = []
+        for key in [key for key in scalars if not is_beside(key)]:
+            (site, _, quantity), by = key.removeprefix(prefix).rpartition("/"), beside(scalars, key)
+            rows.append(ValueRow(key, site, quantity, scalars[key], by.standard_error, by.chance, by.shared))
+        return cls(rows, described, draw)
+
+    def __getitem__(self, key: str) -> float:
+        return {row.key: row.value for row in self.rows}[key]
 
     def plot(self, title: str = "") -> "Figure":
         """Return a matplotlib figure of the values."""
         return self.draw(title)
 
-    def __repr__(self) -> str:
-        header = ("site", "quantity", "value", "standard error", "chance", "shared")
-        cells = [header, *map(_cells, self.rows[:SHOWN])]
-        columns = [column for column in zip(*cells, strict=True) if any(column[1:]) or column[0] == "value"]
-        left = len(self.rows) - SHOWN
-        more = [f"… {counted(left, 'more row')}; .frame() returns all"] if left > 0 else []
-        return "\n".join([*aligned(zip(*columns, strict=True)), *more, self.described["coverage"]])
+    def _printed(self) -> tuple[Sequence[str], Callable[[ValueRow], Sequence[str]], str]:
+        return ("site", "quantity", "value", *LEVELS), _cells, self.described["coverage"]
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    levels = [number(level, ".4g") for level in (row.chance, row.shared)]
-    return row.site, row.quantity, f"{row.value:.4g}", number(row.standard_error, ".2g"), *levels
+def _cells(row: ValueRow) -> tuple[str, ...]:
+    return row.site, row.quantity, *numbers(row.value, row.se, row.chance, row.shared)

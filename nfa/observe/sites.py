@@ -85,8 +85,8 @@ class SiteRecorder(Recorder):
 
     def _begins(self, module: nn.Module, _args: Any) -> None:
         path = self.paths.get(id(module))
-        own = (path, module, list[int](), len(self._made)) if path is not None else self._running[-1]  # without a name
-        self._running.append(own)
+        # Modules without a name count as part of the one that they run in.
+        self._running.append(self._running[-1] if path is None else (path, module, [], len(self._made)))
         self.called.add(self._running[-1][0])
 
     def _ends(self, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> Any:

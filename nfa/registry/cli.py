@@ -13,13 +13,13 @@ import time
 import traceback
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 from nfa import masking
 from nfa.errors import NfaError, Refusal, headline
 from nfa.extras import EXTRAS, check_extra, is_installed
 from nfa.registry import doors, signals
+from nfa.registry.commands import typed_command
 from nfa.registry.entry_points import entry_points
 from nfa.registry.importing import importing
 from nfa.registry.places import named
@@ -54,12 +54,6 @@ def _pairs(argv: Sequence[str], fields: Mapping[str, Any]) -> dict[str, str]:
             raise Refusal(f"--{name} without a value", f"--{name} VALUE", f"add a value after --{name}")
         pairs[name] = value
     return pairs
-
-
-def typed_command(name: str) -> str:
-    """Return the command that started this process: nfa NAME, python -m nfa NAME, or python -m entrypoints.NAME."""
-    program = {"nfa": "nfa ", "__main__": "python -m nfa "}
-    return program.get(Path(sys.argv[0]).stem, "python -m entrypoints.") + name
 
 
 def show(page: str) -> None:

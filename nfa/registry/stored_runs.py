@@ -98,9 +98,10 @@ def _kept_examples(run_id: str) -> "Batch | None":
 
 
 def take_up(run_id: str, *, parent: tracking.TrackedRun | None = None) -> tracking.TrackedRun:
-    """Reopen a training run after checking that its files are undamaged."""
+    """Reopen a training run after checking that its files are undamaged; one that has none yet starts over."""
     run = tracking.reopen_run(run_id, parent=parent)
-    check_whole(run.run_id)
+    if tracking.has_artifact(run.run_id, "config.json"):
+        check_whole(run.run_id)
     return run
 
 

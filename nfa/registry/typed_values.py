@@ -16,6 +16,9 @@ WRITTEN = {  # Python would also accept underscores and digits of other alphabet
     int: re.compile(r"[+-]?[0-9]+"),
     float: re.compile(r"[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|inf|nan)"),
 }
+SEED_LIMIT = 2**63  # above every seed of a training
+MOST_SEEDS = 1000
+SEEDS = f"numbers from 0 to 2⁶³ − 1 and ranges a-b, comma-separated, each once, at most {MOST_SEEDS}"
 Number = TypeVar("Number", int, float)
 
 
@@ -48,13 +51,32 @@ def read_number(text: str, kind: type[Number]) -> Number:
     return kind(text)
 
 
-def whole_numbers(name: str, text: str) -> list[int]:
-    """Parse distinct whole numbers ≥ 0, comma-separated; raise `Refusal` for anything else."""
-    parts = [part.strip() for part in text.split(",")]
-    found = [int(part) for part in parts if re.fullmatch(r"[0-9]+", part)]
-    if len(set(found)) < len(parts):
-        raise Refusal(f"{name}={text!r}", "distinct whole numbers ≥ 0, comma-separated", f"{name}=1,2,3")
+def seed_list(text: str) -> list[int]:
+    """Parse the grammar of all lists of seeds: numbers and ranges `a-b`, comma-separated, each seed once.
+
+    Raises:
+        Refusal: The text is something else, or names a seed that no training takes.
+
+    >>> seed_list("1-3,9")
+    [1, 2, 3, 9]
+    """
+    found: list[int] = []
+    for part in text.split(","):
+        span = _span(part.strip())
+        if not span or not set(span).isdisjoint(found) or len(found) + len(span) > MOST_SEEDS:
+            at = f" (at {part.strip()!r})" if "," in text else ""
+            raise Refusal(f"seeds={text!r}{at}", SEEDS, "for example seeds=1-3, or seeds=1,2,7")
+        found.extend(span)
     return found
+
+
+def _span(part: str) -> range:
+    """Return the seeds of one part of a list; none if it is not a number below the limit, or an ascending range."""
+    match = re.fullmatch(r"([0-9]{1,19})(?:-([0-9]{1,19}))?", part)
+    if match is None:
+        return range(0)
+    first, last = int(match[1]), int(match[2] or match[1])
+    return range(first, last + 1) if last < min(SEED_LIMIT, first + MOST_SEEDS) else range(0)
 
 
 def kinds_of(hint: Any) -> tuple[Any, ...]:

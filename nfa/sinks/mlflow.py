@@ -116,12 +116,14 @@ class MlflowRun:
         """Tell whether the run has an artifact at this path."""
         return name in self.files(_folder(name))
 
-    def series(self) -> dict[str, dict[int, float]]:
-        """Return everything that has been logged: key → step → value."""
+    def series(self, known: Mapping[str, Mapping[int, float]] = {}) -> dict[str, Mapping[int, float]]:
+        """Return everything that has been logged: key → step → value; what is `known` is not read again."""
         with self._answering():
             keys = self._client.get_run(self.run_id).data.metrics
-            history = {key: self._client.get_metric_history(self.run_id, key) for key in keys}
-        return {key: {item.step: item.value for item in items} for key, items in history.items()}
+            return {key: known[key] if key in known else self._series_of(key) for key in keys}
+
+    def _series_of(self, key: str) -> dict[int, float]:
+        return {item.step: item.value for item in self._client.get_metric_history(self.run_id, key)}
 
     def put_tensors(self, name: str, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str] = {}) -> None:
         """Write tensors to a safetensors artifact, with a digest of its content."""
@@ -153,7 +155,7 @@ class MlflowRun:
         address = str(self._info.artifact_uri)
         if urllib.parse.urlparse(address).scheme not in ("", "file"):
             return None
-        return Path(local_file_uri_to_path(address))  # type: ignore[no-untyped-call]
+        return Path(local_file_uri_to_path(address))
 
     def _put(self, name: str, write: Callable[[Path], object]) -> None:
         """Write a file completely or not at all; a local artifact folder also survives that this process is killed

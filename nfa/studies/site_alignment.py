@@ -125,10 +125,9 @@ class SiteAlignment:
         plain = self.options.centre == "none" and not self.rooted
         if not (found and plain and self.sampling and isinstance(measured, SampleMean)):
             return found
-        leading = spectrum.leading(matrix, min(k, matrix.size), self.similarity)
+        leading = spectrum.leading(matrix, min(max(k, 2), matrix.size), self.similarity)
         assert leading is not None
-        largest, vector = float(leading[0][0]), leading[1][:, 0]
-        error = stable_rank_error(measured, largest, vector, self.similarity, self.sampling)
+        error = stable_rank_error(measured, leading[0][:2], leading[1][:, 0], self.similarity, self.sampling)
         return {**found, **({} if error is None else {"_se": error})}
 
     def _known_share(self, relation: Relation) -> Values:

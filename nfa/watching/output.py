@@ -36,7 +36,8 @@ class Output:
         self.run = self.sink if isinstance(self.sink, MlflowRun) else None
         self.title = self.run.name if self.run else title
         self.again = self.run is not None and any(self.run.has(f"{prefix}{name}.json") for name in STUDIES)
-        self._kept: dict[str, dict[int, float]] = self.run.series() if self.run and self.again else {}
+        before = self.run.series() if self.run and self.again else {}
+        self._kept = {key: dict(of_key) for key, of_key in before.items()}
 
     @property
     def place(self) -> object:
@@ -73,8 +74,8 @@ class Output:
         self.sink.figure(f"{self.prefix}{name}", figure)
 
     def series(self) -> Recorded:
-        """Return series by key, without the prefix; for an MLflow run, all of them."""
-        found = self.run.series() if self.run else self._kept
+        """Return series by key, without the prefix; for an MLflow run, also those of other programs."""
+        found = self.run.series(self._kept) if self.run else self._kept
         return {key.removeprefix(self.prefix): of for key, of in found.items() if key.startswith(self.prefix)}
 
     def initial_weights(self) -> dict[str, Tensor]:

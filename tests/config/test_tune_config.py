@@ -99,5 +99,5 @@ def test_the_median_prunes_one_objective_and_nothing_prunes_several() -> None:
 def test_two_searches_are_the_same_whatever_does_not_decide_a_trial() -> None:
     one = TuneConfig(n_trials=5, n_workers=2, confirm=0, run_name="a", timeout=3)
     assert one.identity == TuneConfig().identity
-    for options in ({"seeds": 2}, {"space": "lr=0.1:1"}, {"fixed": "depth=3"}, {"objective": "val/accuracy"}):
+    for options in ({"trial_seeds": 2}, {"space": "lr=0.1:1"}, {"fixed": "depth=3"}, {"objective": "val/accuracy"}):
         assert TuneConfig(**options).identity != one.identity  # type: ignore[arg-type]

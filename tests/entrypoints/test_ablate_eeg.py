@@ -17,7 +17,7 @@ from nfa.registry.analyses import gradient_flow_comparison
 from nfa.registry.analyses.gradient_flow import GradientFlow
 from nfa.registry.families.eeg import ablation as job
 from nfa.registry.families.eeg.config import AblateEEGConfig
-from nfa.registry.training import variants
+from nfa.registry.training import children
 from tests.support.fault_injection import During, Send
 from tests.support.gradient_flow_runs import EEG, expected
 from tests.support.processes import Ended, run, words
@@ -219,7 +219,7 @@ def test_where_every_training_fails_their_reasons_are_said(
         raise DivergedError("made to fail")
 
     monkeypatch.setenv("NFA_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(variants, "train_one", fail)
+    monkeypatch.setattr(children, "train_one", fail)
     with pytest.raises(NfaError, match=r"v1, seed 1: made to fail\nv1, seed 2: made to fail") as failed:
         job.ablate_eeg(AblateEEGConfig(**{**OPTIONS, "presets": "v1", "switches": "none"}))
     assert failed.value.exit_code == 1

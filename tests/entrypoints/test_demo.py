@@ -17,6 +17,7 @@ from tests.support.stores import Store, used
 from tests.support.tiny_runs import OPTIMIZERS
 
 SMALL = words(epochs=2, width=8, depth=2)
+LABELS = ["sgd lr 0.1", "adam lr 0.001", "muon lr 0.01"]  # of the trainings where they are compared
 EPOCHS = [0, 1, 2]
 RELATIONS = ["agop_nfm", "g_vs_h", "g_vs_m", "h_vs_m"]
 
@@ -34,8 +35,11 @@ class Demonstrated:
 
 
 def named(store: Store) -> dict[str, str]:
+    """Ids of the runs of the demo: itself, each training by its optimizer, and its analysis."""
     assert store.rows("SELECT count(*) FROM runs") == [(7,)]
-    return store.named()
+    trained = {store.tags(run_id).get("nfa.variant", "demo"): run_id for run_id in store.runs()[:4]}
+    of = {store.tags(run_id)["nfa.source_run_ids"]: run_id for run_id in store.runs()[4:]}
+    return {**trained, **{f"analysis of {name}": of[trained[name]] for name in OPTIMIZERS}}
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +66,22 @@ def test_a_parent_has_three_trainings_and_each_has_an_analysis(demo: Demonstrate
         assert tags.get("mlflow.parentRunId") == (None if name == "demo" else parent)
         kind = "demo" if name == "demo" else "analyze" if "of" in name else "train"
         assert tags["nfa.entrypoint"] == kind
+
+
+def test_runs_are_named_by_what_ran(demo: Demonstrated) -> None:
+    trained = "digits mlp 8×2 adam lr 0.001 seed 1717 epochs 2 batch_size 32"
+    ids = demo.store.named()
+    assert ids[trained] == demo.runs["adam"]
+    assert ids[f"analysis of {trained}"] == demo.runs["analysis of adam"]
+    assert ids["demo: digits mlp 8×2, 3 optimizers, epochs 2, batch_size 32"] == demo.runs["demo"]
+
+
+def test_its_description_has_the_results_the_figure_and_the_next_command(demo: Demonstrated) -> None:
+    note = demo.store.tags(demo.runs["demo"])["mlflow.note.content"]
+    assert note.startswith("MLP 64→8×2 on digits: three optimizers, 2 epochs\n\n| run | test/accuracy | test/loss |")
+    assert all(f"| digits mlp 8×2 {label} seed 1717 " in note for label in LABELS)
+    assert f"![plots/{job.FIGURE}.png](get-artifact?path=plots%2F{job.FIGURE}.png&run_uuid=" in note
+    assert f"gradient_flow --run_id {demo.runs['demo']}\n```" in note
 
 
 def test_children_were_trained_as_asked_on_digits_at_every_epoch(demo: Demonstrated) -> None:
@@ -103,23 +123,23 @@ def test_figure_is_there_in_both_formats_and_copied_to_output_dir(demo: Demonstr
 
 def test_the_parent_compares_the_runs_and_has_no_series_of_its_own(demo: Demonstrated) -> None:
     rows = demo.store.artifact(demo.runs["demo"], "comparison.csv").read_text(encoding="utf-8").splitlines()[1:]
-    assert list(dict.fromkeys(row.split(",")[0] for row in rows)) == OPTIMIZERS
+    assert list(dict.fromkeys(row.split(",")[0] for row in rows)) == LABELS
     assert demo.store.metrics(demo.runs["demo"]) == []
 
 
 def test_latest_is_the_demo_and_means_its_trainings(demo: Demonstrated, monkeypatch: pytest.MonkeyPatch) -> None:
     with used(demo.store, monkeypatch):
-        assert [found.info.run_name for found in find_sources("latest")] == OPTIMIZERS
+        assert [found.info.run_id for found in find_sources("latest")] == [demo.runs[name] for name in OPTIMIZERS]
 
 
 def test_every_value_in_the_figure_is_one_that_an_analysis_logged(demo: Demonstrated) -> None:
     runs, sites, relations = demo.drawn
-    assert list(runs) == OPTIMIZERS
+    assert list(runs) == LABELS
     assert sites == ["layer_0", "layer_1"]
     assert list(relations) == RELATIONS
-    for name in OPTIMIZERS:
+    for name, label in zip(OPTIMIZERS, LABELS, strict=True):
         logged = demo.series(f"analysis of {name}")
-        assert {key: runs[name][key] for key in logged} == logged
+        assert {key: runs[label][key] for key in logged} == logged
         assert {f"{site}/{relation}" for site in sites for relation in RELATIONS} <= set(logged)
 
 

@@ -59,7 +59,7 @@ def test_each_source_has_an_analysis_of_its_own_and_one_run_compares_them(
     tags = seeds.store.tags(seeds.run_id)
     assert tags["nfa.source_run_ids"] == ",".join(sources)
     assert (tags["nfa.entrypoint"], tags["nfa.state"]) == ("gradient_directions", "finished")
-    assert tags["mlflow.runName"] == "gradient directions of several runs"
+    assert tags["mlflow.runName"] == "gradient directions of 2 runs"
     assert not {"nfa.analysis_digest", "mlflow.parentRunId"} & set(tags)
     assert seeds.store.metrics(seeds.run_id) == []
     assert seeds.store.json(seeds.run_id, "config.json")["sources"] == sources

@@ -134,7 +134,8 @@ def test_each_checkpoint_is_a_logged_model_with_its_metrics(imported_run: Finish
         JOIN logged_models ON logged_models.model_id = inputs.destination_id
         WHERE inputs.source_type = 'RUN_OUTPUT' AND inputs.source_id = ? ORDER BY inputs.step"""
     models = imported_run.store.rows(query, imported_run.run_id)
-    assert models == [(f"epoch_{epoch:04d}", epoch) for epoch in EPOCHS]
+    (name,) = imported_run.store.named()
+    assert models == [(f"{name}, epoch {epoch}", epoch) for epoch in EPOCHS]
     attached = imported_run.store.rows("SELECT DISTINCT metric_step FROM logged_model_metrics ORDER BY 1")
     assert attached == [(epoch,) for epoch in EPOCHS]
 
@@ -150,7 +151,7 @@ def test_nothing_but_the_named_artifacts_is_left(imported_run: Finished) -> None
     folder = imported_run.store.artifact(imported_run.run_id)
     files = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
     expected = {f"checkpoints/epoch_{epoch:04d}.safetensors" for epoch in EPOCHS}
-    assert files == expected | {"config.json", "example_ids.json"}
+    assert files == expected | {"config.json", "example_ids.json", "series.npz"}
 
 
 def test_network_of_depth_1_with_chosen_epochs_and_another_loss(store: Store, tmp_path: Path) -> None:

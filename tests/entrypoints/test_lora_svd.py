@@ -81,8 +81,8 @@ def test_run_of_an_adapter_holds_factors_analysis_report_and_figure(store: Store
     assert tags["nfa.source_run_ids"] == source.run_id
     kinds = {"config.json", "svd_factors_rank4.safetensors", "svd_analysis_rank4.json", "svd_report_rank4.txt"}
     pictures = {"plots/svd_analysis_rank4.png", "plots/svd_analysis_rank4.pdf"}
-    for folder in (store.artifact(run_id), tmp_path / "out"):
-        assert {str(path.relative_to(folder)) for path in folder.rglob("*.*")} == kinds | pictures
+    for folder, series in ((store.artifact(run_id), {"series.npz"}), (tmp_path / "out", set())):
+        assert {str(path.relative_to(folder)) for path in folder.rglob("*.*")} == kinds | pictures | series
     assert_nearest(store, run_id, dict(source.updates))
     means = store.json(run_id, "svd_analysis_rank4.json")["means"]
     flops = float(told(store, run_id)["init_flops"])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nfa.errors import NfaError, Refusal
-from nfa.registry.analyses.stored import output_folder
+from nfa.registry.analyses.output_folders import output_folder
 from tests.support.analyses import analysed
 from tests.support.fault_injection import KILL, During
 from tests.support.processes import run, words

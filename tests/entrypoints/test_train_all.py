@@ -56,12 +56,23 @@ def test_all_children_start_from_the_same_weights_on_the_same_examples(trained: 
     assert ids == [ids[0]] * 3
 
 
-def test_parent_has_the_comparison_and_no_series_of_its_own(trained: Family) -> None:
+def test_parent_has_the_comparison_and_no_checkpoints_of_its_own(trained: Family) -> None:
     for kind in ("png", "pdf"):
         file = trained.store.artifact(trained.parent, f"plots/optimizer_comparison.{kind}")
         assert file.stat().st_size > 5000
-    assert trained.store.metrics(trained.parent) == []
     assert not trained.store.artifact(trained.parent, "checkpoints").exists()
+
+
+def test_parent_logs_what_compares_its_children_and_nothing_else_of_them(looking: Family) -> None:
+    found = {key: of for key, of in tracking.history(looking.parent).items() if not key.startswith("nfa/")}
+    series = {name: tracking.history(run_id) for name, run_id in looking.children.items()}
+    for name, own in series.items():
+        assert found.pop(f"Comparison/val loss: {name}") == own["val/loss"]
+        assert found.pop(f"Comparison/val accuracy: {name}") == own["val/accuracy"]
+        sites = [of_site for key, of_site in own.items() if key.endswith("/agop_nfm")]
+        mean = {step: pytest.approx(sum(of[step] for of in sites) / len(sites)) for step in sites[0]}
+        assert found.pop(f"Comparison/agop_nfm over sites: {name}") == mean
+    assert found == {}
 
 
 def test_latest_means_the_parent_not_its_last_child(looking: Family) -> None:
@@ -77,7 +88,9 @@ def test_child_s_checkpoint_loads_and_the_parent_s_is_refused(looking: Family) -
             stored_runs.load_checkpoint(looking.parent, asked)
         got, allowed, remedy = str(refused.value).splitlines()
         assert "(it has no checkpoints)" in got
-        assert allowed.endswith(", ".join(f"{name} {run_id[:12]}" for name, run_id in looking.children.items()))
+        apart = ("sgd lr 0.1 seed 1717 momentum 0.5", "adam lr 0.001 seed 1717", "muon lr 0.01 seed 1717 momentum 0.5")
+        named = zip(apart, looking.children.values(), strict=True)
+        assert allowed.endswith(f": {', '.join(f'{name} {run_id[:12]}' for name, run_id in named)}")
         assert remedy == f"  do: load_checkpoint({first[:12]!r}, epoch={typed})"
     assert model is not None
 

@@ -116,7 +116,7 @@ def test_the_artifacts_are_those_of_the_contract_and_no_others(name: str, arms: 
     found = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
     expected = {f"checkpoints/step_{step:06d}.safetensors" for step in CHECKPOINTS}
     expected |= {"config.json", "example_ids.json", "results.json", "timing.json", f"training_log_{init}.csv"}
-    expected |= {"arrays/eval_losses.npy", "arrays/eval_losses.json", "state/latest.pt"}
+    expected |= {"arrays/eval_losses.npy", "arrays/eval_losses.json", "state/latest.pt", "series.npz"}
     final = {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}
     if init != "full":
         expected |= {"initial_adapter.safetensors"}

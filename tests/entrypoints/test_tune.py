@@ -195,12 +195,12 @@ def test_several_seeds_are_runs_below_the_trial_whose_series_are_their_means(
     empty_store: Store, tmp_path: Path
 ) -> None:
     store = empty_store.copy(tmp_path / "seeds")
-    ended = tuned(store, {"n_trials": 2, "seeds": 2, "reduction": "best"})
+    ended = tuned(store, {"n_trials": 2, "trial_seeds": 2, "reduction": "best"})
     assert ended.code == 0, ended.output
     study = Study(store)
     for name, run_id in study.trials.items():
         parts = study.below(run_id)
-        assert sorted(parts) == ["seed 1717", "seed 1718"]
+        assert [name.rpartition(", ")[2] for name in sorted(parts)] == ["seed 1717", "seed 1718"]
         times = [store.json(part, "timing.json")["total"] for part in parts.values()]
         assert store.json(run_id, "timing.json")["children"] == pytest.approx(sum(times), abs=1e-6)
         assert study.series(run_id, "nfa/seconds") == {0: store.json(run_id, "timing.json")["total"]}

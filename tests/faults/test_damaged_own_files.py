@@ -19,6 +19,7 @@ from torch import Tensor
 from nfa import __version__, content
 from nfa.registry.families.eeg import data
 from nfa.registry.tracking import artifacts
+from nfa.registry.tracking.series_file import LoggedRows
 from tests.support.fuzzing import BOTH, COUNT, of_bytes, of_tensors, of_values, outcomes
 
 TENSORS = {
@@ -35,6 +36,10 @@ CONFIG = {
     "environment": {"threads": 1, "torch": "2.13"},
 }
 IDS = {"train": list(range(40)), "val": [41, 44], "test": [], "probe": [3, 1, 2]}
+ROWS = LoggedRows()
+for _step in range(4):
+    for _key in ("val/loss", "layer_0/agop_nfm", "layer_1/agop_nfm_chance"):
+        ROWS.add(_key, _step * 10, 0.1 * _step, 1_800_000_000_000 + _step)
 STATE = {
     "model": {name: tensor for name, tensor in TENSORS.items() if tensor.dim()},
     "optimizer": {"state": {0: {"momentum": torch.ones(3)}}, "param_groups": [{"lr": 0.1, "betas": (0.9, 0.99)}]},
@@ -53,6 +58,11 @@ def of_json(raw: bytes) -> Any:
 def of_array(raw: bytes) -> Any:
     array = np.lib.format.read_array(io.BytesIO(raw), allow_pickle=False)
     return array.dtype.str, array.shape, array.tobytes()
+
+
+def of_arrays(raw: bytes) -> Any:
+    with np.load(io.BytesIO(raw)) as arrays:
+        return {name: (arrays[name].dtype.str, arrays[name].tolist()) for name in arrays if name != "digest"}
 
 
 def of_safetensors(raw: bytes) -> Any:
@@ -103,6 +113,18 @@ def changed_array(raw: bytes, draw: random.Random) -> bytes:
     other = draw.choice((array.T, array + 1, array[:-1], array.astype("f4"), array.astype(">f8"), array.reshape(-1)))
     np.lib.format.write_array(made, other)
     return made.getvalue() + raw[-73:]
+
+
+def changed_arrays(raw: bytes, draw: random.Random) -> bytes:
+    with np.load(io.BytesIO(raw)) as stored:
+        arrays = dict(stored)
+    name = draw.choice([name for name in arrays if name != "digest"])
+    array = arrays.pop(name)
+    other = draw.choice((array[::-1], array[:-1], array.astype("U"), np.append(array, array[-1:]), array[None]))
+    arrays[draw.choice((name, name, name[::-1]))] = other
+    made = io.BytesIO()
+    np.savez_compressed(made, **arrays)
+    return made.getvalue()
 
 
 @dataclass(frozen=True)
@@ -163,6 +185,13 @@ FORMATS = [
         lambda path: artifacts.get_array("a" * 32, path),
         changed_array,
         of_array,
+    ),
+    Format(
+        "series.npz",
+        lambda file: content.write_arrays(file, ROWS.arrays()),
+        lambda path: artifacts.read("a" * 32, path),
+        changed_arrays,
+        of_arrays,
     ),
 ]
 

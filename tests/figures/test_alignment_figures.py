@@ -210,7 +210,7 @@ def test_the_legend_of_a_comparison_lies_over_no_panel(count: int, sites: int) -
 
 def of_seeds(mean: float) -> Series:
     """A mean with an interval of ± 0.1 at every site."""
-    ends = {"": mean, "_low": mean - 0.1, "_high": mean + 0.1}
+    ends = {"": mean, "_lo": mean - 0.1, "_hi": mean + 0.1}
     return {f"{site}/agop_nfm{end}": dict.fromkeys(EPOCHS, value) for site in SITES for end, value in ends.items()}
 
 

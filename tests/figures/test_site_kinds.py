@@ -20,8 +20,8 @@ def test_more_is_drawn_as_means_over_the_blocks() -> None:
     assert found.said == "means over the blocks of 60 sites"
     key = f"{found.sites[1]}/g_vs_h"
     assert found.series[key] == {0: pytest.approx(0.3), 5: pytest.approx(0.5)}
-    assert found.series[f"{key}_low"] == {0: 0.01, 5: 0.5}
-    assert found.series[f"{key}_high"] == {0: 0.59, 5: 0.5}
+    assert found.series[f"{key}_lo"] == {0: 0.01, 5: 0.5}
+    assert found.series[f"{key}_hi"] == {0: 0.59, 5: 0.5}
 
 
 def test_a_value_that_a_block_lacks_is_left_out_of_its_mean() -> None:

@@ -9,7 +9,7 @@ import pytest
 from nfa.analyses.csv_files import alignment_csv, alignment_rows
 from nfa.errors import Refusal
 from nfa.registry.analyses.alignment_report import line, say_verdicts, similarities
-from nfa.registry.analyses.stored import output_folder
+from nfa.registry.analyses.output_folders import output_folder
 from nfa.registry.tracking.sources import DONE
 
 SITES = ["layer_0", "encoder.conv"]

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import nfa
+from nfa.bookkeeping import is_bookkeeping
 from nfa.errors import Refusal
+from nfa.levels import is_beside
 from nfa.registry.entry_points import entry_points
 from tests.support.processes import run, words
 from tests.support.runs_by_family import NAMED, TRAINS, Runs, failed, train_all, used_runs
@@ -66,6 +69,21 @@ def load_checkpoint(runs: Runs, family: str) -> None:
     batch = next(workload.batches("val", batch_size=64))
     loss = float(workload.losses(workload.outputs(model, batch), batch).detach().mean())
     assert 0 < loss < 10
+
+
+def results(runs: Runs, family: str) -> None:
+    """Its values are read back, and its best checkpoint is the one that the word means too."""
+    made, loss = runs.ids[family], "eval/loss" if family == "lora" else "val/loss"
+    table = nfa.results(made)
+    assert {row.key for row in table} == {key for key, _, _ in runs.store.metrics(made) if is_shown(key)}
+    (best,) = table.at(best=loss)[loss]
+    assert str(best.step) == runs.store.tags(made)["nfa.best_epoch"]
+    asked, word = (nfa.load_checkpoint(made, epoch, device="cpu").model for epoch in (best.step, "best"))
+    assert all(torch.equal(one, two) for one, two in zip(asked.parameters(), word.parameters(), strict=True))
+
+
+def is_shown(key: str) -> bool:
+    return not is_beside(key) and not is_bookkeeping(key)
 
 
 def analysis(entrypoint: str, **more: Any) -> Job:
@@ -197,6 +215,7 @@ TABLE: Mapping[str, Row] = {  # job: mlp, eeg, lora, my_lab:make
     "train resume=": (resume, DOES, SLOW, SLOW, DOES),
     "train resume= of a finished run": (of_run("train", "resume"), FAILED, FAILED, FAILED, FAILED),
     "load_checkpoint": (load_checkpoint, DOES, DOES, DOES, DOES),
+    "results": (results, DOES, DOES, DOES, DOES),
     "analyze": (analysis("analyze"), DOES, DOES, DOES, DOES),
     "gradient_directions": (analysis("gradient_directions"), DOES, DOES, DOES, DOES),
     "gradient_flow": (analysis("gradient_flow"), DOES, DOES, DOES, DOES),
@@ -244,4 +263,4 @@ def test_every_entry_point_that_takes_a_run_or_a_workload_is_in_the_table() -> N
         for name, point in entry_points().items()
         if {"run_id", "resume", "workload"} & {item.name for item in dataclasses.fields(point.parameters)}
     }
-    assert takes == {name.partition(" ")[0] for name in TABLE} - {"load_checkpoint"} | {"train_eeg", "train_lora"}
+    assert takes == {name.partition(" ")[0] for name in TABLE} - {"load_checkpoint", "results"} | {"train_eeg", "train_lora"}

@@ -73,10 +73,10 @@ def test_a_level_that_a_run_lacks_leaves_its_cell_empty():
 
 def test_a_group_is_drawn_by_means_their_interval_over_seeds_and_mean_levels():
     """The interval takes the place of the lowest and the highest block, which means over blocks bring along."""
-    blocks = {"0/agop_nfm_low": {0: 0.0}, "0/agop_nfm_high": {0: 1.0}}
+    blocks = {"0/agop_nfm_lo": {0: 0.0}, "0/agop_nfm_hi": {0: 1.0}}
     found = _bands([of_seed(0.5) | blocks, of_seed(0.75) | blocks])
     drawn = {key: of[0] for key, of in found.items()}
-    assert drawn["0/agop_nfm_low"] < 0 < 1 < drawn["0/agop_nfm_high"]
+    assert drawn["0/agop_nfm_lo"] < 0 < 1 < drawn["0/agop_nfm_hi"]
     assert [drawn[f"0/agop_nfm{end}"] for end in ("", "_chance", "_chance_sd", "_shared")] == pytest.approx(
         [0.625, 0.15625, 0.05, 0.3125]
     )

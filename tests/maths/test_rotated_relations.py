@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from nfa import reference
+from nfa.maths.haar import haar_rows
 from nfa.maths.rotated_relations import Other, cosines, exponents, overlaps, paired, rotated, rotations, square_roots
-from nfa.maths.shared_weights import haar_rows
 from tests.support.rotations import gaussian, positive
 
 SHAPES = [(4, 6), (6, 4), (5, 5), (3, 1)]

@@ -9,14 +9,13 @@ from torch import Tensor
 
 from nfa import reference
 from nfa.maths.chance import Level
+from nfa.maths.haar import DRAWS, haar_rows
 from nfa.maths.shared_weights import (
-    DRAWS,
     Powers,
     Spectrum,
     Target,
     by_rotations,
     closed_form,
-    haar_rows,
     inner,
     mean_product,
     outstanding,
@@ -128,6 +127,24 @@ def test_where_the_spectrum_is_flat_both_ways_agree():
     assert found["best"] == found["closed"]
     assert found["closed"].mean == pytest.approx(found["rotated"].mean, abs=0.002)
     assert found["closed"].sd == pytest.approx(turned(S, C, 1000).std().item(), rel=0.15)
+
+
+@pytest.mark.parametrize("spike", [0.5, 1.0, 3.0])
+def test_the_spread_counts_the_directions_that_are_not_rotated_one_by_one(spike):
+    values, vectors = torch.linalg.eigh(gaussian(70, 300) @ gaussian(70, 300).T)
+    values[-1] *= 1 + spike
+    C, S = vectors @ values.diag() @ vectors.T, positive(70, 4, seed=1)
+    assert levels(S, C)["rotated"].sd == pytest.approx(turned(S, C, 1500).std().item(), rel=0.15)
+
+
+def test_powers_that_contradict_each_other_give_a_spread_above_zero():
+    """As those of estimates from random directions may do."""
+    C, S = gaussian(48, 300) @ gaussian(48, 300).T, positive(48, 10, seed=1)
+    s, c = Powers.of([S]), Powers.of([C])
+    made = target(C, C @ C, float(C.norm()))
+    found = closed_form(48, s._replace(three=1.5 * s.three, four=0.5 * s.four), c, made)
+    assert found.sd > 0
+    assert math.isnan(closed_form(48, s._replace(two=0.9 * s.one**2 / 48), c, made).sd)
 
 
 def test_a_spike_in_the_weights_raises_the_level():

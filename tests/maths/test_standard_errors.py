@@ -14,7 +14,15 @@ from nfa.maths.congruence import Congruence
 from nfa.maths.example_matrices import OuterProducts, PairedProducts
 from nfa.maths.replicates import Replicates
 from nfa.maths.similarity import Similarity
-from nfa.maths.standard_errors import CosineError, Matrix, SampleMean, Sampling, cosine_error, mean_of
+from nfa.maths.standard_errors import (
+    CosineError,
+    Matrix,
+    SampleMean,
+    Sampling,
+    cosine_error,
+    mean_of,
+    stable_rank_error,
+)
 from tests.support.rotations import gaussian, uniform
 
 CENTRES = ("none", "entry")
@@ -329,3 +337,38 @@ def test_where_sampling_makes_more_than_half_of_a_norm_there_is_no_unbiased_cosi
     )
     small = Congruence(None, torch.diag(torch.arange(4, dtype=torch.float64)))
     assert cosine_error(clear, small, Similarity(), Sampling(40)) is not None
+
+
+def rank_error(rows: Tensor, population: int = 10**6) -> float | None:
+    """The standard error of the stable rank of E[x xᵀ]."""
+    measured, _ = outer(rows[:, None])
+    values, vectors = torch.linalg.eigh(measured.matrix.dense())
+    sampling = Sampling(len(rows), population)
+    return stable_rank_error(measured, values.flip(0)[:2], vectors[:, -1], Similarity(), sampling)
+
+
+ONE_OF_TWELVE = torch.eye(12, dtype=torch.float64)[torch.arange(512) * 7919 % 1009 % 12]
+
+
+@pytest.mark.parametrize(
+    "rows", [gaussian(512, 8), gaussian(512, 8).sign(), ONE_OF_TWELVE], ids=["Gaussian", "bits", "one of twelve"]
+)
+def test_a_stable_rank_has_no_error_where_no_eigenvalue_stands_out(rows):
+    assert rank_error(rows) is None
+
+
+@pytest.mark.parametrize("scale", [1.5, 3.0])
+def test_where_one_eigenvalue_stands_out_the_error_is_that_of_repeated_samples(scale):
+    several = gaussian(400 * 512, 6, seed=3).view(400, 512, 6) * torch.tensor([scale, *[1.0] * 5], dtype=torch.float64)
+    squares = torch.linalg.eigvalsh(several.transpose(1, 2) @ several / 512)
+    spread = float((squares.square().sum(dim=1) / squares[:, -1].square()).std())
+    found = [error for rows in several[:40] if (error := rank_error(rows)) is not None]
+    assert len(found) > 20
+    assert sum(found) / len(found) == pytest.approx(spread, rel=0.15)
+
+
+def test_what_a_matrix_makes_of_a_vector_is_that_of_the_dense_matrix():
+    vector = gaussian(4, seed=11)
+    for measured, matrices in (pair("G and H")[0], pair("G and H")[1], pair("FACT and M")[0]):
+        expected = (matrices @ vector).square().sum(dim=1)
+        torch.testing.assert_close(measured.examples.squared_through(vector), expected)

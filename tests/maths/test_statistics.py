@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
-from nfa.maths.statistics import t_interval
+from nfa.maths.statistics import share_interval, t_interval
 
 
 def test_two_values_have_the_interval_of_the_cauchy_quantile():
@@ -38,3 +39,11 @@ def test_equal_values_have_an_interval_of_length_zero():
 @pytest.mark.parametrize("values", [[], [1.0]])
 def test_fewer_than_two_values_have_none(values):
     assert t_interval(values) is None
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 5), (5, 5), (3, 7), (340, 360), (9000, 10000)])
+def test_the_interval_of_a_share_is_that_of_wilson_and_of_scipy(hits, n):
+    expected = binomtest(hits, n).proportion_ci(0.95, method="wilson")
+    share, low, high, count = share_interval(hits / n, n)
+    assert (share, count) == (hits / n, n)
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-12)

@@ -10,6 +10,7 @@ from nfa import reference
 from nfa.measures.agop import Agop
 from nfa.measures.fact import Fact
 from nfa.measures.second_moments import GradientMoment, InputMoment, OutputMoment
+from nfa.measures.sides import rows_of
 from nfa.observe.passes import observe
 from nfa.observe.records import Part, Record, Source
 from tests.support.toy_models import Sequences, Tied, Toy, half_square, layers, seeded, tensors_in, toy
@@ -127,3 +128,13 @@ def test_fact_equals_nfm_up_to_lambda_at_a_stationary_point_of_ridge_regression(
     toys = Toy(nn.Sequential(net), h, y, ["0"])
     fact = measured(toys, "0", batch_size=16)[-1].value().dense()
     torch.testing.assert_close(fact, penalty * weight.T @ weight, rtol=1e-9, atol=1e-12)
+
+
+def test_a_sum_over_positions_that_is_only_a_rounding_error_is_zero():
+    """As of the gradients of an attention's keys, which softmax makes add up to 0."""
+    x = torch.randn(5, 7, 3, generator=torch.Generator().manual_seed(0))
+    balanced = x - x.mean(dim=1, keepdim=True)
+    assert (balanced.sum(dim=1) != 0).any()
+    assert (rows_of(balanced, "sum") == 0).all()
+    mixed = torch.cat([balanced[:2], x[2:]])
+    assert torch.equal(rows_of(mixed, "sum")[2:], x[2:].sum(dim=1))

@@ -25,7 +25,7 @@ OPTIONS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Study:
-    """A study in a store: its tracked run and the runs of its trials by name."""
+    """A study in a store: its tracked run, and the runs of its trials as "trial 0", "trial 1", …."""
 
     store: Store
 
@@ -45,7 +45,8 @@ class Study:
 
     @property
     def trials(self) -> dict[str, str]:
-        return {name: run_id for name, run_id in self.below(self.parent).items() if name.startswith("trial")}
+        below = self.below(self.parent)
+        return {name.partition(":")[0]: run_id for name, run_id in below.items() if name.startswith("trial")}
 
     def state(self, name: str) -> tuple[str, str]:
         run_id = self.trials[name]

@@ -14,7 +14,6 @@ from optuna.storages import _heartbeat
 from optuna.trial import TrialState
 from sqlalchemy.engine import make_url
 
-from nfa import masking
 from nfa.errors import NfaError
 from nfa.registry import signals
 from nfa.registry.signals import Interrupted
@@ -131,12 +130,3 @@ def test_the_first_error_is_told(study: optuna.Study) -> None:
 
     with pytest.raises(NfaError, match="all 4 trials failed; the first error: fault 0"):
         workers.work(study, fails, HERE, lambda _: None)
-
-
-def test_a_process_that_takes_part_prints_no_password(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(masking, "_typed", set())
-    monkeypatch.setattr("sys.argv", ["tune", "--storage", "postgresql://me:geheim@host/studies"])
-    workers._begin(lambda _: print("geheim, or geheim"), HERE, None, 0)
-    assert capsys.readouterr().out == "***, or ***\n"

@@ -74,7 +74,8 @@ def _assist(config: AnalyzeConfig, world: World) -> None:
 class Alignment(StoredAnalysis):
     """The analysis of the entry point `analyze`."""
 
-    entrypoint, title = "analyze", "analysis"
+    entrypoint, title, followed_by = "analyze", "analysis", "gradient_directions"
+    pictures = ("seed_comparison", "run_comparison", "enhanced_analysis", "all_relations")
     undecisive = UNDECISIVE | {"epochs", "batch_size", "nproc"}
 
     def __init__(self, config: AnalyzeConfig, world: World) -> None:

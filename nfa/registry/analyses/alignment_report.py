@@ -64,7 +64,7 @@ def compare(run: TrackedRun, parts: Mapping[str, str], subject: str) -> None:
 
     `subject` is what the analysed runs trained on what, for the title of the figure.
     """
-    series = {name: tracking.history(run_id) for name, run_id in parts.items()}
+    series = dict(zip(parts, tracking.histories(parts.values()).values(), strict=True))
     contents = [tracking.get_json(run_id, "config.json") for run_id in parts.values()]
     sites = [site for site in contents[0]["sites"] if all(site in content["sites"] for content in contents)]
     relations = [name for name in RELATIONS if any(name in content["relations"] for content in contents)]

@@ -83,7 +83,7 @@ def _arm(
     return Arm(
         label,
         [configs[name]["train"].get("seed", 0) for name in order],
-        [tracking.history(parts[name]) for name in order],
+        list(tracking.histories(parts[name] for name in order).values()),
         [score.of(sources[name]) if score else {} for name in order],
         tuple(described.names[described.output]) if described.output else (),
         built_in=described.built_in,

@@ -23,7 +23,7 @@ class StoredRunsConfig(CheckedOptions):
     workload: str = option("", "function that rebuilds the model: module:function; empty = the run's own, if trusted")
     workload_args: str = option("", "arguments of that function, such as width=32,bias=true; empty = those of the run")
     device: str = device_option()
-    run_name: str = option("", "name of the analysis run in MLflow; empty = chosen by MLflow")
+    run_name: str = option("", "name of the analysis run in MLflow; empty = named by what ran")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -40,7 +40,8 @@ class AnalyzeConfig(AlignmentParameters, StoredRunsConfig):
     nproc: int = option(1, "number of processes that share the examples", at_least=1, below=1025)
     target_se: float = option(
         0.0,
-        "largest standard error of a cosine: examples are doubled from 256, up to max_samples, until none is larger; "
+        "largest standard error of the relations: examples are doubled from 256, up to max_samples, until none is "
+        "larger; "
         "0 = all of max_samples",
         at_least=0,
         below=1,

@@ -24,7 +24,8 @@ def gradient_directions(config: GradientDirectionsConfig) -> None:
 class GradientDirections(StoredAnalysis):
     """The analysis of the entry point `gradient_directions`."""
 
-    entrypoint, title = "gradient_directions", "gradient directions"
+    entrypoint, title, followed_by = "gradient_directions", "gradient directions", "gradient_flow"
+    pictures = ("differences", "seed_comparison", "comparison", "gradient_directions")
     undecisive = UNDECISIVE
 
     def epochs(self, existing: Sequence[int]) -> list[int]:

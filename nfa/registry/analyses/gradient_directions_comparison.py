@@ -27,7 +27,7 @@ MOST_RUNS = 4  # in one montage
 
 def compare(run: TrackedRun, parts: Mapping[str, str], sources: Mapping[str, str]) -> None:
     """Write tables and figures; `parts` and `sources` map run names to ids of analyses and of analysed runs."""
-    series = {name: tracking.history(part) for name, part in parts.items()}
+    series = dict(zip(parts, tracking.histories(parts.values()).values(), strict=True))
     described = {name: tracking.get_json(part, "config.json") for name, part in parts.items()}
     unit = common_unit(unit_of(one) for one in described.values())
     tracking.put_text(run.info, "comparison.csv", directions_csv(series, unit, DONE))

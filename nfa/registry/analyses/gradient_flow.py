@@ -21,7 +21,8 @@ def gradient_flow(config: GradientFlowConfig) -> None:
 class GradientFlow(StoredAnalysis):
     """The analysis of the entry point `gradient_flow`."""
 
-    entrypoint, title = "gradient_flow", "gradient flow"
+    entrypoint, title, followed_by = "gradient_flow", "gradient flow", "analyze"
+    pictures = ("gradient_flow_comparison", "gradient_flow_ratios", "gradient_flow_map")
     undecisive = UNDECISIVE | {"epochs", "batch_size", "seed"}
 
     def open(self, source: str, epochs: Sequence[int]) -> "FlowOfRun":

@@ -11,7 +11,7 @@ from nfa.figures.relation_grid import draw_seeds, relation_grid
 from nfa.figures.site_kinds import shown
 from nfa.figures.style import axis_label
 from nfa.figures.training_analysis import Series
-from nfa.levels import LEVELS, is_beside
+from nfa.levels import LEVELS, OVER_SEEDS, is_beside
 from nfa.maths.statistics import Interval, t_interval
 from nfa.plain_text import csv_text
 from nfa.registry import tracking
@@ -34,7 +34,7 @@ def compare_groups(run: TrackedRun, parts: Mapping[str, str], sources: Mapping[s
     grouped = groups({name: tracking.config(source) for name, source in sources.items()})
     if max(map(len, grouped.values())) < 2:
         return
-    series = {name: tracking.history(part) for name, part in parts.items()}
+    series = dict(zip(parts, tracking.histories(parts.values()).values(), strict=True))
     contents = [tracking.get_json(part, "config.json") for part in parts.values()]
     unit, content = common_unit(map(unit_of, contents)), contents[0]
     intervals = {label: together([series[name] for name in names]) for label, names in grouped.items()}
@@ -64,14 +64,14 @@ def _say_verdicts(
 
 
 def _bands(runs: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, float]]:
-    """Return means by key, and the ends of their intervals, in place of lowest and highest blocks, by <key>_low and
-    <key>_high.
+    """Return means by key, and the ends of their intervals by <key>_lo and <key>_hi, in place of the lowest and highest
+    blocks.
     """
     found: dict[str, dict[int, float]] = {}
-    means = {key: of_key for key, of_key in together(runs).items() if not key.endswith(("_low", "_high"))}
+    means = {key: of_key for key, of_key in together(runs).items() if not key.endswith(OVER_SEEDS)}
     for key, of_key in means.items():
         for step, (mean, low, high, _) in of_key.items():
-            for suffix, value in (("", mean), ("_low", low), ("_high", high)):
+            for suffix, value in zip(("", *OVER_SEEDS), (mean, low, high), strict=False):
                 found.setdefault(f"{key}{suffix}", {})[step] = value
     return found
 

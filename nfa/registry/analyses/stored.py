@@ -4,20 +4,21 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from nfa import __version__, checkpoint_schedule, unfinished
+from nfa import __version__, checkpoint_schedule
 from nfa.console import stage
 from nfa.content import json_digest
 from nfa.errors import Refusal
-from nfa.plain_text import counted
+from nfa.plain_text import apart, counted
 from nfa.registry import stored_runs, tracking
 from nfa.registry.analyses.checkpoint_units import common_unit
 from nfa.registry.analyses.config import StoredRunsConfig
+from nfa.registry.analyses.output_folders import copied_into, output_folder
 from nfa.registry.analyses.titles import title_of
+from nfa.registry.commands import command
+from nfa.registry.descriptions import AGAIN, describe_end, describe_start
 from nfa.registry.families.protocol import NamedWorkload
-from nfa.registry.folders import typed_folder
 from nfa.registry.signals import Interrupted, shielded
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DIGEST, DONE, Earlier, find_earlier, find_sources
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 LOSSES = ("train/loss", "val/loss", "eval/loss")
 SPACE = 32 * 2**20  # reports, figures and database rows
-FOLDERS = ("arrays", "images", "plots")  # of an analysis run
 UNDECISIVE = frozenset({"run_id", "output_dir", "data_dir", "workload", "workload_args", "device", "run_name"})
 Source = Any  # an MLflow Run; only nfa.registry.tracking knows the class
 
@@ -47,12 +47,15 @@ class StoredAnalysis(ABC):
     """What an entry point measures on stored runs, and how it reports the results.
 
     The names of its runs begin with `title`. `undecisive` lists parameters that are not part of the digest, because
-    they do not affect any value or because something else represents them, as the code does for a workload.
+    they do not affect any value or because something else represents them, as the code does for a workload. The first
+    of its `pictures` that a run has is shown in the run's description, and `followed_by` is the analysis to do next.
     """
 
     entrypoint: ClassVar[str]
     title: ClassVar[str]
     undecisive: ClassVar[frozenset[str]]
+    pictures: ClassVar[tuple[str, ...]]
+    followed_by: ClassVar[str]
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -146,9 +149,8 @@ def analyse(kind: StoredAnalysis) -> TrackedRun:
         if plan is not plans[0]:
             plan.opened = None
     run = _one(plans[0], adopt=True) if len(plans) == 1 else _several(kind, plans)
-    if folder:
-        tracking.copy_artifacts(run.run_id, folder)
-        stage("copy", f"all files are in {folder}")
+    copied_into(folder, run)
+    stage("next", _after(kind, run))
     stage("done", run.link)
     return run
 
@@ -167,23 +169,25 @@ def _several(kind: StoredAnalysis, plans: Sequence[AnalysisPlan]) -> TrackedRun:
     ids = [plan.source.info.run_id for plan in plans]
     workloads = ",".join(dict.fromkeys(plan.source.data.tags["nfa.workload"] for plan in plans))
     tags = {"nfa.source_run_ids": ",".join(ids)}
-    name = kind.config.run_name or f"{kind.title} of several runs"
-    run = tracking.open_run(kind.entrypoint, workloads, name=name, tags=tags)
+    name, otherwise = kind.config.run_name, f"{kind.title} of {len(plans)} runs"
+    run = tracking.open_run(kind.entrypoint, workloads, name=name, otherwise=otherwise, tags=tags)
     with run:
         run.log_params(asdict(kind.config))
+        describe_start(run, run.info.info.run_name, AGAIN)
         unit = common_unit(plan.unit for plan in plans)
         write_config(run, content(kind, ids, unit, {}))
         parts = _each(plans)
         for source_id, part in zip(ids, parts.values(), strict=True):
             tracking.copy_artifacts_into(run.info, part, source_id)
         kind.compare(run, parts, dict(zip(parts, ids, strict=True)))
+        _describe(kind, run, f"{len(parts)} runs: {', '.join(parts)}", [])
     return run
 
 
 def _names(plans: Sequence[AnalysisPlan]) -> list[str]:
-    """Return the run names; equal names are followed by ids."""
+    """Return what sets the runs' names apart; equal names are followed by ids."""
     runs = [plan.source.info for plan in plans]
-    names = [run.run_name for run in runs]
+    names = apart([run.run_name for run in runs])
     return [
         name if names.count(name) == 1 else f"{name} {run.run_id[:6]}" for name, run in zip(names, runs, strict=True)
     ]
@@ -196,7 +200,8 @@ def _one(plan: AnalysisPlan, *, adopt: bool) -> TrackedRun:
     run = tracking.open_run(
         kind.entrypoint,
         plan.source.data.tags["nfa.workload"],
-        name=(adopt and kind.config.run_name) or f"{kind.title} of {source.run_name}",
+        name=kind.config.run_name if adopt else "",
+        otherwise=f"{kind.title} of {source.run_name}",
         tags={"nfa.source_run_ids": source.run_id, DIGEST: plan.digest, "mlflow.parentRunId": source.run_id},
         experiment=source.experiment_id,
         adopt=adopt,
@@ -204,16 +209,29 @@ def _one(plan: AnalysisPlan, *, adopt: bool) -> TrackedRun:
     with run:
         tracking.check_space(run.info, total=SPACE + kind.space(plan.epochs), largest=SPACE // 4)
         run.log_params(asdict(kind.config))
+        describe_start(run, run.info.info.run_name, AGAIN)
         if plan.opened:
             kind.begin(plan.opened, plan, run)
         write_config(run, content(kind, [source.run_id], plan.unit, plan.described))
         if coverage := plan.described.get("coverage"):  # analyses before 0.7 do not state it
             run.tag({"nfa.coverage": coverage})
             stage("coverage", coverage)
-        _log_checkpoints(run, plan)
+        last = _log_checkpoints(run, plan)
         plan.opened = None  # to free memory for the next run
-        kind.report(run, title_of(plan.source))
+        title = title_of(plan.source)
+        kind.report(run, title)
+        _describe(kind, run, title, [*filter(None, [coverage]), last])
     return run
+
+
+def _describe(kind: StoredAnalysis, run: TrackedRun, of: str, results: Sequence[str]) -> None:
+    what = f"{kind.title} of {of}"
+    describe_end(run, what[0].upper() + what[1:], results=results, pictures=kind.pictures, after=_after(kind, run))
+
+
+def _after(kind: StoredAnalysis, run: TrackedRun) -> str:
+    """Return the command that is useful after an analysis."""
+    return command(kind.followed_by, run_id=run.info.data.tags["nfa.source_run_ids"])
 
 
 def content(kind: StoredAnalysis, sources: Sequence[str], unit: str, described: Mapping[str, Any]) -> dict[str, Any]:
@@ -222,8 +240,8 @@ def content(kind: StoredAnalysis, sources: Sequence[str], unit: str, described: 
     return run_config(kind.entrypoint, known)
 
 
-def _log_checkpoints(run: TrackedRun, plan: AnalysisPlan) -> None:
-    """Log the values of each checkpoint, all of them or none."""
+def _log_checkpoints(run: TrackedRun, plan: AnalysisPlan) -> str:
+    """Log the values of each checkpoint, all of them or none; return the console line of the last one."""
     losses = tracking.history(plan.source.info.run_id, LOSSES)
     try:
         for epoch in plan.epochs:
@@ -238,6 +256,7 @@ def _log_checkpoints(run: TrackedRun, plan: AnalysisPlan) -> None:
     if copies := [epoch for epoch in plan.epochs if epoch in plan.earlier.values]:
         number = counted(len(plan.epochs), "checkpoint")
         stage("copied", f"{len(copies)} of {number}, from an earlier run of this analysis")
+    return f"{plan.unit} {plan.epochs[-1]}: {plan.kind.line(values)}"
 
 
 def _copied(run: TrackedRun, plan: AnalysisPlan, epoch: int) -> dict[str, float]:
@@ -277,24 +296,3 @@ def workload_of(source: str, config: StoredRunsConfig) -> "Workload":
     """Rebuild the workload of a run on the device and data that the parameters name."""
     named = named_workload(config)
     return stored_runs.load_workload(source, device=config.device, data_dir=config.data_dir or None, named=named)
-
-
-def output_folder(text: str, parts: Sequence[str] = ()) -> Path | None:
-    """Return the folder that `output_dir` names. It is created when there is something to write.
-
-    `parts` are folders inside it. Raises `Refusal` if nothing can be written there, or if a link inside it leads out.
-    """
-    if not text:
-        return None
-    folder = typed_folder(text).resolve()
-    try:
-        with unfinished.folder_in(folder):
-            pass
-    except OSError as error:
-        got = f"output_dir={text} ({error.strerror})"
-        raise Refusal(got, "a writable folder", "choose another folder") from None
-    paths = [f"{part}/{name}/file" for part in (".", *parts) for name in FOLDERS]
-    if way := tracking.blocked(folder, paths):
-        got = f"output_dir={text} ({way} is a link or not a folder)"
-        raise Refusal(got, "a folder without links inside it", "remove it, or choose another folder")
-    return folder

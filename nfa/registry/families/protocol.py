@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from nfa.figures.training_analysis import Series
     from nfa.parallel import World
     from nfa.registry.stopwatch import Stopwatch
     from nfa.registry.tracking import TrackedRun
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 Ids = Mapping[str, Sequence[int]]
 Value = int | float | str | bool
-APART = frozenset({"seed", "run_name", "resume", "data_dir", "device"})  # may differ between equal runs
+# Parameters that may differ between equal runs.
+APART = frozenset({"seed", "seeds", "n_workers", "run_name", "resume", "data_dir", "device"})
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class Family(ABC):
         rules_of_thumb: Where the targets of gradient_flow come from, as its reports say it; empty = they were made for
             other networks, and no targets are checked.
         files: Artifacts that resuming needs in addition to the usual ones.
+        told: Names of the parameters that `called` tells.
     """
 
     name: ClassVar[str]
@@ -104,6 +107,7 @@ class Family(ABC):
     score: ClassVar[Score | None] = None
     rules_of_thumb: ClassVar[str] = ""
     files: ClassVar[tuple[str, ...]] = ()
+    told: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def metric_keys(self, config: Any) -> list[str]:
@@ -141,6 +145,10 @@ class Family(ABC):
         made = parameters(**typed)
         values = {**asdict(made), **asdict(made.resolved())}
         return {name: values[name] for name in searched}
+
+    @abstractmethod
+    def called(self, config: Any) -> str:
+        """Return what a training trains on what data, in a few words, with which the names of its runs begin."""
 
     def subject(self, stored: Mapping[str, Any]) -> str:
         """Return what a stored run trained on what, for titles of figures; empty if its config.json does not tell."""
@@ -235,6 +243,15 @@ class FamilyTraining(ABC):
     def compare(self, parent: "TrackedRun") -> None:
         """Draw figures that compare the `variants`, in their parent run."""
         raise NotImplementedError
+
+    @abstractmethod
+    def report_seeds(
+        self, parent: "TrackedRun", series: Mapping[str, "Series"], seeds: Sequence[int], title: str
+    ) -> None:
+        """Write results.json and figures of trainings that differ only in their seed, in their parent run.
+
+        `series` holds the means over seeds, and the ends of their intervals, as the parent has logged them.
+        """
 
     @abstractmethod
     def rebuild(self, run: StoredTraining) -> "Workload":

@@ -30,7 +30,7 @@ STORAGES = "sqlite:////FOLDER/FILE.db, or postgresql://USER@HOST/DATABASE with P
 SQLITE = "sqlite:///"
 OBJECTIVES = ", ".join(dict.fromkeys(one.objective for one in families()))
 GRID = 10**6  # most points of a grid
-OWN = ("seed", "resume", "run_name", "nproc")  # parameters of a training that the study sets itself
+OWN = ("seed", "seeds", "n_workers", "resume", "run_name", "nproc")  # of a training, set by the study itself
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class TuneConfig:
     )
     storage: str = option("", "database address, such as postgresql://…; empty = optuna.db beside the tracking store")
     n_workers: int = option(1, "number of processes that run trials on this machine", at_least=1, below=1025)
-    seeds: int = option(1, "trainings per trial, with different seeds; the objective is their mean", at_least=1)
+    trial_seeds: int = option(1, "trainings per trial, with different seeds; the objective is their mean", at_least=1)
     seed: int = option(1717, "seed of the sampler, and first seed of the trainings", at_least=0, below=2**62)
     enqueue: str = option(
         "defaults", "points to try first: defaults, none, or a list such as lr=0.1,width=64;lr=0.01,width=256"
@@ -207,7 +207,7 @@ class TuneConfig:
             "constraint": [str(one) for one in self.constraints],
             "space": [written(axis) for axis in self.axes.values()],
             "fixed": {name: value for name, value in self.settings.items() if name not in ("data_dir", "device")},
-            "seeds": self.seeds,
+            "trial_seeds": self.trial_seeds,
             "seed": self.seed,
         }
 

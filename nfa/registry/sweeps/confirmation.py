@@ -18,6 +18,8 @@ from nfa.registry.analyses.arms import Arm
 from nfa.registry.analyses.config import GradientFlowConfig
 from nfa.registry.analyses.gradient_flow import GradientFlow
 from nfa.registry.analyses.stored import analyse_each
+from nfa.registry.commands import command
+from nfa.registry.descriptions import describe_end, table_of_children
 from nfa.registry.families.assessment import Remedy
 from nfa.registry.sweeps import trial_queue
 from nfa.registry.sweeps.announcements import tell
@@ -66,7 +68,7 @@ class Confirmations(Trials):
         trial.set_user_attr(trial_queue.PROCESS, tracking.sign())
         return self.ended(trial, dict(trial.user_attrs["point"]))
 
-    def name(self, trial: optuna.Trial) -> str:
+    def name(self, trial: optuna.Trial, point: Mapping[str, Any]) -> str:  # noqa: ARG002 - the arm stands for it
         return f"{trial.user_attrs[ARM]}, seed {trial.user_attrs[SEED]}"
 
     def seeds(self, trial: optuna.Trial) -> list[int]:
@@ -93,7 +95,7 @@ def confirm(
     """
     found = best(table)
     assert found
-    seeds = [config.seed + config.seeds + index for index in range(config.confirm)]
+    seeds = [config.seed + config.trial_seeds + index for index in range(config.confirm)]
     stage("confirm", f"{' and '.join(points)}, {counted(len(seeds), 'fresh seed')}")
     title = f"confirmation of trial {found.number}"
     study = _study(config, f"{table.name} {title}", points, seeds)
@@ -102,6 +104,8 @@ def confirm(
         objective = Confirmations(config, study, run, trainings)
         phase = Phase(study, objective, begin_confirmation, lambda: None, "training", table.name)
         run_phase(config, phase, run.run_id)
+        after = command("gradient_flow", run_id=run.run_id)
+        describe_end(run, f"{title} of {table.name}", table=table_of_children(run), after=after)
         remedy = config.family.remedy
         remedies = _remedies(run, study, remedy.parameter) if remedy and remedy.parameter in config.axes else []
     return _arms(config, study, points, seeds), remedies

@@ -33,23 +33,27 @@ CHAMPION = "champion"
 MEANS = "; a trial's value is the mean of its trainings, which are runs below it"
 
 
-def report(config: TuneConfig, study: optuna.Study, parent: TrackedRun, trainings: Trainings) -> None:
-    """Register the best trial, train it again together with the defaults, and write the report and figures."""
+def report(config: TuneConfig, study: optuna.Study, parent: TrackedRun, trainings: Trainings) -> tuple[list[str], str]:
+    """Register the best trial, train it again together with the defaults, and write the report and figures.
+
+    Returns the results in words, and the id of the run that holds the best trial's checkpoints; empty if there is none.
+    """
     table = table_of(study, config)
     chosen = best_rows(table)
-    if chosen:
-        crown(parent, table, chosen)
-    else:
-        stage("best", "none: no finished trial satisfies the constraints")
+    results = [_reached(table, chosen[0]) if chosen else "none: no finished trial satisfies the constraints"]
+    stage("best", results[0])
+    best_id = crown(parent, table, chosen) if chosen else ""
     for line in edges(table):
         stage("notice", line)
     points = points_of(config, table) if config.confirm and chosen else {}
     arms, remedies = confirm(config, table, parent, trainings, points) if points else ([], [])
     for difference in confirmation(arms, table.maximise) if arms else []:
-        stage("fresh", sentence(difference, table.objectives[difference.objective]))
+        results.append(sentence(difference, table.objectives[difference.objective]))
+        stage("fresh", results[-1])
     for line in remedies:
         stage("remedy", line)
     _keep(config, study, parent, table, arms, remedies)
+    return [f"best: {results[0]}", *results[1:]], best_id
 
 
 def best_rows(table: StudyTable) -> list[TrialRow]:
@@ -61,8 +65,8 @@ def best_rows(table: StudyTable) -> list[TrialRow]:
     return [found, *(row for row in front if row.number != found.number)]
 
 
-def crown(parent: TrackedRun, table: StudyTable, chosen: Sequence[TrialRow]) -> None:
-    """Tag the best trials, and register the last checkpoint of the first one as the champion."""
+def crown(parent: TrackedRun, table: StudyTable, chosen: Sequence[TrialRow]) -> str:
+    """Tag the best trials, and register the last checkpoint of the first one as the champion; return its run's id."""
     for row in table.rows:
         if row.run_id and row.state == "finished":
             tracking.run_of_another(row.run_id).tag({"nfa.best": str(row in chosen).lower()})
@@ -73,9 +77,13 @@ def crown(parent: TrackedRun, table: StudyTable, chosen: Sequence[TrialRow]) -> 
     last = max(tracking.epochs(run_id))
     version = tracking.register(name, run, path_of(last, tracking.unit(run_id)), CHAMPION)
     parent.tag({"nfa.best_trial": str(first.number), "nfa.best_run_id": first.run_id})
-    reached = ", ".join(f"{key} {value:.5g}" for key, value in zip(table.objectives, first.values, strict=True))
-    stage("best", f"trial {first.number}: {reached}  ({point_text(first.parameters)})")
     stage("champion", f"models:/{name}@{CHAMPION}, version {version}: {tracking.unit(run_id)} {last} of run {run_id}")
+    return run_id
+
+
+def _reached(table: StudyTable, row: TrialRow) -> str:
+    reached = ", ".join(f"{key} {value:.5g}" for key, value in zip(table.objectives, row.values, strict=True))
+    return f"trial {row.number}: {reached}  ({point_text(row.parameters)})"
 
 
 def trained_by(run_id: str) -> str:
@@ -119,7 +127,8 @@ def _facts(config: TuneConfig, remedies: Sequence[str]) -> dict[str, Any]:
         "objective of a run": "; ".join(_how(one.reduction, one.last) for one in config.objectives),
         "constraints": ", ".join(map(str, config.constraints)) or "none",
         "sampler, pruner": f"{config.sampler}, {config.pruning}",
-        "trainings of a trial": f"{config.seeds}, seeds from {config.seed}" + (MEANS if config.seeds > 1 else ""),
+        "trainings of a trial": f"{config.trial_seeds}, seeds from {config.seed}"
+        + (MEANS if config.trial_seeds > 1 else ""),
     }
     return {**facts, **({"scaled gradient": "; ".join(remedies)} if remedies else {})}
 

@@ -78,13 +78,23 @@ def _maximise(key: str, direction: str) -> bool:
     if direction != "auto":
         near = difflib.get_close_matches(direction, DIRECTIONS, n=1)
         raise Refusal(f"direction={direction!r}", f"auto, {', '.join(DIRECTIONS)}", f"direction={(*near, 'auto')[0]}")
+    more = more_is_better(key)
+    if more is None:
+        allowed = f"{' or '.join(DIRECTIONS)}, because the key does not tell which is better"
+        raise Refusal(f"direction=auto for {key}", allowed, "direction=minimize")
+    return more
+
+
+def more_is_better(key: str) -> bool | None:
+    """Return whether a higher value of a metric is better; None if its key does not tell.
+
+    >>> more_is_better("val/loss"), more_is_better("val/accuracy"), more_is_better("flow/grad_norm")
+    (False, True, None)
+    """
     last = key.rpartition("/")[2]
     if any(part in last for part in SMALL):
         return False
-    if any(part in last for part in (*_qualities(), *RELATIONS)):
-        return True
-    allowed = f"{' or '.join(DIRECTIONS)}, because the key does not tell which is better"
-    raise Refusal(f"direction=auto for {key}", allowed, "direction=minimize")
+    return True if any(part in last for part in (*_qualities(), *RELATIONS)) else None
 
 
 def _qualities() -> list[str]:

@@ -14,7 +14,8 @@ from nfa.registry.signals import Interrupted
 from nfa.registry.sweeps import trial_queue
 from nfa.registry.sweeps.announcements import tell
 from nfa.registry.sweeps.config import TuneConfig
-from nfa.registry.sweeps.workers import Assignment, Objective, employ, work
+from nfa.registry.sweeps.workers import Assignment, Objective, work
+from nfa.registry.workers import employ
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ def run_phase(config: TuneConfig, phase: Phase, parent_id: str, until: float = m
         if config.n_workers == 1:
             work(study, phase.objective, assignment, said)
         else:
-            employ(assignment, config.n_workers, phase.begin, watch)
+            errors = employ(phase.begin, [assignment] * config.n_workers, config.n_workers, watch=watch)
+            for error in filter(None, errors):
+                raise error
     except Interrupted:
         stage("stopped", f"continue with study_name={phase.search}")
         raise

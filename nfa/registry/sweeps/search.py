@@ -12,6 +12,8 @@ import optuna
 from nfa.console import stage
 from nfa.masking import masked
 from nfa.registry import tracking
+from nfa.registry.commands import command
+from nfa.registry.descriptions import describe_end, describe_start
 from nfa.registry.sweeps import trial_queue
 from nfa.registry.sweeps.announcements import tell
 from nfa.registry.sweeps.config import TuneConfig
@@ -62,11 +64,13 @@ def _led(config: TuneConfig, study: optuna.Study, run_id: str | None, trainings:
     try:
         with _parent(config, study.study_name, run_id) as parent:
             study.set_user_attr(PARENT, parent.run_id)
-            _lead(config, study, parent, trainings)
+            after = _lead(config, study, parent, trainings)
     except tracking.Taken as taken:
         if taken.run_id != run_id:
             raise
         return False
+    stage("next", after)
+    stage("compare", tracking.link_to_children(parent.info))
     stage("done", parent.link)
     return True
 
@@ -75,13 +79,15 @@ def _parent(config: TuneConfig, name: str, run_id: str | None) -> TrackedRun:
     if run_id:
         return tracking.reopen_run(run_id, finished_too=True)
     tags = {"nfa.study": name}
-    return tracking.open_run("tune", config.workload, name=config.run_name or name, tags=tags)
+    return tracking.open_run("tune", config.workload, name=config.run_name, otherwise=name, tags=tags)
 
 
-def _lead(config: TuneConfig, study: optuna.Study, parent: TrackedRun, trainings: Trainings) -> None:
-    """Run the trials, confirm the best, and report."""
+def _lead(config: TuneConfig, study: optuna.Study, parent: TrackedRun, trainings: Trainings) -> str:
+    """Run the trials, confirm the best, and report; return the next command."""
+    what = f"Study {study.study_name}: {_ways(config)} over {', '.join(config.identity['space'])}"
     parent.log_params({**dataclasses.asdict(config), "study_name": study.study_name, "storage": _place(config)})
     write_config(parent, _stored(config, study))
+    describe_start(parent, what, f"the same command with study_name={study.study_name} continues it.")
     total = trial_queue.fill(study, config)
     if total < config.n_trials:
         stage("notice", f"the grid has only {total} points, so there are {total} trials")
@@ -89,7 +95,11 @@ def _lead(config: TuneConfig, study: optuna.Study, parent: TrackedRun, trainings
     follow = partial(_follow, config, study, parent)
     phase = Phase(study, trials, begin_search, follow, "trial", study.study_name)
     run_phase(config, phase, parent.run_id, _until(config))
-    report(config, study, parent, trainings)
+    results, best_id = report(config, study, parent, trainings)
+    after = command("analyze", run_id=best_id or parent.run_id)
+    pictures = ["optimization_history", "optimization_history_1"]
+    describe_end(parent, what, results=results, pictures=pictures, after=after)
+    return after
 
 
 def _place(config: TuneConfig) -> str:

@@ -1,12 +1,13 @@
 """The trainings of a study; data are read once and shared by all trainings that use them."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from nfa.registry import stored_runs
 from nfa.registry.families.registry import family_of
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
+from nfa.registry.training.shared_data import SharedData
 from nfa.registry.training.start import prepared
 from nfa.registry.training.tracked import train_one
 
@@ -15,7 +16,7 @@ class Trainings:
     """Trains, and reads data when a training first needs them."""
 
     def __init__(self) -> None:
-        self._read: dict[Hashable, Any] = {}
+        self._data = SharedData()
 
     def prepare(self, config: Any) -> None:
         """Read the data of a training; raise `Refusal` if it cannot be trained."""
@@ -32,8 +33,4 @@ class Trainings:
 
     def data(self, config: Any) -> Any:
         """Return the data of a training, read once for all trainings with the same data parameters."""
-        family = family_of(config)
-        key = (family.name, *(getattr(config, name) for name in family.data))
-        if key not in self._read:
-            self._read[key] = family.training.read(config, Stopwatch(), family.look(config))
-        return self._read[key]
+        return self._data.of(config, Stopwatch())

@@ -12,6 +12,7 @@ from nfa.bookkeeping import is_bookkeeping
 from nfa.console import muted
 from nfa.errors import DivergedError, NfaError, Pruned
 from nfa.registry import stored_runs, tracking
+from nfa.registry.run_names import trial_name
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.sweeps import scores
 from nfa.registry.sweeps.config import TuneConfig
@@ -87,13 +88,13 @@ class Trials:
         trial.set_user_attr(PROCESS, tracking.sign())
         return self.ended(trial, point)
 
-    def name(self, trial: optuna.Trial) -> str:
+    def name(self, trial: optuna.Trial, point: Mapping[str, Any]) -> str:
         """Return the name of a trial's run."""
-        return f"trial {slot_of(trial)}"
+        return trial_name(slot_of(trial), point)
 
     def seeds(self, trial: optuna.Trial) -> list[int]:  # noqa: ARG002 - the same for all trials of a search
         """Return the seeds of a trial's trainings."""
-        return [self.config.seed + index for index in range(self.config.seeds)]
+        return [self.config.seed + index for index in range(self.config.trial_seeds)]
 
     def ended(self, trial: optuna.Trial, point: Mapping[str, Any]) -> list[float]:
         """Run the trial at a point and return its objectives; any other end is reported to the study."""
@@ -110,13 +111,13 @@ class Trials:
             raise
 
     def _values(self, trial: optuna.Trial, point: Mapping[str, Any]) -> list[float]:
-        run = self._run(trial)
+        run = self._run(trial, point)
         if run is None:
             return self._known(trial)
         with muted(), run:
             return self._judged(trial, self._trained(trial, run, point))
 
-    def _run(self, trial: optuna.Trial) -> TrackedRun | None:
+    def _run(self, trial: optuna.Trial, point: Mapping[str, Any]) -> TrackedRun | None:
         """Open the trial's run: a new one, or the one that a lost process has started; None if that has ended."""
         if known := trial.user_attrs.get(RUN):
             found = tracking.find_run(known)
@@ -124,7 +125,7 @@ class Trials:
                 return None
             return self._kept(stored_runs.take_up(known, parent=self.parent))
         tags = {"nfa.trial": str(slot_of(trial)), "nfa.study": self.study.study_name}
-        opened = self._open(self.name(trial), self.parent, tags)
+        opened = self._open(self.name(trial, point), self.parent, tags)
         trial.set_user_attr(RUN, opened.run_id)
         return opened
 
@@ -144,7 +145,7 @@ class Trials:
         several = len(self.seeds(trial)) > 1
         below = tracking.children(run.info.run_id, run.info.experiment_id) if several else [run]
         parts = [part.info.run_id for part in below if part.data.tags.get("nfa.state") == "finished"]
-        return self._judged(trial, [tracking.history(part) for part in parts])
+        return self._judged(trial, list(tracking.histories(parts).values()))
 
     def _judged(self, trial: optuna.Trial, every: Sequence[scores.Series]) -> list[float]:
         """Report the trial's constraints to the study, and return its objectives, means over its trainings."""
@@ -195,7 +196,7 @@ class Trials:
         run = (
             self._kept(stored_runs.take_up(known.info.run_id, parent=parent))
             if known
-            else self._open(name, parent, {"nfa.variant": name})
+            else self._open(f"{parent.info.info.run_name}, {name}", parent, {"nfa.variant": name})
         )
         with run, clock.part() as spent:
             return self.one(run, point, seed, self.asked(trial) if seed == self.config.seed else None, spent)

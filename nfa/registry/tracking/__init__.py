@@ -35,6 +35,8 @@ from nfa.registry.tracking.finding_runs import tagged as tagged
 from nfa.registry.tracking.metrics import histories as histories
 from nfa.registry.tracking.metrics import history as history
 from nfa.registry.tracking.metrics import metric_rows as metric_rows
+from nfa.registry.tracking.naming_runs import named_runs as named_runs
+from nfa.registry.tracking.notes import put_note as put_note
 from nfa.registry.tracking.pictures import save_picture as save_picture
 from nfa.registry.tracking.processes import Life as Life
 from nfa.registry.tracking.processes import life_of as life_of
@@ -60,5 +62,8 @@ from nfa.registry.tracking.store import beside_store as beside_store
 from nfa.registry.tracking.store import is_of_store as is_of_store
 from nfa.registry.tracking.store import link as link
 from nfa.registry.tracking.store import link_to_children as link_to_children
+from nfa.registry.tracking.store import parameters as parameters
 from nfa.registry.tracking.store import reach as reach
 from nfa.registry.tracking.store import reaching_store as reaching_store
+from nfa.registry.tracking.value_holders import MeasuredRun as MeasuredRun
+from nfa.registry.tracking.value_holders import measured_runs as measured_runs

@@ -4,8 +4,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,6 +26,8 @@ from nfa.registry.tracking.store import StoreError, client
 if TYPE_CHECKING:
     from torch import Tensor
 
+SERIES = "series.npz"  # the metrics of a run once more, as one file
+BAR = "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"
 OLD = re.compile(r"0\.[0-6]\.")  # versions whose files have no digests
 
 
@@ -98,7 +100,20 @@ def get(run_id: str, path: str) -> Path:
     """Return the file of an artifact, or a local copy that is deleted when this process ends."""
     if folder := local_folder(client().get_run(run_id)):
         return folder / path
-    return Path(client().download_artifacts(run_id, path, tempfile.mkdtemp(dir=unfinished.place())))
+    with _without_bar():
+        return Path(client().download_artifacts(run_id, path, tempfile.mkdtemp(dir=unfinished.place())))
+
+
+@contextmanager
+def _without_bar() -> Iterator[None]:
+    """Let MLflow show no progress bar, which it has for every single file, unless the user has asked for it."""
+    asked = BAR in os.environ
+    os.environ.setdefault(BAR, "false")
+    try:
+        yield
+    finally:
+        if not asked:
+            os.environ.pop(BAR, None)
 
 
 def get_json(run_id: str, path: str) -> Any:
@@ -186,11 +201,11 @@ def put_file(run: Run, path: str, source: Path) -> None:
 
 
 def all_names(run_id: str, folder: str = "") -> list[str]:
-    """Return the paths of all files of a run, in all folders."""
+    """Return the paths of all files of a run, in all folders, except for that of its series, which is a copy itself."""
     found = []
     for item in client().list_artifacts(run_id, folder or None):
         found += all_names(run_id, item.path) if item.is_dir else [item.path]
-    return sorted(found)
+    return sorted(path for path in found if path != SERIES)
 
 
 def copy_artifacts(run_id: str, folder: Path, paths: Mapping[str, str] | None = None) -> None:
@@ -237,7 +252,7 @@ def remove(run: Run, path: str) -> None:
         if folder := local_folder(run):
             (folder / path).unlink(missing_ok=True)
         elif has_artifact(run.info.run_id, path):
-            get_artifact_repository(run.info.artifact_uri).delete_artifacts(path)  # type: ignore[no-untyped-call]
+            get_artifact_repository(run.info.artifact_uri).delete_artifacts(path)
 
 
 def sweep_unfinished(run: Run) -> None:

@@ -10,6 +10,7 @@ from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Run
 from nfa import __version__
 from nfa.checkpoint_files import ANSWERS, NAME, path_of
 from nfa.errors import Refusal
+from nfa.plain_text import apart
 from nfa.registry.signals import shielded
 from nfa.registry.tracking import artifacts
 from nfa.registry.tracking.finding_runs import children, find_run
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 BEST, WORDS = "nfa.best_epoch", ("last", "best")
 SHOWN = 5  # most runs named in a message
+ALLOWED = str.maketrans({".": "·", **dict.fromkeys("/:%\"'", "-")})  # in place of what MLflow refuses in a model's name
 
 
 def save_checkpoint(
@@ -64,7 +66,7 @@ def _logged_model(run: TrackedRun, unit: str, number: int, metadata: Mapping[str
     known = _known_models(run) if run.continued else {}
     model = known.get(path) or client().create_logged_model(
         run.info.info.experiment_id,
-        name=Path(path).stem,
+        name=model_name(run.info.info.run_name, unit, number),
         source_run_id=run.run_id,
         tags={f"nfa.{unit}": str(number), "nfa.checkpoint": path},
         params=dict(metadata),
@@ -75,6 +77,15 @@ def _logged_model(run: TrackedRun, unit: str, number: int, metadata: Mapping[str
     if model.status != LoggedModelStatus.READY:
         client().finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     return str(model.model_id)
+
+
+def model_name(run_name: str, unit: str, number: int) -> str:
+    """Return the name of a checkpoint's LoggedModel, in which MLflow allows no dots, slashes, colons and others.
+
+    >>> model_name("digits mlp 64×2 sgd lr 0.1 seed 1717", "epoch", 12)
+    'digits mlp 64×2 sgd lr 0·1 seed 1717, epoch 12'
+    """
+    return f"{run_name}, {unit} {number}".translate(ALLOWED)
 
 
 def _known_models(run: TrackedRun) -> dict[str, Any]:
@@ -117,21 +128,24 @@ def stored_path(run_id: str, epoch: int) -> str:
 def _without_checkpoints(run: Run, epoch: int | str | None) -> Refusal:
     """Return a refusal that names the child runs with checkpoints, and what to type."""
     got, best = f"run {run.info.run_id[:12]} (it has no checkpoints)", run.data.tags.get("nfa.best_run_id")
-    owners = sorted(_owners(run), key=lambda owner: owner.info.run_id != best)  # a study's best run first
+    owners = sorted(owners_below(run), key=lambda owner: owner.info.run_id != best)  # a study's best run first
     if not owners:
         return Refusal(got, "a training run, or a parent of training runs", "train first")
-    shown = [f"{owner.info.run_name} {owner.info.run_id[:12]}" for owner in owners]
+    names = apart([owner.info.run_name for owner in owners])
+    shown = [f"{name} {owner.info.run_id[:12]}" for name, owner in zip(names, owners, strict=True)]
     more = f" and {len(owners) - SHOWN} more" if len(owners) > SHOWN else ""
     known = epoch if epoch in (*WORDS, *epochs(owners[0].info.run_id)) else "last"
     typed = f"load_checkpoint({owners[0].info.run_id[:12]!r}, epoch={known!r})"
     return Refusal(got, f"one of its child runs: {', '.join(shown[:SHOWN])}{more}", typed)
 
 
-def _owners(run: Run) -> Iterator[Run]:
+def owners_below(run: Run) -> Iterator[Run]:
+    """Yield the runs with checkpoints below a run; what lies below these are their analyses."""
     for child in children(run.info.run_id, run.info.experiment_id):
         if epochs(child.info.run_id):
             yield child
-        yield from _owners(child)
+        else:
+            yield from owners_below(child)
 
 
 def chosen_epoch(run: Run, epoch: int | str | None) -> int:

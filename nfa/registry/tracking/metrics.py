@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from mlflow.entities import Metric, Run, RunTag
 
+from nfa.bookkeeping import is_asked
 from nfa.errors import Refusal
 from nfa.registry.signals import shielded
 from nfa.registry.tracking import series_file, sql_series
@@ -82,7 +83,10 @@ def metric_rows(run_id: str, key: str) -> list[Metric]:
 
 
 def history(run_id: str, among: Collection[str] = ()) -> dict[str, dict[int, float]]:
-    """Return the metric series of a run, those `among` some keys or, if there are none, all: key → step → value."""
+    """Return the metric series of a run: key → step → value.
+
+    Those `among` some keys or, if there are none, all but what MLflow samples of the machine.
+    """
     return histories([run_id], among)[run_id]
 
 
@@ -96,7 +100,7 @@ def histories(run_ids: Iterable[str], among: Collection[str] = ()) -> dict[str, 
 def _requested(run_id: str, among: Collection[str]) -> dict[str, dict[int, float]]:
     """Read series from the run's file as far as it is up to date, and the others key by key."""
     run = client().get_run(run_id)
-    keys = [key for key in run.data.metrics if key in among or not among]
+    keys = [key for key in run.data.metrics if is_asked(key, among)]
     known = series_file.stored(run, keys) if len(keys) > FEW else {}
     return {key: known.get(key) or _of_key(run_id, key) for key in keys}
 
@@ -107,5 +111,4 @@ def _of_key(run_id: str, key: str) -> dict[int, float]:
 
 def logged_rows(run_id: str) -> LoggedRows:
     """Return every row that a run has."""
-    latest = series_file.latest_of(client().get_run(run_id))
-    return LoggedRows(history(run_id), {metric.key: (metric.step, metric.timestamp) for metric in latest})
+    return series_file.rows_of(client().get_run(run_id), history(run_id))

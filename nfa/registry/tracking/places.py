@@ -120,7 +120,7 @@ def _not_text(folder: Path) -> Refusal:
 
 
 def _read(address: str) -> Path:
-    return Path(local_file_uri_to_path(address))  # type: ignore[no-untyped-call]
+    return Path(local_file_uri_to_path(address))
 
 
 @cache

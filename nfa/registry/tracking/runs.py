@@ -21,11 +21,13 @@ from nfa.registry.tracking import artifacts, first_use, store
 from nfa.registry.tracking.claims import BEAT, Claim, is_claimed, is_running, wait_until_free
 from nfa.registry.tracking.dead_runs import Sweep
 from nfa.registry.tracking.finding_runs import find_run
+from nfa.registry.tracking.generated_names import is_generated
 from nfa.registry.tracking.heartbeat import Heartbeat
 from nfa.registry.tracking.metrics import MetricLog, logged_rows
 from nfa.registry.tracking.processes import sign
 from nfa.registry.tracking.series_file import LoggedRows
 from nfa.registry.tracking.store import StoreError, client, reaching_store
+from nfa.registry.tracking.system_metrics import SystemMetrics
 
 ENDS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED", "pruned": "KILLED"}
 TAG_LENGTH = 5000
@@ -57,11 +59,11 @@ class TrackedRun:
         self.thrifty = False
         self.listener: Callable[[int, Mapping[str, float], bool], None] | None = None
         self.run_id: str = run.info.run_id
-        self.continued = continued
-        self._wrapper_id = wrapper_id
+        self.continued, self._wrapper_id = continued, wrapper_id
         self.claim = Claim.after(run)
         self._heartbeat = Heartbeat(self.claim, sweep.look_again if sweep else list)
         self.check_held = self._heartbeat.check
+        self._system = SystemMetrics(run, self.check_held)
         self.metrics = MetricLog(self.run_id, LoggedRows(), self.check_held)
 
     @property
@@ -81,12 +83,14 @@ class TrackedRun:
                 tags = {"nfa.resumes": self.run_id, "nfa.state": "running"}
                 client().log_batch(self._wrapper_id, tags=[RunTag(*item) for item in tags.items()])
             self._heartbeat.start()
+            self._system.start()
             if self.continued:
                 self.metrics = MetricLog(self.run_id, logged_rows(self.run_id), self.check_held)
         return self
 
     def __exit__(self, _kind: type | None, error: BaseException | None, _trace: TracebackType | None) -> None:
         with shielded():
+            self._system.stop()
             self._heartbeat.stop()
             try:
                 self.metrics.end(self.info)
@@ -117,8 +121,8 @@ class TrackedRun:
         for name, value in values.items():
             if name not in logged:
                 params.append(Param(name, str(value)))
-            elif store.plain_param(logged[name]) != str(value) and f"resolved.{name}" not in logged:
-                params.append(Param(f"resolved.{name}", str(value)))
+            elif store.plain_param(logged[name]) != str(value) and f"{store.RESOLVED}{name}" not in logged:
+                params.append(Param(f"{store.RESOLVED}{name}", str(value)))
         with shielded():
             client().log_batch(self.run_id, params=params)
 
@@ -148,6 +152,7 @@ def open_run(
     workload: str,
     *,
     name: str = "",
+    otherwise: str = "",
     parent: TrackedRun | None = None,
     tags: Mapping[str, str] = {},
     experiment: str = "",
@@ -155,19 +160,24 @@ def open_run(
 ) -> TrackedRun:
     """Open a new run or, with `adopt` and without a parent, the one that `mlflow run` created for this process.
 
-    A new run belongs to its parent's experiment, the given one, or the current one. Raises `Refusal` if the store is
-    not writable.
+    A new run belongs to its parent's experiment, the given one, or the current one. `name` is the name that the user
+    gave; a run that nobody has named is named `otherwise`. Raises `Refusal` if the store is not writable.
     """
-    tags = {"nfa.entrypoint": entrypoint, "nfa.workload": workload, "nfa.version": __version__, **tags}
-    # These tags are part of creation, so the run can be recognised as stale if this process is killed.
-    tags = {**tags, "nfa.state": "running", BEAT: sign()}
+    tags = {**_first_tags(entrypoint, workload), **tags}
     with reaching_store(), shielded():
         adopted = os.environ.get("MLFLOW_RUN_ID") if adopt and not parent else None
-        run = _adopted(adopted, name, tags) if adopted else _created(parent, experiment, name, tags)
+        new = name or otherwise
+        run = _adopted(adopted, name, otherwise, tags) if adopted else _created(parent, experiment, new, tags)
         _unended[run.info.run_id] = None
         sweep = Sweep(run.info.experiment_id)
         sweep()
         return TrackedRun(run, sweep=sweep)
+
+
+def _first_tags(entrypoint: str, workload: str) -> dict[str, str]:
+    """Return the tags of a new run; they are part of its creation, so that it counts as stale if we are killed."""
+    made_by = {"nfa.entrypoint": entrypoint, "nfa.workload": workload, "nfa.version": __version__}
+    return {**made_by, "nfa.state": "running", BEAT: sign()}
 
 
 def _created(parent: TrackedRun | None, experiment: str, name: str, tags: Mapping[str, str]) -> Run:
@@ -176,13 +186,13 @@ def _created(parent: TrackedRun | None, experiment: str, name: str, tags: Mappin
     return client().create_run(experiment, tags=resolve_tags({**nested, **tags}), run_name=name or None)
 
 
-def _adopted(run_id: str, name: str, tags: Mapping[str, str]) -> Run:
+def _adopted(run_id: str, name: str, otherwise: str, tags: Mapping[str, str]) -> Run:
     run = client().get_run(run_id)
     if "nfa.state" in run.data.tags:
         got, allowed = f"run {run_id} ({run.data.tags['nfa.state']})", "a new run"
         raise Refusal(got, allowed, f"leave --run-id out; to continue a killed or failed run: -P resume={run_id}")
     client().log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-    if name:
+    if name := name or (otherwise if is_generated(run.info.run_name) else ""):
         client().update_run(run_id, name=name)
     return client().get_run(run_id)  # with its tags
 
@@ -207,8 +217,10 @@ def reopen_run(run_id: str, *, parent: TrackedRun | None = None, finished_too: b
         return TrackedRun(run, wrapper_id=wrapper_id, continued=True)
 
 
-def join_active(entrypoint: str, workload: str) -> TrackedRun:
+def join_active(entrypoint: str, workload: str, otherwise: str) -> TrackedRun:
     """Return this process's active MLflow run: a new one, or one of the same training to be continued.
+
+    A new one that nobody has named is named `otherwise`.
 
     Raises `Refusal` if no run is active, or if it tracks something else.
     """
@@ -226,9 +238,8 @@ def join_active(entrypoint: str, workload: str) -> TrackedRun:
             return reopen_run(run.info.run_id, finished_too=True)
         sweep = Sweep(run.info.experiment_id)
         sweep()
-        tags = {"nfa.entrypoint": entrypoint, "nfa.workload": workload, "nfa.version": __version__}
-        tags = {**tags, "nfa.state": "running", BEAT: sign()}
-        return TrackedRun(_adopted(run.info.run_id, "", tags), sweep=sweep)
+        opened = _adopted(run.info.run_id, "", otherwise, _first_tags(entrypoint, workload))
+        return TrackedRun(opened, sweep=sweep)
 
 
 def can_continue(run: Run) -> bool:

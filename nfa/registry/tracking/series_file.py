@@ -6,7 +6,7 @@ killed process may have logged more than its file holds. So a key is read from t
 one that the store has.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -17,24 +17,28 @@ from mlflow.entities import Metric, Run, RunTag
 from nfa.errors import Refusal
 from nfa.registry.signals import shielded
 from nfa.registry.tracking import artifacts
+from nfa.registry.tracking.artifacts import SERIES
 from nfa.registry.tracking.store import StoreError, client
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FILE, ROWS = "series.npz", "nfa.series_rows"
+ROWS = "nfa.series_rows"  # tag: the number of rows in the file
 NAMES = ("keys", "counts", "times", "steps", "values")
+EMPTY = {name: np.array([]) for name in NAMES}
 
 
 @dataclass
 class LoggedRows:
     """The rows of a run, one for a key and step; `last` has the step and time of each key's row at its last step.
 
+    Only its `own` keys, to which nfa has logged, go into the file: another program may log to the others at any step.
     `filled_in` tells whether a row was added at an earlier step than one before it, which no last row shows.
     """
 
     values: dict[str, dict[int, float]] = field(default_factory=dict)
     last: dict[str, tuple[int, int]] = field(default_factory=dict)
+    own: set[str] = field(default_factory=set)
     filled_in: bool = False
 
     def add(self, key: str, step: int, value: float, time: int) -> bool:
@@ -43,6 +47,7 @@ class LoggedRows:
         if step in of_key:
             return False
         of_key[step] = value
+        self.own.add(key)
         if key not in self.last or step > self.last[key][0]:
             self.last[key] = (step, time)
         else:
@@ -51,11 +56,12 @@ class LoggedRows:
 
     def arrays(self) -> "dict[str, NDArray[Any]]":
         """Return the content of the file."""
-        series = self.values.values()
+        keys = [key for key in self.values if key in self.own]
+        series = [self.values[key] for key in keys]
         found = (
-            list(self.values),
+            keys,
             [len(of_key) for of_key in series],
-            [self.last[key][1] for key in self.values],
+            [self.last[key][1] for key in keys],
             [step for of_key in series for step in of_key],
             [value for of_key in series for value in of_key.values()],
         )
@@ -64,27 +70,26 @@ class LoggedRows:
 
 def put(run: Run, rows: LoggedRows) -> None:
     """Store the rows, all of which the store has, and their number as a tag; no file if there are none."""
-    if not rows.values:
+    if not rows.own:
         return
+    arrays = rows.arrays()
     with shielded():
-        artifacts.put_arrays(run, FILE, rows.arrays())
-        number = sum(map(len, rows.values.values()))
-        client().log_batch(run.info.run_id, tags=[RunTag(ROWS, str(number))])
+        artifacts.put_arrays(run, SERIES, arrays)
+        client().log_batch(run.info.run_id, tags=[RunTag(ROWS, str(len(arrays["steps"])))])
     rows.filled_in = False
 
 
 def stored(run: Run, keys: Collection[str]) -> dict[str, dict[int, float]]:
     """Return those of the keys' series that are in the run's file as the store has them; none if it is damaged."""
-    if run.data.tags.get(ROWS, "0") == "0":
-        return {}
-    try:
-        arrays = artifacts.read(run.info.run_id, FILE)
-    except (Refusal, *StoreError):
-        return {}
-    if str(len(arrays["steps"])) != run.data.tags[ROWS]:
-        return {}
     latest = {metric.key: metric for metric in latest_of(run) if metric.key in keys}
-    return {key: of_key for key, time, of_key in _series(arrays) if key in latest and _ends(of_key, time, latest[key])}
+    found = _series(_read(run))
+    return {key: of_key for key, time, of_key in found if key in latest and _ends(of_key, time, latest[key])}
+
+
+def rows_of(run: Run, series: dict[str, dict[int, float]]) -> LoggedRows:
+    """Return the rows of a run with these series, to which more are to be added."""
+    latest = {metric.key: (metric.step, metric.timestamp) for metric in latest_of(run)}
+    return LoggedRows(series, latest, {key for key, _, _ in _series(_read(run))})
 
 
 def latest_of(run: Run) -> list[Metric]:
@@ -92,7 +97,19 @@ def latest_of(run: Run) -> list[Metric]:
     return list(getattr(run.data, "_metric_objs", []))
 
 
-def _series(arrays: "dict[str, NDArray[Any]]") -> Iterator[tuple[str, int, dict[int, float]]]:
+def _read(run: Run) -> "Mapping[str, NDArray[Any]]":
+    """Return the content of a run's file; nothing if there is none, it is damaged, or it is not that of the tag."""
+    rows = run.data.tags.get(ROWS, "0")
+    if rows == "0":
+        return EMPTY
+    try:
+        arrays: dict[str, NDArray[Any]] = artifacts.read(run.info.run_id, SERIES)
+    except (Refusal, *StoreError):
+        return EMPTY
+    return arrays if str(len(arrays["steps"])) == rows else EMPTY
+
+
+def _series(arrays: "Mapping[str, NDArray[Any]]") -> Iterator[tuple[str, int, dict[int, float]]]:
     keys, counts, times, steps, values = (arrays[name].tolist() for name in NAMES)
     rows = zip(steps, values, strict=True)
     for key, count, time in zip(keys, counts, times, strict=True):

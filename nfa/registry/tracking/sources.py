@@ -9,9 +9,9 @@ from mlflow.entities import Run
 from nfa.bookkeeping import SECONDS
 from nfa.errors import Refusal
 from nfa.registry.tracking.artifacts import get_json, has_artifact
-from nfa.registry.tracking.checkpoints import epochs
-from nfa.registry.tracking.finding_runs import children, find_run
-from nfa.registry.tracking.metrics import history
+from nfa.registry.tracking.checkpoints import epochs, owners_below
+from nfa.registry.tracking.finding_runs import find_run
+from nfa.registry.tracking.metrics import histories
 from nfa.registry.tracking.store import client, reaching_store
 
 DIGEST = "nfa.analysis_digest"
@@ -20,7 +20,7 @@ DONE = SECONDS  # logged last at a checkpoint, so it marks finished checkpoints
 
 
 def find_sources(text: str) -> list[Run]:
-    """Return the runs with checkpoints that a comma-separated `run_id` names; a parent stands for its children."""
+    """Return the runs with checkpoints that a comma-separated `run_id` names; a parent stands for those below it."""
     with reaching_store():
         found = [run for part in text.split(",") for run in _sources(part.strip())]
     return list({run.info.run_id: run for run in found}.values())
@@ -30,7 +30,7 @@ def _sources(text: str) -> Sequence[Run]:
     run = find_run(text)
     if _is_trained(run):
         return [run]
-    owners = [child for child in children(run.info.run_id, run.info.experiment_id) if _is_trained(child)]
+    owners = [child for child in owners_below(run) if _is_trained(child)]
     if owners:
         return owners
     if analysed := run.data.tags.get("nfa.source_run_ids"):
@@ -59,9 +59,8 @@ def find_earlier(digest: str, entrypoint: str) -> Earlier:
     values: dict[int, dict[str, float]] = {}
     runs: dict[int, str] = {}
     described: dict[str, Any] = {}
-    for run in client().search_runs(everywhere, f"tags.`{DIGEST}` = '{digest}'"):
-        run_id = run.info.run_id
-        series = history(run_id)
+    analyses = client().search_runs(everywhere, f"tags.`{DIGEST}` = '{digest}'")
+    for run_id, series in histories(run.info.run_id for run in analyses).items():
         if DONE not in series or not has_artifact(run_id, "config.json"):
             continue
         content = get_json(run_id, "config.json")

@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from mlflow.exceptions import MlflowException
 
+from nfa.bookkeeping import MACHINE, is_asked
 from nfa.registry.tracking.calls import limited
 from nfa.registry.tracking.guarded_client import telling_no_password
 from nfa.registry.tracking.store import client
@@ -36,12 +37,8 @@ def read(run_ids: Sequence[str], among: Collection[str]) -> Runs | None:
     try:
         with telling_no_password():
             return None if store is None else limited(_read, store, run_ids, among)
-    except (MlflowException, sa.exc.SQLAlchemyError, _Unknown):
+    except (MlflowException, sa.exc.SQLAlchemyError, ImportError, AttributeError, LookupError):
         return None
-
-
-class _Unknown(Exception):
-    """The tables are not as expected, or a run does not exist."""
 
 
 def _store() -> Any:
@@ -63,14 +60,16 @@ def _of_some(session: Any, run_ids: Sequence[str], among: Collection[str]) -> Ru
     named = sa.select(runs.c.run_uuid, latest.c.key).outerjoin(latest, latest.c.run_uuid == runs.c.run_uuid)
     known = session.execute(named.where(runs.c.run_uuid.in_(run_ids))).all()
     if {run_id for run_id, _ in known} != set(run_ids):
-        raise _Unknown
+        raise LookupError("no such run")
     for run_id, key in known:  # in the order in which MLflow lists a run's keys
-        if key is not None and (key in among or not among):
+        if key is not None and is_asked(key, among):
             found[run_id][key] = {}
     columns = (metrics.c.run_uuid, metrics.c.key, metrics.c.step, metrics.c.value, metrics.c.is_nan)
     rows = sa.select(*columns).where(metrics.c.run_uuid.in_(run_ids))
     if 0 < len(among) <= MOST:
         rows = rows.where(metrics.c.key.in_(list(among)))
+    if not among:
+        rows = rows.where(~metrics.c.key.startswith(MACHINE))
     # As MLflow orders a series: of several values at one step, the last is the one that counts.
     for run_id, key, step, value, is_nan in session.execute(
         rows.order_by(metrics.c.timestamp, metrics.c.step, metrics.c.value)
@@ -82,12 +81,9 @@ def _of_some(session: Any, run_ids: Sequence[str], among: Collection[str]) -> Ru
 
 def _tables() -> tuple[sa.Table, sa.Table, sa.Table]:
     """Return MLflow's tables of runs, of the keys of each run, and of all values."""
-    try:
-        from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlMetric, SqlRun
+    from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlMetric, SqlRun
 
-        runs, latest, metrics = (one.__table__ for one in (SqlRun, SqlLatestMetric, SqlMetric))
-    except (ImportError, AttributeError):
-        raise _Unknown from None
+    runs, latest, metrics = (one.__table__ for one in (SqlRun, SqlLatestMetric, SqlMetric))
     if "run_uuid" not in runs.c or {*latest.c.keys()} != COLUMNS or {*metrics.c.keys()} != COLUMNS:
-        raise _Unknown
+        raise LookupError("other columns")
     return runs, latest, metrics

@@ -23,6 +23,7 @@ from nfa.registry.tracking.calls import beginning, limited
 from nfa.registry.tracking.guarded_client import GuardedClient
 from nfa.sinks.mlflow import children_link, run_link
 
+RESOLVED = "resolved."  # before the name of a parameter whose value differs from what was typed
 StoreError = (MlflowException, SQLAlchemyError, OSError)
 
 
@@ -103,6 +104,13 @@ def plain_param(text: str) -> str:
     except ValueError:
         return text
     return words[0] if len(words) == 1 else text
+
+
+def parameters(run: Run) -> dict[str, str]:
+    """Return a run's parameters as texts, the resolved ones where these differ from what was typed."""
+    logged = {name: plain_param(text) for name, text in run.data.params.items() if not name.startswith("nfa.")}
+    resolved = {name: text for name, text in logged.items() if name.startswith(RESOLVED)}
+    return {**logged, **{name.removeprefix(RESOLVED): text for name, text in resolved.items()}}
 
 
 def link(run: Run) -> str:

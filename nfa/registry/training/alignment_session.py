@@ -20,6 +20,7 @@ from nfa.observe.found_sites import Sites
 from nfa.observe.passes import site_weights
 from nfa.plain_text import counted
 from nfa.registry import stored_runs, tracking
+from nfa.registry.descriptions import of_examples
 from nfa.registry.families.protocol import Ready
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
@@ -37,6 +38,8 @@ class AlignmentSession(Session):
 
     workload: Workload
     model: nn.Module
+    pictures = ("training_analysis",)
+    test: Mapping[str, float] = {}
 
     def __init__(self, run: TrackedRun, ready: Ready, clock: Stopwatch, *, max_samples: int) -> None:
         self.run, self.config, self.clock, self.example_ids = run, ready.config, clock, ready.example_ids
@@ -136,7 +139,8 @@ class AlignmentSession(Session):
         with self.clock.section("evaluation"):
             values = evaluate_split(self.model, self.workload, "val")
         values |= self.training.learning_rate(self.config)
-        return {**values, **self._analyse(), **self.training.flow} if checkpoint else values
+        spent = self.training.flops.values()
+        return {**values, **self._analyse(), **self.training.flow, **spent} if checkpoint else values
 
     def _analyse(self) -> dict[str, float]:
         """Measure training loss and alignment, in one pass if they use the same examples in float32."""
@@ -168,11 +172,10 @@ class AlignmentSession(Session):
 
     def finish(self, tracked: Tracked) -> None:
         """Log test metrics, write results and figures, and tag the best epoch."""
-        test = {}
         if self.example_ids["test"]:
             with self.clock.section("evaluation"):
-                test = evaluate_split(self.model, self.workload, "test")
-            tracked.log(self.last, test)
+                self.test = evaluate_split(self.model, self.workload, "test")
+            tracked.log(self.last, self.test)
         with self.clock.section("tracking"):
             self.run.metrics.flush()
             series = tracking.history(self.run.run_id)
@@ -181,10 +184,13 @@ class AlignmentSession(Session):
             conventions = self.analysis.described()["conventions"] if self.analysis else {}
             tracking.put_json(self.run.info, "results.json", report.results(series, self.sites, conventions))
             self.draw_series(series)
-        if test:
-            stage("test", ", ".join(_said(key.partition("/")[2], value) for key, value in test.items()))
+        if self.test:
+            stage("test", ", ".join(_said(key.partition("/")[2], value) for key, value in self.test.items()))
         if self.sites:
             stage("figure", "plots/training_analysis.png and .pdf")
+
+    def results(self) -> list[str]:
+        return of_examples(self.test, len(self.example_ids["test"]))
 
     def draw_series(self, series: Mapping[str, Series]) -> None:
         """Draw the figures of the run."""

@@ -17,6 +17,7 @@ from nfa.learned import learned_state, load_learned
 from nfa.measures.parameter_groups import gradient_norm, relative_changes
 from nfa.parallel import World
 from nfa.registry.signals import shielded
+from nfa.registry.training.flops import StepFlops
 from nfa.registry.training.optimizer_parameters import OptimizerParameters
 from nfa.registry.training.optimizers import Optimizers
 from nfa.registry.training.shared_batch import share_batches
@@ -48,7 +49,8 @@ class Training:
     The processes of a `world` share every batch, and each processes its share in `accumulation` parts. Gradients with a
     norm above `clip_norm` are clipped. `last` holds the loss of the last step, and with `clip_norm` the norm before
     clipping. `flow` holds the relative update of each group, and the gradient norm, at the last step of a `watched`
-    epoch. `unit` is the name of an epoch in messages.
+    epoch. `flops` counts the operations of the steps of one process, unless `count_flops` is false. `unit` is the name
+    of an epoch in messages.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Training:
         unit: str = "epoch",
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
         watched: Watched | None = None,
+        count_flops: bool = True,
     ) -> None:
         self.workload, self.model, self.optimizer = workload, model, optimizer
         self.objective = objective or MeanLoss(workload.losses)
@@ -78,6 +81,8 @@ class Training:
         self.flow: dict[str, float] = {}
         self.last: dict[str, Tensor] = {}
         self.progress = Progress()
+        counted = count_flops and self.world.size == 1
+        self.flops = StepFlops(workload, model, optimizer, self.objective, autocast, counted=counted)
         self._share = share_batches(model)
         torch.manual_seed(seed)
 
@@ -94,6 +99,7 @@ class Training:
             "generators": {"cpu": torch.get_rng_state(), "cuda": _cuda_states()},
             "flow": dict(self.flow),
             "last": dict(self.last),
+            "flops": self.flops.total,
             "progress": progress,
         }
 
@@ -103,6 +109,7 @@ class Training:
         self.objective.load_state_dict(state["objective"])
         _set_generators(state["generators"]["cpu"], state["generators"]["cuda"])
         self.flow, self.last = dict(state["flow"]), dict(state["last"])
+        self.flops.total = state.get("flops")  # states of 0.6 do not tell
         self.progress = Progress(**state["progress"])
         self.optimizer.load_state_dict(state["optimizer"], self.updates)
 
@@ -167,6 +174,7 @@ class Training:
             with shielded():
                 self.last = {"loss": loss, **self._update(watch=watch)}
                 self.progress.batch += 1
+                self.flops.add(parts)
                 after_batch()
         except BaseException:
             if self.progress.batch == done:

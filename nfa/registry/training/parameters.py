@@ -9,6 +9,8 @@ from nfa.options import check_fields, device_option, option
 from nfa.registry.training.optimizer_parameters import OptimizerParameters
 from nfa.registry.training.optimizer_table import ALLOWED, entry_of
 from nfa.registry.training.rates import Rate
+from nfa.registry.training.seeds import check_seeds, part_name, seeds_option, workers_option
+from nfa.registry.typed_values import SEED_LIMIT
 
 COMPARED = ("sgd", "adam", "muon")  # by optimizer=all
 ALL = "all"
@@ -23,8 +25,10 @@ class TrainingParameters(OptimizerParameters):
     epochs: int = option(100, "passes through the training examples", at_least=1, below=10**7)
     batch_size: int = option(128, "examples per optimizer step", at_least=1, below=2**31)
     seed: int = option(
-        1717, "seed of data split, initial weights, batch order and label noise", at_least=0, below=2**63
+        1717, "seed of data split, initial weights, batch order and label noise", at_least=0, below=SEED_LIMIT
     )
+    seeds: str = seeds_option()
+    n_workers: int = workers_option()
     schedule: str = option(
         "0-20,40,60,80,100", "epochs with a checkpoint, up to the last epoch; 0 and the last are always included"
     )
@@ -40,12 +44,13 @@ class TrainingParameters(OptimizerParameters):
     resume: str = option(
         "", "id of a killed or failed run to continue; of a parent, all its unfinished trainings", free_on_resume=True
     )
-    run_name: str = option("", "name of the run in MLflow; empty = chosen by MLflow", free_on_resume=True)
+    run_name: str = option("", "name of the run in MLflow; empty = named by what ran", free_on_resume=True)
 
     def __post_init__(self) -> None:
         check_fields(self)
         checkpoint_schedule.parse(self.schedule, self.epochs)
         self.check_optimizer(ALL)
+        check_seeds(self, others=self.optimizer == ALL)
 
     def rate_on(self, examples: int) -> Rate:
         """Return the learning rate's factor in a training on so many examples, as a function of optimizer steps."""
@@ -66,6 +71,8 @@ class TrainingParameters(OptimizerParameters):
             return {}
         momenta = {name: "auto" if entry_of(name).momentum is None else self.momentum for name in COMPARED}
         return {
-            name: dataclasses.replace(self, optimizer=name, run_name=name, momentum=momentum)
+            name: dataclasses.replace(
+                self, optimizer=name, run_name=part_name(self.run_name, name), momentum=momentum, n_workers=1
+            )
             for name, momentum in momenta.items()
         }

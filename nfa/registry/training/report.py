@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 from nfa.checkpoint_schedule import phase_boundary
 from nfa.console import stage
 from nfa.figures.training_analysis import Series, training_analysis
-from nfa.levels import SUFFIXES
+from nfa.levels import OVER_SEEDS, SUFFIXES
 from nfa.registry import tracking
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.training.figures.optimizer_comparison import optimizer_comparison
+from nfa.registry.training.over_seeds import BAND, said
+from nfa.registry.typed_values import seed_list
 from nfa.relations import KNOWN, TRAINING
 
 if TYPE_CHECKING:
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
 def results(series: Mapping[str, Series], sites: Sequence[str], conventions: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of `results.json`: lists over checkpoint epochs; undefined values are null.
 
-    `layer_levels` has errors and levels beside the correlations, by relation and suffix, such as "agop_nfm_chance".
+    `layer_levels` has errors and levels beside the correlations, by relation and suffix, such as "agop_nfm_chance", and
+    beside means over seeds the ends of their intervals, such as "agop_nfm_lo" and "val_losses_lo".
     """
     epochs = checkpoint_epochs(series)
 
@@ -30,7 +33,8 @@ def results(series: Mapping[str, Series], sites: Sequence[str], conventions: Map
         return {str(index): over_epochs(f"{site}/{relation}") for index, site in enumerate(sites)}
 
     logged = {key.rpartition("/")[2] for key in series}
-    beside = [f"{name}{end}" for name in TRAINING for end in SUFFIXES if f"{name}{end}" in logged]
+    beside = [f"{name}{end}" for name in TRAINING for end in (*SUFFIXES, *OVER_SEEDS) if f"{name}{end}" in logged]
+    losses = {f"{split}_losses{end}": f"{split}/loss{end}" for split in ("train", "val") for end in OVER_SEEDS}
     return {
         "epochs": epochs,
         "train_losses": over_epochs("train/loss"),
@@ -38,6 +42,7 @@ def results(series: Mapping[str, Series], sites: Sequence[str], conventions: Map
         "layer_correlations": by_layer("agop_nfm"),
         "layer_correlations_init_removed": by_layer("agop_nfm_init_removed"),
         **({"layer_levels": {name: by_layer(name) for name in beside}} if beside else {}),
+        **{name: over_epochs(key) for name, key in losses.items() if key in series},
         "conventions": dict(conventions),
     }
 
@@ -47,10 +52,14 @@ def checkpoint_epochs(series: Mapping[str, Series]) -> list[int]:
     return sorted(series.get("train/loss", {}))
 
 
-def training_figure(series: Mapping[str, Series], sites: Sequence[str], title: str) -> "Figure":
-    """Draw the figure `training_analysis` of one run, with alignment to known features if there are any."""
+def training_figure(series: Mapping[str, Series], sites: Sequence[str], title: str, band: str = "") -> "Figure":
+    """Draw the figure `training_analysis` of one run, with alignment to known features if there are any.
+
+    `band` names the bands between the ends that a mean over seeds has beside it.
+    """
     shown = [TRAINING[0], *(name for name in KNOWN if any(f"{site}/{name}" in series for site in sites))]
-    return training_analysis(series, sites, shown, title=title, boundary=phase_boundary(checkpoint_epochs(series)))
+    boundary = phase_boundary(checkpoint_epochs(series))
+    return training_analysis(series, sites, shown, title=title, boundary=boundary, band=band)
 
 
 def comparison_figure(runs: Mapping[str, Mapping[str, Series]], sites: Sequence[str], title: str) -> "Figure":
@@ -63,10 +72,30 @@ def compare(parent: TrackedRun, subject: str) -> None:
     """Compare the child runs of a parent in a figure; `subject` is what they trained on what."""
     runs = tracking.children(parent.run_id, parent.info.info.experiment_id)
     variants = {run.data.tags["nfa.variant"]: run.info.run_id for run in runs if "nfa.variant" in run.data.tags}
-    series = {name: tracking.history(run_id) for name, run_id in variants.items()}
-    figure = comparison_figure(series, sites_of(series.values()), f"{subject}: {', '.join(series)}")
+    series = dict(zip(variants, tracking.histories(variants.values()).values(), strict=True))
+    seeds = [run.data.tags["nfa.seeds"] for run in runs if "nfa.seeds" in run.data.tags]
+    title = f"{subject}: {', '.join(series)}" + (f"; {said(seed_list(seeds[0]))}" if seeds else "")
+    figure = comparison_figure(series, sites_of(series.values()), title)
     tracking.save_picture(parent, figure, "optimizer_comparison")
     stage("figure", "plots/optimizer_comparison.png and .pdf")
+
+
+def report_seeds(parent: TrackedRun, series: Mapping[str, Series], seeds: Sequence[int], title: str) -> None:
+    """Write results.json and the figure `training_analysis` of means over seeds."""
+    sites = sites_of([series])
+    content = {"seeds": list(seeds), **results(series, sites, _conventions(parent))}
+    tracking.put_json(parent.info, "results.json", content)
+    if sites:
+        figure = training_figure(series, sites, title, band=BAND)
+        tracking.save_picture(parent, figure, "training_analysis")
+        stage("figure", "plots/training_analysis.png and .pdf")
+
+
+def _conventions(parent: TrackedRun) -> dict[str, Any]:
+    """Return the conventions of the analysis, which are the same for all seeds."""
+    below = [child.info.run_id for child in tracking.children(parent.run_id, parent.info.info.experiment_id)]
+    whole = next(run_id for run_id in below if tracking.has_artifact(run_id, "results.json"))
+    return dict(tracking.get_json(whole, "results.json")["conventions"])
 
 
 def sites_of(runs: Iterable[Mapping[str, Series]]) -> list[str]:

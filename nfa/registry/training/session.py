@@ -35,9 +35,11 @@ class Session(ABC):
         last: The last epoch.
         called: Name of the training in the progress bar.
         state_copies: Size of the training state, in copies of the trained parameters.
+        pictures: Names of the figures for the run's description; the first that exists is shown.
     """
 
     unit: ClassVar[str] = "epoch"
+    pictures: ClassVar[tuple[str, ...]] = ()
     training: Training
     stored: Mapping[str, Any]
     schedule: Sequence[int]
@@ -120,6 +122,10 @@ class Session(ABC):
         Args:
             tracked: Logs metrics and stores checkpoints.
         """
+
+    def results(self) -> list[str]:
+        """Return the results in words after `finish`, for the run's description."""
+        return []
 
     def close(self) -> None:  # noqa: B027
         """Called at the end of the training, in every case."""

@@ -7,15 +7,19 @@ from nfa.console import stage
 from nfa.errors import DivergedError, Refusal
 from nfa.parallel import World
 from nfa.registry import stored_runs, tracking
+from nfa.registry.commands import command
+from nfa.registry.descriptions import continued_by, describe_start
 from nfa.registry.families.protocol import Family, Ready
 from nfa.registry.families.registry import family_of
 from nfa.registry.launch import launch
+from nfa.registry.run_names import training_name
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.training.resume import taken_up
+from nfa.registry.training.seeds import check_workers
 from nfa.registry.training.time_spent import timed
 from nfa.registry.training.tracked import train_one
-from nfa.registry.training.variants import train_each
+from nfa.registry.training.variants import first_of, parts_of, train_each
 from nfa.workloads.devices import choose_device
 
 
@@ -61,15 +65,24 @@ def _lead(family: Family, config: Any, clock: Stopwatch, found: Any, world: Worl
         run, config = taken_up(config, family.entrypoint)
         family = family_of(config)
     check_launch(family.processes(config), world)
-    variants = family.variants(config)
-    ready = prepared(family, next(iter(variants.values()), config), clock, run=run, found=found)
-    family.training.check_layers([*variants.values()], lambda _: ready.data)
-    with run or tracking.open_run(family.entrypoint, family.name, name=config.run_name) as opened:
-        if variants:
+    parts = parts_of(config)
+    check_workers(config.n_workers, several=bool(parts))
+    ready = prepared(family, first_of(config), clock, run=run, found=found)
+    family.training.check_layers([*map(first_of, family.variants(config).values())], lambda _: ready.data)
+    run = run or tracking.open_run(
+        family.entrypoint, family.name, name=config.run_name, otherwise=training_name(config)
+    )
+    with run as opened:
+        if parts:
+            again = continued_by(command(family.entrypoint, resume=opened.run_id))
+            describe_start(opened, training_name(config), again)
             with timed(opened, clock, family=True):
-                train_each(opened, family, config, variants, ready, clock)
+                train_each(opened, config, ready, clock)
         else:
             train_one(opened, family, ready, clock, world)
+    stage("next", command("analyze", run_id=opened.run_id))
+    if parts:
+        stage("compare", tracking.link_to_children(opened.info))
     stage("done", opened.link)
 
 

@@ -32,7 +32,7 @@ def timed(run: TrackedRun, clock: Stopwatch, *, family: bool = False) -> Iterato
 
 
 def keep_time(run: TrackedRun, clock: Stopwatch, *, family: bool = False) -> float:
-    """Write the file as it is now, and return the total; a run that is killed without a word counts up to the last time."""
+    """Write the file as it is now, and return the total; a run that is killed without a word counts up to then."""
     content = {name: value for name, value in clock.split().items() if name != TOTAL}
     if family:
         below = tracking.children(run.run_id, run.info.info.experiment_id)

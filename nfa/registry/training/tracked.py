@@ -7,7 +7,10 @@ from typing import Any
 from nfa.console import bar, stage
 from nfa.errors import DivergedError, NfaError, headline
 from nfa.parallel import World
+from nfa.plain_text import counted
 from nfa.registry import tracking
+from nfa.registry.commands import command
+from nfa.registry.descriptions import continued_by, describe_end, describe_start
 from nfa.registry.families.protocol import Family, Ready
 from nfa.registry.families.stored import config_digest
 from nfa.registry.signals import Interrupted, shielded, stopped
@@ -25,11 +28,16 @@ def train_one(run: TrackedRun, family: Family, ready: Ready, clock: Stopwatch, w
     tracked = TrackedTraining(run, session, clock, world)
     try:
         tracked.describe()
+        trained = family.title(session.stored)
+        describe_start(run, trained, continued_by(command(family.entrypoint, resume=run.run_id)))
         with timed(run, clock):
             tracked.restore()
             tracked.train()
             session.finish(tracked)
             stage("time", str(clock))
+        described = f"{trained}, {counted(session.last, session.unit)}"
+        after = command("analyze", run_id=run.run_id)
+        describe_end(run, described, results=session.results(), pictures=session.pictures, after=after)
     finally:
         session.close()
 

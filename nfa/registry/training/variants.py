@@ -1,69 +1,121 @@
-"""Several trainings of one configuration, each a child run of a common parent, which compares them."""
+"""Several trainings that one configuration asks for: below a common parent, and for several seeds of several optimizers
+in a group of each optimizer.
+"""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import chain, zip_longest
 from typing import Any
 
 from nfa.console import stage
 from nfa.errors import NfaError
-from nfa.registry import stored_runs, tracking
+from nfa.registry.commands import command
+from nfa.registry.descriptions import describe_end, describe_start, over_several, table_of_children
 from nfa.registry.families.protocol import Family, Ready
-from nfa.registry.signals import Interrupted
+from nfa.registry.families.registry import family_of
+from nfa.registry.run_names import training_name
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
+from nfa.registry.training import over_seeds
+from nfa.registry.training.children import Job, Trainer, child_of, opened_child, train_all, variants_below
+from nfa.registry.training.comparison import log_comparison
 from nfa.registry.training.config_json import write_config
-from nfa.registry.training.tracked import train_one
+from nfa.registry.training.seeds import of_seeds
+from nfa.registry.training.time_spent import timed
+from nfa.registry.typed_values import seed_list
+
+PICTURES = ("optimizer_comparison", "training_analysis", "training", "loss_curves")
 
 
-def train_each(
-    parent: TrackedRun, family: Family, config: Any, variants: Mapping[str, Any], ready: Ready, clock: Stopwatch
-) -> None:
-    """Describe the parent, train all children and compare them; raise `NfaError` at the end if one has failed."""
-    stored = family.training.stored(config, ready)
-    write_config(parent, stored)
-    parent.log_params({name: value for name, value in stored["train"].items() if name != "resume"})
-    failures = train_children(parent, family, variants, ready, clock)
-    with clock.section("comparison"):
-        family.training.compare(parent)
-    if failures:
-        raise NfaError("\n".join(f"{name}: {reason}" for name, reason in failures.items()))
+class TrainingsFailed(NfaError):
+    """Some of several trainings have failed."""
+
+    def __init__(self, reasons: Mapping[str, str]) -> None:
+        super().__init__("\n".join(f"{name}: {reason}" for name, reason in reasons.items()))
 
 
-def train_children(
-    parent: TrackedRun, family: Family, trainings: Mapping[str, Any], ready: Ready, clock: Stopwatch
-) -> dict[str, str]:
-    """Train or resume each child by name; a failure does not stop the others.
+def parts_of(config: Any) -> dict[str, Any]:
+    """Return what a configuration asks for, by name: trainings, or groups of them; empty = it is a single training."""
+    return family_of(config).variants(config) or of_seeds(config)
 
-    Returns the reasons of failures by name.
+
+def first_of(config: Any) -> Any:
+    """Return the first single training that a configuration asks for."""
+    return next((first_of(part) for part in parts_of(config).values()), config)
+
+
+def train_each(parent: TrackedRun, config: Any, ready: Ready, clock: Stopwatch) -> None:
+    """Describe the parent, train everything below it and compare it; raise `NfaError` at the end if a part has failed.
+
+    `ready` is the first single training.
     """
-    existing = {
-        run.data.tags.get("nfa.variant"): run
-        for run in tracking.children(parent.run_id, parent.info.info.experiment_id)
-    }
-    failures = {}
-    for name, training in trainings.items():
-        found = existing.get(name)
-        if found and found.data.tags.get("nfa.state") == "finished":
-            stage("run", f"{name} has already finished")
-            continue
-        stage("training", name)
-        child = _child(parent, family, name, found)
-        try:
-            with child, clock.part() as spent:
-                run = child if stored_runs.has_begun(child.run_id) else None
-                train_one(child, family, family.training.prepare(training, ready.data, run, ready.example_ids), spent)
-        except NfaError as error:
-            failures[name] = str(error)
-        except Interrupted:
-            stage("stopped", f"continue the unfinished trainings with resume={parent.run_id}")
-            raise
-        finally:
-            if tracking.epochs(child.run_id):
-                parent.tag({"nfa.trained": "true"})
-    return failures
+    family, failures = family_of(config), dict[str, str]()
+    _describe(parent, family, config, ready)
+    trainer = Trainer()
+    trainer.data.put(ready.config, ready.data)
+    with clock.part(), ExitStack() as groups:
+        jobs = []
+        for name, part in parts_of(config).items():
+            if not parts_of(part):
+                jobs.append([Job(name, name, part, (parent.run_id,))])
+            elif run := _group(parent, name, part):
+                groups.enter_context(_grouped(run, name, part, ready, failures))
+                trainings = parts_of(part).items()
+                above = run.run_id, parent.run_id
+                jobs.append([Job(f"{name}, {variant}", variant, training, above) for variant, training in trainings])
+        failures |= train_all(_by_turns(jobs), trainer, config.n_workers)
+    _conclude(parent, family, config, failures, clock)
 
 
-def _child(parent: TrackedRun, family: Family, name: str, found: Any) -> TrackedRun:
-    """Return the run of a training: the one that was started before, or a new one."""
-    if found:
-        return stored_runs.take_up(found.info.run_id, parent=parent)
-    return tracking.open_run(family.entrypoint, family.name, name=name, parent=parent, tags={"nfa.variant": name})
+def _by_turns(jobs: list[list[Job]]) -> list[Job]:
+    """Return the first jobs of all groups, then the second ones, …: what is there at any time can be compared."""
+    return [job for job in chain.from_iterable(zip_longest(*jobs)) if job]
+
+
+def _group(parent: TrackedRun, name: str, config: Any) -> TrackedRun | None:
+    """Return the run of a group, a new one or one to be continued; None if it has finished."""
+    found = child_of(parent, name)
+    if found and found.data.tags.get("nfa.state") == "finished":
+        stage("run", f"{name} has already finished")
+        return None
+    return opened_child(parent, name, config, found)
+
+
+@contextmanager
+def _grouped(run: TrackedRun, name: str, config: Any, ready: Ready, failures: Mapping[str, str]) -> Iterator[None]:
+    """Open a group for its trainings, and compare them at the end; the run has failed if one of them has."""
+    clock, family = Stopwatch(), family_of(config)
+    with suppress(TrainingsFailed), run, timed(run, clock, family=True):
+        _describe(run, family, config, ready)
+        describe_start(run, training_name(config), "its parent continues it.")
+        with clock.part():
+            yield
+        own = {training: failures[training] for training in failures if training.startswith(f"{name}, ")}
+        _conclude(run, family, config, own, clock)
+
+
+def _describe(run: TrackedRun, family: Family, config: Any, ready: Ready) -> None:
+    stored = family.training.stored(config.resolved(), ready)
+    write_config(run, stored)
+    apart = ("resume", "seed") if config.seeds else ("resume",)
+    if config.seeds and not family.variants(config):
+        run.tag({"nfa.seeds": ",".join(map(str, seed_list(config.seeds)))})
+    run.log_params({name: value for name, value in stored["train"].items() if name not in apart})
+
+
+def _describe_end(run: TrackedRun, config: Any) -> None:
+    results, table = over_several(run), table_of_children(run)
+    after = command("analyze", run_id=run.run_id)
+    describe_end(run, training_name(config), results=results, table=table, pictures=PICTURES, after=after)
+
+
+def _conclude(run: TrackedRun, family: Family, config: Any, failures: Mapping[str, str], clock: Stopwatch) -> None:
+    with clock.section("comparison"):
+        if family.variants(config):
+            family.training.compare(run)
+        else:
+            over_seeds.report(run, family, seed_list(config.seeds))
+        log_comparison(run, family, {name: [run_id] for name, run_id in variants_below(run).items()})
+        _describe_end(run, config)
+    if failures:
+        raise TrainingsFailed(failures)

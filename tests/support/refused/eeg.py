@@ -42,9 +42,9 @@ train_eeg --unseen population | unseen=population with split=auto | unseen with 
 train_eeg --device gpu | device='gpu' | auto, cpu | device=auto
 ablate_eeg --presets v1,v3 | presets='v1,v3' (at 'v3') | v1, full, conservative, aggressive | presets=v1
 ablate_eeg --switches use_gate | switches='use_gate' (at 'use_gate') | gradient_scale | switches=use_residual
-ablate_eeg --seeds 1,x | seeds='1,x' | distinct whole numbers ≥ 0, comma-separated | seeds=1,2,3
-ablate_eeg --seeds 1,1 | seeds='1,1' | distinct whole numbers ≥ 0, comma-separated | seeds=1,2,3
-ablate_eeg --seeds= | seeds='' | distinct whole numbers ≥ 0, comma-separated | seeds=1,2,3
+ablate_eeg --seeds 1,x | seeds='1,x' (at 'x') | ranges a-b | seeds=1-3
+ablate_eeg --seeds 1,1 | seeds='1,1' (at '1') | each once | seeds=1-3
+ablate_eeg --seeds= | seeds='' | ranges a-b | seeds=1-3
 ablate_eeg --d_model 9 --n_head 2 | d_model=9 with n_head=2 | a width that is a multiple of n_head | d_model=128
 ablate_eeg --seed 1 | parameter 'seed' | presets, switches | did you mean --seeds?
 train_eeg --nproc 5 --batch_size 30 --subjects 4 --stimuli 2 | nproc=5 with 32 windows an epoch

@@ -45,7 +45,7 @@ lora_experiment --steps 2 --mode full | steps='2' (at '2') with mode=full | 1 ba
 lora_experiment --steps 12 | steps='12' (at '12') with mode=simplified | 1 base, 2 synthesize, 3 svd, 4 svd-lora, 5
     | steps=all
 lora_experiment --steps 1,,2 | (at '') | 1 base, 2 synthesize, 3 svd, 4 svd-lora, 5 | steps=all
-lora_experiment --seeds 1,1 | seeds='1,1' | distinct whole numbers ≥ 0, comma-separated | seeds=1,2,3
+lora_experiment --seeds 1,1 | seeds='1,1' (at '1') | each once | seeds=1-3
 lora_experiment --dropout 0.1 | dropout=0.1 with init=svd start=residual | no dropout, because it would not apply to
     | dropout=0
 lora_experiment --targets no_such | targets='no_such' | down_proj, gate_proj, k_proj, lm_head

@@ -42,8 +42,8 @@ tune $study --fixed $fixed --space $space --objective val/accuracy --storage $ur
     | study_name=s with…objective | … | another study_name
 tune $study --fixed epochs=5 --space $space --storage $url
     | study_name=s with…fixed epochs=5 (it has epochs=4 | … | another study_name
-tune $study --fixed $fixed --space $space --seeds 2 --storage $url
-    | study_name=s with…seeds 2 (it has 1) | … | another study_name
+tune $study --fixed $fixed --space $space --trial_seeds 2 --storage $url
+    | study_name=s with…trial_seeds 2 (it has 1) | … | another study_name
 tune $study --fixed $fixed --space $space --storage $url
     | is not in this tracking store | a study whose run is in this store | MLFLOW_TRACKING_URI
 [store: foreign study]

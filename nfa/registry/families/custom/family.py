@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from nfa.bookkeeping import FLOPS
 from nfa.errors import Refusal
 from nfa.registry.families.custom.config import CustomConfig, searchable
 from nfa.registry.families.custom.maker import ALLOWED, SHAPE, find, registered
@@ -32,17 +33,28 @@ class NamedWorkloads(Family):
             raise Refusal(f"workload={name}", f"{', '.join(names)}, or {ALLOWED}", "choose one of them")
         self.name = name  # type: ignore[misc]  # the tag nfa.workload of its runs
 
+    told = frozenset({"workload", "dataset"})
+
+    def called(self, config: CustomConfig) -> str:
+        """Return the function's name, after its argument `dataset` if it has one."""
+        defaults = {name: argument.default for name, argument in find(config.workload).arguments.items()}
+        data = {**defaults, **config.arguments()}.get("dataset") or ""
+        return f"{data} {self._plain}".strip()
+
+    @property
+    def _plain(self) -> str:
+        return self.name.rpartition("/")[2]  # without the file's folder
+
     def subject(self, stored: Mapping[str, Any]) -> str:
         if self.name == WATCHED:
             return ""
         words = stored["train"]["workload_args"].replace(",", ", ")
-        plain = self.name.rpartition("/")[2]  # without the file's folder
-        return f"{plain}{f' ({words})' if words else ''}"
+        return f"{self._plain}{f' ({words})' if words else ''}"
 
     def metric_keys(self, config: CustomConfig) -> list[str]:  # its sites are known once there is a model
         scores = [f"{split}/*" for split in ("train", "val", "test")]
         similarities = [f"*/{relation}" for relation in (*TRAINING, *KNOWN)]
-        return [*scores, *similarities, "flow/grad_norm", "flow/*/update_ratio", *config.rate_keys]
+        return [*scores, *similarities, "flow/grad_norm", "flow/*/update_ratio", FLOPS, *config.rate_keys]
 
     def check(self, trainings: Sequence[CustomConfig]) -> None:
         for name, words in {(one.workload, one.workload_args) for one in trainings}:

@@ -15,7 +15,10 @@ from nfa.console import bar, stage
 from nfa.errors import Refusal
 from nfa.observe.answers import answers
 from nfa.parallel import World
+from nfa.plain_text import counted
 from nfa.registry import stored_runs, tracking
+from nfa.registry.commands import command
+from nfa.registry.descriptions import describe_end
 from nfa.registry.families.custom.config import CustomConfig
 from nfa.registry.families.custom.kept import Learned, Stateful, check_stateful, state_of
 from nfa.registry.families.custom.maker import Maker, find, written
@@ -24,6 +27,7 @@ from nfa.registry.families.custom.training import check_code
 from nfa.registry.families.protocol import Ids
 from nfa.registry.families.stored import config_digest
 from nfa.registry.folders import typed_folder
+from nfa.registry.run_names import own_loop_name
 from nfa.registry.signals import Interrupted, SigtermListener, shielded
 from nfa.registry.training.config_json import data_inputs, training_config, write_config
 from nfa.seeding import generator_states, set_generator_states
@@ -91,7 +95,7 @@ class Track:
     def __enter__(self) -> "Track":
         self._state: dict[str, Any] | None = None
         if not self._world.rank:
-            self._run = tracking.join_active(ENTRYPOINT, self.config.workload)
+            self._run = tracking.join_active(ENTRYPOINT, self.config.workload, own_loop_name(self.config))
             ids = splits_of(self.workload)
             config = self._described(ids)
             begun = self._run.continued and stored_runs.has_begun(self._run.run_id)
@@ -249,8 +253,11 @@ class Track:
         signum = self._sigterm.received or (signal.SIGINT if isinstance(error, KeyboardInterrupt) else None)
         if error is None:
             self._tag_best()
+            what = f"{self.config.workload} in a training loop of the user's own, {counted(self._done or 0, 'epoch')}"
+            describe_end(self._run, what, after=(after := command("analyze", run_id=self._run.run_id)))
         self._run.__exit__(kind, Interrupted(signum) if signum else error, trace)
         if error is None:
+            stage("next", after)
             stage("done", self._run.link)
 
     def _check_open(self, call: str) -> None:
@@ -262,7 +269,7 @@ class Track:
     def _tag_best(self) -> None:
         """Tag the checkpoint with the lowest val/loss, if that was logged."""
         self._run.metrics.flush()
-        losses = tracking.history(self._run.run_id).get("val/loss", {})
+        losses = tracking.history(self._run.run_id, ["val/loss"]).get("val/loss", {})
         kept = [epoch for epoch in tracking.epochs(self._run.run_id) if epoch in losses]
         if kept:
             self._run.tag({"nfa.best_epoch": str(min(kept, key=lambda epoch: losses[epoch]))})

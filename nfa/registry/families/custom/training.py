@@ -1,9 +1,10 @@
 """Trainings of named workloads, new and rebuilt from runs."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nfa.errors import Refusal
+from nfa.figures.training_analysis import Series
 from nfa.parallel import World
 from nfa.registry import stored_runs, tracking
 from nfa.registry.families.custom.config import CustomConfig
@@ -62,6 +63,9 @@ class CustomTraining(FamilyTraining):
     def compare(self, parent: TrackedRun) -> None:
         stored = tracking.config(parent.run_id)
         report.compare(parent, NamedWorkloads(stored["workload"]).subject(stored))
+
+    def report_seeds(self, parent: TrackedRun, series: Mapping[str, Series], seeds: Sequence[int], title: str) -> None:
+        report.report_seeds(parent, series, seeds, title)
 
     def rebuild(self, run: StoredTraining) -> Workload:
         maker, train = trusted(run.config, run.named.name), run.config["train"]

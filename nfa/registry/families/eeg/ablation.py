@@ -17,16 +17,19 @@ from nfa.registry.analyses.config import GradientFlowConfig
 from nfa.registry.analyses.gradient_flow import GradientFlow
 from nfa.registry.analyses.gradient_flow_report import number
 from nfa.registry.analyses.stored import analyse_each
+from nfa.registry.commands import command
+from nfa.registry.descriptions import continued_by, describe_end, describe_start, table_of_children
 from nfa.registry.families.eeg.config import AblateEEGConfig, TrainEEGConfig
 from nfa.registry.families.registry import family_of
 from nfa.registry.families.stored import made_again
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
+from nfa.registry.training.children import Job, Trainer, train_all
+from nfa.registry.training.comparison import log_comparison
 from nfa.registry.training.config_json import training_config, write_config
 from nfa.registry.training.resume import changed_by_user
 from nfa.registry.training.start import prepared
 from nfa.registry.training.time_spent import timed
-from nfa.registry.training.variants import train_children
 
 HEADER = (
     "arm", "seeds", "parameters", "pearson", "low", "high", "difference", "difference_low", "difference_high",
@@ -51,18 +54,29 @@ def ablate_eeg(config: AblateEEGConfig) -> None:
     family = family_of(next(iter(trainings.values())))
     ready = prepared(family, next(iter(trainings.values())), clock)
     stage("ablation", f"{counted(len(arms), 'arm')} × {counted(len(seeds), 'seed')}: {', '.join(arms)}")
-    run = run or tracking.open_run("ablate_eeg", "eeg", name=config.run_name)
+    called = f"{ready.data.name} eeg, {counted(len(arms), 'arm')}, seeds {config.seeds}"
+    run = run or tracking.open_run("ablate_eeg", "eeg", name=config.run_name, otherwise=called)
     with run as parent, timed(parent, clock, family=True):
         fields = {name: value for name, value in dataclasses.asdict(config).items() if name != "resume"}
         parent.log_params(fields)
         data = {"name": ready.data.name, "digest": ready.data.digest()}
         content = training_config("ablate_eeg", "eeg", AblateEEGConfig, {**fields, "resume": ""}, data)
         write_config(parent, content)
-        failures = train_children(parent, family, trainings, ready, clock)
+        what = f"{counted(len(arms), 'arm')} on {ready.data.name} EEG: {', '.join(arms)}"
+        describe_start(parent, what, continued_by(command("ablate_eeg", resume=parent.run_id)))
+        jobs = [Job(name, name, one, (parent.run_id,), ready.example_ids) for name, one in trainings.items()]
+        trainer = Trainer()
+        trainer.data.put(ready.config, ready.data)
+        with clock.part():
+            failures = train_all(jobs, trainer, config.n_workers)
         with clock.section("comparison"):
             _compare(parent, list(arms), failures)
+        after = command("analyze", run_id=parent.run_id)
+        describe_end(parent, what, table=table_of_children(parent), pictures=["ablation"], after=after)
         if failures:
             raise NfaError("\n".join(f"{name}: {reason}" for name, reason in failures.items()))
+    stage("next", after)
+    stage("compare", tracking.link_to_children(parent.info))
     stage("done", parent.link)
 
 
@@ -102,7 +116,9 @@ def _compare(parent: TrackedRun, order: Sequence[str], failures: Mapping[str, st
     arms = gradient_flow_comparison.compare(parent, parts, ids, seed=0, labels=names, failed=failed)
     if arms[0].label != order[0]:
         stage("notice", f"no training of {order[0]} has finished, so arms are compared with {arms[0].label}")
-    of_seeds = {arm.label: _of_seeds(arm, [ids[name] for name in parts if names[name] == arm.label]) for arm in arms}
+    of_arms = {arm.label: [ids[name] for name in parts if names[name] == arm.label] for arm in arms}
+    log_comparison(parent, family_of(TrainEEGConfig()), of_arms)
+    of_seeds = {arm.label: _of_seeds(arm, of_arms[arm.label]) for arm in arms}
     _report(parent, arms, [_row(arm, arms[0], of_seeds[arm.label]) for arm in arms], of_seeds, failures)
 
 

@@ -12,7 +12,8 @@ from nfa.registry.machine import check_memory
 from nfa.registry.training.optimizer_parameters import OptimizerParameters
 from nfa.registry.training.optimizer_table import ALLOWED
 from nfa.registry.training.rates import SCHEDULES
-from nfa.registry.typed_values import whole_numbers
+from nfa.registry.training.seeds import check_seeds, check_workers, seeds_option, workers_option
+from nfa.registry.typed_values import SEED_LIMIT, seed_list
 
 RATE = 64  # samples per second
 FRONT_KERNELS = (7, 5, 3)  # samples of the convolutions before the blocks
@@ -152,19 +153,28 @@ class TrainEEGConfig(EEGTraining):
     )
     output_grad_scale: float = option(1.0, "factor that multiplies the gradient of the head's parameters", above=0)
     use_llrd: bool = option(False, "use layer-wise learning rates, with factors llrd_front, llrd_back and llrd_output")
-    seed: int = option(1717, "seed of initial weights, windows and dropout", at_least=0, below=2**63)
+    seed: int = option(1717, "seed of initial weights, windows and dropout", at_least=0, below=SEED_LIMIT)
+    seeds: str = seeds_option()
+    n_workers: int = workers_option()
     nproc: int = option(1, "number of processes that share every batch", at_least=1, below=1025)
     resume: str = option("", "id of a killed or failed run to continue", free_on_resume=True)
-    run_name: str = option("", "name of the run in MLflow; empty = chosen by MLflow", free_on_resume=True)
+    run_name: str = option("", "name of the run in MLflow; empty = named by what ran", free_on_resume=True)
 
     def __post_init__(self) -> None:
         check_fields(self)
         self.check_optimizer()
+        self._check_seeds()
         check_unseen(self.split, self.unseen)
         full = self.resolved() if any(getattr(self, name) == "auto" for name in RESOLVED) else self
         checkpoint_schedule.parse(self.schedule, int(full.epochs))
         self._check_switches(full)
         self._check_sizes(full)
+
+    def _check_seeds(self) -> None:
+        check_seeds(self)
+        if self.seeds and self.nproc > 1:
+            got = f"seeds={self.seeds} with nproc={self.nproc}"
+            raise Refusal(got, "nproc=1 for several trainings", f"n_workers={self.nproc} instead of nproc")
 
     def _check_switches(self, full: "TrainEEGConfig") -> None:
         for name, said in PRESETS.get(self.preset, {}).items():
@@ -241,17 +251,18 @@ class AblateEEGConfig(EEGTraining):
         "v1,full", f"presets to train, comma-separated: {', '.join(PRESETS)}; the first is the reference"
     )
     switches: str = option("all", f"switches to add one at a time to v1: all, none, or some of {', '.join(ALONE)}")
-    seeds: str = option("1,2,3", "seeds of each arm, comma-separated")
+    seeds: str = option("1,2,3", "seeds of each arm, such as 1-3 or 1,2,7")
+    n_workers: int = workers_option()
     resume: str = option("", "id of a killed or failed ablation to continue", free_on_resume=True)
-    run_name: str = option("", "name of the run in MLflow; empty = chosen by MLflow", free_on_resume=True)
+    run_name: str = option("", "name of the run in MLflow; empty = named by what ran", free_on_resume=True)
 
     def __post_init__(self) -> None:
         check_fields(self)
-        self.trainings()
+        check_workers(self.n_workers, several=len(self.trainings()) * len(self.seed_list()) > 1)
 
     def seed_list(self) -> list[int]:
         """Return the seeds; raise `Refusal` if they are not valid."""
-        return whole_numbers("seeds", self.seeds)
+        return seed_list(self.seeds)
 
     def arms(self) -> dict[str, dict[str, Any]]:
         """Return the parameters of each arm by its name, in the order of the comparison."""

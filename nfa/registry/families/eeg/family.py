@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
+from nfa.bookkeeping import FLOPS
 from nfa.errors import Refusal
 from nfa.registry.families.assessment import Quality, Remedy, Score
 from nfa.registry.families.eeg.config import PRESETS, SWITCHES, TrainEEGConfig
@@ -44,6 +45,12 @@ class Decoders(Family):
         "rules of thumb from decoding EEG with Conformers; they are not derived and may not fit other networks"
     )
 
+    told = frozenset({"preset"})
+
+    def called(self, config: TrainEEGConfig) -> str:
+        data = typed_folder(config.data_dir).resolve().name if config.data_dir else "simulated"
+        return f"{data} eeg {config.preset}"
+
     def subject(self, stored: Mapping[str, Any]) -> str:
         data = "simulated EEG" if stored["data"]["name"] == "simulated" else stored["data"]["name"]
         return f"Conformer {stored['train']['preset']} on {data}"
@@ -57,7 +64,7 @@ class Decoders(Family):
         blocks = [f"block_{index}" for index in range(int(config.n_layers))]
         groups = ["cnn", *[name for name, there in optional.items() if there], *blocks, "head"]
         moved = [f"flow/{group}/update_ratio" for group in groups]
-        return [*scores, *windows, *baselines, "flow/grad_norm", *moved, *config.rate_keys]
+        return [*scores, *windows, *baselines, "flow/grad_norm", *moved, FLOPS, *config.rate_keys]
 
     def check(self, trainings: Sequence[TrainEEGConfig]) -> None:
         for folder in {one.data_dir for one in trainings} - {""}:
@@ -81,8 +88,8 @@ class Decoders(Family):
 
     def telling(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Leave out the switches that a preset stands for, and parameters of switches that are off."""
-        preset, off = config.get("preset"), PRESETS["v1"]
-        implied = SWITCHES if preset in PRESETS else [name for name in SWITCHES if config.get(name) == off[name]]
+        off = [name for name in SWITCHES if str(config.get(name)) == str(PRESETS["v1"][name])]  # MLflow has texts
+        implied = SWITCHES if config.get("preset") in PRESETS else off
         return {key: value for key, value in super().telling(config).items() if key not in implied}
 
     def processes(self, config: TrainEEGConfig) -> int:

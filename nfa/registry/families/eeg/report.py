@@ -1,22 +1,24 @@
 """Reports and figures of trainings on EEG."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch.nn as nn
 from torch import Tensor
 
 from nfa.console import stage
+from nfa.figures.training_analysis import Series
 from nfa.measures.evaluation import record_outputs
 from nfa.plain_text import csv_text
 from nfa.registry import tracking
 from nfa.registry.families.eeg.data import RATE
 from nfa.registry.families.eeg.family import Decoders
-from nfa.registry.families.eeg.figures.decoding import Window, decoding, envelopes
+from nfa.registry.families.eeg.figures.decoding import DRAWN, Window, decoding, decoding_over_seeds, envelopes
 from nfa.registry.families.eeg.linear_baseline import Baseline
 from nfa.registry.families.eeg.scores import Scores
 from nfa.registry.families.eeg.workload import EEGDecoder
 from nfa.registry.tracking import TrackedRun
+from nfa.registry.training.over_seeds import last_values
 from nfa.workload import Batch
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ def report(run: TrackedRun, scores: Mapping[str, Scores], baseline: Baseline, ep
     """Write recordings.csv, results.json and the figure of the training, for the weights of `epoch`."""
     tracking.put_text(run.info, "recordings.csv", table(scores, baseline))
     tracking.put_json(run.info, "results.json", results(scores, baseline, epoch))
-    series, stored = tracking.history(run.run_id), tracking.config(run.run_id)
+    series, stored = tracking.history(run.run_id, DRAWN), tracking.config(run.run_id)
     pairs = {
         name: (baseline.recordings["test"][name], r)
         for name, r in scores["test"].recordings().items()
@@ -60,6 +62,13 @@ def report(run: TrackedRun, scores: Mapping[str, Scores], baseline: Baseline, ep
     }
     title = Decoders().title(stored)
     tracking.save_picture(run, decoding(series, pairs, best=epoch, title=title), "training")
+    stage("figure", "plots/training.png and .pdf")
+
+
+def report_seeds(parent: TrackedRun, series: Mapping[str, Series], seeds: Sequence[int], title: str) -> None:
+    """Write results.json and the figure of means over seeds."""
+    tracking.put_json(parent.info, "results.json", last_values(series, seeds))
+    tracking.save_picture(parent, decoding_over_seeds(series, title=title), "training")
     stage("figure", "plots/training.png and .pdf")
 
 
@@ -105,9 +114,9 @@ def tested(run_id: str) -> dict[str, float]:
     return found
 
 
-def say(test: Scores, baseline: Baseline, epoch: int) -> None:
-    """Print the result in one line."""
+def said(test: Scores, baseline: Baseline, epoch: int) -> str:
+    """Return the result in one line."""
     reached = {"r": test.pearson, "the linear baseline's": baseline.pearson_of("test")}
-    said = ", ".join(f"{name} {'undefined' if value is None else f'{value:.4f}'}" for name, value in reached.items())
+    values = ", ".join(f"{name} {'undefined' if value is None else f'{value:.4f}'}" for name, value in reached.items())
     left = f"; {test.undefined} of {len(test.ids)} windows have no r" if test.undefined else ""
-    stage("test", f"{said} (best epoch {epoch}){left}")
+    return f"{values} (best epoch {epoch}){left}"

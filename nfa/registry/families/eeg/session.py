@@ -7,6 +7,7 @@ from typing import Any
 import torch.nn as nn
 
 from nfa.checkpoint_schedule import fit
+from nfa.console import stage
 from nfa.parallel import World
 from nfa.registry import tracking
 from nfa.registry.families.eeg import report
@@ -87,6 +88,9 @@ def evaluate(workload: EEGDecoder, model: nn.Module, world: World) -> dict[str, 
 class DecoderSession(Session):
     """The training of a decoder, which keeps its best weights; it lives in the first process of `world`."""
 
+    pictures = ("training",)
+    test: Scores
+
     def __init__(self, run: TrackedRun, ready: Ready, clock: Stopwatch, world: World) -> None:
         workload = ready.workload
         assert isinstance(workload, EEGDecoder)
@@ -143,6 +147,7 @@ class DecoderSession(Session):
         assert self.val
         losses = {key: value for key, value in train.series("train").items() if not key.endswith("undefined_windows")}
         values = {**losses, **self.val.series("val"), **self.training.flow, **self.training.learning_rate(self.config)}
+        values |= self.training.flops.values()
         self._remember(epoch, values)
         return values
 
@@ -193,7 +198,11 @@ class DecoderSession(Session):
             self.events.scalars(_tagged(values), epoch)
             self.run.metrics.flush()
             report.report(self.run, {"val": val, "test": test}, self.baseline, epoch)
-        report.say(test, self.baseline, epoch)
+        self.test = test
+        stage("test", report.said(test, self.baseline, epoch))
+
+    def results(self) -> list[str]:
+        return [f"test {report.said(self.test, self.baseline, self.best['epoch'])}"]
 
     def close(self) -> None:
         """Close the event files."""

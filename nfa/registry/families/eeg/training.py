@@ -1,12 +1,14 @@
 """Trainings of decoders: recordings, workloads and sessions."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
+from nfa.figures.training_analysis import Series
 from nfa.parallel import World
 from nfa.registry import stored_runs, tracking
+from nfa.registry.families.eeg import report
 from nfa.registry.families.eeg.config import RATE, TrainEEGConfig
 from nfa.registry.families.eeg.data import SPLITS, EEGData
 from nfa.registry.families.eeg.session import DecoderSession, evaluate, evaluated_epochs, stored_config, training_of
@@ -84,6 +86,9 @@ class DecoderTraining(FamilyTraining):
                 evaluate(workload, training.model, world)
 
         training.run(int(workload.config.epochs), after_epoch)
+
+    def report_seeds(self, parent: TrackedRun, series: Mapping[str, Series], seeds: Sequence[int], title: str) -> None:
+        report.report_seeds(parent, series, seeds, title)
 
     def rebuild(self, run: StoredTraining) -> EEGDecoder:
         train = TrainEEGConfig(**run.config["train"])

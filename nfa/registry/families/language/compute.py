@@ -7,6 +7,8 @@ import torch.nn as nn
 from nfa.bookkeeping import FLOPS
 from nfa.maths.svd_flops import flops_of_matrix
 
+OPERATIONS = ("compute/flops", FLOPS)  # keys of the operations of a run; the first is that of nfa 0.6
+
 
 def training_operations(model: nn.Module, positions: int) -> float:
     """Return floating-point operations of forward and backward passes over `positions` tokens, including padding.
@@ -26,7 +28,7 @@ def training_operations(model: nn.Module, positions: int) -> float:
 
 def operations_by_step(series: Mapping[str, Mapping[int, float]]) -> dict[int, float]:
     """Return the operations that a run has logged; nfa 0.6 logged them as `compute/flops`."""
-    return {**series.get("compute/flops", {}), **series.get(FLOPS, {})}
+    return {step: value for key in OPERATIONS for step, value in series.get(key, {}).items()}
 
 
 def start_operations(init: str, shapes: Iterable[tuple[int, int]]) -> float:

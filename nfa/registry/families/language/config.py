@@ -10,6 +10,8 @@ from nfa.options import Auto, CheckedOptions, check_fields, device_option, optio
 from nfa.registry.training.optimizer_parameters import OptimizerParameters
 from nfa.registry.training.optimizer_table import ALLOWED
 from nfa.registry.training.rates import SCHEDULES
+from nfa.registry.training.seeds import check_seeds, seeds_option, workers_option
+from nfa.registry.typed_values import SEED_LIMIT
 
 INITS = ("random", "svd", "pissa", "olora", "gaussian", "orthogonal", "full")
 RESIDUAL = ("pissa", "olora")  # inits that are parts of the base weights and are subtracted from them
@@ -124,12 +126,15 @@ class TrainLoraConfig(LoraTraining):
     )  # fmt: skip
     factors: str = option("", "init=svd: id of the run of lora_svd")
     steps: int = option(0, "optimizer steps; 0 = as many as epochs has", at_least=0, below=10**7)
-    seed: int = option(1717, "seed of question order, initial adapter and dropout", at_least=0, below=2**63)
+    seed: int = option(1717, "seed of question order, initial adapter and dropout", at_least=0, below=SEED_LIMIT)
+    seeds: str = seeds_option()
+    n_workers: int = workers_option()
     resume: str = option("", "id of a killed or failed run to continue", free_on_resume=True)
-    run_name: str = option("", "name of the run in MLflow; empty = chosen by MLflow", free_on_resume=True)
+    run_name: str = option("", "name of the run in MLflow; empty = named by what ran", free_on_resume=True)
 
     def __post_init__(self) -> None:
         self.check()
+        check_seeds(self)
         self._check_init()
         self._check_precision()
 
@@ -188,4 +193,4 @@ class CompareLoraConfig(CheckedOptions):
     target: float | Auto = option("auto", "held-out loss to reach; auto = the final loss of random adapters")
     seed: int = option(1717, "seed of the bootstrap", at_least=0, below=2**63)
     output_dir: str = option("", "folder to copy all files to; empty = no copy")
-    run_name: str = option("", "name of the run in MLflow; empty = chosen by MLflow")
+    run_name: str = option("", "name of the run in MLflow; empty = named by what ran")

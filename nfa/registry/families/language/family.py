@@ -1,6 +1,7 @@
 """Language models that are fine-tuned on questions and answers, as a family."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 from nfa.bookkeeping import FLOPS
@@ -49,6 +50,13 @@ class LanguageModels(Family):
     objective = "eval/loss"
     space = "lr=log:1e-5:3e-2,rank=4|8|16|32,alpha=log:4:64,init=random|gaussian|orthogonal|pissa|olora"
     files = ("initial_adapter.safetensors",)
+
+    told = frozenset({"data", "base_model", "init", "start", "rank"})
+
+    def called(self, config: TrainLoraConfig) -> str:
+        data, base = Path(config.data).name, Path(config.base_model).name
+        start = f"svd {config.start}" if config.init == "svd" else config.init
+        return f"{data} {base} {start}" + ("" if config.init == "full" else f" rank {config.rank}")
 
     def subject(self, stored: Mapping[str, Any]) -> str:
         train = stored["train"]

@@ -23,6 +23,7 @@ from nfa.registry.families.language.figures.fine_tuning import loss_curves
 from nfa.registry.families.language.scores import AnswerScores
 from nfa.registry.families.language.workload import LanguageModel
 from nfa.registry.tracking import TrackedRun
+from nfa.registry.training.over_seeds import last_values
 
 HEADER = ("step", "epoch", "init_method", "loss", "learning_rate", "grad_norm", "eval_loss")
 COLUMNS = {
@@ -51,6 +52,13 @@ def stored_answers(run_id: str) -> dict[int, AnswerScores]:
     with tracking.reading_of(run_id, "arrays/eval_losses.json"):
         tokens = tensor(sides["tokens"])
         return {step: AnswerScores(sides["ids"], table[row], tokens) for row, step in enumerate(sides["steps"])}
+
+
+def report_seeds(parent: TrackedRun, series: Mapping[str, Series], seeds: Sequence[int], title: str) -> None:
+    """Write results.json and the figure of means over seeds."""
+    tracking.put_json(parent.info, "results.json", last_values(series, seeds))
+    tracking.save_picture(parent, loss_curves(series, title=title), "loss_curves")
+    stage("figure", "plots/loss_curves.png and .pdf")
 
 
 def report(run: TrackedRun, workload: LanguageModel, series: Mapping[str, Series]) -> None:

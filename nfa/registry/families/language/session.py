@@ -16,7 +16,7 @@ from nfa.measures.evaluation import record_outputs
 from nfa.registry import tracking
 from nfa.registry.families.language import adapters, report
 from nfa.registry.families.language.base.models import load_model
-from nfa.registry.families.language.compute import training_operations
+from nfa.registry.families.language.compute import OPERATIONS, training_operations
 from nfa.registry.families.language.ready import INITIAL, ReadyToTune, stored_config
 from nfa.registry.families.language.scores import score_answers
 from nfa.registry.families.language.workload import DTYPES, LanguageModel
@@ -69,6 +69,7 @@ class LanguageSession(Session):
             accumulation=config.accumulation,
             autocast=workload.autocast,
             unit="step",
+            count_flops=False,  # by a formula, because the length of batches varies
             watched=Watched(workload.groups(self.model).names, self.evaluated),
         )
 
@@ -169,14 +170,22 @@ class LanguageSession(Session):
             self.run.metrics.flush()
             steps = sorted(self.answers)
             sums = torch.stack([self.answers[step] for step in steps])
-            series = tracking.history(self.run.run_id)
+            series = tracking.history(self.run.run_id, (*report.COLUMNS.values(), *OPERATIONS))
             best = min(tracked.kept(self.schedule), key=lambda step: series["eval/loss"][step])
             self.run.tag({"nfa.best_epoch": str(best)})
             report.answers(self.run, self.workload, steps, sums)
             report.report(self.run, self.workload, series)
             report.save_model(self.run, self.workload, self.model)
         losses = series["eval/loss"]
-        stage("eval", f"{losses[0]:.4f} → {losses[self.steps]:.4f}, best {min(losses.values()):.4f}")
+        self.reached = f"{losses[0]:.4f} → {losses[self.steps]:.4f}, best {min(losses.values()):.4f}"
+        stage("eval", self.reached)
+
+    @property
+    def pictures(self) -> tuple[str, ...]:  # type: ignore[override]
+        return (f"loss_curves_{self.config.init}",)
+
+    def results(self) -> list[str]:
+        return [f"held-out loss {self.reached} ({len(self.workload.ids('val')):,} questions)"]
 
 
 def start(workload: LanguageModel) -> nn.Module:

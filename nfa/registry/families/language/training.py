@@ -1,7 +1,7 @@
 """Fine-tunings of language models: questions and base model read and checked before a run is opened, and runs again."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,10 @@ import torch
 
 from nfa.console import stage
 from nfa.errors import Refusal
+from nfa.figures.training_analysis import Series
 from nfa.parallel import World
 from nfa.registry import stored_runs, tracking
-from nfa.registry.families.language import questions
+from nfa.registry.families.language import questions, report
 from nfa.registry.families.language.answer_tokens import encode
 from nfa.registry.families.language.base.models import find_base, load_tokenizer
 from nfa.registry.families.language.config import HALF, TrainLoraConfig
@@ -82,6 +83,9 @@ class LanguageTraining(FamilyTraining):
 
     def session(self, run: TrackedRun, ready: Ready, clock: Stopwatch, world: World) -> LanguageSession:  # noqa: ARG002
         return LanguageSession(run, ready, clock)
+
+    def report_seeds(self, parent: TrackedRun, series: Mapping[str, Series], seeds: Sequence[int], title: str) -> None:
+        report.report_seeds(parent, series, seeds, title)
 
     def rebuild(self, run: StoredTraining) -> LanguageModel:
         train = TrainLoraConfig(**run.config["train"])

@@ -82,7 +82,7 @@ class ImportConfig:
     seed: int = option(1717, "seed of the split into training and validation examples", at_least=0, below=2**63)
     epochs: str = option("all", "epochs to import, such as 0-5,10; all = every epoch with a file")
     device: str = device_option()
-    run_name: str = option("", "name of the run in MLflow; empty = chosen by MLflow")
+    run_name: str = option("", "name of the run in MLflow; empty = named by what ran")
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from nfa.bookkeeping import FLOPS
 from nfa.registry.datasets import image_files
 from nfa.registry.datasets.image_sizes import PUBLISHED
 from nfa.registry.families.assessment import Quality
@@ -33,6 +34,11 @@ class Classifiers(Family):
     objective, quality = "val/loss", Quality("val/accuracy", "validation accuracy")
     space = "lr=log:1e-4:1,optimizer=sgd|adam|muon,width=log:32:1024,weight_decay=0|1e-5|1e-4|1e-3"
 
+    told = frozenset({"dataset", "width", "depth"})
+
+    def called(self, config: TrainConfig) -> str:
+        return f"{config.dataset} mlp {config.width}×{config.depth}"
+
     def subject(self, stored: Mapping[str, Any]) -> str:
         train, data = stored["train"], stored["data"]
         return f"MLP {data['features']}→{train['width']}×{train['depth']} on {data['name']}"
@@ -43,7 +49,7 @@ class Classifiers(Family):
         moved = [f"flow/layer_{index}/update_ratio" for index in range(config.depth + 1)]
         harmonised = [f"ghm/{kind}_bin_{index}" for kind in ("share", "weight") for index in range(config.ghm_bins)]
         ghm = ["ghm/loss", *harmonised] if config.weighting == "ghm" else []
-        return [*scores, *similarities, "flow/grad_norm", *moved, *ghm, *config.rate_keys]
+        return [*scores, *similarities, "flow/grad_norm", *moved, *ghm, FLOPS, *config.rate_keys]
 
     def check(self, trainings: Sequence[TrainConfig]) -> None:
         for dataset, folder in {(one.dataset, one.data_dir) for one in trainings if one.data_dir}:

@@ -82,7 +82,8 @@ class Harmonised:
         """Return the objective of a batch [scalar]; `step` adds its counts to the average."""
         norms, losses = self.terms(outputs, batch.targets)
         places = bin_of(norms, self.bins)
-        now = places.flatten().bincount(minlength=self.bins).double()
+        ones = torch.ones_like(places).flatten()
+        now = places.new_zeros(self.bins).index_add_(0, places.flatten(), ones).double()  # bincount looks at numbers
         before = now if self.counts is None else self.counts.to(now)
         self._next = self.momentum * before + (1 - self.momentum) * now
         weights = bin_weights(self._next, self.alpha, now)[places]

@@ -14,10 +14,13 @@ from nfa.errors import NfaError, Refusal, headline, reading
 from nfa.measures.evaluation import evaluate_split
 from nfa.plain_text import counted
 from nfa.registry import tracking
+from nfa.registry.commands import command
 from nfa.registry.datasets import images, splits
 from nfa.registry.datasets.images import ImageData
+from nfa.registry.descriptions import describe_end, of_examples
 from nfa.registry.families.mlp import old_checkpoints
 from nfa.registry.families.mlp.config import ImportConfig, TrainConfig
+from nfa.registry.families.mlp.family import Classifiers
 from nfa.registry.families.mlp.old_checkpoints import FoundFiles, Sizes
 from nfa.registry.families.mlp.session import stored_config
 from nfa.registry.families.mlp.workload import MLPClassifier
@@ -45,7 +48,8 @@ def import_checkpoints(_: ImportConfig, clock: Stopwatch, found: FoundFiles) -> 
     stored = _stored_config(config, found, data)
     ids = splits.decide(data.train_labels, data.test_labels, seed=config.seed, label_noise=0.0, classes=data.classes)
     workload = MLPClassifier(TrainConfig(**stored["train"]), data, ids, device)
-    with tracking.open_run("import_checkpoints", "mlp", name=config.run_name) as run:
+    called = f"{workload.data.name} mlp {config.width}×{config.depth} imported from {found.folder.name}"
+    with tracking.open_run("import_checkpoints", "mlp", name=config.run_name, otherwise=called) as run:
         job = _Import(run, stored, workload, found)
         job.describe(config)
         try:
@@ -54,6 +58,9 @@ def import_checkpoints(_: ImportConfig, clock: Stopwatch, found: FoundFiles) -> 
         except tracking.StoreError as error:
             remedy = "fix it (permissions, disk space), then import again"
             raise NfaError(f"the tracking store failed: {headline(error)}\n  do: {remedy}") from error
+        results, after = of_examples(job.test, len(ids["test"])), command("analyze", run_id=run.run_id)
+        describe_end(run, Classifiers().title(stored), results=results, after=after)
+    stage("next", after)
     stage("done", run.link)
 
 
@@ -137,7 +144,7 @@ class _Import:
     def finish(self) -> None:
         """Log the test metrics of the last epoch, and tag the best one."""
         last = max(self.files)
-        test = self._evaluate("test", last)
+        test = self.test = self._evaluate("test", last)
         self.run.metrics.log(test, last)
         self.run.tag({"nfa.best_epoch": str(min(self.val_losses, key=self.val_losses.__getitem__))})
         stage("test", f"loss {test['test/loss']:.4g}, accuracy {test['test/accuracy']:.4f}")

@@ -1,10 +1,11 @@
 """Trainings of classifiers: images, workloads and sessions."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from nfa.figures.training_analysis import Series
 from nfa.parallel import World
 from nfa.registry import stored_runs, tracking
 from nfa.registry.datasets import image_files, images, splits
@@ -54,6 +55,9 @@ class ClassifierTraining(FamilyTraining):
 
     def compare(self, parent: TrackedRun) -> None:
         report.compare(parent, Classifiers().subject(tracking.config(parent.run_id)))
+
+    def report_seeds(self, parent: TrackedRun, series: Mapping[str, Series], seeds: Sequence[int], title: str) -> None:
+        report.report_seeds(parent, series, seeds, title)
 
     def rebuild(self, run: StoredTraining) -> MLPClassifier:
         train = TrainConfig(**run.config["train"])

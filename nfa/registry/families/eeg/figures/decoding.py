@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from nfa.figures.style import LOSSES, add_title, epoch_axis, panels, style
-from nfa.figures.training_analysis import Series, draw
+from nfa.figures.training_analysis import Series, between, draw
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+DRAWN = (*LOSSES, "val/pearson", "val/baseline_pearson")  # keys of the series in `decoding`
 Signal = np.ndarray[Any, Any]
 
 
@@ -59,6 +60,24 @@ def decoding(
         for place in places[:2]:
             epoch_axis(place, None)
         _recordings(places[2], pairs)
+        add_title(figure, title)
+    return figure
+
+
+def decoding_over_seeds(series: Mapping[str, Series], *, title: str = "") -> "Figure":
+    """Draw losses and validation r, means over seeds, with bands between the ends of their intervals."""
+    figure, places = panels(2, columns=2, width=3.9, height=3.0)
+    with style():
+        for key, look in LOSSES.items():
+            draw(places[0], series.get(key, {}), **{**look, "markersize": 2.5})
+            between(places[0], series, key, look["color"])
+        places[0].set(title="loss", ylabel="MSE + λ (1 − r)²")
+        draw(places[1], series.get("val/pearson", {}), color="tab:red", marker="s", markersize=2.5)
+        between(places[1], series, "val/pearson", "tab:red")
+        places[1].set(title="validation", ylabel="Pearson's r, mean over recordings")
+        places[0].legend()
+        for place in places:
+            epoch_axis(place, None)
         add_title(figure, title)
     return figure
 

@@ -42,7 +42,7 @@ class PrepareEEGConfig:
     seed: int = option(1717, "seed of the choice of held-out recordings or subjects", at_least=0, below=2**63)
     highpass: float = option(0.0, "cut-off of a zero-phase high-pass filter on the EEG, in Hz; 0 = none", at_least=0)
     lowpass: float = option(0.0, "cut-off of a zero-phase low-pass filter on the EEG, in Hz; 0 = none", at_least=0)
-    run_name: str = option("", "name of the run in MLflow; empty = chosen by MLflow")
+    run_name: str = option("", "name of the run in MLflow; empty = named by what ran")
 
     def __post_init__(self) -> None:
         check_fields(self)

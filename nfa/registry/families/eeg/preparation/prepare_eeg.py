@@ -12,7 +12,10 @@ from nfa import __version__, unfinished
 from nfa.console import bar, stage
 from nfa.content import json_digest
 from nfa.errors import NfaError, Refusal
+from nfa.plain_text import counted
 from nfa.registry import tracking
+from nfa.registry.commands import command
+from nfa.registry.descriptions import describe_end
 from nfa.registry.families.eeg.layout import KINDS, SPLITS
 from nfa.registry.families.eeg.preparation import recordings as eeg_recordings
 from nfa.registry.families.eeg.preparation.config import PrepareEEGConfig
@@ -22,6 +25,7 @@ from nfa.registry.families.eeg.preparation.prepared_files import Written, normal
 from nfa.registry.families.eeg.preparation.recordings import Recording
 from nfa.registry.families.eeg.preparation.signals import Signal
 from nfa.registry.families.eeg.scales import normalised_by
+from nfa.registry.folders import typed_folder
 from nfa.registry.signals import shielded
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import DataInput
@@ -42,7 +46,8 @@ def prepare_eeg(config: PrepareEEGConfig, _: Stopwatch, found: tuple[list[Record
     plans, channels = _checked(recordings, config, settings, held)
     _check_space(target, plans, channels)
     _say_split(recordings, config, held)
-    with tracking.open_run("prepare_eeg", "eeg", name=config.run_name) as run:
+    called = f"{typed_folder(config.source).resolve().name} eeg prepared at {config.rate} Hz"
+    with tracking.open_run("prepare_eeg", "eeg", name=config.run_name, otherwise=called) as run:
         run.log_params(dataclasses.asdict(config))
         stage("run", f"{run.run_id}, {len(recordings)} recording{'s' * (len(recordings) > 1)}")
         try:
@@ -51,6 +56,9 @@ def prepare_eeg(config: PrepareEEGConfig, _: Stopwatch, found: tuple[list[Record
             raise NfaError(f"{target} could not be written: {error}\n  do: fix it, then prepare again") from error
         run.log_datasets(_inputs(report, target))
         tracking.put_json(run.info, "preparation.json", report)
+        after = command("train_eeg", data_dir=str(target))
+        describe_end(run, f"{called}, {counted(len(recordings), 'recording')}", after=after)
+    stage("next", after)
     stage("done", f"{target}  {run.link}")
 
 

@@ -7,7 +7,7 @@ from nfa.errors import Refusal
 from nfa.registry import stored_runs, tracking
 from nfa.registry.families.language.adapters import A, B
 from nfa.registry.families.language.comparison.study import RANDOM, FineTuning, StartArm
-from nfa.registry.families.language.compute import operations_by_step, start_operations
+from nfa.registry.families.language.compute import OPERATIONS, operations_by_step, start_operations
 from nfa.registry.families.language.ready import INITIAL
 from nfa.registry.families.language.report import stored_answers
 from nfa.registry.families.language.tensor_files import matrices_in
@@ -79,7 +79,7 @@ def _start(config: Mapping[str, Any]) -> str:
 
 
 def _trained(run_id: str, config: Mapping[str, Any]) -> FineTuning:
-    series, scores = tracking.history(run_id), stored_answers(run_id)
+    series, scores = tracking.history(run_id, ("eval/loss", *OPERATIONS)), stored_answers(run_id)
     answers = {step: one.sums.numpy() / float(one.tokens.double().mean()) for step, one in scores.items()}
     cost = _start_cost(run_id, config)
     return FineTuning(run_id, config["train"]["seed"], series["eval/loss"], operations_by_step(series), answers, cost)
@@ -97,7 +97,7 @@ def _start_cost(run_id: str, config: Mapping[str, Any]) -> float | None:
 
 def operations_of(run_id: str) -> float | None:
     """Return the floating-point operations of a run and of all runs it was made from; None if a source is not a run."""
-    own = operations_by_step(tracking.history(run_id))
+    own = operations_by_step(tracking.history(run_id, OPERATIONS))
     config = tracking.config(run_id)
     if config["entrypoint"] == "train_lora":
         sources = [config["factors"]["run_id"]] if config["factors"] else []

@@ -9,7 +9,9 @@ from nfa.console import stage
 from nfa.maths.statistics import Interval
 from nfa.plain_text import counted
 from nfa.registry import tracking
-from nfa.registry.analyses.stored import output_folder
+from nfa.registry.analyses.output_folders import output_folder
+from nfa.registry.commands import command
+from nfa.registry.descriptions import describe_end
 from nfa.registry.families.language.comparison import report, study
 from nfa.registry.families.language.comparison.arms import arms_of
 from nfa.registry.families.language.comparison.study import RANDOM, FineTuning, LossDifference, StartArm, StepsToTarget
@@ -31,7 +33,8 @@ def compare_lora(config: CompareLoraConfig, parent: TrackedRun | None = None) ->
     folder = output_folder(config.output_dir)
     stage("arms", "; ".join(f"{arm.label} ({counted(len(arm.trained), 'seed')})" for arm in arms))
     tags = {"nfa.source_run_ids": ",".join(sources)}
-    run = tracking.open_run("compare_lora", "lora", name=config.run_name, parent=parent, tags=tags)
+    name, otherwise = config.run_name, f"comparison of {counted(len(arms), 'start')}"
+    run = tracking.open_run("compare_lora", "lora", name=name, otherwise=otherwise, parent=parent, tags=tags)
     with run:
         run.log_params({**dataclasses.asdict(config), "run_id": config.run_id[:1000]})
         found = compared(arms, config)
@@ -41,10 +44,13 @@ def compare_lora(config: CompareLoraConfig, parent: TrackedRun | None = None) ->
         tracking.put_text(run.info, "comparison_report.txt", text)
         run.metrics.log(_series(found), 0)
         tracking.save_picture(run, _figure(arms, found), "comparison_random_vs_svd")
-        for line in report.verdicts(found):
+        verdicts = list(report.verdicts(found))
+        for line in verdicts:
             stage("verdict", line)
         stage("figure", "comparison_report.txt, plots/comparison_random_vs_svd.png and .pdf")
-    return end_step(run, folder, parent)
+        what, after = "; ".join(arm.label for arm in arms), command("analyze", run_id=",".join(sources))
+        describe_end(run, what, results=verdicts, pictures=["comparison_random_vs_svd"], after=after)
+    return end_step(run, folder, parent, after)
 
 
 def _sources(text: str) -> list[str]:

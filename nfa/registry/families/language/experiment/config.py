@@ -7,7 +7,7 @@ from nfa.errors import Refusal
 from nfa.options import Auto, option
 from nfa.registry.families.language.config import LoraTraining, TrainLoraConfig
 from nfa.registry.families.language.teacher.config import LoraSvdConfig, SynthesizeTeacherConfig
-from nfa.registry.typed_values import whole_numbers
+from nfa.registry.typed_values import seed_list
 
 STEPS = ("base", "synthesize", "svd", "svd-lora", "compare")
 NUMBERS = {str(number): step for number, step in enumerate(STEPS, start=1)}
@@ -27,7 +27,7 @@ class LoraExperimentConfig(LoraTraining):
         "all", "steps to run: all, ask (a menu), or some of 1 base, 2 synthesize, 3 svd, 4 svd-lora, 5 compare"
     )
     starts: str = option("svd-residual,svd-warm", f"starts to compare with random: some of {', '.join(STARTS)}")
-    seeds: str = option("1,2,3", "seeds of each start, comma-separated")
+    seeds: str = option("1,2,3", "seeds of each start, such as 1-3 or 1,2,7")
     train_steps: int | Auto = option(
         "auto", "optimizer steps of each training; auto = 12 for tiny (96 held out), else by epochs", at_least=1
     )
@@ -36,7 +36,7 @@ class LoraExperimentConfig(LoraTraining):
     target_rank: int = option(64, "rank of a synthesised teacher", at_least=1, below=2**16)
     decay: float = option(0.04, "decay of its added singular values: s_r × exp(−decay × j)", at_least=0, below=1000)
     noise_scale: float = option(0.1, "spectral norm of its noise, relative to s_r; 0 = none", at_least=0, below=1000)
-    run_name: str = option("", "name of the run in MLflow; empty = chosen by MLflow")
+    run_name: str = option("", "name of the run in MLflow; empty = named by what ran")
 
     def __post_init__(self) -> None:
         self.check()
@@ -60,7 +60,7 @@ class LoraExperimentConfig(LoraTraining):
 
     def seed_list(self) -> list[int]:
         """Return the seeds; raise `Refusal` if they are not valid."""
-        return whole_numbers("seeds", self.seeds)
+        return seed_list(self.seeds)
 
     def start_list(self) -> list[str]:
         """Return the starts other than random, without repetitions."""

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from nfa.console import stage
 from nfa.errors import Refusal
 from nfa.registry import stored_runs, tracking
+from nfa.registry.commands import command
+from nfa.registry.descriptions import AGAIN, describe_end, describe_start, table_of_children
 from nfa.registry.families.language.comparison.compare_lora import EXPERIMENT, compare_lora
 from nfa.registry.families.language.config import CompareLoraConfig
 from nfa.registry.families.language.experiment.config import STEPS, LoraExperimentConfig
@@ -18,10 +20,11 @@ from nfa.registry.families.language.target_modules import check_targets
 from nfa.registry.families.language.teacher.lora_svd import lora_svd
 from nfa.registry.families.language.teacher.synthesize_teacher import synthesize_teacher
 from nfa.registry.families.language.workload import LanguageModel
-from nfa.registry.families.registry import family_of
+from nfa.registry.families.registry import family, family_of
 from nfa.registry.signals import Interrupted
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
+from nfa.registry.training.comparison import log_comparison
 from nfa.registry.training.config_json import training_config, write_config
 from nfa.registry.training.start import prepared
 from nfa.registry.training.time_spent import timed
@@ -47,18 +50,24 @@ def lora_experiment(config: LoraExperimentConfig, clock: Stopwatch, found: Quest
     config = _asked(config, plan)
     plan.check(config.chosen_steps())
     disk = estimate(plan, sides)
-    with tracking.open_run("lora_experiment", "lora", name=config.run_name) as parent:
+    called = f"{ready.data.facts['name']} {config.mode} LoRA experiment, seeds {config.seeds}"
+    with tracking.open_run("lora_experiment", "lora", name=config.run_name, otherwise=called) as parent:
         tracking.check_space(parent.info, total=disk, largest=0)
         parent.log_params(dataclasses.asdict(config))
         fields = dataclasses.asdict(config)
         content = training_config("lora_experiment", "lora", LoraExperimentConfig, fields, ready.data.facts)
         write_config(parent, content)
+        describe_start(parent, called, AGAIN)
         try:
             with timed(parent, clock, family=True):
                 _Steps(config, plan, ready.data, parent, clock).run()
         except Interrupted:
             stage("stopped", "run the same command again to continue; finished steps are reused")
             raise
+        table, after = table_of_children(parent), command("analyze", run_id=parent.run_id)
+        describe_end(parent, called, table=table, pictures=["comparison_random_vs_svd"], after=after)
+    stage("next", after)
+    stage("compare", tracking.link_to_children(parent.info))
     stage("done", parent.link)
 
 
@@ -136,4 +145,5 @@ class _Steps:
         for path in (*REPORTS, *PICTURES):
             if tracking.has_artifact(run.run_id, path):
                 tracking.copy_artifact(self.parent.info, run.run_id, path)
+        log_comparison(self.parent, family("lora"), self.plan.arms())
         self.parent.metrics.log({key: of_key[0] for key, of_key in tracking.history(run.run_id).items()}, 0)

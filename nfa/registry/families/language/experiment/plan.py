@@ -150,6 +150,15 @@ class ExperimentPlan:
         return [self.runs[task.name] for task in self.tasks() if _is_compared(task) and task.name in self.runs]
 
 
+    def arms(self) -> dict[str, list[str]]:
+        """Return the ids of these trainings by their start, over seeds."""
+        found: dict[str, list[str]] = {}
+        for task in self.tasks():
+            if _is_compared(task) and task.name in self.runs:
+                found.setdefault(task.name.rpartition(", seed ")[0], []).append(self.runs[task.name])
+        return found
+
+
 def _steps_for(workload: LanguageModel, factor: float) -> int:
     """Return the number of steps that see `factor` times as many tokens as the training."""
     steps = workload.steps

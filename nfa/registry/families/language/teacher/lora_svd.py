@@ -6,7 +6,9 @@ from nfa.bookkeeping import FLOPS
 from nfa.console import bar, stage
 from nfa.errors import Refusal
 from nfa.registry import tracking
-from nfa.registry.analyses.stored import output_folder
+from nfa.registry.analyses.output_folders import output_folder
+from nfa.registry.commands import command
+from nfa.registry.descriptions import describe_end
 from nfa.registry.families.language.figures.spectra import svd_analysis
 from nfa.registry.families.language.teacher import svd_report
 from nfa.registry.families.language.teacher.compression import Compressed, Randomised, compress
@@ -34,7 +36,9 @@ def lora_svd(config: LoraSvdConfig, parent: TrackedRun | None = None) -> Tracked
         made = _made(config, source)
         _store(run, file, config, source, made)
         _report(run, config, source, made)
-    return end_step(run, folder, parent)
+        what, after = f"Factors of {source.label}", command("train_lora", init="svd", factors=run.run_id)
+        describe_end(run, what, pictures=[f"svd_analysis_rank{config.rank}"], after=after)
+    return end_step(run, folder, parent, after)
 
 
 def _source(config: LoraSvdConfig) -> UpdateSource:

@@ -7,6 +7,7 @@ from typing import Any
 
 from nfa.console import stage
 from nfa.registry import tracking
+from nfa.registry.analyses.output_folders import copied_into
 from nfa.registry.families.language.teacher.updates import UpdateSource
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.training.config_json import run_config, write_config
@@ -17,10 +18,12 @@ FLOAT = 4  # bytes
 
 def open_step(entrypoint: str, title: str, source: UpdateSource, name: str, parent: TrackedRun | None) -> TrackedRun:
     """Open a run for the step, in the experiment of the parent or source, by default named "title of <source>"."""
-    name = name or f"{title} of {source.run.info.run_name if source.run else Path(source.label).name}"
+    otherwise = f"{title} of {source.run.info.run_name if source.run else Path(source.label).name}"
     tags = {"nfa.source_run_ids": source.run_id} if source.run else {}
     experiment = source.run.info.experiment_id if source.run else ""
-    return tracking.open_run(entrypoint, "lora", name=name, parent=parent, tags=tags, experiment=experiment)
+    return tracking.open_run(
+        entrypoint, "lora", name=name, otherwise=otherwise, parent=parent, tags=tags, experiment=experiment
+    )
 
 
 def step_config(entrypoint: str, config: Any, sources: Sequence[str]) -> dict[str, Any]:
@@ -49,11 +52,10 @@ def check_room(run: TrackedRun, source: UpdateSource, rank: int) -> None:
     tracking.check_space(run.info, total=largest + SPACE, largest=largest)
 
 
-def end_step(run: TrackedRun, folder: Path | None, parent: TrackedRun | None) -> TrackedRun:
-    """Copy the files if configured, and print the link unless the parent does."""
-    if folder:
-        tracking.copy_artifacts(run.run_id, folder)
-        stage("copy", f"all files are in {folder}")
+def end_step(run: TrackedRun, folder: Path | None, parent: TrackedRun | None, after: str) -> TrackedRun:
+    """Copy the files if configured, and print the next command and the link unless the parent does."""
+    copied_into(folder, run)
     if parent is None:
+        stage("next", after)
         stage("done", run.link)
     return run

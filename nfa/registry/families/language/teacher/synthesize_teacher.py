@@ -7,7 +7,9 @@ from nfa.console import bar, stage
 from nfa.errors import Refusal
 from nfa.maths.low_rank import FactorPair
 from nfa.registry import tracking
-from nfa.registry.analyses.stored import output_folder
+from nfa.registry.analyses.output_folders import output_folder
+from nfa.registry.commands import command
+from nfa.registry.descriptions import describe_end
 from nfa.registry.families.language.figures.spectra import synthesis_plots
 from nfa.registry.families.language.teacher import teacher_report
 from nfa.registry.families.language.teacher.config import SynthesizeTeacherConfig
@@ -38,7 +40,9 @@ def synthesize_teacher(config: SynthesizeTeacherConfig, parent: TrackedRun | Non
         tracking.put_json(run.info, "results.json", teacher_report.content(config, source, made))
         _draw(run, config, source, made, rank)
         stage("teacher", f"{file}, synthesis_report.txt, plots/synthesis_plots.png and .pdf")
-    return end_step(run, folder, parent)
+        what, after = f"Teacher made from {source.label}", command("lora_svd", run_id=run.run_id)
+        describe_end(run, what, pictures=["synthesis_plots"], after=after)
+    return end_step(run, folder, parent, after)
 
 
 def _draw(

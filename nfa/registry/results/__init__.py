@@ -1,0 +1,1 @@
+"""The values of stored runs, to be read and drawn in a notebook."""
