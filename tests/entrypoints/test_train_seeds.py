@@ -59,8 +59,13 @@ def looking(grouped: Family) -> Iterator[Family]:
         yield grouped
 
 
+def measured(store: Store, run_id: str) -> list[tuple[str, int, float]]:
+    """The metrics of a run that do not differ each time, and that its parent does not log to compare its children."""
+    return [row for row in store.metrics(run_id) if not row[0].startswith(("nfa/", "Comparison/"))]
+
+
 def rows_of(store: Store, run_id: str) -> Rows:
-    return {(key, step): value for key, step, value in store.metrics(run_id)}
+    return {(key, step): value for key, step, value in measured(store, run_id)}
 
 
 def assert_means(store: Store, parent: str, children: list[str]) -> None:
@@ -70,7 +75,7 @@ def assert_means(store: Store, parent: str, children: list[str]) -> None:
     expected: Rows = {}
     for key, step in shared:
         values = [rows[key, step] for rows in every]
-        if is_beside(key) and not key.endswith(("_chance", "_shared")):
+        if key.startswith("nfa/") or (is_beside(key) and not key.endswith(("_chance", "_shared"))):
             continue
         expected[key, step] = mean = math.fsum(values) / len(values)
         if len(values) > 2 and not is_beside(key):
@@ -80,14 +85,14 @@ def assert_means(store: Store, parent: str, children: list[str]) -> None:
             ends = zip(OVER_SEEDS, (low, high, len(values)), strict=True)
             expected |= {(f"{key}{end}", step): value for end, value in ends}
     assert rows_of(store, parent) == pytest.approx(expected, rel=1e-9, abs=1e-12)
-    assert len(store.metrics(parent)) == len(expected)
+    assert len(measured(store, parent)) == len(expected)
 
 
 def assert_same(one: tuple[Store, str], other: tuple[Store, str]) -> None:
     """Two trainings have bitwise the same checkpoints and metrics."""
     (ours, run_id), (theirs, expected) = one, other
     assert same_weights(ours.checkpoints(run_id), theirs.checkpoints(expected))
-    assert ours.metrics(run_id) == theirs.metrics(expected)
+    assert measured(ours, run_id) == measured(theirs, expected)
 
 
 # ---- seeds alone
@@ -158,7 +163,7 @@ def test_several_optimizers_with_seeds_are_groups_whose_series_are_means(grouped
         assert (tags["nfa.seeds"], tags["nfa.state"], params["optimizer"]) == ("1,2", "finished", name)
         assert_means(grouped.store, group, list(children.values()))
         assert grouped.store.artifact(group, "plots/training_analysis.png").exists()
-    assert grouped.store.metrics(grouped.parent) == []
+    assert measured(grouped.store, grouped.parent) == []
     assert grouped.store.artifact(grouped.parent, "plots/optimizer_comparison.png").stat().st_size > 5000
     assert "nfa.seeds" not in grouped.store.tags(grouped.parent)
 
@@ -235,7 +240,7 @@ def test_a_failed_seed_stops_no_other_and_what_it_lacks_has_no_mean_until_it_is_
     resumed = run(broken.store, words(resume=broken.parent))
     assert resumed.code == 0, resumed.output
     assert "seed 3 has already finished" in resumed.output
-    assert broken.store.metrics(broken.parent) == seeded.store.metrics(seeded.parent)
+    assert measured(broken.store, broken.parent) == measured(seeded.store, seeded.parent)
     for name, child in broken.children.items():
         assert_same((broken.store, child), (seeded.store, seeded.children[name]))
 
@@ -248,7 +253,7 @@ def test_resume_continues_a_group_and_then_all_that_is_left(
     assert f"continue the unfinished trainings with resume={killed.parent}" in ended.output
     assert states(killed, killed.children) == dict.fromkeys(OPTIMIZERS, "killed")
     assert states(killed, below(killed, "muon")) == {"seed 1": "finished"}
-    assert killed.store.metrics(killed.children["sgd"]) == []
+    assert measured(killed.store, killed.children["sgd"]) == []
     group = run(killed.store, words(resume=killed.children["adam"]))
     assert group.code == 0, group.output
     assert states(killed, killed.children) == {"sgd": "killed", "adam": "finished", "muon": "killed"}
@@ -257,7 +262,8 @@ def test_resume_continues_a_group_and_then_all_that_is_left(
     for said in ("adam has already finished", "sgd, seed 2 has already finished", "muon, seed 1 has already finished"):
         assert said in whole.output
     for name in OPTIMIZERS:
-        assert killed.store.metrics(killed.children[name]) == grouped.store.metrics(grouped.children[name])
+        ours, theirs = measured(killed.store, killed.children[name]), measured(grouped.store, grouped.children[name])
+        assert ours == theirs
         for seed, child in below(killed, name).items():
             assert_same((killed.store, child), (grouped.store, below(grouped, name)[seed]))
     assert {killed.store.tags(run_id)["nfa.state"] for run_id in killed.store.runs()} == {"finished"}
@@ -295,7 +301,8 @@ def test_a_signal_ends_all_processes_and_resume_goes_on(
     resumed = run(store, words(resume=family.parent))
     assert resumed.code == 0, resumed.output
     for run_id in family.children.values():
-        assert [step for key, step, _ in store.metrics(run_id) if key == "val/loss"] == list(range(BESIDE["epochs"] + 1))
+        steps = [step for key, step, _ in store.metrics(run_id) if key == "val/loss"]
+        assert steps == list(range(BESIDE["epochs"] + 1))
 
 
 @pytest.mark.slow
@@ -309,7 +316,8 @@ def test_the_training_of_a_killed_process_is_resumed_by_another_one(empty_store:
     assert f"worker {victim} was ended by signal 9; it is replaced" in ended.output
     family = family_in(store)
     for run_id in family.children.values():
-        assert [step for key, step, _ in store.metrics(run_id) if key == "val/loss"] == list(range(BESIDE["epochs"] + 1))
+        steps = [step for key, step, _ in store.metrics(run_id) if key == "val/loss"]
+        assert steps == list(range(BESIDE["epochs"] + 1))
 
 
 def _until_trained(store: Store) -> int:

@@ -213,7 +213,8 @@ class TuneConfig:
 
 
 def _instead(name: str) -> str:
-    return "set it as the study's own parameter: seed=N" if name == "seed" else f"leave {name} out"
+    own = {"seed": "seed", "seeds": "trial_seeds", "n_workers": "n_workers"}.get(name)
+    return f"set it as the study's own parameter: {own}=N" if own else f"leave {name} out"
 
 
 def check_storage(config: TuneConfig) -> None:

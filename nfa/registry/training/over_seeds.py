@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nfa.bookkeeping import is_bookkeeping
 from nfa.figures.training_analysis import Series
 from nfa.levels import OVER_SEEDS, at_step, is_beside
 from nfa.maths.statistics import t_interval
@@ -13,7 +14,6 @@ from nfa.registry.families.protocol import Family
 from nfa.registry.tracking import TrackedRun
 
 LEVELS = ("_chance", "_shared")  # beside values; they have means and no intervals
-APART = ("nfa/", "system/")  # beginnings of the keys of metrics that are not about the network
 BAND = "95 % t-interval over seeds"
 FEWEST = 3  # values with an interval: that of two is too wide to say anything
 
@@ -22,20 +22,27 @@ def means(runs: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, float]]:
     """Return the mean over runs of every series at the steps that all runs have, and from three runs on, under the
     suffixes `OVER_SEEDS`, the ends of its 95 % t-interval and the number of runs.
 
-    Errors over examples and random directions have no means, as they say nothing of the spread over seeds.
+    What every run has once, such as test/loss, has a mean also where it stands at another step in each: at the last of
+    them. Errors over examples and random directions have no means, as they say nothing of the spread over seeds.
 
     >>> means([{"val/loss": {0: 2.0, 1: 1.0}}, {"val/loss": {0: 4.0}}])
     {'val/loss': {0: 3.0}}
     """
     found: dict[str, dict[int, float]] = {}
     for key in sorted(set.intersection(*map(set, runs))):
-        if key.startswith(APART) or (is_beside(key) and not key.endswith(LEVELS)):
+        if is_bookkeeping(key) or (is_beside(key) and not key.endswith(LEVELS)):
             continue
-        for step in sorted(set.intersection(*(set(run[key]) for run in runs))):
-            values = [run[key][step] for run in runs]
+        for step, values in _by_step([run[key] for run in runs]).items():
             for suffix, value in _mean(values, interval=not is_beside(key)).items():
                 found.setdefault(f"{key}{suffix}", {})[step] = value
     return found
+
+
+def _by_step(several: Sequence[Series]) -> dict[int, list[float]]:
+    """Return the values of all series at the steps that they share."""
+    if all(len(series) == 1 for series in several):
+        return {max(max(series) for series in several): [value for series in several for value in series.values()]}
+    return {step: [series[step] for series in several] for step in sorted(set.intersection(*map(set, several)))}
 
 
 def _mean(values: Sequence[float], *, interval: bool) -> dict[str, float]:

@@ -52,7 +52,7 @@ def train_each(parent: TrackedRun, config: Any, ready: Ready, clock: Stopwatch) 
     family, failures = family_of(config), dict[str, str]()
     _describe(parent, family, config, ready)
     trainer = Trainer()
-    trainer.data.put(ready.config, ready.data)
+    trainer.data.put(first_of(config), ready.data)
     with clock.part(), ExitStack() as groups:
         jobs = []
         for name, part in parts_of(config).items():

@@ -19,6 +19,9 @@ prepare_eeg --targt x | parameter 'targt' | source, target, overwrite, eeg_rate 
 prepare_eeg --target out | source='' | a folder (folder with pairs | give source=FOLDER
 prepare_eeg --source nowhere --target out | source=…nowhere (No such file or directory)
     | a readable folder with recordings | check the path; relative paths start at the
+train_eeg --seeds 1-2 --nproc 2 | seeds=1-2 with nproc=2 | nproc=1 for several trainings | n_workers=2 instead of
+ablate_eeg --presets v1 --switches none --seeds 1 --n_workers 2 | n_workers=2 for a single training | n_workers=1
+    | leave n_workers out
 train_eeg --conv_kernel_size 6 | conv_kernel_size=6 | an odd number | conv_kernel_size=7
 train_eeg --d_model 10 --n_head 4 | d_model=10 with n_head=4 | a width that is a multiple of n_head | d_model=256
 train_eeg --preset v1 --use_mlp_head true | preset=v1 with use_mlp_head=True

@@ -60,6 +60,12 @@ train --weighting focal | weighting='focal' | none, ghm | weighting=none
 train --device gpu | device='gpu' | auto, cpu, cuda, cuda:N, mps where present | device=auto
 train --device '' | device='' | auto, cpu, cuda, cuda:N, mps where present | device=auto
 train --max_samples 1150 | max_samples=1150 | to 1149 training examples | max_samples=0
+train --seeds 1,x | seeds='1,x' (at 'x') | ranges a-b | seeds=1-3
+train --seeds 3-1 | seeds='3-1' | ranges a-b | seeds=1-3
+train --seeds 1-3,2 | seeds='1-3,2' (at '2') | each once | seeds=1-3
+train --seeds 1-3 --seed 7 | seeds=1-3 with seed=7 | one of them | leave seed out
+train --n_workers 2 | n_workers=2 for a single training | n_workers=1 | seeds=1-3
+train --n_workers 0 --seeds 1-3 | n_workers=0 | a whole number ≥ 1 | leave n_workers out
 demo --epochs 0 | epochs=0 | a whole number ≥ 1 and < 1000 | leave epochs out to use its default, 12
 demo --width x | width='x' | a whole number ≥ 1 and < 4097 | for example width=64
 demo --lr 1 | parameter 'lr' | epochs, width, depth, seed, output_dir | see --help
@@ -73,6 +79,9 @@ train --resume latest | run id 'latest' | an experiment with a training run | ml
 train --resume no/such | run id 'no/such' | letters and digits | copy the id from the MLflow UI
 [training]
 train --resume $run | resume=$run (finished) | a killed or failed run | start a new run
+[own_training: killed]
+train --resume $run --n_workers 2 | n_workers=2 for a single training | n_workers=1 | leave n_workers out
+train --resume $run --seeds 1-3 | resume with seeds=1-3 (the run has ) | the run's own parameters | leave these out
 [nothing: damaged images]
 train --dataset fashion-mnist --data_dir . | train-images-idx3-ubyte.gz with MD5 | MD5 | delete it
 [store: no network]
@@ -162,6 +171,7 @@ PREPARED: dict[str, Prepare] = {
     "no server": no_server,
     "no such kind of store": no_such_kind_of_store,
     "read only": read_only,
+    "killed": unfinished,
     "a run of mlflow run": wrapper,
     "a file in the way": file_in_the_way,
 }

@@ -10,6 +10,7 @@ from tests.support.lora_runs import gpt2_folder
 from tests.support.refusals import Prepare, Scene, table
 
 TABLE = """
+train_lora --seeds 1,1 | seeds='1,1' (at '1') | each once | seeds=1-3
 train_lora --init svd | init=svd without factors | id of a run of lora_svd | factors=<run id>
 train_lora --factors abc | factors=abc with init=random | factors for init=svd | init=svd
 train_lora --init pissa --dropout 0.1 | dropout=0.1 with init=pissa | no dropout | dropout=0

@@ -10,6 +10,8 @@ tune --space lr=1:1 | space: lr=1:1 (an empty range) | LOW below HIGH | fixed=lr
 tune --space lr=log:1:1e-5 | space: lr=log:1:1e-5 (a reversed range) | LOW below HIGH | lr=log:1e-05:1.0
 tune --space learning_rate=0.1:1 | space: parameter 'learning_rate' | optimizer, lr, momentum, weight_decay
     | see docs/parameters.md
+tune --fixed seeds=1-3 | seeds in a study's trainings | parameters of the training | trial_seeds=N
+tune --fixed n_workers=2 | n_workers in a study's trainings | parameters of the training | study's own parameter
 tune --fixed epoch=3 | fixed: parameter 'epoch' | optimizer, lr, momentum, weight_decay | did you mean epochs?
 tune --constraint flow/grad_norm | constraint='flow/grad_norm' | KEY<NUMBER with <, <=, > or >=
     | constraint=flow/grad_norm<10

@@ -49,7 +49,8 @@ class ReadyToTune(Ready):
 def stored_config(config: TrainLoraConfig, asked: Asked) -> dict[str, Any]:
     """Content of the `config.json` of a fine-tuning, before there is a model."""
     train = {**dataclasses.asdict(config), "resume": ""}
-    return training_config("train_lora", "lora", TrainLoraConfig, train, asked.facts)
+    base = {"name": asked.base.name, "digest": asked.base.digest, "parameters": asked.base.parameters}
+    return {**training_config("train_lora", "lora", TrainLoraConfig, train, asked.facts), "base": base}
 
 
 def memory_of(workload: LanguageModel) -> float:

@@ -74,15 +74,10 @@ class LanguageSession(Session):
         )
 
     def _stored(self, ready: ReadyToTune) -> dict[str, Any]:
-        base = self.workload.base
+        stored = stored_config(self.config, ready.data)
         return {
-            **stored_config(self.config, ready.data),
-            "base": {
-                "name": base.name,
-                "digest": base.digest,
-                "parameters": base.parameters,
-                "own_dropout": adapters.own_dropout(self.model),
-            },
+            **stored,
+            "base": {**stored["base"], "own_dropout": adapters.own_dropout(self.model)},
             "modules": list(self.workload.sites(self.model)),
             "narrower": adapters.narrower(self.model, self.config.rank),
             "residual": self.config.residual,
