@@ -278,5 +278,4 @@ def test_the_run_that_mlflow_made_becomes_the_analysis(changeable: Finished) -> 
 
 
 def test_seconds_mark_a_finished_checkpoint(default: Finished) -> None:
-    query = "SELECT step FROM metrics WHERE key = ? ORDER BY step"
-    assert [step for (step,) in default.store.rows(query, SECONDS)] == CHECKPOINTS
+    assert [step for key, step, _ in default.store.metrics(default.run_id) if key == SECONDS] == CHECKPOINTS

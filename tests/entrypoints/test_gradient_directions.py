@@ -71,8 +71,7 @@ def test_every_series_is_there_at_the_default_s_epochs_that_exist_with_error_and
     assert {key: sorted(of_key) for key, of_key in found.items()} == expected
     assert all(value > 0 for key in names if key.endswith(("_se", "_sd")) for value in found[key].values())
     assert all(math.isfinite(value) for of_key in found.values() for value in of_key.values())
-    query = "SELECT step FROM metrics WHERE key = ? ORDER BY step"
-    assert [step for (step,) in default.store.rows(query, SECONDS)] == MAIN
+    assert [step for key, step, _ in default.store.metrics(default.run_id) if key == SECONDS] == MAIN
 
 
 def test_losses_are_copied_from_the_run(default: Finished, trained_runs: Trained) -> None:

@@ -71,13 +71,13 @@ def test_adam_divides_it_out_again_so_it_is_cosmetic(
 
 
 def test_plain_descent_follows_so_it_is_real(looking: tuple[Store, dict[str, str]]) -> None:
-    found = report(looking, "sgd")["remedies"]["scale, sgd"]
+    found = report(looking, "sgd")["remedies"]["scale"]
     assert found["gradient_factor"] == pytest.approx(2, rel=0.1)
     assert found["update_factor"] == pytest.approx(2, rel=0.1)
     assert found["verdict"].startswith("real")
     text = looking[0].artifact(looking[1]["sgd"], "gradient_flow.txt").read_text(encoding="utf-8")
     factors = f"gradient ratio × {found['gradient_factor']:.3g}, update ratio × {found['update_factor']:.3g}"
-    assert f"scale, sgd: {factors}: real: the updates follow" in text
+    assert f"scale: {factors}: real: the updates follow" in text
 
 
 def test_the_table_of_values_is_that_of_the_single_analyses(looking: tuple[Store, dict[str, str]]) -> None:

@@ -88,7 +88,11 @@ def test_child_s_checkpoint_loads_and_the_parent_s_is_refused(looking: Family) -
             stored_runs.load_checkpoint(looking.parent, asked)
         got, allowed, remedy = str(refused.value).splitlines()
         assert "(it has no checkpoints)" in got
-        apart = ("sgd lr 0.1 seed 1717 momentum 0.5", "adam lr 0.001 seed 1717", "muon lr 0.01 seed 1717 momentum 0.5")
+        apart = (
+            "sgd lr 0.1 seed 1717 momentum 0.5 epochs 2",
+            "adam lr 0.001 seed 1717 epochs 2 batch_size 64",
+            "muon lr 0.01 seed 1717 momentum 0.5 epochs 2",
+        )
         named = zip(apart, looking.children.values(), strict=True)
         assert allowed.endswith(f": {', '.join(f'{name} {run_id[:12]}' for name, run_id in named)}")
         assert remedy == f"  do: load_checkpoint({first[:12]!r}, epoch={typed})"

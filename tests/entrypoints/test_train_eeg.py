@@ -66,6 +66,7 @@ def test_metric_series_have_the_keys_and_steps_of_the_contract(series: dict[str,
     expected |= {f"flow/{name}": EVALUATED[1:] for name in ("grad_norm", *(f"{g}/update_ratio" for g in GROUPS))}
     expected |= {f"test/{name}": [best] for name in (*LOSSES, "pearson", "undefined_windows", "baseline_pearson")}
     expected["val/baseline_pearson"] = [best]
+    expected["nfa/flops"] = EVALUATED[1:]
     expected["train/learning_rate"] = EVALUATED[1:]  # of the schedule
     assert {key: sorted(of_key) for key, of_key in series.items()} == expected
 

@@ -161,7 +161,7 @@ def test_metric_series_have_the_keys_and_steps_of_the_contract(finished: Finishe
         for end in ("", *LEVELS):
             expected |= {f"{site}/agop_nfm{end}": CHECKPOINTS, f"{site}/agop_nfm_init_removed{end}": CHECKPOINTS[1:]}
     expected |= {f"flow/layer_{index}/update_ratio": CHECKPOINTS[1:] for index in range(3)}
-    expected |= {"flow/grad_norm": CHECKPOINTS[1:]}
+    expected |= dict.fromkeys(("flow/grad_norm", "nfa/flops"), CHECKPOINTS[1:])
     assert steps(finished) == expected
 
 
@@ -169,7 +169,13 @@ def test_every_logged_value_is_finite(finished: Finished) -> None:
     assert finished.store.rows("SELECT count(*) FROM metrics WHERE is_nan OR abs(value) > 1e300") == [(0,)]
     for key, _, value in finished.store.metrics(finished.run_id):
         assert math.isfinite(value)
-        assert 0 <= value <= 1 or "loss" in key
+        assert 0 <= value <= 1 or "loss" in key or key == "nfa/flops"
+
+
+def test_operations_are_those_of_all_updates_so_far(finished: Finished) -> None:
+    logged = {step: value for key, step, value in finished.store.metrics(finished.run_id) if key == "nfa/flops"}
+    of_example = 6 * (64 * 8 + 8 * 8 + 8 * 10) - 2 * 64 * 8  # the inputs need no gradient
+    assert logged == {epoch: epoch * 1149 * of_example for epoch in CHECKPOINTS[1:]}
 
 
 def test_results_json_is_as_specified(finished: Finished) -> None:

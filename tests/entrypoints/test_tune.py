@@ -62,8 +62,7 @@ def test_a_trial_is_a_plain_run_with_its_objective_beside_it(study: Study, tmp_p
     ended = run(plain, words(**assignments("fixed", FIXED)))
     assert ended.code == 0, ended.output
     (alone,) = plain.runs()
-    own = {"objective", "nfa/seconds"}
-    assert [row for row in study.store.metrics(run_id) if row[0] not in own] == plain.metrics(alone)
+    assert [row for row in study.store.metrics(run_id) if row[0] != "objective"] == plain.metrics(alone)
     params = {name: value for name, value in plain.params(alone).items() if name != "run_name"}
     assert {name: value for name, value in study.store.params(run_id).items() if name != "run_name"} == params
     kept = {name: plain.checkpoints(alone)[name] for name in ("epoch_0000.safetensors", "epoch_0004.safetensors")}
@@ -203,7 +202,7 @@ def test_several_seeds_are_runs_below_the_trial_whose_series_are_their_means(
         assert [name.rpartition(", ")[2] for name in sorted(parts)] == ["seed 1717", "seed 1718"]
         times = [store.json(part, "timing.json")["total"] for part in parts.values()]
         assert store.json(run_id, "timing.json")["children"] == pytest.approx(sum(times), abs=1e-6)
-        assert study.series(run_id, "nfa/seconds") == {0: store.json(run_id, "timing.json")["total"]}
+        assert store.seconds(run_id) == {0: store.json(run_id, "timing.json")["total"]}
         losses = [study.series(part, "val/loss") for part in parts.values()]
         means = study.series(run_id, "val/loss")
         assert means == {step: pytest.approx((losses[0][step] + losses[1][step]) / 2) for step in losses[0]}

@@ -11,7 +11,7 @@ from tests.support.gradient_flow_runs import RECORDINGS, SIZES
 from tests.support.stores import Store
 from tests.support.tuning_runs import Study, tuned
 
-OWN = {"objective", "nfa/seconds"}
+OWN = {"objective"}
 EEG = ",".join(f"{name}={value}" for name, value in {**RECORDINGS, **SIZES}.items())
 EEG += ",epochs=2,eval_every=1,histograms_every=0,schedule=0-2"
 LORA = "max_items=24,eval_items=4,batch_size=2,accumulation=2"

@@ -86,11 +86,6 @@ def told(store: Store, run_id: str) -> dict[str, float]:
     return found
 
 
-def seconds(store: Store, run_id: str) -> dict[int, float]:
-    """Return the metric, by step."""
-    return {step: value for key, step, value in store.metrics(run_id) if key == "nfa/seconds"}
-
-
 @pytest.mark.parametrize("end", [Interrupted(signal.SIGTERM), DivergedError("inf"), RuntimeError("crash")])
 def test_a_continued_run_says_the_time_of_all_its_parts(end: BaseException, store: Store, clock: Clock) -> None:
     def train_and_end(run: TrackedRun) -> None:
@@ -102,7 +97,7 @@ def test_a_continued_run_says_the_time_of_all_its_parts(end: BaseException, stor
     with pytest.raises(type(end)):
         train_and_end(first)
     assert told(store, first.run_id) == {"other": 0, "training": 5, "total": 5}
-    assert not seconds(store, first.run_id)
+    assert not store.seconds(first.run_id)
     clock.passes(1000)  # nobody is at it
     second, spent = tracking.reopen_run(first.run_id), Stopwatch({"import": 3})
     with second, timed(second, spent):
@@ -110,7 +105,7 @@ def test_a_continued_run_says_the_time_of_all_its_parts(end: BaseException, stor
         with spent.section("training"):
             clock.passes(7)
     assert told(store, first.run_id) == {"import": 3, "other": 1, "training": 12, "total": 16}
-    assert seconds(store, first.run_id) == {0: 16}
+    assert store.seconds(first.run_id) == {0: 16}
 
 
 def test_a_run_that_is_killed_without_a_word_counts_up_to_what_was_kept_last(store: Store, clock: Clock) -> None:
@@ -145,7 +140,7 @@ def test_a_parent_adds_its_children_to_its_own_time_also_where_it_was_continued(
     assert told(store, parent.run_id) == {"other": 1.5, "children": 30, "total": 31.5}
     train_each(tracking.reopen_run(parent.run_id), 40)
     assert told(store, parent.run_id) == {"other": 3, "children": 70, "total": 73}
-    assert seconds(store, parent.run_id) == {0: 73}
+    assert store.seconds(parent.run_id) == {0: 73}
 
 
 @pytest.mark.usefixtures("store")
@@ -202,7 +197,7 @@ def test_each_training_of_all_optimizers_says_its_own_time_and_their_parent_the_
     train(TrainConfig(**{**TINY, "optimizer": "all", "epochs": 1, "schedule": "0-1"}), Stopwatch({"import": 2}))
     parent, *children = store.runs()
     assert_sums_up(store, parent, dict(zip(OPTIMIZERS, children, strict=True)))
-    assert all(seconds(store, run_id) == {0: told(store, run_id)["total"]} for run_id in (parent, *children))
+    assert all(store.seconds(run_id) == {0: told(store, run_id)["total"]} for run_id in (parent, *children))
     assert told(store, parent)["import"] == 2
     assert told(store, parent)["data"] > 0
 

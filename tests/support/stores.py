@@ -80,9 +80,15 @@ class Store:
         return dict(self.rows("SELECT key, value FROM params WHERE run_uuid = ?", run_id))
 
     def metrics(self, run_id: str) -> list[tuple[str, int, float]]:
-        """Every row (key, step, value), duplicates included."""
-        query = "SELECT key, step, value FROM metrics WHERE run_uuid = ? ORDER BY key, step, value"
+        """Every row (key, step, value), duplicates included, but the time that a training took."""
+        analysed = "SELECT run_uuid FROM tags WHERE key = 'nfa.analysis_digest'"
+        asked = f"run_uuid = ? AND (key != 'nfa/seconds' OR run_uuid IN ({analysed}))"
+        query = f"SELECT key, step, value FROM metrics WHERE {asked} ORDER BY key, step, value"
         return [(key, step, value) for key, step, value in self.rows(query, run_id)]
+
+    def seconds(self, run_id: str) -> dict[int, float]:
+        """The time that a training took, by step."""
+        return dict(self.rows("SELECT step, value FROM metrics WHERE run_uuid = ? AND key = 'nfa/seconds'", run_id))
 
     def artifact(self, run_id: str, path: str = "") -> Path:
         address = self.rows("SELECT artifact_uri FROM runs WHERE run_uuid = ?", run_id)[0][0]

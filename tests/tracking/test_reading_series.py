@@ -173,6 +173,31 @@ def test_a_run_that_does_not_exist_is_an_error_of_the_store() -> None:
         tracking.histories([logged_by_another_program(6, 3), "0" * 32])
 
 
+@pytest.mark.slow
+def test_series_from_the_tables_of_postgresql_are_those_of_mlflow(
+    asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.support import postgresql
+
+    before = mlflow.get_tracking_uri()
+    with postgresql.server() as address:
+        uri = address.replace("postgresql:", "postgresql+psycopg:")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        mlflow.set_tracking_uri(uri)
+        try:
+            tracking.reach()
+            ids = [logged_by_another_program(seed, 40) for seed in range(2)]
+            found = tracking.histories(ids)
+            assert asked == []
+            for run_id in ids:
+                assert {key: repr(of) for key, of in found[run_id].items()} == {
+                    key: repr({row.step: row.value for row in MlflowClient().get_metric_history(run_id, key)})
+                    for key in MlflowClient().get_run(run_id).data.metrics
+                }
+        finally:
+            mlflow.set_tracking_uri(before)
+
+
 # ---- from the file of a run
 
 

@@ -9,7 +9,7 @@ from nfa.levels import is_beside, value_key
 from nfa.plain_text import natural
 from nfa.relations import RELATIONS
 
-SPLITS = ("train", "val", "test", "eval")  # first parts of keys that are logged between checkpoints too
+SPLITS = ("train", "val", "test", "eval", "nfa")  # first parts of keys that are logged between checkpoints too
 
 
 class RunRow(NamedTuple):

@@ -79,7 +79,8 @@ def _parent(config: TuneConfig, name: str, run_id: str | None) -> TrackedRun:
     if run_id:
         return tracking.reopen_run(run_id, finished_too=True)
     tags = {"nfa.study": name}
-    return tracking.open_run("tune", config.workload, name=config.run_name, otherwise=name, tags=tags)
+    called = f"{name}: {', '.join(config.keys)} over {', '.join(config.axes)}"
+    return tracking.open_run("tune", config.workload, name=config.run_name, otherwise=called, tags=tags)
 
 
 def _lead(config: TuneConfig, study: optuna.Study, parent: TrackedRun, trainings: Trainings) -> str:

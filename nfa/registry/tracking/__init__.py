@@ -29,6 +29,7 @@ from nfa.registry.tracking.checkpoints import stored_path as stored_path
 from nfa.registry.tracking.checkpoints import unit as unit
 from nfa.registry.tracking.claims import Taken as Taken
 from nfa.registry.tracking.claims import is_running as is_running
+from nfa.registry.tracking.configs import config as config
 from nfa.registry.tracking.finding_runs import children as children
 from nfa.registry.tracking.finding_runs import find_run as find_run
 from nfa.registry.tracking.finding_runs import tagged as tagged
@@ -45,7 +46,6 @@ from nfa.registry.tracking.registry import register as register
 from nfa.registry.tracking.runs import DataInput as DataInput
 from nfa.registry.tracking.runs import TrackedRun as TrackedRun
 from nfa.registry.tracking.runs import can_continue as can_continue
-from nfa.registry.tracking.runs import config as config
 from nfa.registry.tracking.runs import end_unended as end_unended
 from nfa.registry.tracking.runs import join_active as join_active
 from nfa.registry.tracking.runs import open_run as open_run

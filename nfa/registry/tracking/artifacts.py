@@ -20,6 +20,7 @@ from nfa.content import Found
 from nfa.errors import NfaError, headline, reading
 from nfa.masking import masked, masked_values
 from nfa.registry.signals import shielded
+from nfa.registry.tracking.guarded_client import guarded_call
 from nfa.registry.tracking.places import local_folder
 from nfa.registry.tracking.store import StoreError, client
 
@@ -98,10 +99,16 @@ def put_images(run: Run, key: str, paths: Mapping[int, str]) -> None:
 
 def get(run_id: str, path: str) -> Path:
     """Return the file of an artifact, or a local copy that is deleted when this process ends."""
-    if folder := local_folder(client().get_run(run_id)):
+    return file_of(client().get_run(run_id), path)
+
+
+def file_of(run: Run, path: str) -> Path:
+    """Return what `get` returns, without asking the store for the run."""
+    if folder := local_folder(run):
         return folder / path
+    repository = get_artifact_repository(run.info.artifact_uri)
     with _without_bar():
-        return Path(client().download_artifacts(run_id, path, tempfile.mkdtemp(dir=unfinished.place())))
+        return Path(guarded_call(repository.download_artifacts, path, tempfile.mkdtemp(dir=unfinished.place())))
 
 
 @contextmanager

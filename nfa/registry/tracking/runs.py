@@ -286,23 +286,3 @@ def end_unended(state: str, reason: str) -> None:
             run = client().get_run(run_id)
             if run.data.tags.get("nfa.state") not in ENDS and (claim.holds() if claim else not is_claimed(run)):
                 _end_run(run_id, state, reason, claim)
-
-
-def config(run_id: str) -> dict[str, Any]:
-    """Return the `config.json` of a run, from which its workload can be rebuilt.
-
-    Args:
-        run_id: A run id, a unique prefix of one, or "latest".
-
-    Returns:
-        The content of the file.
-
-    Raises:
-        Refusal: There is no such run, or it ended before its config.json was written.
-    """
-    found = find_run(run_id).info.run_id
-    if not artifacts.has_artifact(found, "config.json"):
-        got = f"run {found} (ended before its config.json was written)"
-        raise Refusal(got, "a run with a config.json", "start a new run")
-    content: dict[str, Any] = artifacts.get_json(found, "config.json")
-    return content

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from mlflow.entities import Metric, Run, RunTag
 
+from nfa import content
 from nfa.errors import Refusal
 from nfa.registry.signals import shielded
 from nfa.registry.tracking import artifacts
@@ -103,7 +104,9 @@ def _read(run: Run) -> "Mapping[str, NDArray[Any]]":
     if rows == "0":
         return EMPTY
     try:
-        arrays: dict[str, NDArray[Any]] = artifacts.read(run.info.run_id, SERIES)
+        file = artifacts.file_of(run, SERIES)
+        with artifacts.reading_of(run.info.run_id, SERIES):
+            arrays: dict[str, NDArray[Any]] = content.of_sealed(content.read_arrays(file))
     except (Refusal, *StoreError):
         return EMPTY
     return arrays if str(len(arrays["steps"])) == rows else EMPTY

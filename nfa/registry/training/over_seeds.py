@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nfa.bookkeeping import is_bookkeeping
 from nfa.figures.training_analysis import Series
 from nfa.levels import OVER_SEEDS, at_step, is_beside
 from nfa.maths.statistics import t_interval
@@ -13,7 +14,6 @@ from nfa.registry.families.protocol import Family
 from nfa.registry.tracking import TrackedRun
 
 LEVELS = ("_chance", "_shared")  # beside values; they have means and no intervals
-APART = ("nfa/", "system/")  # beginnings of the keys of metrics that are not about the network
 BAND = "95 % t-interval over seeds"
 FEWEST = 3  # values with an interval: that of two is too wide to say anything
 
@@ -30,7 +30,7 @@ def means(runs: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, float]]:
     """
     found: dict[str, dict[int, float]] = {}
     for key in sorted(set.intersection(*map(set, runs))):
-        if key.startswith(APART) or (is_beside(key) and not key.endswith(LEVELS)):
+        if is_bookkeeping(key) or (is_beside(key) and not key.endswith(LEVELS)):
             continue
         for step, values in _by_step([run[key] for run in runs]).items():
             for suffix, value in _mean(values, interval=not is_beside(key)).items():
