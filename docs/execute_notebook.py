@@ -18,7 +18,8 @@ def execute(notebook: Any, folder: Path) -> None:
     """Execute the cells in a folder; raises the first error of a cell."""
     apart = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "NFA_"))}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # its commands are those of nfa
-    env = {**apart, "PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONWARNINGS": "ignore:IProgress not found"}  # of ipywidgets
+    env = {**apart, **quiet, "PATH": path}
     with tempfile.TemporaryDirectory() as sockets:  # in place of ports, which others could reach
         config = Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"})
         client = NotebookClient(notebook, timeout=600, record_timing=False, config=config)

@@ -61,7 +61,6 @@ def test_relations_cost_passes_sums_of_matrices_and_the_products_of_their_cosine
     assert (first, further) == (N * FORWARD + sum_of_inputs + nfm, N * FORWARD + nfm)  # the inputs are fixed
 
 
-
 @pytest.mark.parametrize("directions", ["all", str(K)])
 def test_sums_over_outputs_or_directions_are_on_the_cheaper_side(directions: str) -> None:
     workload = mlp()

@@ -143,7 +143,7 @@ def test_a_tracking_store_in_postgresql_without_its_driver_is_refused(
     assert places.store_address().startswith("postgresql+psycopg2")
 
 
-@pytest.mark.parametrize("name", ["load_checkpoint", "config", "track"])
+@pytest.mark.parametrize("name", ["results", "load_checkpoint", "config", "track"])
 def test_a_public_name_of_the_registry_without_it_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     take_away("mlflow", monkeypatch)
     with pytest.raises(Refusal, match=rf"nfa.{name} without mlflow(.|\n)*{told('registry')}"):

@@ -64,7 +64,8 @@ def draw_groups(place: "Axes", groups: Mapping[str, Group], key: str, draw: "Dra
         draw(place, label, *curve)
     beside_curves(place, curves, limits)
     chance_band(place, curves, limits)
-    place.set(ylim=limits)
+    if limits is not None:
+        place.set(ylim=limits)  # with None, matplotlib would keep the limits that the first curves have
 
 
 def draw_run(place: "Axes", run: str, series: Group, key: str, colour: Any) -> None:

@@ -11,6 +11,7 @@ from torch.nn.parameter import is_lazy
 from nfa.errors import Refusal, reason
 from nfa.observe.door import EXAMPLES
 from nfa.observe.inertness import inert, without_fused_attention
+from nfa.observe.moved import moved
 from nfa.observe.parameter_regions import Region, Regions
 from nfa.observe.passes import per_example
 from nfa.observe.recording import ParameterRecorder
@@ -24,7 +25,8 @@ def check_model(model: nn.Module, workload: Workload, batch: Batch) -> int:
     """Return the number of outputs per example; `Refusal` if examples influence each other or answers differ between
     calls.
 
-    `batch` is cut to 8 examples. The model runs three times in evaluation mode and is not changed.
+    `batch` is cut to 8 examples. The model runs three times in evaluation mode, and once more if trained parameters are
+    zero, because a gate at zero hides whatever is behind it. It is not changed.
     """
     check_weights(model)
     few = batch.take(range(min(EXAMPLES, len(batch))))
@@ -32,16 +34,33 @@ def check_model(model: nn.Module, workload: Workload, batch: Batch) -> int:
         _check_modules(model)
         outputs, losses = _run(model, workload, few)
         _check_finite(outputs, losses)
-        again, _ = _run(model, workload, few)
-        _check_repeats(outputs, again)
-        if len(few) > 1:
-            # In reverse order, the second half shows whether an example is influenced by any others.
-            places = list(range(len(few)))[: (len(few) - 1) // 2 : -1]
-            _check_separate(outputs[places], losses[places], *_run_part(model, workload, few.take(places)))
+        with moved(model, frozen=False) as changed:
+            if other := _with_other_weights(model, workload, few) if changed else None:
+                _check_examples(model, workload, few, *other)
+        if not other:
+            _check_examples(model, workload, few, outputs, losses)
     if not outputs[0].numel():
         got = f"outputs of shape {tuple(outputs.shape)}, which hold no number"
         raise Refusal(got, "at least one output for each example", "outputs=lambda model, inputs: … to select some")
     return outputs[0].numel()
+
+
+def _with_other_weights(model: nn.Module, workload: Workload, few: Batch) -> tuple[Tensor, Tensor] | None:
+    """Return outputs and losses; None where the model can compute with no other weights than its own."""
+    try:
+        outputs, losses = _run(model, workload, few)
+    except Exception:  # whatever it raises
+        return None
+    return (outputs, losses) if outputs.isfinite().all() and losses.isfinite().all() else None
+
+
+def _check_examples(model: nn.Module, workload: Workload, few: Batch, outputs: Tensor, losses: Tensor) -> None:
+    again, _ = _run(model, workload, few)
+    _check_repeats(outputs, again)
+    if len(few) > 1:
+        # In reverse order, the second half shows whether an example is influenced by any others.
+        places = list(range(len(few)))[: (len(few) - 1) // 2 : -1]
+        _check_separate(outputs[places], losses[places], *_run_part(model, workload, few.take(places)))
 
 
 def check_weights(model: nn.Module) -> None:

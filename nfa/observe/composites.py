@@ -71,23 +71,27 @@ def _is_part(term: Tensor, output: Tensor, delta: Tensor, through: Tensor | None
 
 
 def _is_affine(call: Call) -> bool:
-    """Tell whether z = W h + b, in float64 where a copy of the module can compute in it."""
-    for copied in (doubled, nn.Module.eval):
+    """Tell whether z = W h + b for every row h, in float64 where a copy of the module can compute in it."""
+    for make in (doubled, lambda module: module):
         try:
-            return _is_map(copied(call.module), call)
-        except Exception:
+            return _of_rows(call) and _adds_up(make(call.module), call.given)
+        except Exception:  # not a map of rows: it needs more dimensions or another type
             continue
     return False
 
 
-def _is_map(module: nn.Module, call: Call) -> bool:
-    """Compare a module with its map, for random rows and for the rows that it was given."""
-    kind = next((one.dtype for one in module.parameters() if one.is_floating_point()), call.given.dtype)
-    rows = torch.randn(ROWS, call.given.shape[-1], generator=generator(0, "rows")).to(call.given.device, kind)
-    mapped = Mapped(module, rows)
-    weight, offset = mapped.matrix(), mapped.of(torch.zeros_like(rows[:1]))
-    values = mapped.of(rows)
-    allowed = max(TOLERANCE, 16 * torch.finfo(values.dtype).eps) * values.abs().max()
-    if bool(((rows @ weight.T + offset - values).abs() > allowed).any()):
-        return False
-    return near(call.output, (call.given.to(weight) @ weight.T + offset).to(call.output))
+def _of_rows(call: Call) -> bool:
+    """Tell whether the module gives the same outputs for the rows of its input alone."""
+    alone = Mapped(call.module, call.given).of(call.given.reshape(-1, call.given.shape[-1]))
+    return near(alone.reshape(call.output.shape), call.output)
+
+
+def _adds_up(module: nn.Module, like: Tensor) -> bool:
+    """Tell whether f(a + 2 b) = f(a) + 2 f(b) − 2 f(0) for random rows, and f(a) does not depend on other rows."""
+    rows = torch.randn(2, ROWS, like.shape[-1], generator=generator(0, "rows"), dtype=torch.float64).to(like.device)
+    a, b = rows
+    mapped = Mapped(module, a)
+    values = mapped.of(torch.cat([a, b, a + 2 * b, torch.zeros_like(a)])).unflatten(0, (4, ROWS))
+    allowed = max(TOLERANCE, 16 * torch.finfo(mapped.kind).eps) * values.abs().max()
+    sums = values[2] - values[0] - 2 * values[1] + 2 * values[3]
+    return not bool(torch.cat([sums, mapped.of(a[:1]) - values[0, :1]]).abs().max() > allowed)

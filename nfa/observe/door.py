@@ -16,7 +16,7 @@ from nfa.observe.example_axis import axis, near
 from nfa.observe.found_sites import Site, Sites, Words
 from nfa.observe.inertness import inert, without_fused_attention
 from nfa.observe.layouts import Axis, Layout, LayoutError
-from nfa.observe.moved import moved
+from nfa.observe.moved import expect_finite, seen_moved
 from nfa.observe.recording import Use, widened
 from nfa.observe.single_examples import gradients
 from nfa.observe.sites import SiteRecorder, public_names
@@ -40,19 +40,14 @@ def find_sites(model: nn.Module, workload: Workload, batch: Batch) -> Sites:
     """Find the sites of a model and test them on `batch`, a few examples; the model is not changed."""
     public = public_names(model, workload.sites(model))
     adapted = {path for path, module in model.named_modules() if path and hasattr(module, "get_base_layer")}
+
+    def tested(changed: bool) -> Sites:
+        door = _Door(model, workload, batch, public, adapted)
+        expect_finite(door.outputs, changed)
+        return _sorted(door, {name: door.tried(name, uses) for name, uses in door.uses.items()})
+
     with inert(model):
-        try:
-            with moved(model):
-                return _tested(model, workload, batch, public, adapted)
-        except Exception:  # a model that computes with no other values than its own
-            return _tested(model, workload, batch, public, adapted)
-
-
-def _tested(
-    model: nn.Module, workload: Workload, batch: Batch, public: Mapping[str, str], adapted: set[str]
-) -> Sites:
-    door = _Door(model, workload, batch, public, adapted)
-    return _sorted(door, {name: door.tried(name, uses) for name, uses in door.uses.items()})
+        return seen_moved(model, tested)
 
 
 class _Door:

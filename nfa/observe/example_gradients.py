@@ -13,6 +13,7 @@ from nfa.maths.example_gradients import Dense, powers_of_two
 from nfa.observe.gradient_door import GradientDoor
 from nfa.observe.gradient_reading import Door, Gradients, Reader
 from nfa.observe.inertness import inert
+from nfa.observe.moved import seen_moved
 from nfa.observe.passes import per_example
 from nfa.observe.recording import widened
 from nfa.observe.single_examples import gradients
@@ -71,7 +72,7 @@ class ExampleGradients:
         self.guard = GradientDoor(self.reader)
         if not door:
             with inert(model):
-                self.guard.open(batch, names)
+                seen_moved(model, lambda changed: self.guard.open(batch, names, changed))
         self.reader.without_exact()
         self.parameters, self.single = self.reader.parameters, self.reader.single()
 

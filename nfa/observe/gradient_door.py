@@ -13,6 +13,7 @@ from nfa.errors import Refusal
 from nfa.observe.example_axis import axis
 from nfa.observe.gradient_reading import Gradients, Reader, Reading, Uses
 from nfa.observe.layouts import Axis
+from nfa.observe.moved import expect_finite, seen_moved
 from nfa.observe.parameter_regions import overlapping
 from nfa.observe.single_examples import gradients
 from nfa.observe.trials import Trial, coarse, strided, tolerance
@@ -27,10 +28,12 @@ class GradientDoor:
         self.reader, self.door = reader, reader.door
         self.model, self.workload, self.parameters = reader.model, reader.workload, reader.parameters
 
-    def open(self, batch: Batch, names: Iterable[str]) -> None:
-        """Test the model and fill in the door's findings."""
+    def open(self, batch: Batch, names: Iterable[str], changed: bool) -> None:
+        """Test the model, whose parameters may be moved, and fill in the door's findings."""
         door = self.door
+        door.seen, door.ways, door.idle = set(), set(), []  # without those of a test that failed
         outputs, uses = self.reader.recorded(batch, whole=True)
+        expect_finite(outputs, changed)
         trial = self._trial(batch, outputs, uses)
         few = len(batch) - 1
         fewer = self.reader.recorded(batch.take(range(few)), whole=True) if few else None
@@ -52,7 +55,11 @@ class GradientDoor:
         """
         if way in self.door.ways:
             return set()
+        return seen_moved(self.model, lambda changed: self._different(batch, changed))
+
+    def _different(self, batch: Batch, changed: bool) -> set[str]:
         outputs, uses = self.reader.recorded(batch)
+        expect_finite(outputs, changed)
         trial = self._trial(batch, outputs, uses)
         again = self.reader.read(outputs, uses, trial.cotangent)
         different = self._unrecorded(trial, again) - {*self.door.exact}

@@ -1,7 +1,8 @@
 """Other values for the parameters that are zero, so that a check sees what is behind them."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TypeVar
 
 import torch
 import torch.nn as nn
@@ -9,29 +10,49 @@ from torch import Tensor
 
 from nfa.seeding import generator
 
+T = TypeVar("T")
 TINY = 0.01  # relative to the size of usual weights
 FIRST = 64  # as many entries tell most parameters from zero
 VECTOR = 0.1  # gates, biases and scales become positive, because a logarithm or a root of them may be taken
 
 
 @contextmanager
-def moved(model: nn.Module) -> Iterator[None]:
+def moved(model: nn.Module, *, frozen: bool = True) -> Iterator[bool]:
     """Give parameters whose entries are all zero, or tiny, random values in the block, and restore them bitwise.
+
+    Tells whether there are any; `frozen` says whether frozen parameters are among them.
 
     An adapter, a gate or a projection that starts at zero has no effect yet, so at the start of a training the outputs
     of a model do not show what it is made of; and what a check finds there must hold until the end. Versions of tensors
     do not change, so gradients can still be computed from an earlier forward pass.
     """
     random = generator(0, "moved")
-    hidden = [one for one in model.parameters() if _is_plain(one) and _is_tiny(one.data)]
+    plain = [one for one in model.parameters() if _is_plain(one) and (frozen or one.requires_grad)]
+    hidden = [one for one in plain if _is_tiny(one.data)]
     before = [one.data.clone() for one in hidden]
     try:
         for one in hidden:
             one.data.copy_(_usual(one, random))
-        yield
+        yield bool(hidden)
     finally:
         for one, values in zip(hidden, before, strict=True):
             one.data.copy_(values)
+
+
+def seen_moved(model: nn.Module, check: Callable[[bool], T]) -> T:
+    """Return what a check sees of a model with moved parameters, or as it is if it computes with no other values.
+
+    The check is told whether parameters are moved, and raises then for what is not finite.
+    """
+    with suppress(Exception), moved(model) as changed:  # whatever the model raises for values that are not its own
+        return check(changed)
+    return check(False)
+
+
+def expect_finite(outputs: Tensor, changed: bool) -> None:
+    """Raise ArithmeticError for outputs that are not finite where parameters are moved."""
+    if changed and not bool(outputs.isfinite().all()):
+        raise ArithmeticError
 
 
 def _is_plain(one: nn.Parameter) -> bool:

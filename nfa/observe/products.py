@@ -181,9 +181,14 @@ class Mapped(Product):
 
     def of(self, rows: Tensor) -> Tensor:
         """Return the module's outputs for some rows."""
-        with torch.no_grad():
-            found: Tensor = self.module.forward(rows)  # not the module itself, whose hooks belong to others
+        with torch.no_grad():  # not the module itself, whose hooks belong to others
+            found: Tensor = self.module.forward(rows.to(self.kind)).to(rows)
         return found
+
+    @property
+    def kind(self) -> torch.dtype:
+        """The type of numbers that the module computes with."""
+        return next((one.dtype for one in self.module.parameters() if one.is_floating_point()), self.input.dtype)
 
 
 RULES: Mapping[Callable[..., Any], type[Product]] = {

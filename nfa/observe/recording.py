@@ -20,9 +20,10 @@ first computed from parameters: W is what the function received.
 No layer is trusted because of its class. Before work starts, a check (door.py, gradient_door.py) runs a few examples,
 and the same without the last one: the dimension that has become shorter is that of the examples. It compares z with W h
 + b, and sums over the uses with the gradients of autograd; a recorder that cuts the recorded uses off shows what
-bypasses them. What does not agree is left out with a notice, refused with a remedy, or, for per-example gradients,
-computed exactly and slowly (single_examples.py). Then passes.py and example_gradients.py run one batch after another,
-and inertness.py restores the model.
+bypasses them. Parameters that are zero have other values meanwhile (moved.py), and modules that add something to a
+product are looked for (composites.py). What does not agree is left out with a notice, refused with a remedy, or, for
+per-example gradients, computed exactly and slowly (single_examples.py). Then passes.py and example_gradients.py run one
+batch after another, and inertness.py restores the model.
 """
 
 import dataclasses

@@ -95,12 +95,11 @@ class SiteRecorder(Recorder):
         named, output = rest if len(rest) > 1 else ({}, None)
         if self.cut or path not in self.named or not isinstance(output, Tensor):
             return None
-        given = args[0] if args else next(iter(named.values()), None)
+        given: Any = args[0] if args else next(iter(named.values()), None)
         if path not in self.whole:
             if len(args) + len(named) == 1 and path and path not in self.calls:
                 self._note(path, module, given, output, self._made[start:])
             return None
-        assert given is not None
         key = self._wanted(self.named[path])
         self.made_of[self.named[path]] = {self.parameters[id(one)] for one in module.parameters()}
         return self._kept([(Mapped(module, given), ..., {}, key)], (given,), output) if key else None

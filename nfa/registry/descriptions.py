@@ -11,6 +11,7 @@ SHOWN = (
     "objective", "test/accuracy", "test/pearson", "test/loss", "eval/loss", "val/accuracy", "val/pearson", "val/loss",
 )  # fmt: skip
 COLUMNS, ROWS = 3, 30  # most of a table
+SPACE = "\u2003"  # the UI sets columns without space between them, and Markdown removes ordinary spaces
 
 
 AGAIN = "the same command continues it; what is done is used again."
@@ -46,7 +47,7 @@ def describe_end(
         after: The command that is useful next.
     """
     said = "\n".join(f"- {result}" for result in results)
-    parts = (what, said, table, _image(run, pictures), "Next:", _block(after))
+    parts = (what, said, table, "Next:", _block(after), _image(run, pictures))  # a figure fills the page of the UI
     tracking.put_note(run, "\n\n".join(filter(None, parts)))
 
 
@@ -101,7 +102,8 @@ def table_of_children(parent: TrackedRun) -> str:
         return ""
     rows = [[run.info.run_name, *(_cell(run.data.metrics, key) for key in keys)] for run in runs[:ROWS]]
     more = [[f"and {len(runs) - ROWS} more", *[""] * len(keys)]] if len(runs) > ROWS else []
-    lines = [["run", *keys], ["---"] * (1 + len(keys)), *rows, *more]
+    written = [[cell + SPACE for cell in cells] for cells in (["run", *keys], *rows, *more)]
+    lines = [written[0], ["---"] * (1 + len(keys)), *written[1:]]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 

@@ -65,6 +65,13 @@ def test_two_seeds_are_their_mean_without_an_interval() -> None:
     assert figure.get_suptitle() == "means over seeds"
 
 
+def test_the_axis_of_a_free_series_holds_its_values_and_little_more() -> None:
+    (panel,) = drawn(RunTable([run(1, {"val/loss": {0: 0.1, 1: 0.005}})]).plot("val/loss"))
+    low, high = panel.get_ylim()
+    assert 0.003 < low <= 0.005
+    assert 0.1 <= high < 0.2
+
+
 def test_losses_have_a_logarithmic_axis_unless_a_value_is_not_positive() -> None:
     table = RunTable([run(1, {"val/loss": {0: 1.0, 1: 0.1}, "train/loss": {0: 0.0}, "val/accuracy": {0: 0.5}})])
     scales = {panel.get_title(): panel.get_yscale() for panel in drawn(table.plot("*"))}

@@ -197,7 +197,14 @@ def test_a_check_leaves_no_trace(case):
 
 
 def test_no_more_than_eight_examples_are_run_and_only_forward():
-    toys, seen = PASSES["LayerNorm"](), []
+    toys, seen = PASSES["Dropout"](), []
     toys.net.register_forward_hook(lambda _module, args, output: seen.append((len(args[0]), output.requires_grad)))
     check(toys)
     assert seen == [(EXAMPLES, False), (EXAMPLES, False), (EXAMPLES // 2, False)]
+
+
+def test_a_model_with_parameters_that_are_zero_is_run_once_more():
+    toys, seen = PASSES["LayerNorm"](), []
+    toys.net.register_forward_hook(lambda _module, args, _output: seen.append(len(args[0])))
+    check(toys)
+    assert seen == [EXAMPLES, EXAMPLES, EXAMPLES, EXAMPLES // 2]

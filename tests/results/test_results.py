@@ -91,6 +91,8 @@ def test_runs_are_named_by_ids_beginnings_lists_commas_and_latest() -> None:
     assert runs_of(second) == [second]
     assert runs_of(f"{second[:20]}, {first}") == runs_of([second, first, second]) == [second, first]
     assert runs_of("latest") == [second]
+    third = logged(LOSS, depth=3)
+    assert runs_of(["params.depth = '3'", first]) == [third, first]
 
 
 def test_a_parent_stands_for_the_trainings_below_it_with_the_variant_of_their_group() -> None:
@@ -176,9 +178,16 @@ def test_what_means_no_run_is_refused(run_ids: Any, message: str) -> None:
         nfa.results(run_ids)
 
 
-def test_runs_without_values_are_refused() -> None:
+@pytest.mark.parametrize("series", [{}, {"nfa/seconds": {0: 1.0}}])
+def test_runs_without_values_are_refused(series: Any) -> None:
     with pytest.raises(Refusal, match=r"\(they have no values\)"):
-        nfa.results(logged({}))
+        nfa.results(logged(series))
+
+
+def test_runs_of_one_name_are_told_apart() -> None:
+    ids = [logged(LOSS, "same", tags={}) for _ in range(3)]
+    assert runs_of(ids) == ids
+    assert len({run.variant for run in nfa.results(ids).runs}) == 3
 
 
 def test_twice_as_many_runs_take_no_more_searches(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ class Forward(nn.Module):
         super().__init__()
         self.function = forward
         for name, part in parts.items():
-            setattr(self, name, nn.Parameter(part) if isinstance(part, Tensor) else part)
+            setattr(self, name, part if isinstance(part, nn.Module | nn.Parameter) else nn.Parameter(part))
 
     def forward(self, inputs: Any) -> Tensor:
         return self.function(self, inputs)

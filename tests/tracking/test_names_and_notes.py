@@ -73,7 +73,7 @@ def test_a_description_shows_the_first_figure_that_exists() -> None:
         tracking.put_text(run.info, "plots/second.png", "")
         describe_end(run, "An MLP", pictures=["first", "second"], after="nfa analyze")
         shown = f"![plots/second.png](get-artifact?path=plots%2Fsecond.png&run_uuid={run.run_id})"
-        assert shown in note_of(run)
+        assert note_of(run).endswith(f"```\n\n{shown}")
 
 
 @pytest.mark.usefixtures("store")
@@ -92,7 +92,7 @@ def test_the_table_of_a_parent_has_intervals_where_its_children_are_means_over_s
         for name, values in (("one", {"test/accuracy": 0.5}), ("mean", mean)):
             with tracking.open_run("train", "mlp", name=name, parent=parent) as child:
                 child.metrics.log(values, 0)
-        assert table_of_children(parent).splitlines() == [
+        assert table_of_children(parent).replace("\u2003", "").splitlines() == [
             "| run | test/accuracy | val/loss |",
             "| --- | --- | --- |",
             "| one | 0.5 |  |",

@@ -85,7 +85,9 @@ def _shared_work(analysis: Analysis) -> Work:
 
 def _value(matrix: Matrix) -> Matrix:
     """Return a matrix without stored examples, from which only standard errors follow."""
-    return dataclasses.replace(matrix, sample=matrix.sample[:0]) if isinstance(matrix, Replicates) else matrix
+    if not isinstance(matrix, Replicates):
+        return matrix
+    return dataclasses.replace(matrix, sample=matrix.sample[:0], numbers=None)
 
 
 def directions_flops(analysis: GradientAnalysis, model: nn.Module) -> float | None:

@@ -12,8 +12,6 @@ from nfa.registry.results.run_table import RunTable, chosen
 from nfa.registry.results.variants import seed_of, unit_of, variants
 from nfa.registry.tracking import MeasuredRun
 
-OF_THE_MACHINE = "system/"  # the beginning of keys of MLflow's system metrics
-
 
 def results(run_ids: str | Iterable[str], *, keys: str | Iterable[str] = ()) -> RunTable:
     """Read the values that runs have logged, as a table with one row for each run, metric key and step.
@@ -38,10 +36,11 @@ def results(run_ids: str | Iterable[str], *, keys: str | Iterable[str] = ()) -> 
     found = _named(tracking.measured_runs(run_ids))
     holders = [run for one in found.values() for run in one.holders]
     logged = list(dict.fromkeys(key for run in holders for key in run.data.metrics))
-    if not logged:
-        raise Refusal(f"run_ids={run_ids!r} (they have no values)", "runs that have logged metrics", "train first")
     asked = keys if isinstance(keys, str) else ",".join(keys)
-    wanted = _wanted(asked, [key for key in logged if not is_beside(key)])
+    readable = [key for key in logged if not is_beside(key) and (asked or not is_bookkeeping(key))]
+    if not readable:
+        raise Refusal(f"run_ids={run_ids!r} (they have no values)", "runs that have logged metrics", "train first")
+    wanted = set(chosen(asked, readable) if asked else readable)
     among = {key for key in logged if value_key(key) in wanted} if asked else ()
     series = tracking.histories([run.info.run_id for run in holders], among)
     labels = variants(found)
@@ -61,16 +60,9 @@ def results(run_ids: str | Iterable[str], *, keys: str | Iterable[str] = ()) -> 
 def _named(found: Sequence[MeasuredRun]) -> dict[str, MeasuredRun]:
     """Return runs by name; equal names are followed by ids."""
     names = [one.run.info.run_name for one in found]
-    ids = [one.run.info.run_id[:6] for one in found]
+    ids = [one.run.info.run_id[:12] for one in found]
     unique = [name if names.count(name) == 1 else f"{name} {i}" for name, i in zip(names, ids, strict=True)]
     return dict(zip(unique, found, strict=True))
-
-
-def _wanted(asked: str, logged: Sequence[str]) -> set[str]:
-    """Return the keys of values that are shown."""
-    if asked:
-        return set(chosen(asked, logged))
-    return {key for key in logged if not is_bookkeeping(key) and not key.startswith(OF_THE_MACHINE)}
 
 
 def _together(holders: Sequence[Mapping[str, Series]], wanted: Collection[str]) -> dict[str, Series]:

@@ -1,11 +1,12 @@
 """The table of the values of several runs."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from nfa.errors import Refusal
 from nfa.figures.style import axis_label
-from nfa.notebook.table import LEVELS, Table, numbers
+from nfa.notebook.table import LEVELS, SHOWN, Table, numbers
 from nfa.plain_text import counted, natural
 from nfa.registry.results.drawing import drawn
 from nfa.registry.results.run_series import RunRow, RunSeries
@@ -46,7 +47,8 @@ class RunTable(Table[RunRow]):
     def at(self, *, step: int | str | None = None, best: str = "") -> "RunTable":
         """Return the values of each run at one step; runs that lack it are left out.
 
-        Where a run has more than losses and scores, only the steps with these values, its checkpoints, are meant.
+        Where a run has more than losses and scores, the best and the last step are chosen among those with these
+        values, which are its checkpoints.
 
         Args:
             step: The epoch or optimizer step, the same for all runs; "last" = the last of each run.
@@ -61,20 +63,25 @@ class RunTable(Table[RunRow]):
         """
         if (step is None) == (not best):
             raise Refusal(f"at(step={step}, best={best!r})", "either a step or a metric key", "at(best='val/loss')")
-        if best:
-            check_logged("best", best, self.keys)
-            most = _most(best)
-            steps = {run.run: run.best(best, most=most) for run in self.runs}
-        else:
-            self._check_step(step)
-            steps = {run.run: max(run.checkpoints()) if isinstance(step, str) else step for run in self.runs}
-        return RunTable(run.only(step=at) for run in self.runs if (at := steps[run.run]) is not None)
+        step_of = self._step_of(step) if step is not None else self._best_of(best)
+        return RunTable(run.only(step=at) for run in self.runs if (at := step_of(run)) is not None)
 
-    def _check_step(self, step: int | str | None) -> None:
+    def _best_of(self, key: str) -> Callable[[RunSeries], int | None]:
+        check_logged("best", key, self.keys)
+        most = more_is_better(key)
+        if most is None:
+            got = f"best={key} (the key does not tell which is better)"
+            raise Refusal(got, "a loss, a score or a relation", "at(step='last')")
+        return partial(RunSeries.best, key=key, most=most)
+
+    def _step_of(self, step: int | str) -> Callable[[RunSeries], int | None]:
+        if step == "last":
+            return lambda run: max(run.checkpoints())
         steps = sorted({row.step for row in self.rows})
-        if step not in (*steps, "last"):
-            shown = ", ".join(map(str, steps[:20])) + (" …" if len(steps) > 20 else "")
+        if step not in steps:
+            shown = ", ".join(map(str, steps[:SHOWN])) + (" …" if len(steps) > SHOWN else "")
             raise Refusal(f"step={step!r} (no run has a value there)", f"'last', or one of {shown}", "at(step='last')")
+        return lambda _: int(step)
 
     def plot(self, keys: str, title: str = "") -> "Figure":
         """Return a matplotlib figure of a relation or of metric keys through training, a panel for each site or key.
@@ -109,14 +116,6 @@ def chosen(keys: str, logged: Sequence[str]) -> list[str]:
         check_logged("keys", pattern, logged)
         found += keys_of(pattern, logged)
     return list(dict.fromkeys(found))
-
-
-def _most(key: str) -> bool:
-    most = more_is_better(key)
-    if most is None:
-        got = f"best={key} (the key does not tell which is better)"
-        raise Refusal(got, "a loss, a score or a relation", "at(step=20)")
-    return most
 
 
 def _cells(row: RunRow) -> tuple[str, ...]:

@@ -75,7 +75,7 @@ class TuneConfig:
     keep_checkpoints: str = option(
         "ends", "checkpoints kept of each trial: the first and last, or all", choices=("ends", "all")
     )
-    run_name: str = option("", "name of the run in MLflow; empty = name of the study")
+    run_name: str = option("", "name of the run in MLflow; empty = name of the study and what it searches")
 
     def __post_init__(self) -> None:
         check_fields(self)

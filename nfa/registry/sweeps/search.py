@@ -27,6 +27,8 @@ from nfa.registry.sweeps.workers import Assignment, work
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.training.config_json import training_config, write_config
 
+NAMED = 3  # searched parameters in the name of a study
+
 
 def tune(config: TuneConfig, trainings: Trainings | None = None) -> None:
     """Create a study, continue the one of that name, or join it if it is running in another process.
@@ -38,7 +40,7 @@ def tune(config: TuneConfig, trainings: Trainings | None = None) -> None:
     trainings.prepare(config.training({}, seed=config.seed))
     trainings.check_layers(config.candidates)
     plain = config.workload.rpartition("/")[2]  # without the file's folder
-    name = masked(config.study_name) or f"{plain}-{uuid.uuid4().hex[:8]}"
+    name = masked(config.study_name) or "-".join([plain, *[*config.axes][:NAMED], uuid.uuid4().hex[:6]])
     tracking.reach()  # after all other checks, but before the storage, whose file is created
     storage = open_storage(url)
     study = make_study(config, storage, name)
@@ -79,7 +81,8 @@ def _parent(config: TuneConfig, name: str, run_id: str | None) -> TrackedRun:
     if run_id:
         return tracking.reopen_run(run_id, finished_too=True)
     tags = {"nfa.study": name}
-    return tracking.open_run("tune", config.workload, name=config.run_name, otherwise=name, tags=tags)
+    called = f"{name}: {', '.join(config.keys)} over {', '.join(config.axes)}"
+    return tracking.open_run("tune", config.workload, name=config.run_name, otherwise=called, tags=tags)
 
 
 def _lead(config: TuneConfig, study: optuna.Study, parent: TrackedRun, trainings: Trainings) -> str:

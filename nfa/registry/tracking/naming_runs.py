@@ -1,7 +1,7 @@
 """The runs that a user names: by ids, as `latest`, or with a filter of MLflow's; and what is below them."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
@@ -31,13 +31,16 @@ def named_runs(run_ids: str | Iterable[str]) -> list[Run]:
     texts = [run_ids] if isinstance(run_ids, str) else list(run_ids)
     if not texts:
         raise Refusal("no run ids", "at least one run", "run_id=latest")
+    ids = {text: [part.strip() for part in text.split(",")] for text in texts if not _COMPARISON.search(text)}
+    whole = [part for parts in ids.values() for part in parts if _ID.fullmatch(part)]
     with reaching_store():
-        filters = [text for text in texts if _COMPARISON.search(text)]
-        ids = [part.strip() for text in texts if text not in filters for part in text.split(",")]
-        whole = {run.info.run_id: run for run in _with_ids([text for text in ids if _ID.fullmatch(text)])}
-        found = [whole.get(text) or find_run(text) for text in ids]
-        found += [run for text in filters for run in _matching(text)]
+        known = {run.info.run_id: run for run in _with_ids(whole)}
+        found = [run for text in texts for run in (_with(ids[text], known) if text in ids else _matching(text))]
     return list({run.info.run_id: run for run in found}.values())
+
+
+def _with(ids: Iterable[str], known: Mapping[str, Run]) -> list[Run]:
+    return [known.get(text) or find_run(text) for text in ids]
 
 
 def _with_ids(run_ids: Sequence[str]) -> Iterator[Run]:

@@ -77,7 +77,7 @@ class MutedTrainer(Trainer):
 def train_all(jobs: Sequence[Job], trainer: Trainer, n_workers: int = 1) -> dict[str, str]:
     """Do all jobs, here with `trainer` or in `n_workers` processes; return the reasons of failures by name."""
     try:
-        errors = _beside(jobs, n_workers) if n_workers > 1 else [_error(trainer, job) for job in jobs]
+        errors = _beside(jobs, n_workers) if n_workers > 1 and jobs else [_error(trainer, job) for job in jobs]
     except Interrupted:
         stage("stopped", f"continue the unfinished trainings with resume={jobs[0].above[-1]}")
         raise

@@ -54,22 +54,25 @@ def train_each(parent: TrackedRun, config: Any, ready: Ready, clock: Stopwatch) 
     trainer = Trainer()
     trainer.data.put(first_of(config), ready.data)
     with clock.part(), ExitStack() as groups:
-        jobs = []
-        for name, part in parts_of(config).items():
-            if not parts_of(part):
-                jobs.append([Job(name, name, part, (parent.run_id,))])
-            elif run := _group(parent, name, part):
-                groups.enter_context(_grouped(run, name, part, ready, failures))
-                trainings = parts_of(part).items()
-                above = run.run_id, parent.run_id
-                jobs.append([Job(f"{name}, {variant}", variant, training, above) for variant, training in trainings])
-        failures |= train_all(_by_turns(jobs), trainer, config.n_workers)
+        jobs = [_jobs(parent, name, part, ready, failures, groups) for name, part in parts_of(config).items()]
+        by_turns = [job for job in chain.from_iterable(zip_longest(*jobs)) if job]  # to compare groups early
+        failures |= train_all(by_turns, trainer, config.n_workers)
     _conclude(parent, family, config, failures, clock)
 
 
-def _by_turns(jobs: list[list[Job]]) -> list[Job]:
-    """Return the first jobs of all groups, then the second ones, …: what is there at any time can be compared."""
-    return [job for job in chain.from_iterable(zip_longest(*jobs)) if job]
+def _jobs(
+    parent: TrackedRun, name: str, config: Any, ready: Ready, failures: Mapping[str, str], groups: ExitStack
+) -> list[Job]:
+    """Return a training as a job, or open a group and return its trainings; none if it has finished."""
+    below = parts_of(config)
+    if not below:
+        return [Job(name, name, config, (parent.run_id,))]
+    run = _group(parent, name, config)
+    if run is None:
+        return []
+    groups.enter_context(_grouped(run, name, config, ready, failures))
+    above = run.run_id, parent.run_id
+    return [Job(f"{name}, {variant}", variant, training, above) for variant, training in below.items()]
 
 
 def _group(parent: TrackedRun, name: str, config: Any) -> TrackedRun | None:
