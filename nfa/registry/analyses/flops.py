@@ -49,7 +49,6 @@ def alignment_flops(analysis: Analysis, model: nn.Module) -> tuple[float, float]
     Returns:
         The operations in all processes together; None if they cannot be counted.
     """
-
     return _if_countable(partial(_of_alignment, analysis), analysis, model)
 
 
