@@ -83,7 +83,17 @@ def _html(cells: Sequence[str], kind: str) -> str:
 
 
 def numbers(value: float, se: float | None, chance: float | None, shared: float | None) -> tuple[str, ...]:
-    """Return a value, its error and its levels as they are printed."""
+    """Return a value, its error and its levels as they are printed.
+
+    Args:
+        value: The value.
+        se: Its standard error.
+        chance: Its chance level.
+        shared: Its shared-weights level.
+
+    Returns:
+        The cells; what does not exist is an empty text.
+    """
     return f"{value:.4g}", number(se, ".2g"), number(chance, ".4g"), number(shared, ".4g")
 
 

@@ -180,7 +180,7 @@ def test_copies_are_whole_too_where_a_checkpoint_has_more_values_than_one_write_
     analysed(changeable.store, epochs="4", max_samples=9)
     backwards = dict(reversed(history(changeable.store.runs()[-1]).items()))
     assert next(iter(backwards)) == SECONDS
-    monkeypatch.setattr(sources, "history", lambda _run_id: dict(backwards))
+    monkeypatch.setattr(sources, "histories", lambda run_ids: {run_id: dict(backwards) for run_id in run_ids})
     monkeypatch.setattr("nfa.registry.tracking.metrics.BATCH", 5)
     monkeypatch.setattr(
         "nfa.registry.tracking.runs._unended", {}

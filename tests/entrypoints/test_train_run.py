@@ -41,8 +41,9 @@ def test_run_is_named_and_described_by_what_ran(finished: Finished) -> None:
     note = finished.store.tags(finished.run_id)["mlflow.note.content"]
     assert note.startswith("MLP 64→8×2 on digits, sgd, lr 0.1, 4 epochs\n\n- test loss ")
     assert f"- test accuracy {accuracy:.4g} (360 examples; 95 % Wilson interval " in note
-    assert "![plots/training_analysis.png](get-artifact?path=plots%2Ftraining_analysis.png&run_uuid=" in note
-    assert note.endswith(f"\n```\npython -m entrypoints.analyze --run_id {finished.run_id}\n```")
+    assert f"\n```\npython -m entrypoints.analyze --run_id {finished.run_id}\n```\n" in note
+    figure = f"get-artifact?path=plots%2Ftraining_analysis.png&run_uuid={finished.run_id}"
+    assert note.endswith(f"![plots/training_analysis.png]({figure})")
 
 
 def test_run_is_finished_in_mlflow_and_in_its_tag(finished: Finished) -> None:

@@ -115,7 +115,7 @@ class Alignment(StoredAnalysis):
         seed_groups.compare_groups(run, parts, sources)
 
 
-class AlignmentOfRun:
+class AlignmentOfRun(OpenedRun):
     """The measurement of one run as `config` asks for it. Creating it loads the data and checks epoch `first`."""
 
     def __init__(self, source: str, config: AnalyzeConfig, world: World, first: int) -> None:

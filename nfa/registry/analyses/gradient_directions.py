@@ -12,7 +12,7 @@ from nfa.registry import stored_runs, tracking
 from nfa.registry.analyses import gradient_arrays, gradient_directions_comparison, gradient_directions_report
 from nfa.registry.analyses.config import DIRECTION_EPOCHS, GradientDirectionsConfig
 from nfa.registry.analyses.gradient_arrays import paths
-from nfa.registry.analyses.stored import UNDECISIVE, StoredAnalysis, analyse, workload_of
+from nfa.registry.analyses.stored import UNDECISIVE, OpenedRun, StoredAnalysis, analyse, workload_of
 from nfa.registry.importing import importing
 from nfa.registry.tracking import TrackedRun
 
@@ -61,7 +61,7 @@ class GradientDirections(StoredAnalysis):
         gradient_directions_comparison.compare(run, parts, sources)
 
 
-class DirectionsOfRun:
+class DirectionsOfRun(OpenedRun):
     """The measurement of the run `source` as `config` asks for it. Creating it loads and checks the data."""
 
     def __init__(self, source: str, config: GradientDirectionsConfig, epochs: Sequence[int]) -> None:

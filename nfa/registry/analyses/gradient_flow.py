@@ -8,7 +8,7 @@ from nfa.console import stage
 from nfa.registry import stored_runs, tracking
 from nfa.registry.analyses import gradient_flow_comparison, gradient_flow_report
 from nfa.registry.analyses.config import GradientFlowConfig
-from nfa.registry.analyses.stored import UNDECISIVE, StoredAnalysis, analyse, workload_of
+from nfa.registry.analyses.stored import UNDECISIVE, OpenedRun, StoredAnalysis, analyse, workload_of
 from nfa.registry.families.registry import family_of_run
 from nfa.registry.importing import importing
 from nfa.registry.tracking import TrackedRun
@@ -39,7 +39,7 @@ class GradientFlow(StoredAnalysis):
         gradient_flow_comparison.compare(run, parts, sources, seed=self.config.seed)
 
 
-class FlowOfRun:
+class FlowOfRun(OpenedRun):
     """The measurement of the run `source` as `config` asks for it. Creating it loads and checks the data."""
 
     def __init__(self, source: str, config: GradientFlowConfig, epochs: Sequence[int]) -> None:

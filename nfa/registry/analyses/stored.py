@@ -4,7 +4,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nfa import __version__
 from nfa.bookkeeping import FLOPS
@@ -33,17 +33,20 @@ UNDECISIVE = frozenset({"run_id", "output_dir", "data_dir", "workload", "workloa
 Source = Any  # an MLflow Run; only nfa.registry.tracking knows the class
 
 
-class OpenedRun(Protocol):
+class OpenedRun(ABC):
     """A stored run that is ready to be measured."""
 
+    @abstractmethod
     def described(self) -> Mapping[str, Any]:
         """Return what config.json states beside the parameters, such as conventions."""
 
+    @abstractmethod
     def values(self, epoch: int, run: TrackedRun) -> dict[str, float]:
         """Return the metrics of a checkpoint; store arrays in the analysis `run`, which has those of earlier epochs."""
 
     def flops(self) -> float | None:
         """Return the floating-point operations of the checkpoint measured last; None if they are not known."""
+        return None
 
 
 class StoredAnalysis(ABC):
@@ -57,8 +60,8 @@ class StoredAnalysis(ABC):
     entrypoint: ClassVar[str]
     title: ClassVar[str]
     undecisive: ClassVar[frozenset[str]]
-    pictures: ClassVar[tuple[str, ...]]
-    followed_by: ClassVar[str]
+    pictures: ClassVar[tuple[str, ...]] = ()
+    followed_by: ClassVar[str] = "analyze"
 
     def __init__(self, config: Any) -> None:
         self.config = config

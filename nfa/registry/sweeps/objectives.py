@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from nfa.bookkeeping import is_bookkeeping
 from nfa.errors import Refusal
 from nfa.levels import is_beside
 from nfa.registry.families.registry import families
@@ -143,6 +144,7 @@ def check_logged(name: str, pattern: str, logged: Sequence[str]) -> None:
     if keys_of(pattern, logged):
         return
     shown = list(dict.fromkeys(re.sub(r"\d+", "*", key) for key in logged))
-    near = difflib.get_close_matches(pattern, dict.fromkeys([*logged, *shown]), n=3, cutoff=0.5)
+    results = dict.fromkeys(key for key in [*logged, *shown] if not is_bookkeeping(key))
+    near = difflib.get_close_matches(pattern, results, n=3, cutoff=0.5)
     remedy = f"did you mean {' or '.join(near)}?" if near else f"{name}={shown[0]}"
     raise Refusal(f"{name}={pattern} (no run logs it)", ", ".join(shown), remedy)
