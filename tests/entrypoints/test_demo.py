@@ -124,7 +124,7 @@ def test_figure_is_there_in_both_formats_and_copied_to_output_dir(demo: Demonstr
 def test_the_parent_compares_the_runs_and_has_no_other_series(demo: Demonstrated) -> None:
     rows = demo.store.artifact(demo.runs["demo"], "comparison.csv").read_text(encoding="utf-8").splitlines()[1:]
     assert list(dict.fromkeys(row.split(",")[0] for row in rows)) == LABELS
-    assert {key.partition("/")[0] for key, _, _ in demo.store.metrics(demo.runs["demo"])} == {"Comparison"}
+    assert {key.partition("/")[0] for key, _, _ in demo.store.metrics(demo.runs["demo"])} == {"- comparison"}
 
 
 def test_latest_is_the_demo_and_means_its_trainings(demo: Demonstrated, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,11 +67,11 @@ def test_parent_logs_what_compares_its_children_and_nothing_else_of_them(looking
     found = {key: of for key, of in tracking.history(looking.parent).items() if not key.startswith("nfa/")}
     series = {name: tracking.history(run_id) for name, run_id in looking.children.items()}
     for name, own in series.items():
-        assert found.pop(f"Comparison/val loss: {name}") == own["val/loss"]
-        assert found.pop(f"Comparison/val accuracy: {name}") == own["val/accuracy"]
+        assert found.pop(f"- comparison/val loss: {name}") == own["val/loss"]
+        assert found.pop(f"- comparison/val accuracy: {name}") == own["val/accuracy"]
         sites = [of_site for key, of_site in own.items() if key.endswith("/agop_nfm")]
         mean = {step: pytest.approx(sum(of[step] for of in sites) / len(sites)) for step in sites[0]}
-        assert found.pop(f"Comparison/agop_nfm over sites: {name}") == mean
+        assert found.pop(f"- comparison/agop_nfm over sites: {name}") == mean
     assert found == {}
 
 

@@ -61,7 +61,7 @@ def looking(grouped: Family) -> Iterator[Family]:
 
 def measured(store: Store, run_id: str) -> list[tuple[str, int, float]]:
     """The metrics of a run that do not differ each time, and that its parent does not log to compare its children."""
-    return [row for row in store.metrics(run_id) if not row[0].startswith(("nfa/", "Comparison/"))]
+    return [row for row in store.metrics(run_id) if not row[0].startswith(("nfa/", "- comparison/"))]
 
 
 def rows_of(store: Store, run_id: str) -> Rows:

@@ -1,6 +1,6 @@
 """What a parent run logs to compare its children, so that MLflow's UI has something to show for the parent alone.
 
-The UI sorts groups of charts by name, with capitals first: this group comes before those of sites.
+The UI sorts groups of charts by name: a hyphen puts this one before those of sites, which may begin with a digit.
 """
 
 import math
@@ -12,7 +12,7 @@ from nfa.registry.families.protocol import Family
 from nfa.registry.tracking import TrackedRun
 from nfa.relations import TRAINING
 
-GROUP = "Comparison"
+GROUP = "- comparison"
 MOST = 12  # children; the charts of more would bury the others
 
 
