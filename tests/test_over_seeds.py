@@ -92,3 +92,11 @@ def test_every_optimizer_of_a_comparison_has_its_band() -> None:
     series = means([{**run, "train/loss": run["val/loss"]} for run in RUNS])
     losses, site, *_ = optimizer_comparison({"sgd": series, "adam": series}, ["layer_0"]).axes
     assert len(bands(losses)) == len(bands(site)) == 2
+
+
+def test_metrics_of_a_user_under_the_names_of_intervals_are_not_mixed_with_them() -> None:
+    runs = [{"val/hits": {0: hits}, "val/hits_n": {0: 7.0}, "val/loss": {0: hits}} for hits in (1.0, 2.0, 6.0)]
+    found = means(runs)
+    assert (found["val/hits"], found["val/hits_n"]) == ({0: 3.0}, {0: 7.0})
+    assert not {"val/hits_lo", "val/hits_hi"} & set(found)
+    assert found["val/loss_n"] == {0: 3}

@@ -1,5 +1,6 @@
 """Names of runs say what ran, in one order, and stay short."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -45,7 +46,7 @@ def test_parameters_that_do_not_fit_are_left_out() -> None:
         epochs=4, batch_size=64, loss="cross-entropy", activation="leaky_relu", init="balanced", label_noise=0.25
     )
     name = training_name(config)
-    assert name == "digits mlp 1024×5 sgd lr 0.1 seed 1717 epochs 4 batch_size 64"
+    assert name == "digits mlp 1024×5 sgd lr 0.1 seed 1717 cross-entropy epochs 4"
     assert len(name) <= len(training_name(TrainConfig())) + MORE
 
 
@@ -73,3 +74,10 @@ APART = {
 @pytest.mark.parametrize(("names", "expected"), APART.items())
 def test_legends_show_what_sets_names_apart(names: tuple[str, ...], expected: list[str]) -> None:
     assert apart(names) == expected
+
+
+def test_a_run_that_is_continued_with_resolved_parameters_has_the_name_that_it_began_with() -> None:
+    config = TrainConfig(epochs=25, seeds="1-3", width=8, depth=1)
+    resolved = dataclasses.replace(config.resolved(), seeds="1-3")
+    assert training_name(resolved) == training_name(config)
+    assert "momentum" in training_name(TrainConfig(momentum=0.5))

@@ -59,7 +59,11 @@ def _image(run: TrackedRun, pictures: Sequence[str]) -> str:
     """Return Markdown that shows a figure of the run, at the address from which MLflow's UI itself gets artifacts."""
     paths = [] if run.thrifty else [f"plots/{name}.png" for name in pictures]
     found = next((path for path in paths if tracking.has_artifact(run.run_id, path)), "")
-    return f"![{found}](get-artifact?{urlencode({'path': found, 'run_uuid': run.run_id})})" if found else ""
+    return f"[![{found}]({_address(run, tracking.preview(run, found))})]({_address(run, found)})" if found else ""
+
+
+def _address(run: TrackedRun, path: str) -> str:
+    return f"get-artifact?{urlencode({'path': path, 'run_uuid': run.run_id})}"
 
 
 def of_examples(values: Mapping[str, float], n: int) -> list[str]:
@@ -100,11 +104,16 @@ def table_of_children(parent: TrackedRun) -> str:
     keys = [key for key in SHOWN if any(key in run.data.metrics for run in runs)][:COLUMNS]
     if not keys:
         return ""
-    rows = [[run.info.run_name, *(_cell(run.data.metrics, key) for key in keys)] for run in runs[:ROWS]]
+    rows = [[_plain(run.info.run_name), *(_cell(run.data.metrics, key) for key in keys)] for run in runs[:ROWS]]
     more = [[f"and {len(runs) - ROWS} more", *[""] * len(keys)]] if len(runs) > ROWS else []
     written = [[cell + SPACE for cell in cells] for cells in (["run", *keys], *rows, *more)]
     lines = [written[0], ["---"] * (1 + len(keys)), *written[1:]]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _plain(name: str) -> str:
+    """Return a name of the user's without what Markdown takes for a table or a tag."""
+    return name.replace("|", "&#124;").replace("<", "&lt;").replace("\n", " ")
 
 
 def _cell(metrics: Mapping[str, float], key: str) -> str:

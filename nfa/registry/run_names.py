@@ -8,6 +8,7 @@ from typing import Any
 from nfa.registry.families.protocol import APART
 from nfa.registry.families.registry import family_of
 
+SPEAKING = ("loss",)  # parameters whose values need no name; they come first, as only equal losses can be compared
 MORE, POINT = 26, 50  # most letters of further parameters, and of the point of a trial
 UNTOLD = frozenset(
     {"schedule", "max_samples", "chance", "eval_every", "histograms_every", "nproc", "seeds", "n_workers"}
@@ -56,8 +57,15 @@ def trial_name(number: int, point: Mapping[str, Any]) -> str:
 def _changed(config: Any, telling: Mapping[str, Any], said: set[str]) -> list[str]:
     """Return the parameters that are not said yet and differ from their default, in the order of the options."""
     defaults = {item.name: item.default for item in dataclasses.fields(config)}
+    autos = {name: "auto" for name, default in defaults.items() if default == "auto"}
+    usual = dataclasses.replace(config, **autos).resolved() if autos else config
     told = {name: value for name, value in telling.items() if name not in said}
-    return [f"{name} {_text(value)}" for name, value in told.items() if value != defaults.get(name)]
+    known = {**defaults, **{name: getattr(usual, name) for name in autos}}  # resolved, as in a run that is continued
+    changed = [name for name, value in told.items() if value not in (defaults.get(name), known.get(name))]
+    return [
+        *(_text(told[name]) for name in changed if name in SPEAKING),
+        *(f"{name} {_text(told[name])}" for name in changed if name not in SPEAKING),
+    ]
 
 
 def _told(parameters: Sequence[str], between: str, most: int) -> str:

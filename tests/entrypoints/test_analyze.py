@@ -155,7 +155,7 @@ def files(folder: Path) -> dict[str, str]:
 
 
 def test_nothing_but_the_named_artifacts_is_left(default: Finished) -> None:
-    expected = {"config.json", "similarities.json", "similarities.csv", "series.npz"}
+    expected = {"config.json", "similarities.json", "similarities.csv", "series.npz", "plots/preview.png"}
     expected |= {f"plots/{name}.{kind}" for name in ("enhanced_analysis", "all_relations") for kind in ("png", "pdf")}
     assert set(files(default.store.artifact(default.run_id))) == expected
 

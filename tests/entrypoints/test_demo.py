@@ -69,18 +69,18 @@ def test_a_parent_has_three_trainings_and_each_has_an_analysis(demo: Demonstrate
 
 
 def test_runs_are_named_by_what_ran(demo: Demonstrated) -> None:
-    trained = "digits mlp 8×2 adam lr 0.001 seed 1717 epochs 2 batch_size 32"
+    trained = "digits mlp 8×2 adam lr 0.001 seed 1717 cross-entropy epochs 2"
     ids = demo.store.named()
     assert ids[trained] == demo.runs["adam"]
     assert ids[f"analysis of {trained}"] == demo.runs["analysis of adam"]
-    assert ids["demo: digits mlp 8×2, 3 optimizers, epochs 2, batch_size 32"] == demo.runs["demo"]
+    assert ids["demo: digits mlp 8×2, 3 optimizers, cross-entropy, epochs 2"] == demo.runs["demo"]
 
 
 def test_its_description_has_the_results_the_figure_and_the_next_command(demo: Demonstrated) -> None:
     note = demo.store.tags(demo.runs["demo"])["mlflow.note.content"].replace("\u2003", "")
     assert note.startswith("MLP 64→8×2 on digits: three optimizers, 2 epochs\n\n| run | test/accuracy | test/loss |")
     assert all(f"| digits mlp 8×2 {label} seed 1717 " in note for label in LABELS)
-    assert f"![plots/{job.FIGURE}.png](get-artifact?path=plots%2F{job.FIGURE}.png&run_uuid=" in note
+    assert f"[![plots/{job.FIGURE}.png](get-artifact?path=plots%2Fpreview.png&run_uuid=" in note
     assert f"gradient_flow --run_id {demo.runs['demo']}\n```" in note
 
 

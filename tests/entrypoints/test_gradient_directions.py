@@ -29,6 +29,7 @@ from tests.support.gradient_direction_runs import (
 from tests.support.stores import Finished, Store, used, wrapper_in
 
 N = 40
+PREVIEW = "plots/preview.png"
 PICTURES = {f"plots/{name}_epoch_{epoch}.png" for name in ("gradient_similarities", "gradient_directions_tsne")
             for epoch in MAIN}  # fmt: skip
 FIGURES = {f"plots/{name}.{kind}" for name in ("gradient_montage", "gradient_directions", "gns_vs_epoch")
@@ -130,7 +131,7 @@ def test_config_json_says_which_examples_and_how(default: Finished, trained_runs
 def test_artifacts_are_those_of_the_specification(default: Finished) -> None:
     found = set(files(default.store.artifact(default.run_id)))
     shown = {path for path in found if path.startswith("images/")}
-    reports = {"config.json", "gradient_directions.json", "gradient_directions.csv", "series.npz"}
+    reports = {"config.json", "gradient_directions.json", "gradient_directions.csv", "series.npz", PREVIEW}
     assert found - shown == array_names(MAIN) | PICTURES | FIGURES | reports
     for path in PICTURES | FIGURES:
         content = default.store.artifact(default.run_id, path).read_bytes()
@@ -221,9 +222,10 @@ def test_csv_has_a_row_for_each_value_and_none_for_what_is_undefined(default: Fi
     assert [int(row[0]) for row in rows] == sorted(int(row[0]) for row in rows)
 
 
-def test_output_dir_gets_the_same_tree_without_the_copy_of_the_series(default: Finished) -> None:
+def test_output_dir_gets_the_same_tree_without_the_copies_of_series_and_figure(default: Finished) -> None:
     stored = files(default.store.artifact(default.run_id))
     assert stored.pop("series.npz")
+    assert stored.pop(PREVIEW)
     assert files(default.store.folder / "out") == stored
 
 

@@ -135,7 +135,7 @@ def test_each_checkpoint_is_a_logged_model_with_its_metrics(imported_run: Finish
         WHERE inputs.source_type = 'RUN_OUTPUT' AND inputs.source_id = ? ORDER BY inputs.step"""
     models = imported_run.store.rows(query, imported_run.run_id)
     (name,) = imported_run.store.named()
-    assert models == [(f"{name}, epoch {epoch}", epoch) for epoch in EPOCHS]
+    assert models == [(f"epoch {epoch}, {name}", epoch) for epoch in EPOCHS]
     attached = imported_run.store.rows("SELECT DISTINCT metric_step FROM logged_model_metrics ORDER BY 1")
     assert attached == [(epoch,) for epoch in EPOCHS]
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from nfa.bookkeeping import is_bookkeeping
 from nfa.registry import tracking
 from nfa.registry.tracking.sources import find_sources
 from tests.support.eeg_trainings import decode, tiny_eeg
@@ -24,7 +25,7 @@ def assert_same(family: Family, name: str, alone: Store) -> None:
     """A child has bitwise the weights and the metrics of the only training of another store."""
     child, (single,) = family.children[name], alone.runs()
     assert same_weights(family.store.checkpoints(child), alone.checkpoints(single))
-    ours, theirs = ([row for row in one.metrics(run_id) if not row[0].startswith("nfa/")]
+    ours, theirs = ([row for row in one.metrics(run_id) if not is_bookkeeping(row[0])]
                     for one, run_id in ((family.store, child), (alone, single)))  # fmt: skip
     assert ours == theirs
 

@@ -129,7 +129,7 @@ def test_the_artifacts_are_those_of_the_contract_and_no_others(decoded: Finished
     expected = {f"checkpoints/epoch_{epoch:04d}.safetensors" for epoch in {*CHECKPOINTS, best}}
     expected |= {f"plots/envelope_epoch_{epoch}.png" for epoch in {*CHECKPOINTS, best}}
     expected |= {"config.json", "example_ids.json", "results.json", "recordings.csv", "timing.json"}
-    expected |= {"plots/training.png", "plots/training.pdf", "state/latest.pt", "series.npz"}
+    expected |= {"plots/training.png", "plots/training.pdf", "state/latest.pt", "series.npz", "plots/preview.png"}
     assert files - {event_file} == expected
     for name in files:
         if name.startswith("plots/"):

@@ -67,8 +67,8 @@ OTHER = {
 
 def test_every_parameter_that_decides_the_weights_or_series_is_tried() -> None:
     free = {item.name for item in dataclasses.fields(TrainConfig) if item.metadata["free_on_resume"]}
-    of_several = {"seeds"}  # with which there is a parent; tests of it are elsewhere
-    assert set(OTHER) | free | of_several == {item.name for item in dataclasses.fields(TrainConfig)}
+    others = {"seeds"}  # with which there is a parent; tests of it are elsewhere
+    assert set(OTHER) | free | others == {item.name for item in dataclasses.fields(TrainConfig)}
     assert free == {"data_dir", "device", "resume", "run_name", "n_workers"}
 
 

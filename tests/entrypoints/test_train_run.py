@@ -26,6 +26,7 @@ EPOCHS = [0, 1, 2, 3, 4]
 NAME = "digits mlp 8×2 sgd lr 0.1 seed 1717 epochs 4 batch_size 64"
 MODEL = NAME.replace(".", "·")  # MLflow allows no dots in names of models
 STEPS_AN_EPOCH = math.ceil(1149 / int(TINY["batch_size"]))
+PICTURES = ("preview", "training_analysis")  # in a description, the small one leads to the other
 
 
 def steps(finished: Finished) -> dict[str, list[int]]:
@@ -42,8 +43,8 @@ def test_run_is_named_and_described_by_what_ran(finished: Finished) -> None:
     assert note.startswith("MLP 64→8×2 on digits, sgd, lr 0.1, 4 epochs\n\n- test loss ")
     assert f"- test accuracy {accuracy:.4g} (360 examples; 95 % Wilson interval " in note
     assert f"\n```\npython -m entrypoints.analyze --run_id {finished.run_id}\n```\n" in note
-    figure = f"get-artifact?path=plots%2Ftraining_analysis.png&run_uuid={finished.run_id}"
-    assert note.endswith(f"![plots/training_analysis.png]({figure})")
+    small, figure = (f"get-artifact?path=plots%2F{name}.png&run_uuid={finished.run_id}" for name in PICTURES)
+    assert note.endswith(f"[![plots/training_analysis.png]({small})]({figure})")
 
 
 def test_run_is_finished_in_mlflow_and_in_its_tag(finished: Finished) -> None:
@@ -137,7 +138,7 @@ def test_each_checkpoint_is_a_logged_model_linked_at_its_epoch(finished: Finishe
         WHERE inputs.source_type = 'RUN_OUTPUT' AND inputs.source_id = ? ORDER BY inputs.step"""
     ready = 2
     models = finished.store.rows(query, finished.run_id)
-    assert models == [(f"{MODEL}, epoch {epoch}", epoch, ready) for epoch in CHECKPOINTS]
+    assert models == [(f"epoch {epoch}, {MODEL}", epoch, ready) for epoch in CHECKPOINTS]
 
 
 def test_the_metrics_of_a_checkpoint_belong_to_its_logged_model(finished: Finished) -> None:
@@ -148,7 +149,7 @@ def test_the_metrics_of_a_checkpoint_belong_to_its_logged_model(finished: Finish
     logged = {(key, step): value for key, step, value in finished.store.metrics(finished.run_id)}
     assert {step for _, _, step, _ in attached} == set(CHECKPOINTS)
     for name, key, step, value in attached:
-        assert name == f"{MODEL}, epoch {step}"
+        assert name == f"epoch {step}, {MODEL}"
         assert logged[key, step] == value
     keys = {key for _, key, step, _ in attached if step == 4}
     assert {"val/loss", "train/loss", "layer_0/agop_nfm", "layer_1/agop_nfm_init_removed"} <= keys
@@ -235,7 +236,7 @@ def test_nothing_but_the_named_artifacts_is_left(finished: Finished) -> None:
     files = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
     expected = {f"checkpoints/epoch_{epoch:04d}.safetensors" for epoch in CHECKPOINTS}
     expected |= {"config.json", "example_ids.json", "results.json", "timing.json", "state/latest.pt"}
-    expected |= {"plots/training_analysis.png", "plots/training_analysis.pdf", "series.npz"}
+    expected |= {"plots/training_analysis.png", "plots/training_analysis.pdf", "plots/preview.png", "series.npz"}
     assert files == expected
 
 

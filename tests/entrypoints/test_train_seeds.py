@@ -227,6 +227,19 @@ def states(family: Family, run_ids: dict[str, str]) -> dict[str, str]:
     return {name: family.store.tags(run_id)["nfa.state"] for name, run_id in run_ids.items()}
 
 
+@pytest.mark.parametrize("several", [{"seeds": "1-2"}, {"seeds": "1-2", "optimizer": "all"}], ids=["seeds", "groups"])
+def test_if_all_seeds_fail_every_reason_is_said_and_how_to_continue(fresh: Store, several: dict[str, str]) -> None:
+    ended = run(fresh, tiny(lr=1e30, **several), pictures=True)
+    assert ended.code == 1
+    assert "Traceback" not in ended.output
+    assert "seed 1: the training loss became" in ended.output
+    assert "seed 2: the training loss became" in ended.output
+    parent = fresh.runs()[0]
+    note = fresh.tags(parent)["mlflow.note.content"]
+    assert "seed 2 has failed: the training loss became" in note
+    assert f"--resume {parent}" in note
+
+
 def test_a_failed_seed_stops_no_other_and_what_it_lacks_has_no_mean_until_it_is_resumed(
     seeded: Family, empty_store: Store, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """`nfa.results`: which values a text means, and what their table says."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -59,9 +60,17 @@ def test_bookkeeping_is_read_only_where_it_is_asked_for() -> None:
     assert nfa.results(run_id, keys="nfa/*").keys == ["nfa/seconds"]
 
 
-def test_ends_and_number_of_a_mean_over_seeds_have_no_rows() -> None:
+def test_metrics_of_a_user_with_the_endings_of_means_over_seeds_have_rows() -> None:
     ends = {f"val/loss{end}": {0: 1.0} for end in ("_lo", "_hi", "_n")}
-    assert nfa.results(logged({**LOSS, **ends, "flow/in_n": {0: 1.0}})).keys == ["flow/in_n", "val/loss"]
+    assert nfa.results(logged({**LOSS, **ends})).keys == sorted({*LOSS, *ends})
+
+
+def test_values_that_another_program_logged_as_undefined_have_no_row_and_are_never_the_best() -> None:
+    run_id = logged({"val/loss": {1: 0.5, 2: 0.2, 3: 0.9}})
+    client().log_metric(run_id, "val/loss", math.nan, step=0)
+    table = nfa.results(run_id)
+    assert [row.step for row in table] == [1, 2, 3]
+    assert [row.step for row in table.at(best="val/loss")] == [2]
 
 
 def test_only_the_keys_that_are_asked_for_are_read(monkeypatch: pytest.MonkeyPatch) -> None:

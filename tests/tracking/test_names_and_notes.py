@@ -2,16 +2,23 @@
 
 import pytest
 from mlflow.utils.name_utils import _generate_random_name
+from PIL import Image
 
 from nfa.registry import tracking
 from nfa.registry.descriptions import describe_end, describe_start, table_of_children
+from nfa.registry.tracking import artifacts
 from nfa.registry.tracking.checkpoints import model_name
 from nfa.registry.tracking.generated_names import is_generated
 from nfa.registry.tracking.notes import NOTE
+from nfa.registry.tracking.pictures import WIDEST
 from nfa.registry.tracking.store import client
 from tests.support.stores import Store
 
 TEXT = "a study of mine"
+
+
+def picture(width: int) -> Image.Image:
+    return Image.new("RGB", (width, 300))
 
 
 def note_of(run: tracking.TrackedRun) -> str:
@@ -68,12 +75,19 @@ def test_a_description_that_a_user_wrote_or_emptied_stays(text: str) -> None:
 
 
 @pytest.mark.usefixtures("store")
-def test_a_description_shows_the_first_figure_that_exists() -> None:
+@pytest.mark.parametrize(
+    ("width", "shown", "size"), [(900, "second", (900, 300)), (2000, "preview", (WIDEST, 150))], ids=["small", "large"]
+)
+def test_a_description_shows_the_first_figure_that_exists_as_large_as_the_page(
+    width: int, shown: str, size: tuple[int, int]
+) -> None:
     with tracking.open_run("train", "mlp") as run:
-        tracking.put_text(run.info, "plots/second.png", "")
+        artifacts.put(run.info, "plots/second.png", lambda file: picture(width).save(file, format="PNG"))
         describe_end(run, "An MLP", pictures=["first", "second"], after="nfa analyze")
-        shown = f"![plots/second.png](get-artifact?path=plots%2Fsecond.png&run_uuid={run.run_id})"
-        assert note_of(run).endswith(f"```\n\n{shown}")
+        small, large = (f"get-artifact?path=plots%2F{name}.png&run_uuid={run.run_id}" for name in (shown, "second"))
+        assert note_of(run).endswith(f"```\n\n[![plots/second.png]({small})]({large})")
+        with Image.open(artifacts.get(run.run_id, f"plots/{shown}.png")) as found:
+            assert found.size == size
 
 
 @pytest.mark.usefixtures("store")

@@ -1,5 +1,6 @@
 """Analyses of stored runs, checkpoint by checkpoint; each analysis is a tracked run of its own."""
 
+import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -175,7 +176,7 @@ def _several(kind: StoredAnalysis, plans: Sequence[AnalysisPlan]) -> TrackedRun:
     ids = [plan.source.info.run_id for plan in plans]
     workloads = ",".join(dict.fromkeys(plan.source.data.tags["nfa.workload"] for plan in plans))
     tags = {"nfa.source_run_ids": ",".join(ids)}
-    name, otherwise = kind.config.run_name, f"{kind.title} of {len(plans)} runs"
+    name, otherwise = kind.config.run_name, f"{kind.title} of {_together(kind, plans)}"
     run = tracking.open_run(kind.entrypoint, workloads, name=name, otherwise=otherwise, tags=tags)
     with run:
         run.log_params(asdict(kind.config))
@@ -188,6 +189,12 @@ def _several(kind: StoredAnalysis, plans: Sequence[AnalysisPlan]) -> TrackedRun:
         kind.compare(run, parts, dict(zip(parts, ids, strict=True)))
         _describe(kind, run, f"{len(parts)} runs: {', '.join(parts)}", [])
     return run
+
+
+def _together(kind: StoredAnalysis, plans: Sequence[AnalysisPlan]) -> str:
+    """Return the name of the parent that the user typed, or the number of the runs."""
+    typed = kind.config.run_id.strip()
+    return f"{len(plans)} runs" if "," in typed else str(tracking.find_run(typed).info.run_name)
 
 
 def _names(plans: Sequence[AnalysisPlan]) -> list[str]:
@@ -226,7 +233,7 @@ def _one(plan: AnalysisPlan, *, adopt: bool) -> TrackedRun:
         plan.opened = None  # to free memory for the next run
         title = title_of(plan.source)
         kind.report(run, title)
-        _describe(kind, run, title, [*filter(None, [coverage]), last])
+        _describe(kind, run, title, [*filter(None, [coverage]), re.sub(r"\s+[\d.]+ s$", "", last)])
     return run
 
 
@@ -237,7 +244,8 @@ def _describe(kind: StoredAnalysis, run: TrackedRun, of: str, results: Sequence[
 
 def _after(kind: StoredAnalysis, run: TrackedRun) -> str:
     """Return the command that is useful after an analysis."""
-    return command(kind.followed_by, run_id=run.info.data.tags["nfa.source_run_ids"])
+    ids, typed = run.info.data.tags["nfa.source_run_ids"], kind.config.run_id
+    return command(kind.followed_by, run_id=ids if typed == "latest" or "," not in ids else typed)
 
 
 def content(kind: StoredAnalysis, sources: Sequence[str], unit: str, described: Mapping[str, Any]) -> dict[str, Any]:

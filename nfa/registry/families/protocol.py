@@ -156,8 +156,9 @@ class Family(ABC):
 
     def title(self, stored: Mapping[str, Any]) -> str:
         """Return the subject of a stored run with its optimizer and learning rate, as far as they are known."""
-        known = {"optimizer": "{}", "lr": "lr {}"}
-        how = [form.format(stored["train"][name]) for name, form in known.items() if name in stored["train"]]
+        known = {"optimizer": "{}", "lr": "lr {:.4g}"}
+        values = {name: stored["train"][name] for name in known if name in stored["train"]}
+        how = [known[name].format(value) if value != "auto" else f"{name} auto" for name, value in values.items()]
         subject = self.subject(stored)
         return ", ".join([subject, *how]) if subject else ""
 

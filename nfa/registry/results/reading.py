@@ -1,11 +1,12 @@
 """`nfa.results`: the values of stored runs as a table."""
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from nfa.bookkeeping import is_bookkeeping
 from nfa.errors import Refusal
 from nfa.figures.training_analysis import Series
-from nfa.levels import OVER_SEEDS, is_beside, value_key
+from nfa.levels import is_beside, value_key
 from nfa.registry import tracking
 from nfa.registry.results.run_series import RunSeries
 from nfa.registry.results.run_table import RunTable, chosen
@@ -22,8 +23,9 @@ def results(run_ids: str | Iterable[str], *, keys: str | Iterable[str] = ()) -> 
 
     Args:
         run_ids: A run id, the beginning of one, or "latest"; several of them, comma-separated or in a list. The id of
-            an analysis means its own values. Alternatively a filter string of MLflow's for the current experiment, such
-            as "params.optimizer = 'adam' and metrics.`val/loss` < 0.1".
+            an analysis means its own values, and that of an analysis of several runs, all values of these.
+            Alternatively a filter string of MLflow's for the current experiment, such as "params.optimizer = 'adam' and
+            metrics.`val/loss` < 0.1".
         keys: Relations, metric keys or globs, comma-separated or in a list; only these are read. Without them
             everything is read but the keys that begin with nfa/ or system/.
 
@@ -70,9 +72,5 @@ def _together(holders: Sequence[Mapping[str, Series]], wanted: Collection[str]) 
     found: dict[str, Series] = {}
     for series in holders:
         new = {key for key in series if value_key(key) in wanted and value_key(key) not in found}
-        found |= {key: series[key] for key in new if not _is_over_seeds(key, series)}
+        found |= {key: {step: value for step, value in series[key].items() if math.isfinite(value)} for key in new}
     return found
-
-
-def _is_over_seeds(key: str, series: Mapping[str, Series]) -> bool:
-    return any(key.endswith(end) and key.removesuffix(end) in series for end in OVER_SEEDS)

@@ -16,6 +16,8 @@ from nfa.relations import RELATIONS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+USUAL = ("train/loss", "val/loss", "eval/loss", "*/agop_nfm")  # what a plot shows unless keys are given
+
 
 class RunTable(Table[RunRow]):
     """The values of runs through training: one row for each run, metric key and step; undefined values have no row.
@@ -83,13 +85,14 @@ class RunTable(Table[RunRow]):
             raise Refusal(f"step={step!r} (no run has a value there)", f"'last', or one of {shown}", "at(step='last')")
         return lambda _: int(step)
 
-    def plot(self, keys: str, title: str = "") -> "Figure":
+    def plot(self, keys: str = "", title: str = "") -> "Figure":
         """Return a matplotlib figure of a relation or of metric keys through training, a panel for each site or key.
 
         Runs that differ only in their seed are drawn as their mean, from three seeds on with its 95 % t-interval.
 
         Args:
-            keys: A relation such as "agop_nfm", or comma-separated metric keys or globs such as "val/*".
+            keys: A relation such as "agop_nfm", or comma-separated metric keys or globs such as "val/*"; empty = losses
+                and AGOP/NFM, as far as there are any.
             title: A title; what is drawn is added to it.
 
         Returns:
@@ -98,7 +101,8 @@ class RunTable(Table[RunRow]):
         Raises:
             Refusal: No run has such a key.
         """
-        names = chosen(keys, self.keys)
+        usual = [key for key in USUAL if keys_of(key, self.keys)]
+        names = chosen(keys or ",".join(usual or self.keys), self.keys)
         units = {axis_label(run.unit) for run in self.runs}
         return drawn([run.only(keys=names) for run in self.runs], names, title, " or ".join(sorted(units)))
 

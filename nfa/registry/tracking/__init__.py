@@ -38,6 +38,7 @@ from nfa.registry.tracking.metrics import history as history
 from nfa.registry.tracking.metrics import metric_rows as metric_rows
 from nfa.registry.tracking.naming_runs import named_runs as named_runs
 from nfa.registry.tracking.notes import put_note as put_note
+from nfa.registry.tracking.pictures import preview as preview
 from nfa.registry.tracking.pictures import save_picture as save_picture
 from nfa.registry.tracking.processes import Life as Life
 from nfa.registry.tracking.processes import life_of as life_of

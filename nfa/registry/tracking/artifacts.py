@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SERIES = "series.npz"  # the metrics of a run once more, as one file
+PREVIEW = "plots/preview.png"  # a figure once more, small enough for the UI's page of the run
+OF_THE_RUN = (SERIES, PREVIEW)  # what copies of a run's artifacts leave out
 BAR = "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"
 OLD = re.compile(r"0\.[0-6]\.")  # versions whose files have no digests
 
@@ -212,7 +214,7 @@ def all_names(run_id: str, folder: str = "") -> list[str]:
     found = []
     for item in client().list_artifacts(run_id, folder or None):
         found += all_names(run_id, item.path) if item.is_dir else [item.path]
-    return sorted(path for path in found if path != SERIES)
+    return sorted(path for path in found if path not in OF_THE_RUN)
 
 
 def copy_artifacts(run_id: str, folder: Path, paths: Mapping[str, str] | None = None) -> None:

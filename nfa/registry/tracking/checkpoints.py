@@ -83,9 +83,9 @@ def model_name(run_name: str, unit: str, number: int) -> str:
     """Return the name of a checkpoint's LoggedModel, in which MLflow allows no dots, slashes, colons and others.
 
     >>> model_name("digits mlp 64×2 sgd lr 0.1 seed 1717", "epoch", 12)
-    'digits mlp 64×2 sgd lr 0·1 seed 1717, epoch 12'
+    'epoch 12, digits mlp 64×2 sgd lr 0·1 seed 1717'
     """
-    return f"{run_name}, {unit} {number}".translate(ALLOWED)
+    return f"{unit} {number}, {run_name}".translate(ALLOWED)  # the UI cuts the end off
 
 
 def _known_models(run: TrackedRun) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from nfa.registry.run_names import training_name
 from nfa.registry.signals import Interrupted
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
+from nfa.registry.training.comparison import log_headline
 from nfa.registry.training.shared_data import SharedData
 from nfa.registry.training.tracked import train_one
 from nfa.registry.workers import employ
@@ -64,6 +65,7 @@ class Trainer:
         clock, family = Stopwatch(), family_of(job.config)
         data, begun = self.data.of(job.config, clock), run if stored_runs.has_begun(run.run_id) else None
         train_one(run, family, family.training.prepare(job.config, data, begun, job.ids), clock)
+        log_headline(run, family)
 
 
 class MutedTrainer(Trainer):

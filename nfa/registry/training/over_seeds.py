@@ -23,7 +23,8 @@ def means(runs: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, float]]:
     suffixes `OVER_SEEDS`, the ends of its 95 % t-interval and the number of runs.
 
     What every run has once, such as test/loss, has a mean also where it stands at another step in each: at the last of
-    them. Errors over examples and random directions have no means, as they say nothing of the spread over seeds.
+    them. A key has no interval if a run has metrics of its own under these suffixes. Errors over examples and random
+    directions have no means, as they say nothing of the spread over seeds.
 
     >>> means([{"val/loss": {0: 2.0, 1: 1.0}}, {"val/loss": {0: 4.0}}])
     {'val/loss': {0: 3.0}}
@@ -32,8 +33,9 @@ def means(runs: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, float]]:
     for key in sorted(set.intersection(*map(set, runs))):
         if is_bookkeeping(key) or (is_beside(key) and not key.endswith(LEVELS)):
             continue
+        taken = any(f"{key}{end}" in run for end in OVER_SEEDS for run in runs)  # by metrics of the user
         for step, values in _by_step([run[key] for run in runs]).items():
-            for suffix, value in _mean(values, interval=not is_beside(key)).items():
+            for suffix, value in _mean(values, interval=not (is_beside(key) or taken)).items():
                 found.setdefault(f"{key}{suffix}", {})[step] = value
     return found
 

@@ -92,10 +92,10 @@ def report_seeds(parent: TrackedRun, series: Mapping[str, Series], seeds: Sequen
 
 
 def _conventions(parent: TrackedRun) -> dict[str, Any]:
-    """Return the conventions of the analysis, which are the same for all seeds."""
+    """Return the conventions of the analysis, which are the same for all seeds; nothing if all have failed."""
     below = [child.info.run_id for child in tracking.children(parent.run_id, parent.info.info.experiment_id)]
-    whole = next(run_id for run_id in below if tracking.has_artifact(run_id, "results.json"))
-    return dict(tracking.get_json(whole, "results.json")["conventions"])
+    whole = next((run_id for run_id in below if tracking.has_artifact(run_id, "results.json")), None)
+    return dict(tracking.get_json(whole, "results.json")["conventions"]) if whole else {}
 
 
 def sites_of(runs: Iterable[Mapping[str, Series]]) -> list[str]:

@@ -56,7 +56,7 @@ def changed_by_user(asked: "DataclassInstance", before: Config) -> Config:
     changes, differing = {}, []
     for item in dataclasses.fields(asked):
         wanted, had = getattr(asked, item.name), getattr(before, item.name, item.default)
-        if wanted in (item.default, had):
+        if wanted in (item.default, had) or item.name == "run_name":  # a run keeps its name
             continue
         if item.metadata["free_on_resume"]:
             changes[item.name] = wanted

@@ -18,7 +18,7 @@ from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.training import over_seeds
 from nfa.registry.training.children import Job, Trainer, child_of, opened_child, train_all, variants_below
-from nfa.registry.training.comparison import log_comparison
+from nfa.registry.training.comparison import log_comparison, log_headline
 from nfa.registry.training.config_json import write_config
 from nfa.registry.training.seeds import of_seeds
 from nfa.registry.training.time_spent import timed
@@ -106,9 +106,11 @@ def _describe(run: TrackedRun, family: Family, config: Any, ready: Ready) -> Non
     run.log_params({name: value for name, value in stored["train"].items() if name not in apart})
 
 
-def _describe_end(run: TrackedRun, config: Any) -> None:
-    results, table = over_several(run), table_of_children(run)
-    after = command("analyze", run_id=run.run_id)
+def _describe_end(run: TrackedRun, config: Any, failures: Mapping[str, str]) -> None:
+    failed = [f"{name} has failed: {reason.splitlines()[0]}" for name, reason in failures.items()]
+    again = command(family_of(config).entrypoint, resume=run.run_id)
+    after = again if failures else command("analyze", run_id=run.run_id)
+    results, table = [*failed, *over_several(run)], table_of_children(run)
     describe_end(run, training_name(config), results=results, table=table, pictures=PICTURES, after=after)
 
 
@@ -116,9 +118,10 @@ def _conclude(run: TrackedRun, family: Family, config: Any, failures: Mapping[st
     with clock.section("comparison"):
         if family.variants(config):
             family.training.compare(run)
+            log_comparison(run, family, {name: [run_id] for name, run_id in variants_below(run).items()})
         else:
             over_seeds.report(run, family, seed_list(config.seeds))
-        log_comparison(run, family, {name: [run_id] for name, run_id in variants_below(run).items()})
-        _describe_end(run, config)
+            log_headline(run, family)
+        _describe_end(run, config, failures)
     if failures:
         raise TrainingsFailed(failures)

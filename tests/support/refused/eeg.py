@@ -49,7 +49,7 @@ ablate_eeg --seeds 1,x | seeds='1,x' (at 'x') | ranges a-b | seeds=1-3
 ablate_eeg --seeds 1,1 | seeds='1,1' (at '1') | each once | seeds=1-3
 ablate_eeg --seeds= | seeds='' | ranges a-b | seeds=1-3
 ablate_eeg --d_model 9 --n_head 2 | d_model=9 with n_head=2 | a width that is a multiple of n_head | d_model=128
-ablate_eeg --seed 1 | parameter 'seed' | presets, switches | did you mean --seeds?
+ablate_eeg --seed 1 | parameter 'seed' | presets, switches | did you mean --seeds or --data_seed?
 train_eeg --nproc 5 --batch_size 30 --subjects 4 --stimuli 2 | nproc=5 with 32 windows an epoch
     | at least one window per process in every | another batch_size or windows_per_recording
 [store]
