@@ -43,8 +43,8 @@ def _pairs(argv: Sequence[str], fields: Mapping[str, Any]) -> dict[str, str]:
     for word in words:
         name, equals, text = word.removeprefix("--").partition("=")
         if not word.startswith("--") or name not in fields:
-            parts = [field for field in fields if name not in fields and name in field.split("_")]  # trial_seeds for seeds
-            near = dict.fromkeys([*difflib.get_close_matches(name, fields, n=1), *parts])
+            parts = [field for field in fields if name in field.split("_")]  # such as trial_seeds for seeds
+            near = [name] if name in fields else dict.fromkeys([*difflib.get_close_matches(name, fields, n=1), *parts])
             remedy = f"did you mean {' or '.join(f'--{one}' for one in near)}?" if near else "see --help"
             got = f"parameter {name!r}" if word.startswith("--") else f"word {word!r}"
             raise Refusal(got, ", ".join(fields), remedy)

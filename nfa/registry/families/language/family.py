@@ -58,6 +58,10 @@ class LanguageModels(Family):
         start = f"svd {config.start}" if config.init == "svd" else config.init
         return f"{data} {base} {start}" + ("" if config.init == "full" else f" rank {config.rank}")
 
+    def telling(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Leave out the run of the factors, because each seed of an experiment has one of its own."""
+        return {name: value for name, value in super().telling(config).items() if name != "factors"}
+
     def subject(self, stored: Mapping[str, Any]) -> str:
         train = stored["train"]
         how = "full fine-tuning" if train["init"] == "full" else f"LoRA of rank {train['rank']}, init={train['init']}"
