@@ -168,7 +168,7 @@ def test_gradient_flow_of_blocks_says_why_there_is_no_ratio(looking: Tuned) -> N
     assert "since step 0" in text
     assert "not measured" not in text
     assert re.search(r"step 8\s+gradient \S+ \(block_\d\) … \S+ \(block_\d\); update", said)
-    assert {path.stem for path in (folder / "plots").iterdir()} == {"gradient_flow_map"}
+    assert {path.stem for path in (folder / "plots").iterdir()} == {"gradient_flow_map", "preview"}
     report = json.loads((folder / "gradient_flow.json").read_text(encoding="utf-8"))
     assert report["steps"] == CHECKPOINTS
     assert report["front_output_ratio"] == [None] * len(CHECKPOINTS)

@@ -77,10 +77,10 @@ def test_there_is_a_folder_for_each_run_id_and_the_comparison_is_at_the_root(
     names = ("comparison", "gradient_montage", "differences", "seed_comparison")
     pictures = {f"plots/{name}.{kind}" for name in names for kind in ("png", "pdf")}
     tables = {"config.json", "comparison.csv", "differences.csv", "differences.json", "groups.csv"}
-    assert set(found) == pictures | tables
+    assert set(found) == pictures | tables | {"plots/preview.png"}
     assert min(len(found[path]) for path in pictures) > 5000
     copied = {str(file.relative_to(seeds.store.folder / "out")) for file in (seeds.store.folder / "out").rglob("*")}
-    assert copied == {str(file.relative_to(folder)) for file in folder.rglob("*")}
+    assert copied == {str(file.relative_to(folder)) for file in folder.rglob("*")} - {"plots/preview.png"}
 
 
 def test_the_comparison_has_the_values_of_every_run(seeds: Finished) -> None:

@@ -50,7 +50,8 @@ def test_where_every_gradient_is_zero_nothing_is_defined_and_the_analysis_is_fin
         assert array(runs.store, made, "map", epoch).shape == (0, 2)
     assert "at every epoch, all gradients are zero or not finite" in said
     pictures = {file.name for file in runs.store.artifact(made, "plots").iterdir()}
-    assert pictures == {f"{name}.{kind}" for name in ("gns_vs_epoch", "gradient_directions") for kind in ("png", "pdf")}
+    drawn = {f"{name}.{kind}" for name in ("gns_vs_epoch", "gradient_directions") for kind in ("png", "pdf")}
+    assert pictures == {*drawn, "preview.png"}
 
 
 def test_several_runs_without_any_direction_can_be_compared(runs: Trained, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,7 +81,7 @@ def test_run_of_an_adapter_holds_factors_analysis_report_and_figure(store: Store
     assert tags["nfa.source_run_ids"] == source.run_id
     kinds = {"config.json", "svd_factors_rank4.safetensors", "svd_analysis_rank4.json", "svd_report_rank4.txt"}
     pictures = {"plots/svd_analysis_rank4.png", "plots/svd_analysis_rank4.pdf"}
-    for folder, series in ((store.artifact(run_id), {"series.npz"}), (tmp_path / "out", set())):
+    for folder, series in ((store.artifact(run_id), {"series.npz", "plots/preview.png"}), (tmp_path / "out", set())):
         assert {str(path.relative_to(folder)) for path in folder.rglob("*.*")} == kinds | pictures | series
     assert_nearest(store, run_id, dict(source.updates))
     means = store.json(run_id, "svd_analysis_rank4.json")["means"]

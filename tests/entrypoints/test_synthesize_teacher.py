@@ -45,8 +45,8 @@ def test_run_holds_triplets_reports_and_figures(store: Store, tmp_path: Path) ->
     assert tags["nfa.source_run_ids"] == source.run_id
     names = {"config.json", "results.json", "synthesis_report.txt", FILE}
     pictures = {"plots/synthesis_plots.png", "plots/synthesis_plots.pdf"}
-    for folder in (store.artifact(run_id), tmp_path / "out"):
-        assert {str(path.relative_to(folder)) for path in folder.rglob("*.*")} == names | pictures
+    for folder, preview in ((store.artifact(run_id), {"plots/preview.png"}), (tmp_path / "out", set())):
+        assert {str(path.relative_to(folder)) for path in folder.rglob("*.*")} == names | pictures | preview
     report = store.artifact(run_id, "synthesis_report.txt").read_text()
     assert "circular" in report
     assert all(module in report for module in lora_runs.shapes())

@@ -123,7 +123,7 @@ def test_the_artifacts_are_those_of_the_contract_and_no_others(name: str, arms: 
         final = {"adapter_config.json", "adapter_model.safetensors"}
     expected |= {f"final_model_{init}/{file}" for file in final}
     if name == "random":
-        expected |= {"plots/loss_curves_random.png", "plots/loss_curves_random.pdf"}
+        expected |= {"plots/loss_curves_random.png", "plots/loss_curves_random.pdf", "plots/preview.png"}
         assert len((folder / "plots/loss_curves_random.png").read_bytes()) > 10_000
     assert found == expected
 

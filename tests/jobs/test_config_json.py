@@ -37,10 +37,10 @@ def test_another_value_is_refused_by_name_with_the_one_the_run_has() -> None:
         config_to_resume(TrainConfig(width=16, seed=3, resume="abc"), stored(), "train")
 
 
-def test_place_of_data_device_and_name_may_change() -> None:
+def test_place_of_data_and_device_may_change_and_the_name_stays() -> None:
     asked = TrainConfig(data_dir="/elsewhere", device="cpu", run_name="again", resume="abc")
     taken = config_to_resume(asked, stored(data_dir="/here", device="auto", run_name="first"), "train")
-    assert (taken.data_dir, taken.device, taken.run_name, taken.width) == ("/elsewhere", "cpu", "again", 8)
+    assert (taken.data_dir, taken.device, taken.run_name, taken.width) == ("/elsewhere", "cpu", "first", 8)
 
 
 def test_another_environment_is_said_because_bitwise_equality_depends_on_it(
