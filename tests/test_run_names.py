@@ -81,3 +81,10 @@ def test_a_run_that_is_continued_with_resolved_parameters_has_the_name_that_it_b
     resolved = dataclasses.replace(config.resolved(), seeds="1-3")
     assert training_name(resolved) == training_name(config)
     assert "momentum" in training_name(TrainConfig(momentum=0.5))
+
+
+def test_a_parent_and_its_children_tell_the_same_parameters() -> None:
+    several = TrainConfig(loss="cross-entropy", epochs=1234, seeds="1-3")
+    parent, child = training_name(several), training_name(dataclasses.replace(several, seeds="", seed=1))
+    assert parent.endswith(", cross-entropy, epochs 1234")
+    assert child.endswith(" cross-entropy epochs 1234")

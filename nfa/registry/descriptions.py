@@ -11,9 +11,7 @@ SHOWN = (
     "objective", "test/accuracy", "test/pearson", "test/loss", "eval/loss", "val/accuracy", "val/pearson", "val/loss",
 )  # fmt: skip
 COLUMNS, ROWS = 3, 30  # most of a table
-SPACE = "\u2003"  # the UI sets columns without space between them, and Markdown removes ordinary spaces
-
-
+SPACE = "&emsp;"  # the UI sets columns without space between them, and Markdown removes spaces themselves
 AGAIN = "the same command continues it; what is done is used again."
 
 

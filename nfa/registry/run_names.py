@@ -69,14 +69,14 @@ def _changed(config: Any, telling: Mapping[str, Any], said: set[str]) -> list[st
 
 
 def _told(parameters: Sequence[str], between: str, most: int) -> str:
-    """Return the parameters that fit into so many letters, each after `between`. What fits does not depend on the rest
-    of a name, so that runs that are compared tell the same.
+    """Return the parameters that fit into so many letters, each after `between`. What fits depends neither on the rest
+    of a name nor on `between`, so that a parent and its children tell the same.
     """
-    told = ""
+    told: list[str] = []
     for parameter in parameters:
-        if len(longer := f"{told}{between}{parameter}") <= most:
-            told = longer
-    return told
+        if sum(len(one) + 1 for one in (*told, parameter)) <= most:
+            told.append(parameter)
+    return "".join(f"{between}{parameter}" for parameter in told)
 
 
 def _text(value: Any) -> str:

@@ -106,7 +106,7 @@ def test_the_table_of_a_parent_has_intervals_where_its_children_are_means_over_s
         for name, values in (("one", {"test/accuracy": 0.5}), ("mean", mean)):
             with tracking.open_run("train", "mlp", name=name, parent=parent) as child:
                 child.metrics.log(values, 0)
-        assert table_of_children(parent).replace("\u2003", "").splitlines() == [
+        assert table_of_children(parent).replace("&emsp;", "").splitlines() == [
             "| run | test/accuracy | val/loss |",
             "| --- | --- | --- |",
             "| one | 0.5 |  |",

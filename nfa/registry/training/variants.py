@@ -110,7 +110,8 @@ def _describe_end(run: TrackedRun, config: Any, failures: Mapping[str, str]) -> 
     failed = [f"{name} has failed: {reason.splitlines()[0]}" for name, reason in failures.items()]
     again = command(family_of(config).entrypoint, resume=run.run_id)
     after = again if failures else command("analyze", run_id=run.run_id)
-    results, table = [*failed, *over_several(run)], table_of_children(run)
+    results = failed or over_several(run)  # means end where the first seed has failed, and would be taken for the last
+    table = table_of_children(run)
     describe_end(run, training_name(config), results=results, table=table, pictures=PICTURES, after=after)
 
 
