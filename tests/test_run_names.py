@@ -20,6 +20,7 @@ NAMES: dict[str, Any] = {
     "digits mlp 8×2, 3 optimizers, epochs 4": TrainConfig(width=8, depth=2, optimizer="all", epochs=4),
     "simulated eeg full adam lr 0.003 seed 1717": TrainEEGConfig(),
     "simulated eeg v1 adam lr 0.0001 seed 2 size paper": TrainEEGConfig(preset="v1", size="paper", seed=2),
+    "simulated eeg full adam lr 0.003 seed 1717 split subjects": TrainEEGConfig(split="subjects", unseen="population"),
     "stdlib tiny random rank 16 adamw lr 0.005 seed 1717": TrainLoraConfig(),
     "stdlib tiny full adamw lr 0.001 seed 1717 steps 9": TrainLoraConfig(init="full", steps=9),
     "digits cnn sgd lr 0.1 seed 1717 width 4": CustomConfig(workload="cnn", workload_args="width=4"),

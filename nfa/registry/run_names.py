@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nfa.errors import Refusal
 from nfa.registry.families.protocol import APART
 from nfa.registry.families.registry import family_of
 
@@ -57,15 +58,23 @@ def trial_name(number: int, point: Mapping[str, Any]) -> str:
 def _changed(config: Any, telling: Mapping[str, Any], said: set[str]) -> list[str]:
     """Return the parameters that are not said yet and differ from their default, in the order of the options."""
     defaults = {item.name: item.default for item in dataclasses.fields(config)}
-    autos = {name: "auto" for name, default in defaults.items() if default == "auto"}
-    usual = dataclasses.replace(config, **autos).resolved() if autos else config
-    told = {name: value for name, value in telling.items() if name not in said}
-    known = {**defaults, **{name: getattr(usual, name) for name in autos}}  # resolved, as in a run that is continued
-    changed = [name for name, value in told.items() if value not in (defaults.get(name), known.get(name))]
+    told = {name: value for name, value in telling.items() if name not in said and value != defaults.get(name)}
+    automatic = {name: _automatic(config, name) for name in told if defaults.get(name) == "auto"}
+    changed = [name for name, value in told.items() if value != automatic.get(name)]
     return [
         *(_text(told[name]) for name in changed if name in SPEAKING),
         *(f"{name} {_text(told[name])}" for name in changed if name not in SPEAKING),
     ]
+
+
+def _automatic(config: Any, name: str) -> Any:
+    """Return what auto means for a parameter beside the others, also in a run that is continued with resolved values;
+    None where auto is not allowed beside them.
+    """
+    try:
+        return getattr(dataclasses.replace(config, **{name: "auto"}).resolved(), name)
+    except Refusal:
+        return None
 
 
 def _told(parameters: Sequence[str], between: str, most: int) -> str:
