@@ -8,12 +8,12 @@ from importlib.util import find_spec
 
 from nfa.errors import Refusal
 
-_REGISTRY = ("mlflow", "pillow", "pooch", "psutil", "scikit-learn")
+_REGISTRY = ("jinja2", "mlflow", "pillow", "pooch", "psutil", "scikit-learn")
 EXTRAS = {  # packages that every part of an extra needs to start
     "registry": _REGISTRY,
-    "language": (*_REGISTRY, "gguf", "jinja2", "peft", "transformers"),
+    "language": (*_REGISTRY, "gguf", "peft", "transformers"),
     "eeg": (*_REGISTRY, "tensorboard"),
-    "tune": (*_REGISTRY, "jinja2", "optuna", "plotly"),
+    "tune": (*_REGISTRY, "optuna", "plotly"),
     "postgresql": ("psycopg",),
     "tensorboard": ("tensorboard",),
     "pandas": ("pandas",),

@@ -85,6 +85,7 @@ REGISTRY = [
     "registry.families",
     "registry.sweeps",
     "registry.results",
+    "registry.report",
     "registry.entry_points",
     "registry.doors",
     "registry.cli",
