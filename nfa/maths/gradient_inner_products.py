@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nfa.maths.example_gradients import GradientFactors, Part, Rows, scattered
+from nfa.maths.image_gradients import ImageFactors, pairs_of_pixels
 
 ENTRIES = 2**25  # entries of a temporary tensor
 
@@ -35,6 +36,8 @@ def inner(a: Sequence[Part], b: Sequence[Part]) -> Float[Tensor, "n m"]:
 def _inner(a: Part, b: Part) -> Tensor:
     if isinstance(a, GradientFactors) and isinstance(b, GradientFactors) and a.left.shape[2:] == b.left.shape[2:]:
         return _pairs_of_positions(a, b)
+    if isinstance(a, ImageFactors) and isinstance(b, ImageFactors) and a.alike(b):
+        return _pairs_of_pixels(a, b)
     if isinstance(a, Rows) and isinstance(b, Rows):
         return _same_rows(a, b)
     if isinstance(a, Rows) and isinstance(b, GradientFactors) and b.left.shape[2] == 1:
@@ -58,6 +61,13 @@ def _pairs_of_positions(a: GradientFactors, b: GradientFactors) -> Tensor:
             total = total + left.mul_(right)
         rows.append(total if s == t == 1 else total.view(len(a.left[part]), s, m, t).sum(dim=(1, 3)))
     return torch.cat(rows)
+
+
+def _pairs_of_pixels(a: ImageFactors, b: ImageFactors) -> Tensor:
+    pixels = max(a.image[0, 0].numel(), a.delta[0, 0].numel())
+    size = max(1, ENTRIES // max(1, pixels * max(b.image[0, 0].numel(), b.delta[0, 0].numel()) * len(b)))
+    parts = [slice(start, start + size) for start in range(0, len(a), size)]
+    return torch.cat([pairs_of_pixels(a.of(part), b) for part in parts])
 
 
 def _same_rows(a: Rows, b: Rows) -> Tensor:

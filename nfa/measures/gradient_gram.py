@@ -1,8 +1,7 @@
-"""The Gram matrix of per-example gradients, without storing the gradients."""
+"""The Gram matrix of per-example gradients."""
 
 import copy
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,31 +11,35 @@ from torch import Tensor
 
 from nfa.console import bar
 from nfa.errors import Refusal
-from nfa.maths.gradient_inner_products import inner
-from nfa.observe.example_gradients import BatchGradients, ExampleGradients, Losses
+from nfa.measures.gradient_store import GradientStore, numbers
+from nfa.observe.example_gradients import ExampleGradients, Losses
 from nfa.observe.gradient_reading import Door
 from nfa.observe.name_patterns import matching
 from nfa.workload import Batch, Workload
 
 BUDGET = 2**30  # bytes of gradients held at a time
+AT_ONCE = 2**25  # bytes of inputs and gradients of layers in one pass, which a processor's cache nearly holds
 FEW = 4  # examples on which a model is checked
-BATCH = 512  # the largest number of examples per pass
+LEAST, MOST = 16, 512  # examples in one pass, if their gradients fit
 
 
 class GramWork(NamedTuple):
-    """What a Gram matrix has taken: passes, examples in all of them, and pairs of examples that were multiplied."""
+    """What a Gram matrix has taken: passes, examples in all of them, pairs of examples whose factors were multiplied,
+    and products of gradients that were written out.
+    """
 
     passes: int = 0
     examples: int = 0
     pairs: int = 0
+    products: int = 0
 
 
 class GradientGram:
     """Compute K_ab = ⟨γ_a, γ_b⟩ [n, n] in float64, where γ_a = ∂ℓ_a/∂θ over the named parameters θ.
 
-    An example with a zero gradient has K_aa = 0. Besides K, memory holds the gradients of some batches in their
-    cheapest form, within `budget` bytes where single examples are small enough for that. If not all gradients fit,
-    passes are repeated for each pair of groups of batches.
+    An example with a zero gradient has K_aa = 0. Besides K, memory holds gradients in their cheapest form, within
+    `budget` bytes where single examples are small enough for that. If those of all examples do not fit, passes are
+    repeated for each group of examples that fits.
 
     Args:
         workload: The workload that has the examples and the loss.
@@ -54,13 +57,14 @@ class GradientGram:
         self.workload, self.ids, self.parameters, self.budget = workload, list(ids), list(parameters), budget
         self.exact: list[str] = []
         self.door: Door | None = None
-        self.examples, self.batch = len(self.ids), BATCH
+        self.examples, self.most = len(self.ids), MOST
         self.work = GramWork()
+        self._bytes: tuple[int, int] | None = None  # of an example in a pass, and in a store
 
     def trial(self, examples: int, batch: int) -> "GradientGram":
         """Return the same computation, in the same forms of gradients, for a few examples in batches of that size."""
         few = copy.copy(self)
-        few.ids, few.batch, few.door = self.ids[:examples], batch, copy.deepcopy(self.door)
+        few.ids, few.most, few.door = self.ids[:examples], batch, copy.deepcopy(self.door)
         return few
 
     def __call__(self, model: nn.Module, losses: Losses | None = None, *, progress: str = "") -> Float[Tensor, "n n"]:
@@ -78,67 +82,61 @@ class GradientGram:
             Refusal: A parameter or the loss has no per-example gradient.
         """
         self.work = GramWork()
-        few = self._batch(self.ids[:FEW])
+        few = self._batch(slice(FEW))
         gradients = ExampleGradients(model, self.workload, self.parameters, few, losses, self.door)
         self.door, self.exact = gradients.door, gradients.door.exact
-        chunks = self._chunks(gradients, few)
+        size, group = self._sizes(gradients, few)
         gram = torch.zeros(len(self.ids), len(self.ids), dtype=torch.float64)
-        for (rows, a), (columns, b) in self._pairs(gradients, chunks, progress):
-            block = _block(a, b)
-            self._add_work(pairs=block.numel())
-            block = block if rows != columns else (block + block.T) / 2  # rounding is not symmetric
-            gram[rows, columns], gram[columns, rows] = block, block.T
+        groups = [slice(start, min(start + group, len(self.ids))) for start in range(0, len(self.ids), group)]
+        passes = iter(self._passes(groups, size, progress))
+        for held in groups:
+            store = self._stored(GradientStore(held.stop - held.start, self.examples), held, size, gradients, passes)
+            gram[held, held] = store.gram()
+            for rows in _parts(slice(held.stop, len(self.ids)), size):
+                other = GradientStore(rows.stop - rows.start, self.examples, store)
+                block = store.with_other(self._stored(other, rows, size, gradients, passes))
+                gram[held, rows], gram[rows, held] = block, block.T
+            self._add_work(pairs=store.pairs, products=store.products)
+        next(passes, None)
         return gram
 
-    def _add_work(self, *, passes: int = 0, examples: int = 0, pairs: int = 0) -> None:
-        before = self.work
-        self.work = GramWork(before.passes + passes, before.examples + examples, before.pairs + pairs)
+    def _sizes(self, gradients: ExampleGradients, few: Batch) -> tuple[int, int]:
+        """Return how many examples to pass at a time, and of how many to hold the gradients."""
+        if not self._bytes:
+            made = gradients(few)
+            self._add_work(passes=1, examples=len(few))
+            element = next(iter(gradients.parameters.values())).element_size()
+            self._bytes = max(1, made.numbers * element), max(1, numbers(made, self.examples) * element)
+        passing, held = self._bytes
+        size = max(1, min(self.most, max(LEAST, AT_ONCE // passing), self.budget // max(passing, held)))
+        fitting = self.budget // held
+        return size, len(self.ids) if fitting >= len(self.ids) else max(1, fitting // size - 1) * size
 
-    def _batch(self, ids: Sequence[int]) -> Batch:
+    def _stored(
+        self, store: GradientStore, examples: slice, size: int, gradients: ExampleGradients, passes: Iterator[int]
+    ) -> GradientStore:
+        """Fill a store with the gradients of some examples."""
+        for rows in _parts(examples, size):
+            next(passes)
+            store.put(slice(rows.start - examples.start, rows.stop - examples.start), gradients(self._batch(rows)))
+            self._add_work(passes=1, examples=rows.stop - rows.start)
+        return store
+
+    def _passes(self, groups: Sequence[slice], size: int, progress: str) -> Iterable[int]:
+        """Return a range over all passes, with a progress bar if it has a label."""
+        total = sum(-(-(one.stop - one.start) // size) + -(-(len(self.ids) - one.stop) // size) for one in groups)
+        return bar(range(total), progress, unit="batch") if progress else range(total)
+
+    def _batch(self, rows: slice) -> Batch:
+        ids = self.ids[rows]
         return next(iter(self.workload.batches("train", batch_size=len(ids), ids=ids)))
 
-    def _chunks(self, gradients: ExampleGradients, few: Batch) -> list[slice]:
-        """Return batches that all fit into the budget, or of which eight do: seven are stored while the others pass."""
-        made = gradients(few)
-        self._add_work(passes=1, examples=len(few))
-        numbers = max(made.numbers, self._compact(made).numbers)
-        element = next(iter(gradients.parameters.values())).element_size()
-        self.held = max(2, self.budget // max(1, numbers * element))  # examples held
-        size = max(1, min(self.batch, self.held if self.held >= len(self.ids) else self.held // 8))
-        return [slice(start, min(start + size, len(self.ids))) for start in range(0, len(self.ids), size)]
-
-    def _compact(self, gradients: BatchGradients) -> BatchGradients:
-        parts = {key: [part.compact(self.examples) for part in found] for key, found in gradients.parts.items()}
-        return BatchGradients(parts, gradients.scale)
-
-    def _pairs(
-        self, gradients: ExampleGradients, chunks: list[slice], progress: str
-    ) -> Iterator[tuple[tuple[slice, BatchGradients], tuple[slice, BatchGradients]]]:
-        """Yield every pair of batches once, with their gradients."""
-        size = chunks[0].stop
-        fitting = max(1, self.held // size - (len(self.ids) > self.held))  # batches that stay in memory
-        groups = math.ceil(len(chunks) / fitting)
-        passes = sum(len(chunks) - group * fitting for group in range(groups))
-        made = iter(bar(range(passes), progress, unit="batch")) if progress else iter(range(passes))
-        for start in range(0, len(chunks), fitting):
-            kept: list[tuple[slice, BatchGradients]] = []
-            for place in range(start, len(chunks)):
-                next(made)
-                part = chunks[place]
-                here = (part, self._compact(gradients(self._batch(self.ids[part]))))
-                self._add_work(passes=1, examples=part.stop - part.start)
-                if place < start + fitting:
-                    kept.append(here)
-                for other in kept:
-                    yield other, here
-        next(made, None)
+    def _add_work(self, **more: int) -> None:
+        self.work = self.work._replace(**{name: getattr(self.work, name) + value for name, value in more.items()})
 
 
-def _block(a: BatchGradients, b: BatchGradients) -> Float[Tensor, "n m"]:
-    total = torch.zeros(len(a.scale), len(b.scale), dtype=torch.float64)
-    for key in [key for key in a.parts if key in b.parts]:
-        total += inner(a.parts[key], b.parts[key]).double().cpu()
-    return a.scale.cpu()[:, None] * total * b.scale.cpu()
+def _parts(examples: slice, size: int) -> list[slice]:
+    return [slice(start, min(start + size, examples.stop)) for start in range(examples.start, examples.stop, size)]
 
 
 def choose_parameters(workload: Workload, model: nn.Module, pattern: str = "all") -> list[str]:

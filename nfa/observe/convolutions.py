@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nfa.maths.example_gradients import Dense, GradientFactors, Part
+from nfa.maths.image_gradients import Geometry, ImageFactors, patches
 from nfa.observe.layouts import Layout, LayoutError
 from nfa.observe.products import Product
 
@@ -51,10 +52,25 @@ class Convolution(OfPatches):
         return by_example(at.images(z).flatten(2).transpose(1, 2), z, at)
 
     def gradient(self, name: str, delta: Tensor, at: Layout) -> Part:
-        d = self.outputs(delta, at)
+        images = at.images(delta)
+        if delta.ndim != self.weight.ndim:
+            raise LayoutError
         if name == "bias":
-            return Dense(d.sum(dim=1))
-        return GradientFactors(d.unflatten(2, (self.groups, -1)), self.inputs(at).unflatten(2, (self.groups, -1)))
+            return Dense(by_example(images.flatten(2).transpose(1, 2), delta, at).sum(dim=1))
+        if len(images) == at.n:
+            return self._gradient_of_images(images, at.images(self.input))
+        sides = self.outputs(delta, at), self.inputs(at)
+        return GradientFactors(*(side.unflatten(2, (self.groups, -1)) for side in sides))
+
+    def _gradient_of_images(self, delta: Tensor, image: Tensor) -> Part:
+        """Return gradients where each example is one image."""
+        kernel = tuple(self.weight.shape[2:])
+        stride, dilation = (each(value, len(kernel)) for value in (self.stride, self.dilation))
+        before, after = self._padding(kernel, dilation)[::2], self._padding(kernel, dilation)[1::2]
+        if before != after:
+            image, before = F.pad(image, self._padding(kernel, dilation)), [0] * len(kernel)
+        geometry = Geometry(kernel, stride, tuple(reversed(before)), dilation, self.groups)
+        return ImageFactors(delta, image, geometry)
 
     def unfolded(self, z: Tensor, *, inputs: bool) -> int:
         if not inputs:
@@ -123,19 +139,6 @@ def _blocks(weight: Tensor, groups: int) -> Tensor:
     """Return the kernels as a matrix; groups are blocks on its diagonal."""
     flat = weight.flatten(1)
     return flat if groups == 1 else cast(Tensor, torch.block_diag(*flat.chunk(groups)))
-
-
-def patches(image: Float[Tensor, "n c ..."], kernel: tuple[int, ...], stride: Any, dilation: Any) -> Tensor:
-    """Return patches [n, s, c·k], channels before kernel offsets; one dimension is treated as two with a height of 1.
-    """
-    if len(kernel) == 1:
-        image, kernel, stride, dilation = image.unsqueeze(2), (1, *kernel), (1, *stride), (1, *dilation)
-    if len(kernel) == 2:
-        return F.unfold(image, kernel, dilation=dilation, stride=stride).transpose(1, 2)
-    dims = len(kernel)
-    for dim, (k, step, d) in enumerate(zip(kernel, stride, dilation, strict=True)):
-        image = image.unfold(2 + dim, d * (k - 1) + 1, step)[..., ::d]
-    return image.movedim(1, 1 + dims).flatten(1 + dims).flatten(1, dims)
 
 
 def by_example(rows: Float[Tensor, "nk t f"], image: Tensor, at: Layout) -> Float[Tensor, "n s f"]:

@@ -9,7 +9,8 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from nfa.maths.example_gradients import Dense, Part, add_part, joined
+from nfa.maths.example_gradients import Dense, Part
+from nfa.maths.gradient_parts import add_part, joined
 from nfa.observe.inertness import without_fused_attention
 from nfa.observe.layouts import Axis, LayoutError
 from nfa.observe.parameter_regions import Region, Regions

@@ -226,6 +226,7 @@ class Recorder(TorchFunctionMode):
         z = z.clone() if self.copies_outputs else z
         for rule, place, regions, key in recorded:
             fixed = isinstance(rule, Product) and not rule.data.requires_grad
+            rule = rule.with_saved(output) if hasattr(rule, "with_saved") else rule
             kept = with_tensors(rule, (lambda tensor: tensor.detach().clone()) if key in self.copied else Tensor.detach)
             versions = tuple((tensor, tensor._version) for tensor in vars(kept).values() if isinstance(tensor, Tensor))
             self.uses.setdefault(key, []).append(

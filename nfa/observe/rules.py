@@ -7,7 +7,7 @@ embeddings sum over positions s; `at` says where the examples are.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -23,6 +23,12 @@ from nfa.observe.layouts import Axis, Layout, LayoutError
 from nfa.observe.products import Product
 
 
+def _saved(output: Tensor) -> dict[str, Tensor | None]:
+    """Return the mean and 1/σ that PyTorch's normalisations save for their backward pass, if they do."""
+    node = output.grad_fn
+    return {"mean": getattr(node, "_saved_result1", None), "scale": getattr(node, "_saved_result2", None)}
+
+
 @dataclass(frozen=True)
 class LayerNorm:
     """z = w ∘ x̂ + b over the last dimensions; γ_w = Σ_s δ_s ∘ x̂_s and γ_b = Σ_s δ_s."""
@@ -33,11 +39,21 @@ class LayerNorm:
     weight: Tensor | None = None
     bias: Tensor | None = None
     eps: float = 1e-5
+    mean: Tensor | None = None
+    scale: Tensor | None = None
+
+    def with_saved(self, output: Tensor) -> "LayerNorm":
+        """Return the rule with the means and 1/σ that the forward pass has saved."""
+        return replace(self, **_saved(output))
 
     def gradient(self, name: str, delta: Tensor, at: Layout) -> Part:
-        dims = len(self.normalized_shape)
-        values = delta if name == "bias" else delta * F.layer_norm(self.input, self.normalized_shape, eps=self.eps)
-        return Dense(at.rows(values.flatten(-dims)).sum(dim=1))
+        values = delta if name == "bias" else delta * self._normal()
+        return Dense(at.rows(values.flatten(-len(self.normalized_shape))).sum(dim=1))
+
+    def _normal(self) -> Tensor:
+        if self.mean is None or self.scale is None:
+            return F.layer_norm(self.input, self.normalized_shape, eps=self.eps)
+        return (self.input - self.mean) * self.scale
 
 
 @dataclass(frozen=True)
@@ -65,10 +81,21 @@ class GroupNorm:
     weight: Tensor | None = None
     bias: Tensor | None = None
     eps: float = 1e-5
+    mean: Tensor | None = None
+    scale: Tensor | None = None
+
+    def with_saved(self, output: Tensor) -> "GroupNorm":
+        """Return the rule with the means and 1/σ that the forward pass has saved."""
+        return replace(self, **_saved(output))
 
     def gradient(self, name: str, delta: Tensor, at: Layout) -> Part:
-        values = delta if name == "bias" else delta * F.group_norm(self.input, self.num_groups, eps=self.eps)
-        return Dense(_by_channel(values, at))
+        if name == "bias":
+            return Dense(_by_channel(delta, at))
+        if self.mean is None or self.scale is None:
+            return Dense(_by_channel(delta * F.group_norm(self.input, self.num_groups, eps=self.eps), at))
+        width = self.input.shape[1] // self.num_groups
+        mean, scale = (of.repeat_interleave(width, dim=1) for of in (self.mean, self.scale))
+        return Dense(_of_centred(self.input, delta, mean, scale, at))
 
 
 @dataclass(frozen=True)
@@ -86,16 +113,27 @@ class BatchNorm:
     eps: float = 1e-5
 
     def gradient(self, name: str, delta: Tensor, at: Layout) -> Part:
-        if self.training:
+        if self.training or self.running_mean is None or self.running_var is None:
             raise LayoutError
-        normal = F.batch_norm(self.input, self.running_mean, self.running_var, eps=self.eps)
-        return Dense(_by_channel(delta if name == "bias" else delta * normal, at))
+        if name == "bias":
+            return Dense(_by_channel(delta, at))
+        scale = (self.running_var + self.eps).rsqrt()
+        return Dense(_of_centred(self.input, delta, self.running_mean, scale, at))
+
+
+def _of_centred(x: Tensor, delta: Tensor, mean: Tensor, scale: Tensor, at: Layout) -> Float[Tensor, "n c"]:
+    """Return Σ_s δ_s (x_s − mean) scale by channel; as in PyTorch, without (x − mean), which would be as large as x."""
+    sums = scale * (_over_positions(delta * x) - mean * _over_positions(delta))
+    return by_example(at.images(sums).unsqueeze(1), x, at).sum(dim=1)
 
 
 def _by_channel(values: Tensor, at: Layout) -> Float[Tensor, "n c"]:
     """Sum [n, c, …] over positions."""
-    images = at.images(values)
-    return by_example(images.reshape(len(images), values.shape[1], -1).transpose(1, 2), values, at).sum(dim=1)
+    return by_example(_over_positions(at.images(values)).unsqueeze(1), values, at).sum(dim=1)
+
+
+def _over_positions(images: Tensor) -> Float[Tensor, "n c"]:
+    return images.reshape(*images.shape[:2], -1).sum(dim=2)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,106 @@
+"""Per-example gradients that are written out: a row for each example, in tables that many parameters share."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nfa.maths.example_gradients import Part, Piece
+
+COLUMNS = 2**16  # of one table; float32 would lose digits in products over more
+ROWS = 32  # of one product, which leaves out what the symmetry of a Gram matrix tells
+
+
+class Place(NamedTuple):
+    """Some entries of a parameter, and the columns of a table that hold them."""
+
+    table: int
+    columns: slice
+    entries: slice
+
+
+class GradientTables:
+    """The gradients of n examples by parameter; a parameter that is never written has gradients of 0.
+
+    Args:
+        examples: The number of examples n.
+        like: Other tables, whose columns these have too, so that both can be multiplied.
+    """
+
+    def __init__(self, examples: int, like: "GradientTables | None" = None) -> None:
+        self.examples = examples
+        self.places: dict[Hashable, list[Place]] = dict(like.places) if like else {}
+        self.tables: list[Tensor] = [table.new_empty(examples, table.shape[1]) for table in like.tables] if like else []
+
+    def write(self, rows: slice, gradients: Mapping[Hashable, Sequence[Part]]) -> None:
+        """Write the gradients of some examples.
+
+        Args:
+            rows: The examples.
+            gradients: The summands of the gradients by parameter.
+        """
+        self._add_columns({key: parts for key, parts in gradients.items() if key not in self.places}, rows.start)
+        for key, places in self.places.items():
+            pieces = [Piece(self.tables[table][rows, columns], entries) for table, columns, entries in places]
+            _write(gradients.get(key, ()), pieces)
+
+    def _add_columns(self, gradients: Mapping[Hashable, Sequence[Part]], before: int) -> None:
+        """Make tables of at most `COLUMNS` columns for further parameters, whose gradients were 0 before that row."""
+        widths: list[int] = []
+        for key, (part, *_) in gradients.items():
+            most = max(1, COLUMNS // part.row) * part.row
+            self.places[key] = []
+            for start in range(0, part.entries, most):
+                entries = slice(start, min(start + most, part.entries))
+                width = entries.stop - entries.start
+                if not widths or widths[-1] + width > COLUMNS:
+                    widths.append(0)
+                columns = slice(widths[-1], widths[-1] + width)
+                widths[-1] = columns.stop
+                self.places[key].append(Place(len(self.tables) + len(widths) - 1, columns, entries))
+        like = next((parts[0].tensors[-1] for parts in gradients.values()), None)
+        for width in widths if like is not None else ():
+            self.tables.append(like.new_empty(self.examples, width))
+            self.tables[-1][:before] = 0
+
+    def products(self, other: "GradientTables") -> Float[Tensor, "n m"]:
+        """Return the inner products with the gradients in other tables, in float64.
+
+        Args:
+            other: The tables of m other examples.
+
+        Returns:
+            The inner products [n, m].
+        """
+        total = torch.zeros(self.examples, other.examples, dtype=torch.float64)
+        for a, b in zip(self.tables, other.tables, strict=False):  # a parameter that only one has gives 0
+            total += (a @ b.T).double().cpu()
+        return total
+
+    def gram(self) -> Float[Tensor, "n n"]:
+        """Return the inner products of all pairs of examples, in float64.
+
+        Returns:
+            The Gram matrix [n, n].
+        """
+        total = torch.zeros(self.examples, self.examples, dtype=torch.float64)
+        for table in self.tables:
+            for start in range(0, self.examples, ROWS):
+                total[start : start + ROWS, start:] += (table[start : start + ROWS] @ table[start:].T).double().cpu()
+        upper = total.triu()
+        return upper + upper.triu(1).T
+
+
+def _write(parts: Sequence[Part], pieces: Sequence[Piece]) -> None:
+    """Write the sum of some parts."""
+    for out, _ in pieces if not parts else ():
+        out.zero_()
+    for index, part in enumerate(parts):
+        if not index:
+            part.write(pieces)
+            continue
+        values = part.dense().values
+        for out, entries in pieces:
+            out += values[:, entries]
