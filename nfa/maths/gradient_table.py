@@ -31,8 +31,8 @@ class GradientTables:
 
     def __init__(self, examples: int, like: "GradientTables | None" = None) -> None:
         self.examples = examples
+        self.tables: list[Tensor] = [of.new_empty(examples, of.shape[1]) for of in (like.tables if like else ())]
         self.places: dict[Hashable, list[Place]] = dict(like.places) if like else {}
-        self.tables: list[Tensor] = [table.new_empty(examples, table.shape[1]) for table in like.tables] if like else []
 
     def write(self, rows: slice, gradients: Mapping[Hashable, Sequence[Part]]) -> None:
         """Write the gradients of some examples.
@@ -60,9 +60,9 @@ class GradientTables:
                 columns = slice(widths[-1], widths[-1] + width)
                 widths[-1] = columns.stop
                 self.places[key].append(Place(len(self.tables) + len(widths) - 1, columns, entries))
-        like = next((parts[0].tensors[-1] for parts in gradients.values()), None)
-        for width in widths if like is not None else ():
-            self.tables.append(like.new_empty(self.examples, width))
+        like = [parts[0].tensors[-1] for parts in gradients.values()][:1]
+        for width in widths:
+            self.tables.append(like[0].new_empty(self.examples, width))
             self.tables[-1][:before] = 0
 
     def products(self, other: "GradientTables") -> Float[Tensor, "n m"]:

@@ -108,9 +108,12 @@ class GradientGram:
             element = next(iter(gradients.parameters.values())).element_size()
             self._bytes = max(1, made.numbers * element), max(1, numbers(made, self.examples) * element)
         passing, held = self._bytes
-        size = max(1, min(self.most, max(LEAST, AT_ONCE // passing), self.budget // max(passing, held)))
-        fitting = self.budget // held
-        return size, len(self.ids) if fitting >= len(self.ids) else max(1, fitting // size - 1) * size
+        size = min(self.most, max(LEAST, AT_ONCE // passing))
+        fitting = max(2, self.budget // max(passing, held))
+        if fitting >= len(self.ids):
+            return size, len(self.ids)
+        size = max(1, min(size, fitting // 8))  # seven batches are held while the others pass
+        return size, (fitting // size - 1) * size
 
     def _stored(
         self, store: GradientStore, examples: slice, size: int, gradients: ExampleGradients, passes: Iterator[int]

@@ -6,7 +6,7 @@ convolutions.py, each with a list of its own; here are functions that scale, add
 embeddings sum over positions s; `at` says where the examples are.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from typing import Any, ClassVar
 
@@ -23,7 +23,7 @@ from nfa.observe.layouts import Axis, Layout, LayoutError
 from nfa.observe.products import Product
 
 
-def _saved(output: Tensor) -> dict[str, Tensor | None]:
+def _saved(output: Tensor) -> dict[str, Any]:
     """Return the mean and 1/σ that PyTorch's normalisations save for their backward pass, if they do."""
     node = output.grad_fn
     return {"mean": getattr(node, "_saved_result1", None), "scale": getattr(node, "_saved_result2", None)}
@@ -185,6 +185,25 @@ class Multiply:
         return Dense(_reduced(delta * factor, getattr(self, name).shape, at))
 
 
+@dataclass(frozen=True)
+class Repeat:
+    """z = w repeated along examples: a token that begins every sequence, or a learned first state."""
+
+    PARAMETERS: ClassVar = ("input",)
+    input: Tensor
+
+    def gradient(self, name: str, delta: Tensor, at: Layout) -> Part:  # noqa: ARG002
+        return Dense(_reduced(delta, self.input.shape, at))
+
+
+def _repeat(input: Tensor, *sizes: Any) -> Repeat:
+    """Return the rule; TypeError for a tensor that is not repeated along its first dimension, where examples are."""
+    first, *_ = sizes[0] if isinstance(sizes[0], Sequence) else sizes
+    if first in (-1, 1) or len(input) > 1:
+        raise TypeError
+    return Repeat(input)
+
+
 def _reduced(values: Tensor, shape: torch.Size, at: Layout) -> Float[Tensor, "n p"]:
     """Sum [n, …] over every dimension along which a tensor of `shape` was repeated, except that of the examples."""
     padded = (1,) * (values.ndim - len(shape)) + tuple(shape)
@@ -208,6 +227,10 @@ RULES: dict[Callable[..., Any], Any] = {
     torch.Tensor.add: Add,
     torch.mul: Multiply,
     torch.Tensor.mul: Multiply,
+    torch.Tensor.expand: _repeat,
+    torch.Tensor.repeat: _repeat,
+    torch.Tensor.broadcast_to: _repeat,
+    torch.broadcast_to: _repeat,
 }
 
 

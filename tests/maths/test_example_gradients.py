@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nfa.maths import gradient_inner_products
-from nfa.maths.example_gradients import Dense, GradientFactors, Part, Rows, joined, powers_of_two
+from nfa.maths.example_gradients import Dense, GradientFactors, Part, Piece, Rows, powers_of_two
 from nfa.maths.gradient_inner_products import inner
+from nfa.maths.gradient_parts import joined
 
 GROUPS, ROWS, COLUMNS = 2, 6, 3  # of a table that is also a matrix, and a convolution's weight in two groups
 KINDS = ["factors", "groups", "rows", "dense"]
@@ -99,7 +100,7 @@ def test_joined_parts_are_the_same_sum_with_one_part_of_a_kind(found):
 @given(some, st.integers(1, 600))
 @settings(max_examples=50)
 def test_what_parts_say_of_themselves_is_said_of_the_gradients(found, examples):
-    """`dense`, `total`, `times` and `compact`."""
+    """`dense`, `write`, `total`, `times`, `entries` and `paired`."""
     weights = torch.linspace(-1, 2, len(found[0]), dtype=torch.float64)
     for one in found:
         expected = written_out(one)
@@ -107,7 +108,17 @@ def test_what_parts_say_of_themselves_is_said_of_the_gradients(found, examples):
         assert_equal(one.dense().values, expected)
         assert_equal(one.total(weights), weights @ expected)
         assert_equal(written_out(one.times(weights)), weights[:, None] * expected)
-        assert_equal(one.compact(examples).dense().values, expected)
+        assert_equal((one.paired(examples) or one).dense().values, expected)
+        assert one.entries == expected.shape[1]
+        assert_equal(written(one, one.row), expected)
+
+
+def written(one: Part, step: int) -> Tensor:
+    """γ by `write`, in two pieces."""
+    table = torch.full((len(one), one.entries), torch.nan, dtype=torch.float64)
+    cut = one.entries // step // 2 * step
+    one.write([Piece(table[:, part], part) for part in (slice(0, cut), slice(cut, one.entries))])
+    return table
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -126,12 +137,12 @@ def test_largest_is_no_smaller_than_any_entry_of_one_position(kind):
     (8, 9, 3, 10**6, False),
     (8, 9, 3, 1, True),  # making the matrices costs more than one pair of examples
 ])  # fmt: skip
-def test_compact_keeps_factors_exactly_where_their_products_are_fewer(p, q, s, examples, kept):
+def test_factors_are_multiplied_in_pairs_exactly_where_their_products_are_fewer(p, q, s, examples, kept):
     factors = GradientFactors(torch.ones(2, s, 1, p), torch.ones(2, s, 1, q))
-    as_factors = examples**2 * s**2 * (p + q)
-    as_matrices = examples * s * p * q + examples**2 * p * q
+    as_factors = examples**2 * s**2 * (p + q) / 2
+    as_matrices = examples * s * p * q + examples**2 * p * q / 2
     assert (as_factors <= as_matrices) is kept
-    assert isinstance(factors.compact(examples), GradientFactors if kept else Dense)
+    assert (factors.paired(examples) is factors) is kept
 
 
 def test_numbers_are_those_that_are_held_for_an_example():

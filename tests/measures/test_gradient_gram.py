@@ -15,6 +15,7 @@ from nfa import reference
 from nfa.errors import Refusal
 from nfa.measures import gradient_gram
 from nfa.measures.gradient_gram import GradientGram
+from nfa.measures.gradient_store import GradientStore
 from nfa.workloads.probe import Probe
 from tests.support.grams import (
     Forward,
@@ -80,28 +81,31 @@ def test_any_model_at_any_budget_and_batch_size_equals_the_reference(model, budg
     net, inputs = model
     workload = probe(net, inputs)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gradient_gram, "BATCH", batch)
+        patch.setattr(gradient_gram, "LEAST", 1)
+        patch.setattr(gradient_gram, "MOST", batch)
         found = found_gram(workload, budget=budget)
     assert_close(found, expected_gram(workload))
     assert torch.equal(found, found.T)
 
 
 @pytest.mark.parametrize("budget", [1, 2000, 5000, 2**29])
-def test_batches_that_are_held_fit_the_budget_and_each_pair_is_made_once(budget, monkeypatch):
+def test_what_is_held_fits_the_budget_and_each_pair_is_made_once(budget, monkeypatch):
     workload = probe(scrambled(layers(6, 8, 3)), normal(21, 6))
     numbers = 8 + 6 + 8 + 3 + 8 + 3  # of an example: two layers' factors and biases
-    blocks, held = [], []
-    made = gradient_gram._block
+    stores: list[int] = []
 
-    def block(a: Any, b: Any) -> Tensor:
-        blocks.append((id(a), id(b)))
-        held.append(len(a.scale) + len(b.scale) if a is not b else len(a.scale))
-        return made(a, b)
+    class Counting(GradientStore):
+        def __init__(self, examples: int, *more: Any) -> None:
+            stores.append(examples)
+            super().__init__(examples, *more)
 
-    monkeypatch.setattr(gradient_gram, "_block", block)
-    assert_close(found_gram(workload, budget=budget), expected_gram(workload))
-    assert max(held) <= max(2, budget // (numbers * 8))
-    assert len(held) == 1 if budget == 2**29 else len(held) > 1
+    monkeypatch.setattr(gradient_gram, "GradientStore", Counting)
+    monkeypatch.setattr(gradient_gram, "LEAST", 1)
+    gram = GradientGram(workload, range(21), trainable(workload.network), budget=budget)
+    assert_close(gram(workload.network), expected_gram(workload))
+    assert max(stores) + (max(stores) < 21) <= max(2, budget // (numbers * 8))
+    assert stores == [21] if budget == 2**29 else len(stores) > 1
+    assert 21 * 22 / 2 <= gram.work.pairs <= 21 * 21
 
 
 def test_the_order_of_the_examples_is_that_of_the_ids_and_repeated_ones_are_repeated():
