@@ -84,7 +84,7 @@ def _content(config: ReportConfig, reported: Reported) -> dict[str, object]:
 def _page(config: ReportConfig, reported: Reported, shown: ShownKeys, run: TrackedRun) -> Page:
     """Read what the page shows, and return it."""
     stage("reading", f"{counted(len(shown.keys), 'key')} of {counted(len(reported.keys), 'key')}")
-    series = read(reported, shown.names)
+    series = read(reported, shown)
     shown = shown.without(series.single(shown.names))
     pictures, beside = _pictures(reported)
     numbers = page_numbers(reported, shown, series, pictures)

@@ -1,6 +1,6 @@
 """The numbers of a page: runs, groups, series, means over seeds, and last values."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -30,24 +30,24 @@ class ReadSeries:
         return [key for key in keys if all(len(one.get(key, ())) < 2 for one in self.of_runs)]
 
 
-def read(reported: Reported, keys: Sequence[str]) -> ReadSeries:
-    """Read the series of these keys, some runs at a time; values that are not finite are left out."""
-    starts = range(0, len(reported.runs), AT_ONCE)
+def read(reported: Reported, shown: ShownKeys) -> ReadSeries:
+    """Read the series that are shown, some runs at a time; values that are not finite are left out."""
+    ends = {key: ("",) if key in shown.bare else ("", *SUFFIXES) for key in shown.names}
     found: list[RunSeriesByKey] = []
-    for start in bar(starts, "reading", unit=f"×{AT_ONCE} runs"):
-        found += _some(reported.runs[start : start + AT_ONCE], set(keys))
+    for start in bar(range(0, len(reported.runs), AT_ONCE), "reading", unit=f"×{AT_ONCE} runs"):
+        found += _some(reported.runs[start : start + AT_ONCE], ends)
     return ReadSeries(found)
 
 
-def _some(runs: Sequence[ReportedRun], keys: Collection[str]) -> Iterator[RunSeriesByKey]:
+def _some(runs: Sequence[ReportedRun], ends: Mapping[str, Sequence[str]]) -> Iterator[RunSeriesByKey]:
     """Yield the series of each run; a value and what stands beside it come from the run that owns the value."""
-    needed = {one.holder_of(key) for one in runs for key in one.owners.keys() & keys}
-    among = {f"{key}{end}" for key in keys for end in ("", *SUFFIXES)}
-    logged = tracking.histories(sorted(needed), among) if needed and among else {}
-    for one in runs:
-        own = {key: logged[one.holder_of(key)] for key in one.owners.keys() & keys}
-        ends = ("", *SUFFIXES)
-        yield existing({f"{key}{end}": of[f"{key}{end}"] for key, of in own.items() for end in ends if key + end in of})
+    owned = [{key: one.holder_of(key) for key in ends if key in one.owners} for one in runs]
+    among = {f"{key}{end}" for key, of in ends.items() for end in of}
+    needed = sorted({holder for of in owned for holder in of.values()})
+    logged = tracking.histories(needed, among) if needed else {}
+    for of_run in owned:
+        wanted = ((f"{key}{end}", holder) for key, holder in of_run.items() for end in ends[key])
+        yield existing({key: logged[holder][key] for key, holder in wanted if key in logged[holder]})
 
 
 def page_numbers(
