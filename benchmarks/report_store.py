@@ -66,7 +66,18 @@ def _describe(connection: sqlite3.Connection, folder: Path, ids: list[str], *, a
     for number, run_id in enumerate(ids):
         start = BEGIN + number * SECOND
         name = f"digits mlp 64×5, run {number}"
-        row = (run_id, name, "LOCAL", "benchmark", "FINISHED", start, start + 60 * SECOND, "active", f"{folder}/{run_id}", 0)
+        row = (
+            run_id,
+            name,
+            "LOCAL",
+            "benchmark",
+            "FINISHED",
+            start,
+            start + 60 * SECOND,
+            "active",
+            f"{folder}/{run_id}",
+            0,
+        )
         connection.execute(f"INSERT INTO runs ({columns}) VALUES ({', '.join('?' * len(row))})", row)
         for table, values in (("params", _parameters(number, apart)), ("tags", {**TAGS, "mlflow.runName": name})):
             rows = [(key, value, run_id) for key, value in values.items()]
@@ -83,7 +94,9 @@ def _parameters(number: int, apart: bool) -> dict[str, str]:
 def _write_series(connection: sqlite3.Connection, ids: list[str], place: int, key: str) -> None:
     draw = np.random.default_rng(place)
     size = draw.random((len(ids), 1)) * np.exp(-np.arange(STEPS) / 30) + 0.02 * draw.random((len(ids), STEPS))
-    last = [(key, float(of[-1]), BEGIN + STEPS * SECOND, STEPS - 1, 0, run_id) for run_id, of in zip(ids, size, strict=True)]
+    last = [
+        (key, float(of[-1]), BEGIN + STEPS * SECOND, STEPS - 1, 0, run_id) for run_id, of in zip(ids, size, strict=True)
+    ]
     into = "(key, value, timestamp, step, is_nan, run_uuid) VALUES (?, ?, ?, ?, ?, ?)"
     connection.executemany(f"INSERT INTO metrics {into}", _rows(ids, key, size.tolist()))
     connection.executemany(f"INSERT INTO latest_metrics {into}", last)

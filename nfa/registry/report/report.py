@@ -16,7 +16,7 @@ from nfa.registry.report.config import ReportConfig
 from nfa.registry.report.notices import conventions, notices
 from nfa.registry.report.page import page_html
 from nfa.registry.report.page_data import Page, PageWords, PictureSeries
-from nfa.registry.report.reported import Reported, check, find
+from nfa.registry.report.reported import Reported, Run, check, find
 from nfa.registry.report.series import ReadSeries, page_numbers, read
 from nfa.registry.report.shown_keys import ShownKeys, choose
 from nfa.registry.report.stored_reports import stored_reports
@@ -62,7 +62,9 @@ def _opened(config: ReportConfig, reported: Reported) -> TrackedRun:
     name, otherwise = config.run_name, f"report of {_subject(reported)}"
     tags = {"nfa.source_run_ids": ",".join(ids[:MOST_IDS])}
     experiment = reported.named[0].info.experiment_id
-    return tracking.open_run("report", ",".join(workloads), name=name, otherwise=otherwise, tags=tags, experiment=experiment)
+    return tracking.open_run(
+        "report", ",".join(workloads), name=name, otherwise=otherwise, tags=tags, experiment=experiment
+    )
 
 
 def _subject(reported: Reported) -> str:
@@ -145,7 +147,7 @@ def _describe(config: ReportConfig, run: TrackedRun, page: Page) -> None:
     describe_end(run, what, results=[*said[:MOST_RESULTS], *more], after=_command(config))
 
 
-def _linked(reported: Reported) -> list[object]:
+def _linked(reported: Reported) -> list[Run]:
     """Return the runs that get a link: the named ones, the parents, and those whose values are shown."""
     runs = [*reported.named, *reported.parents, *(one.run for one in reported.runs)]
     return [*{run.info.run_id: run for run in runs if not tracking.is_report(run)}.values()]

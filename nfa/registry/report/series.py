@@ -65,7 +65,7 @@ def page_numbers(
         "steps": steps.lists,
         "keys": shown.keys,
         "curves": curves,
-        "means": _means(groups, keys, read_series, curves, steps, most) if several else {},
+        "means": _means(groups, shown, read_series, curves, steps, most) if several else {},
         "latest": _latest(reported),
         "sections": shown.sections,
         "pictures": pictures,
@@ -85,18 +85,19 @@ def _curves(
 
 def _means(
     groups: Sequence[PageGroup],
-    keys: Sequence[str],
+    shown: ShownKeys,
     read_series: ReadSeries,
     curves: Mapping[str, Sequence[Curve | None]],
     steps: Steps,
     most: int,
 ) -> dict[str, list[Curve | None]]:
     """Return the means of each group by key; of a single run, its own series."""
-    found: dict[str, list[Curve | None]] = {key: [] for key in keys}
+    limits = {key["key"]: key["limits"] for key in shown.keys}
+    found: dict[str, list[Curve | None]] = {key: [] for key in limits}
     for group in bar(groups, "means", unit="group"):
         places = group["runs"]
-        of = mean_curves([read_series.of_runs[place] for place in places], keys, steps, most) if places[1:] else {}
-        for key in keys:
+        of = mean_curves([read_series.of_runs[place] for place in places], limits, steps, most) if places[1:] else {}
+        for key in limits:
             found[key].append(of[key] if of else curves[key][places[0]])
     return found
 
@@ -135,6 +136,8 @@ def is_dead(one: ReportedRun) -> bool:
 def _latest(reported: Reported) -> Latest:
     keys = sorted({key for one in reported.runs for key in one.last if not is_beside(key) and not is_bookkeeping(key)})
     return {
-        "values": {key: encoded(one.last[key][1] if key in one.last else None for one in reported.runs) for key in keys},
+        "values": {
+            key: encoded(one.last[key][1] if key in one.last else None for one in reported.runs) for key in keys
+        },
         "steps": {key: encoded(one.last[key][0] if key in one.last else None for one in reported.runs) for key in keys},
     }

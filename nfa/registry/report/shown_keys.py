@@ -1,6 +1,6 @@
 """Which series are on a page, in which sections, and how each is drawn."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -58,7 +58,9 @@ class ShownKeys:
     def without(self, keys: Sequence[str]) -> "ShownKeys":
         """Return these keys without some that have a single value in each run; relations of sites stay."""
         single = {key["key"] for key in self.keys if key["key"] in keys and not key["relation"]}
-        sections: list[Section] = [{**of, "keys": [key for key in of["keys"] if key not in single]} for of in self.sections]
+        sections: list[Section] = [
+            {**of, "keys": [key for key in of["keys"] if key not in single]} for of in self.sections
+        ]
         said = f"{counted(len(single), 'key')} with a single value in each run: the table has it."
         return ShownKeys(
             [key for key in self.keys if key["key"] not in single],
@@ -95,7 +97,9 @@ def choose(reported: Reported, asked: str) -> ShownKeys:
     taken = [replace(block, keys=fitting) for block, fitting in blocks if fitting]
     missing = [key for block, fitting in blocks for key in block.keys if key not in fitting]
     keys = [_page_key(key, reported) for key in dict.fromkeys(key for block in taken for key in block.keys)]
-    return ShownKeys(keys, [*_sections(taken)], [*_left_out(reported, wanted, missing, room.bare)], frozenset(room.bare))
+    return ShownKeys(
+        keys, [*_sections(taken)], [*_left_out(reported, wanted, missing, room.bare)], frozenset(room.bare)
+    )
 
 
 class _Room:
@@ -169,9 +173,7 @@ def _sections(blocks: Sequence[_Block]) -> Iterator[Section]:
         }
 
 
-def _left_out(
-    reported: Reported, wanted: Sequence[str], missing: Sequence[str], bare: Sequence[str]
-) -> Iterator[str]:
+def _left_out(reported: Reported, wanted: Sequence[str], missing: Sequence[str], bare: Sequence[str]) -> Iterator[str]:
     where = "their last values are in the table; name them in keys=… to see their series"
     if missing:
         shown = ", ".join(missing[:8]) + (" …" if len(missing) > 8 else "")
@@ -194,7 +196,7 @@ def _page_key(key: str, reported: Reported) -> PageKey:
         "site": site,
         "relation": relation,
         "axis": _axis(key, relation, reported),
-        "limits": _limits(key, relation),
+        "limits": limits_of(key),
         "logarithmic": any(fnmatchcase(key, pattern) for pattern in LOGARITHMIC),
         "better": "" if more is None or relation else "high" if more else "low",
     }
@@ -226,7 +228,13 @@ def loss_kinds(reported: Reported) -> list[str]:
     return sorted({text for one in reported.runs if (text := one.parameters.get("loss", ""))})
 
 
-def _limits(key: str, relation: str) -> list[float | None]:
+def limits_of(key: str) -> list[float | None]:
+    """Return the least and the greatest possible value of a key; None where there is no limit.
+
+    >>> limits_of("val/accuracy"), limits_of("layer_0/agop_nfm"), limits_of("gradient/effective_rank")
+    ([0, 1], [0, 1], [1, None])
+    """
+    relation = key.rpartition("/")[2]
     if relation in RELATIONS:
         known: Any = RELATIONS[relation].limits or (None, None)
         return [1, None] if RELATIONS[relation].kind == "stable rank" else list(known)
