@@ -15,7 +15,8 @@ from nfa.registry.descriptions import AGAIN, describe_end, describe_start
 from nfa.registry.report.config import ReportConfig
 from nfa.registry.report.notices import conventions, notices
 from nfa.registry.report.page import page_html
-from nfa.registry.report.page_data import Page, PageWords, PictureSeries
+from nfa.registry.report.page_data import Page, PageWords
+from nfa.registry.report.pictures import picture_series
 from nfa.registry.report.reported import Reported, Run, check, find
 from nfa.registry.report.series import ReadSeries, page_numbers, read
 from nfa.registry.report.shown_keys import ShownKeys, choose
@@ -88,16 +89,11 @@ def _page(config: ReportConfig, reported: Reported, shown: ShownKeys, run: Track
     stage("reading", f"{counted(len(shown.keys), 'key')} of {counted(len(reported.keys), 'key')}")
     series = read(reported, shown)
     shown = shown.without(series.single(shown.names))
-    pictures, beside = _pictures(reported)
+    pictures, beside = picture_series([*enumerate(one.measured.holders for one in reported.runs)])
     numbers = page_numbers(reported, shown, series, pictures)
     stage("words", "parameters, verdicts and stored reports")
     words = _words(config, reported, run, series, [*shown.left_out, *beside])
     return {"words": words, "numbers": numbers}
-
-
-def _pictures(reported: Reported) -> tuple[list[PictureSeries], list[str]]:
-    """Return the pictures of the runs and their analyses by step, and what has no room, in words."""
-    return [], []
 
 
 def _words(

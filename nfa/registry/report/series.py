@@ -58,14 +58,13 @@ def page_numbers(
     groups = _groups(reported)
     several = any(len(group["runs"]) > 1 for group in groups)
     most = points_of(len(keys) * (len(reported.runs) + (len(groups) if several else 0)))
-    curves = _curves(reported, keys, read_series, steps, most)
     return {
         "runs": [page_run(one) for one in reported.runs],
         "groups": groups,
         "steps": steps.lists,
         "keys": shown.keys,
-        "curves": curves,
-        "means": _means(groups, shown, read_series, curves, steps, most) if several else {},
+        "curves": _curves(reported, keys, read_series, steps, most),
+        "means": _means(groups, shown, read_series, steps, most) if several else {},
         "latest": _latest(reported),
         "sections": shown.sections,
         "pictures": pictures,
@@ -87,18 +86,17 @@ def _means(
     groups: Sequence[PageGroup],
     shown: ShownKeys,
     read_series: ReadSeries,
-    curves: Mapping[str, Sequence[Curve | None]],
     steps: Steps,
     most: int,
 ) -> dict[str, list[Curve | None]]:
-    """Return the means of each group by key; of a single run, its own series."""
+    """Return the means of each group by key; a group of a single run has none."""
     limits = {key["key"]: key["limits"] for key in shown.keys}
     found: dict[str, list[Curve | None]] = {key: [] for key in limits}
     for group in bar(groups, "means", unit="group"):
         places = group["runs"]
         of = mean_curves([read_series.of_runs[place] for place in places], limits, steps, most) if places[1:] else {}
         for key in limits:
-            found[key].append(of[key] if of else curves[key][places[0]])
+            found[key].append(of.get(key))
     return found
 
 

@@ -43,6 +43,7 @@ SCALES = {
     "stable rank": "stable rank",
     "known share": "share in the known features",
 }
+HELD = ("lr", "learning_rate")  # last parts of keys whose values hold until the next step
 UNITS = {"accuracy": "share of examples", "pearson": "Pearson's r"}
 
 
@@ -190,7 +191,7 @@ def _page_key(key: str, reported: Reported) -> PageKey:
     relation = name if name in RELATIONS or of_flow else ""
     site = site.removeprefix("flow/") if of_flow else site if relation else ""
     more = more_is_better(key)
-    return {
+    found: PageKey = {
         "key": key,
         "title": _title(key, site, relation),
         "site": site,
@@ -200,6 +201,7 @@ def _page_key(key: str, reported: Reported) -> PageKey:
         "logarithmic": any(fnmatchcase(key, pattern) for pattern in LOGARITHMIC),
         "better": "" if more is None or relation else "high" if more else "low",
     }
+    return {**found, "held": True} if name in HELD else found
 
 
 def _title(key: str, site: str, relation: str) -> str:
