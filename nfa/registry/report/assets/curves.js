@@ -1,7 +1,14 @@
 "use strict";
 // Curves of a key: a line for each run or group, with what is known of its certainty.
 
-const PANEL = { width: 290, height: 190 };
+// Width and height of a panel; on the screen it is as wide as its place.
+const SMALL = { screen: [290, 190], paper: [225, 150] };
+const LARGE = { screen: [440, 240], paper: [340, 185] };
+
+function sizeOf(place, { screen, paper }) {
+  if (STATE.paper) return { width: paper[0], height: paper[1] };
+  return { width: place.clientWidth || screen[0], height: screen[1] };
+}
 
 /** The points of a curve, with the ends of its band and what it is compared with; kept within what is possible. */
 function pointsOf(item, key) {
@@ -121,9 +128,9 @@ function marksOf({ item, points }, order, about) {
   ];
 }
 
-function chanceMarks({ points }) {
+function chanceMarks({ points }, _, all) {
   return [
-    Plot.areaY(points, { x: "step", y1: "chanceLow", y2: "chanceHigh", fill: "var(--grey)", fillOpacity: 0.18 }),
+    Plot.areaY(points, { x: "step", y1: "chanceLow", y2: "chanceHigh", fill: "var(--grey)", fillOpacity: Math.max(0.3 / all.length, 0.04) }),
     Plot.line(points, { x: "step", y: "chance", stroke: "var(--grey)", strokeWidth: 1 }),
   ];
 }

@@ -78,7 +78,7 @@ function heatSvg(heat, map, fullWidth) {
   }
   rowLabels(svg, labels, left, cell);
   columnLabels(svg, heat, left, cell, height, fullWidth);
-  telling(svg, cells, heat, map, cell);
+  telling(cells, svg.select(".told"), heat, map, cell);
   return svg.node();
 }
 
@@ -92,23 +92,25 @@ function rowLabels(svg, labels, left, cell) {
 function columnLabels(svg, heat, left, cell, height, fullWidth) {
   const most = Math.max(2, Math.floor((cell.width * heat.columns.length) / 34));
   const group = svg.append("g").attr("fill", "currentColor").attr("font-size", 11).attr("text-anchor", "middle");
-  for (const place of evenly(heat.columns.length, most)) {
+  const every = Math.ceil(heat.columns.length / most);
+  for (const place of d3.range(0, heat.columns.length, every)) {
     group.append("text").attr("x", left + (place + 0.5) * cell.width).attr("y", height + 16).text(heat.columns[place][0]);
   }
   const unit = unitOf({ series: heat.maps });
-  group.append("text").attr("x", fullWidth - 14).attr("y", height + 32).attr("text-anchor", "end").text(`${unit}, one column for each measurement`);
+  group.append("text").attr("x", fullWidth - 14).attr("y", height + 32).attr("text-anchor", "end").attr("class", "told").text(`${unit}, one column for each measurement`);
 }
 
-/** Tells the value of the cell that one points at. */
-function telling(svg, cells, heat, map, cell) {
-  const title = cells.append("title");
+/** Tells the value of the cell that one points at, in place of the label below. */
+function telling(cells, label, heat, map, cell) {
+  const before = label.text();
+  cells.on("pointerleave", () => label.text(before));
   cells.on("pointermove", (event) => {
     const [x, y] = d3.pointer(event, cells.node());
     const [column, row] = [Math.floor(x / cell.width), Math.floor(y / cell.height)];
     if (!heat.columns[column] || !map.rows[row]) return;
     const value = map.rows[row][column];
     const text = Number.isFinite(value) ? written(value) : "not measured";
-    title.text(`${heat.sites[row]}, step ${heat.columns[column].at(-1)}: ${text}`);
+    label.text(`${heat.sites[row]}, step ${heat.columns[column].at(-1)}: ${text}`);
   });
 }
 
@@ -135,5 +137,5 @@ function heatLegend(heat) {
   const absent = heat.maps.some((map) => map.rows.some((row) => row.some((value) => !Number.isFinite(value))));
   const several = heat.columns.some(([from, to]) => from !== to);
   const note = [absent ? "Hatched: not measured." : "", several ? "A column holds several steps, and shows the last value of them." : ""];
-  return el("p", { class: "legend" }, el("span", {}, heat.about.axis), svg.node(), el("span", { class: "note" }, note.join(" ")));
+  return el("p", { class: "legend" }, svg.node(), el("span", { class: "note" }, note.join(" ")));
 }

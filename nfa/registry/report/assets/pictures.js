@@ -55,6 +55,12 @@ function stepsOfKind() {
   return d3.sort(new Set(seriesOf(PICTURES.kind).flatMap((series) => series.steps)));
 }
 
+/** At first the slider stands at the last step that has a picture on the page. */
+function firstPlace(steps) {
+  const inlined = shownSeries().flatMap((series) => series.steps.filter((_, place) => series.inlined[place]));
+  return inlined.length ? steps.indexOf(d3.max(inlined)) : steps.length - 1;
+}
+
 function slider() {
   const steps = stepsOfKind();
   const told = el("output", { for: "pictures-step" });
@@ -65,7 +71,7 @@ function slider() {
     drawPictures();
   };
   const input = el("input", { type: "range", id: "pictures-step", min: 0, max: steps.length - 1, value: steps.length - 1, input: (event) => move(Number(event.target.value)) });
-  return { element: el("label", { class: "slider" }, "Step ", input, told), move: () => move(steps.length - 1) };
+  return { element: el("label", { class: "slider" }, "Step ", input, told), move: () => { input.value = firstPlace(steps); move(firstPlace(steps)); } };
 }
 
 function runChoice(place) {

@@ -56,7 +56,12 @@ function sortBy(key) {
 
 function heading(key, text, kind) {
   const sorted = TABLE.sort.key === key ? (TABLE.sort.descending ? "descending" : "ascending") : "none";
-  return el("th", { scope: "col", class: kind, "aria-sort": sorted }, button(text, () => sortBy(key), { "data-key": key, title: "Sort" }));
+  return el("th", { scope: "col", class: kind, "aria-sort": sorted }, button("", () => sortBy(key), { "data-key": key, title: "Sort" }, broken(text)));
+}
+
+/** A key that may break after its slashes and underscores. */
+function broken(text) {
+  return text.split(/(?<=[/_.])/).flatMap((part) => [part, el("wbr")]);
 }
 
 function rowOfTable(item) {
@@ -98,7 +103,7 @@ function drawTable() {
   const last = Math.max(0, Math.ceil(all.length / ROWS) - 1);
   TABLE.page = Math.min(TABLE.page, last);
   const from = TABLE.rows === ROWS ? TABLE.page * ROWS : 0;
-  const head = el("tr", {}, el("th", { scope: "col" }, "charts"), heading(NAME, STATE.folded ? "group" : "run", ""), TABLE.keys.map((key) => heading(key, key, "number")));
+  const head = el("tr", {}, el("th", { scope: "col", class: "tick" }, "charts"), heading(NAME, STATE.folded ? "group" : "run", ""), TABLE.keys.map((key) => heading(key, key, "number")));
   document.getElementById("values-table").replaceChildren(
     el("caption", {}, captionOf()), el("thead", {}, head), el("tbody", {}, all.slice(from, from + TABLE.rows).map(rowOfTable)));
   document.getElementById("values-pages").replaceChildren(...pagesOf(all.length, last));
@@ -151,7 +156,7 @@ function startTable(place) {
     wantedControls(),
     chooser({ title: "Choose columns", names, chosen: TABLE.keys, most: 24, changed: (keys) => { TABLE.keys = keys; drawTable(); } }),
     el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Values of all runs" }, el("table", { id: "values-table" })),
-    el("div", { class: "bar" }, el("span", { class: "bar", id: "values-pages" }), exports("values of all runs", valuesTable)),
+    el("div", { class: "bar" }, exports("values of all runs", valuesTable), el("span", { class: "bar", id: "values-pages" })),
   );
   drawTable();
   whenChanged(() => { TABLE.picked.clear(); drawTable(); });
