@@ -215,7 +215,10 @@ def _latest(runs: list[PageRun], curves: dict[str, list[Curve | None]], steps: S
 def _pictures(run: int, name: str) -> PictureSeries:
     steps = [0, 5, 20, 40] if run % 2 == 0 else [5, 40]
     inlined = [run < 10 and step < 40 for step in steps]
-    addresses = [PIXELS if here else f"https://tracking.example/{run}/{step}.png" for step, here in zip(steps, inlined, strict=True)]
+    addresses = [
+        PIXELS if here else f"https://tracking.example/{run}/{step}.png"
+        for step, here in zip(steps, inlined, strict=True)
+    ]
     return PictureSeries(run=run, name=name, steps=steps, pictures=addresses, inlined=inlined)
 
 

@@ -51,7 +51,7 @@ function cellPaths(rows, [from, to], width, height) {
   const paths = new Map();
   rows.forEach((row, y) => row.forEach((value, x) => {
     const level = Number.isFinite(value) ? Math.round(((value - from) / (to - from || 1)) * LEVELS) : "none";
-    const cell = `M${(x * width).toFixed(2)} ${y * height}h${width.toFixed(2)}v${height}h${(-width).toFixed(2)}z`;
+    const cell = `M${(x * width).toFixed(2)} ${y * height}h${(width + 0.4).toFixed(2)}v${height}h${(-width - 0.4).toFixed(2)}z`;
     paths.set(level, (paths.get(level) ?? "") + cell);
   }));
   return paths;
