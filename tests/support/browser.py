@@ -27,7 +27,7 @@ def browser(path: str, downloads: Path | None = None) -> Iterator[Any]:
 
     options = Options()
     options.binary_location = path
-    for switch in (*SWITCHES, "--host-resolver-rules=MAP * ~NOTFOUND"):
+    for switch in (*SWITCHES, "--force-prefers-reduced-motion", "--host-resolver-rules=MAP * ~NOTFOUND"):
         options.add_argument(switch)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     options.add_experimental_option("prefs", {"download.default_directory": str(downloads or "")})
