@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from nfa.registry.report.page import page_html
 from nfa.registry.report.page_data import Page
-from tests.support.browser import browser, browser_path
+from tests.support.browser import browser, what_is_missing
 from tests.support.report_pages import SPITE, VARIANTS, a_large_page, a_page, a_spiteful_page
 
 pytestmark = pytest.mark.slow
@@ -20,11 +21,12 @@ KEEP = "window.kept = []; download = (text, name) => kept.push([name, text]); co
 
 
 @pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    path = browser_path()
-    if path is None:
-        pytest.skip("neither chromium nor Chrome with chromedriver is in PATH; NFA_BROWSER may name the browser")
-    with browser(path, tmp_path_factory.mktemp("saved")) as driver:
+def driver() -> Iterator[Any]:
+    """A browser; where there is none, these tests are left out, unless NFA_BROWSER says that there is one."""
+    if missing := what_is_missing():
+        end = pytest.fail if "NFA_BROWSER" in os.environ else pytest.skip
+        end(f"{missing} is not here. Set NFA_BROWSER to the path of a browser, with chromedriver in PATH.")
+    with browser() as driver:
         yield driver
 
 

@@ -88,3 +88,6 @@ startCopying();
 addEventListener("beforeprint", toPaper);
 addEventListener("afterprint", fromPaper);
 performance.mark("page ready");
+// The first chart is there before anybody scrolls to it.
+const [FIRST_CHART] = UNDRAWN.keys();
+if (FIRST_CHART) setTimeout(() => drawNow(FIRST_CHART));
