@@ -7,6 +7,7 @@ from nfa.plain_text import natural
 from nfa.registry.report.alignment_verdicts import over_seeds
 from nfa.registry.report.page_data import Line
 from nfa.registry.report.reported import Reported, ReportedRun, stored_json
+from nfa.registry.report.shown_keys import limits_of
 from nfa.registry.report.words import MOST_LINES, line
 
 SPLITS = ("test", "val", "eval", "train")
@@ -37,10 +38,10 @@ def _of_key(name: str, runs: Sequence[ReportedRun], key: str) -> Iterator[Line]:
     ids = ",".join(one.holder_of(key) for one in having[:MOST_IDS])
     where = f"at {having[0].unit} {min(steps)}" if len(steps) == 1 else f"at the last {having[0].unit} of each run"
     if len(having) < len(runs):
-        said = f"{over_seeds(values) if len(values) > 1 else f'{values[0]:.4g}'}; {len(runs) - len(having)} runs lack it"
+        said = f"{over_seeds(values, limits_of(key)) if len(values) > 1 else f'{values[0]:.4g}'}; {len(runs) - len(having)} runs lack it"
         said += ", so these are not all runs" if len(values) > 1 else ""
     elif len(values) > 1:
-        said = over_seeds(values)
+        said = over_seeds(values, limits_of(key))
     else:
         said = f"{values[0]:.4g}{_of_examples(having[0], key, values[0])}"
     yield line(f"{name}: {key.replace('/', ' ')} {where}: {said}.", ids, key, min(steps) if len(steps) == 1 else None)
