@@ -153,7 +153,7 @@ function pointer(panel) {
 function tipOf(item, point) {
   const band = Number.isFinite(point.low) ? `\n${written(point.low)} to ${written(point.high)}` : "";
   const chance = Number.isFinite(point.chance) ? `\nchance ${written(point.chance)}` : "";
-  return `${item.name.slice(0, 60)}\nstep ${point.step}: ${written(point.value)}${band}${chance}`;
+  return `${item.name}\nstep ${point.step}: ${written(point.value)}${band}${chance}`;
 }
 
 /** Draws a panel; a logarithmic axis leaves out what is not above zero. */

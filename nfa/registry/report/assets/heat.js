@@ -39,7 +39,8 @@ function heatOf(relation, keys, shown) {
   const maps = shown.map((item) => ({ item, rows: keys.map((key) => rowOf(item, key, columns)) }));
   const [from, to] = d3.extent(maps.flatMap((map) => map.rows.flatMap((row) => [...row].filter(Number.isFinite))));
   const about = aboutKey(keys[0]);
-  return { relation, keys, sites: keys.map((key) => aboutKey(key).site), columns, maps, about, domain: rounded(from, to, about.limits) };
+  const ends = about.limits[0] !== null && about.limits[0] <= 0 ? d3.extent([0, from, to]) : [from, to];
+  return { relation, keys, sites: keys.map((key) => aboutKey(key).site), columns, maps, about, domain: rounded(...ends, about.limits) };
 }
 
 function colourAt(share) {
@@ -137,5 +138,5 @@ function heatLegend(heat) {
   const absent = heat.maps.some((map) => map.rows.some((row) => row.some((value) => !Number.isFinite(value))));
   const several = heat.columns.some(([from, to]) => from !== to);
   const note = [absent ? "Hatched: not measured." : "", several ? "A column holds several steps, and shows the last value of them." : ""];
-  return el("p", { class: "legend" }, svg.node(), el("span", { class: "note" }, note.join(" ")));
+  return el("p", { class: "legend" }, el("span", {}, heat.about.axis), svg.node(), el("span", { class: "note" }, note.join(" ")));
 }

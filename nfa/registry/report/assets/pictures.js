@@ -23,7 +23,7 @@ function linkTo(address) {
 }
 
 function pictureFigure(series) {
-  const name = DATA.runs[series.run].name;
+  const name = SHORT_NAMES[series.run];
   const found = pictureAt(series, PICTURES.step);
   const caption = el("figcaption", {}, name, el("span", { class: "quiet" }, ` ${saidOf(series, found)}`));
   if (!found) return el("figure", {}, caption);
@@ -75,7 +75,7 @@ function slider() {
 }
 
 function runChoice(place) {
-  const options = seriesOf(PICTURES.kind).map((series) => [String(series.run), DATA.runs[series.run].name]);
+  const options = seriesOf(PICTURES.kind).map((series) => [String(series.run), SHORT_NAMES[series.run]]);
   return select(place === 0 ? "Left" : "Right", options, String(PICTURES.runs[place]), (value) => { PICTURES.runs[place] = Number(value); drawPictures(); });
 }
 
@@ -109,7 +109,7 @@ function picturesOnPaper() {
     const figures = seriesOf(kind).slice(0, MOST).map((series) => {
       const last = series.inlined.lastIndexOf(true);
       if (last < 0) return null;
-      const caption = el("figcaption", {}, DATA.runs[series.run].name, el("span", { class: "quiet" }, ` step ${series.steps[last]}`));
+      const caption = el("figcaption", {}, SHORT_NAMES[series.run], el("span", { class: "quiet" }, ` step ${series.steps[last]}`));
       return el("figure", {}, caption, el("img", { src: series.pictures[last], alt: "" }));
     });
     return el("div", {}, el("h3", {}, kind), el("div", { class: "shown" }, figures));

@@ -22,12 +22,12 @@ function blocksOf(one) {
     relation, heat: one.relations.includes(relation), keys: DATA.keys.filter((key) => key.relation === relation).map((key) => key.key),
   }));
   const blocks = [{ relation: "", heat: false, keys: plain }, ...relations].filter((block) => block.keys.length);
-  return blocks.map((block) => ({ ...block, state: { keys: evenly(block.keys.length, MOST).map((place) => block.keys[place]) } }));
+  return blocks.map((block) => ({ ...block, only: blocks.length === 1, state: { keys: evenly(block.keys.length, MOST).map((place) => block.keys[place]) } }));
 }
 
 function drawBlock(block) {
   const shown = shownItems();
-  const parts = [block.relation ? el("h3", {}, relationTitle(block)) : null];
+  const parts = [block.relation && !block.only ? el("h3", {}, relationTitle(block)) : null];
   if (!shown.length) parts.push(el("p", { class: "missing" }, "No run is ticked in the table of values."));
   else {
     if (block.heat) parts.push(heatMaps(block, shown));

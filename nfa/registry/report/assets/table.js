@@ -34,7 +34,7 @@ function cellOf(item, key) {
 /** Rows that the filter leaves, in order; what has no value comes last either way. */
 function sortedItems() {
   const words = TABLE.filter.trim().toLowerCase();
-  const found = items().filter((item) => !words || item.name.toLowerCase().includes(words) || item.runs.some((run) => DATA.runs[run].id.startsWith(words)));
+  const found = items().filter((item) => !words || [item.name, ...item.runs.flatMap((run) => [DATA.runs[run].name, DATA.runs[run].id])].some((text) => text.toLowerCase().includes(words)));
   const { key, descending } = TABLE.sort;
   if (key === null) return found;
   const order = descending ? d3.descending : d3.ascending;
@@ -71,8 +71,9 @@ function rowOfTable(item) {
 
 function nameOf(item) {
   const ids = item.runs.map((run) => DATA.runs[run].id);
+  const whole = item.runs.map((run) => `${DATA.runs[run].name}, ${DATA.runs[run].id}`).join("\n");
   const more = item.runs.length > 1 ? `${item.runs.length} seeds` : ids[0].slice(0, 8);
-  return [isTicked(item) ? swatch(item) : null, ` ${item.name} `, el("span", { class: "quiet", title: ids.join(" ") }, more)];
+  return [isTicked(item) ? swatch(item) : null, ` ${item.name} `, el("span", { class: "quiet", title: whole }, more)];
 }
 
 function tickBox(item) {
