@@ -62,7 +62,7 @@ def make(folder: Path, *, runs: int = RUNS, apart: bool = False) -> str:
 
 def _describe(connection: sqlite3.Connection, folder: Path, ids: list[str], *, apart: bool) -> None:
     """Write the runs with their parameters and tags."""
-    columns = "run_uuid, name, source_type, user_id, status, start_time, end_time, lifecycle_stage, artifact_uri, experiment_id"
+    columns = "run_uuid, name, source_type, user_id, status, start_time, end_time, lifecycle_stage, artifact_uri"
     for number, run_id in enumerate(ids):
         start = BEGIN + number * SECOND
         name = f"digits mlp 64×5, run {number}"
@@ -78,7 +78,7 @@ def _describe(connection: sqlite3.Connection, folder: Path, ids: list[str], *, a
             f"{folder}/{run_id}",
             0,
         )
-        connection.execute(f"INSERT INTO runs ({columns}) VALUES ({', '.join('?' * len(row))})", row)
+        connection.execute(f"INSERT INTO runs ({columns}, experiment_id) VALUES ({', '.join('?' * len(row))})", row)
         for table, values in (("params", _parameters(number, apart)), ("tags", {**TAGS, "mlflow.runName": name})):
             rows = [(key, value, run_id) for key, value in values.items()]
             connection.executemany(f"INSERT INTO {table} (key, value, run_uuid) VALUES (?, ?, ?)", rows)
