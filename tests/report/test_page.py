@@ -90,6 +90,14 @@ def test_each_sentence_says_the_run_the_key_and_the_step_of_its_numbers(page: Pa
             assert f"run {line['run']}, {line['keys']}, step {line['step']}" in sources
 
 
+def test_the_numbers_behind_a_sentence_are_folded() -> None:
+    page = a_page(seeds=1, sites=1)
+    page["words"]["verdicts"] = [("Alignment", [{**page["words"]["trained"][0], "more": "layer 0: 0.5 <b>"}])]
+    text = page_html(page)
+    assert "<summary>numbers</summary>layer 0: 0.5 &lt;b&gt;</details>" in text
+    assert text.count("<summary>numbers</summary>") == 1
+
+
 def test_the_numbers_are_those_of_the_page(page: Page, read: Reader) -> None:
     places = [place for place, script in enumerate(read.of("script")) if script.get("type") == "application/json"]
     assert [json.loads(read.scripts[place]) for place in places] == [page["numbers"]]

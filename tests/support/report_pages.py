@@ -223,7 +223,7 @@ def _pictures(run: int, name: str) -> PictureSeries:
         PIXELS if here else f"https://tracking.example/{run}/{step}.png"
         for step, here in zip(steps, inlined, strict=True)
     ]
-    return PictureSeries(run=run, name=name, steps=steps, pictures=addresses, inlined=inlined)
+    return PictureSeries(run=run, name=name, by_step=True, steps=steps, pictures=addresses, inlined=inlined)
 
 
 def _line(text: str, run: str = "", keys: str = "", step: int | None = None) -> Line:

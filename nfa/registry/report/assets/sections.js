@@ -64,11 +64,10 @@ function curveCharts(block, shown) {
   const what = block.relation ? "sites" : "keys";
   const names = block.keys.map((key) => [key, block.relation ? aboutKey(key).site : aboutKey(key).title]);
   const choose = chooser({
-    title: `Choose ${what} (${MOST} of ${names.length} at once)`, names, chosen: block.state.keys, most: MOST,
+    title: `Choose ${what}: ${MOST} of ${names.length} are drawn at once`, names, chosen: block.state.keys, most: MOST,
     changed: (keys) => { block.state.keys = keys; draw(); },
   });
-  const said = block.heat ? `Curves of no more than ${MOST} of ${names.length} ${what} are drawn at once; the heat maps show all.` : `No more than ${MOST} of ${names.length} ${what} are drawn at once.`;
-  return el("div", {}, el("p", { class: "note" }, said), choose, holder);
+  return el("div", {}, choose, holder);
 }
 
 function charts(block, shown) {
@@ -118,6 +117,7 @@ function legend(keys, shown) {
   const names = shown.map((item) => el("li", {}, swatch(item), item.name));
   const all = items().length;
   const notes = [
+    shown.some((item) => keys.some((key) => membersOf(item, key).length)) ? "Thin lines: the runs of a mean that has no interval." : "",
     has("low") ? "Bands of means: 95 % t-interval over seeds." : "",
     has("se") ? `Bands of ${has("low") ? "single runs" : "lines"}: ± 2 standard errors${has("unbiased") ? " around the unbiased value" : ""}.` : "",
     has("chance") ? "Grey: level of chance ± 2 standard deviations." : "",

@@ -4,6 +4,7 @@
 function startControls() {
   const controls = document.getElementById("controls");
   controls.hidden = false;
+  controls.classList.toggle("stays", HAS_SEEDS);
   document.getElementById("folding").hidden = !HAS_SEEDS;
   document.getElementById("folding").addEventListener("change", (event) => fold(event.target.value === "folded"));
   document.getElementById("theme").addEventListener("change", (event) => {

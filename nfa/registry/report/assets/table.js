@@ -89,8 +89,7 @@ function tickBox(item) {
 function valueCell(item, key) {
   const found = cellOf(item, key);
   if (!found) return el("td", { class: "number", title: whyNot(key) }, "–");
-  const half = found.half === undefined ? "" : ` ± ${written(Number(found.half.toPrecision(2)))}`;
-  return el("td", { class: "number", title: `run ${found.holder}, ${key}, ${stepInWords(found, key, TABLE.wanted)}` }, `${written(found.value)}${half}`, el("small", {}, stepInWords(found, key, TABLE.wanted)));
+  return el("td", { class: "number", title: `run ${found.holder}, ${key}, ${stepInWords(found, key, TABLE.wanted)}` }, valueInWords(found), el("small", {}, stepInWords(found, key, TABLE.wanted)));
 }
 
 function whyNot(key) {
@@ -113,7 +112,7 @@ function drawTable() {
 function captionOf() {
   const { at, of, step } = TABLE.wanted;
   const where = { last: "the last", best: of ? `those at the best step by ${of}` : "the best of each key", step: `those at step ${step}, or the nearest earlier step`, lowest: "the lowest", highest: "the highest" };
-  return `Values: ${where[at]}${STATE.folded ? "; means over seeds ± half of the 95 % t-interval, from three seeds on" : ""}`;
+  return `Values: ${where[at]}${STATE.folded ? "; means over seeds ± half of the 95 % t-interval, of two seeds with both values" : ""}`;
 }
 
 function pagesOf(count, last) {
@@ -168,7 +167,7 @@ function valuesTable(form) {
   const found = sortedItems();
   const first = STATE.folded ? "group" : "run";
   const cells = (item) => TABLE.keys.flatMap((key) => cellsOf(cellOf(item, key), form));
-  const parts = form === "latex" ? [""] : ["", " step", " half_interval", " run_id"];
+  const parts = form === "latex" ? [""] : STATE.folded ? ["", " step", " half_interval", " lowest", " highest", " n", " run_id"] : ["", " step", " run_id"];
   return {
     name: captionOf(), head: [first, ...TABLE.keys.flatMap((key) => parts.map((part) => `${key}${part}`))],
     rows: found.map((item) => [item.name, ...cells(item)]),
@@ -178,8 +177,9 @@ function valuesTable(form) {
 }
 
 function cellsOf(found, form) {
-  if (form === "latex") return [found ? (found.half === undefined ? found.value : `${written(found.value)} ± ${written(Number(found.half.toPrecision(2)))}`) : "–"];
-  if (!found) return [NaN, NaN, NaN, ""];
+  if (form === "latex") return [found ? (found.n === undefined ? found.value : valueInWords(found)) : "–"];
+  if (!found) return STATE.folded ? [NaN, "", NaN, NaN, NaN, NaN, ""] : [NaN, "", ""];
   const step = found.lastStep !== undefined && found.lastStep !== found.step ? `${found.step}-${found.lastStep}` : found.step;
-  return [found.value, step, found.half ?? NaN, found.holder];
+  if (!STATE.folded) return [found.value, step, found.holder];
+  return [found.value, step, found.half ?? NaN, found.lowest ?? found.value, found.highest ?? found.value, found.n ?? 1, found.holder];
 }
