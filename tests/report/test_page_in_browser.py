@@ -81,6 +81,14 @@ def test_what_has_no_values_is_named_below_its_chart(show: Callable[[Page], Any]
     assert f"No values of {VARIANTS[-1]}." in texts(driver, "#section-0 figure .note")
 
 
+def test_arrow_keys_go_from_cell_to_cell_of_a_heat_map(show: Callable[[Page], Any]) -> None:
+    driver = show(a_page(seeds=1, sites=3))
+    heat = found(driver, "#section-1 svg[tabindex]")[0]
+    driver.execute_script("arguments[0].focus()", heat)
+    heat.send_keys("\ue015\ue014")  # down and right
+    assert texts(driver, "#section-1 .told")[0] == "layer_1, step 1: not measured"
+
+
 def test_panels_of_one_relation_have_one_scale(show: Callable[[Page], Any]) -> None:
     driver = show(a_page(sites=6))
     ticks = driver.execute_script(

@@ -79,7 +79,7 @@ function heatSvg(heat, map, fullWidth) {
   }
   rowLabels(svg, labels, left, cell);
   columnLabels(svg, heat, left, cell, height, fullWidth);
-  telling(cells, svg.select(".told"), heat, map, cell);
+  telling(svg, cells, heat, map, cell);
   return svg.node();
 }
 
@@ -101,18 +101,40 @@ function columnLabels(svg, heat, left, cell, height, fullWidth) {
   group.append("text").attr("x", fullWidth - 14).attr("y", height + 32).attr("text-anchor", "end").attr("class", "told").text(`${unit}, one column for each measurement`);
 }
 
-/** Tells the value of the cell that one points at, in place of the label below. */
-function telling(cells, label, heat, map, cell) {
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+/** Tells the value of the cell that one points at, or goes to with the arrow keys, in place of the label below. */
+function telling(svg, cells, heat, map, cell) {
+  const label = svg.select(".told");
   const before = label.text();
-  cells.on("pointerleave", () => label.text(before));
+  const frame = cells.append("rect").attr("width", cell.width).attr("height", cell.height).attr("fill", "none")
+    .attr("stroke", "#fff").attr("stroke-width", 2).attr("display", "none");
+  let at = [0, 0];
+  const go = (column, row) => {
+    if (!heat.columns[column] || !map.rows[row]) return;
+    at = [column, row];
+    label.text(cellInWords(heat, map, at));
+    frame.attr("display", null).attr("x", column * cell.width).attr("y", row * cell.height);
+  };
+  const leave = () => { label.text(before); frame.attr("display", "none"); };
   cells.on("pointermove", (event) => {
     const [x, y] = d3.pointer(event, cells.node());
-    const [column, row] = [Math.floor(x / cell.width), Math.floor(y / cell.height)];
-    if (!heat.columns[column] || !map.rows[row]) return;
-    const value = map.rows[row][column];
-    const text = Number.isFinite(value) ? written(value) : "not measured";
-    label.text(`${heat.sites[row]}, step ${heat.columns[column].at(-1)}: ${text}`);
+    go(Math.floor(x / cell.width), Math.floor(y / cell.height));
   });
+  cells.on("pointerleave", leave);
+  svg.attr("tabindex", 0).on("focus", () => go(...at)).on("blur", leave).on("keydown", (event) => {
+    if (!ARROWS[event.key]) return;
+    event.preventDefault();
+    const [right, down] = ARROWS[event.key];
+    go(at[0] + right, at[1] + down);
+    svg.attr("aria-label", `${cellInWords(heat, map, at)}. ${heatInWords(heat, map)}`);
+  });
+}
+
+function cellInWords(heat, map, [column, row]) {
+  const value = map.rows[row][column];
+  const text = Number.isFinite(value) ? written(value) : "not measured";
+  return `${heat.sites[row]}, step ${heat.columns[column].at(-1)}: ${text}`;
 }
 
 function heatInWords(heat, map) {
