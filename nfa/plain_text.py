@@ -39,6 +39,30 @@ def counted(count: int, noun: str, plural: str = "") -> str:
     return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 
+LOSSES_IN_WORDS = {
+    "crossentropy": "cross-entropy",
+    "binarycrossentropy": "binary cross-entropy",
+    "binarycrossentropywithlogits": "binary cross-entropy",
+    "bce": "binary cross-entropy",
+    "bcewithlogits": "binary cross-entropy",
+    "mse": "mean squared error",
+    "l1": "mean absolute error",
+    "nll": "negative log-likelihood",
+    "lambda": "",
+}
+
+
+def loss_in_words(name: str) -> str:
+    """Return what a loss is called, from the name of its function or class; a name that says nothing gives an empty
+    text, and an unknown one stays.
+
+    >>> [loss_in_words(name) for name in ("CrossEntropyLoss", "mse_loss", "my_loss", "<lambda>")]
+    ['cross-entropy', 'mean squared error', 'my_loss', '']
+    """
+    plain = re.sub(r"[^a-z0-9]", "", name.lower()).removesuffix("loss")
+    return LOSSES_IN_WORDS.get(plain, name)
+
+
 def number(value: float | None, form: str) -> str:
     """Format a number; return an empty text for None.
 
