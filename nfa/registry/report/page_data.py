@@ -45,6 +45,7 @@ class PageKey(TypedDict):
     limits: list[float | None]  # [least, greatest] possible value
     logarithmic: bool
     better: str  # "high", "low" or "" where the key does not tell
+    held: NotRequired[bool]  # its value holds until the next step, as a learning rate does: drawn as steps
 
 
 class Curve(TypedDict):
@@ -99,10 +100,14 @@ class PageNumbers(TypedDict):
 
 
 class PictureSeries(TypedDict):
-    """Pictures of one kind of a run by step, as data addresses, or as links where there was no room."""
+    """Pictures of one kind of a run by step, as data addresses, or as links where there was no room.
+
+    A single picture that is not of a step, such as a figure of the whole run, has `by_step` false and the step 0.
+    """
 
     run: int
     name: str
+    by_step: bool
     steps: list[int]
     pictures: list[str]  # data:image/webp;base64,… or the address of the artifact
     inlined: list[bool]
