@@ -125,8 +125,8 @@ def _columns(letters: Sequence[int], width: float) -> int:
 
 def legend_height(figure: "Figure") -> float:
     """Return how many inches the legend below the panels needs; 0 if there is none."""
-    rows = [math.ceil(len(legend.get_texts()) / legend._ncols) for legend in figure.legends]  # type: ignore[attr-defined]
-    return sum(LEGEND_LINE * count + 0.2 for count in rows)
+    rows: list[int] = [math.ceil(len(legend.get_texts()) / legend._ncols) for legend in figure.legends]  # type: ignore[attr-defined]
+    return math.fsum(LEGEND_LINE * count + 0.2 for count in rows)
 
 
 def by_rows(entries: Sequence[Entry], columns: int) -> list[Entry]:
