@@ -19,6 +19,7 @@ from nfa.figures.gradient_pictures import (
     gradient_montage,
     gradient_similarities,
     map_reach,
+    montage_pages,
 )
 
 SIZES = (5, 2, 9)  # of classes
@@ -155,6 +156,8 @@ def test_many_classes_and_none_have_a_scale_of_colours_instead_of_a_legend(sizes
     figure = gradient_map(shown, title="", reach=5.0)
     assert not figure.legends
     assert [axes.get_ylabel() for axes in figure.axes] == ["t-SNE 2", label]
+    page = gradient_montage({"": {5: shown}}, title="")
+    assert f"colour: {label} (" in " ".join(" ".join(text.get_text() for text in page.texts).split())
     np.testing.assert_array_equal(marks(figure)[0][0].get_array(), shown.losses if sizes is None else shown.classes)
 
 
@@ -191,8 +194,20 @@ def test_the_legend_of_a_page_names_what_any_of_its_checkpoints_has() -> None:
     assert [text.get_text() for text in legend_parts(figure)[0]] == ["0", "1", "2", "wrong label"]
 
 
-@pytest.mark.parametrize(("count", "shown"), [(1, 1), (2, 2), (12, 12), (30, 30), (60, 48)])
-def test_a_page_has_every_checkpoint_or_48_from_the_first_to_the_last(count: int, shown: int) -> None:
+@pytest.mark.parametrize(("count", "pages"), [(1, [1]), (12, [12]), (30, [12, 12, 6]), (60, [12] * 4), (0, [])])
+def test_pages_have_at_most_12_checkpoints_and_together_all_or_48_from_the_first_to_the_last(
+    count: int, pages: list[int]
+) -> None:
+    run = {5 * index: made(seed=index) for index in range(count)}
+    found = montage_pages(run)
+    assert [len(page) for page in found] == pages
+    epochs = [epoch for page in found for epoch in page]
+    assert epochs == sorted(set(epochs))
+    assert {*epochs[:1], *epochs[-1:]} == ({0, 5 * (count - 1)} if count else set())
+
+
+@pytest.mark.parametrize(("count", "shown"), [(1, 1), (2, 2), (12, 12), (30, 12)])
+def test_a_page_has_every_checkpoint_or_12_from_the_first_to_the_last(count: int, shown: int) -> None:
     run = {5 * index: made(seed=index) for index in range(count)}
     figure = gradient_montage({"": run}, title="a run")
     titles = [axes.get_title() for axes in matrices(figure)]
