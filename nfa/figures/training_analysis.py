@@ -1,6 +1,6 @@
 """Losses and similarities of every analysed layer through training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nfa.figures.bands import CHANCE, beside_curves, chance_band, cut, within
@@ -104,8 +104,7 @@ def _panel(
     """Draw a site and return the left axes, whose scale is not set yet."""
     measured = set().union(*(series.get(f"{site}/{name}", {}) for name in similarities))
     epochs = measured | set(series.get("train/loss", {}))
-    losses = {key: of_key for key, of_key in series.items() if key.startswith(tuple(LOSSES))}
-    _losses(axes, {key: {at: value for at, value in of.items() if at in epochs} for key, of in losses.items()})
+    draw_losses(axes, series, epochs)
     axes.set_title(site_label(site))
     epoch_axis(axes, boundary, unit)
     right = axes.twinx()
@@ -125,10 +124,12 @@ def _panel(
     return axes
 
 
-def _losses(axes: "Axes", losses: Mapping[str, Series]) -> None:
-    """Draw the losses with the bands around means on a logarithmic axis; say so if none was logged, as in a user's own
-    training loop.
+def draw_losses(axes: "Axes", series: Mapping[str, Series], epochs: Collection[int]) -> None:
+    """Draw the losses of these epochs with the bands around means on a logarithmic axis; say so if none was logged, as
+    in a user's own training loop.
     """
+    found = {key: of_key for key, of_key in series.items() if key.startswith(tuple(LOSSES))}
+    losses = {key: {at: value for at, value in of.items() if at in epochs} for key, of in found.items()}
     if not any(losses.values()):
         axes.set_yticks([])
         axes.set_ylabel(NO_LOSS, color="0.5")

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nfa.analyses.csv_files import alignment_csv, directions_csv
-from nfa.figures.alignment_relations import alignment_relations
 from nfa.figures.flow import flow_map
 from nfa.figures.gradient_series import LABELS, gradient_series
-from nfa.figures.site_kinds import MOST_PANELS, alignment_title, shown
+from nfa.figures.pages import alignment_pages
+from nfa.figures.site_kinds import alignment_title
 from nfa.figures.training_analysis import Series
 from nfa.plain_text import csv_text
 from nfa.watching.output import Output
@@ -24,9 +24,9 @@ def report(output: Output, studies: Sequence[WatchedStudy]) -> None:
 def _alignment(output: Output, series: Mapping[str, Series], described: Mapping[str, Any]) -> None:
     sites, relations = described["sites"], described["relations"]
     output.text("similarities.csv", alignment_csv(series, sites, relations, "step"))
-    drawn = shown(series, sites, relations, MOST_PANELS)
-    title = alignment_title(output.title, described["conventions"], drawn)
-    output.figure("all_relations", alignment_relations(drawn.series, drawn.sites, relations, title=title, unit="step"))
+    title = alignment_title(output.title, described["conventions"])
+    for number, page in enumerate(alignment_pages(series, sites, relations, title=title, unit="step"), 1):
+        output.figure("all_relations" if number == 1 else f"all_relations_{number}", page)
 
 
 def _directions(output: Output, series: Mapping[str, Series], described: Mapping[str, Any]) -> None:  # noqa: ARG001

@@ -18,7 +18,7 @@ from nfa.registry.analyses.checkpoint_units import common_unit, unit_of
 from nfa.registry.analyses.gradient_directions_report import PREFIX, directions
 from nfa.registry.analyses.gradient_phases import change
 from nfa.registry.analyses.seed_groups import groups, table_of_groups, together
-from nfa.registry.analyses.titles import loss_of, subject_of
+from nfa.registry.analyses.titles import losses_of, subject_of
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DONE
 from nfa.studies.direction_series import SERIES
@@ -36,7 +36,7 @@ def compare(run: TrackedRun, parts: Mapping[str, str], sources: Mapping[str, str
     unit = common_unit(unit_of(one) for one in described.values())
     tracking.put_text(run.info, "comparison.csv", directions_csv(series, unit, DONE))
     subject = subject_of([*sources.values()])
-    loss = loss_of([*sources.values()])
+    loss = losses_of([*sources.values()])
     figure = gradient_series(series, title=_gradients(subject, described.values()), unit=unit, loss=loss)
     tracking.save_picture(run, figure, "comparison")
     stage("figure", "plots/comparison.png and .pdf")
@@ -129,7 +129,7 @@ def _groups(
     counts = " or ".join(map(str, sorted(set(seeds.values()))))
     title = ": ".join([*filter(None, [subject]), f"means of {counts} seeds"])
     title += f", {next(iter(seeds))}" if len(seeds) == 1 else ""
-    loss = loss_of([*sources.values()])
+    loss = losses_of([*sources.values()])
     figure = gradient_series(means, title=title, unit=unit, loss=loss, band="95 % t-interval over seeds")
     tracking.save_picture(run, figure, "seed_comparison")
     stage("figure", "plots/seed_comparison.png and .pdf")

@@ -19,7 +19,7 @@ from nfa.registry.analyses.checkpoint_units import unit_of
 from nfa.registry.analyses.gradient_arrays import Array
 from nfa.registry.analyses.gradient_chance import levels, verdicts
 from nfa.registry.analyses.gradient_phases import phases
-from nfa.registry.analyses.titles import loss_of
+from nfa.registry.analyses.titles import losses_of
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DONE
 from nfa.studies.direction_series import SERIES
@@ -51,7 +51,7 @@ def report(run: TrackedRun, title: str) -> None:
             save(run, picture, f"{name}_{unit}_{epoch}", also_pdf=False)
     for name, one, words in _montages(shown):
         save(run, gradient_pictures.gradient_montage({"": one}, title=said + words, unit=unit, reach=reach), name)
-    figure = gradient_series({"": series}, title=said, unit=unit, loss=loss_of(described["sources"]))
+    figure = gradient_series({"": series}, title=said, unit=unit, loss=losses_of(described["sources"]))
     save(run, figure, "gradient_directions")
     save(run, noise_scale(series, title=said, unit=unit), f"gns_vs_{unit}")
     for name in PICTURES:

@@ -44,7 +44,7 @@ def demo(config: DemoConfig) -> None:
         alignment_report.compare(run, analysed, subject)
         series = dict(zip(analysed, tracking.histories(analysed.values()).values(), strict=True))
         sites = [f"layer_{index}" for index in range(config.depth)]
-        title = f"{subject}: three optimizers, {config.epochs} epochs"
+        title = f"{subject}, seed {config.seed}: three optimizers, {config.epochs} epochs"
         loss = family.loss(tracking.config(run.run_id))
         figure = training_analyses(series, sites, alignment_report.SIX_CURVES, title=title, loss=loss)
         tracking.save_picture(run, figure, FIGURE)
