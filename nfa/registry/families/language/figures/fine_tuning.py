@@ -32,10 +32,10 @@ def loss_curves(series: Mapping[str, Series], *, title: str = "") -> "Figure":
         places[1].set_ylabel("gradient norm before clipping")
         if series.get("train/grad_norm"):
             places[1].set_yscale("log")
+            between(places[1], series, "train/grad_norm", GREEN)
+            plain_numbers(places[1].yaxis)
         else:
             say_empty(places[1], "no gradient norm was logged")
-        between(places[1], series, "train/grad_norm", GREEN)
-        plain_numbers(places[1].yaxis)
         for place in places:
             epoch_axis(place, None, "optimizer step")
         add_legend(figure)
