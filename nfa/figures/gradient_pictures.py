@@ -1,6 +1,7 @@
 """Cosine matrices and maps of gradients: one checkpoint, or many on a page."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 COLUMNS = 6  # checkpoints in a row of a page
 ON_PAGE, ON_PAGES = 12, 48  # most checkpoints on a page, and on all pages of a run
 FEW_CLASSES, NAMED_CLASSES = 10, 30
+TITLE = 27  # letters in a line above a matrix of a page
 NARROWEST = 4.6  # inches of a page, for its title and legend
 SPELLED = "t-SNE: t-distributed stochastic neighbour embedding"
 AREA = 42.0  # area of the largest mark, in points²
@@ -97,8 +99,9 @@ def gradient_map(shown: DrawnDirections, *, title: str, reach: float) -> "Figure
         axes.set(xlabel="t-SNE 1 (mark area: gradient norm)\n" + SPELLED, ylabel="t-SNE 2")
         handles = _legend(shown)
         if handles:
-            figure.legend(handles=handles, loc="outside right center", title="class")
-        elif marks is not None:
+            where = "outside right center" if _few(shown) else "outside lower center"
+            figure.legend(handles=handles, loc=where, title="class" if _few(shown) else None)
+        if marks is not None and not _few(shown):
             figure.colorbar(marks, ax=axes, label="loss" if shown.classes is None else "class")
     return figure
 
@@ -132,14 +135,16 @@ def gradient_montage(
                 row, column = top + 2 * (index // columns), index % columns
                 image = _matrix(places[row, column], directions, labels=False)
                 _map(places[row + 1, column], directions, end, 0.25)
-                places[row, column].set_title(f"{name}{axis_label(unit)} {epoch}", fontsize=8)
+                called = textwrap.fill(f"{name}{axis_label(unit)} {epoch}", TITLE)
+                places[row, column].set_title(called, fontsize=8)
             top += 2 * math.ceil(len(of_run) / columns)
         if image is not None:
             figure.colorbar(image, ax=list(places.flat), label="cosine of gradients", shrink=0.5, aspect=40)
         if handles := max((_legend(one) for of_run in shown.values() for one in of_run.values()), key=len):
             wide = max(1, int(figure.get_size_inches()[0] / 0.75))
             beside = min(len(handles), wide)
-            figure.legend(handles=by_rows(handles, beside), loc="outside lower center", ncols=beside, title="class")
+            named = "class" if any(_few(one) for of_run in shown.values() for one in of_run.values()) else None
+            figure.legend(handles=by_rows(handles, beside), loc="outside lower center", ncols=beside, title=named)
         add_title(figure, title)
         add_notes(figure, _explained([one for of_run in shown.values() for one in of_run.values()]))
     return figure
@@ -231,10 +236,9 @@ def _colour(label: int) -> Any:
 def _legend(shown: DrawnDirections) -> "Sequence[Line2D]":
     from matplotlib.lines import Line2D
 
-    if shown.classes is None or not _few(shown):
-        return []
     look: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 5}
-    handles = [Line2D([], [], color=_colour(c), label=str(c), **look) for c in sorted(set(shown.classes.tolist()))]
+    classes = [] if shown.classes is None or not _few(shown) else sorted(set(shown.classes.tolist()))
+    handles = [Line2D([], [], color=_colour(c), label=str(c), **look) for c in classes]
     if shown.noisy is not None and shown.noisy.any():
         ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": "k"}
         handles.append(Line2D([], [], label="wrong label", **look, **ring))

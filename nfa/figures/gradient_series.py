@@ -123,14 +123,16 @@ def _value_axis(place: "Axes", key: str, values: Sequence[float]) -> None:
     if key in LOGARITHMIC and min(values) > 0:
         place.set_yscale("log")
         low, high = place.get_ylim()
+        place.set_ylim(low := max(low, min(values) / 10), high)  # a band may reach to 0
         if high < DECADES * low:
             plain_numbers(place.yaxis)
     elif key == "gradient/zero_fraction":
         place.set_ylim(bottom=0)
     if key in LIMITS and place.get_yscale() == "linear":
         place.set_ylim(cut(*place.get_ylim(), LIMITS[key]))
+        possible = all(cut(value, value, LIMITS[key])[0] == value for value in values)
         for line in place.get_lines():
-            line.set_clip_on(False)  # marks at a limit are whole
+            line.set_clip_on(not possible)  # marks at a limit are whole
 
 
 def _one_scale(places: "Sequence[Axes]") -> None:

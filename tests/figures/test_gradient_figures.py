@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+from itertools import pairwise
 import warnings
 
 import matplotlib
@@ -154,7 +155,8 @@ def test_a_class_has_one_colour_in_every_picture_and_no_two_classes_have_the_sam
 def test_many_classes_and_none_have_a_scale_of_colours_instead_of_a_legend(sizes, label: str) -> None:
     shown = made(sizes)
     figure = gradient_map(shown, title="", reach=5.0)
-    assert not figure.legends
+    rings = ["wrong label"] if shown.noisy is not None else []
+    assert [text.get_text() for legend in figure.legends for text in legend.get_texts()] == rings
     assert [axes.get_ylabel() for axes in figure.axes] == ["t-SNE 2", label]
     page = gradient_montage({"": {5: shown}}, title="")
     assert f"colour: {label} (" in " ".join(" ".join(text.get_text() for text in page.texts).split())
@@ -229,6 +231,14 @@ def test_runs_lie_below_one_another_each_with_its_name() -> None:
     tops = [axes.get_position().y1 for axes in matrices(figure)]
     assert tops[0] == tops[1] > tops[2]
     assert saved(figure)
+
+
+def test_long_names_above_matrices_do_not_run_into_one_another() -> None:
+    runs = {f"optimizer=adam, lr={index}.001, momentum=0.9, ": {5: made(), 10: made(), 15: made()} for index in (1, 2)}
+    figure = gradient_montage(runs, title="", most=3)
+    figure.draw_without_rendering()
+    boxes = [axes.title.get_window_extent() for axes in matrices(figure)]
+    assert all(left.x1 <= right.x0 for left, right in pairwise(boxes) if left.y0 == right.y0)
 
 
 def test_pictures_are_the_same_file_for_the_same_numbers_and_leave_matplotlib_s_settings_alone() -> None:
