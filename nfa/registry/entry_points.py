@@ -6,7 +6,7 @@ from functools import cache
 from nfa.registry.families.entry_point import EntryPoint
 from nfa.registry.families.registry import families
 
-ANALYSES, SWEEPS = "nfa.registry.analyses", "nfa.registry.sweeps"
+ANALYSES, SWEEPS, REPORT = "nfa.registry.analyses", "nfa.registry.sweeps", "nfa.registry.report"
 GENERAL = {
     "analyze": EntryPoint(f"{ANALYSES}.config:AnalyzeConfig", f"{ANALYSES}.alignment:analyze"),
     "gradient_directions": EntryPoint(
@@ -16,6 +16,7 @@ GENERAL = {
     "tune": EntryPoint(
         f"{SWEEPS}.config:TuneConfig", f"{SWEEPS}.search:tune", check=f"{SWEEPS}.config:check_storage", extra="tune"
     ),
+    "report": EntryPoint(f"{REPORT}.config:ReportConfig", f"{REPORT}.report:report"),
 }
 
 

@@ -18,6 +18,8 @@ class EntryPoint:
         check: Checks the parameters before anything heavy is imported, without a result.
         becomes: Converts the typed parameters to those that `start` takes.
         extra: The extra of nfa that installs what `start` imports.
+        results: The artifact with the results of its runs, which `verdicts` reads.
+        verdicts: Returns what a run has found, in sentences for a report, by the run's id.
     """
 
     config: str
@@ -26,6 +28,8 @@ class EntryPoint:
     check: str = ""
     becomes: str = ""
     extra: str = "registry"
+    results: str = ""
+    verdicts: str = ""
 
     @property
     def parameters(self) -> type[Any]:

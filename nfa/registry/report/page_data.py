@@ -45,6 +45,7 @@ class PageKey(TypedDict):
     limits: list[float | None]  # [least, greatest] possible value
     logarithmic: bool
     better: str  # "high", "low" or "" where the key does not tell
+    held: NotRequired[bool]  # its value holds until the next step, as a learning rate does: drawn as steps
 
 
 class Curve(TypedDict):

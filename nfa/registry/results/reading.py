@@ -35,7 +35,7 @@ def results(run_ids: str | Iterable[str], *, keys: str | Iterable[str] = ()) -> 
     Raises:
         Refusal: A run does not exist, the filter matches none, or none of them has logged such a key.
     """
-    found = _named(tracking.measured_runs(run_ids))
+    found = by_name(tracking.measured_runs(run_ids))
     holders = [run for one in found.values() for run in one.holders]
     logged = list(dict.fromkeys(key for run in holders for key in run.data.metrics))
     asked = keys if isinstance(keys, str) else ",".join(keys)
@@ -53,13 +53,13 @@ def results(run_ids: str | Iterable[str], *, keys: str | Iterable[str] = ()) -> 
             labels[name],
             seed_of(one),
             unit_of(one),
-            _together([series[run.info.run_id] for run in one.holders], wanted),
+            merged([series[run.info.run_id] for run in one.holders], wanted),
         )
         for name, one in found.items()
     )
 
 
-def _named(found: Sequence[MeasuredRun]) -> dict[str, MeasuredRun]:
+def by_name(found: Sequence[MeasuredRun]) -> dict[str, MeasuredRun]:
     """Return runs by name; equal names are followed by ids."""
     names = [one.run.info.run_name for one in found]
     ids = [one.run.info.run_id[:12] for one in found]
@@ -67,7 +67,7 @@ def _named(found: Sequence[MeasuredRun]) -> dict[str, MeasuredRun]:
     return dict(zip(unique, found, strict=True))
 
 
-def _together(holders: Sequence[Mapping[str, Series]], wanted: Collection[str]) -> dict[str, Series]:
+def merged(holders: Sequence[Mapping[str, Series]], wanted: Collection[str]) -> dict[str, Series]:
     """Return the wanted series of all holders; a value and what stands beside it come from the first that has it."""
     found: dict[str, Series] = {}
     for series in holders:

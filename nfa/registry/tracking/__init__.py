@@ -36,7 +36,13 @@ from nfa.registry.tracking.finding_runs import tagged as tagged
 from nfa.registry.tracking.metrics import histories as histories
 from nfa.registry.tracking.metrics import history as history
 from nfa.registry.tracking.metrics import metric_rows as metric_rows
+from nfa.registry.tracking.naming_runs import below as below
+from nfa.registry.tracking.naming_runs import comparisons as comparisons
+from nfa.registry.tracking.naming_runs import is_analysis as is_analysis
+from nfa.registry.tracking.naming_runs import is_report as is_report
 from nfa.registry.tracking.naming_runs import named_runs as named_runs
+from nfa.registry.tracking.naming_runs import sources_of as sources_of
+from nfa.registry.tracking.notes import link_report as link_report
 from nfa.registry.tracking.notes import put_note as put_note
 from nfa.registry.tracking.pictures import opened as opened
 from nfa.registry.tracking.pictures import picture_address as picture_address
@@ -56,11 +62,13 @@ from nfa.registry.tracking.runs import open_run as open_run
 from nfa.registry.tracking.runs import pointing_to as pointing_to
 from nfa.registry.tracking.runs import reopen_run as reopen_run
 from nfa.registry.tracking.runs import run_of_another as run_of_another
+from nfa.registry.tracking.series_file import latest_of as latest_of
 from nfa.registry.tracking.states import STATE as STATE
 from nfa.registry.tracking.states import load_state as load_state
 from nfa.registry.tracking.states import save_state as save_state
 from nfa.registry.tracking.states import unsent as unsent
 from nfa.registry.tracking.states import unsent_state as unsent_state
+from nfa.registry.tracking.store import RESOLVED as RESOLVED
 from nfa.registry.tracking.store import StoreError as StoreError
 from nfa.registry.tracking.store import beside_store as beside_store
 from nfa.registry.tracking.store import is_of_store as is_of_store
@@ -69,5 +77,7 @@ from nfa.registry.tracking.store import link_to_children as link_to_children
 from nfa.registry.tracking.store import parameters as parameters
 from nfa.registry.tracking.store import reach as reach
 from nfa.registry.tracking.store import reaching_store as reaching_store
+from nfa.registry.tracking.store import told_address as told_address
 from nfa.registry.tracking.value_holders import MeasuredRun as MeasuredRun
+from nfa.registry.tracking.value_holders import measured as measured
 from nfa.registry.tracking.value_holders import measured_runs as measured_runs

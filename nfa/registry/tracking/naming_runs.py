@@ -1,12 +1,13 @@
 """The runs that a user names: by ids, as `latest`, or with a filter of MLflow's; and what is below them."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from nfa.errors import Refusal, headline
+from nfa.registry.tracking.artifacts import get_json, has_artifact
 from nfa.registry.tracking.finding_runs import find_run
 from nfa.registry.tracking.store import client, current_experiment, reaching_store
 
@@ -81,6 +82,28 @@ def _everywhere() -> list[str]:
 def is_analysis(run: Run) -> bool:
     """Return whether a run is an analysis of others, or a comparison of them."""
     return SOURCES in run.data.tags and run.data.tags.get("nfa.trained") != "true"
+
+
+def is_report(run: Run) -> bool:
+    """Return whether a run is a page about others; it has no values of its own."""
+    return run.data.tags.get("nfa.entrypoint") == "report"
+
+
+def sources_of(run: Run) -> list[str]:
+    """Return the ids of the runs that an analysis, a comparison or a report is about.
+
+    Of a report, they are in its config.json, because a tag does not hold many.
+    """
+    if is_report(run) and has_artifact(run.info.run_id, "config.json"):
+        return list(get_json(run.info.run_id, "config.json")["sources"])
+    return str(run.data.tags[SOURCES]).split(",")
+
+
+def comparisons(run_ids: Collection[str]) -> list[Run]:
+    """Return the comparisons of several of these runs and of no others, oldest first; reports are none."""
+    with reaching_store():
+        several = _searched(f"tags.`{SOURCES}` LIKE '%,%' AND tags.`nfa.entrypoint` != 'report'", _everywhere())
+        return [run for run in several if is_analysis(run) and set(sources_of(run)) <= set(run_ids)]
 
 
 def above(runs: Iterable[Run]) -> dict[str, Run]:

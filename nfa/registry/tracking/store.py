@@ -16,7 +16,7 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
 from nfa.errors import Refusal, headline
-from nfa.masking import tellable
+from nfa.masking import masked, tellable
 from nfa.registry.importing import uncollected
 from nfa.registry.tracking import first_use, places
 from nfa.registry.tracking.calls import beginning, limited
@@ -111,6 +111,11 @@ def parameters(run: Run) -> dict[str, str]:
     logged = {name: plain_param(text) for name, text in run.data.params.items() if not name.startswith("nfa.")}
     resolved = {name: text for name, text in logged.items() if name.startswith(RESOLVED)}
     return {**logged, **{name.removeprefix(RESOLVED): text for name, text in resolved.items()}}
+
+
+def told_address() -> str:
+    """Return the address of the store without a password."""
+    return masked(places.store_address())
 
 
 def link(run: Run) -> str:

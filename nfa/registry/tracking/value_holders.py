@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mlflow.entities import Run
 
-from nfa.registry.tracking.naming_runs import PARENT, SOURCES, above, below, is_analysis, named_runs
+from nfa.registry.tracking.naming_runs import PARENT, above, below, is_analysis, is_report, named_runs, sources_of
 
 VARIANT, SEEDS = "nfa.variant", "nfa.seeds"
 Below = Mapping[str, Sequence[Run]]
@@ -28,9 +28,13 @@ def measured_runs(run_ids: str | Iterable[str]) -> list[MeasuredRun]:
 
     A parent stands for its descendants without children, each with its own series and those of its analyses, the
     newest analysis first. An analysis stands for its own series, which belong to the run that it analysed; a comparison
-    without series stands for the runs that it compares.
+    without series stands for the runs that it compares, and a report for those that it reports.
     """
-    named = named_runs(run_ids)
+    return measured(named_runs(run_ids))
+
+
+def measured(named: Sequence[Run]) -> list[MeasuredRun]:
+    """Return the runs whose values are meant where these are named; see `measured_runs`."""
     plain = [run for run in named if not is_analysis(run)]
     nested, parents = below(plain), above(plain)
     found: dict[str, MeasuredRun] = {}
@@ -58,7 +62,9 @@ def _variant(run: Run, parent: Run | None) -> str:
 
 
 def _analysed(run: Run) -> list[MeasuredRun]:
-    sources = run.data.tags[SOURCES].split(",")
+    sources = sources_of(run)
+    if is_report(run):
+        return measured_runs(sources)
     if len(sources) > 1:
         return [MeasuredRun(run, "", (run,))] if run.data.metrics else measured_runs(sources)
     (source,) = named_runs(sources)

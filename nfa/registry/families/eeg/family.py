@@ -30,7 +30,12 @@ class Decoders(Family):
             f"{HERE}.preparation.prepare_eeg:prepare_eeg",
             f"{HERE}.preparation.recordings:chosen",
         ),
-        "ablate_eeg": EntryPoint(f"{HERE}.config:AblateEEGConfig", f"{HERE}.ablation:ablate_eeg"),
+        "ablate_eeg": EntryPoint(
+            f"{HERE}.config:AblateEEGConfig",
+            f"{HERE}.ablation:ablate_eeg",
+            results="ablation.csv",
+            verdicts=f"{HERE}.ablation_report:verdicts_of",
+        ),
     }
     data = ("data_dir", "subjects", "stimuli", "seconds", "channels", "snr_db", "data_seed", "split", "unseen")
     objective = "val/pearson"

@@ -31,7 +31,12 @@ class LanguageModels(Family):
     trained_by, extra = f"{HERE}.training:LanguageTraining", "language"
     entry_points: ClassVar[Mapping[str, EntryPoint]] = {
         "train_lora": trains(f"{HERE}.config:TrainLoraConfig"),
-        "compare_lora": EntryPoint(f"{HERE}.config:CompareLoraConfig", f"{HERE}.comparison.compare_lora:compare_lora"),
+        "compare_lora": EntryPoint(
+            f"{HERE}.config:CompareLoraConfig",
+            f"{HERE}.comparison.compare_lora:compare_lora",
+            results="comparison.json",
+            verdicts=f"{HERE}.comparison.report:verdicts_of",
+        ),
         "lora_experiment": EntryPoint(
             f"{HERE}.experiment.config:LoraExperimentConfig",
             f"{HERE}.experiment.lora_experiment:lora_experiment",

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nfa.plain_text import table_row
+from nfa.registry import tracking
 from nfa.registry.families.language.comparison.study import LEAST_SEEDS, StartArm
 
 CONVENTIONS = {
@@ -40,6 +41,11 @@ def title(found: Mapping[str, Any]) -> str:
     """Return the title of the figure."""
     seeds = sorted({len(arm["by_seed"]) for arm in found["arms"]})
     return f"LoRA from different starts, {'–'.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds"
+
+
+def verdicts_of(run_id: str) -> list[str]:
+    """Return one line per comparison of a stored run."""
+    return verdicts(tracking.get_json(run_id, "comparison.json"))
 
 
 def verdicts(found: Mapping[str, Any]) -> list[str]:

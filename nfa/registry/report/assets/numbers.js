@@ -1,0 +1,89 @@
+"use strict";
+// What the page holds. Arrays are decoded when they are first asked for.
+
+const DATA = JSON.parse(document.getElementById("numbers").textContent);
+const KEYS = new Map(DATA.keys.map((key) => [key.key, key]));
+const HAS_SEEDS = DATA.groups.some((group) => group.runs.length > 1);
+const DECODED = new WeakMap();
+
+/** The float32 numbers that are written in base64. */
+function floats(text) {
+  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  return new Float32Array(bytes.buffer);
+}
+
+/** A list of a curve, as "values" or "se"; undefined where the curve has no such list. */
+function listOf(curve, part) {
+  if (curve[part] === undefined) return undefined;
+  if (!DECODED.has(curve)) DECODED.set(curve, new Map());
+  const lists = DECODED.get(curve);
+  if (!lists.has(part)) lists.set(part, floats(curve[part]));
+  return lists.get(part);
+}
+
+function stepsOf(curve) {
+  return DATA.steps[curve.steps];
+}
+
+/** What is known of a key; of one that has last values only, hardly anything. */
+function aboutKey(key) {
+  return KEYS.get(key) ?? { key, title: key, site: "", relation: "", axis: key, limits: [null, null], logarithmic: false, better: "" };
+}
+
+const LATEST = new Map();
+/** The last value and its step of a run; null where there is none. */
+function latestOf(run, key) {
+  if (!(key in DATA.latest.values)) return null;
+  if (!LATEST.has(key)) LATEST.set(key, [floats(DATA.latest.values[key]), floats(DATA.latest.steps[key])]);
+  const [values, steps] = LATEST.get(key);
+  return Number.isFinite(values[run]) ? { value: values[run], step: steps[run] } : null;
+}
+
+const RUN_ITEMS = DATA.runs.map((run, index) => ({ index, name: run.name, runs: [index] }));
+const GROUP_ITEMS = DATA.groups.map((group, index) => ({ index, name: group.name, runs: group.runs, folded: true }));
+
+/** The curve of a run, or the mean of a group; a group of one run has that run's. */
+function curveOf(item, key) {
+  if (item.folded && item.runs.length > 1) return DATA.means[key]?.[item.index] ?? null;
+  return DATA.curves[key]?.[item.runs[0]] ?? null;
+}
+
+/** The run that has logged a curve: the run itself or an analysis of it. */
+function holderOf(item, curve) {
+  if (item.runs.length > 1) return item.runs.map((run) => DATA.runs[run].id).join(" ");
+  const run = DATA.runs[item.runs[0]];
+  return run.holders[curve?.of ?? 0] ?? run.id;
+}
+
+/** A number as a reader wants it: four digits that count, and a minus sign that is one. */
+function written(value) {
+  if (value === null || value === undefined || !Number.isFinite(value)) return "–";
+  if (Number.isInteger(value) && Math.abs(value) < 1e7) return String(value).replace("-", "−");
+  const size = Math.abs(value);
+  const text = size >= 1e6 || size < 1e-4 ? value.toExponential(3) : String(Number(value.toPrecision(4)));
+  return text.replaceAll("-", "−");
+}
+
+/** A number with all digits that a float32 has. */
+function exact(value) {
+  return Number.isFinite(value) ? String(Number(value.toPrecision(7))) : "";
+}
+
+/** The middle of what a t-distribution with these degrees of freedom leaves out at 95 %. */
+function tQuantile(freedom) {
+  const known = [12.706, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.306, 2.2622, 2.2281];
+  if (freedom <= known.length) return known[freedom - 1];
+  const z = 1.959964;
+  return z + (z ** 3 + z) / (4 * freedom) + (5 * z ** 5 + 16 * z ** 3 + 3 * z) / (96 * freedom ** 2);
+}
+
+/** Names in one line, no more than three of them. */
+function few(names) {
+  return names.length > 3 ? `${names.slice(0, 3).join(", ")} and ${names.length - 3} more` : names.join(", ");
+}
+
+/** `count` places of a list of this length, evenly spaced, the first and the last among them. */
+function evenly(length, count) {
+  if (length <= count) return d3.range(length);
+  return d3.range(count).map((place) => Math.round((place * (length - 1)) / (count - 1)));
+}

@@ -1,0 +1,111 @@
+"use strict";
+// Pictures of runs by step, all under one slider.
+
+const PICTURES = { kind: "", step: 0, layout: "two", runs: [] };
+
+function kindsOfPictures() {
+  return [...new Set(DATA.pictures.map((series) => series.name))];
+}
+
+function seriesOf(kind) {
+  return DATA.pictures.filter((series) => series.name === kind);
+}
+
+/** The picture at a step or the nearest earlier one; undefined where all are later. */
+function pictureAt(series, step) {
+  const place = d3.bisectRight(series.steps, step) - 1;
+  return place < 0 ? undefined : { step: series.steps[place], address: series.pictures[place], inlined: series.inlined[place] };
+}
+
+/** Only addresses that a browser opens as a page become links; another one could be a script. */
+function linkTo(address) {
+  return /^(https?|file):/i.test(address) ? el("a", { href: address, rel: "noopener noreferrer" }, "the picture, in the store") : el("code", {}, address);
+}
+
+function pictureFigure(series) {
+  const name = DATA.runs[series.run].name;
+  const found = pictureAt(series, PICTURES.step);
+  const caption = el("figcaption", {}, name, el("span", { class: "quiet" }, ` ${saidOf(series, found)}`));
+  if (!found) return el("figure", {}, caption);
+  const picture = found.inlined ? el("img", { src: found.address, alt: `${series.name} of ${name} at step ${found.step}` }) : el("p", { class: "note" }, "Not on this page for want of room: ", linkTo(found.address));
+  return el("figure", {}, caption, picture);
+}
+
+function saidOf(series, found) {
+  if (!found) return `has no picture before step ${series.steps[0]}`;
+  return found.step === PICTURES.step ? `step ${found.step}` : `step ${found.step}, the nearest earlier one: none at step ${PICTURES.step}`;
+}
+
+/** The series that are shown: two that are chosen, or up to twelve. */
+function shownSeries() {
+  const all = seriesOf(PICTURES.kind);
+  if (PICTURES.layout === "all") return all.slice(0, MOST);
+  return PICTURES.runs.map((run) => all.find((series) => series.run === run)).filter(Boolean);
+}
+
+function drawPictures() {
+  const shown = shownSeries();
+  const place = document.getElementById("pictures-shown");
+  place.className = PICTURES.layout === "two" ? "shown two" : "shown";
+  place.replaceChildren(...shown.map(pictureFigure));
+}
+
+/** The steps of all pictures of the kind, so that the slider stands only where something is. */
+function stepsOfKind() {
+  return d3.sort(new Set(seriesOf(PICTURES.kind).flatMap((series) => series.steps)));
+}
+
+function slider() {
+  const steps = stepsOfKind();
+  const told = el("output", { for: "pictures-step" });
+  const move = (place) => {
+    PICTURES.step = steps[place];
+    told.textContent = `step ${PICTURES.step}`;
+    input.setAttribute("aria-valuetext", told.textContent);
+    drawPictures();
+  };
+  const input = el("input", { type: "range", id: "pictures-step", min: 0, max: steps.length - 1, value: steps.length - 1, input: (event) => move(Number(event.target.value)) });
+  return { element: el("label", { class: "slider" }, "Step ", input, told), move: () => move(steps.length - 1) };
+}
+
+function runChoice(place) {
+  const options = seriesOf(PICTURES.kind).map((series) => [String(series.run), DATA.runs[series.run].name]);
+  return select(place === 0 ? "Left" : "Right", options, String(PICTURES.runs[place]), (value) => { PICTURES.runs[place] = Number(value); drawPictures(); });
+}
+
+/** All that depends on the kind of picture. */
+function startKind(place, kind) {
+  PICTURES.kind = kind;
+  const runs = seriesOf(kind).map((series) => series.run);
+  PICTURES.runs = [runs[0], runs.at(runs.length > 1 ? 1 : 0)].slice(0, Math.max(1, Math.min(2, runs.length)));
+  const chosen = el("span", { class: "bar" }, PICTURES.runs.map((_, index) => runChoice(index)));
+  const layout = select("Show", [["two", "two runs side by side"], ["all", `all runs, ${MOST} at most`]], PICTURES.layout, (value) => {
+    PICTURES.layout = value;
+    chosen.hidden = value === "all";
+    drawPictures();
+  });
+  chosen.hidden = PICTURES.layout === "all";
+  const { element, move } = slider();
+  place.replaceChildren(el("div", { class: "bar" }, runs.length > 2 ? layout : null, chosen), element, el("div", { id: "pictures-shown" }));
+  move();
+}
+
+function startPictures(place) {
+  const inner = el("div");
+  const kinds = kindsOfPictures();
+  place.append(select("Kind", kinds.map((kind) => [kind, kind]), kinds[0], (kind) => startKind(inner, kind)), inner);
+  startKind(inner, kinds[0]);
+}
+
+/** On paper there is no slider: the last picture of every kind and run. */
+function picturesOnPaper() {
+  return kindsOfPictures().map((kind) => {
+    const figures = seriesOf(kind).slice(0, MOST).map((series) => {
+      const last = series.inlined.lastIndexOf(true);
+      if (last < 0) return null;
+      const caption = el("figcaption", {}, DATA.runs[series.run].name, el("span", { class: "quiet" }, ` step ${series.steps[last]}`));
+      return el("figure", {}, caption, el("img", { src: series.pictures[last], alt: "" }));
+    });
+    return el("div", {}, el("h3", {}, kind), el("div", { class: "shown" }, figures));
+  });
+}

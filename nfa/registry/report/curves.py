@@ -1,0 +1,126 @@
+"""Series as a page holds them: few enough points, as base64, and means over the runs of a group."""
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nfa.figures.training_analysis import Series
+from nfa.levels import LEVELS, SUFFIXES
+from nfa.registry.analyses.seed_groups import together
+from nfa.registry.report.page_data import Curve, Numbers
+from nfa.registry.report.reported import exists
+from nfa.registry.training.over_seeds import FEWEST
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+BESIDE: dict[str, Any] = {
+    "_se": "se",
+    "_unbiased": "unbiased",
+    "_chance": "chance",
+    "_chance_sd": "chance_sd",
+    "_shared": "shared",
+    "_shared_sd": "shared_sd",
+}
+assert tuple(BESIDE) == SUFFIXES
+MOST_VALUES = 1_000_000  # of all curves of a page together
+FEWEST_POINTS, MOST_POINTS = 20, 2000  # of a curve
+
+
+class Steps:
+    """The lists of steps of a page, each once."""
+
+    def __init__(self) -> None:
+        self.lists: list[list[int]] = []
+        self._places: dict[tuple[int, ...], int] = {}
+
+    def place(self, steps: Sequence[int]) -> int:
+        """Return the place of a list of steps, which is added if it is new."""
+        key = tuple(steps)
+        if key not in self._places:
+            self._places[key] = len(self.lists)
+            self.lists.append(list(key))
+        return self._places[key]
+
+
+def encoded(values: Iterable[float | None]) -> Numbers:
+    """Return numbers as a page holds them; None becomes NaN.
+
+    >>> encoded([1.0, None])
+    'AACAPwAAwH8='
+    """
+    array = np.array([np.nan if value is None else value for value in values], dtype="<f4")
+    return base64.b64encode(array.tobytes()).decode("ascii")
+
+
+def kept(values: "NDArray[np.float64]", most: int) -> "NDArray[np.intp]":
+    """Return the places of at most `most` values: all, or else the first, the last, and the lowest and the highest of
+    each of equally long stretches between them.
+
+    >>> kept(np.array([0.0, 1.0, 5.0, 2.0, -3.0, 1.0, 0.0, 4.0, 9.0]), 6).tolist()
+    [0, 2, 4, 6, 7, 8]
+    """
+    if len(values) <= most:
+        return np.arange(len(values))
+    stretches = np.array_split(np.arange(1, len(values) - 1), max(1, (most - 2) // 2))
+    ends = [place[of(values[place])] for place in stretches for of in (np.argmin, np.argmax)]
+    return np.unique([0, len(values) - 1, *ends])
+
+
+def points_of(curves: int) -> int:
+    """Return how many points each of so many curves may have."""
+    return min(MOST_POINTS, max(FEWEST_POINTS, MOST_VALUES // max(1, curves)))
+
+
+def existing(series: Mapping[str, Series]) -> dict[str, dict[int, float]]:
+    """Return series without values that are not finite."""
+    return {key: {step: value for step, value in of.items() if exists(value)} for key, of in series.items()}
+
+
+def curve(series: Mapping[str, Series], key: str, steps: Steps, most: int, of: int = 0) -> Curve | None:
+    """Return a series of a run, logged by its holder at the place `of`; None if it has no value."""
+    values = series.get(key)
+    if not values:
+        return None
+    beside = {name: series[f"{key}{end}"] for end, name in BESIDE.items() if series.get(f"{key}{end}")}
+    found = _curve(values, beside, steps, most)
+    return {**found, "of": of} if of else found
+
+
+def _curve(values: Series, beside: Mapping[Any, Series], steps: Steps, most: int) -> Curve:
+    order = sorted(values)
+    places = kept(np.array([values[step] for step in order]), most)
+    at = [order[place] for place in places]
+    found: Curve = {"steps": steps.place(at), "values": encoded(values[step] for step in at)}
+    for name, level in beside.items():
+        found[name] = encoded(level.get(step) for step in at)  # type: ignore[literal-required]
+    return {**found, "points": len(order)} if len(at) < len(order) else found
+
+
+def mean_curves(
+    runs: Sequence[Mapping[str, Series]], keys: Sequence[str], steps: Steps, most: int
+) -> dict[str, Curve | None]:
+    """Return the means over the runs of a group by key; None where the runs share no step.
+
+    From `FEWEST` runs on, the ends of the 95 % t-interval stand beside them.
+    """
+    wanted = {f"{key}{end}" for key in keys for end in ("", *LEVELS)}
+    found = together([{key: of for key, of in run.items() if key in wanted} for run in runs])
+    return {key: _mean_curve(found, key, steps, most) for key in keys}
+
+
+def _mean_curve(found: Mapping[str, Mapping[int, Any]], key: str, steps: Steps, most: int) -> Curve | None:
+    if key not in found:
+        return None
+    parts: dict[str, Series] = {
+        BESIDE[end]: {step: one.mean for step, one in found[f"{key}{end}"].items()}
+        for end in LEVELS
+        if f"{key}{end}" in found
+    }
+    of_key = found[key]
+    if next(iter(of_key.values())).n >= FEWEST:
+        parts |= {name: {step: getattr(one, name) for step, one in of_key.items()} for name in ("low", "high")}
+    parts["n"] = {step: one.n for step, one in of_key.items()}
+    return _curve({step: one.mean for step, one in of_key.items()}, parts, steps, most)

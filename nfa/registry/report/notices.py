@@ -1,0 +1,132 @@
+"""What a reader has to know beside the numbers: conventions, failures, and what is missing."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from nfa.plain_text import counted
+from nfa.registry.report.alignment_verdicts import sites_keys
+from nfa.registry.report.page_data import Line
+from nfa.registry.report.reported import Reported, ReportedRun, is_training
+from nfa.registry.report.scores import SPLITS
+from nfa.registry.report.series import ReadSeries, status
+from nfa.registry.report.shown_keys import loss_kinds
+from nfa.registry.report.words import MOST_LINES, line
+from nfa.relations import RELATIONS
+
+FEW = 100  # examples below which standard errors are large
+NAMED = 6  # runs that a sentence names
+
+
+def conventions(reported: Reported) -> list[Line]:
+    """Return how values were measured, each convention once, with a run that states it."""
+    found: dict[str, Line] = {}
+    for run_id, kind in _stating(reported):
+        for name, said in ((reported.config(run_id) or {}).get("conventions") or {}).items():
+            text = f"{kind}: {name.replace('_', ' ')}: {said}"
+            found.setdefault(text, line(text, run_id, "config.json"))
+    return list(found.values())
+
+
+def _stating(reported: Reported) -> Iterator[tuple[str, str]]:
+    """Yield a run of each group and its analyses, with what they are."""
+    for places in [*reported.groups.values()][:MOST_LINES]:
+        for holder in reported.runs[places[0]].measured.holders:
+            yield holder.info.run_id, str(holder.data.tags.get("nfa.entrypoint", "run"))
+
+
+def notices(reported: Reported, read_series: ReadSeries) -> list[Line]:
+    """Return failures, runs that have not ended, what is undefined, and what nfa does not know of a run."""
+    return [
+        *_states(reported),
+        *_foreign(reported),
+        *_losses(reported),
+        *_short(reported, read_series),
+        *_undefined(reported),
+        *_examples(reported),
+        *_seeds(reported),
+    ]
+
+
+def _states(reported: Reported) -> Iterator[Line]:
+    by_state: dict[str, list[ReportedRun]] = {}
+    for one in reported.runs:
+        by_state.setdefault(status(one), []).append(one)
+    for state, runs in by_state.items():
+        if state != "finished":
+            reasons = dict.fromkeys(text for one in runs[:NAMED] if (text := one.tags.get("nfa.error", "")))
+            why = f": {'; '.join(reasons)}" if reasons else ""
+            yield line(f"{_named(runs)}: {state}{why}. The values are those logged until then.", _ids(runs))
+
+
+def _foreign(reported: Reported) -> Iterator[Line]:
+    others = [one for one in reported.runs if not is_training(one.run)]
+    if others:
+        said = "not made by nfa, so what was trained on what, its seeds and its conventions are not known"
+        yield line(f"{_named(others)}: {said}.", _ids(others))
+    old = [one for one in reported.runs if one.tags.get("nfa.version", "").startswith("0.6")]
+    if old:
+        said = "made by nfa 0.6, which logged no chance levels, no commit of its analysis and no coverage"
+        yield line(f"{_named(old)}: {said}.", _ids(old))
+    without = [one for one in reported.runs if not one.owners]
+    if without:
+        yield line(f"{_named(without)}: no metrics were logged.", _ids(without))
+
+
+def _losses(reported: Reported) -> Iterator[Line]:
+    kinds = loss_kinds(reported)
+    if len(kinds) > 1:
+        yield line(f"The runs minimise different losses ({', '.join(kinds)}), whose values cannot be compared.")
+
+
+def _short(reported: Reported, read_series: ReadSeries) -> Iterator[Line]:
+    """Yield groups whose means end early, because one of their runs has ended early."""
+    for name, places in reported.groups.items():
+        ends = {place: max((max(of) for of in read_series.of_runs[place].values() if of), default=-1) for place in places}
+        if len(set(ends.values())) > 1:
+            first = min(ends, key=lambda place: ends[place])
+            one = reported.runs[first]
+            where = f"after {one.unit} {ends[first]}" if ends[first] >= 0 else "without values"
+            yield line(f"Means of {name} are only over steps that all runs share: {one.name} ends {where}.", one.id)
+
+
+def _undefined(reported: Reported) -> Iterator[Line]:
+    """Yield relations that have no value at a site where others of the same kind have one."""
+    for one in reported.runs[:MOST_LINES]:
+        keys = {name: sites_keys([one], name) for name in RELATIONS}
+        sites = {key.rpartition("/")[0] for of in keys.values() for key in of}
+        for name, of in keys.items():
+            lacking = sorted(sites - {key.rpartition("/")[0] for key in of}) if of else []
+            if lacking:
+                shown = ", ".join(lacking[:NAMED]) + (" …" if len(lacking) > NAMED else "")
+                said = f"{RELATIONS[name].label} is undefined at {counted(len(lacking), 'site')}: {shown}"
+                yield line(f"{one.name}: {said}. It is absent, not 0.", one.holder_of(of[0]), f"*/{name}")
+
+
+def _examples(reported: Reported) -> Iterator[Line]:
+    """Yield analyses of few examples."""
+    for one in reported.runs[:MOST_LINES]:
+        for holder in one.measured.holders:
+            config: Mapping[str, Any] = reported.config(holder.info.run_id) or {}
+            n = (config.get("conventions") or {}).get("examples")
+            if isinstance(n, int) and n < FEW:
+                said = f"{holder.info.run_name}: measured on {counted(n, 'example')}, so errors are large"
+                yield line(f"{said}; look at the standard errors.", holder.info.run_id, "config.json")
+
+
+def _seeds(reported: Reported) -> Iterator[Line]:
+    sizes = {name: len(places) for name, places in reported.groups.items()}
+    scored = any(key.partition("/")[0] in SPLITS for key in reported.keys)
+    if scored and max(sizes.values(), default=0) == 1:
+        yield line("There is one run of each kind, so nothing here tells how much a value varies with the seed.")
+    elif two := [name for name, size in sizes.items() if size == 2]:
+        shown = ", ".join(two[:NAMED]) + (" …" if len(two) > NAMED else "")
+        yield line(f"Two seeds of {shown}: too few for an interval, so their range is told and no band is drawn.")
+
+
+def _named(runs: Sequence[ReportedRun]) -> str:
+    shown = ", ".join(one.name for one in runs[:NAMED])
+    return shown + (f" and {len(runs) - NAMED:,} more runs" if len(runs) > NAMED else "")
+
+
+def _ids(runs: Sequence[ReportedRun]) -> str:
+    return ",".join(one.id for one in runs[:NAMED])

@@ -1,0 +1,179 @@
+"""The runs of a page: which they are, what sets them apart, and the last values that they have logged."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from nfa.bookkeeping import is_bookkeeping
+from nfa.errors import Refusal
+from nfa.levels import is_beside, value_key
+from nfa.registry import tracking
+from nfa.registry.results.reading import by_name
+from nfa.registry.results.variants import WORKLOAD, seed_of, unit_of, variants
+from nfa.registry.tracking import MeasuredRun
+
+LARGEST = 3.4028234e38  # of float32; MLflow's SQL store keeps an infinite value as a larger number
+Run = Any  # an MLflow Run; only nfa.registry.tracking knows the class
+
+
+@dataclass(frozen=True)
+class ReportedRun:
+    """A run whose values are shown: its name, which is unique, and what distinguishes it apart from its seed."""
+
+    measured: MeasuredRun
+    name: str
+    variant: str
+
+    @property
+    def run(self) -> Run:
+        """The run itself."""
+        return self.measured.run
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        return str(self.run.info.run_id)
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """Its tags."""
+        found: Mapping[str, str] = self.run.data.tags
+        return found
+
+    @cached_property
+    def seed(self) -> int | None:
+        """Its seed, if it is known."""
+        return seed_of(self.measured)
+
+    @cached_property
+    def unit(self) -> str:
+        """What its steps count: epoch or step."""
+        return unit_of(self.measured)
+
+    @cached_property
+    def parameters(self) -> Mapping[str, str]:
+        """Its parameters, the resolved ones where these differ from what was typed."""
+        return tracking.parameters(self.run)
+
+    @cached_property
+    def owners(self) -> Mapping[str, int]:
+        """The place among its holders of the first that has logged a value, by key."""
+        return {
+            key: place
+            for place, holder in reversed([*enumerate(self.measured.holders)])
+            for key in holder.data.metrics
+            if not is_beside(key)
+        }
+
+    @cached_property
+    def last(self) -> Mapping[str, tuple[int, float]]:
+        """The last step and value by key, with what stands beside; values that are not finite are left out."""
+        return {
+            row.key: (row.step, row.value)
+            for place, holder in enumerate(self.measured.holders)
+            for row in tracking.latest_of(holder)
+            if self.owners.get(value_key(row.key)) == place and exists(row.value)
+        }
+
+    def holder_of(self, key: str) -> str:
+        """Return the id of the run that has logged a key: the run itself or one of its analyses."""
+        return str(self.measured.holders[self.owners.get(key, 0)].info.run_id)
+
+
+@dataclass(frozen=True)
+class Reported:
+    """All that a page is about.
+
+    Attributes:
+        named: The runs that the user has named.
+        runs: The runs whose values are shown.
+        parents: The runs between these two, and the named ones that are parents.
+        comparisons: Comparisons of these runs.
+    """
+
+    named: Sequence[Run]
+    runs: Sequence[ReportedRun]
+    parents: Sequence[Run] = ()
+    comparisons: Sequence[Run] = ()
+    configs: dict[str, Mapping[str, Any] | None] = field(default_factory=dict)
+
+    @cached_property
+    def groups(self) -> Mapping[str, list[int]]:
+        """The places of the runs of each variant, by the name of the group."""
+        found: dict[str, list[int]] = {}
+        for place, one in enumerate(self.runs):
+            found.setdefault(one.variant, []).append(place)
+        return {variant or self._only(places): places for variant, places in found.items()}
+
+    def _only(self, places: Sequence[int]) -> str:
+        return self.runs[places[0]].name if len(places) == 1 else "all runs"
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """The keys of all values that tell of a model, in the order in which they are met."""
+        return list(dict.fromkeys(key for one in self.runs for key in one.owners if not is_bookkeeping(key)))
+
+    @property
+    def analyses(self) -> Iterator[tuple[ReportedRun, Run]]:
+        """Each analysis with the run whose values it has logged."""
+        return ((one, holder) for one in self.runs for holder in one.measured.holders if tracking.is_analysis(holder))
+
+    def config(self, run_id: str) -> Mapping[str, Any] | None:
+        """Return the config.json of a run; None if it has none or it is damaged."""
+        if run_id not in self.configs:
+            self.configs[run_id] = stored_json(run_id, "config.json")
+        return self.configs[run_id]
+
+
+def find(run_ids: str) -> Reported:
+    """Return what a page about these runs tells; raise `Refusal` if one does not exist."""
+    named = tracking.named_runs(run_ids)
+    found = by_name(tracking.measured(named))
+    labels = variants(found)
+    runs = [ReportedRun(one, name, labels[name]) for name, one in found.items()]
+    parents, nested = _parents(named, {one.id for one in runs})
+    compared = {run.info.run_id: run for run in [*nested, *tracking.comparisons([one.id for one in runs])]}
+    return Reported(named, runs, parents, [*compared.values()])
+
+
+def _parents(named: Sequence[Run], leaves: set[str]) -> tuple[list[Run], list[Run]]:
+    """Return the parents at and below the named runs, and the comparisons that are named or below these."""
+    plain = [run for run in named if not tracking.is_analysis(run)]
+    compared = [run for run in named if tracking.is_analysis(run) and not tracking.is_report(run)]
+    if {run.info.run_id for run in plain} <= leaves:
+        return [], compared
+    below = tracking.below(plain)
+    every = {run.info.run_id: run for run in [*plain, *(child for of in below.values() for child in of)]}
+    parents = [run for run_id, run in every.items() if run_id not in leaves and not tracking.is_analysis(run)]
+    analyses = [run for parent in parents for run in below.get(parent.info.run_id, ()) if tracking.is_analysis(run)]
+    return parents, [*compared, *(run for run in analyses if not tracking.is_report(run))]
+
+
+def check(reported: Reported, run_ids: str) -> None:
+    """Raise `Refusal` if no run has anything to show: neither a value nor a parameter."""
+    if not any(one.owners or one.parameters for one in reported.runs) and not reported.parents:
+        got = f"run_id={run_ids} (no metrics and no parameters)"
+        raise Refusal(got, "runs that have logged something", "train first: mlflow run . -e train")
+
+
+def stored_json(run_id: str, path: str) -> Mapping[str, Any] | None:
+    """Return a JSON file of a run; None if it has none, or if it cannot be read."""
+    try:
+        if not tracking.has_artifact(run_id, path):
+            return None
+        content: Mapping[str, Any] = tracking.get_json(run_id, path)
+    except (Refusal, *tracking.StoreError):
+        return None
+    return content
+
+
+def exists(value: float) -> bool:
+    """Return whether a value is finite, also as MLflow stores it."""
+    return math.isfinite(value) and abs(value) <= LARGEST
+
+
+def is_training(run: Run) -> bool:
+    """Return whether a run is a training of nfa, of which more is known than of others."""
+    return WORKLOAD in run.data.tags

@@ -1,0 +1,140 @@
+"""The numbers of a page: runs, groups, series, means over seeds, and last values."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from nfa.bookkeeping import is_bookkeeping
+from nfa.console import bar
+from nfa.figures.training_analysis import Series
+from nfa.levels import SUFFIXES, is_beside
+from nfa.registry import tracking
+from nfa.registry.report.curves import Steps, curve, encoded, existing, mean_curves, points_of
+from nfa.registry.report.page_data import Curve, Latest, PageGroup, PageNumbers, PageRun, PictureSeries
+from nfa.registry.report.reported import Reported, ReportedRun
+from nfa.registry.report.shown_keys import ShownKeys
+
+AT_ONCE = 50  # runs whose series are read together
+COMMIT = "mlflow.source.git.commit"
+RunSeriesByKey = Mapping[str, Series]
+
+
+@dataclass(frozen=True)
+class ReadSeries:
+    """The series of the shown keys, one mapping for each run, by key and with what stands beside them."""
+
+    of_runs: Sequence[RunSeriesByKey]
+
+    def single(self, keys: Sequence[str]) -> list[str]:
+        """Return those of the keys of which no run has more than one value."""
+        return [key for key in keys if all(len(one.get(key, ())) < 2 for one in self.of_runs)]
+
+
+def read(reported: Reported, keys: Sequence[str]) -> ReadSeries:
+    """Read the series of these keys, some runs at a time; values that are not finite are left out."""
+    starts = range(0, len(reported.runs), AT_ONCE)
+    found: list[RunSeriesByKey] = []
+    for start in bar(starts, "reading", unit=f"×{AT_ONCE} runs"):
+        found += _some(reported.runs[start : start + AT_ONCE], set(keys))
+    return ReadSeries(found)
+
+
+def _some(runs: Sequence[ReportedRun], keys: Collection[str]) -> Iterator[RunSeriesByKey]:
+    """Yield the series of each run; a value and what stands beside it come from the run that owns the value."""
+    needed = {one.holder_of(key) for one in runs for key in one.owners.keys() & keys}
+    among = {f"{key}{end}" for key in keys for end in ("", *SUFFIXES)}
+    logged = tracking.histories(sorted(needed), among) if needed and among else {}
+    for one in runs:
+        own = {key: logged[one.holder_of(key)] for key in one.owners.keys() & keys}
+        ends = ("", *SUFFIXES)
+        yield existing({f"{key}{end}": of[f"{key}{end}"] for key, of in own.items() for end in ends if key + end in of})
+
+
+def page_numbers(
+    reported: Reported, shown: ShownKeys, read_series: ReadSeries, pictures: list[PictureSeries]
+) -> PageNumbers:
+    """Return all that the script of the page draws."""
+    steps, keys = Steps(), shown.names
+    groups = _groups(reported)
+    several = any(len(group["runs"]) > 1 for group in groups)
+    most = points_of(len(keys) * (len(reported.runs) + (len(groups) if several else 0)))
+    curves = _curves(reported, keys, read_series, steps, most)
+    return {
+        "runs": [page_run(one) for one in reported.runs],
+        "groups": groups,
+        "steps": steps.lists,
+        "keys": shown.keys,
+        "curves": curves,
+        "means": _means(groups, keys, read_series, curves, steps, most) if several else {},
+        "latest": _latest(reported),
+        "sections": shown.sections,
+        "pictures": pictures,
+    }
+
+
+def _groups(reported: Reported) -> list[PageGroup]:
+    return [{"name": name, "runs": places} for name, places in reported.groups.items()]
+
+
+def _curves(
+    reported: Reported, keys: Sequence[str], read_series: ReadSeries, steps: Steps, most: int
+) -> dict[str, list[Curve | None]]:
+    runs = [*zip(reported.runs, read_series.of_runs, strict=True)]
+    return {key: [curve(series, key, steps, most, one.owners.get(key, 0)) for one, series in runs] for key in keys}
+
+
+def _means(
+    groups: Sequence[PageGroup],
+    keys: Sequence[str],
+    read_series: ReadSeries,
+    curves: Mapping[str, Sequence[Curve | None]],
+    steps: Steps,
+    most: int,
+) -> dict[str, list[Curve | None]]:
+    """Return the means of each group by key; of a single run, its own series."""
+    found: dict[str, list[Curve | None]] = {key: [] for key in keys}
+    for group in bar(groups, "means", unit="group"):
+        places = group["runs"]
+        of = mean_curves([read_series.of_runs[place] for place in places], keys, steps, most) if places[1:] else {}
+        for key in keys:
+            found[key].append(of[key] if of else curves[key][places[0]])
+    return found
+
+
+def page_run(one: ReportedRun) -> PageRun:
+    """Return a run as the page holds it."""
+    info, tags = one.run.info, one.tags
+    return {
+        "id": one.id,
+        "name": one.name,
+        "variant": one.variant,
+        "seed": one.seed,
+        "entrypoint": tags.get("nfa.entrypoint", ""),
+        "status": status(one),
+        "started": datetime.fromtimestamp(info.start_time / 1000, UTC).isoformat(timespec="seconds"),
+        "seconds": (info.end_time - info.start_time) / 1000 if info.end_time else None,
+        "commit": tags.get(COMMIT, ""),
+        "coverage": tags.get("nfa.coverage", ""),
+        "unit": one.unit,
+        "holders": [holder.info.run_id for holder in one.measured.holders],
+        "parameters": dict(one.parameters),
+    }
+
+
+def status(one: ReportedRun) -> str:
+    """Return the true state of a run; of a run without nfa's tag, that of MLflow."""
+    state = str(one.tags.get("nfa.state", one.run.info.status.lower()))
+    return "stopped without a word" if state == "running" and is_dead(one) else state
+
+
+def is_dead(one: ReportedRun) -> bool:
+    """Return whether a run of nfa says that it is running and is not."""
+    return one.tags.get("nfa.state") == "running" and not tracking.is_running(one.run)
+
+
+def _latest(reported: Reported) -> Latest:
+    keys = sorted({key for one in reported.runs for key in one.last if not is_beside(key) and not is_bookkeeping(key)})
+    return {
+        "values": {key: encoded(one.last[key][1] if key in one.last else None for one in reported.runs) for key in keys},
+        "steps": {key: encoded(one.last[key][0] if key in one.last else None for one in reported.runs) for key in keys},
+    }

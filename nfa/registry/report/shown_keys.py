@@ -1,0 +1,225 @@
+"""Which series are on a page, in which sections, and how each is drawn."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+from nfa.figures.flow import CURVES, MAPS
+from nfa.figures.gradient_series import LABELS
+from nfa.figures.gradient_series import LOGARITHMIC as OF_GRADIENTS
+from nfa.figures.site_kinds import some
+from nfa.figures.style import LOSSES, site_label
+from nfa.levels import SUFFIXES
+from nfa.plain_text import counted, natural
+from nfa.registry.report.page_data import PageKey, Section
+from nfa.registry.report.reported import Reported
+from nfa.registry.results.run_series import SPLITS
+from nfa.registry.results.run_table import chosen
+from nfa.registry.sweeps.objectives import more_is_better
+from nfa.relations import RELATIONS
+
+MOST_SERIES = 15_000  # of all runs, with what stands beside them
+MOST_PANELS = 12  # of a section; heat maps show the other sites
+SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test", "eval": "held-out"}
+LIMITS: dict[str, tuple[float | None, float | None]] = {
+    "*/loss": (0, None),
+    "*/accuracy": (0, 1),
+    "*/pearson": (-1, 1),
+    "gradient/*cosine": (-1, 1),
+    "gradient/silhouette": (-1, 1),
+    "gradient/correlation_with_previous": (-1, 1),
+    "gradient/effective_rank": (1, None),
+    "gradient/label_noise_auc*": (0, 1),
+    "gradient/zero_fraction": (0, 1),
+    "gradient/*": (0, None),
+    "flow/*": (0, None),
+}
+LOGARITHMIC = (*OF_GRADIENTS, "flow/*")
+SCALES = {
+    "cosine": "cosine similarity",
+    "exponent": "exponent",
+    "overlap": "overlap of the leading eigenvectors, 0 to 1",
+    "stable rank": "stable rank",
+    "known share": "share in the known features",
+}
+UNITS = {"accuracy": "share of examples", "pearson": "Pearson's r"}
+
+
+@dataclass(frozen=True)
+class ShownKeys:
+    """The keys whose series are on a page, its sections, and what is not there, in words."""
+
+    keys: list[PageKey]
+    sections: list[Section]
+    left_out: list[str] = field(default_factory=list)
+
+    def without(self, keys: Sequence[str]) -> "ShownKeys":
+        """Return these keys without some that have a single value in each run; relations of sites stay."""
+        single = {key["key"] for key in self.keys if key["key"] in keys and not key["relation"]}
+        sections: list[Section] = [{**of, "keys": [key for key in of["keys"] if key not in single]} for of in self.sections]
+        said = f"{counted(len(single), 'key')} with a single value in each run: the table has it."
+        return ShownKeys(
+            [key for key in self.keys if key["key"] not in single],
+            [of for of in sections if of["keys"] or of["relations"]],
+            [*self.left_out, *([f"A curve of {said}"] if single else [])],
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """The metric keys."""
+        return [key["key"] for key in self.keys]
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Keys that are drawn together: a section, or a part of one."""
+
+    title: str
+    sentence: str
+    keys: Sequence[str]
+    relation: str = ""
+
+
+def choose(reported: Reported, asked: str) -> ShownKeys:
+    """Choose the series of a page: those that are `asked` for, or else as many of the usual ones as fit.
+
+    Raises:
+        Refusal: No run has logged a key that is asked for.
+    """
+    wanted = chosen(asked, reported.keys) if asked.strip() else reported.keys
+    costs = _costs(reported, wanted)
+    room, taken, missing = (10**9 if asked.strip() else MOST_SERIES), list[_Block](), list[str]()
+    for block in _blocks(wanted):
+        fitting, room = _fitting(block, costs, room)
+        missing += [key for key in block.keys if key not in fitting]
+        if fitting:
+            taken.append(_Block(block.title, block.sentence, fitting, block.relation))
+    keys = [_page_key(key, reported) for key in dict.fromkeys(key for block in taken for key in block.keys)]
+    return ShownKeys(keys, [*_sections(taken)], [*_left_out(reported, wanted, missing)])
+
+
+def _costs(reported: Reported, wanted: Sequence[str]) -> dict[str, int]:
+    """Return by key how many series it has in all runs, with what stands beside it."""
+    costs = dict.fromkeys(wanted, 0)
+    for one in reported.runs:
+        for key in one.owners.keys() & costs.keys():
+            costs[key] += 1 + sum(f"{key}{end}" in one.last for end in SUFFIXES)
+    return costs
+
+
+def _fitting(block: _Block, costs: Mapping[str, int], room: int) -> tuple[list[str], int]:
+    """Return the keys of a block for which there is room, and the room that is left; of sites, evenly spaced ones."""
+    keys = list(block.keys)
+    if block.relation:
+        while len(keys) > 1 and sum(costs[key] for key in keys) > room:
+            keys = some(block.keys, len(keys) - 1)
+    found = []
+    for key in keys:
+        if costs[key] <= room:
+            found.append(key)
+            room -= costs[key]
+    return found, room
+
+
+def _blocks(keys: Sequence[str]) -> Iterator[_Block]:
+    """Yield the keys in the order of a page: losses, scores, relations, gradients, flow, then all others."""
+    rest = dict.fromkeys(sorted(keys, key=natural))
+
+    def take(*patterns: str) -> list[str]:
+        found = [key for pattern in patterns for key in rest if fnmatchcase(key, pattern)]
+        for key in found:
+            rest.pop(key, None)
+        return list(dict.fromkeys(found))
+
+    yield _Block("Losses", "What training minimises, and the same on examples that it did not see.", take(*_losses()))
+    scores = [f"{split}/*" for split in SPLITS if split != "nfa"]
+    yield _Block("Scores", "What the models are judged by.", take(*scores))
+    for name, relation in RELATIONS.items():
+        said = f"{' and '.join(relation.matrices)} of each site: {SCALES[relation.kind]}."
+        yield _Block(relation.label, said, take(f"*/{name}"), name)
+    said = "How the gradients of single examples point: alike within a class, or apart."
+    yield _Block("Gradient directions", said, take("gradient/*"))
+    yield _Block("Gradient flow", "Whether the front of the network learns.", take(*CURVES))
+    for name, label in MAPS.items():
+        yield _Block(f"Gradient flow: {label}", "Of each part of the network.", take(f"flow/*/{name}"), name)
+    yield _Block("Other values", "All other metrics that the runs have logged.", list(rest))
+
+
+def _losses() -> Iterator[str]:
+    for split in ("train", "val", "eval", "test"):
+        yield f"{split}/loss*"
+
+
+def _sections(blocks: Sequence[_Block]) -> Iterator[Section]:
+    for block in blocks:
+        drawn = some(block.keys, MOST_PANELS) if block.relation else block.keys[: 2 * MOST_PANELS]
+        left = len(block.keys) - len(drawn)
+        where = "the heat map shows all sites" if block.relation else "the table has all"
+        yield {
+            "title": block.title,
+            "sentence": block.sentence,
+            "keys": list(drawn),
+            "relations": [block.relation] if block.relation else [],
+            "missing": f"{len(drawn)} of {len(block.keys)} curves are drawn; {where}." if left else "",
+        }
+
+
+def _left_out(reported: Reported, wanted: Sequence[str], missing: Sequence[str]) -> Iterator[str]:
+    where = "their last values are in the table; name them in keys=… to see their series"
+    if missing:
+        shown = ", ".join(missing[:8]) + (" …" if len(missing) > 8 else "")
+        yield f"The series of {counted(len(missing), 'key')} have no room here ({shown}): {where}."
+    if others := len(reported.keys) - len(wanted):
+        yield f"{counted(others, 'key')} that keys= does not name: {where}."
+
+
+def _page_key(key: str, reported: Reported) -> PageKey:
+    site, _, name = key.rpartition("/")
+    of_flow = name in MAPS and site.startswith("flow/")
+    relation = name if name in RELATIONS or of_flow else ""
+    site = site.removeprefix("flow/") if of_flow else site if relation else ""
+    more = more_is_better(key)
+    return {
+        "key": key,
+        "title": _title(key, site, relation),
+        "site": site,
+        "relation": relation,
+        "axis": _axis(key, relation, reported),
+        "limits": _limits(key, relation),
+        "logarithmic": any(fnmatchcase(key, pattern) for pattern in LOGARITHMIC),
+        "better": "" if more is None or relation else "high" if more else "low",
+    }
+
+
+def _title(key: str, site: str, relation: str) -> str:
+    if relation:
+        label = RELATIONS[relation].label if relation in RELATIONS else MAPS[relation]
+        return f"{site_label(site)}: {label}"
+    if known := LABELS.get(key) or CURVES.get(key):
+        return known
+    split, _, name = key.partition("/")
+    return f"{SPLIT_NAMES[split]} {name.replace('_', ' ')}" if split in SPLIT_NAMES else key
+
+
+def _axis(key: str, relation: str, reported: Reported) -> str:
+    """Return the label of an axis; of a loss with its kinds, because different losses are not comparable."""
+    if relation:
+        return SCALES[RELATIONS[relation].kind] if relation in RELATIONS else MAPS[relation]
+    split, _, name = key.partition("/")
+    if split in SPLIT_NAMES and name == "loss":
+        kinds = loss_kinds(reported)
+        return "loss" if not kinds else f"loss: {kinds[0]}" if len(kinds) == 1 else f"losses: {', '.join(kinds)}"
+    return UNITS.get(name, LOSSES.get(key, {}).get("label", _title(key, "", "")))
+
+
+def loss_kinds(reported: Reported) -> list[str]:
+    """Return which losses the runs were trained with, as far as their parameters tell."""
+    return sorted({text for one in reported.runs if (text := one.parameters.get("loss", ""))})
+
+
+def _limits(key: str, relation: str) -> list[float | None]:
+    if relation in RELATIONS:
+        known: Any = RELATIONS[relation].limits or (None, None)
+        return [1, None] if RELATIONS[relation].kind == "stable rank" else list(known)
+    return next((list(limits) for pattern, limits in LIMITS.items() if fnmatchcase(key, pattern)), [None, None])

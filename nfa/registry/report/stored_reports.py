@@ -1,0 +1,112 @@
+"""Reports and tables that runs have stored, as a page shows them."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nfa.errors import Refusal
+from nfa.plain_text import counted
+from nfa.registry import tracking
+from nfa.registry.report.page_data import TableOf, TextFile
+from nfa.registry.report.reported import Reported, Run
+
+MOST_FILES, MOST_LETTERS = 40, 60_000
+MOST_ROWS = 500
+MOST_RUNS = 60  # whose files are looked at
+TITLES = {
+    "study.txt": "study",
+    "gradient_flow.txt": "gradient flow",
+    "comparison_report.txt": "comparison",
+    "ablation.txt": "ablation",
+    "synthesis_report.txt": "synthesis of teachers",
+}
+
+
+@dataclass
+class StoredReports:
+    """Texts and tables, and what was left out, in words."""
+
+    texts: list[TextFile] = field(default_factory=list)
+    tables: list[TableOf] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+
+def stored_reports(reported: Reported) -> StoredReports:
+    """Return the text reports of all runs, and the tables of parents and comparisons."""
+    found = StoredReports()
+    together = {run.info.run_id for run in [*reported.parents, *reported.comparisons]}
+    runs = _runs(reported)
+    for run in runs[:MOST_RUNS]:
+        for path in _root(run):
+            if path.endswith(".txt"):
+                _add_text(found, run, path)
+            elif path.endswith(".csv") and run.info.run_id in together:
+                _add_table(found, run, path)
+    if len(runs) > MOST_RUNS:
+        left = counted(len(runs) - MOST_RUNS, "run")
+        found.left_out.append(f"Reports that {left} may have stored: look at their artifacts.")
+    return found
+
+
+def _runs(reported: Reported) -> list[Run]:
+    """Return the runs that may have reports, each once: parents and comparisons, analyses, then trainings."""
+    leaves = [one.run for one in reported.runs]
+    order = [*reported.parents, *reported.comparisons, *(run for _, run in reported.analyses), *leaves]
+    return [*{run.info.run_id: run for run in order}.values()]
+
+
+def _root(run: Run) -> list[str]:
+    try:
+        return tracking.files(run.info.run_id)
+    except (Refusal, *tracking.StoreError):
+        return []
+
+
+def _add_text(found: StoredReports, run: Run, path: str) -> None:
+    text = _read(found, run, path)
+    if text is None:
+        return
+    if len(found.texts) == MOST_FILES or len(text) > MOST_LETTERS:
+        found.left_out.append(f"{path} of run {run.info.run_id[:12]} ({len(text):,} letters): it is among its files.")
+        return
+    name = TITLES.get(path, Path(path).stem.replace("_", " "))
+    found.texts.append(
+        {"title": f"{name}: {run.info.run_name}", "run": run.info.run_id, "path": path, "text": text.rstrip("\n")}
+    )
+
+
+def _add_table(found: StoredReports, run: Run, path: str) -> None:
+    text = _read(found, run, path)
+    if text is None:
+        return
+    rows = list(csv.reader(text.splitlines()))
+    if not rows[1:] or len(rows) > MOST_ROWS + 1 or len(found.tables) == MOST_FILES:
+        left = counted(max(0, len(rows) - 1), "row")
+        found.left_out.append(f"The table {path} of run {run.info.run_id[:12]} ({left}): it is among its files.")
+        return
+    name = f"{Path(path).stem.replace('_', ' ')}: {run.info.run_name} ({path} of run {run.info.run_id})"
+    found.tables.append({"name": name, "head": rows[0], "rows": [*_cells(rows[1:])]})
+
+
+def _cells(rows: Sequence[Sequence[str]]) -> Iterator[list[str]]:
+    for row in rows:
+        yield [_shorter(cell) for cell in row]
+
+
+def _shorter(cell: str) -> str:
+    """Return a number with six digits, which are more than any of these is known to; other cells are unchanged."""
+    if "." not in cell and "e" not in cell:
+        return cell
+    try:
+        return f"{float(cell):.6g}"
+    except ValueError:
+        return cell
+
+
+def _read(found: StoredReports, run: Run, path: str) -> str | None:
+    try:
+        return tracking.get(run.info.run_id, path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError, *tracking.StoreError) as trouble:
+        found.left_out.append(f"{path} of run {run.info.run_id[:12]}, which cannot be read: {trouble}")
+        return None

@@ -1,0 +1,120 @@
+"""What analyses, comparisons and studies have found, in sentences with intervals."""
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+
+from nfa.errors import Refusal
+from nfa.parameter_groups import ParameterGroups
+from nfa.registry import tracking
+from nfa.registry.analyses import gradient_chance, gradient_flow_report
+from nfa.registry.analyses.checkpoint_units import unit_of
+from nfa.registry.families.registry import families
+from nfa.registry.places import named
+from nfa.registry.report.alignment_verdicts import alignment
+from nfa.registry.report.page_data import Line
+from nfa.registry.report.reported import Reported, Run, stored_json
+from nfa.registry.report.scores import scores
+from nfa.registry.report.study_verdicts import study
+from nfa.registry.report.words import MOST_LINES, line
+
+MOST_ANALYSES = 40  # whose files are read
+Said = Callable[[Reported], Iterator[Line]]
+
+
+def verdicts(reported: Reported) -> list[tuple[str, list[Line]]]:
+    """Return the sentences by heading; a heading without any is left out."""
+    kinds: dict[str, Said] = {
+        "Losses and scores": scores,
+        "Alignment": alignment,
+        "Gradient directions": directions,
+        "Gradient flow": flow,
+        "Comparisons": compared,
+        "Study": studies,
+    }
+    found = [(heading, list(of(reported))) for heading, of in kinds.items()]
+    return [(heading, lines) for heading, lines in found if lines]
+
+
+def analyses_of(reported: Reported, entrypoint: str) -> Iterator[tuple[str, Run]]:
+    """Yield the newest analysis of a kind of each run with the name of the run, up to `MOST_ANALYSES` of them."""
+    seen: set[str] = set()
+    wanted = ((one, run) for one, run in reported.analyses if run.data.tags.get("nfa.entrypoint") == entrypoint)
+    for one, run in islice(wanted, MOST_ANALYSES):
+        if one.id not in seen:
+            seen.add(one.id)
+            yield one.name, run
+
+
+def directions(reported: Reported) -> Iterator[Line]:
+    """Yield how the cosines and shares of gradient directions lie to their chance levels, and the noise scale."""
+    for name, run in analyses_of(reported, "gradient_directions"):
+        run_id = run.info.run_id
+        series, config = tracking.history(run_id), reported.config(run_id) or {}
+        unit = unit_of(config)
+        last = max((max(of) for key, of in series.items() if key.endswith("_chance_sd") and of), default=None)
+        for said in gradient_chance.verdicts(series, unit):
+            yield line(f"{name}: {said}.", run_id, "gradient/*", last)
+        yield from _noise(name, run_id, series, unit)
+
+
+def _noise(name: str, run_id: str, series: Mapping[str, Mapping[int, float]], unit: str) -> Iterator[Line]:
+    key = "gradient/noise_scale"
+    if of := series.get(key):
+        last = max(of)
+        error = series.get(f"{key}_se", {}).get(last)
+        within = f" ± {2 * error:.2g}" if error else ""
+        yield line(f"{name}: noise scale tr Σ / |G|² at {unit} {last}: {of[last]:.3g}{within}.", run_id, key, last)
+
+
+def flow(reported: Reported) -> Iterator[Line]:
+    """Yield the verdicts on gradient flow at the last checkpoint."""
+    for name, run in analyses_of(reported, "gradient_flow"):
+        run_id = run.info.run_id
+        config, series = reported.config(run_id) or {}, tracking.history(run_id)
+        if "groups" not in config or not gradient_flow_report.epochs_of(series):
+            yield line(f"{name}: the analysis of gradient flow has ended before its verdicts.", run_id)
+            continue
+        unit = unit_of(config)
+        for said in gradient_flow_report.verdict_lines(series, ParameterGroups(**config["groups"]), unit):
+            step = max(gradient_flow_report.epochs_of(series))
+            yield line(f"{name}: {said}.", run_id, "flow/*", step)
+
+
+def compared(reported: Reported) -> Iterator[Line]:
+    """Yield the results of comparisons: of gradient flow, and those that a family of models makes."""
+    for run in [*reported.comparisons, *reported.parents]:
+        yield from _of_family(run)
+        found = stored_json(run.info.run_id, "gradient_flow.json") or {}
+        for arm, remedy in found.get("remedies", {}).items():
+            if remedy:
+                factors = f"gradient ratio × {_number(remedy['gradient_factor'])}, update ratio × "
+                said = f"{arm} against {found['compared_with']}: {factors}{_number(remedy['update_factor'])}"
+                verdict = f": {remedy['verdict']}" if "verdict" in remedy else ""
+                yield line(f"{said}{verdict}.", run.info.run_id, "gradient_flow.json")
+
+
+def _number(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.3g}"
+
+
+def _of_family(run: Run) -> Iterator[Line]:
+    """Yield what the family that has made a run tells of its results."""
+    point = {name: one for family in families() for name, one in family.entry_points.items()}.get(
+        run.data.tags.get("nfa.entrypoint", "")
+    )
+    if point is None or not point.verdicts:
+        return
+    run_id = run.info.run_id
+    try:
+        if tracking.has_artifact(run_id, point.results):
+            for said in named(point.verdicts)(run_id):
+                yield line(f"{said}.", run_id, point.results)
+    except (Refusal, *tracking.StoreError) as trouble:
+        yield line(f"{point.results} cannot be read: {trouble}", run_id, point.results)
+
+
+def studies(reported: Reported) -> Iterator[Line]:
+    """Yield the results of studies."""
+    for run in reported.parents:
+        if found := stored_json(run.info.run_id, "study.json"):
+            yield from study(run.info.run_id, found)
