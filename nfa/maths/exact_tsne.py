@@ -14,9 +14,9 @@ ENOUGH = 1e-5  # of an entropy in nats
 
 
 def affinities(squared: Float[np.ndarray, "n n"], perplexity: float) -> Float[np.ndarray, "n n"]:
-    """Return p_ij = (p_j|i + p_i|j) / 2n with p_j|i ∝ exp(−β_i d²_ij), whose entropy is the logarithm of the perplexity.
+    """Return p_ij = (p_j|i + p_i|j) / 2n with p_j|i ∝ exp(−β_i d²_ij) of the entropy log(perplexity).
 
-    Where that is not possible, as with more than so many equal points, β_i is the nearest that was tried.
+    Where no β_i gives that entropy, as for more equal points than the perplexity, it is the last one that was tried.
 
     Args:
         squared: Squared distances of all pairs of points [n, n].

@@ -1,5 +1,5 @@
-"""t-SNE with all pairs is the published one: its affinities have the perplexity, its gradient is that of the divergence,
-and its steps are those of scikit-learn's exact method.
+"""t-SNE with all pairs is the published one: its affinities have the perplexity, its gradient is that of the
+divergence, and its steps are those of scikit-learn's exact method.
 """
 
 import numpy as np
