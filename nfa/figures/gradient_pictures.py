@@ -13,6 +13,7 @@ from nfa.figures.style import add_title, axis_label, by_rows, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.collections import LineCollection
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
@@ -22,6 +23,7 @@ FEW_CLASSES, NAMED_CLASSES = 10, 30
 TITLE = 27  # letters in a line above a matrix of a page
 NARROWEST = 4.6  # inches of a page, for its title and legend
 SPELLED = "t-SNE: t-distributed stochastic neighbour embedding"
+PIXELS = 720  # across the matrix of a single checkpoint
 AREA = 42.0  # area of the largest mark, in points²
 
 
@@ -186,14 +188,14 @@ def _some(of_run: Mapping[int, DrawnDirections], most: int) -> dict[int, DrawnDi
 def _matrix(axes: "Axes", shown: DrawnDirections, *, labels: bool = True) -> Any:
     axes.axis("on")
     axes.grid(visible=False)
-    image = axes.imshow(shown.cosines, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="antialiased")
+    # A mixture of red and blue is purple, the colour of no cosine. Only where several cosines share a pixel they mix.
+    interpolation = "nearest" if labels and len(shown.cosines) <= PIXELS else "antialiased"
+    image = axes.imshow(shown.cosines, cmap="RdBu_r", vmin=-1, vmax=1, interpolation=interpolation)
     axes.set(xticks=[], yticks=[])
     if shown.classes is None:
         return image
     edges = np.flatnonzero(np.diff(shown.classes)) + 1
-    for edge in edges:
-        axes.axhline(edge - 0.5, color="0.2", linewidth=0.4)
-        axes.axvline(edge - 0.5, color="0.2", linewidth=0.4)
+    axes.add_collection(_lines_between(edges - 0.5, len(shown.classes)), autolim=False)
     if labels and len(edges) < NAMED_CLASSES:
         starts = np.concatenate([[0], edges, [len(shown.classes)]])
         names = [str(shown.classes[start]) for start in starts[:-1]]
@@ -201,6 +203,16 @@ def _matrix(axes: "Axes", shown: DrawnDirections, *, labels: bool = True) -> Any
         axes.set_yticks((starts[:-1] + starts[1:] - 1) / 2, names, fontsize=size)
         axes.tick_params(length=0)
     return image
+
+
+def _lines_between(edges: np.ndarray, size: int) -> "LineCollection":
+    """Return lines across a matrix at these rows and columns, as one artist, however many there are."""
+    from matplotlib.collections import LineCollection
+
+    reach = (-0.5, size - 0.5)
+    rows = [[(end, edge) for end in reach] for edge in edges]
+    columns = [[(edge, end) for end in reach] for edge in edges]
+    return LineCollection(rows + columns, colors="0.2", linewidths=0.4)
 
 
 def _map(axes: "Axes", shown: DrawnDirections, reach: float, scale: float) -> Any:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from PIL import Image
 
 from nfa.figures.gradient_pictures import (
     DrawnDirections,
@@ -53,11 +53,11 @@ def marks(figure: Figure) -> list[list[PathCollection]]:
     return [parts for parts in found if parts]
 
 
-def saved(figure: Figure) -> bytes:
+def saved(figure: Figure, dpi: int = 40) -> bytes:
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        figure.savefig(file, format="png", dpi=40, metadata={"Software": None})
+        figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
     return file.getvalue()
 
 
@@ -78,12 +78,28 @@ def test_colours_of_every_matrix_reach_from_minus_1_to_1_whatever_it_holds(large
         assert bar.get_ylim() == (-1, 1)
 
 
+def test_the_colours_of_a_matrix_are_those_of_its_cosines_and_no_mixtures() -> None:
+    signs = np.where(np.random.default_rng(0).random((64, 64)) < 0.5, -1, 1).astype(np.float32)
+    shown = dataclasses.replace(made(None, n=64), cosines=signs)
+    figure = gradient_similarities(shown, title="")
+    (axes,) = matrices(figure)
+    figure.draw_without_rendering()
+    pixels = np.asarray(Image.open(io.BytesIO(saved(figure, dpi=200))).convert("RGB"))
+    place = axes.get_window_extent().padded(-4)
+    inner = pixels[
+        int(len(pixels) - place.y1 * 2) : int(len(pixels) - place.y0 * 2), int(place.x0 * 2) : int(place.x1 * 2)
+    ]
+    assert len(np.unique(inner.reshape(-1, 3), axis=0)) == 2
+
+
 def test_lines_lie_between_the_classes_and_names_beside_their_rows() -> None:
     figure = gradient_similarities(made(), title="a run, epoch 5")
     (axes,) = matrices(figure)
-    lines: list[Line2D] = list(axes.get_lines())
-    assert [list(line.get_ydata()) for line in lines[::2]] == [[4.5, 4.5], [6.5, 6.5]]
-    assert [list(line.get_xdata()) for line in lines[1::2]] == [[4.5, 4.5], [6.5, 6.5]]
+    across, down = [[-0.5, 4.5], [15.5, 4.5]], [[-0.5, 6.5], [15.5, 6.5]]
+    (lines,) = axes.collections
+    found = [line.tolist() for line in lines.get_segments()]
+    assert found == [across, down, *([point[::-1] for point in line] for line in (across, down))]
+    assert (axes.get_xlim(), axes.get_ylim()) == ((-0.5, 15.5), (15.5, -0.5))
     assert list(axes.get_yticks()) == [2.0, 5.5, 11.0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "1", "2"]
     assert (figure.get_suptitle(), axes.get_ylabel()) == ("a run, epoch 5", "class")
@@ -93,14 +109,14 @@ def test_lines_lie_between_the_classes_and_names_beside_their_rows() -> None:
 
 def test_what_has_no_classes_has_no_lines_and_is_called_what_it_is() -> None:
     (axes,) = matrices(gradient_similarities(made(None), title="a run"))
-    assert not axes.get_lines()
+    assert not axes.collections
     assert (axes.get_xlabel(), axes.get_ylabel(), list(axes.get_yticks())) == ("batches of 8", "batches of 8", [])
 
 
 @pytest.mark.parametrize("classes", [20, 60])
 def test_many_classes_have_lines_and_as_many_names_as_there_is_room_for(classes: int) -> None:
     (axes,) = matrices(gradient_similarities(made((2,) * classes), title=""))
-    assert len(axes.get_lines()) == 2 * (classes - 1)
+    assert len(axes.collections[0].get_segments()) == 2 * (classes - 1)
     assert len(axes.get_yticks()) == (20 if classes == 20 else 0)
 
 
