@@ -316,7 +316,7 @@ def test_alignment_is_told_with_its_levels_at_the_last_checkpoint(page: Any) -> 
     verdicts = dict(page(run_id)["words"]["verdicts"])
     (line,) = verdicts["Alignment"]
     assert "above chance in 2 of 2 layers, above the shared-weights level in 1" in line["text"]
-    assert "layer 0 0.75 ± 0.02 against chance 0.125 ± 0.02, shared weights 0.5 ± 0.02" in line["text"]
+    assert "layer 0 0.75 ± 0.02 against chance 0.125 ± 0.02, shared weights 0.5 ± 0.02" in line["more"]
     assert (line["run"], line["keys"], line["step"]) == (run_id, "*/agop_nfm", 5)
 
 

@@ -49,12 +49,8 @@ def _of_relation(name: str, runs: Sequence[ReportedRun], relation: str, keys: Se
         f"{site_label(site)} {text}" for site in some(sites, MOST_SITES) if (text := _value(found, site, relation))
     ]
     some_of = f"{MOST_SITES} of {len(sites)} sites: " if len(sites) > MOST_SITES else ""
-    yield line(
-        f"{head} at {runs[0].unit} {step}: {said}{each}. {some_of}{'; '.join(shown) or 'no value is defined'}.",
-        ids,
-        f"*/{relation}",
-        step,
-    )
+    sentence = line(f"{head} at {runs[0].unit} {step}: {said}{each}.", ids, f"*/{relation}", step)
+    yield {**sentence, "more": f"{some_of}{'; '.join(shown) or 'no value is defined'}."}
 
 
 def last_values(runs: Sequence[ReportedRun], keys: Sequence[str]) -> tuple[list[Mapping[str, float]], int | None]:
