@@ -4,6 +4,8 @@ import base64
 import json
 import math
 import re
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from nfa.registry.report.page_data import Page
 from nfa.registry.report.report import report
 from nfa.registry.tracking.store import client
 from tests.support.logged_runs import TRAINED, analysis, logged, tagged
+from tests.support.processes import environment_of_tests
 
 pytestmark = pytest.mark.usefixtures("store")
 STEPS = range(4)
@@ -190,6 +193,11 @@ def test_two_seeds_have_a_range_and_no_interval(page: Any) -> None:
     assert "(2 runs)" in said(made)
     assert "t-interval over 2" not in said(made)
     assert "too few for an interval" in said(made)
+
+
+def test_what_is_equal_in_all_seeds_has_no_interval(page: Any) -> None:
+    run_ids = [logged({"test/loss": {3: 0.5}}, seed=seed) for seed in range(3)]
+    assert "test loss at epoch 3: 0.5 in each of 3 runs." in said(page(",".join(run_ids)))
 
 
 def test_a_score_over_three_seeds_has_its_interval_in_words_within_what_is_possible(page: Any) -> None:
@@ -567,6 +575,12 @@ def test_a_run_that_a_process_is_working_on_is_left_alone_and_told(page: Any) ->
         assert client().get_run(run.run_id).data.tags == before
     assert made["numbers"]["runs"][0]["status"] == "running"
     assert "1 run still running: without a link to this page." in said(made)
+
+
+def test_looking_at_runs_for_a_report_loads_neither_pytorch_nor_optuna(tmp_path: Path) -> None:
+    code = "import sys, nfa.registry.report.report; print([x for x in ('torch', 'optuna') if x in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment_of_tests(), capture_output=True)
+    assert done.stdout.decode().strip() == "[]"
 
 
 # ---- refusals

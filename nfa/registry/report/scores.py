@@ -11,6 +11,7 @@ from nfa.registry.report.shown_keys import limits_of
 from nfa.registry.report.words import MOST_LINES, line, logged_by
 
 SPLITS = ("test", "val", "eval", "train")
+FIRST = ("accuracy", "pearson", "loss")  # last parts of keys that are told before all others
 MOST_KEYS = 8
 
 
@@ -25,8 +26,9 @@ def scores(reported: Reported) -> Iterator[Line]:
             yield from _of_key(name, runs, key)
 
 
-def _order(key: str) -> tuple[int, list[str | int]]:
-    return SPLITS.index(key.partition("/")[0]), natural(key)
+def _order(key: str) -> tuple[bool, int, list[str | int]]:
+    split, _, name = key.partition("/")
+    return name not in FIRST, SPLITS.index(split), natural(key)
 
 
 def _of_key(name: str, runs: Sequence[ReportedRun], key: str) -> Iterator[Line]:
