@@ -21,7 +21,6 @@ from nfa.registry.report.page_data import Page
 from nfa.registry.report.report import report
 from nfa.registry.tracking.store import client
 from tests.support.logged_runs import TRAINED, analysis, logged, tagged
-from tests.support.stores import Store
 
 pytestmark = pytest.mark.usefixtures("store")
 STEPS = range(4)
@@ -171,7 +170,7 @@ def of_seeds(seeds: Sequence[int], scale: float = 1.0, **parameters: object) -> 
 
 
 def reference(run_ids: Sequence[str], key: str, step: int) -> Any:
-    return t_interval([dict((row.step, row.value) for row in tracking.metric_rows(one, key))[step] for one in run_ids])
+    return t_interval([{row.step: row.value for row in tracking.metric_rows(one, key)}[step] for one in run_ids])
 
 
 def test_means_over_seeds_have_the_interval_of_a_slow_reference(page: Any) -> None:
@@ -344,6 +343,64 @@ def test_gradient_directions_are_told_beside_chance(page: Any) -> None:
     assert "noise scale tr Σ / |G|² at epoch 5: 30" in lines[1]["text"]
 
 
+def test_gradient_directions_of_several_seeds_are_told_together(page: Any) -> None:
+    run_ids = [logged(LOSS, seed=seed) for seed in range(3)]
+    for value, run_id in zip((0.25, 0.5, 0.75), run_ids, strict=True):
+        tags = {"nfa.entrypoint": "gradient_directions", "nfa.workload": "mlp", "nfa.source_run_ids": run_id}
+        key = "gradient/within_class_cosine"
+        logged({key: {5: value}, f"{key}_chance": {5: 0.125}}, parent=run_id, tags=tags)
+    (line,) = dict(page(",".join(run_ids))["words"]["verdicts"])["Gradient directions"]
+    told = "0.5 (-0.121 to 1, 95 % t-interval over 3 runs) against chance 0.125"
+    assert line["text"] == f"all runs: mean cosine within a class at epoch 5: {told}."
+
+
+def test_gradient_flow_is_told_with_its_verdicts(page: Any) -> None:
+    run_id = logged(LOSS)
+    tags = {"nfa.entrypoint": "gradient_flow", "nfa.workload": "mlp", "nfa.source_run_ids": run_id}
+    values = {"flow/front_output_ratio": {4: 0.75}, "flow/a/weight_change": {4: 0.5}, "nfa/seconds": {4: 1.0}}
+    analysed = logged(values, parent=run_id, tags=tags)
+    groups = {"names": {"a": ["a"], "b": ["b"]}, "front": "a", "back": None, "output": "b"}
+    tracking.put_json(client().get_run(analysed), "config.json", {"groups": groups, "unit": "epoch"})
+    lines = dict(page(run_id)["words"]["verdicts"])["Gradient flow"]
+    assert "gradient of the front strong: front/output 0.75 (epoch 4)" in lines[0]["text"]
+    assert (lines[0]["run"], lines[0]["step"]) == (analysed, 4)
+
+
+def test_an_analysis_of_gradient_flow_without_results_is_told(page: Any) -> None:
+    run_id = logged(LOSS)
+    logged({}, parent=run_id, tags={"nfa.entrypoint": "gradient_flow", "nfa.source_run_ids": run_id})
+    assert "the analysis of gradient flow has ended before its verdicts" in said(page(run_id))
+
+
+ABLATION = """arm,seeds,pearson,low,high,difference,difference_low,difference_high
+v1,3,0.2,0.15,0.25,,,
+full,3,0.3,0.25,0.35,0.1,0.05,0.15"""
+
+
+def test_an_ablation_is_told_with_the_interval_of_each_difference(page: Any) -> None:
+    parent = logged({}, tags={"nfa.entrypoint": "ablate_eeg", "nfa.workload": "eeg", "nfa.trained": "true"})
+    logged(LOSS, parent=parent)
+    tracking.put_text(client().get_run(parent), "ablation.csv", ABLATION)
+    told = said(page(parent))
+    assert "v1, 3 seeds: Pearson's r 0.2000 (0.1500, 0.2500, 95 % over recordings and seeds)." in told
+    assert "full minus v1: 0.1000 (0.0500, 0.1500, 95 % over recordings and seeds), better." in told
+
+
+def test_a_comparison_of_fine_tunings_is_told_once(page: Any) -> None:
+    tags = {"nfa.entrypoint": "lora_experiment", "nfa.workload": "lora", "nfa.trained": "true"}
+    parent = logged({}, tags=tags)
+    run_id = logged(LOSS, parent=parent)
+    difference = {"mean": -0.25, "low": -0.5, "high": -0.125, "verdict": "better", "by_seed": {}}
+    compared = {"arm": "svd", "random": "random", "at_equal_steps": difference, "random_in_compute": None}
+    arms = [{"label": "svd", "start_operations": 0}, {"label": "random", "start_operations": 0}]
+    below = logged({}, parent=parent, tags={"nfa.entrypoint": "compare_lora", "nfa.source_run_ids": run_id})
+    for one in (parent, below):
+        content = {"arms": arms, "comparisons": [compared]}
+        tracking.put_json(client().get_run(one), "comparison.json", content)
+    told = said(page(parent))
+    assert told.count("svd, at equal steps as random: -0.2500 (-0.5000, -0.1250), better.") == 1
+
+
 STUDY = {
     "study": "s",
     "objectives": [{"name": "val/loss", "direction": "minimize"}],
@@ -396,7 +453,7 @@ def test_conventions_and_few_examples_are_told_with_the_run_that_states_them(pag
     assert "measured on 20 examples, so errors are large" in said(made)
 
 
-def test_a_damaged_file_is_no_reason_to_fail(page: Any, store: Store) -> None:
+def test_a_damaged_file_is_no_reason_to_fail(page: Any) -> None:
     run_id = logged(LOSS, "named")
     tracking.put_json(client().get_run(run_id), "config.json", {"workload": "mlp"})
     tracking.get(run_id, "config.json").write_text("{", encoding="utf-8")

@@ -111,6 +111,16 @@ class Reported:
         names = shorter([*found])
         return {name or self._only(found[variant]): found[variant] for variant, name in names.items()}
 
+    @cached_property
+    def labels(self) -> Mapping[str, str]:
+        """What each run is called in sentences, by its id: its group, and its seed if the group has several runs."""
+        found: dict[str, str] = {}
+        for name, places in self.groups.items():
+            for one in (self.runs[place] for place in places):
+                alone = f"{name}, seed {one.seed}" if one.seed is not None else one.name
+                found[one.id] = name if len(places) == 1 else alone
+        return found
+
     def _only(self, places: Sequence[int]) -> str:
         return self.runs[places[0]].name if len(places) == 1 else "all runs"
 

@@ -8,11 +8,10 @@ from nfa.registry.report.alignment_verdicts import over_seeds
 from nfa.registry.report.page_data import Line
 from nfa.registry.report.reported import Reported, ReportedRun, stored_json
 from nfa.registry.report.shown_keys import limits_of
-from nfa.registry.report.words import MOST_LINES, line
+from nfa.registry.report.words import MOST_LINES, line, logged_by
 
 SPLITS = ("test", "val", "eval", "train")
 MOST_KEYS = 8
-MOST_IDS = 12
 
 
 def scores(reported: Reported) -> Iterator[Line]:
@@ -35,7 +34,7 @@ def _of_key(name: str, runs: Sequence[ReportedRun], key: str) -> Iterator[Line]:
     if not having:
         return
     values, steps = [one.last[key][1] for one in having], {one.last[key][0] for one in having}
-    ids = ",".join(one.holder_of(key) for one in having[:MOST_IDS])
+    ids = logged_by(having, key)
     where = f"at {having[0].unit} {min(steps)}" if len(steps) == 1 else f"at the last {having[0].unit} of each run"
     told = over_seeds(values, limits_of(key)) if len(values) > 1 else f"{values[0]:.4g}"
     lacking = len(runs) - len(having)

@@ -14,12 +14,18 @@ from nfa.registry.report.series import COMMIT
 
 MOST_LINES = 20  # groups that are told in sentences
 MOST_COLUMNS = 12  # groups beside each other in a table
+MOST_IDS = 12  # runs that a sentence names as its source
 BOOKKEEPING = APART | {"output_dir", "executor", "histograms_every", "nproc"}
 
 
 def line(text: str, run: str = "", keys: str = "", step: int | None = None) -> Line:
     """Return a sentence with where its numbers come from."""
     return {"text": text, "run": run, "keys": keys, "step": step}
+
+
+def logged_by(runs: Sequence[ReportedRun], key: str) -> str:
+    """Return the ids of the runs that have logged a key of these runs."""
+    return ",".join(dict.fromkeys(one.holder_of(key) for one in runs[:MOST_IDS]))
 
 
 def trained(reported: Reported) -> list[Line]:
@@ -34,7 +40,7 @@ def _trained(reported: Reported, name: str, places: Sequence[int]) -> Line:
     one = runs[0]
     config = reported.config(one.id)
     parts = [*_what(one, config), *_seeds(runs), *_where(runs)]
-    return line(f"{name}: {'; '.join(parts)}.", ",".join(run.id for run in runs[:MOST_COLUMNS]), "config.json")
+    return line(f"{name}: {'; '.join(parts)}.", ",".join(run.id for run in runs[:MOST_IDS]), "config.json")
 
 
 def _what(one: ReportedRun, config: Mapping[str, Any] | None) -> Iterator[str]:
