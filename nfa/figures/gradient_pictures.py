@@ -101,7 +101,7 @@ def gradient_map(shown: DrawnDirections, *, title: str, reach: float) -> "Figure
         axes.set(xlabel="t-SNE 1 (mark area: gradient norm)\n" + SPELLED, ylabel="t-SNE 2")
         handles = _legend(shown)
         if handles:
-            where = "outside right center" if _few(shown) else "outside lower center"
+            where: Any = "outside right center" if _few(shown) else "outside lower center"
             figure.legend(handles=handles, loc=where, title="class" if _few(shown) else None)
         if marks is not None and not _few(shown):
             figure.colorbar(marks, ax=axes, label="loss" if shown.classes is None else "class")
