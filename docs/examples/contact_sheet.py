@@ -260,4 +260,4 @@ def _sheet(placed: Sequence[Placed]) -> Image.Image:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    main(sys.argv[1] if len(sys.argv) > 1 else "build/figures")

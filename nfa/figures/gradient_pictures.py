@@ -83,10 +83,17 @@ def gradient_similarities(shown: DrawnDirections, *, title: str) -> "Figure":
         image = _matrix(axes, shown)
         add_title(figure, title)
         rows = shown.what if shown.classes is None else f"{shown.what} by class, then by mean loss"
-        named = "class" if axes.yaxis.get_ticklabels() else f"{len(np.unique(shown.classes))} classes in order"
-        axes.set(xlabel=rows, ylabel=shown.what if shown.classes is None else named)
+        axes.set(xlabel=rows, ylabel=_named(shown))
         figure.colorbar(image, ax=axes, label="cosine of gradients")
     return figure
+
+
+def _named(shown: DrawnDirections) -> str:
+    """Return what the rows of a matrix are called; many classes have no names beside them."""
+    if shown.classes is None:
+        return shown.what
+    count = len(np.unique(shown.classes))
+    return "class" if count <= NAMED_CLASSES else f"{count} classes in order"
 
 
 def gradient_map(shown: DrawnDirections, *, title: str, reach: float) -> "Figure":
