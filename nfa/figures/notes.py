@@ -44,8 +44,7 @@ def add_notes(figure: "Figure", notes: Iterable[str]) -> None:
     width, height = figure.get_size_inches()
     letters = max(30, int(width / NOTE_LETTER))
     lines = [line for note in notes for line in textwrap.wrap(note, letters)]
-    engine = figure.get_layout_engine()
-    if not lines or engine is None:
+    if not lines:
         return
     room = NOTE_LINE * len(lines) + 0.1
     legends, grown = legend_height(figure), height + room
@@ -54,7 +53,7 @@ def add_notes(figure: "Figure", notes: Iterable[str]) -> None:
         legend.set_loc("lower center")
         legend.set_bbox_to_anchor((0.5, room / grown), transform=figure.transFigure)
     share = (room + legends) / grown
-    engine.set(rect=(0, share, 1, 1 - share))  # type: ignore[attr-defined]
+    figure.set_layout_engine("constrained", rect=(0, share, 1, 1 - share))
     words = "\n".join(lines)
     figure.text(0.5, 0.05 / grown, words, ha="center", va="bottom", fontsize=NOTE_SIZE, color="0.3")
 

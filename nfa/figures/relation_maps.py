@@ -41,7 +41,8 @@ def relation_maps(
     steps = sorted({step for name in drawn for site in sites for step in series.get(f"{site}/{name}", {})})
     figure, top, places = _places(max(1, len(drawn)), len(sites), losses=loss is not None)
     with style():
-        dotted = [_map(place, series, sites, name, steps) for place, name in zip(places, drawn, strict=False)]
+        count = len(drawn)
+        dotted = [_map(place, series, sites, name, steps, count) for place, name in zip(places, drawn, strict=False)]
         for place in places:
             _steps(place, steps, unit)
         _names(places[0], sites)
@@ -50,8 +51,9 @@ def relation_maps(
         if top:
             _losses(top, series, steps, loss or "", boundary, unit)
         add_title(figure, title)
-        keys = [UNDEFINED, *([DOTS] if any(dotted) else [])]
-        add_notes(figure, ["; ".join(keys), abbreviations(drawn), *missing(series, sites, relations, unit)])
+        absent = missing(series, sites, relations, unit)
+        keys = [*([UNDEFINED] if absent[0] else []), *([DOTS] if any(dotted) else [])]
+        add_notes(figure, ["; ".join(keys), abbreviations(drawn), *absent])
     return figure
 
 
@@ -68,29 +70,27 @@ def _places(count: int, sites: int, *, losses: bool) -> "tuple[Figure, Axes | No
     return figure, top, places
 
 
-def _map(place: "Axes", series: Mapping[str, Series], sites: Sequence[str], name: str, steps: Sequence[int]) -> bool:
-    """Draw a relation; return whether there are dots."""
+def _map(
+    place: "Axes", series: Mapping[str, Series], sites: Sequence[str], name: str, steps: Sequence[int], count: int
+) -> bool:
+    """Draw a relation, one of `count`; return whether there are dots."""
     import numpy as np
 
     values = np.array([[series.get(f"{site}/{name}", {}).get(step, np.nan) for step in steps] for site in sites])
     low, high = _ends(RELATIONS[name].limits, values)
     colours = "PuOr" if low < 0 <= high and RELATIONS[name].limits else "viridis"
     mesh = place.pcolormesh(np.ma.masked_invalid(values), cmap=colours, vmin=low, vmax=high)
-    bar = place.figure.colorbar(mesh, ax=place, location="bottom", aspect=12, pad=0.01)
+    bar = place.figure.colorbar(mesh, ax=place, location="bottom", aspect=max(12, 40 / count), pad=0.01)
     bar.ax.tick_params(labelsize=8)
     title = textwrap.fill(RELATIONS[name].label, LETTERS)
     place.set(title=title, facecolor="0.85", ylim=(len(sites), 0), yticks=[], xticks=[])
     place.grid(visible=False)
     at = [at_step(series, step) for step in steps]
-    below = [
-        (column + 0.5, row + 0.5)
-        for row, site in enumerate(sites)
-        for column, found in enumerate(at)
-        if is_above(found, f"{site}/{name}", "chance") is False
-    ]
-    for colour, size in (("white", 7), ("black", 2)) if below else ():  # seen on every colour
-        place.scatter(*zip(*below, strict=True), s=size, color=colour, linewidths=0)
-    return bool(below)
+    above = [[is_above(found, f"{site}/{name}", "chance") for found in at] for site in sites]
+    rows, columns = np.nonzero(np.array([[of is False for of in row] for row in above]).reshape(len(sites), -1))
+    for colour, size in (("white", 7), ("black", 2)):  # seen on every colour
+        place.scatter(columns + 0.5, rows + 0.5, s=size, color=colour, linewidths=0)
+    return len(rows) > 0
 
 
 def _ends(limits: Limits | None, values: "np.ndarray[Any, Any]") -> tuple[float, float]:

@@ -86,6 +86,15 @@ def _mean(values: Sequence[float]) -> float:
 
 def alignment_title(title: str, conventions: Mapping[str, Any]) -> str:
     """Return the title of a figure of relations: examples, precision and output directions."""
+    return f"{title}: {counted(conventions['examples'], 'example')}, {alignment_conventions(conventions)}"
+
+
+def alignment_conventions(conventions: Mapping[str, Any]) -> str:
+    """Return the precision, and the number of output directions unless they are all.
+
+    >>> alignment_conventions({"precision": "float32", "directions": "64 random, seed 1"})
+    'float32, 64 random directions'
+    """
     directions = conventions["directions"]
     count = "" if directions == "all" else f", {directions.partition(',')[0]} directions"
-    return f"{title}: {counted(conventions['examples'], 'example')}, {conventions['precision']}{count}"
+    return f"{conventions['precision']}{count}"

@@ -125,9 +125,9 @@ def _columns(letters: Sequence[int], width: float) -> int:
 
 def legend_height(figure: "Figure") -> float:
     """Return how many inches the legend below the panels needs; 0 if there is none."""
-    rows = [math.ceil(len(legend.get_texts()) / legend._ncols) for legend in figure.legends]  # type: ignore[attr-defined]
+    rows: list[int] = [math.ceil(len(legend.get_texts()) / legend._ncols) for legend in figure.legends]  # type: ignore[attr-defined]
     titles = sum(bool(legend.get_title().get_text()) for legend in figure.legends)
-    return sum(LEGEND_LINE * count + 0.2 for count in rows) + LEGEND_LINE * titles
+    return math.fsum(LEGEND_LINE * count + 0.2 for count in rows) + LEGEND_LINE * titles
 
 
 def by_rows(entries: Sequence[Entry], columns: int) -> list[Entry]:

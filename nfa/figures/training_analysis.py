@@ -153,12 +153,12 @@ def share_losses(places: "Sequence[Axes]", loss: str) -> None:
 
 
 def loss_label(loss: str) -> str:
-    """Return the label of an axis of losses.
+    """Return the label of an axis of losses, in two lines.
 
     >>> loss_label("cross-entropy"), loss_label("")
-    ('cross-entropy (train, validation)', 'loss (train, validation)')
+    ('cross-entropy\\n(train, validation)', 'loss\\n(train, validation)')
     """
-    return f"{loss or 'loss'} (train, validation)"
+    return f"{loss or 'loss'}\n(train, validation)"
 
 
 def _scale(similarities: Sequence[str]) -> str:

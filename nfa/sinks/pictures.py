@@ -1,7 +1,7 @@
 """Figures as files."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nfa.masking import masked
 
@@ -56,7 +56,7 @@ def _write_png(figure: "Figure", file: Path) -> None:
     canvas, dpi = figure.canvas, figure.dpi
     try:
         figure.dpi = DPI
-        drawing = FigureCanvasAgg(figure)
+        drawing: Any = FigureCanvasAgg(figure)  # whose methods have no types
         drawing.draw()  # once; savefig draws twice where a layout is computed
         picture = Image.fromarray(np.asarray(drawing.buffer_rgba())).convert("RGB")
     finally:

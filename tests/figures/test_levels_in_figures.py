@@ -172,4 +172,12 @@ def test_the_rows_of_a_model_have_their_levels_beside_them() -> None:
     drawn = {str(line.get_label()): list(line.get_xdata()) for line in shown(figure)[0].get_lines()}
     assert drawn[CHANCE] == pytest.approx([0.1, 0.3])
     assert drawn["shared-weights level"] == [0.4]
-    assert [text.get_text() for text in legend_of(figure).get_texts()] == [CHANCE, "shared-weights level"]
+    assert [text.get_text() for text in legend_of(figure).get_texts()] == [CHANCE, "shared-weights level", "value"]
+
+
+def test_the_bar_of_an_error_is_named_lies_around_the_unbiased_value_and_ends_where_the_relation_does() -> None:
+    values = {"layer_0/agop_nfm": 0.95, "layer_0/agop_nfm_se": 0.05, "layer_0/agop_nfm_unbiased": 0.93}
+    figure = relations_by_site(values, SITES[:1], ["agop_nfm"])
+    drawn = {str(line.get_label()): list(line.get_xdata()) for line in shown(figure)[0].get_lines()}
+    assert drawn["± 2 standard errors around the unbiased value"] == pytest.approx([0.83, 1])
+    assert drawn["value"] == [0.95]

@@ -77,7 +77,7 @@ def test_an_axis_of_losses_names_the_loss() -> None:
         training_analyses({"sgd": values}, SITES, ["agop_nfm"], loss="cross-entropy"),
         optimizer_comparison({"sgd": values}, SITES, loss="cross-entropy"),
     ):
-        assert shown(figure)[0].get_ylabel() == "cross-entropy (train, validation)"
+        assert shown(figure)[0].get_ylabel() == "cross-entropy\n(train, validation)"
 
 
 @pytest.mark.parametrize(

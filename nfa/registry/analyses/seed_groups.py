@@ -86,9 +86,9 @@ def groups(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
     stated = {name: _told(name, config) for name, config in configs.items()}
     keys = list(dict.fromkeys(key for config in stated.values() for key in config))
     differing = [key for key in keys if len({str(config.get(key)) for config in stated.values()}) > 1]
-    labels = _labels({name: {key: config[key] for key in differing if key in config} for name, config in stated.items()})
+    parameters = {name: {key: of[key] for key in differing if key in of} for name, of in stated.items()}
     found: dict[str, list[str]] = {}
-    for name, label in labels.items():
+    for name, label in _labels(parameters).items():
         again = any(_seed(configs[name]) == _seed(configs[other]) is not None for other in found.get(label, ()))
         found.setdefault(f"{label}, run {name}" if again else label, []).append(name)
     return found
