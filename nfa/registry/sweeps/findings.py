@@ -10,12 +10,13 @@ from nfa.checkpoint_files import path_of
 from nfa.console import stage
 from nfa.registry import tracking
 from nfa.registry.sweeps.announcements import point_text
+from nfa.registry.sweeps.arm_difference import sentence
 from nfa.registry.sweeps.axis_importance import importances
 from nfa.registry.sweeps.config import TuneConfig
 from nfa.registry.sweeps.confirmation import confirm, points_of
 from nfa.registry.sweeps.study_figures import study_figures
 from nfa.registry.sweeps.study_page import study_page
-from nfa.registry.sweeps.study_report import as_json, edges, sentence, trials_csv, written
+from nfa.registry.sweeps.study_report import as_json, edges, trials_csv, written
 from nfa.registry.sweeps.study_table import (
     ConfirmedArm,
     StudyTable,

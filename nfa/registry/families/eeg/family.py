@@ -60,6 +60,9 @@ class Decoders(Family):
         data = "simulated EEG" if stored["data"]["name"] == "simulated" else stored["data"]["name"]
         return f"Conformer {stored['train']['preset']} on {data}"
 
+    def loss(self, stored: Mapping[str, Any]) -> str:
+        return f"mean squared error + {stored['train']['pearson_weight']:g} (1 − r)²"
+
     def metric_keys(self, config: TrainEEGConfig) -> list[str]:
         config = config.resolved()
         scores = [f"{split}/{score}" for split in ("train", "val", "test") for score in SCORES]
