@@ -126,7 +126,8 @@ def _columns(letters: Sequence[int], width: float) -> int:
 def legend_height(figure: "Figure") -> float:
     """Return how many inches the legend below the panels needs; 0 if there is none."""
     rows: list[int] = [math.ceil(len(legend.get_texts()) / legend._ncols) for legend in figure.legends]  # type: ignore[attr-defined]
-    return math.fsum(LEGEND_LINE * count + 0.2 for count in rows)
+    titles = sum(bool(legend.get_title().get_text()) for legend in figure.legends)
+    return math.fsum(LEGEND_LINE * count + 0.2 for count in rows) + LEGEND_LINE * titles
 
 
 def by_rows(entries: Sequence[Entry], columns: int) -> list[Entry]:

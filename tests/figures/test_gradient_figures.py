@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+from itertools import pairwise
 import warnings
 
 import matplotlib
@@ -19,6 +20,7 @@ from nfa.figures.gradient_pictures import (
     gradient_montage,
     gradient_similarities,
     map_reach,
+    montage_pages,
 )
 
 SIZES = (5, 2, 9)  # of classes
@@ -169,8 +171,11 @@ def test_a_class_has_one_colour_in_every_picture_and_no_two_classes_have_the_sam
 def test_many_classes_and_none_have_a_scale_of_colours_instead_of_a_legend(sizes, label: str) -> None:
     shown = made(sizes)
     figure = gradient_map(shown, title="", reach=5.0)
-    assert not figure.legends
+    rings = ["wrong label"] if shown.noisy is not None else []
+    assert [text.get_text() for legend in figure.legends for text in legend.get_texts()] == rings
     assert [axes.get_ylabel() for axes in figure.axes] == ["t-SNE 2", label]
+    page = gradient_montage({"": {5: shown}}, title="")
+    assert f"colour: {label} (" in " ".join(" ".join(text.get_text() for text in page.texts).split())
     np.testing.assert_array_equal(marks(figure)[0][0].get_array(), shown.losses if sizes is None else shown.classes)
 
 
@@ -207,8 +212,20 @@ def test_the_legend_of_a_page_names_what_any_of_its_checkpoints_has() -> None:
     assert [text.get_text() for text in legend_parts(figure)[0]] == ["0", "1", "2", "wrong label"]
 
 
-@pytest.mark.parametrize(("count", "shown"), [(1, 1), (2, 2), (12, 12), (30, 30), (60, 48)])
-def test_a_page_has_every_checkpoint_or_48_from_the_first_to_the_last(count: int, shown: int) -> None:
+@pytest.mark.parametrize(("count", "pages"), [(1, [1]), (12, [12]), (30, [12, 12, 6]), (60, [12] * 4), (0, [])])
+def test_pages_have_at_most_12_checkpoints_and_together_all_or_48_from_the_first_to_the_last(
+    count: int, pages: list[int]
+) -> None:
+    run = {5 * index: made(seed=index) for index in range(count)}
+    found = montage_pages(run)
+    assert [len(page) for page in found] == pages
+    epochs = [epoch for page in found for epoch in page]
+    assert epochs == sorted(set(epochs))
+    assert {*epochs[:1], *epochs[-1:]} == ({0, 5 * (count - 1)} if count else set())
+
+
+@pytest.mark.parametrize(("count", "shown"), [(1, 1), (2, 2), (12, 12), (30, 12)])
+def test_a_page_has_every_checkpoint_or_12_from_the_first_to_the_last(count: int, shown: int) -> None:
     run = {5 * index: made(seed=index) for index in range(count)}
     figure = gradient_montage({"": run}, title="a run")
     titles = [axes.get_title() for axes in matrices(figure)]
@@ -230,6 +247,14 @@ def test_runs_lie_below_one_another_each_with_its_name() -> None:
     tops = [axes.get_position().y1 for axes in matrices(figure)]
     assert tops[0] == tops[1] > tops[2]
     assert saved(figure)
+
+
+def test_long_names_above_matrices_do_not_run_into_one_another() -> None:
+    runs = {f"optimizer=adam, lr={index}.001, momentum=0.9, ": {5: made(), 10: made(), 15: made()} for index in (1, 2)}
+    figure = gradient_montage(runs, title="", most=3)
+    figure.draw_without_rendering()
+    boxes = [axes.title.get_window_extent() for axes in matrices(figure)]
+    assert all(left.x1 <= right.x0 for left, right in pairwise(boxes) if left.y0 == right.y0)
 
 
 def test_pictures_are_the_same_file_for_the_same_numbers_and_leave_matplotlib_s_settings_alone() -> None:

@@ -41,13 +41,15 @@ class TrialRow:
 
 @dataclass(frozen=True)
 class StudyTable:
-    """A study: its objectives, axes and trials."""
+    """A study: its objectives, axes and trials; for its figures, what the trials train on what, and with which loss."""
 
     name: str
     objectives: tuple[str, ...]
     maximise: tuple[bool, ...]
     axes: tuple[Axis, ...]
     rows: tuple[TrialRow, ...]
+    subject: str = ""
+    loss: str = ""
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class Decoders(Family):
     data = ("data_dir", "subjects", "stimuli", "seconds", "channels", "snr_db", "data_seed", "split", "unseen")
     objective = "val/pearson"
     quality = Quality(objective, "validation Pearson's r", hoped=0.3)
-    score = Score("pearson", "Pearson's r", "r", "recording", f"{HERE}.report:tested")
+    score = Score("pearson", "Pearson's r", "r", "recording", f"{HERE}.report:tested", (-1.0, 1.0))
     space = (
         "lr=log:3e-4:3e-2,gradient_scale=1:4,llrd_front=log:0.25:4,llrd_back=log:0.25:4,llrd_output=log:0.25:4,"
         "dropout=0:0.5"
