@@ -4,6 +4,8 @@ import base64
 import json
 import math
 import re
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from nfa.registry.report.page_data import Page
 from nfa.registry.report.report import report
 from nfa.registry.tracking.store import client
 from tests.support.logged_runs import TRAINED, analysis, logged, tagged
+from tests.support.processes import environment_of_tests
 
 pytestmark = pytest.mark.usefixtures("store")
 STEPS = range(4)
@@ -192,6 +195,11 @@ def test_two_seeds_have_a_range_and_no_interval(page: Any) -> None:
     assert "too few for an interval" in said(made)
 
 
+def test_what_is_equal_in_all_seeds_has_no_interval(page: Any) -> None:
+    run_ids = [logged({"test/loss": {3: 0.5}}, seed=seed) for seed in range(3)]
+    assert "test loss at epoch 3: 0.5 in each of 3 runs." in said(page(",".join(run_ids)))
+
+
 def test_a_score_over_three_seeds_has_its_interval_in_words_within_what_is_possible(page: Any) -> None:
     run_ids = [logged({"val/accuracy": {3: value}}, seed=seed) for seed, value in enumerate((0.01, 0.02, 0.3))]
     (line,) = [line for _, of in page(",".join(run_ids))["words"]["verdicts"] for line in of]
@@ -208,7 +216,7 @@ def test_without_several_seeds_there_are_no_means_and_the_page_says_so(page: Any
 def test_groups_are_told_apart_by_the_parameters_that_differ(page: Any) -> None:
     common = {"width": 8, "lr": 0.1}
     made = page(",".join([*of_seeds([1, 2], optimizer="sgd", **common), *of_seeds([1, 2], optimizer="adam", **common)]))
-    assert [group["name"] for group in made["numbers"]["groups"]] == ["optimizer=sgd", "optimizer=adam"]
+    assert [group["name"] for group in made["numbers"]["groups"]] == ["sgd", "adam"]
     assert made["words"]["differences"]["rows"] == [["optimizer", "sgd", "adam"]]
     assert ["width", "8"] in made["words"]["common"]["rows"]
     assert "seed" not in str(made["words"]["differences"]["rows"] + made["words"]["common"]["rows"])
@@ -495,13 +503,20 @@ def test_a_key_with_one_value_has_no_curve(page: Any) -> None:
 
 
 def test_sections_name_only_keys_that_are_there_in_the_order_of_a_page(page: Any) -> None:
-    values = ("flow/front_output_ratio", "gradient/mean_cosine", "layer_0/g_vs_h", "mine", "val/accuracy", "val/loss")
-    made = page(logged({key: {0: 0.5, 1: 0.25} for key in values}))
-    titles = ["Losses", "Scores", "G vs H", "Gradient directions", "Gradient flow", "Other values"]
-    assert [section["title"] for section in made["numbers"]["sections"]] == titles
-    assert [key for section in made["numbers"]["sections"] for key in section["keys"]] == [*reversed(values[4:]), *[
-        values[2], values[1], values[0], values[3],
-    ]]  # fmt: skip
+    wanted = {
+        "Losses": "val/loss",
+        "Scores": "val/accuracy",
+        "Training": "train/lr",
+        "G vs H": "layer_0/g_vs_h",
+        "Gradient directions": "gradient/mean_cosine",
+        "Gradient flow": "flow/front_output_ratio",
+        "Other values": "mine",
+    }
+    made = page(logged({key: {0: 0.5, 1: 0.25} for key in sorted(wanted.values())}))
+    found = {section["title"]: section["keys"] for section in made["numbers"]["sections"]}
+    assert found == {title: [key] for title, key in wanted.items()}
+    assert list(found) == list(wanted)
+    assert [key["key"] for key in made["numbers"]["keys"] if key.get("held")] == ["train/lr"]
 
 
 # ---- the run of the report, and links to it
@@ -567,6 +582,12 @@ def test_a_run_that_a_process_is_working_on_is_left_alone_and_told(page: Any) ->
         assert client().get_run(run.run_id).data.tags == before
     assert made["numbers"]["runs"][0]["status"] == "running"
     assert "1 run still running: without a link to this page." in said(made)
+
+
+def test_looking_at_runs_for_a_report_loads_neither_pytorch_nor_optuna(tmp_path: Path) -> None:
+    code = "import sys, nfa.registry.report.report; print([x for x in ('torch', 'optuna') if x in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment_of_tests(), capture_output=True)
+    assert done.stdout.decode().strip() == "[]"
 
 
 # ---- refusals

@@ -106,6 +106,8 @@ def over_seeds(values: Sequence[float], limits: Limits = (None, None)) -> str:
     >>> over_seeds([0.5, 0.75]), over_seeds([1.0, 2.0, 3.0])
     ('0.5 to 0.75 (2 runs)', '2 (-0.484 to 4.48, 95 % t-interval over 3 runs)')
     """
+    if len(set(values)) == 1:
+        return f"{values[0]:.3g} in each of {len(values)} runs"
     found = t_interval(values) if len(values) >= FEWEST else None
     if found is None:
         return f"{min(values):.3g} to {max(values):.3g} ({len(values)} runs)"

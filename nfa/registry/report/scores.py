@@ -9,8 +9,10 @@ from nfa.registry.report.page_data import Line
 from nfa.registry.report.reported import Reported, ReportedRun, stored_json
 from nfa.registry.report.shown_keys import limits_of
 from nfa.registry.report.words import MOST_LINES, line, logged_by
+from nfa.registry.sweeps.objectives import more_is_better
 
 SPLITS = ("test", "val", "eval", "train")
+FIRST = ("accuracy", "pearson", "loss")  # last parts of keys that are told before all others
 MOST_KEYS = 8
 
 
@@ -18,15 +20,20 @@ def scores(reported: Reported) -> Iterator[Line]:
     """Yield the last value of each loss and score: with Wilson's interval for the share of examples that a run was
     right on, and over seeds with the interval between them.
     """
-    keys = sorted((key for key in reported.keys if key.partition("/")[0] in SPLITS), key=_order)[:MOST_KEYS]
+    keys = sorted((key for key in reported.keys if _is_score(key)), key=_order)[:MOST_KEYS]
     for name, places in [*reported.groups.items()][:MOST_LINES]:
         runs = [reported.runs[place] for place in places]
         for key in keys:
             yield from _of_key(name, runs, key)
 
 
-def _order(key: str) -> tuple[int, list[str | int]]:
-    return SPLITS.index(key.partition("/")[0]), natural(key)
+def _is_score(key: str) -> bool:
+    return key.partition("/")[0] in SPLITS and more_is_better(key) is not None
+
+
+def _order(key: str) -> tuple[bool, int, list[str | int]]:
+    split, _, name = key.partition("/")
+    return name not in FIRST, SPLITS.index(split), natural(key)
 
 
 def _of_key(name: str, runs: Sequence[ReportedRun], key: str) -> Iterator[Line]:
