@@ -43,11 +43,16 @@ TITLE_LETTER, TITLE_LINE, LEGEND_LINE = 0.085, 0.18, 0.19  # inches
 
 
 def site_label(site: str) -> str:
-    """Return a site as it is written in a figure; paths without a list of layers are unchanged.
+    """Return a site as it is written in a figure; paths without a list of layers are unchanged, and a mere number is a
+    module.
 
     >>> site_label("layer_3"), site_label("model.layers.12.self_attn.q_proj"), site_label("model.layers.*.mlp.up_proj")
     ('layer 3', 'block 12 q_proj', 'up_proj, all blocks')
+    >>> site_label("0")
+    'module 0'
     """
+    if site.isdecimal():
+        return f"module {site}"
     match = _IN_BLOCK.fullmatch(site)
     if match is None:
         return re.sub(r"\blayer_(?=\d)", "layer ", site)

@@ -125,6 +125,6 @@ function picturesOnPaper() {
       const caption = el("figcaption", {}, SHORT_NAMES[series.run], el("span", { class: "quiet" }, series.by_step ? ` step ${series.steps[last]}` : ""));
       return el("figure", {}, caption, el("img", { src: series.pictures[last], alt: "" }));
     });
-    return el("div", {}, el("h3", {}, kind), el("div", { class: "shown" }, figures));
+    return el("div", {}, el("h3", {}, kind), el("div", { class: isByStep(kind) ? "shown" : "shown stacked" }, figures));
   });
 }
