@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nfa.console import bar
 from nfa.errors import Refusal
+from nfa.maths.float32_products import full_float32
 from nfa.maths.gradient_inner_products import inner
 from nfa.observe.example_gradients import BatchGradients, ExampleGradients, Losses
 from nfa.observe.gradient_reading import Door
@@ -63,6 +64,7 @@ class GradientGram:
         few.ids, few.batch, few.door = self.ids[:examples], batch, copy.deepcopy(self.door)
         return few
 
+    @full_float32()
     def __call__(self, model: nn.Module, losses: Losses | None = None, *, progress: str = "") -> Float[Tensor, "n n"]:
         """Return K of a model.
 
