@@ -137,9 +137,9 @@ def mlp(
     return nn.Sequential(*layers[:-1])
 
 
-def images(n: int) -> Examples:
-    """Simulated images of 3 × 32 × 32 pixels."""
-    return Examples(torch.randn(n, 3, 32, 32), torch.randint(0, CLASSES, (n,)))
+def images(n: int, side: int = 32) -> Examples:
+    """Simulated images with three channels."""
+    return Examples(torch.randn(n, 3, side, side), torch.randint(0, CLASSES, (n,)))
 
 
 def vectors(n: int, size: int = 3072) -> Examples:

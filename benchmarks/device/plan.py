@@ -73,7 +73,7 @@ TINY = Case(partial(mlp, (12, 8, 8, CLASSES)), partial(vectors, size=12))
 SMALL = Plan(
     values={
         "MLP 12-8×2-10": Case(partial(mlp, (12, 8, 8, CLASSES), nn.GELU), partial(vectors, size=12)),
-        "ConvNet": Case(partial(ConvNet, (16, 16), nn.GELU), images),
+        "ConvNet": Case(partial(ConvNet, (16, 16), nn.GELU), partial(images, side=6)),
     },
     examples=6,
     speed={"MLP 12-8×2-10": TINY, "ViT, d = 16": Case(partial(ViT, 16, 1, 2), images)},

@@ -1,7 +1,7 @@
-"""A device that is not there: tensors on it compute on the processor, but mixing them with others is an error.
+"""A device that is not there: its tensors compute on the processor, but to mix them with other tensors is an error.
 
-As on a GPU, a function takes tensors of one device, single numbers aside; NumPy reads none of them. `.to`, `.cpu` and
-`.tolist` work, and are counted, because each of them waits for a real device.
+As on a GPU, a function takes tensors of one device, single numbers and indices aside, and NumPy reads none of them.
+Whatever waits for a real device is counted: numbers that are read, and copies to the processor.
 """
 
 from collections import Counter
@@ -11,150 +11,163 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
-HERE = torch.device("maia", 0)  # a device that PyTorch knows by name only
-aten = torch.ops.aten
-COPIES = {aten._to_copy.default, aten.copy_.default}
-INDEXED = {aten.index.Tensor, aten.index_put_.default, aten.index_put.default, aten._index_put_impl_.default}
+HERE, PROCESSOR = torch.device("maia", 0), torch.device("cpu")  # a device that PyTorch knows by name only
+WAITS: Counter[str] = Counter()
+_aten: Any = torch.ops.aten
+_COPIES = {_aten._to_copy.default, _aten.copy_.default}
+_WRITTEN_AT = {_aten.index_put_.default, _aten.index_put.default, _aten._index_put_impl_.default}
+_MADE_OF_NUMBERS = (torch.tensor, torch.as_tensor)
 
 
 class OnDevice(Tensor):
-    """A tensor on the device; `held` is where its numbers are."""
+    """A tensor on the device; `held` has its numbers."""
 
     held: Tensor
 
     @staticmethod
-    def __new__(cls, real: Tensor) -> "OnDevice":
-        made: OnDevice = Tensor._make_wrapper_subclass(
-            cls, real.shape, strides=real.stride(), storage_offset=real.storage_offset(), dtype=real.dtype
-        )
-        made.held = real
+    def __new__(cls, held: Tensor) -> "OnDevice":
+        layout = {"strides": held.stride(), "storage_offset": held.storage_offset(), "dtype": held.dtype}
+        make: Any = Tensor._make_wrapper_subclass  # type: ignore[attr-defined]
+        made: OnDevice = make(cls, held.shape, **layout)
+        made.held = held
         return made
 
+    def __repr__(self) -> str:  # type: ignore[override]
+        return f"on the device: {self.held!r}"
+
     @property
-    def device(self) -> torch.device:
+    def device(self) -> torch.device:  # type: ignore[override]
         return HERE
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        name = getattr(func, "__name__", "")
-        if func is Tensor.device.__get__:
+        if func == Tensor.device.__get__:  # type: ignore[attr-defined]
             return HERE
-        if func is Tensor.numpy or name in ("__array__", "numpy"):
-            raise TypeError("a tensor of the device cannot be read by NumPy")
+        if func in (Tensor.numpy, Tensor.__array__):
+            raise TypeError("NumPy cannot read a tensor of the device")
         with torch._C.DisableTorchFunctionSubclass():
             if func in (Tensor.to, Tensor.cpu):
-                return _moved(func, *args, **kwargs)
+                return _moved(func, *args, **(kwargs or {}))
             if func in (Tensor.untyped_storage, Tensor.data_ptr):
                 return func(args[0].held)
             if func is Tensor.tolist:
-                return _counted("tolist", args[0].detach()).tolist()
-            return func(*args, **kwargs)
+                WAITS["numbers"] += 1
+                return args[0].detach().held.tolist()
+            return func(*args, **(kwargs or {}))
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return run(func, args, kwargs or {})
+        return _run(func, args, kwargs or {})
 
 
-COUNTS: Counter[str] = Counter()
-
-
-def _counted(name: str, tensor: Tensor) -> Tensor:
-    COUNTS[name] += 1
-    return tensor.held if isinstance(tensor, OnDevice) else tensor
-
-
-class Move(torch.autograd.Function):
-    """Copy between the device and the processor, differentiable."""
+class _Move(torch.autograd.Function):
+    """Copy to the device (`there`) or to the processor."""
 
     @staticmethod
-    def forward(ctx: Any, tensor: Tensor, there: bool) -> Tensor:
+    def forward(ctx: Any, tensor: Any, there: bool) -> Tensor:
         ctx.back = not there
         with torch._C.DisableTorchFunctionSubclass():
             if there:
                 return OnDevice(tensor.detach().clone())
-            return _counted("to the processor", tensor).clone()
+            WAITS["copies"] += 1
+            found: Tensor = tensor.held.clone()
+            return found
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        if isinstance(gradient, OnDevice) is not ctx.back:
-            gradient = Move.apply(gradient, ctx.back)
-        return gradient, None
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (gradient,) = gradients
+        right = isinstance(gradient, OnDevice) is ctx.back
+        return (gradient if right else _Move.apply(gradient, ctx.back)), None  # type: ignore[no-untyped-call]
 
 
-def _moved(func: Any, tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    target, rest = (torch.device("cpu"), []) if func is Tensor.cpu else (None, [])
-    dtype = kwargs.pop("dtype", None)
-    kwargs.pop("non_blocking", None), kwargs.pop("copy", None)
-    for value in [*args, *([kwargs.pop("device")] if "device" in kwargs else [])]:
+def _moved(func: Any, tensor: Tensor, *args: Any, **named: Any) -> Tensor:
+    """Return what `.to(...)` or `.cpu()` returns."""
+    device, dtype = PROCESSOR if func is Tensor.cpu else tensor.device, tensor.dtype
+    for value in (*args, named.get("device"), named.get("dtype")):
         if isinstance(value, Tensor):
-            target, dtype = HERE if isinstance(value, OnDevice) else torch.device("cpu"), value.dtype
+            device, dtype = value.device, value.dtype
         elif isinstance(value, torch.dtype):
             dtype = value
-        elif value is not None and not isinstance(value, bool):
-            target = torch.device(value)
-    there = isinstance(tensor, OnDevice) if target is None else target.type == HERE.type
-    if dtype is not None and dtype != tensor.dtype:
-        tensor = tensor.to(dtype)
-    return tensor if isinstance(tensor, OnDevice) is there else Move.apply(tensor, there)
+        elif isinstance(value, str | torch.device):
+            device = torch.device(value)
+    converted = tensor if dtype == tensor.dtype else tensor.to(dtype)
+    there = device.type == HERE.type
+    if isinstance(tensor, OnDevice) is there:
+        return converted
+    moved: Tensor = _Move.apply(converted, there)  # type: ignore[no-untyped-call]
+    return moved
 
 
-def run(func: Any, args: Any, kwargs: Any) -> Any:
+def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """Run an operation on the processor; RuntimeError where devices are mixed."""
-    flat = [value for value in tree_flatten((args, kwargs))[0] if isinstance(value, Tensor)]
-    on = [value for value in flat if isinstance(value, OnDevice)]
-    target = kwargs.get("device")
-    there = bool(on) if target is None else torch.device(target).type == HERE.type
-    checked = flat
-    if func in INDEXED:
-        checked = [args[0], *(args[2:3] if func is not aten.index.Tensor else [])]
-    mixed = any(isinstance(value, OnDevice) for value in checked) and any(
-        not isinstance(value, OnDevice) and value.dim() for value in checked if isinstance(value, Tensor)
-    )
-    if mixed and func not in COPIES:
+    held = {id(value.held): value for value in tree_leaves((args, kwargs)) if isinstance(value, OnDevice)}
+    if func not in _COPIES:
+        _check(func, args, kwargs)
+    if held and func is _aten._local_scalar_dense.default:
+        WAITS["numbers"] += 1
+    if torch.Tag.inplace_view in func.tags:
+        _change_layout(func, args, kwargs)
+    there = bool(held) or torch.device(kwargs.get("device") or PROCESSOR).type == HERE.type
+    args, kwargs = tree_map(lambda value: value.held if isinstance(value, OnDevice) else value, (args, kwargs))
+    found = func(*args, **({**kwargs, "device": PROCESSOR} if "device" in kwargs else kwargs))
+    return tree_map(lambda value: _wrapped(value, held) if there else value, found)
+
+
+def _change_layout(func: Any, args: Any, kwargs: dict[str, Any]) -> None:
+    """Change what the tensor itself says of its shape, as its numbers' will be changed."""
+    before = torch._C._meta_in_tls_dispatch_include()
+    with no_dispatch():  # type: ignore[no-untyped-call]
+        torch._C._set_meta_in_tls_dispatch_include(True)
+        try:
+            func(*args, **kwargs)
+        finally:
+            torch._C._set_meta_in_tls_dispatch_include(before)
+
+
+def _check(func: Any, args: Any, kwargs: dict[str, Any]) -> None:
+    used: Any = (args, kwargs)
+    if func is _aten.index.Tensor or func in _WRITTEN_AT:
+        used = [args[0], *args[2:]]  # a device reads indices of the processor, too
+    devices = {isinstance(one, OnDevice) for one in tree_leaves(used) if isinstance(one, Tensor) and one.dim()}
+    if len(devices) > 1:
         raise RuntimeError(f"{func}: expected all tensors to be on the same device")
-    if func is aten._local_scalar_dense.default:
-        COUNTS["numbers read"] += 1
-    real = tree_map(lambda value: value.held if isinstance(value, OnDevice) else value, (args, kwargs))
-    if target is not None:
-        real[1]["device"] = "cpu"
-    found = func(*real[0], **real[1])
-    written = {id(value.held): value for value in on}
-    return tree_map(lambda value: _wrapped(value, written, there), found)
 
 
-def _wrapped(value: Any, written: dict[int, OnDevice], there: bool) -> Any:
+def _wrapped(value: Any, held: dict[int, OnDevice]) -> Any:
     if not isinstance(value, Tensor) or isinstance(value, OnDevice):
         return value
-    if id(value) in written:
-        return written[id(value)]
-    return OnDevice(value) if there else value
+    return held[id(value)] if id(value) in held else OnDevice(value)  # the same one, where it was written to
 
 
-class _Factories(TorchDispatchMode):
+class _Operations(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return run(func, args, kwargs or {})
+        return _run(func, args, kwargs or {})
 
 
-class _Functions(torch.overrides.TorchFunctionMode):
-    """`.to(device)` of a tensor of the processor."""
+class _Functions(TorchFunctionMode):
+    """What PyTorch does by itself, without an operation: `.to(device)`, and tensors of numbers."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
         if func is Tensor.to and not any(issubclass(one, OnDevice) for one in types):
-            return _moved(func, *args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+            return _moved(func, *args, **kwargs)
+        if func in _MADE_OF_NUMBERS and kwargs.get("device") is not None:
+            return func(*args, **{**kwargs, "device": PROCESSOR}).to(kwargs["device"])
+        return func(*args, **kwargs)
 
 
 @contextmanager
 def pretended_device() -> Iterator[torch.device]:
-    """Provide the device in the block."""
-    COUNTS.clear()
+    """Provide the device in the block; nothing is counted yet."""
+    WAITS.clear()
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     try:
-        with _Factories(), _Functions():
+        with _Operations(), _Functions():  # type: ignore[no-untyped-call]
             yield HERE
     finally:
         torch.__future__.set_overwrite_module_params_on_conversion(False)
