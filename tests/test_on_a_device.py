@@ -16,6 +16,7 @@ from benchmarks.device.plan import SMALL
 from benchmarks.networks import Case, losses
 from nfa.analyses.alignment import Analysis
 from nfa.analyses.parameters import AlignmentParameters
+from nfa.maths.similarity import inner, scaled
 from nfa.measures.evaluation import Evaluation
 from nfa.observe.found_sites import Sites
 from nfa.observe.passes import site_weights
@@ -78,6 +79,15 @@ def test_every_relation_with_its_levels_and_errors_is_that_of_the_processor(name
     assert not exact or {key.partition("/")[2] for key in expected} >= everything
 
 
+def test_a_device_is_asked_once_how_large_entries_are_and_once_for_an_inner_product_of_them() -> None:
+    with pretended_device() as device:
+        a, b = torch.rand(4, 4).to(device), torch.rand(4, 4).to(device)
+        scaled(a)
+        assert WAITS == {"numbers": 1}
+        inner(a, b)
+        assert WAITS == {"numbers": 1 + 3}
+
+
 def tables(device: torch.device) -> dict[str, float]:
     model, (inputs, targets) = SMALL.agop.build(EXAMPLES)
     studies: list[Any] = [nfa.alignment, nfa.gradient_directions, nfa.gradient_flow]
@@ -127,4 +137,5 @@ def test_a_step_of_fine_tuning_asks_a_device_once_and_has_the_loss_of_the_proces
     expected = last(PROCESSOR)
     with pretended_device() as device:
         torch.testing.assert_close(last(device), expected)
-    assert waits[1] <= 2  # the numbers of answer tokens, and whether the loss is finite
+    # The number of answer tokens, and whether the loss is finite; transformers reads the mask, and clipping copies.
+    assert waits[1] <= 4
