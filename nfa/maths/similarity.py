@@ -197,7 +197,8 @@ def largest_magnitude(entries: Tensor) -> float:
         The largest magnitude.
     """
     low, high = torch.stack(torch.aminmax(entries)).tolist()
-    return max(abs(low), abs(high))
+    largest: float = max(abs(low), abs(high))
+    return largest
 
 
 def _entry_centred(a: Congruence, b: Congruence) -> float:

@@ -32,7 +32,7 @@ class OnDevice(Tensor):
     @staticmethod
     def __new__(cls, held: Tensor) -> "OnDevice":
         layout = {"strides": held.stride(), "storage_offset": held.storage_offset(), "dtype": held.dtype}
-        make: Any = Tensor._make_wrapper_subclass  # type: ignore[attr-defined]
+        make: Any = Tensor._make_wrapper_subclass
         made: OnDevice = make(cls, held.shape, **layout)
         made.held = held
         return made
@@ -46,7 +46,7 @@ class OnDevice(Tensor):
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func == Tensor.device.__get__:  # type: ignore[attr-defined]
+        if func == Tensor.device.__get__:
             return HERE
         if func in (Tensor.numpy, Tensor.__array__):
             raise TypeError("NumPy cannot read a tensor of the device")
@@ -61,7 +61,9 @@ class OnDevice(Tensor):
             return func(*args, **(kwargs or {}))
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         return _run(func, args, kwargs or {})
 
 
@@ -121,7 +123,7 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
 def _change_layout(func: Any, args: Any, kwargs: dict[str, Any]) -> None:
     """Change what the tensor itself says of its shape, as its numbers' will be changed."""
     before = torch._C._meta_in_tls_dispatch_include()
-    with no_dispatch():  # type: ignore[no-untyped-call]
+    with no_dispatch():
         torch._C._set_meta_in_tls_dispatch_include(True)
         try:
             func(*args, **kwargs)
