@@ -111,12 +111,18 @@ def of_cublas() -> Any:
     raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
 
 
-def test_what_does_not_fit_is_told_and_any_other_error_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert PROCESSOR.fitting(lambda: 3) == 3
-    assert PROCESSOR.fitting(of_memory) is None
-    assert PROCESSOR.fitting(of_cublas) is None
-    with pytest.raises(RuntimeError, match="shapes"):
-        PROCESSOR.fitting(lambda: exec("raise RuntimeError('shapes')"))
+def of_a_kernel(*_: Any) -> Any:
+    raise RuntimeError("no kernel image is available")
+
+
+def in_float32(*given: Any) -> Any:
+    return of_a_kernel() if given[3] == "float32" else values.matrices(*given)
+
+
+def test_what_does_not_fit_is_told_and_the_other_way_is_still_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert PROCESSOR.attempt(lambda: 3) == 3
+    assert PROCESSOR.attempt(of_memory) is PROCESSOR.attempt(of_cublas) is NO_ROOM
+    assert not NO_ROOM.is_failure
     monkeypatch.setattr(speed, "gram_vmap_grad", lambda *_: of_memory())
     found = dict(speed.speeds(TINIEST, PROCESSOR, Clock(60)))
     label = "Gram matrix, MLP 12-8×2-10, 4 examples"
@@ -127,9 +133,25 @@ def test_what_does_not_fit_is_told_and_any_other_error_is_one(monkeypatch: pytes
     assert set(dict(fine_tuning.fine_tuning(SMALL.language, PROCESSOR, Clock(60))).values()) == {NO_ROOM}
 
 
+@pytest.mark.usefixtures("results")
+@pytest.mark.parametrize("place", ["speed.gram_vmap_grad", "fine_tuning.started", "values.KINDS"])
+def test_a_failure_is_told_everything_else_is_measured_and_the_exit_code_is_1(
+    place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing: Any = of_a_kernel
+    if place == "values.KINDS":
+        failing = [("", in_float32, values.ALLOWED), *values.KINDS[1:]]
+    monkeypatch.setattr(f"benchmarks.device.{place}", failing)
+    assert device.main("cpu") == 1
+    printed = capsys.readouterr().out
+    assert "failed: RuntimeError: no kernel image is available" in printed
+    for part in ("Gram matrix, float32: difference", "4 examples: this, ms", "all of this took"):
+        assert part in printed
+
+
 def test_what_there_is_no_time_for_is_told() -> None:
     over = Clock(0)
-    assert set(dict(values.differences(TINIEST, PROCESSOR.device, over)).values()) == {NO_TIME}
+    assert set(dict(values.differences(TINIEST, PROCESSOR, over)).values()) == {NO_TIME}
     assert set(dict(speed.speeds(TINIEST, PROCESSOR, over)).values()) == {NO_TIME}
     assert set(dict(fine_tuning.fine_tuning(SMALL.language, PROCESSOR, over)).values()) == {NO_TIME}
     assert [Clock(100).rounds(seconds) for seconds in (0.0, 1, 20, 60)] == [5, 5, 2, 0]
@@ -149,7 +171,7 @@ def test_a_time_ends_when_the_device_has_finished(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(torch.accelerator, "synchronize", lambda of: done.append(of))
     ways = {name: partial(done.append, name) for name in ("a", "b")}
     found = Pretended(torch.device("cpu")).seconds(ways, Clock(60))
-    assert found is not None
+    assert isinstance(found, dict)
     assert {len(of) for of in found.values()} == {5}
     assert done == ["a", torch.device("cpu"), "b", torch.device("cpu")] * 6  # one of them to warm up
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.device.accelerator import Accelerator, Clock
+from benchmarks.device.accelerator import Accelerator, Clock, Missing
 from benchmarks.device.fine_tuning import fine_tuning
 from benchmarks.device.plan import FULL, SMALL, Plan
 from benchmarks.device.speed import speeds
@@ -32,7 +32,7 @@ NOTES = [
 
 def measured(plan: Plan, accelerator: Accelerator, clock: Clock) -> Iterator[tuple[str, Any]]:
     """Yield every row by its name; a value that is None is not known of this device."""
-    yield from differences(plan, accelerator.device, clock)
+    yield from differences(plan, accelerator, clock)
     accelerator.release()
     yield from fine_tuning(plan.language, accelerator, clock)
     accelerator.release()
@@ -41,7 +41,7 @@ def measured(plan: Plan, accelerator: Accelerator, clock: Clock) -> Iterator[tup
 
 
 def main(name: str) -> int:
-    """Measure, print and record; 1 where a value differs by more than is allowed."""
+    """Measure, print and record; 1 where a value differs by more than is allowed, or something has failed."""
     accelerator = Accelerator(_chosen(name))
     plan = SMALL if accelerator.is_processor else FULL
     rows: dict[str, Any] = {}
@@ -52,20 +52,23 @@ def main(name: str) -> int:
     if not accelerator.is_processor:
         shown = {key: str(value) if isinstance(value, Difference) else value for key, value in rows.items()}
         store("device", "On an accelerator", shown, NOTES, device=accelerator.described())
-    return int(not all(value.ok for value in rows.values() if isinstance(value, Difference)))
+    return int(any(map(_is_wrong, rows.values())))
+
+
+def _is_wrong(value: Any) -> bool:
+    return (isinstance(value, Difference) and not value.ok) or (isinstance(value, Missing) and value.is_failure)
 
 
 def _chosen(name: str) -> torch.device:
     """Return the device of a name; auto is the accelerator of this machine."""
-    if name != "auto":
-        device = choose_device(name)
-    elif torch.accelerator.is_available():
-        device = torch.device(str(torch.accelerator.current_accelerator()), 0)
-    else:
+    present = torch.accelerator.current_accelerator(check_available=True)
+    if name == "auto" and present is None:
         raise Refusal("a machine without an accelerator", "cuda, xpu, …, or cpu for a trial", "make device DEVICE=cpu")
-    if device.type != "cpu":
-        torch.accelerator.set_device_index(device.index or 0)
-    return device
+    device = choose_device(present.type if name == "auto" and present else name)
+    if device.type == "cpu":
+        return device
+    torch.accelerator.set_device_index(device.index or 0)
+    return torch.device(device.type, device.index or 0)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,24 @@ from typing import Any, TypeVar
 import torch
 
 from benchmarks.record import in_turn
+from nfa.errors import reason
 
 ROUNDS = 5
-NO_TIME, NO_ROOM = "skipped: no time is left", "does not fit into the memory"
 FULL_MEMORY = ("out of memory", "ALLOC_FAILED")  # of PyTorch's allocators, and of cuBLAS and cuDNN
 Found = TypeVar("Found")
+
+
+class Missing(str):
+    """Why there is no value."""
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether something is wrong."""
+        return self.startswith(FAILED)
+
+
+FAILED = "failed: "
+NO_TIME, NO_ROOM = Missing("skipped: no time is left"), Missing("does not fit into the memory")
 
 
 class Clock:
@@ -70,15 +83,15 @@ class Accelerator:
 
         return wait
 
-    def fitting(self, run: Callable[[], Found]) -> Found | None:
-        """Return what `run` returns; None where it does not fit into the memory, which is then free again."""
+    def attempt(self, run: Callable[[], Found]) -> Found | Missing:
+        """Return what `run` returns, or why it cannot: memory that is too small is free again afterwards."""
         try:
             return run()
-        except RuntimeError as error:
-            if not any(words in str(error) for words in FULL_MEMORY):
-                raise
+        except Exception as error:  # whatever a driver or a kernel raises; what can be measured still is
+            full = any(words in str(error) for words in FULL_MEMORY)
+            why = NO_ROOM if full else Missing(f"{FAILED}{type(error).__name__}: {reason(error)}")
         self.release()  # here the error, whose traceback holds tensors, is gone
-        return None
+        return why
 
     def release(self) -> None:
         """Give memory that holds nothing any more back to the device."""
@@ -89,30 +102,29 @@ class Accelerator:
     def peak(self, run: Callable[[], Any]) -> float | None:
         """Return MB that `run` allocates above what is allocated before it; None where the device does not tell.
 
-        It runs twice, because libraries allocate their own workspace in the first run and keep it.
+        It must have run before, because libraries allocate their own workspace in the first run and keep it.
         """
         if not self.tells_memory:
             return None
-        self.finished(run)()
         self.release()
         before = torch.accelerator.memory_allocated(self.device)
         torch.accelerator.reset_peak_memory_stats(self.device)
         self.finished(run)()
         return (torch.accelerator.max_memory_allocated(self.device) - before) / 2**20
 
-    def seconds(self, ways: Mapping[str, Callable[[], Any]], clock: Clock) -> dict[str, list[float]] | None:
-        """Return seconds of each way in turn, after a first time that warms up; None where the time is too short.
+    def seconds(self, ways: Mapping[str, Callable[[], Any]], clock: Clock) -> dict[str, list[float]] | Missing:
+        """Return seconds of each way in turn, after a first time that warms up, if there is time.
 
         The first time chooses kernels and fills PyTorch's memory pool, and takes longer than the others.
         """
         if clock.left() <= 0:
-            return None
+            return NO_TIME
         done = {name: self.finished(run) for name, run in ways.items()}
         started = time.perf_counter()
         for run in done.values():
             run()
         rounds = clock.rounds(time.perf_counter() - started)
-        return in_turn(done, rounds=rounds, warm_up=False) if rounds else None
+        return in_turn(done, rounds=rounds, warm_up=False) if rounds else NO_TIME
 
 
 def _driver() -> str:

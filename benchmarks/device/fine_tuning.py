@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.device.accelerator import NO_ROOM, NO_TIME, Accelerator, Clock
+from benchmarks.device.accelerator import NO_TIME, Accelerator, Clock, Missing
 from benchmarks.device.plan import LlamaShape
 from nfa.registry.families.language.answer_tokens import Encoded
 from nfa.registry.families.language.base.models import BaseModel, find_base, load_model
@@ -29,15 +29,15 @@ def fine_tuning(shape: LlamaShape, accelerator: Accelerator, clock: Clock) -> It
     """Yield seconds, tokens per second and memory of a step in float32, and in bfloat16 by autocast."""
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
-        yield "LoRA step", f"skipped: {', '.join(missing)} is not installed"
+        yield "LoRA step", Missing(f"skipped: {', '.join(missing)} is not installed")
         return
     for precision in ("float32", "bfloat16"):
         label = f"LoRA step, {shape.name}, {precision}"
         if clock.left() <= 0:
             yield label, NO_TIME
             continue
-        found = accelerator.fitting(partial(_step, shape, precision, accelerator, clock))
-        rows = {"": NO_ROOM} if found is None else found
+        found = accelerator.attempt(partial(_step, shape, precision, accelerator, clock))
+        rows = {"": found} if isinstance(found, Missing) else found
         yield from ((f"{label}{name}", value) for name, value in rows.items())
 
 
@@ -47,11 +47,12 @@ def _step(shape: LlamaShape, precision: str, accelerator: Accelerator, clock: Cl
     def step() -> None:
         training.run(training.progress.epoch + 1, lambda _: None)
 
+    step()
     peak = accelerator.peak(step)
     seconds = accelerator.seconds({"this": step}, clock)
     rows: dict[str, Any] = {} if peak is None else {": MB above weights": round(peak)}
-    if seconds is None:
-        return {**rows, "": NO_TIME}
+    if isinstance(seconds, Missing):
+        return {**rows, "": seconds}
     each = median(seconds["this"])
     tokens = round(shape.questions * shape.tokens / each)
     return {**rows, ": s per step": float(f"{each:.3g}"), ": tokens per second": tokens}

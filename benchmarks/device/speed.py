@@ -8,7 +8,7 @@ from typing import Any
 import torch.nn as nn
 
 from benchmarks.baselines import agop_vmap_jacrev, gram_vmap_grad
-from benchmarks.device.accelerator import NO_ROOM, NO_TIME, Accelerator, Clock
+from benchmarks.device.accelerator import NO_TIME, Accelerator, Clock, Missing
 from benchmarks.device.plan import Plan
 from benchmarks.networks import Case, losses
 from benchmarks.record import ratio
@@ -61,20 +61,17 @@ def _rows(
     if clock.left() <= 0:
         yield label, NO_TIME
         return
-    ways = accelerator.fitting(lambda: make(accelerator))
-    if ways is None:
-        yield label, NO_ROOM
+    ways = accelerator.attempt(lambda: make(accelerator))
+    if isinstance(ways, Missing):
+        yield label, ways
         return
-    fitting = {}
-    for name, run in ways.items():
-        if accelerator.fitting(partial(_tried, run)):
-            fitting[name], peak = run, accelerator.peak(run)
-            yield f"{label}: {name}, MB", peak and round(peak)
-        else:
-            yield f"{label}: {name}", NO_ROOM
-    seconds = accelerator.seconds(fitting, clock)
-    if seconds is None:
-        yield label, NO_TIME
+    peaks = {name: accelerator.attempt(partial(_tried, accelerator, run)) for name, run in ways.items()}
+    for name, peak in peaks.items():
+        yield f"{label}: {name}{'' if isinstance(peak, Missing) else ', MB'}", peak
+    fitting = {name: run for name, run in ways.items() if not isinstance(peaks[name], Missing)}
+    seconds = accelerator.attempt(partial(accelerator.seconds, fitting, clock))
+    if isinstance(seconds, Missing):
+        yield label, seconds
         return
     for name, of_way in seconds.items():
         yield f"{label}: {name}, ms", float(f"{1000 * median(of_way):.3g}")
@@ -82,6 +79,8 @@ def _rows(
             yield f"{label}: times faster than {name}", round(ratio(of_way, seconds["this"]), 2)
 
 
-def _tried(run: Callable[[], Any]) -> bool:
+def _tried(accelerator: Accelerator, run: Callable[[], Any]) -> int | None:
+    """Run once at least, and return MB at the peak; None where the device does not tell."""
     run()
-    return True
+    peak = accelerator.peak(run)
+    return None if peak is None else round(peak)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn as nn
@@ -9,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 import nfa
-from benchmarks.device.accelerator import NO_TIME, Clock
+from benchmarks.device.accelerator import NO_TIME, Accelerator, Clock, Missing
 from benchmarks.device.plan import Plan
 from benchmarks.networks import Case, losses
 from nfa.maths.float32_products import full_float32
@@ -66,7 +67,7 @@ class Difference:
         return found if self.ok else f"{found}: TOO LARGE"
 
 
-def differences(plan: Plan, device: torch.device, clock: Clock) -> Iterator[tuple[str, Difference | str]]:
+def differences(plan: Plan, accelerator: Accelerator, clock: Clock) -> Iterator[tuple[str, Difference | Missing]]:
     """Yield every comparison by what was compared, as long as there is time."""
     for name, case in plan.values.items():
         if clock.left() <= 0:
@@ -75,7 +76,10 @@ def differences(plan: Plan, device: torch.device, clock: Clock) -> Iterator[tupl
         for kind, measure, allowed in KINDS:
             exact = measure(case, plan.examples, PROCESSOR, "float64")
             for precision in allowed:
-                found = measure(case, plan.examples, device, precision)
+                found = accelerator.attempt(partial(measure, case, plan.examples, accelerator.device, precision))
+                if isinstance(found, Missing):
+                    yield f"values of {name}{kind}, {precision}", found
+                    continue
                 same = measure(case, plan.examples, PROCESSOR, precision)
                 for key, difference in compared(found, same, exact, allowed[precision]):
                     yield f"{name}, {key}{kind}, {precision}: difference", difference
