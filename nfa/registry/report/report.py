@@ -11,7 +11,7 @@ from nfa.plain_text import counted
 from nfa.registry import tracking
 from nfa.registry.analyses.output_folders import output_folder
 from nfa.registry.commands import command
-from nfa.registry.descriptions import AGAIN, describe_end, describe_start
+from nfa.registry.descriptions import describe_end, describe_start
 from nfa.registry.report.config import ReportConfig
 from nfa.registry.report.notices import conventions, notices
 from nfa.registry.report.page import page_html
@@ -44,7 +44,7 @@ def report(config: ReportConfig) -> None:
     with run:
         tracking.check_space(run.info, total=SPACE, largest=SPACE)
         run.log_params({**asdict(config), "run_id": config.run_id[:1000]})
-        describe_start(run, run.info.info.run_name, AGAIN)
+        describe_start(run, run.info.info.run_name, "start it again.")
         write_config(run, _content(config, reported))
         page = _page(config, reported, shown, run)
         _store(run, page)

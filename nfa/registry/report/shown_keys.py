@@ -16,7 +16,7 @@ from nfa.registry.report.page_data import PageKey, Section
 from nfa.registry.report.reported import Reported
 from nfa.registry.results.run_table import chosen
 from nfa.registry.sweeps.objectives import more_is_better
-from nfa.relations import RELATIONS
+from nfa.relations import MATRICES, RELATIONS
 
 MOST_SERIES = 15_000  # of all runs, with what stands beside them
 MOST_PANELS = 12  # of a section; heat maps show the other sites
@@ -146,7 +146,9 @@ def _blocks(keys: Sequence[str]) -> Iterator[_Block]:
     said = "What else was logged while training, such as the learning rate."
     yield _Block("Training", said, take(*(f"{split}/*" for split in SPLIT_NAMES)))
     for name, relation in RELATIONS.items():
-        said = f"{' and '.join(relation.matrices)} of each site: {SCALES[relation.kind]}."
+        said = (
+            f"{' and '.join(MATRICES[one].label for one in relation.matrices)} of each site: {SCALES[relation.kind]}."
+        )
         yield _Block(relation.label, said, take(f"*/{name}"), name)
     said = "How the gradients of single examples point: alike within a class, or apart."
     yield _Block("Gradient directions", said, take("gradient/*"))

@@ -30,12 +30,12 @@ Said = Callable[[Reported], Iterator[Line]]
 def verdicts(reported: Reported) -> list[tuple[str, list[Line]]]:
     """Return the sentences by heading; a heading without any is left out."""
     kinds: dict[str, Said] = {
+        "Study": studies,
+        "Comparisons": compared,
         "Losses and scores": scores,
         "Alignment": alignment,
         "Gradient directions": directions,
         "Gradient flow": flow,
-        "Comparisons": compared,
-        "Study": studies,
     }
     found = [(heading, list(of(reported))) for heading, of in kinds.items()]
     return [(heading, lines) for heading, lines in found if lines]
