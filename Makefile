@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PORT ?= 5000
 
-.PHONY: help setup train demo test test-all lint types docs figures limitations notebook bench chaos ui release-check clean
+.PHONY: help setup train demo test test-all lint types docs figures limitations notebook bench device chaos ui release-check clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/'
@@ -55,6 +55,9 @@ bench: $(READY)  ## run every benchmark and store its record
 	for case in agop memory alignment gram relative_attention eeg_step eeg_reading gradient_flow low_rank lora_step muon \
 	  nproc training tuning conformance job levels startup reading pictures report; do $(BIN)/python -m benchmarks.$$case || exit 1; done
 	$(BIN)/python docs/generate.py
+
+device: $(READY) ## values, speed and memory on this machine's accelerator, in four minutes; DEVICE=cpu only tries it
+	$(BIN)/python -m benchmarks.device $(DEVICE); differing=$$?; $(BIN)/python docs/generate.py && exit $$differing
 
 chaos: $(READY)  ## kill, stop, fill disks, start twice, for ten minutes at most; store what becomes of the runs
 	$(BIN)/python -m benchmarks.chaos; faulty=$$?; $(BIN)/python docs/generate.py && exit $$faulty

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.func import grad, jacrev, vmap
+from torch.func import functional_call, grad, jacrev, vmap
 
 
 def agop_vmap_jacrev(weights: Sequence[Tensor], inputs: Tensor, *, chunk: int = 128) -> list[Tensor]:
@@ -56,6 +56,21 @@ def input_moments(weights: Sequence[Tensor], inputs: Tensor, *, chunk: int = 128
             total += h.T @ h
         found.append(total / len(inputs))
     return found
+
+
+def gram_vmap_grad(
+    model: torch.nn.Module, losses: Callable[[Tensor, Tensor], Tensor], inputs: Tensor, targets: Tensor
+) -> Tensor:
+    """Gram matrix of per-example gradients of all parameters: vmap(grad) of all examples at once, and a product."""
+    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+    def loss(values: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        return losses(functional_call(model, values, (x.unsqueeze(0),)), y.unsqueeze(0))[0]
+
+    total = inputs.new_zeros(len(inputs), len(inputs), dtype=next(model.parameters()).dtype)
+    for gradients in vmap(grad(loss), in_dims=(None, 0, 0))(parameters, inputs, targets).values():
+        total += gradients.flatten(1) @ gradients.flatten(1).T
+    return total
 
 
 def cosine(a: Tensor, b: Tensor) -> float:

@@ -93,7 +93,7 @@ def batches(work: LanguageModel) -> list[dict[str, Tensor]]:
     for part in (part for step in range(work.steps) for part in work.order(step).split(CONFIG.batch_size)):
         items = part.tolist()
         starts = [work.questions.starts[item] for item in items]
-        tokens, mask, labels = collate([work.questions.ids[item] for item in items], starts, "cpu")
+        tokens, mask, labels = collate([work.questions.ids[item] for item in items], starts)
         found.append({"input_ids": tokens, "attention_mask": mask, "labels": labels})
     return found
 

@@ -74,13 +74,20 @@ def _status(name: str) -> int:
     return int(next(line for line in lines if line.startswith(name)).split()[1])
 
 
-def store(name: str, title: str, results: Mapping[str, Any], notes: Sequence[str] | Mapping[str, Any]) -> None:
-    """Write and print a record; notes may be by part."""
+def store(
+    name: str,
+    title: str,
+    results: Mapping[str, Any],
+    notes: Sequence[str] | Mapping[str, Any],
+    *,
+    device: Mapping[str, Any] = {},
+) -> None:
+    """Write and print a record; notes may be by part, and `device` has the facts of an accelerator."""
     record = {
         "title": title,
         "command": f"python -m benchmarks.{name}",
         "date": datetime.date.today().isoformat(),
-        "machine": machine(),
+        "machine": {**machine(), **device},
         "results": dict(results),
         "notes": dict(notes) if isinstance(notes, Mapping) else list(notes),
     }

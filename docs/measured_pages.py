@@ -19,6 +19,10 @@ COLUMNS = {
     "equal": "equal",
     "seconds": "seconds",
 }
+NO_ACCELERATOR = (
+    "None of this was measured on an accelerator, because nfa has not run on one yet. `make device` compares values on "
+    "yours with those of the processor, and measures speed and memory, in four minutes."
+)
 STUDIES = ("alignment", "directions", "flow")
 SHOWN = ("agop_nfm", "fact_nfm", "mean_cosine", "grad_rms")
 TRAININGS = {
@@ -39,6 +43,8 @@ def benchmarks() -> str:
         "How fast nfa is, how much memory it needs, and how accurate it is. Each table was measured by the command "
         "above it, on the machine that is named there; `make bench` measures all of them on yours."
     )
+    if not (RESULTS / "device.json").exists():
+        lines += paragraph(NO_ACCELERATOR)
     for path in sorted(set(RESULTS.glob("*.json")) - {CHAOS, CONFORMANCE, GOLDEN}):
         record = json.loads(path.read_text())
         lines += [f"## {record['title']}", "", origin(record), ""]
@@ -52,7 +58,16 @@ def origin(record: dict[str, Any]) -> str:
     """What made a record, where and when."""
     machine = record["machine"]
     place = f"{machine['processor']}, {machine['cores']} cores, torch {machine['torch']}"
+    if "device" in machine:
+        place = f"{_accelerator(machine)}, with {place}"
     return f"`{record['command']}` on {place}, {record['date']}."
+
+
+def _accelerator(machine: dict[str, Any]) -> str:
+    """An accelerator's name, memory, driver and libraries, as far as they are known."""
+    facts = {"device_memory_GB": "{} GB", "driver": "driver {}", "cuda": "CUDA {}", "cudnn": "cuDNN {}"}
+    known = [words.format(machine[fact]) for fact, words in facts.items() if fact in machine]
+    return ", ".join([machine["device"], *known])
 
 
 def head(record: dict[str, Any], name: str) -> list[str]:

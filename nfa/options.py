@@ -15,7 +15,7 @@ DEVICE = re.compile(
     "auto|(cpu|cuda|mps|xpu|hpu|mtia|xla|ipu|hip|ve|fpga|maia|vulkan|opencl|opengl|ideep|mkldnn|lazy|meta|privateuseone)"
     "(:[0-9]{1,3})?"
 )
-DEVICES = "auto, cpu, cuda, cuda:N, mps where present"
+DEVICES = "auto, cpu, cuda, cuda:N, or another device that has float64"
 
 
 def option(

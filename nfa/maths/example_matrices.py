@@ -13,6 +13,8 @@ from torch import Tensor
 from nfa.maths.congruence import Congruence
 from nfa.maths.similarity import Similarity, scaled, scaled_products
 
+MANY = 2**28  # entries of a temporary tensor, which are 2 GiB in float64
+
 
 @dataclass(frozen=True)
 class OuterProducts:
@@ -44,8 +46,11 @@ class OuterProducts:
 
     def each(self, other: "OuterProducts", similarity: Similarity) -> Float[Tensor, " m"]:
         """Return ⟨a_n, b_n⟩ = ‖X̃ Yᵀ‖² in float64, where X̃ = X F Eᵀ; both hold the same examples, one estimate each."""
-        crossed = self._through(other.factor, similarity).double() @ other.rows.double().transpose(-2, -1)
-        values = crossed.square().sum(dim=(-2, -1))
+        x, y = self._through(other.factor, similarity).double(), other.rows.double()
+        if _has_many(x, y, len(x)):
+            values = torch.stack([(a.T @ a * (b.T @ b)).sum() for a, b in zip(x, y, strict=True)])
+        else:
+            values = (x @ y.transpose(-2, -1)).square().sum(dim=(-2, -1))
         return values - self._entries() * other._entries() if similarity.centre == "entry" else values
 
     def every(
@@ -53,9 +58,14 @@ class OuterProducts:
     ) -> Float[Tensor, "k k"]:
         """Return ⟨a_n, b_k⟩ of all pairs in float64, or of those among the examples at the chosen places."""
         one = torch.arange(len(self.rows)) if chosen is None else chosen
-        left, s, t = self._through(other.factor, similarity), self.rows.shape[1], other.rows.shape[1]
-        crossed = (left[one].flatten(0, 1) @ other.rows[one].flatten(0, 1).T).double().square()
-        values = crossed.view(len(one), s, len(one), t).sum(dim=(1, 3))
+        left, right = self._through(other.factor, similarity)[one], other.rows[one]
+        s, t = left.shape[1], right.shape[1]
+        if _has_many(left, right, len(one) ** 2):
+            squares = [torch.stack([(x.T @ x).flatten() for x in side.double()]) for side in (left, right)]
+            values = squares[0] @ squares[1].T
+        else:
+            crossed = (left.flatten(0, 1) @ right.flatten(0, 1).T).double().square()
+            values = crossed.view(len(one), s, len(one), t).sum(dim=(1, 3))
         if similarity.centre == "entry":
             values = values - torch.outer(self._entries()[one], other._entries()[one])
         return values
@@ -162,6 +172,16 @@ class PairedProducts:
 
 
 ExampleMatrices: TypeAlias = OuterProducts | PairedProducts
+
+
+
+def _has_many(x: Float[Tensor, "m s r"], y: Float[Tensor, "m t r"], pairs: int) -> bool:
+    """Tell whether products of so many pairs of examples are too large [s, t], and smaller as [r, r].
+
+    An image of 32 × 32 positions with ten outputs has 10,240 rows.
+    """
+    s, t, r = x.shape[1], y.shape[1], x.shape[2]
+    return pairs * s * t > MANY and r * r < s * t
 
 
 def _of(examples: ExampleMatrices, numbers: Tensor, *names: str) -> dict[str, Tensor]:

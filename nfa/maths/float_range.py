@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from nfa.maths.similarity import largest_magnitude
 from nfa.maths.standard_errors import Matrix, mean_of
 
 T = TypeVar("T")
@@ -43,8 +44,7 @@ def has_vanished(matrix: Matrix) -> bool:
 def _far(entries: Tensor | None, least: float, most: float) -> bool:
     if entries is None or entries.dtype == torch.float64 or not entries.numel():
         return False
-    low, high = torch.aminmax(entries)
-    largest = max(abs(float(low)), abs(float(high)))
+    largest = largest_magnitude(entries)
     return 0 < largest < math.inf and not least < largest < most
 
 

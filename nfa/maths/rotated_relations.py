@@ -72,7 +72,7 @@ def rotated(rows: Float[Tensor, "draws r d"], core: Float[Tensor, "d d"], values
     Returns:
         The matrices [draws, r, r].
     """
-    roots = values.double().sqrt()
+    roots, rows = values.double().sqrt(), rows.to(core.device)  # they are drawn on the processor
     turned: Tensor = rows @ core.double() @ rows.transpose(1, 2)
     return roots[:, None] * turned * roots
 
@@ -91,7 +91,7 @@ def paired(
     Returns:
         The matrices [draws, i, i].
     """
-    half = (vectors.double() * values.double().sqrt()) @ (rows @ pairs.double())
+    half = (vectors.double() * values.double().sqrt()) @ (rows.to(pairs.device) @ pairs.double())
     return -0.5 * (half + half.transpose(1, 2))
 
 

@@ -180,12 +180,25 @@ def scaled(a: Tensor) -> tuple[Tensor, float]:
     a = a if a.dtype == torch.float64 else a.float()
     if not a.numel():
         return a, 1.0
-    low, high = torch.aminmax(a)
-    largest = max(abs(float(low)), abs(float(high)))
+    largest = largest_magnitude(a)
     if not 0 < largest < math.inf or NEAR_ONE[0] < largest < NEAR_ONE[1]:
         return a, 1.0
     scale = 2.0 ** (math.frexp(largest)[1] - 1)  # the next larger power may be infinite
     return a / scale, scale
+
+
+def largest_magnitude(entries: Tensor) -> float:
+    """Return the largest |x|, which a device is asked for once; NaN where an entry is NaN.
+
+    Args:
+        entries: At least one number x.
+
+    Returns:
+        The largest magnitude.
+    """
+    low, high = torch.stack(torch.aminmax(entries)).tolist()
+    largest: float = max(abs(low), abs(high))
+    return largest
 
 
 def _entry_centred(a: Congruence, b: Congruence) -> float:

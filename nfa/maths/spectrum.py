@@ -26,7 +26,7 @@ class Fit(NamedTuple):
 def leading(
     matrix: Congruence, k: int, similarity: Similarity | None = None
 ) -> tuple[Float[Tensor, " k"], Float[Tensor, "i k"]] | None:
-    """Return the k eigenvalues of largest magnitude and their eigenvectors, in float64.
+    """Return the k eigenvalues of largest magnitude and their eigenvectors, in float64, on the device of the matrix.
 
     They are found by Lanczos iteration (ARPACK) from a fixed start, so that the factors need not be multiplied out.
 
@@ -42,8 +42,17 @@ def leading(
     squared = similarity.squared(matrix)
     if not math.isfinite(squared):
         return None
-    found: tuple[Tensor, Tensor] = similarity.once(_leading, matrix, k, squared)
+    found: tuple[Tensor, Tensor] = similarity.once(_leading_there, matrix, k, squared)
     return found
+
+
+def _leading_there(matrix: Congruence, k: int, squared: float) -> tuple[Tensor, Tensor]:
+    values, vectors = _leading(matrix, k, squared)  # on the processor, where ARPACK is
+    return values.to(_device(matrix)), vectors.to(_device(matrix))
+
+
+def _device(matrix: Congruence) -> torch.device:
+    return (matrix.core if matrix.factor is None else matrix.factor).device  # type: ignore[union-attr]
 
 
 def _leading(matrix: Congruence, k: int, squared: float) -> tuple[Tensor, Tensor]:
@@ -72,7 +81,7 @@ def _operator(matrix: Congruence, scale: float) -> Any:
     """Return x → A x / scale as a SciPy operator."""
     from scipy.sparse.linalg import LinearOperator
 
-    device = (matrix.core if matrix.factor is None else matrix.factor).device  # type: ignore[union-attr]
+    device = _device(matrix)
 
     def multiply(vector: np.ndarray) -> np.ndarray:
         product: np.ndarray = matrix.times(torch.from_numpy(vector).to(device).view(-1, 1)).cpu().numpy().ravel()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nfa.console import bar
 from nfa.errors import Refusal
+from nfa.maths.float32_products import full_float32
 from nfa.measures.gradient_store import GradientStore, numbers
 from nfa.observe.example_gradients import ExampleGradients, Losses
 from nfa.observe.gradient_reading import Door
@@ -67,6 +68,7 @@ class GradientGram:
         few.ids, few.most, few.door = self.ids[:examples], batch, copy.deepcopy(self.door)
         return few
 
+    @full_float32()
     def __call__(self, model: nn.Module, losses: Losses | None = None, *, progress: str = "") -> Float[Tensor, "n n"]:
         """Return K of a model.
 

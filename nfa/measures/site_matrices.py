@@ -10,6 +10,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from nfa.errors import Refusal
+from nfa.maths.float32_products import full_float32
 from nfa.maths.standard_errors import Matrix
 from nfa.measures.agop import Agop, JacobianCentre
 from nfa.measures.agop_estimate import AgopEstimate
@@ -99,6 +100,7 @@ class SiteMeasures:
         """
         return self.prefixes(model, [batches], record_outputs=record_outputs)[-1]
 
+    @full_float32()
     def prefixes(
         self,
         model: nn.Module,

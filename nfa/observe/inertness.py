@@ -9,6 +9,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from nfa.maths.float32_products import full_float32
 from nfa.seeding import untouched
 
 CONTAINERS = (dict, OrderedDict, list, set)
@@ -19,7 +20,8 @@ def inert(model: nn.Module) -> Iterator[None]:
     """Set evaluation mode in the block, and restore module attributes (modes, buffers, counters) and generators
     bitwise.
 
-    Gradients are available inside, also under `torch.inference_mode()`, and compiled parts run uncompiled.
+    Gradients are available inside, also under `torch.inference_mode()`, compiled parts run uncompiled, and products of
+    float32 are in full precision.
     """
     modules = list(model.modules())
     before = [_Attributes(module) for module in modules]
@@ -28,6 +30,7 @@ def inert(model: nn.Module) -> Iterator[None]:
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(untouched())
+            stack.enter_context(full_float32())
             if any(module._compiled_call_impl is not None for module in modules):
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
             yield

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from nfa.maths import spectrum
+from nfa.maths.float32_products import full_float32
 from nfa.maths.known_features import KnownFeatures
 from nfa.maths.standard_errors import Matrix, Sampling
 from nfa.measures.site_matrices import Conventions
@@ -42,6 +43,7 @@ def conventions(measured: Conventions, options: AlignmentOptions) -> dict[str, s
     }
 
 
+@full_float32()
 def alignment(
     measured: Mapping[str, Mapping[str, Matrix]],
     relations: Sequence[str] = TRAINING,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nfa.maths import embedding, permuted_labels
 from nfa.maths import gram as gram_maths
+from nfa.maths.float32_products import full_float32
 from nfa.seeding import generator
 from nfa.studies.direction_series import SERIES
 from nfa.studies.result import Result
@@ -47,6 +48,7 @@ class ProbeExamples:
         return torch.zeros(len(self.losses), dtype=torch.long) if self.classes is None else self.classes
 
 
+@full_float32()
 def gradient_directions(gram: Float[Tensor, "n n"], probe: ProbeExamples, *, seed: int, chance: bool = True) -> Result:
     """Compute statistics of the directions of per-example gradients, with bootstrap standard errors.
 

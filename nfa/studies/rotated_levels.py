@@ -69,7 +69,8 @@ class RotatedLevels:
         assert isinstance(fact, PairedMean)
         if fact.size > AFFORDABLE:
             return None
-        basis, compared = self._basis("fact"), self._other("nfm", torch.eye(fact.size, dtype=torch.float64))
+        unit = torch.eye(fact.size, dtype=torch.float64, device=fact.pairs.device)
+        basis, compared = self._basis("fact"), self._other("nfm", unit)
         if relation.kind == "overlap" and (compared is None or self.top_k > fact.size):
             return None
 

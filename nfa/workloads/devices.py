@@ -4,29 +4,30 @@ import torch
 
 from nfa.errors import Refusal
 from nfa.maths.bfloat16 import has_bfloat16_units
+from nfa.options import DEVICES
 
 
 def choose_device(name: str) -> torch.device:
     """Return the device of that name; `auto` is CUDA where present, otherwise the CPU.
 
     Args:
-        name: auto, cpu, cuda, cuda:N, mps, or another torch device.
+        name: auto, cpu, cuda, cuda:N, or another torch device.
 
     Returns:
         The device.
 
     Raises:
-        Refusal: This machine has no such device.
+        Refusal: This machine has no such device, or the device has no float64, in which nfa sums.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.zeros((), device=device).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        torch.zeros((), device=device, dtype=torch.float64).item()
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         reason = str(error).splitlines()[0]
         got = f"device={name!r} ({reason})"
-        raise Refusal(got, "auto, cpu, cuda, cuda:N, mps where present", "device=auto") from None
+        raise Refusal(got, DEVICES, "device=auto") from None
     return device
 
 

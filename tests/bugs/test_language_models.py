@@ -64,7 +64,7 @@ def by_hand(model: torch.Tensor, tokenizer, prompts: list[str]) -> float:
 def test_the_loss_is_that_of_the_answers_and_their_ends(make, template):
     tokenizer = make(template)
     table, encoded = model(tokenizer), encode(PAIRS, tokenizer, 1000)
-    inputs, mask, labels = collate(encoded.ids, encoded.starts, "cpu")
+    inputs, mask, labels = collate(encoded.ids, encoded.starts)
     loss = loss_of(table, inputs, labels)
     assert loss == pytest.approx(by_hand(table, tokenizer, ["]" if template else "\n"] * 2), rel=1e-12)
     assert loss_of(table, inputs.masked_fill(mask == 0, tokenizer.eos_token_id), labels) == loss
@@ -75,7 +75,7 @@ def test_the_loss_is_that_of_the_answers_and_their_ends(make, template):
 def test_every_answer_s_end_is_learnt_also_where_padding_has_the_same_id(make):
     tokenizer = make(TEMPLATE)
     encoded = encode(PAIRS, tokenizer, 1000)
-    _, mask, labels = collate(encoded.ids, encoded.starts, "cpu")
+    _, mask, labels = collate(encoded.ids, encoded.starts)
     assert ((labels == tokenizer.eos_token_id).sum(dim=1) == 1).all()
     assert [int(row[length - 1]) for row, length in zip(labels, mask.sum(dim=1), strict=True)] == [
         tokenizer.eos_token_id

@@ -114,7 +114,7 @@ def test_the_shipped_pairs_take_seconds_at_most_because_they_are_encoded_at_once
 
 def test_items_are_padded_on_the_right_by_length_and_labels_are_on_answers():
     ids = [torch.tensor([5, 6, 0, 2]), torch.tensor([2, 2]), torch.tensor([7, 8, 9])]
-    inputs, mask, labels = collate(ids, [2, 1, 1], "cpu")
+    inputs, mask, labels = collate(ids, [2, 1, 1])
     assert inputs.tolist() == [[5, 6, 0, 2], [2, 2, 0, 0], [7, 8, 9, 0]]
     assert mask.tolist() == [[1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 1, 0]]
     assert labels.tolist() == [[-100, -100, 0, 2], [-100, 2, -100, -100], [-100, 8, 9, -100]]
@@ -130,8 +130,3 @@ def test_answers_are_read_from_their_first_token_on():
     assert answers.tolist() == [[0, 2], [2, -100], [8, 9]]
     assert answers_first(labels[1:2], [1])[1].tolist() == [[2]]
     assert answers_first(torch.tensor([[-100, -100, 5], [-100, 3, 4]]), [2, 1])[1].tolist() == [[5, -100], [3, 4]]
-
-
-def test_a_batch_is_on_the_device_that_was_asked_for():
-    assert {tensor.device.type for tensor in collate([torch.tensor([1, 2])], [1], "meta")} == {"meta"}
-    assert all(tensor.shape == (1, 2) for tensor in collate([torch.tensor([1, 2])], [1], torch.device("cpu")))

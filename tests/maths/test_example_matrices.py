@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from nfa.maths import example_matrices
 from nfa.maths.congruence import Congruence
 from nfa.maths.example_matrices import OuterProducts, PairedProducts
 from nfa.maths.similarity import Similarity
@@ -159,3 +160,28 @@ def test_what_is_not_finite_stays_visible():
     examples = outer_products("factor", 4, 2, 3, 5, 0)
     examples.rows[2, 0, 1] = math.nan
     assert examples.along(matrix("both", 5, 3, "none")[0], Similarity()).isnan().tolist() == [False, False, True, False]
+
+
+@pytest.mark.parametrize("forms", [("identity", "factor"), ("factor", "factor"), ("identity", "identity")])
+@pytest.mark.parametrize("centre", ["none", "entry"])
+def test_products_of_many_rows_are_those_of_few(
+    forms: tuple[str, str], centre: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    i = 4 if "factor" in forms and "identity" in forms else 3
+    a, b = outer_products(forms[0], 5, 9, 3, i, 0), outer_products(forms[1], 5, 7, 3, i, 1)
+    similarity, chosen = Similarity(centre), torch.tensor([1, 3, 4])
+    few = [a.each(b, similarity), a.every(b, similarity), a.every(b, similarity, chosen)]
+    monkeypatch.setattr(example_matrices, "MANY", 0)
+    many = [a.each(b, similarity), a.every(b, similarity), a.every(b, similarity, chosen)]
+    for one, other in zip(few, many, strict=True):
+        torch.testing.assert_close(one, other, **CLOSE)
+    assert not all(map(torch.equal, few, many)), "there is only one way"
+
+
+def test_ten_thousand_rows_of_an_example_need_no_product_of_all_pairs_of_rows() -> None:
+    """Those of images with 1,024 positions and ten outputs; the products would take 26 GB."""
+    rows = torch.ones(1, 1, 2).expand(32, 10_240, 2)
+    examples = OuterProducts(rows, None, torch.arange(32))
+    expected = torch.full((32, 32), 4.0 * 10_240**2, dtype=torch.float64)
+    assert torch.equal(examples.each(examples, Similarity()), expected.diagonal())
+    assert torch.equal(examples.every(examples, Similarity()), expected)

@@ -60,7 +60,7 @@ def test_losses_are_those_of_transformers_on_all_logits(size: int, made: Languag
     for batch in made.batches("train", batch_size=size):
         items = batch.ids.tolist()
         starts = [made.questions.starts[item] for item in items]
-        tokens, mask, labels = collate([made.questions.ids[item] for item in items], starts, "cpu")
+        tokens, mask, labels = collate([made.questions.ids[item] for item in items], starts)
         with torch.no_grad():
             expected = model(input_ids=tokens, attention_mask=mask, labels=labels).loss
             found = objective(made.outputs(model, batch), batch)

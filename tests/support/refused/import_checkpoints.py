@@ -37,7 +37,7 @@ import_checkpoints $as --folder one --width 16 | model_epoch_0.pth: width 8 in i
 import_checkpoints $as --folder one --depth 2 | model_epoch_0.pth: depth 3 in its tensors | depth=2
     | correct or leave out depth, or select one
 import_checkpoints --folder one --dataset digits --activation relu --device gpu | device='gpu'
-    | auto, cpu, cuda, cuda:N, mps where present | device=auto
+    | auto, cpu, cuda, cuda:N, or another device that has float64 | device=auto
 import_checkpoints --folder one | model_epoch_0.pth, whose name does not state dataset and activation
     | dataset: digits, svhn, fashion-mnist | give dataset=…, activation=…
 [old_checkpoint: pickled object]

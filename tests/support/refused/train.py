@@ -57,8 +57,8 @@ train --weighting ghm --ghm_bins 0 | ghm_bins=0 | a whole number ≥ 1 and < 100
 train --weighting ghm --ghm_alpha -1.0 | ghm_alpha=-1.0 | a number ≥ 0 and < 10
     | leave ghm_alpha out to use its default, 1.0
 train --weighting focal | weighting='focal' | none, ghm | weighting=none
-train --device gpu | device='gpu' | auto, cpu, cuda, cuda:N, mps where present | device=auto
-train --device '' | device='' | auto, cpu, cuda, cuda:N, mps where present | device=auto
+train --device gpu | device='gpu' | auto, cpu, cuda, cuda:N, or another device that has float64 | device=auto
+train --device '' | device='' | auto, cpu, cuda, cuda:N, or another device that has float64 | device=auto
 train --max_samples 1150 | max_samples=1150 | to 1149 training examples | max_samples=0
 train --seeds 1,x | seeds='1,x' (at 'x') | ranges a-b | seeds=1-3
 train --seeds 3-1 | seeds='3-1' | ranges a-b | seeds=1-3
@@ -70,8 +70,8 @@ demo --epochs 0 | epochs=0 | a whole number ≥ 1 and < 1000 | leave epochs out 
 demo --width x | width='x' | a whole number ≥ 1 and < 4097 | for example width=64
 demo --lr 1 | parameter 'lr' | epochs, width, depth, seed, output_dir | see --help
 [store]
-train --device meta | device='meta' | auto, cpu, cuda, cuda:N, mps where present | device=auto
-train --device cuda:9 | device='cuda:9' | auto, cpu, cuda, cuda:N, mps where present | device=auto
+train --device meta | device='meta' | auto, cpu, cuda, cuda:N, or another device that has float64 | device=auto
+train --device cuda:9 | device='cuda:9' | auto, cpu, cuda, cuda:N, or another device that has float64 | device=auto
 train --width 1000000 --depth 2 | width=1000000 depth=2 | a network that fits into this machine's
     | smaller width or depth
 train --resume abc123 | run id 'abc123' | a run in | copy the id from the MLflow UI

@@ -55,9 +55,9 @@ def encode(pairs: Sequence[Pair], tokenizer: "PreTrainedTokenizerBase", max_leng
 
 
 def collate(
-    ids: Sequence[Int[Tensor, " t"]], starts: Sequence[int], device: torch.device | str
+    ids: Sequence[Int[Tensor, " t"]], starts: Sequence[int]
 ) -> tuple[Int[Tensor, "n s"], Int[Tensor, "n s"], Int[Tensor, "n s"]]:
-    """Input ids, attention mask and labels of n items, padded on the right to the longest.
+    """Input ids, attention mask and labels of n items, padded on the right to the longest; on the processor.
 
     The mask is 1 on an item's tokens; labels are the input ids from an answer's start to its end, −100 elsewhere.
     Padding is by length: its id is 0, which may be a token's.
@@ -67,7 +67,7 @@ def collate(
     places = torch.arange(padded.shape[1])
     mask = places < lengths
     labels = padded.where(mask & (places >= torch.tensor(list(starts))[:, None]), IGNORED)
-    return padded.to(device), mask.long().to(device), labels.to(device)
+    return padded, mask.long(), labels
 
 
 def answers_first(labels: Int[Tensor, "n s"], starts: Sequence[int]) -> tuple[Int[Tensor, "n t"], Int[Tensor, "n t"]]:

@@ -37,8 +37,9 @@ class TokenMean:
 
     def share(self, part: Batch, parts: Sequence[Batch], examples: int) -> float:  # noqa: ARG002 - one process
         """Its share of the answer tokens."""
-        tokens = [int(answer_tokens(each.targets).sum()) for each in parts]
-        return int(answer_tokens(part.targets).sum()) / sum(tokens)
+        counts = torch.stack([answer_tokens(each.targets).sum() for each in (part, *parts)])
+        own, *tokens = counts.tolist()  # at once: a device is waited for
+        return float(own / sum(tokens))
 
     def step(self) -> None:
         """Nothing to remember."""

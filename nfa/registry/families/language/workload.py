@@ -155,12 +155,12 @@ class LanguageModel(Workload):
     def _batch(self, ids: Tensor) -> Batch:
         items = ids.tolist()
         starts = [self.questions.starts[item] for item in items]
-        tokens, mask, labels = collate([self.questions.ids[item] for item in items], starts, self.device)
+        tokens, mask, labels = collate([self.questions.ids[item] for item in items], starts)
         places, targets = answers_first(labels, starts)
         first, last = min(starts), tokens.shape[1]
         asked = {"input_ids": tokens, "attention_mask": mask, "logits_to_keep": last - first + 1}
         inputs = {"model": asked, "places": places - first, "predicted": targets != IGNORED}
-        return Batch(inputs, targets, ids, mask.bool())
+        return Batch(inputs, targets, ids, mask.bool()).to(self.device)  # now, so that no size is asked of a device
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
         logits = model(**batch.inputs["model"]).logits  # from that before the first answer in the batch on
