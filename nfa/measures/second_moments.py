@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nfa.maths.accumulate import add_gram, symmetric
 from nfa.maths.congruence import Congruence
 from nfa.maths.example_matrices import OuterProducts
 from nfa.maths.standard_errors import SampleMean
 from nfa.measures.first_examples import MOST, FirstExamples
+from nfa.measures.outer_sums import OuterSum
 from nfa.measures.sides import Positions, PulledBack, by_example, rows_of
 from nfa.observe.records import Part, Record, Source
 from nfa.parallel import World
@@ -31,7 +31,7 @@ class Moment:
         self.positions: Positions = positions
         self.first = FirstExamples(min(keep, MOST))
         self.kept: tuple[Tensor, Tensor] | None = None
-        self.total = like.new_zeros((features, features))
+        self.sum = OuterSum(features, like)
         self.examples = 0
 
     def add(self, rows: Float[Tensor, "n s f"]) -> None:
@@ -39,33 +39,35 @@ class Moment:
         self.examples += len(rows)
         flat = rows_of(rows, self.positions)
         self.first.add(by_example(flat, len(rows)))
-        add_gram(self.total, flat)
+        self.sum.add(flat)
 
     def reduce(self, world: World) -> None:
         """Sum over processes."""
         self.kept = self.first.collected(world, self.examples)
-        self.total, self.examples = world.sum(self.total), world.count(self.examples)
+        self.sum.reduce(world)
+        self.examples = world.count(self.examples)
 
     def mean(self) -> Congruence | SampleMean:
         """Return the mean over examples; raises ValueError where there are none."""
-        if not self.examples:
-            raise ValueError("a mean over no examples")
-        return with_examples(Congruence(None, symmetric(self.total) / self.examples), self.kept)
+        return with_examples(self.sum.mean(self.examples), self.kept, None)
 
 
-def with_examples(matrix: Congruence, kept: tuple[Tensor, Tensor] | None) -> Congruence | SampleMean:
+def with_examples(
+    matrix: Congruence, kept: tuple[Tensor, Tensor] | None, factor: Float[Tensor, "f i"] | None
+) -> Congruence | SampleMean:
     """Return a mean of outer products together with those of the stored examples, if there are any.
 
     Args:
         matrix: The mean over all examples.
         kept: The rows of the stored examples [m, series, s, f], and the place of each in the order of the analysis.
+        factor: F of the examples' matrices Fᵀ x xᵀ F; None stands for the identity.
 
     Returns:
         The mean, with the examples where there are some.
     """
     if kept is None:
         return matrix
-    return SampleMean(matrix, OuterProducts(kept[0].flatten(1, 2), matrix.factor, kept[1]))
+    return SampleMean(matrix, OuterProducts(kept[0].flatten(1, 2), factor, kept[1]))
 
 
 class InputMoment:
@@ -202,8 +204,8 @@ class GradientMoment:
         output_side: bool = False,
         keep: int = 0,
     ) -> None:
-        self.sum = PulledBack(weight, keep_output_side=output_side)
-        self.positions: Positions = positions
+        self.weight, self.positions = weight, positions
+        self.sum: OuterSum | PulledBack = OuterSum(len(weight), weight) if output_side else PulledBack(weight)
         self.first = FirstExamples(min(keep, MOST))
         self.kept: tuple[Tensor, Tensor] | None = None
         self.examples = 0
@@ -212,7 +214,8 @@ class GradientMoment:
         """Add the loss gradients of one batch."""
         assert record.gradient is not None
         self.examples += len(record.gradient)
-        rows = self.sum.moved(rows_of(record.gradient, self.positions))
+        rows = rows_of(record.gradient, self.positions)
+        rows = self.sum.moved(rows) if isinstance(self.sum, PulledBack) else rows
         self.first.add(by_example(rows, len(record.gradient)))
         self.sum.add(rows)
 
@@ -224,10 +227,20 @@ class GradientMoment:
 
     def value(self) -> Congruence | SampleMean:
         """Return G."""
-        return with_examples(self.sum.mean(self.examples), self.kept)
+        if isinstance(self.sum, OuterSum):
+            return with_examples(self._pulled_back(self.sum), self.kept, self.weight)
+        return with_examples(self.sum.mean(self.examples), self.kept, self.sum.factor)
+
+    def _pulled_back(self, deltas: OuterSum) -> Congruence:
+        core = deltas.mean(self.examples).core
+        if core is not None:
+            return Congruence(self.weight, core)
+        made = PulledBack(self.weight)
+        made.add(made.moved(deltas.joined()))
+        return made.mean(self.examples)
 
     def output_side(self) -> Congruence | SampleMean:
         """Return G′; raises ValueError where it was not accumulated."""
-        if self.sum.on_input_side:
+        if isinstance(self.sum, PulledBack):
             raise ValueError("G′ was not accumulated; ask for output_side")
-        return with_examples(Congruence(None, self.sum.core(self.examples)), self.kept)
+        return with_examples(self.sum.mean(self.examples), self.kept, None)
