@@ -17,13 +17,14 @@ from nfa.measures.fact import Fact
 from nfa.measures.first_examples import MOST
 from nfa.measures.nfm import nfm, nfm_init_removed
 from nfa.measures.second_moments import GradientMoment, InputMoment, KnownMoment, OutputMoment
-from nfa.measures.sides import Positions
+from nfa.measures.sides import Positions, PulledBack
 from nfa.observe.directions import Directions
 from nfa.observe.door import few_of, find_sites
 from nfa.observe.found_sites import Sites
 from nfa.observe.inertness import doubled
 from nfa.observe.name_patterns import matching
 from nfa.observe.passes import Precision, observe
+from nfa.observe.readouts import Readout, find_readout
 from nfa.parallel import World
 from nfa.workload import Batch, Workload
 
@@ -75,6 +76,8 @@ class SiteMeasures:
     found: Sites | None = None  # by an earlier check
     errors: bool = False
     _known_inputs: dict[str, KnownMoment] = field(default_factory=dict, init=False)
+    _readout: Readout | None = field(default=None, init=False)
+    _sought: bool = field(default=False, init=False)
 
     def __call__(
         self,
@@ -147,6 +150,7 @@ class SiteMeasures:
             sites=self.found,
             precision=self.conventions.precision,
             directions=self.conventions.directions,
+            readout=self._found_readout(model, self.found),
             record_outputs=record_outputs,
         )
         found = [{name: self._values(name, *stage[name]) for name in self.sites if name in stage} for stage in stages]
@@ -158,13 +162,19 @@ class SiteMeasures:
         """Forget inputs that are the same at every checkpoint, because other examples follow."""
         self._known_inputs.clear()
 
+    def _found_readout(self, model: nn.Module, found: Sites) -> Readout | None:
+        """Return the readout, where AGOP of all outputs can be measured through it; it is looked for once."""
+        if not self._sought and "agop" in self.wanted and not self.conventions.directions.count:
+            self._readout, self._sought = find_readout(model, self.workload, few_of(self.workload), found), True
+        return self._readout
+
     def _measures(self, name: str, weight: Tensor) -> dict[str, Any]:
         wanted = self.wanted
         keep = -(-MOST // self.world.size) if self.errors else 0
         common: Any = {"positions": self.conventions.positions, "keep": keep}
         made: dict[str, Any] = {}
         if "agop" in wanted:
-            made["agop"] = self._agop(weight, **common)
+            made["agop"] = self._agop(name, weight, **common)
         if {"g", "out_g"} & wanted:
             made["g"] = GradientMoment(weight, output_side="out_g" in wanted, **common)
         if "h" in wanted:
@@ -175,10 +185,13 @@ class SiteMeasures:
             made["out_h"] = OutputMoment(weight, **common)
         return made
 
-    def _agop(self, weight: Tensor, *, positions: Positions, keep: int) -> Agop | AgopEstimate:
+    def _agop(self, name: str, weight: Tensor, *, positions: Positions, keep: int) -> Agop | AgopEstimate:
         if count := self.conventions.directions.count:
             return AgopEstimate(weight, count, positions=positions)
-        return Agop(weight, centre=self.conventions.centre, positions=positions, keep=keep)
+        centre, readout = self.conventions.centre, self._readout
+        slopes = readout is not None and name in readout.behind and centre == "none"
+        slopes = slopes and readout is not None and PulledBack.cost(*weight.shape) * readout.passes > 3 * len(weight) ** 2
+        return Agop(weight, centre=centre, positions=positions, keep=keep, slopes=slopes)
 
     def _values(self, name: str, weight: Tensor, measures: Mapping[str, Any]) -> dict[str, Matrix]:
         for measure in measures.values():
