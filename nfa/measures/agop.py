@@ -59,18 +59,22 @@ class Agop:
         self.kept: tuple[Tensor, Tensor] | None = None
 
     def update(self, record: Record) -> None:
-        """Add the output gradients of one batch in one direction."""
+        """Add the output gradients of one batch in one direction, or its slopes."""
         assert record.gradient is not None
-        if record.readout is not None:
-            return self._add_slopes(record.gradient[:, 0], record.readout)
-        rows = rows_of(record.gradient, self.positions)
-        if record.direction == 0:
-            self.examples += len(record.gradient)
+        if record.readout is None:
+            self._add_gradients(record.gradient, record.direction)
+        else:
+            self._add_slopes(record.gradient[:, 0], record.readout)
+
+    def _add_gradients(self, gradient: Tensor, direction: int) -> None:
+        rows = rows_of(gradient, self.positions)
+        if direction == 0:
+            self.examples += len(gradient)
             self.rows += len(rows)
         rows = self.sum.moved(rows)
-        self.first.add(by_example(rows, len(record.gradient)), record.direction)
+        self.first.add(by_example(rows, len(gradient)), direction)
         if self.centre == "jacobian":
-            rows = self._shifted(rows, record.direction)
+            rows = self._shifted(rows, direction)
         self.sum.add(rows)
 
     def _add_slopes(self, slopes: Tensor, readout: Tensor) -> None:
@@ -117,8 +121,7 @@ class Agop:
             self.sums[direction] = world.sum(d + self.rows * e)
 
     def value(self) -> Congruence | SampleMean:
-        """Return AGOP, with the matrices of the first examples if any are stored; ValueError before the first record.
-        """
+        """Return AGOP, with the matrices of the first examples if any are stored; ValueError before the first record."""
         core = self.sum.core(self.examples) + self._of_slopes()
         matrix = Congruence(self.sum.factor, self._centred(core) if self.centre == "jacobian" else core)
         if self.kept is None:

@@ -12,8 +12,9 @@ from nfa.parallel import World
 class OuterSum:
     """Accumulate Σ x xᵀ [f, f] over rows x: as rows up to f/2 of them, from then on as the matrix.
 
-    Up to f/2 rows r an inner product of two such sums, r² f multiplications through R Rᵀ, costs less than forming them,
-    and a product with a vector less than that with the matrix. 500 rows of 50,257 entries take 100 MB, the matrix 10 GB.
+    With r rows, up to f/2, an inner product of two such sums costs r² f multiplications, which is less than forming
+    them, and a product with a vector costs less than with the matrix. 500 rows of 50,257 entries take 100 MB, the
+    matrix takes 10 GB.
 
     Args:
         features: The number f of entries of x.

@@ -24,7 +24,7 @@ from nfa.observe.found_sites import Sites
 from nfa.observe.inertness import doubled
 from nfa.observe.name_patterns import matching
 from nfa.observe.passes import Precision, observe
-from nfa.observe.readouts import Readout, find_readout
+from nfa.observe.readouts import FEW, Readout, find_readout
 from nfa.parallel import World
 from nfa.workload import Batch, Workload
 
@@ -188,10 +188,14 @@ class SiteMeasures:
     def _agop(self, name: str, weight: Tensor, *, positions: Positions, keep: int) -> Agop | AgopEstimate:
         if count := self.conventions.directions.count:
             return AgopEstimate(weight, count, positions=positions)
-        centre, readout = self.conventions.centre, self._readout
-        slopes = readout is not None and name in readout.behind and centre == "none"
-        slopes = slopes and readout is not None and PulledBack.cost(*weight.shape) * readout.passes > 3 * len(weight) ** 2
-        return Agop(weight, centre=centre, positions=positions, keep=keep, slopes=slopes)
+        slopes = self.conventions.centre == "none" and self._by_slopes(name, weight)
+        return Agop(weight, centre=self.conventions.centre, positions=positions, keep=keep, slopes=slopes)
+
+    def _by_slopes(self, name: str, weight: Tensor) -> bool:
+        """Tell whether one product of slopes and the test of them cost less than products for all directions."""
+        if self._readout is None or name not in self._readout.behind:
+            return False
+        return self._readout.passes * PulledBack.cost(*weight.shape) > FEW * len(weight) ** 2
 
     def _values(self, name: str, weight: Tensor, measures: Mapping[str, Any]) -> dict[str, Matrix]:
         for measure in measures.values():

@@ -1,6 +1,5 @@
 """AGOP's core of a site whose output a function turns into the readout's input entry by entry."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 

@@ -59,10 +59,10 @@ def observe(
 ) -> None:
     """Run the model over `batches` and feed every measure, which is created when its site is first recorded.
 
-    `sites` are the sites found before; None finds them now. With the `readout` found before, gradients of all outputs
-    are taken through its rows, where these are fewer; random directions do not need it. Weights, buffers, optimizer state, gradients, module modes
-    and generators stay bitwise as they were. `record_outputs` receives each batch's outputs, so that an evaluation
-    needs no pass of its own.
+    `sites` are the sites found before; None finds them now. Through the `readout` found before, gradients of all
+    outputs take fewer passes; random directions do not need it. Weights, buffers, optimizer state, gradients, module
+    modes and generators stay bitwise as they were. `record_outputs` receives each batch's outputs, so that an
+    evaluation needs no pass of its own.
     """
     sites = sites or find_sites(model, workload, few_of(workload))
     sites.check(measures)

@@ -1,7 +1,7 @@
 """The readout: the site whose outputs W h + b are the outputs of the network, all of them and nothing else.
 
-Where W [C, d] has more outputs than features h, its QR decomposition W = Q R gives d rows R, and Σ_k J_kᵀ J_k over the C
-outputs W h is that over the d numbers R h: d backward passes from the features take the place of C. Where a function
+Where W [C, d] has more outputs than features h, its QR decomposition W = Q R gives d rows R, and Σ_k J_kᵀ J_k over the
+C outputs W h is that over the d numbers R h: d backward passes from the features take the place of C. Where a function
 turns the output z of another site into h entry by entry, K_k = ∂f_k/∂z is W_k ∘ σ′, so that Σ_k K_kᵀ K_k is
 (WᵀW) ∘ σ′σ′ᵀ, and σ′ is one backward pass.
 
@@ -29,6 +29,7 @@ from nfa.observe.single_examples import gradients
 from nfa.seeding import generator
 from nfa.workload import Batch, Workload
 
+FEW = 3  # outputs, of which so many backward passes cost no more than σ′ and its test
 ROUNDING = 64  # times the resolution of numbers, within which gradients agree
 
 
@@ -81,9 +82,9 @@ class Features:
         if self.shape.numel() != n * d or like.dtype not in (torch.float32, torch.float64):
             return {}
         u = torch.randn(d, generator=generator(0, "readout"), dtype=like.dtype).to(like.device)
-        nodes = [use.node for use in uses.values()]
-        found = {}
-        for (name, use), *both in zip(uses.items(), *(self.gradients(nodes, c) for c in (u.new_ones(d), u)), strict=True):
+        nodes, found = [use.node for use in uses.values()], {}
+        made = [self.gradients(nodes, c) for c in (u.new_ones(d), u)]
+        for (name, use), *both in zip(uses.items(), *made, strict=True):
             slope, along = (use.delta(use.at(places.seen[name].place, n), one) for one in both)
             if slope.shape == (n, 1, d) and _same(along[:, 0], slope[:, 0] * u):
                 found[name] = slope[:, 0]
@@ -132,19 +133,22 @@ class ThroughReadout:
         assert self.weight is not None
         return self.factors[1] if self.factors else self.weight
 
-    def gradients(self, features: Features, nodes: Sequence[object], undefined: Tensor) -> Iterator[list[Tensor | None]]:
+    def gradients(
+        self, features: Features, nodes: Sequence[object], undefined: Tensor
+    ) -> Iterator[list[Tensor | None]]:
         """Yield the gradients of R h at all nodes, and those of the outputs along Q at the readout's own.
 
         `undefined` has the outputs' shape; it is 0, and NaN where there is no gradient.
         """
         assert self.factors is not None
+        q, r = self.factors
         own = [node is features.use.node for node in nodes]
-        blank, positions = undefined.sum(dim=-1, keepdim=True), features.shape[1:-1].numel()
-        for place in range(positions * len(self.factors[1])):
-            position, row = divmod(place, len(self.factors[1]))
-            c, last = _at(position, self.factors[1][row], features.shape), place == positions * len(self.factors[1]) - 1
-            made = features.gradients(nodes, c + blank, keep=not last)
-            of_outputs = _at(position, self.factors[0][:, row], undefined.shape) + undefined if any(own) else None
+        blank, passes = undefined.sum(dim=-1, keepdim=True), len(r) * features.shape[1:-1].numel()
+        for place in range(passes):
+            position, row = divmod(place, len(r))
+            c = _at(position, r[row], features.shape) + blank
+            made = features.gradients(nodes, c, keep=place < passes - 1)
+            of_outputs = _at(position, q[:, row], undefined.shape) + undefined if any(own) else None
             yield [of_outputs if mine else one for mine, one in zip(own, made, strict=True)]
 
 
@@ -158,13 +162,14 @@ def _at(position: int, row: Tensor, shape: torch.Size) -> Tensor:
 
 
 def find_readout(model: nn.Module, workload: Workload, batch: Batch, sites: Sites) -> Readout | None:
-    """Return the readout of a model, tested on `batch`, a few examples; None where there is none.
+    """Return the readout of a model, tested on `batch`, a few examples; None where there is none that saves anything.
 
     The model is not changed. A model that has no copy that runs in float64 counts as having none.
     """
     try:
         with inert(model):
-            if _returned(model, workload, batch, sites) is None:
+            found = _returned(model, workload, batch, sites)
+            if found is None or found[1].outputs.shape[-1] <= FEW:
                 return None
         copy = doubled(model)
         with inert(copy):

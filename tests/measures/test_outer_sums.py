@@ -1,4 +1,4 @@
-"""Sums of outer products over fewer rows than their side are never formed, and everything computed of them is the same."""
+"""Sums of outer products over few rows are never formed, and everything that is computed of them is the same."""
 
 import pytest
 import torch
