@@ -191,6 +191,14 @@ def test_a_plot_is_a_figure_with_its_title(call: Callable[..., ValueTable]) -> N
     assert any(axes.has_data() for axes in figure.axes)
 
 
+@each_call
+def test_a_plot_without_a_title_says_which_model_loss_and_examples(call: Callable[..., ValueTable]) -> None:
+    model, x, y = started()
+    figure = call(model, cross_entropy, (x, y)).plot()
+    titles = [figure.get_suptitle(), *(axes.get_title() for axes in figure.axes)]
+    assert f"{type(model).__name__}, cross-entropy: {len(x)} examples" in titles
+
+
 def test_a_plot_shows_every_value_at_its_site() -> None:
     table = of_inputs(1)
     figure = table.plot()

@@ -53,7 +53,8 @@ def test_three_seeds_are_their_mean_with_its_interval_and_the_title_says_so() ->
     expected = t_interval([0.1, 0.2, 0.3])
     assert expected
     heights = {round(float(y), 9) for x, y in band.get_paths()[0].vertices if x == 0}
-    assert heights == {round(expected.low, 9), round(expected.high, 9)}
+    assert expected.low < 0, "the band is cut where the relation ends"
+    assert heights == {0, round(expected.high, 9)}
     assert figure.get_suptitle() == "a title; means, bands: 95 % t-interval over seeds"
 
 
@@ -75,7 +76,25 @@ def test_the_axis_of_a_free_series_holds_its_values_and_little_more() -> None:
 def test_losses_have_a_logarithmic_axis_unless_a_value_is_not_positive() -> None:
     table = RunTable([run(1, {"val/loss": {0: 1.0, 1: 0.1}, "train/loss": {0: 0.0}, "val/accuracy": {0: 0.5}})])
     scales = {panel.get_title(): panel.get_yscale() for panel in drawn(table.plot("*"))}
-    assert scales == {"train loss": "linear", "val/accuracy": "linear", "validation loss": "log"}
+    assert scales == {"train loss": "linear", "val/accuracy": "linear", "validation loss": "linear"}
+    (panel,) = drawn(table.plot("val/loss"))
+    assert panel.get_yscale() == "log"
+
+
+def test_panels_of_losses_and_of_a_relation_have_one_scale() -> None:
+    values = {"val/loss": {0: 2.0, 1: 0.5}, "train/loss": {0: 2.0, 1: 0.01}}
+    ranks = {"a/h_stable_rank": {0: 1.0, 1: 2.0}, "b/h_stable_rank": {0: 1.0, 1: 9.0}}
+    table = RunTable([run(1, {**values, **ranks})])
+    for keys in ("*/loss", "h_stable_rank"):
+        (limits,) = {panel.get_ylim() for panel in drawn(table.plot(keys))}
+    assert limits[0] == 1
+    assert limits[1] > 9
+
+
+def test_a_learning_rate_is_drawn_as_steps() -> None:
+    (panel,) = drawn(RunTable([run(1, {"train/learning_rate": {0: 0.1, 5: 0.05}})]).plot("train/learning_rate"))
+    (line,) = [line for line in panel.get_lines() if len(line.get_xdata())]
+    assert line.get_drawstyle() == "steps-post"
 
 
 def test_many_sites_are_drawn_as_means_over_blocks_or_some_of_them_in_at_most_twelve_panels() -> None:

@@ -1,6 +1,7 @@
 """The runs of a page: which they are, what sets them apart, and the last values that they have logged."""
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +16,8 @@ from nfa.registry.results.variants import WORKLOAD, seed_of, unit_of, variants
 from nfa.registry.tracking import MeasuredRun
 
 LARGEST = 3.4028234e38  # of float32; MLflow's SQL store keeps an infinite value as a larger number
+_PARAMETER = re.compile(r", (?=\w+=)")  # between two parameters of a variant
+_LONG = re.compile(r"\d+\.\d{5,}(?:e-?\d+)?")  # a decimal number with many digits
 Run = Any  # an MLflow Run; only nfa.registry.tracking knows the class
 
 
@@ -59,13 +62,13 @@ class ReportedRun:
 
     @cached_property
     def owners(self) -> Mapping[str, int]:
-        """The place among its holders of the first that has logged a value, by key."""
-        return {
-            key: place
-            for place, holder in reversed([*enumerate(self.measured.holders)])
-            for key in holder.data.metrics
-            if not is_beside(key)
-        }
+        """The place among its holders of the first that has logged a value with a chance level, or else of the first
+        that has logged it, by key.
+        """
+        backwards = [*enumerate(holder.data.metrics for holder in self.measured.holders)][::-1]
+        first = {key: place for place, metrics in backwards for key in metrics if not is_beside(key)}
+        whole = {key: place for place, metrics in backwards for key in metrics if f"{key}_chance" in metrics}
+        return first | whole
 
     @cached_property
     def last(self) -> Mapping[str, tuple[int, float]]:
@@ -105,7 +108,8 @@ class Reported:
         found: dict[str, list[int]] = {}
         for place, one in enumerate(self.runs):
             found.setdefault(one.variant, []).append(place)
-        return {variant or self._only(places): places for variant, places in found.items()}
+        names = shorter([*found])
+        return {name or self._only(found[variant]): found[variant] for variant, name in names.items()}
 
     def _only(self, places: Sequence[int]) -> str:
         return self.runs[places[0]].name if len(places) == 1 else "all runs"
@@ -167,6 +171,29 @@ def stored_json(run_id: str, path: str) -> Mapping[str, Any] | None:
     except (Refusal, *tracking.StoreError):
         return None
     return content
+
+
+def shorter(variants: Sequence[str]) -> dict[str, str]:
+    """Return shorter names of variants: only as many parameters as set them apart, and numbers with four digits.
+
+    >>> list(shorter(["opt=sgd, lr=0.10000001, depth=3", "opt=adam, lr=0.001, depth=3"]).values())
+    ['opt=sgd', 'opt=adam']
+    >>> list(shorter(["lr=0.001204352553845711", "lr=0.1", "baseline"]).values())
+    ['lr=0.001204', 'lr=0.1', 'baseline']
+    """
+    told = {variant: _PARAMETER.split(variant) for variant in variants}
+    kept: list[int] = []
+    if len({len(parts) for parts in told.values()}) == 1:
+        for place in range(len(told[variants[0]])):
+            if _different(told, [*kept, place]) > _different(told, kept):
+                kept.append(place)
+    names = {one: ", ".join(parts[place] for place in kept) if kept else one for one, parts in told.items()}
+    rounded = {one: _LONG.sub(lambda found: f"{float(found[0]):.4g}", name) for one, name in names.items()}
+    return rounded if len(set(rounded.values())) == len(variants) else names
+
+
+def _different(told: Mapping[str, Sequence[str]], places: Sequence[int]) -> int:
+    return len({tuple(parts[place] for place in places) for parts in told.values()})
 
 
 def exists(value: float) -> bool:

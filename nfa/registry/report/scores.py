@@ -7,6 +7,7 @@ from nfa.plain_text import natural
 from nfa.registry.report.alignment_verdicts import over_seeds
 from nfa.registry.report.page_data import Line
 from nfa.registry.report.reported import Reported, ReportedRun, stored_json
+from nfa.registry.report.shown_keys import limits_of
 from nfa.registry.report.words import MOST_LINES, line
 
 SPLITS = ("test", "val", "eval", "train")
@@ -36,14 +37,13 @@ def _of_key(name: str, runs: Sequence[ReportedRun], key: str) -> Iterator[Line]:
     values, steps = [one.last[key][1] for one in having], {one.last[key][0] for one in having}
     ids = ",".join(one.holder_of(key) for one in having[:MOST_IDS])
     where = f"at {having[0].unit} {min(steps)}" if len(steps) == 1 else f"at the last {having[0].unit} of each run"
-    if len(having) < len(runs):
-        said = f"{over_seeds(values) if len(values) > 1 else f'{values[0]:.4g}'}; {len(runs) - len(having)} runs lack it"
-        said += ", so these are not all runs" if len(values) > 1 else ""
-    elif len(values) > 1:
-        said = over_seeds(values)
-    else:
-        said = f"{values[0]:.4g}{_of_examples(having[0], key, values[0])}"
-    yield line(f"{name}: {key.replace('/', ' ')} {where}: {said}.", ids, key, min(steps) if len(steps) == 1 else None)
+    told = over_seeds(values, limits_of(key)) if len(values) > 1 else f"{values[0]:.4g}"
+    lacking = len(runs) - len(having)
+    if lacking:
+        told += f"; {lacking} of {len(runs)} runs lack it, so this is not about all of them"
+    elif len(values) == 1:
+        told += _of_examples(having[0], key, values[0])
+    yield line(f"{name}: {key.replace('/', ' ')} {where}: {told}.", ids, key, min(steps) if len(steps) == 1 else None)
 
 
 def _of_examples(one: ReportedRun, key: str, value: float) -> str:

@@ -15,7 +15,7 @@ from nfa.registry.report.page_data import Line
 from nfa.registry.report.reported import Reported, Run, stored_json
 from nfa.registry.report.scores import scores
 from nfa.registry.report.study_verdicts import study
-from nfa.registry.report.words import MOST_LINES, line
+from nfa.registry.report.words import line
 
 MOST_ANALYSES = 40  # whose files are read
 Said = Callable[[Reported], Iterator[Line]]

@@ -43,13 +43,13 @@ def _what(one: ReportedRun, config: Mapping[str, Any] | None) -> Iterator[str]:
         yield "a run that nfa has not made, of which only what it has logged is known"
         return
     if config is None:
-        yield f"workload {one.tags['nfa.workload']}; what it was trained on is not stored, because it has no config.json"
+        yield f"workload {one.tags['nfa.workload']}; on what is not stored, because there is no config.json"
     else:
         yield _title(one, config)
         data = config.get("data", {})
         if digest := str(data.get("digest", "")):
             yield f"data {data.get('name', '')} with digest {digest[:12]}"
-    told = {"loss": "loss {}", "epochs": "{} epochs", "steps": "{} steps", "batch_size": "batches of {}"}
+    told = {"loss": "loss {}", "epochs": "epochs: {}", "steps": "steps: {}", "batch_size": "batches of {}"}
     yield from (how.format(one.parameters[name]) for name, how in told.items() if one.parameters.get(name))
     yield one.tags.get("nfa.coverage") or "the share of weights that the values cover was not logged"
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from nfa.figures.pages import MOST_PANELS
 from nfa.figures.series_by_key import series_by_key
 from nfa.figures.site_kinds import shown, some
 from nfa.figures.training_analysis import Series
@@ -15,8 +16,6 @@ from nfa.relations import RELATIONS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-MOST_PANELS = 12
 
 
 def drawn(runs: Sequence[RunSeries], keys: Sequence[str], title: str, unit: str) -> "Figure":

@@ -72,6 +72,9 @@ class LanguageModels(Family):
         how = "full fine-tuning" if train["init"] == "full" else f"LoRA of rank {train['rank']}, init={train['init']}"
         return f"{stored['base']['name'].rpartition('/')[2]} on {stored['data']['name']}, {how}"
 
+    def loss(self, stored: Mapping[str, Any]) -> str:  # noqa: ARG002 - the same for all
+        return "cross-entropy per answer token"
+
     def metric_keys(self, config: TrainLoraConfig) -> list[str]:  # noqa: ARG002 - the same for all
         return list(KEYS)
 
