@@ -20,7 +20,7 @@ def add_gram(total: Float[Tensor, "o o"], rows: Float[Tensor, "m o"]) -> None:
         total: The running total [o, o]; what is below its diagonal is not defined.
         rows: The m rows to add [m, o].
     """
-    if len(total) > _STRIP and _is_plain(total) and _is_plain(rows) and total.is_contiguous() and len(rows):
+    if len(total) > _STRIP and total.is_contiguous() and total.dtype == rows.dtype and _are_plain(total, rows):
         _add_triangle(total.numpy().T, rows.numpy())
         return
     for start in range(0, total.shape[0], _STRIP):
@@ -28,10 +28,11 @@ def add_gram(total: Float[Tensor, "o o"], rows: Float[Tensor, "m o"]) -> None:
         add_product(total[start:stop, start:], rows[:, start:stop], rows[:, start:])
 
 
-def _is_plain(values: Tensor) -> bool:
-    """Tell whether numbers are in this process's memory, and nothing such as a rounding to bfloat16 watches products."""
-    plain = values.device.type == "cpu" and values.dtype in (torch.float32, torch.float64) and not values.requires_grad
-    return plain and not values.is_inference() and _get_current_dispatch_mode() is None
+def _are_plain(*tensors: Tensor) -> bool:
+    """Tell whether numbers are a processor's own, and nothing, such as rounding to bfloat16, changes their products."""
+    kinds = torch.float32, torch.float64
+    plain = all(one.device.type == "cpu" and one.dtype in kinds and not one.requires_grad for one in tensors)
+    return plain and all(map(len, tensors)) and _get_current_dispatch_mode() is None
 
 
 def _add_triangle(turned: np.ndarray, rows: np.ndarray) -> None:

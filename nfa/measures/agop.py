@@ -121,7 +121,8 @@ class Agop:
             self.sums[direction] = world.sum(d + self.rows * e)
 
     def value(self) -> Congruence | SampleMean:
-        """Return AGOP, with the matrices of the first examples if any are stored; ValueError before the first record."""
+        """Return AGOP, with the matrices of the first examples if any are stored; ValueError before the first record.
+        """
         core = self.sum.core(self.examples) + self._of_slopes()
         matrix = Congruence(self.sum.factor, self._centred(core) if self.centre == "jacobian" else core)
         if self.kept is None:

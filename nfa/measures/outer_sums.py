@@ -9,6 +9,19 @@ from nfa.maths.congruence import Congruence
 from nfa.parallel import World
 
 
+def stays_rows(rows: int, features: int) -> bool:
+    """Tell whether so many rows stay rows.
+
+    Args:
+        rows: Their number.
+        features: The number of entries of each.
+
+    Returns:
+        Whether they are at most half as many.
+    """
+    return 2 * rows <= features
+
+
 class OuterSum:
     """Accumulate Σ x xᵀ [f, f] over rows x: as rows up to f/2 of them, from then on as the matrix.
 
@@ -57,7 +70,7 @@ class OuterSum:
         return torch.cat([self.like.new_empty(0, self.features), *self.rows])
 
     def _fits(self, rows: int) -> bool:
-        return 2 * rows <= self.features
+        return stays_rows(rows, self.features)
 
     def _count(self) -> int:
         return sum(map(len, self.rows))
