@@ -27,7 +27,11 @@ def needed_memory(
         The bytes by site, and those of the levels of the site that needs most, since one follows another.
     """
     found = {name: float(width * _numbers(shape, wanted, examples, directions)) for name, shape in shapes.items()}
-    levels = [POWERS * min(of.outputs, of.inputs) ** 2 + of.outputs * of.inputs for of in shapes.values()]
+    rotated = {"out_h", "out_m", "h"} <= wanted  # H is formed for the shared-weights level of H′ and M′
+    levels = [
+        POWERS * min(of.outputs, of.inputs) ** 2 + of.outputs * of.inputs + rotated * of.inputs**2
+        for of in shapes.values()
+    ]
     return found | {"levels": float(width * max(levels, default=0))}
 
 

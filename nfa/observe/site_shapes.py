@@ -34,5 +34,6 @@ def site_shapes(
     for name, uses in recorder.found().items():
         layouts = [use.at(sites.seen[name].place, len(batch)) for use in uses]
         positions = sum(use.delta(at, None).shape[1] for use, at in zip(uses, layouts, strict=True))
-        found[name] = SiteShape(*uses[0].widened().matrix().shape, positions)
+        o, i = uses[0].widened().matrix().shape
+        found[name] = SiteShape(o, i, positions)
     return found
