@@ -4,7 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -18,11 +18,11 @@ from benchmarks.agop import simulated_workload
 from benchmarks.record import peak_above_now, ratio, store
 from nfa.maths import accumulate
 from nfa.maths.standard_errors import mean_of
-from nfa.measures import site_matrices
 from nfa.measures.outer_sums import OuterSum
 from nfa.measures.site_matrices import Conventions, SiteMatrices, SiteMeasures
 from nfa.observe.door import few_of, find_sites
 from nfa.observe.passes import BATCH_SIZE, Precision
+from nfa.observe.readouts import find_readout
 from nfa.relations import needed
 from nfa.studies.alignment import alignment
 from nfa.workload import Batch, Workload
@@ -72,10 +72,9 @@ def pass_over(
     model, few = workload.model(), few_of(workload)
     found = find_sites(model, workload, few)
     sites = [name for name in found.seen if (name == found.last) is last]
-    measures = SiteMeasures(workload, sites, frozenset(wanted), Conventions(precision=precision), found=found)
-    with nullcontext() if through else mock.patch.object(site_matrices, "find_readout", return_value=None):
-        measures(model, [few])
-    measures.forget()
+    readout = find_readout(model, workload, few, found) if through else None
+    options: dict[str, Any] = {"found": found, "readout": readout}
+    measures = SiteMeasures(workload, sites, frozenset(wanted), Conventions(precision=precision), **options)
     return lambda: measures(model, workload.batches("train", batch_size=BATCH_SIZE))
 
 

@@ -19,7 +19,7 @@ from nfa.measures.first_examples import MOST
 from nfa.measures.known_features import known_features
 from nfa.measures.needed_memory import memory_of_examples, needed_memory
 from nfa.measures.sides import Positions
-from nfa.measures.site_matrices import Conventions, SiteMeasures, chosen_sites
+from nfa.measures.site_matrices import Conventions, SiteMeasures, chosen_sites, useful_readout
 from nfa.memory import check_free_memory
 from nfa.observe.checks import check_model
 from nfa.observe.coverage import coverage
@@ -106,8 +106,9 @@ class Analysis:
         weights = initial(self.sites, self.found) if initial and "nfm_init_removed" in wanted else {}
         self.population = workload.population()
         errors = config.chance and (unbiased or self.population != len(self.ids))
+        readout = useful_readout(model, workload, few, self.found, wanted, self.measured)
         self.measures = SiteMeasures(
-            workload, self.sites, wanted, self.measured, weights, self.world, self.found, errors=errors
+            workload, self.sites, wanted, self.measured, weights, self.world, self.found, readout, errors
         )
 
     def _examples(self) -> list[int]:

@@ -1,5 +1,7 @@
 """Sums of outer products x xᵀ over a stream of rows x, kept as the rows themselves while these are few."""
 
+from fractions import Fraction
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -9,7 +11,7 @@ from nfa.maths.congruence import Congruence
 from nfa.parallel import World
 
 
-def stays_rows(rows: int, features: int) -> bool:
+def stays_rows(rows: int | Fraction, features: int) -> bool:
     """Tell whether so many rows stay rows.
 
     Args:
@@ -32,10 +34,11 @@ class OuterSum:
     Args:
         features: The number f of entries of x.
         like: A tensor whose type and device are used.
+        share: The share of all rows that come, in a trial of a few of them, which does what all would do.
     """
 
-    def __init__(self, features: int, like: Tensor) -> None:
-        self.features, self.like = features, like.new_empty(0)
+    def __init__(self, features: int, like: Tensor, share: Fraction = Fraction(1)) -> None:
+        self.features, self.like, self.share = features, like.new_empty(0), share
         self.rows: list[Tensor] = []
         self.total: Tensor | None = None
 
@@ -70,7 +73,7 @@ class OuterSum:
         return torch.cat([self.like.new_empty(0, self.features), *self.rows])
 
     def _fits(self, rows: int) -> bool:
-        return stays_rows(rows, self.features)
+        return stays_rows(rows / self.share, self.features)
 
     def _count(self) -> int:
         return sum(map(len, self.rows))

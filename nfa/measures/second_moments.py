@@ -1,6 +1,7 @@
 """Uncentred second moments of a site's input, output and loss gradient."""
 
 import hashlib
+from fractions import Fraction
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,8 @@ from nfa.measures.sides import Positions, PulledBack, by_example, rows_of
 from nfa.observe.records import Part, Record, Source
 from nfa.parallel import World
 
+ALL = Fraction(1)
+
 
 class Moment:
     """Accumulate E[x xᵀ] of rows x; an example's positions are added up (each outer product, or that of their sum).
@@ -25,13 +28,16 @@ class Moment:
         positions: "each" or "sum".
         like: A tensor whose type and device are used.
         keep: How many examples are stored for standard errors.
+        share: The share of the examples that come, in a trial of a few of them.
     """
 
-    def __init__(self, features: int, positions: Positions, like: Tensor, keep: int = 0) -> None:
+    def __init__(
+        self, features: int, positions: Positions, like: Tensor, keep: int = 0, share: Fraction = ALL
+    ) -> None:
         self.positions: Positions = positions
         self.first = FirstExamples(min(keep, MOST))
         self.kept: tuple[Tensor, Tensor] | None = None
-        self.sum = OuterSum(features, like)
+        self.sum = OuterSum(features, like, share)
         self.examples = 0
 
     def add(self, rows: Float[Tensor, "n s f"]) -> None:
@@ -82,6 +88,7 @@ class InputMoment:
             s.
         known: What `remembered()` returned at another checkpoint; it is used if the first record is bitwise the same.
         keep: How many examples are stored for standard errors.
+        share: The share of the examples that come, in a trial of a few of them.
     """
 
     source = Source.FORWARD
@@ -93,8 +100,9 @@ class InputMoment:
         positions: Positions = "each",
         known: "KnownMoment | None" = None,
         keep: int = 0,
+        share: Fraction = ALL,
     ) -> None:
-        self.moment = Moment(weight.shape[1], positions, weight, keep)
+        self.moment = Moment(weight.shape[1], positions, weight, keep, share)
         self.known = known
         self.first = ""
         self.fixed = True
@@ -157,13 +165,16 @@ class OutputMoment:
         positions: "each" adds up the outer products of all positions s; "sum" takes the outer product of the sum over
             s.
         keep: How many examples are stored for standard errors.
+        share: The share of the examples that come, in a trial of a few of them.
     """
 
     source = Source.FORWARD
     needs = frozenset({Part.OUTPUTS})
 
-    def __init__(self, weight: Float[Tensor, "o i"], *, positions: Positions = "each", keep: int = 0) -> None:
-        self.moment = Moment(weight.shape[0], positions, weight, keep)
+    def __init__(
+        self, weight: Float[Tensor, "o i"], *, positions: Positions = "each", keep: int = 0, share: Fraction = ALL
+    ) -> None:
+        self.moment = Moment(weight.shape[0], positions, weight, keep, share)
 
     def update(self, record: Record) -> None:
         """Add one batch."""
@@ -191,6 +202,7 @@ class GradientMoment:
             s.
         output_side: Whether G′ will be read as well.
         keep: How many examples are stored for standard errors.
+        share: The share of the examples that come, in a trial of a few of them.
     """
 
     source = Source.LOSS
@@ -203,9 +215,12 @@ class GradientMoment:
         positions: Positions = "each",
         output_side: bool = False,
         keep: int = 0,
+        share: Fraction = ALL,
     ) -> None:
         self.weight, self.positions = weight, positions
-        self.sum: OuterSum | PulledBack = OuterSum(len(weight), weight) if output_side else PulledBack(weight)
+        self.sum: OuterSum | PulledBack = PulledBack(weight)
+        if output_side:
+            self.sum = OuterSum(len(weight), weight, share)
         self.first = FirstExamples(min(keep, MOST))
         self.kept: tuple[Tensor, Tensor] | None = None
         self.examples = 0

@@ -283,7 +283,7 @@ def test_backward_passes_are_no_more_than_features_and_none_where_slopes_are_eno
     sizes, sites, backward_passes, monkeypatch
 ):
     toys, calls = toy(seeded(layers, *sizes), 7, 6, sites=["0", "2", "4"]), []
-    measures = SiteMeasures(toys, sites, frozenset({"agop"}), found=find_sites(toys.net, toys, few_of(toys)))
+    measures = SiteMeasures(toys, sites, frozenset({"agop"}))
     measures(toys.net, toys.batches("train", batch_size=7))
     original = torch.autograd.grad
     monkeypatch.setattr(torch.autograd, "grad", lambda *args, **kwargs: calls.append(1) or original(*args, **kwargs))
@@ -300,8 +300,7 @@ def test_a_readout_of_zeros_is_found_and_one_that_is_not_finite_gives_what_outpu
         toys.net.readout.weight.fill_(value)
     if not value:
         assert found(toys) == readout
-    measures = SiteMeasures(toys, ["first", "second"], frozenset({"agop"}), found=sites)
-    measures._readout, measures._sought = readout, True
+    measures = SiteMeasures(toys, ["first", "second"], frozenset({"agop"}), found=sites, readout=readout)
     made = measures(toys.net, toys.batches("train", batch_size=4))
     for of in made.values():
         dense = mean_of(of["agop"]).dense()
