@@ -43,7 +43,7 @@ def _actions(driver: Any) -> dict[str, float]:
 
 def main() -> None:
     if missing := what_is_missing():
-        sys.exit(f"{missing} is not here: nothing was measured.")
+        sys.exit(f"Nothing was measured, because these are not here: {missing}.")
     with tempfile.TemporaryDirectory() as folder, browser() as driver:
         file = Path(folder, "report.html")
         file.write_text(page_html(a_large_page(RUNS, SITES, STEPS)), encoding="utf-8")

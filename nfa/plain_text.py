@@ -137,6 +137,16 @@ def apart(names: Sequence[str]) -> list[str]:
     return [" ".join(one[: len(one) - last]).rstrip(",") for one in rest]
 
 
+def shared(names: Sequence[str]) -> str:
+    """Return the words with which all names begin.
+
+    >>> shared(["digits mlp 64×2 sgd lr 0.1", "digits mlp 64×2 adam lr 0.001"]), shared(["mine", "yours"]), shared([])
+    ('digits mlp 64×2', '', '')
+    """
+    words = [name.split() for name in names]
+    return " ".join(words[0][: _shared(words)]).rstrip(",:") if words else ""
+
+
 def _shared(lists: Sequence[Sequence[str]]) -> int:
     """Return how many words all lists have in common at their beginning."""
     shortest = min(map(len, lists))

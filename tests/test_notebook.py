@@ -205,7 +205,7 @@ def test_a_plot_shows_every_value_at_its_site() -> None:
     panel = next(axes for axes in figure.axes if axes.get_title() == "H vs M")
     shown = {line.get_ydata()[0]: line.get_xdata()[0] for line in panel.get_lines() if len(line.get_xdata()) == 1}
     assert shown == {0: table["0/h_vs_m"], 1: table["2/h_vs_m"]}
-    assert [label.get_text() for label in panel.get_yticklabels()] == ["0", "2"]
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["module 0", "module 2"]
 
 
 def test_without_any_value_table_and_plot_are_empty() -> None:

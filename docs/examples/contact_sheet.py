@@ -115,7 +115,7 @@ def _played(play: Play, store: Path) -> Iterator[tuple[str, Path]]:
 
     before = set(store.glob("mlruns/*/*"))
     config = entry_points()[play.entry_point].parameters
-    given = play.parameters | ({"run_name": play.named} if play.named else {})
+    given = dict(play.parameters) | ({"run_name": play.named} if play.named else {})
     words = [f"--{name}={_with_ids(str(value))}" for name, value in given.items()]
     print(f"== {play.entry_point} {' '.join(words)}", flush=True)
     cli.starter(play.entry_point)(cli.parse(config, words))
@@ -260,4 +260,4 @@ def _sheet(placed: Sequence[Placed]) -> Image.Image:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1] if len(sys.argv) > 1 else "build/figures")

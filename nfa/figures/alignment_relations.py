@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from nfa.figures.bands import beside_curves, chance_band, within
-from nfa.figures.notes import abbreviations, add_notes, missing, say_empty
+from nfa.figures.notes import KINDS, abbreviations, add_notes, missing, say_empty
 from nfa.figures.style import add_legend, add_title, epoch_axis, panels, site_label, style
 from nfa.figures.training_analysis import Series, draw
 from nfa.relations import RELATIONS
@@ -43,7 +43,7 @@ def alignment_relations(
             beside_curves(place, curves, limits)
             chance_band(place, curves, limits)
             within([place], limits)
-            place.set_title(RELATIONS[name].label)
+            place.set(title=RELATIONS[name].label, ylabel=KINDS[RELATIONS[name].kind])
             epoch_axis(place, boundary, unit)
         if not drawn:
             say_empty(places[0], "no relation is defined at any step")

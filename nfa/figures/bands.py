@@ -36,9 +36,11 @@ def error_band(
 ) -> None:
     """Draw a band of two standard errors on each side of the unbiased value, or of the value where that is absent."""
     values, errors = _unbiased(series, key), series.get(f"{key}_se", {})
-    steps = [step for step in sorted(values) if step in errors]
-    bands = {at: cut(values[at] - 2 * errors[at], values[at] + 2 * errors[at], limits) for at in steps}
-    _fill(place, bands, color=colour, alpha=0.2)
+    steps = sorted(values)
+    ends = {at: (values[at] - 2 * errors[at], values[at] + 2 * errors[at]) for at in steps if at in errors}
+    bands = {at: cut(*ends[at], limits) for at in ends}
+    for part in _parts(bands, steps):
+        _fill(place, part, color=colour, alpha=0.2)
 
 
 def chance_band(place: "Axes", curves: "Iterable[Curve]", limits: Limits | None, *, label: str = CHANCE) -> None:
@@ -62,6 +64,21 @@ def chance_band(place: "Axes", curves: "Iterable[Curve]", limits: Limits | None,
         _line(place, plain[0][0], color="0.5", linewidth=1, label="chance")
     else:
         _dashes(place, plain, "chance")
+
+
+def _parts(bands: Bands, steps: Collection[int]) -> list[Bands]:
+    """Return bands without gaps: a band that is absent at one of the `steps` is not drawn across it.
+
+    >>> _parts({0: (0, 1), 1: (0, 1), 5: (0, 1)}, [0, 1, 3, 5])
+    [{0: (0, 1), 1: (0, 1)}, {5: (0, 1)}]
+    """
+    parts: list[Bands] = [{}]
+    for step in steps:
+        if step in bands:
+            parts[-1][step] = bands[step]
+        elif parts[-1]:
+            parts.append({})
+    return [part for part in parts if part]
 
 
 def _is_plain(series: "Mapping[str, Series]", key: str) -> bool:

@@ -34,7 +34,7 @@ THRESHOLDS = {0.01: "vanishing below", 0.1: "weak below", 0.5: "strong above"}
 MOST_ROWS = 40
 WIDE = 28  # letters of a map's title
 RMS = "RMS: root mean square over the part's weights"
-RATIOS = "Ratios are those of root mean squares over the weights of each part; built in: by the model's own scale."
+RATIOS = "Ratios of root mean squares over the weights of each part"
 
 
 def flow_map(series: Mapping[str, Series], groups: Sequence[str], *, title: str = "", unit: str = "epoch") -> "Figure":
@@ -121,7 +121,8 @@ def flow_curves(
         if len(runs) > 1:
             add_legend(figure)
         add_title(figure, title)
-        add_notes(figure, [RATIOS.partition(";")[0] + "." if built_in == 1 else RATIOS])
+        factor = "factors that differ between models" if built_in is None else f"the factor {built_in:.3g}"
+        add_notes(figure, [RATIOS + ("." if built_in == 1 else f"; {factor} of the scale of gradients is built in.")])
     return figure
 
 

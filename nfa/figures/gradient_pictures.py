@@ -83,10 +83,17 @@ def gradient_similarities(shown: DrawnDirections, *, title: str) -> "Figure":
         image = _matrix(axes, shown)
         add_title(figure, title)
         rows = shown.what if shown.classes is None else f"{shown.what} by class, then by mean loss"
-        named = "class" if axes.yaxis.get_ticklabels() else f"{len(np.unique(shown.classes))} classes in order"
-        axes.set(xlabel=rows, ylabel=shown.what if shown.classes is None else named)
+        axes.set(xlabel=rows, ylabel=_named(shown))
         figure.colorbar(image, ax=axes, label="cosine of gradients")
     return figure
+
+
+def _named(shown: DrawnDirections) -> str:
+    """Return what the rows of a matrix are called; many classes have no names beside them."""
+    if shown.classes is None:
+        return shown.what
+    count = len(np.unique(shown.classes))
+    return "class" if count <= NAMED_CLASSES else f"{count} classes in order"
 
 
 def gradient_map(shown: DrawnDirections, *, title: str, reach: float) -> "Figure":
@@ -101,7 +108,7 @@ def gradient_map(shown: DrawnDirections, *, title: str, reach: float) -> "Figure
         axes.set(xlabel="t-SNE 1 (mark area: gradient norm)\n" + SPELLED, ylabel="t-SNE 2")
         handles = _legend(shown)
         if handles:
-            where = "outside right center" if _few(shown) else "outside lower center"
+            where: Any = "outside right center" if _few(shown) else "outside lower center"
             figure.legend(handles=handles, loc=where, title="class" if _few(shown) else None)
         if marks is not None and not _few(shown):
             figure.colorbar(marks, ax=axes, label="loss" if shown.classes is None else "class")

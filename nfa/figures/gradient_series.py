@@ -184,11 +184,13 @@ def gradient_differences(differences: Mapping[str, Intervals], *, title: str, un
     with style():
         for place, key in zip(places, drawn, strict=False):
             epochs, limits = sorted(differences[key]), _of_differences(key)
+            low: Sequence[float]
+            high: Sequence[float]
             middle, low, high = ([differences[key][epoch][part] for epoch in epochs] for part in range(3))
-            ends = [cut(*both, limits) for both in zip(low, high, strict=True)]
+            low, high = zip(*(cut(*ends, limits) for ends in zip(low, high, strict=True)), strict=True)
             place.plot(epochs, middle, marker="o", markersize=3)
             width = 0 if len(epochs) > 1 else 2
-            place.fill_between(epochs, *zip(*ends, strict=True), color="C0", alpha=0.2, linewidth=width)
+            place.fill_between(epochs, low, high, color="C0", alpha=0.2, linewidth=width)
             place.axhline(0, color="0.3", linewidth=0.8)
             place.set_title(textwrap.fill(LABELS[key], WIDE))
             epoch_axis(place, None, axis_label(unit))

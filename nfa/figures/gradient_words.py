@@ -34,4 +34,6 @@ def gradients_of(conventions: Mapping[str, Any], examples: int) -> str:
     """
     size = str(conventions.get("unit", "sample")).removeprefix("batch of ")
     batches = "" if size == "sample" else f" in batches of {size}"
-    return f"gradients of the loss ({spoken_loss(conventions['loss'])}), {counted(examples, 'example')}{batches}"
+    loss = spoken_loss(conventions["loss"])
+    named = f" ({loss})" if loss not in ("", "loss") else ""  # a user's function may be called so
+    return f"gradients of the loss{named}, {counted(examples, 'example')}{batches}"

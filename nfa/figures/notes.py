@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from nfa.figures.training_analysis import Series
 
 NOTE_SIZE, NOTE_LETTER, NOTE_LINE = 7.5, 0.056, 0.14  # points, inches, inches
+KINDS = {
+    "cosine": "cosine similarity",
+    "exponent": "exponent",
+    "overlap": "overlap of leading eigenvectors",
+    "stable rank": "stable rank",
+    "known share": "share",
+}  # what the axis of a relation measures
 FIRST = ", where W is still W⁽⁰⁾"
 SPELLED = {
     "AGOP": "AGOP: average gradient outer product",
@@ -71,10 +78,22 @@ def missing(
     keys = {name: [f"{site}/{name}" for site in sites] for name in relations}
     steps = {step for of in keys.values() for key in of for step in series.get(key, {})}
     gaps = [words for name in keys if (words := _gaps(series, sites, name, steps, unit))]
-    undefined = f"Undefined, therefore not drawn: {'; '.join(gaps)}" if gaps else ""
+    undefined = f"No value, undefined or not measured: {'; '.join(gaps)}" if gaps else ""
     beside = {"standard errors": "_se", "chance levels": "_chance"}
     without = [f"{word}{of}" for word, end in beside.items() if (of := _without(series, keys, end)) is not None]
-    return [undefined, f"Not measured: {'; '.join(without)}" if without else ""]
+    return [undefined, f"Without {'; without '.join(without)}" if without else ""]
+
+
+def missing_in(
+    groups: Mapping[str, Mapping[str, "Series"]], sites: Sequence[str], relations: Sequence[str], unit: str = "epoch"
+) -> list[str]:
+    """Return what is absent from several runs or groups; what only some of them lack is said with their names."""
+    notes: dict[str, list[str]] = {}
+    for label, series in groups.items():
+        for note in filter(None, missing(series, sites, relations, unit)):
+            notes.setdefault(note, []).append(label)
+    some = {note: f"{_few(of)}: {note[0].lower()}{note[1:]}" for note, of in notes.items() if len(of) < len(groups)}
+    return [some.get(note, note) for note in notes]
 
 
 def _gaps(

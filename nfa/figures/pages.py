@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 MOST_PANELS = 12  # of curves on a page
 MOST_MAPS = 6  # on a page
+MOST_ROWS = 4  # of a grid on a page
 
 
 def in_pages(relations: Sequence[str], most: int) -> list[list[str]]:
@@ -62,7 +63,7 @@ def grid_pages(
 ) -> "list[Figure]":
     """Draw relations × sites of several runs or groups, as many rows on a page as there is room for."""
     drawn = [name for name in relations if any(of.get(f"{site}/{name}") for of in groups.values() for site in sites)]
-    pages = in_pages(drawn or relations, max(1, MOST_PANELS // max(1, len(sites))))
+    pages = in_pages(drawn or relations, max(1, min(MOST_ROWS, MOST_PANELS // max(1, len(sites)))))
     return [
         relation_grid(groups, sites, page, draw, title=f"{title}{of_pages(number, pages)}", **look)
         for number, page in enumerate(pages, 1)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nfa.figures.bands import beside_curves, chance_band, within
-from nfa.figures.notes import abbreviations, add_notes, missing, say_empty
+from nfa.figures.notes import abbreviations, add_notes, missing_in, say_empty
 from nfa.figures.style import (
     BLACK,
     BLUE,
@@ -76,8 +76,7 @@ def relation_grid(
             say_empty(places[0][0], "no relation is defined")
         add_legend(figure)
         add_title(figure, title)
-        absent = [note for group in groups.values() for note in missing(group, sites, relations, unit)]
-        add_notes(figure, [note, abbreviations(drawn), *dict.fromkeys(absent)])
+        add_notes(figure, [note, abbreviations(drawn), *missing_in(groups, sites, relations, unit)])
     return figure
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from nfa.figures.bands import within
 from nfa.figures.gradient_series import LABELS, LOGARITHMIC
-from nfa.figures.notes import abbreviations, add_notes, missing
+from nfa.figures.notes import abbreviations, add_notes, missing_in
 from nfa.figures.relation_grid import Group, draw_groups, draw_seeds
 from nfa.figures.style import DECADES, add_legend, add_title, epoch_axis, panels, plain_numbers, site_label, style
 from nfa.figures.training_analysis import Series
@@ -52,8 +52,7 @@ def _is_loss(key: str) -> bool:
 def _notes(groups: Mapping[str, Group], keys: Sequence[str], unit: str) -> list[str]:
     pairs = [key.rpartition("/")[::2] for key in keys if key.rpartition("/")[2] in RELATIONS]
     sites, relations = (list(dict.fromkeys(of)) for of in zip(*pairs, strict=True)) if pairs else ([], [])
-    absent = [words for group in groups.values() for words in missing(group, sites, relations, unit)]
-    return [abbreviations(relations), *dict.fromkeys(absent)]
+    return [abbreviations(relations), *missing_in(groups, sites, relations, unit)]
 
 
 def _scale(places: "Mapping[str, Axes]", groups: Mapping[str, Group]) -> None:

@@ -43,11 +43,16 @@ TITLE_LETTER, TITLE_LINE, LEGEND_LINE = 0.085, 0.18, 0.19  # inches
 
 
 def site_label(site: str) -> str:
-    """Return a site as it is written in a figure; paths without a list of layers are unchanged.
+    """Return a site as it is written in a figure; paths without a list of layers are unchanged, and a mere number is a
+    module.
 
     >>> site_label("layer_3"), site_label("model.layers.12.self_attn.q_proj"), site_label("model.layers.*.mlp.up_proj")
     ('layer 3', 'block 12 q_proj', 'up_proj, all blocks')
+    >>> site_label("0")
+    'module 0'
     """
+    if site.isdecimal():
+        return f"module {site}"
     match = _IN_BLOCK.fullmatch(site)
     if match is None:
         return re.sub(r"\blayer_(?=\d)", "layer ", site)
@@ -154,8 +159,17 @@ def plain_numbers(axis: "Axis") -> None:
     low, high = axis.get_view_interval()
     axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=7) if high > LONG * low else MaxNLocator(5))
     digits = _digits(low, high)
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.{digits}g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value, digits)))
     axis.set_minor_formatter(NullFormatter())
+
+
+def _plain(value: float, digits: int) -> str:
+    """Return a number with so many digits; of usual size without a power of ten.
+
+    >>> _plain(1000.0, 3), _plain(0.25, 3), _plain(2e7, 3)
+    ('1000', '0.25', '2e+07')
+    """
+    return f"{value:.{digits}g}" if abs(value) < 10**digits or abs(value) >= 1e6 else f"{value:.0f}"
 
 
 def _digits(low: float, high: float) -> int:

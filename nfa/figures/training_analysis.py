@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nfa.figures.bands import CHANCE, beside_curves, chance_band, cut, within
-from nfa.figures.notes import abbreviations, add_notes, missing, say_empty
+from nfa.figures.notes import abbreviations, add_notes, missing, missing_in, say_empty
 from nfa.figures.style import (
     BLACK,
     DECADES,
@@ -93,8 +93,7 @@ def training_analyses(
         share_losses(places, loss)
         add_legend(figure)
         add_title(figure, title)
-        absent = [note for series in runs.values() for note in missing(series, sites, similarities)]
-        add_notes(figure, [abbreviations(similarities), *dict.fromkeys(absent)])
+        add_notes(figure, [abbreviations(similarities), *missing_in(runs, sites, similarities)])
     return figure
 
 

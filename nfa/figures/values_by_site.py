@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from nfa.figures.bands import CHANCE, ERRORS, SHARED, cut
-from nfa.figures.notes import abbreviations, add_notes, missing, say_empty
+from nfa.figures.notes import KINDS, abbreviations, add_notes, missing, say_empty
 from nfa.figures.style import BLUE, add_legend, add_title, panels, site_label, style
 from nfa.levels import Beside, beside
 from nfa.relations import RELATIONS, Limits
@@ -30,7 +30,7 @@ def relations_by_site(
         for place, name in zip(places, drawn, strict=False):
             keys = [f"{site}/{name}" for site in sites]
             _rows(place, values, keys, [site_label(site) for site in sites], RELATIONS[name].limits)
-            place.set_title(RELATIONS[name].label)
+            place.set(title=RELATIONS[name].label, xlabel=KINDS[RELATIONS[name].kind], ylabel="site")
         if not drawn:
             say_empty(places[0], "no relation is defined")
             places[0].set(xticks=[], yticks=[])
@@ -47,7 +47,8 @@ def gradients_by_part(values: Mapping[str, float], parts: Sequence[str], *, titl
     with style():
         positive = {key: value for key, value in values.items() if value > 0}
         _rows(places[0], positive, [f"flow/{part}/grad_rms" for part in parts], parts, None)
-        places[0].set(title="root mean square of the gradient", xscale="log" if positive else "linear")
+        places[0].set(title="root mean square of the gradient", ylabel="part of the model")
+        places[0].set(xscale="log" if positive else "linear")
         if not positive:
             say_empty(places[0], "all gradients are 0")
         add_title(figure, title)

@@ -2,8 +2,8 @@
 
 import dataclasses
 import io
-from itertools import pairwise
 import warnings
+from itertools import pairwise
 
 import matplotlib
 import numpy as np

@@ -189,7 +189,8 @@ def test_words_below_say_what_abbreviations_mean_and_where_there_is_no_noise_sca
     values = series()
     del values[NOISE][10]
     figure = gradient_series({"": values}, loss="cross-entropy")
-    for words in ("AUC: area under", "Σ: covariance", "No noise scale where the estimate of |G|² is not positive: epoch 10"):
+    where = "No noise scale where the estimate of |G|² is not positive: epoch 10"
+    for words in ("AUC: area under", "Σ: covariance", where):
         assert words in notes(figure)
     assert labelled(figure)["train loss"].get_ylabel() == "cross-entropy"
     (empty,) = gradient_series({"": {}}).axes

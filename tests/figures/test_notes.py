@@ -4,7 +4,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from nfa.figures.alignment_relations import alignment_relations
-from nfa.figures.notes import abbreviations, missing
+from nfa.figures.notes import abbreviations, missing, missing_in
 from nfa.figures.relation_grid import draw_run, relation_grid
 from nfa.figures.training_analysis import training_analyses, training_analysis
 from nfa.registry.families.registry import family
@@ -32,9 +32,9 @@ def test_what_is_undefined_or_not_measured_is_said() -> None:
     del values["layer_1/h_vs_m"]
     values["layer_0/h_vs_m_chance"] = dict.fromkeys(EPOCHS, 0.1)
     assert missing(values, SITES, ["agop_nfm_init_removed", "h_vs_m", "g_vs_m", "g_vs_h"]) == [
-        "Undefined, therefore not drawn: AGOP vs NFM (init removed) at epoch 0, where W is still W⁽⁰⁾; "
+        "No value, undefined or not measured: AGOP vs NFM (init removed) at epoch 0, where W is still W⁽⁰⁾; "
         "H vs M in layer 1; G vs H",
-        "Not measured: standard errors; chance levels of AGOP vs NFM (init removed), G vs M",
+        "Without standard errors; without chance levels of AGOP vs NFM (init removed), G vs M",
     ]
 
 
@@ -52,7 +52,7 @@ def test_a_figure_says_it_below_its_panels_and_the_legend_lies_between() -> None
         optimizer_comparison({"sgd": values}, SITES),
     ):
         assert "AGOP: average gradient outer product" in words(figure)
-        assert "Not measured: standard errors" in words(figure)
+        assert "Without standard errors" in words(figure)
         assert_legend_is_apart(figure)
         lines = figure.texts[-1].get_window_extent()
         assert not legend_of(figure).get_window_extent().overlaps(lines)
@@ -120,3 +120,26 @@ def test_no_interval_over_seeds_reaches_beyond_what_is_possible() -> None:
     for figure in (training_analysis(values, SITES[:1]), optimizer_comparison({"sgd": values}, SITES[:1])):
         (band,) = shown(figure)[-1].collections
         assert max(y for _, y in band.get_paths()[0].vertices) == 1
+
+
+def test_what_only_one_run_lacks_is_said_with_its_name() -> None:
+    runs = {"sgd": series(SITES, ["h_vs_m"]), "adam": series(SITES[:1], ["h_vs_m"])}
+    assert missing_in(runs, SITES, ["h_vs_m"]) == [
+        "Without standard errors; without chance levels",
+        "adam: no value, undefined or not measured: H vs M in layer 1",
+    ]
+
+
+def test_a_band_of_errors_is_not_drawn_across_steps_without_one() -> None:
+    values = series(SITES[:1], ["h_vs_m"])
+    values["layer_0/h_vs_m_se"] = {0: 0.1, 1: 0.1, 4: 0.1}
+    (axes,) = shown(alignment_relations(values, SITES[:1], ["h_vs_m"]))
+    spans = [{x for x, _ in band.get_paths()[0].vertices} for band in axes.collections]
+    assert spans == [{0, 1}, {4}]
+
+
+def test_every_axis_says_what_it_measures() -> None:
+    axes = shown(alignment_relations(series(SITES, list(RELATIONS)), SITES, list(RELATIONS)))
+    assert {place.get_ylabel() for place in axes} == {
+        "cosine similarity", "exponent", "overlap of leading eigenvectors", "stable rank", "share",
+    }  # fmt: skip

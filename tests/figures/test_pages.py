@@ -84,7 +84,7 @@ def test_many_relations_are_pages_which_hold_each_of_them_once(sites: list[str],
 
 def test_relations_that_are_undefined_everywhere_are_named_on_the_last_page() -> None:
     (page,) = alignment_pages(series(SIXTY[:2], SIX), SIXTY[:2], [*SIX, "fact_nfm"], title="a run")
-    assert "Undefined, therefore not drawn: FACT vs NFM" in words(page)
+    assert "No value, undefined or not measured: FACT vs NFM" in words(page)
 
 
 @pytest.mark.parametrize("sites", [1, 3, 4, 6])

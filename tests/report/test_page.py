@@ -98,6 +98,16 @@ def test_the_numbers_behind_a_sentence_are_folded() -> None:
     assert text.count("<summary>numbers</summary>") == 1
 
 
+def test_of_many_sentences_two_dozen_are_unfolded_and_the_others_are_counted() -> None:
+    page = a_page(seeds=1, sites=1)
+    line = page["words"]["trained"][0]
+    page["words"]["verdicts"] = [("Losses", [{**line, "text": f"sentence {place}."} for place in range(40)])]
+    read = Reader(page_html(page))
+    assert all(f"sentence {place}." in read.words for place in range(40))
+    assert "16 more" in read.words
+    assert read.words.index("sentence 23.") < read.words.index("16 more") < read.words.index("sentence 24.")
+
+
 def test_the_numbers_are_those_of_the_page(page: Page, read: Reader) -> None:
     places = [place for place, script in enumerate(read.of("script")) if script.get("type") == "application/json"]
     assert [json.loads(read.scripts[place]) for place in places] == [page["numbers"]]

@@ -25,7 +25,7 @@ def driver() -> Iterator[Any]:
     """A browser; where there is none, these tests are left out, unless NFA_BROWSER says that there is one."""
     if missing := what_is_missing():
         end = pytest.fail if "NFA_BROWSER" in os.environ else pytest.skip
-        end(f"{missing} is not here. Set NFA_BROWSER to the path of a browser, with chromedriver in PATH.")
+        end(f"not here: {missing}. Set NFA_BROWSER to the path of a browser, with chromedriver in PATH.")
     with browser() as driver:
         yield driver
 

@@ -4,6 +4,8 @@ import base64
 import json
 import math
 import re
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from nfa.registry.report.page_data import Page
 from nfa.registry.report.report import report
 from nfa.registry.tracking.store import client
 from tests.support.logged_runs import TRAINED, analysis, logged, tagged
-from tests.support.stores import Store
+from tests.support.processes import environment_of_tests
 
 pytestmark = pytest.mark.usefixtures("store")
 STEPS = range(4)
@@ -171,7 +173,7 @@ def of_seeds(seeds: Sequence[int], scale: float = 1.0, **parameters: object) -> 
 
 
 def reference(run_ids: Sequence[str], key: str, step: int) -> Any:
-    return t_interval([dict((row.step, row.value) for row in tracking.metric_rows(one, key))[step] for one in run_ids])
+    return t_interval([{row.step: row.value for row in tracking.metric_rows(one, key)}[step] for one in run_ids])
 
 
 def test_means_over_seeds_have_the_interval_of_a_slow_reference(page: Any) -> None:
@@ -193,6 +195,11 @@ def test_two_seeds_have_a_range_and_no_interval(page: Any) -> None:
     assert "too few for an interval" in said(made)
 
 
+def test_what_is_equal_in_all_seeds_has_no_interval(page: Any) -> None:
+    run_ids = [logged({"test/loss": {3: 0.5}}, seed=seed) for seed in range(3)]
+    assert "all runs at epoch 3: test loss 0.5 in each of 3 runs." in said(page(",".join(run_ids)))
+
+
 def test_a_score_over_three_seeds_has_its_interval_in_words_within_what_is_possible(page: Any) -> None:
     run_ids = [logged({"val/accuracy": {3: value}}, seed=seed) for seed, value in enumerate((0.01, 0.02, 0.3))]
     (line,) = [line for _, of in page(",".join(run_ids))["words"]["verdicts"] for line in of]
@@ -209,7 +216,7 @@ def test_without_several_seeds_there_are_no_means_and_the_page_says_so(page: Any
 def test_groups_are_told_apart_by_the_parameters_that_differ(page: Any) -> None:
     common = {"width": 8, "lr": 0.1}
     made = page(",".join([*of_seeds([1, 2], optimizer="sgd", **common), *of_seeds([1, 2], optimizer="adam", **common)]))
-    assert [group["name"] for group in made["numbers"]["groups"]] == ["optimizer=sgd", "optimizer=adam"]
+    assert [group["name"] for group in made["numbers"]["groups"]] == ["sgd", "adam"]
     assert made["words"]["differences"]["rows"] == [["optimizer", "sgd", "adam"]]
     assert ["width", "8"] in made["words"]["common"]["rows"]
     assert "seed" not in str(made["words"]["differences"]["rows"] + made["words"]["common"]["rows"])
@@ -344,6 +351,64 @@ def test_gradient_directions_are_told_beside_chance(page: Any) -> None:
     assert "noise scale tr Σ / |G|² at epoch 5: 30" in lines[1]["text"]
 
 
+def test_gradient_directions_of_several_seeds_are_told_together(page: Any) -> None:
+    run_ids = [logged(LOSS, seed=seed) for seed in range(3)]
+    for value, run_id in zip((0.25, 0.5, 0.75), run_ids, strict=True):
+        tags = {"nfa.entrypoint": "gradient_directions", "nfa.workload": "mlp", "nfa.source_run_ids": run_id}
+        key = "gradient/within_class_cosine"
+        logged({key: {5: value}, f"{key}_chance": {5: 0.125}}, parent=run_id, tags=tags)
+    (line,) = dict(page(",".join(run_ids))["words"]["verdicts"])["Gradient directions"]
+    told = "0.5 (-0.121 to 1, 95 % t-interval over 3 runs) against chance 0.125"
+    assert line["text"] == f"all runs: mean cosine within a class at epoch 5: {told}."
+
+
+def test_gradient_flow_is_told_with_its_verdicts(page: Any) -> None:
+    run_id = logged(LOSS)
+    tags = {"nfa.entrypoint": "gradient_flow", "nfa.workload": "mlp", "nfa.source_run_ids": run_id}
+    values = {"flow/front_output_ratio": {4: 0.75}, "flow/a/weight_change": {4: 0.5}, "nfa/seconds": {4: 1.0}}
+    analysed = logged(values, parent=run_id, tags=tags)
+    groups = {"names": {"a": ["a"], "b": ["b"]}, "front": "a", "back": None, "output": "b"}
+    tracking.put_json(client().get_run(analysed), "config.json", {"groups": groups, "unit": "epoch"})
+    lines = dict(page(run_id)["words"]["verdicts"])["Gradient flow"]
+    assert "gradient of the front strong: front/output 0.75 (epoch 4)" in lines[0]["text"]
+    assert (lines[0]["run"], lines[0]["step"]) == (analysed, 4)
+
+
+def test_an_analysis_of_gradient_flow_without_results_is_told(page: Any) -> None:
+    run_id = logged(LOSS)
+    logged({}, parent=run_id, tags={"nfa.entrypoint": "gradient_flow", "nfa.source_run_ids": run_id})
+    assert "the analysis of gradient flow has ended before its verdicts" in said(page(run_id))
+
+
+ABLATION = """arm,seeds,pearson,low,high,difference,difference_low,difference_high
+v1,3,0.2,0.15,0.25,,,
+full,3,0.3,0.25,0.35,0.1,0.05,0.15"""
+
+
+def test_an_ablation_is_told_with_the_interval_of_each_difference(page: Any) -> None:
+    parent = logged({}, tags={"nfa.entrypoint": "ablate_eeg", "nfa.workload": "eeg", "nfa.trained": "true"})
+    logged(LOSS, parent=parent)
+    tracking.put_text(client().get_run(parent), "ablation.csv", ABLATION)
+    told = said(page(parent))
+    assert "v1, 3 seeds: Pearson's r 0.2000 (0.1500, 0.2500, 95 % over recordings and seeds)." in told
+    assert "full minus v1: 0.1000 (0.0500, 0.1500, 95 % over recordings and seeds), better." in told
+
+
+def test_a_comparison_of_fine_tunings_is_told_once(page: Any) -> None:
+    tags = {"nfa.entrypoint": "lora_experiment", "nfa.workload": "lora", "nfa.trained": "true"}
+    parent = logged({}, tags=tags)
+    run_id = logged(LOSS, parent=parent)
+    difference = {"mean": -0.25, "low": -0.5, "high": -0.125, "verdict": "better", "by_seed": {}}
+    compared = {"arm": "svd", "random": "random", "at_equal_steps": difference, "random_in_compute": None}
+    arms = [{"label": "svd", "start_operations": 0}, {"label": "random", "start_operations": 0}]
+    below = logged({}, parent=parent, tags={"nfa.entrypoint": "compare_lora", "nfa.source_run_ids": run_id})
+    for one in (parent, below):
+        content = {"arms": arms, "comparisons": [compared]}
+        tracking.put_json(client().get_run(one), "comparison.json", content)
+    told = said(page(parent))
+    assert told.count("svd, at equal steps as random: -0.2500 (-0.5000, -0.1250), better.") == 1
+
+
 STUDY = {
     "study": "s",
     "objectives": [{"name": "val/loss", "direction": "minimize"}],
@@ -396,7 +461,7 @@ def test_conventions_and_few_examples_are_told_with_the_run_that_states_them(pag
     assert "measured on 20 examples, so errors are large" in said(made)
 
 
-def test_a_damaged_file_is_no_reason_to_fail(page: Any, store: Store) -> None:
+def test_a_damaged_file_is_no_reason_to_fail(page: Any) -> None:
     run_id = logged(LOSS, "named")
     tracking.put_json(client().get_run(run_id), "config.json", {"workload": "mlp"})
     tracking.get(run_id, "config.json").write_text("{", encoding="utf-8")
@@ -438,13 +503,20 @@ def test_a_key_with_one_value_has_no_curve(page: Any) -> None:
 
 
 def test_sections_name_only_keys_that_are_there_in_the_order_of_a_page(page: Any) -> None:
-    values = ("flow/front_output_ratio", "gradient/mean_cosine", "layer_0/g_vs_h", "mine", "val/accuracy", "val/loss")
-    made = page(logged({key: {0: 0.5, 1: 0.25} for key in values}))
-    titles = ["Losses", "Scores", "G vs H", "Gradient directions", "Gradient flow", "Other values"]
-    assert [section["title"] for section in made["numbers"]["sections"]] == titles
-    assert [key for section in made["numbers"]["sections"] for key in section["keys"]] == [*reversed(values[4:]), *[
-        values[2], values[1], values[0], values[3],
-    ]]  # fmt: skip
+    wanted = {
+        "Losses": "val/loss",
+        "Scores": "val/accuracy",
+        "Training": "train/lr",
+        "G vs H": "layer_0/g_vs_h",
+        "Gradient directions": "gradient/mean_cosine",
+        "Gradient flow": "flow/front_output_ratio",
+        "Other values": "mine",
+    }
+    made = page(logged({key: {0: 0.5, 1: 0.25} for key in sorted(wanted.values())}))
+    found = {section["title"]: section["keys"] for section in made["numbers"]["sections"]}
+    assert found == {title: [key] for title, key in wanted.items()}
+    assert list(found) == list(wanted)
+    assert [key["key"] for key in made["numbers"]["keys"] if key.get("held")] == ["train/lr"]
 
 
 # ---- the run of the report, and links to it
@@ -510,6 +582,12 @@ def test_a_run_that_a_process_is_working_on_is_left_alone_and_told(page: Any) ->
         assert client().get_run(run.run_id).data.tags == before
     assert made["numbers"]["runs"][0]["status"] == "running"
     assert "1 run still running: without a link to this page." in said(made)
+
+
+def test_looking_at_runs_for_a_report_loads_neither_pytorch_nor_optuna(tmp_path: Path) -> None:
+    code = "import sys, nfa.registry.report.report; print([x for x in ('torch', 'optuna') if x in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment_of_tests(), capture_output=True)
+    assert done.stdout.decode().strip() == "[]"
 
 
 # ---- refusals

@@ -125,10 +125,7 @@ def _groups(
                 made[DONE][epoch] = 0.0
                 made.setdefault(key, {})[epoch] = mean
                 made.setdefault(f"{key}_se", {})[epoch] = float(np.subtract(high, low)) / 4  # drawn as ± 2 se
-    seeds = {label: len(names) for label, names in grouped.items()}
-    counts = " or ".join(map(str, sorted(set(seeds.values()))))
-    title = ": ".join([*filter(None, [subject]), f"means of {counts} seeds"])
-    title += f", {next(iter(seeds))}" if len(seeds) == 1 else ""
+    title = ": ".join([*filter(None, [subject]), "means over seeds"])
     loss = losses_of([*sources.values()])
     figure = gradient_series(means, title=title, unit=unit, loss=loss, band="95 % t-interval over seeds")
     tracking.save_picture(run, figure, "seed_comparison")

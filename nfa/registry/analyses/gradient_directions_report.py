@@ -49,8 +49,8 @@ def report(run: TrackedRun, title: str) -> None:
         )
         for name, picture in zip(PICTURES, pictures, strict=True):
             save(run, picture, f"{name}_{unit}_{epoch}", also_pdf=False)
-    for name, one, words in _montages(shown):
-        save(run, gradient_pictures.gradient_montage({"": one}, title=said + words, unit=unit, reach=reach), name)
+    for name, page, words in _montages(shown):
+        save(run, gradient_pictures.gradient_montage({"": page}, title=said + words, unit=unit, reach=reach), name)
     figure = gradient_series({"": series}, title=said, unit=unit, loss=losses_of(described["sources"]))
     save(run, figure, "gradient_directions")
     save(run, noise_scale(series, title=said, unit=unit), f"gns_vs_{unit}")

@@ -11,13 +11,12 @@ from nfa.registry.report.curves import Limits, within
 from nfa.registry.report.page_data import Line
 from nfa.registry.report.reported import Reported, ReportedRun
 from nfa.registry.report.shown_keys import limits_of
-from nfa.registry.report.words import MOST_LINES, line
+from nfa.registry.report.words import MOST_LINES, line, logged_by
 from nfa.registry.training.over_seeds import FEWEST
 from nfa.relations import RELATIONS
 from nfa.studies.verdicts import verdict
 
 MOST_SITES = 6  # whose numbers are told
-MOST_IDS = 12
 
 
 def alignment(reported: Reported) -> Iterator[Line]:
@@ -38,7 +37,7 @@ def sites_keys(runs: Sequence[ReportedRun], relation: str) -> list[str]:
 
 def _of_relation(name: str, runs: Sequence[ReportedRun], relation: str, keys: Sequence[str]) -> Iterator[Line]:
     found, step = last_values(runs, keys)
-    ids = ",".join(dict.fromkeys(one.holder_of(keys[0]) for one in runs[:MOST_IDS]))
+    ids = logged_by(runs, keys[0])
     head = f"{name}: {RELATIONS[relation].label}"
     if step is None:
         yield line(f"{head}: the runs have no last checkpoint in common, so there is no verdict.", ids, f"*/{relation}")
@@ -107,6 +106,8 @@ def over_seeds(values: Sequence[float], limits: Limits = (None, None)) -> str:
     >>> over_seeds([0.5, 0.75]), over_seeds([1.0, 2.0, 3.0])
     ('0.5 to 0.75 (2 runs)', '2 (-0.484 to 4.48, 95 % t-interval over 3 runs)')
     """
+    if len(set(values)) == 1:
+        return f"{values[0]:.3g} in each of {len(values)} runs"
     found = t_interval(values) if len(values) >= FEWEST else None
     if found is None:
         return f"{min(values):.3g} to {max(values):.3g} ({len(values)} runs)"

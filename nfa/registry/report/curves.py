@@ -17,15 +17,7 @@ from nfa.registry.training.over_seeds import FEWEST
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-BESIDE: dict[str, Any] = {
-    "_se": "se",
-    "_unbiased": "unbiased",
-    "_chance": "chance",
-    "_chance_sd": "chance_sd",
-    "_shared": "shared",
-    "_shared_sd": "shared_sd",
-}
-assert tuple(BESIDE) == SUFFIXES
+BESIDE: dict[str, Any] = {end: end.removeprefix("_") for end in SUFFIXES}  # the names in a curve
 MOST_VALUES = 1_600_000  # of all curves of a page together
 FEWEST_POINTS, MOST_POINTS = 20, 2000  # of a curve
 

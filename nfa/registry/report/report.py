@@ -11,7 +11,7 @@ from nfa.plain_text import counted
 from nfa.registry import tracking
 from nfa.registry.analyses.output_folders import output_folder
 from nfa.registry.commands import command
-from nfa.registry.descriptions import AGAIN, describe_end, describe_start
+from nfa.registry.descriptions import describe_end, describe_start
 from nfa.registry.report.config import ReportConfig
 from nfa.registry.report.notices import conventions, notices
 from nfa.registry.report.page import page_html
@@ -30,6 +30,7 @@ from nfa.registry.training.config_json import run_config, write_config
 PAGE = "report.html"
 MOST_IDS = 150  # that a tag holds; config.json has all
 MOST_LINKED = 100  # runs that get a link to the page
+MOST_COMPARING = 12  # parents and comparisons whose pictures are on the page
 MOST_RESULTS = 12  # sentences in the description
 SPACE = 64 * 2**20
 
@@ -44,7 +45,7 @@ def report(config: ReportConfig) -> None:
     with run:
         tracking.check_space(run.info, total=SPACE, largest=SPACE)
         run.log_params({**asdict(config), "run_id": config.run_id[:1000]})
-        describe_start(run, run.info.info.run_name, AGAIN)
+        describe_start(run, run.info.info.run_name, "start it again.")
         write_config(run, _content(config, reported))
         page = _page(config, reported, shown, run)
         _store(run, page)
@@ -89,7 +90,8 @@ def _page(config: ReportConfig, reported: Reported, shown: ShownKeys, run: Track
     stage("reading", f"{counted(len(shown.keys), 'key')} of {counted(len(reported.keys), 'key')}")
     series = read(reported, shown)
     shown = shown.without(series.single(shown.names))
-    pictures, beside = picture_series([*enumerate(one.measured.holders for one in reported.runs)])
+    comparing = dict(enumerate([*reported.parents, *reported.comparisons][:MOST_COMPARING], len(reported.runs)))
+    pictures, beside = picture_series([*enumerate(one.measured.holders for one in reported.runs)], comparing)
     numbers = page_numbers(reported, shown, series, pictures)
     stage("words", "parameters, verdicts and stored reports")
     words = _words(config, reported, run, series, [*shown.left_out, *beside])

@@ -1,7 +1,6 @@
 """The runs of a page: which they are, what sets them apart, and the last values that they have logged."""
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,8 +15,6 @@ from nfa.registry.results.variants import WORKLOAD, seed_of, unit_of, variants
 from nfa.registry.tracking import MeasuredRun
 
 LARGEST = 3.4028234e38  # of float32; MLflow's SQL store keeps an infinite value as a larger number
-_PARAMETER = re.compile(r", (?=\w+=)")  # between two parameters of a variant
-_LONG = re.compile(r"\d+\.\d{5,}(?:e-?\d+)?")  # a decimal number with many digits
 Run = Any  # an MLflow Run; only nfa.registry.tracking knows the class
 
 
@@ -108,8 +105,17 @@ class Reported:
         found: dict[str, list[int]] = {}
         for place, one in enumerate(self.runs):
             found.setdefault(one.variant, []).append(place)
-        names = shorter([*found])
-        return {name or self._only(found[variant]): found[variant] for variant, name in names.items()}
+        return {variant or self._only(places): places for variant, places in found.items()}
+
+    @cached_property
+    def labels(self) -> Mapping[str, str]:
+        """What each run is called in sentences, by its id: its group, and its seed if the group has several runs."""
+        found: dict[str, str] = {}
+        for name, places in self.groups.items():
+            for one in (self.runs[place] for place in places):
+                alone = f"{name}, seed {one.seed}" if one.seed is not None else one.name
+                found[one.id] = name if len(places) == 1 else alone
+        return found
 
     def _only(self, places: Sequence[int]) -> str:
         return self.runs[places[0]].name if len(places) == 1 else "all runs"
@@ -171,29 +177,6 @@ def stored_json(run_id: str, path: str) -> Mapping[str, Any] | None:
     except (Refusal, *tracking.StoreError):
         return None
     return content
-
-
-def shorter(variants: Sequence[str]) -> dict[str, str]:
-    """Return shorter names of variants: only as many parameters as set them apart, and numbers with four digits.
-
-    >>> list(shorter(["opt=sgd, lr=0.10000001, depth=3", "opt=adam, lr=0.001, depth=3"]).values())
-    ['opt=sgd', 'opt=adam']
-    >>> list(shorter(["lr=0.001204352553845711", "lr=0.1", "baseline"]).values())
-    ['lr=0.001204', 'lr=0.1', 'baseline']
-    """
-    told = {variant: _PARAMETER.split(variant) for variant in variants}
-    kept: list[int] = []
-    if len({len(parts) for parts in told.values()}) == 1:
-        for place in range(len(told[variants[0]])):
-            if _different(told, [*kept, place]) > _different(told, kept):
-                kept.append(place)
-    names = {one: ", ".join(parts[place] for place in kept) if kept else one for one, parts in told.items()}
-    rounded = {one: _LONG.sub(lambda found: f"{float(found[0]):.4g}", name) for one, name in names.items()}
-    return rounded if len(set(rounded.values())) == len(variants) else names
-
-
-def _different(told: Mapping[str, Sequence[str]], places: Sequence[int]) -> int:
-    return len({tuple(parts[place] for place in places) for parts in told.values()})
 
 
 def exists(value: float) -> bool:

@@ -14,10 +14,9 @@ from nfa.levels import SUFFIXES
 from nfa.plain_text import counted, natural
 from nfa.registry.report.page_data import PageKey, Section
 from nfa.registry.report.reported import Reported
-from nfa.registry.results.run_series import SPLITS
 from nfa.registry.results.run_table import chosen
 from nfa.registry.sweeps.objectives import more_is_better
-from nfa.relations import RELATIONS
+from nfa.relations import MATRICES, RELATIONS
 
 MOST_SERIES = 15_000  # of all runs, with what stands beside them
 MOST_PANELS = 12  # of a section; heat maps show the other sites
@@ -142,10 +141,14 @@ def _blocks(keys: Sequence[str]) -> Iterator[_Block]:
         return list(dict.fromkeys(found))
 
     yield _Block("Losses", "What training minimises, and the same on examples that it did not see.", take(*_losses()))
-    scores = [f"{split}/*" for split in SPLITS if split != "nfa"]
+    scores = [key for key in rest if key.partition("/")[0] in SPLIT_NAMES and more_is_better(key) is not None]
     yield _Block("Scores", "What the models are judged by.", take(*scores))
+    said = "What else was logged while training, such as the learning rate."
+    yield _Block("Training", said, take(*(f"{split}/*" for split in SPLIT_NAMES)))
     for name, relation in RELATIONS.items():
-        said = f"{' and '.join(relation.matrices)} of each site: {SCALES[relation.kind]}."
+        said = (
+            f"{' and '.join(MATRICES[one].label for one in relation.matrices)} of each site: {SCALES[relation.kind]}."
+        )
         yield _Block(relation.label, said, take(f"*/{name}"), name)
     said = "How the gradients of single examples point: alike within a class, or apart."
     yield _Block("Gradient directions", said, take("gradient/*"))
@@ -157,7 +160,7 @@ def _blocks(keys: Sequence[str]) -> Iterator[_Block]:
 
 def _losses() -> Iterator[str]:
     for split in ("train", "val", "eval", "test"):
-        yield f"{split}/loss*"
+        yield f"{split}/*loss*"
 
 
 def _sections(blocks: Sequence[_Block]) -> Iterator[Section]:

@@ -9,6 +9,7 @@ from nfa.figures.site_kinds import shown, some
 from nfa.figures.training_analysis import Series
 from nfa.levels import OVER_SEEDS
 from nfa.maths.statistics import Interval
+from nfa.plain_text import shared
 from nfa.registry.analyses.seed_groups import together
 from nfa.registry.results.run_series import RunSeries
 from nfa.registry.training.over_seeds import BAND, FEWEST
@@ -26,8 +27,9 @@ def drawn(runs: Sequence[RunSeries], keys: Sequence[str], title: str, unit: str)
     if any(len(members) > 1 for members in groups.values()):
         enough = any(len(members) >= FEWEST for members in groups.values())
         said = [f"means, bands: {BAND}" if enough else "means over seeds", *said]
-    words = "; ".join([title, *said] if title else said)
-    return series_by_key(lines, keys, title=words, unit=unit)
+    words = "; ".join(filter(None, [title or shared([run.name for run in runs]), *said]))
+    losses = sorted({run.loss for run in runs if run.loss})
+    return series_by_key(lines, keys, title=words, unit=unit, loss=" or ".join(losses))
 
 
 def _few(

@@ -89,7 +89,7 @@ def compare(parent: TrackedRun, subject: str) -> None:
     series = dict(zip(variants, tracking.histories(variants.values()).values(), strict=True))
     seeds = [run.data.tags["nfa.seeds"] for run in runs if "nfa.seeds" in run.data.tags]
     over = said(seed_list(seeds[0])) if seeds else f"seed {tracking.config(parent.run_id)['train']['seed']}"
-    figure = comparison_figure(series, sites_of(series.values()), f"{subject}: {over}", _loss(parent))
+    figure = comparison_figure(series, sites_of(series.values()), f"{subject}, {over}", _loss(parent))
     tracking.save_picture(parent, figure, "optimizer_comparison")
     stage("figure", "plots/optimizer_comparison.png and .pdf")
 

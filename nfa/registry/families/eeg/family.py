@@ -61,7 +61,7 @@ class Decoders(Family):
         return f"Conformer {stored['train']['preset']} on {data}"
 
     def loss(self, stored: Mapping[str, Any]) -> str:
-        return f"mean squared error + {stored['train']['pearson_weight']:g} (1 − r)²"
+        return f"mean squared error + {float(stored['train']['pearson_weight']):g} (1 − r)²"
 
     def metric_keys(self, config: TrainEEGConfig) -> list[str]:
         config = config.resolved()

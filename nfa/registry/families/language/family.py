@@ -41,6 +41,8 @@ class LanguageModels(Family):
             f"{HERE}.experiment.config:LoraExperimentConfig",
             f"{HERE}.experiment.lora_experiment:lora_experiment",
             f"{HERE}.questions:look",
+            results="comparison.json",
+            verdicts=f"{HERE}.comparison.report:verdicts_of",
         ),
         "synthesize_teacher": EntryPoint(
             f"{HERE}.teacher.config:SynthesizeTeacherConfig", f"{HERE}.teacher.synthesize_teacher:synthesize_teacher"

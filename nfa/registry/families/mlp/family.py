@@ -45,7 +45,7 @@ class Classifiers(Family):
         return f"MLP {data['features']}→{train['width']}×{train['depth']} on {data['name']}"
 
     def loss(self, stored: Mapping[str, Any]) -> str:
-        return SPOKEN[stored["train"]["loss"]]
+        return SPOKEN.get(stored["train"].get("loss", ""), "")
 
     def metric_keys(self, config: TrainConfig) -> list[str]:
         scores = [f"{split}/{score}" for split in ("train", "val", "test") for score in ("loss", "accuracy")]

@@ -11,10 +11,11 @@ function keysToChoose() {
   return [...DATA.keys.map((key) => key.key), ...others];
 }
 
+/** The columns at first: losses and scores. */
 function keysAtFirst() {
   const plain = keysToChoose().filter((key) => !aboutKey(key).relation);
-  const main = [...plain.filter((key) => !lastOnly(key)), ...plain.filter((key) => lastOnly(key) && key.startsWith("test/"))];
-  return (main.length ? main : keysToChoose()).slice(0, COLUMNS_AT_FIRST);
+  const main = plain.filter((key) => aboutKey(key).better || key.startsWith("test/"));
+  return ([main, plain, keysToChoose()].find((keys) => keys.length) ?? []).slice(0, COLUMNS_AT_FIRST);
 }
 
 const TABLE = {

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     Scale = XAxis | YAxis
 
+LABEL = 38  # letters in a line beside an axis
 MUCH = 30  # a positive objective with a larger max/min ratio is drawn on a logarithmic axis
 DONE: dict[str, Any] = {"color": "tab:blue", "marker": "o"}
 MARK: dict[str, Any] = {"linestyle": "none", "zorder": 5}  # a mark on top of the others
@@ -34,7 +35,8 @@ def row_of(table: StudyTable, number: int | None) -> TrialRow | None:
 
 def wanted(table: StudyTable, objective: int = 0) -> str:
     """Return the axis label of an objective, with the better direction."""
-    return f"{called(table, objective)} ({'higher' if table.maximise[objective] else 'lower'} is better)"
+    words = f"{called(table, objective)} ({'higher' if table.maximise[objective] else 'lower'} is better)"
+    return words if len(words) <= LABEL else words.replace(" (", "\n(")
 
 
 def called(table: StudyTable, objective: int) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nfa.figures.bands import beside_curves, chance_band, within
-from nfa.figures.notes import abbreviations, add_notes, missing, say_empty
+from nfa.figures.notes import abbreviations, add_notes, missing_in, say_empty
 from nfa.figures.relation_grid import MARKERS, colours
 from nfa.figures.style import add_legend, add_title, epoch_axis, panels, site_label, style
 from nfa.figures.training_analysis import LIMITS, NO_LOSS, Series, between, draw, share_losses
@@ -46,8 +46,7 @@ def optimizer_comparison(
         within(places[1:], LIMITS)
         add_legend(figure)
         add_title(figure, title)
-        absent = [words for series in runs.values() for words in missing(series, sites, [relation])]
-        add_notes(figure, [note, abbreviations([relation]), *dict.fromkeys(absent)])
+        add_notes(figure, [note, abbreviations([relation]), *missing_in(runs, sites, [relation])])
     return figure
 
 

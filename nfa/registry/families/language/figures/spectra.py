@@ -147,6 +147,7 @@ def _spectrum(axes: "Axes", spectra: Sequence[Sequence[float]], rank: int) -> No
     axes.fill_between(j, low, high, color="tab:blue", alpha=0.2, linewidth=0, label="± standard deviation of log $s_j$")
     axes.plot(j, middle, color="tab:blue", marker="o", markersize=3, label="geometric mean over modules")
     axes.axvline(rank + 0.5, color="tab:red", linestyle="--", linewidth=1.2, label=f"rank {rank}")
-    axes.set(title="spectrum of the update", xlabel="index j of the singular value", ylabel="singular value $s_j$", yscale="log")
+    axes.set(title="spectrum of the update", yscale="log")
+    axes.set(xlabel="index j of the singular value", ylabel="singular value $s_j$")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     plain_numbers(axes.yaxis)

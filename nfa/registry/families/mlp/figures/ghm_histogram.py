@@ -26,7 +26,8 @@ def ghm_histogram(series: Mapping[str, Series], bins: int, *, title: str = "") -
     """
     figure, places = panels(2, columns=2, width=4.2, height=3.0)
     with style():
-        for place, kind, label in zip(places, ("share", "weight"), ("share of the entries in each bin", "weight of each bin"), strict=True):
+        labels = {"share": "share of the entries in each bin", "weight": "weight of each bin"}
+        for place, (kind, label) in zip(places, labels.items(), strict=True):
             _picture(figure, place, series, f"ghm/{kind}_bin_", bins)
             place.set(title=label, xlabel="checkpoint epoch", ylabel="gradient norm g")
         add_title(figure, title)
