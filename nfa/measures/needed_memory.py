@@ -68,7 +68,7 @@ def _side(o: int, i: int) -> int:
 def _numbers(shape: SiteShape, wanted: frozenset[str], examples: int, directions: int) -> int:
     o, i, rows = shape.outputs, shape.inputs, examples * shape.positions
     sizes = {
-        "agop": TWICE * _side(o, i) ** 2 * max(1, directions),
+        "agop": TWICE * _side(o, i) ** 2 * max(1, directions) + (0 if directions or o > 2 * i else o * o),
         "g": TWICE * _side(o, i) ** 2,
         "out_g": TWICE * _outer(o, rows),
         "h": TWICE * _outer(i, rows),

@@ -18,14 +18,15 @@ from nfa.measures.fact import Fact
 from nfa.measures.first_examples import MOST
 from nfa.measures.nfm import nfm, nfm_init_removed
 from nfa.measures.second_moments import GradientMoment, InputMoment, KnownMoment, OutputMoment
-from nfa.measures.sides import Positions, PulledBack
+from nfa.measures.sides import Positions
+from nfa.measures.slopes import slopes_cost_less
 from nfa.observe.directions import Directions
 from nfa.observe.door import few_of, find_sites
 from nfa.observe.found_sites import Sites
 from nfa.observe.inertness import doubled
 from nfa.observe.name_patterns import matching
 from nfa.observe.passes import Precision, observe
-from nfa.observe.readouts import FEW, Readout, find_readout
+from nfa.observe.readouts import Readout, find_readout
 from nfa.parallel import World
 from nfa.workload import Batch, Workload
 
@@ -199,7 +200,7 @@ class SiteMeasures:
         """Tell whether one product of slopes and the test of them cost less than products for all directions."""
         if self.readout is None or name not in self.readout.behind:
             return False
-        return self.readout.passes * PulledBack.cost(*weight.shape) > FEW * len(weight) ** 2
+        return slopes_cost_less(*weight.shape, self.readout.passes)
 
     def _values(self, name: str, weight: Tensor, measures: Mapping[str, Any]) -> dict[str, Matrix]:
         for measure in measures.values():

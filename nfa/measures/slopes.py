@@ -5,7 +5,23 @@ from torch import Tensor
 
 from nfa.maths.accumulate import add_gram, symmetric
 from nfa.maths.similarity import Similarity
+from nfa.measures.sides import PulledBack
+from nfa.observe.readouts import FEW
 from nfa.parallel import World
+
+
+def slopes_cost_less(o: int, i: int, passes: int) -> bool:
+    """Tell whether one product of slopes [o, o], and the test of them, cost less than a sum for each direction.
+
+    Args:
+        o: The number of outputs of the site.
+        i: The number of its inputs.
+        passes: The number of directions.
+
+    Returns:
+        Whether they do, and take no more than four times the memory.
+    """
+    return o <= 2 * i and FEW * o * o < passes * PulledBack.cost(o, i)
 
 
 class SlopeSum:

@@ -81,6 +81,8 @@ class Features:
         uses = {name: of[0] for name, of in sites.items() if len(of) == 1 and places.seen[name].place}
         if self.shape.numel() != n * d or like.dtype not in (torch.float32, torch.float64):
             return {}
+        if not self.outputs.isfinite().all():
+            return {}  # which has no gradient, although a function such as ReLU gives it one
         u = torch.randn(d, generator=generator(0, "readout"), dtype=like.dtype).to(like.device)
         nodes, found = [use.node for use in uses.values()], {}
         made = [self.gradients(nodes, c) for c in (u.new_ones(d), u)]
@@ -108,13 +110,17 @@ class ThroughReadout:
         self.readout = readout
         self.weight: Tensor | None = None
 
-    def features(self, uses: Mapping[str, Sequence[Use]], outputs: Tensor) -> Features:
-        """Return the features of a batch; `Refusal` where its outputs are not those of the readout."""
+    def features(self, uses: Mapping[str, Sequence[Use]], outputs: Tensor) -> Features | None:
+        """Return the features of a batch; None where its outputs are not those of the readout.
+
+        `Refusal` if the readout has more outputs than features, because directions are not the same then.
+        """
         found = Features.of(uses.get(self.readout.name, []), outputs)
-        if found is None:
+        outnumbered = self.readout.shape[0] > self.readout.shape[1]
+        if found is None and outnumbered:
             got = f"outputs that are those of site {self.readout.name!r} for some of the examples only"
             raise Refusal(got, "one readout for all examples", "directions=2, which needs no readout")
-        if self.weight is None:
+        if found is not None and self.weight is None:
             self.weight = found.use.widened().matrix().detach()
         return found
 

@@ -277,6 +277,7 @@ def test_examples_for_which_entries_mix_are_noticed_in_their_batch(n_large):
         ((6, 5, 4, 20), ["2"], 2),
         ((6, 25, 30, 12), ["2"], 2),
         ((6, 25, 30, 12), ["0"], 12),
+        ((6, 5, 30, 12), ["2"], 12),  # the sum of few inputs is smaller than one product of slopes
     ],
 )
 def test_backward_passes_are_no_more_than_features_and_none_where_slopes_are_enough(
@@ -316,6 +317,37 @@ def test_a_batch_in_which_the_outputs_are_another_tensor_is_refused():
     toys = three(seeded(Early), n=11)
     with pytest.raises(readouts.Refusal, match="readout"):
         agops(toys, 8)
+
+
+def test_a_batch_in_which_the_outputs_are_another_tensor_is_taken_as_it_is_where_that_is_possible():
+    """With fewer outputs than features, directions are the outputs in any case."""
+
+    class Early(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = layers(6, 12, 12, 5)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            outputs: Tensor = self.net(inputs)
+            return outputs * 1 if len(inputs) == 3 else outputs
+
+    toys = toy(seeded(Early), 11, 6, sites=["net.0", "net.2", "net.4"])
+    assert found(toys).behind == {"net.2"}
+    for site, matrix in agops(toys, 8).items():
+        torch.testing.assert_close(matrix, expected(toys, site), **CLOSE)
+
+
+def test_an_example_whose_output_is_not_finite_leaves_no_agop_though_its_slope_is_finite():
+    toys = toy(seeded(layers, 6, 12, 12, 5, activation=nn.ReLU), 12, 6, sites=["0", "2", "4"])
+    sites = find_sites(toys.net, toys, few_of(toys))
+    readout = find_readout(toys.net, toys, few_of(toys), sites)
+    assert readout.behind == {"2"}
+    toys.inputs[11] = 1e308
+    toys.net[2].weight.data[0] = toys.net[0].weight.data[0, 0].abs() * 1e3
+    measures = SiteMeasures(toys, ["2"], frozenset({"agop"}), found=sites, readout=readout)
+    made = measures(toys.net, toys.batches("train", batch_size=4))["2"]["agop"]
+    assert not toys.net(toys.inputs).isfinite().all()
+    assert mean_of(made).dense().isnan().any()
 
 
 def test_looking_for_the_readout_changes_nothing():
