@@ -207,15 +207,16 @@ class SiteMeasures:
             measure.reduce(self.world)
         if "h" in measures and (remembered := measures["h"].remembered()):
             self._known_inputs[name] = remembered
-        found: dict[str, Matrix] = {key: measure.value() for key, measure in measures.items()}
+        found: dict[str, Matrix] = {key: measure.value() for key, measure in measures.items() if key in self.wanted}
         if "out_g" in self.wanted:
             found["out_g"] = measures["g"].output_side()
-        found["nfm"] = nfm(weight)
+        if "nfm" in self.wanted:
+            found["nfm"] = nfm(weight)
         if "out_m" in self.wanted:
             found["out_m"] = nfm(weight.T)
         if "nfm_init_removed" in self.wanted:
             found["nfm_init_removed"] = nfm_init_removed(weight, self.initial[name].to(weight))
-        return {key: matrix for key, matrix in found.items() if key in self.wanted}
+        return found
 
 
 def useful_readout(
