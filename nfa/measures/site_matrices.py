@@ -200,7 +200,8 @@ class SiteMeasures:
         """Tell whether one product of slopes and the test of them cost less than products for all directions."""
         if self.readout is None or name not in self.readout.behind:
             return False
-        return slopes_cost_less(*weight.shape, self.readout.passes)
+        o, i = weight.shape
+        return slopes_cost_less(o, i, self.readout.passes)
 
     def _values(self, name: str, weight: Tensor, measures: Mapping[str, Any]) -> dict[str, Matrix]:
         for measure in measures.values():
