@@ -9,7 +9,8 @@ from torch import Tensor
 
 from nfa import memory
 from nfa.analyses.alignment import Analysis
-from nfa.analyses.parameters import AlignmentParameters
+from nfa.analyses.gradient_directions import GradientAnalysis
+from nfa.analyses.parameters import AlignmentParameters, DirectionsParameters
 from nfa.errors import Refusal
 from nfa.maths.standard_errors import SampleMean, mean_of
 from nfa.measures.needed_memory import memory_of_examples, needed_memory
@@ -73,6 +74,14 @@ def test_an_analysis_is_refused_before_any_example_is_measured_and_names_what_he
     monkeypatch.setattr(SiteMeasures, "__init__", lambda *_, **__: pytest.fail("work has started"))
     with pytest.raises(Refusal, match=r"(?s)2 sites for 48 examples.*sites=!.*relations.*max_samples"):
         Analysis(workload, workload.model(), AlignmentParameters(), None)
+
+
+def test_gradients_of_too_many_examples_are_refused_before_any_is_computed(free):
+    workload = tiny_classifier()
+    free(4 * 8 * 48**2 - 1)
+    with pytest.raises(Refusal, match=r"(?s)gradients of 48 examples.*a smaller n"):
+        GradientAnalysis(workload, workload.model(), DirectionsParameters(n=48))
+    GradientAnalysis(workload, workload.model(), DirectionsParameters(n=47))
 
 
 def test_an_analysis_that_fits_is_not_refused_and_fewer_sites_or_examples_make_it_fit(monkeypatch):
