@@ -30,6 +30,8 @@ MODELS: dict[str, Callable[[], Toy]] = {
     "positions": lambda: toy(seeded(Sequences, 5, 8, 3), 40, 4, 5, sites=["first", "second", "readout"]),
     "one map twice": lambda: toy(seeded(Tied, 5, 8, 3), 40, 4, 5, sites=["shared", "readout"]),
     "convolutions": lambda: toy(convolutions(), 40, 2, 9, sites=["0", "2", "5"]),
+    "many outputs": lambda: toy(seeded(layers, 30, 8, 6, 90), 40, 30, sites=["0", "2", "4"]),
+    "few rows": lambda: toy(seeded(layers, 30, 110, 90, 9), 40, 30, sites=["0", "2", "4"]),
 }
 
 
@@ -71,7 +73,7 @@ def test_sums_over_outputs_or_directions_are_on_the_cheaper_side(directions: str
 
 
 def test_only_the_triangle_that_is_multiplied_counts() -> None:
-    wide, n = 300, 20
+    wide, n = 300, 200
     workload = toy(seeded(layers, wide, 2), n, wide, sites=["0"], dtype=torch.float32)
     first, further = alignment_flops(alignment_of(workload, sites="0", relations="h_vs_m"), workload.model()) or (0, 0)
     assert first - further == 2 * n * (256 * wide + (wide - 256) * (wide - 256))
@@ -96,7 +98,8 @@ def test_mean_gradients_cost_a_forward_and_a_backward_pass() -> None:
 def test_few_examples_tell_what_all_of_them_cost(name: str) -> None:
     workload = MODELS[name]()
     model = workload.model()
-    relations = alignment_of(workload, relations="agop_nfm,g_vs_h,out_h_vs_m,fact_nfm")
+    asked = "agop_nfm,g_vs_h,out_g_vs_h,out_h_vs_m,out_h_stable_rank,fact_nfm"
+    relations = alignment_of(workload, relations=asked, directions="all")
     expected = [counted(lambda: relations.values(model)) for _ in range(2)]
     assert alignment_flops(relations, model) == tuple(expected)
 

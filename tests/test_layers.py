@@ -21,6 +21,7 @@ LIBRARY = [
     "plain_text",
     "seeding",
     "parallel",
+    "memory",
     "unfinished",
     "disk_space",
     "content",

@@ -17,8 +17,10 @@ from nfa.errors import Refusal, reason
 from nfa.maths.standard_errors import Sampling
 from nfa.measures.first_examples import MOST
 from nfa.measures.known_features import known_features
+from nfa.measures.needed_memory import memory_of_examples, needed_memory
 from nfa.measures.sides import Positions
-from nfa.measures.site_matrices import Conventions, SiteMeasures, chosen_sites
+from nfa.measures.site_matrices import Conventions, SiteMeasures, chosen_sites, useful_readout
+from nfa.memory import check_free_memory
 from nfa.observe.checks import check_model
 from nfa.observe.coverage import coverage
 from nfa.observe.directions import Directions
@@ -26,12 +28,18 @@ from nfa.observe.door import EXAMPLES, find_sites
 from nfa.observe.found_sites import Sites
 from nfa.observe.inertness import doubled, inert
 from nfa.observe.passes import Precision
+from nfa.observe.site_shapes import site_shapes
+from nfa.observe.sizes import numbers_of
 from nfa.parallel import World
 from nfa.plain_text import counted
 from nfa.relations import RELATIONS, choose_relations, needed, with_known
 from nfa.studies.alignment import AlignmentOptions, alignment, conventions
 from nfa.workload import Batch, Workload
 
+FEWER = (
+    "1. leave the largest sites out by sites=!…; 2. ask for fewer relations; 3. take fewer examples by max_samples: "
+    "matrices over fewer rows than half their side stay rows"
+)
 MANY_OUTPUTS = 32  # up to this number every output is differentiated, above it two random directions
 
 
@@ -76,7 +84,8 @@ class Analysis:
         self._samplings: dict[tuple[int, ...], Sampling] = {}
         self.types = ", ".join(sorted({str(one.dtype).removeprefix("torch.") for one in model.parameters()}))
         few = next(iter(workload.batches("train", batch_size=EXAMPLES, ids=self.ids[:EXAMPLES])))
-        directions = self._directions(check_model(model, workload, few), few)
+        outputs = check_model(model, workload, few)
+        directions = self._directions(outputs, few)
         self.found = find_sites(model, workload, few)
         self.sites = chosen_sites(workload, model, self.found, config.sites)
         self._check_centre()
@@ -93,11 +102,13 @@ class Analysis:
             cast(Precision, config.precision),
         )
         wanted = needed(self.relations, levels=config.chance)
+        self._check_memory(model, few, wanted, outputs)
         weights = initial(self.sites, self.found) if initial and "nfm_init_removed" in wanted else {}
         self.population = workload.population()
         errors = config.chance and (unbiased or self.population != len(self.ids))
+        readout = useful_readout(model, workload, few, self.found, wanted, self.measured)
         self.measures = SiteMeasures(
-            workload, self.sites, wanted, self.measured, weights, self.world, self.found, errors=errors
+            workload, self.sites, wanted, self.measured, weights, self.world, self.found, readout, errors
         )
 
     def _examples(self) -> list[int]:
@@ -144,6 +155,20 @@ class Analysis:
                 "directions=all",
             )
         return Directions(2 if asked == "auto" else int(asked), self.config.seed)
+
+    def _check_memory(self, model: nn.Module, few: Batch, wanted: frozenset[str], outputs: int) -> None:
+        """Raise `Refusal` where the matrices of all sites need more memory than is free."""
+        width, n = 8 if self.config.precision == "float64" else 4, -(-len(self.ids) // self.world.size)
+        shapes = site_shapes(model, self.workload, few, self.found, self.sites)
+        needed = needed_memory(shapes, wanted, n, self.measured.directions.count, width=width)
+        passes = self.measured.directions.count or outputs
+        if self.config.chance:
+            needed["single examples"] = memory_of_examples(shapes, wanted, n, passes, width=width)
+        needed["one batch"] = float(width * numbers_of(model, self.workload, few) * min(n, self.batch_size))
+        device = next((one.device for one in model.parameters()), torch.device("cpu"))
+        each = self.world.size if device.type == "cpu" else 1
+        what = f"the matrices of {counted(len(self.sites), 'site')} for {counted(len(self.ids), 'example')}"
+        check_free_memory({name: each * of for name, of in needed.items()}, device, what, FEWER)
 
     def notices(self) -> Iterator[str]:
         """Yield what is left out, and why."""

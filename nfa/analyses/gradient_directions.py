@@ -17,6 +17,7 @@ from nfa.maths.permuted_labels import PERMUTATIONS
 from nfa.measures.evaluation import record_outputs
 from nfa.measures.gradient_gram import GradientGram, choose_parameters
 from nfa.measures.mean_gradient import Losses
+from nfa.memory import check_free_memory
 from nfa.observe.checks import check_model, check_trained
 from nfa.observe.coverage import coverage
 from nfa.observe.door import EXAMPLES
@@ -47,6 +48,7 @@ class GradientAnalysis:
     def __init__(self, workload: Workload, model: nn.Module, config: DirectionsParameters) -> None:
         self.workload, self.config = workload, config
         self.ids = self._examples()
+        self._check_memory()
         few = next(iter(self._batches(self.ids[:EXAMPLES])))
         check_model(model, workload, few)
         check_trained(model, workload, few)
@@ -68,6 +70,13 @@ class GradientAnalysis:
         elif n > len(probe):
             raise Refusal(f"n={n}", f"2 to {len(probe)}, the run's training examples", f"n={len(probe)}")
         return probe[:n]
+
+    def _check_memory(self) -> None:
+        """Raise `Refusal` where matrices of all pairs of examples need more memory than is free."""
+        matrix = 8.0 * len(self.ids) ** 2
+        needed = {"Gram matrix": matrix, "cosines": 2 * matrix, "maps": matrix}
+        what = f"the gradients of {counted(len(self.ids), 'example')}"
+        check_free_memory(needed, torch.device("cpu"), what, "a smaller n")
 
     def _batches(self, ids: Sequence[int]) -> Iterator[Batch]:
         return self.workload.batches("train", batch_size=self.workload.examples_at_once, ids=ids)

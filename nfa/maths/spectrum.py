@@ -58,7 +58,9 @@ def _device(matrix: Congruence) -> torch.device:
 def _leading(matrix: Congruence, k: int, squared: float) -> tuple[Tensor, Tensor]:
     matrix = matrix.double()
     scale = math.sqrt(max(0.0, squared))  # ARPACK's tolerance is partly absolute; rounding may leave less than 0
-    if matrix.size <= max(DENSE, 4 * k) or scale == 0:
+    if scale == 0:
+        return torch.zeros(k, dtype=torch.float64), torch.zeros(matrix.size, k, dtype=torch.float64)
+    if matrix.size <= max(DENSE, 4 * k):
         return _leading_of_all(matrix, k)
     from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 

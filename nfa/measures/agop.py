@@ -11,6 +11,7 @@ from nfa.maths.example_matrices import OuterProducts
 from nfa.maths.standard_errors import SampleMean
 from nfa.measures.first_examples import MOST, MOST_OF_ALL_OUTPUTS, FirstExamples
 from nfa.measures.sides import Positions, PulledBack, by_example, rows_of
+from nfa.measures.slopes import SlopeSum
 from nfa.observe.records import Part, Record, Source
 from nfa.parallel import World
 
@@ -31,10 +32,11 @@ class Agop:
         positions: "each" adds up the outer products of all positions s; "sum" takes the outer product of the sum over
             s.
         keep: How many examples are stored for standard errors.
+        slopes: Whether slopes σ′ of a function between the site and the readout may take the place of K, where there is
+            one; J̄ is not known then.
     """
 
     source = Source.OUTPUT
-    needs: frozenset[Part] = frozenset()
 
     def __init__(
         self,
@@ -43,8 +45,11 @@ class Agop:
         centre: JacobianCentre = "none",
         positions: Positions = "each",
         keep: int = 0,
+        slopes: bool = False,
     ) -> None:
-        self.sum = PulledBack(weight)
+        self.needs: frozenset[Part] = frozenset({Part.SLOPES}) if slopes else frozenset()
+        self.slopes = SlopeSum(len(weight), weight) if slopes else None
+        self.weight, self.sum = weight, PulledBack(weight)
         self.first = FirstExamples(-(-keep * MOST_OF_ALL_OUTPUTS // MOST))
         self.centre, self.positions = centre, positions
         self.shifts: dict[int, Tensor] = {}
@@ -54,17 +59,32 @@ class Agop:
         self.kept: tuple[Tensor, Tensor] | None = None
 
     def update(self, record: Record) -> None:
-        """Add the output gradients of one batch in one direction."""
+        """Add the output gradients of one batch in one direction, or its slopes."""
         assert record.gradient is not None
-        rows = rows_of(record.gradient, self.positions)
-        if record.direction == 0:
-            self.examples += len(record.gradient)
+        if record.readout is None:
+            self._add_gradients(record.gradient, record.direction)
+        else:
+            self._add_slopes(record.gradient[:, 0], record.readout)
+
+    def _add_gradients(self, gradient: Tensor, direction: int) -> None:
+        rows = rows_of(gradient, self.positions)
+        if direction == 0:
+            self.examples += len(gradient)
             self.rows += len(rows)
         rows = self.sum.moved(rows)
-        self.first.add(by_example(rows, len(record.gradient)), record.direction)
+        self.first.add(by_example(rows, len(gradient)), direction)
         if self.centre == "jacobian":
-            rows = self._shifted(rows, record.direction)
+            rows = self._shifted(rows, direction)
         self.sum.add(rows)
+
+    def _add_slopes(self, slopes: Tensor, readout: Tensor) -> None:
+        assert self.slopes is not None
+        self.examples += len(slopes)
+        self.rows += len(slopes)
+        self.slopes.add(slopes, readout)
+        few = slopes[: self.first.missing]
+        for direction, row in enumerate(readout if len(few) else ()):
+            self.first.add(self.sum.moved(few * row)[:, None], direction)
 
     def _shifted(self, rows: Tensor, direction: int) -> Tensor:
         # Shifted by the first batch's mean, so that `value` does not subtract large numbers from each other.
@@ -81,6 +101,8 @@ class Agop:
         if self.centre == "jacobian":
             self._move_to_the_first_shift(world)
         self.sum.reduce(world)
+        if self.slopes:
+            self.slopes.reduce(world)
         self.kept = self.first.collected(world, self.examples)
         self.examples, self.rows = world.count(self.examples), world.count(self.rows)
 
@@ -101,7 +123,7 @@ class Agop:
     def value(self) -> Congruence | SampleMean:
         """Return AGOP, with the matrices of the first examples if any are stored; ValueError before the first record.
         """
-        core = self.sum.core(self.examples)
+        core = self.sum.core(self.examples) + self._of_slopes()
         matrix = Congruence(self.sum.factor, self._centred(core) if self.centre == "jacobian" else core)
         if self.kept is None:
             return matrix
@@ -109,6 +131,14 @@ class Agop:
         if self.centre == "jacobian":
             rows = rows - self._means()[:, None].to(rows)
         return SampleMean(matrix, OuterProducts(rows.flatten(1, 2), self.sum.factor, places))
+
+    def _of_slopes(self) -> Tensor | float:
+        """Return what slopes add to the core."""
+        core = self.slopes.value() if self.slopes else None
+        if core is None:
+            return 0.0
+        core = core / self.examples
+        return self.weight.T @ (core @ self.weight) if self.sum.on_input_side else core
 
     def _means(self) -> Float[Tensor, "k side"]:
         """Return the mean row J̄ of each direction."""

@@ -38,6 +38,11 @@ class FirstExamples:
         if missing > 0:
             self.series[series].append(rows[:missing].detach().clone())
 
+    @property
+    def missing(self) -> int:
+        """The number of examples whose rows are still to be stored, as far as it is known."""
+        return self.most - min(sum(map(len, parts)) for parts in self.series or [[]])
+
     def collected(
         self, world: World, examples: int
     ) -> tuple[Float[Tensor, "m series s f"], Int[Tensor, " m"]] | None:

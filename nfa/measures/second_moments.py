@@ -1,20 +1,23 @@
 """Uncentred second moments of a site's input, output and loss gradient."""
 
 import hashlib
+from fractions import Fraction
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nfa.maths.accumulate import add_gram, symmetric
 from nfa.maths.congruence import Congruence
 from nfa.maths.example_matrices import OuterProducts
 from nfa.maths.standard_errors import SampleMean
 from nfa.measures.first_examples import MOST, FirstExamples
+from nfa.measures.outer_sums import OuterSum
 from nfa.measures.sides import Positions, PulledBack, by_example, rows_of
 from nfa.observe.records import Part, Record, Source
 from nfa.parallel import World
+
+ALL = Fraction(1)
 
 
 class Moment:
@@ -25,13 +28,16 @@ class Moment:
         positions: "each" or "sum".
         like: A tensor whose type and device are used.
         keep: How many examples are stored for standard errors.
+        share: The share of the examples that come, in a trial of a few of them.
     """
 
-    def __init__(self, features: int, positions: Positions, like: Tensor, keep: int = 0) -> None:
+    def __init__(
+        self, features: int, positions: Positions, like: Tensor, keep: int = 0, share: Fraction = ALL
+    ) -> None:
         self.positions: Positions = positions
         self.first = FirstExamples(min(keep, MOST))
         self.kept: tuple[Tensor, Tensor] | None = None
-        self.total = like.new_zeros((features, features))
+        self.sum = OuterSum(features, like, share)
         self.examples = 0
 
     def add(self, rows: Float[Tensor, "n s f"]) -> None:
@@ -39,33 +45,35 @@ class Moment:
         self.examples += len(rows)
         flat = rows_of(rows, self.positions)
         self.first.add(by_example(flat, len(rows)))
-        add_gram(self.total, flat)
+        self.sum.add(flat)
 
     def reduce(self, world: World) -> None:
         """Sum over processes."""
         self.kept = self.first.collected(world, self.examples)
-        self.total, self.examples = world.sum(self.total), world.count(self.examples)
+        self.sum.reduce(world)
+        self.examples = world.count(self.examples)
 
     def mean(self) -> Congruence | SampleMean:
         """Return the mean over examples; raises ValueError where there are none."""
-        if not self.examples:
-            raise ValueError("a mean over no examples")
-        return with_examples(Congruence(None, symmetric(self.total) / self.examples), self.kept)
+        return with_examples(self.sum.mean(self.examples), self.kept, None)
 
 
-def with_examples(matrix: Congruence, kept: tuple[Tensor, Tensor] | None) -> Congruence | SampleMean:
+def with_examples(
+    matrix: Congruence, kept: tuple[Tensor, Tensor] | None, factor: Float[Tensor, "f i"] | None
+) -> Congruence | SampleMean:
     """Return a mean of outer products together with those of the stored examples, if there are any.
 
     Args:
         matrix: The mean over all examples.
         kept: The rows of the stored examples [m, series, s, f], and the place of each in the order of the analysis.
+        factor: F of the examples' matrices Fᵀ x xᵀ F; None stands for the identity.
 
     Returns:
         The mean, with the examples where there are some.
     """
     if kept is None:
         return matrix
-    return SampleMean(matrix, OuterProducts(kept[0].flatten(1, 2), matrix.factor, kept[1]))
+    return SampleMean(matrix, OuterProducts(kept[0].flatten(1, 2), factor, kept[1]))
 
 
 class InputMoment:
@@ -80,6 +88,7 @@ class InputMoment:
             s.
         known: What `remembered()` returned at another checkpoint; it is used if the first record is bitwise the same.
         keep: How many examples are stored for standard errors.
+        share: The share of the examples that come, in a trial of a few of them.
     """
 
     source = Source.FORWARD
@@ -91,8 +100,9 @@ class InputMoment:
         positions: Positions = "each",
         known: "KnownMoment | None" = None,
         keep: int = 0,
+        share: Fraction = ALL,
     ) -> None:
-        self.moment = Moment(weight.shape[1], positions, weight, keep)
+        self.moment = Moment(weight.shape[1], positions, weight, keep, share)
         self.known = known
         self.first = ""
         self.fixed = True
@@ -155,13 +165,16 @@ class OutputMoment:
         positions: "each" adds up the outer products of all positions s; "sum" takes the outer product of the sum over
             s.
         keep: How many examples are stored for standard errors.
+        share: The share of the examples that come, in a trial of a few of them.
     """
 
     source = Source.FORWARD
     needs = frozenset({Part.OUTPUTS})
 
-    def __init__(self, weight: Float[Tensor, "o i"], *, positions: Positions = "each", keep: int = 0) -> None:
-        self.moment = Moment(weight.shape[0], positions, weight, keep)
+    def __init__(
+        self, weight: Float[Tensor, "o i"], *, positions: Positions = "each", keep: int = 0, share: Fraction = ALL
+    ) -> None:
+        self.moment = Moment(weight.shape[0], positions, weight, keep, share)
 
     def update(self, record: Record) -> None:
         """Add one batch."""
@@ -189,6 +202,7 @@ class GradientMoment:
             s.
         output_side: Whether G′ will be read as well.
         keep: How many examples are stored for standard errors.
+        share: The share of the examples that come, in a trial of a few of them.
     """
 
     source = Source.LOSS
@@ -201,9 +215,12 @@ class GradientMoment:
         positions: Positions = "each",
         output_side: bool = False,
         keep: int = 0,
+        share: Fraction = ALL,
     ) -> None:
-        self.sum = PulledBack(weight, keep_output_side=output_side)
-        self.positions: Positions = positions
+        self.weight, self.positions = weight, positions
+        self.sum: OuterSum | PulledBack = PulledBack(weight)
+        if output_side:
+            self.sum = OuterSum(len(weight), weight, share)
         self.first = FirstExamples(min(keep, MOST))
         self.kept: tuple[Tensor, Tensor] | None = None
         self.examples = 0
@@ -212,7 +229,8 @@ class GradientMoment:
         """Add the loss gradients of one batch."""
         assert record.gradient is not None
         self.examples += len(record.gradient)
-        rows = self.sum.moved(rows_of(record.gradient, self.positions))
+        rows = rows_of(record.gradient, self.positions)
+        rows = self.sum.moved(rows) if isinstance(self.sum, PulledBack) else rows
         self.first.add(by_example(rows, len(record.gradient)))
         self.sum.add(rows)
 
@@ -224,10 +242,20 @@ class GradientMoment:
 
     def value(self) -> Congruence | SampleMean:
         """Return G."""
-        return with_examples(self.sum.mean(self.examples), self.kept)
+        if isinstance(self.sum, OuterSum):
+            return with_examples(self._pulled_back(self.sum), self.kept, self.weight)
+        return with_examples(self.sum.mean(self.examples), self.kept, self.sum.factor)
+
+    def _pulled_back(self, deltas: OuterSum) -> Congruence:
+        core = deltas.mean(self.examples).core
+        if core is not None:
+            return Congruence(self.weight, core)
+        made = PulledBack(self.weight)
+        made.add(made.moved(deltas.joined()))
+        return made.mean(self.examples)
 
     def output_side(self) -> Congruence | SampleMean:
         """Return G′; raises ValueError where it was not accumulated."""
-        if self.sum.on_input_side:
+        if isinstance(self.sum, PulledBack):
             raise ValueError("G′ was not accumulated; ask for output_side")
-        return with_examples(Congruence(None, self.sum.core(self.examples)), self.kept)
+        return with_examples(self.sum.mean(self.examples), self.kept, None)

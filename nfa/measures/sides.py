@@ -52,15 +52,19 @@ class PulledBack:
 
     Args:
         weight: The weight W [o, i].
-        keep_output_side: Whether Σ x xᵀ itself will be read.
     """
 
-    def __init__(self, weight: Float[Tensor, "o i"], *, keep_output_side: bool = False) -> None:
+    def __init__(self, weight: Float[Tensor, "o i"]) -> None:
         o, i = weight.shape
         self.weight = weight
-        self.on_input_side = not keep_output_side and i * (o + i) < o * o
+        self.on_input_side = self.cost(o, i) < o * o
         side = i if self.on_input_side else o
         self.total = weight.new_zeros((side, side))
+
+    @staticmethod
+    def cost(o: int, i: int) -> int:
+        """Return the multiplications for each row x of a site with o outputs and i inputs."""
+        return min(o * o, i * (o + i))
 
     def moved(self, rows: Float[Tensor, "m o"]) -> Float[Tensor, "m side"]:
         """Map rows [m, o] to the side on which the sum is accumulated."""

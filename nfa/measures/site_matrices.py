@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
@@ -19,12 +20,14 @@ from nfa.measures.first_examples import MOST
 from nfa.measures.nfm import nfm, nfm_init_removed
 from nfa.measures.second_moments import GradientMoment, InputMoment, KnownMoment, OutputMoment
 from nfa.measures.sides import Positions
+from nfa.measures.slopes import slopes_cost_less
 from nfa.observe.directions import Directions
 from nfa.observe.door import few_of, find_sites
 from nfa.observe.found_sites import Sites
 from nfa.observe.inertness import doubled
 from nfa.observe.name_patterns import matching
 from nfa.observe.passes import Precision, observe
+from nfa.observe.readouts import Readout, find_readout
 from nfa.parallel import World
 from nfa.workload import Batch, Workload
 
@@ -63,8 +66,10 @@ class SiteMeasures:
         conventions: How they are measured.
         initial: The weights before the first update by site; only nfm_init_removed needs them.
         world: The processes that share the data.
-        found: The sites of the model that have been found before; None looks for them.
+        found: The sites of the model that have been found before; None looks for them, and for the readout.
+        readout: The readout that has been found with them.
         errors: Whether matrices of the first examples are stored, from which standard errors follow.
+        share: The share of the examples that are measured, in a trial of a few of them, which does what all would do.
     """
 
     workload: Workload
@@ -73,8 +78,10 @@ class SiteMeasures:
     conventions: Conventions = Conventions()
     initial: Mapping[str, Tensor] = field(default_factory=dict)
     world: World = field(default_factory=World)
-    found: Sites | None = None  # by an earlier check
+    found: Sites | None = None
+    readout: Readout | None = None
     errors: bool = False
+    share: Fraction = Fraction(1)
     _known_inputs: dict[str, KnownMoment] = field(default_factory=dict, init=False)
 
     def __call__(
@@ -121,7 +128,7 @@ class SiteMeasures:
         Raises:
             Refusal: A site cannot be observed.
         """
-        self.found = self.found or find_sites(model, self.workload, few_of(self.workload))
+        self.found = self.found or self._look(model)
         if not (record_outputs or self.wanted & MEASURED):
             parts = [[few_of(self.workload)]]
         if len(parts) > 1:
@@ -149,6 +156,7 @@ class SiteMeasures:
             sites=self.found,
             precision=self.conventions.precision,
             directions=self.conventions.directions,
+            readout=self.readout,
             record_outputs=record_outputs,
         )
         found = [{name: self._values(name, *stage[name]) for name in self.sites if name in stage} for stage in stages]
@@ -160,42 +168,79 @@ class SiteMeasures:
         """Forget inputs that are the same at every checkpoint, because other examples follow."""
         self._known_inputs.clear()
 
+    def _look(self, model: nn.Module) -> Sites:
+        """Return the sites of the model, and keep its readout."""
+        few = few_of(self.workload)
+        found = find_sites(model, self.workload, few)
+        self.readout = useful_readout(model, self.workload, few, found, self.wanted, self.conventions)
+        return found
+
     def _measures(self, name: str, weight: Tensor) -> dict[str, Any]:
         wanted = self.wanted
         keep = -(-MOST // self.world.size) if self.errors else 0
         common: Any = {"positions": self.conventions.positions, "keep": keep}
         made: dict[str, Any] = {}
         if "agop" in wanted:
-            made["agop"] = self._agop(weight, **common)
+            made["agop"] = self._agop(name, weight, **common)
         if {"g", "out_g"} & wanted:
-            made["g"] = GradientMoment(weight, output_side="out_g" in wanted, **common)
+            made["g"] = GradientMoment(weight, output_side="out_g" in wanted, share=self.share, **common)
         if "h" in wanted:
-            made["h"] = InputMoment(weight, known=self._known_inputs.get(name), **common)
+            made["h"] = InputMoment(weight, known=self._known_inputs.get(name), share=self.share, **common)
         if "fact" in wanted:
             made["fact"] = Fact(weight, **common)
         if "out_h" in wanted:
-            made["out_h"] = OutputMoment(weight, **common)
+            made["out_h"] = OutputMoment(weight, share=self.share, **common)
         return made
 
-    def _agop(self, weight: Tensor, *, positions: Positions, keep: int) -> Agop | AgopEstimate:
+    def _agop(self, name: str, weight: Tensor, *, positions: Positions, keep: int) -> Agop | AgopEstimate:
         if count := self.conventions.directions.count:
             return AgopEstimate(weight, count, positions=positions)
-        return Agop(weight, centre=self.conventions.centre, positions=positions, keep=keep)
+        slopes = self.conventions.centre == "none" and self._by_slopes(name, weight)
+        return Agop(weight, centre=self.conventions.centre, positions=positions, keep=keep, slopes=slopes)
+
+    def _by_slopes(self, name: str, weight: Tensor) -> bool:
+        """Tell whether one product of slopes and the test of them cost less than products for all directions."""
+        if self.readout is None or name not in self.readout.behind:
+            return False
+        o, i = weight.shape
+        return slopes_cost_less(o, i, self.readout.passes)
 
     def _values(self, name: str, weight: Tensor, measures: Mapping[str, Any]) -> dict[str, Matrix]:
         for measure in measures.values():
             measure.reduce(self.world)
         if "h" in measures and (remembered := measures["h"].remembered()):
             self._known_inputs[name] = remembered
-        found: dict[str, Matrix] = {key: measure.value() for key, measure in measures.items()}
+        found: dict[str, Matrix] = {key: measure.value() for key, measure in measures.items() if key in self.wanted}
         if "out_g" in self.wanted:
             found["out_g"] = measures["g"].output_side()
-        found["nfm"] = nfm(weight)
+        if "nfm" in self.wanted:
+            found["nfm"] = nfm(weight)
         if "out_m" in self.wanted:
             found["out_m"] = nfm(weight.T)
         if "nfm_init_removed" in self.wanted:
             found["nfm_init_removed"] = nfm_init_removed(weight, self.initial[name].to(weight))
-        return {key: matrix for key, matrix in found.items() if key in self.wanted}
+        return found
+
+
+def useful_readout(
+    model: nn.Module, workload: Workload, few: Batch, sites: Sites, wanted: frozenset[str], conventions: Conventions
+) -> Readout | None:
+    """Return the readout of a model, where AGOP of all outputs is wanted, for which it saves passes.
+
+    Args:
+        model: The model.
+        workload: The workload.
+        few: A few examples.
+        sites: The sites that were found in the model.
+        wanted: The names of the matrices.
+        conventions: How they are measured.
+
+    Returns:
+        The readout; None where there is none that saves anything.
+    """
+    if "agop" not in wanted or conventions.directions.count:
+        return None
+    return find_readout(model, workload, few, sites)
 
 
 def chosen_sites(workload: Workload, model: nn.Module, sites: Sites, pattern: str = "") -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
@@ -16,6 +17,7 @@ from nfa.observe.door import few_of, find_sites
 from nfa.observe.found_sites import Sites
 from nfa.observe.inertness import inert, without_fused_attention
 from nfa.observe.layouts import Layout
+from nfa.observe.readouts import Features, Readout, ThroughReadout
 from nfa.observe.recording import Use
 from nfa.observe.records import Part, Record, Source
 from nfa.observe.single_examples import gradients
@@ -52,29 +54,37 @@ def observe(
     sites: Sites | None = None,
     precision: Precision = "float32",
     directions: Directions = EVERY_OUTPUT,
+    readout: Readout | None = None,
     record_outputs: Callable[[Tensor, Batch], None] | None = None,
 ) -> None:
     """Run the model over `batches` and feed every measure, which is created when its site is first recorded.
 
-    `sites` are the sites found before; None finds them now. Weights, buffers, optimizer state, gradients, module modes
-    and generators stay bitwise as they were. `record_outputs` receives each batch's outputs, so that an evaluation
-    needs no pass of its own.
+    `sites` are the sites found before; None finds them now. Through the `readout` found before, gradients of all
+    outputs take fewer passes; random directions do not need it. Weights, buffers, optimizer state, gradients, module
+    modes and generators stay bitwise as they were. `record_outputs` receives each batch's outputs, so that an
+    evaluation needs no pass of its own.
     """
     sites = sites or find_sites(model, workload, few_of(workload))
     sites.check(measures)
     products: AbstractContextManager[None] = bfloat16_products() if precision == "bfloat16" else nullcontext()
-    recorded = _Pass(sites, measures)
+    recorded, through = _Pass(sites, measures), ThroughReadout(readout) if readout and not directions.count else None
+    names = measures.keys() | ({readout.name} if readout else set())
     with inert(model), products:
         for batch in batches:
-            recorder = sites.recorder(model, workload.sites(model), len(batch), measures.keys())
+            recorder = sites.recorder(model, workload.sites(model), len(batch), names)
             with torch.enable_grad():
                 with without_fused_attention(), recorder:
                     outputs = workload.outputs(model, batch)
-                sources = recorded.begin(recorder.found(), batch)
+                uses = recorder.found()
+                sources = recorded.begin(uses, batch)
                 losses = per_example(workload.losses(outputs, batch), batch) if Source.LOSS in sources else None
             if record_outputs:
                 record_outputs(outputs.detach(), batch)
-            for source, direction, found in _gradients(outputs, losses, recorded.nodes, sources, directions, batch):
+            features = through.features(uses, outputs) if through and Source.OUTPUT in sources else None
+            if through and features:
+                sources = recorded.tell_slopes(features, through)
+            backward = _Backward(outputs, recorded.nodes, directions, batch, through, features)
+            for source, direction, found in backward.gradients(losses, sources):
                 recorded.tell(source, direction, found)
 
 
@@ -121,22 +131,46 @@ class _Pass:
             self.new[name] = self.missed
         self.missed += len(batch)
         self.nodes = [use.node for of_site in self.uses.values() for use in of_site]
-        return {listener.source for listeners in self.listeners.values() for listener in listeners}
+        self.told: set[str] = set()  # sites whose listeners have received slopes
+        return self._sources()
+
+    def _sources(self) -> set[Source]:
+        heard = {listener.source for listeners in self.listeners.values() for listener in listeners}
+        return heard - {Source.OUTPUT} if not any(self._of_source(name, Source.OUTPUT) for name in self.uses) else heard
+
+    def _of_source(self, name: str, source: Source) -> list[Listener]:
+        """Return the listeners of a site that have still to receive something of a source in this batch."""
+        done = source is Source.OUTPUT and name in self.told
+        return [one for one in self.listeners.get(name, ()) if one.source is source and not done]
+
+    def tell_slopes(self, features: Features, through: ThroughReadout) -> set[Source]:
+        """Feed the listeners that need slopes where there are any; return what the others still want."""
+        behind = {name: self._of_source(name, Source.OUTPUT) for name in self.uses if name in through.readout.behind}
+        needing = [name for name, of in behind.items() if of and all(Part.SLOPES in one.needs for one in of)]
+        slopes = features.slopes({name: self.uses[name] for name in needing}, self.sites)
+        for name, slope in slopes.items():
+            self._tell_missed(name, behind[name], 0)
+            for listener in behind[name]:
+                listener.update(Record(gradient=slope[:, None], readout=through.rows))
+        self.told = set(slopes)
+        return self._sources()
 
     def tell(self, source: Source, direction: int, found: Sequence[Tensor | None]) -> None:
         """Feed the listeners of a source; `found` are the gradients of all nodes."""
         start = 0
         for name, uses in self.uses.items():
             stop = start + len(uses)
-            listeners = [one for one in self.listeners.get(name, ()) if one.source is source]
-            if listeners and (missed := self.new.get(name, 0) + (0 if uses else len(self.batch))):
-                self._tell_nothing(name, missed, listeners, direction)
+            listeners = self._of_source(name, source)
+            self._tell_missed(name, listeners, direction)
             if listeners and uses:
                 self._tell(name, uses, listeners, direction, found[start:stop])
             start = stop
 
-    def _tell_nothing(self, name: str, examples: int, listeners: list[Listener], direction: int) -> None:
+    def _tell_missed(self, name: str, listeners: list[Listener], direction: int) -> None:
         """Count examples for which a site was not called."""
+        examples = self.new.get(name, 0) + (0 if self.uses[name] else len(self.batch))
+        if not (listeners and examples):
+            return
         h, z = (self.weights[name].new_zeros(examples, 0, size) for size in reversed(self.weights[name].shape))
         for listener in listeners:
             listener.update(Record(h, z, z, direction))
@@ -173,24 +207,38 @@ def _joined(rows: Iterable[Float[Tensor, "n s f"]]) -> Float[Tensor, "n s f"]:
     return found[0] if len(found) == 1 else torch.cat(found, dim=1)
 
 
-def _gradients(
-    outputs: Tensor,
-    losses: Tensor | None,
-    nodes: Sequence[object],
-    sources: set[Source],
-    directions: Directions,
-    batch: Batch,
-) -> Iterator[tuple[Source, int, Sequence[Tensor | None]]]:
-    """Yield what the sources ask for, one backward pass at a time, so that only one pass's tensors are in memory."""
-    if Source.FORWARD in sources:
-        yield Source.FORWARD, 0, []
-    if losses is not None:
+@dataclass(frozen=True)
+class _Backward:
+    """The backward passes of one batch, one at a time, so that only one pass's tensors are in memory."""
+
+    outputs: Tensor
+    nodes: Sequence[object]
+    directions: Directions
+    batch: Batch
+    through: ThroughReadout | None
+    features: Features | None
+
+    def gradients(
+        self, losses: Tensor | None, sources: set[Source]
+    ) -> Iterator[tuple[Source, int, Sequence[Tensor | None]]]:
+        """Yield what the sources ask for."""
         more = Source.OUTPUT in sources
-        yield Source.LOSS, 0, gradients(losses, nodes, torch.ones_like(losses) + _undefined(losses), keep=more)
-    if Source.OUTPUT in sources:
-        last, undefined = directions.passes(outputs) - 1, _undefined(outputs)
-        for direction, cotangent in enumerate(directions.cotangents(outputs, batch.ids)):
-            yield Source.OUTPUT, direction, gradients(outputs, nodes, cotangent + undefined, keep=direction < last)
+        if Source.FORWARD in sources:
+            yield Source.FORWARD, 0, []
+        if losses is not None:
+            c = torch.ones_like(losses) + _undefined(losses)
+            yield Source.LOSS, 0, gradients(losses, self.nodes, c, keep=more)
+        for direction, found in enumerate(self._of_outputs() if more else ()):
+            yield Source.OUTPUT, direction, found
+
+    def _of_outputs(self) -> Iterator[Sequence[Tensor | None]]:
+        undefined = _undefined(self.outputs)
+        if self.through and self.features and self.through.factors:
+            yield from self.through.gradients(self.features, self.nodes, undefined)
+            return
+        last = self.directions.passes(self.outputs) - 1
+        for direction, cotangent in enumerate(self.directions.cotangents(self.outputs, self.batch.ids)):
+            yield gradients(self.outputs, self.nodes, cotangent + undefined, keep=direction < last)
 
 
 def _undefined(values: Tensor) -> Tensor:

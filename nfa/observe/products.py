@@ -138,6 +138,9 @@ class Addmm(Product):
             return Matmul(self.mat1, self.mat2).gradient("other", delta, at)
         return Dense(at.rows(delta).sum(dim=1))
 
+    def offset(self, delta: Tensor, at: Layout) -> Float[Tensor, " n"]:
+        return super().offset(delta, at) if self.input.ndim < 2 else at.sums(delta * self.input)
+
 
 @dataclass(frozen=True)
 class GroupedProduct(Product):

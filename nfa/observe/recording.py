@@ -50,8 +50,9 @@ from nfa.observe.rules import RULES, Embedding
 class Use:
     """One call of a function with a parameter, and the position of its output in the autograd graph.
 
-    `place` says which entries of its output belong to it, where one call makes several products; `fixed` whether its
-    input depends on no trainable parameter; `picked` from how many others rows were chosen, where a router chose them.
+    `place` says which entries of its output belong to it, where one call makes several products; `given` is the
+    position of a product's input, None where it depends on no trainable parameter; `picked` from how many others rows
+    were chosen, where a router chose them.
     """
 
     rule: Any
@@ -61,8 +62,13 @@ class Use:
     versions: tuple[tuple[Tensor, int], ...]
     place: Any
     picked: tuple[Tensor, int] | None
-    fixed: bool
+    given: GradientEdge | None
     version: int  # of the output
+
+    @property
+    def fixed(self) -> bool:
+        """Whether its input depends on no trainable parameter."""
+        return self.given is None and isinstance(self.rule, Product)
 
     @property
     def edited(self) -> bool:
@@ -225,12 +231,13 @@ class Recorder(TorchFunctionMode):
         z = output.detach() if self.keeps_outputs else output.new_empty(0)
         z = z.clone() if self.copies_outputs else z
         for rule, place, regions, key in recorded:
-            fixed = isinstance(rule, Product) and not rule.data.requires_grad
+            moves = isinstance(rule, Product) and rule.data.requires_grad
+            given = get_gradient_edge(rule.data) if moves else None
             rule = rule.with_saved(output) if hasattr(rule, "with_saved") else rule
             kept = with_tensors(rule, (lambda tensor: tensor.detach().clone()) if key in self.copied else Tensor.detach)
             versions = tuple((tensor, tensor._version) for tensor in vars(kept).values() if isinstance(tensor, Tensor))
             self.uses.setdefault(key, []).append(
-                Use(kept, regions, node, z, versions, place, picked, fixed, z._version)
+                Use(kept, regions, node, z, versions, place, picked, given, z._version)
             )
             if isinstance(rule, Embedding):
                 self._lookups[id(output)] = output, rule

@@ -20,6 +20,7 @@ class Part(Enum):
 
     INPUTS = "inputs"
     OUTPUTS = "outputs"
+    SLOPES = "slopes"  # σ′ in place of K_r, where a function turns z into the readout's input entry by entry
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Record:
     """Inputs h [n, s, i] and outputs z [n, s, o] of a site where asked for, and by source δ = ∂ℓ/∂z or K_r = ∂f_r/∂z.
 
     `direction` is r for output directions and 0 otherwise. `fixed` says that h depends on no trainable parameter.
+    Where a measure needs slopes, `gradient` may be σ′ [n, 1, o] with K_r = W_r ∘ σ′ of all directions r, and `readout`
+    is W.
     """
 
     inputs: Float[Tensor, "n s i"] | None = None
@@ -34,3 +37,4 @@ class Record:
     gradient: Float[Tensor, "n s o"] | None = None
     direction: int = 0
     fixed: bool = False
+    readout: Float[Tensor, "r o"] | None = None

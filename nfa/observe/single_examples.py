@@ -6,6 +6,7 @@ from typing import Any
 import torch
 import torch.nn as nn
 from torch import Tensor
+from torch.autograd.graph import GradientEdge
 from torch.func import functional_call, grad, vmap
 
 from nfa.errors import Refusal, reason
@@ -66,10 +67,10 @@ class SingleExamples:
 
 
 def gradients(
-    outputs: Tensor, inputs: Sequence[Any], cotangent: Tensor, *, keep: bool = False
+    outputs: Tensor | GradientEdge, inputs: Sequence[Any], cotangent: Tensor, *, keep: bool = False
 ) -> Sequence[Tensor | None]:
     """Return ∂⟨f, c⟩ / ∂(each input); None for an input that f does not depend on. `keep` retains the graph."""
-    if not (inputs and outputs.requires_grad):
+    if not inputs or (isinstance(outputs, Tensor) and not outputs.requires_grad):
         return [None] * len(inputs)
     try:
         return torch.autograd.grad(outputs, inputs, cotangent, allow_unused=True, retain_graph=keep)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from nfa.maths.accumulate import add_gram, add_product, symmetric
+from nfa.maths.bfloat16 import bfloat16_products
 
 
 def rows(m: int, o: int, seed: int = 0) -> torch.Tensor:
@@ -27,6 +28,24 @@ def test_strided_rows_give_the_same(o):
         total = torch.zeros(strided.shape[1], strided.shape[1], dtype=torch.float64)
         add_gram(total, strided)
         torch.testing.assert_close(symmetric(total), strided.T @ strided, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_large_total_in_float32_is_good_to_1e_6(turned):
+    given = rows(300, 900).T.contiguous().T if turned else rows(300, 900)
+    total, expected = torch.zeros(900, 900), given.T @ given
+    add_gram(total, given.float())
+    assert (symmetric(total).double() - expected).norm() < 1e-6 * expected.norm()
+
+
+def test_operands_of_a_large_total_are_rounded_where_products_are():
+    given, rounded = torch.zeros(300, 300), torch.zeros(300, 300)
+    x = rows(5, 300).float()
+    with bfloat16_products():
+        add_gram(given, x)
+    add_gram(rounded, x.bfloat16().float())
+    torch.testing.assert_close(symmetric(given), symmetric(rounded), rtol=1e-5, atol=1e-5)
+    assert (symmetric(given) - x.T @ x).norm() > 1e-4 * (x.T @ x).norm()
 
 
 def test_rows_are_not_edited_and_the_result_is_exactly_symmetric():

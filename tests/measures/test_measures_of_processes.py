@@ -13,6 +13,7 @@ from nfa.measures import site_matrices
 from nfa.measures.agop import Agop
 from nfa.measures.agop_estimate import AgopEstimate
 from nfa.measures.fact import Fact
+from nfa.measures.outer_sums import OuterSum
 from nfa.measures.second_moments import GradientMoment, InputMoment, OutputMoment
 from nfa.measures.site_matrices import Conventions, SiteMeasures
 from nfa.observe.directions import Directions
@@ -76,6 +77,7 @@ TOYS = {
     "input side": lambda: toy(seeded(layers, 3, 20, 4), 13, 3, sites=["0"]),
     "output side": lambda: toy(seeded(layers, 20, 3, 4), 13, 20, sites=["0"]),
     "positions": lambda: toy(seeded(Sequences, 5, 6, 3), 13, 4, 5, sites=["second"]),
+    "fewer rows than either side": lambda: toy(seeded(layers, 27, 30, 4), 13, 27, sites=["0"]),
 }
 MEASURES = {
     "AGOP": Agop,
@@ -106,7 +108,7 @@ def reduced(toys: Toy, build: Callable[..., Any], size: int, **options: Any) -> 
 
 
 def matrices(measure: Any) -> list[Tensor]:
-    with_both_sides = isinstance(measure, GradientMoment) and not measure.sum.on_input_side
+    with_both_sides = isinstance(measure, GradientMoment) and isinstance(measure.sum, OuterSum)
     found = [measure.value(), measure.output_side()] if with_both_sides else [measure.value()]
     return [matrix.dense() for matrix in found]
 

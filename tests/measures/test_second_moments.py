@@ -81,17 +81,18 @@ def test_the_output_side_is_kept_where_it_was_asked_for_and_refused_where_it_was
 
 
 @pytest.mark.parametrize("shape", [(3, 20), (20, 3)], ids=["i < o", "i > o"])
-def test_nothing_that_is_kept_grows_with_the_number_of_examples(shape):
+def test_nothing_that_is_kept_grows_with_the_number_of_examples_once_they_are_more_than_the_side(shape):
     def stored(n: int) -> list[list[tuple[int, ...]]]:
         toys = toy(seeded(layers, *shape, 2), n, shape[0], sites=["0"])
         measures = measured(toys, "0", batch_size=3)
         return [[tuple(tensor.shape) for tensor in tensors_in(measure)] for measure in measures]
 
-    few, many = stored(4), stored(64)
+    few, many = stored(20), stored(64)
     assert few == many
     assert all(few)
     largest = max(shape) ** 2
     assert all(torch.Size(size).numel() <= largest for sizes in many for size in sizes)
+    assert all(sum(torch.Size(size).numel() for size in sizes) <= largest for sizes in stored(10))
 
 
 @pytest.mark.parametrize("kind", [Agop, InputMoment, OutputMoment, GradientMoment, Fact])

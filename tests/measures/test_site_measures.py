@@ -319,6 +319,7 @@ def test_needs_are_joined_each_batch_takes_one_forward_and_no_more_backward_pass
     """For all sites together: three outputs or two random directions, and one loss."""
     toys, calls, forward = chain(), [], []
     measures = ready(toys, wanted, directions=Directions(directions))
+    measures(toys.net, batches(toys))  # looks for the readout
     original = torch.autograd.grad
     monkeypatch.setattr(torch.autograd, "grad", lambda *args, **kwargs: calls.append(1) or original(*args, **kwargs))
     toys.net.register_forward_hook(lambda *_: forward.append(1))

@@ -9,6 +9,7 @@ import copy
 import dataclasses
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from functools import partial
 from typing import TypeVar
 
@@ -21,6 +22,7 @@ from nfa.analyses.alignment import Analysis
 from nfa.analyses.gradient_directions import GradientAnalysis
 from nfa.analyses.gradient_flow import FlowAnalysis
 from nfa.console import muted
+from nfa.maths.congruence import Congruence
 from nfa.maths.replicates import Replicates
 from nfa.maths.standard_errors import Matrix
 from nfa.measures.evaluation import record_outputs
@@ -33,6 +35,7 @@ from nfa.studies.alignment import alignment
 from nfa.workload import Batch, Workload
 
 TRIALS = ((4, 4), (8, 8), (4, 8), (12, 12))  # examples at a time, and in all; one trial more than there are unknowns
+OF_ROWS = ("h", "out_g", "out_h")  # of few examples, rows stand for the matrix
 Found = TypeVar("Found")
 Work = tuple[int, ...]  # how often each thing is done that takes the same operations every time
 
@@ -58,6 +61,7 @@ def _of_alignment(analysis: Analysis, twin: nn.Module) -> tuple[float, float]:
     trials: dict[Work, int] = {}
     for size, n in TRIALS:
         measures.forget()
+        measures.share = Fraction(n, len(analysis.ids))
         work = partial(measures, twin, _batches(analysis.workload, analysis.ids, size, n))
         trials[_passes(n, size)], found = _tallied(work)
     if set(found) < set(analysis.sites):
@@ -70,7 +74,10 @@ def _of_alignment(analysis: Analysis, twin: nn.Module) -> tuple[float, float]:
 
 def _flops_of_relations(analysis: Analysis, found: SiteMatrices) -> int:
     """Return the operations of the values, without what stands beside them."""
-    compared = {site: {name: _value(matrix) for name, matrix in of_site.items()} for site, of_site in found.items()}
+    compared = {
+        site: {name: _value(matrix, analysis, name) for name, matrix in of_site.items()}
+        for site, of_site in found.items()
+    }
     options = dataclasses.replace(analysis.options, chance=False, unbiased=False)
     return _tallied(partial(alignment, compared, analysis.relations, options, analysis.known))[0]
 
@@ -82,11 +89,16 @@ def _shared_work(analysis: Analysis) -> Work:
     return tuple(map(sum, zip(*parts, strict=True)))
 
 
-def _value(matrix: Matrix) -> Matrix:
-    """Return a matrix without stored examples, from which only standard errors follow."""
-    if not isinstance(matrix, Replicates):
+def _value(matrix: Matrix, analysis: Analysis, name: str) -> Matrix:
+    """Return a matrix without stored examples, from which only standard errors follow, and with rows of all examples.
+    """
+    if isinstance(matrix, Replicates):
+        return dataclasses.replace(matrix, sample=matrix.sample[:0], numbers=None)
+    if name not in OF_ROWS or not isinstance(matrix, Congruence) or matrix.core is not None or matrix.factor is None:
         return matrix
-    return dataclasses.replace(matrix, sample=matrix.sample[:0], numbers=None)
+    few, missing = TRIALS[-1][1], len(analysis.ids) - TRIALS[-1][1]
+    more = matrix.factor[torch.arange(len(matrix.factor) // few * missing) % len(matrix.factor)]
+    return Congruence(torch.cat([matrix.factor, more]), None)
 
 
 def directions_flops(analysis: GradientAnalysis, model: nn.Module) -> float | None:

@@ -1,0 +1,130 @@
+"""An analysis that needs more memory than is free is refused before it starts, and says what to do."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from nfa import memory
+from nfa.analyses.alignment import Analysis
+from nfa.analyses.gradient_directions import GradientAnalysis
+from nfa.analyses.parameters import AlignmentParameters, DirectionsParameters
+from nfa.errors import Refusal
+from nfa.maths.standard_errors import SampleMean, mean_of
+from nfa.measures.needed_memory import memory_of_examples, needed_memory
+from nfa.measures.site_matrices import SiteMeasures
+from nfa.observe.door import few_of, find_sites
+from nfa.observe.site_shapes import SiteShape, site_shapes
+from nfa.relations import MATRICES
+from tests.support.toy_models import Sequences, layers, seeded, tensors_in, tiny_classifier, toy
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def free(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Say how many bytes the machine has free, and how many the limit of a container leaves."""
+
+    def told(machine: int, limit: int | None = None, used: int = 0, cache: int = 0) -> None:
+        (tmp_path / "meminfo").write_text(f"MemTotal: {2**40} kB\nMemAvailable: {machine // 1024} kB\n")
+        files = {"memory.max": "max" if limit is None else limit, "memory.current": used}
+        for name, value in {**files, "memory.stat": f"anon 5\ninactive_file {cache}"}.items():
+            (tmp_path / name).write_text(f"{value}\n")
+        monkeypatch.setattr(memory, "MEMORY", tmp_path / "meminfo")
+        monkeypatch.setattr(memory, "LIMITS", tmp_path)
+
+    return told
+
+
+def test_what_is_free_is_the_less_of_what_the_machine_and_the_container_have(free):
+    free(2**30)
+    assert memory.free_memory(CPU) == 2**30
+    free(2**30, limit=2**29, used=2**28, cache=2**27)
+    assert memory.free_memory(CPU) == 2**29 - 2**28 + 2**27
+    free(2**30, limit=2**40)
+    assert memory.free_memory(CPU) == 2**30
+
+
+def test_a_system_that_does_not_say_what_is_free_has_all_its_memory(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "MEMORY", tmp_path / "nothing")
+    monkeypatch.setattr(memory, "LIMITS", tmp_path / "nothing")
+    assert memory.free_memory(CPU) >= 2**30
+    monkeypatch.setattr(memory.os, "sysconf", lambda _: -1, raising=False)
+    monkeypatch.delattr(memory.os, "sysconf")
+    assert memory.free_memory(CPU) is None
+    memory.check_free_memory({"all": 2.0**80}, CPU, "everything", "less")
+
+
+def test_the_refusal_names_what_is_needed_what_is_free_and_the_largest_parts_first(free):
+    free(3 * 2**30)
+    needed = {"a": 2.0**20, "b": 2.0**33, "c": 2.0**31, "d": 2.0**22}
+    with pytest.raises(Refusal) as refused:
+        memory.check_free_memory(needed, CPU, "the matrices of 4 sites", "fewer sites")
+    assert "about 10.0 GB of memory are needed (b 8.0 GB, c 2.0 GB, d 4.0 MB)" in str(refused.value)
+    assert "the 3.0 GB that are free here" in str(refused.value)
+    assert refused.value.exit_code == 2
+    memory.check_free_memory({"c": 2.0**31}, CPU, "one", "nothing")
+
+
+def test_an_analysis_is_refused_before_any_example_is_measured_and_names_what_helps(free, monkeypatch):
+    workload = tiny_classifier()
+    free(1024)
+    monkeypatch.setattr(SiteMeasures, "__init__", lambda *_, **__: pytest.fail("work has started"))
+    with pytest.raises(Refusal, match=r"(?s)2 sites for 48 examples.*sites=!.*relations.*max_samples"):
+        Analysis(workload, workload.model(), AlignmentParameters(), None)
+
+
+def test_gradients_of_too_many_examples_are_refused_before_any_is_computed(free):
+    workload = tiny_classifier()
+    free(4 * 8 * 48**2 - 1)
+    with pytest.raises(Refusal, match=r"(?s)gradients of 48 examples.*a smaller n"):
+        GradientAnalysis(workload, workload.model(), DirectionsParameters(n=48))
+    GradientAnalysis(workload, workload.model(), DirectionsParameters(n=47))
+
+
+def test_an_analysis_that_fits_is_not_refused_and_fewer_sites_or_examples_make_it_fit(monkeypatch):
+    needed: list[float] = []
+    monkeypatch.setattr("nfa.analyses.alignment.check_free_memory", lambda of, *_: needed.append(sum(of.values())))
+    workload, plain = tiny_classifier(), AlignmentParameters()
+    for changed in ({}, {"sites": "layer_1"}, {"max_samples": 6}, {"relations": "h_vs_m"}, {"precision": "float64"}):
+        Analysis(workload, workload.model(), dataclasses.replace(plain, **changed), None)
+    whole, fewer_sites, fewer_examples, fewer_relations, double = needed
+    assert max(fewer_sites, fewer_examples, fewer_relations) < whole
+    assert double == 2 * whole
+
+
+@pytest.mark.parametrize("build", [lambda: seeded(layers, 40, 30, 20, 4), lambda: seeded(layers, 10, 70, 9, 3)])
+@pytest.mark.parametrize("n", [8, 60])
+@pytest.mark.parametrize("wanted", [frozenset(MATRICES), frozenset({"agop", "nfm", "g", "h"}), frozenset({"out_h"})])
+def test_matrices_take_what_was_said_or_less_but_not_much_less(build, n, wanted):
+    net = build()
+    toys = toy(net, n, net[0].in_features, sites=["0", "2"])
+    sites = find_sites(toys.net, toys, few_of(toys))
+    shapes = site_shapes(toys.net, toys, few_of(toys), sites, ["0", "2"])
+    initial = {name: net.get_submodule(name).weight.detach() / 2 for name in ("0", "2")}
+    measures = SiteMeasures(toys, ["0", "2"], wanted, initial=initial, errors=True)
+    found = measures(toys.net, toys.batches("train", batch_size=16))
+    said = needed_memory(shapes, wanted, n, 0, width=8)
+    for site, of_site in found.items():
+        held = {id(one): one for of in of_site.values() for one in tensors_in(mean_of(of))}
+        taken = sum(one.numel() * 8 for one in held.values())
+        assert taken <= said[site] <= 4 * taken + 8 * initial[site].numel()
+    kept = [one.examples for of_site in found.values() for one in of_site.values() if isinstance(one, SampleMean)]
+    rows: dict[int, Tensor] = {t.data_ptr(): t for of in kept for t in tensors_in(of) if t.ndim == 3}
+    taken = sum(one.numel() * 8 for one in rows.values())
+    assert taken <= memory_of_examples(shapes, wanted, n, net[-1].out_features, width=8) <= 2 * taken
+
+
+def test_shapes_are_those_of_the_sites_and_positions_of_all_uses_count():
+    toys = toy(seeded(Sequences, 3, 5, 2), 6, 4, 3, sites=["first", "second", "readout"])
+    sites = find_sites(toys.net, toys, few_of(toys))
+    found = site_shapes(toys.net, toys, few_of(toys), sites, list(sites.seen))
+    assert found == {"first": SiteShape(5, 3, 4), "second": SiteShape(5, 5, 4), "readout": SiteShape(2, 5, 1)}
+
+
+def test_outputs_of_50257_need_less_than_2_gb_for_few_examples_and_more_than_20_for_many():
+    shapes, wanted = {"readout": SiteShape(50257, 768, 1)}, frozenset({"out_g", "out_h", "out_m"})
+    assert sum(needed_memory(shapes, wanted, 256, 0).values()) < 2**30
+    assert sum(needed_memory(shapes, wanted, 30_000, 0).values()) > 20 * 2**30
