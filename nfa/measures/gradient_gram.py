@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,15 +12,19 @@ from torch import Tensor
 
 from nfa.console import bar
 from nfa.errors import Refusal
+from nfa.maths.example_gradients import Part
 from nfa.maths.gradient_inner_products import inner
+from nfa.maths.gradient_sketch import BLOCKS, Projection, paired_differences
 from nfa.observe.example_gradients import BatchGradients, ExampleGradients, Losses
 from nfa.observe.gradient_reading import Door
 from nfa.observe.name_patterns import matching
+from nfa.observe.parameter_regions import Region
 from nfa.workload import Batch, Workload
 
 BUDGET = 2**30  # bytes of gradients held at a time
 FEW = 4  # examples on which a model is checked
 BATCH = 512  # the largest number of examples per pass
+SHIFTS = 16  # groups of independent errors of sketches
 
 
 class GramWork(NamedTuple):
@@ -46,6 +50,9 @@ class GradientGram:
 
     Attributes:
         work: What the last matrix has taken.
+        sketches: The parameters whose gradients are sketched, and how; the others are exact. It starts empty.
+        shifts: Independent shifts [g, n, n] of the last matrix: Σ_g shift² is unbiased for the squared standard error
+            of each of its entries; None if it is exact.
     """
 
     def __init__(
@@ -56,6 +63,8 @@ class GradientGram:
         self.door: Door | None = None
         self.examples, self.batch = len(self.ids), BATCH
         self.work = GramWork()
+        self.sketches: Mapping[Region, Projection] = {}
+        self.shifts: Float[Tensor, "g n n"] | None = None
 
     def trial(self, examples: int, batch: int) -> "GradientGram":
         """Return the same computation, in the same forms of gradients, for a few examples in batches of that size."""
@@ -78,38 +87,70 @@ class GradientGram:
             Refusal: A parameter or the loss has no per-example gradient.
         """
         self.work = GramWork()
-        few = self._batch(self.ids[:FEW])
+        gradients = self.open(model, losses)
+        chunks, n = self._chunks(gradients), len(self.ids)
+        found = torch.zeros(1 + self._groups(), n, n, dtype=torch.float64)
+        for (rows, a), (columns, b) in self._pairs(gradients, chunks, progress):
+            block = self._block(a, b)
+            self._add_work(pairs=block[0].numel())
+            block = block if rows != columns else (block + block.mT) / 2  # rounding is not symmetric
+            found[:, rows, columns], found[:, columns, rows] = block, block.mT
+        self.shifts = found[1:] if self.sketches else None
+        return found[0]
+
+    def open(self, model: nn.Module, losses: Losses | None = None) -> ExampleGradients:
+        """Return what computes the gradients of a model; the first one is checked on a few examples."""
+        few = self.batch_of(self.ids[:FEW])
         gradients = ExampleGradients(model, self.workload, self.parameters, few, losses, self.door)
         self.door, self.exact = gradients.door, gradients.door.exact
-        chunks = self._chunks(gradients, few)
-        gram = torch.zeros(len(self.ids), len(self.ids), dtype=torch.float64)
-        for (rows, a), (columns, b) in self._pairs(gradients, chunks, progress):
-            block = _block(a, b)
-            self._add_work(pairs=block.numel())
-            block = block if rows != columns else (block + block.T) / 2  # rounding is not symmetric
-            gram[rows, columns], gram[columns, rows] = block, block.T
-        return gram
+        return gradients
+
+    def at_once(self, gradients: ExampleGradients) -> bool:
+        """Tell whether the exact gradients of all examples fit into the budget, so that one pass is enough."""
+        made = gradients(self.batch_of(self.ids[:FEW]))
+        return self._fitting(gradients, made, exact=True) >= len(self.ids)
 
     def _add_work(self, *, passes: int = 0, examples: int = 0, pairs: int = 0) -> None:
         before = self.work
         self.work = GramWork(before.passes + passes, before.examples + examples, before.pairs + pairs)
 
-    def _batch(self, ids: Sequence[int]) -> Batch:
+    def batch_of(self, ids: Sequence[int]) -> Batch:
+        """Return some of the examples as one batch."""
         return next(iter(self.workload.batches("train", batch_size=len(ids), ids=ids)))
 
-    def _chunks(self, gradients: ExampleGradients, few: Batch) -> list[slice]:
+    def _chunks(self, gradients: ExampleGradients) -> list[slice]:
         """Return batches that all fit into the budget, or of which eight do: seven are stored while the others pass."""
+        few = self.batch_of(self.ids[:FEW])
         made = gradients(few)
         self._add_work(passes=1, examples=len(few))
-        numbers = max(made.numbers, self._compact(made).numbers)
-        element = next(iter(gradients.parameters.values())).element_size()
-        self.held = max(2, self.budget // max(1, numbers * element))  # examples held
+        self.held = max(2, self._fitting(gradients, made))  # examples held
         size = max(1, min(self.batch, self.held if self.held >= len(self.ids) else self.held // 8))
+        if self.sketches:  # what is stored is smaller than what a pass needs
+            size = min(size, max(1, self.budget // 2 // (made.numbers * gradients.bytes_of_number)))
         return [slice(start, min(start + size, len(self.ids))) for start in range(0, len(self.ids), size)]
 
-    def _compact(self, gradients: BatchGradients) -> BatchGradients:
+    def _fitting(self, gradients: ExampleGradients, made: BatchGradients, *, exact: bool = False) -> int:
+        """Return of how many examples the gradients fit into the budget."""
+        if self.sketches and not exact:
+            numbers = self._compact(made).numbers
+        else:
+            numbers = max(made.numbers, self._cheapest(made).numbers)
+        return self.budget // max(1, numbers * gradients.bytes_of_number)
+
+    def _cheapest(self, gradients: BatchGradients) -> BatchGradients:
         parts = {key: [part.compact(self.examples) for part in found] for key, found in gradients.parts.items()}
         return BatchGradients(parts, gradients.scale)
+
+    def _compact(self, gradients: BatchGradients) -> BatchGradients:
+        """Return the gradients as they are stored: sketched, or in their cheapest form."""
+        exact = {key: found for key, found in gradients.parts.items() if key not in self.sketches}
+        made: dict[Region, list[Part]] = dict(self._cheapest(BatchGradients(exact, gradients.scale)).parts)
+        made |= {key: [self.sketches[key](found)] for key, found in gradients.parts.items() if key in self.sketches}
+        return BatchGradients(made, gradients.scale)
+
+    def _groups(self) -> int:
+        """Return the number of shifts; there are fewer where they would take more memory than gradients."""
+        return max(2, min(SHIFTS, self.budget // (8 * len(self.ids) ** 2))) if self.sketches else 0
 
     def _pairs(
         self, gradients: ExampleGradients, chunks: list[slice], progress: str
@@ -125,7 +166,7 @@ class GradientGram:
             for place in range(start, len(chunks)):
                 next(made)
                 part = chunks[place]
-                here = (part, self._compact(gradients(self._batch(self.ids[part]))))
+                here = (part, self._compact(gradients(self.batch_of(self.ids[part]))))
                 self._add_work(passes=1, examples=part.stop - part.start)
                 if place < start + fitting:
                     kept.append(here)
@@ -133,12 +174,19 @@ class GradientGram:
                     yield other, here
         next(made, None)
 
-
-def _block(a: BatchGradients, b: BatchGradients) -> Float[Tensor, "n m"]:
-    total = torch.zeros(len(a.scale), len(b.scale), dtype=torch.float64)
-    for key in [key for key in a.parts if key in b.parts]:
-        total += inner(a.parts[key], b.parts[key]).double().cpu()
-    return a.scale.cpu()[:, None] * total * b.scale.cpu()
+    def _block(self, a: BatchGradients, b: BatchGradients) -> Float[Tensor, "g n m"]:
+        """Return the inner products of two batches, and their shifts."""
+        total = torch.zeros(1 + self._groups(), len(a.scale), len(b.scale), dtype=torch.float64)
+        common = [key for key in a.parts if key in b.parts]
+        for key in [key for key in common if key not in self.sketches]:
+            total[0] += inner(a.parts[key], b.parts[key]).double().cpu()
+        for place, (key, sketch) in enumerate(self.sketches.items()):
+            if key in common:
+                products = sketch.products(a.parts[key][0].dense(), b.parts[key][0].dense()).double().cpu()
+                total[0] += products.sum(dim=0)
+                for pair, shift in enumerate(paired_differences(products), place * BLOCKS // 2):
+                    total[1 + pair % (len(total) - 1)] += shift
+        return a.scale.cpu()[:, None] * total * b.scale.cpu()
 
 
 def choose_parameters(workload: Workload, model: nn.Module, pattern: str = "all") -> list[str]:
