@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nfa.maths.example_gradients import Dense, GradientFactors, Part, Rows
+from nfa.maths.gram import cosines
 from nfa.seeding import generator
 
 BLOCKS = 8  # independent sketches that the random vectors are divided into, at most
@@ -107,3 +108,36 @@ def paired_differences(products: Float[Tensor, "b n m"]) -> Float[Tensor, "p n m
         The differences [b/2, n, m].
     """
     return products[0::2] - products[1::2]
+
+
+def cosine_error(gram: Float[Tensor, "n n"], shifts: Float[Tensor, "g n n"]) -> float | None:
+    """Return the standard error of a cosine C_ab, a ≠ b, of a sketched Gram matrix: the root mean square over pairs.
+
+    Args:
+        gram: The Gram matrix K [n, n].
+        shifts: Its independent shifts [g, n, n].
+
+    Returns:
+        The error; None if fewer than two gradients have a direction.
+    """
+    kept = cosines(gram)[1]
+    if kept.sum() < 2:
+        return None
+    moved = cosine_changes(gram[kept][:, kept], shifts[:, kept][:, :, kept])
+    apart = ~torch.eye(moved.shape[1], dtype=torch.bool)
+    return math.sqrt(float(moved.square().sum(dim=0)[apart].mean()))
+
+
+def cosine_changes(gram: Float[Tensor, "n n"], shifts: Float[Tensor, "g n n"]) -> Float[Tensor, "g n n"]:
+    """Return how shifts of a Gram matrix move its cosines: dC = dK_ab/N_ab − C (dK_aa/K_aa + dK_bb/K_bb)/2.
+
+    Args:
+        gram: The Gram matrix K, with a positive diagonal [n, n].
+        shifts: The shifts dK [g, n, n].
+
+    Returns:
+        The changes dC to first order [g, n, n].
+    """
+    roots = gram.diagonal().sqrt()
+    own = shifts.diagonal(dim1=1, dim2=2) / gram.diagonal()
+    return (shifts / roots[:, None] - gram / roots[:, None] * (own[:, :, None] + own[:, None]) / 2) / roots

@@ -14,10 +14,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nfa.maths.example_gradients import Dense, GradientFactors, Part, Rows
-from nfa.maths.gradient_sketch import BLOCKS, Projection, whole_blocks
+from nfa.maths.gradient_sketch import BLOCKS, Projection, cosine_changes, whole_blocks
+from nfa.maths.gram import cosines
 from nfa.measures.gradient_gram import GradientGram
 from nfa.observe.example_gradients import BatchGradients, ExampleGradients, Losses
 from nfa.observe.parameter_regions import Region
+from nfa.plain_text import counted
 
 TARGET = 0.008  # error of a cosine that `auto` aims at, so that it stays below 0.01 when gradients change
 PILOT = 16  # examples on which errors are estimated
@@ -37,6 +39,14 @@ class Sketches:
         """The number of random vectors for a parameter, in words."""
         sizes = {one.vectors.shape[1] for one in self.projections.values()}
         return f"{min(sizes)} to {max(sizes)}" if len(sizes) > 1 else str(*sizes) if sizes else "none"
+
+    @property
+    def said(self) -> str:
+        """What was chosen, in words."""
+        if not self.projections:
+            return "none"
+        how = f"{self.size} random vectors for each of {counted(len(self.projections), 'parameter')}, others exact"
+        return f"{how}; expected standard error of a cosine {self.error:.1g}"
 
     @property
     def vectors(self) -> dict[str, int]:
@@ -173,15 +183,11 @@ def _batches(gram: GradientGram, gradients: ExampleGradients) -> Iterator[list[i
 
 
 def _variance(products: Float[Tensor, "r n n"], gram: Float[Tensor, "n n"]) -> float:
-    """Return the mean variance of C_ab over a ≠ b, to first order: dC = dK_ab/N − C (dK_aa/K_aa + dK_bb/K_bb)/2."""
-    kept = (gram.diagonal() > 0) & gram.isfinite().all(dim=1)
-    gram, products = gram[kept][:, kept], products[:, kept][:, :, kept]
-    squares = gram.diagonal()
-    norms = squares.sqrt()[:, None] * squares.sqrt()
-    own = products.diagonal(dim1=1, dim2=2) / squares
-    moved = products / norms - gram / norms * (own[:, :, None] + own[:, None]) / 2
-    apart = ~torch.eye(len(gram), dtype=torch.bool)
-    return float(moved.var(dim=0)[apart].mean()) if len(gram) > 1 else 0.0
+    """Return the mean variance of C_ab over a ≠ b."""
+    kept = cosines(gram)[1]
+    moved = cosine_changes(gram[kept][:, kept], products[:, kept][:, :, kept])
+    apart = ~torch.eye(moved.shape[1], dtype=torch.bool)
+    return float(moved.var(dim=0)[apart].mean()) if apart.any() else 0.0
 
 
 def _costs(parts: Sequence[Part], sketch: Projection, examples: int) -> tuple[float, float]:

@@ -16,7 +16,6 @@ from nfa.measures.gradient_gram import GradientGram
 from nfa.measures.mean_gradient import mean_gradient
 from nfa.observe.checks import check_model
 from nfa.observe.door import EXAMPLES
-from nfa.studies.gradient_directions import correlation_with
 from nfa.watching.start import Start
 from nfa.workload import Batch, Workload
 
@@ -93,7 +92,7 @@ class WatchedDirections:
     def values(self, model: nn.Module, step: int) -> dict[str, float]:  # noqa: ARG002 - the same at every step
         result = self.analysis(model)
         before, self.before = self.before, {key: result.arrays[key] for key in ("cosines", "kept")}
-        return {**result.scalars, **(correlation_with(before, self.before) if before else {})}
+        return {**result.scalars, **(self.analysis.correlation(before, self.before) if before else {})}
 
 
 class WatchedFlow:
