@@ -91,7 +91,7 @@ class GradientGram:
         chunks, n = self._chunks(gradients), len(self.ids)
         found = torch.zeros(1 + self._groups(), n, n, dtype=torch.float64)
         for (rows, a), (columns, b) in self._pairs(gradients, chunks, progress):
-            block = self._block(a, b)
+            block = _sketched_block(a, b, self.sketches, self._groups()) if self.sketches else _block(a, b)[None]
             self._add_work(pairs=block[0].numel())
             block = block if rows != columns else (block + block.mT) / 2  # rounding is not symmetric
             found[:, rows, columns], found[:, columns, rows] = block, block.mT
@@ -174,19 +174,29 @@ class GradientGram:
                     yield other, here
         next(made, None)
 
-    def _block(self, a: BatchGradients, b: BatchGradients) -> Float[Tensor, "g n m"]:
-        """Return the inner products of two batches, and their shifts."""
-        total = torch.zeros(1 + self._groups(), len(a.scale), len(b.scale), dtype=torch.float64)
-        common = [key for key in a.parts if key in b.parts]
-        for key in [key for key in common if key not in self.sketches]:
-            total[0] += inner(a.parts[key], b.parts[key]).double().cpu()
-        for place, (key, sketch) in enumerate(self.sketches.items()):
-            if key in common:
-                products = sketch.products(a.parts[key][0].dense(), b.parts[key][0].dense()).double().cpu()
-                total[0] += products.sum(dim=0)
-                for pair, shift in enumerate(paired_differences(products), place * BLOCKS // 2):
-                    total[1 + pair % (len(total) - 1)] += shift
-        return a.scale.cpu()[:, None] * total * b.scale.cpu()
+
+def _block(a: BatchGradients, b: BatchGradients) -> Float[Tensor, "n m"]:
+    total = torch.zeros(len(a.scale), len(b.scale), dtype=torch.float64)
+    for key in [key for key in a.parts if key in b.parts]:
+        total += inner(a.parts[key], b.parts[key]).double().cpu()
+    return a.scale.cpu()[:, None] * total * b.scale.cpu()
+
+
+def _sketched_block(
+    a: BatchGradients, b: BatchGradients, sketches: Mapping[Region, Projection], groups: int
+) -> Float[Tensor, "g n m"]:
+    """Return the inner products of two batches, and their shifts."""
+    total = torch.zeros(1 + groups, len(a.scale), len(b.scale), dtype=torch.float64)
+    for place, (key, sketch) in enumerate(sketches.items()):
+        if key in a.parts and key in b.parts:
+            products = sketch.products(a.parts[key][0].dense(), b.parts[key][0].dense()).double().cpu()
+            total[0] += products.sum(dim=0)
+            for pair, shift in enumerate(paired_differences(products), place * BLOCKS // 2):
+                total[1 + pair % groups] += shift
+    total = a.scale.cpu()[:, None] * total * b.scale.cpu()
+    exact = [BatchGradients({k: of for k, of in x.parts.items() if k not in sketches}, x.scale) for x in (a, b)]
+    total[0] += _block(*exact)
+    return total
 
 
 def choose_parameters(workload: Workload, model: nn.Module, pattern: str = "all") -> list[str]:
