@@ -20,7 +20,7 @@ from nfa.seeding import generator
 BLOCKS = 8  # independent sketches that the random vectors are divided into, at most
 
 
-def whole_blocks(vectors: float) -> int:
+def whole_blocks(vectors: int | float) -> int:
     """Return the next number of random vectors that divides into an even number of blocks.
 
     >>> [whole_blocks(vectors) for vectors in (0, 3, 8, 8.5)]

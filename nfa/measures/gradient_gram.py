@@ -107,7 +107,7 @@ class GradientGram:
 
     def at_once(self, gradients: ExampleGradients) -> bool:
         """Tell whether the exact gradients of all examples fit into the budget, so that one pass is enough."""
-        made = gradients(self.batch_of(self.ids[:FEW]))
+        made = gradients(self.batch_of(self.ids[:1]))
         return self._fitting(gradients, made, exact=True) >= len(self.ids)
 
     def _add_work(self, *, passes: int = 0, examples: int = 0, pairs: int = 0) -> None:

@@ -27,7 +27,7 @@ def sketched_gram(
     gram = torch.zeros(n, n, dtype=torch.float64)
     for gamma, (side, u) in zip(gradients, vectors, strict=True):
         other = torch.eye(gamma.shape[2] if side == "rows" else gamma.shape[1], dtype=torch.float64)
-        down = u.double().T.contiguous() / u.shape[1] ** 0.5
+        down = (u.double().T / u.shape[1] ** 0.5).clone(memory_format=torch.contiguous_format)
         sketch = torch.kron(down, other) if side == "rows" else torch.kron(other, down)
         rows = [sketch @ gamma[a].double().flatten() for a in range(n)]
         gram += torch.stack([torch.stack([a @ b for b in rows]) for a in rows])
