@@ -1,5 +1,4 @@
-"""The study `gradient_directions`: its options are checked against a workload, and one model after another is measured.
-"""
+"""The study `gradient_directions`: its options are checked against a workload, and one model after another is measured."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -64,10 +63,8 @@ class GradientAnalysis:
 
     def _sketches(self, model: nn.Module) -> Sketches:
         """Choose sketches for this model and all that follow."""
-        if self.config.sketch == "none":
-            return Sketches()
-        losses, _ = self._losses(model)
-        found = choose_sketches(self.gram, model, losses, asked=str(self.config.sketch), seed=self.config.seed)
+        asked, seed = self.config.sketch, self.config.seed
+        found = choose_sketches(self.gram, model, lambda: self._losses(model)[0], asked=asked, seed=seed)
         self.gram.sketches = found.projections
         return found
 
@@ -138,8 +135,8 @@ class GradientAnalysis:
         self._tell_exact(model)
         size = self.config.batch_size if self.config.unit == "batch" else 1
         probe = ProbeExamples(plain, self.classes, self.noisy, size)
-        how = {"seed": self.config.seed, "chance": self.config.chance, "shifts": self.gram.shifts}
-        result = gradient_directions(gram, probe, **how)
+        seed, chance = self.config.seed, self.config.chance
+        result = gradient_directions(gram, probe, seed=seed, chance=chance, shifts=self.gram.shifts)
         return Result(result.scalars, {**result.arrays, "losses": plain.numpy()})
 
     def _losses(self, model: nn.Module) -> tuple[Losses | None, Tensor]:
@@ -175,8 +172,8 @@ class GradientAnalysis:
         if config.unit == "batch" and n % config.batch_size:
             yield f"{counted(n % config.batch_size, 'example')} left over from batches of {config.batch_size}: not used"
         if self.sketches.projections:
-            left_out = "correlation_with_previous is left out, sketch=none computes everything exactly"
-            yield f"gradients are sketched: {self.sketches.said}; {left_out}"
+            how = f"gradients are sketched ({self.sketches.said})"
+            yield f"{how}, so correlation_with_previous is left out; sketch=none computes them exactly"
         if self.classes is None:
             yield "the examples have no classes, so there are no series within and between classes and no silhouette"
             return

@@ -105,9 +105,10 @@ class GradientGram:
         self.door, self.exact = gradients.door, gradients.door.exact
         return gradients
 
-    def at_once(self, gradients: ExampleGradients) -> bool:
+    def at_once(self, model: nn.Module) -> bool:
         """Tell whether the exact gradients of all examples fit into the budget, so that one pass is enough."""
-        made = gradients(self.batch_of(self.ids[:1]))
+        gradients = self.open(model)
+        made = gradients(self.batch_of(self.ids[:2]))
         return self._fitting(gradients, made, exact=True) >= len(self.ids)
 
     def _add_work(self, *, passes: int = 0, examples: int = 0, pairs: int = 0) -> None:

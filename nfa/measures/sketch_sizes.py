@@ -1,11 +1,11 @@
 """Which parameters' gradients are sketched for a Gram matrix, and with how many random vectors.
 
-A sketch of parameter l with r_l vectors costs c_l r_l operations and adds v_l/r_l to the squared error of a cosine. Both
-are estimated on a few examples. Σ c_l r_l is smallest for a given error where r_l ∝ √(v_l/c_l) (Neyman 1934).
+A sketch of parameter l with r_l vectors costs c_l r_l operations and adds v_l/r_l to the squared error of a cosine; v_l
+is estimated on a few examples. Σ c_l r_l is smallest for a given error where r_l ∝ √(v_l/c_l) (Neyman 1934).
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -58,14 +58,14 @@ class Sketches:
 
 
 def choose_sketches(
-    gram: GradientGram, model: nn.Module, losses: Losses | None, *, asked: str, seed: int
+    gram: GradientGram, model: nn.Module, losses: Callable[[], Losses | None], *, asked: str, seed: int
 ) -> Sketches:
     """Choose sketches for the Gram matrices of a model and of its other checkpoints.
 
     Args:
         gram: What computes the matrices.
         model: The model.
-        losses: The loss of each example; None takes the workload's own.
+        losses: Returns the loss of each example, None for the workload's own; called only where it is needed.
         asked: "none", a number of random vectors, or "auto": none where exact gradients fit into the memory, otherwise
             so many that the error of a cosine is about 0.008 on average.
         seed: The seed of the random vectors.
@@ -75,10 +75,9 @@ def choose_sketches(
     """
     if asked == "none":
         return Sketches()
-    gradients = gram.open(model, losses)
-    if asked == "auto" and gram.at_once(gradients):
+    if asked == "auto" and gram.at_once(model):
         return Sketches()
-    options = _Pilot(gram, gradients, seed).options()
+    options = _Pilot(gram, gram.open(model, losses()), seed).options()
     best = [min(of, key=lambda one: one.variance * one.cost) for of in options.values()]
     chosen = allocated(best, TARGET) if asked == "auto" else {one: whole_blocks(int(asked)) for one in best}
     kept = {one: vectors for one, vectors in chosen.items() if vectors * one.cost < one.exact}
@@ -163,7 +162,9 @@ class _Pilot:
         """Return the ways to sketch each parameter."""
         products = {key: self._products(key) for key in self.sketched}
         means = {region: products[region, of_rows].mean(dim=0) for region, of_rows in products}
-        gram = sum(means.values()) + sum(torch.cat(of) @ torch.cat(of).T for of in self.small.values())
+        gram = torch.stack([*means.values(), *(torch.cat(of) @ torch.cat(of).T for of in self.small.values())]).sum(
+            dim=0
+        )
         found: dict[Region, list[SketchOption]] = {}
         for key, of_key in products.items():
             found.setdefault(key[0], []).append(SketchOption(key, _variance(of_key, gram), *self.costs[key]))
@@ -176,7 +177,7 @@ class _Pilot:
 
 
 def _batches(gram: GradientGram, gradients: ExampleGradients) -> Iterator[list[int]]:
-    made = gradients(gram.batch_of(gram.ids[:1]))
+    made = gradients(gram.batch_of(gram.ids[:2]))
     size = max(1, min(PILOT, gram.budget // (2 * made.numbers * gradients.bytes_of_number)))
     ids = gram.ids[:PILOT]
     yield from (ids[start : start + size] for start in range(0, len(ids), size))

@@ -171,8 +171,7 @@ class _Study:
         return {} if value is None else {"gradient/sketch_error": value}
 
     def values(self, *, one: bool) -> dict[str, Tensor]:
-        """Return every statistic of the sample itself (`one`) or of the bootstrap samples; NaN where it is undefined.
-        """
+        """Return every statistic of the sample itself (`one`) or of the bootstrap samples; NaN where it is undefined."""
         units, examples = (torch.ones_like(d[:1]) if one else d for d in (self.of_units, self.of_examples))
         directions, probe = self.directions, self.probe
         squared, variance = gram_maths.noise(self.gram, examples, probe.strata)

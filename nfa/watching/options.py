@@ -39,8 +39,7 @@ class Asked:
 
     @classmethod
     def of(cls, studies: Any, options: Mapping[str, Any]) -> "Asked":
-        """Return what a watch is asked for; `Refusal` for an unknown study, and for an option that no chosen study has.
-        """
+        """Return what a watch is asked for; `Refusal` for an unknown study, and for an option that no chosen study has."""
         names = [name.strip() for name in as_text("studies", studies).split(",")]
         if unknown := [name for name in names if name not in STUDIES]:
             raise Refusal(f"studies={unknown[0]!r}", f"{', '.join(STUDIES)}, comma-separated", "studies='alignment'")
@@ -75,7 +74,8 @@ class Asked:
 
     def directions(self, examples: int) -> DirectionsParameters:
         """Return the options of directions, for single examples."""
-        said = {"sites": self.options.get("parameters"), **{key: self.options.get(key) for key in ("sketch", "chance", "seed")}}
+        same = {key: self.options.get(key) for key in ("sketch", "chance", "seed")}
+        said = {"sites": self.options.get("parameters"), **same}
         given = {name: value for name, value in said.items() if value is not None}
         return DirectionsParameters(n=examples, **given)
 

@@ -1,5 +1,4 @@
-"""Sketches of gradients: every form of a gradient has the same sketch, which is unbiased, with the error that is stated.
-"""
+"""Sketches of gradients: every form of a gradient has the same sketch, unbiased and with the error that is stated."""
 
 import math
 
@@ -13,27 +12,27 @@ from nfa.maths.gradient_sketch import Projection, cosine_changes, cosine_error, 
 from nfa.maths.gram import cosines
 from tests.support.grams import normal, tokens
 
-N, O, I = 5, 6, 4
+N, ROWS, COLUMNS = 5, 6, 4
 DRAWS = 2000
 FAR = 5.0  # standard errors
 
 
 def factors(seed: int = 0, positions: int = 3, groups: int = 1) -> GradientFactors:
     return GradientFactors(
-        normal(N, positions, groups, O // groups, seed=seed), normal(N, positions, groups, I, seed=seed + 50)
+        normal(N, positions, groups, ROWS // groups, seed=seed), normal(N, positions, groups, COLUMNS, seed=seed + 50)
     )
 
 
 def parts(kind: str) -> list[Part]:
-    rows = Rows(tokens(N, 3, below=O), normal(N, 3, I, seed=3), O)
+    rows = Rows(tokens(N, 3, below=ROWS), normal(N, 3, COLUMNS, seed=3), ROWS)
     found: dict[str, list[Part]] = {
         "one position": [factors(positions=1)],
         "positions": [factors()],
         "groups": [factors(groups=2)],
-        "channels alone": [factors(groups=O)],
+        "channels alone": [factors(groups=ROWS)],
         "looked up": [rows],
-        "dense": [Dense(normal(N, O * I, seed=4))],
-        "several uses": [factors(1), Dense(normal(N, O * I, seed=5)), factors(2, positions=2)],
+        "dense": [Dense(normal(N, ROWS * COLUMNS, seed=4))],
+        "several uses": [factors(1), Dense(normal(N, ROWS * COLUMNS, seed=5)), factors(2, positions=2)],
         "looked up and multiplied": [rows, factors(6)],
         "factors of another shape": [GradientFactors(normal(N, 3, 1, 2), normal(N, 3, 1, 12, seed=1))],
     }
@@ -51,7 +50,7 @@ def whole(kind: str) -> Tensor:
 
 
 def drawn(vectors: int, of_rows: bool, seed: int = 0) -> Projection:
-    return Projection.drawn((O, I), vectors, of_rows=of_rows, seed=seed, purpose="a test")
+    return Projection.drawn((ROWS, COLUMNS), vectors, of_rows=of_rows, seed=seed, purpose="a test")
 
 
 def by_vector(of: list[Part], sketch: Projection) -> Tensor:
@@ -64,7 +63,7 @@ def by_vector(of: list[Part], sketch: Projection) -> Tensor:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_sketch_in_any_form_is_the_kronecker_product_of_the_reference(kind, of_rows):
     sketch = drawn(6, of_rows)
-    gamma, made = whole(kind).view(N, O, I), sketch(parts(kind))
+    gamma, made = whole(kind).view(N, ROWS, COLUMNS), sketch(parts(kind))
     expected = reference.sketched_gram([gamma], [("rows" if of_rows else "columns", sketch.vectors)])
     found = sketch.products(made, made)
     assert len(found) == sketch.blocks == 6
@@ -82,7 +81,7 @@ def spread(gamma: Tensor, of_rows: bool) -> Tensor:
 @pytest.mark.parametrize("kind", KINDS)
 def test_inner_products_and_norms_are_unbiased_with_the_variance_that_is_stated(kind, of_rows):
     found = by_vector(parts(kind), drawn(2 * DRAWS, of_rows)).unflatten(0, (DRAWS, 2)).mean(dim=1)
-    gamma = whole(kind).view(N, O, I)
+    gamma = whole(kind).view(N, ROWS, COLUMNS)
     exact = reference.gradient_gram(gamma.flatten(1))
     variance = spread(gamma, of_rows) / 2
     far = (found.mean(dim=0) - exact).abs() - FAR * (variance / DRAWS).sqrt()
@@ -96,7 +95,7 @@ def test_inner_products_and_norms_are_unbiased_with_the_variance_that_is_stated(
 
 @pytest.mark.parametrize("vectors", [2, 8, 16])
 def test_pairs_of_blocks_give_an_unbiased_estimate_of_the_variance(vectors):
-    gamma = whole("positions").view(N, O, I)
+    gamma = whole("positions").view(N, ROWS, COLUMNS)
     sketches = [drawn(vectors, False, seed) for seed in range(400)]
     made = [(sketch, sketch(parts("positions"))) for sketch in sketches]
     found = torch.stack([paired_differences(sketch.products(one, one)).square().sum(dim=0) for sketch, one in made])
@@ -127,7 +126,7 @@ def test_the_standard_error_of_a_cosine_covers_the_exact_one(vectors):
 
 
 def test_a_gradient_of_zero_has_a_sketch_of_zero_and_no_error_where_there_is_one_direction():
-    made = drawn(4, False)([Dense(torch.zeros(2, O * I))])
+    made = drawn(4, False)([Dense(torch.zeros(2, ROWS * COLUMNS))])
     assert not made.values.any()
     assert cosine_error(torch.zeros(2, 2), torch.zeros(4, 2, 2)) is None
 
@@ -137,7 +136,7 @@ def test_the_seed_and_the_purpose_draw_the_signs_and_nothing_else_does():
     first = drawn(4, True)
     torch.manual_seed(1)
     assert torch.equal(first.vectors, drawn(4, True).vectors)
-    other = Projection.drawn((O, I), 4, of_rows=True, seed=0, purpose="another")
+    other = Projection.drawn((ROWS, COLUMNS), 4, of_rows=True, seed=0, purpose="another")
     assert not torch.equal(first.vectors, drawn(4, True, seed=1).vectors)
     assert not torch.equal(first.vectors, other.vectors)
     assert first.vectors.abs().eq(1).all()

@@ -1,5 +1,4 @@
-"""Sketched Gram matrices of whole models: equal to the reference for given random vectors, as exact as was asked, inert.
-"""
+"""Sketched Gram matrices of whole models: those of the reference for given random vectors, as exact as was asked."""
 
 import math
 from collections.abc import Mapping
@@ -37,6 +36,10 @@ from tests.support.grams import (
 )
 from tests.support.snapshots import assert_same, snapshot
 from tests.support.toy_models import Noisy, layers, seeded, toy
+
+
+def own() -> None:
+    """The workload's own losses."""
 
 
 def gram_of(workload: Probe, budget: int = 2**29) -> GradientGram:
@@ -140,7 +143,7 @@ def text_model() -> Probe:
 def test_auto_is_exact_where_all_gradients_fit_into_the_memory_and_none_is_exact_anywhere():
     workload = text_model()
     for gram, asked in ((gram_of(workload), "auto"), (gram_of(workload, 10**5), "none")):
-        chosen = choose_sketches(gram, workload.network, None, asked=asked, seed=0)
+        chosen = choose_sketches(gram, workload.network, own, asked=asked, seed=0)
         assert (chosen.projections, chosen.size, chosen.said, chosen.vectors) == ({}, "none", "none", {})
 
 
@@ -149,7 +152,7 @@ def test_where_they_do_not_fit_auto_takes_so_many_vectors_that_a_cosine_is_off_b
     gram = gram_of(workload, 10**6)
     exact = gram(workload.network)
     assert gram.shifts is None
-    chosen = choose_sketches(gram, workload.network, None, asked="auto", seed=0)
+    chosen = choose_sketches(gram, workload.network, own, asked="auto", seed=0)
     assert chosen.vectors
     gram.sketches = chosen.projections
     found = gram(workload.network)
@@ -162,10 +165,10 @@ def test_where_they_do_not_fit_auto_takes_so_many_vectors_that_a_cosine_is_off_b
 
 def test_a_number_of_vectors_is_taken_for_every_parameter_that_is_dearer_exactly():
     workload = text_model()
-    chosen = choose_sketches(gram_of(workload), workload.network, None, asked="5", seed=0)
+    chosen = choose_sketches(gram_of(workload), workload.network, own, asked="5", seed=0)
     assert chosen.vectors == {"0.weight": 6, "2.weight": 6, "4.weight": 6}
     assert chosen.size == "6"
-    assert choose_sketches(gram_of(workload), workload.network, None, asked="9999", seed=0).vectors == {}
+    assert choose_sketches(gram_of(workload), workload.network, own, asked="9999", seed=0).vectors == {}
 
 
 def test_the_cheapest_sizes_for_an_error_are_those_of_a_search():
@@ -181,7 +184,7 @@ def test_the_cheapest_sizes_for_an_error_are_those_of_a_search():
 def test_the_same_seed_and_model_choose_the_same_and_a_later_checkpoint_is_projected_alike():
     workload = text_model()
     first, again, other = (
-        choose_sketches(gram_of(workload), workload.network, None, asked="4", seed=seed).projections
+        choose_sketches(gram_of(workload), workload.network, own, asked="4", seed=seed).projections
         for seed in (0, 0, 1)
     )
     for region, one in first.items():
@@ -211,7 +214,7 @@ class Largest(TorchDispatchMode):
 def test_no_gradient_is_made_of_all_examples():
     workload = text_model()
     exact, gram = gram_of(workload), gram_of(workload)
-    gram.sketches = choose_sketches(gram, workload.network, None, asked="2", seed=0).projections
+    gram.sketches = choose_sketches(gram, workload.network, own, asked="2", seed=0).projections
     exact(workload.network)
     sizes = []
     for one in (exact, gram):
@@ -228,7 +231,7 @@ def test_choosing_and_sketching_leave_no_trace(asked, monkeypatch):
     toys.loss(toys.net(toys.inputs), toys.targets).mean().backward()
     before = snapshot(toys)
     gram = GradientGram(toys, range(20), trainable(toys.net), budget=1000)
-    gram.sketches = choose_sketches(gram, toys.net, None, asked=asked, seed=0).projections
+    gram.sketches = choose_sketches(gram, toys.net, own, asked=asked, seed=0).projections
     gram(toys.net)
     after = snapshot(toys)
     del before["python"], after["python"]  # which the checker of shapes draws from

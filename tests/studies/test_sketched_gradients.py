@@ -12,7 +12,7 @@ from nfa.maths.gram import noise, participation_ratio
 from nfa.studies import gradient_directions as studies
 from nfa.studies.gradient_directions import ProbeExamples, gradient_directions
 
-N, PARAMETERS, O, I = 24, 16, 3, 12
+N, PARAMETERS, ROWS, COLUMNS = 24, 16, 3, 12
 CLASSES = torch.arange(N) % 3
 SKETCHES = 120
 DRAWN = ("mean_cosine", "within_class_cosine", "silhouette", "effective_rank", "mean_gradient_squared")
@@ -25,9 +25,9 @@ def normal(*shape: int, seed: int) -> Tensor:
 
 def gradients() -> list[Tensor]:
     """Of each parameter [n, o·i]: a mean, one of the class, and each example's own."""
-    means = (normal(1, O * I, seed=place) / 2 for place in range(PARAMETERS))
+    means = (normal(1, ROWS * COLUMNS, seed=place) / 2 for place in range(PARAMETERS))
     return [
-        mean + normal(3, O * I, seed=place + 100)[CLASSES] / 2 + normal(N, O * I, seed=place + 200)
+        mean + normal(3, ROWS * COLUMNS, seed=place + 100)[CLASSES] / 2 + normal(N, ROWS * COLUMNS, seed=place + 200)
         for place, mean in enumerate(means)
     ]
 
@@ -40,7 +40,7 @@ def sketched(seed: int, vectors: int) -> tuple[Tensor, Tensor]:
     """K and its shifts."""
     gram, shifts = torch.zeros(N, N, dtype=torch.float64), []
     for place, gamma in enumerate(gradients()):
-        one = Projection.drawn((O, I), vectors, of_rows=False, seed=seed, purpose=str(place))
+        one = Projection.drawn((ROWS, COLUMNS), vectors, of_rows=False, seed=seed, purpose=str(place))
         made = one([Dense(gamma)])
         products = one.products(made, made)
         gram, shifts = gram + products.sum(dim=0), [*shifts, paired_differences(products).sum(dim=0)]
@@ -62,8 +62,9 @@ def few_draws(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_draws")
 @pytest.mark.parametrize("size", [1, 4])
-def test_errors_of_a_sketch_are_the_spread_of_every_series_over_random_vectors(size, few_draws):
+def test_errors_of_a_sketch_are_the_spread_of_every_series_over_random_vectors(size):
     names = (*DRAWN, *OTHERS) if size == 1 else ("mean_cosine", "effective_rank", "mean_gradient_squared")
     found = [study(*sketched(seed, 8), size) for seed in range(SKETCHES)]
     for name in names:
@@ -80,7 +81,8 @@ def test_series_are_unbiased_and_the_rank_is_corrected_for_the_errors_in_its_squ
     naive = torch.cat([participation_ratio(gram, ones, strata) for gram, _ in made])
     assert abs(float(found.mean()) - truth) < 4 * float(found.std()) / math.sqrt(SKETCHES)
     assert float(naive.mean()) < truth - 8 * float(naive.std()) / math.sqrt(SKETCHES)
-    for of_exact, of_made in zip(noise(exact(), ones, CLASSES), zip(*(noise(g, ones, CLASSES) for g, _ in made), strict=True), strict=True):
+    parts = zip(*(noise(gram, ones, CLASSES) for gram, _ in made), strict=True)
+    for of_exact, of_made in zip(noise(exact(), ones, CLASSES), parts, strict=True):
         values = torch.cat(of_made)
         assert abs(float(values.mean() - of_exact)) < 4 * float(values.std()) / math.sqrt(SKETCHES)
 
