@@ -1,4 +1,5 @@
-"""The study `gradient_directions`: its options are checked against a workload, and one model after another is measured."""
+"""The study `gradient_directions`: its options are checked against a workload, and one model after another is measured.
+"""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence

@@ -157,8 +157,10 @@ class _Study:
 
     def with_sketch(self, errors: Mapping[str, float]) -> dict[str, float]:
         """Add the errors of the sketch, Σ_g ((f(K + shift_g) − f(K − shift_g))/2)², to squared standard errors."""
+        if self.shifts is None:
+            return dict(errors)
         squared = {name: error**2 for name, error in errors.items()}
-        for shift in () if self.shifts is None else self.shifts:
+        for shift in self.shifts:
             up, down = (self.moved(sign * shift).value() for sign in (1, -1))
             squared = {name: square + float(up[name] - down[name]) ** 2 / 4 for name, square in squared.items()}
         return {name: math.sqrt(square) for name, square in squared.items() if math.isfinite(square)}
@@ -171,15 +173,14 @@ class _Study:
         return {} if value is None else {"gradient/sketch_error": value}
 
     def values(self, *, one: bool) -> dict[str, Tensor]:
-        """Return every statistic of the sample itself (`one`) or of the bootstrap samples; NaN where it is undefined."""
+        """Return every statistic of the sample itself (`one`) or of the bootstrap samples; NaN where it is undefined.
+        """
         units, examples = (torch.ones_like(d[:1]) if one else d for d in (self.of_units, self.of_examples))
         directions, probe = self.directions, self.probe
         squared, variance = gram_maths.noise(self.gram, examples, probe.strata)
         found = {
             **directions.means(units),
-            "effective_rank": gram_maths.participation_ratio(
-                self.units, units, directions.strata, self.shifts_of_units
-            ),
+            "effective_rank": gram_maths.participation_ratio(self.units, units, self.strata, self.shifts_of_units),
             "noise_scale": variance / squared,
             "mean_gradient_squared": squared,
             "gradient_variance": variance,

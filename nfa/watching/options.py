@@ -39,7 +39,8 @@ class Asked:
 
     @classmethod
     def of(cls, studies: Any, options: Mapping[str, Any]) -> "Asked":
-        """Return what a watch is asked for; `Refusal` for an unknown study, and for an option that no chosen study has."""
+        """Return what a watch is asked for; `Refusal` for an unknown study, and for an option that no chosen study has.
+        """
         names = [name.strip() for name in as_text("studies", studies).split(",")]
         if unknown := [name for name in names if name not in STUDIES]:
             raise Refusal(f"studies={unknown[0]!r}", f"{', '.join(STUDIES)}, comma-separated", "studies='alignment'")

@@ -1,4 +1,5 @@
-"""The studies of a watch: each measures the model as it is now, under the metric keys that analyses of stored runs use."""
+"""The studies of a watch: each measures the model as it is now, under the metric keys that analyses of stored runs use.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
@@ -71,7 +72,8 @@ class WatchedAlignment:
 
 
 class WatchedDirections:
-    """Directions of per-example gradients; `gradient/correlation_with_previous` compares with the step recorded before."""
+    """Directions of per-example gradients; `gradient/correlation_with_previous` compares with the step recorded before.
+    """
 
     name = "directions"
 
